@@ -1,0 +1,99 @@
+--[[ configure: open a budget, change its settings, pause it, resume it.
+
+KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
+       2 source    code or operator: an operator's setting wins and is never replaced by code
+       3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
+       4 note      why, for the history; at most 200 characters
+       then pairs  setting, value (empty takes this source's value away): rate, min_rate (tokens/s), burst, transit (s),
+                   law, combine, latency_target_ms, lossless (0 or 1), all as plain decimals
+Reply  1 budget_rate (micro-tokens/s)  2 backpressure_level  3 reason  4 birth  5 changed  6 overruled
+       all as text; 5 and 6 are names with a space between: values that replaced another one of this source, and values of
+       code that an operator's hides
+Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA
+Cost   O(1) ]]
+
+--- @include times
+--- @include number
+--- @include clock
+--- @include keys
+--- @include state
+--- @include bucket
+--- @include window
+--- @include consumers
+--- @include settings
+--- @include rate
+
+if #ARGV < 4 or #ARGV % 2 ~= 0 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
+if not decimal(ARGV[1], 0, 9e15) then return {err = 'NEXUS_INVALID_AT_US'} end
+local source, pause, why = ARGV[2], ARGV[3], ARGV[4]
+if source ~= 'code' and source ~= 'operator' then return {err = 'NEXUS_INVALID_SOURCE'} end
+local pause_ms = pause == '-1' and huge or pause ~= '' and decimal(pause, 0, 86400000)
+if pause ~= '' and not pause_ms then return {err = 'NEXUS_INVALID_PAUSE'} end
+if #why > 200 then return {err = 'NEXUS_INVALID_NOTE'} end
+local wanted = {}
+for i = 5, #ARGV, 2 do
+  local name, text = ARGV[i], ARGV[i + 1]
+  if not READ[name] then return {err = 'NEXUS_INVALID_SETTING'} end
+  if #text > 40 or (text ~= '' and not READ[name](text)) then return {err = 'NEXUS_INVALID_' .. string.upper(name)} end
+  wanted[name] = text
+end
+local keys = named_keys(nil)
+if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
+local now = clock(ARGV[1])
+local b, newer = read_budget(keys, now)
+if newer then return {err = newer} end
+
+-- The settings as they would stand; refused together, they change nothing.
+local before, changed, overruled = read_settings(keys), {}, {}
+local fields = before.fields
+for name, text in pairs(wanted) do
+  local field = name .. '_by_' .. source
+  local was = fields[field]
+  if was and text ~= was then changed[#changed + 1] = name end
+  if source == 'code' and text ~= '' and fields[name .. '_by_operator'] then overruled[#overruled + 1] = name end
+  fields[field] = text ~= '' and text or nil
+end
+local s = effective(fields)
+if s.rate and s.min_rate > s.rate then return {err = 'NEXUS_INVALID_MIN_RATE'} end
+if burst_of(s.rate or 0, s.burst) >= 9e15 then return {err = 'NEXUS_INVALID_BURST'} end
+if s.lossless == 1 and redis.call('ZCARD', keys.frees) < before.parts.live then return {err = 'NEXUS_INVALID_LOSSLESS'} end
+
+local set = {'HSET', keys.budget, 'schema', whole(SCHEMA)}
+local unset = {'HDEL', keys.budget}
+for name, text in pairs(wanted) do
+  local field = name .. '_by_' .. source
+  if text ~= '' then
+    set[#set + 1] = field
+    set[#set + 1] = text
+  else
+    unset[#unset + 1] = field
+  end
+end
+local paused_until = before.paused_until
+if pause_ms then
+  paused_until = pause_ms == 0 and 0 or min(now + pause_ms * 1000, 9e15)
+  for field, text in pairs({paused_until_us = whole(paused_until), pause_reason = why, pause_by = source}) do
+    set[#set + 1] = field
+    set[#set + 1] = text
+  end
+end
+advance(keys, b, now)
+redis.call(unpack(set))
+if #unset > 2 then redis.call(unpack(unset)) end
+if source == 'operator' then
+  if next(wanted) then b.kept = 1 end
+  -- A word from an operator stands in for the report that a silent consumer owes.
+  if next(wanted) and before.parts.live == 0 and before.last_end == 'silent' then
+    redis.call('HSET', keys.budget, 'last_consumer_end', 'overruled')
+  end
+end
+s = read_settings(keys)
+if s.lossless == 1 and not b.window then b.window = new_window(now, ceil(horizon(s.transit, INTERVAL) / 4)) end
+local acted = source == 'operator' or #changed > 0 or pause_ms
+settle(keys, b, s, now, acted and (why ~= '' and source .. ': ' .. why or source) or nil)
+write_budget(keys, b, now)
+renew_budget(keys, b, now, true)
+table.sort(changed)
+table.sort(overruled)
+return {whole(b.R), whole(b.level), b.reason, b.birth, table.concat(changed, ' '), table.concat(overruled, ' ')}

@@ -1,0 +1,28 @@
+--[[ inspect: the budget and a page of its members, at one instant; writes nothing.
+
+KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+ARGV   1 at_us   int   0 = the server's clock; tests pin the instant
+       2 offset  int   of the page
+       3 count   int   members a page, at most 1000
+Reply  1 now_us  2 fields and values of the budget's hash (empty: there is none)  3 consumers and the end of their state
+       4 producers and when they were last seen (us)  5 number of consumers  6 number of producers
+       numbers as text
+Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS
+Cost   O(page) ]]
+
+--- @include times
+--- @include number
+--- @include clock
+--- @include keys
+
+if #ARGV ~= 3 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
+local now, offset, count = clock(ARGV[1]), decimal(ARGV[2], 0, 1e9), decimal(ARGV[3], 1, 1000)
+if not now then return {err = 'NEXUS_INVALID_AT_US'} end
+if not offset then return {err = 'NEXUS_INVALID_OFFSET'} end
+if not count then return {err = 'NEXUS_INVALID_COUNT'} end
+local keys = named_keys(nil)
+if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
+
+local function page(key) return redis.call('ZRANGE', key, whole(offset), whole(offset + count - 1), 'WITHSCORES') end
+return {whole(now), redis.call('HGETALL', keys.budget), page(keys.consumers), page(keys.producers),
+        whole(redis.call('ZCARD', keys.consumers)), whole(redis.call('ZCARD', keys.producers))}

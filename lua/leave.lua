@@ -1,0 +1,70 @@
+--[[ leave: a producer hands back what it holds, a consumer withdraws its rate; at once, and its hash goes.
+
+KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+       11 producer or consumer
+ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
+       2 incarnation  who leaves; another one's entry stays. `*`: whoever it is (an operator forgets a consumer)
+       3 unused       micro-tokens, a producer hands back
+       4 burned       micro-tokens, a producer's that expired
+Reply  1 left (1, or 0: there was no such member)  2 credited (micro-tokens)  3 budget_rate (micro-tokens/s)
+       all as text
+Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA
+Cost   O(log n) ]]
+
+--- @include times
+--- @include number
+--- @include clock
+--- @include keys
+--- @include state
+--- @include bucket
+--- @include fair
+--- @include window
+--- @include consumers
+--- @include settings
+--- @include rate
+--- @include producer
+
+if #ARGV ~= 4 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
+if not whole_number(ARGV[1], 0, 9e15) then return {err = 'NEXUS_INVALID_AT_US'} end
+local incarnation, unused, burned = ARGV[2], whole_number(ARGV[3], 0, 1e16), whole_number(ARGV[4], 0, 1e16)
+if incarnation ~= '' and incarnation ~= '*' and not is_name(incarnation) then return {err = 'NEXUS_INVALID_INCARNATION'} end
+if not unused then return {err = 'NEXUS_INVALID_UNUSED'} end
+if not burned then return {err = 'NEXUS_INVALID_BURNED'} end
+local keys, id = named_keys('producer')
+local is_producer = keys ~= nil
+if not keys then keys, id = named_keys('consumer') end
+if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
+local now = clock(ARGV[1])
+local b, newer = read_budget(keys, now)
+if newer then return {err = newer} end
+local owner = redis.call('HGET', keys.member, 'incarnation')
+local is_known = owner or (not is_producer and score(keys.consumers, id))
+if b.is_new or not is_known or (owner and incarnation ~= '*' and owner ~= incarnation) then
+  return {'0', '0', whole(b.R)}
+end
+
+advance(keys, b, now)
+local credited = 0
+if is_producer then
+  local p = read_producer(keys)
+  if p.birth == b.birth then
+    withdraw_demand(b, p)
+    local before = b.T
+    take_back(b, p, {unused = unused, burned = burned, held = 0}, now)
+    credited = b.T - before
+  end
+  write_budget(keys, b, now)
+  redis.call('ZREM', keys.producers, id)
+else
+  local s = b.settings or read_settings(keys)
+  redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))
+  withdraw_consumer(keys, s.parts, id)
+  if s.parts.live == 0 then
+    s.last_end = incarnation == '*' and 'forgotten' or 'left'
+    redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)
+  end
+  settle(keys, b, s, now, incarnation == '*' and 'operator' or nil)
+  write_budget(keys, b, now)
+end
+redis.call('DEL', keys.member)
+return {'1', whole(credited), whole(b.R)}

@@ -1,0 +1,46 @@
+-- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
+-- answered goes through '%.0f', in millionths (micro) or microseconds, and is exact to 2^53.
+local ceil, floor, huge, max, min = math.ceil, math.floor, math.huge, math.max, math.min
+local format, match = string.format, string.match
+local MICRO = 1000000
+
+local function whole(x) return format('%.0f', x) end
+
+-- 12500000 -> '12.500000': readable in redis-cli, and exact where a double of tokens would not be.
+local function fixed(micro)
+  local sign, size = '', micro
+  if micro < 0 then sign, size = '-', -micro end
+  return format('%s%.0f.%06.0f', sign, floor(size / MICRO), size % MICRO)
+end
+local function unfixed(text) return tonumber((string.gsub(text, '%.', '', 1))) end
+
+-- 2500500000 -> '2500.5': for people.
+local function plain(micro)
+  local text = fixed(micro)
+  return (string.gsub(string.gsub(text, '0+$', ''), '%.$', ''))
+end
+local function unplain(text)
+  local integer, fraction = match(text, '^(%d+)%.?(%d*)$')
+  return tonumber(integer) * MICRO + tonumber(string.sub(fraction .. '000000', 1, 6))
+end
+
+-- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
+local function decimal(text, low, high)
+  if #text > 40 or not match(text, '^%d+%.?%d*$') then return nil end
+  local x = tonumber(text)
+  if x >= low and x <= high then return x end
+  return nil
+end
+
+-- Packed state: one text of whole numbers.
+local function numbers(text)
+  local list, n = {}, 0
+  for word in string.gmatch(text, '%S+') do
+    n = n + 1
+    list[n] = tonumber(word)
+  end
+  return list
+end
+local function packed(list)
+  return format(string.sub(string.rep(' %.0f', #list), 2), unpack(list))
+end

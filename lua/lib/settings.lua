@@ -1,0 +1,53 @@
+-- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
+-- Both are kept, one field each, so that HGETALL shows who wants what.
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit'}
+
+local function per_second(text)
+  local x = decimal(text, 0, 1e9)
+  if not x or (x > 0 and x < 1e-6) then return nil end
+  return floor(x * MICRO + 0.5)
+end
+local function duration(text)
+  local x = decimal(text, 0, 86400)
+  return x and floor(x * MICRO + 0.5)
+end
+local function one_of(...)
+  local words = {}
+  for _, word in ipairs({...}) do words[word] = word end
+  return function(text) return words[text] end
+end
+
+-- Each gives the value in the unit of the arithmetic, or nil when the text is not one.
+local READ = {
+  rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
+  combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
+  lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+}
+local DEFAULT = {min_rate = 0, burst = INTERVAL, combine = 'sum', lossless = 0}
+
+-- fields: texts by name, 'rate_by_code' and so on.
+local function effective(fields)
+  local s = {}
+  for _, name in ipairs(SETTINGS) do
+    local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
+    if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
+  end
+  s.loop_delay = max(0.5, (s.transit or 0) / MICRO)
+  s.transit = s.transit or TRANSIT
+  return s
+end
+
+-- The settings, and what a change of the rate needs beside them.
+local function read_settings(keys)
+  local names = {'parts', 'last_consumer_end', 'paused_until_us'}
+  for _, name in ipairs(SETTINGS) do
+    names[#names + 1] = name .. '_by_operator'
+    names[#names + 1] = name .. '_by_code'
+  end
+  local found, fields = redis.call('HMGET', keys.budget, unpack(names)), {}
+  for i, name in ipairs(names) do fields[name] = found[i] or nil end
+  local s = effective(fields)
+  s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
+  return s
+end

@@ -1,0 +1,49 @@
+-- The window: what the consumers cannot hold is not admitted. A window in the sense of TCP, over a fleet.
+--
+-- net = granted - handed back - burned; A = tokens no longer on the way (their work was seen at a consumer, or they are too
+-- old to arrive). What is on the way is at most net - A, so with `free` room last reported, grants may go on up to the
+-- edge A + free, however old that report is. Under `min` every item touches all consumers: each has an A and an edge.
+local SNAPSHOTS = 5
+
+-- T_x: granted longer ago than this, a token has arrived or never will.
+local function horizon(transit, interval) return LEASE + transit + 3 * interval end
+
+local function new_window(now, slot_us)
+  return {active = 0, edge = 0, net = 0, A = 0, refused = 0, slot = floor(now / slot_us), slot_us = slot_us, lossless = 0,
+          snaps = {0, 0, 0, 0, 0}}
+end
+
+-- Keeps five values of net, a quarter of T_x apart: the oldest is at least T_x old.
+local function turn_window(w, now)
+  local slot = floor(now / w.slot_us)
+  if slot < w.slot then w.slot = slot end            -- the clock went back: the snapshots only look younger
+  local turns = min(slot - w.slot, SNAPSHOTS)
+  for _ = 1, turns do
+    for i = SNAPSHOTS, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
+    w.snaps[1] = w.net
+  end
+  w.slot = slot
+end
+
+-- Tokens that will never arrive anywhere.
+local function withdraw_net(w, tokens)
+  w.net = w.net - tokens
+  for i = 1, SNAPSHOTS do w.snaps[i] = min(w.snaps[i], w.net) end
+  if w.A > w.net then
+    w.edge = w.edge - (w.A - w.net)
+    w.A = w.net
+  end
+end
+
+-- net only grows, so it starts again long before a double forgets single micro-tokens.
+local function rebase_window(w, keys)
+  if w.net < 4e15 then return end
+  local base = w.net
+  for i = 1, SNAPSHOTS do base = min(base, w.snaps[i]) end
+  base = min(base, w.A)
+  w.net, w.A, w.edge = w.net - base, w.A - base, w.edge - base
+  for i = 1, SNAPSHOTS do w.snaps[i] = w.snaps[i] - base end
+  for _, id in ipairs(redis.call('ZRANGE', keys.edges, 0, -1)) do
+    redis.call('ZINCRBY', keys.edges, whole(-base), id)
+  end
+end

@@ -1,0 +1,79 @@
+--[[ report: store what a consumer says, run its law, update the budget.
+
+KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+       11 consumer
+ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
+       2 incarnation  text, at most 64 characters; empty: a one-shot sender
+       3 seq          int    grows by one a report; the same one changes nothing
+       then, empty where it is not said, as plain decimals:
+       4 uptime_ms    its own monotonic clock       10 errors        all else that left, only grows
+       5 load         percent, 0..100               11 in_flight     tokens at work
+       6 capacity     tokens/s                      12 slots         at most so many tokens at work
+       7 queue_depth  tokens waiting                13 latency_ms
+       8 queue_limit  tokens it can hold            14 interval_ms   how often it reports, 250 if not said
+       9 done         successes, only grows         15 pause_ms      takes its part out this long; 0 ends that
+       16 labels      text, at most 1024 characters
+Reply  1 rate (micro-tokens/s, what this consumer can take)  2 capacity (micro-tokens/s, 0 = not known yet)
+       3 budget_rate (micro-tokens/s)  4 backpressure_level  5 current_load (thousandths of a percent)  6 birth
+       7 law  8 reason
+       all as text
+Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA  NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN
+       NEXUS_NO_LAW (no law fits what it says)
+Cost   O(log n) in consumers ]]
+
+--- @include times
+--- @include number
+--- @include clock
+--- @include keys
+--- @include state
+--- @include bucket
+--- @include window
+--- @include consumers
+--- @include settings
+--- @include rate
+--- @include law
+--- @include consumer
+
+local said, invalid = read_report()
+if invalid then return {err = invalid} end
+local keys, id = named_keys('consumer')
+if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
+local now = clock(ARGV[1])
+local b, newer = read_budget(keys, now)
+if newer then return {err = newer} end
+local c = read_consumer(keys)
+local refused = c and check_reporter(keys, c, id, said, now)
+if refused and refused ~= 'again' then return {err = refused} end
+if refused then return consumer_reply(b, c) end
+
+-- Its law, and what it says of its space, before anything is written.
+local s = read_settings(keys)
+local missing = s.lossless == 1 and missing_for_lossless(said)
+if missing then return {err = missing} end
+local is_base, dt = since_last(c, said, now)
+local too_soon = not is_base and dt < said.interval / MICRO / 2
+local name = choose_law(s.law, c and c.law, said, law_setting(s, said))
+if not name then return {err = 'NEXUS_NO_LAW'} end
+if too_soon and name ~= 'range' and said.pause_ms == nil then return consumer_reply(b, c) end
+
+advance(keys, b, now)
+if b.settings then s = b.settings end                -- the sweep has just written newer sums
+c = c or new_consumer()
+local was = not is_base and c.said or nil
+local rate, capacity, fraction = run_law(name, c.memory, was, said, dt, now / MICRO, law_setting(s, said))
+if said.pause_ms then c.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0 end
+if c.paused_until > now then rate = 0 end
+
+redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server without memory refuses here, before any change
+local arrived = arrivals(c, was, said, dt)
+local part = {
+  rate = floor(rate * MICRO), capacity = floor(capacity * MICRO), load = floor(load_of(said) * 1000 + 0.5),
+  arrivals = c.arrivals,
+}
+place_in_window(keys, b, s, id, said, part, arrived, fraction, now)
+contribute(keys, s.parts, id, now + max(3 * said.interval, SHORTEST_DEADLINE), part)
+settle(keys, b, s, now)
+write_consumer(keys, c, said, name, part, now)
+write_budget(keys, b, now)
+renew_budget(keys, b, now, true)
+return consumer_reply(b, c)

@@ -1,0 +1,228 @@
+"""One function per script: what is asked, as keys and arguments, and how the answer reads. No I/O.
+
+A shell runs a `Call` (EVALSHA, or EVAL where the server does not know the script) and hands the reply to `decode`.
+Amounts are whole micro-tokens from here on, so that nothing is lost by adding up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from nexus_redis.config import BudgetSettings, micro_rate
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.scripts import Script, script
+
+T = TypeVar("T")
+Argument = str | int
+UNTIL_RESUMED: Final = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One run of a script: atomic, in one slot."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[Argument, ...]
+    decode: Callable[[Sequence[Any]], T]
+
+
+class Claim(NamedTuple):
+    """What a producer tells and asks, in micro-tokens (a second); see lua/claim.lua."""
+
+    need: int = 0
+    tokens: int = 0
+    requested_rate: int = 0
+    whole: bool = False
+    held: int = 0
+    unused: int = 0
+    burned: int = 0
+    weight: int = 1_000_000
+    priority: str = "normal"
+    incarnation: str = ""
+    seq: int = 0
+    birth: str = ""
+    granted_total: int = 0
+
+
+class Answer(NamedTuple):
+    """What a claim got, in micro-tokens (a second) and seconds."""
+
+    granted: int
+    retry_after: float
+    lease: float
+    refresh: float
+    recommended_rate: int
+    fallback_rate: int
+    budget_rate: int
+    level: int
+    load: float
+    granted_total: int
+    birth: str
+    reason: str
+    is_lossless: bool
+
+
+class Standing(NamedTuple):
+    """What a consumer's report came to; rates in tokens per second, capacity None while it is unknown."""
+
+    rate: float
+    capacity: float | None
+    budget_rate: float
+    level: int
+    load: float
+    birth: str
+    law: str
+    reason: str
+
+
+class Configured(NamedTuple):
+    """What a budget is after `configure`; `overruled` names values of code that an operator's hides."""
+
+    rate: float
+    level: int
+    reason: str
+    birth: str
+    changed: tuple[str, ...]
+    overruled: tuple[str, ...]
+
+
+class Inspection(NamedTuple):
+    """A budget at one instant; members with the score of their zset (seconds of the server's clock)."""
+
+    now: float
+    fields: dict[str, str]
+    consumers: dict[str, float]
+    producers: dict[str, float]
+    consumer_count: int
+    producer_count: int
+
+
+def text(value: bytes | str) -> str:
+    """A reply's text, whatever the client was told of decoding."""
+    return value if isinstance(value, str) else value.decode()
+
+
+def claim(keys: BudgetKeys, producer_id: str, ask: Claim, at_us: int = 0) -> Call[Answer]:
+    """Ask for tokens."""
+    args = (at_us, *ask[:3], int(ask.whole), *ask[4:])
+    return Call(script("claim"), (*keys.shared, keys.producer(producer_id)), args, _answer)
+
+
+def _answer(reply: Sequence[Any]) -> Answer:
+    r = [text(word) for word in reply]
+    return Answer(
+        int(r[0]), int(r[1]) / 1e6, int(r[2]) / 1e6, int(r[3]) / 1e6, int(r[4]), int(r[5]), int(r[6]), int(r[7]),
+        int(r[8]) / 1e3, int(r[9]), r[10], r[11], r[12] == "1",
+    )  # fmt: skip
+
+
+REPORTED: Final = (
+    "uptime_ms", "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "in_flight", "slots", "latency_ms",
+    "interval_ms", "pause_ms",
+)  # fmt: skip
+
+
+def report(
+    keys: BudgetKeys,
+    consumer_id: str,
+    said: Mapping[str, float | None],
+    incarnation: str = "",
+    seq: int = 0,
+    labels: str = "",
+    at_us: int = 0,
+) -> Call[Standing]:
+    """Say how a consumer fares; `said` has the fields of a LoadReport by name."""
+    values = tuple(_decimal(said.get(name)) for name in REPORTED)
+    args = (at_us, incarnation, seq, *values, labels)
+    return Call(script("report"), (*keys.shared, keys.consumer(consumer_id)), args, _standing)
+
+
+def _decimal(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.9f}".rstrip("0").rstrip(".")
+
+
+def _standing(reply: Sequence[Any]) -> Standing:
+    r = [text(word) for word in reply]
+    return Standing(
+        int(r[0]) / 1e6, int(r[1]) / 1e6 or None, int(r[2]) / 1e6, int(r[3]), int(r[4]) / 1e3, r[5], r[6], r[7]
+    )
+
+
+def leave_producer(
+    keys: BudgetKeys, producer_id: str, incarnation: str, unused: int = 0, burned: int = 0, at_us: int = 0
+) -> Call[int]:
+    """Hand everything back and go; the answer is what was credited, in micro-tokens."""
+    members = (*keys.shared, keys.producer(producer_id))
+    return Call(script("leave"), members, (at_us, incarnation, unused, burned), lambda reply: int(text(reply[1])))
+
+
+def leave_consumer(keys: BudgetKeys, consumer_id: str, incarnation: str, at_us: int = 0) -> Call[bool]:
+    """Withdraw a consumer; incarnation "*" forgets it whoever it is. The answer: was there one?"""
+    members = (*keys.shared, keys.consumer(consumer_id))
+    return Call(script("leave"), members, (at_us, incarnation, 0, 0), lambda reply: text(reply[0]) == "1")
+
+
+def configure(
+    keys: BudgetKeys,
+    settings: BudgetSettings | None = None,
+    *,
+    source: str = "code",
+    unset: Sequence[str] = (),
+    pause: float | None = None,
+    note: str = "",
+    at_us: int = 0,
+) -> Call[Configured]:
+    """Set, unset, pause (seconds, UNTIL_RESUMED or 0 to resume)."""
+    pause_ms = "" if pause is None else "-1" if pause == UNTIL_RESUMED else _decimal(pause * 1000)
+    pairs = [*_pairs(settings), *((name, "") for name in unset)]
+    args = (at_us, source, pause_ms, note, *(part for pair in pairs for part in pair))
+    return Call(script("configure"), keys.shared, args, _configured)
+
+
+def _pairs(settings: BudgetSettings | None) -> list[tuple[str, str]]:
+    given = settings.model_dump(exclude_none=True) if settings else {}
+    pairs = []
+    for name, value in given.items():
+        if isinstance(value, bool):
+            pairs.append((name, str(int(value))))
+        elif isinstance(value, str):
+            pairs.append((name, value))
+        elif name in ("rate", "min_rate"):
+            millionths = micro_rate(value)
+            pairs.append((name, f"{millionths // 1_000_000}.{millionths % 1_000_000:06d}".rstrip("0").rstrip(".")))
+        else:
+            pairs.append((name, _decimal(value)))
+    return pairs
+
+
+def _configured(reply: Sequence[Any]) -> Configured:
+    r = [text(word) for word in reply]
+    return Configured(int(r[0]) / 1e6, int(r[1]), r[2], r[3], tuple(r[4].split()), tuple(r[5].split()))
+
+
+def inspect(keys: BudgetKeys, offset: int = 0, count: int = 100, at_us: int = 0) -> Call[Inspection]:
+    """Read a budget and a page of its members."""
+    return Call(script("inspect"), keys.shared, (at_us, offset, count), _inspection)
+
+
+def _inspection(reply: Sequence[Any]) -> Inspection:
+    def pairs(flat: Sequence[Any]) -> dict[str, str]:
+        words = [text(word) for word in flat]
+        return dict(zip(words[::2], words[1::2], strict=True))
+
+    def seconds(flat: Sequence[Any]) -> dict[str, float]:
+        return {name: float(score) / 1e6 for name, score in pairs(flat).items()}
+
+    return Inspection(
+        int(text(reply[0])) / 1e6,
+        pairs(reply[1]),
+        seconds(reply[2]),
+        seconds(reply[3]),
+        int(text(reply[4])),
+        int(text(reply[5])),
+    )

@@ -1,0 +1,49 @@
+"""The only place that spells a key.
+
+All keys of a budget share the hash tag `{name}`, so they live in one slot of a cluster, and every script gets them in
+one order: the budget's own ten, then the member that it is about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+SHARED: Final = ("consumers", "rates", "loads", "capacities", "frees", "edges", "ratios", "producers", "history")
+
+
+@dataclass(frozen=True)
+class BudgetKeys:
+    """The keys of one budget: `BudgetKeys("nexus", "elasticsearch").budget` is `nexus:{elasticsearch}`."""
+
+    namespace: str
+    name: str
+
+    @cached_property
+    def budget(self) -> str:
+        """The hash with settings, rate and bucket."""
+        return f"{self.namespace}:{{{self.name}}}"
+
+    @cached_property
+    def shared(self) -> tuple[str, ...]:
+        """What every script gets first."""
+        return (self.budget, *(f"{self.budget}:{part}" for part in SHARED))
+
+    @property
+    def history(self) -> str:
+        """The stream of what happened."""
+        return f"{self.budget}:history"
+
+    def producer(self, producer_id: str) -> str:
+        """One producer's hash."""
+        return f"{self.budget}:producer:{producer_id}"
+
+    def consumer(self, consumer_id: str) -> str:
+        """One consumer's hash."""
+        return f"{self.budget}:consumer:{consumer_id}"
+
+
+def budgets_key(namespace: str) -> str:
+    """The sorted set of budget names, by when they were last opened; a hint, readers drop names that are gone."""
+    return f"{namespace}:budgets"

@@ -1,0 +1,53 @@
+"""The Lua scripts: find, compose, hash.
+
+A script is one file in `lua/`; a line `--- @include name` stands for `lua/lib/name.lua`, put in once, in that order. The
+SHA-1 of the composed text is what EVALSHA calls, so a release *is* its scripts: old and new clients run side by side.
+`nexus-redis scripts claim` prints the composed text, and `redis-cli --ldb` steps through it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
+_INCLUDE: Final = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One composed script: `text` for EVAL, `sha` for EVALSHA."""
+
+    name: str
+    text: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """The script `name` with its includes; LookupError when there is none of that name."""
+    if name not in NAMES:
+        raise LookupError(f"no script {name!r}: there are {', '.join(NAMES)}")
+    text = _composed(_folder() / f"{name}.lua", set())
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _folder() -> Path:
+    here = Path(__file__).parent
+    # In a wheel lua/ lies inside the package; in a checkout (and an editable install) beside it.
+    return next(folder for folder in (here / "lua", here.parent / "lua") if (folder / "claim.lua").exists())
+
+
+def _composed(path: Path, seen: set[str]) -> str:
+    def included(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in seen:
+            return f"-- {name}: see above"
+        seen.add(name)
+        return _composed(path.parents[path.parent.name == "lib"] / "lib" / f"{name}.lua", seen).rstrip()
+
+    return _INCLUDE.sub(included, path.read_text(encoding="utf-8"))
