@@ -6,6 +6,7 @@ ARGV   1 at_us   int   0 = the server's clock; tests pin the instant
        3 count   int   members a page, at most 1000
 Reply  1 now_us  2 fields and values of the budget's hash (empty: there is none)  3 consumers and the end of their state
        4 producers and when they were last seen (us)  5 number of consumers  6 number of producers
+       7 the live ones among the consumers of 3
        numbers as text
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS
 Cost   O(page) ]]
@@ -24,5 +25,9 @@ local keys = named_keys(nil)
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 
 local function page(key) return redis.call('ZRANGE', key, whole(offset), whole(offset + count - 1), 'WITHSCORES') end
-return {whole(now), redis.call('HGETALL', keys.budget), page(keys.consumers), page(keys.producers),
-        whole(redis.call('ZCARD', keys.consumers)), whole(redis.call('ZCARD', keys.producers))}
+local consumers, live = page(keys.consumers), {}
+for i = 1, #consumers, 2 do
+  if redis.call('ZSCORE', keys.rates, consumers[i]) then live[#live + 1] = consumers[i] end
+end
+return {whole(now), redis.call('HGETALL', keys.budget), consumers, page(keys.producers),
+        whole(redis.call('ZCARD', keys.consumers)), whole(redis.call('ZCARD', keys.producers)), live}

@@ -98,6 +98,7 @@ class Inspection(NamedTuple):
     producers: dict[str, float]
     consumer_count: int
     producer_count: int
+    live: frozenset[str]
 
 
 def text(value: bytes | str) -> str:
@@ -107,7 +108,10 @@ def text(value: bytes | str) -> str:
 
 def claim(keys: BudgetKeys, producer_id: str, ask: Claim, at_us: int = 0) -> Call[Answer]:
     """Ask for tokens."""
-    args = (at_us, *ask[:3], int(ask.whole), *ask[4:])
+    args: tuple[Argument, ...] = (
+        at_us, ask.need, ask.tokens, ask.requested_rate, int(ask.whole), ask.held, ask.unused, ask.burned, ask.weight,
+        ask.priority, ask.incarnation, ask.seq, ask.birth, ask.granted_total,
+    )  # fmt: skip
     return Call(script("claim"), (*keys.shared, keys.producer(producer_id)), args, _answer)
 
 
@@ -136,7 +140,7 @@ def report(
 ) -> Call[Standing]:
     """Say how a consumer fares; `said` has the fields of a LoadReport by name."""
     values = tuple(_decimal(said.get(name)) for name in REPORTED)
-    args = (at_us, incarnation, seq, *values, labels)
+    args: tuple[Argument, ...] = (at_us, incarnation, seq, *values, labels)
     return Call(script("report"), (*keys.shared, keys.consumer(consumer_id)), args, _standing)
 
 
@@ -180,7 +184,7 @@ def configure(
     """Set, unset, pause (seconds, UNTIL_RESUMED or 0 to resume)."""
     pause_ms = "" if pause is None else "-1" if pause == UNTIL_RESUMED else _decimal(pause * 1000)
     pairs = [*_pairs(settings), *((name, "") for name in unset)]
-    args = (at_us, source, pause_ms, note, *(part for pair in pairs for part in pair))
+    args: tuple[Argument, ...] = (at_us, source, pause_ms, note, *(part for pair in pairs for part in pair))
     return Call(script("configure"), keys.shared, args, _configured)
 
 
@@ -225,4 +229,5 @@ def _inspection(reply: Sequence[Any]) -> Inspection:
         seconds(reply[3]),
         int(text(reply[4])),
         int(text(reply[5])),
+        frozenset(text(word) for word in reply[6]),
     )

@@ -94,7 +94,6 @@ class Ledger:
         self.rate = math.inf
         self.lease, self.refresh = LEASE, REFRESH
         self.is_denied = False
-        self.denied_until = LONG_AGO
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
         self.answered = LONG_AGO
@@ -122,6 +121,8 @@ class Ledger:
 
     def cancel(self, waiter: Waiter, now: float) -> bool:
         """A caller gives up: what it had, or what was set aside for it, goes back to the hand. Was it still in line?"""
+        if waiter.is_degraded:
+            return False
         if waiter.is_served:
             # Served and cancelled in the same moment: its tokens are as fresh as the lease of the last claim.
             self.used -= waiter.cost
@@ -290,9 +291,7 @@ class Ledger:
         else:
             self.birth, self.granted_total = answer.birth, answer.granted_total
         self.answer, self.answered = answer, now
-        self.is_denied = ask.tokens > 0 and (
-            answer.granted < 0.8 * ask.tokens or answer.retry_after > self.refresh
-        )
+        self.is_denied = ask.tokens > 0 and (answer.granted < 0.8 * ask.tokens or answer.retry_after > self.refresh)
         if answer.budget_rate > 0:
             self.rate = max(answer.budget_rate, MICRO)
         if self.aside:
@@ -301,8 +300,8 @@ class Ledger:
             self._keep(answer.granted, expires)
             self.low = self.hand // 3
         self.expire(now)
-        self.next_slot = self.sent + answer.retry_after if ask.tokens else LONG_AGO
-        self.denied_until = self.next_slot
+        if ask.tokens:
+            self.next_slot = self.sent + answer.retry_after
         settled = self.serve(now)
         if ask.whole:
             settled += self._deny(now)
@@ -318,12 +317,42 @@ class Ledger:
             denied.append(head)
         return denied + self.serve(now)
 
-    def forget(self) -> Claim | None:
-        """Give the claim in flight up: the server may or may not have charged it, so what it granted will burn there."""
+    def signal(self, now: float, rate: int) -> Claim | None:
+        """Only ask: what may a demand of `rate` micro-tokens/s run at? None while another claim is in flight."""
+        if self.in_flight is not None:
+            return None
+        self.expire(now)
+        self.seq += 1
+        self.sent = self.last_claim = now
+        self.in_flight = Claim(
+            requested_rate=rate, held=self.held, burned=self.burned - self.burned_told, weight=self.weight,
+            priority=self.priority, incarnation=self.incarnation, seq=self.seq, birth=self.birth,
+            granted_total=self.granted_total,
+        )  # fmt: skip
+        return self.in_flight
+
+    def forget(self, *, was_executed: bool, now: float) -> None:
+        """Give the claim in flight up. One that was perhaps executed has granted tokens that burn at the server; what one
+        that was surely not executed handed back burns here."""
         ask, self.in_flight = self.in_flight, None
-        if ask:
+        if ask and was_executed:
             self.burned_told += ask.burned
-        return ask
+        elif ask:
+            self.returned -= ask.unused
+            self.burned += ask.unused
+        if self.waiters:
+            self.wake(now)
+
+    def hand_back_all(self, now: float) -> tuple[int, int]:
+        """Close: everything in hand and set aside leaves; what to tell the server, as (unused, burned)."""
+        self.expire(now)
+        unused, burned = self.held, self.burned - self.burned_told
+        self.returned += unused
+        self.burned_told = self.burned
+        self.hand = self.aside = 0
+        self.leases.clear()
+        self.due = NEVER
+        return unused, burned
 
     def reset(self, now: float, incarnation: str) -> None:
         """A new life after a fork: leases, line and counters belong to the parent."""

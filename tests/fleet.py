@@ -160,7 +160,9 @@ class Measured:
 class Fleet:
     """A budget of `rate` tokens/s on the server behind `client`, from virtual time 0 on."""
 
-    def __init__(self, client: redis.Redis, rate: float, *, burst: float = 0.25, seed: int = 1, name: str = "fleet") -> None:
+    def __init__(
+        self, client: redis.Redis, rate: float, *, burst: float = 0.25, seed: int = 1, name: str = "fleet"
+    ) -> None:
         self.client, self.now, self.rate, self.burst, self.warm = client, 0.0, rate, burst, 0.0
         self.keys = BudgetKeys("test", name)
         self.random = random.Random(seed)

@@ -1,0 +1,128 @@
+-- The law of those who show their queue: learn how fast it is emptied, and keep it short.
+--
+-- The work done per second is the capacity only while there was always work to do, and most of the time there is not: a
+-- law that took throughput for capacity would believe an idle consumer to be a slow one, and make it so. Hence *proof*:
+-- what was queued and at work before is more than what left and what is at work now, so some of it never left the queue.
+-- Without proof the capacity only grows: when more is done than was thought possible, or in a *probe*, when producers use
+-- what they may, the queue is short, and nobody knows what more it could do.
+--
+-- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
+-- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
+-- with a minute of climbing; but the rate only fills what is left of the queue.
+local drain
+do
+  local SETTLE = 5              -- seconds in which the rate brings the queue to its aim; 3 loops where those are long
+  local AIM, AIM_OF_LIMIT = 0.2, 0.4        -- of a second's work, of the queue's limit
+  local LEARN, LEARN_ITEMS = 1, 10          -- the mean of the proven rate: over 1 s, or 10 items where those take longer
+  local DOWN = 0.5              -- of that time when it falls: too high a rate fills queues, too low a one only wastes
+  local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5      -- growth per loop: first, at most, on the way back to its best
+  local FAR_BELOW = 0.9         -- of the best seen: on the way back
+  local TETHER, TETHER_BACK = 1.6, 2        -- times the work that it was seen to do: as far as a probe goes
+  local USED = 0.65             -- of its rate arrived: its producers want more
+  local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
+  local STALL, STALL_BEATS = 0.5, 2         -- standing still for both of these is a stall: two reports, two usual beats
+  local BEAT_MEMORY = 4         -- a beat is the mean of about so many
+  local OPENING, OPENING_GROWTH = 0.25, 4   -- of the limit, per loop: the window of a consumer not yet known
+  local LOOKING = 4             -- loops that a cold consumer must be seen to work before its best is its capacity
+  local MOST_LOOPS = 10         -- growth at once, after batches; the tether ends it long before
+
+  local function aim(m, report)
+    local wanted = AIM * m.capacity
+    if report.limit and report.limit > 0 then wanted = min(wanted, AIM_OF_LIMIT * report.limit) end
+    return max(1, wanted)
+  end
+
+  local function is_stalled(m) return m.still > max(STALL, STALL_BEATS * m.beat) end
+
+  local function stop_probing(m) m.probe, m.probe_age = PROBE, 0 end
+
+  local function warm_up(m, speed, never_empty, step, report, delay)
+    m.highest = max(m.highest, speed)
+    if never_empty and speed > 0 then
+      m.capacity = speed
+    elseif m.highest > 0 and report.limit then
+      m.working_for = m.working_for + step.dt
+      if m.working_for > LOOKING * delay then m.capacity = m.highest end
+    end
+  end
+
+  local function reach(m, span, delay)
+    local most, tether = PROBE_MOST, TETHER
+    if m.capacity < FAR_BELOW * m.best then most, tether = PROBE_BACK, TETHER_BACK end
+    if m.probe_age >= delay then m.probe, m.probe_age = min(most, 2 * m.probe), 0 end
+    if most == PROBE_BACK then m.probe = max(m.probe, PROBE_MOST) end
+    local top = max(m.capacity, tether * (m.ok or 0))
+    m.capacity = min(top, m.capacity * (1 + m.probe) ^ min(MOST_LOOPS, span / delay))
+  end
+
+  -- Returns the work per second that it has just seen, 0 where the report is no sample.
+  local function learn(m, was, report, step, delay)
+    m.probe_age = m.probe_age + step.dt
+    if m.capacity == 0 then m.cold_for = min(LONG, m.cold_for + step.dt) end
+
+    local at_work, depth = report.in_flight or 0, report.depth or 0
+    if step.done == 0 and at_work + depth > 0 then
+      m.still = min(LONG, m.still + step.dt)
+      if is_stalled(m) then m.capacity = max(m.capacity, m.before) end      -- the last sample was cut short by it
+      return 0
+    end
+    local is_whole, span = step.is_unbroken and not is_stalled(m), step.dt + m.still
+    m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
+
+    local speed = min(MOST_RATE, step.done / span)
+    if not is_whole then                    -- it can do at least this, perhaps far more
+      m.highest = max(m.highest, speed)
+      if m.capacity > 0 then m.capacity = max(m.capacity, speed) end
+      return 0
+    end
+    m.ok = towards(m.ok, speed, step.dt, delay)
+    local depth_was = was.depth or 0
+    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.done + step.errors + at_work
+    if m.capacity == 0 then
+      warm_up(m, speed, never_empty, step, report, delay)
+      return m.ok
+    end
+
+    m.before = m.capacity
+    local overflowed = report.limit and step.errors > 0 and depth_was + depth > OVERFLOWING * report.limit
+    if never_empty or overflowed then
+      local tau = max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
+      m.capacity = towards(m.capacity, speed, step.dt, tau)
+      stop_probing(m)
+    elseif speed > m.capacity then
+      m.capacity = speed
+    elseif step.arrived / step.dt >= USED * m.rate and depth <= aim(m, report) then
+      reach(m, span, delay)
+    else
+      stop_probing(m)
+    end
+    return m.ok
+  end
+
+  function drain(m, was, report, step, setting)
+    local delay = loop_delay(setting)
+    if m.capacity == 0 and report.capacity then m.capacity = report.capacity end
+    local seen = 0
+    if step then
+      seen = learn(m, was, report, step, delay)
+    else
+      m.still = 0
+      stop_probing(m)
+    end
+    m.capacity = min(m.capacity, report.capacity or MOST_RATE)
+
+    local limit, depth = report.limit and report.limit > 0 and report.limit, report.depth or 0
+    if m.capacity > 0 then
+      local rate = m.capacity - (depth - aim(m, report)) / max(SETTLE, 3 * delay)
+      if limit and is_stalled(m) then rate = min(rate, max(0, limit - depth) / delay) end
+      return rate, seen, m.capacity, 1
+    end
+    if limit then
+      local window = m.cold_for >= delay and 1 or OPENING * OPENING_GROWTH ^ (m.cold_for / delay)
+      return window * limit / OPENING, seen, 0, window
+    end
+    local rate = m.rate > 0 and m.rate or FIRST_RATE
+    if step and step.is_unbroken and step.arrived / step.dt >= USED * rate then rate = rate * 2 ^ (step.dt / delay) end
+    return rate, seen, 0, 1
+  end
+end

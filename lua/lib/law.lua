@@ -1,0 +1,112 @@
+-- The laws: from the reports of one consumer to the rate that it can take. What they share is here: a floor, from which a
+-- law finds its way back; ceilings; and a memory between two reports, kept over incarnations of the same id.
+--
+-- Time is the consumer's own (dt, from its uptime): no host's clock is compared with another's, and a server clock that
+-- steps moves only how long the best is remembered.
+--- @include number
+local MOST_RATE = 1e9           -- tokens per second: the protocol's range
+local LONG = 86400              -- seconds: no clock of a law counts further
+local SLOWEST = 0.2             -- one token per 5 s
+local LEAST_OF_BEST = 0.01      -- the floor, of the best seen
+local BEST_FADES = 600          -- seconds
+local MISSED_REPORTS = 3        -- two may be lost before the time between two reports says nothing
+local SHORTEST_DELAY = 0.5      -- seconds: no fleet's loop is shorter than a lease
+local FIRST_RATE = 10           -- tokens per second for one of whom nothing is known
+
+-- D: from a change of the rate to its effect in a report.
+local function loop_delay(setting) return max(SHORTEST_DELAY, setting.loop_delay or 0, setting.interval) end
+
+-- One step of an exponential mean; the first value is taken as it is.
+local function towards(old, new, dt, tau)
+  if not old then return new end
+  return old + (1 - math.exp(-dt / tau)) * (new - old)
+end
+
+--- @include range
+--- @include drain
+--- @include aimd
+
+-- law_memory and law_text keep this order; new numbers go to the end. What is absent is -1, the tail of aimd its minutes.
+local MEMORY = {
+  range = {'rate', 'best', 'best_at'},
+  drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
+           'working_for', 'highest'},
+  aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'minute_age', 'minute_mean',
+          'minute_reports'},
+}
+local AT_FIRST = {probe = 0.05, since_cut = LONG}       -- all else 0, and no `ok`
+
+local function start_memory(memory, name)
+  for key in pairs(memory) do memory[key] = nil end
+  memory.law = name
+  for _, field in ipairs(MEMORY[name]) do
+    if field ~= 'ok' then memory[field] = AT_FIRST[field] or 0 end
+  end
+end
+
+local function law_memory(text)
+  local memory = {}
+  local name = match(text or '', '^%S+')
+  if not name or not MEMORY[name] then return nil, memory end
+  start_memory(memory, name)
+  for i, number in ipairs(numbers(string.sub(text, #name + 1))) do
+    local field = MEMORY[name][i] or i - #MEMORY[name]
+    if number >= 0 then memory[field] = number / MICRO end
+  end
+  return name, memory
+end
+
+local function law_text(name, memory)
+  local list = {}
+  for i, field in ipairs(MEMORY[name]) do list[i] = memory[field] and memory[field] * MICRO or -1 end
+  for _, minute in ipairs(memory) do list[#list + 1] = minute * MICRO end
+  return name .. ' ' .. packed(list)
+end
+
+local function law_fits(name, report, setting)
+  if name == 'drain' then return report.depth ~= nil and report.done ~= nil end
+  if name == 'range' then return fullest(report) ~= nil and (report.capacity or setting.rate) ~= nil end
+  return name == 'aimd' and report.done ~= nil and (report.errors or report.latency_ms) ~= nil
+end
+
+-- The one set, else the first that fits; one chosen is left only for one before it. A report that says too little for the
+-- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it.
+local function choose_law(set, chosen, report, setting)
+  local knows = false
+  for _, name in ipairs(set and {set} or {'drain', 'range', 'aimd'}) do
+    if law_fits(name, report, setting) then return name end
+    if name == chosen then
+      knows = name ~= 'range' or fullest(report) == nil
+      break
+    end
+  end
+  return knows and chosen or nil
+end
+
+-- What happened between two reports, or nil where they say nothing.
+local function step_between(was, report, dt, setting)
+  if not was or not dt or dt < setting.interval / 2 or not was.done or not report.done then return nil end
+  local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
+  if done < 0 or errors < 0 then return nil end
+  local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
+  return {
+    dt = min(dt, LONG), done = done, errors = errors, arrived = max(0, done + errors + held),
+    is_unbroken = dt <= MISSED_REPORTS * setting.interval,
+  }
+end
+
+-- rate and capacity in tokens per second (capacity 0: not known yet), and the part of its queue that may be filled.
+local function run_law(name, memory, was, report, dt, at, setting)
+  if memory.law ~= name then start_memory(memory, name) end
+  local step = step_between(was, report, dt, setting)
+  local rate, seen, capacity, window
+  if name == 'drain' then rate, seen, capacity, window = drain(memory, was, report, step, setting)
+  elseif name == 'range' then rate, seen, capacity, window = range(memory, report, setting)
+  else rate, seen, capacity, window = aimd(memory, report, step, setting) end
+
+  memory.best = max(seen, memory.best * math.exp(-max(0, at - memory.best_at) / BEST_FADES))
+  memory.best_at = at
+  local ceiling = min(report.capacity or MOST_RATE, setting.rate or MOST_RATE, MOST_RATE)
+  memory.rate = min(ceiling, max(rate, SLOWEST, LEAST_OF_BEST * min(memory.best, ceiling)))
+  return memory.rate, capacity, window
+end

@@ -1,0 +1,622 @@
+"""The async shell: tasks wait, one task talks to Redis. Same names as `nexus_redis`, same rules.
+
+    from nexus_redis.asyncio import Nexus
+
+    async with Nexus.from_url() as nexus:
+        await nexus.budget("stripe", rate="100/s").acquire()
+
+A Nexus belongs to the loop that first used it. Consumers report from a thread of their own, so that a blocked loop is
+seen as load and not as death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import redis
+import redis.asyncio
+
+from nexus_redis import calls, embedded
+from nexus_redis.account import Account, Asker, flow_of
+from nexus_redis.calls import UNTIL_RESUMED, Configured
+from nexus_redis.config import (
+    BudgetSettings,
+    ConsumerSettings,
+    ProducerSettings,
+    parse_name,
+    parse_number,
+    parse_rate,
+)
+from nexus_redis.errors import AcquireTimeout, Closed, NexusError
+from nexus_redis.hub import NEVER, Hub, Pause, ask, log, refill
+from nexus_redis.keys import budgets_key
+from nexus_redis.ledger import MICRO, Waiter
+from nexus_redis.messages import FlowControl
+from nexus_redis.meter import Reporter, Ticket
+from nexus_redis.results import GRANTED, Denied, Grant
+from nexus_redis.shell import (
+    UNSET,
+    BudgetShell,
+    ConsumerShell,
+    NexusShell,
+    ProducerShell,
+    Unset,
+    consumer_settings,
+    default_id,
+    micro_cost,
+    said_by_hand,
+)
+from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
+from nexus_redis.thread import LoopThread
+from nexus_redis.thread import drive as drive_in_thread
+from nexus_redis.wire import (
+    CALL_TIMEOUT,
+    Command,
+    Job,
+    Outcome,
+    address,
+    connect,
+    connect_async,
+    perform_async,
+    sync_twin,
+    where,
+)
+
+T = TypeVar("T")
+_STOP_PATIENCE: Final = 1.5
+
+
+class WrongLoop(NexusError, RuntimeError):
+    """This Nexus belongs to another event loop."""
+
+    def __init__(self, owner: object, caller: object) -> None:
+        self.owner, self.caller = repr(owner), repr(caller)
+        super().__init__(f"this nexus belongs to {self.owner} and was used from {self.caller}: make one for each loop")
+
+
+class Nexus(NexusShell):
+    """A connection to the coordinator: one task, one pool, any number of budgets.
+
+    `Nexus(client)` uses a redis.asyncio client that you have; `Nexus.from_url()` makes one with short timeouts.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis | None = None, *, namespace: str | None = None) -> None:
+        super().__init__(namespace)
+        self._given = client
+        self._url = address(None) if client is None else ""
+        self._setup()
+
+    @classmethod
+    def from_url(cls, url: str | None = None, *, namespace: str | None = None) -> Self:
+        """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O."""
+        nexus = cls.__new__(cls)
+        NexusShell.__init__(nexus, namespace)
+        nexus._given, nexus._url = None, address(url)
+        nexus._setup()
+        return nexus
+
+    def _setup(self) -> None:
+        self._is_closed = False
+        self._server: embedded.EmbeddedServer | None = None
+        self._made: redis.asyncio.Redis | None = None
+        self._made_sync: redis.Redis | None = None
+        if self._given is None and not self._url.startswith("embedded:"):
+            self._made = connect_async(self._url)
+        known = self._given or self._made
+        self._reports = LoopThread(self._sync_client, where(known) if known is not None else self._url)
+        self._shared: dict[str, Producer] = {}
+        self._begin()
+        _alive.add(self)
+
+    def _begin(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._hub = Hub(time.monotonic, self._wake, self._reports.hub.server)
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    def _client(self) -> redis.asyncio.Redis:
+        if self._given is not None:
+            return self._given
+        if self._made is None:
+            self._made = connect_async(self.url)
+        return self._made
+
+    def _sync_client(self) -> redis.Redis:
+        if self._made_sync is None:
+            self._made_sync = sync_twin(self._given) if self._given is not None else connect(self.url)
+        return self._made_sync
+
+    @property
+    def url(self) -> str:
+        """The address in use; of an `embedded://` server, which this starts, the one for redis-cli."""
+        if not self._url.startswith("embedded:"):
+            return self._url
+        if self._server is None:
+            self._server = embedded.acquire(self._url)
+            self._server.start()
+        return self._server.url
+
+    def budget(
+        self,
+        name: str,
+        *,
+        rate: float | str | None = None,
+        min_rate: float | str | None = None,
+        burst: float | None = None,
+        law: str | None = None,
+        combine: str | None = None,
+        latency_target_ms: float | None = None,
+        lossless: bool | None = None,
+        transit: float | None = None,
+    ) -> Budget:
+        """The budget of one downstream. No I/O; what is not given stays as it is, or follows the consumers."""
+        settings = BudgetSettings.of(
+            rate=rate, min_rate=min_rate, burst=burst, law=law, combine=combine, latency_target_ms=latency_target_ms,
+            lossless=lossless, transit=transit,
+        )  # fmt: skip
+        return Budget(self, name, settings)
+
+    async def budgets(self) -> list[str]:
+        """The names of all budgets in this namespace."""
+        names: list[str] = await self._drive(budget_names(self.namespace, self._hub.server))
+        return names
+
+    async def close(self) -> None:
+        """Hand back every token, withdraw every consumer, end the task. Waiting callers get `Closed`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        now = time.monotonic()
+        for account in self._accounts:
+            account.close(Closed("nexus"), now)
+        self._hub.is_closing = True
+        self._wake()
+        if self._task is not None and self._loop is asyncio.get_running_loop():
+            with suppress(Exception):
+                await asyncio.wait_for(self._task, _STOP_PATIENCE)
+        jobs = [job for account in self._accounts for job in account.leave(time.monotonic())]
+        if jobs and not self._hub.failures:
+            with suppress(Exception):  # what is not handed back expires by itself
+                await _drive(ask(jobs, self._hub.server, patience=0.0), self._client())
+        await asyncio.to_thread(self._close_reports)
+        if self._made is not None:
+            await self._made.aclose()
+        if self._server is not None:
+            self._server.stop()
+
+    def _close_reports(self) -> None:
+        self._reports.stop()
+        with self._reports.lock:
+            jobs = [job for reporter in self._reporters for job in reporter.leave()]
+        if jobs and not self._reports.hub.failures:
+            with suppress(Exception):  # their reports end now, so their deadlines will say the same
+                drive_in_thread(ask(jobs, self._hub.server, patience=0.0), self._sync_client())
+        if self._made_sync is not None:
+            self._made_sync.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<Nexus {self.namespace!r} at {self._hub.server}: {len(self._openings)} budgets>"
+
+    # --- the loop
+
+    def _enter(self) -> None:
+        """Each use comes through here: the right loop, not closed, the task running."""
+        running = asyncio.get_running_loop()
+        if self._loop is not running:
+            self._adopt(running)
+        if self._is_closed:
+            raise Closed("nexus")
+        if self._task is None or self._task.done():
+            self._task = running.create_task(self._run(), name="nexus-redis")
+
+    def _adopt(self, running: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            raise WrongLoop(self._loop, running)
+        self._loop, self._changed = running, asyncio.Event()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._serve()
+                return
+            except Exception:
+                log.exception("the refill loop met a bug; it goes on in a second")
+                await asyncio.sleep(1.0)
+
+    async def _serve(self) -> None:
+        plan = refill(self._hub)
+        outcomes: list[Outcome] | None = None
+        assert self._changed is not None
+        while True:
+            self._changed.clear()
+            try:
+                step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration:
+                return
+            if isinstance(step, Pause):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None if step.seconds == NEVER else step.seconds):
+                        await self._changed.wait()
+                outcomes = []
+            else:
+                outcomes = await perform_async(self._client(), step)
+
+    async def _drive(self, plan: Any) -> Any:
+        self._enter()
+        return await _drive(plan, self._client())
+
+    def _after_fork(self) -> None:
+        self._reports.after_fork()
+        self._begin()
+        self._made_sync = None
+        if self._made is not None:
+            # The sockets are the parent's too, and redis-py's async pool does not look at the pid.
+            self._made = connect_async(self.url)
+        for account in self._accounts:
+            account.hub = self._hub
+            account.after_fork()
+        for reporter in self._reporters:
+            reporter.hub = self._reports.hub
+            reporter.after_fork()
+
+
+class Budget(BudgetShell):
+    """The shared rate of one downstream. `acquire` here goes through one producer per process and budget."""
+
+    def __init__(self, nexus: Nexus, name: str, settings: BudgetSettings) -> None:
+        super().__init__(nexus, name, settings)
+        self._nexus = nexus
+        if self.name not in nexus._shared:
+            nexus._shared[self.name] = Producer(nexus, self, None, self._producer_settings())
+        self._shared = nexus._shared[self.name]
+
+    async def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
+        """Take `cost` tokens, waiting in turn; see `Producer.acquire`."""
+        return await self._shared.acquire(cost, timeout)
+
+    async def try_acquire(self, cost: float = 1) -> Grant | Denied:
+        """Take `cost` tokens now or not at all; see `Producer.try_acquire`."""
+        return await self._shared.try_acquire(cost)
+
+    def pace(self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1) -> AsyncIterator[T]:
+        """Yield the items at the budget's pace; `cost` is a number or a function of the item."""
+        return self._shared.pace(items, cost)
+
+    async def signal(self, requested_rate: float | str) -> FlowControl:
+        """Say what you would send, and be told what you may: the bare protocol."""
+        return await self._shared.signal(requested_rate)
+
+    @property
+    def flow(self) -> FlowControl | None:
+        """The last answer to this process' shared producer."""
+        return self._shared.flow
+
+    def producer(
+        self,
+        id: str | None = None,
+        *,
+        weight: float = 1.0,
+        priority: str = "normal",
+        timeout: float | None = None,
+        on_outage: str | None = None,
+        smooth: bool = False,
+    ) -> Producer:
+        """A producer of one's own, with its own part of the budget. No I/O."""
+        settings = self._producer_settings(
+            weight=weight, priority=priority, timeout=timeout, on_outage=on_outage, smooth=smooth
+        )
+        return Producer(self._nexus, self, id, settings)
+
+    def consumer(
+        self, id: str | None = None, *, capacity: float | str | None = None, interval: float = 0.25
+    ) -> Consumer:
+        """A consumer of this budget: say how it fares and the rate follows. No I/O."""
+        return Consumer(self._nexus, self, id, consumer_settings(capacity, interval))
+
+    async def configure(self, **settings: Any) -> BudgetSnapshot:
+        """Set rate, min_rate, burst, law, combine, latency_target_ms, lossless or transit from code; None takes it away."""
+        unset = [name for name, value in settings.items() if value is None]
+        given = BudgetSettings.of(**{name: value for name, value in settings.items() if value is not None})
+        await self._configure(given, unset=unset)
+        self._learn(given, unset)
+        return await self.snapshot()
+
+    async def pause(self, seconds: float | None = None, *, reason: str = "") -> None:
+        """Stop the whole budget on all hosts, for `seconds` or until `resume`."""
+        duration = UNTIL_RESUMED if seconds is None else parse_number("pause", seconds)
+        await self._configure(None, pause=duration, note=reason[:200])
+
+    async def resume(self) -> None:
+        """End a pause."""
+        await self._configure(None, pause=0.0)
+
+    async def snapshot(self) -> BudgetSnapshot:
+        """The budget as it stands: rate, level, settings, consumers, producers."""
+        found: BudgetSnapshot = await self._nexus._drive(snapshot(self._keys, self._nexus._hub.server))
+        return found
+
+    async def _configure(self, settings: BudgetSettings | None, **change: Any) -> Configured:
+        hint = Command(("ZADD", budgets_key(self._nexus.namespace), int(time.time()), self.name), int)
+        jobs: list[Job] = [calls.configure(self._keys, settings, **change), hint]
+        configured: Configured = (await self._nexus._drive(ask(jobs, self._nexus._hub.server)))[0]
+        self._opening.note(configured)
+        return configured
+
+
+class Producer(ProducerShell):
+    """Claims tokens and spends them locally. Tasks of one loop share it; waiters go in order."""
+
+    def __init__(self, nexus: Nexus, budget: Budget, id: str | None, settings: ProducerSettings) -> None:
+        self._nexus, self._settings, self._is_closed = nexus, settings, False
+        name = parse_name(id, "id") if id is not None else default_id()
+        self._account = Account(nexus._hub, budget._keys, name, settings, budget._opening)
+        nexus._accounts.append(self._account)
+
+    async def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
+        """Take `cost` tokens; wait in turn if they are not in hand. Raises `AcquireTimeout`, and takes nothing then.
+
+        `timeout` in seconds; None waits; not given, the producer's. A cancelled task takes nothing either.
+        """
+        tokens = micro_cost(cost)
+        now = time.monotonic()
+        if self._spend(tokens, now):
+            return GRANTED
+        line = _TaskLine(tokens, now)
+        self._account.wait(line)
+        return await self._wait(line, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
+
+    async def try_acquire(self, cost: float = 1) -> Grant | Denied:
+        """Take all of `cost` now, or nothing; never waits for tokens, never overtakes who waits.
+
+        With tokens in hand it is local. Else, when the last answer's `retry_after` is over, it asks once.
+        """
+        tokens = micro_cost(cost)
+        now = time.monotonic()
+        if self._spend(tokens, now):
+            return GRANTED
+        denied = self._account.denial(tokens, now)
+        if denied is not None:
+            return denied
+        line = _TaskLine(tokens, now, whole=True)
+        self._account.wait(line)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2 * CALL_TIMEOUT):
+                    await line.future
+        except BaseException:
+            self._account.cancel(line, time.monotonic())
+            raise
+        return self._account.settle_try(line, cost, time.monotonic())
+
+    async def pace(
+        self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1
+    ) -> AsyncIterator[T]:
+        """Yield the items one by one, each when its tokens are there; takes iterables and async iterables."""
+        async for item in _each(items):
+            await self.acquire(cost(item) if callable(cost) else cost)
+            yield item
+
+    async def signal(self, requested_rate: float | str) -> FlowControl:
+        """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens."""
+        rate = round(parse_rate(requested_rate, "requested_rate") * MICRO)
+        self._check()
+        asker = _TaskAsker(rate, time.monotonic())
+        self._account.signal(asker)
+        await self._wait(asker, 0, self._settings.timeout)
+        assert asker.answer is not None
+        return flow_of(self._account.keys.name, asker.answer)
+
+    async def close(self) -> None:
+        """Hand the tokens back and leave at once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        nexus = self._nexus
+        self._account.close(Closed("producer"), time.monotonic())
+        if self._account in nexus._accounts:
+            nexus._accounts.remove(self._account)
+        jobs = self._account.leave(time.monotonic()) if self._account.ledger.in_flight is None else []
+        if jobs and not nexus._is_closed and not nexus._hub.is_out:
+            with suppress(Exception):  # what is not handed back expires by itself
+                await _drive(ask(jobs, nexus._hub.server, patience=0.0), nexus._client())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _check(self) -> None:
+        if self._is_closed:
+            raise Closed("producer")
+        self._nexus._enter()
+
+    def _spend(self, tokens: int, now: float) -> bool:
+        self._check()
+        return self._account.spend(tokens, now)
+
+    async def _wait(self, line: _TaskLine | _TaskAsker, cost: float, timeout: float | None) -> Grant:
+        if timeout is not None:
+            parse_number("timeout", timeout)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await line.future
+        except BaseException:
+            self._account.cancel(line, time.monotonic())
+            raise
+        waited = time.monotonic() - line.since
+        if line.error is not None:
+            raise line.error
+        if line.is_served:
+            return Grant(cost, waited, line.is_degraded)
+        self._account.cancel(line, time.monotonic())
+        raise AcquireTimeout(self._account.keys.name, cost, waited, self._account.reason)
+
+
+class _TaskLine(Waiter):
+    """A task that waits."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
+        super().__init__(cost, since, whole=whole)
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class _TaskAsker(Asker):
+    __slots__ = ("future",)
+
+    def __init__(self, rate: int, since: float) -> None:
+        super().__init__(rate, since)
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class _TaskTicket(Ticket):
+    """Settled in the reporting thread, awaited in the loop."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, since: float, pause_ms: float | None = None) -> None:
+        super().__init__(since, pause_ms)
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self.loop.create_future()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class Consumer(ConsumerShell):
+    """Does the work and says how it fares, every interval, from a thread of the Nexus."""
+
+    def __init__(self, nexus: Nexus, budget: Budget, id: str | None, settings: ConsumerSettings) -> None:
+        self._nexus, self._is_closed = nexus, False
+        name = parse_name(id, "id") if id is not None else default_id()
+        self._reporter = Reporter(nexus._reports.hub, budget._keys, name, settings, budget._opening)
+        nexus._reporters.append(self._reporter)
+
+    async def report(self, **said: float | None) -> float:
+        """Say it yourself: load (percent), capacity, queue_depth, queue_limit, done, errors, in_flight, slots, latency_ms.
+
+        Sent at once and repeated each interval until said otherwise; the answer is the rate that this consumer now has.
+        """
+        self._reporter.meter.say(said_by_hand(said))
+        return await self._ask(None)
+
+    async def pause(self, seconds: float) -> None:
+        """Take this consumer's part out of the budget for so long; 0 brings it back."""
+        await self._ask(parse_number("pause", seconds) * 1e3)
+
+    async def close(self) -> None:
+        """Leave: this consumer's rate is out at once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        nexus = self._nexus
+        with nexus._reports.lock:
+            if self._reporter in nexus._reporters:
+                nexus._reporters.remove(self._reporter)
+            jobs = self._reporter.leave()
+        if jobs and not nexus._is_closed and not nexus._reports.hub.is_out:
+            with suppress(Exception):  # its reports end now, so its deadline will say the same
+                await _drive(ask(jobs, nexus._hub.server, patience=0.5), nexus._client())
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _start(self) -> None:
+        if self._reporter.scheduled == NEVER:
+            with self._nexus._reports.lock:
+                if not self._is_closed and not self._nexus._is_closed:
+                    self._nexus._reports.ensure_running()
+                    self._reporter.start()
+
+    async def _ask(self, pause_ms: float | None) -> float:
+        if self._is_closed or self._nexus._is_closed:
+            raise Closed("consumer")
+        ticket = _TaskTicket(time.monotonic(), pause_ms)
+        with self._nexus._reports.lock:
+            self._nexus._reports.ensure_running()
+            self._reporter.ask(ticket)
+        await ticket.future
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.standing is not None
+        return ticket.standing.rate
+
+
+async def _drive(plan: Generator[list[Job] | Pause, list[Outcome], T], client: redis.asyncio.Redis) -> T:
+    """Run a plan to its end in this task."""
+    outcomes: list[Outcome] | None = None
+    while True:
+        try:
+            step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            outcomes = []
+        else:
+            outcomes = await perform_async(client, step)
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+_alive: weakref.WeakSet[Nexus] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for nexus in list(_alive):
+        nexus._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

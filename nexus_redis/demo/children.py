@@ -1,0 +1,119 @@
+"""The processes of one run: started together, heard together, gone together.
+
+Each is `python -m nexus_redis.demo.<what>` with nothing inherited: settings go in as a line on stdin, news come out as
+lines on stdout, and when stdin closes, by whatever end of the parent, the child is gone.
+"""
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+from nexus_redis.demo.options import DemoFailed
+
+HEAD_START_S = 0.25  # for the starting signal to reach every process before its instant comes
+PATIENCE_S = 60.0  # for processes to start on a busy machine
+TAIL_LINES = 12
+
+
+class Children:
+    """A directory of their own under `home`, in which they run, and one inbox for what they tell."""
+
+    def __init__(self, home: Path) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="run-", dir=home))
+        self.results: dict[str, dict[str, Any]] = {}
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._readers: list[threading.Thread] = []
+        self._inbox: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+        self._errors = (self.directory / "errors.txt").open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for process in self._processes.values():
+            process.kill()
+        for process in self._processes.values():
+            process.wait()
+        for reader in self._readers:
+            reader.join()
+        for process in self._processes.values():
+            for pipe in (process.stdin, process.stdout):
+                with suppress(BrokenPipeError):  # what it had not read yet
+                    cast("IO[str]", pipe).close()
+        self._errors.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def names(self) -> set[str]:
+        return set(self._processes)
+
+    def start(self, name: str, role: str, settings: dict[str, Any]) -> None:
+        paths = [str(Path(__file__).parents[2]), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"nexus_redis.demo.{role}", str(self.directory.parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            encoding="utf-8",
+            cwd=self.directory,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths)), "PYTHONUTF8": "1"},
+        )
+        self._processes[name] = process
+        reader = threading.Thread(target=self._read, args=(name, process), daemon=True)
+        self._readers.append(reader)
+        reader.start()
+        self._write(name, settings)
+
+    def go(self) -> float:
+        """Waits until all are ready, then gives all the same instant, by time.monotonic(), to start at."""
+        waiting, gives_up_at = set(self._processes), time.monotonic() + PATIENCE_S
+        while waiting:
+            told = self.hear(1.0)
+            if told and told[1]["kind"] == "ready":
+                waiting.discard(told[0])
+            if time.monotonic() > gives_up_at:
+                raise DemoFailed(f"{', '.join(sorted(waiting))} did not start in {PATIENCE_S:g} s{self._tail()}")
+        starts_at = time.monotonic() + HEAD_START_S
+        for name in self._processes:
+            self._write(name, {"starts_at": starts_at})
+        return starts_at
+
+    def hear(self, timeout: float) -> tuple[str, dict[str, Any]] | None:
+        """The next news and whose; None when there was none. Results are also kept in `results`."""
+        try:
+            name, news = self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if news["kind"] == "result":
+            self.results[name] = news
+        elif news["kind"] == "end" and name not in self.results:
+            code = self._processes[name].wait()
+            raise DemoFailed(f"{name} ended with status {code} before its time{self._tail()}")
+        return name, news
+
+    def _write(self, name: str, message: dict[str, Any]) -> None:
+        pipe = cast("IO[str]", self._processes[name].stdin)
+        with suppress(BrokenPipeError):  # it has died; its reader tells
+            pipe.write(json.dumps(message) + "\n")
+            pipe.flush()
+
+    def _read(self, name: str, process: subprocess.Popen[str]) -> None:
+        for line in cast("IO[str]", process.stdout):
+            self._inbox.put((name, json.loads(line)))
+        self._inbox.put((name, {"kind": "end"}))
+
+    def _tail(self) -> str:
+        lines = (self.directory / "errors.txt").read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return "".join(f"\n  {line}" for line in lines)

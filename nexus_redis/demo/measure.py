@@ -1,0 +1,84 @@
+"""The figures of a run, and how each is made of what the processes measured."""
+
+import math
+import resource
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+WARM_UP_S = 2.0  # not counted in the use of the capacity: from cold, nobody knows yet what the workers can take
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """One run. Times in seconds, memory in bytes, `busy` and `fairness` from 0 to 1; None: nothing was measured."""
+
+    coordinated: bool
+    sent: int
+    indexed: int
+    lost: int
+    queue_peak: int
+    queue_limit: int
+    memory_peak: int
+    latency_p50: float | None
+    latency_p99: float | None
+    busy: float | None
+    fairness: float | None
+    redis_calls: int | None
+    redis_calls_per_record: float | None
+    drained_after: float
+    indexed_by_producer: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Both runs and what they were made of."""
+
+    source: str
+    seconds: float
+    producers: int
+    consumers: int
+    capacity: float
+    offered: float
+    runs: tuple[RunFigures, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 if coordination lost a record, else 0."""
+        return int(any(run.coordinated and run.lost for run in self.runs))
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "exit_code": self.exit_code}
+
+
+def percentile(values: Iterable[float], rank: float) -> float | None:
+    """Nearest rank: `percentile([4, 1, 3, 2], 50)` is 2."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(rank / 100 * len(ordered)) - 1)] if ordered else None
+
+
+def jain(amounts: Sequence[float]) -> float | None:
+    """Jain's index: 1 when all got the same, 1/n when one got everything."""
+    squares = sum(amount * amount for amount in amounts)
+    return sum(amounts) ** 2 / (len(amounts) * squares) if squares else None
+
+
+def overlap(spans: Iterable[tuple[float, float]], start: float, end: float) -> float:
+    """How much of start..end the spans cover; they don't overlap each other."""
+    return sum(max(0.0, min(until, end) - max(since, start)) for since, until in spans)
+
+
+def peak_memory() -> int:
+    """Highest resident size of this process so far, bytes.
+
+    Linux keeps the peak of the parent in `ru_maxrss` across fork and exec, so there we read VmHWM.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

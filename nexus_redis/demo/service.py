@@ -1,0 +1,142 @@
+"""The downstream: an indexer service that takes records from producers and hands them to its workers.
+
+One thread reads each producer, one serves each worker; between them lies the intake queue. Nothing here knows whether
+the run is coordinated: the reporter is told about the work in either case.
+"""
+
+import threading
+import time
+from array import array
+from collections import Counter
+from multiprocessing.connection import Connection
+from typing import Any
+
+from nexus_redis.demo.intake import Intake
+from nexus_redis.demo.measure import overlap, peak_memory, percentile
+from nexus_redis.demo.pace import Meeting, Reporter, reporter
+from nexus_redis.demo.wire import Parent, listen, receive, send
+
+BATCH_SECONDS = 0.05  # of a worker's time: short against the queue, long against a commit
+BATCH_FIRST = 8  # before a worker's speed is known
+BATCH_MOST = 500
+SAMPLE_SECONDS = 0.2
+
+
+class Desk:
+    """Serves one worker: gives it a batch, waits until that is indexed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.indexed = 0
+        self.is_slow = False
+        self.by_producer: Counter[int] = Counter()
+        self.latencies = array("d")
+        self.idle: list[tuple[float, float]] = []
+        self.acknowledged: list[tuple[float, int]] = []
+        self._connection = connection
+
+    def serve(self, intake: Intake, report: Reporter) -> None:
+        size = BATCH_FIRST
+        while (taken := intake.take(size)).records:
+            self.idle.append((taken.idle_from, taken.idle_until))
+            count = len(taken.records)
+            with report.work(count):
+                send(self._connection, [line for _, _, line in taken.records])
+                indexed_at, seconds, self.is_slow = receive(self._connection)
+            size = max(1, min(BATCH_MOST, 2 * size, round(BATCH_SECONDS * count / seconds)))
+            self.indexed += count
+            self.acknowledged.append((indexed_at, count))
+            self.latencies.extend([indexed_at - read_at for _, read_at, _ in taken.records])
+            self.by_producer.update(producer for producer, _, _ in taken.records)
+        self.idle.append((taken.idle_from, taken.idle_until))
+        self._connection.close()
+
+
+def take_in(connection: Connection, producer: int, intake: Intake) -> None:
+    while True:
+        try:
+            records = receive(connection)
+        except EOFError:
+            return
+        intake.offer([(producer, read_at, line) for read_at, line in records])
+
+
+def admit(producers: int, workers: int) -> tuple[dict[int, Connection], dict[int, Connection]]:
+    """Waits until all have introduced themselves."""
+    arrived: dict[str, dict[int, Connection]] = {"producer": {}, "worker": {}}
+    with listen() as listener:
+        for _ in range(producers + workers):
+            connection = listener.accept()
+            role, number = receive(connection)
+            arrived[role][number] = connection
+    return arrived["producer"], arrived["worker"]
+
+
+def show(parent: Parent, intake: Intake, desks: list[Desk], is_over: threading.Event) -> None:
+    has_shown_all = False
+    while not has_shown_all:
+        has_shown_all = is_over.wait(SAMPLE_SECONDS)
+        parent.tell(
+            "sample",
+            received=intake.received,
+            lost=intake.lost,
+            depth=intake.depth(),
+            indexed=[desk.indexed for desk in desks],
+            slow=[desk.is_slow for desk in desks],
+        )
+
+
+def figures(
+    settings: dict[str, Any], starts_at: float, ended_at: float, intake: Intake, desks: list[Desk]
+) -> dict[str, Any]:
+    counted_from, counted_to = starts_at + settings["warm_up"], starts_at + settings["seconds"]
+    span = counted_to - counted_from
+    latencies = [latency for desk in desks for latency in desk.latencies]
+    idle = sum(overlap(desk.idle, counted_from, counted_to) for desk in desks)
+    done = sum(n for desk in desks for at, n in desk.acknowledged if counted_from <= at < counted_to)
+    by_producer = sum((desk.by_producer for desk in desks), Counter[int]())
+    return {
+        "received": intake.received,
+        "lost": intake.lost,
+        "queue_peak": intake.peak,
+        "rate": done / span,
+        "busy": 1 - idle / (span * len(desks)),
+        "latency_p50": percentile(latencies, 50),
+        "latency_p99": percentile(latencies, 99),
+        "by_producer": [by_producer[number] for number in range(settings["producers"])],
+        "drained_after": ended_at - counted_to,
+        "memory": peak_memory(),
+    }
+
+
+def main() -> None:
+    parent = Parent()
+    settings = parent.settings
+    intake = Intake(settings["queue_limit"], is_patient=settings["is_patient"])
+    producers, workers = admit(settings["producers"], settings["workers"])
+    desks = [Desk(workers[number]) for number in sorted(workers)]
+    meeting = Meeting.from_settings(settings["meeting"])
+    is_over = threading.Event()
+    with reporter(meeting, depth=intake.depth, limit=intake.limit) as report:
+        readers = [threading.Thread(target=take_in, args=(c, number, intake)) for number, c in producers.items()]
+        servers = [threading.Thread(target=desk.serve, args=(intake, report)) for desk in desks]
+        starts_at = parent.wait_for_start()
+        for thread in [*readers, *servers]:
+            thread.start()
+        display = threading.Thread(target=show, args=(parent, intake, desks, is_over))
+        display.start()
+        if intake.is_patient:  # a calibration has seen enough; what waits in the sockets would take seconds to drain
+            time.sleep(max(0.0, starts_at + settings["seconds"] - time.monotonic()))
+            parent.tell("result", **figures(settings, starts_at, time.monotonic(), intake, desks))
+        for thread in readers:
+            thread.join()
+        intake.close()
+        for thread in servers:
+            thread.join()
+        is_over.set()
+        display.join()
+    if not intake.is_patient:
+        parent.tell("result", **figures(settings, starts_at, time.monotonic(), intake, desks))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""One run: its processes, from their start until the last record is accounted for."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nexus_redis.demo.children import Children
+from nexus_redis.demo.measure import WARM_UP_S, jain
+from nexus_redis.demo.options import DemoFailed, Options
+from nexus_redis.demo.pace import Meeting
+
+QUEUE_SECONDS = 2.0
+CALIBRATION_S = (2.0, 4.0)  # least and most; between them 0.4 of a run
+CALIBRATION_QUEUE = 1000  # enough that no worker ever waits
+OFFERED = 3.0  # times the capacity
+SLOW = (0.5, 0.8)  # parts of the run between which one worker is slow
+DRAIN_PATIENCE_S = 60.0
+TICK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run is given. `rate` is the pace of one producer, None for as fast as the queue takes it."""
+
+    home: Path
+    files: tuple[Path, ...]
+    producers: int
+    workers: int
+    seconds: float
+    rate: float | None
+    queue_limit: int
+    has_slow_down: bool
+    meeting: Meeting | None
+
+    @property
+    def warm_up(self) -> float:
+        return min(WARM_UP_S, self.seconds / 2)
+
+    @property
+    def slow(self) -> tuple[float, float] | None:
+        return (SLOW[0] * self.seconds, SLOW[1] * self.seconds) if self.has_slow_down else None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the view shows: `at` seconds into the run, the last sample of the service."""
+
+    at: float
+    sample: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What the processes of a run told at its end."""
+
+    service: dict[str, Any]
+    sent: int
+    indexed: int
+    memory: int
+
+
+def calibration(options: Options, home: Path, files: tuple[Path, ...]) -> Plan:
+    return Plan(
+        home,
+        files,
+        options.producers,
+        options.consumers,
+        seconds=min(CALIBRATION_S[1], max(CALIBRATION_S[0], 0.4 * options.seconds)),
+        rate=None,
+        queue_limit=CALIBRATION_QUEUE,
+        has_slow_down=False,
+        meeting=None,
+    )
+
+
+def real_run(options: Options, calibrated: Plan, capacity: float, meeting: Meeting | None) -> Plan:
+    """The same arrangement as the calibration, at the pace and with the queue that it led to."""
+    return replace(
+        calibrated,
+        seconds=options.seconds,
+        rate=OFFERED * capacity / options.producers,
+        queue_limit=max(1, round(QUEUE_SECONDS * capacity)),
+        has_slow_down=True,
+        meeting=meeting,
+    )
+
+
+def measure_capacity(plan: Plan, watch: Callable[[Moment], None]) -> float:
+    """Records per second that the workers index when the queue is never empty, with all processes running."""
+    with Children(plan.home) as children:
+        perform(children, plan, watch, awaited={"service"})
+        return float(children.results["service"]["rate"])
+
+
+def play_run(plan: Plan, watch: Callable[[Moment], None]) -> Accounts:
+    """The whole run. Raises `DemoFailed` unless every record sent was indexed or counted as lost."""
+    with Children(plan.home) as children:
+        perform(children, plan, watch)
+        results = children.results
+    service = results["service"]
+    producers = [results[f"producer {number}"] for number in range(plan.producers)]
+    workers = [results[f"worker {number}"] for number in range(plan.workers)]
+    accounts = Accounts(
+        service,
+        sent=sum(result["sent"] for result in producers),
+        indexed=sum(result["indexed"] for result in workers),
+        memory=sum(result["memory"] for result in [service, *workers]),
+    )
+    if not accounts.sent:
+        raise DemoFailed(f"no record was sent in {plan.seconds:g} s")
+    if not accounts.sent == service["received"] == accounts.indexed + service["lost"]:
+        raise DemoFailed(
+            f"sent {accounts.sent} and received {service['received']} must equal "
+            f"indexed {accounts.indexed} + lost {service['lost']}"
+        )
+    return accounts
+
+
+def perform(children: Children, plan: Plan, watch: Callable[[Moment], None], awaited: set[str] | None = None) -> None:
+    """Starts all, shows what the service tells, returns when all that are awaited have told their result."""
+    meeting = asdict(plan.meeting) if plan.meeting else None
+    service = {
+        "producers": plan.producers,
+        "workers": plan.workers,
+        "seconds": plan.seconds,
+        "warm_up": plan.warm_up,
+        "queue_limit": plan.queue_limit,
+        "is_patient": plan.rate is None,
+        "meeting": meeting,
+    }
+    children.start("service", "service", service)
+    for number in range(plan.workers):
+        slow = plan.slow if number == 0 else None
+        children.start(f"worker {number}", "worker", {"number": number, "slow": slow})
+    producer = {
+        "producers": plan.producers,
+        "seconds": plan.seconds,
+        "rate": plan.rate,
+        "files": [str(path) for path in plan.files],
+        "meeting": meeting,
+    }
+    for number in range(plan.producers):
+        children.start(f"producer {number}", "producer", {**producer, "number": number})
+    awaited = awaited or children.names
+    starts_at = children.go()
+    while not awaited <= children.results.keys():
+        told = children.hear(TICK_S)
+        at = time.monotonic() - starts_at
+        if told and told[1]["kind"] == "sample":
+            watch(Moment(at, told[1]))
+        if at > plan.seconds + DRAIN_PATIENCE_S:
+            missing = ", ".join(sorted(awaited - children.results.keys()))
+            raise DemoFailed(f"{missing} did not end {DRAIN_PATIENCE_S:g} s after the run")
+
+
+def fairness(accounts: Accounts) -> float | None:
+    return jain(accounts.service["by_producer"])

@@ -1,0 +1,58 @@
+"""The table at the end: both runs side by side, each figure measured in that run."""
+
+from rich.table import Table
+
+from nexus_redis.demo.measure import Result, RunFigures
+
+ABSENT = "-"
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.0f} ms"
+
+
+def percent(value: float | None) -> str:
+    return ABSENT if value is None else f"{100 * value:.1f} %"
+
+
+def calls(run: RunFigures) -> str:
+    if not run.coordinated or run.redis_calls_per_record is None:
+        return ABSENT
+    return f"{run.redis_calls_per_record:.3f}"
+
+
+def rows(run: RunFigures) -> list[tuple[str, str]]:
+    return [
+        ("records sent", f"{run.sent:,}"),
+        ("records indexed", f"{run.indexed:,}"),
+        ("records lost", f"{run.lost:,}"),
+        ("peak queue", f"{run.queue_peak:,} of {run.queue_limit:,}"),
+        ("peak memory of the consumers", f"{run.memory_peak / 2**20:.0f} MiB"),
+        ("read to indexed, p50", seconds(run.latency_p50)),
+        ("read to indexed, p99", seconds(run.latency_p99)),
+        ("use of the capacity", percent(run.busy)),
+        ("fairness between producers (Jain)", ABSENT if run.fairness is None else f"{run.fairness:.3f}"),
+        ("Redis calls per record", calls(run)),
+    ]
+
+
+def table_of(result: Result) -> Table:
+    table = Table(
+        title=f"{result.seconds:g} s each, {result.offered:,.0f} records/s offered, {result.capacity:,.0f} can be taken"
+    )
+    table.add_column("")
+    for run in result.runs:
+        table.add_column("with coordination" if run.coordinated else "without", justify="right")
+    for cells in zip(*(rows(run) for run in result.runs), strict=True):
+        style = "bold" if cells[0][0] == "records lost" else ""
+        table.add_row(cells[0][0], *(value for _, value in cells), style=style)
+    return table
+
+
+def verdict(result: Result) -> str:
+    lost = {run.coordinated: run.lost for run in result.runs}
+    if result.exit_code:
+        return f"Coordination lost {lost[True]:,} records: it should lose none."
+    return f"Without coordination {lost[False]:,} records were lost; with it, none."

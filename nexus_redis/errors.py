@@ -1,0 +1,219 @@
+"""What can go wrong, as a tree. Catch a leaf, the root, or the builtin that you would have caught anyway.
+
+    NexusError
+    |-- AcquireTimeout   (TimeoutError)     the deadline passed; nothing was taken
+    |-- Unavailable      (ConnectionError)  Redis does not answer, and the mode is "closed"
+    |-- InvalidSetting   (ValueError)       a value out of its range: says which, and what to write instead
+    |-- ServerRefused                       Redis said no, and would say it again: ACL, schema, an id that is taken
+    `-- Closed           (RuntimeError)     used after close()
+
+A denial is no error: `try_acquire` answers with a falsy result. Each error carries its data as attributes, its message
+is made of them, and it survives pickling (a worker pool hands errors to its parent). A message never repeats what may
+be a secret: see `shown`.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from typing import Any, Final, NamedTuple
+
+SHOWN_CHARACTERS: Final = 80  # one line of a log: enough to recognise a value, too little to fill a disk
+
+
+class Range(NamedTuple):
+    """Where a number may lie, in its unit: `low` to `high`, both included, and 0 as well where `or_zero`."""
+
+    low: float
+    high: float
+    unit: str
+    or_zero: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` lies inside; NaN lies nowhere."""
+        return self.low <= value <= self.high or (self.or_zero and value == 0)
+
+    @property
+    def remedy(self) -> str:
+        """The range as advice: `use 0, or 1e-6 to 1e9 tokens per second`."""
+        zero = "0, or " if self.or_zero else ""
+        return f"use {zero}{_plain(self.low)} to {_plain(self.high)} {self.unit}".rstrip()
+
+
+def _plain(bound: float) -> str:
+    brief = f"{bound:g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+    return brief if "e" in brief and float(brief) == bound else f"{bound:,}"
+
+
+MOST_LABELS: Final = 16
+LONGEST_LABEL: Final = 64
+
+LARGEST_COUNT: Final = 2**53  # Lua's numbers are doubles: whole numbers are exact up to here
+
+RATE: Final = Range(1e-6, 1e9, "tokens per second", or_zero=True)
+COST: Final = Range(1e-6, 1e9, "tokens")
+TOKENS: Final = Range(0, 9e9, "tokens")  # in millionths still below LARGEST_COUNT
+COUNT: Final = Range(0, LARGEST_COUNT, "")
+SECONDS: Final = Range(0, 86_400, "seconds")
+MILLISECONDS: Final = Range(0, 86_400_000, "milliseconds")
+PERCENT: Final = Range(0, 100, "percent")
+LEVEL: Final = Range(0, 3, "")
+WEIGHT: Final = Range(0.01, 1000, "")
+INTERVAL: Final = Range(0.01, 86_400, "seconds")  # reports that come faster cost more than they tell
+
+RANGES: Final[dict[str, Range]] = {
+    **dict.fromkeys(("rate", "min_rate", "capacity", "requested_rate", "demand"), RATE),
+    **dict.fromkeys(("recommended_rate", "budget_rate", "fallback_rate"), RATE),
+    "cost": COST,
+    **dict.fromkeys(("tokens", "want", "need", "held", "unused", "burned", "granted"), TOKENS),
+    **dict.fromkeys(("done", "errors", "queue_depth", "queue_limit", "in_flight", "slots"), COUNT),
+    **dict.fromkeys(("seq", "granted_total", "uptime_ms"), COUNT),
+    **dict.fromkeys(("burst", "transit", "timeout", "pause"), SECONDS),
+    "interval": INTERVAL,
+    **dict.fromkeys(("latency_ms", "latency_target_ms", "interval_ms", "pause_ms"), MILLISECONDS),
+    **dict.fromkeys(("lease_ms", "refresh_ms", "retry_after_ms"), MILLISECONDS),
+    **dict.fromkeys(("load", "current_load"), PERCENT),
+    "backpressure_level": LEVEL,
+    "weight": WEIGHT,
+}
+
+WORDS: Final = {
+    "law": ("range", "drain", "aimd"),
+    "combine": ("sum", "spread", "min"),
+    "priority": ("high", "normal", "low"),
+    "on_outage": ("share", "closed", "open"),
+    **dict.fromkeys(("lossless", "smooth", "whole"), ("true", "false")),
+}
+NAME_REMEDY: Final = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit"
+_OTHERS: Final = {
+    "labels": f"use at most {MOST_LABELS}, named as budgets are, each a text of at most {LONGEST_LABEL} characters",
+    "message": "send one CapacitySignal, FlowControl or LoadReport as a JSON object or a msgpack map",
+}
+_NAMES: Final = {"name", "namespace", "id", "producer_id", "consumer_id", "instance_id", "incarnation", "birth"}
+
+_SERVER_REMEDIES: Final = {
+    "NEXUS_STALE": "a later call of this producer or consumer was answered already",
+    "NEXUS_ID_TAKEN": "another live process uses this id: leave the id out, or wait until its lease is over",
+    "NEXUS_SCHEMA": "a newer release wrote the state in this Redis: upgrade here, or use another namespace",
+}
+_FIELD: Final = re.compile(r"[\w.-]{1,64}")  # another name came from outside: quoted and cut like any value
+_CODE: Final = re.compile(r"NEXUS_[A-Z0-9_]{1,58}")
+
+
+def remedy_for(field: str) -> str:
+    """What to write instead of a refused value of `field`."""
+    if field in RANGES:
+        return RANGES[field].remedy
+    if field in WORDS:
+        *others, last = WORDS[field]
+        return f"use {', '.join(others)} or {last}"
+    return NAME_REMEDY if field in _NAMES else _OTHERS.get(field, "see docs/protocol.md")
+
+
+def shown(value: object) -> str:
+    """`value` as a message may show it: cut to one line, and of an address no part that may hold a password.
+
+    >>> shown("redis://:hunter2@cache:6379/0?timeout=1")
+    "'redis://***@cache:6379/0?***'"
+    """
+    try:
+        text = _short.repr(_without_secret(value) if isinstance(value, str) else value)
+    except ValueError:  # an int of more digits than Python is willing to print
+        text = f"<a huge {type(value).__name__}>"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+
+
+_short: Final = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = SHOWN_CHARACTERS
+
+
+def _without_secret(text: str) -> str:
+    scheme, is_address, rest = text.partition("://")
+    if not is_address:
+        return text
+    login, at, place = rest.rpartition("@")
+    place, query, _ = place.partition("?")
+    if "?" in login:  # a password may hold both signs: which part it is cannot be told
+        return f"{scheme}://***"
+    return f"{scheme}://{'***@' if at else ''}{place}{'?***' if query else ''}"
+
+
+class NexusError(Exception):
+    """The root: everything that this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with `args`, which here is the message and not the data it was made of.
+        return _revive, (type(self), self.args, vars(self))
+
+
+def _revive(kind: type[NexusError], args: tuple[object, ...], data: dict[str, object]) -> NexusError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(data)
+    return error
+
+
+class AcquireTimeout(NexusError, TimeoutError):
+    """The tokens did not come within the timeout. None was taken: what was collected went back.
+
+    `budget` is its name, `cost` in tokens, `waited` in seconds, `reason` why the budget was slow ("paused", "load"...).
+    """
+
+    def __init__(self, budget: str, cost: float, waited: float, reason: str = "") -> None:
+        self.budget, self.cost, self.waited, self.reason = budget, cost, waited, reason
+        why = f" ({reason})" if reason else ""
+        super().__init__(f"budget {budget}: no {cost:g} tokens within {waited:.3g} s{why}; none was taken")
+
+
+class Unavailable(NexusError, ConnectionError):
+    """Redis does not answer. `server` is its address, masked (or ""), `cause` what went wrong, `waited` in seconds."""
+
+    def __init__(self, server: str, cause: str, waited: float = 0.0) -> None:
+        self.server, self.cause, self.waited = _without_secret(server), cause, waited
+        place = f" at {self.server}" if server else ""
+        after = f" after {waited:.3g} s" if waited else ""
+        super().__init__(f"no answer from Redis{place}{after}: {cause}")
+
+
+class InvalidSetting(NexusError, ValueError):
+    """A refused value. `field` is its name, `value` how it looked (see `shown`; "" if unknown), `remedy` the way out.
+
+    >>> InvalidSetting("weight", -1, "use 0.01 to 1,000")
+    InvalidSetting('weight=-1: use 0.01 to 1,000')
+    """
+
+    _UNKNOWN: Final = object()
+
+    def __init__(self, field: str, value: object = _UNKNOWN, remedy: str = "") -> None:
+        self.field = field if _FIELD.fullmatch(field) else shown(field)
+        self.value = "" if value is self._UNKNOWN else shown(value)
+        self.remedy = remedy or remedy_for(field)
+        subject = f"{self.field}={self.value}" if self.value else self.field
+        super().__init__(f"{subject}: {self.remedy}")
+
+
+class ServerRefused(NexusError):
+    """Redis refused, and asking again will not help. `code` is its code word, `remedy` the way out."""
+
+    def __init__(self, code: str, remedy: str = "") -> None:
+        self.code, self.remedy = code, remedy or _SERVER_REMEDIES.get(code, "see docs/protocol.md")
+        super().__init__(f"{self.code}: {self.remedy}")
+
+
+class Closed(NexusError, RuntimeError):
+    """Used after its end. `what` was closed: a nexus, a producer, a consumer, an embedded server."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"this {what} is closed: open a new one")
+
+
+def from_code(code: str) -> NexusError:
+    """The error that a script's answer stands for; only its code word counts.
+
+    `NEXUS_INVALID_RATE` is an `InvalidSetting` of `rate`, every other code a `ServerRefused`.
+    """
+    match = _CODE.search(code)
+    word = match.group() if match else "".join(code.split()[:1])[:SHOWN_CHARACTERS]
+    field = word.removeprefix("NEXUS_INVALID_")
+    return ServerRefused(word) if field == word or not field else InvalidSetting(field.lower())

@@ -1,0 +1,86 @@
+"""What went wrong on the way to Redis: every error is in exactly one class, and the class says what may be done.
+
+NOT_EXECUTED   the call changed nothing: make a new one, in the caller's deadline
+UNKNOWN        it may or may not have been executed: send the same one (same seq), which is never charged twice
+PERMANENT      asking again will not help: tell the caller
+"""
+
+from __future__ import annotations
+
+import socket
+from enum import Enum
+from typing import Final
+
+from redis import exceptions
+
+from nexus_redis.errors import NexusError, ServerRefused, from_code
+
+
+class Fault(Enum):
+    """See the head of the file."""
+
+    NOT_EXECUTED = "not executed"
+    UNKNOWN = "unknown"
+    PERMANENT = "permanent"
+
+
+_TRANSIENT: Final = frozenset(
+    ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "OOM", "NOSCRIPT"]
+)
+_NEVER_SENT: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror)
+
+
+def classify(error: BaseException) -> Fault:
+    """The one class of `error`.
+
+    >>> classify(exceptions.TimeoutError("Timeout reading from socket"))
+    <Fault.UNKNOWN: 'unknown'>
+    """
+    match error:
+        case exceptions.AuthenticationError() | exceptions.AuthorizationError():
+            return Fault.PERMANENT
+        case exceptions.BusyLoadingError() | exceptions.MaxConnectionsError():
+            return Fault.NOT_EXECUTED
+        case exceptions.ResponseError():
+            return Fault.NOT_EXECUTED if _code(error) in _TRANSIENT or _is_transient(error) else Fault.PERMANENT
+        case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
+            return Fault.NOT_EXECUTED if _was_never_sent(error) else Fault.UNKNOWN
+        case exceptions.RedisError() | exceptions.RedisClusterException():
+            return Fault.UNKNOWN
+    return Fault.PERMANENT
+
+
+def code_of(error: BaseException) -> str:
+    """Our scripts' code word, or ""."""
+    word = _code(error)
+    return word if word.startswith("NEXUS_") else ""
+
+
+def as_nexus_error(error: BaseException) -> NexusError:
+    """A permanent fault as the error that callers are promised."""
+    if isinstance(error, NexusError):
+        return error
+    code = code_of(error)
+    return from_code(code) if code else ServerRefused(_code(error) or type(error).__name__, str(error)[:200])
+
+
+def _code(error: BaseException) -> str:
+    words = str(error).split(maxsplit=1)
+    return words[0] if words and words[0].isupper() else ""
+
+
+def _is_transient(error: exceptions.ResponseError) -> bool:
+    # redis-py has classes of its own for some codes, and takes the code word out of their text.
+    transient = (
+        exceptions.NoScriptError, exceptions.ReadOnlyError, exceptions.AskError, exceptions.TryAgainError,
+        exceptions.ClusterDownError, exceptions.OutOfMemoryError,
+    )  # fmt: skip
+    return isinstance(error, transient)
+
+
+def _was_never_sent(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, _NEVER_SENT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,197 @@
+"""The refill loop of a Nexus, without its I/O: who is due, what is sent in one batch, when to look again.
+
+All network traffic of a Nexus goes through here; callers wait on local state only. That one decision removes herds,
+cancellation in the middle of a socket and convoys on a lock. A shell drives `refill` (sync: a thread, async: a task):
+it runs each batch that the generator yields, sleeps where it yields a `Pause`, and holds the hub's lock all the while
+the generator itself runs.
+
+    loop:  due members -> their jobs -> one pipelined batch -> outcomes back to each -> pause until the next is due
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import random
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nexus_redis.errors import NexusError, Unavailable
+from nexus_redis.faults import Fault, as_nexus_error, classify
+from nexus_redis.wire import Job, Outcome
+
+log = logging.getLogger("nexus_redis")
+
+NEVER: Final = math.inf
+OUTAGE_AFTER: Final = 2  # failures in a row: one dropped reply is not an outage
+FIRST_BACKOFF: Final = 0.05
+LONGEST_BACKOFF: Final = 1.0
+BATCH: Final = 256  # members a round trip: a thousand budgets due at once must not become one huge reply
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing to send for so many seconds, unless the hub is woken."""
+
+    seconds: float
+
+
+class Member:
+    """Something that has calls to make: a producer's account, a consumer's reporter. `due` says when."""
+
+    due: float = NEVER
+    scheduled: float = NEVER
+
+    def jobs(self, now: float) -> list[Job]:
+        """What to send now; [] for nothing (then `due` has moved on)."""
+        raise NotImplementedError
+
+    def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
+        """What came of `jobs`, one by one."""
+        raise NotImplementedError
+
+    def tick(self, now: float) -> None:
+        """Called when due while Redis is away: nothing can be sent."""
+
+
+class Hub:
+    """The members, by when they are due, and whether Redis answers. Every method runs under the shell's lock."""
+
+    def __init__(self, clock: Callable[[], float], wake: Callable[[], None], server: str = "") -> None:
+        self.clock, self._wake, self.server = clock, wake, server
+        self._heap: list[tuple[float, int, Member]] = []
+        self._count = 0
+        self.asleep_until = NEVER
+        self.is_closing = False
+        self.failures = 0
+        self.out_since = NEVER
+        self.next_try = 0.0
+        self.cause = ""
+
+    @property
+    def is_out(self) -> bool:
+        """Redis does not answer."""
+        return self.failures >= OUTAGE_AFTER
+
+    def schedule(self, member: Member) -> None:
+        """Take note of a member's `due`; wakes the loop if that is sooner than it meant to."""
+        if member.due < member.scheduled:
+            member.scheduled = member.due
+            self._count += 1
+            heapq.heappush(self._heap, (member.due, self._count, member))
+            if member.due < self.asleep_until:
+                self.asleep_until = member.due
+                self._wake()
+
+    def take_due(self, now: float) -> list[Member]:
+        """Those whose time has come, at most a batch."""
+        taken: list[Member] = []
+        while self._heap and self._heap[0][0] <= now and len(taken) < BATCH:
+            due, _, member = heapq.heappop(self._heap)
+            if due != member.scheduled:
+                continue
+            member.scheduled = NEVER
+            if member.due <= now:
+                taken.append(member)
+            else:
+                self.schedule(member)
+        return taken
+
+    def next_due(self) -> float:
+        """When the loop must look again."""
+        return self._heap[0][0] if self._heap else NEVER
+
+    def note_failure(self, error: BaseException, sent: float, now: float) -> None:
+        """A batch did not come back; the next is tried later, at a time that other processes will not choose too."""
+        if not self.failures:
+            self.out_since = sent
+        self.failures += 1
+        self.cause = f"{type(error).__name__}: {error}"
+        backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
+        self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
+        if self.failures == OUTAGE_AFTER:
+            log.warning("Redis does not answer (%s): producers go by their outage mode until it does", self.cause)
+
+    def note_success(self) -> None:
+        """Redis answers."""
+        if self.is_out:
+            log.warning("Redis answers again")
+        self.failures, self.out_since, self.next_try, self.cause = 0, NEVER, 0.0, ""
+
+
+def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
+    """The loop; ends when the hub is closing and nothing is left to send."""
+    while True:
+        now = hub.clock()
+        members = hub.take_due(now)
+        if not members:
+            if hub.is_closing:
+                return
+            hub.asleep_until = hub.next_due()
+            yield Pause(max(0.0, hub.asleep_until - now))
+            hub.asleep_until = -NEVER  # awake: nobody needs to wake us
+            continue
+        if now < hub.next_try and not hub.is_closing:
+            for member in members:
+                member.due = NEVER
+                member.tick(now)
+                member.due = min(member.due, hub.next_try)
+                hub.schedule(member)
+            continue
+        yield from _exchange(hub, members, now)
+
+
+def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job] | Pause, list[Outcome], None]:
+    batch: list[Job] = []
+    parts: list[tuple[Member, int]] = []
+    for member in members:
+        jobs = member.jobs(now)
+        if jobs:
+            parts.append((member, len(jobs)))
+            batch += jobs
+        else:
+            hub.schedule(member)
+    if not batch:
+        return
+    outcomes = yield batch
+    came = hub.clock()
+    lost = next((o for o in outcomes if isinstance(o, Exception) and classify(o) is not Fault.PERMANENT), None)
+    if lost is not None and all(isinstance(o, Exception) for o in outcomes):
+        hub.note_failure(lost, now, came)
+    elif hub.failures:
+        hub.note_success()
+    at = 0
+    for member, count in parts:
+        member.receive(outcomes[at : at + count], came)
+        at += count
+        hub.schedule(member)
+
+
+def ask(
+    jobs: list[Job], server: str, patience: float = 1.0
+) -> Generator[list[Job] | Pause, list[Outcome], list[Outcome]]:
+    """A few calls on a person's behalf, safe to repeat: tried again for `patience` seconds, then `Unavailable`."""
+    waited, backoff = 0.0, FIRST_BACKOFF
+    while True:
+        outcomes = yield jobs
+        errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if not errors:
+            return outcomes
+        for error in errors:
+            if classify(error) is Fault.PERMANENT:
+                raise as_nexus_error(error) from error
+        if waited >= patience:
+            raise Unavailable(server, str(errors[0]), waited) from errors[0]
+        yield Pause(backoff)
+        waited += backoff
+        backoff *= 2
+
+
+def refusal(outcomes: Sequence[Outcome]) -> NexusError | None:
+    """The first permanent fault among outcomes, as the callers' error."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception) and classify(outcome) is Fault.PERMANENT:
+            return as_nexus_error(outcome)
+    return None

@@ -1,0 +1,251 @@
+"""The three messages, as any language may send them: JSON or msgpack, told apart by `action`.
+
+    producer --CapacitySignal--> budget --FlowControl--> producer          consumer --LoadReport--> budget
+
+One object has exactly one text: fields in the order below, no spaces, None left out, whole floats as integers (so that
+10000 and 10000.0 are one number for a language that has only one kind). What we receive as a request forbids unknown
+fields, since a misspelled one would be silently ignored; answers ignore them, since a newer budget may say more.
+Whatever is wrong with a text, the error is an `InvalidSetting` that names the field. Golden vectors, for checking
+another implementation byte by byte: `tests/vectors/messages.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, Self
+
+import msgpack
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+
+from nexus_redis.config import NAME_PATTERN, Checked, Priority
+from nexus_redis.errors import (
+    COUNT,
+    LEVEL,
+    LONGEST_LABEL,
+    MILLISECONDS,
+    MOST_LABELS,
+    PERCENT,
+    RATE,
+    TOKENS,
+    WEIGHT,
+    InvalidSetting,
+    Range,
+    remedy_for,
+)
+
+LONGEST_MESSAGE: Final = 65_536  # bytes, several times what the fields below can fill
+
+Reason = Literal["ok", "rate", "load", "contended", "learning", "window", "paused", "no_consumers", "unset", "shadow"]
+
+
+def _at_least_low_or_zero(span: Range) -> Callable[[float], float]:
+    def check(value: float) -> float:
+        if not span.holds(value):
+            raise ValueError
+        return value
+
+    return check
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Rate = Annotated[float, Field(ge=0, le=RATE.high), AfterValidator(_at_least_low_or_zero(RATE))]
+Tokens = Annotated[float, Field(ge=TOKENS.low, le=TOKENS.high)]
+Milliseconds = Annotated[float, Field(ge=MILLISECONDS.low, le=MILLISECONDS.high)]
+Quantity = Annotated[float, Field(ge=COUNT.low, le=COUNT.high)]  # a backlog or a counter: of bytes, it grows large
+Count = Annotated[int, Field(ge=COUNT.low, le=COUNT.high)]
+Percent = Annotated[float, Field(ge=PERCENT.low, le=PERCENT.high)]
+Weight = Annotated[float, Field(ge=WEIGHT.low, le=WEIGHT.high)]
+Level = Annotated[int, Field(ge=LEVEL.low, le=LEVEL.high)]
+Labels = Annotated[
+    dict[Name, Annotated[str, Field(max_length=LONGEST_LABEL)]],
+    Field(max_length=MOST_LABELS),
+]
+
+
+class Message(Checked):
+    """What the three share: their encodings."""
+
+    def to_json(self) -> str:
+        """The one JSON text of this message."""
+        return json.dumps(self._fields(), separators=(",", ":"), ensure_ascii=False)
+
+    def to_msgpack(self) -> bytes:
+        """The same fields in the same order as a msgpack map."""
+        packed: bytes = msgpack.packb(self._fields())
+        return packed
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The message that `text` holds; `InvalidSetting` for anything else."""
+        return cls(**_read_json(text))
+
+    @classmethod
+    def from_msgpack(cls, packed: bytes) -> Self:
+        """The message that `packed` holds; `InvalidSetting` for anything else."""
+        return cls(**_read_msgpack(packed))
+
+    def _fields(self) -> dict[str, object]:
+        return {name: _whole(value) for name, value in self if value is not None}
+
+
+class CapacitySignal(Message):
+    """A producer says what it would like to send, and asks for tokens.
+
+    `requested_rate` in tokens per second; `tokens` wanted now (0 only asks), of which `need` for the one that waits,
+    all of it or nothing with `whole`; `held`, `unused` (handed back) and `burned` (expired) account for earlier grants.
+    """
+
+    action: Literal["CapacitySignal"] = "CapacitySignal"
+    producer_id: Name
+    consumer_id: Name
+    requested_rate: Rate
+    tokens: Tokens | None = None
+    need: Tokens | None = None
+    whole: bool | None = None
+    held: Tokens | None = None
+    unused: Tokens | None = None
+    burned: Tokens | None = None
+    weight: Weight | None = None
+    priority: Priority | None = None
+    incarnation: Name | None = None
+    seq: Count | None = None
+    birth: Name | None = None
+    granted_total: Count | None = None
+
+
+class FlowControl(Message):
+    """The budget's answer: at which rate to go on, and the tokens that were granted.
+
+    Rates in tokens per second, `current_load` in percent, `backpressure_level` 0 (free) to 3 (stop). The `granted`
+    tokens last `lease_ms`; ask again after `refresh_ms`, or after `retry_after_ms` when they did not suffice.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    action: Literal["FlowControl"] = "FlowControl"
+    consumer_id: Name
+    recommended_rate: Rate
+    backpressure_level: Level
+    current_load: Percent
+    granted: Tokens | None = None
+    lease_ms: Milliseconds | None = None
+    refresh_ms: Milliseconds | None = None
+    retry_after_ms: Milliseconds | None = None
+    budget_rate: Rate | None = None
+    fallback_rate: Rate | None = None
+    birth: Name | None = None
+    granted_total: Count | None = None
+    reason: Reason | None = None
+
+
+class LoadReport(Message):
+    """A consumer says how full it is; any of the numbers will do.
+
+    `load` in percent, `capacity` in tokens per second, queues and work in tokens. `done` and `errors` only grow.
+    """
+
+    action: Literal["LoadReport"] = "LoadReport"
+    consumer_id: Name
+    instance_id: Name
+    incarnation: Name | None = None
+    seq: Count | None = None
+    uptime_ms: Quantity | None = None
+    load: Percent | None = None
+    capacity: Rate | None = None
+    queue_depth: Quantity | None = None
+    queue_limit: Quantity | None = None
+    done: Quantity | None = None
+    errors: Quantity | None = None
+    in_flight: Quantity | None = None
+    slots: Quantity | None = None
+    latency_ms: Milliseconds | None = None
+    interval_ms: Milliseconds | None = None
+    pause_ms: Milliseconds | None = None
+    labels: Labels | None = None
+
+
+AnyMessage = CapacitySignal | FlowControl | LoadReport
+_MODELS: Final[dict[str, type[AnyMessage]]] = {
+    "CapacitySignal": CapacitySignal,
+    "FlowControl": FlowControl,
+    "LoadReport": LoadReport,
+}
+
+
+def decode(raw: str | bytes) -> AnyMessage:
+    """Whichever of the three `raw` is, in JSON or in msgpack."""
+    fields = _read_msgpack(raw) if isinstance(raw, bytes) and _is_msgpack_map(raw) else _read_json(raw)
+    action = fields.get("action")
+    model = _MODELS.get(action) if isinstance(action, str) else None
+    if model is None:
+        raise InvalidSetting("action", action, f"use one of {', '.join(_MODELS)}")
+    return model(**fields)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of all three, one of them by `action`."""
+    either: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="action")])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **either.json_schema()}
+
+
+# --- reading what somebody else wrote --------------------------------------------------------------------------------
+
+
+def _read_json(text: str | bytes) -> dict[str, Any]:
+    _refuse_long(text)
+    try:
+        # Decoded here, since json.loads would guess UTF-16 and skip a byte order mark.
+        return _map(json.loads(text if isinstance(text, str) else text.decode(), object_pairs_hook=_fields_once))
+    except InvalidSetting:
+        raise
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, an int of 5000 digits; nested a thousand deep
+        raise InvalidSetting("message", text) from None
+
+
+def _read_msgpack(packed: bytes) -> dict[str, Any]:
+    _refuse_long(packed)
+    try:
+        return _map(msgpack.unpackb(packed, object_pairs_hook=_fields_once))
+    except InvalidSetting:
+        raise
+    except ValueError:  # garbage, not UTF-8, too deep; a timestamp beyond any year
+        raise InvalidSetting("message", packed) from None
+
+
+def _is_msgpack_map(raw: bytes) -> bool:
+    return raw[:1] in {b"\xde", b"\xdf"} or b"\x80" <= raw[:1] <= b"\x8f"
+
+
+def _refuse_long(raw: str | bytes) -> None:
+    if len(raw) > LONGEST_MESSAGE:
+        raise InvalidSetting("message", raw, f"use at most {LONGEST_MESSAGE:,} bytes")
+
+
+def _map(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidSetting("message", value)
+    return value
+
+
+def _fields_once(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """One object, checked where pydantic is too late: of two equal fields it sees one, of an ignored one nothing."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if not isinstance(name, str):
+            raise InvalidSetting("message", name, "use text for the names of fields")
+        if name in fields:
+            raise InvalidSetting(name, value, "given twice: leave one out")
+        if isinstance(value, bytes | msgpack.ExtType | msgpack.Timestamp) or _is_no_number(value):
+            raise InvalidSetting(name, value, remedy_for(name))
+        fields[name] = value
+    return fields
+
+
+def _is_no_number(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,176 @@
+"""A budget as it stands, for people and programs: `budget.snapshot()`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nexus_redis import calls
+from nexus_redis.calls import Inspection
+from nexus_redis.hub import Pause, ask
+from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.wire import Command, Job, Outcome
+
+SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
+_PAGE: Final = 500
+Plan = Generator[list[Job] | Pause, list[Outcome], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSnapshot:
+    """One consumer: what it can take (tokens/s), its load in percent, its law, and whether its reports still come."""
+
+    id: str
+    rate: float
+    capacity: float | None
+    load: float
+    law: str
+    is_live: bool
+    fields: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerSnapshot:
+    """One producer: demand and share in tokens/s, tokens that it may hold, seconds since it was last seen."""
+
+    id: str
+    weight: float
+    priority: str
+    demand: float
+    share: float
+    held: float
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSnapshot:
+    """A budget at one instant. Rates in tokens/s, load in percent, `settings` as name -> (value, source).
+
+    `exists` is False where Redis knows nothing of it; then all is zero and the reason "unset".
+    """
+
+    name: str
+    exists: bool
+    rate: float
+    level: int
+    load: float
+    reason: str
+    tokens: float
+    burst: float
+    granted_total: int
+    birth: str
+    settings: dict[str, tuple[str, str]]
+    paused_for: float | None
+    pause_reason: str
+    last_consumer_end: str
+    consumers: tuple[ConsumerSnapshot, ...]
+    producers: tuple[ProducerSnapshot, ...]
+    consumer_count: int
+    producer_count: int
+
+
+def snapshot(keys: BudgetKeys, server: str) -> Plan:
+    """The plan that reads a budget: one script, then its members' hashes in one pipeline."""
+    inspection: Inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
+    due = _due(inspection.fields)
+    if due and due <= inspection.now:
+        # A deadline has passed and nobody has called since: let the script look, so that we don't show the past.
+        yield from ask([calls.configure(keys)], server)
+        inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
+    consumers, producers = list(inspection.consumers), list(inspection.producers)
+    wanted = [keys.consumer(i) for i in consumers] + [keys.producer(i) for i in producers]
+    hashes = (yield from ask([Command(("HGETALL", key), _hash) for key in wanted], server)) if wanted else []
+    return _assembled(keys.name, inspection, consumers, producers, hashes)
+
+
+def budget_names(namespace: str, server: str) -> Plan:
+    """The plan that lists the budgets that exist; names that are gone are dropped from the hint."""
+    hint = budgets_key(namespace)
+    names: list[str] = (yield from ask([Command(("ZRANGE", hint, 0, -1), _texts)], server))[0]
+    if not names:
+        return []
+    keys = [BudgetKeys(namespace, name).budget for name in names]
+    there = yield from ask([Command(("EXISTS", key), int) for key in keys], server)
+    gone = [name for name, is_there in zip(names, there, strict=True) if not is_there]
+    if gone:
+        yield from ask([Command(("ZREM", hint, *gone), int)], server)
+    return sorted(set(names) - set(gone))
+
+
+def _due(fields: dict[str, str]) -> float:
+    bucket = fields.get("bucket", "").split()
+    return int(bucket[8]) / 1e6 if len(bucket) > 8 else 0.0
+
+
+def _texts(reply: Any) -> list[str]:
+    return [calls.text(word) for word in reply]
+
+
+def _hash(reply: Any) -> dict[str, str]:
+    if isinstance(reply, dict):
+        return {calls.text(field): calls.text(value) for field, value in reply.items()}
+    words = _texts(reply)
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _assembled(
+    name: str, at: Inspection, consumers: list[str], producers: list[str], hashes: list[dict[str, str]]
+) -> BudgetSnapshot:
+    f = at.fields
+    settings = {}
+    for setting in SETTINGS:
+        for source in ("operator", "code"):
+            if f"{setting}_by_{source}" in f:
+                settings[setting] = (f[f"{setting}_by_{source}"], source)
+                break
+    paused_until = int(f.get("paused_until_us", 0)) / 1e6
+    return BudgetSnapshot(
+        name=name,
+        exists="birth" in f,
+        rate=float(f.get("rate_per_s", 0)),
+        level=int(f.get("level", 3)),
+        load=float(f.get("load_percent", 0)),
+        reason=f.get("reason", "unset"),
+        tokens=float(f.get("tokens", 0)),
+        burst=float(f.get("burst_s", 0.25)),
+        granted_total=int(f.get("granted_total", 0)),
+        birth=f.get("birth", ""),
+        settings=settings,
+        paused_for=None if paused_until <= at.now else float("inf") if paused_until >= 9e9 else paused_until - at.now,
+        pause_reason=f.get("pause_reason", "") if paused_until > at.now else "",
+        last_consumer_end=f.get("last_consumer_end", ""),
+        consumers=tuple(
+            _consumer(i, at, h) for i, h in zip(consumers, hashes[: len(consumers)], strict=True)
+        ),
+        producers=tuple(
+            _producer(i, at, h) for i, h in zip(producers, hashes[len(consumers) :], strict=True) if h
+        ),
+        consumer_count=at.consumer_count,
+        producer_count=at.producer_count,
+    )  # fmt: skip
+
+
+def _consumer(consumer_id: str, at: Inspection, fields: dict[str, str]) -> ConsumerSnapshot:
+    said = fields.get("said", "0").split()
+    return ConsumerSnapshot(
+        id=consumer_id,
+        rate=float(fields.get("rate_per_s", 0)),
+        capacity=float(fields.get("capacity_per_s", 0)) or None,
+        load=float(fields.get("load_percent", 0)),
+        law=fields.get("law", ""),
+        is_live=consumer_id in at.live,
+        fields={**fields, "age_s": f"{max(0.0, at.now - int(said[0]) / 1e6):.3f}"},
+    )
+
+
+def _producer(producer_id: str, at: Inspection, fields: dict[str, str]) -> ProducerSnapshot:
+    return ProducerSnapshot(
+        id=producer_id,
+        weight=float(fields.get("weight", 1)),
+        priority=fields.get("priority", "normal"),
+        demand=float(fields.get("demand_per_s", 0)),
+        share=float(fields.get("share_per_s", 0)),
+        held=float(fields.get("held", 0)),
+        age=max(0.0, at.now - at.producers[producer_id]),
+    )

@@ -1,0 +1,119 @@
+"""The sync driver: one thread that runs a hub's loop, and plans that run in the caller's thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+import redis
+
+from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.ledger import Waiter
+from nexus_redis.wire import Job, Outcome, perform, where
+
+log = logging.getLogger("nexus_redis")
+T = TypeVar("T")
+
+JOIN_PATIENCE = 1.5  # seconds that close() waits for a call in flight: more than a connect and less than a shutdown's
+
+
+class Line(Waiter):
+    """A thread that waits."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
+        super().__init__(cost, since, whole=whole)
+        self.event = threading.Event()
+
+    def wake(self) -> None:
+        self.event.set()
+
+
+class LoopThread:
+    """A hub, its lock and the thread that serves it. The thread starts with the first need and dies with the process."""
+
+    def __init__(self, client: Callable[[], redis.Redis], server: str) -> None:
+        self._client, self._server = client, server
+        self.age = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.lock = threading.Lock()
+        self._changed = threading.Condition(self.lock)
+        self.hub = Hub(time.monotonic, self._changed.notify_all, self._server)
+        self._thread: threading.Thread | None = None
+
+    def after_fork(self) -> Hub:
+        """In the child: the parent's thread does not exist, its lock may be held for ever."""
+        self._begin()
+        return self.hub
+
+    def ensure_running(self) -> None:
+        """Start the thread if it is not there; call with the lock held."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="nexus-redis", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Let the loop end after what is in flight."""
+        with self.lock:
+            self.hub.is_closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(JOIN_PATIENCE)
+
+    def _run(self) -> None:
+        hub = self.hub
+        while True:
+            try:
+                self._drive(hub)
+                return
+            except Exception:
+                log.exception("the refill loop met a bug; it goes on in a second")
+                time.sleep(1.0)
+
+    def _drive(self, hub: Hub) -> None:
+        plan = refill(hub)
+        outcomes: list[Outcome] | None = None
+        with self.lock:
+            while True:
+                try:
+                    step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+                except StopIteration:
+                    return
+                self.age = time.monotonic()
+                if isinstance(step, Pause):
+                    self._changed.wait(None if step.seconds == NEVER else step.seconds)
+                    outcomes = []
+                else:
+                    self.lock.release()
+                    try:
+                        outcomes = perform(self._client(), step)
+                    finally:
+                        self.lock.acquire()
+
+
+def drive(plan: Generator[list[Job] | Pause, list[Outcome], T], client: redis.Redis) -> T:
+    """Run a plan to its end in this thread."""
+    outcomes: list[Outcome] | None = None
+    while True:
+        try:
+            step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            outcomes = []
+        else:
+            outcomes = perform(client, step)
+
+
+def server_of(client: redis.Redis) -> str:
+    """Where a client goes, for messages."""
+    return where(client)

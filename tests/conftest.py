@@ -1,0 +1,56 @@
+"""The test matrix: `server` runs a test on every kind, `real_server` on those that have an address."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from nexus_redis.embedded import ServerProcess
+from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
+
+# A busy machine makes single examples slow, and CI should fail for what changed and not for what it happened to draw.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[dict[str, ServerProcess]]:
+    """The real servers by kind, each started by the first test that needs it."""
+    running: dict[str, ServerProcess] = {}
+    yield running
+    for process in running.values():
+        process.stop()
+
+
+def _serve(kind: str, processes: dict[str, ServerProcess]) -> Iterator[Server]:
+    if kind != FAKE and binary(kind) is None:
+        # Skipping in CI would leave a hole in the matrix that nobody sees.
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING[kind])
+    server = Server(kind, 0 if kind == FAKE else _alive(kind, processes).port)
+    server.flush()
+    yield server
+    server.close()
+
+
+def _alive(kind: str, processes: dict[str, ServerProcess]) -> ServerProcess:
+    if kind in processes and not processes[kind].is_alive():  # a test has killed it
+        processes.pop(kind).stop()
+    if kind not in processes:
+        processes[kind] = launch(kind)
+    return processes[kind]
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, processes: dict[str, ServerProcess]) -> Iterator[Server]:
+    """Each kind in turn, empty."""
+    yield from _serve(request.param, processes)
+
+
+@pytest.fixture(params=REAL)
+def real_server(request: pytest.FixtureRequest, processes: dict[str, ServerProcess]) -> Iterator[Server]:
+    """Each kind that has an address, empty."""
+    yield from _serve(request.param, processes)

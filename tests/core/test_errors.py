@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_redis import errors
+from nexus_redis.errors import (
+    SHOWN_CHARACTERS,
+    AcquireTimeout,
+    Closed,
+    InvalidSetting,
+    NexusError,
+    ServerRefused,
+    Unavailable,
+    from_code,
+    remedy_for,
+    shown,
+)
+
+ONE_OF_EACH = [
+    NexusError("something", "else"),
+    AcquireTimeout("elasticsearch", 500, 2.0, "paused"),
+    Unavailable("redis://cache:6379/0", "connection refused", waited=5.0),
+    InvalidSetting("rate", -1),
+    InvalidSetting("lock", threading.Lock()),
+    ServerRefused("NEXUS_SCHEMA"),
+    Closed("nexus"),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [
+        (AcquireTimeout, TimeoutError),
+        (Unavailable, ConnectionError),
+        (InvalidSetting, ValueError),
+        (ServerRefused, Exception),
+        (Closed, RuntimeError),
+    ],
+)
+def test_each_leaf_is_a_nexus_error_and_the_builtin_one_would_catch(
+    error: type[NexusError], builtin: type[Exception]
+) -> None:
+    assert issubclass(error, NexusError)
+    assert issubclass(error, builtin)
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    drawn = {line.split("-- ")[1].split()[0] for line in (errors.__doc__ or "").splitlines() if "-- " in line}
+    assert drawn == {kind.__name__ for kind in NexusError.__subclasses__()}
+
+
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=repr)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_error_survives_pickling_and_copying_with_its_data(error: NexusError, protocol: int) -> None:
+    error.add_note("in batch 7")
+    for twin in (pickle.loads(pickle.dumps(error, protocol)), copy.copy(error), copy.deepcopy(error)):  # noqa: S301
+        assert type(twin) is type(error)
+        assert (str(twin), twin.args, vars(twin)) == (str(error), error.args, vars(error))
+
+
+def test_a_message_is_made_of_the_data() -> None:
+    assert str(ONE_OF_EACH[1]) == "budget elasticsearch: no 500 tokens within 2 s (paused); none was taken"
+    assert str(ONE_OF_EACH[2]) == "no answer from Redis at redis://cache:6379/0 after 5 s: connection refused"
+    assert str(Unavailable("", "circuit open")) == "no answer from Redis: circuit open"
+    assert str(ONE_OF_EACH[3]) == "rate=-1: use 0, or 1e-6 to 1e9 tokens per second"
+    assert str(ONE_OF_EACH[6]) == "this nexus is closed: open a new one"
+    timeout = AcquireTimeout("stripe", 1.5, 0.25)
+    assert (timeout.budget, timeout.cost, timeout.waited, timeout.reason) == ("stripe", 1.5, 0.25, "")
+
+
+# --- what a message leaves out ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "safe"),
+    [
+        ("redis://:hunter2@cache:6379/0", "redis://***@cache:6379/0"),
+        ("rediss://user:hunter2@cache", "rediss://***@cache"),
+        ("redis://:a/hunter2@b@cache", "redis://***@cache"),
+        ("redis://cache/0?password=hunter2", "redis://cache/0?***"),
+        ("redis://cache/0?password=x@hunter2", "redis://***"),
+        ("redis://:hunter2?@cache", "redis://***"),
+        ("redis+sentinel://:hunter2@h1,u:hunter2@h2/name", "redis+sentinel://***@h2/name"),
+        ("redis://cache:6379/0", "redis://cache:6379/0"),
+    ],
+)
+def test_a_password_in_an_address_is_in_no_message_and_no_attribute(address: str, safe: str) -> None:
+    for error in (Unavailable(address, "refused"), InvalidSetting("url", address, "use a URL")):
+        assert safe in str(error)
+        assert "hunter2" not in str(error) + repr(error) + repr(vars(error))
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 2_000_000, b"x" * 100_000, 10**79, 10**5000, list(range(10**5)), [[[[[[[]]]]]]]], ids=shown
+)
+def test_a_large_value_is_cut_to_one_line(value: object) -> None:
+    assert len(shown(value)) <= SHOWN_CHARACTERS
+    assert len(str(InvalidSetting("rate", value))) < 2 * SHOWN_CHARACTERS
+
+
+@given(st.text(), st.text())
+def test_no_value_and_no_field_breaks_out_of_its_line(field: str, value: str) -> None:
+    assert str(InvalidSetting(field, value, "no")).isprintable()
+    assert len(str(InvalidSetting(field, value, "no"))) <= 2 * SHOWN_CHARACTERS + len("=: no")
+
+
+# --- codes of the scripts --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "code", ["NEXUS_INVALID_MIN_RATE", "ERR NEXUS_INVALID_MIN_RATE", "NEXUS_INVALID_MIN_RATE script: 3f2a"]
+)
+def test_an_invalid_code_names_the_field_and_its_range(code: str) -> None:
+    error = from_code(code)
+    assert isinstance(error, InvalidSetting)
+    assert (error.field, error.value, error.remedy) == ("min_rate", "", remedy_for("rate"))
+    assert str(error) == "min_rate: use 0, or 1e-6 to 1e9 tokens per second"
+
+
+@pytest.mark.parametrize("code", ["NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_SCHEMA"])
+def test_every_other_code_is_a_refusal_that_keeps_the_code_and_says_what_to_do(code: str) -> None:
+    error = from_code(code)
+    assert isinstance(error, ServerRefused)
+    assert error.code == code
+    assert "see docs" not in error.remedy
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "NOPERM this user has no permissions", "NEXUS_INVALID_", "x" * 10_000, "NEXUS_"]
+)
+def test_an_unknown_code_is_a_refusal_too(text: str) -> None:
+    error = from_code(text)
+    assert isinstance(error, ServerRefused)
+    assert len(error.code) <= SHOWN_CHARACTERS
+
+
+def test_a_field_without_a_range_still_gets_a_remedy() -> None:
+    assert remedy_for("name") == errors.NAME_REMEDY
+    assert remedy_for("priority") == "use high, normal or low"
+    assert remedy_for("arguments")

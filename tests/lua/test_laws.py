@@ -1,0 +1,561 @@
+"""The laws in Lua against their referee: the same reports give the same rates, and each rule does its work."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lupa import lua51  # type: ignore[import-untyped]
+
+from nexus_redis import scripts
+from tests.referee_laws import Answer, Referee, Report, Setting
+
+EXPORTS = "\nreturn {choose_law = choose_law, run_law = run_law, law_text = law_text, law_memory = law_memory}"
+NO_GLOBALS = "setmetatable(_G, {__newindex = function(_, name) error('global ' .. name) end})\n"
+
+
+def composed() -> str:
+    return scripts._composed(scripts._folder() / "lib" / "law.lua", set())
+
+
+class LuaLaws:
+    """law.lua as report.lua sees it, in a Lua 5.1 that refuses globals."""
+
+    def __init__(self, text: str) -> None:
+        self.lua = lua51.LuaRuntime(unpack_returned_tuples=True)
+        self.laws = self.lua.execute(NO_GLOBALS + text + EXPORTS)
+
+    def table(self, values: Report | Setting) -> Any:
+        return self.lua.table_from({k: v for k, v in asdict(values).items() if v is not None})
+
+
+class LuaConsumer:
+    """One consumer id; all that is kept between two reports is the text that Redis keeps."""
+
+    def __init__(self, lua: LuaLaws) -> None:
+        self.lua, self.text = lua, ""
+
+    def evaluate(
+        self, set_law: str | None, was: Report | None, now: Report, dt: float | None, at: float, setting: Setting
+    ) -> Answer | None:
+        laws, table = self.lua.laws, self.lua.table
+        chosen, memory = laws.law_memory(self.text)
+        name = laws.choose_law(set_law, chosen, table(now), table(setting))
+        if name is None:
+            return None
+        answer = laws.run_law(name, memory, was and table(was), table(now), dt, at, table(setting))
+        self.text = laws.law_text(name, memory)
+        return Answer(*answer)
+
+
+class Consumer(Protocol):
+    def evaluate(
+        self, set_law: str | None, was: Report | None, now: Report, dt: float | None, at: float, setting: Setting
+    ) -> Answer | None: ...
+
+
+LUA = LuaLaws(composed())
+
+
+# -- random walks: both sides hear the same consumer for a while
+
+
+class Actor:
+    """A consumer that changes its mood: idle, busy, flooded, stalled, failing, working in batches."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.scale = 10 ** chance.uniform(-1, 5)
+        self.limit = chance.choice([None, 1.0, 7.0, round(self.scale) + 1.0, 5 * round(self.scale) + 1.0])
+        self.capacity = chance.choice([None, None, self.scale, self.scale / 3])
+        self.at = 1.7e9
+        self.start()
+
+    def start(self) -> None:
+        self.done = self.errors = self.in_flight = self.depth = 0.0
+        self.mood = "busy"
+
+    def report(self, dt: float) -> Report:
+        chance = self.chance
+        if chance.random() < 0.1:
+            self.mood = chance.choice(["idle", "busy", "flooded", "stalled", "failing", "batches"])
+        can = self.scale * dt * chance.uniform(0.5, 1.5)
+        came = {"idle": 0.0, "busy": 0.9 * can, "flooded": 1.5 * can, "stalled": 0.3 * can}.get(self.mood, can)
+        self.depth = min(self.limit or float("inf"), self.depth + round(came))
+        did = 0.0 if self.mood == "stalled" else min(self.depth + self.in_flight, float(round(can)))
+        if self.mood == "batches" and chance.random() < 0.75:
+            moved = min(self.depth, did)
+            self.depth, self.in_flight = self.depth - moved, self.in_flight + moved
+        else:
+            failed = float(round(did * chance.random())) if self.mood == "failing" or chance.random() < 0.1 else 0.0
+            self.done, self.errors = self.done + did - failed, self.errors + failed
+            rest = self.depth + self.in_flight - did
+            self.in_flight = min(rest, float(chance.choice([0, 0, 1, 5])))
+            self.depth = rest - self.in_flight
+        return Report(
+            capacity=self.capacity,
+            depth=self.depth,
+            limit=self.limit,
+            done=self.done,
+            errors=self.errors,
+            in_flight=self.in_flight,
+            slots=chance.choice([None, 8.0]),
+            latency_ms=chance.choice([None, 5.0, 40.0, 90.0]),
+        )
+
+
+def partial(report: Report, chance: random.Random) -> Report:
+    """Some consumers say less, and some only now and then."""
+    gone = chance.choice([(), (), (), (), ("in_flight",), ("depth",), ("done",), ("errors",), ("done", "depth")])
+    return replace(report, **dict.fromkeys(gone), load=chance.choice([None, None, None, 50.0, 95.0]))
+
+
+def walk(lua: LuaLaws, seed: int, steps: int) -> Iterator[tuple[int, Answer | None, Answer | None]]:
+    chance = random.Random(seed)
+    actor = Actor(chance)
+    law = chance.choice([None, None, "drain", "range", "aimd"])
+    is_whole = chance.random() < 0.6
+    hidden = chance.choice([(), (), ("depth",), ("depth", "limit", "capacity")])
+    setting = Setting(
+        rate=chance.choice([None, None, actor.scale / 2, 0.05]),
+        latency_target_ms=chance.choice([None, 50.0]),
+        loop_delay=chance.choice([0.1, 0.5, 1.0, 2.0]),
+        interval=chance.choice([0.25, 0.25, 1.0]),
+    )
+    ours, theirs = LuaConsumer(lua), Referee()
+    was: Report | None = None
+    for i in range(steps):
+        dt = setting.interval * chance.choice([1.0, 1.0, 1.0, 1.01, 0.98, 2.0, 2.9, 3.1, 20.0, 0.3])
+        actor.at += dt * chance.choice([1.0, 1.0, 1.0, 0.0, 500.0, -1.0])
+        if chance.random() < 0.02:
+            actor.start()
+            was = None
+        now = replace(actor.report(dt), **dict.fromkeys(hidden))
+        now = now if is_whole else partial(now, chance)
+        since = None if was is None else dt
+        yield (
+            i,
+            ours.evaluate(law, was, now, since, actor.at, setting),
+            theirs.evaluate(law, was, now, since, actor.at, setting),
+        )
+        was = now
+
+
+def differences(lua: LuaLaws, seed: int, steps: int = 150) -> list[str]:
+    found = []
+    for i, ours, theirs in walk(lua, seed, steps):
+        if ours is None or theirs is None:
+            if ours != theirs:
+                found.append(f"report {i}: {ours} but {theirs}")
+        elif ours != pytest.approx(theirs, rel=1e-6, abs=1e-9):
+            found.append(f"report {i}: {ours} but {theirs}")
+    return found
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None)
+def test_lua_and_referee_agree_over_any_life_of_a_consumer(seed: int) -> None:
+    assert differences(LUA, seed) == []
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None)
+def test_no_rate_is_below_its_floor_or_above_its_ceilings(seed: int) -> None:
+    for _, answer, _ in walk(LUA, seed, 100):
+        if answer is not None:
+            assert 0 < answer.rate <= 1e9
+            assert 0 < answer.window <= 1
+
+
+@pytest.mark.parametrize(
+    ("planted", "instead_of"),
+    [
+        ("min(1, max(0, (FULL - load)", "min(1, max(0, (EASY - load)"),
+        ("speed < m.capacity and DOWN", "speed > m.capacity and DOWN"),
+        ("depth <= aim(m, report) then", "depth >= aim(m, report) then"),
+        ("depth_was > 0 and", "depth_was >= 0 and"),
+        ("m.still > max(", "m.still < max("),
+        ("if m.since_cut < hold", "if m.since_cut > hold"),
+        ("if rate < NEAR", "if rate > NEAR"),
+        ("max(0, at - memory.best_at)", "max(0, memory.best_at - at)"),
+        ("if name == chosen then", "if name ~= chosen then"),
+        ("done < 0 or errors < 0", "done < 0 or errors > 0"),
+    ],
+)
+def test_the_referee_notices_a_planted_bug(planted: str, instead_of: str) -> None:
+    text = composed()
+    assert text.count(planted) == 1, planted
+    broken = LuaLaws(text.replace(planted, instead_of))
+    assert any(differences(broken, seed) for seed in range(60))
+
+
+# -- what each rule is for, in Lua and in the referee
+
+
+@pytest.fixture(params=["lua", "referee"])
+def consumer(request: pytest.FixtureRequest) -> Consumer:
+    return LuaConsumer(LUA) if request.param == "lua" else Referee()
+
+
+class Story:
+    """A consumer told report by report; counters are the sums of what it did."""
+
+    def __init__(
+        self, consumer: Consumer, *, law: str | None = None, setting: Setting | None = None, **always: float | None
+    ) -> None:
+        self.consumer, self.law, self.setting, self.always = consumer, law, setting or Setting(), always
+        self.done = self.errors = self.at = 0.0
+        self.was: Report | None = None
+
+    def says(self, did: float = 0, failed: float = 0, *, dt: float = 0.25, **fields: float | None) -> Answer:
+        self.done, self.errors, self.at = self.done + did, self.errors + failed, self.at + dt
+        said: dict[str, Any] = {"done": self.done, "errors": self.errors, "in_flight": 0.0, **self.always, **fields}
+        now = Report(**said)
+        answer = self.consumer.evaluate(
+            self.law, self.was, now, None if self.was is None else dt, self.at, self.setting
+        )
+        self.was = now
+        assert answer is not None
+        return answer
+
+    def works(self, seconds: float, per_second: float, **fields: float) -> Answer:
+        """Steadily, each report alike."""
+        for _ in range(round(4 * seconds)):
+            answer = self.says(per_second / 4, **fields)
+        return answer
+
+    def restarts(self) -> None:
+        self.was, self.done, self.errors = None, 0.0, 0.0
+
+
+def backlogged(consumer: Consumer, capacity: float = 1000, **also: Any) -> Story:
+    """A consumer whose queue was never empty for 10 s: its capacity is known."""
+    story = Story(consumer, limit=capacity, **also)
+    story.says(depth=0.4 * capacity)
+    story.works(10, capacity, depth=0.4 * capacity)
+    return story
+
+
+def emptied(consumer: Consumer, capacity: float = 1000) -> Story:
+    """The same, when all of its queue is done."""
+    story = backlogged(consumer, capacity)
+    story.says(capacity / 4, depth=0)
+    return story
+
+
+def test_range_answers_the_protocols_own_example_on_its_first_report(consumer: Consumer) -> None:
+    assert Story(consumer, done=None, errors=None, capacity=400).says(load=95).rate == pytest.approx(100)
+
+
+@pytest.mark.parametrize(("load", "part"), [(0, 1), (79, 1), (80, 1), (90, 0.5), (99, 0.05)])
+def test_range_gives_all_below_80_percent_and_a_straight_line_above(
+    consumer: Consumer, load: float, part: float
+) -> None:
+    assert Story(consumer, law="range", capacity=1000).says(load=load).rate == pytest.approx(1000 * part)
+
+
+def test_range_at_full_load_keeps_a_hundredth_of_its_best(consumer: Consumer) -> None:
+    story = Story(consumer, law="range", capacity=1000)
+    assert story.says(load=100).rate == pytest.approx(0.2)
+    story.says(load=10)
+    assert story.says(load=100).rate == pytest.approx(10, rel=1e-3)
+
+
+def test_range_takes_the_fullest_of_queue_and_slots(consumer: Consumer) -> None:
+    story = Story(consumer, law="range", capacity=100, limit=10, slots=10)
+    assert story.says(depth=1, in_flight=9).rate == pytest.approx(50)
+
+
+def test_load_without_a_capacity_takes_the_rate_of_the_budget(consumer: Consumer) -> None:
+    only_load: dict[str, Any] = {"done": None, "errors": None, "in_flight": None}
+    story = Story(consumer, setting=Setting(rate=200))
+    assert story.says(load=90, **only_load) == pytest.approx((100, 200, 1))
+
+
+def test_load_without_capacity_or_rate_fits_no_law(consumer: Consumer) -> None:
+    assert consumer.evaluate(None, None, Report(load=95), None, 0, Setting()) is None
+    assert consumer.evaluate(None, None, Report(), None, 0, Setting(rate=5)) is None
+
+
+def test_a_law_once_chosen_changes_only_upward(consumer: Consumer) -> None:
+    story = Story(consumer)
+    assert story.says(latency_ms=5).capacity == 0  # aimd
+    assert story.says(load=80, capacity=50).rate == pytest.approx(50)  # range
+    assert story.says(latency_ms=5).rate == pytest.approx(50)  # still range, without a sample
+    assert story.says(depth=1, limit=10).window < 1  # drain, cold
+
+
+def test_the_law_that_is_set_is_used_even_where_another_fits_better(consumer: Consumer) -> None:
+    assert Story(consumer, law="range", capacity=100).says(depth=9, limit=10).rate == pytest.approx(50)
+
+
+def test_a_set_law_that_does_not_fit_is_refused(consumer: Consumer) -> None:
+    assert consumer.evaluate("drain", None, Report(load=10, capacity=10), None, 0, Setting()) is None
+
+
+def test_a_queue_that_was_never_empty_shows_the_capacity(consumer: Consumer) -> None:
+    assert backlogged(consumer, 1000).says(250, depth=200).capacity == pytest.approx(1000)
+
+
+def test_an_idle_hour_does_not_lower_what_was_learned(consumer: Consumer) -> None:
+    story = emptied(consumer, 1000)
+    assert story.works(3600, 0, depth=0).capacity == pytest.approx(1000)
+
+
+def test_little_work_is_not_taken_for_little_capacity(consumer: Consumer) -> None:
+    story = emptied(consumer, 1000)
+    assert story.works(600, 20, depth=0).capacity == pytest.approx(1000)
+
+
+def test_a_slower_consumer_is_noticed_within_two_seconds(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    assert story.works(2, 400, depth=300).capacity < 500
+
+
+@pytest.mark.parametrize("where", ["in_flight", "depth"])
+def test_a_stall_of_five_seconds_is_no_sample(consumer: Consumer, where: str) -> None:
+    story = backlogged(consumer, 1000)
+    story.says(20, depth=400)  # the stall began within this report
+    story.works(5, 0, **{"depth": 400, where: 500})
+    assert story.says(100, depth=800).capacity == pytest.approx(1000)
+
+
+def test_through_a_stall_the_rate_only_fills_what_is_left_of_the_queue(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    assert story.works(2, 0, depth=900).rate == pytest.approx(200)
+    assert story.works(1, 0, depth=1000).rate == pytest.approx(10, rel=1e-2)
+
+
+def test_a_silence_is_no_sample(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    assert story.says(10, dt=5, depth=800).capacity == pytest.approx(1000)
+
+
+def test_a_report_too_soon_is_no_sample(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    assert story.says(0, dt=0.01, depth=900).capacity == pytest.approx(1000)
+
+
+def test_work_in_batches_is_measured_over_the_whole_batch(consumer: Consumer) -> None:
+    story = Story(consumer, limit=4000)
+    story.says(depth=2000)
+    for _ in range(20):
+        for _ in range(3):
+            story.says(0, depth=2000, in_flight=1000)
+        answer = story.says(1000, depth=2000, in_flight=1000)
+    assert answer.capacity == pytest.approx(1000)
+
+
+def test_a_record_that_fails_for_itself_says_nothing(consumer: Consumer) -> None:
+    story = emptied(consumer, 1000)
+    for _ in range(40):
+        answer = story.says(50, 5, depth=10)
+        answer = story.says(50, 5, depth=0)
+    assert answer.capacity == pytest.approx(1000)
+
+
+def test_errors_beside_a_full_queue_are_work_that_found_no_room(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    story.says(250, depth=900)
+    assert story.says(100, 1200, depth=800).capacity < 800
+
+
+def test_a_probe_needs_arrivals_of_its_own(consumer: Consumer) -> None:
+    story = emptied(consumer, 1000)
+    assert story.works(10, 900, depth=0).capacity > 1050
+    story = emptied(consumer, 1000)
+    assert story.works(10, 500, depth=0).capacity == pytest.approx(1000)
+
+
+def test_a_probe_is_tethered_to_the_work_that_was_seen(consumer: Consumer) -> None:
+    story = emptied(consumer, 1000)
+    for _ in range(80):
+        answer = story.says(100, 150, depth=0)  # 1000/s arrive, 400/s are seen to be done
+    assert answer.capacity < 1050
+
+
+def test_a_queue_above_its_aim_ends_a_probe(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    assert story.works(10, 900, depth=500).capacity <= 1000
+
+
+def test_a_longer_queue_lowers_the_rate_and_not_the_capacity(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    answer = story.says(250, depth=700)
+    assert answer.capacity == pytest.approx(1000)
+    assert answer.rate == pytest.approx(1000 - 500 / 5)
+
+
+def test_a_shallow_queue_is_aimed_at_four_tenths_full(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    story.always["limit"] = 100
+    assert story.says(250, depth=40).rate == pytest.approx(1000)
+
+
+def test_a_restart_keeps_what_was_learned(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    story.restarts()
+    assert story.says(depth=200) == pytest.approx((1000, 1000, 1))
+
+
+def test_counters_that_shrink_are_a_base_and_no_sample(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    assert story.says(-5000, depth=200).capacity == pytest.approx(1000)
+
+
+def test_from_cold_a_window_opens_fourfold_each_loop(consumer: Consumer) -> None:
+    story = Story(consumer, limit=1000)
+    assert story.says(depth=0) == pytest.approx((1000, 0, 0.25))
+    assert story.says(depth=0) == pytest.approx((2000, 0, 0.5))
+    assert story.says(depth=0) == pytest.approx((4000, 0, 1))
+
+
+def test_the_first_proof_ends_the_cold(consumer: Consumer) -> None:
+    story = Story(consumer, limit=1000)
+    story.says(depth=500)
+    assert story.says(80, depth=600) == pytest.approx((320 - (600 - 64) / 5, 320, 1))
+
+
+def test_without_proof_the_best_of_four_loops_ends_the_cold(consumer: Consumer) -> None:
+    story = Story(consumer, limit=1000)
+    assert story.works(60, 0, depth=0).capacity == 0
+    assert story.works(2, 40, depth=0).capacity == 0
+    assert story.works(0.5, 20, depth=0).capacity == pytest.approx(40)
+
+
+def test_without_a_queue_limit_a_used_rate_doubles_each_loop_until_proof(consumer: Consumer) -> None:
+    story = Story(consumer)
+    assert story.says(depth=0) == pytest.approx((10, 0, 1))
+    assert story.works(0.5, 10, depth=0).rate == pytest.approx(20)
+    assert story.works(30, 1, depth=0).rate == pytest.approx(20)
+    story.says(3, depth=5)
+    assert story.says(3, depth=5).capacity == pytest.approx(12)
+
+
+def test_a_given_capacity_is_where_a_law_starts_and_where_it_ends(consumer: Consumer) -> None:
+    story = Story(consumer, limit=1000, capacity=800)
+    assert story.says(depth=0).rate == 800
+    assert story.works(10, 1000, depth=500) == pytest.approx((800 - (500 - 160) / 5, 800, 1))
+
+
+def test_the_rate_of_the_budget_is_a_ceiling(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000, setting=Setting(rate=300))
+    assert story.says(250, depth=200) == pytest.approx((300, 1000, 1))
+
+
+def test_the_floor_is_one_token_per_five_seconds_or_a_hundredth_of_the_best(consumer: Consumer) -> None:
+    story = backlogged(consumer, 1000)
+    assert story.says(0, depth=90_000).rate == pytest.approx(10, rel=1e-3)
+    story.at += 3 * 3600
+    assert story.says(0, depth=90_000).rate == pytest.approx(0.2)
+
+
+def climbing(consumer: Consumer, rate_at_least: float) -> tuple[Story, Answer]:
+    story = Story(consumer, law="aimd")
+    answer = story.says()
+    while answer.rate < rate_at_least:
+        answer = story.says(answer.rate / 4)
+    return story, answer
+
+
+def test_aimd_starts_at_ten_or_at_the_given_capacity(consumer: Consumer) -> None:
+    assert Story(consumer, law="aimd").says().rate == 10
+    assert Story(consumer, law="range", capacity=1, load=0).says().rate == 1
+    assert Story(consumer, law="aimd", capacity=70).says().rate == 70
+
+
+def test_aimd_doubles_each_loop_until_it_was_too_much_once(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd")
+    rate = story.says().rate
+    assert story.works(0.5, rate).rate == pytest.approx(20)
+
+
+def test_aimd_cuts_at_most_once_per_loop(consumer: Consumer) -> None:
+    story, answer = climbing(consumer, 1000)
+    cut = story.says(answer.rate / 5, answer.rate / 10).rate
+    assert cut < 0.7 * answer.rate
+    assert story.works(1.5, 100, latency_ms=1).rate == pytest.approx(cut)
+    rates = [round(story.says(50, 50).rate) for _ in range(8)]
+    assert len(set(rates)) == 2
+
+
+def test_aimd_takes_five_percent_of_errors_for_granted(consumer: Consumer) -> None:
+    story, answer = climbing(consumer, 1000)
+    assert story.says(answer.rate / 4, 0.05 * answer.rate / 4).rate > answer.rate
+    assert story.says(answer.rate / 4, 0.06 * answer.rate / 4).rate < answer.rate
+
+
+def test_aimd_is_cut_by_a_latency_above_its_target(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", setting=Setting(latency_target_ms=50), capacity=100)
+    story.says(latency_ms=1)
+    assert story.says(25, latency_ms=50).rate == 100
+    assert story.says(25, latency_ms=51).rate < 70.1
+
+
+def test_aimd_without_a_target_is_cut_at_twice_its_usual_latency(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", capacity=100)
+    story.says(latency_ms=20)
+    assert story.works(600, 100, latency_ms=20).rate == 100
+    assert story.says(25, latency_ms=39).rate == 100
+    assert story.says(25, latency_ms=45).rate < 70.1
+
+
+def test_a_latency_below_ten_milliseconds_is_never_too_much(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", capacity=100)
+    story.says(latency_ms=1)
+    story.works(10, 100, latency_ms=1)
+    assert story.says(25, latency_ms=9).rate == 100
+
+
+def test_an_old_latency_repeated_by_an_idle_consumer_cuts_nothing(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", setting=Setting(latency_target_ms=50), capacity=100)
+    story.says(latency_ms=1)
+    assert story.works(60, 0, latency_ms=500).rate == 100
+
+
+def test_aimd_does_not_climb_on_what_is_not_used(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd")
+    rate = story.says().rate
+    assert story.works(60, 0.4 * rate).rate == rate
+
+
+def test_aimd_never_stands_at_zero_for_ever(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd")
+    story.says()
+    for _ in range(400):
+        answer = story.says(0, 5)
+    assert answer.rate == pytest.approx(0.2)
+    for _ in range(400):
+        answer = story.says(answer.rate / 4)
+    assert answer.rate > 1
+
+
+# -- the text that Redis keeps
+
+
+def test_memory_is_one_text_of_whole_numbers() -> None:
+    consumer = LuaConsumer(LUA)
+    backlogged(consumer)
+    words = consumer.text.split()
+    assert words[0] == "drain"
+    assert all(word.lstrip("-").isdigit() and abs(int(word)) < 2**53 for word in words[1:])
+
+
+@pytest.mark.parametrize("text", ["", "token_bucket 1 2 3", " "])
+def test_unknown_memory_is_an_empty_one(text: str) -> None:
+    name, memory = LUA.laws.law_memory(text)
+    assert name is None
+    assert list(memory) == []
+
+
+def test_memory_of_a_newer_or_older_release_is_read_as_far_as_it_goes() -> None:
+    short, longer = "drain 1000000 2000000 3000000 4000000", "range 1000000 2000000 3000000 4000000"
+    name, memory = LUA.laws.law_memory(short)
+    assert (name, memory.rate, memory.capacity, memory.probe, memory.ok) == ("drain", 1, 4, 0.05, None)
+    name, memory = LUA.laws.law_memory(longer)
+    assert LUA.laws.law_text(name, memory) == longer

@@ -1,0 +1,251 @@
+"""The demo: its parts by hand, and one short run of all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexus_redis.demo import Options, Result, RunFigures
+from nexus_redis.demo.index import LineIndex
+from nexus_redis.demo.intake import Intake
+from nexus_redis.demo.lines import LINE_LIMIT, choose_source, endless_lines
+from nexus_redis.demo.measure import jain, overlap, percentile
+
+psutil = pytest.importorskip("psutil")  # not imported: it has no types
+ROOT = Path(__file__).parents[1]
+COMMAND = (sys.executable, "-m", "nexus_redis.demo")
+PATIENCE_S = 90.0
+RUN = RunFigures(
+    coordinated=False,
+    sent=100,
+    indexed=40,
+    lost=60,
+    queue_peak=20,
+    queue_limit=20,
+    memory_peak=2**20,
+    latency_p50=0.5,
+    latency_p99=1.0,
+    busy=1.0,
+    fairness=1.0,
+    redis_calls=None,
+    redis_calls_per_record=None,
+    drained_after=0.1,
+    indexed_by_producer=(20, 20),
+)
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lost_with", "status"), [(0, 0), (1, 1)])
+def test_only_a_record_that_coordination_lost_makes_the_exit_code_1(lost_with: int, status: int) -> None:
+    with_it = replace(RUN, coordinated=True, lost=lost_with)
+    result = Result("lines", 10, 2, 2, capacity=10, offered=30, runs=(RUN, with_it))
+    assert result.exit_code == result.as_json()["exit_code"] == status
+
+
+@pytest.mark.parametrize("wrong", [{"seconds": 1.9}, {"producers": 0}, {"consumers": 65}])
+def test_an_option_out_of_its_range_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Options(**wrong)
+
+
+def test_a_full_intake_keeps_the_oldest_and_counts_what_it_drops() -> None:
+    intake = Intake(3)
+    intake.offer([(0, 0.0, "a"), (0, 0.0, "b")])
+    intake.offer([(1, 0.0, "c"), (1, 0.0, "d"), (1, 0.0, "e")])
+    assert (intake.received, intake.lost, intake.peak, intake.depth()) == (5, 2, 3, 3)
+    assert [line for _, _, line in intake.take(10).records] == ["a", "b", "c"]
+
+
+def test_a_worker_that_waits_for_an_empty_intake_is_idle_for_that_time() -> None:
+    intake = Intake(3)
+    intake.offer([(0, 0.0, "a")])
+    busy = intake.take(1)
+    assert busy.idle_from == busy.idle_until
+    threading.Timer(0.05, intake.offer, [[(0, 0.0, "b")]]).start()
+    idle = intake.take(1)
+    assert idle.idle_until - idle.idle_from > 0.02
+    intake.close()
+    assert not intake.take(1).records
+
+
+def test_producers_of_one_file_share_its_lines_and_read_it_again(tmp_path: Path) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_text("a\n\n  b  \nc\nd\n" + "e" * 2 * LINE_LIMIT + "\n")
+    dealt = [list(islice(endless_lines([file], part, 2), 4)) for part in range(2)]
+    assert dealt == [["a", "c", "e" * LINE_LIMIT, "a"], ["b", "d", "b", "d"]]
+
+
+def test_producers_of_many_files_read_their_own(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in "abc"]
+    for file in files:
+        file.write_text(file.name)
+    assert list(islice(endless_lines(files, 0, 2), 3)) == ["a", "c", "a"]
+    assert list(islice(endless_lines(files, 1, 2), 2)) == ["b", "b"]
+
+
+@pytest.mark.parametrize("content", [None, "", "\n \n"])
+def test_a_file_without_a_line_is_refused_before_anything_starts(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "none.txt"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ValueError, match=r"none\.txt"):
+        choose_source([file], tmp_path)
+
+
+def test_the_index_finds_any_piece_of_a_line(tmp_path: Path) -> None:
+    index = LineIndex(str(tmp_path / "index.db"))
+    index.add(["import os.path", "from sys import path"])
+    index.add(["x = os_path(3)"], replicas=3)
+    assert index.count() == 3
+    assert (index.find("ort os"), index.find("os.pa"), index.find("nowhere")) == (1, 2, 0)
+    index.close()
+
+
+def test_the_figures_are_what_they_are_called() -> None:
+    assert percentile([4, 1, 3, 2], 50) == 2
+    assert percentile(range(1, 101), 99) == 99
+    assert percentile([], 50) is None
+    assert jain([5, 5, 5]) == 1
+    assert jain([5, 0]) == 0.5
+    assert jain([0, 0]) is None
+    assert overlap([(0, 1), (2, 5), (7, 9)], 3, 8) == 3
+
+
+# --- all of it, once -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a short demo left behind."""
+
+    status: int
+    table: dict[str, Any]
+    progress: str
+    files: list[str]
+
+    @property
+    def runs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        without, with_it = self.table["runs"]
+        return without, with_it
+
+
+def environment(temporary: Path) -> dict[str, str]:
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": paths}
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """A demo of 3 s, with lines from a pipe and JSON on stdout."""
+    temporary = tmp_path_factory.mktemp("demo")
+    process = subprocess.run(
+        (*COMMAND, "--json", "--seconds", "3", "--producers", "3"),
+        input=Path(os.__file__).read_bytes(),
+        capture_output=True,
+        env=environment(temporary),
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert process.stdout, process.stderr.decode()
+    return Shown(
+        process.returncode,
+        json.loads(process.stdout),
+        process.stderr.decode(),
+        sorted(path.name for path in temporary.iterdir()),
+    )
+
+
+@pytest.mark.slow
+def test_every_record_sent_was_indexed_or_is_counted_as_lost(shown: Shown) -> None:
+    for run in shown.runs:
+        assert run["sent"] == run["indexed"] + run["lost"] > 0
+        assert sum(run["indexed_by_producer"]) == run["indexed"]
+
+
+@pytest.mark.slow
+def test_records_are_lost_without_coordination_and_none_with_it(shown: Shown) -> None:
+    without, with_it = shown.runs
+    assert without["lost"] > 0
+    assert without["queue_peak"] == without["queue_limit"]
+    assert with_it["lost"] == 0
+    assert with_it["queue_peak"] < with_it["queue_limit"]
+    assert with_it["redis_calls"] > 0
+
+
+@pytest.mark.slow
+def test_the_json_has_every_figure_and_the_exit_code(shown: Shown) -> None:
+    assert set(shown.table) == {field.name for field in fields(Result)} | {"exit_code"}
+    assert [run["coordinated"] for run in shown.runs] == [False, True]
+    for run in shown.runs:
+        assert set(run) == {field.name for field in fields(RunFigures)}
+        assert 0 < run["busy"] <= 1
+        assert 0 < run["fairness"] <= 1
+        assert 0 < run["latency_p50"] <= run["latency_p99"]
+    assert shown.table["source"] == "stdin"
+    assert shown.status == shown.table["exit_code"] == 0
+
+
+@pytest.mark.slow
+def test_it_says_how_to_look_inside_and_leaves_no_file(shown: Shown) -> None:
+    assert "HGETALL 'nexus:{elasticsearch}'" in shown.progress
+    assert shown.files == []
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long demo in its calibration, all its processes running."""
+    process = subprocess.Popen(
+        (*COMMAND, "--seconds", "60", "--producers", "2", "--input", __file__),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        env={**environment(tmp_path), "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+    assert process.stdout
+    try:
+        for line in process.stdout:
+            if line.startswith("Measuring"):
+                break
+        while not any(
+            "nexus_redis.demo.producer" in child.cmdline() for child in psutil.Process(process.pid).children()
+        ):
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_however_it_ends_no_process_and_no_file_stays(
+    started: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    children = psutil.Process(started.pid).children(recursive=True)
+    assert children
+    if number == signal.SIGINT:
+        os.killpg(started.pid, number)  # as a terminal does
+    else:
+        started.send_signal(number)
+    status = started.wait(PATIENCE_S)
+    assert status == (-number if number == signal.SIGKILL else 128 + number)
+    _, alive = psutil.wait_procs(children, PATIENCE_S)
+    assert not alive
+    assert not list(tmp_path.iterdir())
