@@ -67,7 +67,9 @@ class Consumer:
     finished: list[tuple[float, int]] = field(default_factory=list)
 
     def accept(self, items: int) -> None:
-        taken = min(items, self.limit - self.depth) if self.is_alive else 0
+        if not self.is_alive:
+            return
+        taken = min(items, self.limit - self.depth)
         self.depth += taken
         self.lost += items - taken
         self.errors += items - taken

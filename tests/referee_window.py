@@ -13,6 +13,7 @@ from typing import Any
 from tests.referee_laws import Drain, Referee, Report, Setting
 
 LEASE, INTERVAL = 0.5, 0.25
+SHORTEST_DEADLINE = 2.0
 SNAPSHOTS = 5
 FORGOTTEN_AFTER = 10.0
 
@@ -22,13 +23,17 @@ class Member:
     """A consumer as the budget sees it."""
 
     referee: Referee
-    deadline: float
+    reported_at: float
     message: dict[str, Any]
     report: Report
     arrived: float
     rate: float = 0.0
     window: float = 1.0
     is_cold: bool = False
+
+    @property
+    def deadline(self) -> float:
+        return self.reported_at + SHORTEST_DEADLINE
 
     @property
     def free(self) -> float:
@@ -69,8 +74,11 @@ class Window:
         member.arrived = min(self.net, member.arrived + tokens)
 
     def heal(self, t: float, live: list[Member], silent: list[Member]) -> None:
+        """Not while anyone is late: the horizon allows for three intervals without a report, a deadline for more."""
         self.roll(t)
-        if silent or t - self.born < self.horizon or len(self.snapshots) < SNAPSHOTS:
+        if silent or any(t - m.reported_at > 3 * INTERVAL for m in live):
+            return
+        if t - self.born < self.horizon or len(self.snapshots) < SNAPSHOTS:
             return
         self.arrived = max(self.arrived, self.snapshots[-1])
         for member in live:
@@ -135,7 +143,7 @@ class RefereeCoordinator:
         answer = member.referee.evaluate(self.law, was, now, dt, t, self.setting)
         if answer is None:
             raise ValueError(f"no law fits {now}")
-        member.deadline, member.message, member.report = t + max(3 * self.setting.interval, 2.0), message, now
+        member.reported_at, member.message, member.report = t, message, now
         member.rate, member.window = answer.rate, answer.window
         member.is_cold = answer.capacity == 0 and isinstance(member.referee.law, Drain) and now.limit is not None
         self.total()

@@ -25,7 +25,7 @@ end
 -- One token and the burst's seconds of the rate.
 local function burst_of(R, burst_us)
   if R <= 0 then return 0 end
-  return min(MICRO + floor(R / MICRO * burst_us), 9e15)
+  return min(MICRO + floor(R * burst_us / MICRO), 9e15)
 end
 
 -- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.

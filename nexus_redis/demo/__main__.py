@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from nexus_redis.demo import DemoFailed, Options, run
+from nexus_redis.errors import Unavailable
 
 
 def main() -> int:
@@ -22,6 +23,9 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except Unavailable as error:
+        print(error, file=sys.stderr)
+        return 69
     except DemoFailed as error:
         print(error, file=sys.stderr)
         return 1

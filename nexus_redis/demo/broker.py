@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import redis
 from nexus_redis.demo.options import Options
 from nexus_redis.demo.pace import BUDGET, Meeting
 from nexus_redis.embedded import acquire
-from nexus_redis.keys import BudgetKeys
+from nexus_redis.errors import Unavailable
+from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.wire import connect, where
 
 GUEST_NAMESPACE = "nexus-demo"  # on a server of yours, away from your budgets
 SCRIPT_COMMANDS = ("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall")
@@ -26,26 +28,46 @@ class Broker:
 
     meeting: Meeting
     is_private: bool
+    server: redis.Redis
+
+    @property
+    def key(self) -> str:
+        return BudgetKeys(self.meeting.namespace, BUDGET).budget
 
     def script_calls(self) -> int | None:
         """Scripts that this server has run so far, ours and all others; None where it will not say."""
         try:
-            with redis.Redis.from_url(self.meeting.url) as server:
-                stats: dict[str, Any] = server.info("commandstats")
-        except (redis.RedisError, ValueError):
+            stats: dict[str, Any] = self.server.info("commandstats")
+        except redis.RedisError:
             return None
         return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in SCRIPT_COMMANDS)
+
+    def standing(self) -> str:
+        """The budget in a few words, read as redis-cli would: a script would count as a call."""
+        try:
+            rate, load, level = self.server.hmget(self.key, "rate_per_s", "load_percent", "level")
+        except redis.RedisError:
+            return ""
+        return f"{float(rate):,.0f} records/s at {float(load or 0):.0f} % load, level {int(level or 0)}" if rate else ""
+
+    def forget(self) -> None:
+        """No trace of the budget, whoever left it. Raises `Unavailable` where nothing answers."""
+        try:
+            for key in self.server.scan_iter(match=f"{self.key}*", count=1000):
+                self.server.delete(key)
+            self.server.zrem(budgets_key(self.meeting.namespace), BUDGET)
+        except redis.ConnectionError as error:
+            raise Unavailable(where(self.server), str(error)) from error
 
     def look_inside(self) -> list[tuple[str, str]]:
         """Commands for another terminal, and what each shows."""
         cli = shutil.which("redis-cli") or shutil.which("valkey-cli")
         url = self.meeting.url if self.is_private else '"$NEXUS_REDIS_URL"'  # may hold a password
         ask = f"{Path(cli).name} -u {url}" if cli else f"{own_command()} redis --url {url}"
-        key = BudgetKeys(self.meeting.namespace, BUDGET).budget
         own = f"--url {url} --namespace {self.meeting.namespace}"
         return [
-            (f"{ask} HGETALL '{key}'", "the budget: its rate, load and level"),
-            (f"{ask} ZRANGE '{key}:producers' 0 -1", "who claims from it"),
+            (f"{ask} HGETALL '{self.key}'", "the budget: its rate, load and level"),
+            (f"{ask} ZRANGE '{self.key}:producers' 0 -1", "who claims from it"),
             (f"{own_command()} explain {BUDGET} {own}", "why this rate"),
         ]
 
@@ -67,7 +89,11 @@ def broker(options: Options) -> Iterator[Broker]:
     with ExitStack() as at_end:
         url = options.url or "embedded://"
         if url.startswith("embedded:"):
-            server = acquire(url)
-            at_end.callback(server.stop)
-            url = server.start().url  # that the other processes are told
-        yield Broker(Meeting(url, namespace), is_private=options.url is None)
+            embedded = acquire(url)
+            at_end.callback(embedded.stop)
+            url = embedded.start().url  # that the other processes are told
+        server = at_end.enter_context(closing(connect(url)))
+        place = Broker(Meeting(url, namespace), is_private=options.url is None, server=server)
+        place.forget()
+        yield place
+        place.forget()

@@ -79,9 +79,11 @@ def calibrate(console: Console, plan: Plan) -> float:
 
 def one_run(console: Console, plan: Plan, place: Broker) -> RunFigures:
     coordinated = plan.meeting is not None
-    hint = place.look_inside()[0][0] if coordinated else ""
+    view = View(console, TITLES[coordinated], plan)
+    if coordinated:
+        view = View(console, TITLES[True], plan, hint=place.look_inside()[0][0], standing=place.standing)
     before = place.script_calls()
-    with View(console, TITLES[coordinated], plan, hint).open() as view:
+    with view.open():
         accounts = play_run(plan, view.watch)
     after = place.script_calls()
     console.print()

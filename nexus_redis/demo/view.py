@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -24,22 +24,25 @@ SPARKS = "▁▂▃▄▅▆▇█"
 class View:
     """One run's picture. Give it each moment; it shows it at its own pace."""
 
-    def __init__(self, console: Console, title: str, plan: Plan, hint: str) -> None:
-        self._console, self._title, self._plan, self._hint = console, title, plan, hint
+    def __init__(
+        self, console: Console, title: str, plan: Plan, *, hint: str = "", standing: Callable[[], str] | None = None
+    ) -> None:
+        self._console, self._title, self._plan, self._hint, self._standing = console, title, plan, hint, standing
         self._depths: deque[int] = deque(maxlen=BAR)
         self._history: deque[Moment] = deque()
         self._live: Live | None = None
         self._shown_at = 0.0
         self._latest: Moment | None = None
+        self._stood = ""
 
     @contextmanager
-    def open(self) -> Iterator["View"]:
+    def open(self) -> Iterator[None]:
         if not self._console.is_terminal:
             self._console.print(self._title)
-            yield self
+            yield
             return
         with Live(console=self._console, auto_refresh=False) as self._live:
-            yield self
+            yield
             if self._latest:  # drained: what stays on the screen adds up
                 self._live.update(self._picture(self._latest), refresh=True)
 
@@ -91,6 +94,10 @@ class View:
         lost = Text(f"lost {sample['lost']:,}", "bold red" if sample["lost"] else "bold green")
         indexed = f"indexed {sum(sample['indexed']):,}"
         rows.add_row("records", f"received {sample['received']:,}   {indexed}", lost)
+        if self._standing:
+            if moment.at < self._plan.seconds:  # after it the consumer leaves, and the rate with it
+                self._stood = self._standing()
+            rows.add_row("budget", self._stood, "")
         parts: list[RenderableType] = [rows]
         if self._hint:
             parts += [Text("\nlook inside, from another terminal:", "dim"), Text(self._hint, "cyan", overflow="fold")]

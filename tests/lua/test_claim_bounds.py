@@ -1,0 +1,137 @@
+"""G1, G2, G3, G9: random producers, demands, weights, rate changes, retries, deaths and hand-backs against the referee."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+
+import pytest
+import redis
+
+from nexus_redis.config import micro_rate
+from tests.referee import MICRO, Meter, burst_micro
+from tests.servers import Server
+from tests.story import START_US, Story
+
+LEASE_US = 500_000
+STEPS = 400
+
+
+@dataclass(eq=False)
+class Held:
+    """Tokens of one grant and when they will be spent, if they don't go back before: at once, or at the last moment."""
+
+    tokens: int
+    spend_us: int
+
+
+class Chaos:
+    """One random run. It claims like a client that may die, repeat itself, hand back or sit on its tokens to the last."""
+
+    def __init__(self, story: Story, seed: int, *, changes_rate: bool) -> None:
+        self.story, self.random, self.changes_rate = story, random.Random(seed), changes_rate
+        self.burst = self.random.choice([Fraction(1, 4), Fraction(1, 4), Fraction(0), Fraction(2)])
+        self.set_rate(micro_rate(10 ** self.random.uniform(-1, 5)))
+        self.depth = burst_micro(self.rate, self.burst)
+        self.rates: list[tuple[int, int]] = [(story.at_us, self.rate)]
+        self.held: dict[str, list[Held]] = {f"p{i}": [] for i in range(self.random.choice([1, 3, 12]))}
+        self.incarnations: dict[str, str] = {}
+        self.lives = itertools.count()
+        self.lies = seed % 3 == 2  # hands back ten times what it has
+        self.known: dict[str, int] = {}
+        self.spent: list[Held] = []
+        self.moved: list[tuple[int, int]] = []
+
+    def set_rate(self, rate: int) -> None:
+        self.rate = rate
+        self.story.configure(rate=rate / MICRO, burst=float(self.burst))
+
+    def step(self) -> None:
+        rng, story = self.random, self.story
+        story.at(story.now + rng.choice([1e-5, 0.001, 0.01, 0.05, 0.1, 0.3, 0.8]) * rng.random())
+        if self.changes_rate and rng.random() < 0.03:
+            self.set_rate(micro_rate(min(1e6, max(0.01, self.rate / MICRO * rng.choice([0.1, 0.5, 2, 10])))))
+            self.rates.append((story.at_us, self.rate))
+            self.depth = max(self.depth, burst_micro(self.rate, self.burst))
+        who = rng.choice(list(self.held))
+        if rng.random() < 0.02:  # dies; its successor knows nothing of its tokens
+            story.seqs.pop(who, None)
+        self.claim(who)
+
+    def claim(self, who: str) -> None:
+        rng, story = self.random, self.story
+        is_new = who not in story.seqs
+        mine = [] if is_new else [held for held in self.held[who] if held.spend_us > story.at_us]
+        unused = 0
+        if mine and rng.random() < 0.3:  # hands back all that it has not spent
+            unused = sum(held.tokens for held in mine)
+            self.spent = [held for held in self.spent if held not in mine]
+            mine = []
+        self.held[who] = mine
+        depth = burst_micro(self.rate, self.burst) / MICRO
+        need = rng.choice([1, 1, 1, 0.3, max(1, round(depth * rng.choice([0.1, 0.5, 1, 3])))])
+        ask = {
+            "tokens": need * rng.choice([1, 1, 5, 100]), "need": need, "weight": rng.choice([1, 1, 1000]),
+            "requested_rate": rng.choice([0.0, 1, self.rate / MICRO, 1e9]),
+            "held": sum(held.tokens for held in mine) / MICRO, "unused": unused * (10 if self.lies else 1) / MICRO,
+            "priority": rng.choice(["high", "normal", "low"]), "whole": rng.random() < 0.2,
+        }  # fmt: skip
+        if is_new:
+            self.incarnations[who] = f"{who}-{next(self.lives)}"
+        incarnation = self.incarnations[who]
+        before, earned = story.tokens, self.earned()
+        try:
+            answer = story.claim(who, incarnation=incarnation, **ask)
+        except redis.exceptions.ResponseError as error:
+            assert str(error) == "NEXUS_ID_TAKEN"
+            assert story.tokens == before
+            story.seqs.pop(who)
+            return
+        after = story.tokens
+        credited = after - min(before + earned, burst_micro(self.rate, self.burst)) + answer.granted
+        # G9: at most once, and never beyond what its producer can hold for all that the server knows.
+        assert 0 <= credited <= (self.known.get(who, 0) if self.lies else unused)
+        self.known[who] = answer.granted + sum(held.tokens for held in mine)
+        assert after <= burst_micro(self.rate, self.burst)
+        assert answer.granted == 0 or after >= 0
+        self.moved.append((story.at_us, answer.granted - credited))
+        if answer.granted:
+            spend_us = rng.choice([story.at_us, story.at_us + LEASE_US - 1])
+            self.held[who].append(Held(answer.granted, spend_us))
+            self.spent.append(self.held[who][-1])
+        if rng.random() < 0.15:  # the reply was lost: the same claim again, whatever it says now
+            again = story.claim(who, incarnation=incarnation, seq=story.seqs[who], **{**ask, "tokens": 10**6})
+            assert again == answer
+            assert story.tokens == after
+
+    def earned(self) -> int:
+        """What the bucket will have earned until now, to the micro-token."""
+        at, rest = (int(x) for x in self.story.field("bucket").split()[:2])
+        dt = self.story.at_us - at
+        return (self.rate * dt + rest) // MICRO if dt > 0 else 0
+
+    def run(self) -> None:
+        for _ in range(STEPS):
+            self.step()
+        assert self.over(self.moved, Fraction(0)) <= 0, "G1"
+        if not self.lies:
+            assert self.over([(held.spend_us, held.tokens) for held in self.spent], Fraction(1, 2)) <= 0, "G2"
+
+    def over(self, events: list[tuple[int, int]], extra_s: Fraction) -> float:
+        meter = Meter(0, self.depth, extra_s)
+        for at_us, rate in self.rates:
+            meter.set_rate(at_us - START_US + MICRO, rate)
+        for at_us, tokens in events:
+            meter.take(at_us - START_US + MICRO, tokens)
+        return float(meter.worst)
+
+
+@pytest.mark.parametrize("changes_rate", [False, True], ids=["constant", "changing"])
+def test_no_window_of_any_length_holds_more_than_the_bound(real_server: Server, changes_rate: bool) -> None:
+    """Granted minus handed back <= B + integral of R; spent, as late as a lease allows, <= that over a lease more."""
+    client = real_server.client()
+    for seed in range(10):
+        client.flushall()
+        Chaos(Story(client), seed, changes_rate=changes_rate).run()
