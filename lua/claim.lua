@@ -56,19 +56,18 @@ if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then p = succe
 advance(keys, b, now)
 local age = now - tonumber(b.birth)
 local learning = age >= 0 and age < LEASE
-if not p then
-  p = new_producer(now)
-  if learning then                                   -- what it got in a life that we lost is paid for in this one
-    local before = b.T
-    b.T = min(b.T, max(-b.B, b.T - ask.held))
-    p.holds, p.until_us = before - b.T, now + LEASE
-  end
-end
+local is_first = not p
+p = p or new_producer(now)
 if ask.birth == b.birth then repair(b, ask.granted_total) end
 roll_epoch(b, now)
 
 -- 2. What comes back, and what will never be used.
 take_back(b, p, ask, now)
+if is_first and learning then                        -- what it got in a life that we lost is paid for in this one
+  local before = b.T
+  b.T = min(b.T, max(-b.B, b.T - ask.held))
+  p.holds = before - b.T
+end
 
 -- 3. Its place in the fair share.
 p.came = p.epoch == b.number                         -- seen in this epoch already
@@ -83,7 +82,7 @@ enter_demand(b, p, floor(min(b.R, d)), need)
 -- 4. The rate at which its credit grows.
 local contended = b.levels[p.class] < huge
 local told = share_of(b, p)
-local share = max(contended and told * (1 + b.u) or told, 1e-6)
+local share = max(contended and told * (1 + trim_of(b, p)) or told, 1e-6)
 
 -- 5. to 7. Tokens, or its own slot to come back.
 local granted, retry = spend(b, p, ask, need, share, contended, now)
@@ -100,8 +99,6 @@ local reply = {whole(granted), whole(retry), whole(LEASE), whole(REFRESH), whole
                whole(b.level), whole(floor(b.load / 1000)), whole(b.granted), b.birth,
                reason_of(b, p, ask, recommended, learning, cut, contended),
                whole(b.window and b.window.lossless or 0)}
-local is_new_id = not p.known
-write_producer(keys, id, b, p, ask, told, granted, retry, reply, now)
-write_budget(keys, b, now)
-renew_budget(keys, b, now, b.is_new or is_new_id)
+local is_new_id = write_producer(keys, id, b, p, ask, told, granted, retry, reply, now)
+write_budget(keys, b, now, is_new_id)
 return reply

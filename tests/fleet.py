@@ -1,7 +1,7 @@
 """A fleet in virtual time: the real scripts on a real server, the real client core, no threads and no sleeping.
 
-Each producer is a `Ledger` and a workload; each claim travels half a round trip to the server, which is told the instant
-(`at_us`), and half back. A run of a minute takes seconds and is the same each time.
+Each producer is a `Ledger` and a workload; each claim travels half a round trip to the server, which is told the
+instant (`at_us`), and half back. A run of a minute takes seconds and is the same each time.
 
     fleet = Fleet(client, rate=120)
     for demand in (1000, 50, 10): fleet.add(demand)
@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
 from nexus_redis import calls
-from nexus_redis.config import BudgetSettings
-from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import LEASE, MICRO, Ledger, Waiter
+from tests.referee import fair_by_class
+from tests.story import Story
 
 GREEDY = math.inf
-EPOCH_US = 1_800_000_000_000_000  # the fleet's zero on the server's clock
-CLASSES = ("high", "normal", "low")
+BURST = 0.25  # the default, in seconds of the rate
 Log = list[tuple[float, float]]
 
 
@@ -122,7 +122,7 @@ class Producer:
         self.fleet.at(now + self.rtt / 2, self._deliver, ask)
 
     def _deliver(self, ask: calls.Claim) -> None:
-        answer = self.fleet.claim(self.name, ask)
+        answer = self.fleet.claim_of(self.name, ask)
         self.fleet.at(self.fleet.now + self.rtt / 2, self._receive, answer)
 
     def _receive(self, answer: calls.Answer) -> None:
@@ -157,14 +157,14 @@ class Measured:
     got: dict[str, float]
 
 
-class Fleet:
+class Fleet(Story):
     """A budget of `rate` tokens/s on the server behind `client`, from virtual time 0 on."""
 
     def __init__(
         self, client: redis.Redis, rate: float, *, burst: float = 0.25, seed: int = 1, name: str = "fleet"
     ) -> None:
-        self.client, self.now, self.rate, self.burst, self.warm = client, 0.0, rate, burst, 0.0
-        self.keys = BudgetKeys("test", name)
+        super().__init__(client, name)
+        self.burst, self.warm = burst, 0.0
         self.random = random.Random(seed)
         self.producers: list[Producer] = []
         self.used: Log = []
@@ -172,42 +172,29 @@ class Fleet:
         self.rates: Log = []
         self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._count = 0
-        self._balance: tuple[float, float] | None = None
         self.set_rate(rate)
 
     # --- the server
 
-    def at_us(self) -> int:
-        """The instant as scripts are told it."""
-        return EPOCH_US + round(self.now * MICRO)
-
-    def run(self, call: calls.Call[Any]) -> Any:
-        """Run one call now."""
-        try:
-            reply = self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-        except redis.exceptions.NoScriptError:
-            reply = self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
-        return call.decode(reply)  # type: ignore[arg-type]  # redis-py's union of sync and async
-
     def set_rate(self, rate: float) -> None:
         """Another ceiling, from now on."""
-        settings = BudgetSettings(rate=rate, burst=None if self.burst == 0.25 else self.burst)
-        self.run(calls.configure(self.keys, settings, at_us=self.at_us()))
+        self.configure(rate=rate, burst=None if self.burst == BURST else self.burst)
         self.rates.append((self.now, rate))
 
-    def claim(self, name: str, ask: calls.Claim) -> calls.Answer:
-        """One claim, with what it changed in the bucket noted for G1."""
-        answer: calls.Answer = self.run(calls.claim(self.keys, name, ask, at_us=self.at_us()))
-        if answer.granted:
-            self.grants.append((self.now, answer.granted / MICRO))
-        if ask.unused:
-            self.grants.append((self.now, -self._credited(ask, answer)))
+    def claim_of(self, producer: str, ask: calls.Claim) -> calls.Answer:
+        """One claim, with what it moved noted for G1."""
+        before = self.tokens_by_now() if ask.unused else 0
+        answer = super().claim_of(producer, ask)
+        credited = self.tokens - before + answer.granted if ask.unused else 0
+        if answer.granted or credited:
+            self.grants.append((self.now, (answer.granted - credited) / MICRO))
         return answer
 
-    def _credited(self, ask: calls.Claim, answer: calls.Answer) -> float:
-        # A hand-back asks for nothing, so what the bucket holds more than before, but for the refill, is the credit. The
-        # referee in test_claim.py does this to the micro-token; here the bucket's top bounds it from below.
-        return 0.0
+    def tokens_by_now(self) -> int:
+        """The bucket, with what it has earned since its last call."""
+        at_us, rest, depth = (int(x) for x in self.field("bucket").split()[:3])
+        rate = round(self.rates[-1][1] * MICRO)
+        return min(depth, self.tokens + (rate * (self.at_us - at_us) + rest) // MICRO)
 
     # --- time
 
@@ -306,51 +293,14 @@ class Fleet:
         )
 
 
-# --- the exact answers that the fleet is measured against
-
-
-def max_min(rate: float, demands: Sequence[tuple[float, float]]) -> list[float]:
-    """Weighted max-min shares of (demand, weight), by filling up: the slow way that cannot be wrong.
-
-    >>> max_min(120, [(1000, 1), (50, 1), (10, 1)])
-    [60.0, 50.0, 10.0]
-    """
-    shares = [0.0] * len(demands)
-    open_ = {i for i, (demand, _) in enumerate(demands) if demand > 0}
-    left = float(rate)
-    while open_:
-        level = left / sum(demands[i][1] for i in open_)
-        full = [i for i in open_ if demands[i][0] <= level * demands[i][1]]
-        if not full:
-            for i in open_:
-                shares[i] = level * demands[i][1]
-            break
-        for i in full:
-            shares[i] = float(demands[i][0])
-            left -= demands[i][0]
-            open_.discard(i)
-    return shares
-
-
-def fair_by_class(rate: float, wants: Sequence[tuple[float, float, str]]) -> list[float]:
-    """The same for (demand, weight, class): strict in order, each class in demand keeping 5 %."""
-    total = {c: sum(d for d, _, cls in wants if cls == c) for c in CLASSES}
-    left, shares = rate, [0.0] * len(wants)
-    for k, c in enumerate(CLASSES):
-        kept = sum(min(0.05 * rate, total[lower]) for lower in CLASSES[k + 1 :])
-        room = max(min(0.05 * rate, total[c]), left - kept)
-        members = [i for i, want in enumerate(wants) if want[2] == c]
-        for i, share in zip(members, max_min(room, [(wants[i][0], wants[i][1]) for i in members]), strict=True):
-            shares[i] = share
-        left -= min(total[c], room)
-    return shares
+# --- measuring logs of (time, tokens)
 
 
 def integral(rates: Log) -> Callable[[float], float]:
     """Tokens that rates [(from, rate)] make until t."""
     times = [t for t, _ in rates]
     sums = [0.0]
-    for (a, rate), (b, _) in zip(rates, rates[1:], strict=False):
+    for (a, rate), (b, _) in itertools.pairwise(rates):
         sums.append(sums[-1] + rate * (b - a))
 
     def until(t: float) -> float:

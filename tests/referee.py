@@ -1,4 +1,4 @@
-"""The referee: the budget's arithmetic again, slow and clear, to judge the scripts by. Exact fractions, no cleverness."""
+"""The referee: the budget's arithmetic again, slow and clear, in exact fractions, to judge the scripts by."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Meter:
     """G1 and G2 in one: an ideal bucket as deep as allowed. What overflows it is a window that was granted too much.
 
     Say what was granted with `take`, when the rate changed with `set_rate`; `worst` is the most that any window of any
-    length held above `depth` + the integral of the rate over it (and `extra_s` seconds more): not above 0, or a bound broke.
+    length held above `depth` + the integral of the rate over it (and `extra_s` seconds more): above 0 a bound broke.
     """
 
     def __init__(self, rate_micro: int, depth: Fraction | int, extra_s: Fraction | int = 0) -> None:

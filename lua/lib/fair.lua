@@ -81,6 +81,15 @@ local function enter_demand(b, p, d, need)
   end
 end
 
+-- Of the trim: what is to spare goes to the highest class that wants more, as everything does.
+local function trim_of(b, p)
+  if b.u <= 0 then return b.u end
+  for class = HIGH, p.class - 4, 4 do
+    if b.levels[class] < huge then return 0 end
+  end
+  return b.u
+end
+
 -- What this producer may run at, in micro-tokens a second: its level, or, uncontended, its demand and its part of the rest.
 local function share_of(b, p)
   local level, room = b.levels[p.class], b.rooms[p.class]

@@ -1,4 +1,4 @@
-"""G1, G2, G3, G9: random producers, demands, weights, rate changes, retries, deaths and hand-backs against the referee."""
+"""G1, G2 and G9: random producers, weights, rate changes, retries, deaths and hand-backs against the referee."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Held:
 
 
 class Chaos:
-    """One random run. It claims like a client that may die, repeat itself, hand back or sit on its tokens to the last."""
+    """One random run. Its clients die, repeat themselves, hand back, or sit on their tokens to the last moment."""
 
     def __init__(self, story: Story, seed: int, *, changes_rate: bool) -> None:
         self.story, self.random, self.changes_rate = story, random.Random(seed), changes_rate
