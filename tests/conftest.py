@@ -1,4 +1,4 @@
-"""The test matrix: `server` runs a test on every kind, `real_server` on those that have an address."""
+"""The test matrix: `server` runs a test on every kind, `real_server` on those with an address, `one_server` on one."""
 
 from __future__ import annotations
 
@@ -54,3 +54,9 @@ def server(request: pytest.FixtureRequest, processes: dict[str, ServerProcess]) 
 def real_server(request: pytest.FixtureRequest, processes: dict[str, ServerProcess]) -> Iterator[Server]:
     """Each kind that has an address, empty."""
     yield from _serve(request.param, processes)
+
+
+@pytest.fixture
+def one_server(processes: dict[str, ServerProcess]) -> Iterator[Server]:
+    """One real server, empty: for what does not depend on which."""
+    yield from _serve("valkey", processes)

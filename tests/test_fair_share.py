@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-
 import pytest
 
 from benchmarks.fair_share import ROWS, Row, many
-from nexus_redis.embedded import ServerProcess
 from tests.fleet import Fleet
-from tests.servers import Server, launch
+from tests.servers import Server
 
 ROUNDING = 1e-6  # the fleet's clock has floats, the server's microseconds; test_claim_bounds.py is exact
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[ServerProcess]:
-    """One real server is enough here: what differs between servers is tested script by script."""
-    process = launch("valkey")
-    yield process
-    process.stop()
-
-
-@pytest.fixture
-def fleet_server(process: ServerProcess) -> Iterator[Server]:
-    """It, empty."""
-    server = Server("valkey", process.port)
-    server.flush()
-    yield server
-    server.close()
 
 
 def fleet(server: Server, rate: float, *producers: dict[str, object]) -> Fleet:
@@ -40,66 +20,66 @@ def fleet(server: Server, rate: float, *producers: dict[str, object]) -> Fleet:
     return fleet
 
 
-def test_three_producers_get_their_max_min_share(fleet_server: Server) -> None:
+def test_three_producers_get_their_max_min_share(one_server: Server) -> None:
     """120/s and wants of 1000, 50 and 10: 60, 50 and 10, each within 2 %."""
-    measured = fleet(fleet_server, 120, {"demand": 1000}, {"demand": 50}, {"demand": 10}).measure(5, 35)
+    measured = fleet(one_server, 120, {"demand": 1000}, {"demand": 50}, {"demand": 10}).measure(5, 35)
     assert list(measured.got.values()) == pytest.approx([60, 50, 10], rel=0.02)
 
 
-def test_a_modest_producer_gets_its_50_beside_15_greedy_ones(fleet_server: Server) -> None:
-    measured = fleet(fleet_server, 1000, {"demand": 50}, *many(15)).measure(5, 35)
+def test_a_modest_producer_gets_its_50_beside_15_greedy_ones(one_server: Server) -> None:
+    measured = fleet(one_server, 1000, {"demand": 50}, *many(15)).measure(5, 35)
     assert measured.got["p0"] == pytest.approx(50, rel=0.02)
     assert measured.use > 0.99
 
 
-def test_weights_of_1_and_4_come_out_as_1_to_4(fleet_server: Server) -> None:
-    measured = fleet(fleet_server, 1000, *many(3, weight=1), *many(3, weight=4)).measure(5, 35)
+def test_weights_of_1_and_4_come_out_as_1_to_4(one_server: Server) -> None:
+    measured = fleet(one_server, 1000, *many(3, weight=1), *many(3, weight=4)).measure(5, 35)
     light, heavy = sum(measured.got[f"p{i}"] for i in range(3)), sum(measured.got[f"p{i}"] for i in range(3, 6))
     assert heavy / light == pytest.approx(4, rel=0.02)
     assert measured.use > 0.99
 
 
-def test_high_comes_before_normal_before_low_and_each_in_demand_keeps_5_percent(fleet_server: Server) -> None:
+def test_high_comes_before_normal_before_low_and_each_in_demand_keeps_5_percent(one_server: Server) -> None:
     producers = [
         *many(2, priority="high"), *many(2, priority="normal"), *many(2, priority="low"),
     ]  # fmt: skip
-    measured = fleet(fleet_server, 1000, *producers).measure(5, 35)
+    measured = fleet(one_server, 1000, *producers).measure(5, 35)
     high, normal, low = (measured.got[f"p{i}"] + measured.got[f"p{i + 1}"] for i in (0, 2, 4))
     assert high == pytest.approx(900, rel=0.02)
     assert normal == pytest.approx(50, rel=0.05)
     assert low == pytest.approx(50, rel=0.05)
 
 
-def test_what_a_high_class_leaves_goes_to_the_next_one(fleet_server: Server) -> None:
+def test_what_a_high_class_leaves_goes_to_the_next_one(one_server: Server) -> None:
     producers = [*many(2, priority="high", demand=100), *many(2, priority="normal"), *many(2, priority="low")]
-    measured = fleet(fleet_server, 1000, *producers).measure(5, 35)
+    measured = fleet(one_server, 1000, *producers).measure(5, 35)
     high, normal, low = (measured.got[f"p{i}"] + measured.got[f"p{i + 1}"] for i in (0, 2, 4))
     assert high == pytest.approx(200, rel=0.02)
     assert normal == pytest.approx(750, rel=0.02)
     assert low == pytest.approx(50, rel=0.05)
 
 
-def test_a_plain_loop_alone_uses_all_of_its_budget(fleet_server: Server) -> None:
-    assert fleet(fleet_server, 1000, *many(1)).measure(5, 35).use > 0.99
+def test_a_plain_loop_alone_uses_all_of_its_budget(one_server: Server) -> None:
+    assert fleet(one_server, 1000, *many(1)).measure(5, 35).use > 0.99
 
 
-def test_twenty_waiting_processes_on_50_a_second_cost_few_calls_and_short_waits(fleet_server: Server) -> None:
-    measured = fleet(fleet_server, 50, *many(20)).measure(5, 35)
+def test_twenty_waiting_processes_on_50_a_second_cost_few_calls_and_short_waits(one_server: Server) -> None:
+    measured = fleet(one_server, 50, *many(20)).measure(5, 35)
     assert measured.calls_per_grant <= 1.7
     assert measured.worst_wait < 0.6
     assert measured.use > 0.99
 
 
-def test_a_cost_of_ten_seconds_of_the_budget_is_served_beside_small_ones(fleet_server: Server) -> None:
+def test_a_cost_of_ten_seconds_of_the_budget_is_served_beside_small_ones(one_server: Server) -> None:
     """10,000 tokens at 1000/s beside four small ones: a fifth of the rate is its own, so one takes 50 s."""
-    measured = fleet(fleet_server, 1000, {"demand": float("inf"), "unit": 10_000.0}, *many(4)).measure(5, 170)
+    measured = fleet(one_server, 1000, {"demand": float("inf"), "unit": 10_000.0}, *many(4)).measure(5, 170)
     assert measured.got["p0"] >= 10_000 * 3 / 165
     assert min(measured.got[f"p{i}"] for i in range(1, 5)) > 190
 
 
-def test_a_killed_producer_frees_its_share_within_an_epoch(fleet_server: Server) -> None:
+def test_a_killed_producer_frees_its_share_within_an_epoch(one_server: Server) -> None:
     """G4: what it held burns once, and half a second later the others have all of the rate."""
-    run = fleet(fleet_server, 1000, *many(4))
+    run = fleet(one_server, 1000, *many(4))
     run.advance(5)
     for producer in run.producers[:2]:
         producer.die()
@@ -110,10 +90,10 @@ def test_a_killed_producer_frees_its_share_within_an_epoch(fleet_server: Server)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_no_scenario_breaks_a_bound_or_starves_anyone(fleet_server: Server, row: Row) -> None:
+def test_no_scenario_breaks_a_bound_or_starves_anyone(one_server: Server, row: Row) -> None:
     """The rows of docs/fair-share.md, shorter: nothing above G1 or G2, the budget used, nobody under 85 %."""
     short = dataclasses.replace(row, span=min(row.span, max(12.0, row.span / 5)) if not row.rates else row.span)
-    measured = short.run(fleet_server)
+    measured = short.run(one_server)
     assert measured.over_g1 <= ROUNDING
     if "10 buckets" not in row.name:  # a large cost is spent at once when it is complete: G2's last term
         assert measured.over_g2 <= ROUNDING
@@ -124,9 +104,9 @@ def test_no_scenario_breaks_a_bound_or_starves_anyone(fleet_server: Server, row:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_every_row_is_no_worse_than_the_model(fleet_server: Server, row: Row) -> None:
+def test_every_row_is_no_worse_than_the_model(one_server: Server, row: Row) -> None:
     """Use within a point of the model's, error within a point (both less one token)."""
-    measured = row.run(fleet_server)
+    measured = row.run(one_server)
     use, error = row.model
     assert measured.use > use - 0.01
     assert measured.error < error / 100 + 0.01
