@@ -6,7 +6,7 @@
 The model is the rough one, of floats and one function, that the rules were found with; its figures are constants here.
 A row is 60 s of virtual time after a warm-up. Columns: granted and spent of the budget; the worst producer's distance
 from its exact max-min share, less one unit of its work; the least that one got of what was due to it; the fullest
-second; calls to Redis per unit of work (of a greedy producer above 1000/s the model counts lots, not units); the longest
+second; calls to Redis per unit of work (of a greedy producer above 1000/s the model counts lots); the longest
 wait; and how far the fullest window of any length stayed below the bounds G1 and G2, in buckets (above 0 would be a
 broken guarantee; a cost of many buckets is spent at once when it is complete, which G2 allows for).
 """

@@ -30,8 +30,8 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include state
 --- @include bucket
 --- @include fair
---- @include window
 --- @include consumers
+--- @include window
 --- @include settings
 --- @include rate
 --- @include producer
@@ -54,8 +54,7 @@ if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then p = succe
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
 advance(keys, b, now)
-local age = now - tonumber(b.birth)
-local learning = age >= 0 and age < LEASE
+local learning = now < b.learns_until
 local is_first = not p
 p = p or new_producer(now)
 if ask.birth == b.birth then repair(b, ask.granted_total) end
@@ -97,7 +96,7 @@ local recommended = floor(min(ask.demand, told, b.R))
 local fallback = floor(min(ask.demand, told, b.R) / 2)
 local reply = {whole(granted), whole(retry), whole(LEASE), whole(REFRESH), whole(recommended), whole(fallback), whole(b.R),
                whole(b.level), whole(floor(b.load / 1000)), whole(b.granted), b.birth,
-               reason_of(b, p, ask, recommended, learning, cut, contended),
+               reason_of(b, ask, recommended, learning, cut, contended),
                whole(b.window and b.window.lossless or 0)}
 local is_new_id = write_producer(keys, id, b, p, ask, told, granted, retry, reply, now)
 write_budget(keys, b, now, is_new_id)

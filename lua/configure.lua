@@ -19,16 +19,16 @@ Cost   O(1) ]]
 --- @include keys
 --- @include state
 --- @include bucket
---- @include window
 --- @include consumers
+--- @include window
 --- @include settings
 --- @include rate
 
 if #ARGV < 4 or #ARGV % 2 ~= 0 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
-if not decimal(ARGV[1], 0, 9e15) then return {err = 'NEXUS_INVALID_AT_US'} end
+if not whole_number(ARGV[1], 0, COUNT) then return {err = 'NEXUS_INVALID_AT_US'} end
 local source, pause, why = ARGV[2], ARGV[3], ARGV[4]
 if source ~= 'code' and source ~= 'operator' then return {err = 'NEXUS_INVALID_SOURCE'} end
-local pause_ms = pause == '-1' and huge or pause ~= '' and decimal(pause, 0, 86400000)
+local pause_ms = pause == '-1' and UNTIL_RESUMED or pause ~= '' and decimal(pause, 0, 86400000)
 if pause ~= '' and not pause_ms then return {err = 'NEXUS_INVALID_PAUSE'} end
 if #why > 200 then return {err = 'NEXUS_INVALID_NOTE'} end
 local wanted = {}
@@ -57,7 +57,7 @@ end
 local s = effective(fields)
 if s.rate and s.min_rate > s.rate then return {err = 'NEXUS_INVALID_MIN_RATE'} end
 if burst_of(s.rate or 0, s.burst) >= 9e15 then return {err = 'NEXUS_INVALID_BURST'} end
-if s.lossless == 1 and redis.call('ZCARD', keys.frees) < before.parts.live then return {err = 'NEXUS_INVALID_LOSSLESS'} end
+if s.lossless == 1 and before.parts.bounded < before.parts.live then return {err = 'NEXUS_INVALID_LOSSLESS'} end
 
 local set = {'HSET', keys.budget, 'schema', whole(SCHEMA)}
 local unset = {'HDEL', keys.budget}
@@ -70,10 +70,9 @@ for name, text in pairs(wanted) do
     unset[#unset + 1] = field
   end
 end
-local paused_until = before.paused_until
 if pause_ms then
-  paused_until = pause_ms == 0 and 0 or min(now + pause_ms * 1000, 9e15)
-  for field, text in pairs({paused_until_us = whole(paused_until), pause_reason = why, pause_by = source}) do
+  local until_us = pause_ms == 0 and 0 or min(now + pause_ms * 1000, UNTIL_RESUMED)
+  for field, text in pairs({paused_until_us = whole(until_us), pause_reason = why, pause_by = source}) do
     set[#set + 1] = field
     set[#set + 1] = text
   end
@@ -81,19 +80,19 @@ end
 advance(keys, b, now)
 redis.call(unpack(set))
 if #unset > 2 then redis.call(unpack(unset)) end
+s = read_settings(keys)
 if source == 'operator' then
-  if next(wanted) then b.kept = 1 end
+  b.kept = 1
   -- A word from an operator stands in for the report that a silent consumer owes.
-  if next(wanted) and before.parts.live == 0 and before.last_end == 'silent' then
-    redis.call('HSET', keys.budget, 'last_consumer_end', 'overruled')
+  if next(wanted) and s.parts.live == 0 and s.last_end == 'silent' then
+    s.last_end = 'overruled'
+    redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
 end
-s = read_settings(keys)
-if s.lossless == 1 and not b.window then b.window = new_window(now, ceil(horizon(s.transit, INTERVAL) / 4)) end
-local acted = source == 'operator' or #changed > 0 or pause_ms
-settle(keys, b, s, now, acted and (why ~= '' and source .. ': ' .. why or source) or nil)
-write_budget(keys, b, now)
-renew_budget(keys, b, now, true)
+if b.window then set_slot_length(b.window, now, b.window.slot_us + ceil((s.transit - before.transit) / 4))
+elseif s.lossless == 1 then b.window = new_window(now, slot_length(s.transit, INTERVAL)) end
+settle(keys, b, s, now, why ~= '' and source .. ': ' .. why or source, source == 'operator' or #changed > 0 or pause_ms)
+write_budget(keys, b, now, true)
 table.sort(changed)
 table.sort(overruled)
 return {whole(b.R), whole(b.level), b.reason, b.birth, table.concat(changed, ' '), table.concat(overruled, ' ')}

@@ -17,7 +17,7 @@ Cost   O(page) ]]
 --- @include keys
 
 if #ARGV ~= 3 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
-local now, offset, count = clock(ARGV[1]), decimal(ARGV[2], 0, 1e9), decimal(ARGV[3], 1, 1000)
+local now, offset, count = clock(ARGV[1]), whole_number(ARGV[2], 0, 1e9), whole_number(ARGV[3], 1, 1000)
 if not now then return {err = 'NEXUS_INVALID_AT_US'} end
 if not offset then return {err = 'NEXUS_INVALID_OFFSET'} end
 if not count then return {err = 'NEXUS_INVALID_COUNT'} end

@@ -18,14 +18,14 @@ Cost   O(log n) ]]
 --- @include state
 --- @include bucket
 --- @include fair
---- @include window
 --- @include consumers
+--- @include window
 --- @include settings
 --- @include rate
 --- @include producer
 
 if #ARGV ~= 4 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
-if not whole_number(ARGV[1], 0, 9e15) then return {err = 'NEXUS_INVALID_AT_US'} end
+if not whole_number(ARGV[1], 0, COUNT) then return {err = 'NEXUS_INVALID_AT_US'} end
 local incarnation, unused, burned = ARGV[2], whole_number(ARGV[3], 0, 1e16), whole_number(ARGV[4], 0, 1e16)
 if incarnation ~= '' and incarnation ~= '*' and not is_name(incarnation) then return {err = 'NEXUS_INVALID_INCARNATION'} end
 if not unused then return {err = 'NEXUS_INVALID_UNUSED'} end
@@ -38,7 +38,7 @@ local now = clock(ARGV[1])
 local b, newer = read_budget(keys, now)
 if newer then return {err = newer} end
 local owner = redis.call('HGET', keys.member, 'incarnation')
-local is_known = owner or (not is_producer and score(keys.consumers, id))
+local is_known = score(is_producer and keys.producers or keys.consumers, id) or owner
 if b.is_new or not is_known or (owner and incarnation ~= '*' and owner ~= incarnation) then
   return {'0', '0', whole(b.R)}
 end
@@ -47,7 +47,7 @@ advance(keys, b, now)
 local credited = 0
 if is_producer then
   local p = read_producer(keys)
-  if p.birth == b.birth then
+  if p and p.birth == b.birth then
     withdraw_demand(b, p)
     local before = b.T
     take_back(b, p, {unused = unused, burned = burned, held = 0}, now)
@@ -58,12 +58,13 @@ if is_producer then
 else
   local s = b.settings or read_settings(keys)
   redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))
+  mend(keys, s)
   withdraw_consumer(keys, s.parts, id)
   if s.parts.live == 0 then
     s.last_end = incarnation == '*' and 'forgotten' or 'left'
     redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
-  settle(keys, b, s, now, incarnation == '*' and 'operator' or nil)
+  settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*')
   write_budget(keys, b, now)
 end
 redis.call('DEL', keys.member)

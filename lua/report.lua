@@ -17,8 +17,8 @@ Reply  1 rate (micro-tokens/s, what this consumer can take)  2 capacity (micro-t
        3 budget_rate (micro-tokens/s)  4 backpressure_level  5 current_load (thousandths of a percent)  6 birth
        7 law  8 reason
        all as text
-Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA  NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN
-       NEXUS_NO_LAW (no law fits what it says)
+Errors NEXUS_INVALID_<FIELD>  NEXUS_MISSING_<FIELD> (a lossless budget needs it)  NEXUS_INVALID_KEYS  NEXUS_SCHEMA
+       NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN  NEXUS_NO_LAW (no law fits what it says)
 Cost   O(log n) in consumers ]]
 
 --- @include times
@@ -27,8 +27,8 @@ Cost   O(log n) in consumers ]]
 --- @include keys
 --- @include state
 --- @include bucket
---- @include window
 --- @include consumers
+--- @include window
 --- @include settings
 --- @include rate
 --- @include law
@@ -58,22 +58,24 @@ if too_soon and name ~= 'range' and said.pause_ms == nil then return consumer_re
 
 advance(keys, b, now)
 if b.settings then s = b.settings end                -- the sweep has just written newer sums
-c = c or new_consumer()
+c = c or new_consumer(now)
+if is_base then c.joined = now end
 local was = not is_base and c.said or nil
 local rate, capacity, fraction = run_law(name, c.memory, was, said, dt, now / MICRO, law_setting(s, said))
+c.paused_until = c.paused_until - max(0, c.said.at - now)             -- the clock went back
 if said.pause_ms then c.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0 end
 if c.paused_until > now then rate = 0 end
 
 redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server without memory refuses here, before any change
-local arrived = arrivals(c, was, said, dt)
+mend(keys, s)
+local arrived, seen = arrivals(c, was, said, dt), seen_by(keys, id)
 local part = {
-  rate = floor(rate * MICRO), capacity = floor(capacity * MICRO), load = floor(load_of(said) * 1000 + 0.5),
-  arrivals = c.arrivals,
+  rate = micro_of(rate), capacity = micro_of(capacity), load = floor(load_of(said) * 1000 + 0.5), arrivals = c.arrivals,
 }
-place_in_window(keys, b, s, id, said, part, arrived, fraction, now)
+withdraw_consumer(keys, s.parts, id)
+place_in_window(keys, b, s, c, said, part, seen, arrived, fraction, now)
 contribute(keys, s.parts, id, now + max(3 * said.interval, SHORTEST_DEADLINE), part)
-settle(keys, b, s, now)
+settle(keys, b, s, now, 'report')
 write_consumer(keys, c, said, name, part, now)
-write_budget(keys, b, now)
-renew_budget(keys, b, now, true)
+write_budget(keys, b, now, true)
 return consumer_reply(b, c)

@@ -10,15 +10,16 @@ To read the code, follow one claim: client.py (who waits), account.py, ledger.py
 calls.py and wire.py (the question), then lua/claim.lua (the decision). docs/how-it-works.md walks that way.
 """
 
-from importlib.metadata import version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from nexus_redis.client import Budget, Consumer, Nexus, Producer
-from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
-from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport
-from nexus_redis.results import GRANTED, Denied, Grant
-from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, ProducerSnapshot
+if TYPE_CHECKING:
+    from nexus_redis.client import Budget, Consumer, Nexus, Producer
+    from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
+    from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport
+    from nexus_redis.results import GRANTED, Denied, Grant
+    from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, ProducerSnapshot
 
-__version__ = version("nexus-backpressure")
 __all__ = [
     "GRANTED",
     "AcquireTimeout",
@@ -40,3 +41,31 @@ __all__ = [
     "ServerRefused",
     "Unavailable",
 ]
+
+# Where each name lives. They are imported when they are asked for, so that the command line does not pay a quarter of a
+# second for a client that `--help` never uses.
+_HOMES = {
+    "client": ("Budget", "Consumer", "Nexus", "Producer"),
+    "errors": ("AcquireTimeout", "Closed", "InvalidSetting", "NexusError", "ServerRefused", "Unavailable"),
+    "messages": ("CapacitySignal", "FlowControl", "LoadReport"),
+    "results": ("GRANTED", "Denied", "Grant"),
+    "snapshot": ("BudgetSnapshot", "ConsumerSnapshot", "ProducerSnapshot"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("nexus-backpressure")
+    elif name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

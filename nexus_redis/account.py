@@ -11,9 +11,8 @@ What is admitted that way says so (`degraded`), and is not made up for later: cl
 from __future__ import annotations
 
 import logging
-import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Final
 
 from nexus_redis import calls
@@ -21,11 +20,12 @@ from nexus_redis.calls import Answer, Claim, Configured
 from nexus_redis.config import BudgetSettings, ProducerSettings
 from nexus_redis.errors import InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
-from nexus_redis.hub import NEVER, Hub, Member
+from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member, Pause, ask
+from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import MICRO, Ledger, Waiter
 from nexus_redis.messages import FlowControl
-from nexus_redis.results import Denied, Grant
+from nexus_redis.results import Denied
 from nexus_redis.wire import Command, Job, Outcome
 
 log = logging.getLogger("nexus_redis")
@@ -50,106 +50,120 @@ class Asker(Waiter):
 
 
 class Opening:
-    """What Redis must be told of a budget by this process: the settings given in code, once in each life of its state."""
+    """What Redis must be told of a budget by this process: the settings given in code, once in each life of its state.
+
+    They go first and alone, so that no claim or report is judged without them.
+    """
 
     def __init__(self, keys: BudgetKeys, settings: BudgetSettings) -> None:
-        self.keys, self.name, self.settings = keys, keys.name, settings
-        self.is_told = False
+        self.keys, self.name = keys, keys.name
         self.birth = ""
+        self.is_listed = False
         self.has_warned_unset = False
+        self._warned: set[str] = set()
+        self.adopt(settings)
 
-    @property
-    def has_settings(self) -> bool:
-        """Code gave at least one."""
-        return bool(self.settings.model_dump(exclude_none=True))
+    def adopt(self, settings: BudgetSettings) -> None:
+        """Other settings, which Redis does not know yet."""
+        self.settings = settings
+        self.is_told = not settings.model_dump(exclude_none=True)
 
-    def jobs(self) -> list[Job]:
-        """What to say before the first claim or report; the budget's name goes into the list of all budgets as well."""
-        if self.is_told:
-            return []
-        hint = Command(("ZADD", budgets_key(self.keys.namespace), int(time.time()), self.name), int)
-        return [calls.configure(self.keys, self.settings), hint] if self.has_settings else [hint]
+    def question(self) -> Job | None:
+        """What must be said before any claim or report; None when that is done."""
+        return None if self.is_told else calls.configure(self.keys, self.settings)
 
-    def receive(self, outcomes: Sequence[Outcome]) -> NexusError | None:
-        """What came of `jobs`; a refusal is for whoever waits."""
-        for outcome in outcomes:
-            if isinstance(outcome, Configured):
-                self.is_told = True
-                self.note(outcome)
-            elif isinstance(outcome, Exception):
-                return as_nexus_error(outcome) if classify(outcome) is Fault.PERMANENT else None
-        self.is_told = self.is_told or (bool(outcomes) and not self.has_settings)
-        return None
+    def batch(self, job: Job) -> list[Job]:
+        """`job`, and with it, once, the budget's name for the list of all budgets: a hint, whatever comes of it."""
+        if self.is_listed:
+            return [job]
+        self.is_listed = True
+        return [job, self.hint()]
+
+    def hint(self) -> Job:
+        """The name, with the time of its opening."""
+        return Command(("ZADD", budgets_key(self.keys.namespace), int(time.time()), self.name), int)
+
+    def tell(self, configured: Configured) -> None:
+        """Redis has answered the question."""
+        self.is_told = True
+        self.note(configured)
 
     def note(self, configured: Configured) -> None:
-        """Redis knows the settings; say what they replaced and what they could not."""
+        """Say what settings replaced and what they could not."""
         self.birth = configured.birth
         for name in configured.changed:
             log.info("budget %s: %s was another value; the latest opener wins", self.name, name)
         for name in configured.overruled:
-            log.warning(
-                "budget %s: an operator set %s, so the value in code is not used (`nexus-redis set %s --unset %s` ends that)",
-                self.name, name, self.name, name.replace("_", "-"),
-            )  # fmt: skip
+            if name not in self._warned:
+                self._warned.add(name)
+                log.warning(
+                    "budget %s: an operator set %s, so the value in code is not used "
+                    "(`nexus-redis set %s --unset %s` ends that)",
+                    self.name, name, self.name, name.replace("_", "-"),
+                )  # fmt: skip
 
-    def see(self, birth: str) -> None:
-        """An answer came from this life of the state: settings given in code open the budget again in a new one."""
+    def see(self, birth: str) -> bool:
+        """An answer came from this life of the state. Is it one that has to be told the settings?"""
         if self.birth and birth != self.birth:
-            self.is_told = False
+            self.adopt(self.settings)
+            self.is_listed = False
         self.birth = birth
+        return not self.is_told
 
 
 class Account(Member):
     """One producer of one budget."""
 
     def __init__(
-        self, hub: Hub, keys: BudgetKeys, producer_id: str, settings: ProducerSettings, opening: Opening
+        self, hub: Hub, keys: BudgetKeys, producer_id: str | None, settings: ProducerSettings, opening: Opening
     ) -> None:
-        self.hub, self.keys, self.id, self.settings, self.opening = hub, keys, producer_id, settings, opening
-        self.ledger = self._new_ledger(hub.clock())
-        self.askers: list[Asker] = []
-        self.asking: Asker | None = None
+        self.hub, self.keys, self.settings, self.opening = hub, keys, settings, opening
+        self.identity = Identity(producer_id)
         self.refused: NexusError | None = None
         self.refused_until = 0.0
-        self.allowance = 0.0
-        self.allowed_at = 0.0
-        self.is_leaving = self.has_claimed = False
-        self.has_renamed = False
+        self._begin()
 
-    def _new_ledger(self, now: float) -> Ledger:
-        incarnation = secrets.token_hex(8)
-        return Ledger(now, weight=self.settings.weight, priority=self.settings.priority, incarnation=incarnation)
+    def _begin(self) -> None:
+        self.ledger = Ledger(self.hub.clock(), weight=self.settings.weight, priority=self.settings.priority)
+        self.askers: list[Asker] = []
+        self.asking: Asker | None = None
+        self.allowance = self.allowed_at = 0.0
+        self.is_staying = False  # Redis may know this incarnation
+        self.is_leaving = self.is_closed = False
+        self.leaver: Waiter | None = None
+        self.goodbye: Job | None = None
 
     def after_fork(self) -> None:
-        """In the child: leases, line and incarnation are the parent's."""
-        self.ledger = self._new_ledger(self.hub.clock())
-        self.askers, self.asking = [], None
-        self.due = self.scheduled = NEVER
-        self.is_leaving = self.has_claimed = False
+        self.identity.after_fork()
+        self._begin()
+
+    @property
+    def id(self) -> str:
+        """The id in Redis."""
+        return self.identity.id
 
     # --- callers
 
     def spend(self, cost: int, now: float) -> bool:
         """Take tokens that are in hand; raises what a permanent fault left."""
-        served = self.ledger.spend(cost, now)
+        if self.refused is not None:
+            self._raise_refused(now)
+        is_served = self.ledger.spend(cost, now)
         if self.ledger.due < self.scheduled:
             self._reschedule()
-        if not served and self.refused is not None:
-            if now < self.refused_until:
-                raise self.refused
-            self.refused = None
-        return served
+        return is_served
 
     def wait(self, waiter: Waiter) -> None:
-        """Join the line."""
-        self.ledger.wait(waiter)
+        """Join the line, or ask."""
+        if isinstance(waiter, Asker):
+            self.askers.append(waiter)
+            self.due = min(self.due, waiter.since)
+        else:
+            self.ledger.wait(waiter)
+            self._wake(self.ledger.serve(waiter.since))
+        if self.hub.is_out:
+            self._serve_alone(waiter.since)
         self._reschedule()
-
-    def signal(self, asker: Asker) -> None:
-        """Ask what a rate may run at."""
-        self.askers.append(asker)
-        self.due = asker.since
-        self.hub.schedule(self)
 
     def cancel(self, waiter: Waiter, now: float) -> None:
         """Give up: in line, asking, or just served."""
@@ -172,21 +186,6 @@ class Account(Member):
             return Denied(max(ledger.refresh, ledger.next_slot - now), "contended")
         return Denied(ledger.next_slot - now, self.reason) if now < ledger.next_slot else None
 
-    def settle_try(self, line: Waiter, cost: float, now: float) -> Grant | Denied:
-        """What became of a try: served, denied, refused, or no answer in time."""
-        if line.error is not None:
-            raise line.error
-        if line.is_served:
-            return Grant(cost, now - line.since, line.is_degraded)
-        if line.denied is not None:
-            return Denied(line.denied, self.reason)
-        self.cancel(line, now)
-        return Denied(self.ledger.refresh, "unavailable")
-
-    def close(self, error: NexusError, now: float) -> None:
-        """Nobody waits any longer."""
-        self._fail_all(error, now)
-
     @property
     def reason(self) -> str:
         """Why tokens are short, as the budget last said."""
@@ -203,68 +202,95 @@ class Account(Member):
 
     def jobs(self, now: float) -> list[Job]:
         self.due = NEVER
-        ask = self._ask(now)
-        if ask is None:
+        if not self.is_leaving:
+            ask = self._ask(now)
+            if ask is not None:
+                return self.opening.batch(self.opening.question() or calls.claim(self.keys, self.id, ask))
             self.due = self.ledger.due
-            return self._leave_when_idle(now)
-        self.has_claimed = True
-        return [*self.opening.jobs(), calls.claim(self.keys, self.id, ask)]
+            if self.due < NEVER:
+                return []
+            leaves_at = max(self.ledger.last_use, self.ledger.last_claim) + IDLE_LEAVES
+            if self.is_staying and now < leaves_at:
+                self.due = leaves_at
+                return []
+        return self._say_goodbye(now)
 
     def _ask(self, now: float) -> Claim | None:
-        if self.ledger.in_flight is not None:
-            return self.ledger.in_flight
-        self.asking = self.askers.pop(0) if self.askers else None
-        if self.asking:
-            return self.ledger.signal(now, self.asking.rate)
-        return self.ledger.claim(now)
+        """The claim to send: an unanswered one, an asker's or the ledger's, whichever was due first."""
+        if not self.is_staying:
+            self.ledger.begin(self.identity.begin())
+        ledger, asker = self.ledger, self.askers[0] if self.askers else None
+        unanswered = ledger.in_flight
+        asked = ledger.signal(now, asker.rate) if asker and asker.since <= ledger.due else None
+        ask = asked or ledger.claim(now)
+        if ask is None and self.hub.is_out:
+            ask = ledger.signal(now, round(ledger.mean))  # those served alone ask for nothing: is Redis back?
+        if ask is not unanswered:
+            self.asking = asker if asked else None
+        self.is_staying = self.is_staying or ask is not None
+        return ask
 
-    def _leave_when_idle(self, now: float) -> list[Job]:
-        if not self.has_claimed or self.due < NEVER:
+    def _say_goodbye(self, now: float) -> list[Job]:
+        self.is_leaving = True
+        if self.goodbye is None and self.is_staying:
+            self.ledger.forget(was_executed=True, now=now)
+            unused, burned = self.ledger.hand_back_all(now)
+            self.goodbye = calls.leave_producer(self.keys, self.id, self.ledger.incarnation, unused, burned)
+        if self.goodbye is None or self.hub.is_out:
+            self._be_gone()
             return []
-        leaves_at = max(self.ledger.last_use, self.ledger.last_claim) + IDLE_LEAVES
-        if now < leaves_at:
-            self.due = leaves_at
-            return []
-        return self.leave(now)
+        return [self.goodbye]
 
-    def leave(self, now: float) -> list[Job]:
-        """Hand everything back and go."""
-        if not self.has_claimed:
-            return []
-        self.is_leaving, self.has_claimed = True, False
-        unused, burned = self.ledger.hand_back_all(now)
-        return [calls.leave_producer(self.keys, self.id, self.ledger.incarnation, unused, burned)]
+    def _be_gone(self) -> None:
+        """Redis has forgotten this producer, or will. One that only was idle comes back with the next that waits."""
+        self.is_staying, self.is_leaving, self.goodbye = False, self.is_closed, None
+        self.hub.drop(self)
+        leaver, self.leaver = self.leaver, None
+        if leaver is not None:
+            leaver.is_served = True
+            leaver.wake()
+        if not self.is_closed:
+            self._reschedule()
+
+    def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
+        self._fail_all(error, now)
+        self.is_closed = self.is_leaving = True
+        self.leaver = leaver
+        if self.is_staying:
+            self.due = now
+            self.hub.schedule(self)
+        else:
+            self._be_gone()
 
     def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
-        if self.is_leaving:
-            self.is_leaving = False
-            self.ledger.in_flight = None
-            self.ledger.next_slot = min(self.ledger.next_slot, now)
-            self._reschedule()
-            return
-        *opened, outcome = outcomes
-        refusal = self.opening.receive(opened)
-        if refusal is not None:
-            self._refuse_all(refusal, now)
-        if isinstance(outcome, Answer):
+        outcome = outcomes[0]
+        if self.goodbye is not None:
+            is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
+            if is_lost and not self.hub.is_out:
+                self.due = now
+            else:
+                self._be_gone()
+        elif isinstance(outcome, Answer):
             self._answered(outcome, now)
+        elif isinstance(outcome, Configured):
+            self.opening.tell(outcome)
+            self.due = now
         else:
             self._failed(outcome, now)
         self._reschedule()
 
     def _answered(self, answer: Answer, now: float) -> None:
-        self.refused = None
-        self.allowed_at = 0.0
+        self.allowance = self.allowed_at = 0.0
         settled = self.ledger.receive(answer, now)
-        if self.asking:
-            self.asking.answer, self.asking.is_served = answer, True
-            settled.append(self.asking)
-            self.asking = None
+        if self.asking in self.askers:
+            asker = self.askers.pop(self.askers.index(self.asking))
+            asker.answer, asker.is_served = answer, True
+            settled.append(asker)
+        self.asking = None
         self._wake(settled)
-        self.opening.see(answer.birth)
-        if not self.opening.is_told:
-            self.ledger.due = now
-        if answer.reason == "unset" and self.ledger.waiters and not self.opening.has_warned_unset:
+        if self.opening.see(answer.birth) or self.askers:
+            self.due = now
+        elif answer.reason == "unset" and self.ledger.waiters and not self.opening.has_warned_unset:
             self.opening.has_warned_unset = True
             log.warning(
                 "budget %s has no rate: nobody reports as its consumer, and no rate= is given in code or by "
@@ -273,65 +299,69 @@ class Account(Member):
             )  # fmt: skip
 
     def _failed(self, error: Exception, now: float) -> None:
-        code = code_of(error)
+        code, fault = code_of(error), classify(error)
         if code == "NEXUS_ID_TAKEN":
             self._rename()
+            self.due = now
         elif code == "NEXUS_STALE":
             self.ledger.forget(was_executed=True, now=now)
-            self.ledger.incarnation = secrets.token_hex(8)
-        elif classify(error) is Fault.PERMANENT:
+            self.ledger.begin(self.identity.begin())
+            self.due = now
+        elif fault is Fault.PERMANENT:
             self.ledger.forget(was_executed=False, now=now)
-            self._refuse_all(as_nexus_error(error), now)
-            return
-        elif classify(error) is Fault.NOT_EXECUTED:
-            self.ledger.forget(was_executed=False, now=now)
-        elif now - self.ledger.sent > self.ledger.lease:
-            self.ledger.forget(was_executed=True, now=now)  # what it granted has expired by now
-        self.ledger.due = min(self.ledger.due, now)
-        self.tick(now)
+            self.refused, self.refused_until = as_nexus_error(error), now + REFUSED_FOR
+            self._fail_all(self.refused, now)
+            self.due = self.refused_until
+        else:
+            if fault is Fault.NOT_EXECUTED:
+                self.ledger.forget(was_executed=False, now=now)
+            self.opening.is_listed = False
+            self.ledger.due = NEVER
+            self.due = now + FIRST_BACKOFF  # beside the hub's, for the one that fails alone
+            if self.hub.is_out:
+                self._serve_alone(now)
 
     def _rename(self) -> None:
-        taken = self.id
-        self.id = f"{taken[:59].split('.~')[0]}.{secrets.token_hex(2)}"
-        if not self.has_renamed:
-            self.has_renamed = True
+        taken = self.identity.rename()
+        if not self.identity.has_warned:
+            self.identity.has_warned = True
             log.warning("budget %s: producer id %s is in use by a live process; this one goes on as %s",
                         self.keys.name, taken, self.id)  # fmt: skip
 
-    def _refuse_all(self, error: NexusError, now: float) -> None:
-        self.refused, self.refused_until = error, now + REFUSED_FOR
-        self._fail_all(error, now)
+    def _raise_refused(self, now: float) -> None:
+        if self.refused is not None and now < self.refused_until:
+            raise self.refused
+        self.refused = None
 
     def _fail_all(self, error: NexusError, now: float) -> None:
-        line = [*self.ledger.waiters, *self._all_askers()]
+        line: list[Waiter] = [*self.ledger.waiters, *self.askers]
+        self.askers = []
         for waiter in line:
-            if not isinstance(waiter, Asker):
-                self.ledger.cancel(waiter, now)
+            self.ledger.cancel(waiter, now)
             waiter.error = error
         self._wake(line)
-
-    def _all_askers(self) -> list[Asker]:
-        askers = [self.asking, *self.askers] if self.asking else self.askers
-        self.asking, self.askers = None, []
-        return askers
 
     # --- while Redis is away
 
     def tick(self, now: float) -> None:
+        if not self.is_leaving:
+            self._serve_alone(now)
+        elif self.hub.is_out:
+            self._be_gone()
+
+    def _serve_alone(self, now: float) -> None:
         """Serve the line by the outage mode; `due` says when the next one may go."""
-        self.due = NEVER
         if not self.hub.is_out:
             return
         settled = self.ledger.serve(now)
         rate = self._degraded_rate(now)
-        waiters = self.ledger.waiters
-        while waiters and self._allow(waiters[0].cost, rate, now):
-            head = waiters.popleft()
+        while (head := self.ledger.head) is not None and self._allow(head.cost, rate, now):
+            self.ledger.cancel(head, now)
             head.is_served = head.is_degraded = True
             settled.append(head)
-        if waiters and 0 < rate < NEVER:
-            self.due = now + max(0.001, (waiters[0].cost - self.allowance) / rate)
-        for waiter in list(waiters):
+        if head is not None and 0 < rate < NEVER:
+            self.due = min(self.due, now + max(0.001, (head.cost - self.allowance) / rate))
+        for waiter in list(self.ledger.waiters):
             if waiter.whole:
                 waiter.denied = max(0.0, min(self.due, self.hub.next_try) - now)
             elif rate == 0:
@@ -343,17 +373,20 @@ class Account(Member):
             if waiter.is_settled:
                 self.ledger.cancel(waiter, now)
                 settled.append(waiter)
-        for asker in self._all_askers():
+        for asker in self.askers:
             asker.error = self._unavailable(asker, now)
             settled.append(asker)
+        self.askers = []
         self._wake(settled)
 
     def _degraded_rate(self, now: float) -> float:
         """Micro-tokens per second; infinite where the mode is open."""
         mode, answer, out = self.settings.on_outage, self.ledger.answer, now - self.hub.out_since
+        if answer is not None and answer.is_lossless:
+            return 0.0
         if mode == "open":
             return NEVER
-        if mode == "closed" or answer is None or answer.is_lossless or out >= SHARE_LASTS:
+        if mode == "closed" or answer is None or out >= SHARE_LASTS:
             return 0.0
         return float(answer.fallback_rate * 0.5 ** (out // HALVED_EACH))
 
@@ -381,6 +414,14 @@ class Account(Member):
     def _wake(settled: list[Waiter]) -> None:
         for waiter in settled:
             waiter.wake()
+
+
+def told(opening: Opening, call: Job, server: str) -> Generator[list[Job] | Pause, list[Outcome], Configured]:
+    """The plan that runs a `configure` on somebody's behalf."""
+    configured: Configured = (yield from ask([call], server))[0]
+    opening.note(configured)
+    yield [opening.hint()]
+    return configured
 
 
 def flow_of(name: str, answer: Answer) -> FlowControl:

@@ -12,19 +12,20 @@ seen as load and not as death.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import redis
 import redis.asyncio
 
 from nexus_redis import calls, embedded
-from nexus_redis.account import Account, Asker, flow_of
+from nexus_redis.account import Account, Asker, flow_of, told
 from nexus_redis.calls import UNTIL_RESUMED, Configured
 from nexus_redis.config import (
     BudgetSettings,
@@ -35,13 +36,13 @@ from nexus_redis.config import (
     parse_rate,
 )
 from nexus_redis.errors import AcquireTimeout, Closed, NexusError
-from nexus_redis.hub import NEVER, Hub, Pause, ask, log, refill
-from nexus_redis.keys import budgets_key
+from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.ledger import MICRO, Waiter
 from nexus_redis.messages import FlowControl
 from nexus_redis.meter import Reporter, Ticket
 from nexus_redis.results import GRANTED, Denied, Grant
 from nexus_redis.shell import (
+    TRY_PATIENCE,
     UNSET,
     BudgetShell,
     ConsumerShell,
@@ -49,16 +50,12 @@ from nexus_redis.shell import (
     ProducerShell,
     Unset,
     consumer_settings,
-    default_id,
     micro_cost,
     said_by_hand,
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
-from nexus_redis.thread import LoopThread
-from nexus_redis.thread import drive as drive_in_thread
+from nexus_redis.thread import STOP_PATIENCE, LoopThread
 from nexus_redis.wire import (
-    CALL_TIMEOUT,
-    Command,
     Job,
     Outcome,
     address,
@@ -66,11 +63,12 @@ from nexus_redis.wire import (
     connect_async,
     perform_async,
     sync_twin,
+    twin_async,
     where,
 )
 
+log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
-_STOP_PATIENCE: Final = 1.5
 
 
 class WrongLoop(NexusError, RuntimeError):
@@ -89,29 +87,26 @@ class Nexus(NexusShell):
 
     def __init__(self, client: redis.asyncio.Redis | None = None, *, namespace: str | None = None) -> None:
         super().__init__(namespace)
-        self._given = client
-        self._url = address(None) if client is None else ""
-        self._setup()
+        self._setup("" if client is not None else address(None), client)
 
     @classmethod
     def from_url(cls, url: str | None = None, *, namespace: str | None = None) -> Self:
         """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O."""
         nexus = cls.__new__(cls)
         NexusShell.__init__(nexus, namespace)
-        nexus._given, nexus._url = None, address(url)
-        nexus._setup()
+        nexus._setup(address(url), None)
         return nexus
 
-    def _setup(self) -> None:
+    def _setup(self, url: str, given: redis.asyncio.Redis | None) -> None:
+        self._url, self._given = url, given
         self._is_closed = False
         self._server: embedded.EmbeddedServer | None = None
-        self._made: redis.asyncio.Redis | None = None
-        self._made_sync: redis.Redis | None = None
-        if self._given is None and not self._url.startswith("embedded:"):
-            self._made = connect_async(self._url)
-        known = self._given or self._made
-        self._reports = LoopThread(self._sync_client, where(known) if known is not None else self._url)
         self._shared: dict[str, Producer] = {}
+        self._made = None if url.startswith("embedded:") else self._connect()
+        self._made_sync: redis.Redis | None = None
+        server = where(self._made) if self._made is not None else url
+        self._reports = LoopThread(self._sync_client, server)
+        self._hub = Hub(time.monotonic, self._wake, server)
         self._begin()
         _alive.add(self)
 
@@ -119,17 +114,17 @@ class Nexus(NexusShell):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
-        self._hub = Hub(time.monotonic, self._wake, self._reports.hub.server)
 
     def _wake(self) -> None:
         if self._changed is not None:
             self._changed.set()
 
+    def _connect(self) -> redis.asyncio.Redis:
+        return twin_async(self._given) if self._given is not None else connect_async(self.url)
+
     def _client(self) -> redis.asyncio.Redis:
-        if self._given is not None:
-            return self._given
         if self._made is None:
-            self._made = connect_async(self.url)
+            self._made = self._connect()
         return self._made
 
     def _sync_client(self) -> redis.Redis:
@@ -177,33 +172,20 @@ class Nexus(NexusShell):
         if self._is_closed:
             return
         self._is_closed = True
-        now = time.monotonic()
-        for account in self._accounts:
-            account.close(Closed("nexus"), now)
-        self._hub.is_closing = True
-        self._wake()
-        if self._task is not None and self._loop is asyncio.get_running_loop():
-            with suppress(Exception):
-                await asyncio.wait_for(self._task, _STOP_PATIENCE)
-        jobs = [job for account in self._accounts for job in account.leave(time.monotonic())]
-        if jobs and not self._hub.failures:
-            with suppress(Exception):  # what is not handed back expires by itself
-                await _drive(ask(jobs, self._hub.server, patience=0.0), self._client())
-        await asyncio.to_thread(self._close_reports)
-        if self._made is not None:
-            await self._made.aclose()
-        if self._server is not None:
-            self._server.stop()
-
-    def _close_reports(self) -> None:
-        self._reports.stop()
-        with self._reports.lock:
-            jobs = [job for reporter in self._reporters for job in reporter.leave()]
-        if jobs and not self._reports.hub.failures:
-            with suppress(Exception):  # their reports end now, so their deadlines will say the same
-                drive_in_thread(ask(jobs, self._hub.server, patience=0.0), self._sync_client())
-        if self._made_sync is not None:
-            self._made_sync.close()
+        self._hub.close(Closed("nexus"))
+        try:
+            if self._task is not None and self._loop is asyncio.get_running_loop():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._task, STOP_PATIENCE)
+            if self._reports.is_running:
+                await asyncio.to_thread(self._reports.stop, Closed("nexus"))
+        finally:
+            if self._made_sync is not None:
+                self._made_sync.close()
+            if self._server is not None:
+                self._server.stop()
+            if self._made is not None and self._made is not self._given:
+                await self._made.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -265,18 +247,14 @@ class Nexus(NexusShell):
         return await _drive(plan, self._client())
 
     def _after_fork(self) -> None:
-        self._reports.after_fork()
         self._begin()
+        self._hub.after_fork()
+        self._reports.after_fork()
         self._made_sync = None
         if self._made is not None:
-            # The sockets are the parent's too, and redis-py's async pool does not look at the pid.
-            self._made = connect_async(self.url)
-        for account in self._accounts:
-            account.hub = self._hub
-            account.after_fork()
-        for reporter in self._reporters:
-            reporter.hub = self._reports.hub
-            reporter.after_fork()
+            # The sockets are the parent's too, and so is the epoll that they are in: closing ours would unhook its.
+            _inherited.append(self._made)
+            self._made = self._connect()
 
 
 class Budget(BudgetShell):
@@ -333,7 +311,7 @@ class Budget(BudgetShell):
         return Consumer(self._nexus, self, id, consumer_settings(capacity, interval))
 
     async def configure(self, **settings: Any) -> BudgetSnapshot:
-        """Set rate, min_rate, burst, law, combine, latency_target_ms, lossless or transit from code; None takes it away."""
+        """Set what `nexus.budget` takes (rate, min_rate, burst, law...) from code; None takes a setting away."""
         unset = [name for name, value in settings.items() if value is None]
         given = BudgetSettings.of(**{name: value for name, value in settings.items() if value is not None})
         await self._configure(given, unset=unset)
@@ -355,10 +333,8 @@ class Budget(BudgetShell):
         return found
 
     async def _configure(self, settings: BudgetSettings | None, **change: Any) -> Configured:
-        hint = Command(("ZADD", budgets_key(self._nexus.namespace), int(time.time()), self.name), int)
-        jobs: list[Job] = [calls.configure(self._keys, settings, **change), hint]
-        configured: Configured = (await self._nexus._drive(ask(jobs, self._nexus._hub.server)))[0]
-        self._opening.note(configured)
+        plan = told(self._opening, calls.configure(self._keys, settings, **change), self._nexus._hub.server)
+        configured: Configured = await self._nexus._drive(plan)
         return configured
 
 
@@ -367,9 +343,8 @@ class Producer(ProducerShell):
 
     def __init__(self, nexus: Nexus, budget: Budget, id: str | None, settings: ProducerSettings) -> None:
         self._nexus, self._settings, self._is_closed = nexus, settings, False
-        name = parse_name(id, "id") if id is not None else default_id()
+        name = parse_name(id, "id") if id is not None else None
         self._account = Account(nexus._hub, budget._keys, name, settings, budget._opening)
-        nexus._accounts.append(self._account)
 
     async def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
         """Take `cost` tokens; wait in turn if they are not in hand. Raises `AcquireTimeout`, and takes nothing then.
@@ -381,8 +356,8 @@ class Producer(ProducerShell):
         if self._spend(tokens, now):
             return GRANTED
         line = _TaskLine(tokens, now)
-        self._account.wait(line)
-        return await self._wait(line, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
+        await self._await(line, self._settings.timeout if isinstance(timeout, Unset) else timeout, cost)
+        return Grant(cost, time.monotonic() - now, line.is_degraded)
 
     async def try_acquire(self, cost: float = 1) -> Grant | Denied:
         """Take all of `cost` now, or nothing; never waits for tokens, never overtakes who waits.
@@ -397,15 +372,13 @@ class Producer(ProducerShell):
         if denied is not None:
             return denied
         line = _TaskLine(tokens, now, whole=True)
-        self._account.wait(line)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(2 * CALL_TIMEOUT):
-                    await line.future
-        except BaseException:
-            self._account.cancel(line, time.monotonic())
-            raise
-        return self._account.settle_try(line, cost, time.monotonic())
+            await self._await(line, TRY_PATIENCE, cost)
+        except AcquireTimeout:
+            return Denied(self._account.ledger.refresh, "unavailable")
+        if line.denied is not None:
+            return Denied(line.denied, self._account.reason)
+        return Grant(cost, time.monotonic() - now, line.is_degraded)
 
     async def pace(
         self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1
@@ -417,27 +390,20 @@ class Producer(ProducerShell):
 
     async def signal(self, requested_rate: float | str) -> FlowControl:
         """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens."""
-        rate = round(parse_rate(requested_rate, "requested_rate") * MICRO)
-        self._check()
-        asker = _TaskAsker(rate, time.monotonic())
-        self._account.signal(asker)
-        await self._wait(asker, 0, self._settings.timeout)
+        asker = _TaskAsker(round(parse_rate(requested_rate, "requested_rate") * MICRO), time.monotonic())
+        await self._await(asker, self._settings.timeout, 0)
         assert asker.answer is not None
         return flow_of(self._account.keys.name, asker.answer)
 
     async def close(self) -> None:
         """Hand the tokens back and leave at once."""
-        if self._is_closed:
+        if self._is_closed or self._nexus._is_closed:
             return
         self._is_closed = True
-        nexus = self._nexus
-        self._account.close(Closed("producer"), time.monotonic())
-        if self._account in nexus._accounts:
-            nexus._accounts.remove(self._account)
-        jobs = self._account.leave(time.monotonic()) if self._account.ledger.in_flight is None else []
-        if jobs and not nexus._is_closed and not nexus._hub.is_out:
-            with suppress(Exception):  # what is not handed back expires by itself
-                await _drive(ask(jobs, nexus._hub.server, patience=0.0), nexus._client())
+        leaver = _TaskLine(0, time.monotonic())
+        self._account.leave(Closed("producer"), leaver.since, leaver)
+        if not self._nexus._hub.is_out:  # what is not handed back expires by itself
+            await asyncio.wait([leaver.future], timeout=STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -456,23 +422,22 @@ class Producer(ProducerShell):
         self._check()
         return self._account.spend(tokens, now)
 
-    async def _wait(self, line: _TaskLine | _TaskAsker, cost: float, timeout: float | None) -> Grant:
+    async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
+        """Until the line is served or denied; raises what else became of it, and leaves nothing behind."""
         if timeout is not None:
             parse_number("timeout", timeout)
+        self._check()
         try:
+            self._account.wait(line)
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await line.future
+            self._check_settled(line, cost)
         except BaseException:
             self._account.cancel(line, time.monotonic())
             raise
-        waited = time.monotonic() - line.since
         if line.error is not None:
             raise line.error
-        if line.is_served:
-            return Grant(cost, waited, line.is_degraded)
-        self._account.cancel(line, time.monotonic())
-        raise AcquireTimeout(self._account.keys.name, cost, waited, self._account.reason)
 
 
 class _TaskLine(Waiter):
@@ -525,14 +490,14 @@ class Consumer(ConsumerShell):
 
     def __init__(self, nexus: Nexus, budget: Budget, id: str | None, settings: ConsumerSettings) -> None:
         self._nexus, self._is_closed = nexus, False
-        name = parse_name(id, "id") if id is not None else default_id()
+        name = parse_name(id, "id") if id is not None else None
         self._reporter = Reporter(nexus._reports.hub, budget._keys, name, settings, budget._opening)
-        nexus._reporters.append(self._reporter)
 
     async def report(self, **said: float | None) -> float:
-        """Say it yourself: load (percent), capacity, queue_depth, queue_limit, done, errors, in_flight, slots, latency_ms.
+        """Say it yourself, at once, and each interval until you say otherwise; the answer is this consumer's rate now.
 
-        Sent at once and repeated each interval until said otherwise; the answer is the rate that this consumer now has.
+        load (percent), capacity (per second), latency_ms; in tokens queue_depth, queue_limit, done, errors, in_flight,
+        slots.
         """
         self._reporter.meter.say(said_by_hand(said))
         return await self._ask(None)
@@ -543,17 +508,14 @@ class Consumer(ConsumerShell):
 
     async def close(self) -> None:
         """Leave: this consumer's rate is out at once."""
-        if self._is_closed:
+        if self._is_closed or self._nexus._is_closed:
             return
         self._is_closed = True
-        nexus = self._nexus
-        with nexus._reports.lock:
-            if self._reporter in nexus._reporters:
-                nexus._reporters.remove(self._reporter)
-            jobs = self._reporter.leave()
-        if jobs and not nexus._is_closed and not nexus._reports.hub.is_out:
-            with suppress(Exception):  # its reports end now, so its deadline will say the same
-                await _drive(ask(jobs, nexus._hub.server, patience=0.5), nexus._client())
+        leaver = _TaskTicket(time.monotonic())
+        with self._nexus._reports.lock:
+            self._reporter.leave(Closed("consumer"), leaver.since, leaver)
+        if not self._nexus._reports.hub.is_out:  # its reports end now, so its deadline will say the same
+            await asyncio.wait([leaver.future], timeout=STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -611,6 +573,7 @@ async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
 
 
 _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()
+_inherited: list[redis.asyncio.Redis] = []  # a parent's clients, never touched again, never collected
 
 
 def _after_fork_in_child() -> None:

@@ -8,29 +8,29 @@ budget.acquire()
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import redis
 
 from nexus_redis import calls, embedded
-from nexus_redis.account import Account, Asker, flow_of
+from nexus_redis.account import Account, Asker, flow_of, told
 from nexus_redis.calls import UNTIL_RESUMED, Configured
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_name, parse_number, parse_rate
 from nexus_redis.errors import AcquireTimeout, Closed
-from nexus_redis.hub import NEVER, ask
-from nexus_redis.keys import budgets_key
-from nexus_redis.ledger import MICRO, Waiter
+from nexus_redis.hub import NEVER
+from nexus_redis.ledger import MICRO
 from nexus_redis.messages import FlowControl
 from nexus_redis.meter import Reporter, Ticket
 from nexus_redis.results import GRANTED, Denied, Grant
 from nexus_redis.shell import (
+    TRY_PATIENCE,
     UNSET,
     BudgetShell,
     ConsumerShell,
@@ -38,14 +38,14 @@ from nexus_redis.shell import (
     ProducerShell,
     Unset,
     consumer_settings,
-    default_id,
     micro_cost,
     said_by_hand,
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
-from nexus_redis.thread import Line, LoopThread, drive
-from nexus_redis.wire import CALL_TIMEOUT, Command, Job, address, connect, where
+from nexus_redis.thread import STOP_PATIENCE, Line, LoopThread, drive
+from nexus_redis.wire import address, connect, twin, where
 
+log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 
@@ -57,36 +57,34 @@ class Nexus(NexusShell):
 
     def __init__(self, client: redis.Redis | None = None, *, namespace: str | None = None) -> None:
         super().__init__(namespace)
-        self._given, self._made = client, None if client is not None else connect(address(None))
-        self._url = "" if client is not None else address(None)
-        self._server: embedded.EmbeddedServer | None = None
-        self._setup()
+        self._setup("" if client is not None else address(None), client)
 
     @classmethod
     def from_url(cls, url: str | None = None, *, namespace: str | None = None) -> Self:
         """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O."""
         nexus = cls.__new__(cls)
         NexusShell.__init__(nexus, namespace)
-        nexus._given, nexus._url, nexus._server = None, address(url), None
-        nexus._made = None if nexus._url.startswith("embedded:") else connect(nexus._url)
-        nexus._setup()
+        nexus._setup(address(url), None)
         return nexus
 
-    def _setup(self) -> None:
+    def _setup(self, url: str, given: redis.Redis | None) -> None:
+        self._url, self._given = url, given
         self._is_closed = False
+        self._server: embedded.EmbeddedServer | None = None
         self._shared: dict[str, Producer] = {}
         self._starting = threading.Lock()
-        known = self._given or self._made
-        self._loop = LoopThread(self._client, where(known) if known is not None else self._url)
+        self._made = None if url.startswith("embedded:") else self._connect()
+        self._loop = LoopThread(self._client, where(self._made) if self._made is not None else url)
         self._hub = self._loop.hub
         _alive.add(self)
 
+    def _connect(self) -> redis.Redis:
+        return twin(self._given) if self._given is not None else connect(self.url)
+
     def _client(self) -> redis.Redis:
-        if self._given is not None:
-            return self._given
         with self._starting:
             if self._made is None:
-                self._made = connect(self.url)
+                self._made = self._connect()
             return self._made
 
     @property
@@ -130,17 +128,8 @@ class Nexus(NexusShell):
             if self._is_closed:
                 return
             self._is_closed = True
-            now = time.monotonic()
-            for account in self._accounts:
-                account.close(Closed("nexus"), now)
-        self._loop.stop()
-        with self._loop.lock:
-            jobs = [job for account in self._accounts for job in account.leave(time.monotonic())]
-            jobs += [job for reporter in self._reporters for job in reporter.leave()]
-        if jobs and not self._hub.failures:
-            with suppress(Exception):  # what is not handed back expires by itself
-                drive(ask(jobs, self._hub.server, patience=0.0), self._client())
-        if self._made is not None:
+        self._loop.stop(Closed("nexus"))
+        if self._made is not None and self._made is not self._given:
             self._made.close()
         if self._server is not None:
             self._server.stop()
@@ -161,21 +150,12 @@ class Nexus(NexusShell):
             raise Closed("nexus")
         return drive(plan, self._client())
 
-    def _register(self, member: Account | Reporter) -> None:
-        (self._accounts if isinstance(member, Account) else self._reporters).append(member)  # type: ignore[arg-type]
-
     def _after_fork(self) -> None:
         self._starting = threading.Lock()
-        self._hub = self._loop.after_fork()
+        self._loop.after_fork()
         if self._made is not None:
             # The sockets are the parent's too; a new pool opens new ones.
-            self._made = connect(self.url)
-        for account in self._accounts:
-            account.hub = self._hub
-            account.after_fork()
-        for reporter in self._reporters:
-            reporter.hub = self._hub
-            reporter.after_fork()
+            self._made = self._connect()
 
 
 class Budget(BudgetShell):
@@ -232,7 +212,7 @@ class Budget(BudgetShell):
         return Consumer(self._nexus, self, id, consumer_settings(capacity, interval))
 
     def configure(self, **settings: Any) -> BudgetSnapshot:
-        """Set rate, min_rate, burst, law, combine, latency_target_ms, lossless or transit from code; None takes it away."""
+        """Set what `nexus.budget` takes (rate, min_rate, burst, law...) from code; None takes a setting away."""
         unset = [name for name, value in settings.items() if value is None]
         given = BudgetSettings.of(**{name: value for name, value in settings.items() if value is not None})
         self._configure(given, unset=unset)
@@ -254,10 +234,8 @@ class Budget(BudgetShell):
         return found
 
     def _configure(self, settings: BudgetSettings | None, **change: Any) -> Configured:
-        hint = Command(("ZADD", budgets_key(self._nexus.namespace), int(time.time()), self.name), int)
-        jobs: list[Job] = [calls.configure(self._keys, settings, **change), hint]
-        configured: Configured = self._nexus._drive(ask(jobs, self._nexus._hub.server))[0]
-        self._opening.note(configured)
+        plan = told(self._opening, calls.configure(self._keys, settings, **change), self._nexus._hub.server)
+        configured: Configured = self._nexus._drive(plan)
         return configured
 
 
@@ -266,15 +244,8 @@ class Producer(ProducerShell):
 
     def __init__(self, nexus: Nexus, budget: Budget, id: str | None, settings: ProducerSettings) -> None:
         self._nexus, self._settings, self._is_closed = nexus, settings, False
-        self._account = Account(
-            nexus._hub,
-            budget._keys,
-            parse_name(id, "id") if id is not None else default_id(),
-            settings,
-            budget._opening,
-        )
-        with nexus._loop.lock:
-            nexus._register(self._account)
+        name = parse_name(id, "id") if id is not None else None
+        self._account = Account(nexus._hub, budget._keys, name, settings, budget._opening)
 
     def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
         """Take `cost` tokens; wait in turn if they are not in hand. Raises `AcquireTimeout`, and takes nothing then.
@@ -287,9 +258,9 @@ class Producer(ProducerShell):
             now = time.monotonic()
             if self._spend(tokens, now):
                 return GRANTED
-            line = Line(tokens, now)
-            self._account.wait(line)
-        return self._wait(line, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
+        line = Line(tokens, now)
+        self._await(line, self._settings.timeout if isinstance(timeout, Unset) else timeout, cost)
+        return Grant(cost, time.monotonic() - now, line.is_degraded)
 
     def try_acquire(self, cost: float = 1) -> Grant | Denied:
         """Take all of `cost` now, or nothing; never waits for tokens, never overtakes who waits.
@@ -302,13 +273,16 @@ class Producer(ProducerShell):
             if self._spend(tokens, now):
                 return GRANTED
             denied = self._account.denial(tokens, now)
-            if denied is not None:
-                return denied
-            line = Line(tokens, now, whole=True)
-            self._account.wait(line)
-        line.event.wait(2 * CALL_TIMEOUT)
-        with self._nexus._loop.lock:
-            return self._account.settle_try(line, cost, time.monotonic())
+        if denied is not None:
+            return denied
+        line = Line(tokens, now, whole=True)
+        try:
+            self._await(line, TRY_PATIENCE, cost)
+        except AcquireTimeout:
+            return Denied(self._account.ledger.refresh, "unavailable")
+        if line.denied is not None:
+            return Denied(line.denied, self._account.reason)
+        return Grant(cost, time.monotonic() - now, line.is_degraded)
 
     def pace(self, items: Iterable[T], cost: float | Callable[[T], float] = 1) -> Iterator[T]:
         """Yield the items one by one, each when its tokens are there."""
@@ -321,29 +295,21 @@ class Producer(ProducerShell):
 
         A consumer of capacity 400 at 95 % load answers 10,000 with 100.
         """
-        rate = round(parse_rate(requested_rate, "requested_rate") * MICRO)
-        with self._nexus._loop.lock:
-            self._check()
-            asker = _LineAsker(rate, time.monotonic())
-            self._account.signal(asker)
-        self._wait(asker, 0, self._settings.timeout)
+        asker = _LineAsker(round(parse_rate(requested_rate, "requested_rate") * MICRO), time.monotonic())
+        self._await(asker, self._settings.timeout, 0)
         assert asker.answer is not None
         return flow_of(self._account.keys.name, asker.answer)
 
     def close(self) -> None:
         """Hand the tokens back and leave at once."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        nexus = self._nexus
-        with nexus._loop.lock:
-            self._account.close(Closed("producer"), time.monotonic())
-            if self._account in nexus._accounts:
-                nexus._accounts.remove(self._account)
-            jobs = self._account.leave(time.monotonic()) if self._account.ledger.in_flight is None else []
-        if jobs and not nexus._is_closed and not nexus._hub.is_out:
-            with suppress(Exception):  # what is not handed back expires by itself
-                drive(ask(jobs, nexus._hub.server, patience=0.0), nexus._client())
+        with self._nexus._loop.lock:
+            if self._is_closed or self._nexus._is_closed:
+                return
+            self._is_closed = True
+            leaver = Line(0, time.monotonic())
+            self._account.leave(Closed("producer"), leaver.since, leaver)
+        if not self._nexus._hub.is_out:  # what is not handed back expires by itself
+            leaver.event.wait(STOP_PATIENCE)
 
     def __enter__(self) -> Self:
         return self
@@ -358,30 +324,30 @@ class Producer(ProducerShell):
             raise Closed("producer")
         if self._nexus._is_closed:
             raise Closed("nexus")
-        self._nexus._loop.ensure_running()
 
     def _spend(self, tokens: int, now: float) -> bool:
         self._check()
         return self._account.spend(tokens, now)
 
-    def _wait(self, line: Waiter, cost: float, timeout: float | None) -> Grant:
-        assert isinstance(line, Line | _LineAsker)
+    def _await(self, line: Line | _LineAsker, timeout: float | None, cost: float) -> None:
+        """Until the line is served or denied; raises what else became of it, and leaves nothing behind."""
         if timeout is not None:
             parse_number("timeout", timeout)
+        loop = self._nexus._loop
         try:
-            line.event.wait(timeout)
+            with loop.lock:
+                self._check()
+                loop.ensure_running()
+                self._account.wait(line)
+            if not line.event.wait(timeout):
+                with loop.lock:
+                    self._check_settled(line, cost)
         except BaseException:
-            with self._nexus._loop.lock:
+            with loop.lock:
                 self._account.cancel(line, time.monotonic())
             raise
-        with self._nexus._loop.lock:
-            waited = time.monotonic() - line.since
-            if line.error is not None:
-                raise line.error
-            if line.is_served:
-                return Grant(cost, waited, line.is_degraded)
-            self._account.cancel(line, time.monotonic())
-            raise AcquireTimeout(self._account.keys.name, cost, waited, self._account.reason)
+        if line.error is not None:
+            raise line.error
 
 
 class _LineAsker(Asker):
@@ -411,20 +377,14 @@ class Consumer(ConsumerShell):
 
     def __init__(self, nexus: Nexus, budget: Budget, id: str | None, settings: ConsumerSettings) -> None:
         self._nexus, self._is_closed = nexus, False
-        self._reporter = Reporter(
-            nexus._hub,
-            budget._keys,
-            parse_name(id, "id") if id is not None else default_id(),
-            settings,
-            budget._opening,
-        )
-        with nexus._loop.lock:
-            nexus._register(self._reporter)
+        name = parse_name(id, "id") if id is not None else None
+        self._reporter = Reporter(nexus._hub, budget._keys, name, settings, budget._opening)
 
     def report(self, **said: float | None) -> float:
-        """Say it yourself: load (percent), capacity, queue_depth, queue_limit, done, errors, in_flight, slots, latency_ms.
+        """Say it yourself, at once, and each interval until you say otherwise; the answer is this consumer's rate now.
 
-        Sent at once and repeated each interval until said otherwise; the answer is the rate that this consumer now has.
+        load (percent), capacity (per second), latency_ms; in tokens queue_depth, queue_limit, done, errors, in_flight,
+        slots.
         """
         self._reporter.meter.say(said_by_hand(said))
         return self._ask(None)
@@ -435,17 +395,14 @@ class Consumer(ConsumerShell):
 
     def close(self) -> None:
         """Leave: this consumer's rate is out at once."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        nexus = self._nexus
-        with nexus._loop.lock:
-            if self._reporter in nexus._reporters:
-                nexus._reporters.remove(self._reporter)
-            jobs = self._reporter.leave()
-        if jobs and not nexus._is_closed and not nexus._hub.is_out:
-            with suppress(Exception):  # its reports end now, so its deadline will say the same
-                drive(ask(jobs, nexus._hub.server, patience=0.5), nexus._client())
+        with self._nexus._loop.lock:
+            if self._is_closed or self._nexus._is_closed:
+                return
+            self._is_closed = True
+            leaver = _LineTicket(time.monotonic())
+            self._reporter.leave(Closed("consumer"), leaver.since, leaver)
+        if not self._nexus._hub.is_out:  # its reports end now, so its deadline will say the same
+            leaver.event.wait(STOP_PATIENCE)
 
     def __enter__(self) -> Self:
         self._start()
@@ -482,7 +439,10 @@ _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()
 
 def _close_all() -> None:
     for nexus in list(_alive):
-        nexus.close()
+        try:
+            nexus.close()
+        except Exception:
+            log.exception("%r did not close well", nexus)
 
 
 def _after_fork_in_child() -> None:

@@ -87,6 +87,13 @@ WORDS: Final = {
 NAME_REMEDY: Final = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit"
 _OTHERS: Final = {
     "labels": f"use at most {MOST_LABELS}, named as budgets are, each a text of at most {LONGEST_LABEL} characters",
+    "note": "use at most 200 bytes",
+    "setting": "use one of rate, min_rate, burst, law, combine, latency_target_ms, lossless, transit",
+    "source": "use code or operator",
+    "offset": "use 0 to 1e9",
+    "count": "use 1 to 1,000",
+    "at_us": "use 0 for the server's clock, or microseconds since 1970",
+    **dict.fromkeys(("arguments", "keys"), "this is not how the script is called: see docs/protocol.md"),
     "message": "send one CapacitySignal, FlowControl or LoadReport as a JSON object or a msgpack map",
 }
 _NAMES: Final = {"name", "namespace", "id", "producer_id", "consumer_id", "instance_id", "incarnation", "birth"}
@@ -95,6 +102,19 @@ _SERVER_REMEDIES: Final = {
     "NEXUS_STALE": "a later call of this producer or consumer was answered already",
     "NEXUS_ID_TAKEN": "another live process uses this id: leave the id out, or wait until its lease is over",
     "NEXUS_SCHEMA": "a newer release wrote the state in this Redis: upgrade here, or use another namespace",
+}
+_MEASURES: Final = "queue_limit, queue_depth, done, errors and in_flight"
+# What a script knows and a range does not: the settings or the consumers that a value does not go with.
+_IN_CONTEXT: Final = {
+    "NEXUS_NO_LAW": ("load", "says how full, not how fast: add capacity= or done=, or set rate on the budget"),
+    "NEXUS_INVALID_MIN_RATE": ("min_rate", f"{RATE.remedy}, and no more than the budget's rate"),
+    "NEXUS_INVALID_BURST": ("burst", f"{SECONDS.remedy}, and less than 9e9 tokens at the budget's rate"),
+    "NEXUS_INVALID_LOSSLESS": (
+        "lossless",
+        f"live consumers that report no queue_limit: first let all report {_MEASURES}",
+    ),
+    "NEXUS_INVALID_QUEUE_LIMIT": ("queue_limit", "use more than 0, or leave it out"),
+    "NEXUS_INVALID_SLOTS": ("slots", "use more than 0, or leave it out"),
 }
 _FIELD: Final = re.compile(r"[\w.-]{1,64}")  # another name came from outside: quoted and cut like any value
 _CODE: Final = re.compile(r"NEXUS_[A-Z0-9_]{1,58}")
@@ -211,9 +231,16 @@ class Closed(NexusError, RuntimeError):
 def from_code(code: str) -> NexusError:
     """The error that a script's answer stands for; only its code word counts.
 
-    `NEXUS_INVALID_RATE` is an `InvalidSetting` of `rate`, every other code a `ServerRefused`.
+    `NEXUS_INVALID_RATE` and `NEXUS_MISSING_RATE` are an `InvalidSetting` of `rate`, and so is a value that goes with
+    nothing else that the budget knows; every other code is a `ServerRefused`.
     """
     match = _CODE.search(code)
     word = match.group() if match else "".join(code.split()[:1])[:SHOWN_CHARACTERS]
-    field = word.removeprefix("NEXUS_INVALID_")
-    return ServerRefused(word) if field == word or not field else InvalidSetting(field.lower())
+    if word in _IN_CONTEXT:
+        field, remedy = _IN_CONTEXT[word]
+        return InvalidSetting(field, remedy=remedy)
+    _, kind, field = word.partition("NEXUS_MISSING_" if word.startswith("NEXUS_MISSING_") else "NEXUS_INVALID_")
+    if not field:
+        return ServerRefused(word)
+    is_missing = kind == "NEXUS_MISSING_"
+    return InvalidSetting(field.lower(), remedy=f"missing: a lossless budget needs {_MEASURES}" if is_missing else "")

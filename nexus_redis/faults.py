@@ -24,9 +24,10 @@ class Fault(Enum):
     PERMANENT = "permanent"
 
 
-_TRANSIENT: Final = frozenset(
-    ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "OOM", "NOSCRIPT"]
-)
+_TRANSIENT: Final = frozenset([
+    "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "OOM",
+    "MISCONF", "NOSCRIPT",
+])  # fmt: skip
 _NEVER_SENT: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror)
 
 

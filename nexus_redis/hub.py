@@ -6,6 +6,9 @@ it runs each batch that the generator yields, sleeps where it yields a `Pause`, 
 the generator itself runs.
 
     loop:  due members -> their jobs -> one pipelined batch -> outcomes back to each -> pause until the next is due
+
+Leaving is a call like any other: a member says goodbye after the answer to whatever it has in flight, so nothing that
+was granted meanwhile is lost, and no late report brings a consumer back that has gone.
 """
 
 from __future__ import annotations
@@ -16,19 +19,23 @@ import math
 import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from nexus_redis.errors import NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify
+from nexus_redis.ledger import Waiter
 from nexus_redis.wire import Job, Outcome
 
 log = logging.getLogger("nexus_redis")
+T = TypeVar("T")
 
 NEVER: Final = math.inf
 OUTAGE_AFTER: Final = 2  # failures in a row: one dropped reply is not an outage
 FIRST_BACKOFF: Final = 0.05
 LONGEST_BACKOFF: Final = 1.0
 BATCH: Final = 256  # members a round trip: a thousand budgets due at once must not become one huge reply
+BUG_PAUSE: Final = 1.0  # seconds until a member that raised is tried again
+STALE_ENTRIES: Final = 4  # a member in the heap, before it is rebuilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +62,26 @@ class Member:
     def tick(self, now: float) -> None:
         """Called when due while Redis is away: nothing can be sent."""
 
+    def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
+        """For good: who waits gets `error`, Redis is told with the next call, then `leaver` is woken."""
+        raise NotImplementedError
+
+    def after_fork(self) -> None:
+        """In the child: what is held and who waits are the parent's."""
+
 
 class Hub:
-    """The members, by when they are due, and whether Redis answers. Every method runs under the shell's lock."""
+    """The members, by when they are due, and whether Redis answers. Every method runs under the shell's lock.
+
+    `members` are those that Redis may know or that have something to tell it; the others cost nothing.
+    """
 
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None], server: str = "") -> None:
         self.clock, self._wake, self.server = clock, wake, server
+        self._begin()
+
+    def _begin(self) -> None:
+        self.members: set[Member] = set()
         self._heap: list[tuple[float, int, Member]] = []
         self._count = 0
         self.asleep_until = NEVER
@@ -69,6 +90,14 @@ class Hub:
         self.out_since = NEVER
         self.next_try = 0.0
         self.cause = ""
+
+    def after_fork(self) -> None:
+        """In the child: nobody is there yet, and whether Redis answers is not known."""
+        members = self.members
+        self._begin()
+        for member in members:
+            member.due = member.scheduled = NEVER
+            member.after_fork()
 
     @property
     def is_out(self) -> bool:
@@ -80,10 +109,27 @@ class Hub:
         if member.due < member.scheduled:
             member.scheduled = member.due
             self._count += 1
+            self.members.add(member)
             heapq.heappush(self._heap, (member.due, self._count, member))
+            if len(self._heap) > STALE_ENTRIES * (len(self.members) + BATCH):
+                self._heap = [entry for entry in self._heap if entry[0] == entry[2].scheduled]
+                heapq.heapify(self._heap)
             if member.due < self.asleep_until:
                 self.asleep_until = member.due
                 self._wake()
+
+    def drop(self, member: Member) -> None:
+        """This one has left; it may come back by being scheduled."""
+        self.members.discard(member)
+        member.due = member.scheduled = NEVER
+
+    def close(self, error: NexusError) -> None:
+        """Everyone leaves, then the loop ends."""
+        now = self.clock()
+        for member in list(self.members):
+            member.leave(error, now)
+        self.is_closing = True
+        self._wake()
 
     def take_due(self, now: float) -> list[Member]:
         """Those whose time has come, at most a batch."""
@@ -132,22 +178,22 @@ def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
             hub.asleep_until = hub.next_due()
             yield Pause(max(0.0, hub.asleep_until - now))
             hub.asleep_until = -NEVER  # awake: nobody needs to wake us
-            continue
-        if now < hub.next_try and not hub.is_closing:
+        elif now < hub.next_try and not hub.is_closing:
             for member in members:
                 member.due = NEVER
-                member.tick(now)
-                member.due = min(member.due, hub.next_try)
-                hub.schedule(member)
-            continue
-        yield from _exchange(hub, members, now)
+                _guarded(member, now, member.tick, now)
+                if member in hub.members:
+                    member.due = min(member.due, hub.next_try)
+                    hub.schedule(member)
+        else:
+            yield from _exchange(hub, members, now)
 
 
 def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job] | Pause, list[Outcome], None]:
     batch: list[Job] = []
     parts: list[tuple[Member, int]] = []
     for member in members:
-        jobs = member.jobs(now)
+        jobs = _guarded(member, now, member.jobs, now)
         if jobs:
             parts.append((member, len(jobs)))
             batch += jobs
@@ -164,9 +210,19 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job
         hub.note_success()
     at = 0
     for member, count in parts:
-        member.receive(outcomes[at : at + count], came)
+        _guarded(member, came, member.receive, outcomes[at : at + count], came)
         at += count
         hub.schedule(member)
+
+
+def _guarded(member: Member, now: float, step: Callable[..., T], *args: Any) -> T | None:
+    """One member's bug must not stop the others; it tries again in a second."""
+    try:
+        return step(*args)
+    except Exception:
+        log.exception("a bug in the part of %r; it goes on in a second", member)
+        member.due = now + BUG_PAUSE
+        return None
 
 
 def ask(
@@ -187,11 +243,3 @@ def ask(
         yield Pause(backoff)
         waited += backoff
         backoff *= 2
-
-
-def refusal(outcomes: Sequence[Outcome]) -> NexusError | None:
-    """The first permanent fault among outcomes, as the callers' error."""
-    for outcome in outcomes:
-        if isinstance(outcome, Exception) and classify(outcome) is Fault.PERMANENT:
-            return as_nexus_error(outcome)
-    return None

@@ -8,17 +8,18 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 
 - A lease counts from *before the first send* of its claim: however late the answer, no token is spent after the server
   has stopped counting on it. What expires is burned, never credited back.
-- Waiters are first in, first out. What is collected for the one at the head is set `aside`: it does not burn while claims
-  go on reporting it, and returns to the hand when the waiter gives up.
-- One claim is in flight at a time. An unanswered one is sent again as it was (same seq), so nothing is charged twice.
-- What a claim wants is what will be spent until the next one; a plain loop of acquire() would seem to want one token, so
-  the prefetched rate doubles at each claim that finds a waiter, and falls back when there is none.
+- Waiters are first in, first out. What is collected for the one at the head is set `aside`: it does not burn while
+  claims go on reporting it, and returns to the hand, as old as it is, when the waiter gives up or is denied.
+- One claim is in flight at a time. An unanswered one is sent again as it was (same seq), so nothing is charged twice;
+  when what it may have granted has expired, it is given up.
+- What a claim wants is what will be spent until the next one; a plain loop of acquire() would seem to want one token,
+  so the prefetched rate doubles at each claim that finds a waiter, and falls back when there is none.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Final
 
 from nexus_redis.calls import Answer, Claim
@@ -44,13 +45,14 @@ class Waiter:
     A shell derives from it and overrides `wake`, which is called once `is_served` or `denied` is set.
     """
 
-    __slots__ = ("cost", "denied", "error", "is_degraded", "is_served", "since", "whole")
+    __slots__ = ("cost", "denied", "error", "expires", "is_degraded", "is_served", "since", "whole")
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         self.cost, self.since, self.whole = cost, since, whole
         self.is_served = self.is_degraded = False
         self.denied: float | None = None
         self.error: Exception | None = None
+        self.expires = NEVER  # of the tokens it was served with: should it give up after all, they are no younger
 
     @property
     def is_settled(self) -> bool:
@@ -71,14 +73,14 @@ class Lease:
 
 
 class Ledger:
-    """See the head of the file. `due` is when `claim` should be called next; `settled` waiters are the shell's to wake."""
+    """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
     def __init__(self, now: float, *, weight: float = 1.0, priority: str = "normal", incarnation: str = "") -> None:
         self.weight, self.priority, self.incarnation = round(weight * MICRO), priority, incarnation
         self.leases: deque[Lease] = deque()
         self.hand = self.aside = 0
         self.aside_expires = NEVER
-        self.waiters: deque[Waiter] = deque()
+        self.waiters: OrderedDict[Waiter, None] = OrderedDict()  # a deque whose middle can leave at once
         self.granted = self.used = self.returned = self.burned = 0
         self.burned_told = 0
         self.seq = 0
@@ -98,6 +100,10 @@ class Ledger:
         self.answer: Answer | None = None
         self.answered = LONG_AGO
 
+    def begin(self, incarnation: str) -> None:
+        """A new stay: the server shall not take its calls for those of the one before, nor of a parent process."""
+        self.incarnation, self.seq = incarnation, 0
+
     # --- spending
 
     def spend(self, cost: int, now: float) -> bool:
@@ -115,7 +121,7 @@ class Ledger:
 
     def wait(self, waiter: Waiter) -> None:
         """Put a caller at the end of the line; a claim is due soon."""
-        self.waiters.append(waiter)
+        self.waiters[waiter] = None
         self.wake(waiter.since)
         self.due = max(self.due, self.next_slot)  # a routine refresh before its slot would be a call for nothing
 
@@ -123,40 +129,40 @@ class Ledger:
         """A caller gives up: what it had, or what was set aside for it, goes back to the hand. Was it still in line?"""
         if waiter.is_degraded:
             return False
-        if waiter.is_served:
-            # Served and cancelled in the same moment: its tokens are as fresh as the lease of the last claim.
-            self.used -= waiter.cost
-            self._keep(waiter.cost, self.last_claim + self.lease)
+        if waiter.is_served:  # served and cancelled in the same moment
             waiter.is_served = False
+            self.used -= waiter.cost
+            self._keep(waiter.cost, waiter.expires)
+            self.wake(now)
             return False
         if waiter not in self.waiters:
             return False
-        if self.waiters[0] is waiter and self.aside:
+        if waiter is self.head and self.aside:
             self._keep(self.aside, self.aside_expires)
             self.aside, self.aside_expires = 0, NEVER
-        self.waiters.remove(waiter)
+        del self.waiters[waiter]
         return True
 
     def serve(self, now: float) -> list[Waiter]:
         """Give what is in hand to those in line; the ones that are settled now."""
         settled: list[Waiter] = []
-        while self.waiters:
-            head = self.waiters[0]
+        while (head := self.head) is not None:
             self.expire(now)
-            have = self.hand + self.aside
-            if have < head.cost:
-                if self.hand and not head.whole and not (self.answer and self.answer.is_lossless):
+            if self.held < head.cost:
+                # Lossless: what has not arrived when its lease ends never may, so nothing is collected beyond it.
+                if self.hand and not (self.answer and self.answer.is_lossless):
                     self._set_aside()
                 break
-            taken = min(self.aside, head.cost)
-            self.aside -= taken
+            aside = min(self.aside, head.cost)
+            head.expires = min(self.aside_expires, self._take(head.cost - aside))
+            self.aside -= aside
             if not self.aside:
                 self.aside_expires = NEVER
-            self._take(head.cost - taken)
             self.used += head.cost
             self.last_use = now
             head.is_served = True
-            settled.append(self.waiters.popleft())
+            del self.waiters[head]
+            settled.append(head)
         if self.waiters or self.hand < self.low:
             self.wake(now)
         return settled
@@ -170,6 +176,11 @@ class Ledger:
             self.burned += tokens
 
     @property
+    def head(self) -> Waiter | None:
+        """Whose turn it is."""
+        return next(iter(self.waiters), None)
+
+    @property
     def held(self) -> int:
         """In hand and set aside, in micro-tokens."""
         return self.hand + self.aside
@@ -179,16 +190,19 @@ class Ledger:
             self.expire(now)
         return self.hand >= cost
 
-    def _take(self, tokens: int) -> None:
+    def _take(self, tokens: int) -> float:
+        """Take the oldest; when the first of them expires."""
         self.hand -= tokens
         leases = self.leases
+        expires = leases[0].expires if tokens else NEVER
         while tokens:
             first = leases[0]
             if first.tokens > tokens:
                 first.tokens -= tokens
-                return
+                break
             tokens -= first.tokens
             leases.popleft()
+        return expires
 
     def _keep(self, tokens: int, expires: float) -> None:
         self.hand += tokens
@@ -211,12 +225,12 @@ class Ledger:
             self.due = min(self.due, max(now, self.next_slot, self.last_claim + CLAIM_GAP))
 
     def claim(self, now: float) -> Claim | None:
-        """The claim that is due, now in flight; None when there is nothing to ask (then `due` says when to look again)."""
+        """The claim that is due, now in flight; None when there is nothing to ask (`due` says when to look again)."""
         self.due = NEVER
-        if self.in_flight is not None:
+        if self._is_pending(now):
             return self.in_flight
         self.expire(now)
-        head = self.waiters[0] if self.waiters else None
+        head = self.head
         self._measure(now, head)
         want, need, unused = self._wanted(now, head)
         self.seen = now
@@ -236,6 +250,12 @@ class Ledger:
         )  # fmt: skip
         return self.in_flight
 
+    def _is_pending(self, now: float) -> bool:
+        """An unanswered claim is worth repeating as long as what it granted is worth having."""
+        if self.in_flight is not None and now - self.sent >= self.lease:
+            self.forget(was_executed=True, now=now)
+        return self.in_flight is not None
+
     def _measure(self, now: float, head: Waiter | None) -> None:
         dt = max(now - max(self.last_claim, self.seen), 1e-3)
         rate = self.mean
@@ -254,7 +274,7 @@ class Ledger:
     def _wanted(self, now: float, head: Waiter | None) -> tuple[int, int, int]:
         """want, need, unused"""
         if head and head.whole:
-            need = head.cost - self.hand
+            need = head.cost - self.held
             return need, need, 0
         want = AHEAD * self.prefetch * self.refresh - self.hand
         if head:
@@ -305,21 +325,22 @@ class Ledger:
         settled = self.serve(now)
         if ask.whole:
             settled += self._deny(now)
-        self.due = max(now, self.sent + self.refresh, self.next_slot if self.waiters else LONG_AGO)
+        # A signal has left `due` as it was: those who only ask do not put off those who wait.
+        self.due = min(self.due, max(now, self.sent + self.refresh, self.next_slot if self.waiters else LONG_AGO))
         return settled
 
     def _deny(self, now: float) -> list[Waiter]:
         """A claim for all or nothing was answered: those at the head that asked so and got nothing know now."""
         denied = []
-        while self.waiters and self.waiters[0].whole:
-            head = self.waiters.popleft()
+        while (head := self.head) is not None and head.whole:
             head.denied = max(0.0, self.next_slot - now)
+            self.cancel(head, now)
             denied.append(head)
         return denied + self.serve(now)
 
     def signal(self, now: float, rate: int) -> Claim | None:
-        """Only ask: what may a demand of `rate` micro-tokens/s run at? None while another claim is in flight."""
-        if self.in_flight is not None:
+        """Only ask: what may a demand of `rate` micro-tokens/s run at? None while a claim is in flight."""
+        if self._is_pending(now):
             return None
         self.expire(now)
         self.seq += 1
@@ -332,8 +353,10 @@ class Ledger:
         return self.in_flight
 
     def forget(self, *, was_executed: bool, now: float) -> None:
-        """Give the claim in flight up. One that was perhaps executed has granted tokens that burn at the server; what one
-        that was surely not executed handed back burns here."""
+        """Give the claim in flight up. What it granted, if it was executed, burns at the server.
+
+        What it handed back, if it surely was not executed, burns here.
+        """
         ask, self.in_flight = self.in_flight, None
         if ask and was_executed:
             self.burned_told += ask.burned
@@ -353,9 +376,3 @@ class Ledger:
         self.leases.clear()
         self.due = NEVER
         return unused, burned
-
-    def reset(self, now: float, incarnation: str) -> None:
-        """A new life after a fork: leases, line and counters belong to the parent."""
-        self.__init__(  # type: ignore[misc]  # the very point is to start again in place
-            now, weight=self.weight / MICRO, priority=self.priority, incarnation=incarnation
-        )

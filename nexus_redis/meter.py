@@ -7,7 +7,6 @@ done, so an item that moves while we look is missed for one report and never cou
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,14 +15,15 @@ from typing import Any, Final
 
 from nexus_redis import calls
 from nexus_redis.account import Opening
-from nexus_redis.calls import Standing
+from nexus_redis.calls import Call, Configured, Standing
 from nexus_redis.config import ConsumerSettings, parse_number
 from nexus_redis.errors import InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
-from nexus_redis.hub import NEVER, Hub, Member
+from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
+from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import Waiter
-from nexus_redis.wire import Job, Outcome
+from nexus_redis.wire import Job, Late, Outcome
 
 log = logging.getLogger("nexus_redis")
 
@@ -44,6 +44,12 @@ class Meter:
         self._depth: Callable[[], float] | None = None
         self._limit: float | None = None
         self._said: dict[str, float] = {} if capacity is None else {"capacity": capacity}
+        self._has_failed = False
+
+    @property
+    def has_news(self) -> bool:
+        """There is more to say than a capacity."""
+        return self._has_worked or self._depth is not None or not set(self._said) <= {"capacity"}
 
     def begin(self, tokens: float) -> None:
         """Work has begun."""
@@ -83,22 +89,28 @@ class Meter:
             self._said.update(said)
 
     def sample(self) -> dict[str, float]:
-        """The fields of a report, now; {} while there is nothing to say."""
+        """The fields of a report, now. Asks the queue with no lock held: it may have locks of its own."""
         with self._lock:
             said: dict[str, float] = {}
-            if self._has_worked:
+            # A queue that is watched but not yet worked on has done nothing, unless something else is said by hand.
+            if self._has_worked or (self._depth is not None and not self._said):
                 said = {"done": self._done, "errors": self._errors, "in_flight": self._in_flight}
-                if self._latency is not None:
-                    said["latency_ms"] = self._latency * 1e3
-            if self._depth is not None:
-                said["queue_depth"] = max(0.0, float(self._depth()))
-                if self._limit is not None:
-                    said["queue_limit"] = self._limit
-            if not said and set(self._said) <= {"capacity"}:
-                return {}
-            if said and "done" not in said:
-                said |= {"done": 0.0, "errors": 0.0, "in_flight": 0.0} if not self._said else {}
-            return said | self._said
+            if self._latency is not None:
+                said["latency_ms"] = self._latency * 1e3
+            by_hand = dict(self._said)
+        return said | self._queue() | by_hand
+
+    def _queue(self) -> dict[str, float]:
+        if self._depth is None:
+            return {}
+        try:
+            said = {"queue_depth": max(0.0, float(self._depth()))}
+        except Exception:
+            if not self._has_failed:
+                self._has_failed = True
+                log.exception("the watched queue cannot be asked for its depth: reports go on without it")
+            return {}
+        return said if self._limit is None else {**said, "queue_limit": self._limit}
 
 
 class Work:
@@ -144,21 +156,33 @@ class Reporter(Member):
     """One consumer of one budget: reports each interval, as long as there is something to say."""
 
     def __init__(
-        self, hub: Hub, keys: BudgetKeys, consumer_id: str, settings: ConsumerSettings, opening: Opening
+        self, hub: Hub, keys: BudgetKeys, consumer_id: str | None, settings: ConsumerSettings, opening: Opening
     ) -> None:
-        self.hub, self.keys, self.id, self.settings, self.opening = hub, keys, consumer_id, settings, opening
-        self.meter = Meter(settings.capacity)
-        self.standing: Standing | None = None
-        self.tickets: list[Ticket] = []
-        self._waiting: list[Ticket] = []
-        self.has_reported = False
+        self.hub, self.keys, self.settings, self.opening = hub, keys, settings, opening
+        self.identity = Identity(consumer_id)
         self._warned: set[str] = set()
         self._begin()
 
     def _begin(self) -> None:
-        self.incarnation = secrets.token_hex(8)
+        self.meter = Meter(self.settings.capacity)
+        self.standing: Standing | None = None
+        self.tickets: list[Ticket] = []
+        self.asked: list[Ticket] = []  # those that the report in flight is for
         self.seq = 0
-        self.started = self.hub.clock()
+        self.started = 0.0
+        self.is_staying = False  # Redis may know this incarnation
+        self.is_leaving = False
+        self.leaver: Waiter | None = None
+        self.goodbye: Job | None = None
+
+    def after_fork(self) -> None:
+        self.identity.after_fork()
+        self._begin()
+
+    @property
+    def id(self) -> str:
+        """The id in Redis."""
+        return self.identity.id
 
     def start(self) -> None:
         """Report from now on."""
@@ -166,85 +190,138 @@ class Reporter(Member):
             self.due = self.hub.clock()
             self.hub.schedule(self)
 
-    def after_fork(self) -> None:
-        """In the child: the parent goes on reporting for itself."""
-        self.due = self.scheduled = NEVER
-        self.tickets, self._waiting = [], []
-        self.has_reported = False
-        self.meter = Meter(self.settings.capacity)
-        self._begin()
-
     def ask(self, ticket: Ticket) -> None:
         """Report now; the ticket is settled by the answer."""
         self.tickets.append(ticket)
-        self.due = ticket.since
+        self.due = min(self.due, ticket.since)
         self.hub.schedule(self)
 
     def jobs(self, now: float) -> list[Job]:
-        self.due = now + self.settings.interval
-        said: dict[str, float | None] = {**self.meter.sample()}
-        if not said and not self.tickets:
+        self.due = NEVER
+        if self.is_leaving:
+            return self._say_goodbye()
+        if not self.tickets and not self.asked and not self.meter.has_news:
             return []
-        self._waiting, self.tickets = self.tickets, []
+        self.due = now + self.settings.interval
+        self.asked += self.tickets
+        self.tickets = []
+        return self.opening.batch(self.opening.question() or self._report(now))
+
+    def _report(self, now: float) -> Late:
+        if not self.is_staying:
+            self.is_staying, self.started, self.seq = True, now, 0
+            self.identity.begin()
         self.seq += 1
-        said["uptime_ms"] = round((now - self.started) * 1e3, 3)
-        said["interval_ms"] = self.settings.interval * 1e3
-        said["pause_ms"] = next((t.pause_ms for t in self._waiting if t.pause_ms is not None), None)
-        return [*self.opening.jobs(), calls.report(self.keys, self.id, said, self.incarnation, self.seq)]
+        pauses = [ticket.pause_ms for ticket in self.asked if ticket.pause_ms is not None]
+        seq, pause_ms = self.seq, pauses[-1] if pauses else None
+
+        def make() -> Call[Standing]:
+            said: dict[str, float | None] = {
+                **self.meter.sample(),
+                "uptime_ms": round((self.hub.clock() - self.started) * 1e3, 3),
+                "interval_ms": self.settings.interval * 1e3,
+                "pause_ms": pause_ms,
+            }
+            return calls.report(self.keys, self.id, said, self.identity.incarnation, seq)
+
+        return Late(make)
 
     def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
-        *opened, outcome = outcomes
-        refusal = self.opening.receive(opened)
-        if refusal is not None:
-            self._warn(refusal)
-        settled, self._waiting = self._waiting, []
-        if isinstance(outcome, Standing):
-            self.standing, self.has_reported = outcome, True
-            self.opening.see(outcome.birth)
-            for ticket in settled:
+        outcome = outcomes[0]
+        if self.goodbye is not None:
+            is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
+            if is_lost and not self.hub.is_out:
+                self.due = now
+            else:
+                self._be_gone()
+        elif isinstance(outcome, Standing):
+            self.standing = outcome
+            for ticket in self.asked:
                 ticket.standing, ticket.is_served = outcome, True
-        elif code_of(outcome) == "NEXUS_ID_TAKEN":
+            self._settle_asked()
+            if self.opening.see(outcome.birth):
+                self.due = now
+        elif isinstance(outcome, Configured):
+            self.opening.tell(outcome)
+            self.due = now
+        else:
+            self._failed(outcome, now)
+        if self.is_leaving and self.goodbye is None:
+            self.due = now  # whatever that was about, goodbye is next
+
+    def _failed(self, error: Exception, now: float) -> None:
+        code = code_of(error)
+        if code == "NEXUS_ID_TAKEN":
             self._rename()
-            self.tickets += settled
-            self.due, settled = now, []
-        elif code_of(outcome) == "NEXUS_STALE":
-            self._begin()
-            self.tickets += settled
-            self.due, settled = now, []
-        elif classify(outcome) is Fault.PERMANENT:
-            error = as_nexus_error(outcome)
-            self._warn(error)
-            for ticket in settled:
-                ticket.error = error
+            self.due = now
+        elif code == "NEXUS_STALE":
+            self.is_staying = False
+            self.due = now
+        elif classify(error) is Fault.PERMANENT:
+            refusal = as_nexus_error(error)
+            self._warn(refusal)
+            self._fail(self.asked, refusal)
         else:
             # Reports are absolute: the next one says it all again. Who waits for an answer waits for that one.
-            self.tickets += settled
-            settled = []
+            self.opening.is_listed = False
+            if self.asked:
+                self.due = now + FIRST_BACKOFF
             self.tick(now)
+
+    def tick(self, now: float) -> None:
+        if not self.hub.is_out:
+            return
+        if self.is_leaving:
+            self._be_gone()
+            return
+        self.due = min(self.due, now + self.settings.interval)
+        for ticket in (*self.asked, *self.tickets):
+            ticket.error = Unavailable(self.hub.server, self.hub.cause, now - ticket.since)
+        self.asked += self.tickets
+        self.tickets = []
+        self._settle_asked()
+
+    def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
+        self.asked += self.tickets
+        self.tickets = []
+        self._fail(self.asked, error)
+        self.is_leaving, self.leaver = True, leaver
+        if self.is_staying:
+            self.due = now
+            self.hub.schedule(self)
+        else:
+            self._be_gone()
+
+    def _say_goodbye(self) -> list[Job]:
+        if self.is_staying and self.goodbye is None:
+            self.goodbye = calls.leave_consumer(self.keys, self.id, self.identity.incarnation)
+        if self.goodbye is None or self.hub.is_out:
+            self._be_gone()
+            return []
+        return [self.goodbye]
+
+    def _be_gone(self) -> None:
+        self.is_staying, self.goodbye = False, None
+        self.hub.drop(self)
+        leaver, self.leaver = self.leaver, None
+        if leaver is not None:
+            leaver.is_served = True
+            leaver.wake()
+
+    def _fail(self, tickets: list[Ticket], error: NexusError) -> None:
+        for ticket in tickets:
+            ticket.error = error
+        self._settle_asked()
+
+    def _settle_asked(self) -> None:
+        settled, self.asked = self.asked, []
         for ticket in settled:
             ticket.wake()
 
-    def tick(self, now: float) -> None:
-        self.due = now + self.settings.interval
-        if self.hub.is_out:
-            gone, self.tickets = self.tickets, []
-            for ticket in gone:
-                ticket.error = Unavailable(self.hub.server, self.hub.cause, now - ticket.since)
-                ticket.wake()
-
-    def leave(self) -> list[Job]:
-        """The call that withdraws this consumer at once."""
-        self.due = NEVER
-        if not self.has_reported:
-            return []
-        self.has_reported = False
-        return [calls.leave_consumer(self.keys, self.id, self.incarnation)]
-
     def _rename(self) -> None:
-        taken = self.id
-        self.id = f"{taken[:59]}.{secrets.token_hex(2)}"
-        if "id" not in self._warned:
-            self._warned.add("id")
+        taken = self.identity.rename()
+        if not self.identity.has_warned:
+            self.identity.has_warned = True
             log.warning("budget %s: consumer id %s is in use by a live process; this one goes on as %s",
                         self.keys.name, taken, self.id)  # fmt: skip
 

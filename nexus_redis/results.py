@@ -10,8 +10,8 @@ from typing import Final, Literal
 class Grant:
     """Leave to do work: `cost` tokens, after `waited` seconds. `degraded`: Redis was gone and the outage mode said yes.
 
-    The warm path, tokens in hand and no wait, returns the constant `GRANTED` (its cost is 1 whatever was asked), so that
-    it allocates nothing.
+    The warm path, tokens in hand and no wait, returns the constant `GRANTED` (its cost is 1 whatever was asked), so
+    that it allocates nothing.
     """
 
     cost: float = 1.0

@@ -1,22 +1,21 @@
-"""What the two shells share: names, settings, bookkeeping. No I/O, no waiting; `client.py` and `asyncio.py` add those."""
+"""What the two shells share: names, settings, bookkeeping. I/O and waiting are in `client.py` and `asyncio.py`."""
 
 from __future__ import annotations
 
 import os
-import re
-import secrets
-import socket
 from collections.abc import Callable
 from typing import Any, Final, Self
 
 from nexus_redis.account import Account, Opening
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_cost, parse_name, parse_number
-from nexus_redis.errors import InvalidSetting
+from nexus_redis.errors import AcquireTimeout, InvalidSetting
 from nexus_redis.hub import Hub
+from nexus_redis.ids import default_id as default_id  # noqa: PLC0414  # where others look for it
 from nexus_redis.keys import BudgetKeys
-from nexus_redis.ledger import MICRO
+from nexus_redis.ledger import MICRO, Waiter
 from nexus_redis.messages import FlowControl
 from nexus_redis.meter import REPORTABLE, Reporter, Work
+from nexus_redis.wire import CALL_TIMEOUT
 
 
 class Unset:
@@ -27,12 +26,7 @@ class Unset:
 
 
 UNSET: Final = Unset()
-
-
-def default_id() -> str:
-    """`host-pid-random`: the host's first label, at most 40 characters, others become "-"."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])[:40].lstrip("._-") or "host"
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+TRY_PATIENCE: Final = 2 * CALL_TIMEOUT  # seconds: a try may meet a call in flight before its own
 
 
 def micro_cost(cost: float) -> int:
@@ -51,8 +45,6 @@ class NexusShell:
         found = namespace or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus"
         self.namespace = parse_name(found, "namespace")
         self._openings: dict[str, Opening] = {}
-        self._accounts: list[Account] = []
-        self._reporters: list[Reporter] = []
 
     def _opening(self, name: str, settings: BudgetSettings) -> Opening:
         """Settings of `name` in this process: the same for everyone here, or it is a mistake worth an error."""
@@ -66,8 +58,7 @@ class NexusShell:
             if field in known and known[field] != value:
                 raise InvalidSetting(field, value, f"budget {name} was opened with {known[field]!r} in this process")
         if given.keys() - known.keys():
-            opening.settings = BudgetSettings.of(**(known | given))
-            opening.is_told = False
+            opening.adopt(BudgetSettings.of(**(known | given)))
         return opening
 
 
@@ -111,14 +102,20 @@ class ProducerShell:
         """The budget's last answer; None before the first."""
         return self._account.flow
 
+    def _check_settled(self, line: Waiter, cost: float) -> None:
+        """The time is over."""
+        if not line.is_settled:
+            waited = self._account.hub.clock() - line.since
+            raise AcquireTimeout(self._account.keys.name, cost, waited, self._account.reason)
+
     def __repr__(self) -> str:
         ledger, answer = self._account.ledger, self._account.ledger.answer
         told = (
             f"{answer.recommended_rate / MICRO:g}/s of {answer.budget_rate / MICRO:g}/s" if answer else "no answer yet"
         )
         return (
-            f"<{type(self).__name__} {self.id!r} of {self._account.keys.name!r}: {ledger.held / MICRO:g} tokens in hand, "
-            f"{len(ledger.waiters)} waiting, {told}>"
+            f"<{type(self).__name__} {self.id!r} of {self._account.keys.name!r}: "
+            f"{ledger.held / MICRO:g} tokens in hand, {len(ledger.waiters)} waiting, {told}>"
         )
 
 
@@ -149,7 +146,7 @@ class ConsumerShell:
 
     def work(self, tokens: float = 1) -> Work:
         """`with consumer.work(len(batch)): ...` - in flight meanwhile, then done, or an error if the block raises."""
-        return Work(self._reporter.meter, parse_number("cost", tokens), self._start)
+        return Work(self._reporter.meter, parse_number("tokens", tokens), self._start)
 
     def __repr__(self) -> str:
         told = f"{self.rate:g}/s" if self.rate is not None else "no report answered yet"

@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import redis
 
+from nexus_redis.errors import NexusError
 from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.ledger import Waiter
 from nexus_redis.wire import Job, Outcome, perform, where
@@ -17,7 +18,7 @@ from nexus_redis.wire import Job, Outcome, perform, where
 log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
-JOIN_PATIENCE = 1.5  # seconds that close() waits for a call in flight: more than a connect and less than a shutdown's
+STOP_PATIENCE: Final = 1.5  # seconds that close() waits: more than a connect takes, less than a shutdown's grace
 
 
 class Line(Waiter):
@@ -34,38 +35,46 @@ class Line(Waiter):
 
 
 class LoopThread:
-    """A hub, its lock and the thread that serves it. The thread starts with the first need and dies with the process."""
+    """A hub, its lock and the thread that serves it; that starts with the first need and dies with the process."""
 
     def __init__(self, client: Callable[[], redis.Redis], server: str) -> None:
-        self._client, self._server = client, server
+        self._client = client
         self.age = 0.0
         self._begin()
+        self.hub = Hub(time.monotonic, self._wake, server)
 
     def _begin(self) -> None:
-        self.lock = threading.Lock()
+        # Reentrant, for close() in a signal handler: the thread that it interrupts may be the one that holds the lock.
+        self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
-        self.hub = Hub(time.monotonic, self._changed.notify_all, self._server)
         self._thread: threading.Thread | None = None
 
-    def after_fork(self) -> Hub:
+    def _wake(self) -> None:
+        self._changed.notify_all()
+
+    def after_fork(self) -> None:
         """In the child: the parent's thread does not exist, its lock may be held for ever."""
         self._begin()
-        return self.hub
+        self.hub.after_fork()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread is not None and self._thread.is_alive()
 
     def ensure_running(self) -> None:
         """Start the thread if it is not there; call with the lock held."""
-        if self._thread is None or not self._thread.is_alive():
+        if not self.is_running:
             self._thread = threading.Thread(target=self._run, name="nexus-redis", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """Let the loop end after what is in flight."""
+    def stop(self, error: NexusError) -> None:
+        """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
         with self.lock:
-            self.hub.is_closing = True
-            self._changed.notify_all()
+            self.hub.close(error)
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(JOIN_PATIENCE)
+            thread.join(STOP_PATIENCE)
 
     def _run(self) -> None:
         hub = self.hub

@@ -1,8 +1,8 @@
 """Connections: an address becomes a redis-py client, a batch of calls one round trip.
 
 The clients that we make have short timeouts and never retry by themselves: a retried script could charge twice, and
-which retry is safe is the ledger's business. `socket_timeout` and `socket_connect_timeout` in the URL win. A caller's
-own client keeps what it has.
+which retry is safe is the ledger's business. `socket_timeout` and `socket_connect_timeout` in the URL win. Of a
+caller's own client we make a twin: its address, login, timeouts, but connections of our own, and no retries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse, NoScriptError, RedisError
+from redis.exceptions import InvalidResponse, NoScriptError
 from redis.retry import Retry
 
 from nexus_redis.calls import Call
@@ -38,7 +38,14 @@ class Command(Generic[T]):
     decode: Callable[[Any], T]
 
 
-Job = Call[Any] | Command[Any]
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A call whose arguments are read as it is sent, with no lock held: they come from code that is not ours."""
+
+    make: Callable[[], Call[Any]]
+
+
+Job = Call[Any] | Command[Any] | Late
 Outcome = Any  # what `decode` made of a reply, or the exception
 
 
@@ -67,19 +74,51 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         raise InvalidSetting("url", url, f"use an address like {DEFAULT_URL}") from error
 
 
+_TIED: Final = (  # what redis-py ties to one pool
+    "retry", "event_dispatcher", "himport_registry", "maint_notifications_config", "maint_notifications_pool_handler",
+    "orig_host_address", "orig_socket_connect_timeout", "orig_socket_timeout",
+)  # fmt: skip
+_SYNC_KIND: Final[dict[type, type[redis.Connection]]] = {
+    redis.asyncio.Connection: redis.Connection,
+    redis.asyncio.SSLConnection: redis.SSLConnection,
+    redis.asyncio.UnixDomainSocketConnection: redis.UnixDomainSocketConnection,  # type: ignore[dict-item]  # redis-py
+}
+
+
+def twin(client: redis.Redis) -> redis.Redis:
+    """A client to where this one goes, without its retries; itself where its pool is of a kind that we don't know."""
+    pool: Any = getattr(client, "connection_pool", None)
+    if type(pool) not in (redis.ConnectionPool, redis.BlockingConnectionPool):
+        return client
+    return _sync_client(pool.connection_class, _settings_of(pool))
+
+
+def twin_async(client: redis.asyncio.Redis) -> redis.asyncio.Redis:
+    """The same for asyncio."""
+    pool: Any = getattr(client, "connection_pool", None)
+    if type(pool) not in (redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool):
+        return client
+    settings = {**_settings_of(pool), "retry": AsyncRetry(NoBackoff(), 0)}
+    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(pool.connection_class, **settings))
+
+
 def sync_twin(client: redis.asyncio.Redis) -> redis.Redis:
     """A sync client to where an async one goes, for the thread that reports."""
-    settings = dict(client.connection_pool.connection_kwargs)
-    for name in ("retry", "connection_class", "event_dispatcher", "maint_notifications_config"):
-        settings.pop(name, None)
-    path = settings.pop("path", None)
-    kind = client.connection_pool.connection_class
-    if path is not None:
-        settings["unix_socket_path"] = path
-    if issubclass(kind, redis.asyncio.SSLConnection):
-        settings["ssl"] = True
-    settings = {"socket_timeout": CALL_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT, **settings}
-    return redis.Redis(**settings, retry=Retry(NoBackoff(), 0))
+    pool = client.connection_pool
+    kind = next((sync for known, sync in _SYNC_KIND.items() if pool.connection_class is known), None)
+    if kind is None:
+        remedy = "consumers need a redis.asyncio client of TCP, TLS or unix"
+        raise InvalidSetting("client", pool.connection_class.__name__, remedy)
+    settings = {"socket_timeout": CALL_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT, **_settings_of(pool)}
+    return _sync_client(kind, settings)
+
+
+def _sync_client(kind: type[redis.Connection], settings: dict[str, Any]) -> redis.Redis:
+    return redis.Redis.from_pool(redis.ConnectionPool(kind, **{**settings, "retry": Retry(NoBackoff(), 0)}))
+
+
+def _settings_of(pool: Any) -> dict[str, Any]:
+    return {name: value for name, value in pool.connection_kwargs.items() if name not in _TIED}
 
 
 def _timeouts() -> dict[str, Any]:
@@ -96,28 +135,34 @@ def where(client: Any) -> str:
 def perform(client: redis.Redis, jobs: Sequence[Job]) -> list[Outcome]:
     """Run a batch in one round trip (two where the server does not know a script); one outcome each, never raises."""
     try:
-        replies = _batch(client, [_short(job) for job in jobs])
+        ready = _ready(jobs)
+        replies = _batch(client, [_short(job) for job in ready])
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            for i, reply in zip(unknown, _batch(client, [_long(jobs[i]) for i in unknown]), strict=True):
+            for i, reply in zip(unknown, _batch(client, [_long(ready[i]) for i in unknown]), strict=True):
                 replies[i] = reply
-    except (RedisError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, those who wait for the outcomes must be told
         return [error] * len(jobs)
-    return [_outcome(job, reply) for job, reply in zip(jobs, replies, strict=True)]
+    return [_outcome(job, reply) for job, reply in zip(ready, replies, strict=True)]
 
 
 async def perform_async(client: redis.asyncio.Redis, jobs: Sequence[Job]) -> list[Outcome]:
     """The same for asyncio."""
     try:
-        replies = await _batch_async(client, [_short(job) for job in jobs])
+        ready = _ready(jobs)
+        replies = await _batch_async(client, [_short(job) for job in ready])
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            again = await _batch_async(client, [_long(jobs[i]) for i in unknown])
+            again = await _batch_async(client, [_long(ready[i]) for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-    except (RedisError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, those who wait for the outcomes must be told
         return [error] * len(jobs)
-    return [_outcome(job, reply) for job, reply in zip(jobs, replies, strict=True)]
+    return [_outcome(job, reply) for job, reply in zip(ready, replies, strict=True)]
+
+
+def _ready(jobs: Sequence[Job]) -> list[Call[Any] | Command[Any]]:
+    return [job.make() if isinstance(job, Late) else job for job in jobs]
 
 
 def _batch(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -135,18 +180,18 @@ async def _batch_async(client: redis.asyncio.Redis, commands: Sequence[tuple[Any
     return replies
 
 
-def _short(job: Job) -> tuple[Any, ...]:
+def _short(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
     if isinstance(job, Command):
         return job.args
     return ("EVALSHA", job.script.sha, len(job.keys), *job.keys, *job.args)
 
 
-def _long(job: Job) -> tuple[Any, ...]:
+def _long(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
     assert isinstance(job, Call)
     return ("EVAL", job.script.text, len(job.keys), *job.keys, *job.args)
 
 
-def _outcome(job: Job, reply: Any) -> Outcome:
+def _outcome(job: Call[Any] | Command[Any], reply: Any) -> Outcome:
     if isinstance(reply, Exception):
         return reply
     try:

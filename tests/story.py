@@ -37,11 +37,14 @@ class Story:
 
     def run(self, call: calls.Call[Any]) -> Any:
         """One call, now."""
+        return call.decode(self.raw(call))
+
+    def raw(self, call: calls.Call[Any]) -> Any:
+        """One call, now; its reply as the server gave it."""
         try:
-            reply: Any = self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+            return self.client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
         except redis.exceptions.NoScriptError:
-            reply = self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
-        return call.decode(reply)
+            return self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
 
     def configure(self, source: str = "code", unset: tuple[str, ...] = (), pause: float | None = None,
                   **settings: Any) -> calls.Configured:  # fmt: skip
@@ -59,7 +62,7 @@ class Story:
         weight = micro(ask.pop("weight", 1))
         seq = ask.pop("seq", self.seqs.get(producer, 0) + 1)
         self.seqs[producer] = max(seq, self.seqs.get(producer, 0))
-        whole = {name: micro(value) for name, value in amounts.items()}
+        whole: dict[str, Any] = {name: micro(value) for name, value in amounts.items()}
         return self.claim_of(producer, calls.Claim(
             tokens=micro(tokens), weight=weight, seq=seq, incarnation=ask.pop("incarnation", producer), **whole, **ask
         ))  # fmt: skip
@@ -99,9 +102,40 @@ class Story:
     def field(self, name: str) -> str:
         """One field of the budget's hash, "" where it is not there."""
         value = self.client.hget(self.keys.budget, name)
-        return "" if value is None else calls.text(value)  # type: ignore[arg-type]  # redis-py's union with awaitables
+        return "" if value is None else calls.text(value)
 
     @property
     def tokens(self) -> int:
         """The bucket, in micro-tokens."""
         return int(self.field("tokens").replace(".", ""))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Every key on the server with all that it holds: equal before and after a call that changes nothing."""
+        return keyspace(self.client)
+
+    @property
+    def notes(self) -> list[dict[str, str]]:
+        """The history, oldest first."""
+        entries: Any = self.client.xrange(self.keys.history)
+        return [{calls.text(k): calls.text(v) for k, v in fields.items()} for _, fields in entries]
+
+
+READ: dict[str, tuple[str | int, ...]] = {
+    "hash": ("HGETALL", ""), "zset": ("ZRANGE", "", 0, -1, "WITHSCORES"), "stream": ("XRANGE", "", "-", "+"),
+    "string": ("GET", ""),
+}  # fmt: skip
+
+
+def keyspace(client: redis.Redis) -> dict[str, Any]:
+    """What every key holds, by name."""
+    found: Any = client.keys("*")
+    names = sorted(calls.text(name) for name in found)
+    types = client.pipeline(transaction=False)
+    for name in names:
+        types.type(name)
+    values = client.pipeline(transaction=False)
+    for name, kind in zip(names, types.execute(), strict=True):
+        command, _, *more = READ[calls.text(kind)]
+        values.execute_command(command, name, *more)  # type: ignore[no-untyped-call]  # redis-py
+    return dict(zip(names, values.execute(), strict=True))

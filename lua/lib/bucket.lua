@@ -5,6 +5,7 @@
 local function refill(b, now)
   local dt = now - b.at
   b.at = now
+  if dt < 0 then b.learns_until = max(0, b.learns_until + dt) end      -- the clock went back: learning is not prolonged
   if dt > 0 and b.R > 0 and b.T < b.B then
     if dt >= (b.B - b.T) / b.R * MICRO + 1 then
       b.T, b.rest = b.B, 0
@@ -58,9 +59,8 @@ end
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
 local function hand_back(b, tokens)
-  local credit = max(0, min(tokens, b.B - max(b.T, b.top, b.top_before)))
-  b.T = b.T + credit
-  return credit
+  b.T = b.T + max(0, min(tokens, b.B - max(b.T, b.top, b.top_before)))
+  b.top = max(b.top, b.T)                            -- what is taken in this very call was here as well
 end
 
 -- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).

@@ -1,19 +1,20 @@
 -- One consumer's part of a report: what it says, what it said before, where its work stands.
 local SAID = {'uptime_ms', 'load', 'capacity', 'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'slots',
               'latency_ms', 'interval_ms', 'pause_ms'}
+local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'latency_ms'}     -- in fields of their own
 local SAID_MOST = {
-  uptime_ms = 9e15, load = 100, capacity = 1e9, queue_depth = 9e15, queue_limit = 9e15, done = 9e15, errors = 9e15,
-  in_flight = 9e15, slots = 9e15, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
+  uptime_ms = COUNT, load = 100, capacity = 1e9, queue_depth = COUNT, queue_limit = COUNT, done = COUNT, errors = COUNT,
+  in_flight = COUNT, slots = COUNT, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
 }
 local ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 
 -- The report's arguments by name (nil where nothing is said), or nil and a code that names the one at fault.
 local function read_report()
   if #ARGV ~= 16 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
-  if not decimal(ARGV[1], 0, 9e15) then return nil, 'NEXUS_INVALID_AT_US' end
+  if not whole_number(ARGV[1], 0, COUNT) then return nil, 'NEXUS_INVALID_AT_US' end
   local r = {incarnation = ARGV[2], labels = ARGV[16]}
   if r.incarnation ~= '' and not is_name(r.incarnation) then return nil, 'NEXUS_INVALID_INCARNATION' end
-  r.seq = decimal(ARGV[3], 0, 9e15)
+  r.seq = whole_number(ARGV[3], 0, COUNT)
   if not r.seq then return nil, 'NEXUS_INVALID_SEQ' end
   for i, name in ipairs(SAID) do
     local text = ARGV[i + 3]
@@ -40,18 +41,18 @@ local function load_of(said) return said.load or 0 end
 
 local function missing_for_lossless(said)
   for _, name in ipairs({'queue_limit', 'queue_depth', 'done', 'errors', 'in_flight'}) do
-    if not said[name] then return 'NEXUS_INVALID_' .. string.upper(name) end
+    if not said[name] then return 'NEXUS_MISSING_' .. string.upper(name) end
   end
   return nil
 end
 
-local function new_consumer()
-  return {memory = {}, arrivals = 0, paused_until = 0, incarnation = ''}
+local function new_consumer(now)
+  return {memory = {}, arrivals = 0, paused_until = 0, incarnation = '', said = {at = now}}
 end
 
 local function read_consumer(keys)
   local f = redis.call('HMGET', keys.member, 'incarnation', 'seq', 'memory', 'said', 'rate_per_s', 'capacity_per_s',
-                       'arrivals_micro', 'paused_until_us')
+                       'arrivals_micro', 'paused_until_us', 'joined_us')
   if not f[2] then return nil end
   local law, memory = law_memory(f[3])
   local n, i, said = 0, 0, {}
@@ -65,23 +66,26 @@ local function read_consumer(keys)
   end
   said.depth, said.limit = said.queue_depth, said.queue_limit
   return {incarnation = f[1], seq = tonumber(f[2]), law = law, memory = memory, said = said, rate = unplain(f[5]),
-          capacity = unplain(f[6]), arrivals = tonumber(f[7]), paused_until = tonumber(f[8])}
+          capacity = unplain(f[6]), arrivals = tonumber(f[7]), paused_until = tonumber(f[8]),
+          joined = tonumber(f[9])}
 end
 
+-- An id belongs to the incarnation that reported last, while its reports live.
 local function check_reporter(keys, c, id, said, now)
+  c.deadline = score(keys.consumers, id)
   if c.incarnation == said.incarnation then
     if said.incarnation == '' then return nil end
     if said.seq == c.seq then return 'again' end
     return said.seq < c.seq and 'NEXUS_STALE' or nil
   end
-  local deadline = score(keys.consumers, id)
-  if c.incarnation ~= '' and deadline and deadline > now and score(keys.rates, id) then return 'NEXUS_ID_TAKEN' end
+  if c.incarnation ~= '' and c.deadline and c.deadline > now and score(keys.rates, id) then return 'NEXUS_ID_TAKEN' end
   return nil
 end
 
--- Is this the base of a new incarnation (no differences), and else how long is it since the one before, in seconds.
+-- Is this a base (no differences to the one before), and else how long is it since that one, in seconds. One that was
+-- forgotten starts anew: what came to it meanwhile counts as arrived already.
 local function since_last(c, said, now)
-  if not c or c.incarnation ~= said.incarnation then return true end
+  if not c or c.incarnation ~= said.incarnation or not c.deadline then return true end
   local was = c.said
   if (said.done or 0) < (was.done or 0) or (said.errors or 0) < (was.errors or 0) then return true end
   if said.uptime_ms and was.uptime_ms then
@@ -103,33 +107,40 @@ local function arrivals(c, was, said, dt)
   if not was then return 0 end
   local arrived = came(said) - came(was)
   if dt > 0 then
-    local rate = max(0, arrived) / dt * MICRO
+    local rate = min(MOST, max(0, arrived) / dt * MICRO)
     c.arrivals = c.arrivals + min(1, dt / ARRIVALS_TIME) * (rate - c.arrivals)
   end
   return arrived
 end
 
--- Its arrivals shorten what is on the way; its space is what it may still be sent.
-local function place_in_window(keys, b, s, id, said, part, arrived, fraction, now)
+-- Under `min`: how many of the tokens were seen to come to this one, or are too old to come.
+local function seen_by(keys, id)
+  local edge, free = score(keys.edges, id), score(keys.frees, id)
+  return edge and free and edge - free
+end
+
+-- Its arrivals shorten what is on the way; its space is what it may still be sent. Its entries in the sets are withdrawn.
+local function place_in_window(keys, b, s, c, said, part, seen, arrived, fraction, now)
   if not (said.limit and said.depth) then return end
-  part.free = floor((fraction * said.limit - said.depth) * MICRO)
-  local slot_us = ceil(horizon(s.transit, max(INTERVAL, said.interval)) / 4)
+  part.free = max(-MOST, min(MOST, floor((fraction * said.limit - said.depth) * MICRO)))
+  local slot_us = slot_length(s.transit, said.interval)
   if not b.window then b.window = new_window(now, slot_us) end
   local w = b.window
-  if slot_us > w.slot_us then w.slot_us, w.slot = slot_us, floor(now / slot_us) end
-  rebase_window(w, keys)
+  if slot_us > w.slot_us then set_slot_length(w, now, slot_us) end
   turn_window(w, now)
-  local whole_history = now - tonumber(b.birth) >= 4 * w.slot_us
-  local healing = whole_history and silent_consumers(keys, s.parts) == 0
+  -- What was granted T_x ago has arrived or never will: true while everyone's reports come. At first the oldest is 0.
+  local healing = are_all_heard(keys, s.parts, now)
   local oldest, came_now = w.snaps[SNAPSHOTS], floor(arrived * MICRO)
   if s.combine == 'min' then
-    local edge, free = score(keys.edges, id), score(keys.frees, id)
-    local seen = edge and free and edge - free or oldest
+    seen = min(w.net, (seen or oldest) + came_now)
     if healing then seen = max(seen, oldest) end
-    part.edge = min(w.net, seen + came_now) + part.free
+    part.edge = seen + part.free
   else
-    if healing then w.A = max(w.A, oldest) end
     w.A = min(w.net, w.A + came_now)
+    if healing then w.A = max(w.A, oldest) end
+    -- A newcomer may be one of the others in its next life, whose limit still counts: its own does when they have spoken.
+    local first = s.combine == 'sum' and s.lossless == 1 and least(keys.consumers)
+    if first and first <= c.joined + SHORTEST_DEADLINE then part.free = -floor(said.depth * MICRO) end
   end
 end
 
@@ -138,16 +149,18 @@ local function write_consumer(keys, c, said, name, part, now)
   for i, field in ipairs(SAID) do words[i + 1] = said[field] and format('%.17g', said[field]) or '-' end
   local list = {'HSET', keys.member, 'incarnation', said.incarnation, 'seq', whole(said.seq), 'law', name,
     'rate_per_s', plain(part.rate), 'capacity_per_s', plain(part.capacity), 'load_percent', plain(part.load * 1000),
-    'paused_until_us', whole(c.paused_until), 'arrivals_micro', whole(c.arrivals), 'memory', law_text(name, c.memory),
-    'said', table.concat(words, ' '), 'labels', said.labels}
-  for _, field in ipairs({'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'latency_ms'}) do
+    'paused_until_us', whole(c.paused_until), 'arrivals_micro', whole(c.arrivals), 'joined_us', whole(c.joined),
+    'memory', law_text(name, c.memory), 'said', table.concat(words, ' '), 'labels', said.labels}
+  local gone = {'HDEL', keys.member}
+  for _, field in ipairs(SHOWN) do
     if said[field] then
       list[#list + 1] = field
       list[#list + 1] = format('%.17g', said[field])
-    end
+    elseif c.said[field] then gone[#gone + 1] = field end
   end
   redis.call(unpack(list))
-  redis.call('PEXPIRE', keys.member, KEEP_MEMBER_MS)
+  if #gone > 2 then redis.call(unpack(gone)) end
+  redis.call('PEXPIRE', keys.member, whole(max(KEEP_MEMBER_MS, 6 * said.interval / 1000)))
   c.rate, c.capacity, c.law = part.rate, part.capacity, name
 end
 

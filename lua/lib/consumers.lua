@@ -4,19 +4,35 @@
 -- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
 -- score in `consumers` is the end of the state it is in; it is live while it has a rate.
 local SWEPT_PER_CALL = 16
+local NO_RATIO = 1e300          -- rate / arrivals of one to whom nothing comes: never the least
 
 local function score(key, id)
   local text = redis.call('ZSCORE', key, id)
   return text and tonumber(text) or nil
 end
 
+local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted'}
+
 local function read_parts(text)
-  local p = text and numbers(text) or {0, 0, 0, 0, 0, 0, 0, 0}
-  return {live = p[1], rate = p[2], capacity = p[3], load = p[4], free = p[5], arrivals = p[6], load_level = p[7],
-          noted = p[8]}
+  local parts, list = {}, numbers(text or '')
+  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
+  return parts
 end
-local function parts_text(p)
-  return packed({p.live, p.rate, p.capacity, p.load, p.free, p.arrivals, p.load_level, p.noted})
+local function parts_text(parts)
+  local list = {}
+  for i, name in ipairs(PARTS) do list[i] = parts[name] end
+  return packed(list)
+end
+
+-- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?
+local function are_whole(keys, parts)
+  local size = {}
+  for place, key in pairs(keys) do
+    if place == 'history' then redis.call('XLEN', key)
+    elseif place ~= 'budget' and place ~= 'member' then size[place] = redis.call('ZCARD', key) end
+  end
+  return size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live
+    and size.ratios == parts.live and size.frees == parts.bounded and size.consumers >= parts.live
 end
 
 -- Sums weigh load (thousandths of a percent) with whole tokens of capacity, so that they stay exact.
@@ -26,19 +42,19 @@ local function weight_of(capacity) return ceil(capacity / MICRO) end
 local function withdraw_rate(keys, parts, id)
   local rate = score(keys.rates, id)
   if not rate then return end
-  local capacity, load, ratio = score(keys.capacities, id) or 0, score(keys.loads, id) or 0, score(keys.ratios, id)
+  local weight = weight_of(score(keys.capacities, id))
   parts.live = parts.live - 1
   parts.rate = parts.rate - rate
-  parts.capacity = parts.capacity - weight_of(capacity)
-  parts.load = parts.load - weight_of(capacity) * load
-  if ratio and ratio > 0 then parts.arrivals = parts.arrivals - rate / ratio end
+  parts.capacity = parts.capacity - weight
+  parts.load = parts.load - weight * score(keys.loads, id)
+  parts.arrivals = parts.arrivals - floor(rate / score(keys.ratios, id))
   for _, key in ipairs({keys.rates, keys.capacities, keys.loads, keys.ratios}) do redis.call('ZREM', key, id) end
-  if parts.live <= 0 then parts.live, parts.rate, parts.capacity, parts.load, parts.arrivals = 0, 0, 0, 0, 0 end
 end
 
 local function withdraw_space(keys, parts, id)
   local free = score(keys.frees, id)
-  if free then parts.free = parts.free - free end
+  if not free then return end
+  parts.bounded, parts.free = parts.bounded - 1, parts.free - free
   redis.call('ZREM', keys.frees, id)
   redis.call('ZREM', keys.edges, id)
 end
@@ -49,28 +65,39 @@ local function withdraw_consumer(keys, parts, id)
   redis.call('ZREM', keys.consumers, id)
 end
 
--- part: {rate, capacity, load, free or nil, edge or nil, arrivals}; rates and space in micro, load in thousandths of a percent.
+-- part: {rate, capacity, load, free or nil, edge or nil, arrivals}; rates and space in micro, load in thousandths of a
+-- percent. What it contributed before has been withdrawn. Everything added is a whole number, so that the sums stay exact.
 local function contribute(keys, parts, id, deadline, part)
-  withdraw_rate(keys, parts, id)
-  withdraw_space(keys, parts, id)
+  local weight = weight_of(part.capacity)
+  local ratio = format('%.17g', part.rate > 0 and part.arrivals > 0 and part.rate / part.arrivals or NO_RATIO)
   parts.live = parts.live + 1
   parts.rate = parts.rate + part.rate
-  parts.capacity = parts.capacity + weight_of(part.capacity)
-  parts.load = parts.load + weight_of(part.capacity) * part.load
+  parts.capacity = parts.capacity + weight
+  parts.load = parts.load + weight * part.load
+  parts.arrivals = parts.arrivals + floor(part.rate / tonumber(ratio))
   redis.call('ZADD', keys.consumers, whole(deadline), id)
   redis.call('ZADD', keys.rates, whole(part.rate), id)
   redis.call('ZADD', keys.capacities, whole(part.capacity), id)
   redis.call('ZADD', keys.loads, whole(part.load), id)
-  if part.arrivals > 0 and part.rate > 0 then
-    local ratio = format('%.17g', part.rate / part.arrivals)
-    parts.arrivals = parts.arrivals + part.rate / tonumber(ratio)
-    redis.call('ZADD', keys.ratios, ratio, id)
-  end
+  redis.call('ZADD', keys.ratios, ratio, id)
   if part.free then
-    parts.free = parts.free + part.free
+    parts.bounded, parts.free = parts.bounded + 1, parts.free + part.free
     redis.call('ZADD', keys.frees, whole(part.free), id)
   end
   if part.edge then redis.call('ZADD', keys.edges, whole(part.edge), id) end
+end
+
+-- A key was evicted or lost: the sums say one thing and the sets another. All consumers are taken for silent then, and
+-- each comes back with its next report.
+local function mend(keys, s)
+  if s.is_whole then return end
+  local before = s.parts
+  s.is_whole, s.last_end, s.parts = true, 'silent', read_parts(nil)
+  s.parts.load_level, s.parts.noted = before.load_level, before.noted
+  redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
+  for _, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
+    redis.call('DEL', keys[place])
+  end
 end
 
 local function least(key)
@@ -95,3 +122,9 @@ local function sweep_consumers(keys, parts, combine, now)
 end
 
 local function silent_consumers(keys, parts) return redis.call('ZCARD', keys.consumers) - parts.live end
+
+-- Nobody is silent, and nobody so late that what came to it lately has not been heard of.
+local function are_all_heard(keys, parts, now)
+  local first = least(keys.consumers)
+  return silent_consumers(keys, parts) == 0 and (not first or first >= now + SHORTEST_DEADLINE - 3 * INTERVAL)
+end

@@ -3,8 +3,12 @@
 local ceil, floor, huge, max, min = math.ceil, math.floor, math.huge, math.max, math.min
 local format, match = string.format, string.match
 local MICRO = 1000000
+local COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
 
 local function whole(x) return format('%.0f', x) end
+
+-- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
+local function micro_of(x) return floor(x * MICRO + 0.5) end
 
 -- 12500000 -> '12.500000': readable in redis-cli, and exact where a double of tokens would not be.
 local function fixed(micro)
@@ -30,6 +34,13 @@ local function decimal(text, low, high)
   local x = tonumber(text)
   if x >= low and x <= high then return x end
   return nil
+end
+
+-- Digits only, within [low, high], or nil.
+local function whole_number(text, low, high)
+  if #text > 17 or not match(text, '^%d+$') then return nil end
+  local x = tonumber(text)
+  return x >= low and x <= high and x or nil
 end
 
 -- Packed state: one text of whole numbers.

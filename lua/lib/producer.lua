@@ -12,23 +12,17 @@ local RANGE = {
   burned = {0, 1e16}, weight = {10000, 1e9},
 }
 
-local function whole_number(text, low, high)
-  if #text > 17 or not match(text, '^%d+$') then return nil end
-  local x = tonumber(text)
-  return x >= low and x <= high and x or nil
-end
-
 -- The claim's arguments, or nil and a code that names the one at fault.
 local function read_claim()
   if #ARGV ~= 14 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
-  if not whole_number(ARGV[1], 0, 9e15) then return nil, 'NEXUS_INVALID_AT_US' end
+  if not whole_number(ARGV[1], 0, COUNT) then return nil, 'NEXUS_INVALID_AT_US' end
   local a = {}
   for i, name in ipairs(ASKED) do
     a[name] = whole_number(ARGV[i + 1], RANGE[name][1], RANGE[name][2])
     if not a[name] then return nil, 'NEXUS_INVALID_' .. string.upper(name) end
   end
   a.priority, a.incarnation, a.birth = ARGV[10], ARGV[11], ARGV[13]
-  a.seq, a.granted_total = whole_number(ARGV[12], 0, 9e15), whole_number(ARGV[14], 0, 9e15)
+  a.seq, a.granted_total = whole_number(ARGV[12], 0, COUNT), whole_number(ARGV[14], 0, COUNT)
   if not CLASS[a.priority] then return nil, 'NEXUS_INVALID_PRIORITY' end
   if a.incarnation ~= '' and not is_name(a.incarnation) then return nil, 'NEXUS_INVALID_INCARNATION' end
   if not a.seq then return nil, 'NEXUS_INVALID_SEQ' end
@@ -42,7 +36,7 @@ end
 -- at: of its last claim; holds: what it may still hold of what it was given; until: how long that may come back.
 local function new_producer(now)
   return {seq = 0, at = now, credit = 0, epoch = 0, d = 0, n = 0, under = 1, weight = 0, class = NORMAL, holds = 0,
-          until_us = 0, renewed = 0, known = false}
+          until_us = 0, renewed = 0}
 end
 
 local function read_producer(keys)
@@ -50,7 +44,7 @@ local function read_producer(keys)
   if not f[1] then return nil end
   local s = numbers(f[1])
   return {seq = s[1], at = s[2], credit = s[3], epoch = s[4], d = s[5], n = s[6], under = s[7], weight = s[8], class = s[9],
-          holds = s[10], until_us = s[11], renewed = s[12], incarnation = f[3], birth = f[4], known = true}, f[2]
+          holds = s[10], until_us = s[11], renewed = s[12], incarnation = f[3], birth = f[4]}, f[2]
 end
 
 -- An id belongs to the incarnation that claimed last, while its lease lives.
@@ -130,9 +124,8 @@ end
 local function admit(b, granted, retry, ask, need, now)
   local w = b.window
   if not w or w.active == 0 or granted == 0 then return granted, retry, false end
-  local room = w.edge - w.net
-  local quiet = tonumber(b.birth) + 4 * w.slot_us - 3 * INTERVAL - now
-  if w.lossless == 1 and quiet > 0 and quiet < 4 * w.slot_us then
+  local room, quiet = w.edge - w.net, quiet_us(w, now)
+  if w.lossless == 1 and quiet > 0 then
     return 0, min(LONGEST_WAIT, max(quiet, REFRESH)), true
   end
   if room >= granted then return granted, retry, false end
@@ -143,12 +136,12 @@ local function admit(b, granted, retry, ask, need, now)
   return fits, max(retry, REFRESH), true
 end
 
-local function reason_of(b, p, ask, recommended, learning, cut, contended)
+local function reason_of(b, ask, recommended, learning, cut, contended)
   if b.R <= 0 or b.reason == 'no_consumers' then return b.reason end
   if cut then return 'window' end
   if learning and ask.want > 0 and b.T < MICRO then return 'learning' end
   if recommended >= ask.demand then return 'ok' end
-  if contended and b.sums[p.class + 4] > p.weight then return 'contended' end
+  if contended and recommended + 1 < b.R then return 'contended' end
   return b.reason
 end
 
@@ -161,7 +154,7 @@ end
 local function write_producer(keys, id, b, p, ask, told, granted, retry, reply, now)
   p.holds = p.holds + granted
   p.until_us = now + LEASE + retry
-  if not p.came then redis.call('ZADD', keys.producers, whole(now), id) end
+  local is_new_id = not p.came and redis.call('ZADD', keys.producers, whole(now), id) == 1
   local renew = now - p.renewed >= RENEW or now < p.renewed
   if renew then p.renewed = now end
   redis.call('HSET', keys.member, 'weight', plain(ask.weight), 'priority', ask.priority,
@@ -172,4 +165,5 @@ local function write_producer(keys, id, b, p, ask, told, granted, retry, reply, 
     'answer', table.concat(reply, ' '))
   if renew then redis.call('PEXPIRE', keys.member, KEEP_MEMBER_MS) end
   if b.rolled then sweep_producers(keys, now) end
+  return is_new_id
 end

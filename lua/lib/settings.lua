@@ -5,11 +5,11 @@ local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target
 local function per_second(text)
   local x = decimal(text, 0, 1e9)
   if not x or (x > 0 and x < 1e-6) then return nil end
-  return floor(x * MICRO + 0.5)
+  return micro_of(x)
 end
 local function duration(text)
   local x = decimal(text, 0, 86400)
-  return x and floor(x * MICRO + 0.5)
+  return x and micro_of(x)
 end
 local function one_of(...)
   local words = {}
@@ -48,6 +48,7 @@ local function read_settings(keys)
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
   s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.is_whole = are_whole(keys, s.parts)
   s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
   return s
 end

@@ -12,7 +12,7 @@ local function new_budget(now)
   return {
     is_new = true, birth = whole(now), R = 0, T = 0, B = 0, first = FIRST_TOKENS, level = 3, load = 0, reason = 'unset',
     granted = 0, granted_rest = 0, at = now, rest = 0, burst_us = INTERVAL, top = 0, top_before = 0, half = now,
-    due = 0, renewed = 0, kept = 0,
+    due = 0, renewed = 0, kept = 0, learns_until = now + LEASE,
     number = 1, ends = now + EPOCH, length = EPOCH, retry_before = 0, ui = 0, u = 0,
     sums = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, needs = 0, retry_max = 0,
     levels = {[HIGH] = huge, [NORMAL] = huge, [LOW] = huge}, rooms = {[HIGH] = 0, [NORMAL] = 0, [LOW] = 0},
@@ -23,7 +23,7 @@ end
 local function read_window(text)
   local w = numbers(text)
   return {active = w[1], edge = w[2], net = w[3], A = w[4], refused = w[5], slot = w[6], slot_us = w[7],
-          lossless = w[8], snaps = {w[9], w[10], w[11], w[12], w[13]}}
+          lossless = w[8], born = w[9], snaps = {w[10], w[11], w[12], w[13], w[14]}}
 end
 
 -- nil and a code when the state belongs to a newer release.
@@ -37,7 +37,7 @@ local function read_budget(keys, now)
     birth = f[2], R = unplain(f[3]), T = unfixed(f[4]), level = tonumber(f[5]), load = unplain(f[6]), reason = f[7],
     granted = tonumber(f[8]), at = bucket[1], rest = bucket[2], B = bucket[3], burst_us = bucket[4], top = bucket[5],
     top_before = bucket[6], half = bucket[7], granted_rest = bucket[8], due = bucket[9], renewed = bucket[10],
-    kept = bucket[11], first = bucket[12],
+    kept = bucket[11], first = bucket[12], learns_until = bucket[13],
     number = epoch[1], ends = epoch[2], length = epoch[3], retry_before = epoch[4], ui = epoch[5] / MICRO,
     u = epoch[6] / MICRO,
     sums = sums, needs = sums[13], retry_max = sums[14],
@@ -52,12 +52,16 @@ local function read_budget(keys, now)
   return b
 end
 
-local function write_budget(keys, b, now)
+-- TTLs are written again now and then, and at once (`is_renewed`) where a key may be new. An operator's setting outlives any
+-- silence; everything else goes a week after the last call.
+local function write_budget(keys, b, now, is_renewed)
+  is_renewed = is_renewed or b.is_new or now - b.renewed >= RENEW or now < b.renewed
+  if is_renewed then b.renewed = now end
   local s = b.sums
   local list = {'HSET', keys.budget,
     'tokens', fixed(b.T), 'granted_total', whole(b.granted),
     'bucket', packed({b.at, b.rest, b.B, b.burst_us, b.top, b.top_before, b.half, b.granted_rest, b.due, b.renewed, b.kept,
-                      b.first}),
+                      b.first, b.learns_until}),
     'sums', packed({s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11], s[12], b.needs, b.retry_max})}
   local n = #list
   local function add(field, text)
@@ -89,16 +93,11 @@ local function write_budget(keys, b, now)
   end
   if b.window then
     local w = b.window
-    add('window', packed({w.active, w.edge, w.net, w.A, w.refused, w.slot, w.slot_us, w.lossless,
+    add('window', packed({w.active, w.edge, w.net, w.A, w.refused, w.slot, w.slot_us, w.lossless, w.born,
                           w.snaps[1], w.snaps[2], w.snaps[3], w.snaps[4], w.snaps[5]}))
   end
   redis.call(unpack(list))
-end
-
--- An operator's setting outlives any silence; everything else goes a week after the last call.
-local function renew_budget(keys, b, now, always)
-  if not always and now - b.renewed < RENEW and now >= b.renewed then return end
-  b.renewed = now
+  if not is_renewed then return end
   for place, key in pairs(keys) do
     if place ~= 'member' then
       if b.kept == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, KEEP_BUDGET_MS) end

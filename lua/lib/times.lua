@@ -8,6 +8,7 @@ local INTERVAL = 250000         -- a consumer that names no interval reports thi
 local SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
 local FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
 local TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
+local UNTIL_RESUMED = 9e15      -- the end of a pause without one
 local KEEP_BUDGET_MS = 604800000    -- sweeps only, decides nothing: a week, as long as an incident and a weekend
 local KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
 local RENEW = 60000000          -- how often a TTL is written again

@@ -14,7 +14,7 @@ import redis
 from nexus_redis.demo.options import Options
 from nexus_redis.demo.pace import BUDGET, Meeting
 from nexus_redis.embedded import acquire
-from nexus_redis.errors import Unavailable
+from nexus_redis.errors import InvalidSetting, Unavailable
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.wire import connect, where
 
@@ -68,7 +68,7 @@ class Broker:
         return [
             (f"{ask} HGETALL '{self.key}'", "the budget: its rate, load and level"),
             (f"{ask} ZRANGE '{self.key}:producers' 0 -1", "who claims from it"),
-            (f"{own_command()} explain {BUDGET} {own}", "why this rate"),
+            (f"{own_command()} status {BUDGET} {own}", "all of it as tables"),
         ]
 
 
@@ -94,6 +94,9 @@ def broker(options: Options) -> Iterator[Broker]:
             url = embedded.start().url  # that the other processes are told
         server = at_end.enter_context(closing(connect(url)))
         place = Broker(Meeting(url, namespace), is_private=options.url is None, server=server)
+        if options.namespace and not place.is_private and server.exists(place.key):
+            # The demo begins and ends by deleting its budget: never one that somebody uses.
+            raise InvalidSetting("namespace", namespace, f"it has a budget {BUDGET}: give the demo a namespace of its own")
         place.forget()
         yield place
         place.forget()

@@ -114,13 +114,13 @@ def test_no_value_and_no_field_breaks_out_of_its_line(field: str, value: str) ->
 
 
 @pytest.mark.parametrize(
-    "code", ["NEXUS_INVALID_MIN_RATE", "ERR NEXUS_INVALID_MIN_RATE", "NEXUS_INVALID_MIN_RATE script: 3f2a"]
+    "code", ["NEXUS_INVALID_CAPACITY", "ERR NEXUS_INVALID_CAPACITY", "NEXUS_INVALID_CAPACITY script: 3f2a"]
 )
 def test_an_invalid_code_names_the_field_and_its_range(code: str) -> None:
     error = from_code(code)
     assert isinstance(error, InvalidSetting)
-    assert (error.field, error.value, error.remedy) == ("min_rate", "", remedy_for("rate"))
-    assert str(error) == "min_rate: use 0, or 1e-6 to 1e9 tokens per second"
+    assert (error.field, error.value, error.remedy) == ("capacity", "", remedy_for("rate"))
+    assert str(error) == "capacity: use 0, or 1e-6 to 1e9 tokens per second"
 
 
 @pytest.mark.parametrize("code", ["NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_SCHEMA"])

@@ -1,0 +1,20 @@
+"""What many verbs take."""
+
+from typing import Annotated
+
+import typer
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Redis or Valkey; better in NEXUS_REDIS_URL, since `ps` shows a password here.",
+        show_default=False,
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option(metavar="PREFIX", help="Of all keys; or in NEXUS_REDIS_NAMESPACE.", show_default="nexus"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The budget.", show_default=False)]

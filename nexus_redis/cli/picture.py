@@ -1,0 +1,153 @@
+"""`status` for people: tables that fit the terminal; where there is none, as wide as they need to be."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from nexus_redis.cli.text import number, percent, printable, rate, seconds
+from nexus_redis.snapshot import BudgetSnapshot
+
+BOUNDLESS = 10_000  # columns: a pipe has no edge to fold at
+LEVEL_STYLES = ("green", "yellow", "yellow", "red")
+REASONS = {
+    "rate": "the ceiling that was set",
+    "load": "what the consumers can take",
+    "paused": "stopped, by an operator, code or all consumers",
+    "no_consumers": "the consumers that were there are gone",
+    "unset": "no rate is set and no consumer has reported",
+}
+ENDS = {"silent": "fell silent", "left": "left", "overruled": "fell silent; an operator has set something since"}
+
+
+def budgets(found: Iterable[BudgetSnapshot]) -> None:
+    """One line each."""
+    table = _table(
+        Column("BUDGET", no_wrap=True, overflow="ellipsis"), "RATE", "LEVEL", "LOAD", *map(_left, ("REASON",))
+    )
+    for title in ("CONSUMERS", "PRODUCERS"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for each in found:
+        table.add_row(
+            printable(each.name), rate(each.rate), _level(each.level), _load(each), printable(each.reason),
+            number(each.consumer_count), number(each.producer_count),
+        )  # fmt: skip
+    _print(_console(), table)
+
+
+def budget(seen: BudgetSnapshot) -> None:
+    """One with all who take part in it."""
+    console = _console()
+    console.print(Text(printable(seen.name), style="bold"))
+    _print(console, _facts(seen))
+    if seen.consumers:
+        console.print()
+        _print(console, _consumers(seen))
+        _rest(console, seen.consumer_count - len(seen.consumers))
+    if seen.producers:
+        console.print()
+        _print(console, _producers(seen))
+        _rest(console, seen.producer_count - len(seen.producers))
+
+
+def _facts(seen: BudgetSnapshot) -> Table:
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("  rate", rate(seen.rate))
+    facts.add_row("  level", _level(seen.level))
+    if seen.consumers:
+        facts.add_row("  load", percent(seen.load))
+    meaning = REASONS.get(seen.reason)
+    facts.add_row("  reason", f"{printable(seen.reason)}: {meaning}" if meaning else printable(seen.reason))
+    if seen.paused_for is not None:
+        how_long = "until it is resumed" if seen.paused_for == float("inf") else f"for {seconds(seen.paused_for)}"
+        why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
+        facts.add_row("  paused", Text(f"{how_long}{why}"))
+    facts.add_row("  tokens", f"{number(seen.tokens)} at hand, {number(seen.granted_total)} granted so far")
+    title = "  settings"
+    for field, (value, source) in seen.settings.items():
+        facts.add_row(title, Text(f"{_setting(field, value)} ({source})"))
+        title = ""
+    if seen.last_consumer_end and not seen.consumers:
+        facts.add_row("  consumers", f"none; the last one {ENDS.get(seen.last_consumer_end, 'left')}")
+    return facts
+
+
+def _consumers(seen: BudgetSnapshot) -> Table:
+    table = _table(_folded("CONSUMER"), "RATE", "CAPACITY", "LOAD", _left("LAW"), "AGE", _left("LIVE"))
+    for each in seen.consumers:
+        table.add_row(
+            Text(printable(each.id)), rate(each.rate), rate(each.capacity) if each.capacity else "-",
+            percent(each.load), printable(each.law), seconds(float(each.fields["age_s"])),
+            "yes" if each.is_live else Text("no", style="red"),
+        )  # fmt: skip
+    return table
+
+
+def _producers(seen: BudgetSnapshot) -> Table:
+    table = _table(_folded("PRODUCER"), "SHARE", "DEMAND", "HELD", "WEIGHT", _left("PRIORITY"), "AGE")
+    for each in seen.producers:
+        table.add_row(
+            Text(printable(each.id)), rate(each.share), rate(each.demand), number(each.held), number(each.weight),
+            printable(each.priority), seconds(each.age),
+        )  # fmt: skip
+    return table
+
+
+def _table(*columns: Column | str) -> Table:
+    aligned = (Column(c, justify="right", no_wrap=True) if isinstance(c, str) else c for c in columns)
+    return Table(*aligned, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def _left(title: str) -> Column:
+    return Column(title, no_wrap=True)
+
+
+def _folded(title: str) -> Column:
+    return Column(title, overflow="fold")
+
+
+def _print(console: Console, table: Table) -> None:
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as drawn:
+        console.print(table)
+    for line in drawn.get().splitlines():  # rich fills up each line's last column
+        print(line.rstrip())
+
+
+def _rest(console: Console, count: int) -> None:
+    if count > 0:
+        console.print(f"and {number(count)} more", style="dim")
+
+
+def _level(level: int) -> Text:
+    return Text(str(level), style=LEVEL_STYLES[min(level, len(LEVEL_STYLES) - 1)])
+
+
+def _load(seen: BudgetSnapshot) -> str:
+    return percent(seen.load) if seen.consumer_count else "-"
+
+
+def _setting(field: str, value: str) -> str:
+    """As the option of `set` spells it, so that it can be typed again."""
+    match field:
+        case "rate" | "min_rate":
+            text = rate(float(value))
+        case "burst" | "transit":
+            text = f"{float(value):g} s"
+        case "lossless":
+            text = "yes" if value == "1" else "no"
+        case _:
+            text = printable(value)
+    return f"{field.replace('_', '-')} {text}"
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = BOUNDLESS
+    return console

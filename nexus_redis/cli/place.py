@@ -1,0 +1,71 @@
+"""Where a verb goes: --url and --namespace become a connection that answers plans."""
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import redis
+
+from nexus_redis import embedded
+from nexus_redis.config import parse_name
+from nexus_redis.errors import InvalidSetting
+from nexus_redis.hub import Pause, ask
+from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.thread import drive
+from nexus_redis.wire import Command, Job, Outcome, address, connect, where
+
+T = TypeVar("T")
+
+
+class Place:
+    """A client, and the namespace in which its budgets are."""
+
+    def __init__(self, client: redis.Redis, url: str, namespace: str) -> None:
+        self.client, self.url, self.namespace = client, url, namespace
+        self.server = where(client)
+
+    def keys(self, name: str) -> BudgetKeys:
+        """The keys of one budget."""
+        return BudgetKeys(self.namespace, parse_name(name))
+
+    def ask(self, *jobs: Job) -> list[Any]:
+        """Send them in one round trip; the answers in order."""
+        return self.run(ask(list(jobs), self.server))
+
+    def run(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+        """Run a plan to its end."""
+        return drive(plan, self.client)
+
+    def list_budget(self, name: str) -> None:
+        """Put it on the list of budgets: those that only the shell uses are opened by nobody who would."""
+        self.ask(Command(("ZADD", budgets_key(self.namespace), int(time.time()), name), int))
+
+
+def namespace_of(given: str | None) -> str:
+    """The argument, else NEXUS_REDIS_NAMESPACE, else nexus."""
+    return parse_name(given or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus", "namespace")
+
+
+def _check(client: redis.Redis, url: str) -> None:
+    # An option in the address that redis-py doesn't know shows when a connection is made, as a TypeError.
+    try:
+        client.connection_pool.make_connection()
+    except TypeError:
+        raise InvalidSetting("url", url, "it has an option after `?` that redis-py does not know") from None
+
+
+@contextmanager
+def place(url: str | None, namespace: str | None) -> Iterator[Place]:
+    """The place that the options name; of `embedded://` the server runs until the end of the block."""
+    prefix, asked = namespace_of(namespace), address(url)
+    server = embedded.acquire(asked) if asked.startswith("embedded:") else None
+    try:
+        found = server.start().url if server else asked
+        with connect(found) as client:
+            _check(client, asked)
+            yield Place(client, found, prefix)
+    finally:
+        if server:
+            server.stop()

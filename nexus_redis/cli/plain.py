@@ -1,0 +1,142 @@
+"""redis: one command, its answer as redis-cli prints it, for machines that don't have redis-cli."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nexus_redis.cli.options import Namespace, Url
+from nexus_redis.cli.text import printable
+
+if TYPE_CHECKING:
+    from nexus_redis.cli.place import Place
+
+ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', 10: "\\n", 13: "\\r", 9: "\\t", 7: "\\a", 8: "\\b"}
+
+
+class Status(str):
+    """A short answer like OK, which is not quoted."""
+
+    __slots__ = ()
+
+
+class Failure(str):
+    """An error that Redis answered."""
+
+    __slots__ = ()
+
+
+def redis(
+    command: Annotated[list[str], typer.Argument(metavar="CMD...", help="As redis-cli takes it.", show_default=False)],
+    *,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Send one command to Redis, print the answer as redis-cli does.
+
+    Options of our own go before the command; what follows its name is Redis's.
+
+    \b
+    Example:
+      nexus-redis redis HGETALL 'nexus:{elasticsearch}'
+    """
+    from nexus_redis.cli.place import place
+
+    with place(url, namespace) as here:
+        answer = _answer(here, [os.fsencode(word) for word in command])
+    for line in lines(answer):
+        print(line)
+    if isinstance(answer, Failure):
+        raise typer.Exit(1)
+
+
+def _answer(here: "Place", words: list[bytes]) -> Any:
+    from redis.exceptions import RedisError
+
+    from nexus_redis.errors import Unavailable
+    from nexus_redis.faults import Fault, as_nexus_error, classify
+
+    connection: Any = here.client.connection_pool.make_connection()
+    try:
+        connection.connect()  # encryption, login and database are redis-py's business
+        # Read here, since redis-py tells no status from a text: `OK` from `"OK"`.
+        socket = connection._sock
+        if "socket_timeout=" not in here.url:
+            socket.settimeout(None)  # whoever types BLPOP means to wait
+        socket.sendall(written([b"HELLO", b"2"]) + written(words))  # in RESP2 maps come flat, as redis-cli shows them
+        with socket.makefile("rb") as stream:
+            read(stream)
+            return read(stream)
+    except (RedisError, OSError) as error:
+        if classify(error) is Fault.PERMANENT:
+            raise as_nexus_error(error) from error
+        raise Unavailable(here.server, str(error)) from error
+    finally:
+        connection.disconnect()
+
+
+def written(words: Sequence[bytes]) -> bytes:
+    """A command as it is sent."""
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+def read(stream: IO[bytes]) -> Any:
+    """One answer in RESP2: int, bytes, None, list, Status or Failure."""
+    line = stream.readline()
+    if not line.endswith(b"\r\n"):
+        raise ConnectionError("the connection was closed before the answer came")
+    kind, rest = line[:1], line[1:-2]
+    match kind:
+        case b"+":
+            return Status(rest.decode("utf-8", "replace"))
+        case b"-":
+            return Failure(rest.decode("utf-8", "replace"))
+        case b":":
+            return int(rest)
+        case b"$" if int(rest) >= 0:
+            text = stream.read(int(rest) + 2)
+            if len(text) < int(rest) + 2:
+                raise ConnectionError("the connection was closed in the middle of an answer")
+            return text[:-2]
+        case b"*" if int(rest) >= 0:
+            return [read(stream) for _ in range(int(rest))]
+        case b"$" | b"*":
+            return None
+    raise ConnectionError(f"an answer that is not Redis's: {line[:40]!r}")
+
+
+def lines(answer: Any) -> Iterator[str]:
+    """As redis-cli shows it on a terminal.
+
+    >>> list(lines([b"a", [1, None]]))
+    ['1) "a"', '2) 1) (integer) 1', '   2) (nil)']
+    """
+    match answer:
+        case None:
+            yield "(nil)"
+        case Failure():
+            yield f"(error) {printable(answer)}"
+        case Status():
+            yield printable(answer)
+        case int():
+            yield f"(integer) {answer}"
+        case bytes():
+            yield quoted(answer)
+        case []:
+            yield "(empty array)"
+        case list():
+            width = len(str(len(answer)))
+            for place, part in enumerate(answer, 1):
+                first, *others = lines(part)
+                yield f"{place:>{width}}) {first}"
+                yield from (f"{'':{width + 2}}{other}" for other in others)
+
+
+def quoted(text: bytes) -> str:
+    """`text` in quotes, what is no printable ASCII escaped.
+
+    >>> quoted("h\u00e9\\n".encode())
+    '"h\\\\xc3\\\\xa9\\\\n"'
+    """
+    return '"' + "".join(ESCAPES.get(c) or (chr(c) if 32 <= c < 127 else f"\\x{c:02x}") for c in text) + '"'

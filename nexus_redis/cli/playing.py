@@ -1,0 +1,63 @@
+"""demo: the whole thing on real input, with and without coordination."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nexus_redis.cli.exits import Finding, Misuse
+from nexus_redis.cli.options import Json
+
+SECONDS, PRODUCERS, CONSUMERS = 10.0, 8, 2
+
+
+def demo(
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="As --input.", show_default=False)] = None,
+    *,
+    input: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE...", help="Lines to work on.", show_default="stdin, else Python's own source"),
+    ] = None,
+    seconds: Annotated[float, typer.Option(metavar="N", help="Of each of the two runs.")] = SECONDS,
+    producers: Annotated[int, typer.Option(metavar="N", help="Processes that send.")] = PRODUCERS,
+    consumers: Annotated[int, typer.Option(metavar="N", help="Processes that do the work.")] = CONSUMERS,
+    json: Json = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A Redis of yours; better in NEXUS_REDIS_URL, since `ps` shows a password here.",
+            show_default="a private server",
+        ),
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(metavar="PREFIX", help="Of all keys.", show_default="nexus-demo on a Redis of yours, else nexus"),
+    ] = None,
+) -> None:
+    """See it work on real input, without and with a budget.
+
+    \b
+    Examples:
+      nexus-redis demo
+      nexus-redis demo --input /var/log/*.log --seconds 20
+    """
+    from nexus_redis.config import parse_name
+    from nexus_redis.demo import DemoFailed, Options, run
+    from nexus_redis.wire import address
+
+    found = url or os.environ.get("NEXUS_REDIS_URL")
+    # Not NEXUS_REDIS_NAMESPACE: the demo deletes the budget that it plays with, which may be in there with real work.
+    try:
+        options = Options(
+            input=(*(input or ()), *(files or ())), seconds=seconds, producers=producers, consumers=consumers,
+            url=address(found) if found else None,
+            namespace=parse_name(namespace, "namespace") if namespace is not None else None, json=json,
+        )  # fmt: skip
+        code = run(options).exit_code
+    except DemoFailed as error:
+        raise Finding(str(error)) from error
+    except ValueError as error:  # an option or an input that cannot be used
+        raise Misuse(str(error)) from error
+    raise typer.Exit(code)

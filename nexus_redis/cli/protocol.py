@@ -1,0 +1,215 @@
+"""signal, report: the protocol's messages from a shell. Each is one call that leaves nothing running."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from nexus_redis.cli.exits import Finding, Misuse
+from nexus_redis.cli.options import Json, Name, Namespace, Url
+from nexus_redis.cli.text import as_json, rate, seconds, standing
+from nexus_redis.errors import INTERVAL, InvalidSetting, ServerRefused
+
+if TYPE_CHECKING:
+    from nexus_redis.calls import Standing
+    from nexus_redis.cli.place import Place
+    from nexus_redis.messages import FlowControl, LoadReport
+
+ONE_A_MINUTE: Final = 60.0  # what cron can do
+MISSED_REPORTS: Final = 3
+LOSSLESS: Final = ("queue_limit", "queue_depth", "done", "errors", "in_flight")
+# A number that may be 0 in a message, where 0 would say that nothing is ever possible.
+POSITIVE: Final = ("capacity", "queue_limit", "slots")
+
+
+def signal(
+    name: Name,
+    *,
+    rate: Annotated[str, typer.Option(metavar="RATE", help='What you would send: 10000, "100/s".', show_default=False)],
+    id: Annotated[str | None, typer.Option(metavar="ID", help="Who asks.", show_default="this host")] = None,
+    weight: Annotated[
+        float | None, typer.Option(metavar="N", help="Its part against others'.", show_default="1")
+    ] = None,
+    priority: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="high, normal or low.", show_default="normal")
+    ] = None,
+    json: Json = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Ask as a producer at which rate to send.
+
+    Sends a CapacitySignal and prints the FlowControl. It counts in the running epoch, takes no token and leaves no
+    producer behind.
+
+    \b
+    Example:
+      nexus-redis signal elasticsearch --rate 10000 --id filebeat-1
+    """
+    from nexus_redis import calls
+    from nexus_redis.account import flow_of
+    from nexus_redis.cli.place import place
+    from nexus_redis.config import micro, micro_rate, parse_name, parse_rate
+    from nexus_redis.messages import CapacitySignal
+
+    parse_name(name)
+    message = CapacitySignal.of(
+        producer_id=parse_name(id, "id") if id is not None else _host(),
+        consumer_id=name,
+        requested_rate=parse_rate(rate),
+        weight=weight,
+        priority=priority,
+    )
+    # Without an incarnation nobody owns the id: there is nothing to leave, and a process of that id is not refused.
+    claim = calls.Claim(
+        requested_rate=micro_rate(message.requested_rate),
+        weight=micro(message.weight if message.weight is not None else 1),
+        priority=message.priority or "normal",
+    )
+    with place(url, namespace) as here:
+        answer = here.ask(calls.claim(here.keys(name), message.producer_id, claim))[0]
+        here.list_budget(name)
+    flow = flow_of(name, answer)
+    print(flow.to_json() if json else _told(flow, message.requested_rate))
+
+
+def _told(flow: "FlowControl", requested: float) -> str:
+    return (
+        f"{flow.consumer_id}: send {rate(flow.recommended_rate)} of {rate(requested)}; the budget: "
+        f"{standing(flow.budget_rate or 0, flow.backpressure_level, flow.reason or '', flow.current_load)}"
+    )
+
+
+def report(
+    name: Name,
+    *,
+    id: Annotated[str | None, typer.Option(metavar="ID", help="Which consumer.", show_default="this host")] = None,
+    load: Annotated[float | None, typer.Option(metavar="PERCENT", help="How full it is.")] = None,
+    capacity: Annotated[str | None, typer.Option(metavar="RATE", help="What it can take: 400, 400/s.")] = None,
+    queue_depth: Annotated[float | None, typer.Option(metavar="TOKENS", help="What waits.")] = None,
+    queue_limit: Annotated[float | None, typer.Option(metavar="TOKENS", help="What can wait.")] = None,
+    done: Annotated[float | None, typer.Option(metavar="TOKENS", help="Successes so far; only grows.")] = None,
+    errors: Annotated[float | None, typer.Option(metavar="TOKENS", help="All else that left; only grows.")] = None,
+    in_flight: Annotated[float | None, typer.Option(metavar="TOKENS", help="What is at work.")] = None,
+    slots: Annotated[float | None, typer.Option(metavar="TOKENS", help="What can be at work.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(metavar="MS", help="How long a piece of work takes.")] = None,
+    pause: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Take its part out for so long; 0 brings it back.")
+    ] = None,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="When you report again; this one lives 3 of these.")
+    ] = ONE_A_MINUTE,
+    json: Json = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Say once how a consumer fares.
+
+    Sends a LoadReport and prints the rate that this gives.
+
+    \b
+    Examples:
+      nexus-redis report elasticsearch --id es-1 --load 95 --capacity 400
+      nexus-redis report postgres --queue-depth 40 --queue-limit 1000 --done 81250 --every 10
+    """
+    from nexus_redis.calls import REPORTED
+    from nexus_redis.cli.place import place
+    from nexus_redis.config import parse_name, parse_number, parse_rate
+    from nexus_redis.messages import LoadReport
+
+    parse_name(name)
+    if not INTERVAL.holds(every):
+        raise InvalidSetting("every", every, INTERVAL.remedy)
+    message = LoadReport.of(
+        consumer_id=name, instance_id=parse_name(id, "id") if id is not None else _host(), load=load,
+        capacity=parse_rate(capacity, "capacity") if capacity is not None else None, queue_depth=queue_depth,
+        queue_limit=queue_limit, done=done, errors=errors, in_flight=in_flight, slots=slots, latency_ms=latency_ms,
+        interval_ms=every * 1e3, pause_ms=parse_number("pause", pause) * 1e3 if pause is not None else None,
+    )  # fmt: skip
+    said = {field: getattr(message, field) for field in REPORTED}
+    _refuse_too_little(said)
+    with place(url, namespace) as here:
+        now = _sent(here, message, said)
+    lives = max(MISSED_REPORTS * every, 2.0)
+    print(as_json(_fields(message, now, lives)) if json else _came_to(message, now, lives))
+
+
+def _sent(here: "Place", message: "LoadReport", said: dict[str, float | None]) -> "Standing":
+    from nexus_redis import calls
+    from nexus_redis.wire import Command
+
+    report = calls.report(here.keys(message.consumer_id), message.instance_id, said)
+    began = here.ask(Command(("TIME",), lambda reply: int(reply[0]) * 1_000_000 + int(reply[1])))[0]
+    try:
+        now: Standing = here.ask(report)[0]
+    except (ServerRefused, InvalidSetting) as error:
+        raise _explained(error, said) from None
+    here.list_budget(message.consumer_id)
+    # One that comes too soon after the one before is answered and not kept, since its differences would say little.
+    kept = here.ask(Command(("HGET", report.keys[-1], "said"), lambda reply: int(reply.split()[0])))[0]
+    if kept < began:
+        raise Finding(
+            f"not taken: the last report of {message.instance_id} is less than half of --every "
+            f"{(message.interval_ms or 0) / 1e3:g} old; wait, or say with --every how often you report"
+        )
+    return now
+
+
+def _refuse_too_little(said: dict[str, float | None]) -> None:
+    for field in POSITIVE:
+        if said[field] == 0:
+            raise InvalidSetting(field, 0, "use more than 0; to take nothing for a while, --pause SECONDS")
+    if all(value is None for field, value in said.items() if field != "interval_ms"):
+        raise Misuse(f"nothing to report: {_ENOUGH}")
+
+
+_ENOUGH: Final = (
+    "say how full (--load, --queue-depth with --queue-limit, or --in-flight with --slots) and how fast (--capacity); "
+    "or --done with --queue-depth, --errors or --latency-ms"
+)
+
+
+def _explained(error: Exception, said: dict[str, float | None]) -> Exception:
+    """What Redis refuses for what it knows of the budget, in terms of the options."""
+    # The load that was sent is within its range, so one that is refused is one that no law follows from.
+    if getattr(error, "code", "") == "NEXUS_NO_LAW" or getattr(error, "field", "") == "load":
+        if said["load"] is not None:
+            return Misuse(
+                f"load={said['load']:g} says how full, not how fast: add --capacity or --done, "
+                "or set a rate on the budget (nexus-redis set NAME --rate)"
+            )
+        return Misuse(f"no law follows from this: {_ENOUGH}")
+    if isinstance(error, InvalidSetting) and error.field in LOSSLESS and said[error.field] is None:
+        options = ", ".join(f"--{field.replace('_', '-')}" for field in LOSSLESS)
+        return InvalidSetting(error.field, remedy=f"missing: the budget is lossless, so report all of {options}")
+    return error
+
+
+def _came_to(message: "LoadReport", now: "Standing", lives: float) -> str:
+    capacity = f", capacity {rate(now.capacity)}" if now.capacity else ""
+    return (
+        f"{message.consumer_id}: {message.instance_id} can take {rate(now.rate)} (law {now.law}{capacity}) for the "
+        f"next {seconds(lives)}; the budget: {standing(now.budget_rate, now.level, now.reason, now.load)}"
+    )
+
+
+def _fields(message: "LoadReport", now: "Standing", lives: float) -> dict[str, Any]:
+    return {
+        "consumer_id": message.consumer_id,
+        "instance_id": message.instance_id,
+        "rate": now.rate,
+        "capacity": now.capacity,
+        "law": now.law,
+        "budget_rate": now.budget_rate,
+        "backpressure_level": now.level,
+        "current_load": now.load,
+        "reason": now.reason,
+        "birth": now.birth,
+        "lives_s": lives,
+    }
+
+
+def _host() -> str:
+    """A name that is the same each time: with the usual random one each call would be another member."""
+    from nexus_redis.shell import default_id
+
+    return default_id().rsplit("-", 2)[0]

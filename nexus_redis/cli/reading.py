@@ -1,0 +1,142 @@
+"""status, scripts: what there is."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nexus_redis.cli.exits import Finding, Misuse
+from nexus_redis.cli.options import Json, Namespace, Url
+from nexus_redis.cli.text import as_json
+
+if TYPE_CHECKING:
+    from nexus_redis.snapshot import BudgetSnapshot
+
+
+def status(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="A budget, with its settings, consumers and producers.", show_default="all budgets"
+        ),
+    ] = None,
+    *,
+    json: Json = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show all budgets, or one with all its members.
+
+    \b
+    Examples:
+      nexus-redis status
+      nexus-redis status elasticsearch --json
+    """
+    from nexus_redis.cli import picture
+    from nexus_redis.cli.overview import overview
+    from nexus_redis.cli.place import place
+    from nexus_redis.config import parse_name
+    from nexus_redis.snapshot import snapshot
+
+    if name is not None:
+        parse_name(name)
+    with place(url, namespace) as here:
+        where = f"in namespace {here.namespace} at {here.server}"
+        if name is None:
+            budgets = here.run(overview(here.namespace, here.server))
+            if json:
+                print(as_json([_brief(budget) for budget in budgets]))
+            elif budgets:
+                picture.budgets(budgets)
+            else:
+                print(f"no budgets {where}")
+            return
+        budget = here.run(snapshot(here.keys(name), here.server))
+        if not budget.exists:
+            raise Finding(f"no budget {name} {where}")
+    if json:
+        print(as_json(_full(budget)))
+    else:
+        picture.budget(budget)
+
+
+def scripts(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One, as it is sent.", show_default="a list")
+    ] = None,
+    *,
+    url: Url = None,  # noqa: ARG001  # every verb takes it, so that one alias fits all
+    namespace: Namespace = None,  # noqa: ARG001
+) -> None:
+    """List the Lua scripts, or print one as Redis gets it.
+
+    \b
+    Examples:
+      nexus-redis scripts
+      nexus-redis scripts claim > claim.lua && redis-cli --ldb --eval claim.lua
+    """
+    from nexus_redis.scripts import NAMES, script
+
+    if name is None:
+        for each in map(script, NAMES):
+            print(f"{each.name:<{max(map(len, NAMES))}}  {each.sha}  {len(each.text.encode()):>6,} bytes")
+    elif name in NAMES:
+        sys.stdout.write(script(name).text)
+    else:
+        raise Misuse(f"no script {name!r}: there are {', '.join(NAMES)}")
+
+
+def _brief(budget: "BudgetSnapshot") -> dict[str, Any]:
+    return {
+        "name": budget.name,
+        "rate": budget.rate,
+        "level": budget.level,
+        "load": budget.load,
+        "reason": budget.reason,
+        "tokens": budget.tokens,
+        "burst": budget.burst,
+        "granted_total": budget.granted_total,
+        "birth": budget.birth,
+        "settings": {field: {"value": _typed(value), "source": by} for field, (value, by) in budget.settings.items()},
+        "is_paused": budget.paused_for is not None,
+        "paused_for": None if budget.paused_for == float("inf") else budget.paused_for,
+        "pause_reason": budget.pause_reason,
+        "last_consumer_end": budget.last_consumer_end,
+        "consumer_count": budget.consumer_count,
+        "producer_count": budget.producer_count,
+    }
+
+
+def _full(budget: "BudgetSnapshot") -> dict[str, Any]:
+    consumers = [
+        {
+            "id": each.id,
+            "rate": each.rate,
+            "capacity": each.capacity,
+            "load": each.load,
+            "law": each.law,
+            "age": float(each.fields["age_s"]),
+            "is_live": each.is_live,
+        }
+        for each in budget.consumers
+    ]
+    producers = [
+        {
+            "id": each.id,
+            "share": each.share,
+            "demand": each.demand,
+            "held": each.held,
+            "weight": each.weight,
+            "priority": each.priority,
+            "age": each.age,
+        }
+        for each in budget.producers
+    ]
+    return {**_brief(budget), "consumers": consumers, "producers": producers}
+
+
+def _typed(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value

@@ -1,0 +1,51 @@
+"""Ids of producers and consumers: an id belongs to the incarnation that claimed last, while its lease lives."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+
+
+class Identity:
+    """Who a member is in Redis: the id that it was given or one made up, and an incarnation for each stay.
+
+    In a forked child, and after it left, a member is somebody else; so the incarnation is drawn when a stay begins, and
+    an id that nobody gave when it is first read.
+    """
+
+    __slots__ = ("_given", "_id", "has_warned", "incarnation")
+
+    def __init__(self, given: str | None) -> None:
+        self._given = self._id = given
+        self.incarnation = ""
+        self.has_warned = False
+
+    @property
+    def id(self) -> str:
+        """The id in Redis."""
+        if self._id is None:
+            self._id = default_id()
+        return self._id
+
+    def begin(self) -> str:
+        """A new stay; its incarnation."""
+        self.incarnation = secrets.token_hex(8)
+        return self.incarnation
+
+    def rename(self) -> str:
+        """The id is taken: another one with a suffix goes on. Gives the one that was taken."""
+        taken = self.id
+        self._id = f"{(self._given or taken)[:59]}.{secrets.token_hex(2)}"
+        return taken
+
+    def after_fork(self) -> None:
+        """In the child: the parent keeps what it had."""
+        self._id = self._given
+
+
+def default_id() -> str:
+    """`host-pid-random`: the host's first label, at most 40 characters, others become "-"."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])[:40].lstrip("._-") or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -1,0 +1,186 @@
+"""What a consumer may rely on, on both shells and every server."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from typing import Any
+
+import pytest
+
+from nexus_redis import Closed, InvalidSetting
+from nexus_redis.snapshot import ConsumerSnapshot
+from tests.contract.shells import Opener
+from tests.servers import Server
+from tests.support import eventually
+
+
+@pytest.fixture
+def nexus(open_nexus: Opener, server: Server) -> Any:
+    return open_nexus(server)
+
+
+def only(budget: Any) -> ConsumerSnapshot:
+    """The budget's one consumer."""
+    (consumer,) = budget.snapshot().consumers
+    assert isinstance(consumer, ConsumerSnapshot)
+    return consumer
+
+
+def test_the_answer_of_a_report_is_the_rate_that_the_consumer_has_now(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    with budget.consumer("es-1", capacity=400) as consumer:
+        assert consumer.rate is None
+        assert [consumer.report(load=load) for load in (50, 90, 95)] == [400, 200, 100]
+        assert consumer.rate == 100
+        snapshot = budget.snapshot()
+        assert (snapshot.rate, snapshot.level, snapshot.load, snapshot.reason) == (100, 2, 95, "load")
+        told = only(budget)
+        assert (told.id, told.rate, told.capacity, told.load, told.law, told.is_live) == (
+            "es-1", 100, 400, 95, "range", True,
+        )  # fmt: skip
+
+
+def test_consumers_that_pull_add_up_and_one_that_leaves_is_out_at_once(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    with budget.consumer("es-1", capacity=400) as first:
+        first.report(load=0)
+        with budget.consumer("es-2", capacity=100) as second:
+            second.report(load=0)
+            assert budget.snapshot().rate == 500
+        assert budget.snapshot().rate == 400
+    snapshot = budget.snapshot()
+    assert snapshot.consumers == ()
+    assert snapshot.last_consumer_end == "left"
+
+
+def test_a_clean_leave_gives_the_budget_back_to_its_rate(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch", rate=250)
+    with budget.consumer(capacity=400) as consumer:
+        consumer.report(load=95)
+        assert budget.snapshot().rate == 100
+    assert budget.snapshot().rate == 250
+    assert budget.acquire()
+
+
+def test_work_is_counted_by_itself(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    with budget.consumer("es-1", interval=0.05) as consumer:
+        with consumer.work(5):
+            assert eventually(lambda: [c.fields.get("in_flight") for c in budget.snapshot().consumers] == ["5"])
+        with pytest.raises(KeyError), consumer.work(2):
+            raise KeyError
+        assert eventually(lambda: (only(budget).fields["done"], only(budget).fields["errors"]) == ("5", "2"))
+        assert only(budget).fields["in_flight"] == "0"
+        assert float(only(budget).fields["latency_ms"]) >= 0
+
+
+def test_a_watched_queue_tells_its_depth(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    watched: queue.Queue[int] = queue.Queue(maxsize=50)
+    with budget.consumer("es-1", interval=0.05) as consumer:
+        watched.put(1)
+        consumer.watch(watched)
+        assert eventually(lambda: [c.fields.get("queue_depth") for c in budget.snapshot().consumers] == ["1"])
+        assert only(budget).fields["queue_limit"] == "50"
+        watched.put(2)
+        assert eventually(lambda: only(budget).fields["queue_depth"] == "2")
+        assert only(budget).law == "drain"
+
+
+def test_a_queue_whose_depth_needs_a_lock_that_the_caller_holds_does_no_harm(nexus: Any) -> None:
+    budget, lock = nexus.budget("elasticsearch", rate=10_000), threading.Lock()
+    asked = threading.Event()
+
+    def depth() -> float:
+        asked.set()
+        with lock:
+            return 0
+
+    with budget.consumer("es-1", interval=0.02) as consumer:
+        with lock:
+            consumer.watch(depth=depth, limit=5)
+            assert asked.wait(5)
+            assert not budget.try_acquire(0.001) or True  # the point is that it answers
+        budget.acquire()
+
+
+def test_pause_takes_a_consumers_part_out_and_zero_brings_it_back(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    with budget.consumer(capacity=400) as first, budget.consumer(capacity=100) as second:
+        first.report(load=0)
+        second.report(load=0)
+        first.pause(30)
+        assert (budget.snapshot().rate, first.rate) == (100, 0)
+        first.pause(0)
+        assert budget.snapshot().rate == 500
+
+
+def test_what_says_too_little_is_refused_with_the_remedy(nexus: Any) -> None:
+    with nexus.budget("elasticsearch").consumer() as consumer, pytest.raises(InvalidSetting, match="add capacity="):
+        consumer.report(load=95)
+
+
+@pytest.mark.parametrize("said", [{"load": 101}, {"load": -1}, {"load": True}, {"done": float("nan")}, {"lode": 5}])
+def test_a_bad_report_is_refused_before_it_is_sent(nexus: Any, said: dict[str, Any]) -> None:
+    budget = nexus.budget("elasticsearch")
+    consumer = budget.consumer(capacity=400)
+    with pytest.raises(InvalidSetting, match=next(iter(said))):
+        consumer.report(**said)
+    assert not budget.snapshot().exists
+
+
+def test_a_consumer_with_an_id_in_use_goes_on_under_another(
+    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumers = [open_nexus(server).budget("elasticsearch").consumer("es-1", capacity=100) for _ in range(2)]
+    for consumer in consumers:
+        consumer.report(load=0)
+    assert consumers[0].id == "es-1"
+    assert consumers[1].id.startswith("es-1.")
+    assert open_nexus(server).budget("elasticsearch").snapshot().rate == 200
+    assert caplog.text.count("in use by a live process") == 1
+
+
+def test_closing_the_nexus_withdraws_its_consumers(open_nexus: Opener, server: Server) -> None:
+    nexus = open_nexus(server)
+    nexus.budget("elasticsearch").consumer(capacity=400).report(load=0)
+    nexus.close()
+    snapshot = open_nexus(server).budget("elasticsearch").snapshot()
+    assert (snapshot.consumers, snapshot.last_consumer_end) == ((), "left")
+
+
+def test_a_consumer_that_was_closed_says_so(nexus: Any) -> None:
+    consumer = nexus.budget("elasticsearch").consumer(capacity=400)
+    consumer.report(load=0)
+    consumer.close()
+    consumer.close()
+    with pytest.raises(Closed, match="consumer"):
+        consumer.report(load=5)
+    with pytest.raises(Closed, match="consumer"):
+        consumer.pause(5)
+
+
+def test_work_after_the_end_is_harmless_and_silent(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    consumer = budget.consumer(capacity=400)
+    consumer.report(load=0)
+    consumer.close()
+    with consumer.work(5):
+        pass
+    assert budget.snapshot().consumers == ()
+
+
+def test_a_consumer_that_leaves_while_it_reports_all_the_time_is_gone(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    for _ in range(5):
+        with budget.consumer("es-1", capacity=400, interval=0.01) as consumer:
+            consumer.report(load=0)
+        snapshot = budget.snapshot()
+        assert (snapshot.consumers, snapshot.last_consumer_end) == ((), "left")
+
+
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nexus_redis")

@@ -1,0 +1,349 @@
+"""Real servers, a real network that fails, and what is promised all the same."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from nexus_redis import AcquireTimeout, Denied, NexusError, ServerRefused, Unavailable, account
+from nexus_redis.ledger import MICRO
+from tests.chaos import Proxy
+from tests.contract.books import granted_by, spent
+from tests.contract.shells import Opener, account_of
+from tests.servers import Server, launch
+from tests.support import eventually
+
+KIND = "redis7"  # what is about the network and the client is seen on one server
+
+
+@pytest.fixture
+def server(processes: dict[str, Any]) -> Iterator[Server]:
+    """One real server, empty."""
+    if KIND not in processes or not processes[KIND].is_alive():
+        processes[KIND] = launch(KIND)
+    server = Server(KIND, processes[KIND].port)
+    server.flush()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+def out(it: Any) -> bool:
+    """Does the loop of this budget know that Redis is away?"""
+    return bool(account_of(it).hub.is_out)
+
+
+# --- one reply, one connection
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_a_reply_that_is_lost_charges_nothing_twice(
+    open_nexus: Opener, server: Server, proxy: Proxy, nth: int
+) -> None:
+    proxy.swallow(nth)
+    producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
+    for _ in range(60):
+        producer.acquire()
+    producer.close()
+    assert proxy.swallowed == 1
+    assert granted_by(server) == spent(account_of(producer))
+    assert account_of(producer).ledger.used == 60 * MICRO
+
+
+def test_replies_that_are_lost_all_the_time_cost_tokens_and_never_make_any(
+    open_nexus: Opener, server: Server, proxy: Proxy
+) -> None:
+    producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
+    producer.acquire()
+    proxy.loss = 0.15
+    for _ in range(150):
+        producer.acquire()
+    proxy.loss = 0.0
+    producer.close()
+    assert proxy.swallowed > 1
+    assert spent(account_of(producer)) <= granted_by(server)  # a claim that was given up has burned at the server
+
+
+def test_a_reset_connection_is_made_again(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
+    for i in range(100):
+        if i % 30 == 10:
+            proxy.reset()
+        producer.acquire()
+    producer.close()
+    assert granted_by(server) == spent(account_of(producer))
+
+
+def test_a_slow_network_slows_nobody_who_has_tokens_in_hand(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    proxy.latency = 0.02
+    producer = open_nexus(proxy.url).budget("stripe", rate=1000).producer("web")
+    for _ in range(300):
+        producer.acquire()
+    producer.close()
+    assert account_of(producer).ledger.seq < 100
+    assert granted_by(server) == spent(account_of(producer))
+
+
+# --- scripts and state
+
+
+def test_scripts_that_the_server_forgets_are_sent_again(open_nexus: Opener, server: Server) -> None:
+    producer, client = open_nexus(server).budget("stripe", rate=500).producer("web"), server.client()
+    for i in range(100):
+        if i % 5 == 0:
+            client.script_flush()
+        producer.acquire()
+    producer.close()
+    assert granted_by(server) == spent(account_of(producer))
+
+
+def test_the_budget_is_opened_before_the_first_claim_whichever_script_the_server_knows(
+    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_nexus(server).budget("other", rate=500).acquire()
+    for name in ("configure", "claim"):
+        client = server.client()
+        client.script_flush()
+        warm = open_nexus(server).budget(f"warm-{name}")
+        if name == "claim":
+            warm.try_acquire()  # now claim is known, and configure is not
+        else:
+            warm.configure(rate=5)
+        caplog.clear()
+        assert open_nexus(server).budget(f"new-{name}", rate=500).acquire(timeout=0.9)
+        assert "has no rate" not in caplog.text
+
+
+def test_a_state_that_is_lost_is_opened_again_with_the_settings_in_code(open_nexus: Opener, server: Server) -> None:
+    budget = open_nexus(server).budget("stripe", rate=500, burst=0.5)
+    budget.acquire()
+    birth = budget.snapshot().birth
+    server.client().flushall()
+    for _ in range(30):
+        budget.acquire()
+    snapshot = budget.snapshot()
+    assert snapshot.birth != birth
+    assert snapshot.settings == {"rate": ("500", "code"), "burst": ("0.5", "code")}
+    assert eventually(lambda: budget.acquire() is not None and "stripe" in server_names(server))
+
+
+def server_names(server: Server) -> list[str]:
+    client: Any = server.client(decode_responses=True)
+    names: list[str] = client.zrange("nexus:budgets", 0, -1)
+    return names
+
+
+def test_a_state_that_is_lost_gives_one_token_beyond_the_leases(open_nexus: Opener, server: Server) -> None:
+    budget = open_nexus(server).budget("stripe", rate="1/h")
+    assert budget.acquire()
+    for _ in range(2):
+        server.client().flushall()
+        assert budget.acquire(timeout=5)
+        with pytest.raises(AcquireTimeout):
+            budget.acquire(timeout=0.2)
+
+
+def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener) -> None:
+    process = launch(KIND)
+    try:
+        budget = open_nexus(f"redis://127.0.0.1:{process.port}/0").budget("stripe", rate=500)
+        for _ in range(50):
+            budget.acquire()
+        process.stop()
+        assert eventually(lambda: budget.acquire().degraded)
+        process = launch(KIND, port=process.port)
+        assert eventually(lambda: not budget.acquire().degraded and not out(budget))
+        for _ in range(30):
+            budget.acquire()
+        assert budget.snapshot().rate == 500
+    finally:
+        process.stop()
+
+
+# --- Redis is away
+
+
+def test_acquire_answers_within_its_deadline_when_redis_is_a_black_hole(
+    open_nexus: Opener, server: Server, proxy: Proxy
+) -> None:
+    budget = open_nexus(proxy.url).budget("stripe", rate=500)
+    with budget.producer("web", on_outage="closed") as producer:
+        producer.acquire()
+        proxy.is_black_hole = True
+        time.sleep(0.6)  # what was in hand has burned
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(AcquireTimeout):
+                producer.acquire(timeout=0.2)
+            assert time.monotonic() - began < 2.0
+        assert not producer.try_acquire()
+        assert eventually(lambda: not producer.try_acquire() and out(producer))
+        denied = producer.try_acquire()
+        assert isinstance(denied, Denied)
+        assert denied.reason == "unavailable"
+
+
+def test_a_black_hole_from_the_start_is_unavailable(
+    open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "UNAVAILABLE_AFTER", 0.7)
+    proxy.is_black_hole = True
+    nexus = open_nexus(proxy.url)
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{proxy.port}"):
+        nexus.budget("stripe", rate=500).acquire()
+    with pytest.raises(Unavailable):
+        nexus.budget("stripe").signal(5)
+    with pytest.raises(Unavailable):
+        nexus.budget("stripe").consumer(capacity=5).report(load=5)
+
+
+def test_closed_raises_unavailable_and_goes_on_when_redis_is_back(
+    open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "UNAVAILABLE_AFTER", 0.5)
+    producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web", on_outage="closed")
+    producer.acquire()
+    proxy.refuse()
+    time.sleep(0.6)
+    with pytest.raises(Unavailable):
+        producer.acquire()
+    proxy.accept()
+    assert eventually(lambda: _served(producer))
+    assert not producer.acquire().degraded
+
+
+def _served(producer: Any) -> bool:
+    try:
+        return bool(producer.acquire())
+    except NexusError:
+        return False
+
+
+def test_share_goes_on_at_half_the_share_and_says_so(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    budget = open_nexus(proxy.url).budget("stripe", rate=400)
+    for _ in range(200):
+        budget.acquire()
+    proxy.refuse()
+    assert eventually(lambda: budget.acquire().degraded)
+    began, count = time.monotonic(), 0
+    while time.monotonic() - began < 1.0:
+        count += budget.acquire().degraded
+    waited = time.monotonic() - began
+    assert 20 < count <= 200 * (waited + 0.25) + 1
+    proxy.accept()
+    assert eventually(lambda: not budget.acquire().degraded and not out(budget))
+    assert granted_by(server) >= spent(account_of(budget)) - MICRO
+
+
+def test_open_admits_everything_and_says_so(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    producer = open_nexus(proxy.url).budget("stripe", rate=10).producer("web", on_outage="open")
+    producer.acquire()
+    proxy.refuse()
+    assert eventually(lambda: producer.acquire().degraded)
+    assert all(producer.acquire().degraded for _ in range(500))
+
+
+def test_after_an_outage_there_is_no_burst_to_catch_up(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    budget = open_nexus(proxy.url).budget("stripe", rate=100)
+    for _ in range(20):
+        budget.acquire()
+    proxy.refuse()
+    assert eventually(lambda: budget.acquire().degraded)
+    time.sleep(1.0)
+    proxy.accept()
+    assert eventually(lambda: not budget.acquire().degraded and not out(budget))
+    began, before = time.monotonic(), account_of(budget).ledger.used
+    for _ in range(60):
+        budget.acquire()
+    took = time.monotonic() - began
+    used = (account_of(budget).ledger.used - before) / MICRO
+    assert used <= 100 * (took + 0.5) + 26  # the rate, a lease, the bucket
+
+
+def test_closing_while_redis_is_away_takes_no_longer_than_a_call(
+    open_nexus: Opener, server: Server, proxy: Proxy
+) -> None:
+    nexus = open_nexus(proxy.url)
+    nexus.budget("stripe", rate=500).acquire()
+    nexus.budget("stripe").consumer(capacity=5).report(load=5)
+    proxy.is_black_hole = True
+    began = time.monotonic()
+    nexus.close()
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_loop_that_is_stuck_in_a_call_still_lets_the_nexus_close(
+    open_nexus: Opener, server: Server, proxy: Proxy
+) -> None:
+    nexus = open_nexus(proxy.url)
+    budget = nexus.budget("stripe", rate="1/h")
+    budget.acquire()
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            budget.acquire()
+        except NexusError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert eventually(lambda: bool(account_of(budget).ledger.waiters))
+    proxy.is_black_hole = True
+    nexus.close()
+    thread.join(5)
+    assert [type(error).__name__ for error in errors] == ["Closed"]
+
+
+# --- refused
+
+
+def test_rights_that_are_missing_are_raised_and_not_retried(open_nexus: Opener, server: Server) -> None:
+    admin = server.client()
+    admin.acl_setuser("reader", enabled=True, passwords=["+secret"], commands=["+@read"], keys=["*"])
+    try:
+        budget = open_nexus(f"redis://reader:secret@127.0.0.1:{server.port}/0").budget("stripe", rate=5)
+        for _ in range(20):
+            with pytest.raises(ServerRefused) as raised:
+                budget.acquire()
+            assert "secret" not in str(raised.value)
+    finally:
+        admin.acl_deluser("reader")
+
+
+def test_a_client_with_rights_to_one_budget_alone_works(open_nexus: Opener, server: Server) -> None:
+    admin = server.client()
+    rights = ["+@scripting", "+@hash", "+@sortedset", "+@stream", "+@keyspace", "+time", "+ping", "+client", "+hello"]
+    admin.acl_setuser("web", enabled=True, passwords=["+secret"], commands=rights, keys=["nexus:{stripe}*"])
+    try:
+        budget = open_nexus(f"redis://web:secret@127.0.0.1:{server.port}/0").budget("stripe", rate=500)
+        for _ in range(5):
+            budget.acquire()
+    finally:
+        admin.acl_deluser("web")
+
+
+def test_a_server_without_memory_is_an_outage_that_ends(open_nexus: Opener) -> None:
+    process = launch(KIND, "--maxmemory-policy", "noeviction")
+    try:
+        admin = redis.Redis(port=process.port)
+        budget = open_nexus(f"redis://127.0.0.1:{process.port}/0").budget("stripe", rate=500)
+        for _ in range(20):
+            budget.acquire()
+        admin.config_set("maxmemory", 1)
+        assert eventually(lambda: budget.acquire().degraded)
+        admin.config_set("maxmemory", 0)
+        assert eventually(lambda: not budget.acquire().degraded and not out(budget))
+        admin.close()
+    finally:
+        process.stop()

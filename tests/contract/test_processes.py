@@ -1,0 +1,364 @@
+"""Threads, forks, signals, cancellation and the end of the interpreter: no token is lost or doubled, and none hangs."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nexus_redis import AcquireTimeout, Nexus
+from nexus_redis.asyncio import Nexus as AsyncNexus
+from nexus_redis.ledger import MICRO
+from tests.chaos import Proxy
+from tests.contract.books import granted_by, spent
+from tests.contract.shells import account_of
+from tests.servers import Server, launch
+from tests.support import eventually, run
+
+KIND = "redis7"
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python 3.12 and later
+
+
+@pytest.fixture
+def server(processes: dict[str, Any]) -> Iterator[Server]:
+    """One real server, empty: what is about processes is seen on one."""
+    if KIND not in processes or not processes[KIND].is_alive():
+        processes[KIND] = launch(KIND)
+    server = Server(KIND, processes[KIND].port)
+    server.flush()
+    yield server
+    server.close()
+
+
+def forked(body: Callable[[], Any]) -> Callable[[], Any]:
+    """Run `body` in a forked child; call what is returned to get its result."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            result = {"result": body()}
+        except BaseException as error:  # noqa: BLE001  # told to the parent
+            result = {"error": repr(error)}
+        os.write(theirs, json.dumps(result).encode())
+        os._exit(0)
+    os.close(theirs)
+
+    def wait() -> Any:
+        with os.fdopen(ours, "rb") as pipe:
+            said = json.loads(pipe.read() or b"{}")
+        os.waitpid(pid, 0)
+        assert "result" in said, said
+        return said["result"]
+
+    return wait
+
+
+# --- threads
+
+
+def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
+    with Nexus.from_url(server.url) as nexus:
+        producer = nexus.budget("stripe", rate=2000).producer("web")
+        stop = time.monotonic() + 1.2
+        counts: list[float] = []
+
+        def work(number: int) -> None:
+            count, cost = 0.0, 1 + number % 3
+            while time.monotonic() < stop:
+                try:
+                    if number % 4 == 0:
+                        count += cost if producer.try_acquire(cost) else 0
+                    else:
+                        producer.acquire(cost, timeout=0.05 if number % 4 == 1 else 3)
+                        count += cost
+                except AcquireTimeout:
+                    pass
+            counts.append(count)
+
+        threads = [threading.Thread(target=work, args=[number]) for number in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert len(counts) == 64
+        account = account_of(producer)
+        assert account.ledger.used == sum(counts) * MICRO
+        assert sum(counts) > 500
+        producer.close()
+        assert not account.ledger.waiters
+        assert spent(account) == granted_by(server)
+
+
+# --- forks
+
+
+def test_8_forked_workers_with_one_literal_id_keep_the_books(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Nexus.from_url(server.url) as nexus:
+        producer = nexus.budget("stripe", rate=1000).producer("web")
+        for _ in range(20):
+            producer.acquire()
+
+        def work() -> tuple[str, int, int]:
+            stop, count = time.monotonic() + 0.8, 0
+            while time.monotonic() < stop:
+                producer.acquire()
+                count += 1
+            producer.close()
+            account = account_of(producer)
+            assert account.ledger.used == count * MICRO
+            return account.id, spent(account), count
+
+        children = [forked(work) for _ in range(8)]
+        while not all(producer.acquire() for _ in range(50)):
+            pass
+        told = [child() for child in children]
+        for _ in range(20):
+            producer.acquire()
+        producer.close()
+        ids = [account_of(producer).id, *(id for id, _, _ in told)]
+        assert len(set(ids)) == 9
+        assert all(id == "web" or id.startswith("web.") for id in ids)
+        assert all(count > 0 for _, _, count in told)
+        assert spent(account_of(producer)) + sum(spent for _, spent, _ in told) == granted_by(server)
+
+
+def test_a_budget_that_was_made_before_the_fork_and_used_after_it_is_one_producer_in_each_child(
+    server: Server,
+) -> None:
+    with Nexus.from_url(server.url) as nexus:
+        budget = nexus.budget("stripe", rate=1000)
+
+        def work() -> tuple[str, int]:
+            for _ in range(30):
+                budget.acquire()
+            nexus.close()
+            return account_of(budget).id, spent(account_of(budget))
+
+        told = [child() for child in [forked(work) for _ in range(4)]]
+        assert len({id for id, _ in told}) == 4
+        assert sum(tokens for _, tokens in told) == granted_by(server)
+
+
+def test_a_fork_in_the_middle_of_an_acquire_leaves_each_side_its_own(server: Server) -> None:
+    with Nexus.from_url(server.url) as nexus:
+        producer = nexus.budget("stripe", rate=50).producer("web")
+        producer.acquire()
+        done: list[bool] = []
+        thread = threading.Thread(target=lambda: done.append(bool(producer.acquire(10))))
+        thread.start()
+        assert eventually(lambda: bool(account_of(producer).ledger.waiters))
+
+        def work() -> tuple[int, int]:
+            assert not account_of(producer).ledger.waiters
+            producer.acquire()
+            producer.close()
+            return account_of(producer).ledger.used, spent(account_of(producer))
+
+        child = forked(work)
+        thread.join(10)
+        assert done == [True]
+        used, granted = child()
+        assert used == MICRO
+        producer.close()
+        assert granted + spent(account_of(producer)) == granted_by(server)
+
+
+def test_a_forked_child_of_an_event_loop_starts_again_and_the_parents_connection_lives(server: Server) -> None:
+    async def main() -> None:
+        async with AsyncNexus.from_url(server.url) as nexus:
+            budget = nexus.budget("stripe", rate=1000)
+            for _ in range(20):
+                await budget.acquire()
+
+            def work() -> int:
+                asyncio._set_running_loop(None)  # as after the fork of a server's worker
+
+                async def child() -> int:
+                    for _ in range(20):
+                        await budget.acquire()
+                    await nexus.close()
+                    return spent(account_of(budget))
+
+                return run(child())
+
+            child = forked(work)
+            for _ in range(50):
+                await budget.acquire()
+            granted = await asyncio.to_thread(child)
+            connections = len(await nexus._client().client_list())
+            await budget._shared.close()
+            assert granted + spent(account_of(budget)) == granted_by(server)
+            assert connections < 10
+
+    run(main())
+
+
+# --- cancellation
+
+
+@pytest.mark.parametrize("cost", [1, 40])
+def test_an_acquire_that_is_cancelled_at_any_moment_loses_and_doubles_nothing(server: Server, cost: int) -> None:
+    async def main() -> None:
+        async with AsyncNexus.from_url(server.url) as nexus:
+            producer = nexus.budget("stripe", rate=5000).producer("web")
+            account, got = account_of(producer), 0
+            for steps in range(80):
+                task = asyncio.create_task(producer.acquire(cost))
+                for _ in range(steps % 40):
+                    await asyncio.sleep(0)
+                if steps >= 40:
+                    await asyncio.sleep(0.0003 * (steps - 40))
+                task.cancel()
+                try:
+                    await task
+                    got += cost
+                except asyncio.CancelledError:
+                    pass
+                spent(account)
+                assert not account.ledger.waiters
+                assert account.ledger.used == got * MICRO
+            await producer.close()
+            assert spent(account) == granted_by(server)
+
+    run(main())
+
+
+def test_one_that_is_served_and_cancelled_in_the_same_moment_takes_nothing(server: Server) -> None:
+    async def main() -> None:
+        async with AsyncNexus.from_url(server.url) as nexus:
+            producer = nexus.budget("stripe", rate=5000).producer("web")
+            account = account_of(producer)
+            for _ in range(5):
+                task = asyncio.create_task(producer.acquire(30))
+                while not account.ledger.waiters:
+                    await asyncio.sleep(0)
+                (line,) = account.ledger.waiters
+                line.future.add_done_callback(lambda _future, task=task: task.cancel())
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert account.ledger.used == 0
+            await producer.close()
+            assert spent(account) == granted_by(server)
+
+    run(main())
+
+
+def test_a_close_that_is_cancelled_still_closes_its_sockets(server: Server) -> None:
+    async def main() -> None:
+        with Proxy(server.port) as proxy:
+            nexus = AsyncNexus.from_url(proxy.url)
+            await nexus.budget("stripe", rate=500).acquire()
+            proxy.is_black_hole = True
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(nexus.close(), 0.02)
+            assert not [c for c in nexus._client().connection_pool._available_connections if c.is_connected]
+
+    run(main())
+
+
+# --- signals
+
+
+def test_ctrl_c_ends_a_wait_and_takes_nothing(server: Server) -> None:
+    with Nexus.from_url(server.url) as nexus:
+        budget = nexus.budget("stripe", rate="1/h")
+        budget.acquire()
+        for wait in (lambda: budget.acquire(), lambda: budget.acquire(timeout=20)):
+            timer = threading.Timer(0.1, _thread.interrupt_main)
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                wait()
+            timer.join()
+        account = account_of(budget)
+        assert not account.ledger.waiters
+        assert account.ledger.used == MICRO
+        spent(account)
+
+
+CLOSES_IN_A_HANDLER = """
+import signal, sys, nexus_redis
+nexus = nexus_redis.Nexus.from_url(sys.argv[1])
+producer = nexus.budget("stripe", rate=100_000).producer("web")
+def stop(number, frame):
+    nexus.close()
+    print("closed", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+producer.acquire()
+print("ready", flush=True)
+while True:
+    producer.acquire()
+"""
+
+
+def test_a_nexus_may_be_closed_in_a_signal_handler_whatever_it_interrupts(server: Server) -> None:
+    for _ in range(3):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CLOSES_IN_A_HANDLER, server.url], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        child.send_signal(signal.SIGTERM)
+        try:
+            assert child.stdout.readline() == "closed\n"
+            assert child.wait(10) == 0
+        finally:
+            child.kill()
+            child.stdout.close()
+            child.wait()
+
+
+# --- the end
+
+
+ENDS = """
+import sys, nexus_redis
+nexus = nexus_redis.Nexus.from_url(sys.argv[1])
+producer = nexus.budget("stripe", rate=100).producer("web")
+consumer = nexus.budget("stripe").consumer("es-1", capacity=100)
+consumer.report(load=0)
+producer.acquire()
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise ValueError"])
+def test_at_the_end_of_the_interpreter_everything_is_handed_back(server: Server, end: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", ENDS.format(end=end), server.url],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
+    assert "nexus_redis" not in done.stderr.replace("import sys, nexus_redis", "")
+    client: Any = server.client(decode_responses=True)
+    assert [key for key in client.keys("*") if "web" in key or "es-1" in key] == []
+    assert client.hget("nexus:{stripe}", "last_consumer_end") == "left"
+
+
+def test_a_loop_that_ends_without_close_leaves_no_noise(server: Server) -> None:
+    code = """
+import asyncio, sys
+from nexus_redis.asyncio import Nexus
+async def main():
+    nexus = Nexus.from_url(sys.argv[1])
+    await nexus.budget("stripe", rate=100).acquire()
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, server.url], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

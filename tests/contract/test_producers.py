@@ -1,0 +1,296 @@
+"""What a producer may rely on, on both shells and every server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from nexus_redis import GRANTED, AcquireTimeout, Closed, Denied, Grant, InvalidSetting
+from nexus_redis.ledger import MICRO
+from tests.contract.shells import Opener, account_of
+from tests.servers import Server
+from tests.stepping import is_balanced
+from tests.support import eventually
+
+
+@pytest.fixture
+def nexus(open_nexus: Opener, server: Server) -> Any:
+    return open_nexus(server)
+
+
+def waiting(account: Any) -> int:
+    return len(account.ledger.waiters)
+
+
+# --- acquire
+
+
+def test_acquire_takes_a_token_that_redis_has_granted(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate="100/s")
+    grant = budget.acquire()
+    assert (grant.cost, grant.degraded) == (1, False)
+    assert grant.waited > 0
+    assert budget.snapshot().granted_total >= 1
+    assert is_balanced(account_of(budget))
+
+
+def test_acquire_waits_when_there_are_no_tokens(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=100)
+    waits = [budget.acquire().waited for _ in range(20)]
+    assert sum(waits) > (20 - 1.02) / 100 - 0.3  # all but the first token and a burst of 0.25 s had to be made
+    assert max(waits) > 0
+    assert account_of(budget).ledger.used == 20 * MICRO
+
+
+def test_a_warm_acquire_answers_with_the_constant(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=10_000)
+    assert any(budget.acquire() is GRANTED for _ in range(2000))
+
+
+def test_a_timeout_takes_nothing_and_says_why(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate="6/min")
+    budget.acquire()
+    with pytest.raises(AcquireTimeout, match="stripe: no 1 tokens within .* \\((rate|learning)\\)") as raised:
+        budget.acquire(timeout=0.05)
+    assert raised.value.cost == 1
+    account = account_of(budget)
+    assert (account.ledger.used, waiting(account)) == (MICRO, 0)
+    assert is_balanced(account)
+
+
+def test_a_producers_timeout_is_the_default_of_its_acquires(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate="6/min")
+    with budget.producer("web", timeout=0.05) as producer:
+        producer.acquire(timeout=None)
+        with pytest.raises(AcquireTimeout):
+            producer.acquire()
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), 1e9, True])
+def test_a_bad_timeout_is_refused_before_anyone_waits(nexus: Any, timeout: float) -> None:
+    budget = nexus.budget("stripe", rate="6/min")
+    budget.acquire()
+    with pytest.raises(InvalidSetting, match="timeout"):
+        budget.acquire(timeout=timeout)
+    assert waiting(account_of(budget)) == 0
+
+
+@pytest.mark.parametrize("cost", [0, -1, float("nan"), float("inf"), "5", True, 1e10])
+def test_a_bad_cost_is_refused(nexus: Any, cost: Any) -> None:
+    budget = nexus.budget("stripe", rate=5)
+    for act in (budget.acquire, budget.try_acquire):
+        with pytest.raises(InvalidSetting, match="cost"):
+            act(cost)
+
+
+def test_a_large_cost_is_collected(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=200)
+    grant = budget.acquire(80)  # the bucket holds 51
+    assert grant.cost == 80
+    assert account_of(budget).ledger.used == 80 * MICRO
+
+
+def test_parts_of_tokens_are_exact(nexus: Any) -> None:
+    budget = nexus.budget("llm", rate=1000)
+    for _ in range(10):
+        budget.acquire(0.1)
+    assert account_of(budget).ledger.used == MICRO
+
+
+# --- try_acquire
+
+
+def test_a_try_gets_all_or_nothing_and_is_told_when_to_come_back(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate="6/min")
+    assert isinstance(budget.try_acquire(), Grant)
+    denied = budget.try_acquire()
+    assert not denied
+    assert isinstance(denied, Denied)
+    assert 0 < denied.retry_after <= 10
+    assert denied.reason in ("rate", "learning")
+    assert account_of(budget).ledger.used == MICRO
+
+
+def test_while_retry_after_runs_a_try_asks_nobody(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate="6/min")
+    budget.acquire()
+    budget.try_acquire()
+    seq = account_of(budget).ledger.seq
+    assert not any(budget.try_acquire() for _ in range(100))
+    assert account_of(budget).ledger.seq == seq
+
+
+def test_a_try_never_overtakes_who_waits(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate="6/min")
+    budget.acquire()
+    account = account_of(budget)
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            budget.acquire(5)
+        except Closed as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert eventually(lambda: waiting(account) == 1)
+    denied = budget.try_acquire()
+    assert isinstance(denied, Denied)
+    nexus.close()
+    thread.join(5)
+    assert len(errors) == 1
+
+
+# --- pace
+
+
+def test_pace_yields_everything_in_order(nexus: Any) -> None:
+    budget = nexus.budget("ship", rate=10_000)
+    lines = [f"line {i}" for i in range(50)]
+    assert list(budget.pace(lines)) == lines
+    assert account_of(budget).ledger.used == 50 * MICRO
+
+
+def test_pace_can_count_bytes(nexus: Any) -> None:
+    budget = nexus.budget("ship", rate=100_000)
+    lines = ["a", "bb", "ccc"]
+    assert list(budget.pace(lines, cost=len)) == lines
+    assert account_of(budget).ledger.used == 6 * MICRO
+
+
+# --- the bare protocol
+
+
+def test_a_consumer_of_400_at_95_percent_answers_10000_with_100(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    with budget.consumer(capacity=400) as consumer, budget.producer("filebeat-1") as producer:
+        assert consumer.report(load=95) == 100
+        flow = producer.signal(requested_rate=10_000)
+        assert (flow.recommended_rate, flow.backpressure_level, flow.current_load) == (100, 2, 95)
+        assert flow.consumer_id == "elasticsearch"
+        assert producer.flow == flow
+
+
+def test_a_signal_takes_no_tokens(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=100)
+    assert budget.flow is None
+    flow = budget.signal("6000/min")
+    assert (flow.recommended_rate, flow.granted, flow.reason) == (100, 0, "ok")
+    assert budget.flow == flow
+    assert budget.snapshot().granted_total == 0
+
+
+# --- producers of one's own
+
+
+def test_producers_of_ones_own_have_names_weights_and_priorities(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=1000)
+    with budget.producer("etl", weight=2, priority="low") as etl, budget.producer("web", priority="high") as web:
+        etl.acquire()
+        web.acquire()
+        told = {p.id: (p.weight, p.priority) for p in budget.snapshot().producers}
+        assert told == {"etl": (2, "low"), "web": (1, "high")}
+    assert budget.snapshot().producers == ()
+
+
+def test_an_id_that_is_in_use_gets_a_suffix_and_goes_on(
+    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    producers = [open_nexus(server).budget("stripe", rate=1000).producer("web") for _ in range(2)]
+    for _ in range(3):
+        for producer in producers:
+            producer.acquire()
+    assert producers[0].id == "web"
+    assert producers[1].id.startswith("web.")
+    assert caplog.text.count("in use by a live process") == 1
+
+
+def test_an_id_is_free_again_when_its_producer_was_closed(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=1000)
+    for _ in range(3):
+        with budget.producer("web") as producer:
+            producer.acquire()
+            assert producer.id == "web"
+
+
+def test_a_producer_that_was_closed_says_so(nexus: Any) -> None:
+    producer = nexus.budget("stripe", rate=1000).producer("web")
+    producer.acquire()
+    producer.close()
+    producer.close()
+    for act in (producer.acquire, producer.try_acquire, lambda: producer.signal(5)):
+        with pytest.raises(Closed, match="producer"):
+            act()
+
+
+@pytest.mark.parametrize("id", ["", "a b", "{x}", "x" * 65])
+def test_a_bad_id_is_refused(nexus: Any, id: str) -> None:
+    with pytest.raises(InvalidSetting, match="id"):
+        nexus.budget("stripe").producer(id)
+
+
+def test_ten_producers_closed_are_ten_producers_gone(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=10_000)
+    for i in range(10):
+        with budget.producer(f"p{i}") as producer:
+            producer.acquire()
+    assert account_of(budget).hub.members == set()
+    assert budget.snapshot().producer_count == 0
+
+
+# --- closing
+
+
+def test_close_hands_the_tokens_back(open_nexus: Opener, server: Server) -> None:
+    redis, nexus = server.client(decode_responses=True), open_nexus(server)
+    producer = nexus.budget("stripe", rate=100, burst=2).producer("web")
+    with pytest.raises(AcquireTimeout):
+        producer.acquire(1000, timeout=0.3)  # what was collected for it is in hand now
+    account = account_of(producer)
+    held, before = account.ledger.held / MICRO, float(redis.hget("nexus:{stripe}", "tokens") or 0)
+    producer.close()
+    after = float(redis.hget("nexus:{stripe}", "tokens") or 0)
+    assert held > 2
+    assert account.ledger.returned / MICRO >= held
+    assert after - before >= held - 1e-6
+    assert is_balanced(account)
+
+
+def test_close_fails_who_waits_and_ends_every_use(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate="1/h")
+    budget.acquire()
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            budget.acquire()
+        except Closed as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: waiting(account_of(budget)) == 3)
+    nexus.close()
+    nexus.close()
+    for thread in threads:
+        thread.join(5)
+    assert len(errors) == 3
+    for act in (budget.acquire, budget.try_acquire, budget.snapshot, nexus.budgets):
+        with pytest.raises(Closed):
+            act()
+
+
+def test_what_is_closed_leaves_no_producer_behind(open_nexus: Opener, server: Server) -> None:
+    with open_nexus(server) as nexus:
+        nexus.budget("stripe", rate=1000).acquire()
+    assert open_nexus(server).budget("stripe").snapshot().producers == ()
+
+
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nexus_redis")

@@ -1,0 +1,768 @@
+"""A producer's account, stepped by hand: opening, leaving, refusals, taken ids, and each mode while Redis is away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import exceptions
+
+from nexus_redis.account import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account, Asker, Opening
+from nexus_redis.calls import Answer, Call, Claim, Configured
+from nexus_redis.config import BudgetSettings
+from nexus_redis.errors import Closed, InvalidSetting, ServerRefused, Unavailable
+from nexus_redis.hub import NEVER
+from nexus_redis.ledger import MICRO
+from nexus_redis.wire import Job, Outcome
+from tests.stepping import (
+    KEYS,
+    START,
+    Line,
+    Stepper,
+    answered,
+    asked,
+    fails,
+    grants,
+    is_balanced,
+    join,
+    kind_of,
+    producer,
+)
+
+AWAY = exceptions.ConnectionError("reset by peer")
+REFUSED = exceptions.NoPermissionError("this user has no permissions")
+
+
+@pytest.fixture
+def stepper() -> Stepper:
+    return Stepper()
+
+
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nexus_redis")
+
+
+def away(stepper: Stepper, account: Account) -> None:
+    """Redis has answered `account`, and since START + 2 answers no more: the loop knows."""
+    join(account)
+    stepper.advance(1)
+    stepper.server = fails(AWAY)
+    stepper.now = START + 2
+    join(account)
+    stepper.advance(0.5)
+    assert stepper.hub.is_out
+    assert stepper.hub.out_since == START + 2
+
+
+def admitted(stepper: Stepper, account: Account, seconds: float) -> int:
+    """How many a greedy loop gets in so many seconds; all of it must be degraded."""
+    count = 0
+    line = join(account)
+    until = stepper.now + seconds
+    while stepper.now < until - 1e-6:
+        stepper.advance(0.01)
+        while line.is_served:
+            assert line.is_degraded
+            count += 1
+            line = join(account)
+    account.cancel(line, stepper.now)
+    return count
+
+
+# --- the main path
+
+
+def test_the_first_acquire_claims_and_is_served(stepper: Stepper) -> None:
+    account = producer(stepper)
+    line = join(account)
+    stepper.run()
+    assert line.is_served
+    assert line.woken == 1
+    assert stepper.kinds() == ["claim", "ZADD"]
+    assert is_balanced(account)
+
+
+def test_a_producer_that_nobody_uses_costs_nothing(stepper: Stepper) -> None:
+    producer(stepper)
+    stepper.advance(100)
+    assert stepper.sent == []
+    assert not stepper.hub.members
+
+
+def test_a_steady_producer_claims_ten_times_a_second_and_is_never_kept_waiting(stepper: Stepper) -> None:
+    account = producer(stepper)
+    waits = 0
+    for i in range(500):
+        line = join(account)
+        stepper.advance(0.01)
+        waits += not line.is_served
+        if i == 100:
+            waits, stepper.sent = 0, []
+    assert waits == 0
+    assert 30 <= len(stepper.sent) <= 48
+    assert is_balanced(account)
+
+
+def test_a_claim_without_an_answer_is_sent_again_as_it_was(stepper: Stepper) -> None:
+    account = producer(stepper)
+    line = join(account)
+    stepper.server = fails(exceptions.TimeoutError("no reply"))
+    stepper.run()
+    stepper.server = grants()
+    stepper.advance(0.2)
+    first, second = stepper.claims()[:2]
+    assert first == second
+    assert line.is_served
+
+
+def test_a_claim_that_surely_was_not_executed_is_made_anew(stepper: Stepper) -> None:
+    account = producer(stepper)
+    line = join(account)
+    stepper.server = fails(exceptions.BusyLoadingError("loading"))
+    stepper.run()
+    stepper.server = grants()
+    stepper.advance(0.2)
+    first, second = stepper.claims()[:2]
+    assert second.seq == first.seq + 1
+    assert line.is_served
+
+
+def test_one_producer_whose_slot_moves_does_not_hammer(stepper: Stepper) -> None:
+    moving, sound = producer(stepper, "moving"), producer(stepper, "sound")
+    error = exceptions.TryAgainError("moving")
+    stepper.server = lambda job: error if isinstance(job, Call) and job.keys[-1].endswith("moving") else answered(1)
+    join(moving)
+    for _ in range(100):
+        join(sound)
+        stepper.advance(0.01)
+    tries = sum(isinstance(job, Call) and job.keys[-1].endswith("moving") for _, job in stepper.sent)
+    assert 5 <= tries <= 25
+
+
+# --- opening a budget with the settings in code
+
+
+def test_settings_in_code_are_told_before_the_first_claim_and_once(stepper: Stepper) -> None:
+    account = producer(stepper, budget={"rate": "100/s"})
+    line = join(account)
+    stepper.run()
+    assert stepper.kinds() == ["configure", "ZADD", "claim"]
+    assert line.is_served
+    join(account)
+    stepper.advance(1)
+    assert stepper.kinds().count("configure") == 1
+
+
+def test_no_claim_goes_out_while_the_opening_is_unanswered(stepper: Stepper) -> None:
+    account = producer(stepper, budget={"rate": "100/s"})
+    line = join(account)
+    stepper.server = fails(exceptions.TimeoutError("no reply"))
+    stepper.advance(0.06)
+    assert set(stepper.kinds()) == {"configure", "ZADD"}
+    stepper.server = grants()
+    stepper.advance(2)
+    assert line.is_served
+    assert is_balanced(account)
+
+
+def test_settings_that_are_refused_are_raised_to_all_who_wait_and_nothing_is_claimed(stepper: Stepper) -> None:
+    account = producer(stepper, budget={"min_rate": 10})
+    lines = [join(account), join(account)]
+    stepper.server = grants(configure=exceptions.ResponseError("NEXUS_INVALID_MIN_RATE"))
+    stepper.run()
+    assert all(isinstance(line.error, InvalidSetting) for line in lines)
+    assert "claim" not in stepper.kinds()
+    with pytest.raises(InvalidSetting):
+        account.spend(MICRO, stepper.now)
+
+
+def test_a_client_that_may_not_write_the_list_of_budgets_still_works(stepper: Stepper) -> None:
+    account = producer(stepper, budget={"rate": 5})
+    stepper.server = grants(ZADD=REFUSED)
+    line = join(account)
+    stepper.run()
+    assert line.is_served
+
+
+def test_settings_in_code_open_the_budget_again_in_a_new_life_of_its_state(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = producer(stepper, budget={"rate": "100/s"})
+    join(account)
+    stepper.advance(1)
+    births = iter(["2"])
+
+    def lost_once(ask: Claim) -> Answer:
+        if next(births, None):
+            return answered(0, 1.0, birth="2", reason="unset", budget_rate=0)
+        return answered(ask.tokens / MICRO, birth="2")
+
+    stepper.sent = []
+    stepper.server = grants(lost_once, configure=Configured(100.0, 0, "rate", "2", (), ()))
+    line = join(account)
+    stepper.advance(0.1)
+    assert stepper.kinds()[:4] == ["claim", "configure", "ZADD", "claim"]
+    assert line.is_served
+    assert "has no rate" not in caplog.text  # it will have one in a moment
+
+
+def test_a_budget_without_settings_in_code_only_enters_the_list_again(stepper: Stepper) -> None:
+    account = producer(stepper)
+    join(account)
+    stepper.advance(1)
+    stepper.server, stepper.sent = grants(lambda ask: answered(ask.tokens / MICRO, birth="2")), []
+    for _ in range(20):
+        join(account)
+        stepper.advance(0.1)
+    assert "configure" not in stepper.kinds()
+    assert stepper.kinds().count("ZADD") == 1
+
+
+def test_what_an_operator_overrules_is_said_once_with_the_remedy(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    opening = Opening(KEYS, BudgetSettings.of(rate=100, min_rate=1))
+    stepper.server = grants(configure=Configured(50.0, 0, "rate", "1", (), ("min_rate",)))
+    for name in ("a", "b"):
+        join(producer(stepper, name, opening=opening))
+    stepper.run()
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "`nexus-redis set stripe --unset min-rate`" in warnings[0]
+
+
+def test_a_value_of_code_that_was_replaced_is_logged(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    stepper.server = grants(configure=Configured(50.0, 0, "rate", "1", ("rate",), ()))
+    join(producer(stepper, budget={"rate": 50}))
+    stepper.run()
+    assert "rate was another value; the latest opener wins" in caplog.text
+
+
+def test_a_budget_without_any_rate_is_warned_of_once_naming_both_remedies(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    stepper.server = grants(answered(0, 1.0, reason="unset", budget_rate=0))
+    opening = Opening(KEYS, BudgetSettings())
+    for name in ("a", "b"):
+        join(producer(stepper, name, opening=opening))
+    stepper.advance(10)
+    warnings = [record.getMessage() for record in caplog.records if "has no rate" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "rate=" in warnings[0]
+    assert "consumer" in warnings[0]
+
+
+# --- permanent faults
+
+
+def test_a_permanent_fault_is_raised_to_all_who_wait_and_at_once_for_a_second(stepper: Stepper) -> None:
+    account = producer(stepper)
+    lines = [join(account) for _ in range(3)]
+    stepper.server = fails(REFUSED)
+    stepper.run()
+    assert all(isinstance(line.error, ServerRefused) and line.woken == 1 for line in lines)
+    stepper.server = grants()
+    calls = len(stepper.sent)
+    with pytest.raises(ServerRefused):
+        join(account)
+    stepper.advance(REFUSED_FOR / 2)
+    with pytest.raises(ServerRefused):
+        join(account)
+    assert len(stepper.sent) == calls
+    stepper.advance(REFUSED_FOR / 2 + 0.01)
+    line = join(account)
+    stepper.advance(0.2)
+    assert line.is_served
+    assert is_balanced(account)
+
+
+# --- ids
+
+
+def test_a_taken_id_goes_on_with_a_suffix_of_four_characters_and_says_so_once(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = producer(stepper, "web")
+    taken = iter([True, True])
+    error = exceptions.ResponseError("NEXUS_ID_TAKEN")
+    stepper.server = grants(lambda ask: error if next(taken, None) else answered(ask.tokens / MICRO))
+    line = join(account)
+    stepper.run()
+    assert line.is_served
+    name, _, suffix = account.id.rpartition(".")
+    assert (name, len(suffix)) == ("web", 4)
+    assert caplog.text.count("in use by a live process") == 1
+    first, second, third = stepper.claims()
+    assert first == second == third  # the claim is the same, only under another name
+
+
+def test_the_longest_id_stays_within_64_characters(stepper: Stepper) -> None:
+    account = producer(stepper, "x" * 64)
+    account.identity.rename()
+    account.identity.rename()
+    assert len(account.id) == 64
+    assert account.id.count(".") == 1
+
+
+def test_a_later_answer_than_ours_makes_a_new_incarnation(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stale = iter([True])
+    error = exceptions.ResponseError("NEXUS_STALE")
+    stepper.server = grants(lambda ask: error if next(stale, None) else answered(ask.tokens / MICRO))
+    line = join(account)
+    stepper.advance(0.2)
+    assert line.is_served
+    first, second = stepper.claims()[:2]
+    assert first.incarnation != second.incarnation
+
+
+def test_an_id_that_nobody_gave_names_host_and_process(stepper: Stepper) -> None:
+    account = producer(stepper, None)
+    assert len(account.id.split("-")) >= 3
+    assert account.id == account.id
+
+
+# --- asking for a rate
+
+
+def ask_for(account: Account, rate: float) -> Asker:
+    asker = Asker(round(rate * MICRO), account.hub.clock())
+    account.wait(asker)
+    return asker
+
+
+def test_a_signal_is_answered_by_a_claim_that_takes_nothing(stepper: Stepper) -> None:
+    account = producer(stepper)
+    asker = ask_for(account, 10_000)
+    stepper.run()
+    assert asker.answer is not None
+    ask = stepper.claims()[0]
+    assert (ask.tokens, ask.requested_rate) == (0, 10_000 * MICRO)
+
+
+def test_signals_of_many_callers_are_each_answered_for_their_own_rate(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.server = grants(lambda ask: answered(0, recommended_rate=ask.requested_rate // 2))
+    askers = [ask_for(account, rate) for rate in (10, 20, 30)]
+    stepper.run()
+    assert [a.answer.recommended_rate for a in askers if a.answer] == [5 * MICRO, 10 * MICRO, 15 * MICRO]
+
+
+@pytest.mark.parametrize("error", [exceptions.BusyLoadingError("loading"), exceptions.TimeoutError("no reply")])
+def test_a_signal_that_was_not_answered_is_asked_again(stepper: Stepper, error: Exception) -> None:
+    account = producer(stepper)
+    asker = ask_for(account, 10)
+    stepper.server = fails(error)
+    stepper.run()
+    stepper.server = grants()
+    stepper.advance(0.5)
+    assert asker.answer is not None
+
+
+def test_a_signal_that_was_not_answered_within_a_lease_is_asked_again(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.server = fails(exceptions.TimeoutError("no reply"))
+    asker = ask_for(account, 10)
+    stepper.run()
+    stepper.now += 1
+    stepper.server = grants()
+    stepper.advance(1)
+    assert asker.answer is not None
+
+
+def test_a_signal_that_was_given_up_leaves_nothing_behind(stepper: Stepper) -> None:
+    account = producer(stepper)
+    asker = ask_for(account, 10)
+    account.cancel(asker, stepper.now)
+    stepper.run()
+    assert not account.askers
+    assert asker.answer is None
+
+
+def test_those_who_only_ask_do_not_starve_those_who_wait(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.round_trip = 0.02
+    line = join(account)
+    for _ in range(50):
+        ask_for(account, 10)
+        stepper.advance(0.01)
+    assert line.is_served
+
+
+def test_a_signal_fails_at_once_while_redis_is_away(stepper: Stepper) -> None:
+    account = producer(stepper)
+    away(stepper, account)
+    asker = ask_for(account, 10)
+    assert isinstance(asker.error, Unavailable)
+
+
+# --- leaving
+
+
+def test_an_idle_producer_hands_its_tokens_back_and_leaves_after_a_minute(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.server = grants(lambda ask: answered(ask.tokens / MICRO and 5))
+    join(account)
+    stepper.advance(1)
+    assert account.ledger.held == 0
+    assert account.ledger.returned == 4 * MICRO
+    calls = len(stepper.sent)
+    stepper.advance(IDLE_LEAVES - 2)
+    assert len(stepper.sent) == calls
+    stepper.advance(2)
+    assert stepper.kinds()[-1] == "leave"
+    assert not stepper.hub.members
+    assert is_balanced(account)
+
+
+def test_one_that_left_comes_back_as_somebody_new_with_the_next_that_waits(stepper: Stepper) -> None:
+    account = producer(stepper)
+    join(account)
+    stepper.advance(IDLE_LEAVES + 1)
+    line = join(account)
+    stepper.advance(0.1)
+    assert line.is_served
+    first, last = stepper.claims()[0], stepper.claims()[-1]
+    assert first.incarnation != last.incarnation
+    assert last.seq == 1
+    stepper.advance(IDLE_LEAVES + 1)
+    assert stepper.kinds().count("leave") == 2
+
+
+def test_one_that_waits_while_the_goodbye_is_under_way_is_served_after_it(stepper: Stepper) -> None:
+    account = producer(stepper)
+    join(account)
+    lines: list[Line] = []
+
+    def leave() -> int:
+        lines.append(join(account))
+        return 0
+
+    stepper.server = grants(leave=leave)
+    stepper.advance(IDLE_LEAVES + 1)
+    assert lines[0].is_served
+    assert is_balanced(account)
+
+
+def test_closing_fails_those_who_wait_and_hands_back_what_is_in_hand(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.server = grants(answered(5, 0.5))
+    join(account)
+    stepper.run()
+    line, leaver = join(account, 9), Line(0, stepper.now)
+    account.leave(Closed("producer"), stepper.now, leaver)
+    assert isinstance(line.error, Closed)
+    stepper.run()
+    assert leaver.woken == 1
+    _, job = stepper.sent[-1]
+    assert isinstance(job, Call)
+    assert job.args[2] == 4 * MICRO
+    assert account.ledger.returned == 4 * MICRO
+    assert not stepper.hub.members
+
+
+def test_what_a_claim_in_flight_grants_goes_back_when_the_producer_is_closed_meanwhile(stepper: Stepper) -> None:
+    account = producer(stepper)
+    leaver = Line(0, START)
+
+    def grant(ask: Claim) -> Answer:
+        account.leave(Closed("producer"), stepper.now, leaver)
+        return answered(ask.tokens / MICRO)
+
+    stepper.server = grants(grant)
+    line = join(account, 7)
+    stepper.run()
+    assert isinstance(line.error, Closed)
+    assert stepper.kinds()[-1] == "leave"
+    assert account.ledger.returned == 7 * MICRO
+    assert account.ledger.used == 0
+    assert leaver.woken == 1
+
+
+def test_closing_one_that_never_claimed_needs_no_call(stepper: Stepper) -> None:
+    account, leaver = producer(stepper), Line(0, START)
+    account.leave(Closed("producer"), stepper.now, leaver)
+    assert leaver.woken == 1
+    stepper.advance(100)
+    assert stepper.sent == []
+
+
+def test_a_lost_goodbye_is_said_once_more(stepper: Stepper) -> None:
+    account, leaver = producer(stepper), Line(0, START)
+    join(account)
+    stepper.run()
+    lost = iter([exceptions.TimeoutError("no reply")])
+    stepper.server = grants(leave=lambda: next(lost, 0))
+    account.leave(Closed("producer"), stepper.now, leaver)
+    stepper.advance(1)
+    assert stepper.kinds().count("leave") == 2
+    goodbyes = [job for _, job in stepper.sent if kind_of(job) == "leave"]
+    assert goodbyes[0] == goodbyes[1]
+    assert leaver.woken == 1
+
+
+def test_nobody_waits_for_a_goodbye_that_cannot_be_said(stepper: Stepper) -> None:
+    account, leaver = producer(stepper), Line(0, START)
+    join(account)
+    stepper.run()
+    stepper.server = fails(AWAY)
+    account.leave(Closed("producer"), stepper.now, leaver)
+    stepper.advance(1)
+    assert leaver.woken == 1
+    assert not stepper.hub.members
+
+
+def test_many_short_lived_producers_leave_nothing_behind(stepper: Stepper) -> None:
+    for i in range(3000):
+        account = producer(stepper, f"p{i}")
+        join(account)
+        stepper.run()
+        account.leave(Closed("producer"), stepper.now)
+        stepper.run()
+    assert not stepper.hub.members
+    assert len(stepper.hub._heap) < 2000
+
+
+def test_in_a_forked_child_a_producer_has_nothing_of_its_parent(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.server = grants(lambda ask: answered(ask.tokens and 5))
+    join(account)
+    stepper.run()
+    parents = stepper.claims()[0].incarnation
+    line = join(account, 50)
+    stepper.hub.after_fork()
+    assert account.ledger.held == account.ledger.granted == 0
+    assert not account.ledger.waiters
+    mine = join(account)
+    child = Stepper()
+    child.hub.schedule(account)
+    assert not line.is_settled
+    assert mine in account.ledger.waiters
+    assert account.jobs(stepper.now)
+    assert account.ledger.incarnation != parents
+
+
+def test_producers_that_were_made_before_a_fork_and_used_after_it_are_different_ones(stepper: Stepper) -> None:
+    account = producer(stepper)
+    account.hub.after_fork()  # in one child
+    join(account)
+    first = account.jobs(stepper.now)
+    account.after_fork()  # as in the other, which has the same memory
+    join(account)
+    second = account.jobs(stepper.now)
+    assert asked(first[0]).incarnation != asked(second[0]).incarnation
+
+
+# --- while Redis is away
+
+
+def test_tokens_in_hand_are_spent_before_any_mode_counts(stepper: Stepper) -> None:
+    account = producer(stepper, on_outage="closed")
+    stepper.server = grants(lambda ask: answered(ask.tokens and 20))
+    join(account)
+    stepper.run()
+    stepper.server = fails(AWAY)
+    line = join(account, 10)
+    assert line.is_served
+    assert not line.is_degraded
+
+
+def test_share_goes_on_with_half_of_the_last_share(stepper: Stepper) -> None:
+    account = producer(stepper)  # told 100/s, fallback 50/s
+    away(stepper, account)
+    assert admitted(stepper, account, 20) == pytest.approx(20 * 50, rel=0.05)
+
+
+def test_share_is_halved_each_half_minute_for_five_minutes_and_then_closed(stepper: Stepper) -> None:
+    account = producer(stepper)
+    away(stepper, account)
+    for i in range(10):
+        stepper.now = START + 2 + 30 * i + 1
+        got = admitted(stepper, account, 28)
+        expected = 28 * 50 / 2**i
+        assert got <= expected + max(1, 0.25 * 50 / 2**i) + 1
+        assert got >= 0.9 * expected - 1
+    stepper.now = START + 2 + 301
+    line = join(account)
+    stepper.advance(UNAVAILABLE_AFTER - 0.1)
+    assert not line.is_settled
+    stepper.advance(0.2)
+    assert isinstance(line.error, Unavailable)
+
+
+def test_a_process_that_was_never_answered_is_closed(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.server = fails(AWAY)
+    line = join(account)
+    stepper.advance(UNAVAILABLE_AFTER - 0.1)
+    assert not line.is_settled
+    stepper.advance(0.2)
+    assert isinstance(line.error, Unavailable)
+    assert "redis.example:6379" in str(line.error)
+    assert "reset by peer" in str(line.error)
+
+
+def test_closed_raises_after_five_seconds_and_not_before(stepper: Stepper) -> None:
+    account = producer(stepper, on_outage="closed")
+    away(stepper, account)
+    began = stepper.now
+    line = join(account)
+    while not line.is_settled:
+        stepper.advance(0.05)
+    assert isinstance(line.error, Unavailable)
+    assert stepper.now - began == pytest.approx(UNAVAILABLE_AFTER, abs=0.11)
+
+
+def test_open_admits_everything_at_once_and_says_so(stepper: Stepper) -> None:
+    account = producer(stepper, on_outage="open")
+    away(stepper, account)
+    for _ in range(1000):
+        line = join(account, 10)
+        assert line.is_served
+        assert line.is_degraded
+
+
+def test_open_admits_in_a_process_that_was_never_answered(stepper: Stepper) -> None:
+    account = producer(stepper, on_outage="open")
+    stepper.server = fails(AWAY)
+    line = join(account)
+    stepper.advance(1)
+    assert line.is_degraded
+
+
+def test_a_lossless_budget_is_closed_whatever_the_mode(stepper: Stepper) -> None:
+    account = producer(stepper, on_outage="open")
+    stepper.server = grants(lambda ask: answered(ask.tokens / MICRO, is_lossless=True))
+    join(account)
+    stepper.advance(1)
+    stepper.server = fails(AWAY)
+    line = join(account)
+    stepper.advance(UNAVAILABLE_AFTER + 1)
+    assert isinstance(line.error, Unavailable)
+
+
+def test_a_waiter_that_comes_in_an_outage_does_not_wait_for_the_next_try(stepper: Stepper) -> None:
+    account = producer(stepper)
+    away(stepper, account)
+    stepper.advance(5)
+    assert join(account).is_degraded
+
+
+def test_degraded_waiters_are_served_in_order(stepper: Stepper) -> None:
+    account = producer(stepper)
+    away(stepper, account)
+    large, small = join(account, 200), join(account)
+    stepper.advance(2)
+    assert not large.is_settled
+    assert not small.is_settled
+    stepper.advance(4)
+    assert large.is_degraded
+    assert small.is_degraded
+
+
+def test_a_try_in_an_outage_is_answered_at_once(stepper: Stepper) -> None:
+    share, closed = producer(stepper, "a"), producer(stepper, "b", on_outage="closed")
+    away(stepper, share)
+    assert join(share, whole=True).is_degraded
+    while (line := join(share, whole=True)).is_served:
+        pass
+    assert line.denied is not None
+    assert 0 <= line.denied <= 1
+    assert share.denial(MICRO, stepper.now) is None
+    denied = closed.denial(MICRO, stepper.now)
+    assert denied is not None
+    assert denied.reason == "unavailable"
+
+
+def test_when_redis_is_back_there_is_no_burst_to_catch_up(stepper: Stepper) -> None:
+    account = producer(stepper)
+    away(stepper, account)
+    stepper.advance(20)
+    stepper.server = grants(lambda ask: answered(min(ask.tokens / MICRO, 10)))
+    stepper.advance(2)
+    stepper.sent = []
+    line = join(account)
+    stepper.advance(0.2)
+    assert line.is_served
+    assert not line.is_degraded
+    assert sum(ask.tokens for ask in stepper.claims()) < 20 * MICRO
+
+
+def test_a_second_outage_begins_with_nothing_saved_up(stepper: Stepper) -> None:
+    account = producer(stepper)
+    away(stepper, account)
+    stepper.advance(20)
+    stepper.server = grants(answered(0, 0.1))
+    line = join(account, 1000)
+    stepper.advance(3)
+    account.cancel(line, stepper.now)
+    assert account.allowance == 0
+
+
+def test_waiters_of_an_outage_are_served_when_redis_is_back(stepper: Stepper) -> None:
+    account = producer(stepper, on_outage="closed")
+    away(stepper, account)
+    line = join(account)
+    stepper.advance(2)
+    stepper.server = grants()
+    stepper.advance(2)
+    assert line.is_served
+    assert not line.is_degraded
+    assert is_balanced(account)
+
+
+def test_an_outage_costs_no_more_than_a_try_a_second_or_so(stepper: Stepper) -> None:
+    account = producer(stepper)
+    away(stepper, account)
+    stepper.sent = []
+    admitted(stepper, account, 10)
+    assert 10 <= len(stepper.claims()) <= 22
+
+
+def test_an_outage_ends_also_for_one_that_is_always_served_alone(stepper: Stepper) -> None:
+    account = producer(stepper, on_outage="open")
+    away(stepper, account)
+    stepper.server = grants()
+    lines = []
+    for _ in range(10):
+        lines.append(join(account))
+        stepper.advance(0.5)
+    assert lines[0].is_degraded
+    assert not lines[-1].is_degraded
+    assert not stepper.hub.is_out
+
+
+# --- in general
+
+
+@pytest.mark.parametrize("lost", range(1, 12))
+def test_whichever_answer_is_lost_the_books_are_balanced(stepper: Stepper, lost: int) -> None:
+    account = producer(stepper, budget={"rate": 100})
+    count = 0
+    serve: Callable[[Job], Outcome] = grants(lambda ask: answered(ask.tokens and 3, 0.05))
+
+    def server(job: Job) -> Any:
+        nonlocal count
+        count += 1
+        answer = serve(job)
+        return exceptions.TimeoutError("no reply") if count == lost else answer
+
+    stepper.server = server
+    lines = []
+    for i in range(30):
+        lines.append(join(account, 1 + i % 4))
+        stepper.advance(0.07)
+        assert is_balanced(account)
+        if i % 5 == 0:
+            account.cancel(lines[-1], stepper.now)
+            assert is_balanced(account)
+    stepper.advance(3)
+    assert all(line.is_settled for i, line in enumerate(lines) if i % 5)
+    account.leave(Closed("producer"), stepper.now)
+    stepper.advance(1)
+    assert is_balanced(account)
+    assert account.ledger.held == 0
+    assert account.due == NEVER

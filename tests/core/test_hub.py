@@ -1,0 +1,305 @@
+"""The refill loop, stepped by hand: who is due, what a batch holds, what happens while Redis is away."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+
+import pytest
+from redis import exceptions
+
+from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
+from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, Hub, Member, Pause, ask
+from nexus_redis.ledger import Waiter
+from nexus_redis.wire import Command, Job, Outcome
+from tests.stepping import START, Stepper, fails
+
+
+class Chatter(Member):
+    """Sends its name when it is due, as often as `again` says."""
+
+    def __init__(self, stepper: Stepper, name: str = "a", every: float = NEVER) -> None:
+        self.stepper, self.name, self.every = stepper, name, every
+        self.received: list[Outcome] = []
+        self.ticks: list[float] = []
+        self.is_leaving = False
+        self.error: Exception | None = None
+
+    def at(self, due: float) -> Chatter:
+        self.due = due
+        self.stepper.hub.schedule(self)
+        return self
+
+    def jobs(self, now: float) -> list[Job]:
+        self.due = now + self.every
+        if self.error is not None:
+            raise self.error
+        return [Command((self.name,), str)]
+
+    def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
+        self.received += outcomes
+        if self.is_leaving:
+            self.stepper.hub.drop(self)
+
+    def tick(self, now: float) -> None:
+        self.ticks.append(now)
+
+    def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
+        self.is_leaving = True
+        self.at(now)
+
+
+@pytest.fixture
+def stepper() -> Stepper:
+    stepper = Stepper()
+    stepper.server = lambda job: job.args[0] if isinstance(job, Command) else None
+    return stepper
+
+
+# --- scheduling
+
+
+def test_members_are_served_when_they_are_due_and_not_before(stepper: Stepper) -> None:
+    first, second = Chatter(stepper, "a").at(START + 1), Chatter(stepper, "b").at(START + 2)
+    assert stepper.run() == 1.0
+    stepper.advance(1.5)
+    assert (first.received, second.received) == (["a"], [])
+    stepper.advance(0.5)
+    assert second.received == ["b"]
+    assert [at for at, _ in stepper.sent] == [START + 1, START + 2]
+
+
+def test_those_due_together_share_a_round_trip_and_each_gets_its_own_outcomes(stepper: Stepper) -> None:
+    members = [Chatter(stepper, f"m{i}").at(START) for i in range(3)]
+    stepper.round_trip = 0.01
+    stepper.run()
+    assert stepper.now == START + 0.01
+    assert [member.received for member in members] == [["m0"], ["m1"], ["m2"]]
+
+
+def test_a_batch_has_an_end_and_the_rest_goes_in_the_next(stepper: Stepper) -> None:
+    for i in range(BATCH + 1):
+        Chatter(stepper, f"m{i}").at(START)
+    stepper.round_trip = 0.01
+    stepper.run()
+    assert len(stepper.sent) == BATCH + 1
+    assert stepper.now == START + 0.02
+
+
+def test_a_member_that_becomes_due_sooner_wakes_the_sleeping_loop_and_a_later_one_does_not(stepper: Stepper) -> None:
+    member = Chatter(stepper).at(START + 10)
+    stepper.run()
+    before = stepper.wakes
+    Chatter(stepper).at(START + 20)
+    assert stepper.wakes == before
+    member.at(START + 5)
+    assert stepper.wakes == before + 1
+
+
+def test_nobody_is_woken_while_the_loop_is_awake(stepper: Stepper) -> None:
+    other = Chatter(stepper, "b")
+
+    def server(job: Job) -> Outcome:
+        if isinstance(job, Command) and job.args[0] == "a":
+            other.at(stepper.now)
+        return None
+
+    Chatter(stepper).at(START)
+    stepper.server = server
+    before = stepper.wakes
+    stepper.run()
+    assert other.received
+    assert stepper.wakes == before
+
+
+def test_a_member_that_is_put_off_is_not_called_before_its_new_time(stepper: Stepper) -> None:
+    member = Chatter(stepper).at(START + 1)
+    member.due = START + 3
+    stepper.advance(2)
+    assert member.received == []
+    stepper.advance(1)
+    assert member.received == ["a"]
+
+
+def test_rescheduling_for_ever_keeps_the_heap_small(stepper: Stepper) -> None:
+    member = Chatter(stepper)
+    for i in range(20_000):
+        member.scheduled = NEVER  # as when it was served, with an entry left behind
+        member.at(START + 1 + i)
+    assert len(stepper.hub._heap) < 10 * BATCH
+    stepper.advance(30_000)
+    assert member.received == ["a"]
+
+
+def test_a_dropped_member_is_not_called(stepper: Stepper) -> None:
+    member = Chatter(stepper).at(START + 1)
+    stepper.hub.drop(member)
+    stepper.advance(5)
+    assert member.received == []
+    assert not stepper.hub.members
+
+
+# --- bugs
+
+
+def test_one_members_bug_stops_neither_the_others_nor_itself(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, sound = Chatter(stepper, "broken").at(START), Chatter(stepper, "sound").at(START)
+    broken.error = ZeroDivisionError()
+    stepper.run()
+    assert sound.received == ["sound"]
+    assert "a bug in the part of" in caplog.text
+    broken.error = None
+    stepper.advance(BUG_PAUSE)
+    assert broken.received == ["broken"]
+
+
+# --- outage
+
+
+def test_one_lost_batch_is_no_outage_and_the_second_is(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    Chatter(stepper, every=0.0).at(START)
+    stepper.server = fails(exceptions.TimeoutError("no reply"))
+    stepper.run()
+    assert (stepper.hub.failures, stepper.hub.is_out) == (1, False)
+    stepper.advance(0.2)
+    assert stepper.hub.failures >= OUTAGE_AFTER
+    assert stepper.hub.is_out
+    assert stepper.hub.out_since == START
+    assert "TimeoutError: no reply" in caplog.text
+
+
+def test_tries_become_rarer_down_to_one_a_second_and_never_stop(stepper: Stepper) -> None:
+    Chatter(stepper, every=0.0).at(START)
+    stepper.server = fails(exceptions.ConnectionError("reset"))
+    stepper.advance(60)
+    times = [at for at, _ in stepper.sent]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    assert gaps[0] <= 0.1
+    assert all(LONGEST_BACKOFF / 2 <= gap <= LONGEST_BACKOFF + 1e-6 for gap in gaps[6:])
+    assert len(times) > 55
+
+
+def test_members_are_ticked_while_redis_is_away_and_called_when_it_is_back(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    member = Chatter(stepper, every=0.3).at(START)
+    stepper.server, working = fails(exceptions.ConnectionError("reset")), stepper.server
+    stepper.advance(10)
+    assert len(member.ticks) > 5
+    stepper.server = working
+    stepper.advance(2)
+    assert member.received[-1] == "a"
+    assert not stepper.hub.is_out
+    assert stepper.hub.out_since == NEVER
+    assert "Redis answers again" in caplog.text
+
+
+def test_a_refusal_is_an_answer(stepper: Stepper) -> None:
+    Chatter(stepper, every=0.1).at(START)
+    stepper.server = fails(exceptions.NoPermissionError("no"))
+    stepper.advance(3)
+    assert stepper.hub.failures == 0
+
+
+def test_one_that_fails_alone_is_no_outage(stepper: Stepper) -> None:
+    bad, good = Chatter(stepper, "bad", every=0.1).at(START), Chatter(stepper, "good", every=0.1).at(START)
+    error = exceptions.TryAgainError("moving")
+    stepper.server = lambda job: error if isinstance(job, Command) and job.args[0] == "bad" else 1
+    stepper.advance(1)
+    assert stepper.hub.failures == 0
+    assert bad.received[-1] is error
+    assert good.received[-1] == 1
+
+
+# --- closing
+
+
+def test_closing_lets_everyone_leave_and_ends_the_loop(stepper: Stepper) -> None:
+    members = [Chatter(stepper, every=5).at(START + 100) for _ in range(3)]
+    stepper.run()
+    stepper.hub.close(Closed("nexus"))
+    stepper.run()
+    assert stepper.is_over
+    assert [len(member.received) for member in members] == [1, 1, 1]
+    assert not stepper.hub.members
+
+
+def test_closing_with_nothing_to_do_ends_the_loop(stepper: Stepper) -> None:
+    stepper.run()
+    stepper.hub.close(Closed("nexus"))
+    stepper.run()
+    assert stepper.is_over
+    assert stepper.sent == []
+
+
+def test_closing_wakes_the_loop() -> None:
+    woken = []
+    hub = Hub(lambda: START, lambda: woken.append(1))
+    hub.close(Closed("nexus"))
+    assert woken
+
+
+# --- forks
+
+
+def test_in_a_forked_child_the_hub_is_empty_and_knows_nothing_of_redis(stepper: Stepper) -> None:
+    member = Chatter(stepper, every=0.0).at(START)
+    stepper.server = fails(exceptions.ConnectionError("reset"))
+    stepper.advance(3)
+    stepper.hub.after_fork()
+    assert (member.due, member.scheduled) == (NEVER, NEVER)
+    assert not stepper.hub.members
+    assert not stepper.hub.is_out
+    assert stepper.hub.next_due() == NEVER
+
+
+# --- plans on a person's behalf
+
+
+def test_a_plan_repeats_what_was_lost_and_gives_up_after_its_patience() -> None:
+    waited = 0.0
+
+    def run_on_a_dead_line() -> None:
+        nonlocal waited
+        plan = ask([Command(("PING",), str)], "redis.example", patience=0.2)
+        step = next(plan)
+        while True:
+            if isinstance(step, Pause):
+                waited += step.seconds
+            step = plan.send([] if isinstance(step, Pause) else [exceptions.TimeoutError("no reply")])
+
+    with pytest.raises(Unavailable, match=r"redis\.example"):
+        run_on_a_dead_line()
+    assert waited == pytest.approx(0.35)
+
+
+def test_a_plan_takes_the_first_answer() -> None:
+    plan = ask([Command(("PING",), str)], "redis.example")
+    next(plan)
+    assert isinstance(plan.send([exceptions.ConnectionError("reset")]), Pause)
+    plan.send([])
+    with pytest.raises(StopIteration) as end:
+        plan.send(["PONG"])
+    assert end.value.value == ["PONG"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (exceptions.NoPermissionError("no rights"), ServerRefused),
+        (exceptions.ResponseError("NEXUS_INVALID_MIN_RATE"), InvalidSetting),
+    ],
+)
+def test_a_plan_does_not_repeat_what_was_refused(error: Exception, expected: type[Exception]) -> None:
+    plan = ask([Command(("PING",), str)], "redis.example")
+    next(plan)
+    with pytest.raises(expected):
+        plan.send([error])
+
+
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nexus_redis")

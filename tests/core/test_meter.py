@@ -1,0 +1,373 @@
+"""What a consumer measures and says, stepped by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from redis import exceptions
+
+from nexus_redis.account import Opening
+from nexus_redis.calls import REPORTED, Call, Configured, Standing
+from nexus_redis.config import BudgetSettings, ConsumerSettings
+from nexus_redis.errors import Closed, InvalidSetting, Unavailable
+from nexus_redis.meter import Meter, Reporter, Ticket, Work
+from nexus_redis.wire import Job, Late, Outcome
+from tests.stepping import KEYS, START, Line, Stepper, fails, kind_of
+
+STANDING = Standing(100.0, 400.0, 100.0, 2, 95.0, "1", "range", "load")
+
+
+class Asking(Ticket):
+    """A ticket that counts how often it was woken."""
+
+    __slots__ = ("woken",)
+
+    def __init__(self, since: float, pause_ms: float | None = None) -> None:
+        super().__init__(since, pause_ms)
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+@pytest.fixture
+def stepper() -> Stepper:
+    stepper = Stepper()
+    stepper.server = serving()
+    return stepper
+
+
+def serving(report: Outcome = STANDING, **others: Outcome) -> Any:
+    """A server that answers reports with `report`, and remembers them as (fields, incarnation, seq) in `said`."""
+
+    def serve(job: Job) -> Outcome:
+        name = kind_of(job)
+        if name == "report":
+            return report() if callable(report) else report
+        return others.get(name, Configured(100.0, 0, "load", "1", (), ()) if name == "configure" else True)
+
+    return serve
+
+
+def reporter(stepper: Stepper, id: str | None = "es-1", **settings: Any) -> Reporter:
+    opening = Opening(KEYS, BudgetSettings.of(**settings.pop("budget", {})))
+    return Reporter(stepper.hub, KEYS, id, ConsumerSettings.of(**settings), opening)
+
+
+def reports(stepper: Stepper) -> list[dict[str, str]]:
+    """What was said, by field."""
+    said = []
+    for _, job in stepper.sent:
+        if isinstance(job, Late):
+            call: Call[Any] = job.make()
+            texts = [str(word) for word in call.args]
+            said.append(
+                {"id": call.keys[-1], "incarnation": texts[1], "seq": texts[2]}
+                | dict(zip(REPORTED, texts[3:], strict=False))
+            )
+    return said
+
+
+def report_now(reporter: Reporter, pause_ms: float | None = None, **said: float) -> Asking:
+    reporter.meter.say(said)
+    ticket = Asking(reporter.hub.clock(), pause_ms)
+    reporter.ask(ticket)
+    return ticket
+
+
+# --- the meter
+
+
+def test_a_meter_counts_what_began_ended_and_failed() -> None:
+    meter = Meter(None)
+    meter.begin(5)
+    meter.begin(3)
+    assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 8}
+    meter.end(5, 0.1, is_done=True)
+    meter.end(3, 0.1, is_done=False)
+    assert meter.sample() == {"done": 5, "errors": 3, "in_flight": 0, "latency_ms": pytest.approx(100)}
+
+
+def test_latency_follows_the_newest_work_slowly() -> None:
+    meter = Meter(None)
+    for seconds in (0.1, 0.2):
+        meter.begin(1)
+        meter.end(1, seconds, is_done=True)
+    assert meter.sample()["latency_ms"] == pytest.approx(120)
+
+
+def test_a_meter_with_nothing_but_a_capacity_has_no_news() -> None:
+    meter = Meter(400)
+    assert not meter.has_news
+    meter.begin(1)
+    assert meter.has_news
+    assert meter.sample()["capacity"] == 400
+
+
+def test_what_is_said_by_hand_stays_said_and_wins() -> None:
+    meter = Meter(400)
+    meter.begin(1)
+    meter.say({"load": 95, "in_flight": 7})
+    meter.say({"capacity": 500})
+    assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 7, "capacity": 500, "load": 95}
+
+
+@pytest.mark.parametrize("make", [queue.Queue, asyncio.Queue])
+def test_a_watched_queue_tells_depth_and_limit(make: Any) -> None:
+    meter, watched = Meter(None), make(maxsize=10)
+    meter.watch(watched)
+    watched.put_nowait("work")
+    assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 1, "queue_limit": 10}
+
+
+def test_an_unbounded_queue_has_no_limit() -> None:
+    meter = Meter(None)
+    meter.watch(queue.Queue())
+    assert "queue_limit" not in meter.sample()
+
+
+def test_a_callable_and_a_limit_are_watched_too() -> None:
+    meter = Meter(None)
+    meter.watch(depth=lambda: 3, limit=50)
+    assert (meter.sample()["queue_depth"], meter.sample()["queue_limit"]) == (3, 50)
+
+
+@pytest.mark.parametrize("watched", [object(), None, 5])
+def test_what_cannot_be_watched_is_refused_with_the_remedy(watched: object) -> None:
+    with pytest.raises(InvalidSetting, match="qsize"):
+        Meter(None).watch(watched)
+
+
+def test_a_queue_that_raises_is_left_out_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    meter = Meter(None)
+    meter.watch(depth=lambda: 1 / 0, limit=5)
+    for _ in range(3):
+        assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 0}
+    assert caplog.text.count("cannot be asked for its depth") == 1
+
+
+def test_a_queue_is_asked_with_no_lock_held() -> None:
+    meter = Meter(None)
+
+    def depth() -> float:
+        meter.begin(1)  # what a queue's own code may do
+        return 1
+
+    meter.watch(depth=depth)
+    assert meter.sample()["queue_depth"] == 1
+
+
+def test_work_is_in_flight_while_it_lasts_and_an_error_when_it_raises() -> None:
+    meter, starts = Meter(None), []
+    with Work(meter, 4, lambda: starts.append(1)):
+        assert meter.sample()["in_flight"] == 4
+    with suppress(KeyError), Work(meter, 2, lambda: starts.append(1)):
+        raise KeyError
+    said = meter.sample()
+    assert (said["done"], said["errors"], said["in_flight"]) == (4, 2, 0)
+    assert len(starts) == 2
+
+
+# --- the reporter
+
+
+def test_a_consumer_that_nobody_uses_reports_nothing(stepper: Stepper) -> None:
+    reporter(stepper, capacity=400).start()
+    stepper.advance(10)
+    assert stepper.sent == []
+
+
+def test_one_at_work_reports_each_interval(stepper: Stepper) -> None:
+    consumer = reporter(stepper, interval=0.5)
+    consumer.meter.begin(1)
+    consumer.start()
+    stepper.advance(5)
+    said = reports(stepper)
+    assert len(said) == 11
+    assert [int(report["seq"]) for report in said] == list(range(1, 12))
+    assert len({report["incarnation"] for report in said}) == 1
+    assert said[0]["interval_ms"] == "500"
+
+
+def test_one_that_begins_to_work_later_is_started_by_that(stepper: Stepper) -> None:
+    consumer = reporter(stepper)
+    consumer.start()
+    stepper.advance(3)
+    consumer.meter.begin(1)
+    consumer.start()
+    stepper.advance(0.01)
+    assert len(reports(stepper)) == 1
+
+
+def test_a_report_by_hand_is_sent_at_once_and_its_answer_is_the_standing(stepper: Stepper) -> None:
+    consumer = reporter(stepper, capacity=400)
+    ticket = report_now(consumer, load=95)
+    stepper.run()
+    assert ticket.standing is STANDING
+    assert ticket.woken == 1
+    assert (reports(stepper)[0]["load"], reports(stepper)[0]["capacity"]) == ("95", "400")
+
+
+def test_the_last_of_several_pauses_counts(stepper: Stepper) -> None:
+    consumer = reporter(stepper, capacity=400)
+    tickets = [report_now(consumer, 30_000, load=5), report_now(consumer, 0.0), report_now(consumer)]
+    sent: list[str] = []
+
+    def serve(job: Job) -> Outcome:
+        if isinstance(job, Late):
+            sent.append(str(job.make().args[3 + REPORTED.index("pause_ms")]))
+            return STANDING
+        return True
+
+    stepper.server = serve
+    stepper.advance(0.3)
+    assert all(ticket.standing for ticket in tickets)
+    assert sent == ["0", ""]  # said once
+
+
+def test_settings_in_code_are_told_before_the_first_report(stepper: Stepper) -> None:
+    consumer = reporter(stepper, capacity=400, budget={"law": "range"})
+    ticket = report_now(consumer, load=95)
+    stepper.run()
+    assert stepper.kinds() == ["configure", "ZADD", "report"]
+    assert ticket.standing is STANDING
+
+
+def test_a_report_that_is_refused_is_raised_to_who_asked_and_logged_once(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = reporter(stepper)
+    stepper.server = serving(exceptions.ResponseError("NEXUS_NO_LAW"))
+    ticket = report_now(consumer, load=95)
+    stepper.advance(3)
+    assert isinstance(ticket.error, InvalidSetting)
+    assert ticket.woken == 1
+    assert caplog.text.count("was refused") == 1
+    assert len(reports(stepper)) > 5  # the next one may be accepted
+
+
+def test_who_waits_for_an_answer_that_was_lost_gets_the_next(stepper: Stepper) -> None:
+    consumer = reporter(stepper, capacity=400)
+    answers = iter([exceptions.TimeoutError("no reply")])
+    stepper.server = serving(lambda: next(answers, STANDING))
+    ticket = report_now(consumer, load=95)
+    stepper.advance(0.3)
+    assert ticket.standing is STANDING
+
+
+def test_while_redis_is_away_who_asks_gets_unavailable(stepper: Stepper) -> None:
+    consumer = reporter(stepper, capacity=400)
+    stepper.server = fails(exceptions.ConnectionError("reset"))
+    ticket = report_now(consumer, load=95)
+    stepper.advance(2)
+    assert isinstance(ticket.error, Unavailable)
+    assert ticket.woken == 1
+    later = report_now(consumer)
+    stepper.advance(1.2)
+    assert isinstance(later.error, Unavailable)
+    stepper.server = serving()
+    stepper.advance(2)
+    assert reports(stepper)[-1]["load"] == "95"
+    assert consumer.standing is STANDING
+
+
+def test_a_taken_id_goes_on_with_a_suffix(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    consumer = reporter(stepper, "es-1", capacity=400)
+    answers = iter([exceptions.ResponseError("NEXUS_ID_TAKEN")])
+    stepper.server = serving(lambda: next(answers, STANDING))
+    ticket = report_now(consumer, load=95)
+    stepper.run()
+    assert ticket.standing is STANDING
+    assert len(consumer.id) == len("es-1.") + 4
+    assert consumer.id.startswith("es-1.")
+    assert caplog.text.count("in use by a live process") == 1
+
+
+def test_a_later_report_than_ours_makes_a_new_incarnation(stepper: Stepper) -> None:
+    consumer = reporter(stepper, capacity=400)
+    answers = iter([exceptions.ResponseError("NEXUS_STALE")])
+    stepper.server = serving(lambda: next(answers, STANDING))
+    ticket = report_now(consumer, load=95)
+    stepper.run()
+    assert ticket.standing is STANDING
+
+
+# --- leaving
+
+
+def test_leaving_withdraws_the_consumer_and_ends_its_reports(stepper: Stepper) -> None:
+    consumer, leaver = reporter(stepper, capacity=400), Line(0, START)
+    report_now(consumer, load=95)
+    stepper.run()
+    consumer.leave(Closed("consumer"), stepper.now, leaver)
+    stepper.advance(5)
+    assert stepper.kinds()[-1] == "leave"
+    assert leaver.woken == 1
+    assert not stepper.hub.members
+
+
+def test_no_report_follows_the_goodbye_even_if_one_was_in_flight(stepper: Stepper) -> None:
+    consumer, leaver = reporter(stepper, capacity=400), Line(0, START)
+
+    def report() -> Outcome:
+        consumer.leave(Closed("consumer"), stepper.now, leaver)
+        return exceptions.TimeoutError("no reply")  # perhaps it was heard: so goodbye must be said
+
+    stepper.server = serving(report)
+    ticket = report_now(consumer, load=95)
+    stepper.advance(5)
+    assert stepper.kinds() == ["report", "ZADD", "leave"]
+    assert isinstance(ticket.error, Closed)
+    assert leaver.woken == 1
+
+
+def test_leaving_without_a_report_needs_no_call(stepper: Stepper) -> None:
+    consumer, leaver = reporter(stepper, capacity=400), Line(0, START)
+    consumer.start()
+    consumer.leave(Closed("consumer"), stepper.now, leaver)
+    stepper.advance(5)
+    assert stepper.sent == []
+    assert leaver.woken == 1
+
+
+def test_leaving_fails_who_waits_for_an_answer(stepper: Stepper) -> None:
+    consumer = reporter(stepper, capacity=400)
+    ticket = report_now(consumer, load=95)
+    consumer.leave(Closed("consumer"), stepper.now)
+    assert isinstance(ticket.error, Closed)
+    assert ticket.woken == 1
+
+
+def test_nobody_waits_for_a_goodbye_that_cannot_be_said(stepper: Stepper) -> None:
+    consumer, leaver = reporter(stepper, capacity=400), Line(0, START)
+    report_now(consumer, load=95)
+    stepper.run()
+    stepper.server = fails(exceptions.ConnectionError("reset"))
+    consumer.leave(Closed("consumer"), stepper.now, leaver)
+    stepper.advance(1)
+    assert leaver.woken == 1
+    assert not stepper.hub.members
+
+
+def test_in_a_forked_child_a_consumer_is_somebody_else_and_silent(stepper: Stepper) -> None:
+    consumer = reporter(stepper, capacity=400)
+    report_now(consumer, load=95)
+    stepper.run()
+    parents = reports(stepper)[0]["incarnation"]
+    stepper.hub.after_fork()
+    stepper.sent = []
+    stepper.advance(5)
+    assert stepper.sent == []
+    report_now(consumer, load=10)
+    stepper.advance(1)
+    assert {report["incarnation"] for report in reports(stepper)}.isdisjoint({parents})
+
+
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nexus_redis")

@@ -1,0 +1,18 @@
+"""Each test of a script is told as one story, on every kind of server."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.servers import Server
+from tests.story import Story
+
+
+@pytest.fixture
+def story(server: Server) -> Story:
+    return Story(server.client())
+
+
+@pytest.fixture
+def real_story(real_server: Server) -> Story:
+    return Story(real_server.client())

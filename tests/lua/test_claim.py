@@ -1,0 +1,731 @@
+"""claim.lua, rule by rule: a story of one budget, the instants pinned, the amounts exact to the micro-token."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from typing import Any
+
+import pytest
+import redis
+
+from nexus_redis import calls
+from nexus_redis.calls import UNTIL_RESUMED, Claim
+from nexus_redis.config import micro
+from tests.story import MICRO, START_US, Story
+
+BURST = 26 * MICRO  # of 100/s: a token and a quarter of a second
+
+
+def refused(story: Story, *args: Any, **ask: Any) -> str:
+    """The code that a claim is refused with; a refusal changes nothing."""
+    before = story.state
+    with pytest.raises(redis.exceptions.ResponseError) as refusal:
+        story.claim(*args, **ask)
+    assert story.state == before
+    return str(refusal.value)
+
+
+# --- birth and learning
+
+
+def test_a_budget_is_born_with_one_token_and_its_two_percent(story: Story) -> None:
+    story.configure(rate=10)
+    assert story.field("tokens") == "1.020000"
+    answer = story.claim(tokens=5)
+    assert answer.granted == MICRO
+    assert answer.birth == story.field("birth") == str(START_US)
+    assert story.field("tokens") == "0.020000"
+
+
+def test_the_first_token_waits_for_the_first_rate(story: Story) -> None:
+    assert story.claim().granted == 0
+    assert story.tokens == 0
+    story.at(3600).configure(rate=0.5)
+    assert story.tokens == 1_020_000
+    story.at(3601).configure(rate=0)
+    assert story.at(3602).configure(rate=0.5).rate == 0.5
+    assert story.tokens == 0  # what the rate of 0 cut is not given a second time
+
+
+def test_one_that_calls_at_its_pace_is_never_a_millisecond_early(story: Story) -> None:
+    story.configure(rate=10)
+    for i in range(50):
+        assert story.at(0.1 * i - 0.001 * (i % 2)).claim(whole=True).granted == MICRO
+
+
+def test_in_a_new_life_a_first_claim_pays_for_what_it_holds(story: Story) -> None:
+    story.configure(rate=100)
+    answer = story.at(0.1).claim("a", held=20)
+    assert (answer.granted, answer.reason) == (0, "learning")
+    assert story.tokens == 1_020_000 + 10 * MICRO - 20 * MICRO
+    story.claim("a", held=20)
+    assert story.tokens == -8_980_000  # once
+    story.claim("b", held=1000)
+    assert story.tokens == -BURST  # and no deeper than a bucket
+    story.at(0.4).claim("c", tokens=0, held=1)
+    assert story.tokens == -BURST + 30 * MICRO - MICRO
+
+
+def test_learning_lasts_one_lease(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(0.499999).claim("a", tokens=0, held=2)
+    assert story.tokens == BURST - 2 * MICRO
+    story.at(0.5).claim("b", tokens=0, held=2)
+    assert story.tokens == BURST - 2 * MICRO + 100
+    assert story.claim("c", held=50).reason != "learning"
+
+
+def test_what_was_paid_for_while_learning_may_come_back_and_no_more(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(0.01).claim("a", tokens=0, held=5, unused=7)  # unused of a life that is lost: nobody paid for it here
+    assert story.tokens == 2_020_000 - 5 * MICRO
+    story.at(0.02).claim("a", tokens=0, unused=7)
+    assert story.tokens == 3_020_000
+
+
+def test_a_claim_that_makes_the_budget_learns_nothing_from_no_rate(story: Story) -> None:
+    answer = story.claim(held=50)
+    assert (answer.granted, answer.budget_rate, answer.level, answer.reason) == (0, 0, 3, "unset")
+    assert answer.retry_after == 1
+    assert story.field("tokens") == "0.000000"
+
+
+# --- retries and ids
+
+
+def test_a_retry_is_answered_with_the_same_bytes_and_changes_nothing(story: Story) -> None:
+    story.configure(rate=100)
+    ask = Claim(need=MICRO, tokens=3 * MICRO, requested_rate=50 * MICRO, incarnation="x", seq=7)
+    first = story.raw(calls.claim(story.keys, "p", ask, at_us=story.at(0.3).at_us))
+    before = story.state
+    for later in (0.3, 0.4, 500):
+        other = ask._replace(tokens=10**9, unused=10**9, weight=5_000_000, priority="high", granted_total=10**6)
+        assert story.raw(calls.claim(story.keys, "p", other, at_us=story.at(later).at_us)) == first
+        assert story.state == before
+
+
+def test_a_retry_gets_its_answer_after_everything_else_moved_on(story: Story) -> None:
+    story.configure(rate=100)
+    first = story.at(0.3).claim("a", tokens=3)
+    story.configure(rate=7, pause=3600)
+    story.at(0.4).claim("b")
+    before = story.state
+    assert story.claim("a", seq=1) == first
+    assert story.state == before
+
+
+def test_a_retry_after_the_budget_was_lost_is_not_charged_to_its_next_life(story: Story) -> None:
+    story.configure(rate=100)
+    first = story.at(0.3).claim("a", tokens=3)
+    story.client.delete(story.keys.budget)
+    story.at(0.4).configure(rate=100)
+    assert story.claim("a", seq=1) == first
+    assert story.tokens == 1_020_000
+
+
+def test_a_lower_seq_is_stale(story: Story) -> None:
+    story.configure(rate=100)
+    story.claim("a", seq=5)
+    assert refused(story, "a", seq=4) == "NEXUS_STALE"
+    story.claim("a", seq=6)
+
+
+def test_one_without_an_incarnation_is_never_taken_for_a_retry(story: Story) -> None:
+    story.configure(rate=100)
+    assert [story.at(i).claim(incarnation="", seq=0).granted for i in (1, 2)] == [MICRO, MICRO]
+    assert story.at(2.1).claim("q", incarnation="x").granted
+    assert story.at(2.1).claim(incarnation="x").granted  # nor does it hold its id
+
+
+def test_an_id_is_taken_while_its_lease_lives(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1).claim("a", incarnation="first")
+    assert refused(story.at(1), "a", incarnation="second", seq=1) == "NEXUS_ID_TAKEN"
+    assert refused(story.at(1.499999), "a", incarnation="second", seq=1) == "NEXUS_ID_TAKEN"
+    assert refused(story, "a", incarnation="", seq=1) == "NEXUS_ID_TAKEN"
+    assert story.at(1.5).claim("a", incarnation="second", seq=1).granted == MICRO
+    assert refused(story, "a", incarnation="first", seq=2) == "NEXUS_ID_TAKEN"
+
+
+def test_a_new_incarnation_inherits_debts_and_no_tokens(story: Story) -> None:
+    story.configure(rate=100, burst=2)
+    story.at(2).claim("a", tokens=100, need=100, requested_rate=10)
+    debt = int(story.client.hget(story.keys.producer("a"), "state").split()[2])  # type: ignore[union-attr]
+    assert debt < 0
+    before = story.at(2.5).tokens
+    story.claim("a", tokens=0, incarnation="second", unused=100)
+    assert story.tokens == before + 50 * MICRO
+    credit = int(story.client.hget(story.keys.producer("a"), "state").split()[2])  # type: ignore[union-attr]
+    assert debt <= credit < 0
+
+
+def test_a_new_incarnation_inherits_no_credit(story: Story) -> None:
+    story.configure(rate=100)
+    story.claim("a", tokens=0, requested_rate=100)
+    story.at(0.3).claim("a", tokens=0, requested_rate=100)
+    story.at(0.8).claim("a", tokens=0, requested_rate=100, incarnation="second")
+    credit = int(story.client.hget(story.keys.producer("a"), "state").split()[2])  # type: ignore[union-attr]
+    assert credit == 50 * MICRO  # of the half second since the last claim
+
+
+# --- what comes back
+
+
+def holding_101_of_201(story: Story) -> Story:
+    """100/s, a bucket of 201, and one that took 101 of 101.02 at 1 s. It may come back until 2.5 s."""
+    story.configure(rate=100, burst=2)
+    assert story.at(1).claim(tokens=101, need=101).granted == 101 * MICRO
+    assert story.tokens == 20_000
+    return story
+
+
+def credited(story: Story, **ask: Any) -> int:
+    """What a claim that takes nothing adds to the bucket beside what this earned meanwhile."""
+    before, at = story.tokens, int(story.field("bucket").split()[0])
+    story.claim(tokens=0, **ask)
+    return story.tokens - min(before + (story.at_us - at) * 100, 201 * MICRO)
+
+
+@pytest.mark.parametrize(
+    ("at", "unused", "credit"),
+    [
+        (1.1, 50, 50_000_000),  # all of it
+        (1.1, 101, 99_980_000),  # what the bucket had no room for at its fullest, 101.02 of 201, is lost
+        (1.5, 101, 99_980_000),
+        (1.6, 101, 99_980_000),  # a lease later that is the fullest of the lease before
+        (1.999999, 101, 99_980_000),
+        (2.0, 101, 100_980_000),  # two leases later only what it holds now counts: 100.02
+        (2.5, 101, 50_980_000),
+        (2.500001, 101, 0),  # lease and wait are over
+    ],
+)
+def test_what_comes_back_is_credited_as_far_as_there_was_room_all_the_while(
+    story: Story, at: float, unused: float, credit: int
+) -> None:
+    assert credited(holding_101_of_201(story).at(at), unused=unused) == credit
+
+
+def test_the_fullest_time_since_the_grant_counts_and_not_the_time_before(story: Story) -> None:
+    story = holding_101_of_201(story)
+    story.at(1.3).claim("q", tokens=0)
+    story.at(1.6).claim("q", tokens=0)
+    assert credited(story.at(2.2), unused=101) == 201 * MICRO - 120_020_000
+
+
+def test_a_bucket_that_was_full_takes_nothing_back(story: Story) -> None:
+    story.configure(rate=100)
+    assert story.at(1).claim(tokens=5, need=5).granted == 5 * MICRO
+    story.at(1.04).claim(tokens=0, unused=5)
+    assert story.tokens == BURST - MICRO  # it was full at 1 s: what is missing then is its producer's
+
+
+def test_nothing_comes_back_twice_or_beyond_what_it_may_hold(story: Story) -> None:
+    story = holding_101_of_201(story)
+    assert credited(story.at(1.01), unused=30, held=71) == 30 * MICRO
+    assert credited(story.at(1.02), unused=1000) == 71 * MICRO
+    assert credited(story.at(1.03), unused=1000) == 0
+
+
+def test_what_it_no_longer_reports_as_held_cannot_come_back(story: Story) -> None:
+    story = holding_101_of_201(story)
+    assert credited(story.at(1.01), held=30) == 0
+    assert credited(story.at(1.02), unused=101) == 30 * MICRO
+
+
+def test_what_comes_back_is_the_budgets_and_no_credit_of_its_producer(story: Story) -> None:
+    story = holding_101_of_201(story)
+    before = int(story.client.hget(story.keys.producer("p"), "state").split()[2])  # type: ignore[union-attr]
+    story.claim(tokens=0, unused=50)
+    assert int(story.client.hget(story.keys.producer("p"), "state").split()[2]) == before  # type: ignore[union-attr]
+
+
+def test_what_came_back_and_went_in_one_call_was_in_the_bucket(story: Story) -> None:
+    story = holding_101_of_201(story)
+    answer = story.at(2).claim(tokens=140, need=140, unused=50, held=51, requested_rate=1000)
+    assert answer.granted == 140 * MICRO  # of 150.02
+    assert credited(story, unused=191) == 201 * MICRO - 150_020_000
+
+
+def test_a_claim_may_hand_back_and_take_at_once(story: Story) -> None:
+    story = holding_101_of_201(story)
+    answer = story.at(1.1).claim(tokens=40, need=40, unused=50, held=51, requested_rate=1000)
+    assert answer.granted + story.tokens == 20_000 + 10 * MICRO + 50 * MICRO
+    assert story.client.hget(story.keys.producer("p"), "held") == f"{51 + answer.granted // MICRO}".encode()
+
+
+# --- grants that a failover forgot
+
+
+def test_a_higher_count_of_grants_is_taken_from_the_bucket(story: Story) -> None:
+    story.configure(rate=100)
+    answer = story.at(1).claim(tokens=3, need=3)
+    assert answer.granted_total == 3
+    answer = story.claim("q", tokens=0, birth=answer.birth, granted_total=8)
+    assert answer.granted_total == 8
+    assert story.tokens == BURST - 3 * MICRO - 5 * MICRO
+    story.claim("r", tokens=0, birth=answer.birth, granted_total=7)
+    assert story.field("granted_total") == "8"
+    assert story.tokens == BURST - 8 * MICRO
+
+
+def test_a_repair_goes_no_deeper_than_a_bucket(story: Story) -> None:
+    story.configure(rate=100)
+    birth = story.at(1).claim(tokens=0).birth
+    story.claim("q", tokens=0, birth=birth, granted_total=10**9)
+    assert story.tokens == -BURST
+    story.claim("q", tokens=0, birth=birth, granted_total=10**9 + 1)
+    assert story.tokens == -BURST
+    story.configure(rate=10)
+    assert story.tokens == -BURST  # a smaller bucket forgives no debt
+    story.claim("q", tokens=0, birth=birth, granted_total=10**9 + 2)
+    assert story.tokens == -BURST
+
+
+def test_the_count_of_another_life_says_nothing(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1)
+    for birth in ("", str(START_US + 1), "x"):
+        story.claim(tokens=0, birth=birth, granted_total=10**6)
+    assert story.tokens == BURST
+    assert story.field("granted_total") == "0"
+
+
+def test_the_count_is_exact_in_parts_of_a_token(story: Story) -> None:
+    story.configure(rate=100)
+    totals = [story.at(1).claim(tokens=0.4, need=0.4).granted_total for _ in range(5)]
+    assert totals == [0, 0, 1, 1, 2]
+
+
+# --- grants
+
+
+def test_all_or_nothing(story: Story) -> None:
+    story.configure(rate=100)
+    assert story.at(1).claim(tokens=27, need=27, whole=True).granted == 0
+    assert story.tokens == BURST
+    assert story.claim("q", tokens=99, need=26, whole=True).granted == BURST
+    assert story.claim("r", tokens=1, need=1, whole=True).granted == 0
+
+
+def test_a_claim_that_wants_nothing_gets_nothing_and_waits_for_nothing(story: Story) -> None:
+    story.configure(rate=100)
+    answer = story.at(1).claim(tokens=0, requested_rate=20)
+    assert (answer.granted, answer.retry_after, answer.recommended_rate, answer.reason) == (0, 0, 20 * MICRO, "ok")
+    assert (answer.lease, answer.refresh) == (0.5, 0.1)
+
+
+def test_tokens_beyond_the_need_come_in_whole_tokens_or_parts_of_a_small_need(story: Story) -> None:
+    story.configure(rate=100)
+    assert story.at(1).claim("a", tokens=5.5, need=2.5).granted == 5_500_000
+    assert story.claim("b", tokens=9, need=0.3).granted % 300_000 == 0
+    assert story.claim("c", tokens=9, need=0).granted % MICRO == 0
+
+
+def test_the_upper_half_of_the_bucket_is_lent_and_more_only_to_one_that_needs_it(story: Story) -> None:
+    story.configure(rate=100)
+    assert story.at(1).claim("a", tokens=100).granted == 13 * MICRO
+    assert story.claim("b", tokens=100).granted == MICRO
+    assert story.claim("c", tokens=6, need=6).granted == 6 * MICRO
+
+
+def test_a_longer_burst_lets_all_of_the_bucket_go_at_once(story: Story) -> None:
+    story.configure(rate="10/min", burst=60)
+    assert story.at(60).claim(tokens=10).granted == 10 * MICRO
+
+
+def test_each_is_told_its_own_slot(story: Story) -> None:
+    story.configure(rate=10)
+    assert story.claim("a").granted == MICRO
+    answer = story.claim("b")  # a and b count for 4/s each, and half of the 2/s that are left
+    assert answer.granted == 0
+    assert answer.retry_after == pytest.approx(0.2)
+
+
+def test_the_slot_waits_for_the_bucket_where_that_takes_longer(story: Story) -> None:
+    story.configure(rate=10)
+    story.at(0.5).claim("a", tokens=3, need=3)
+    story.at(0.51).claim("b", requested_rate=1000)
+    answer = story.at(5).claim("c", tokens=3, need=3, whole=True, requested_rate=1000)
+    assert answer.granted == 3 * MICRO
+    answer = story.claim("b", tokens=1, requested_rate=1000)
+    assert answer.granted == 0
+    assert answer.retry_after == pytest.approx(0.05)
+
+
+def test_no_one_is_told_to_stay_away_longer_than_a_second(story: Story) -> None:
+    story.configure(rate=0.01)
+    assert story.claim("a").granted == MICRO
+    assert story.claim("b").retry_after == 1
+
+
+def test_a_large_need_is_collected_beside_small_ones_and_in_order(real_story: Story) -> None:
+    """1000 tokens of 100/s, ten seconds of it, beside three that want 10/s: it has the 70/s that they leave."""
+    story = real_story
+    story.configure(rate=100)
+    queue = [(0.01 * i, name) for i, name in enumerate(("big", "a", "b", "c"))]
+    got = dict.fromkeys(("big", "a", "b", "c"), 0)
+    complete = 0.0
+    while queue[0][0] < 16:
+        now, name = heapq.heappop(queue)
+        left = 1000 - got["big"] / MICRO
+        if name != "big":
+            answer = story.at(now).claim(name, requested_rate=10)
+        elif not left:
+            continue
+        else:
+            answer = story.at(now).claim(name, tokens=left, need=left, requested_rate=1e9, held=1000 - left)
+            complete = now
+        got[name] += answer.granted
+        pause = 0.1 if name != "big" else max(0.085, answer.retry_after)
+        heapq.heappush(queue, (now + pause, name))
+    assert got["big"] == 1000 * MICRO
+    assert complete == pytest.approx(1000 / 70, rel=0.05)
+    for name in ("a", "b", "c"):
+        assert got[name] >= 0.95 * 160 * MICRO
+
+
+# --- the fair share
+
+
+def told(story: Story, wants: dict[str, dict[str, Any]], epochs: int = 4) -> dict[str, calls.Answer]:
+    """What each is told after some epochs of claims that only ask."""
+    answers = {}
+    for _ in range(epochs):
+        story.at(story.now + 0.25)
+        for name, ask in wants.items():
+            answers[name] = story.claim(name, **{"tokens": 0, **ask})
+    return answers
+
+
+def rates(answers: dict[str, calls.Answer]) -> dict[str, float]:
+    return {name: answer.recommended_rate / MICRO for name, answer in answers.items()}
+
+
+def test_the_budget_is_shared_by_demand_and_what_is_left_goes_to_the_greedy(story: Story) -> None:
+    story.configure(rate=120)
+    answers = told(story, {name: {"requested_rate": d} for name, d in (("a", 1000), ("b", 50), ("c", 10))})
+    assert rates(answers) == {"a": 60, "b": 50, "c": 10}
+    assert [answer.fallback_rate for answer in answers.values()] == [30 * MICRO, 25 * MICRO, 5 * MICRO]
+    assert [answer.reason for answer in answers.values()] == ["contended", "ok", "ok"]
+
+
+def test_weights_divide_what_is_contended(story: Story) -> None:
+    story.configure(rate=100)
+    wants = {name: {"requested_rate": 500, "weight": w} for name, w in (("a", 1), ("b", 3), ("c", 0.01), ("d", 1000))}
+    whole = 1004.01
+    assert rates(told(story, wants)) == pytest.approx(
+        {"a": 100 / whole, "b": 300 / whole, "c": 1 / whole, "d": 100_000 / whole}, abs=1e-5
+    )
+
+
+def test_classes_come_in_order_and_each_in_demand_keeps_its_part(story: Story) -> None:
+    story.configure(rate=100)
+    wants = {c: {"requested_rate": d, "priority": c} for c, d in (("high", 60), ("normal", 1000), ("low", 1000))}
+    assert rates(told(story, wants)) == pytest.approx({"high": 60, "normal": 35, "low": 5})
+    wants["high"]["requested_rate"] = 1000
+    assert rates(told(story, wants)) == pytest.approx({"high": 90, "normal": 5, "low": 5})
+    wants["normal"]["requested_rate"], wants["low"]["requested_rate"] = 2, 1
+    assert rates(told(story, wants)) == pytest.approx({"high": 97, "normal": 2, "low": 1})
+
+
+def test_a_second_claim_in_an_epoch_replaces_the_first(story: Story) -> None:
+    story.configure(rate=100)
+    twice = {name: {"requested_rate": 1000} for name in ("a", "b")}
+    told(story, twice)
+    story.at(story.now + 0.25)
+    for _ in range(3):
+        story.claim("a", tokens=0, requested_rate=1000)
+    story.claim("b", tokens=0, requested_rate=1000)
+    story.claim("b", tokens=0, requested_rate=30)
+    assert rates(told(story, twice, 1)) == {"a": 70, "b": 70}  # by the epoch before, in which b ended with 30
+    assert rates(told(story, twice, 2)) == {"a": 50, "b": 50}
+
+
+def test_one_that_leaves_takes_its_demand_along(story: Story) -> None:
+    story.configure(rate=100)
+    wants = {name: {"requested_rate": 1000} for name in ("a", "b")}
+    told(story, wants)
+    story.at(story.now + 0.25)
+    story.claim("a", tokens=0, requested_rate=1000)
+    story.claim("b", tokens=0, requested_rate=1000)
+    story.leave("b")
+    assert rates(told(story, {"a": wants["a"]}, 1)) == {"a": 100}
+
+
+def test_alone_one_may_have_all_that_is_left_over(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1).claim("a", tokens=0, requested_rate=10)
+    assert float(story.client.hget(story.keys.producer("a"), "share_per_s") or 0) == 100
+    assert story.claim("a", tokens=0, requested_rate=1e6).recommended_rate == 100 * MICRO
+    assert story.claim("a", tokens=0, requested_rate=1e6).reason == "rate"
+
+
+def test_an_epoch_that_nobody_closed_is_forgotten(story: Story) -> None:
+    story.configure(rate=100)
+    told(story, {name: {"requested_rate": 1000} for name in ("a", "b")})
+    assert story.at(60).claim("a", tokens=0, requested_rate=1000).recommended_rate == 100 * MICRO
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_from_the_second_epoch_on_what_all_are_told_sums_to_the_rate_at_most(story: Story, seed: int) -> None:
+    rng = random.Random(seed)
+    story.configure(rate=1000)
+    wants = {
+        f"p{i}": {
+            "requested_rate": 10 ** rng.uniform(-1, 4), "weight": rng.choice([1, 1, 10, 0.1]),
+            "priority": rng.choice(["high", "normal", "normal", "low"]),
+        }
+        for i in range(rng.choice([2, 10, 25]))
+    }  # fmt: skip
+    told(story, wants, 2)
+    for _ in range(4):
+        answers = told(story, wants, 1)
+        assert sum(answer.recommended_rate for answer in answers.values()) <= 1000 * MICRO
+        assert sum(answer.fallback_rate for answer in answers.values()) <= 500 * MICRO
+
+
+# --- rates that change
+
+
+def test_a_new_rate_keeps_the_tokens_cut_to_the_new_bucket_and_scales_the_shares(story: Story) -> None:
+    story.configure(rate=100)
+    told(story, {name: {"requested_rate": 1000} for name in ("a", "b")})
+    story.configure(rate=40)
+    assert story.tokens == 11 * MICRO
+    assert story.claim("a", tokens=0, requested_rate=1000).recommended_rate == 20 * MICRO
+    story.configure(rate=400)
+    assert story.tokens == 11 * MICRO
+    assert story.claim("b", tokens=0, requested_rate=1000).recommended_rate == 200 * MICRO
+
+
+def test_tokens_are_earned_at_the_rate_that_ruled(story: Story) -> None:
+    story.configure(rate=100, burst=100)
+    story.at(1).configure(rate=10, burst=1000)
+    story.at(3).configure(rate=1000, burst=10)
+    assert story.tokens == 1_020_000 + 100 * MICRO + 20 * MICRO
+
+
+def test_a_slow_budget_that_is_asked_each_millisecond_earns_all_of_its_rate(story: Story) -> None:
+    story.configure(rate="7/h", burst=3600)
+    for i in range(1, 101):
+        story.at(i * 0.0013).claim(tokens=0)
+    rate = 1945  # 7/h in micro-tokens a second, rounded up
+    assert story.tokens == 1_020_000 + int(rate * 0.13)
+
+
+def test_without_a_rate_nothing_is_granted_and_nothing_is_owed(story: Story) -> None:
+    story.configure(rate=0)
+    answer = story.at(5).claim(tokens=3)
+    assert (answer.granted, answer.retry_after, answer.recommended_rate, answer.fallback_rate) == (0, 1, 0, 0)
+    assert (answer.budget_rate, answer.reason) == (0, "rate")
+    assert story.claim("q", tokens=0).retry_after == 0
+    story.at(10).configure(rate=10)
+    assert story.claim("q").granted == MICRO
+
+
+def test_the_slowest_budget_there_is(story: Story) -> None:
+    assert story.configure(rate=0.000001).rate == 0.000001
+    assert story.claim().granted == MICRO
+    assert story.claim().retry_after == 1
+    for day in range(1, 13):
+        story.at(86_400 * day).claim(tokens=0)
+    assert story.tokens == 1_000_000
+    assert story.claim(whole=True).granted == MICRO
+
+
+# --- reasons
+
+
+def test_a_paused_budget_grants_nothing_until_its_pause_is_over(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1).configure(pause=30)
+    answer = story.at(30.9).claim()
+    assert (answer.granted, answer.budget_rate, answer.level, answer.reason) == (0, 0, 3, "paused")
+    answer = story.at(31).claim()
+    assert (answer.granted, answer.budget_rate, answer.level, answer.reason) == (0, 100 * MICRO, 0, "ok")
+    assert story.tokens == 0  # no burst saved up over the pause
+    assert story.at(31.02).claim().granted == MICRO
+
+
+def test_a_pause_without_an_end_is_ended_by_a_resume(story: Story) -> None:
+    story.configure(rate=100, pause=UNTIL_RESUMED)
+    assert story.at(86_400 * 365).claim().reason == "paused"
+    story.configure(pause=0)
+    assert story.claim().budget_rate == 100 * MICRO
+
+
+def test_the_reasons_name_who_rules(story: Story) -> None:
+    assert story.claim("a").reason == "unset"
+    story.configure(rate=100)
+    assert story.at(1).claim("a", tokens=0, requested_rate=50).reason == "ok"
+    assert story.claim("a", tokens=0, requested_rate=500).reason == "rate"
+    story.report(load=95, capacity=200)
+    answer = story.at(1.1).claim("a", tokens=0, requested_rate=500)
+    assert (answer.reason, answer.budget_rate, answer.load) == ("load", 50 * MICRO, 95)
+    answer = story.at(10).claim("a", tokens=0, requested_rate=500)
+    assert (answer.reason, answer.budget_rate, answer.level) == ("no_consumers", 0, 3)
+
+
+def test_no_consumers_is_said_even_while_a_floor_lets_some_through(story: Story) -> None:
+    story.configure(rate=100, min_rate=5)
+    story.report(load=10, capacity=50)
+    answer = story.at(2).claim("a", requested_rate=1)
+    assert (answer.reason, answer.budget_rate, answer.level) == ("no_consumers", 5 * MICRO, 3)
+
+
+# --- what is kept, and for how long
+
+
+def ttls(story: Story) -> dict[str, int]:
+    """Milliseconds by key, without the prefix of the budget."""
+    names: Any = story.client.keys("*")
+    return {calls.text(name).removeprefix(story.keys.budget): int(story.client.pttl(name)) for name in names}
+
+
+WEEK, TEN_MINUTES = 604_800_000, 600_000
+
+
+def test_every_key_ends_by_itself(story: Story) -> None:
+    story.configure(rate=100)
+    story.report(load=10, capacity=50, queue_depth=1, queue_limit=9)
+    for name in ("a", "b"):
+        story.at(1).claim(name, tokens=3)
+    story.client.delete(f"{story.keys.budget}:producers")
+    story.at(1.3).claim("a")  # comes back without its neighbours
+    found = ttls(story)
+    assert set(found) == {
+        "", ":consumers", ":rates", ":capacities", ":loads", ":ratios", ":frees", ":history", ":producers",
+        ":producer:a", ":producer:b", ":consumer:c",
+    }  # fmt: skip
+    for key, ttl in found.items():
+        most = TEN_MINUTES if "r:" in key else WEEK
+        assert most - 60_000 < ttl <= most, key
+
+
+def test_ttls_are_written_again_each_minute_and_not_with_each_claim(story: Story) -> None:
+    story.configure(rate=100)
+    story.claim("a")
+    for key in (story.keys.budget, story.keys.producer("a")):
+        story.client.pexpire(key, 1_000_000)
+    story.at(59.9).claim("a")
+    assert max(ttls(story)[""], ttls(story)[":producer:a"]) <= 1_000_000
+    story.at(60).claim("a")
+    assert ttls(story)[""] > 1_000_000
+    assert TEN_MINUTES - 60_000 < ttls(story)[":producer:a"] <= TEN_MINUTES
+
+
+def test_what_an_operator_set_does_not_end(story: Story) -> None:
+    story.claim("a")
+    story.configure("operator", rate=100)
+    story.at(1).claim("a")
+    story.report(load=10, capacity=50)
+    story.at(100).claim("b")
+    found = ttls(story)
+    assert {key for key, ttl in found.items() if ttl == -1} == {key for key in found if "r:" not in key}
+    assert all(0 < found[key] <= TEN_MINUTES for key in found if "r:" in key)
+
+
+def test_producers_that_left_without_a_word_are_swept_a_few_at_a_time(story: Story) -> None:
+    story.configure(rate=100)
+    for i in range(20):
+        story.claim(f"gone{i:02}")
+    story.at(599.99).claim("a")
+    assert story.inspect().producer_count == 21
+    story.at(600.3).claim("a")
+    assert story.inspect().producer_count == 13
+    story.claim("a")
+    assert story.inspect().producer_count == 13  # once an epoch
+    story.at(601).claim("a")
+    story.at(602).claim("a")
+    assert list(story.inspect().producers) == ["a"]
+
+
+def test_a_producer_is_listed_with_when_it_was_last_seen(story: Story) -> None:
+    story.configure(rate=100)
+    story.claim("a", tokens=1)
+    for now in (1.0, 2.0, 2.0001, 3.0):
+        story.at(now).claim("a", tokens=1)
+        assert story.inspect().producers["a"] * MICRO == pytest.approx(START_US + now * MICRO, abs=300_000)
+
+
+def test_a_producers_hash_says_what_it_is(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1).claim("a", tokens=3, need=3, weight=2.5, priority="high", held=1.5, requested_rate=12.25)
+    fields: Any = story.client.hgetall(story.keys.producer("a"))
+    shown = {calls.text(k): calls.text(v) for k, v in fields.items()}
+    assert {k: shown[k] for k in ("weight", "priority", "demand_per_s", "held", "seq", "incarnation")} == {
+        "weight": "2.5", "priority": "high", "demand_per_s": "12.25", "held": "3", "seq": "1", "incarnation": "a",
+    }  # fmt: skip
+
+
+# --- a lost key
+
+
+def test_a_lost_budget_is_a_new_life_that_owes_at_most_a_token(story: Story) -> None:
+    story.configure(rate=100)
+    first = story.at(1).claim("a", tokens=10)
+    story.client.delete(story.keys.budget)
+    story.at(1.1).configure(rate=100)
+    answer = story.claim("a", tokens=100, held=5, birth=first.birth, granted_total=first.granted_total)
+    assert answer.birth != first.birth
+    assert answer.granted == 0
+    assert story.tokens == 1_020_000 - 5 * MICRO
+
+
+def test_a_lost_producer_is_a_new_one(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1).claim("a", tokens=10)
+    story.client.delete(story.keys.producer("a"))
+    before = story.tokens
+    story.claim("a", tokens=0, unused=10, held=10)
+    assert story.tokens == before
+
+
+# --- a clock that steps
+
+
+@pytest.mark.parametrize("step", [0.001, 0.9, 1, 60, 86_400])
+def test_a_clock_that_steps_back_earns_nothing_and_learns_nothing_anew(story: Story, step: float) -> None:
+    story.at(100_000).configure(rate=100)
+    story.at(100_001).claim("a", tokens=13)
+    before = story.tokens
+    story.at(100_001 - step).claim("b", tokens=0, held=20)
+    assert story.tokens == before
+    story.at(100_001 - step + 0.05).claim("b", tokens=0)
+    assert story.tokens == before + 5 * MICRO
+    assert story.at(100_001 - step + 1).claim("c").granted == MICRO
+
+
+@pytest.mark.parametrize("step", [60, 86_400])
+def test_a_clock_that_steps_forward_earns_a_bucket_and_no_more(story: Story, step: float) -> None:
+    story.configure(rate=100)
+    story.at(1).claim("a", tokens=13)
+    story.at(1 + step).claim("a", tokens=0)
+    assert story.tokens == BURST
+
+
+def test_a_clock_that_stepped_back_keeps_no_id_and_no_lease_alive(story: Story) -> None:
+    story.at(1000).configure(rate=100)
+    story.at(1001).claim("a", tokens=5)
+    assert story.at(900).claim("a", incarnation="second", seq=1).budget_rate == 100 * MICRO
+    assert story.at(900.1).claim("a", tokens=0, incarnation="second", seq=2).lease == 0.5
+
+
+def test_shares_are_found_again_after_the_clock_stepped_back(story: Story) -> None:
+    story.at(1000).configure(rate=100)
+    wants = {name: {"requested_rate": 1000} for name in ("a", "b")}
+    told(story, wants)
+    story.at(900)
+    assert rates(told(story, {**wants, "c": {"requested_rate": 10}}, 3)) == {"a": 45, "b": 45, "c": 10}
+
+
+def test_amounts_at_the_end_of_the_range_are_exact(story: Story) -> None:
+    story.configure(rate=1e9, burst=8)
+    assert story.field("rate_per_s") == "1000000000"
+    answer = story.at(100).claim(tokens=8e9, need=1e9, requested_rate=1e9)
+    assert answer.granted == 8_000_000_000 * MICRO
+    assert answer.budget_rate == 1_000_000_000 * MICRO
+    assert story.field("tokens") == "1.000000"
+    assert story.field("granted_total") == "8000000000"
+    assert micro(1e9) == 10**15

@@ -1,0 +1,180 @@
+"""configure.lua: who owns a setting, what does not go together, pauses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from nexus_redis import calls
+from nexus_redis.calls import UNTIL_RESUMED
+from tests.story import MICRO, START_US, Story
+
+
+def refused(story: Story, *args: Any, **settings: Any) -> str:
+    """The code that it is refused with; a refusal changes nothing."""
+    before = story.state
+    with pytest.raises(redis.exceptions.ResponseError) as refusal:
+        story.configure(*args, **settings)
+    assert story.state == before
+    return str(refusal.value)
+
+
+def test_opening_a_budget_makes_it(story: Story) -> None:
+    opened = story.configure(rate=100, burst=2)
+    assert tuple(opened) == (100, 0, "rate", str(START_US), (), ())
+    fields = story.inspect().fields
+    assert (fields["rate_by_code"], fields["burst_by_code"], fields["schema"]) == ("100", "2", "1")
+    assert (fields["rate_per_s"], fields["burst_s"], fields["level"], fields["reason"]) == ("100", "2", "0", "rate")
+
+
+def test_opening_without_settings_keeps_what_there_is(story: Story) -> None:
+    story.configure(rate=100)
+    assert story.at(1).configure() == (100, 0, "rate", str(START_US), (), ())
+    story.client.flushall()
+    assert story.configure() == (0, 3, "unset", str(START_US + MICRO), (), ())
+
+
+def test_the_latest_opener_wins_and_is_told_what_it_replaced(story: Story) -> None:
+    story.configure(rate=100, burst=2)
+    assert story.configure(rate=50, burst=2, law="aimd").changed == ("rate",)
+    assert story.configure(rate=60, burst=1).changed == ("burst", "rate")
+    assert story.field("rate_per_s") == "60"
+
+
+def test_code_never_replaces_an_operators_value_and_is_told(story: Story) -> None:
+    story.configure(rate=100)
+    story.configure("operator", rate=7, law="aimd")
+    opened = story.configure(rate=200, law="drain", burst=1)
+    assert (opened.rate, opened.changed, opened.overruled) == (7, ("rate",), ("law", "rate"))
+    assert story.inspect().fields["rate_by_code"] == "200"
+
+
+def test_what_an_operator_takes_away_brings_the_codes_back(story: Story) -> None:
+    story.configure(rate=100)
+    story.configure("operator", rate=7)
+    assert story.configure("operator", unset=("rate",)) == (100, 0, "rate", str(START_US), ("rate",), ())
+    assert "rate_by_operator" not in story.inspect().fields
+    assert story.configure(unset=("rate", "burst")).reason == "unset"
+    assert story.configure(unset=("rate",)).changed == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stored"),
+    [
+        ("rate", 0.000001, "0.000001"), ("rate", 1e9, "1000000000"), ("min_rate", 2.5, "2.5"),
+        ("burst", 86_400, "86400"),
+        ("law", "range", "range"), ("combine", "spread", "spread"), ("latency_target_ms", 12.5, "12.5"),
+        ("lossless", True, "1"), ("lossless", False, "0"), ("transit", 0.5, "0.5"),
+    ],
+)  # fmt: skip
+def test_each_setting_is_kept_with_its_source(story: Story, name: str, value: Any, stored: str) -> None:
+    for source in ("code", "operator"):
+        story.configure(source, **{name: value})
+        assert story.inspect().fields[f"{name}_by_{source}"] == stored
+
+
+def test_what_cannot_go_together_is_refused_whoever_said_it(story: Story) -> None:
+    story.configure("operator", min_rate=10)
+    assert refused(story, rate=9.999999) == "NEXUS_INVALID_MIN_RATE"
+    story.configure(rate=10)
+    story.configure(burst=86_400)
+    assert refused(story, rate=200_000) == "NEXUS_INVALID_BURST"
+    story.configure(rate=100_000)
+
+
+def test_a_floor_holds_under_the_laws_and_under_no_pause(story: Story) -> None:
+    assert story.configure(min_rate=5) == (5, 3, "unset", str(START_US), (), ())
+    assert story.report(load=99.9, capacity=100).budget_rate == 5
+    assert story.configure(pause=1).rate == 0
+
+
+# --- pauses
+
+
+def test_a_pause_holds_as_long_as_it_was_said(story: Story) -> None:
+    story.configure(rate=100)
+    assert story.configure(pause=0.5) == (0, 3, "paused", str(START_US), (), ())
+    assert story.at(0.499999).configure().reason == "paused"
+    assert story.at(0.5).configure() == (100, 0, "rate", str(START_US), (), ())
+
+
+def test_a_later_pause_replaces_the_one_before(story: Story) -> None:
+    story.configure(rate=100, pause=UNTIL_RESUMED)
+    story.at(1).configure(pause=1)
+    assert story.at(2).configure().rate == 100
+    story.configure(pause=100)
+    assert story.configure(pause=0).rate == 100
+
+
+def test_a_pause_says_who_and_why(story: Story) -> None:
+    story.run(calls.configure(story.keys, pause=30, note="429 Retry-After", at_us=story.at_us))
+    fields = story.inspect().fields
+    assert (fields["pause_by"], fields["pause_reason"]) == ("code", "429 Retry-After")
+    assert fields["paused_until_us"] == str(START_US + 30 * MICRO)
+    assert story.notes[-1]["by"] == "code: 429 Retry-After"
+
+
+def test_a_pause_alone_makes_a_budget_that_is_unset_afterwards(story: Story) -> None:
+    assert story.configure(pause=1) == (0, 3, "paused", str(START_US), (), ())
+    assert story.at(0.5).claim().reason == "paused"
+    assert story.at(1).claim().reason == "unset"
+    assert story.configure(rate=10).rate == 10
+    assert story.tokens == 1_020_000
+
+
+def test_a_pause_ends_beside_deadlines_of_consumers(story: Story) -> None:
+    story.report(load=0, capacity=10)
+    story.configure(pause=1)
+    assert story.at(0.9).claim().budget_rate == 0
+    assert story.at(1).claim().budget_rate == 10 * MICRO
+    story.configure(pause=60)
+    story.at(2).claim()
+    assert story.inspect().live == frozenset()
+    story.at(59).report(load=0, capacity=10)
+    assert story.at(60.9).claim().budget_rate == 0
+    assert story.at(60.99).report(load=0, capacity=10).budget_rate == 0
+    assert story.at(61).claim().budget_rate == 10 * MICRO
+
+
+# --- an operator's word
+
+
+def test_an_operators_setting_lifts_the_stop_that_a_silent_consumer_left(story: Story) -> None:
+    story.configure(rate=100)
+    story.report(load=0, capacity=10)
+    assert story.at(5).configure(rate=90).reason == "no_consumers"
+    assert story.configure("operator", pause=0).reason == "no_consumers"
+    assert story.configure("operator", rate=80) == (80, 0, "rate", str(START_US), (), ("rate",)[:0])
+    assert story.field("last_consumer_end") == "overruled"
+    story.client.flushall()
+    story.at(0).configure(rate=100)
+    story.report(load=0, capacity=10)
+    assert story.at(5).configure("operator", rate=80).rate == 80  # the same call that saw it silent
+
+
+def test_an_operators_setting_says_nothing_of_consumers_that_live(story: Story) -> None:
+    story.configure(rate=100)
+    story.report(load=0, capacity=10)
+    story.at(1).configure("operator", rate=80)
+    assert story.at(5).claim().reason == "no_consumers"
+
+
+def test_what_has_become_due_is_settled_first(story: Story) -> None:
+    story.report(load=0, capacity=10)
+    story.at(2).configure(min_rate=1)
+    assert story.inspect().live == frozenset()
+    assert story.field("last_consumer_end") == "silent"
+
+
+@pytest.mark.parametrize("act", [{"rate": 5}, {"unset": ("rate",)}, {"pause": 1}, {"pause": UNTIL_RESUMED}])
+def test_what_an_operator_did_outlives_any_silence(story: Story, act: dict[str, Any]) -> None:
+    story.configure(rate=1)
+    assert int(story.client.pttl(story.keys.budget)) > 0
+    story.configure("operator", **act)
+    assert story.client.pttl(story.keys.budget) == -1
+    assert story.client.pttl(story.keys.history) == -1
+    story.configure(rate=2)
+    story.at(100).claim()
+    assert story.client.pttl(story.keys.budget) == -1

@@ -1,0 +1,103 @@
+"""leave.lua: who goes takes along what is its own, at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from nexus_redis import calls
+from tests.story import MICRO, Story
+
+
+def test_a_producer_hands_back_what_it_may_hold_and_is_gone(story: Story) -> None:
+    story.configure(rate=100, burst=2)
+    story.at(1).claim("a", tokens=50, need=50)
+    assert story.at(1.1).leave("a", unused=1000) == 50 * MICRO
+    assert story.tokens == 101_020_000 + 10 * MICRO
+    assert story.inspect().producers == {}
+    assert not story.client.exists(story.keys.producer("a"))
+    assert story.leave("a", unused=1000) == 0
+
+
+def test_too_late_nothing_is_credited(story: Story) -> None:
+    story.configure(rate=100, burst=2)
+    story.at(1).claim("a", tokens=50, need=50)
+    assert story.at(2.6).leave("a", unused=50) == 0
+    assert story.inspect().producers == {}
+
+
+def test_what_the_budget_lost_is_not_handed_back_to_its_next_life(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1).claim("a", tokens=5, need=5)
+    story.client.delete(story.keys.budget)
+    story.at(1.1).configure(rate=100)
+    assert story.leave("a", unused=5) == 0
+    assert story.tokens == 1_020_000
+    assert not story.client.exists(story.keys.producer("a"))
+
+
+@pytest.mark.parametrize("who", ["b", ""])
+def test_another_ones_entry_stays(story: Story, who: str) -> None:
+    story.configure(rate=100)
+    story.at(1).claim("a", tokens=5, need=5)
+    story.report("c", load=0, capacity=10)
+    before = story.state
+    assert story.leave("a", unused=5, incarnation=who) == 0
+    assert story.leave(consumer="c", incarnation=who) is False
+    assert story.state == before
+
+
+def test_a_star_is_whoever_it_is(story: Story) -> None:
+    story.report("c", load=0, capacity=10)
+    assert story.leave(consumer="c", incarnation="*") is True
+    assert story.inspect().consumer_count == 0
+    assert story.field("last_consumer_end") == "forgotten"
+    assert story.notes[-1]["by"] == "operator"
+
+
+def test_nobody_leaves_a_budget_that_is_not_there(story: Story) -> None:
+    assert story.leave("a", unused=5) == 0
+    assert story.leave(consumer="c") is False
+    assert story.state == {}
+
+
+def test_one_that_nobody_knows_changes_nothing(story: Story) -> None:
+    story.configure(rate=100)
+    before = story.state
+    assert story.leave("a", unused=5) == 0
+    assert story.leave(consumer="c", incarnation="*") is False
+    assert story.state == before
+
+
+def test_a_member_whose_hash_is_lost_may_still_leave(story: Story) -> None:
+    story.configure(rate=100)
+    story.claim("a")
+    story.report("c", load=0, capacity=10)
+    story.client.delete(story.keys.producer("a"), story.keys.consumer("c"))
+    assert story.leave("a", unused=5) == 0
+    assert story.leave(consumer="c") is True
+    assert (story.inspect().producer_count, story.inspect().consumer_count) == (0, 0)
+
+
+def test_a_consumers_part_is_out_at_once(story: Story) -> None:
+    story.report("a", load=0, capacity=10)
+    story.report("b", load=0, capacity=20)
+    story.leave(consumer="b")
+    assert story.claim("p").budget_rate == 10 * MICRO
+    assert story.notes[-1]["by"] == "leave"
+    assert story.field("last_consumer_end") == ""
+
+
+def test_what_has_become_due_is_settled_first(story: Story) -> None:
+    story.configure(rate=100)
+    story.report("dead", load=0, capacity=10)
+    story.at(1).report("c", load=0, capacity=20)
+    story.at(2.5).leave(consumer="c")
+    assert story.inspect().live == frozenset()
+    assert story.field("last_consumer_end") == "left"
+
+
+def test_the_rate_that_remains_is_in_the_answer(story: Story) -> None:
+    story.configure(rate=100)
+    story.report("c", load=0, capacity=20)
+    call = calls.leave_consumer(story.keys, "c", "c", at_us=story.at_us)
+    assert [calls.text(word) for word in story.raw(call)] == ["1", "0", "100000000"]

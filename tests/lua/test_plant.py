@@ -1,0 +1,212 @@
+"""The scripts on the plant: in step with their referee, true to the figures, and lossless where that is promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nexus_redis.embedded import ServerProcess
+from tests import figures
+from tests.coordinators import InStep, ScriptCoordinator
+from tests.plant import Plant
+from tests.scenarios import ATTACKS, Attack, random_life
+from tests.servers import Server, launch
+
+DECISIVE = (
+    "capacity to 10 %",
+    "freeze of 1.9 s, each 5 s, to 10 % between",
+    "tokens spent late, freezes of 1.5 s",
+    "half of the reports lost, capacity to 10 %",
+    "crashes each 20 s, back after 0.3 s",
+    "state lost, tokens spent late, drops to 10 %",
+    "4 pushed in turn, one frozen 1.5 s each 6 s",
+    "3 shards, one frozen 5 s",
+)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[ServerProcess]:
+    process = launch("valkey")
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def client(process: ServerProcess) -> Iterator[redis.Redis]:
+    client = redis.Redis(port=process.port, single_connection_client=True)
+    client.flushall()
+    yield client
+    client.close()
+
+
+def attacked(client: redis.Redis, name: str, attack: Attack, planted: tuple[str, str] | None = None) -> Plant:
+    life = ATTACKS[name](attack)
+    return life.play(ScriptCoordinator(client, planted, **life.told))
+
+
+def differences(client: redis.Redis, seed: int, planted: tuple[str, str] | None = None) -> list[str]:
+    life = random_life(seed)
+    both = InStep(ScriptCoordinator(client, planted, **life.told))
+    life.play(both)
+    return both.differences
+
+
+# -- the scripts and their referee
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_scripts_and_referee_agree_over_any_life_of_a_fleet(client: redis.Redis, seed: int) -> None:
+    assert differences(client, seed) == []
+
+
+def test_they_agree_on_every_kind_of_server(real_server: Server) -> None:
+    for seed in range(3):
+        assert differences(real_server.client(single_connection_client=True), seed) == []
+
+
+@pytest.mark.soak
+def test_scripts_and_referee_agree_over_a_thousand_lives(client: redis.Redis) -> None:
+    assert [seed for seed in range(1000) if differences(client, seed)] == []
+
+
+# -- the figures
+
+
+@pytest.fixture
+def make(client: redis.Redis) -> figures.Make:
+    return lambda: ScriptCoordinator(client)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", figures.DELAYS)
+def test_drain_reaches_96_percent_when_capacity_falls_to_40_percent_and_comes_back(
+    make: figures.Make, delay: float
+) -> None:
+    assert figures.over_the_step(make, delay, 1) >= 96
+
+
+@pytest.mark.slow
+def test_an_hour_of_idleness_does_not_lower_what_drain_then_gives(make: figures.Make) -> None:
+    assert figures.after_the_night(make, 1.0, 1) >= 98
+
+
+@pytest.mark.parametrize("delay", [0.5, 1.0])
+def test_from_cold_drain_finds_90_percent_of_an_unknown_capacity_within_5_seconds(
+    make: figures.Make, delay: float
+) -> None:
+    assert max(figures.from_cold(make, delay, seed) for seed in range(3)) <= 5
+
+
+def test_from_cold_nothing_is_lost_at_half_a_second_of_delay(make: figures.Make) -> None:
+    assert sum(figures.lost_from_cold(make, 0.5, seed) for seed in range(3)) == 0
+
+
+@pytest.mark.parametrize("stalls_at_work", [False, True])
+def test_after_a_stall_of_5_seconds_the_rate_is_back_within_5_seconds(
+    make: figures.Make, *, stalls_at_work: bool
+) -> None:
+    assert figures.after_a_stall(make, 1.0, 1, stalls_at_work=stalls_at_work) <= 5
+
+
+@pytest.mark.parametrize("how", [{"failing": 0.05}, {"commit_s": 1.0}, {"queue_s": 3.0, "bulk_s": 1.0}])
+def test_records_that_fail_and_work_in_batches_cost_less_than_3_percent(
+    make: figures.Make, how: dict[str, float]
+) -> None:
+    assert figures.goodput_of(make, 1.0, 1, figures.WARM + 50, **how) >= 97
+
+
+@pytest.mark.soak
+def test_every_figure_is_reached_on_ten_seeds() -> None:
+    with figures.measuring(figures.SEEDS, with_scripts=True) as measured:
+        assert [str(figure) for figure in figures.figures(measured) if not figure.is_met] == []
+
+
+# -- lossless
+
+
+@pytest.mark.parametrize("name", DECISIVE)
+def test_a_lossless_budget_loses_nothing(client: redis.Redis, name: str) -> None:
+    plant = attacked(client, name, Attack(queue_s=1.0, delay=0.5, seed=1, seconds=60))
+    assert plant.granted > 2_500
+    assert plant.lost() == 0
+
+
+def test_a_lossless_budget_loses_nothing_in_a_random_life(client: redis.Redis) -> None:
+    for seed in range(12):
+        life = random_life(seed, is_lossless=True)
+        assert life.play(ScriptCoordinator(client, **life.told)).lost() == 0, seed
+
+
+def test_a_lossless_budget_fills_queues_that_are_deeper_than_the_loop(client: redis.Redis) -> None:
+    plant = attacked(client, "steady", Attack(queue_s=1.0, delay=0.5, seed=1, seconds=30))
+    assert plant.goodput(10, 29) > 0.98
+
+
+def test_without_lossless_the_same_attack_loses_records(client: redis.Redis) -> None:
+    life = ATTACKS["capacity to 10 %"](Attack(queue_s=0.2, delay=0.5, seed=1, seconds=60))
+    life.is_lossless = False
+    assert life.play(ScriptCoordinator(client, **life.told)).lost() > 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_lossless_budget_loses_nothing_whatever_queue_delay_and_seed(client: redis.Redis, name: str) -> None:
+    for queue_s in (0.2, 1.0, 5.0):
+        for delay in (0.5, 1.0, 2.0):
+            for seed in (1, 2, 3):
+                assert attacked(client, name, Attack(queue_s, delay, seed)).lost() == 0, (queue_s, delay, seed)
+
+
+@pytest.mark.soak
+def test_a_lossless_budget_loses_nothing_in_five_hundred_random_lives(client: redis.Redis) -> None:
+    for seed in range(500):
+        life = random_life(seed, is_lossless=True)
+        assert life.play(ScriptCoordinator(client, **life.told)).lost() == 0, seed
+
+
+# -- planted bugs
+
+IN_STEP = (  # the seed of a life that shows it, and the bug
+    (7, "min(rate, parts.arrivals * least(keys.ratios))", "min(rate, parts.rate)"),
+    (7, "w.edge = w.A + (least(keys.frees) or 0)", "w.edge = w.A + parts.free"),
+    (33, "if healing then seen = max(seen, oldest) end", ""),
+    (3, "if w and burned > 0 and", "if w and burned < 0 and"),
+    (4, "for i = SNAPSHOTS, 2, -1 do w.snaps[i] = w.snaps[i - 1] end", ""),
+    (33, "or not c.deadline then return true end", "then return true end"),
+)
+LOSSES = (
+    ("2 pushed 5:1, the first frozen 1.9 s each 5 s", 0.2, 1.0, ("SHORTEST_DEADLINE - 3 * INTERVAL)", "0)")),
+    (
+        "slow, crashes each 20 s, back after 0.3 s",
+        1.0,
+        1.0,
+        ("first <= c.joined + SHORTEST_DEADLINE then", "first < 0 then"),
+    ),
+    ("state lost, tokens spent late, drops to 10 %", 0.2, 1.0, ("if w.lossless == 1 and quiet > 0", "if false")),
+    (
+        "4 pushed in turn, one to 10 %",
+        1.0,
+        0.5,
+        ("w.edge = w.A + (least(keys.frees) or 0)", "w.edge = w.A + parts.free"),
+    ),
+)
+
+
+@pytest.mark.parametrize(("seed", "text", "instead"), IN_STEP)
+def test_the_referee_notices_a_planted_bug(client: redis.Redis, seed: int, text: str, instead: str) -> None:
+    assert differences(client, seed) == []
+    assert differences(client, seed, (text, instead))
+
+
+@pytest.mark.parametrize(("name", "queue_s", "delay", "planted"), LOSSES)
+def test_without_its_rule_a_lossless_budget_loses_records(
+    client: redis.Redis, name: str, queue_s: float, delay: float, planted: tuple[str, str]
+) -> None:
+    attacks = [Attack(queue_s, delay, seed, 60) for seed in (2, 3)]
+    assert any(attacked(client, name, attack, planted).lost() for attack in attacks)
+    assert not attacked(client, name, attacks[0]).lost()

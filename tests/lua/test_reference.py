@@ -1,0 +1,145 @@
+"""`docs/protocol.md` and `docs/state.md` are true: held against the scripts' headers and against what lies in Redis."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexus_redis import calls
+from nexus_redis.calls import Claim
+from nexus_redis.keys import SHARED
+from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport, Message
+from nexus_redis.scripts import NAMES
+from nexus_redis.snapshot import SETTINGS
+from tests.lua.test_report import QUEUE
+from tests.story import Story
+from tests.test_sources import codes, header, listed
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def section(page: str, heading: str) -> str:
+    """What stands under a heading, up to the next one."""
+    match = re.search(rf"^#+ {heading}\b[^\n]*\n(.*?)(?=^#|\Z)", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert match, heading
+    return match[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("|---")]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([\w:]+)`", cell)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_protocol_lists_what_a_script_takes_gives_and_refuses(name: str) -> None:
+    text, said = section("protocol.md", name), header(name)
+    found: dict[str, list[str]] = {"ARGV": [], "Reply": []}
+    kind = ""
+    for cells in rows(text):
+        if cells[0] in found:
+            kind = cells[0]
+        elif cells[0].isdigit():
+            assert int(cells[0]) == len(found[kind]) + 1
+            found[kind] += names(cells[1])
+    assert found["ARGV"] == listed(said["ARGV"])
+    assert len(found["Reply"]) == len(listed(said["Reply"]))
+    if name != "inspect":
+        assert found["Reply"] == listed(said["Reply"])
+    assert codes(text.partition("Errors:")[2]) == codes(said["Errors"])
+
+
+def test_the_defaults_of_a_claim_are_those_of_its_call() -> None:
+    cells = {names(row[1])[0]: row[3] for row in rows(section("protocol.md", "claim")) if len(row) == 4 and row[1]}
+    told = {
+        name: str(int(value) if isinstance(value, bool) else value) for name, value in Claim._field_defaults.items()
+    }
+    assert cells == told | {"at_us": "0"}
+
+
+@pytest.mark.parametrize("model", [CapacitySignal, FlowControl, LoadReport], ids=lambda model: model.__name__)
+def test_the_protocol_lists_the_fields_of_a_message(model: type[Message]) -> None:
+    fields = [name for row in rows(section("protocol.md", model.__name__))[1:] for name in names(row[0])]
+    assert fields == list(model.model_fields)
+
+
+def test_the_protocol_explains_every_code() -> None:
+    explained = {
+        code for row in rows(section("protocol.md", "Five scripts")) for code in re.findall(r"NEXUS_\w+", row[0])
+    }
+    assert explained == {
+        "NEXUS_INVALID_ARGUMENTS", "NEXUS_INVALID_KEYS", "NEXUS_SCHEMA", "NEXUS_STALE", "NEXUS_ID_TAKEN",
+        "NEXUS_NO_LAW",
+        "NEXUS_MISSING_",
+    }  # fmt: skip
+
+
+def test_the_keys_are_spelled_in_the_order_of_the_scripts() -> None:
+    assert names(rows(section("protocol.md", "Five scripts"))[1][1]) == [f":{place}" for place in SHARED]
+    documented = {name for row in rows(section("state.md", "Keys")) for name in names(row[0])}
+    assert documented == {f":{place}" for place in SHARED} | {":producer:ID", ":consumer:ID"}
+
+
+# --- what lies in Redis
+
+
+@pytest.fixture
+def full(story: Story) -> Story:
+    """A budget with every field that there is."""
+    for source in ("code", "operator"):
+        story.configure(source, rate=100, min_rate=1, burst=1, law="drain", combine="min", latency_target_ms=9,
+                        lossless=True, transit=2, pause=0)  # fmt: skip
+    story.claim("p", tokens=3)
+    story.report("c", **QUEUE, latency_ms=3)
+    story.at(20).claim("p", tokens=3)
+    story.report("c", **QUEUE, latency_ms=3)
+    return story
+
+
+def live(story: Story, key: str) -> dict[str, str]:
+    fields: Any = story.client.hgetall(key)
+    return {calls.text(name): calls.text(value) for name, value in fields.items()}
+
+
+@pytest.mark.parametrize("heading", ["The budget", "A producer", "A consumer"])
+def test_every_field_of_a_hash_is_listed_and_no_other(full: Story, heading: str) -> None:
+    key = {"The budget": full.keys.budget, "A producer": full.keys.producer("p"), "A consumer": full.keys.consumer("c")}
+    listed_ = [name for row in rows(section("state.md", heading))[1:] for name in names(row[0])]
+    assert len(listed_) == len(set(listed_))
+    assert set(listed_) == set(live(full, key[heading]))
+
+
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [("budget", f) for f in ("bucket", "epoch", "sums", "shares", "parts", "window")]
+    + [("producer", "state"), ("consumer", "said")],
+)
+def test_every_place_of_a_packed_field_is_explained(full: Story, place: str, field: str) -> None:
+    key = {"budget": full.keys.budget, "producer": full.keys.producer("p"), "consumer": full.keys.consumer("c")}[place]
+    places: list[int] = []
+    for row in rows(section("state.md", field))[1:]:
+        first, _, last = row[0].partition(" to ")
+        places += range(int(first), int(last or first) + 1)
+    assert places == list(range(1, len(live(full, key)[field].split()) + 1))
+    if field == "said":
+        assert tuple(names(rows(section("state.md", field))[2][1])) == calls.REPORTED
+
+
+def test_every_setting_is_listed_by_both_sources() -> None:
+    listed_ = {name for row in rows(section("state.md", "The budget")) for name in names(row[0])}
+    assert {f"{setting}_by_{source}" for setting in SETTINGS for source in ("code", "operator")} <= listed_
+
+
+def test_nothing_else_lies_there(full: Story) -> None:
+    kinds = {row[1] for row in rows(section("state.md", "Keys"))[1:]}
+    found = {calls.text(full.client.type(key)) for key in full.state}
+    assert found == kinds == {"hash", "zset", "stream"}
+    shared = {f"{full.keys.budget}:{place}" for place in SHARED}
+    assert set(full.state) <= shared | {full.keys.budget, full.keys.producer("p"), full.keys.consumer("c")}

@@ -1,0 +1,291 @@
+"""What the scripts refuse, they refuse whole: a code word that names the field, and not one key changed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from nexus_redis import calls
+from nexus_redis.calls import Call, Claim
+from nexus_redis.config import BudgetSettings
+from nexus_redis.errors import InvalidSetting, ServerRefused, from_code
+from nexus_redis.keys import BudgetKeys
+from tests.servers import Server
+from tests.story import MICRO, Story
+
+KEYS = BudgetKeys("test", "story")
+SAID: dict[str, Any] = {
+    "load": 5.0,
+    "capacity": 100.0,
+    "done": 9,
+    "errors": 0,
+    "in_flight": 0,
+    "queue_depth": 3,
+    "queue_limit": 50,
+}
+GOOD: dict[str, Callable[[int], Call[Any]]] = {
+    "claim": lambda at_us: calls.claim(KEYS, "p", Claim(MICRO, MICRO, MICRO, incarnation="p", seq=9), at_us),
+    "report": lambda at_us: calls.report(KEYS, "c", SAID, "c", 9, "", at_us),
+    "leave": lambda at_us: calls.leave_producer(KEYS, "p", "p", 5, 5, at_us),
+    "leave_consumer": lambda at_us: calls.leave_consumer(KEYS, "c", "c", at_us),
+    "configure": lambda at_us: calls.configure(
+        KEYS, BudgetSettings(rate=5, min_rate=1, burst=1, law="aimd", combine="spread", latency_target_ms=5,
+                             lossless=False,
+                             transit=2), pause=1, note="why", at_us=at_us),
+    "inspect": lambda at_us: calls.inspect(KEYS, 0, 10, at_us),
+}  # fmt: skip
+
+HUGE = "5" * 2_000_000
+NO_NUMBER = (
+    "NaN",
+    "nan",
+    "inf",
+    "-inf",
+    "Infinity",
+    "-1",
+    "1e3",
+    "0x10",
+    " 5 ",
+    "5 ",
+    "5\n",
+    "5\x00",
+    "+5",
+    "１",
+    HUGE,
+)
+NO_WHOLE = (*NO_NUMBER, "", "1.5", "5.", "99999999999999999999", "1" + "0" * 17)
+NO_NAME = ("a b", "{x}", "x" * 65, "-a", "a\n", "é", HUGE)
+NO_WORD = ("", "HIGH", "high ", "rate", "1", "high\x00", HUGE)
+TOO_MANY = ("9007199254740994", "99999999999999999")
+
+
+def claim_field(name: str, *more: str) -> tuple[str, tuple[str, ...]]:
+    return name, (*NO_WHOLE, *more)
+
+
+# Per script, the arguments in order: the field that each is, and texts that are none.
+POSITIONS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
+    "claim": [
+        ("at_us", NO_WHOLE), claim_field("need", "1000000000000001"), claim_field("tokens"),
+        claim_field("requested_rate"),
+        claim_field("whole", "2", "true"), claim_field("held"), claim_field("unused"), claim_field("burned"),
+        claim_field("weight", "0", "9999", "1000000001"), ("priority", NO_WORD), ("incarnation", NO_NAME),
+        ("seq", NO_WHOLE), ("birth", ("1" * 21, HUGE)), ("granted_total", NO_WHOLE),
+    ],
+    "report": [
+        ("at_us", NO_WHOLE), ("incarnation", NO_NAME), ("seq", NO_WHOLE), ("uptime_ms", (*NO_NUMBER, *TOO_MANY)),
+        ("load", (*NO_NUMBER, "100.1")), ("capacity", (*NO_NUMBER, "0", "0.0000001", "1000000001")),
+        ("queue_depth", (*NO_NUMBER, *TOO_MANY)), ("queue_limit", (*NO_NUMBER, *TOO_MANY, "0", "0.0")),
+        ("done", (*NO_NUMBER, *TOO_MANY)), ("errors", (*NO_NUMBER, *TOO_MANY)), ("in_flight", (*NO_NUMBER, *TOO_MANY)),
+        ("slots", (*NO_NUMBER, *TOO_MANY, "0")), ("latency_ms", (*NO_NUMBER, "86400001")),
+        ("interval_ms", (*NO_NUMBER, "86400001")), ("pause_ms", (*NO_NUMBER, "86400001")),
+        ("labels", ("x" * 1025, HUGE)),
+    ],
+    "leave": [("at_us", NO_WHOLE), ("incarnation", (*NO_NAME, "**")), ("unused", NO_WHOLE), ("burned", NO_WHOLE)],
+    "configure": [
+        ("at_us", NO_WHOLE), ("source", NO_WORD), ("pause", (*(x for x in NO_NUMBER if x != "-1"), "-2", "86400001")),
+        ("note", ("x" * 201, HUGE)),
+        ("setting", (*NO_WORD[:2], "rates", "schema", "rate_by_code", HUGE)),
+        ("rate", (*NO_NUMBER, "0.0000001", "1000000001")), ("setting", ("",)), ("min_rate", (*NO_NUMBER, "1000000001")),
+        ("setting", ("",)), ("burst", (*NO_NUMBER, "86400.1")), ("setting", ("",)), ("law", ("AIMD", "x", HUGE)),
+        ("setting", ("",)), ("combine", ("Sum", "max")), ("setting", ("",)),
+        ("latency_target_ms", (*NO_NUMBER, "86400001")),
+        ("setting", ("",)), ("lossless", ("2", "true", "01", HUGE)), ("setting", ("",)),
+        ("transit", (*NO_NUMBER, "86401")),
+    ],
+    "inspect": [("at_us", NO_WHOLE), ("offset", (*NO_WHOLE, "1000000001")), ("count", (*NO_WHOLE, "0", "1001"))],
+}  # fmt: skip
+
+
+@pytest.fixture
+def settled(story: Story) -> Story:
+    """A budget with a producer and a consumer, a second old."""
+    story.configure(rate=100)
+    story.claim("p", tokens=1)
+    story.report("c", **SAID)
+    return story.at(1)
+
+
+def run(story: Story, call: Call[Any], keys: tuple[Any, ...] | None = None, args: tuple[Any, ...] | None = None) -> Any:
+    told = call.keys if keys is None else keys
+    return story.client.eval(call.script.text, len(told), *told, *(call.args if args is None else args))
+
+
+def refusal(
+    story: Story, call: Call[Any], keys: tuple[Any, ...] | None = None, args: tuple[Any, ...] | None = None
+) -> str:
+    """The code of a refusal."""
+    with pytest.raises(redis.exceptions.ResponseError) as error:
+        run(story, call, keys, args)
+    return str(error.value).split(" ")[0]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_the_call_that_is_spoilt_below_is_a_good_one(settled: Story, name: str) -> None:
+    call = GOOD[name](settled.at_us)
+    call.decode(run(settled, call))
+    assert name == "leave_consumer" or len(POSITIONS[name]) == len(call.args)
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_an_argument_out_of_its_range_is_named_and_nothing_is_written(settled: Story, name: str) -> None:
+    call, before = GOOD[name](settled.at_us), settled.state
+    for i, (field, texts) in enumerate(POSITIONS[name]):
+        for text in texts:
+            code = refusal(settled, call, args=(*call.args[:i], text, *call.args[i + 1 :]))
+            assert code == f"NEXUS_INVALID_{field.upper()}", text[:40]
+    assert settled.state == before
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_too_few_or_too_many_arguments_are_refused(settled: Story, name: str) -> None:
+    call, before = GOOD[name](settled.at_us), settled.state
+    for args in ((), call.args[:1], call.args[:-1], (*call.args, "1")):
+        assert refusal(settled, call, args=args) == "NEXUS_INVALID_ARGUMENTS"
+    assert settled.state == before
+
+
+def wrong_keys(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    yield ()
+    yield keys[:-1]
+    yield (*keys, "test:{story}:more")
+    for i in range(1, len(keys)):
+        yield (*keys[:i], keys[i].replace("{story}", "{other}"), *keys[i + 1 :])
+        yield (*keys[:i], keys[i] + "x", *keys[i + 1 :]) if i < 10 else (*keys[:i], keys[i] + ":x")
+    for i, j in itertools.pairwise(range(len(keys))):
+        yield (*keys[:i], keys[j], keys[i], *keys[j + 1 :])
+    for budget in ("story", "{story}", "test:story", "test:{}", "test:{a b}", ":{story}", "test:{story}x",
+                   "a:b:{story}", "test:{" + "x" * 65 + "}", "x" * 65 + ":{story}", "test:{{story}}", "test:{-a}", "",
+                   HUGE):  # fmt: skip
+        yield tuple(key.replace("test:{story}", budget) for key in keys)
+    if len(keys) == 11:
+        for member in ("", "p", "test:{story}:producer", "test:{story}:producer:", "test:{story}:other:p",
+                       "test:{story}:producer:a b", "test:{story}:producer:" + "x" * 65):  # fmt: skip
+            yield (*keys[:10], member)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_keys_that_are_not_those_of_one_budget_are_refused(settled: Story, name: str) -> None:
+    call, before = GOOD[name](settled.at_us), settled.state
+    for keys in wrong_keys(call.keys):
+        assert refusal(settled, call, keys=keys) == "NEXUS_INVALID_KEYS", str(keys)[:200]
+    assert settled.state == before
+
+
+def test_a_producers_key_is_no_consumers(settled: Story) -> None:
+    claim, report = GOOD["claim"](settled.at_us), GOOD["report"](settled.at_us)
+    before = settled.state
+    assert refusal(settled, claim, keys=report.keys) == "NEXUS_INVALID_KEYS"
+    assert refusal(settled, report, keys=claim.keys) == "NEXUS_INVALID_KEYS"
+    assert settled.state == before
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name != "inspect"])
+def test_the_state_of_a_newer_release_is_left_alone(settled: Story, name: str) -> None:
+    settled.client.hset(KEYS.budget, "schema", "2")
+    before = settled.state
+    assert refusal(settled, GOOD[name](settled.at_us)) == "NEXUS_SCHEMA"
+    assert settled.state == before
+    assert isinstance(from_code("NEXUS_SCHEMA"), ServerRefused)
+
+
+def test_state_of_this_release_with_more_fields_is_read(settled: Story) -> None:
+    settled.client.hset(KEYS.budget, "of_a_later_minor_release", "x")
+    assert settled.claim("p").granted
+
+
+SPOIL: dict[str, Callable[[redis.Redis, str], Any]] = {
+    "string": lambda client, key: client.set(key, "x"),
+    "zset": lambda client, key: client.zadd(key, {"x": 1}),
+    "hash": lambda client, key: client.hset(key, "x", "1"),
+}
+
+
+@pytest.mark.parametrize("later", [0, 9, -600], ids=["at once", "when a deadline has passed", "after a step back"])
+@pytest.mark.parametrize("name", GOOD)
+def test_a_key_of_another_type_leaves_nothing_half_written(real_server: Server, name: str, later: float) -> None:
+    story = Story(real_server.client())
+    refused = 0
+    for place in range(11):
+        for kind, spoil in SPOIL.items():
+            story.client.flushall()
+            story.at(1000).configure(rate=100, min_rate=3)
+            story.report("c", **SAID)
+            story.claim("p", tokens=1, seq=1)
+            story.at(1001 + later)
+            call = GOOD[name](story.at_us)
+            if place >= len(call.keys):
+                continue
+            key = call.keys[place]
+            if calls.text(story.client.type(key)) == kind:
+                continue
+            story.client.delete(key)
+            spoil(story.client, key)
+            before = story.state
+            try:
+                run(story, call)
+            except redis.exceptions.ResponseError:
+                refused += 1
+                assert story.state == before, (key, kind)
+    assert refused >= 6
+
+
+CASES = [name for name in GOOD if name != "inspect"]
+
+
+@pytest.mark.parametrize("later", [0, 9, -600], ids=["at once", "when a deadline has passed", "after a step back"])
+def test_a_server_without_memory_keeps_its_state_whole(real_server: Server, later: float) -> None:
+    client = real_server.client()
+    story = Story(client)
+    story.at(1000).configure(rate=100)
+    story.report("c", **SAID)
+    story.claim("p", tokens=1)
+    story.at(1001 + later)
+    before = story.state
+    scripts = {name: GOOD[name](story.at_us) for name in CASES}
+    scripts |= {
+        "claim of a new one": calls.claim(KEYS, "q", Claim(MICRO, MICRO, MICRO, incarnation="q"), story.at_us),
+        "report of a new one": calls.report(KEYS, "d", SAID, "d", 1, "", story.at_us),
+        "claim that makes a budget": calls.claim(BudgetKeys("test", "new"), "p", Claim(), story.at_us),
+    }
+    client.config_set("maxmemory", 1)
+    try:
+        for name, call in scripts.items():
+            try:
+                run(story, call)
+            except redis.exceptions.ResponseError as error:
+                assert "maxmemory" in str(error)  # a report too soon writes nothing, and is answered
+            else:
+                assert name == "report"
+                assert later < 0
+            assert story.state == before, name
+    finally:
+        client.config_set("maxmemory", 0)
+    assert story.claim("p").budget_rate >= 0
+
+
+# --- the codes as errors
+
+
+@pytest.mark.parametrize("field", sorted({field for table in POSITIONS.values() for field, _ in table}))
+def test_a_refused_argument_is_an_error_that_says_what_to_write_instead(field: str) -> None:
+    error = from_code(f"NEXUS_INVALID_{field.upper()}")
+    assert isinstance(error, InvalidSetting)
+    assert error.field == field
+    assert error.remedy.startswith(("use ", "live ")), error.remedy
+    assert "docs/protocol" not in error.remedy
+
+
+def test_what_only_the_budget_knows_is_said_in_its_words() -> None:
+    assert str(from_code("NEXUS_NO_LAW")) == (
+        "load: says how full, not how fast: add capacity= or done=, or set rate on the budget"
+    )
+    assert "no more than the budget's rate" in str(from_code("NEXUS_INVALID_MIN_RATE"))
+    assert str(from_code("NEXUS_INVALID_LOSSLESS")).startswith("lossless: live consumers that report no queue_limit: ")
+    missing = from_code("NEXUS_MISSING_DONE")
+    assert isinstance(missing, InvalidSetting)
+    assert (missing.field, missing.remedy.split(":")[0]) == ("done", "missing")

@@ -1,0 +1,628 @@
+"""report.lua, rule by rule: what consumers say becomes the rate of the budget."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+import redis
+
+from nexus_redis import calls
+from tests.story import MICRO, START_US, Story
+
+QUEUE: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 0, "queue_limit": 100}
+
+
+def refused(story: Story, *args: Any, **said: Any) -> str:
+    """The code that a report is refused with; a refusal changes nothing."""
+    before = story.state
+    with pytest.raises(redis.exceptions.ResponseError) as refusal:
+        story.report(*args, **said)
+    assert story.state == before
+    return str(refusal.value)
+
+
+def parts(story: Story) -> dict[str, int]:
+    """The sums over consumers."""
+    names = ("live", "rate", "capacity", "load", "arrivals", "bounded", "free", "load_level", "noted")
+    return dict(zip(names, map(int, story.field("parts").split()), strict=True))
+
+
+def window(story: Story) -> dict[str, int]:
+    """The window of what the consumers can hold; the snapshots are s1, the youngest, to s5."""
+    names = (
+        "active",
+        "edge",
+        "net",
+        "A",
+        "refused",
+        "slot",
+        "slot_us",
+        "lossless",
+        "born",
+        "s1",
+        "s2",
+        "s3",
+        "s4",
+        "s5",
+    )
+    return dict(zip(names, map(int, story.field("window").split()), strict=True))
+
+
+def standing(story: Story) -> tuple[float, int, str]:
+    """Rate, level and reason of the budget after somebody has looked at it."""
+    answer = story.claim("eye", tokens=0)
+    return answer.budget_rate / MICRO, answer.level, story.field("reason")
+
+
+def consumer(story: Story, name: str = "c") -> dict[str, str]:
+    fields: Any = story.client.hgetall(story.keys.consumer(name))
+    return {calls.text(k): calls.text(v) for k, v in fields.items()}
+
+
+# --- the published example
+
+
+def test_the_protocols_own_example_on_the_first_report(story: Story) -> None:
+    report = story.report("es-1", load=95, capacity=400)
+    assert (report.rate, report.capacity, report.budget_rate) == (100, 400, 100)
+    assert (report.level, report.load, report.law, report.reason) == (2, 95, "range", "load")
+    answer = story.claim("filebeat-1", tokens=0, requested_rate=10_000)
+    assert (answer.recommended_rate, answer.level, answer.load) == (100 * MICRO, 2, 95)
+
+
+# --- levels
+
+
+def test_levels_rise_at_once_and_fall_five_points_later(story: Story) -> None:
+    levels = [
+        (0, 0), (69.9, 0), (70, 1), (66, 1), (65, 1), (64.9, 0), (90, 2), (86, 2), (85, 2), (84.9, 1), (65, 1),
+        (64.9, 0), (100, 3), (95.1, 3), (95, 3), (94.9, 2), (0, 0), (100, 3),
+    ]  # fmt: skip
+    for load, level in levels:
+        assert story.at(story.now + 0.25).report(load=load, capacity=100).level == level, load
+
+
+def test_a_full_consumer_is_not_a_paused_one(story: Story) -> None:
+    report = story.report(load=100, capacity=1000)
+    assert (report.level, report.reason) == (3, "load")
+    assert 0 < report.budget_rate < 1
+
+
+# --- several consumers
+
+
+def test_a_pool_adds_up_and_its_load_is_weighed_by_capacity(story: Story) -> None:
+    story.report("a", load=90, capacity=100)
+    report = story.report("b", load=0, capacity=300)
+    assert (report.budget_rate, report.load) == (350, 22.5)
+    assert standing(story) == (350, 0, "load")
+
+
+def test_pushed_work_goes_as_fast_as_the_fullest_part_allows(story: Story) -> None:
+    story.configure(combine="spread")
+    for i in range(5):
+        story.at(0.25 * i)
+        story.report("a", load=0, capacity=300, done=150 * i)
+        report = story.report("b", load=0, capacity=100, done=50 * i)
+    assert report.budget_rate == pytest.approx(400, rel=0.01)  # 3 to 1 and 3 to 1: both are full at once
+    for i in range(5, 60):
+        story.at(0.25 * i)
+        story.report("a", load=0, capacity=300, done=150 * i)
+        report = story.report("b", load=90, capacity=100, done=50 * i)
+    assert report.rate == 50
+    assert report.budget_rate == pytest.approx(200, rel=0.01)  # b takes a quarter of all
+    assert report.load == 90
+
+
+def test_one_that_gets_next_to_nothing_counts_for_two_percent(story: Story) -> None:
+    story.configure(combine="spread")
+    for i in range(60):
+        story.at(0.25 * i)
+        story.report("a", load=0, capacity=10_000, done=1000 * i)
+        report = story.report("b", load=0, capacity=10, done=i // 40)
+    assert report.budget_rate == pytest.approx(500)
+
+
+def test_without_arrivals_pushed_work_is_a_sum_unless_one_is_far_slower(story: Story) -> None:
+    story.configure(combine="spread")
+    story.report("a", load=0, capacity=100)
+    assert story.report("b", load=0, capacity=300).budget_rate == 400
+    assert story.report("c", load=0, capacity=1).budget_rate == 50
+
+
+def test_what_touches_all_goes_as_fast_as_the_slowest(story: Story) -> None:
+    story.configure(combine="min")
+    story.report("a", load=90, capacity=100)
+    report = story.report("b", load=0, capacity=300)
+    assert (report.budget_rate, report.load, report.level) == (50, 90, 2)
+    story.at(1.9).report("a", load=0, capacity=100)
+    assert standing(story.at(1.99)) == (100, 0, "load")
+    assert standing(story.at(2)) == (0, 3, "no_consumers")  # b is silent, and may be full
+    story.at(3.8).report("a", load=0, capacity=100)
+    assert standing(story.at(5)) == (0, 3, "no_consumers")
+    for i in range(30):
+        story.at(5 + 0.25 * i).report("a", load=0, capacity=100)
+    assert standing(story) == (100, 0, "load")  # forgotten ten seconds later
+
+
+def test_the_ceiling_of_the_budget_is_a_ceiling_of_each_part(story: Story) -> None:
+    story.configure(rate=100)
+    report = story.report("liar", load=0, capacity=1e9)
+    assert (report.rate, report.budget_rate, report.reason) == (100, 100, "rate")
+    assert parts(story)["rate"] == 100 * MICRO
+
+
+def test_one_liar_moves_the_budget_by_its_own_part_only(story: Story) -> None:
+    for name in ("a", "b"):
+        story.report(name, load=50, capacity=100)
+    honest = story.report("c", load=50, capacity=100).budget_rate
+    for lie in (0, 79, 99.9, 100):
+        report = story.at(story.now + 0.25).report("c", load=lie, capacity=100)
+        assert honest - 100 <= report.budget_rate <= honest
+
+
+def test_rates_never_leave_the_range_of_the_protocol(story: Story) -> None:
+    for i in range(12):
+        report = story.report(f"c{i}", load=0, capacity=1e9, queue_limit=2.0**53, errors=2.0**53, slots=2.0**53)
+    assert report.budget_rate == 1e9
+    for i in range(12):
+        story.leave(consumer=f"c{i}")
+    assert parts(story) | {"noted": 0} == dict.fromkeys(parts(story), 0)
+
+
+def test_a_capacity_is_exact_to_the_micro_token(story: Story) -> None:
+    for capacity in (0.29, 0.57, 1.1, 4.35, 33.333333, 0.000001, 1e9):
+        report = story.at(story.now + 0.25).report(load=0, capacity=capacity)
+        assert (report.rate, report.capacity, report.budget_rate) == (capacity, capacity, capacity)
+        assert story.configure(rate=capacity).reason == "rate"
+        report = story.at(story.now + 0.25).report(load=0, capacity=1e9)
+        assert (report.budget_rate, report.reason) == (capacity, "rate")
+        story.configure(unset=("rate",))
+
+
+# --- a consumer's end
+
+
+def test_a_silent_consumer_is_out_after_its_deadline_whoever_calls(story: Story) -> None:
+    """G5, seen by a claim, by a report of another, by a configure."""
+
+    def by_claim() -> float:
+        return standing(story)[0]
+
+    def by_report() -> float:
+        return story.report("other", load=0, capacity=1).budget_rate - 1
+
+    def by_configure() -> float:
+        return story.configure().rate
+
+    for ask in (by_claim, by_report, by_configure):
+        story.client.flushall()
+        story.at(0).report(load=0, capacity=100)
+        story.at(1.999999)
+        assert ask() == 100
+        story.at(2)
+        assert ask() == 0
+        assert "c" not in story.inspect().live
+
+
+def test_the_deadline_is_three_intervals_and_no_less_than_two_seconds(story: Story) -> None:
+    story.report("quick", load=0, capacity=1, interval_ms=10)
+    story.report("usual", load=0, capacity=1)
+    story.report("slow", load=0, capacity=1, interval_ms=60_000)
+    ends = {name: end - START_US / MICRO for name, end in story.inspect().consumers.items()}
+    assert ends == {"quick": 2, "usual": 2, "slow": 180}
+
+
+def test_a_silent_consumer_is_forgotten_ten_seconds_later(story: Story) -> None:
+    story.report(load=0, capacity=100)
+    story.at(2).claim(tokens=0)
+    assert story.inspect().consumers == {"c": START_US / MICRO + 12}
+    story.at(11.999999).claim(tokens=0)
+    assert story.inspect().consumer_count == 1
+    story.at(12).claim(tokens=0)
+    assert story.inspect().consumer_count == 0
+
+
+def test_many_that_fall_silent_together_go_a_few_a_call(story: Story) -> None:
+    for i in range(40):
+        story.report(f"c{i}", load=0, capacity=1)
+    live = []
+    for i in range(4):
+        story.at(2 + 0.001 * i).claim(tokens=0)
+        live.append(parts(story)["live"])
+    assert live == [24, 8, 0, 0]
+    assert standing(story)[0] == 0
+
+
+def test_a_silent_end_stops_the_budget_until_a_report(story: Story) -> None:
+    story.configure(rate=100, min_rate=3)
+    story.report(load=0, capacity=500)
+    assert standing(story.at(5)) == (3, 3, "no_consumers")
+    assert story.field("last_consumer_end") == "silent"
+    assert standing(story.at(1000)) == (3, 3, "no_consumers")
+    assert story.at(1001).report(load=0, capacity=500).budget_rate == 100
+
+
+def test_a_clean_leave_hands_the_budget_back_to_its_rate(story: Story) -> None:
+    story.configure(rate=100)
+    story.report(load=95, capacity=40)
+    assert story.leave(consumer="c")
+    assert standing(story) == (100, 0, "rate")
+    assert story.field("last_consumer_end") == "left"
+    assert standing(story.at(100)) == (100, 0, "rate")
+
+
+def test_a_clean_leave_without_a_rate_leaves_the_floor(story: Story) -> None:
+    story.configure(min_rate=2)
+    story.report(load=0, capacity=500)
+    story.leave(consumer="c")
+    assert standing(story) == (2, 3, "no_consumers")
+
+
+@pytest.mark.parametrize("after", [3, 13])
+def test_one_that_fell_silent_may_still_leave_or_be_forgotten(story: Story, after: float) -> None:
+    for end, incarnation in (("left", "c"), ("forgotten", "*")):
+        story.client.flushall()
+        story.at(0).configure(rate=100)
+        story.report(load=0, capacity=500)
+        assert standing(story.at(after))[2] == "no_consumers"
+        assert story.leave(consumer="c", incarnation=incarnation)
+        assert story.field("last_consumer_end") == end
+        assert standing(story) == (100, 0, "rate")
+
+
+def test_the_end_of_the_last_one_counts(story: Story) -> None:
+    story.configure(rate=100)
+    story.report("a", load=0, capacity=500)
+    story.at(1).report("b", load=0, capacity=500)
+    story.at(2.5).leave(consumer="b")
+    assert story.field("last_consumer_end") == "left"
+    story.at(3).report("a", load=0, capacity=500, seq=2)
+    story.report("b", load=0, capacity=500, seq=2)
+    story.leave(consumer="b")
+    assert story.field("last_consumer_end") == "left"
+    assert standing(story.at(6)) == (0, 3, "no_consumers")
+    assert story.field("last_consumer_end") == "silent"
+
+
+# --- pauses of one consumer
+
+
+def test_a_paused_consumer_takes_its_part_out_and_puts_it_back(story: Story) -> None:
+    story.report("a", load=0, capacity=100)
+    report = story.report("b", load=0, capacity=300, pause_ms=1000)
+    assert (report.rate, report.budget_rate, report.reason) == (0, 100, "load")
+    story.at(0.5).report("a", load=0, capacity=100)
+    assert story.at(0.999).report("b", load=0, capacity=300).budget_rate == 100
+    assert story.at(1.25).report("b", load=0, capacity=300).budget_rate == 400
+    story.at(1.5).report("b", load=0, capacity=300, pause_ms=60_000)
+    assert story.at(1.75).report("b", load=0, capacity=300, pause_ms=0).budget_rate == 400
+
+
+def test_when_all_that_there_are_have_paused_the_budget_is_paused(story: Story) -> None:
+    story.configure(rate=100, min_rate=5)
+    report = story.report(load=20, capacity=100, pause_ms=1000)
+    assert (report.budget_rate, report.level, report.reason, report.load) == (0, 3, "paused", 20)
+
+
+@pytest.mark.parametrize("combine", ["spread", "min"])
+def test_where_its_part_cannot_be_left_out_one_paused_consumer_stops_all(story: Story, combine: str) -> None:
+    story.configure(combine=combine)
+    for i in range(8):
+        story.at(0.25 * i).report("a", load=0, capacity=100, done=10 * i)
+        report = story.report("b", load=0, capacity=300, done=10 * i, pause_ms=1000 if i == 7 else None)
+    assert (report.budget_rate, report.reason) == (0, "paused")
+    story.at(2.75).report("a", load=0, capacity=100, done=90)
+    assert story.at(3).report("b", load=0, capacity=300, done=90).budget_rate > 0
+
+
+def test_a_ceiling_of_nothing_is_no_pause(story: Story) -> None:
+    story.configure(rate=0)
+    report = story.report(load=20, capacity=100)
+    assert (report.budget_rate, report.level, report.reason) == (0, 0, "rate")
+
+
+def test_a_report_too_soon_changes_nothing_unless_it_pauses(story: Story) -> None:
+    story.report(**QUEUE)
+    before = story.state
+    first = story.at(0.1).report(**QUEUE)
+    assert story.state == before
+    assert first.budget_rate == pytest.approx(100)
+    assert story.at(0.11).report(**QUEUE, pause_ms=500).reason == "paused"
+    assert story.at(0.4).report(**QUEUE).reason == "paused"
+
+
+def test_load_alone_counts_at_once_however_soon(story: Story) -> None:
+    story.report(load=0, capacity=100)
+    assert story.at(0.001).report(load=90, capacity=100).budget_rate == 50
+
+
+# --- who reports
+
+
+def test_the_same_report_changes_nothing(story: Story) -> None:
+    story.report(load=0, capacity=100)
+    story.at(0.25).report(load=50, capacity=100)
+    before = story.state
+    for later in (0.25, 1, 100):
+        again = story.at(later).report(load=99, capacity=7, seq=2)
+        assert (again.rate, again.budget_rate) == (100, 100)
+        assert story.state == before
+
+
+def test_a_lower_seq_is_stale(story: Story) -> None:
+    story.report(load=0, capacity=100, seq=5)
+    assert refused(story.at(1), load=0, capacity=100, seq=4) == "NEXUS_STALE"
+
+
+def test_an_id_is_taken_while_its_reports_live(story: Story) -> None:
+    story.report(load=0, capacity=100)
+    assert refused(story.at(1.999999), load=0, capacity=9, incarnation="other", seq=1) == "NEXUS_ID_TAKEN"
+    assert refused(story, load=0, capacity=9, incarnation="", seq=0) == "NEXUS_ID_TAKEN"
+    assert story.at(2).report(load=0, capacity=9, incarnation="other", seq=1).budget_rate == 9
+    assert refused(story, load=0, capacity=9, incarnation="c", seq=9) == "NEXUS_ID_TAKEN"
+
+
+def test_an_id_is_free_once_its_owner_was_seen_silent_or_left(story: Story) -> None:
+    story.report(load=0, capacity=100)
+    story.at(2.5).claim(tokens=0)
+    assert story.at(2.6).report(load=0, capacity=9, incarnation="other", seq=1).budget_rate == 9
+    story.leave(consumer="c", incarnation="other")
+    assert story.report(load=0, capacity=8, incarnation="third", seq=1).budget_rate == 8
+
+
+def test_one_shot_senders_own_nothing_and_are_never_a_retry(story: Story) -> None:
+    story.report(load=0, capacity=100, incarnation="", seq=0)
+    assert story.report(load=50, capacity=50, incarnation="", seq=0).budget_rate == 50
+    assert story.report(load=50, capacity=40, incarnation="x", seq=0).budget_rate == 40
+
+
+def test_the_first_report_of_an_incarnation_is_a_base(story: Story) -> None:
+    story.configure(lossless=True)
+    story.report(**QUEUE)
+    story.at(1.9).claim("p", tokens=20, need=20)
+    assert window(story)["net"] == 20 * MICRO
+    story.at(1.95).report(**QUEUE | {"done": 10})
+    assert window(story)["A"] == 10 * MICRO
+    story.leave(consumer="c")
+    story.at(2.1).report(**QUEUE | {"done": 1000, "queue_depth": 7}, incarnation="second", seq=1)
+    assert window(story)["A"] == 10 * MICRO  # how many of those were seen before is not known
+    story.at(2.35).report(**QUEUE | {"done": 1004, "queue_depth": 7}, incarnation="second", seq=2)
+    assert window(story)["A"] == 14 * MICRO
+
+
+@pytest.mark.parametrize("back", [{"done": 3}, {"errors": 3}, {"uptime_ms": 1}])
+def test_counters_or_an_uptime_that_fall_are_a_base_too(story: Story, back: dict[str, float]) -> None:
+    story.configure(lossless=True)
+    told: dict[str, Any] = QUEUE | {"done": 5, "errors": 5}
+    story.report(**told)
+    story.at(1.9).claim("p", tokens=20, need=20)
+    story.at(1.95).report(**told | {"in_flight": 9} | back)
+    assert window(story)["A"] == 0
+
+
+# --- what a report must say
+
+
+@pytest.mark.parametrize("said", [{}, {"load": 95}, {"done": 5}, {"in_flight": 3}, {"latency_ms": 9, "errors": 1}])
+def test_a_report_from_which_no_rate_follows_is_refused(story: Story, said: dict[str, float]) -> None:
+    assert refused(story, **said) == "NEXUS_NO_LAW"
+
+
+def test_load_alone_says_how_fast_where_the_budget_has_a_rate(story: Story) -> None:
+    story.configure(rate=400)
+    assert story.report(load=95).budget_rate == 100
+
+
+def test_the_law_is_the_first_that_fits_and_a_chosen_one_moves_only_up(story: Story) -> None:
+    assert story.report(done=0, errors=0).law == "aimd"
+    assert story.at(0.25).report(load=10, capacity=5, done=0, errors=0).law == "range"
+    assert story.at(0.5).report(**QUEUE).law == "drain"
+    assert story.at(0.75).report(done=1, errors=0, load=5, capacity=9).law == "drain"
+    story.configure(law="aimd")
+    assert story.at(1).report(**QUEUE | {"done": 2}).law == "aimd"
+
+
+def test_a_lossless_budget_needs_to_know_all_that_is_in_hands(story: Story) -> None:
+    story.configure(lossless=True)
+    for field in QUEUE:
+        told = {name: value for name, value in QUEUE.items() if name != field}
+        assert refused(story, **told) == f"NEXUS_MISSING_{field.upper()}"
+    story.report(**QUEUE)
+
+
+def test_load_follows_from_queue_or_slots_whichever_is_fuller(story: Story) -> None:
+    assert story.report(queue_depth=45, queue_limit=50, capacity=100).load == 90
+    assert story.at(1).report(in_flight=2, slots=4, queue_depth=5, queue_limit=50, capacity=100).load == 50
+    assert story.at(2).report(queue_depth=75, queue_limit=50, capacity=100).load == 100
+    assert story.at(3).report(queue_depth=75, capacity=100, load=3, queue_limit=80).load == 3
+    assert story.at(4).report(in_flight=1, queue_depth=45, queue_limit=50, capacity=100).load == 90
+
+
+def test_a_consumers_hash_says_what_it_reported(story: Story) -> None:
+    told = calls.report(
+        story.keys, "c", {"load": 12.5, "capacity": 100.25, "done": 7, "errors": 1, "in_flight": 2, "latency_ms": 3.5},
+        "me", 3, '{"zone":"b"}', at_us=story.at_us,
+    )  # fmt: skip
+    story.run(told)
+    shown = consumer(story)
+    assert {k: shown[k] for k in ("law", "rate_per_s", "capacity_per_s", "load_percent", "labels", "incarnation")} == {
+        "law": "range", "rate_per_s": "100.25", "capacity_per_s": "100.25", "load_percent": "12.5",
+        "labels": '{"zone":"b"}', "incarnation": "me",
+    }  # fmt: skip
+    assert shown["said"] == f"{START_US} - 12.5 100.25 - - 7 1 2 - 3.5 - -"
+    assert "queue_depth" not in shown
+
+
+def test_what_is_no_longer_said_is_no_longer_shown(story: Story) -> None:
+    story.report(**QUEUE)
+    story.at(1).report(done=1, errors=0)
+    assert "queue_depth" not in consumer(story)
+    assert window(story)["active"] == 0
+    assert parts(story)["bounded"] == 0
+
+
+def test_a_rare_reporter_is_remembered_until_its_deadline(story: Story) -> None:
+    story.report(load=0, capacity=100, interval_ms=3_600_000)
+    left: Any = story.client.pttl(story.keys.consumer("c"))
+    assert left > 3 * 3_600_000
+
+
+# --- the sums
+
+
+@pytest.mark.parametrize("combine", ["sum", "spread", "min"])
+def test_sums_stay_exact_over_any_number_of_joins_leaves_and_deaths(real_story: Story, combine: str) -> None:
+    story, rng = real_story, random.Random(combine)
+    story.configure(combine=combine)
+    done: dict[str, float] = {}
+    for i in range(1500):
+        name = f"c{rng.randrange(12)}"
+        story.at(story.now + rng.choice([0, 0.1, 0.25, 0.25, 0.9]))
+        done[name] = done.get(name, 0) + rng.choice([0, 1, 0.1, 33.333333, 1e6]) * rng.random()
+        if rng.random() < 0.2:
+            story.leave(consumer=name, incarnation="")
+        elif rng.random() < 0.02:
+            story.at(story.now + 20).claim(tokens=0)
+        else:
+            story.report(
+                name, incarnation="", seq=0, uptime_ms=None, done=done[name],
+                load=rng.choice([0, 50, 100]) * rng.random(),
+                capacity=round(10 ** rng.uniform(-3, 9), 6), pause_ms=rng.choice([None, None, 0, 400]),
+                queue_depth=rng.choice([None, 0, 1e5 * rng.random()]), queue_limit=rng.choice([None, 1e4, 2.0**53]),
+            )  # fmt: skip
+        if i % 50 == 0:
+            assert sums(story) == {k: v for k, v in parts(story).items() if k not in ("load_level", "noted")}
+    for name in done:
+        story.leave(consumer=name, incarnation="*")
+    assert {k: v for k, v in parts(story).items() if k not in ("load_level", "noted")} == dict.fromkeys(sums(story), 0)
+
+
+def sums(story: Story) -> dict[str, int]:
+    """The sums, from the sets."""
+
+    def scores(place: str) -> dict[bytes, float]:
+        pairs: Any = story.client.zrange(f"{story.keys.budget}:{place}", 0, -1, withscores=True)
+        return dict(pairs)
+
+    rates, loads, capacities, ratios, frees = map(scores, ("rates", "loads", "capacities", "ratios", "frees"))
+    weights = {i: -int(-capacities[i] // MICRO) for i in rates}
+    return {
+        "live": len(rates), "rate": int(sum(rates.values())), "capacity": sum(weights.values()),
+        "load": sum(int(weights[i] * loads[i]) for i in rates),
+        "arrivals": sum(math.floor(rates[i] / ratios[i]) for i in rates),
+        "bounded": len(frees), "free": int(sum(frees.values())),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("lost", ["", ":rates", ":consumers", ":loads", ":capacities", ":ratios", ":frees"])
+def test_a_key_that_is_lost_costs_one_round_of_reports(story: Story, lost: str) -> None:
+    told: dict[str, Any] = QUEUE | {"capacity": 100}
+
+    def all_report(now: float) -> calls.Standing:
+        story.at(now)
+        return [story.report(name, **told) for name in ("a", "b", "d")][-1]
+
+    assert all_report(0).budget_rate == pytest.approx(300)
+    story.client.delete(f"{story.keys.budget}{lost}")
+    assert all_report(0.25).budget_rate == pytest.approx(300)
+    assert sums(story) == {k: v for k, v in parts(story).items() if k not in ("load_level", "noted")}
+    assert standing(story.at(5)) == (0, 3, "no_consumers")
+
+
+def test_a_lost_key_stops_the_budget_until_someone_reports(story: Story) -> None:
+    story.configure(rate=1000)
+    story.report(load=0, capacity=100)
+    story.client.delete(f"{story.keys.budget}:rates")
+    story.at(0.1).configure()
+    assert standing(story) == (0, 3, "no_consumers")
+    assert story.at(0.25).report(load=0, capacity=100).budget_rate == 100
+
+
+# --- the history
+
+
+def test_the_history_notes_turns_acts_and_moves_of_a_tenth(story: Story) -> None:
+    story.configure(rate=1000)
+    for load in (0, 81, 82.5, 84.9, 90):
+        story.at(story.now + 0.25).report(load=load, capacity=200)
+    story.at(story.now + 0.25).configure("operator", rate=100)
+    story.configure("operator", rate=100)
+    story.configure(pause=5)
+    story.claim(tokens=0)
+    story.at(story.now + 5).claim(tokens=0)
+    assert [(n["by"], n["rate_per_s"], n["level"], n["reason"]) for n in story.notes] == [
+        ("code", "1000", "0", "rate"),
+        ("report", "200", "0", "load"),
+        ("report", "190", "1", "load"),  # another level
+        ("report", "151", "1", "load"),  # 175 was no tenth less than 190
+        ("report", "100", "2", "load"),
+        ("operator", "100", "2", "rate"),
+        ("operator", "100", "2", "rate"),
+        ("code", "0", "3", "paused"),
+        ("deadline", "0", "3", "no_consumers"),
+    ]
+
+
+def test_the_history_keeps_about_a_thousand_entries(real_story: Story) -> None:
+    for _ in range(1300):
+        real_story.configure("operator", rate=5)
+    assert 1000 <= len(real_story.notes) < 1200
+
+
+# --- a clock that steps
+
+
+@pytest.mark.parametrize("step", [60, 86_400])
+def test_the_dead_do_not_live_on_when_the_clock_steps_back(story: Story, step: float) -> None:
+    story.at(100_000).report(load=0, capacity=100)
+    story.at(100_001 - step).configure(pause=10)
+    assert standing(story)[2] == "paused"
+    story.at(100_001).claim(tokens=0)
+    story.at(100_001 - step)
+    assert story.client.zscore(f"{story.keys.budget}:consumers", "c") is not None
+    assert standing(story.at(100_020 - step))[2] == "no_consumers"
+
+
+@pytest.mark.parametrize("step", [1, 60, 86_400])
+def test_after_a_step_back_a_deadline_is_as_far_away_as_before(story: Story, step: float) -> None:
+    story.at(100_000).report(load=0, capacity=100)
+    story.at(100_001).claim(tokens=0)
+    assert standing(story.at(100_001 - step))[0] == 100
+    assert standing(story.at(100_001.999 - step))[0] == 100
+    assert standing(story.at(100_002 - step)) == (0, 3, "no_consumers")
+
+
+def test_a_pause_is_as_long_after_a_step_back(story: Story) -> None:
+    story.at(100_000).configure(rate=100, pause=30)
+    story.at(100_010).claim(tokens=0)
+    assert standing(story.at(50_000))[2] == "paused"
+    assert standing(story.at(50_019.9))[2] == "paused"
+    assert standing(story.at(50_020)) == (100, 0, "rate")
+
+
+def test_a_pause_of_one_consumer_is_as_long_after_a_step_back(story: Story) -> None:
+    story.at(100_000).report(load=0, capacity=100, pause_ms=30_000)
+    assert story.at(50_000).report(load=0, capacity=100, uptime_ms=100_010_000).rate == 0
+    assert story.at(50_030.1).report(load=0, capacity=100, uptime_ms=100_031_000).rate == 100
+
+
+def test_a_pause_without_an_end_has_none_after_a_step_back(story: Story) -> None:
+    story.at(100_000).configure(rate=100, pause=calls.UNTIL_RESUMED)
+    story.at(50_000).claim(tokens=0)
+    assert story.field("paused_until_us") == "9000000000000000"
+
+
+def test_a_step_below_a_second_moves_no_deadline(story: Story) -> None:
+    story.at(10).report(load=0, capacity=100)
+    story.at(9.5).claim(tokens=0)
+    assert story.inspect().consumers == {"c": START_US / MICRO + 12}
+
+
+def test_a_step_forward_makes_all_silent_until_they_report(story: Story) -> None:
+    story.report(load=0, capacity=100)
+    assert standing(story.at(86_400)) == (0, 3, "no_consumers")
+    assert story.at(86_400.25).report(load=0, capacity=100, uptime_ms=500).budget_rate == 100

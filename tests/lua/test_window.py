@@ -1,0 +1,310 @@
+"""The window of a lossless budget: what its consumers cannot hold is not admitted.
+
+T_x, after which a token has arrived or never will, is 2.25 s here: four quarters of 0.5625 s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.lua.test_report import window
+from tests.story import MICRO, Story
+
+TOLD: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 0, "queue_limit": 100, "capacity": 1000}
+
+
+def live(story: Story, until: float, names: str = "c", **said: Any) -> Story:
+    """Everyone reports four times a second, the last time at `until`."""
+    while story.now < until - 1e-9:
+        story.at(min(until, story.now + 0.25))
+        for name in names:
+            story.report(name, **TOLD | said)
+    return story
+
+
+def opened(story: Story, names: str = "c", **settings: Any) -> Story:
+    """A lossless budget whose quiet time is over: it may admit from 1.5 s on."""
+    story.configure(lossless=True, **settings)
+    for name in names:
+        story.report(name, **TOLD)
+    return live(story, 1.5, names)
+
+
+def take(story: Story, tokens: float, name: str = "p", **ask: Any) -> float:
+    """Whole tokens that one claim of up to `tokens` gets; its needs are small, its demand is great."""
+    return story.claim(name, tokens=tokens, requested_rate=1e6, **ask).granted / MICRO
+
+
+def drain(story: Story) -> float:
+    """All that any number of newcomers get now."""
+    total = got = take(story, 1000, f"q{story.now}-0")
+    i = 1
+    while got and i < 50:
+        got = take(story, 1000, f"q{story.now}-{i}")
+        total, i = total + got, i + 1
+    return total
+
+
+def test_nothing_is_admitted_while_tokens_of_a_lost_state_may_travel(story: Story) -> None:
+    story.configure(lossless=True)
+    story.report(**TOLD)
+    live(story, 1.499999)
+    answer = story.claim()
+    assert (answer.granted, answer.reason, answer.is_lossless) == (0, "window", True)
+    assert answer.retry_after == pytest.approx(0.1)
+    assert story.at(0.75).claim("q").retry_after == 0.75
+    assert take(live(story, 1.5), 1) == 1
+
+
+def test_the_quiet_time_counts_from_when_the_window_was_born(story: Story) -> None:
+    story.configure(rate=100)
+    assert take(story.at(100), 5) == 5
+    story.configure(lossless=True)
+    story.report(**TOLD)
+    assert take(live(story, 101.4), 5, "q") == 0
+    assert take(live(story, 101.5), 5, "r") == 5
+
+
+def test_as_much_is_admitted_as_the_consumers_can_hold(story: Story) -> None:
+    opened(story)
+    assert drain(story) == 100
+    answer = story.at(1.6).claim("z")
+    assert (answer.granted, answer.reason) == (0, "window")
+    assert window(story)["refused"] == 1
+    assert take(live(story, 1.75, queue_depth=60, done=20), 1000, "z") == 20  # 80 came, of which 20 are done
+
+
+def test_what_arrived_and_is_not_done_takes_room(story: Story) -> None:
+    opened(story)
+    drain(story)
+    live(story, 1.75, queue_depth=100)
+    assert take(story, 5, "z") == 0
+    live(story, 2.0, queue_depth=70, in_flight=20, done=10)
+    assert drain(story) == 30
+
+
+def test_a_claim_for_all_or_nothing_is_not_cut(story: Story) -> None:
+    opened(story)
+    assert take(story, 60, "a", need=60, whole=True) == 60
+    assert take(story, 60, "b", need=60, whole=True) == 0
+    assert take(story, 40, "c", need=40, whole=True) == 40
+
+
+def test_a_cut_leaves_whole_tokens_or_parts_of_a_small_need(story: Story) -> None:
+    opened(story, rate=1000)
+    assert take(live(story, 1.75, queue_depth=97.5), 50, "a") == 2
+    assert take(story, 50, "b", need=0.2) == pytest.approx(0.4)
+
+
+def test_what_comes_back_or_burns_makes_room_at_once(story: Story) -> None:
+    opened(story)
+    assert take(story, 60, "a", need=60) == 60
+    assert take(story, 40, "b", need=40) == 40
+    story.at(1.6).claim("a", tokens=0, unused=25, held=35)
+    assert window(story)["net"] == 75 * MICRO
+    story.claim("b", tokens=0, burned=15, held=25)
+    assert window(story)["net"] == 60 * MICRO
+    assert drain(story) == 40
+
+
+def test_no_more_can_burn_than_was_held(story: Story) -> None:
+    opened(story)
+    take(story, 40, "a", need=40)
+    story.at(1.6).claim("a", tokens=0, burned=1000, unused=30)
+    assert window(story)["net"] == 0
+
+
+def test_what_burned_long_ago_was_written_off_already(story: Story) -> None:
+    opened(story)
+    take(story, 40, "a", need=40)
+    live(story, 3.25)
+    story.claim("a", tokens=0, burned=40)
+    assert window(story)["net"] == 40 * MICRO
+
+
+def test_a_producer_that_leaves_makes_room(story: Story) -> None:
+    opened(story)
+    take(story, 40, "a", need=40)
+    story.at(1.6).leave("a", unused=30)
+    assert window(story)["net"] == 10 * MICRO
+
+
+def test_what_was_granted_long_ago_has_arrived_or_never_will(story: Story) -> None:
+    opened(story)
+    assert drain(story) == 100
+    assert drain(live(story, 3.5)) == 0
+    assert drain(live(story, 4.5)) == 100
+
+
+def test_nothing_is_written_off_while_someone_is_silent_or_late(story: Story) -> None:
+    opened(story, "ab")
+    assert drain(story) == 200
+    live(story, 1.75, "b")
+    live(story, 5, "a")  # b is silent since 3.75
+    assert window(story)["A"] == 0
+    story.client.flushall()
+    story = Story(story.client)
+    opened(story, "ab")
+    assert drain(story) == 200
+    live(story, 3.0, "ab")
+    live(story, 4.3, "a")  # b lives still, but what came to it since 3.0 s is not known
+    assert window(story)["A"] == 0
+    live(story, 4.35, "b")
+    assert window(story)["A"] == 200 * MICRO
+
+
+def test_one_that_was_late_itself_is_heard_by_its_report(story: Story) -> None:
+    opened(story)
+    drain(story)
+    live(story, 3.0)
+    story.at(4.9).report(**TOLD)
+    assert window(story)["A"] == 100 * MICRO
+
+
+def test_arrivals_are_counted_once_though_they_were_written_off(story: Story) -> None:
+    opened(story)
+    drain(story)
+    live(story, 4.5)
+    live(story, 4.75, queue_depth=10)
+    assert window(story)["A"] == 100 * MICRO  # never more than was granted
+    assert drain(story) == 90
+
+
+def test_one_that_was_forgotten_starts_anew(story: Story) -> None:
+    opened(story, "ab")
+    drain(story)
+    live(story, 1.75, "b")
+    live(story, 20, "a")
+    assert window(story)["A"] == 200 * MICRO
+    drain(story)
+    net = window(story)["net"]
+    story.at(20.25).report("b", **TOLD | {"done": 60})  # what came to it meanwhile was written off
+    assert window(story)["A"] == 200 * MICRO
+    assert window(story)["net"] == net == 300 * MICRO
+
+
+def test_under_spread_the_fullest_rules_the_silent_included(story: Story) -> None:
+    opened(story, "ab", combine="spread")
+    assert drain(story) == 100
+    story.at(1.75).report("a", **TOLD | {"done": 50})
+    story.report("b", **TOLD | {"done": 50, "queue_limit": 30})
+    assert drain(story) == 30
+    story.at(2).report("a", **TOLD | {"done": 65})
+    live(story, 3.9, "a", done=65)
+    assert window(story)["edge"] == (115 + 30) * MICRO
+
+
+def test_under_min_each_has_its_own_edge(story: Story) -> None:
+    opened(story, "ab", combine="min")
+    assert drain(story) == 100
+    story.at(1.75).report("a", **TOLD | {"done": 100})
+    story.report("b", **TOLD | {"done": 20, "queue_depth": 50})
+    assert drain(story) == 20  # b: 70 came, 50 more would fit: 120
+    live(story, 4.75, "a", done=120)
+    assert window(story)["edge"] == 120 * MICRO  # b is silent, and may be full
+    assert story.claim("z").granted == 0
+
+
+def test_under_min_one_that_never_said_what_it_holds_may_be_full(story: Story) -> None:
+    story.configure(combine="min")
+    story.report("a", **TOLD)
+    story.report("b", load=0, capacity=10)
+    assert window(story)["active"] == 0
+    assert window(story)["edge"] == 0
+
+
+def test_a_cold_consumer_has_a_window_without_lossless_too(story: Story) -> None:
+    told = {name: value for name, value in TOLD.items() if name != "capacity"}
+    story.report(**told)
+    assert window(story)["active"] == 1
+    for i in range(60):
+        story.at(0.02 * i).claim(f"p{i}", tokens=10, need=1, requested_rate=1e6)
+    assert window(story)["net"] == 25 * MICRO  # a quarter of what it says it holds
+    answer = story.claim("z")
+    assert (answer.granted, answer.reason, answer.is_lossless) == (0, "window", False)
+
+
+def test_a_known_consumer_has_no_window_unless_lossless(story: Story) -> None:
+    story.report(**TOLD)
+    assert window(story)["active"] == 0
+    assert take(live(story, 1), 200, need=200) == 200
+
+
+def test_lossless_is_refused_while_a_consumer_says_not_what_it_holds(story: Story) -> None:
+    story.report("a", **TOLD)
+    story.report("b", load=0, capacity=10)
+    with pytest.raises(Exception, match="NEXUS_INVALID_LOSSLESS"):
+        story.configure(lossless=True)
+    story.leave(consumer="b")
+    story.configure(lossless=True)
+    assert window(story)["lossless"] == 1
+
+
+def test_snapshots_are_a_quarter_of_the_horizon_apart(story: Story) -> None:
+    opened(story)
+    slot = window(story)["slot_us"]
+    assert slot == 562_500
+    take(story, 7)
+    net = window(story)["net"]
+    seen = []
+    for i in range(1, 6):
+        story.at(1.5 + i * 0.5625).claim("z", tokens=0)
+        seen.append([window(story)[f"s{k}"] for k in range(1, 6)])
+    assert seen == [[net] * i + [0] * (5 - i) for i in range(1, 6)]
+
+
+def test_a_slower_reporter_stretches_the_horizon_and_forgets_what_is_too_young(story: Story) -> None:
+    opened(story)
+    take(story, 7)
+    live(story, 2.75)
+    assert window(story)["s1"] > 0
+    story.report("slow", **TOLD | {"interval_ms": 1000})
+    w = window(story)
+    assert w["slot_us"] == (500_000 + 1_000_000 + 3_000_000) / 4
+    assert [w[f"s{k}"] for k in range(1, 6)] == [0] * 5
+
+
+def test_another_transit_moves_the_horizon_up_and_down(story: Story) -> None:
+    opened(story)
+    for transit in (5, 0.5, 1):
+        story.configure(transit=transit)
+        assert window(story)["slot_us"] == pytest.approx((0.5 + transit + 0.75) / 4 * MICRO, abs=2)
+
+
+@pytest.mark.parametrize("combine", ["sum", "spread", "min"])
+def test_counters_start_again_long_before_a_double_is_not_exact(story: Story, combine: str) -> None:
+    opened(story, "ab", combine=combine)
+    drain(story)
+    live(story, 5, "ab", done=50 if combine != "min" else 100)
+    story.at(5.1)
+    take(story, 3, "z", need=3)
+    before = window(story)
+    more = 5 * 10**15
+    fields = story.field("window").split()
+    for i in (1, 2, 3, *range(9, 14)):
+        fields[i] = str(int(fields[i]) + more)
+    story.client.hset(story.keys.budget, "window", " ".join(fields))
+    if combine == "min":
+        for name in "ab":
+            story.client.zincrby(f"{story.keys.budget}:edges", more, name)
+    live(story, 5.2, "ab", done=50 if combine != "min" else 100)
+    after = window(story)
+    assert 0 <= after["net"] < 10**12
+    assert after["edge"] - after["net"] == before["edge"] - before["net"]
+    assert all(0 <= after[f"s{k}"] <= after["net"] for k in range(1, 6))
+
+
+@pytest.mark.parametrize("step", [0.3, 5, 86_400])
+def test_a_clock_that_steps_back_admits_no_more(story: Story, step: float) -> None:
+    story.at(100_000)
+    story.configure(lossless=True)
+    story.report(**TOLD)
+    live(story, 100_005)
+    assert drain(story) == 100
+    story.at(story.now - step)
+    live(story, story.now + 2)
+    assert drain(story) == 0
+    live(story, story.now + 2)
+    assert drain(story) == 100

@@ -1,0 +1,159 @@
+"""A hub's loop stepped by hand: the test is clock, network and server. No threads, no sleeping, no Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nexus_redis.account import Account, Opening
+from nexus_redis.calls import Answer, Call, Claim, Configured
+from nexus_redis.config import BudgetSettings, ProducerSettings
+from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.ledger import MICRO, Waiter
+from nexus_redis.wire import Command, Job, Late, Outcome
+
+KEYS = BudgetKeys("test", "stripe")
+START = 1000.0
+
+
+class Line(Waiter):
+    """A waiter that counts how often it was woken."""
+
+    __slots__ = ("woken",)
+
+    def __init__(self, cost: float, since: float, *, whole: bool = False) -> None:
+        super().__init__(round(cost * MICRO), since, whole=whole)
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def answered(granted: float = 0, retry_after: float = 0.0, **fields: Any) -> Answer:
+    """What a claim gets: `granted` tokens, of a budget of 100/s."""
+    usual: dict[str, Any] = {
+        "lease": 0.5, "refresh": 0.1, "recommended_rate": 100 * MICRO, "fallback_rate": 50 * MICRO,
+        "budget_rate": 100 * MICRO, "level": 0, "load": 0.0, "granted_total": 0, "birth": "1", "reason": "rate",
+        "is_lossless": False,
+    }  # fmt: skip
+    return Answer(granted=round(granted * MICRO), retry_after=retry_after, **(usual | fields))
+
+
+def asked(job: Job) -> Claim:
+    """The claim that a job carries: its arguments are the fields in order, after the instant."""
+    assert isinstance(job, Call)
+    assert job.script.name == "claim"
+    fields: tuple[Any, ...] = job.args[1:]
+    return Claim(*fields)
+
+
+def kind_of(job: Job) -> str:
+    """The script's name, or the command's."""
+    if isinstance(job, Late):
+        job = job.make()
+    return job.script.name if isinstance(job, Call) else str(job.args[0])
+
+
+class Stepper:
+    """`advance` lets time pass; `server` answers each job; `sent` is what it was asked, as (time, job)."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.sent: list[tuple[float, Job]] = []
+        self.server: Callable[[Job], Outcome] = grants()
+        self.round_trip = 0.0
+        self.wakes = 0
+        self.hub = Hub(lambda: self.now, self._wake, "redis.example:6379")
+        self._plan = refill(self.hub)
+        self._outcomes: list[Outcome] | None = None
+        self.is_over = False
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def run(self) -> float:
+        """Until the loop has nothing to do; how long it wants to pause."""
+        while True:
+            try:
+                step = self._plan.send(self._outcomes)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration:
+                self.is_over = True
+                return NEVER
+            if isinstance(step, Pause):
+                self._outcomes = []
+                if step.seconds > 0:
+                    return step.seconds
+            else:
+                self.sent += [(self.now, job) for job in step]
+                self._outcomes = [self.server(job) for job in step]
+                self.now += self.round_trip
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass, the loop working all the while."""
+        until = self.now + seconds
+        while True:
+            pause = self.run()
+            if self.is_over or self.now + pause > until:
+                break
+            self.now += pause
+        self.now = max(self.now, until)
+
+    def kinds(self) -> list[str]:
+        """What was sent, by name."""
+        return [kind_of(job) for _, job in self.sent]
+
+    def claims(self) -> list[Claim]:
+        """The claims that were sent."""
+        return [asked(job) for _, job in self.sent if kind_of(job) == "claim"]
+
+
+def grants(
+    claim: Callable[[Claim], Outcome] | Outcome = None, **others: Outcome | Callable[[], Outcome]
+) -> Callable[[Job], Outcome]:
+    """A server that answers claims with `claim` (all that is wanted, if None), other scripts with what is given."""
+
+    def serve(job: Job) -> Outcome:
+        name = kind_of(job)
+        if name == "claim":
+            ask = asked(job)
+            if claim is None:
+                return answered(ask.tokens / MICRO)
+            return claim(ask) if callable(claim) else claim
+        if name in others:
+            outcome = others[name]
+            return outcome() if callable(outcome) else outcome
+        if name == "configure":
+            return Configured(100.0, 0, "rate", "1", (), ())
+        return 0 if isinstance(job, Command) or name == "leave" else None
+
+    return serve
+
+
+def fails(error: Exception) -> Callable[[Job], Outcome]:
+    """A server, or a way to it, that answers everything with an error."""
+    return lambda _job: error
+
+
+def producer(stepper: Stepper, id: str | None = "p", **settings: Any) -> Account:
+    """An account on the hub, of a budget that code gives `budget` settings."""
+    budget = settings.pop("budget", {})
+    opening = settings.pop("opening", None) or Opening(KEYS, BudgetSettings.of(**budget))
+    return Account(stepper.hub, KEYS, id, ProducerSettings.of(**settings), opening)
+
+
+def join(account: Account, cost: float = 1, *, whole: bool = False) -> Line:
+    """Somebody acquires: from the hand or in line."""
+    now = account.hub.clock()
+    line = Line(cost, now, whole=whole)
+    if account.spend(line.cost, now):
+        line.is_served = True
+    else:
+        account.wait(line)
+    return line
+
+
+def is_balanced(account: Account) -> bool:
+    """granted = used + returned + burned + held, in micro-tokens."""
+    book = account.ledger
+    return book.granted == book.used + book.returned + book.burned + book.held

@@ -1,0 +1,713 @@
+"""The command line, as a shell sees it: streams, exit codes, what is in Redis afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from typer.testing import CliRunner
+
+from nexus_redis import Nexus, scripts
+from nexus_redis.cli import plain, text
+from nexus_redis.cli.app import app
+from nexus_redis.cli.exits import LONGEST_LINE
+from nexus_redis.demo import Options, Result
+from tests.servers import Server
+from tests.support import eventually
+
+ROOT = Path(__file__).parents[1]
+VERBS = ("demo", "status", "set", "pause", "resume", "signal", "report", "redis", "scripts")
+NOWHERE = "redis://:secret@127.0.0.1:1/0"
+LONG = "n" * 64
+ESCAPE = "\x1b"
+on_valkey = pytest.mark.parametrize("real_server", ["valkey"], indirect=True)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A shell whose environment names a Redis."""
+
+    url: str
+    client: redis.Redis
+
+    @property
+    def environment(self) -> dict[str, str]:
+        names = ("NEXUS_REDIS_NAMESPACE", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
+        clean = {name: value for name, value in os.environ.items() if name not in names}
+        return {**clean, "NEXUS_REDIS_URL": self.url}
+
+    def __call__(self, *words: str, **environment: str) -> Ended:
+        """In this process: quick."""
+        ended = CliRunner().invoke(app, words, env={**self.environment, **environment}, catch_exceptions=False)
+        return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """In a process of its own."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": self.environment, **options}
+        return subprocess.Popen((sys.executable, "-m", "nexus_redis", *words), cwd=ROOT, text=True, **streams)
+
+    def process(self, *words: str, **options: Any) -> Ended:
+        process = self.start(*words, **options)
+        out, err = process.communicate(timeout=30)
+        return Ended(process.returncode, out or "", err)
+
+
+@pytest.fixture
+def shell(real_server: Server) -> Shell:
+    return Shell(real_server.url, real_server.client(decode_responses=True))
+
+
+@pytest.fixture
+def nowhere() -> Shell:
+    """No Redis at all, for what must not need one."""
+    return Shell(NOWHERE, redis.Redis())
+
+
+# --- the protocol ----------------------------------------------------------------------------------------------------
+
+
+def test_the_golden_example_works_from_a_shell(shell: Shell) -> None:
+    assert shell("report", "elasticsearch", "--id", "es-1", "--load", "95", "--capacity", "400").code == 0
+    told = shell("signal", "elasticsearch", "--rate", "10000", "--id", "filebeat-1", "--json")
+    assert told.code == 0
+    assert told.json.items() >= {"recommended_rate": 100, "backpressure_level": 2, "current_load": 95}.items()
+    assert told.json["action"] == "FlowControl"
+
+
+@on_valkey
+def test_the_golden_example_works_in_processes_of_their_own(shell: Shell) -> None:
+    report = shell.process("report", "elasticsearch", "--id", "es-1", "--load", "95", "--capacity", "400")
+    assert (report.code, report.err) == (0, "")
+    told = shell.process("signal", "elasticsearch", "--rate", "10000", "--id", "filebeat-1", "--json")
+    assert (told.code, told.err) == (0, "")
+    assert (told.json["recommended_rate"], told.json["backpressure_level"], told.json["current_load"]) == (100, 2, 95)
+
+
+@on_valkey
+def test_signal_and_report_say_in_one_line_what_came_of_them(shell: Shell) -> None:
+    report = shell("report", "elasticsearch", "--id", "es-1", "--load", "95", "--capacity", "400")
+    assert report.out == (
+        "elasticsearch: es-1 can take 100/s (law range, capacity 400/s) for the next 3 min; the budget: "
+        "100/s, level 2, load 95 %, reason load\n"
+    )
+    told = shell("signal", "elasticsearch", "--rate", "10000", "--id", "filebeat-1")
+    assert told.out == ("elasticsearch: send 100/s of 10,000/s; the budget: 100/s, level 2, load 95 %, reason load\n")
+
+
+@on_valkey
+def test_the_demand_of_a_signal_counts_while_its_epoch_runs_and_not_after(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "100")
+
+    def told(producer: str) -> float:
+        rate: float = shell("signal", "stripe", "--rate", "1000", "--id", producer, "--json").json["recommended_rate"]
+        return rate
+
+    assert eventually(lambda: max(told("a"), told("b")) <= 60)
+    assert eventually(lambda: told("b") == 100)
+
+
+@on_valkey
+def test_a_signal_takes_no_token_and_does_not_occupy_the_id(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "1000")
+    assert shell("signal", "stripe", "--rate", "10", "--id", "web-1", "--json").json["granted_total"] == 0
+    with Nexus.from_url(shell.url) as nexus, nexus.budget("stripe").producer("web-1", timeout=5) as producer:
+        assert producer.acquire()
+        assert producer.id == "web-1"
+
+
+@on_valkey
+def test_signal_and_report_are_this_hosts_unless_told_otherwise(shell: Shell) -> None:
+    ids = {shell("report", "es", "--load", "50", "--capacity", "10", "--json").json["instance_id"] for _ in range(2)}
+    assert len(ids) == 1
+    for _ in range(2):
+        shell("signal", "es", "--rate", "10")
+    assert {each["id"] for each in shell("status", "es", "--json").json["producers"]} == ids
+
+
+@on_valkey
+def test_a_report_lives_three_times_as_long_as_its_interval(shell: Shell) -> None:
+    for every, lives in ((None, 180), ("10", 30), ("0.1", 2)):
+        options = () if every is None else ("--every", every)
+        said = shell("report", "es", "--id", "es-1", "--load", "50", "--capacity", "10", *options, "--json")
+        assert said.json["lives_s"] == lives
+        deadline = shell.client.zscore("nexus:{es}:consumers", "es-1")
+        assert isinstance(deadline, float)
+        assert deadline / 1e6 - time.time() == pytest.approx(lives, abs=1.5)
+
+
+@on_valkey
+def test_everything_that_a_report_says_arrives(shell: Shell) -> None:
+    said = {
+        "queue_depth": "40",
+        "queue_limit": "1000",
+        "done": "5",
+        "errors": "1",
+        "in_flight": "3",
+        "latency_ms": "7.5",
+    }
+    options = [word for field, value in said.items() for word in (f"--{field.replace('_', '-')}", value)]
+    ended = shell("report", "pg", "--id", "pg-1", *options, "--slots", "8", "--json")
+    assert ended.json.items() >= {"law": "drain", "current_load": 37.5, "capacity": None}.items()
+    assert shell.client.hmget("nexus:{pg}:consumer:pg-1", list(said)) == list(said.values())
+
+
+@on_valkey
+def test_a_report_can_take_its_consumer_out_for_a_while(shell: Shell) -> None:
+    def rate(*options: str) -> float:
+        ended = shell("report", "es", "--id", "es-1", "--load", "0", "--capacity", "10", *options, "--json")
+        assert ended.json["rate"] == ended.json["budget_rate"]
+        given: float = ended.json["rate"]
+        return given
+
+    assert [rate(), rate("--pause", "30"), rate(), rate("--pause", "0")] == [10, 0, 0, 10]
+
+
+@on_valkey
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (["--load", "95"], "load=95 says how full, not how fast: add --capacity"),
+        (["--capacity", "400"], "say how full"),
+        ([], "nothing to report: say how full"),
+    ],
+)
+def test_a_report_that_no_law_follows_from_says_what_is_missing(shell: Shell, said: list[str], remedy: str) -> None:
+    ended = shell("report", "es", "--id", "es-1", *said)
+    assert (ended.code, ended.out) == (2, "")
+    assert remedy in ended.err
+    assert shell.client.dbsize() == 0
+
+
+@on_valkey
+def test_a_report_that_comes_too_soon_to_be_kept_says_so(shell: Shell) -> None:
+    def report(done: int, *options: str) -> Ended:
+        return shell("report", "pg", "--id", "pg-1", "--queue-depth", "4", "--done", str(done), *options)
+
+    assert report(1).code == 0
+    too_soon = report(2)
+    assert (too_soon.code, too_soon.out) == (1, "")
+    assert "not taken: the last report of pg-1 is less than half of --every 60 old" in too_soon.err
+    assert shell.client.hget("nexus:{pg}:consumer:pg-1", "done") == "1"
+    time.sleep(0.1)
+    assert report(3, "--every", "0.1").code == 0
+    assert shell.client.hget("nexus:{pg}:consumer:pg-1", "done") == "3"
+
+
+@on_valkey
+def test_a_lossless_budget_names_what_a_report_lacks(shell: Shell) -> None:
+    shell("set", "es", "--lossless")
+    ended = shell("report", "es", "--load", "5", "--capacity", "10")
+    assert ended.code == 2
+    assert "queue_limit: missing: the budget is lossless" in ended.err
+    assert shell("status", "es", "--json").json["consumer_count"] == 0
+
+
+# --- acting ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_an_operator_sets_wins_over_code_until_it_is_unset(shell: Shell) -> None:
+    with Nexus.from_url(shell.url) as nexus:
+        nexus.budget("stripe").configure(rate=7)
+    ended = shell("set", "stripe", "--rate", "100/s", "--min-rate", "6/min", "--burst", "60", "--combine", "spread")
+    assert ended == Ended(0, "stripe: 100/s, level 0, reason rate\n", "")
+    with Nexus.from_url(shell.url) as nexus:
+        nexus.budget("stripe").configure(rate=8)
+    settings = shell("status", "stripe", "--json").json["settings"]
+    assert settings == {
+        "rate": {"value": 100, "source": "operator"},
+        "min_rate": {"value": 0.1, "source": "operator"},
+        "burst": {"value": 60, "source": "operator"},
+        "combine": {"value": "spread", "source": "operator"},
+    }
+    unset = shell("set", "stripe", "--unset", "rate", "--unset", "min-rate", "--unset", "min_rate")
+    assert unset.out == "stripe: 8/s, level 0, reason rate\n"
+
+
+@on_valkey
+def test_every_setting_can_be_set_and_shown(shell: Shell) -> None:
+    ended = shell("set", "es", "--law", "aimd", "--latency-target-ms", "250", "--no-lossless", "--transit", "2")
+    assert ended.out == "es (new: nobody has opened it): 0/s, level 3, reason unset\n"
+    shown = shell("status", "es").out
+    for words in ("law aimd (operator)", "latency-target-ms 250 (", "lossless no (", "transit 2 s ("):
+        assert words in shown
+    assert shell.client.pttl("nexus:{es}") == -1
+
+
+@on_valkey
+def test_a_pause_stops_the_budget_and_a_resume_ends_it(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "100")
+    paused = shell("pause", "stripe", "30", "--reason", "429 Retry-After")
+    assert paused.out == "stripe: paused for 30 s (429 Retry-After); 0/s, level 3, reason paused\n"
+    seen = shell("status", "stripe", "--json").json
+    assert seen.items() >= {"is_paused": True, "pause_reason": "429 Retry-After", "rate": 0, "level": 3}.items()
+    assert 25 < seen["paused_for"] <= 30
+    assert shell("resume", "stripe").out == "stripe: 100/s, level 0, reason rate\n"
+    assert shell("pause", "stripe").out.startswith("stripe: paused until it is resumed; ")
+    seen = shell("status", "stripe", "--json").json
+    assert (seen["is_paused"], seen["paused_for"]) == (True, None)
+    assert re.search("paused +until it is resumed", shell("status", "stripe").out)
+
+
+@on_valkey
+def test_to_resume_what_is_not_there_is_a_finding_and_creates_nothing(shell: Shell) -> None:
+    ended = shell("resume", "strpie")
+    assert (ended.code, ended.out) == (1, "")
+    assert "no budget strpie in namespace nexus" in ended.err
+    assert shell.client.dbsize() == 0
+
+
+@on_valkey
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["set", "stripe", "--min-rate", "200"], "min_rate=200.0: a floor: use at most the rate that is set"),
+        (["set", "stripe", "--lossless"], "lossless=True: its consumers must report queue_depth"),
+    ],
+)
+def test_a_setting_that_the_budget_stands_against_is_refused(shell: Shell, words: list[str], remedy: str) -> None:
+    shell("set", "stripe", "--rate", "100")
+    shell("report", "stripe", "--load", "5")
+    before = shell.client.hgetall("nexus:{stripe}")
+    ended = shell(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert remedy in ended.err
+    assert {k: v for k, v in before.items() if "_by_" in k} == {
+        k: v for k, v in shell.client.hgetall("nexus:{stripe}").items() if "_by_" in k
+    }
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_status_lists_each_budget_on_a_line_however_it_came_to_be(shell: Shell) -> None:
+    assert shell("status", "--json").json == []
+    assert "no budgets in namespace nexus at " in shell("status").out
+    shell("set", "stripe", "--rate", "10/min")
+    shell("report", "elasticsearch", "--load", "95", "--capacity", "400")
+    shell("signal", "unheard", "--rate", "5")
+    lines = [line.split() for line in shell("status").out.splitlines()]
+    assert lines == [
+        ["BUDGET", "RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS"],
+        ["elasticsearch", "100/s", "2", "95", "%", "load", "1", "0"],
+        ["stripe", "10/min", "0", "-", "rate", "0", "0"],
+        ["unheard", "0/s", "3", "-", "unset", "0", "1"],
+    ]
+    assert [each["name"] for each in shell("status", "--json").json] == ["elasticsearch", "stripe", "unheard"]
+
+
+def test_status_shows_who_takes_part_in_a_budget(shell: Shell) -> None:
+    shell("report", "elasticsearch", "--id", "es-1", "--load", "95", "--capacity", "400")
+    shell("signal", "elasticsearch", "--rate", "50", "--id", "f-1", "--weight", "2", "--priority", "high")
+    ended = shell("status", "elasticsearch")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(r"^es-1 +100/s +400/s +95 % +range +[\d.]+ s +yes$", ended.out, re.MULTILINE)
+    assert re.search(r"^f-1 +[\d.]+/s +50/s +0 +2 +high +[\d.]+ s$", ended.out, re.MULTILINE)
+    seen = shell("status", "elasticsearch", "--json").json
+    assert [(each["id"], each["rate"], each["is_live"]) for each in seen["consumers"]] == [("es-1", 100, True)]
+    assert [(each["id"], each["demand"], each["weight"]) for each in seen["producers"]] == [("f-1", 50, 2)]
+    assert set(seen) - set(shell("status", "--json").json[0]) == {"consumers", "producers"}
+
+
+@on_valkey
+def test_a_consumer_that_fell_silent_is_seen_by_status_itself(shell: Shell) -> None:
+    shell("report", "es", "--id", "es-1", "--load", "0", "--capacity", "10", "--every", "0.1")
+    assert eventually(lambda: bool(shell("status", "--json").json[0]["reason"] == "no_consumers"))
+    assert re.search(r"^es-1 .* no$", shell("status", "es").out, re.MULTILINE)
+
+
+@on_valkey
+def test_an_unknown_budget_is_a_finding(shell: Shell) -> None:
+    for options in ((), ("--json",)):
+        ended = shell("status", "nothing", *options)
+        assert (ended.code, ended.out) == (1, "")
+        assert "no budget nothing in namespace nexus at 127.0.0.1:" in ended.err
+    assert shell.client.dbsize() == 0
+
+
+@on_valkey
+@pytest.mark.parametrize("columns", [80, 140])
+def test_tables_fit_the_terminal(shell: Shell, columns: int) -> None:
+    shell("set", LONG, "--rate", "1e9")
+    shell("report", LONG, "--id", LONG, "--load", "33.333", "--capacity", "123456789")
+    shell("signal", LONG, "--rate", "123456789", "--id", LONG, "--weight", "999.99")
+    shell("pause", LONG, "--reason", "because " * 20)
+    for words in (["status"], ["status", LONG]):
+        drawn = shell(*words, FORCE_COLOR="1", COLUMNS=str(columns), TERM="xterm").out
+        assert ESCAPE in drawn
+        widths = [len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in drawn.splitlines()]
+        assert max(widths) <= columns
+        assert LONG in shell(*words).out  # a pipe has no edge
+    assert len(shell("status").out.splitlines()) == 2
+
+
+@on_valkey
+def test_colours_are_for_terminals_that_want_them(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "5")
+    assert ESCAPE not in shell("status", "stripe").out
+    assert f"{ESCAPE}[32m" in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm").out
+    assert f"{ESCAPE}[32m" not in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm", NO_COLOR="1").out
+
+
+@on_valkey
+def test_what_others_wrote_cannot_move_the_cursor_or_use_markup(shell: Shell) -> None:
+    shell("pause", "stripe", "--reason", f"[red]{ESCAPE}]0;owned{ESCAPE}[2J")
+    shell.client.hset("nexus:{stripe}", "reason", f"{ESCAPE}[2J[bold]")
+    for ended in (shell("status"), shell("status", "stripe"), shell("pause", "stripe", "--reason", ESCAPE)):
+        assert ended.code == 0
+        assert ESCAPE not in ended.out
+    shell("pause", "stripe", "--reason", f"[red]{ESCAPE}]0;owned")
+    assert "[red]\N{REPLACEMENT CHARACTER}]0;owned" in shell("status", "stripe").out
+
+
+@on_valkey
+def test_a_namespace_of_ones_own(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "5", "--namespace", "mine")
+    assert shell.client.exists("mine:{stripe}")
+    assert shell("status", "stripe").code == 1
+    assert shell("status", "stripe", NEXUS_REDIS_NAMESPACE="mine").code == 0
+    assert shell("status", "stripe", "--namespace", "mine", NEXUS_REDIS_NAMESPACE="other").code == 0
+
+
+def test_scripts_are_listed_and_printed_as_they_are_sent(nowhere: Shell) -> None:
+    listed = [line.split()[:2] for line in nowhere("scripts").out.splitlines()]
+    assert listed == [[name, scripts.script(name).sha] for name in scripts.NAMES]
+    for name in scripts.NAMES:
+        assert nowhere("scripts", name).out == scripts.script(name).text
+    refused = nowhere("scripts", "clam")
+    assert refused.code == 2
+    assert "there are claim, report" in refused.err
+
+
+# --- redis -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("PING", ["PONG"]),
+        ("ECHO PONG", ['"PONG"']),
+        ("INCR n", ["(integer) 1"]),
+        ("DECRBY n 5", ["(integer) -5"]),
+        ("GET nothing", ["(nil)"]),
+        ("KEYS nothing", ["(empty array)"]),
+        ("SET a -5", ["OK"]),
+        ("SET --url --json", ["OK"]),
+        ("ECHO -h", ['"-h"']),
+        ("ECHO --help", ['"--help"']),
+        ("-x y", ["(error) ERR unknown command"]),
+        ("GET", ["(error) ERR wrong number of arguments for 'get' command"]),
+        ("HSET h b 1", ["(integer) 1"]),
+        (
+            'EVAL return{1,{"a",{}},{2,{ok="OK"}},redis.call("HGETALL",KEYS[1]),false} 1 h',
+            [
+                "1) (integer) 1",
+                '2) 1) "a"',
+                "   2) (empty array)",
+                "3) 1) (integer) 2",
+                "   2) OK",
+                "4) (empty array)",
+                "5) (nil)",
+            ],
+        ),
+    ],
+)
+def test_redis_answers_as_redis_cli_prints(shell: Shell, command: str, shown: list[str]) -> None:
+    ended = shell("redis", *command.split(" "))
+    lines = ended.out.splitlines()
+    assert len(lines) == len(shown)
+    assert all(line.startswith(start) for line, start in zip(lines, shown, strict=True)), lines
+    assert (ended.code, ended.err) == (int(shown[0].startswith("(error)")), "")
+
+
+@on_valkey
+def test_redis_shows_a_hash_as_a_flat_list_and_takes_any_bytes(shell: Shell) -> None:
+    ended = shell.process("redis", "HSET", "h", "f", os.fsdecode(b'"\xff\x00'[:2] + b"\n\\"))
+    assert ended.out == "(integer) 1\n"
+    assert shell("redis", "HGETALL", "h").out == '1) "f"\n2) "\\"\\xff\\n\\\\"\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (b"$-1\r\n", ["(nil)"]),
+        (b"*-1\r\n", ["(nil)"]),
+        (b"$0\r\n\r\n", ['""']),
+        (b"+\r\n", [""]),
+        (b"-ERR a\x1b[2J\r\n", ["(error) ERR a\N{REPLACEMENT CHARACTER}[2J"]),
+        (b"$4\r\n\x00\x7f\r\n\r\n", ['"\\x00\\x7f\\r\\n"']),
+        (b"*10\r\n" + b":1\r\n" * 9 + b"*2\r\n*1\r\n:2\r\n:3\r\n",
+         [*(f" {i}) (integer) 1" for i in range(1, 10)), "10) 1) 1) (integer) 2", "    2) (integer) 3"]),
+    ],
+)  # fmt: skip
+def test_each_kind_of_answer_has_its_form(answer: bytes, shown: list[str]) -> None:
+    assert list(plain.lines(plain.read(BytesIO(answer)))) == shown
+
+
+@pytest.mark.parametrize("answer", [b"", b"+OK", b"$5\r\nab", b"*2\r\n:1\r\n", b"HTTP/1.1 400\r\n"])
+def test_half_an_answer_is_no_answer(answer: bytes) -> None:
+    with pytest.raises(ConnectionError):
+        plain.read(BytesIO(answer))
+
+
+@on_valkey
+def test_a_command_that_waits_may_take_longer_than_our_calls_do(shell: Shell) -> None:
+    began = time.monotonic()
+    assert shell("redis", "BLPOP", "nothing", "0.6").out == "(nil)\n"
+    assert time.monotonic() - began > 0.5
+
+
+@on_valkey
+def test_redis_works_on_a_server_of_its_own(shell: Shell) -> None:
+    ended = shell.process("redis", "--url", "embedded://", "PING")
+    assert (ended.code, ended.out) == (0, "PONG\n")
+    assert "state is lost at exit" in ended.err
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+BAD = [
+    "set {x} --rate 1", "pause a:b", "resume a}", "status {x}", f"status {LONG}n", "signal a/b --rate 1",
+    "report .. --load 1",
+    "signal x --rate 5 --id a{b}", "report x --load 5 --capacity 5 --id {", "set x --rate 1 --namespace a:b",
+    "set x", "set", "set x --rate nan", "set x --rate -1", "set x --rate 1e10", "set x --rate 10/week",
+    "set x --rate inf",
+    "set x --min-rate 1e400", "set x --rate 1 --min-rate 2", "set x --burst nan", "set x --burst -1",
+    "set x --burst 1e9",
+    "set x --burst 86400 --rate 1e9", "set x --burst ten", "set x --law pid", "set x --combine max",
+    "set x --transit inf",
+    "set x --latency-target-ms 1e12", "set x --unset weight", "set x --rate 1 --unset rate", "set x --speed 5",
+    "set x --rate", "set x y --rate 5",
+    "pause x nan", "pause x 0", "pause x 1e9", "pause x -- -5", "pause x -5", "pause x soon",
+    f"pause x --reason {'r' * 201}",
+    "signal x", "signal x --rate nan", "signal x --rate 1e10", "signal x --rate -1", "signal x --rate 1 --weight 0",
+    "signal x --rate 1 --weight nan", "signal x --rate 1 --priority urgent", "signal x --rate 1e-9",
+    "report x", "report x --load nan --capacity 1", "report x --load 101 --capacity 1",
+    "report x --load -1 --capacity 1",
+    "report x --load 5 --capacity 0", "report x --load 5 --capacity 1e10", "report x --queue-depth 1e300 --done 1",
+    "report x --queue-depth 1 --queue-limit 0 --done 1", "report x --in-flight 1 --slots 0 --capacity 1",
+    "report x --load 5 --capacity 1 --every 0", "report x --load 5 --capacity 1 --every nan",
+    "report x --load 5 --capacity 1 --every 1e6", "report x --load 5 --capacity 1 --pause -1", "report x --every 5",
+    "report x --load 5 --capacity 1 --latency-ms -3", "report x --load five",
+    "status a b", "status --rate", "scripts nothing", "redis", "frobnicate", "staus", "--nothing", "demo --seconds 0",
+    "demo --producers 1000", "demo --consumers two", "demo --input /no/such/file", "demo --namespace a{b}",
+]  # fmt: skip
+
+
+@on_valkey
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_refused_in_one_line_and_writes_nothing(shell: Shell, line: str) -> None:
+    ended = shell(*line.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith("nexus-redis: ")
+    assert shell.client.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://x", "redis://localhost:abc", "redis://localhost:99999", "redis://localhost?nothing=1",
+     "redis://localhost?socket_timeout=x", "embedded://cache", "/run/redis.sock", "redis+cluster://a"],
+)  # fmt: skip
+def test_an_address_that_cannot_be_used_is_refused(nowhere: Shell, url: str) -> None:
+    for words in (["status"], ["redis", "PING"]):
+        ended = nowhere(words[0], "--url", url, *words[1:])
+        assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+        assert "url=" in ended.err
+
+
+def test_an_error_names_the_option_and_the_remedy_and_no_password(nowhere: Shell) -> None:
+    assert "load=101.0: use 0 to 100 percent" in nowhere("report", "x", "--load", "101", "--capacity", "1").err
+    assert "See nexus-redis signal --help" in nowhere("signal", "x").err
+    assert "Did you mean 'status'" in nowhere("staus").err
+    for words in (["status", "--url", "http://:hunter2@x"], ["status", "x", "redis://u:hunter2@x"]):
+        assert "hunter2" not in nowhere(*words).err
+
+
+def test_a_huge_argument_makes_no_huge_error(nowhere: Shell) -> None:
+    for words in (["status", "x" * 100_000], ["set", "x", "--rate", "9" * 100_000], ["status", "a", "b" * 100_000]):
+        ended = nowhere(*words)
+        assert ended.code == 2
+        assert len(ended.err) <= LONGEST_LINE + 20
+
+
+# --- how it ends -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["status"], ["signal", "x", "--rate", "5"], ["redis", "PING"], ["pause", "x"]])
+def test_without_redis_it_is_69_and_the_password_stays_hidden(nowhere: Shell, words: list[str]) -> None:
+    ended = nowhere(*words)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (69, "", 1)
+    assert "127.0.0.1:1" in ended.err
+    assert "secret" not in ended.err
+
+
+@on_valkey
+def test_a_wrong_password_is_said_to_be_one(shell: Shell) -> None:
+    for words in (["status"], ["redis", "PING"]):
+        ended = shell(*words, NEXUS_REDIS_URL=shell.url.replace("://", "://who:secret@"))
+        assert (ended.code, ended.err.count("\n")) == (1, 1)
+        assert "invalid username-password" in ended.err
+
+
+@on_valkey
+def test_ctrl_c_is_130_without_a_traceback(shell: Shell) -> None:
+    process = shell.start("redis", "BLPOP", "nothing", "0")
+    assert eventually(lambda: any(each["cmd"] == "blpop" for each in shell.client.client_list()), within_s=20)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+@on_valkey
+@pytest.mark.parametrize("words", [["scripts", "claim"], ["scripts"], ["--help"], ["status"]])
+def test_a_reader_that_has_gone_is_no_error(shell: Shell, words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = shell.process(*words, stdout=writing)
+    os.close(writing)
+    assert (ended.code, ended.err) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_said_in_a_line(nowhere: Shell) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = nowhere.process("scripts", stdout=full)
+    assert (ended.code, ended.err) == (1, "nexus-redis: cannot write: No space left on device\n")
+
+
+def test_a_closed_output_is_no_error(nowhere: Shell) -> None:
+    ended = nowhere.process("scripts", stdout=None, preexec_fn=lambda: os.close(1))
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_a_bug_keeps_its_traceback(nowhere: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(scripts, "script", broken)
+    with pytest.raises(ZeroDivisionError):
+        nowhere("scripts")
+
+
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_without_its_packages_it_says_in_a_line_what_to_install(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from nexus_redis.__main__ import main; sys.exit(main())"
+    ended = subprocess.run((sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "pip install '.[cli]'" in ended.stderr
+    assert "pip install nexus-redis" not in ended.stderr
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_has_an_example_and_the_common_options(nowhere: Shell, verb: str) -> None:
+    ended = nowhere(verb, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(rf"Examples?:\n    nexus-redis {verb}", ended.out)
+    for words in ("--url", "--namespace", "NEXUS_REDIS_URL", "password"):
+        assert words in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 100
+    assert nowhere(verb, "-h").out == ended.out
+
+
+def test_the_first_page_names_every_verb_in_a_whole_line(nowhere: Shell) -> None:
+    ended = nowhere("--help")
+    for verb in VERBS:
+        assert re.search(rf"^  {verb} +\S.*\.$", ended.out, re.MULTILINE)
+    assert "..." not in ended.out.split("Commands:")[1]
+    assert nowhere() == Ended(2, "", ended.out)
+    assert nowhere("--version").out == "nexus-redis 0.1.0\n"
+
+
+def test_the_command_line_itself_loads_nothing_that_a_verb_may_not_need() -> None:
+    code = (
+        "import sys, nexus_redis; before = set(sys.modules); import nexus_redis.cli.app\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    loaded = subprocess.run((sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = {name for name in loaded.stdout.split() if name.split(".")[0] in ("redis", "pydantic", "msgpack", "rich")}
+    assert not heavy
+
+
+# --- demo ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """The options of each demo, in place of a demo."""
+    options: list[Options] = []
+
+    def run(given: Options) -> Result:
+        options.append(given)
+        return Result("", 1, 1, 1, 1, 3, runs=())
+
+    monkeypatch.setattr("nexus_redis.demo.run", run)
+    return options
+
+
+def test_demo_hands_its_options_on(nowhere: Shell, played: list[Options], tmp_path: Path) -> None:
+    words = ("--seconds", "3", "--producers", "4", "--consumers", "5", "--json", "--namespace", "mine")
+    assert nowhere("demo", "--input", "a", "b", *words, "c").code == 0
+    files = (Path("a"), Path("b"), Path("c"))
+    assert played == [Options(files, 3, 4, 5, NOWHERE, "mine", json=True)]
+
+
+def test_demo_plays_on_a_server_of_its_own_unless_one_is_named(nowhere: Shell, played: list[Options]) -> None:
+    assert nowhere("demo", NEXUS_REDIS_URL="").code == 0
+    # It deletes the budget that it plays with: never the one of that name in the namespace that is worked in.
+    assert nowhere("demo", NEXUS_REDIS_NAMESPACE="production").code == 0
+    assert played == [Options(), Options(url=NOWHERE)]
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "shown"),
+    [
+        (text.rate, 0, "0/s"),
+        (text.rate, 1, "1/s"),
+        (text.rate, 100, "100/s"),
+        (text.rate, 2500.5, "2,500.5/s"),
+        (text.rate, 1e9, "1,000,000,000/s"),
+        (text.rate, 0.166667, "10/min"),
+        (text.rate, 0.016667, "1/min"),
+        (text.rate, 1 / 3600, "1/h"),
+        (text.rate, 1 / 86_400, "1/d"),
+        (text.rate, 1e-6, "0.0864/d"),
+        (text.seconds, 0.25, "0.25 s"),
+        (text.seconds, 180, "3 min"),
+        (text.seconds, 86_400, "24 h"),
+        (text.number, 9999.96, "10,000"),
+        (text.number, 33.333, "33.33"),
+    ],
+)
+def test_numbers_read_as_people_write_them(form: Callable[[float], str], value: float, shown: str) -> None:
+    assert form(value) == shown

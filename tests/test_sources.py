@@ -1,0 +1,339 @@
+"""Rules that the sources keep, each held by reading them: headers are true, no globals, imports go one way."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import fakeredis
+import pytest
+from lupa import lua51  # type: ignore[import-untyped]
+
+from nexus_redis import calls, scripts
+from nexus_redis.config import BudgetSettings
+from nexus_redis.errors import InvalidSetting, NexusError, ServerRefused, from_code
+from nexus_redis.keys import SHARED, BudgetKeys
+
+ROOT = Path(__file__).parent.parent
+LUA = ROOT / "lua"
+PACKAGE = ROOT / "nexus_redis"
+SCRIPTS = sorted(LUA.glob("*.lua"))
+LIBRARY = sorted((LUA / "lib").glob("*.lua"))
+KEYS = BudgetKeys("test", "story")
+
+# --- headers ---------------------------------------------------------------------------------------------------------
+
+
+def header(name: str) -> dict[str, str]:
+    """The header of a script by section; "" is its purpose."""
+    text = (LUA / f"{name}.lua").read_text()
+    match = re.match(r"--\[\[ (.*?) \]\]\n", text, re.DOTALL)
+    assert match, name
+    parts = re.split(r"^(KEYS|ARGV|Reply|Errors|Cost)\s+", match[1], flags=re.MULTILINE)
+    return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
+
+
+def listed(section: str) -> list[str]:
+    """The names that a section numbers: `1 at_us ... 2 need ...`."""
+    found = {int(n): name for n, name in reversed(re.findall(r"(?<!\S)(\d+) ([a-z_]+)", section))}
+    return [found[n] for n in range(1, next(n for n in range(1, 99) if n not in found))]
+
+
+# Each argument another value, so that one in the wrong place is seen.
+CALLS: dict[str, calls.Call[Any]] = {
+    "claim": calls.claim(
+        KEYS, "p", calls.Claim(2, 3, 4, True, 6, 7, 8, 90_000, "high", "eleven", 12, "13", 14), at_us=1
+    ),
+    "report": calls.report(
+        KEYS, "c", dict(zip(calls.REPORTED, range(4, 16), strict=True)), "two", 3, labels="sixteen", at_us=1
+    ),
+    "leave": calls.leave_producer(KEYS, "p", "two", 3, 4, at_us=1),
+    "configure": calls.configure(KEYS, BudgetSettings(rate=6), source="operator", pause=0.003, note="four", at_us=1),
+    "inspect": calls.inspect(KEYS, 2, 3, at_us=1),
+}
+ARGUMENTS = {
+    "claim": ("at_us", *calls.Claim._fields),
+    "report": ("at_us", "incarnation", "seq", *calls.REPORTED, "labels"),
+    "leave": ("at_us", "incarnation", "unused", "burned"),
+    "configure": ("at_us", "source", "pause_ms", "note"),
+    "inspect": ("at_us", "offset", "count"),
+}
+SENT = {
+    "claim": (1, 2, 3, 4, 1, 6, 7, 8, 90_000, "high", "eleven", 12, "13", 14),
+    "report": (1, "two", 3, "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "sixteen"),
+    "leave": (1, "two", 3, 4),
+    "configure": (1, "operator", "3", "four", "rate", "6"),
+    "inspect": (1, 2, 3),
+}
+
+
+def test_there_is_a_call_for_every_script() -> None:
+    assert {path.stem for path in SCRIPTS} == set(scripts.NAMES) == set(CALLS)
+
+
+@pytest.mark.parametrize("name", scripts.NAMES)
+def test_a_header_names_the_keys_and_arguments_that_its_call_sends(name: str) -> None:
+    said = header(name)
+    assert said[""].startswith(f"{name}: ")
+    assert said[""].strip().endswith(".")
+    keys = listed(said["KEYS"])
+    assert keys[:10] == ["budget", *SHARED]
+    assert len(keys) == len(CALLS[name].keys)
+    assert tuple(listed(said["ARGV"])) == ARGUMENTS[name]
+    sent = tuple(str(arg) if name == "report" and i > 2 else arg for i, arg in enumerate(CALLS[name].args))
+    assert sent == SENT[name]
+    assert said["Cost"].startswith("O(")
+
+
+@pytest.mark.parametrize("name", scripts.NAMES)
+def test_a_header_counts_what_is_replied(name: str) -> None:
+    client = fakeredis.FakeRedis()
+    call = CALLS[name]
+    reply: Any = client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+    assert len(reply) == len(listed(header(name)["Reply"]))
+    assert all(isinstance(word, bytes | list) for word in reply)
+    call.decode(reply)
+
+
+FUNCTION = re.compile(r"^ *(?:local )?function (\w+)\(.*?(?=^ *(?:local )?function |\Z)", re.MULTILINE | re.DOTALL)
+
+
+def reachable(name: str) -> str:
+    """What a script runs: its own text and the functions of the library that this calls, and so on."""
+    text = scripts.script(name).text
+    functions = {match[1]: match[0] for match in FUNCTION.finditer(text)}
+    found, seen = re.sub(r"^--\[\[.*?\]\]", "", (LUA / f"{name}.lua").read_text(), flags=re.DOTALL), set[str]()
+    while new := {word for word in re.findall(r"\w+", found) if word in functions} - seen:
+        seen |= new
+        found += "".join(functions[word] for word in new)
+    return found
+
+
+def codes(text: str) -> set[str]:
+    """Code words, those of fields as one."""
+    words = set(re.findall(r"NEXUS_[A-Z_]+", text))
+    fields = {word for word in words if re.match(r"NEXUS_(INVALID|MISSING)_", word)} - {"NEXUS_INVALID_KEYS"}
+    return (words - fields) | {f"{word.rsplit('_', 1)[0] if word.endswith('_') else '_'.join(word.split('_')[:2])}_"
+                               for word in fields}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", scripts.NAMES)
+def test_a_header_names_every_error_and_no_other(name: str) -> None:
+    assert codes(header(name)["Errors"]) == codes(reachable(name))
+
+
+def test_every_code_is_an_error_that_says_what_to_do() -> None:
+    every = set(re.findall(r"NEXUS_[A-Z_]*[A-Z]\b", "".join(path.read_text() for path in (*SCRIPTS, *LIBRARY))))
+    assert len(every) > 20
+    for code in every:
+        error = from_code(code)
+        assert isinstance(error, NexusError)
+        assert isinstance(error, ServerRefused) == (code in {"NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_SCHEMA"}), code
+        assert error.remedy != "see docs/protocol.md", code  # type: ignore[attr-defined]
+        assert not isinstance(error, InvalidSetting) or error.field.islower()
+
+
+# --- Lua -------------------------------------------------------------------------------------------------------------
+
+GETGLOBAL, SETGLOBAL = 5, 7  # of Lua 5.1's instructions, the low six bits
+
+
+def globals_of(code: bytes) -> Iterator[tuple[int, str]]:
+    """Which globals a dumped Lua 5.1 chunk and the functions in it read and write."""
+    at = 12
+
+    def take(form: str) -> int:
+        nonlocal at
+        at += struct.calcsize(form)
+        value: int = struct.unpack_from(form, code, at - struct.calcsize(form))[0]
+        return value
+
+    def text() -> str:
+        nonlocal at
+        size = take("<Q")
+        at += size
+        return code[at - size : at - 1].decode("latin-1") if size else ""
+
+    def function() -> Iterator[tuple[int, str]]:
+        nonlocal at
+        text()
+        at += 12
+        instructions = [take("<I") for _ in range(take("<i"))]
+        constants: list[str] = []
+        for _ in range(take("<i")):
+            kind = take("<B")
+            constants.append(text() if kind == 4 else "")
+            at += {0: 0, 1: 1, 3: 8, 4: 0}[kind]
+        yield from ((i & 63, constants[i >> 14]) for i in instructions if i & 63 in {GETGLOBAL, SETGLOBAL})
+        for _ in range(take("<i")):
+            yield from function()
+        lines = take("<i")
+        at += 4 * lines
+        for _ in range(take("<i")):
+            text()
+            at += 8
+        for _ in range(take("<i")):
+            text()
+
+    return function()
+
+
+ALLOWED = {"KEYS", "ARGV", "redis", "string", "math", "table", "ipairs", "pairs", "next", "tonumber", "unpack"}
+
+
+@pytest.mark.parametrize("name", scripts.NAMES)
+def test_a_script_writes_no_global_and_reads_only_what_every_server_has(name: str) -> None:
+    lua = lua51.LuaRuntime(encoding=None)
+    dump = lua.eval(b"function(text) return string.dump(assert(loadstring(text))) end")
+    used = set(globals_of(dump(scripts.script(name).text.encode())))
+    assert {name for kind, name in used if kind == SETGLOBAL} == set()
+    assert {name for kind, name in used if kind == GETGLOBAL} <= ALLOWED
+
+
+@pytest.mark.parametrize("name", scripts.NAMES)
+def test_a_script_asks_for_the_time_once(name: str) -> None:
+    text = scripts.script(name).text
+    assert text.count("'TIME'") == 1
+    assert text.count("clock(ARGV[1])") == 1
+
+
+TEXTS = re.compile(
+    r"""'[^']*' | \b(?:whole|plain|fixed|format|packed|string\.upper|string\.rep|string\.sub|table\.concat)\([^.]*\)
+        | \b(?:name|source|why|budget|place|kind|prefix|NAME|field|fraction)\b""",
+    re.VERBOSE,
+)
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, *LIBRARY], ids=lambda path: path.stem)
+def test_no_number_becomes_text_but_through_format(path: Path) -> None:
+    code = re.sub(r"--\[\[.*?\]\]|--[^\n]*", "", path.read_text(), flags=re.DOTALL)
+    assert "tostring" not in code
+    for line in code.replace("...", "").splitlines():
+        for left, right in re.findall(r"(\S+|'[^']*') ?\.\. ?('[^']*'|\S+\([^)]*\)|\S+)", line):
+            assert TEXTS.search(left) or left.endswith(")"), line
+            assert TEXTS.search(right), line
+
+
+def test_includes_are_of_the_library_and_go_round_in_no_circle() -> None:
+    names = {path.stem for path in LIBRARY}
+    includes = {
+        path.stem: re.findall(r"^ *--- @include (.*)$", path.read_text(), re.MULTILINE) for path in (*SCRIPTS, *LIBRARY)
+    }
+    assert {name for found in includes.values() for name in found} == names  # and none lies there unused
+
+    def walk(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above
+        for below in includes[name]:
+            walk(below, (*above, name))
+
+    for path in SCRIPTS:
+        walk(path.stem, ())
+
+
+def own_lines(path: Path) -> int:
+    """Lines of code: without the header, includes and empty ones."""
+    code = re.sub(r"\A--\[\[.*?\]\]", "", path.read_text(), flags=re.DOTALL)
+    return sum(bool(line.strip()) and not line.startswith("--- @include") for line in code.splitlines())
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_fits_on_two_screens(path: Path) -> None:
+    assert own_lines(path) <= 90
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_a_part_of_the_library_has_one_subject(path: Path) -> None:
+    assert own_lines(path) <= 220
+
+
+# --- Python ----------------------------------------------------------------------------------------------------------
+
+LONG: Final = {
+    "account.py": 480,  # one producer on one budget, from the first waiter to the last outage
+    "client.py": 500,  # a shell: four classes that belong together, the same as in asyncio.py
+    "asyncio.py": 640,
+}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "lua" not in path.parts)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_has_one_subject(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONG.get(path.name if path.parent == PACKAGE else "", 400)
+
+
+LAYERS: Final = [
+    {"errors", "ids", "keys", "scripts", "results"},
+    {"config", "embedded", "faults"},
+    {"messages", "calls"},
+    {"ledger", "wire"},
+    {"hub"},
+    {"account", "snapshot", "thread"},
+    {"meter"},
+    {"shell"},
+    {"client", "asyncio"},
+    {"__init__"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+]
+
+
+def layer(name: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if name in names)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of this package that one imports, subpackages as a whole."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or node.level or (node.module or "").split(".")[0] != "nexus_redis":
+            continue
+        _, _, below = (node.module or "").partition(".")
+        for name in [below.split(".")[0]] if below else [alias.name for alias in node.names]:
+            yield name if any(name in names for names in LAYERS) else "__init__"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    own = path.stem if path.parent == PACKAGE else path.relative_to(PACKAGE).parts[0]
+    for name in imported(path):
+        assert name == own or layer(name) < layer(own), f"{own} imports {name}"
+
+
+def test_all_keys_are_spelled_in_one_place() -> None:
+    for path in modules():
+        assert path.stem == "keys" or not re.search(r'":(consumers?|producers?|rates|history)\b', path.read_text()), (
+            path
+        )
+
+
+# --- the two shells --------------------------------------------------------------------------------------------------
+
+SHELLS = ("Nexus", "Budget", "Producer", "Consumer")
+
+
+def public(name: str, kind: str) -> dict[str, Any]:
+    cls = getattr(importlib.import_module(f"nexus_redis.{name}"), kind)
+    return {member: inspect.getattr_static(cls, member) for member in dir(cls) if not member.startswith("_")}
+
+
+@pytest.mark.parametrize("kind", SHELLS)
+def test_both_shells_have_the_same_names_and_parameters(kind: str) -> None:
+    here, there = public("client", kind), public("asyncio", kind)
+    assert set(here) == set(there)
+    for member, sync in here.items():
+        assert type(sync) is type(there[member]), member
+        if inspect.isfunction(sync):
+            parameters, others = (
+                [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+                for f in (sync, there[member])
+            )
+            assert parameters == others, member
