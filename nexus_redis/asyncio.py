@@ -35,7 +35,7 @@ from nexus_redis.config import (
     parse_number,
     parse_rate,
 )
-from nexus_redis.errors import AcquireTimeout, Closed, NexusError
+from nexus_redis.errors import AcquireTimeout, Closed, WrongLoop
 from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.ledger import MICRO, Waiter
 from nexus_redis.messages import FlowControl
@@ -69,14 +69,6 @@ from nexus_redis.wire import (
 
 log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
-
-
-class WrongLoop(NexusError, RuntimeError):
-    """This Nexus belongs to another event loop."""
-
-    def __init__(self, owner: object, caller: object) -> None:
-        self.owner, self.caller = repr(owner), repr(caller)
-        super().__init__(f"this nexus belongs to {self.owner} and was used from {self.caller}: make one for each loop")
 
 
 class Nexus(NexusShell):
@@ -240,7 +232,7 @@ class Nexus(NexusShell):
                         await self._changed.wait()
                 outcomes = []
             else:
-                outcomes = await perform_async(self._client(), step)
+                outcomes = await perform_async(self._client, step)
 
     async def _drive(self, plan: Any) -> Any:
         self._enter()
@@ -560,7 +552,7 @@ async def _drive(plan: Generator[list[Job] | Pause, list[Outcome], T], client: r
             await asyncio.sleep(step.seconds)
             outcomes = []
         else:
-            outcomes = await perform_async(client, step)
+            outcomes = await perform_async(lambda: client, step)
 
 
 async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:

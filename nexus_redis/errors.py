@@ -5,7 +5,8 @@
     |-- Unavailable      (ConnectionError)  Redis does not answer, and the mode is "closed"
     |-- InvalidSetting   (ValueError)       a value out of its range: says which, and what to write instead
     |-- ServerRefused                       Redis said no, and would say it again: ACL, schema, an id that is taken
-    `-- Closed           (RuntimeError)     used after close()
+    |-- Closed           (RuntimeError)     used after close()
+    `-- WrongLoop        (RuntimeError)     an async Nexus, used in another event loop than the one that it belongs to
 
 A denial is no error: `try_acquire` answers with a falsy result. Each error carries its data as attributes, its message
 is made of them, and it survives pickling (a worker pool hands errors to its parent). A message never repeats what may
@@ -226,6 +227,14 @@ class Closed(NexusError, RuntimeError):
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(f"this {what} is closed: open a new one")
+
+
+class WrongLoop(NexusError, RuntimeError):
+    """An async Nexus belongs to the event loop that first used it. `owner` and `caller` are the two loops, as text."""
+
+    def __init__(self, owner: object, caller: object) -> None:
+        self.owner, self.caller = repr(owner), repr(caller)
+        super().__init__(f"this nexus belongs to {self.owner} and was used from {self.caller}: make one for each loop")
 
 
 def from_code(code: str) -> NexusError:

@@ -13,7 +13,7 @@ import redis
 from nexus_redis.errors import NexusError
 from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.ledger import Waiter
-from nexus_redis.wire import Job, Outcome, perform, where
+from nexus_redis.wire import Job, Outcome, perform
 
 log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class LoopThread:
                 else:
                     self.lock.release()
                     try:
-                        outcomes = perform(self._client(), step)
+                        outcomes = perform(self._client, step)
                     finally:
                         self.lock.acquire()
 
@@ -120,9 +120,4 @@ def drive(plan: Generator[list[Job] | Pause, list[Outcome], T], client: redis.Re
             time.sleep(step.seconds)
             outcomes = []
         else:
-            outcomes = perform(client, step)
-
-
-def server_of(client: redis.Redis) -> str:
-    """Where a client goes, for messages."""
-    return where(client)
+            outcomes = perform(lambda: client, step)

@@ -132,10 +132,10 @@ def where(client: Any) -> str:
     return str(settings.get("path") or f"{settings.get('host', '?')}:{settings.get('port', '?')}")
 
 
-def perform(client: redis.Redis, jobs: Sequence[Job]) -> list[Outcome]:
+def perform(connection: Callable[[], redis.Redis], jobs: Sequence[Job]) -> list[Outcome]:
     """Run a batch in one round trip (two where the server does not know a script); one outcome each, never raises."""
     try:
-        ready = _ready(jobs)
+        client, ready = connection(), _ready(jobs)
         replies = _batch(client, [_short(job) for job in ready])
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
@@ -146,10 +146,10 @@ def perform(client: redis.Redis, jobs: Sequence[Job]) -> list[Outcome]:
     return [_outcome(job, reply) for job, reply in zip(ready, replies, strict=True)]
 
 
-async def perform_async(client: redis.asyncio.Redis, jobs: Sequence[Job]) -> list[Outcome]:
+async def perform_async(connection: Callable[[], redis.asyncio.Redis], jobs: Sequence[Job]) -> list[Outcome]:
     """The same for asyncio."""
     try:
-        ready = _ready(jobs)
+        client, ready = connection(), _ready(jobs)
         replies = await _batch_async(client, [_short(job) for job in ready])
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:

@@ -1,12 +1,12 @@
 """A TCP proxy that misbehaves on demand: between a client and a real server, in a thread of its own.
 
-    with Proxy(server.port) as proxy:
-        proxy.swallow(2)              # the second reply from now never arrives; the command was executed
-        proxy.loss = 0.1              # nor does each tenth, on average
-        proxy.latency = 0.05          # seconds, each way
-        proxy.is_black_hole = True    # takes bytes, gives none: a cut cable
-        proxy.reset()                 # RST on all connections
-        proxy.refuse() / proxy.accept()
+with Proxy(server.port) as proxy:
+    proxy.swallow(2)              # the second reply from now never arrives; the command was executed
+    proxy.loss = 0.1              # nor does each tenth, on average
+    proxy.latency = 0.05          # seconds, each way
+    proxy.is_black_hole = True    # takes bytes, gives none: a cut cable
+    proxy.reset()                 # RST on all connections
+    proxy.refuse() / proxy.accept()
 """
 
 from __future__ import annotations

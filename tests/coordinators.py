@@ -1,6 +1,6 @@
 """The real scripts behind the plant, alone or in step with their referee.
 
-`ScriptCoordinator` runs claim.lua, report.lua and leave.lua on a real server, each at the plant's own instant (`at_us`), so
+`ScriptCoordinator` runs claim.lua, report.lua and leave.lua on a real server, each at the plant's instant (`at_us`):
 an hour of the plant takes as long as its calls. `InStep` asks both: the plant lives by what the scripts answer, the
 referee hears the same and what was granted, and after each report both must name the same rate and the same room.
 """
@@ -57,7 +57,7 @@ class ScriptCoordinator:
         self.run(calls.configure(self.keys, self.told, at_us=at_us(t)))
 
     def ask(self, *words: str | int) -> Any:
-        self.connection.send_command(*words)
+        self.connection.send_command(*words)  # type: ignore[no-untyped-call]  # redis-py's
         return self.connection.read_response()
 
     def run(self, call: calls.Call[Any]) -> Any:

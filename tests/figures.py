@@ -237,8 +237,8 @@ def table(found: list[Figure], seeds: range) -> str:
 def write(text: str) -> None:
     """Between the two marks of docs/laws.md."""
     page = DOCS.read_text(encoding="utf-8")
-    marked = re.sub(r"(?s)(<!-- measured -->\n).*(\n<!-- end -->)", lambda m: m[1] + text + m[2], page)
-    DOCS.write_text(marked, encoding="utf-8")
+    before, after = re.split(r"(?s)(?<=<!-- measured -->\n).*(?=<!-- end -->)", page)
+    DOCS.write_text(f"{before}{text}\n{after}", encoding="utf-8")
 
 
 def main() -> int:
@@ -248,10 +248,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs=2, default=(SEEDS.start, SEEDS.stop), metavar=("FIRST", "END"))
     given = parser.parse_args()
     seeds = range(*given.seeds)
-    found = []
     with measuring(seeds, with_scripts=given.scripts) as measured:
-        for figure in figures(measured):
-            found.append(figure)
+        found = list(figures(measured))
     text = table(found, seeds)
     for figure in found:
         sys.stderr.write("" if figure.is_met else f"{figure}\n")

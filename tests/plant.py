@@ -20,10 +20,10 @@ import heapq
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 LEASE, REFRESH, ROUND_TRIP, INTERVAL, TICK, SERVICE = 0.5, 0.1, 0.01, 0.25, 0.01, 0.02
 PLENTY = 10**9
@@ -39,7 +39,7 @@ class IdTaken(Exception):
 
 class Coordinator(Protocol):
     def claim(self, t: float, producer: str, want: float, burned: float, held: float) -> int:
-        """Whole tokens, at most `want`. `burned` expired in the producer's hands since its claim before, `held` did not."""
+        """Whole tokens, at most `want`. Of those in hand, `burned` expired since its last claim and `held` did not."""
 
     def report(self, t: float, message: dict[str, Any]) -> None:
         """A LoadReport by its field names, with a whole number for the incarnation; late, never out of order.
@@ -76,6 +76,7 @@ class Consumer:
     incarnation: int = 1
     started: float = 0.0
     is_alive: bool = True
+    is_heard: bool = False  # takes no work before its first report has come to Redis
     may_start: float = 0.0
     gathers_since: float = 0.0
     at_work: deque[tuple[float, int]] = field(default_factory=deque)
@@ -255,7 +256,7 @@ class Plant:
 
         Or a function of the time and the consumers there, that gives each one's part.
         """
-        there = [c for c in self.consumers if c.is_alive]
+        there = [c for c in self.consumers if c.is_heard]
         if self.route == "all":
             for consumer in there:
                 self.at(self.t + self.one_way, partial(consumer.accept, items))
@@ -278,7 +279,7 @@ class Plant:
 
     def pull(self) -> None:
         """Each that works takes its part of what is there, as far as it has room."""
-        there = [c for c in self.consumers if c.is_alive and c.speed(self.t) >= 0]
+        there = [c for c in self.consumers if c.is_heard and c.speed(self.t) >= 0]
         self.chance.shuffle(there)
         for k, consumer in enumerate(there):
             items = min(consumer.limit - consumer.depth, -(-self.at_broker // (len(there) - k)))
@@ -314,10 +315,11 @@ class Plant:
         except IdTaken:
             consumer.name = message["instance_id"] = f"{consumer.name}.{consumer.incarnation}"
             self.coordinator.report(self.t, message)
+        consumer.is_heard = consumer.is_alive and consumer.incarnation == message["incarnation"]
 
     def stop(self, consumer: Consumer, *, is_clean: bool = False) -> None:
         """What it holds is gone: that is the price of its death, and not counted as lost for want of space."""
-        consumer.is_alive = False
+        consumer.is_alive = consumer.is_heard = False
         consumer.depth = consumer.in_flight = 0
         consumer.at_work.clear()
         if is_clean:

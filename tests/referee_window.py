@@ -2,8 +2,8 @@
 
 The window is TCP's, over a fleet: `net` tokens are out in the world, `arrived` of them are known to be no longer on the
 way, and a claim may only take what the queues can still hold: `edge - net`. The coordinator adds the laws, the rules
-across consumers and a bucket; shares, priorities and retries are not its subject: the plant asks it how much work flows,
-not who sends it.
+across consumers and a bucket; shares, priorities and retries are not its subject: the plant asks it how much work
+flows, not who sends it.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class RefereeCoordinator:
             self.window.net += tokens
 
     def place(self, t: float, member: Member, was: Report | None, now: Report, dt: float | None) -> None:
-        """Its arrivals are no longer on the way. What was on the way T_x ago isn't either, while all reports are fresh."""
+        """Its arrivals are no longer on the way; nor, while all reports are fresh, is what was granted T_x ago."""
         window = self.window
         self.has_window = True
         window.roll(t)
@@ -173,8 +173,14 @@ class RefereeCoordinator:
             member.arrived = max(member.arrived, window.oldest)
 
     def may_be_another_again(self, newcomer: Member) -> bool:
-        """A consumer that crashed comes back under a new id while its old self still counts as live."""
-        return any(m.reported_at <= newcomer.joined_at for m in self.of("live") if m is not newcomer)
+        """A consumer that crashed comes back under a new id while its old self still counts as live.
+
+        Nor is a newcomer counted while one is about to be forgotten: the end of either state is one number in Redis.
+        """
+        since = newcomer.joined_at
+        others = [m for m in self.of("live") if m is not newcomer]
+        ending = (m.silent_since + FORGOTTEN_AFTER for m in self.of("silent"))
+        return any(m.reported_at <= since for m in others) or any(end <= since + SHORTEST_DEADLINE for end in ending)
 
     def room(self, t: float) -> float | None:
         """Tokens that may still be granted; None where the window does not rule."""

@@ -1,4 +1,4 @@
-"""Lives of a fleet for the plant: random ones, and those that were thought up to make a lossless budget lose records."""
+"""Lives of a fleet for the plant: random ones, and those thought up to make a lossless budget lose records."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from tests.plant import Consumer, Coordinator, Curve, Parts, Plant, Route
 
 ROUTES: dict[str, Route] = {"sum": "pull", "spread": "even", "min": "all"}
 STEP_AT, STEP_S = 30.0, 40.0
+Event = tuple[str, float, int | None, float]
 
 
 @dataclass
 class Life:
-    """What a coordinator is told, and the plant that it then meets. `events`: what, when, whom (one by lot), how long."""
+    """What a coordinator is told, and the plant that it then meets. `events`: what, when, to whom, how long.
+
+    To whom is a consumer's place, or None for one by lot.
+    """
 
     consumers: list[Consumer]
     combine: str = "sum"
@@ -24,7 +28,7 @@ class Life:
     transit: float = 1.0
     rate: float | None = None
     route: Route | None = None
-    events: list[tuple[str, float, int | None, float]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,18 +73,20 @@ def random_life(seed: int, seconds: float = 30.0, *, is_lossless: bool | None = 
         "burns": chance.choice([0.0, 0.0, 0.3]),
         "demand": chance.choice([None, None, idling(several * scale, seconds)]),
     }
+    # What is on the way when one joins was admitted without it, and must fit its queue as it does the others'.
+    alike = chance.choice([0.2, 1.0, 3.0]) if is_lossless else None
     longest_freeze = 5.0 if is_lossless else 14.0  # by then a consumer is forgotten, and should not receive any more
     consumers = [
         Consumer(
             f"c{i}",
             moody(scale, seconds, longest_freeze, chance),
-            int(scale * chance.choice([0.2, 1.0, 3.0])) + 1,
+            int(scale * (alike or chance.choice([0.2, 1.0, 3.0]))) + 1,
             failing=chance.choice([0.0, 0.0, 0.05]),
             commit_s=chance.choice([0.0, 0.0, 1.0]),
         )
         for i in range(several)
     ]
-    events = [
+    events: list[Event] = [
         (
             chance.choice(["stop", "leave", "kill"]),
             chance.uniform(3, seconds - 2),

@@ -2,6 +2,7 @@
 local CREDIT_TIME = 600000      -- credit piles up no longer than this: a late refresh is forgiven, an absence is not
 local BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
 local EARLY = 0.005             -- seconds: who comes this much before its slot is served, not sent away
+local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 local DEFAULT_BURST = 250000
@@ -90,7 +91,7 @@ end
 local function spend(b, p, ask, need, share, contended, now)
   local cap = max(max(CREDIT_TIME, b.burst_us) / MICRO * share, min(need, b.B))
   p.credit = min(cap, p.credit + share * max(0, now - p.at) / MICRO)
-  local room = p.credit + cap                        -- as deep as it may go into debt
+  local room = p.credit + cap * PUNCTUAL              -- as deep as it may go into debt
   local spare = min(b.T - BORROW_ABOVE * b.B, room)
   if contended then spare = min(spare, need)
   elseif b.burst_us > DEFAULT_BURST then spare = min(b.T, room)

@@ -1,4 +1,4 @@
-"""Both shells behind one face, so that a behaviour is written once: the async one runs in a loop in a thread of its own."""
+"""Both shells behind one face, so that a behaviour is written once: the async one runs in a loop in a thread."""
 
 from __future__ import annotations
 
@@ -119,5 +119,5 @@ class Opener:
 
 def account_of(it: Any) -> Any:
     """The account behind a budget's or producer's face."""
-    it = it.it if isinstance(it, Shown) else it
-    return (it._shared if isinstance(it, BudgetShell) else it)._account
+    it = getattr(it, "it", it)
+    return getattr(it, "_shared", it)._account

@@ -31,7 +31,8 @@ def only(budget: Any) -> ConsumerSnapshot:
 def test_the_answer_of_a_report_is_the_rate_that_the_consumer_has_now(nexus: Any) -> None:
     budget = nexus.budget("elasticsearch")
     with budget.consumer("es-1", capacity=400) as consumer:
-        assert consumer.rate is None
+        at_first = consumer.rate
+        assert at_first is None
         assert [consumer.report(load=load) for load in (50, 90, 95)] == [400, 200, 100]
         assert consumer.rate == 100
         snapshot = budget.snapshot()

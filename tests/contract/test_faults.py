@@ -47,17 +47,15 @@ def out(it: Any) -> bool:
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
-def test_a_reply_that_is_lost_charges_nothing_twice(
-    open_nexus: Opener, server: Server, proxy: Proxy, nth: int
-) -> None:
+def test_a_reply_that_is_lost_charges_nothing_twice(open_nexus: Opener, server: Server, proxy: Proxy, nth: int) -> None:
     proxy.swallow(nth)
     producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
-    for _ in range(60):
+    for _ in range(20):
         producer.acquire()
     producer.close()
     assert proxy.swallowed == 1
     assert granted_by(server) == spent(account_of(producer))
-    assert account_of(producer).ledger.used == 60 * MICRO
+    assert account_of(producer).ledger.used == 20 * MICRO
 
 
 def test_replies_that_are_lost_all_the_time_cost_tokens_and_never_make_any(
@@ -66,7 +64,7 @@ def test_replies_that_are_lost_all_the_time_cost_tokens_and_never_make_any(
     producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
     producer.acquire()
     proxy.loss = 0.15
-    for _ in range(150):
+    for _ in range(40):
         producer.acquire()
     proxy.loss = 0.0
     producer.close()
@@ -87,10 +85,10 @@ def test_a_reset_connection_is_made_again(open_nexus: Opener, server: Server, pr
 def test_a_slow_network_slows_nobody_who_has_tokens_in_hand(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
     proxy.latency = 0.02
     producer = open_nexus(proxy.url).budget("stripe", rate=1000).producer("web")
-    for _ in range(300):
+    for _ in range(120):
         producer.acquire()
     producer.close()
-    assert account_of(producer).ledger.seq < 100
+    assert account_of(producer).ledger.seq < 40
     assert granted_by(server) == spent(account_of(producer))
 
 
@@ -146,11 +144,10 @@ def server_names(server: Server) -> list[str]:
 def test_a_state_that_is_lost_gives_one_token_beyond_the_leases(open_nexus: Opener, server: Server) -> None:
     budget = open_nexus(server).budget("stripe", rate="1/h")
     assert budget.acquire()
-    for _ in range(2):
-        server.client().flushall()
-        assert budget.acquire(timeout=5)
-        with pytest.raises(AcquireTimeout):
-            budget.acquire(timeout=0.2)
+    server.client().flushall()
+    assert budget.acquire(timeout=5)
+    with pytest.raises(AcquireTimeout):
+        budget.acquire(timeout=0.2)
 
 
 def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener) -> None:
@@ -176,12 +173,11 @@ def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener) -
 def test_acquire_answers_within_its_deadline_when_redis_is_a_black_hole(
     open_nexus: Opener, server: Server, proxy: Proxy
 ) -> None:
-    budget = open_nexus(proxy.url).budget("stripe", rate=500)
+    budget = open_nexus(proxy.url).budget("stripe", rate="1/h")
     with budget.producer("web", on_outage="closed") as producer:
         producer.acquire()
         proxy.is_black_hole = True
-        time.sleep(0.6)  # what was in hand has burned
-        for _ in range(3):
+        for _ in range(2):
             began = time.monotonic()
             with pytest.raises(AcquireTimeout):
                 producer.acquire(timeout=0.2)
@@ -211,12 +207,11 @@ def test_closed_raises_unavailable_and_goes_on_when_redis_is_back(
     open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account, "UNAVAILABLE_AFTER", 0.5)
-    producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web", on_outage="closed")
+    producer = open_nexus(proxy.url).budget("stripe", rate=100).producer("web", on_outage="closed")
     producer.acquire()
     proxy.refuse()
-    time.sleep(0.6)
     with pytest.raises(Unavailable):
-        producer.acquire()
+        producer.acquire(1000)
     proxy.accept()
     assert eventually(lambda: _served(producer))
     assert not producer.acquire().degraded
@@ -231,15 +226,15 @@ def _served(producer: Any) -> bool:
 
 def test_share_goes_on_at_half_the_share_and_says_so(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
     budget = open_nexus(proxy.url).budget("stripe", rate=400)
-    for _ in range(200):
+    for _ in range(100):
         budget.acquire()
     proxy.refuse()
     assert eventually(lambda: budget.acquire().degraded)
     began, count = time.monotonic(), 0
-    while time.monotonic() - began < 1.0:
+    while time.monotonic() - began < 0.5:
         count += budget.acquire().degraded
     waited = time.monotonic() - began
-    assert 20 < count <= 200 * (waited + 0.25) + 1
+    assert 5 < count <= 200 * (waited + 0.25) + 1
     proxy.accept()
     assert eventually(lambda: not budget.acquire().degraded and not out(budget))
     assert granted_by(server) >= spent(account_of(budget)) - MICRO
@@ -259,11 +254,11 @@ def test_after_an_outage_there_is_no_burst_to_catch_up(open_nexus: Opener, serve
         budget.acquire()
     proxy.refuse()
     assert eventually(lambda: budget.acquire().degraded)
-    time.sleep(1.0)
+    time.sleep(0.5)
     proxy.accept()
     assert eventually(lambda: not budget.acquire().degraded and not out(budget))
     began, before = time.monotonic(), account_of(budget).ledger.used
-    for _ in range(60):
+    for _ in range(40):
         budget.acquire()
     took = time.monotonic() - began
     used = (account_of(budget).ledger.used - before) / MICRO

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import json
 import os
@@ -70,7 +69,7 @@ def forked(body: Callable[[], Any]) -> Callable[[], Any]:
 def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
     with Nexus.from_url(server.url) as nexus:
         producer = nexus.budget("stripe", rate=2000).producer("web")
-        stop = time.monotonic() + 1.2
+        stop = time.monotonic() + 0.8
         counts: list[float] = []
 
         def work(number: int) -> None:
@@ -94,7 +93,7 @@ def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
         assert len(counts) == 64
         account = account_of(producer)
         assert account.ledger.used == sum(counts) * MICRO
-        assert sum(counts) > 500
+        assert sum(counts) > 200
         producer.close()
         assert not account.ledger.waiters
         assert spent(account) == granted_by(server)
@@ -103,9 +102,7 @@ def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
 # --- forks
 
 
-def test_8_forked_workers_with_one_literal_id_keep_the_books(
-    server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_8_forked_workers_with_one_literal_id_keep_the_books(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     with Nexus.from_url(server.url) as nexus:
         producer = nexus.budget("stripe", rate=1000).producer("web")
         for _ in range(20):
@@ -128,9 +125,9 @@ def test_8_forked_workers_with_one_literal_id_keep_the_books(
         for _ in range(20):
             producer.acquire()
         producer.close()
-        ids = [account_of(producer).id, *(id for id, _, _ in told)]
+        ids = [account_of(producer).id, *(name for name, _, _ in told)]
         assert len(set(ids)) == 9
-        assert all(id == "web" or id.startswith("web.") for id in ids)
+        assert all(name == "web" or name.startswith("web.") for name in ids)
         assert all(count > 0 for _, _, count in told)
         assert spent(account_of(producer)) + sum(spent for _, spent, _ in told) == granted_by(server)
 
@@ -148,7 +145,7 @@ def test_a_budget_that_was_made_before_the_fork_and_used_after_it_is_one_produce
             return account_of(budget).id, spent(account_of(budget))
 
         told = [child() for child in [forked(work) for _ in range(4)]]
-        assert len({id for id, _ in told}) == 4
+        assert len({name for name, _ in told}) == 4
         assert sum(tokens for _, tokens in told) == granted_by(server)
 
 
@@ -241,15 +238,21 @@ def test_one_that_is_served_and_cancelled_in_the_same_moment_takes_nothing(serve
         async with AsyncNexus.from_url(server.url) as nexus:
             producer = nexus.budget("stripe", rate=5000).producer("web")
             account = account_of(producer)
-            for _ in range(5):
-                task = asyncio.create_task(producer.acquire(30))
-                while not account.ledger.waiters:
-                    await asyncio.sleep(0)
-                (line,) = account.ledger.waiters
-                line.future.add_done_callback(lambda _future, task=task: task.cancel())
-                with pytest.raises(asyncio.CancelledError):
-                    await task
+            task, receive, moments = asyncio.create_task(producer.acquire(30)), account.receive, 0
+
+            def cancel_as_it_is_served(outcomes: Any, now: float) -> None:
+                nonlocal moments
+                receive(outcomes, now)
+                if account.ledger.used:
+                    moments += 1
+                    task.cancel()
+
+            account.receive = cancel_as_it_is_served
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert moments == 1
             assert account.ledger.used == 0
+            assert account.ledger.held >= 30 * MICRO
             await producer.close()
             assert spent(account) == granted_by(server)
 
@@ -276,11 +279,11 @@ def test_ctrl_c_ends_a_wait_and_takes_nothing(server: Server) -> None:
     with Nexus.from_url(server.url) as nexus:
         budget = nexus.budget("stripe", rate="1/h")
         budget.acquire()
-        for wait in (lambda: budget.acquire(), lambda: budget.acquire(timeout=20)):
-            timer = threading.Timer(0.1, _thread.interrupt_main)
+        for timeout in (None, 20):
+            timer = threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT])
             timer.start()
             with pytest.raises(KeyboardInterrupt):
-                wait()
+                budget.acquire(timeout=timeout)
             timer.join()
         account = account_of(budget)
         assert not account.ledger.waiters
@@ -305,7 +308,7 @@ while True:
 
 
 def test_a_nexus_may_be_closed_in_a_signal_handler_whatever_it_interrupts(server: Server) -> None:
-    for _ in range(3):
+    for _ in range(2):
         child = subprocess.Popen(
             [sys.executable, "-c", CLOSES_IN_A_HANDLER, server.url], stdout=subprocess.PIPE, text=True
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -39,10 +40,11 @@ def test_acquire_takes_a_token_that_redis_has_granted(nexus: Any) -> None:
 
 def test_acquire_waits_when_there_are_no_tokens(nexus: Any) -> None:
     budget = nexus.budget("stripe", rate=100)
-    waits = [budget.acquire().waited for _ in range(20)]
-    assert sum(waits) > (20 - 1.02) / 100 - 0.3  # all but the first token and a burst of 0.25 s had to be made
+    began = time.monotonic()
+    waits = [budget.acquire().waited for _ in range(8)]
+    assert time.monotonic() - began > (8 - 1.02) / 100  # all but the first token had to be made
     assert max(waits) > 0
-    assert account_of(budget).ledger.used == 20 * MICRO
+    assert account_of(budget).ledger.used == 8 * MICRO
 
 
 def test_a_warm_acquire_answers_with_the_constant(nexus: Any) -> None:
@@ -53,7 +55,7 @@ def test_a_warm_acquire_answers_with_the_constant(nexus: Any) -> None:
 def test_a_timeout_takes_nothing_and_says_why(nexus: Any) -> None:
     budget = nexus.budget("stripe", rate="6/min")
     budget.acquire()
-    with pytest.raises(AcquireTimeout, match="stripe: no 1 tokens within .* \\((rate|learning)\\)") as raised:
+    with pytest.raises(AcquireTimeout, match=r"stripe: no 1 tokens within .* \((rate|learning)\)") as raised:
         budget.acquire(timeout=0.05)
     assert raised.value.cost == 1
     account = account_of(budget)
@@ -87,17 +89,17 @@ def test_a_bad_cost_is_refused(nexus: Any, cost: Any) -> None:
 
 
 def test_a_large_cost_is_collected(nexus: Any) -> None:
-    budget = nexus.budget("stripe", rate=200)
-    grant = budget.acquire(80)  # the bucket holds 51
-    assert grant.cost == 80
-    assert account_of(budget).ledger.used == 80 * MICRO
+    budget = nexus.budget("stripe", rate=1000, burst=0.05)
+    grant = budget.acquire(150)  # the bucket holds 51
+    assert grant.cost == 150
+    assert account_of(budget).ledger.used == 150 * MICRO
 
 
 def test_parts_of_tokens_are_exact(nexus: Any) -> None:
     budget = nexus.budget("llm", rate=1000)
-    for _ in range(10):
+    for _ in range(4):
         budget.acquire(0.1)
-    assert account_of(budget).ledger.used == MICRO
+    assert account_of(budget).ledger.used == 400_000
 
 
 # --- try_acquire
@@ -150,9 +152,9 @@ def test_a_try_never_overtakes_who_waits(nexus: Any) -> None:
 
 def test_pace_yields_everything_in_order(nexus: Any) -> None:
     budget = nexus.budget("ship", rate=10_000)
-    lines = [f"line {i}" for i in range(50)]
+    lines = [f"line {i}" for i in range(10)]
     assert list(budget.pace(lines)) == lines
-    assert account_of(budget).ledger.used == 50 * MICRO
+    assert account_of(budget).ledger.used == 10 * MICRO
 
 
 def test_pace_can_count_bytes(nexus: Any) -> None:
@@ -249,7 +251,7 @@ def test_close_hands_the_tokens_back(open_nexus: Opener, server: Server) -> None
     redis, nexus = server.client(decode_responses=True), open_nexus(server)
     producer = nexus.budget("stripe", rate=100, burst=2).producer("web")
     with pytest.raises(AcquireTimeout):
-        producer.acquire(1000, timeout=0.3)  # what was collected for it is in hand now
+        producer.acquire(1000, timeout=0.15)  # what was collected for it is in hand now
     account = account_of(producer)
     held, before = account.ledger.held / MICRO, float(redis.hget("nexus:{stripe}", "tokens") or 0)
     producer.close()

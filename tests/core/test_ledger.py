@@ -160,7 +160,7 @@ def test_a_claim_in_flight_makes_no_cancelled_token_younger() -> None:
     taken = Line(2, BEGIN)
     old.waiters[taken] = None
     old.serve(BEGIN + 0.4)
-    old.claim(BEGIN + 0.4)  # a claim in flight is no news about what was there before
+    assert old.signal(BEGIN + 0.4, MICRO)  # a claim in flight is no news about what was there before
     old.cancel(taken, BEGIN + 0.4)
     assert old.leases[0].expires == BEGIN + LEASE
 
@@ -202,6 +202,8 @@ def test_what_is_set_aside_outlives_its_lease_while_claims_report_it(ledger: Led
     ledger.expire(BEGIN + 3.9)
     assert ledger.aside == 4 * MICRO
     assert not line.is_served
+    ledger.cancel(line, BEGIN + 4.0)
+    assert ledger.spend(4 * MICRO, BEGIN + 4.0)  # the last claim, at 3.6, has renewed it
 
 
 def test_what_is_set_aside_returns_to_the_hand_when_its_waiter_gives_up(ledger: Ledger) -> None:

@@ -293,8 +293,13 @@ def test_the_count_of_another_life_says_nothing(story: Story) -> None:
 
 def test_the_count_is_exact_in_parts_of_a_token(story: Story) -> None:
     story.configure(rate=100)
-    totals = [story.at(1).claim(tokens=0.4, need=0.4).granted_total for _ in range(5)]
+    answers = [story.at(1).claim(tokens=0.4, need=0.4) for _ in range(5)]
+    totals, answer = [a.granted_total for a in answers], answers[-1]
     assert totals == [0, 0, 1, 1, 2]
+    birth = story.field("birth")
+    for total in (2, 2, 3):  # a client that knows as much changes nothing
+        answer = story.claim(tokens=0.4, need=0.4, birth=birth, granted_total=answer.granted_total)
+        assert answer.granted_total == total
 
 
 # --- grants
@@ -442,6 +447,13 @@ def test_a_second_claim_in_an_epoch_replaces_the_first(story: Story) -> None:
     assert rates(told(story, twice, 2)) == {"a": 50, "b": 50}
 
 
+def test_one_that_comes_seldom_counts_for_what_it_takes_then(story: Story) -> None:
+    story.configure(rate=10)
+    wants: dict[str, dict[str, Any]] = {"seldom": {"tokens": 5, "need": 5, "requested_rate": 0.1}}
+    wants["greedy"] = {"requested_rate": 1000}
+    assert rates(told(story, wants)) == {"seldom": 0.1, "greedy": 5}
+
+
 def test_one_that_leaves_takes_its_demand_along(story: Story) -> None:
     story.configure(rate=100)
     wants = {name: {"requested_rate": 1000} for name in ("a", "b")}
@@ -564,7 +576,7 @@ def test_the_reasons_name_who_rules(story: Story) -> None:
     answer = story.at(1.1).claim("a", tokens=0, requested_rate=500)
     assert (answer.reason, answer.budget_rate, answer.load) == ("load", 50 * MICRO, 95)
     answer = story.at(10).claim("a", tokens=0, requested_rate=500)
-    assert (answer.reason, answer.budget_rate, answer.level) == ("no_consumers", 0, 3)
+    assert (answer.reason, answer.budget_rate, answer.level, answer.load) == ("no_consumers", 0, 3, 0)
 
 
 def test_no_consumers_is_said_even_while_a_floor_lets_some_through(story: Story) -> None:
@@ -639,6 +651,9 @@ def test_producers_that_left_without_a_word_are_swept_a_few_at_a_time(story: Sto
     story.at(601).claim("a")
     story.at(602).claim("a")
     assert list(story.inspect().producers) == ["a"]
+    story.at(1300).claim("b")
+    story.at(1301).claim("b")
+    assert list(story.inspect().producers) == ["b"]
 
 
 def test_a_producer_is_listed_with_when_it_was_last_seen(story: Story) -> None:
@@ -729,3 +744,5 @@ def test_amounts_at_the_end_of_the_range_are_exact(story: Story) -> None:
     assert story.field("tokens") == "1.000000"
     assert story.field("granted_total") == "8000000000"
     assert micro(1e9) == 10**15
+    most = Claim(10**15, 10**16, 10**16, held=10**16, unused=10**16, burned=10**16, seq=2**53, granted_total=2**53)
+    assert story.claim_of("q", most).budget_rate == 10**15

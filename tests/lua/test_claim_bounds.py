@@ -6,6 +6,7 @@ import itertools
 import random
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import redis
@@ -72,7 +73,7 @@ class Chaos:
         self.held[who] = mine
         depth = burst_micro(self.rate, self.burst) / MICRO
         need = rng.choice([1, 1, 1, 0.3, max(1, round(depth * rng.choice([0.1, 0.5, 1, 3])))])
-        ask = {
+        ask: dict[str, Any] = {
             "tokens": need * rng.choice([1, 1, 5, 100]), "need": need, "weight": rng.choice([1, 1, 1000]),
             "requested_rate": rng.choice([0.0, 1, self.rate / MICRO, 1e9]),
             "held": sum(held.tokens for held in mine) / MICRO, "unused": unused * (10 if self.lies else 1) / MICRO,

@@ -157,7 +157,7 @@ def test_without_lossless_the_same_attack_loses_records(client: redis.Redis) -> 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_lossless_budget_loses_nothing_whatever_queue_delay_and_seed(client: redis.Redis, name: str) -> None:
     for queue_s in (0.2, 1.0, 5.0):
-        for delay in (0.5, 1.0, 2.0):
+        for delay in (0.5, 1.0):
             for seed in (1, 2, 3):
                 assert attacked(client, name, Attack(queue_s, delay, seed)).lost() == 0, (queue_s, delay, seed)
 

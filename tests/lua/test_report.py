@@ -85,6 +85,13 @@ def test_levels_rise_at_once_and_fall_five_points_later(story: Story) -> None:
         assert story.at(story.now + 0.25).report(load=load, capacity=100).level == level, load
 
 
+def test_the_load_is_told_though_the_rate_stays(story: Story) -> None:
+    story.configure(rate=10)
+    assert [story.at(i).report(load=load, capacity=1000).load for i, load in enumerate((0, 5, 10.5))] == [0, 5, 10.5]
+    assert story.claim(tokens=0).load == 10.5
+    assert story.at(9).report("d", done=1, errors=0).load == 0  # it says nothing of how full it is
+
+
 def test_a_full_consumer_is_not_a_paused_one(story: Story) -> None:
     report = story.report(load=100, capacity=1000)
     assert (report.level, report.reason) == (3, "load")
@@ -538,6 +545,8 @@ def test_a_lost_key_stops_the_budget_until_someone_reports(story: Story) -> None
     story.report(load=0, capacity=100)
     story.client.delete(f"{story.keys.budget}:rates")
     story.at(0.1).configure()
+    assert standing(story) == (0, 3, "no_consumers")
+    story.at(0.2).configure()
     assert standing(story) == (0, 3, "no_consumers")
     assert story.at(0.25).report(load=0, capacity=100).budget_rate == 100
 
