@@ -50,7 +50,7 @@ class Row:
         for workload in self.producers:
             fleet.add(**workload)
         for at, rate in self.rates:
-            fleet.at(at, _setter(fleet, rate))
+            fleet.later(at, _setter(fleet, rate))
         return fleet.measure(self.warm, self.warm + self.span)
 
 
@@ -59,7 +59,7 @@ def _setter(fleet: Fleet, rate: float) -> Callable[[], None]:
 
 
 ROWS = [
-    Row("120/s: wants 1000, 50, 10", 120, [*many(1, demand=1000), *many(1, demand=50), *many(1, demand=10)], (1.0, 0.0)),
+    Row("120/s: wants 1000, 50, 10", 120, [{"demand": 1000}, {"demand": 50}, {"demand": 10}], (1.0, 0.0)),
     Row("1000/s: one wants 50, 15 greedy", 1000, [*many(1, demand=50), *many(15)], (1.001, 0.3)),
     Row("1000/s: 20 Poisson at 20/s, 10 greedy", 1000, [*many(20, demand=20, kind="poisson"), *many(10)], (1.0, 0.3)),
     Row("10,000/s: 20 on/off, 10 greedy", 10_000, [*many(20, demand=200, kind="onoff"), *many(10)], (1.0, 0.1)),

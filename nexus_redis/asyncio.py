@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
@@ -24,7 +25,7 @@ from typing import Any, Self, TypeVar
 import redis
 import redis.asyncio
 
-from nexus_redis import calls, embedded
+from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
 from nexus_redis.calls import UNTIL_RESUMED, Configured
 from nexus_redis.config import (
@@ -91,8 +92,6 @@ class Nexus(NexusShell):
 
     def _setup(self, url: str, given: redis.asyncio.Redis | None) -> None:
         self._url, self._given = url, given
-        self._is_closed = False
-        self._server: embedded.EmbeddedServer | None = None
         self._shared: dict[str, Producer] = {}
         self._made = None if url.startswith("embedded:") else self._connect()
         self._made_sync: redis.Redis | None = None
@@ -123,16 +122,6 @@ class Nexus(NexusShell):
         if self._made_sync is None:
             self._made_sync = sync_twin(self._given) if self._given is not None else connect(self.url)
         return self._made_sync
-
-    @property
-    def url(self) -> str:
-        """The address in use; of an `embedded://` server, which this starts, the one for redis-cli."""
-        if not self._url.startswith("embedded:"):
-            return self._url
-        if self._server is None:
-            self._server = embedded.acquire(self._url)
-            self._server.start()
-        return self._server.url
 
     def budget(
         self,
@@ -239,6 +228,7 @@ class Nexus(NexusShell):
         return await _drive(plan, self._client())
 
     def _after_fork(self) -> None:
+        self._starting = threading.RLock()
         self._begin()
         self._hub.after_fork()
         self._reports.after_fork()

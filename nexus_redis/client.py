@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 
 import redis
 
-from nexus_redis import calls, embedded
+from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
 from nexus_redis.calls import UNTIL_RESUMED, Configured
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_name, parse_number, parse_rate
@@ -69,10 +69,7 @@ class Nexus(NexusShell):
 
     def _setup(self, url: str, given: redis.Redis | None) -> None:
         self._url, self._given = url, given
-        self._is_closed = False
-        self._server: embedded.EmbeddedServer | None = None
         self._shared: dict[str, Producer] = {}
-        self._starting = threading.Lock()
         self._made = None if url.startswith("embedded:") else self._connect()
         self._loop = LoopThread(self._client, where(self._made) if self._made is not None else url)
         self._hub = self._loop.hub
@@ -86,16 +83,6 @@ class Nexus(NexusShell):
             if self._made is None:
                 self._made = self._connect()
             return self._made
-
-    @property
-    def url(self) -> str:
-        """The address in use; of an `embedded://` server, which this starts, the one for redis-cli."""
-        if not self._url.startswith("embedded:"):
-            return self._url
-        if self._server is None:
-            self._server = embedded.acquire(self._url)
-            self._server.start()
-        return self._server.url
 
     def budget(
         self,
@@ -151,7 +138,7 @@ class Nexus(NexusShell):
         return drive(plan, self._client())
 
     def _after_fork(self) -> None:
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._loop.after_fork()
         if self._made is not None:
             # The sockets are the parent's too; a new pool opens new ones.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, Final, Self
 
+from nexus_redis import embedded
 from nexus_redis.account import Account, Opening
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_cost, parse_name, parse_number
 from nexus_redis.errors import AcquireTimeout, InvalidSetting
@@ -40,11 +42,25 @@ class NexusShell:
     """Namespace, budgets, hub of one Nexus."""
 
     _hub: Hub
+    _url: str
 
     def __init__(self, namespace: str | None) -> None:
+        self._is_closed = False
+        self._starting = threading.RLock()
+        self._server: embedded.EmbeddedServer | None = None
         found = namespace or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus"
         self.namespace = parse_name(found, "namespace")
         self._openings: dict[str, Opening] = {}
+
+    @property
+    def url(self) -> str:
+        """The address in use; of an `embedded://` server, which this starts, the one for redis-cli."""
+        if not self._url.startswith("embedded:"):
+            return self._url
+        with self._starting:
+            if self._server is None:
+                self._server = embedded.acquire(self._url)
+            return self._server.start().url
 
     def _opening(self, name: str, settings: BudgetSettings) -> Opening:
         """Settings of `name` in this process: the same for everyone here, or it is a mistake worth an error."""

@@ -100,7 +100,7 @@ class Producer:
         due = self.ledger.due
         if due < self.timer - 1e-9:
             self.timer = due
-            self.fleet.at(due, self._tick, due)
+            self.fleet.later(due, self._tick, due)
 
     def _tick(self, due: float) -> None:
         if due != self.timer or self.is_dead:
@@ -111,7 +111,7 @@ class Producer:
         if self.late and not self.is_delayed:
             self.is_delayed = True
             self.timer = now + self.fleet.random.random() * self.late
-            self.fleet.at(self.timer, self._tick, self.timer)
+            self.fleet.later(self.timer, self._tick, self.timer)
             return
         self.is_delayed = False
         ask = self.ledger.claim(now)
@@ -119,11 +119,11 @@ class Producer:
             self._schedule()
             return
         self.calls += 1
-        self.fleet.at(now + self.rtt / 2, self._deliver, ask)
+        self.fleet.later(now + self.rtt / 2, self._deliver, ask)
 
     def _deliver(self, ask: calls.Claim) -> None:
         answer = self.fleet.claim_of(self.name, ask)
-        self.fleet.at(self.fleet.now + self.rtt / 2, self._receive, answer)
+        self.fleet.later(self.fleet.now + self.rtt / 2, self._receive, answer)
 
     def _receive(self, answer: calls.Answer) -> None:
         if self.is_dead:
@@ -198,7 +198,7 @@ class Fleet(Story):
 
     # --- time
 
-    def at(self, time: float, act: Callable[..., object], *args: Any) -> None:
+    def later(self, time: float, act: Callable[..., object], *args: Any) -> None:
         """Do something later."""
         self._count += 1
         heapq.heappush(self._heap, (max(time, self.now), self._count, act, args))
@@ -219,7 +219,7 @@ class Fleet(Story):
         self.producers.append(producer)
         begin = self.random.random() * 0.1 if start is None else start
         if demand == GREEDY:
-            self.at(begin, producer.loop)
+            self.later(begin, producer.loop)
         elif kind == "poisson":
             self._poisson(producer, demand / unit, begin)
         else:
@@ -240,25 +240,25 @@ class Fleet(Story):
             owed -= units
             if units and producer.is_on:
                 producer.arrive(units)
-            self.at(self.now + step, arrive)
+            self.later(self.now + step, arrive)
 
-        self.at(begin, arrive)
+        self.later(begin, arrive)
         if bursts:
             producer.is_on = False
 
             def flip() -> None:
                 producer.is_on = not producer.is_on
-                self.at(self.now + self.random.expovariate(2 if producer.is_on else 2 / 3), flip)
+                self.later(self.now + self.random.expovariate(2 if producer.is_on else 2 / 3), flip)
 
-            self.at(begin, flip)
+            self.later(begin, flip)
 
     def _poisson(self, producer: Producer, rate: float, begin: float) -> None:
         def arrive() -> None:
             if not producer.is_dead:
                 producer.arrive(1)
-                self.at(self.now + self.random.expovariate(rate), arrive)
+                self.later(self.now + self.random.expovariate(rate), arrive)
 
-        self.at(begin, arrive)
+        self.later(begin, arrive)
 
     # --- measuring
 
@@ -266,7 +266,7 @@ class Fleet(Story):
         """Run to `end`; the figures are of the time from `start` on."""
         self.warm = start
         before: dict[str, tuple[float, int, int]] = {}
-        self.at(start, lambda: before.update({p.name: (p.arrived, p.calls, p.served) for p in self.producers}))
+        self.later(start, lambda: before.update({p.name: (p.arrived, p.calls, p.served) for p in self.producers}))
         self.advance(end)
         span = end - start
         live = [p for p in self.producers if not p.is_dead]

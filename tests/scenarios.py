@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from tests.plant import Consumer, Coordinator, Curve, Parts, Plant, Route
+from tests.referee_window import FORGOTTEN_AFTER
 
 ROUTES: dict[str, Route] = {"sum": "pull", "spread": "even", "min": "all"}
 STEP_AT, STEP_S = 30.0, 40.0
@@ -113,12 +114,14 @@ def true_transit(delay: float) -> float:
 
 def moody(scale: float, seconds: float, longest_freeze: float, chance: random.Random) -> Curve:
     """A speed that changes now and then; it may stall, or freeze for less or more than a deadline."""
-    pieces = []
+    pieces: list[tuple[float, float]] = []
     t = 0.0
     while t < seconds:
         speed, length = scale * chance.choice([1.0, 1.0, 1.0, 0.4, 0.1]), chance.uniform(2, 12)
         if chance.random() < 0.25:
             speed, length = chance.choice([0.0, -1.0]), chance.choice([0.5, 1.2, 1.8, 5.0, longest_freeze])
+        if pieces and pieces[-1][1] < 0 and speed < 0 and longest_freeze < FORGOTTEN_AFTER:
+            speed = scale  # two freezes would make one that is too long
         t += length
         pieces.append((t, speed))
     return lambda now: next((speed for end, speed in pieces if now < end), scale)

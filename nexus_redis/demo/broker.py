@@ -96,7 +96,7 @@ def broker(options: Options) -> Iterator[Broker]:
         place = Broker(Meeting(url, namespace), is_private=options.url is None, server=server)
         if options.namespace and not place.is_private and server.exists(place.key):
             # The demo begins and ends by deleting its budget: never one that somebody uses.
-            raise InvalidSetting("namespace", namespace, f"it has a budget {BUDGET}: give the demo a namespace of its own")
+            raise InvalidSetting("namespace", namespace, f"it has a budget {BUDGET}: give the demo one of its own")
         place.forget()
         yield place
         place.forget()

@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 
 import nexus_redis
-from nexus_redis import Closed, InvalidSetting, calls
+from nexus_redis import Closed, InvalidSetting, NexusError, calls, embedded
 from nexus_redis.asyncio import Nexus as AsyncNexus
 from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import WrongLoop
@@ -345,6 +345,23 @@ def test_a_client_whose_pool_is_strange_is_used_as_it_is() -> None:
 
     client = redis.asyncio.Redis(connection_pool=Pool(port=1))
     assert AsyncNexus(client)._made is client
+
+
+def test_a_connection_that_cannot_be_made_is_told_to_who_waits_for_it() -> None:
+    async def main() -> None:
+        async with Server(FAKE).aclient() as client, AsyncNexus(client) as nexus:
+            with pytest.raises(InvalidSetting, match=r"client=.*Fake"):  # no address for the thread that reports
+                await nexus.budget("es").consumer(capacity=5).report(load=5)
+
+    run(main())
+
+    def refuse(_url: str) -> None:
+        raise NexusError("no server is installed")
+
+    with pytest.MonkeyPatch.context() as patch, nexus_redis.Nexus.from_url("embedded://") as nexus:
+        patch.setattr(embedded, "acquire", refuse)
+        with pytest.raises(NexusError, match="no server is installed"):
+            nexus.budget("stripe", rate=5).acquire()
 
 
 @pytest.fixture(autouse=True)
