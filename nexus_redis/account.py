@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Sequence
+from copy import copy
 from typing import Final
 
 from nexus_redis import calls
@@ -330,7 +331,7 @@ class Account(Member):
 
     def _raise_refused(self, now: float) -> None:
         if self.refused is not None and now < self.refused_until:
-            raise self.refused
+            raise copy(self.refused)
         self.refused = None
 
     def _fail_all(self, error: NexusError, now: float) -> None:
@@ -338,7 +339,7 @@ class Account(Member):
         self.askers = []
         for waiter in line:
             self.ledger.cancel(waiter, now)
-            waiter.error = error
+            waiter.error = copy(error)  # each raises its own: a shared one would collect their tracebacks
         self._wake(line)
 
     # --- while Redis is away

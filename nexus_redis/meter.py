@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from types import TracebackType
 from typing import Any, Final
 
@@ -310,7 +311,7 @@ class Reporter(Member):
 
     def _fail(self, tickets: list[Ticket], error: NexusError) -> None:
         for ticket in tickets:
-            ticket.error = error
+            ticket.error = copy(error)
         self._settle_asked()
 
     def _settle_asked(self) -> None:

@@ -264,6 +264,7 @@ def test_a_permanent_fault_is_raised_to_all_who_wait_and_at_once_for_a_second(st
     stepper.server = fails(REFUSED)
     stepper.run()
     assert all(isinstance(line.error, ServerRefused) and line.woken == 1 for line in lines)
+    assert len({id(line.error) for line in lines}) == 3  # each caller raises its own
     stepper.server = grants()
     calls = len(stepper.sent)
     with pytest.raises(ServerRefused):
