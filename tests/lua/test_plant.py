@@ -59,7 +59,7 @@ def differences(client: redis.Redis, seed: int, planted: tuple[str, str] | None 
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_scripts_and_referee_agree_over_any_life_of_a_fleet(client: redis.Redis, seed: int) -> None:
     assert differences(client, seed) == []
 
@@ -137,7 +137,7 @@ def test_a_lossless_budget_loses_nothing(client: redis.Redis, name: str) -> None
 
 
 def test_a_lossless_budget_loses_nothing_in_a_random_life(client: redis.Redis) -> None:
-    for seed in range(12):
+    for seed in range(8):
         life = random_life(seed, is_lossless=True)
         assert life.play(ScriptCoordinator(client, **life.told)).lost() == 0, seed
 
