@@ -255,7 +255,7 @@ def test_close_hands_the_tokens_back(open_nexus: Opener, server: Server) -> None
     def collects_some() -> bool:
         with pytest.raises(AcquireTimeout):
             producer.acquire(1000, timeout=0.15)  # what was collected for it is in hand now
-        return account.ledger.held > 2 * MICRO
+        return bool(account.ledger.held > 2 * MICRO)
 
     assert eventually(collects_some)
     held, before = account.ledger.held / MICRO, float(redis.hget("nexus:{stripe}", "tokens") or 0)
