@@ -2,7 +2,9 @@
 
 KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
        11 producer
+       or but three of them: budget, producers, producer. That is cheaper, and enough as long as nothing has become due
 ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
+       and one more, a JSON array without spaces of the others: [0,1000000,...,"normal","k3f9",7,"",0]
        2 need           micro-tokens   cost of the waiter at the head, less what is collected for it
        3 tokens         micro-tokens   wanted now; 0 = only asks
        4 requested_rate micro-tokens/s its demand
@@ -16,11 +18,13 @@ ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        12 seq           int, grows by one a call; the same one is answered again and never charged twice
        13 birth         the life of the budget that this producer knows, or empty
        14 granted_total int            the highest count that it saw in that life
-Reply  1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
+Reply  one text of words with a space between, as it is remembered for a retry:
+       1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
-       10 granted_total  11 birth  12 reason  13 lossless
-       all as text, whole numbers but for birth and reason
+       10 granted_total  11 birth  12 reason  13 lossless  14 burst (micro-tokens: a `whole` need above it is never met)
+       whole numbers but for birth and reason
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA  NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN
+       NEXUS_NEEDS_KEYS (something is due: the same call again, with all keys)
 Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadline has passed ]]
 
 --- @include times
@@ -30,74 +34,103 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include state
 --- @include bucket
 --- @include fair
---- @include consumers
---- @include window
---- @include settings
---- @include rate
 --- @include producer
+
+-- Rare, or on few budgets: a server defines a script's functions at each call, and what these need only when one is called.
+local rare
+local function rarely()
+  if rare then return rare end
+--- @include rest
+--- @include consumers
+--- @include settings
+--- @include admit
+--- @include rate
+--- @include epoch
+  rare = {new_budget = new_budget, read_rest = read_rest, write_whole = write_whole, write_window = write_window, admit = admit,
+          is_renewal_due = is_renewal_due,
+          advance = advance, roll_epoch = roll_epoch, sweep_producers = sweep_producers}
+  return rare
+end
 
 local ask, invalid = read_claim()
 if invalid then return {err = invalid} end
-local keys, id = named_keys('producer')
+local keys, id = claim_keys()
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local now = clock(ARGV[1])
 
 -- 0. A retry gets the remembered answer, before anything else.
-local p, answer = read_producer(keys)
+local p = read_producer(keys)
 local refused = p and check_incarnation(p, ask, now)
-if refused == 'again' then return answer_again(answer) end
+if refused == 'again' then return redis.call('HGET', keys.member, 'answer') end
 if refused then return {err = refused} end
 
-local b, newer = read_budget(keys, now)
+local b, newer = read_budget(keys, now, ask.priority)
 if newer then return {err = newer} end
+b = b or rarely().new_budget(now)
 if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then p = successor(p, b) end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
-advance(keys, b, now)
+if (b.due > 0 and now >= b.due) or b.at - now >= MICRO then
+  if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
+  rarely().advance(keys, b, now)
+else
+  refill(b, now)
+end
 local learning = now < b.learns_until
 local is_first = not p
 p = p or new_producer(now)
 if ask.birth == b.birth then repair(b, ask.granted_total) end
-roll_epoch(b, now)
+if now >= b.ends or b.ends - now > b.length then
+  rarely().roll_epoch(keys, b, now)
+  if not keys.history and not b.is_new and rare.is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  rarely().sweep_producers(keys, now)
+end
 
 -- 2. What comes back, and what will never be used.
-take_back(b, p, ask, now)
+local returned, burned = take_back(b, p, ask, now)
 if is_first and learning then                        -- what it got in a life that we lost is paid for in this one
   local before = b.T
-  b.T = min(b.T, max(-b.B, b.T - ask.held))
+  b.T = math.min(b.T, math.max(-b.B, b.T - ask.held))
   p.holds = before - b.T
 end
 
 -- 3. Its place in the fair share.
 p.came = p.epoch == b.number                         -- seen in this epoch already
+if p.came and not b[p.class] then rarely().read_rest(keys, b) end
 withdraw_demand(b, p)
-p.weight, p.class = ask.weight, CLASS[ask.priority]
+local is_same = p.incarnation == ask.incarnation and p.birth == b.birth and p.class == ask.priority and p.weight == ask.weight
+p.weight, p.class = ask.weight, ask.priority
 local need = ask.need
-if ask.want > 0 and need == 0 then need = min(ask.want, MICRO) end
+if ask.want > 0 and need == 0 then need = math.min(ask.want, MICRO) end
 local d = ask.demand
-if ask.want > 0 then d = max(d, need / b.length * MICRO) end    -- one that comes seldom counts for what it takes then
-enter_demand(b, p, floor(min(b.R, d)), need)
+if ask.want > 0 then d = math.max(d, need / b.length * MICRO) end    -- who comes seldom counts for what it takes then
+enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 
 -- 4. The rate at which its credit grows.
-local contended = b.levels[p.class] < huge
-local told = share_of(b, p)
-local share = max(contended and told * (1 + trim_of(b, p)) or told, 1e-6)
+local class = b[p.class]
+local contended = class.level < math.huge
+local told = share_of(class, p)
+local share = math.max(contended and told * (1 + class.trim) or told, 1e-6)
 
 -- 5. to 7. Tokens, or its own slot to come back.
 local granted, retry = spend(b, p, ask, need, share, contended, now)
 local cut = false
-granted, retry, cut = admit(b, granted, retry, ask, need, now)
+if b.window then
+  granted, retry, cut = rarely().admit(b.window, p.at, returned, burned, granted, retry, ask, need, now)
+end
 p.credit = p.credit - granted
 grant(b, granted)
-if b.window then b.window.net = b.window.net + granted end
-b.retry_max = max(b.retry_max, retry)
+b.retry_max = math.max(b.retry_max, retry)
 
-local recommended = floor(min(ask.demand, told, b.R))
-local fallback = floor(min(ask.demand, told, b.R) / 2)
-local reply = {whole(granted), whole(retry), whole(LEASE), whole(REFRESH), whole(recommended), whole(fallback), whole(b.R),
-               whole(b.level), whole(floor(b.load / 1000)), whole(b.granted), b.birth,
-               reason_of(b, ask, recommended, learning, cut, contended),
-               whole(b.window and b.window.lossless or 0)}
-local is_new_id = write_producer(keys, id, b, p, ask, told, granted, retry, reply, now)
-write_budget(keys, b, now, is_new_id)
-return reply
+local recommended = math.floor(math.min(ask.demand, told, b.R))
+local answer = string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d', granted, retry, LEASE, REFRESH, recommended,
+  math.floor(math.min(d, told, b.R) / 2), b.R, b.level, math.floor(b.load / 1000), b.granted, b.birth,
+  reason_of(b, ask, recommended, learning, cut, contended), b.window and b.window.lossless or 0, b.B)
+local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, granted, retry, answer, now)
+if is_new_id or b.has_rest or b.has_new_terms then
+  rarely().write_whole(keys, b, now, is_new_id)
+else
+  write_budget(keys, b, p.class)
+  if b.window then rarely().write_window(keys, b.window) end
+end
+return answer

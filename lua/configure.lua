@@ -4,7 +4,7 @@ KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  
 ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
        2 source    code or operator: an operator's setting wins and is never replaced by code
        3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
-       4 note      why, for the history; at most 200 characters
+       4 note      why, for the history; at most 200 bytes
        then pairs  setting, value (empty takes this source's value away): rate, min_rate (tokens/s), burst, transit (s),
                    law, combine, latency_target_ms, lossless (0 or 1), all as plain decimals
 Reply  1 budget_rate (micro-tokens/s)  2 backpressure_level  3 reason  4 birth  5 changed  6 overruled
@@ -19,6 +19,7 @@ Cost   O(1) ]]
 --- @include keys
 --- @include state
 --- @include bucket
+--- @include rest
 --- @include consumers
 --- @include window
 --- @include settings
@@ -41,7 +42,7 @@ end
 local keys = named_keys(nil)
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local now = clock(ARGV[1])
-local b, newer = read_budget(keys, now)
+local b, newer = open_budget(keys, now)
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
@@ -71,7 +72,7 @@ for name, text in pairs(wanted) do
   end
 end
 if pause_ms then
-  local until_us = pause_ms == 0 and 0 or min(now + pause_ms * 1000, UNTIL_RESUMED)
+  local until_us = pause_ms == 0 and 0 or math.min(now + pause_ms * 1000, UNTIL_RESUMED)
   for field, text in pairs({paused_until_us = whole(until_us), pause_reason = why, pause_by = source}) do
     set[#set + 1] = field
     set[#set + 1] = text
@@ -82,6 +83,7 @@ redis.call(unpack(set))
 if #unset > 2 then redis.call(unpack(unset)) end
 s = read_settings(keys)
 if source == 'operator' then
+  read_rest(keys, b)
   b.kept = 1
   -- A word from an operator stands in for the report that a silent consumer owes.
   if next(wanted) and s.parts.live == 0 and s.last_end == 'silent' then
@@ -89,10 +91,10 @@ if source == 'operator' then
     redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
 end
-if b.window then set_slot_length(b.window, now, b.window.slot_us + ceil((s.transit - before.transit) / 4))
+if b.window then set_slot_length(b.window, now, b.window.slot_us + math.ceil((s.transit - before.transit) / 4))
 elseif s.lossless == 1 then b.window = new_window(now, slot_length(s.transit, INTERVAL)) end
 settle(keys, b, s, now, why ~= '' and source .. ': ' .. why or source, source == 'operator' or #changed > 0 or pause_ms)
-write_budget(keys, b, now, true)
+write_whole(keys, b, now, true)
 table.sort(changed)
 table.sort(overruled)
 return {whole(b.R), whole(b.level), b.reason, b.birth, table.concat(changed, ' '), table.concat(overruled, ' ')}

@@ -17,9 +17,10 @@ Cost   O(log n) ]]
 --- @include keys
 --- @include state
 --- @include bucket
+--- @include rest
 --- @include fair
 --- @include consumers
---- @include window
+--- @include admit
 --- @include settings
 --- @include rate
 --- @include producer
@@ -35,7 +36,7 @@ local is_producer = keys ~= nil
 if not keys then keys, id = named_keys('consumer') end
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local now = clock(ARGV[1])
-local b, newer = read_budget(keys, now)
+local b, newer = open_budget(keys, now)
 if newer then return {err = newer} end
 local owner = redis.call('HGET', keys.member, 'incarnation')
 local is_known = score(is_producer and keys.producers or keys.consumers, id) or owner
@@ -48,12 +49,14 @@ local credited = 0
 if is_producer then
   local p = read_producer(keys)
   if p and p.birth == b.birth then
+    read_rest(keys, b)
     withdraw_demand(b, p)
     local before = b.T
-    take_back(b, p, {unused = unused, burned = burned, held = 0}, now)
+    local returned, lost = take_back(b, p, {unused = unused, burned = burned, held = 0}, now)
+    if b.window then admit(b.window, p.at, returned, lost, 0, 0, {}, 0, now) end
     credited = b.T - before
   end
-  write_budget(keys, b, now)
+  write_whole(keys, b, now)
   redis.call('ZREM', keys.producers, id)
 else
   local s = b.settings or read_settings(keys)
@@ -65,7 +68,7 @@ else
     redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
   settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*')
-  write_budget(keys, b, now)
+  write_whole(keys, b, now)
 end
 redis.call('DEL', keys.member)
 return {'1', whole(credited), whole(b.R)}

@@ -27,6 +27,7 @@ Cost   O(log n) in consumers ]]
 --- @include keys
 --- @include state
 --- @include bucket
+--- @include rest
 --- @include consumers
 --- @include window
 --- @include settings
@@ -39,7 +40,7 @@ if invalid then return {err = invalid} end
 local keys, id = named_keys('consumer')
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local now = clock(ARGV[1])
-local b, newer = read_budget(keys, now)
+local b, newer = open_budget(keys, now)
 if newer then return {err = newer} end
 local c = read_consumer(keys)
 local refused = c and check_reporter(keys, c, id, said, now)
@@ -51,7 +52,7 @@ local s = read_settings(keys)
 local missing = s.lossless == 1 and missing_for_lossless(said)
 if missing then return {err = missing} end
 local is_base, dt = since_last(c, said, now)
-local too_soon = not is_base and dt < said.interval / MICRO / 2
+local too_soon = not is_base and dt < math.min(said.interval, INTERVAL) / MICRO / 2
 local name = choose_law(s.law, c and c.law, said, law_setting(s, said))
 if not name then return {err = 'NEXUS_NO_LAW'} end
 if too_soon and name ~= 'range' and said.pause_ms == nil then return consumer_reply(b, c) end
@@ -62,7 +63,7 @@ c = c or new_consumer(now)
 if is_base then c.joined = now end
 local was = not is_base and c.said or nil
 local rate, capacity, fraction = run_law(name, c.memory, was, said, dt, now / MICRO, law_setting(s, said))
-c.paused_until = c.paused_until - max(0, c.said.at - now)             -- the clock went back
+c.paused_until = c.paused_until - math.max(0, c.said.at - now)             -- the clock went back
 if said.pause_ms then c.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0 end
 if c.paused_until > now then rate = 0 end
 
@@ -70,12 +71,12 @@ redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server without
 mend(keys, s)
 local arrived, seen = arrivals(c, was, said, dt), seen_by(keys, id)
 local part = {
-  rate = micro_of(rate), capacity = micro_of(capacity), load = floor(load_of(said) * 1000 + 0.5), arrivals = c.arrivals,
+  rate = micro_of(rate), capacity = micro_of(capacity), load = math.floor(load_of(said) * 1000 + 0.5), arrivals = c.arrivals,
 }
 withdraw_consumer(keys, s.parts, id)
 place_in_window(keys, b, s, c, said, part, seen, arrived, fraction, now)
-contribute(keys, s.parts, id, now + max(3 * said.interval, SHORTEST_DEADLINE), part)
+contribute(keys, s.parts, id, now + math.max(3 * said.interval, SHORTEST_DEADLINE), part)
 settle(keys, b, s, now, 'report')
 write_consumer(keys, c, said, name, part, now)
-write_budget(keys, b, now, true)
+write_whole(keys, b, now, true)
 return consumer_reply(b, c)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import math
 from typing import Any
 
@@ -75,7 +76,7 @@ class ScriptCoordinator:
             incarnation=producer,
             seq=self.seqs[producer],
         )
-        answer: calls.Answer = self.run(calls.claim(self.keys, producer, ask, at_us=at_us(t)))
+        answer: calls.Answer = self.run(calls.claim(self.keys, producer, ask, at_us=at_us(t), with_all_keys=True))
         return answer.granted // MICRO
 
     def report(self, t: float, message: dict[str, Any]) -> None:
@@ -104,7 +105,7 @@ class ScriptCoordinator:
         text = self.ask("HGET", self.keys.budget, "window")
         if text is None:
             return None
-        is_active, edge, net = map(int, text.split()[:3])
+        is_active, edge, net = json.loads(text)[:3]
         return (edge - net) / MICRO if is_active else None
 
 
@@ -127,7 +128,7 @@ class InStep:
         granted = self.scripts.claim(t, producer, want, burned, held)
         self.referee.hear(t, burned)
         room = self.referee.room(t)
-        if room is not None and granted > max(0.0, room) + 1e-3:
+        if room is not None and granted > self.referee.admitted(room) + 1e-3:
             self.differences.append(f"{t:.3f} s: granted {granted} into a room of {room:.3f}")
         self.referee.grant(granted)
         return granted

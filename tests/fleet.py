@@ -22,7 +22,8 @@ from typing import Any
 import redis
 
 from nexus_redis import calls
-from nexus_redis.ledger import LEASE, MICRO, Ledger, Waiter
+from nexus_redis.ledger import LEASE, MICRO, Ledger
+from nexus_redis.waiter import Waiter
 from tests.referee import fair_by_class
 from tests.story import Story
 
@@ -192,7 +193,7 @@ class Fleet(Story):
 
     def tokens_by_now(self) -> int:
         """The bucket, with what it has earned since its last call."""
-        at_us, rest, depth = (int(x) for x in self.field("bucket").split()[:3])
+        (at_us, rest), depth = self.numbers("bucket")[:2], self.numbers("terms")[1]
         rate = round(self.rates[-1][1] * MICRO)
         return min(depth, self.tokens + (rate * (self.at_us - at_us) + rest) // MICRO)
 
@@ -258,7 +259,7 @@ class Fleet(Story):
                 producer.arrive(1)
                 self.later(self.now + self.random.expovariate(rate), arrive)
 
-        self.later(begin, arrive)
+        self.later(begin + self.random.expovariate(rate), arrive)
 
     # --- measuring
 

@@ -75,7 +75,7 @@ class Step(NamedTuple):
 
 
 def step_between(was: Report | None, now: Report, dt: float | None, setting: Setting) -> Step | None:
-    if was is None or dt is None or dt < setting.interval / 2 or was.done is None or now.done is None:
+    if was is None or dt is None or dt < min(setting.interval / 2, 0.125) or was.done is None or now.done is None:
         return None
     done = now.done - was.done
     errors = (now.errors or 0) - (was.errors or 0)
@@ -180,7 +180,7 @@ class Drain(Law):
         if self.capacity:
             return Verdict(self.drained(now, setting), seen, self.capacity)
         if now.limit:
-            window = 1.0 if self.cold_for >= setting.delay else 0.25 * 4 ** (self.cold_for / setting.delay)
+            window = min(1.0, 0.1 * 4 ** min(10.0, self.cold_for / setting.delay))
             return Verdict(4 * window * now.limit, seen, 0.0, window)
         rate = self.rate or FIRST_RATE
         if step is not None and step.dt <= MISSED_REPORTS * setting.interval and step.arrived / step.dt >= 0.65 * rate:
@@ -210,7 +210,8 @@ class Drain(Law):
     def learn(self, was: Report, now: Report, step: Step, setting: Setting) -> float:
         """Returns the work per second that it has just seen, 0 where the report is no sample."""
         self.probe_age += step.dt
-        if not self.capacity:
+        is_short = (now.depth or 0) <= 0.1 * (now.limit or math.inf)
+        if not self.capacity and (self.cold_for > 0 or step.arrived > 0) and is_short:
             self.cold_for = min(LONG, self.cold_for + step.dt)
 
         if step.done == 0 and (now.in_flight or 0) + (now.depth or 0) > 0:

@@ -92,7 +92,7 @@ class RefereeCoordinator:
     def claim(self, t: float, producer: str, want: float, burned: float, held: float) -> int:
         self.hear(t, burned)
         room = self.room(t)
-        granted = int(max(0.0, min(want, self.tokens, want if room is None else room)))
+        granted = int(max(0.0, min(want, self.tokens, want if room is None else self.admitted(room))))
         self.grant(granted)
         return granted
 
@@ -194,6 +194,11 @@ class RefereeCoordinator:
         if self.combine == "spread":
             return window.arrived + min((m.free for m in known), default=0.0) - window.net
         return min((m.arrived + m.free for m in known), default=0.0) - window.net
+
+    def admitted(self, room: float) -> float:
+        """Into a cold queue, one goes while none is on the way, or a window smaller than it would never open."""
+        is_probe = not self.is_lossless and room > 0 and self.window.net <= self.window.arrived + 1e-6
+        return max(room, 1.0) if is_probe else max(0.0, room)
 
     # -- time and the rate
 

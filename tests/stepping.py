@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
-from nexus_redis.account import Account, Opening
+from nexus_redis.account import Account
 from nexus_redis.calls import Answer, Call, Claim, Configured
 from nexus_redis.config import BudgetSettings, ProducerSettings
 from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.keys import BudgetKeys
-from nexus_redis.ledger import MICRO, Waiter
+from nexus_redis.ledger import MICRO
+from nexus_redis.opening import Opening
+from nexus_redis.waiter import Waiter
 from nexus_redis.wire import Command, Job, Late, Outcome
 
 KEYS = BudgetKeys("test", "stripe")
@@ -35,17 +38,16 @@ def answered(granted: float = 0, retry_after: float = 0.0, **fields: Any) -> Ans
     usual: dict[str, Any] = {
         "lease": 0.5, "refresh": 0.1, "recommended_rate": 100 * MICRO, "fallback_rate": 50 * MICRO,
         "budget_rate": 100 * MICRO, "level": 0, "load": 0.0, "granted_total": 0, "birth": "1", "reason": "rate",
-        "is_lossless": False,
+        "is_lossless": False, "burst": 26 * MICRO,
     }  # fmt: skip
     return Answer(granted=round(granted * MICRO), retry_after=retry_after, **(usual | fields))
 
 
 def asked(job: Job) -> Claim:
-    """The claim that a job carries: its arguments are the fields in order, after the instant."""
+    """The claim that a job carries: an array of its fields in order, after the instant."""
     assert isinstance(job, Call)
     assert job.script.name == "claim"
-    fields: tuple[Any, ...] = job.args[1:]
-    return Claim(*fields)
+    return Claim(*json.loads(str(job.args[1])))
 
 
 def kind_of(job: Job) -> str:

@@ -5,6 +5,7 @@ Amounts are tokens here; the story turns them into the scripts' micro-tokens and
 
 from __future__ import annotations
 
+import json
 from typing import Any, Self
 
 import redis
@@ -69,7 +70,7 @@ class Story:
 
     def claim_of(self, producer: str, ask: calls.Claim) -> calls.Answer:
         """The claim as given."""
-        answer: calls.Answer = self.run(calls.claim(self.keys, producer, ask, at_us=self.at_us))
+        answer: calls.Answer = self.run(calls.claim(self.keys, producer, ask, at_us=self.at_us, with_all_keys=True))
         return answer
 
     def report(self, consumer: str = "c", seq: int | None = None, incarnation: str | None = None,
@@ -104,10 +105,16 @@ class Story:
         value = self.client.hget(self.keys.budget, name)
         return "" if value is None else calls.text(value)
 
+    def numbers(self, name: str, key: str | None = None) -> list[int]:
+        """A packed field of the budget's hash, or of another one."""
+        text = self.client.hget(self.keys.budget if key is None else key, name)
+        found: list[int] = json.loads(text or "[]")
+        return found
+
     @property
     def tokens(self) -> int:
         """The bucket, in micro-tokens."""
-        return int(self.field("tokens").replace(".", ""))
+        return self.numbers("bucket")[2]
 
     @property
     def state(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ do
   -- Latency counts only with work that left: an idle consumer may repeat an old one for ever.
   local function is_slow(m, report, step, setting)
     if not report.latency_ms or step.done + step.errors == 0 then return false end
-    local latency = min(MOST_RATE, report.latency_ms)
+    local latency = math.min(MOST_RATE, report.latency_ms)
     m.minute_age = m.minute_age + step.dt
     if m.minute_age >= MINUTE and m.minute_reports > 0 then
       m[#m + 1] = m.minute_mean
@@ -28,20 +28,20 @@ do
     m.minute_mean = m.minute_mean + (latency - m.minute_mean) / m.minute_reports
     if setting.latency_target_ms then return latency > setting.latency_target_ms end
     local usual = m.minute_mean
-    for _, minute in ipairs(m) do usual = min(usual, minute) end
-    return latency > max(SLOW_MS, SLOW * usual)
+    for _, minute in ipairs(m) do usual = math.min(usual, minute) end
+    return latency > math.max(SLOW_MS, SLOW * usual)
   end
 
   local function follow(m, rate, report, step, setting)
     local delay = loop_delay(setting)
-    local hold = max(2, 2 * delay + 1)      -- seconds until a cut shows in the reports, and a little more
-    m.ok = towards(m.ok, min(MOST_RATE, step.done / step.dt), step.dt, 1)
+    local hold = math.max(2, 2 * delay + 1)      -- seconds until a cut shows in the reports, and a little more
+    m.ok = towards(m.ok, math.min(MOST_RATE, step.done / step.dt), step.dt, 1)
     local slow = is_slow(m, report, step, setting)
     if step.errors > TOLERATED * step.done or slow then
       if m.since_cut < hold then return rate end
-      m.known_good = max(m.ok, CUT_MOST * rate)
+      m.known_good = math.max(m.ok, CUT_MOST * rate)
       m.since_cut, m.calm = 0, 0
-      return min(rate, CUT * m.known_good)
+      return math.min(rate, CUT * m.known_good)
     end
     if step.arrived / step.dt < USED * rate or m.since_cut < delay then return rate end
     if m.known_good == 0 then return rate * 2 ^ (step.dt / delay) end
@@ -50,7 +50,7 @@ do
       return rate + (m.known_good - rate) * step.dt / hold
     end
     local growth = CREEP_MOST
-    if m.calm <= CALM_ENOUGH then growth = min(CREEP_MOST, CREEP * 2 ^ ((m.calm - CALM) / CALM_DOUBLES)) end
+    if m.calm <= CALM_ENOUGH then growth = math.min(CREEP_MOST, CREEP * 2 ^ ((m.calm - CALM) / CALM_DOUBLES)) end
     return rate * (1 + growth) ^ step.dt
   end
 
@@ -58,7 +58,7 @@ do
     local rate = m.rate > 0 and m.rate or report.capacity or FIRST_RATE
     local seen = 0
     if step then
-      m.since_cut, m.calm = min(LONG, m.since_cut + step.dt), min(LONG, m.calm + step.dt)
+      m.since_cut, m.calm = math.min(LONG, m.since_cut + step.dt), math.min(LONG, m.calm + step.dt)
       if step.is_unbroken then
         rate = follow(m, rate, report, step, setting)
         seen = m.ok

@@ -5,13 +5,15 @@
 local function refill(b, now)
   local dt = now - b.at
   b.at = now
-  if dt < 0 then b.learns_until = max(0, b.learns_until + dt) end      -- the clock went back: learning is not prolonged
+  if dt < 0 then                                     -- the clock went back: learning is not prolonged
+    b.learns_until, b.has_new_terms = math.max(0, b.learns_until + dt), true
+  end
   if dt > 0 and b.R > 0 and b.T < b.B then
     if dt >= (b.B - b.T) / b.R * MICRO + 1 then
       b.T, b.rest = b.B, 0
     else
       local part = b.R % MICRO * dt + b.rest
-      b.T = b.T + floor(b.R / MICRO) * dt + floor(part / MICRO)
+      b.T = b.T + math.floor(b.R / MICRO) * dt + math.floor(part / MICRO)
       b.rest = part % MICRO
       if b.T >= b.B then b.T, b.rest = b.B, 0 end
     end
@@ -20,52 +22,26 @@ local function refill(b, now)
     b.top_before = now - b.half < 2 * LEASE and b.top or 0
     b.top, b.half = b.T, now
   end
-  b.top = max(b.top, b.T)
-end
-
--- One token and the burst's seconds of the rate.
-local function burst_of(R, burst_us)
-  if R <= 0 then return 0 end
-  return min(MICRO + floor(R * burst_us / MICRO), 9e15)
-end
-
--- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
-local function set_rate(b, R, burst_us)
-  local B = burst_of(R, burst_us)
-  if R ~= b.R then
-    for class = HIGH, LOW, 4 do
-      if b.R > 0 and R > 0 then
-        b.levels[class] = b.levels[class] * (R / b.R)
-        b.rooms[class] = floor(b.rooms[class] * (R / b.R))
-      else
-        b.levels[class], b.rooms[class] = huge, R
-      end
-    end
-    b.rest = 0
-  end
-  b.R, b.B, b.burst_us = R, B, burst_us
-  if R > 0 and b.first > 0 then b.T, b.first = b.T + b.first, 0 end    -- the first rate of this life
-  b.T = min(b.T, B)
-  b.rate_changed = true
+  b.top = math.max(b.top, b.T)
 end
 
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 local function grant(b, tokens)
   b.T = b.T - tokens
   local total = b.granted_rest + tokens
-  b.granted, b.granted_rest = b.granted + floor(total / MICRO), total % MICRO
+  b.granted, b.granted_rest = b.granted + math.floor(total / MICRO), total % MICRO
 end
 
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
 local function hand_back(b, tokens)
-  b.T = b.T + max(0, min(tokens, b.B - max(b.T, b.top, b.top_before)))
-  b.top = max(b.top, b.T)                            -- what is taken in this very call was here as well
+  b.T = b.T + math.max(0, math.min(tokens, b.B - math.max(b.T, b.top, b.top_before)))
+  b.top = math.max(b.top, b.T)                            -- what is taken in this very call was here as well
 end
 
 -- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
 local function repair(b, seen)
   if seen <= b.granted then return end
-  b.T = min(b.T, max(-b.B, b.T - (seen - b.granted) * MICRO))
+  b.T = math.min(b.T, math.max(-b.B, b.T - (seen - b.granted) * MICRO))
   b.granted, b.granted_rest = seen, 0
 end

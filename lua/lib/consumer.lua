@@ -28,11 +28,11 @@ local function read_report()
   if r.slots == 0 then return nil, 'NEXUS_INVALID_SLOTS' end
   if r.capacity and r.capacity < 1e-6 then return nil, 'NEXUS_INVALID_CAPACITY' end
   r.depth, r.limit = r.queue_depth, r.queue_limit
-  r.interval = r.interval_ms and max(1000, r.interval_ms * 1000) or INTERVAL
+  r.interval = r.interval_ms and math.max(1000, r.interval_ms * 1000) or INTERVAL
   if not r.load and (r.limit and r.depth or r.slots and r.in_flight) then
     local queue = r.limit and r.depth and r.depth / r.limit or 0
     local work = r.slots and r.in_flight and r.in_flight / r.slots or 0
-    r.load = min(100, 100 * max(queue, work))
+    r.load = math.min(100, 100 * math.max(queue, work))
   end
   return r
 end
@@ -92,7 +92,7 @@ local function since_last(c, said, now)
     if said.uptime_ms < was.uptime_ms then return true end
     return false, (said.uptime_ms - was.uptime_ms) / 1000
   end
-  return false, max(0, now - was.at) / MICRO
+  return false, math.max(0, now - was.at) / MICRO
 end
 
 local function law_setting(s, said)
@@ -107,8 +107,8 @@ local function arrivals(c, was, said, dt)
   if not was then return 0 end
   local arrived = came(said) - came(was)
   if dt > 0 then
-    local rate = min(MOST, max(0, arrived) / dt * MICRO)
-    c.arrivals = c.arrivals + min(1, dt / ARRIVALS_TIME) * (rate - c.arrivals)
+    local rate = math.min(MOST, math.max(0, arrived) / dt * MICRO)
+    c.arrivals = c.arrivals + math.min(1, dt / ARRIVALS_TIME) * (rate - c.arrivals)
   end
   return arrived
 end
@@ -122,7 +122,7 @@ end
 -- Its arrivals shorten what is on the way; its space is what it may still be sent. Its entries in the sets are withdrawn.
 local function place_in_window(keys, b, s, c, said, part, seen, arrived, fraction, now)
   if not (said.limit and said.depth) then return end
-  part.free = max(-MOST, min(MOST, floor((fraction * said.limit - said.depth) * MICRO)))
+  part.free = math.max(-MOST, math.min(MOST, math.floor((fraction * said.limit - said.depth) * MICRO)))
   local slot_us = slot_length(s.transit, said.interval)
   if not b.window then b.window = new_window(now, slot_us) end
   local w = b.window
@@ -130,23 +130,23 @@ local function place_in_window(keys, b, s, c, said, part, seen, arrived, fractio
   turn_window(w, now)
   -- What was granted T_x ago has arrived or never will: true while everyone's reports come. At first the oldest is 0.
   local healing = are_all_heard(keys, s.parts, now)
-  local oldest, came_now = w.snaps[SNAPSHOTS], floor(arrived * MICRO)
+  local oldest, came_now = w.snaps[SNAPSHOTS], math.floor(arrived * MICRO)
   if s.combine == 'min' then
-    seen = min(w.net, (seen or oldest) + came_now)
-    if healing then seen = max(seen, oldest) end
+    seen = math.min(w.net, (seen or oldest) + came_now)
+    if healing then seen = math.max(seen, oldest) end
     part.edge = seen + part.free
   else
-    w.A = min(w.net, w.A + came_now)
-    if healing then w.A = max(w.A, oldest) end
+    w.A = math.min(w.net, w.A + came_now)
+    if healing then w.A = math.max(w.A, oldest) end
     -- A newcomer may be one of the others in its next life, whose limit still counts: its own does when they have spoken.
     local first = s.combine == 'sum' and s.lossless == 1 and least(keys.consumers)
-    if first and first <= c.joined + SHORTEST_DEADLINE then part.free = -floor(said.depth * MICRO) end
+    if first and first <= c.joined + SHORTEST_DEADLINE then part.free = -math.floor(said.depth * MICRO) end
   end
 end
 
 local function write_consumer(keys, c, said, name, part, now)
   local words = {whole(now)}
-  for i, field in ipairs(SAID) do words[i + 1] = said[field] and format('%.17g', said[field]) or '-' end
+  for i, field in ipairs(SAID) do words[i + 1] = said[field] and string.format('%.17g', said[field]) or '-' end
   local list = {'HSET', keys.member, 'incarnation', said.incarnation, 'seq', whole(said.seq), 'law', name,
     'rate_per_s', plain(part.rate), 'capacity_per_s', plain(part.capacity), 'load_percent', plain(part.load * 1000),
     'paused_until_us', whole(c.paused_until), 'arrivals_micro', whole(c.arrivals), 'joined_us', whole(c.joined),
@@ -155,15 +155,16 @@ local function write_consumer(keys, c, said, name, part, now)
   for _, field in ipairs(SHOWN) do
     if said[field] then
       list[#list + 1] = field
-      list[#list + 1] = format('%.17g', said[field])
+      list[#list + 1] = string.format('%.17g', said[field])
     elseif c.said[field] then gone[#gone + 1] = field end
   end
   redis.call(unpack(list))
   if #gone > 2 then redis.call(unpack(gone)) end
-  redis.call('PEXPIRE', keys.member, whole(max(KEEP_MEMBER_MS, 6 * said.interval / 1000)))
+  redis.call('PEXPIRE', keys.member, whole(math.max(KEEP_MEMBER_MS, 6 * said.interval / 1000)))
   c.rate, c.capacity, c.law = part.rate, part.capacity, name
 end
 
 local function consumer_reply(b, c)
-  return {whole(c.rate), whole(c.capacity), whole(b.R), whole(b.level), whole(floor(b.load / 1000)), b.birth, c.law, b.reason}
+  return {whole(c.rate), whole(c.capacity), whole(b.R), whole(b.level), whole(math.floor(b.load / 1000)), b.birth, c.law,
+          b.reason}
 end

@@ -11,17 +11,17 @@ local function score(key, id)
   return text and tonumber(text) or nil
 end
 
-local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted'}
+local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
 
 local function read_parts(text)
-  local parts, list = {}, numbers(text or '')
+  local parts, list = {}, cjson.decode(text or '[]')
   for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
   return parts
 end
 local function parts_text(parts)
   local list = {}
-  for i, name in ipairs(PARTS) do list[i] = parts[name] end
-  return packed(list)
+  for i, name in ipairs(PARTS) do list[i] = whole(parts[name]) end
+  return '[' .. table.concat(list, ',') .. ']'
 end
 
 -- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?
@@ -36,7 +36,7 @@ local function are_whole(keys, parts)
 end
 
 -- Sums weigh load (thousandths of a percent) with whole tokens of capacity, so that they stay exact.
-local function weight_of(capacity) return ceil(capacity / MICRO) end
+local function weight_of(capacity) return math.ceil(capacity / MICRO) end
 
 -- Takes a consumer's rate and load out; what it can hold stays while work may still be on its way there.
 local function withdraw_rate(keys, parts, id)
@@ -47,7 +47,7 @@ local function withdraw_rate(keys, parts, id)
   parts.rate = parts.rate - rate
   parts.capacity = parts.capacity - weight
   parts.load = parts.load - weight * score(keys.loads, id)
-  parts.arrivals = parts.arrivals - floor(rate / score(keys.ratios, id))
+  parts.arrivals = parts.arrivals - math.floor(rate / score(keys.ratios, id))
   for _, key in ipairs({keys.rates, keys.capacities, keys.loads, keys.ratios}) do redis.call('ZREM', key, id) end
 end
 
@@ -69,12 +69,12 @@ end
 -- percent. What it contributed before has been withdrawn. Everything added is a whole number, so that the sums stay exact.
 local function contribute(keys, parts, id, deadline, part)
   local weight = weight_of(part.capacity)
-  local ratio = format('%.17g', part.rate > 0 and part.arrivals > 0 and part.rate / part.arrivals or NO_RATIO)
+  local ratio = string.format('%.17g', part.rate > 0 and part.arrivals > 0 and part.rate / part.arrivals or NO_RATIO)
   parts.live = parts.live + 1
   parts.rate = parts.rate + part.rate
   parts.capacity = parts.capacity + weight
   parts.load = parts.load + weight * part.load
-  parts.arrivals = parts.arrivals + floor(part.rate / tonumber(ratio))
+  parts.arrivals = parts.arrivals + math.floor(part.rate / tonumber(ratio))
   redis.call('ZADD', keys.consumers, whole(deadline), id)
   redis.call('ZADD', keys.rates, whole(part.rate), id)
   redis.call('ZADD', keys.capacities, whole(part.capacity), id)
@@ -93,7 +93,7 @@ local function mend(keys, s)
   if s.is_whole then return end
   local before = s.parts
   s.is_whole, s.last_end, s.parts = true, 'silent', read_parts(nil)
-  s.parts.load_level, s.parts.noted = before.load_level, before.noted
+  s.parts.load_level, s.parts.noted, s.parts.told = before.load_level, before.noted, before.told
   redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   for _, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
     redis.call('DEL', keys[place])

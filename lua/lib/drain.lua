@@ -22,22 +22,24 @@ do
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
   local STALL, STALL_BEATS = 0.5, 2         -- standing still for both of these is a stall: two reports, two usual beats
   local BEAT_MEMORY = 4         -- a beat is the mean of about so many
-  local OPENING, OPENING_GROWTH = 0.25, 4   -- of the limit, per loop: the window of a consumer not yet known
+  local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, per loop: the window of a consumer not yet known
+  local SHORT_QUEUE = 0.1       -- of the limit: it opens no further while more than this waits
+  local FILLING = 4             -- times a second that its producers may fill that window
   local LOOKING = 4             -- loops that a cold consumer must be seen to work before its best is its capacity
   local MOST_LOOPS = 10         -- growth at once, after batches; the tether ends it long before
 
   local function aim(m, report)
     local wanted = AIM * m.capacity
-    if report.limit and report.limit > 0 then wanted = min(wanted, AIM_OF_LIMIT * report.limit) end
-    return max(1, wanted)
+    if report.limit and report.limit > 0 then wanted = math.min(wanted, AIM_OF_LIMIT * report.limit) end
+    return math.max(1, wanted)
   end
 
-  local function is_stalled(m) return m.still > max(STALL, STALL_BEATS * m.beat) end
+  local function is_stalled(m) return m.still > math.max(STALL, STALL_BEATS * m.beat) end
 
   local function stop_probing(m) m.probe, m.probe_age = PROBE, 0 end
 
   local function warm_up(m, speed, never_empty, step, report, delay)
-    m.highest = max(m.highest, speed)
+    m.highest = math.max(m.highest, speed)
     if never_empty and speed > 0 then
       m.capacity = speed
     elseif m.highest > 0 and report.limit then
@@ -49,30 +51,32 @@ do
   local function reach(m, span, delay)
     local most, tether = PROBE_MOST, TETHER
     if m.capacity < FAR_BELOW * m.best then most, tether = PROBE_BACK, TETHER_BACK end
-    if m.probe_age >= delay then m.probe, m.probe_age = min(most, 2 * m.probe), 0 end
-    if most == PROBE_BACK then m.probe = max(m.probe, PROBE_MOST) end
-    local top = max(m.capacity, tether * (m.ok or 0))
-    m.capacity = min(top, m.capacity * (1 + m.probe) ^ min(MOST_LOOPS, span / delay))
+    if m.probe_age >= delay then m.probe, m.probe_age = math.min(most, 2 * m.probe), 0 end
+    if most == PROBE_BACK then m.probe = math.max(m.probe, PROBE_MOST) end
+    local top = math.max(m.capacity, tether * (m.ok or 0))
+    m.capacity = math.min(top, m.capacity * (1 + m.probe) ^ math.min(MOST_LOOPS, span / delay))
   end
 
   -- Returns the work per second that it has just seen, 0 where the report is no sample.
   local function learn(m, was, report, step, delay)
     m.probe_age = m.probe_age + step.dt
-    if m.capacity == 0 then m.cold_for = min(LONG, m.cold_for + step.dt) end
-
     local at_work, depth = report.in_flight or 0, report.depth or 0
+    local has_come = step.arrived > 0 or m.cold_for > 0
+    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * (report.limit or math.huge) then
+      m.cold_for = math.min(LONG, m.cold_for + step.dt)      -- what comes is done as it comes: more may come
+    end
     if step.done == 0 and at_work + depth > 0 then
-      m.still = min(LONG, m.still + step.dt)
-      if is_stalled(m) then m.capacity = max(m.capacity, m.before) end      -- the last sample was cut short by it
+      m.still = math.min(LONG, m.still + step.dt)
+      if is_stalled(m) then m.capacity = math.max(m.capacity, m.before) end      -- the last sample was cut short by it
       return 0
     end
     local is_whole, span = step.is_unbroken and not is_stalled(m), step.dt + m.still
     m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
 
-    local speed = min(MOST_RATE, step.done / span)
+    local speed = math.min(MOST_RATE, step.done / span)
     if not is_whole then                    -- it can do at least this, perhaps far more
-      m.highest = max(m.highest, speed)
-      if m.capacity > 0 then m.capacity = max(m.capacity, speed) end
+      m.highest = math.max(m.highest, speed)
+      if m.capacity > 0 then m.capacity = math.max(m.capacity, speed) end
       return 0
     end
     m.ok = towards(m.ok, speed, step.dt, delay)
@@ -86,7 +90,7 @@ do
     m.before = m.capacity
     local overflowed = report.limit and step.errors > 0 and depth_was + depth > OVERFLOWING * report.limit
     if never_empty or overflowed then
-      local tau = max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
+      local tau = math.max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
       m.capacity = towards(m.capacity, speed, step.dt, tau)
       stop_probing(m)
     elseif speed > m.capacity then
@@ -109,17 +113,17 @@ do
       m.still = 0
       stop_probing(m)
     end
-    m.capacity = min(m.capacity, report.capacity or MOST_RATE)
+    m.capacity = math.min(m.capacity, report.capacity or MOST_RATE)
 
     local limit, depth = report.limit and report.limit > 0 and report.limit, report.depth or 0
     if m.capacity > 0 then
-      local rate = m.capacity - (depth - aim(m, report)) / max(SETTLE, 3 * delay)
-      if limit and is_stalled(m) then rate = min(rate, max(0, limit - depth) / delay) end
+      local rate = m.capacity - (depth - aim(m, report)) / math.max(SETTLE, 3 * delay)
+      if limit and is_stalled(m) then rate = math.min(rate, math.max(0, limit - depth) / delay) end
       return rate, seen, m.capacity, 1
     end
     if limit then
-      local window = m.cold_for >= delay and 1 or OPENING * OPENING_GROWTH ^ (m.cold_for / delay)
-      return window * limit / OPENING, seen, 0, window
+      local window = math.min(1, OPENING * OPENING_GROWTH ^ math.min(MOST_LOOPS, m.cold_for / delay))
+      return FILLING * window * limit, seen, 0, window
     end
     local rate = m.rate > 0 and m.rate or FIRST_RATE
     if step and step.is_unbroken and step.arrived / step.dt >= USED * rate then rate = rate * 2 ^ (step.dt / delay) end

@@ -10,11 +10,12 @@ local SLOWEST = 0.2             -- one token per 5 s
 local LEAST_OF_BEST = 0.01      -- the floor, of the best seen
 local BEST_FADES = 600          -- seconds
 local MISSED_REPORTS = 3        -- two may be lost before the time between two reports says nothing
+local SHORTEST_STEP = 0.125     -- seconds: half of the usual interval; over less, a count of done says little
 local SHORTEST_DELAY = 0.5      -- seconds: no fleet's loop is shorter than a lease
 local FIRST_RATE = 10           -- tokens per second for one of whom nothing is known
 
 -- D: from a change of the rate to its effect in a report.
-local function loop_delay(setting) return max(SHORTEST_DELAY, setting.loop_delay or 0, setting.interval) end
+local function loop_delay(setting) return math.max(SHORTEST_DELAY, setting.loop_delay or 0, setting.interval) end
 
 -- One step of an exponential mean; the first value is taken as it is.
 local function towards(old, new, dt, tau)
@@ -46,7 +47,7 @@ end
 
 local function law_memory(text)
   local memory = {}
-  local name = match(text or '', '^%S+')
+  local name = string.match(text or '', '^%S+')
   if not name or not MEMORY[name] then return nil, memory end
   start_memory(memory, name)
   for i, number in ipairs(numbers(string.sub(text, #name + 1))) do
@@ -85,12 +86,12 @@ end
 
 -- What happened between two reports, or nil where they say nothing.
 local function step_between(was, report, dt, setting)
-  if not was or not dt or dt < setting.interval / 2 or not was.done or not report.done then return nil end
+  if not was or not dt or dt < math.min(setting.interval / 2, SHORTEST_STEP) or not was.done or not report.done then return nil end
   local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
   if done < 0 or errors < 0 then return nil end
   local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
   return {
-    dt = min(dt, LONG), done = done, errors = errors, arrived = max(0, done + errors + held),
+    dt = math.min(dt, LONG), done = done, errors = errors, arrived = math.max(0, done + errors + held),
     is_unbroken = dt <= MISSED_REPORTS * setting.interval,
   }
 end
@@ -104,9 +105,9 @@ local function run_law(name, memory, was, report, dt, at, setting)
   elseif name == 'range' then rate, seen, capacity, window = range(memory, report, setting)
   else rate, seen, capacity, window = aimd(memory, report, step, setting) end
 
-  memory.best = max(seen, memory.best * math.exp(-max(0, at - memory.best_at) / BEST_FADES))
+  memory.best = math.max(seen, memory.best * math.exp(-math.max(0, at - memory.best_at) / BEST_FADES))
   memory.best_at = at
-  local ceiling = min(report.capacity or MOST_RATE, setting.rate or MOST_RATE, MOST_RATE)
-  memory.rate = min(ceiling, max(rate, SLOWEST, LEAST_OF_BEST * min(memory.best, ceiling)))
+  local ceiling = math.min(report.capacity or MOST_RATE, setting.rate or MOST_RATE, MOST_RATE)
+  memory.rate = math.min(ceiling, math.max(rate, SLOWEST, LEAST_OF_BEST * math.min(memory.best, ceiling)))
   return memory.rate, capacity, window
 end

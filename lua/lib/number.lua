@@ -1,36 +1,26 @@
 -- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
--- answered goes through '%.0f', in millionths (micro) or microseconds, and is exact to 2^53.
-local ceil, floor, huge, max, min = math.ceil, math.floor, math.huge, math.max, math.min
-local format, match = string.format, string.match
+-- answered goes through string.format, in millionths (micro) or microseconds, and is exact to 2^53.
 local MICRO = 1000000
 local COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
 
-local function whole(x) return format('%.0f', x) end
+local function whole(x) return string.format('%.0f', x) end
 
 -- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
-local function micro_of(x) return floor(x * MICRO + 0.5) end
-
--- 12500000 -> '12.500000': readable in redis-cli, and exact where a double of tokens would not be.
-local function fixed(micro)
-  local sign, size = '', micro
-  if micro < 0 then sign, size = '-', -micro end
-  return format('%s%.0f.%06.0f', sign, floor(size / MICRO), size % MICRO)
-end
-local function unfixed(text) return tonumber((string.gsub(text, '%.', '', 1))) end
+local function micro_of(x) return math.floor(x * MICRO + 0.5) end
 
 -- 2500500000 -> '2500.5': for people.
 local function plain(micro)
-  local text = fixed(micro)
+  local text = string.format('%.0f.%06.0f', math.floor(micro / MICRO), micro % MICRO)
   return (string.gsub(string.gsub(text, '0+$', ''), '%.$', ''))
 end
 local function unplain(text)
-  local integer, fraction = match(text, '^(%d+)%.?(%d*)$')
+  local integer, fraction = string.match(text, '^(%d+)%.?(%d*)$')
   return tonumber(integer) * MICRO + tonumber(string.sub(fraction .. '000000', 1, 6))
 end
 
 -- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
 local function decimal(text, low, high)
-  if #text > 40 or not match(text, '^%d+%.?%d*$') then return nil end
+  if #text > 40 or not string.match(text, '^%d+%.?%d*$') then return nil end
   local x = tonumber(text)
   if x >= low and x <= high then return x end
   return nil
@@ -38,7 +28,7 @@ end
 
 -- Digits only, within [low, high], or nil.
 local function whole_number(text, low, high)
-  if #text > 17 or not match(text, '^%d+$') then return nil end
+  if #text > 17 or not string.match(text, '^%d+$') then return nil end
   local x = tonumber(text)
   return x >= low and x <= high and x or nil
 end
@@ -53,5 +43,5 @@ local function numbers(text)
   return list
 end
 local function packed(list)
-  return format(string.sub(string.rep(' %.0f', #list), 2), unpack(list))
+  return string.format(string.sub(string.rep(' %.0f', #list), 2), unpack(list))
 end

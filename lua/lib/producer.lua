@@ -7,45 +7,55 @@ local LARGE = 0.25              -- of the bucket: a need above it is collected i
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 local DEFAULT_BURST = 250000
 
-local ASKED = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight'}
-local RANGE = {
-  need = {0, 1e15}, tokens = {0, 1e16}, requested_rate = {0, 1e16}, whole = {0, 1}, held = {0, 1e16}, unused = {0, 1e16},
-  burned = {0, 1e16}, weight = {10000, 1e9},
-}
-
--- The claim's arguments, or nil and a code that names the one at fault.
-local function read_claim()
-  if #ARGV ~= 14 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
-  if not whole_number(ARGV[1], 0, COUNT) then return nil, 'NEXUS_INVALID_AT_US' end
-  local a = {}
-  for i, name in ipairs(ASKED) do
-    a[name] = whole_number(ARGV[i + 1], RANGE[name][1], RANGE[name][2])
-    if not a[name] then return nil, 'NEXUS_INVALID_' .. string.upper(name) end
+-- The one at fault in a claim: only asked when there is one.
+local function fault_of_claim()
+  local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation',
+                 'seq', 'birth', 'granted_total'}
+  local most = {need = 1e15, whole = 1, weight = 1e9, seq = COUNT, granted_total = COUNT}
+  if #ARGV ~= 2 then return 'NEXUS_INVALID_ARGUMENTS' end
+  if not whole_number(ARGV[1], 0, COUNT) then return 'NEXUS_INVALID_AT_US' end
+  local i = 0
+  for word in string.gmatch(string.sub(ARGV[2], 2, -2) .. ',', '([^,]*),') do
+    i = i + 1
+    local name, text, is_right = asked[i], string.match(word, '^"(.*)"$'), nil
+    if name == 'priority' then is_right = text == 'high' or text == 'normal' or text == 'low'
+    elseif name == 'incarnation' then is_right = text and (text == '' or is_name(text))
+    elseif name == 'birth' then is_right = text and #text <= 20 and string.find(text, '^[%w._-]*$')
+    elseif name then is_right = whole_number(word, name == 'weight' and 10000 or 0, most[name] or 1e16) end
+    if name and not is_right then return 'NEXUS_INVALID_' .. string.upper(name) end
   end
-  a.priority, a.incarnation, a.birth = ARGV[10], ARGV[11], ARGV[13]
-  a.seq, a.granted_total = whole_number(ARGV[12], 0, COUNT), whole_number(ARGV[14], 0, COUNT)
-  if not CLASS[a.priority] then return nil, 'NEXUS_INVALID_PRIORITY' end
-  if a.incarnation ~= '' and not is_name(a.incarnation) then return nil, 'NEXUS_INVALID_INCARNATION' end
-  if not a.seq then return nil, 'NEXUS_INVALID_SEQ' end
-  if #a.birth > 20 then return nil, 'NEXUS_INVALID_BIRTH' end
-  if not a.granted_total then return nil, 'NEXUS_INVALID_GRANTED_TOTAL' end
-  a.want, a.demand = a.tokens, a.requested_rate
-  if a.whole == 1 then a.want = a.need end
-  return a
+  return 'NEXUS_INVALID_ARGUMENTS'
+end
+
+-- The claim, or nil and a code that names what is at fault. The pattern knows all that JSON could make of it.
+local CLAIM = '^%[%d+,%d+,%d+,[01],%d+,%d+,%d+,%d+,"%l+","[%w._-]*",%d+,"[%w._-]*",%d+%]$'
+local function read_claim()
+  if #ARGV == 2 and #ARGV[2] <= 300 and string.find(ARGV[2], CLAIM) and whole_number(ARGV[1], 0, COUNT) then -- at most 263
+    local a = cjson.decode(ARGV[2])
+    local need, want, whole, priority, incarnation = a[1], a[2], a[4] == 1, a[9], a[10]
+    if math.max(want, a[3], a[5], a[6], a[7]) <= 1e16 and need <= 1e15 and a[8] >= 10000 and a[8] <= 1e9 and a[11] <= COUNT
+      and a[13] <= COUNT and (priority == 'normal' or priority == 'high' or priority == 'low')
+      and (incarnation == '' or is_name(incarnation)) and #a[12] <= 20 then
+      return {need = need, want = whole and math.max(want, need) or want, demand = a[3], whole = whole, held = a[5],
+              unused = a[6], burned = a[7], weight = a[8], priority = priority, incarnation = incarnation, seq = a[11],
+              birth = a[12], granted_total = a[13]}
+    end
+  end
+  return nil, fault_of_claim()
 end
 
 -- at: of its last claim; holds: what it may still hold of what it was given; until: how long that may come back.
 local function new_producer(now)
-  return {seq = 0, at = now, credit = 0, epoch = 0, d = 0, n = 0, under = 1, weight = 0, class = NORMAL, holds = 0,
-          until_us = 0, renewed = 0}
+  return {seq = 0, at = now, credit = 0, epoch = 0, d = 0, n = 0, under = 1, weight = 0, holds = 0, until_us = 0,
+          renewed = 0}
 end
 
 local function read_producer(keys)
-  local f = redis.call('HMGET', keys.member, 'state', 'answer', 'incarnation', 'birth')
-  if not f[1] then return nil end
-  local s = numbers(f[1])
-  return {seq = s[1], at = s[2], credit = s[3], epoch = s[4], d = s[5], n = s[6], under = s[7], weight = s[8], class = s[9],
-          holds = s[10], until_us = s[11], renewed = s[12], incarnation = f[3], birth = f[4]}, f[2]
+  local text = redis.call('HGET', keys.member, 'state')
+  if not text then return nil end
+  local s = cjson.decode(text)
+  return {seq = s[1], at = s[2], credit = s[3], epoch = s[4], d = s[5], n = s[6], under = s[7], weight = s[8], holds = s[9],
+          until_us = s[10], renewed = s[11], incarnation = s[12], birth = s[13], class = s[14]}
 end
 
 -- An id belongs to the incarnation that claimed last, while its lease lives.
@@ -59,82 +69,56 @@ local function check_incarnation(p, ask, now)
   return nil
 end
 
-local function answer_again(text)
-  local reply, n = {}, 0
-  for word in string.gmatch(text, '%S+') do
-    n = n + 1
-    reply[n] = word
-  end
-  return reply
-end
-
 -- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
 local function successor(p, b)
   if p.birth ~= b.birth then return nil end
-  p.credit, p.holds, p.until_us = min(p.credit, 0), 0, 0
+  p.credit, p.holds, p.until_us = math.min(p.credit, 0), 0, 0
   return p
 end
 
+-- How much of what it says comes back to the bucket, and how much will never be used.
 local function take_back(b, p, ask, now)
-  local w = b.window
-  if w then turn_window(w, now) end
   local owned = now <= p.until_us and p.holds or 0
-  local returned = min(ask.unused, owned)
-  local burned = min(ask.burned, p.holds - returned)
+  local returned = math.min(ask.unused, owned)
+  local burned = math.min(ask.burned, p.holds - returned)
   if returned > 0 then hand_back(b, returned) end
-  if w and returned > 0 then withdraw_net(w, returned) end
-  -- Older ones the window has already written off by itself.
-  if w and burned > 0 and now - p.at < 4 * w.slot_us - LEASE then withdraw_net(w, burned) end
-  p.holds = min(ask.held, p.holds - returned)
+  p.holds = math.min(ask.held, p.holds - returned)
+  return returned, burned
 end
 
 local function spend(b, p, ask, need, share, contended, now)
-  local cap = max(max(CREDIT_TIME, b.burst_us) / MICRO * share, min(need, b.B))
-  p.credit = min(cap, p.credit + share * max(0, now - p.at) / MICRO)
+  local cap = math.max(math.max(CREDIT_TIME, b.burst_us) / MICRO * share, math.min(need, b.B))
+  p.credit = math.min(cap, p.credit + share * math.max(0, now - p.at) / MICRO)
   local room = p.credit + cap * PUNCTUAL              -- as deep as it may go into debt
-  local spare = min(b.T - BORROW_ABOVE * b.B, room)
-  if contended then spare = min(spare, need)
-  elseif b.burst_us > DEFAULT_BURST then spare = min(b.T, room)
-  elseif b.T >= need then spare = max(spare, min(need, b.B, room)) end
+  local spare = math.min(b.T - BORROW_ABOVE * b.B, room)
+  if contended then spare = math.min(spare, need)
+  elseif b.burst_us > DEFAULT_BURST then spare = math.min(b.T, room)
+  elseif b.T >= need then spare = math.max(spare, math.min(need, b.B, room)) end
   local piece = need
-  if need > LARGE * b.B and ask.whole == 0 then piece = min(need, max(MICRO, min(LARGE * b.B, PIECE_TIME * share))) end
+  if need > LARGE * b.B and not ask.whole then
+    piece = math.min(need, math.max(MICRO, math.min(LARGE * b.B, PIECE_TIME * share)))
+  end
 
   local granted = 0
-  local available = min(b.T, max(p.credit + EARLY * share, spare))
+  local available = math.min(b.T, math.max(p.credit + EARLY * share, spare))
   if b.R > 0 and ask.want > 0 then
-    local first = min(need, ask.want)
+    local first = math.min(need, ask.want)
     if available >= first then
-      local unit = min(MICRO, first)
-      granted = min(ask.want, first + unit * floor((available - first) / unit))
+      local unit = math.min(MICRO, first)
+      granted = math.min(ask.want, first + unit * math.floor((available - first) / unit))
     elseif piece < need and available >= piece then
-      granted = floor(available / MICRO) * MICRO
+      granted = math.floor(available / MICRO) * MICRO
     end
   end
   local retry = 0
   if ask.want > 0 then
-    local longest = max(LONGEST_WAIT, REFRESH)
+    local longest = math.max(LONGEST_WAIT, REFRESH)
     if b.R <= 0 then return 0, longest end
-    retry = max(0, (piece - (p.credit - granted)) / share * MICRO)
-    if granted == 0 then retry = max(retry, (piece - b.T) / b.R * MICRO) end
-    retry = ceil(min(longest, retry))
+    retry = math.max(0, (piece - (p.credit - granted)) / share * MICRO)
+    if granted == 0 then retry = math.max(retry, (piece - b.T) / b.R * MICRO) end
+    retry = math.ceil(math.min(longest, retry))
   end
   return granted, retry
-end
-
--- The window's word: no more than the consumers can hold, and nothing while tokens of a lost state may still travel.
-local function admit(b, granted, retry, ask, need, now)
-  local w = b.window
-  if not w or w.active == 0 or granted == 0 then return granted, retry, false end
-  local room, quiet = w.edge - w.net, quiet_us(w, now)
-  if w.lossless == 1 and quiet > 0 then
-    return 0, min(LONGEST_WAIT, max(quiet, REFRESH)), true
-  end
-  if room >= granted then return granted, retry, false end
-  w.refused = 1
-  local unit = min(MICRO, need)
-  local fits = max(0, floor(room / unit) * unit)
-  if ask.whole == 1 then fits = 0 end
-  return fits, max(retry, REFRESH), true
 end
 
 local function reason_of(b, ask, recommended, learning, cut, contended)
@@ -146,25 +130,29 @@ local function reason_of(b, ask, recommended, learning, cut, contended)
   return b.reason
 end
 
--- Those that left without a word go from the list; their hashes go by their TTL.
-local function sweep_producers(keys, now)
-  local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - KEEP_MEMBER_MS * 1000), 'LIMIT', 0, 8)
-  if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end
-end
-
-local function write_producer(keys, id, b, p, ask, told, granted, retry, reply, now)
-  p.holds = p.holds + granted
-  p.until_us = now + LEASE + retry
-  local is_new_id = not p.came and redis.call('ZADD', keys.producers, whole(now), id) == 1
-  local renew = now - p.renewed >= RENEW or now < p.renewed
-  if renew then p.renewed = now end
-  redis.call('HSET', keys.member, 'weight', plain(ask.weight), 'priority', ask.priority,
-    'demand_per_s', plain(ask.demand), 'share_per_s', plain(floor(told)), 'held', plain(p.holds), 'seq', whole(ask.seq),
-    'incarnation', ask.incarnation, 'birth', b.birth,
-    'state', packed({ask.seq, now, floor(p.credit), p.epoch, p.d, p.n, p.under, p.weight, p.class, p.holds, p.until_us,
-                     p.renewed}),
-    'answer', table.concat(reply, ' '))
-  if renew then redis.call('PEXPIRE', keys.member, KEEP_MEMBER_MS) end
-  if b.rolled then sweep_producers(keys, now) end
-  return is_new_id
+-- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch.
+-- True where its id is a new one.
+local function write_producer(keys, id, b, p, is_same, ask, told, granted, retry, answer, now)
+  local is_known = p.came and is_same
+  local is_old = not is_known and (now - p.renewed >= RENEW or now < p.renewed)
+  if is_old then p.renewed = now end
+  p.holds, p.until_us = p.holds + granted, now + LEASE + retry
+  local state = string.format('[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,"%s","%s","%s"]', ask.seq, now, math.floor(p.credit), p.epoch,
+                              p.d, p.n, p.under, p.weight, p.holds, p.until_us, p.renewed, ask.incarnation, b.birth, p.class)
+  if is_known then
+    redis.call('HSET', keys.member, 'answer', answer, 'state', state)
+    return false
+  end
+  redis.call('HSET', keys.member, 'answer', answer, 'state', state, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
+             'share_per_s', string.format('%.10g', told / MICRO), 'held', string.format('%.10g', p.holds / MICRO))
+  if not is_same then
+    redis.call('HSET', keys.member, 'incarnation', ask.incarnation, 'birth', b.birth, 'priority', p.class, 'weight',
+               plain(p.weight))
+  end
+  if ask.incarnation == '' then                        -- a one-shot sender: in the epoch, and on no list
+    redis.call('PEXPIRE', keys.member, KEEP_PASSING_MS)
+    return false
+  end
+  if is_old then redis.call('PEXPIRE', keys.member, KEEP_MEMBER_MS) end
+  return redis.call('ZADD', keys.producers, string.format('%d', now), id) == 1
 end

@@ -7,7 +7,7 @@ local function fullest(report)
   if report.load then return report.load end
   local queue = report.depth and report.limit and report.limit > 0 and 100 * report.depth / report.limit
   local work = report.in_flight and report.slots and report.slots > 0 and 100 * report.in_flight / report.slots
-  if queue and work then return max(queue, work) end
+  if queue and work then return math.max(queue, work) end
   return queue or work or nil
 end
 
@@ -15,6 +15,6 @@ local function range(memory, report, setting)
   local capacity, load = report.capacity or setting.rate, fullest(report)
   if not capacity then return memory.rate, 0, 0, 1 end
   if not load then return memory.rate, 0, capacity, 1 end
-  local rate = capacity * min(1, max(0, (FULL - load) / (FULL - EASY)))
+  local rate = capacity * math.min(1, math.max(0, (FULL - load) / (FULL - EASY)))
   return rate, rate, capacity, 1
 end

@@ -3,7 +3,35 @@ local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 be
 local HYSTERESIS = 5            -- points below that, the level falls again
 local NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
 local MOST = 1e9 * MICRO        -- the protocol's range
+local PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
 local THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
+
+-- One token and the burst's seconds of the rate.
+local function burst_of(R, burst_us)
+  if R <= 0 then return 0 end
+  return math.min(MICRO + math.floor(R * burst_us / MICRO), 9e15)
+end
+
+-- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
+local function set_rate(keys, b, R, burst_us)
+  local B = burst_of(R, burst_us)
+  read_rest(keys, b)
+  if R ~= b.R then
+    for _, class in ipairs(CLASSES) do
+      local c = b[class]
+      if b.R > 0 and R > 0 then
+        c.level, c.room = c.level * (R / b.R), math.floor(c.room * (R / b.R))
+      else
+        c.level, c.room = math.huge, R
+      end
+    end
+    b.rest = 0
+  end
+  b.R, b.B, b.burst_us = R, B, burst_us
+  if R > 0 and b.first > 0 then b.T, b.first = b.T + b.first, 0 end    -- the first rate of this life
+  b.T = math.min(b.T, B)
+  b.is_revalued = true
+end
 
 local function level_at(load_percent, was)
   local up, down = 0, 0
@@ -11,17 +39,17 @@ local function level_at(load_percent, was)
     if load_percent >= from then up = level end
     if load_percent >= from - HYSTERESIS then down = level end
   end
-  return max(up, min(was, down))
+  return math.max(up, math.min(was, down))
 end
 
 -- Never 0 but where one whose part cannot be left out is paused: no law says 0.
 local function combined_rate(keys, parts, combine)
-  if combine == 'sum' then return min(parts.rate, MOST) end
+  if combine == 'sum' then return math.min(parts.rate, MOST) end
   local lowest = least(keys.rates)
   if combine == 'min' then return lowest end
-  local rate = min(parts.rate, THIN * lowest, MOST)
-  if parts.arrivals > 0 then rate = min(rate, parts.arrivals * least(keys.ratios)) end
-  return floor(rate + 0.5)
+  local rate = math.min(parts.rate, THIN * lowest, MOST)
+  if parts.arrivals > 0 then rate = math.min(rate, parts.arrivals * least(keys.ratios)) end
+  return math.floor(rate + 0.5)
 end
 
 local function combined_load(keys, parts, combine)
@@ -33,7 +61,7 @@ end
 -- rate, level, load (thousandths of a percent), reason
 local function decide(keys, s, now)
   local parts = s.parts
-  local load = parts.live > 0 and floor(combined_load(keys, parts, s.combine) + 0.5) or 0
+  local load = parts.live > 0 and math.floor(combined_load(keys, parts, s.combine) + 0.5) or 0
   parts.load_level = level_at(load / 1000, parts.load_level)
   if s.paused_until > now then return 0, 3, load, 'paused' end
   if parts.live > 0 then
@@ -41,11 +69,22 @@ local function decide(keys, s, now)
     local rate = combined_rate(keys, parts, s.combine)
     if s.rate and rate >= s.rate then return s.rate, parts.load_level, load, 'rate' end
     if rate == 0 then return 0, 3, load, 'paused' end
-    return max(rate, s.min_rate), parts.load_level, load, 'load'
+    return math.max(rate, s.min_rate), parts.load_level, load, 'load'
   end
   if s.last_end == 'silent' then return s.min_rate, 3, 0, 'no_consumers' end
   if s.rate then return s.rate, 0, 0, 'rate' end
   return s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
+end
+
+-- net only grows, so it starts again long before a double forgets single micro-tokens. Under `min` each consumer has an A.
+local function rebase_window(w, keys, combine)
+  if w.net < 4e15 then return end
+  local base, edges = combine == 'min' and w.net or w.A, redis.call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
+  for i = 1, SNAPSHOTS do base = math.min(base, w.snaps[i]) end
+  for i = 1, #edges, 2 do base = math.min(base, tonumber(edges[i + 1]) - score(keys.frees, edges[i])) end
+  w.net, w.A = w.net - base, math.max(0, w.A - base)
+  for i = 1, SNAPSHOTS do w.snaps[i] = w.snaps[i] - base end
+  for i = 1, #edges, 2 do redis.call('ZADD', keys.edges, whole(tonumber(edges[i + 1]) - base), edges[i]) end
 end
 
 -- What the consumers can still hold, as the claim needs it.
@@ -58,7 +97,7 @@ local function settle_window(keys, b, s)
   w.active = (s.lossless == 1 or (cold > 0 and parts.bounded >= parts.live)) and 1 or 0
   if s.combine == 'min' then
     local known = redis.call('ZCARD', keys.edges) == redis.call('ZCARD', keys.consumers)
-    w.edge = known and least(keys.edges) or min(w.A, w.net)      -- one that has not said what it holds may be full
+    w.edge = known and least(keys.edges) or math.min(w.A, w.net)      -- one that has not said what it holds may be full
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
 end
@@ -66,7 +105,15 @@ end
 local function note(keys, b, by)
   redis.call('XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b.R), 'level', whole(b.level),
              'load_percent', plain(b.load), 'reason', b.reason, 'by', by)
+  read_rest(keys, b)
   if b.kept == 0 then redis.call('PEXPIRE', keys.history, KEEP_BUDGET_MS) end
+end
+
+-- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
+-- the right to publish has its answer all the same. The count of grants says which answers are older than this.
+local function push(keys, b)
+  redis.pcall('PUBLISH', keys.budget .. ':flow',
+              string.format('%s %.0f %.0f %.0f %s', b.birth, b.granted, b.R, b.level, b.reason))
 end
 
 -- Evaluates the budget and says when that is due again. `by`: whose word it was, for the history; an act is always noted.
@@ -80,16 +127,23 @@ local function settle(keys, b, s, now, by, is_act)
   end
   local rate, level, load, reason = decide(keys, s, now)
   local turned = level ~= b.level or reason ~= b.reason
+  parts.told = math.max(parts.told, b.R)               -- many small steps are a drop as well
+  local is_drop = rate < b.R and 100 * rate <= (100 - PUSHED_PERCENT) * parts.told
+  local is_told = is_drop or (level == 3 and b.level < 3)
   if turned or b.is_new or rate ~= b.R or s.burst ~= b.burst_us or load * 1000 ~= b.load then
-    set_rate(b, rate, s.burst)
+    set_rate(keys, b, rate, s.burst)
     b.level, b.load, b.reason = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > NOTED_CHANGE * parts.noted then
     parts.noted = rate
     note(keys, b, by)
   end
+  if is_told then
+    push(keys, b)
+    parts.told = rate
+  end
   settle_window(keys, b, s)
-  b.due = least(keys.consumers) or 0
+  b.due, b.has_new_terms = least(keys.consumers) or 0, true
   if s.paused_until > now and (b.due == 0 or s.paused_until < b.due) then b.due = s.paused_until end
   redis.call('HSET', keys.budget, 'parts', parts_text(parts))
 end
@@ -101,10 +155,10 @@ local function rebase_clock(keys, b, s, now)
     redis.call('ZINCRBY', keys.consumers, whole(-step), id)
   end
   if s.paused_until > 0 and s.paused_until < UNTIL_RESUMED then
-    s.paused_until = max(0, s.paused_until - step)
+    s.paused_until = math.max(0, s.paused_until - step)
     redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
   end
-  b.due = max(0, b.due - step)
+  b.due = math.max(0, b.due - step)
 end
 
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.

@@ -32,7 +32,7 @@ local function effective(fields)
     local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
     if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
   end
-  s.loop_delay = max(0.5, (s.transit or 0) / MICRO)
+  s.loop_delay = math.max(0.5, (s.transit or 0) / MICRO)
   s.transit = s.transit or TRANSIT
   return s
 end

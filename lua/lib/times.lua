@@ -11,4 +11,5 @@ local TRANSIT = 1000000         -- from a token spent to its work seen in Redis,
 local UNTIL_RESUMED = 9e15      -- the end of a pause without one
 local KEEP_BUDGET_MS = 604800000    -- sweeps only, decides nothing: a week, as long as an incident and a weekend
 local KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
+local KEEP_PASSING_MS = 5000     -- and of one that only asked once: longer than an epoch
 local RENEW = 60000000          -- how often a TTL is written again

@@ -6,17 +6,17 @@
 local SNAPSHOTS = 5
 
 -- T_x: granted longer ago than this, a token has arrived or never will; in quarters.
-local function slot_length(transit, interval) return ceil((LEASE + transit + 3 * max(interval, INTERVAL)) / 4) end
+local function slot_length(transit, interval) return math.ceil((LEASE + transit + 3 * math.max(interval, INTERVAL)) / 4) end
 
 local function new_window(now, slot_us)
-  return {active = 0, edge = 0, net = 0, A = 0, refused = 0, slot = floor(now / slot_us), slot_us = slot_us, lossless = 0,
-          born = now, snaps = {0, 0, 0, 0, 0}}
+  return {active = 0, edge = 0, net = 0, A = 0, slot = math.floor(now / slot_us), slot_us = slot_us, lossless = 0, born = now,
+          snaps = {0, 0, 0, 0, 0}}
 end
 
 -- Another T_x: what was known of the old one's length ago is all that is known of the new one's.
 local function set_slot_length(w, now, slot_us)
   if slot_us == w.slot_us then return end
-  w.slot_us, w.slot = slot_us, floor(now / slot_us)
+  w.slot_us, w.slot = slot_us, math.floor(now / slot_us)
   for i = 1, SNAPSHOTS - 1 do w.snaps[i] = w.snaps[SNAPSHOTS] end
 end
 
@@ -25,10 +25,10 @@ local function quiet_us(w, now) return w.born + 4 * w.slot_us - 3 * INTERVAL - n
 
 -- Keeps five values of net, a quarter of T_x apart: the oldest is at least T_x old.
 local function turn_window(w, now)
-  local slot = floor(now / w.slot_us)
+  local slot = math.floor(now / w.slot_us)
   if slot < w.slot then w.slot = slot end            -- the clock went back: the snapshots only look younger
-  w.born = min(w.born, now)
-  local turns = min(slot - w.slot, SNAPSHOTS)
+  w.born = math.min(w.born, now)
+  local turns = math.min(slot - w.slot, SNAPSHOTS)
   for _ = 1, turns do
     for i = SNAPSHOTS, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
     w.snaps[1] = w.net
@@ -39,20 +39,9 @@ end
 -- Tokens that will never arrive anywhere.
 local function withdraw_net(w, tokens)
   w.net = w.net - tokens
-  for i = 1, SNAPSHOTS do w.snaps[i] = min(w.snaps[i], w.net) end
+  for i = 1, SNAPSHOTS do w.snaps[i] = math.min(w.snaps[i], w.net) end
   if w.A > w.net then
     w.edge = w.edge - (w.A - w.net)
     w.A = w.net
   end
-end
-
--- net only grows, so it starts again long before a double forgets single micro-tokens. Under `min` each consumer has an A.
-local function rebase_window(w, keys, combine)
-  if w.net < 4e15 then return end
-  local base, edges = combine == 'min' and w.net or w.A, redis.call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
-  for i = 1, SNAPSHOTS do base = min(base, w.snaps[i]) end
-  for i = 1, #edges, 2 do base = min(base, tonumber(edges[i + 1]) - score(keys.frees, edges[i])) end
-  w.net, w.A = w.net - base, max(0, w.A - base)
-  for i = 1, SNAPSHOTS do w.snaps[i] = w.snaps[i] - base end
-  for i = 1, #edges, 2 do redis.call('ZADD', keys.edges, whole(tonumber(edges[i + 1]) - base), edges[i]) end
 end

@@ -109,7 +109,7 @@ class Chaos:
 
     def earned(self) -> int:
         """What the bucket will have earned until now, to the micro-token."""
-        at, rest = (int(x) for x in self.story.field("bucket").split()[:2])
+        at, rest = self.story.numbers("bucket")[:2]
         dt = self.story.at_us - at
         return (self.rate * dt + rest) // MICRO if dt > 0 else 0
 

@@ -54,7 +54,7 @@ def test_zero_is_the_clock_of_the_server(story: Story) -> None:
         reply = story.raw(call)
         if name == "inspect":
             assert before < call.decode(reply).now < time.time() + 1
-        assert before < int(story.field("bucket").split()[0]) / MICRO < time.time() + 1, name
+        assert before < story.numbers("bucket")[0] / MICRO < time.time() + 1, name
 
 
 def test_the_silent_are_told_from_the_live(story: Story) -> None:

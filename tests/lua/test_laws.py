@@ -175,11 +175,11 @@ def test_no_rate_is_below_its_floor_or_above_its_ceilings(seed: int) -> None:
 @pytest.mark.parametrize(
     ("planted", "instead_of"),
     [
-        ("min(1, max(0, (FULL - load)", "min(1, max(0, (EASY - load)"),
+        ("max(0, (FULL - load)", "max(0, (EASY - load)"),
         ("speed < m.capacity and DOWN", "speed > m.capacity and DOWN"),
         ("depth <= aim(m, report) then", "depth >= aim(m, report) then"),
         ("depth_was > 0 and", "depth_was >= 0 and"),
-        ("m.still > max(", "m.still < max("),
+        ("m.still > math.max(", "m.still < math.max("),
         ("if m.since_cut < hold", "if m.since_cut > hold"),
         ("if rate < NEAR", "if rate > NEAR"),
         ("max(0, at - memory.best_at)", "max(0, memory.best_at - at)"),
@@ -408,11 +408,22 @@ def test_counters_that_shrink_are_a_base_and_no_sample(consumer: Consumer) -> No
     assert story.says(-5000, depth=200).capacity == pytest.approx(1000)
 
 
-def test_from_cold_a_window_opens_fourfold_each_loop(consumer: Consumer) -> None:
+def test_from_cold_a_window_opens_fourfold_each_loop_once_work_has_come(consumer: Consumer) -> None:
     story = Story(consumer, limit=1000)
-    assert story.says(depth=0) == pytest.approx((1000, 0, 0.25))
-    assert story.says(depth=0) == pytest.approx((2000, 0, 0.5))
+    assert story.says(depth=0) == pytest.approx((400, 0, 0.1))
+    assert story.says(depth=0) == pytest.approx((400, 0, 0.1))
+    assert story.says(40, depth=0) == pytest.approx((800, 0, 0.2))
+    assert story.says(depth=0) == pytest.approx((1600, 0, 0.4))
+    assert story.says(depth=0) == pytest.approx((3200, 0, 0.8))
     assert story.says(depth=0) == pytest.approx((4000, 0, 1))
+
+
+def test_from_cold_a_window_opens_no_further_while_the_queue_is_not_short(consumer: Consumer) -> None:
+    story = Story(consumer, limit=1000)
+    story.says(depth=0)
+    assert story.says(20, depth=100) == pytest.approx((800, 0, 0.2))
+    assert story.says(120, depth=101) == pytest.approx((800, 0, 0.2))
+    assert story.says(121, depth=100) == pytest.approx((1600, 0, 0.4))
 
 
 def test_the_first_proof_ends_the_cold(consumer: Consumer) -> None:

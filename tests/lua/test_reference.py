@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +15,18 @@ import pytest
 
 from nexus_redis import calls
 from nexus_redis.calls import Claim
-from nexus_redis.keys import SHARED
+from nexus_redis.keys import SHARED, BudgetKeys
 from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport, Message
 from nexus_redis.scripts import NAMES
 from nexus_redis.snapshot import SETTINGS
 from tests.lua.test_report import QUEUE
+from tests.servers import Server
 from tests.story import Story
 from tests.test_sources import codes, header, listed
+from tests.vectors.scripts import FILE
 
 DOCS = Path(__file__).parents[2] / "docs"
+VECTORS = json.loads(FILE.read_text())
 
 
 def section(page: str, heading: str) -> str:
@@ -76,9 +84,18 @@ def test_the_protocol_explains_every_code() -> None:
     }
     assert explained == {
         "NEXUS_INVALID_ARGUMENTS", "NEXUS_INVALID_KEYS", "NEXUS_SCHEMA", "NEXUS_STALE", "NEXUS_ID_TAKEN",
-        "NEXUS_NO_LAW",
-        "NEXUS_MISSING_",
+        "NEXUS_NEEDS_KEYS", "NEXUS_NO_LAW", "NEXUS_MISSING_",
     }  # fmt: skip
+
+
+def test_the_protocol_lists_the_words_of_a_message_on_the_channel() -> None:
+    words = [names(row[1])[0] for row in rows(section("protocol.md", "The channel"))[1:]]
+    said = ["backpressure_level" if name == "level" else name for name in calls.Drop._fields]  # as in the messages
+    assert words == said
+    example = re.search(r"^    (\d.*)$", section("protocol.md", "The channel"), re.MULTILINE)
+    assert example
+    published = [text for call in VECTORS["calls"] for text in call.get("published", ())]
+    assert example[1] in published
 
 
 def test_the_keys_are_spelled_in_the_order_of_the_scripts() -> None:
@@ -118,16 +135,18 @@ def test_every_field_of_a_hash_is_listed_and_no_other(full: Story, heading: str)
 
 @pytest.mark.parametrize(
     ("place", "field"),
-    [("budget", f) for f in ("bucket", "epoch", "sums", "shares", "parts", "window")]
+    [("budget", f) for f in ("bucket", "class_normal", "terms", "epoch", "parts", "window")]
     + [("producer", "state"), ("consumer", "said")],
 )
 def test_every_place_of_a_packed_field_is_explained(full: Story, place: str, field: str) -> None:
     key = {"budget": full.keys.budget, "producer": full.keys.producer("p"), "consumer": full.keys.consumer("c")}[place]
     places: list[int] = []
-    for row in rows(section("state.md", field))[1:]:
+    for row in rows(section("state.md", field.removesuffix("_normal")))[1:]:
         first, _, last = row[0].partition(" to ")
         places += range(int(first), int(last or first) + 1)
-    assert places == list(range(1, len(live(full, key)[field].split()) + 1))
+    packed = live(full, key)[field]
+    values = json.loads(packed) if field != "said" else packed.split()
+    assert places == list(range(1, len(values) + 1))
     if field == "said":
         assert tuple(names(rows(section("state.md", field))[2][1])) == calls.REPORTED
 
@@ -143,3 +162,34 @@ def test_nothing_else_lies_there(full: Story) -> None:
     assert found == kinds == {"hash", "zset", "stream"}
     shared = {f"{full.keys.budget}:{place}" for place in SHARED}
     assert set(full.state) <= shared | {full.keys.budget, full.keys.producer("p"), full.keys.consumer("c")}
+
+
+# --- the transcript
+
+
+def answer(text: str) -> list[str]:
+    """What redis-cli printed, without numbering; the ids of a stream are the server's own time."""
+    return re.findall(r'"((?:[^"\\]|\\.)*)"', re.sub(r'"\d{13}-\d+"', '"id"', text))
+
+
+def as_pairs(words: list[str]) -> list[tuple[str, str]]:
+    return sorted(zip(words[::2], words[1::2], strict=True))
+
+
+def test_the_transcript_is_what_lies_there(one_server: Server) -> None:
+    story = Story(one_server.client())
+    story.keys = BudgetKeys("nexus", "elasticsearch")
+    story.configure(rate=2000)
+    story.report("es-1", load=95, capacity=400)
+    story.at(1).claim("filebeat-1", tokens=20, requested_rate=10_000)
+    story.report("es-1", load=95, capacity=400)
+    looks = re.findall(r"^\$ redis-cli (.*)\n([^$`]*)", (DOCS / "state.md").read_text(), re.MULTILINE)
+    assert len(looks) == 5
+    for command, printed in looks:
+        words = shlex.split(command)
+        done = subprocess.run(
+            [sys.executable, "-m", "nexus_redis", "redis", *words], capture_output=True, text=True, check=True,
+            env={**os.environ, "NEXUS_REDIS_URL": one_server.url},
+        )  # fmt: skip
+        there, shown = answer(done.stdout), answer(printed)
+        assert (as_pairs(there) == as_pairs(shown)) if words[0] == "HGETALL" else (there == shown), command

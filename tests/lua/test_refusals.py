@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import fakeredis
 import pytest
 import redis
 
@@ -70,11 +71,11 @@ def claim_field(name: str, *more: str) -> tuple[str, tuple[str, ...]]:
 # Per script, the arguments in order: the field that each is, and texts that are none.
 POSITIONS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "claim": [
-        ("at_us", NO_WHOLE), claim_field("need", "1000000000000001"), claim_field("tokens"),
+        ("at_us", (*NO_WHOLE, *TOO_MANY)), claim_field("need", "1000000000000001"), claim_field("tokens"),
         claim_field("requested_rate"),
         claim_field("whole", "2", "true"), claim_field("held"), claim_field("unused"), claim_field("burned"),
         claim_field("weight", "0", "9999", "1000000001"), ("priority", NO_WORD), ("incarnation", NO_NAME),
-        ("seq", NO_WHOLE), ("birth", ("1" * 21, HUGE)), ("granted_total", NO_WHOLE),
+        ("seq", (*NO_WHOLE, *TOO_MANY)), ("birth", ("1" * 21, HUGE)), ("granted_total", (*NO_WHOLE, *TOO_MANY)),
     ],
     "report": [
         ("at_us", NO_WHOLE), ("incarnation", NO_NAME), ("seq", NO_WHOLE), ("uptime_ms", (*NO_NUMBER, *TOO_MANY)),
@@ -124,19 +125,36 @@ def refusal(
     return str(error.value).split(" ")[0]
 
 
+def words(call: Call[Any]) -> list[str]:
+    """Its arguments as texts; of a claim, those in its array too, as they stand there."""
+    if call.script.name != "claim":
+        return [str(arg) for arg in call.args]
+    return [str(call.args[0]), *str(call.args[1]).strip("[]").split(",")]
+
+
+def spoilt(call: Call[Any], at: int, text: str) -> tuple[str, ...]:
+    """Its arguments with another text in one place."""
+    args = words(call)
+    args[at] = f'"{text}"' if args[at].startswith('"') else text
+    return (args[0], f"[{','.join(args[1:])}]") if call.script.name == "claim" else tuple(args)
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_the_call_that_is_spoilt_below_is_a_good_one(settled: Story, name: str) -> None:
     call = GOOD[name](settled.at_us)
     call.decode(run(settled, call))
-    assert name == "leave_consumer" or len(POSITIONS[name]) == len(call.args)
+    assert name == "leave_consumer" or len(POSITIONS[name]) == len(words(call))
 
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_an_argument_out_of_its_range_is_named_and_nothing_is_written(settled: Story, name: str) -> None:
     call, before = GOOD[name](settled.at_us), settled.state
+    is_fake = isinstance(settled.client, fakeredis.FakeRedis)
     for i, (field, texts) in enumerate(POSITIONS[name]):
         for text in texts:
-            code = refusal(settled, call, args=(*call.args[:i], text, *call.args[i + 1 :]))
+            if is_fake and name == "claim" and len(text) == 20:
+                continue  # fakeredis' JSON makes an int of it that its Lua cannot hold
+            code = refusal(settled, call, args=spoilt(call, i, text))
             assert code == f"NEXUS_INVALID_{field.upper()}", text[:40]
     assert settled.state == before
 
@@ -149,29 +167,45 @@ def test_too_few_or_too_many_arguments_are_refused(settled: Story, name: str) ->
     assert settled.state == before
 
 
+@pytest.mark.parametrize(
+    "said", ["", "[]", "{}", "null", "[1]", "[" * 1000, "1,2", '[0,0,0,0,0,0,0,1000000,"normal","",0,"",0', "x" * 400]
+)
+def test_a_claim_that_is_no_array_of_thirteen_is_refused(settled: Story, said: str) -> None:
+    call, before = GOOD["claim"](settled.at_us), settled.state
+    assert refusal(settled, call, args=(call.args[0], said)).startswith("NEXUS_INVALID_")
+    assert settled.state == before
+
+
 def wrong_keys(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     yield ()
     yield keys[:-1]
     yield (*keys, "test:{story}:more")
     for i in range(1, len(keys)):
         yield (*keys[:i], keys[i].replace("{story}", "{other}"), *keys[i + 1 :])
-        yield (*keys[:i], keys[i] + "x", *keys[i + 1 :]) if i < 10 else (*keys[:i], keys[i] + ":x")
+        yield (
+            *keys[:i],
+            keys[i] + (":x" if ":producer:" in keys[i] or ":consumer:" in keys[i] else "x"),
+            *keys[i + 1 :],
+        )
     for i, j in itertools.pairwise(range(len(keys))):
         yield (*keys[:i], keys[j], keys[i], *keys[j + 1 :])
     for budget in ("story", "{story}", "test:story", "test:{}", "test:{a b}", ":{story}", "test:{story}x",
                    "a:b:{story}", "test:{" + "x" * 65 + "}", "x" * 65 + ":{story}", "test:{{story}}", "test:{-a}", "",
                    HUGE):  # fmt: skip
         yield tuple(key.replace("test:{story}", budget) for key in keys)
-    if len(keys) == 11:
+    if len(keys) in (3, 11):
         for member in ("", "p", "test:{story}:producer", "test:{story}:producer:", "test:{story}:other:p",
                        "test:{story}:producer:a b", "test:{story}:producer:" + "x" * 65):  # fmt: skip
-            yield (*keys[:10], member)
+            yield (*keys[:-1], member)
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_keys_that_are_not_those_of_one_budget_are_refused(settled: Story, name: str) -> None:
     call, before = GOOD[name](settled.at_us), settled.state
-    for keys in wrong_keys(call.keys):
+    every = [*wrong_keys(call.keys)]
+    if name == "claim":  # which takes all of them, or three
+        every += wrong_keys(calls.claim(KEYS, "p", Claim(), with_all_keys=True).keys)
+    for keys in every:
         assert refusal(settled, call, keys=keys) == "NEXUS_INVALID_KEYS", str(keys)[:200]
     assert settled.state == before
 
@@ -247,8 +281,10 @@ def test_a_server_without_memory_keeps_its_state_whole(real_server: Server, late
     story.at(1001 + later)
     before = story.state
     scripts = {name: GOOD[name](story.at_us) for name in CASES}
+    mine, anothers = Claim(MICRO, MICRO, MICRO, incarnation="p", seq=9), Claim(MICRO, MICRO, MICRO, incarnation="q")
     scripts |= {
-        "claim of a new one": calls.claim(KEYS, "q", Claim(MICRO, MICRO, MICRO, incarnation="q"), story.at_us),
+        "claim": calls.claim(KEYS, "p", mine, story.at_us, with_all_keys=True),
+        "claim of a new one": calls.claim(KEYS, "q", anothers, story.at_us, with_all_keys=True),
         "report of a new one": calls.report(KEYS, "d", SAID, "d", 1, "", story.at_us),
         "claim that makes a budget": calls.claim(BudgetKeys("test", "new"), "p", Claim(), story.at_us),
     }
@@ -289,3 +325,13 @@ def test_what_only_the_budget_knows_is_said_in_its_words() -> None:
     missing = from_code("NEXUS_MISSING_DONE")
     assert isinstance(missing, InvalidSetting)
     assert (missing.field, missing.remedy.split(":")[0]) == ("done", "missing")
+
+
+def test_a_claim_with_every_argument_as_large_as_it_may_be_is_none_of_them(story: Story) -> None:
+    largest = Claim(
+        need=10**15, tokens=10**16, requested_rate=10**16, whole=True, held=10**16, unused=10**16, burned=10**16,
+        weight=10**9, priority="normal", incarnation="x" * 64, seq=2**53, birth="9" * 20, granted_total=2**53,
+    )  # fmt: skip
+    call = calls.claim(KEYS, "p", largest, at_us=2**53 - 10**9)
+    answer = call.decode(story.client.eval(call.script.text, len(call.keys), *call.keys, *call.args))
+    assert (answer.granted, answer.reason) == (0, "unset")

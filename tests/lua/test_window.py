@@ -5,6 +5,7 @@ T_x, after which a token has arrived or never will, is 2.25 s here: four quarter
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -72,7 +73,6 @@ def test_as_much_is_admitted_as_the_consumers_can_hold(story: Story) -> None:
     assert drain(story) == 100
     answer = story.at(1.6).claim("z")
     assert (answer.granted, answer.reason) == (0, "window")
-    assert window(story)["refused"] == 1
     assert take(live(story, 1.75, queue_depth=60, done=20), 1000, "z") == 20  # 80 came, of which 20 are done
 
 
@@ -230,9 +230,36 @@ def test_a_cold_consumer_has_a_window_without_lossless_too(story: Story) -> None
     assert window(story)["active"] == 1
     for i in range(60):
         story.at(0.02 * i).claim(f"p{i}", tokens=10, need=1, requested_rate=1e6)
-    assert window(story)["net"] == 25 * MICRO  # a quarter of what it says it holds
+    assert window(story)["net"] == 10 * MICRO  # a tenth of what it says it holds
     answer = story.claim("z")
     assert (answer.granted, answer.reason, answer.is_lossless) == (0, "window", False)
+
+
+def test_one_need_goes_into_a_cold_queue_however_small_that_is(story: Story) -> None:
+    """Else a window smaller than it would never open, for work must come first."""
+    told = {name: value for name, value in TOLD.items() if name != "capacity"} | {"queue_limit": 8}
+    story.report(**told)
+    assert story.at(1).claim("a", tokens=1, need=1, requested_rate=1e6).granted == MICRO
+    answer = story.at(1.5).claim("b", tokens=1, need=1, requested_rate=1e6)
+    assert (answer.granted, answer.reason) == (0, "window")  # while one is on the way
+    story.at(1.6).report(**told | {"queue_depth": 1})
+    assert story.claim("b", tokens=1, need=1, requested_rate=1e6).granted == 0  # one waits, and the window is smaller
+    story.at(1.85).report(**told | {"done": 1})
+    assert story.claim("b", tokens=1, need=1, requested_rate=1e6).granted == MICRO
+
+
+def test_one_need_that_is_on_the_way_is_the_only_one(story: Story) -> None:
+    told = {name: value for name, value in TOLD.items() if name != "capacity"} | {"queue_limit": 30}
+    story.report(**told)
+    assert story.at(1).claim("a", tokens=1, need=1, requested_rate=1e6).granted == MICRO
+    assert story.at(1.2).claim("b", tokens=3, need=3, requested_rate=1e6).granted <= 2 * MICRO  # 3 fit, and 1 is coming
+
+
+def test_a_lossless_budget_grants_no_need_that_its_queue_cannot_hold(story: Story) -> None:
+    opened(story)
+    live(story, 1.75, queue_depth=98, done=20)
+    answer = story.at(1.8).claim("z", tokens=3, need=3, whole=True, requested_rate=1e6)
+    assert (answer.granted, answer.reason) == (0, "window")
 
 
 def test_a_known_consumer_has_no_window_unless_lossless(story: Story) -> None:
@@ -290,10 +317,10 @@ def lived(story: Story, combine: str, more: int) -> dict[str, int]:
     for i in range(6):
         live(story, 2.5 + 0.6 * i, "ab", **told)
         take(story, 2, f"y{i}")
-    fields = story.field("window").split()
-    for i in (1, 2, 3, *range(9, 14)):
-        fields[i] = str(int(fields[i]) + more)
-    story.client.hset(story.keys.budget, "window", " ".join(fields))
+    fields = story.numbers("window")
+    for i in (1, 2, 3, *range(8, 13)):
+        fields[i] += more
+    story.client.hset(story.keys.budget, "window", json.dumps(fields))
     if combine == "min":
         for name in "ab":
             story.client.zincrby(f"{story.keys.budget}:edges", more, name)

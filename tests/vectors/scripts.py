@@ -1,7 +1,8 @@
 """The golden calls of `scripts.json`: one story from an empty database, at pinned instants, byte by byte.
 
 A client in another language runs them in order and compares: the message, the keys and arguments that it sends for it,
-the reply, and the message that it makes of the reply. `python -m tests.vectors` writes the file anew.
+the reply, the message that it makes of the reply, and what is published. `python -m tests.vectors` writes the file
+anew.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def at_us(seconds: float) -> int:
     return START_US + round(seconds * 1_000_000)
 
 
-def signal(note: str, at: float, producer: str = "filebeat-1", rate: float = 0, **asked: Any) -> Step:
+def signal(note: str, at: float, producer: str = "filebeat-1", rate: float = 0, *, with_all_keys: bool = False,
+           **asked: Any) -> Step:  # fmt: skip
     """A claim, from the message that asks for it."""
     message = CapacitySignal(producer_id=producer, consumer_id=BUDGET, requested_rate=rate, **asked)
     ask = Claim(
@@ -49,7 +51,7 @@ def signal(note: str, at: float, producer: str = "filebeat-1", rate: float = 0, 
         birth=message.birth or "",
         granted_total=message.granted_total or 0,
     )
-    return note, message, calls.claim(KEYS, producer, ask, at_us(at))
+    return note, message, calls.claim(KEYS, producer, ask, at_us(at), with_all_keys=with_all_keys)
 
 
 def load(note: str, at: float, consumer: str = "es-1", **said: Any) -> Step:
@@ -70,7 +72,7 @@ def leave(note: str, call: Call[Any]) -> Step:
 
 def story() -> Iterator[Step]:
     """Every script, and of each what it answers in its several moods."""
-    mine = {"incarnation": "k3f9", "birth": str(START_US)}
+    mine: dict[str, Any] = {"incarnation": "k3f9", "birth": str(START_US)}
     yield signal("a budget that nobody knows", 0, rate=10_000, tokens=1, incarnation="k3f9", seq=1)
     yield load("the protocol's example: the report", 0.1, load=95, capacity=400)
     yield signal("the protocol's example: the signal", 0.2, "filebeat-9", rate=10_000)
@@ -98,7 +100,9 @@ def story() -> Iterator[Step]:
     yield configure("resumed", 1.4, pause=0)
     yield configure("an operator takes his words back", 1.5, unset=("rate", "law"), source="operator")
     yield leave("a consumer leaves", calls.leave_consumer(KEYS, "es-2", "m1", at_us(1.6)))
-    yield signal("the other has fallen silent", 4, "filebeat-2", rate=20, tokens=1, need=1, incarnation="b7", seq=3)
+    late: dict[str, Any] = {"rate": 20, "tokens": 1, "need": 1, "incarnation": "b7", "seq": 3}
+    yield signal("something is due", 4, "filebeat-2", **late)
+    yield signal("the same with all keys: the other has fallen silent", 4, "filebeat-2", with_all_keys=True, **late)
     yield leave("an operator forgets it", calls.leave_consumer(KEYS, "es-1", "*", at_us(4.1)))
     yield signal("the budget is its rate", 4.2, "filebeat-2", rate=20, tokens=1, need=1, incarnation="b7", seq=4)
     yield leave("a producer leaves", calls.leave_producer(KEYS, "filebeat-2", "b7", 500_000, 0, at_us(4.3)))
@@ -108,11 +112,25 @@ def story() -> Iterator[Step]:
 
 def record(client: redis.Redis) -> dict[str, Any]:
     """The story as it goes on this server, which is empty."""
-    return {"namespace": KEYS.namespace, "budget": KEYS.name, "calls": [_told(client, *step) for step in story()]}
+    with client.pubsub() as ear:  # type: ignore[no-untyped-call]  # redis-py
+        ear.subscribe(KEYS.flow)
+        _heard(ear)
+        found = [_told(client, ear, *step) for step in story()]
+    return {"namespace": KEYS.namespace, "budget": KEYS.name, "channel": KEYS.flow, "calls": found}
+
+
+def _heard(ear: Any) -> list[str]:
+    """What came on the channel; a reply of our own behind it marks the end."""
+    ear.ping("end")
+    found: list[str] = []
+    while (message := ear.get_message(timeout=5)) is None or message["type"] != "pong":
+        if message is not None and message["type"] == "message":
+            found.append(calls.text(message["data"]))
+    return found
 
 
 def _told(
-    client: redis.Redis, note: str, message: CapacitySignal | LoadReport | None, call: Call[Any]
+    client: redis.Redis, ear: Any, note: str, message: CapacitySignal | LoadReport | None, call: Call[Any]
 ) -> dict[str, Any]:
     told: dict[str, Any] = {"note": note, "script": call.script.name}
     if message:
@@ -123,6 +141,8 @@ def _told(
     except redis.exceptions.ResponseError as refusal:
         return told | {"error": str(refusal)}
     told["reply"] = _texts(reply)
+    if published := _heard(ear):
+        told["published"] = published
     if isinstance(message, CapacitySignal):
         told["answer"] = flow_of(BUDGET, call.decode(told["reply"])).to_json()
     return told

@@ -1,0 +1,224 @@
+"""What is published when a rate falls: each drop once, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import redis
+
+from nexus_redis import calls
+from nexus_redis.calls import UNTIL_RESUMED, Drop
+from nexus_redis.scripts import NAMES, script
+from tests.story import MICRO, START_US, Story
+from tests.support import eventually
+
+BIRTH = str(START_US)
+
+
+class Ear:
+    """Listens to the story's channel; `heard()` is what came since it was last asked."""
+
+    def __init__(self, story: Story) -> None:
+        self.channel = story.keys.flow
+        self.pubsub = story.client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
+        self.pubsub.subscribe(self.channel)
+        assert eventually(lambda: self.next() is not None)
+
+    def next(self) -> Any:
+        return self.pubsub.get_message(timeout=0.05)
+
+    def heard(self) -> list[Drop]:
+        """A message of our own behind all others marks the end: order is kept."""
+        self.pubsub.ping("end")
+        found: list[Drop] = []
+        for _ in range(100):
+            message = self.next()
+            if message is not None and message["type"] == "pong":
+                return found
+            if message is not None:
+                assert calls.text(message["channel"]) == self.channel
+                found.append(calls.dropped(message["data"]))
+        raise AssertionError("no end")
+
+
+@pytest.fixture
+def ear(story: Story) -> Any:
+    ear = Ear(story)
+    yield ear
+    ear.pubsub.close()
+
+
+def rates(drops: list[Drop]) -> list[float]:
+    return [drop.budget_rate / MICRO for drop in drops]
+
+
+def test_a_drop_is_published_with_all_that_it_takes_to_judge_it(story: Story, ear: Ear) -> None:
+    story.configure(rate=100)
+    story.at(1).claim(tokens=5)
+    story.configure(rate=50)
+    assert ear.heard() == [Drop(BIRTH, 5, 50 * MICRO, 0, "rate")]
+
+
+def test_the_message_is_five_words(story: Story) -> None:
+    pubsub = story.client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
+    pubsub.subscribe("test:{story}:flow")
+    story.configure(rate=100)
+    story.configure(pause=UNTIL_RESUMED)
+    found: list[str] = []
+
+    def is_there() -> bool:
+        message = pubsub.get_message(timeout=0.05)
+        if message is not None and message["type"] == "message":
+            found.append(calls.text(message["data"]))
+        return bool(found)
+
+    assert eventually(is_there)
+    pubsub.close()
+    assert found == [f"{BIRTH} 0 0 3 paused"]
+
+
+def test_a_tenth_less_is_a_drop_and_a_little_less_than_that_is_none(story: Story, ear: Ear) -> None:
+    story.configure(rate=100)
+    story.configure(rate=90.1)
+    assert ear.heard() == []
+    story.configure(rate=100)
+    story.configure(rate=90)
+    assert rates(ear.heard()) == [90]
+
+
+def test_a_rise_is_not_published_nor_what_stays_as_it_is(story: Story, ear: Ear) -> None:
+    for rate in (100, 100, 101, 5000, 5000):
+        story.configure(rate=rate)
+    story.configure(rate=5000, burst=2)
+    story.configure(rate=5000, burst=0.1)
+    assert ear.heard() == []
+
+
+def test_many_small_steps_are_a_drop_each_time_they_come_to_a_tenth(story: Story, ear: Ear) -> None:
+    for rate in range(1000, 699, -10):
+        story.configure(rate=rate)
+    assert rates(ear.heard()) == [900, 810, 720]
+
+
+def test_steps_down_count_from_the_highest_rate_since_the_last_drop_was_told(story: Story, ear: Ear) -> None:
+    for rate in (1000, 500, 2000, 1900, 1800):
+        story.configure(rate=rate)
+    assert rates(ear.heard()) == [500, 1800]
+
+
+def test_a_pause_is_published_once_however_often_it_is_said(story: Story, ear: Ear) -> None:
+    story.configure(rate=100)
+    story.configure(pause=10)
+    story.at(1).configure("operator", pause=60)
+    story.configure(pause=UNTIL_RESUMED)
+    assert ear.heard() == [Drop(BIRTH, 0, 0, 3, "paused")]
+    story.at(2).configure(pause=0)
+    assert ear.heard() == []
+    story.configure(pause=1)
+    assert [drop.reason for drop in ear.heard()] == ["paused"]
+
+
+def test_the_end_of_a_pause_is_not_published_and_a_claim_finds_it(story: Story, ear: Ear) -> None:
+    story.configure(rate=100)
+    story.configure(pause=1)
+    ear.heard()
+    assert story.at(2).claim().budget_rate == 100 * MICRO
+    assert ear.heard() == []
+
+
+def test_a_budget_without_a_rate_publishes_nothing(story: Story, ear: Ear) -> None:
+    story.claim()
+    story.configure()
+    story.configure(pause=5)
+    story.at(10).claim()
+    assert ear.heard() == []
+
+
+def test_what_a_consumer_reports_is_published_by_the_report(story: Story, ear: Ear) -> None:
+    story.report(load=10, capacity=400)
+    story.at(0.3).report(load=80, capacity=400)
+    assert ear.heard() == []
+    story.at(0.6).report(load=95, capacity=400)
+    assert ear.heard() == [Drop(BIRTH, 0, 100 * MICRO, 2, "load")]
+    story.at(0.9).report(load=95, capacity=400)
+    story.at(1.2).report(load=85, capacity=400)
+    assert ear.heard() == []
+
+
+def test_a_consumer_that_falls_silent_is_published_by_whoever_comes_next(story: Story, ear: Ear) -> None:
+    story.report(load=10, capacity=400)
+    story.at(5).claim()
+    story.at(6).claim()
+    assert ear.heard() == [Drop(BIRTH, 0, 0, 3, "no_consumers")]
+
+
+def test_a_consumer_that_leaves_is_published_by_its_goodbye(story: Story, ear: Ear) -> None:
+    story.report("a", load=10, capacity=300)
+    story.report("b", load=10, capacity=100)
+    story.leave(consumer="b")
+    story.leave(consumer="a")
+    assert [(drop.budget_rate / MICRO, drop.reason) for drop in ear.heard()] == [(300, "load"), (0, "no_consumers")]
+
+
+def test_a_consumer_that_pauses_takes_its_part_out_at_once(story: Story, ear: Ear) -> None:
+    story.report("a", load=10, capacity=300)
+    story.report("b", load=10, capacity=300)
+    story.at(0.3).report("a", load=10, capacity=300, pause_ms=1000)
+    assert rates(ear.heard()) == [300]
+
+
+def test_level_3_is_published_even_where_the_rate_stays(story: Story, ear: Ear) -> None:
+    story.configure(rate=100, min_rate=100)
+    story.report(load=50, capacity=400)
+    story.at(0.3).report(load=100, capacity=400)
+    story.at(0.6).report(load=100, capacity=400)
+    assert [(drop.budget_rate / MICRO, drop.level) for drop in ear.heard()] == [(100, 3)]
+
+
+def test_the_settings_of_a_new_life_are_no_drop(story: Story, ear: Ear) -> None:
+    story.configure(rate=100)
+    story.client.flushall()
+    story.at(1).configure(rate=10)
+    assert ear.heard() == []
+
+
+def test_a_state_of_an_older_release_knows_no_rate_that_was_told(story: Story, ear: Ear) -> None:
+    story.configure(rate=100)
+    older = story.numbers("parts")[:9]
+    story.client.hset(story.keys.budget, "parts", str(older).replace(" ", ""))
+    story.configure(rate=50)
+    assert rates(ear.heard()) == [50]
+
+
+def test_each_budget_has_a_channel_of_its_own(story: Story, ear: Ear) -> None:
+    other = Story(story.client, "other")
+    other.configure(rate=100)
+    other.configure(pause=1)
+    assert ear.heard() == []
+    assert other.keys.flow == "test:{other}:flow"
+
+
+def test_who_may_not_publish_has_everything_else(real_story: Story) -> None:
+    admin: Any = real_story.client
+    admin.execute_command("ACL", "SETUSER", "mute", "reset", "on", ">secret", "~*", "+@all", "resetchannels")
+    try:
+        pool = admin.connection_pool.connection_kwargs
+        with redis.Redis(host=pool["host"], port=pool["port"], username="mute", password="secret") as client:
+            story, ear = Story(client), Ear(real_story)
+            story.configure(rate=100)
+            assert story.configure(pause=5).reason == "paused"
+            assert story.at(1).claim().budget_rate == 0
+            assert story.at(6).claim().budget_rate == 100 * MICRO
+            assert [entry["reason"] for entry in story.notes] == ["rate", "paused", "rate"]
+            assert ear.heard() == []
+            ear.pubsub.close()
+    finally:
+        admin.execute_command("ACL", "DELUSER", "mute")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_what_may_lower_a_rate_can_publish_and_a_failure_to_is_nobodys(name: str) -> None:
+    said = re.findall(r"redis\.(p?call)\('PUBLISH'", script(name).text)
+    assert said == ([] if name == "inspect" else ["pcall"])
