@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nexus_redis.client import Budget, Consumer, Nexus, Producer
+    from nexus_redis.client import Budget, Consumer, Nexus, Producer, Reservation
     from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
+    from nexus_redis.explain import Event, Explanation
     from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport
     from nexus_redis.results import GRANTED, Denied, Grant
     from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, ProducerSnapshot
@@ -30,6 +31,8 @@ __all__ = [
     "Consumer",
     "ConsumerSnapshot",
     "Denied",
+    "Event",
+    "Explanation",
     "FlowControl",
     "Grant",
     "InvalidSetting",
@@ -38,6 +41,7 @@ __all__ = [
     "NexusError",
     "Producer",
     "ProducerSnapshot",
+    "Reservation",
     "ServerRefused",
     "Unavailable",
 ]
@@ -45,8 +49,9 @@ __all__ = [
 # Where each name lives. They are imported when they are asked for, so that the command line does not pay a quarter of a
 # second for a client that `--help` never uses.
 _HOMES = {
-    "client": ("Budget", "Consumer", "Nexus", "Producer"),
+    "client": ("Budget", "Consumer", "Nexus", "Producer", "Reservation"),
     "errors": ("AcquireTimeout", "Closed", "InvalidSetting", "NexusError", "ServerRefused", "Unavailable"),
+    "explain": ("Event", "Explanation"),
     "messages": ("CapacitySignal", "FlowControl", "LoadReport"),
     "results": ("GRANTED", "Denied", "Grant"),
     "snapshot": ("BudgetSnapshot", "ConsumerSnapshot", "ProducerSnapshot"),

@@ -1,8 +1,10 @@
 """`nexus-redis`, and `python -m nexus_redis`: here only what must work without the command line's own packages."""
 
+import gc
 import sys
 from importlib.util import find_spec
 
+IMPORTED = 50_000  # objects: most of a verb's time is imports, and to look for garbage among them finds none
 INSTALL = "nexus-redis: the command line needs its extra packages: pip install '.[cli]'"
 
 
@@ -11,12 +13,21 @@ def main() -> int:
     if not (find_spec("typer") and find_spec("rich")):
         print(INSTALL, file=sys.stderr)
         return 2
+    gc.set_threshold(IMPORTED)
     try:
+        if sys.argv[1:2] == ["signal"]:
+            from nexus_redis.cli import quick
+
+            code = quick.main(sys.argv[1:])
+            if code is not None:
+                return code
         from nexus_redis.cli.app import run
 
         return run()
     except KeyboardInterrupt:  # while it was still importing
         return 130
+    finally:
+        gc.freeze()  # nor does the search at exit
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import asyncio
 import logging
 import os
 import threading
-import time
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from threading import get_ident
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import redis
 import redis.asyncio
@@ -36,11 +36,16 @@ from nexus_redis.config import (
     parse_number,
     parse_rate,
 )
-from nexus_redis.errors import AcquireTimeout, Closed, WrongLoop
-from nexus_redis.hub import NEVER, Hub, Pause, refill
-from nexus_redis.ledger import MICRO, Waiter
-from nexus_redis.messages import FlowControl
+from nexus_redis.errors import AcquireTimeout, Closed
+from nexus_redis.explain import Explanation, explain
+from nexus_redis.hub import NEVER
+from nexus_redis.joint import Joint
+from nexus_redis.ledger import MICRO
+from nexus_redis.limited import Cost, F, decorator, limited_async
 from nexus_redis.meter import Reporter, Ticket
+from nexus_redis.opening import NOTHING
+from nexus_redis.removal import delete
+from nexus_redis.reservation import Settling
 from nexus_redis.results import GRANTED, Denied, Grant
 from nexus_redis.shell import (
     TRY_PATIENCE,
@@ -50,23 +55,28 @@ from nexus_redis.shell import (
     NexusShell,
     ProducerShell,
     Unset,
+    check_joint,
     consumer_settings,
+    joint_costs,
     micro_cost,
     said_by_hand,
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
-from nexus_redis.thread import STOP_PATIENCE, LoopThread
+from nexus_redis.sources import Source
+from nexus_redis.thread import STOP_PATIENCE
+from nexus_redis.waiter import Waiter
 from nexus_redis.wire import (
-    Job,
-    Outcome,
     address,
+    checked,
     connect,
     connect_async,
-    perform_async,
     sync_twin,
     twin_async,
     where,
 )
+
+if TYPE_CHECKING:
+    from nexus_redis.messages import FlowControl
 
 log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
@@ -75,40 +85,43 @@ T = TypeVar("T")
 class Nexus(NexusShell):
     """A connection to the coordinator: one task, one pool, any number of budgets.
 
-    `Nexus(client)` uses a redis.asyncio client that you have; `Nexus.from_url()` makes one with short timeouts.
+    `Nexus(client)` uses a redis.asyncio client that you have; `Nexus.from_url()` makes one with short timeouts (1 s to
+    connect, 250 ms a call). It belongs to the event loop that first used it; another one gets `WrongLoop`, which names
+    both. All its keys begin with `namespace` (NEXUS_REDIS_NAMESPACE, else "nexus"). While it claims, a second task and
+    connection listen for drops of the rates, which are obeyed at once then and not a tenth of a second later;
+    `push=False` goes without.
     """
 
-    def __init__(self, client: redis.asyncio.Redis | None = None, *, namespace: str | None = None) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis | None = None, *, namespace: str | None = None, push: bool = True
+    ) -> None:
         super().__init__(namespace)
-        self._setup("" if client is not None else address(None), client)
+        given = None if client is None else checked(client, redis.asyncio.Redis, redis.Redis)
+        self._setup("" if given is not None else address(None), given, push=push)
 
     @classmethod
-    def from_url(cls, url: str | None = None, *, namespace: str | None = None) -> Self:
-        """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O."""
+    def from_url(cls, url: str | None = None, *, namespace: str | None = None, push: bool = True) -> Self:
+        """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O.
+
+        Raises `InvalidSetting` for an address that is none. `embedded://:6399` joins the server on that port or starts
+        one of its own, which ends with this process.
+        """
         nexus = cls.__new__(cls)
         NexusShell.__init__(nexus, namespace)
-        nexus._setup(address(url), None)
+        nexus._setup(address(url), None, push=push)
         return nexus
 
-    def _setup(self, url: str, given: redis.asyncio.Redis | None) -> None:
+    def _setup(self, url: str, given: redis.asyncio.Redis | None, *, push: bool) -> None:
         self._url, self._given = url, given
-        self._shared: dict[str, Producer] = {}
         self._made = None if url.startswith("embedded:") else self._connect()
         self._made_sync: redis.Redis | None = None
         server = where(self._made) if self._made is not None else url
-        self._reports = LoopThread(self._sync_client, server)
-        self._hub = Hub(time.monotonic, self._wake, server)
-        self._begin()
+        self._reports = self._drivers.thread(self._sync_client, server)
+        self._loop = self._drivers.task(self._client, server, self._reports)
+        self._hub = self._loop.hub
+        if push:
+            self._loop.listen(self._connect)
         _alive.add(self)
-
-    def _begin(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed: asyncio.Event | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def _wake(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
 
     def _connect(self) -> redis.asyncio.Redis:
         return twin_async(self._given) if self._given is not None else connect_async(self.url)
@@ -127,6 +140,7 @@ class Nexus(NexusShell):
         self,
         name: str,
         *,
+        key: str | None = None,
         rate: float | str | None = None,
         min_rate: float | str | None = None,
         burst: float | None = None,
@@ -136,30 +150,66 @@ class Nexus(NexusShell):
         lossless: bool | None = None,
         transit: float | None = None,
     ) -> Budget:
-        """The budget of one downstream. No I/O; what is not given stays as it is, or follows the consumers."""
-        settings = BudgetSettings.of(
-            rate=rate, min_rate=min_rate, burst=burst, law=law, combine=combine, latency_target_ms=latency_target_ms,
-            lossless=lossless, transit=transit,
-        )  # fmt: skip
-        return Budget(self, name, settings)
+        """The budget of one downstream. No I/O; what is not given stays as it is, or follows the consumers.
+
+        - `rate`: the ceiling, in tokens/s or as "6000/min"; where no consumer reports, the limit itself.
+        - `min_rate`: a floor under what the consumers say, in tokens/s; only a pause and `lossless` go below it.
+        - `burst`: how many seconds of the rate may go at once, beside one token; 0.25 unless told, 26 tokens at 100/s.
+        - `law` ("drain", "range", "aimd") and `combine` ("sum", "spread", "min"): how reports become the rate.
+        - `latency_target_ms`: what `aimd` takes for too slow.
+        - `lossless`: never admit what the consumers cannot hold, which rests on `transit`: the seconds from a token
+          spent to its work seen, 1 unless told.
+        - `key`: one of many budgets of that name, one per customer for instance: any text of up to 256 bytes. What is
+          not given is taken over from the budget `name`, when the key's is first used and once a minute while it is;
+          idle ones make no calls. With 100/s set on "stripe", `nexus.budget("stripe", key="cust-42")` is a budget of
+          100/s of its own, named "stripe.cust-42"; `nexus.budget("stripe.cust-42")` is the same one.
+
+        Raises `InvalidSetting` for a value out of its range, and for two values under one name in one process.
+        """
+        given = {
+            "rate": rate, "min_rate": min_rate, "burst": burst, "law": law, "combine": combine,
+            "latency_target_ms": latency_target_ms, "lossless": lossless, "transit": transit,
+        }  # fmt: skip
+        settings = BudgetSettings.of(**given) if any(value is not None for value in given.values()) else NOTHING
+        return Budget(self, name, key, settings)
 
     async def budgets(self) -> list[str]:
-        """The names of all budgets in this namespace."""
+        """The names of all budgets in this namespace, sorted: those opened by somebody and still there."""
         names: list[str] = await self._drive(budget_names(self.namespace, self._hub.server))
         return names
+
+    async def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | None = None) -> Grant:
+        """Take from several budgets at once, or from none: `nexus.acquire({requests: 1, tokens: 4_000})`.
+
+        Waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle; those
+        behind it pass where they can. Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
+        With 60 requests and 10,000 tokens a minute, calls of 4,000 tokens go every 24 s, and the other 57 requests of a
+        minute are free for calls that need no tokens.
+        """
+        if timeout is not None:
+            parse_number("timeout", timeout)
+        self._enter()
+        joint = _JointTask(joint_costs(self, costs), self._hub.clock())
+        if joint.spend(joint.since):
+            return Grant(sum(costs.values()))
+        try:
+            joint.wait()
+            await self._loop.wait(joint.future, timeout)
+            check_joint(joint, self._hub.clock())
+        except BaseException:
+            joint.cancel(self._hub.clock())
+            raise
+        if joint.error is not None:
+            raise joint.error
+        return Grant(sum(costs.values()), self._hub.clock() - joint.since, joint.is_degraded)
 
     async def close(self) -> None:
         """Hand back every token, withdraw every consumer, end the task. Waiting callers get `Closed`."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._hub.close(Closed("nexus"))
         try:
-            if self._task is not None and self._loop is asyncio.get_running_loop():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._task, STOP_PATIENCE)
-            if self._reports.is_running:
-                await asyncio.to_thread(self._reports.stop, Closed("nexus"))
+            await self._loop.stop(Closed("nexus"))
         finally:
             if self._made_sync is not None:
                 self._made_sync.close()
@@ -183,55 +233,18 @@ class Nexus(NexusShell):
 
     def _enter(self) -> None:
         """Each use comes through here: the right loop, not closed, the task running."""
-        running = asyncio.get_running_loop()
-        if self._loop is not running:
-            self._adopt(running)
+        self._loop.adopt()
         if self._is_closed:
             raise Closed("nexus")
-        if self._task is None or self._task.done():
-            self._task = running.create_task(self._run(), name="nexus-redis")
-
-    def _adopt(self, running: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None:
-            raise WrongLoop(self._loop, running)
-        self._loop, self._changed = running, asyncio.Event()
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._serve()
-                return
-            except Exception:
-                log.exception("the refill loop met a bug; it goes on in a second")
-                await asyncio.sleep(1.0)
-
-    async def _serve(self) -> None:
-        plan = refill(self._hub)
-        outcomes: list[Outcome] | None = None
-        assert self._changed is not None
-        while True:
-            self._changed.clear()
-            try:
-                step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
-            except StopIteration:
-                return
-            if isinstance(step, Pause):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(None if step.seconds == NEVER else step.seconds):
-                        await self._changed.wait()
-                outcomes = []
-            else:
-                outcomes = await perform_async(self._client, step)
+        self._loop.ensure_running()
 
     async def _drive(self, plan: Any) -> Any:
         self._enter()
-        return await _drive(plan, self._client())
+        return await self._loop.drive(plan)
 
     def _after_fork(self) -> None:
         self._starting = threading.RLock()
-        self._begin()
-        self._hub.after_fork()
-        self._reports.after_fork()
+        self._loop.after_fork()
         self._made_sync = None
         if self._made is not None:
             # The sockets are the parent's too, and so is the epoll that they are in: closing ours would unhook its.
@@ -239,36 +252,161 @@ class Nexus(NexusShell):
             self._made = self._connect()
 
 
-class Budget(BudgetShell):
-    """The shared rate of one downstream. `acquire` here goes through one producer per process and budget."""
+class _Spender(ProducerShell):
+    """Claims tokens and spends them locally; from `Budget.producer`. Tasks of one loop share it; waiters go in order.
 
-    def __init__(self, nexus: Nexus, name: str, settings: BudgetSettings) -> None:
-        super().__init__(nexus, name, settings)
-        self._nexus = nexus
-        if self.name not in nexus._shared:
-            nexus._shared[self.name] = Producer(nexus, self, None, self._producer_settings())
-        self._shared = nexus._shared[self.name]
+    It holds leases: tokens that may be spent until half a second after they were asked for, at 60/s some 7 of them.
+    """
+
+    def __init__(self, nexus: Nexus, account: Account, settings: ProducerSettings) -> None:
+        self._nexus, self._account, self._settings, self._is_closed = nexus, account, settings, False
+        self._clock, self._loop = nexus._hub.clock, nexus._loop
 
     async def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
-        """Take `cost` tokens, waiting in turn; see `Producer.acquire`."""
-        return await self._shared.acquire(cost, timeout)
+        """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
+
+        With 60 tokens/s for you, a loop of `await acquire()` runs 60 times a second. `timeout` in seconds; None waits;
+        not given, the producer's. A cancelled task takes nothing.
+
+        Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
+        `InvalidSetting`, `ServerRefused`, `Closed`, `WrongLoop`.
+        """
+        tray = self._account.ledger.tray
+        if timeout is UNSET and get_ident() == self._loop.thread and cost is tray.cost and self._clock() < tray.expires:
+            try:
+                tray.pop()
+                return GRANTED
+            except IndexError:
+                """It is empty: the ledger may have more."""
+        limit = self._limit(timeout)
+        tokens = micro_cost(cost)
+        now = self._clock()
+        if self._spend(cost, tokens, now):
+            return GRANTED
+        line = _TaskLine(tokens, now)
+        await self._await(line, limit, cost)
+        return Grant(cost, self._clock() - now, line.is_degraded)
 
     async def try_acquire(self, cost: float = 1) -> Grant | Denied:
-        """Take `cost` tokens now or not at all; see `Producer.try_acquire`."""
-        return await self._shared.try_acquire(cost)
+        """Take all of `cost` now, or nothing; never waits for tokens, never overtakes who waits.
 
-    def pace(self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1) -> AsyncIterator[T]:
-        """Yield the items at the budget's pace; `cost` is a number or a function of the item."""
-        return self._shared.pace(items, cost)
+        With tokens in hand it is local. Else, when the last answer's `retry_after` is over, it asks once, which takes
+        half a second at most. Tried every 6 s, "10/min" always succeeds. Raises `InvalidSetting` for a cost above any
+        bucket that this process has seen or code asks for: it could never be met at once. One that fitted before the
+        rate fell is denied until the rate is back.
+        """
+        tray = self._account.ledger.tray
+        if get_ident() == self._loop.thread and cost is tray.cost and self._clock() < tray.expires:
+            try:
+                tray.pop()
+                return GRANTED
+            except IndexError:
+                """It is empty: the ledger may have more."""
+        tokens = micro_cost(cost)
+        now = self._clock()
+        if self._spend(cost, tokens, now):
+            return GRANTED
+        denied = self._account.denial(tokens, now)
+        if denied is not None:
+            return denied
+        line = _TaskLine(tokens, now, whole=True)
+        try:
+            await self._await(line, TRY_PATIENCE, cost)
+        except AcquireTimeout:
+            return Denied(self._account.ledger.refresh, self._account.reason)
+        if line.denied is not None:
+            return self._account.denied(tokens, line.denied)
+        return Grant(cost, self._clock() - now, line.is_degraded)
+
+    def reserve(self, cost: float, timeout: float | Unset | None = UNSET) -> Reservation:
+        """Tokens for work whose cost shows only when it is done: an estimate first, corrected by `settle`.
+
+        `async with budget.reserve(4_000) as r: answer = ...; r.settle(answer.tokens)`. Waits as `acquire` does. What
+        was too much goes back; what was too little is owed, and paid before this producer's next acquire is served.
+        Never settled, or where the block raises before, the estimate stands.
+        """
+        return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
+
+    async def pace(
+        self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1
+    ) -> AsyncIterator[T]:
+        """Yield the items one by one, each when its tokens are there; takes iterables and async iterables."""
+        async for item in _each(items):
+            tokens = cost(item) if callable(cost) else cost
+            if tokens != 0:
+                await self.acquire(tokens)
+            yield item
 
     async def signal(self, requested_rate: float | str) -> FlowControl:
-        """Say what you would send, and be told what you may: the bare protocol."""
-        return await self._shared.signal(requested_rate)
+        """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens.
 
-    @property
-    def flow(self) -> FlowControl | None:
-        """The last answer to this process' shared producer."""
-        return self._shared.flow
+        A consumer of capacity 400 at 95 % load answers 10,000 with 100.
+        """
+        asker = _TaskAsker(round(parse_rate(requested_rate, "requested_rate") * MICRO), self._clock())
+        await self._await(asker, self._settings.timeout, 0)
+        assert asker.answer is not None
+        return flow_of(self._account.keys.name, asker.answer)
+
+    def _check(self) -> None:
+        if self._is_closed:
+            raise Closed("producer")
+        self._nexus._enter()
+
+    def _spend(self, cost: float, tokens: int, now: float) -> bool:
+        self._check()
+        is_served = self._account.spend(tokens, now)
+        if is_served:
+            self._account.ledger.lay_out(cost)
+        return is_served
+
+    async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
+        """Until the line is served or denied; raises what else became of it, and leaves nothing behind."""
+        if timeout is not None:
+            parse_number("timeout", timeout)
+        self._check()
+        try:
+            self._account.wait(line)
+            await self._nexus._loop.wait(line.future, timeout)
+            self._check_settled(line, cost)
+        except BaseException:
+            self._account.cancel(line, self._clock())
+            raise
+        if line.error is not None:
+            raise line.error
+
+
+class Budget(BudgetShell["Consumer"], _Spender):
+    """The shared rate of one downstream; from `Nexus.budget`. Holds no connection of its own.
+
+    `acquire`, `try_acquire`, `reserve`, `pace`, `limited` and `signal` here go through one producer per process and
+    budget, which everybody in the process shares: a hundred threads on a budget of 100/s wait in one line.
+    """
+
+    def __init__(self, nexus: Nexus, name: str, key: str | None, settings: BudgetSettings) -> None:
+        BudgetShell.__init__(self, nexus, name, key, settings)
+        common = self._producer_settings()
+        _Spender.__init__(self, nexus, nexus._shared_account(nexus._hub, self._opening, common), common)
+
+    @overload
+    def limited(self, function: F, /) -> F: ...
+
+    @overload
+    def limited(
+        self, function: None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET
+    ) -> Callable[[F], F]: ...
+
+    def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
+        """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
+
+        `@budget.limited`, or `@budget.limited(cost=...)` with a number or a function of the call's arguments. For async
+        def and async generators (which take theirs with the first item); def needs a budget of `nexus_redis`.
+        """
+
+        def wrap(wrapped: Any, price: Callable[..., float]) -> Any:
+            return limited_async(wrapped, price, lambda tokens: self.acquire(tokens, timeout))
+
+        decorate: Callable[[F], F] = decorator(cost, wrap)
+        return decorate if function is None else decorate(function)
 
     def producer(
         self,
@@ -280,39 +418,84 @@ class Budget(BudgetShell):
         on_outage: str | None = None,
         smooth: bool = False,
     ) -> Producer:
-        """A producer of one's own, with its own part of the budget. No I/O."""
+        """A producer of one's own, with its own part of the budget. No I/O; best used in a `with`.
+
+        - `id`: its name in Redis; host, process and some letters unless told.
+        - `weight`: 0.01 to 1000. On 120/s, two that want more get 80 and 40 with weights 2 and 1.
+        - `priority`: "high", "normal" or "low", strictly in this order, but each class that asks keeps 5 %.
+        - `timeout`: seconds that an acquire waits unless it says otherwise; None waits as long as it takes.
+        - `on_outage`: while Redis is away "share" goes on with half of the last share for up to 5 minutes, "closed"
+          gives nothing (and who waits 5 s gets `Unavailable`), "open" everything. A process that starts meanwhile has
+          had no share, so "share" is "closed" to it.
+        - `smooth`: tokens that came together are spent evenly until the next come, not all at once. For a loop at
+          60/s that is a wait of 16 ms each instead of 90 ms for every sixth; it costs a wake-up a token.
+        """
         settings = self._producer_settings(
             weight=weight, priority=priority, timeout=timeout, on_outage=on_outage, smooth=smooth
         )
-        return Producer(self._nexus, self, id, settings)
+        name = parse_name(id, "id") if id is not None else None
+        account = Account(self._nexus._hub, self._keys, name, settings, self._opening)
+        return Producer(self._nexus, account, settings)
 
     def consumer(
         self, id: str | None = None, *, capacity: float | str | None = None, interval: float = 0.25
     ) -> Consumer:
-        """A consumer of this budget: say how it fares and the rate follows. No I/O."""
+        """A consumer of this budget: say how it fares and the rate follows. No I/O until it is used; best in a `with`.
+
+        - `id`: its name in Redis; host, process and some letters unless told.
+        - `capacity`: tokens/s that it can do, or "400/s": where the laws begin, and their ceiling. Learned unless told.
+        - `interval`: seconds between two reports. Silent for three of them, two seconds at least, its rate is out.
+        """
         return Consumer(self._nexus, self, id, consumer_settings(capacity, interval))
 
+    def _watch(self, source: Source, capacity: float | str | None, interval: float) -> Consumer:
+        consumer = Consumer(self._nexus, self, None, consumer_settings(capacity, interval), source)
+        consumer._start()
+        return consumer
+
     async def configure(self, **settings: Any) -> BudgetSnapshot:
-        """Set what `nexus.budget` takes (rate, min_rate, burst, law...) from code; None takes a setting away."""
+        """Set what `Nexus.budget` takes (rate, min_rate, burst, law...) from code; None takes a setting away.
+
+        What an operator has set stays in force. Raises `InvalidSetting`. Returns the budget as it then stands.
+        """
         unset = [name for name, value in settings.items() if value is None]
         given = BudgetSettings.of(**{name: value for name, value in settings.items() if value is not None})
         await self._configure(given, unset=unset)
-        self._learn(given, unset)
+        self._opening.learn(given, unset)
         return await self.snapshot()
 
     async def pause(self, seconds: float | None = None, *, reason: str = "") -> None:
-        """Stop the whole budget on all hosts, for `seconds` or until `resume`."""
+        """Stop the whole budget on all hosts, for `seconds` (a day at most) or until `resume`.
+
+        Who listens stops within milliseconds, others with their next claim, a tenth of a second later; where that is
+        lost, what was granted before may be spent for half a second. `reason`, up to 200 bytes, is told to whoever
+        asks.
+        """
         duration = UNTIL_RESUMED if seconds is None else parse_number("pause", seconds)
-        await self._configure(None, pause=duration, note=reason[:200])
+        await self._configure(None, pause=duration, note=reason)
+        self._account.obey(0)
 
     async def resume(self) -> None:
         """End a pause."""
         await self._configure(None, pause=0.0)
 
     async def snapshot(self) -> BudgetSnapshot:
-        """The budget as it stands: rate, level, settings, consumers, producers."""
+        """The budget as it stands: rate, level, settings, consumers, producers (the first 500 of each)."""
         found: BudgetSnapshot = await self._nexus._drive(snapshot(self._keys, self._nexus._hub.server))
         return found
+
+    async def explain(self) -> Explanation:
+        """Why the rate is what it is: whose report, ceiling, pause or silence, since when, what would raise it."""
+        why: Explanation = await self._nexus._drive(explain(self._keys, self._nexus._hub.server))
+        return why
+
+    async def delete(self) -> bool:
+        """Delete all that Redis knows of it, and say whether there was anything.
+
+        Whoever uses it opens it again, with code's settings: what an operator had set is gone.
+        """
+        count: int = await self._nexus._drive(delete(self._keys, self._nexus._hub.server))
+        return count > 0
 
     async def _configure(self, settings: BudgetSettings | None, **change: Any) -> Configured:
         plan = told(self._opening, calls.configure(self._keys, settings, **change), self._nexus._hub.server)
@@ -320,72 +503,18 @@ class Budget(BudgetShell):
         return configured
 
 
-class Producer(ProducerShell):
-    """Claims tokens and spends them locally. Tasks of one loop share it; waiters go in order."""
-
-    def __init__(self, nexus: Nexus, budget: Budget, id: str | None, settings: ProducerSettings) -> None:
-        self._nexus, self._settings, self._is_closed = nexus, settings, False
-        name = parse_name(id, "id") if id is not None else None
-        self._account = Account(nexus._hub, budget._keys, name, settings, budget._opening)
-
-    async def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
-        """Take `cost` tokens; wait in turn if they are not in hand. Raises `AcquireTimeout`, and takes nothing then.
-
-        `timeout` in seconds; None waits; not given, the producer's. A cancelled task takes nothing either.
-        """
-        tokens = micro_cost(cost)
-        now = time.monotonic()
-        if self._spend(tokens, now):
-            return GRANTED
-        line = _TaskLine(tokens, now)
-        await self._await(line, self._settings.timeout if isinstance(timeout, Unset) else timeout, cost)
-        return Grant(cost, time.monotonic() - now, line.is_degraded)
-
-    async def try_acquire(self, cost: float = 1) -> Grant | Denied:
-        """Take all of `cost` now, or nothing; never waits for tokens, never overtakes who waits.
-
-        With tokens in hand it is local. Else, when the last answer's `retry_after` is over, it asks once.
-        """
-        tokens = micro_cost(cost)
-        now = time.monotonic()
-        if self._spend(tokens, now):
-            return GRANTED
-        denied = self._account.denial(tokens, now)
-        if denied is not None:
-            return denied
-        line = _TaskLine(tokens, now, whole=True)
-        try:
-            await self._await(line, TRY_PATIENCE, cost)
-        except AcquireTimeout:
-            return Denied(self._account.ledger.refresh, "unavailable")
-        if line.denied is not None:
-            return Denied(line.denied, self._account.reason)
-        return Grant(cost, time.monotonic() - now, line.is_degraded)
-
-    async def pace(
-        self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1
-    ) -> AsyncIterator[T]:
-        """Yield the items one by one, each when its tokens are there; takes iterables and async iterables."""
-        async for item in _each(items):
-            await self.acquire(cost(item) if callable(cost) else cost)
-            yield item
-
-    async def signal(self, requested_rate: float | str) -> FlowControl:
-        """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens."""
-        asker = _TaskAsker(round(parse_rate(requested_rate, "requested_rate") * MICRO), time.monotonic())
-        await self._await(asker, self._settings.timeout, 0)
-        assert asker.answer is not None
-        return flow_of(self._account.keys.name, asker.answer)
+class Producer(_Spender):
+    """A producer of one's own, with its own part of the budget; from `Budget.producer`."""
 
     async def close(self) -> None:
         """Hand the tokens back and leave at once."""
         if self._is_closed or self._nexus._is_closed:
             return
         self._is_closed = True
-        leaver = _TaskLine(0, time.monotonic())
+        leaver = _TaskLine(0, self._clock())
         self._account.leave(Closed("producer"), leaver.since, leaver)
         if not self._nexus._hub.is_out:  # what is not handed back expires by itself
-            await asyncio.wait([leaver.future], timeout=STOP_PATIENCE)
+            await self._nexus._loop.wait(leaver.future, STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -395,31 +524,43 @@ class Producer(ProducerShell):
     ) -> None:
         await self.close()
 
-    def _check(self) -> None:
-        if self._is_closed:
-            raise Closed("producer")
-        self._nexus._enter()
 
-    def _spend(self, tokens: int, now: float) -> bool:
-        self._check()
-        return self._account.spend(tokens, now)
+class Reservation(Settling):
+    """Tokens taken on an estimate; see `Producer.reserve`. `settle` is not awaited: it makes no call."""
 
-    async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
-        """Until the line is served or denied; raises what else became of it, and leaves nothing behind."""
-        if timeout is not None:
-            parse_number("timeout", timeout)
-        self._check()
-        try:
-            self._account.wait(line)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await line.future
-            self._check_settled(line, cost)
-        except BaseException:
-            self._account.cancel(line, time.monotonic())
-            raise
-        if line.error is not None:
-            raise line.error
+    def __init__(self, producer: _Spender, cost: float, timeout: float | None) -> None:
+        self._producer, self._account, self._timeout = producer, producer._account, timeout
+        self.cost, self._tokens = cost, micro_cost(cost)
+        self.grant = self._ledger = None
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        self._producer._check()
+        self._waiter = line = _TaskLine(self._tokens, self._producer._clock())
+        is_warm = self._account.take(line, line.since)
+        if not is_warm:
+            await self._producer._await(line, self._timeout, self.cost)
+        self._ledger = self._account.ledger
+        self.grant = Grant(self.cost, 0.0 if is_warm else self._producer._clock() - line.since, line.is_degraded)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        """What was not settled stands."""
+
+    def _locked(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+class _JointTask(Joint):
+    def __init__(self, costs: Mapping[Account, int], since: float) -> None:
+        super().__init__(costs, since)
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 class _TaskLine(Waiter):
@@ -468,24 +609,34 @@ class _TaskTicket(Ticket):
 
 
 class Consumer(ConsumerShell):
-    """Does the work and says how it fares, every interval, from a thread of the Nexus."""
+    """Does the work and says how it fares, every interval, from a thread of the Nexus; from `Budget.consumer`.
 
-    def __init__(self, nexus: Nexus, budget: Budget, id: str | None, settings: ConsumerSettings) -> None:
+    `watch` a queue and put `work` around the work, or `report` it yourself. It begins with the first of them, or with
+    its `with`. The thread makes a blocked loop be seen as load and not as death.
+    """
+
+    def __init__(
+        self, nexus: Nexus, budget: Budget, id: str | None, settings: ConsumerSettings, source: Source | None = None
+    ) -> None:
         self._nexus, self._is_closed = nexus, False
         name = parse_name(id, "id") if id is not None else None
-        self._reporter = Reporter(nexus._reports.hub, budget._keys, name, settings, budget._opening)
+        self._reporter = Reporter(nexus._reports.hub, budget._keys, name, settings, budget._opening, source)
 
     async def report(self, **said: float | None) -> float:
         """Say it yourself, at once, and each interval until you say otherwise; the answer is this consumer's rate now.
 
         load (percent), capacity (per second), latency_ms; in tokens queue_depth, queue_limit, done, errors, in_flight,
-        slots.
+        slots. `report(load=95, capacity=400)` is 100.0. Raises `InvalidSetting` where no rate follows: `load` alone
+        says how full, not how fast.
         """
         self._reporter.meter.say(said_by_hand(said))
         return await self._ask(None)
 
     async def pause(self, seconds: float) -> None:
-        """Take this consumer's part out of the budget for so long; 0 brings it back."""
+        """Take this consumer's part out of the budget for so many seconds; 0 brings it back.
+
+        Of 400/s, to which it adds 100, 300 are left.
+        """
         await self._ask(parse_number("pause", seconds) * 1e3)
 
     async def close(self) -> None:
@@ -493,11 +644,11 @@ class Consumer(ConsumerShell):
         if self._is_closed or self._nexus._is_closed:
             return
         self._is_closed = True
-        leaver = _TaskTicket(time.monotonic())
+        leaver = _TaskTicket(self._reporter.hub.clock())
         with self._nexus._reports.lock:
             self._reporter.leave(Closed("consumer"), leaver.since, leaver)
         if not self._nexus._reports.hub.is_out:  # its reports end now, so its deadline will say the same
-            await asyncio.wait([leaver.future], timeout=STOP_PATIENCE)
+            await self._nexus._loop.wait(leaver.future, STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -518,31 +669,15 @@ class Consumer(ConsumerShell):
     async def _ask(self, pause_ms: float | None) -> float:
         if self._is_closed or self._nexus._is_closed:
             raise Closed("consumer")
-        ticket = _TaskTicket(time.monotonic(), pause_ms)
+        ticket = _TaskTicket(self._reporter.hub.clock(), pause_ms)
         with self._nexus._reports.lock:
             self._nexus._reports.ensure_running()
             self._reporter.ask(ticket)
-        await ticket.future
+        await self._nexus._loop.wait(ticket.future)
         if ticket.error is not None:
             raise ticket.error
         assert ticket.standing is not None
         return ticket.standing.rate
-
-
-async def _drive(plan: Generator[list[Job] | Pause, list[Outcome], T], client: redis.asyncio.Redis) -> T:
-    """Run a plan to its end in this task."""
-    outcomes: list[Outcome] | None = None
-    while True:
-        try:
-            step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            outcomes = []
-        else:
-            outcomes = await perform_async(lambda: client, step)
 
 
 async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:

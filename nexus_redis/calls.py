@@ -6,17 +6,24 @@ Amounts are whole micro-tokens from here on, so that nothing is lost by adding u
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
-from nexus_redis.config import BudgetSettings, micro_rate
+from nexus_redis.errors import InvalidSetting
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.scripts import Script, script
+from nexus_redis.values import micro_rate
+
+if TYPE_CHECKING:
+    from nexus_redis.config import BudgetSettings
 
 T = TypeVar("T")
 Argument = str | int
 UNTIL_RESUMED: Final = -1.0
+LONGEST_NOTE: Final = 200
+MOST_MICRO: Final = 10**16  # of a rate or an amount, in any argument and message
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +33,7 @@ class Call(Generic[T]):
     script: Script
     keys: tuple[str, ...]
     args: tuple[Argument, ...]
-    decode: Callable[[Sequence[Any]], T]
+    decode: Callable[[Any], T]
 
 
 class Claim(NamedTuple):
@@ -63,6 +70,45 @@ class Answer(NamedTuple):
     birth: str
     reason: str
     is_lossless: bool
+    burst: int
+
+
+class Drop(NamedTuple):
+    """What is published when a budget's rate falls; in micro-tokens a second."""
+
+    birth: str
+    granted_total: int  # when it fell: an answer that names more is younger
+    budget_rate: int
+    level: int
+    reason: str
+
+
+def dropped(message: bytes | str) -> Drop:
+    """A message of a budget's channel; ValueError or LookupError where it is none."""
+    words = text(message).split()
+    drop = Drop(words[0], int(words[1]), int(words[2]), int(words[3]), words[4])
+    if not 0 <= drop.budget_rate <= MOST_MICRO:
+        raise ValueError(drop.budget_rate)
+    return drop
+
+
+def flow_fields(name: str, answer: Answer) -> dict[str, Any]:
+    """A claim's answer as the fields of a FlowControl."""
+    return {
+        "consumer_id": name,
+        "recommended_rate": answer.recommended_rate / 1e6,
+        "backpressure_level": answer.level,
+        "current_load": answer.load,
+        "granted": answer.granted / 1e6,
+        "lease_ms": answer.lease * 1e3,
+        "refresh_ms": answer.refresh * 1e3,
+        "retry_after_ms": answer.retry_after * 1e3,
+        "budget_rate": answer.budget_rate / 1e6,
+        "fallback_rate": answer.fallback_rate / 1e6,
+        "birth": answer.birth,
+        "granted_total": answer.granted_total,
+        "reason": answer.reason,
+    }
 
 
 class Standing(NamedTuple):
@@ -106,20 +152,21 @@ def text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode()
 
 
-def claim(keys: BudgetKeys, producer_id: str, ask: Claim, at_us: int = 0) -> Call[Answer]:
-    """Ask for tokens."""
-    args: tuple[Argument, ...] = (
-        at_us, ask.need, ask.tokens, ask.requested_rate, int(ask.whole), ask.held, ask.unused, ask.burned, ask.weight,
-        ask.priority, ask.incarnation, ask.seq, ask.birth, ask.granted_total,
-    )  # fmt: skip
-    return Call(script("claim"), (*keys.shared, keys.producer(producer_id)), args, _answer)
+def claim(
+    keys: BudgetKeys, producer_id: str, ask: Claim, at_us: int = 0, *, with_all_keys: bool = False
+) -> Call[Answer]:
+    """Ask for tokens; with the keys that nearly all claims do with, or, after NEXUS_NEEDS_KEYS, with all."""
+    member = keys.producer(producer_id)
+    named = (*keys.shared, member) if with_all_keys else (keys.budget, keys.producers, member)
+    said = json.dumps([int(word) if isinstance(word, bool) else word for word in ask], separators=(",", ":"))
+    return Call(script("claim"), named, (at_us, said), _answer)
 
 
-def _answer(reply: Sequence[Any]) -> Answer:
-    r = [text(word) for word in reply]
+def _answer(reply: bytes | str) -> Answer:
+    r = text(reply).split()
     return Answer(
         int(r[0]), int(r[1]) / 1e6, int(r[2]) / 1e6, int(r[3]) / 1e6, int(r[4]), int(r[5]), int(r[6]), int(r[7]),
-        int(r[8]) / 1e3, int(r[9]), r[10], r[11], r[12] == "1",
+        int(r[8]) / 1e3, int(r[9]), r[10], r[11], r[12] == "1", int(r[13]),
     )  # fmt: skip
 
 
@@ -181,10 +228,13 @@ def configure(
     note: str = "",
     at_us: int = 0,
 ) -> Call[Configured]:
-    """Set, unset, pause (seconds, UNTIL_RESUMED or 0 to resume)."""
+    """Set, unset, pause (seconds, UNTIL_RESUMED or 0 to resume); a longer note is cut to LONGEST_NOTE bytes."""
     pause_ms = "" if pause is None else "-1" if pause == UNTIL_RESUMED else _decimal(pause * 1000)
     pairs = [*_pairs(settings), *((name, "") for name in unset)]
-    args: tuple[Argument, ...] = (at_us, source, pause_ms, note, *(part for pair in pairs for part in pair))
+    if not isinstance(note, str):
+        raise InvalidSetting("reason", note, "use text")
+    why = note.encode("utf-8", "replace")[:LONGEST_NOTE].decode("utf-8", "ignore")
+    args: tuple[Argument, ...] = (at_us, source, pause_ms, why, *(part for pair in pairs for part in pair))
     return Call(script("configure"), keys.shared, args, _configured)
 
 

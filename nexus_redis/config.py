@@ -7,95 +7,32 @@ alone may be text, since "10/min" says what a person means. The ranges stand in 
 
 from __future__ import annotations
 
-import math
-import re
 from functools import partial
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from nexus_redis.errors import NAME_REMEDY, RANGES, TOKENS, InvalidSetting, remedy_for
+from nexus_redis.errors import TOKENS, InvalidSetting, remedy_for
+from nexus_redis.values import (
+    NAME_PATTERN,
+    from_micro,
+    micro,
+    micro_rate,
+    parse_cost,
+    parse_name,
+    parse_number,
+    parse_rate,
+)
+
+__all__ = [
+    "NAME_PATTERN", "BudgetSettings", "Checked", "Combine", "ConsumerSettings", "Law", "OnOutage", "Priority",
+    "ProducerSettings", "from_micro", "micro", "micro_rate", "parse_cost", "parse_name", "parse_number", "parse_rate",
+]  # fmt: skip
 
 Law = Literal["range", "drain", "aimd"]
 Combine = Literal["sum", "spread", "min"]
 Priority = Literal["high", "normal", "low"]
 OnOutage = Literal["share", "closed", "open"]
-
-NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-
-_MICRO: Final = 1_000_000
-_FLOAT_NOISE: Final = 4  # units in the last place: what a few operations on a decimal like 0.1 leave behind
-
-_NAME: Final = re.compile(NAME_PATTERN)
-_RATE: Final = re.compile(r"(?ai)\s*(\d{1,20}(?:\.\d{0,20})?(?:e[+-]?\d{1,3})?)\s*(?:/\s*(s|min|h|d)\s*)?")
-_SECONDS_PER: Final = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
-_RATE_REMEDY: Final = RANGES["rate"].remedy + ', as a number or like "100/s", "6000/min", "10/h", "5/d"'
-
-
-# --- exact units -----------------------------------------------------------------------------------------------------
-
-
-def micro(x: float) -> int:
-    """`x` in whole millionths, to the nearest (half to even): 0.1 -> 100000."""
-    return round(x * _MICRO)
-
-
-def micro_rate(per_second: float) -> int:
-    """A rate in millionths per second, rounded up, so that "20/min" has its token back after 3 s and not 1 us later.
-
-    >>> micro_rate(20 / 60), micro_rate(0.1), micro_rate(0.1 + 0.2)
-    (333334, 100000, 300000)
-    """
-    scaled = per_second * _MICRO
-    nearest = round(scaled)
-    return nearest if abs(scaled - nearest) <= _FLOAT_NOISE * math.ulp(scaled) else math.ceil(scaled)
-
-
-def from_micro(millionths: int) -> float:
-    """The other way: 333334 -> 0.333334."""
-    return millionths / _MICRO
-
-
-# --- single values ---------------------------------------------------------------------------------------------------
-
-
-def parse_number(field: str, value: object) -> float:
-    """`value` as a float within the range that `field` has in `RANGES`: no bool, no text, no NaN, no infinity."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not RANGES[field].holds(value):
-        raise InvalidSetting(field, value)
-    return float(value)
-
-
-def parse_rate(value: object, field: str = "rate") -> float:
-    """A rate in tokens per second, from a number (per second) or text: "100/s", "6000/min", "10/h", "5/d", "100".
-
-    >>> parse_rate("6000/min")
-    100.0
-    """
-    number = value
-    if isinstance(value, str):
-        match = _RATE.fullmatch(value)
-        if match is None:
-            raise InvalidSetting(field, value, _RATE_REMEDY)
-        number = float(match[1]) / _SECONDS_PER[(match[2] or "s").lower()]
-    try:
-        return parse_number(field, number)
-    except InvalidSetting:
-        raise InvalidSetting(field, value, _RATE_REMEDY) from None
-
-
-def parse_cost(value: object, field: str = "cost") -> float:
-    """The tokens of one unit of work: 1e-6 to 1e9."""
-    return parse_number(field, value)
-
-
-def parse_name(value: object, field: str = "name") -> str:
-    """The name of a budget, namespace, producer or consumer; it goes into keys, hence no braces, spaces or colons."""
-    # fullmatch, since `$` would let a line feed through at the end.
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise InvalidSetting(field, value, NAME_REMEDY)
-    return value
-
 
 # --- settings --------------------------------------------------------------------------------------------------------
 
@@ -136,6 +73,7 @@ def _refusal(error: ValidationError, model: type[Checked]) -> InvalidSetting:
 
 # A lambda, since some releases of pydantic take a second parameter for one of theirs.
 _Rate = Annotated[float, BeforeValidator(lambda value: parse_rate(value))]  # noqa: PLW0108
+_Capacity = Annotated[float, BeforeValidator(lambda value: parse_rate(value, "capacity"))]
 
 
 class BudgetSettings(Checked):
@@ -178,5 +116,5 @@ class ProducerSettings(Checked):
 class ConsumerSettings(Checked):
     """How one consumer reports: `capacity` in tokens per second (None: learn it), `interval` in seconds."""
 
-    capacity: _Rate | None = None
+    capacity: _Capacity | None = None
     interval: Annotated[float, BeforeValidator(partial(parse_number, "interval"))] = 0.25

@@ -6,7 +6,8 @@
     |-- InvalidSetting   (ValueError)       a value out of its range: says which, and what to write instead
     |-- ServerRefused                       Redis said no, and would say it again: ACL, schema, an id that is taken
     |-- Closed           (RuntimeError)     used after close()
-    `-- WrongLoop        (RuntimeError)     an async Nexus, used in another event loop than the one that it belongs to
+    |-- WrongLoop        (RuntimeError)     an async Nexus, used in another event loop than the one that it belongs to
+    `-- MissingLibrary   (ImportError)      a helper in `contrib` without the library that it is for
 
 A denial is no error: `try_acquire` answers with a falsy result. Each error carries its data as attributes, its message
 is made of them, and it survives pickling (a worker pool hands errors to its parent). A message never repeats what may
@@ -52,7 +53,9 @@ LONGEST_LABEL: Final = 64
 LARGEST_COUNT: Final = 2**53  # Lua's numbers are doubles: whole numbers are exact up to here
 
 RATE: Final = Range(1e-6, 1e9, "tokens per second", or_zero=True)
+CAPACITY: Final = Range(1e-6, 1e9, "tokens per second")
 COST: Final = Range(1e-6, 1e9, "tokens")
+USED: Final = Range(0, 1e9, "tokens")
 TOKENS: Final = Range(0, 9e9, "tokens")  # in millionths still below LARGEST_COUNT
 COUNT: Final = Range(0, LARGEST_COUNT, "")
 SECONDS: Final = Range(0, 86_400, "seconds")
@@ -63,9 +66,11 @@ WEIGHT: Final = Range(0.01, 1000, "")
 INTERVAL: Final = Range(0.01, 86_400, "seconds")  # reports that come faster cost more than they tell
 
 RANGES: Final[dict[str, Range]] = {
-    **dict.fromkeys(("rate", "min_rate", "capacity", "requested_rate", "demand"), RATE),
+    **dict.fromkeys(("rate", "min_rate", "requested_rate", "demand"), RATE),
+    "capacity": CAPACITY,
     **dict.fromkeys(("recommended_rate", "budget_rate", "fallback_rate"), RATE),
     "cost": COST,
+    "used": USED,
     **dict.fromkeys(("tokens", "want", "need", "held", "unused", "burned", "granted"), TOKENS),
     **dict.fromkeys(("done", "errors", "queue_depth", "queue_limit", "in_flight", "slots"), COUNT),
     **dict.fromkeys(("seq", "granted_total", "uptime_ms"), COUNT),
@@ -102,6 +107,7 @@ _NAMES: Final = {"name", "namespace", "id", "producer_id", "consumer_id", "insta
 _SERVER_REMEDIES: Final = {
     "NEXUS_STALE": "a later call of this producer or consumer was answered already",
     "NEXUS_ID_TAKEN": "another live process uses this id: leave the id out, or wait until its lease is over",
+    "NEXUS_NEEDS_KEYS": "something is due at this budget: send the same claim again, with all its keys",
     "NEXUS_SCHEMA": "a newer release wrote the state in this Redis: upgrade here, or use another namespace",
 }
 _MEASURES: Final = "queue_limit, queue_depth, done, errors and in_flight"
@@ -178,12 +184,16 @@ class AcquireTimeout(NexusError, TimeoutError):
     """The tokens did not come within the timeout. None was taken: what was collected went back.
 
     `budget` is its name, `cost` in tokens, `waited` in seconds, `reason` why the budget was slow ("paused", "load"...).
+
+    >>> AcquireTimeout("stripe", 5, 2.0, "paused")
+    AcquireTimeout('budget stripe: no 5 tokens within 2 s (paused); none was taken')
     """
 
     def __init__(self, budget: str, cost: float, waited: float, reason: str = "") -> None:
         self.budget, self.cost, self.waited, self.reason = budget, cost, waited, reason
         why = f" ({reason})" if reason else ""
-        super().__init__(f"budget {budget}: no {cost:g} tokens within {waited:.3g} s{why}; none was taken")
+        what = "token" if cost == 1 else f"{cost:g} tokens" if cost else "answer"  # who only asks has no cost
+        super().__init__(f"budget {budget}: no {what} within {waited:.3g} s{why}; none was taken")
 
 
 class Unavailable(NexusError, ConnectionError):
@@ -214,7 +224,11 @@ class InvalidSetting(NexusError, ValueError):
 
 
 class ServerRefused(NexusError):
-    """Redis refused, and asking again will not help. `code` is its code word, `remedy` the way out."""
+    """Redis refused, and asking again will not help. `code` is its code word, `remedy` the way out.
+
+    >>> ServerRefused("NEXUS_STALE")
+    ServerRefused('NEXUS_STALE: a later call of this producer or consumer was answered already')
+    """
 
     def __init__(self, code: str, remedy: str = "") -> None:
         self.code, self.remedy = code, remedy or _SERVER_REMEDIES.get(code, "see docs/protocol.md")
@@ -233,8 +247,16 @@ class WrongLoop(NexusError, RuntimeError):
     """An async Nexus belongs to the event loop that first used it. `owner` and `caller` are the two loops, as text."""
 
     def __init__(self, owner: object, caller: object) -> None:
-        self.owner, self.caller = repr(owner), repr(caller)
+        self.owner, self.caller = f"{owner!r} ({id(owner):#x})", f"{caller!r} ({id(caller):#x})"
         super().__init__(f"this nexus belongs to {self.owner} and was used from {self.caller}: make one for each loop")
+
+
+class MissingLibrary(NexusError, ImportError):
+    """A helper was imported without the library that it is for. `library` is its name, and that of our extra."""
+
+    def __init__(self, library: str) -> None:
+        self.library = library
+        super().__init__(f"nexus_redis.contrib.{library} needs {library}: pip install '.[{library}]'")
 
 
 def from_code(code: str) -> NexusError:

@@ -23,7 +23,8 @@ from typing import Any, Final, TypeVar
 
 from nexus_redis.errors import NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify
-from nexus_redis.ledger import Waiter
+from nexus_redis.push import Channels
+from nexus_redis.waiter import Waiter
 from nexus_redis.wire import Job, Outcome
 
 log = logging.getLogger("nexus_redis")
@@ -66,6 +67,9 @@ class Member:
         """For good: who waits gets `error`, Redis is told with the next call, then `leaver` is woken."""
         raise NotImplementedError
 
+    def take_in(self, now: float) -> None:
+        """Let nothing be spent without being asked, from now on until the next that is."""
+
     def after_fork(self) -> None:
         """In the child: what is held and who waits are the parent's."""
 
@@ -78,6 +82,7 @@ class Hub:
 
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None], server: str = "") -> None:
         self.clock, self._wake, self.server = clock, wake, server
+        self.channels = Channels()
         self._begin()
 
     def _begin(self) -> None:
@@ -95,6 +100,7 @@ class Hub:
         """In the child: nobody is there yet, and whether Redis answers is not known."""
         members = self.members
         self._begin()
+        self.channels.clear()
         for member in members:
             member.due = member.scheduled = NEVER
             member.after_fork()
@@ -130,6 +136,12 @@ class Hub:
             member.leave(error, now)
         self.is_closing = True
         self._wake()
+
+    def take_in(self) -> None:
+        """Nobody serves the members any more: who comes shall notice."""
+        now = self.clock()
+        for member in self.members:
+            member.take_in(now)
 
     def take_due(self, now: float) -> list[Member]:
         """Those whose time has come, at most a batch."""

@@ -35,6 +35,21 @@ class BudgetKeys:
         """The stream of what happened."""
         return f"{self.budget}:history"
 
+    @cached_property
+    def producers(self) -> str:
+        """The sorted set of producers."""
+        return f"{self.budget}:producers"
+
+    @property
+    def members(self) -> str:
+        """A pattern that all keys of this budget but the first match, and no key of another one."""
+        return f"{self.budget}:*"  # a name has no sign that a pattern would take for more than itself
+
+    @property
+    def flow(self) -> str:
+        """The channel on which a drop of the rate is told at once."""
+        return f"{self.budget}:flow"
+
     def producer(self, producer_id: str) -> str:
         """One producer's hash."""
         return f"{self.budget}:producer:{producer_id}"

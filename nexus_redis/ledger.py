@@ -12,6 +12,18 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
   claims go on reporting it, and returns to the hand, as old as it is, when the waiter gives up or is denied.
 - One claim is in flight at a time. An unanswered one is sent again as it was (same seq), so nothing is charged twice;
   when what it may have granted has expired, it is given up.
+- A reservation is settled when its true cost is known. What was too much goes back; what was too little is *owed*: the
+  debt stands at the head of the line, before whoever waits, and takes what comes until it is paid, so that
+
+    what was admitted = used + owed + excused      (excused: a debt that nobody was left to pay)
+
+- A smooth producer's hand *opens* a token at a time, so that what came at once is spent evenly over a refresh.
+- Who wants several budgets at once stands in each line and lets others pass until all of them can serve it (joint.py).
+- Who has just spent will do so again: portions of that cost lie on the *tray* (tray.py), spent without asking here.
+  They are taken back before each claim, and when somebody joins the line.
+- When the budget's rate falls, as an answer says or, sooner, a message (push.py), what is in hand was meant for the
+  rate before. The same part of it is *withdrawn*: not spent any more, and handed back with the next claim. A message
+  never adds anything; the count of grants in both says whether an answer is older than it.
 - What a claim wants is what will be spent until the next one; a plain loop of acquire() would seem to want one token,
   so the prefetched rate doubles at each claim that finds a waiter, and falls back when there is none.
 """
@@ -19,13 +31,19 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
-from typing import Final
+from collections import OrderedDict
+from typing import Any, Final
 
-from nexus_redis.calls import Answer, Claim
+from nexus_redis.calls import Answer, Claim, Drop
+from nexus_redis.errors import RATE
+from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
+from nexus_redis.waiter import NEVER, Waiter
 
 MICRO: Final = 1_000_000
 CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under the refresh, for its jitter
+SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
+FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
+TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
 SHORT_SAMPLE: Final = 0.02  # a rate measured over less says nothing
 DEMAND_TIME: Final = 0.5  # seconds over which demand is averaged
 DEMAND_FALL: Final = 0.1  # seconds in which a demand that was doubled in vain falls back
@@ -35,32 +53,9 @@ BACKLOG: Final = 0.5  # of the time since the last answer: who waited that long 
 GREED: Final = 4  # demand and prefetch stay below this many times the whole budget
 REFRESH: Final = 0.1  # until the first answer says otherwise
 LEASE: Final = 0.5  # likewise
-NEVER: Final = math.inf
+FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
+GRAIN: Final = 0.002  # seconds of a smooth producer's tokens that are spent together: not a wake-up for each
 LONG_AGO: Final = -1e9
-
-
-class Waiter:
-    """One caller in line: `cost` micro-tokens, all of them at once if `whole`.
-
-    A shell derives from it and overrides `wake`, which is called once `is_served` or `denied` is set.
-    """
-
-    __slots__ = ("cost", "denied", "error", "expires", "is_degraded", "is_served", "since", "whole")
-
-    def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
-        self.cost, self.since, self.whole = cost, since, whole
-        self.is_served = self.is_degraded = False
-        self.denied: float | None = None
-        self.error: Exception | None = None
-        self.expires = NEVER  # of the tokens it was served with: should it give up after all, they are no younger
-
-    @property
-    def is_settled(self) -> bool:
-        """Nothing more will happen to it."""
-        return self.is_served or self.denied is not None or self.error is not None
-
-    def wake(self) -> None:
-        """Tell the caller."""
 
 
 class Lease:
@@ -75,13 +70,80 @@ class Lease:
 class Ledger:
     """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
-    def __init__(self, now: float, *, weight: float = 1.0, priority: str = "normal", incarnation: str = "") -> None:
+    __slots__ = (
+        "answer",
+        "answered",
+        "aside",
+        "aside_expires",
+        "attempts",
+        "birth",
+        "booked",
+        "burned",
+        "burned_told",
+        "debt",
+        "demand",
+        "due",
+        "excused",
+        "granted",
+        "granted_total",
+        "hand",
+        "heard",
+        "in_flight",
+        "incarnation",
+        "is_denied",
+        "last_claim",
+        "last_use",
+        "lease",
+        "leases",
+        "low",
+        "mean",
+        "next_slot",
+        "opens",
+        "pace",
+        "paced_until",
+        "parts",
+        "portions",
+        "prefetch",
+        "priority",
+        "rate",
+        "refresh",
+        "returned",
+        "seen",
+        "sent",
+        "seq",
+        "slot_need",
+        "tray",
+        "unit",
+        "waiters",
+        "weight",
+        "withdrawn",
+        "withdrawn_expires",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        now: float,
+        *,
+        weight: float = 1.0,
+        priority: str = "normal",
+        incarnation: str = "",
+        smooth: bool = False,
+    ) -> None:
+        self.pace = 0.0 if smooth else math.inf  # micro-tokens/s at which the hand opens
+        self.paced_until = LONG_AGO  # until then it is closed
+        self.opens = NEVER  # when to call `serve`, for those who wait only for that
         self.weight, self.priority, self.incarnation = round(weight * MICRO), priority, incarnation
-        self.leases: deque[Lease] = deque()
+        self.leases: list[Lease] = []  # a few, and an empty deque is 600 bytes
         self.hand = self.aside = 0
         self.aside_expires = NEVER
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()  # a deque whose middle can leave at once
-        self.granted = self.used = self.returned = self.burned = 0
+        self.parts = 0  # of those in line who want other budgets too
+        self.debt: Waiter | None = None  # what is owed, at the head of the line
+        self.granted = self.booked = self.returned = self.burned = self.excused = 0
+        self.withdrawn, self.withdrawn_expires = 0, NEVER  # returned, and the server does not know it yet
+        self.heard: Drop | None = None  # while a claim was in flight: its answer may be older
+        self.tray = NO_TRAY
+        self.portions = LEAST  # of the next tray
         self.burned_told = 0
         self.seq = 0
         self.in_flight: Claim | None = None
@@ -93,8 +155,9 @@ class Ledger:
         self.mean = self.demand = self.prefetch = 0.0
         self.unit = MICRO
         self.low = 0
-        self.rate = math.inf
+        self.rate = RATE.high * MICRO  # until told: what is wanted of a budget without one must not double for ever
         self.lease, self.refresh = LEASE, REFRESH
+        self.slot_need = 0  # of the claim whose answer named that slot: it says nothing to who needs less
         self.is_denied = False
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
@@ -112,18 +175,163 @@ class Ledger:
         self.unit = cost
         if self.waiters or not self._covers(cost, now):
             return False
+        self._space(cost, now)
         self._take(cost)
-        self.used += cost
+        self.booked += cost
         self.last_use = now
         if self.hand < self.low:
             self.wake(now)
         return True
 
+    def lay_out(self, cost: object) -> None:
+        """Put more of what was just spent on the tray; `cost` as the caller said it.
+
+        Down to where a claim is wanted, so that who comes next finds the tray empty and wakes it.
+        """
+        micro = self.unit
+        if not self.leases or self.waiters or self.pace < math.inf:
+            return
+        spare = self.hand - self.low if self.hand > self.low else self.hand
+        count = min(self.portions, min(spare, self.leases[0].tokens) // micro)
+        if count >= LEAST:
+            self.tray = Tray(cost, micro, count, self._take(count * micro))
+
+    def take_in(self, now: float) -> None:
+        """What lies on the tray is in hand again; what was taken from it is booked."""
+        if self.tray is NO_TRAY:
+            return
+        tray, self.tray = self.tray, NO_TRAY
+        left = tray.clear()
+        taken = tray.count * tray.micro - left
+        if left:
+            self._keep(left, tray.expires)
+        if taken:
+            self.booked += taken
+            self.attempts += taken
+            self.last_use = now
+            self.portions = min(MOST, max(LEAST, 2 * taken // tray.micro))
+        else:
+            self.portions = LEAST
+
+    @property
+    def used(self) -> int:
+        """Micro-tokens that were spent."""
+        return self.booked + self.tray.taken
+
+    def could_spend(self, cost: int, now: float) -> bool:
+        """Whether `spend` would."""
+        return not self.waiters and self._covers(cost, now)
+
+    def take(self, waiter: Waiter, now: float) -> bool:
+        """The same for one that may be settled later: it knows the age of its tokens."""
+        self.attempts += waiter.cost
+        self.unit = waiter.cost
+        if not self.could_spend(waiter.cost, now):
+            return False
+        self.hand_over(waiter, now)
+        if self.hand < self.low:
+            self.wake(now)
+        return True
+
+    def hand_over(self, waiter: Waiter, now: float) -> None:
+        """Serve `waiter`: what is aside for it, and the rest from the hand."""
+        self._space(waiter.cost, now)
+        aside = min(self.aside, waiter.cost)  # there is none when nobody waits
+        waiter.expires = min(self.aside_expires, self._take(waiter.cost - aside))
+        self.aside -= aside
+        if not self.aside:
+            self.aside_expires = NEVER
+        self.booked += waiter.cost
+        self.last_use = now
+        waiter.is_served = True
+        if waiter in self.waiters:
+            self._remove(waiter)
+
+    # --- settling
+
+    @property
+    def owed(self) -> int:
+        """Micro-tokens of work that was admitted and not yet paid for."""
+        return self.debt.cost if self.debt is not None else 0
+
+    @property
+    def callers(self) -> list[Waiter]:
+        """Who waits: the line without the debt."""
+        return [waiter for waiter in self.waiters if waiter is not self.debt]
+
+    def settle(self, waiter: Waiter, cost: int, now: float, *, is_open: bool = True) -> None:
+        """What `waiter` was served with turned out to cost `cost`; said again, the last word counts.
+
+        A rest that comes back within its lease is as it was. One that comes later has been granted and not used, so it
+        may still be: by those who wait, and beyond that as much as a bucket holds, for one more lease. Not on a
+        lossless budget, where it may count as arrived by now. `is_open`: there is a next claim, to pay or hand back.
+        """
+        more, waiter.cost = cost - waiter.cost, cost
+        if waiter.is_degraded or not more:  # nobody granted it, and nothing of it is made up for
+            return
+        self.attempts += more
+        if more < 0:
+            self._give_back(-more, waiter.expires, now, is_open=is_open)
+        elif is_open:
+            self._owe(more, now)
+        else:
+            self.excused += more
+
+    def _give_back(self, rest: int, expires: float, now: float, *, is_open: bool) -> None:
+        if self.debt is not None:  # used after all: for what was owed
+            paid = min(rest, self.debt.cost)
+            rest -= paid
+            self._pay(paid)
+        excused = min(rest, self.excused)  # nobody paid for that, so nothing of it comes back
+        self.excused -= excused
+        rest -= excused
+        self.booked -= rest
+        kept = rest if is_open else 0
+        if is_open and expires <= now:
+            answer = self.answer
+            room = max(self._asked(), answer.burst) - self.hand if answer and not answer.is_lossless else 0
+            kept, expires = max(0, min(rest, room)), now + self.lease
+        self.burned += rest - kept
+        self.burned_told += rest - kept  # the server may have written it off, and must not do so twice
+        if kept:
+            self._keep(kept, expires)
+            self.due = min(self.due, now + self.refresh)
+
+    def _owe(self, more: int, now: float) -> None:
+        self.take_in(now)
+        if self.debt is None:
+            if self.aside:
+                self._release()
+            self.debt = Waiter(0, now)
+            self.waiters[self.debt] = None
+            self.waiters.move_to_end(self.debt, last=False)
+        self.debt.cost += more
+        self.wake(now)
+
+    def _pay(self, tokens: int) -> None:
+        """Tokens that are booked as used stand for so much of the debt."""
+        assert self.debt is not None
+        self.debt.cost -= tokens
+        if not self.debt.cost:
+            del self.waiters[self.debt]
+            self.debt = None
+
+    def excuse(self) -> None:
+        """The debt is not to be paid: Redis is away and the outage mode has stood in for it, or nobody comes back."""
+        if self.debt is not None:
+            self.excused += self.debt.cost
+            self._pay(self.debt.cost)
+
+    # --- the line
+
     def wait(self, waiter: Waiter) -> None:
         """Put a caller at the end of the line; a claim is due soon."""
+        if not self.waiters and waiter.cost < self.slot_need:
+            self.next_slot = LONG_AGO
+        self.take_in(waiter.since)
         self.waiters[waiter] = None
+        self.parts += waiter.is_part
         self.wake(waiter.since)
-        self.due = max(self.due, self.next_slot)  # a routine refresh before its slot would be a call for nothing
 
     def cancel(self, waiter: Waiter, now: float) -> bool:
         """A caller gives up: what it had, or what was set aside for it, goes back to the hand. Was it still in line?"""
@@ -131,38 +339,44 @@ class Ledger:
             return False
         if waiter.is_served:  # served and cancelled in the same moment
             waiter.is_served = False
-            self.used -= waiter.cost
+            self.booked -= waiter.cost
             self._keep(waiter.cost, waiter.expires)
             self.wake(now)
             return False
         if waiter not in self.waiters:
             return False
         if waiter is self.head and self.aside:
-            self._keep(self.aside, self.aside_expires)
-            self.aside, self.aside_expires = 0, NEVER
-        del self.waiters[waiter]
+            self._release()
+        self._remove(waiter)
         return True
 
     def serve(self, now: float) -> list[Waiter]:
         """Give what is in hand to those in line; the ones that are settled now."""
         settled: list[Waiter] = []
+        self.opens = NEVER
         while (head := self.head) is not None:
             self.expire(now)
-            if self.held < head.cost:
+            if head is self.debt:
+                paid = min(self.hand, head.cost)
+                self._take(paid)
+                self.booked += paid
+                self._pay(paid)
+                if head.cost:
+                    break
+                self.last_use = now
+                continue
+            if now < self.paced_until - GRAIN and self.held >= head.cost:
+                self.opens = self.paced_until
+                break
+            if self.held < head.cost or not head.is_ready(now):
                 # Lossless: what has not arrived when its lease ends never may, so nothing is collected beyond it.
                 if self.hand and not (self.answer and self.answer.is_lossless):
-                    self._set_aside()
+                    self._set_aside(min(self.hand, head.cost - self.aside))
                 break
-            aside = min(self.aside, head.cost)
-            head.expires = min(self.aside_expires, self._take(head.cost - aside))
-            self.aside -= aside
-            if not self.aside:
-                self.aside_expires = NEVER
-            self.used += head.cost
-            self.last_use = now
-            head.is_served = True
-            del self.waiters[head]
+            head.take(self, now)
             settled.append(head)
+        if head is None and self.aside:  # all in line let others pass, and nobody is there
+            self._release()
         if self.waiters or self.hand < self.low:
             self.wake(now)
         return settled
@@ -171,24 +385,80 @@ class Ledger:
         """Burn what is too old."""
         leases = self.leases
         while leases and leases[0].expires <= now:
-            tokens = leases.popleft().tokens
+            tokens = leases.pop(0).tokens
             self.hand -= tokens
             self.burned += tokens
+
+    def heed(self, drop: Drop, now: float) -> None:
+        """The rate has fallen, says a message; one that is older than the last answer says nothing new."""
+        if self.answer is None or drop.birth != self.birth or drop.granted_total < self.granted_total:
+            return
+        if self.in_flight is not None:
+            self.heard = drop
+        rate, was = drop.budget_rate, self.answer
+        part = min(1.0, rate / was.budget_rate) if was.budget_rate else 0.0
+        self.shrink(rate, now)
+        self.answer = was._replace(
+            budget_rate=min(rate, was.budget_rate), recommended_rate=int(part * was.recommended_rate),
+            fallback_rate=int(part * was.fallback_rate), level=drop.level, reason=drop.reason,
+        )  # fmt: skip
+
+    def shrink(self, rate: int, now: float) -> None:
+        """The budget's rate is `rate` now. Where that is a drop, the same part of what is in hand goes back."""
+        if rate > FALL * self.rate:
+            return
+        self.take_in(now)
+        self.expire(now)
+        step = min(self.unit, MICRO)  # a part of a token would lie there and be of no use
+        kept = int(self.hand * (rate / self.rate)) // step * step
+        rest = self.hand - kept
+        if rest:
+            self._withdraw(rest, self._take(rest))
+            self.low = kept // 3
+            if self.pace < math.inf:
+                self.pace = kept / self.refresh
+        if rate:
+            self.rate = max(rate, MICRO)
+
+    def _withdraw(self, tokens: int, expires: float) -> None:
+        self.withdrawn_expires = min(self.withdrawn_expires, expires)
+        self.withdrawn += tokens
+        self.returned += tokens
+
+    def _hand_over_withdrawn(self, now: float) -> int:
+        """What the next call says is handed back; too old by now, it burns."""
+        rest, expires = self.withdrawn, self.withdrawn_expires
+        self.withdrawn, self.withdrawn_expires = 0, NEVER
+        if expires > now:
+            return rest
+        self.returned -= rest
+        self.burned += rest
+        return 0
 
     @property
     def head(self) -> Waiter | None:
         """Whose turn it is."""
-        return next(iter(self.waiters), None)
+        first = next(iter(self.waiters), None)
+        if first is None or not first.is_part:
+            return first
+        known: dict[Any, Any] = {}
+        return next((waiter for waiter in self.waiters if not waiter.is_passing(known)), None)
 
     @property
     def held(self) -> int:
         """In hand and set aside, in micro-tokens."""
-        return self.hand + self.aside
+        return self.hand + self.aside + self.tray.left
 
     def _covers(self, cost: int, now: float) -> bool:
+        self.take_in(now)
         if self.leases and self.leases[0].expires <= now:
             self.expire(now)
-        return self.hand >= cost
+        return self.hand >= cost and now >= self.paced_until - GRAIN
+
+    def _space(self, cost: int, now: float) -> None:
+        """A smooth producer's tokens are spent evenly over a refresh, not all as they come."""
+        if 0 < self.pace < math.inf:
+            self.paced_until = max(now, self.paced_until) + cost / self.pace
 
     def _take(self, tokens: int) -> float:
         """Take the oldest; when the first of them expires."""
@@ -201,45 +471,63 @@ class Ledger:
                 first.tokens -= tokens
                 break
             tokens -= first.tokens
-            leases.popleft()
+            del leases[0]
         return expires
 
     def _keep(self, tokens: int, expires: float) -> None:
+        if self.answer is not None and not self.answer.budget_rate:  # a waiter gives up in a pause: nothing to spend
+            self._withdraw(tokens, expires)
+            return
         self.hand += tokens
         at = len(self.leases)
         while at and self.leases[at - 1].expires > expires:
             at -= 1
         self.leases.insert(at, Lease(tokens, expires))
 
-    def _set_aside(self) -> None:
-        self.aside_expires = min(self.aside_expires, self.leases[0].expires)
-        self.aside += self.hand
-        self.hand = 0
-        self.leases.clear()
+    def _remove(self, waiter: Waiter) -> None:
+        del self.waiters[waiter]
+        self.parts -= waiter.is_part
+
+    def _release(self) -> None:
+        self._keep(self.aside, self.aside_expires)
+        self.aside, self.aside_expires = 0, NEVER
+
+    def _set_aside(self, tokens: int) -> None:
+        if tokens > 0:
+            self.aside_expires = min(self.aside_expires, self._take(tokens))
+            self.aside += tokens
 
     # --- claiming
 
     def wake(self, now: float) -> None:
         """Something wants tokens: claim as soon as the last answer allows."""
         if self.in_flight is None:
-            self.due = min(self.due, max(now, self.next_slot, self.last_claim + CLAIM_GAP))
+            head = self.head
+            gap = LONG_AGO if head and head.whole else self.last_claim + CLAIM_GAP  # a try does not wait for company
+            self.due = min(self.due, max(now, self.next_slot, gap))
 
     def claim(self, now: float) -> Claim | None:
         """The claim that is due, now in flight; None when there is nothing to ask (`due` says when to look again)."""
         self.due = NEVER
         if self._is_pending(now):
             return self.in_flight
-        self.expire(now)
         head = self.head
+        self.take_in(now)
+        if head and now < self.next_slot:  # a routine refresh before its slot would be a call for nothing
+            self.due = self.next_slot
+            return None
+        self.expire(now)
         self._measure(now, head)
         want, need, unused = self._wanted(now, head)
-        self.seen = now
-        if want <= 0 and not unused:
+        if (
+            want <= 0 and not unused and not self.aside and not self.withdrawn
+        ):  # what is aside for one who waits elsewhere is renewed
             # Nothing to ask for. Look again while tokens are in hand, to hand them back when they lie idle.
             self.due = now + self.refresh if self.hand else NEVER
             return None
         demand = 0 if unused else max(self.demand, self.mean)
         self.returned += unused
+        unused += self._hand_over_withdrawn(now)
         self.seq += 1
         self.sent = self.last_claim = now
         self.in_flight = Claim(
@@ -257,30 +545,41 @@ class Ledger:
         return self.in_flight is not None
 
     def _measure(self, now: float, head: Waiter | None) -> None:
-        dt = max(now - max(self.last_claim, self.seen), 1e-3)
-        rate = self.mean
-        if dt >= SHORT_SAMPLE:
-            rate = self.attempts / dt
-            self.attempts = 0
+        dt = now - self.seen
+        if dt < SHORT_SAMPLE:
+            return
+        rate = max(0, self.attempts) / dt  # settling may have taken more away than came
+        self.attempts, self.seen = 0, now
         self.mean += (1 - math.exp(-min(dt, 2.0) / DEMAND_TIME)) * (rate - self.mean)
         if head and self.is_denied and now - head.since >= BACKLOG * (now - self.answered):
             self.demand = max(2 * self.demand, self.mean, self._asked() / (5 * self.refresh))
         else:
             self.demand = self.mean + max(0.0, self.demand - self.mean) * math.exp(-dt / DEMAND_FALL)
         self.demand = min(self.demand, GREED * self.rate)
-        ahead = max(2 * self.prefetch, rate, self.mean, self.demand) if head else max(rate, self.mean)
+        ahead = max(rate, self.mean)
+        if head:
+            ahead = max(ahead, self.demand, self._grown(head))
         self.prefetch = min(GREED * self.rate, ahead)
+
+    def _grown(self, head: Waiter) -> float:
+        """The rate to ask for ahead, for one who has used up what it was given ahead and waits again: twice as much.
+
+        Where that is a trifle to the budget, more at once, so that a fast loop on a large one is at full speed soon.
+        """
+        if head.since - self.answered >= SOON * self.refresh:
+            return 0.0
+        return max(2 * self.prefetch, min(FASTEST_GROWTH * self.prefetch, TRIFLE * self.rate))
 
     def _wanted(self, now: float, head: Waiter | None) -> tuple[int, int, int]:
         """want, need, unused"""
+        want = AHEAD * self.prefetch * self.refresh - self.hand
         if head and head.whole:
             need = head.cost - self.held
-            return need, need, 0
-        want = AHEAD * self.prefetch * self.refresh - self.hand
+            return max(int(want), need), need, 0
         if head:
-            need = head.cost - self.held
+            need = max(0, head.cost - self.held)
             asked = min(self._asked(), WAITERS_AHEAD * max(self.prefetch, self.rate)) - self.hand
-            return int(max(want, need, asked)), need, 0
+            return int(max(want, need, asked, 0)), need, 0
         if now - self.last_use >= self.refresh:
             # Idle: the rest goes back, then silence.
             unused = self.hand
@@ -301,6 +600,7 @@ class Ledger:
         """Book an answer to the claim in flight; the waiters that are settled by it."""
         ask = self.in_flight
         assert ask is not None, "an answer without a claim"
+        self.take_in(now)
         self.in_flight = None
         expires = self.sent + answer.lease
         self.lease, self.refresh = answer.lease, answer.refresh
@@ -308,6 +608,7 @@ class Ledger:
         self.granted += answer.granted
         if answer.birth == self.birth:
             self.granted_total = max(self.granted_total, answer.granted_total)
+            self.shrink(answer.budget_rate, now)
         else:
             self.birth, self.granted_total = answer.birth, answer.granted_total
         self.answer, self.answered = answer, now
@@ -319,35 +620,48 @@ class Ledger:
         if answer.granted:
             self._keep(answer.granted, expires)
             self.low = self.hand // 3
+            if self.pace < math.inf:
+                self.pace = self.held / self.refresh
+                self.paced_until = min(self.paced_until, now + self.refresh)
         self.expire(now)
+        heard, self.heard = self.heard, None
+        if heard is not None:
+            self.heed(heard, now)
         if ask.tokens:
-            self.next_slot = self.sent + answer.retry_after
+            self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
+            if ask.whole and self.is_denied:  # tokens are scarce: no claim for each of them
+                self.next_slot = max(self.next_slot, self.sent + CLAIM_GAP)
         settled = self.serve(now)
-        if ask.whole:
-            settled += self._deny(now)
+        settled += self._deny(now, was_asked=ask.whole)
         # A signal has left `due` as it was: those who only ask do not put off those who wait.
         self.due = min(self.due, max(now, self.sent + self.refresh, self.next_slot if self.waiters else LONG_AGO))
         return settled
 
-    def _deny(self, now: float) -> list[Waiter]:
-        """A claim for all or nothing was answered: those at the head that asked so and got nothing know now."""
-        denied = []
-        while (head := self.head) is not None and head.whole:
-            head.denied = max(0.0, self.next_slot - now)
-            self.cancel(head, now)
-            denied.append(head)
-        return denied + self.serve(now)
+    def _deny(self, now: float, *, was_asked: bool) -> list[Waiter]:
+        """Those that want all or nothing, now: who got nothing, came behind others or would have to wait knows it."""
+        callers = self.callers
+        denied = [
+            waiter
+            for waiter in callers
+            if waiter.whole and (was_asked or self.next_slot > now or waiter is not callers[0])
+        ]
+        for waiter in denied:
+            waiter.denied = max(0.0, self.next_slot - now)
+            self.cancel(waiter, now)
+        return denied + self.serve(now) if denied else []
 
     def signal(self, now: float, rate: int) -> Claim | None:
         """Only ask: what may a demand of `rate` micro-tokens/s run at? None while a claim is in flight."""
         if self._is_pending(now):
             return None
+        self.take_in(now)
         self.expire(now)
+        unused = self._hand_over_withdrawn(now)
         self.seq += 1
         self.sent = self.last_claim = now
         self.in_flight = Claim(
-            requested_rate=rate, held=self.held, burned=self.burned - self.burned_told, weight=self.weight,
-            priority=self.priority, incarnation=self.incarnation, seq=self.seq, birth=self.birth,
+            requested_rate=rate, held=self.held, unused=unused, burned=self.burned - self.burned_told,
+            weight=self.weight, priority=self.priority, incarnation=self.incarnation, seq=self.seq, birth=self.birth,
             granted_total=self.granted_total,
         )  # fmt: skip
         return self.in_flight
@@ -357,7 +671,7 @@ class Ledger:
 
         What it handed back, if it surely was not executed, burns here.
         """
-        ask, self.in_flight = self.in_flight, None
+        ask, self.in_flight, self.heard = self.in_flight, None, None
         if ask and was_executed:
             self.burned_told += ask.burned
         elif ask:
@@ -368,9 +682,12 @@ class Ledger:
 
     def hand_back_all(self, now: float) -> tuple[int, int]:
         """Close: everything in hand and set aside leaves; what to tell the server, as (unused, burned)."""
+        self.take_in(now)
         self.expire(now)
-        unused, burned = self.held, self.burned - self.burned_told
+        self.excuse()
+        unused, withdrawn = self.held, self._hand_over_withdrawn(now)
         self.returned += unused
+        unused, burned = unused + withdrawn, self.burned - self.burned_told
         self.burned_told = self.burned
         self.hand = self.aside = 0
         self.leases.clear()

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from nexus_redis.config import NAME_PATTERN, Checked, Priority
 from nexus_redis.errors import (
+    CAPACITY,
     COUNT,
     LEVEL,
     LONGEST_LABEL,
@@ -51,6 +52,7 @@ def _at_least_low_or_zero(span: Range) -> Callable[[float], float]:
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Rate = Annotated[float, Field(ge=0, le=RATE.high), AfterValidator(_at_least_low_or_zero(RATE))]
+Capacity = Annotated[float, Field(ge=CAPACITY.low, le=CAPACITY.high)]
 Tokens = Annotated[float, Field(ge=TOKENS.low, le=TOKENS.high)]
 Milliseconds = Annotated[float, Field(ge=MILLISECONDS.low, le=MILLISECONDS.high)]
 Quantity = Annotated[float, Field(ge=COUNT.low, le=COUNT.high)]  # a backlog or a counter: of bytes, it grows large
@@ -65,7 +67,7 @@ Labels = Annotated[
 
 
 class Message(Checked):
-    """What the three share: their encodings."""
+    """What the three share: their encodings. Frozen; made with a field out of its range it raises `InvalidSetting`."""
 
     def to_json(self) -> str:
         """The one JSON text of this message."""
@@ -95,6 +97,8 @@ class CapacitySignal(Message):
 
     `requested_rate` in tokens per second; `tokens` wanted now (0 only asks), of which `need` for the one that waits,
     all of it or nothing with `whole`; `held`, `unused` (handed back) and `burned` (expired) account for earlier grants.
+    `consumer_id` is the budget's name. The bare protocol is three fields: filebeat-1 would send 10,000/s to
+    elasticsearch.
     """
 
     action: Literal["CapacitySignal"] = "CapacitySignal"
@@ -119,7 +123,8 @@ class FlowControl(Message):
     """The budget's answer: at which rate to go on, and the tokens that were granted.
 
     Rates in tokens per second, `current_load` in percent, `backpressure_level` 0 (free) to 3 (stop). The `granted`
-    tokens last `lease_ms`; ask again after `refresh_ms`, or after `retry_after_ms` when they did not suffice.
+    tokens last `lease_ms`; ask again after `refresh_ms`, or after `retry_after_ms` when they did not suffice. Where the
+    only consumer can do 400/s and is 95 % full, the answer is 100/s, level 2, load 95.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -143,7 +148,9 @@ class FlowControl(Message):
 class LoadReport(Message):
     """A consumer says how full it is; any of the numbers will do.
 
-    `load` in percent, `capacity` in tokens per second, queues and work in tokens. `done` and `errors` only grow.
+    `load` in percent, `capacity` in tokens per second, queues and work in tokens. `done` and `errors` only grow. With
+    `load=95, capacity=400` it can take 100/s; `load` alone says how full, not how fast, and is refused where the budget
+    has no rate.
     """
 
     action: Literal["LoadReport"] = "LoadReport"
@@ -153,7 +160,7 @@ class LoadReport(Message):
     seq: Count | None = None
     uptime_ms: Quantity | None = None
     load: Percent | None = None
-    capacity: Rate | None = None
+    capacity: Capacity | None = None
     queue_depth: Quantity | None = None
     queue_limit: Quantity | None = None
     done: Quantity | None = None

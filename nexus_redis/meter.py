@@ -6,28 +6,30 @@ done, so an item that moves while we look is missed for one report and never cou
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from types import TracebackType
 from typing import Any, Final
 
 from nexus_redis import calls
-from nexus_redis.account import Opening
 from nexus_redis.calls import Call, Configured, Standing
 from nexus_redis.config import ConsumerSettings, parse_number
-from nexus_redis.errors import InvalidSetting, NexusError, Unavailable
+from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
 from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
-from nexus_redis.ledger import Waiter
+from nexus_redis.opening import News, Opening
+from nexus_redis.sources import Source
+from nexus_redis.waiter import Waiter
 from nexus_redis.wire import Job, Late, Outcome
 
 log = logging.getLogger("nexus_redis")
 
+UNBOUNDED: Final = 2**31 - 1  # what a multiprocessing queue without maxsize has for one (SEM_VALUE_MAX)
 LATENCY_MEMORY: Final = 0.2  # weight of the newest batch in the latency that is reported
 REPORTABLE: Final = (
     "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "in_flight", "slots", "latency_ms",
@@ -78,7 +80,13 @@ class Meter:
             raise InvalidSetting(
                 "watch", queue, "give a queue with qsize() and maxsize, or depth= a callable and limit="
             )
-        if limit is not None and limit <= 0:
+        if type(queue).__module__.startswith("multiprocessing."):  # no other one is asked here: it may have locks
+            try:
+                depth()
+            except NotImplementedError:
+                remedy = "its qsize() does not work on this system: give depth= a callable (a counter) and limit="
+                raise InvalidSetting("watch", queue, remedy) from None
+        if limit is not None and (limit <= 0 or limit >= UNBOUNDED):
             limit = None
         if limit is not None:
             parse_number("queue_limit", limit)
@@ -117,21 +125,21 @@ class Meter:
 class Work:
     """`with consumer.work(n):` - n tokens of work; done when the block ends, errors when it raises."""
 
-    __slots__ = ("_began", "_meter", "_start", "_tokens")
+    __slots__ = ("_began", "_clock", "_meter", "_start", "_tokens")
 
-    def __init__(self, meter: Meter, tokens: float, start: Callable[[], None]) -> None:
-        self._meter, self._tokens, self._start = meter, tokens, start
+    def __init__(self, meter: Meter, tokens: float, start: Callable[[], None], clock: Callable[[], float]) -> None:
+        self._meter, self._tokens, self._start, self._clock = meter, tokens, start, clock
         self._began = 0.0
 
     def __enter__(self) -> None:
         self._meter.begin(self._tokens)
-        self._began = time.monotonic()
+        self._began = self._clock()
         self._start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._meter.end(self._tokens, time.monotonic() - self._began, is_done=kind is None)
+        self._meter.end(self._tokens, self._clock() - self._began, is_done=kind is None)
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -157,10 +165,16 @@ class Reporter(Member):
     """One consumer of one budget: reports each interval, as long as there is something to say."""
 
     def __init__(
-        self, hub: Hub, keys: BudgetKeys, consumer_id: str | None, settings: ConsumerSettings, opening: Opening
+        self,
+        hub: Hub,
+        keys: BudgetKeys,
+        consumer_id: str | None,
+        settings: ConsumerSettings,
+        opening: Opening,
+        source: Source | None = None,
     ) -> None:
-        self.hub, self.keys, self.settings, self.opening = hub, keys, settings, opening
-        self.identity = Identity(consumer_id)
+        self.hub, self.keys, self.settings, self.opening, self.source = hub, keys, settings, opening, source
+        self.identity = Identity(consumer_id if source is None else source.id)
         self._warned: set[str] = set()
         self._begin()
 
@@ -169,6 +183,8 @@ class Reporter(Member):
         self.standing: Standing | None = None
         self.tickets: list[Ticket] = []
         self.asked: list[Ticket] = []  # those that the report in flight is for
+        self.looking = 0  # answers that are awaited from the source
+        self.has_looked = False
         self.seq = 0
         self.started = 0.0
         self.is_staying = False  # Redis may know this incarnation
@@ -201,12 +217,18 @@ class Reporter(Member):
         self.due = NEVER
         if self.is_leaving:
             return self._say_goodbye()
-        if not self.tickets and not self.asked and not self.meter.has_news:
+        if not self.tickets and not self.asked and not self.meter.has_news and self.source is None:
             return []
         self.due = now + self.settings.interval
         self.asked += self.tickets
         self.tickets = []
-        return self.opening.batch(self.opening.question() or self._report(now))
+        self.looking = 0
+        question = self.opening.question(now)
+        if question is None and self.source is not None and not self.has_looked:
+            looks = self.source.look()
+            self.looking = len(looks)
+            return looks
+        return self.opening.batch(question or self._report(now))
 
     def _report(self, now: float) -> Late:
         if not self.is_staying:
@@ -223,7 +245,9 @@ class Reporter(Member):
                 "interval_ms": self.settings.interval * 1e3,
                 "pause_ms": pause_ms,
             }
-            return calls.report(self.keys, self.id, said, self.identity.incarnation, seq)
+            missing = self.source.missing[:LONGEST_LABEL] if self.source is not None else ""
+            labels = json.dumps({"missing": missing}) if missing else ""
+            return calls.report(self.keys, self.id, said, self.identity.incarnation, seq, labels)
 
         return Late(make)
 
@@ -235,24 +259,41 @@ class Reporter(Member):
                 self.due = now
             else:
                 self._be_gone()
+        elif self.looking:
+            self._looked(outcomes[: self.looking], now)
         elif isinstance(outcome, Standing):
-            self.standing = outcome
+            self.standing, self.has_looked = outcome, False
             for ticket in self.asked:
                 ticket.standing, ticket.is_served = outcome, True
             self._settle_asked()
             if self.opening.see(outcome.birth):
                 self.due = now
-        elif isinstance(outcome, Configured):
-            self.opening.tell(outcome)
+        elif isinstance(outcome, Configured | News):
+            news = outcome if isinstance(outcome, News) else News(self.opening, outcome)
+            news.opening.tell(news.fact, now)
             self.due = now
         else:
             self._failed(outcome, now)
         if self.is_leaving and self.goodbye is None:
             self.due = now  # whatever that was about, goodbye is next
 
+    def _looked(self, outcomes: Sequence[Outcome], now: float) -> None:
+        self.looking = 0
+        error = next((outcome for outcome in outcomes if isinstance(outcome, Exception)), None)
+        if error is not None:
+            self._failed(error, now)
+            return
+        assert self.source is not None
+        self.meter.say(self.source.see(outcomes))
+        self.has_looked = True
+        self.due = now
+
     def _failed(self, error: Exception, now: float) -> None:
         code = code_of(error)
-        if code == "NEXUS_ID_TAKEN":
+        self.has_looked = False
+        if code == "NEXUS_ID_TAKEN" and self.source is not None:
+            self._stand_by()
+        elif code == "NEXUS_ID_TAKEN":
             self._rename()
             self.due = now
         elif code == "NEXUS_STALE":
@@ -318,6 +359,14 @@ class Reporter(Member):
         settled, self.asked = self.asked, []
         for ticket in settled:
             ticket.wake()
+
+    def _stand_by(self) -> None:
+        """Somebody else reports for this source. Two would count it twice; this one goes on when that one is gone."""
+        self.is_staying = False
+        self._settle_asked()
+        if not self.identity.has_warned:
+            self.identity.has_warned = True
+            log.info("budget %s: %s is reported by another process; this one stands by", self.keys.name, self.id)
 
     def _rename(self) -> None:
         taken = self.identity.rename()

@@ -11,7 +11,7 @@ class Grant:
     """Leave to do work: `cost` tokens, after `waited` seconds. `degraded`: Redis was gone and the outage mode said yes.
 
     The warm path, tokens in hand and no wait, returns the constant `GRANTED` (its cost is 1 whatever was asked), so
-    that it allocates nothing.
+    that it allocates nothing. At 2/s just used up, the next one is `Grant(cost=1, waited=0.5)`.
     """
 
     cost: float = 1.0
@@ -24,7 +24,11 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """No tokens now, and none were taken. Falsy. Try again in `retry_after` seconds; `reason` is the budget's."""
+    """No tokens now, and none were taken. Falsy. Try again in `retry_after` seconds; `reason` is the budget's.
+
+    At 2/s just used up, `retry_after` is 0.5. Reasons: ok, rate, load, contended, learning, window, paused,
+    no_consumers, unset.
+    """
 
     retry_after: float
     reason: str

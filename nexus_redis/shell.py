@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any, Final, Self
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
+from weakref import WeakValueDictionary
 
 from nexus_redis import embedded
-from nexus_redis.account import Account, Opening
+from nexus_redis.account import Account
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_cost, parse_name, parse_number
 from nexus_redis.errors import AcquireTimeout, InvalidSetting
 from nexus_redis.hub import Hub
-from nexus_redis.ids import default_id as default_id  # noqa: PLC0414  # where others look for it
+from nexus_redis.joint import Joint
 from nexus_redis.keys import BudgetKeys
-from nexus_redis.ledger import MICRO, Waiter
-from nexus_redis.messages import FlowControl
+from nexus_redis.ledger import MICRO
 from nexus_redis.meter import REPORTABLE, Reporter, Work
+from nexus_redis.opening import NOTHING, Opening
+from nexus_redis.sources import ListSource, Source, StreamSource
+from nexus_redis.task import Drivers
+from nexus_redis.values import keyed_name
+from nexus_redis.waiter import Waiter
 from nexus_redis.wire import CALL_TIMEOUT
+from nexus_redis.words import counted
+
+if TYPE_CHECKING:
+    from nexus_redis.messages import FlowControl
+
+C = TypeVar("C")
 
 
 class Unset:
@@ -28,6 +39,7 @@ class Unset:
 
 
 UNSET: Final = Unset()
+DEFAULTS: Final = ProducerSettings()
 TRY_PATIENCE: Final = 2 * CALL_TIMEOUT  # seconds: a try may meet a call in flight before its own
 
 
@@ -38,11 +50,33 @@ def micro_cost(cost: float) -> int:
     return round(parse_cost(cost) * MICRO)
 
 
+def joint_costs(nexus: NexusShell, wanted: Mapping[Any, float]) -> dict[Account, int]:
+    """What `nexus.acquire` is given, by account: two names of one producer add up."""
+    if not wanted:
+        raise InvalidSetting("budgets", wanted, "name at least one: nexus.acquire({budget: cost})")
+    costs: dict[Account, int] = {}
+    for given, cost in wanted.items():
+        if not isinstance(given, ProducerShell) or given._account.hub is not nexus._hub:
+            raise InvalidSetting("budgets", given, "use budgets and producers of this nexus")
+        given._check()
+        costs[given._account] = costs.get(given._account, 0) + micro_cost(cost)
+    return costs
+
+
+def check_joint(joint: Joint, now: float) -> None:
+    """The time is over; the error names the budget that took longest."""
+    if joint.is_settled:
+        return
+    account, part = max(joint.parts, key=lambda pair: pair[1].seconds_for(pair[1].cost))
+    raise AcquireTimeout(account.keys.name, part.cost / MICRO, now - joint.since, account.reason)
+
+
 class NexusShell:
     """Namespace, budgets, hub of one Nexus."""
 
     _hub: Hub
     _url: str
+    _drivers: ClassVar[Drivers] = Drivers()
 
     def __init__(self, namespace: str | None) -> None:
         self._is_closed = False
@@ -51,6 +85,10 @@ class NexusShell:
         found = namespace or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus"
         self.namespace = parse_name(found, "namespace")
         self._openings: dict[str, Opening] = {}
+        # Of a per-key budget as much as is in use: its objects, or a producer that Redis knows.
+        self._keyed: WeakValueDictionary[str, Opening] = WeakValueDictionary()
+        self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
+        self._pinned: list[Account] = []
 
     @property
     def url(self) -> str:
@@ -62,14 +100,22 @@ class NexusShell:
                 self._server = embedded.acquire(self._url)
             return self._server.start().url
 
-    def _opening(self, name: str, settings: BudgetSettings) -> Opening:
+    def _opening(self, name: str, key: str | None, settings: BudgetSettings) -> Opening:
         """Settings of `name` in this process: the same for everyone here, or it is a mistake worth an error."""
-        opening = self._openings.get(name)
+        if key is None:
+            return self._opened(self._openings, name, settings, None)
+        parent = self._openings.get(name) or self._opened(self._openings, name, NOTHING, None)
+        return self._opened(self._keyed, keyed_name(name, key), settings, parent)
+
+    def _opened(
+        self, known_here: MutableMapping[str, Opening], name: str, settings: BudgetSettings, parent: Opening | None
+    ) -> Opening:
+        opening = known_here.get(name)
         if opening is None:
-            opening = self._openings[name] = Opening(BudgetKeys(self.namespace, name), settings)
+            opening = known_here[name] = Opening(BudgetKeys(self.namespace, name), settings, parent)
             return opening
         given = settings.model_dump(exclude_none=True)
-        known = opening.settings.model_dump(exclude_none=True)
+        known = opening.given.model_dump(exclude_none=True)
         for field, value in given.items():
             if field in known and known[field] != value:
                 raise InvalidSetting(field, value, f"budget {name} was opened with {known[field]!r} in this process")
@@ -77,19 +123,65 @@ class NexusShell:
             opening.adopt(BudgetSettings.of(**(known | given)))
         return opening
 
+    def _shared_account(self, hub: Hub, opening: Opening, settings: ProducerSettings) -> Account:
+        """The account of the one producer per process and budget."""
+        account = self._accounts.get(opening.name)
+        if account is None:
+            account = self._accounts.setdefault(opening.name, Account(hub, opening.keys, None, settings, opening))
+            if opening.parent is None:
+                self._pinned.append(account)
+        return account
 
-class BudgetShell:
-    """One budget as one process knows it."""
 
-    def __init__(self, nexus: NexusShell, name: str, settings: BudgetSettings) -> None:
-        self.name = parse_name(name)
-        self._opening = nexus._opening(self.name, settings)
-        self._keys = BudgetKeys(nexus.namespace, self.name)
+class BudgetShell(Generic[C]):
+    """One budget as one process knows it; `C` is the shell's consumer."""
 
-    def _learn(self, given: BudgetSettings, unset: list[str]) -> None:
-        """What `configure` changed is what this process opens the budget with from now on."""
-        known = self._opening.settings.model_dump(exclude_none=True) | given.model_dump(exclude_none=True)
-        self._opening.settings = BudgetSettings.of(**{k: v for k, v in known.items() if k not in unset})
+    def __init__(self, nexus: NexusShell, name: str, key: str | None, settings: BudgetSettings) -> None:
+        self._opening = nexus._opening(parse_name(name), key, settings)
+        self._keys = self._opening.keys
+
+    @property
+    def name(self) -> str:
+        """The name in Redis; of a per-key budget with the key in it."""
+        return self._keys.name
+
+    def watch_stream(
+        self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float = 0.25
+    ) -> C:
+        """Report for a consumer group of a Redis Stream, from outside: its consumers need no change.
+
+        Lag is the depth of the queue, of at most `limit` entries; what is read and not acknowledged is in flight; what
+        is acknowledged is done; an entry is a token. Starts at once; `close()` the consumer that it returns. Any number
+        of processes may call it: one reports, the others stand by and take over when it is gone. Redis 6.2 knows no
+        lag: the entries behind the last one delivered are counted instead, up to `limit` of them a report.
+
+        `nexus.budget("index").watch_stream("orders", group="index", limit=10_000)`: with 5,000 entries unread the
+        budget's load is 50 %, and its rate is what the group acknowledges per second.
+        """
+        return self._watch(StreamSource(key, group, limit), capacity, interval)
+
+    def watch_list(
+        self,
+        key: str,
+        *,
+        limit: float,
+        done: str | None = None,
+        capacity: float | str | None = None,
+        interval: float = 0.25,
+    ) -> C:
+        """Report for a Redis list that workers take from (LPUSH, BRPOP), from outside.
+
+        LLEN is the depth of the queue, of at most `limit` entries, but nothing says how fast it is emptied. Give one:
+        `done`, the key of a counter that the workers INCR (then the law is `drain`, which learns the capacity); or
+        `capacity`, or a `rate` on the budget (then it is `range`: all of it below 80 % of the limit, nothing at 100 %).
+        Starts at once; of several processes one reports and the others stand by.
+
+        `watch_list("jobs", limit=1_000, capacity=50)`: up to 800 jobs waiting 50/s, at 900 it is 25/s.
+        """
+        return self._watch(ListSource(key, limit, done), capacity, interval)
+
+    def _watch(self, source: Source, capacity: float | str | None, interval: float) -> C:
+        raise NotImplementedError
 
     def _producer_settings(self, **given: Any) -> ProducerSettings:
         if self._opening.settings.lossless:
@@ -97,7 +189,8 @@ class BudgetShell:
             if given.get("on_outage") not in (None, "closed"):
                 raise InvalidSetting("on_outage", given["on_outage"], "use 'closed': the budget is lossless")
             given["on_outage"] = "closed"
-        return ProducerSettings.of(**{name: value for name, value in given.items() if value is not None})
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return ProducerSettings.of(**chosen) if chosen else DEFAULTS
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -107,6 +200,8 @@ class ProducerShell:
     """One producer: its account, and what can be read of it without asking anybody."""
 
     _account: Account
+    _settings: ProducerSettings
+    _check: Callable[[], None]
 
     @property
     def id(self) -> str:
@@ -117,6 +212,12 @@ class ProducerShell:
     def flow(self) -> FlowControl | None:
         """The budget's last answer; None before the first."""
         return self._account.flow
+
+    def _limit(self, timeout: float | Unset | None) -> float | None:
+        """How long a caller waits: as it says, or the producer."""
+        if isinstance(timeout, Unset):
+            return self._settings.timeout
+        return None if timeout is None else parse_number("timeout", timeout)
 
     def _check_settled(self, line: Waiter, cost: float) -> None:
         """The time is over."""
@@ -131,7 +232,7 @@ class ProducerShell:
         )
         return (
             f"<{type(self).__name__} {self.id!r} of {self._account.keys.name!r}: "
-            f"{ledger.held / MICRO:g} tokens in hand, {len(ledger.waiters)} waiting, {told}>"
+            f"{counted(ledger.held / MICRO, 'token')} in hand, {len(ledger.waiters)} waiting, {told}>"
         )
 
 
@@ -154,15 +255,19 @@ class ConsumerShell:
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> Self:
         """Report how full a queue is: anything with `qsize()` and `maxsize`, or `depth=` a callable and `limit=`.
 
-        Depth and limit are in tokens, like everything a consumer says. Read every interval, from another thread.
+        Depth and limit are in tokens, like everything a consumer says. Read every interval, from another thread. With
+        50 of 200 places taken the load is 25 %. Raises `InvalidSetting` for what has no depth that can be read.
         """
         self._reporter.meter.watch(queue, depth=depth, limit=limit)
         self._start()
         return self
 
     def work(self, tokens: float = 1) -> Work:
-        """`with consumer.work(len(batch)): ...` - in flight meanwhile, then done, or an error if the block raises."""
-        return Work(self._reporter.meter, parse_number("tokens", tokens), self._start)
+        """`with consumer.work(len(batch)): ...` - in flight meanwhile, then done, or an error if the block raises.
+
+        It is timed, too: with nothing else reported, errors and latency make the rate. Async: `async with`.
+        """
+        return Work(self._reporter.meter, parse_number("tokens", tokens), self._start, self._reporter.hub.clock)
 
     def __repr__(self) -> str:
         told = f"{self.rate:g}/s" if self.rate is not None else "no report answered yet"

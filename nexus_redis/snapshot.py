@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,12 +15,17 @@ from nexus_redis.wire import Command, Job, Outcome
 
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
 _PAGE: Final = 500
+DUE: Final = 6  # where the packed terms have the time at which something is due
 Plan = Generator[list[Job] | Pause, list[Outcome], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSnapshot:
-    """One consumer: what it can take (tokens/s), its load in percent, its law, and whether its reports still come."""
+    """One consumer: what it can take (tokens/s), its load in percent, its law, and whether its reports still come.
+
+    `capacity` in tokens/s, None while it is not known; `fields` is its hash in Redis as text, with `age_s`, the seconds
+    since its last report. A consumer of capacity 400 at load 95 under "range" has a rate of 100.
+    """
 
     id: str
     rate: float
@@ -47,7 +53,12 @@ class ProducerSnapshot:
 class BudgetSnapshot:
     """A budget at one instant. Rates in tokens/s, load in percent, `settings` as name -> (value, source).
 
-    `exists` is False where Redis knows nothing of it; then all is zero and the reason "unset".
+    `exists` is False where Redis knows nothing of it; then all is zero and the reason "unset". `tokens` in the bucket
+    now, negative where they are owed; `burst` in seconds of the rate; `granted_total` since `birth`, the instant when
+    this life of its state began; `paused_for` in seconds, infinite until resumed, None if it is not paused;
+    `last_consumer_end` how the last consumer ended (left, silent, forgotten, overruled), "" if none did. `consumers`
+    and `producers` hold the first 500 of each, the counts are of all. `age` is for how many seconds nobody has called.
+    At rate 100, `settings["rate"]` may be ("100", "operator").
     """
 
     name: str
@@ -68,12 +79,13 @@ class BudgetSnapshot:
     producers: tuple[ProducerSnapshot, ...]
     consumer_count: int
     producer_count: int
+    age: float
 
 
 def snapshot(keys: BudgetKeys, server: str) -> Plan:
     """The plan that reads a budget: one script, then its members' hashes in one pipeline."""
     inspection: Inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
-    due = _due(inspection.fields)
+    due = due_of(inspection.fields)
     if due and due <= inspection.now:
         # A deadline has passed and nobody has called since: let the script look, so that we don't show the past.
         yield from ask([calls.configure(keys)], server)
@@ -81,7 +93,7 @@ def snapshot(keys: BudgetKeys, server: str) -> Plan:
     consumers, producers = list(inspection.consumers), list(inspection.producers)
     wanted = [keys.consumer(i) for i in consumers] + [keys.producer(i) for i in producers]
     hashes = (yield from ask([Command(("HGETALL", key), _hash) for key in wanted], server)) if wanted else []
-    return _assembled(keys.name, inspection, consumers, producers, hashes)
+    return assembled(keys.name, inspection, consumers, producers, hashes)
 
 
 def budget_names(namespace: str, server: str) -> Plan:
@@ -98,9 +110,8 @@ def budget_names(namespace: str, server: str) -> Plan:
     return sorted(set(names) - set(gone))
 
 
-def _due(fields: dict[str, str]) -> float:
-    bucket = fields.get("bucket", "").split()
-    return int(bucket[8]) / 1e6 if len(bucket) > 8 else 0.0
+def due_of(fields: dict[str, str]) -> float:
+    return float(json.loads(fields["terms"])[DUE]) / 1e6 if "terms" in fields else 0.0
 
 
 def _texts(reply: Any) -> list[str]:
@@ -114,7 +125,7 @@ def _hash(reply: Any) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def _assembled(
+def assembled(
     name: str, at: Inspection, consumers: list[str], producers: list[str], hashes: list[dict[str, str]]
 ) -> BudgetSnapshot:
     f = at.fields
@@ -148,6 +159,7 @@ def _assembled(
         ),
         consumer_count=at.consumer_count,
         producer_count=at.producer_count,
+        age=max(0.0, at.now - float(json.loads(f["bucket"])[0]) / 1e6) if "bucket" in f else 0.0,
     )  # fmt: skip
 
 

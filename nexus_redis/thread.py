@@ -12,7 +12,8 @@ import redis
 
 from nexus_redis.errors import NexusError
 from nexus_redis.hub import NEVER, Hub, Pause, refill
-from nexus_redis.ledger import Waiter
+from nexus_redis.push import PushThread
+from nexus_redis.waiter import Waiter
 from nexus_redis.wire import Job, Outcome, perform
 
 log = logging.getLogger("nexus_redis")
@@ -40,6 +41,7 @@ class LoopThread:
     def __init__(self, client: Callable[[], redis.Redis], server: str) -> None:
         self._client = client
         self.age = 0.0
+        self.push: PushThread | None = None
         self._begin()
         self.hub = Hub(time.monotonic, self._wake, server)
 
@@ -56,6 +58,14 @@ class LoopThread:
         """In the child: the parent's thread does not exist, its lock may be held for ever."""
         self._begin()
         self.hub.after_fork()
+        if self.push is not None:
+            self.push.abandon()
+            self.listen(self.push.connect)
+
+    def listen(self, connect: Callable[[], redis.Redis]) -> None:
+        """Hear of drops as they are decided, by a connection and a thread of their own."""
+        self.push = PushThread(connect, self.hub.channels, self.lock)
+        self.hub.channels.changed = self.push.changed
 
     @property
     def is_running(self) -> bool:
@@ -68,6 +78,14 @@ class LoopThread:
             self._thread = threading.Thread(target=self._run, name="nexus-redis", daemon=True)
             self._thread.start()
 
+    def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
+        """Until it is set; False where the time was over before."""
+        return event.wait(seconds)
+
+    def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+        """Run a plan to its end in the caller's thread."""
+        return drive(plan, self._client())
+
     def stop(self, error: NexusError) -> None:
         """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
         with self.lock:
@@ -75,6 +93,8 @@ class LoopThread:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(STOP_PATIENCE)
+        if self.push is not None:
+            self.push.stop()
 
     def _run(self) -> None:
         hub = self.hub

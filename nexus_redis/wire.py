@@ -7,8 +7,10 @@ caller's own client we make a twin: its address, login, timeouts, but connection
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -17,16 +19,16 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse, NoScriptError
+from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError
 from redis.retry import Retry
 
 from nexus_redis.calls import Call
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.values import DEFAULT_URL
 
 T = TypeVar("T")
 CONNECT_TIMEOUT: Final = 1.0
 CALL_TIMEOUT: Final = 0.25
-DEFAULT_URL: Final = "redis://localhost:6379/0"
 _SCHEMES: Final = ("redis", "rediss", "unix", "embedded")
 
 
@@ -49,29 +51,47 @@ Job = Call[Any] | Command[Any] | Late
 Outcome = Any  # what `decode` made of a reply, or the exception
 
 
-def address(url: str | None) -> str:
+def address(url: Any) -> str:
     """The URL to use: the argument, else NEXUS_REDIS_URL, else localhost."""
     found = url or os.environ.get("NEXUS_REDIS_URL") or DEFAULT_URL
-    scheme = urlsplit(found).scheme
+    scheme = urlsplit(found).scheme if isinstance(found, str) else None
     if scheme not in _SCHEMES:
         raise InvalidSetting("url", found, f"use one of {', '.join(f'{s}://' for s in _SCHEMES)}")
     return found
 
 
+def checked(client: Any, kind: type, other: type) -> Any:
+    """A caller's client, of the kind that this shell can use; of the other one each call would be a surprise."""
+    if isinstance(client, other) or not hasattr(client, "pipeline"):
+        remedy = f"use a {kind.__module__.split('.client')[0]}.{kind.__name__}, or the Nexus of the other module"
+        raise InvalidSetting("client", type(client).__name__, remedy)
+    return client
+
+
 def connect(url: str) -> redis.Redis:
     """A sync client for a redis://, rediss:// or unix:// address; connects at its first call."""
-    try:
-        return redis.Redis.from_url(url, **_timeouts(), retry=Retry(NoBackoff(), 0))
-    except ValueError as error:
-        raise InvalidSetting("url", url, f"use an address like {DEFAULT_URL}") from error
+    with _naming_faults(url):
+        client = redis.Redis.from_url(url, **_timeouts(), retry=Retry(NoBackoff(), 0))
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    return client
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
     """The same for asyncio."""
+    with _naming_faults(url):
+        client = redis.asyncio.Redis.from_url(url, **_timeouts(), retry=AsyncRetry(NoBackoff(), 0))
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    return client
+
+
+@contextmanager
+def _naming_faults(url: str) -> Iterator[None]:
     try:
-        return redis.asyncio.Redis.from_url(url, **_timeouts(), retry=AsyncRetry(NoBackoff(), 0))
+        yield
     except ValueError as error:
         raise InvalidSetting("url", url, f"use an address like {DEFAULT_URL}") from error
+    except TypeError as error:  # an option after the ? that redis-py doesn't know, seen when a connection is made
+        raise InvalidSetting("url", url, "it has an option after `?` that redis-py does not know") from error
 
 
 _TIED: Final = (  # what redis-py ties to one pool
@@ -161,6 +181,13 @@ async def perform_async(connection: Callable[[], redis.asyncio.Redis], jobs: Seq
     return [_outcome(job, reply) for job, reply in zip(ready, replies, strict=True)]
 
 
+def raise_if_cancelled() -> None:
+    """For a task that has just awaited redis-py: that may have taken the cancellation for a timeout of its own."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def _ready(jobs: Sequence[Job]) -> list[Call[Any] | Command[Any]]:
     return [job.make() if isinstance(job, Late) else job for job in jobs]
 
@@ -169,7 +196,10 @@ def _batch(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any
     pipe = client.pipeline(transaction=False)
     for command in commands:
         pipe.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py
-    return pipe.execute(raise_on_error=False)
+    replies = pipe.execute(raise_on_error=False)
+    if any(isinstance(reply, ReadOnlyError) for reply in replies):  # a primary no more: the address has another by now
+        client.connection_pool.disconnect()
+    return replies
 
 
 async def _batch_async(client: redis.asyncio.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -177,6 +207,8 @@ async def _batch_async(client: redis.asyncio.Redis, commands: Sequence[tuple[Any
     for command in commands:
         pipe.execute_command(*command)
     replies: list[Any] = await pipe.execute(raise_on_error=False)
+    if any(isinstance(reply, ReadOnlyError) for reply in replies):
+        await client.connection_pool.disconnect()
     return replies
 
 

@@ -62,6 +62,11 @@ class Proxy:
 
         async def close() -> None:
             if self._listener is not None:
+                # asyncio trips over what it has just accepted from a server that is closed, and leaves the socket open.
+                for listening in self._listener.sockets:
+                    self._loop.remove_reader(listening.fileno())
+                for _ in range(4):  # accepted, made, served: a turn of the loop each
+                    await asyncio.sleep(0)
                 self._listener.close()
                 self._listener = None
             await self._reset()
@@ -82,9 +87,13 @@ class Proxy:
         self.refuse()
 
         async def cancel() -> None:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            # Also what is just being accepted, and has no name here yet: its socket would be left to the collector.
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+            await self._reset()
+            await asyncio.sleep(0)  # what was aborted is closed one turn of the loop later
 
         self._run(cancel)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -114,12 +123,14 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         try:
             target_reader, target = await asyncio.open_connection(HOST, self.target)
         except OSError:
+            self._writers.discard(writer)
             self._abort(writer)
             return
-        self._writers |= {writer, target}
+        self._writers.add(target)
         for pump in (self._pump(reader, target, is_reply=False), self._pump(target_reader, writer, is_reply=True)):
             task = self._loop.create_task(pump)
             self._tasks.add(task)

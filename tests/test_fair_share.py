@@ -92,7 +92,7 @@ def test_a_killed_producer_frees_its_share_within_an_epoch(one_server: Server) -
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_no_scenario_breaks_a_bound_or_starves_anyone(one_server: Server, row: Row) -> None:
-    """The rows of docs/fair-share.md, shorter: nothing above G1 or G2, the budget used, nobody under 85 %."""
+    """The rows of docs/fair-share.md, shorter: nothing above G1 or G2, the budget used, all near their share."""
     short = dataclasses.replace(row, span=min(row.span, max(12.0, row.span / 5)) if not row.rates else row.span)
     measured = short.run(one_server)
     assert measured.over_g1 <= ROUNDING
@@ -100,7 +100,7 @@ def test_no_scenario_breaks_a_bound_or_starves_anyone(one_server: Server, row: R
         assert measured.over_g2 <= ROUNDING
     assert measured.use > (0.95 if row.rate < 100 else 0.97)
     if row.rate >= 50:
-        assert measured.least > 0.85
+        assert measured.error < 0.15
 
 
 @pytest.mark.soak

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from nexus_redis.account import Account
 from nexus_redis.ledger import MICRO
 from tests.servers import Server
 
-REST = 7  # where the bucket's packed text has the micro-tokens below the whole count
+REST = 4  # where the bucket's packed text has the micro-tokens below the whole count
 
 
 def granted_by(server: Server, name: str = "stripe") -> int:
     """Micro-tokens granted in this life of the budget, as Redis counts them."""
     client: Any = server.client(decode_responses=True)
     total, bucket = client.hmget(f"nexus:{{{name}}}", "granted_total", "bucket")
-    return int(total) * MICRO + int(bucket.split()[REST])
+    return int(total) * MICRO + int(json.loads(bucket)[REST])
 
 
 def spent(account: Account) -> int:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.shells import SHELLS, Opener
+from nexus_redis.testing import ManualClock, clock
+from tests.contract.shells import SHELLS, Opener, Pass
+
+__all__ = ["clock"]  # the users' own fixture; what is opened after it lives by it
 
 
 @pytest.fixture(params=SHELLS)
@@ -15,3 +18,9 @@ def open_nexus(request: pytest.FixtureRequest) -> Iterator[Opener]:
     opener = Opener(request.param)
     yield opener
     opener.close()
+
+
+@pytest.fixture
+def let_pass(clock: ManualClock, open_nexus: Opener) -> Pass:
+    """Time goes on, in the loop where there is one."""
+    return (lambda s: open_nexus.run(lambda: clock.sleep(s))) if open_nexus.is_async else clock.advance

@@ -14,6 +14,8 @@ import nexus_redis.asyncio
 from nexus_redis.shell import BudgetShell, ConsumerShell, NexusShell, ProducerShell
 from tests.servers import FAKE, Server
 
+Pass = Callable[[float], None]
+
 SHELLS: Final = ("sync", "async")
 PATIENCE: Final = 30.0  # seconds: a hang fails the test that met it
 
@@ -109,6 +111,15 @@ class Opener:
             nexus._made_sync = server.client(**(client or {}))  # fakeredis has no address for the reporting thread
         return Shown(self._loop, nexus)
 
+    @property
+    def is_async(self) -> bool:
+        """Which shell it is."""
+        return self._loop is not None
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        """What `call` gives, awaited if need be, in the loop where there is one."""
+        return call() if self._loop is None else self._loop.run(call)
+
     def close(self) -> None:
         """Close everything."""
         for nexus in self._opened:
@@ -120,4 +131,4 @@ class Opener:
 def account_of(it: Any) -> Any:
     """The account behind a budget's or producer's face."""
     it = getattr(it, "it", it)
-    return getattr(it, "_shared", it)._account
+    return it._account

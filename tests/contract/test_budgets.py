@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from typing import Any
 
@@ -18,8 +19,9 @@ from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import WrongLoop
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
+from nexus_redis.tray import Tray
 from nexus_redis.wire import Job, Outcome, perform
-from tests.contract.shells import Opener, account_of
+from tests.contract.shells import LoopInAThread, Opener, Pass, account_of
 from tests.servers import FAKE, Server
 from tests.stepping import Stepper, join, producer
 from tests.support import eventually, run
@@ -120,10 +122,14 @@ def test_a_code_setting_that_an_operators_makes_impossible_is_raised(nexus: Any,
     assert budget.snapshot().granted_total == 0
 
 
-def test_a_budget_without_any_rate_warns_once_and_gives_nothing(nexus: Any, caplog: pytest.LogCaptureFixture) -> None:
-    budget = nexus.budget("stripe")
-    with pytest.raises(nexus_redis.AcquireTimeout, match="unset"):
-        budget.acquire(timeout=0.05)
+def test_a_budget_without_any_rate_warns_once_and_gives_nothing(
+    open_nexus: Opener, server: Server, let_pass: Pass, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = open_nexus(server).budget("stripe")
+    for _ in range(5):  # however short each waits
+        with pytest.raises(nexus_redis.AcquireTimeout, match="unset"):
+            budget.acquire(timeout=0.5)
+        let_pass(0.01)
     denied = budget.try_acquire()
     assert (bool(denied), denied.reason) == (False, "unset")
     assert caplog.text.count("has no rate") == 1
@@ -141,6 +147,14 @@ def test_a_paused_budget_gives_nothing_until_it_is_resumed(nexus: Any) -> None:
     assert (snapshot.paused_for, snapshot.pause_reason) == (float("inf"), "429 Retry-After")
     budget.resume()
     assert (budget.snapshot().rate, budget.snapshot().paused_for) == (1000, None)
+
+
+def test_a_long_reason_of_a_pause_is_cut_between_two_characters(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=1000)
+    budget.pause(30, reason="a" + "\N{EURO SIGN}" * 200)
+    assert budget.snapshot().pause_reason == "a" + "\N{EURO SIGN}" * 66
+    with pytest.raises(InvalidSetting, match="reason=5: use text"):
+        budget.pause(30, reason=5)
 
 
 def test_a_pause_for_a_while_ends_by_itself(nexus: Any) -> None:
@@ -173,7 +187,7 @@ def test_any_redis_py_client_will_do(open_nexus: Opener, server: Server, protoco
     nexus = open_nexus(server, client={"protocol": protocol, "decode_responses": decode_responses})
     budget = nexus.budget("stripe", rate=1000)
     budget.acquire()
-    assert budget.try_acquire(1000) or True
+    budget.try_acquire(200)
     with budget.consumer("es-1", capacity=400) as consumer:
         assert consumer.report(load=95) == 100
         assert [c.id for c in budget.snapshot().consumers] == ["es-1"]
@@ -253,6 +267,24 @@ def test_a_nexus_belongs_to_the_loop_that_first_used_it() -> None:
         other.start()
         other.join()
         owner.run(nexus.close())
+
+
+def test_another_loop_is_refused_with_tokens_in_hand_too(server: Server) -> None:
+    owner = LoopInAThread()
+    nexus = AsyncNexus(server.aclient())
+    budget = nexus.budget("stripe", rate=1_000_000)
+
+    async def use() -> None:
+        await budget.acquire()
+
+    try:
+        owner.run(use)
+        account_of(budget).ledger.tray = Tray(1, MICRO, 1000, math.inf)
+        with pytest.raises(WrongLoop):
+            run(budget.acquire())
+    finally:
+        owner.run(nexus.close)
+        owner.stop()
 
 
 def test_an_async_nexus_is_closed_in_any_loop(server: Server) -> None:
@@ -335,8 +367,17 @@ def test_work_is_async_too(server: Server) -> None:
 
 
 def test_an_address_that_is_none_is_refused(open_nexus: Opener) -> None:
-    with pytest.raises(InvalidSetting, match="url"):
-        open_nexus("http://localhost")
+    for url in ("http://localhost", "redis://localhost?retries=5"):
+        with pytest.raises(InvalidSetting, match="url"):
+            open_nexus(url)
+
+
+@pytest.mark.parametrize("module", [nexus_redis, nexus_redis.asyncio], ids=["sync", "async"])
+def test_what_is_neither_an_address_nor_a_client_is_refused(module: Any) -> None:
+    other = redis.asyncio.Redis() if module is nexus_redis else redis.Redis()
+    for act, given in ((module.Nexus.from_url, 5), (module.Nexus, 5), (module.Nexus, other)):
+        with pytest.raises(InvalidSetting):
+            act(given)
 
 
 def test_a_client_whose_pool_is_strange_is_used_as_it_is() -> None:

@@ -167,6 +167,28 @@ def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener) -
         process.stop()
 
 
+def test_a_primary_that_became_a_replica_is_left_for_the_one_that_has_its_address_now(
+    open_nexus: Opener, server: Server, proxy: Proxy
+) -> None:
+    """As behind a DNS name or a virtual IP that moves: the old connections live on, and only a new one arrives."""
+    process = launch(KIND)
+    try:
+        budget = open_nexus(proxy.url).budget("stripe", rate=500)
+        for _ in range(50):
+            budget.acquire()
+        old, new = server.client(), redis.Redis(port=process.port)
+        proxy.target = process.port
+        old.replicaof("127.0.0.1", "1")  # of nobody that answers: all that counts is that it takes no writes
+        try:
+            assert eventually(lambda: budget.acquire().cost == 1 and bool(new.exists("nexus:{stripe}")))
+            assert eventually(lambda: not budget.acquire().degraded)
+        finally:
+            old.replicaof("NO", "ONE")
+            new.close()
+    finally:
+        process.stop()
+
+
 # --- Redis is away
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from nexus_redis import AcquireTimeout, Nexus
 from nexus_redis.asyncio import Nexus as AsyncNexus
+from nexus_redis.asyncio import Producer
 from nexus_redis.ledger import MICRO
 from tests.chaos import Proxy
 from tests.contract.books import granted_by, spent
@@ -196,7 +197,7 @@ def test_a_forked_child_of_an_event_loop_starts_again_and_the_parents_connection
                 await budget.acquire()
             granted = await asyncio.to_thread(child)
             connections = len(await nexus._client().client_list())
-            await budget._shared.close()
+            await Producer(nexus, budget._account, budget._settings).close()
             assert granted + spent(account_of(budget)) == granted_by(server)
             assert connections < 10
 
@@ -272,9 +273,63 @@ def test_a_close_that_is_cancelled_still_closes_its_sockets(server: Server) -> N
     run(main())
 
 
+def test_the_loop_ends_when_cancelled_even_if_the_client_took_that_for_a_timeout(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def swallow(_: Any, jobs: Any) -> list[Any]:
+            is_first = not begun.is_set()
+            begun.set()
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if not is_first:
+                    raise
+            return [TimeoutError("as redis-py may say")] * len(jobs)
+
+        monkeypatch.setattr("nexus_redis.task.perform_async", swallow)
+        nexus = AsyncNexus.from_url(server.url)
+        waiting = asyncio.create_task(nexus.budget("stripe", rate=500).acquire())
+        await begun.wait()
+        loop = nexus._loop._task
+        assert loop
+        loop.cancel()
+        await asyncio.wait([loop], timeout=10)
+        assert loop.cancelled()
+        waiting.cancel()
+        monkeypatch.undo()
+        await nexus.close()
+
+    run(main())
+
+
+def test_a_close_after_all_tasks_were_cancelled_still_hands_back(server: Server) -> None:
+    async def main() -> None:
+        nexus = AsyncNexus.from_url(server.url)
+        producer = nexus.budget("stripe", rate=500).producer("web")
+        await producer.acquire()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await nexus.close()
+
+    run(main())
+    assert granted_by(server) == MICRO
+
+
 # --- signals
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """A process that a shell put in the background ignores SIGINT, and its children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_a_wait_and_takes_nothing(server: Server) -> None:
     with Nexus.from_url(server.url) as nexus:
         budget = nexus.budget("stripe", rate="1/h")
@@ -321,7 +376,7 @@ def test_a_handler_may_close_the_nexus_in_the_middle_of_an_acquire(server: Serve
     thread.join(10)
     assert not thread.is_alive()
     assert eventually(lambda: not nexus._loop.is_running)
-    assert budget._shared._account.ledger.held == 0
+    assert budget._account.ledger.held == 0
 
 
 def test_a_nexus_may_be_closed_in_a_signal_handler(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 
 from nexus_redis import GRANTED, AcquireTimeout, Closed, Denied, Grant, InvalidSetting
+from nexus_redis.calls import Claim
 from nexus_redis.ledger import MICRO
-from tests.contract.shells import Opener, account_of
+from nexus_redis.tray import Tray
+from tests.contract.shells import Opener, Pass, account_of
+from tests.contract.test_budgets import operator_sets
 from tests.servers import Server
 from tests.stepping import is_balanced
 from tests.support import eventually
@@ -55,7 +59,7 @@ def test_a_warm_acquire_answers_with_the_constant(nexus: Any) -> None:
 def test_a_timeout_takes_nothing_and_says_why(nexus: Any) -> None:
     budget = nexus.budget("stripe", rate="6/min")
     budget.acquire()
-    with pytest.raises(AcquireTimeout, match=r"stripe: no 1 tokens within .* \((rate|learning)\)") as raised:
+    with pytest.raises(AcquireTimeout, match=r"stripe: no token within .* \((rate|learning)\)") as raised:
         budget.acquire(timeout=0.05)
     assert raised.value.cost == 1
     account = account_of(budget)
@@ -69,6 +73,78 @@ def test_a_producers_timeout_is_the_default_of_its_acquires(nexus: Any) -> None:
         producer.acquire(timeout=None)
         with pytest.raises(AcquireTimeout):
             producer.acquire()
+
+
+def test_a_try_for_more_than_the_bucket_ever_holds_is_a_mistake_that_says_so(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=100)
+    with pytest.raises(InvalidSetting, match=r"cost=30\.0: above the burst of 26: use acquire, or a larger `burst`"):
+        budget.try_acquire(30)
+    budget.configure(burst=1)
+
+    def is_possible() -> bool:
+        try:
+            budget.try_acquire(30)
+        except InvalidSetting:
+            return False
+        return True
+
+    assert eventually(is_possible)  # in a bucket of 101, once a claim has said so
+    assert is_balanced(account_of(budget))
+
+
+def test_a_try_that_fitted_before_the_rate_fell_is_denied_and_no_mistake(
+    open_nexus: Opener, server: Server, let_pass: Pass
+) -> None:
+    budget = open_nexus(server).budget("stripe", rate=100)
+    budget.acquire()
+    let_pass(0.5)
+    assert budget.try_acquire(10)
+    operator_sets(server, "stripe", rate=5)
+
+    def answer() -> Any:
+        let_pass(0.3)
+        return budget.try_acquire(10)
+
+    assert eventually(lambda: not answer() and budget.flow.budget_rate == 5)
+    denied = budget.try_acquire(10)
+    assert isinstance(denied, Denied)
+    assert (0.1 <= denied.retry_after <= 1, denied.reason) == (True, "rate")
+    with pytest.raises(InvalidSetting, match=r"cost=30\.0: above the burst of 26"):  # that never did
+        budget.try_acquire(30)
+    operator_sets(server, "stripe", rate=100)
+    assert eventually(lambda: bool(answer()))
+
+
+def test_a_loop_of_tries_uses_the_budget_and_asks_no_more_often_than_one_that_waits(nexus: Any) -> None:
+    budget, began = nexus.budget("stripe", rate=1000), time.monotonic()
+    tries, granted = 0, 0
+    while granted < 500:
+        tries += 1
+        granted += bool(budget.try_acquire())
+    assert granted <= 251 + 1000 * (time.monotonic() - began)
+    assert account_of(budget).ledger.seq < 50  # calls to Redis
+    assert is_balanced(account_of(budget))
+
+
+def test_a_large_try_that_fails_does_not_stand_before_a_small_one(
+    open_nexus: Opener, server: Server, let_pass: Pass
+) -> None:
+    budget = open_nexus(server).budget("stripe", rate="1/s", burst=10)
+    budget.acquire()
+    let_pass(1.1)
+    assert budget.try_acquire()
+    assert not budget.try_acquire(9)
+    assert not budget.try_acquire(10)  # answered here: that slot is not over
+    let_pass(1.1)  # a token
+    assert not budget.try_acquire(9)
+    assert budget.try_acquire()
+
+
+def test_a_try_after_one_that_gave_up_answers_at_once(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=0.01)
+    with pytest.raises(AcquireTimeout):
+        budget.acquire(2, timeout=0.2)
+    assert getattr(budget.try_acquire(), "reason", "") != "unavailable"
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), 1e9, True])
@@ -155,6 +231,34 @@ def test_pace_yields_everything_in_order(nexus: Any) -> None:
     lines = [f"line {i}" for i in range(10)]
     assert list(budget.pace(lines)) == lines
     assert account_of(budget).ledger.used == 10 * MICRO
+
+
+def test_what_costs_nothing_passes_in_its_place(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=1000)
+    assert list(budget.pace(["a", "", "bc"], cost=len)) == ["a", "", "bc"]
+    assert account_of(budget).ledger.used == 3 * MICRO
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "x", True])
+def test_a_wrong_timeout_is_refused_with_tokens_in_hand_too(nexus: Any, timeout: Any) -> None:
+    budget = nexus.budget("stripe", rate=1_000_000)
+    budget.acquire()
+    account_of(budget).ledger.tray = Tray(1, MICRO, 1000, math.inf)
+    with pytest.raises(InvalidSetting, match="timeout"):
+        budget.acquire(timeout=timeout)
+
+
+def test_who_pauses_a_budget_stops_at_once(open_nexus: Opener, server: Server) -> None:
+    budget = open_nexus(server, push=False).budget("stripe", rate=1_000_000)  # a message would stop it as well
+    for _ in range(100):
+        budget.acquire()
+    ledger = account_of(budget).ledger
+    assert eventually(lambda: ledger.in_flight is None and ledger.hand > 0)
+    ledger.in_flight, ledger.sent = Claim(), time.monotonic()  # nor is there an answer that would say it
+    budget.pause(30)
+    before = ledger.used
+    assert not any(budget.try_acquire() for _ in range(100))
+    assert ledger.used == before
 
 
 def test_pace_can_count_bytes(nexus: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis.account import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account, Asker, Opening
+from nexus_redis.account import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account, Asker
 from nexus_redis.calls import Answer, Call, Claim, Configured
 from nexus_redis.config import BudgetSettings
-from nexus_redis.errors import Closed, InvalidSetting, ServerRefused, Unavailable
+from nexus_redis.errors import TOKENS, Closed, InvalidSetting, ServerRefused, Unavailable
 from nexus_redis.hub import NEVER
 from nexus_redis.ledger import MICRO
+from nexus_redis.opening import Opening
+from nexus_redis.results import Denied
 from nexus_redis.wire import Job, Outcome
 from tests.stepping import (
     KEYS,
@@ -83,6 +86,54 @@ def test_the_first_acquire_claims_and_is_served(stepper: Stepper) -> None:
     assert line.woken == 1
     assert stepper.kinds() == ["claim", "ZADD"]
     assert is_balanced(account)
+
+
+def test_a_try_above_the_bucket_is_a_mistake_unless_the_bucket_was_or_is_to_be_that_large(stepper: Stepper) -> None:
+    seen, told, new = producer(stepper), producer(stepper, budget={"rate": 100}), producer(stepper)
+    join(seen)
+    stepper.run()  # a bucket of 26
+    stepper.server = grants(answered(0, budget_rate=5 * MICRO, burst=2_250_000))
+    for account in (seen, told, new):
+        join(account, 20, whole=True)
+        stepper.advance(1)
+    for account in (seen, told):  # told: its code gives the budget 26, whoever has lowered that
+        assert account.denied(10 * MICRO, 0.0) == Denied(0.1, "rate")  # a refresh at least
+        with pytest.raises(InvalidSetting, match=r"cost=30\.0: above the burst of 26"):
+            account.denied(30 * MICRO, 0.0)
+    with pytest.raises(InvalidSetting, match=r"cost=10\.0: above the burst of 2\.25"):
+        new.denied(10 * MICRO, 0.0)
+
+
+def test_a_cost_that_takes_long_to_collect_is_said_once(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    account = producer(stepper)
+    stepper.server = grants(answered(1))
+    line = join(account, 2000)
+    stepper.advance(1)
+    assert not line.is_settled
+    assert caplog.text.count("budget stripe: 2,000 tokens are asked for at once; at 100/s, all of the budget") == 1
+    assert "that takes another 20 s" in caplog.text
+    stepper.advance(1)
+    assert caplog.text.count("asked for at once") == 1
+
+
+@pytest.mark.parametrize("cost", [26, 800])
+def test_a_cost_that_a_bucket_holds_or_ten_seconds_bring_is_not_worth_a_word(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture, cost: float
+) -> None:
+    stepper.server = grants(answered(0, budget_rate=(MICRO if cost == 26 else 100 * MICRO)))
+    join(producer(stepper), cost)
+    stepper.advance(5)
+    assert "tokens" not in caplog.text
+
+
+def test_a_debt_that_keeps_others_waiting_long_is_said(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    account = producer(stepper)
+    line = join(account)
+    stepper.run()
+    stepper.server = grants(answered(0))
+    account.settle(account.ledger, line, 2001 * MICRO, stepper.now)
+    stepper.advance(1)
+    assert "2,000 tokens are owed" in caplog.text
 
 
 def test_a_producer_that_nobody_uses_costs_nothing(stepper: Stepper) -> None:
@@ -238,7 +289,7 @@ def test_a_value_of_code_that_was_replaced_is_logged(stepper: Stepper, caplog: p
     stepper.server = grants(configure=Configured(50.0, 0, "rate", "1", ("rate",), ()))
     join(producer(stepper, budget={"rate": 50}))
     stepper.run()
-    assert "rate was another value; the latest opener wins" in caplog.text
+    assert "rate was another value and is" in caplog.text
 
 
 def test_a_budget_without_any_rate_is_warned_of_once_naming_both_remedies(
@@ -248,11 +299,23 @@ def test_a_budget_without_any_rate_is_warned_of_once_naming_both_remedies(
     opening = Opening(KEYS, BudgetSettings())
     for name in ("a", "b"):
         join(producer(stepper, name, opening=opening))
+    stepper.advance(0.9)
+    assert "has no rate" not in caplog.text  # where all start together, a consumer will have reported in a moment
     stepper.advance(10)
     warnings = [record.getMessage() for record in caplog.records if "has no rate" in record.getMessage()]
     assert len(warnings) == 1
     assert "rate=" in warnings[0]
     assert "consumer" in warnings[0]
+
+
+def test_who_waits_on_a_budget_without_a_rate_goes_on_waiting_for_hours(stepper: Stepper) -> None:
+    """What is wanted doubles with each claim in vain; it stopped at nothing, so that Redis refused it after 37 s."""
+    stepper.server = grants(answered(0, 1.0, reason="unset", budget_rate=0))
+    line = join(producer(stepper))
+    stepper.advance(3 * 3600)
+    assert not line.is_settled
+    assert len(stepper.claims()) > 10_000
+    assert max(claim.tokens for claim in stepper.claims()) <= TOKENS.high * MICRO
 
 
 # --- permanent faults
@@ -318,6 +381,32 @@ def test_a_later_answer_than_ours_makes_a_new_incarnation(stepper: Stepper) -> N
     assert line.is_served
     first, second = stepper.claims()[:2]
     assert first.incarnation != second.incarnation
+
+
+def test_a_claim_that_needs_all_keys_goes_again_as_it_was_with_them_and_the_next_without(stepper: Stepper) -> None:
+    account = producer(stepper)
+    is_due = iter([True])
+    error = exceptions.ResponseError("NEXUS_NEEDS_KEYS")
+    stepper.server = grants(lambda ask: error if next(is_due, None) else answered(ask.tokens / MICRO))
+    assert join(account).cost
+    stepper.advance(0.2)
+    join(account, 40)
+    stepper.advance(0.4)
+    first, again, later = [job for _, job in stepper.sent if isinstance(job, Call) and kind_of(job) == "claim"][:3]
+    assert (first.args, len(first.keys), len(again.keys), len(later.keys)) == (again.args, 3, 11, 3)
+
+
+def test_a_smooth_producer_serves_its_line_evenly_and_claims_no_more_often(stepper: Stepper) -> None:
+    account = producer(stepper, smooth=True)
+    stepper.server = grants(lambda _: answered(10))
+    served: list[float] = []
+    for _ in range(30):
+        line = join(account)
+        while not line.is_served:
+            stepper.advance(0.001)
+        served.append(stepper.now)
+    assert max(later - sooner for sooner, later in itertools.pairwise(served[5:])) <= 0.02
+    assert len(stepper.claims()) <= (served[-1] - served[0]) / 0.085 + 2
 
 
 def test_an_id_that_nobody_gave_names_host_and_process(stepper: Stepper) -> None:

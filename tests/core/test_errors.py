@@ -14,9 +14,11 @@ from nexus_redis.errors import (
     AcquireTimeout,
     Closed,
     InvalidSetting,
+    MissingLibrary,
     NexusError,
     ServerRefused,
     Unavailable,
+    WrongLoop,
     from_code,
     remedy_for,
     shown,
@@ -30,6 +32,8 @@ ONE_OF_EACH = [
     InvalidSetting("lock", threading.Lock()),
     ServerRefused("NEXUS_SCHEMA"),
     Closed("nexus"),
+    WrongLoop("one", "another"),
+    MissingLibrary("celery"),
 ]
 
 
@@ -55,7 +59,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     assert drawn == {kind.__name__ for kind in NexusError.__subclasses__()}
 
 
-@pytest.mark.parametrize("error", ONE_OF_EACH, ids=repr)
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=lambda error: f"{type(error).__name__} {len(str(error))}")
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_an_error_survives_pickling_and_copying_with_its_data(error: NexusError, protocol: int) -> None:
     error.add_note("in batch 7")
@@ -68,6 +72,8 @@ def test_a_message_is_made_of_the_data() -> None:
     assert str(ONE_OF_EACH[1]) == "budget elasticsearch: no 500 tokens within 2 s (paused); none was taken"
     assert str(ONE_OF_EACH[2]) == "no answer from Redis at redis://cache:6379/0 after 5 s: connection refused"
     assert str(Unavailable("", "circuit open")) == "no answer from Redis: circuit open"
+    assert "no token within" in str(AcquireTimeout("stripe", 1, 2.0))
+    assert "no answer within" in str(AcquireTimeout("stripe", 0, 2.0))  # of who only asks
     assert str(ONE_OF_EACH[3]) == "rate=-1: use 0, or 1e-6 to 1e9 tokens per second"
     assert str(ONE_OF_EACH[6]) == "this nexus is closed: open a new one"
     timeout = AcquireTimeout("stripe", 1.5, 0.25)
@@ -119,8 +125,8 @@ def test_no_value_and_no_field_breaks_out_of_its_line(field: str, value: str) ->
 def test_an_invalid_code_names_the_field_and_its_range(code: str) -> None:
     error = from_code(code)
     assert isinstance(error, InvalidSetting)
-    assert (error.field, error.value, error.remedy) == ("capacity", "", remedy_for("rate"))
-    assert str(error) == "capacity: use 0, or 1e-6 to 1e9 tokens per second"
+    assert (error.field, error.value, error.remedy) == ("capacity", "", remedy_for("capacity"))
+    assert str(error) == "capacity: use 1e-6 to 1e9 tokens per second"
 
 
 @pytest.mark.parametrize("code", ["NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_SCHEMA"])

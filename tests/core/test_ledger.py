@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from nexus_redis.calls import Answer, Claim
-from nexus_redis.ledger import CLAIM_GAP, LEASE, MICRO, NEVER, REFRESH, Ledger, Waiter
+from nexus_redis.calls import Answer, Claim, Drop
+from nexus_redis.ledger import CLAIM_GAP, LEASE, MICRO, REFRESH, Ledger
+from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
+from nexus_redis.waiter import NEVER, Waiter
 from tests.stepping import Line, answered
 
 BEGIN = 100.0
@@ -82,6 +85,140 @@ def test_nobody_spends_past_those_in_line() -> None:
     ledger = holding(2)
     wait(ledger, 5, BEGIN)
     assert not ledger.spend(MICRO, BEGIN)
+
+
+# --- the tray: what is spent without asking
+
+
+def taken(tray: Tray, portions: int) -> None:
+    for _ in range(portions):
+        tray.pop()
+
+
+def laid_out(tokens: float, cost: float = 1) -> Ledger:
+    """A ledger that has served one of `cost`, and has more of them on its tray."""
+    ledger = holding(tokens)
+    assert ledger.spend(round(cost * MICRO), BEGIN)
+    ledger.lay_out(cost)
+    return ledger
+
+
+def test_who_has_spent_finds_more_of_the_same_on_the_tray_as_old_as_its_lease() -> None:
+    ledger = laid_out(100)
+    tray = ledger.tray
+    assert (tray.cost, tray.micro, tray.left, tray.expires) == (1, MICRO, LEAST * MICRO, BEGIN + LEASE)
+    taken(tray, 3)
+    assert (ledger.used, ledger.held, balance(ledger)) == (5 * MICRO, 96 * MICRO, 0)
+
+
+def test_an_empty_tray_says_so_and_the_next_is_twice_as_large_up_to_a_limit() -> None:
+    ledger, portions = laid_out(10_000), LEAST
+    for _ in range(12):
+        assert ledger.tray.count == portions
+        taken(ledger.tray, portions)
+        with pytest.raises(IndexError):
+            ledger.tray.pop()
+        assert ledger.spend(MICRO, BEGIN)
+        ledger.lay_out(1)
+        portions = min(MOST, 2 * portions)
+    assert portions == MOST
+
+
+def test_what_is_taken_is_demand_and_what_is_left_can_be_spent_by_others() -> None:
+    ledger = laid_out(30)
+    tray = ledger.tray
+    taken(tray, 3)
+    attempts = ledger.attempts
+    assert ledger.spend(26 * MICRO, BEGIN)  # of 29 that were left beside it
+    assert ledger.attempts == attempts + 3 * MICRO + 26 * MICRO
+    with pytest.raises(IndexError):
+        tray.pop()  # who comes late with it
+    assert (ledger.used, ledger.held, balance(ledger)) == (31 * MICRO, 0, 0)
+
+
+def test_nothing_lies_out_while_somebody_waits_or_something_is_owed() -> None:
+    ledger = laid_out(30)
+    tray = ledger.tray
+    line = Line(29, BEGIN)
+    ledger.wait(line)
+    assert tray.left == 0
+    assert ledger.serve(BEGIN) == [line]
+    wait(ledger, 5, BEGIN)
+    ledger.lay_out(1)
+    assert ledger.tray is NO_TRAY
+
+
+def test_a_claim_takes_the_tray_in_and_hands_back_what_lies_idle() -> None:
+    ledger = laid_out(30)
+    tray = ledger.tray
+    ask = ledger.claim(BEGIN + 0.2)
+    assert ask is not None
+    assert (ask.unused, tray.left, ledger.held) == (29 * MICRO, 0, 0)
+
+
+def test_an_idle_producer_is_one_whose_tray_was_not_touched() -> None:
+    ledger = laid_out(30)
+    taken(ledger.tray, 1)
+    ask = ledger.claim(BEGIN + 0.2)
+    assert ask is None or ask.unused == 0
+
+
+def test_a_tray_stops_where_a_claim_is_wanted_and_who_comes_then_wakes_it() -> None:
+    ledger = laid_out(15)
+    assert (ledger.hand, ledger.low, ledger.tray.count) == (6 * MICRO, 16 * MICRO // 3, LEAST)
+    taken(ledger.tray, LEAST)
+    due = ledger.due
+    assert ledger.spend(MICRO, BEGIN)
+    assert ledger.due < due
+
+
+# --- smooth: what came at once is spent evenly
+
+
+def test_a_smooth_hand_opens_evenly_over_a_refresh() -> None:
+    ledger = Ledger(BEGIN, smooth=True)
+    line = wait(ledger, 1, BEGIN)
+    exchange(ledger, 11, BEGIN)
+    assert line.is_served
+    ledger.lay_out(1)
+    assert ledger.tray is NO_TRAY  # nothing is spent without asking
+    spent = [ms for ms in range(200) if ledger.spend(MICRO, BEGIN + ms / 1e3)]
+    gaps = {later - sooner for sooner, later in itertools.pairwise([0, *spent])}
+    assert len(spent) == 10
+    assert max(gaps) <= 10  # eleven in a tenth of a second
+    assert min(gaps) >= 7  # two milliseconds sooner at most
+    assert balance(ledger) == 0
+
+
+def test_those_who_wait_for_a_smooth_hand_are_served_as_it_opens() -> None:
+    ledger = Ledger(BEGIN, smooth=True)
+    lines = [Line(1, BEGIN) for _ in range(4)]
+    for line in lines:
+        ledger.wait(line)
+    exchange(ledger, 4, BEGIN)
+    at = []
+    while ledger.opens < NEVER:
+        at.append(ledger.opens - BEGIN)
+        assert ledger.serve(ledger.opens)
+    assert [line.is_served for line in lines] == [True] * 4
+    assert at == pytest.approx([REFRESH / 4, REFRESH / 2, 3 * REFRESH / 4])
+
+
+def test_a_smooth_hand_that_lay_still_opens_one_at_a_time_all_the_same() -> None:
+    ledger = Ledger(BEGIN, smooth=True)
+    wait(ledger, 1, BEGIN)
+    exchange(ledger, 11, BEGIN)
+    assert [ledger.spend(MICRO, BEGIN + 0.09) for _ in range(3)] == [True, False, False]
+
+
+def test_a_fast_smooth_hand_opens_for_several_at_once() -> None:
+    ledger = Ledger(BEGIN, smooth=True)
+    wait(ledger, 1, BEGIN)
+    exchange(ledger, 1001, BEGIN)  # ten in a millisecond
+    first = sum(ledger.spend(MICRO, BEGIN) for _ in range(1000))
+    later = sum(ledger.spend(MICRO, BEGIN + 0.01) for _ in range(1000))
+    assert 15 <= first <= 25  # no more than two milliseconds' worth
+    assert later <= 105
 
 
 # --- leases
@@ -236,6 +373,17 @@ def test_a_lossless_budget_collects_nothing_beyond_the_lease(ledger: Ledger) -> 
     ledger.expire(BEGIN + LEASE)
     assert ledger.burned == 4 * MICRO
     assert not line.is_served
+
+
+def test_nobody_who_waits_is_asked_for_before_the_slot_that_the_answer_named(ledger: Ledger) -> None:
+    """Nor by the refresh that was planned before it came: at 50/s and 20 processes that made 1.7 calls a grant."""
+    wait(ledger, 1, BEGIN)
+    exchange(ledger, 1, BEGIN, retry_after=0.4)
+    assert ledger.due == BEGIN + REFRESH
+    wait(ledger, 1, BEGIN + 0.01)
+    assert ledger.claim(BEGIN + REFRESH) is None
+    assert ledger.due == BEGIN + 0.4
+    assert ledger.claim(BEGIN + 0.4) is not None
 
 
 def test_one_that_gives_up_in_the_middle_of_the_line_changes_nothing_for_the_others(ledger: Ledger) -> None:
@@ -458,6 +606,353 @@ def test_a_new_stay_counts_its_calls_from_one(ledger: Ledger) -> None:
     assert (ask.incarnation, ask.seq) == ("another", 1)
 
 
+# --- reservations
+
+
+def reserved(cost: float, held: float, now: float = BEGIN) -> tuple[Ledger, Line]:
+    """A ledger with so much in hand, and one who took `cost` of it and may settle."""
+    ledger, line = holding(held, now), Line(cost, now)
+    assert ledger.take(line, now)
+    return ledger, line
+
+
+def admitted(ledger: Ledger) -> int:
+    return ledger.used + ledger.owed + ledger.excused - MICRO  # but for the one that `holding` served
+
+
+def test_what_was_too_much_goes_back_as_old_as_it_is() -> None:
+    ledger, line = reserved(4, held=5)
+    ledger.settle(line, MICRO, BEGIN + 0.1)
+    assert (ledger.hand, admitted(ledger), balance(ledger)) == (4 * MICRO, MICRO, 0)
+    assert {lease.expires for lease in ledger.leases} == {BEGIN + LEASE}
+
+
+def test_what_was_too_little_is_paid_from_the_hand_at_once() -> None:
+    ledger, line = reserved(4, held=6)
+    ledger.settle(line, 5 * MICRO, BEGIN)
+    ledger.serve(BEGIN)
+    assert (ledger.owed, ledger.hand, admitted(ledger), balance(ledger)) == (0, MICRO, 5 * MICRO, 0)
+
+
+def test_what_is_owed_is_paid_before_whoever_waits_is_served() -> None:
+    ledger, line = reserved(4, held=4)
+    first = wait(ledger, 2, BEGIN)
+    ledger.settle(line, 7 * MICRO, BEGIN)
+    assert ledger.owed == 3 * MICRO
+    assert not ledger.spend(1, BEGIN)
+    exchange(ledger, 2, BEGIN + 0.1)  # a part of it
+    assert (ledger.owed, ledger.held, first.is_served) == (MICRO, 0, False)
+    ask = ledger.claim(BEGIN + 0.3)
+    assert ask is not None
+    assert ask.need == MICRO
+    ledger.receive(answered(3), BEGIN + 0.3)
+    assert (ledger.owed, first.is_served, ledger.hand) == (0, True, 0)
+    assert (admitted(ledger), balance(ledger)) == (9 * MICRO, 0)
+
+
+def test_what_was_collected_for_another_pays_a_debt_first() -> None:
+    ledger, line = reserved(4, held=4)
+    wait(ledger, 5, BEGIN)
+    exchange(ledger, 2, BEGIN)
+    assert ledger.aside == 2 * MICRO
+    ledger.settle(line, 7 * MICRO, BEGIN)
+    ledger.serve(BEGIN)
+    assert (ledger.aside, ledger.owed, balance(ledger)) == (0, MICRO, 0)
+
+
+def test_a_rest_pays_what_another_owes_however_late_it_comes() -> None:
+    ledger, first = reserved(4, held=8)
+    second = Line(4, BEGIN)
+    assert ledger.take(second, BEGIN)
+    ledger.settle(first, 6 * MICRO, BEGIN)
+    ledger.settle(second, MICRO, BEGIN + 60)
+    assert (ledger.owed, admitted(ledger), balance(ledger)) == (0, 7 * MICRO, 0)
+    assert (ledger.hand, ledger.burned) == (MICRO, 0)
+
+
+def test_a_rest_that_comes_after_its_lease_serves_who_waits() -> None:
+    ledger, line = reserved(4000, held=4000)
+    waiting = wait(ledger, 3000, BEGIN + 20)
+    ledger.settle(line, 1000 * MICRO, BEGIN + 20)
+    assert ledger.serve(BEGIN + 20) == [waiting]
+    assert (admitted(ledger), ledger.burned, balance(ledger)) == (4000 * MICRO, 0, 0)
+
+
+def test_a_late_rest_that_nobody_waits_for_is_kept_as_far_as_a_bucket_holds() -> None:
+    ledger, line = reserved(4000, held=4000)
+    ledger.settle(line, 0, BEGIN + 20)
+    assert (ledger.hand, ledger.burned, balance(ledger)) == (26 * MICRO, 3974 * MICRO, 0)
+    assert ledger.leases[0].expires == BEGIN + 20 + LEASE
+    assert ledger.burned_told == 3974 * MICRO  # the server has forgotten them long ago
+
+
+def test_on_a_lossless_budget_a_late_rest_counts_as_arrived() -> None:
+    ledger, line = reserved(4, held=4)
+    wait(ledger, 1, BEGIN + 0.2)
+    exchange(ledger, 1, BEGIN + 0.2, is_lossless=True)
+    ledger.settle(line, 0, BEGIN + 20)
+    assert (ledger.hand, ledger.burned, balance(ledger)) == (0, 4 * MICRO, 0)
+
+
+def test_settled_again_the_last_word_counts() -> None:
+    ledger, line = reserved(4, held=6)
+    for used in (1, 2, 5, 5, 3):
+        ledger.settle(line, used * MICRO, BEGIN)
+        ledger.serve(BEGIN)
+        assert (admitted(ledger), balance(ledger)) == (used * MICRO, 0)
+    assert ledger.hand == 3 * MICRO
+
+
+def test_at_the_end_a_debt_that_nobody_can_pay_is_excused_and_counted() -> None:
+    ledger, line = reserved(4, held=4)
+    ledger.settle(line, 6 * MICRO, BEGIN)
+    assert ledger.hand_back_all(BEGIN) == (0, 0)
+    assert (ledger.owed, ledger.excused, admitted(ledger), balance(ledger)) == (0, 2 * MICRO, 6 * MICRO, 0)
+    ledger.settle(line, 9 * MICRO, BEGIN, is_open=False)
+    assert (ledger.owed, admitted(ledger)) == (0, 9 * MICRO)
+    ledger.settle(line, MICRO, BEGIN, is_open=False)
+    assert (ledger.held, balance(ledger)) == (0, 0)
+
+
+def test_what_was_excused_does_not_come_back_as_a_rest() -> None:
+    ledger, line = reserved(1, held=1)
+    ledger.settle(line, 3 * MICRO, BEGIN, is_open=False)
+    ledger.settle(line, 0, BEGIN)
+    assert (ledger.hand, ledger.excused, admitted(ledger), balance(ledger)) == (MICRO, 0, 0, 0)
+
+
+def test_what_the_outage_mode_admitted_is_not_made_up_for() -> None:
+    ledger, line = Ledger(BEGIN), Line(4, BEGIN)
+    line.is_served = line.is_degraded = True
+    ledger.settle(line, 9 * MICRO, BEGIN)
+    assert (ledger.owed, balance(ledger)) == (0, 0)
+
+
+def test_a_try_behind_a_debt_is_answered() -> None:
+    ledger, line = reserved(4, held=4)
+    tried = wait(ledger, 1, BEGIN, whole=True)
+    assert ledger.claim(BEGIN + 0.1) is not None
+    ledger.settle(line, 5 * MICRO, BEGIN + 0.1)
+    assert ledger.receive(answered(0, retry_after=0.3), BEGIN + 0.1) == [tried]
+    assert tried.denied is not None
+
+
+# --- a drop of the rate
+
+
+def fallen(rate: float, granted_total: int = 0, birth: str = "1", level: int = 0, reason: str = "rate") -> Drop:
+    """A message: the budget of 100/s falls to `rate`."""
+    return Drop(birth, granted_total, round(rate * MICRO), level, reason)
+
+
+def test_a_drop_withdraws_the_same_part_of_the_hand_and_the_next_claim_hands_it_back() -> None:
+    ledger = holding(20)
+    ledger.heed(fallen(25), BEGIN + 0.01)
+    assert (ledger.hand, ledger.held, ledger.withdrawn) == (5 * MICRO, 5 * MICRO, 15 * MICRO)
+    assert balance(ledger) == 0
+    assert [ledger.spend(MICRO, BEGIN + 0.01) for _ in range(6)] == [True] * 5 + [False]
+    ask = ledger.claim(BEGIN + 0.1)
+    assert ask is not None
+    assert (ask.unused, ask.held, ledger.withdrawn) == (15 * MICRO, 0, 0)
+    ledger.receive(answered(), BEGIN + 0.1)
+    assert (ledger.returned, balance(ledger)) == (15 * MICRO, 0)
+
+
+def test_a_drop_leaves_whole_units() -> None:
+    ledger = holding(7)
+    ledger.heed(fallen(50), BEGIN)
+    assert ledger.hand == 3 * MICRO
+    ledger = holding(1)
+    ledger.heed(fallen(50), BEGIN)
+    assert ledger.hand == 0
+    ledger = holding(1)
+    assert ledger.spend(MICRO // 4, BEGIN)
+    ledger.heed(fallen(70), BEGIN)
+    assert ledger.hand == MICRO // 2
+
+
+def test_a_pause_takes_everything_in_hand_and_on_the_tray() -> None:
+    ledger = holding(40)
+    assert ledger.spend(MICRO, BEGIN)
+    ledger.lay_out(1)
+    tray = ledger.tray
+    assert tray.left
+    ledger.heed(fallen(0, level=3, reason="paused"), BEGIN)
+    assert (tray.left, ledger.held, ledger.withdrawn, balance(ledger)) == (0, 0, 39 * MICRO, 0)
+    assert not ledger.spend(1, BEGIN)
+    assert ledger.answer is not None
+    assert (ledger.answer.budget_rate, ledger.answer.level, ledger.answer.reason) == (0, 3, "paused")
+    assert ledger.answer.fallback_rate == 0  # should Redis go away now, the pause goes on
+
+
+def test_a_drop_tells_the_share_of_an_outage_too() -> None:
+    ledger = holding(40)
+    ledger.heed(fallen(10, level=2, reason="load"), BEGIN)
+    assert ledger.answer is not None
+    assert (ledger.answer.fallback_rate, ledger.answer.recommended_rate) == (5 * MICRO, 10 * MICRO)
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        fallen(50, birth="2"),  # another life, or another database
+        fallen(50, granted_total=-1),  # older than the last answer
+        fallen(95),  # the steps before it have been answered already
+        fallen(100),
+        fallen(10_000),  # never more
+    ],
+)
+def test_a_message_that_says_nothing_new_changes_nothing(drop: Drop) -> None:
+    ledger = holding(20)
+    ledger.heed(drop, BEGIN)
+    assert (ledger.hand, ledger.withdrawn) == (20 * MICRO, 0)
+    assert ledger.answer is not None
+    assert ledger.answer.budget_rate <= 100 * MICRO
+
+
+def test_a_message_before_the_first_answer_says_nothing() -> None:
+    ledger = Ledger(BEGIN)
+    ledger.heed(fallen(0, birth=""), BEGIN)
+    assert (ledger.answer, ledger.withdrawn) == (None, 0)
+
+
+def test_a_message_that_comes_twice_counts_once() -> None:
+    ledger = holding(20)
+    for _ in range(3):
+        ledger.heed(fallen(50), BEGIN)
+    assert (ledger.hand, ledger.withdrawn) == (10 * MICRO, 10 * MICRO)
+
+
+def test_without_a_message_the_next_answer_tells_the_same() -> None:
+    ledger = holding(20)
+    line = wait(ledger, 25, BEGIN)
+    assert ledger.claim(BEGIN + 0.1) is not None
+    ledger.cancel(line, BEGIN + 0.1)
+    ledger.receive(answered(3, budget_rate=25 * MICRO), BEGIN + 0.1)
+    assert (ledger.hand, ledger.withdrawn, balance(ledger)) == (8 * MICRO, 15 * MICRO, 0)
+
+
+def test_an_answer_that_is_older_than_the_message_grants_by_the_old_rate_so_it_shrinks_too() -> None:
+    ledger = holding(0)
+    line = wait(ledger, 40, BEGIN)
+    assert ledger.claim(BEGIN + 0.1) is not None
+    ledger.heed(fallen(0, granted_total=20, level=3, reason="paused"), BEGIN + 0.101)
+    assert ledger.receive(answered(20, granted_total=20), BEGIN + 0.102) == []
+    assert (ledger.hand, ledger.withdrawn, balance(ledger)) == (0, 20 * MICRO, 0)
+    assert not line.is_settled
+    assert ledger.answer is not None
+    assert ledger.answer.reason == "paused"
+
+
+def test_an_answer_that_is_younger_than_the_message_stands() -> None:
+    ledger = holding(0)
+    line = wait(ledger, 20, BEGIN)
+    assert ledger.claim(BEGIN + 0.1) is not None
+    ledger.heed(fallen(0, granted_total=20, level=3, reason="paused"), BEGIN + 0.101)
+    assert ledger.receive(answered(20, granted_total=40), BEGIN + 0.102) == [line]  # resumed meanwhile
+    assert ledger.answer is not None
+    assert ledger.answer.reason == "rate"
+
+
+def test_what_is_set_aside_for_who_waits_stays_aside() -> None:
+    ledger = holding(0)
+    wait(ledger, 10, BEGIN)
+    exchange(ledger, 4, BEGIN + 0.1)
+    ledger.heed(fallen(0), BEGIN + 0.1)
+    assert (ledger.aside, ledger.withdrawn, balance(ledger)) == (4 * MICRO, 0, 0)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_comes_back_in_a_pause_is_not_spent_any_more(whole: bool) -> None:
+    ledger = holding(0)
+    line = wait(ledger, 10, BEGIN, whole=whole)
+    exchange(ledger, 4, BEGIN + 0.1, retry_after=0.0 if whole else 0.5)
+    if whole:  # one that tries: denied, and what there was is in hand
+        assert ledger.hand == 4 * MICRO
+        line = wait(ledger, 10, BEGIN + 0.1, whole=True)
+        ledger.serve(BEGIN + 0.1)
+        assert ledger.aside == 4 * MICRO
+    ledger.heed(fallen(0), BEGIN + 0.1)
+    ledger.cancel(line, BEGIN + 0.1)
+    assert (ledger.held, ledger.withdrawn, balance(ledger)) == (0, 4 * MICRO, 0)
+
+
+@pytest.mark.parametrize("later", [0.1, 20.0])
+def test_a_rest_that_is_settled_in_a_pause_is_not_spent_either(later: float) -> None:
+    ledger, line = reserved(4, held=4)
+    ledger.heed(fallen(0), BEGIN)
+    waiting = wait(ledger, 1, BEGIN + later)
+    ledger.settle(line, MICRO, BEGIN + later)
+    assert ledger.serve(BEGIN + later) == []
+    assert (ledger.held, ledger.withdrawn, balance(ledger)) == (0, 3 * MICRO, 0)
+    ask = ledger.claim(BEGIN + later)
+    assert ask is not None
+    assert ask.unused == 3 * MICRO
+    assert not waiting.is_settled
+
+
+def test_what_was_withdrawn_and_is_too_old_by_the_next_claim_burns() -> None:
+    ledger = holding(20)
+    ledger.heed(fallen(0), BEGIN)
+    assert ledger.claim(BEGIN + LEASE) is not None
+    assert ledger.in_flight is not None
+    assert (ledger.in_flight.unused, ledger.in_flight.burned) == (0, 20 * MICRO)
+    assert (ledger.returned, ledger.burned, balance(ledger)) == (0, 20 * MICRO, 0)
+
+
+def test_what_was_withdrawn_at_two_times_is_as_old_as_the_older() -> None:
+    ledger, line = reserved(4, held=8)
+    ledger.heed(fallen(0), BEGIN)
+    ledger.settle(line, 0, BEGIN + 20)
+    assert ledger.withdrawn == 8 * MICRO
+    ask = ledger.claim(BEGIN + 20)
+    assert ask is not None
+    assert (ask.unused, ask.burned, balance(ledger)) == (0, 8 * MICRO, 0)
+
+
+def test_what_was_withdrawn_goes_back_with_a_signal_or_a_goodbye_as_well() -> None:
+    ledger = holding(20)
+    ledger.heed(fallen(50), BEGIN)
+    ask = ledger.signal(BEGIN, 0)
+    assert ask is not None
+    assert (ask.unused, ask.held) == (10 * MICRO, 10 * MICRO)
+    ledger = holding(20)
+    ledger.heed(fallen(50), BEGIN)
+    assert ledger.hand_back_all(BEGIN) == (20 * MICRO, 0)
+    assert balance(ledger) == 0
+
+
+def test_a_hand_back_because_of_a_drop_does_not_make_a_producer_seem_idle() -> None:
+    ledger = holding(20)
+    for _ in range(10):
+        ledger.spend(MICRO, BEGIN + 0.09)
+    ledger.heed(fallen(50), BEGIN + 0.09)
+    ask = ledger.claim(BEGIN + 0.1)
+    assert ask is not None
+    assert ask.unused == 5 * MICRO
+    assert ask.requested_rate > 0
+    assert ask.tokens > 0
+
+
+def test_what_is_left_of_a_smooth_hand_is_spent_evenly_too() -> None:
+    ledger = Ledger(BEGIN, smooth=True)
+    line = wait(ledger, 1, BEGIN)
+    exchange(ledger, 21, BEGIN)
+    assert line.is_served
+    ledger.heed(fallen(25), BEGIN)
+    assert (ledger.hand, ledger.pace) == (5 * MICRO, 5 * MICRO / REFRESH)
+    ledger.heed(fallen(0), BEGIN)
+    assert (ledger.hand, ledger.pace, balance(ledger)) == (0, 0, 0)
+
+
+def test_what_is_left_after_a_drop_is_no_reason_to_claim_before_the_refresh() -> None:
+    ledger = holding(30)
+    due = ledger.due
+    ledger.heed(fallen(10), BEGIN + 0.01)
+    assert ledger.spend(MICRO, BEGIN + 0.01)
+    assert ledger.due == due
+
+
 # --- whatever happens
 
 
@@ -471,24 +966,31 @@ class Books(RuleBasedStateMachine):
     def begin(self) -> None:
         self.now = BEGIN
         self.ledger = Ledger(self.now, incarnation="a")
+        self.latest = self.now  # when the youngest lease ends
         self.parents: list[tuple[Ledger, tuple[int, ...]]] = []
         self.restart_server()
         self.spent = 0
         self.served: list[Line] = []
         self.joined: list[Line] = []
+        self.settled: set[Line] = set()
+        self.trays: list[Tray] = []  # all that ever were: a thread may come with an old one
+        self.rate = 100 * MICRO
 
     def restart_server(self) -> None:
         self.executed: dict[int, Answer] = {}
-        self.server_granted = self.forgotten = 0
+        self.server_granted = self.forgotten = self.told_unused = 0
 
     def execute(self, ask: Claim, granted: int) -> Answer:
         """The server's side: a seq is charged once, whatever arrives how often."""
+        self.latest = max(self.latest, self.ledger.sent + LEASE)
         if ask.seq not in self.executed:
             granted = min(granted, ask.tokens)
             if ask.whole and granted < ask.need:
                 granted = 0
-            self.executed[ask.seq] = answered(granted / MICRO, retry_after=0.05)
-            self.server_granted += self.executed[ask.seq].granted
+            self.server_granted += granted
+            self.executed[ask.seq] = answered(
+                granted / MICRO, retry_after=0.05, budget_rate=self.rate, granted_total=self.server_granted // MICRO
+            )
         return self.executed[ask.seq]
 
     def note(self, settled: list[Waiter]) -> None:
@@ -500,10 +1002,51 @@ class Books(RuleBasedStateMachine):
 
     @rule(cost=st.integers(1, 5 * MICRO))
     def spend(self, cost: int) -> None:
+        tray = self.ledger.tray
         fresh = sum(lease.tokens for lease in self.ledger.leases if lease.expires > self.now)
+        fresh += tray.left if tray.expires > self.now else 0
         if self.ledger.spend(cost, self.now):
             assert cost <= fresh  # never an expired one
             self.spent += cost
+
+    @precondition(lambda self: self.ledger.hand)
+    @rule(part=st.integers(10, 100))
+    def spend_and_lay_out(self, part: int) -> None:
+        before = self.spent
+        self.spend(self.ledger.hand // part + 1)
+        if self.spent > before:
+            self.ledger.lay_out(part)
+            self.trays.append(self.ledger.tray)
+
+    @precondition(lambda self: self.trays)
+    @rule(which=st.integers(0), times=st.integers(1, 20))
+    def take_from_a_tray(self, which: int, times: int) -> None:
+        tray = self.trays[-1 - which % len(self.trays)]
+        for _ in range(times if self.now < tray.expires else 0):
+            try:
+                tray.pop()
+            except IndexError:
+                return
+            assert tray is self.ledger.tray  # what was taken in has nothing left
+            assert not self.ledger.waiters  # nobody overtakes the line
+            self.spent += tray.micro
+
+    @precondition(lambda self: self.ledger.in_flight is None)
+    @rule(tokens=st.integers(1, 30))
+    def bustle(self, tokens: int) -> None:
+        """Much is wanted and all of it granted, so that the other rules find something in hand."""
+        self.now += 0.1
+        for _ in range(tokens):
+            self.spend(MICRO)
+        line = Line(0.001, self.now)
+        self.joined.append(line)
+        self.ledger.wait(line)
+        self.note(self.ledger.serve(self.now))
+        self.now = max(self.now, self.ledger.next_slot)
+        ask = self.ledger.claim(self.now)
+        if ask is not None:
+            self.told_unused += ask.unused
+            self.note(self.ledger.receive(self.execute(ask, ask.tokens), self.now))
 
     @rule(target=lines, cost=st.integers(1, 20 * MICRO), whole=st.booleans())
     def wait(self, cost: int, whole: bool) -> Line:
@@ -515,6 +1058,8 @@ class Books(RuleBasedStateMachine):
 
     @rule(line=consumes(lines))
     def give_up(self, line: Line) -> None:
+        if line in self.settled:  # whoever settles was served long ago
+            return
         if line in self.served:
             self.served.remove(line)
         if line in self.joined:
@@ -528,11 +1073,33 @@ class Books(RuleBasedStateMachine):
         ask = self.ledger.claim(self.now)
         if before is not None and ask is not before and before.seq in self.executed:
             self.forgotten += self.executed[before.seq].granted
+        if ask is not None and ask is not before:
+            self.told_unused += ask.unused
 
     @rule(rate=st.integers(0, 10**12))
     def only_ask(self, rate: int) -> None:
         if self.ledger.in_flight is None:
-            self.ledger.signal(self.now, rate)
+            ask = self.ledger.signal(self.now, rate)
+            assert ask is not None
+            self.told_unused += ask.unused
+
+    @rule(rate=st.sampled_from([0, 1, 10, 50, 89, 95, 100, 1000]))
+    def change_the_rate(self, rate: int) -> None:
+        """What nobody hears of before the next answer."""
+        self.rate = rate * MICRO
+
+    @rule(rate=st.sampled_from([0, 1, 10, 50, 89, 95]), late=st.integers(-30, 30))
+    def hear_of_a_drop(self, rate: int, late: int) -> None:
+        """In time, too late, or before the answer that is older."""
+        before, was = self.ledger.held, self.ledger.granted
+        self.ledger.heed(fallen(rate, self.server_granted // MICRO + late), self.now)
+        assert self.ledger.held <= before
+        assert self.ledger.granted == was
+        known = self.ledger.answer
+        if known is not None and known.birth == "1" and late >= 0:
+            self.rate = min(self.rate, rate * MICRO)
+            assert known.budget_rate <= rate * MICRO
+            assert rate or not (self.ledger.hand or self.ledger.tray.left)
 
     @precondition(lambda self: self.ledger.in_flight is not None)
     @rule(granted=st.integers(0, 30 * MICRO))
@@ -556,12 +1123,23 @@ class Books(RuleBasedStateMachine):
         was_executed = ask.seq in self.executed
         if was_executed:
             self.forgotten += self.executed[ask.seq].granted
+        else:
+            self.told_unused -= ask.unused
         self.ledger.forget(was_executed=was_executed, now=self.now)
 
-    @precondition(lambda self: self.ledger.in_flight is None and not self.ledger.waiters)
+    @precondition(lambda self: self.served)
+    @rule(which=st.integers(0), cost=st.integers(0, 30 * MICRO), is_open=st.booleans())
+    def settle(self, which: int, cost: int, is_open: bool) -> None:
+        line = self.served[which % len(self.served)]
+        self.settled.add(line)
+        self.latest = max(self.latest, self.now + LEASE)
+        self.ledger.settle(line, cost, self.now, is_open=is_open)
+        self.note(self.ledger.serve(self.now))
+
+    @precondition(lambda self: self.ledger.in_flight is None and not self.ledger.callers)
     @rule()
     def leave(self) -> None:
-        self.ledger.hand_back_all(self.now)
+        self.told_unused += self.ledger.hand_back_all(self.now)[0]
 
     @rule()
     def fork(self) -> None:
@@ -569,7 +1147,7 @@ class Books(RuleBasedStateMachine):
         self.parents.append((book, (book.granted, book.used, book.returned, book.burned, book.held)))
         self.ledger = Ledger(self.now, incarnation=f"child {len(self.parents)}")
         self.restart_server()
-        self.spent, self.served, self.joined = 0, [], []
+        self.spent, self.served, self.joined, self.trays = 0, [], [], []
 
     @invariant()
     def books_are_balanced(self) -> None:
@@ -577,7 +1155,9 @@ class Books(RuleBasedStateMachine):
         assert balance(ledger) == 0
         assert ledger.hand == sum(lease.tokens for lease in ledger.leases)
         assert min([ledger.hand, ledger.aside, ledger.burned, ledger.returned, ledger.used]) >= 0
-        assert ledger.used == self.spent + sum(line.cost for line in self.served)
+        assert ledger.used + ledger.owed + ledger.excused == self.spent + sum(line.cost for line in self.served)
+        assert not ledger.owed or not ledger.hand  # it is paid before anything else
+        assert ledger.returned == self.told_unused + ledger.withdrawn
 
     @invariant()
     def the_server_granted_what_the_client_got_and_what_was_lost(self) -> None:
@@ -589,10 +1169,11 @@ class Books(RuleBasedStateMachine):
     def leases_are_in_order(self) -> None:
         ends = [lease.expires for lease in self.ledger.leases]
         assert ends == sorted(ends)
+        assert all(end <= self.latest for end in ends)
 
     @invariant()
     def first_come_is_first_served(self) -> None:
-        assert list(self.ledger.waiters) == [line for line in self.joined if not line.is_settled]
+        assert self.ledger.callers == [line for line in self.joined if not line.is_settled]
         order = [self.joined.index(line) for line in self.served]
         assert order == sorted(order)
 
@@ -602,5 +1183,5 @@ class Books(RuleBasedStateMachine):
             assert (book.granted, book.used, book.returned, book.burned, book.held) == was
 
 
-Books.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Books.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
 TestBooks = Books.TestCase

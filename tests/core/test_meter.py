@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
+import time
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from redis import exceptions
 
-from nexus_redis.account import Opening
 from nexus_redis.calls import REPORTED, Call, Configured, Standing
 from nexus_redis.config import BudgetSettings, ConsumerSettings
 from nexus_redis.errors import Closed, InvalidSetting, Unavailable
 from nexus_redis.meter import Meter, Reporter, Ticket, Work
+from nexus_redis.opening import Opening
 from nexus_redis.wire import Job, Late, Outcome
 from tests.stepping import KEYS, START, Line, Stepper, fails, kind_of
 
@@ -164,9 +165,9 @@ def test_a_queue_is_asked_with_no_lock_held() -> None:
 
 def test_work_is_in_flight_while_it_lasts_and_an_error_when_it_raises() -> None:
     meter, starts = Meter(None), []
-    with Work(meter, 4, lambda: starts.append(1)):
+    with Work(meter, 4, lambda: starts.append(1), time.monotonic):
         assert meter.sample()["in_flight"] == 4
-    with suppress(KeyError), Work(meter, 2, lambda: starts.append(1)):
+    with suppress(KeyError), Work(meter, 2, lambda: starts.append(1), time.monotonic):
         raise KeyError
     said = meter.sample()
     assert (said["done"], said["errors"], said["in_flight"]) == (4, 2, 0)

@@ -1,0 +1,333 @@
+"""Why a budget's rate is what it is: `budget.explain()`, and `nexus-redis explain NAME`.
+
+The decision was made in Lua and its reason is kept there; here it is only told. Each reason has one function, which
+says in sentences whose report, ceiling, pause or silence it was, and what would raise the rate; what holds beside it
+(values of an operator, a window, consumers that are silent) is said after it. The history says since when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nexus_redis.calls import text
+from nexus_redis.hub import ask
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, Plan, snapshot
+from nexus_redis.wire import Command
+from nexus_redis.words import counted, number, percent, printable, rate, seconds
+
+HISTORY: Final = 100  # entries that are read: a screen or two
+FOREVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the history: from then on this was the rate (tokens/s). `age` in seconds, `at` since 1970.
+
+    `by` is whose word it was: report, deadline, leave, code, operator; with the note that came with it. `load` in
+    percent.
+    """
+
+    at: float
+    age: float
+    rate: float
+    level: int
+    load: float
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why the rate is what it is: `because` and `remedies` are sentences, `str()` is all of it.
+
+    `since` is for how many seconds the reason has been this one, None where the history does not say. `consumer` is the
+    one that rules, if one does. `history` has the newest entry first.
+    """
+
+    budget: BudgetSnapshot
+    because: tuple[str, ...]
+    remedies: tuple[str, ...]
+    since: float | None
+    consumer: ConsumerSnapshot | None
+    history: tuple[Event, ...]
+
+    @property
+    def headline(self) -> str:
+        """The budget in one line."""
+        seen = self.budget
+        how_full = f", load {percent(seen.load)}" if seen.consumers else ""
+        since = f", for {seconds(self.since)}" if self.since is not None else ""
+        return f"{seen.name}: {rate(seen.rate)}, level {seen.level}{how_full}, reason {seen.reason}{since}"
+
+    def __str__(self) -> str:
+        remedies = ("", "To raise it:", *(f"  {remedy}" for remedy in self.remedies)) if self.remedies else ()
+        return "\n".join((self.headline, *(f"  {sentence}" for sentence in self.because), *remedies))
+
+
+def explain(keys: BudgetKeys, server: str) -> Plan:
+    """The plan that explains a budget; its result is an `Explanation`."""
+    seen: BudgetSnapshot = yield from snapshot(keys, server)
+    now, events, pause_by = yield from ask(
+        [
+            Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) / 1e6),
+            Command(("XREVRANGE", keys.history, "+", "-", "COUNT", HISTORY), list),
+            Command(("HGET", keys.budget, "pause_by"), lambda reply: text(reply or b"")),
+        ],
+        server,
+    )
+    history = tuple(_event(entry, now) for entry in events)
+    return explained(seen, history, pause_by, now)
+
+
+def explained(seen: BudgetSnapshot, history: tuple[Event, ...], pause_by: str, now: float) -> Explanation:
+    """What was read, in words. No I/O."""
+    ruler = _ruler(seen) if seen.reason in ("load", "rate", "paused") else None
+    because, remedies = _REASONS.get(seen.reason, _other)(_Case(seen, ruler, pause_by, now))
+    return Explanation(
+        budget=seen,
+        because=(*because, *_beside(seen)) if seen.exists else tuple(because),
+        remedies=tuple(remedies),
+        since=_since(seen, history),
+        consumer=ruler,
+        history=history,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    seen: BudgetSnapshot
+    ruler: ConsumerSnapshot | None
+    pause_by: str
+    now: float
+
+    def set_(self, option: str) -> str:
+        return f"`nexus-redis set {self.seen.name} {option}`"
+
+    @property
+    def live(self) -> list[ConsumerSnapshot]:
+        return [each for each in self.seen.consumers if each.is_live]
+
+
+Told = tuple[list[str], list[str]]
+
+
+def _by_ceiling(case: _Case) -> Told:
+    seen = case.seen
+    value, source = seen.settings.get("rate", ("0", "code"))
+    who = "an operator set" if source == "operator" else "code gives"
+    because = [f"The ceiling rules: {who} rate {rate(float(value))}."]
+    if case.live:
+        because.append(f"The consumers could take as much or more: {_many(case.live)} live, {_how(seen)}.")
+        if case.ruler is not None:
+            because.append(_report_of(case.ruler))
+    elif seen.last_consumer_end == "overruled":
+        because.append("The last consumer fell silent, and an operator has set something since: the ceiling stands in.")
+    elif seen.last_consumer_end:
+        because.append(f"No consumer reports: the last one {_END[seen.last_consumer_end]}.")
+    else:
+        because.append("No consumer has ever reported, so it is a fixed limit.")
+    remedies = [f"a higher ceiling: {case.set_('--rate RATE')}"]
+    if source == "operator":
+        remedies.append(f"the value in code instead, if there is one: {case.set_('--unset rate')}")
+    return because, remedies
+
+
+def _by_load(case: _Case) -> Told:
+    seen, ruler = case.seen, case.ruler
+    because = [f"The consumers rule: {_many(case.live)} live, {_how(seen)}."]
+    remedies: list[str] = []
+    if ruler is not None:
+        because.append(_report_of(ruler))
+        remedies.append(_LAW_REMEDY.get(ruler.law, "a report that says that it can take more").format(id=ruler.id))
+    floor = float(seen.settings.get("min_rate", ("0", ""))[0])
+    if 0 < floor == seen.rate:
+        because.append(f"The floor holds it up: min-rate {rate(floor)}.")
+        remedies.append(f"a higher floor: {case.set_('--min-rate RATE')}")
+    if seen.settings.get("combine", ("sum", ""))[0] == "sum":
+        remedies.append("another consumer: what each can take is added up")
+    return because, remedies
+
+
+def _by_pause(case: _Case) -> Told:
+    seen = case.seen
+    if seen.paused_for is not None:
+        who = "An operator" if case.pause_by == "operator" else "Code"
+        how_long = "until it is resumed" if seen.paused_for == FOREVER else f"for another {seconds(seen.paused_for)}"
+        why = f": {seen.pause_reason}" if seen.pause_reason else ""
+        return (
+            [f"{who} has paused the whole budget, {how_long}{why}."],
+            [f"the end of the pause: `nexus-redis resume {seen.name}`"],
+        )
+    because = ["The consumers have taken their parts out."]
+    for each in case.live:
+        left = int(each.fields.get("paused_until_us", 0)) / 1e6 - case.now
+        if left > 0:
+            because.append(f"{each.id} is paused for another {seconds(left)}.")
+    return because, ["the end of their pauses: `consumer.pause(0)`, or `nexus-redis report ... --pause 0`"]
+
+
+def _by_silence(case: _Case) -> Told:
+    seen = case.seen
+    silent = [each for each in seen.consumers if not each.is_live]
+    if case.live and silent:
+        because = [f"Every item touches all consumers (combine min), and {_names(silent)} fell silent."]
+    elif silent:
+        because = [f"The consumers that were there fell silent: {_names(silent)}."]
+    else:
+        because = [f"The last consumer {_END.get(seen.last_consumer_end, 'has gone')}, and no other reports."]
+    floor = float(seen.settings.get("min_rate", ("0", ""))[0])
+    because.append(f"So the rate is the floor: min-rate {rate(floor)}.")
+    remedies = ["a report of a consumer"]
+    if "rate" in seen.settings or case.live:  # without both there is nothing to go on with
+        forget = f"not to count on it any more: `nexus-redis forget {seen.name}"
+        remedies += [f"{forget} {each.id}`" for each in silent[:_NAMED]]
+    if "rate" in seen.settings:
+        if not case.live:
+            remedies.append(f"an operator's word instead of the report: {case.set_('--rate RATE')}")
+    else:
+        remedies.append(f"a fixed rate: {case.set_('--rate RATE')}")
+    return because, remedies
+
+
+def _by_nothing(case: _Case) -> Told:
+    if not case.seen.exists:
+        because = [f"There is no budget {case.seen.name}: nobody has opened it, or its state was lost."]
+    else:
+        because = ["No rate is set and no consumer has ever reported, so nothing is granted."]
+    return because, [f"a fixed rate: rate= in code, or {case.set_('--rate RATE')}", "a consumer that reports"]
+
+
+def _other(case: _Case) -> Told:
+    return [f"The scripts say {case.seen.reason}, which this release does not know."], []
+
+
+_REASONS: Final = {
+    "rate": _by_ceiling,
+    "load": _by_load,
+    "paused": _by_pause,
+    "no_consumers": _by_silence,
+    "unset": _by_nothing,
+}
+_END: Final = {
+    "left": "left",
+    "silent": "fell silent",
+    "forgotten": "was forgotten by an operator",
+    "overruled": "fell silent",
+}
+_LAW_REMEDY: Final = {
+    "range": "less load on {id} (it takes all that it can below 80 %), or a higher capacity",
+    "drain": "{id} doing more per second, or a shorter queue there: the law learns from what gets done",
+    "aimd": "fewer errors or less latency at {id}: the law then climbs by itself",
+}
+_NAMED: Final = 5  # members by name in a sentence
+
+
+def _beside(seen: BudgetSnapshot) -> Iterator[str]:
+    """What else holds, whatever the reason."""
+    silent = [each for each in seen.consumers if not each.is_live]
+    if silent and seen.reason in ("load", "rate"):
+        yield f"Silent, so without a part in it: {_names(silent)}."
+    overridden = [field.replace("_", "-") for field, (_, source) in seen.settings.items() if source == "operator"]
+    if overridden:
+        yield f"Set by an operator, whatever code says: {', '.join(overridden)}."
+    if seen.settings.get("lossless", ("0", ""))[0] == "1":
+        yield "It is lossless: beside the rate, no more is granted than the consumers have room for."
+    elif any(each.is_live and each.law == "drain" and not each.capacity for each in seen.consumers):
+        yield "A capacity is still being learned: until then no more is granted than there is room for."
+    if seen.producers:
+        wanted = sum(each.demand for each in seen.producers)
+        verb, together = (
+            ("shares it, and wants", "") if seen.producer_count == 1 else ("share it, and want", " together")
+        )
+        yield f"{counted(seen.producer_count, 'producer')} {verb} {rate(wanted)}{together}."
+
+
+def _ruler(seen: BudgetSnapshot) -> ConsumerSnapshot | None:
+    """The consumer by which the rate goes: the fullest of a pool, the one that allows least of others."""
+    live = [each for each in seen.consumers if each.is_live]
+    combine = seen.settings.get("combine", ("sum", ""))[0]
+    if not live:
+        return None
+    if combine == "min":
+        return min(live, key=lambda each: each.rate)
+    if combine == "spread":
+        arrivals = {each.id: float(each.fields.get("arrivals_micro", 0)) for each in live}
+        return min(live, key=lambda each: each.rate / arrivals[each.id] if arrivals[each.id] else FOREVER)
+    return max(live, key=lambda each: each.load)
+
+
+def _report_of(each: ConsumerSnapshot) -> str:
+    said = [f"load {percent(each.load)}"]
+    if each.capacity:
+        said.append(f"capacity {rate(each.capacity)}")
+    said += [
+        f"{words} {number(float(each.fields[field]))}"
+        for field, words in (
+            ("queue_depth", "queue"), ("in_flight", "in flight"), ("errors", "errors"), ("latency_ms", "latency in ms"),
+        )
+        if each.fields.get(field)
+    ]  # fmt: skip
+    missing = _missing(each.fields.get("labels", ""))
+    return (
+        f"{each.id} reported {seconds(float(each.fields['age_s']))} ago ({', '.join(said)}); "
+        f"law {each.law} gives it {rate(each.rate)}.{f' It found no {missing}.' if missing else ''}"
+    )
+
+
+def _missing(labels: str) -> str:
+    """What a report says that it looked at in vain."""
+    try:
+        said = json.loads(labels)
+    except ValueError:
+        return ""
+    missing = said.get("missing") if isinstance(said, dict) else None
+    return missing if isinstance(missing, str) else ""
+
+
+def _how(seen: BudgetSnapshot) -> str:
+    return {
+        "sum": "what each can take is added up",
+        "spread": "work is pushed to them, so the fullest one rules",
+        "min": "every item touches all, so the slowest one rules",
+    }.get(seen.settings.get("combine", ("sum", ""))[0], "")
+
+
+def _many(consumers: list[ConsumerSnapshot]) -> str:
+    return counted(len(consumers), "consumer")
+
+
+def _names(consumers: list[ConsumerSnapshot]) -> str:
+    named = [f"{each.id} (last report {seconds(float(each.fields['age_s']))} ago)" for each in consumers[:_NAMED]]
+    if len(consumers) > _NAMED:
+        named.append(f"{number(len(consumers) - _NAMED)} more")
+    return ", ".join(named)
+
+
+def _since(seen: BudgetSnapshot, history: tuple[Event, ...]) -> float | None:
+    since = None
+    for event in history:
+        if event.reason != seen.reason:
+            return since
+        since = event.age
+    return since if len(history) < HISTORY else None  # it began before what was read
+
+
+def _event(entry: Any, now: float) -> Event:
+    where, fields = entry
+    if not isinstance(fields, dict):
+        fields = dict(zip(fields[::2], fields[1::2], strict=True))
+    said = {text(name): text(value) for name, value in fields.items()}
+    at = int(text(where).partition("-")[0]) / 1e3
+    return Event(
+        at=at,
+        age=max(0.0, now - at),
+        rate=float(said.get("rate_per_s", 0)),
+        level=int(said.get("level", 0)),
+        load=float(said.get("load_percent", 0)),
+        reason=printable(said.get("reason", "")),
+        by=said.get("by", ""),
+    )

@@ -1,0 +1,295 @@
+"""A clock that a test moves: hours of a budget's life in milliseconds, with the real scripts on a real server.
+
+Nothing in the core asks what time it is: a hub is given its clock, a script its instant (`at_us`). So a Nexus runs by
+another clock when what drives it does:
+
+    LoopThread   a thread runs the hub's loop and sleeps until the next is due; scripts take the server's time
+    SteppedLoop  whoever waits runs it, and moves the clock to where the next is due; scripts are told that time
+
+Time stands still while code runs and goes on while somebody waits: in `acquire`, in `clock.advance`, in `await
+clock.sleep`. All that is due on the way is done at its time, by all the Nexuses on the clock, which so may stand for a
+fleet. There is no thread, so what one thread, or the tasks of one event loop, do is the same each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from asyncio import sleep as give_way  # by these names: a test may put this clock's in the place of the modules' own
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from time import sleep
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import redis
+import redis.asyncio
+
+from nexus_redis.calls import Call
+from nexus_redis.errors import InvalidSetting, NexusError
+from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.shell import NexusShell
+from nexus_redis.task import Drivers, LoopTask
+from nexus_redis.thread import LoopThread
+from nexus_redis.wire import Job, Late, Outcome, perform
+
+T = TypeVar("T")
+
+START: Final = 1_000.0  # the hubs' time at the clock's zero; a host's monotonic clock is never at 0 either
+START_US: Final = 1_800_000_000_000_000  # the scripts' time at the clock's zero
+TURNS: Final = 10  # that tasks which are ready get before time goes on
+
+
+class ManualClock:
+    """Time for a test. It goes on when told to (`advance`, `sleep`), and by itself while somebody waits for tokens.
+
+    `with ManualClock() as clock:` has each Nexus that is made in the block, whoever makes it, live by it, to its end.
+
+    At 10/s the 36,001st `acquire` is served when `now` is about 3,600, after a few real seconds; an hour of
+    `advance(3600)` in which nobody waits takes no time at all. Who waits without a timeout for longer than `patience`
+    seconds gets an AssertionError: waiting for what will not come would never end, and costs a call a second.
+    """
+
+    def __init__(self, *, patience: float = 3_600.0) -> None:
+        self.patience = patience
+        self._at = START
+        self._lock = threading.RLock()
+        self._loops: list[SteppedLoop] = []
+        self._bells: list[tuple[float, asyncio.Future[None]]] = []
+        self._hand: asyncio.Task[None] | None = None
+        self._before: list[Drivers] = []
+
+    def __enter__(self) -> Self:
+        self._before.append(NexusShell._drivers)
+        NexusShell._drivers = self._drivers
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        NexusShell._drivers = self._before.pop()
+
+    @property
+    def now(self) -> float:
+        """Seconds since the clock was made."""
+        return round(self._at - START, 6)
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass; what is due meanwhile is done at its time. Tasks: `await clock.sleep(seconds)`."""
+        until = self._at + _checked(seconds)
+        while self._step(until):
+            sleep(0)  # threads that were served meanwhile get a chance
+
+    async def sleep(self, seconds: float) -> None:
+        """The same in async code: tasks that are served meanwhile get their turn before time goes on."""
+        await self._pass(asyncio.get_running_loop().create_future(), _checked(seconds))
+
+    def __repr__(self) -> str:
+        return f"<ManualClock at {self.now:g} s: {len(self._loops)} loops>"
+
+    def _hopeless(self) -> AssertionError:
+        return AssertionError(
+            f"somebody waits since {self.patience:g} s of the clock and is not served: has the budget a rate, is it "
+            "paused? Set clock.patience for what takes longer."
+        )
+
+    # --- for the loops
+
+    @property
+    def _drivers(self) -> Drivers:
+        """What a Nexus has its hubs driven by, to live by this clock."""
+        return Drivers(
+            lambda client, server: SteppedLoop(self, client, server),
+            lambda _client, _server, reports: SteppedTask(self, reports),
+        )
+
+    def _stamped(self, job: Job) -> Job:
+        """The call at the clock's time: every script is told the instant first."""
+        if isinstance(job, Late):
+            make = job.make
+            return Late(lambda: self._instant(make()))
+        return self._instant(job) if isinstance(job, Call) else job
+
+    def _instant(self, call: Call[Any]) -> Call[Any]:
+        return replace(call, args=(START_US + round((self._at - START) * 1e6), *call.args[1:]))
+
+    def _step(self, until: float) -> bool:
+        """Run what is due next, if that is by `until`; False when it is `until` and nothing is due any more."""
+        with self._lock:
+            loop = min(self._loops, key=lambda each: each.due, default=None)
+            due = NEVER if loop is None else max(loop.due, self._at)
+            if loop is None or due > until:
+                self._at = max(self._at, until) if until < NEVER else self._at
+                return False
+            self._at = due
+            loop.run()
+            return True
+
+    def _wait(self, event: threading.Event, seconds: float | None) -> bool:
+        until = self._at + (self.patience if seconds is None else seconds)
+        while not event.is_set():
+            if not self._step(until):
+                if seconds is None and not event.is_set():
+                    raise self._hopeless()
+                break
+            if not event.is_set():
+                sleep(0)  # a thread that was served gets a chance before time goes on
+        return event.is_set()
+
+    async def _pass(self, future: asyncio.Future[None], seconds: float | None) -> None:
+        """Until it is done or so many seconds have passed. One task, the hand, moves the clock for all who wait."""
+        loop = asyncio.get_running_loop()
+        bell: asyncio.Future[None] = loop.create_future()
+        self._bells.append((NEVER if seconds is None else self._at + seconds, bell))
+        if self._hand is None or self._hand.done() or self._hand.get_loop() is not loop:
+            self._hand = loop.create_task(self._go_on(), name="nexus-redis-clock")
+        try:
+            await asyncio.wait((future, bell), return_when=asyncio.FIRST_COMPLETED)
+            if bell.done():
+                bell.result()
+        finally:
+            self._bells = [each for each in self._bells if each[1] is not bell]
+            bell.cancel()
+
+    async def _go_on(self) -> None:
+        began = self._at
+        while self._bells:
+            before = self._bells
+            for _ in range(TURNS):
+                await give_way(0)
+            if self._bells is not before:  # somebody was served
+                began = self._at
+            elif self._bells:
+                try:
+                    self._go_on_to(min(until for until, _ in self._bells), began)
+                except Exception as error:  # noqa: BLE001  # whoever waits must be told
+                    for _, bell in self._bells:
+                        if not bell.done():
+                            bell.set_exception(error)
+
+    def _go_on_to(self, until: float, began: float) -> None:
+        if self._step(began + self.patience if until == NEVER else until):
+            return
+        if until == NEVER:
+            raise self._hopeless()
+        for end, bell in self._bells:
+            if end <= self._at and not bell.done():
+                bell.set_result(None)
+
+
+def _checked(seconds: float) -> float:
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise InvalidSetting("seconds", seconds, "use 0 or more: time does not go back")
+    return seconds
+
+
+class SteppedLoop(LoopThread):
+    """A hub whose loop is run by who waits, with the clock's lock for its lock."""
+
+    def __init__(self, clock: ManualClock, client: Callable[[], redis.Redis], server: str) -> None:
+        self._clock, self._client = clock, client
+        self.age = 0.0
+        self.lock = clock._lock
+        self.hub = Hub(lambda: clock._at, lambda: None, server)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._plan: Generator[list[Job] | Pause, list[Outcome], None] | None = None
+        self._is_in_it = False
+        if self not in self._clock._loops:
+            self._clock._loops.append(self)
+
+    def after_fork(self) -> None:
+        self.hub.after_fork()
+        self._begin()
+
+    @property
+    def due(self) -> float:
+        """When it must be run."""
+        return NEVER if self._is_in_it else self.hub.asleep_until
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can be run: until it is stopped."""
+        return self in self._clock._loops
+
+    def ensure_running(self) -> None:
+        """It always can."""
+
+    def listen(self, connect: Callable[[], redis.Redis]) -> None:
+        """It does not: what comes between two of its steps would be different each time. Claims tell."""
+
+    def run(self) -> None:
+        """All that is due now."""
+        outcomes: list[Outcome] | None = []
+        if self._plan is None:
+            self._plan, outcomes = refill(self.hub), None
+        self._is_in_it = True
+        try:
+            while True:
+                step = self._plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+                if not isinstance(step, Pause):
+                    outcomes = perform(self._client, [self._clock._stamped(job) for job in step])
+                elif step.seconds > 0:
+                    return
+                else:
+                    outcomes = []
+        except BaseException as end:
+            self._plan = None
+            self._clock._loops.remove(self)
+            if not isinstance(end, StopIteration):
+                raise
+        finally:
+            self._is_in_it = False
+
+    def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
+        return self._clock._wait(event, seconds)
+
+    def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+        outcomes: list[Outcome] | None = None
+        while True:
+            try:
+                step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if isinstance(step, Pause):
+                self._clock.advance(step.seconds)
+                outcomes = []
+            else:
+                outcomes = perform(self._client, [self._clock._stamped(job) for job in step])
+
+    def stop(self, error: NexusError) -> None:
+        with self.lock:
+            self.hub.close(error)
+            if self.is_running and not self._is_in_it:
+                self.run()
+
+
+class SteppedTask(LoopTask):
+    """The same for the async shell: one stepped loop, with the reporters' client, serves producers and consumers."""
+
+    def __init__(self, clock: ManualClock, reports: LoopThread) -> None:
+        self._clock, self._stepped = clock, reports
+        self.hub = reports.hub
+        self._begin()
+
+    def after_fork(self) -> None:
+        self._begin()
+        self._stepped.after_fork()
+
+    def ensure_running(self) -> None:
+        """Whoever waits runs it."""
+
+    def listen(self, connect: Callable[[], redis.asyncio.Redis]) -> None:
+        """Nor does this."""
+
+    async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
+        await self._clock._pass(future, seconds)
+
+    async def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+        return self._stepped.drive(plan)
+
+    async def stop(self, error: NexusError) -> None:
+        self._stepped.stop(error)

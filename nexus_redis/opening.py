@@ -1,0 +1,254 @@
+"""What Redis must be told of a budget by this process, and what a per-key budget takes over from its parent. No I/O.
+
+    first        the settings given in code, once in each life of the budget's state: alone, before any claim or report
+    a key's      before that, its parent's: they are read when the first of its keys opens and, as long as some key of
+                 it makes calls, once a minute; what changed there is told on with the next call of each key
+
+Nothing here makes a call by itself: it says what the next call of somebody who calls anyway must be. So budgets of
+customers that do nothing cost nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from nexus_redis import calls, words
+from nexus_redis.calls import Answer, Call, Configured
+from nexus_redis.config import BudgetSettings, micro
+from nexus_redis.errors import InvalidSetting
+from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.ledger import MICRO, Ledger
+from nexus_redis.waiter import NEVER
+from nexus_redis.wire import Command, Job
+
+log = logging.getLogger("nexus_redis")
+
+LOOK_EACH: Final = 60.0  # seconds: an operator's change of the parent is in force for all keys after that
+UNSET_PATIENCE: Final = 1.0  # seconds: where all start together, the first consumer reports by then
+LONG_WAIT: Final = 10.0  # seconds that a large cost may need before it is said
+LONG_AGO: Final = -math.inf
+FIELDS: Final = tuple(BudgetSettings.model_fields)
+DEFAULT_BURST: Final = 0.25  # seconds of the rate, as in the scripts
+
+
+class Known(NamedTuple):
+    """A budget's settings in force, as Redis has them; no birth: there is no such budget."""
+
+    birth: str
+    settings: dict[str, Any]
+
+
+class News(NamedTuple):
+    """What came of a question that was asked on another budget's behalf."""
+
+    opening: Opening
+    fact: Configured | Known
+
+
+class Opening:
+    """See the head of the file. `given`: the settings in code; `settings`: with those taken over from the parent."""
+
+    __slots__ = (
+        "__weakref__", "_inherited", "_looked_at", "_own", "_seen", "_seen_at", "_unset", "_unset_since", "_warned",
+        "birth", "given", "is_listed", "is_told", "keys", "largest_burst", "parent", "settings",
+    )  # fmt: skip
+
+    def __init__(self, keys: BudgetKeys, settings: BudgetSettings, parent: Opening | None = None) -> None:
+        self.keys, self.parent = keys, parent
+        self.birth = ""
+        self.is_listed = False
+        self.largest_burst = 0  # micro-tokens: of all buckets that this budget had or was to have, as far as known here
+        self._warned: frozenset[str] = frozenset()
+        self._unset_since = NEVER
+        self._own: set[Opening] | None = None  # its keys with settings of their own
+        self._seen: BudgetSettings = NOTHING  # what Redis last said, for those that inherit from this one
+        self._inherited: BudgetSettings | None = None
+        self.adopt(settings)
+
+    @property
+    def name(self) -> str:
+        """The budget's."""
+        return self.keys.name
+
+    def adopt(self, given: BudgetSettings) -> None:
+        """Settings in code, which Redis does not know yet."""
+        self.given = given
+        if self.parent is not None:
+            self.parent._keep(self)
+        self._seen_at = self._looked_at = LONG_AGO
+        self._tell(inherited(self.parent._seen, given) if self.parent is not None else given)
+
+    def _keep(self, key: Opening) -> None:
+        """Nobody else may hold a key's opening, and what it was given in code shall be so for whoever names it next."""
+        own = self._own or set()
+        (own.discard if key.given == NOTHING else own.add)(key)
+        self._own = own or None
+
+    def is_first(self, warning: str) -> bool:
+        """Whether this is said for the first time."""
+        is_new = warning not in self._warned
+        self._warned |= {warning}
+        return is_new
+
+    def _tell(self, settings: BudgetSettings, unset: Sequence[str] = ()) -> None:
+        self.settings, self._unset = settings, tuple(unset)
+        if settings.rate is not None:
+            burst = DEFAULT_BURST if settings.burst is None else settings.burst
+            self.largest_burst = max(self.largest_burst, micro(1 + settings.rate * burst))
+        self.is_told = not self._unset and not settings.model_dump(exclude_none=True)
+
+    def question(self, now: float) -> Job | None:
+        """What must be said before any claim or report; None when that is done."""
+        if self.parent is not None:
+            inquiry = self.parent._inquiry(now, is_urgent=self._inherited is None)
+            if inquiry is not None:
+                return inquiry
+            self._inherit(self.parent._seen)
+        return None if self.is_told else calls.configure(self.keys, self.settings, unset=self._unset)
+
+    def _inquiry(self, now: float, *, is_urgent: bool) -> Job | None:
+        """On behalf of a key: what Redis says of this parent. One key a minute asks; a new one in any case."""
+        if now - self._seen_at < LOOK_EACH:
+            return None
+        if not self.is_told:
+            telling = calls.configure(self.keys, self.settings)
+            return Call(telling.script, telling.keys, telling.args, lambda reply: News(self, telling.decode(reply)))
+        if not is_urgent and now - self._looked_at < LOOK_EACH:
+            return None
+        self._looked_at = now
+        return Command(
+            ("HMGET", self.keys.budget, "birth", *(f"{field}_by_{source}" for field in FIELDS for source in SOURCES)),
+            lambda reply: News(self, _known(reply)),
+        )
+
+    def _inherit(self, seen: BudgetSettings) -> None:
+        if seen is self._inherited:
+            return
+        self._inherited = seen
+        merged = inherited(seen, self.given)
+        if merged != self.settings:
+            gone = self.settings.model_dump(exclude_none=True).keys() - merged.model_dump(exclude_none=True).keys()
+            self._tell(merged, sorted(gone))
+
+    def learn(self, given: BudgetSettings, unset: Sequence[str]) -> None:
+        """`configure` has told Redis: what this process opens the budget with from now on."""
+        known = self.given.model_dump(exclude_none=True) | given.model_dump(exclude_none=True)
+        was_told = self.is_told
+        self.adopt(BudgetSettings.of(**{name: value for name, value in known.items() if name not in unset}))
+        self.is_told = self.is_told or (was_told and self.parent is None)  # a key's: the parent's value comes back
+
+    def batch(self, job: Job) -> list[Job]:
+        """`job`, and with it, once, the budget's name for the list of all budgets: a hint, whatever comes of it."""
+        if self.is_listed:
+            return [job]
+        self.is_listed = True
+        return [job, self.hint()]
+
+    def hint(self) -> Job:
+        """The name, with the time of its opening."""
+        return Command(("ZADD", budgets_key(self.keys.namespace), int(time.time()), self.name), int)
+
+    def tell(self, fact: Configured | Known, now: float) -> None:
+        """Redis has answered a question."""
+        if isinstance(fact, Configured):
+            self.is_told, self._unset = True, ()
+            self.note(fact)
+        elif not self.see(fact.birth):
+            self._seen_at = now
+            seen = _settings_of(fact.settings)
+            if seen != self._seen:
+                self._seen = seen
+                log.info("budget %s: its keys' budgets take over %s", self.name, seen.model_dump(exclude_none=True))
+
+    def note(self, configured: Configured) -> None:
+        """Say what settings replaced and what they could not; those of a parent speak for all its keys."""
+        self.birth = configured.birth
+        ours = self.given.model_dump(exclude_none=True).keys() if self.parent is not None else None
+        for name in configured.changed:
+            if (ours is None or name in ours) and name not in configured.overruled:
+                now = getattr(self.settings, name, None)
+                log.info("budget %s: %s was another value and is %s now; the latest opener wins", self.name, name, now)
+        for name in configured.overruled:
+            if (ours is None or name in ours) and self.is_first(name):
+                log.warning(
+                    "budget %s: an operator set %s, so the value in code is not used "
+                    "(`nexus-redis set %s --unset %s` ends that)",
+                    self.name, name, self.name, name.replace("_", "-"),
+                )  # fmt: skip
+
+    def warn_of_wait(self, ledger: Ledger, answer: Answer, now: float) -> None:
+        """Who waits without a word for what may never come, or not for long, is told; once."""
+        if answer.reason == "unset":
+            self._unset_since = min(self._unset_since, now)
+        head = ledger.head
+        if head is None:
+            return
+        if answer.reason == "unset" and now - self._unset_since >= UNSET_PATIENCE and self.is_first("unset"):
+            log.warning(
+                "budget %s has no rate: nobody reports as its consumer, and no rate= is given in code or by "
+                "`nexus-redis set %s --rate`; callers wait until one of them is there", self.name, self.name,
+            )  # fmt: skip
+        elif answer.budget_rate and head.cost > answer.burst:
+            left = (head.cost - ledger.held) / answer.budget_rate
+            if left >= LONG_WAIT and self.is_first("wait"):
+                log.warning(
+                    "budget %s: %s are %s; at %s, all of the budget, that takes another %s, and who comes behind "
+                    "waits as long", self.name, words.counted(head.cost / MICRO, "token"),
+                    "owed" if head is ledger.debt else "asked for at once", words.rate(answer.budget_rate / MICRO),
+                    words.seconds(left),
+                )  # fmt: skip
+
+    def see(self, birth: str) -> bool:
+        """An answer came from this life of the state. Is it one that has to be told the settings?"""
+        if self.birth and birth != self.birth:
+            self._tell(self.settings)
+            self.is_listed = False
+        self.birth = birth
+        return not self.is_told
+
+
+NOTHING: Final = BudgetSettings()
+SOURCES: Final = ("operator", "code")  # who wins first
+
+
+def inherited(parent: BudgetSettings, given: BudgetSettings) -> BudgetSettings:
+    """A key's settings: its own, and the parent's where it has none. Beside a lower ceiling a floor gives way."""
+    if given is NOTHING:
+        return parent  # the same object: a thousand keys share it
+    merged = parent.model_dump(exclude_none=True) | given.model_dump(exclude_none=True)
+    while True:
+        try:
+            return BudgetSettings.of(**merged)
+        except InvalidSetting as error:  # each was possible by itself; these are not possible together
+            del merged[error.field]
+
+
+def _known(reply: Sequence[Any]) -> Known:
+    birth, *values = (None if word is None else calls.text(word) for word in reply)
+    settings: dict[str, Any] = {}
+    for i, field in enumerate(FIELDS):
+        found = next((value for value in values[2 * i : 2 * i + 2] if value is not None), None)
+        if found is not None:
+            settings[field] = found
+    return Known(birth or "", settings)
+
+
+def _settings_of(texts: dict[str, str]) -> BudgetSettings:
+    """As they stand in Redis; what this release does not understand is left out."""
+    found: dict[str, Any] = {}
+    for field, value in texts.items():
+        parsed: Any = value
+        if field == "lossless":
+            parsed = value == "1"
+        elif field not in ("law", "combine"):
+            parsed = float(value)
+        try:
+            BudgetSettings.of(**{field: parsed})
+        except InvalidSetting:
+            continue
+        found[field] = parsed
+    return BudgetSettings.of(**found)  # in force together, so possible together

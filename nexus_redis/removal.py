@@ -1,0 +1,41 @@
+"""The end of a budget: `budget.delete()`, and `nexus-redis delete NAME`.
+
+Members' hashes outlive their entries in the sorted sets, so they are looked for by name. Whoever still uses the budget
+opens it again with its next call: its code's settings come back, an operator's are gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from nexus_redis import calls
+from nexus_redis.hub import ask
+from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.snapshot import Plan
+from nexus_redis.wire import Command
+
+SCANNED: Final = 1000  # keys a call: a few milliseconds of a server that has other things to do
+DELETED: Final = 500
+
+
+def delete(keys: BudgetKeys, server: str) -> Plan:
+    """The plan; its result is how many keys went: 0 where there was no such budget."""
+    members: list[str] = []
+    cursor = "0"
+    while True:
+        scan = Command(("SCAN", cursor, "MATCH", keys.members, "COUNT", SCANNED), _page)
+        cursor, found = (yield from ask([scan], server))[0]
+        members += found
+        if cursor == "0":
+            break
+    # The budget's own keys go in one command, so that no script meets half of them.
+    gone = sorted(set(members) - set(keys.shared))
+    batches = [list(keys.shared), *(gone[at : at + DELETED] for at in range(0, len(gone), DELETED))]
+    counts = yield from ask([Command(("DEL", *batch), int) for batch in batches], server)
+    yield from ask([Command(("ZREM", budgets_key(keys.namespace), keys.name), int)], server)
+    return sum(counts)
+
+
+def _page(reply: Any) -> tuple[str, list[str]]:
+    cursor, names = reply
+    return str(cursor) if isinstance(cursor, int) else calls.text(cursor), [calls.text(name) for name in names]

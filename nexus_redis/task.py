@@ -1,0 +1,157 @@
+"""The async driver: one task that runs a hub's loop, and plans that run in the caller's task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+import redis
+import redis.asyncio
+
+from nexus_redis.errors import NexusError, WrongLoop
+from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.push import PushTask
+from nexus_redis.thread import STOP_PATIENCE, LoopThread
+from nexus_redis.wire import Job, Outcome, perform_async, raise_if_cancelled
+
+log = logging.getLogger("nexus_redis")
+T = TypeVar("T")
+
+_inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected
+
+
+class LoopTask:
+    """A hub and the task that serves it, in the event loop that first used it; beside it, the thread that reports."""
+
+    def __init__(self, client: Callable[[], redis.asyncio.Redis], server: str, reports: LoopThread) -> None:
+        self._client, self._reports = client, reports
+        self.push: PushTask | None = None
+        self._begin()
+        self.hub = Hub(time.monotonic, self._wake, server)
+
+    def _begin(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread = 0  # where it runs: the quickest to ask which loop one is in
+        self._changed: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    def after_fork(self) -> None:
+        """In the child: the parent's loop and thread do not exist."""
+        self._begin()
+        self.hub.after_fork()
+        self._reports.after_fork()
+        if self.push is not None:
+            _inherited.append(self.push)
+            self.listen(self.push.connect)
+
+    def listen(self, connect: Callable[[], redis.asyncio.Redis]) -> None:
+        """Hear of drops as they are decided, by a connection and a task of their own."""
+        self.push = PushTask(connect, self.hub.channels)
+        self.hub.channels.changed = self.push.changed
+
+    def adopt(self) -> None:
+        """The running loop is the one, from the first use on; another raises."""
+        running = asyncio.get_running_loop()
+        if self.loop is running:
+            return
+        if self.loop is not None:
+            raise WrongLoop(self.loop, running)
+        self.loop, self._changed, self.thread = running, asyncio.Event(), threading.get_ident()
+
+    def ensure_running(self) -> None:
+        """Start the task if it is not there."""
+        if self._task is None or self._task.done():
+            assert self.loop is not None
+            self._task = self.loop.create_task(self._run(), name="nexus-redis")
+
+    async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
+        """Until it is done, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await future
+
+    async def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+        """Run a plan to its end in this task."""
+        outcomes: list[Outcome] | None = None
+        while True:
+            try:
+                step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                outcomes = []
+            else:
+                outcomes = await perform_async(self._client, step)
+
+    async def stop(self, error: NexusError) -> None:
+        """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
+        self.hub.close(error)
+        if self.loop is asyncio.get_running_loop():
+            await self._hand_back()
+            if self.push is not None:
+                await self.push.stop()
+        if self._reports.is_running:
+            await asyncio.to_thread(self._reports.stop, error)
+
+    async def _hand_back(self) -> None:
+        """Let the loop end; one that was cancelled, as all tasks are when `asyncio.run` ends, is begun again for it."""
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_PATIENCE):
+                    while self._task is not None:
+                        await asyncio.wait([self._task])
+                        if not self._task.cancelled():
+                            return
+                        self._task = asyncio.create_task(self._run(), name="nexus-redis")
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._serve()
+                return
+            except asyncio.CancelledError:  # the loop may be about to end: what comes after must not pass unseen
+                self.hub.take_in()
+                raise
+            except Exception:
+                log.exception("the refill loop met a bug; it goes on in a second")
+                await asyncio.sleep(1.0)
+
+    async def _serve(self) -> None:
+        plan = refill(self.hub)
+        outcomes: list[Outcome] | None = None
+        assert self._changed is not None
+        while True:
+            self._changed.clear()
+            try:
+                step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration:
+                return
+            if isinstance(step, Pause):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None if step.seconds == NEVER else step.seconds):
+                        await self._changed.wait()
+                outcomes = []
+            else:
+                outcomes = await perform_async(self._client, step)
+                raise_if_cancelled()
+
+
+class Drivers(NamedTuple):
+    """What a Nexus has its hubs driven by; `nexus_redis.testing` puts others in their place, by a clock of its own."""
+
+    thread: Callable[[Callable[[], redis.Redis], str], LoopThread] = LoopThread
+    task: Callable[[Callable[[], redis.asyncio.Redis], str, LoopThread], LoopTask] = LoopTask

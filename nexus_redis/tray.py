@@ -1,0 +1,60 @@
+"""The tray: portions of tokens, cut ahead for whoever comes next. Taking one is a comparison, a clock and a pop.
+
+Most calls of a busy process want what the one before wanted. So a ledger that has just served one lays out more of the
+same, from one lease, and the shells take them without its lock:
+
+    tray = ledger.tray
+    if cost is tray.cost and monotonic() < tray.expires:
+        tray.pop()                         # IndexError: it is empty, the ledger must look
+
+- A list's `pop` is atomic, in CPython with and without the GIL and in PyPy, so two threads never take one portion. The
+  ledger takes the rest back the same way, one by one: what it gets was not spent, what it does not get was.
+- The clock is read for each, since a process may stand still for a second between any two instructions (SIGSTOP, a
+  paused machine), and its tokens may have been given to others by then.
+- Cost and expiry of a tray never change; another cost is another tray. Costs are compared by identity: that is the
+  fastest, it takes no `True` for a 1, and a loop passes the same object again. Who does not waits in no line for it.
+
+A list of a thousand portions is 8 kB; the next tray is as large as twice what was taken from the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+LEAST: Final = 8  # portions; fewer are not worth the while
+MOST: Final = 1024
+
+
+class Tray:
+    """`count` portions of `cost` (as the caller said it), `micro` micro-tokens each, until `expires`."""
+
+    __slots__ = ("_portions", "cost", "count", "expires", "micro", "pop")
+
+    def __init__(self, cost: object, micro: int, count: int, expires: float) -> None:
+        self.cost, self.micro, self.count, self.expires = cost, micro, count, expires
+        self._portions: list[None] = [None] * count
+        self.pop: Callable[[], None] = self._portions.pop
+
+    @property
+    def left(self) -> int:
+        """Micro-tokens that lie there."""
+        return len(self._portions) * self.micro
+
+    @property
+    def taken(self) -> int:
+        """Micro-tokens that were spent from it."""
+        return self.count * self.micro - self.left
+
+    def clear(self) -> int:
+        """Take back what is left, in micro-tokens; whoever comes with this tray in hand finds it empty."""
+        portions = 0
+        try:
+            while True:
+                self.pop()
+                portions += 1
+        except IndexError:
+            return portions * self.micro
+
+
+NO_TRAY: Final = Tray(object(), 0, 0, 0.0)

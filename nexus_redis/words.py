@@ -1,0 +1,58 @@
+"""Numbers as people write them: `5,000/s`, `10/min`, `1.5 h`, `95 %`; and foreign text that cannot move a cursor."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PER: Final = ((1, "s"), (60, "min"), (3600, "h"), (86_400, "d"))
+
+
+def printable(text: str) -> str:
+    """`text` without what could move a terminal's cursor: names and notes come from whoever can write to the Redis."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def number(x: float) -> str:
+    """
+    >>> number(12345.6), number(2500.5), number(0.25)
+    ('12,346', '2,500.5', '0.25')
+    """
+    if x >= 10_000:
+        return f"{x:,.0f}"
+    text = f"{x:,.1f}" if x >= 1000 else f"{x:.4g}"
+    return text.removesuffix(".0")
+
+
+def counted(x: float, what: str) -> str:
+    """
+    >>> counted(1, "token"), counted(4, "token")
+    ('1 token', '4 tokens')
+    """
+    return f"{number(x)} {what}{'' if x == 1 else 's'}"
+
+
+def rate(per_second: float) -> str:
+    """In the unit in which it is at least 1.
+
+    >>> rate(5000), rate(1 / 6), rate(0)
+    ('5,000/s', '10/min', '0/s')
+    """
+    for seconds, unit in PER:
+        if per_second * seconds >= 0.9999:  # 1/min is kept in whole millionths per second
+            return f"{number(per_second * seconds)}/{unit}"
+    return f"{number(per_second * 86_400)}/d" if per_second else "0/s"
+
+
+def seconds(x: float) -> str:
+    """
+    >>> seconds(0.25), seconds(90), seconds(7200)
+    ('0.25 s', '90 s', '2 h')
+    """
+    if x < 120:
+        return f"{x:.0f} s" if x >= 10 else f"{x:.2g} s"
+    return f"{number(round(x / 60, 1))} min" if x < 7200 else f"{number(round(x / 3600, 1))} h"
+
+
+def percent(x: float) -> str:
+    """To a tenth."""
+    return f"{number(round(x, 1))} %"

@@ -1,0 +1,350 @@
+"""Decorators, per-key budgets, reservations and several budgets at once, on both shells and every server."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nexus_redis import AcquireTimeout, Closed, InvalidSetting, Nexus
+from nexus_redis.ledger import MICRO
+from tests.contract.books import granted_by, spent
+from tests.contract.shells import Opener, account_of
+from tests.contract.test_budgets import operator_sets
+from tests.servers import Server
+from tests.support import eventually
+
+
+@pytest.fixture
+def nexus(open_nexus: Opener, server: Server) -> Any:
+    return open_nexus(server)
+
+
+def it_of(budget: Any) -> Any:
+    """The object itself, for a dict that goes to a nexus."""
+    return getattr(budget, "it", budget)
+
+
+# --- limited
+
+
+def test_a_limited_function_takes_what_its_arguments_cost(open_nexus: Opener, nexus: Any) -> None:
+    budget = nexus.budget("store", rate=10_000)
+
+    async def insert_async(rows: list[int]) -> int:
+        return len(rows)
+
+    async def each_async(rows: list[int]) -> AsyncIterator[int]:
+        for row in rows:
+            yield row
+
+    def insert(rows: list[int]) -> int:
+        return len(rows)
+
+    def each(rows: list[int]) -> Iterator[int]:
+        yield from rows
+
+    if open_nexus.shell == "async":
+        loop = open_nexus._loop
+        assert loop is not None
+        limited, limited_each = budget.limited(cost=len)(insert_async), budget.limited(each_async)
+
+        async def collect() -> list[int]:
+            return [row async for row in limited_each([1, 2])]
+
+        assert loop.run(lambda: limited([1, 2, 3])) == 3
+        assert loop.run(collect) == [1, 2]
+    else:
+        assert budget.limited(cost=len)(insert)([1, 2, 3]) == 3
+        assert list(budget.limited(each)([1, 2])) == [1, 2]
+    assert account_of(budget).ledger.used == 4 * MICRO
+
+
+def test_a_limited_function_gives_up_after_its_timeout(open_nexus: Opener, nexus: Any) -> None:
+    budget = nexus.budget("store", rate="6/min")
+    budget.acquire()
+    ran: list[bool] = []
+
+    async def send_async() -> None:
+        ran.append(True)
+
+    def send() -> None:
+        ran.append(True)
+
+    limited = budget.limited(timeout=0.05)(send if open_nexus._loop is None else send_async)
+    with pytest.raises(AcquireTimeout):
+        limited() if open_nexus._loop is None else open_nexus._loop.run(limited)
+    assert ran == []
+
+
+# --- per-key budgets
+
+
+def test_a_keys_budget_is_one_of_its_own_with_its_parents_settings(nexus: Any) -> None:
+    nexus.budget("stripe", rate="100/s", burst=2)
+    tenant, other = nexus.budget("stripe", key="cust-42"), nexus.budget("stripe", key="Zoë & Co", rate=5)
+    tenant.acquire()
+    other.acquire()
+    assert tenant.name == "stripe.cust-42"
+    assert tenant.snapshot().settings == {"rate": ("100", "code"), "burst": ("2", "code")}
+    assert other.snapshot().settings == {"rate": ("5", "code"), "burst": ("2", "code")}
+    assert nexus.budgets() == sorted(["stripe.cust-42", other.name])
+    assert nexus.budget("stripe").snapshot().settings == {"rate": ("100", "code"), "burst": ("2", "code")}
+
+
+def test_an_operator_sets_all_keys_by_their_parent_and_one_by_its_name(nexus: Any, server: Server) -> None:
+    operator_sets(server, "stripe", rate=50)
+    operator_sets(server, "stripe.vip", rate=500)
+    rates = {}
+    for key in ("a", "vip"):
+        budget = nexus.budget("stripe", key=key)
+        budget.acquire()
+        rates[key] = budget.snapshot().rate
+    assert rates == {"a": 50, "vip": 500}
+
+
+def test_configure_on_a_key_gives_it_a_value_and_none_brings_the_parents_back(nexus: Any) -> None:
+    nexus.budget("stripe", rate=1000)
+    tenant = nexus.budget("stripe", key="a")
+    tenant.acquire()
+    assert tenant.configure(rate=500).rate == 500
+    tenant.configure(rate=None)
+    tenant.acquire(50)
+    assert eventually(lambda: bool(tenant.acquire(10)) and tenant.snapshot().rate == 1000)
+
+
+def test_what_code_gives_a_key_holds_without_holding_its_object(nexus: Any) -> None:
+    nexus.budget("customer", rate=5)
+    nexus.budget("customer", key="big", rate=50)
+    nexus.budget("customer", key="huge").configure(rate=500)
+    nexus.budget("customer", key="usual").configure(rate=500)
+    nexus.budget("customer", key="usual").configure(rate=None)
+    gc.collect()
+    for key, rate in (("big", 50), ("huge", 500), ("usual", 5)):
+        nexus.budget("customer", key=key).acquire()
+        assert nexus.budget("customer", key=key).snapshot().rate == rate
+    with pytest.raises(InvalidSetting, match=r"rate=6.*was opened with 50"):
+        nexus.budget("customer", key="big", rate=6)
+
+
+def test_every_budget_of_a_key_in_one_process_shares_one_producer_as_long_as_it_is_in_use(nexus: Any) -> None:
+    nexus.budget("stripe", rate=1000)
+    for _ in range(5):
+        nexus.budget("stripe", key="a").acquire()
+    (told,) = nexus.budget("stripe", key="a").snapshot().producers
+    assert told.id == account_of(nexus.budget("stripe", key="a")).id
+    nexus.budget("stripe", key="b", rate=5)
+    with pytest.raises(InvalidSetting, match=r"rate=6.*was opened with 5"):
+        nexus.budget("stripe", key="b", rate=6)
+
+
+def test_ten_thousand_budgets_of_which_a_hundred_are_used_take_one_thread_and_no_calls(one_server: Server) -> None:
+    with Nexus.from_url(one_server.url) as nexus:
+        nexus.budget("stripe", rate=1000)
+        nexus.budget("stripe", key="first").acquire()
+        gc.collect()
+        tracemalloc.start()
+        budgets = [nexus.budget("stripe", key=f"cust-{i}") for i in range(10_000)]
+        gc.collect()
+        each = tracemalloc.get_traced_memory()[0] / len(budgets)
+        tracemalloc.stop()
+        assert each < 2_200  # bytes; docs/how-it-works.md says 1.9 kB
+        for budget in budgets[::100]:
+            budget.acquire()
+        assert [thread.name for thread in threading.enumerate()].count("nexus-redis") == 1
+        assert len(nexus._hub.members) == 101
+        assert len(nexus.budgets()) == 101
+        del budget, budgets
+        gc.collect()
+        assert len(nexus._keyed) == 101  # those that Redis knows, until they leave
+
+
+# --- reserve and settle
+
+
+def reserving(open_nexus: Opener, budget: Any, cost: float, body: Callable[[Any], None], **options: Any) -> None:
+    """`with budget.reserve(cost) as r: body(r)`, in either shell."""
+    reservation = budget.reserve(cost, **options)
+    if open_nexus._loop is None:
+        with reservation as held:
+            body(held)
+        return
+
+    async def go() -> None:
+        async with reservation as held:
+            body(held)
+
+    open_nexus._loop.run(go)
+
+
+def test_what_was_too_much_goes_back_and_what_was_too_little_is_owed(
+    open_nexus: Opener, server: Server, nexus: Any
+) -> None:
+    budget = nexus.budget("llm", rate=2000, burst=1)
+    budget.acquire()
+    book = account_of(budget).ledger
+    reserving(open_nexus, budget, 400, lambda r: r.settle(100))
+    assert book.used == 101 * MICRO
+    reserving(open_nexus, budget, 100, lambda r: r.settle(500))
+    assert book.used + book.owed == 601 * MICRO
+    assert budget.acquire(1)
+    assert (book.used, book.owed, book.excused) == (602 * MICRO, 0, 0)
+    assert eventually(lambda: spent(account_of(budget)) == granted_by(server, "llm"))
+
+
+def test_the_estimate_stands_where_nothing_is_settled_and_where_the_block_raises(
+    open_nexus: Opener, nexus: Any
+) -> None:
+    budget = nexus.budget("llm", rate=2000)
+    book = account_of(budget).ledger
+    reserving(open_nexus, budget, 30, lambda _: None)
+
+    def fail(_: Any) -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        reserving(open_nexus, budget, 20, fail)
+    assert book.used == 50 * MICRO
+
+    def settle_and_fail(reservation: Any) -> None:
+        reservation.settle(5)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        reserving(open_nexus, budget, 20, settle_and_fail)
+    assert book.used == 55 * MICRO
+
+
+@pytest.mark.parametrize("used", [-1, float("nan"), float("inf"), "5", True, None])
+def test_a_bad_settlement_is_refused_and_the_estimate_stands(open_nexus: Opener, nexus: Any, used: Any) -> None:
+    budget = nexus.budget("llm", rate=2000)
+    with pytest.raises(InvalidSetting, match=r"used"):
+        reserving(open_nexus, budget, 30, lambda r: r.settle(used))
+    assert account_of(budget).ledger.used == 30 * MICRO
+
+
+def test_a_reservation_that_times_out_takes_nothing_and_its_block_never_runs(open_nexus: Opener, nexus: Any) -> None:
+    budget = nexus.budget("llm", rate="6/min")
+    budget.acquire()
+    ran: list[Any] = []
+    with pytest.raises(AcquireTimeout):
+        reserving(open_nexus, budget, 1, ran.append, timeout=0.05)
+    assert (ran, account_of(budget).ledger.used) == ([], MICRO)
+
+
+def test_a_reservation_is_settled_inside_and_after_its_block_and_used_once(open_nexus: Opener, nexus: Any) -> None:
+    budget = nexus.budget("llm", rate=2000)
+    held: list[Any] = []
+    reserving(open_nexus, budget, 30, held.append)
+    (reservation,) = held
+    with pytest.raises(Closed, match="reservation"):
+        reserving(open_nexus, type("Again", (), {"reserve": lambda *_, **__: reservation})(), 30, held.append)
+    reservation.settle(10)
+    assert account_of(budget).ledger.used == 10 * MICRO
+    assert "10 tokens" in repr(reservation)
+    unused = budget.reserve(5)
+    assert "not reserved yet" in repr(unused)
+    with pytest.raises(InvalidSetting, match="not reserved yet"):
+        unused.settle(5)
+    nexus.close()
+    reservation.settle(500)  # nobody is left to pay it
+    assert account_of(budget).ledger.excused == 490 * MICRO
+
+
+# --- several budgets at once
+
+
+def test_several_budgets_are_taken_together(nexus: Any) -> None:
+    requests, tokens = nexus.budget("requests", rate=100), nexus.budget("tokens", rate=10_000)
+    wanted = {it_of(requests): 1, it_of(tokens): 400}
+    began = time.monotonic()
+    for _ in range(10):
+        assert nexus.acquire(wanted).cost == 401
+    assert time.monotonic() - began < 4  # 0.4 s of tokens, and the first steps of a producer that nobody knows
+    assert account_of(requests).ledger.used == 10 * MICRO
+    assert account_of(tokens).ledger.used == 4000 * MICRO
+
+
+def test_a_timeout_of_several_takes_from_none_and_names_the_slowest(nexus: Any) -> None:
+    requests, tokens = nexus.budget("requests", rate=100), nexus.budget("tokens", rate=100)
+    requests.acquire()
+    with pytest.raises(AcquireTimeout, match="budget tokens: no 4000 tokens") as raised:
+        nexus.acquire({it_of(requests): 1, it_of(tokens): 4000}, timeout=0.3)
+    assert raised.value.cost == 4000
+    for budget, used in ((requests, 1), (tokens, 0)):
+        book = account_of(budget).ledger
+        assert (book.used, len(book.waiters), book.aside) == (used * MICRO, 0, 0)
+        assert spent(account_of(budget)) >= 0
+    assert requests.acquire(timeout=2)
+
+
+def test_what_is_no_budget_of_this_nexus_is_refused(open_nexus: Opener, server: Server, nexus: Any) -> None:
+    other = open_nexus(server).budget("requests", rate=5)
+    for wanted in ({}, {"requests": 1}, {it_of(other): 1}):
+        with pytest.raises(InvalidSetting, match="budgets"):
+            nexus.acquire(wanted)
+    mine = nexus.budget("requests", rate=5)
+    with pytest.raises(InvalidSetting, match="cost"):
+        nexus.acquire({it_of(mine): -1})
+    with pytest.raises(InvalidSetting, match="timeout"):
+        nexus.acquire({it_of(mine): 1}, timeout=-1)
+
+
+def test_a_budget_that_is_named_twice_counts_twice(nexus: Any) -> None:
+    one, two = nexus.budget("requests", rate=100), nexus.budget("requests")
+    nexus.acquire({it_of(one): 2, it_of(two): 3})
+    assert account_of(one).ledger.used == 5 * MICRO
+
+
+def test_closing_the_nexus_tells_who_waits_for_several(nexus: Any) -> None:
+    requests, tokens = nexus.budget("requests", rate=100), nexus.budget("tokens", rate=1)
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            nexus.acquire({it_of(requests): 1, it_of(tokens): 4000})
+        except Closed as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert eventually(lambda: account_of(tokens).ledger.parts == 1)
+    nexus.close()
+    thread.join(5)
+    assert len(errors) == 1
+
+
+def test_twenty_threads_that_want_two_budgets_and_one_that_wants_one_all_get_theirs(one_server: Server) -> None:
+    with Nexus.from_url(one_server.url) as nexus:
+        a, b = nexus.budget("a", rate=300), nexus.budget("b", rate=3000)
+        counts = [0] * 21
+        stop = threading.Event()
+
+        def both(i: int) -> None:
+            while not stop.is_set():
+                nexus.acquire({a: 1, b: 20} if i % 2 else {b: 20, a: 1})
+                counts[i] += 1
+
+        def one() -> None:
+            while not stop.is_set():
+                a.acquire()
+                counts[20] += 1
+
+        threads = [threading.Thread(target=both, args=[i]) for i in range(20)] + [threading.Thread(target=one)]
+        for thread in threads:
+            thread.start()
+        stop.wait(3)
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in threads)
+        assert min(counts) > 0
+        assert sum(counts[:20]) > 0.85 * 3 * 3000 / 20  # of what b allows
+        assert account_of(a).ledger.used == sum(counts) * MICRO
+        assert account_of(b).ledger.used == 20 * sum(counts[:20]) * MICRO
+        assert spent(account_of(a)) + spent(account_of(b)) > 0

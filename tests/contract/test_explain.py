@@ -1,0 +1,66 @@
+"""What `explain` and `delete` promise, on both shells and every server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nexus_redis import Explanation
+from tests.contract.shells import Opener
+from tests.servers import Server
+from tests.support import eventually
+
+
+@pytest.fixture
+def nexus(open_nexus: Opener, server: Server) -> Any:
+    return open_nexus(server)
+
+
+def test_a_budget_says_why_its_rate_is_what_it_is(nexus: Any) -> None:
+    budget = nexus.budget("es")
+    with budget.consumer("es-1", capacity=400) as consumer:
+        consumer.report(load=95)
+        why: Explanation = budget.explain()
+        assert (why.budget.rate, why.budget.reason) == (100, "load")
+        assert why.consumer is not None
+        assert why.consumer.id == "es-1"
+        assert "law range gives it 100/s" in str(why)
+        assert why.since is not None
+        assert 0 <= why.since < 60
+        newest = why.history[0]
+        assert (newest.rate, newest.reason, newest.by) == (100, "load", "report")
+        assert newest.age == pytest.approx(why.since, abs=0.01)
+
+
+def test_a_pause_is_named_with_who_and_why(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=50)
+    budget.acquire()
+    budget.pause(30, reason="429")
+    why = budget.explain()
+    assert why.because[0].startswith("Code has paused the whole budget, for another ")
+    assert why.because[0].endswith(": 429.")
+    assert why.history[0].by == "code: 429"
+
+
+def test_what_does_not_exist_is_explained_too(nexus: Any) -> None:
+    why = nexus.budget("nothing").explain()
+    assert why.because == ("There is no budget nothing: nobody has opened it, or its state was lost.",)
+    assert (why.since, why.history) == (None, ())
+
+
+def test_a_deleted_budget_is_gone_until_it_is_used_again(nexus: Any, server: Server) -> None:
+    budget = nexus.budget("stripe", rate=1000)
+    other = nexus.budget("other", rate=5)
+    budget.acquire()
+    other.acquire()
+    assert eventually(lambda: nexus.budgets() == ["other", "stripe"])
+    assert budget.delete() is True
+    client = server.client(decode_responses=True)
+    assert not [key for key in client.keys("*") if "{stripe}" in str(key)]
+    assert nexus.budgets() == ["other"]
+    assert budget.delete() is False
+    for _ in range(300):  # what is in hand is spent first
+        budget.acquire()
+    assert eventually(lambda: bool(budget.acquire()) and budget.snapshot().rate == 1000)
+    assert eventually(lambda: bool(budget.acquire()) and nexus.budgets() == ["other", "stripe"])

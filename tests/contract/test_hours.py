@@ -1,0 +1,124 @@
+"""What a budget promises over minutes and hours, on both shells, by the manual clock of the test kit.
+
+On one server: what the scripts say at which instant is tested on each in `tests/lua`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nexus_redis import AcquireTimeout
+from nexus_redis.testing import ManualClock, assert_never_exceeded
+from tests.contract.shells import Opener, Pass, account_of
+from tests.servers import Server
+from tests.stepping import is_balanced
+
+HOUR = 3600
+
+
+@pytest.fixture
+def nexus(clock: ManualClock, open_nexus: Opener, one_server: Server) -> Any:
+    return open_nexus(one_server)
+
+
+def test_at_sixty_an_hour_twenty_calls_take_twenty_minutes(nexus: Any, clock: ManualClock) -> None:
+    budget = nexus.budget("reports", rate="60/h")
+    log = [(clock.now, 1.0) for _ in budget.pace(range(20))]
+    assert clock.now == pytest.approx(19 * 60, abs=2)
+    assert_never_exceeded(log, "60/h", lease=0)
+    assert is_balanced(account_of(budget))
+
+
+def test_tokens_of_hours_in_which_nobody_asked_are_no_more_than_the_burst(
+    nexus: Any, clock: ManualClock, let_pass: Pass
+) -> None:
+    budget = nexus.budget("stripe", rate="10/s", burst=2)
+    budget.acquire()
+    let_pass(3 * HOUR)
+    began = clock.now
+    for _ in range(40):
+        budget.acquire()
+    assert clock.now - began >= (40 - 20 - 1.02) / 10
+
+
+def test_an_idle_producer_leaves_after_a_minute_and_comes_back_with_the_next_acquire(
+    nexus: Any, let_pass: Pass
+) -> None:
+    budget = nexus.budget("stripe", rate="10/s")
+    budget.acquire()
+    let_pass(59)
+    assert budget.snapshot().producer_count == 1
+    let_pass(2)
+    assert budget.snapshot().producer_count == 0
+    calls = account_of(budget).ledger.seq
+    let_pass(HOUR)
+    assert account_of(budget).ledger.seq == calls
+    budget.acquire()
+    assert budget.snapshot().producer_count == 1
+
+
+def test_a_pause_of_ten_minutes_ends_by_itself_and_nobody_passes_before(
+    nexus: Any, clock: ManualClock, let_pass: Pass
+) -> None:
+    budget = nexus.budget("stripe", rate="10/s")
+    budget.acquire()
+    let_pass(1)
+    budget.pause(HOUR / 6, reason="429 Retry-After")
+    ends = clock.now + HOUR / 6
+    with pytest.raises(AcquireTimeout, match="paused"):
+        budget.acquire(timeout=60)
+    budget.acquire()
+    assert ends <= clock.now <= ends + 2
+
+
+def test_the_budget_of_a_key_takes_over_what_its_parent_is_told_within_a_minute_of_use(
+    nexus: Any, let_pass: Pass
+) -> None:
+    parent = nexus.budget("stripe", rate="10/s")
+    customer = nexus.budget("stripe", key="cust-42")
+    parent.acquire()
+    customer.acquire()
+    parent.configure(rate="20/s")
+    for _ in range(14):
+        let_pass(5)
+        customer.acquire()
+    assert customer.snapshot().rate == 20
+
+
+def test_who_waits_for_a_budget_without_a_rate_is_served_when_it_gets_one_minutes_later(
+    nexus: Any, clock: ManualClock
+) -> None:
+    """It used to be refused after 37 s: what it wanted had doubled beyond what a claim may say."""
+    budget = nexus.budget("late")
+    with pytest.raises(AcquireTimeout, match="unset"):
+        budget.acquire(timeout=300)
+    budget.configure(rate="1/s")
+    assert not budget.acquire().degraded
+    assert clock.now == pytest.approx(300, abs=3)
+
+
+def test_a_consumer_that_says_nothing_new_for_hours_keeps_its_rate_and_one_that_leaves_takes_it_along(
+    nexus: Any, let_pass: Pass
+) -> None:
+    budget = nexus.budget("index")
+    with budget.consumer(capacity=400) as consumer:
+        consumer.report(load=95)
+        let_pass(HOUR / 10)
+        assert budget.snapshot().rate == pytest.approx(100)
+    let_pass(1)
+    assert budget.snapshot().rate == 0
+
+
+def test_two_clients_on_one_clock_are_a_fleet_that_shares(
+    open_nexus: Opener, one_server: Server, clock: ManualClock
+) -> None:
+    budgets = [open_nexus(one_server).budget("stripe", rate="10/s") for _ in range(2)]
+    log = []
+    for _ in range(300):
+        for budget in budgets:
+            budget.acquire()
+            log.append((clock.now, 1.0))
+    assert_never_exceeded(log, "10/s")
+    assert clock.now == pytest.approx(60, abs=1.5)

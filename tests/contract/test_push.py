@@ -1,0 +1,389 @@
+"""A drop of the rate is heard at once where there is a way, and by the next claim where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from nexus_redis import Nexus, calls, push
+from nexus_redis.calls import Drop
+from nexus_redis.ledger import MICRO
+from nexus_redis.testing import ManualClock
+from tests.chaos import Proxy
+from tests.contract.books import granted_by, spent
+from tests.contract.shells import Opener, account_of
+from tests.servers import FAKE, Server
+from tests.support import eventually
+
+CHANNEL = "nexus:{stripe}:flow"
+
+
+def listeners(server: Server, channel: str = CHANNEL) -> int:
+    client: Any = server.client()
+    return int(client.pubsub_numsub(channel)[0][1])
+
+
+def busy(budget: Any, is_so: Callable[[], bool], *, within_s: float = 10.0) -> bool:
+    """Acquire, as a process does that is neither idle nor greedy, until something is so."""
+
+    def step() -> bool:
+        budget.try_acquire()
+        return is_so()
+
+    return eventually(step, within_s=within_s)
+
+
+def spied(it: Any) -> list[Drop]:
+    """What is heard by messages from now on; an answer to a claim is none."""
+    account, heard = account_of(it), list[Drop]()
+    heed = account.heed
+
+    def spy(drop: Drop, now: float) -> None:
+        heed(drop, now)
+        heard.append(drop)
+
+    account.heed = spy
+    return heard
+
+
+def listening(open_nexus: Opener, server: Server, **settings: Any) -> Any:
+    """A budget of 1000/s whose Nexus holds tokens and listens."""
+    budget = open_nexus(server, **settings).budget("stripe", rate=1000)
+    assert busy(budget, lambda: listeners(server) == 1)
+    return budget
+
+
+def is_alone(open_nexus: Opener, server: Server) -> bool:
+    """Nobody listens any more, as far as the server knows; fakeredis does not notice that an async client has gone."""
+    return (server.kind == FAKE and open_nexus.is_async) or eventually(lambda: listeners(server) == 0)
+
+
+def pushers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "nexus-redis-push"]
+
+
+def of(nexus: Any) -> Any:
+    return getattr(nexus, "it", nexus)
+
+
+# --- what is heard
+
+
+def test_a_pause_is_heard_without_a_claim(open_nexus: Opener, server: Server) -> None:
+    budget, operator = listening(open_nexus, server), open_nexus(server).budget("stripe")
+    heard = spied(budget)
+    operator.pause(60, reason="429")
+    assert eventually(lambda: bool(heard))
+    ledger = account_of(budget).ledger
+    assert (heard[0].budget_rate, heard[0].level, heard[0].reason) == (0, 3, "paused")
+    assert ledger.held == 0
+    assert budget.flow.reason == "paused"
+    denied = budget.try_acquire()
+    assert (bool(denied), denied.reason) == (False, "paused")
+    operator.resume()
+    assert busy(budget, lambda: bool(ledger.hand))
+    assert len(heard) == 1
+    assert spent(account_of(budget)) == ledger.granted
+
+
+def test_a_drop_is_heard_and_the_books_are_balanced_on_both_sides(open_nexus: Opener, server: Server) -> None:
+    budget = listening(open_nexus, server)
+    heard = spied(budget)
+    told: list[float] = []
+    for rate in (500, 100, 1000, 90):
+        open_nexus(server).budget("stripe").configure(rate=rate)
+        told.append(rate)
+        assert busy(budget, lambda: budget.flow.budget_rate == told[-1])
+    assert eventually(lambda: [drop.budget_rate // MICRO for drop in heard] == [500, 100, 90])
+    open_nexus.run(of(budget)._nexus.close)
+    assert granted_by(server) == spent(account_of(budget))
+
+
+def test_a_consumers_report_is_heard(open_nexus: Opener, server: Server) -> None:
+    worker = open_nexus(server).budget("stripe").consumer(capacity=1000)
+    with worker as consumer:
+        consumer.report(load=10)
+        budget = open_nexus(server).budget("stripe")
+        assert busy(budget, lambda: listeners(server) == 1)
+        heard = spied(budget)
+        consumer.report(load=95)
+        assert eventually(lambda: bool(heard))
+        assert (heard[0].budget_rate, heard[0].reason) == (250 * MICRO, "load")
+
+
+def test_whatever_else_is_said_on_the_channel_is_nothing(open_nexus: Opener, server: Server) -> None:
+    budget, client = listening(open_nexus, server), server.client()
+    heard = spied(budget)
+    birth = account_of(budget).ledger.birth
+    for noise in (
+        b"\xff\x00",
+        "",
+        "a b c d e",
+        f"{birth} 0 -1 0 x",
+        f"{birth}0 0 0 3 paused",
+        f"{birth} 99 {10**15} 0 x",
+    ):
+        client.publish(CHANNEL, noise)
+    client.publish(CHANNEL, f"{birth} 999999 500000000 0 rate")
+    assert eventually(lambda: bool(heard) and heard[-1].granted_total == 999999)
+    assert [drop.budget_rate for drop in heard] == [0, 10**15, 500 * MICRO]  # another life's, a rise, ours
+    assert busy(budget, lambda: budget.flow.budget_rate == 1000)  # the truth is in the claim
+    assert spent(account_of(budget)) == account_of(budget).ledger.granted
+
+
+def test_another_database_says_nothing_to_this_one(open_nexus: Opener, real_server: Server) -> None:
+    budget = listening(open_nexus, real_server)
+    heard = spied(budget)
+    other = open_nexus(real_server.url.replace("/0", "/1")).budget("stripe", rate=1000)
+    assert busy(other, lambda: listeners(real_server) == 2)
+    theirs = spied(other)
+    birth = account_of(budget).ledger.birth
+    other.pause(60)
+    assert eventually(lambda: bool(heard and theirs))
+    assert heard[0].birth == theirs[0].birth != birth
+    assert account_of(budget).ledger.answer.reason != "paused"
+    assert account_of(other).ledger.held == 0
+
+
+# --- where there is no way
+
+
+def test_a_message_that_is_lost_costs_a_refresh_and_no_more(open_nexus: Opener, server: Server) -> None:
+    budget = listening(open_nexus, server)
+    account_of(budget).heed = lambda _drop, _now: None
+    open_nexus(server).budget("stripe").pause(60)
+    assert busy(budget, lambda: budget.flow.reason == "paused")
+    assert account_of(budget).ledger.held == 0
+    assert spent(account_of(budget)) == account_of(budget).ledger.granted
+
+
+def test_who_does_not_want_to_listen_has_no_connection_for_it(open_nexus: Opener, server: Server) -> None:
+    before = len(pushers())
+    budget = open_nexus(server, push=False).budget("stripe", rate=1000)
+    account = account_of(budget)
+    assert busy(budget, lambda: account.ledger.seq > 3)
+    assert list(account.hub.channels.names) == [CHANNEL]
+    assert listeners(server) == 0
+    assert len(pushers()) == before
+    open_nexus(server).budget("stripe").pause(60)
+    assert busy(budget, lambda: budget.flow.reason == "paused")
+
+
+def test_who_may_not_subscribe_goes_by_its_claims_and_says_so_once(
+    open_nexus: Opener, real_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "nexus_redis")
+    admin: Any = real_server.client()
+    admin.execute_command("ACL", "SETUSER", "deaf", "reset", "on", ">secret", "~*", "+@all", "resetchannels")
+    try:
+        budget = open_nexus(real_server.url.replace("://", "://deaf:secret@")).budget("stripe", rate=1000)
+        assert busy(budget, lambda: "with the next claim" in caplog.text)
+        assert busy(budget, lambda: account_of(budget).ledger.seq > 5)
+        assert listeners(real_server) == 0
+        open_nexus(real_server).budget("stripe").pause(60)
+        assert busy(budget, lambda: budget.flow.reason == "paused")
+        budget.resume()  # one that may not publish
+        assert busy(budget, lambda: budget.flow.reason != "paused")
+        assert caplog.text.count("with the next claim") == 1
+        assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    finally:
+        open_nexus.run(of(budget)._nexus.close)
+        admin.execute_command("ACL", "DELUSER", "deaf")
+
+
+def test_a_connection_that_broke_is_made_again(open_nexus: Opener, real_server: Server) -> None:
+    budget, client = listening(open_nexus, real_server), real_server.client()
+    for _ in range(2):
+        assert client.client_kill_filter(_type="pubsub") == 1
+        assert eventually(lambda: listeners(real_server) == 0)
+        assert busy(budget, lambda: listeners(real_server) == 1)
+    heard = spied(budget)
+    open_nexus(real_server).budget("stripe").pause(60)
+    assert eventually(lambda: bool(heard))
+
+
+def test_a_connection_on_which_nothing_answers_any_more_is_given_up_and_a_quiet_one_is_not(
+    open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push, "ALIVE_EACH", 0.05)
+    with Proxy(one_server.port) as proxy:
+        budget = open_nexus(proxy.url).budget("stripe", rate=1000)
+        assert busy(budget, lambda: listeners(one_server) == 1)
+        replies, connections = proxy.replies, proxy.connections
+        assert busy(budget, lambda: proxy.replies > replies + 20)  # of claims, and of a server that is there
+        assert proxy.connections == connections
+        proxy.is_black_hole = True
+        assert busy(budget, lambda: proxy.connections > connections + 2)
+        proxy.is_black_hole = False
+        heard = spied(budget)
+        # What the proxy took was not delivered; a connection that is made now is whole.
+        assert busy(budget, lambda: of(budget)._nexus._loop.push._failures == 0 and budget.flow.budget_rate == 1000)
+        operator = open_nexus(one_server).budget("stripe")
+
+        def is_heard() -> bool:
+            operator.pause(60)
+            operator.resume()
+            return bool(heard)
+
+        assert busy(budget, is_heard)
+
+
+# --- what it takes
+
+
+def test_closing_leaves_neither_thread_nor_task_nor_connection(open_nexus: Opener, server: Server) -> None:
+    before = set(pushers())
+    budget = listening(open_nexus, server)
+    nexus = of(budget)._nexus
+    assert nexus._loop.push.is_running
+    assert len(set(pushers()) - before) == (0 if open_nexus.is_async else 1)
+    open_nexus.run(nexus.close)
+    assert not nexus._loop.push.is_running
+    assert not set(pushers()) - before
+    assert is_alone(open_nexus, server)
+    if open_nexus.is_async:
+
+        async def tasks() -> list[str]:
+            return [task.get_name() for task in asyncio.all_tasks()]
+
+        assert "nexus-redis-push" not in open_nexus.run(tasks)
+    if server.kind != FAKE:
+        client: Any = server.client()
+        assert client.client_list(_type="pubsub") == []
+
+
+def test_who_has_left_listens_no_longer_and_again_when_it_is_back(open_nexus: Opener, server: Server) -> None:
+    nexus = open_nexus(server)
+    for _ in range(2):
+        with nexus.budget("stripe", rate=1000).producer() as producer:
+            assert busy(producer, lambda: listeners(server) == 1)
+        assert is_alone(open_nexus, server)
+        assert eventually(lambda: not of(nexus)._loop.push.is_running)
+
+
+def test_the_channel_of_one_that_has_left_is_left_while_others_stay(open_nexus: Opener, server: Server) -> None:
+    nexus = open_nexus(server)
+    staying = nexus.budget("index", rate=1000)
+    with nexus.budget("stripe", rate=1000).producer() as leaving:
+        assert busy(leaving, lambda: listeners(server) == 1)
+        assert busy(staying, lambda: listeners(server, "nexus:{index}:flow") == 1)
+    assert eventually(lambda: listeners(server) == 0)
+    assert listeners(server, "nexus:{index}:flow") == 1
+
+
+def test_closing_while_nothing_answers_ends_the_listening_too(open_nexus: Opener, one_server: Server) -> None:
+    before = set(pushers())
+    with Proxy(one_server.port) as proxy:
+        budget = open_nexus(proxy.url).budget("stripe", rate=1000)
+        assert busy(budget, lambda: listeners(one_server) == 1)
+        proxy.is_black_hole = True
+        nexus = of(budget)._nexus
+        open_nexus.run(lambda: nexus._hub.channels.join("nexus:{stuck}:flow", account_of(budget)))  # and never leaves
+        open_nexus.run(nexus.close)
+        assert eventually(lambda: not nexus._loop.push.is_running)
+        assert not set(pushers()) - before
+
+
+def test_one_connection_listens_for_many_budgets_and_only_for_those_in_use(open_nexus: Opener, server: Server) -> None:
+    nexus = open_nexus(server)
+    nexus.budget("stripe", rate=1000)
+    idle = [nexus.budget("stripe", key=f"idle-{i}") for i in range(300)]
+    used = [nexus.budget("stripe", key=f"used-{i}") for i in range(5)]
+    client: Any = server.client()
+
+    def channels() -> list[str]:
+        return sorted(calls.text(name) for name in client.pubsub_channels())
+
+    wanted = [f"nexus:{{stripe.used-{i}}}:flow" for i in range(5)]
+    assert eventually(lambda: [bool(budget.try_acquire()) for budget in used] != [] and channels() == wanted)
+    if server.kind != FAKE:
+        assert len(client.client_list(_type="pubsub")) == 1
+    heard = [spied(budget) for budget in used]
+    nexus.budget("stripe", key="used-3").pause(60)
+    assert eventually(lambda: bool(heard[3]))
+    assert [len(each) for each in heard] == [0, 0, 0, 1, 0]
+    del idle
+
+
+def test_ten_thousand_budgets_that_are_idle_listen_to_nothing(one_server: Server) -> None:
+    with Nexus.from_url(one_server.url) as nexus:
+        nexus.budget("stripe", rate=1000)
+        budgets = [nexus.budget("stripe", key=f"cust-{i}") for i in range(10_000)]
+        budgets[0].acquire()
+        assert busy(budgets[0], lambda: len(nexus._hub.channels.names) == 1)
+        client: Any = one_server.client()
+        assert eventually(lambda: client.pubsub_channels() == [b"nexus:{stripe.cust-0}:flow"])
+
+
+def test_a_process_that_only_reports_has_no_connection_for_it(open_nexus: Opener, server: Server) -> None:
+    before = len(pushers())
+    nexus = open_nexus(server)
+    with nexus.budget("stripe", rate=1000).consumer(capacity=100) as consumer:
+        for load in (10, 100, 10, 100):
+            consumer.report(load=load)
+        assert not of(nexus)._loop.push.is_running
+        assert len(pushers()) == before
+
+
+def test_by_a_clock_of_the_test_there_is_nothing_to_listen_with(
+    clock: ManualClock, open_nexus: Opener, server: Server
+) -> None:
+    before = len(pushers())
+    budget = open_nexus(server).budget("stripe", rate=10)
+    for _ in range(30):
+        budget.acquire()
+    assert clock.now > 0.4
+    assert (listeners(server), len(pushers())) == (0, before)
+
+
+def test_a_client_with_a_single_connection_can_be_given(open_nexus: Opener, real_server: Server) -> None:
+    pools: Any = redis.asyncio if open_nexus.is_async else redis
+    pool = pools.BlockingConnectionPool(port=real_server.port, max_connections=1, timeout=1)
+    client = pools.Redis(connection_pool=pool)
+    kind: Any = __import__("nexus_redis.asyncio", fromlist=["Nexus"]).Nexus if open_nexus.is_async else Nexus
+    nexus = kind(client)
+
+    async def use() -> None:
+        budget = nexus.budget("stripe", rate=1000)
+        for _ in range(2000):
+            await budget.try_acquire()
+            await asyncio.sleep(0.001)
+            if listeners(real_server):
+                break
+        await nexus.close()
+        await client.aclose()
+
+    if open_nexus.is_async:
+        open_nexus.run(use)
+        return
+    assert busy(nexus.budget("stripe", rate=1000), lambda: listeners(real_server) == 1)
+    nexus.close()
+    client.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_listens_by_itself_and_its_parent_goes_on(one_server: Server) -> None:
+    with Nexus.from_url(one_server.url) as nexus:
+        budget = nexus.budget("stripe", rate=1000)
+        assert busy(budget, lambda: listeners(one_server) == 1)
+        heard = spied(budget)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                is_alone = not pushers()
+                is_heard = busy(budget, lambda: listeners(one_server) == 2)
+                nexus.close()
+                os._exit(0 if is_alone and is_heard else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert eventually(lambda: listeners(one_server) == 1)
+        Nexus.from_url(one_server.url).budget("stripe").pause(60)
+        assert eventually(lambda: bool(heard))

@@ -1,0 +1,215 @@
+"""Queues, streams and lists that are looked at from outside, on both shells and every server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import queue
+from typing import Any
+
+import pytest
+
+from nexus_redis import InvalidSetting
+from nexus_redis.meter import Meter
+from nexus_redis.sources import StreamSource
+from tests.contract.shells import Opener
+from tests.servers import Server
+from tests.support import eventually
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+def fields(budget: Any) -> dict[str, str]:
+    """Of its one consumer, as Redis has them."""
+    told = budget.snapshot().consumers
+    return dict(told[0].fields) if told else {}
+
+
+def shows(budget: Any, **wanted: str) -> bool:
+    return eventually(lambda: fields(budget).items() >= wanted.items())
+
+
+# --- queues
+
+
+@pytest.mark.parametrize("make", [queue.Queue, asyncio.Queue, multiprocessing.Queue, multiprocessing.JoinableQueue])
+def test_every_kind_of_queue_tells_depth_and_limit(make: Any) -> None:
+    meter, watched = Meter(None), make(50)
+    meter.watch(watched)
+    watched.put_nowait(1)
+    assert eventually(lambda: meter.sample()["queue_depth"] == 1)
+    assert meter.sample()["queue_limit"] == 50
+    unbounded = Meter(None)
+    unbounded.watch(make())
+    assert "queue_limit" not in unbounded.sample()
+    unbounded.watch(make(), limit=5)
+    assert unbounded.sample()["queue_limit"] == 5
+
+
+def test_a_queue_that_cannot_say_its_depth_on_this_system_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched: Any = multiprocessing.Queue(5)
+
+    def as_on_macos() -> int:
+        raise NotImplementedError
+
+    monkeypatch.setattr(watched, "qsize", as_on_macos)
+    with pytest.raises(InvalidSetting, match=r"watch=.*give depth= a callable"):
+        Meter(None).watch(watched)
+    with pytest.raises(InvalidSetting, match="watch"):
+        Meter(None).watch(multiprocessing.SimpleQueue())
+
+
+# --- streams
+
+
+def test_a_consumer_groups_lag_pending_and_acknowledged_are_its_depth_in_flight_and_done(
+    open_nexus: Opener, server: Server
+) -> None:
+    client: Any = server.client()
+    budget = open_nexus(server).budget("index")
+    ids = [client.xadd("orders", {"n": i}) for i in range(10)]
+    client.xgroup_create("orders", "index", id="0")
+    budget.watch_stream("orders", group="index", limit=1000, interval=0.02)
+    assert shows(budget, queue_depth="10", queue_limit="1000", in_flight="0", done="0")
+    client.xreadgroup("index", "worker", {"orders": ">"}, count=6)
+    assert shows(budget, queue_depth="4", in_flight="6", done="0")
+    client.xack("orders", "index", *ids[:5])
+    assert shows(budget, queue_depth="4", in_flight="1", done="5")
+    (told,) = budget.snapshot().consumers
+    assert (told.id, told.law) == ("stream.orders.index", "drain")
+
+
+def test_a_stream_or_group_that_is_not_there_yet_is_an_empty_queue_so_that_producers_may_begin(
+    open_nexus: Opener, server: Server
+) -> None:
+    client: Any = server.client()
+    budget = open_nexus(server).budget("index")
+    budget.watch_stream("orders", group="index", limit=1000, interval=0.02)
+    assert shows(budget, queue_depth="0", done="0")
+    assert budget.acquire(timeout=5)
+    client.xadd("orders", {"n": 1})
+    assert shows(budget, queue_depth="1")
+
+
+def test_what_is_missing_is_said_once_with_the_remedy_and_explained_until_it_is_there(
+    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    client: Any = server.client()
+    budget = open_nexus(server).budget("index")
+    budget.watch_stream("ordrs", group="indx", limit=1000, interval=0.02)
+    assert eventually(lambda: "It found no stream ordrs." in str(budget.explain()))
+    client.xadd("ordrs", {"n": 1})
+    assert eventually(lambda: "It found no group indx of stream ordrs." in str(budget.explain()))
+    client.xgroup_create("ordrs", "indx", id="0")
+    assert eventually(lambda: "It found no" not in str(budget.explain()))
+    said = [record.getMessage() for record in caplog.records if "watch_stream" in record.getMessage()]
+    warnings = [each for each in said if "there is no stream ordrs" in each and "XGROUP CREATE ordrs indx 0" in each]
+    assert len(warnings) == 1
+    assert sum("there is no" in each for each in said) == 1
+
+
+def test_where_redis_knows_no_lag_the_entries_are_counted(open_nexus: Opener, server: Server) -> None:
+    client: Any = server.client()
+    budget = open_nexus(server).budget("index")
+    ids = [client.xadd("orders", {"n": i}) for i in range(10)]
+    client.xgroup_create("orders", "index", id="0")
+    client.xreadgroup("index", "worker", {"orders": ">"}, count=2)
+    client.xdel("orders", ids[5])  # from here no Redis knows the lag
+    budget.watch_stream("orders", group="index", limit=1000, interval=0.02)
+    assert shows(budget, queue_depth="7", in_flight="2")
+    done = int(fields(budget)["done"])
+    client.xreadgroup("index", "worker", {"orders": ">"}, count=4)
+    client.xack("orders", "index", *ids[:2])
+    assert shows(budget, queue_depth="3", in_flight="4", done=str(done + 2))
+
+
+def test_done_never_jumps_when_redis_begins_or_ceases_to_know_the_lag() -> None:
+    source = StreamSource("orders", "index", 100)
+    looks = [
+        ("told", 1, 5, 10, "1-0"),
+        ("counted", 2, 3, 4, "2-0"),
+        ("counted", 0, 3, 0, "2-0"),
+        ("told", 0, 3, 14, "2-0"),
+    ]
+    assert [source.see([look])["done"] for look in looks] == [9, 9, 11, 11]
+
+
+def test_of_two_that_look_at_one_group_one_stands_by_and_takes_over(
+    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "nexus_redis")
+    client: Any = server.client()
+    client.xadd("orders", {"n": 1})
+    client.xgroup_create("orders", "index", id="0")
+    budgets = [open_nexus(server).budget("index") for _ in range(2)]
+    first = budgets[0].watch_stream("orders", group="index", limit=1000, interval=0.02)
+    assert shows(budgets[0], queue_depth="1")
+    second = budgets[1].watch_stream("orders", group="index", limit=1000, interval=0.02)
+    assert eventually(lambda: "stands by" in caplog.text)
+    assert [consumer.id for consumer in budgets[0].snapshot().consumers] == ["stream.orders.index"]
+    assert second.rate is None
+    first.close()
+    assert eventually(lambda: second.rate is not None)
+    assert second.id == "stream.orders.index"
+    assert caplog.text.count("stands by") == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"key": ""}, "key"),
+        ({"group": None}, "group"),
+        ({"limit": 0}, "limit"),
+        ({"limit": float("nan")}, "queue_limit"),
+    ],
+)
+def test_what_no_stream_has_is_refused(open_nexus: Opener, server: Server, wrong: dict[str, Any], field: str) -> None:
+    given = {"key": "orders", "group": "index", "limit": 10, **wrong}
+    with pytest.raises(InvalidSetting, match=f"{field}"):
+        open_nexus(server).budget("index").watch_stream(given.pop("key"), **given)
+
+
+def test_a_key_of_another_type_is_said_once_and_asked_for_again(
+    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    client: Any = server.client()
+    client.set("orders", "text")
+    budget = open_nexus(server).budget("index")
+    budget.watch_stream("orders", group="index", limit=10, interval=0.02)
+    assert eventually(lambda: "was refused" in caplog.text)
+    client.delete("orders")
+    assert shows(budget, queue_depth="0")
+    assert caplog.text.count("was refused") == 1
+
+
+# --- lists
+
+
+def test_a_list_with_a_capacity_is_ruled_by_its_length(open_nexus: Opener, server: Server) -> None:
+    client: Any = server.client()
+    client.rpush("jobs", *range(90))
+    budget = open_nexus(server).budget("work")
+    budget.watch_list("jobs", limit=100, capacity=50, interval=0.02)
+    assert shows(budget, queue_depth="90", law="range")
+    assert budget.snapshot().rate == 25
+
+
+def test_a_list_with_a_counter_of_what_was_done_is_ruled_by_it(open_nexus: Opener, server: Server) -> None:
+    client: Any = server.client()
+    client.rpush("jobs", *range(9))
+    budget = open_nexus(server).budget("work")
+    budget.watch_list("jobs", limit=100, done="jobs:done", interval=0.02)
+    assert shows(budget, queue_depth="9", law="drain", done="0")
+    client.incrby("jobs:done", 7)
+    assert shows(budget, done="7")
+
+
+def test_a_list_alone_says_what_is_missing(
+    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = open_nexus(server).budget("work")
+    budget.watch_list("jobs", limit=100, interval=0.02)
+    assert eventually(lambda: "add capacity= or done=, or set rate on the budget" in caplog.text)

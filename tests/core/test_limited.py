@@ -1,0 +1,153 @@
+"""`@budget.limited` without a budget: what is taken when, and that the wrapper is what it wraps."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Generator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from nexus_redis import InvalidSetting
+from nexus_redis.limited import F, decorator, limited_async, limited_sync
+from tests.support import run
+
+taken: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    taken.clear()
+
+
+async def acquire(cost: float) -> None:
+    taken.append(cost)
+
+
+def limited(cost: Any = 1) -> Callable[[F], F]:
+    return decorator(cost, lambda function, price: limited_sync(function, price, taken.append))
+
+
+def limited_aio(cost: Any = 1) -> Callable[[F], F]:
+    return decorator(cost, lambda function, price: limited_async(function, price, acquire))
+
+
+def test_a_call_takes_its_tokens_before_its_body_runs() -> None:
+    @limited(2)
+    def send(record: str, *, times: int = 1) -> str:
+        """Sends."""
+        taken.append(record)
+        return record * times
+
+    assert send("a", times=2) == "aa"
+    assert taken == [2, "a"]
+    assert (send.__name__, send.__doc__) == ("send", "Sends.")
+    assert str(inspect.signature(send)) == "(record: 'str', *, times: 'int' = 1) -> 'str'"
+
+
+def test_the_cost_may_be_a_function_of_the_calls_arguments() -> None:
+    class Store:
+        @limited(lambda _self, rows, **_: len(rows))
+        def insert(self, rows: list[int], table: str = "t") -> str:
+            return table
+
+    assert Store().insert([1, 2, 3], table="x") == "x"
+    assert taken == [3]
+
+
+def test_a_generator_takes_them_with_its_first_item_and_stays_one() -> None:
+    @limited(5)
+    def rows() -> Generator[Any, Any, str]:
+        sent = yield 1
+        try:
+            yield sent
+        except KeyError:
+            yield "caught"
+        return "end"
+
+    assert inspect.isgeneratorfunction(rows)
+    it: Any = rows()
+    assert taken == []
+    assert (next(it), it.send("two"), it.throw(KeyError()), taken) == (1, "two", "caught", [5])
+    with pytest.raises(StopIteration, match="end"):
+        next(it)
+
+
+def test_a_coroutine_and_an_async_generator_stay_what_they_are() -> None:
+    closed: list[bool] = []
+
+    @limited_aio(lambda n: n)
+    async def send(n: int) -> int:
+        return n
+
+    @limited_aio(5)
+    async def rows() -> AsyncIterator[Any]:
+        try:
+            sent = yield 1
+            try:
+                yield sent
+            except KeyError:
+                yield "caught"
+            yield "last"
+        finally:
+            closed.append(True)
+
+    async def main() -> None:
+        assert inspect.iscoroutinefunction(send)
+        assert inspect.isasyncgenfunction(rows)
+        assert await send(3) == 3
+        it: Any = rows()
+        assert [await anext(it), await it.asend("two"), await it.athrow(KeyError())] == [1, "two", "caught"]
+        assert taken == [3, 5]
+        await it.aclose()
+        assert closed == [True]
+        assert [item async for item in rows()] == [1, None, "last"]
+
+    run(main())
+
+
+async def async_def() -> None: ...
+
+
+class AsyncCallable:
+    async def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize("function", [async_def, AsyncCallable(), partial(async_def)])
+def test_what_would_block_a_loop_is_refused_at_decoration(function: Any) -> None:
+    with pytest.raises(InvalidSetting, match=r"limited=.*nexus_redis\.asyncio"):
+        limited()(function)
+    assert limited_aio()(function)
+
+
+def test_mistakes_show_at_decoration() -> None:
+    with pytest.raises(InvalidSetting, match=r"limited=.*make it async"):
+        limited_aio()(len)
+    with pytest.raises(InvalidSetting, match="cost"):
+        limited(-1)
+    with pytest.raises(InvalidSetting, match=r"limited=.*above @budget\.limited"):
+        limited()(property(len))  # type: ignore[type-var]  # the mistake
+
+
+def test_a_call_that_costs_nothing_takes_nothing_and_runs() -> None:
+    @limited(len)
+    def insert(rows: list[int]) -> str:
+        return "done"
+
+    @limited(len)
+    def rows(of: list[int]) -> Generator[int, None, None]:
+        yield 1
+
+    @limited_aio(len)
+    async def send(rows: list[int]) -> str:
+        return "sent"
+
+    @limited_aio(len)
+    async def items(of: list[int]) -> AsyncIterator[int]:
+        yield 2
+
+    async def both() -> list[Any]:
+        return [await send([]), *[item async for item in items([])]]
+
+    assert (insert([]), list(rows([])), run(both()), taken) == ("done", [1], ["sent", 2], [])

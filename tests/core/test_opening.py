@@ -1,0 +1,191 @@
+"""What Redis is told of a budget, and what a per-key budget takes over from its parent: stepped by hand."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus_redis.calls import Call, Configured
+from nexus_redis.config import BudgetSettings, parse_name
+from nexus_redis.errors import InvalidSetting
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.opening import FIELDS, LOOK_EACH, NOTHING, Opening, inherited
+from nexus_redis.values import keyed_name
+from nexus_redis.wire import Command, Job, Outcome
+from tests.stepping import Stepper, grants, join, kind_of, producer
+
+
+class Redis:
+    """Answers as Redis does where the parent's settings lie: `fields` of its hash."""
+
+    def __init__(self, **fields: str) -> None:
+        self.fields = fields
+        self.told: list[tuple[str, dict[str, str]]] = []
+        self._claims = grants()
+
+    def __call__(self, job: Job) -> Outcome:
+        if isinstance(job, Command) and job.args[0] == "HMGET":
+            values = [self.fields.get(field) for field in job.args[2:]]
+            return job.decode([None if value is None else value.encode() for value in values])
+        if isinstance(job, Call) and job.script.name == "configure":
+            pairs = [str(word) for word in job.args[4:]]
+            name = job.keys[0].split("{")[1][:-1]
+            self.told.append((name, dict(zip(pairs[::2], pairs[1::2], strict=True))))
+            if name == "stripe":
+                self.fields |= {"birth": "7"} | {f"{field}_by_code": value for field, value in self.told[-1][1].items()}
+                return job.decode([b"0", b"0", b"rate", b"7", b"", b""])
+            return Configured(100.0, 0, "rate", "1", (), ())
+        return self._claims(job)
+
+
+def family(*keys: str, given: dict[str, Any] | None = None, **code: Any) -> tuple[Stepper, list[Any]]:
+    """Producers of keys of one parent that code gave settings."""
+    stepper = Stepper()
+    parent = Opening(BudgetKeys("test", "stripe"), BudgetSettings.of(**code))
+    return stepper, [
+        producer(stepper, opening=Opening(
+            BudgetKeys("test", f"stripe.{key}"), BudgetSettings.of(**given) if given else NOTHING, parent
+        ))
+        for key in keys
+    ]  # fmt: skip
+
+
+# --- names
+
+
+def test_a_key_that_fits_is_seen_in_the_name_and_any_other_text_is_hashed() -> None:
+    assert keyed_name("stripe", "cust-42") == "stripe.cust-42"
+    odd = ["a b", "Zoë", "{x}", "", "_", "_" + "0" * 32, "x" * 60, "\ud800", "\n", "a\0b"]
+    names = [keyed_name("stripe", key) for key in odd if key]
+    assert all(name.startswith("stripe._") and len(name) == 40 for name in names)
+    assert len(set(names)) == len(names)
+
+
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True), st.text(min_size=1, max_size=64))
+def test_every_name_of_every_key_is_one_and_no_two_keys_share_it(parent: str, key: str) -> None:
+    name = parse_name(keyed_name(parent, key))
+    assert name != keyed_name(parent, key + "x")
+    assert keyed_name(parent, name.removeprefix(f"{parent}.")) == name or "._" in name
+
+
+@pytest.mark.parametrize("key", ["", "x" * 257, "é" * 129, 42, b"raw", None])
+def test_what_is_no_key_is_refused(key: Any) -> None:
+    with pytest.raises(InvalidSetting, match=r"key=.*1 to 256 bytes"):
+        keyed_name("stripe", key)
+
+
+# --- settings
+
+
+def test_a_key_is_opened_with_what_code_gave_its_parent() -> None:
+    stepper, (account,) = family("a", rate="100/s", burst=2)
+    redis = stepper.server = Redis()
+    line = join(account)
+    stepper.run()
+    assert line.is_served
+    assert stepper.kinds()[:5] == ["configure", "ZADD", "HMGET", "configure", "claim"]
+    assert redis.told == [("stripe", {"rate": "100", "burst": "2"}), ("stripe.a", {"rate": "100", "burst": "2"})]
+
+
+def test_what_an_operator_set_on_the_parent_counts_before_what_code_did() -> None:
+    stepper, (account,) = family("a", rate=100)
+    redis = stepper.server = Redis(birth="7", rate_by_operator="50.5", lossless_by_operator="0", law_by_code="range")
+    join(account)
+    stepper.run()
+    assert redis.told[-1] == ("stripe.a", {"rate": "50.5", "law": "range", "lossless": "0"})
+
+
+def test_a_keys_own_settings_are_its_own_and_what_is_impossible_beside_them_gives_way() -> None:
+    stepper, (account,) = family("a", given={"rate": 5}, rate=100, min_rate=10, burst=2)
+    redis = stepper.server = Redis()
+    join(account)
+    stepper.run()
+    assert redis.told[-1] == ("stripe.a", {"rate": "5", "burst": "2"})
+    assert inherited(BudgetSettings(rate=3), BudgetSettings(min_rate=5)) == BudgetSettings(rate=3)
+
+
+def test_a_parent_without_settings_gives_none() -> None:
+    stepper, (account,) = family("a")
+    redis = stepper.server = Redis()
+    line = join(account)
+    stepper.run()
+    assert line.is_served
+    assert (stepper.kinds(), redis.told) == (["HMGET", "ZADD", "claim"], [])
+
+
+def test_the_parent_is_read_once_a_minute_by_whoever_calls_and_a_change_reaches_each_with_its_next_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "nexus_redis")
+    stepper, (busy, idle) = family("busy", "idle", rate=100, burst=2)
+    redis = stepper.server = Redis()
+    for account in (busy, idle):
+        join(account)
+    stepper.advance(1)
+    redis.fields |= {"rate_by_operator": "7"}
+    del redis.fields["burst_by_code"]
+    stepper.sent, redis.told = [], []
+    for _ in range(int(LOOK_EACH)):
+        join(busy)
+        stepper.advance(1)
+    assert stepper.kinds().count("HMGET") == 1
+    assert redis.told == [("stripe.busy", {"rate": "7", "burst": ""})]
+    join(idle)
+    stepper.advance(1)
+    assert stepper.kinds().count("HMGET") == 1
+    assert redis.told[1:] == [("stripe.idle", {"rate": "7", "burst": ""})]
+    assert "take over {'rate': 7.0}" in caplog.text
+
+
+def test_an_idle_key_asks_nobody() -> None:
+    stepper, _ = family(*(str(i) for i in range(100)), rate=100)
+    stepper.advance(1000)
+    assert stepper.sent == []
+
+
+def test_what_this_process_changes_on_the_parent_is_seen_with_the_next_call() -> None:
+    stepper, (account,) = family("a", rate=100)
+    redis = stepper.server = Redis()
+    join(account)
+    stepper.advance(1)
+    account.opening.parent.adopt(BudgetSettings(rate=5))
+    join(account)
+    stepper.advance(1)
+    assert redis.told[-2:] == [("stripe", {"rate": "5"}), ("stripe.a", {"rate": "5"})]
+
+
+def test_a_parent_whose_state_was_lost_is_told_again() -> None:
+    stepper, (account,) = family("a", rate=100)
+    redis = stepper.server = Redis()
+    join(account)
+    stepper.advance(1)
+    redis.fields.clear()
+    redis.told.clear()
+    stepper.advance(LOOK_EACH)
+    join(account)
+    stepper.advance(1)
+    assert redis.told == [("stripe", {"rate": "100"})]
+
+
+def test_what_a_newer_release_has_set_is_left_out() -> None:
+    stepper, (account,) = family("a")
+    redis = stepper.server = Redis(birth="7", law_by_operator="pid", rate_by_code="5")
+    join(account)
+    stepper.run()
+    assert redis.told == [("stripe.a", {"rate": "5"})]
+    assert "law" in FIELDS
+
+
+def test_a_reply_that_is_lost_on_the_way_holds_nobody_up_for_long() -> None:
+    stepper, (account,) = family("a", rate=100)
+    redis = Redis()
+    stepper.server = lambda job: ConnectionResetError() if kind_of(job) == "HMGET" else redis(job)
+    line = join(account)
+    stepper.advance(0.01)
+    stepper.server = redis
+    stepper.advance(1)
+    assert line.is_served

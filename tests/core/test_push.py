@@ -1,0 +1,292 @@
+"""Who listens to which channel, and what a listener makes of what it hears: no connection, no waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+from redis import exceptions
+
+from nexus_redis import push
+from nexus_redis.account import IDLE_LEAVES
+from nexus_redis.calls import Drop
+from nexus_redis.errors import Closed
+from nexus_redis.ledger import MICRO
+from nexus_redis.push import ALIVE_EACH, LONGEST_PAUSE, REFUSED_PAUSE, Channels
+from tests.stepping import KEYS, Stepper, answered, fails, grants, is_balanced, join, producer
+from tests.support import run
+
+PAUSED = "1 0 0 3 paused"
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.heard: list[Drop] = []
+
+    def heed(self, drop: Drop, now: float) -> None:
+        self.heard.append(drop)
+
+
+# --- channels
+
+
+def test_a_channel_matters_from_the_first_that_joins_to_the_last_that_leaves() -> None:
+    channels, changes = Channels(), [0]
+
+    def changed() -> None:
+        changes[0] += 1
+
+    channels.changed = changed
+    one, other = Ear(), Ear()
+    channels.join("a", one)
+    channels.join("a", one)
+    channels.join("a", other)
+    assert (list(channels.names), changes[0]) == (["a"], 1)
+    channels.leave("a", one)
+    channels.leave("a", one)
+    assert (list(channels.names), changes[0]) == (["a"], 1)
+    channels.leave("a", other)
+    channels.leave("a", other)
+    channels.leave("b", other)
+    assert (list(channels.names), changes[0]) == ([], 2)
+
+
+def test_a_message_goes_to_those_of_its_channel() -> None:
+    channels, one, other = Channels(), Ear(), Ear()
+    channels.join("a", one)
+    channels.join("b", other)
+    channels.deliver("a", b"77 12 5000000 2 load", 0.0)
+    channels.deliver("c", b"77 12 5000000 2 load", 0.0)
+    assert one.heard == [Drop("77", 12, 5 * MICRO, 2, "load")]
+    assert other.heard == []
+
+
+def test_words_that_a_later_release_may_add_are_ignored() -> None:
+    channels, ear = Channels(), Ear()
+    channels.join("a", ear)
+    channels.deliver("a", f"{PAUSED} more words", 0.0)
+    assert ear.heard == [Drop("1", 0, 0, 3, "paused")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1 2 3", "1 a b c d", b"\xff\xfe", "1 2 3 4", '{"rate": 0}', "1 0 -5 0 x", "1 0 1" + "0" * 400 + " 0 x"],
+)
+def test_what_is_no_message_of_ours_is_passed_over(text: str | bytes) -> None:
+    channels, ear = Channels(), Ear()
+    channels.join("a", ear)
+    channels.deliver("a", text, 0.0)
+    assert ear.heard == []
+
+
+def test_one_that_fails_at_a_message_does_not_keep_it_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Ear):
+        def heed(self, drop: Drop, now: float) -> None:
+            raise ZeroDivisionError
+
+    channels, ear = Channels(), Ear()
+    for hearer in (Broken(), ear, Broken()):
+        channels.join("a", hearer)
+    channels.deliver("a", PAUSED, 0.0)
+    assert len(ear.heard) == 1
+    assert caplog.text.count("a bug in what") == 2
+
+
+# --- producers
+
+
+@pytest.fixture
+def stepper() -> Stepper:
+    return Stepper()
+
+
+def names(stepper: Stepper) -> list[str]:
+    return list(stepper.hub.channels.names)
+
+
+def test_a_producer_listens_from_its_second_claim_until_it_has_left(stepper: Stepper) -> None:
+    account = producer(stepper)
+    join(account)
+    stepper.run()
+    assert (stepper.kinds(), names(stepper)) == (["claim", "ZADD"], [])
+    stepper.advance(0.2)
+    assert names(stepper) == [KEYS.flow] == ["test:{stripe}:flow"]
+    stepper.advance(IDLE_LEAVES - 1)
+    assert names(stepper) == [KEYS.flow]
+    stepper.advance(2)
+    assert stepper.kinds()[-1] == "leave"
+    assert names(stepper) == []
+
+
+def test_one_that_takes_a_token_and_leaves_never_listens(stepper: Stepper) -> None:
+    changes: list[str] = []
+    stepper.hub.channels.changed = lambda: changes.append("changed")
+    account = producer(stepper)
+    join(account)
+    stepper.run()
+    account.leave(Closed("producer"), stepper.now)
+    stepper.advance(1)
+    assert stepper.kinds()[-1] == "leave"
+    assert changes == []
+
+
+def test_several_producers_of_a_budget_listen_on_one_channel(stepper: Stepper) -> None:
+    one, other = producer(stepper, "one"), producer(stepper, "other")
+    for _ in range(5):
+        join(one)
+        join(other)
+        stepper.advance(0.1)
+    assert names(stepper) == [KEYS.flow]
+    one.leave(Closed("producer"), stepper.now)
+    stepper.advance(0.01)
+    assert names(stepper) == [KEYS.flow]
+    other.leave(Closed("producer"), stepper.now)
+    stepper.advance(0.01)
+    assert names(stepper) == []
+
+
+def test_one_that_cannot_say_goodbye_listens_no_longer(stepper: Stepper) -> None:
+    account = producer(stepper)
+    for _ in range(3):
+        join(account)
+        stepper.advance(0.1)
+    stepper.server = fails(exceptions.ConnectionError())
+    account.leave(Closed("producer"), stepper.now)
+    stepper.advance(5)
+    assert names(stepper) == []
+
+
+def test_in_a_forked_child_nobody_listens_yet(stepper: Stepper) -> None:
+    account = producer(stepper)
+    for _ in range(3):
+        join(account)
+        stepper.advance(0.1)
+    stepper.hub.after_fork()
+    assert names(stepper) == []
+
+
+def test_who_is_told_of_a_pause_spends_nothing_and_hands_back_with_the_next_claim(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.server = grants(lambda ask: answered(ask.tokens and 30))
+    for _ in range(30):
+        join(account)
+        stepper.advance(0.02)
+    held = account.ledger.held
+    assert held > 5 * MICRO
+    stepper.server = grants(lambda _ask: answered(0, retry_after=1, budget_rate=0, reason="paused"))
+    before = len(stepper.claims())
+    stepper.hub.channels.deliver(KEYS.flow, PAUSED, stepper.now)
+    assert account.reason == "paused"
+    line = join(account)
+    assert not line.is_settled
+    stepper.advance(0.2)
+    assert stepper.claims()[before].unused == held
+    assert len(stepper.claims()) == before + 1
+    assert not line.is_settled
+    assert is_balanced(account)
+
+
+# --- listening
+
+
+class Clock:
+    now = 1000.0
+
+    @classmethod
+    def monotonic(cls) -> float:
+        return cls.now
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(push, "time", Clock)
+    monkeypatch.setattr(Clock, "now", 1000.0)
+    listener = push._Listener(Channels())
+    listener._begin()
+    return listener
+
+
+def test_what_has_changed_is_subscribed_to_and_left(listener: Any) -> None:
+    ear = Ear()
+    for name in ("c", "a", "b"):
+        listener.channels.join(name, ear)
+    assert listener._changes() == (["a", "b", "c"], [])
+    assert listener._changes() == ([], [])
+    listener.channels.leave("b", ear)
+    listener.channels.join("d", ear)
+    assert listener._changes() == (["d"], ["b"])
+
+
+def test_after_a_silence_the_server_must_answer_or_the_connection_is_given_up(listener: Any) -> None:
+    listener.channels.join("a", Ear())
+    listener._changes()
+    Clock.now += ALIVE_EACH - 0.1
+    assert listener._ask_after() is None
+    Clock.now += 0.1
+    assert listener._ask_after() == "a"
+    assert listener._ask_after() is None
+    assert listener._hear({"type": "subscribe", "channel": b"a", "data": 1}) is None
+    Clock.now += ALIVE_EACH
+    assert listener._ask_after() == "a"
+    Clock.now += ALIVE_EACH
+    with pytest.raises(exceptions.ConnectionError):
+        listener._ask_after()
+
+
+def test_a_message_is_heard_whatever_the_client_makes_of_bytes(listener: Any) -> None:
+    assert listener._hear({"type": "message", "channel": b"a", "data": b"x"}) == ("a", b"x")
+    assert listener._hear({"type": "message", "channel": "a", "data": "x"}) == ("a", "x")
+    assert listener._hear({"type": "pong", "channel": None, "data": b""}) is None
+
+
+def test_it_says_once_that_it_does_not_listen_and_tries_again_later_and_later(
+    listener: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "nexus_redis")
+    pauses = [listener._seconds_until_next_try(exceptions.ConnectionError("gone")) for _ in range(12)]
+    assert all(0 < pause <= LONGEST_PAUSE for pause in pauses)
+    assert pauses[0] < 1
+    assert pauses[-1] >= LONGEST_PAUSE / 2
+    assert listener._seconds_until_next_try(exceptions.NoPermissionError("no")) == REFUSED_PAUSE
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "with the next claim, not at once" in caplog.text
+    listener._hear({"type": "subscribe", "channel": b"a", "data": 1})
+    assert listener._seconds_until_next_try(exceptions.ConnectionError("gone")) < 1
+    assert len(caplog.records) == 2
+
+
+def test_the_task_ends_when_cancelled_even_if_the_client_took_that_for_a_timeout() -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        class Swallowing:
+            async def subscribe(self, *_names: str) -> None:
+                begun.set()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+
+            async def get_message(self, timeout: float) -> None:
+                await asyncio.sleep(timeout)
+
+            async def aclose(self) -> None:
+                """Nothing is open."""
+
+        class Client:
+            def pubsub(self) -> Swallowing:
+                return Swallowing()
+
+        channels = Channels()
+        listening = push.PushTask(lambda: cast("Any", Client()), channels)
+        channels.changed = listening.changed
+        channels.join("a", Ear())
+        await begun.wait()
+        task = listening._task
+        assert task
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled()
+
+    run(main())

@@ -1,0 +1,60 @@
+"""The command line as tests type it: in this process, quick, or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from typer.testing import CliRunner
+
+from nexus_redis.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A shell whose environment names a Redis."""
+
+    url: str
+    client: redis.Redis
+
+    @property
+    def environment(self) -> dict[str, str]:
+        names = ("NEXUS_REDIS_NAMESPACE", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
+        clean = {name: value for name, value in os.environ.items() if name not in names}
+        return {**clean, "NEXUS_REDIS_URL": self.url}
+
+    def __call__(self, *words: str, **environment: str) -> Ended:
+        """In this process: quick."""
+        ended = CliRunner().invoke(app, words, env={**self.environment, **environment}, catch_exceptions=False)
+        return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """In a process of its own."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": self.environment, **options}
+        return subprocess.Popen((sys.executable, "-m", "nexus_redis", *words), cwd=ROOT, text=True, **streams)
+
+    def process(self, *words: str, **options: Any) -> Ended:
+        process = self.start(*words, **options)
+        out, err = process.communicate(timeout=30)
+        return Ended(process.returncode, out or "", err)
