@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -10,71 +9,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-from typer.testing import CliRunner
 
 from nexus_redis import Nexus, scripts
+from nexus_redis.calls import Claim, claim
 from nexus_redis.cli import plain, text
-from nexus_redis.cli.app import app
 from nexus_redis.cli.exits import LONGEST_LINE
 from nexus_redis.demo import Options, Result
+from nexus_redis.keys import BudgetKeys
 from tests.servers import Server
 from tests.support import eventually
+from tests.typed import Ended, Shell
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("demo", "status", "set", "pause", "resume", "signal", "report", "redis", "scripts")
+VERBS = (
+    "demo", "list", "status", "explain", "set", "pause", "resume", "forget", "delete", "pace", "run", "signal",
+    "report", "redis", "bench", "scripts",
+)  # fmt: skip
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 LONG = "n" * 64
 ESCAPE = "\x1b"
 on_valkey = pytest.mark.parametrize("real_server", ["valkey"], indirect=True)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@dataclass(frozen=True)
-class Shell:
-    """A shell whose environment names a Redis."""
-
-    url: str
-    client: redis.Redis
-
-    @property
-    def environment(self) -> dict[str, str]:
-        names = ("NEXUS_REDIS_NAMESPACE", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
-        clean = {name: value for name, value in os.environ.items() if name not in names}
-        return {**clean, "NEXUS_REDIS_URL": self.url}
-
-    def __call__(self, *words: str, **environment: str) -> Ended:
-        """In this process: quick."""
-        ended = CliRunner().invoke(app, words, env={**self.environment, **environment}, catch_exceptions=False)
-        return Ended(ended.exit_code, ended.stdout, ended.stderr)
-
-    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """In a process of its own."""
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": self.environment, **options}
-        return subprocess.Popen((sys.executable, "-m", "nexus_redis", *words), cwd=ROOT, text=True, **streams)
-
-    def process(self, *words: str, **options: Any) -> Ended:
-        process = self.start(*words, **options)
-        out, err = process.communicate(timeout=30)
-        return Ended(process.returncode, out or "", err)
 
 
 @pytest.fixture
@@ -146,7 +105,14 @@ def test_signal_and_report_are_this_hosts_unless_told_otherwise(shell: Shell) ->
     assert len(ids) == 1
     for _ in range(2):
         shell("signal", "es", "--rate", "10")
-    assert {each["id"] for each in shell("status", "es", "--json").json["producers"]} == ids
+    assert {str(key).rsplit(":", 1)[1] for key in shell.client.keys("nexus:{es}:producer:*")} == ids
+
+
+@on_valkey
+def test_signal_leaves_no_producer_behind(shell: Shell) -> None:
+    shell("signal", "es", "--rate", "10", "--id", "filebeat-1")
+    assert shell("status", "es", "--json").json["producers"] == []
+    assert 0 < shell.client.pttl("nexus:{es}:producer:filebeat-1") <= 5000  # its demand counts for the running epoch
 
 
 @on_valkey
@@ -310,19 +276,22 @@ def test_status_lists_each_budget_on_a_line_however_it_came_to_be(shell: Shell) 
     shell("set", "stripe", "--rate", "10/min")
     shell("report", "elasticsearch", "--load", "95", "--capacity", "400")
     shell("signal", "unheard", "--rate", "5")
-    lines = [line.split() for line in shell("status").out.splitlines()]
+    first, *rest = (line.split() for line in shell("status").out.splitlines())
+    lines = [first, *(line[:-2] for line in rest)]  # but for the age: 0.1 s
     assert lines == [
-        ["BUDGET", "RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS"],
+        ["BUDGET", "RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"],
         ["elasticsearch", "100/s", "2", "95", "%", "load", "1", "0"],
         ["stripe", "10/min", "0", "-", "rate", "0", "0"],
-        ["unheard", "0/s", "3", "-", "unset", "0", "1"],
+        ["unheard", "0/s", "3", "-", "unset", "0", "0"],
     ]
     assert [each["name"] for each in shell("status", "--json").json] == ["elasticsearch", "stripe", "unheard"]
 
 
 def test_status_shows_who_takes_part_in_a_budget(shell: Shell) -> None:
     shell("report", "elasticsearch", "--id", "es-1", "--load", "95", "--capacity", "400")
-    shell("signal", "elasticsearch", "--rate", "50", "--id", "f-1", "--weight", "2", "--priority", "high")
+    ask = Claim(requested_rate=50 * 10**6, weight=2 * 10**6, priority="high", incarnation="1", seq=1)
+    call = claim(BudgetKeys("nexus", "elasticsearch"), "f-1", ask)
+    shell.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
     ended = shell("status", "elasticsearch")
     assert (ended.code, ended.err) == (0, "")
     assert re.search(r"^es-1 +100/s +400/s +95 % +range +[\d.]+ s +yes$", ended.out, re.MULTILINE)
@@ -502,7 +471,8 @@ BAD = [
     "set x --transit inf",
     "set x --latency-target-ms 1e12", "set x --unset weight", "set x --rate 1 --unset rate", "set x --speed 5",
     "set x --rate", "set x y --rate 5",
-    "pause x nan", "pause x 0", "pause x 1e9", "pause x -- -5", "pause x -5", "pause x soon",
+    "pause x nan", "pause x 0", "pause x 1e9", "pause x -- -5", "pause x -5", "pause x soon", "pause x 5m",
+    "pause x 2d",
     f"pause x --reason {'r' * 201}",
     "signal x", "signal x --rate nan", "signal x --rate 1e10", "signal x --rate -1", "signal x --rate 1 --weight 0",
     "signal x --rate 1 --weight nan", "signal x --rate 1 --priority urgent", "signal x --rate 1e-9",
@@ -513,6 +483,12 @@ BAD = [
     "report x --load 5 --capacity 1 --every 0", "report x --load 5 --capacity 1 --every nan",
     "report x --load 5 --capacity 1 --every 1e6", "report x --load 5 --capacity 1 --pause -1", "report x --every 5",
     "report x --load 5 --capacity 1 --latency-ms -3", "report x --load five",
+    "list x", "explain", "explain {x}", "explain x --history -1", "forget x", "forget x {y}", "forget {x} y",
+    "delete {x} --yes", "delete", "pace", "pace {x}", "pace x --cost words", "pace x --weight 0",
+    "pace x --priority urgent", "run", "run x", "run {x} -- true", "run x --cost 0 -- true", "run x --cost nan -- true",
+    "run x --timeout -1 -- true", "run x --weight 1e9 -- true", "run x --priority urgent -- true",
+    "set --rate 5", "set --from /no/such/file",
+    "set x --rate 5 --from /dev/null", "set --from /dev/null", "--completion csh", "delete x",
     "status a b", "status --rate", "scripts nothing", "redis", "frobnicate", "staus", "--nothing", "demo --seconds 0",
     "demo --producers 1000", "demo --consumers two", "demo --input /no/such/file", "demo --namespace a{b}",
 ]  # fmt: skip
@@ -630,7 +606,7 @@ def test_without_its_packages_it_says_in_a_line_what_to_install(package: str) ->
 def test_the_help_of_every_verb_has_an_example_and_the_common_options(nowhere: Shell, verb: str) -> None:
     ended = nowhere(verb, "--help")
     assert (ended.code, ended.err) == (0, "")
-    assert re.search(rf"Examples?:\n    nexus-redis {verb}", ended.out)
+    assert re.search(rf"Examples?:\n    .*nexus-redis {verb}", ended.out)
     for words in ("--url", "--namespace", "NEXUS_REDIS_URL", "password"):
         assert words in ended.out
     assert max(map(len, ended.out.splitlines())) <= 100

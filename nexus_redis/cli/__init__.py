@@ -3,9 +3,16 @@
     app.py        the verbs by name                    exits.py      from an error to one line and an exit code
     playing.py    demo                                 options.py    what all verbs take
     reading.py    status, scripts                      place.py      from --url and --namespace to a connection
-    acting.py     set, pause, resume                   text.py       numbers and words for people, JSON for programs
-    protocol.py   signal, report                       picture.py    status as tables (rich)
-    plain.py      redis                                overview.py   the plan that reads all budgets in brief
+    explaining.py explain                              text.py       numbers and words for people, JSON for programs
+    acting.py     set, pause, resume                   picture.py    status and history as tables (rich)
+    keeping.py    list, set --from                     overview.py   the plans that read all budgets
+    removing.py   forget, delete                       signals.py    signals, taken by a thread
+    pacing.py     pace                                 gauge.py      what pace shows on a terminal
+    running.py    run                                  swift.py      a few calls over a bare socket
+    protocol.py   signal, report                       quick.py      signal before anything heavy is imported
+    plain.py      redis                                resp.py       Redis' own protocol
+    benching.py   bench                                driving.py    many connections at once, for bench
+                                                       completion.py for bash, zsh and fish
 
 Start-up is most of what a one-shot verb costs, so a file of verbs imports only what its options need; the rest of the
 package, redis-py, pydantic and rich come inside the functions that use them.

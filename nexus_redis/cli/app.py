@@ -7,18 +7,37 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from nexus_redis.cli import acting, plain, playing, protocol, reading
-from nexus_redis.cli.exits import exit_code
+from nexus_redis.cli import (
+    acting,
+    benching,
+    explaining,
+    keeping,
+    pacing,
+    plain,
+    playing,
+    protocol,
+    reading,
+    removing,
+    running,
+)
+from nexus_redis.cli.exits import Misuse, exit_code
 
 PROGRAM = "nexus-redis"
 VERBS: Final[dict[str, Callable[..., None]]] = {
     "demo": playing.demo,
+    "list": keeping.list_budgets,
     "status": reading.status,
+    "explain": explaining.explain,
     "set": acting.set_budget,
     "pause": acting.pause,
     "resume": acting.resume,
+    "forget": removing.forget,
+    "delete": removing.delete,
+    "pace": pacing.pace,
+    "run": running.run,
     "signal": protocol.signal,
     "report": protocol.report,
+    "bench": benching.bench,
     "scripts": reading.scripts,
 }
 
@@ -66,12 +85,27 @@ app.command("redis", context_settings={"ignore_unknown_options": True, "allow_in
 def about(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    completion: Annotated[
+        str | None, typer.Option(metavar="SHELL", help="Print what completes in bash, zsh or fish, and exit.")
+    ] = None,
 ) -> None:
-    """One shared rate for one downstream, computed in Redis from what it reports, claimed by every producer."""
+    """One shared rate for one downstream, computed in Redis from what it reports, claimed by every producer.
+
+    \b
+    Completion, for bash, zsh and fish:
+      eval "$(nexus-redis --completion bash)"
+    """
     if version:
         from importlib.metadata import version as version_of
 
         print(PROGRAM, version_of("nexus-backpressure"))
+        raise typer.Exit
+    if completion is not None:
+        from nexus_redis.cli.completion import SHELLS, script
+
+        if completion not in SHELLS:
+            raise Misuse(f"no completion for {completion!r}: there are {', '.join(SHELLS)}")
+        print(script(completion, context.command), end="")
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`status` for people: tables that fit the terminal; where there is none, as wide as they need to be."""
+"""`status` and the history for people: tables that fit the terminal; where there is none, as wide as need be."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from nexus_redis.cli.text import number, percent, printable, rate, seconds
+from nexus_redis.cli.text import number, percent, printable, rate, seconds, setting
+from nexus_redis.explain import Event
 from nexus_redis.snapshot import BudgetSnapshot
 
 BOUNDLESS = 10_000  # columns: a pipe has no edge to fold at
@@ -22,16 +23,16 @@ ENDS = {"silent": "fell silent", "left": "left", "overruled": "fell silent; an o
 
 
 def budgets(found: Iterable[BudgetSnapshot]) -> None:
-    """One line each."""
+    """One line each; its age is how long ago the last call was."""
     table = _table(
         Column("BUDGET", no_wrap=True, overflow="ellipsis"), "RATE", "LEVEL", "LOAD", *map(_left, ("REASON",))
     )
-    for title in ("CONSUMERS", "PRODUCERS"):
+    for title in ("CONSUMERS", "PRODUCERS", "AGE"):
         table.add_column(title, justify="right", no_wrap=True)
     for each in found:
         table.add_row(
             printable(each.name), rate(each.rate), _level(each.level), _load(each), printable(each.reason),
-            number(each.consumer_count), number(each.producer_count),
+            number(each.consumer_count), number(each.producer_count), seconds(each.age),
         )  # fmt: skip
     _print(_console(), table)
 
@@ -51,6 +52,17 @@ def budget(seen: BudgetSnapshot) -> None:
         _rest(console, seen.producer_count - len(seen.producers))
 
 
+def history(events: Iterable[Event]) -> None:
+    """What happened, the newest first."""
+    table = _table("AGO", "RATE", "LEVEL", "LOAD", _left("REASON"), _folded("BY"))
+    for each in events:
+        table.add_row(
+            seconds(each.age), rate(each.rate), _level(each.level), percent(each.load), printable(each.reason),
+            Text(printable(each.by)),
+        )  # fmt: skip
+    _print(_console(), table)
+
+
 def _facts(seen: BudgetSnapshot) -> Table:
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
@@ -68,7 +80,7 @@ def _facts(seen: BudgetSnapshot) -> Table:
     facts.add_row("  tokens", f"{number(seen.tokens)} at hand, {number(seen.granted_total)} granted so far")
     title = "  settings"
     for field, (value, source) in seen.settings.items():
-        facts.add_row(title, Text(f"{_setting(field, value)} ({source})"))
+        facts.add_row(title, Text(f"{setting(field, value)} ({source})"))
         title = ""
     if seen.last_consumer_end and not seen.consumers:
         facts.add_row("  consumers", f"none; the last one {ENDS.get(seen.last_consumer_end, 'left')}")
@@ -130,20 +142,6 @@ def _level(level: int) -> Text:
 
 def _load(seen: BudgetSnapshot) -> str:
     return percent(seen.load) if seen.consumer_count else "-"
-
-
-def _setting(field: str, value: str) -> str:
-    """As the option of `set` spells it, so that it can be typed again."""
-    match field:
-        case "rate" | "min_rate":
-            text = rate(float(value))
-        case "burst" | "transit":
-            text = f"{float(value):g} s"
-        case "lossless":
-            text = "yes" if value == "1" else "no"
-        case _:
-            text = printable(value)
-    return f"{field.replace('_', '-')} {text}"
 
 
 def _console() -> Console:

@@ -1,6 +1,5 @@
 """Where a verb goes: --url and --namespace become a connection that answers plans."""
 
-import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -9,8 +8,8 @@ from typing import Any, TypeVar
 import redis
 
 from nexus_redis import embedded
+from nexus_redis.cli.swift import namespace_of
 from nexus_redis.config import parse_name
-from nexus_redis.errors import InvalidSetting
 from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.thread import drive
@@ -43,19 +42,6 @@ class Place:
         self.ask(Command(("ZADD", budgets_key(self.namespace), int(time.time()), name), int))
 
 
-def namespace_of(given: str | None) -> str:
-    """The argument, else NEXUS_REDIS_NAMESPACE, else nexus."""
-    return parse_name(given or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus", "namespace")
-
-
-def _check(client: redis.Redis, url: str) -> None:
-    # An option in the address that redis-py doesn't know shows when a connection is made, as a TypeError.
-    try:
-        client.connection_pool.make_connection()
-    except TypeError:
-        raise InvalidSetting("url", url, "it has an option after `?` that redis-py does not know") from None
-
-
 @contextmanager
 def place(url: str | None, namespace: str | None) -> Iterator[Place]:
     """The place that the options name; of `embedded://` the server runs until the end of the block."""
@@ -64,7 +50,6 @@ def place(url: str | None, namespace: str | None) -> Iterator[Place]:
     try:
         found = server.start().url if server else asked
         with connect(found) as client:
-            _check(client, asked)
             yield Place(client, found, prefix)
     finally:
         if server:

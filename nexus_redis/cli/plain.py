@@ -1,30 +1,21 @@
 """redis: one command, its answer as redis-cli prints it, for machines that don't have redis-cli."""
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nexus_redis.cli.options import Namespace, Url
+from nexus_redis.cli.resp import Failure, Status, read, written
 from nexus_redis.cli.text import printable
 
 if TYPE_CHECKING:
     from nexus_redis.cli.place import Place
 
+__all__ = ["lines", "quoted", "read", "redis"]
+
 ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', 10: "\\n", 13: "\\r", 9: "\\t", 7: "\\a", 8: "\\b"}
-
-
-class Status(str):
-    """A short answer like OK, which is not quoted."""
-
-    __slots__ = ()
-
-
-class Failure(str):
-    """An error that Redis answered."""
-
-    __slots__ = ()
 
 
 def redis(
@@ -74,36 +65,6 @@ def _answer(here: "Place", words: list[bytes]) -> Any:
         raise Unavailable(here.server, str(error)) from error
     finally:
         connection.disconnect()
-
-
-def written(words: Sequence[bytes]) -> bytes:
-    """A command as it is sent."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
-
-
-def read(stream: IO[bytes]) -> Any:
-    """One answer in RESP2: int, bytes, None, list, Status or Failure."""
-    line = stream.readline()
-    if not line.endswith(b"\r\n"):
-        raise ConnectionError("the connection was closed before the answer came")
-    kind, rest = line[:1], line[1:-2]
-    match kind:
-        case b"+":
-            return Status(rest.decode("utf-8", "replace"))
-        case b"-":
-            return Failure(rest.decode("utf-8", "replace"))
-        case b":":
-            return int(rest)
-        case b"$" if int(rest) >= 0:
-            text = stream.read(int(rest) + 2)
-            if len(text) < int(rest) + 2:
-                raise ConnectionError("the connection was closed in the middle of an answer")
-            return text[:-2]
-        case b"*" if int(rest) >= 0:
-            return [read(stream) for _ in range(int(rest))]
-        case b"$" | b"*":
-            return None
-    raise ConnectionError(f"an answer that is not Redis's: {line[:40]!r}")
 
 
 def lines(answer: Any) -> Iterator[str]:

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nexus_redis.cli.exits import Finding, Misuse
-from nexus_redis.cli.options import Json, Name, Namespace, Url
+from nexus_redis.cli.options import Json, Key, Name, Namespace, Url
 from nexus_redis.cli.text import as_json, rate, seconds, standing
 from nexus_redis.errors import INTERVAL, InvalidSetting, ServerRefused
+from nexus_redis.values import budget_name
 
 if TYPE_CHECKING:
     from nexus_redis.calls import Standing
     from nexus_redis.cli.place import Place
-    from nexus_redis.messages import FlowControl, LoadReport
+    from nexus_redis.messages import LoadReport
 
 ONE_A_MINUTE: Final = 60.0  # what cron can do
 MISSED_REPORTS: Final = 3
@@ -32,6 +33,7 @@ def signal(
     priority: Annotated[
         str | None, typer.Option(metavar="CLASS", help="high, normal or low.", show_default="normal")
     ] = None,
+    key: Key = None,
     json: Json = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -46,37 +48,18 @@ def signal(
       nexus-redis signal elasticsearch --rate 10000 --id filebeat-1
     """
     from nexus_redis import calls
-    from nexus_redis.account import flow_of
+    from nexus_redis.cli import quick
     from nexus_redis.cli.place import place
-    from nexus_redis.config import micro, micro_rate, parse_name, parse_rate
-    from nexus_redis.messages import CapacitySignal
+    from nexus_redis.values import parse_rate
 
-    parse_name(name)
-    message = CapacitySignal.of(
-        producer_id=parse_name(id, "id") if id is not None else _host(),
-        consumer_id=name,
-        requested_rate=parse_rate(rate),
-        weight=weight,
-        priority=priority,
-    )
-    # Without an incarnation nobody owns the id: there is nothing to leave, and a process of that id is not refused.
-    claim = calls.Claim(
-        requested_rate=micro_rate(message.requested_rate),
-        weight=micro(message.weight if message.weight is not None else 1),
-        priority=message.priority or "normal",
-    )
-    with place(url, namespace) as here:
-        answer = here.ask(calls.claim(here.keys(name), message.producer_id, claim))[0]
-        here.list_budget(name)
-    flow = flow_of(name, answer)
-    print(flow.to_json() if json else _told(flow, message.requested_rate))
-
-
-def _told(flow: "FlowControl", requested: float) -> str:
-    return (
-        f"{flow.consumer_id}: send {rate(flow.recommended_rate)} of {rate(requested)}; the budget: "
-        f"{standing(flow.budget_rate or 0, flow.backpressure_level, flow.reason or '', flow.current_load)}"
-    )
+    name = budget_name(name, key)
+    told = quick.signal(name, rate, id, weight, priority, url=url, namespace=namespace)
+    if told is None:
+        asked, _ = quick.question(name, rate, id, weight, priority, namespace)
+        with place(url, namespace) as here:
+            told = {**calls.flow_fields(name, here.ask(asked)[0]), "requested": parse_rate(rate)}
+            here.list_budget(name)
+    print(quick.shown(told, json=json))
 
 
 def report(
@@ -98,6 +81,7 @@ def report(
     every: Annotated[
         float, typer.Option(metavar="SECONDS", help="When you report again; this one lives 3 of these.")
     ] = ONE_A_MINUTE,
+    key: Key = None,
     json: Json = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -113,14 +97,15 @@ def report(
     """
     from nexus_redis.calls import REPORTED
     from nexus_redis.cli.place import place
+    from nexus_redis.cli.quick import host
     from nexus_redis.config import parse_name, parse_number, parse_rate
     from nexus_redis.messages import LoadReport
 
-    parse_name(name)
+    name = budget_name(name, key)
     if not INTERVAL.holds(every):
         raise InvalidSetting("every", every, INTERVAL.remedy)
     message = LoadReport.of(
-        consumer_id=name, instance_id=parse_name(id, "id") if id is not None else _host(), load=load,
+        consumer_id=name, instance_id=parse_name(id, "id") if id is not None else host(), load=load,
         capacity=parse_rate(capacity, "capacity") if capacity is not None else None, queue_depth=queue_depth,
         queue_limit=queue_limit, done=done, errors=errors, in_flight=in_flight, slots=slots, latency_ms=latency_ms,
         interval_ms=every * 1e3, pause_ms=parse_number("pause", pause) * 1e3 if pause is not None else None,
@@ -206,10 +191,3 @@ def _fields(message: "LoadReport", now: "Standing", lives: float) -> dict[str, A
         "birth": now.birth,
         "lives_s": lives,
     }
-
-
-def _host() -> str:
-    """A name that is the same each time: with the usual random one each call would be another member."""
-    from nexus_redis.shell import default_id
-
-    return default_id().rsplit("-", 2)[0]

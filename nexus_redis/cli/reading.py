@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nexus_redis.cli.exits import Finding, Misuse
-from nexus_redis.cli.options import Json, Namespace, Url
+from nexus_redis.cli.options import Json, Key, Namespace, Url
 from nexus_redis.cli.text import as_json
+from nexus_redis.values import budget_name
 
 if TYPE_CHECKING:
     from nexus_redis.snapshot import BudgetSnapshot
@@ -21,6 +22,7 @@ def status(
         ),
     ] = None,
     *,
+    key: Key = None,
     json: Json = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -35,11 +37,12 @@ def status(
     from nexus_redis.cli import picture
     from nexus_redis.cli.overview import overview
     from nexus_redis.cli.place import place
-    from nexus_redis.config import parse_name
     from nexus_redis.snapshot import snapshot
 
     if name is not None:
-        parse_name(name)
+        name = budget_name(name, key)
+    elif key is not None:
+        raise Misuse("--key of which budget? status NAME --key KEY")
     with place(url, namespace) as here:
         where = f"in namespace {here.namespace} at {here.server}"
         if name is None:
@@ -104,6 +107,7 @@ def _brief(budget: "BudgetSnapshot") -> dict[str, Any]:
         "last_consumer_end": budget.last_consumer_end,
         "consumer_count": budget.consumer_count,
         "producer_count": budget.producer_count,
+        "age": budget.age,
     }
 
 

@@ -3,50 +3,9 @@
 import json
 from typing import Any
 
-PER = ((1, "s"), (60, "min"), (3600, "h"), (86_400, "d"))
+from nexus_redis.words import number, percent, printable, rate, seconds
 
-
-def printable(text: str) -> str:
-    """`text` without what could move a terminal's cursor: names and notes come from whoever can write to the Redis."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def number(x: float) -> str:
-    """
-    >>> number(12345.6), number(2500.5), number(0.25)
-    ('12,346', '2,500.5', '0.25')
-    """
-    if x >= 10_000:
-        return f"{x:,.0f}"
-    text = f"{x:,.1f}" if x >= 1000 else f"{x:.4g}"
-    return text.removesuffix(".0")
-
-
-def rate(per_second: float) -> str:
-    """In the unit in which it is at least 1.
-
-    >>> rate(5000), rate(1 / 6), rate(0)
-    ('5,000/s', '10/min', '0/s')
-    """
-    for seconds, unit in PER:
-        if per_second * seconds >= 0.9999:  # 1/min is kept in whole millionths per second
-            return f"{number(per_second * seconds)}/{unit}"
-    return f"{number(per_second * 86_400)}/d" if per_second else "0/s"
-
-
-def seconds(x: float) -> str:
-    """
-    >>> seconds(0.25), seconds(90), seconds(7200)
-    ('0.25 s', '90 s', '2 h')
-    """
-    if x < 120:
-        return f"{x:.0f} s" if x >= 10 else f"{x:.2g} s"
-    return f"{number(round(x / 60, 1))} min" if x < 7200 else f"{number(round(x / 3600, 1))} h"
-
-
-def percent(x: float) -> str:
-    """To a tenth."""
-    return f"{number(round(x, 1))} %"
+__all__ = ["as_json", "as_message", "number", "percent", "printable", "rate", "seconds", "setting", "standing"]
 
 
 def standing(rate_per_s: float, level: int, reason: str, load: float | None = None) -> str:
@@ -55,9 +14,28 @@ def standing(rate_per_s: float, level: int, reason: str, load: float | None = No
     return f"{rate(rate_per_s)}, level {level}{how_full}, reason {printable(reason)}"
 
 
+def setting(field: str, value: str | float | bool) -> str:
+    """As the option of `set` spells it, so that it can be typed again."""
+    match field:
+        case "rate" | "min_rate":
+            told = rate(float(value))
+        case "burst" | "transit":
+            told = f"{float(value):g} s"
+        case "lossless":
+            told = "yes" if value in ("1", True) else "no"
+        case _:
+            told = printable(value if isinstance(value, str) else f"{value:g}")
+    return f"{field.replace('_', '-')} {told}"
+
+
 def as_json(value: Any) -> str:
     """One line of JSON, whole floats as integers, as the messages have them."""
     return json.dumps(_whole(value), allow_nan=False)
+
+
+def as_message(fields: dict[str, Any]) -> str:
+    """The JSON text of a message of the protocol: the same bytes as its `to_json` gives."""
+    return json.dumps(_whole(fields), separators=(",", ":"), ensure_ascii=False)
 
 
 def _whole(value: Any) -> Any:

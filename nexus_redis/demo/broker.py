@@ -1,6 +1,5 @@
 """The Redis where the processes of the coordinated run meet: a private embedded server, or the one that --url names."""
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -79,7 +78,7 @@ def own_command() -> str:
     beside = Path(sys.executable).with_name("nexus-redis")
     if not beside.exists():
         return f"{sys.executable} -m nexus_redis"
-    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+    return str(beside)
 
 
 @contextmanager

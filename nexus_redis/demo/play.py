@@ -17,7 +17,7 @@ from nexus_redis.demo.lines import Source, choose_source
 from nexus_redis.demo.measure import Result, RunFigures
 from nexus_redis.demo.options import Options
 from nexus_redis.demo.stage import OFFERED, Accounts, Plan, calibration, fairness, measure_capacity, play_run, real_run
-from nexus_redis.demo.table import table_of, verdict
+from nexus_redis.demo.table import MEANING, table_of, verdict
 from nexus_redis.demo.view import View
 from nexus_redis.demo.wire import HOME_PREFIX
 
@@ -46,6 +46,7 @@ def play(options: Options) -> Result:
         runs=runs,
     )
     console.print(table_of(result), "", verdict(result), sep="\n", highlight=False)
+    console.print(MEANING, style="dim", highlight=False)
     if options.json:
         json.dump(result.as_json(), sys.stdout, indent=2)
         sys.stdout.write("\n")

@@ -2,9 +2,13 @@
 
 from rich.table import Table
 
-from nexus_redis.demo.measure import Result, RunFigures
+from nexus_redis.demo.measure import WARM_UP_S, Result, RunFigures
 
 ABSENT = "-"
+MEANING = (
+    f"Use of the capacity: how long the workers did not wait for an empty queue, after the first {WARM_UP_S:g} s. In "
+    "those, coordination finds out what they can take, and indexes less; it also shares the processors with them."
+)
 
 
 def seconds(value: float | None) -> str:

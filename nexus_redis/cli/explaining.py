@@ -1,0 +1,89 @@
+"""explain: why the rate is what it is."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nexus_redis.cli.exits import Finding
+from nexus_redis.cli.options import Json, Key, Name, Namespace, Url
+from nexus_redis.cli.text import as_json, printable
+from nexus_redis.values import budget_name
+
+if TYPE_CHECKING:
+    from nexus_redis.explain import Explanation
+
+SHOWN = 20
+
+
+def explain(
+    name: Name,
+    *,
+    history: Annotated[int, typer.Option(metavar="N", min=0, help="Entries of the history to show.")] = SHOWN,
+    key: Key = None,
+    json: Json = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Say why a budget's rate is what it is.
+
+    Whose report, ceiling, pause or silence made it so, since when, and what would raise it; the history below.
+
+    \b
+    Example:
+      nexus-redis explain elasticsearch
+    """
+    from nexus_redis.cli.place import place
+    from nexus_redis.explain import explain as plan
+
+    name = budget_name(name, key)
+    with place(url, namespace) as here:
+        why: Explanation = here.run(plan(here.keys(name), here.server))
+        if not why.budget.exists:
+            raise Finding(f"no budget {name} in namespace {here.namespace} at {here.server}")
+    if json:
+        print(as_json(_fields(why, history)))
+        return
+    for line in str(why).splitlines():
+        print(printable(line))
+    if why.history[:history]:
+        from nexus_redis.cli import picture
+
+        print()
+        picture.history(why.history[:history])
+
+
+def _fields(why: "Explanation", history: int) -> dict[str, Any]:
+    seen, ruler = why.budget, why.consumer
+    return {
+        "name": seen.name,
+        "rate": seen.rate,
+        "level": seen.level,
+        "load": seen.load,
+        "reason": seen.reason,
+        "since_s": why.since,
+        "because": list(why.because),
+        "remedies": list(why.remedies),
+        "consumer": None
+        if ruler is None
+        else {
+            "id": ruler.id,
+            "law": ruler.law,
+            "rate": ruler.rate,
+            "capacity": ruler.capacity,
+            "load": ruler.load,
+            "age": float(ruler.fields["age_s"]),
+        },
+        "settings": {field: source for field, (_, source) in seen.settings.items()},
+        "history": [
+            {
+                "at": each.at,
+                "age": each.age,
+                "rate": each.rate,
+                "level": each.level,
+                "load": each.load,
+                "reason": each.reason,
+                "by": each.by,
+            }
+            for each in why.history[:history]
+        ],
+    }
