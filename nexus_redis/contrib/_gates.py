@@ -1,0 +1,109 @@
+"""What every HTTP client helper does: a token before the request, and an ear for what the response says.
+
+    request --> enter: acquire(cost, within the request's own timeout) --> the library sends it
+    response <-- hear: "429 Retry-After: 7" pauses the budget for 7 s, on all hosts <-- the library has an answer
+
+A request is sent once. Who got a 429 gets to see it: repeating a request is the caller's decision, who alone knows
+whether that is safe. The repetition waits for its token like any other request, so until the pause is over.
+
+A pause is never cut short: one that lasts longer, or until `resume`, stays (an operator may have paused the budget).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, TypeVar
+
+from nexus_redis import asyncio as nexus_asyncio
+from nexus_redis import client
+from nexus_redis.contrib._headers import Told, told_to_wait
+from nexus_redis.errors import NexusError
+from nexus_redis.shell import UNSET
+from nexus_redis.snapshot import BudgetSnapshot
+
+log = logging.getLogger("nexus_redis")
+
+R = TypeVar("R")
+Cost = float | Callable[[R], float]
+
+MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth two calls
+LONGEST_PLACE: Final = 100  # characters of a host's name in the reason: a note has 200 bytes
+
+
+class _Gate(Generic[R]):
+    """What the two have in common; `_until` is the end of the latest pause that this process knows of."""
+
+    def __init__(self, budget: client.Budget | nexus_asyncio.Budget, cost: Cost[R]) -> None:
+        self._name, self._cost = budget.name, cost
+        self._until = 0.0
+
+    def _price(self, request: R) -> float:
+        return self._cost(request) if callable(self._cost) else self._cost
+
+    def _news(self, status: int, headers: Mapping[str, str]) -> Told | None:
+        """What the response says, if that is not known here: fifty refusals at once make one pause."""
+        told = told_to_wait(status, headers)
+        if told is None or time.monotonic() + told.seconds < self._until + MARGIN:
+            return None
+        self._until = time.monotonic() + told.seconds
+        return told
+
+    def _is_longer(self, told: Told, standing: BudgetSnapshot) -> bool:
+        return standing.paused_for is None or standing.paused_for < told.seconds
+
+    def _failed(self, told: Told, error: NexusError) -> None:
+        # The caller's response is worth more than the pause, and the next one of its kind says it again.
+        self._until = 0.0
+        log.warning("budget %s: %s could not be passed on to the fleet: %s", self._name, told.why, error)
+
+
+def _reason(told: Told, place: str) -> str:
+    return f"{told.why} from {place[:LONGEST_PLACE]}".encode("ascii", "replace").decode()
+
+
+class Gate(_Gate[R]):
+    """Of the sync clients."""
+
+    def __init__(self, budget: client.Budget, cost: Cost[R], producer: client.Producer | None) -> None:
+        super().__init__(budget, cost)
+        self._budget, self._source = budget, producer or budget
+
+    def enter(self, request: R, timeout: float | None) -> None:
+        """Wait for the request's tokens; `AcquireTimeout` after `timeout` seconds (None: the producer's own)."""
+        if (cost := self._price(request)) > 0:
+            self._source.acquire(cost, UNSET if timeout is None else timeout)
+
+    def hear(self, status: int, headers: Mapping[str, str], place: str) -> None:
+        """Pause the budget if the response says so; `place` is who said it."""
+        if (told := self._news(status, headers)) is None:
+            return
+        try:
+            if self._is_longer(told, self._budget.snapshot()):
+                self._budget.pause(told.seconds, reason=_reason(told, place))
+        except NexusError as error:
+            self._failed(told, error)
+
+
+class AsyncGate(_Gate[R]):
+    """Of the async clients."""
+
+    def __init__(self, budget: nexus_asyncio.Budget, cost: Cost[R], producer: nexus_asyncio.Producer | None) -> None:
+        super().__init__(budget, cost)
+        self._budget, self._source = budget, producer or budget
+
+    async def enter(self, request: R, timeout: float | None) -> None:
+        """Wait for the request's tokens; `AcquireTimeout` after `timeout` seconds (None: the producer's own)."""
+        if (cost := self._price(request)) > 0:
+            await self._source.acquire(cost, UNSET if timeout is None else timeout)
+
+    async def hear(self, status: int, headers: Mapping[str, str], place: str) -> None:
+        """Pause the budget if the response says so; `place` is who said it."""
+        if (told := self._news(status, headers)) is None:
+            return
+        try:
+            if self._is_longer(told, await self._budget.snapshot()):
+                await self._budget.pause(told.seconds, reason=_reason(told, place))
+        except NexusError as error:
+            self._failed(told, error)

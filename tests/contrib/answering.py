@@ -1,0 +1,58 @@
+"""A local HTTP server that answers as its address says: `/?status=429&Retry-After=2`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # with the usual 5, fifty clients at once wait for the kernel to try again, seconds later
+
+
+class Answering:
+    """Each request is noted in `log` as (time, tokens), and its path in `paths`."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[float, float]] = []
+        self.paths: list[str] = []
+        self._server = _Server(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Its address, for a path to be added to."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        answering = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answering.log.append((time.monotonic(), 1.0))
+                answering.paths.append(self.path)
+                said = dict(parse_qsl(urlsplit(self.path).query))
+                self.send_response(int(said.pop("status", "200")))
+                for name, value in said.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *said: Any) -> None:
+                """In silence."""
+
+        return Handler
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)

@@ -1,0 +1,57 @@
+"""The Celery application that the tests' workers run: a task on a budget of 40/s, one without, one that fails."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import redis
+from celery import Celery
+
+from nexus_redis import Nexus
+from nexus_redis.contrib.celery import NexusTask
+
+RATE = 40
+URL = os.environ["NEXUS_REDIS_URL"]
+
+app = Celery("tests", broker=URL, backend=URL)
+app.conf.update(
+    broker_connection_retry_on_startup=True, worker_prefetch_multiplier=1, task_acks_late=False, result_expires=60
+)
+nexus = Nexus.from_url(URL, namespace="work")
+budget = nexus.budget("stripe", rate=RATE)
+
+
+def note(name: str, text: str) -> None:
+    """One line of what happened, with the time of the one clock that all processes of a host share."""
+    with redis.Redis.from_url(URL) as client:
+        client.rpush(name, f"{time.monotonic()} {text}")
+
+
+@app.task(base=NexusTask, budget=budget)  # type: ignore[untyped-decorator]  # Celery is published without types
+def limited(number: int) -> int:
+    note("limited", str(number))
+    return number
+
+
+@app.task(base=NexusTask, budget=budget, cost=lambda number, **_: 5 * number)  # type: ignore[untyped-decorator]
+def weighty(number: int, **more: Any) -> int:
+    note("weighty", str(number))
+    return number
+
+
+@app.task(base=NexusTask, budget=budget, bind=True, max_retries=1)  # type: ignore[untyped-decorator]
+def failing(self: Any) -> None:
+    note("failing", str(self.request.retries))
+    raise self.retry(countdown=0, exc=LookupError("as always"))
+
+
+@app.task(base=NexusTask)  # type: ignore[untyped-decorator]
+def homeless() -> None:
+    """Has no budget."""
+
+
+@app.task  # type: ignore[untyped-decorator]
+def free() -> None:
+    note("free", "")

@@ -1,0 +1,26 @@
+"""What the helpers' tests share: a local HTTP server, worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contrib.answering import Answering
+from tests.contrib.workers import Workers
+from tests.servers import Server
+
+
+@pytest.fixture
+def site() -> Iterator[Answering]:
+    """A local HTTP server that answers as it is asked to."""
+    with Answering() as site:
+        yield site
+
+
+@pytest.fixture
+def workers(one_server: Server) -> Iterator[Workers]:
+    """Worker processes of a task queue, on one server."""
+    workers = Workers(one_server)
+    yield workers
+    workers.stop()

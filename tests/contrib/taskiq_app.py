@@ -1,0 +1,44 @@
+"""The taskiq broker that the tests' workers run: a task on a budget of 40/s, one without."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import redis
+from taskiq import TaskiqEvents, TaskiqState
+from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
+
+from nexus_redis.asyncio import Nexus
+from nexus_redis.contrib.taskiq import NexusMiddleware
+
+URL = os.environ["NEXUS_REDIS_URL"]
+nexus = Nexus.from_url(URL, namespace="work")
+budget = nexus.budget("stripe", rate=40)
+broker = (
+    ListQueueBroker(URL)
+    .with_result_backend(RedisAsyncResultBackend(URL))
+    .with_middlewares(NexusMiddleware(budget))
+)  # fmt: skip
+
+
+@broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
+async def _close(_: TaskiqState) -> None:
+    await nexus.close()
+
+
+def note(name: str) -> None:
+    """One line of what happened, with the time of the one clock that all processes of a host share."""
+    with redis.Redis.from_url(URL) as client:
+        client.rpush(name, time.monotonic())
+
+
+@broker.task(budget="stripe")
+async def limited(number: int) -> int:
+    note("limited")
+    return number
+
+
+@broker.task
+async def free() -> None:
+    note("free")

@@ -1,0 +1,239 @@
+"""ASGI applications under uvicorn, as consumers and as producers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+import httpx
+import pytest
+import uvicorn
+import websockets.sync.client
+
+import nexus_redis
+import nexus_redis.asyncio
+from nexus_redis import InvalidSetting
+from nexus_redis.contrib.asgi import Limit, ReportLoad
+from nexus_redis.testing import assert_never_exceeded
+from tests.servers import Server
+from tests.support import eventually
+
+
+class Site:
+    """What the application shows of itself, and how the test steers it."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.log: list[tuple[float, float]] = []
+        self.may_end = threading.Event()
+        self._opened: list[nexus_redis.asyncio.Nexus] = []
+
+    def budget(self, server: Server, **settings: Any) -> nexus_redis.asyncio.Budget:
+        """As an application has it: made at import, closed at the end of the lifespan."""
+        self._opened.append(nexus_redis.asyncio.Nexus.from_url(server.url))
+        return self._opened[-1].budget("web", **settings)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        match scope["type"]:
+            case "lifespan":
+                while (message := await receive())["type"] != "lifespan.shutdown":
+                    self.events.append(message["type"])
+                    await send({"type": "lifespan.startup.complete"})
+                self.events.append("lifespan.shutdown")
+                for nexus in self._opened:
+                    if nexus._loop.loop in (None, asyncio.get_running_loop()):  # the other server closes its own
+                        await nexus.close()
+                await send({"type": "lifespan.shutdown.complete"})
+            case "websocket":
+                await receive()
+                await send({"type": "websocket.accept"})
+                said = await receive()
+                await send({"type": "websocket.send", "text": said["text"].upper()})
+                await send({"type": "websocket.close"})
+            case "http":
+                self.log.append((time.monotonic(), 1.0))
+                await self._http(scope, send)
+
+    async def _http(self, scope: Any, send: Any) -> None:
+        said = dict(parse_qsl(scope["query_string"].decode()))
+        if scope["path"] == "/boom":
+            raise LookupError("as asked")
+        await send({"type": "http.response.start", "status": int(said.get("status", 200)), "headers": []})
+        if scope["path"] == "/stream":
+            await send({"type": "http.response.body", "body": b"first", "more_body": True})
+            await asyncio.to_thread(self.may_end.wait, 30)
+        await send({"type": "http.response.body", "body": b"last"})
+        if scope["path"] == "/afterwards":
+            await asyncio.to_thread(self.may_end.wait, 30)
+
+
+class Serving:
+    """uvicorn in a thread, on a free port."""
+
+    def __init__(self, app: Any) -> None:
+        config = uvicorn.Config(app, port=0, log_level="critical", ws="websockets-sansio")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        assert eventually(lambda: self._server.started, within_s=30)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Any], Serving]]:
+    started: list[Serving] = []
+
+    def start(app: Any) -> Serving:
+        started.append(Serving(app))
+        return started[-1]
+
+    yield start
+    for serving in started:
+        serving.stop()
+
+
+@pytest.fixture
+def nexus(one_server: Server) -> Iterator[nexus_redis.Nexus]:
+    """For looking on from outside."""
+    with nexus_redis.Nexus.from_url(one_server.url) as nexus:
+        yield nexus
+
+
+def reported(nexus: nexus_redis.Nexus) -> dict[str, float]:
+    """What the one consumer has said last."""
+    consumers = nexus.budget("web").snapshot().consumers
+    return {
+        name: float(consumers[0].fields.get(name, 0)) if consumers else 0.0
+        for name in ("done", "errors", "in_flight", "latency_ms")
+    }
+
+
+def report(site: Site, server: Server, **settings: Any) -> ReportLoad:
+    return ReportLoad(site, site.budget(server, rate=1000).consumer(interval=0.05), **settings)
+
+
+def test_requests_are_reported_as_work_and_5xx_as_errors(
+    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
+) -> None:
+    serving = serve(report(site, one_server))
+    statuses = [
+        httpx.get(f"{serving.url}{path}").status_code
+        for path in ("/", "/", "/?status=404", "/?status=503", "/?status=501", "/boom")
+    ]
+    assert statuses == [200, 200, 404, 503, 501, 500]
+    assert eventually(lambda: reported(nexus)["done"] == 4)
+    assert eventually(lambda: reported(nexus)["errors"] == 2)
+    assert reported(nexus)["latency_ms"] > 0
+
+
+def test_a_streaming_body_counts_until_it_ends(
+    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
+) -> None:
+    serving = serve(report(site, one_server, cost=3))
+    with httpx.stream("GET", f"{serving.url}/stream") as response:
+        assert response.status_code == 200
+        assert eventually(lambda: reported(nexus)["in_flight"] == 3)
+        assert reported(nexus)["done"] == 0
+        site.may_end.set()
+        assert response.read() == b"firstlast"
+    assert eventually(lambda: reported(nexus) | {"latency_ms": 0} == {
+        "done": 3, "errors": 0, "in_flight": 0, "latency_ms": 0
+    })  # fmt: skip
+
+
+def test_what_goes_on_after_the_body_is_not_counted(
+    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
+) -> None:
+    serving = serve(report(site, one_server))
+    with httpx.stream("GET", f"{serving.url}/afterwards") as response:
+        assert response.status_code == 200
+        assert eventually(lambda: reported(nexus)["done"] == 1)
+        site.may_end.set()
+
+
+@pytest.mark.parametrize("kind", ["consumer", "producer"])
+def test_websockets_and_lifespan_pass_through(
+    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus, kind: str
+) -> None:
+    # A limit of nothing: a websocket that had to take a token would be refused.
+    app = report(site, one_server) if kind == "consumer" else Limit(site, site.budget(one_server, rate=0))
+    serving = serve(app)
+    with websockets.sync.client.connect(f"ws://127.0.0.1:{serving.port}/") as socket:
+        socket.send("hello")
+        assert socket.recv() == "HELLO"
+    serving.stop()
+    assert site.events == ["lifespan.startup", "lifespan.shutdown"]
+    assert nexus.budget("web").snapshot().consumers == ()
+
+
+def test_a_free_request_is_neither_counted_nor_held(
+    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
+) -> None:
+    def cost(scope: Any) -> float:
+        return 0 if scope["path"] == "/health" else 1
+
+    serving = serve(Limit(report(site, one_server, cost=cost), site.budget(one_server), cost=cost))
+    assert [httpx.get(f"{serving.url}/health").status_code for _ in range(20)] == [200] * 20
+    assert not nexus.budget("web").snapshot().exists
+
+
+def test_what_is_over_the_budget_is_refused_with_the_time_to_come_back(
+    one_server: Server, site: Site, serve: Any
+) -> None:
+    serving = serve(Limit(site, site.budget(one_server, rate=5)))
+    answers = [httpx.get(serving.url) for _ in range(30)]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert {answer.status_code for answer in refused} == {429}
+    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+    assert len(answers) - len(refused) == len(site.log)
+    assert_never_exceeded(site.log, 5)
+
+
+def test_what_is_over_the_budget_is_held_for_a_while(one_server: Server, site: Site, serve: Any) -> None:
+    serving = serve(Limit(site, site.budget(one_server, rate=20), hold=30))
+    assert [httpx.get(serving.url).status_code for _ in range(40)] == [200] * 40
+    assert_never_exceeded(site.log, 20)
+    assert site.log[-1][0] - site.log[0][0] > 1
+
+
+@pytest.mark.parametrize("hold", [0, 0.2])
+def test_a_budget_that_is_paused_is_a_503_until_the_end_of_the_pause(
+    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus, hold: float
+) -> None:
+    nexus.budget("web", rate=100).pause(40)
+    serving = serve(Limit(site, site.budget(one_server), hold=hold))
+    answer = httpx.get(serving.url)
+    assert answer.status_code == 503
+    assert 10 <= int(answer.headers["retry-after"]) <= 40
+    assert site.log == []
+
+
+def test_the_status_can_be_fixed(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
+    nexus.budget("web", rate=100).pause()
+    assert httpx.get(serve(Limit(site, site.budget(one_server), status=429)).url).status_code == 429
+    with pytest.raises(InvalidSetting, match="status=418: use 429, 503"):
+        Limit(site, site.budget(one_server), status=418)
+
+
+def test_two_servers_keep_one_budget_together(one_server: Server, site: Site, serve: Any) -> None:
+    urls = [serve(Limit(site, site.budget(one_server, rate=20))).url for _ in range(2)]
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        for url in urls:
+            httpx.get(url)
+    assert_never_exceeded(site.log, 20, largest=2)
+    assert len(site.log) > 15

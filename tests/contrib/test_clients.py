@@ -1,0 +1,128 @@
+"""What every HTTP client helper promises, on each of the libraries, against a local HTTP server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+import nexus_redis
+from nexus_redis.contrib import _gates
+from nexus_redis.testing import assert_never_exceeded
+from tests.contrib.answering import Answering
+from tests.contrib.clients import CLIENTS, TIMED_OUT, Script
+from tests.servers import Server, launch
+
+
+@pytest.fixture(params=CLIENTS)
+def play(request: pytest.FixtureRequest) -> Script:
+    return CLIENTS[request.param]
+
+
+def address(site: Answering, **said: Any) -> str:
+    return f"{site.url}/?{urlencode(said)}"
+
+
+def standing(server: Server) -> nexus_redis.BudgetSnapshot:
+    with nexus_redis.Nexus.from_url(server.url) as nexus:
+        return nexus.budget("api").snapshot()
+
+
+def test_requests_go_out_at_the_budgets_rate(one_server: Server, site: Answering, play: Script) -> None:
+    assert play(one_server, [site.url] * 40, rate=50) == [200] * 40
+    assert_never_exceeded(site.log, 50)
+    seconds = site.log[-1][0] - site.log[0][0]
+    assert seconds > (40 - 1 - 0.75 * 50) / 50  # all but a burst and a lease are spaced
+    assert standing(one_server).granted_total >= 40
+
+
+def test_what_costs_more_takes_more_and_what_is_free_takes_nothing(
+    one_server: Server, site: Answering, play: Script
+) -> None:
+    def cost(request: Any) -> float:
+        return 0 if "free" in str(request.url) else 5
+
+    assert play(one_server, [site.url + "/free"] * 50, cost=cost, rate=5) == [200] * 50
+    assert not standing(one_server).exists
+    assert play(one_server, [site.url] * 2, cost=cost, rate=50) == [200] * 2
+    assert standing(one_server).granted_total >= 10
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refusal_that_says_when_to_come_back_pauses_the_fleet_and_is_handed_on(
+    one_server: Server, site: Answering, play: Script, status: int
+) -> None:
+    assert play(one_server, [address(site, status=status, **{"Retry-After": 60})], rate=100) == [status]
+    after = standing(one_server)
+    assert after.reason == "paused"
+    assert after.paused_for == pytest.approx(60, abs=20)
+    assert after.pause_reason == f"{status} Retry-After: 60 from 127.0.0.1"
+    assert len(site.paths) == 1  # nothing was sent again behind the caller's back
+
+
+def test_a_date_is_as_good_as_seconds(one_server: Server, site: Answering, play: Script) -> None:
+    then = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
+    play(one_server, [address(site, status=503, **{"Retry-After": then})], rate=100)
+    assert standing(one_server).paused_for == pytest.approx(120, abs=30)
+
+
+def test_a_limit_that_is_used_up_pauses_before_anyone_is_refused(
+    one_server: Server, site: Answering, play: Script
+) -> None:
+    said = {"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": 90}
+    assert play(one_server, [address(site, **said)], rate=100) == [200]
+    assert standing(one_server).paused_for == pytest.approx(90, abs=30)
+
+
+def test_a_request_waits_no_longer_than_its_own_timeout(one_server: Server, site: Answering, play: Script) -> None:
+    refused = address(site, status=429, **{"Retry-After": 600})
+    # What is in hand when the pause comes may be used within its lease; at 10/s that is a token or two.
+    statuses = play(one_server, [refused, *[site.url] * 4], rate=10, patience=0.3)
+    assert (statuses[0], statuses[-1]) == (429, TIMED_OUT)
+    assert len(site.paths) == len(statuses) - statuses.count(TIMED_OUT)
+
+
+def test_a_pause_is_over_when_the_server_said(one_server: Server, site: Answering, play: Script) -> None:
+    refused = address(site, status=429, **{"Retry-After": 1})
+    assert play(one_server, [refused, *[site.url] * 10], rate=20) == [429, *[200] * 10]
+    gaps = [after - before for (before, _), (after, _) in zip(site.log, site.log[1:], strict=False)]
+    assert max(gaps) > 0.4  # what was in hand may still be spent, in its lease
+
+
+def test_a_longer_pause_is_never_cut_short(one_server: Server, site: Answering, play: Script) -> None:
+    with nexus_redis.Nexus.from_url(one_server.url) as nexus:
+        nexus.budget("api", rate=100).pause(reason="we moved")
+        refused = address(site, status=429, **{"Retry-After": 1})
+        assert play(one_server, [refused], cost=lambda _: 0) == [429]  # as if it was sent just before
+        assert nexus.budget("api").snapshot().paused_for == float("inf")
+        assert nexus.budget("api").snapshot().pause_reason == "we moved"
+
+
+@pytest.mark.parametrize("name", ["httpx-async", "httpx2-async", "aiohttp"])
+def test_fifty_refusals_at_once_make_one_pause(one_server: Server, site: Answering, name: str) -> None:
+    refused = address(site, status=429, **{"Retry-After": 60})
+    with one_server.client() as client:
+        assert CLIENTS[name](one_server, [refused] * 50, cost=lambda _: 0, at_once=True) == [429] * 50
+        pauses = [entry for _, entry in client.xrange("nexus:{api}:history") if b"paused" in entry.values()]
+    assert len(pauses) == 1
+
+
+def test_a_response_is_handed_on_when_redis_is_gone(
+    site: Answering, play: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = launch("valkey")
+    server = Server("valkey", process.port)
+    process.stop()
+    refused = address(site, status=429, **{"Retry-After": 60})
+    assert play(server, [refused], cost=lambda _: 0) == [429]
+    assert "could not be passed on to the fleet" in caplog.text
+
+
+def test_the_two_httpx_helpers_differ_in_the_librarys_name_alone() -> None:
+    folder = Path(_gates.__file__).parent
+    first, second = (folder / f"{name}.py" for name in ("httpx", "httpx2"))
+    assert second.read_text().replace("httpx2", "httpx") == first.read_text()

@@ -1,0 +1,42 @@
+"""Each helper is an extra of its own: nobody pays for one that is not used, and a missing library says what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+HELPERS = sorted(path.stem for path in (ROOT / "nexus_redis" / "contrib").glob("[a-z]*.py"))
+WITH_LIBRARY = [name for name in HELPERS if name != "asgi"]
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_the_core_imports_no_helper_and_no_helpers_library() -> None:
+    done = python(
+        "import sys, nexus_redis, nexus_redis.asyncio; nexus_redis.Nexus\n"
+        f"print(sorted({set(WITH_LIBRARY)!r} & set(sys.modules)), [m for m in sys.modules if 'contrib' in m])"
+    )
+    assert done.stdout.split("\n")[0] == "[] []", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", WITH_LIBRARY)
+def test_a_missing_library_is_one_line_that_says_what_to_install(name: str) -> None:
+    done = python(f"import sys; sys.modules[{name!r}] = None\nimport nexus_redis.contrib.{name}")
+    said = f"nexus_redis.contrib.{name} needs {name}: pip install '.[{name}]'"
+    assert done.stderr.splitlines()[-1].endswith(said)
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_each_helper_has_its_extra_its_page_and_its_names(name: str) -> None:
+    assert name == "asgi" or name in EXTRAS
+    assert (ROOT / "docs" / "contrib" / f"{name}.md").exists()
+    done = python(f"from nexus_redis.contrib.{name} import *")
+    assert done.returncode == 0, done.stderr

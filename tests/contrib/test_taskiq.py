@@ -1,0 +1,124 @@
+"""taskiq workers on one budget: in this process, and as their command runs them, with Redis as the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import time
+from typing import Any
+
+import pytest
+from taskiq import InMemoryBroker
+
+from nexus_redis import InvalidSetting
+from nexus_redis.asyncio import Nexus
+from nexus_redis.contrib.taskiq import NexusMiddleware
+from nexus_redis.testing import assert_never_exceeded
+from tests.contrib.workers import Workers, noted
+from tests.servers import Server
+from tests.support import eventually, run
+
+APP = "tests.contrib.taskiq_app"
+RATE = 40
+
+
+@pytest.mark.slow
+def test_two_workers_on_one_budget_of_40_run_40_together(
+    one_server: Server, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUS_REDIS_URL", one_server.url)
+    app = importlib.import_module(APP)
+
+    async def send() -> list[Any]:
+        tasks = [await app.limited.kiq(number) for number in range(160)]
+        workers.start("taskiq", "worker", f"{APP}:broker", "--workers", "2", "--max-async-tasks", "200")
+        results = [(await task.wait_result(timeout=60)).return_value for task in tasks]
+        await app.free.kiq()
+        await app.broker.shutdown()
+        await app.nexus.close()
+        return results
+
+    try:
+        assert run(send()) == list(range(160))
+    finally:
+        sys.modules.pop(APP)
+    log = noted(one_server, "limited")
+    assert_never_exceeded(log, RATE)
+    middle = log[40:]
+    assert (len(middle) - 1) / (middle[-1][0] - middle[0][0]) > 0.6 * RATE
+    assert eventually(lambda: bool(noted(one_server, "free")), within_s=30)
+
+
+def in_memory(server: Server, body: Any) -> Any:
+    """`body(broker, budget)` in a loop, with a broker that runs its tasks here."""
+
+    async def main() -> Any:
+        async with Nexus.from_url(server.url) as nexus:
+            budget = nexus.budget("stripe", rate=RATE)
+            broker = InMemoryBroker(max_async_tasks=100)
+            broker.add_middlewares(NexusMiddleware(budget))
+            await broker.startup()
+            try:
+                return await body(broker, budget)
+            finally:
+                await broker.wait_all()
+                await broker.shutdown()
+
+    return run(main())
+
+
+def test_tasks_begin_at_the_budgets_rate_and_others_at_once(one_server: Server) -> None:
+    async def body(broker: InMemoryBroker, budget: Any) -> None:
+        log: list[tuple[float, float]] = []
+
+        @broker.task(budget="stripe", cost=2)
+        async def limited() -> None:
+            log.append((time.monotonic(), 2.0))
+
+        @broker.task
+        async def free() -> int:
+            return len(log)
+
+        tasks = [await limited.kiq() for _ in range(40)]
+        assert (await (await free.kiq()).wait_result(timeout=10)).return_value < 40
+        await asyncio.gather(*(task.wait_result(timeout=30) for task in tasks))
+        assert_never_exceeded(log, RATE, largest=2)
+        assert (await budget.snapshot()).granted_total >= 80
+
+    in_memory(one_server, body)
+
+
+def test_a_cost_given_with_the_call_counts_and_one_of_nothing_is_free(one_server: Server) -> None:
+    async def body(broker: InMemoryBroker, budget: Any) -> None:
+        @broker.task(budget="stripe", cost=0)
+        async def task() -> None:
+            return
+
+        await (await task.kiq()).wait_result(timeout=10)
+        assert not (await budget.snapshot()).exists
+        await (await task.kicker().with_labels(cost=8).kiq()).wait_result(timeout=10)
+        assert (await budget.snapshot()).granted_total >= 8
+
+    in_memory(one_server, body)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"budget": "strype"}, "budget='strype': NexusMiddleware has stripe"),
+        ({"budget": "stripe", "cost": -1}, "cost=-1.0: use"),
+    ],
+)
+def test_a_label_that_cannot_be_right_is_refused_where_the_task_is_sent(
+    one_server: Server, labels: dict[str, Any], said: str
+) -> None:
+    async def body(broker: InMemoryBroker, budget: Any) -> None:
+        @broker.task(**labels)  # type: ignore[untyped-decorator]  # its overloads know no `Any` labels
+        async def task() -> None:
+            return
+
+        with pytest.raises(InvalidSetting, match=said):
+            await task.kiq()
+
+    in_memory(one_server, body)

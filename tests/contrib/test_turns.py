@@ -1,0 +1,99 @@
+"""The turns that one process gives out to work that is over its budget."""
+
+from __future__ import annotations
+
+import time
+import unittest.mock
+from collections.abc import Iterator
+
+import pytest
+
+from nexus_redis import InvalidSetting, Nexus
+from nexus_redis.contrib import _turns
+from nexus_redis.contrib._turns import BLIND, HORIZON, LATE, Turns, turns_of
+from tests.servers import Server, launch
+from tests.support import eventually
+
+RATE = 20
+
+
+@pytest.fixture
+def nexus(one_server: Server) -> Iterator[Nexus]:
+    with Nexus.from_url(one_server.url) as nexus:
+        yield nexus
+
+
+def test_a_crowd_is_spread_over_the_time_that_the_budget_needs_for_it(nexus: Nexus) -> None:
+    turns = Turns(nexus.budget("stripe", rate=RATE))
+    countdowns = [turns.take(1, due=None) for _ in range(4 * RATE)]
+    waits = [countdown for countdown in countdowns if countdown > 0]
+    assert waits == sorted(waits)
+    # Alone, it gives out a little more than the rate: eighty tokens take four seconds, less what was there at once.
+    assert 0.5 * 4 < waits[-1] < 1.5 * 4
+
+
+def test_what_is_beyond_the_horizon_comes_back_within_it_and_asks_again(nexus: Nexus) -> None:
+    turns = Turns(nexus.budget("stripe", rate=RATE))
+    countdowns = [turns.take(5, due=None) for _ in range(int(2 * HORIZON * RATE / 5))]
+    assert max(countdowns) <= HORIZON
+    beyond = countdowns[-50:]
+    assert len(set(beyond)) == len(beyond)  # not all at the same moment
+    assert min(beyond) >= HORIZON / 2
+
+
+def test_whose_turn_it_is_waits_for_its_token(nexus: Nexus) -> None:
+    turns = Turns(nexus.budget("stripe", rate=RATE))
+    assert [turns.take(1, due=time.time()) for _ in range(RATE)] == [0.0] * RATE
+
+
+def test_who_comes_late_fills_no_slot_but_gets_a_later_turn_or_what_lies_there(nexus: Nexus) -> None:
+    budget = nexus.budget("stripe", rate=RATE)
+    turns = Turns(budget)
+    while budget.try_acquire():
+        """until nothing lies there"""
+    with unittest.mock.patch.object(budget, "acquire", side_effect=AssertionError("it waited")):
+        assert turns.take(1, due=time.time() - 2 * LATE) > 0
+        assert eventually(lambda: turns.take(1, due=time.time() - 2 * LATE) == 0.0)
+
+
+def test_what_the_bucket_held_before_the_rate_fell_is_put_off_and_does_not_fail(nexus: Nexus) -> None:
+    budget = nexus.budget("stripe", rate=100)
+    turns = Turns(budget)
+    assert eventually(lambda: turns.take(10, due=None) == 0.0)
+    with Nexus.from_url(nexus.url) as other:  # another release of the code, that opened it last
+        other.budget("stripe").configure(rate=5)
+    assert eventually(lambda: turns.take(10, due=None) > 0 and budget.flow is not None and budget.flow.budget_rate == 5)
+    assert 0 < turns.take(10, due=time.time() - 2 * LATE) <= HORIZON
+    with pytest.raises(InvalidSetting, match="above the burst of 26"):  # that never fitted
+        turns.take(30, due=None)
+
+
+def test_during_a_pause_turns_begin_where_it_ends(nexus: Nexus) -> None:
+    budget = nexus.budget("stripe", rate=RATE)
+    turns = Turns(budget)
+    budget.pause(10)
+    first = turns.take(1, due=None)
+    assert 5 < first <= 10 + BLIND  # what its rate will be then is not known yet
+    assert turns.take(1, due=time.time()) >= first - 5  # known to be paused: it is not waited for
+
+
+def test_a_budget_without_a_rate_is_asked_again_soon_but_not_at_once(nexus: Nexus) -> None:
+    turns = Turns(nexus.budget("stripe"))
+    countdowns = [turns.take(1, due=None) for _ in range(10)]
+    assert min(countdowns) > 1
+    assert max(countdowns) < 10
+
+
+def test_when_redis_is_gone_work_comes_back_later() -> None:
+    process = launch("valkey")
+    server = Server("valkey", process.port)
+    with Nexus.from_url(server.url) as nexus:
+        process.stop()
+        assert 1 < Turns(nexus.budget("stripe", rate=RATE)).take(1, due=None) < 10
+
+
+def test_a_process_has_one_line_for_each_budget_and_a_child_begins_anew(nexus: Nexus) -> None:
+    budget = nexus.budget("stripe", rate=RATE)
+    assert turns_of(budget) is turns_of(budget)
+    _turns._turns.clear()  # as after a fork
+    assert turns_of(budget) is not turns_of(nexus.budget("other", rate=RATE))
