@@ -2,24 +2,32 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test soak bench lint docs clean
 
 demo: .venv/demo.stamp
 	$(BIN)/nexus-redis demo $(ARGS)
 
 test: lint
 	$(BIN)/mypy
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 soak: .venv/dev.stamp
 	$(BIN)/pytest -m soak $(ARGS)
+
+# With the peers in an environment of its own; rewrites docs/benchmarks.md unless it is told something else.
+bench: .venv-bench/bench.stamp
+	.venv-bench/bin/python -m benchmarks $(or $(ARGS),--page docs)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Into site/, which a browser opens as it is; a warning is an error. `make test` builds it too.
+docs: .venv/dev.stamp
+	$(BIN)/zensical build --strict --clean
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-bench .cache site .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -31,4 +39,9 @@ clean:
 
 .venv/dev.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.venv-bench/bench.stamp: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cli,embedded]' -r benchmarks/requirements.txt
 	@touch $@

@@ -1,0 +1,130 @@
+"""How much of Redis does a large fleet need?
+
+Simulated: so many producers claim with the real script on a real server, in virtual time (`at_us`), each as often as
+the answer to its last claim says: at `refresh_ms`, or at `retry_after_ms` where it got nothing. All want twice what
+there is. Claims per second of virtual time, once that has settled, times the CPU that a claim was measured to use,
+is the part of a core that Redis needs. On paper: beyond the largest simulated fleet the refresh grows with the fleet
+if it grew from the one before to that one, and stays as it is if it did not.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from benchmarks.claim import INCARNATION, claim_cpu_us, send
+from benchmarks.harness import Bench, Cell, Table, quantile
+from nexus_redis import calls
+from nexus_redis.cli.driving import packed_call
+from nexus_redis.config import BudgetSettings, micro
+from nexus_redis.keys import BudgetKeys
+
+TITLE = "Scale"
+SIMULATED, ON_PAPER = (100, 1_000, 10_000, 100_000), (300_000, 1_000_000)
+RATE_EACH = 10.0  # tokens a second for each, if all get the same
+DEMAND = 2.0  # of that
+AHEAD = 1.2  # of a refresh: what the client asks for
+START_US = 1_800_000_000_000_000  # of virtual time
+FIRST_REFRESH = 0.1  # seconds over which they come
+SLICE_US = 5_000  # claims due within so much go out together
+CLAIMS, FEWEST, MOST = 100_000, 3, 20  # how many until a fleet has settled: in all, at least and at most for each
+MEASURED = 0.7  # of that is then measured
+GROWS = 2.0  # the refresh of ten times the producers is so much longer at least: it adapts
+
+
+@dataclass
+class Fleet:
+    """What came of a simulated one, once it had settled."""
+
+    claims_per_s: float
+    refresh_ms: float
+    lease_ms: float
+    granted: float  # of the rate
+
+
+def run(bench: Bench) -> list[Table]:
+    """Redis' CPU by the number of producers."""
+    cost_us = claim_cpu_us(bench)
+    table = Table(f"{TITLE}: Redis' CPU by the number of producers", f"A claim uses {cost_us:.0f} us of CPU here.")
+    fleets: list[Fleet] = []
+    sizes = bench.pick(SIMULATED, (10, 100))
+    with bench.client() as client:
+        for size in sizes:
+            fleet = simulated(client, BudgetKeys(bench.name(), "fleet"), size)
+            fleets.append(fleet)
+            table.rows.append(_row(size, "simulated", fleet, cost_us))
+    *_, before, last = fleets
+    adapts = last.refresh_ms >= GROWS * before.refresh_ms
+    for size in ON_PAPER:
+        times = size / sizes[-1]
+        longer = times if adapts else 1.0
+        each = last.claims_per_s * times / longer
+        paper = Fleet(each, last.refresh_ms * longer, last.lease_ms * longer, last.granted)
+        table.rows.append(_row(size, "on paper", paper, cost_us))
+    return [table]
+
+
+def _row(size: int, how: str, fleet: Fleet, cost_us: float) -> dict[str, Cell]:
+    return {
+        "producers": f"{size:,}",
+        "": how,
+        "refresh ms": fleet.refresh_ms,
+        "lease ms": fleet.lease_ms,
+        "claims/s": fleet.claims_per_s,
+        "granted / budget": fleet.granted,
+        "Redis cores": fleet.claims_per_s * cost_us / 1e6,
+    }
+
+
+def simulated(client: redis.Redis, keys: BudgetKeys, size: int) -> Fleet:
+    """Run so many until each has claimed often enough."""
+    rate, demand = RATE_EACH * size, DEMAND * RATE_EACH
+    opening = calls.configure(keys, BudgetSettings.of(rate=rate), at_us=START_US)
+    birth = opening.decode(send(client, [opening])[0]).birth
+    seqs, wants = [0] * size, [AHEAD * FIRST_REFRESH * demand] * size
+    due = [(START_US + round(number / size * FIRST_REFRESH * 1e6), number) for number in range(size)]  # a heap
+    settling = size * max(FEWEST, min(MOST, CLAIMS // size))
+    total, since, now = 0, START_US, START_US
+    answers: list[calls.Answer] = []
+    while total < settling * (1 + MEASURED):
+        batch, end = [heapq.heappop(due)], due[0][0] + SLICE_US
+        while due and due[0][0] <= end:
+            batch.append(heapq.heappop(due))
+        asked = []
+        for at, number in batch:
+            seqs[number] += 1
+            ask = calls.Claim(
+                need=micro(1), tokens=micro(max(1.0, wants[number])), requested_rate=micro(demand), birth=birth,
+                incarnation=INCARNATION, seq=seqs[number],
+            )  # fmt: skip
+            asked.append(calls.claim(keys, f"web-{number:06}", ask, at_us=at))
+        now = batch[-1][0]
+        for (at, number), answer in zip(batch, _answers(client, asked), strict=True):
+            wants[number] = AHEAD * answer.refresh * demand
+            wait = answer.refresh if answer.granted else max(answer.retry_after, answer.refresh)
+            heapq.heappush(due, (at + round(wait * 1e6), number))
+            if total >= settling:
+                answers.append(answer)
+        total += len(batch)
+        if not answers:
+            since = now
+    span = max(now - since, SLICE_US) / 1e6
+    refresh, lease = (
+        quantile(sorted(values), 0.5) for values in zip(*((a.refresh, a.lease) for a in answers), strict=True)
+    )
+    granted = sum(answer.granted for answer in answers) / 1e6
+    return Fleet(len(answers) / span, refresh * 1e3, lease * 1e3, granted / rate / span)
+
+
+def _answers(client: redis.Redis, asked: list[calls.Call[calls.Answer]]) -> list[calls.Answer]:
+    """In one round trip, packed by ourselves: a pipeline of redis-py takes longer than the server."""
+    pool = client.connection_pool
+    connection: Any = pool.get_connection()
+    try:
+        connection.send_packed_command([b"".join(map(packed_call, asked))])
+        return [call.decode(connection.read_response()) for call in asked]
+    finally:
+        pool.release(connection)
