@@ -8,7 +8,9 @@ Every ten seconds it gets slow for ten: watch the producers follow (`nexus-redis
 import argparse
 import os
 import queue
+import signal
 import socketserver
+import sys
 import threading
 import time
 
@@ -64,7 +66,13 @@ def _batch(records: "queue.Queue[bytes]") -> list[bytes]:
     return batch
 
 
+def at_stop(*_: object) -> None:
+    """SIGTERM, as `docker stop` sends it: leave by the ends of the with-blocks, which withdraw this consumer."""
+    sys.exit(0)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, at_stop)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--listen", default=os.environ.get("LISTEN", "127.0.0.1:9000"))
     parser.add_argument("--seconds", type=float, default=float("inf"))

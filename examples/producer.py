@@ -6,9 +6,10 @@ Without the coordinator it would have to guess a rate, and so would every other 
 """
 
 import argparse
-import itertools
 import os
+import signal
 import socket
+import sys
 import time
 
 from nexus_redis import Nexus
@@ -17,20 +18,23 @@ from nexus_redis import Nexus
 def ship(to: str, seconds: float) -> int:
     """Send for so long; how many records went."""
     host, port = to.rsplit(":", 1)
-    with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL")) as nexus, _connected(host, int(port)) as downstream:
+    with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL")) as nexus:
         budget = nexus.budget("indexer")
         ends = time.monotonic() + seconds
+        downstream = _connected(host, int(port))
         sent = 0
-        for record in itertools.count():
-            if time.monotonic() > ends:
-                break
+        while time.monotonic() < ends:
             budget.acquire()
-            downstream.sendall(f"record {record}\n".encode())
-            sent += 1
+            try:
+                downstream.sendall(f"record {sent}\n".encode())
+                sent += 1
+            except OSError:  # the consumer is away: the record waits for its return
+                downstream.close()
+                downstream = _connected(host, int(port))
         return sent
 
 
-def _connected(host: str, port: int, patience: float = 30.0) -> socket.socket:
+def _connected(host: str, port: int, patience: float = 3600.0) -> socket.socket:
     gives_up = time.monotonic() + patience
     while True:
         try:
@@ -41,7 +45,13 @@ def _connected(host: str, port: int, patience: float = 30.0) -> socket.socket:
             time.sleep(0.2)
 
 
+def at_stop(*_: object) -> None:
+    """SIGTERM, as `docker stop` sends it: leave by the ends of the with-blocks, which hand back what is held."""
+    sys.exit(0)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, at_stop)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", default=os.environ.get("DOWNSTREAM", "127.0.0.1:9000"))
     parser.add_argument("--seconds", type=float, default=float("inf"))

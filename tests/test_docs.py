@@ -5,22 +5,38 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from benchmarks import laws
+from nexus_redis.embedded import HOST
+from nexus_redis.testing import assert_never_exceeded
 from tests.servers import Server
+from tests.support import eventually
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([^)#:]+)\)")
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
+STORIES = [DOCS / "quick-start.md", DOCS / "concepts.md", *HOW_TO]  # run from top to bottom, shell and all
+BLOCK = re.compile(r'^```(python|sh|text)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 SNIPPETS = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in PAGES
-    for number, code in enumerate(PYTHON.findall(page.read_text()))
+    if page not in STORIES
+    for number, (language, _, code) in enumerate(BLOCK.findall(page.read_text()))
+    if language == "python"
 ]
 
 
@@ -36,6 +52,104 @@ def test_every_python_snippet_runs(one_server: Server, code: str) -> None:
         env=environment(one_server), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+# Installing would ask the network; what is asked for is looked up among what is there.
+BEGINNING = f"""
+set -eu -o pipefail
+pip() {{ (cd {shlex.quote(str(ROOT))}; python -m pip "$@" --quiet --dry-run --no-index --no-build-isolation); }}
+"""
+
+
+def as_script(page: str) -> tuple[str, list[str | None]]:
+    """One bash script of all blocks of a page, each behind a line of its own; and what each is said to print."""
+    script = BEGINNING
+    said: list[str | None] = []
+    for language, name, code in BLOCK.findall(page):
+        if language == "text":
+            said[-1] = code
+            continue
+        place = name or f"snippet{len(said)}.py"
+        script += f"echo @@@\n{code}" if language == "sh" else f"echo @@@\ncat > {place} << 'THE END'\n{code}THE END\n"
+        script += f"python -W error {place}\n" if language == "python" and not name else ""
+        said.append(None)
+    return script, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
+def test_a_page_runs_from_top_to_bottom_and_prints_what_it_says(one_server: Server, path: Path, tmp_path: Path) -> None:
+    page = path.read_text()
+    for port in ("6399", "8000"):
+        page = re.sub(rf"\b{port}\b", str(free_port()), page)
+    script, said = as_script(page)
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    known = {**environment(one_server), "HOME": str(tmp_path), "PATH": programs}
+    with (tmp_path / "printed").open("w+") as out, (tmp_path / "errors").open("w+") as errors:
+        shell = subprocess.Popen(
+            ["bash", "-c", script], cwd=tmp_path, env=known, stdout=out, stderr=errors, start_new_session=True
+        )
+        try:
+            shell.wait(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):  # what the page started and left running
+                os.killpg(shell.pid, signal.SIGKILL)
+    assert shell.returncode == 0, (tmp_path / "errors").read_text()
+    printed = (tmp_path / "printed").read_text().split("@@@\n")[1:]
+    for promised, found in zip(said, printed, strict=True):
+        if promised is not None:
+            pattern = ".*".join(re.escape(part) for part in promised.split("..."))
+            assert re.fullmatch(pattern, found, re.DOTALL), found
+
+
+def test_the_workers_of_the_web_application_keep_one_limit_and_leave_nothing_behind(
+    one_server: Server, tmp_path: Path
+) -> None:
+    [(_, name, code), *_] = BLOCK.findall((DOCS / "how-to" / "web-application.md").read_text())
+    (tmp_path / name).write_text(code)
+    port = free_port()
+    gunicorn = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}", "--workers=4", "--preload", "shop:application"],
+        env={**environment(one_server), "HOME": str(tmp_path)}, cwd=tmp_path, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    log, payers = [], set()
+
+    def visit(until: float) -> None:
+        while time.monotonic() < until:
+            with suppress(urllib.error.HTTPError), urllib.request.urlopen(f"http://{HOST}:{port}/") as answer:
+                payers.add(answer.read())
+                log.append((time.monotonic(), 1.0))
+
+    try:
+        assert eventually(lambda: is_open(port))
+        visitors = [threading.Thread(target=visit, args=(time.monotonic() + 3,)) for _ in range(4)]
+        for visitor in visitors:
+            visitor.start()
+        for visitor in visitors:
+            visitor.join()
+        assert len(payers) > 1
+        assert len(log) > 20  # of 150, on a machine that is not busy
+        assert_never_exceeded(log, "50/s")
+    finally:
+        gunicorn.terminate()
+        gunicorn.wait(timeout=30)
+    assert not list(one_server.client().scan_iter("*:producer:*"))
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("path", HOW_TO, ids=lambda path: path.stem)
+def test_a_how_to_begins_with_the_finished_program(path: Path) -> None:
+    assert re.match(r"# [^\n]+\n\n```(python|sh)", path.read_text())
+    assert re.findall(r"^## .*", path.read_text(), re.MULTILINE) == ["## Why", "## At 3 a.m."]
 
 
 def test_every_command_of_the_readme_runs(one_server: Server) -> None:
@@ -61,3 +175,9 @@ def test_the_tour_names_files_that_exist() -> None:
     for name in set(re.findall(r"`((?:lua/|lib/)?\w+\.(?:py|lua))`", tour)):
         places = [ROOT / name, ROOT / "nexus_redis" / name, ROOT / "lua" / name]
         assert any(place.exists() for place in places), name
+
+
+@pytest.mark.parametrize("law", laws.LAWS)
+def test_the_plot_of_a_law_is_what_the_scripts_do(one_server: Server, law: str) -> None:
+    picture = laws.IMAGES / f"law-{law}.svg"
+    assert picture.read_text() == laws.drawing(law, laws.course(one_server.client(single_connection_client=True), law))

@@ -1,0 +1,32 @@
+"""A web application under gunicorn: all workers on all hosts send at most 20 requests a second to what is behind it.
+
+    gunicorn --workers 4 --threads 4 --chdir examples web_app:app         # NEXUS_REDIS_URL says where Redis is
+    gunicorn --workers 4 --threads 4 --preload --chdir examples web_app:app
+
+Nothing is to be done for prefork, with and without --preload: no post_fork hook, no connection made too early. A Nexus
+opens its connections and its thread with the first use, in the worker; a child of a fork starts with neither tokens nor
+sockets of its parent. One literal id for all of them is safe, too: the first worker that claims has it, the others go
+on as "web.k3x9" and the like (`nexus-redis status backend` shows them).
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nexus_redis import AcquireTimeout, Nexus
+
+nexus = Nexus.from_url()
+backend = nexus.budget("backend", rate="20/s").producer("web", timeout=2.0)  # no I/O yet
+
+
+def app(_environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+    """Call the backend if there is a token within two seconds; else say when to come back."""
+    try:
+        backend.acquire()
+    except AcquireTimeout:
+        retry_after = backend.flow.retry_after_ms / 1000 if backend.flow else 1
+        start_response("503 Service Unavailable", [("Retry-After", f"{max(1, round(retry_after))}")])
+        return [b"over budget\n"]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{time.monotonic()} {os.getpid()} {backend.id}\n".encode()]  # when the call went out, and who made it
