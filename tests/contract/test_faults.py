@@ -18,18 +18,11 @@ from tests.contract.shells import Opener, account_of
 from tests.servers import Server, launch
 from tests.support import eventually
 
-KIND = "redis7"  # what is about the network and the client is seen on one server
-
 
 @pytest.fixture
-def server(processes: dict[str, Any]) -> Iterator[Server]:
-    """One real server, empty."""
-    if KIND not in processes or not processes[KIND].is_alive():
-        processes[KIND] = launch(KIND)
-    server = Server(KIND, processes[KIND].port)
-    server.flush()
-    yield server
-    server.close()
+def server(one_server: Server) -> Server:
+    """What is about the network and the client is seen on one server."""
+    return one_server
 
 
 @pytest.fixture
@@ -151,14 +144,14 @@ def test_a_state_that_is_lost_gives_one_token_beyond_the_leases(open_nexus: Open
 
 
 def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener) -> None:
-    process = launch(KIND)
+    process = launch("valkey")
     try:
         budget = open_nexus(f"redis://127.0.0.1:{process.port}/0").budget("stripe", rate=500)
         for _ in range(50):
             budget.acquire()
         process.stop()
         assert eventually(lambda: budget.acquire().degraded)
-        process = launch(KIND, port=process.port)
+        process = launch("valkey", port=process.port)
         assert eventually(lambda: not budget.acquire().degraded and not out(budget))
         for _ in range(30):
             budget.acquire()
@@ -171,7 +164,7 @@ def test_a_primary_that_became_a_replica_is_left_for_the_one_that_has_its_addres
     open_nexus: Opener, server: Server, proxy: Proxy
 ) -> None:
     """As behind a DNS name or a virtual IP that moves: the old connections live on, and only a new one arrives."""
-    process = launch(KIND)
+    process = launch("valkey")
     try:
         budget = open_nexus(proxy.url).budget("stripe", rate=500)
         for _ in range(50):
@@ -351,7 +344,7 @@ def test_a_client_with_rights_to_one_budget_alone_works(open_nexus: Opener, serv
 
 
 def test_a_server_without_memory_is_an_outage_that_ends(open_nexus: Opener) -> None:
-    process = launch(KIND, "--maxmemory-policy", "noeviction")
+    process = launch("valkey", "--maxmemory-policy", "noeviction")
     try:
         admin = redis.Redis(port=process.port)
         budget = open_nexus(f"redis://127.0.0.1:{process.port}/0").budget("stripe", rate=500)

@@ -22,23 +22,16 @@ from nexus_redis.ledger import MICRO
 from tests.chaos import Proxy
 from tests.contract.books import granted_by, spent
 from tests.contract.shells import account_of
-from tests.servers import Server, launch
+from tests.servers import Server
 from tests.support import eventually, run
-
-KIND = "redis7"
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python 3.12 and later
 
 
 @pytest.fixture
-def server(processes: dict[str, Any]) -> Iterator[Server]:
-    """One real server, empty: what is about processes is seen on one."""
-    if KIND not in processes or not processes[KIND].is_alive():
-        processes[KIND] = launch(KIND)
-    server = Server(KIND, processes[KIND].port)
-    server.flush()
-    yield server
-    server.close()
+def server(one_server: Server) -> Server:
+    """What is about processes is seen on one server."""
+    return one_server
 
 
 def forked(body: Callable[[], Any]) -> Callable[[], Any]:
