@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -14,6 +16,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` in an event loop of its own."""
     with asyncio.Runner() as runner:
         return runner.run(main)
+
+
+def is_missing(program: str) -> bool:
+    """Whether to skip what needs it; in CI never, where it would be a hole that nobody sees."""
+    return shutil.which(program) is None and os.environ.get("CI") != "true"
 
 
 def eventually(is_so: Callable[[], bool], *, within_s: float = 5.0) -> bool:

@@ -26,7 +26,7 @@ from nexus_redis.cli.pacing import _Pipe
 from nexus_redis.messages import FlowControl
 from nexus_redis.results import Grant
 from tests.servers import Server, launch
-from tests.support import eventually
+from tests.support import eventually, is_missing
 from tests.typed import ROOT, Shell
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def test_pace_goes_at_the_pace(shell: Shell) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("rate", "unit"), [(2_000, "lines"), (8_000_000, "bytes")])
 def test_four_shells_hold_the_sum_to_the_limit(shell: Shell, tmp_path: Path, rate: int, unit: str) -> None:
-    """Of real files, within 3 % in one of a few windows of 3 s: a machine that is busy passes less, and never more."""
+    """Of real files, within 3 % in one of a few windows of 3 s: a busy machine passes less, then what it is behind."""
     shell("set", "shared", "--rate", str(rate))
     line = b"1234567\n"
     size = len(line) if unit == "lines" else 1
@@ -157,7 +157,7 @@ def test_four_shells_hold_the_sum_to_the_limit(shell: Shell, tmp_path: Path, rat
     try:
         measured(2)
         windows = [measured(3)]
-        while windows[-1] < 0.97 * rate and len(windows) < 5:
+        while windows[-1] != pytest.approx(rate, rel=0.03) and len(windows) < 5:
             windows.append(measured(3))
     finally:
         for each in shells:
@@ -432,7 +432,7 @@ def in_bash(shell: Shell, line: str, folder: Path) -> subprocess.CompletedProces
         "xargs -P8 -n1 nexus-redis run stripe -- curl -sfO < urls",
         pytest.param(
             "parallel -j8 nexus-redis run stripe --timeout 60 -- curl -sfO {} < urls",
-            marks=pytest.mark.skipif(shutil.which("parallel") is None, reason="GNU parallel is not installed"),
+            marks=pytest.mark.skipif(is_missing("parallel"), reason="GNU parallel is not installed"),
         ),
     ],
 )
@@ -726,11 +726,10 @@ def test_bash_completes(shell: Shell, words: list[str], completed: str) -> None:
 
 @pytest.mark.parametrize("name", ["zsh", "fish"])
 def test_zsh_and_fish_take_their_scripts(shell: Shell, tmp_path: Path, name: str) -> None:
-    program = shutil.which(name)
     text = shell("--completion", name).out
     for verb in VERBS:
         assert verb in text
-    if program is None:
+    if is_missing(name):
         pytest.skip(f"{name} is not installed")
     path = tmp_path / "script"
     path.write_text(text)
@@ -739,7 +738,7 @@ def test_zsh_and_fish_take_their_scripts(shell: Shell, tmp_path: Path, name: str
         "fish": f'source {path}; complete -C "nexus-redis pace x --cost " | cut -f1 | string join " "',
     }[name]
     environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
-    done = subprocess.run([program, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run([name, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert (done.stdout, done.stderr) == ({"zsh": "_nexus_redis\n", "fish": "bytes lines\n"}[name], "")
 
 
