@@ -1,8 +1,8 @@
 """How much of Redis does a large fleet need?
 
-Simulated: so many producers claim with the real script on a real server, in virtual time (`at_us`), each as often as
-the answer to its last claim says: at `refresh_ms`, or at `retry_after_ms` where it got nothing. All want twice what
-there is. Claims per second of virtual time, once that has settled, times the CPU that a claim was measured to use,
+Simulated: so many producers claim with the real script on a real server, in virtual time (`at_us`). All want twice what
+there is, so each comes back when what it got is spent, at its slot (`retry_after_ms`), or after `refresh_ms`, as the
+client does. Claims per second of virtual time, once that has settled, times the CPU that a claim was measured to use,
 is the part of a core that Redis needs. On paper: beyond the largest simulated fleet the refresh grows with the fleet
 if it grew from the one before to that one, and stays as it is if it did not.
 """
@@ -21,6 +21,7 @@ from nexus_redis import calls
 from nexus_redis.cli.driving import packed_call
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.keys import BudgetKeys
+from nexus_redis.ledger import CLAIM_GAP
 
 TITLE = "Scale"
 SIMULATED, ON_PAPER = (100, 1_000, 10_000, 100_000), (300_000, 1_000_000)
@@ -104,7 +105,7 @@ def simulated(client: redis.Redis, keys: BudgetKeys, size: int) -> Fleet:
         now = batch[-1][0]
         for (at, number), answer in zip(batch, _answers(client, asked), strict=True):
             wants[number] = AHEAD * answer.refresh * demand
-            wait = answer.refresh if answer.granted else max(answer.retry_after, answer.refresh)
+            wait = max(CLAIM_GAP, answer.retry_after, min(answer.refresh, answer.granted / 1e6 / demand))
             heapq.heappush(due, (at + round(wait * 1e6), number))
             if total >= settling:
                 answers.append(answer)

@@ -45,10 +45,11 @@ local function rarely()
 --- @include settings
 --- @include admit
 --- @include rate
+--- @include crowd
 --- @include epoch
   rare = {new_budget = new_budget, read_rest = read_rest, write_whole = write_whole, write_window = write_window, admit = admit,
-          is_renewal_due = is_renewal_due,
-          advance = advance, roll_epoch = roll_epoch, sweep_producers = sweep_producers}
+          is_renewal_due = is_renewal_due, pay_for_past = pay_for_past, advance = advance, roll_epoch = roll_epoch, trim = trim,
+          refresh_of = refresh_of, space_out = space_out, sweep_producers = sweep_producers}
   return rare
 end
 
@@ -60,13 +61,14 @@ local now = clock(ARGV[1])
 
 -- 0. A retry gets the remembered answer, before anything else.
 local p = read_producer(keys)
-local refused = p and check_incarnation(p, ask, now)
+local refused = p and check_seq(p, ask)
 if refused == 'again' then return redis.call('HGET', keys.member, 'answer') end
 if refused then return {err = refused} end
 
 local b, newer = read_budget(keys, now, ask.priority)
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now)
+if p and p.incarnation ~= ask.incarnation and is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
 if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then p = successor(p, b) end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
@@ -88,11 +90,8 @@ end
 
 -- 2. What comes back, and what will never be used.
 local returned, burned = take_back(b, p, ask, now)
-if is_first and learning then                        -- what it got in a life that we lost is paid for in this one
-  local before = b.T
-  b.T = math.min(b.T, math.max(-b.B, b.T - ask.held))
-  p.holds = before - b.T
-end
+local was_elsewhere = ask.birth ~= '' and ask.birth ~= b.birth
+if is_first and (learning or was_elsewhere) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
 p.came = p.epoch == b.number                         -- seen in this epoch already
@@ -110,23 +109,31 @@ enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 local class = b[p.class]
 local contended = class.level < math.huge
 local told = share_of(class, p)
-local share = math.max(contended and told * (1 + class.trim) or told, 1e-6)
+local trim = class.trim
+if b.taker == ask.priority then trim = rarely().trim(b) end          -- a crowd's epoch is longer than the bucket is deep
+local share = math.max(contended and told * (1 + trim) or told, 1e-6)
 
 -- 5. to 7. Tokens, or its own slot to come back.
-local granted, retry = spend(b, p, ask, need, share, contended, now)
+local refresh = b.refresh
+if refresh > REFRESH then refresh = rarely().refresh_of(b, math.min(d, told)) end
+local lease = refresh * REFRESHES
+local granted, retry = spend(b, p, ask, need, share, refresh, contended, now)
+if refresh > REFRESH and ask.want > 0 then
+  retry = rarely().space_out(b, ask, p.credit - granted, granted, retry, share, refresh, now)
+end
 local cut = false
 if b.window then
-  granted, retry, cut = rarely().admit(b.window, p.at, returned, burned, granted, retry, ask, need, now)
+  granted, retry, cut = rarely().admit(b, p.at, returned, burned, granted, retry, ask, need, now)
 end
-p.credit = p.credit - granted
+p.credit = math.max(p.deepest, p.credit - granted)
 grant(b, granted)
 b.retry_max = math.max(b.retry_max, retry)
 
 local recommended = math.floor(math.min(ask.demand, told, b.R))
-local answer = string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d', granted, retry, LEASE, REFRESH, recommended,
+local answer = string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d', granted, retry, lease, refresh, recommended,
   math.floor(math.min(d, told, b.R) / 2), b.R, b.level, math.floor(b.load / 1000), b.granted, b.birth,
   reason_of(b, ask, recommended, learning, cut, contended), b.window and b.window.lossless or 0, b.B)
-local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, granted, retry, answer, now)
+local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, granted, now + lease + retry, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then
   rarely().write_whole(keys, b, now, is_new_id)
 else

@@ -92,7 +92,7 @@ if source == 'operator' then
   end
 end
 if b.window then set_slot_length(b.window, now, b.window.slot_us + math.ceil((s.transit - before.transit) / 4))
-elseif s.lossless == 1 then b.window = new_window(now, slot_length(s.transit, INTERVAL)) end
+elseif s.lossless == 1 then b.window = new_window(now, slot_length(b.span, s.transit, INTERVAL)) end
 settle(keys, b, s, now, why ~= '' and source .. ': ' .. why or source, source == 'operator' or #changed > 0 or pause_ms)
 write_whole(keys, b, now, true)
 table.sort(changed)

@@ -53,7 +53,7 @@ if is_producer then
     withdraw_demand(b, p)
     local before = b.T
     local returned, lost = take_back(b, p, {unused = unused, burned = burned, held = 0}, now)
-    if b.window then admit(b.window, p.at, returned, lost, 0, 0, {}, 0, now) end
+    if b.window then admit(b, p.at, returned, lost, 0, 0, {}, 0, now) end
     credited = b.T - before
   end
   write_whole(keys, b, now)

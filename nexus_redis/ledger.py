@@ -44,7 +44,7 @@ CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under th
 SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
 FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
 TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
-SHORT_SAMPLE: Final = 0.02  # a rate measured over less says nothing
+SHORT_SAMPLE: Final = 0.2  # of a refresh: a rate measured over less says nothing
 DEMAND_TIME: Final = 0.5  # seconds over which demand is averaged
 DEMAND_FALL: Final = 0.1  # seconds in which a demand that was doubled in vain falls back
 AHEAD: Final = 1.2  # prefetched beyond what the next refresh will spend: the claim must arrive before the hand is empty
@@ -546,7 +546,7 @@ class Ledger:
 
     def _measure(self, now: float, head: Waiter | None) -> None:
         dt = now - self.seen
-        if dt < SHORT_SAMPLE:
+        if dt < SHORT_SAMPLE * self.refresh:
             return
         rate = max(0, self.attempts) / dt  # settling may have taken more away than came
         self.attempts, self.seen = 0, now

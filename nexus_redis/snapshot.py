@@ -11,11 +11,13 @@ from nexus_redis import calls
 from nexus_redis.calls import Inspection
 from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.ledger import REFRESH
 from nexus_redis.wire import Command, Job, Outcome
 
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
 _PAGE: Final = 500
 DUE: Final = 6  # where the packed terms have the time at which something is due
+CROWDED: Final = 12  # where they have the refresh of a crowd, if there is one
 Plan = Generator[list[Job] | Pause, list[Outcome], Any]
 
 
@@ -57,7 +59,8 @@ class BudgetSnapshot:
     now, negative where they are owed; `burst` in seconds of the rate; `granted_total` since `birth`, the instant when
     this life of its state began; `paused_for` in seconds, infinite until resumed, None if it is not paused;
     `last_consumer_end` how the last consumer ended (left, silent, forgotten, overruled), "" if none did. `consumers`
-    and `producers` hold the first 500 of each, the counts are of all. `age` is for how many seconds nobody has called.
+    and `producers` hold the first 500 of each, the counts are of all. `age` is for how many seconds nobody has called;
+    `refresh` how many seconds a producer waits between two claims, more than 0.1 in a crowd of a thousand and more.
     At rate 100, `settings["rate"]` may be ("100", "operator").
     """
 
@@ -80,6 +83,7 @@ class BudgetSnapshot:
     consumer_count: int
     producer_count: int
     age: float
+    refresh: float
 
 
 def snapshot(keys: BudgetKeys, server: str) -> Plan:
@@ -160,7 +164,13 @@ def assembled(
         consumer_count=at.consumer_count,
         producer_count=at.producer_count,
         age=max(0.0, at.now - float(json.loads(f["bucket"])[0]) / 1e6) if "bucket" in f else 0.0,
+        refresh=_refresh(f),
     )  # fmt: skip
+
+
+def _refresh(fields: dict[str, str]) -> float:
+    terms = json.loads(fields.get("terms", "[]"))
+    return float(terms[CROWDED]) / 1e6 if len(terms) > CROWDED else REFRESH
 
 
 def _consumer(consumer_id: str, at: Inspection, fields: dict[str, str]) -> ConsumerSnapshot:

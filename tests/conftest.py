@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
 
+from nexus_redis import scripts
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
 
@@ -73,3 +74,23 @@ def real_server(request: pytest.FixtureRequest, processes: dict[str, ServerProce
 def one_server(processes: dict[str, ServerProcess]) -> Iterator[Server]:
     """One real server, empty: for what does not depend on which."""
     yield from _serve("valkey", processes)
+
+
+@pytest.fixture
+def spare_redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+    """`spare_redis(100)`: scripts that let a fleet make no more than 100 claims a second, so that 20 are a crowd."""
+    composed = scripts._with_constants
+
+    def spare(claims_per_s: float) -> None:
+        real = "local CLAIMS_PER_S = 10000"
+
+        def patched(text: str) -> str:
+            return composed(text.replace(real, f"local CLAIMS_PER_S = {claims_per_s:g}"))
+
+        assert real in (scripts._folder() / "lib" / "crowd.lua").read_text()
+        monkeypatch.setattr(scripts, "_with_constants", patched)
+        scripts.script.cache_clear()
+
+    yield spare
+    monkeypatch.undo()
+    scripts.script.cache_clear()

@@ -17,11 +17,12 @@ local function admitted(w, granted, retry, ask, need, now)
   return fits, math.max(retry, REFRESH), true
 end
 
-local function admit(w, came_at, returned, burned, granted, retry, ask, need, now)
+local function admit(b, came_at, returned, burned, granted, retry, ask, need, now)
+  local w = b.window
   turn_window(w, now)
   if returned > 0 then withdraw_net(w, returned) end
   -- Older ones the window has already written off by itself.
-  if burned > 0 and now - came_at < 4 * w.slot_us - LEASE then withdraw_net(w, burned) end
+  if burned > 0 and now - came_at < 4 * w.slot_us - b.span then withdraw_net(w, burned) end
   local fits, later, is_cut = admitted(w, granted, retry, ask, need, now)
   w.net = w.net + fits
   return fits, later, is_cut

@@ -18,8 +18,10 @@ local function refill(b, now)
       if b.T >= b.B then b.T, b.rest = b.B, 0 end
     end
   end
-  if now - b.half > LEASE or now < b.half then
-    b.top_before = now - b.half < 2 * LEASE and b.top or 0
+  if now < b.half then
+    b.half = now                                     -- and nothing that the bucket held is forgotten sooner for it
+  elseif now - b.half > b.span then
+    b.top_before = now - b.half < 2 * b.span and b.top or 0
     b.top, b.half = b.T, now
   end
   b.top = math.max(b.top, b.T)

@@ -123,7 +123,7 @@ end
 local function place_in_window(keys, b, s, c, said, part, seen, arrived, fraction, now)
   if not (said.limit and said.depth) then return end
   part.free = math.max(-MOST, math.min(MOST, math.floor((fraction * said.limit - said.depth) * MICRO)))
-  local slot_us = slot_length(s.transit, said.interval)
+  local slot_us = slot_length(b.span, s.transit, said.interval)
   if not b.window then b.window = new_window(now, slot_us) end
   local w = b.window
   if slot_us > w.slot_us then set_slot_length(w, now, slot_us) end

@@ -5,26 +5,39 @@ local FULL = 0.375              -- how full the bucket should stand: room above 
 
 local SAVE = 0.05               -- few tokens, many waiters: so much slower do credits grow while the bucket is empty
 
-local function level_of(room, under, weight_over, demand, weight)
-  if demand <= room or weight <= 0 then return math.huge end
-  local share = room / weight * MICRO
-  if weight_over <= 1e-9 * weight then return share end
-  return math.max(share, (room - under) / weight_over * MICRO)
+-- The level, infinite where all fit; and the mark for the next epoch: the same, or where there is none, what it would be
+-- if one more came who wants all that there is. True where the level is but a guess.
+local function level_of(c)
+  if c.weight <= 0 then return math.huge, c.room end
+  local share = c.room / c.weight * MICRO
+  if c.demand <= c.room then return math.huge, math.max(share, (c.room - c.under) / math.max(c.over, MICRO) * MICRO) end
+  if c.over > 1e-9 * c.weight and c.under < c.room then
+    local level = math.max(share, (c.room - c.under) / c.over * MICRO)
+    return level, level
+  end
+  -- Those under the mark want more than there is, so it was too high: the level lies between what it is if all of them are
+  -- alike and if a few want all of it.
+  return share, math.sqrt(share * math.max(share, math.min(c.mark, c.room) * (c.room / c.under))), true
 end
 
 -- One trim for all keeps the bucket from standing full, where rate is lost, and empty, where everyone waits.
-local function trim(b, is_contended)
-  if not is_contended or b.B <= 0 then
-    b.u, b.ui = 0, 0
-  elseif b.needs <= b.B / 4 then
-    local e = (b.T - FULL * b.B) / (0.5 * b.B)
-    b.ui = math.min(1, math.max(-0.2, b.ui + 0.05 * e))
-    b.u = math.min(1.25, math.max(-0.2, b.ui + 0.25 * e))
-  else
+local function trim(b)
+  if b.B <= 0 then return 0 end
+  if b.is_scarce then
     -- Few tokens, many waiters: credits must not grow faster than tokens, or waiters in step starve one another.
-    b.ui = 0
-    b.u = math.max(0, b.T - math.max(0.8 * b.B, MICRO)) / (0.2 * b.B) - SAVE * math.max(0, 1 - b.T / (FULL * b.B))
+    return math.max(0, b.T - math.max(0.8 * b.B, MICRO)) / (0.2 * b.B) - SAVE * math.max(0, 1 - b.T / (FULL * b.B))
   end
+  return math.min(1.25, math.max(-0.2, b.ui + 0.25 * (b.T - FULL * b.B) / (0.5 * b.B)))
+end
+
+local function settle_trim(b, is_contended)
+  b.is_scarce = b.needs > b.B / 4
+  if is_contended and b.B > 0 and not b.is_scarce then
+    b.ui = math.min(1, math.max(-0.2, b.ui + 0.05 * (b.T - FULL * b.B) / (0.5 * b.B)))
+  else
+    b.ui = 0
+  end
+  b.u = is_contended and trim(b) or 0
 end
 
 local function roll_epoch(keys, b, now)
@@ -44,20 +57,22 @@ local function roll_epoch(keys, b, now)
     local c = b[class]
     kept = kept - math.min(c.demand, RESERVE * R)
     c.room = math.floor(math.max(left - kept, RESERVE * R))
-    c.level = level_of(c.room, c.under, c.over, c.demand, c.weight)
+    c.level, c.mark, c.is_guess = level_of(c)
     left = left - math.min(c.demand, c.room)
     is_contended = is_contended or c.level < math.huge
   end
-  trim(b, is_contended)
+  settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
-  local is_taken = false
+  b.taker, b.is_guess = '', false
   for _, class in ipairs(CLASSES) do
     local c = b[class]
-    c.trim = is_taken and 0 or b.u
-    is_taken = is_taken or c.level < math.huge
+    c.trim = b.taker == '' and b.u or 0
+    if b.taker == '' and c.level < math.huge then b.taker, b.is_guess = class, c.is_guess end
   end
   empty()
-  b.length = math.ceil(math.max(EPOCH, 1.5 * REFRESH, 1.1 * math.max(b.retry_max, b.retry_before)))
+  local refresh_before = b.refresh
+  fit_refresh(keys, b, now)
+  b.length = math.ceil(math.max(EPOCH, 1.5 * math.max(refresh_before, b.refresh), 1.1 * math.max(b.retry_max, b.retry_before)))
   b.ends = now + b.length
   b.retry_before, b.retry_max = b.retry_max, 0
 end

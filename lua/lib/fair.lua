@@ -2,7 +2,8 @@
 -- whoever comes first after its end (epoch.lua) finds the level at which sum(min(demand, level * weight)) is the rate, class by class.
 --
 -- A class keeps four sums: demand of those under the level, weight of those over it, demand of all, weight of all.
--- 120/s and three who want 1000, 50 and 10: 10 is under any level, 50 too at the end, the level comes out as 60.
+-- 120/s and three who want 1000, 50 and 10: 10 is under any level, 50 too at the end, the level comes out as 60. Who is
+-- over and who under is told by the `mark`: the level of the epoch before, or what it would have been, had all not fit.
 -- A second claim in an epoch replaces the first one's entry; leaving takes it out.
 local function withdraw_demand(b, p)
   if p.epoch ~= b.number then return end
@@ -14,7 +15,7 @@ end
 
 local function enter_demand(b, p, d, need)
   local c = b[p.class]
-  local under = d <= c.level * p.weight / MICRO
+  local under = d <= c.mark * p.weight / MICRO
   p.d, p.n, p.under, p.epoch = d, 0, under and 1 or 0, 0
   if d <= 0 then return end
   p.epoch = b.number

@@ -1,5 +1,7 @@
 -- One producer's part of a claim: its memory, what it hands back, what it gets.
 local CREDIT_TIME = 600000      -- credit piles up no longer than this: a late refresh is forgiven, an absence is not
+local LATE = 1.25               -- refreshes; likewise in a crowd, where each is longer
+local RUNS_OVER = 0.8           -- while the level is but a guess, what is above goes to whoever comes: a crowd's epoch is long
 local BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
 local EARLY = 0.005             -- seconds: who comes this much before its slot is served, not sent away
 local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
@@ -59,14 +61,17 @@ local function read_producer(keys)
 end
 
 -- An id belongs to the incarnation that claimed last, while its lease lives.
-local function check_incarnation(p, ask, now)
+local function check_seq(p, ask)
   if p.incarnation == ask.incarnation then
     if ask.incarnation == '' then return nil end
     if ask.seq == p.seq then return 'again' end
     return ask.seq < p.seq and 'NEXUS_STALE' or nil
   end
-  if p.incarnation ~= '' and now >= p.at and now < p.at + LEASE then return 'NEXUS_ID_TAKEN' end
   return nil
+end
+
+local function is_owned(p, b, now)
+  return p.incarnation ~= '' and now >= p.at and now < math.min(p.at + b.span, p.until_us)
 end
 
 -- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
@@ -86,12 +91,15 @@ local function take_back(b, p, ask, now)
   return returned, burned
 end
 
-local function spend(b, p, ask, need, share, contended, now)
-  local cap = math.max(math.max(CREDIT_TIME, b.burst_us) / MICRO * share, math.min(need, b.B))
+local function spend(b, p, ask, need, share, refresh, contended, now)
+  local cap = math.max(math.max(CREDIT_TIME, LATE * refresh, b.burst_us) / MICRO * share, math.min(need, b.B))
   p.credit = math.min(cap, p.credit + share * math.max(0, now - p.at) / MICRO)
-  local room = p.credit + cap * PUNCTUAL              -- as deep as it may go into debt
+  p.deepest = -cap * PUNCTUAL                         -- that deep it may go into debt
+  local room = p.credit - p.deepest
   local spare = math.min(b.T - BORROW_ABOVE * b.B, room)
-  if contended then spare = math.min(spare, need)
+  if contended then
+    spare = math.min(spare, need)
+    if b.is_guess then spare = math.max(spare, b.T - RUNS_OVER * b.B) end
   elseif b.burst_us > DEFAULT_BURST then spare = math.min(b.T, room)
   elseif b.T >= need then spare = math.max(spare, math.min(need, b.B, room)) end
   local piece = need
@@ -112,9 +120,9 @@ local function spend(b, p, ask, need, share, contended, now)
   end
   local retry = 0
   if ask.want > 0 then
-    local longest = math.max(LONGEST_WAIT, REFRESH)
+    local longest = math.max(LONGEST_WAIT, refresh)
     if b.R <= 0 then return 0, longest end
-    retry = math.max(0, (piece - (p.credit - granted)) / share * MICRO)
+    retry = math.max(0, (piece - math.max(p.deepest, p.credit - granted)) / share * MICRO)
     if granted == 0 then retry = math.max(retry, (piece - b.T) / b.R * MICRO) end
     retry = math.ceil(math.min(longest, retry))
   end
@@ -132,11 +140,11 @@ end
 
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch.
 -- True where its id is a new one.
-local function write_producer(keys, id, b, p, is_same, ask, told, granted, retry, answer, now)
+local function write_producer(keys, id, b, p, is_same, ask, told, granted, until_us, answer, now)
   local is_known = p.came and is_same
   local is_old = not is_known and (now - p.renewed >= RENEW or now < p.renewed)
   if is_old then p.renewed = now end
-  p.holds, p.until_us = p.holds + granted, now + LEASE + retry
+  p.holds, p.until_us = p.holds + granted, until_us
   local state = string.format('[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,"%s","%s","%s"]', ask.seq, now, math.floor(p.credit), p.epoch,
                               p.d, p.n, p.under, p.weight, p.holds, p.until_us, p.renewed, ask.incarnation, b.birth, p.class)
   if is_known then
@@ -150,7 +158,7 @@ local function write_producer(keys, id, b, p, is_same, ask, told, granted, retry
                plain(p.weight))
   end
   if ask.incarnation == '' then                        -- a one-shot sender: in the epoch, and on no list
-    redis.call('PEXPIRE', keys.member, KEEP_PASSING_MS)
+    redis.call('PEXPIRE', keys.member, math.max(KEEP_PASSING_MS, math.ceil(2 * b.length / 1000)))
     return false
   end
   if is_old then redis.call('PEXPIRE', keys.member, KEEP_MEMBER_MS) end

@@ -20,9 +20,9 @@ local function set_rate(keys, b, R, burst_us)
     for _, class in ipairs(CLASSES) do
       local c = b[class]
       if b.R > 0 and R > 0 then
-        c.level, c.room = c.level * (R / b.R), math.floor(c.room * (R / b.R))
+        c.level, c.mark, c.room = c.level * (R / b.R), c.mark * (R / b.R), math.floor(c.room * (R / b.R))
       else
-        c.level, c.room = math.huge, R
+        c.level, c.mark, c.room = math.huge, math.huge, R
       end
     end
     b.rest = 0

@@ -9,12 +9,13 @@ local function new_budget(now)
     is_new = true, birth = whole(now), T = 0, granted = 0, reason = 'unset',
     at = now, rest = 0, granted_rest = 0, top = 0, top_before = 0, half = now, needs = 0, retry_max = 0,
     R = 0, B = 0, burst_us = INTERVAL, level = 3, load = 0, first = FIRST_TOKENS, learns_until = now + LEASE,
+    refresh = REFRESH, span = LEASE, span_until = 0, queue = 0,
     due = 0, renewed = 0, kept = 0,
     number = 1, ends = now + EPOCH, length = EPOCH, retry_before = 0, ui = 0, u = 0,
     has_rest = true, is_revalued = true,
   }
   for _, class in ipairs(CLASSES) do
-    b[class] = {level = math.huge, room = 0, trim = 0, under = 0, over = 0, demand = 0, weight = 0}
+    b[class] = {level = math.huge, mark = math.huge, room = 0, trim = 0, under = 0, over = 0, demand = 0, weight = 0}
   end
   return b
 end
@@ -33,6 +34,13 @@ local function open_budget(keys, now)
   local b, newer = read_budget(keys, now, 'normal')
   if newer then return nil, newer end
   return b or new_budget(now)
+end
+
+-- What a producer got in a life of the budget that we lost is paid for in this one.
+local function pay_for_past(b, p, ask)
+  local before = b.T
+  b.T = math.min(b.T, math.max(-b.B, b.T - ask.held))
+  p.holds = before - b.T
 end
 
 local function is_renewal_due(b, now) return now - b.renewed >= RENEW or now < b.renewed end
@@ -65,8 +73,11 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string.format('%.6f', b.T / MICRO))
   add('granted_total', string.format('%d', b.granted))
   add('bucket', bucket_text(b))
-  add('terms', string.format('[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,"%s","%s"]', b.R, b.B, b.burst_us, b.level, b.load,
-                             b.learns_until, b.due, b.number, b.ends, b.length, b.birth, b.reason))
+  local crowd = b.span <= LEASE and '' or string.format(
+    ',%d,%d,%d,%d,%d,%d,"%s"', b.refresh, b.span, b.span_until, math.floor(b.ui * MICRO), b.is_scarce and 1 or 0,
+    b.is_guess and 1 or 0, b.taker or '')
+  add('terms', string.format('[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,"%s","%s"%s]', b.R, b.B, b.burst_us, b.level, b.load,
+                             b.learns_until, b.due, b.number, b.ends, b.length, b.birth, b.reason, crowd))
   add('epoch', string.format('[%d,%d,%d,%d,%d,%d]', b.retry_before, math.floor(b.ui * MICRO), math.floor(b.u * MICRO), b.first,
                              b.renewed, b.kept))
   for _, class in ipairs(CLASSES) do add('class_' .. class, class_text(b[class])) end

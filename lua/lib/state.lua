@@ -8,13 +8,16 @@ local CLASSES = {'high', 'normal', 'low'}
 
 local function read_class(text)
   local c = cjson.decode(text)
-  return {level = c[1] == NO_LEVEL and math.huge or c[1] / 1000, room = c[2], trim = c[3] / MICRO,   -- levels in billionths
-          under = c[4], over = c[5], demand = c[6], weight = c[7]}
+  local level, mark = c[1], c[8] or c[1]                                                               -- in billionths
+  return {level = level == NO_LEVEL and math.huge or level / 1000, mark = mark == NO_LEVEL and math.huge or mark / 1000,
+          room = c[2], trim = c[3] / MICRO, under = c[4], over = c[5], demand = c[6], weight = c[7]}
 end
 
 local function class_text(c)
   local level = c.level == math.huge and NO_LEVEL or math.min(math.floor(c.level * 1000), MOST_LEVEL)
-  return string.format('[%d,%d,%d,%d,%d,%d,%d]', level, c.room, math.floor(c.trim * MICRO), c.under, c.over, c.demand, c.weight)
+  local mark = c.mark == math.huge and NO_LEVEL or math.min(math.floor(c.mark * 1000), MOST_LEVEL)
+  return string.format('[%d,%d,%d,%d,%d,%d,%d,%d]', level, c.room, math.floor(c.trim * MICRO), c.under, c.over, c.demand,
+                       c.weight, mark)
 end
 
 local function read_window(text)
@@ -32,16 +35,18 @@ local function read_budget(keys, now, class)
   local k, t = cjson.decode(f[2]), cjson.decode(f[3])
   return {
     at = k[1], rest = k[2], T = k[3], granted = k[4], granted_rest = k[5], top = k[6], top_before = k[7], half = k[8],
-    needs = k[9], retry_max = k[10],
+    needs = k[9], retry_max = k[10], queue = k[11] or 0,                  -- it is there in a crowd, as are three of the terms
     R = t[1], B = t[2], burst_us = t[3], level = t[4], load = t[5], learns_until = t[6], due = t[7],
     number = t[8], ends = t[9], length = t[10], birth = t[11], reason = t[12],
+    refresh = t[13] or REFRESH, span = t[14] or LEASE, span_until = t[15] or 0, ui = (t[16] or 0) / MICRO, is_scarce = t[17] == 1,
+    is_guess = t[18] == 1, taker = t[19],
     window = f[4] and read_window(f[4]), [class] = read_class(f[5]),
   }
 end
 
 local function bucket_text(b)
-  return string.format('[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d]', b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before,
-                       b.half, b.needs, b.retry_max)
+  return string.format(b.queue == 0 and '[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d]' or '[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d]', b.at, b.rest,
+                       b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue)
 end
 
 -- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.

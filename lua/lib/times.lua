@@ -1,7 +1,8 @@
 -- Durations that several scripts share, in microseconds.
 local SECOND = 1000000
 local LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
-local REFRESH = 100000          -- how often a busy producer claims: five chances in a lease
+local REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+local REFRESHES = 5             -- in a lease: chances to be heard
 local EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
 local LONGEST_WAIT = 1000000    -- no producer is told to stay away longer, or it would miss a change of the rate
 local INTERVAL = 250000         -- a consumer that names no interval reports this often

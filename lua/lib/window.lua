@@ -5,8 +5,8 @@
 -- edge A + free, however old that report is. Under `min` every item touches all consumers: each has an A and an edge.
 local SNAPSHOTS = 5
 
--- T_x: granted longer ago than this, a token has arrived or never will; in quarters.
-local function slot_length(transit, interval) return math.ceil((LEASE + transit + 3 * math.max(interval, INTERVAL)) / 4) end
+-- T_x: granted longer ago than this, a token has arrived or never will; in quarters. `lease`: the longest that may be out.
+local function slot_length(lease, transit, interval) return math.ceil((lease + transit + 3 * math.max(interval, INTERVAL)) / 4) end
 
 local function new_window(now, slot_us)
   return {active = 0, edge = 0, net = 0, A = 0, slot = math.floor(now / slot_us), slot_us = slot_us, lossless = 0, born = now,

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from nexus_redis.cli.text import number, percent, printable, rate, seconds, setting
 from nexus_redis.explain import Event
+from nexus_redis.ledger import REFRESH
 from nexus_redis.snapshot import BudgetSnapshot
 
 BOUNDLESS = 10_000  # columns: a pipe has no edge to fold at
@@ -78,6 +79,10 @@ def _facts(seen: BudgetSnapshot) -> Table:
         why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
         facts.add_row("  paused", Text(f"{how_long}{why}"))
     facts.add_row("  tokens", f"{number(seen.tokens)} at hand, {number(seen.granted_total)} granted so far")
+    if seen.refresh > REFRESH:
+        facts.add_row(
+            "  refresh", f"each of {number(seen.producer_count)} producers claims once in {seconds(seen.refresh)}"
+        )
     title = "  settings"
     for field, (value, source) in seen.settings.items():
         facts.add_row(title, Text(f"{setting(field, value)} ({source})"))

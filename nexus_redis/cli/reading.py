@@ -108,6 +108,7 @@ def _brief(budget: "BudgetSnapshot") -> dict[str, Any]:
         "consumer_count": budget.consumer_count,
         "producer_count": budget.producer_count,
         "age": budget.age,
+        "refresh": budget.refresh,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,7 +17,6 @@ from tests.referee import MICRO, Meter, burst_micro
 from tests.servers import Server
 from tests.story import START_US, Story
 
-LEASE_US = 500_000
 STEPS = 400
 
 
@@ -44,6 +44,7 @@ class Chaos:
         self.known: dict[str, int] = {}
         self.spent: list[Held] = []
         self.moved: list[tuple[int, int]] = []
+        self.longest_lease = Fraction(1, 2)
 
     def set_rate(self, rate: int) -> None:
         self.rate = rate
@@ -99,7 +100,9 @@ class Chaos:
         assert answer.granted == 0 or after >= 0
         self.moved.append((story.at_us, answer.granted - credited))
         if answer.granted:
-            spend_us = rng.choice([story.at_us, story.at_us + LEASE_US - 1])
+            lease = Fraction(round(answer.lease * MICRO), MICRO)
+            self.longest_lease = max(self.longest_lease, lease)
+            spend_us = rng.choice([story.at_us, story.at_us + int(lease * MICRO) - 1])
             self.held[who].append(Held(answer.granted, spend_us))
             self.spent.append(self.held[who][-1])
         if rng.random() < 0.15:  # the reply was lost: the same claim again, whatever it says now
@@ -118,7 +121,7 @@ class Chaos:
             self.step()
         assert self.over(self.moved, Fraction(0)) <= 0, "G1"
         if not self.lies:
-            assert self.over([(held.spend_us, held.tokens) for held in self.spent], Fraction(1, 2)) <= 0, "G2"
+            assert self.over([(held.spend_us, held.tokens) for held in self.spent], self.longest_lease) <= 0, "G2"
 
     def over(self, events: list[tuple[int, int]], extra_s: Fraction) -> float:
         meter = Meter(0, self.depth, extra_s)
@@ -136,3 +139,16 @@ def test_no_window_of_any_length_holds_more_than_the_bound(real_server: Server, 
     for seed in range(10):
         client.flushall()
         Chaos(Story(client), seed, changes_rate=changes_rate).run()
+
+
+def test_nor_in_a_crowd_whose_leases_grow_and_shrink(real_server: Server, spare_redis: Callable[[float], None]) -> None:
+    """Twelve of them and four claims a second: refresh and lease follow how many came in each epoch."""
+    spare_redis(4)
+    client = real_server.client()
+    leases = set()
+    for seed in range(20):
+        client.flushall()
+        chaos = Chaos(Story(client), seed, changes_rate=seed % 2 == 1)
+        chaos.run()
+        leases.add(chaos.longest_lease)
+    assert max(leases) > 5

@@ -1,0 +1,252 @@
+"""Large fleets: they claim less often, their leases are longer, and nothing else changes. lua/lib/crowd.lua.
+
+A Redis that may be asked a hundred times a second makes a crowd of twenty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from nexus_redis import calls
+from tests.fleet import Fleet
+from tests.servers import Server
+from tests.story import Story
+
+Spare = Callable[[float], None]
+RATE = 1000.0
+
+
+@pytest.fixture
+def story(one_server: Server) -> Story:
+    """On one kind: numbers as long as these are printed alike by all, which the fuzzed bounds see on each."""
+    return Story(one_server.client())
+
+
+@pytest.fixture
+def crowd(story: Story, spare_redis: Spare) -> Crowd:
+    spare_redis(100)
+    story.configure(rate=RATE)
+    return Crowd(story)
+
+
+class Crowd:
+    """So many who come once an epoch each, wanting `tokens`; `last` is what each was told."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.last: dict[str, calls.Answer] = {}
+
+    def come(self, count: int, epochs: int = 3, tokens: float = 100, **ask: Any) -> calls.Answer:
+        """The last answer, when all have come for some epochs."""
+        story = self.story
+        for _ in range(epochs):
+            length = story.numbers("terms")[9] / 1e6
+            for number in range(count):
+                story.at(story.now + length / count)
+                self.last[f"p{number}"] = story.claim(f"p{number}", tokens=tokens, **ask)
+        return self.last[f"p{count - 1}"]
+
+
+@pytest.mark.parametrize(("count", "refresh"), [(5, 0.1), (10, 0.1), (20, 0.2), (50, 0.5), (120, 1.2)])
+def test_a_refresh_is_as_long_as_keeps_the_claims_under_the_limit(crowd: Crowd, count: int, refresh: float) -> None:
+    answer = crowd.come(count, tokens=1000)
+    assert answer.refresh == pytest.approx(refresh, rel=0.02)
+    assert answer.lease == pytest.approx(5 * answer.refresh)
+
+
+def test_it_is_never_longer_than_a_minute(story: Story, spare_redis: Spare) -> None:
+    """Then a lease and a wait have ended before what is known of a producer goes."""
+    spare_redis(0.1)
+    story.configure(rate=RATE)
+    answer = Crowd(story).come(20, epochs=6)
+    assert (answer.refresh, answer.lease) == (60, 300)
+    ends_ms: Any = story.client.pttl(story.keys.producer("p19"))
+    assert ends_ms > 1e3 * (answer.lease + answer.refresh)
+
+
+def test_it_is_short_again_when_the_crowd_has_gone(crowd: Crowd) -> None:
+    crowd.come(50)
+    assert crowd.come(50, epochs=1).refresh == pytest.approx(0.5, rel=0.02)
+    assert crowd.come(5, epochs=3).refresh == 0.1
+    assert len(crowd.story.numbers("terms")) > 12  # long leases may be out
+    crowd.come(5, epochs=14)
+    assert len(crowd.story.numbers("terms")) == 12  # as in any small fleet
+
+
+def test_a_few_less_change_nothing(crowd: Crowd) -> None:
+    crowd.come(50, epochs=4)
+    terms = crowd.story.numbers("terms")[12]
+    crowd.come(40, epochs=4)
+    assert crowd.story.numbers("terms")[12] == terms
+
+
+def test_who_only_asked_once_makes_no_crowd(crowd: Crowd) -> None:
+    crowd.come(50, incarnation="")
+    assert crowd.last["p0"].refresh == 0.1
+    assert crowd.story.client.zcard(crowd.story.keys.producers) == 0
+
+
+def test_who_takes_a_large_part_is_spared(crowd: Crowd) -> None:
+    """Fifty who want next to nothing, and one who wants all: he claims each 0.1 s, as if he were alone with a few."""
+    for _ in range(12):
+        crowd.come(50, epochs=1, tokens=0.1, need=0.1, requested_rate=0.1)
+        greedy = crowd.story.claim("greedy", tokens=100, requested_rate=5000)
+    assert crowd.last["p0"].refresh == pytest.approx(0.5, rel=0.05)
+    assert (greedy.refresh, greedy.lease) == (0.1, 0.5)
+
+
+def test_a_lossless_budget_keeps_its_leases_short(story: Story, spare_redis: Spare) -> None:
+    """What is on the way to its consumers is as old as the longest lease."""
+    spare_redis(100)
+    story.configure(rate=RATE, lossless=True)
+    story.report("c", queue_limit=1e6, queue_depth=0, in_flight=0, done=0, errors=0)
+    crowd = Crowd(story)
+    for _ in range(4):
+        story.report("c", queue_limit=1e6, queue_depth=0, in_flight=0, done=0, errors=0)
+        assert crowd.come(50, epochs=1).refresh == 0.1
+
+
+def test_in_a_pause_a_crowd_comes_no_more_often(crowd: Crowd) -> None:
+    crowd.come(120)
+    crowd.story.configure(pause=60)
+    for _ in range(3):
+        answer = crowd.come(120, epochs=1)
+        assert answer.granted == 0
+        assert answer.refresh == pytest.approx(1.2, rel=0.02)
+        assert answer.retry_after >= 1
+
+
+def test_an_id_belongs_to_its_owner_for_as_long_as_his_lease(crowd: Crowd) -> None:
+    lease = crowd.come(50).lease
+    assert lease > 2
+    story = crowd.story
+    story.at(story.now + lease - 0.1)
+    with pytest.raises(redis.ResponseError, match="NEXUS_ID_TAKEN"):
+        story.claim("p49", incarnation="another", seq=1)
+    story.at(story.now + 0.2)
+    story.claim("p49", incarnation="another", seq=1)
+
+
+@pytest.mark.parametrize("shrinks", [False, True], ids=["still there", "gone meanwhile"])
+def test_what_comes_back_late_is_credited_only_where_the_bucket_had_room_all_the_while(
+    crowd: Crowd, *, shrinks: bool
+) -> None:
+    """They hold what they got when it was full. It is empty for seconds, but what it held has gone to others."""
+    lease = hold(crowd)
+    story = crowd.story
+    for step in range(30):
+        story.at(story.now + 0.1).claim("greedy", tokens=1000, requested_rate=5000)
+        for other in range(0 if shrinks or step % 5 else 60):
+            story.claim(f"q{other}", tokens=0)
+    assert lease > 3
+    assert (story.numbers("terms")[12] == 100_000) == shrinks
+    before = story.tokens
+    assert before < 100e6
+    for number in range(100):
+        story.claim(f"p{number}", tokens=0, unused=5)
+    assert story.tokens == before
+
+
+def test_a_clock_that_steps_back_twice_forgets_no_long_lease(crowd: Crowd) -> None:
+    hold(crowd)
+    story = crowd.story
+    for _ in range(10):
+        story.at(story.now + 0.1).claim("greedy", tokens=1000, requested_rate=5000)
+    for _ in range(2):
+        story.at(story.now - 0.01).claim("greedy", tokens=1000, requested_rate=5000)
+    before = story.tokens
+    for number in range(100):
+        story.claim(f"p{number}", tokens=0, unused=5)
+    assert story.tokens == before
+
+
+def hold(crowd: Crowd) -> float:
+    """A hundred hold five tokens each, of a bucket that they leave full; for how long."""
+    answer = crowd.come(100, tokens=5, requested_rate=5)
+    assert all(each.granted == 5e6 for each in crowd.last.values())
+    assert crowd.story.tokens == answer.burst - 5e6
+    return answer.lease
+
+
+def test_who_held_something_when_the_state_was_lost_pays_for_it_however_late_he_comes(crowd: Crowd) -> None:
+    """Learning lasts half a second, and in a crowd one may come back ten seconds later."""
+    answer = crowd.come(50)
+    story = crowd.story
+    story.client.delete(*story.client.keys("*"))
+    story.configure(rate=RATE)
+    story.at(story.now + 2).claim("new", tokens=0)
+    before = story.tokens
+    story.claim("p49", tokens=0, held=50, birth=answer.birth, granted_total=answer.granted_total)
+    assert story.tokens == before - 50e6
+
+
+# --- fleets of clients
+
+
+@pytest.mark.parametrize("count", [30, 100])
+def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
+    one_server: Server, spare_redis: Spare, count: int
+) -> None:
+    """Each told to wait longer than the bucket is deep: they must not come in one moment for ever."""
+    spare_redis(100)
+    fleet = Fleet(one_server.client(), RATE)
+    for _ in range(count):
+        fleet.add()
+    measured = fleet.measure(20, 60)
+    assert measured.use > 0.98
+    assert measured.least > 0.95
+    assert measured.over_g1 <= 1e-6
+    assert measured.over_g2 <= 1e-6
+    assert sum(producer.calls for producer in fleet.producers) / 60 < 150
+
+
+def test_a_few_greedy_ones_beside_a_crowd_get_what_it_leaves(one_server: Server, spare_redis: Spare) -> None:
+    spare_redis(100)
+    fleet = Fleet(one_server.client(), RATE)
+    for _ in range(200):
+        fleet.add(2, kind="poisson")
+    for _ in range(10):
+        fleet.add()
+    measured = fleet.measure(15, 60)
+    assert measured.use > 0.97
+    assert measured.least > 0.95
+    assert measured.worst_wait < 1.5
+    assert measured.over_g1 <= 1e-6
+
+
+# --- releases side by side
+
+
+def test_a_budget_of_a_release_that_knew_no_crowd_goes_on(story: Story) -> None:
+    """Its packed fields are shorter. Each script reads them, none raises half-way, and a retry is known as one."""
+    story.configure(rate=RATE)
+    story.report("c", load=10, capacity=500)
+    answer = story.claim("p", tokens=7)
+    known = {"bucket": 10, "terms": 12, "class_high": 7, "class_normal": 7, "class_low": 7}
+    for field, places in known.items():
+        shorter = json.dumps(story.numbers(field)[:places], separators=(",", ":"))
+        story.client.hset(story.keys.budget, field, shorter)
+    assert story.claim("p", seq=1, tokens=7) == answer
+    inspection = story.inspect()
+    assert inspection.producer_count == 1
+    assert story.at(0.2).claim("p", tokens=7).granted
+    story.report("c", load=10, capacity=500)
+    story.configure(rate=RATE / 2)
+    for step in range(8):
+        story.at(0.5 + step / 10).claim("q", tokens=7)
+    assert story.leave("p", unused=0) == 0
+
+
+def test_what_a_crowd_adds_is_at_the_end_of_its_fields(crowd: Crowd) -> None:
+    """A release that does not know it reads the places that it knows."""
+    crowd.come(50, tokens=1000)
+    for number in range(50):
+        crowd.story.claim(f"p{number}", tokens=1000)  # in one moment: some find it empty
+    terms, bucket = crowd.story.numbers("terms"), crowd.story.numbers("bucket")
+    assert (len(terms), len(bucket)) == (19, 11)
+    assert [type(place) for place in terms[10:12]] == [str, str]
