@@ -125,7 +125,7 @@ local cut = false
 if b.window then
   granted, retry, cut = rarely().admit(b, p.at, returned, burned, granted, retry, ask, need, now)
 end
-p.credit = math.max(p.deepest, p.credit - granted)
+p.credit = p.credit - granted
 grant(b, granted)
 b.retry_max = math.max(b.retry_max, retry)
 

@@ -6,7 +6,7 @@ local FULL = 0.375              -- how full the bucket should stand: room above 
 local SAVE = 0.05               -- few tokens, many waiters: so much slower do credits grow while the bucket is empty
 
 -- The level, infinite where all fit; and the mark for the next epoch: the same, or where there is none, what it would be
--- if one more came who wants all that there is. True where the level is but a guess.
+-- if one more came who wants all that there is.
 local function level_of(c)
   if c.weight <= 0 then return math.huge, c.room end
   local share = c.room / c.weight * MICRO
@@ -17,7 +17,7 @@ local function level_of(c)
   end
   -- Those under the mark want more than there is, so it was too high: the level lies between what it is if all of them are
   -- alike and if a few want all of it.
-  return share, math.sqrt(share * math.max(share, math.min(c.mark, c.room) * (c.room / c.under))), true
+  return share, math.sqrt(share * math.max(share, math.min(c.mark, c.room) * (c.room / c.under)))
 end
 
 -- One trim for all keeps the bucket from standing full, where rate is lost, and empty, where everyone waits.
@@ -57,17 +57,17 @@ local function roll_epoch(keys, b, now)
     local c = b[class]
     kept = kept - math.min(c.demand, RESERVE * R)
     c.room = math.floor(math.max(left - kept, RESERVE * R))
-    c.level, c.mark, c.is_guess = level_of(c)
+    c.level, c.mark = level_of(c)
     left = left - math.min(c.demand, c.room)
     is_contended = is_contended or c.level < math.huge
   end
   settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
-  b.taker, b.is_guess = '', false
+  b.taker = ''
   for _, class in ipairs(CLASSES) do
     local c = b[class]
     c.trim = b.taker == '' and b.u or 0
-    if b.taker == '' and c.level < math.huge then b.taker, b.is_guess = class, c.is_guess end
+    if b.taker == '' and c.level < math.huge then b.taker = class end
   end
   empty()
   local refresh_before = b.refresh

@@ -1,7 +1,6 @@
 -- One producer's part of a claim: its memory, what it hands back, what it gets.
 local CREDIT_TIME = 600000      -- credit piles up no longer than this: a late refresh is forgiven, an absence is not
 local LATE = 1.25               -- refreshes; likewise in a crowd, where each is longer
-local RUNS_OVER = 0.8           -- while the level is but a guess, what is above goes to whoever comes: a crowd's epoch is long
 local BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
 local EARLY = 0.005             -- seconds: who comes this much before its slot is served, not sent away
 local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
@@ -94,12 +93,9 @@ end
 local function spend(b, p, ask, need, share, refresh, contended, now)
   local cap = math.max(math.max(CREDIT_TIME, LATE * refresh, b.burst_us) / MICRO * share, math.min(need, b.B))
   p.credit = math.min(cap, p.credit + share * math.max(0, now - p.at) / MICRO)
-  p.deepest = -cap * PUNCTUAL                         -- that deep it may go into debt
-  local room = p.credit - p.deepest
+  local room = p.credit + cap * PUNCTUAL              -- as deep as it may go into debt
   local spare = math.min(b.T - BORROW_ABOVE * b.B, room)
-  if contended then
-    spare = math.min(spare, need)
-    if b.is_guess then spare = math.max(spare, b.T - RUNS_OVER * b.B) end
+  if contended then spare = math.min(spare, need)
   elseif b.burst_us > DEFAULT_BURST then spare = math.min(b.T, room)
   elseif b.T >= need then spare = math.max(spare, math.min(need, b.B, room)) end
   local piece = need
@@ -122,7 +118,7 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   if ask.want > 0 then
     local longest = math.max(LONGEST_WAIT, refresh)
     if b.R <= 0 then return 0, longest end
-    retry = math.max(0, (piece - math.max(p.deepest, p.credit - granted)) / share * MICRO)
+    retry = math.max(0, (piece - (p.credit - granted)) / share * MICRO)
     if granted == 0 then retry = math.max(retry, (piece - b.T) / b.R * MICRO) end
     retry = math.ceil(math.min(longest, retry))
   end

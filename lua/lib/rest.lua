@@ -74,8 +74,7 @@ local function write_whole(keys, b, now, may_be_new)
   add('granted_total', string.format('%d', b.granted))
   add('bucket', bucket_text(b))
   local crowd = b.span <= LEASE and '' or string.format(
-    ',%d,%d,%d,%d,%d,%d,"%s"', b.refresh, b.span, b.span_until, math.floor(b.ui * MICRO), b.is_scarce and 1 or 0,
-    b.is_guess and 1 or 0, b.taker or '')
+    ',%d,%d,%d,%d,%d,"%s"', b.refresh, b.span, b.span_until, math.floor(b.ui * MICRO), b.is_scarce and 1 or 0, b.taker or '')
   add('terms', string.format('[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,"%s","%s"%s]', b.R, b.B, b.burst_us, b.level, b.load,
                              b.learns_until, b.due, b.number, b.ends, b.length, b.birth, b.reason, crowd))
   add('epoch', string.format('[%d,%d,%d,%d,%d,%d]', b.retry_before, math.floor(b.ui * MICRO), math.floor(b.u * MICRO), b.first,

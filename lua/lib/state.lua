@@ -39,7 +39,7 @@ local function read_budget(keys, now, class)
     R = t[1], B = t[2], burst_us = t[3], level = t[4], load = t[5], learns_until = t[6], due = t[7],
     number = t[8], ends = t[9], length = t[10], birth = t[11], reason = t[12],
     refresh = t[13] or REFRESH, span = t[14] or LEASE, span_until = t[15] or 0, ui = (t[16] or 0) / MICRO, is_scarce = t[17] == 1,
-    is_guess = t[18] == 1, taker = t[19],
+    taker = t[18],
     window = f[4] and read_window(f[4]), [class] = read_class(f[5]),
   }
 end

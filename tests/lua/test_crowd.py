@@ -157,8 +157,8 @@ def test_a_clock_that_steps_back_twice_forgets_no_long_lease(crowd: Crowd) -> No
     story = crowd.story
     for _ in range(10):
         story.at(story.now + 0.1).claim("greedy", tokens=1000, requested_rate=5000)
-    for _ in range(2):
-        story.at(story.now - 0.01).claim("greedy", tokens=1000, requested_rate=5000)
+    for step in (6, 2):
+        story.at(story.now - step).claim("greedy", tokens=1000, requested_rate=5000)
     before = story.tokens
     for number in range(100):
         story.claim(f"p{number}", tokens=0, unused=5)
@@ -188,7 +188,7 @@ def test_who_held_something_when_the_state_was_lost_pays_for_it_however_late_he_
 # --- fleets of clients
 
 
-@pytest.mark.parametrize("count", [30, 100])
+@pytest.mark.parametrize("count", [30, 100, 300])
 def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
     one_server: Server, spare_redis: Spare, count: int
 ) -> None:
@@ -248,5 +248,5 @@ def test_what_a_crowd_adds_is_at_the_end_of_its_fields(crowd: Crowd) -> None:
     for number in range(50):
         crowd.story.claim(f"p{number}", tokens=1000)  # in one moment: some find it empty
     terms, bucket = crowd.story.numbers("terms"), crowd.story.numbers("bucket")
-    assert (len(terms), len(bucket)) == (19, 11)
+    assert (len(terms), len(bucket)) == (18, 11)
     assert [type(place) for place in terms[10:12]] == [str, str]
