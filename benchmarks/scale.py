@@ -3,8 +3,8 @@
 Simulated: so many producers claim with the real script on a real server, in virtual time (`at_us`). All want twice what
 there is, so each comes back when what it got is spent, at its slot (`retry_after_ms`), or after `refresh_ms`, as the
 client does. Claims per second of virtual time, once that has settled, times the CPU that a claim was measured to use,
-is the part of a core that Redis needs. On paper: beyond the largest simulated fleet the refresh grows with the fleet
-if it grew from the one before to that one, and stays as it is if it did not.
+is the part of a core that Redis needs. On paper: beyond the largest simulated fleet the refresh grows with the fleet,
+up to a minute.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ RATE_EACH = 10.0  # tokens a second for each, if all get the same
 DEMAND = 2.0  # of that
 AHEAD = 1.2  # of a refresh: what the client asks for
 START_US = 1_800_000_000_000_000  # of virtual time
-FIRST_REFRESH = 0.1  # seconds over which they come
+FIRST_REFRESH = 0.1  # seconds over which they come, or
+FIRST_CLAIMS_PER_S = 30_000  # as many a second as a Redis can serve
 SLICE_US = 5_000  # claims due within so much go out together
-CLAIMS, FEWEST, MOST = 100_000, 3, 20  # how many until a fleet has settled: in all, at least and at most for each
+CLAIMS, FEWEST, MOST = 100_000, 4, 20  # how many until a fleet has settled: in all, at least and at most for each
 MEASURED = 0.7  # of that is then measured
-GROWS = 2.0  # the refresh of ten times the producers is so much longer at least: it adapts
+LONGEST_REFRESH_MS = 60_000.0  # lua/lib/crowd.lua: from there on, more claims
 
 
 @dataclass
@@ -57,11 +58,10 @@ def run(bench: Bench) -> list[Table]:
             fleet = simulated(client, BudgetKeys(bench.name(), "fleet"), size)
             fleets.append(fleet)
             table.rows.append(_row(size, "simulated", fleet, cost_us))
-    *_, before, last = fleets
-    adapts = last.refresh_ms >= GROWS * before.refresh_ms
+    last = fleets[-1]
     for size in ON_PAPER:
         times = size / sizes[-1]
-        longer = times if adapts else 1.0
+        longer = min(times, LONGEST_REFRESH_MS / last.refresh_ms)
         each = last.claims_per_s * times / longer
         paper = Fleet(each, last.refresh_ms * longer, last.lease_ms * longer, last.granted)
         table.rows.append(_row(size, "on paper", paper, cost_us))
@@ -86,7 +86,8 @@ def simulated(client: redis.Redis, keys: BudgetKeys, size: int) -> Fleet:
     opening = calls.configure(keys, BudgetSettings.of(rate=rate), at_us=START_US)
     birth = opening.decode(send(client, [opening])[0]).birth
     seqs, wants = [0] * size, [AHEAD * FIRST_REFRESH * demand] * size
-    due = [(START_US + round(number / size * FIRST_REFRESH * 1e6), number) for number in range(size)]  # a heap
+    over = max(FIRST_REFRESH, size / FIRST_CLAIMS_PER_S)
+    due = [(START_US + round(number / size * over * 1e6), number) for number in range(size)]  # a heap
     settling = size * max(FEWEST, min(MOST, CLAIMS // size))
     total, since, now = 0, START_US, START_US
     answers: list[calls.Answer] = []

@@ -62,7 +62,7 @@ local now = clock(ARGV[1])
 -- 0. A retry gets the remembered answer, before anything else.
 local p = read_producer(keys)
 local refused = p and check_seq(p, ask)
-if refused == 'again' then return redis.call('HGET', keys.member, 'answer') end
+if refused == 'again' then return table.concat(redis.call('HMGET', keys.member, 'answer', 'answer_2')) end
 if refused then return {err = refused} end
 
 local b, newer = read_budget(keys, now, ask.priority)

@@ -52,11 +52,11 @@ local function new_producer(now)
 end
 
 local function read_producer(keys)
-  local text = redis.call('HGET', keys.member, 'state')
-  if not text then return nil end
-  local s = cjson.decode(text)
-  return {seq = s[1], at = s[2], credit = s[3], epoch = s[4], d = s[5], n = s[6], under = s[7], weight = s[8], holds = s[9],
-          until_us = s[10], renewed = s[11], incarnation = s[12], birth = s[13], class = s[14]}
+  local f = redis.call('HMGET', keys.member, 'ledger', 'place', 'incarnation', 'birth', 'priority')
+  if not f[1] then return nil end
+  local l, e = cjson.decode(f[1]), cjson.decode(f[2])
+  return {seq = l[1], at = l[2], credit = l[3], holds = l[4], until_us = l[2] + l[5], epoch = e[1], d = e[2], n = e[3],
+          under = e[4], weight = e[5], renewed = l[2] - e[6], incarnation = f[3], birth = f[4], class = f[5]}
 end
 
 -- An id belongs to the incarnation that claimed last, while its lease lives.
@@ -135,19 +135,17 @@ local function reason_of(b, ask, recommended, learning, cut, contended)
 end
 
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch.
--- True where its id is a new one.
+-- No value is longer than 64 bytes, below which a server packs a hash: half the memory. True where its id is a new one.
 local function write_producer(keys, id, b, p, is_same, ask, told, granted, until_us, answer, now)
   local is_known = p.came and is_same
   local is_old = not is_known and (now - p.renewed >= RENEW or now < p.renewed)
   if is_old then p.renewed = now end
   p.holds, p.until_us = p.holds + granted, until_us
-  local state = string.format('[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,"%s","%s","%s"]', ask.seq, now, math.floor(p.credit), p.epoch,
-                              p.d, p.n, p.under, p.weight, p.holds, p.until_us, p.renewed, ask.incarnation, b.birth, p.class)
-  if is_known then
-    redis.call('HSET', keys.member, 'answer', answer, 'state', state)
-    return false
-  end
-  redis.call('HSET', keys.member, 'answer', answer, 'state', state, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
+  redis.call('HSET', keys.member, 'answer', string.sub(answer, 1, 64), 'answer_2', string.sub(answer, 65),
+             'ledger', string.format('[%d,%d,%d,%d,%d]', ask.seq, now, math.floor(p.credit), p.holds, until_us - now),
+             'place', string.format('[%d,%d,%d,%d,%d,%d]', p.epoch, p.d, p.n, p.under, p.weight, now - p.renewed))
+  if is_known then return false end
+  redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
              'share_per_s', string.format('%.10g', told / MICRO), 'held', string.format('%.10g', p.holds / MICRO))
   if not is_same then
     redis.call('HSET', keys.member, 'incarnation', ask.incarnation, 'birth', b.birth, 'priority', p.class, 'weight',
