@@ -102,7 +102,7 @@ def simulated(client: redis.Redis, keys: BudgetKeys, size: int) -> Fleet:
                 need=micro(1), tokens=micro(max(1.0, wants[number])), requested_rate=micro(demand), birth=birth,
                 incarnation=INCARNATION, seq=seqs[number],
             )  # fmt: skip
-            asked.append(calls.claim(keys, f"web-{number:06}", ask, at_us=at))
+            asked.append(calls.claim(keys, f"web-{number:06}", ask, at_us=at, with_all_keys=True))
         now = batch[-1][0]
         for (at, number), answer in zip(batch, _answers(client, asked), strict=True):
             wants[number] = AHEAD * answer.refresh * demand

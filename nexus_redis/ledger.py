@@ -91,6 +91,7 @@ class Ledger:
         "in_flight",
         "incarnation",
         "is_denied",
+        "is_smooth",
         "last_claim",
         "last_use",
         "lease",
@@ -129,7 +130,8 @@ class Ledger:
         incarnation: str = "",
         smooth: bool = False,
     ) -> None:
-        self.pace = 0.0 if smooth else math.inf  # micro-tokens/s at which the hand opens
+        self.is_smooth = smooth
+        self.pace = 0.0  # micro-tokens/s at which the hand of a smooth one opens
         self.paced_until = LONG_AGO  # until then it is closed
         self.opens = NEVER  # when to call `serve`, for those who wait only for that
         self.weight, self.priority, self.incarnation = round(weight * MICRO), priority, incarnation
@@ -189,7 +191,7 @@ class Ledger:
         Down to where a claim is wanted, so that who comes next finds the tray empty and wakes it.
         """
         micro = self.unit
-        if not self.leases or self.waiters or self.pace < math.inf:
+        if not self.leases or self.waiters or self.is_smooth:
             return
         spare = self.hand - self.low if self.hand > self.low else self.hand
         count = min(self.portions, min(spare, self.leases[0].tokens) // micro)
@@ -415,7 +417,7 @@ class Ledger:
         if rest:
             self._withdraw(rest, self._take(rest))
             self.low = kept // 3
-            if self.pace < math.inf:
+            if self.is_smooth:
                 self.pace = kept / self.refresh
         if rate:
             self.rate = max(rate, MICRO)
@@ -457,7 +459,7 @@ class Ledger:
 
     def _space(self, cost: int, now: float) -> None:
         """A smooth producer's tokens are spent evenly over a refresh, not all as they come."""
-        if 0 < self.pace < math.inf:
+        if self.pace:
             self.paced_until = max(now, self.paced_until) + cost / self.pace
 
     def _take(self, tokens: int) -> float:
@@ -551,7 +553,7 @@ class Ledger:
         rate = max(0, self.attempts) / dt  # settling may have taken more away than came
         self.attempts, self.seen = 0, now
         self.mean += (1 - math.exp(-min(dt, 2.0) / DEMAND_TIME)) * (rate - self.mean)
-        if head and self.is_denied and now - head.since >= BACKLOG * (now - self.answered):
+        if head and self.is_denied and (self.is_smooth or now - head.since >= BACKLOG * (now - self.answered)):
             self.demand = max(2 * self.demand, self.mean, self._asked() / (5 * self.refresh))
         else:
             self.demand = self.mean + max(0.0, self.demand - self.mean) * math.exp(-dt / DEMAND_FALL)
@@ -620,7 +622,7 @@ class Ledger:
         if answer.granted:
             self._keep(answer.granted, expires)
             self.low = self.hand // 3
-            if self.pace < math.inf:
+            if self.is_smooth:
                 self.pace = self.held / self.refresh
                 self.paced_until = min(self.paced_until, now + self.refresh)
         self.expire(now)

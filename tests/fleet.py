@@ -42,10 +42,11 @@ class Producer:
     """A ledger, a wire and a workload of `demand` tokens/s in units of `unit` tokens."""
 
     def __init__(self, fleet: Fleet, name: str, demand: float, unit: float, *, weight: float = 1.0,
-                 priority: str = "normal", rtt: float = 0.001, late: float = 0.0) -> None:  # fmt: skip
+                 priority: str = "normal", rtt: float = 0.001, late: float = 0.0,
+                 smooth: bool = False) -> None:  # fmt: skip
         self.fleet, self.name, self.demand = fleet, name, demand
         self.unit = round(unit * MICRO)
-        self.ledger = Ledger(fleet.now, weight=weight, priority=priority, incarnation=name)
+        self.ledger = Ledger(fleet.now, weight=weight, priority=priority, incarnation=name, smooth=smooth)
         self.weight, self.priority, self.rtt, self.late = weight, priority, rtt, late
         self.is_delayed = self.is_dead = False
         self.is_on = True
@@ -77,14 +78,17 @@ class Producer:
         ledger, now = self.ledger, self.fleet.now
         while not self.is_dead and not ledger.waiters:
             ledger.expire(now)
-            units = ledger.hand // self.unit
+            units = 1 if ledger.is_smooth else ledger.hand // self.unit
             if units and ledger.spend(units * self.unit, now):
                 self.arrived += units * self.unit / MICRO
                 self._note(units)
+                if ledger.is_smooth:
+                    continue
             ledger.unit = self.unit
-            ledger.attempts += self.unit
+            ledger.attempts += 0 if ledger.is_smooth else self.unit  # its failed attempt has counted
             self.arrived += self.unit / MICRO
             ledger.wait(Line(self.unit, now))
+            self._settle(ledger.serve(now))
         self._schedule()
 
     def die(self) -> None:
@@ -98,7 +102,7 @@ class Producer:
         self.served += units
 
     def _schedule(self) -> None:
-        due = self.ledger.due
+        due = min(self.ledger.due, self.ledger.opens)
         if due < self.timer - 1e-9:
             self.timer = due
             self.fleet.later(due, self._tick, due)
@@ -107,7 +111,12 @@ class Producer:
         if due != self.timer or self.is_dead:
             return
         now, self.timer = self.fleet.now, math.inf
-        if self.ledger.in_flight is not None:
+        if self.ledger.opens <= now:
+            self._settle(self.ledger.serve(now))
+            if self.demand == GREEDY:
+                self.loop()
+        if self.ledger.in_flight is not None or now < self.ledger.due:
+            self._schedule()
             return
         if self.late and not self.is_delayed:
             self.is_delayed = True
@@ -131,16 +140,19 @@ class Producer:
             return
         now = self.fleet.now
         settled = self.ledger.receive(answer, now)
-        for waiter in settled:
-            if waiter.is_served:
-                self._note(1)
-                if now > self.fleet.warm:
-                    self.worst_wait = max(self.worst_wait, now - waiter.since)
+        self._settle(settled)
         if self.demand == GREEDY:
             self.loop()
         elif self.on_serve and settled:
             self.on_serve(len(settled))
         self._schedule()
+
+    def _settle(self, settled: list[Waiter]) -> None:
+        for waiter in settled:
+            if waiter.is_served:
+                self._note(1)
+                if self.fleet.now > self.fleet.warm:
+                    self.worst_wait = max(self.worst_wait, self.fleet.now - waiter.since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,3 +111,11 @@ def test_every_row_is_no_worse_than_the_model(one_server: Server, row: Row) -> N
     use, error = row.model
     assert measured.use > use - 0.01
     assert measured.error < error / 100 + 0.01
+
+
+def test_smooth_producers_wait_evenly_and_get_as_much_as_each_other(one_server: Server) -> None:
+    """Sixteen of them on 1000/s: a token each 16 ms, and nobody settles for less because he never waits for long."""
+    measured = fleet(one_server, 1000, *many(16, smooth=True)).measure(5, 35)
+    assert measured.use > 0.99
+    assert measured.error < 0.01
+    assert measured.worst_wait < 0.025
