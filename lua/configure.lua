@@ -56,8 +56,10 @@ for name, text in pairs(wanted) do
   fields[field] = text ~= '' and text or nil
 end
 local s = effective(fields)
-if s.rate and s.min_rate > s.rate then return {err = 'NEXUS_INVALID_MIN_RATE'} end
-if burst_of(s.rate or 0, s.burst) >= 9e15 then return {err = 'NEXUS_INVALID_BURST'} end
+local own = wanted_by(source, fields)                -- what stands against the other source gives way to it
+if source == 'operator' and wanted.min_rate then own.rate = own.rate or s.rate end
+if own.rate and own.floor > own.rate then return {err = 'NEXUS_INVALID_MIN_RATE'} end
+if burst_of(own.rate or 0, own.burst) >= 9e15 then return {err = 'NEXUS_INVALID_BURST'} end
 if s.lossless == 1 and before.parts.bounded < before.parts.live then return {err = 'NEXUS_INVALID_LOSSLESS'} end
 
 local set = {'HSET', keys.budget, 'schema', whole(SCHEMA)}
@@ -70,6 +72,13 @@ for name, text in pairs(wanted) do
   else
     unset[#unset + 1] = field
   end
+end
+-- Code prolongs a pause and never cuts one short; an operator's stands until an operator ends it, or it is over.
+if pause_ms and source == 'code' and before.paused_until > now then
+  if pause_ms == 0 and redis.call('HGET', keys.budget, 'pause_by') == 'operator' then
+    overruled[#overruled + 1] = 'pause'
+    pause_ms = nil
+  elseif pause_ms > 0 and now + pause_ms * 1000 <= before.paused_until then pause_ms = nil end
 end
 if pause_ms then
   local until_us = pause_ms == 0 and 0 or math.min(now + pause_ms * 1000, UNTIL_RESUMED)

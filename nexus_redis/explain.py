@@ -201,6 +201,12 @@ def _by_nothing(case: _Case) -> Told:
     return because, [f"a fixed rate: rate= in code, or {case.set_('--rate RATE')}", "a consumer that reports"]
 
 
+def _by_window(case: _Case) -> Told:
+    because = ["It is lossless, so no more is granted than its consumers say that they can hold, and none reports."]
+    remedies = ["a consumer that reports queue_limit, queue_depth, done, errors and in_flight"]
+    return because, [*remedies, f"without that promise: {case.set_('--no-lossless')}"]
+
+
 def _other(case: _Case) -> Told:
     return [f"The scripts say {case.seen.reason}, which this release does not know."], []
 
@@ -211,6 +217,7 @@ _REASONS: Final = {
     "paused": _by_pause,
     "no_consumers": _by_silence,
     "unset": _by_nothing,
+    "window": _by_window,
 }
 _END: Final = {
     "left": "left",

@@ -40,6 +40,7 @@ from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
 from nexus_redis.waiter import NEVER, Waiter
 
 MICRO: Final = 1_000_000
+SHORT_GAP: Final = 0.005  # likewise after one that got nothing: it was too early by a little
 CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under the refresh, for its jitter
 SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
 FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
@@ -71,54 +72,12 @@ class Ledger:
     """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
     __slots__ = (
-        "answer",
-        "answered",
-        "aside",
-        "aside_expires",
-        "attempts",
-        "birth",
-        "booked",
-        "burned",
-        "burned_told",
-        "debt",
-        "demand",
-        "due",
-        "excused",
-        "granted",
-        "granted_total",
-        "hand",
-        "heard",
-        "in_flight",
-        "incarnation",
-        "is_denied",
-        "is_smooth",
-        "last_claim",
-        "last_use",
-        "lease",
-        "leases",
-        "low",
-        "mean",
-        "next_slot",
-        "opens",
-        "pace",
-        "paced_until",
-        "parts",
-        "portions",
-        "prefetch",
-        "priority",
-        "rate",
-        "refresh",
-        "returned",
-        "seen",
-        "sent",
-        "seq",
-        "slot_need",
-        "tray",
-        "unit",
-        "waiters",
-        "weight",
-        "withdrawn",
-        "withdrawn_expires",
+        "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
+        "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard", "in_flight",
+        "incarnation", "is_denied", "is_smooth", "last_claim", "last_use", "lease", "leases", "low", "mean",
+        "next_slot", "opens", "pace", "paced_until", "parts", "portions", "prefetch", "priority", "rate",
+        "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "unit", "waiters", "weight",
+        "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -161,6 +120,7 @@ class Ledger:
         self.lease, self.refresh = LEASE, REFRESH
         self.slot_need = 0  # of the claim whose answer named that slot: it says nothing to who needs less
         self.is_denied = False
+        self.gap = CLAIM_GAP  # until the next claim, at least
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
         self.answered = LONG_AGO
@@ -505,8 +465,8 @@ class Ledger:
         """Something wants tokens: claim as soon as the last answer allows."""
         if self.in_flight is None:
             head = self.head
-            gap = LONG_AGO if head and head.whole else self.last_claim + CLAIM_GAP  # a try does not wait for company
-            self.due = min(self.due, max(now, self.next_slot, gap))
+            gap = 0.0 if head and head.whole else self.gap  # a try does not wait for company
+            self.due = min(self.due, max(now, self.next_slot, self.last_claim + gap))
 
     def claim(self, now: float) -> Claim | None:
         """The claim that is due, now in flight; None when there is nothing to ask (`due` says when to look again)."""
@@ -630,6 +590,12 @@ class Ledger:
         if heard is not None:
             self.heed(heard, now)
         if ask.tokens:
+            # Who got nothing knows its slot; a bucket that holds less than a refresh's worth must be asked more often.
+            self.gap = (
+                min(CLAIM_GAP, answer.burst / answer.budget_rate)
+                if answer.granted and answer.budget_rate
+                else SHORT_GAP
+            )
             self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
             if ask.whole and self.is_denied:  # tokens are scarce: no claim for each of them
                 self.next_slot = max(self.next_slot, self.sent + CLAIM_GAP)

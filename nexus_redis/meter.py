@@ -47,6 +47,7 @@ class Meter:
         self._depth: Callable[[], float] | None = None
         self._limit: float | None = None
         self._said: dict[str, float] = {} if capacity is None else {"capacity": capacity}
+        self._sent = self._accepted = dict(self._said)
         self._has_failed = False
 
     @property
@@ -78,7 +79,9 @@ class Meter:
             limit = limit or getattr(queue, "maxsize", None) or getattr(queue, "_maxsize", None)
         if not callable(depth):
             raise InvalidSetting(
-                "watch", queue, "give a queue with qsize() and maxsize, or depth= a callable and limit="
+                "watch",
+                queue if queue is not None else depth,
+                "give a queue with qsize() and maxsize, or depth= a callable and limit=",
             )
         if type(queue).__module__.startswith("multiprocessing."):  # no other one is asked here: it may have locks
             try:
@@ -97,6 +100,17 @@ class Meter:
         with self._lock:
             self._said.update(said)
 
+    def accept(self) -> None:
+        """What the last sample said by hand has been taken."""
+        with self._lock:
+            self._accepted = self._sent
+
+    def refuse(self) -> None:
+        """It was not: it must not be said again with each report from now on."""
+        with self._lock:
+            if self._said == self._sent:
+                self._said = dict(self._accepted)
+
     def sample(self) -> dict[str, float]:
         """The fields of a report, now. Asks the queue with no lock held: it may have locks of its own."""
         with self._lock:
@@ -106,14 +120,15 @@ class Meter:
                 said = {"done": self._done, "errors": self._errors, "in_flight": self._in_flight}
             if self._latency is not None:
                 said["latency_ms"] = self._latency * 1e3
-            by_hand = dict(self._said)
+            by_hand = self._sent = dict(self._said)
         return said | self._queue() | by_hand
 
     def _queue(self) -> dict[str, float]:
         if self._depth is None:
             return {}
         try:
-            said = {"queue_depth": max(0.0, float(self._depth()))}
+            depth = float(self._depth())
+            said = {"queue_depth": parse_number("queue_depth", 0.0 if depth < 0 else depth)}
         except Exception:
             if not self._has_failed:
                 self._has_failed = True
@@ -263,6 +278,7 @@ class Reporter(Member):
             self._looked(outcomes[: self.looking], now)
         elif isinstance(outcome, Standing):
             self.standing, self.has_looked = outcome, False
+            self.meter.accept()
             for ticket in self.asked:
                 ticket.standing, ticket.is_served = outcome, True
             self._settle_asked()
@@ -301,6 +317,8 @@ class Reporter(Member):
             self.due = now
         elif classify(error) is Fault.PERMANENT:
             refusal = as_nexus_error(error)
+            if code and code.startswith("NEXUS_INVALID_"):  # else it is the budget that may change
+                self.meter.refuse()
             self._warn(refusal)
             self._fail(self.asked, refusal)
         else:

@@ -173,7 +173,12 @@ class Opening:
                 now = getattr(self.settings, name, None)
                 log.info("budget %s: %s was another value and is %s now; the latest opener wins", self.name, name, now)
         for name in configured.overruled:
-            if (ours is None or name in ours) and self.is_first(name):
+            if name == "pause":
+                log.warning(
+                    "budget %s: an operator paused it, so it is not resumed (`nexus-redis resume %s` does)",
+                    self.name, self.name,
+                )  # fmt: skip
+            elif (ours is None or name in ours) and self.is_first(name):
                 log.warning(
                     "budget %s: an operator set %s, so the value in code is not used "
                     "(`nexus-redis set %s --unset %s` ends that)",
@@ -182,16 +187,14 @@ class Opening:
 
     def warn_of_wait(self, ledger: Ledger, answer: Answer, now: float) -> None:
         """Who waits without a word for what may never come, or not for long, is told; once."""
-        if answer.reason == "unset":
+        is_shut = answer.reason in _NOTHING_COMES and not answer.budget_rate
+        if is_shut:
             self._unset_since = min(self._unset_since, now)
         head = ledger.head
         if head is None:
             return
-        if answer.reason == "unset" and now - self._unset_since >= UNSET_PATIENCE and self.is_first("unset"):
-            log.warning(
-                "budget %s has no rate: nobody reports as its consumer, and no rate= is given in code or by "
-                "`nexus-redis set %s --rate`; callers wait until one of them is there", self.name, self.name,
-            )  # fmt: skip
+        if is_shut and now - self._unset_since >= UNSET_PATIENCE and self.is_first(answer.reason):
+            log.warning(_NOTHING_COMES[answer.reason], {"name": self.name})
         elif answer.budget_rate and head.cost > answer.burst:
             left = (head.cost - ledger.held) / answer.budget_rate
             if left >= LONG_WAIT and self.is_first("wait"):
@@ -212,6 +215,12 @@ class Opening:
 
 
 NOTHING: Final = BudgetSettings()
+_NOTHING_COMES: Final = {
+    "unset": "budget %(name)s has no rate: nobody reports as its consumer, and no rate= is given in code or by "
+    "`nexus-redis set %(name)s --rate`; callers wait until one of them is there",
+    "window": "budget %(name)s is lossless, and nobody reports as its consumer: callers wait until one says what it "
+    "can hold (queue_limit, queue_depth, done, errors, in_flight)",
+}
 SOURCES: Final = ("operator", "code")  # who wins first
 
 

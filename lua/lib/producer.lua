@@ -138,8 +138,9 @@ end
 -- No value is longer than 64 bytes, below which a server packs a hash: half the memory. True where its id is a new one.
 local function write_producer(keys, id, b, p, is_same, ask, told, granted, until_us, answer, now)
   local is_known = p.came and is_same
+  local is_passing = ask.incarnation == ''             -- a one-shot sender: in the epoch, and on no list
   local is_old = not is_known and (now - p.renewed >= RENEW or now < p.renewed)
-  if is_old then p.renewed = now end
+  if is_passing then p.renewed = 0 elseif is_old then p.renewed = now end
   p.holds, p.until_us = p.holds + granted, until_us
   redis.call('HSET', keys.member, 'answer', string.sub(answer, 1, 64), 'answer_2', string.sub(answer, 65),
              'ledger', string.format('[%d,%d,%d,%d,%d]', ask.seq, now, math.floor(p.credit), p.holds, until_us - now),
@@ -151,7 +152,7 @@ local function write_producer(keys, id, b, p, is_same, ask, told, granted, until
     redis.call('HSET', keys.member, 'incarnation', ask.incarnation, 'birth', b.birth, 'priority', p.class, 'weight',
                plain(p.weight))
   end
-  if ask.incarnation == '' then                        -- a one-shot sender: in the epoch, and on no list
+  if is_passing then
     redis.call('PEXPIRE', keys.member, math.max(KEEP_PASSING_MS, math.ceil(2 * b.length / 1000)))
     return false
   end

@@ -72,6 +72,7 @@ local function decide(keys, s, now)
     return math.max(rate, s.min_rate), parts.load_level, load, 'load'
   end
   if s.last_end == 'silent' then return s.min_rate, 3, 0, 'no_consumers' end
+  if s.lossless == 1 then return 0, 3, 0, 'window' end      -- nobody says what can be held
   if s.rate then return s.rate, 0, 0, 'rate' end
   return s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
 end

@@ -32,9 +32,18 @@ local function effective(fields)
     local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
     if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
   end
+  s.floor = s.min_rate
+  if s.rate then s.min_rate = math.min(s.min_rate, s.rate) end        -- a floor of one source under a ceiling of the other
   s.loop_delay = math.max(0.5, (s.transit or 0) / MICRO)
   s.transit = s.transit or TRANSIT
   return s
+end
+
+-- What one source wants by itself.
+local function wanted_by(source, fields)
+  local own = {}
+  for _, name in ipairs(SETTINGS) do own[name .. '_by_code'] = fields[name .. '_by_' .. source] end
+  return effective(own)
 end
 
 -- The settings, and what a change of the rate needs beside them.

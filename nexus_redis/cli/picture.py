@@ -18,6 +18,7 @@ REASONS = {
     "load": "what the consumers can take",
     "paused": "stopped, by an operator, code or all consumers",
     "no_consumers": "the consumers that were there are gone",
+    "window": "it is lossless, and no consumer says what it can hold",
     "unset": "no rate is set and no consumer has reported",
 }
 ENDS = {"silent": "fell silent", "left": "left", "overruled": "fell silent; an operator has set something since"}

@@ -21,14 +21,13 @@ from nexus_redis import client
 from nexus_redis.contrib._headers import Told, told_to_wait
 from nexus_redis.errors import NexusError
 from nexus_redis.shell import UNSET
-from nexus_redis.snapshot import BudgetSnapshot
 
 log = logging.getLogger("nexus_redis")
 
 R = TypeVar("R")
 Cost = float | Callable[[R], float]
 
-MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth two calls
+MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth a call
 LONGEST_PLACE: Final = 100  # characters of a host's name in the reason: a note has 200 bytes
 
 
@@ -49,9 +48,6 @@ class _Gate(Generic[R]):
             return None
         self._until = time.monotonic() + told.seconds
         return told
-
-    def _is_longer(self, told: Told, standing: BudgetSnapshot) -> bool:
-        return standing.paused_for is None or standing.paused_for < told.seconds
 
     def _failed(self, told: Told, error: NexusError) -> None:
         # The caller's response is worth more than the pause, and the next one of its kind says it again.
@@ -80,8 +76,7 @@ class Gate(_Gate[R]):
         if (told := self._news(status, headers)) is None:
             return
         try:
-            if self._is_longer(told, self._budget.snapshot()):
-                self._budget.pause(told.seconds, reason=_reason(told, place))
+            self._budget.pause(told.seconds, reason=_reason(told, place))
         except NexusError as error:
             self._failed(told, error)
 
@@ -103,7 +98,6 @@ class AsyncGate(_Gate[R]):
         if (told := self._news(status, headers)) is None:
             return
         try:
-            if self._is_longer(told, await self._budget.snapshot()):
-                await self._budget.pause(told.seconds, reason=_reason(told, place))
+            await self._budget.pause(told.seconds, reason=_reason(told, place))
         except NexusError as error:
             self._failed(told, error)

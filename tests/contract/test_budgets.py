@@ -113,13 +113,11 @@ def test_an_operators_setting_is_not_overruled_by_code(
     assert "`nexus-redis set stripe --unset rate`" in caplog.text
 
 
-def test_a_code_setting_that_an_operators_makes_impossible_is_raised(nexus: Any, server: Server) -> None:
+def test_a_floor_in_code_gives_way_to_an_operators_ceiling(nexus: Any, server: Server) -> None:
     operator_sets(server, "stripe", rate=5)
-    budget = nexus.budget("stripe", min_rate=10)
-    for _ in range(2):
-        with pytest.raises(InvalidSetting, match="min_rate"):
-            budget.acquire()
-    assert budget.snapshot().granted_total == 0
+    budget = nexus.budget("stripe", rate=100, min_rate=10)
+    budget.acquire()
+    assert budget.snapshot().rate == 5
 
 
 def test_a_budget_without_any_rate_warns_once_and_gives_nothing(

@@ -252,6 +252,21 @@ def test_a_report_that_is_refused_is_raised_to_who_asked_and_logged_once(
     assert len(reports(stepper)) > 5  # the next one may be accepted
 
 
+def test_what_was_refused_for_itself_is_not_said_again(stepper: Stepper) -> None:
+    """A limit of 0 is a slip, and must not take the consumer out with every report that follows."""
+    consumer = reporter(stepper)
+    stepper.server = serving(STANDING)
+    report_now(consumer, load=10, capacity=100)
+    stepper.advance(1)
+    stepper.server = serving(exceptions.ResponseError("NEXUS_INVALID_QUEUE_LIMIT"))
+    ticket = report_now(consumer, queue_limit=0, queue_depth=0)
+    stepper.advance(0.1)
+    assert isinstance(ticket.error, InvalidSetting)
+    stepper.server = serving(STANDING)
+    stepper.advance(1)
+    assert consumer.meter.sample() == {"load": 10, "capacity": 100}
+
+
 def test_who_waits_for_an_answer_that_was_lost_gets_the_next(stepper: Stepper) -> None:
     consumer = reporter(stepper, capacity=400)
     answers = iter([exceptions.TimeoutError("no reply")])

@@ -820,3 +820,14 @@ def test_a_server_packs_what_is_known_of_a_producer(real_story: Story) -> None:
     assert max(map(len, fields.values())) <= 64
     encoding: Any = real_story.client.object("ENCODING", real_story.keys.producer("web-1234"))
     assert calls.text(encoding) in ("listpack", "ziplist")
+
+
+def test_who_passes_by_under_an_id_leaves_its_end_to_who_uses_it(real_story: Story) -> None:
+    """`nexus-redis signal --id` marks what it leaves as short-lived; the next producer of that id is not."""
+    real_story.configure(rate=100)
+    real_story.claim("fb", tokens=0, incarnation="", requested_rate=50)
+    ends_ms: Any = real_story.client.pttl(real_story.keys.producer("fb"))
+    assert 0 < ends_ms <= 5000
+    real_story.at(1).claim("fb", incarnation="k3f9")
+    ends_ms = real_story.client.pttl(real_story.keys.producer("fb"))
+    assert ends_ms > 500_000

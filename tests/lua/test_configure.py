@@ -75,13 +75,36 @@ def test_each_setting_is_kept_with_its_source(story: Story, name: str, value: An
         assert story.inspect().fields[f"{name}_by_{source}"] == stored
 
 
-def test_what_cannot_go_together_is_refused_whoever_said_it(story: Story) -> None:
-    story.configure("operator", min_rate=10)
-    assert refused(story, rate=9.999999) == "NEXUS_INVALID_MIN_RATE"
-    story.configure(rate=10)
-    story.configure(burst=86_400)
-    assert refused(story, rate=200_000) == "NEXUS_INVALID_BURST"
-    story.configure(rate=100_000)
+@pytest.mark.parametrize("source", ["code", "operator"])
+def test_what_cannot_go_together_is_refused(story: Story, source: str) -> None:
+    story.configure(source, min_rate=10)
+    assert refused(story, source, rate=9.999999) == "NEXUS_INVALID_MIN_RATE"
+    story.configure(source, rate=10)
+    story.configure(source, burst=86_400)
+    assert refused(story, source, rate=200_000) == "NEXUS_INVALID_BURST"
+    story.configure(source, rate=100_000)
+
+
+def test_a_floor_in_code_gives_way_to_an_operators_ceiling_whoever_comes_first(story: Story) -> None:
+    """In an incident `set --rate 5` must go through, and a deployment must not stop because of it."""
+    story.configure(rate=100, min_rate=10)
+    assert story.configure("operator", rate=5).rate == 5
+    assert story.configure(rate=100, min_rate=20).rate == 5
+    story.report(load=99, capacity=2000)
+    assert story.field("rate_per_s") == "5"  # the ceiling, which is now the floor as well
+    assert story.configure("operator", unset=("rate",)).rate == 20  # the consumer's 5 is under the floor again
+
+
+def test_an_operator_hears_of_a_floor_that_cannot_be(story: Story) -> None:
+    story.configure(rate=100)
+    assert refused(story, "operator", min_rate=101) == "NEXUS_INVALID_MIN_RATE"
+
+
+def test_a_burst_of_one_source_is_cut_to_what_a_bucket_of_the_others_rate_can_hold(story: Story) -> None:
+    story.configure(rate=1e7)
+    story.configure("operator", rate=10, burst=86_400)
+    assert story.configure("operator", unset=("rate",)).rate == 1e7
+    assert story.claim("p", tokens=1).burst == 9e15
 
 
 def test_a_floor_holds_under_the_laws_and_under_no_pause(story: Story) -> None:
@@ -100,12 +123,28 @@ def test_a_pause_holds_as_long_as_it_was_said(story: Story) -> None:
     assert story.at(0.5).configure() == (100, 0, "rate", str(START_US), (), ())
 
 
-def test_a_later_pause_replaces_the_one_before(story: Story) -> None:
-    story.configure(rate=100, pause=UNTIL_RESUMED)
+def test_code_prolongs_a_pause_and_cuts_none_short(story: Story) -> None:
+    """A 429 that says a second must not end what another said is thirty."""
+    story.configure(rate=100, pause=30)
     story.at(1).configure(pause=1)
-    assert story.at(2).configure().rate == 100
+    assert story.at(29.9).configure().reason == "paused"
+    story.configure(pause=1)
+    assert story.at(30.8).configure().reason == "paused"
+    assert story.at(30.9).configure().rate == 100
     story.configure(pause=100)
     assert story.configure(pause=0).rate == 100
+
+
+def test_what_an_operator_stopped_stays_stopped_until_an_operator_or_its_end(story: Story) -> None:
+    story.configure(rate=100)
+    story.configure("operator", pause=UNTIL_RESUMED)
+    assert story.configure(pause=1).overruled == ()  # it is paused, as code wants it
+    assert story.at(5).configure(pause=0).overruled == ("pause",)
+    assert story.field("pause_by") == "operator"
+    assert story.configure("operator", pause=1).reason == "paused"  # shorter, by his own word
+    assert story.at(6).configure().rate == 100
+    story.configure("operator", pause=10)
+    assert story.configure("operator", pause=0).rate == 100
 
 
 def test_a_pause_says_who_and_why(story: Story) -> None:

@@ -352,3 +352,15 @@ def test_a_clock_that_steps_back_admits_no_more(story: Story, step: float) -> No
     assert drain(story) == 0
     live(story, story.now + 2)
     assert drain(story) == 100
+
+
+def test_a_lossless_budget_that_nobody_reports_to_says_that_nothing_comes(story: Story) -> None:
+    """Not a rate of which nothing can be had."""
+    assert story.configure(rate=100, lossless=True)[:3] == (0, 3, "window")
+    answer = story.claim("p")
+    assert (answer.granted, answer.budget_rate, answer.reason) == (0, 0, "window")
+    story.report("c", queue_limit=100, queue_depth=0, in_flight=0, done=0, errors=0)
+    assert story.field("reason") != "window"
+    story.leave(consumer="c")
+    assert story.field("reason") == "window"
+    assert story.configure(unset=("lossless",))[:3] == (100, 0, "rate")

@@ -94,7 +94,7 @@ def story() -> Iterator[Step]:
     yield load("a count, and nothing to go by", 0.9, "es-3", done=3)
     yield configure("an operator has the last word", 1, BudgetSettings(rate=90, law="range"), source="operator")
     yield configure("code is overruled", 1.1, BudgetSettings(rate=500))
-    yield configure("a floor above the ceiling", 1.1, BudgetSettings(min_rate=91))
+    yield configure("a floor above the ceiling", 1.1, BudgetSettings(min_rate=501))
     yield configure("a pause", 1.2, pause=30, note="429 Retry-After")
     yield signal("a claim in a pause", 1.3, "filebeat-2", rate=20, tokens=1, need=1, incarnation="b7", seq=2)
     yield configure("resumed", 1.4, pause=0)
