@@ -312,6 +312,25 @@ class Account(Member):
         else:
             self.due = now if self.askers else self.due
             self.opening.warn_of_wait(self.ledger, answer, now)
+            self._fail_too_large(answer, now)
+
+    def _fail_too_large(self, answer: Answer, now: float) -> None:
+        """On a lossless budget nothing is collected beyond a lease: what no bucket holds would wait for ever."""
+        most = self.opening.largest_burst
+        if not answer.is_lossless or not answer.budget_rate:
+            return
+        remedy = (
+            f"above the burst of {most / MICRO:g}, which on a lossless budget is the most at once: a larger `burst`"
+        )
+        gone = [waiter for waiter in self.ledger.callers if waiter.cost > most]
+        for waiter in gone:
+            self._fail(waiter, InvalidSetting("cost", waiter.cost / MICRO, remedy), now)
+        self._wake(gone, now)
+
+    def _fail(self, waiter: Waiter, error: NexusError, now: float) -> None:
+        for account, part in waiter.parts(self):
+            account.ledger.cancel(part, now)
+            part.error = copy(error)  # each raises its own: a shared one would collect their tracebacks
 
     def _failed(self, error: Exception, now: float) -> None:
         code, fault = code_of(error), classify(error)
@@ -356,9 +375,7 @@ class Account(Member):
         line: list[Waiter] = [*self.ledger.callers, *self.askers]
         self.askers = []
         for waiter in line:
-            for account, part in waiter.parts(self):
-                account.ledger.cancel(part, now)
-                part.error = copy(error)  # each raises its own: a shared one would collect their tracebacks
+            self._fail(waiter, error, now)
         self._wake(line, now)
 
     # --- while Redis is away

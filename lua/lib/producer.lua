@@ -99,7 +99,7 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   elseif b.burst_us > DEFAULT_BURST then spare = math.min(b.T, room)
   elseif b.T >= need then spare = math.max(spare, math.min(need, b.B, room)) end
   local piece = need
-  if need > LARGE * b.B and not ask.whole then
+  if need > LARGE * b.B and not ask.whole and not (b.window and b.window.lossless == 1) then
     piece = math.min(need, math.max(MICRO, math.min(LARGE * b.B, PIECE_TIME * share)))
   end
 

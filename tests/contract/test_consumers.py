@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from nexus_redis import Closed, InvalidSetting
+from nexus_redis import AcquireTimeout, Closed, InvalidSetting, calls
+from nexus_redis.keys import BudgetKeys
 from nexus_redis.snapshot import ConsumerSnapshot
 from tests.contract.shells import Opener
 from tests.servers import Server
@@ -185,3 +186,49 @@ def test_a_consumer_that_leaves_while_it_reports_all_the_time_is_gone(nexus: Any
 @pytest.fixture(autouse=True)
 def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "nexus_redis")
+
+
+def test_what_no_bucket_holds_is_refused_on_a_lossless_budget(nexus: Any) -> None:
+    """There nothing is collected beyond a lease, so it would wait for ever; a larger burst takes it."""
+    budget = nexus.budget("es", rate=100, lossless=True)
+    with budget.consumer(capacity=1000) as consumer:
+        consumer.report(queue_limit=1000, queue_depth=0, done=0, errors=0, in_flight=0)
+        with pytest.raises(InvalidSetting, match=r"cost=27.*burst of 26"):
+            budget.acquire(27)
+        budget.configure(burst=1)
+        with pytest.raises(AcquireTimeout):
+            budget.acquire(27, timeout=0.01)
+
+
+def test_a_lossless_budget_without_a_consumer_warns_once(nexus: Any, caplog: pytest.LogCaptureFixture) -> None:
+    budget = nexus.budget("es", rate=100, lossless=True)
+    for _ in range(2):
+        with pytest.raises(AcquireTimeout, match="window"):
+            budget.acquire(timeout=1.5)
+    assert caplog.text.count("nobody reports as its consumer") == 1
+    assert budget.snapshot().rate == 0
+
+
+def test_a_report_with_a_slip_does_not_take_the_consumer_out(nexus: Any) -> None:
+    budget = nexus.budget("es")
+    with budget.consumer(interval=0.1) as consumer:
+        consumer.report(load=10, capacity=100)
+        with pytest.raises(InvalidSetting, match="queue_limit"):
+            consumer.report(queue_depth=0, queue_limit=0)
+        assert consumer.report(load=10) == 100
+
+
+def test_a_pause_by_code_neither_cuts_a_longer_one_short_nor_ends_an_operators(
+    nexus: Any, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = nexus.budget("es", rate=100)
+    budget.pause(30, reason="429")
+    budget.pause(1, reason="429")
+    assert budget.snapshot().paused_for > 25
+    budget.resume()
+    assert budget.snapshot().paused_for is None
+    call = calls.configure(BudgetKeys("nexus", "es"), source="operator", pause=60.0)
+    server.client().eval(call.script.text, len(call.keys), *call.keys, *call.args)
+    budget.resume()
+    assert budget.snapshot().paused_for > 50
+    assert "an operator paused it" in caplog.text
