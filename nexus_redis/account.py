@@ -316,16 +316,12 @@ class Account(Member):
 
     def _fail_too_large(self, answer: Answer, now: float) -> None:
         """On a lossless budget nothing is collected beyond a lease: what no bucket holds would wait for ever."""
-        most = self.opening.largest_burst
-        if not answer.is_lossless or not answer.budget_rate:
-            return
-        remedy = (
-            f"above the burst of {most / MICRO:g}, which on a lossless budget is the most at once: a larger `burst`"
-        )
-        gone = [waiter for waiter in self.ledger.callers if waiter.cost > most]
-        for waiter in gone:
+        most = self.opening.largest_burst if answer.is_lossless and answer.budget_rate else NEVER
+        too_large = [waiter for waiter in self.ledger.callers if waiter.cost > most]
+        for waiter in too_large:
+            remedy = f"above the burst of {most / MICRO:g}, the most at once of a lossless budget: use a larger `burst`"
             self._fail(waiter, InvalidSetting("cost", waiter.cost / MICRO, remedy), now)
-        self._wake(gone, now)
+        self._wake(too_large, now)
 
     def _fail(self, waiter: Waiter, error: NexusError, now: float) -> None:
         for account, part in waiter.parts(self):

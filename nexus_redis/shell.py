@@ -52,7 +52,7 @@ def micro_cost(cost: float) -> int:
 
 def joint_costs(nexus: NexusShell, wanted: Mapping[Any, float]) -> dict[Account, int]:
     """What `nexus.acquire` is given, by account: two names of one producer add up."""
-    if not wanted:
+    if not wanted or not isinstance(wanted, Mapping):
         raise InvalidSetting("budgets", wanted, "name at least one: nexus.acquire({budget: cost})")
     costs: dict[Account, int] = {}
     for given, cost in wanted.items():
