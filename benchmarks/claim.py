@@ -117,6 +117,9 @@ def claim_cpu_us(bench: Bench) -> float:
 
 def _claims(bench: Bench, client: redis.Redis, crowd: Crowd) -> Callable[[], Measured]:
     def measured() -> Measured:
+        send(
+            client, [calls.configure(crowd.keys)]
+        )  # writes the ends of the keys, which a claim with few of them cannot
         # A producer has one claim under way, so each belongs to one connection: the commands go round all of them.
         connections = min(CONNECTIONS, crowd.producers)
         lots = crowd.producers // connections

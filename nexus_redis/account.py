@@ -464,6 +464,10 @@ class Account(Member):
         self.due = min(self.due, self.ledger.due, self.ledger.opens)
         self.hub.schedule(self)
 
+    def look_around(self, now: float) -> None:
+        """Who stood behind one that has left may be first now, and waits in other lines too, where nobody else looks."""
+        self._wake([], now)
+
     def _wake(self, settled: list[Waiter], now: float) -> None:
         """Tell who is settled; what changed here may be what others waited for in more lines than this."""
         kin: dict[Account, None] = {self: None}

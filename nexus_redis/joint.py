@@ -77,6 +77,7 @@ class Joint:
             account.ledger.cancel(part, now)
         for account, _ in self.parts:
             account.look(now)
+            account.look_around(now)
 
     def longest(self, known: dict[Any, Any]) -> float | None:
         """Seconds that the slowest of its budgets still needs; None while somebody is before it anywhere."""

@@ -40,7 +40,6 @@ from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
 from nexus_redis.waiter import NEVER, Waiter
 
 MICRO: Final = 1_000_000
-SHORT_GAP: Final = 0.005  # likewise after one that got nothing: it was too early by a little
 CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under the refresh, for its jitter
 SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
 FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
@@ -590,12 +589,8 @@ class Ledger:
         if heard is not None:
             self.heed(heard, now)
         if ask.tokens:
-            # Who got nothing knows its slot; a bucket that holds less than a refresh's worth must be asked more often.
-            self.gap = (
-                min(CLAIM_GAP, answer.burst / answer.budget_rate)
-                if answer.granted and answer.budget_rate
-                else SHORT_GAP
-            )
+            # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
+            self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
             self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
             if ask.whole and self.is_denied:  # tokens are scarce: no claim for each of them
                 self.next_slot = max(self.next_slot, self.sent + CLAIM_GAP)

@@ -229,6 +229,18 @@ def test_who_is_first_now_because_of_another_line_is_seen_in_all_of_its_own() ->
     assert (first.is_served, second.is_served) == (True, True)
 
 
+def test_who_is_first_now_because_another_gave_up_is_seen_in_all_of_its_own() -> None:
+    """The first gives up in a and b; the second waits in c as well, where it has let nobody ask for tokens yet."""
+    stepper, _, on = budgets(a=2, b=2, c=2)
+    line = join(on["a"])
+    first = want(stepper, {on["a"]: 1, on["b"]: 1})
+    second = want(stepper, {on["a"]: 1, on["b"]: 1, on["c"]: 1})
+    stepper.advance(0)
+    first.cancel(stepper.now)
+    stepper.advance(3)
+    assert (line.is_served, second.is_served) == (True, True)
+
+
 class World:
     """Three budgets, singles and joints on them, and what was admitted in truth."""
 
