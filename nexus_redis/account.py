@@ -465,7 +465,7 @@ class Account(Member):
         self.hub.schedule(self)
 
     def look_around(self, now: float) -> None:
-        """Who stood behind one that has left may be first now, and waits in other lines too, where nobody else looks."""
+        """Who stood behind one that left may be first now, and waits in other lines too, where nobody else looks."""
         self._wake([], now)
 
     def _wake(self, settled: list[Waiter], now: float) -> None:
