@@ -107,10 +107,10 @@ def run(bench: Bench) -> list[Table]:
     return [table, memory]
 
 
-def claim_cpu_us(bench: Bench) -> float:
-    """What a claim among a thousand producers costs; `scale` reckons with it."""
+def claim_cpu_us(bench: Bench, size: int) -> float:
+    """What a claim among so many producers costs; `scale` reckons with it."""
     with bench.client() as client:
-        crowd = Crowd(bench.name(), bench.pick(1_000, 100), 1, 100.0)
+        crowd = Crowd(bench.name(), size, 1, 100.0)
         crowd.settle(client)
         return figure([_claims(bench, client, crowd)() for _ in range(bench.rounds)], "cpu_us").median
 

@@ -37,7 +37,13 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include producer
 
 -- Rare, or on few budgets: a server defines a script's functions at each call, and what these need only when one is called.
-local rare
+local crowd, rare
+local function crowded()
+  if crowd then return crowd end
+--- @include crowd
+  crowd = {refresh_of = refresh_of, space_out = space_out, trim = trim}
+  return crowd
+end
 local function rarely()
   if rare then return rare end
 --- @include rest
@@ -45,11 +51,10 @@ local function rarely()
 --- @include settings
 --- @include admit
 --- @include rate
---- @include crowd
 --- @include epoch
   rare = {new_budget = new_budget, read_rest = read_rest, write_whole = write_whole, write_window = write_window, admit = admit,
-          is_renewal_due = is_renewal_due, pay_for_past = pay_for_past, advance = advance, roll_epoch = roll_epoch, trim = trim,
-          refresh_of = refresh_of, space_out = space_out, sweep_producers = sweep_producers}
+          is_renewal_due = is_renewal_due, pay_for_past = pay_for_past, advance = advance, roll_epoch = roll_epoch,
+          sweep_producers = sweep_producers}
   return rare
 end
 
@@ -90,8 +95,7 @@ end
 
 -- 2. What comes back, and what will never be used.
 local returned, burned = take_back(b, p, ask, now)
-local was_elsewhere = ask.birth ~= '' and ask.birth ~= b.birth
-if is_first and (learning or was_elsewhere) then rarely().pay_for_past(b, p, ask) end
+if is_first and (learning or (ask.birth ~= '' and ask.birth ~= b.birth)) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
 p.came = p.epoch == b.number                         -- seen in this epoch already
@@ -107,19 +111,16 @@ enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 
 -- 4. The rate at which its credit grows.
 local class = b[p.class]
-local contended = class.level < math.huge
-local told = share_of(class, p)
-local trim = class.trim
-if b.taker == ask.priority then trim = rarely().trim(b) end          -- a crowd's epoch is longer than the bucket is deep
+local contended, told = class.level < math.huge, share_of(class, p)
+local trim = b.taker == ask.priority and crowded().trim(b) or class.trim     -- a crowd's epoch is longer than the bucket is deep
 local share = math.max(contended and told * (1 + trim) or told, 1e-6)
 
 -- 5. to 7. Tokens, or its own slot to come back.
-local refresh = b.refresh
-if refresh > REFRESH then refresh = rarely().refresh_of(b, math.min(d, told)) end
+local refresh = b.refresh > REFRESH and crowded().refresh_of(b, math.min(d, told)) or REFRESH
 local lease = refresh * REFRESHES
 local granted, retry = spend(b, p, ask, need, share, refresh, contended, now)
 if refresh > REFRESH and ask.want > 0 then
-  retry = rarely().space_out(b, ask, p.credit - granted, granted, retry, share, refresh, now)
+  retry = crowded().space_out(b, ask, p.credit - granted, granted, retry, share, refresh, now)
 end
 local cut = false
 if b.window then

@@ -1,9 +1,7 @@
 -- The end of an epoch of the fair share (fair.lua): whoever comes first after it finds each class' level, and the sums begin
 -- again.
 local RESERVE = 0.05            -- what a lower class in demand keeps of the rate
-local FULL = 0.375              -- how full the bucket should stand: room above for what is handed back, below for jitter
-
-local SAVE = 0.05               -- few tokens, many waiters: so much slower do credits grow while the bucket is empty
+local LONGEST_REFRESH = 60000000    -- a lease and a wait end before KEEP_MEMBER_MS; from 600,000 producers on, more claims
 
 -- The level, infinite where all fit; and the mark for the next epoch: the same, or where there is none, what it would be
 -- if one more came who wants all that there is.
@@ -20,16 +18,6 @@ local function level_of(c)
   return share, math.sqrt(share * math.max(share, math.min(c.mark, c.room) * (c.room / c.under)))
 end
 
--- One trim for all keeps the bucket from standing full, where rate is lost, and empty, where everyone waits.
-local function trim(b)
-  if b.B <= 0 then return 0 end
-  if b.is_scarce then
-    -- Few tokens, many waiters: credits must not grow faster than tokens, or waiters in step starve one another.
-    return math.max(0, b.T - math.max(0.8 * b.B, MICRO)) / (0.2 * b.B) - SAVE * math.max(0, 1 - b.T / (FULL * b.B))
-  end
-  return math.min(1.25, math.max(-0.2, b.ui + 0.25 * (b.T - FULL * b.B) / (0.5 * b.B)))
-end
-
 local function settle_trim(b, is_contended)
   b.is_scarce = b.needs > b.B / 4
   if is_contended and b.B > 0 and not b.is_scarce then
@@ -37,7 +25,22 @@ local function settle_trim(b, is_contended)
   else
     b.ui = 0
   end
-  b.u = is_contended and trim(b) or 0
+  b.u = is_contended and crowded().trim(b) or 0
+end
+
+-- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
+local function fit_refresh(keys, b, now)
+  if now >= b.span_until then b.span, b.span_until = b.refresh * REFRESHES, 0 end
+  local wanted = 0
+  if not (b.window and b.window.active == 1) then      -- what a window counts as on its way is no older than a short lease
+    wanted = redis.call('ZCOUNT', keys.producers, whole(b.ends - b.length), '+inf') / CLAIMS_PER_S * SECOND
+  end
+  -- A fleet is never counted twice alike: a little less changes nothing.
+  if wanted <= b.refresh and wanted >= b.refresh / 2 then return end
+  local before = b.refresh
+  b.refresh = math.ceil(math.min(LONGEST_REFRESH, math.max(REFRESH, wanted)))
+  if b.refresh < before then b.span_until = now + b.span
+  elseif b.refresh * REFRESHES >= b.span then b.span, b.span_until = b.refresh * REFRESHES, 0 end
 end
 
 local function roll_epoch(keys, b, now)

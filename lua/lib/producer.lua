@@ -134,7 +134,8 @@ local function reason_of(b, ask, recommended, learning, cut, contended)
   return b.reason
 end
 
--- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch.
+-- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
+-- crowd, a minute).
 -- No value is longer than 64 bytes, below which a server packs a hash: half the memory. True where its id is a new one.
 local function write_producer(keys, id, b, p, is_same, ask, told, granted, until_us, answer, now)
   local is_known = p.came and is_same
@@ -146,6 +147,10 @@ local function write_producer(keys, id, b, p, is_same, ask, told, granted, until
              'ledger', string.format('[%d,%d,%d,%d,%d]', ask.seq, now, math.floor(p.credit), p.holds, until_us - now),
              'place', string.format('[%d,%d,%d,%d,%d,%d]', p.epoch, p.d, p.n, p.under, p.weight, now - p.renewed))
   if is_known then return false end
+  if b.refresh > REFRESH and is_same and not is_old then   -- in a crowd, nearly every claim is the first in an epoch
+    redis.call('ZADD', keys.producers, string.format('%d', now), id)
+    return false
+  end
   redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
              'share_per_s', string.format('%.10g', told / MICRO), 'held', string.format('%.10g', p.holds / MICRO))
   if not is_same then
