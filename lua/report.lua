@@ -52,17 +52,18 @@ local s = read_settings(keys)
 local missing = s.lossless == 1 and missing_for_lossless(said)
 if missing then return {err = missing} end
 local is_base, dt = since_last(c, said, now)
+c = c or new_consumer(now)
+if is_base then c.joined = now end
 local too_soon = not is_base and dt < math.min(said.interval, INTERVAL) / MICRO / 2
-local name = choose_law(s.law, c and c.law, said, law_setting(s, said))
+local setting = law_setting(s, c, said, now)
+local name = choose_law(s.law, c.memory, said, setting)
 if not name then return {err = 'NEXUS_NO_LAW'} end
 if too_soon and name ~= 'range' and said.pause_ms == nil then return consumer_reply(b, c) end
 
 advance(keys, b, now)
 if b.settings then s = b.settings end                -- the sweep has just written newer sums
-c = c or new_consumer(now)
-if is_base then c.joined = now end
 local was = not is_base and c.said or nil
-local rate, capacity, fraction = run_law(name, c.memory, was, said, dt, now / MICRO, law_setting(s, said))
+local rate, capacity, fraction = run_law(name, c.memory, was, said, dt, now / MICRO, setting)
 c.paused_until = c.paused_until - math.max(0, c.said.at - now)             -- the clock went back
 if said.pause_ms then c.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0 end
 if c.paused_until > now then rate = 0 end

@@ -20,6 +20,7 @@ LEAST_OF_BEST = 0.01
 BEST_FADES_S = 600.0
 MISSED_REPORTS = 3  # two may be lost before a gap says nothing
 FIRST_RATE = 10.0
+LOOKING_ON_S = 2.0  # so long one who has done nothing is taken for one who counts what it does
 FIRST_PROBE = 0.05
 LONG = 86_400.0  # no clock of a law counts further than a day
 
@@ -43,6 +44,7 @@ class Setting:
     latency_target_ms: float | None = None
     loop_delay: float = 0.5
     interval: float = 0.25
+    here: float = 0.0  # seconds since it came
 
     @property
     def delay(self) -> float:
@@ -342,8 +344,18 @@ def fits(name: str, report: Report, setting: Setting) -> bool:
     return name == "aimd" and report.done is not None and (report.errors is not None or report.latency_ms is not None)
 
 
-def choose(set_law: str | None, chosen: str | None, report: Report, setting: Setting) -> str | None:
+def only_looks_on(law: Law | None, report: Report, setting: Setting) -> bool:
+    """It may have nothing to do, or look at a queue that others empty without a word."""
+    if isinstance(law, Drain) and (law.capacity > 0 or law.highest > 0):
+        return False
+    does_nothing = not (report.done or report.errors or report.in_flight)
+    return does_nothing and setting.here >= LOOKING_ON_S
+
+
+def choose(set_law: str | None, chosen: str | None, law: Law | None, report: Report, setting: Setting) -> str | None:
     """The law set, else the first that fits; once chosen, a law is left only for one higher in the list."""
+    if not set_law and fits("range", report, setting) and only_looks_on(law, report, setting):
+        return "range"
     order = [set_law] if set_law else list(LAWS)
     if chosen in order:
         order = order[: order.index(chosen) + 1]
@@ -364,7 +376,7 @@ class Referee:
     def evaluate(
         self, set_law: str | None, was: Report | None, now: Report, dt: float | None, at: float, setting: Setting
     ) -> Answer | None:
-        name = choose(set_law, self.name, now, setting)
+        name = choose(set_law, self.name, self.law, now, setting)
         if name is None:
             return None
         if name != self.name or self.law is None:

@@ -8,7 +8,7 @@ flows, not who sends it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.plant import IdTaken
@@ -113,7 +113,8 @@ class RefereeCoordinator:
                 was, dt = member.report, (message["uptime_ms"] - member.message["uptime_ms"]) / 1000
         elif member.state == "live":
             raise IdTaken
-        answer = member.referee.evaluate(self.law, was, now, dt, t, self.setting)
+        here = 0.0 if was is None else t - member.joined_at
+        answer = member.referee.evaluate(self.law, was, now, dt, t, replace(self.setting, here=here))
         if answer is None:
             raise ValueError(f"no law fits {now}")
         self.place(t, member, was, now, dt)

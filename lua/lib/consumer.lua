@@ -47,7 +47,7 @@ local function missing_for_lossless(said)
 end
 
 local function new_consumer(now)
-  return {memory = {}, arrivals = 0, paused_until = 0, incarnation = '', said = {at = now}}
+  return {memory = {}, arrivals = 0, paused_until = 0, incarnation = '', said = {at = now}, joined = now}
 end
 
 local function read_consumer(keys)
@@ -95,9 +95,9 @@ local function since_last(c, said, now)
   return false, math.max(0, now - was.at) / MICRO
 end
 
-local function law_setting(s, said)
+local function law_setting(s, c, said, now)
   return {rate = s.rate and s.rate / MICRO, latency_target_ms = s.latency_target_ms, loop_delay = s.loop_delay,
-          interval = said.interval / MICRO}
+          interval = said.interval / MICRO, here = (now - c.joined) / MICRO}
 end
 
 -- Everything that ever came to it and was seen there.

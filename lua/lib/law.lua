@@ -12,6 +12,7 @@ local BEST_FADES = 600          -- seconds
 local MISSED_REPORTS = 3        -- two may be lost before the time between two reports says nothing
 local SHORTEST_STEP = 0.125     -- seconds: half of the usual interval; over less, a count of done says little
 local SHORTEST_DELAY = 0.5      -- seconds: no fleet's loop is shorter than a lease
+local LOOKING_ON = 2            -- seconds after which one who has done nothing may not be one who counts what it does
 local FIRST_RATE = 10           -- tokens per second for one of whom nothing is known
 
 -- D: from a change of the rate to its effect in a report.
@@ -70,11 +71,20 @@ local function law_fits(name, report, setting)
   return name == 'aimd' and report.done ~= nil and (report.errors or report.latency_ms) ~= nil
 end
 
+-- It has been here a while, and nothing was ever done or begun: it may look at a queue that others empty and count nothing.
+local function only_looks_on(memory, report, setting)
+  local has_worked = memory.law == 'drain' and memory.capacity + memory.highest > 0
+  return not has_worked and (report.done or 0) + (report.errors or 0) + (report.in_flight or 0) == 0
+         and setting.here >= LOOKING_ON
+end
+
 -- The one set, else the first that fits; one chosen is left only for one before it. A report that says too little for the
 -- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it.
-local function choose_law(set, chosen, report, setting)
-  local knows = false
-  for _, name in ipairs(set and {set} or {'drain', 'range', 'aimd'}) do
+-- Who only looks on would stay in drain's cold start for ever, so where a capacity is known it is `range` until it works.
+local function choose_law(set, memory, report, setting)
+  local chosen, knows = memory.law, false
+  local looks_on = law_fits('range', report, setting) and only_looks_on(memory, report, setting)
+  for _, name in ipairs(set and {set} or looks_on and {'range'} or {'drain', 'range', 'aimd'}) do
     if law_fits(name, report, setting) then return name end
     if name == chosen then
       knows = name ~= 'range' or fullest(report) == nil

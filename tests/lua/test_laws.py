@@ -44,8 +44,8 @@ class LuaConsumer:
         self, set_law: str | None, was: Report | None, now: Report, dt: float | None, at: float, setting: Setting
     ) -> Answer | None:
         laws, table = self.lua.laws, self.lua.table
-        chosen, memory = laws.law_memory(self.text)
-        name = laws.choose_law(set_law, chosen, table(now), table(setting))
+        _, memory = laws.law_memory(self.text)
+        name = laws.choose_law(set_law, memory, table(now), table(setting))
         if name is None:
             return None
         answer = laws.run_law(name, memory, was and table(was), table(now), dt, at, table(setting))
@@ -79,6 +79,8 @@ class Actor:
     def start(self) -> None:
         self.done = self.errors = self.in_flight = self.depth = 0.0
         self.mood = "busy"
+        self.counts_from = self.at + self.chance.choice([0.0, 0.0, 3.0])  # till then it says that it does nothing
+        self.came = self.at
 
     def report(self, dt: float) -> Report:
         chance = self.chance
@@ -97,13 +99,14 @@ class Actor:
             rest = self.depth + self.in_flight - did
             self.in_flight = min(rest, float(chance.choice([0, 0, 1, 5])))
             self.depth = rest - self.in_flight
+        counts = self.at >= self.counts_from
         return Report(
             capacity=self.capacity,
             depth=self.depth,
             limit=self.limit,
-            done=self.done,
-            errors=self.errors,
-            in_flight=self.in_flight,
+            done=self.done if counts else 0.0,
+            errors=self.errors if counts else 0.0,
+            in_flight=self.in_flight if counts else 0.0,
             slots=chance.choice([None, 8.0]),
             latency_ms=chance.choice([None, 5.0, 40.0, 90.0]),
         )
@@ -138,10 +141,11 @@ def walk(lua: LuaLaws, seed: int, steps: int) -> Iterator[tuple[int, Answer | No
         now = replace(actor.report(dt), **dict.fromkeys(hidden))
         now = now if is_whole else partial(now, chance)
         since = None if was is None else dt
+        told = replace(setting, here=actor.at - actor.came)
         yield (
             i,
-            ours.evaluate(law, was, now, since, actor.at, setting),
-            theirs.evaluate(law, was, now, since, actor.at, setting),
+            ours.evaluate(law, was, now, since, actor.at, told),
+            theirs.evaluate(law, was, now, since, actor.at, told),
         )
         was = now
 
@@ -185,6 +189,9 @@ def test_no_rate_is_below_its_floor_or_above_its_ceilings(seed: int) -> None:
         ("max(0, at - memory.best_at)", "max(0, memory.best_at - at)"),
         ("if name == chosen then", "if name ~= chosen then"),
         ("done < 0 or errors < 0", "done < 0 or errors > 0"),
+        ("return not has_worked and", "return has_worked and"),
+        ("setting.here >= LOOKING_ON", "setting.here < LOOKING_ON"),
+        ("+ (report.in_flight or 0) == 0", "== 0"),
     ],
 )
 def test_the_referee_notices_a_planted_bug(planted: str, instead_of: str) -> None:
@@ -288,6 +295,21 @@ def test_a_law_once_chosen_changes_only_upward(consumer: Consumer) -> None:
     assert story.says(load=80, capacity=50).rate == pytest.approx(50)  # range
     assert story.says(latency_ms=5).rate == pytest.approx(50)  # still range, without a sample
     assert story.says(depth=1, limit=10).window < 1  # drain, cold
+
+
+def test_who_counts_nothing_is_range_after_a_while_where_a_rate_is_known(consumer: Consumer) -> None:
+    looks = Report(depth=0, limit=1000, done=0, errors=0, in_flight=0)
+    told = Setting(rate=5000)
+    assert answer_of(consumer, looks, replace(told, here=1.9)).capacity == 0  # drain's cold start
+    assert answer_of(consumer, looks, replace(told, here=2)).rate == 5000
+    assert answer_of(consumer, replace(looks, depth=900), replace(told, here=9)).rate == 2500
+    assert answer_of(consumer, replace(looks, in_flight=1), replace(told, here=9)).capacity == 0  # it works
+
+
+def answer_of(consumer: Consumer, report: Report, setting: Setting) -> Answer:
+    answer = consumer.evaluate(None, None, report, None, 1e9, setting)
+    assert answer is not None
+    return answer
 
 
 def test_the_law_that_is_set_is_used_even_where_another_fits_better(consumer: Consumer) -> None:

@@ -432,6 +432,16 @@ def test_the_law_is_the_first_that_fits_and_a_chosen_one_moves_only_up(story: St
     assert story.at(1).report(**QUEUE | {"done": 2}).law == "aimd"
 
 
+def test_a_queue_whose_work_is_never_counted_says_how_full_where_the_budget_has_a_rate(story: Story) -> None:
+    nothing = QUEUE | {"done": 0, "errors": 0, "in_flight": 0}
+    assert story.report(**nothing).law == "drain"
+    assert story.at(2.25).report(**nothing).law == "drain"  # no rate, no capacity: nothing else would fit
+    story.configure(rate=1000)
+    assert story.at(2.5).report(**nothing).law == "range"
+    assert story.at(2.75).report(**nothing | {"in_flight": 1}).law == "drain"
+    assert story.at(3.0).report(**nothing | {"done": 1}).law == "drain"
+
+
 def test_a_lossless_budget_needs_to_know_all_that_is_in_hands(story: Story) -> None:
     story.configure(lossless=True)
     for field in QUEUE:
