@@ -58,7 +58,7 @@ local too_soon = not is_base and dt < math.min(said.interval, INTERVAL) / MICRO 
 local setting = law_setting(s, c, said, now)
 local name = choose_law(s.law, c.memory, said, setting)
 if not name then return {err = 'NEXUS_NO_LAW'} end
-if too_soon and name ~= 'range' and said.pause_ms == nil then return consumer_reply(b, c) end
+if too_soon and name == c.memory.law and name ~= 'range' and said.pause_ms == nil then return consumer_reply(b, c) end
 
 advance(keys, b, now)
 if b.settings then s = b.settings end                -- the sweep has just written newer sums

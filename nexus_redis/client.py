@@ -29,10 +29,11 @@ from nexus_redis.explain import Explanation, explain
 from nexus_redis.hub import NEVER
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
-from nexus_redis.limited import Cost, F, decorator, limited_sync
-from nexus_redis.meter import Reporter, Ticket
+from nexus_redis.limited import F, decorator, limited_sync
 from nexus_redis.opening import NOTHING
+from nexus_redis.price import Cost, price_of
 from nexus_redis.removal import delete
+from nexus_redis.reporter import Reporter, Ticket
 from nexus_redis.reservation import Settling
 from nexus_redis.results import GRANTED, Denied, Grant
 from nexus_redis.shell import (
@@ -294,9 +295,9 @@ class _Spender(ProducerShell):
 
     def pace(self, items: Iterable[T], cost: float | Callable[[T], float] = 1) -> Iterator[T]:
         """Yield the items one by one, each when its tokens are there."""
+        price = price_of(cost)
         for item in items:
-            tokens = cost(item) if callable(cost) else cost
-            if tokens != 0:
+            if (tokens := price(item)) > 0:
                 self.acquire(tokens)
             yield item
 
@@ -609,7 +610,7 @@ class Consumer(ConsumerShell):
         self.close()
 
     def _start(self) -> None:
-        if self._reporter.scheduled == NEVER:
+        if self._reporter.scheduled == NEVER or self._reporter.meter.is_unheard:
             with self._nexus._loop.lock:
                 if not self._is_closed and not self._nexus._is_closed:
                     self._nexus._loop.ensure_running()

@@ -244,7 +244,10 @@ def _beside(seen: BudgetSnapshot) -> Iterator[str]:
     if seen.settings.get("lossless", ("0", ""))[0] == "1":
         yield "It is lossless: beside the rate, no more is granted than the consumers have room for."
     elif any(each.is_live and each.law == "drain" and not each.capacity for each in seen.consumers):
-        yield "A capacity is still being learned: until then no more is granted than there is room for."
+        yield (
+            "A capacity is still being learned from what is counted as done: until then no more is granted than there "
+            "is room for. Where nothing counts it, wrap the work in `work()` or give a `capacity`."
+        )
     if seen.producers:
         wanted = sum(each.demand for each in seen.producers)
         verb, together = (

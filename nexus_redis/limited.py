@@ -13,23 +13,15 @@ from contextlib import aclosing
 from functools import wraps
 from typing import Any, TypeVar
 
-from nexus_redis.config import parse_cost
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.price import Cost, price_of
 
 F = TypeVar("F", bound=Callable[..., Any])
-Cost = float | Callable[..., float]
 
 
 def decorator(cost: Cost, wrap: Callable[[Any, Callable[..., float]], Any]) -> Callable[[F], F]:
     """What `limited(cost=...)` gives: checks at decoration, so that a mistake shows at import and not at the call."""
-    price: Callable[..., float]
-    if callable(cost):
-        price = cost
-    else:
-        fixed = parse_cost(cost)
-
-        def price(*_args: Any, **_given: Any) -> float:
-            return fixed
+    price = price_of(cost)
 
     def decorate(function: F) -> F:
         given: object = function
@@ -51,7 +43,7 @@ def limited_sync(function: Any, price: Callable[..., float], acquire: Callable[[
 
         @wraps(function)
         def generate(*args: Any, **given: Any) -> Generator[Any, Any, Any]:
-            if (tokens := price(*args, **given)) != 0:
+            if (tokens := price(*args, **given)) > 0:
                 acquire(tokens)
             result: Any = yield from function(*args, **given)
             return result
@@ -60,7 +52,7 @@ def limited_sync(function: Any, price: Callable[..., float], acquire: Callable[[
 
     @wraps(function)
     def call(*args: Any, **given: Any) -> Any:
-        if (tokens := price(*args, **given)) != 0:
+        if (tokens := price(*args, **given)) > 0:
             acquire(tokens)
         return function(*args, **given)
 
@@ -77,7 +69,7 @@ def limited_async(function: Any, price: Callable[..., float], acquire: Callable[
 
         @wraps(function)
         async def generate(*args: Any, **given: Any) -> AsyncIterator[Any]:
-            if (tokens := price(*args, **given)) != 0:
+            if (tokens := price(*args, **given)) > 0:
                 await acquire(tokens)
             async with aclosing(function(*args, **given)) as items:
                 try:
@@ -98,7 +90,7 @@ def limited_async(function: Any, price: Callable[..., float], acquire: Callable[
 
     @wraps(function)
     async def call(*args: Any, **given: Any) -> Any:
-        if (tokens := price(*args, **given)) != 0:
+        if (tokens := price(*args, **given)) > 0:
             await acquire(tokens)
         return await function(*args, **given)
 

@@ -1,4 +1,4 @@
-"""What a consumer measures of itself, and the reporter that says it. No I/O.
+"""What a consumer measures of itself. No I/O.
 
 `done`, `errors`, `in_flight` and the queue's depth are read in that order: work moves from the queue to in flight to
 done, so an item that moves while we look is missed for one report and never counted twice.
@@ -6,26 +6,14 @@ done, so an item that moves while we look is missed for one report and never cou
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from copy import copy
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
-from nexus_redis import calls
-from nexus_redis.calls import Call, Configured, Standing
-from nexus_redis.config import ConsumerSettings, parse_number
-from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
-from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
-from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
-from nexus_redis.ids import Identity
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.opening import News, Opening
-from nexus_redis.sources import Source
-from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Late, Outcome
+from nexus_redis.config import parse_number
+from nexus_redis.errors import InvalidSetting
 
 log = logging.getLogger("nexus_redis")
 
@@ -43,7 +31,7 @@ class Meter:
         self._lock = threading.Lock()
         self._done = self._errors = self._in_flight = 0.0
         self._latency: float | None = None
-        self._has_worked = False
+        self._has_worked = self._has_said_so = False
         self._depth: Callable[[], float] | None = None
         self._limit: float | None = None
         self._said: dict[str, float] = {} if capacity is None else {"capacity": capacity}
@@ -54,6 +42,11 @@ class Meter:
     def has_news(self) -> bool:
         """There is more to say than a capacity."""
         return self._has_worked or self._depth is not None or not set(self._said) <= {"capacity"}
+
+    @property
+    def is_unheard(self) -> bool:
+        """It works, and no report has said so yet: until one does, the law may take it for idle."""
+        return self._has_worked and not self._has_said_so
 
     def begin(self, tokens: float) -> None:
         """Work has begun."""
@@ -120,6 +113,7 @@ class Meter:
                 said = {"done": self._done, "errors": self._errors, "in_flight": self._in_flight}
             if self._latency is not None:
                 said["latency_ms"] = self._latency * 1e3
+            self._has_said_so = self._has_worked
             by_hand = self._sent = dict(self._said)
         return said | self._queue() | by_hand
 
@@ -163,238 +157,3 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, where)
-
-
-class Ticket(Waiter):
-    """Who waits for the next report to be answered."""
-
-    __slots__ = ("pause_ms", "standing")
-
-    def __init__(self, since: float, pause_ms: float | None = None) -> None:
-        super().__init__(0, since)
-        self.pause_ms = pause_ms
-        self.standing: Standing | None = None
-
-
-class Reporter(Member):
-    """One consumer of one budget: reports each interval, as long as there is something to say."""
-
-    def __init__(
-        self,
-        hub: Hub,
-        keys: BudgetKeys,
-        consumer_id: str | None,
-        settings: ConsumerSettings,
-        opening: Opening,
-        source: Source | None = None,
-    ) -> None:
-        self.hub, self.keys, self.settings, self.opening, self.source = hub, keys, settings, opening, source
-        self.identity = Identity(consumer_id if source is None else source.id)
-        self._warned: set[str] = set()
-        self._begin()
-
-    def _begin(self) -> None:
-        self.meter = Meter(self.settings.capacity)
-        self.standing: Standing | None = None
-        self.tickets: list[Ticket] = []
-        self.asked: list[Ticket] = []  # those that the report in flight is for
-        self.looking = 0  # answers that are awaited from the source
-        self.has_looked = False
-        self.seq = 0
-        self.started = 0.0
-        self.is_staying = False  # Redis may know this incarnation
-        self.is_leaving = False
-        self.leaver: Waiter | None = None
-        self.goodbye: Job | None = None
-
-    def after_fork(self) -> None:
-        self.identity.after_fork()
-        self._begin()
-
-    @property
-    def id(self) -> str:
-        """The id in Redis."""
-        return self.identity.id
-
-    def start(self) -> None:
-        """Report from now on."""
-        if self.due == NEVER and self.scheduled == NEVER:
-            self.due = self.hub.clock()
-            self.hub.schedule(self)
-
-    def ask(self, ticket: Ticket) -> None:
-        """Report now; the ticket is settled by the answer."""
-        self.tickets.append(ticket)
-        self.due = min(self.due, ticket.since)
-        self.hub.schedule(self)
-
-    def jobs(self, now: float) -> list[Job]:
-        self.due = NEVER
-        if self.is_leaving:
-            return self._say_goodbye()
-        if not self.tickets and not self.asked and not self.meter.has_news and self.source is None:
-            return []
-        self.due = now + self.settings.interval
-        self.asked += self.tickets
-        self.tickets = []
-        self.looking = 0
-        question = self.opening.question(now)
-        if question is None and self.source is not None and not self.has_looked:
-            looks = self.source.look()
-            self.looking = len(looks)
-            return looks
-        return self.opening.batch(question or self._report(now))
-
-    def _report(self, now: float) -> Late:
-        if not self.is_staying:
-            self.is_staying, self.started, self.seq = True, now, 0
-            self.identity.begin()
-        self.seq += 1
-        pauses = [ticket.pause_ms for ticket in self.asked if ticket.pause_ms is not None]
-        seq, pause_ms = self.seq, pauses[-1] if pauses else None
-
-        def make() -> Call[Standing]:
-            said: dict[str, float | None] = {
-                **self.meter.sample(),
-                "uptime_ms": round((self.hub.clock() - self.started) * 1e3, 3),
-                "interval_ms": self.settings.interval * 1e3,
-                "pause_ms": pause_ms,
-            }
-            missing = self.source.missing[:LONGEST_LABEL] if self.source is not None else ""
-            labels = json.dumps({"missing": missing}) if missing else ""
-            return calls.report(self.keys, self.id, said, self.identity.incarnation, seq, labels)
-
-        return Late(make)
-
-    def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
-        outcome = outcomes[0]
-        if self.goodbye is not None:
-            is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
-            if is_lost and not self.hub.is_out:
-                self.due = now
-            else:
-                self._be_gone()
-        elif self.looking:
-            self._looked(outcomes[: self.looking], now)
-        elif isinstance(outcome, Standing):
-            self.standing, self.has_looked = outcome, False
-            self.meter.accept()
-            for ticket in self.asked:
-                ticket.standing, ticket.is_served = outcome, True
-            self._settle_asked()
-            if self.opening.see(outcome.birth):
-                self.due = now
-        elif isinstance(outcome, Configured | News):
-            news = outcome if isinstance(outcome, News) else News(self.opening, outcome)
-            news.opening.tell(news.fact, now)
-            self.due = now
-        else:
-            self._failed(outcome, now)
-        if self.is_leaving and self.goodbye is None:
-            self.due = now  # whatever that was about, goodbye is next
-
-    def _looked(self, outcomes: Sequence[Outcome], now: float) -> None:
-        self.looking = 0
-        error = next((outcome for outcome in outcomes if isinstance(outcome, Exception)), None)
-        if error is not None:
-            self._failed(error, now)
-            return
-        assert self.source is not None
-        self.meter.say(self.source.see(outcomes))
-        self.has_looked = True
-        self.due = now
-
-    def _failed(self, error: Exception, now: float) -> None:
-        code = code_of(error)
-        self.has_looked = False
-        if code == "NEXUS_ID_TAKEN" and self.source is not None:
-            self._stand_by()
-        elif code == "NEXUS_ID_TAKEN":
-            self._rename()
-            self.due = now
-        elif code == "NEXUS_STALE":
-            self.is_staying = False
-            self.due = now
-        elif classify(error) is Fault.PERMANENT:
-            refusal = as_nexus_error(error)
-            if code and code.startswith("NEXUS_INVALID_"):  # else it is the budget that may change
-                self.meter.refuse()
-            self._warn(refusal)
-            self._fail(self.asked, refusal)
-        else:
-            # Reports are absolute: the next one says it all again. Who waits for an answer waits for that one.
-            self.opening.is_listed = False
-            if self.asked:
-                self.due = now + FIRST_BACKOFF
-            self.tick(now)
-
-    def tick(self, now: float) -> None:
-        if not self.hub.is_out:
-            return
-        if self.is_leaving:
-            self._be_gone()
-            return
-        self.due = min(self.due, now + self.settings.interval)
-        for ticket in (*self.asked, *self.tickets):
-            ticket.error = Unavailable(self.hub.server, self.hub.cause, now - ticket.since)
-        self.asked += self.tickets
-        self.tickets = []
-        self._settle_asked()
-
-    def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
-        self.asked += self.tickets
-        self.tickets = []
-        self._fail(self.asked, error)
-        self.is_leaving, self.leaver = True, leaver
-        if self.is_staying:
-            self.due = now
-            self.hub.schedule(self)
-        else:
-            self._be_gone()
-
-    def _say_goodbye(self) -> list[Job]:
-        if self.is_staying and self.goodbye is None:
-            self.goodbye = calls.leave_consumer(self.keys, self.id, self.identity.incarnation)
-        if self.goodbye is None or self.hub.is_out:
-            self._be_gone()
-            return []
-        return [self.goodbye]
-
-    def _be_gone(self) -> None:
-        self.is_staying, self.goodbye = False, None
-        self.hub.drop(self)
-        leaver, self.leaver = self.leaver, None
-        if leaver is not None:
-            leaver.is_served = True
-            leaver.wake()
-
-    def _fail(self, tickets: list[Ticket], error: NexusError) -> None:
-        for ticket in tickets:
-            ticket.error = copy(error)
-        self._settle_asked()
-
-    def _settle_asked(self) -> None:
-        settled, self.asked = self.asked, []
-        for ticket in settled:
-            ticket.wake()
-
-    def _stand_by(self) -> None:
-        """Somebody else reports for this source. Two would count it twice; this one goes on when that one is gone."""
-        self.is_staying = False
-        self._settle_asked()
-        if not self.identity.has_warned:
-            self.identity.has_warned = True
-            log.info("budget %s: %s is reported by another process; this one stands by", self.keys.name, self.id)
-
-    def _rename(self) -> None:
-        taken = self.identity.rename()
-        if not self.identity.has_warned:
-            self.identity.has_warned = True
-            log.warning("budget %s: consumer id %s is in use by a live process; this one goes on as %s",
-                        self.keys.name, taken, self.id)  # fmt: skip
-
-    def _warn(self, error: NexusError) -> None:
-        text = str(error)
-        if text not in self._warned:
-            self._warned.add(text)
-            log.warning("budget %s: the report of consumer %s was refused: %s", self.keys.name, self.id, text)

@@ -16,8 +16,9 @@ from nexus_redis.hub import Hub
 from nexus_redis.joint import Joint
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
-from nexus_redis.meter import REPORTABLE, Reporter, Work
+from nexus_redis.meter import REPORTABLE, Work
 from nexus_redis.opening import NOTHING, Opening
+from nexus_redis.reporter import Reporter
 from nexus_redis.sources import ListSource, Source, StreamSource
 from nexus_redis.task import Drivers
 from nexus_redis.values import keyed_name

@@ -12,46 +12,44 @@ A pause is never cut short: one that lasts longer, or until `resume`, stays (an 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Final, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Final
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
+from nexus_redis.contrib._given import given
 from nexus_redis.contrib._headers import Told, told_to_wait
 from nexus_redis.errors import NexusError
+from nexus_redis.price import Cost, price_of
 from nexus_redis.shell import UNSET
 
 log = logging.getLogger("nexus_redis")
 
-R = TypeVar("R")
-Cost = float | Callable[[R], float]
-
-MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth a call
+MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth a call at once
+REPEATS: Final = 1.0  # seconds after which it is worth one anyhow: somebody may have resumed
 LONGEST_PLACE: Final = 100  # characters of a host's name in the reason: a note has 200 bytes
 
 
-class _Gate(Generic[R]):
-    """What the two have in common; `_until` is the end of the latest pause that this process knows of."""
+class _Gate:
+    """What the two have in common; `_until` is the end of the latest pause that this process said."""
 
-    def __init__(self, budget: client.Budget | nexus_asyncio.Budget, cost: Cost[R]) -> None:
-        self._name, self._cost = budget.name, cost
-        self._until = 0.0
-
-    def _price(self, request: R) -> float:
-        return self._cost(request) if callable(self._cost) else self._cost
+    def __init__(self, name: str, cost: Cost) -> None:
+        self._name, self._price = name, price_of(cost)
+        self._until = self._said = -math.inf
 
     def _news(self, status: int, headers: Mapping[str, str]) -> Told | None:
         """What the response says, if that is not known here: fifty refusals at once make one pause."""
-        told = told_to_wait(status, headers)
-        if told is None or time.monotonic() + told.seconds < self._until + MARGIN:
+        told, now = told_to_wait(status, headers), time.monotonic()
+        if told is None or (now + told.seconds < self._until + MARGIN and now < self._said + REPEATS):
             return None
-        self._until = time.monotonic() + told.seconds
+        self._until, self._said = now + told.seconds, now
         return told
 
     def _failed(self, told: Told, error: NexusError) -> None:
         # The caller's response is worth more than the pause, and the next one of its kind says it again.
-        self._until = 0.0
+        self._until = -math.inf
         log.warning("budget %s: %s could not be passed on to the fleet: %s", self._name, told.why, error)
 
 
@@ -59,14 +57,15 @@ def _reason(told: Told, place: str) -> str:
     return f"{told.why} from {place[:LONGEST_PLACE]}".encode("ascii", "replace").decode()
 
 
-class Gate(_Gate[R]):
+class Gate(_Gate):
     """Of the sync clients."""
 
-    def __init__(self, budget: client.Budget, cost: Cost[R], producer: client.Producer | None) -> None:
-        super().__init__(budget, cost)
-        self._budget, self._source = budget, producer or budget
+    def __init__(self, budget: client.Budget, cost: Cost, producer: client.Producer | None) -> None:
+        self._budget = given("budget", budget, client.Budget)
+        self._source = budget if producer is None else given("producer", producer, client.Producer)
+        super().__init__(budget.name, cost)
 
-    def enter(self, request: R, timeout: float | None) -> None:
+    def enter(self, request: object, timeout: float | None) -> None:
         """Wait for the request's tokens; `AcquireTimeout` after `timeout` seconds (None: the producer's own)."""
         if (cost := self._price(request)) > 0:
             self._source.acquire(cost, UNSET if timeout is None else timeout)
@@ -81,14 +80,15 @@ class Gate(_Gate[R]):
             self._failed(told, error)
 
 
-class AsyncGate(_Gate[R]):
+class AsyncGate(_Gate):
     """Of the async clients."""
 
-    def __init__(self, budget: nexus_asyncio.Budget, cost: Cost[R], producer: nexus_asyncio.Producer | None) -> None:
-        super().__init__(budget, cost)
-        self._budget, self._source = budget, producer or budget
+    def __init__(self, budget: nexus_asyncio.Budget, cost: Cost, producer: nexus_asyncio.Producer | None) -> None:
+        self._budget = given("budget", budget, nexus_asyncio.Budget)
+        self._source = budget if producer is None else given("producer", producer, nexus_asyncio.Producer)
+        super().__init__(budget.name, cost)
 
-    async def enter(self, request: R, timeout: float | None) -> None:
+    async def enter(self, request: object, timeout: float | None) -> None:
         """Wait for the request's tokens; `AcquireTimeout` after `timeout` seconds (None: the producer's own)."""
         if (cost := self._price(request)) > 0:
             await self._source.acquire(cost, UNSET if timeout is None else timeout)

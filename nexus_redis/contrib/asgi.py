@@ -17,8 +17,10 @@ from typing import Any, Final
 
 from nexus_redis.asyncio import Budget, Consumer, Producer
 from nexus_redis.config import parse_number
+from nexus_redis.contrib._given import given
 from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, Unavailable
 from nexus_redis.meter import Work
+from nexus_redis.price import price_of
 from nexus_redis.results import Denied
 
 __all__ = ["Limit", "ReportLoad"]
@@ -49,11 +51,11 @@ class ReportLoad:
     """
 
     def __init__(self, app: App, consumer: Consumer, *, cost: Cost = 1) -> None:
-        self._app, self._consumer, self._cost = app, consumer, cost
+        self._app, self._consumer, self._price = app, given("consumer", consumer, Consumer), price_of(cost)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Called by the server."""
-        cost = _price(self._cost, scope) if scope["type"] == "http" else 0
+        cost = self._price(scope) if scope["type"] == "http" else 0
         if cost == 0:
             await self._app(scope, receive, send)
             return
@@ -114,13 +116,14 @@ class Limit:
     ) -> None:
         if status not in (None, TOO_MANY, UNAVAILABLE):
             raise InvalidSetting("status", status, "use 429, 503, or leave it out for the one that fits")
-        self._app, self._budget, self._source = app, budget, producer or budget
-        self._hold, self._status, self._cost = parse_number("timeout", hold), status, cost
+        self._app, self._budget = app, given("budget", budget, Budget)
+        self._source = budget if producer is None else given("producer", producer, Producer)
+        self._hold, self._status, self._price = parse_number("timeout", hold), status, price_of(cost)
         self._looked, self._resumes = -math.inf, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Called by the server."""
-        cost = _price(self._cost, scope) if scope["type"] == "http" else 0
+        cost = self._price(scope) if scope["type"] == "http" else 0
         refused = await self._refusal(cost) if cost > 0 else None
         if refused is None:
             await self._app(scope, receive, send)
@@ -165,7 +168,3 @@ async def _answer(send: Send, status: int, retry_after: float) -> None:
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
-
-
-def _price(cost: Cost, scope: Scope) -> float:
-    return cost(scope) if callable(cost) else cost

@@ -15,12 +15,15 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from nexus_redis.client import Budget
 from nexus_redis.contrib import need
+from nexus_redis.contrib._given import given
 from nexus_redis.contrib._turns import TURN, turns_of
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.price import price_of
 
 need("celery")
 
@@ -49,16 +52,24 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
     budget: ClassVar[Budget | None] = None
     cost: ClassVar[Any] = 1
 
+    @classmethod
+    def on_bound(cls, app: Any) -> None:
+        """Called by Celery when the task is made: what cannot work is refused here and not when it runs."""
+        super().on_bound(app)
+        if cls.budget is None:
+            raise InvalidSetting("budget", None, f"name it: @app.task(base=NexusTask, budget=...) of {cls.name}")
+        given("budget", cls.budget, Budget)
+        cls._price()
+
+    @classmethod
+    def _price(cls) -> Callable[..., float]:
+        return price_of(inspect.getattr_static(cls, "cost"))  # a function among a class's attributes is no method here
+
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Called by the worker; a task that overrides it calls `super().before_start(...)` first."""
         super().before_start(task_id, args, kwargs)
-        if self.budget is None:
-            raise InvalidSetting(
-                "budget", self.budget, f"name it: @app.task(base=NexusTask, budget=...) of {self.name}"
-            )
-        cost = inspect.getattr_static(type(self), "cost")  # a function among a class's attributes is no method here
-        tokens = float(cost(*args, **kwargs) if callable(cost) else cost)
-        if tokens <= 0:
+        tokens = self._price()(*args, **kwargs)
+        if tokens == 0 or self.budget is None:
             return
         if self.request.is_eager:
             self.budget.acquire(tokens)

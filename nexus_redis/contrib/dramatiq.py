@@ -19,8 +19,10 @@ from typing import Any
 
 from nexus_redis.client import Budget
 from nexus_redis.contrib import need
+from nexus_redis.contrib._given import given
 from nexus_redis.contrib._turns import TURN, turns_of
-from nexus_redis.errors import InvalidSetting, NexusError
+from nexus_redis.errors import NexusError
+from nexus_redis.price import price_of
 
 need("dramatiq")
 
@@ -41,12 +43,18 @@ class NexusMiddleware(Middleware):
     """
 
     def __init__(self, budget: Budget | None = None) -> None:
-        self._budget = budget
+        self._budget = None if budget is None else given("budget", budget, Budget)
 
     @property
     def actor_options(self) -> set[str]:
         """What `@dramatiq.actor` takes beside its own."""
         return {"budget", "cost"}
+
+    def after_declare_actor(self, _broker: dramatiq.Broker, actor: dramatiq.Actor[Any, Any]) -> None:
+        """Called when an actor is made: what cannot work is refused here and not when it runs."""
+        if (budget := actor.options.get("budget")) is not None:
+            given("budget", budget, Budget)
+        price_of(actor.options.get("cost", 1))
 
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         """Called by the worker before each message."""
@@ -55,7 +63,8 @@ class NexusMiddleware(Middleware):
         if budget is None:
             return
         try:
-            countdown = _countdown(budget, cost(*message.args, **message.kwargs) if callable(cost) else cost, message)
+            tokens = price_of(cost)(*message.args, **message.kwargs)
+            countdown = turns_of(budget).take(tokens, due=message.options.get(TURN)) if tokens > 0 else 0.0
         except NexusError as error:
             # Dramatiq logs what a middleware raises and runs the message all the same: that would break the budget.
             message.fail()
@@ -64,9 +73,3 @@ class NexusMiddleware(Middleware):
             broker.enqueue(message.copy(options={TURN: time.time() + countdown}), delay=math.ceil(countdown * 1e3))
             message.options["store_results"] = False  # or a None would be stored as the result of this one
             raise SkipMessage(f"over the budget {budget.name}: again in {countdown:.3g} s")
-
-
-def _countdown(budget: Any, cost: Any, message: dramatiq.MessageProxy) -> float:
-    if not isinstance(budget, Budget):
-        raise InvalidSetting("budget", budget, "give a nexus_redis.Budget: nexus.budget('stripe', rate='40/s')")
-    return turns_of(budget).take(float(cost), due=message.options.get(TURN)) if cost > 0 else 0.0

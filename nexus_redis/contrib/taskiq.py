@@ -17,9 +17,10 @@ import logging
 from typing import Final
 
 from nexus_redis.asyncio import Budget
-from nexus_redis.config import parse_cost
 from nexus_redis.contrib import need
+from nexus_redis.contrib._given import given
 from nexus_redis.errors import InvalidSetting, Unavailable
+from nexus_redis.price import parse_price
 
 need("taskiq")
 
@@ -43,7 +44,7 @@ class NexusMiddleware(TaskiqMiddleware):
 
     def __init__(self, *budgets: Budget) -> None:
         super().__init__()
-        self._budgets = {budget.name: budget for budget in budgets}
+        self._budgets = {given("budget", budget, Budget).name: budget for budget in budgets}
 
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         """Called where the task is sent."""
@@ -71,6 +72,6 @@ class NexusMiddleware(TaskiqMiddleware):
             raise InvalidSetting("budget", name, f"NexusMiddleware has {known}: add this one, or name one of them")
         try:
             tokens = float(cost)  # a label is text on its way
-        except ValueError:
-            tokens = -1.0
-        return self._budgets[name], parse_cost(tokens) if tokens != 0 else 0.0
+        except (TypeError, ValueError):
+            raise InvalidSetting("cost", cost) from None
+        return self._budgets[name], parse_price(tokens)

@@ -5,6 +5,7 @@ On one server: what the scripts say at which instant is tested on each in `tests
 
 from __future__ import annotations
 
+import queue
 from typing import Any
 
 import pytest
@@ -122,3 +123,20 @@ def test_two_clients_on_one_clock_are_a_fleet_that_shares(
             log.append((clock.now, 1.0))
     assert_never_exceeded(log, "10/s")
     assert clock.now == pytest.approx(60, abs=1.5)
+
+
+def test_a_queue_that_is_only_watched_does_not_hold_back_the_rate_that_is_set(
+    nexus: Any, clock: ManualClock, let_pass: Pass
+) -> None:
+    budget = nexus.budget("elasticsearch", rate="5000/s")
+    with budget.consumer("es-1") as consumer:
+        consumer.watch(queue.Queue(maxsize=1000))  # others empty it at once, and say nothing
+        let_pass(3)
+        began = clock.now
+        for _ in range(30):
+            budget.acquire(1000)
+        assert clock.now - began < 6.5
+        assert budget.snapshot().consumers[0].law == "range"
+        with consumer.work():
+            let_pass(0.05)  # it counts after all, and says so without waiting for its next report
+            assert budget.snapshot().consumers[0].law == "drain"

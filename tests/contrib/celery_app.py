@@ -35,8 +35,8 @@ def limited(number: int) -> int:
     return number
 
 
-@app.task(base=NexusTask, budget=budget, cost=lambda number, **_: 5 * number)  # type: ignore[untyped-decorator]
-def weighty(number: int, **more: Any) -> int:
+@app.task(base=NexusTask, budget=budget, cost=lambda number, *, each: each * number)  # type: ignore[untyped-decorator]
+def weighty(number: int, *, each: int) -> int:
     note("weighty", str(number))
     return number
 
@@ -45,11 +45,6 @@ def weighty(number: int, **more: Any) -> int:
 def failing(self: Any) -> None:
     note("failing", str(self.request.retries))
     raise self.retry(countdown=0, exc=LookupError("as always"))
-
-
-@app.task(base=NexusTask)  # type: ignore[untyped-decorator]
-def homeless() -> None:
-    """Has no budget."""
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
 
+import nexus_redis
+import nexus_redis.asyncio
 from nexus_redis import InvalidSetting
+from nexus_redis.contrib.celery import NexusTask
 from nexus_redis.testing import assert_never_exceeded
 from tests.contrib.workers import Workers, noted
 from tests.servers import Server
@@ -75,15 +79,29 @@ def test_being_put_off_is_no_attempt_and_a_real_retry_is(
 
 
 def test_the_cost_is_a_function_of_the_arguments(one_server: Server, app: Any, work: Callable[..., None]) -> None:
-    answers = [app.weighty.delay(number, colour="red") for number in (0, 1, 2)]
+    answers = [app.weighty.delay(number, each=5) for number in (0, 1, 2)]
     work(1, "-P", "solo")
     assert [answer.get(timeout=60) for answer in answers] == [0, 1, 2]
     assert int(app.budget.snapshot().granted_total) >= 15
 
 
-def test_a_task_without_a_budget_says_how_to_give_it_one(app: Any) -> None:
-    with pytest.raises(InvalidSetting, match=r"budget=None: name it: @app\.task"):
-        app.homeless.apply(throw=True)
+def idle() -> None:
+    """Does nothing."""
+
+
+def test_a_task_that_cannot_work_is_refused_where_it_is_made() -> None:
+    own, nexus = Celery("own", broker="memory://"), nexus_redis.Nexus.from_url("redis://nowhere.example")
+    other = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example")
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, r"budget=None: name it: @app\.task"),
+        ({"budget": "stripe"}, "budget='stripe': give a Budget of `nexus_redis`"),
+        ({"budget": other.budget("x")}, "budget=.*: give a Budget of `nexus_redis`$"),
+        ({"budget": nexus.budget("x"), "cost": -1}, "cost=-1: use"),
+        ({"budget": nexus.budget("x"), "cost": "3"}, "cost='3': use"),
+    ]
+    for options, says in cases:
+        with pytest.raises(InvalidSetting, match=says):
+            own.task(base=NexusTask, lazy=False, name=says, **options)(idle)
 
 
 def test_an_eager_task_waits_and_a_direct_call_takes_nothing(app: Any, one_server: Server) -> None:

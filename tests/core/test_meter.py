@@ -15,8 +15,9 @@ from redis import exceptions
 from nexus_redis.calls import REPORTED, Call, Configured, Standing
 from nexus_redis.config import BudgetSettings, ConsumerSettings
 from nexus_redis.errors import Closed, InvalidSetting, Unavailable
-from nexus_redis.meter import Meter, Reporter, Ticket, Work
+from nexus_redis.meter import Meter, Work
 from nexus_redis.opening import Opening
+from nexus_redis.reporter import Reporter, Ticket
 from nexus_redis.wire import Job, Late, Outcome
 from tests.stepping import KEYS, START, Line, Stepper, fails, kind_of
 
@@ -130,6 +131,22 @@ def test_an_unbounded_queue_has_no_limit() -> None:
     meter = Meter(None)
     meter.watch(queue.Queue())
     assert "queue_limit" not in meter.sample()
+
+
+def test_the_first_work_is_reported_at_once_and_the_next_with_its_report(stepper: Stepper) -> None:
+    consumer = reporter(stepper)
+    consumer.meter.watch(queue.Queue(maxsize=5))
+    consumer.start()
+    stepper.run()
+    stepper.advance(0.1)
+    assert [said["in_flight"] for said in reports(stepper)] == ["0"]
+    for _ in range(3):
+        consumer.meter.begin(1)
+        consumer.start()
+        stepper.advance(0.01)
+    assert [said["in_flight"] for said in reports(stepper)] == ["0", "1"]
+    stepper.advance(0.3)
+    assert reports(stepper)[-1]["in_flight"] == "3"
 
 
 def test_a_callable_and_a_limit_are_watched_too() -> None:

@@ -1,0 +1,75 @@
+"""A helper that is made with something it cannot work with says so there, and names what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import nexus_redis
+import nexus_redis.asyncio
+from nexus_redis import InvalidSetting
+from nexus_redis.contrib import aiohttp, asgi, dramatiq, httpx, httpx2, requests, taskiq
+
+Make = Callable[[Any], Any]
+
+
+async def app(*_given: Any) -> None:
+    """Answers nothing."""
+
+
+SYNC: dict[str, Callable[..., Any]] = {
+    "httpx": httpx.Transport, "httpx2": httpx2.Transport, "requests": requests.Adapter,
+    "dramatiq": dramatiq.NexusMiddleware,
+}  # fmt: skip
+ASYNC: dict[str, Callable[..., Any]] = {
+    "httpx": httpx.AsyncTransport, "httpx2": httpx2.AsyncTransport, "aiohttp": aiohttp.Middleware,
+    "asgi": lambda budget, **given: asgi.Limit(app, budget, **given), "taskiq": taskiq.NexusMiddleware,
+}  # fmt: skip
+URL = "redis://nowhere.example"
+
+
+def sync_budget() -> nexus_redis.Budget:
+    return nexus_redis.Nexus.from_url(URL).budget("stripe")
+
+
+def async_budget() -> nexus_redis.asyncio.Budget:
+    return nexus_redis.asyncio.Nexus.from_url(URL).budget("stripe")
+
+
+@pytest.mark.parametrize("make", SYNC.values(), ids=SYNC)
+@pytest.mark.parametrize("wrong", [async_budget, lambda: "stripe"], ids=["asyncio", "a name"])
+def test_a_sync_helper_takes_a_sync_budget_alone(make: Make, wrong: Callable[[], Any]) -> None:
+    make(sync_budget())
+    with pytest.raises(InvalidSetting, match=r"^budget=.*give a Budget of `nexus_redis`$"):
+        make(wrong())
+
+
+@pytest.mark.parametrize("make", ASYNC.values(), ids=ASYNC)
+@pytest.mark.parametrize("wrong", [sync_budget, lambda: None], ids=["sync", "none"])
+def test_an_async_helper_takes_an_async_budget_alone(make: Make, wrong: Callable[[], Any]) -> None:
+    make(async_budget())
+    with pytest.raises(InvalidSetting, match=r"^budget=.*give a Budget of `nexus_redis\.asyncio`$"):
+        make(wrong())
+
+
+@pytest.mark.parametrize(
+    ("make", "budget"),
+    [(make, sync_budget) for name, make in SYNC.items() if name != "dramatiq"]
+    + [(make, async_budget) for name, make in ASYNC.items() if name != "taskiq"],
+)
+def test_a_cost_that_cannot_be_right_and_a_producer_of_another_kind_are_refused(
+    make: Callable[..., Any], budget: Callable[[], Any]
+) -> None:
+    for cost in (-1, float("nan"), "3", None, True):
+        with pytest.raises(InvalidSetting, match=r"^cost="):
+            make(budget(), cost=cost)
+    with pytest.raises(InvalidSetting, match=r"^producer='mine': give a Producer of "):
+        make(budget(), producer="mine")
+
+
+def test_what_reports_takes_a_consumer() -> None:
+    asgi.ReportLoad(app, async_budget().consumer())
+    with pytest.raises(InvalidSetting, match=r"^consumer=.*give a Consumer of `nexus_redis\.asyncio`$"):
+        asgi.ReportLoad(app, async_budget())  # type: ignore[arg-type]  # the point of the test
