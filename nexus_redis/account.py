@@ -189,14 +189,14 @@ class Account(Member):
                 remedy = f"above the burst of {most / MICRO:g}: use acquire, or a larger `burst`"
                 raise InvalidSetting("cost", cost / MICRO, remedy)
             retry_after = max(retry_after, self.ledger.refresh)
-        return Denied(retry_after, self.reason)
+        return Denied(retry_after, self.reason or "unavailable")
 
     @property
     def reason(self) -> str:
-        """Why tokens are short, as the budget last said."""
-        if self.hub.is_out or self.ledger.answer is None:
+        """Why tokens are short, as the budget last said; nothing where it has said nothing yet."""
+        if self.hub.is_out:
             return "unavailable"
-        return self.ledger.answer.reason
+        return self.ledger.answer.reason if self.ledger.answer else ""
 
     @property
     def flow(self) -> FlowControl | None:

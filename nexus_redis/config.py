@@ -19,6 +19,7 @@ from nexus_redis.values import (
     micro,
     micro_rate,
     parse_cost,
+    parse_limit,
     parse_name,
     parse_number,
     parse_rate,
@@ -26,7 +27,8 @@ from nexus_redis.values import (
 
 __all__ = [
     "NAME_PATTERN", "BudgetSettings", "Checked", "Combine", "ConsumerSettings", "Law", "OnOutage", "Priority",
-    "ProducerSettings", "from_micro", "micro", "micro_rate", "parse_cost", "parse_name", "parse_number", "parse_rate",
+    "ProducerSettings", "from_micro", "micro", "micro_rate", "parse_cost", "parse_limit", "parse_name",
+    "parse_number", "parse_rate",
 ]  # fmt: skip
 
 Law = Literal["range", "drain", "aimd"]

@@ -191,7 +191,7 @@ class AcquireTimeout(NexusError, TimeoutError):
 
     def __init__(self, budget: str, cost: float, waited: float, reason: str = "") -> None:
         self.budget, self.cost, self.waited, self.reason = budget, cost, waited, reason
-        why = f" ({reason})" if reason else ""
+        why = f" ({reason})" if reason not in ("", "ok") else ""
         what = "token" if cost == 1 else f"{cost:g} tokens" if cost else "answer"  # who only asks has no cost
         super().__init__(f"budget {budget}: no {what} within {waited:.3g} s{why}; none was taken")
 

@@ -157,7 +157,7 @@ def _by_pause(case: _Case) -> Told:
     if seen.paused_for is not None:
         who = "An operator" if case.pause_by == "operator" else "Code"
         how_long = "until it is resumed" if seen.paused_for == FOREVER else f"for another {seconds(seen.paused_for)}"
-        why = f": {seen.pause_reason}" if seen.pause_reason else ""
+        why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
         return (
             [f"{who} has paused the whole budget, {how_long}{why}."],
             [f"the end of the pause: `nexus-redis resume {seen.name}`"],
@@ -195,7 +195,8 @@ def _by_silence(case: _Case) -> Told:
 
 def _by_nothing(case: _Case) -> Told:
     if not case.seen.exists:
-        because = [f"There is no budget {case.seen.name}: nobody has opened it, or its state was lost."]
+        none = "no acquire, report or configure has opened it yet, or its state was lost"
+        because = [f"There is no budget {case.seen.name}: {none}."]
     else:
         because = ["No rate is set and no consumer has ever reported, so nothing is granted."]
     return because, [f"a fixed rate: rate= in code, or {case.set_('--rate RATE')}", "a consumer that reports"]

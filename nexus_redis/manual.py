@@ -38,7 +38,8 @@ T = TypeVar("T")
 
 START: Final = 1_000.0  # the hubs' time at the clock's zero; a host's monotonic clock is never at 0 either
 START_US: Final = 1_800_000_000_000_000  # the scripts' time at the clock's zero
-TURNS: Final = 10  # that tasks which are ready get before time goes on
+TURNS: Final = 10  # that tasks and threads which are ready get before time goes on
+A_TURN: Final = 5e-5  # seconds, of a thread: the operating system's least, more or less
 
 
 class ManualClock:
@@ -59,6 +60,10 @@ class ManualClock:
         self._bells: list[tuple[float, asyncio.Future[None]]] = []
         self._hand: asyncio.Task[None] | None = None
         self._before: list[Drivers] = []
+        self._threads: set[int] = set()  # that have ever waited
+        self._events: list[threading.Event] = []  # that are waited for
+        self._departures = 0  # of those who waited
+        self._hand_of_threads = threading.Lock()
 
     def __enter__(self) -> Self:
         self._before.append(NexusShell._drivers)
@@ -128,14 +133,35 @@ class ManualClock:
 
     def _wait(self, event: threading.Event, seconds: float | None) -> bool:
         until = self._at + (self.patience if seconds is None else seconds)
-        while not event.is_set():
-            if not self._step(until):
-                if seconds is None and not event.is_set():
-                    raise self._hopeless()
-                break
-            if not event.is_set():
-                sleep(0)  # a thread that was served gets a chance before time goes on
+        self._threads.add(threading.get_ident())
+        self._events.append(event)
+        try:
+            while not event.is_set() and self._go_on_by_hand(event, until):
+                pass
+            if seconds is None and not event.is_set():
+                raise self._hopeless()
+        finally:
+            self._events.remove(event)
+            self._departures += 1
         return event.is_set()
+
+    def _go_on_by_hand(self, event: threading.Event, until: float) -> bool:
+        """One of the threads that wait, the hand, moves the clock for all; False when its own time is over."""
+        if not self._hand_of_threads.acquire(timeout=A_TURN):
+            return True
+        try:
+            return event.is_set() or not self._is_quiet() or self._step(until)
+        finally:
+            self._hand_of_threads.release()
+
+    def _is_quiet(self) -> bool:
+        """Whoever was served has gone on and come back, as far as one can see: time may go on."""
+        departures = self._departures
+        for _ in range(TURNS if len(self._threads) > 1 else 0):
+            sleep(A_TURN)
+            if departures != self._departures or any(each.is_set() for each in self._events):
+                return False
+        return True
 
     async def _pass(self, future: asyncio.Future[None], seconds: float | None) -> None:
         """Until it is done or so many seconds have passed. One task, the hand, moves the clock for all who wait."""

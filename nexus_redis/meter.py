@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
-from nexus_redis.config import parse_number
+from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
 
 log = logging.getLogger("nexus_redis")
@@ -69,7 +69,11 @@ class Meter:
         """Look at a queue: anything with `qsize()` and `maxsize`, or a callable and a limit."""
         if queue is not None:
             depth = depth or getattr(queue, "qsize", None)
-            limit = limit or getattr(queue, "maxsize", None) or getattr(queue, "_maxsize", None)
+        if limit is not None:
+            parse_limit(limit)
+        elif queue is not None:
+            size = getattr(queue, "maxsize", None) or getattr(queue, "_maxsize", None)
+            limit = size if isinstance(size, int) and 0 < size < UNBOUNDED else None
         if not callable(depth):
             raise InvalidSetting(
                 "watch",
@@ -82,10 +86,6 @@ class Meter:
             except NotImplementedError:
                 remedy = "its qsize() does not work on this system: give depth= a callable (a counter) and limit="
                 raise InvalidSetting("watch", queue, remedy) from None
-        if limit is not None and (limit <= 0 or limit >= UNBOUNDED):
-            limit = None
-        if limit is not None:
-            parse_number("queue_limit", limit)
         self._depth, self._limit = depth, limit
 
     def say(self, said: dict[str, float]) -> None:

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from nexus_redis.calls import text
-from nexus_redis.config import parse_number
+from nexus_redis.config import parse_limit
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.values import keyed_name
 from nexus_redis.wire import Command, Job
+from nexus_redis.words import printable
 
 log = logging.getLogger("nexus_redis")
 
@@ -65,7 +66,7 @@ class StreamSource(Source):
     """The entries of a stream that a consumer group has not read, and those that it has not acknowledged."""
 
     def __init__(self, key: object, group: object, limit: object) -> None:
-        self.key, self.group, self.limit = _key("key", key), _key("group", group), _limit(limit)
+        self.key, self.group, self.limit = _key("key", key), _key("group", group), parse_limit(limit)
         is_plain = "." not in self.key + self.group
         self.id = keyed_name("stream", f"{self.key}.{self.group}" if is_plain else f"{self.key}:{self.group}")
         self._last = ""
@@ -94,10 +95,11 @@ class StreamSource(Source):
         if what and not self.missing:
             log.warning(
                 "watch_stream: there is no %s; until there is, nothing in it counts as read or done "
-                "(XGROUP CREATE %s %s 0 MKSTREAM makes both)", what, self.key, self.group,
+                "(XGROUP CREATE %s %s 0 MKSTREAM makes both)",
+                printable(what), printable(self.key), printable(self.group),
             )  # fmt: skip
         elif self.missing and not what:
-            log.info("watch_stream: there is a group %s of stream %s now", self.group, self.key)
+            log.info("watch_stream: there is a group %s of stream %s now", printable(self.group), printable(self.key))
         self.missing = what
 
 
@@ -105,7 +107,7 @@ class ListSource(Source):
     """The length of a list, and a counter of what was done, where there is one."""
 
     def __init__(self, key: object, limit: object, done: object = None) -> None:
-        self.key, self.limit = _key("key", key), _limit(limit)
+        self.key, self.limit = _key("key", key), parse_limit(limit)
         self.done = None if done is None else _key("done", done)
         self.id = keyed_name("list", self.key)
 
@@ -122,13 +124,6 @@ def _key(field: str, given: object) -> str:
     if not isinstance(given, str) or not given:
         raise InvalidSetting(field, given, "use the name that it has in Redis")
     return given
-
-
-def _limit(given: object) -> float:
-    limit = parse_number("queue_limit", given)
-    if limit <= 0:
-        raise InvalidSetting("limit", given, "use how many entries may wait at most: more than 0")
-    return limit
 
 
 def _looked(reply: Sequence[Any]) -> tuple[str, int, int, int, str]:

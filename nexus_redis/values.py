@@ -95,6 +95,14 @@ def parse_seconds(text: str, field: str) -> float:
     return parse_number(field, float(match[1]) * _SECONDS_PER[(match[2] or "s").lower()])
 
 
+def parse_limit(value: object) -> float:
+    """What a queue can hold, in tokens: more than 0."""
+    limit = parse_number("queue_limit", value)
+    if limit <= 0:
+        raise InvalidSetting("limit", value, "use how many entries may wait at most: more than 0")
+    return limit
+
+
 def parse_cost(value: object, field: str = "cost") -> float:
     """The tokens of one unit of work: 1e-6 to 1e9."""
     return parse_number(field, value)

@@ -22,6 +22,7 @@ from nexus_redis import Nexus
 from nexus_redis.cli.app import VERBS
 from nexus_redis.cli.gauge import Gauge
 from nexus_redis.cli.pacing import _Pipe
+from nexus_redis.cli.running import _spawn
 from nexus_redis.messages import FlowControl
 from nexus_redis.results import Grant
 from tests.servers import Server, launch
@@ -98,6 +99,7 @@ class Book:
         ([b"x" * 200_000], 1),
         ([b"x" * 200_000, b"y\nz"], 2),
         ([b"x" * 70_000, b"x" * 70_000, b"\n"], 1),
+        ([b"x" * 70_000, b"x" * 70_000, b"x" * 70_000, b"\ny"], 2),
     ],
 )
 def test_a_line_costs_one_token_however_long_and_however_it_ends(
@@ -411,6 +413,13 @@ def test_a_signal_while_run_waits_ends_it_before_the_command(shell: Shell) -> No
     assert producers(shell, "stripe") == 0
 
 
+def test_a_signal_that_comes_just_before_the_command_reaches_it() -> None:
+    early = cast("Signals", SimpleNamespace(hear=lambda _tell: signal.SIGTERM))
+    began = time.monotonic()
+    assert _spawn(["sleep", "60"], early) == 143
+    assert time.monotonic() - began < 50
+
+
 def in_bash(shell: Shell, line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """A line as a user types it: our command is on the PATH, what it would reach outside is not there."""
     tools = folder / "tools"
@@ -609,7 +618,7 @@ def test_a_backup_does_not_overrule_the_code_that_runs_now(shell: Shell, tmp_pat
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[1]", '[{"name": "a"}]', '[{"name": "a", "operator": 5, "code": {}}]', "[]", "\x00",
+    ["", "[" * 200_000, "{}", "[1]", '[{"name": "a"}]', '[{"name": "a", "operator": 5, "code": {}}]', "[]", "\x00",
      '[{"name": "a{b", "operator": {}, "code": {}}]', '[{"name": "a", "operator": {"speed": 5}, "code": {}}]',
      '[{"name": "a", "operator": {"rate": 5}, "code": {}}, {"name": "b", "operator": {"rate": true}, "code": {}}]'],
 )  # fmt: skip
@@ -619,6 +628,12 @@ def test_what_is_no_backup_is_refused_as_a_whole(shell: Shell, tmp_path: Path, t
     ended = shell("set", "--from", str(backup))
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert shell.client.dbsize() == 0
+
+
+def test_a_backup_that_went_through_an_editor_is_one_still(shell: Shell, tmp_path: Path) -> None:
+    backup = tmp_path / "budgets.json"
+    backup.write_text('\ufeff[{"name": "a", "operator": {"rate": 5}, "code": {}}]', encoding="utf-8")
+    assert shell("set", "--from", str(backup)).out == "restored 1 budget: a\n"
 
 
 # --- forget, delete --------------------------------------------------------------------------------------------------

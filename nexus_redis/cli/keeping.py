@@ -88,11 +88,12 @@ def _read(source: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
 
     try:
         text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
+        text = text.removeprefix("\ufeff")  # some editors begin a text with it
     except (OSError, UnicodeDecodeError) as error:
         raise Misuse(f"cannot read {source}: {getattr(error, 'strerror', None) or 'it is no text'}") from error
     try:
         entries = json_of.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Misuse(f"{source} is no JSON: use what `nexus-redis list --json` printed") from error
     kept = []
     for entry in entries if isinstance(entries, list) else [None]:

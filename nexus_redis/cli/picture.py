@@ -1,6 +1,6 @@
 """`status` and the history for people: tables that fit the terminal; where there is none, as wide as need be."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -11,6 +11,8 @@ from nexus_redis.explain import Event
 from nexus_redis.ledger import REFRESH
 from nexus_redis.snapshot import BudgetSnapshot
 
+GAP = 2  # columns between two cells
+LEAST_OF_NAME = 8
 BOUNDLESS = 10_000  # columns: a pipe has no edge to fold at
 LEVEL_STYLES = ("green", "yellow", "yellow", "red")
 REASONS = {
@@ -24,19 +26,30 @@ REASONS = {
 ENDS = {"silent": "fell silent", "left": "left", "overruled": "fell silent; an operator has set something since"}
 
 
-def budgets(found: Iterable[BudgetSnapshot]) -> None:
-    """One line each; its age is how long ago the last call was."""
+def budgets(found: Sequence[BudgetSnapshot]) -> None:
+    """One line each; its age is how long ago the last call was. Where a line is too long, it is the name that gives."""
+    console = _console()
+    bare = _budgets(found, [""] * len(found))
+    room = max(LEAST_OF_NAME, console.width - console.measure(bare).maximum + len("BUDGET"))
+    _print(console, _budgets(found, [_abridged(printable(each.name), room) for each in found]))
+
+
+def _budgets(found: Sequence[BudgetSnapshot], names: Sequence[str]) -> Table:
     table = _table(
-        Column("BUDGET", no_wrap=True, overflow="ellipsis"), "RATE", "LEVEL", "LOAD", *map(_left, ("REASON",))
-    )
-    for title in ("CONSUMERS", "PRODUCERS", "AGE"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for each in found:
+        _left("BUDGET"), "RATE", "LEVEL", "LOAD", _left("REASON"), "CONSUMERS", "PRODUCERS", "AGE"
+    )  # fmt: skip
+    for name, each in zip(names, found, strict=True):
         table.add_row(
-            printable(each.name), rate(each.rate), _level(each.level), _load(each), printable(each.reason),
-            number(each.consumer_count), number(each.producer_count), seconds(each.age),
+            name, rate(each.rate), _level(each.level), _load(each), printable(each.reason), number(each.consumer_count),
+            number(each.producer_count), seconds(each.age),
         )  # fmt: skip
-    _print(_console(), table)
+    return table
+
+
+def _abridged(name: str, room: int) -> str:
+    """Both ends of a name: budgets of one family differ in the last letters."""
+    tail = room // 2
+    return name if len(name) <= room else f"{name[: room - 1 - tail]}…{name[-tail:]}"
 
 
 def budget(seen: BudgetSnapshot) -> None:
@@ -116,7 +129,7 @@ def _producers(seen: BudgetSnapshot) -> Table:
 
 def _table(*columns: Column | str) -> Table:
     aligned = (Column(c, justify="right", no_wrap=True) if isinstance(c, str) else c for c in columns)
-    return Table(*aligned, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    return Table(*aligned, box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
 
 
 def _left(title: str) -> Column:

@@ -45,7 +45,9 @@ def test_a_pause_is_named_with_who_and_why(nexus: Any) -> None:
 
 def test_what_does_not_exist_is_explained_too(nexus: Any) -> None:
     why = nexus.budget("nothing").explain()
-    assert why.because == ("There is no budget nothing: nobody has opened it, or its state was lost.",)
+    assert why.because == (
+        "There is no budget nothing: no acquire, report or configure has opened it yet, or its state was lost.",
+    )
     assert (why.since, why.history) == (None, ())
 
 

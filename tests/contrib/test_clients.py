@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_fifty_refusals_at_once_make_one_pause(one_server: Server, site: Answeri
 def test_a_shorter_pause_is_said_too_once_the_last_word_is_a_second_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator may have resumed since; at once it would be fifty refusals that say the same."""
     now = 0.0
-    monkeypatch.setattr(_gates.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     gate = _gates._Gate("api", 1)
     heard = []
     for now, seconds in [(0.0, 60), (0.5, 5), (0.9, 80), (1.8, 5), (2.0, 5), (3.0, 5), (3.1, 5)]:  # noqa: B007  # read above
