@@ -9,18 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
 import redis
+from rich.console import Console
 
 from nexus_redis import Nexus, scripts
 from nexus_redis.calls import Claim, claim
-from nexus_redis.cli import plain, text
+from nexus_redis.cli import picture, plain, text
 from nexus_redis.cli.exits import LONGEST_LINE
 from nexus_redis.demo import Options, Result
 from nexus_redis.keys import BudgetKeys
+from nexus_redis.snapshot import BudgetSnapshot
 from tests.servers import Server
 from tests.support import eventually
 from tests.typed import Ended, Shell
@@ -340,6 +342,30 @@ def test_colours_are_for_terminals_that_want_them(shell: Shell) -> None:
     assert ESCAPE not in shell("status", "stripe").out
     assert f"{ESCAPE}[32m" in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm").out
     assert f"{ESCAPE}[32m" not in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm", NO_COLOR="1").out
+
+
+@pytest.mark.parametrize("width", [76, 80, 100, 200])
+def test_all_budgets_fit_the_terminal_a_line_each_and_their_names_give(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    names = ["stripe", *("a-name-as-long-as-names-may-be-because-somebody-has-chosen-it-so" + end for end in "12")]
+    seen = [
+        BudgetSnapshot(
+            name[-64:], exists=True, rate=1234.5, level=3, load=0, reason="no_consumers", tokens=0, burst=0,
+            granted_total=0, birth="", settings={}, paused_for=None, pause_reason="", last_consumer_end="",
+            consumers=(), producers=(), consumer_count=0, producer_count=12_345, age=90, refresh=0.1,
+        )
+        for name in names
+    ]  # fmt: skip
+    console = Console(width=width, file=(drawn := StringIO()), force_terminal=True, color_system=None)
+    monkeypatch.setattr(picture, "_console", lambda: console)
+    picture.budgets(seen)
+    head, *lines = drawn.getvalue().splitlines()
+    assert all(word in head.split() for word in ("RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"))
+    assert [line.split()[0][-1] for line in lines] == ["e", "1", "2"]
+    assert all(
+        "1,234.5/s" in line and "no_consumers" in line and "12,345" in line and len(line) <= width for line in lines
+    )
 
 
 @on_valkey

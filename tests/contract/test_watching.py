@@ -47,6 +47,12 @@ def test_every_kind_of_queue_tells_depth_and_limit(make: Any) -> None:
     assert unbounded.sample()["queue_limit"] == 5
 
 
+@pytest.mark.parametrize("limit", [-5, 0, float("nan"), "9", True])
+def test_a_limit_that_no_queue_has_is_refused(limit: Any) -> None:
+    with pytest.raises(InvalidSetting, match="limit="):
+        Meter(None).watch(queue.Queue(5), limit=limit)
+
+
 def test_a_queue_that_cannot_say_its_depth_on_this_system_is_refused_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
