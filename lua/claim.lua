@@ -22,7 +22,7 @@ Reply  one text of words with a space between, as it is remembered for a retry:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
        10 granted_total  11 birth  12 reason  13 lossless  14 burst (micro-tokens: a `whole` need above it is never met)
-       whole numbers but for birth and reason
+       whole numbers but for birth and reason; one more, wait_us, where the need will not be met at retry_after_us yet
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA  NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN
        NEXUS_NEEDS_KEYS (something is due: the same call again, with all keys)
 Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadline has passed ]]
@@ -83,8 +83,7 @@ if (b.due > 0 and now >= b.due) or b.at - now >= MICRO then
 else
   refill(b, now)
 end
-local learning = now < b.learns_until
-local is_first = not p
+local learning, is_first = now < b.learns_until, not p
 p = p or new_producer(now)
 if ask.birth == b.birth then repair(b, ask.granted_total) end
 if now >= b.ends or b.ends - now > b.length then
@@ -118,7 +117,7 @@ local share = math.max(contended and told * (1 + trim) or told, 1e-6)
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = b.refresh > REFRESH and crowded().refresh_of(b, math.min(d, told)) or REFRESH
 local lease = refresh * REFRESHES
-local granted, retry = spend(b, p, ask, need, share, refresh, contended, now)
+local granted, retry, slot = spend(b, p, ask, need, share, refresh, contended, now)
 if refresh > REFRESH and ask.want > 0 then
   retry = crowded().space_out(b, ask, p.credit - granted, granted, retry, share, refresh, now)
 end
@@ -131,9 +130,10 @@ grant(b, granted)
 b.retry_max = math.max(b.retry_max, retry)
 
 local recommended = math.floor(math.min(ask.demand, told, b.R))
-local answer = string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d', granted, retry, lease, refresh, recommended,
+local answer = string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
   math.floor(math.min(d, told, b.R) / 2), b.R, b.level, math.floor(b.load / 1000), b.granted, b.birth,
-  reason_of(b, ask, recommended, learning, cut, contended), b.window and b.window.lossless or 0, b.B)
+  reason_of(b, ask, recommended, learning, cut, contended), b.window and b.window.lossless or 0, b.B,
+  slot > retry and string.format(' %d', slot) or '')
 local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, granted, now + lease + retry, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then
   rarely().write_whole(keys, b, now, is_new_id)

@@ -39,6 +39,7 @@ HALVED_EACH: Final = 30.0
 SHARE_LASTS: Final = 300.0
 UNAVAILABLE_AFTER: Final = 5.0
 DEGRADED_BURST: Final = 0.25  # seconds of the degraded rate that may be admitted at once
+LOOK_AGAIN: Final = 1.0  # for a cost that no bucket holds at the rate as it is: that may rise
 REFUSED_FOR: Final = 1.0  # a permanent fault answers all callers this long before Redis is asked again
 
 
@@ -172,9 +173,9 @@ class Account(Member):
         if self.hub.is_out and self.settings.on_outage == "closed":
             return Denied(max(0.0, self.hub.next_try - now), "unavailable")
         if ledger.waiters:
-            return Denied(max(ledger.refresh, ledger.next_slot - now), "contended")
+            return Denied(max(ledger.refresh, ledger.turn(cost) - now), "contended")
         if now < ledger.next_slot and cost >= ledger.slot_need:
-            return self.denied(cost, ledger.next_slot - now)
+            return self.denied(cost, max(ledger.served, ledger.next_slot) - now)
         return None
 
     def denied(self, cost: int, retry_after: float) -> Denied:
@@ -188,7 +189,7 @@ class Account(Member):
             if cost > most:
                 remedy = f"above the burst of {most / MICRO:g}: use acquire, or a larger `burst`"
                 raise InvalidSetting("cost", cost / MICRO, remedy)
-            retry_after = max(retry_after, self.ledger.refresh)
+            retry_after = min(max(retry_after, self.ledger.refresh), LOOK_AGAIN)
         return Denied(retry_after, self.reason or "unavailable")
 
     @property

@@ -71,6 +71,7 @@ class Answer(NamedTuple):
     reason: str
     is_lossless: bool
     burst: int
+    wait: float  # until the need will be met, as things stand; what may be seconds after `retry_after`
 
 
 class Drop(NamedTuple):
@@ -167,6 +168,7 @@ def _answer(reply: bytes | str) -> Answer:
     return Answer(
         int(r[0]), int(r[1]) / 1e6, int(r[2]) / 1e6, int(r[3]) / 1e6, int(r[4]), int(r[5]), int(r[6]), int(r[7]),
         int(r[8]) / 1e3, int(r[9]), r[10], r[11], r[12] == "1", int(r[13]),
+        int(r[14] if len(r) > 14 else r[1]) / 1e6,
     )  # fmt: skip
 
 

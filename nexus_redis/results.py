@@ -26,8 +26,9 @@ class Grant:
 class Denied:
     """No tokens now, and none were taken. Falsy. Try again in `retry_after` seconds; `reason` is the budget's.
 
-    At 2/s just used up, `retry_after` is 0.5. Reasons: ok, rate, load, contended, learning, window, paused,
-    no_consumers, unset.
+    At 2/s just used up, `retry_after` is 0.5, at 10/min 6: when the cost will be there as things stand, behind whoever
+    waits before it. Where no rate says so (a pause, no consumers) it is a second: look again then. Reasons: ok, rate,
+    load, contended, learning, window, paused, no_consumers, unset, unavailable.
     """
 
     retry_after: float

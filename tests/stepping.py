@@ -38,7 +38,7 @@ def answered(granted: float = 0, retry_after: float = 0.0, **fields: Any) -> Ans
     usual: dict[str, Any] = {
         "lease": 0.5, "refresh": 0.1, "recommended_rate": 100 * MICRO, "fallback_rate": 50 * MICRO,
         "budget_rate": 100 * MICRO, "level": 0, "load": 0.0, "granted_total": 0, "birth": "1", "reason": "rate",
-        "is_lossless": False, "burst": 26 * MICRO,
+        "is_lossless": False, "burst": 26 * MICRO, "wait": retry_after,
     }  # fmt: skip
     return Answer(granted=round(granted * MICRO), retry_after=retry_after, **(usual | fields))
 

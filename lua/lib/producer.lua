@@ -90,6 +90,7 @@ local function take_back(b, p, ask, now)
   return returned, burned
 end
 
+-- Tokens; and else when to ask again, and when what it needs will be there.
 local function spend(b, p, ask, need, share, refresh, contended, now)
   local cap = math.max(math.max(CREDIT_TIME, LATE * refresh, b.burst_us) / MICRO * share, math.min(need, b.B))
   p.credit = math.min(cap, p.credit + share * math.max(0, now - p.at) / MICRO)
@@ -114,15 +115,14 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
       granted = math.floor(available / MICRO) * MICRO
     end
   end
-  local retry = 0
-  if ask.want > 0 then
-    local longest = math.max(LONGEST_WAIT, refresh)
-    if b.R <= 0 then return 0, longest end
-    retry = math.max(0, (piece - (p.credit - granted)) / share * MICRO)
-    if granted == 0 then retry = math.max(retry, (piece - b.T) / b.R * MICRO) end
-    retry = math.ceil(math.min(longest, retry))
-  end
-  return granted, retry
+  if ask.want <= 0 then return granted, 0, 0 end
+  local longest = math.max(LONGEST_WAIT, refresh)
+  if b.R <= 0 then return 0, longest, longest end
+  local retry = math.max(0, (piece - (p.credit - granted)) / share * MICRO)
+  if granted == 0 then retry = math.max(retry, (piece - b.T) / b.R * MICRO) end
+  local met = math.max(0, (need - (contended and p.credit or room) + granted) / share, (need - b.T + granted) / b.R) * MICRO
+  if ask.whole then retry = math.min(retry, met) end
+  return granted, math.ceil(math.min(longest, retry)), math.ceil(math.min(LONGEST_SLOT, met))
 end
 
 local function reason_of(b, ask, recommended, learning, cut, contended)

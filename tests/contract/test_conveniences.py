@@ -182,6 +182,12 @@ def reserving(open_nexus: Opener, budget: Any, cost: float, body: Callable[[Any]
     open_nexus._loop.run(go)
 
 
+def test_a_denial_behind_a_debt_says_when_it_will_be_paid(open_nexus: Opener, nexus: Any) -> None:
+    budget = nexus.budget("llm", rate="10/s")
+    reserving(open_nexus, budget, 1, lambda r: r.settle(100))
+    assert 9 < budget.try_acquire().retry_after < 12
+
+
 def test_what_was_too_much_goes_back_and_what_was_too_little_is_owed(
     open_nexus: Opener, server: Server, nexus: Any
 ) -> None:

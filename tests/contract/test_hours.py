@@ -140,3 +140,17 @@ def test_a_queue_that_is_only_watched_does_not_hold_back_the_rate_that_is_set(
         with consumer.work():
             let_pass(0.05)  # it counts after all, and says so without waiting for its next report
             assert budget.snapshot().consumers[0].law == "drain"
+
+
+@pytest.mark.parametrize("rate", ["1/d", "10/h", "10/min", "2/s"])
+def test_a_denial_says_when_the_token_will_be_there(nexus: Any, clock: ManualClock, let_pass: Pass, rate: str) -> None:
+    budget = nexus.budget("stripe", rate=rate)
+    let_pass(1)
+    budget.acquire()
+    for _ in range(5):
+        denied = budget.try_acquire()
+        assert denied.retry_after <= 1 / nexus.budget("stripe").snapshot().rate + 1.01
+        let_pass(0.8 * denied.retry_after)
+        assert not budget.try_acquire()
+        let_pass(0.21 * denied.retry_after)
+        assert budget.try_acquire()
