@@ -183,14 +183,16 @@ def _revive(kind: type[NexusError], args: tuple[object, ...], data: dict[str, ob
 class AcquireTimeout(NexusError, TimeoutError):
     """The tokens did not come within the timeout. None was taken: what was collected went back.
 
-    `budget` is its name, `cost` in tokens, `waited` in seconds, `reason` why the budget was slow ("paused", "load"...).
+    `budget` is its name, `cost` in tokens, `waited` in seconds, `reason` why the budget was slow ("paused", "load"...),
+    `retry_after` as in `Denied`.
 
     >>> AcquireTimeout("stripe", 5, 2.0, "paused")
     AcquireTimeout('budget stripe: no 5 tokens within 2 s (paused); none was taken')
     """
 
-    def __init__(self, budget: str, cost: float, waited: float, reason: str = "") -> None:
+    def __init__(self, budget: str, cost: float, waited: float, reason: str = "", retry_after: float = 0.0) -> None:
         self.budget, self.cost, self.waited, self.reason = budget, cost, waited, reason
+        self.retry_after = retry_after
         why = f" ({reason})" if reason not in ("", "ok") else ""
         what = "token" if cost == 1 else f"{cost:g} tokens" if cost else "answer"  # who only asks has no cost
         super().__init__(f"budget {budget}: no {what} within {waited:.3g} s{why}; none was taken")

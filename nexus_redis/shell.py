@@ -223,8 +223,9 @@ class ProducerShell:
     def _check_settled(self, line: Waiter, cost: float) -> None:
         """The time is over."""
         if not line.is_settled:
-            waited = self._account.hub.clock() - line.since
-            raise AcquireTimeout(self._account.keys.name, cost, waited, self._account.reason)
+            account, now = self._account, self._account.hub.clock()
+            retry_after = max(0.0, account.ledger.turn(0) - now)  # it stands in line still
+            raise AcquireTimeout(account.keys.name, cost, now - line.since, account.reason, retry_after)
 
     def __repr__(self) -> str:
         ledger, answer = self._account.ledger, self._account.ledger.answer

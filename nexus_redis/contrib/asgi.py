@@ -138,8 +138,7 @@ class Limit:
                 return None if answer else answer
             await self._source.acquire(cost, self._hold)
         except AcquireTimeout as error:
-            flow = self._source.flow
-            return Denied(((flow and flow.retry_after_ms) or 0) / 1e3, error.reason)
+            return Denied(error.retry_after, error.reason)
         except Unavailable:
             return Denied(0, "unavailable")
         return None

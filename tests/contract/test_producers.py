@@ -62,6 +62,7 @@ def test_a_timeout_takes_nothing_and_says_why(nexus: Any) -> None:
     with pytest.raises(AcquireTimeout, match=r"stripe: no token within .* \((rate|learning)\)") as raised:
         budget.acquire(timeout=0.05)
     assert raised.value.cost == 1
+    assert 8 < raised.value.retry_after <= 10
     account = account_of(budget)
     assert (account.ledger.used, waiting(account)) == (MICRO, 0)
     assert is_balanced(account)

@@ -203,6 +203,14 @@ def test_what_is_over_the_budget_is_refused_with_the_time_to_come_back(
     assert_never_exceeded(site.log, 5)
 
 
+@pytest.mark.parametrize("hold", [0, 0.2])
+def test_the_time_to_come_back_is_as_long_as_it_takes(one_server: Server, site: Site, serve: Any, hold: float) -> None:
+    serving = serve(Limit(site, site.budget(one_server, rate="6/min"), hold=hold))
+    answers = [httpx.get(serving.url) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert 8 <= int(answers[1].headers["retry-after"]) <= 10
+
+
 def test_what_is_over_the_budget_is_held_for_a_while(one_server: Server, site: Site, serve: Any) -> None:
     serving = serve(Limit(site, site.budget(one_server, rate=20), hold=30))
     assert [httpx.get(serving.url).status_code for _ in range(40)] == [200] * 40
