@@ -73,16 +73,18 @@ for name, text in pairs(wanted) do
     unset[#unset + 1] = field
   end
 end
--- Code prolongs a pause and never cuts one short; an operator's stands until an operator ends it, or it is over.
+-- Code prolongs a pause and never cuts one short; an operator's stays his, until an operator ends it or it is over.
+local owner = source
 if pause_ms and source == 'code' and before.paused_until > now then
-  if pause_ms == 0 and redis.call('HGET', keys.budget, 'pause_by') == 'operator' then
+  owner = redis.call('HGET', keys.budget, 'pause_by') or owner
+  if pause_ms == 0 and owner == 'operator' then
     overruled[#overruled + 1] = 'pause'
     pause_ms = nil
   elseif pause_ms > 0 and now + pause_ms * 1000 <= before.paused_until then pause_ms = nil end
 end
 if pause_ms then
   local until_us = pause_ms == 0 and 0 or math.min(now + pause_ms * 1000, UNTIL_RESUMED)
-  for field, text in pairs({paused_until_us = whole(until_us), pause_reason = why, pause_by = source}) do
+  for field, text in pairs({paused_until_us = whole(until_us), pause_reason = why, pause_by = owner}) do
     set[#set + 1] = field
     set[#set + 1] = text
   end

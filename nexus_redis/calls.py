@@ -88,8 +88,8 @@ def dropped(message: bytes | str) -> Drop:
     """A message of a budget's channel; ValueError or LookupError where it is none."""
     words = text(message).split()
     drop = Drop(words[0], int(words[1]), int(words[2]), int(words[3]), words[4])
-    if not 0 <= drop.budget_rate <= MOST_MICRO:
-        raise ValueError(drop.budget_rate)
+    if not (0 <= drop.budget_rate <= MOST_MICRO and 0 <= drop.level <= 3):
+        raise ValueError(message)
     return drop
 
 

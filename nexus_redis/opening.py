@@ -195,6 +195,13 @@ class Opening:
             return
         if is_shut and now - self._unset_since >= UNSET_PATIENCE and self.is_first(answer.reason):
             log.warning(_NOTHING_COMES[answer.reason], {"name": self.name})
+        elif answer.budget_rate and head.cost > answer.burst and answer.is_lossless:
+            if self.is_first("large"):
+                log.warning(
+                    "budget %s: %s are asked for at once, and a lossless budget gives no more than its burst, %g as "
+                    "its consumers are now: that waits until they can take more; a larger `burst` helps", self.name,
+                    words.counted(head.cost / MICRO, "token"), answer.burst / MICRO,
+                )  # fmt: skip
         elif answer.budget_rate and head.cost > answer.burst:
             left = (head.cost - ledger.held) / answer.budget_rate
             if left >= LONG_WAIT and self.is_first("wait"):

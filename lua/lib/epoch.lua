@@ -32,8 +32,8 @@ end
 local function fit_refresh(keys, b, now)
   if now >= b.span_until then b.span, b.span_until = b.refresh * REFRESHES, 0 end
   local wanted = 0
-  if not (b.window and b.window.active == 1) then      -- what a window counts as on its way is no older than a short lease
-    wanted = redis.call('ZCOUNT', keys.producers, whole(b.ends - b.length), '+inf') / CLAIMS_PER_S * SECOND
+  if not (b.window and b.window.lossless == 1) then    -- what is lossless counts on what is on its way being young
+    wanted = redis.call('ZCOUNT', keys.producers, whole(b.ends - b.length), whole(now)) / CLAIMS_PER_S * SECOND
   end
   -- A fleet is never counted twice alike: a little less changes nothing.
   if wanted <= b.refresh and wanted >= b.refresh / 2 then return end

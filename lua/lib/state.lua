@@ -16,8 +16,9 @@ end
 local function class_text(c)
   local level = c.level == math.huge and NO_LEVEL or math.min(math.floor(c.level * 1000), MOST_LEVEL)
   local mark = c.mark == math.huge and NO_LEVEL or math.min(math.floor(c.mark * 1000), MOST_LEVEL)
-  return string.format('[%d,%d,%d,%d,%d,%d,%d,%d]', level, c.room, math.floor(c.trim * MICRO), c.under, c.over, c.demand,
-                       c.weight, mark)
+  -- The sums are of so many producers that they may be more than %d can print.
+  return string.format('[%d,%d,%d,%.0f,%.0f,%.0f,%.0f,%d]', level, c.room, math.floor(c.trim * MICRO), c.under, c.over,
+                       c.demand, c.weight, mark)
 end
 
 local function read_window(text)

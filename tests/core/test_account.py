@@ -116,6 +116,19 @@ def test_a_cost_that_takes_long_to_collect_is_said_once(stepper: Stepper, caplog
     assert caplog.text.count("asked for at once") == 1
 
 
+def test_a_large_cost_on_a_lossless_budget_is_a_mistake_only_where_a_ceiling_is_known(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    stepper.server = grants(answered(0, is_lossless=True, budget_rate=5 * MICRO, burst=2_250_000))
+    follows, told = producer(stepper), producer(stepper, budget={"rate": 100})
+    waits, fits, never = join(follows, 20), join(told, 20), join(told, 30)
+    stepper.advance(1)
+    assert not waits.is_settled  # its consumers may be slow at the moment
+    assert caplog.text.count("a lossless budget gives no more than its burst, 2.25 as its consumers are now") == 2
+    assert not fits.is_settled
+    assert isinstance(never.error, InvalidSetting)
+
+
 @pytest.mark.parametrize("cost", [26, 800])
 def test_a_cost_that_a_bucket_holds_or_ten_seconds_bring_is_not_worth_a_word(
     stepper: Stepper, caplog: pytest.LogCaptureFixture, cost: float

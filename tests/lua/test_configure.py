@@ -147,6 +147,16 @@ def test_what_an_operator_stopped_stays_stopped_until_an_operator_or_its_end(sto
     assert story.configure("operator", pause=0).rate == 100
 
 
+def test_code_prolongs_an_operators_pause_and_it_stays_his(story: Story) -> None:
+    story.configure(rate=100)
+    story.configure("operator", pause=60)
+    story.at(1).configure(pause=61)
+    assert story.field("pause_by") == "operator"
+    assert story.at(2).configure(pause=0).overruled == ("pause",)
+    assert story.at(61.9).configure().reason == "paused"
+    assert story.at(62.1).configure().rate == 100
+
+
 def test_a_pause_says_who_and_why(story: Story) -> None:
     story.run(calls.configure(story.keys, pause=30, note="429 Retry-After", at_us=story.at_us))
     fields = story.inspect().fields

@@ -111,6 +111,36 @@ def test_a_lossless_budget_keeps_its_leases_short(story: Story, spare_redis: Spa
         assert crowd.come(50, epochs=1).refresh == 0.1
 
 
+def test_a_consumer_of_unknown_capacity_makes_no_one_come_more_often(crowd: Crowd) -> None:
+    story = crowd.story
+    story.configure(law="drain")  # else one that does nothing is taken for one that only looks on
+    for done in range(8):
+        story.report("known", done=1000 * done, capacity=RATE, queue_limit=1e6, queue_depth=0, in_flight=0, errors=0)
+        story.report("standby", queue_limit=1e6, queue_depth=0, in_flight=0, done=0, errors=0)
+        answer = crowd.come(50, epochs=1)
+    assert story.numbers("window")[0] == 1  # what it can hold is counted
+    assert answer.refresh == pytest.approx(0.5, rel=0.02)
+
+
+def test_after_a_step_back_of_the_clock_the_dead_are_no_crowd(crowd: Crowd) -> None:
+    story = crowd.story
+    crowd.come(50)
+    story.at(story.now - 600)
+    assert crowd.come(5, epochs=4).refresh == 0.1
+
+
+def test_sums_of_a_very_large_crowd_stay_sums(story: Story) -> None:
+    """Ten thousand who each want all of a billion a second want more than 64 bits hold."""
+    story.configure(rate=1e9)
+    for number in range(3):
+        story.claim(f"p{number}", tokens=1, requested_rate=1e9)
+    normal: list[float] = [*story.numbers("class_normal")]
+    normal[5] = 1e19
+    story.client.hset(story.keys.budget, "class_normal", json.dumps(normal))
+    story.claim("p3", tokens=1, requested_rate=1e9)
+    assert story.numbers("class_normal")[5] == pytest.approx(1e19, rel=1e-3)
+
+
 def test_in_a_pause_a_crowd_comes_no_more_often(crowd: Crowd) -> None:
     crowd.come(120)
     crowd.story.configure(pause=60)
