@@ -316,12 +316,9 @@ class Account(Member):
             self._fail_too_large(answer, now)
 
     def _fail_too_large(self, answer: Answer, now: float) -> None:
-        """On a lossless budget nothing is collected beyond a lease: what no bucket holds would wait for ever.
-
-        Its bucket grows and shrinks with what the consumers can take; only the ceiling that code gave says how far.
-        """
-        has_ceiling = self.opening.settings.rate is not None
-        most = self.opening.largest_burst if answer.is_lossless and answer.budget_rate and has_ceiling else NEVER
+        """What no bucket of a lossless budget holds would wait for ever. Only a ceiling says how far it can grow."""
+        has_ceiling = answer.is_lossless and answer.budget_rate and self.opening.settings.rate is not None
+        most = self.opening.largest_burst if has_ceiling else NEVER
         too_large = [waiter for waiter in self.ledger.callers if waiter.cost > most]
         for waiter in too_large:
             remedy = f"above the burst of {most / MICRO:g}, the most at once of a lossless budget: use a larger `burst`"

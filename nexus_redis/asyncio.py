@@ -469,7 +469,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         """Stop the whole budget on all hosts, for `seconds` (a day at most) or until `resume`.
 
         Who listens stops within milliseconds, others with their next claim, a tenth of a second later; where that is
-        lost, what was granted before may be spent for half a second. `reason`, up to 200 bytes, is told to whoever
+        lost, what was granted before may be spent for half a second. `reason`, cut to 200 bytes, is told to whoever
         asks.
         """
         duration = UNTIL_RESUMED if seconds is None else parse_number("pause", seconds)

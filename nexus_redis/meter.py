@@ -48,6 +48,11 @@ class Meter:
         """It works, and no report has said so yet: until one does, the law may take it for idle."""
         return self._has_worked and not self._has_said_so
 
+    @property
+    def says_how_full(self) -> bool:
+        """The last sample had a load, or a queue and what it can hold."""
+        return "load" in self._sent or {"queue_depth", "queue_limit"} <= set(self._sent)
+
     def begin(self, tokens: float) -> None:
         """Work has begun."""
         with self._lock:

@@ -6,11 +6,12 @@ import json
 import logging
 from collections.abc import Sequence
 from copy import copy
+from typing import Final
 
 from nexus_redis import calls
 from nexus_redis.calls import Call, Configured, Standing
 from nexus_redis.config import ConsumerSettings
-from nexus_redis.errors import LONGEST_LABEL, NexusError, Unavailable
+from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
 from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
 from nexus_redis.ids import Identity
@@ -22,6 +23,11 @@ from nexus_redis.waiter import Waiter
 from nexus_redis.wire import Job, Late, Outcome
 
 log = logging.getLogger("nexus_redis")
+
+TOO_LITTLE: Final = (
+    "no rate follows from it: say how full (load=, or queue_depth= with queue_limit=) and how fast (capacity=, or a "
+    "rate on the budget); or done= with queue_depth=, errors= or latency_ms="
+)
 
 
 class Ticket(Waiter):
@@ -176,6 +182,8 @@ class Reporter(Member):
             self.due = now
         elif classify(error) is Fault.PERMANENT:
             refusal = as_nexus_error(error)
+            if code == "NEXUS_NO_LAW" and not self.meter.says_how_full:
+                refusal = InvalidSetting("report", remedy=TOO_LITTLE)
             if code and code.startswith("NEXUS_INVALID_"):  # else it is the budget that may change
                 self.meter.refuse()
             self._warn(refusal)

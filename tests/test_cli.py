@@ -344,10 +344,8 @@ def test_colours_are_for_terminals_that_want_them(shell: Shell) -> None:
     assert f"{ESCAPE}[32m" not in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm", NO_COLOR="1").out
 
 
-@pytest.mark.parametrize("width", [76, 80, 100, 200])
-def test_all_budgets_fit_the_terminal_a_line_each_and_their_names_give(
-    monkeypatch: pytest.MonkeyPatch, width: int
-) -> None:
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+def test_all_budgets_fit_the_terminal_a_line_each(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     names = ["stripe", *("a-name-as-long-as-names-may-be-because-somebody-has-chosen-it-so" + end for end in "12")]
     seen = [
         BudgetSnapshot(
@@ -361,11 +359,10 @@ def test_all_budgets_fit_the_terminal_a_line_each_and_their_names_give(
     monkeypatch.setattr(picture, "_console", lambda: console)
     picture.budgets(seen)
     head, *lines = drawn.getvalue().splitlines()
-    assert all(word in head.split() for word in ("RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"))
+    wanted = ["RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"]
+    assert [word for word in head.split() if word in wanted] == {40: wanted[:2], 80: wanted[:-1]}.get(width, wanted)
     assert [line.split()[0][-1] for line in lines] == ["e", "1", "2"]
-    assert all(
-        "1,234.5/s" in line and "no_consumers" in line and "12,345" in line and len(line) <= width for line in lines
-    )
+    assert all("1,234.5/s" in line.split() and len(line) <= width for line in lines)
 
 
 @on_valkey

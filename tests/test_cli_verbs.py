@@ -351,7 +351,10 @@ def test_run_gives_up_in_time_and_takes_nothing(shell: Shell) -> None:
     assert shell("status", "stripe", "--json").json["granted_total"] == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2],
+)
 def test_run_passes_signals_on(shell: Shell, number: signal.Signals) -> None:
     shell("set", "stripe", "--rate", "100")
     name = number.name.removeprefix("SIG")

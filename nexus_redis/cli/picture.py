@@ -12,8 +12,9 @@ from nexus_redis.ledger import REFRESH
 from nexus_redis.snapshot import BudgetSnapshot
 
 GAP = 2  # columns between two cells
-LEAST_OF_NAME = 8
+ENOUGH_OF_NAME = 16
 BOUNDLESS = 10_000  # columns: a pipe has no edge to fold at
+Row = tuple[str, *tuple[str | Text, ...]]  # a name, and what there is to say of it
 LEVEL_STYLES = ("green", "yellow", "yellow", "red")
 REASONS = {
     "rate": "the ceiling that was set",
@@ -27,29 +28,17 @@ ENDS = {"silent": "fell silent", "left": "left", "overruled": "fell silent; an o
 
 
 def budgets(found: Sequence[BudgetSnapshot]) -> None:
-    """One line each; its age is how long ago the last call was. Where a line is too long, it is the name that gives."""
+    """One line each; its age is how long ago the last call was."""
+    columns = _columns("BUDGET", "RATE", "LEVEL", "LOAD", _left("REASON"), "CONSUMERS", "PRODUCERS", "AGE")
+    rows = [
+        (
+            printable(each.name), rate(each.rate), _level(each.level), _load(each), printable(each.reason),
+            number(each.consumer_count), number(each.producer_count), seconds(each.age),
+        )
+        for each in found
+    ]  # fmt: skip
     console = _console()
-    bare = _budgets(found, [""] * len(found))
-    room = max(LEAST_OF_NAME, console.width - console.measure(bare).maximum + len("BUDGET"))
-    _print(console, _budgets(found, [_abridged(printable(each.name), room) for each in found]))
-
-
-def _budgets(found: Sequence[BudgetSnapshot], names: Sequence[str]) -> Table:
-    table = _table(
-        _left("BUDGET"), "RATE", "LEVEL", "LOAD", _left("REASON"), "CONSUMERS", "PRODUCERS", "AGE"
-    )  # fmt: skip
-    for name, each in zip(names, found, strict=True):
-        table.add_row(
-            name, rate(each.rate), _level(each.level), _load(each), printable(each.reason), number(each.consumer_count),
-            number(each.producer_count), seconds(each.age),
-        )  # fmt: skip
-    return table
-
-
-def _abridged(name: str, room: int) -> str:
-    """Both ends of a name: budgets of one family differ in the last letters."""
-    tail = room // 2
-    return name if len(name) <= room else f"{name[: room - 1 - tail]}…{name[-tail:]}"
+    _print(console, _fitted(console, columns, rows, ("AGE", "LOAD", "PRODUCERS", "CONSUMERS", "REASON")))
 
 
 def budget(seen: BudgetSnapshot) -> None:
@@ -59,17 +48,17 @@ def budget(seen: BudgetSnapshot) -> None:
     _print(console, _facts(seen))
     if seen.consumers:
         console.print()
-        _print(console, _consumers(seen))
+        _print(console, _consumers(console, seen))
         _rest(console, seen.consumer_count - len(seen.consumers))
     if seen.producers:
         console.print()
-        _print(console, _producers(seen))
+        _print(console, _producers(console, seen))
         _rest(console, seen.producer_count - len(seen.producers))
 
 
 def history(events: Iterable[Event]) -> None:
     """What happened, the newest first."""
-    table = _table("AGO", "RATE", "LEVEL", "LOAD", _left("REASON"), _folded("BY"))
+    table = _table(*_columns("AGO", "RATE", "LEVEL", "LOAD", _left("REASON"), Column("BY", overflow="fold")))
     for each in events:
         table.add_row(
             seconds(each.age), rate(each.rate), _level(each.level), percent(each.load), printable(each.reason),
@@ -106,38 +95,70 @@ def _facts(seen: BudgetSnapshot) -> Table:
     return facts
 
 
-def _consumers(seen: BudgetSnapshot) -> Table:
-    table = _table(_folded("CONSUMER"), "RATE", "CAPACITY", "LOAD", _left("LAW"), "AGE", _left("LIVE"))
-    for each in seen.consumers:
-        table.add_row(
-            Text(printable(each.id)), rate(each.rate), rate(each.capacity) if each.capacity else "-",
+def _consumers(console: Console, seen: BudgetSnapshot) -> Table:
+    columns = _columns("CONSUMER", "RATE", "CAPACITY", "LOAD", _left("LAW"), "AGE", _left("LIVE"))
+    rows = [
+        (
+            printable(each.id), rate(each.rate), rate(each.capacity) if each.capacity else "-",
             percent(each.load), printable(each.law), seconds(float(each.fields["age_s"])),
-            "yes" if each.is_live else Text("no", style="red"),
-        )  # fmt: skip
-    return table
+            Text("yes") if each.is_live else Text("no", style="red"),
+        )
+        for each in seen.consumers
+    ]  # fmt: skip
+    return _fitted(console, columns, rows, ("AGE", "LAW", "CAPACITY", "LIVE"))
 
 
-def _producers(seen: BudgetSnapshot) -> Table:
-    table = _table(_folded("PRODUCER"), "SHARE", "DEMAND", "HELD", "WEIGHT", _left("PRIORITY"), "AGE")
-    for each in seen.producers:
-        table.add_row(
-            Text(printable(each.id)), rate(each.share), rate(each.demand), number(each.held), number(each.weight),
+def _producers(console: Console, seen: BudgetSnapshot) -> Table:
+    columns = _columns("PRODUCER", "SHARE", "DEMAND", "HELD", "WEIGHT", _left("PRIORITY"), "AGE")
+    rows = [
+        (
+            printable(each.id), rate(each.share), rate(each.demand), number(each.held), number(each.weight),
             printable(each.priority), seconds(each.age),
-        )  # fmt: skip
+        )
+        for each in seen.producers
+    ]  # fmt: skip
+    return _fitted(console, columns, rows, ("PRIORITY", "WEIGHT", "HELD", "AGE"))
+
+
+def _fitted(console: Console, columns: Sequence[Column], rows: Sequence[Row], spare: Sequence[str]) -> Table:
+    """A line each, in the terminal's width: the name gives, to ENOUGH_OF_NAME, then `spare` columns go, one by one."""
+    enough = min(ENOUGH_OF_NAME, max((len(row[0]) for row in rows), default=0))
+    for dropped in range(len(spare) + 1):
+        shown = [i for i, column in enumerate(columns) if column.header not in spare[:dropped]]
+        bare = _filled([columns[i] for i in shown], [[row[i] if i else "" for i in shown] for row in rows])
+        unbound = console.options.update(width=BOUNDLESS)
+        room = console.width - console.measure(bare, options=unbound).maximum + len(str(columns[0].header))
+        if room >= enough:
+            break
+    room = max(room, len(str(columns[0].header)))
+    return _filled(
+        [columns[i] for i in shown], [[row[i] if i else _abridged(row[0], room) for i in shown] for row in rows]
+    )
+
+
+def _abridged(name: str, room: int) -> str:
+    """Both ends of a name: those of one family differ in the last letters."""
+    tail = room // 2
+    return name if len(name) <= room else f"{name[: room - 1 - tail]}…{name[-tail:]}"
+
+
+def _filled(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:
+    table = _table(*(Column(each.header, justify=each.justify, no_wrap=True) for each in columns))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _table(*columns: Column | str) -> Table:
-    aligned = (Column(c, justify="right", no_wrap=True) if isinstance(c, str) else c for c in columns)
-    return Table(*aligned, box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+def _columns(name: str, *others: Column | str) -> list[Column]:
+    return [_left(name), *(Column(c, justify="right", no_wrap=True) if isinstance(c, str) else c for c in others)]
+
+
+def _table(*columns: Column) -> Table:
+    return Table(*columns, box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
 
 
 def _left(title: str) -> Column:
     return Column(title, no_wrap=True)
-
-
-def _folded(title: str) -> Column:
-    return Column(title, overflow="fold")
 
 
 def _print(console: Console, table: Table) -> None:

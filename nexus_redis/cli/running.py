@@ -42,7 +42,7 @@ def run(
       nexus-redis run stripe -- curl -sf https://api.stripe.com/v1/charges
       cat urls | xargs -P8 -n1 nexus-redis run stripe -- curl -sfO
     """
-    from nexus_redis.cli.signals import signals
+    from nexus_redis.cli.signals import OF_A_COMMAND, signals
     from nexus_redis.client import Nexus
     from nexus_redis.values import parse_cost
 
@@ -51,7 +51,7 @@ def run(
         producer = nexus.budget(name, key=key).producer(
             weight=weight, priority=priority, timeout=timeout, on_outage=on_outage
         )
-        come = signals()
+        come = signals(OF_A_COMMAND)
         if not come.hear(lambda _number, _is_key: nexus.close()):
             try:
                 producer.acquire(cost)

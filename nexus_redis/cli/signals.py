@@ -1,17 +1,19 @@
 """Signals for verbs that wait and pass things on: taken one at a time by a thread, never in the middle of a statement.
 
 An exception out of a signal handler may come between a read and the assignment of what was read, and swallow it. So
-SIGINT, SIGTERM and SIGHUP are blocked in all threads, and one thread takes them and says what happens: a Nexus that is
-closed there wakes whoever waits for tokens in the main thread. One that was ignored from the start (nohup) stays so.
+SIGINT, SIGTERM and SIGHUP (and others that a command may have a meaning for) are blocked in all threads, and one thread
+takes them and says what happens: a Nexus that is closed there wakes whoever waits for tokens in the main thread. One
+that was ignored from the start (nohup) stays so.
 """
 
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+OF_A_COMMAND: Final = (*ENDING, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)  # what it may have a meaning for
 FROM_THE_KERNEL: Final = 0x80  # SI_KERNEL on Linux: a key on the terminal, which its whole foreground group has got
 LONGEST_EFFECT: Final = 3.0  # seconds: a Nexus hands back what it holds, or gives that up, in less
 
@@ -56,9 +58,9 @@ class Signals:
         return int(signal.sigwait(self._taken)), False
 
 
-def signals() -> Signals:
+def signals(of: Iterable[signal.Signals] = ENDING) -> Signals:
     """Take the signals that end a program, until it does; start no thread before."""
-    taken = {each for each in ENDING if signal.getsignal(each) != signal.SIG_IGN}
+    taken = {each for each in of if signal.getsignal(each) != signal.SIG_IGN}
     signal.pthread_sigmask(signal.SIG_BLOCK, taken)
     found = Signals(taken)
     if taken:

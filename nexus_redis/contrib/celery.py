@@ -43,6 +43,7 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
     workers of four processes and 400 tasks waiting, 40 of them run each second, and a task of another kind that comes
     meanwhile runs a second or three later; where that is too late, give such tasks a worker of their own.
 
+    As the `task_cls` of an application it leaves tasks without a budget alone; named as a task's `base` it needs one.
     Called directly, as a function, the task takes no token. With `task_always_eager` it waits for it in place. When
     Redis is away, `on_outage` rules ("share"). A cost above any burst that was seen fails the task with
     `InvalidSetting`; one that fitted before the rate fell is put off.
@@ -56,9 +57,10 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
     def on_bound(cls, app: Any) -> None:
         """Called by Celery when the task is made: what cannot work is refused here and not when it runs."""
         super().on_bound(app)
-        if cls.budget is None:
+        if cls.budget is None and not issubclass(cls, app.Task):  # named by itself, and not as the `task_cls` of all
             raise InvalidSetting("budget", None, f"name it: @app.task(base=NexusTask, budget=...) of {cls.name}")
-        given("budget", cls.budget, Budget)
+        if cls.budget is not None:
+            given("budget", cls.budget, Budget)
         cls._price()
 
     @classmethod

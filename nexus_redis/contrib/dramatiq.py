@@ -21,7 +21,6 @@ from nexus_redis.client import Budget
 from nexus_redis.contrib import need
 from nexus_redis.contrib._given import given
 from nexus_redis.contrib._turns import TURN, turns_of
-from nexus_redis.errors import NexusError
 from nexus_redis.price import price_of
 
 need("dramatiq")
@@ -65,8 +64,9 @@ class NexusMiddleware(Middleware):
         try:
             tokens = price_of(cost)(*message.args, **message.kwargs)
             countdown = turns_of(budget).take(tokens, due=message.options.get(TURN)) if tokens > 0 else 0.0
-        except NexusError as error:
+        except Exception as error:
             # Dramatiq logs what a middleware raises and runs the message all the same: that would break the budget.
+            # A cost function may raise anything.
             message.fail()
             raise SkipMessage(str(error)) from error
         if countdown > 0:

@@ -48,6 +48,12 @@ def too_much() -> int:
     return 1
 
 
+@dramatiq.actor(budget=budget, cost=lambda record: record["tokens"], store_results=True)
+def puzzling(record: dict[str, int]) -> int:
+    note("puzzling")
+    return record["tokens"]
+
+
 @dramatiq.actor(budget=budget, max_retries=1, min_backoff=1)
 def failing() -> None:
     note("failing")

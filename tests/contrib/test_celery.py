@@ -104,6 +104,12 @@ def test_a_task_that_cannot_work_is_refused_where_it_is_made() -> None:
             own.task(base=NexusTask, lazy=False, name=says, **options)(idle)
 
 
+def test_as_the_base_of_all_tasks_it_leaves_those_without_a_budget_alone() -> None:
+    own = Celery("own", broker="memory://", task_cls=NexusTask)
+    own.finalize()
+    assert "celery.backend_cleanup" in own.tasks
+
+
 def test_an_eager_task_waits_and_a_direct_call_takes_nothing(app: Any, one_server: Server) -> None:
     assert app.limited(7) == 7
     assert not app.budget.snapshot().exists

@@ -70,10 +70,12 @@ def test_a_cost_may_be_a_function_and_one_that_can_never_be_had_is_a_failure(
 ) -> None:
     app.limited.send(0)
     weighty = [app.weighty.send(number) for number in (0, 1, 2)]
-    never = app.too_much.send()
+    never, puzzling = app.too_much.send(), app.puzzling.send({"tokenz": 1})
     work(workers, 1)
     assert [m.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS) for m in weighty] == [0, 1, 2]
     with pytest.raises(ResultFailure, match="above the burst"):
         never.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS)
+    with pytest.raises(ResultFailure, match="tokens"):  # whatever a cost function raises: it has no token
+        puzzling.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS)
     assert app.budget.snapshot().granted_total >= 15
-    assert noted(one_server, "too_much") == []
+    assert noted(one_server, "too_much") == noted(one_server, "puzzling") == []
