@@ -101,7 +101,7 @@ def test_a_task_that_cannot_work_is_refused_where_it_is_made() -> None:
     ]
     for options, says in cases:
         with pytest.raises(InvalidSetting, match=says):
-            own.task(base=NexusTask, lazy=False, name=says, **options)(idle)
+            own.task(base=NexusTask, lazy=False, shared=False, name=says, **options)(idle)
 
 
 def test_as_the_base_of_all_tasks_it_leaves_those_without_a_budget_alone() -> None:
