@@ -74,7 +74,7 @@ RANGES: Final[dict[str, Range]] = {
     **dict.fromkeys(("tokens", "want", "need", "held", "unused", "burned", "granted"), TOKENS),
     **dict.fromkeys(("done", "errors", "queue_depth", "queue_limit", "in_flight", "slots"), COUNT),
     **dict.fromkeys(("seq", "granted_total", "uptime_ms"), COUNT),
-    **dict.fromkeys(("burst", "transit", "timeout", "pause"), SECONDS),
+    **dict.fromkeys(("burst", "transit", "timeout", "hold", "pause"), SECONDS),
     "interval": INTERVAL,
     **dict.fromkeys(("latency_ms", "latency_target_ms", "interval_ms", "pause_ms"), MILLISECONDS),
     **dict.fromkeys(("lease_ms", "refresh_ms", "retry_after_ms"), MILLISECONDS),

@@ -165,7 +165,12 @@ class Reporter(Member):
             self._failed(error, now)
             return
         assert self.source is not None
-        self.meter.say(self.source.see(outcomes))
+        try:
+            self.meter.say(self.source.see(outcomes))
+        except InvalidSetting as wrong:  # what lies in Redis: it may be right the next time
+            self._warn(wrong)
+            self._fail(self.asked, wrong)
+            return
         self.has_looked = True
         self.due = now
 

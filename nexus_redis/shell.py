@@ -205,6 +205,11 @@ class ProducerShell:
     _check: Callable[[], None]
 
     @property
+    def name(self) -> str:
+        """The budget's."""
+        return self._account.keys.name
+
+    @property
     def id(self) -> str:
         """The id in Redis; another one, with a suffix, where the given one was taken."""
         return self._account.id

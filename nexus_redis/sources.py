@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from nexus_redis.calls import text
-from nexus_redis.config import parse_limit
+from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.values import keyed_name
 from nexus_redis.wire import Command, Job
@@ -113,11 +113,11 @@ class ListSource(Source):
 
     def look(self) -> list[Job]:
         length: Job = Command(("LLEN", self.key), int)
-        return [length] if self.done is None else [length, Command(("GET", self.done), _counter)]
+        return [length] if self.done is None else [length, Command(("GET", self.done), _text)]
 
     def see(self, answers: Sequence[Any]) -> dict[str, float]:
         said: dict[str, float] = {"queue_depth": answers[0], "queue_limit": self.limit}
-        return said if self.done is None else {**said, "done": answers[1]}
+        return said if self.done is None else {**said, "done": _counter(self.done, answers[1])}
 
 
 def _key(field: str, given: object) -> str:
@@ -131,5 +131,12 @@ def _looked(reply: Sequence[Any]) -> tuple[str, int, int, int, str]:
     return str(kind), int(pending), int(depth), int(read), str(last)
 
 
-def _counter(reply: Any) -> float:
-    return 0.0 if reply is None else float(text(reply))
+def _text(reply: Any) -> str:
+    return "0" if reply is None else text(reply)
+
+
+def _counter(key: str, found: str) -> float:
+    try:
+        return parse_number("done", float(found))
+    except ValueError:  # InvalidSetting is one
+        raise InvalidSetting("done", found, f"the key {key} must hold a number that only grows (INCRBY)") from None

@@ -254,11 +254,13 @@ def test_to_resume_what_is_not_there_is_a_finding_and_creates_nothing(shell: She
     ("words", "remedy"),
     [
         (["set", "stripe", "--min-rate", "200"], "min_rate=200.0: a floor: use at most the rate that is set"),
+        (["set", "floor", "--rate", "1"], "rate=1.0: below the min-rate that is set: --min-rate a lower one as well"),
         (["set", "stripe", "--lossless"], "lossless=True: its consumers must report queue_depth"),
     ],
 )
 def test_a_setting_that_the_budget_stands_against_is_refused(shell: Shell, words: list[str], remedy: str) -> None:
     shell("set", "stripe", "--rate", "100")
+    shell("set", "floor", "--rate", "100", "--min-rate", "3")
     shell("report", "stripe", "--load", "5")
     before = shell.client.hgetall("nexus:{stripe}")
     ended = shell(*words)

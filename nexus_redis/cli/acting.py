@@ -189,6 +189,9 @@ def _configure(here: "Place", name: str, *, settings: Any = None, **change: Any)
     try:
         now: Configured = here.ask(calls.configure(here.keys(name), settings, source="operator", **change))[0]
     except InvalidSetting as error:
+        if error.field == "min_rate" and settings.min_rate is None:
+            remedy = "below the min-rate that is set: --min-rate a lower one as well, or --unset min-rate"
+            raise InvalidSetting("rate", settings.rate, remedy) from None
         if error.field in _TOGETHER:
             value = getattr(settings, error.field, None)
             raise InvalidSetting(error.field, value, _TOGETHER[error.field]) from None

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 AHEAD: Final = 0.05  # seconds of the pace: several acquires a refresh, and little that a signal writes out unpaid
 TOO_LONG: Final = 0.25  # seconds: tokens come at most a refresh and a claim apart
-SMALLEST_READ, LARGEST_READ = 64, 1 << 20
+LARGEST_READ = 1 << 20
 LONGEST_HELD: Final = 1 << 16  # bytes of a line without an end
-LINE_LENGTH: Final = 100  # until some have been seen
+LINE_LENGTH: Final = 16  # until some have been seen
 COSTS: Final = ("lines", "bytes")
 
 
@@ -136,7 +136,7 @@ class _Pipe:
         if 0 not in ready or self._come.first:
             return b""
         try:
-            return os.read(0, int(min(max(self._piece * self._line_length, SMALLEST_READ), LARGEST_READ)))
+            return os.read(0, int(min(max(1.0, self._piece * self._line_length), LARGEST_READ)))
         except OSError as error:
             raise Finding(f"cannot read: {error.strerror}") from error
 

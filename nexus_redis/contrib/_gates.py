@@ -19,7 +19,7 @@ from typing import Final
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
-from nexus_redis.contrib._given import given
+from nexus_redis.contrib._given import given, spender
 from nexus_redis.contrib._headers import Told, told_to_wait
 from nexus_redis.errors import NexusError
 from nexus_redis.price import Cost, price_of
@@ -62,7 +62,7 @@ class Gate(_Gate):
 
     def __init__(self, budget: client.Budget, cost: Cost, producer: client.Producer | None) -> None:
         self._budget = given("budget", budget, client.Budget)
-        self._source = budget if producer is None else given("producer", producer, client.Producer)
+        self._source = spender(budget, producer, client.Producer)
         super().__init__(budget.name, cost)
 
     def enter(self, request: object, timeout: float | None) -> None:
@@ -85,7 +85,7 @@ class AsyncGate(_Gate):
 
     def __init__(self, budget: nexus_asyncio.Budget, cost: Cost, producer: nexus_asyncio.Producer | None) -> None:
         self._budget = given("budget", budget, nexus_asyncio.Budget)
-        self._source = budget if producer is None else given("producer", producer, nexus_asyncio.Producer)
+        self._source = spender(budget, producer, nexus_asyncio.Producer)
         super().__init__(budget.name, cost)
 
     async def enter(self, request: object, timeout: float | None) -> None:

@@ -6,8 +6,11 @@ from typing import TypeVar
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.shell import ProducerShell
 
 G = TypeVar("G")
+B = TypeVar("B", bound=ProducerShell)
+P = TypeVar("P", bound=ProducerShell)
 
 
 def given(field: str, value: object, kind: type[G]) -> G:
@@ -20,3 +23,13 @@ def given(field: str, value: object, kind: type[G]) -> G:
         module = nexus_asyncio.__name__ if kind.__module__ == nexus_asyncio.__name__ else nexus_asyncio.__package__
         raise InvalidSetting(field, value, f"give a {kind.__name__} of `{module}`")
     return value
+
+
+def spender(budget: B, producer: P | None, kind: type[P]) -> B | P:
+    """Who takes the tokens: the budget's shared producer, or one of its own that was given."""
+    if producer is None:
+        return budget
+    given("producer", producer, kind)
+    if producer.name != budget.name:
+        raise InvalidSetting("producer", producer, f"it is of {producer.name}: give one of {budget.name}")
+    return producer

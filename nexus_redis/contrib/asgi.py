@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from nexus_redis.asyncio import Budget, Consumer, Producer
 from nexus_redis.config import parse_number
-from nexus_redis.contrib._given import given
+from nexus_redis.contrib._given import given, spender
 from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, Unavailable
 from nexus_redis.meter import Work
 from nexus_redis.price import price_of
@@ -117,8 +117,8 @@ class Limit:
         if status not in (None, TOO_MANY, UNAVAILABLE):
             raise InvalidSetting("status", status, "use 429, 503, or leave it out for the one that fits")
         self._app, self._budget = app, given("budget", budget, Budget)
-        self._source = budget if producer is None else given("producer", producer, Producer)
-        self._hold, self._status, self._price = parse_number("timeout", hold), status, price_of(cost)
+        self._source = spender(budget, producer, Producer)
+        self._hold, self._status, self._price = parse_number("hold", hold), status, price_of(cost)
         self._looked, self._resumes = -math.inf, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -203,6 +203,18 @@ def test_a_list_with_a_capacity_is_ruled_by_its_length(open_nexus: Opener, serve
     assert budget.snapshot().rate == 25
 
 
+def test_a_counter_that_is_no_number_is_said_and_read_again(
+    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = server.client()
+    client.set("jobs:done", "soon")
+    budget = open_nexus(server).budget("work", rate=50)
+    budget.watch_list("jobs", limit=100, done="jobs:done", interval=0.02)
+    assert eventually(lambda: "done='soon': the key jobs:done must hold a number" in caplog.text)
+    client.set("jobs:done", 7)
+    assert shows(budget, done="7")
+
+
 def test_a_list_with_a_counter_of_what_was_done_is_ruled_by_it(open_nexus: Opener, server: Server) -> None:
     client: Any = server.client()
     client.rpush("jobs", *range(9))

@@ -30,11 +30,11 @@ ASYNC: dict[str, Callable[..., Any]] = {
 URL = "redis://nowhere.example"
 
 
-def sync_budget() -> nexus_redis.Budget:
+def sync_budget() -> Any:
     return nexus_redis.Nexus.from_url(URL).budget("stripe")
 
 
-def async_budget() -> nexus_redis.asyncio.Budget:
+def async_budget() -> Any:
     return nexus_redis.asyncio.Nexus.from_url(URL).budget("stripe")
 
 
@@ -65,6 +65,8 @@ def test_a_cost_that_cannot_be_right_and_a_producer_of_another_kind_are_refused(
     for cost in (-1, float("nan"), "3", None, True):
         with pytest.raises(InvalidSetting, match=r"^cost="):
             make(budget(), cost=cost)
+    with pytest.raises(InvalidSetting, match="it is of other: give one of stripe"):
+        make(budget(), producer=budget()._nexus.budget("other").producer())
     with pytest.raises(InvalidSetting, match=r"^producer='mine': give a Producer of "):
         make(budget(), producer="mine")
 
@@ -72,4 +74,4 @@ def test_a_cost_that_cannot_be_right_and_a_producer_of_another_kind_are_refused(
 def test_what_reports_takes_a_consumer() -> None:
     asgi.ReportLoad(app, async_budget().consumer())
     with pytest.raises(InvalidSetting, match=r"^consumer=.*give a Consumer of `nexus_redis\.asyncio`$"):
-        asgi.ReportLoad(app, async_budget())  # type: ignore[arg-type]  # the point of the test
+        asgi.ReportLoad(app, async_budget())
