@@ -5,7 +5,8 @@
     python -m benchmarks --only claim reaction  # some of them
     python -m benchmarks --page docs            # writes docs/benchmarks.md, with plots
 
-It starts a server of its own out of a wheel; `--url` names another, which finds itself afterwards as it was before.
+It starts a server for each question out of a wheel; `--url` names another for all, which finds itself afterwards as it
+was before.
 """
 
 from __future__ import annotations
@@ -42,19 +43,21 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     parser.add_argument("--page", type=Path, metavar="FOLDER", help="write benchmarks.md and its plots there")
     given = parser.parse_args(words)
-    with server(given.url) as url:
-        bench = Bench(url, given.quick, given.rounds or (1 if given.quick else 3))
-        about = where_and_when(bench)
-        found: dict[str, list[Table]] = {}
-        try:
-            for name in given.only:
-                say(name)
+    about: dict[str, Any] = {}
+    found: dict[str, list[Table]] = {}
+    for name in given.only:
+        # Each question has a server of its own: the scripts and the data of one would cost the next a tenth and more.
+        with server(given.url) as url:
+            bench = Bench(url, given.quick, given.rounds or (1 if given.quick else 3))
+            about = about or where_and_when(bench)
+            say(name)
+            try:
                 found[name] = QUESTIONS[name].run(bench)
-                if not given.json:
-                    for table in found[name]:
-                        table.show()
-        finally:
-            bench.clean()
+            finally:
+                bench.clean()
+        if not given.json:
+            for table in found[name]:
+                table.show()
     if given.json:
         print(json.dumps({**about, "questions": {name: [each.as_json() for each in found[name]] for name in found}}))
     else:

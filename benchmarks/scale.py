@@ -22,6 +22,7 @@ from nexus_redis.cli.driving import packed_call
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import CLAIM_GAP
+from nexus_redis.scripts import script
 
 TITLE = "Scale"
 SIMULATED, ON_PAPER = (100, 1_000, 10_000, 100_000), (300_000, 1_000_000)
@@ -32,7 +33,7 @@ START_US = 1_800_000_000_000_000  # of virtual time
 FIRST_REFRESH = 0.1  # seconds over which they come, or
 FIRST_CLAIMS_PER_S = 30_000  # as many a second as a Redis can serve
 SLICE_US = 5_000  # claims due within so much go out together
-CLAIMS, FEWEST, MOST = 100_000, 4, 20  # how many until a fleet has settled: in all, at least and at most for each
+CLAIMS, FEWEST, MOST = 100_000, 8, 20  # how many until a fleet has settled: in all, at least and at most for each
 MEASURED = 0.7  # of that is then measured
 LONGEST_REFRESH_MS = 60_000.0  # lua/lib/crowd.lua: from there on, more claims
 
@@ -86,6 +87,7 @@ def simulated(client: redis.Redis, keys: BudgetKeys, size: int) -> Fleet:
     rate, demand = RATE_EACH * size, DEMAND * RATE_EACH
     opening = calls.configure(keys, BudgetSettings.of(rate=rate), at_us=START_US)
     birth = opening.decode(send(client, [opening])[0]).birth
+    client.script_load(script("claim").text)
     seqs, wants = [0] * size, [AHEAD * FIRST_REFRESH * demand] * size
     over = max(FIRST_REFRESH, size / FIRST_CLAIMS_PER_S)
     due = [(START_US + round(number / size * over * 1e6), number) for number in range(size)]  # a heap

@@ -7,6 +7,7 @@ PERMANENT      asking again will not help: tell the caller
 
 from __future__ import annotations
 
+import re
 import socket
 from enum import Enum
 from typing import Final
@@ -28,6 +29,8 @@ _TRANSIENT: Final = frozenset([
     "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "OOM",
     "MISCONF", "NOSCRIPT",
 ])  # fmt: skip
+# Redis 6.2 tells what a command in a script ran into so; later ones tell it as if the script were that command.
+_IN_A_SCRIPT: Final = re.compile(r"(?:ERR )?Error running script \(call to \w+\):(?: @user_script: ?\d+:)+ -([A-Z]+) ")
 _NEVER_SENT: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror)
 
 
@@ -65,8 +68,18 @@ def as_nexus_error(error: BaseException) -> NexusError:
     return from_code(code) if code else ServerRefused(_code(error) or type(error).__name__, str(error)[:200])
 
 
+def is_demoted(reply: object) -> bool:
+    """The server is a primary no more: its address has another one by now."""
+    return isinstance(reply, exceptions.ReadOnlyError) or (
+        isinstance(reply, exceptions.ResponseError) and _code(reply) == "READONLY"
+    )
+
+
 def _code(error: BaseException) -> str:
-    words = str(error).split(maxsplit=1)
+    text = str(error)
+    if (inside := _IN_A_SCRIPT.match(text)) is not None:
+        return inside[1]
+    words = text.split(maxsplit=1)
     return words[0] if words and words[0].isupper() else ""
 
 

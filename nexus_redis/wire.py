@@ -19,11 +19,12 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse, NoScriptError, ReadOnlyError
+from redis.exceptions import InvalidResponse, NoScriptError
 from redis.retry import Retry
 
 from nexus_redis.calls import Call
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.faults import is_demoted
 from nexus_redis.values import DEFAULT_URL
 
 T = TypeVar("T")
@@ -197,7 +198,7 @@ def _batch(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any
     for command in commands:
         pipe.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py
     replies = pipe.execute(raise_on_error=False)
-    if any(isinstance(reply, ReadOnlyError) for reply in replies):  # a primary no more: the address has another by now
+    if any(is_demoted(reply) for reply in replies):  # a primary no more: the address has another by now
         client.connection_pool.disconnect()
     return replies
 
@@ -207,7 +208,7 @@ async def _batch_async(client: redis.asyncio.Redis, commands: Sequence[tuple[Any
     for command in commands:
         pipe.execute_command(*command)
     replies: list[Any] = await pipe.execute(raise_on_error=False)
-    if any(isinstance(reply, ReadOnlyError) for reply in replies):
+    if any(is_demoted(reply) for reply in replies):
         await client.connection_pool.disconnect()
     return replies
 

@@ -161,15 +161,16 @@ def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener) -
 
 
 def test_a_primary_that_became_a_replica_is_left_for_the_one_that_has_its_address_now(
-    open_nexus: Opener, server: Server, proxy: Proxy
+    open_nexus: Opener, real_server: Server, proxy: Proxy
 ) -> None:
     """As behind a DNS name or a virtual IP that moves: the old connections live on, and only a new one arrives."""
     process = launch("valkey")
+    proxy.target = real_server.port
     try:
         budget = open_nexus(proxy.url).budget("stripe", rate=500)
         for _ in range(50):
             budget.acquire()
-        old, new = server.client(), redis.Redis(port=process.port)
+        old, new = real_server.client(), redis.Redis(port=process.port)
         proxy.target = process.port
         old.replicaof("127.0.0.1", "1")  # of nobody that answers: all that counts is that it takes no writes
         try:
@@ -180,6 +181,17 @@ def test_a_primary_that_became_a_replica_is_left_for_the_one_that_has_its_addres
             new.close()
     finally:
         process.stop()
+
+
+def test_a_server_without_memory_is_an_outage_and_no_refusal(open_nexus: Opener, real_server: Server) -> None:
+    budget, client = open_nexus(real_server).budget("stripe", rate=500), real_server.client()
+    budget.acquire()
+    client.config_set("maxmemory", 1)
+    try:
+        assert eventually(lambda: budget.acquire().degraded)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert eventually(lambda: not budget.acquire().degraded)
 
 
 # --- Redis is away

@@ -36,6 +36,12 @@ NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERM
         ("CROSSSLOT Keys in request don't hash to the same slot", PERMANENT),
         ("ERR Error running script", PERMANENT),
         ("ERR unknown command", PERMANENT),
+        (
+            "ERR Error running script (call to f_ab12): @user_script:939: -READONLY You can't write against",
+            NOT_EXECUTED,
+        ),
+        ("ERR Error running script (call to f_ab12): @user_script:9: @user_script: 9: -OOM not allowed", NOT_EXECUTED),
+        ("ERR Error running script (call to f_ab12): @user_script:3: -WRONGTYPE Operation against a key", PERMANENT),
         ("NEXUS_SCHEMA", PERMANENT),
         ("NEXUS_ID_TAKEN", PERMANENT),
         ("NEXUS_INVALID_RATE", PERMANENT),
