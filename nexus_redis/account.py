@@ -308,7 +308,7 @@ class Account(Member):
             settled.append(asker)
         self.asking = None
         self._wake(settled, now)
-        if self.opening.see(answer.birth):
+        if self.opening.see(answer.birth, answer.reason):
             self.due = self.ledger.next_slot = now  # the slot is of a budget without our settings
         else:
             self.due = now if self.askers else self.due

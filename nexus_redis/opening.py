@@ -130,6 +130,12 @@ class Opening:
             return
         self._inherited = seen
         merged = inherited(seen, self.given)
+        for name, value in self.given.model_dump(exclude_none=True).items():
+            if getattr(merged, name) != value and self.is_first(f"own {name}"):
+                log.warning(
+                    "budget %s: its own %s does not go with what it has from %s, and is left out",
+                    self.name, name, self.parent.name if self.parent else "",
+                )  # fmt: skip
         if merged != self.settings:
             gone = self.settings.model_dump(exclude_none=True).keys() - merged.model_dump(exclude_none=True).keys()
             self._tell(merged, sorted(gone))
@@ -171,7 +177,8 @@ class Opening:
         for name in configured.changed:
             if (ours is None or name in ours) and name not in configured.overruled:
                 now = getattr(self.settings, name, None)
-                log.info("budget %s: %s was another value and is %s now; the latest opener wins", self.name, name, now)
+                told = "" if now is None else f" and is {now} now"
+                log.info("budget %s: %s was another value%s; what code says last wins", self.name, name, told)
         for name in configured.overruled:
             if name == "pause":
                 log.warning(
@@ -212,9 +219,13 @@ class Opening:
                     words.seconds(left),
                 )  # fmt: skip
 
-    def see(self, birth: str) -> bool:
-        """An answer came from this life of the state. Is it one that has to be told the settings?"""
-        if self.birth and birth != self.birth:
+    def see(self, birth: str, reason: str = "") -> bool:
+        """An answer came from this life of the state. Is it one that has to be told the settings?
+
+        A life in which no rate is set, where code has one, is one of before it was told: a failover can bring it back.
+        """
+        is_older = reason == "unset" and self.settings.rate is not None
+        if self.birth and (birth != self.birth or is_older):
             self._tell(self.settings)
             self.is_listed = False
         self.birth = birth

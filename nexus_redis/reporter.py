@@ -147,7 +147,7 @@ class Reporter(Member):
             for ticket in self.asked:
                 ticket.standing, ticket.is_served = outcome, True
             self._settle_asked()
-            if self.opening.see(outcome.birth):
+            if self.opening.see(outcome.birth, outcome.reason):
                 self.due = now
         elif isinstance(outcome, Configured | News):
             news = outcome if isinstance(outcome, News) else News(self.opening, outcome)

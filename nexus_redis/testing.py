@@ -81,6 +81,13 @@ def nexus(nexus_server: NexusServer, request: pytest.FixtureRequest) -> Iterator
         yield nexus
 
 
+def _checked(log: Iterable[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    for at, tokens in log:
+        if not (math.isfinite(at) and math.isfinite(tokens) and tokens >= 0):
+            raise InvalidSetting("log", (at, tokens), "use entries of a time and the tokens spent then, 0 or more")
+        yield at, tokens
+
+
 def assert_never_exceeded(
     log: Iterable[tuple[float, float]],
     rate: float | str,
@@ -111,7 +118,7 @@ def assert_never_exceeded(
     # The lowest point so far of (tokens before - what was earned) is where the fullest window that ends here began.
     total, lowest, since, before = 0.0, math.inf, 0.0, 0.0
     spare, worst = depth, (0.0, 0.0, 0.0)
-    for at, tokens in sorted(log):
+    for at, tokens in sorted(_checked(log)):
         if total - per_s * at < lowest:
             lowest, since, before = total - per_s * at, at, total
         total += tokens

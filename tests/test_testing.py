@@ -31,6 +31,12 @@ def test_a_log_within_the_budget_passes_and_says_how_much_was_spare() -> None:
     assert assert_never_exceeded([], 5, lease=0) == pytest.approx(2.25)
 
 
+@pytest.mark.parametrize("entry", [(float("nan"), 1.0), (1.0, float("nan")), (1.0, -5.0), (float("inf"), 1.0)])
+def test_a_log_that_cannot_be_judged_is_refused(entry: tuple[float, float]) -> None:
+    with pytest.raises(InvalidSetting, match="log="):
+        assert_never_exceeded([(0.0, 1.0), entry], 100)
+
+
 def test_a_window_that_holds_too_much_is_named_with_its_numbers() -> None:
     log = [(at / 90, 1.0) for at in range(900)] + [(9.995, 80.0)]
     with pytest.raises(AssertionError, match=r"tokens within .* s \(from .* to 9\.995\): .* allowed, at 100/s with"):

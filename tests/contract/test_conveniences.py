@@ -97,6 +97,16 @@ def test_a_keys_budget_is_one_of_its_own_with_its_parents_settings(nexus: Any) -
     assert nexus.budget("stripe").snapshot().settings == {"rate": ("100", "code"), "burst": ("2", "code")}
 
 
+def test_what_does_not_go_with_the_parents_settings_is_left_out_with_a_word(
+    nexus: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    nexus.budget("stripe", rate=7)
+    tenant = nexus.budget("stripe", key="a", min_rate=50)
+    tenant.acquire()
+    assert tenant.snapshot().rate == 7
+    assert caplog.text.count("budget stripe.a: its own min_rate does not go with what it has from stripe") == 1
+
+
 def test_an_operator_sets_all_keys_by_their_parent_and_one_by_its_name(nexus: Any, server: Server) -> None:
     operator_sets(server, "stripe", rate=50)
     operator_sets(server, "stripe.vip", rate=500)

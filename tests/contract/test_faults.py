@@ -183,6 +183,21 @@ def test_a_primary_that_became_a_replica_is_left_for_the_one_that_has_its_addres
         process.stop()
 
 
+def test_a_state_of_before_the_settings_were_told_is_told_them_again(open_nexus: Opener, server: Server) -> None:
+    """As a failover within the replication's lag brings back: the same life, without what it was told last."""
+    client = server.client()
+    key = "nexus:{stripe}"
+    first = open_nexus(server).budget("stripe")
+    assert not first.try_acquire()  # a budget without a rate
+    before: Any = client.dump(key)
+    budget = open_nexus(server).budget("stripe", rate=500)
+    budget.acquire()
+    client.restore(key, 0, before, replace=True)
+    assert eventually(lambda: client.hget(key, "rate_by_code") == b"500", within_s=10) or budget.acquire(timeout=10)
+    budget.acquire(timeout=10)
+    assert budget.snapshot().rate == 500
+
+
 def test_a_server_without_memory_is_an_outage_and_no_refusal(open_nexus: Opener, real_server: Server) -> None:
     budget, client = open_nexus(real_server).budget("stripe", rate=500), real_server.client()
     budget.acquire()

@@ -62,7 +62,7 @@ def test_an_async_helper_takes_an_async_budget_alone(make: Make, wrong: Callable
 def test_a_cost_that_cannot_be_right_and_a_producer_of_another_kind_are_refused(
     make: Callable[..., Any], budget: Callable[[], Any]
 ) -> None:
-    for cost in (-1, float("nan"), "3", None, True):
+    for cost in (-1, float("nan"), "3", None, True, False):
         with pytest.raises(InvalidSetting, match=r"^cost="):
             make(budget(), cost=cost)
     with pytest.raises(InvalidSetting, match="it is of other: give one of stripe"):

@@ -73,7 +73,19 @@ def test_words_that_a_later_release_may_add_are_ignored() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "1 2 3", "1 a b c d", b"\xff\xfe", "1 2 3 4", '{"rate": 0}', "1 0 -5 0 x", "1 0 1" + "0" * 400 + " 0 x"],
+    [
+        "",
+        "x",
+        "1 2 3",
+        "1 a b c d",
+        b"\xff\xfe",
+        "1 2 3 4",
+        '{"rate": 0}',
+        "1 0 -5 0 x",
+        "1 0 5 77 x",
+        "1 0 5 -1 x",
+        "1 0 1" + "0" * 400 + " 0 x",
+    ],
 )
 def test_what_is_no_message_of_ours_is_passed_over(text: str | bytes) -> None:
     channels, ear = Channels(), Ear()

@@ -126,7 +126,7 @@ def test_after_a_step_back_of_the_clock_the_dead_are_no_crowd(crowd: Crowd) -> N
     story = crowd.story
     crowd.come(50)
     story.at(story.now - 600)
-    assert crowd.come(5, epochs=4).refresh == 0.1
+    assert crowd.come(5, epochs=4, tokens=0.1, need=0.1, requested_rate=0.1).refresh == 0.1
 
 
 def test_sums_of_a_very_large_crowd_stay_sums(story: Story) -> None:
