@@ -149,8 +149,8 @@ class Inspection(NamedTuple):
 
 
 def text(value: bytes | str) -> str:
-    """A reply's text, whatever the client was told of decoding."""
-    return value if isinstance(value, str) else value.decode()
+    """A reply's text, whatever the client was told of decoding, and whatever others have written."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def claim(

@@ -12,6 +12,7 @@ from nexus_redis.calls import Inspection
 from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import REFRESH
+from nexus_redis.values import is_name
 from nexus_redis.wire import Command, Job, Outcome
 
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
@@ -101,17 +102,22 @@ def snapshot(keys: BudgetKeys, server: str) -> Plan:
 
 
 def budget_names(namespace: str, server: str) -> Plan:
-    """The plan that lists the budgets that exist; names that are gone are dropped from the hint."""
+    """The plan that lists the budgets that exist; names that are gone are dropped from the hint.
+
+    It is only that: what somebody else put in there, or in a budget's place, is passed over.
+    """
     hint = budgets_key(namespace)
-    names: list[str] = (yield from ask([Command(("ZRANGE", hint, 0, -1), _texts)], server))[0]
+    found: list[str] = (yield from ask([Command(("ZRANGE", hint, 0, -1), _texts)], server))[0]
+    names = [name for name in found if is_name(name)]
     if not names:
         return []
     keys = [BudgetKeys(namespace, name).budget for name in names]
-    there = yield from ask([Command(("EXISTS", key), int) for key in keys], server)
-    gone = [name for name, is_there in zip(names, there, strict=True) if not is_there]
+    kinds: list[str] = yield from ask([Command(("TYPE", key), calls.text) for key in keys], server)
+    kind_of = dict(zip(names, kinds, strict=True))
+    gone = [name for name, kind in kind_of.items() if kind == "none"]
     if gone:
         yield from ask([Command(("ZREM", hint, *gone), int)], server)
-    return sorted(set(names) - set(gone))
+    return sorted(name for name, kind in kind_of.items() if kind == "hash")
 
 
 def due_of(fields: dict[str, str]) -> float:

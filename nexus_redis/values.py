@@ -116,6 +116,11 @@ def parse_name(value: object, field: str = "name") -> str:
     return value
 
 
+def is_name(text: str) -> bool:
+    """Whether it could be a budget's."""
+    return _NAME.fullmatch(text) is not None
+
+
 def budget_name(name: str, key: str | None = None) -> str:
     """The name of `nexus.budget(name, key=key)`, checked."""
     return parse_name(name) if key is None else keyed_name(parse_name(name), key)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -344,6 +345,20 @@ def test_colours_are_for_terminals_that_want_them(shell: Shell) -> None:
     assert ESCAPE not in shell("status", "stripe").out
     assert f"{ESCAPE}[32m" in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm").out
     assert f"{ESCAPE}[32m" not in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm", NO_COLOR="1").out
+
+
+@on_valkey
+def test_what_is_no_budget_keeps_nobody_from_looking_or_acting(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "5")
+    shell.client.set("nexus:{strips}", "mine")
+    odd: dict[Any, float] = {b"\xff\xfe": 1, "a b": 1, "strips": 1, "gone": 1}
+    shell.client.zadd("nexus:budgets", odd)
+    for words in (["status", "--json"], ["list", "--json"]):
+        assert [each["name"] for each in shell(*words).json] == ["stripe"]
+    assert "did you mean stripe?" in shell("set", "stripee", "--rate", "1").out
+    shell.client.xadd("nexus:{stripe}:history", {"by": b"\xff", "reason": b"\xfe", "rate_per_s": "1", "level": "1",
+                                                 "load_percent": "1"})  # fmt: skip
+    assert shell("explain", "stripe").code == 0
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 200])

@@ -333,6 +333,15 @@ def test_run_ends_as_its_command_does(shell: Shell, command: list[str], code: in
     assert producers(shell, "stripe") == 0
 
 
+def test_an_empty_command_takes_no_token_and_an_odd_one_moves_no_cursor(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "100")
+    empty = shell.process("run", "stripe", "--", "")
+    assert (empty.code, empty.err.count("\n"), shell("status", "stripe", "--json").json["granted_total"]) == (2, 1, 0)
+    odd = shell.process("run", "stripe", "--", "a\nb\x1b[31m")
+    assert (odd.code, odd.err.count("\n")) == (127, 1)
+    assert "\x1b" not in odd.err
+
+
 def test_the_command_has_the_streams_and_the_words_as_they_are(shell: Shell) -> None:
     shell("set", "stripe", "--rate", "100")
     process = start(

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.options import Key, Name, Namespace, OnOutage, Url
 from nexus_redis.errors import Closed
+from nexus_redis.words import printable
 
 if TYPE_CHECKING:
     from nexus_redis.cli.signals import Signals
@@ -47,6 +49,8 @@ def run(
     from nexus_redis.values import parse_cost
 
     parse_cost(cost)
+    if not command[0]:
+        raise Misuse("the command is empty: is the variable set that it came from?")
     with Nexus.from_url(url, namespace=namespace) as nexus:
         producer = nexus.budget(name, key=key).producer(
             weight=weight, priority=priority, timeout=timeout, on_outage=on_outage
@@ -77,7 +81,7 @@ def _spawn(command: list[str], come: "Signals") -> int:
         try:
             child = os.posix_spawnp(command[0], command, os.environ, setsigmask=[], setsigdef=OURS)
         except OSError as error:
-            print(f"nexus-redis: {command[0]}: {error.strerror}", file=sys.stderr)
+            print(f"nexus-redis: {printable(command[0])}: {error.strerror}", file=sys.stderr)
             return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
         if early:  # it came while there was nothing to pass it on to
             os.kill(child, early)
