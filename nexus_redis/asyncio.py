@@ -451,6 +451,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
 
     def _watch(self, source: Source, capacity: float | str | None, interval: float) -> Consumer:
         consumer = Consumer(self._nexus, self, None, consumer_settings(capacity, interval), source)
+        consumer._check()
         consumer._start()
         return consumer
 
@@ -616,6 +617,8 @@ class Consumer(ConsumerShell):
     its `with`. The thread makes a blocked loop be seen as load and not as death.
     """
 
+    _nexus: Nexus
+
     def __init__(
         self, nexus: Nexus, budget: Budget, id: str | None, settings: ConsumerSettings, source: Source | None = None
     ) -> None:
@@ -668,8 +671,7 @@ class Consumer(ConsumerShell):
                     self._reporter.start()
 
     async def _ask(self, pause_ms: float | None) -> float:
-        if self._is_closed or self._nexus._is_closed:
-            raise Closed("consumer")
+        self._check()
         ticket = _TaskTicket(self._reporter.hub.clock(), pause_ms)
         with self._nexus._reports.lock:
             self._nexus._reports.ensure_running()

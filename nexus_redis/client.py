@@ -421,6 +421,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
 
     def _watch(self, source: Source, capacity: float | str | None, interval: float) -> Consumer:
         consumer = Consumer(self._nexus, self, None, consumer_settings(capacity, interval), source)
+        consumer._check()
         consumer._start()
         return consumer
 
@@ -565,6 +566,8 @@ class Consumer(ConsumerShell):
     its `with`. One that can do 400/s and is 95 % full takes 100/s.
     """
 
+    _nexus: Nexus
+
     def __init__(
         self, nexus: Nexus, budget: Budget, id: str | None, settings: ConsumerSettings, source: Source | None = None
     ) -> None:
@@ -618,8 +621,7 @@ class Consumer(ConsumerShell):
 
     def _ask(self, pause_ms: float | None) -> float:
         with self._nexus._loop.lock:
-            if self._is_closed or self._nexus._is_closed:
-                raise Closed("consumer")
+            self._check()
             self._nexus._loop.ensure_running()
             ticket = _LineTicket(self._reporter.hub.clock(), pause_ms)
             self._reporter.ask(ticket)

@@ -140,9 +140,14 @@ def _by_load(case: _Case) -> Told:
     seen, ruler = case.seen, case.ruler
     because = [f"The consumers rule: {_many(case.live)} live, {_how(seen)}."]
     remedies: list[str] = []
+    if paused := _paused(case):
+        because += paused
+        remedies.append(_END_OF_PAUSES)
     if ruler is not None:
         because.append(_report_of(ruler))
-        remedies.append(_LAW_REMEDY.get(ruler.law, "a report that says that it can take more").format(id=ruler.id))
+        is_easy = ruler.law == "range" and ruler.load <= EASY
+        remedy = _EASY_REMEDY if is_easy else _LAW_REMEDY.get(ruler.law, "a report that says that it can take more")
+        remedies.append(remedy.format(id=ruler.id))
     floor = float(seen.settings.get("min_rate", ("0", ""))[0])
     if 0 < floor == seen.rate:
         because.append(f"The floor holds it up: min-rate {rate(floor)}.")
@@ -162,12 +167,15 @@ def _by_pause(case: _Case) -> Told:
             [f"{who} has paused the whole budget, {how_long}{why}."],
             [f"the end of the pause: `nexus-redis resume {seen.name}`"],
         )
-    because = ["The consumers have taken their parts out."]
-    for each in case.live:
-        left = int(each.fields.get("paused_until_us", 0)) / 1e6 - case.now
-        if left > 0:
-            because.append(f"{each.id} is paused for another {seconds(left)}.")
-    return because, ["the end of their pauses: `consumer.pause(0)`, or `nexus-redis report ... --pause 0`"]
+    return ["The consumers have taken their parts out.", *_paused(case)], [_END_OF_PAUSES]
+
+
+def _paused(case: _Case) -> list[str]:
+    return [
+        f"{each.id} is paused for another {seconds(left)}."
+        for each in case.live
+        if (left := int(each.fields.get("paused_until_us", 0)) / 1e6 - case.now) > 0
+    ]
 
 
 def _by_silence(case: _Case) -> Told:
@@ -231,6 +239,9 @@ _LAW_REMEDY: Final = {
     "drain": "{id} doing more per second, or a shorter queue there: the law learns from what gets done",
     "aimd": "fewer errors or less latency at {id}: the law then climbs by itself",
 }
+EASY: Final = 80  # percent, as in lua/lib/range.lua
+_EASY_REMEDY: Final = "a higher capacity at {id}: below 80 % load it gives all that it has"
+_END_OF_PAUSES: Final = "the end of their pauses: `consumer.pause(0)`, or `nexus-redis report ... --pause 0`"
 _NAMED: Final = 5  # members by name in a sentence
 
 
@@ -258,8 +269,8 @@ def _beside(seen: BudgetSnapshot) -> Iterator[str]:
 
 
 def _ruler(seen: BudgetSnapshot) -> ConsumerSnapshot | None:
-    """The consumer by which the rate goes: the fullest of a pool, the one that allows least of others."""
-    live = [each for each in seen.consumers if each.is_live]
+    """The consumer by which the rate goes: of a pool who gives least of what it has, else who allows least."""
+    live = [each for each in seen.consumers if each.is_live and each.rate > 0]  # one that is paused rules nothing
     combine = seen.settings.get("combine", ("sum", ""))[0]
     if not live:
         return None
@@ -268,7 +279,7 @@ def _ruler(seen: BudgetSnapshot) -> ConsumerSnapshot | None:
     if combine == "spread":
         arrivals = {each.id: float(each.fields.get("arrivals_micro", 0)) for each in live}
         return min(live, key=lambda each: each.rate / arrivals[each.id] if arrivals[each.id] else FOREVER)
-    return max(live, key=lambda each: each.load)
+    return max(live, key=lambda each: (max(0.0, (each.capacity or 0.0) - each.rate), each.law != "range", each.load))
 
 
 def _report_of(each: ConsumerSnapshot) -> str:

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from nexus_redis import embedded
 from nexus_redis.account import Account
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_cost, parse_name, parse_number
-from nexus_redis.errors import AcquireTimeout, InvalidSetting
+from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting
 from nexus_redis.hub import Hub
 from nexus_redis.joint import Joint
 from nexus_redis.keys import BudgetKeys
@@ -246,6 +246,8 @@ class ProducerShell:
 class ConsumerShell:
     """One consumer: what it measures, and what it was last told."""
 
+    _nexus: NexusShell
+    _is_closed: bool
     _reporter: Reporter
     _start: Callable[[], None]
 
@@ -265,9 +267,16 @@ class ConsumerShell:
         Depth and limit are in tokens, like everything a consumer says. Read every interval, from another thread. With
         50 of 200 places taken the load is 25 %. Raises `InvalidSetting` for what has no depth that can be read.
         """
+        self._check()
         self._reporter.meter.watch(queue, depth=depth, limit=limit)
         self._start()
         return self
+
+    def _check(self) -> None:
+        if self._nexus._is_closed:
+            raise Closed("nexus")
+        if self._is_closed:
+            raise Closed("consumer")
 
     def work(self, tokens: float = 1) -> Work:
         """`with consumer.work(len(batch)): ...` - in flight meanwhile, then done, or an error if the block raises.

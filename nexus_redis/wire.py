@@ -55,8 +55,13 @@ Outcome = Any  # what `decode` made of a reply, or the exception
 def address(url: Any) -> str:
     """The URL to use: the argument, else NEXUS_REDIS_URL, else localhost."""
     found = url or os.environ.get("NEXUS_REDIS_URL") or DEFAULT_URL
-    scheme = urlsplit(found).scheme if isinstance(found, str) else None
+    try:
+        scheme = urlsplit(found).scheme if isinstance(found, str) else None
+    except ValueError:  # "redis://[::1"
+        raise InvalidSetting("url", found, f"use an address like {DEFAULT_URL}") from None
     if scheme not in _SCHEMES:
+        if isinstance(found, str) and "://" not in found and "@" in found:  # a password may come before it
+            found = f"***@{found.rpartition('@')[2]}"
         raise InvalidSetting("url", found, f"use one of {', '.join(f'{s}://' for s in _SCHEMES)}")
     return found
 

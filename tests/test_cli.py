@@ -547,13 +547,15 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(shell: Shell, line:
 @pytest.mark.parametrize(
     "url",
     ["http://x", "redis://localhost:abc", "redis://localhost:99999", "redis://localhost?nothing=1",
-     "redis://localhost?socket_timeout=x", "embedded://cache", "/run/redis.sock", "redis+cluster://a"],
+     "redis://localhost?socket_timeout=x", "embedded://cache", "/run/redis.sock", "redis+cluster://a",
+     "redis://[::1", ":hunter2@cache"],
 )  # fmt: skip
 def test_an_address_that_cannot_be_used_is_refused(nowhere: Shell, url: str) -> None:
     for words in (["status"], ["redis", "PING"]):
         ended = nowhere(words[0], "--url", url, *words[1:])
         assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
         assert "url=" in ended.err
+        assert "hunter2" not in ended.err
 
 
 def test_an_error_names_the_option_and_the_remedy_and_no_password(nowhere: Shell) -> None:

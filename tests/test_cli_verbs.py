@@ -100,6 +100,7 @@ class Book:
         ([b"x" * 200_000, b"y\nz"], 2),
         ([b"x" * 70_000, b"x" * 70_000, b"\n"], 1),
         ([b"x" * 70_000, b"x" * 70_000, b"x" * 70_000, b"\ny"], 2),
+        ([b"x" * 70_000, b"x" * 10], 1),
     ],
 )
 def test_a_line_costs_one_token_however_long_and_however_it_ends(

@@ -78,7 +78,8 @@ def line(shown: Gauge, name: str, unit: str, producer: "Producer", per_s: float,
     if flow is not None:
         told.append(f", share {_rate(flow.recommended_rate, unit)}  level {flow.backpressure_level}")
     if not is_last:
-        reason = f" ({flow.reason})" if shown.waiting == "tokens" and flow is not None and flow.reason not in ("", "ok") else ""
+        why = flow.reason if shown.waiting == "tokens" and flow is not None else ""
+        reason = f" ({why})" if why not in ("", "ok") else ""
         told.append(f"  waits for {shown.waiting}{reason}")
     return "".join(told)
 

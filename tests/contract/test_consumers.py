@@ -162,6 +162,13 @@ def test_a_consumer_that_was_closed_says_so(nexus: Any) -> None:
         consumer.report(load=5)
     with pytest.raises(Closed, match="consumer"):
         consumer.pause(5)
+    with pytest.raises(Closed, match="consumer"):
+        consumer.watch(queue.Queue(5))
+    nexus.close()
+    with pytest.raises(Closed, match="nexus"):
+        consumer.report(load=5)
+    with pytest.raises(Closed, match="nexus"):
+        nexus.budget("elasticsearch").watch_list("jobs", limit=5, capacity=5)
 
 
 def test_work_after_the_end_is_harmless_and_silent(nexus: Any) -> None:

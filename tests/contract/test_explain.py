@@ -43,6 +43,23 @@ def test_a_pause_is_named_with_who_and_why(nexus: Any) -> None:
     assert why.history[0].by == "code: 429"
 
 
+def test_of_several_the_one_that_holds_back_is_named_and_a_pause_among_them(nexus: Any) -> None:
+    budget = nexus.budget("ingest")
+    big, small = budget.consumer("big", capacity=1000), budget.consumer("small", capacity=5)
+    with big, small:
+        big.report(load=20)
+        small.report(load=30)
+        big.pause(300)
+        why = budget.explain()
+        assert any("big is paused for another 5 min" in line for line in why.because)
+        assert any("the end of their pauses" in line for line in why.remedies)
+        assert any("a higher capacity at small: below 80 % load" in line for line in why.remedies)
+        big.pause(0)
+        big.report(load=90)
+        small.report(load=95)
+        assert budget.explain().consumer.id == "big"  # 500 of its 1,000 are missing, of the other's 5 hardly 4
+
+
 def test_what_does_not_exist_is_explained_too(nexus: Any) -> None:
     why = nexus.budget("nothing").explain()
     assert why.because == (

@@ -75,3 +75,7 @@ def test_what_reports_takes_a_consumer() -> None:
     asgi.ReportLoad(app, async_budget().consumer())
     with pytest.raises(InvalidSetting, match=r"^consumer=.*give a Consumer of `nexus_redis\.asyncio`$"):
         asgi.ReportLoad(app, async_budget())
+
+
+def test_of_a_pair_of_timeouts_the_first_is_how_long_to_wait_for_a_token() -> None:
+    assert [requests._patience(given) for given in ((3, 9), 5, None, (None, 9))] == [3, 5, None, None]
