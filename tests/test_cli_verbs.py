@@ -334,6 +334,10 @@ def test_run_ends_as_its_command_does(shell: Shell, command: list[str], code: in
     assert producers(shell, "stripe") == 0
 
 
+def test_a_command_without_its_dashes_hears_of_them(shell: Shell) -> None:
+    assert "No such option: -s; an option of the command goes behind a --. See" in shell("run", "x", "curl", "-s").err
+
+
 def test_an_empty_command_takes_no_token_and_an_odd_one_moves_no_cursor(shell: Shell) -> None:
     shell("set", "stripe", "--rate", "100")
     empty = shell.process("run", "stripe", "--", "")

@@ -83,6 +83,8 @@ def _line(error: BaseException) -> str:
     context = getattr(error, "ctx", None)
     verb = context.command_path if context is not None else "nexus-redis"
     what = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+    if verb.endswith(" run") and hasattr(error, "option_name"):  # most likely it is the command's
+        what += "; an option of the command goes behind a --"
     return f"{what}{'' if what.endswith('?') else '.'} See {verb} --help"
 
 
