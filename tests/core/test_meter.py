@@ -157,6 +157,39 @@ def test_the_first_work_is_reported_at_once_and_the_next_with_its_report(stepper
     assert said[-1] == "3"
 
 
+def test_one_whose_number_was_passed_begins_a_new_life(stepper: Stepper) -> None:
+    """Else each report to come would be as stale as this one."""
+    said: list[tuple[str, str]] = []
+
+    def serve(job: Job) -> Outcome:
+        if isinstance(job, Late):
+            args = job.make().args
+            said.append((str(args[1]), str(args[2])))
+            return exceptions.ResponseError("NEXUS_STALE") if len(said) == 2 else STANDING
+        return serving()(job)
+
+    stepper.server = serve
+    consumer = reporter(stepper)
+    consumer.meter.say({"load": 5.0})
+    consumer.start()
+    stepper.advance(0.6)
+    (first, one), (again, two), (new, fresh), *_ = said
+    assert (first, one, two) == (again, "1", "2")
+    assert new != first
+    assert fresh == "1"
+
+
+def test_a_goodbye_that_was_lost_is_said_again(stepper: Stepper) -> None:
+    lost = [exceptions.TimeoutError("lost")]
+    consumer = reporter(stepper)
+    report_now(consumer, load=5.0)
+    stepper.advance(0.05)
+    stepper.server = lambda job: (lost.pop() if lost else True) if kind_of(job) == "leave" else serving()(job)
+    consumer.leave(Closed("consumer"), stepper.now)
+    stepper.advance(0.2)
+    assert stepper.kinds().count("leave") == 2
+
+
 def test_a_callable_and_a_limit_are_watched_too() -> None:
     meter = Meter(None)
     meter.watch(depth=lambda: 3, limit=50)
