@@ -73,18 +73,20 @@ for name, text in pairs(wanted) do
     unset[#unset + 1] = field
   end
 end
--- Code prolongs a pause and never cuts one short; an operator's stays his, until an operator ends it or it is over.
-local owner = source
-if pause_ms and source == 'code' and before.paused_until > now then
-  owner = redis.call('HGET', keys.budget, 'pause_by') or owner
-  if pause_ms == 0 and owner == 'operator' then
+-- Code prolongs a pause and never cuts one short; what an operator said stands until an operator ends it, or it is over.
+local until_us, owner = pause_ms and (pause_ms == 0 and 0 or math.min(now + pause_ms * 1000, UNTIL_RESUMED)), source
+if until_us and source == 'code' and before.paused_until > now then
+  local his = math.min(before.paused_until, tonumber(redis.call('HGET', keys.budget, 'pause_of_operator_us') or 0))
+  if until_us == 0 and his > now then
     overruled[#overruled + 1] = 'pause'
-    pause_ms = nil
-  elseif pause_ms > 0 and now + pause_ms * 1000 <= before.paused_until then pause_ms = nil end
+    until_us, owner = his, 'operator'
+  end
+  if until_us > 0 and until_us <= before.paused_until and owner == 'code' or until_us == before.paused_until then until_us = nil end
 end
-if pause_ms then
-  local until_us = pause_ms == 0 and 0 or math.min(now + pause_ms * 1000, UNTIL_RESUMED)
-  for field, text in pairs({paused_until_us = whole(until_us), pause_reason = why, pause_by = owner}) do
+if until_us then
+  local change = {paused_until_us = whole(until_us), pause_reason = why, pause_by = owner}
+  if source == 'operator' then change.pause_of_operator_us = change.paused_until_us end
+  for field, text in pairs(change) do
     set[#set + 1] = field
     set[#set + 1] = text
   end
@@ -104,7 +106,7 @@ if source == 'operator' then
 end
 if b.window then set_slot_length(b.window, now, b.window.slot_us + math.ceil((s.transit - before.transit) / 4))
 elseif s.lossless == 1 then b.window = new_window(now, slot_length(b.span, s.transit, INTERVAL)) end
-settle(keys, b, s, now, why ~= '' and source .. ': ' .. why or source, source == 'operator' or #changed > 0 or pause_ms)
+settle(keys, b, s, now, why ~= '' and source .. ': ' .. why or source, source == 'operator' or #changed > 0 or until_us)
 write_whole(keys, b, now, true)
 table.sort(changed)
 table.sort(overruled)

@@ -104,6 +104,8 @@ def test_a_task_that_cannot_work_is_refused_where_it_is_made() -> None:
             own.task(base=NexusTask, lazy=False, shared=False, name=says, **options)(idle)
 
 
+# Celery shares tasks among the applications of a process, and other tests have made some.
+@pytest.mark.filterwarnings("ignore:.*already registered to a different callable")
 def test_as_the_base_of_all_tasks_it_leaves_those_without_a_budget_alone() -> None:
     own = Celery("own", broker="memory://", task_cls=NexusTask)
     own.finalize()

@@ -147,14 +147,18 @@ def test_what_an_operator_stopped_stays_stopped_until_an_operator_or_its_end(sto
     assert story.configure("operator", pause=0).rate == 100
 
 
-def test_code_prolongs_an_operators_pause_and_it_stays_his(story: Story) -> None:
+@pytest.mark.parametrize("longer", [61, UNTIL_RESUMED])
+def test_code_takes_back_no_more_of_a_pause_than_it_gave(story: Story, longer: float) -> None:
     story.configure(rate=100)
     story.configure("operator", pause=60)
-    story.at(1).configure(pause=61)
-    assert story.field("pause_by") == "operator"
+    story.at(1).configure(pause=longer)
+    assert story.field("pause_by") == "code"
     assert story.at(2).configure(pause=0).overruled == ("pause",)
-    assert story.at(61.9).configure().reason == "paused"
-    assert story.at(62.1).configure().rate == 100
+    assert story.field("pause_by") == "operator"
+    assert story.at(59.9).configure().reason == "paused"
+    assert story.at(60.1).configure().rate == 100
+    story.configure(pause=30)  # nothing of the operator's is left
+    assert story.at(61).configure(pause=0).rate == 100
 
 
 def test_a_pause_says_who_and_why(story: Story) -> None:

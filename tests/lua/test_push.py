@@ -114,7 +114,7 @@ def test_a_pause_is_published_once_however_often_it_is_said(story: Story, ear: E
     story.at(1).configure("operator", pause=60)
     story.configure(pause=UNTIL_RESUMED)
     assert ear.heard() == [Drop(BIRTH, 0, 0, 3, "paused")]
-    story.at(2).configure(pause=0)
+    story.at(2).configure("operator", pause=0)
     assert ear.heard() == []
     story.configure(pause=1)
     assert [drop.reason for drop in ear.heard()] == ["paused"]
