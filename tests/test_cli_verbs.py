@@ -829,12 +829,15 @@ def test_bench_writes_only_where_it_is_told_to(shell: Shell, monkeypatch: pytest
     assert all(key.startswith("mine:") for key in keys)
 
 
-def test_bench_that_is_ended_leaves_nothing_either(shell: Shell) -> None:
-    process = start(shell, "bench", "--seconds", "5")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("after", [0, 0.7, 1.8])  # while one calls, fifty, and a loop
+def test_bench_that_is_ended_leaves_nothing_either(shell: Shell, number: signal.Signals, after: float) -> None:
+    process = start(shell, "bench", "--seconds", "2.5")
     assert eventually(lambda: len(shell.client.keys("nexus-bench:*")) > 2, within_s=20)
-    process.send_signal(signal.SIGTERM)
+    time.sleep(after)
+    process.send_signal(number)
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (128 + signal.SIGTERM, b"", b"")
+    assert (process.returncode, out, err) == (128 + number, b"", b"")
     assert shell.client.keys("*") == []
 
 

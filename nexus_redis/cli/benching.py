@@ -7,12 +7,10 @@ else knows; a script of one command, sent the same way, says what the server cou
 import os
 import random
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import repeat
+from itertools import repeat, takewhile
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
 
@@ -63,8 +61,8 @@ def bench(
     if not SHORTEST <= seconds <= LONGEST:
         raise Misuse(f"--seconds {seconds:g}: use {SHORTEST:g} to {LONGEST:g}")
     # Not NEXUS_REDIS_NAMESPACE: there is real work in there.
-    with place(url, namespace or OWN) as here, _ended_by_a_signal():
-        found = measured(here, seconds)
+    with place(url, namespace or OWN) as here, _Ending() as ending:
+        found = measured(here, seconds, ending)
     if json:
         print(as_json(found))
         return
@@ -72,21 +70,32 @@ def bench(
         print(line)
 
 
-@contextmanager
-def _ended_by_a_signal() -> Iterator[None]:
-    """SIGTERM as Ctrl-C: what was written is deleted first."""
+class _Ending:
+    """SIGTERM and Ctrl-C are taken note of and asked for: an exception out of a handler may come in a `__del__`, where
+    it is lost. What was written is deleted before the end.
+    """
 
-    def end(came: int, _frame: object) -> None:
-        sys.exit(128 + came)
+    def __init__(self) -> None:
+        self.came = 0
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def __enter__(self) -> Self:
+        self._before = {each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def _hear(self, number: int, _frame: object) -> None:
+        self.came = self.came or number
+
+    def check(self) -> None:
+        """Raise what ends the verb, if one has come."""
+        if self.came:
+            raise typer.Exit(128 + self.came)
 
 
-def measured(here: "Place", seconds: float) -> dict[str, Any]:
+def measured(here: "Place", seconds: float, ending: "_Ending") -> dict[str, Any]:
     """All of it, as the JSON has it; the budget is gone afterwards."""
     from nexus_redis import calls
     from nexus_redis.config import BudgetSettings
@@ -101,13 +110,13 @@ def measured(here: "Place", seconds: float) -> dict[str, Any]:
     try:
         here.ask(calls.configure(keys, BudgetSettings.of(rate=RATE)))
         ping = Command(("PING",), bool)
-        trips = _one_at_a_time(part, lambda: here.run(ask([ping], here.server)))
+        trips = _one_at_a_time(part, lambda: here.run(ask([ping], here.server)), ending)
         claims = _Claims(keys)
         here.ask(claims.next())  # the first one brings the script
-        alone = _one_at_a_time(part, lambda: here.ask(claims.next()))
-        floor, _ = _at_once(here, part, lambda sha: _floor(sha, floor_key))
-        rate, waits = _at_once(here, part, lambda _: claims.packed())
-        acquires = _acquires(here, name, part)
+        alone = _one_at_a_time(part, lambda: here.ask(claims.next()), ending)
+        floor, _ = _at_once(here, part, lambda sha: _floor(sha, floor_key), ending)
+        rate, waits = _at_once(here, part, lambda _: claims.packed(), ending)
+        acquires = _acquires(here, name, part, ending)
     finally:
         here.run(delete(keys, here.server))
     return {
@@ -169,7 +178,7 @@ def _floor(sha: str, key: str) -> Iterator[bytes]:
     return repeat(packed("EVALSHA", sha, 1, key))
 
 
-def _one_at_a_time(seconds: float, call: Callable[[], object]) -> list[float]:
+def _one_at_a_time(seconds: float, call: Callable[[], object], ending: _Ending) -> list[float]:
     """How long each took."""
     took: list[float] = []
     end = perf_counter() + seconds
@@ -177,10 +186,13 @@ def _one_at_a_time(seconds: float, call: Callable[[], object]) -> list[float]:
         began = perf_counter()
         call()
         took.append(perf_counter() - began)
+        ending.check()
     return took
 
 
-def _at_once(here: "Place", seconds: float, commands: Callable[[str], Iterator[bytes]]) -> tuple[float, list[float]]:
+def _at_once(
+    here: "Place", seconds: float, commands: Callable[[str], Iterator[bytes]], ending: _Ending
+) -> tuple[float, list[float]]:
     """Calls a second at the server's limit, and how long each waited."""
     from itertools import islice
 
@@ -196,31 +208,34 @@ def _at_once(here: "Place", seconds: float, commands: Callable[[str], Iterator[b
     try:
         took, _ = drive(here.client, list(islice(source, FIRST)), CONNECTIONS)
         count = max(FIRST, min(MOST, round(FIRST / took * seconds)))
-        took, waits = drive(here.client, list(islice(source, count)), CONNECTIONS)
+        made = list(islice(source, count))
+        took, waits = drive(here.client, takewhile(lambda _: not ending.came, made), CONNECTIONS)
     except redis.ResponseError as error:
         raise as_nexus_error(error) from error
     except (OSError, redis.RedisError) as error:
         raise Unavailable(here.server, f"with {CONNECTIONS} connections: {error}") from error
+    ending.check()
     return count / took, waits
 
 
-def _acquires(here: "Place", name: str, seconds: float) -> float:
+def _acquires(here: "Place", name: str, seconds: float, ending: _Ending) -> float:
     """Of a plain loop, once it holds tokens enough."""
     from nexus_redis import Nexus
 
     with Nexus.from_url(here.url, namespace=here.namespace) as nexus:
         acquire = nexus.budget(name).acquire
-        _loop(lambda: acquire(LOT), WARM_S)
-        return _loop(acquire, seconds)
+        _loop(lambda: acquire(LOT), WARM_S, ending)
+        return _loop(acquire, seconds, ending)
 
 
-def _loop(acquire: Callable[[], object], seconds: float) -> float:
+def _loop(acquire: Callable[[], object], seconds: float, ending: _Ending) -> float:
     """Acquires a second."""
     began, count, chunk = perf_counter(), 0, 1
     while (took := perf_counter() - began) < seconds:
         for _ in repeat(None, chunk):
             acquire()
         count += chunk
+        ending.check()
         chunk = max(1, round(count / max(perf_counter() - began, CHUNK_S) * CHUNK_S))
     return count / took
 

@@ -5,7 +5,7 @@ connections work in two halves, one is being answered while the other is read.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from typing import Any
@@ -29,7 +29,7 @@ def packed_call(call: calls.Call[Any]) -> bytes:
     return packed("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
 
 
-def drive(client: redis.Redis, commands: Sequence[bytes], connections: int) -> tuple[float, list[float]]:
+def drive(client: redis.Redis, commands: Iterable[bytes], connections: int) -> tuple[float, list[float]]:
     """Send them all; how long it took, and how long each waited for its answer, both in seconds. Errors raise."""
     half = max(1, connections // 2)
     pool = client.connection_pool
