@@ -175,7 +175,7 @@ class Account(Member):
         if ledger.waiters:
             return Denied(max(ledger.refresh, ledger.turn(cost) - now), "contended")
         if now < ledger.next_slot and cost >= ledger.slot_need:
-            return self.denied(cost, max(ledger.served, ledger.next_slot) - now)
+            return self.denied(cost, ledger.outlook - now)
         return None
 
     def denied(self, cost: int, retry_after: float) -> Denied:

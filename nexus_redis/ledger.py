@@ -74,8 +74,8 @@ class Ledger:
         "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
         "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard", "in_flight",
         "incarnation", "is_denied", "is_smooth", "last_claim", "last_use", "lease", "leases", "low", "mean",
-        "next_slot", "opens", "pace", "paced_until", "parts", "portions", "prefetch", "priority", "rate",
-        "refresh", "returned", "seen", "sent", "seq", "served", "slot_need", "tray", "unit", "waiters", "weight",
+        "next_slot", "opens", "outlook", "pace", "paced_until", "parts", "portions", "prefetch", "priority", "rate",
+        "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "unit", "waiters", "weight",
         "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
@@ -108,7 +108,7 @@ class Ledger:
         self.seq = 0
         self.in_flight: Claim | None = None
         self.sent = LONG_AGO  # of the claim in flight, first time
-        self.last_claim = self.next_slot = self.served = self.last_use = LONG_AGO
+        self.last_claim = self.next_slot = self.outlook = self.last_use = LONG_AGO
         self.seen = now
         self.due = NEVER
         self.attempts = 0
@@ -117,8 +117,8 @@ class Ledger:
         self.low = 0
         self.rate = RATE.high * MICRO  # until told: what is wanted of a budget without one must not double for ever
         self.lease, self.refresh = LEASE, REFRESH
+        # `outlook`: when the need of the last claim will be met, as things stand; the slot is sooner where that is long
         self.slot_need = 0  # of the claim whose answer named that slot: it says nothing to who needs less
-        # `served` is when that need will be met, as things stand; the slot is sooner where that is long
         self.is_denied = False
         self.gap = CLAIM_GAP  # until the next claim, at least
         self.birth, self.granted_total = "", 0
@@ -560,7 +560,7 @@ class Ledger:
         """When one who comes now would be served, behind all who wait, at what this producer may run at."""
         rate = self.answer.recommended_rate or self.answer.budget_rate if self.answer else 0
         behind = self._asked() - self.slot_need + cost
-        return max(self.served, self.next_slot) + (max(0, behind) / rate if rate else 0.0)
+        return self.outlook + (max(0, behind) / rate if rate else 0.0)
 
     # --- answers
 
@@ -599,9 +599,9 @@ class Ledger:
             # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
             self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
             self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
-            self.served = self.sent + answer.wait
             if ask.whole and self.is_denied:  # tokens are scarce: no claim for each of them
                 self.next_slot = max(self.next_slot, self.sent + CLAIM_GAP)
+            self.outlook = max(self.next_slot, self.sent + answer.wait)
         settled = self.serve(now)
         settled += self._deny(now, was_asked=ask.whole)
         # A signal has left `due` as it was: those who only ask do not put off those who wait.
@@ -617,7 +617,7 @@ class Ledger:
             if waiter.whole and (was_asked or self.next_slot > now or waiter is not callers[0])
         ]
         for waiter in denied:
-            waiter.denied = max(0.0, max(self.served, self.next_slot) - now)
+            waiter.denied = max(0.0, self.outlook - now)
             self.cancel(waiter, now)
         return denied + self.serve(now) if denied else []
 
