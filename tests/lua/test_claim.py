@@ -378,6 +378,19 @@ def test_no_one_is_told_to_stay_away_longer_than_a_second(story: Story) -> None:
     assert story.claim("b").retry_after == 1
 
 
+def test_who_wants_all_or_nothing_is_told_when_it_will_be_there(story: Story) -> None:
+    story.configure(rate=0.1)
+    ask: dict[str, Any] = {"tokens": 1, "need": 1, "whole": True}
+    assert story.claim("a", **ask).granted == MICRO
+    early = story.at(2).claim("a", **ask)
+    assert (early.granted, early.retry_after) == (0, 1)
+    assert early.wait == pytest.approx(8, abs=0.3)
+    late = story.at(9.5).claim("a", **ask)
+    assert (late.granted, late.retry_after) == (0, late.wait)
+    assert late.wait == pytest.approx(0.5, abs=0.3)
+    assert story.at(9.5 + late.wait).claim("a", **ask).granted == MICRO
+
+
 def test_a_large_need_is_collected_beside_small_ones_and_in_order(real_story: Story) -> None:
     """1000 tokens of 100/s, ten seconds of it, beside three that want 10/s: it has the 70/s that they leave."""
     story = real_story
