@@ -4,7 +4,7 @@ KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  
        11 producer
        or but three of them: budget, producers, producer. That is cheaper, and enough as long as nothing has become due
 ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
-       and one more, a JSON array without spaces of the others: [0,1000000,...,"normal","k3f9",7,"",0]
+       and one more, a JSON array of the others: [0,1000000,...,"normal","k3f9",7,"",0]
        2 need           micro-tokens   cost of the waiter at the head, less what is collected for it
        3 tokens         micro-tokens   wanted now; 0 = only asks
        4 requested_rate micro-tokens/s its demand
@@ -29,6 +29,7 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 
 --- @include times
 --- @include number
+--- @include packing
 --- @include clock
 --- @include keys
 --- @include state
@@ -36,45 +37,35 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include fair
 --- @include producer
 
--- Rare, or on few budgets: a server defines a script's functions at each call, and what these need only when one is called.
-local crowd, rare
-local function crowded()
-  if crowd then return crowd end
---- @include crowd
-  crowd = {refresh_of = refresh_of, space_out = space_out, trim = trim}
-  return crowd
-end
-local function rarely()
-  if rare then return rare end
---- @include rest
---- @include consumers
---- @include settings
---- @include admit
---- @include rate
---- @include epoch
-  rare = {new_budget = new_budget, read_rest = read_rest, write_whole = write_whole, write_window = write_window, admit = admit,
-          is_renewal_due = is_renewal_due, pay_for_past = pay_for_past, advance = advance, roll_epoch = roll_epoch,
-          sweep_producers = sweep_producers}
-  return rare
-end
+-- Rare, or on few budgets: a server defines a script's functions at each call, these when one of them is called (composer.py).
+--- @holds crowded crowd
+--- @holds rarely fault succession rest consumers settings admit rate epoch
 
-local ask, invalid = read_claim()
-if invalid then return {err = invalid} end
-local keys, id = claim_keys()
+local is_read, ask = pcall(read_claim)
+local keys, id = few_keys()
+if not keys then keys, id = rarely().named_keys('producer') end
+if not is_read or not ask then return {err = rarely().fault_of_claim()} end
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local now = clock(ARGV[1])
+local p = read_producer(keys)
+if not p or p.incarnation ~= ask.incarnation then
+  local fault = rarely().fault_of_names(keys, id, ask)
+  if fault then return {err = fault} end
+end
 
 -- 0. A retry gets the remembered answer, before anything else.
-local p = read_producer(keys)
-local refused = p and check_seq(p, ask)
-if refused == 'again' then return table.concat(redis.call('HMGET', keys.member, 'answer', 'answer_2')) end
-if refused then return {err = refused} end
+if p and p.incarnation == ask.incarnation and ask.incarnation ~= '' and ask.seq <= p.seq then
+  if ask.seq == p.seq then return rarely().remembered(keys, p) end
+  return {err = 'NEXUS_STALE'}
+end
 
 local b, newer = read_budget(keys, now, ask.priority)
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now)
-if p and p.incarnation ~= ask.incarnation and is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
-if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then p = successor(p, b) end
+if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
+  if p.incarnation ~= ask.incarnation and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
+  p = rarely().successor(p, b)
+end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
 if (b.due > 0 and now >= b.due) or b.at - now >= MICRO then
@@ -84,20 +75,21 @@ else
   refill(b, now)
 end
 local learning, is_first = now < b.learns_until, not p
-p = p or new_producer(now)
+p = p or rarely().new_producer(now)
 if ask.birth == b.birth then repair(b, ask.granted_total) end
 if now >= b.ends or b.ends - now > b.length then
   rarely().roll_epoch(keys, b, now)
-  if not keys.history and not b.is_new and rare.is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  if not keys.history and not b.is_new and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().sweep_producers(keys, now)
 end
 
 -- 2. What comes back, and what will never be used.
-local returned, burned = take_back(b, p, ask, now)
+local returned, burned = take_back(b, p, ask.held, ask.unused, ask.burned, now)
 if is_first and (learning or (ask.birth ~= '' and ask.birth ~= b.birth)) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
-p.came = p.epoch == b.number                         -- seen in this epoch already
+if ask.incarnation ~= '' and (is_first or p.at < b.ends - b.length) then b.came = b.came + 1 end
+p.came = p.epoch == b.number                         -- in this epoch's sums already
 if p.came and not b[p.class] then rarely().read_rest(keys, b) end
 withdraw_demand(b, p)
 local is_same = p.incarnation == ask.incarnation and p.birth == b.birth and p.class == ask.priority and p.weight == ask.weight
@@ -110,9 +102,10 @@ enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 
 -- 4. The rate at which its credit grows.
 local class = b[p.class]
-local contended, told = class.level < math.huge, share_of(class, p)
-local trim = b.taker == ask.priority and crowded().trim(b) or class.trim     -- a crowd's epoch is longer than the bucket is deep
-local share = math.max(contended and told * (1 + trim) or told, 1e-6)
+local contended = class.level < math.huge
+local told = share_of(class, p)
+local faster = b.taker == ask.priority and crowded().trim(b) or class.trim     -- a crowd's epoch is longer than the bucket is deep
+local share = math.max(contended and told * (1 + faster) or told, 1e-6)
 
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = b.refresh > REFRESH and crowded().refresh_of(b, math.min(d, told)) or REFRESH
@@ -123,22 +116,22 @@ if refresh > REFRESH and ask.want > 0 then
 end
 local cut = false
 if b.window then
-  granted, retry, cut = rarely().admit(b, p.at, returned, burned, granted, retry, ask, need, now)
+  granted, retry, cut = rarely().admit(b, p.at, returned, burned, granted, retry, ask.whole, need, now)
 end
 p.credit = p.credit - granted
 grant(b, granted)
 b.retry_max = math.max(b.retry_max, retry)
 
-local recommended = math.floor(math.min(ask.demand, told, b.R))
-local answer = string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
-  math.floor(math.min(d, told, b.R) / 2), b.R, b.level, math.floor(b.load / 1000), b.granted, b.birth,
-  reason_of(b, ask, recommended, learning, cut, contended), b.window and b.window.lossless or 0, b.B,
-  slot > retry and string.format(' %d', slot) or '')
-local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, granted, now + lease + retry, answer, now)
+local recommended, fallback = math.floor(math.min(ask.demand, told, b.R)), math.floor(math.min(d, told, b.R) / 2)
+local load, lossless = math.floor(b.load / 1000), b.window and b.window.lossless or 0
+local reason = reason_of(b, ask, recommended, learning, cut, contended)
+p.holds, p.until_us = p.holds + granted, now + lease + retry
+local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
+local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   write_budget(keys, b, p.class)
   if b.window then rarely().write_window(keys, b.window) end
 end
-return answer
+return reply(granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot, b.birth)

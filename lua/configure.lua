@@ -15,6 +15,7 @@ Cost   O(1) ]]
 
 --- @include times
 --- @include number
+--- @include packing
 --- @include clock
 --- @include keys
 --- @include state

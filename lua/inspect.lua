@@ -15,6 +15,8 @@ Cost   O(page) ]]
 --- @include number
 --- @include clock
 --- @include keys
+--- @include packing
+--- @include state
 
 if #ARGV ~= 3 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 local now, offset, count = clock(ARGV[1]), whole_number(ARGV[2], 0, 1e9), whole_number(ARGV[3], 1, 1000)
@@ -29,5 +31,18 @@ local consumers, live = page(keys.consumers), {}
 for i = 1, #consumers, 2 do
   if redis.call('ZSCORE', keys.rates, consumers[i]) then live[#live + 1] = consumers[i] end
 end
-return {whole(now), redis.call('HGETALL', keys.budget), consumers, page(keys.producers),
+-- What is packed, as text: numbers with a space between.
+local PACKED = {bucket = BUCKET, terms = TERMS, class_high = CLASS, class_normal = CLASS, class_low = CLASS, window = WINDOW,
+                epoch = EPOCHAL}
+local fields = redis.call('HGETALL', keys.budget)
+local is_packed = redis.call('HGET', keys.budget, 'schema') == whole(SCHEMA)
+for i = 1, #fields, 2 do
+  local format = is_packed and PACKED[fields[i]]
+  if format then
+    local values = {unpacked(format, fields[i + 1])}
+    for place, value in ipairs(values) do values[place] = type(value) == 'number' and string.format('%.17g', value) or value end
+    fields[i + 1] = table.concat(values, ' ', 1, #format - 1)
+  end
+end
+return {whole(now), fields, consumers, page(keys.producers),
         whole(redis.call('ZCARD', keys.consumers)), whole(redis.call('ZCARD', keys.producers)), live}

@@ -13,6 +13,7 @@ Cost   O(log n) ]]
 
 --- @include times
 --- @include number
+--- @include packing
 --- @include clock
 --- @include keys
 --- @include state
@@ -52,8 +53,8 @@ if is_producer then
     read_rest(keys, b)
     withdraw_demand(b, p)
     local before = b.T
-    local returned, lost = take_back(b, p, {unused = unused, burned = burned, held = 0}, now)
-    if b.window then admit(b, p.at, returned, lost, 0, 0, {}, 0, now) end
+    local returned, lost = take_back(b, p, 0, unused, burned, now)
+    if b.window then admit(b, p.at, returned, lost, 0, 0, false, 0, now) end
     credited = b.T - before
   end
   write_whole(keys, b, now)

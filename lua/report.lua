@@ -23,6 +23,7 @@ Cost   O(log n) in consumers ]]
 
 --- @include times
 --- @include number
+--- @include packing
 --- @include clock
 --- @include keys
 --- @include state

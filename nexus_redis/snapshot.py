@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,9 +15,10 @@ from nexus_redis.values import is_name
 from nexus_redis.wire import Command, Job, Outcome
 
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
+SHOWN: Final = ("weight", "priority", "demand_per_s", "share_per_s", "held")
 _PAGE: Final = 500
 DUE: Final = 6  # where the packed terms have the time at which something is due
-CROWDED: Final = 12  # where they have the refresh of a crowd, if there is one
+REFRESHED: Final = 10  # and how often a producer comes
 Plan = Generator[list[Job] | Pause, list[Outcome], Any]
 
 
@@ -96,8 +96,9 @@ def snapshot(keys: BudgetKeys, server: str) -> Plan:
         yield from ask([calls.configure(keys)], server)
         inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
     consumers, producers = list(inspection.consumers), list(inspection.producers)
-    wanted = [keys.consumer(i) for i in consumers] + [keys.producer(i) for i in producers]
-    hashes = (yield from ask([Command(("HGETALL", key), _hash) for key in wanted], server)) if wanted else []
+    wanted: list[Job] = [Command(("HGETALL", keys.consumer(i)), _hash) for i in consumers]
+    wanted += [Command(("HMGET", keys.producer(i), *SHOWN), _shown) for i in producers]  # the others are no text
+    hashes = (yield from ask(wanted, server)) if wanted else []
     return assembled(keys.name, inspection, consumers, producers, hashes)
 
 
@@ -121,7 +122,7 @@ def budget_names(namespace: str, server: str) -> Plan:
 
 
 def due_of(fields: dict[str, str]) -> float:
-    return float(json.loads(fields["terms"])[DUE]) / 1e6 if "terms" in fields else 0.0
+    return _packed(fields, "terms", DUE)
 
 
 def _texts(reply: Any) -> list[str]:
@@ -133,6 +134,10 @@ def _hash(reply: Any) -> dict[str, str]:
         return {calls.text(field): calls.text(value) for field, value in reply.items()}
     words = _texts(reply)
     return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _shown(reply: Any) -> dict[str, str]:
+    return {name: calls.text(value) for name, value in zip(SHOWN, reply, strict=True) if value is not None}
 
 
 def assembled(
@@ -169,14 +174,14 @@ def assembled(
         ),
         consumer_count=at.consumer_count,
         producer_count=at.producer_count,
-        age=max(0.0, at.now - float(json.loads(f["bucket"])[0]) / 1e6) if "bucket" in f else 0.0,
-        refresh=_refresh(f),
+        age=max(0.0, at.now - _packed(f, "bucket", 0, at.now)),
+        refresh=_packed(f, "terms", REFRESHED, REFRESH),
     )  # fmt: skip
 
 
-def _refresh(fields: dict[str, str]) -> float:
-    terms = json.loads(fields.get("terms", "[]"))
-    return float(terms[CROWDED]) / 1e6 if len(terms) > CROWDED else REFRESH
+def _packed(fields: dict[str, str], name: str, place: int, otherwise: float = 0.0) -> float:
+    """A time of a packed field, in seconds."""
+    return float(fields[name].split(" ")[place]) / 1e6 if name in fields else otherwise
 
 
 def _consumer(consumer_id: str, at: Inspection, fields: dict[str, str]) -> ConsumerSnapshot:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
-from nexus_redis import scripts
+from nexus_redis import composer, scripts
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
 
@@ -79,7 +79,7 @@ def one_server(processes: dict[str, ServerProcess]) -> Iterator[Server]:
 @pytest.fixture
 def spare_redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
     """`spare_redis(100)`: scripts that let a fleet make no more than 100 claims a second, so that 20 are a crowd."""
-    composed = scripts._with_constants
+    composed = composer._with_constants
 
     def spare(claims_per_s: float) -> None:
         real = "local CLAIMS_PER_S = 10000"
@@ -88,7 +88,7 @@ def spare_redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], N
             return composed(text.replace(real, f"local CLAIMS_PER_S = {claims_per_s:g}"))
 
         assert real in (scripts._folder() / "lib" / "crowd.lua").read_text()
-        monkeypatch.setattr(scripts, "_with_constants", patched)
+        monkeypatch.setattr(composer, "_with_constants", patched)
         scripts.script.cache_clear()
 
     yield spare

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
 from typing import Any
 
@@ -19,6 +18,7 @@ from nexus_redis import calls
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.scripts import NAMES, script
+from tests.packing import numbers
 from tests.plant import IdTaken
 from tests.referee_laws import Setting
 from tests.referee_window import RefereeCoordinator
@@ -105,7 +105,7 @@ class ScriptCoordinator:
         text = self.ask("HGET", self.keys.budget, "window")
         if text is None:
             return None
-        is_active, edge, net = json.loads(text)[:3]
+        is_active, edge, net = numbers("window", text)[:3]
         return (edge - net) / MICRO if is_active else None
 
 

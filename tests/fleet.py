@@ -207,7 +207,8 @@ class Fleet(Story):
         """The bucket, with what it has earned since its last call."""
         (at_us, rest), depth = self.numbers("bucket")[:2], self.numbers("terms")[1]
         rate = round(self.rates[-1][1] * MICRO)
-        return min(depth, self.tokens + (rate * (self.at_us - at_us) + rest) // MICRO)
+        by_now: int = min(depth, self.tokens + (rate * (self.at_us - at_us) + rest) // MICRO)
+        return by_now
 
     # --- time
 

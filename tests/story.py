@@ -5,7 +5,6 @@ Amounts are tokens here; the story turns them into the scripts' micro-tokens and
 
 from __future__ import annotations
 
-import json
 from typing import Any, Self
 
 import redis
@@ -13,6 +12,7 @@ import redis
 from nexus_redis import calls
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.keys import BudgetKeys
+from tests.packing import changed, numbers
 
 START_US = 1_800_000_000_000_000  # a story's zero on the server's clock
 MICRO = 1_000_000
@@ -105,16 +105,21 @@ class Story:
         value = self.client.hget(self.keys.budget, name)
         return "" if value is None else calls.text(value)
 
-    def numbers(self, name: str, key: str | None = None) -> list[int]:
+    def numbers(self, name: str, key: str | None = None) -> list[Any]:
         """A packed field of the budget's hash, or of another one."""
-        text = self.client.hget(self.keys.budget if key is None else key, name)
-        found: list[int] = json.loads(text or "[]")
-        return found
+        value: Any = self.client.hget(self.keys.budget if key is None else key, name)
+        return numbers(name, value or b"")
+
+    def change(self, name: str, place: int, number: float) -> None:
+        """Another number in this place of a packed field of the budget's hash."""
+        value: Any = self.client.hget(self.keys.budget, name)
+        self.client.hset(self.keys.budget, name, changed(value, place, number))
 
     @property
     def tokens(self) -> int:
         """The bucket, in micro-tokens."""
-        return self.numbers("bucket")[2]
+        tokens: int = self.numbers("bucket")[2]
+        return tokens
 
     @property
     def state(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 -- travel. `returned` and `burned`: what the claim brought back, and what it said is lost.
 --- @include window
 
-local function admitted(w, granted, retry, ask, need, now)
+local function admitted(w, granted, retry, is_whole, need, now)
   if w.active == 0 or granted == 0 then return granted, retry, false end
   local room, quiet = w.edge - w.net, quiet_us(w, now)
   if w.lossless == 1 and quiet > 0 then
@@ -13,17 +13,17 @@ local function admitted(w, granted, retry, ask, need, now)
   if room >= granted then return granted, retry, false end
   local unit = math.min(MICRO, need)
   local fits = math.max(0, math.floor(room / unit) * unit)
-  if ask.whole and fits < need then fits = 0 end
+  if is_whole and fits < need then fits = 0 end
   return fits, math.max(retry, REFRESH), true
 end
 
-local function admit(b, came_at, returned, burned, granted, retry, ask, need, now)
+local function admit(b, came_at, returned, burned, granted, retry, is_whole, need, now)
   local w = b.window
   turn_window(w, now)
   if returned > 0 then withdraw_net(w, returned) end
   -- Older ones the window has already written off by itself.
   if burned > 0 and now - came_at < 4 * w.slot_us - b.span then withdraw_net(w, burned) end
-  local fits, later, is_cut = admitted(w, granted, retry, ask, need, now)
+  local fits, later, is_cut = admitted(w, granted, retry, is_whole, need, now)
   w.net = w.net + fits
   return fits, later, is_cut
 end

@@ -1,7 +1,9 @@
 -- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
 local function clock(at_us)
-  local at = whole_number(at_us, 0, COUNT)
-  if not at or at > 0 then return at end
+  if at_us ~= '0' then
+    local at = whole_number(at_us, 0, COUNT)
+    if not at or at > 0 then return at end
+  end
   local time = redis.call('TIME')
   return time[1] * MICRO + time[2]
 end

@@ -1,5 +1,5 @@
 -- What each consumer contributes to the budget lies in sorted sets of fixed names, never only in its own hash: whoever
--- comes by may take out one that fell silent. Sums are kept in b.parts; the least and the highest are ZRANGE 0 0.
+-- comes by may take out one that fell silent. Sums are kept in `parts`; the least and the highest are ZRANGE 0 0.
 --
 -- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
 -- score in `consumers` is the end of the state it is in; it is live while it has a rate.

@@ -33,7 +33,7 @@ end
 -- One trim for all keeps the bucket from standing full, where rate is lost, and empty, where everyone waits.
 local function trim(b)
   if b.B <= 0 then return 0 end
-  if b.is_scarce then
+  if b.is_scarce == 1 then
     -- Few tokens, many waiters: credits must not grow faster than tokens, or waiters in step starve one another.
     return math.max(0, b.T - math.max(0.8 * b.B, MICRO)) / (0.2 * b.B) - SAVE * math.max(0, 1 - b.T / (FULL * b.B))
   end

@@ -5,22 +5,22 @@ local LONGEST_REFRESH = 60000000    -- a lease and a wait end before KEEP_MEMBER
 
 -- The level, infinite where all fit; and the mark for the next epoch: the same, or where there is none, what it would be
 -- if one more came who wants all that there is.
-local function level_of(c)
-  if c.weight <= 0 then return math.huge, c.room end
-  local share = c.room / c.weight * MICRO
-  if c.demand <= c.room then return math.huge, math.max(share, (c.room - c.under) / math.max(c.over, MICRO) * MICRO) end
-  if c.over > 1e-9 * c.weight and c.under < c.room then
-    local level = math.max(share, (c.room - c.under) / c.over * MICRO)
+local function level_of(class)
+  if class.weight <= 0 then return math.huge, class.room end
+  local share = class.room / class.weight * MICRO
+  if class.demand <= class.room then return math.huge, math.max(share, (class.room - class.under) / math.max(class.over, MICRO) * MICRO) end
+  if class.over > 1e-9 * class.weight and class.under < class.room then
+    local level = math.max(share, (class.room - class.under) / class.over * MICRO)
     return level, level
   end
   -- Those under the mark want more than there is, so it was too high: the level lies between what it is if all of them are
   -- alike and if a few want all of it.
-  return share, math.sqrt(share * math.max(share, math.min(c.mark, c.room) * (c.room / c.under)))
+  return share, math.sqrt(share * math.max(share, math.min(class.mark, class.room) * (class.room / class.under)))
 end
 
 local function settle_trim(b, is_contended)
-  b.is_scarce = b.needs > b.B / 4
-  if is_contended and b.B > 0 and not b.is_scarce then
+  b.is_scarce = b.needs > b.B / 4 and 1 or 0
+  if is_contended and b.B > 0 and b.is_scarce == 0 then
     b.ui = math.min(1, math.max(-0.2, b.ui + 0.05 * (b.T - FULL * b.B) / (0.5 * b.B)))
   else
     b.ui = 0
@@ -29,11 +29,11 @@ local function settle_trim(b, is_contended)
 end
 
 -- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
-local function fit_refresh(keys, b, now)
+local function fit_refresh(b, crowd, now)
   if now >= b.span_until then b.span, b.span_until = b.refresh * REFRESHES, 0 end
   local wanted = 0
   if not (b.window and b.window.lossless == 1) then    -- what is lossless counts on what is on its way being young
-    wanted = redis.call('ZCOUNT', keys.producers, whole(b.ends - b.length), whole(now)) / CLAIMS_PER_S * SECOND
+    wanted = crowd / CLAIMS_PER_S * SECOND
   end
   -- A fleet is never counted twice alike: a little less changes nothing.
   if wanted <= b.refresh and wanted >= b.refresh / 2 then return end
@@ -45,36 +45,39 @@ end
 
 local function roll_epoch(keys, b, now)
   read_rest(keys, b)
-  local R = b.R
+  local R, crowd = b.R, b.came
   local function empty()
-    for _, class in ipairs(CLASSES) do
-      local c = b[class]
-      c.under, c.over, c.demand, c.weight = 0, 0, 0, 0
+    for _, name in ipairs(CLASSES) do
+      local class = b[name]
+      class.under, class.over, class.demand, class.weight = 0, 0, 0, 0
     end
-    b.needs, b.number = 0, b.number + 1
+    b.needs, b.came, b.number = 0, 0, b.number + 1
   end
   if now - b.ends > b.length then empty() end        -- nobody came for a whole epoch: it says nothing about today
   local left, kept, is_contended = R, 0, false
-  for _, class in ipairs(CLASSES) do kept = kept + math.min(b[class].demand, RESERVE * R) end
-  for _, class in ipairs(CLASSES) do
-    local c = b[class]
-    kept = kept - math.min(c.demand, RESERVE * R)
-    c.room = math.floor(math.max(left - kept, RESERVE * R))
-    c.level, c.mark = level_of(c)
-    left = left - math.min(c.demand, c.room)
-    is_contended = is_contended or c.level < math.huge
+  for _, name in ipairs(CLASSES) do
+    local class = b[name]
+    kept = kept + math.min(class.demand, RESERVE * R)
+  end
+  for _, name in ipairs(CLASSES) do
+    local class = b[name]
+    kept = kept - math.min(class.demand, RESERVE * R)
+    class.room = math.floor(math.max(left - kept, RESERVE * R))
+    class.level, class.mark = level_of(class)
+    left = left - math.min(class.demand, class.room)
+    is_contended = is_contended or class.level < math.huge
   end
   settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
   b.taker = ''
-  for _, class in ipairs(CLASSES) do
-    local c = b[class]
-    c.trim = b.taker == '' and b.u or 0
-    if b.taker == '' and c.level < math.huge then b.taker = class end
+  for _, name in ipairs(CLASSES) do
+    local class = b[name]
+    class.trim = b.taker == '' and b.u or 0
+    if b.taker == '' and class.level < math.huge then b.taker = name end
   end
   empty()
   local refresh_before = b.refresh
-  fit_refresh(keys, b, now)
+  fit_refresh(b, crowd, now)
   b.length = math.ceil(math.max(EPOCH, 1.5 * math.max(refresh_before, b.refresh), 1.1 * math.max(b.retry_max, b.retry_before)))
   b.ends = now + b.length
   b.retry_before, b.retry_max = b.retry_max, 0

@@ -7,32 +7,32 @@
 -- A second claim in an epoch replaces the first one's entry; leaving takes it out.
 local function withdraw_demand(b, p)
   if p.epoch ~= b.number then return end
-  local c = b[p.class]
-  c.demand, c.weight = c.demand - p.d, c.weight - p.weight
+  local class = b[p.class]
+  class.demand, class.weight = class.demand - p.d, class.weight - p.weight
   b.needs = b.needs - p.n
-  if p.under == 1 then c.under = c.under - p.d else c.over = c.over - p.weight end
+  if p.under == 1 then class.under = class.under - p.d else class.over = class.over - p.weight end
 end
 
 local function enter_demand(b, p, d, need)
-  local c = b[p.class]
-  local under = d <= c.mark * p.weight / MICRO
+  local class = b[p.class]
+  local under = d <= class.mark * p.weight / MICRO
   p.d, p.n, p.under, p.epoch = d, 0, under and 1 or 0, 0
   if d <= 0 then return end
   p.epoch = b.number
-  c.demand, c.weight = c.demand + d, c.weight + p.weight
+  class.demand, class.weight = class.demand + d, class.weight + p.weight
   if under then
-    c.under = c.under + d
+    class.under = class.under + d
   else
-    c.over = c.over + p.weight
+    class.over = class.over + p.weight
     p.n = math.min(need, b.B)
     b.needs = b.needs + p.n
   end
 end
 
 -- What this producer may run at, in micro-tokens a second: its level, or, uncontended, its demand and its part of the rest.
-local function share_of(c, p)
-  if c.level < math.huge then return c.level * p.weight / MICRO end
-  local weight = math.max(p.weight, c.weight)
-  if c.demand <= c.room then return p.d + (c.room - c.demand) * p.weight / weight end
-  return c.room * p.weight / weight
+local function share_of(class, p)
+  if class.level < math.huge then return class.level * p.weight / MICRO end
+  local weight = math.max(p.weight, class.weight)
+  if class.demand <= class.room then return p.d + (class.room - class.demand) * p.weight / weight end
+  return class.room * p.weight / weight
 end

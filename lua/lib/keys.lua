@@ -1,27 +1,33 @@
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
+local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
+
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 
--- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
-local NAMED = '^([A-Za-z0-9][A-Za-z0-9._-]*:{[A-Za-z0-9][A-Za-z0-9._-]*}) %1:consumers %1:rates %1:loads %1:capacities '
-  .. '%1:frees %1:edges %1:ratios %1:producers %1:history'
-local function named_keys(kind)
-  if #KEYS ~= (kind and 11 or 10) or #KEYS[1] > 131 then return nil end
-  local b, id = string.match(table.concat(KEYS, ' '), kind and NAMED .. ' %1:' .. kind .. ':([A-Za-z0-9][A-Za-z0-9._-]*)$'
-                                                      or NAMED .. '$')
-  if not b or string.find(b, ':', 1, true) > 65 or #b - string.find(b, '{', 1, true) > 65 or #(id or '') > 64 then
-    return nil
-  end
-  return {budget = b, consumers = KEYS[2], rates = KEYS[3], loads = KEYS[4], capacities = KEYS[5], frees = KEYS[6],
-          edges = KEYS[7], ratios = KEYS[8], producers = KEYS[9], history = KEYS[10], member = KEYS[11]}, id
+local function is_budget(key)
+  local namespace, name = string.match(key, '^(.*):{(.*)}$')
+  return namespace ~= nil and is_name(namespace) and is_name(name)
 end
 
--- A claim may come with three of them: budget, producers, producer.
-local FEW = '^([A-Za-z0-9][A-Za-z0-9._-]*:{[A-Za-z0-9][A-Za-z0-9._-]*}) %1:producers %1:producer:([A-Za-z0-9][A-Za-z0-9._-]*)$'
-local function claim_keys()
-  if #KEYS ~= 3 then return named_keys('producer') end
-  if #KEYS[1] > 131 then return nil end
-  local b, id = string.match(table.concat(KEYS, ' '), FEW)
-  if not b or string.find(b, ':', 1, true) > 65 or #b - string.find(b, '{', 1, true) > 65 or #id > 64 then return nil end
-  return {budget = b, producers = KEYS[2], member = KEYS[3]}, id
+-- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
+local function named_keys(kind)
+  if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end
+  local keys = {budget = KEYS[1], member = KEYS[11]}
+  for i, place in ipairs(PLACES) do
+    if KEYS[i + 1] ~= KEYS[1] .. ':' .. place then return nil end
+    keys[place] = KEYS[i + 1]
+  end
+  if not kind then return keys, nil end
+  local prefix = KEYS[1] .. ':' .. kind .. ':'
+  local id = string.sub(KEYS[11], #prefix + 1)
+  if string.sub(KEYS[11], 1, #prefix) ~= prefix or not is_name(id) then return nil end
+  return keys, id
+end
+
+-- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+local function few_keys()
+  if #KEYS ~= 3 then return nil end
+  local prefix = KEYS[1] .. ':producer:'
+  if KEYS[2] ~= KEYS[1] .. ':producers' or string.sub(KEYS[3], 1, #prefix) ~= prefix then return nil end
+  return {budget = KEYS[1], producers = KEYS[2], member = KEYS[3]}, string.sub(KEYS[3], #prefix + 1)
 end

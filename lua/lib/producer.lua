@@ -7,87 +7,52 @@ local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 local DEFAULT_BURST = 250000
+local LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
 
--- The one at fault in a claim: only asked when there is one.
-local function fault_of_claim()
-  local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation',
-                 'seq', 'birth', 'granted_total'}
-  local most = {need = 1e15, whole = 1, weight = 1e9, seq = COUNT, granted_total = COUNT}
-  if #ARGV ~= 2 then return 'NEXUS_INVALID_ARGUMENTS' end
-  if not whole_number(ARGV[1], 0, COUNT) then return 'NEXUS_INVALID_AT_US' end
-  local i = 0
-  for word in string.gmatch(string.sub(ARGV[2], 2, -2) .. ',', '([^,]*),') do
-    i = i + 1
-    local name, text, is_right = asked[i], string.match(word, '^"(.*)"$'), nil
-    if name == 'priority' then is_right = text == 'high' or text == 'normal' or text == 'low'
-    elseif name == 'incarnation' then is_right = text and (text == '' or is_name(text))
-    elseif name == 'birth' then is_right = text and #text <= 20 and string.find(text, '^[%w._-]*$')
-    elseif name then is_right = whole_number(word, name == 'weight' and 10000 or 0, most[name] or 1e16) end
-    if name and not is_right then return 'NEXUS_INVALID_' .. string.upper(name) end
-  end
-  return 'NEXUS_INVALID_ARGUMENTS'
-end
+--- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total
 
--- The claim, or nil and a code that names what is at fault. The pattern knows all that JSON could make of it.
-local CLAIM = '^%[%d+,%d+,%d+,[01],%d+,%d+,%d+,%d+,"%l+","[%w._-]*",%d+,"[%w._-]*",%d+%]$'
+-- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
 local function read_claim()
-  if #ARGV == 2 and #ARGV[2] <= 300 and string.find(ARGV[2], CLAIM) and whole_number(ARGV[1], 0, COUNT) then -- at most 263
-    local a = cjson.decode(ARGV[2])
-    local need, want, whole, priority, incarnation = a[1], a[2], a[4] == 1, a[9], a[10]
-    if math.max(want, a[3], a[5], a[6], a[7]) <= 1e16 and need <= 1e15 and a[8] >= 10000 and a[8] <= 1e9 and a[11] <= COUNT
-      and a[13] <= COUNT and (priority == 'normal' or priority == 'high' or priority == 'low')
-      and (incarnation == '' or is_name(incarnation)) and #a[12] <= 20 then
-      return {need = need, want = whole and math.max(want, need) or want, demand = a[3], whole = whole, held = a[5],
-              unused = a[6], burned = a[7], weight = a[8], priority = priority, incarnation = incarnation, seq = a[11],
-              birth = a[12], granted_total = a[13]}
-    end
+  local ask = cjson.decode(ARGV[2])
+  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total = unpack(ask)
+  if need >= 0 and need <= 1e15 and want >= 0 and want <= 1e16 and demand >= 0 and demand <= 1e16 and (is_whole == 0 or is_whole == 1)
+    and held >= 0 and held <= 1e16 and unused >= 0 and unused <= 1e16 and burned >= 0 and burned <= 1e16
+    and weight >= 10000 and weight <= 1e9 and seq >= 0 and seq <= COUNT and granted_total >= 0 and granted_total <= COUNT
+    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 == 0
+    and (priority == 'normal' or priority == 'high' or priority == 'low')
+    and incarnation < '~' and birth < '~' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 13
+    and (ARGV[1] == '0' or whole_number(ARGV[1], 0, COUNT)) then
+    ask.want, ask.whole = is_whole == 1 and math.max(want, need) or want, is_whole == 1
+    return ask
   end
-  return nil, fault_of_claim()
 end
 
--- at: of its last claim; holds: what it may still hold of what it was given; until: how long that may come back.
-local function new_producer(now)
-  return {seq = 0, at = now, credit = 0, epoch = 0, d = 0, n = 0, under = 1, weight = 0, holds = 0, until_us = 0,
-          renewed = 0}
-end
+-- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
+-- its ends were last written.
+--- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under
+
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+local ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1'
+local ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 local function read_producer(keys)
-  local f = redis.call('HMGET', keys.member, 'ledger', 'place', 'incarnation', 'birth', 'priority')
+  local f = redis.call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
   if not f[1] then return nil end
-  local l, e = cjson.decode(f[1]), cjson.decode(f[2])
-  return {seq = l[1], at = l[2], credit = l[3], holds = l[4], until_us = l[2] + l[5], epoch = e[1], d = e[2], n = e[3],
-          under = e[4], weight = e[5], renewed = l[2] - e[6], incarnation = f[3], birth = f[4], class = f[5]}
-end
-
--- An id belongs to the incarnation that claimed last, while its lease lives.
-local function check_seq(p, ask)
-  if p.incarnation == ask.incarnation then
-    if ask.incarnation == '' then return nil end
-    if ask.seq == p.seq then return 'again' end
-    return ask.seq < p.seq and 'NEXUS_STALE' or nil
-  end
-  return nil
-end
-
-local function is_owned(p, b, now)
-  return p.incarnation ~= '' and now >= p.at and now < math.min(p.at + b.span, p.until_us)
-end
-
--- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
-local function successor(p, b)
-  if p.birth ~= b.birth then return nil end
-  p.credit, p.holds, p.until_us = math.min(p.credit, 0), 0, 0
+  local p = {nil, f[2], f[3], nil, unpacked(ENTRY, f[1])}
+  p.until_us = p.at + p.left
+  p.class = p.class == 'n' and 'normal' or p.class == 'h' and 'high' or 'low'
   return p
 end
 
 -- How much of what it says comes back to the bucket, and how much will never be used.
-local function take_back(b, p, ask, now)
+local function take_back(b, p, held, unused, burned, now)
   local owned = now <= p.until_us and p.holds or 0
-  local returned = math.min(ask.unused, owned)
-  local burned = math.min(ask.burned, p.holds - returned)
+  local returned = math.min(unused, owned)
+  local lost = math.min(burned, p.holds - returned)
   if returned > 0 then hand_back(b, returned) end
-  p.holds = math.min(ask.held, p.holds - returned)
-  return returned, burned
+  p.holds = math.min(held, p.holds - returned)
+  return returned, lost
 end
 
 -- Tokens; and else when to ask again, and when what it needs will be there.
@@ -134,28 +99,29 @@ local function reason_of(b, ask, recommended, learning, cut, contended)
   return b.reason
 end
 
+local function reply(granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
+  return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, refresh * REFRESHES, refresh, recommended,
+    fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string.format(' %d', wait) or '')
+end
+
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
--- crowd, a minute).
--- No value is longer than 64 bytes, below which a server packs a hash: half the memory. True where its id is a new one.
-local function write_producer(keys, id, b, p, is_same, ask, told, granted, until_us, answer, now)
+-- crowd, a minute). True where its id is a new one.
+local function write_producer(keys, id, b, p, is_same, ask, told, answer, now)
   local is_known = p.came and is_same
   local is_passing = ask.incarnation == ''             -- a one-shot sender: in the epoch, and on no list
-  local is_old = not is_known and (now - p.renewed >= RENEW or now < p.renewed)
-  if is_passing then p.renewed = 0 elseif is_old then p.renewed = now end
-  p.holds, p.until_us = p.holds + granted, until_us
-  redis.call('HSET', keys.member, 'answer', string.sub(answer, 1, 64), 'answer_2', string.sub(answer, 65),
-             'ledger', string.format('[%d,%d,%d,%d,%d]', ask.seq, now, math.floor(p.credit), p.holds, until_us - now),
-             'place', string.format('[%d,%d,%d,%d,%d,%d]', p.epoch, p.d, p.n, p.under, p.weight, now - p.renewed))
+  local ago = is_passing and LONGEST_AGO or math.min(p.ago + math.max(0, now - p.at), LONGEST_AGO)
+  local is_old = not is_known and ago >= RENEW
+  if is_old and not is_passing then ago = 0 end
+  redis.call('HSET', keys.member, 'answer', answer,
+             'entry', pack(ENTRY, ask.seq, now, math.floor(p.credit), p.holds, p.until_us - now, p.epoch, p.d, p.n, p.class,
+                            p.weight, ago, p.under))
   if is_known then return false end
-  if b.refresh > REFRESH and is_same and not is_old then   -- in a crowd, nearly every claim is the first in an epoch
-    redis.call('ZADD', keys.producers, string.format('%d', now), id)
-    return false
-  end
+  if b.refresh > REFRESH and is_same and not is_old then return false end  -- in a crowd, most claims are the first in an epoch
   redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
              'share_per_s', string.format('%.10g', told / MICRO), 'held', string.format('%.10g', p.holds / MICRO))
   if not is_same then
     redis.call('HSET', keys.member, 'incarnation', ask.incarnation, 'birth', b.birth, 'priority', p.class, 'weight',
-               plain(p.weight))
+               string.format('%.10g', p.weight / MICRO))
   end
   if is_passing then
     redis.call('PEXPIRE', keys.member, math.max(KEEP_PASSING_MS, math.ceil(2 * b.length / 1000)))

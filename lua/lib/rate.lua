@@ -17,12 +17,12 @@ local function set_rate(keys, b, R, burst_us)
   local B = burst_of(R, burst_us)
   read_rest(keys, b)
   if R ~= b.R then
-    for _, class in ipairs(CLASSES) do
-      local c = b[class]
+    for _, name in ipairs(CLASSES) do
+      local class = b[name]
       if b.R > 0 and R > 0 then
-        c.level, c.mark, c.room = c.level * (R / b.R), c.mark * (R / b.R), math.floor(c.room * (R / b.R))
+        class.level, class.mark, class.room = class.level * (R / b.R), class.mark * (R / b.R), math.floor(class.room * (R / b.R))
       else
-        c.level, c.mark, c.room = math.huge, math.huge, R
+        class.level, class.mark, class.room = math.huge, math.huge, R
       end
     end
     b.rest = 0
@@ -54,8 +54,8 @@ end
 
 local function combined_load(keys, parts, combine)
   if combine == 'sum' and parts.capacity > 0 then return parts.load / parts.capacity end
-  local fullest = redis.call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
-  return fullest[2] and tonumber(fullest[2]) or 0
+  local first = redis.call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or 0
 end
 
 -- rate, level, load (thousandths of a percent), reason

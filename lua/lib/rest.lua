@@ -5,18 +5,15 @@
 local FIRST_TOKENS = 1020000
 
 local function new_budget(now)
-  local b = {
-    is_new = true, birth = whole(now), T = 0, granted = 0, reason = 'unset',
-    at = now, rest = 0, granted_rest = 0, top = 0, top_before = 0, half = now, needs = 0, retry_max = 0,
-    R = 0, B = 0, burst_us = INTERVAL, level = 3, load = 0, first = FIRST_TOKENS, learns_until = now + LEASE,
-    refresh = REFRESH, span = LEASE, span_until = 0, queue = 0,
-    due = 0, renewed = 0, kept = 0,
-    number = 1, ends = now + EPOCH, length = EPOCH, retry_before = 0, ui = 0, u = 0,
-    has_rest = true, is_revalued = true,
-  }
-  for _, class in ipairs(CLASSES) do
-    b[class] = {level = math.huge, mark = math.huge, room = 0, trim = 0, under = 0, over = 0, demand = 0, weight = 0}
-  end
+  local b = {}
+  b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half = now, 0, 0, 0, 0, 0, 0, now
+  b.needs, b.retry_max, b.queue, b.came = 0, 0, 0, 0
+  b.R, b.B, b.burst_us, b.level, b.load, b.learns_until, b.due = 0, 0, INTERVAL, 3, 0, now + LEASE, 0
+  b.number, b.ends, b.length, b.refresh, b.span, b.span_until = 1, now + EPOCH, EPOCH, REFRESH, LEASE, 0
+  b.ui, b.is_scarce, b.birth, b.reason, b.taker = 0, 0, whole(now), 'unset', ''
+  b.retry_before, b.u, b.first, b.renewed, b.kept = 0, 0, FIRST_TOKENS, 0, 0
+  b.is_new, b.has_rest, b.is_revalued = true, true, true
+  for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
@@ -24,9 +21,8 @@ local function read_rest(keys, b)
   if b.has_rest then return end
   b.has_rest = true
   local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  local e = cjson.decode(f[1])
-  b.retry_before, b.ui, b.u, b.first, b.renewed, b.kept = e[1], e[2] / MICRO, e[3] / MICRO, e[4], e[5], e[6]
-  for i, class in ipairs(CLASSES) do b[class] = b[class] or read_class(f[i + 1]) end
+  b.retry_before, b.u, b.first, b.renewed, b.kept = unpacked(EPOCHAL, f[1])
+  for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
 -- The budget, or a new one.
@@ -55,9 +51,9 @@ local function renew(keys, b)
 end
 
 local function write_window(keys, w)
-  redis.call('HSET', keys.budget, 'window', string.format(
-    '[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d]', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
-    w.snaps[1], w.snaps[2], w.snaps[3], w.snaps[4], w.snaps[5]))
+  local s = w.snaps
+  redis.call('HSET', keys.budget, 'window', pack(WINDOW, w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
+                                                 s[1], s[2], s[3], s[4], s[5]))
 end
 
 -- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
@@ -72,14 +68,10 @@ local function write_whole(keys, b, now, may_be_new)
   end
   add('tokens', string.format('%.6f', b.T / MICRO))
   add('granted_total', string.format('%d', b.granted))
-  add('bucket', bucket_text(b))
-  local crowd = b.span <= LEASE and '' or string.format(
-    ',%d,%d,%d,%d,%d,"%s"', b.refresh, b.span, b.span_until, math.floor(b.ui * MICRO), b.is_scarce and 1 or 0, b.taker or '')
-  add('terms', string.format('[%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,"%s","%s"%s]', b.R, b.B, b.burst_us, b.level, b.load,
-                             b.learns_until, b.due, b.number, b.ends, b.length, b.birth, b.reason, crowd))
-  add('epoch', string.format('[%d,%d,%d,%d,%d,%d]', b.retry_before, math.floor(b.ui * MICRO), math.floor(b.u * MICRO), b.first,
-                             b.renewed, b.kept))
-  for _, class in ipairs(CLASSES) do add('class_' .. class, class_text(b[class])) end
+  add('bucket', packed_bucket(b))
+  add('terms', pack(TERMS, unpack(b, TERMS_BEGIN, TERMS_END)))
+  add('epoch', pack(EPOCHAL, b.retry_before, b.u, b.first, b.renewed, b.kept))
+  for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
   if b.is_new then
     add('schema', whole(SCHEMA))
     add('birth', b.birth)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from nexus_redis.account import Account
 from nexus_redis.ledger import MICRO
+from tests.packing import numbers
 from tests.servers import Server
 
 REST = 4  # where the bucket's packed text has the micro-tokens below the whole count
@@ -14,9 +14,9 @@ REST = 4  # where the bucket's packed text has the micro-tokens below the whole 
 
 def granted_by(server: Server, name: str = "stripe") -> int:
     """Micro-tokens granted in this life of the budget, as Redis counts them."""
-    client: Any = server.client(decode_responses=True)
+    client: Any = server.client()
     total, bucket = client.hmget(f"nexus:{{{name}}}", "granted_total", "bucket")
-    return int(total) * MICRO + int(json.loads(bucket)[REST])
+    return int(total) * MICRO + int(numbers("bucket", bucket)[REST])
 
 
 def spent(account: Account) -> int:

@@ -25,7 +25,7 @@ def test_opening_a_budget_makes_it(story: Story) -> None:
     opened = story.configure(rate=100, burst=2)
     assert tuple(opened) == (100, 0, "rate", str(START_US), (), ())
     fields = story.inspect().fields
-    assert (fields["rate_by_code"], fields["burst_by_code"], fields["schema"]) == ("100", "2", "1")
+    assert (fields["rate_by_code"], fields["burst_by_code"], fields["schema"]) == ("100", "2", "2")
     assert (fields["rate_per_s"], fields["burst_s"], fields["level"], fields["reason"]) == ("100", "2", "0", "rate")
 
 

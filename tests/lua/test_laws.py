@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -12,15 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lupa import lua51  # type: ignore[import-untyped]
 
-from nexus_redis import scripts
+from nexus_redis import composer
 from tests.referee_laws import Answer, Referee, Report, Setting
 
+LIBRARY = Path(__file__).parents[2] / "lua" / "lib"
 EXPORTS = "\nreturn {choose_law = choose_law, run_law = run_law, law_text = law_text, law_memory = law_memory}"
 NO_GLOBALS = "setmetatable(_G, {__newindex = function(_, name) error('global ' .. name) end})\n"
 
 
 def composed() -> str:
-    return scripts._composed(scripts._folder() / "lib" / "law.lua", set())
+    return composer.included(LIBRARY / "law.lua", set())
 
 
 class LuaLaws:

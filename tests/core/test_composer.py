@@ -1,0 +1,273 @@
+"""From the sources to the text that a server runs: each rule by what it makes of some lines, and what these then do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lupa import lua51  # type: ignore[import-untyped]
+
+from nexus_redis import composer, scripts
+from tests.servers import Server
+from tests.vectors.scripts import pinned, record
+
+Make = Callable[..., str]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Make:
+    """`made(main, part=...)`: the composed text of a script and its parts."""
+
+    def make(main: str, **parts: str) -> str:
+        (tmp_path / "lib").mkdir(exist_ok=True)
+        for name, text in {"../main": main, **parts}.items():
+            (tmp_path / "lib" / f"{name}.lua").write_text(text.lstrip("\n"))
+        return composer.composed(tmp_path / "main.lua")
+
+    return make
+
+
+def run(text: str) -> Any:
+    return lua51.LuaRuntime(unpack_returned_tuples=True).execute(text)
+
+
+def test_a_part_is_put_in_once(made: Make) -> None:
+    text = made(
+        "--- @include a\n--- @include b\nreturn f(1)\n",
+        a="local x = {2}\n",
+        b="--- @include a\nlocal y = x[1]\nlocal function f(n) return n + y end\n",
+    )
+    assert text.count("local x") == 1
+    assert run(text) == 3
+
+
+def test_constants_are_written_in_and_still_named(made: Make) -> None:
+    text = made("local SECOND = 1000000   -- micro\nlocal KIND = '>dd'\nreturn SECOND + 1, KIND .. 'MOST_SECOND'\n")
+    assert "-- SECOND = 1000000   -- micro" in text
+    assert run(text) == (1000001, ">ddMOST_SECOND")
+
+
+def test_a_record_is_an_array(made: Make) -> None:
+    text = made("""
+--- @record b at rest
+---   more
+local b, rub = {1, 2, 3}, {more = 4}
+b.at = b.more
+return b[1], rub.more
+""")
+    assert run(text) == (3, 4)
+    with pytest.raises(LookupError, match="els"):
+        made("--- @record b at rest\nreturn b.els\n")
+
+
+def test_what_nobody_calls_is_left_out(made: Make) -> None:
+    text = made("""
+local function g() return 1 end
+local function f()
+  return g()
+end
+local t = {1}
+return 5
+""")
+    assert "function" not in text
+    assert "local t" not in text
+
+
+WRITTEN_IN = """
+-- two results, left early: 2 -2 1
+local function f(a, b)
+  if a > b then return a, b end  -- it is enough
+  a = a + 1
+  return a, -b
+end
+local a = 1
+local x, y = f(a, 2)
+return x, y, a
+
+-- left early in either case: 1
+local function f(a)
+  if a then return 1 else return 2 end
+end
+local x = f(true)
+return x
+
+-- fewer results: None None 3
+local function f(a)
+  if a then return nil end
+  return 1, 2
+end
+local x, y = f(1)
+return x, y, 3
+
+-- a result of the name of a variable inside: 2
+local function f(n)
+  local x = n + 1
+  return x
+end
+local n = 1
+local x = f(n)
+return x
+
+-- no result: 2
+local t = {v = 0}
+local function f(n)
+  if n < 0 then return end
+  t.v = n
+end
+f(t.v + 2)
+return t.v
+
+-- a result of many lines: 4
+local function f(n)
+  return {
+    v = n,
+  }
+end
+local t = f(4)
+return t.v
+
+-- into fields: 3
+local function f(n) return n + 1 end
+local t = {}
+t[1], t.v = f(2)
+return t[1]
+
+-- on a condition: 3
+local function f(n) return n + 1 end
+local x
+if not x then x = f(2) end
+return x
+
+-- at the end: many
+local function f(n)
+  if n > 1 then return 'many' end
+  return n
+end
+return f(2)
+
+-- one that calls another: 7
+local function g(n)
+  if n == 0 then return 0 end
+  return n * 2
+end
+local function f(n)
+  local m = g(n)
+  return m + 1
+end
+local x = f(3)
+return x
+
+-- with a loop: 7
+local function f(n)
+  for i = 1, 3 do n = n + i end
+  return n
+end
+local x = f(1)
+return x
+"""
+
+NOT_WRITTEN_IN = """
+-- called twice: 3
+local function f(n) return n + 1 end
+local x = f(1)
+local y = f(x)
+return y
+
+-- within an expression: 4
+local function f(n) return n + 1 end
+local x = 2 * f(1)
+return x
+
+-- the first of a sum: 3
+local function f(n) return n + 1 end
+local x = f(1) + 1
+return x
+
+-- left from within a loop: 4
+local function f(n)
+  for i = 1, 9 do
+    if i * i > n then return i end
+  end
+  return 0
+end
+local x = f(10)
+return x
+"""
+
+
+def cases(text: str) -> list[Any]:
+    """The pieces of a text, with what each is about and what it gives."""
+    found = re.findall(r"^-- (.+): (.+)\n((?:.+\n)+)", text, re.MULTILINE)
+    return [pytest.param(source, given, id=name) for name, given, source in found]
+
+
+def shown(given: Any) -> str:
+    return " ".join(map(str, given)) if isinstance(given, tuple) else str(given)
+
+
+@pytest.mark.parametrize(("source", "given"), cases(WRITTEN_IN))
+def test_what_is_called_once_is_written_in(made: Make, source: str, given: str) -> None:
+    text = made(source)
+    assert "function" not in text
+    assert shown(run(text)) == shown(run(source)) == given
+
+
+@pytest.mark.parametrize(("source", "given"), cases(NOT_WRITTEN_IN))
+def test_what_cannot_be_stays_a_function(made: Make, source: str, given: str) -> None:
+    text = made(source)
+    assert "local function f(" in text
+    assert shown(run(text)) == shown(run(source)) == given
+
+
+def test_what_is_rare_is_defined_when_it_is_called_with_copies_of_what_it_shares(made: Make) -> None:
+    text = made(
+        """
+--- @include a
+--- @holds rarely b
+local n = 1
+if KEYS then n = rarely().f(n) + rarely().f(0) end
+return 1 + twice(n)
+""",
+        a="""
+local SIZES = {3, 5}
+local function twice(n) return 2 * n end
+local function only(n) return twice(n) + SIZES[1] end
+""",
+        b="""
+local function f(n) return only(n) end
+local function unused() return 1 end
+""",
+    )
+    shared, _, rest = text.partition("local function rarely()")
+    rare = rest.partition("return rarely_given\nend")[0]
+    assert [name in shared for name in ("twice", "only", "SIZES", "unused")] == [True, False, False, False]
+    assert [name in rare for name in ("twice", "only", "SIZES", "unused")] == [True, True, True, False]
+    assert run(text) == 3
+    assert run("KEYS = true\n" + text) == 17
+
+
+def test_a_library_is_looked_up_once_where_it_is_named_often(made: Make) -> None:
+    text = made("""
+--[[ main: the greatest. ]]
+local x = math.max(1, 2) + math.max(3, 4) - math.max(1, 1) + math.min(1, 2)
+return x
+""")
+    assert text.count("math.max") == 1
+    assert run(text) == 6
+
+
+def test_the_scripts_do_the_same_without_these_rules(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = pinned(record(server.client()))
+    server.client().flushall()
+    for rule in ("_with_calls_written_in", "_with_library_named_once"):
+        monkeypatch.setattr(composer, rule, lambda text: text)
+    scripts.script.cache_clear()
+    try:
+        assert "repeat\n" not in scripts.script("claim").text
+        assert pinned(record(server.client())) == short
+    finally:
+        monkeypatch.undo()
+        scripts.script.cache_clear()
