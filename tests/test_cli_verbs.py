@@ -73,10 +73,10 @@ def test_what_goes_through_pace_comes_out_as_it_was(shell: Shell, data: bytes, u
 
 
 class Book:
-    """A producer that always grants, and notes what was asked."""
+    """A producer that always grants, `rate` a second, and notes what was asked."""
 
-    def __init__(self) -> None:
-        self.taken: list[float] = []
+    def __init__(self, rate: float = float("inf")) -> None:
+        self.rate, self.taken = rate, list[float]()
         self.flow = FlowControl(
             consumer_id="x", recommended_rate=1e6, backpressure_level=0, current_load=0.0, budget_rate=1e6
         )
@@ -86,7 +86,24 @@ class Book:
 
     def acquire(self, cost: float, timeout: None = None) -> Grant:
         self.taken.append(cost)
-        return Grant(cost)
+        return Grant(cost, waited=cost / self.rate)
+
+
+def through(book: Book, blocks: list[bytes], monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What `pace` writes, piece by piece, of lines that it reads in blocks."""
+    written: list[bytes] = []
+
+    def write(_: int, data: bytes) -> int:
+        written.append(bytes(data))
+        return len(data)
+
+    left = [*blocks, b""]
+    pipe: Any = _Pipe(cast("Producer", book), cast("Signals", SimpleNamespace(first=0)), Gauge(), by_lines=True)
+    monkeypatch.setattr(pipe, "_read", lambda: left.pop(0))
+    monkeypatch.setattr("nexus_redis.cli.pacing.os.write", write)
+    pipe.run()
+    monkeypatch.undo()
+    return written
 
 
 @pytest.mark.parametrize(
@@ -106,21 +123,19 @@ class Book:
 def test_a_line_costs_one_token_however_long_and_however_it_ends(
     monkeypatch: pytest.MonkeyPatch, blocks: list[bytes], tokens: int
 ) -> None:
-    written: list[bytes] = []
-
-    def write(_: int, data: bytes) -> int:
-        written.append(bytes(data))
-        return len(data)
-
-    book, left = Book(), [*blocks, b""]
-    pipe: Any = _Pipe(cast("Producer", book), cast("Signals", SimpleNamespace(first=0)), Gauge(), by_lines=True)
-    monkeypatch.setattr(pipe, "_read", lambda: left.pop(0))
-    monkeypatch.setattr("nexus_redis.cli.pacing.os.write", write)
-    pipe.run()
-    monkeypatch.undo()
+    book = Book()
+    written = through(book, blocks, monkeypatch)
     assert b"".join(written) == b"".join(blocks)
     assert sum(book.taken) == tokens
     assert all(part.endswith(b"\n") or len(part) > 65_536 for part in written[:-1])
+
+
+def test_pace_takes_small_pieces_where_it_gets_little_of_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million a second others use nearly all, and it gets twenty."""
+    blocks = [b"line\n" * 1000] * 20
+    written = through(Book(rate=20), blocks, monkeypatch)
+    assert b"".join(written) == b"".join(blocks)
+    assert max(len(piece) for piece in written[-200:]) <= 5 * len(b"line\n")  # a quarter of a second
 
 
 def test_pace_goes_at_the_pace(shell: Shell) -> None:
@@ -246,6 +261,44 @@ def test_a_signal_ends_pace_while_it_waits_for_tokens(shell: Shell) -> None:
     assert process.returncode == 130
     assert out in (b"", b"a\n", b"a\nb\n")  # not read yet, or read and written
     assert producers(shell, "stopped") == 0
+
+
+def test_a_second_signal_ends_pace_where_nobody_takes_what_it_writes(shell: Shell, tmp_path: Path) -> None:
+    shell("set", "fast", "--rate", "1e9")
+    data = tmp_path / "data"
+    data.write_bytes(b"x" * (1 << 20))
+    with data.open("rb") as source:
+        process = start(shell, "pace", "fast", "--cost", "bytes", stdin=source)
+    assert process.stdout is not None
+    assert os.read(process.stdout.fileno(), 1) == b"x"  # it has read it all, and a pipe holds less
+
+    def is_gone() -> bool:
+        process.send_signal(signal.SIGTERM)
+        return process.poll() is not None
+
+    try:
+        assert eventually(is_gone, within_s=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 143
+
+
+TWO_SIGNALS = """
+import os, queue, signal
+from nexus_redis.cli.signals import signals
+heard, come = queue.Queue(), signals()
+come.hear(lambda number, _is_key: heard.put(number))
+for number in (signal.SIGTERM, signal.SIGINT):
+    os.kill(os.getpid(), number)
+    heard.get(timeout=30)
+print(come.exit_code(), come.first)
+"""
+
+
+def test_of_two_signals_the_first_says_how_it_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", TWO_SIGNALS], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "143 15\n"
 
 
 def test_when_the_reader_goes_pace_ends_as_cat_does(shell: Shell) -> None:
@@ -543,7 +596,10 @@ CASES: dict[str, tuple[Callable[[Shell], Any], list[str]]] = {
         ceiling_and_silence,
         ["fell silent: es-1 (last report ", "an operator's word", "nexus-redis forget es es-1"],
     ),
-    "one of two silent": (one_of_two_silent, ["The consumers rule: 1 consumer live", "without a part in it: es-1"]),
+    "one of two silent": (
+        one_of_two_silent,
+        ["The consumers rule: 1 consumer live", "without a part in it: es-1", "es-2 reported "],
+    ),
     "spread": (
         spread,
         ["the fullest one rules", "Set by an operator, whatever code says: combine."],

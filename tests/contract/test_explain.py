@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nexus_redis import Explanation
+from nexus_redis.explain import HISTORY
 from tests.contract.shells import Opener
 from tests.servers import Server
 from tests.support import eventually
@@ -58,6 +59,31 @@ def test_of_several_the_one_that_holds_back_is_named_and_a_pause_among_them(nexu
         big.report(load=90)
         small.report(load=95)
         assert budget.explain().consumer.id == "big"  # 500 of its 1,000 are missing, of the other's 5 hardly 4
+
+
+def test_where_work_is_pushed_the_one_that_gets_too_much_is_named(nexus: Any) -> None:
+    """Of a thousand that came, busy can take half; idle has less to give, is as full, and gets next to nothing."""
+    budget = nexus.budget("push", law="range", combine="spread")
+    busy = budget.consumer("busy", capacity=1000, interval=60)
+    idle = budget.consumer("idle", capacity=100, interval=60)
+    with busy, idle:
+        for done in (0, 1):
+            busy.report(load=90, done=1000 * done)
+            idle.report(load=95, done=1 * done)
+        why = budget.explain()
+        assert why.consumer.id == "busy"
+        assert any(line.startswith("less load on busy") for line in why.remedies)
+
+
+def test_since_when_is_not_said_where_the_history_was_read_only_in_part(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=1)
+    budget.configure(rate=2)
+    assert budget.explain().since is not None
+    for rate in range(HISTORY):
+        budget.configure(rate=100 + rate)
+    why = budget.explain()
+    assert (why.since, len(why.history)) == (None, HISTORY)
+    assert ", for " not in why.headline
 
 
 def test_what_does_not_exist_is_explained_too(nexus: Any) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,7 +21,7 @@ from nexus_redis import InvalidSetting
 from nexus_redis.contrib.asgi import Limit, ReportLoad
 from nexus_redis.testing import assert_never_exceeded
 from tests.servers import Server
-from tests.support import eventually
+from tests.support import eventually, run
 
 
 class Site:
@@ -228,6 +229,40 @@ def test_a_budget_that_is_paused_is_a_503_until_the_end_of_the_pause(
     assert answer.status_code == 503
     assert 10 <= int(answer.headers["retry-after"]) <= 40
     assert site.log == []
+
+
+def test_the_end_of_a_pause_is_asked_for_once_a_second_however_many_are_refused(
+    one_server: Server, site: Site, nexus: nexus_redis.Nexus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nexus.budget("web", rate=100).pause(40)
+    now, looks = [1000.0], list[float]()
+    monkeypatch.setattr("nexus_redis.contrib.asgi.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def refusals(times: list[float]) -> list[int]:
+        async with nexus_redis.asyncio.Nexus.from_url(one_server.url) as own:
+            budget = own.budget("web")
+            limit, snapshot, sent = Limit(site, budget), budget.snapshot, list[Any]()
+
+            async def look() -> Any:
+                looks.append(now[0])
+                return await snapshot()
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            monkeypatch.setattr(budget, "snapshot", look)
+            for now[0] in times:
+                await limit({"type": "http"}, _nothing, send)
+        return [int(dict(message["headers"])[b"retry-after"]) for message in sent if "headers" in message]
+
+    told = run(refusals([1000.0] * 20 + [1000.9] * 20 + [1001.0] * 20))
+    assert looks == [1000.0, 1001.0]
+    assert len(told) == 60
+    assert min(told) >= 10
+
+
+async def _nothing() -> Any:
+    """Nobody receives anything."""
 
 
 def test_the_status_can_be_fixed(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:

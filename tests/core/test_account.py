@@ -129,6 +129,19 @@ def test_a_large_cost_on_a_lossless_budget_is_a_mistake_only_where_a_ceiling_is_
     assert isinstance(never.error, InvalidSetting)
 
 
+def test_while_a_budget_stands_still_no_cost_is_too_large_for_it(stepper: Stepper) -> None:
+    """A bucket of nothing says nothing of the one to come: an operator may have given it more than code does."""
+    account = producer(stepper, budget={"rate": 100})
+    stepper.server = grants(answered(0, 1.0, is_lossless=True, budget_rate=0, burst=0, reason="paused"))
+    waits = join(account, 30)
+    stepper.advance(3)
+    assert not waits.is_settled
+    assert account.denied(30 * MICRO, 1.0) == Denied(1.0, "paused")
+    stepper.server = grants(answered(30, is_lossless=True, budget_rate=1000 * MICRO, burst=251 * MICRO))
+    stepper.advance(3)
+    assert waits.is_served
+
+
 @pytest.mark.parametrize("cost", [26, 800])
 def test_a_cost_that_a_bucket_holds_or_ten_seconds_bring_is_not_worth_a_word(
     stepper: Stepper, caplog: pytest.LogCaptureFixture, cost: float

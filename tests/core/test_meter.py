@@ -325,6 +325,20 @@ def test_what_was_refused_for_itself_is_not_said_again(stepper: Stepper) -> None
     assert consumer.meter.sample() == {"load": 10, "capacity": 100}
 
 
+def test_what_was_said_after_a_report_outlives_its_refusal(stepper: Stepper) -> None:
+    consumer = reporter(stepper)
+
+    def refuse() -> Outcome:
+        stepper.server = serving(STANDING)
+        consumer.meter.say({"queue_limit": 50})  # put right before the answer has come
+        return exceptions.ResponseError("NEXUS_INVALID_QUEUE_LIMIT")
+
+    stepper.server = serving(refuse)
+    report_now(consumer, queue_limit=0, queue_depth=5)
+    stepper.advance(1)
+    assert consumer.meter.sample() == {"queue_limit": 50, "queue_depth": 5}
+
+
 def test_who_waits_for_an_answer_that_was_lost_gets_the_next(stepper: Stepper) -> None:
     consumer = reporter(stepper, capacity=400)
     answers = iter([exceptions.TimeoutError("no reply")])

@@ -12,6 +12,7 @@ import redis
 from nexus_redis import calls
 from nexus_redis.calls import UNTIL_RESUMED, Claim
 from nexus_redis.config import micro
+from tests.referee import max_min
 from tests.story import MICRO, START_US, Story
 
 BURST = 26 * MICRO  # of 100/s: a token and a quarter of a second
@@ -545,6 +546,24 @@ def test_a_new_rate_keeps_the_tokens_cut_to_the_new_bucket_and_scales_the_shares
     story.configure(rate=400)
     assert story.tokens == 11 * MICRO
     assert story.claim("b", tokens=0, requested_rate=1000).recommended_rate == 200 * MICRO
+
+
+@pytest.mark.parametrize(("middle", "after"), [(50, 30), (100, 480)], ids=["falls", "rises"])
+def test_the_first_round_under_a_new_rate_shares_it_as_if_it_had_always_been_so(
+    story: Story, middle: float, after: float
+) -> None:
+    demands = {"small": 5, "middle": middle, "large": 1000}
+    wants = {name: {"requested_rate": demand} for name, demand in demands.items()}
+
+    def fair(rate: float) -> list[float]:
+        return max_min(rate, [(demand, 1) for demand in demands.values()])
+
+    story.configure(rate=120)
+    assert [*rates(told(story, wants)).values()] == pytest.approx(fair(120))
+    story.configure(rate=after)
+    for name, ask in wants.items():
+        story.claim(name, tokens=0, **ask)
+    assert [*rates(told(story, wants, epochs=1)).values()] == pytest.approx(fair(after))
 
 
 def test_tokens_are_earned_at_the_rate_that_ruled(story: Story) -> None:

@@ -5,6 +5,7 @@ A Redis that may be asked a hundred times a second makes a crowd of twenty.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,22 @@ def test_it_is_short_again_when_the_crowd_has_gone(crowd: Crowd) -> None:
     assert crowd.story.numbers("terms")[SPAN] == 500_000  # as in any small fleet
 
 
+def test_while_a_crowd_shrinks_those_who_stay_come_no_more_often_than_they_may(crowd: Crowd) -> None:
+    """One of four of 120 stays. Who was told 1.2 s comes once in that time, and is there for all of it."""
+    story, told = crowd.story, list[float]()
+    coming = [(number / 100, number) for number in range(120)]
+    while coming[0][0] < 20:
+        now, number = heapq.heappop(coming)
+        if now > 10 and number % 4:
+            continue
+        answer = story.at(now).claim(f"p{number}", tokens=0.1, need=0.1, requested_rate=0.1)
+        heapq.heappush(coming, (now + (answer.refresh if now > 10 else 1.2), number))
+        if now > 10:
+            told.append(answer.refresh)
+    assert told[0] == pytest.approx(1.2, rel=0.02)
+    assert min(told) == told[-1] == pytest.approx(0.3, rel=0.02)
+
+
 def test_a_few_less_change_nothing(crowd: Crowd) -> None:
     crowd.come(50, epochs=4)
     refresh = crowd.story.numbers("terms")[REFRESHED]
@@ -100,6 +117,28 @@ def test_who_takes_a_large_part_is_spared(crowd: Crowd) -> None:
     assert (greedy.refresh, greedy.lease) == (0.1, 0.5)
 
 
+def test_however_many_find_the_bucket_empty_each_has_its_turn_within_a_refresh(crowd: Crowd) -> None:
+    crowd.come(50, tokens=1000)
+    story = crowd.story
+    answers = [story.claim(f"p{number}", tokens=1000) for _ in range(4) for number in range(50)]
+    denied = [answer for answer in answers if not answer.granted]
+    assert len(denied) > 100
+    assert max(answer.retry_after for answer in denied) <= denied[0].refresh < 0.6
+
+
+def test_who_only_asks_once_is_remembered_for_longer_than_the_others_take_to_come(
+    story: Story, spare_redis: Spare
+) -> None:
+    """Else it would be a new one each time in one round, and be counted again."""
+    spare_redis(1)
+    story.configure(rate=RATE)
+    refresh = Crowd(story).come(20).refresh
+    assert refresh > 10
+    story.claim("passing", incarnation="")
+    ends_ms: Any = story.client.pttl(story.keys.producer("passing"))
+    assert ends_ms > 1e3 * refresh
+
+
 def test_a_lossless_budget_keeps_its_leases_short(story: Story, spare_redis: Spare) -> None:
     """What is on the way to its consumers is as old as the longest lease."""
     spare_redis(100)
@@ -109,6 +148,27 @@ def test_a_lossless_budget_keeps_its_leases_short(story: Story, spare_redis: Spa
     for _ in range(4):
         story.report("c", queue_limit=1e6, queue_depth=0, in_flight=0, done=0, errors=0)
         assert crowd.come(50, epochs=1).refresh == 0.1
+
+
+@pytest.mark.parametrize("reports_from", [0, 5])
+def test_where_lossless_begins_nothing_is_granted_before_the_longest_lease_out_has_arrived(
+    crowd: Crowd, reports_from: float
+) -> None:
+    """The first report comes just before it, or when the leases are over and what they paid for is on its way."""
+    lease, transit, story = crowd.come(50).lease, 5.0, crowd.story
+    assert lease == pytest.approx(2.5, rel=0.02)
+    began, granted = story.now, list[float]()
+    story.configure(transit=transit)
+    if not reports_from:
+        story.report("c", queue_limit=1e6, queue_depth=0, in_flight=0, done=0, errors=0, capacity=RATE)
+    story.configure(lossless=True)
+    for step in range(1, 41):
+        story.at(began + step / 4)
+        if step / 4 >= reports_from:
+            story.report("c", queue_limit=1e6, queue_depth=0, in_flight=0, done=0, errors=0, capacity=RATE)
+        if story.claim("q").granted:
+            granted.append(story.now - began)
+    assert lease + transit - 1e-6 <= granted[0] <= lease + transit + 0.25
 
 
 def test_a_consumer_of_unknown_capacity_makes_no_one_come_more_often(crowd: Crowd) -> None:
