@@ -31,17 +31,21 @@ local consumers, live = page(keys.consumers), {}
 for i = 1, #consumers, 2 do
   if redis.call('ZSCORE', keys.rates, consumers[i]) then live[#live + 1] = consumers[i] end
 end
--- What is packed, as text: numbers with a space between.
+-- What is packed, as text: numbers with a space between. Of another schema it is left out.
 local PACKED = {bucket = BUCKET, terms = TERMS, class_high = CLASS, class_normal = CLASS, class_low = CLASS, window = WINDOW,
                 epoch = EPOCHAL}
-local fields = redis.call('HGETALL', keys.budget)
-local is_packed = redis.call('HGET', keys.budget, 'schema') == whole(SCHEMA)
-for i = 1, #fields, 2 do
-  local format = is_packed and PACKED[fields[i]]
-  if format then
-    local values = {unpacked(format, fields[i + 1])}
+local is_own = redis.call('HGET', keys.budget, 'schema') == whole(SCHEMA)
+local found, fields = redis.call('HGETALL', keys.budget), {}
+for i = 1, #found, 2 do
+  local field, text, format = found[i], found[i + 1], PACKED[found[i]]
+  if format and is_own then
+    local values = {unpacked(format, text)}
     for place, value in ipairs(values) do values[place] = type(value) == 'number' and string.format('%.17g', value) or value end
-    fields[i + 1] = table.concat(values, ' ', 1, #format - 1)
+    text = table.concat(values, ' ', 1, #format - 1)
+  end
+  if is_own or not format then
+    fields[#fields + 1] = field
+    fields[#fields + 1] = text
   end
 end
 return {whole(now), fields, consumers, page(keys.producers),

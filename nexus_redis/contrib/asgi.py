@@ -9,6 +9,7 @@ Both take `http` requests alone: websockets and lifespan events pass through unt
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -119,7 +120,7 @@ class Limit:
         self._app, self._budget = app, given("budget", budget, Budget)
         self._source = spender(budget, producer, Producer)
         self._hold, self._status, self._price = parse_number("hold", hold), status, price_of(cost)
-        self._looked, self._resumes = -math.inf, 0.0
+        self._looking, self._looked, self._resumes = asyncio.Lock(), -math.inf, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Called by the server."""
@@ -145,12 +146,13 @@ class Limit:
 
     async def _pause_left(self) -> float:
         """Seconds; asked for at most once a second, however many are refused. Producers are only told that it lasts."""
-        now = time.monotonic()
-        if now - self._looked >= 1:
-            self._looked = now
-            with suppress(NexusError):
-                left = (await self._budget.snapshot()).paused_for
-                self._resumes = now + min(left or 0.0, LONGEST_RETRY)
+        async with self._looking:  # who comes meanwhile waits for the same look
+            now = time.monotonic()
+            if now - self._looked >= 1:
+                self._looked = now
+                with suppress(NexusError):
+                    left = (await self._budget.snapshot()).paused_for
+                    self._resumes = now + min(left or 0.0, LONGEST_RETRY)
         return self._resumes - now
 
 

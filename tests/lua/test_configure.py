@@ -231,3 +231,27 @@ def test_what_an_operator_did_outlives_any_silence(story: Story, act: dict[str, 
     story.configure(rate=2)
     story.at(100).claim()
     assert story.client.pttl(story.keys.budget) == -1
+
+
+def test_of_a_budget_of_schema_1_the_settings_stay_and_all_else_begins_anew(story: Story) -> None:
+    """It was never in a release, and its packed fields were text."""
+    keys = story.keys
+    story.client.hset(keys.budget, mapping={
+        "schema": "1", "rate_by_operator": "100", "birth": "5", "granted_total": "900", "tokens": "25.000000",
+        "bucket": "[1800000001000000,0,25000000,900,0,26000000,0,1800000001000000,0,140000]",
+        "terms": '[100000000,26000000,250000,2,95000000,18,0,3,1800000001250000,250000,"5","rate"]',
+        "class_normal": "[-1,100000000,0,0,0,0,0,-1]", "epoch": "[0,0,0,0,1800000001000000,1]",
+    })  # fmt: skip
+    story.client.hset(keys.producer("p"), mapping={
+        "incarnation": "p", "birth": "5", "answer": "1000000 0", "ledger": "[1,1800000001000000,0,0,600000]",
+        "place": "[0,0,0,1,1000000,0]",
+    })  # fmt: skip
+    assert story.inspect().fields == {
+        "schema": "1", "rate_by_operator": "100", "birth": "5", "granted_total": "900", "tokens": "25.000000",
+    }  # fmt: skip
+    assert story.at(2).claim("p").reason == "unset"
+    assert story.configure(rate=7)[:3] == (100, 0, "rate")
+    assert story.at(3).claim("p").granted == MICRO
+    story.report("c", load=10, capacity=50)
+    assert story.at(4).claim("p").budget_rate == 50 * MICRO
+    assert story.leave("p") == 0
