@@ -36,10 +36,11 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include bucket
 --- @include fair
 --- @include producer
+--- @include crowd
+--- @include admit
 
--- Rare, or on few budgets: a server defines a script's functions at each call, these when one of them is called (composer.py).
---- @holds crowded crowd
---- @holds rarely fault succession rest consumers settings admit rate epoch
+-- A server defines a script's functions at each call; these only when one of them is called (composer.py).
+--- @holds rarely fault succession rest consumers settings rate epoch
 
 local is_read, ask = pcall(read_claim)
 local keys, id = few_keys()
@@ -104,19 +105,21 @@ enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 local class = b[p.class]
 local contended = class.level < math.huge
 local told = share_of(class, p)
-local faster = b.taker == ask.priority and crowded().trim(b) or class.trim     -- a crowd's epoch is longer than the bucket is deep
+local faster = class.trim
+if b.span > LEASE and b.taker == ask.priority then faster = trim(b) end    -- a crowd's epoch is longer than the bucket is deep
 local share = math.max(contended and told * (1 + faster) or told, 1e-6)
 
 -- 5. to 7. Tokens, or its own slot to come back.
-local refresh = b.refresh > REFRESH and crowded().refresh_of(b, math.min(d, told)) or REFRESH
+local refresh = REFRESH
+if b.refresh > REFRESH then refresh = refresh_of(b, math.min(d, told)) end
 local lease = refresh * REFRESHES
 local granted, retry, slot = spend(b, p, ask, need, share, refresh, contended, now)
 if refresh > REFRESH and ask.want > 0 then
-  retry = crowded().space_out(b, ask, p.credit - granted, granted, retry, share, refresh, now)
+  retry = space_out(b, ask, p.credit - granted, granted, retry, share, refresh, now)
 end
 local cut = false
 if b.window then
-  granted, retry, cut = rarely().admit(b, p.at, returned, burned, granted, retry, ask.whole, need, now)
+  granted, retry, cut = admit(b, p.at, returned, burned, granted, retry, ask.whole, need, now)
 end
 p.credit = p.credit - granted
 grant(b, granted)
@@ -132,6 +135,6 @@ if is_new_id or b.has_rest or b.has_new_terms then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   write_budget(keys, b, p.class)
-  if b.window then rarely().write_window(keys, b.window) end
+  if b.window then write_window(keys, b.window) end
 end
 return reply(granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot, b.birth)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import redis
 
-from nexus_redis import calls
+from nexus_redis import calls, composer, scripts
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.scripts import NAMES, script
@@ -25,6 +27,19 @@ from tests.referee_window import RefereeCoordinator
 from tests.story import START_US
 
 MICRO = 1_000_000
+
+
+def with_a_bug(name: str, line: str, instead: str) -> str:
+    """A script as composed from sources in which a line is another one, where it has that line."""
+    included = composer.included
+
+    def changed(path: Path, seen: set[str]) -> str:
+        text = included(path, seen)
+        assert text.count(line) <= 1, line
+        return text.replace(line, instead)
+
+    with patch.object(composer, "included", changed):
+        return composer.composed(scripts._folder() / f"{name}.lua")
 
 
 class ScriptCoordinator:
@@ -44,10 +59,7 @@ class ScriptCoordinator:
         self.seqs: dict[str, int] = {}
         self.shas: dict[str, str] = {}
         for name in NAMES:
-            text = script(name).text
-            if planted:
-                assert text.count(planted[0]) <= 1, planted
-                text = text.replace(*planted)
+            text = script(name).text if planted is None else with_a_bug(name, *planted)
             self.shas[name] = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
             self.ask("SCRIPT", "LOAD", text)
         is_as_written = all(self.shas[name] == script(name).sha for name in NAMES)

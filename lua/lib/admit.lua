@@ -4,7 +4,8 @@
 
 local function admitted(w, granted, retry, is_whole, need, now)
   if w.active == 0 or granted == 0 then return granted, retry, false end
-  local room, quiet = w.edge - w.net, quiet_us(w, now)
+  local room = w.edge - w.net
+  local quiet = quiet_us(w, now)
   if w.lossless == 1 and quiet > 0 then
     return 0, math.min(LONGEST_WAIT, math.max(quiet, REFRESH)), true
   end
@@ -20,9 +21,9 @@ end
 local function admit(b, came_at, returned, burned, granted, retry, is_whole, need, now)
   local w = b.window
   turn_window(w, now)
-  if returned > 0 then withdraw_net(w, returned) end
-  -- Older ones the window has already written off by itself.
-  if burned > 0 and now - came_at < 4 * w.slot_us - b.span then withdraw_net(w, burned) end
+  local lost = returned
+  if now - came_at < 4 * w.slot_us - b.span then lost = lost + burned end   -- older ones the window has written off by itself
+  if lost > 0 then withdraw_net(w, lost) end
   local fits, later, is_cut = admitted(w, granted, retry, is_whole, need, now)
   w.net = w.net + fits
   return fits, later, is_cut

@@ -25,7 +25,7 @@ local function settle_trim(b, is_contended)
   else
     b.ui = 0
   end
-  b.u = is_contended and crowded().trim(b) or 0
+  b.u = is_contended and trim(b) or 0
 end
 
 -- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.

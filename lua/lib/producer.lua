@@ -120,8 +120,11 @@ local function write_producer(keys, id, b, p, is_same, ask, told, answer, now)
   redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
              'share_per_s', string.format('%.10g', told / MICRO), 'held', string.format('%.10g', p.holds / MICRO))
   if not is_same then
-    redis.call('HSET', keys.member, 'incarnation', ask.incarnation, 'birth', b.birth, 'priority', p.class, 'weight',
-               string.format('%.10g', p.weight / MICRO))
+    redis.call('HSET', keys.member, 'incarnation', ask.incarnation, 'birth', b.birth)
+    if p.class == 'normal' and p.weight == MICRO then redis.call('HDEL', keys.member, 'priority', 'weight')   -- as of nearly all
+    else
+      redis.call('HSET', keys.member, 'priority', p.class, 'weight', string.format('%.10g', p.weight / MICRO))
+    end
   end
   if is_passing then
     redis.call('PEXPIRE', keys.member, math.max(KEEP_PASSING_MS, math.ceil(2 * b.length / 1000)))

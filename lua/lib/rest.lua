@@ -50,12 +50,6 @@ local function renew(keys, b)
   end
 end
 
-local function write_window(keys, w)
-  local s = w.snaps
-  redis.call('HSET', keys.budget, 'window', pack(WINDOW, w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
-                                                 s[1], s[2], s[3], s[4], s[5]))
-end
-
 -- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)

@@ -50,3 +50,9 @@ local function write_budget(keys, b, class_name)
   redis.call('HSET', keys.budget, 'tokens', string.format('%.6f', b.T / MICRO), 'granted_total',
              string.format('%d', b.granted), 'bucket', bucket, 'class_' .. class_name, class)
 end
+
+local function write_window(keys, w)
+  local s = w.snaps
+  redis.call('HSET', keys.budget, 'window', pack(WINDOW, w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
+                                                 s[1], s[2], s[3], s[4], s[5]))
+end

@@ -116,7 +116,7 @@ def full(story: Story) -> Story:
                         lossless=True, transit=2, pause=0)  # fmt: skip
     story.claim("p", tokens=3)
     story.report("c", **QUEUE, latency_ms=3)
-    story.at(20).claim("p", tokens=3)
+    story.at(20).claim("p", tokens=3, weight=2)
     story.report("c", **QUEUE, latency_ms=3)
     return story
 
