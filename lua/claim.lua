@@ -117,11 +117,11 @@ local share = math.max(contended and told * (1 + trim) or told, 1e-6)
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = b.refresh > REFRESH and crowded().refresh_of(b, math.min(d, told)) or REFRESH
 local lease = refresh * REFRESHES
-local granted, retry, slot = spend(b, p, ask, need, share, refresh, contended, now)
+local is_short, cut = contended and (refresh == REFRESH or trim < PLENTY), false
+local granted, retry, slot = spend(b, p, ask, need, share, refresh, is_short, now)
 if refresh > REFRESH and ask.want > 0 then
-  retry = crowded().space_out(b, ask, p.credit - granted, granted, retry, share, refresh, now)
+  retry = crowded().space_out(b, p, ask, granted, math.min(retry, slot), share, refresh, is_short, now)
 end
-local cut = false
 if b.window then
   granted, retry, cut = rarely().admit(b, p.at, returned, burned, granted, retry, ask, need, now)
 end
