@@ -113,11 +113,11 @@ local share = math.max(contended and told * (1 + faster) or told, 1e-6)
 local refresh = REFRESH
 if b.refresh > REFRESH then refresh = refresh_of(b, math.min(d, told)) end
 local lease = refresh * REFRESHES
-local granted, retry, slot = spend(b, p, ask, need, share, refresh, contended, now)
+local is_short, cut = contended and (refresh == REFRESH or faster < PLENTY), false
+local granted, retry, slot = spend(b, p, ask, need, share, refresh, is_short, now)
 if refresh > REFRESH and ask.want > 0 then
-  retry = space_out(b, ask, p.credit - granted, granted, retry, share, refresh, now)
+  retry = space_out(b, p, ask, granted, math.min(retry, slot), share, refresh, is_short, now)
 end
-local cut = false
 if b.window then
   granted, retry, cut = admit(b, p.at, returned, burned, granted, retry, ask.whole, need, now)
 end

@@ -200,7 +200,8 @@ class Fleet(Story):
         answer = super().claim_of(producer, ask)
         credited = self.tokens - before + answer.granted if ask.unused else 0
         if answer.granted or credited:
-            self.grants.append((self.now, (answer.granted - credited) / MICRO))
+            at = round(self.now * MICRO) / MICRO  # as the server was told it: half a microsecond is many micro-tokens
+            self.grants.append((at, (answer.granted - credited) / MICRO))
         return answer
 
     def tokens_by_now(self) -> int:

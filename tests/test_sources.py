@@ -226,6 +226,12 @@ def test_no_variable_has_the_name_of_a_function() -> None:
         assert not found & functions, path
 
 
+def test_the_fields_of_a_record_are_named_with_its_own_name() -> None:
+    """`class.level`, and not `b[name].level`, which the composer would not know for a record's."""
+    for path in (*SCRIPTS, *LIBRARY):
+        assert not re.search(r"\]\.\w", path.read_text()), path
+
+
 TEXTS = re.compile(
     r"""'[^']*' | \b(?:whole|plain|fixed|format|packed|string\.upper|string\.rep|string\.sub|table\.concat)\([^.]*\)
         | \b(?:name|source|why|budget|place|kind|class_name|KEYS|field|fraction|b)\b""",

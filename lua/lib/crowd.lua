@@ -6,6 +6,7 @@
 local CLAIMS_PER_S = 10000
 local MOST_OF = 0.85            -- as a client's own gap between two claims
 local FULL = 0.375              -- how full the bucket should stand: room above for what is handed back, below for jitter
+local PLENTY = 0.3              -- of the trim: the bucket is full, or not empty and was full for long
 local SAVE = 0.05               -- few tokens, many waiters: so much slower do credits grow while the bucket is empty
 
 -- For one who is going to use `rate` of the budget's R.
@@ -14,17 +15,25 @@ local function refresh_of(b, rate)
   return math.ceil(math.max(REFRESH, math.min(b.refresh, b.R / rate / CLAIMS_PER_S * SECOND)))
 end
 
--- Who comes back when. One who got all that was due to it is not back before most of a refresh has passed. One who found
--- the bucket empty, as most do in a fleet that started in one moment, has a place in a queue that moves at the budget's
--- rate; from then on, each comes at a time of its own.
-local function space_out(b, ask, credit, granted, retry, share, refresh, now)
+-- Who comes back when. One who got all that was due to it is not back before most of a refresh has passed, if others wait.
+-- One who found the bucket empty, as most do in a fleet that started in one moment, has a place in a queue that moves at
+-- the budget's rate; from then on, each comes at a time of its own.
+--
+-- Where nobody is short, all come as soon as in a small fleet: a newcomer cannot say yet what it will use, and who lives for
+-- a second has no refresh to wait for. Those back soon stand in that queue too: they are no more than CLAIMS_PER_S.
+-- So it is when the bucket is full whatever the level says, which counts those who lived for a second as those who live on:
+-- what would have overflowed is no debt.
+local function space_out(b, p, ask, granted, retry, share, refresh, is_short, now)
   if b.R <= 0 then return retry end
+  local class = b[p.class]
+  if not is_short and class.level < math.huge then p.credit = math.max(p.credit, granted) end
+  local credit = p.credit - granted
   local unmet = math.min(ask.want - granted, credit)
-  if unmet >= MICRO then
+  if is_short and granted > 0 and unmet < MICRO then
+    retry = math.max(retry, MOST_OF * refresh - math.max(0, credit) / share * MICRO)
+  elseif unmet >= MICRO or now - p.at < refresh / 2 then
     b.queue = math.min(math.max(b.queue, now) + math.max(unmet / b.R, 1 / CLAIMS_PER_S) * SECOND, now + refresh)
     retry = math.max(retry, b.queue - now)
-  elseif granted > 0 then
-    retry = math.max(retry, MOST_OF * refresh - math.max(0, credit) / share * MICRO)
   end
   return math.ceil(math.min(math.max(LONGEST_WAIT, refresh), retry))
 end
