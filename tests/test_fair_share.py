@@ -134,3 +134,27 @@ def test_a_small_burst_costs_calls_and_no_rate(one_server: Server, rate: float, 
     assert measured.use > 0.98
     assert measured.least > 0.9
     assert measured.over_g1 <= ROUNDING_S * rate / (1 + burst * rate)
+
+
+@pytest.mark.parametrize("cost", [120, 200, 250])
+def test_a_cost_as_large_as_the_bucket_gets_its_part_where_it_may_not_come_in_pieces(
+    one_server: Server, cost: float
+) -> None:
+    """Lossless, of a rate of 1000/s: the bucket, of 251 tokens, would never be full beside five who take one each."""
+    fleet = Fleet(one_server.client(), 1000)
+    fleet.configure(lossless=True)
+
+    def report() -> None:
+        done = sum(tokens for _, tokens in fleet.used)
+        fleet.report(queue_limit=1e6, queue_depth=0, in_flight=0, done=done, errors=0, capacity=2000)
+        fleet.later(fleet.now + 0.25, report)
+
+    fleet.later(0, report)
+    for _ in range(5):
+        fleet.add()
+    fleet.add(unit=cost, name="big")
+    measured = fleet.measure(10, 40)
+    assert measured.use > 0.99
+    assert measured.got["big"] > 0.9 * 1000 / 6
+    assert measured.least > 0.85
+    assert measured.worst_wait < 2

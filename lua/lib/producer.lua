@@ -72,7 +72,9 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   end
 
   local granted = 0
-  local available = math.min(b.T, math.max(p.credit + EARLY * share, spare))
+  local T = b.T
+  if need < b.saved and now < b.saved_until then T = T - b.saved end
+  local available = math.min(T, math.max(p.credit + EARLY * share, spare))
   if b.R > 0 and ask.want > 0 then
     local first = math.min(need, ask.want)
     if available >= first then
@@ -86,7 +88,12 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   local longest = math.max(LONGEST_WAIT, refresh)
   if b.R <= 0 then return 0, longest, longest end
   local retry = math.max(0, (piece - (p.credit - granted)) / share * MICRO)
-  if granted == 0 then retry = math.max(retry, (piece - b.T) / b.R * MICRO) end
+  if granted == 0 then retry = math.max(retry, (piece - T) / b.R * MICRO) end
+  -- A large cost that cannot come in pieces would never find enough in a bucket from which all others take small ones.
+  if granted > 0 and need >= b.saved then b.saved = 0
+  elseif granted == 0 and piece > LARGE * b.B and p.credit >= piece then
+    b.saved, b.saved_until = piece, now + retry + REFRESH
+  end
   local met = math.max(0, (need - (contended and p.credit or room) + granted) / share, (need - b.T + granted) / b.R) * MICRO
   if refresh == REFRESH and not ask.whole and (contended or granted == 0) and b.B < SMALL * b.R then
     -- Each has a time of its own at which there is something for it, or all would ask for every token.

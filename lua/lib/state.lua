@@ -3,18 +3,18 @@
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 local SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
-local BUCKET = '>dddddddddddd'
+local BUCKET = '>dddddddddddddd'
 local TERMS = '>dddddddddddddddsss'
 local CLASS = '>dddddddd'
 local WINDOW = '>ddddddddddddd'
 local EPOCHAL = '>ddddd'
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue came
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue came saved saved_until
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce birth reason taker
 ---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
-local BUCKET_ENDS = 12
-local TERMS_BEGIN = 13
-local TERMS_END = 30
+local BUCKET_ENDS = 14
+local TERMS_BEGIN = 15
+local TERMS_END = 32
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked(CLASS, bytes)} end
@@ -32,9 +32,9 @@ local function read_budget(keys, now, class_name)
   local f = redis.call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then return nil, f[1] and tonumber(f[1]) > SCHEMA and 'NEXUS_SCHEMA' end
   if not f[3] then return nil end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket
-  b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue, b.came =
-    unpacked(BUCKET, f[2])
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket
+  b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue, b.came,
+    b.saved, b.saved_until = unpacked(BUCKET, f[2])
   b.window = nil
   if f[4] then b.window = read_window(f[4]) end
   b[class_name] = read_class(f[5])
