@@ -158,3 +158,24 @@ def test_a_cost_as_large_as_the_bucket_gets_its_part_where_it_may_not_come_in_pi
     assert measured.got["big"] > 0.9 * 1000 / 6
     assert measured.least > 0.85
     assert measured.worst_wait < 2
+
+
+SMALL_BUCKETS = {
+    "twenty": (50, 0.1, {}, 0.95),
+    "of a token": (10, 0, {}, 0.5),
+    "beside others": (1000, 0.05, {"demand": 20, "kind": "poisson"}, 0.85),
+    "beside others who come seldom": (1000, 0.1, {"demand": 1.3, "kind": "poisson"}, 0.9),
+    "of two classes": (1000, 0.02, {"priority": "low"}, 0.8),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_BUCKETS)
+def test_a_small_bucket_is_used_up_whoever_comes(one_server: Server, name: str) -> None:
+    """Its queue has a time for those who found it empty; who does not come then leaves it to the next."""
+    rate, burst, others, least = SMALL_BUCKETS[name]
+    small = Fleet(one_server.client(), rate, burst=burst)
+    for producer in [others] * 10 + many(10):
+        small.add(**producer)  # type: ignore[arg-type]  # keyword settings of several types
+    measured = small.measure(10, 40)
+    assert measured.use > 0.94
+    assert measured.least > least

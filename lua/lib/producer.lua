@@ -9,7 +9,6 @@ local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 local DEFAULT_BURST = 250000
 local LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
 local SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
-local PART = 0.25               -- of a small bucket: what its queue moves on by, at least
 
 --- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total
 
@@ -88,18 +87,20 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   local longest = math.max(LONGEST_WAIT, refresh)
   if b.R <= 0 then return 0, longest, longest end
   local retry = math.max(0, (piece - (p.credit - granted)) / share * MICRO)
-  if granted == 0 then retry = math.max(retry, (piece - T) / b.R * MICRO) end
+  local earned = (piece - T) / b.R * MICRO
+  if granted == 0 and earned > retry then
+    retry = earned
+    if refresh == REFRESH and b.B < SMALL * b.R then     -- a time for each, or all of them would ask for every token
+      b.queue = math.min(math.max(b.queue + piece / b.R * MICRO, now + earned), now + longest)
+      retry = b.queue - now
+    end
+  end
   -- A large cost that cannot come in pieces would never find enough in a bucket from which all others take small ones.
   if granted > 0 and need >= b.saved then b.saved = 0
   elseif granted == 0 and piece > LARGE * b.B and p.credit >= piece then
     b.saved, b.saved_until = piece, now + retry + REFRESH
   end
   local met = math.max(0, (need - (contended and p.credit or room) + granted) / share, (need - b.T + granted) / b.R) * MICRO
-  if refresh == REFRESH and not ask.whole and (contended or granted == 0) and b.B < SMALL * b.R then
-    -- Each has a time of its own at which there is something for it, or all would ask for every token.
-    b.queue = math.ceil(math.min(math.max(b.queue, now) + math.max(granted, piece, PART * b.B) / b.R * MICRO, now + longest))
-    retry = math.max(retry, b.queue - now)
-  end
   if ask.whole then retry = math.min(retry, met) end
   return granted, math.ceil(math.min(longest, retry)), math.ceil(math.min(LONGEST_SLOT, met))
 end

@@ -359,7 +359,7 @@ def test_those_who_live_for_a_second_use_most_of_what_is_left(one_server: Server
 # --- buckets of a token
 
 
-@pytest.mark.parametrize(("count", "burst", "most"), [(1, 0, 1200), (20, 0, 1200), (20, 0.02, 300)])
+@pytest.mark.parametrize(("count", "burst", "most"), [(1, 0, 1200), (20, 0, 2200), (20, 0.02, 1300)])
 def test_a_small_bucket_is_asked_as_often_as_it_can_give(
     one_server: Server, count: int, burst: float, most: float
 ) -> None:
