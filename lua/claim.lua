@@ -60,9 +60,9 @@ if p and p.incarnation == ask.incarnation and ask.incarnation ~= '' and ask.seq 
   return {err = 'NEXUS_STALE'}
 end
 
-local b, newer = read_budget(keys, now, ask.priority)
+local b, newer, is_older = read_budget(keys, now, ask.priority)
 if newer then return {err = newer} end
-b = b or rarely().new_budget(now)
+b = b or rarely().new_budget(now, is_older)
 if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
   if p.incarnation ~= ask.incarnation and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
@@ -105,6 +105,7 @@ enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 local class = b[p.class]
 local contended = class.level < math.huge
 local told = share_of(class, p)
+told = math.min(told, b.R)                           -- the level of light ones, times a heavy weight, may be more
 local faster = class.trim
 if b.span > LEASE and b.taker == ask.priority then faster = trim(b) end    -- a crowd's epoch is longer than the bucket is deep
 local share = math.max(contended and told * (1 + faster) or told, 1e-6)
@@ -112,7 +113,6 @@ local share = math.max(contended and told * (1 + faster) or told, 1e-6)
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = REFRESH
 if b.refresh > REFRESH then refresh = refresh_of(b, math.min(d, told)) end
-local lease = refresh * REFRESHES
 local is_short, cut = contended and (refresh == REFRESH or faster < PLENTY), false
 local granted, retry, slot = spend(b, p, ask, need, share, refresh, is_short, now)
 if refresh > REFRESH and ask.want > 0 then
@@ -125,10 +125,10 @@ p.credit = p.credit - granted
 grant(b, granted)
 b.retry_max = math.max(b.retry_max, retry)
 
-local recommended, fallback = math.floor(math.min(ask.demand, told, b.R)), math.floor(math.min(d, told, b.R) / 2)
+local recommended, fallback = math.floor(math.min(ask.demand, told)), math.floor(math.min(d, told) / 2)
 local load, lossless = math.floor(b.load / 1000), b.window and b.window.lossless or 0
 local reason = reason_of(b, ask, recommended, learning, cut, contended)
-p.holds, p.until_us = p.holds + granted, now + lease + retry
+p.holds, p.until_us = p.holds + granted, now + refresh * REFRESHES + retry
 local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
 local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 OFTEN: Final = 3  # a library's function that is named so often gets a variable
+_TEXT: Final = r"'[^'\n]*'|\"[^\"\n]*\""
 _INCLUDE: Final = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
 _HOLDS: Final = re.compile(r"^--- @holds (\w+) ([\w ]+)$", re.MULTILINE)
 _RECORD: Final = re.compile(r"^--- @record (\w+) ((?:[^\n]|\n---  )*)$", re.MULTILINE)
@@ -29,13 +30,12 @@ _FUNCTION: Final = re.compile(
 )
 _TABLE: Final = re.compile(r"^local (\w+) = \{[^\n]*\}\n", re.MULTILINE)
 _CONSTANT: Final = re.compile(r"^local ([A-Z][A-Z0-9_]*) = ([-\d.e+]+|'[^'\n]*')(?=$| *--)", re.MULTILINE)
-_NAME: Final = re.compile(r"\b(?<!-- )[A-Z][A-Z0-9_]*\b")
+_NAME: Final = re.compile(rf"{_TEXT}|--[^\n]*|\b[A-Z][A-Z0-9_]*\b")
 _MEMBER: Final = re.compile(r"(?<![\w.])(?:math|string|redis)\.\w+")
 _WORD: Final = re.compile(r"(?<![.\w])\w+")
-_COMMENT: Final = re.compile(r"--\[\[.*?\]\]|--[^\n]*", re.DOTALL)
+_COMMENT: Final = re.compile(rf"({_TEXT})|--\[\[.*?\]\]| *--[^\n]*", re.DOTALL)
 _CALL: Final = re.compile(r"( *)(if .* then )?(?:(local )?([\w., \[\]]+) = |(return ))?")
 _REST: Final = re.compile(r"( end)?(?: *--.*)?\n")
-_REMARK: Final = re.compile(r" +--[^'\n]*$", re.MULTILINE)
 _RETURN: Final = re.compile(r"^( *)return\b *(.*(?:\n\1[ })].*)*)$", re.MULTILINE)
 _RETURN_IN_LINE: Final = re.compile(r"(?<=\S )return\b *(.*?)(?= end$| else)", re.MULTILINE)
 
@@ -95,20 +95,29 @@ def _without_unused(text: str) -> str:
 
 
 def _with_constants(text: str) -> str:
-    values = dict(_CONSTANT.findall(text))
+    values: dict[str, str] = {}
+    for name, value in _CONSTANT.findall(text):
+        if values.setdefault(name, value) != value:
+            raise ValueError(f"{name} is {values[name]} and {value}")
     text = _CONSTANT.sub(r"-- \1 = \2", text)
-    return _NAME.sub(lambda found: values.get(found[0], found[0]), text)
+    return _NAME.sub(
+        lambda found: (
+            f"({values[found[0]]})" if values.get(found[0], "")[:1] == "-" else values.get(found[0], found[0])
+        ),
+        text,
+    )
 
 
 def _with_records(text: str) -> str:
     for record, fields in _RECORD.findall(text):
         places = {field: place for place, field in enumerate(fields.replace("\n---", "").split(), 1)}
-        text = re.sub(rf"(?<![\w.]){record}\.(\w+)", lambda found: f"{record}[{places[found[1]]}]", text)  # noqa: B023
+        named = re.compile(rf"{_TEXT}|--[^\n]*|(?<![\w.]){record}\.(\w+)")
+        text = named.sub(lambda found: f"{record}[{places[found[1]]}]" if found[1] else found[0], text)  # noqa: B023
     return text
 
 
 def _with_library_named_once(text: str) -> str:
-    uses = Counter(_MEMBER.findall(_COMMENT.sub("", text)))
+    uses = Counter(_MEMBER.findall(_COMMENT.sub(r"\1", text)))
     names = {name: name.replace(".", "_") for name in uses if uses[name] >= OFTEN}
     text = _MEMBER.sub(lambda found: names.get(found[0], found[0]), text)
     header = re.match(r"(?:--\[\[.*?\]\]\n)?", text, re.DOTALL)
@@ -128,7 +137,7 @@ def _with_calls_written_in(text: str) -> str:
         begin, end = _inside_brackets(text, at)
         rest = _REST.match(text, end)
         results = ", ".join(f"{name}_{i}" for i in range(1, targets.count(",") + 2)) if targets else ""
-        body = _REMARK.sub("", function[3] or function[4]).rstrip()
+        body = _COMMENT.sub(r"\1", function[3] or function[4]).rstrip()
         left = body if call[5] else _left_by_break(body, results)
         if left is None or rest is None or bool(condition) != bool(rest[1]):
             continue
@@ -143,7 +152,7 @@ def _with_calls_written_in(text: str) -> str:
 
 
 def _uses(text: str) -> Counter[str]:
-    return Counter(_WORD.findall(_COMMENT.sub("", text)))
+    return Counter(_WORD.findall(_COMMENT.sub(r"\1", text)))
 
 
 def _left_by_break(body: str, results: str) -> str | None:
@@ -154,10 +163,13 @@ def _left_by_break(body: str, results: str) -> str | None:
         return None
 
     def left(found: str, gap: str) -> str:
+        if re.search(r"\b(end|then|else|do)\b", found):
+            return "return"  # more than an expression: it is not left so
         return f"{results or 'local _'} = {found}{gap}break" if found else "break"
 
     body = _RETURN_IN_LINE.sub(lambda found: left(found[1], " "), body)
-    return _RETURN.sub(lambda found: found[1] + left(found[2], "\n" + found[1]), body)
+    body = _RETURN.sub(lambda found: found[1] + left(found[2], "\n" + found[1]), body)
+    return None if re.search(r"\breturn\b", body) else body
 
 
 def _inside_brackets(text: str, at: int) -> tuple[int, int]:

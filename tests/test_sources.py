@@ -212,8 +212,8 @@ def test_a_script_asks_for_the_time_once(name: str) -> None:
     assert (LUA / f"{name}.lua").read_text().count("clock(ARGV[1])") == 1
 
 
-def test_no_variable_has_the_name_of_a_function() -> None:
-    """A function may be written in where it is called (composer.py), and calls others by their names there."""
+def test_no_variable_has_the_name_of_a_function_or_a_table() -> None:
+    """A function may be written in where it is called (composer.py), and names others there."""
     code = re.compile(r"--\[\[.*?\]\]|--[^\n]*", re.DOTALL)
     sources = {path: code.sub("", path.read_text()) for path in (*SCRIPTS, *LIBRARY)}
     functions = {name for text in sources.values() for name in re.findall(r"^local function (\w+)", text, re.MULTILINE)}
@@ -227,9 +227,23 @@ def test_no_variable_has_the_name_of_a_function() -> None:
 
 
 def test_the_fields_of_a_record_are_named_with_its_own_name() -> None:
-    """`class.level`, and not `b[name].level`, which the composer would not know for a record's."""
+    """`class.level`, not `b[name].level` or `{level = 1}`, which the composer would not know for a record's."""
     for path in (*SCRIPTS, *LIBRARY):
-        assert not re.search(r"\]\.\w", path.read_text()), path
+        text = path.read_text()
+        assert not re.search(r"\]\.\w|\.(?:b|p|ask|class)\.", text), path
+        assert not re.search(r"\b(?:b|p|ask|class) = \{\s*\w+ =", text), path
+    assert set(re.findall(r"--- @record (\w+)", "".join(path.read_text() for path in LIBRARY))) == {
+        "b",
+        "p",
+        "ask",
+        "class",
+    }
+
+
+def test_texts_are_not_compared_by_their_order() -> None:
+    """A server's locale decides that: '~' is below 'a' in en_US.UTF-8."""
+    for path in (*SCRIPTS, *LIBRARY):
+        assert not re.search(r"[<>]=? '|' [<>]", re.sub(r"--[^\n]*", "", path.read_text())), path
 
 
 TEXTS = re.compile(

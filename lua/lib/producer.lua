@@ -7,6 +7,7 @@ local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 local DEFAULT_BURST = 250000
+local MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
 local LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
 local SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
 
@@ -21,7 +22,7 @@ local function read_claim()
     and weight >= 10000 and weight <= 1e9 and seq >= 0 and seq <= COUNT and granted_total >= 0 and granted_total <= COUNT
     and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 == 0
     and (priority == 'normal' or priority == 'high' or priority == 'low')
-    and incarnation < '~' and birth < '~' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 13
+    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 13
     and (ARGV[1] == '0' or whole_number(ARGV[1], 0, COUNT)) then
     ask.want, ask.whole = is_whole == 1 and math.max(want, need) or want, is_whole == 1
     return ask
@@ -58,7 +59,7 @@ end
 
 -- Tokens; and else when to ask again, and when what it needs will be there.
 local function spend(b, p, ask, need, share, refresh, contended, now)
-  local cap = math.max(math.max(CREDIT_TIME, LATE * refresh, b.burst_us) / MICRO * share, math.min(need, b.B))
+  local cap = math.min(math.max(math.max(CREDIT_TIME, LATE * refresh, b.burst_us) / MICRO * share, math.min(need, b.B)), MOST_CREDIT)
   p.credit = math.min(cap, p.credit + share * math.max(0, now - p.at) / MICRO)
   local room = p.credit + cap * PUNCTUAL              -- as deep as it may go into debt
   local spare = math.min(b.T - BORROW_ABOVE * b.B, room)

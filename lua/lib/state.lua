@@ -26,12 +26,12 @@ local function read_window(bytes)
           snaps = {s1, s2, s3, s4, s5}}
 end
 
--- With one class of producers; `read_rest` reads the others. nil where there is none (or one of schema 1, which never was in a
--- release: its settings stay), nil and a code when the state is of a newer release.
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
+-- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
 local function read_budget(keys, now, class_name)
   local f = redis.call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
-  if f[1] ~= '2' then return nil, f[1] and tonumber(f[1]) > SCHEMA and 'NEXUS_SCHEMA' end
-  if not f[3] then return nil end
+  if f[1] ~= '2' then return nil, f[1] and (tonumber(f[1]) or COUNT) > SCHEMA and 'NEXUS_SCHEMA', f[1] and true end
+  if not (f[2] and f[3] and f[5]) then return nil, nil, true end
   local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket
   b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue, b.came,
     b.saved, b.saved_until = unpacked(BUCKET, f[2])

@@ -50,15 +50,28 @@ def test_constants_are_written_in_and_still_named(made: Make) -> None:
     assert run(text) == (1000001, ">ddMOST_SECOND")
 
 
+def test_a_constant_below_zero_and_one_that_is_a_word_in_a_text(made: Make) -> None:
+    text = made("local LOW = -1\nlocal LIMIT = 8\nlocal a = 5\nreturn a -LOW, 'LIMIT', LIMIT\n")
+    assert run(text) == (6, "LIMIT", 8)
+
+
+def test_a_constant_has_one_value(made: Make) -> None:
+    with pytest.raises(ValueError, match="SIZE is 2 and 4"):
+        made(
+            "--- @include a\nlocal SIZE = 4\nreturn SIZE + f()\n",
+            a="local SIZE = 2\nlocal function f() return SIZE end\n",
+        )
+
+
 def test_a_record_is_an_array(made: Make) -> None:
     text = made("""
 --- @record b at rest
 ---   more
 local b, rub = {1, 2, 3}, {more = 4}
-b.at = b.more
-return b[1], rub.more
+b.at = b.more         -- b.what is no place
+return b[1], rub.more, 'b.rest'
 """)
-    assert run(text) == (3, 4)
+    assert run(text) == (3, 4, "b.rest")
     with pytest.raises(LookupError, match="els"):
         made("--- @record b at rest\nreturn b.els\n")
 
@@ -148,6 +161,14 @@ local function f(n)
 end
 return f(2)
 
+-- a remark with an apostrophe: 5
+local function f(a)
+  if a < 0 then return 0 end   -- it's nothing
+  return a
+end
+local x = f(5)
+return x
+
 -- one that calls another: 7
 local function g(n)
   if n == 0 then return 0 end
@@ -184,6 +205,14 @@ return x
 -- the first of a sum: 3
 local function f(n) return n + 1 end
 local x = f(1) + 1
+return x
+
+-- left from within two conditions in a line: 2
+local function f(a, b)
+  if a then if b then return 1 end end
+  return 2
+end
+local x = f(true, false)
 return x
 
 -- left from within a loop: 4

@@ -864,3 +864,24 @@ def test_who_passes_by_under_an_id_leaves_its_end_to_who_uses_it(real_story: Sto
     real_story.at(1).claim("fb", incarnation="k3f9")
     ends_ms = real_story.client.pttl(real_story.keys.producer("fb"))
     assert ends_ms > 500_000
+
+
+def test_a_heavy_one_beside_light_ones_gets_its_part_however_far_their_weights_are_apart(story: Story) -> None:
+    """The level of two of weight 0.01, times 1000, is 50,000 times the rate: no number of that size is kept."""
+    rate, now, got = 1e8, 0.0, 0
+    story.configure(rate=rate)
+
+    def light() -> None:
+        for name in "ab":
+            story.at(now).claim(name, tokens=rate, requested_rate=4 * rate, weight=0.01)
+
+    while now < 6 or story.numbers("terms")[8] - story.at_us < 200_000:  # and then to the beginning of an epoch
+        now += 0.02
+        light()
+    for turn in range(60):
+        now += 0.09
+        got += story.at(now).claim("heavy", tokens=rate, requested_rate=4 * rate, weight=1000).granted
+        assert abs(story.numbers("entry", story.keys.producer("heavy"))[2]) <= rate * MICRO
+        if turn % 3 == 0:
+            light()
+    assert got > 0.95 * rate * MICRO * 60 * 0.09

@@ -249,7 +249,7 @@ def test_of_a_budget_of_schema_1_the_settings_stay_and_all_else_begins_anew(stor
     assert story.inspect().fields == {
         "schema": "1", "rate_by_operator": "100", "birth": "5", "granted_total": "900", "tokens": "25.000000",
     }  # fmt: skip
-    assert story.at(2).claim("p").reason == "unset"
+    assert story.at(2).claim("p").budget_rate == 100 * MICRO
     assert story.configure(rate=7)[:3] == (100, 0, "rate")
     assert story.at(3).claim("p").granted == MICRO
     story.report("c", load=10, capacity=50)

@@ -222,8 +222,9 @@ def test_a_producers_key_is_no_consumers(settled: Story) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "inspect"])
-def test_the_state_of_a_newer_release_is_left_alone(settled: Story, name: str) -> None:
-    settled.client.hset(KEYS.budget, "schema", "3")
+@pytest.mark.parametrize("newer", ["3", "abc", ""])
+def test_the_state_of_a_newer_release_is_left_alone(settled: Story, name: str, newer: str) -> None:
+    settled.client.hset(KEYS.budget, "schema", newer)
     before = settled.state
     assert refusal(settled, GOOD[name](settled.at_us)) == "NEXUS_SCHEMA"
     assert settled.state == before
