@@ -85,13 +85,14 @@ def _holder(name: str, files: str, every: str, text: str) -> str:
 
 
 def _without_unused(text: str) -> str:
+    uses = _uses(text)
     while True:
-        uses = _uses(text)
         unused = [found for kind in (_FUNCTION, _TABLE) for found in kind.finditer(text) if uses[found[1]] == 1]
         if not unused:
             return text
         for found in unused:
             text = text.replace(found[0], "", 1)
+            uses.subtract(_uses(found[0]))
 
 
 def _with_constants(text: str) -> str:
@@ -109,11 +110,16 @@ def _with_constants(text: str) -> str:
 
 
 def _with_records(text: str) -> str:
-    for record, fields in _RECORD.findall(text):
-        places = {field: place for place, field in enumerate(fields.replace("\n---", "").split(), 1)}
-        named = re.compile(rf"{_TEXT}|--[^\n]*|(?<![\w.]){record}\.(\w+)")
-        text = named.sub(lambda found: f"{record}[{places[found[1]]}]" if found[1] else found[0], text)  # noqa: B023
-    return text
+    places = {
+        f"{record}.{field}": f"{record}[{place}]"
+        for record, fields in _RECORD.findall(text)
+        for place, field in enumerate(fields.replace("\n---", "").split(), 1)
+    }
+    records = "|".join({name.partition(".")[0] for name in places})
+    if not records:
+        return text
+    named = re.compile(rf"{_TEXT}|--[^\n]*|(?<![\w.])((?:{records})\.\w+)")
+    return named.sub(lambda found: places[found[1]] if found[1] else found[0], text)
 
 
 def _with_library_named_once(text: str) -> str:

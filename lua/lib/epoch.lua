@@ -53,7 +53,12 @@ local function roll_epoch(keys, b, now)
     end
     b.needs, b.came, b.number = 0, 0, b.number + 1
   end
-  if now - b.ends > b.length then empty() end        -- nobody came for a whole epoch: it says nothing about today
+  local is_cut = b.ends - now > b.length               -- the clock went back
+  local is_silent = now - b.ends > b.length
+  if is_silent then                                    -- nobody came for a whole epoch: it says nothing about today
+    crowd = 0
+    empty()
+  end
   local left, kept, is_contended = R, 0, false
   for _, name in ipairs(CLASSES) do
     local class = b[name]
@@ -77,7 +82,8 @@ local function roll_epoch(keys, b, now)
   end
   empty()
   local refresh_before = b.refresh
-  fit_refresh(b, crowd, now)
+  -- After an outage, or a step of the clock, all may be back in a moment.
+  if not is_cut and not (is_silent and now - b.ends < KEEP_MEMBER_MS * 1000) then fit_refresh(b, crowd, now) end
   b.length = math.ceil(math.max(EPOCH, 1.5 * math.max(refresh_before, b.refresh), 1.1 * math.max(b.retry_max, b.retry_before)))
   b.ends = now + b.length
   b.retry_before, b.retry_max = b.retry_max, 0

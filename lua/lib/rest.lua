@@ -70,6 +70,7 @@ local function write_whole(keys, b, now, may_be_new)
   if b.is_new then
     add('schema', whole(SCHEMA))
     add('birth', b.birth)
+    redis.call('HDEL', keys.budget, 'window')          -- of a schema before
   end
   if b.is_revalued then
     add('rate_per_s', plain(b.R))

@@ -95,6 +95,23 @@ def test_while_a_crowd_shrinks_those_who_stay_come_no_more_often_than_they_may(c
     assert min(told) == told[-1] == pytest.approx(0.3, rel=0.02)
 
 
+@pytest.mark.parametrize(("away", "is_long"), [(30, True), (-3600, True), (1000, False)])
+def test_after_an_outage_or_a_step_of_the_clock_it_is_as_long_as_before(
+    crowd: Crowd, away: float, is_long: bool
+) -> None:
+    """All may be back in a moment, and their number is only known an epoch later; but not those of long ago."""
+    crowd.come(50, epochs=4)
+    story = crowd.story
+    for name in ("p1", "p2"):
+        story.at(story.now + 0.01).claim(name)
+    story.at(story.now + away)
+    for name in ("p3", "p4"):
+        story.at(story.now + 0.01).claim(name)
+    assert (story.numbers("terms")[REFRESHED] >= 400_000) == is_long
+    crowd.come(50, epochs=2)
+    assert story.numbers("terms")[REFRESHED] >= 400_000
+
+
 def test_a_few_less_change_nothing(crowd: Crowd) -> None:
     crowd.come(50, epochs=4)
     refresh = crowd.story.numbers("terms")[REFRESHED]

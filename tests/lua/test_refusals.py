@@ -171,7 +171,21 @@ def test_too_few_or_too_many_arguments_are_refused(settled: Story, name: str) ->
 
 
 @pytest.mark.parametrize(
-    "said", ["", "[]", "{}", "null", "[1]", "[" * 1000, "1,2", '[0,0,0,0,0,0,0,1000000,"normal","",0,"",0', "x" * 400]
+    "said",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        "[1]",
+        "[" * 1000,
+        "1,2",
+        '[0,0,0,0,0,0,0,1000000,"normal","",0,"",0,0]',
+        '[0,0,0,0,0,0,0,1000000,"normal",[],0,"",0]',
+        '[0,0,0,0,0,0,0,1000000,"normal","",0,{},0]',
+        '[0,0,0,0,0,0,0,1000000,"normal","",0,"",0',
+        "x" * 400,
+    ],
 )
 def test_a_claim_that_is_no_array_of_thirteen_is_refused(settled: Story, said: str) -> None:
     call, before = GOOD["claim"](settled.at_us), settled.state
