@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 OFTEN: Final = 3  # a library's function that is named so often gets a variable
-_TEXT: Final = r"'[^'\n]*'|\"[^\"\n]*\""
+_TEXT: Final = r"'[^'\n]*'|\x22[^\x22\n]*\x22"
 _INCLUDE: Final = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
 _HOLDS: Final = re.compile(r"^--- @holds (\w+) ([\w ]+)$", re.MULTILINE)
 _RECORD: Final = re.compile(r"^--- @record (\w+) ((?:[^\n]|\n---  )*)$", re.MULTILINE)
