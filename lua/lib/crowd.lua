@@ -1,4 +1,4 @@
--- A large fleet comes less often, so that Redis stays about a core up to 600,000 producers: CLAIMS_PER_S of them, at 30 to 60
+-- A large fleet comes less often, so that Redis stays below a core up to a million producers: CLAIMS_PER_S of them, at some 30
 -- us each. 100 producers and 1,000 refresh each 0.1 s; 10,000 each 1 s, 100,000 each 10 s. Leases are as much longer.
 --
 -- The crowd's refresh is found at the end of each epoch (epoch.lua) from those who came in it. Who takes a large part of
