@@ -60,7 +60,7 @@ if p and p.incarnation == ask.incarnation and ask.incarnation ~= '' and ask.seq 
   return {err = 'NEXUS_STALE'}
 end
 
-local b, newer, is_older = read_budget(keys, now, ask.priority)
+local b, newer, is_older = read_budget(keys, ask.priority)
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now, is_older)
 if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
@@ -89,7 +89,7 @@ local returned, burned = take_back(b, p, ask.held, ask.unused, ask.burned, now)
 if is_first and (learning or (ask.birth ~= '' and ask.birth ~= b.birth)) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
-if ask.incarnation ~= '' and (is_first or p.at < b.ends - b.length or p.at > now) then b.came = b.came + 1 end
+if ask.incarnation ~= '' and (is_first or p.at < b.ends - b.length or p.at > now) then b.crowd = b.crowd + 1 end
 p.came = p.epoch == b.number                         -- in this epoch's sums already
 if p.came and not b[p.class] then rarely().read_rest(keys, b) end
 withdraw_demand(b, p)

@@ -45,13 +45,13 @@ end
 
 local function roll_epoch(keys, b, now)
   read_rest(keys, b)
-  local R, crowd = b.R, b.came
+  local R, crowd = b.R, b.crowd
   local function empty()
     for _, name in ipairs(CLASSES) do
       local class = b[name]
       class.under, class.over, class.demand, class.weight = 0, 0, 0, 0
     end
-    b.needs, b.came, b.number = 0, 0, b.number + 1
+    b.needs, b.crowd, b.number = 0, 0, b.number + 1
   end
   local is_cut = b.ends - now > b.length               -- the clock went back
   local is_silent = now - b.ends > b.length

@@ -8,7 +8,7 @@ local FIRST_TOKENS = 1020000
 local function new_budget(now, is_older)
   local b = {}
   b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half = now, 0, 0, 0, 0, 0, 0, now
-  b.needs, b.retry_max, b.queue, b.came, b.saved, b.saved_until = 0, 0, 0, 0, 0, 0
+  b.needs, b.retry_max, b.queue, b.crowd, b.saved, b.saved_until = 0, 0, 0, 0, 0, 0
   b.R, b.B, b.burst_us, b.level, b.load, b.learns_until, b.due = 0, 0, INTERVAL, 3, 0, now + LEASE, is_older and now or 0
   b.number, b.ends, b.length, b.refresh, b.span, b.span_until = 1, now + EPOCH, EPOCH, REFRESH, LEASE, 0
   b.ui, b.is_scarce, b.birth, b.reason, b.taker = 0, 0, whole(now), 'unset', ''
@@ -28,7 +28,7 @@ end
 
 -- The budget, or a new one.
 local function open_budget(keys, now)
-  local b, newer = read_budget(keys, now, 'normal')
+  local b, newer = read_budget(keys, 'normal')
   if newer then return nil, newer end
   return b or new_budget(now)
 end

@@ -9,7 +9,7 @@ local CLASS = '>dddddddd'
 local WINDOW = '>ddddddddddddd'
 local EPOCHAL = '>ddddd'
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue came saved saved_until
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce birth reason taker
 ---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
 local BUCKET_ENDS = 14
@@ -28,12 +28,12 @@ end
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
 -- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
-local function read_budget(keys, now, class_name)
+local function read_budget(keys, class_name)
   local f = redis.call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then return nil, f[1] and (tonumber(f[1]) or COUNT) > SCHEMA and 'NEXUS_SCHEMA', f[1] and true end
   if not (f[2] and f[3] and f[5]) then return nil, nil, true end
   local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket
-  b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue, b.came,
+  b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue, b.crowd,
     b.saved, b.saved_until = unpacked(BUCKET, f[2])
   b.window = nil
   if f[4] then b.window = read_window(f[4]) end
