@@ -1,8 +1,8 @@
-"""The Lua scripts: find, compose, hash.
+"""The Lua scripts: find, compose (composer.py), hash.
 
-A script is one file in `lua/`; a line `--- @include name` stands for `lua/lib/name.lua`, put in once, in that order.
-The SHA-1 of the composed text is what EVALSHA calls, so a release *is* its scripts: old and new clients run side by
-side. `nexus-redis scripts claim` prints the composed text, and `redis-cli --ldb` steps through it.
+A script is one file in `lua/`, with parts from `lua/lib/`. The SHA-1 of the composed text is what EVALSHA calls, so a
+release *is* its scripts: old and new clients run side by side. `nexus-redis scripts claim` prints the composed text,
+and `redis-cli --ldb` steps through it.
 """
 
 from __future__ import annotations

@@ -123,16 +123,23 @@ def test_smooth_producers_wait_evenly_and_get_as_much_as_each_other(one_server: 
 
 
 @pytest.mark.parametrize(
-    ("rate", "burst", "count"), [(100, 0, 1), (100, 0, 8), (1000, 0, 1), (1000, 0.01, 8), (1000, 0.05, 4)]
-)
-def test_a_small_burst_costs_calls_and_no_rate(one_server: Server, rate: float, burst: float, count: int) -> None:
-    """`burst=0` is a bucket of one token: it must be asked each time that there is one."""
+    ("rate", "burst", "count", "calls"),
+    [
+        (100, 0, 1, 1.2), (100, 0, 8, 2.2), (1000, 0, 1, 1.2), (1000, 0, 20, 2.2), (1000, 0.01, 8, 1.3),
+        (1000, 0.02, 20, 1.3), (1000, 0.05, 4, 1.3),
+    ],
+)  # fmt: skip
+def test_a_small_burst_costs_calls_and_no_rate(
+    one_server: Server, rate: float, burst: float, count: int, calls: float
+) -> None:
+    """`burst=0` is a bucket of one token: it must be asked each time that there is one, and not by all for each."""
     fleet = Fleet(one_server.client(), rate, burst=burst)
     for _ in range(count):
         fleet.add()
     measured = fleet.measure(3, 13)
     assert measured.use > 0.98
     assert measured.least > 0.9
+    assert measured.calls_per_grant < calls
     assert measured.over_g1 <= ROUNDING_S * rate / (1 + burst * rate)
 
 

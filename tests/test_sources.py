@@ -10,13 +10,13 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import fakeredis
 import pytest
 from lupa import lua51  # type: ignore[import-untyped]
 
-from nexus_redis import calls, scripts
+from nexus_redis import calls, messages, scripts
 from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import InvalidSetting, NexusError, ServerRefused, from_code
 from nexus_redis.keys import SHARED, BudgetKeys
@@ -238,6 +238,14 @@ def test_the_fields_of_a_record_are_named_with_its_own_name() -> None:
         "ask",
         "class",
     }
+
+
+def test_an_answer_is_remembered_with_every_reason_by_its_first_two_letters() -> None:
+    reasons = set(get_args(messages.Reason)) - {"shadow"}  # is not there yet
+    assert len({reason[:2] for reason in reasons}) == len(reasons)
+    listed_there = re.search(r"ipairs\(\{([^}]*)\}\)", (LUA / "lib" / "succession.lua").read_text())
+    assert listed_there
+    assert set(re.findall(r"'(\w+)'", listed_there[1])) == reasons
 
 
 def test_texts_are_not_compared_by_their_order() -> None:

@@ -1,5 +1,5 @@
 -- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
--- likewise. A number read as text costs eight times as much, and there are a hundred in a claim. fakeredis has no `struct`:
+-- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
 -- there it is text, and only there.
 local pack, unpacked
 if struct then

@@ -371,20 +371,3 @@ def test_those_who_live_for_a_second_use_most_of_what_is_left(one_server: Server
     assert sum(tokens for time, tokens in fleet.used if time > 30) > 0.8 * 500 * 30
     assert min(sum(tokens for _, tokens in each.used) for each in fleet.producers[:20]) > 0.97 * 5 * 60
     assert sum(producer.calls for producer in fleet.producers) / 60 < 100
-
-
-# --- buckets of a token
-
-
-@pytest.mark.parametrize(("count", "burst", "most"), [(1, 0, 1200), (20, 0, 2200), (20, 0.02, 1300)])
-def test_a_small_bucket_is_asked_as_often_as_it_can_give(
-    one_server: Server, count: int, burst: float, most: float
-) -> None:
-    """A token each millisecond, whoever is there: not each of them every half a millisecond."""
-    fleet = Fleet(one_server.client(), RATE, burst=burst)
-    for _ in range(count):
-        fleet.add()
-    measured = fleet.measure(1, 4)
-    assert measured.use > 0.97
-    assert measured.least > 0.85
-    assert sum(producer.calls for producer in fleet.producers) / 4 < most
