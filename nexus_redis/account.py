@@ -158,14 +158,13 @@ class Account(Member):
     def look(self, now: float) -> None:
         """Something has changed for those in line. Where nobody is, a producer that Redis has forgotten stays so."""
         settled = self.ledger.serve(now)
-        if settled:
-            self._wake(settled, now)
         if self.ledger.head is not None:
             self.ledger.wake(now)
             if self.hub.is_out:
                 self._serve_alone(now)
         if self.is_staying or self.ledger.waiters:
             self._reschedule()
+        self._wake(settled, now)
 
     def denial(self, cost: int, now: float) -> Denied | None:
         """What `try_acquire` answers locally: somebody waits before, or the last answer said when to come back."""
@@ -326,8 +325,7 @@ class Account(Member):
         self._wake(too_large, now)
 
     def _fail(self, waiter: Waiter, error: NexusError, now: float) -> None:
-        for account, part in waiter.parts(self):
-            account.ledger.cancel(part, now)
+        for _, part in self._leave_line(waiter, now):
             part.error = copy(error)  # each raises its own: a shared one would collect their tracebacks
 
     def _failed(self, error: Exception, now: float) -> None:
@@ -394,8 +392,7 @@ class Account(Member):
             if head is self.ledger.debt:
                 self.ledger.excuse()
                 continue
-            for account, part in head.parts(self):
-                account.ledger.cancel(part, now)
+            for _, part in self._leave_line(head, now):
                 part.is_served = part.is_degraded = True
             settled.append(head)
         if head is not None and 0 < rate < NEVER:
@@ -413,18 +410,26 @@ class Account(Member):
         for waiter in self.ledger.callers:
             if waiter.whole:
                 waiter.denied = max(0.0, min(self.due, self.hub.next_try) - now)
-            elif rate == 0:
+            elif any(account._degraded_rate(now) == 0 for account, _ in waiter.parts(self)):
                 hopeless = max(self.hub.out_since, waiter.since) + UNAVAILABLE_AFTER
                 if now >= hopeless:
                     waiter.error = self._unavailable(waiter, now)
                 else:
                     self.due = min(self.due, hopeless)
             if waiter.is_settled:
-                for account, part in waiter.parts(self):
-                    account.ledger.cancel(part, now)
+                for _, part in self._leave_line(waiter, now):
                     part.error = waiter.error
                 gone.append(waiter)
         return gone
+
+    def _leave_line(self, waiter: Waiter, now: float) -> Sequence[tuple[Account, Waiter]]:
+        """Take it out of this line, and of the others that it stands in."""
+        parts: Sequence[tuple[Account, Waiter]] = waiter.parts(self)
+        for account, part in parts:
+            account.ledger.cancel(part, now)
+            if account is not self:
+                self.hub.touch(account)
+        return parts
 
     def _degraded_rate(self, now: float) -> float:
         """Micro-tokens per second; infinite where the mode is open."""
@@ -466,26 +471,11 @@ class Account(Member):
         self.due = min(self.due, self.ledger.due, self.ledger.opens)
         self.hub.schedule(self)
 
-    def look_around(self, now: float) -> None:
-        """Who stood behind one that left may be first now, and waits in other lines too, where nobody else looks."""
-        self._wake([], now)
-
     def _wake(self, settled: list[Waiter], now: float) -> None:
         """Tell who is settled; what changed here may be what others waited for in more lines than this."""
-        kin: dict[Account, None] = {self: None}
         for waiter in settled:
             waiter.wake()
-            kin |= dict.fromkeys(account for account, _ in waiter.parts(self))
-        # Who stands behind a settled one in another line may be first there now, which frees the lines that it is in.
-        pending = [account for account in kin if account.ledger.parts]
-        while pending:
-            line = pending.pop().ledger.waiters
-            found = {account: None for waiter in line for account, _ in waiter.parts(self) if account not in kin}
-            pending += [account for account in found if account.ledger.parts]
-            kin |= found
-        del kin[self]
-        for account in kin:
-            account.look(now)
+        self.hub.look_around(now)
 
 
 def told(opening: Opening, call: Job, server: str) -> Generator[list[Job] | Pause, list[Outcome], Configured]:

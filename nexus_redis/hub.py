@@ -70,6 +70,9 @@ class Member:
     def take_in(self, now: float) -> None:
         """Let nothing be spent without being asked, from now on until the next that is."""
 
+    def look(self, now: float) -> None:
+        """Something has changed for those who wait, by what became of others."""
+
     def after_fork(self) -> None:
         """In the child: what is held and who waits are the parent's."""
 
@@ -89,6 +92,8 @@ class Hub:
         self.members: set[Member] = set()
         self._heap: list[tuple[float, int, Member]] = []
         self._count = 0
+        self._touched: dict[Member, None] = {}
+        self._is_looking = False
         self.asleep_until = NEVER
         self.is_closing = False
         self.failures = 0
@@ -123,6 +128,23 @@ class Hub:
             if member.due < self.asleep_until:
                 self.asleep_until = member.due
                 self._wake()
+
+    def touch(self, member: Member) -> None:
+        """Something was changed for those who wait there: `look_around` looks at it."""
+        self._touched[member] = None
+
+    def look_around(self, now: float) -> None:
+        """Look at all that were touched, and at those that this touches: one after the other, so nothing nests."""
+        if self._is_looking:
+            return
+        self._is_looking = True
+        try:
+            while self._touched:
+                member = next(iter(self._touched))
+                del self._touched[member]
+                member.look(now)
+        finally:
+            self._is_looking = False
 
     def drop(self, member: Member) -> None:
         """This one has left; it may come back by being scheduled."""

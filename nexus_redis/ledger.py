@@ -31,11 +31,11 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from typing import Any, Final
+from typing import Final
 
 from nexus_redis.calls import Answer, Claim, Drop
 from nexus_redis.errors import RATE
+from nexus_redis.line import Line, Part, Parts
 from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
 from nexus_redis.waiter import NEVER, Waiter
 
@@ -52,6 +52,9 @@ WAITERS_AHEAD: Final = 0.5  # seconds of the rate that waiters may ask for at on
 BACKLOG: Final = 0.5  # of the time since the last answer: who waited that long did not just come
 GREED: Final = 4  # demand and prefetch stay below this many times the whole budget
 REFRESH: Final = 0.1  # until the first answer says otherwise
+AT_ONCE: Final = REFRESH  # seconds: of several budgets, what needs no longer is begun together
+LOOKS: Final = 32  # at callers of several budgets, one after the other; others have their turn in between
+LOOKS_AGAIN: Final = 0.002  # seconds
 LEASE: Final = 0.5  # likewise
 FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
 GRAIN: Final = 0.002  # seconds of a smooth producer's tokens that are spent together: not a wake-up for each
@@ -74,7 +77,7 @@ class Ledger:
         "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
         "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard", "in_flight",
         "incarnation", "is_denied", "is_smooth", "last_claim", "last_use", "lease", "leases", "low", "mean",
-        "next_slot", "opens", "outlook", "pace", "paced_until", "parts", "portions", "prefetch", "priority", "rate",
+        "next_slot", "opens", "outlook", "pace", "paced_until", "portions", "prefetch", "priority", "rate",
         "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "unit", "waiters", "weight",
         "withdrawn", "withdrawn_expires",
     )  # fmt: skip
@@ -96,8 +99,7 @@ class Ledger:
         self.leases: list[Lease] = []  # a few, and an empty deque is 600 bytes
         self.hand = self.aside = 0
         self.aside_expires = NEVER
-        self.waiters: OrderedDict[Waiter, None] = OrderedDict()  # a deque whose middle can leave at once
-        self.parts = 0  # of those in line who want other budgets too
+        self.waiters = Line()
         self.debt: Waiter | None = None  # what is owed, at the head of the line
         self.granted = self.booked = self.returned = self.burned = self.excused = 0
         self.withdrawn, self.withdrawn_expires = 0, NEVER  # returned, and the server does not know it yet
@@ -207,7 +209,7 @@ class Ledger:
         self.last_use = now
         waiter.is_served = True
         if waiter in self.waiters:
-            self._remove(waiter)
+            self.waiters.leave(waiter)
 
     # --- settling
 
@@ -265,17 +267,16 @@ class Ledger:
             if self.aside:
                 self._release()
             self.debt = Waiter(0, now)
-            self.waiters[self.debt] = None
-            self.waiters.move_to_end(self.debt, last=False)
-        self.debt.cost += more
+            self.waiters.owe(self.debt)
+        self.waiters.add(self.debt, more)
         self.wake(now)
 
     def _pay(self, tokens: int) -> None:
         """Tokens that are booked as used stand for so much of the debt."""
         assert self.debt is not None
-        self.debt.cost -= tokens
+        self.waiters.add(self.debt, -tokens)
         if not self.debt.cost:
-            del self.waiters[self.debt]
+            self.waiters.leave(self.debt)
             self.debt = None
 
     def excuse(self) -> None:
@@ -291,9 +292,53 @@ class Ledger:
         if not self.waiters and waiter.cost < self.slot_need:
             self.next_slot = LONG_AGO
         self.take_in(waiter.since)
-        self.waiters[waiter] = None
-        self.parts += waiter.is_part
+        self.waiters.join(waiter)
         self.wake(waiter.since)
+
+    def expect(self, part: Part) -> None:
+        """One who wants other budgets too joins the line, and lets others pass until `let_in`."""
+        parts = self.waiters.parts = self.waiters.parts or Parts()
+        parts.all[part] = None
+
+    def let_in(self, part: Part, now: float, *, is_near: bool) -> None:
+        """It counts from now on."""
+        parts = self.waiters.parts
+        assert parts is not None
+        if not self.waiters and part.cost < self.slot_need:
+            self.next_slot = LONG_AGO
+        self.take_in(now)
+        parts.put(part, self.reach, is_near=is_near)
+
+    def let_pass(self, part: Part) -> None:
+        """It lets others pass from now on. What was set aside stays for who is first then."""
+        if self.waiters.parts is not None:
+            self.waiters.parts.let_pass(part)
+
+    @property
+    def parts(self) -> int:
+        """How many in line want other budgets too."""
+        return len(self.waiters.parts.all) if self.waiters.parts is not None else 0
+
+    def seconds_for(self, tokens: int) -> float:
+        """How long the budget needs for so many, at the rate that this producer was last told."""
+        if tokens <= 0:
+            return 0.0
+        if self.answer is None:
+            return REFRESH  # not known: one claim away, until that is answered
+        return tokens / self._speed if self._speed else math.inf
+
+    @property
+    def reach(self) -> float:
+        """Micro-tokens from here: what the line's first get in a moment."""
+        return self.held + self._speed * AT_ONCE
+
+    @property
+    def _speed(self) -> float:
+        """Micro-tokens/s. What is recommended is no more than was asked for; in contention it is what can be had."""
+        answer = self.answer
+        if answer is None or not answer.budget_rate:
+            return 0.0
+        return max(1, answer.recommended_rate if answer.reason == "contended" else answer.budget_rate)
 
     def cancel(self, waiter: Waiter, now: float) -> bool:
         """A caller gives up: what it had, or what was set aside for it, goes back to the hand. Was it still in line?"""
@@ -309,15 +354,24 @@ class Ledger:
             return False
         if waiter is self.head and self.aside:
             self._release()
-        self._remove(waiter)
+        self.waiters.leave(waiter)
         return True
 
     def serve(self, now: float) -> list[Waiter]:
         """Give what is in hand to those in line; the ones that are settled now."""
         settled: list[Waiter] = []
         self.opens = NEVER
+        looks = LOOKS
         while (head := self.head) is not None:
             self.expire(now)
+            if isinstance(head, Part):
+                if not looks:
+                    self.opens = now + LOOKS_AGAIN
+                    break
+                looks -= 1
+                head.consider(now)
+                if head is not self.head:  # it lets others pass
+                    continue
             if head is self.debt:
                 paid = min(self.hand, head.cost)
                 self._take(paid)
@@ -339,6 +393,8 @@ class Ledger:
             settled.append(head)
         if head is None and self.aside:  # all in line let others pass, and nobody is there
             self._release()
+        if self.waiters.parts is not None and self.waiters.draw(self.reach, now, LOOKS):
+            self.opens = min(self.opens, now + LOOKS_AGAIN)
         if self.waiters or self.hand < self.low:
             self.wake(now)
         return settled
@@ -400,11 +456,7 @@ class Ledger:
     @property
     def head(self) -> Waiter | None:
         """Whose turn it is."""
-        first = next(iter(self.waiters), None)
-        if first is None or not first.is_part:
-            return first
-        known: dict[Any, Any] = {}
-        return next((waiter for waiter in self.waiters if not waiter.is_passing(known)), None)
+        return self.waiters.first
 
     @property
     def held(self) -> int:
@@ -445,10 +497,6 @@ class Ledger:
         while at and self.leases[at - 1].expires > expires:
             at -= 1
         self.leases.insert(at, Lease(tokens, expires))
-
-    def _remove(self, waiter: Waiter) -> None:
-        del self.waiters[waiter]
-        self.parts -= waiter.is_part
 
     def _release(self) -> None:
         self._keep(self.aside, self.aside_expires)
@@ -554,7 +602,7 @@ class Ledger:
         return int(want), min(int(want), self.unit), 0
 
     def _asked(self) -> int:
-        return sum(waiter.cost for waiter in self.waiters) - self.aside
+        return self.waiters.cost - self.aside
 
     def turn(self, cost: int) -> float:
         """When one who comes now would be served, behind all who wait, at what this producer may run at."""
