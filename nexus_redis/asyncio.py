@@ -190,6 +190,8 @@ class Nexus(NexusShell):
         if timeout is not None:
             parse_number("timeout", timeout)
         self._enter()
+        if self._loop.is_long(self._hub.clock()):
+            await self._loop.give_way()
         joint = _JointTask(joint_costs(self, costs), self._hub.clock())
         if joint.spend(joint.since):
             return Grant(sum(costs.values()))
@@ -281,7 +283,7 @@ class _Spender(ProducerShell):
                 """It is empty: the ledger may have more."""
         limit = self._limit(timeout)
         tokens = micro_cost(cost)
-        now = self._clock()
+        now = await self._turn()
         if self._spend(cost, tokens, now):
             return GRANTED
         line = _TaskLine(tokens, now)
@@ -304,7 +306,7 @@ class _Spender(ProducerShell):
             except IndexError:
                 """It is empty: the ledger may have more."""
         tokens = micro_cost(cost)
-        now = self._clock()
+        now = await self._turn()
         if self._spend(cost, tokens, now):
             return GRANTED
         denied = self._account.denial(tokens, now)
@@ -353,11 +355,19 @@ class _Spender(ProducerShell):
             raise Closed("producer")
         self._nexus._enter()
 
+    async def _turn(self) -> float:
+        """The time, after others have had a turn where this one has lasted long."""
+        now = self._clock()
+        if self._loop.is_long(now):
+            await self._loop.give_way()
+            now = self._clock()
+        return now
+
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
         self._check()
         is_served = self._account.spend(tokens, now)
         if is_served:
-            self._account.ledger.lay_out(cost)
+            self._account.ledger.lay_out(cost, self._loop.turn_ends)
         return is_served
 
     async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
@@ -538,7 +548,7 @@ class Reservation(Settling):
     async def __aenter__(self) -> Self:
         self._begin()
         self._producer._check()
-        self._waiter = line = _TaskLine(self._tokens, self._producer._clock())
+        self._waiter = line = _TaskLine(self._tokens, await self._producer._turn())
         is_warm = self._account.take(line, line.since)
         if not is_warm:
             await self._producer._await(line, self._timeout, self.cost)

@@ -35,13 +35,14 @@ OUTAGE_AFTER: Final = 2  # failures in a row: one dropped reply is not an outage
 FIRST_BACKOFF: Final = 0.05
 LONGEST_BACKOFF: Final = 1.0
 BATCH: Final = 256  # members a round trip: a thousand budgets due at once must not become one huge reply
+SLICE: Final = 32  # members, after which whoever shares the thread or the lock has a turn
 BUG_PAUSE: Final = 1.0  # seconds until a member that raised is tried again
 STALE_ENTRIES: Final = 4  # a member in the heap, before it is rebuilt
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing to send for so many seconds, unless the hub is woken."""
+    """Nothing to send for so many seconds, unless the hub is woken; for 0, let others have a turn."""
 
     seconds: float
 
@@ -226,7 +227,9 @@ def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
 def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job] | Pause, list[Outcome], None]:
     batch: list[Job] = []
     parts: list[tuple[Member, int]] = []
-    for member in members:
+    for count, member in enumerate(members):
+        if count and not count % SLICE:
+            yield Pause(0)
         jobs = _guarded(member, now, member.jobs, now)
         if jobs:
             parts.append((member, len(jobs)))
@@ -243,7 +246,9 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job
     elif hub.failures:
         hub.note_success()
     at = 0
-    for member, count in parts:
+    for number, (member, count) in enumerate(parts):
+        if number and not number % SLICE:
+            yield Pause(0)
         _guarded(member, came, member.receive, outcomes[at : at + count], came)
         at += count
         hub.schedule(member)

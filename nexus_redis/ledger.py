@@ -56,6 +56,7 @@ AT_ONCE: Final = REFRESH  # seconds: of several budgets, what needs no longer is
 LOOKS: Final = 32  # at callers of several budgets, one after the other; others have their turn in between
 LOOKS_AGAIN: Final = 0.002  # seconds
 LEASE: Final = 0.5  # likewise
+RENEWED: Final = 0.6  # of a lease, before its end
 FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
 GRAIN: Final = 0.002  # seconds of a smooth producer's tokens that are spent together: not a wake-up for each
 LONG_AGO: Final = -1e9
@@ -147,8 +148,8 @@ class Ledger:
             self.wake(now)
         return True
 
-    def lay_out(self, cost: object) -> None:
-        """Put more of what was just spent on the tray; `cost` as the caller said it.
+    def lay_out(self, cost: object, until: float = NEVER) -> None:
+        """Put more of what was just spent on the tray, to be taken until then; `cost` as the caller said it.
 
         Down to where a claim is wanted, so that who comes next finds the tray empty and wakes it.
         """
@@ -158,7 +159,7 @@ class Ledger:
         spare = self.hand - self.low if self.hand > self.low else self.hand
         count = min(self.portions, min(spare, self.leases[0].tokens) // micro)
         if count >= LEAST:
-            self.tray = Tray(cost, micro, count, self._take(count * micro))
+            self.tray = Tray(cost, micro, count, self._take(count * micro), until)
 
     def take_in(self, now: float) -> None:
         """What lies on the tray is in hand again; what was taken from it is booked."""
@@ -168,7 +169,7 @@ class Ledger:
         left = tray.clear()
         taken = tray.count * tray.micro - left
         if left:
-            self._keep(left, tray.expires)
+            self._keep(left, tray.keeps)
         if taken:
             self.booked += taken
             self.attempts += taken
@@ -307,6 +308,7 @@ class Ledger:
         if not self.waiters and part.cost < self.slot_need:
             self.next_slot = LONG_AGO
         self.take_in(now)
+        part.since = now  # demand: it did not wait for this budget before
         parts.put(part, self.reach, is_near=is_near)
 
     def let_pass(self, part: Part) -> None:
@@ -529,11 +531,10 @@ class Ledger:
         self.expire(now)
         self._measure(now, head)
         want, need, unused = self._wanted(now, head)
-        if (
-            want <= 0 and not unused and not self.aside and not self.withdrawn
-        ):  # what is aside for one who waits elsewhere is renewed
+        renewed_at = self.aside_expires - RENEWED * self.lease  # what is aside for one who waits elsewhere
+        if want <= 0 and not unused and not self.withdrawn and now < renewed_at:
             # Nothing to ask for. Look again while tokens are in hand, to hand them back when they lie idle.
-            self.due = now + self.refresh if self.hand else NEVER
+            self.due = min(renewed_at, now + self.refresh if self.hand else NEVER)
             return None
         demand = 0 if unused else max(self.demand, self.mean)
         self.returned += unused
@@ -589,6 +590,8 @@ class Ledger:
         if head:
             need = max(0, head.cost - self.held)
             asked = min(self._asked(), WAITERS_AHEAD * max(self.prefetch, self.rate)) - self.hand
+            if not need and asked <= 0 and want < self.unit:  # all is there, and it waits for another budget
+                return 0, 0, 0
             return int(max(want, need, asked, 0)), need, 0
         if now - self.last_use >= self.refresh:
             # Idle: the rest goes back, then silence.

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import redis
 import redis.asyncio
@@ -21,6 +21,9 @@ from nexus_redis.wire import Job, Outcome, perform_async, raise_if_cancelled
 
 log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
+
+TURN: Final = 0.005  # seconds that callers may go on in one turn of the loop, before others have theirs
+CROWD: Final = 64  # callers that go on together in one turn, after they gave way
 
 _inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected
 
@@ -39,6 +42,8 @@ class LoopTask:
         self.thread = 0  # where it runs: the quickest to ask which loop one is in
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
+        self._turn: float | None = None  # when the first of our callers came in this turn of the loop
+        self._giving_way = 0
 
     def _wake(self) -> None:
         if self._changed is not None:
@@ -72,6 +77,30 @@ class LoopTask:
         if self._task is None or self._task.done():
             assert self.loop is not None
             self._task = self.loop.create_task(self._run(), name="nexus-redis")
+
+    def is_long(self, now: float) -> bool:
+        """Whether this turn of the loop has lasted so long that a caller should `give_way`."""
+        if self._turn is None and self.loop is not None:
+            self._turn = now
+            self.loop.call_soon(self._end_turn)  # which is the first thing that it does in the next one
+        return self.turn_ends <= now
+
+    @property
+    def turn_ends(self) -> float:
+        """When that will be so."""
+        return NEVER if self._turn is None else self._turn + TURN
+
+    def _end_turn(self) -> None:
+        self._turn = None
+
+    async def give_way(self) -> None:
+        """Let all others have a turn, and no more than a crowd go on in the next one."""
+        self._giving_way += 1
+        try:
+            for _ in range(1 + self._giving_way // CROWD):
+                await asyncio.sleep(0)
+        finally:
+            self._giving_way -= 1
 
     async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
         """Until it is done, or the time is over."""
@@ -140,7 +169,10 @@ class LoopTask:
                 step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
             except StopIteration:
                 return
-            if isinstance(step, Pause):
+            if isinstance(step, Pause) and not step.seconds:
+                await asyncio.sleep(0)
+                outcomes = []
+            elif isinstance(step, Pause):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(None if step.seconds == NEVER else step.seconds):
                         await self._changed.wait()

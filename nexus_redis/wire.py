@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ from nexus_redis.values import DEFAULT_URL
 T = TypeVar("T")
 CONNECT_TIMEOUT: Final = 1.0
 CALL_TIMEOUT: Final = 0.25
+ABREAST: Final = 32  # calls of an event loop's thread in one pipeline: a few milliseconds of it
 _SCHEMES: Final = ("redis", "rediss", "unix", "embedded")
 
 
@@ -172,8 +174,19 @@ def perform(connection: Callable[[], redis.Redis], jobs: Sequence[Job]) -> list[
     return [_outcome(job, reply) for job, reply in zip(ready, replies, strict=True)]
 
 
-async def perform_async(connection: Callable[[], redis.asyncio.Redis], jobs: Sequence[Job]) -> list[Outcome]:
-    """The same for asyncio."""
+async def perform_async(
+    connection: Callable[[], redis.asyncio.Redis], jobs: Sequence[Job], turns: int = 0
+) -> list[Outcome]:
+    """The same for asyncio, after so many turns of the loop.
+
+    A large batch goes as several, a turn apart: redis-py packs and reads each without a break.
+    """
+    if len(jobs) > ABREAST:
+        slices = [jobs[at : at + ABREAST] for at in range(0, len(jobs), ABREAST)]
+        parts = await asyncio.gather(*(perform_async(connection, each, turn) for turn, each in enumerate(slices)))
+        return list(chain.from_iterable(parts))
+    for _ in range(turns):
+        await asyncio.sleep(0)
     try:
         client, ready = connection(), _ready(jobs)
         replies = await _batch_async(client, [_short(job) for job in ready])
