@@ -316,8 +316,9 @@ class Account(Member):
 
     def _fail_too_large(self, answer: Answer, now: float) -> None:
         """What no bucket of a lossless budget holds would wait for ever. Only a ceiling says how far it can grow."""
-        has_ceiling = answer.is_lossless and answer.budget_rate and self.opening.settings.rate is not None
-        most = self.opening.largest_burst if has_ceiling else NEVER
+        if not answer.is_lossless or not answer.budget_rate or self.opening.settings.rate is None:
+            return
+        most = self.opening.largest_burst
         too_large = [waiter for waiter in self.ledger.callers if waiter.cost > most]
         for waiter in too_large:
             remedy = f"above the burst of {most / MICRO:g}, the most at once of a lossless budget: use a larger `burst`"

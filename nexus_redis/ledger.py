@@ -372,7 +372,7 @@ class Ledger:
                     break
                 looks -= 1
                 head.consider(now)
-                if head is not self.head:  # it lets others pass
+                if not head.place:  # it lets others pass
                     continue
             if head is self.debt:
                 paid = min(self.hand, head.cost)
@@ -661,6 +661,8 @@ class Ledger:
 
     def _deny(self, now: float, *, was_asked: bool) -> list[Waiter]:
         """Those that want all or nothing, now: who got nothing, came behind others or would have to wait knows it."""
+        if not self.waiters.wholes:
+            return []
         callers = self.callers
         denied = [
             waiter

@@ -50,13 +50,14 @@ class Part(Waiter):
 
 
 class Line:
-    """Those who wait."""
+    """Those who wait; `wholes` of them want all or nothing, now."""
 
-    __slots__ = ("_alone", "_alone_cost", "parts")
+    __slots__ = ("_alone", "_alone_cost", "parts", "wholes")
 
     def __init__(self) -> None:
         self._alone: OrderedDict[Waiter, None] = OrderedDict()  # a deque whose middle can leave at once
         self._alone_cost = 0
+        self.wholes = 0
         self.parts: Parts | None = None  # most budgets are never wanted together with others
 
     def __bool__(self) -> bool:
@@ -88,6 +89,7 @@ class Line:
         waiter.age = next(ages)
         self._alone[waiter] = None
         self._alone_cost += waiter.cost
+        self.wholes += waiter.whole
 
     def owe(self, debt: Waiter) -> None:
         """A debt comes, before everybody."""
@@ -109,6 +111,7 @@ class Line:
         else:
             del self._alone[waiter]
             self._alone_cost -= waiter.cost
+            self.wholes -= waiter.whole
 
     def reaches(self, part: Part, reach: float) -> bool:
         """Whether `part` is near, or would be if it counted: what is before it is less than `reach` micro-tokens."""
