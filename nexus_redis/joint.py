@@ -28,8 +28,8 @@ from typing import Any, Final
 
 from nexus_redis.account import Account
 from nexus_redis.ledger import AT_ONCE, Ledger
-from nexus_redis.line import Part, ages
-from nexus_redis.waiter import Waiter
+from nexus_redis.line import NEAR, PASSING, Part, ages
+from nexus_redis.waiter import NEVER, Waiter
 
 PATIENCE: Final = 2  # rates waver: what was begun is given up only when the slowest needs so many times longer
 
@@ -93,31 +93,22 @@ class Joint:
 
     def consider(self, now: float) -> None:
         """Find the place of each part: count where the turn is near, sleep where it is far, and else let others pass."""
-        far = [part for _, part in self.parts if not part.is_reached]
-        if far:
-            bed = next((part for part in far if part.place), None) or max(far, key=JointPart.seconds_behind)
-            for account, part in self.parts:
-                if part is bed:
-                    if not part.place:
-                        account.ledger.let_in(part, now, is_near=False)
-                elif part.place:
-                    self._let_pass(account, part)
-            return
-        needed = [part.seconds_left(now) for _, part in self.parts]
-        longest = max(needed)
-        for (account, part), seconds in zip(self.parts, needed, strict=True):
+        needed = [(part.seconds_left(now), part.place > PASSING) for _, part in self.parts]
+        longest, _ = slowest = max(needed)
+        is_found = False
+        for (account, part), each in zip(self.parts, needed, strict=True):
             # By the whole cost, not by what is missing: else what it collects would be a reason to stop collecting.
             mine = part.seconds_for(part.cost) * (PATIENCE if part.place else 1)
-            if seconds < longest and mine + AT_ONCE < longest:
-                if part.place:
-                    self._let_pass(account, part)
-            elif not part.place:
-                account.ledger.let_in(part, now, is_near=True)
-                self.hub.touch(account)
-
-    def _let_pass(self, account: Account, part: JointPart) -> None:
-        account.ledger.let_pass(part)
-        self.hub.touch(account)
+            counts = longest <= mine + AT_ONCE or (each == slowest and not is_found)
+            is_found = is_found or each == slowest
+            if counts != bool(part.place):
+                is_near = part.place == NEAR or (counts and part.is_reached)
+                if counts:
+                    account.ledger.let_in(part, now, is_near=is_near)
+                else:
+                    account.ledger.let_pass(part)
+                if is_near:  # others may be first there now
+                    self.hub.touch(account)
 
 
 class JointPart(Part):
@@ -145,17 +136,16 @@ class JointPart(Part):
         return self.ledger.waiters.reaches(self, self.ledger.reach)
 
     def seconds_left(self, now: float) -> float:
-        """How long until its tokens are there, if it counted."""
+        """How long until its tokens are there, if it counts from now on; at most, where its turn is far."""
         ledger = self.ledger
-        first = ledger.head
-        if first is not None and first is not self and first.age < self.age:
+        if not self.is_reached:
+            behind = 0 if self.place else self.cost
+            return ledger.seconds_for(ledger.waiters.cost + behind) if ledger.answer is not None else NEVER
+        first = ledger.waiters.first
+        if first is not None and first.age < self.age:
             return ledger.seconds_for(self.cost)
         missing = self.cost - ledger.held
         return max(ledger.seconds_for(missing), ledger.outlook - now) if missing > 0 else 0.0
-
-    def seconds_behind(self) -> float:
-        """How long those who count in its line take."""
-        return self.ledger.seconds_for(self.ledger.waiters.cost)
 
     def is_ready(self, now: float) -> bool:
         for _, part in self.joint.parts:
