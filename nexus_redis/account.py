@@ -398,14 +398,14 @@ class Account(Member):
             settled.append(head)
         if head is not None and 0 < rate < NEVER:
             self.due = min(self.due, now + max(0.001, (head.cost - self.allowance) / rate))
-        settled += self._give_up(rate, now)
+        settled += self._give_up(now)
         for asker in self.askers:
             asker.error = self._unavailable(asker, now)
             settled.append(asker)
         self.askers = []
         self._wake(settled, now)
 
-    def _give_up(self, rate: float, now: float) -> list[Waiter]:
+    def _give_up(self, now: float) -> list[Waiter]:
         """Those who cannot be served while Redis is away: a try at once, and after a while who meets a closed mode."""
         gone: list[Waiter] = []
         for waiter in self.ledger.callers:

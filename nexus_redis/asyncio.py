@@ -190,7 +190,7 @@ class Nexus(NexusShell):
         if timeout is not None:
             parse_number("timeout", timeout)
         self._enter()
-        if self._loop.is_long(self._hub.clock()):
+        if self._hub.clock() >= self._loop.turn_ends:
             await self._loop.give_way()
         joint = _JointTask(joint_costs(self, costs), self._hub.clock())
         if joint.spend(joint.since):
@@ -338,6 +338,8 @@ class _Spender(ProducerShell):
         async for item in _each(items):
             if (tokens := price(item)) > 0:
                 await self.acquire(tokens)
+            else:
+                await self._turn()
             yield item
 
     async def signal(self, requested_rate: float | str) -> FlowControl:
@@ -358,7 +360,7 @@ class _Spender(ProducerShell):
     async def _turn(self) -> float:
         """The time, after others have had a turn where this one has lasted long."""
         now = self._clock()
-        if self._loop.is_long(now):
+        if now >= self._loop.turn_ends:
             await self._loop.give_way()
             now = self._clock()
         return now

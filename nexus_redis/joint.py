@@ -92,7 +92,7 @@ class Joint:
         self.hub.look_around(now)
 
     def consider(self, now: float) -> None:
-        """Find the place of each part: count where the turn is near, sleep where it is far, and else let others pass."""
+        """Find the place of each part, by how long each budget needs until its tokens are there."""
         needed = [(part.seconds_left(now), part.place > PASSING) for _, part in self.parts]
         longest, _ = slowest = max(needed)
         is_found = False

@@ -363,17 +363,12 @@ class Ledger:
         """Give what is in hand to those in line; the ones that are settled now."""
         settled: list[Waiter] = []
         self.opens = NEVER
-        looks = LOOKS
-        while (head := self.head) is not None:
+        looks, head = LOOKS, None
+        while looks and (head := self.head) is not None:
+            looks -= head.is_part
             self.expire(now)
-            if isinstance(head, Part):
-                if not looks:
-                    self.opens = now + LOOKS_AGAIN
-                    break
-                looks -= 1
-                head.consider(now)
-                if not head.place:  # it lets others pass
-                    continue
+            if not head.stays(now):
+                continue
             if head is self.debt:
                 paid = min(self.hand, head.cost)
                 self._take(paid)
@@ -395,7 +390,7 @@ class Ledger:
             settled.append(head)
         if head is None and self.aside:  # all in line let others pass, and nobody is there
             self._release()
-        if self.waiters.parts is not None and self.waiters.draw(self.reach, now, LOOKS):
+        if self.waiters.parts is not None and (self.waiters.draw(self.reach, now, LOOKS) or not looks):
             self.opens = min(self.opens, now + LOOKS_AGAIN)
         if self.waiters or self.hand < self.low:
             self.wake(now)

@@ -48,6 +48,10 @@ class Part(Waiter):
     def consider(self, now: float) -> None:
         """Look at all lines of the caller, and find the place that it has in each now."""
 
+    def stays(self, now: float) -> bool:
+        self.consider(now)
+        return self.place != PASSING
+
 
 class Line:
     """Those who wait; `wholes` of them want all or nothing, now."""

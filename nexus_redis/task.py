@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import redis
 import redis.asyncio
@@ -17,13 +17,11 @@ from nexus_redis.errors import NexusError, WrongLoop
 from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.push import PushTask
 from nexus_redis.thread import STOP_PATIENCE, LoopThread
+from nexus_redis.turns import Turns
 from nexus_redis.wire import Job, Outcome, perform_async, raise_if_cancelled
 
 log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
-
-TURN: Final = 0.005  # seconds that callers may go on in one turn of the loop, before others have theirs
-CROWD: Final = 64  # callers that go on together in one turn, after they gave way
 
 _inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected
 
@@ -42,8 +40,10 @@ class LoopTask:
         self.thread = 0  # where it runs: the quickest to ask which loop one is in
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
-        self._turn: float | None = None  # when the first of our callers came in this turn of the loop
-        self._giving_way = 0
+        self._turns = Turns(self._time)
+
+    def _time(self) -> float:
+        return self.hub.clock()
 
     def _wake(self) -> None:
         if self._changed is not None:
@@ -78,29 +78,15 @@ class LoopTask:
             assert self.loop is not None
             self._task = self.loop.create_task(self._run(), name="nexus-redis")
 
-    def is_long(self, now: float) -> bool:
-        """Whether this turn of the loop has lasted so long that a caller should `give_way`."""
-        if self._turn is None and self.loop is not None:
-            self._turn = now
-            self.loop.call_soon(self._end_turn)  # which is the first thing that it does in the next one
-        return self.turn_ends <= now
-
     @property
     def turn_ends(self) -> float:
-        """When that will be so."""
-        return NEVER if self._turn is None else self._turn + TURN
-
-    def _end_turn(self) -> None:
-        self._turn = None
+        """When a caller that has not waited since must `give_way`."""
+        return NEVER if self.loop is None else self._turns.end(self.loop)
 
     async def give_way(self) -> None:
-        """Let all others have a turn, and no more than a crowd go on in the next one."""
-        self._giving_way += 1
-        try:
-            for _ in range(1 + self._giving_way // CROWD):
-                await asyncio.sleep(0)
-        finally:
-            self._giving_way -= 1
+        """Let the other tasks of the loop have their turn."""
+        if self.loop is not None:
+            await self._turns.give_way(self.loop)
 
     async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
         """Until it is done, or the time is over."""

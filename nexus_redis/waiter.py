@@ -37,6 +37,10 @@ class Waiter:
 
     is_part = False
 
+    def stays(self, now: float) -> bool:  # noqa: ARG002  # for the one that overrides it
+        """It is first, and does not let those behind it go before it."""
+        return True
+
     def is_ready(self, now: float) -> bool:  # noqa: ARG002  # for the one that overrides it
         """Its tokens may be taken here: they are there everywhere."""
         return True
