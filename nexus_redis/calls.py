@@ -73,6 +73,11 @@ class Answer(NamedTuple):
     burst: int
     wait: float  # until the need will be met, as things stand; what may be seconds after `retry_after`
 
+    @property
+    def speed(self) -> int:
+        """What can be had: in contention what is recommended, which else is no more than was asked for."""
+        return self.recommended_rate if self.reason == "contended" and self.budget_rate else self.budget_rate
+
 
 class Drop(NamedTuple):
     """What is published when a budget's rate falls; in micro-tokens a second."""

@@ -80,7 +80,7 @@ class Joint:
         age = next(ages)
         for account, part in self.parts:
             part.age = age
-            account.ledger.expect(part)
+            account.ledger.waiters.expect(part)
         self.consider(self.since)
         self.hub.look_around(self.since)
 
@@ -106,7 +106,7 @@ class Joint:
                 if counts:
                     account.ledger.let_in(part, now, is_near=is_near)
                 else:
-                    account.ledger.let_pass(part)
+                    account.ledger.waiters.let_pass(part)
                 if is_near:  # others may be first there now
                     self.hub.touch(account)
 

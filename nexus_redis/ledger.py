@@ -35,7 +35,7 @@ from typing import Final
 
 from nexus_redis.calls import Answer, Claim, Drop
 from nexus_redis.errors import RATE
-from nexus_redis.line import Line, Part, Parts
+from nexus_redis.line import Line, Part
 from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
 from nexus_redis.waiter import NEVER, Waiter
 
@@ -296,11 +296,6 @@ class Ledger:
         self.waiters.join(waiter)
         self.wake(waiter.since)
 
-    def expect(self, part: Part) -> None:
-        """One who wants other budgets too joins the line, and lets others pass until `let_in`."""
-        parts = self.waiters.parts = self.waiters.parts or Parts()
-        parts.all[part] = None
-
     def let_in(self, part: Part, now: float, *, is_near: bool) -> None:
         """It counts from now on."""
         parts = self.waiters.parts
@@ -310,11 +305,6 @@ class Ledger:
         self.take_in(now)
         part.since = now  # demand: it did not wait for this budget before
         parts.put(part, self.reach, is_near=is_near)
-
-    def let_pass(self, part: Part) -> None:
-        """It lets others pass from now on. What was set aside stays for who is first then."""
-        if self.waiters.parts is not None:
-            self.waiters.parts.let_pass(part)
 
     @property
     def parts(self) -> int:
@@ -327,20 +317,12 @@ class Ledger:
             return 0.0
         if self.answer is None:
             return REFRESH  # not known: one claim away, until that is answered
-        return tokens / self._speed if self._speed else math.inf
+        return tokens / self.answer.speed if self.answer.speed else NEVER
 
     @property
     def reach(self) -> float:
-        """Micro-tokens from here: what the line's first get in a moment."""
-        return self.held + self._speed * AT_ONCE
-
-    @property
-    def _speed(self) -> float:
-        """Micro-tokens/s. What is recommended is no more than was asked for; in contention it is what can be had."""
-        answer = self.answer
-        if answer is None or not answer.budget_rate:
-            return 0.0
-        return max(1, answer.recommended_rate if answer.reason == "contended" else answer.budget_rate)
+        """Micro-tokens: what those in line get in a moment."""
+        return self.held + (self.answer.speed if self.answer is not None else 0) * AT_ONCE
 
     def cancel(self, waiter: Waiter, now: float) -> bool:
         """A caller gives up: what it had, or what was set aside for it, goes back to the hand. Was it still in line?"""

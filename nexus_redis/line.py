@@ -95,6 +95,16 @@ class Line:
         self._alone_cost += waiter.cost
         self.wholes += waiter.whole
 
+    def expect(self, part: Part) -> None:
+        """One comes who wants others too, and lets others pass for now."""
+        self.parts = self.parts or Parts()
+        self.parts.all[part] = None
+
+    def let_pass(self, part: Part) -> None:
+        """It lets others pass from now on."""
+        if self.parts is not None:
+            self.parts.let_pass(part)
+
     def owe(self, debt: Waiter) -> None:
         """A debt comes, before everybody."""
         self._alone[debt] = None

@@ -48,8 +48,7 @@ class OneLine(RuleBasedStateMachine):
     def expect(self, cost: int) -> None:
         part = Part(cost, 0.0)
         part.age = next(ages)
-        assert self.line.parts is not None
-        self.line.parts.all[part] = None
+        self.line.expect(part)
         self.parts.append(part)
 
     @precondition(lambda self: any(part.place == PASSING for part in self.parts))
