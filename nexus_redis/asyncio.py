@@ -59,6 +59,7 @@ from nexus_redis.shell import (
     check_joint,
     consumer_settings,
     joint_costs,
+    joint_limit,
     micro_cost,
     said_by_hand,
 )
@@ -179,25 +180,26 @@ class Nexus(NexusShell):
         names: list[str] = await self._drive(budget_names(self.namespace, self._hub.server))
         return names
 
-    async def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | None = None) -> Grant:
+    async def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | Unset | None = UNSET) -> Grant:
         """Take from several budgets at once, or from none: `nexus.acquire({requests: 1, tokens: 4_000})`.
 
         Waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle; those
-        behind it pass where they can. Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
+        behind it pass where they can. `timeout` in seconds; None waits; not given, the shortest of the producers'.
+        Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
+
         With 60 requests and 10,000 tokens a minute, calls of 4,000 tokens go every 24 s, and the other 57 requests of a
         minute are free for calls that need no tokens.
         """
-        if timeout is not None:
-            parse_number("timeout", timeout)
         self._enter()
         if self._hub.clock() >= self._loop.turn_ends:
             await self._loop.give_way()
         joint = _JointTask(joint_costs(self, costs), self._hub.clock())
+        limit = joint_limit(costs, timeout)
         if joint.spend(joint.since):
             return Grant(sum(costs.values()))
         try:
             joint.wait()
-            await self._loop.wait(joint.future, timeout)
+            await self._loop.wait(joint.future, limit)
             check_joint(joint, self._hub.clock())
         except BaseException:
             joint.cancel(self._hub.clock())

@@ -64,6 +64,14 @@ def joint_costs(nexus: NexusShell, wanted: Mapping[Any, float]) -> dict[Account,
     return costs
 
 
+def joint_limit(wanted: Mapping[Any, float], timeout: float | Unset | None) -> float | None:
+    """How long `nexus.acquire` waits: as it says, or as long as the least patient of the producers that it names."""
+    if isinstance(timeout, Unset):
+        own = [limit for given in wanted if (limit := given._settings.timeout) is not None]
+        return min(own, default=None)
+    return None if timeout is None else parse_number("timeout", timeout)
+
+
 def check_joint(joint: Joint, now: float) -> None:
     """The time is over; the error names the budget that took longest."""
     if joint.is_settled:

@@ -299,6 +299,18 @@ def test_a_timeout_of_several_takes_from_none_and_names_the_slowest(nexus: Any) 
     assert requests.acquire(timeout=2)
 
 
+def test_a_timeout_that_is_not_given_is_the_shortest_of_the_producers(nexus: Any) -> None:
+    requests, tokens = nexus.budget("requests", rate=100), nexus.budget("tokens", rate="1/min")
+    patient, hasty = requests.producer(timeout=3600), tokens.producer(timeout=0.2)
+    wanted = {it_of(patient): 1, it_of(hasty): 2, it_of(requests): 1}
+    with pytest.raises(AcquireTimeout, match="budget tokens"):
+        nexus.acquire(wanted)
+    with pytest.raises(AcquireTimeout) as raised:
+        nexus.acquire(wanted, timeout=0.4)
+    assert raised.value.waited >= 0.4
+    assert account_of(patient).ledger.used == 0
+
+
 def test_what_is_no_budget_of_this_nexus_is_refused(open_nexus: Opener, server: Server, nexus: Any) -> None:
     other = open_nexus(server).budget("requests", rate=5)
     for wanted in ({}, {"requests": 1}, {it_of(other): 1}):
