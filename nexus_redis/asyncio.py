@@ -43,6 +43,7 @@ from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_async
 from nexus_redis.opening import NOTHING
+from nexus_redis.paced import AsyncPaced
 from nexus_redis.price import Cost, price_of
 from nexus_redis.removal import delete
 from nexus_redis.reporter import Reporter, Ticket
@@ -248,7 +249,7 @@ class Nexus(NexusShell):
         return await self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting = threading.RLock()
+        self._starting, self._naming = threading.RLock(), threading.RLock()
         self._loop.after_fork()
         self._made_sync = None
         if self._made is not None:
@@ -332,17 +333,13 @@ class _Spender(ProducerShell):
         """
         return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
 
-    async def pace(
-        self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1
-    ) -> AsyncIterator[T]:
-        """Yield the items one by one, each when its tokens are there; takes iterables and async iterables."""
-        price = price_of(cost)
-        async for item in _each(items):
-            if (tokens := price(item)) > 0:
-                await self.acquire(tokens)
-            else:
-                await self._turn()
-            yield item
+    def pace(self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1) -> AsyncIterator[T]:
+        """Return an async iterator over `items`, async or not, that yields each when its tokens are there.
+
+        Where acquiring raises, the item that was taken comes first when the iteration goes on: by asking this iterator
+        again, or by `pace` with the same iterator as `items`. A task that is cancelled while it waits loses no item.
+        """
+        return AsyncPaced(items, price_of(cost), self.acquire, self._turn)
 
     async def signal(self, requested_rate: float | str) -> FlowControl:
         """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens.
@@ -695,15 +692,6 @@ class Consumer(ConsumerShell):
             raise ticket.error
         assert ticket.standing is not None
         return ticket.standing.rate
-
-
-async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
 
 
 _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()

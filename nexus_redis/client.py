@@ -31,6 +31,7 @@ from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_sync
 from nexus_redis.opening import NOTHING
+from nexus_redis.paced import Paced
 from nexus_redis.price import Cost, price_of
 from nexus_redis.removal import delete
 from nexus_redis.reporter import Reporter, Ticket
@@ -210,7 +211,7 @@ class Nexus(NexusShell):
         return self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting = threading.RLock()
+        self._starting, self._naming = threading.RLock(), threading.RLock()
         self._loop.after_fork()
         if self._made is not None:
             # The sockets are the parent's too; a new pool opens new ones.
@@ -296,12 +297,13 @@ class _Spender(ProducerShell):
         return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
 
     def pace(self, items: Iterable[T], cost: float | Callable[[T], float] = 1) -> Iterator[T]:
-        """Yield the items one by one, each when its tokens are there."""
-        price = price_of(cost)
-        for item in items:
-            if (tokens := price(item)) > 0:
-                self.acquire(tokens)
-            yield item
+        """Return an iterator over `items` that yields each when its tokens are there.
+
+        Where acquiring raises, the item that was taken comes first when the iteration goes on: by asking this iterator
+        again, or by `pace` with the same iterator as `items`. `producer.pace(source)` of a producer with `timeout=1`
+        raises `AcquireTimeout` in a pause; called again, it begins with the item that waited.
+        """
+        return Paced(items, price_of(cost), self.acquire)
 
     def signal(self, requested_rate: float | str) -> FlowControl:
         """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens.

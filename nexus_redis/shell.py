@@ -90,6 +90,7 @@ class NexusShell:
     def __init__(self, namespace: str | None) -> None:
         self._is_closed = False
         self._starting = threading.RLock()
+        self._naming = threading.RLock()  # over what is known of budgets here
         self._server: embedded.EmbeddedServer | None = None
         found = namespace or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus"
         self.namespace = parse_name(found, "namespace")
@@ -111,10 +112,11 @@ class NexusShell:
 
     def _opening(self, name: str, key: str | None, settings: BudgetSettings) -> Opening:
         """Settings of `name` in this process: the same for everyone here, or it is a mistake worth an error."""
-        if key is None:
-            return self._opened(self._openings, name, settings, None)
-        parent = self._openings.get(name) or self._opened(self._openings, name, NOTHING, None)
-        return self._opened(self._keyed, keyed_name(name, key), settings, parent)
+        with self._naming:
+            if key is None:
+                return self._opened(self._openings, name, settings, None)
+            parent = self._openings.get(name) or self._opened(self._openings, name, NOTHING, None)
+            return self._opened(self._keyed, keyed_name(name, key), settings, parent)
 
     def _opened(
         self, known_here: MutableMapping[str, Opening], name: str, settings: BudgetSettings, parent: Opening | None
@@ -134,12 +136,13 @@ class NexusShell:
 
     def _shared_account(self, hub: Hub, opening: Opening, settings: ProducerSettings) -> Account:
         """The account of the one producer per process and budget."""
-        account = self._accounts.get(opening.name)
-        if account is None:
-            account = self._accounts.setdefault(opening.name, Account(hub, opening.keys, None, settings, opening))
-            if opening.parent is None:
-                self._pinned.append(account)
-        return account
+        with self._naming:
+            account = self._accounts.get(opening.name)
+            if account is None:
+                account = self._accounts[opening.name] = Account(hub, opening.keys, None, settings, opening)
+                if opening.parent is None:
+                    self._pinned.append(account)
+            return account
 
 
 class BudgetShell(Generic[C]):

@@ -332,7 +332,7 @@ LAYERS: Final = [
     {"composer", "errors", "ids", "keys", "results", "words"},
     {"scripts", "values"},
     {"config", "embedded", "faults", "price"},
-    {"messages", "calls", "limited", "tray", "turns", "waiter"},
+    {"messages", "calls", "limited", "paced", "tray", "turns", "waiter"},
     {"line"},
     {"ledger", "wire"},
     {"push"},

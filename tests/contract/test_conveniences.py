@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from nexus_redis import AcquireTimeout, Closed, InvalidSetting, Nexus
+from nexus_redis import AcquireTimeout, Closed, InvalidSetting, Nexus, shell
+from nexus_redis.account import Account
 from nexus_redis.ledger import MICRO
+from nexus_redis.opening import Opening
 from tests.contract.books import granted_by, spent
 from tests.contract.shells import Opener, account_of
 from tests.contract.test_budgets import operator_sets
@@ -151,6 +153,44 @@ def test_every_budget_of_a_key_in_one_process_shares_one_producer_as_long_as_it_
     nexus.budget("stripe", key="b", rate=5)
     with pytest.raises(InvalidSetting, match=r"rate=6.*was opened with 5"):
         nexus.budget("stripe", key="b", rate=6)
+
+
+def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
+    nexus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nexus = getattr(nexus, "it", nexus)
+    start, found = threading.Barrier(8), []
+
+    class Slow(Opening):
+        __slots__ = ()
+
+        def __init__(self, *given: Any) -> None:
+            time.sleep(0.01)  # another thread's turn
+            super().__init__(*given)
+
+    class SlowAccount(Account):
+        def __init__(self, *given: Any) -> None:
+            time.sleep(0.01)
+            super().__init__(*given)
+
+    monkeypatch.setattr(shell, "Opening", Slow)
+    monkeypatch.setattr(shell, "Account", SlowAccount)
+
+    def name(i: int) -> None:
+        start.wait()
+        found.extend([nexus.budget("stripe", key="a", **({"burst": 7} if i else {"rate": 5})), nexus.budget("mail")])
+
+    threads = [threading.Thread(target=name, args=[i]) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for each in ("stripe.a", "mail"):
+        budgets = [budget for budget in found if budget.name == each]
+        assert len(budgets) == 8
+        assert len({id(budget._opening) for budget in budgets}) == 1
+        assert len({id(budget._account) for budget in budgets}) == 1
+    assert nexus.budget("stripe", key="a")._opening.settings.model_dump(exclude_none=True) == {"rate": 5, "burst": 7}
 
 
 def test_ten_thousand_budgets_of_which_a_hundred_are_used_take_one_thread_and_no_calls(one_server: Server) -> None:
