@@ -115,7 +115,7 @@ class Nexus(NexusShell):
         return nexus
 
     def _setup(self, url: str, given: redis.asyncio.Redis | None, *, push: bool) -> None:
-        self._url, self._given = url, given
+        self._url, self._given, self._push = url, given, push
         self._made = None if url.startswith("embedded:") else self._connect()
         self._made_sync: redis.Redis | None = None
         server = where(self._made) if self._made is not None else url
@@ -236,6 +236,12 @@ class Nexus(NexusShell):
         return f"<Nexus {self.namespace!r} at {self._hub.server}: {len(self._openings)} budgets>"
 
     # --- the loop
+
+    @property
+    def _is_usable(self) -> bool:
+        """It belongs to no loop yet, or to one that is there."""
+        mine, running = self._loop.loop, asyncio._get_running_loop()
+        return not self._is_closed and (mine is None or mine is running or (running is None and not mine.is_closed()))
 
     def _enter(self) -> None:
         """Each use comes through here: the right loop, not closed, the task running."""

@@ -92,7 +92,7 @@ class Nexus(NexusShell):
         return nexus
 
     def _setup(self, url: str, given: redis.Redis | None, *, push: bool) -> None:
-        self._url, self._given = url, given
+        self._url, self._given, self._push = url, given, push
         self._made = None if url.startswith("embedded:") else self._connect()
         self._loop = self._drivers.thread(self._client, where(self._made) if self._made is not None else url)
         self._hub = self._loop.hub

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from nexus_redis import embedded
 from nexus_redis.account import Account
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_cost, parse_name, parse_number
-from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting
+from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NotPicklable
 from nexus_redis.hub import Hub
 from nexus_redis.joint import Joint
 from nexus_redis.keys import BudgetKeys
@@ -85,6 +85,8 @@ class NexusShell:
 
     _hub: Hub
     _url: str
+    _given: Any
+    _push: bool
     _drivers: ClassVar[Drivers] = Drivers()
 
     def __init__(self, namespace: str | None) -> None:
@@ -109,6 +111,20 @@ class NexusShell:
             if self._server is None:
                 self._server = embedded.acquire(self._url)
             return self._server.start().url
+
+    def __reduce__(self) -> Any:
+        """Open it again where it comes to: once in a process, and in this one it is itself."""
+        if self._given is not None:
+            remedy = "open one there, or make it with Nexus.from_url(...), which is opened again by itself"
+            raise NotPicklable("nexus of a client object", remedy)
+        place = type(self), self.url, self.namespace, self._push
+        _opened[place] = self
+        return _reopened, place
+
+    @property
+    def _is_usable(self) -> bool:
+        """It can be used from here."""
+        return not self._is_closed
 
     def _opening(self, name: str, key: str | None, settings: BudgetSettings) -> Opening:
         """Settings of `name` in this process: the same for everyone here, or it is a mistake worth an error."""
@@ -145,12 +161,48 @@ class NexusShell:
             return account
 
 
+_opened: WeakValueDictionary[tuple[Any, ...], NexusShell] = WeakValueDictionary()  # those that were pickled
+_opened_here: dict[tuple[Any, ...], NexusShell] = {}  # for somebody else's process; they end with this one
+_reopening = threading.RLock()
+
+
+def _reopened(kind: Any, url: str, namespace: str, push: bool) -> Any:
+    """The Nexus of that address in this process, opened if need be."""
+    place = kind, url, namespace, push
+    with _reopening:
+        nexus = _opened.get(place)
+        if nexus is None or not nexus._is_usable:
+            nexus = kind.from_url(url, namespace=namespace, push=push)
+            _opened[place] = _opened_here[place] = nexus
+        return nexus
+
+
+def _budget_of(nexus: Any, name: str, key: str | None, settings: dict[str, Any]) -> Any:
+    return nexus.budget(name, key=key, **settings)
+
+
+def _after_fork_in_child() -> None:
+    global _reopening  # noqa: PLW0603  # another thread of the parent may have held it
+    _reopening = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 class BudgetShell(Generic[C]):
     """One budget as one process knows it; `C` is the shell's consumer."""
 
+    _nexus: Any
+
     def __init__(self, nexus: NexusShell, name: str, key: str | None, settings: BudgetSettings) -> None:
+        self._named = name, key
         self._opening = nexus._opening(parse_name(name), key, settings)
         self._keys = self._opening.keys
+
+    def __reduce__(self) -> Any:
+        """Open it again where it comes to, with the settings that code gives it here."""
+        return _budget_of, (self._nexus, *self._named, self._opening.given.model_dump(exclude_none=True))
 
     @property
     def name(self) -> str:
@@ -230,6 +282,9 @@ class ProducerShell:
         """The budget's last answer; None before the first."""
         return self._account.flow
 
+    def __reduce__(self) -> Any:
+        raise NotPicklable("producer", "pass its budget, and call budget.producer(...) there")
+
     def _limit(self, timeout: float | Unset | None) -> float | None:
         """How long a caller waits: as it says, or the producer."""
         if isinstance(timeout, Unset):
@@ -271,6 +326,9 @@ class ConsumerShell:
     def rate(self) -> float | None:
         """Tokens per second that the law gives this consumer; None before the first answer."""
         return self._reporter.standing.rate if self._reporter.standing else None
+
+    def __reduce__(self) -> Any:
+        raise NotPicklable("consumer", "pass its budget, and call budget.consumer(...) there")
 
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> Self:
         """Report how full a queue is: anything with `qsize()` and `maxsize`, or `depth=` a callable and `limit=`.
