@@ -10,7 +10,6 @@ What is admitted that way says so (`degraded`), and is not made up for later: cl
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Generator, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Final
@@ -24,6 +23,7 @@ from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member, Pause, ask
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO, Ledger
+from nexus_redis.logs import log
 from nexus_redis.opening import News, Opening
 from nexus_redis.results import Denied
 from nexus_redis.waiter import Waiter
@@ -32,7 +32,6 @@ from nexus_redis.wire import Job, Outcome
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
-log = logging.getLogger("nexus_redis")
 
 IDLE_LEAVES: Final = 60.0  # seconds without a call: the producer leaves, the next acquire brings it back
 HALVED_EACH: Final = 30.0

@@ -12,7 +12,6 @@ seen as load and not as death.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import weakref
@@ -81,7 +80,6 @@ from nexus_redis.wire import (
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 

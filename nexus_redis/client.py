@@ -8,7 +8,6 @@ budget.acquire()
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import weakref
@@ -30,6 +29,7 @@ from nexus_redis.hub import NEVER
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_sync
+from nexus_redis.logs import log
 from nexus_redis.opening import NOTHING
 from nexus_redis.paced import Paced
 from nexus_redis.price import Cost, price_of
@@ -60,7 +60,6 @@ from nexus_redis.wire import address, checked, connect, twin, where
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 

@@ -14,7 +14,6 @@ was granted meanwhile is lost, and no late report brings a consumer back that ha
 from __future__ import annotations
 
 import heapq
-import logging
 import math
 import random
 from collections.abc import Callable, Generator, Sequence
@@ -23,11 +22,11 @@ from typing import Any, Final, TypeVar
 
 from nexus_redis.errors import NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify
+from nexus_redis.logs import log
 from nexus_redis.push import Channels
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import Job, Outcome
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 NEVER: Final = math.inf

@@ -10,7 +10,6 @@ customers that do nothing cost nothing.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Sequence
@@ -22,10 +21,9 @@ from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import MICRO, Ledger
+from nexus_redis.logs import log
 from nexus_redis.waiter import NEVER
 from nexus_redis.wire import Command, Job
-
-log = logging.getLogger("nexus_redis")
 
 LOOK_EACH: Final = 60.0  # seconds: an operator's change of the parent is in force for all keys after that
 UNSET_PATIENCE: Final = 1.0  # seconds: where all start together, the first consumer reports by then

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from copy import copy
 from typing import Final
@@ -16,13 +15,12 @@ from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
 from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
+from nexus_redis.logs import log
 from nexus_redis.meter import Meter
 from nexus_redis.opening import News, Opening
 from nexus_redis.sources import Source
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import Job, Late, Outcome
-
-log = logging.getLogger("nexus_redis")
 
 TOO_LITTLE: Final = (
     "no rate follows from it: say how full (load=, or queue_depth= with queue_limit=) and how fast (capacity=, or a "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -15,12 +14,12 @@ import redis.asyncio
 
 from nexus_redis.errors import NexusError, WrongLoop
 from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.logs import log
 from nexus_redis.push import PushTask
 from nexus_redis.thread import STOP_PATIENCE, LoopThread
 from nexus_redis.turns import Turns
 from nexus_redis.wire import Job, Outcome, perform_async, raise_if_cancelled
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 _inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected

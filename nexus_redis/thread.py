@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -12,11 +11,11 @@ import redis
 
 from nexus_redis.errors import NexusError
 from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.logs import log
 from nexus_redis.push import PushThread
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import Job, Outcome, perform
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 STOP_PATIENCE: Final = 1.5  # seconds that close() waits: more than a connect takes, less than a shutdown's grace

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
-from nexus_redis import composer, scripts
+from nexus_redis import composer, logs, scripts
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
 
@@ -30,6 +30,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("slow"))
+
+
+@pytest.fixture(autouse=True)
+def _said() -> Iterator[None]:
+    """A test's log is its own: what it caused is said before the next one begins."""
+    yield
+    logs.flush(60)
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """pytest's, which looks when all that was said so far has been handled: that is done by another thread."""
+    kind = type(caplog)
+    for name in ("text", "records", "record_tuples", "messages"):
+        read = getattr(kind, name).fget
+        monkeypatch.setattr(kind, name, property(lambda self, read=read: logs.flush(60) and read(self)))
+    clear = kind.clear
+    monkeypatch.setattr(kind, "clear", lambda self: logs.flush(60) and clear(self))
+    return caplog
 
 
 @pytest.fixture(scope="session")

@@ -329,7 +329,7 @@ def test_a_module_has_one_subject(path: Path) -> None:
 
 
 LAYERS: Final = [
-    {"composer", "errors", "ids", "keys", "results", "words"},
+    {"composer", "errors", "ids", "keys", "logs", "results", "words"},
     {"scripts", "values"},
     {"config", "embedded", "faults", "price"},
     {"messages", "calls", "limited", "paced", "tray", "turns", "waiter"},

@@ -11,7 +11,6 @@ A pause is never cut short: one that lasts longer, or until `resume`, stays (an 
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Mapping
@@ -22,10 +21,9 @@ from nexus_redis import client
 from nexus_redis.contrib._given import given, spender
 from nexus_redis.contrib._headers import Told, told_to_wait
 from nexus_redis.errors import NexusError
+from nexus_redis.logs import log
 from nexus_redis.price import Cost, price_of
 from nexus_redis.shell import UNSET
-
-log = logging.getLogger("nexus_redis")
 
 MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth a call at once
 REPEATS: Final = 1.0  # seconds after which it is worth one anyhow: somebody may have resumed

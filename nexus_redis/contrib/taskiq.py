@@ -13,13 +13,13 @@ would crowd out others, they belong in a queue of their own.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 from nexus_redis.asyncio import Budget
 from nexus_redis.contrib import need
 from nexus_redis.contrib._given import given
 from nexus_redis.errors import InvalidSetting, Unavailable
+from nexus_redis.logs import log
 from nexus_redis.price import parse_price
 
 need("taskiq")
@@ -28,7 +28,6 @@ from taskiq import TaskiqMessage, TaskiqMiddleware  # noqa: E402  # what it is c
 
 __all__ = ["NexusMiddleware"]
 
-log = logging.getLogger("nexus_redis")
 
 AGAIN_AFTER: Final = 1.0  # seconds between two tries while Redis is away and the budget is closed
 
