@@ -25,7 +25,7 @@ from nexus_redis.faults import Fault, as_nexus_error, classify
 from nexus_redis.logs import log
 from nexus_redis.push import Channels
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Outcome
+from nexus_redis.wire import Job, Late, Outcome
 
 T = TypeVar("T")
 
@@ -51,8 +51,9 @@ class Member:
 
     due: float = NEVER
     scheduled: float = NEVER
+    is_leaving = False
 
-    def jobs(self, now: float) -> list[Job]:
+    def jobs(self, now: float) -> Sequence[Job | Late]:
         """What to send now; [] for nothing (then `due` has moved on)."""
         raise NotImplementedError
 
@@ -77,6 +78,25 @@ class Member:
         """In the child: what is held and who waits are the parent's."""
 
 
+class Making:
+    """Jobs that code which is not ours is asked about; `due`: when their member is due again."""
+
+    __slots__ = ("due", "is_away", "jobs")
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.jobs: list[Job] | None = None
+        self.is_away = False
+
+
+Aside = Callable[[Callable[[], list[Job]], Callable[[list[Job]], None]], None]
+
+
+def at_once(make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) -> None:
+    """Where there is no other thread that could make them."""
+    then(make())
+
+
 class Hub:
     """The members, by when they are due, and whether Redis answers. Every method runs under the shell's lock.
 
@@ -86,6 +106,7 @@ class Hub:
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None], server: str = "") -> None:
         self.clock, self._wake, self.server = clock, wake, server
         self.channels = Channels()
+        self.aside: Aside = at_once
         self._begin()
 
     def _begin(self) -> None:
@@ -94,6 +115,7 @@ class Hub:
         self._count = 0
         self._touched: dict[Member, None] = {}
         self._is_looking = False
+        self._making: dict[Member, Making] = {}
         self.asleep_until = NEVER
         self.is_closing = False
         self.failures = 0
@@ -146,8 +168,48 @@ class Hub:
         finally:
             self._is_looking = False
 
+    def jobs_of(self, member: Member, now: float) -> list[Job]:
+        """What a member sends now. What asks code that is not ours is made aside, and sent when it is there.
+
+        That code may take long, and may wait for what only this loop can do; meanwhile the others go on.
+        """
+        making = self._making.get(member)
+        if making is not None and not member.is_leaving:
+            if making.jobs is None:  # else it is due because they are there
+                making.due = min(making.due, member.due)
+            member.due = NEVER
+            return self._take_made(member, making)
+        self._making.pop(member, None)
+        wanted = _guarded(member, now, member.jobs, now) or []
+        jobs = [job for job in wanted if not isinstance(job, Late)]
+        if len(jobs) == len(wanted):
+            return jobs
+        making = self._making[member] = Making(member.due)
+        member.due = NEVER
+        self.aside(lambda: _made(wanted), lambda made: self._note_made(member, making, made))
+        making.is_away = making.jobs is None
+        return self._take_made(member, making)
+
+    def _take_made(self, member: Member, making: Making) -> list[Job]:
+        if making.jobs is None:
+            return []
+        del self._making[member]
+        member.due = making.due
+        return making.jobs
+
+    def _note_made(self, member: Member, making: Making, jobs: list[Job]) -> None:
+        making.jobs = jobs
+        if making.is_away and self._making.get(member) is making:
+            making.due, member.due = min(making.due, member.due), self.clock()
+            self.schedule(member)
+
+    def drop_made(self, member: Member) -> None:
+        """It would be old before it could be sent."""
+        self._making.pop(member, None)
+
     def drop(self, member: Member) -> None:
         """This one has left; it may come back by being scheduled."""
+        self.drop_made(member)
         self.members.discard(member)
         member.due = member.scheduled = NEVER
 
@@ -215,6 +277,7 @@ def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
         elif now < hub.next_try and not hub.is_closing:
             for member in members:
                 member.due = NEVER
+                hub.drop_made(member)
                 _guarded(member, now, member.tick, now)
                 if member in hub.members:
                     member.due = min(member.due, hub.next_try)
@@ -229,7 +292,7 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job
     for count, member in enumerate(members):
         if count and not count % SLICE:
             yield Pause(0)
-        jobs = _guarded(member, now, member.jobs, now)
+        jobs = hub.jobs_of(member, now)
         if jobs:
             parts.append((member, len(jobs)))
             batch += jobs
@@ -251,6 +314,14 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job
         _guarded(member, came, member.receive, outcomes[at : at + count], came)
         at += count
         hub.schedule(member)
+
+
+def _made(jobs: Sequence[Job | Late]) -> list[Job]:
+    try:
+        return [job.make() if isinstance(job, Late) else job for job in jobs]
+    except Exception:
+        log.exception("a bug where a report is made; the next one is made in its time")
+        return []
 
 
 def _guarded(member: Member, now: float, step: Callable[..., T], *args: Any) -> T | None:

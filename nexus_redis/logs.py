@@ -49,14 +49,22 @@ class _Queue:
                 self._dropped += 1
                 return
             self._records.append((contextvars.copy_context(), record))
-            if self._thread is None and not self._is_over:
+            is_new = self._thread is None and not self._is_over
+            if is_new:
                 self._thread = threading.Thread(target=self._run, name="nexus-redis-log", daemon=True)
-                try:
-                    self._thread.start()
-                except RuntimeError:  # the interpreter is about to end, or may have no more threads: the next one tries
-                    self._thread = None
-        if self._is_over:
+        if is_new:
+            self._start()
+        elif self._is_over:
             self.finish()
+
+    def _start(self) -> None:
+        # With no lock held: a new thread runs before its start returns, so quick handlers are through by then.
+        thread = self._thread
+        assert thread is not None
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is about to end, or may have no more threads: the next record tries
+            self._thread = None
 
     def flush(self, seconds: float) -> bool:
         """Wait until all that was put has been handled; False where that takes longer."""

@@ -42,6 +42,11 @@ class Meter:
         return self._has_worked or self._depth is not None or not set(self._said) <= {"capacity"}
 
     @property
+    def is_asking(self) -> bool:
+        """A sample asks code that is not ours: a queue, or a function that tells the depth of one."""
+        return self._depth is not None
+
+    @property
     def is_unheard(self) -> bool:
         """It works, and no report has said so yet: until one does, the law may take it for idle."""
         return self._has_worked and not self._has_said_so

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from nexus_redis import calls, words
 from nexus_redis.calls import Answer, Call, Configured
@@ -24,6 +24,8 @@ from nexus_redis.ledger import MICRO, Ledger
 from nexus_redis.logs import log
 from nexus_redis.waiter import NEVER
 from nexus_redis.wire import Command, Job
+
+W = TypeVar("W")  # what is wanted: a job, or one that is made late
 
 LOOK_EACH: Final = 60.0  # seconds: an operator's change of the parent is in force for all keys after that
 UNSET_PATIENCE: Final = 1.0  # seconds: where all start together, the first consumer reports by then
@@ -145,7 +147,7 @@ class Opening:
         self.adopt(BudgetSettings.of(**{name: value for name, value in known.items() if name not in unset}))
         self.is_told = self.is_told or (was_told and self.parent is None)  # a key's: the parent's value comes back
 
-    def batch(self, job: Job) -> list[Job]:
+    def batch(self, job: W) -> list[W | Job]:
         """`job`, and with it, once, the budget's name for the list of all budgets: a hint, whatever comes of it."""
         if self.is_listed:
             return [job]

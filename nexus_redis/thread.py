@@ -43,6 +43,7 @@ class LoopThread:
         self.push: PushThread | None = None
         self._begin()
         self.hub = Hub(time.monotonic, self._wake, server)
+        self.hub.aside = self._aside
 
     def _begin(self) -> None:
         # Reentrant, for close() in a signal handler: the thread that it interrupts may be the one that holds the lock.
@@ -52,6 +53,19 @@ class LoopThread:
 
     def _wake(self) -> None:
         self._changed.notify_all()
+
+    def _aside(self, make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) -> None:
+        lock = self.lock
+
+        def run() -> None:
+            made = make()
+            with lock:
+                then(made)
+
+        try:
+            threading.Thread(target=run, name="nexus-redis-watch", daemon=True).start()
+        except RuntimeError:  # the interpreter is about to end, or may have no more threads
+            then([])
 
     def after_fork(self) -> None:
         """In the child: the parent's thread does not exist, its lock may be held for ever."""

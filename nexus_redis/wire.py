@@ -45,12 +45,12 @@ class Command(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """A call whose arguments are read as it is sent, with no lock held: they come from code that is not ours."""
+    """A call whose arguments come from code that is not ours: the hub has it made aside, with no lock held."""
 
     make: Callable[[], Call[Any]]
 
 
-Job = Call[Any] | Command[Any] | Late
+Job = Call[Any] | Command[Any]
 Outcome = Any  # what `decode` made of a reply, or the exception
 
 
@@ -163,15 +163,15 @@ def where(client: Any) -> str:
 def perform(connection: Callable[[], redis.Redis], jobs: Sequence[Job]) -> list[Outcome]:
     """Run a batch in one round trip (two where the server does not know a script); one outcome each, never raises."""
     try:
-        client, ready = connection(), _ready(jobs)
-        replies = _batch(client, [_short(job) for job in ready])
+        client = connection()
+        replies = _batch(client, [_short(job) for job in jobs])
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            for i, reply in zip(unknown, _batch(client, [_long(ready[i]) for i in unknown]), strict=True):
+            for i, reply in zip(unknown, _batch(client, [_long(jobs[i]) for i in unknown]), strict=True):
                 replies[i] = reply
     except Exception as error:  # noqa: BLE001  # whatever it is, those who wait for the outcomes must be told
         return [error] * len(jobs)
-    return [_outcome(job, reply) for job, reply in zip(ready, replies, strict=True)]
+    return [_outcome(job, reply) for job, reply in zip(jobs, replies, strict=True)]
 
 
 async def perform_async(
@@ -188,16 +188,16 @@ async def perform_async(
     for _ in range(turns):
         await asyncio.sleep(0)
     try:
-        client, ready = connection(), _ready(jobs)
-        replies = await _batch_async(client, [_short(job) for job in ready])
+        client = connection()
+        replies = await _batch_async(client, [_short(job) for job in jobs])
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            again = await _batch_async(client, [_long(ready[i]) for i in unknown])
+            again = await _batch_async(client, [_long(jobs[i]) for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
     except Exception as error:  # noqa: BLE001  # whatever it is, those who wait for the outcomes must be told
         return [error] * len(jobs)
-    return [_outcome(job, reply) for job, reply in zip(ready, replies, strict=True)]
+    return [_outcome(job, reply) for job, reply in zip(jobs, replies, strict=True)]
 
 
 def raise_if_cancelled() -> None:
@@ -205,10 +205,6 @@ def raise_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def _ready(jobs: Sequence[Job]) -> list[Call[Any] | Command[Any]]:
-    return [job.make() if isinstance(job, Late) else job for job in jobs]
 
 
 def _batch(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -231,18 +227,18 @@ async def _batch_async(client: redis.asyncio.Redis, commands: Sequence[tuple[Any
     return replies
 
 
-def _short(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
+def _short(job: Job) -> tuple[Any, ...]:
     if isinstance(job, Command):
         return job.args
     return ("EVALSHA", job.script.sha, len(job.keys), *job.keys, *job.args)
 
 
-def _long(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
+def _long(job: Job) -> tuple[Any, ...]:
     assert isinstance(job, Call)
     return ("EVAL", job.script.text, len(job.keys), *job.keys, *job.args)
 
 
-def _outcome(job: Call[Any] | Command[Any], reply: Any) -> Outcome:
+def _outcome(job: Job, reply: Any) -> Outcome:
     if isinstance(reply, Exception):
         return reply
     try:
