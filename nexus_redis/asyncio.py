@@ -362,6 +362,7 @@ class _Spender(ProducerShell):
 
     async def _turn(self) -> float:
         """The time, after others have had a turn where this one has lasted long."""
+        self._check()
         now = self._clock()
         if now >= self._loop.turn_ends:
             await self._loop.give_way()
@@ -369,7 +370,6 @@ class _Spender(ProducerShell):
         return now
 
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
-        self._check()
         is_served = self._account.spend(tokens, now)
         if is_served:
             self._account.ledger.lay_out(cost, self._loop.turn_ends)
