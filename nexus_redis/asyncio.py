@@ -266,8 +266,8 @@ class _Spender(ProducerShell):
     async def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
 
-        With 60 tokens/s for you, a loop of `await acquire()` runs 60 times a second. `timeout` in seconds; None waits;
-        not given, the producer's. A cancelled task takes nothing.
+        With 60 tokens/s for you, a loop of `await acquire()` runs 60 times a second. `timeout` in seconds; None waits; 0
+        takes what `try_acquire` would take; not given, the producer's. A cancelled task takes nothing.
 
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`, `WrongLoop`.
@@ -284,7 +284,7 @@ class _Spender(ProducerShell):
         now = self._clock()
         if self._spend(cost, tokens, now):
             return GRANTED
-        line = _TaskLine(tokens, now)
+        line = _TaskLine(tokens, now, whole=limit == 0)
         await self._await(line, limit, cost)
         return Grant(cost, self._clock() - now, line.is_degraded)
 
@@ -361,19 +361,24 @@ class _Spender(ProducerShell):
         return is_served
 
     async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
-        """Until the line is served or denied; raises what else became of it, and leaves nothing behind."""
+        """Wait until the line is served or denied; raise what else became of it, and leave nothing behind."""
         if timeout is not None:
             parse_number("timeout", timeout)
         self._check()
+        is_now = line.whole and timeout == 0
         try:
+            if is_now:
+                self._refuse_now(line, cost, self._account.denial(line.cost, line.since, must_fit=False))
             self._account.wait(line)
-            await self._nexus._loop.wait(line.future, timeout)
+            await self._nexus._loop.wait(line.future, TRY_PATIENCE if is_now else timeout)
             self._check_settled(line, cost)
         except BaseException:
             self._account.cancel(line, self._clock())
             raise
         if line.error is not None:
             raise line.error
+        if is_now and line.denied is not None:
+            self._refuse_now(line, cost, self._account.denied(line.cost, line.denied, must_fit=False))
 
 
 class Budget(BudgetShell["Consumer"], _Spender):
@@ -538,7 +543,7 @@ class Reservation(Settling):
     async def __aenter__(self) -> Self:
         self._begin()
         self._producer._check()
-        self._waiter = line = _TaskLine(self._tokens, self._producer._clock())
+        self._waiter = line = _TaskLine(self._tokens, self._producer._clock(), whole=self._timeout == 0)
         is_warm = self._account.take(line, line.since)
         if not is_warm:
             await self._producer._await(line, self._timeout, self.cost)

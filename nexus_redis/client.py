@@ -229,8 +229,9 @@ class _Spender(ProducerShell):
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
 
         With 60 tokens/s for you, a loop of acquire() runs 60 times a second; all but some ten of them in a second are
-        local: the clock is read, a token taken. `timeout` in seconds; None waits; not given, the producer's. A cost
-        above the bucket is collected over several claims, and holds its place in the line meanwhile.
+        local: the clock is read, a token taken. `timeout` in seconds; None waits; 0 takes what `try_acquire` would take;
+        not given, the producer's. A cost above the bucket is collected over several claims, and holds its place in the
+        line meanwhile.
 
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`.
@@ -248,7 +249,7 @@ class _Spender(ProducerShell):
             now = self._clock()
             if self._spend(cost, tokens, now):
                 return GRANTED
-        line = Line(tokens, now)
+        line = Line(tokens, now, whole=limit == 0)
         self._await(line, limit, cost)
         return Grant(cost, self._clock() - now, line.is_degraded)
 
@@ -325,16 +326,18 @@ class _Spender(ProducerShell):
         return is_served
 
     def _await(self, line: Line | _LineAsker, timeout: float | None, cost: float) -> None:
-        """Until the line is served or denied; raises what else became of it, and leaves nothing behind."""
+        """Wait until the line is served or denied; raise what else became of it, and leave nothing behind."""
         if timeout is not None:
             parse_number("timeout", timeout)
-        loop = self._nexus._loop
+        loop, is_now = self._nexus._loop, line.whole and timeout == 0
         try:
             with loop.lock:
                 self._check()
                 loop.ensure_running()
+                if is_now:
+                    self._refuse_now(line, cost, self._account.denial(line.cost, line.since, must_fit=False))
                 self._account.wait(line)
-            if not loop.wait(line.event, timeout):
+            if not loop.wait(line.event, TRY_PATIENCE if is_now else timeout):
                 with loop.lock:
                     self._check_settled(line, cost)
         except BaseException:
@@ -343,6 +346,8 @@ class _Spender(ProducerShell):
             raise
         if line.error is not None:
             raise line.error
+        if is_now and line.denied is not None:
+            self._refuse_now(line, cost, self._account.denied(line.cost, line.denied, must_fit=False))
 
 
 class Budget(BudgetShell["Consumer"], _Spender):
@@ -510,7 +515,7 @@ class Reservation(Settling):
     def __enter__(self) -> Self:
         self._begin()
         with self._locked():
-            self._waiter = line = Line(self._tokens, self._producer._clock())
+            self._waiter = line = Line(self._tokens, self._producer._clock(), whole=self._timeout == 0)
             self._producer._check()
             is_warm = self._account.take(line, line.since)
         if not is_warm:

@@ -19,6 +19,7 @@ from nexus_redis.ledger import MICRO
 from nexus_redis.meter import REPORTABLE, Work
 from nexus_redis.opening import NOTHING, Opening
 from nexus_redis.reporter import Reporter
+from nexus_redis.results import Denied
 from nexus_redis.sources import ListSource, Source, StreamSource
 from nexus_redis.task import Drivers
 from nexus_redis.values import keyed_name
@@ -231,6 +232,12 @@ class ProducerShell:
             account, now = self._account, self._account.hub.clock()
             retry_after = max(0.0, account.ledger.turn(0) - now)  # it stands in line still
             raise AcquireTimeout(account.keys.name, cost, now - line.since, account.reason, retry_after)
+
+    def _refuse_now(self, line: Waiter, cost: float, denied: Denied | None) -> None:
+        """Raise for a caller with a timeout of 0 what `try_acquire` would have answered it."""
+        if denied is not None:
+            waited = self._account.hub.clock() - line.since
+            raise AcquireTimeout(self._account.keys.name, cost, waited, denied.reason, denied.retry_after)
 
     def __repr__(self) -> str:
         ledger, answer = self._account.ledger, self._account.ledger.answer
