@@ -244,7 +244,8 @@ class Account(Member):
         self.has_asked = question is not None
         if question is None:
             return self.opening.batch(claim)
-        return [question, *self.opening.batch(claim)] if self.opening.is_own(question) else [question]
+        goes_along = self.opening.is_own(question) and not self.refused_until  # nothing is claimed for settings refused before
+        return [question, *self.opening.batch(claim)] if goes_along else [question]
 
     def _ask(self, now: float) -> Claim | None:
         """The claim to send: an unanswered one, an asker's or the ledger's, whichever was due first."""

@@ -60,7 +60,9 @@ LEASE: Final = 0.5  # likewise
 FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
 GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
 PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
+PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out
 WORTH_ASKING: Final = 2  # units that a process which only tries must want ahead, or hand-backs cost more calls than it saves
+TRIP_MEMORY: Final = 0.25  # weight of the newest round trip in the mean of them
 LONG_AGO: Final = -1e9
 
 
@@ -81,8 +83,8 @@ class Ledger:
         "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard", "in_flight",
         "has_plenty", "incarnation", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use", "last_want", "lease",
         "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until", "parts", "portions", "prefetch",
-        "priority", "rate", "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "tries", "unit", "waiters",
-        "weight", "withdrawn", "withdrawn_expires",
+        "priority", "rate", "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "tries", "trip", "unit",
+        "waiters", "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -131,6 +133,7 @@ class Ledger:
         self.has_plenty = False  # the last claim got all that it asked for, and the next one would
         self.last_want = 0  # of that claim
         self.gap = CLAIM_GAP  # until the next claim, at least
+        self.trip = 0.0  # seconds from a claim to its answer, of late
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
         self.answered = LONG_AGO
@@ -207,8 +210,8 @@ class Ledger:
 
     def hand_over(self, waiter: Waiter, now: float) -> None:
         """Serve `waiter`: what is aside for it, and the rest from the hand."""
-        self._space(waiter.cost, now)
         aside = min(self.aside, waiter.cost)  # there is none when nobody waits
+        self._space(waiter.cost - aside, now)
         waiter.expires = min(self.aside_expires, self._take(waiter.cost - aside))
         self.aside -= aside
         if not self.aside:
@@ -487,7 +490,8 @@ class Ledger:
         if self.in_flight is None:
             head = self.head
             # A try does not wait for company, nor does a waiter where there is enough for it.
-            gap = 0.0 if head and (head.whole or self.has_plenty) else self.gap
+            is_urgent = head and (head.whole or (self.has_plenty and head.cost > self.held))
+            gap = 0.0 if is_urgent else self.gap
             self.due = min(self.due, max(now, self.next_slot, self.last_claim + gap))
 
     def claim(self, now: float) -> Claim | None:
@@ -559,7 +563,7 @@ class Ledger:
         """
         if head.since - self.answered >= SOON * self.refresh:
             return 0.0
-        before = max(self.prefetch, self.last_want / (AHEAD * self.refresh) if self.has_plenty else 0.0)
+        before = max(self.prefetch, 0.0 if self.is_denied else self.last_want / (AHEAD * self.refresh))
         return max(2 * before, min(FASTEST_GROWTH * before, TRIFLE * self.rate))
 
     def _wanted(self, now: float, head: Waiter | None) -> tuple[int, int, int]:
@@ -611,6 +615,7 @@ class Ledger:
         else:
             self.birth, self.granted_total = answer.birth, answer.granted_total
         self.answer, self.answered = answer, now
+        self.trip += TRIP_MEMORY * (now - self.sent - self.trip)
         self.is_denied = ask.tokens > 0 and (answer.granted < 0.8 * ask.tokens or answer.retry_after > self.refresh)
         if answer.budget_rate > 0:
             self.rate = max(answer.budget_rate, MICRO)
@@ -619,7 +624,6 @@ class Ledger:
         if answer.granted:
             self._keep(answer.granted, expires)
             self.low = self.hand // 3
-            self._set_pace(now)
         self.expire(now)
         if ask.tokens:
             self.has_plenty = not self.is_denied and not answer.retry_after
@@ -629,6 +633,8 @@ class Ledger:
             if ask.whole and self.is_denied and ask.tokens > ask.need:  # many are wanted: no claim for each of them
                 self.next_slot = max(self.next_slot, self.sent + CLAIM_GAP)
             self.outlook = max(self.next_slot, self.sent + answer.wait)
+        if answer.granted:
+            self._set_pace(now)
         heard, self.heard = self.heard, None
         if heard is not None:
             self.heed(heard, now)
@@ -639,11 +645,13 @@ class Ledger:
         return settled
 
     def _set_pace(self, now: float) -> None:
-        """Decide how fast a hand that has just been filled opens."""
-        pace = self.held / self.refresh
-        is_short = self.is_denied and not self.is_trying and pace <= PACED_BELOW * self.unit
+        """Decide how fast a hand that has just been filled opens: evenly until the next claim."""
+        assert self.answer is not None
+        period = min(self.refresh, max(self.gap, self.answer.retry_after))
+        pace = self.hand / period
+        is_short = self.is_denied and not self.is_trying and pace <= PACED_BELOW * self.unit and self.trip <= PACED_WITHIN
         self.pace = pace if self.is_smooth or is_short else 0.0
-        self.paced_until = min(self.paced_until, now + self.refresh) if self.pace else LONG_AGO
+        self.paced_until = min(self.paced_until, now + period) if self.pace else LONG_AGO
 
     def _deny(self, now: float) -> list[Waiter]:
         """Settle the tries that were asked for and not served, that came behind others, or would have to wait."""

@@ -66,6 +66,7 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   local spare = math.min(b.T - BORROW_ABOVE * depth, room)
   if ask.whole then spare = math.min(b.T, room)
   elseif contended then spare = math.max(math.min(spare, need), math.min(b.T - depth, room))
+  elseif b.burst_us > DEFAULT_BURST then spare = math.min(b.T, room)
   elseif b.T >= need then spare = math.max(spare, math.min(need, b.B, room)) end
   local piece = need
   if need > LARGE * b.B and not ask.whole and not (b.window and b.window.lossless == 1) then

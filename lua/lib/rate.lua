@@ -160,6 +160,7 @@ local function rebase_clock(keys, b, s, now)
   if s.paused_until > 0 and s.paused_until < UNTIL_RESUMED then
     s.paused_until = math.max(0, s.paused_until - step)
     redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
+    b.resumes = s.paused_until
   end
   b.due = math.max(0, b.due - step)
 end
@@ -169,12 +170,9 @@ local function advance(keys, b, now)
   local is_back = b.at - now >= MICRO
   if is_back or (b.due > 0 and now >= b.due) then b.settings = read_settings(keys) end
   if is_back then rebase_clock(keys, b, b.settings, now) end
-  -- At its own instant: from the end of a pause on the bucket earns again, whoever comes first after it.
-  if b.due > b.at and now >= b.due then
-    local due = b.due
-    refill(b, due)
-    settle(keys, b, b.settings, due, 'deadline')
-  end
-  refill(b, now)
+  -- From the end of a pause on the bucket earns again, however late the first call after it is.
+  local resumed = b.resumes > b.at and now >= b.resumes
+  refill(b, resumed and b.resumes or now)
   if b.due > 0 and now >= b.due then settle(keys, b, b.settings, now, 'deadline') end
+  if resumed then refill(b, now) end
 end

@@ -308,7 +308,7 @@ def test_a_claim_in_flight_makes_no_cancelled_token_younger() -> None:
 def test_waiters_are_served_in_the_order_of_their_coming() -> None:
     ledger = Ledger(BEGIN)
     lines = [wait(ledger, cost, BEGIN) for cost in (2, 1, 3)]
-    assert exchange(ledger, 3.5, BEGIN) == lines[:2]
+    assert exchange(ledger, 3.5, BEGIN) + ledger.serve(BEGIN + 0.06) == lines[:2]
     assert not lines[2].is_served
     assert exchange(ledger, 3, BEGIN + 0.1) == lines[2:]
     assert balance(ledger) == 0
@@ -319,7 +319,7 @@ def test_a_large_cost_holds_its_place_and_is_collected_over_several_claims(ledge
     for i in range(9):
         assert exchange(ledger, 1, BEGIN + 0.3 * i) == []
         assert ledger.aside == (i + 1) * MICRO
-    assert exchange(ledger, 2, BEGIN + 2.7) == [large, small]
+    assert exchange(ledger, 2, BEGIN + 2.7) + ledger.serve(BEGIN + 2.8) == [large, small]
     assert (ledger.held, ledger.burned, balance(ledger)) == (0, 0, 0)
 
 
@@ -478,11 +478,26 @@ def test_nothing_is_asked_without_a_need(ledger: Ledger) -> None:
     assert ledger.due == NEVER
 
 
-def test_two_claims_keep_their_distance(ledger: Ledger) -> None:
+def test_two_claims_keep_their_distance_where_tokens_are_short(ledger: Ledger) -> None:
     wait(ledger, 1, BEGIN)
-    exchange(ledger, 1, BEGIN)
+    exchange(ledger, 1, BEGIN, retry_after=0.03)
     wait(ledger, 1, BEGIN + 0.01)
     assert ledger.due == pytest.approx(BEGIN + CLAIM_GAP)
+
+
+def test_where_there_is_plenty_a_waiter_is_claimed_for_at_once_and_for_twice_as_much(ledger: Ledger) -> None:
+    now, wanted = BEGIN, []
+    for _ in range(6):
+        wait(ledger, 1, now)
+        assert ledger.due == now
+        ask = ledger.claim(now)
+        assert ask is not None
+        wanted.append(ask.tokens // MICRO)
+        ledger.receive(answered(wanted[-1]), now)
+        while ledger.spend(MICRO, now):
+            pass
+        now += 0.001
+    assert wanted == [1, 2, 4, 8, 16, 32]
 
 
 def test_one_with_nothing_in_hand_comes_back_at_its_slot(ledger: Ledger) -> None:
