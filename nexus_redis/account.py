@@ -206,9 +206,7 @@ class Account(Member):
         answer = self.ledger.answer
         if self.hub.is_out or answer is None:
             return "unavailable"
-        if answer.reason != "ok":
-            return answer.reason
-        return "contended" if answer.recommended_rate < answer.budget_rate else "rate"
+        return answer.reason if answer.reason != "ok" else "rate"
 
     @property
     def flow(self) -> FlowControl | None:
@@ -244,7 +242,9 @@ class Account(Member):
         self.has_asked = question is not None
         if question is None:
             return self.opening.batch(claim)
-        goes_along = self.opening.is_own(question) and not self.refused_until  # nothing is claimed for settings refused before
+        goes_along = (
+            self.opening.is_own(question) and not self.refused_until
+        )  # nothing is claimed for settings refused before
         return [question, *self.opening.batch(claim)] if goes_along else [question]
 
     def _ask(self, now: float) -> Claim | None:

@@ -61,7 +61,9 @@ FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/r
 GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
 PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
 PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out
-WORTH_ASKING: Final = 2  # units that a process which only tries must want ahead, or hand-backs cost more calls than it saves
+WORTH_ASKING: Final = (
+    2  # units that a process which only tries must want ahead, or hand-backs cost more calls than it saves
+)
 TRIP_MEMORY: Final = 0.25  # weight of the newest round trip in the mean of them
 LONG_AGO: Final = -1e9
 
@@ -649,7 +651,9 @@ class Ledger:
         assert self.answer is not None
         period = min(self.refresh, max(self.gap, self.answer.retry_after))
         pace = self.hand / period
-        is_short = self.is_denied and not self.is_trying and pace <= PACED_BELOW * self.unit and self.trip <= PACED_WITHIN
+        is_short = (
+            self.is_denied and not self.is_trying and pace <= PACED_BELOW * self.unit and self.trip <= PACED_WITHIN
+        )
         self.pace = pace if self.is_smooth or is_short else 0.0
         self.paced_until = min(self.paced_until, now + period) if self.pace else LONG_AGO
 
