@@ -176,7 +176,7 @@ class Account(Member):
             self._reschedule()
 
     def denial(self, cost: int, now: float, *, must_fit: bool = True) -> Denied | None:
-        """Return what `try_acquire` answers locally: somebody waits before, or the last answer said when to come back."""
+        """Return the denial that needs no call: a caller waits before, or the last answer said when to come back."""
         ledger = self.ledger
         if self.hub.is_out and self.settings.on_outage == "closed":
             return Denied(max(0.0, self.hub.next_try - now), "unavailable")
@@ -189,8 +189,8 @@ class Account(Member):
     def denied(self, cost: int, retry_after: float, *, must_fit: bool = True) -> Denied:
         """Return what `try_acquire` answers.
 
-        A cost that no bucket known here could hold is a mistake in the code of a caller that never waits (`must_fit`), so
-        it is an error. A cost that fitted before the rate fell is denied until the rate has risen.
+        A cost that no bucket known here could hold is a mistake in the code of a caller that never waits (`must_fit`),
+        so it is an error. A cost that fitted before the rate fell is denied until the rate has risen.
         """
         answer, most = self.ledger.answer, self.opening.largest_burst
         if answer and answer.budget_rate and cost > answer.burst:

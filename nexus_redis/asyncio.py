@@ -266,8 +266,8 @@ class _Spender(ProducerShell):
     async def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
 
-        With 60 tokens/s for you, a loop of `await acquire()` runs 60 times a second. `timeout` in seconds; None waits; 0
-        takes what `try_acquire` would take; not given, the producer's. A cancelled task takes nothing.
+        With 60 tokens/s for you, a loop of `await acquire()` runs 60 times a second. `timeout` in seconds; None waits;
+        0 takes what `try_acquire` would take; not given, the producer's. A cancelled task takes nothing.
 
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`, `WrongLoop`.

@@ -229,9 +229,9 @@ class _Spender(ProducerShell):
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
 
         With 60 tokens/s for you, a loop of acquire() runs 60 times a second; all but some ten of them in a second are
-        local: the clock is read, a token taken. `timeout` in seconds; None waits; 0 takes what `try_acquire` would take;
-        not given, the producer's. A cost above the bucket is collected over several claims, and holds its place in the
-        line meanwhile.
+        local: the clock is read, a token taken. `timeout` in seconds; None waits; 0 takes what `try_acquire` would
+        take; not given, the producer's. A cost above the bucket is collected over several claims, and holds its place
+        in the line meanwhile.
 
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`.

@@ -17,8 +17,8 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 
     what was admitted = used + owed + excused      (excused: a debt that nobody was left to pay)
 
-- A hand that is *paced* opens a token at a time, so that what came at once is spent evenly over a refresh. It is paced where
-  the producer is `smooth`, and where tokens are short and so few that a wake-up for each costs nothing.
+- A hand that is *paced* opens a token at a time, so that what came at once is spent evenly until the next claim. It is
+  paced where the producer is `smooth`, and where tokens are short and so few that a wake-up for each costs nothing.
 - Who wants several budgets at once stands in each line and lets others pass until all of them can serve it (joint.py).
 - Who has just spent will do so again: portions of that cost lie on the *tray* (tray.py), spent without asking here.
   They are taken back before each claim, and when somebody joins the line.
@@ -28,8 +28,8 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 - What a claim wants is what will be spent until the next one; a plain loop of acquire() would seem to want one token,
   so the prefetched rate doubles at each claim that finds a waiter, and falls back when there is none. As long as the
   bucket gives all that is asked for, the next of these claims is made at once.
-- A `try_acquire` asks for its own cost and nothing ahead, unless tries are many: what lies in one process' hand is missing
-  in the bucket of all others, and would have to be handed back.
+- A `try_acquire` asks for its own cost and nothing ahead, unless tries are many: a token in one process' hand is
+  missing in the bucket of all others, and would have to be handed back.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class Ledger:
 
     __slots__ = (
         "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
-        "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard", "in_flight",
-        "has_plenty", "incarnation", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use", "last_want", "lease",
-        "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until", "parts", "portions", "prefetch",
-        "priority", "rate", "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "tries", "trip", "unit",
-        "waiters", "weight", "withdrawn", "withdrawn_expires",
+        "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "has_plenty", "heard",
+        "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use", "last_want",
+        "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until", "parts", "portions",
+        "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "tries",
+        "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +134,7 @@ class Ledger:
         self.is_denied = False
         self.has_plenty = False  # the last claim got all that it asked for, and the next one would
         self.last_want = 0  # of that claim
+        self.is_ahead = False  # it asked for more than the callers who wait
         self.gap = CLAIM_GAP  # until the next claim, at least
         self.trip = 0.0  # seconds from a claim to its answer, of late
         self.birth, self.granted_total = "", 0
@@ -371,7 +372,7 @@ class Ledger:
     def heed(self, drop: Drop, now: float, spread: float = 0.0) -> None:
         """Obey a message: the rate has fallen, or is no longer 0. One that is older than the last answer is left alone.
 
-        A rise gives no tokens: those who wait ask again, `spread` seconds from now, so that not all of a fleet do at once.
+        A rise gives no tokens: callers that wait ask again, `spread` seconds from now, so that a fleet is no herd.
         """
         if self.answer is None or drop.birth != self.birth or drop.granted_total < self.granted_total:
             return
@@ -443,7 +444,7 @@ class Ledger:
         return self.hand >= cost and now >= self.paced_until - GRAIN
 
     def _space(self, cost: int, now: float) -> None:
-        """Close a paced hand until the next token's time: tokens are spent evenly over a refresh, not all as they come."""
+        """Close a paced hand until the next token's time: tokens are spent evenly, not all as they come."""
         if self.pace:
             self.paced_until = max(now, self.paced_until) + cost / self.pace
 
@@ -520,7 +521,7 @@ class Ledger:
         unused += self._hand_over_withdrawn(now)
         self.seq += 1
         self.sent = self.last_claim = now
-        self.last_want = want
+        self.last_want, self.is_ahead = want, want > self._asked() - self.held
         if head and head.whole:
             for waiter in self.waiters:
                 waiter.is_asked = waiter.whole
@@ -559,9 +560,9 @@ class Ledger:
         self.prefetch = min(GREED * self.rate, ahead)
 
     def _grown(self, head: Waiter) -> float:
-        """Return the rate to ask for ahead when a producer has used up what it was given ahead and waits again: twice it.
+        """Return the rate to ask for ahead when the tokens asked for ahead are used up and a caller waits: twice it.
 
-        Where that is a trifle to the budget it is more at once, so that a fast loop on a large one is at full speed soon.
+        Where that is a trifle to the budget it is more, so that a fast loop on a large one is at full speed soon.
         """
         if head.since - self.answered >= SOON * self.refresh:
             return 0.0
@@ -632,7 +633,7 @@ class Ledger:
             # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
             self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
             self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
-            if ask.whole and self.is_denied and ask.tokens > ask.need:  # many are wanted: no claim for each of them
+            if ask.whole and self.is_denied and self.is_ahead:  # many are wanted: no claim for each of them
                 self.next_slot = max(self.next_slot, self.sent + CLAIM_GAP)
             self.outlook = max(self.next_slot, self.sent + answer.wait)
         if answer.granted:
@@ -649,7 +650,7 @@ class Ledger:
     def _set_pace(self, now: float) -> None:
         """Decide how fast a hand that has just been filled opens: evenly until the next claim."""
         assert self.answer is not None
-        period = min(self.refresh, max(self.gap, self.answer.retry_after))
+        period = self.refresh if self.is_smooth else min(self.refresh, max(self.gap, self.answer.retry_after))
         pace = self.hand / period
         is_short = (
             self.is_denied and not self.is_trying and pace <= PACED_BELOW * self.unit and self.trip <= PACED_WITHIN
@@ -683,7 +684,7 @@ class Ledger:
         return max(0.0, self.outlook - now) + (more / self._rate_here() if more and self._rate_here() else 0.0)
 
     def _rate_here(self) -> int:
-        """Return the rate at which tokens come to this producer: the budget's, or its part where there is contention."""
+        """Return the rate at which tokens come here: the budget's, or this producer's part where there is contention."""
         if self.answer is None:
             return 0
         is_part = self.answer.reason == "contended" and self.answer.recommended_rate

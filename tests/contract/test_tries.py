@@ -1,11 +1,12 @@
 """`try_acquire` beside the limiter it must not be worse than: one bucket in one place, asked for each token.
 
-Both see the same arrivals. On one server and by the manual clock: what the scripts say at which instant is tested on each
-in `tests/lua`.
+Both see the same arrivals. On one server and by the manual clock: what the scripts say at which instant is tested on
+each server in `tests/lua`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import random
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus_redis import AcquireTimeout, Nexus
+from nexus_redis.asyncio import Nexus as AsyncNexus
 from nexus_redis.testing import ManualClock
 from tests.contract.shells import Opener, Pass, account_of
 from tests.servers import Server
@@ -84,7 +86,7 @@ def test_a_try_is_denied_no_more_often_than_by_one_central_bucket(
     open_nexus: Opener, one_server: Server, clock: ManualClock, let_pass: Pass, count: int, each: float, rate: float
 ) -> None:
     budgets = [open_nexus(one_server).budget("api", rate=rate) for _ in range(count)]
-    tally = arrive(clock, budgets, rate, each, 800 / (count * each), let_pass)
+    tally = arrive(clock, budgets, rate, each, 500 / (count * each), let_pass)
     assert tally.denied <= tally.denied_by_central + 0.01 * tally.tries
     assert tally.calls <= 1.02 * tally.tries
     assert tally.reasons <= {"rate", "contended", "learning"}
@@ -129,9 +131,6 @@ def test_a_larger_try_after_a_denied_one_is_told_a_later_time(nexus_by_clock: An
 
 def test_tries_of_many_threads_or_tasks_at_once_are_served_as_far_as_there_are_tokens(one_server: Server) -> None:
     """None is sent away because another one's question is on its way."""
-    import asyncio
-
-    from nexus_redis.asyncio import Nexus as AsyncNexus
 
     async def go() -> list[bool]:
         async with AsyncNexus.from_url(one_server.url) as nexus:
@@ -158,9 +157,6 @@ def test_a_timeout_of_0_takes_what_a_try_would(nexus_by_clock: Any, let_pass: Pa
     assert denied.value.reason == "rate"
     with pytest.raises(AcquireTimeout):
         budget.acquire(500, timeout=0)  # more than the bucket holds: it takes a while, and is no mistake
-    let_pass(2)
-    with budget.reserve(2, timeout=0) as reservation:
-        reservation.settle(1)
 
 
 def test_what_the_bucket_holds_goes_at_once_to_a_producer_that_is_new(
