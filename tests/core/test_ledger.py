@@ -1305,7 +1305,6 @@ def test_a_process_that_only_tries_now_and_then_asks_for_nothing_ahead(ledger: L
     for number in range(60):
         now = BEGIN + 0.1 * number
         wait(ledger, 1, now, whole=True)
-        ledger.attempts += MICRO
         ask = ledger.claim(now)
         assert ask is not None
         asked.append(ask.tokens)
