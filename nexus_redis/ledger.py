@@ -83,8 +83,8 @@ class Ledger:
     __slots__ = (
         "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
         "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "has_plenty", "heard",
-        "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use", "last_want",
-        "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until", "parts", "portions",
+        "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use",
+        "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until", "parts", "portions",
         "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "tries",
         "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
@@ -652,10 +652,9 @@ class Ledger:
         assert self.answer is not None
         period = self.refresh if self.is_smooth else min(self.refresh, max(self.gap, self.answer.retry_after))
         pace = self.hand / period
-        is_short = (
-            self.is_denied and not self.is_trying and pace <= PACED_BELOW * self.unit and self.trip <= PACED_WITHIN
-        )
-        self.pace = pace if self.is_smooth or is_short else 0.0
+        is_short = self.is_denied and not self.is_trying
+        is_cheap = pace <= PACED_BELOW * self.unit and self.trip <= PACED_WITHIN
+        self.pace = pace if self.is_smooth or (is_short and is_cheap) else 0.0
         self.paced_until = min(self.paced_until, now + period) if self.pace else LONG_AGO
 
     def _deny(self, now: float) -> list[Waiter]:
@@ -684,7 +683,7 @@ class Ledger:
         return max(0.0, self.outlook - now) + (more / self._rate_here() if more and self._rate_here() else 0.0)
 
     def _rate_here(self) -> int:
-        """Return the rate at which tokens come here: the budget's, or this producer's part where there is contention."""
+        """Return the rate of tokens here: the budget's, or this producer's part where there is contention."""
         if self.answer is None:
             return 0
         is_part = self.answer.reason == "contended" and self.answer.recommended_rate
