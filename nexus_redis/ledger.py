@@ -84,9 +84,9 @@ class Ledger:
         "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
         "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "has_plenty", "heard",
         "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use",
-        "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until", "parts", "portions",
-        "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "tries",
-        "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
+        "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until",
+        "parts", "portions", "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq",
+        "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
