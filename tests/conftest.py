@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
-from nexus_redis import composer, scripts
+from nexus_redis import scripts
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
+from tools import bundle_lua
 
 # A busy machine makes single examples slow, and CI should fail for what changed and not for what it happened to draw.
 settings.register_profile("default", deadline=None)
@@ -80,16 +81,13 @@ def one_server(processes: dict[str, ServerProcess]) -> Iterator[Server]:
 @pytest.fixture
 def spare_redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
     """`spare_redis(100)`: scripts that let a fleet make no more than 100 claims a second, so that 20 are a crowd."""
-    composed = composer._with_constants
 
     def spare(claims_per_s: float) -> None:
-        real = "local CLAIMS_PER_S = 10000"
-
-        def patched(text: str) -> str:
-            return composed(text.replace(real, f"local CLAIMS_PER_S = {claims_per_s:g}"))
-
-        assert real in (scripts._folder() / "lib" / "crowd.lua").read_text()
-        monkeypatch.setattr(composer, "_with_constants", patched)
+        real, other = "local CLAIMS_PER_S = 10000", f"local CLAIMS_PER_S = {claims_per_s:g}"
+        with_constants = bundle_lua._with_constants
+        assert real in (bundle_lua.LUA / "lib" / "crowd.lua").read_text()
+        monkeypatch.setattr(bundle_lua, "_with_constants", lambda text: with_constants(text.replace(real, other)))
+        monkeypatch.setattr(scripts, "_bundled", lambda name: bundle_lua.composed(bundle_lua.LUA / f"{name}.lua"))
         scripts.script.cache_clear()
 
     yield spare
