@@ -2,7 +2,7 @@
 
 A script is one file in `lua/`, with parts from `lua/lib/`; `make bundle` makes of these the text in `lua/bundle/` that
 is sent to a server (tools/bundle_lua.py). The SHA-1 of that text is what EVALSHA calls, so a release *is* its scripts:
-old and new clients run side by side. `nexus-redis scripts claim` prints the text, and `redis-cli --ldb` steps through it.
+old and new clients run side by side. `nexus-redis scripts claim` prints the text; `redis-cli --ldb` steps through it.
 """
 
 from __future__ import annotations
