@@ -242,9 +242,8 @@ class Account(Member):
         self.has_asked = question is not None
         if question is None:
             return self.opening.batch(claim)
-        goes_along = (
-            self.opening.is_own(question) and not self.refused_until
-        )  # nothing is claimed for settings refused before
+        # Nothing is claimed along with settings that were refused before.
+        goes_along = self.opening.is_own(question) and not self.refused_until
         return [question, *self.opening.batch(claim)] if goes_along else [question]
 
     def _ask(self, now: float) -> Claim | None:
