@@ -363,6 +363,15 @@ def test_each_is_told_its_own_slot(story: Story) -> None:
     assert answer.retry_after == pytest.approx(0.098)  # 0.02 of a token is there
 
 
+def test_a_claim_that_got_nothing_never_has_the_reason_ok(story: Story) -> None:
+    story.configure(rate=10)
+    story.at(1).claim("a", tokens=3, need=3)
+    for seq, whole in enumerate((False, True), start=1):
+        answer = story.claim("b", requested_rate=0.1, whole=whole, seq=seq)
+        assert (answer.granted, answer.reason) == (0, "rate")
+    assert story.at(3).claim("b", requested_rate=0.1).reason == "ok"
+
+
 def test_the_slot_waits_for_the_bucket_where_that_takes_longer(story: Story) -> None:
     story.configure(rate=10)
     story.at(0.5).claim("a", tokens=3, need=3)
