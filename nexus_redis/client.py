@@ -318,6 +318,10 @@ class _Spender(ProducerShell):
         if self._nexus._is_closed:
             raise Closed("nexus")
 
+    def _wait(self, cost: float) -> float:
+        with self._nexus._loop.lock:
+            return super()._wait(cost)
+
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
         self._check()
         is_served = self._account.spend(tokens, now)

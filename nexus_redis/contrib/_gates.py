@@ -21,8 +21,9 @@ from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
 from nexus_redis.contrib._given import given, spender
 from nexus_redis.contrib._headers import Told, told_to_wait
+from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import NexusError
-from nexus_redis.price import Cost, price_of
+from nexus_redis.price import Cost
 from nexus_redis.shell import UNSET
 
 log = logging.getLogger("nexus_redis")
@@ -36,7 +37,7 @@ class _Gate:
     """What the two have in common; `_until` is the end of the latest pause that this process said."""
 
     def __init__(self, name: str, cost: Cost) -> None:
-        self._name, self._price = name, price_of(cost)
+        self._name, self._price = name, open_price(f"budget {name}", cost)
         self._until = self._said = -math.inf
 
     def _news(self, status: int, headers: Mapping[str, str]) -> Told | None:
