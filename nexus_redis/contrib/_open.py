@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from nexus_redis.price import Cost, price_of
+from nexus_redis.words import counted
 
 log = logging.getLogger("nexus_redis")
 
@@ -42,7 +43,7 @@ class Complaint:
             self._quiet_until, unsaid, self._unsaid = now + QUIET, self._unsaid - 1, 0
         finally:
             self._counting.release()
-        more = f" {unsaid} errors before it were not logged." if unsaid else ""
+        more = f" {counted(unsaid, 'error')} before it {'was' if unsaid == 1 else 'were'} not logged." if unsaid else ""
         # Outside of the lock: a handler of the user's may come through here itself.
         log.error("%s failed: %r. %s.%s", subject or self._subject, error, self._consequence, more, exc_info=error)
 
