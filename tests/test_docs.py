@@ -22,7 +22,7 @@ from benchmarks import laws
 from nexus_redis.embedded import HOST
 from nexus_redis.testing import assert_never_exceeded
 from tests.servers import Server
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -139,11 +139,6 @@ def test_the_workers_of_the_web_application_keep_one_limit_and_leave_nothing_beh
 def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("path", HOW_TO, ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from taskiq import InMemoryBroker
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis import InvalidSetting
-from nexus_redis.contrib import _open, asgi
+from nexus_redis.contrib import _open, asgi, wsgi
 from nexus_redis.contrib._open import Complaint, open_price
 from nexus_redis.contrib.celery import NexusTask
 from nexus_redis.contrib.dramatiq import NexusMiddleware as DramatiqMiddleware
@@ -58,6 +59,23 @@ def _asgi(make: Callable[[Any, Any], Any]) -> Play:
             return passed.count(200)
 
         return run(main())
+
+    return play
+
+
+def _hello_wsgi(_environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+def _wsgi(make: Callable[[Any, Any], Any]) -> Play:
+    def play(server: Server, url: str, cost: Any, rate: float) -> int:
+        passed: list[str] = []
+        with nexus_redis.Nexus.from_url(server.url) as nexus:
+            app = make(nexus.budget("api", rate=rate), cost)
+            for _ in range(3):
+                list(app({"PATH_INFO": "/"}, lambda status, _headers: passed.append(status)))
+        return passed.count("200 OK")
 
     return play
 
@@ -115,11 +133,14 @@ LIMITS: dict[str, Play] = {
     **{name: _client(name) for name in CLIENTS},
     "asgi": _asgi(lambda budget, cost: asgi.Limit(_hello, budget, cost=cost)),
     "asgi, held": _asgi(lambda budget, cost: asgi.Limit(_hello, budget, cost=cost, hold=60)),
+    "wsgi": _wsgi(lambda budget, cost: wsgi.Limit(_hello_wsgi, budget, cost=cost)),
+    "wsgi, held": _wsgi(lambda budget, cost: wsgi.Limit(_hello_wsgi, budget, cost=cost, hold=60)),
     "celery": _celery,
     "dramatiq": _dramatiq,
     "taskiq": _taskiq,
 }
 REPORTS: dict[str, Play] = {
+    "wsgi": _wsgi(lambda budget, cost: wsgi.ReportLoad(_hello_wsgi, budget.consumer(), cost=cost)),
     "asgi": _asgi(lambda budget, cost: asgi.ReportLoad(_hello, budget.consumer(), cost=cost)),
 }
 
@@ -134,7 +155,7 @@ def test_an_error_in_a_cost_function_lets_the_work_pass_and_is_logged_once(
     one_server: Server, site: Answering, helper: Play, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def cost(*_args: Any, **_given: Any) -> Any:
-        return {}["tokens"] if answer == "raises" else answer
+        return dict[str, float]()["tokens"] if answer == "raises" else answer
 
     assert helper(one_server, site.url, cost, 0) == 3  # a budget of nothing: no token was waited for
     [line] = lines(caplog)
@@ -159,7 +180,7 @@ def test_one_line_a_minute_speaks_for_all_errors(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(_open.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     price = open_price("budget stripe", lambda record: record["tokens"])
     for now in (1000.0, 1001.0, 1059.9, 1060.0, 1061.0, 1121.0):  # noqa: B007  # read by the clock
         assert price({}) == 0
