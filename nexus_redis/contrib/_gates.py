@@ -29,6 +29,7 @@ from nexus_redis.shell import UNSET
 log = logging.getLogger("nexus_redis")
 
 MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth a call at once
+PART: Final = 0.25  # of the pause: a short one is worth a call for less
 REPEATS: Final = 1.0  # seconds after which it is worth one anyhow: somebody may have resumed
 LONGEST_PLACE: Final = 100  # characters of a host's name in the reason: a note has 200 bytes
 
@@ -43,7 +44,10 @@ class _Gate:
     def _news(self, status: int, headers: Mapping[str, str]) -> Told | None:
         """What the response says, if that is not known here: fifty refusals at once make one pause."""
         told, now = told_to_wait(status, headers), time.monotonic()
-        if told is None or (now + told.seconds < self._until + MARGIN and now < self._said + REPEATS):
+        if told is None:
+            return None
+        margin = min(MARGIN, PART * told.seconds)
+        if now + told.seconds < self._until + margin and now < self._said + REPEATS:
             return None
         self._until, self._said = now + told.seconds, now
         return told

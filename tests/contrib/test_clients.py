@@ -123,6 +123,18 @@ def test_a_shorter_pause_is_said_too_once_the_last_word_is_a_second_old(monkeypa
     assert heard == [True, False, True, False, True, True, False]
 
 
+def test_short_pauses_that_follow_each_other_are_all_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is over when the next one is told; those of one moment are told once."""
+    gate = _gates._Gate("api", 1)
+
+    def is_heard(at: float) -> bool:
+        monkeypatch.setattr(time, "monotonic", lambda: at)
+        return gate._news(429, {"retry-after-ms": "120"}) is not None
+
+    heard = [is_heard(at) for at in (0.0, 0.01, 0.02, 0.13, 0.14, 0.26)]
+    assert heard == [True, False, False, True, False, True]
+
+
 def test_a_response_is_handed_on_when_redis_is_gone(
     site: Answering, play: Script, caplog: pytest.LogCaptureFixture
 ) -> None:
