@@ -71,10 +71,19 @@ def test_a_date_is_as_good_as_seconds(one_server: Server, site: Answering, play:
     assert standing(one_server).paused_for == pytest.approx(120, abs=30)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": 90},
+        {"x-ratelimit-remaining": 0, "x-ratelimit-reset-after": 90},
+        {"anthropic-ratelimit-tokens-remaining": 0, "anthropic-ratelimit-tokens-reset": "90s"},
+        {"RateLimit": '"default";r=0;t=90'},
+    ],
+    ids=["reset", "reset-after", "anthropic", "draft"],
+)
 def test_a_limit_that_is_used_up_pauses_before_anyone_is_refused(
-    one_server: Server, site: Answering, play: Script
+    one_server: Server, site: Answering, play: Script, said: dict[str, Any]
 ) -> None:
-    said = {"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": 90}
     assert play(one_server, [address(site, **said)], rate=100) == [200]
     assert standing(one_server).paused_for == pytest.approx(90, abs=30)
 
