@@ -331,7 +331,7 @@ class _Spender(ProducerShell):
     async def pace(
         self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1
     ) -> AsyncIterator[T]:
-        """Yield the items, of an iterable or an async one, each when its tokens are there. Errors of `cost` are raised."""
+        """Yield the items, of an iterable or an async one, each when its tokens are there. Raises what `cost` does."""
         price = price_of(cost)
         async for item in _each(items):
             if (tokens := price(item)) > 0:

@@ -295,7 +295,7 @@ class _Spender(ProducerShell):
         return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
 
     def pace(self, items: Iterable[T], cost: float | Callable[[T], float] = 1) -> Iterator[T]:
-        """Yield the items one by one, each when its tokens are there. What `cost` raises reaches the caller."""
+        """Yield the items one by one, each when its tokens are there. Raises what `cost` does."""
         price = price_of(cost)
         for item in items:
             if (tokens := price(item)) > 0:
@@ -379,7 +379,8 @@ class Budget(BudgetShell["Consumer"], _Spender):
 
         `@budget.limited`, or `@budget.limited(cost=...)` with a number or a function of the call's arguments, whose
         errors reach the caller; a boolean costs 1 or 0. For def and generators (which take theirs with the first item);
-        async def needs a budget of `nexus_redis.asyncio`. At 100/s, `@budget.limited(cost=len) def insert(rows)` inserts 100 rows a second.
+        async def needs a budget of `nexus_redis.asyncio`. At 100/s, `@budget.limited(cost=len) def insert(rows)`
+        inserts 100 rows a second.
         """
 
         def wrap(wrapped: Any, price: Callable[..., float]) -> Any:
