@@ -24,6 +24,7 @@ from nexus_redis.contrib.dramatiq import NexusMiddleware as DramatiqMiddleware
 from nexus_redis.contrib.taskiq import NexusMiddleware as TaskiqMiddleware
 from tests.contrib.answering import Answering
 from tests.contrib.clients import CLIENTS
+from tests.contrib.doors import DOORS
 from tests.servers import Server
 from tests.support import run
 
@@ -80,6 +81,11 @@ def _wsgi(make: Callable[[Any, Any], Any]) -> Play:
     return play
 
 
+def _fastapi(server: Server, url: str, cost: Any, rate: float) -> int:
+    answers = DOORS["fastapi"].visit(server, lambda nexus: nexus.budget("api", rate=rate), ["/"] * 3, cost=cost)
+    return [answer.status_code for answer in answers].count(200)
+
+
 def _celery(server: Server, url: str, cost: Any, rate: float) -> int:
     with nexus_redis.Nexus.from_url(server.url) as nexus:
         budget, own = nexus.budget("api", rate=rate), Celery("own", broker="memory://", set_as_current=False)
@@ -133,6 +139,7 @@ LIMITS: dict[str, Play] = {
     **{name: _client(name) for name in CLIENTS},
     "asgi": _asgi(lambda budget, cost: asgi.Limit(_hello, budget, cost=cost)),
     "asgi, held": _asgi(lambda budget, cost: asgi.Limit(_hello, budget, cost=cost, hold=60)),
+    "fastapi": _fastapi,
     "wsgi": _wsgi(lambda budget, cost: wsgi.Limit(_hello_wsgi, budget, cost=cost)),
     "wsgi, held": _wsgi(lambda budget, cost: wsgi.Limit(_hello_wsgi, budget, cost=cost, hold=60)),
     "celery": _celery,
