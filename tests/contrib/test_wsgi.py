@@ -192,10 +192,10 @@ def test_each_worker_reports_its_requests_and_leaves(
 ) -> None:
     url = serve(app, *options)
     pids: list[str] = []
-    client = httpx.Client(headers={"Connection": "close"})  # so that all workers get some
+    client = httpx.Client(headers={"Connection": "close"}, timeout=PATIENCE)  # so that all workers get some
 
     def have_both_answered() -> bool:
-        visitors = [threading.Thread(target=lambda: pids.append(client.get(url).text)) for _ in range(8)]
+        visitors = [threading.Thread(target=lambda: pids.append(client.get(url).text.split()[1])) for _ in range(8)]
         for visitor in visitors:
             visitor.start()
         for visitor in visitors:
@@ -217,14 +217,14 @@ def test_a_stream_counts_until_its_end_or_until_its_client_has_gone(
 ) -> None:
     url = serve("django_reports")
     with one_server.client() as client:
-        with httpx.stream("GET", f"{url}/stream") as response:
+        with httpx.stream("GET", f"{url}/stream", timeout=PATIENCE) as response:
             assert eventually(lambda: reported(nexus)["in_flight"] == 1, within_s=PATIENCE)
             assert reported(nexus)["done"] == 0
             client.rpush("go", 1)
             body = response.read()
         assert (body[:5], body[-4:]) == (b"first", b"last")
         assert eventually(lambda: reported(nexus) == {"done": 1, "errors": 0, "in_flight": 0}, within_s=PATIENCE)
-        with httpx.stream("GET", f"{url}/stream"):
+        with httpx.stream("GET", f"{url}/stream", timeout=PATIENCE):
             assert eventually(lambda: reported(nexus)["in_flight"] == 1, within_s=PATIENCE)
         assert eventually(lambda: reported(nexus)["in_flight"] == 0, within_s=PATIENCE)  # nobody has said "go"
         assert reported(nexus)["done"] == 1
@@ -238,13 +238,14 @@ def test_all_workers_keep_one_budget(nexus: nexus_redis.Nexus, serve: Any, worke
     pids: set[str] = set()
 
     def visit() -> None:
-        client = httpx.Client(headers={"Connection": "close"})  # so that all workers get some
+        client = httpx.Client(headers={"Connection": "close"}, timeout=PATIENCE)  # so that all workers get some
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and (len(served) < 30 or not refused or len(pids) < 2):
             answer = client.get(url)
             if answer.status_code == 200:
-                served.append((time.monotonic(), 1.0))
-                pids.add(answer.text)
+                at, pid = answer.text.split()
+                served.append((float(at), 1.0))
+                pids.add(pid)
             else:
                 refused.append(answer)
         client.close()
