@@ -404,9 +404,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
     def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
         """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
 
-        `@budget.limited`, or `@budget.limited(cost=...)` with a number or a function of the call's arguments, whose
-        errors reach the caller; a boolean costs 1 or 0. For async def and async generators (which take theirs with the
-        first item); def needs a budget of `nexus_redis`.
+        `@budget.limited`, or `@budget.limited(cost=...)`: a number, or a function of the call's arguments, whose errors
+        reach the caller. For async def and async generators (which take theirs with the first item); def needs a budget
+        of `nexus_redis`.
         """
 
         def wrap(wrapped: Any, price: Callable[..., float]) -> Any:

@@ -377,10 +377,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
     def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
         """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
 
-        `@budget.limited`, or `@budget.limited(cost=...)` with a number or a function of the call's arguments, whose
-        errors reach the caller; a boolean costs 1 or 0. For def and generators (which take theirs with the first item);
-        async def needs a budget of `nexus_redis.asyncio`. At 100/s, `@budget.limited(cost=len) def insert(rows)`
-        inserts 100 rows a second.
+        `@budget.limited`, or `@budget.limited(cost=...)`: a number, or a function of the call's arguments, whose errors
+        reach the caller. For def and generators (which take theirs with the first item); async def needs a budget of
+        `nexus_redis.asyncio`. At 100/s, `@budget.limited(cost=len) def insert(rows)` inserts 100 rows a second.
         """
 
         def wrap(wrapped: Any, price: Callable[..., float]) -> Any:

@@ -242,7 +242,7 @@ class ProducerShell:
         account, tokens = self._account, micro_cost(cost)
         if account.ledger.held >= tokens:
             return 0.0
-        denied = account.denial(tokens, account.hub.clock())
+        denied = account.denial(tokens, account.hub.clock(), must_fit=False)
         return 0.0 if denied is None else denied.retry_after
 
     def _check_settled(self, line: Waiter, cost: float) -> None:
