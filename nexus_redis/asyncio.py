@@ -331,7 +331,7 @@ class _Spender(ProducerShell):
     async def pace(
         self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1
     ) -> AsyncIterator[T]:
-        """Yield the items one by one, each when its tokens are there; takes iterables and async iterables."""
+        """Yield the items, of an iterable or an async one, each when its tokens are there. Raises what `cost` does."""
         price = price_of(cost)
         async for item in _each(items):
             if (tokens := price(item)) > 0:
@@ -404,8 +404,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
     def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
         """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
 
-        `@budget.limited`, or `@budget.limited(cost=...)` with a number or a function of the call's arguments. For async
-        def and async generators (which take theirs with the first item); def needs a budget of `nexus_redis`.
+        `@budget.limited`, or `@budget.limited(cost=...)`: a number, or a function of the call's arguments, whose errors
+        reach the caller. For async def and async generators (which take theirs with the first item); def needs a budget
+        of `nexus_redis`.
         """
 
         def wrap(wrapped: Any, price: Callable[..., float]) -> Any:

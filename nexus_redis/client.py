@@ -295,7 +295,7 @@ class _Spender(ProducerShell):
         return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
 
     def pace(self, items: Iterable[T], cost: float | Callable[[T], float] = 1) -> Iterator[T]:
-        """Yield the items one by one, each when its tokens are there."""
+        """Yield the items one by one, each when its tokens are there. Raises what `cost` does."""
         price = price_of(cost)
         for item in items:
             if (tokens := price(item)) > 0:
@@ -317,6 +317,10 @@ class _Spender(ProducerShell):
             raise Closed("producer")
         if self._nexus._is_closed:
             raise Closed("nexus")
+
+    def _wait(self, cost: float) -> float:
+        with self._nexus._loop.lock:
+            return super()._wait(cost)
 
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
         self._check()
@@ -373,9 +377,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
     def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
         """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
 
-        `@budget.limited`, or `@budget.limited(cost=...)` with a number or a function of the call's arguments. For def
-        and generators (which take theirs with the first item); async def needs a budget of `nexus_redis.asyncio`.
-        At 100/s, `@budget.limited(cost=lambda rows: len(rows)) def insert(rows)` inserts 100 rows a second in all.
+        `@budget.limited`, or `@budget.limited(cost=...)`: a number, or a function of the call's arguments, whose errors
+        reach the caller. For def and generators (which take theirs with the first item); async def needs a budget of
+        `nexus_redis.asyncio`. At 100/s, `@budget.limited(cost=len) def insert(rows)` inserts 100 rows a second.
         """
 
         def wrap(wrapped: Any, price: Callable[..., float]) -> Any:

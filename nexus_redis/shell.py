@@ -147,6 +147,11 @@ class BudgetShell(Generic[C]):
         """The name in Redis; of a per-key budget with the key in it."""
         return self._keys.name
 
+    @property
+    def parent(self) -> str | None:
+        """The name of the budget that a per-key one takes its settings from; None for one without a key."""
+        return self._opening.parent.name if self._opening.parent else None
+
     def watch_stream(
         self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float = 0.25
     ) -> C:
@@ -226,6 +231,20 @@ class ProducerShell:
             return self._settings.timeout
         return None if timeout is None else parse_number("timeout", timeout)
 
+    @property
+    def _rate(self) -> float:
+        """The budget's rate as this process knows it, or the one in code while it gives nothing; 0: unknown."""
+        answer, settings = self._account.ledger.answer, self._account.opening.settings
+        return answer.budget_rate / MICRO if answer and answer.budget_rate else settings.rate or 0.0
+
+    def _wait(self, cost: float) -> float:
+        """Seconds until a try of `cost` is served, as this process knows without asking; 0: at once, or unknown."""
+        account, tokens = self._account, micro_cost(cost)
+        if account.ledger.held >= tokens:
+            return 0.0
+        denied = account.denial(tokens, account.hub.clock(), must_fit=False)
+        return 0.0 if denied is None else denied.retry_after
+
     def _check_settled(self, line: Waiter, cost: float) -> None:
         """The time is over."""
         if not line.is_settled:
@@ -257,6 +276,11 @@ class ConsumerShell:
     _is_closed: bool
     _reporter: Reporter
     _start: Callable[[], None]
+
+    @property
+    def name(self) -> str:
+        """The budget's."""
+        return self._reporter.keys.name
 
     @property
     def id(self) -> str:
