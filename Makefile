@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak bench lint docs clean
+.PHONY: demo test soak bench bundle lint docs clean
 
 demo: .venv/demo.stamp
 	$(BIN)/nexus-redis demo $(ARGS)
@@ -17,6 +17,10 @@ soak: .venv/dev.stamp
 # With the peers in an environment of its own; rewrites docs/benchmarks.md unless it is told something else.
 bench: .venv-bench/bench.stamp
 	.venv-bench/bin/python -m benchmarks $(or $(ARGS),--page docs)
+
+# What a server runs, made of the sources in lua/; a test makes it again and compares.
+bundle: .venv/dev.stamp
+	$(BIN)/python -m tools.bundle_lua
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

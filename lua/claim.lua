@@ -127,7 +127,7 @@ b.retry_max = math.max(b.retry_max, retry)
 
 local recommended, fallback = math.floor(math.min(ask.demand, told)), math.floor(math.min(d, told) / 2)
 local load, lossless = math.floor(b.load / 1000), b.window and b.window.lossless or 0
-local reason = reason_of(b, ask, recommended, learning, cut, contended)
+local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
 p.holds, p.until_us = p.holds + granted, now + refresh * REFRESHES + retry
 local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
 local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, answer, now)

@@ -10,6 +10,7 @@ What is admitted that way says so (`degraded`), and is not made up for later: cl
 
 from __future__ import annotations
 
+import random
 from collections.abc import Generator, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,7 @@ SHARE_LASTS: Final = 300.0
 UNAVAILABLE_AFTER: Final = 5.0
 DEGRADED_BURST: Final = 0.25  # seconds of the degraded rate that may be admitted at once
 LOOK_AGAIN: Final = 1.0  # for a cost that no bucket holds at the rate as it is: that may rise
+SPREAD: Final = 0.01  # seconds over which a fleet asks again when it hears that a pause is over
 REFUSED_FOR: Final = 1.0  # a permanent fault answers all callers this long before Redis is asked again
 
 
@@ -73,6 +75,7 @@ class Account(Member):
         self.allowance = self.allowed_at = 0.0
         self.is_staying = False  # Redis may know this incarnation
         self.needs_keys = False  # something was due at the budget: the claim goes again, with all keys
+        self.has_asked = False  # the batch that is out begins with a question, and the claim comes behind it
         self.is_leaving = self.is_closed = False
         self.leaver: Waiter | None = None
         self.goodbye: Job | None = None
@@ -101,8 +104,13 @@ class Account(Member):
         self.ledger.take_in(now)
 
     def heed(self, drop: Drop, now: float) -> None:
-        """The budget's rate has fallen: what is in hand shrinks with it, the rest goes back with the next claim."""
-        self.ledger.heed(drop, now)
+        """The budget's rate has fallen: what is in hand shrinks with it, the rest goes back with the next claim.
+
+        Where it was 0 and is no longer, those who wait ask again.
+        """
+        self.ledger.heed(drop, now, random.uniform(0, SPREAD))  # noqa: S311  # spreads claims, guards nothing
+        if self.is_staying:
+            self._reschedule()
 
     def obey(self, rate: int) -> None:
         """The budget's rate is so much now, by this process' own word: what is in hand was meant for the one before."""
@@ -165,37 +173,38 @@ class Account(Member):
             self._reschedule()
         self._wake(settled, now)
 
-    def denial(self, cost: int, now: float) -> Denied | None:
-        """What `try_acquire` answers locally: somebody waits before, or the last answer said when to come back."""
+    def denial(self, cost: int, now: float, *, must_fit: bool = True) -> Denied | None:
+        """Return the denial that needs no call: a caller waits before, or the last answer said when to come back."""
         ledger = self.ledger
         if self.hub.is_out and self.settings.on_outage == "closed":
             return Denied(max(0.0, self.hub.next_try - now), "unavailable")
-        if ledger.waiters:
+        if ledger.waiters.count > ledger.tries:
             return Denied(max(ledger.refresh, ledger.turn(cost) - now), "contended")
-        if now < ledger.next_slot and cost >= ledger.slot_need:
-            return self.denied(cost, ledger.outlook - now)
+        if ledger.must_wait(cost, now):
+            return self.denied(cost, ledger.retry_after(cost, now), must_fit=must_fit)
         return None
 
-    def denied(self, cost: int, retry_after: float) -> Denied:
-        """What `try_acquire` answers.
+    def denied(self, cost: int, retry_after: float, *, must_fit: bool = True) -> Denied:
+        """Return what `try_acquire` answers.
 
-        A cost that no bucket known here could hold is a mistake in the code, so an error. One that fitted before the
-        rate fell is none: it is denied until the rate has risen.
+        A cost that no bucket known here could hold is a mistake in the code of a caller that never waits (`must_fit`),
+        so it is an error. A cost that fitted before the rate fell is denied until the rate has risen.
         """
         answer, most = self.ledger.answer, self.opening.largest_burst
         if answer and answer.budget_rate and cost > answer.burst:
-            if cost > most:
+            if cost > most and must_fit:
                 remedy = f"above the burst of {most / MICRO:g}: use acquire, or a larger `burst`"
                 raise InvalidSetting("cost", cost / MICRO, remedy)
             retry_after = min(max(retry_after, self.ledger.refresh), LOOK_AGAIN)
-        return Denied(retry_after, self.reason or "unavailable")
+        return Denied(retry_after, self.reason)
 
     @property
     def reason(self) -> str:
-        """Why tokens are short, as the budget last said; nothing where it has said nothing yet."""
-        if self.hub.is_out:
+        """Return why tokens are short, as the budget last said. A caller that got none is never told `ok`."""
+        answer = self.ledger.answer
+        if self.hub.is_out or answer is None:
             return "unavailable"
-        return self.ledger.answer.reason if self.ledger.answer else ""
+        return answer.reason if answer.reason != "ok" else "rate"
 
     @property
     def flow(self) -> FlowControl | None:
@@ -214,9 +223,7 @@ class Account(Member):
                     return []
             ask = self._ask(now)
             if ask is not None:
-                return self.opening.batch(
-                    self.opening.question(now) or calls.claim(self.keys, self.id, ask, with_all_keys=self.needs_keys)
-                )
+                return self._batch(ask, now)
             self.due = min(self.ledger.due, self.ledger.opens)
             if self.due < NEVER:
                 return []
@@ -225,6 +232,17 @@ class Account(Member):
                 self.due = leaves_at
                 return []
         return self._say_goodbye(now)
+
+    def _batch(self, ask: Claim, now: float) -> list[Job]:
+        """The claim, behind what the budget must be told first; one round trip, unless that waits for an answer."""
+        claim = calls.claim(self.keys, self.id, ask, with_all_keys=self.needs_keys)
+        question = self.opening.question(now)
+        self.has_asked = question is not None
+        if question is None:
+            return self.opening.batch(claim)
+        # Nothing is claimed along with settings that were refused before.
+        goes_along = self.opening.is_own(question) and not self.refused_until
+        return [question, *self.opening.batch(claim)] if goes_along else [question]
 
     def _ask(self, now: float) -> Claim | None:
         """The claim to send: an unanswered one, an asker's or the ledger's, whichever was due first."""
@@ -285,15 +303,32 @@ class Account(Member):
                 self.due = now
             else:
                 self._be_gone()
-        elif isinstance(outcome, Answer):
-            self._answered(outcome, now)
-        elif isinstance(outcome, Configured | News):
-            news = outcome if isinstance(outcome, News) else News(self.opening, outcome)
-            news.opening.tell(news.fact, now)
+        elif self.has_asked:
+            self._told(outcomes, now)
+        else:
+            self._received(outcome, now)
+        self._reschedule()
+
+    def _told(self, outcomes: Sequence[Outcome], now: float) -> None:
+        """The question's answer, and the claim's where it came along."""
+        fact, *rest = outcomes
+        if isinstance(fact, Exception):
+            if rest and isinstance(rest[0], Answer):  # of a budget without our settings
+                self.ledger.forget(was_executed=True, now=now)
+            self._failed(fact, now)
+            return
+        news = fact if isinstance(fact, News) else News(self.opening, fact)
+        news.opening.tell(news.fact, now)
+        if rest:
+            self._received(rest[0], now)
+        else:
             self.due = now
+
+    def _received(self, outcome: Outcome, now: float) -> None:
+        if isinstance(outcome, Answer):
+            self._answered(outcome, now)
         else:
             self._failed(outcome, now)
-        self._reschedule()
 
     def _answered(self, answer: Answer, now: float) -> None:
         self.allowance = self.allowed_at = 0.0

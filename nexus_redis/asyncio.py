@@ -276,7 +276,7 @@ class _Spender(ProducerShell):
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
 
         With 60 tokens/s for you, a loop of `await acquire()` runs 60 times a second. `timeout` in seconds; None waits;
-        not given, the producer's. A cancelled task takes nothing.
+        0 takes what `try_acquire` would take; not given, the producer's. A cancelled task takes nothing.
 
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`, `WrongLoop`.
@@ -293,7 +293,7 @@ class _Spender(ProducerShell):
         now = await self._turn()
         if self._spend(cost, tokens, now):
             return GRANTED
-        line = _TaskLine(tokens, now)
+        line = _TaskLine(tokens, now, whole=limit == 0)
         await self._await(line, limit, cost)
         return Grant(cost, self._clock() - now, line.is_degraded)
 
@@ -342,6 +342,7 @@ class _Spender(ProducerShell):
 
         Where acquiring raises, the item that was taken comes first when the iteration goes on: by asking this iterator
         again, or by `pace` with the same iterator as `items`. A task that is cancelled while it waits loses no item.
+        Raises what `cost` does.
         """
         return AsyncPaced(items, price_of(cost), self.acquire, self._turn)
 
@@ -376,19 +377,24 @@ class _Spender(ProducerShell):
         return is_served
 
     async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
-        """Until the line is served or denied; raises what else became of it, and leaves nothing behind."""
+        """Wait until the line is served or denied; raise what else became of it, and leave nothing behind."""
         if timeout is not None:
             parse_number("timeout", timeout)
         self._check()
+        is_now = line.whole and timeout == 0
         try:
+            if is_now:
+                self._refuse_now(line, cost, self._account.denial(line.cost, line.since, must_fit=False))
             self._account.wait(line)
-            await self._nexus._loop.wait(line.future, timeout)
+            await self._nexus._loop.wait(line.future, TRY_PATIENCE if is_now else timeout)
             self._check_settled(line, cost)
         except BaseException:
             self._account.cancel(line, self._clock())
             raise
         if line.error is not None:
             raise line.error
+        if is_now and line.denied is not None:
+            self._refuse_now(line, cost, self._account.denied(line.cost, line.denied, must_fit=False))
 
 
 class Budget(BudgetShell["Consumer"], _Spender):
@@ -414,8 +420,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
     def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
         """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
 
-        `@budget.limited`, or `@budget.limited(cost=...)` with a number or a function of the call's arguments. For async
-        def and async generators (which take theirs with the first item); def needs a budget of `nexus_redis`.
+        `@budget.limited`, or `@budget.limited(cost=...)`: a number, or a function of the call's arguments, whose errors
+        reach the caller. For async def and async generators (which take theirs with the first item); def needs a budget
+        of `nexus_redis`.
         """
 
         def wrap(wrapped: Any, price: Callable[..., float]) -> Any:
@@ -443,8 +450,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
         - `on_outage`: while Redis is away "share" goes on with half of the last share for up to 5 minutes, "closed"
           gives nothing (and who waits 5 s gets `Unavailable`), "open" everything. A process that starts meanwhile has
           had no share, so "share" is "closed" to it.
-        - `smooth`: tokens that came together are spent evenly until the next come, not all at once. For a loop at
-          60/s that is a wait of 16 ms each instead of 90 ms for every sixth; it costs a wake-up a token.
+        - `smooth`: tokens that came together are spent evenly until the next come, at any rate. Below 300 acquires/s
+          that is so by itself wherever tokens are short: a loop at 60/s waits 16 ms for each, not 90 ms for every
+          sixth. It costs a wake-up a token.
         """
         settings = self._producer_settings(
             weight=weight, priority=priority, timeout=timeout, on_outage=on_outage, smooth=smooth
@@ -484,9 +492,10 @@ class Budget(BudgetShell["Consumer"], _Spender):
     async def pause(self, seconds: float | None = None, *, reason: str = "") -> None:
         """Stop the whole budget on all hosts, for `seconds` (a day at most) or until `resume`.
 
-        Who listens stops within milliseconds, others with their next claim, a tenth of a second later; where that is
-        lost, what was granted before may be spent for half a second. `reason`, cut to 200 bytes, is told to whoever
-        asks.
+        Producers that listen stop within milliseconds, others with their next claim, a tenth of a second later; where
+        that is lost, what was granted before may be spent for half a second. Callers that wait go on when the pause is
+        over, and at once after `resume`. What the bucket held stays, and it earns nothing meanwhile: a pause of 0.2 s
+        at 100/s costs 20 tokens. `reason`, cut to 200 bytes, is told to everybody who asks.
         """
         duration = UNTIL_RESUMED if seconds is None else parse_number("pause", seconds)
         await self._configure(None, pause=duration, note=reason)
@@ -553,7 +562,7 @@ class Reservation(Settling):
     async def __aenter__(self) -> Self:
         self._begin()
         self._producer._check()
-        self._waiter = line = _TaskLine(self._tokens, await self._producer._turn())
+        self._waiter = line = _TaskLine(self._tokens, await self._producer._turn(), whole=self._timeout == 0)
         is_warm = self._account.take(line, line.since)
         if not is_warm:
             await self._producer._await(line, self._timeout, self.cost)

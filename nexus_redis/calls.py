@@ -75,8 +75,8 @@ class Answer(NamedTuple):
 
     @property
     def speed(self) -> int:
-        """What can be had: in contention what is recommended, which else is no more than was asked for."""
-        return self.recommended_rate if self.reason == "contended" and self.budget_rate else self.budget_rate
+        """The rate of tokens here: the budget's, or this producer's part where there is contention."""
+        return (self.reason == "contended" and self.recommended_rate) or self.budget_rate
 
 
 class Drop(NamedTuple):

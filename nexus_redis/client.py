@@ -156,7 +156,6 @@ class Nexus(NexusShell):
         Waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle; those
         behind it pass where they can. `timeout` in seconds; None waits; not given, the shortest of the producers'.
         Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
-
         With 60 requests and 10,000 tokens a minute, calls of 4,000 tokens go every 24 s, and the other 57 requests of a
         minute are free for calls that need no tokens.
         """
@@ -231,8 +230,9 @@ class _Spender(ProducerShell):
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
 
         With 60 tokens/s for you, a loop of acquire() runs 60 times a second; all but some ten of them in a second are
-        local: the clock is read, a token taken. `timeout` in seconds; None waits; not given, the producer's. A cost
-        above the bucket is collected over several claims, and holds its place in the line meanwhile.
+        local: the clock is read, a token taken. `timeout` in seconds; None waits; 0 takes what `try_acquire` would
+        take; not given, the producer's. A cost above the bucket is collected over several claims, and holds its place
+        in the line meanwhile.
 
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`.
@@ -250,7 +250,7 @@ class _Spender(ProducerShell):
             now = self._clock()
             if self._spend(cost, tokens, now):
                 return GRANTED
-        line = Line(tokens, now)
+        line = Line(tokens, now, whole=limit == 0)
         self._await(line, limit, cost)
         return Grant(cost, self._clock() - now, line.is_degraded)
 
@@ -296,11 +296,10 @@ class _Spender(ProducerShell):
         return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
 
     def pace(self, items: Iterable[T], cost: float | Callable[[T], float] = 1) -> Iterator[T]:
-        """Return an iterator over `items` that yields each when its tokens are there.
+        """Return an iterator over `items` that yields each when its tokens are there. Raises what `cost` does.
 
-        Where acquiring raises, the item that was taken comes first when the iteration goes on: by asking this iterator
-        again, or by `pace` with the same iterator as `items`. `producer.pace(source)` of a producer with `timeout=1`
-        raises `AcquireTimeout` in a pause; called again, it begins with the item that waited.
+        Where acquiring raises, the item that waited comes first when the iteration goes on: by asking this iterator
+        again, or by `pace` with the same iterator as `items`, after an `AcquireTimeout` for instance.
         """
         return Paced(items, price_of(cost), self.acquire)
 
@@ -320,6 +319,10 @@ class _Spender(ProducerShell):
         if self._nexus._is_closed:
             raise Closed("nexus")
 
+    def _wait(self, cost: float) -> float:
+        with self._nexus._loop.lock:
+            return super()._wait(cost)
+
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
         self._check()
         is_served = self._account.spend(tokens, now)
@@ -328,16 +331,18 @@ class _Spender(ProducerShell):
         return is_served
 
     def _await(self, line: Line | _LineAsker, timeout: float | None, cost: float) -> None:
-        """Until the line is served or denied; raises what else became of it, and leaves nothing behind."""
+        """Wait until the line is served or denied; raise what else became of it, and leave nothing behind."""
         if timeout is not None:
             parse_number("timeout", timeout)
-        loop = self._nexus._loop
+        loop, is_now = self._nexus._loop, line.whole and timeout == 0
         try:
             with loop.lock:
                 self._check()
                 loop.ensure_running()
+                if is_now:
+                    self._refuse_now(line, cost, self._account.denial(line.cost, line.since, must_fit=False))
                 self._account.wait(line)
-            if not loop.wait(line.event, timeout):
+            if not loop.wait(line.event, TRY_PATIENCE if is_now else timeout):
                 with loop.lock:
                     self._check_settled(line, cost)
         except BaseException:
@@ -346,6 +351,8 @@ class _Spender(ProducerShell):
             raise
         if line.error is not None:
             raise line.error
+        if is_now and line.denied is not None:
+            self._refuse_now(line, cost, self._account.denied(line.cost, line.denied, must_fit=False))
 
 
 class Budget(BudgetShell["Consumer"], _Spender):
@@ -371,9 +378,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
     def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
         """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
 
-        `@budget.limited`, or `@budget.limited(cost=...)` with a number or a function of the call's arguments. For def
-        and generators (which take theirs with the first item); async def needs a budget of `nexus_redis.asyncio`.
-        At 100/s, `@budget.limited(cost=lambda rows: len(rows)) def insert(rows)` inserts 100 rows a second in all.
+        `@budget.limited`, or `@budget.limited(cost=...)`: a number, or a function of the call's arguments, whose errors
+        reach the caller. For def and generators (which take theirs with the first item); async def needs a budget of
+        `nexus_redis.asyncio`. At 100/s, `@budget.limited(cost=len) def insert(rows)` inserts 100 rows a second.
         """
 
         def wrap(wrapped: Any, price: Callable[..., float]) -> Any:
@@ -401,8 +408,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
         - `on_outage`: while Redis is away "share" goes on with half of the last share for up to 5 minutes, "closed"
           gives nothing (and who waits 5 s gets `Unavailable`), "open" everything. A process that starts meanwhile has
           had no share, so "share" is "closed" to it.
-        - `smooth`: tokens that came together are spent evenly until the next come, not all at once. For a loop at
-          60/s that is a wait of 16 ms each instead of 90 ms for every sixth; it costs a wake-up a token.
+        - `smooth`: tokens that came together are spent evenly until the next come, at any rate. Below 300 acquires/s
+          that is so by itself wherever tokens are short: a loop at 60/s waits 16 ms for each, not 90 ms for every
+          sixth. It costs a wake-up a token.
         """
         settings = self._producer_settings(
             weight=weight, priority=priority, timeout=timeout, on_outage=on_outage, smooth=smooth
@@ -442,9 +450,10 @@ class Budget(BudgetShell["Consumer"], _Spender):
     def pause(self, seconds: float | None = None, *, reason: str = "") -> None:
         """Stop the whole budget on all hosts, for `seconds` (a day at most) or until `resume`.
 
-        Who listens stops within milliseconds, others with their next claim, a tenth of a second later; where that is
-        lost, what was granted before may be spent for half a second. `reason`, cut to 200 bytes, is told to whoever
-        asks.
+        Producers that listen stop within milliseconds, others with their next claim, a tenth of a second later; where
+        that is lost, what was granted before may be spent for half a second. Callers that wait go on when the pause is
+        over, and at once after `resume`. What the bucket held stays, and it earns nothing meanwhile: a pause of 0.2 s
+        at 100/s costs 20 tokens. `reason`, cut to 200 bytes, is told to everybody who asks.
         """
         duration = UNTIL_RESUMED if seconds is None else parse_number("pause", seconds)
         self._configure(None, pause=duration, note=reason)
@@ -513,7 +522,7 @@ class Reservation(Settling):
     def __enter__(self) -> Self:
         self._begin()
         with self._locked():
-            self._waiter = line = Line(self._tokens, self._producer._clock())
+            self._waiter = line = Line(self._tokens, self._producer._clock(), whole=self._timeout == 0)
             self._producer._check()
             is_warm = self._account.take(line, line.since)
         if not is_warm:

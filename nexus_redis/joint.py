@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from nexus_redis.account import Account
-from nexus_redis.ledger import AT_ONCE, Ledger
+from nexus_redis.ledger import AT_ONCE, LONG_AGO, REFRESH, Ledger
 from nexus_redis.line import NEAR, PASSING, Part, ages
 from nexus_redis.waiter import NEVER, Waiter
 
@@ -104,7 +104,7 @@ class Joint:
             if counts != bool(part.place):
                 is_near = part.place == NEAR or (counts and part.is_reached)
                 if counts:
-                    account.ledger.let_in(part, now, is_near=is_near)
+                    part.let_in(now, is_near=is_near)
                 else:
                     account.ledger.waiters.let_pass(part)
                 if is_near:  # others may be first there now
@@ -126,9 +126,24 @@ class JointPart(Part):
     def consider(self, now: float) -> None:
         self.joint.consider(now)
 
+    def let_in(self, now: float, *, is_near: bool) -> None:
+        """Count from now on."""
+        ledger, parts = self.ledger, self.ledger.waiters.parts
+        assert parts is not None
+        if not ledger.waiters and self.cost < ledger.slot_need:
+            ledger.next_slot = LONG_AGO
+        ledger.take_in(now)
+        self.since = now  # demand: it did not wait for this budget before
+        parts.put(self, ledger.reach, is_near=is_near)
+
     def seconds_for(self, tokens: int) -> float:
         """How long its budget needs for so many, at the rate that this producer was last told."""
-        return self.ledger.seconds_for(tokens)
+        answer = self.ledger.answer
+        if tokens <= 0:
+            return 0.0
+        if answer is None:
+            return REFRESH  # not known: one claim away, until that is answered
+        return tokens / answer.speed if answer.speed else NEVER
 
     @property
     def is_reached(self) -> bool:
@@ -140,12 +155,12 @@ class JointPart(Part):
         ledger = self.ledger
         if not self.is_reached:
             behind = 0 if self.place else self.cost
-            return ledger.seconds_for(ledger.waiters.cost + behind) if ledger.answer is not None else NEVER
+            return self.seconds_for(ledger.waiters.cost + behind) if ledger.answer is not None else NEVER
         first = ledger.waiters.first
         if first is not None and first.age < self.age:
-            return ledger.seconds_for(self.cost)
+            return self.seconds_for(self.cost)
         missing = self.cost - ledger.held
-        return max(ledger.seconds_for(missing), ledger.outlook - now) if missing > 0 else 0.0
+        return max(self.seconds_for(missing), ledger.outlook - now) if missing > 0 else 0.0
 
     def is_ready(self, now: float) -> bool:
         for _, part in self.joint.parts:

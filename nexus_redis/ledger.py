@@ -17,7 +17,8 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 
     what was admitted = used + owed + excused      (excused: a debt that nobody was left to pay)
 
-- A smooth producer's hand *opens* a token at a time, so that what came at once is spent evenly over a refresh.
+- A hand that is *paced* opens a token at a time, so that what came at once is spent evenly until the next claim. It is
+  paced where the producer is `smooth`, and where tokens are short and so few that a wake-up for each costs nothing.
 - Who wants several budgets at once stands in each line and lets others pass until all of them can serve it (joint.py).
 - Who has just spent will do so again: portions of that cost lie on the *tray* (tray.py), spent without asking here.
   They are taken back before each claim, and when somebody joins the line.
@@ -25,7 +26,10 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
   rate before. The same part of it is *withdrawn*: not spent any more, and handed back with the next claim. A message
   never adds anything; the count of grants in both says whether an answer is older than it.
 - What a claim wants is what will be spent until the next one; a plain loop of acquire() would seem to want one token,
-  so the prefetched rate doubles at each claim that finds a waiter, and falls back when there is none.
+  so the prefetched rate doubles at each claim that finds a waiter, and falls back when there is none. As long as the
+  bucket gives all that is asked for, the next of these claims is made at once.
+- A `try_acquire` asks for its own cost and nothing ahead, unless tries are many: a token in one process' hand is
+  missing in the bucket of all others, and would have to be handed back.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from typing import Final
 
 from nexus_redis.calls import Answer, Claim, Drop
 from nexus_redis.errors import RATE
-from nexus_redis.line import Line, Part
+from nexus_redis.line import LOOKS, LOOKS_AGAIN, Line
 from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
 from nexus_redis.waiter import NEVER, Waiter
 
@@ -53,12 +57,16 @@ BACKLOG: Final = 0.5  # of the time since the last answer: who waited that long 
 GREED: Final = 4  # demand and prefetch stay below this many times the whole budget
 REFRESH: Final = 0.1  # until the first answer says otherwise
 AT_ONCE: Final = REFRESH  # seconds: of several budgets, what needs no longer is begun together
-LOOKS: Final = 32  # at callers of several budgets, one after the other; others have their turn in between
-LOOKS_AGAIN: Final = 0.002  # seconds
 LEASE: Final = 0.5  # likewise
 RENEWED: Final = 0.6  # of a lease, before its end
 FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
-GRAIN: Final = 0.002  # seconds of a smooth producer's tokens that are spent together: not a wake-up for each
+GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
+PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
+PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out
+WORTH_ASKING: Final = (
+    2  # units that a process which only tries must want ahead, or hand-backs cost more calls than it saves
+)
+TRIP_MEMORY: Final = 0.25  # weight of the newest round trip in the mean of them
 LONG_AGO: Final = -1e9
 
 
@@ -76,11 +84,11 @@ class Ledger:
 
     __slots__ = (
         "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
-        "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard", "in_flight",
-        "incarnation", "is_denied", "is_smooth", "last_claim", "last_use", "lease", "leases", "low", "mean",
-        "next_slot", "opens", "outlook", "pace", "paced_until", "portions", "prefetch", "priority", "rate",
-        "refresh", "returned", "seen", "sent", "seq", "slot_need", "tray", "unit", "waiters", "weight",
-        "withdrawn", "withdrawn_expires",
+        "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "has_plenty", "heard",
+        "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use",
+        "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until",
+        "portions", "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq",
+        "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -93,7 +101,7 @@ class Ledger:
         smooth: bool = False,
     ) -> None:
         self.is_smooth = smooth
-        self.pace = 0.0  # micro-tokens/s at which the hand of a smooth one opens
+        self.pace = 0.0  # micro-tokens/s at which the hand opens; 0: it is open
         self.paced_until = LONG_AGO  # until then it is closed
         self.opens = NEVER  # when to call `serve`, for those who wait only for that
         self.weight, self.priority, self.incarnation = round(weight * MICRO), priority, incarnation
@@ -101,6 +109,8 @@ class Ledger:
         self.hand = self.aside = 0
         self.aside_expires = NEVER
         self.waiters = Line()
+        self.tries = 0  # of those in line who want all or nothing
+        self.is_trying = False  # the last one that came was one of these
         self.debt: Waiter | None = None  # what is owed, at the head of the line
         self.granted = self.booked = self.returned = self.burned = self.excused = 0
         self.withdrawn, self.withdrawn_expires = 0, NEVER  # returned, and the server does not know it yet
@@ -123,7 +133,11 @@ class Ledger:
         # `outlook`: when the need of the last claim will be met, as things stand; the slot is sooner where that is long
         self.slot_need = 0  # of the claim whose answer named that slot: it says nothing to who needs less
         self.is_denied = False
+        self.has_plenty = False  # the last claim got all that it asked for, and the next one would
+        self.last_want = 0  # of that claim
+        self.is_ahead = False  # it asked for more than the callers who wait
         self.gap = CLAIM_GAP  # until the next claim, at least
+        self.trip = 0.0  # seconds from a claim to its answer, of late
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
         self.answered = LONG_AGO
@@ -154,7 +168,7 @@ class Ledger:
         Down to where a claim is wanted, so that who comes next finds the tray empty and wakes it.
         """
         micro = self.unit
-        if not self.leases or self.waiters or self.is_smooth:
+        if not self.leases or self.waiters or self.pace:
             return
         spare = self.hand - self.low if self.hand > self.low else self.hand
         count = min(self.portions, min(spare, self.leases[0].tokens) // micro)
@@ -200,8 +214,8 @@ class Ledger:
 
     def hand_over(self, waiter: Waiter, now: float) -> None:
         """Serve `waiter`: what is aside for it, and the rest from the hand."""
-        self._space(waiter.cost, now)
         aside = min(self.aside, waiter.cost)  # there is none when nobody waits
+        self._space(waiter.cost - aside, now)
         waiter.expires = min(self.aside_expires, self._take(waiter.cost - aside))
         self.aside -= aside
         if not self.aside:
@@ -210,7 +224,7 @@ class Ledger:
         self.last_use = now
         waiter.is_served = True
         if waiter in self.waiters:
-            self.waiters.leave(waiter)
+            self._remove(waiter)
 
     # --- settling
 
@@ -294,30 +308,14 @@ class Ledger:
             self.next_slot = LONG_AGO
         self.take_in(waiter.since)
         self.waiters.join(waiter)
+        self.tries += waiter.whole
+        self.is_trying = waiter.whole
         self.wake(waiter.since)
-
-    def let_in(self, part: Part, now: float, *, is_near: bool) -> None:
-        """It counts from now on."""
-        parts = self.waiters.parts
-        assert parts is not None
-        if not self.waiters and part.cost < self.slot_need:
-            self.next_slot = LONG_AGO
-        self.take_in(now)
-        part.since = now  # demand: it did not wait for this budget before
-        parts.put(part, self.reach, is_near=is_near)
 
     @property
     def parts(self) -> int:
         """How many in line want other budgets too."""
         return len(self.waiters.parts.all) if self.waiters.parts is not None else 0
-
-    def seconds_for(self, tokens: int) -> float:
-        """How long the budget needs for so many, at the rate that this producer was last told."""
-        if tokens <= 0:
-            return 0.0
-        if self.answer is None:
-            return REFRESH  # not known: one claim away, until that is answered
-        return tokens / self.answer.speed if self.answer.speed else NEVER
 
     @property
     def reach(self) -> float:
@@ -338,7 +336,7 @@ class Ledger:
             return False
         if waiter is self.head and self.aside:
             self._release()
-        self.waiters.leave(waiter)
+        self._remove(waiter)
         return True
 
     def serve(self, now: float) -> list[Waiter]:
@@ -386,13 +384,21 @@ class Ledger:
             self.hand -= tokens
             self.burned += tokens
 
-    def heed(self, drop: Drop, now: float) -> None:
-        """The rate has fallen, says a message; one that is older than the last answer says nothing new."""
+    def heed(self, drop: Drop, now: float, spread: float = 0.0) -> None:
+        """Obey a message: the rate has fallen, or is no longer 0. One that is older than the last answer is left alone.
+
+        A rise gives no tokens: callers that wait ask again, `spread` seconds from now, so that a fleet is no herd.
+        """
         if self.answer is None or drop.birth != self.birth or drop.granted_total < self.granted_total:
             return
         if self.in_flight is not None:
             self.heard = drop
         rate, was = drop.budget_rate, self.answer
+        if rate and not was.budget_rate:
+            self.next_slot = self.outlook = min(self.next_slot, now + spread)
+            if self.waiters:
+                self.wake(now)
+            return
         part = min(1.0, rate / was.budget_rate) if was.budget_rate else 0.0
         self.shrink(rate, now)
         self.answer = was._replace(
@@ -412,7 +418,7 @@ class Ledger:
         if rest:
             self._withdraw(rest, self._take(rest))
             self.low = kept // 3
-            if self.is_smooth:
+            if self.pace:
                 self.pace = kept / self.refresh
         if rate:
             self.rate = max(rate, MICRO)
@@ -449,7 +455,7 @@ class Ledger:
         return self.hand >= cost and now >= self.paced_until - GRAIN
 
     def _space(self, cost: int, now: float) -> None:
-        """A smooth producer's tokens are spent evenly over a refresh, not all as they come."""
+        """Close a paced hand until the next token's time: tokens are spent evenly, not all as they come."""
         if self.pace:
             self.paced_until = max(now, self.paced_until) + cost / self.pace
 
@@ -477,6 +483,10 @@ class Ledger:
             at -= 1
         self.leases.insert(at, Lease(tokens, expires))
 
+    def _remove(self, waiter: Waiter) -> None:
+        self.waiters.leave(waiter)
+        self.tries -= waiter.whole
+
     def _release(self) -> None:
         self._keep(self.aside, self.aside_expires)
         self.aside, self.aside_expires = 0, NEVER
@@ -492,7 +502,9 @@ class Ledger:
         """Something wants tokens: claim as soon as the last answer allows."""
         if self.in_flight is None:
             head = self.head
-            gap = 0.0 if head and head.whole else self.gap  # a try does not wait for company
+            # A try does not wait for company, nor does a waiter where there is enough for it.
+            is_urgent = head and (head.whole or (self.has_plenty and head.cost > self.held))
+            gap = 0.0 if is_urgent else self.gap
             self.due = min(self.due, max(now, self.next_slot, self.last_claim + gap))
 
     def claim(self, now: float) -> Claim | None:
@@ -518,6 +530,10 @@ class Ledger:
         unused += self._hand_over_withdrawn(now)
         self.seq += 1
         self.sent = self.last_claim = now
+        self.last_want, self.is_ahead = want, want > self._asked() - self.held
+        if head and head.whole:
+            for waiter in self.waiters.alone:
+                waiter.is_asked = waiter.whole
         self.in_flight = Claim(
             need=need, tokens=want, requested_rate=int(min(demand, 1e15)), whole=head is not None and head.whole,
             held=self.held, unused=unused, burned=self.burned - self.burned_told, weight=self.weight,
@@ -533,37 +549,42 @@ class Ledger:
         return self.in_flight is not None
 
     def _measure(self, now: float, head: Waiter | None) -> None:
+        grown = self._grown(head) if head and not head.whole else 0.0
         dt = now - self.seen
         if dt < SHORT_SAMPLE * self.refresh:
+            self.prefetch = min(GREED * self.rate, max(self.prefetch, grown))
             return
-        rate = max(0, self.attempts) / dt  # settling may have taken more away than came
+        attempts = max(0, self.attempts)  # settling may have taken more away than came
+        rate, between = attempts / dt, max(0, attempts - self.unit) / dt  # a single attempt says nothing of a rate
         self.attempts, self.seen = 0, now
         self.mean += (1 - math.exp(-min(dt, 2.0) / DEMAND_TIME)) * (rate - self.mean)
-        if head and self.is_denied and (self.is_smooth or now - head.since >= BACKLOG * (now - self.answered)):
+        if head and self.is_denied and (self.pace or now - head.since >= BACKLOG * (now - self.answered)):
             self.demand = max(2 * self.demand, self.mean, self._asked() / (5 * self.refresh))
         else:
             self.demand = self.mean + max(0.0, self.demand - self.mean) * math.exp(-dt / DEMAND_FALL)
         self.demand = min(self.demand, GREED * self.rate)
-        ahead = max(rate, self.mean)
-        if head:
-            ahead = max(ahead, self.demand, self._grown(head))
+        ahead = max(between, self.mean)
+        if head and not head.whole:
+            ahead = max(ahead, self.demand, grown)
         self.prefetch = min(GREED * self.rate, ahead)
 
     def _grown(self, head: Waiter) -> float:
-        """The rate to ask for ahead, for one who has used up what it was given ahead and waits again: twice as much.
+        """Return the rate to ask for ahead when the tokens asked for ahead are used up and a caller waits: twice it.
 
-        Where that is a trifle to the budget, more at once, so that a fast loop on a large one is at full speed soon.
+        Where that is a trifle to the budget it is more, so that a fast loop on a large one is at full speed soon.
         """
         if head.since - self.answered >= SOON * self.refresh:
             return 0.0
-        return max(2 * self.prefetch, min(FASTEST_GROWTH * self.prefetch, TRIFLE * self.rate))
+        before = max(self.prefetch, 0.0 if self.is_denied else self.last_want / (AHEAD * self.refresh))
+        return max(2 * before, min(FASTEST_GROWTH * before, TRIFLE * self.rate))
 
     def _wanted(self, now: float, head: Waiter | None) -> tuple[int, int, int]:
         """want, need, unused"""
         want = AHEAD * self.prefetch * self.refresh - self.hand
         if head and head.whole:
-            need = head.cost - self.held
-            return max(int(want), need), need, 0
+            need = max(0, head.cost - self.held)
+            ahead = int(want) if want >= WORTH_ASKING * self.unit else 0
+            return max(ahead, self._asked() - self.held, need), need, 0
         if head:
             need = max(0, head.cost - self.held)
             asked = min(self._asked(), WAITERS_AHEAD * max(self.prefetch, self.rate)) - self.hand
@@ -577,7 +598,7 @@ class Ledger:
             self.leases.clear()
             self.demand = self.mean
             return 0, 0, unused
-        if want < self.unit:
+        if want < self.unit * (WORTH_ASKING if self.is_trying else 1):
             return 0, 0, 0
         return int(want), min(int(want), self.unit), 0
 
@@ -608,6 +629,7 @@ class Ledger:
         else:
             self.birth, self.granted_total = answer.birth, answer.granted_total
         self.answer, self.answered = answer, now
+        self.trip += TRIP_MEMORY * (now - self.sent - self.trip)
         self.is_denied = ask.tokens > 0 and (answer.granted < 0.8 * ask.tokens or answer.retry_after > self.refresh)
         if answer.budget_rate > 0:
             self.rate = max(answer.budget_rate, MICRO)
@@ -616,40 +638,64 @@ class Ledger:
         if answer.granted:
             self._keep(answer.granted, expires)
             self.low = self.hand // 3
-            if self.is_smooth:
-                self.pace = self.held / self.refresh
-                self.paced_until = min(self.paced_until, now + self.refresh)
         self.expire(now)
-        heard, self.heard = self.heard, None
-        if heard is not None:
-            self.heed(heard, now)
         if ask.tokens:
+            self.has_plenty = not self.is_denied and not answer.retry_after
             # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
             self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
             self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
-            if ask.whole and self.is_denied:  # tokens are scarce: no claim for each of them
+            if ask.whole and self.is_denied and self.is_ahead:  # many are wanted: no claim for each of them
                 self.next_slot = max(self.next_slot, self.sent + CLAIM_GAP)
             self.outlook = max(self.next_slot, self.sent + answer.wait)
+        if answer.granted:
+            self._set_pace(now)
+        heard, self.heard = self.heard, None
+        if heard is not None:
+            self.heed(heard, now)
         settled = self.serve(now)
-        settled += self._deny(now, was_asked=ask.whole)
+        settled += self._deny(now)
         # A signal has left `due` as it was: those who only ask do not put off those who wait.
         self.due = min(self.due, max(now, self.sent + self.refresh, self.next_slot if self.waiters else LONG_AGO))
         return settled
 
-    def _deny(self, now: float, *, was_asked: bool) -> list[Waiter]:
-        """Those that want all or nothing, now: who got nothing, came behind others or would have to wait knows it."""
-        if not self.waiters.wholes:
+    def _set_pace(self, now: float) -> None:
+        """Decide how fast a hand that has just been filled opens: evenly until the next claim."""
+        assert self.answer is not None
+        period = self.refresh if self.is_smooth else min(self.refresh, max(self.gap, self.answer.retry_after))
+        pace = self.hand / period
+        is_short = self.is_denied and not self.is_trying
+        is_cheap = pace <= PACED_BELOW * self.unit and self.trip <= PACED_WITHIN
+        self.pace = pace if self.is_smooth or (is_short and is_cheap) else 0.0
+        self.paced_until = min(self.paced_until, now + period) if self.pace else LONG_AGO
+
+    def _deny(self, now: float) -> list[Waiter]:
+        """Settle the tries that were asked for and not served, that came behind others, or would have to wait."""
+        if not self.tries:
             return []
-        callers = self.callers
+        has_others = self.has_others
         denied = [
             waiter
-            for waiter in callers
-            if waiter.whole and (was_asked or self.next_slot > now or waiter is not callers[0])
+            for waiter in self.waiters.alone
+            if waiter.whole and (waiter.is_asked or has_others or self.must_wait(waiter.cost, now))
         ]
         for waiter in denied:
-            waiter.denied = max(0.0, self.outlook - now)
+            waiter.denied = self.retry_after(waiter.cost, now)
             self.cancel(waiter, now)
         return denied + self.serve(now) if denied else []
+
+    @property
+    def has_others(self) -> bool:
+        """Whether callers wait that would be served before one that tries."""
+        return self.waiters.count - (self.debt is not None) > self.tries
+
+    def must_wait(self, cost: int, now: float) -> bool:
+        """Return whether the last answer said that so much will not be granted yet."""
+        return now < self.next_slot and cost >= self.slot_need
+
+    def retry_after(self, cost: int, now: float) -> float:
+        """Return the seconds until `cost` will be granted, as things stood when the last answer was given."""
+        more, speed = max(0, cost - self.slot_need), self.answer.speed if self.answer is not None else 0
+        return max(0.0, self.outlook - now) + (more / speed if speed else 0.0)
 
     def signal(self, now: float, rate: int) -> Claim | None:
         """Only ask: what may a demand of `rate` micro-tokens/s run at? None while a claim is in flight."""

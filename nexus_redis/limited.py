@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.price import Cost, price_of
+from nexus_redis.price import Cost, is_async, price_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,7 +36,7 @@ def decorator(cost: Cost, wrap: Callable[[Any, Callable[..., float]], Any]) -> C
 
 def limited_sync(function: Any, price: Callable[..., float], acquire: Callable[[float], object]) -> Any:
     """A def or a generator that takes its tokens by a blocking `acquire`."""
-    if _is_async(function):
+    if is_async(function):
         remedy = "an async def would block its loop: use a budget of nexus_redis.asyncio"
         raise InvalidSetting("limited", _name(function), remedy)
     if inspect.isgeneratorfunction(function):
@@ -61,7 +61,7 @@ def limited_sync(function: Any, price: Callable[..., float], acquire: Callable[[
 
 def limited_async(function: Any, price: Callable[..., float], acquire: Callable[[float], Awaitable[object]]) -> Any:
     """An async def or an async generator that takes its tokens by an awaited `acquire`."""
-    if not _is_async(function):
+    if not is_async(function):
         raise InvalidSetting(
             "limited", _name(function), "a def cannot wait in a loop: make it async, or use nexus_redis"
         )
@@ -95,14 +95,6 @@ def limited_async(function: Any, price: Callable[..., float], acquire: Callable[
         return await function(*args, **given)
 
     return call
-
-
-def _is_async(function: Any) -> bool:
-    """Of an object that is called as a function, its `__call__` counts."""
-    return any(
-        inspect.iscoroutinefunction(it) or inspect.isasyncgenfunction(it)
-        for it in (function, getattr(function, "__call__", None))  # noqa: B004  # its kind, not whether there is one
-    )
 
 
 def _name(function: Any) -> str:

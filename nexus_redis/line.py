@@ -18,13 +18,15 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from operator import attrgetter
 from typing import Final
 
 from nexus_redis.waiter import Waiter
 
+LOOKS: Final = 32  # at callers of several budgets, one after the other; then somebody else has a turn
+LOOKS_AGAIN: Final = 0.002  # seconds
 PASSING: Final = 0
 NEAR: Final = 1
 ASLEEP: Final = 2
@@ -54,14 +56,13 @@ class Part(Waiter):
 
 
 class Line:
-    """Those who wait; `wholes` of them want all or nothing, now."""
+    """Those who wait."""
 
-    __slots__ = ("_alone", "_alone_cost", "parts", "wholes")
+    __slots__ = ("_alone", "_alone_cost", "parts")
 
     def __init__(self) -> None:
         self._alone: OrderedDict[Waiter, None] = OrderedDict()  # a deque whose middle can leave at once
         self._alone_cost = 0
-        self.wholes = 0
         self.parts: Parts | None = None  # most budgets are never wanted together with others
 
     def __bool__(self) -> bool:
@@ -75,6 +76,16 @@ class Line:
 
     def __contains__(self, waiter: object) -> bool:
         return waiter in self._alone or (self.parts is not None and waiter in self.parts.all)
+
+    @property
+    def alone(self) -> Iterable[Waiter]:
+        """Those who want this budget alone, and the debt."""
+        return self._alone
+
+    @property
+    def count(self) -> int:
+        """How many count."""
+        return len(self._alone) + (self.parts.count if self.parts is not None else 0)
 
     @property
     def cost(self) -> int:
@@ -93,7 +104,6 @@ class Line:
         waiter.age = next(ages)
         self._alone[waiter] = None
         self._alone_cost += waiter.cost
-        self.wholes += waiter.whole
 
     def expect(self, part: Part) -> None:
         """One comes who wants others too, and lets others pass for now."""
@@ -125,7 +135,6 @@ class Line:
         else:
             del self._alone[waiter]
             self._alone_cost -= waiter.cost
-            self.wholes -= waiter.whole
 
     def reaches(self, part: Part, reach: float) -> bool:
         """Whether `part` is near, or would be if it counted: what is before it is less than `reach` micro-tokens."""
@@ -179,6 +188,11 @@ class Parts:
         while heap and heap[0][1].place != ASLEEP:
             heapq.heappop(heap)
         return heap[0][1] if heap else None
+
+    @property
+    def count(self) -> int:
+        """How many count."""
+        return len(self._near) + self._sleepers
 
     def reaches(self, part: Part, reach: float, before: int) -> bool:
         """As the line's; `before`: what stands before it beside parts."""

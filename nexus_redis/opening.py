@@ -110,6 +110,10 @@ class Opening:
             self._inherit(self.parent._seen)
         return None if self.is_told else calls.configure(self.keys, self.settings, unset=self._unset)
 
+    def is_own(self, question: Job) -> bool:
+        """Return whether it tells this budget's own settings: then the next call may come along with it."""
+        return isinstance(question, Call) and question.keys == self.keys.shared
+
     def _inquiry(self, now: float, *, is_urgent: bool) -> Job | None:
         """On behalf of a key: what Redis says of this parent. One key a minute asks; a new one in any case."""
         if now - self._seen_at < LOOK_EACH:

@@ -1,27 +1,37 @@
-"""What a unit of work costs: a number of tokens, or a function of the work. Of 0 nothing is taken. No I/O.
+"""What a unit of work costs: a number of tokens, or a function of the work. A cost of 0 takes no tokens. No I/O.
 
-price = price_of(2)                      price("anything") -> 2
-price = price_of(len)                    price([1, 2, 3]) -> 3;  price([]) -> 0, and nobody waits
+price = price_of(2)                                  price("anything") -> 2
+price = price_of(len)                                price([1, 2, 3]) -> 3
+price = price_of(lambda path: path != "/health")     price("/cart") -> 1;  price("/health") -> 0
+
+A function is the caller's own code. Here, and so in `limited` and `pace`, what it raises reaches the caller, and a
+value that is no cost raises `InvalidSetting`. The helpers in `contrib` stand between two libraries and may not break a
+request: they use `contrib._open.open_price`, which logs the error and lets the work pass.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+from nexus_redis.errors import InvalidSetting
 from nexus_redis.values import parse_cost
 
 Cost = float | Callable[..., float]
 
 
 def price_of(cost: Cost) -> Callable[..., float]:
-    """A function that gives the tokens, checked: a fixed cost here and now, what a function says with each call.
+    """Return a function that gives the tokens, checked: a fixed cost at once, a function's answer at each call.
 
-    Raises `InvalidSetting` for anything but 0 or a cost within its range.
+    A function may answer with a boolean, which costs 1 or 0. Raises `InvalidSetting` for anything else but 0 or a cost
+    within its range, and for an async function: nothing here could wait for it.
     """
     if callable(cost):
+        if is_async(cost):
+            raise InvalidSetting("cost", cost, "give a def: an async def cannot be awaited here")
         ask = cost
-        return lambda *args, **given: parse_price(ask(*args, **given))
+        return lambda *args, **given: parse_price(_counted(ask(*args, **given)))
     fixed = parse_price(cost)
     return lambda *_args, **_given: fixed
 
@@ -32,3 +42,15 @@ def parse_price(value: Any) -> float:
         parse_cost(value)
     price: float = value
     return price
+
+
+def is_async(function: Any) -> bool:
+    """Whether a call gives something to await or to iterate with `async for`; an object's `__call__` counts."""
+    return any(
+        inspect.iscoroutinefunction(it) or inspect.isasyncgenfunction(it)
+        for it in (function, getattr(function, "__call__", None))  # noqa: B004  # its kind, not whether there is one
+    )
+
+
+def _counted(answer: Any) -> Any:
+    return int(answer) if isinstance(answer, bool) else answer

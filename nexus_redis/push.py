@@ -1,7 +1,8 @@
-"""Drops of a rate, heard of as they are decided: one connection that listens for all budgets of a Nexus.
+"""Drops of a rate, and rises from 0, heard of as they are decided: one connection for all budgets of a Nexus.
 
-The script that lowers a rate publishes it on the budget's channel (`push` in lua/lib/rate.lua). A producer is told with
-its next claim anyway, a refresh later; whoever listens stops spending at once what was meant for the rate before.
+The script that changes a rate publishes it on the budget's channel (`push` in lua/lib/rate.lua). A producer is told
+with its next claim anyway, a refresh later. One that listens stops spending at once what was meant for the rate before,
+or claims at once for callers that wait where nothing was to be had.
 
     claim, report, configure, leave  --PUBLISH nexus:{stripe}:flow-->  PushThread or PushTask  -->  Ledger.heed
 

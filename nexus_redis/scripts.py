@@ -1,8 +1,8 @@
-"""The Lua scripts: find, compose (composer.py), hash.
+"""The Lua scripts as a server runs them: find, read, hash.
 
-A script is one file in `lua/`, with parts from `lua/lib/`. The SHA-1 of the composed text is what EVALSHA calls, so a
-release *is* its scripts: old and new clients run side by side. `nexus-redis scripts claim` prints the composed text,
-and `redis-cli --ldb` steps through it.
+A script is one file in `lua/`, with parts from `lua/lib/`; `make bundle` makes of these the text in `lua/bundle/` that
+is sent to a server (tools/bundle_lua.py). The SHA-1 of that text is what EVALSHA calls, so a release *is* its scripts:
+old and new clients run side by side. `nexus-redis scripts claim` prints the text; `redis-cli --ldb` steps through it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from nexus_redis.composer import composed
-
 NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One composed script: `text` for EVAL, `sha` for EVALSHA."""
+    """One script: `text` for EVAL, `sha` for EVALSHA."""
 
     name: str
     text: str
@@ -29,11 +27,15 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """The script `name` with its includes; LookupError when there is none of that name."""
+    """Return the script `name`; raise LookupError when there is none of that name."""
     if name not in NAMES:
         raise LookupError(f"no script {name!r}: there are {', '.join(NAMES)}")
-    text = composed(_folder() / f"{name}.lua")
+    text = _bundled(name)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _bundled(name: str) -> str:
+    return (_folder() / "bundle" / f"{name}.lua").read_text()
 
 
 def _folder() -> Path:

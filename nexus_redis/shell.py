@@ -18,7 +18,9 @@ from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
 from nexus_redis.meter import REPORTABLE, Work
 from nexus_redis.opening import NOTHING, Opening
+from nexus_redis.reopen import budget_of, handed
 from nexus_redis.reporter import Reporter
+from nexus_redis.results import Denied
 from nexus_redis.sources import ListSource, Source, StreamSource
 from nexus_redis.task import Drivers
 from nexus_redis.values import keyed_name
@@ -117,9 +119,7 @@ class NexusShell:
         if self._given is not None:
             remedy = "open one there, or make it with Nexus.from_url(...), which is opened again by itself"
             raise NotPicklable("nexus of a client object", remedy)
-        place = type(self), self.url, self.namespace, self._push
-        _opened[place] = self
-        return _reopened, place
+        return handed(self, type(self), self.url, self.namespace, self._push)
 
     @property
     def _is_usable(self) -> bool:
@@ -161,35 +161,6 @@ class NexusShell:
             return account
 
 
-_opened: WeakValueDictionary[tuple[Any, ...], NexusShell] = WeakValueDictionary()  # those that were pickled
-_opened_here: dict[tuple[Any, ...], NexusShell] = {}  # for somebody else's process; they end with this one
-_reopening = threading.RLock()
-
-
-def _reopened(kind: Any, url: str, namespace: str, push: bool) -> Any:
-    """The Nexus of that address in this process, opened if need be."""
-    place = kind, url, namespace, push
-    with _reopening:
-        nexus = _opened.get(place)
-        if nexus is None or not nexus._is_usable:
-            nexus = kind.from_url(url, namespace=namespace, push=push)
-            _opened[place] = _opened_here[place] = nexus
-        return nexus
-
-
-def _budget_of(nexus: Any, name: str, key: str | None, settings: dict[str, Any]) -> Any:
-    return nexus.budget(name, key=key, **settings)
-
-
-def _after_fork_in_child() -> None:
-    global _reopening  # noqa: PLW0603  # another thread of the parent may have held it
-    _reopening = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
 class BudgetShell(Generic[C]):
     """One budget as one process knows it; `C` is the shell's consumer."""
 
@@ -202,12 +173,17 @@ class BudgetShell(Generic[C]):
 
     def __reduce__(self) -> Any:
         """Open it again where it comes to, with the settings that code gives it here."""
-        return _budget_of, (self._nexus, *self._named, self._opening.given.model_dump(exclude_none=True))
+        return budget_of, (self._nexus, *self._named, self._opening.given.model_dump(exclude_none=True))
 
     @property
     def name(self) -> str:
         """The name in Redis; of a per-key budget with the key in it."""
         return self._keys.name
+
+    @property
+    def parent(self) -> str | None:
+        """The name of the budget that a per-key one takes its settings from; None for one without a key."""
+        return self._opening.parent.name if self._opening.parent else None
 
     def watch_stream(
         self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float = 0.25
@@ -291,12 +267,32 @@ class ProducerShell:
             return self._settings.timeout
         return None if timeout is None else parse_number("timeout", timeout)
 
+    @property
+    def _rate(self) -> float:
+        """The budget's rate as this process knows it, or the one in code while it gives nothing; 0: unknown."""
+        answer, settings = self._account.ledger.answer, self._account.opening.settings
+        return answer.budget_rate / MICRO if answer and answer.budget_rate else settings.rate or 0.0
+
+    def _wait(self, cost: float) -> float:
+        """Seconds until a try of `cost` is served, as this process knows without asking; 0: at once, or unknown."""
+        account, tokens = self._account, micro_cost(cost)
+        if account.ledger.held >= tokens:
+            return 0.0
+        denied = account.denial(tokens, account.hub.clock(), must_fit=False)
+        return 0.0 if denied is None else denied.retry_after
+
     def _check_settled(self, line: Waiter, cost: float) -> None:
         """The time is over."""
         if not line.is_settled:
             account, now = self._account, self._account.hub.clock()
             retry_after = max(0.0, account.ledger.turn(0) - now)  # it stands in line still
             raise AcquireTimeout(account.keys.name, cost, now - line.since, account.reason, retry_after)
+
+    def _refuse_now(self, line: Waiter, cost: float, denied: Denied | None) -> None:
+        """Raise for a caller with a timeout of 0 what `try_acquire` would have answered it."""
+        if denied is not None:
+            waited = self._account.hub.clock() - line.since
+            raise AcquireTimeout(self._account.keys.name, cost, waited, denied.reason, denied.retry_after)
 
     def __repr__(self) -> str:
         ledger, answer = self._account.ledger, self._account.ledger.answer
@@ -316,6 +312,11 @@ class ConsumerShell:
     _is_closed: bool
     _reporter: Reporter
     _start: Callable[[], None]
+
+    @property
+    def name(self) -> str:
+        """The budget's."""
+        return self._reporter.keys.name
 
     @property
     def id(self) -> str:

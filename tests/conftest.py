@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from nexus_redis import composer, logs, scripts
+from nexus_redis import logs, scripts
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
+from tools import bundle_lua
 
 # A busy machine makes single examples slow, and CI should fail for what changed and not for what it happened to draw.
 settings.register_profile("default", deadline=None)
@@ -39,15 +41,23 @@ def _said() -> Iterator[None]:
     logs.flush(60)
 
 
+def after_all_is_said(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`look`, when all that was said so far has been handled: that is done by another thread."""
+
+    def wait_and_look(self: Any) -> Any:
+        logs.flush(60)
+        return look(self)
+
+    return wait_and_look
+
+
 @pytest.fixture
 def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """pytest's, which looks when all that was said so far has been handled: that is done by another thread."""
+    """pytest's, which waits for the thread that hands our records to its handler."""
     kind = type(caplog)
     for name in ("text", "records", "record_tuples", "messages"):
-        read = getattr(kind, name).fget
-        monkeypatch.setattr(kind, name, property(lambda self, read=read: logs.flush(60) and read(self)))
-    clear = kind.clear
-    monkeypatch.setattr(kind, "clear", lambda self: logs.flush(60) and clear(self))
+        monkeypatch.setattr(kind, name, property(after_all_is_said(getattr(kind, name).fget)))
+    monkeypatch.setattr(kind, "clear", after_all_is_said(kind.clear))
     return caplog
 
 
@@ -99,16 +109,13 @@ def one_server(processes: dict[str, ServerProcess]) -> Iterator[Server]:
 @pytest.fixture
 def spare_redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
     """`spare_redis(100)`: scripts that let a fleet make no more than 100 claims a second, so that 20 are a crowd."""
-    composed = composer._with_constants
 
     def spare(claims_per_s: float) -> None:
-        real = "local CLAIMS_PER_S = 10000"
-
-        def patched(text: str) -> str:
-            return composed(text.replace(real, f"local CLAIMS_PER_S = {claims_per_s:g}"))
-
-        assert real in (scripts._folder() / "lib" / "crowd.lua").read_text()
-        monkeypatch.setattr(composer, "_with_constants", patched)
+        real, other = "local CLAIMS_PER_S = 10000", f"local CLAIMS_PER_S = {claims_per_s:g}"
+        with_constants = bundle_lua._with_constants
+        assert real in (bundle_lua.LUA / "lib" / "crowd.lua").read_text()
+        monkeypatch.setattr(bundle_lua, "_with_constants", lambda text: with_constants(text.replace(real, other)))
+        monkeypatch.setattr(scripts, "_bundled", lambda name: bundle_lua.composed(bundle_lua.LUA / f"{name}.lua"))
         scripts.script.cache_clear()
 
     yield spare

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import redis
 
-from nexus_redis import calls, composer, scripts
+from nexus_redis import calls, scripts
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.scripts import NAMES, script
@@ -25,21 +25,22 @@ from tests.plant import IdTaken
 from tests.referee_laws import Setting
 from tests.referee_window import RefereeCoordinator
 from tests.story import START_US
+from tools import bundle_lua
 
 MICRO = 1_000_000
 
 
 def with_a_bug(name: str, line: str, instead: str) -> str:
     """A script as composed from sources in which a line is another one, where it has that line."""
-    included = composer.included
+    included = bundle_lua.included
 
     def changed(path: Path, seen: set[str]) -> str:
         text = included(path, seen)
         assert text.count(line) <= 1, line
         return text.replace(line, instead)
 
-    with patch.object(composer, "included", changed):
-        return composer.composed(scripts._folder() / f"{name}.lua")
+    with patch.object(bundle_lua, "included", changed):
+        return bundle_lua.composed(scripts._folder() / f"{name}.lua")
 
 
 class ScriptCoordinator:

@@ -78,14 +78,14 @@ class Producer:
         ledger, now = self.ledger, self.fleet.now
         while not self.is_dead and not ledger.waiters:
             ledger.expire(now)
-            units = 1 if ledger.is_smooth else ledger.hand // self.unit
-            if units and ledger.spend(units * self.unit, now):
+            units = 1 if ledger.pace else max(1, ledger.hand // self.unit)
+            if ledger.spend(units * self.unit, now):
                 self.arrived += units * self.unit / MICRO
                 self._note(units)
-                if ledger.is_smooth:
+                if ledger.pace:
                     continue
+                ledger.attempts += self.unit  # the one that finds nothing
             ledger.unit = self.unit
-            ledger.attempts += 0 if ledger.is_smooth else self.unit  # its failed attempt has counted
             self.arrived += self.unit / MICRO
             ledger.wait(Line(self.unit, now))
             self._settle(ledger.serve(now))

@@ -103,6 +103,10 @@ class Stepper:
         """What was sent, by name."""
         return [kind_of(job) for _, job in self.sent]
 
+    def times(self) -> list[float]:
+        """When it was sent."""
+        return [at for at, _ in self.sent]
+
     def claims(self) -> list[Claim]:
         """The claims that were sent."""
         return [asked(job) for _, job in self.sent if kind_of(job) == "claim"]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
+import logging
 import os
+import queue
 import re
 import shlex
 import signal
@@ -15,20 +20,33 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
 from benchmarks import laws
+from nexus_redis import Nexus
+from nexus_redis.contrib import httpx as httpx_helper
+from nexus_redis.contrib import httpx2 as httpx2_helper
 from nexus_redis.embedded import HOST
 from nexus_redis.testing import assert_never_exceeded
 from tests.servers import Server
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
-STORIES = [DOCS / "quick-start.md", DOCS / "concepts.md", *HOW_TO]  # run from top to bottom, shell and all
+HELPERS = sorted((DOCS / "contrib").glob("*.md"))
+APPLICATIONS = [DOCS / "contrib" / f"{name}.md" for name in ("asgi", "fastapi", "wsgi")]  # served, and asked by curl
+STORIES = [
+    DOCS / "quick-start.md",
+    DOCS / "concepts.md",
+    *HOW_TO,
+    *APPLICATIONS,
+]  # run from top to bottom, shell and all
 BLOCK = re.compile(r'^```(python|sh|text)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 SNIPPETS = [
@@ -80,7 +98,7 @@ def as_script(page: str) -> tuple[str, list[str | None]]:
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
 def test_a_page_runs_from_top_to_bottom_and_prints_what_it_says(one_server: Server, path: Path, tmp_path: Path) -> None:
     page = path.read_text()
-    for port in ("6399", "8000"):
+    for port in ("6399", "8000", "8001"):
         page = re.sub(rf"\b{port}\b", str(free_port()), page)
     script, said = as_script(page)
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -141,15 +159,59 @@ def is_open(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("path", HOW_TO, ids=lambda path: path.stem)
 def test_a_how_to_begins_with_the_finished_program(path: Path) -> None:
     assert re.match(r"# [^\n]+\n\n```(python|sh)", path.read_text())
     assert re.findall(r"^## .*", path.read_text(), re.MULTILINE) == ["## Why", "## At 3 a.m."]
+
+
+def inline(path: Path) -> list[str]:
+    """What stands between backticks in the text of a page."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)]
+
+
+def test_a_recipe_in_a_sentence_runs_too(one_server: Server) -> None:
+    """Each that calls something which has the same name on all pages; `...` stands for what the reader has."""
+    with Nexus.from_url(one_server.url) as nexus:
+        budget = nexus.budget("budget", rate=1000)
+        known: dict[str, Any] = {
+            "nexus": nexus, "budget": budget, "stripe": budget, "requests": nexus.budget("requests", rate=1000),
+            "tokens": nexus.budget("tokens", rate="9000/s"), "consumer": budget.consumer(capacity=400),
+            "queue": queue.Queue(9), "callable": lambda: 3, "batch": ["a", "b"], "n": 3, "used": 2, "r": None,
+            "httpx": httpx, "httpx2": httpx2, "logging": logging, "len": len,
+        }  # fmt: skip
+        recipes = {(path.stem, code) for path in [*HOW_TO, *HELPERS] for code in inline(path)}
+        ran = [code for page, code in sorted(recipes) if is_recipe(code, {*known, "Transport"})]
+        for page, code in sorted(recipes):
+            if code in ran:
+                helper = httpx2_helper if page == "httpx2" else httpx_helper
+                exec(code, {**known, "Transport": helper.Transport})  # noqa: S102  # our own pages
+    assert len(ran) >= 12, ran
+
+
+def is_recipe(code: str, known: set[str]) -> bool:
+    """Whether it calls a method, and names nothing but what is known."""
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except SyntaxError:
+        return False
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    calls = any(isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) for node in nodes)
+    return calls and names <= known and "..." not in code
+
+
+@pytest.mark.parametrize("path", HELPERS, ids=lambda path: path.stem)
+def test_a_signature_on_a_helpers_page_is_that_of_the_code(path: Path) -> None:
+    module = importlib.import_module(f"nexus_redis.contrib.{path.stem}")
+    for code in inline(path):
+        match = re.fullmatch(r"(\w+)\((.*=.*)\)", code)
+        if match and match[1] in module.__all__ and isinstance(call := ast.parse(code, mode="eval").body, ast.Call):
+            parameters = list(inspect.signature(getattr(module, match[1])).parameters.values())
+            said = [ast.unparse(each) for each in call.args] + [str(each.arg) for each in call.keywords]
+            assert said == [each.name for each in parameters if not each.name.startswith("pool_")]
+            defaults = [ast.literal_eval(each.value) for each in call.keywords]
+            assert defaults == [each.default for each in parameters if each.name in said][len(call.args) :]
 
 
 def test_every_command_of_the_readme_runs(one_server: Server) -> None:

@@ -88,6 +88,31 @@ def test_no_page_fetches_anything_from_elsewhere(pages: dict[Path, Page]) -> Non
     assert {source for page in pages.values() for source in page.fetched if urlsplit(source).netloc} == set()
 
 
+def test_the_overview_says_how_to_install_what_it_needs_and_what_comes_of_it(built: tuple[Path, str]) -> None:
+    overview = (built[0] / "index.html").read_text()
+    article = overview[overview.index("<article") :]
+    above = article[: article.index("Where to go from here")]
+    for said in ("pip install", "Python 3.11", "Redis 6.2", "Valkey"):
+        assert said in re.sub(r"<[^>]*>", "", above), said
+    assert 'src="images/law-drain.svg"' in above
+
+
+def test_a_reader_can_switch_between_light_and_dark(pages: dict[Path, Page], built: tuple[Path, str]) -> None:
+    for path in pages:
+        schemes = re.findall(r'<input[^>]*data-md-color-scheme="(\w+)"', path.read_text())
+        assert {"default", "slate"} <= set(schemes), path
+        assert len(re.findall(r'title="Switch to [a-z ]+"', path.read_text())) == 3, path
+
+
+def test_tables_and_drawings_know_what_the_style_sheet_needs(built: tuple[Path, str]) -> None:
+    style, script = (next(built[0].rglob(name)).read_text() for name in ("style.css", "script.js"))
+    for name in ("data-heading", "--columns"):
+        assert name in style
+        assert name in script
+    for page in built[0].rglob("*.html"):
+        assert "script.js" in page.read_text(), page
+
+
 def named(nav: list[Any]) -> Iterator[str]:
     for entry in nav:
         for place in entry.values():

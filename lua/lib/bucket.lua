@@ -47,3 +47,7 @@ local function repair(b, seen)
   b.T = math.min(b.T, math.max(-b.B, b.T - (seen - b.granted) * MICRO))
   b.granted, b.granted_rest = seen, 0
 end
+
+-- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
+-- burst is for whoever asks first.
+local function usual_depth(b) return math.min(b.B, MICRO + b.R * DEFAULT_BURST / MICRO) end

@@ -41,10 +41,11 @@ end
 -- In a crowd an epoch is longer than the bucket is deep, so this is asked at each claim; else at the end of an epoch.
 -- One trim for all keeps the bucket from standing full, where rate is lost, and empty, where everyone waits.
 local function trim(b)
-  if b.B <= 0 then return 0 end
+  if b.R <= 0 then return 0 end
+  local depth = usual_depth(b)
   if b.is_scarce == 1 then
     -- Few tokens, many waiters: credits must not grow faster than tokens, or waiters in step starve one another.
-    return math.max(0, b.T - math.max(0.8 * b.B, MICRO)) / (0.2 * b.B) - SAVE * math.max(0, 1 - b.T / (FULL * b.B))
+    return math.min(1.25, math.max(0, b.T - math.max(0.8 * depth, MICRO)) / (0.2 * depth)) - SAVE * math.max(0, 1 - b.T / (FULL * depth))
   end
-  return math.min(1.25, math.max(-0.2, b.ui + 0.25 * (b.T - FULL * b.B) / (0.5 * b.B)))
+  return math.min(1.25, math.max(-0.2, b.ui + 0.25 * (b.T - FULL * depth) / (0.5 * depth)))
 end

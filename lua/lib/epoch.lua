@@ -19,9 +19,10 @@ local function level_of(class)
 end
 
 local function settle_trim(b, is_contended)
-  b.is_scarce = b.needs > b.B / 4 and 1 or 0
-  if is_contended and b.B > 0 and b.is_scarce == 0 then
-    b.ui = math.min(1, math.max(-0.2, b.ui + 0.05 * (b.T - FULL * b.B) / (0.5 * b.B)))
+  local depth = usual_depth(b)
+  b.is_scarce = b.needs > depth / 4 and 1 or 0
+  if is_contended and b.R > 0 and b.is_scarce == 0 then
+    b.ui = math.min(1, math.max(-0.2, b.ui + 0.05 * (b.T - FULL * depth) / (0.5 * depth)))
   else
     b.ui = 0
   end

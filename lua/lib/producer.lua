@@ -2,11 +2,11 @@
 local CREDIT_TIME = 600000      -- credit piles up no longer than this: a late refresh is forgiven, an absence is not
 local LATE = 1.25               -- refreshes; likewise in a crowd, where each is longer
 local BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
-local EARLY = 0.005             -- seconds: who comes this much before its slot is served, not sent away
+local EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
+local NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
 local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
-local DEFAULT_BURST = 250000
 local MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
 local LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
 local SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
@@ -62,8 +62,10 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   local cap = math.min(math.max(math.max(CREDIT_TIME, LATE * refresh, b.burst_us) / MICRO * share, math.min(need, b.B)), MOST_CREDIT)
   p.credit = math.min(cap, p.credit + share * math.max(0, now - p.at) / MICRO)
   local room = p.credit + cap * PUNCTUAL              -- as deep as it may go into debt
-  local spare = math.min(b.T - BORROW_ABOVE * b.B, room)
-  if contended then spare = math.min(spare, need)
+  local depth = usual_depth(b)
+  local spare = math.min(b.T - BORROW_ABOVE * depth, room)
+  if ask.whole then spare = math.min(b.T, room)
+  elseif contended then spare = math.max(math.min(spare, need), math.min(b.T - depth, room))
   elseif b.burst_us > DEFAULT_BURST then spare = math.min(b.T, room)
   elseif b.T >= need then spare = math.max(spare, math.min(need, b.B, room)) end
   local piece = need
@@ -74,7 +76,7 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   local granted = 0
   local T = b.T
   if need < b.saved and now < b.saved_until then T = T - b.saved end
-  local available = math.min(T, math.max(p.credit + EARLY * share, spare))
+  local available = math.min(T, math.max(p.credit + math.max(EARLY * share, (1 - NEARLY) * piece), spare))
   if b.R > 0 and ask.want > 0 then
     local first = math.min(need, ask.want)
     if available >= first then
@@ -86,12 +88,18 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   end
   if ask.want <= 0 then return granted, 0, 0 end
   local longest = math.max(LONGEST_WAIT, refresh)
-  if b.R <= 0 then return 0, longest, longest end
-  local retry = math.max(0, (piece - (p.credit - granted)) / share * MICRO)
-  local earned = (piece - T) / b.R * MICRO
-  if granted == 0 and earned > retry then
+  if b.R <= 0 then
+    if b.resumes <= now or b.resumes >= UNTIL_RESUMED then return 0, longest, longest end
+    b.queue = math.max(b.queue, b.resumes) + SECOND / CLAIMS_PER_S       -- one after the other, and not all in one moment
+    return 0, math.ceil(math.min(longest, b.queue - now)), math.min(LONGEST_SLOT, b.resumes - now)
+  end
+  -- When as much again would be granted, if nobody else took any: that is when to come back.
+  local enough = (contended and not ask.whole and p.credit or room) - granted
+  local retry, earned = math.max(0, (piece - enough) / share * MICRO), (piece - T + granted) / b.R * MICRO
+  if earned > retry then
     retry = earned
-    if refresh == REFRESH and b.B < SMALL * b.R then     -- a time for each, or all of them would ask for every token
+    if granted == 0 and refresh == REFRESH and b.B < SMALL * b.R and not ask.whole then
+      -- A time for each, or all of them would ask for every token.
       b.queue = math.min(math.max(b.queue + piece / b.R * MICRO, now + earned), now + longest)
       retry = b.queue - now
     end
@@ -101,16 +109,16 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   elseif granted == 0 and piece > LARGE * b.B and p.credit >= piece then
     b.saved, b.saved_until = piece, now + retry + REFRESH
   end
-  local met = math.max(0, (need - (contended and p.credit or room) + granted) / share, (need - b.T + granted) / b.R) * MICRO
-  if ask.whole then retry = math.min(retry, met) end
+  local met = math.max(0, (need - enough) / share, (need - T + granted) / b.R) * MICRO
   return granted, math.ceil(math.min(longest, retry)), math.ceil(math.min(LONGEST_SLOT, met))
 end
 
-local function reason_of(b, ask, recommended, learning, cut, contended)
+-- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
+local function reason_of(b, ask, recommended, learning, cut, contended, is_short)
   if b.R <= 0 or b.reason == 'no_consumers' then return b.reason end
   if cut then return 'window' end
   if learning and ask.want > 0 and b.T < MICRO then return 'learning' end
-  if recommended >= ask.demand then return 'ok' end
+  if recommended >= ask.demand and not is_short then return 'ok' end
   if contended and recommended + 1 < b.R then return 'contended' end
   return b.reason
 end

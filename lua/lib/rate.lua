@@ -14,7 +14,7 @@ end
 
 -- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
 local function set_rate(keys, b, R, burst_us)
-  local B = burst_of(R, burst_us)
+  local B = R > 0 and burst_of(R, burst_us) or b.B       -- at a rate of 0 nothing is earned, and what was earned stays
   read_rest(keys, b)
   if R ~= b.R then
     for _, name in ipairs(CLASSES) do
@@ -130,7 +130,8 @@ local function settle(keys, b, s, now, by, is_act)
   local turned = level ~= b.level or reason ~= b.reason
   parts.told = math.max(parts.told, b.R)               -- many small steps are a drop as well
   local is_drop = rate < b.R and 100 * rate <= (100 - PUSHED_PERCENT) * parts.told
-  local is_told = is_drop or (level == 3 and b.level < 3)
+  local is_rise = b.R == 0 and rate > 0 and not b.is_new
+  local is_told = is_drop or is_rise or (level == 3 and b.level < 3)
   if turned or b.is_new or rate ~= b.R or s.burst ~= b.burst_us or load * 1000 ~= b.load then
     set_rate(keys, b, rate, s.burst)
     b.level, b.load, b.reason = level, load * 1000, reason
@@ -145,7 +146,8 @@ local function settle(keys, b, s, now, by, is_act)
   end
   settle_window(keys, b, s)
   b.due, b.has_new_terms = least(keys.consumers) or 0, true
-  if s.paused_until > now and (b.due == 0 or s.paused_until < b.due) then b.due = s.paused_until end
+  b.resumes = s.paused_until > now and s.paused_until or 0
+  if b.resumes > 0 and (b.due == 0 or b.resumes < b.due) then b.due = b.resumes end
   redis.call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
@@ -158,6 +160,7 @@ local function rebase_clock(keys, b, s, now)
   if s.paused_until > 0 and s.paused_until < UNTIL_RESUMED then
     s.paused_until = math.max(0, s.paused_until - step)
     redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
+    b.resumes = s.paused_until
   end
   b.due = math.max(0, b.due - step)
 end
@@ -167,6 +170,9 @@ local function advance(keys, b, now)
   local is_back = b.at - now >= MICRO
   if is_back or (b.due > 0 and now >= b.due) then b.settings = read_settings(keys) end
   if is_back then rebase_clock(keys, b, b.settings, now) end
-  refill(b, now)
+  -- From the end of a pause on the bucket earns again, however late the first call after it is.
+  local resumed = b.resumes > b.at and now >= b.resumes
+  refill(b, resumed and b.resumes or now)
   if b.due > 0 and now >= b.due then settle(keys, b, b.settings, now, 'deadline') end
+  if resumed then refill(b, now) end
 end

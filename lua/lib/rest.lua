@@ -9,9 +9,9 @@ local function new_budget(now, is_older)
   local b = {}
   b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half = now, 0, 0, 0, 0, 0, 0, now
   b.needs, b.retry_max, b.queue, b.crowd, b.saved, b.saved_until = 0, 0, 0, 0, 0, 0
-  b.R, b.B, b.burst_us, b.level, b.load, b.learns_until, b.due = 0, 0, INTERVAL, 3, 0, now + LEASE, is_older and now or 0
+  b.R, b.B, b.burst_us, b.level, b.load, b.learns_until, b.due = 0, 0, DEFAULT_BURST, 3, 0, now + LEASE, is_older and now or 0
   b.number, b.ends, b.length, b.refresh, b.span, b.span_until = 1, now + EPOCH, EPOCH, REFRESH, LEASE, 0
-  b.ui, b.is_scarce, b.birth, b.reason, b.taker = 0, 0, whole(now), 'unset', ''
+  b.ui, b.is_scarce, b.resumes, b.birth, b.reason, b.taker = 0, 0, 0, whole(now), 'unset', ''
   b.retry_before, b.u, b.first, b.renewed, b.kept = 0, 0, FIRST_TOKENS, 0, 0
   b.is_new, b.has_rest, b.is_revalued = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end

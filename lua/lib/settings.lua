@@ -23,7 +23,7 @@ local READ = {
   combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
   lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
 }
-local DEFAULT = {min_rate = 0, burst = INTERVAL, combine = 'sum', lossless = 0}
+local DEFAULT = {min_rate = 0, burst = DEFAULT_BURST, combine = 'sum', lossless = 0}
 
 -- fields: texts by name, 'rate_by_code' and so on.
 local function effective(fields)

@@ -6,6 +6,7 @@ local REFRESHES = 5             -- in a lease: chances to be heard
 local EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
 local LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day
 local LONGEST_WAIT = 1000000    -- no producer is told to stay away longer, or it would miss a change of the rate
+local DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
 local INTERVAL = 250000         -- a consumer that names no interval reports this often
 local SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
 local FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then

@@ -1,7 +1,7 @@
 """Helpers for the libraries that already make the calls: each a module, an extra and a page of its own.
 
     httpx, httpx2, requests, aiohttp    a client that takes its tokens before each request
-    asgi                                an application that reports its load, or holds what is over budget
+    asgi, wsgi, fastapi                 an application that reports its load, or refuses what is over budget
     celery, dramatiq, taskiq            workers that keep one budget together
 
 None is imported by `nexus_redis` itself. They use the public API of the core alone, so each is also an example of how

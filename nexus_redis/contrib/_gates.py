@@ -20,12 +20,14 @@ from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
 from nexus_redis.contrib._given import given, spender
 from nexus_redis.contrib._headers import Told, told_to_wait
+from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import NexusError
 from nexus_redis.logs import log
-from nexus_redis.price import Cost, price_of
+from nexus_redis.price import Cost
 from nexus_redis.shell import UNSET
 
 MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth a call at once
+PART: Final = 0.25  # of the pause: a short one is worth a call for less
 REPEATS: Final = 1.0  # seconds after which it is worth one anyhow: somebody may have resumed
 LONGEST_PLACE: Final = 100  # characters of a host's name in the reason: a note has 200 bytes
 
@@ -34,13 +36,16 @@ class _Gate:
     """What the two have in common; `_until` is the end of the latest pause that this process said."""
 
     def __init__(self, name: str, cost: Cost) -> None:
-        self._name, self._price = name, price_of(cost)
+        self._name, self._price = name, open_price(f"budget {name}", cost)
         self._until = self._said = -math.inf
 
     def _news(self, status: int, headers: Mapping[str, str]) -> Told | None:
         """What the response says, if that is not known here: fifty refusals at once make one pause."""
         told, now = told_to_wait(status, headers), time.monotonic()
-        if told is None or (now + told.seconds < self._until + MARGIN and now < self._said + REPEATS):
+        if told is None:
+            return None
+        margin = min(MARGIN, PART * told.seconds)
+        if now + told.seconds < self._until + margin and now < self._said + REPEATS:
             return None
         self._until, self._said = now + told.seconds, now
         return told

@@ -10,18 +10,18 @@ Both take `http` requests alone: websockets and lifespan events pass through unt
 from __future__ import annotations
 
 import asyncio
-import math
+import inspect
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
 from nexus_redis.asyncio import Budget, Consumer, Producer
-from nexus_redis.config import parse_number
-from nexus_redis.contrib._given import given, spender
+from nexus_redis.contrib._door import TEXT, Headers, Pauses, Refusal, Rules
+from nexus_redis.contrib._given import given
+from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, Unavailable
 from nexus_redis.meter import Work
-from nexus_redis.price import price_of
 from nexus_redis.results import Denied
 
 __all__ = ["Limit", "ReportLoad"]
@@ -32,11 +32,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Cost = float | Callable[[Scope], float]
+Chooser = Callable[[Scope], Budget | Awaitable[Budget | None] | None]
 
-LONGEST_RETRY: Final = 60.0  # seconds: of a pause until `resume`, nobody knows the end
-TOO_MANY: Final = 429
-UNAVAILABLE: Final = 503
-OVER_THE_RATE: Final = ("ok", "rate", "contended", "learning")  # the caller asks for more than its part: 429
 # Whatever ends a response's body; the last two are extensions of ASGI that send a file or a socket whole.
 ENDS: Final = ("http.response.body", "http.response.trailers", "http.response.pathsend", "http.response.zerocopysend")
 
@@ -48,11 +45,13 @@ class ReportLoad:
     with after that is not counted. It is done, unless the application raises or answers 5xx (but for 501 and 505, which
     say nothing about load): then it is an error. From latency and errors the law `aimd` finds what this process can
     take. With 4 workers that each manage 250 requests/s, the budget comes out near 1000/s. `cost` is a number or a
-    function of the scope, in the budget's tokens; 0 leaves a request out (health checks).
+    function of the scope, in the budget's tokens; 0 leaves a request out (health checks), and so does an error of the
+    function, which is logged once a minute.
     """
 
     def __init__(self, app: App, consumer: Consumer, *, cost: Cost = 1) -> None:
-        self._app, self._consumer, self._price = app, given("consumer", consumer, Consumer), price_of(cost)
+        self._app, self._consumer = app, given("consumer", consumer, Consumer)
+        self._price = open_price(f"budget {consumer.name}, ReportLoad", cost, "The request is not counted")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Called by the server."""
@@ -101,71 +100,127 @@ class Limit:
     Refused means 429 where callers want more than the rate, 503 where the budget itself is short (its consumers are
     full or gone, it is paused, Redis is away and the mode is closed), or `status` always; with `Retry-After` in whole
     seconds, and a line of text. With 100/s and hold=0, of 150 requests a second 100 are answered and 50 get
-    `429 Retry-After: 1`. `cost` is a number or a function of the scope; 0 lets a request in without a token. `producer`
-    claims instead of the process' shared one.
+    `429 Retry-After: 1`. All answers have the fields `RateLimit-Policy` and `RateLimit` (`_door.py`), unless
+    `headers=False`: they tell strangers what the budget is.
+
+    `budget` may be a function of the scope, also an async one, that returns the budget of that request, or None where
+    there is no limit: `lambda scope: nexus.budget("visitor", key=scope["client"][0])`. `cost` is a number or a function
+    of the scope; 0 lets a request in without a token. A request for which one of these functions fails is let in, and
+    the error is logged once a minute. `producer` claims instead of the process' shared one.
     """
 
     def __init__(
         self,
         app: App,
-        budget: Budget,
+        budget: Budget | Chooser,
         *,
         hold: float = 0,
         status: int | None = None,
         cost: Cost = 1,
         producer: Producer | None = None,
+        headers: bool = True,
     ) -> None:
-        if status not in (None, TOO_MANY, UNAVAILABLE):
-            raise InvalidSetting("status", status, "use 429, 503, or leave it out for the one that fits")
-        self._app, self._budget = app, given("budget", budget, Budget)
-        self._source = spender(budget, producer, Producer)
-        self._hold, self._status, self._price = parse_number("hold", hold), status, price_of(cost)
-        self._looking, self._looked, self._resumes = asyncio.Lock(), -math.inf, 0.0
+        self._app = app
+        self._door = Door(budget, hold=hold, status=status, cost=cost, producer=producer, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Called by the server."""
-        cost = self._price(scope) if scope["type"] == "http" else 0
-        refused = await self._refusal(cost) if cost > 0 else None
-        if refused is None:
-            await self._app(scope, receive, send)
+        entered = await self._door.enter(scope) if scope["type"] == "http" else []
+        if isinstance(entered, Refusal):
+            await _answer(send, entered)
         else:
-            wait = await self._pause_left() if refused.reason == "paused" else refused.retry_after
-            await _answer(send, self._status or _status(refused.reason), wait)
+            await self._app(scope, receive, _with(entered, send) if entered else send)
 
-    async def _refusal(self, cost: float) -> Denied | None:
+
+class Door:
+    """Lets requests in or refuses them; `Limit` and the FastAPI dependency are its two faces."""
+
+    def __init__(
+        self,
+        budget: Budget | Callable[[Any], Budget | Awaitable[Budget | None] | None],
+        *,
+        hold: float,
+        status: int | None,
+        cost: float | Callable[[Any], float],
+        producer: Producer | None,
+        headers: bool,
+    ) -> None:
+        self._rules = Rules(
+            budget, (Budget, Producer), producer=producer, cost=cost, hold=hold, status=status, headers=headers
+        )
+        self._pauses = Pauses(asyncio.Lock)
+
+    async def enter(self, request: Any) -> Headers | Refusal:
+        """Take the request's tokens: the fields to add to its answer, or the answer. `request` is for the functions."""
+        rules = self._rules
+        if (cost := rules.price(request)) <= 0:
+            return []
+        budget = rules.budget if rules.budget is not None else await self._choose(request)
+        if budget is None:
+            return []
+        source = budget if rules.budget is None else rules.source
+        denied = await self._denied(source, cost)
+        if denied is None:
+            return rules.passed(budget, source, cost)
+        wait = await self._pause_left(budget) if denied.reason == "paused" else denied.retry_after
+        return rules.refused(budget, source, denied, wait)
+
+    async def _choose(self, request: Any) -> Budget | None:
+        rules = self._rules
         try:
-            if self._hold == 0:
-                answer = await self._source.try_acquire(cost)
+            answer = rules.choose(request)
+            return rules.chosen(await answer if inspect.isawaitable(answer) else answer)
+        except Exception as error:  # noqa: BLE001  # the user's code may raise anything
+            rules.complaint.note(error)
+            return None
+
+    async def _denied(self, source: Budget | Producer, cost: float) -> Denied | None:
+        rules = self._rules
+        try:
+            if rules.hold == 0:
+                answer = await source.try_acquire(cost)
                 return None if answer else answer
-            await self._source.acquire(cost, self._hold)
+            await source.acquire(cost, rules.hold)
         except AcquireTimeout as error:
             return Denied(error.retry_after, error.reason)
         except Unavailable:
             return Denied(0, "unavailable")
+        except InvalidSetting as error:
+            return rules.misfit(source, error)
         return None
 
-    async def _pause_left(self) -> float:
-        """Seconds; asked for at most once a second, however many are refused. Producers are only told that it lasts."""
-        async with self._looking:  # who comes meanwhile waits for the same look
+    async def _pause_left(self, budget: Budget) -> float:
+        """Seconds; asked for at most once a second, however many are refused."""
+        pause = self._pauses.of(budget.name)
+        async with pause.lock:  # who comes meanwhile waits for the same look
             now = time.monotonic()
-            if now - self._looked >= 1:
-                self._looked = now
+            if pause.is_due(now):
                 with suppress(NexusError):
-                    left = (await self._budget.snapshot()).paused_for
-                    self._resumes = now + min(left or 0.0, LONGEST_RETRY)
-        return self._resumes - now
+                    pause.learn(now, (await budget.snapshot()).paused_for)
+        return pause.left(now)
 
 
-def _status(reason: str) -> int:
-    return TOO_MANY if reason in OVER_THE_RATE else UNAVAILABLE
+def _with(headers: Headers, send: Send) -> Send:
+    ours = _raw(headers)
+
+    async def send_with(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *ours]}
+        await send(message)
+
+    return send_with
 
 
-async def _answer(send: Send, status: int, retry_after: float) -> None:
-    text = b"over budget: see Retry-After\n"
+async def _answer(send: Send, refusal: Refusal) -> None:
+    text = TEXT.encode()
     headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(text)).encode()),
-        (b"retry-after", str(max(1, math.ceil(retry_after))).encode()),
+        ("content-type", "text/plain; charset=utf-8"),
+        ("content-length", str(len(text))),
+        *refusal.headers,
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": refusal.status, "headers": _raw(headers)})
     await send({"type": "http.response.body", "body": text})
+
+
+def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers]

@@ -20,10 +20,10 @@ from typing import Any, ClassVar
 from nexus_redis.client import Budget
 from nexus_redis.contrib import need
 from nexus_redis.contrib._given import given
+from nexus_redis.contrib._open import open_price
 from nexus_redis.contrib._turns import TURN, turns_of
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.logs import log
-from nexus_redis.price import price_of
 
 need("celery")
 
@@ -50,6 +50,7 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
     abstract = True
     budget: ClassVar[Budget | None] = None
     cost: ClassVar[Any] = 1
+    _price: ClassVar[Callable[..., float]]
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
@@ -59,16 +60,14 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
             raise InvalidSetting("budget", None, f"name it: @app.task(base=NexusTask, budget=...) of {cls.name}")
         if cls.budget is not None:
             given("budget", cls.budget, Budget)
-        cls._price()
-
-    @classmethod
-    def _price(cls) -> Callable[..., float]:
-        return price_of(inspect.getattr_static(cls, "cost"))  # a function among a class's attributes is no method here
+        whose = f"budget {cls.budget.name if cls.budget else None}, task {cls.name}"
+        # Read and kept as static: a function among a class's attributes is no method here.
+        cls._price = staticmethod(open_price(whose, inspect.getattr_static(cls, "cost")))
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         """Called by the worker; a task that overrides it calls `super().before_start(...)` first."""
         super().before_start(task_id, args, kwargs)
-        tokens = self._price()(*args, **kwargs)
+        tokens = self._price(*args, **kwargs)
         if tokens == 0 or self.budget is None:
             return
         if self.request.is_eager:

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from nexus_redis.client import Budget
 from nexus_redis.contrib import need
 from nexus_redis.contrib._given import given
+from nexus_redis.contrib._open import open_price
 from nexus_redis.contrib._turns import TURN, turns_of
-from nexus_redis.price import price_of
 
 need("dramatiq")
 
@@ -34,7 +36,8 @@ __all__ = ["NexusMiddleware"]
 class NexusMiddleware(Middleware):
     """Gives actors two options: `budget`, a `nexus_redis.Budget`, and `cost`, a number or a function of the arguments.
 
-    Actors without a budget use the one given here, if there is one. A cost of 0 needs no token. With 40/s, two workers
+    Actors without a budget use the one given here, if there is one. A cost of 0 needs no token; where the function
+    fails, the message runs without one and the log says so. With 40/s, two workers
     and 400 messages waiting, 40 of them run each second, and a message of another actor runs when a thread is not
     waiting for its turn. When Redis is away, `on_outage` rules ("share"). A message that can never have its tokens (a
     cost above any burst that was seen) goes to the dead letters, and the log has the `InvalidSetting`; one whose cost
@@ -43,6 +46,7 @@ class NexusMiddleware(Middleware):
 
     def __init__(self, budget: Budget | None = None) -> None:
         self._budget = None if budget is None else given("budget", budget, Budget)
+        self._prices: WeakKeyDictionary[dramatiq.Actor[Any, Any], Callable[..., float]] = WeakKeyDictionary()
 
     @property
     def actor_options(self) -> set[str]:
@@ -53,20 +57,26 @@ class NexusMiddleware(Middleware):
         """Called when an actor is made: what cannot work is refused here and not when it runs."""
         if (budget := actor.options.get("budget")) is not None:
             given("budget", budget, Budget)
-        price_of(actor.options.get("cost", 1))
+        self._prices[actor] = self._price(actor)
+
+    def _price(self, actor: dramatiq.Actor[Any, Any]) -> Callable[..., float]:
+        budget = actor.options.get("budget", self._budget)
+        whose = f"budget {budget.name if budget else None}, actor {actor.actor_name}"
+        return open_price(whose, actor.options.get("cost", 1))
 
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         """Called by the worker before each message."""
-        options = broker.get_actor(message.actor_name).options
-        budget, cost = options.get("budget", self._budget), options.get("cost", 1)
+        actor = broker.get_actor(message.actor_name)
+        budget = actor.options.get("budget", self._budget)
         if budget is None:
             return
         try:
-            tokens = price_of(cost)(*message.args, **message.kwargs)
+            # Dramatiq has only logged what was wrong with the cost of an actor that is not in here: raise it now.
+            price = self._prices.get(actor) or self._price(actor)
+            tokens = price(*message.args, **message.kwargs)
             countdown = turns_of(budget).take(tokens, due=message.options.get(TURN)) if tokens > 0 else 0.0
         except Exception as error:
             # Dramatiq logs what a middleware raises and runs the message all the same: that would break the budget.
-            # A cost function may raise anything.
             message.fail()
             raise SkipMessage(str(error)) from error
         if countdown > 0:

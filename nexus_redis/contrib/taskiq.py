@@ -13,18 +13,21 @@ would crowd out others, they belong in a queue of their own.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from nexus_redis.asyncio import Budget
 from nexus_redis.contrib import need
 from nexus_redis.contrib._given import given
+from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import InvalidSetting, Unavailable
 from nexus_redis.logs import log
 from nexus_redis.price import parse_price
 
 need("taskiq")
 
-from taskiq import TaskiqMessage, TaskiqMiddleware  # noqa: E402  # what it is called when it is missing comes first
+from taskiq import AsyncTaskiqDecoratedTask, TaskiqMessage, TaskiqMiddleware  # noqa: E402  # what it is called when it is missing comes first
 
 __all__ = ["NexusMiddleware"]
 
@@ -36,14 +39,17 @@ class NexusMiddleware(TaskiqMiddleware):
     """Gives tasks two labels: `budget`, the name of one of those given here, and `cost`, a number of tokens (1).
 
     Tasks without the label `budget` are left alone. With 40/s and two workers, both together begin 40 tasks a second.
-    Labels can be given per call: `charge.kicker().with_labels(cost=5).kiq(customer)`. A label that cannot be right
-    raises `InvalidSetting` where the task is sent. The task's `timeout` begins after the wait. When Redis is away,
-    `on_outage` rules ("share"), and a closed budget's tasks wait until it is back.
+    `cost` may also be a function of the task's arguments, which is called where the task is sent; where it fails, the
+    task needs no token and the log says so. Labels can be given per call:
+    `charge.kicker().with_labels(cost=5).kiq(customer)`. A label that cannot be right raises `InvalidSetting` where the
+    task is sent. The task's `timeout` begins after the wait. When Redis is away, `on_outage` rules ("share"), and a
+    closed budget's tasks wait until it is back.
     """
 
     def __init__(self, *budgets: Budget) -> None:
         super().__init__()
         self._budgets = {given("budget", budget, Budget).name: budget for budget in budgets}
+        self._prices: WeakKeyDictionary[AsyncTaskiqDecoratedTask[Any, Any], Callable[..., float]] = WeakKeyDictionary()
 
     def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         """Called where the task is sent."""
@@ -72,5 +78,19 @@ class NexusMiddleware(TaskiqMiddleware):
         try:
             tokens = float(cost)  # a label is text on its way
         except (TypeError, ValueError):
-            raise InvalidSetting("cost", cost) from None
+            price = self._price(message.task_name)
+            if price is None:
+                raise InvalidSetting("cost", cost) from None
+            # A function cannot travel, and has become the text that it looks like: from here on a number does.
+            tokens = message.labels["cost"] = price(*message.args, **message.kwargs)
         return self._budgets[name], parse_price(tokens)
+
+    def _price(self, task_name: str) -> Callable[..., float] | None:
+        """The cost function that the task was declared with, if it was."""
+        task = self.broker.find_task(task_name)
+        cost = task.labels.get("cost") if task is not None else None
+        if task is None or not callable(cost):
+            return None
+        if task not in self._prices:
+            self._prices[task] = open_price(f"budget {task.labels.get('budget')}, task {task_name}", cost)
+        return self._prices[task]

@@ -71,10 +71,19 @@ def test_a_date_is_as_good_as_seconds(one_server: Server, site: Answering, play:
     assert standing(one_server).paused_for == pytest.approx(120, abs=30)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": 90},
+        {"x-ratelimit-remaining": 0, "x-ratelimit-reset-after": 90},
+        {"anthropic-ratelimit-tokens-remaining": 0, "anthropic-ratelimit-tokens-reset": "90s"},
+        {"RateLimit": '"default";r=0;t=90'},
+    ],
+    ids=["reset", "reset-after", "anthropic", "draft"],
+)
 def test_a_limit_that_is_used_up_pauses_before_anyone_is_refused(
-    one_server: Server, site: Answering, play: Script
+    one_server: Server, site: Answering, play: Script, said: dict[str, Any]
 ) -> None:
-    said = {"X-RateLimit-Remaining": 0, "X-RateLimit-Reset": 90}
     assert play(one_server, [address(site, **said)], rate=100) == [200]
     assert standing(one_server).paused_for == pytest.approx(90, abs=30)
 
@@ -121,6 +130,18 @@ def test_a_shorter_pause_is_said_too_once_the_last_word_is_a_second_old(monkeypa
     for now, seconds in [(0.0, 60), (0.5, 5), (0.9, 80), (1.8, 5), (2.0, 5), (3.0, 5), (3.1, 5)]:  # noqa: B007  # read above
         heard.append(gate._news(429, {"Retry-After": str(seconds)}) is not None)
     assert heard == [True, False, True, False, True, True, False]
+
+
+def test_short_pauses_that_follow_each_other_are_all_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is over when the next one is told; those of one moment are told once."""
+    gate = _gates._Gate("api", 1)
+
+    def is_heard(at: float) -> bool:
+        monkeypatch.setattr(time, "monotonic", lambda: at)
+        return gate._news(429, {"retry-after-ms": "120"}) is not None
+
+    heard = [is_heard(at) for at in (0.0, 0.01, 0.02, 0.13, 0.14, 0.26)]
+    assert heard == [True, False, False, True, False, True]
 
 
 def test_a_response_is_handed_on_when_redis_is_gone(

@@ -65,7 +65,7 @@ def test_being_put_off_is_no_attempt_and_a_real_retry_is(one_server: Server, app
     assert eventually(lambda: len(noted(one_server, "failing")) == 2, within_s=60)
 
 
-def test_a_cost_may_be_a_function_and_one_that_can_never_be_had_is_a_failure(
+def test_a_cost_may_be_a_function_and_only_one_that_can_never_be_had_is_a_failure(
     one_server: Server, app: Any, workers: Workers
 ) -> None:
     app.limited.send(0)
@@ -75,7 +75,6 @@ def test_a_cost_may_be_a_function_and_one_that_can_never_be_had_is_a_failure(
     assert [m.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS) for m in weighty] == [0, 1, 2]
     with pytest.raises(ResultFailure, match="above the burst"):
         never.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS)
-    with pytest.raises(ResultFailure, match="tokens"):  # whatever a cost function raises: it has no token
-        puzzling.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS)
+    assert puzzling.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS) == 1
     assert app.budget.snapshot().granted_total >= 15
-    assert noted(one_server, "too_much") == noted(one_server, "puzzling") == []
+    assert noted(one_server, "too_much") == []

@@ -10,22 +10,23 @@ import pytest
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis import InvalidSetting
-from nexus_redis.contrib import aiohttp, asgi, dramatiq, httpx, httpx2, requests, taskiq
+from nexus_redis.contrib import aiohttp, asgi, dramatiq, fastapi, httpx, httpx2, requests, taskiq, wsgi
 
 Make = Callable[[Any], Any]
 
 
-async def app(*_given: Any) -> None:
+def app(*_given: Any) -> Any:
     """Answers nothing."""
 
 
 SYNC: dict[str, Callable[..., Any]] = {
     "httpx": httpx.Transport, "httpx2": httpx2.Transport, "requests": requests.Adapter,
-    "dramatiq": dramatiq.NexusMiddleware,
+    "wsgi": lambda budget, **given: wsgi.Limit(app, budget, **given), "dramatiq": dramatiq.NexusMiddleware,
 }  # fmt: skip
 ASYNC: dict[str, Callable[..., Any]] = {
     "httpx": httpx.AsyncTransport, "httpx2": httpx2.AsyncTransport, "aiohttp": aiohttp.Middleware,
-    "asgi": lambda budget, **given: asgi.Limit(app, budget, **given), "taskiq": taskiq.NexusMiddleware,
+    "asgi": lambda budget, **given: asgi.Limit(app, budget, **given), "fastapi": fastapi.limit,
+    "taskiq": taskiq.NexusMiddleware,
 }  # fmt: skip
 URL = "redis://nowhere.example"
 
@@ -75,6 +76,9 @@ def test_what_reports_takes_a_consumer() -> None:
     asgi.ReportLoad(app, async_budget().consumer())
     with pytest.raises(InvalidSetting, match=r"^consumer=.*give a Consumer of `nexus_redis\.asyncio`$"):
         asgi.ReportLoad(app, async_budget())
+    wsgi.ReportLoad(app, sync_budget().consumer())
+    with pytest.raises(InvalidSetting, match=r"^consumer=.*give a Consumer of `nexus_redis`$"):
+        wsgi.ReportLoad(app, async_budget().consumer())
 
 
 def test_of_a_pair_of_timeouts_the_first_is_how_long_to_wait_for_a_token() -> None:

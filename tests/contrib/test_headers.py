@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from nexus_redis.contrib._headers import Told, told_to_wait
 
@@ -34,6 +39,46 @@ DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since
             6,
         ),
         (429, {"Retry-After": "31536000"}, 86_400),
+        # as Azure and the OpenAI clients have it: the exact one counts
+        (429, {"retry-after-ms": "120", "retry-after": "1"}, 0.12),
+        (503, {"Retry-After-MS": "1500.5"}, 1.5005),
+        (429, {"x-ms-retry-after-ms": "40"}, 0.04),
+        (429, {"retry-after-ms": "soon", "retry-after": "2"}, 2),
+        (429, {"retry-after": "soon", "x-ratelimit-reset": "3"}, 3),
+        # Discord: the one without a clock counts
+        (429, {"X-RateLimit-Reset-After": "0.334", "X-RateLimit-Reset": "1795460999.1", "Date": DATE}, 0.334),
+        (200, {"x-ratelimit-remaining": "0", "x-ratelimit-reset-after": "1.5", "x-ratelimit-reset": "60"}, 1.5),
+        (200, {"x-ratelimit-remaining-day": "0", "x-ratelimit-reset-after-day": "7"}, 7),
+        # Anthropic: RFC 3339, the subject in the middle
+        (
+            200,
+            {
+                "anthropic-ratelimit-requests-remaining": "4",
+                "anthropic-ratelimit-requests-reset": "2026-11-23T20:00:00Z",
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+                "anthropic-ratelimit-input-tokens-reset": "2026-11-23T19:00:08Z", "date": DATE,
+            },
+            8,
+        ),
+        (
+            429,
+            {
+                "anthropic-ratelimit-tokens-remaining": "0",
+                "anthropic-ratelimit-tokens-reset": "2026-11-23T21:00:08.5+02:00", "date": DATE,
+            },
+            8.5,
+        ),
+        # others of the kind
+        (429, {"x-rate-limit-remaining": "0", "x-rate-limit-reset": "1795460430", "date": DATE}, 30),
+        (200, {"x-acme-ratelimit-burst-remaining": "0", "x-acme-ratelimit-burst-reset": "4"}, 4),
+        # draft-ietf-httpapi-ratelimit-headers, from version 08 on
+        (200, {"RateLimit": '"default";r=0;t=30'}, 30),
+        (429, {"RateLimit": '"a b, c;r=1";pk=:cHsdsRa894==:;r=0;t=6 , "day";r=0;t=3600,"hour";r=3;t=9999'}, 3600),
+        (429, {"RateLimit": '"day";t=5;r=0;acme-note="r=1, \\"so\\""'}, 5),
+        (429, {"RateLimit": '"default";r=0;t=30', "Retry-After": "31"}, 31),
+        # and before
+        (200, {"RateLimit": "limit=100, remaining=0, reset=50"}, 50),
+        (200, {"Age": "0", "RateLimit": "daily;r=0;t=7"}, 7),
     ],
 )  # fmt: skip
 def test_what_is_said_is_read(status: int, headers: dict[str, str], seconds: float) -> None:
@@ -63,11 +108,60 @@ def test_what_is_said_is_read(status: int, headers: dict[str, str], seconds: flo
         (200, {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-requests": "6s"}),
         (200, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "6 parsecs"}),
         (403, {"x-ratelimit-reset": "60"}),
+        (200, {"retry-after-ms": "120"}),
+        (429, {"retry-after-ms": "0"}),
+        (429, {"retry-after-ms": "-5"}),
+        (429, {"Retry-After": "0", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "60"}),
+        (200, {"x-ratelimit-reset-after": "3"}),
+        (
+            200,
+            {"anthropic-ratelimit-tokens-remaining": "0", "anthropic-ratelimit-tokens-reset": "2026-11-99T19:00:08Z"},
+        ),
+        (200, {"anthropic-ratelimit-tokens-remaining": "0", "anthropic-ratelimit-requests-reset": "9"}),
+        (200, {"remaining": "0", "reset": "9"}),
+        (200, {"x-storage-remaining": "0", "x-storage-reset": "9"}),
+        (200, {"RateLimit": '"default";r=1;t=30'}),
+        (200, {"RateLimit": '"default";r=0'}),
+        (200, {"RateLimit": '"default";r=0;t=30,'}),
+        (200, {"RateLimit": '"default;r=0;t=30'}),
+        (200, {"RateLimit": '"default" r=0;t=30'}),
+        (200, {"RateLimit": '"default";r=0;t=30, @'}),
+        (200, {"RateLimit": '"default";R=0;t=30'}),
+        (200, {"RateLimit": '"default";note="r=0;t=30"'}),
+        (200, {"RateLimit": "limit=100, remaining=2, reset=50"}),
+        (200, {"RateLimit-Policy": '"default";q=0;w=30'}),
+        (200, {"Age": "12", "RateLimit": '"default";r=0;t=30'}),  # out of a cache
     ],
 )
 def test_what_is_not_said_is_not_guessed(status: int, headers: dict[str, str]) -> None:
     assert told_to_wait(status, headers) is None
 
 
-def test_the_reason_names_the_header() -> None:
-    assert told_to_wait(429, {"Retry-After": "7"}) == Told(7, "429 Retry-After: 7")
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"Retry-After": "7"}, Told(7, "429 Retry-After: 7")),
+        ({"retry-after-ms": "120"}, Told(0.12, "429 retry-after-ms: 120")),
+        ({"ratelimit": '"day";r=0;t=5'}, Told(5, '429 RateLimit: "day";r=0;t=5')),
+        ({"x-ratelimit-reset-after": "5"}, Told(5, "429 x-ratelimit-reset-after: 5")),
+    ],
+)
+def test_the_reason_names_the_header(headers: dict[str, str], told: Told) -> None:
+    assert told_to_wait(429, headers) == told
+
+
+def test_a_list_that_is_split_over_several_fields_is_one() -> None:
+    split: Any = CIMultiDict([("RateLimit", '"hour";r=4;t=900'), ("ratelimit", '"second";r=0;t=1')])
+    assert told_to_wait(200, split) == Told(1, '200 RateLimit: "hour";r=4;t=900, "second";r=0;t=1'[:60])
+
+
+@given(st.text(alphabet='";=, rt0123456789:abc\\?*-._', max_size=60))
+def test_whatever_a_server_sends_is_read_or_ignored(text: str) -> None:
+    for name in ("RateLimit", "Retry-After", "retry-after-ms", "x-ratelimit-reset"):
+        told = told_to_wait(429, {name: text, "x-ratelimit-remaining": "0"})
+        assert told is None or 0 < told.seconds <= 86_400
+
+
+def test_a_field_made_to_take_long_does_not() -> None:
+    for text in ('"' * 20_000, ";r=0" * 20_000, '"a";r' * 20_000, '"a"' + ";r=0" * 20_000 + "!", "a," * 20_000):
+        told_to_wait(200, {"RateLimit": text, "ratelimit-" * 2_000 + "remaining": "0", "a-" * 20_000: "0"})

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 HELPERS = sorted(path.stem for path in (ROOT / "nexus_redis" / "contrib").glob("[a-z]*.py"))
-WITH_LIBRARY = [name for name in HELPERS if name != "asgi"]
+INTERFACES = ("asgi", "wsgi")  # what servers and frameworks agree upon: no library to install
+WITH_LIBRARY = [name for name in HELPERS if name not in INTERFACES]
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -36,7 +37,7 @@ def test_a_missing_library_is_one_line_that_says_what_to_install(name: str) -> N
 
 @pytest.mark.parametrize("name", HELPERS)
 def test_each_helper_has_its_extra_its_page_and_its_names(name: str) -> None:
-    assert name == "asgi" or name in EXTRAS
+    assert name in INTERFACES or name in EXTRAS
     assert (ROOT / "docs" / "contrib" / f"{name}.md").exists()
     done = python(f"from nexus_redis.contrib.{name} import *")
     assert done.returncode == 0, done.stderr

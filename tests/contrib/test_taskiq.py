@@ -103,6 +103,27 @@ def test_a_cost_given_with_the_call_counts_and_one_of_nothing_is_free(one_server
     in_memory(one_server, body)
 
 
+def test_a_cost_function_is_asked_once_where_the_task_is_sent(one_server: Server) -> None:
+    async def body(broker: InMemoryBroker, budget: Any) -> None:
+        asked: list[tuple[Any, ...]] = []
+
+        def cost(*names: str, each: int) -> int:
+            asked.append(names)
+            return len(names) * each
+
+        @broker.task(budget="stripe", cost=cost)
+        async def task(*_names: str, each: int) -> None:
+            return
+
+        await (await task.kiq("ann", "bob", each=4)).wait_result(timeout=10)
+        assert asked == [("ann", "bob")]
+        assert (await budget.snapshot()).granted_total >= 8
+        await (await task.kicker().with_labels(cost=0).kiq("ann", each=400)).wait_result(timeout=10)
+        assert asked == [("ann", "bob")]  # the label of the call counts
+
+    in_memory(one_server, body)
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [

@@ -226,34 +226,42 @@ def test_settings_in_code_are_told_before_the_first_claim_and_once(stepper: Step
     account = producer(stepper, budget={"rate": "100/s"})
     line = join(account)
     stepper.run()
-    assert stepper.kinds() == ["configure", "ZADD", "claim"]
+    assert stepper.kinds() == ["configure", "claim", "ZADD"]
+    assert len(set(stepper.times())) == 1  # one round trip
     assert line.is_served
     join(account)
     stepper.advance(1)
     assert stepper.kinds().count("configure") == 1
 
 
-def test_no_claim_goes_out_while_the_opening_is_unanswered(stepper: Stepper) -> None:
+def test_an_opening_that_is_unanswered_is_said_again_with_the_same_claim(stepper: Stepper) -> None:
     account = producer(stepper, budget={"rate": "100/s"})
     line = join(account)
     stepper.server = fails(exceptions.TimeoutError("no reply"))
     stepper.advance(0.06)
-    assert set(stepper.kinds()) == {"configure", "ZADD"}
+    assert stepper.kinds()[:2] == ["configure", "claim"]
+    assert {claim.seq for claim in stepper.claims()} == {1}
     stepper.server = grants()
     stepper.advance(2)
     assert line.is_served
     assert is_balanced(account)
 
 
-def test_settings_that_are_refused_are_raised_to_all_who_wait_and_nothing_is_claimed(stepper: Stepper) -> None:
+def test_settings_that_are_refused_are_raised_to_all_who_wait_and_nothing_is_spent(stepper: Stepper) -> None:
+    """What the claim that came along was granted is of a budget without these settings: it burns at the server."""
     account = producer(stepper, budget={"min_rate": 10})
     lines = [join(account), join(account)]
     stepper.server = grants(configure=exceptions.ResponseError("NEXUS_INVALID_MIN_RATE"))
     stepper.run()
     assert all(isinstance(line.error, InvalidSetting) for line in lines)
-    assert "claim" not in stepper.kinds()
+    assert account.ledger.held == 0
     with pytest.raises(InvalidSetting):
         account.spend(MICRO, stepper.now)
+    stepper.sent = []
+    stepper.advance(2 * REFUSED_FOR)
+    join(account)
+    stepper.advance(2 * REFUSED_FOR)
+    assert set(stepper.kinds()) == {"configure"}  # nothing is claimed for settings that were refused before
 
 
 def test_a_client_that_may_not_write_the_list_of_budgets_still_works(stepper: Stepper) -> None:
@@ -281,7 +289,7 @@ def test_settings_in_code_open_the_budget_again_in_a_new_life_of_its_state(
     stepper.server = grants(lost_once, configure=Configured(100.0, 0, "rate", "2", (), ()))
     line = join(account)
     stepper.advance(0.1)
-    assert stepper.kinds()[:4] == ["claim", "configure", "ZADD", "claim"]
+    assert stepper.kinds()[:4] == ["claim", "configure", "claim", "ZADD"]
     assert line.is_served
     assert "has no rate" not in caplog.text  # it will have one in a moment
 

@@ -308,7 +308,7 @@ def test_a_claim_in_flight_makes_no_cancelled_token_younger() -> None:
 def test_waiters_are_served_in_the_order_of_their_coming() -> None:
     ledger = Ledger(BEGIN)
     lines = [wait(ledger, cost, BEGIN) for cost in (2, 1, 3)]
-    assert exchange(ledger, 3.5, BEGIN) == lines[:2]
+    assert exchange(ledger, 3.5, BEGIN) + ledger.serve(BEGIN + 0.06) == lines[:2]
     assert not lines[2].is_served
     assert exchange(ledger, 3, BEGIN + 0.1) == lines[2:]
     assert balance(ledger) == 0
@@ -319,7 +319,7 @@ def test_a_large_cost_holds_its_place_and_is_collected_over_several_claims(ledge
     for i in range(9):
         assert exchange(ledger, 1, BEGIN + 0.3 * i) == []
         assert ledger.aside == (i + 1) * MICRO
-    assert exchange(ledger, 2, BEGIN + 2.7) == [large, small]
+    assert exchange(ledger, 2, BEGIN + 2.7) + ledger.serve(BEGIN + 2.8) == [large, small]
     assert (ledger.held, ledger.burned, balance(ledger)) == (0, 0, 0)
 
 
@@ -478,11 +478,26 @@ def test_nothing_is_asked_without_a_need(ledger: Ledger) -> None:
     assert ledger.due == NEVER
 
 
-def test_two_claims_keep_their_distance(ledger: Ledger) -> None:
+def test_two_claims_keep_their_distance_where_tokens_are_short(ledger: Ledger) -> None:
     wait(ledger, 1, BEGIN)
-    exchange(ledger, 1, BEGIN)
+    exchange(ledger, 1, BEGIN, retry_after=0.03)
     wait(ledger, 1, BEGIN + 0.01)
     assert ledger.due == pytest.approx(BEGIN + CLAIM_GAP)
+
+
+def test_where_there_is_plenty_a_waiter_is_claimed_for_at_once_and_for_twice_as_much(ledger: Ledger) -> None:
+    now, wanted = BEGIN, []
+    for _ in range(6):
+        wait(ledger, 1, now)
+        assert ledger.due == now
+        ask = ledger.claim(now)
+        assert ask is not None
+        wanted.append(ask.tokens // MICRO)
+        ledger.receive(answered(wanted[-1]), now)
+        while ledger.spend(MICRO, now):
+            pass
+        now += 0.001
+    assert wanted == [1, 2, 4, 8, 16, 32]
 
 
 def test_one_with_nothing_in_hand_comes_back_at_its_slot(ledger: Ledger) -> None:
@@ -1185,3 +1200,114 @@ class Books(RuleBasedStateMachine):
 
 Books.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
 TestBooks = Books.TestCase
+
+
+# --- a paced hand
+
+
+def short_of_tokens(granted: float, now: float = BEGIN, **settings: Any) -> Ledger:
+    """A ledger that asked for more than the `granted` tokens that it got."""
+    ledger = Ledger(now, **settings)
+    for _ in range(200):
+        wait(ledger, 1, now)
+    exchange(ledger, granted, now, retry_after=0.016)
+    return ledger
+
+
+def spent_by(ledger: Ledger, now: float) -> int:
+    """Tokens that are spent by then, with the hand opened when it is due."""
+    while ledger.opens <= now:
+        ledger.serve(ledger.opens)
+    return ledger.booked // MICRO
+
+
+def test_where_tokens_are_short_and_few_they_are_spent_evenly_until_the_next_claim() -> None:
+    ledger = short_of_tokens(6)
+    assert [spent_by(ledger, BEGIN + ms / 1000) for ms in (0, 20, 40, 60, 80)] == [1, 2, 3, 5, 6]
+    assert balance(ledger) == 0
+
+
+def test_where_tokens_are_short_and_many_they_are_spent_as_they_come() -> None:
+    ledger = short_of_tokens(60)
+    assert spent_by(ledger, BEGIN) == 60
+
+
+def test_where_nothing_is_short_tokens_are_spent_as_they_come() -> None:
+    ledger = Ledger(BEGIN)
+    lines = [wait(ledger, 1, BEGIN) for _ in range(6)]
+    exchange(ledger, 6, BEGIN)
+    assert all(line.is_served for line in lines)
+
+
+def test_a_hand_is_not_paced_where_a_claim_is_long_on_its_way() -> None:
+    """The loop that opens the hand waits for the answer as well."""
+    ledger = Ledger(BEGIN)
+    for _ in range(3):
+        wait(ledger, 1, BEGIN)
+        exchange(ledger, 1, BEGIN, came=BEGIN + 0.1)
+    for _ in range(200):
+        wait(ledger, 1, BEGIN + 0.1)
+    exchange(ledger, 6, BEGIN + 0.2, came=BEGIN + 0.3, retry_after=0.1)
+    assert ledger.held == 0
+
+
+# --- a rise from 0
+
+
+def test_waiters_ask_again_when_the_rate_is_no_longer_0(ledger: Ledger) -> None:
+    wait(ledger, 1, BEGIN)
+    exchange(ledger, 0, BEGIN, retry_after=1, budget_rate=0, birth="1", granted_total=3)
+    assert ledger.due == BEGIN + 1
+    ledger.heed(Drop("2", 3, 100 * MICRO, 0, "rate"), BEGIN + 0.2, 0.005)  # of another life of the budget
+    assert ledger.due == BEGIN + 1
+    ledger.heed(Drop("1", 3, 100 * MICRO, 0, "rate"), BEGIN + 0.2, 0.005)
+    assert ledger.due == pytest.approx(BEGIN + 0.205)
+    assert ledger.held == 0
+
+
+def test_a_rise_that_is_heard_while_a_claim_is_out_is_not_lost(ledger: Ledger) -> None:
+    wait(ledger, 1, BEGIN)
+    exchange(ledger, 0, BEGIN, retry_after=1, budget_rate=0, birth="1")
+    assert ledger.claim(BEGIN + 1) is not None
+    ledger.heed(Drop("1", 0, 100 * MICRO, 0, "rate"), BEGIN + 1.001)
+    ledger.receive(answered(0, 1, budget_rate=0, birth="1"), BEGIN + 1.002)
+    assert ledger.due < BEGIN + 1.2
+
+
+# --- tries
+
+
+def test_tries_that_come_together_are_one_claim_and_those_that_come_later_another(ledger: Ledger) -> None:
+    first = [wait(ledger, 1, BEGIN, whole=True) for _ in range(3)]
+    ask = ledger.claim(BEGIN)
+    assert ask is not None
+    assert (ask.need, ask.tokens, ask.whole) == (MICRO, 3 * MICRO, True)
+    late = wait(ledger, 1, BEGIN, whole=True)
+    ledger.receive(answered(2, 0.01), BEGIN)
+    assert [line.is_served for line in first] == [True, True, False]
+    assert first[2].denied == pytest.approx(0.01)
+    assert late.denied is not None  # the answer says that the next one must wait
+    assert balance(ledger) == 0
+
+
+def test_a_try_that_comes_while_a_claim_is_out_is_asked_for_at_once_where_that_one_got_all(ledger: Ledger) -> None:
+    wait(ledger, 1, BEGIN, whole=True)
+    ledger.claim(BEGIN)
+    late = wait(ledger, 1, BEGIN, whole=True)
+    ledger.receive(answered(1), BEGIN + 0.001)
+    assert (late.denied, late.is_served, ledger.due) == (None, False, BEGIN + 0.001)
+    exchange(ledger, 1, BEGIN + 0.001)
+    assert late.is_served
+
+
+def test_a_process_that_only_tries_now_and_then_asks_for_nothing_ahead(ledger: Ledger) -> None:
+    asked = []
+    for number in range(60):
+        now = BEGIN + 0.1 * number
+        wait(ledger, 1, now, whole=True)
+        ask = ledger.claim(now)
+        assert ask is not None
+        asked.append(ask.tokens)
+        ledger.receive(answered(ask.tokens / MICRO), now)
+        assert ledger.claim(now + 0.09) is None
+    assert set(asked) == {MICRO}

@@ -151,3 +151,32 @@ def test_a_call_that_costs_nothing_takes_nothing_and_runs() -> None:
         return [await send([]), *[item async for item in items([])]]
 
     assert (insert([]), list(rows([])), run(both()), taken) == ("done", [1], ["sent", 2], [])
+
+
+def test_a_cost_function_may_answer_yes_or_no() -> None:
+    @limited(lambda path: path != "/health")
+    def get(path: str) -> str:
+        return path
+
+    assert [get("/health"), get("/cart")] == ["/health", "/cart"]
+    assert taken == [1]
+
+
+@pytest.mark.parametrize("answer", [float("nan"), -1, "3", None, 1e10])
+def test_what_a_cost_function_gets_wrong_reaches_the_caller_and_the_body_does_not_run(answer: Any) -> None:
+    @limited(lambda: answer)
+    def send() -> None:
+        taken.append("sent")
+
+    with pytest.raises(InvalidSetting, match=r"^cost="):
+        send()
+    assert taken == []
+
+
+def test_an_async_cost_function_is_refused_at_decoration() -> None:
+    async def cost() -> float:
+        return 1.0
+
+    for decorate in (limited, limited_aio):
+        with pytest.raises(InvalidSetting, match="give a def"):
+            decorate(cost)

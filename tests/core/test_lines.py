@@ -38,9 +38,9 @@ class OneLine(RuleBasedStateMachine):
         self.parts: list[Part] = []
         self.line.parts = Parts()
 
-    @rule(cost=st.integers(1, 9), whole=st.booleans())
-    def join(self, cost: int, whole: bool) -> None:
-        waiter = Waiter(cost, 0.0, whole=whole)
+    @rule(cost=st.integers(1, 9))
+    def join(self, cost: int) -> None:
+        waiter = Waiter(cost, 0.0)
         self.line.join(waiter)
         self.alone.append(waiter)
 
@@ -96,7 +96,7 @@ class OneLine(RuleBasedStateMachine):
         assert self.line.first is (counting[0] if counting else None)
         assert bool(self.line) == bool(counting)
         assert self.line.cost == sum(each.cost for each in counting)
-        assert self.line.wholes == sum(each.whole for each in self.alone)
+        assert self.line.count == len(counting)
         assert set(self.line) == {*self.alone, *self.parts}
         assert len(self.line) == len(self.alone) + len(self.parts)
 
@@ -162,8 +162,12 @@ class Scene:
                     assert not all(theirs.get(name, 0) >= cost for name, cost in mine.items()), (i, j)
             before = {name for j in self.waiting if j < i for name in self.wishes[j][1]}
             if not before & mine.keys() and not self.callers[i].is_served:
-                assert any(self.on[name].ledger.held < cost * MICRO for name, cost in mine.items()), i
+                assert any(self.is_short(name, cost) for name, cost in mine.items()), i
         assert all(is_balanced(account) for account in self.on.values())
+
+    def is_short(self, name: str, cost: int) -> bool:
+        ledger = self.on[name].ledger
+        return ledger.held < cost * MICRO or self.stepper.now < ledger.paced_until
 
 
 RATES = st.sampled_from([2.0, 5.0, 10.0, 40.0, 80.0])

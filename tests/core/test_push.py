@@ -125,6 +125,8 @@ def test_a_producer_listens_from_its_second_claim_until_it_has_left(stepper: Ste
     stepper.run()
     assert (stepper.kinds(), names(stepper)) == (["claim", "ZADD"], [])
     stepper.advance(0.2)
+    join(account)
+    stepper.run()
     assert names(stepper) == [KEYS.flow] == ["test:{stripe}:flow"]
     stepper.advance(IDLE_LEAVES - 1)
     assert names(stepper) == [KEYS.flow]

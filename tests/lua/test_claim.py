@@ -46,7 +46,7 @@ def test_the_first_token_waits_for_the_first_rate(story: Story) -> None:
     assert story.tokens == 1_020_000
     story.at(3601).configure(rate=0)
     assert story.at(3602).configure(rate=0.5).rate == 0.5
-    assert story.tokens == 0  # what the rate of 0 cut is not given a second time
+    assert story.tokens == 1_125_000  # what was earned stays, and the first token is not given a second time
 
 
 def test_one_that_calls_at_its_pace_is_never_a_millisecond_early(story: Story) -> None:
@@ -176,7 +176,7 @@ def test_a_new_incarnation_inherits_no_credit(story: Story) -> None:
 def holding_101_of_201(story: Story) -> Story:
     """100/s, a bucket of 201, and one that took 101 of 101.02 at 1 s. It may come back until 2.5 s."""
     story.configure(rate=100, burst=2)
-    assert story.at(1).claim(tokens=101, need=101).granted == 101 * MICRO
+    assert story.at(1).claim(tokens=101, need=101, whole=True).granted == 101 * MICRO
     assert story.tokens == 20_000
     return story
 
@@ -358,9 +358,18 @@ def test_a_longer_burst_lets_all_of_the_bucket_go_at_once(story: Story) -> None:
 def test_each_is_told_its_own_slot(story: Story) -> None:
     story.configure(rate=10)
     assert story.claim("a").granted == MICRO
-    answer = story.claim("b")  # a and b count for 4/s each, and half of the 2/s that are left
+    answer = story.claim("b", requested_rate=1000)
     assert answer.granted == 0
-    assert answer.retry_after == pytest.approx(0.2)
+    assert answer.retry_after == pytest.approx(0.098)  # 0.02 of a token is there
+
+
+def test_a_claim_that_got_nothing_never_has_the_reason_ok(story: Story) -> None:
+    story.configure(rate=10)
+    story.at(1).claim("a", tokens=3, need=3)
+    for seq, whole in enumerate((False, True), start=1):
+        answer = story.claim("b", requested_rate=0.1, whole=whole, seq=seq)
+        assert (answer.granted, answer.reason) == (0, "rate")
+    assert story.at(3).claim("b", requested_rate=0.1).reason == "ok"
 
 
 def test_the_slot_waits_for_the_bucket_where_that_takes_longer(story: Story) -> None:
@@ -610,9 +619,36 @@ def test_a_paused_budget_grants_nothing_until_its_pause_is_over(story: Story) ->
     answer = story.at(30.9).claim()
     assert (answer.granted, answer.budget_rate, answer.level, answer.reason) == (0, 0, 3, "paused")
     answer = story.at(31).claim()
-    assert (answer.granted, answer.budget_rate, answer.level, answer.reason) == (0, 100 * MICRO, 0, "ok")
-    assert story.tokens == 0  # no burst saved up over the pause
-    assert story.at(31.02).claim().granted == MICRO
+    assert (answer.granted, answer.budget_rate, answer.level, answer.reason) == (MICRO, 100 * MICRO, 0, "ok")
+    assert story.tokens == 25 * MICRO  # the bucket that was full before it, and nothing was earned meanwhile
+
+
+def test_what_was_earned_before_a_pause_is_there_after_it_and_nothing_is_earned_meanwhile(story: Story) -> None:
+    story.configure(rate=100, burst=10)
+    story.at(5).configure(pause=3)
+    before = story.tokens
+    assert before == 501_020_000
+    story.at(7).claim()
+    assert story.at(8).configure(rate=100).rate == 100
+    assert story.tokens == before
+
+
+def test_from_the_end_of_a_pause_on_the_bucket_earns_however_late_the_first_call_is(story: Story) -> None:
+    story.configure(rate=1, burst=100)
+    story.at(10).configure(pause=2)
+    before = story.tokens
+    story.at(52).claim(tokens=0)
+    assert story.tokens == before + 40 * MICRO
+
+
+def test_a_rate_of_0_keeps_what_was_earned(story: Story) -> None:
+    """A consumer that falls silent is one, and a floor of 0: when it is back, its producers go on."""
+    story.report(capacity=100, load=0)
+    story.at(0.3).claim()
+    before = story.at(1).configure().rate, story.tokens
+    story.at(4).claim()
+    assert story.field("reason") == "no_consumers"
+    assert before == (100, story.tokens) == (100, 26 * MICRO)
 
 
 def test_a_pause_without_an_end_is_ended_by_a_resume(story: Story) -> None:

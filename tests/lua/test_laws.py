@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lupa import lua51  # type: ignore[import-untyped]
 
-from nexus_redis import composer
 from tests.referee_laws import Answer, Referee, Report, Setting
+from tools import bundle_lua
 
 LIBRARY = Path(__file__).parents[2] / "lua" / "lib"
 EXPORTS = "\nreturn {choose_law = choose_law, run_law = run_law, law_text = law_text, law_memory = law_memory}"
@@ -22,7 +22,7 @@ NO_GLOBALS = "setmetatable(_G, {__newindex = function(_, name) error('global ' .
 
 
 def composed() -> str:
-    return composer.included(LIBRARY / "law.lua", set())
+    return bundle_lua.included(LIBRARY / "law.lua", set())
 
 
 class LuaLaws:

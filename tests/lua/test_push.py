@@ -115,17 +115,23 @@ def test_a_pause_is_published_once_however_often_it_is_said(story: Story, ear: E
     story.configure(pause=UNTIL_RESUMED)
     assert ear.heard() == [Drop(BIRTH, 0, 0, 3, "paused")]
     story.at(2).configure("operator", pause=0)
-    assert ear.heard() == []
+    assert ear.heard() == [Drop(BIRTH, 0, 100 * MICRO, 0, "rate")]
     story.configure(pause=1)
     assert [drop.reason for drop in ear.heard()] == ["paused"]
 
 
-def test_the_end_of_a_pause_is_not_published_and_a_claim_finds_it(story: Story, ear: Ear) -> None:
+def test_a_rise_from_0_is_published_and_any_other_is_not(story: Story, ear: Ear) -> None:
+    """Those who wait at a rate of 0 wait for nothing else."""
     story.configure(rate=100)
     story.configure(pause=1)
     ear.heard()
     assert story.at(2).claim().budget_rate == 100 * MICRO
+    assert [drop.budget_rate for drop in ear.heard()] == [100 * MICRO]
+    story.configure(rate=1000)
     assert ear.heard() == []
+    story.configure(rate=0)
+    story.configure(rate=0.5)
+    assert [drop.budget_rate for drop in ear.heard()] == [0, MICRO // 2]
 
 
 def test_a_budget_without_a_rate_publishes_nothing(story: Story, ear: Ear) -> None:

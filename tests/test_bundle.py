@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from lupa import lua51  # type: ignore[import-untyped]
 
-from nexus_redis import composer, scripts
+from nexus_redis import scripts
 from tests.servers import Server
 from tests.vectors.scripts import pinned, record
+from tools import bundle_lua
 
 Make = Callable[..., str]
 
@@ -25,7 +26,7 @@ def made(tmp_path: Path) -> Make:
         (tmp_path / "lib").mkdir(exist_ok=True)
         for name, text in {"../main": main, **parts}.items():
             (tmp_path / "lib" / f"{name}.lua").write_text(text.lstrip("\n"))
-        return composer.composed(tmp_path / "main.lua")
+        return bundle_lua.composed(tmp_path / "main.lua")
 
     return make
 
@@ -292,7 +293,8 @@ def test_the_scripts_do_the_same_without_these_rules(server: Server, monkeypatch
     short = pinned(record(server.client()))
     server.client().flushall()
     for rule in ("_with_calls_written_in", "_with_library_named_once"):
-        monkeypatch.setattr(composer, rule, lambda text: text)
+        monkeypatch.setattr(bundle_lua, rule, lambda text: text)
+    monkeypatch.setattr(scripts, "_bundled", lambda name: bundle_lua.bundle()[name])
     scripts.script.cache_clear()
     try:
         assert "repeat\n" not in scripts.script("claim").text
@@ -300,3 +302,13 @@ def test_the_scripts_do_the_same_without_these_rules(server: Server, monkeypatch
     finally:
         monkeypatch.undo()
         scripts.script.cache_clear()
+
+
+@pytest.mark.parametrize("name", bundle_lua.NAMES)
+def test_the_bundle_is_what_the_sources_make(name: str) -> None:
+    assert scripts.script(name).text == bundle_lua.bundle()[name], "run `make bundle`"
+
+
+def test_no_script_is_composed_in_a_users_process() -> None:
+    assert scripts.NAMES == bundle_lua.NAMES
+    assert {path.stem for path in bundle_lua.BUNDLE.iterdir()} == set(scripts.NAMES)

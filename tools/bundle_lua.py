@@ -1,4 +1,6 @@
-"""From the sources in `lua/` to the text that a server runs.
+"""Make the bundle: from the sources in `lua/` the text that a server runs, one file a script, in `lua/bundle/`.
+
+    make bundle       # after each change in lua/; a test makes it again and compares
 
 The sources are written for people: files of functions, names for numbers, records with named fields. A server defines a
 script's functions anew at each call, so each of these costs as much as a line of arithmetic, and a claim has a few
@@ -19,6 +21,10 @@ import re
 from collections import Counter
 from pathlib import Path
 from typing import Final
+
+LUA: Final = Path(__file__).parent.parent / "lua"
+BUNDLE: Final = LUA / "bundle"
+NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
 
 OFTEN: Final = 3  # a library's function that is named so often gets a variable
 _TEXT: Final = r"'[^'\n]*'|\x22[^\x22\n]*\x22"
@@ -186,3 +192,14 @@ def _inside_brackets(text: str, at: int) -> tuple[int, int]:
         depth += {"(": 1, ")": -1}.get(text[end], 0)
         end += 1
     return begin, end
+
+
+def bundle() -> dict[str, str]:
+    """Return what each file of the bundle must hold, by the script's name."""
+    return {name: composed(LUA / f"{name}.lua") for name in NAMES}
+
+
+if __name__ == "__main__":
+    BUNDLE.mkdir(exist_ok=True)
+    for name, text in bundle().items():
+        (BUNDLE / f"{name}.lua").write_text(text)

@@ -1,0 +1,1365 @@
+--[[ claim: refill the bucket, enter the producer's demand, give it tokens or a time to come back.
+
+KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+       11 producer
+       or but three of them: budget, producers, producer. That is cheaper, and enough as long as nothing has become due
+ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
+       and one more, a JSON array of the others: [0,1000000,...,"normal","k3f9",7,"",0]
+       2 need           micro-tokens   cost of the waiter at the head, less what is collected for it
+       3 tokens         micro-tokens   wanted now; 0 = only asks
+       4 requested_rate micro-tokens/s its demand
+       5 whole          0 or 1         all of `need` or nothing
+       6 held           micro-tokens   in hand, live
+       7 unused         micro-tokens   handed back with this call (no more in `held`)
+       8 burned         micro-tokens   expired in hand since the last call
+       9 weight         millionths     10000 (0.01) .. 1000000000 (1000)
+       10 priority      high, normal or low
+       11 incarnation   text, at most 64 characters; empty: no retry is recognised
+       12 seq           int, grows by one a call; the same one is answered again and never charged twice
+       13 birth         the life of the budget that this producer knows, or empty
+       14 granted_total int            the highest count that it saw in that life
+Reply  one text of words with a space between, as it is remembered for a retry:
+       1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
+       7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
+       10 granted_total  11 birth  12 reason  13 lossless  14 burst (micro-tokens: a `whole` need above it is never met)
+       whole numbers but for birth and reason; one more, wait_us, where the need will not be met at retry_after_us yet
+Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA  NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN
+       NEXUS_NEEDS_KEYS (something is due: the same call again, with all keys)
+Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadline has passed ]]
+local string_sub = string.sub
+local string_format = string.format
+local math_min = math.min
+local math_max = math.max
+local redis_call = redis.call
+local math_floor = math.floor
+local math_huge = math.huge
+local math_ceil = math.ceil
+
+-- Durations that several scripts share, in microseconds.
+-- SECOND = 1000000
+-- LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
+-- REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+-- REFRESHES = 5             -- in a lease: chances to be heard
+-- EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
+-- LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day
+-- LONGEST_WAIT = 1000000    -- no producer is told to stay away longer, or it would miss a change of the rate
+-- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
+-- INTERVAL = 250000         -- a consumer that names no interval reports this often
+-- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
+-- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
+-- UNTIL_RESUMED = 9e15      -- the end of a pause without one
+-- KEEP_BUDGET_MS = 604800000    -- sweeps only, decides nothing: a week, as long as an incident and a weekend
+-- KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
+-- KEEP_PASSING_MS = 5000     -- and of one that only asked once: longer than an epoch
+-- RENEW = 60000000          -- how often a TTL is written again
+-- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
+-- answered goes through string_format, in millionths (micro) or microseconds, and is exact to 2^53.
+-- MICRO = 1000000
+-- COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
+
+-- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
+-- 2500500000 -> '2500.5': for people.
+-- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
+-- Digits only, within [low, high], or nil.
+local function whole_number(text, low, high)
+  if #text > 17 or not string.match(text, '^%d+$') then return nil end
+  local x = tonumber(text)
+  return x >= low and x <= high and x or nil
+end
+
+-- Packed state: one text of whole numbers.
+-- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
+-- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
+-- there it is text, and only there.
+local pack, unpacked
+if struct then
+  pack, unpacked = struct.pack, struct.unpack
+else
+  function pack(format, ...)
+    local words, i = {...}, 0
+    for kind, size in string.gmatch(format, '([dIisc])(%d*)') do
+      i = i + 1
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
+      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+    end
+    return table.concat(words, ' ') .. ' '
+  end
+  function unpacked(format, text)
+    local words, kinds = {}, string.gsub(format, '[^dIisc]', '')
+    for word in string.gmatch(text, '([^ ]*) ') do
+      local i = #words + 1
+      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+    end
+    return unpack(words)
+  end
+end
+-- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
+-- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
+-- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
+
+-- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
+-- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
+-- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
+-- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
+-- SCHEMA = 2
+-- BUCKET = '>dddddddddddddd'
+-- TERMS = '>ddddddddddddddddsss'
+-- CLASS = '>dddddddd'
+-- WINDOW = '>ddddddddddddd'
+-- EPOCHAL = '>ddddd'
+
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 14
+-- TERMS_BEGIN = 15
+-- TERMS_END = 33
+--- @record class level mark room trim under over demand weight
+
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
+-- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
+-- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+-- The bucket: what the rate has earned and nobody has taken. T tokens of at most B, all in millionths and exact.
+
+-- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a rest that is carried, so a budget of 1/hour
+-- that is asked each millisecond loses nothing.
+-- Grants or hand-backs change the bucket and the counter of the budget's life together.
+-- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
+-- fullest, as long as the longest lease, is already promised to that window.
+-- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
+-- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
+-- burst is for whoever asks first.
+local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 1000000) end
+-- Weighted max-min fair shares, O(1) a claim. In an epoch every producer in demand comes once and enters its demand;
+-- whoever comes first after its end (epoch.lua) finds the level at which sum(min(demand, level * weight)) is the rate, class by class.
+--
+-- A class keeps four sums: demand of those under the level, weight of those over it, demand of all, weight of all.
+-- 120/s and three who want 1000, 50 and 10: 10 is under any level, 50 too at the end, the level comes out as 60. Who is
+-- over and who under is told by the `mark`: the level of the epoch before, or what it would have been, had all not fit.
+-- A second claim in an epoch replaces the first one's entry; leaving takes it out.
+-- What this producer may run at, in micro-tokens a second: its level, or, uncontended, its demand and its part of the rest.
+-- One producer's part of a claim: its memory, what it hands back, what it gets.
+-- CREDIT_TIME = 600000      -- credit piles up no longer than this: a late refresh is forgiven, an absence is not
+-- LATE = 1.25               -- refreshes; likewise in a crowd, where each is longer
+-- BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
+-- EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
+-- NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
+-- PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
+-- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
+-- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
+-- MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
+-- LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
+-- SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
+
+--- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total
+
+-- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
+local function read_claim()
+  local ask = cjson.decode(ARGV[2])
+  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total = unpack(ask)
+  if need >= 0 and need <= 1e15 and want >= 0 and want <= 1e16 and demand >= 0 and demand <= 1e16 and (is_whole == 0 or is_whole == 1)
+    and held >= 0 and held <= 1e16 and unused >= 0 and unused <= 1e16 and burned >= 0 and burned <= 1e16
+    and weight >= 10000 and weight <= 1e9 and seq >= 0 and seq <= 9007199254740992 and granted_total >= 0 and granted_total <= 9007199254740992
+    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 == 0
+    and (priority == 'normal' or priority == 'high' or priority == 'low')
+    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 13
+    and (ARGV[1] == '0' or whole_number(ARGV[1], 0, 9007199254740992)) then
+    ask[2], ask[4] = is_whole == 1 and math_max(want, need) or want, is_whole == 1
+    return ask
+  end
+end
+
+-- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
+-- its ends were last written.
+--- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under
+
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1'
+-- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+
+-- How much of what it says comes back to the bucket, and how much will never be used.
+-- Tokens; and else when to ask again, and when what it needs will be there.
+-- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
+-- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
+-- crowd, a minute). True where its id is a new one.
+-- A large fleet comes less often, so that Redis stays below a core up to a million producers: CLAIMS_PER_S of them, at some 30
+-- us each. 100 producers and 1,000 refresh each 0.1 s; 10,000 each 1 s, 100,000 each 10 s. Leases are as much longer.
+--
+-- The crowd's refresh is found at the end of each epoch (epoch.lua) from those who came in it. Who takes a large part of
+-- the budget is spared: however many others there are, those who use 1/k of it are at most k.
+-- CLAIMS_PER_S = 10000
+-- MOST_OF = 0.85            -- as a client's own gap between two claims
+-- FULL = 0.375              -- how full the bucket should stand: room above for what is handed back, below for jitter
+-- PLENTY = 0.3              -- of the trim: the bucket is full, or not empty and was full for long
+-- SAVE = 0.05               -- few tokens, many waiters: so much slower do credits grow while the bucket is empty
+
+-- For one who is going to use `rate` of the budget's R.
+-- Who comes back when. One who got all that was due to it is not back before most of a refresh has passed, if others wait.
+-- One who found the bucket empty, as most do in a fleet that started in one moment, has a place in a queue that moves at
+-- the budget's rate; from then on, each comes at a time of its own.
+--
+-- Where nobody is short, all come as soon as in a small fleet: a newcomer cannot say yet what it will use, and who lives for
+-- a second has no refresh to wait for. Those back soon stand in that queue too: they are no more than CLAIMS_PER_S.
+-- So it is when the bucket is full whatever the level says, which counts those who lived for a second as those who live on:
+-- what would have overflowed is no debt.
+-- In a crowd an epoch is longer than the bucket is deep, so this is asked at each claim; else at the end of an epoch.
+-- One trim for all keeps the bucket from standing full, where rate is lost, and empty, where everyone waits.
+-- The window's word on a claim: no more than the consumers can hold, and nothing while tokens of a lost state may still
+-- travel. `returned` and `burned`: what the claim brought back, and what it said is lost.
+-- The window: what the consumers cannot hold is not admitted. A window in the sense of TCP, over a fleet.
+--
+-- net = granted - handed back - burned; A = tokens no longer on the way (their work was seen at a consumer, or they are too
+-- old to arrive). What is on the way is at most net - A, so with `free` room last reported, grants may go on up to the
+-- edge A + free, however old that report is. Under `min` every item touches all consumers: each has an A and an edge.
+-- SNAPSHOTS = 5
+
+-- T_x: granted longer ago than this, a token has arrived or never will; in quarters. `lease`: the longest that may be out.
+-- Another T_x: what was known of the old one's length ago is all that is known of the new one's.
+-- How long nothing may be granted, since what went out before this window was born may still be on its way.
+-- Keeps five values of net, a quarter of T_x apart: the oldest is at least T_x old.
+-- Tokens that will never arrive anywhere.
+-- A server defines a script's functions at each call; these only when one of them is called (composer.py).
+local rarely_given
+local function rarely()
+  if rarely_given then return rarely_given end
+local function whole(x) return string.format('%.0f', x) end
+local function micro_of(x) return math.floor(x * 1000000 + 0.5) end
+local function plain(micro)
+  local text = string.format('%.0f.%06.0f', math.floor(micro / 1000000), micro % 1000000)
+  return (string.gsub(string.gsub(text, '0+$', ''), '%.$', ''))
+end
+local function decimal(text, low, high)
+  if #text > 40 or not string.match(text, '^%d+%.?%d*$') then return nil end
+  local x = tonumber(text)
+  if x >= low and x <= high then return x end
+  return nil
+end
+local function whole_number(text, low, high)
+  if #text > 17 or not string.match(text, '^%d+$') then return nil end
+  local x = tonumber(text)
+  return x >= low and x <= high and x or nil
+end
+local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
+local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
+local function is_budget(key)
+  local namespace, name = string.match(key, '^(.*):{(.*)}$')
+  return namespace ~= nil and is_name(namespace) and is_name(name)
+end
+local function named_keys(kind)
+  if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end
+  local keys = {budget = KEYS[1], member = KEYS[11]}
+  for i, place in ipairs(PLACES) do
+    if KEYS[i + 1] ~= KEYS[1] .. ':' .. place then return nil end
+    keys[place] = KEYS[i + 1]
+  end
+  if not kind then return keys, nil end
+  local prefix = KEYS[1] .. ':' .. kind .. ':'
+  local id = string.sub(KEYS[11], #prefix + 1)
+  if string.sub(KEYS[11], 1, #prefix) ~= prefix or not is_name(id) then return nil end
+  return keys, id
+end
+local CLASSES = {'high', 'normal', 'low'}
+local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
+local function packed_class(class) return pack('>dddddddd', unpack(class, 1, 8)) end
+local function packed_bucket(b) return pack('>dddddddddddddd', unpack(b, 1, 14)) end
+local function write_window(keys, w)
+  local s = w.snaps
+  redis.call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
+                                                 s[1], s[2], s[3], s[4], s[5]))
+end
+local function refill(b, now)
+  local dt = now - b[1]
+  b[1] = now
+  if dt < 0 then                                     -- the clock went back: learning is not prolonged
+    b[20], b[41] = math.max(0, b[20] + dt), true
+  end
+  if dt > 0 and b[15] > 0 and b[3] < b[16] then
+    if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
+      b[3], b[2] = b[16], 0
+    else
+      local part = b[15] % 1000000 * dt + b[2]
+      b[3] = b[3] + math.floor(b[15] / 1000000) * dt + math.floor(part / 1000000)
+      b[2] = part % 1000000
+      if b[3] >= b[16] then b[3], b[2] = b[16], 0 end
+    end
+  end
+  if now < b[8] then
+    b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
+  elseif now - b[8] > b[26] then
+    b[7] = now - b[8] < 2 * b[26] and b[6] or 0
+    b[6], b[8] = b[3], now
+  end
+  b[6] = math.max(b[6], b[3])
+end
+local function usual_depth(b) return math.min(b[16], 1000000 + b[15] * 250000 / 1000000) end
+local function reply(granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
+  return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, refresh * 5, refresh, recommended,
+    fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string.format(' %d', wait) or '')
+end
+local function trim(b)
+  if b[15] <= 0 then return 0 end
+  local depth = usual_depth(b)
+  if b[29] == 1 then
+    -- Few tokens, many waiters: credits must not grow faster than tokens, or waiters in step starve one another.
+    return math.min(1.25, math.max(0, b[3] - math.max(0.8 * depth, 1000000)) / (0.2 * depth)) - 0.05 * math.max(0, 1 - b[3] / (0.375 * depth))
+  end
+  return math.min(1.25, math.max(-0.2, b[28] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+end
+-- What is wrong with a claim, for its refusal.
+
+-- The field at fault in a claim that cannot be read.
+local function fault_of_claim()
+  local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation',
+                 'seq', 'birth', 'granted_total'}
+  local most = {need = 1e15, whole = 1, weight = 1e9, seq = 9007199254740992, granted_total = 9007199254740992}
+  if #ARGV ~= 2 then return 'NEXUS_INVALID_ARGUMENTS' end
+  if not whole_number(ARGV[1], 0, 9007199254740992) then return 'NEXUS_INVALID_AT_US' end
+  local i = 0
+  for word in string.gmatch(string.sub(ARGV[2], 2, -2) .. ',', '([^,]*),') do
+    i = i + 1
+    local name, text, is_right = asked[i], string.match(word, '^"(.*)"$'), nil
+    if name == 'priority' then is_right = text == 'high' or text == 'normal' or text == 'low'
+    elseif name == 'incarnation' then is_right = text and (text == '' or is_name(text))
+    elseif name == 'birth' then is_right = text and #text <= 20 and string.find(text, '^[%w._-]*$')
+    elseif name then is_right = whole_number(word, name == 'weight' and 10000 or 0, most[name] or 1e16) end
+    if name and not is_right then return 'NEXUS_INVALID_' .. string.upper(name) end
+  end
+  return 'NEXUS_INVALID_ARGUMENTS'
+end
+
+-- Names are looked at where the producer is new, or another's: what is known by them was right.
+local function fault_of_names(keys, id, ask)
+  if not is_budget(keys.budget) or not is_name(id) then return 'NEXUS_INVALID_KEYS' end
+  if ask[10] ~= '' and not is_name(ask[10]) then return 'NEXUS_INVALID_INCARNATION' end
+  return not string.find(ask[12], '^[%w._-]*$') and 'NEXUS_INVALID_BIRTH'
+end
+
+-- Who comes first under an id, who comes after another, and who asks twice.
+
+local function new_producer(now)
+  local p = {}
+  p[5], p[6], p[7], p[8], p[10], p[11], p[12], p[14], p[16] = 0, now, 0, 0, 0, 0, 0, 0, 1
+  p[1], p[15] = 0, 4000000000
+  return p
+end
+
+-- An id belongs to the incarnation that claimed last, while its lease lives.
+local function is_owned(p, b, now)
+  return p[2] ~= '' and now >= p[6] and now < math.min(p[6] + b[26], p[1])
+end
+
+-- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
+local function successor(p, b)
+  if p[3] ~= b[31] then return nil end
+  p[7], p[8], p[1] = math.min(p[7], 0), 0, 0
+  return p
+end
+
+-- The reply to the same claim once more.
+local function remembered(keys, p)
+  local bytes = redis.call('HGET', keys.member, 'answer')
+  local granted, retry, refresh, recommended, fallback, R, level, load, total, letters, lossless, B, wait = unpacked('>i7I4I4i7i7i7i1I3i7c2i1i7I5', bytes)
+  local reason
+  for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
+    if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then reason = word end
+  end
+  return reply(granted, retry, refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p[3])
+end
+
+-- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
+
+-- A budget that nobody knows starts with one token, so that a new slow one answers at once, and never with a full bucket,
+-- so that a lost state is no free burst. The 2 % are for a caller on a timer, else a millisecond early for ever.
+-- FIRST_TOKENS = 1020000
+
+-- With settings already there (`is_older`), they are due at once.
+local function new_budget(now, is_older)
+  local b = {}
+  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] = now, 0, 0, 0, 0, 0, 0, now
+  b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
+  b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
+  b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
+  b[28], b[29], b[30], b[31], b[32], b[33] = 0, 0, 0, whole(now), 'unset', ''
+  b[35], b[36], b[37], b[38], b[39] = 0, 0, 1020000, 0, 0
+  b[42], b[40], b[43] = true, true, true
+  for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
+  return b
+end
+
+local function read_rest(keys, b)
+  if b[40] then return end
+  b[40] = true
+  local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
+  b[35], b[36], b[37], b[38], b[39] = unpacked('>ddddd', f[1])
+  for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
+end
+
+-- The budget, or a new one.
+-- What a producer got in a life of the budget that we lost is paid for in this one.
+local function pay_for_past(b, p, ask)
+  local before = b[3]
+  b[3] = math.min(b[3], math.max(-b[16], b[3] - ask[5]))
+  p[8] = before - b[3]
+end
+
+local function is_renewal_due(b, now) return now - b[38] >= 60000000 or now < b[38] end
+
+-- An operator's setting outlives any silence; everything else goes a week after the last call.
+local function renew(keys, b)
+  for place, key in pairs(keys) do
+    if place ~= 'member' then
+      if b[39] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
+    end
+  end
+end
+
+-- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
+local function write_whole(keys, b, now, may_be_new)
+  read_rest(keys, b)
+  may_be_new = may_be_new or is_renewal_due(b, now)
+  if may_be_new and (keys.history or b[42]) then b[38] = now end     -- not when a claim came with a few of them
+  local list = {'HSET', keys.budget}
+  local function add(field, text)
+    list[#list + 1] = field
+    list[#list + 1] = text
+  end
+  add('tokens', string.format('%.6f', b[3] / 1000000))
+  add('granted_total', string.format('%d', b[4]))
+  add('bucket', packed_bucket(b))
+  add('terms', pack('>ddddddddddddddddsss', unpack(b, 15, 33)))
+  add('epoch', pack('>ddddd', b[35], b[36], b[37], b[38], b[39]))
+  for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
+  if b[42] then
+    add('schema', whole(2))
+    add('birth', b[31])
+    redis.call('HDEL', keys.budget, 'window')          -- of a schema before
+  end
+  if b[43] then
+    add('rate_per_s', plain(b[15]))
+    add('burst_s', plain(b[17]))
+    add('level', whole(b[18]))
+    add('load_percent', plain(b[19]))
+    add('reason', b[32])
+  end
+  redis.call(unpack(list))
+  if b[34] then write_window(keys, b[34]) end
+  if may_be_new then renew(keys, b) end
+end
+
+-- What each consumer contributes to the budget lies in sorted sets of fixed names, never only in its own hash: whoever
+-- comes by may take out one that fell silent. Sums are kept in `parts`; the least and the highest are ZRANGE 0 0.
+--
+-- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
+-- score in `consumers` is the end of the state it is in; it is live while it has a rate.
+-- SWEPT_PER_CALL = 16
+-- NO_RATIO = 1e300          -- rate / arrivals of one to whom nothing comes: never the least
+
+local function score(key, id)
+  local text = redis.call('ZSCORE', key, id)
+  return text and tonumber(text) or nil
+end
+
+local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
+
+local function read_parts(text)
+  local parts, list = {}, cjson.decode(text or '[]')
+  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
+  return parts
+end
+local function parts_text(parts)
+  local list = {}
+  for i, name in ipairs(PARTS) do list[i] = whole(parts[name]) end
+  return '[' .. table.concat(list, ',') .. ']'
+end
+
+-- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?
+local function are_whole(keys, parts)
+  local size = {}
+  for place, key in pairs(keys) do
+    if place == 'history' then redis.call('XLEN', key)
+    elseif place ~= 'budget' and place ~= 'member' then size[place] = redis.call('ZCARD', key) end
+  end
+  return size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live
+    and size.ratios == parts.live and size.frees == parts.bounded and size.consumers >= parts.live
+end
+
+-- Sums weigh load (thousandths of a percent) with whole tokens of capacity, so that they stay exact.
+local function weight_of(capacity) return math.ceil(capacity / 1000000) end
+
+-- Takes a consumer's rate and load out; what it can hold stays while work may still be on its way there.
+local function withdraw_rate(keys, parts, id)
+  local rate = score(keys.rates, id)
+  if not rate then return end
+  local weight = weight_of(score(keys.capacities, id))
+  parts.live = parts.live - 1
+  parts.rate = parts.rate - rate
+  parts.capacity = parts.capacity - weight
+  parts.load = parts.load - weight * score(keys.loads, id)
+  parts.arrivals = parts.arrivals - math.floor(rate / score(keys.ratios, id))
+  for _, key in ipairs({keys.rates, keys.capacities, keys.loads, keys.ratios}) do redis.call('ZREM', key, id) end
+end
+
+local function withdraw_space(keys, parts, id)
+  local free = score(keys.frees, id)
+  if not free then return end
+  parts.bounded, parts.free = parts.bounded - 1, parts.free - free
+  redis.call('ZREM', keys.frees, id)
+  redis.call('ZREM', keys.edges, id)
+end
+
+local function withdraw_consumer(keys, parts, id)
+  withdraw_rate(keys, parts, id)
+  withdraw_space(keys, parts, id)
+  redis.call('ZREM', keys.consumers, id)
+end
+
+-- part: {rate, capacity, load, free or nil, edge or nil, arrivals}; rates and space in micro, load in thousandths of a
+-- percent. What it contributed before has been withdrawn. Everything added is a whole number, so that the sums stay exact.
+-- A key was evicted or lost: the sums say one thing and the sets another. All consumers are taken for silent then, and
+-- each comes back with its next report.
+local function mend(keys, s)
+  if s.is_whole then return end
+  local before = s.parts
+  s.is_whole, s.last_end, s.parts = true, 'silent', read_parts(nil)
+  s.parts.load_level, s.parts.noted, s.parts.told = before.load_level, before.noted, before.told
+  redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
+  for _, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
+    redis.call('DEL', keys[place])
+  end
+end
+
+local function least(key)
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or nil
+end
+
+-- Live ones whose deadline has passed fall silent, silent ones are forgotten, a few per call. Gives how many fell silent.
+local function sweep_consumers(keys, parts, combine, now)
+  local fell = 0
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.consumers, '-inf', whole(now), 'LIMIT', 0, 16)) do
+    if score(keys.rates, id) then
+      withdraw_rate(keys, parts, id)
+      if combine == 'sum' then withdraw_space(keys, parts, id) end    -- nobody pulls there any more
+      redis.call('ZADD', keys.consumers, whole(now + 10000000), id)
+      fell = fell + 1
+    else
+      withdraw_consumer(keys, parts, id)
+    end
+  end
+  return fell
+end
+
+local function silent_consumers(keys, parts) return redis.call('ZCARD', keys.consumers) - parts.live end
+
+-- Nobody is silent, and nobody so late that what came to it lately has not been heard of.
+-- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
+-- Both are kept, one field each, so that HGETALL shows who wants what.
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit'}
+
+local function per_second(text)
+  local x = decimal(text, 0, 1e9)
+  if not x or (x > 0 and x < 1e-6) then return nil end
+  return micro_of(x)
+end
+local function duration(text)
+  local x = decimal(text, 0, 86400)
+  return x and micro_of(x)
+end
+local function one_of(...)
+  local words = {}
+  for _, word in ipairs({...}) do words[word] = word end
+  return function(text) return words[text] end
+end
+
+-- Each gives the value in the unit of the arithmetic, or nil when the text is not one.
+local READ = {
+  rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
+  combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
+  lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+}
+local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0}
+
+-- fields: texts by name, 'rate_by_code' and so on.
+local function effective(fields)
+  local s = {}
+  for _, name in ipairs(SETTINGS) do
+    local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
+    if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
+  end
+  s.floor = s.min_rate
+  if s.rate then s.min_rate = math.min(s.min_rate, s.rate) end        -- a floor of one source under a ceiling of the other
+  s.loop_delay = math.max(0.5, (s.transit or 0) / 1000000)
+  s.transit = s.transit or 1000000
+  return s
+end
+
+-- What one source wants by itself.
+-- The settings, and what a change of the rate needs beside them.
+local function read_settings(keys)
+  local names = {'parts', 'last_consumer_end', 'paused_until_us'}
+  for _, name in ipairs(SETTINGS) do
+    names[#names + 1] = name .. '_by_operator'
+    names[#names + 1] = name .. '_by_code'
+  end
+  local found, fields = redis.call('HMGET', keys.budget, unpack(names)), {}
+  for i, name in ipairs(names) do fields[name] = found[i] or nil end
+  local s = effective(fields)
+  s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.is_whole = are_whole(keys, s.parts)
+  s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
+  return s
+end
+
+-- The one place where the budget's rate is decided: from what its consumers contribute, its ceiling and floor, a pause.
+local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
+-- HYSTERESIS = 5            -- points below that, the level falls again
+-- NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
+local MOST = 1e9 * 1000000        -- the protocol's range
+-- PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
+-- THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
+
+-- One token and the burst's seconds of the rate.
+local function burst_of(R, burst_us)
+  if R <= 0 then return 0 end
+  return math.min(1000000 + math.floor(R * burst_us / 1000000), 9e15)
+end
+
+-- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
+local function set_rate(keys, b, R, burst_us)
+  local B = R > 0 and burst_of(R, burst_us) or b[16]       -- at a rate of 0 nothing is earned, and what was earned stays
+  read_rest(keys, b)
+  if R ~= b[15] then
+    for _, name in ipairs(CLASSES) do
+      local class = b[name]
+      if b[15] > 0 and R > 0 then
+        class[1], class[2], class[3] = class[1] * (R / b[15]), class[2] * (R / b[15]), math.floor(class[3] * (R / b[15]))
+      else
+        class[1], class[2], class[3] = math.huge, math.huge, R
+      end
+    end
+    b[2] = 0
+  end
+  b[15], b[16], b[17] = R, B, burst_us
+  if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end    -- the first rate of this life
+  b[3] = math.min(b[3], B)
+  b[43] = true
+end
+
+local function level_at(load_percent, was)
+  local up, down = 0, 0
+  for level, from in ipairs(RISE) do
+    if load_percent >= from then up = level end
+    if load_percent >= from - 5 then down = level end
+  end
+  return math.max(up, math.min(was, down))
+end
+
+-- Never 0 but where one whose part cannot be left out is paused: no law says 0.
+local function combined_rate(keys, parts, combine)
+  if combine == 'sum' then return math.min(parts.rate, MOST) end
+  local lowest = least(keys.rates)
+  if combine == 'min' then return lowest end
+  local rate = math.min(parts.rate, 50 * lowest, MOST)
+  if parts.arrivals > 0 then rate = math.min(rate, parts.arrivals * least(keys.ratios)) end
+  return math.floor(rate + 0.5)
+end
+
+local function combined_load(keys, parts, combine)
+  if combine == 'sum' and parts.capacity > 0 then return parts.load / parts.capacity end
+  local first = redis.call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or 0
+end
+
+-- rate, level, load (thousandths of a percent), reason
+local function decide(keys, s, now)
+  local parts = s.parts
+  local load = parts.live > 0 and math.floor(combined_load(keys, parts, s.combine) + 0.5) or 0
+  parts.load_level = level_at(load / 1000, parts.load_level)
+  if s.paused_until > now then return 0, 3, load, 'paused' end
+  if parts.live > 0 then
+    if s.combine == 'min' and silent_consumers(keys, parts) > 0 then return s.min_rate, 3, load, 'no_consumers' end
+    local rate = combined_rate(keys, parts, s.combine)
+    if s.rate and rate >= s.rate then return s.rate, parts.load_level, load, 'rate' end
+    if rate == 0 then return 0, 3, load, 'paused' end
+    return math.max(rate, s.min_rate), parts.load_level, load, 'load'
+  end
+  if s.last_end == 'silent' then return s.min_rate, 3, 0, 'no_consumers' end
+  if s.lossless == 1 then return 0, 3, 0, 'window' end      -- nobody says what can be held
+  if s.rate then return s.rate, 0, 0, 'rate' end
+  return s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
+end
+
+-- net only grows, so it starts again long before a double forgets single micro-tokens. Under `min` each consumer has an A.
+local function rebase_window(w, keys, combine)
+  if w.net < 4e15 then return end
+  local base, edges = combine == 'min' and w.net or w.A, redis.call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
+  for i = 1, 5 do base = math.min(base, w.snaps[i]) end
+  for i = 1, #edges, 2 do base = math.min(base, tonumber(edges[i + 1]) - score(keys.frees, edges[i])) end
+  w.net, w.A = w.net - base, math.max(0, w.A - base)
+  for i = 1, 5 do w.snaps[i] = w.snaps[i] - base end
+  for i = 1, #edges, 2 do redis.call('ZADD', keys.edges, whole(tonumber(edges[i + 1]) - base), edges[i]) end
+end
+
+-- What the consumers can still hold, as the claim needs it.
+local function settle_window(keys, b, s)
+  local w, parts = b[34], s.parts
+  if not w then return end
+  rebase_window(w, keys, s.combine)
+  w.lossless = s.lossless
+  local cold = redis.call('ZCOUNT', keys.capacities, 0, 0)
+  w.active = (s.lossless == 1 or (cold > 0 and parts.bounded >= parts.live)) and 1 or 0
+  if s.combine == 'min' then
+    local known = redis.call('ZCARD', keys.edges) == redis.call('ZCARD', keys.consumers)
+    w.edge = known and least(keys.edges) or math.min(w.A, w.net)      -- one that has not said what it holds may be full
+  elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
+  else w.edge = w.A + parts.free end
+end
+
+local function note(keys, b, by)
+  redis.call('XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
+             'load_percent', plain(b[19]), 'reason', b[32], 'by', by)
+  read_rest(keys, b)
+  if b[39] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
+end
+
+-- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
+-- the right to publish has its answer all the same. The count of grants says which answers are older than this.
+local function push(keys, b)
+  redis.pcall('PUBLISH', keys.budget .. ':flow',
+              string.format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
+end
+
+-- Evaluates the budget and says when that is due again. `by`: whose word it was, for the history; an act is always noted.
+local function settle(keys, b, s, now, by, is_act)
+  redis.call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
+  mend(keys, s)
+  local parts = s.parts
+  if sweep_consumers(keys, parts, s.combine, now) > 0 and parts.live == 0 then
+    s.last_end = 'silent'
+    redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
+  end
+  local rate, level, load, reason = decide(keys, s, now)
+  local turned = level ~= b[18] or reason ~= b[32]
+  parts.told = math.max(parts.told, b[15])               -- many small steps are a drop as well
+  local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
+  local is_rise = b[15] == 0 and rate > 0 and not b[42]
+  local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
+  if turned or b[42] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+    set_rate(keys, b, rate, s.burst)
+    b[18], b[19], b[32] = level, load * 1000, reason
+  end
+  if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
+    parts.noted = rate
+    note(keys, b, by)
+  end
+  if is_told then
+    push(keys, b)
+    parts.told = rate
+  end
+  settle_window(keys, b, s)
+  b[21], b[41] = least(keys.consumers) or 0, true
+  b[30] = s.paused_until > now and s.paused_until or 0
+  if b[30] > 0 and (b[21] == 0 or b[30] < b[21]) then b[21] = b[30] end
+  redis.call('HSET', keys.budget, 'parts', parts_text(parts))
+end
+
+-- A clock that steps back would keep the dead alive: what lies in the future moves back with it.
+local function rebase_clock(keys, b, s, now)
+  local step = b[1] - now
+  for _, id in ipairs(redis.call('ZRANGE', keys.consumers, 0, -1)) do
+    redis.call('ZINCRBY', keys.consumers, whole(-step), id)
+  end
+  if s.paused_until > 0 and s.paused_until < 9e15 then
+    s.paused_until = math.max(0, s.paused_until - step)
+    redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
+    b[30] = s.paused_until
+  end
+  b[21] = math.max(0, b[21] - step)
+end
+
+-- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
+local function advance(keys, b, now)
+  local is_back = b[1] - now >= 1000000
+  if is_back or (b[21] > 0 and now >= b[21]) then b[44] = read_settings(keys) end
+  if is_back then rebase_clock(keys, b, b[44], now) end
+  -- From the end of a pause on the bucket earns again, however late the first call after it is.
+  local resumed = b[30] > b[1] and now >= b[30]
+  refill(b, resumed and b[30] or now)
+  if b[21] > 0 and now >= b[21] then settle(keys, b, b[44], now, 'deadline') end
+  if resumed then refill(b, now) end
+end
+
+-- The end of an epoch of the fair share (fair.lua): whoever comes first after it finds each class' level, and the sums begin
+-- again.
+-- RESERVE = 0.05            -- what a lower class in demand keeps of the rate
+-- LONGEST_REFRESH = 60000000    -- a lease and a wait end before KEEP_MEMBER_MS; from 600,000 producers on, more claims
+
+-- The level, infinite where all fit; and the mark for the next epoch: the same, or where there is none, what it would be
+-- if one more came who wants all that there is.
+local function level_of(class)
+  if class[8] <= 0 then return math.huge, class[3] end
+  local share = class[3] / class[8] * 1000000
+  if class[7] <= class[3] then return math.huge, math.max(share, (class[3] - class[5]) / math.max(class[6], 1000000) * 1000000) end
+  if class[6] > 1e-9 * class[8] and class[5] < class[3] then
+    local level = math.max(share, (class[3] - class[5]) / class[6] * 1000000)
+    return level, level
+  end
+  -- Those under the mark want more than there is, so it was too high: the level lies between what it is if all of them are
+  -- alike and if a few want all of it.
+  return share, math.sqrt(share * math.max(share, math.min(class[2], class[3]) * (class[3] / class[5])))
+end
+
+local function settle_trim(b, is_contended)
+  local depth = usual_depth(b)
+  b[29] = b[9] > depth / 4 and 1 or 0
+  if is_contended and b[15] > 0 and b[29] == 0 then
+    b[28] = math.min(1, math.max(-0.2, b[28] + 0.05 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  else
+    b[28] = 0
+  end
+  b[36] = is_contended and trim(b) or 0
+end
+
+-- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
+local function fit_refresh(b, crowd, now)
+  if now >= b[27] then b[26], b[27] = b[25] * 5, 0 end
+  local wanted = 0
+  if not (b[34] and b[34].lossless == 1) then    -- what is lossless counts on what is on its way being young
+    wanted = crowd / 10000 * 1000000
+  end
+  -- A fleet is never counted twice alike: a little less changes nothing.
+  if wanted <= b[25] and wanted >= b[25] / 2 then return end
+  local before = b[25]
+  b[25] = math.ceil(math.min(60000000, math.max(100000, wanted)))
+  if b[25] < before then b[27] = now + b[26]
+  elseif b[25] * 5 >= b[26] then b[26], b[27] = b[25] * 5, 0 end
+end
+
+local function roll_epoch(keys, b, now)
+  read_rest(keys, b)
+  local R, crowd = b[15], b[12]
+  local function empty()
+    for _, name in ipairs(CLASSES) do
+      local class = b[name]
+      class[5], class[6], class[7], class[8] = 0, 0, 0, 0
+    end
+    b[9], b[12], b[22] = 0, 0, b[22] + 1
+  end
+  local is_cut = b[23] - now > b[24]               -- the clock went back
+  local is_silent = now - b[23] > b[24]
+  if is_silent then                                    -- nobody came for a whole epoch: it says nothing about today
+    crowd = 0
+    empty()
+  end
+  local left, kept, is_contended = R, 0, false
+  for _, name in ipairs(CLASSES) do
+    local class = b[name]
+    kept = kept + math.min(class[7], 0.05 * R)
+  end
+  for _, name in ipairs(CLASSES) do
+    local class = b[name]
+    kept = kept - math.min(class[7], 0.05 * R)
+    class[3] = math.floor(math.max(left - kept, 0.05 * R))
+    class[1], class[2] = level_of(class)
+    left = left - math.min(class[7], class[3])
+    is_contended = is_contended or class[1] < math.huge
+  end
+  settle_trim(b, is_contended)
+  -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
+  b[33] = ''
+  for _, name in ipairs(CLASSES) do
+    local class = b[name]
+    class[4] = b[33] == '' and b[36] or 0
+    if b[33] == '' and class[1] < math.huge then b[33] = name end
+  end
+  empty()
+  local refresh_before = b[25]
+  -- After an outage, or a step of the clock, all may be back in a moment.
+  if not is_cut and not (is_silent and now - b[23] < 600000 * 1000) then fit_refresh(b, crowd, now) end
+  b[24] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[25]), 1.1 * math.max(b[10], b[35])))
+  b[23] = now + b[24]
+  b[35], b[10] = b[10], 0
+end
+
+-- Those that left without a word go from the list; their hashes go by their TTL.
+local function sweep_producers(keys, now)
+  local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - 600000 * 1000), 'LIMIT', 0, 8)
+  if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end
+end
+rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, successor = successor, sweep_producers = sweep_producers, write_whole = write_whole}
+  return rarely_given
+end
+
+local is_read, ask = pcall(read_claim)
+local few_keys_1, few_keys_2
+repeat
+  if #KEYS ~= 3 then few_keys_1, few_keys_2 = nil break end
+  local prefix = KEYS[1] .. ':producer:'
+  if KEYS[2] ~= KEYS[1] .. ':producers' or string_sub(KEYS[3], 1, #prefix) ~= prefix then few_keys_1, few_keys_2 = nil break end
+  few_keys_1, few_keys_2 = {budget = KEYS[1], producers = KEYS[2], member = KEYS[3]}, string_sub(KEYS[3], #prefix + 1)
+  break
+until true
+local keys, id = few_keys_1, few_keys_2
+if not keys then keys, id = rarely().named_keys('producer') end
+if not is_read or not ask then return {err = rarely().fault_of_claim()} end
+if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
+local clock_1
+repeat
+local at_us = ARGV[1]
+  if at_us ~= '0' then
+    local at = whole_number(at_us, 0, 9007199254740992)
+    if not at or at > 0 then clock_1 = at break end
+  end
+  local time = redis_call('TIME')
+  clock_1 = time[1] * 1000000 + time[2]
+  break
+until true
+local now = clock_1
+local read_producer_1
+repeat
+local keys = keys
+  local f = redis_call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
+  if not f[1] then read_producer_1 = nil break end
+  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I4I4i7i7c1I4I4i1', f[1])}
+  p[1] = p[6] + p[9]
+  p[13] = p[13] == 'n' and 'normal' or p[13] == 'h' and 'high' or 'low'
+  read_producer_1 = p
+  break
+until true
+local p = read_producer_1
+if not p or p[2] ~= ask[10] then
+  local fault = rarely().fault_of_names(keys, id, ask)
+  if fault then return {err = fault} end
+end
+
+-- 0. A retry gets the remembered answer, before anything else.
+if p and p[2] == ask[10] and ask[10] ~= '' and ask[11] <= p[5] then
+  if ask[11] == p[5] then return rarely().remembered(keys, p) end
+  return {err = 'NEXUS_STALE'}
+end
+
+local read_budget_1, read_budget_2, read_budget_3
+repeat
+local keys, class_name = keys, ask[9]
+  local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
+  if f[1] ~= '2' then read_budget_1, read_budget_2, read_budget_3 = nil, f[1] and (tonumber(f[1]) or 9007199254740992) > 2 and 'NEXUS_SCHEMA', f[1] and true break end
+  if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddsss', f[3])}
+  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
+    b[13], b[14] = unpacked('>dddddddddddddd', f[2])
+  b[34] = nil
+  if f[4] then 
+  local read_window_1
+  repeat
+  local bytes = f[4]
+    local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', bytes)
+  read_window_1 = {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born,
+          snaps = {s1, s2, s3, s4, s5}}
+  break
+  until true
+  b[34] = read_window_1
+  end
+  local read_class_1
+  repeat
+  local bytes = f[5]
+  read_class_1 = {unpacked('>dddddddd', bytes)}
+break
+  until true
+  b[class_name] = read_class_1
+  read_budget_1, read_budget_2, read_budget_3 = b
+  break
+until true
+local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
+if newer then return {err = newer} end
+b = b or rarely().new_budget(now, is_older)
+if p and (p[3] ~= b[31] or p[2] ~= ask[10]) then
+  if p[2] ~= ask[10] and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
+  p = rarely().successor(p, b)
+end
+
+-- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
+if (b[21] > 0 and now >= b[21]) or b[1] - now >= 1000000 then
+  if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
+  rarely().advance(keys, b, now)
+else
+  repeat
+  local b, now = b, now
+    local dt = now - b[1]
+  b[1] = now
+  if dt < 0 then
+    b[20], b[41] = math_max(0, b[20] + dt), true
+  end
+  if dt > 0 and b[15] > 0 and b[3] < b[16] then
+    if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
+      b[3], b[2] = b[16], 0
+    else
+      local part = b[15] % 1000000 * dt + b[2]
+      b[3] = b[3] + math_floor(b[15] / 1000000) * dt + math_floor(part / 1000000)
+      b[2] = part % 1000000
+      if b[3] >= b[16] then b[3], b[2] = b[16], 0 end
+    end
+  end
+  if now < b[8] then
+    b[8] = now
+  elseif now - b[8] > b[26] then
+    b[7] = now - b[8] < 2 * b[26] and b[6] or 0
+    b[6], b[8] = b[3], now
+  end
+  b[6] = math_max(b[6], b[3])
+  until true
+end
+local learning, is_first = now < b[20], not p
+p = p or rarely().new_producer(now)
+if ask[12] == b[31] then 
+repeat
+local b, seen = b, ask[13]
+  if seen <= b[4] then break end
+  b[3] = math_min(b[3], math_max(-b[16], b[3] - (seen - b[4]) * 1000000))
+  b[4], b[5] = seen, 0
+until true
+end
+if now >= b[23] or b[23] - now > b[24] then
+  rarely().roll_epoch(keys, b, now)
+  if not keys.history and not b[42] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  rarely().sweep_producers(keys, now)
+end
+
+-- 2. What comes back, and what will never be used.
+local take_back_1, take_back_2
+repeat
+local b, p, held, unused, burned, now = b, p, ask[5], ask[6], ask[7], now
+  local owned = now <= p[1] and p[8] or 0
+  local returned = math_min(unused, owned)
+  local lost = math_min(burned, p[8] - returned)
+  if returned > 0 then 
+  repeat
+  local b, tokens = b, returned
+    b[3] = b[3] + math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
+  b[6] = math_max(b[6], b[3])
+  until true
+  end
+  p[8] = math_min(held, p[8] - returned)
+  take_back_1, take_back_2 = returned, lost
+  break
+until true
+local returned, burned = take_back_1, take_back_2
+if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[31])) then rarely().pay_for_past(b, p, ask) end
+
+-- 3. Its place in the fair share.
+if ask[10] ~= '' and (is_first or p[6] < b[23] - b[24] or p[6] > now) then b[12] = b[12] + 1 end
+p[4] = p[10] == b[22]                         -- in this epoch's sums already
+if p[4] and not b[p[13]] then rarely().read_rest(keys, b) end
+repeat
+local b, p = b, p
+  if p[10] ~= b[22] then break end
+  local class = b[p[13]]
+  class[7], class[8] = class[7] - p[11], class[8] - p[14]
+  b[9] = b[9] - p[12]
+  if p[16] == 1 then class[5] = class[5] - p[11] else class[6] = class[6] - p[14] end
+until true
+local is_same = p[2] == ask[10] and p[3] == b[31] and p[13] == ask[9] and p[14] == ask[8]
+p[14], p[13] = ask[8], ask[9]
+local need = ask[1]
+if ask[2] > 0 and need == 0 then need = math_min(ask[2], 1000000) end
+local d = ask[3]
+if ask[2] > 0 then d = math_max(d, need / b[24] * 1000000) end    -- who comes seldom counts for what it takes then
+repeat
+local b, p, d, need = b, p, math_floor(math_min(b[15], d)), need
+  local class = b[p[13]]
+  local under = d <= class[2] * p[14] / 1000000
+  p[11], p[12], p[16], p[10] = d, 0, under and 1 or 0, 0
+  if d <= 0 then break end
+  p[10] = b[22]
+  class[7], class[8] = class[7] + d, class[8] + p[14]
+  if under then
+    class[5] = class[5] + d
+  else
+    class[6] = class[6] + p[14]
+    p[12] = math_min(need, b[16])
+    b[9] = b[9] + p[12]
+  end
+until true
+
+-- 4. The rate at which its credit grows.
+local class = b[p[13]]
+local contended = class[1] < math_huge
+local share_of_1
+repeat
+local class, p = class, p
+  if class[1] < math_huge then share_of_1 = class[1] * p[14] / 1000000 break end
+  local weight = math_max(p[14], class[8])
+  if class[7] <= class[3] then share_of_1 = p[11] + (class[3] - class[7]) * p[14] / weight break end
+  share_of_1 = class[3] * p[14] / weight
+  break
+until true
+local told = share_of_1
+told = math_min(told, b[15])                           -- the level of light ones, times a heavy weight, may be more
+local faster = class[4]
+if b[26] > 500000 and b[33] == ask[9] then 
+local trim_1
+repeat
+local b = b
+  if b[15] <= 0 then trim_1 = 0 break end
+  local depth = usual_depth(b)
+  if b[29] == 1 then
+
+    trim_1 = math_min(1.25, math_max(0, b[3] - math_max(0.8 * depth, 1000000)) / (0.2 * depth)) - 0.05 * math_max(0, 1 - b[3] / (0.375 * depth))
+    break
+  end
+  trim_1 = math_min(1.25, math_max(-0.2, b[28] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  break
+until true
+faster = trim_1
+end
+local share = math_max(contended and told * (1 + faster) or told, 1e-6)
+
+-- 5. to 7. Tokens, or its own slot to come back.
+local refresh = 100000
+if b[25] > 100000 then 
+local refresh_of_1
+repeat
+local b, rate = b, math_min(d, told)
+  if rate <= 0 then refresh_of_1 = b[25] break end
+  refresh_of_1 = math_ceil(math_max(100000, math_min(b[25], b[15] / rate / 10000 * 1000000)))
+  break
+until true
+refresh = refresh_of_1
+end
+local is_short, cut = contended and (refresh == 100000 or faster < 0.3), false
+local spend_1, spend_2, spend_3
+repeat
+local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, refresh, is_short, now
+  local cap = math_min(math_max(math_max(600000, 1.25 * refresh, b[17]) / 1000000 * share, math_min(need, b[16])), 9e15)
+  p[7] = math_min(cap, p[7] + share * math_max(0, now - p[6]) / 1000000)
+  local room = p[7] + cap * 1.02
+  local depth = usual_depth(b)
+  local spare = math_min(b[3] - 0.5 * depth, room)
+  if ask[4] then spare = math_min(b[3], room)
+  elseif contended then spare = math_max(math_min(spare, need), math_min(b[3] - depth, room))
+  elseif b[17] > 250000 then spare = math_min(b[3], room)
+  elseif b[3] >= need then spare = math_max(spare, math_min(need, b[16], room)) end
+  local piece = need
+  if need > 0.25 * b[16] and not ask[4] and not (b[34] and b[34].lossless == 1) then
+    piece = math_min(need, math_max(1000000, math_min(0.25 * b[16], 0.1 * share)))
+  end
+
+  local granted = 0
+  local T = b[3]
+  if need < b[13] and now < b[14] then T = T - b[13] end
+  local available = math_min(T, math_max(p[7] + math_max(0.005 * share, (1 - 0.9) * piece), spare))
+  if b[15] > 0 and ask[2] > 0 then
+    local first = math_min(need, ask[2])
+    if available >= first then
+      local unit = math_min(1000000, first)
+      granted = math_min(ask[2], first + unit * math_floor((available - first) / unit))
+    elseif piece < need and available >= piece then
+      granted = math_floor(available / 1000000) * 1000000
+    end
+  end
+  if ask[2] <= 0 then spend_1, spend_2, spend_3 = granted, 0, 0 break end
+  local longest = math_max(1000000, refresh)
+  if b[15] <= 0 then
+    if b[30] <= now or b[30] >= 9e15 then spend_1, spend_2, spend_3 = 0, longest, longest break end
+    b[11] = math_max(b[11], b[30]) + 1000000 / 10000
+    spend_1, spend_2, spend_3 = 0, math_ceil(math_min(longest, b[11] - now)), math_min(86400000000, b[30] - now)
+    break
+  end
+
+  local enough = (contended and not ask[4] and p[7] or room) - granted
+  local retry, earned = math_max(0, (piece - enough) / share * 1000000), (piece - T + granted) / b[15] * 1000000
+  if earned > retry then
+    retry = earned
+    if granted == 0 and refresh == 100000 and b[16] < 0.17 * b[15] and not ask[4] then
+
+      b[11] = math_min(math_max(b[11] + piece / b[15] * 1000000, now + earned), now + longest)
+      retry = b[11] - now
+    end
+  end
+
+  if granted > 0 and need >= b[13] then b[13] = 0
+  elseif granted == 0 and piece > 0.25 * b[16] and p[7] >= piece then
+    b[13], b[14] = piece, now + retry + 100000
+  end
+  local met = math_max(0, (need - enough) / share, (need - T + granted) / b[15]) * 1000000
+  spend_1, spend_2, spend_3 = granted, math_ceil(math_min(longest, retry)), math_ceil(math_min(86400000000, met))
+  break
+until true
+local granted, retry, slot = spend_1, spend_2, spend_3
+if refresh > 100000 and ask[2] > 0 then
+  local space_out_1
+  repeat
+  local b, p, ask, granted, retry, share, refresh, is_short, now = b, p, ask, granted, math_min(retry, slot), share, refresh, is_short, now
+    if b[15] <= 0 then space_out_1 = retry break end
+  local class = b[p[13]]
+  if not is_short and class[1] < math_huge then p[7] = math_max(p[7], granted) end
+  local credit = p[7] - granted
+  local unmet = math_min(ask[2] - granted, credit)
+  if is_short and granted > 0 and unmet < 1000000 then
+    retry = math_max(retry, 0.85 * refresh - math_max(0, credit) / share * 1000000)
+  elseif unmet >= 1000000 or now - p[6] < refresh / 2 then
+    b[11] = math_min(math_max(b[11], now) + math_max(unmet / b[15], 1 / 10000) * 1000000, now + refresh)
+    retry = math_max(retry, b[11] - now)
+  end
+  space_out_1 = math_ceil(math_min(math_max(1000000, refresh), retry))
+  break
+  until true
+  retry = space_out_1
+end
+if b[34] then
+  local admit_1, admit_2, admit_3
+  repeat
+  local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, burned, granted, retry, ask[4], need, now
+    local w = b[34]
+  repeat
+  local w, now = w, now
+    local slot = math_floor(now / w.slot_us)
+  if slot < w.slot then w.slot = slot end
+  w.born = math_min(w.born, now)
+  local turns = math_min(slot - w.slot, 5)
+  for _ = 1, turns do
+    for i = 5, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
+    w.snaps[1] = w.net
+  end
+  w.slot = slot
+  until true
+  local lost = returned
+  if now - came_at < 4 * w.slot_us - b[26] then lost = lost + burned end
+  if lost > 0 then 
+  repeat
+  local w, tokens = w, lost
+    w.net = w.net - tokens
+  for i = 1, 5 do w.snaps[i] = math_min(w.snaps[i], w.net) end
+  if w.A > w.net then
+    w.edge = w.edge - (w.A - w.net)
+    w.A = w.net
+  end
+  until true
+  end
+  local admitted_1, admitted_2, admitted_3
+  repeat
+  local w, granted, retry, is_whole, need, now = w, granted, retry, is_whole, need, now
+    if w.active == 0 or granted == 0 then admitted_1, admitted_2, admitted_3 = granted, retry, false break end
+  local room = w.edge - w.net
+  local quiet_us_1
+  repeat
+  local w, now = w, now
+  quiet_us_1 = w.born + 4 * w.slot_us - 3 * 250000 - now
+break
+  until true
+  local quiet = quiet_us_1
+  if w.lossless == 1 and quiet > 0 then
+    admitted_1, admitted_2, admitted_3 = 0, math_min(1000000, math_max(quiet, 100000)), true
+    break
+  end
+
+  if w.lossless == 0 and room > 0 and w.net <= w.A then room = math_max(room, need) end
+  if room >= granted then admitted_1, admitted_2, admitted_3 = granted, retry, false break end
+  local unit = math_min(1000000, need)
+  local fits = math_max(0, math_floor(room / unit) * unit)
+  if is_whole and fits < need then fits = 0 end
+  admitted_1, admitted_2, admitted_3 = fits, math_max(retry, 100000), true
+  break
+  until true
+  local fits, later, is_cut = admitted_1, admitted_2, admitted_3
+  w.net = w.net + fits
+  admit_1, admit_2, admit_3 = fits, later, is_cut
+  break
+  until true
+  granted, retry, cut = admit_1, admit_2, admit_3
+end
+p[7] = p[7] - granted
+repeat
+local b, tokens = b, granted
+  b[3] = b[3] - tokens
+  local total = b[5] + tokens
+  b[4], b[5] = b[4] + math_floor(total / 1000000), total % 1000000
+until true
+b[10] = math_max(b[10], retry)
+
+local recommended, fallback = math_floor(math_min(ask[3], told)), math_floor(math_min(d, told) / 2)
+local load, lossless = math_floor(b[19] / 1000), b[34] and b[34].lossless or 0
+local reason_of_1
+repeat
+local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommended, learning, cut, contended, ask[2] > 0 and granted < need
+  if b[15] <= 0 or b[32] == 'no_consumers' then reason_of_1 = b[32] break end
+  if cut then reason_of_1 = 'window' break end
+  if learning and ask[2] > 0 and b[3] < 1000000 then reason_of_1 = 'learning' break end
+  if recommended >= ask[3] and not is_short then reason_of_1 = 'ok' break end
+  if contended and recommended + 1 < b[15] then reason_of_1 = 'contended' break end
+  reason_of_1 = b[32]
+  break
+until true
+local reason = reason_of_1
+p[8], p[1] = p[8] + granted, now + refresh * 5 + retry
+local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot)
+local write_producer_1
+repeat
+local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same, ask, told, answer, now
+  local is_known = p[4] and is_same
+  local is_passing = ask[10] == ''
+  local ago = is_passing and 4000000000 or math_min(p[15] + math_max(0, now - p[6]), 4000000000)
+  local is_old = not is_known and ago >= 60000000
+  if is_old and not is_passing then ago = 0 end
+  redis_call('HSET', keys.member, 'answer', answer,
+             'entry', pack('>i7i7i7i7I4I4i7i7c1I4I4i1', ask[11], now, math_floor(p[7]), p[8], p[1] - now, p[10], p[11], p[12], p[13],
+                            p[14], ago, p[16]))
+  if is_known then write_producer_1 = false break end
+  if b[25] > 100000 and is_same and not is_old then write_producer_1 = false break end
+  redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),
+             'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[8] / 1000000))
+  if not is_same then
+    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[31])
+    if p[13] == 'normal' and p[14] == 1000000 then redis_call('HDEL', keys.member, 'priority', 'weight')
+    else
+      redis_call('HSET', keys.member, 'priority', p[13], 'weight', string_format('%.10g', p[14] / 1000000))
+    end
+  end
+  if is_passing then
+    redis_call('PEXPIRE', keys.member, math_max(5000, math_ceil(2 * b[24] / 1000)))
+    write_producer_1 = false
+    break
+  end
+  if is_old then redis_call('PEXPIRE', keys.member, 600000) end
+  write_producer_1 = redis_call('ZADD', keys.producers, string_format('%d', now), id) == 1
+  break
+until true
+local is_new_id = write_producer_1
+if is_new_id or b[40] or b[41] then
+  rarely().write_whole(keys, b, now, is_new_id)
+else
+  repeat
+  local keys, b, class_name = keys, b, p[13]
+    local packed_bucket_1
+    repeat
+    local b = b
+    packed_bucket_1 = pack('>dddddddddddddd', unpack(b, 1, 14))
+break
+    until true
+    local bucket = packed_bucket_1
+  local packed_class_1
+  repeat
+  local class = b[class_name]
+  packed_class_1 = pack('>dddddddd', unpack(class, 1, 8))
+break
+  until true
+  local class = packed_class_1
+  redis_call('HSET', keys.budget, 'tokens', string_format('%.6f', b[3] / 1000000), 'granted_total',
+             string_format('%d', b[4]), 'bucket', bucket, 'class_' .. class_name, class)
+  until true
+  if b[34] then 
+  repeat
+  local keys, w = keys, b[34]
+    local s = w.snaps
+  redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
+                                                 s[1], s[2], s[3], s[4], s[5]))
+  until true
+  end
+end
+do
+local granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot, b[31]
+  return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, refresh * 5, refresh, recommended,
+    fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string_format(' %d', wait) or '')
+end

@@ -1,0 +1,783 @@
+--[[ configure: open a budget, change its settings, pause it, resume it.
+
+KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
+       2 source    code or operator: an operator's setting wins and is never replaced by code
+       3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
+       4 note      why, for the history; at most 200 bytes
+       then pairs  setting, value (empty takes this source's value away): rate, min_rate (tokens/s), burst, transit (s),
+                   law, combine, latency_target_ms, lossless (0 or 1), all as plain decimals
+Reply  1 budget_rate (micro-tokens/s)  2 backpressure_level  3 reason  4 birth  5 changed  6 overruled
+       all as text; 5 and 6 are names with a space between: values that replaced another one of this source, and values of
+       code that an operator's hides
+Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA
+Cost   O(1) ]]
+local string_format = string.format
+local math_floor = math.floor
+local string_gsub = string.gsub
+local string_match = string.match
+local string_sub = string.sub
+local math_max = math.max
+local math_huge = math.huge
+local redis_call = redis.call
+local math_ceil = math.ceil
+local math_min = math.min
+
+-- Durations that several scripts share, in microseconds.
+-- SECOND = 1000000
+-- LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
+-- REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+-- REFRESHES = 5             -- in a lease: chances to be heard
+-- EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
+-- LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day
+-- LONGEST_WAIT = 1000000    -- no producer is told to stay away longer, or it would miss a change of the rate
+-- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
+-- INTERVAL = 250000         -- a consumer that names no interval reports this often
+-- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
+-- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
+-- UNTIL_RESUMED = 9e15      -- the end of a pause without one
+-- KEEP_BUDGET_MS = 604800000    -- sweeps only, decides nothing: a week, as long as an incident and a weekend
+-- KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
+-- KEEP_PASSING_MS = 5000     -- and of one that only asked once: longer than an epoch
+-- RENEW = 60000000          -- how often a TTL is written again
+-- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
+-- answered goes through string_format, in millionths (micro) or microseconds, and is exact to 2^53.
+-- MICRO = 1000000
+-- COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
+
+local function whole(x) return string_format('%.0f', x) end
+
+-- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
+local function micro_of(x) return math_floor(x * 1000000 + 0.5) end
+
+-- 2500500000 -> '2500.5': for people.
+local function plain(micro)
+  local text = string_format('%.0f.%06.0f', math_floor(micro / 1000000), micro % 1000000)
+  return (string_gsub(string_gsub(text, '0+$', ''), '%.$', ''))
+end
+-- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
+local function decimal(text, low, high)
+  if #text > 40 or not string_match(text, '^%d+%.?%d*$') then return nil end
+  local x = tonumber(text)
+  if x >= low and x <= high then return x end
+  return nil
+end
+
+-- Digits only, within [low, high], or nil.
+local function whole_number(text, low, high)
+  if #text > 17 or not string_match(text, '^%d+$') then return nil end
+  local x = tonumber(text)
+  return x >= low and x <= high and x or nil
+end
+
+-- Packed state: one text of whole numbers.
+-- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
+-- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
+-- there it is text, and only there.
+local pack, unpacked
+if struct then
+  pack, unpacked = struct.pack, struct.unpack
+else
+  function pack(format, ...)
+    local words, i = {...}, 0
+    for kind, size in string.gmatch(format, '([dIisc])(%d*)') do
+      i = i + 1
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
+      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+    end
+    return table.concat(words, ' ') .. ' '
+  end
+  function unpacked(format, text)
+    local words, kinds = {}, string_gsub(format, '[^dIisc]', '')
+    for word in string.gmatch(text, '([^ ]*) ') do
+      local i = #words + 1
+      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+    end
+    return unpack(words)
+  end
+end
+-- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
+-- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
+-- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
+local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
+
+local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
+
+local function is_budget(key)
+  local namespace, name = string_match(key, '^(.*):{(.*)}$')
+  return namespace ~= nil and is_name(namespace) and is_name(name)
+end
+
+-- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
+local function named_keys(kind)
+  if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end
+  local keys = {budget = KEYS[1], member = KEYS[11]}
+  for i, place in ipairs(PLACES) do
+    if KEYS[i + 1] ~= KEYS[1] .. ':' .. place then return nil end
+    keys[place] = KEYS[i + 1]
+  end
+  if not kind then return keys, nil end
+  local prefix = KEYS[1] .. ':' .. kind .. ':'
+  local id = string_sub(KEYS[11], #prefix + 1)
+  if string_sub(KEYS[11], 1, #prefix) ~= prefix or not is_name(id) then return nil end
+  return keys, id
+end
+
+-- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
+-- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
+-- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
+-- SCHEMA = 2
+local CLASSES = {'high', 'normal', 'low'}
+-- BUCKET = '>dddddddddddddd'
+-- TERMS = '>ddddddddddddddddsss'
+-- CLASS = '>dddddddd'
+-- WINDOW = '>ddddddddddddd'
+-- EPOCHAL = '>ddddd'
+
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 14
+-- TERMS_BEGIN = 15
+-- TERMS_END = 33
+--- @record class level mark room trim under over demand weight
+
+local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
+local function packed_class(class) return pack('>dddddddd', unpack(class, 1, 8)) end
+
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
+-- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
+local function packed_bucket(b) return pack('>dddddddddddddd', unpack(b, 1, 14)) end
+
+-- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+-- The bucket: what the rate has earned and nobody has taken. T tokens of at most B, all in millionths and exact.
+
+-- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a rest that is carried, so a budget of 1/hour
+-- that is asked each millisecond loses nothing.
+local function refill(b, now)
+  local dt = now - b[1]
+  b[1] = now
+  if dt < 0 then                                     -- the clock went back: learning is not prolonged
+    b[20], b[41] = math_max(0, b[20] + dt), true
+  end
+  if dt > 0 and b[15] > 0 and b[3] < b[16] then
+    if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
+      b[3], b[2] = b[16], 0
+    else
+      local part = b[15] % 1000000 * dt + b[2]
+      b[3] = b[3] + math_floor(b[15] / 1000000) * dt + math_floor(part / 1000000)
+      b[2] = part % 1000000
+      if b[3] >= b[16] then b[3], b[2] = b[16], 0 end
+    end
+  end
+  if now < b[8] then
+    b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
+  elseif now - b[8] > b[26] then
+    b[7] = now - b[8] < 2 * b[26] and b[6] or 0
+    b[6], b[8] = b[3], now
+  end
+  b[6] = math_max(b[6], b[3])
+end
+
+-- Grants or hand-backs change the bucket and the counter of the budget's life together.
+-- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
+-- fullest, as long as the longest lease, is already promised to that window.
+-- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
+-- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
+-- burst is for whoever asks first.
+-- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
+
+-- A budget that nobody knows starts with one token, so that a new slow one answers at once, and never with a full bucket,
+-- so that a lost state is no free burst. The 2 % are for a caller on a timer, else a millisecond early for ever.
+-- FIRST_TOKENS = 1020000
+
+-- With settings already there (`is_older`), they are due at once.
+local function new_budget(now, is_older)
+  local b = {}
+  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] = now, 0, 0, 0, 0, 0, 0, now
+  b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
+  b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
+  b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
+  b[28], b[29], b[30], b[31], b[32], b[33] = 0, 0, 0, whole(now), 'unset', ''
+  b[35], b[36], b[37], b[38], b[39] = 0, 0, 1020000, 0, 0
+  b[42], b[40], b[43] = true, true, true
+  for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
+  return b
+end
+
+local function read_rest(keys, b)
+  if b[40] then return end
+  b[40] = true
+  local f = redis_call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
+  b[35], b[36], b[37], b[38], b[39] = unpacked('>ddddd', f[1])
+  for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
+end
+
+-- The budget, or a new one.
+-- What a producer got in a life of the budget that we lost is paid for in this one.
+local function is_renewal_due(b, now) return now - b[38] >= 60000000 or now < b[38] end
+
+-- An operator's setting outlives any silence; everything else goes a week after the last call.
+-- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
+local function write_whole(keys, b, now, may_be_new)
+  read_rest(keys, b)
+  may_be_new = may_be_new or is_renewal_due(b, now)
+  if may_be_new and (keys.history or b[42]) then b[38] = now end     -- not when a claim came with a few of them
+  local list = {'HSET', keys.budget}
+  local function add(field, text)
+    list[#list + 1] = field
+    list[#list + 1] = text
+  end
+  add('tokens', string_format('%.6f', b[3] / 1000000))
+  add('granted_total', string_format('%d', b[4]))
+  add('bucket', packed_bucket(b))
+  add('terms', pack('>ddddddddddddddddsss', unpack(b, 15, 33)))
+  add('epoch', pack('>ddddd', b[35], b[36], b[37], b[38], b[39]))
+  for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
+  if b[42] then
+    add('schema', whole(2))
+    add('birth', b[31])
+    redis_call('HDEL', keys.budget, 'window')          -- of a schema before
+  end
+  if b[43] then
+    add('rate_per_s', plain(b[15]))
+    add('burst_s', plain(b[17]))
+    add('level', whole(b[18]))
+    add('load_percent', plain(b[19]))
+    add('reason', b[32])
+  end
+  redis_call(unpack(list))
+  if b[34] then 
+  repeat
+  local keys, w = keys, b[34]
+    local s = w.snaps
+  redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
+                                                 s[1], s[2], s[3], s[4], s[5]))
+  until true
+  end
+  if may_be_new then 
+  repeat
+  local keys, b = keys, b
+    for place, key in pairs(keys) do
+    if place ~= 'member' then
+      if b[39] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
+    end
+  end
+  until true
+  end
+end
+-- What each consumer contributes to the budget lies in sorted sets of fixed names, never only in its own hash: whoever
+-- comes by may take out one that fell silent. Sums are kept in `parts`; the least and the highest are ZRANGE 0 0.
+--
+-- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
+-- score in `consumers` is the end of the state it is in; it is live while it has a rate.
+-- SWEPT_PER_CALL = 16
+-- NO_RATIO = 1e300          -- rate / arrivals of one to whom nothing comes: never the least
+
+local function score(key, id)
+  local text = redis_call('ZSCORE', key, id)
+  return text and tonumber(text) or nil
+end
+
+local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
+
+local function read_parts(text)
+  local parts, list = {}, cjson.decode(text or '[]')
+  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
+  return parts
+end
+local function parts_text(parts)
+  local list = {}
+  for i, name in ipairs(PARTS) do list[i] = whole(parts[name]) end
+  return '[' .. table.concat(list, ',') .. ']'
+end
+
+-- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?
+-- Sums weigh load (thousandths of a percent) with whole tokens of capacity, so that they stay exact.
+-- Takes a consumer's rate and load out; what it can hold stays while work may still be on its way there.
+local function withdraw_rate(keys, parts, id)
+  local rate = score(keys.rates, id)
+  if not rate then return end
+  local weight_of_1
+  repeat
+  local capacity = score(keys.capacities, id)
+  weight_of_1 = math_ceil(capacity / 1000000)
+break
+  until true
+  local weight = weight_of_1
+  parts.live = parts.live - 1
+  parts.rate = parts.rate - rate
+  parts.capacity = parts.capacity - weight
+  parts.load = parts.load - weight * score(keys.loads, id)
+  parts.arrivals = parts.arrivals - math_floor(rate / score(keys.ratios, id))
+  for _, key in ipairs({keys.rates, keys.capacities, keys.loads, keys.ratios}) do redis_call('ZREM', key, id) end
+end
+
+local function withdraw_space(keys, parts, id)
+  local free = score(keys.frees, id)
+  if not free then return end
+  parts.bounded, parts.free = parts.bounded - 1, parts.free - free
+  redis_call('ZREM', keys.frees, id)
+  redis_call('ZREM', keys.edges, id)
+end
+
+-- part: {rate, capacity, load, free or nil, edge or nil, arrivals}; rates and space in micro, load in thousandths of a
+-- percent. What it contributed before has been withdrawn. Everything added is a whole number, so that the sums stay exact.
+-- A key was evicted or lost: the sums say one thing and the sets another. All consumers are taken for silent then, and
+-- each comes back with its next report.
+local function mend(keys, s)
+  if s.is_whole then return end
+  local before = s.parts
+  s.is_whole, s.last_end, s.parts = true, 'silent', read_parts(nil)
+  s.parts.load_level, s.parts.noted, s.parts.told = before.load_level, before.noted, before.told
+  redis_call('HSET', keys.budget, 'last_consumer_end', 'silent')
+  for _, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
+    redis_call('DEL', keys[place])
+  end
+end
+
+local function least(key)
+  local first = redis_call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or nil
+end
+
+-- Live ones whose deadline has passed fall silent, silent ones are forgotten, a few per call. Gives how many fell silent.
+local function sweep_consumers(keys, parts, combine, now)
+  local fell = 0
+  for _, id in ipairs(redis_call('ZRANGEBYSCORE', keys.consumers, '-inf', whole(now), 'LIMIT', 0, 16)) do
+    if score(keys.rates, id) then
+      withdraw_rate(keys, parts, id)
+      if combine == 'sum' then withdraw_space(keys, parts, id) end    -- nobody pulls there any more
+      redis_call('ZADD', keys.consumers, whole(now + 10000000), id)
+      fell = fell + 1
+    else
+      repeat
+      local keys, parts, id = keys, parts, id
+        withdraw_rate(keys, parts, id)
+  withdraw_space(keys, parts, id)
+  redis_call('ZREM', keys.consumers, id)
+      until true
+    end
+  end
+  return fell
+end
+
+local function silent_consumers(keys, parts) return redis_call('ZCARD', keys.consumers) - parts.live end
+
+-- Nobody is silent, and nobody so late that what came to it lately has not been heard of.
+-- The window: what the consumers cannot hold is not admitted. A window in the sense of TCP, over a fleet.
+--
+-- net = granted - handed back - burned; A = tokens no longer on the way (their work was seen at a consumer, or they are too
+-- old to arrive). What is on the way is at most net - A, so with `free` room last reported, grants may go on up to the
+-- edge A + free, however old that report is. Under `min` every item touches all consumers: each has an A and an edge.
+-- SNAPSHOTS = 5
+
+-- T_x: granted longer ago than this, a token has arrived or never will; in quarters. `lease`: the longest that may be out.
+local function slot_length(lease, transit, interval) return math_ceil((lease + transit + 3 * math_max(interval, 250000)) / 4) end
+
+local function new_window(now, slot_us)
+  return {active = 0, edge = 0, net = 0, A = 0, slot = math_floor(now / slot_us), slot_us = slot_us, lossless = 0, born = now,
+          snaps = {0, 0, 0, 0, 0}}
+end
+
+-- Another T_x: what was known of the old one's length ago is all that is known of the new one's.
+local function set_slot_length(w, now, slot_us)
+  if slot_us == w.slot_us then return end
+  w.slot_us, w.slot = slot_us, math_floor(now / slot_us)
+  for i = 1, 5 - 1 do w.snaps[i] = w.snaps[5] end
+end
+
+-- How long nothing may be granted, since what went out before this window was born may still be on its way.
+-- Keeps five values of net, a quarter of T_x apart: the oldest is at least T_x old.
+-- Tokens that will never arrive anywhere.
+-- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
+-- Both are kept, one field each, so that HGETALL shows who wants what.
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit'}
+
+local function per_second(text)
+  local x = decimal(text, 0, 1e9)
+  if not x or (x > 0 and x < 1e-6) then return nil end
+  return micro_of(x)
+end
+local function duration(text)
+  local x = decimal(text, 0, 86400)
+  return x and micro_of(x)
+end
+local function one_of(...)
+  local words = {}
+  for _, word in ipairs({...}) do words[word] = word end
+  return function(text) return words[text] end
+end
+
+-- Each gives the value in the unit of the arithmetic, or nil when the text is not one.
+local READ = {
+  rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
+  combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
+  lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+}
+local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0}
+
+-- fields: texts by name, 'rate_by_code' and so on.
+local function effective(fields)
+  local s = {}
+  for _, name in ipairs(SETTINGS) do
+    local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
+    if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
+  end
+  s.floor = s.min_rate
+  if s.rate then s.min_rate = math_min(s.min_rate, s.rate) end        -- a floor of one source under a ceiling of the other
+  s.loop_delay = math_max(0.5, (s.transit or 0) / 1000000)
+  s.transit = s.transit or 1000000
+  return s
+end
+
+-- What one source wants by itself.
+-- The settings, and what a change of the rate needs beside them.
+local function read_settings(keys)
+  local names = {'parts', 'last_consumer_end', 'paused_until_us'}
+  for _, name in ipairs(SETTINGS) do
+    names[#names + 1] = name .. '_by_operator'
+    names[#names + 1] = name .. '_by_code'
+  end
+  local found, fields = redis_call('HMGET', keys.budget, unpack(names)), {}
+  for i, name in ipairs(names) do fields[name] = found[i] or nil end
+  local s = effective(fields)
+  s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  local are_whole_1
+  repeat
+  local keys, parts = keys, s.parts
+    local size = {}
+  for place, key in pairs(keys) do
+    if place == 'history' then redis_call('XLEN', key)
+    elseif place ~= 'budget' and place ~= 'member' then size[place] = redis_call('ZCARD', key) end
+  end
+  are_whole_1 = size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live
+    and size.ratios == parts.live and size.frees == parts.bounded and size.consumers >= parts.live
+  break
+  until true
+  s.is_whole = are_whole_1
+  s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
+  return s
+end
+-- The one place where the budget's rate is decided: from what its consumers contribute, its ceiling and floor, a pause.
+local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
+-- HYSTERESIS = 5            -- points below that, the level falls again
+-- NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
+local MOST = 1e9 * 1000000        -- the protocol's range
+-- PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
+-- THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
+
+-- One token and the burst's seconds of the rate.
+local function burst_of(R, burst_us)
+  if R <= 0 then return 0 end
+  return math_min(1000000 + math_floor(R * burst_us / 1000000), 9e15)
+end
+
+-- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
+-- Never 0 but where one whose part cannot be left out is paused: no law says 0.
+local function combined_load(keys, parts, combine)
+  if combine == 'sum' and parts.capacity > 0 then return parts.load / parts.capacity end
+  local first = redis_call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or 0
+end
+
+-- rate, level, load (thousandths of a percent), reason
+-- net only grows, so it starts again long before a double forgets single micro-tokens. Under `min` each consumer has an A.
+local function rebase_window(w, keys, combine)
+  if w.net < 4e15 then return end
+  local base, edges = combine == 'min' and w.net or w.A, redis_call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
+  for i = 1, 5 do base = math_min(base, w.snaps[i]) end
+  for i = 1, #edges, 2 do base = math_min(base, tonumber(edges[i + 1]) - score(keys.frees, edges[i])) end
+  w.net, w.A = w.net - base, math_max(0, w.A - base)
+  for i = 1, 5 do w.snaps[i] = w.snaps[i] - base end
+  for i = 1, #edges, 2 do redis_call('ZADD', keys.edges, whole(tonumber(edges[i + 1]) - base), edges[i]) end
+end
+
+-- What the consumers can still hold, as the claim needs it.
+-- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
+-- the right to publish has its answer all the same. The count of grants says which answers are older than this.
+-- Evaluates the budget and says when that is due again. `by`: whose word it was, for the history; an act is always noted.
+local function settle(keys, b, s, now, by, is_act)
+  redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
+  mend(keys, s)
+  local parts = s.parts
+  if sweep_consumers(keys, parts, s.combine, now) > 0 and parts.live == 0 then
+    s.last_end = 'silent'
+    redis_call('HSET', keys.budget, 'last_consumer_end', 'silent')
+  end
+  local decide_1, decide_2, decide_3, decide_4
+  repeat
+  local keys, s, now = keys, s, now
+    local parts = s.parts
+  local load = parts.live > 0 and math_floor(combined_load(keys, parts, s.combine) + 0.5) or 0
+  local level_at_1
+  repeat
+  local load_percent, was = load / 1000, parts.load_level
+    local up, down = 0, 0
+  for level, from in ipairs(RISE) do
+    if load_percent >= from then up = level end
+    if load_percent >= from - 5 then down = level end
+  end
+  level_at_1 = math_max(up, math_min(was, down))
+  break
+  until true
+  parts.load_level = level_at_1
+  if s.paused_until > now then decide_1, decide_2, decide_3, decide_4 = 0, 3, load, 'paused' break end
+  if parts.live > 0 then
+    if s.combine == 'min' and silent_consumers(keys, parts) > 0 then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, load, 'no_consumers' break end
+    local combined_rate_1
+    repeat
+    local keys, parts, combine = keys, parts, s.combine
+      if combine == 'sum' then combined_rate_1 = math_min(parts.rate, MOST) break end
+  local lowest = least(keys.rates)
+  if combine == 'min' then combined_rate_1 = lowest break end
+  local rate = math_min(parts.rate, 50 * lowest, MOST)
+  if parts.arrivals > 0 then rate = math_min(rate, parts.arrivals * least(keys.ratios)) end
+  combined_rate_1 = math_floor(rate + 0.5)
+  break
+    until true
+    local rate = combined_rate_1
+    if s.rate and rate >= s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, parts.load_level, load, 'rate' break end
+    if rate == 0 then decide_1, decide_2, decide_3, decide_4 = 0, 3, load, 'paused' break end
+    decide_1, decide_2, decide_3, decide_4 = math_max(rate, s.min_rate), parts.load_level, load, 'load'
+    break
+  end
+  if s.last_end == 'silent' then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, 'no_consumers' break end
+  if s.lossless == 1 then decide_1, decide_2, decide_3, decide_4 = 0, 3, 0, 'window' break end
+  if s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, 0, 0, 'rate' break end
+  decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
+  break
+  until true
+  local rate, level, load, reason = decide_1, decide_2, decide_3, decide_4
+  local turned = level ~= b[18] or reason ~= b[32]
+  parts.told = math_max(parts.told, b[15])               -- many small steps are a drop as well
+  local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
+  local is_rise = b[15] == 0 and rate > 0 and not b[42]
+  local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
+  if turned or b[42] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+    repeat
+    local keys, b, R, burst_us = keys, b, rate, s.burst
+      local B = R > 0 and burst_of(R, burst_us) or b[16]
+  read_rest(keys, b)
+  if R ~= b[15] then
+    for _, name in ipairs(CLASSES) do
+      local class = b[name]
+      if b[15] > 0 and R > 0 then
+        class[1], class[2], class[3] = class[1] * (R / b[15]), class[2] * (R / b[15]), math_floor(class[3] * (R / b[15]))
+      else
+        class[1], class[2], class[3] = math_huge, math_huge, R
+      end
+    end
+    b[2] = 0
+  end
+  b[15], b[16], b[17] = R, B, burst_us
+  if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end
+  b[3] = math_min(b[3], B)
+  b[43] = true
+    until true
+    b[18], b[19], b[32] = level, load * 1000, reason
+  end
+  if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
+    parts.noted = rate
+    repeat
+    local keys, b, by = keys, b, by
+      redis_call('XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
+             'load_percent', plain(b[19]), 'reason', b[32], 'by', by)
+  read_rest(keys, b)
+  if b[39] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
+    until true
+  end
+  if is_told then
+    repeat
+    local keys, b = keys, b
+      redis.pcall('PUBLISH', keys.budget .. ':flow',
+              string_format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
+    until true
+    parts.told = rate
+  end
+  repeat
+  local keys, b, s = keys, b, s
+    local w, parts = b[34], s.parts
+  if not w then break end
+  rebase_window(w, keys, s.combine)
+  w.lossless = s.lossless
+  local cold = redis_call('ZCOUNT', keys.capacities, 0, 0)
+  w.active = (s.lossless == 1 or (cold > 0 and parts.bounded >= parts.live)) and 1 or 0
+  if s.combine == 'min' then
+    local known = redis_call('ZCARD', keys.edges) == redis_call('ZCARD', keys.consumers)
+    w.edge = known and least(keys.edges) or math_min(w.A, w.net)
+  elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
+  else w.edge = w.A + parts.free end
+  until true
+  b[21], b[41] = least(keys.consumers) or 0, true
+  b[30] = s.paused_until > now and s.paused_until or 0
+  if b[30] > 0 and (b[21] == 0 or b[30] < b[21]) then b[21] = b[30] end
+  redis_call('HSET', keys.budget, 'parts', parts_text(parts))
+end
+
+-- A clock that steps back would keep the dead alive: what lies in the future moves back with it.
+-- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
+if #ARGV < 4 or #ARGV % 2 ~= 0 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
+if not whole_number(ARGV[1], 0, 9007199254740992) then return {err = 'NEXUS_INVALID_AT_US'} end
+local source, pause, why = ARGV[2], ARGV[3], ARGV[4]
+if source ~= 'code' and source ~= 'operator' then return {err = 'NEXUS_INVALID_SOURCE'} end
+local pause_ms = pause == '-1' and 9e15 or pause ~= '' and decimal(pause, 0, 86400000)
+if pause ~= '' and not pause_ms then return {err = 'NEXUS_INVALID_PAUSE'} end
+if #why > 200 then return {err = 'NEXUS_INVALID_NOTE'} end
+local wanted = {}
+for i = 5, #ARGV, 2 do
+  local name, text = ARGV[i], ARGV[i + 1]
+  if not READ[name] then return {err = 'NEXUS_INVALID_SETTING'} end
+  if #text > 40 or (text ~= '' and not READ[name](text)) then return {err = 'NEXUS_INVALID_' .. string.upper(name)} end
+  wanted[name] = text
+end
+local keys = named_keys(nil)
+if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
+local clock_1
+repeat
+local at_us = ARGV[1]
+  if at_us ~= '0' then
+    local at = whole_number(at_us, 0, 9007199254740992)
+    if not at or at > 0 then clock_1 = at break end
+  end
+  local time = redis_call('TIME')
+  clock_1 = time[1] * 1000000 + time[2]
+  break
+until true
+local now = clock_1
+local open_budget_1, open_budget_2
+repeat
+local keys, now = keys, now
+  local read_budget_1, read_budget_2
+  repeat
+  local keys, class_name = keys, 'normal'
+    local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
+  if f[1] ~= '2' then read_budget_1, read_budget_2 = nil, f[1] and (tonumber(f[1]) or 9007199254740992) > 2 and 'NEXUS_SCHEMA', f[1] and true break end
+  if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2 = nil, nil, true break end
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddsss', f[3])}
+  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
+    b[13], b[14] = unpacked('>dddddddddddddd', f[2])
+  b[34] = nil
+  if f[4] then 
+  local read_window_1
+  repeat
+  local bytes = f[4]
+    local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', bytes)
+  read_window_1 = {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born,
+          snaps = {s1, s2, s3, s4, s5}}
+  break
+  until true
+  b[34] = read_window_1
+  end
+  b[class_name] = read_class(f[5])
+  read_budget_1, read_budget_2 = b
+  break
+  until true
+  local b, newer = read_budget_1, read_budget_2
+  if newer then open_budget_1, open_budget_2 = nil, newer break end
+  open_budget_1, open_budget_2 = b or new_budget(now)
+  break
+until true
+local b, newer = open_budget_1, open_budget_2
+if newer then return {err = newer} end
+
+-- The settings as they would stand; refused together, they change nothing.
+local before, changed, overruled = read_settings(keys), {}, {}
+local fields = before.fields
+for name, text in pairs(wanted) do
+  local field = name .. '_by_' .. source
+  local was = fields[field]
+  if was and text ~= was then changed[#changed + 1] = name end
+  if source == 'code' and text ~= '' and fields[name .. '_by_operator'] then overruled[#overruled + 1] = name end
+  fields[field] = text ~= '' and text or nil
+end
+local s = effective(fields)
+local wanted_by_1
+repeat
+local source, fields = source, fields
+  local own = {}
+  for _, name in ipairs(SETTINGS) do own[name .. '_by_code'] = fields[name .. '_by_' .. source] end
+  wanted_by_1 = effective(own)
+  break
+until true
+local own = wanted_by_1
+if source == 'operator' and wanted.min_rate then own.rate = own.rate or s.rate end
+if own.rate and own.floor > own.rate then return {err = 'NEXUS_INVALID_MIN_RATE'} end
+if burst_of(own.rate or 0, own.burst) >= 9e15 then return {err = 'NEXUS_INVALID_BURST'} end
+if s.lossless == 1 and before.parts.bounded < before.parts.live then return {err = 'NEXUS_INVALID_LOSSLESS'} end
+
+local set = {'HSET', keys.budget, 'schema', whole(2)}
+local unset = {'HDEL', keys.budget}
+for name, text in pairs(wanted) do
+  local field = name .. '_by_' .. source
+  if text ~= '' then
+    set[#set + 1] = field
+    set[#set + 1] = text
+  else
+    unset[#unset + 1] = field
+  end
+end
+-- Code prolongs a pause and never cuts one short; what an operator said stands until an operator ends it, or it is over.
+local until_us, owner = pause_ms and (pause_ms == 0 and 0 or math_min(now + pause_ms * 1000, 9e15)), source
+if until_us and source == 'code' and before.paused_until > now then
+  local his = math_min(before.paused_until, tonumber(redis_call('HGET', keys.budget, 'pause_of_operator_us') or 0))
+  if until_us == 0 and his > now then
+    overruled[#overruled + 1] = 'pause'
+    until_us, owner = his, 'operator'
+  end
+  if until_us > 0 and until_us <= before.paused_until and owner == 'code' or until_us == before.paused_until then until_us = nil end
+end
+if until_us then
+  local change = {paused_until_us = whole(until_us), pause_reason = why, pause_by = owner}
+  if source == 'operator' then change.pause_of_operator_us = change.paused_until_us end
+  for field, text in pairs(change) do
+    set[#set + 1] = field
+    set[#set + 1] = text
+  end
+end
+repeat
+local keys, b, now = keys, b, now
+  local is_back = b[1] - now >= 1000000
+  if is_back or (b[21] > 0 and now >= b[21]) then b[44] = read_settings(keys) end
+  if is_back then 
+  repeat
+  local keys, b, s, now = keys, b, b[44], now
+    local step = b[1] - now
+  for _, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
+    redis_call('ZINCRBY', keys.consumers, whole(-step), id)
+  end
+  if s.paused_until > 0 and s.paused_until < 9e15 then
+    s.paused_until = math_max(0, s.paused_until - step)
+    redis_call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
+    b[30] = s.paused_until
+  end
+  b[21] = math_max(0, b[21] - step)
+  until true
+  end
+
+  local resumed = b[30] > b[1] and now >= b[30]
+  refill(b, resumed and b[30] or now)
+  if b[21] > 0 and now >= b[21] then settle(keys, b, b[44], now, 'deadline') end
+  if resumed then refill(b, now) end
+until true
+redis_call(unpack(set))
+if #unset > 2 then redis_call(unpack(unset)) end
+s = read_settings(keys)
+if source == 'operator' then
+  read_rest(keys, b)
+  b[39] = 1
+  -- A word from an operator stands in for the report that a silent consumer owes.
+  if next(wanted) and s.parts.live == 0 and s.last_end == 'silent' then
+    s.last_end = 'overruled'
+    redis_call('HSET', keys.budget, 'last_consumer_end', s.last_end)
+  end
+end
+if b[34] then set_slot_length(b[34], now, b[34].slot_us + math_ceil((s.transit - before.transit) / 4))
+elseif s.lossless == 1 then b[34] = new_window(now, slot_length(b[26], s.transit, 250000)) end
+settle(keys, b, s, now, why ~= '' and source .. ': ' .. why or source, source == 'operator' or #changed > 0 or until_us)
+write_whole(keys, b, now, true)
+table.sort(changed)
+table.sort(overruled)
+return {whole(b[15]), whole(b[18]), b[32], b[31], table.concat(changed, ' '), table.concat(overruled, ' ')}

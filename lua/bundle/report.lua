@@ -1,0 +1,1319 @@
+--[[ report: store what a consumer says, run its law, update the budget.
+
+KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+       11 consumer
+ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
+       2 incarnation  text, at most 64 characters; empty: a one-shot sender
+       3 seq          int    grows by one a report; the same one changes nothing
+       then, empty where it is not said, as plain decimals:
+       4 uptime_ms    its own monotonic clock       10 errors        all else that left, only grows
+       5 load         percent, 0..100               11 in_flight     tokens at work
+       6 capacity     tokens/s                      12 slots         at most so many tokens at work
+       7 queue_depth  tokens waiting                13 latency_ms
+       8 queue_limit  tokens it can hold            14 interval_ms   how often it reports, 250 if not said
+       9 done         successes, only grows         15 pause_ms      takes its part out this long; 0 ends that
+       16 labels      text, at most 1024 characters
+Reply  1 rate (micro-tokens/s, what this consumer can take)  2 capacity (micro-tokens/s, 0 = not known yet)
+       3 budget_rate (micro-tokens/s)  4 backpressure_level  5 current_load (thousandths of a percent)  6 birth
+       7 law  8 reason
+       all as text
+Errors NEXUS_INVALID_<FIELD>  NEXUS_MISSING_<FIELD> (a lossless budget needs it)  NEXUS_INVALID_KEYS  NEXUS_SCHEMA
+       NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN  NEXUS_NO_LAW (no law fits what it says)
+Cost   O(log n) in consumers ]]
+local string_format = string.format
+local math_floor = math.floor
+local string_gsub = string.gsub
+local string_match = string.match
+local string_sub = string.sub
+local string_gmatch = string.gmatch
+local math_max = math.max
+local math_huge = math.huge
+local redis_call = redis.call
+local math_min = math.min
+
+-- Durations that several scripts share, in microseconds.
+-- SECOND = 1000000
+-- LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
+-- REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+-- REFRESHES = 5             -- in a lease: chances to be heard
+-- EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
+-- LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day
+-- LONGEST_WAIT = 1000000    -- no producer is told to stay away longer, or it would miss a change of the rate
+-- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
+-- INTERVAL = 250000         -- a consumer that names no interval reports this often
+-- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
+-- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
+-- UNTIL_RESUMED = 9e15      -- the end of a pause without one
+-- KEEP_BUDGET_MS = 604800000    -- sweeps only, decides nothing: a week, as long as an incident and a weekend
+-- KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
+-- KEEP_PASSING_MS = 5000     -- and of one that only asked once: longer than an epoch
+-- RENEW = 60000000          -- how often a TTL is written again
+-- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
+-- answered goes through string_format, in millionths (micro) or microseconds, and is exact to 2^53.
+-- MICRO = 1000000
+-- COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
+
+local function whole(x) return string_format('%.0f', x) end
+
+-- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
+local function micro_of(x) return math_floor(x * 1000000 + 0.5) end
+
+-- 2500500000 -> '2500.5': for people.
+local function plain(micro)
+  local text = string_format('%.0f.%06.0f', math_floor(micro / 1000000), micro % 1000000)
+  return (string_gsub(string_gsub(text, '0+$', ''), '%.$', ''))
+end
+local function unplain(text)
+  local integer, fraction = string_match(text, '^(%d+)%.?(%d*)$')
+  return tonumber(integer) * 1000000 + tonumber(string_sub(fraction .. '000000', 1, 6))
+end
+
+-- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
+local function decimal(text, low, high)
+  if #text > 40 or not string_match(text, '^%d+%.?%d*$') then return nil end
+  local x = tonumber(text)
+  if x >= low and x <= high then return x end
+  return nil
+end
+
+-- Digits only, within [low, high], or nil.
+local function whole_number(text, low, high)
+  if #text > 17 or not string_match(text, '^%d+$') then return nil end
+  local x = tonumber(text)
+  return x >= low and x <= high and x or nil
+end
+
+-- Packed state: one text of whole numbers.
+local function numbers(text)
+  local list, n = {}, 0
+  for word in string_gmatch(text, '%S+') do
+    n = n + 1
+    list[n] = tonumber(word)
+  end
+  return list
+end
+local function packed(list)
+  return string_format(string_sub(string.rep(' %.0f', #list), 2), unpack(list))
+end
+-- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
+-- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
+-- there it is text, and only there.
+local pack, unpacked
+if struct then
+  pack, unpacked = struct.pack, struct.unpack
+else
+  function pack(format, ...)
+    local words, i = {...}, 0
+    for kind, size in string_gmatch(format, '([dIisc])(%d*)') do
+      i = i + 1
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
+      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+    end
+    return table.concat(words, ' ') .. ' '
+  end
+  function unpacked(format, text)
+    local words, kinds = {}, string_gsub(format, '[^dIisc]', '')
+    for word in string_gmatch(text, '([^ ]*) ') do
+      local i = #words + 1
+      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+    end
+    return unpack(words)
+  end
+end
+-- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
+-- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
+-- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
+local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
+
+local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
+
+local function is_budget(key)
+  local namespace, name = string_match(key, '^(.*):{(.*)}$')
+  return namespace ~= nil and is_name(namespace) and is_name(name)
+end
+
+-- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
+local function named_keys(kind)
+  if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end
+  local keys = {budget = KEYS[1], member = KEYS[11]}
+  for i, place in ipairs(PLACES) do
+    if KEYS[i + 1] ~= KEYS[1] .. ':' .. place then return nil end
+    keys[place] = KEYS[i + 1]
+  end
+  if not kind then return keys, nil end
+  local prefix = KEYS[1] .. ':' .. kind .. ':'
+  local id = string_sub(KEYS[11], #prefix + 1)
+  if string_sub(KEYS[11], 1, #prefix) ~= prefix or not is_name(id) then return nil end
+  return keys, id
+end
+
+-- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
+-- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
+-- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
+-- SCHEMA = 2
+local CLASSES = {'high', 'normal', 'low'}
+-- BUCKET = '>dddddddddddddd'
+-- TERMS = '>ddddddddddddddddsss'
+-- CLASS = '>dddddddd'
+-- WINDOW = '>ddddddddddddd'
+-- EPOCHAL = '>ddddd'
+
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 14
+-- TERMS_BEGIN = 15
+-- TERMS_END = 33
+--- @record class level mark room trim under over demand weight
+
+local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
+local function packed_class(class) return pack('>dddddddd', unpack(class, 1, 8)) end
+
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
+-- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
+local function packed_bucket(b) return pack('>dddddddddddddd', unpack(b, 1, 14)) end
+
+-- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+-- The bucket: what the rate has earned and nobody has taken. T tokens of at most B, all in millionths and exact.
+
+-- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a rest that is carried, so a budget of 1/hour
+-- that is asked each millisecond loses nothing.
+local function refill(b, now)
+  local dt = now - b[1]
+  b[1] = now
+  if dt < 0 then                                     -- the clock went back: learning is not prolonged
+    b[20], b[41] = math_max(0, b[20] + dt), true
+  end
+  if dt > 0 and b[15] > 0 and b[3] < b[16] then
+    if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
+      b[3], b[2] = b[16], 0
+    else
+      local part = b[15] % 1000000 * dt + b[2]
+      b[3] = b[3] + math_floor(b[15] / 1000000) * dt + math_floor(part / 1000000)
+      b[2] = part % 1000000
+      if b[3] >= b[16] then b[3], b[2] = b[16], 0 end
+    end
+  end
+  if now < b[8] then
+    b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
+  elseif now - b[8] > b[26] then
+    b[7] = now - b[8] < 2 * b[26] and b[6] or 0
+    b[6], b[8] = b[3], now
+  end
+  b[6] = math_max(b[6], b[3])
+end
+
+-- Grants or hand-backs change the bucket and the counter of the budget's life together.
+-- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
+-- fullest, as long as the longest lease, is already promised to that window.
+-- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
+-- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
+-- burst is for whoever asks first.
+-- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
+
+-- A budget that nobody knows starts with one token, so that a new slow one answers at once, and never with a full bucket,
+-- so that a lost state is no free burst. The 2 % are for a caller on a timer, else a millisecond early for ever.
+-- FIRST_TOKENS = 1020000
+
+-- With settings already there (`is_older`), they are due at once.
+local function new_budget(now, is_older)
+  local b = {}
+  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] = now, 0, 0, 0, 0, 0, 0, now
+  b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
+  b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
+  b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
+  b[28], b[29], b[30], b[31], b[32], b[33] = 0, 0, 0, whole(now), 'unset', ''
+  b[35], b[36], b[37], b[38], b[39] = 0, 0, 1020000, 0, 0
+  b[42], b[40], b[43] = true, true, true
+  for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
+  return b
+end
+
+local function read_rest(keys, b)
+  if b[40] then return end
+  b[40] = true
+  local f = redis_call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
+  b[35], b[36], b[37], b[38], b[39] = unpacked('>ddddd', f[1])
+  for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
+end
+
+-- The budget, or a new one.
+-- What a producer got in a life of the budget that we lost is paid for in this one.
+local function is_renewal_due(b, now) return now - b[38] >= 60000000 or now < b[38] end
+
+-- An operator's setting outlives any silence; everything else goes a week after the last call.
+-- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
+local function write_whole(keys, b, now, may_be_new)
+  read_rest(keys, b)
+  may_be_new = may_be_new or is_renewal_due(b, now)
+  if may_be_new and (keys.history or b[42]) then b[38] = now end     -- not when a claim came with a few of them
+  local list = {'HSET', keys.budget}
+  local function add(field, text)
+    list[#list + 1] = field
+    list[#list + 1] = text
+  end
+  add('tokens', string_format('%.6f', b[3] / 1000000))
+  add('granted_total', string_format('%d', b[4]))
+  add('bucket', packed_bucket(b))
+  add('terms', pack('>ddddddddddddddddsss', unpack(b, 15, 33)))
+  add('epoch', pack('>ddddd', b[35], b[36], b[37], b[38], b[39]))
+  for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
+  if b[42] then
+    add('schema', whole(2))
+    add('birth', b[31])
+    redis_call('HDEL', keys.budget, 'window')          -- of a schema before
+  end
+  if b[43] then
+    add('rate_per_s', plain(b[15]))
+    add('burst_s', plain(b[17]))
+    add('level', whole(b[18]))
+    add('load_percent', plain(b[19]))
+    add('reason', b[32])
+  end
+  redis_call(unpack(list))
+  if b[34] then 
+  repeat
+  local keys, w = keys, b[34]
+    local s = w.snaps
+  redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
+                                                 s[1], s[2], s[3], s[4], s[5]))
+  until true
+  end
+  if may_be_new then 
+  repeat
+  local keys, b = keys, b
+    for place, key in pairs(keys) do
+    if place ~= 'member' then
+      if b[39] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
+    end
+  end
+  until true
+  end
+end
+-- What each consumer contributes to the budget lies in sorted sets of fixed names, never only in its own hash: whoever
+-- comes by may take out one that fell silent. Sums are kept in `parts`; the least and the highest are ZRANGE 0 0.
+--
+-- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
+-- score in `consumers` is the end of the state it is in; it is live while it has a rate.
+-- SWEPT_PER_CALL = 16
+-- NO_RATIO = 1e300          -- rate / arrivals of one to whom nothing comes: never the least
+
+local function score(key, id)
+  local text = redis_call('ZSCORE', key, id)
+  return text and tonumber(text) or nil
+end
+
+local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
+
+local function read_parts(text)
+  local parts, list = {}, cjson.decode(text or '[]')
+  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
+  return parts
+end
+local function parts_text(parts)
+  local list = {}
+  for i, name in ipairs(PARTS) do list[i] = whole(parts[name]) end
+  return '[' .. table.concat(list, ',') .. ']'
+end
+
+-- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?
+-- Sums weigh load (thousandths of a percent) with whole tokens of capacity, so that they stay exact.
+local function weight_of(capacity) return math.ceil(capacity / 1000000) end
+
+-- Takes a consumer's rate and load out; what it can hold stays while work may still be on its way there.
+local function withdraw_rate(keys, parts, id)
+  local rate = score(keys.rates, id)
+  if not rate then return end
+  local weight = weight_of(score(keys.capacities, id))
+  parts.live = parts.live - 1
+  parts.rate = parts.rate - rate
+  parts.capacity = parts.capacity - weight
+  parts.load = parts.load - weight * score(keys.loads, id)
+  parts.arrivals = parts.arrivals - math_floor(rate / score(keys.ratios, id))
+  for _, key in ipairs({keys.rates, keys.capacities, keys.loads, keys.ratios}) do redis_call('ZREM', key, id) end
+end
+
+local function withdraw_space(keys, parts, id)
+  local free = score(keys.frees, id)
+  if not free then return end
+  parts.bounded, parts.free = parts.bounded - 1, parts.free - free
+  redis_call('ZREM', keys.frees, id)
+  redis_call('ZREM', keys.edges, id)
+end
+
+local function withdraw_consumer(keys, parts, id)
+  withdraw_rate(keys, parts, id)
+  withdraw_space(keys, parts, id)
+  redis_call('ZREM', keys.consumers, id)
+end
+
+-- part: {rate, capacity, load, free or nil, edge or nil, arrivals}; rates and space in micro, load in thousandths of a
+-- percent. What it contributed before has been withdrawn. Everything added is a whole number, so that the sums stay exact.
+-- A key was evicted or lost: the sums say one thing and the sets another. All consumers are taken for silent then, and
+-- each comes back with its next report.
+local function mend(keys, s)
+  if s.is_whole then return end
+  local before = s.parts
+  s.is_whole, s.last_end, s.parts = true, 'silent', read_parts(nil)
+  s.parts.load_level, s.parts.noted, s.parts.told = before.load_level, before.noted, before.told
+  redis_call('HSET', keys.budget, 'last_consumer_end', 'silent')
+  for _, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
+    redis_call('DEL', keys[place])
+  end
+end
+
+local function least(key)
+  local first = redis_call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or nil
+end
+
+-- Live ones whose deadline has passed fall silent, silent ones are forgotten, a few per call. Gives how many fell silent.
+local function sweep_consumers(keys, parts, combine, now)
+  local fell = 0
+  for _, id in ipairs(redis_call('ZRANGEBYSCORE', keys.consumers, '-inf', whole(now), 'LIMIT', 0, 16)) do
+    if score(keys.rates, id) then
+      withdraw_rate(keys, parts, id)
+      if combine == 'sum' then withdraw_space(keys, parts, id) end    -- nobody pulls there any more
+      redis_call('ZADD', keys.consumers, whole(now + 10000000), id)
+      fell = fell + 1
+    else
+      withdraw_consumer(keys, parts, id)
+    end
+  end
+  return fell
+end
+
+local function silent_consumers(keys, parts) return redis_call('ZCARD', keys.consumers) - parts.live end
+
+-- Nobody is silent, and nobody so late that what came to it lately has not been heard of.
+-- The window: what the consumers cannot hold is not admitted. A window in the sense of TCP, over a fleet.
+--
+-- net = granted - handed back - burned; A = tokens no longer on the way (their work was seen at a consumer, or they are too
+-- old to arrive). What is on the way is at most net - A, so with `free` room last reported, grants may go on up to the
+-- edge A + free, however old that report is. Under `min` every item touches all consumers: each has an A and an edge.
+-- SNAPSHOTS = 5
+
+-- T_x: granted longer ago than this, a token has arrived or never will; in quarters. `lease`: the longest that may be out.
+local function slot_length(lease, transit, interval) return math.ceil((lease + transit + 3 * math_max(interval, 250000)) / 4) end
+
+-- Another T_x: what was known of the old one's length ago is all that is known of the new one's.
+local function set_slot_length(w, now, slot_us)
+  if slot_us == w.slot_us then return end
+  w.slot_us, w.slot = slot_us, math_floor(now / slot_us)
+  for i = 1, 5 - 1 do w.snaps[i] = w.snaps[5] end
+end
+
+-- How long nothing may be granted, since what went out before this window was born may still be on its way.
+-- Keeps five values of net, a quarter of T_x apart: the oldest is at least T_x old.
+-- Tokens that will never arrive anywhere.
+-- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
+-- Both are kept, one field each, so that HGETALL shows who wants what.
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit'}
+
+local function per_second(text)
+  local x = decimal(text, 0, 1e9)
+  if not x or (x > 0 and x < 1e-6) then return nil end
+  return micro_of(x)
+end
+local function duration(text)
+  local x = decimal(text, 0, 86400)
+  return x and micro_of(x)
+end
+local function one_of(...)
+  local words = {}
+  for _, word in ipairs({...}) do words[word] = word end
+  return function(text) return words[text] end
+end
+
+-- Each gives the value in the unit of the arithmetic, or nil when the text is not one.
+local READ = {
+  rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
+  combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
+  lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+}
+local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0}
+
+-- fields: texts by name, 'rate_by_code' and so on.
+-- What one source wants by itself.
+-- The settings, and what a change of the rate needs beside them.
+local function read_settings(keys)
+  local names = {'parts', 'last_consumer_end', 'paused_until_us'}
+  for _, name in ipairs(SETTINGS) do
+    names[#names + 1] = name .. '_by_operator'
+    names[#names + 1] = name .. '_by_code'
+  end
+  local found, fields = redis_call('HMGET', keys.budget, unpack(names)), {}
+  for i, name in ipairs(names) do fields[name] = found[i] or nil end
+  local effective_1
+  repeat
+  local fields = fields
+    local s = {}
+  for _, name in ipairs(SETTINGS) do
+    local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
+    if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
+  end
+  s.floor = s.min_rate
+  if s.rate then s.min_rate = math_min(s.min_rate, s.rate) end
+  s.loop_delay = math_max(0.5, (s.transit or 0) / 1000000)
+  s.transit = s.transit or 1000000
+  effective_1 = s
+  break
+  until true
+  local s = effective_1
+  s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  local are_whole_1
+  repeat
+  local keys, parts = keys, s.parts
+    local size = {}
+  for place, key in pairs(keys) do
+    if place == 'history' then redis_call('XLEN', key)
+    elseif place ~= 'budget' and place ~= 'member' then size[place] = redis_call('ZCARD', key) end
+  end
+  are_whole_1 = size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live
+    and size.ratios == parts.live and size.frees == parts.bounded and size.consumers >= parts.live
+  break
+  until true
+  s.is_whole = are_whole_1
+  s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
+  return s
+end
+-- The one place where the budget's rate is decided: from what its consumers contribute, its ceiling and floor, a pause.
+local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
+-- HYSTERESIS = 5            -- points below that, the level falls again
+-- NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
+local MOST = 1e9 * 1000000        -- the protocol's range
+-- PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
+-- THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
+
+-- One token and the burst's seconds of the rate.
+local function burst_of(R, burst_us)
+  if R <= 0 then return 0 end
+  return math_min(1000000 + math_floor(R * burst_us / 1000000), 9e15)
+end
+
+-- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
+-- Never 0 but where one whose part cannot be left out is paused: no law says 0.
+local function combined_load(keys, parts, combine)
+  if combine == 'sum' and parts.capacity > 0 then return parts.load / parts.capacity end
+  local first = redis_call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) or 0
+end
+
+-- rate, level, load (thousandths of a percent), reason
+-- net only grows, so it starts again long before a double forgets single micro-tokens. Under `min` each consumer has an A.
+local function rebase_window(w, keys, combine)
+  if w.net < 4e15 then return end
+  local base, edges = combine == 'min' and w.net or w.A, redis_call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
+  for i = 1, 5 do base = math_min(base, w.snaps[i]) end
+  for i = 1, #edges, 2 do base = math_min(base, tonumber(edges[i + 1]) - score(keys.frees, edges[i])) end
+  w.net, w.A = w.net - base, math_max(0, w.A - base)
+  for i = 1, 5 do w.snaps[i] = w.snaps[i] - base end
+  for i = 1, #edges, 2 do redis_call('ZADD', keys.edges, whole(tonumber(edges[i + 1]) - base), edges[i]) end
+end
+
+-- What the consumers can still hold, as the claim needs it.
+-- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
+-- the right to publish has its answer all the same. The count of grants says which answers are older than this.
+-- Evaluates the budget and says when that is due again. `by`: whose word it was, for the history; an act is always noted.
+local function settle(keys, b, s, now, by, is_act)
+  redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
+  mend(keys, s)
+  local parts = s.parts
+  if sweep_consumers(keys, parts, s.combine, now) > 0 and parts.live == 0 then
+    s.last_end = 'silent'
+    redis_call('HSET', keys.budget, 'last_consumer_end', 'silent')
+  end
+  local decide_1, decide_2, decide_3, decide_4
+  repeat
+  local keys, s, now = keys, s, now
+    local parts = s.parts
+  local load = parts.live > 0 and math_floor(combined_load(keys, parts, s.combine) + 0.5) or 0
+  local level_at_1
+  repeat
+  local load_percent, was = load / 1000, parts.load_level
+    local up, down = 0, 0
+  for level, from in ipairs(RISE) do
+    if load_percent >= from then up = level end
+    if load_percent >= from - 5 then down = level end
+  end
+  level_at_1 = math_max(up, math_min(was, down))
+  break
+  until true
+  parts.load_level = level_at_1
+  if s.paused_until > now then decide_1, decide_2, decide_3, decide_4 = 0, 3, load, 'paused' break end
+  if parts.live > 0 then
+    if s.combine == 'min' and silent_consumers(keys, parts) > 0 then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, load, 'no_consumers' break end
+    local combined_rate_1
+    repeat
+    local keys, parts, combine = keys, parts, s.combine
+      if combine == 'sum' then combined_rate_1 = math_min(parts.rate, MOST) break end
+  local lowest = least(keys.rates)
+  if combine == 'min' then combined_rate_1 = lowest break end
+  local rate = math_min(parts.rate, 50 * lowest, MOST)
+  if parts.arrivals > 0 then rate = math_min(rate, parts.arrivals * least(keys.ratios)) end
+  combined_rate_1 = math_floor(rate + 0.5)
+  break
+    until true
+    local rate = combined_rate_1
+    if s.rate and rate >= s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, parts.load_level, load, 'rate' break end
+    if rate == 0 then decide_1, decide_2, decide_3, decide_4 = 0, 3, load, 'paused' break end
+    decide_1, decide_2, decide_3, decide_4 = math_max(rate, s.min_rate), parts.load_level, load, 'load'
+    break
+  end
+  if s.last_end == 'silent' then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, 'no_consumers' break end
+  if s.lossless == 1 then decide_1, decide_2, decide_3, decide_4 = 0, 3, 0, 'window' break end
+  if s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, 0, 0, 'rate' break end
+  decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
+  break
+  until true
+  local rate, level, load, reason = decide_1, decide_2, decide_3, decide_4
+  local turned = level ~= b[18] or reason ~= b[32]
+  parts.told = math_max(parts.told, b[15])               -- many small steps are a drop as well
+  local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
+  local is_rise = b[15] == 0 and rate > 0 and not b[42]
+  local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
+  if turned or b[42] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+    repeat
+    local keys, b, R, burst_us = keys, b, rate, s.burst
+      local B = R > 0 and burst_of(R, burst_us) or b[16]
+  read_rest(keys, b)
+  if R ~= b[15] then
+    for _, name in ipairs(CLASSES) do
+      local class = b[name]
+      if b[15] > 0 and R > 0 then
+        class[1], class[2], class[3] = class[1] * (R / b[15]), class[2] * (R / b[15]), math_floor(class[3] * (R / b[15]))
+      else
+        class[1], class[2], class[3] = math_huge, math_huge, R
+      end
+    end
+    b[2] = 0
+  end
+  b[15], b[16], b[17] = R, B, burst_us
+  if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end
+  b[3] = math_min(b[3], B)
+  b[43] = true
+    until true
+    b[18], b[19], b[32] = level, load * 1000, reason
+  end
+  if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
+    parts.noted = rate
+    repeat
+    local keys, b, by = keys, b, by
+      redis_call('XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
+             'load_percent', plain(b[19]), 'reason', b[32], 'by', by)
+  read_rest(keys, b)
+  if b[39] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
+    until true
+  end
+  if is_told then
+    repeat
+    local keys, b = keys, b
+      redis.pcall('PUBLISH', keys.budget .. ':flow',
+              string_format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
+    until true
+    parts.told = rate
+  end
+  repeat
+  local keys, b, s = keys, b, s
+    local w, parts = b[34], s.parts
+  if not w then break end
+  rebase_window(w, keys, s.combine)
+  w.lossless = s.lossless
+  local cold = redis_call('ZCOUNT', keys.capacities, 0, 0)
+  w.active = (s.lossless == 1 or (cold > 0 and parts.bounded >= parts.live)) and 1 or 0
+  if s.combine == 'min' then
+    local known = redis_call('ZCARD', keys.edges) == redis_call('ZCARD', keys.consumers)
+    w.edge = known and least(keys.edges) or math_min(w.A, w.net)
+  elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
+  else w.edge = w.A + parts.free end
+  until true
+  b[21], b[41] = least(keys.consumers) or 0, true
+  b[30] = s.paused_until > now and s.paused_until or 0
+  if b[30] > 0 and (b[21] == 0 or b[30] < b[21]) then b[21] = b[30] end
+  redis_call('HSET', keys.budget, 'parts', parts_text(parts))
+end
+
+-- A clock that steps back would keep the dead alive: what lies in the future moves back with it.
+-- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
+-- The laws: from the reports of one consumer to the rate that it can take. What they share is here: a floor, from which a
+-- law finds its way back; ceilings; and a memory between two reports, kept over incarnations of the same id.
+--
+-- Time is the consumer's own (dt, from its uptime): no host's clock is compared with another's, and a server clock that
+-- steps moves only how long the best is remembered.
+-- number: see above
+-- MOST_RATE = 1e9           -- tokens per second: the protocol's range
+-- LONG = 86400              -- seconds: no clock of a law counts further
+-- SLOWEST = 0.2             -- one token per 5 s
+-- LEAST_OF_BEST = 0.01      -- the floor, of the best seen
+-- BEST_FADES = 600          -- seconds
+-- MISSED_REPORTS = 3        -- two may be lost before the time between two reports says nothing
+-- SHORTEST_STEP = 0.125     -- seconds: half of the usual interval; over less, a count of done says little
+-- SHORTEST_DELAY = 0.5      -- seconds: no fleet's loop is shorter than a lease
+-- LOOKING_ON = 2            -- seconds after which one who has done nothing may not be one who counts what it does
+-- FIRST_RATE = 10           -- tokens per second for one of whom nothing is known
+
+-- D: from a change of the rate to its effect in a report.
+local function loop_delay(setting) return math_max(0.5, setting.loop_delay or 0, setting.interval) end
+
+-- One step of an exponential mean; the first value is taken as it is.
+local function towards(old, new, dt, tau)
+  if not old then return new end
+  return old + (1 - math.exp(-dt / tau)) * (new - old)
+end
+
+-- The law of those who only say how full they are: like a thermostat, all of the capacity while it is easy, nothing when
+-- full, a straight line between. capacity 400 at load 95: 400 x (100 - 95)/20 = 100/s.
+local EASY, FULL = 80, 100      -- percent of load
+
+-- The fullest of its resources in percent, or nil.
+local function fullest(report)
+  if report.load then return report.load end
+  local queue = report.depth and report.limit and report.limit > 0 and 100 * report.depth / report.limit
+  local work = report.in_flight and report.slots and report.slots > 0 and 100 * report.in_flight / report.slots
+  if queue and work then return math_max(queue, work) end
+  return queue or work or nil
+end
+
+local function range(memory, report, setting)
+  local capacity, load = report.capacity or setting.rate, fullest(report)
+  if not capacity then return memory.rate, 0, 0, 1 end
+  if not load then return memory.rate, 0, capacity, 1 end
+  local rate = capacity * math_min(1, math_max(0, (FULL - load) / (FULL - EASY)))
+  return rate, rate, capacity, 1
+end
+-- The law of those who show their queue: learn how fast it is emptied, and keep it short.
+--
+-- The work done per second is the capacity only while there was always work to do, and most of the time there is not: a
+-- law that took throughput for capacity would believe an idle consumer to be a slow one, and make it so. Hence *proof*:
+-- what was queued and at work before is more than what left and what is at work now, so some of it never left the queue.
+-- Without proof the capacity only grows: when more is done than was thought possible, or in a *probe*, when producers use
+-- what they may, the queue is short, and nobody knows what more it could do.
+--
+-- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
+-- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
+-- with a minute of climbing; but the rate only fills what is left of the queue.
+local drain
+do
+  local SETTLE = 5              -- seconds in which the rate brings the queue to its aim; 3 loops where those are long
+  local AIM, AIM_OF_LIMIT = 0.2, 0.4        -- of a second's work, of the queue's limit
+  local LEARN, LEARN_ITEMS = 1, 10          -- the mean of the proven rate: over 1 s, or 10 items where those take longer
+  local DOWN = 0.5              -- of that time when it falls: too high a rate fills queues, too low a one only wastes
+  local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5      -- growth per loop: first, at most, on the way back to its best
+  local FAR_BELOW = 0.9         -- of the best seen: on the way back
+  local TETHER, TETHER_BACK = 1.6, 2        -- times the work that it was seen to do: as far as a probe goes
+  local USED = 0.65             -- of its rate arrived: its producers want more
+  local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
+  local STALL, STALL_BEATS = 0.5, 2         -- standing still for both of these is a stall: two reports, two usual beats
+  local BEAT_MEMORY = 4         -- a beat is the mean of about so many
+  local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, per loop: the window of a consumer not yet known
+  local SHORT_QUEUE = 0.1       -- of the limit: it opens no further while more than this waits
+  local FILLING = 4             -- times a second that its producers may fill that window
+  local LOOKING = 4             -- loops that a cold consumer must be seen to work before its best is its capacity
+  local MOST_LOOPS = 10         -- growth at once, after batches; the tether ends it long before
+
+  local function aim(m, report)
+    local wanted = AIM * m.capacity
+    if report.limit and report.limit > 0 then wanted = math_min(wanted, AIM_OF_LIMIT * report.limit) end
+    return math_max(1, wanted)
+  end
+
+  local function is_stalled(m) return m.still > math_max(STALL, STALL_BEATS * m.beat) end
+
+  local function stop_probing(m) m.probe, m.probe_age = PROBE, 0 end
+
+  local function warm_up(m, speed, never_empty, step, report, delay)
+    m.highest = math_max(m.highest, speed)
+    if never_empty and speed > 0 then
+      m.capacity = speed
+    elseif m.highest > 0 and report.limit then
+      m.working_for = m.working_for + step.dt
+      if m.working_for > LOOKING * delay then m.capacity = m.highest end
+    end
+  end
+
+  local function reach(m, span, delay)
+    local most, tether = PROBE_MOST, TETHER
+    if m.capacity < FAR_BELOW * m.best then most, tether = PROBE_BACK, TETHER_BACK end
+    if m.probe_age >= delay then m.probe, m.probe_age = math_min(most, 2 * m.probe), 0 end
+    if most == PROBE_BACK then m.probe = math_max(m.probe, PROBE_MOST) end
+    local top = math_max(m.capacity, tether * (m.ok or 0))
+    m.capacity = math_min(top, m.capacity * (1 + m.probe) ^ math_min(MOST_LOOPS, span / delay))
+  end
+
+  -- Returns the work per second that it has just seen, 0 where the report is no sample.
+  local function learn(m, was, report, step, delay)
+    m.probe_age = m.probe_age + step.dt
+    local at_work, depth = report.in_flight or 0, report.depth or 0
+    local has_come = step.arrived > 0 or m.cold_for > 0
+    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * (report.limit or math_huge) then
+      m.cold_for = math_min(86400, m.cold_for + step.dt)      -- what comes is done as it comes: more may come
+    end
+    if step.done == 0 and at_work + depth > 0 then
+      m.still = math_min(86400, m.still + step.dt)
+      if is_stalled(m) then m.capacity = math_max(m.capacity, m.before) end      -- the last sample was cut short by it
+      return 0
+    end
+    local is_whole, span = step.is_unbroken and not is_stalled(m), step.dt + m.still
+    m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
+
+    local speed = math_min(1e9, step.done / span)
+    if not is_whole then                    -- it can do at least this, perhaps far more
+      m.highest = math_max(m.highest, speed)
+      if m.capacity > 0 then m.capacity = math_max(m.capacity, speed) end
+      return 0
+    end
+    m.ok = towards(m.ok, speed, step.dt, delay)
+    local depth_was = was.depth or 0
+    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.done + step.errors + at_work
+    if m.capacity == 0 then
+      warm_up(m, speed, never_empty, step, report, delay)
+      return m.ok
+    end
+
+    m.before = m.capacity
+    local overflowed = report.limit and step.errors > 0 and depth_was + depth > OVERFLOWING * report.limit
+    if never_empty or overflowed then
+      local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
+      m.capacity = towards(m.capacity, speed, step.dt, tau)
+      stop_probing(m)
+    elseif speed > m.capacity then
+      m.capacity = speed
+    elseif step.arrived / step.dt >= USED * m.rate and depth <= aim(m, report) then
+      reach(m, span, delay)
+    else
+      stop_probing(m)
+    end
+    return m.ok
+  end
+
+  function drain(m, was, report, step, setting)
+    local delay = loop_delay(setting)
+    if m.capacity == 0 and report.capacity then m.capacity = report.capacity end
+    local seen = 0
+    if step then
+      seen = learn(m, was, report, step, delay)
+    else
+      m.still = 0
+      stop_probing(m)
+    end
+    m.capacity = math_min(m.capacity, report.capacity or 1e9)
+
+    local limit, depth = report.limit and report.limit > 0 and report.limit, report.depth or 0
+    if m.capacity > 0 then
+      local rate = m.capacity - (depth - aim(m, report)) / math_max(SETTLE, 3 * delay)
+      if limit and is_stalled(m) then rate = math_min(rate, math_max(0, limit - depth) / delay) end
+      return rate, seen, m.capacity, 1
+    end
+    if limit then
+      local window = math_min(1, OPENING * OPENING_GROWTH ^ math_min(MOST_LOOPS, m.cold_for / delay))
+      return FILLING * window * limit, seen, 0, window
+    end
+    local rate = m.rate > 0 and m.rate or 10
+    if step and step.is_unbroken and step.arrived / step.dt >= USED * rate then rate = rate * 2 ^ (step.dt / delay) end
+    return rate, seen, 0, 1
+  end
+end
+-- The law of those who show no queue, only errors or latency: TCP's. Climb while all is well, step down when it is not, at
+-- most once per loop, because what comes meanwhile is still the echo of the old rate.
+--
+-- known_good is what it did when it was last too much, 0 before that ever happened. Below it the way up is quick and
+-- levels off; beyond it slow, and faster the longer all stays calm, for the capacity may have grown.
+local aimd
+do
+  local TOLERATED = 0.05        -- errors per success: some records fail for themselves
+  local SLOW, SLOW_MS = 2, 10   -- times its usual latency, and more than this: overload where no target is set
+  local MINUTE, MINUTES = 60, 10            -- its usual latency is the lowest minute of the last ten
+  local CUT, CUT_MOST = 0.7, 0.5            -- of known_good, which is at least so much of the rate
+  local USED = 0.5              -- of its rate arrived: else calm says nothing about the rate
+  local NEAR = 0.94             -- of known_good: from here on, slowly
+  local CREEP, CREEP_MOST = 0.01, 0.2       -- growth per second after CALM seconds, doubling each CALM_DOUBLES, and its end
+  local CALM, CALM_DOUBLES, CALM_ENOUGH = 10, 5, 60
+
+  -- Latency counts only with work that left: an idle consumer may repeat an old one for ever.
+  local function is_slow(m, report, step, setting)
+    if not report.latency_ms or step.done + step.errors == 0 then return false end
+    local latency = math_min(1e9, report.latency_ms)
+    m.minute_age = m.minute_age + step.dt
+    if m.minute_age >= MINUTE and m.minute_reports > 0 then
+      m[#m + 1] = m.minute_mean
+      if #m > MINUTES - 1 then table.remove(m, 1) end
+      m.minute_age, m.minute_mean, m.minute_reports = 0, 0, 0
+    end
+    m.minute_reports = m.minute_reports + 1
+    m.minute_mean = m.minute_mean + (latency - m.minute_mean) / m.minute_reports
+    if setting.latency_target_ms then return latency > setting.latency_target_ms end
+    local usual = m.minute_mean
+    for _, minute in ipairs(m) do usual = math_min(usual, minute) end
+    return latency > math_max(SLOW_MS, SLOW * usual)
+  end
+
+  local function follow(m, rate, report, step, setting)
+    local delay = loop_delay(setting)
+    local hold = math_max(2, 2 * delay + 1)      -- seconds until a cut shows in the reports, and a little more
+    m.ok = towards(m.ok, math_min(1e9, step.done / step.dt), step.dt, 1)
+    local slow = is_slow(m, report, step, setting)
+    if step.errors > TOLERATED * step.done or slow then
+      if m.since_cut < hold then return rate end
+      m.known_good = math_max(m.ok, CUT_MOST * rate)
+      m.since_cut, m.calm = 0, 0
+      return math_min(rate, CUT * m.known_good)
+    end
+    if step.arrived / step.dt < USED * rate or m.since_cut < delay then return rate end
+    if m.known_good == 0 then return rate * 2 ^ (step.dt / delay) end
+    if rate < NEAR * m.known_good then
+      m.calm = 0
+      return rate + (m.known_good - rate) * step.dt / hold
+    end
+    local growth = CREEP_MOST
+    if m.calm <= CALM_ENOUGH then growth = math_min(CREEP_MOST, CREEP * 2 ^ ((m.calm - CALM) / CALM_DOUBLES)) end
+    return rate * (1 + growth) ^ step.dt
+  end
+
+  function aimd(m, report, step, setting)
+    local rate = m.rate > 0 and m.rate or report.capacity or 10
+    local seen = 0
+    if step then
+      m.since_cut, m.calm = math_min(86400, m.since_cut + step.dt), math_min(86400, m.calm + step.dt)
+      if step.is_unbroken then
+        rate = follow(m, rate, report, step, setting)
+        seen = m.ok
+      end
+    end
+    return rate, seen, report.capacity or m.known_good, 1
+  end
+end
+
+-- law_memory and law_text keep this order; new numbers go to the end. What is absent is -1, the tail of aimd its minutes.
+local MEMORY = {
+  range = {'rate', 'best', 'best_at'},
+  drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
+           'working_for', 'highest'},
+  aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'minute_age', 'minute_mean',
+          'minute_reports'},
+}
+local AT_FIRST = {probe = 0.05, since_cut = 86400}       -- all else 0, and no `ok`
+
+local function start_memory(memory, name)
+  for key in pairs(memory) do memory[key] = nil end
+  memory.law = name
+  for _, field in ipairs(MEMORY[name]) do
+    if field ~= 'ok' then memory[field] = AT_FIRST[field] or 0 end
+  end
+end
+
+local function law_memory(text)
+  local memory = {}
+  local name = string_match(text or '', '^%S+')
+  if not name or not MEMORY[name] then return nil, memory end
+  start_memory(memory, name)
+  for i, number in ipairs(numbers(string_sub(text, #name + 1))) do
+    local field = MEMORY[name][i] or i - #MEMORY[name]
+    if number >= 0 then memory[field] = number / 1000000 end
+  end
+  return name, memory
+end
+
+local function law_text(name, memory)
+  local list = {}
+  for i, field in ipairs(MEMORY[name]) do list[i] = memory[field] and memory[field] * 1000000 or -1 end
+  for _, minute in ipairs(memory) do list[#list + 1] = minute * 1000000 end
+  return name .. ' ' .. packed(list)
+end
+
+local function law_fits(name, report, setting)
+  if name == 'drain' then return report.depth ~= nil and report.done ~= nil end
+  if name == 'range' then return fullest(report) ~= nil and (report.capacity or setting.rate) ~= nil end
+  return name == 'aimd' and report.done ~= nil and (report.errors or report.latency_ms) ~= nil
+end
+
+-- It has been here a while, and nothing was ever done or begun: it may look at a queue that others empty and count nothing.
+local function only_looks_on(memory, report, setting)
+  local has_worked = memory.law == 'drain' and memory.capacity + memory.highest > 0
+  return not has_worked and (report.done or 0) + (report.errors or 0) + (report.in_flight or 0) == 0
+         and setting.here >= 2
+end
+
+-- The one set, else the first that fits; one chosen is left only for one before it. A report that says too little for the
+-- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it.
+-- Who only looks on would stay in drain's cold start for ever, so where a capacity is known it is `range` until it works.
+local function choose_law(set, memory, report, setting)
+  local chosen, knows = memory.law, false
+  local looks_on = law_fits('range', report, setting) and only_looks_on(memory, report, setting)
+  for _, name in ipairs(set and {set} or looks_on and {'range'} or {'drain', 'range', 'aimd'}) do
+    if law_fits(name, report, setting) then return name end
+    if name == chosen then
+      knows = name ~= 'range' or fullest(report) == nil
+      break
+    end
+  end
+  return knows and chosen or nil
+end
+
+-- What happened between two reports, or nil where they say nothing.
+-- rate and capacity in tokens per second (capacity 0: not known yet), and the part of its queue that may be filled.
+-- One consumer's part of a report: what it says, what it said before, where its work stands.
+local SAID = {'uptime_ms', 'load', 'capacity', 'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'slots',
+              'latency_ms', 'interval_ms', 'pause_ms'}
+local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'latency_ms'}     -- in fields of their own
+local SAID_MOST = {
+  uptime_ms = 9007199254740992, load = 100, capacity = 1e9, queue_depth = 9007199254740992, queue_limit = 9007199254740992, done = 9007199254740992, errors = 9007199254740992,
+  in_flight = 9007199254740992, slots = 9007199254740992, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
+}
+-- ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
+
+-- The report's arguments by name (nil where nothing is said), or nil and a code that names the one at fault.
+local function read_report()
+  if #ARGV ~= 16 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
+  if not whole_number(ARGV[1], 0, 9007199254740992) then return nil, 'NEXUS_INVALID_AT_US' end
+  local r = {incarnation = ARGV[2], labels = ARGV[16]}
+  if r.incarnation ~= '' and not is_name(r.incarnation) then return nil, 'NEXUS_INVALID_INCARNATION' end
+  r.seq = whole_number(ARGV[3], 0, 9007199254740992)
+  if not r.seq then return nil, 'NEXUS_INVALID_SEQ' end
+  for i, name in ipairs(SAID) do
+    local text = ARGV[i + 3]
+    if text ~= '' then
+      r[name] = decimal(text, 0, SAID_MOST[name])
+      if not r[name] then return nil, 'NEXUS_INVALID_' .. string.upper(name) end
+    end
+  end
+  if #r.labels > 1024 then return nil, 'NEXUS_INVALID_LABELS' end
+  if r.queue_limit == 0 then return nil, 'NEXUS_INVALID_QUEUE_LIMIT' end
+  if r.slots == 0 then return nil, 'NEXUS_INVALID_SLOTS' end
+  if r.capacity and r.capacity < 1e-6 then return nil, 'NEXUS_INVALID_CAPACITY' end
+  r.depth, r.limit = r.queue_depth, r.queue_limit
+  r.interval = r.interval_ms and math_max(1000, r.interval_ms * 1000) or 250000
+  if not r.load and (r.limit and r.depth or r.slots and r.in_flight) then
+    local queue = r.limit and r.depth and r.depth / r.limit or 0
+    local work = r.slots and r.in_flight and r.in_flight / r.slots or 0
+    r.load = math_min(100, 100 * math_max(queue, work))
+  end
+  return r
+end
+
+local function load_of(said) return said.load or 0 end
+
+local function missing_for_lossless(said)
+  for _, name in ipairs({'queue_limit', 'queue_depth', 'done', 'errors', 'in_flight'}) do
+    if not said[name] then return 'NEXUS_MISSING_' .. string.upper(name) end
+  end
+  return nil
+end
+
+local function new_consumer(now)
+  return {memory = {}, arrivals = 0, paused_until = 0, incarnation = '', said = {at = now}, joined = now}
+end
+
+local function read_consumer(keys)
+  local f = redis_call('HMGET', keys.member, 'incarnation', 'seq', 'memory', 'said', 'rate_per_s', 'capacity_per_s',
+                       'arrivals_micro', 'paused_until_us', 'joined_us')
+  if not f[2] then return nil end
+  local law, memory = law_memory(f[3])
+  local n, i, said = 0, 0, {}
+  for word in string_gmatch(f[4], '%S+') do
+    n = n + 1
+    if n == 1 then said.at = tonumber(word)
+    else
+      i = i + 1
+      if word ~= '-' then said[SAID[i]] = tonumber(word) end
+    end
+  end
+  said.depth, said.limit = said.queue_depth, said.queue_limit
+  return {incarnation = f[1], seq = tonumber(f[2]), law = law, memory = memory, said = said, rate = unplain(f[5]),
+          capacity = unplain(f[6]), arrivals = tonumber(f[7]), paused_until = tonumber(f[8]),
+          joined = tonumber(f[9])}
+end
+
+-- An id belongs to the incarnation that reported last, while its reports live.
+local function check_reporter(keys, c, id, said, now)
+  c.deadline = score(keys.consumers, id)
+  if c.incarnation == said.incarnation then
+    if said.incarnation == '' then return nil end
+    if said.seq == c.seq then return 'again' end
+    return said.seq < c.seq and 'NEXUS_STALE' or nil
+  end
+  if c.incarnation ~= '' and c.deadline and c.deadline > now and score(keys.rates, id) then return 'NEXUS_ID_TAKEN' end
+  return nil
+end
+
+-- Is this a base (no differences to the one before), and else how long is it since that one, in seconds. One that was
+-- forgotten starts anew: what came to it meanwhile counts as arrived already.
+-- Everything that ever came to it and was seen there.
+local function came(said) return (said.done or 0) + (said.errors or 0) + (said.in_flight or 0) + (said.queue_depth or 0) end
+
+local function arrivals(c, was, said, dt)
+  if not was then return 0 end
+  local arrived = came(said) - came(was)
+  if dt > 0 then
+    local rate = math_min(MOST, math_max(0, arrived) / dt * 1000000)
+    c.arrivals = c.arrivals + math_min(1, dt / 1) * (rate - c.arrivals)
+  end
+  return arrived
+end
+
+-- Under `min`: how many of the tokens were seen to come to this one, or are too old to come.
+local function seen_by(keys, id)
+  local edge, free = score(keys.edges, id), score(keys.frees, id)
+  return edge and free and edge - free
+end
+
+-- Its arrivals shorten what is on the way; its space is what it may still be sent. Its entries in the sets are withdrawn.
+local function consumer_reply(b, c)
+  return {whole(c.rate), whole(c.capacity), whole(b[15]), whole(b[18]), whole(math_floor(b[19] / 1000)), b[31], c.law,
+          b[32]}
+end
+
+local said, invalid = read_report()
+if invalid then return {err = invalid} end
+local keys, id = named_keys('consumer')
+if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
+local clock_1
+repeat
+local at_us = ARGV[1]
+  if at_us ~= '0' then
+    local at = whole_number(at_us, 0, 9007199254740992)
+    if not at or at > 0 then clock_1 = at break end
+  end
+  local time = redis_call('TIME')
+  clock_1 = time[1] * 1000000 + time[2]
+  break
+until true
+local now = clock_1
+local open_budget_1, open_budget_2
+repeat
+local keys, now = keys, now
+  local read_budget_1, read_budget_2
+  repeat
+  local keys, class_name = keys, 'normal'
+    local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
+  if f[1] ~= '2' then read_budget_1, read_budget_2 = nil, f[1] and (tonumber(f[1]) or 9007199254740992) > 2 and 'NEXUS_SCHEMA', f[1] and true break end
+  if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2 = nil, nil, true break end
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddsss', f[3])}
+  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
+    b[13], b[14] = unpacked('>dddddddddddddd', f[2])
+  b[34] = nil
+  if f[4] then 
+  local read_window_1
+  repeat
+  local bytes = f[4]
+    local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', bytes)
+  read_window_1 = {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born,
+          snaps = {s1, s2, s3, s4, s5}}
+  break
+  until true
+  b[34] = read_window_1
+  end
+  b[class_name] = read_class(f[5])
+  read_budget_1, read_budget_2 = b
+  break
+  until true
+  local b, newer = read_budget_1, read_budget_2
+  if newer then open_budget_1, open_budget_2 = nil, newer break end
+  open_budget_1, open_budget_2 = b or new_budget(now)
+  break
+until true
+local b, newer = open_budget_1, open_budget_2
+if newer then return {err = newer} end
+local c = read_consumer(keys)
+local refused = c and check_reporter(keys, c, id, said, now)
+if refused and refused ~= 'again' then return {err = refused} end
+if refused then return consumer_reply(b, c) end
+
+-- Its law, and what it says of its space, before anything is written.
+local s = read_settings(keys)
+local missing = s.lossless == 1 and missing_for_lossless(said)
+if missing then return {err = missing} end
+local since_last_1, since_last_2
+repeat
+local c, said, now = c, said, now
+  if not c or c.incarnation ~= said.incarnation or not c.deadline then since_last_1, since_last_2 = true break end
+  local was = c.said
+  if (said.done or 0) < (was.done or 0) or (said.errors or 0) < (was.errors or 0) then since_last_1, since_last_2 = true break end
+  if said.uptime_ms and was.uptime_ms then
+    if said.uptime_ms < was.uptime_ms then since_last_1, since_last_2 = true break end
+    since_last_1, since_last_2 = false, (said.uptime_ms - was.uptime_ms) / 1000
+    break
+  end
+  since_last_1, since_last_2 = false, math_max(0, now - was.at) / 1000000
+  break
+until true
+local is_base, dt = since_last_1, since_last_2
+c = c or new_consumer(now)
+if is_base then c.joined = now end
+local too_soon = not is_base and dt < math_min(said.interval, 250000) / 1000000 / 2
+local law_setting_1
+repeat
+local s, c, said, now = s, c, said, now
+  law_setting_1 = {rate = s.rate and s.rate / 1000000, latency_target_ms = s.latency_target_ms, loop_delay = s.loop_delay,
+          interval = said.interval / 1000000, here = (now - c.joined) / 1000000}
+  break
+until true
+local setting = law_setting_1
+local name = choose_law(s.law, c.memory, said, setting)
+if not name then return {err = 'NEXUS_NO_LAW'} end
+if too_soon and name == c.memory.law and name ~= 'range' and said.pause_ms == nil then return consumer_reply(b, c) end
+
+repeat
+local keys, b, now = keys, b, now
+  local is_back = b[1] - now >= 1000000
+  if is_back or (b[21] > 0 and now >= b[21]) then b[44] = read_settings(keys) end
+  if is_back then 
+  repeat
+  local keys, b, s, now = keys, b, b[44], now
+    local step = b[1] - now
+  for _, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
+    redis_call('ZINCRBY', keys.consumers, whole(-step), id)
+  end
+  if s.paused_until > 0 and s.paused_until < 9e15 then
+    s.paused_until = math_max(0, s.paused_until - step)
+    redis_call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
+    b[30] = s.paused_until
+  end
+  b[21] = math_max(0, b[21] - step)
+  until true
+  end
+
+  local resumed = b[30] > b[1] and now >= b[30]
+  refill(b, resumed and b[30] or now)
+  if b[21] > 0 and now >= b[21] then settle(keys, b, b[44], now, 'deadline') end
+  if resumed then refill(b, now) end
+until true
+if b[44] then s = b[44] end                -- the sweep has just written newer sums
+local was = not is_base and c.said or nil
+local run_law_1, run_law_2, run_law_3
+repeat
+local name, memory, was, report, dt, at, setting = name, c.memory, was, said, dt, now / 1000000, setting
+  if memory.law ~= name then start_memory(memory, name) end
+  local step_between_1
+  repeat
+  local was, report, dt, setting = was, report, dt, setting
+    if not was or not dt or dt < math_min(setting.interval / 2, 0.125) or not was.done or not report.done then step_between_1 = nil break end
+  local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
+  if done < 0 or errors < 0 then step_between_1 = nil break end
+  local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
+  step_between_1 = {
+    dt = math_min(dt, 86400), done = done, errors = errors, arrived = math_max(0, done + errors + held),
+    is_unbroken = dt <= 3 * setting.interval,
+  }
+  break
+  until true
+  local step = step_between_1
+  local rate, seen, capacity, window
+  if name == 'drain' then rate, seen, capacity, window = drain(memory, was, report, step, setting)
+  elseif name == 'range' then rate, seen, capacity, window = range(memory, report, setting)
+  else rate, seen, capacity, window = aimd(memory, report, step, setting) end
+
+  memory.best = math_max(seen, memory.best * math.exp(-math_max(0, at - memory.best_at) / 600))
+  memory.best_at = at
+  local ceiling = math_min(report.capacity or 1e9, setting.rate or 1e9, 1e9)
+  memory.rate = math_min(ceiling, math_max(rate, 0.2, 0.01 * math_min(memory.best, ceiling)))
+  run_law_1, run_law_2, run_law_3 = memory.rate, capacity, window
+  break
+until true
+local rate, capacity, fraction = run_law_1, run_law_2, run_law_3
+c.paused_until = c.paused_until - math_max(0, c.said.at - now)             -- the clock went back
+if said.pause_ms then c.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0 end
+if c.paused_until > now then rate = 0 end
+
+redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
+mend(keys, s)
+local arrived, seen = arrivals(c, was, said, dt), seen_by(keys, id)
+local part = {
+  rate = micro_of(rate), capacity = micro_of(capacity), load = math_floor(load_of(said) * 1000 + 0.5), arrivals = c.arrivals,
+}
+withdraw_consumer(keys, s.parts, id)
+repeat
+local keys, b, s, c, said, part, seen, arrived, fraction, now = keys, b, s, c, said, part, seen, arrived, fraction, now
+  if not (said.limit and said.depth) then break end
+  part.free = math_max(-MOST, math_min(MOST, math_floor((fraction * said.limit - said.depth) * 1000000)))
+  local slot_us = slot_length(b[26], s.transit, said.interval)
+  if not b[34] then 
+  local new_window_1
+  repeat
+  local now, slot_us = now, slot_us
+    new_window_1 = {active = 0, edge = 0, net = 0, A = 0, slot = math_floor(now / slot_us), slot_us = slot_us, lossless = 0, born = now,
+          snaps = {0, 0, 0, 0, 0}}
+  break
+  until true
+  b[34] = new_window_1
+  end
+  local w = b[34]
+  if slot_us > w.slot_us then set_slot_length(w, now, slot_us) end
+  repeat
+  local w, now = w, now
+    local slot = math_floor(now / w.slot_us)
+  if slot < w.slot then w.slot = slot end
+  w.born = math_min(w.born, now)
+  local turns = math_min(slot - w.slot, 5)
+  for _ = 1, turns do
+    for i = 5, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
+    w.snaps[1] = w.net
+  end
+  w.slot = slot
+  until true
+
+  local are_all_heard_1
+  repeat
+  local keys, parts, now = keys, s.parts, now
+    local first = least(keys.consumers)
+  are_all_heard_1 = silent_consumers(keys, parts) == 0 and (not first or first >= now + 2000000 - 3 * 250000)
+  break
+  until true
+  local healing = are_all_heard_1
+  local oldest, came_now = w.snaps[5], math_floor(arrived * 1000000)
+  if s.combine == 'min' then
+    seen = math_min(w.net, (seen or oldest) + came_now)
+    if healing then seen = math_max(seen, oldest) end
+    part.edge = seen + part.free
+  else
+    w.A = math_min(w.net, w.A + came_now)
+    if healing then w.A = math_max(w.A, oldest) end
+
+    local first = s.combine == 'sum' and s.lossless == 1 and least(keys.consumers)
+    if first and first <= c.joined + 2000000 then part.free = -math_floor(said.depth * 1000000) end
+  end
+until true
+repeat
+local keys, parts, id, deadline, part = keys, s.parts, id, now + math_max(3 * said.interval, 2000000), part
+  local weight = weight_of(part.capacity)
+  local ratio = string_format('%.17g', part.rate > 0 and part.arrivals > 0 and part.rate / part.arrivals or 1e300)
+  parts.live = parts.live + 1
+  parts.rate = parts.rate + part.rate
+  parts.capacity = parts.capacity + weight
+  parts.load = parts.load + weight * part.load
+  parts.arrivals = parts.arrivals + math_floor(part.rate / tonumber(ratio))
+  redis_call('ZADD', keys.consumers, whole(deadline), id)
+  redis_call('ZADD', keys.rates, whole(part.rate), id)
+  redis_call('ZADD', keys.capacities, whole(part.capacity), id)
+  redis_call('ZADD', keys.loads, whole(part.load), id)
+  redis_call('ZADD', keys.ratios, ratio, id)
+  if part.free then
+    parts.bounded, parts.free = parts.bounded + 1, parts.free + part.free
+    redis_call('ZADD', keys.frees, whole(part.free), id)
+  end
+  if part.edge then redis_call('ZADD', keys.edges, whole(part.edge), id) end
+until true
+settle(keys, b, s, now, 'report')
+repeat
+local keys, c, said, name, part, now = keys, c, said, name, part, now
+  local words = {whole(now)}
+  for i, field in ipairs(SAID) do words[i + 1] = said[field] and string_format('%.17g', said[field]) or '-' end
+  local list = {'HSET', keys.member, 'incarnation', said.incarnation, 'seq', whole(said.seq), 'law', name,
+    'rate_per_s', plain(part.rate), 'capacity_per_s', plain(part.capacity), 'load_percent', plain(part.load * 1000),
+    'paused_until_us', whole(c.paused_until), 'arrivals_micro', whole(c.arrivals), 'joined_us', whole(c.joined),
+    'memory', law_text(name, c.memory), 'said', table.concat(words, ' '), 'labels', said.labels}
+  local gone = {'HDEL', keys.member}
+  for _, field in ipairs(SHOWN) do
+    if said[field] then
+      list[#list + 1] = field
+      list[#list + 1] = string_format('%.17g', said[field])
+    elseif c.said[field] then gone[#gone + 1] = field end
+  end
+  redis_call(unpack(list))
+  if #gone > 2 then redis_call(unpack(gone)) end
+  redis_call('PEXPIRE', keys.member, whole(math_max(600000, 6 * said.interval / 1000)))
+  c.rate, c.capacity, c.law = part.rate, part.capacity, name
+until true
+write_whole(keys, b, now, true)
+return consumer_reply(b, c)

@@ -1,0 +1,260 @@
+"""What every door of an application promises: whose budget, what it lets in, and what its answers say of it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+import nexus_redis
+import nexus_redis.asyncio
+from nexus_redis import InvalidSetting
+from nexus_redis.contrib import _door, asgi, wsgi
+from nexus_redis.contrib._door import MOST_PAUSES, Pauses, policy
+from nexus_redis.contrib.fastapi import limit
+from nexus_redis.testing import ManualClock
+from tests.contrib.doors import DOORS, Door
+from tests.servers import Server
+
+# As in draft-ietf-httpapi-ratelimit-headers-11, sections 3 and 4: a String with Integers for parameters.
+POLICY = re.compile(r'"([!-~]+)";q=(\d+);w=([1-9]\d*)')
+STATE = re.compile(r'"([!-~]+)";r=(\d+);t=(\d+)')
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> Door:
+    return DOORS[request.param]
+
+
+def statuses(answers: list[httpx.Response]) -> list[int]:
+    return [answer.status_code for answer in answers]
+
+
+def told(answer: httpx.Response) -> tuple[str, int, int, int, int]:
+    """The policy's name, q, w, r and t."""
+    [about] = answer.headers.get_list("ratelimit-policy")
+    [state] = [field for field in answer.headers.get_list("ratelimit") if field != '"mine";r=7']
+    policy, limit = POLICY.fullmatch(about), STATE.fullmatch(state)
+    assert policy, about
+    assert limit, state
+    assert policy[1] == limit[1]
+    return policy[1], int(policy[2]), int(policy[3]), int(limit[2]), int(limit[3])
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+# --- whose budget
+
+
+def test_each_customer_has_a_budget_of_its_own(one_server: Server, door: Door) -> None:
+    def budget(nexus: Any) -> Any:
+        nexus.budget("customer", rate="6/min")
+        return lambda request: nexus.budget("customer", key=door.path(request)[1:])
+
+    answers = door.visit(one_server, budget, ["/ann", "/ann", "/bob", "/bob", "/ann"])
+    assert statuses(answers) == [200, 429, 200, 429, 429]
+    assert {told(answer)[0] for answer in answers} == {"customer"}
+    assert not [value for answer in answers for value in answer.headers.values() if "ann" in value or "bob" in value]
+
+
+def test_what_the_function_gives_no_budget_is_not_limited(one_server: Server, door: Door) -> None:
+    answers = door.visit(
+        one_server,
+        lambda nexus: lambda request: nexus.budget("api", rate=0) if door.path(request) == "/api" else None,
+        ["/free", "/api", "/free"],
+    )
+    assert statuses(answers) == [200, 429, 200]
+    assert "ratelimit-policy" not in answers[0].headers
+
+
+@pytest.mark.parametrize("answer", ["raises", "stripe", 1, True], ids=str)
+def test_an_error_in_the_function_that_chooses_lets_the_request_in_and_is_logged_once(
+    one_server: Server, door: Door, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def choose(_request: Any) -> Any:
+        return dict[str, str]()["customer"] if answer == "raises" else answer
+
+    assert statuses(door.visit(one_server, lambda _nexus: choose, ["/"] * 3)) == [200] * 3
+    [line] = errors(caplog)
+    assert line.startswith("Limit: the function that chooses the budget failed: ")
+
+
+@pytest.mark.parametrize("name", ["asgi", "fastapi"])
+def test_an_async_function_may_choose(one_server: Server, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    def budget(nexus: Any) -> Any:
+        async def choose(request: Any) -> Any:
+            if DOORS[name].path(request) == "/fails":
+                raise LookupError("as asked")
+            return nexus.budget("api", rate=0) if DOORS[name].path(request) == "/api" else None
+
+        return choose
+
+    assert statuses(DOORS[name].visit(one_server, budget, ["/free", "/api", "/fails"])) == [200, 429, 200]
+    assert "LookupError('as asked')" in errors(caplog)[0]
+
+
+def test_what_cannot_work_is_refused_where_the_door_is_made() -> None:
+    async def choose(_request: Any) -> None:
+        """Nobody waits for it."""
+
+    nexus = nexus_redis.Nexus.from_url("redis://nowhere.example")
+    producer = nexus.budget("web").producer()
+    with pytest.raises(InvalidSetting, match=r"^budget=.*give a def: an async def cannot be awaited here"):
+        wsgi.Limit(_nothing, choose)  # type: ignore[arg-type]  # that is the mistake
+    with pytest.raises(InvalidSetting, match=r"^producer=.*leave it out: a function chooses the budget"):
+        wsgi.Limit(_nothing, lambda _environ: None, producer=producer)
+    makes: list[Any] = [lambda given: wsgi.Limit(_nothing, given), limit, lambda given: asgi.Limit(_nothing, given)]
+    for make in makes:
+        with pytest.raises(InvalidSetting, match=r"^budget='web': give a Budget of `nexus_redis"):
+            make("web")
+    for status in (418, 200):
+        with pytest.raises(InvalidSetting, match=f"status={status}: use 429, 503"):
+            wsgi.Limit(_nothing, nexus.budget("web"), status=status)
+
+
+def _nothing(*_given: Any) -> Any:
+    """An application that is never called."""
+
+
+def test_thousands_of_customers_leave_nothing_in_the_process(one_server: Server) -> None:
+    with ManualClock() as clock, nexus_redis.Nexus.from_url(one_server.url) as nexus:
+        nexus.budget("customer", rate="6/min")
+
+        def choose(environ: Any) -> nexus_redis.Budget:
+            return nexus.budget("customer", key=environ["PATH_INFO"])
+
+        app = wsgi.Limit(_started, choose)
+        for number in range(300):
+            for _ in range(2):  # let in, then refused
+                app({"PATH_INFO": f"/{number}"}, _start)
+        assert len(nexus._accounts) >= 300
+        clock.advance(120)
+        gc.collect()
+        assert len(nexus._keyed) == 0
+        assert len(nexus._accounts) <= 1
+
+
+def _start(_status: str, _headers: Any, *_error: Any) -> Any:
+    """Takes note of nothing."""
+
+
+def _started(_environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return []
+
+
+def test_a_bounded_number_of_pauses_is_remembered() -> None:
+    pauses = Pauses(object)
+    pauses.of("often").learn(0, 40)
+    for number in range(3 * MOST_PAUSES):
+        pauses.of(str(number)).learn(0, 50)
+        assert pauses.of("often").left(10) == 30
+    assert len(pauses._known) == MOST_PAUSES
+
+
+# --- what is said
+
+
+def test_every_answer_has_the_fields_of_the_draft_beside_those_of_the_application(
+    one_server: Server, door: Door
+) -> None:
+    answers = door.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/", "/"])
+    assert statuses(answers) == [200, 429]
+    for answer in answers:
+        name, quota, window, left, seconds = told(answer)
+        assert (name, quota, window, left) == ("web", 6, 60, 0)
+        assert 8 <= seconds <= 10
+    assert '"mine";r=7' in answers[0].headers.get_list("ratelimit")
+    assert answers[1].headers["retry-after"] == str(told(answers[1])[4])
+    assert answers[1].headers["content-type"].startswith(("text/plain", "application/json"))
+
+
+def test_where_the_next_one_has_hardly_to_wait_nobody_is_told_to(one_server: Server, door: Door) -> None:
+    answers = door.visit(one_server, lambda nexus: nexus.budget("web", rate=100), ["/"] * 5)
+    for answer in answers:
+        name, quota, window, left, seconds = told(answer)
+        assert (name, quota, window) == ("web", 100, 1)
+        if answer.status_code == 200:
+            assert 90 <= left <= 100
+            assert seconds == 1
+        else:
+            assert (left, seconds) == (0, 1)
+
+
+def test_who_is_held_is_not_told_to_wait_for_that_long(one_server: Server, door: Door) -> None:
+    [answer] = door.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/"], hold=9.5)
+    assert told(answer)[3] >= 1
+    [answer] = door.visit(one_server, lambda nexus: nexus.budget("other", rate="6/min"), ["/"], hold=5)
+    assert 4 <= told(answer)[4] <= 5
+
+
+def test_the_fields_can_be_left_out(one_server: Server, door: Door) -> None:
+    answers = door.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/", "/"], headers=False)
+    assert statuses(answers) == [200, 429]
+    for answer in answers:
+        assert "ratelimit-policy" not in answer.headers
+        assert answer.headers.get("ratelimit", '"mine";r=7') == '"mine";r=7'
+    assert answers[1].headers["retry-after"] in {"9", "10"}
+
+
+def test_during_a_pause_the_policy_stays_and_the_state_is_the_rest_of_the_pause(one_server: Server, door: Door) -> None:
+    with nexus_redis.Nexus.from_url(one_server.url) as nexus:
+        nexus.budget("web", rate=5).pause(40)
+    [answer] = door.visit(one_server, lambda nexus: nexus.budget("web", rate=5), ["/"])
+    assert answer.status_code == 503
+    name, quota, window, left, seconds = told(answer)
+    assert (name, quota, window, left) == ("web", 5, 1, 0)
+    assert 10 <= seconds <= 40
+    assert answer.headers["retry-after"] == str(seconds)
+
+
+def test_of_a_budget_without_a_rate_the_state_alone_is_told(one_server: Server, door: Door) -> None:
+    [answer] = door.visit(one_server, lambda nexus: nexus.budget("web"), ["/"])
+    assert answer.status_code == 503
+    assert "ratelimit-policy" not in answer.headers
+    assert answer.headers["ratelimit"] == '"web";r=0;t=1'
+
+
+def test_a_cost_that_no_bucket_holds_is_refused_and_the_log_says_why(
+    one_server: Server, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cost(request: Any) -> float:
+        return 500 if door.path(request) == "/much" else 1
+
+    answers = door.visit(one_server, lambda nexus: nexus.budget("web", rate=100), ["/", "/much", "/much"], cost=cost)
+    assert statuses(answers) == [200, 429, 429]
+    assert answers[1].headers["retry-after"] == "60"
+    [line] = errors(caplog)
+    assert line.startswith("budget web: taking a request's tokens failed: InvalidSetting('cost=500")
+    assert "above the burst" in line
+
+
+@pytest.mark.parametrize(
+    ("rate", "says"),
+    [
+        (100, (100, 1)), (1, (1, 1)), (1.5, (90, 60)), (20 / 60, (20, 60)), (0.333334, (20, 60)), (437.218, (437, 1)),
+        (2.37, (142, 60)), (10 / 3600, (10, 3600)), (5 / 86_400, (5, 86_400)), (1 / 86_400, (1, 86_400)),
+        (1.7 / 86_400, (1, 86_400)), (1e9, (10**9, 1)), (1e-6, (1, 1_000_000)), (0.99, (59, 60)), (7, (7, 1)),
+    ],
+)  # fmt: skip
+def test_a_policy_says_the_rate_in_whole_requests_and_seconds(rate: float, says: tuple[int, int]) -> None:
+    assert policy(rate) == says
+    quota, window = says
+    assert quota / window <= rate * (1 + 1e-6) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("rate", "wait", "left", "seconds"),
+    [(100, 0, 100, 1), (100, 0.3, 71, 1), (5, 0.9, 1, 1), (5, 1.0, 0, 1), (5, 1.2, 0, 2), (0.1, 0.5, 6, 60)],
+)
+def test_the_state_is_0_only_where_the_next_one_waits_a_second(
+    rate: float, wait: float, left: int, seconds: int
+) -> None:
+    budget = nexus_redis.Nexus.from_url("redis://nowhere.example").budget("web")
+    assert dict(_door._quota(budget, rate, wait))["RateLimit"] == f'"web";r={left};t={seconds}'

@@ -1,0 +1,249 @@
+"""What a user's function gets wrong passes, in every helper, and the log says so once a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dramatiq
+import pytest
+from celery import Celery
+from dramatiq.brokers.stub import StubBroker
+from taskiq import InMemoryBroker
+
+import nexus_redis
+import nexus_redis.asyncio
+from nexus_redis import InvalidSetting
+from nexus_redis.contrib import asgi, wsgi
+from nexus_redis.contrib._open import Complaint, open_price
+from nexus_redis.contrib.celery import NexusTask
+from nexus_redis.contrib.dramatiq import NexusMiddleware as DramatiqMiddleware
+from nexus_redis.contrib.taskiq import NexusMiddleware as TaskiqMiddleware
+from tests.contrib.answering import Answering
+from tests.contrib.clients import CLIENTS
+from tests.contrib.doors import DOORS
+from tests.servers import Server
+from tests.support import run
+
+# Three requests, or tasks, by one cost function on a budget of some rate: how many of them passed.
+Play = Callable[[Server, str, Any, float], int]
+
+
+def _client(name: str) -> Play:
+    def play(server: Server, url: str, cost: Any, rate: float) -> int:
+        return CLIENTS[name](server, [url] * 3, cost=cost, rate=rate).count(200)
+
+    return play
+
+
+async def _hello(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def _asgi(make: Callable[[Any, Any], Any]) -> Play:
+    def play(server: Server, url: str, cost: Any, rate: float) -> int:
+        async def main() -> int:
+            passed: list[int] = []
+
+            async def send(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    passed.append(message["status"])
+
+            async with nexus_redis.asyncio.Nexus.from_url(server.url) as nexus:
+                app = make(nexus.budget("api", rate=rate), cost)
+                for _ in range(3):
+                    await app({"type": "http", "path": "/"}, None, send)
+            return passed.count(200)
+
+        return run(main())
+
+    return play
+
+
+def _hello_wsgi(_environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+def _wsgi(make: Callable[[Any, Any], Any]) -> Play:
+    def play(server: Server, url: str, cost: Any, rate: float) -> int:
+        passed: list[str] = []
+        with nexus_redis.Nexus.from_url(server.url) as nexus:
+            app = make(nexus.budget("api", rate=rate), cost)
+            for _ in range(3):
+                list(app({"PATH_INFO": "/"}, lambda status, _headers: passed.append(status)))
+        return passed.count("200 OK")
+
+    return play
+
+
+def _fastapi(server: Server, url: str, cost: Any, rate: float) -> int:
+    answers = DOORS["fastapi"].visit(server, lambda nexus: nexus.budget("api", rate=rate), ["/"] * 3, cost=cost)
+    return [answer.status_code for answer in answers].count(200)
+
+
+def _celery(server: Server, url: str, cost: Any, rate: float) -> int:
+    with nexus_redis.Nexus.from_url(server.url) as nexus:
+        budget, own = nexus.budget("api", rate=rate), Celery("own", broker="memory://", set_as_current=False)
+
+        @own.task(base=NexusTask, budget=budget, cost=cost, lazy=False, shared=False, name="task")  # type: ignore[untyped-decorator]
+        def task(_record: str) -> int:
+            return 1
+
+        return sum(task.apply(("a",)).get() for _ in range(3))
+
+
+def _dramatiq(server: Server, url: str, cost: Any, rate: float) -> int:
+    ran: list[str] = []
+    with nexus_redis.Nexus.from_url(server.url) as nexus:
+        broker = StubBroker()
+        broker.add_middleware(DramatiqMiddleware())
+
+        @dramatiq.actor(broker=broker, budget=nexus.budget("api", rate=rate), cost=cost)
+        def task(record: str) -> None:
+            ran.append(record)
+
+        for _ in range(3):
+            task.send("a")
+        worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
+        worker.start()
+        broker.join("default", timeout=60_000)
+        worker.join()
+        worker.stop()
+        broker.close()
+    return len(ran)
+
+
+def _taskiq(server: Server, url: str, cost: Any, rate: float) -> int:
+    async def main() -> int:
+        async with nexus_redis.asyncio.Nexus.from_url(server.url) as nexus:
+            broker = InMemoryBroker().with_middlewares(TaskiqMiddleware(nexus.budget("api", rate=rate)))
+
+            @broker.task(budget="api", cost=cost)
+            async def task(_record: str) -> int:
+                return 1
+
+            sent = [await task.kiq("a") for _ in range(3)]
+            results = await asyncio.gather(*(each.wait_result(timeout=60) for each in sent))
+            await broker.shutdown()
+            return sum(result.return_value for result in results)
+
+    return run(main())
+
+
+LIMITS: dict[str, Play] = {
+    **{name: _client(name) for name in CLIENTS},
+    "asgi": _asgi(lambda budget, cost: asgi.Limit(_hello, budget, cost=cost)),
+    "asgi, held": _asgi(lambda budget, cost: asgi.Limit(_hello, budget, cost=cost, hold=60)),
+    "fastapi": _fastapi,
+    "wsgi": _wsgi(lambda budget, cost: wsgi.Limit(_hello_wsgi, budget, cost=cost)),
+    "wsgi, held": _wsgi(lambda budget, cost: wsgi.Limit(_hello_wsgi, budget, cost=cost, hold=60)),
+    "celery": _celery,
+    "dramatiq": _dramatiq,
+    "taskiq": _taskiq,
+}
+REPORTS: dict[str, Play] = {
+    "wsgi": _wsgi(lambda budget, cost: wsgi.ReportLoad(_hello_wsgi, budget.consumer(), cost=cost)),
+    "asgi": _asgi(lambda budget, cost: asgi.ReportLoad(_hello, budget.consumer(), cost=cost)),
+}
+
+
+def within_a_minute(work: Callable[[], int]) -> int:
+    """What `work` comes to: where it waits for a token that never comes, the test fails instead of waiting with it."""
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert results, "still waiting for a token, or failed"
+    return results[0]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("answer", ["raises", float("nan"), -1, "3", None, 2e9], ids=str)
+@pytest.mark.parametrize("helper", [*LIMITS.values(), *REPORTS.values()], ids=[*LIMITS, *REPORTS])
+def test_an_error_in_a_cost_function_lets_the_work_pass_and_is_logged_once(
+    one_server: Server, site: Answering, helper: Play, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cost(*_args: Any, **_given: Any) -> Any:
+        return dict[str, float]()["tokens"] if answer == "raises" else answer
+
+    # A budget of nothing: whoever passes has taken no token.
+    assert within_a_minute(lambda: helper(one_server, site.url, cost, 0)) == 3
+    [line] = lines(caplog)
+    assert "cost function failed: " in line.getMessage()
+    assert "api" in line.getMessage()
+    assert line.exc_info
+
+
+@pytest.mark.parametrize("helper", LIMITS.values(), ids=LIMITS)
+def test_a_cost_function_may_answer_yes_or_no(
+    one_server: Server, site: Answering, helper: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert within_a_minute(lambda: helper(one_server, site.url, lambda *_args: False, 0)) == 3
+    with nexus_redis.Nexus.from_url(one_server.url) as nexus:
+        nexus.budget("api").delete()
+        helper(one_server, site.url, lambda *_args: True, 100)
+        assert nexus.budget("api").snapshot().granted_total >= 1
+    assert not lines(caplog)
+
+
+def test_one_line_a_minute_speaks_for_all_errors(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    price = open_price("budget stripe", lambda record: record["tokens"])
+    for now in (1000.0, 1001.0, 1059.9, 1060.0, 1061.0, 1121.0):  # noqa: B007  # read by the clock
+        assert price({}) == 0
+    assert [line.getMessage() for line in lines(caplog)] == [
+        f"budget stripe: its cost function failed: KeyError('tokens'). The work passes without a token.{more}"
+        for more in ("", " 2 errors before it were not logged.", " 1 error before it was not logged.")
+    ]
+    assert price({"tokens": 3}) == 3
+
+
+def test_a_log_handler_that_fails_in_the_same_function_is_no_loop(caplog: pytest.LogCaptureFixture) -> None:
+    complaint = Complaint("budget stripe", "It passes")
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            complaint.note(ValueError("again"))
+
+    handler, logger = Handler(), logging.getLogger("nexus_redis")
+    logger.addHandler(handler)
+    try:
+        complaint.note(ValueError("once"))
+        assert len(lines(caplog)) == 1
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_what_ends_the_process_is_not_caught() -> None:
+    def cost(_request: object) -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_price("budget stripe", cost)("a request")
+
+
+async def asked(_request: object) -> float:
+    return 1.0
+
+
+class Asked:
+    async def __call__(self, _request: object) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("cost", [asked, Asked()], ids=["def", "object"])
+def test_an_async_cost_function_is_refused_where_the_helper_is_made(cost: Any) -> None:
+    with pytest.raises(InvalidSetting, match=r"^cost=.*give a def: an async def cannot be awaited here"):
+        open_price("budget stripe", cost)
