@@ -12,7 +12,6 @@ seen as load and not as death.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import weakref
@@ -43,6 +42,7 @@ from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_async
 from nexus_redis.opening import NOTHING
+from nexus_redis.paced import AsyncPaced
 from nexus_redis.price import Cost, price_of
 from nexus_redis.removal import delete
 from nexus_redis.reporter import Reporter, Ticket
@@ -59,6 +59,7 @@ from nexus_redis.shell import (
     check_joint,
     consumer_settings,
     joint_costs,
+    joint_limit,
     micro_cost,
     said_by_hand,
 )
@@ -79,7 +80,6 @@ from nexus_redis.wire import (
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 
@@ -113,7 +113,7 @@ class Nexus(NexusShell):
         return nexus
 
     def _setup(self, url: str, given: redis.asyncio.Redis | None, *, push: bool) -> None:
-        self._url, self._given = url, given
+        self._url, self._given, self._push = url, given, push
         self._made = None if url.startswith("embedded:") else self._connect()
         self._made_sync: redis.Redis | None = None
         server = where(self._made) if self._made is not None else url
@@ -179,23 +179,26 @@ class Nexus(NexusShell):
         names: list[str] = await self._drive(budget_names(self.namespace, self._hub.server))
         return names
 
-    async def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | None = None) -> Grant:
+    async def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | Unset | None = UNSET) -> Grant:
         """Take from several budgets at once, or from none: `nexus.acquire({requests: 1, tokens: 4_000})`.
 
         Waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle; those
-        behind it pass where they can. Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
+        behind it pass where they can. `timeout` in seconds; None waits; not given, the shortest of the producers'.
+        Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
+
         With 60 requests and 10,000 tokens a minute, calls of 4,000 tokens go every 24 s, and the other 57 requests of a
         minute are free for calls that need no tokens.
         """
-        if timeout is not None:
-            parse_number("timeout", timeout)
         self._enter()
+        if self._hub.clock() >= self._loop.turn_ends:
+            await self._loop.give_way()
         joint = _JointTask(joint_costs(self, costs), self._hub.clock())
+        limit = joint_limit(costs, timeout)
         if joint.spend(joint.since):
             return Grant(sum(costs.values()))
         try:
             joint.wait()
-            await self._loop.wait(joint.future, timeout)
+            await self._loop.wait(joint.future, limit)
             check_joint(joint, self._hub.clock())
         except BaseException:
             joint.cancel(self._hub.clock())
@@ -232,6 +235,12 @@ class Nexus(NexusShell):
 
     # --- the loop
 
+    @property
+    def _is_usable(self) -> bool:
+        """It belongs to no loop yet, or to one that is there."""
+        mine, running = self._loop.loop, asyncio._get_running_loop()
+        return not self._is_closed and (mine is None or mine is running or (running is None and not mine.is_closed()))
+
     def _enter(self) -> None:
         """Each use comes through here: the right loop, not closed, the task running."""
         self._loop.adopt()
@@ -244,7 +253,7 @@ class Nexus(NexusShell):
         return await self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting = threading.RLock()
+        self._starting, self._naming = threading.RLock(), threading.RLock()
         self._loop.after_fork()
         self._made_sync = None
         if self._made is not None:
@@ -281,7 +290,7 @@ class _Spender(ProducerShell):
                 """It is empty: the ledger may have more."""
         limit = self._limit(timeout)
         tokens = micro_cost(cost)
-        now = self._clock()
+        now = await self._turn()
         if self._spend(cost, tokens, now):
             return GRANTED
         line = _TaskLine(tokens, now, whole=limit == 0)
@@ -304,7 +313,7 @@ class _Spender(ProducerShell):
             except IndexError:
                 """It is empty: the ledger may have more."""
         tokens = micro_cost(cost)
-        now = self._clock()
+        now = await self._turn()
         if self._spend(cost, tokens, now):
             return GRANTED
         denied = self._account.denial(tokens, now)
@@ -328,15 +337,14 @@ class _Spender(ProducerShell):
         """
         return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
 
-    async def pace(
-        self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1
-    ) -> AsyncIterator[T]:
-        """Yield the items, of an iterable or an async one, each when its tokens are there. Raises what `cost` does."""
-        price = price_of(cost)
-        async for item in _each(items):
-            if (tokens := price(item)) > 0:
-                await self.acquire(tokens)
-            yield item
+    def pace(self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1) -> AsyncIterator[T]:
+        """Return an async iterator over `items`, async or not, that yields each when its tokens are there.
+
+        Where acquiring raises, the item that was taken comes first when the iteration goes on: by asking this iterator
+        again, or by `pace` with the same iterator as `items`. A task that is cancelled while it waits loses no item.
+        Raises what `cost` does.
+        """
+        return AsyncPaced(items, price_of(cost), self.acquire, self._turn)
 
     async def signal(self, requested_rate: float | str) -> FlowControl:
         """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens.
@@ -353,11 +361,19 @@ class _Spender(ProducerShell):
             raise Closed("producer")
         self._nexus._enter()
 
-    def _spend(self, cost: float, tokens: int, now: float) -> bool:
+    async def _turn(self) -> float:
+        """The time, after others have had a turn where this one has lasted long."""
         self._check()
+        now = self._clock()
+        if now >= self._loop.turn_ends:
+            await self._loop.give_way()
+            now = self._clock()
+        return now
+
+    def _spend(self, cost: float, tokens: int, now: float) -> bool:
         is_served = self._account.spend(tokens, now)
         if is_served:
-            self._account.ledger.lay_out(cost)
+            self._account.ledger.lay_out(cost, self._loop.turn_ends)
         return is_served
 
     async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
@@ -546,7 +562,7 @@ class Reservation(Settling):
     async def __aenter__(self) -> Self:
         self._begin()
         self._producer._check()
-        self._waiter = line = _TaskLine(self._tokens, self._producer._clock(), whole=self._timeout == 0)
+        self._waiter = line = _TaskLine(self._tokens, await self._producer._turn(), whole=self._timeout == 0)
         is_warm = self._account.take(line, line.since)
         if not is_warm:
             await self._producer._await(line, self._timeout, self.cost)
@@ -689,15 +705,6 @@ class Consumer(ConsumerShell):
             raise ticket.error
         assert ticket.standing is not None
         return ticket.standing.rate
-
-
-async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
 
 
 _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()

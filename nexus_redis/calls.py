@@ -73,6 +73,11 @@ class Answer(NamedTuple):
     burst: int
     wait: float  # until the need will be met, as things stand; what may be seconds after `retry_after`
 
+    @property
+    def speed(self) -> int:
+        """The rate of tokens here: the budget's, or this producer's part where there is contention."""
+        return (self.reason == "contended" and self.recommended_rate) or self.budget_rate
+
 
 class Drop(NamedTuple):
     """What is published when a budget's rate falls; in micro-tokens a second."""

@@ -8,7 +8,6 @@ budget.acquire()
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import weakref
@@ -30,7 +29,9 @@ from nexus_redis.hub import NEVER
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_sync
+from nexus_redis.logs import log
 from nexus_redis.opening import NOTHING
+from nexus_redis.paced import Paced
 from nexus_redis.price import Cost, price_of
 from nexus_redis.removal import delete
 from nexus_redis.reporter import Reporter, Ticket
@@ -47,6 +48,7 @@ from nexus_redis.shell import (
     check_joint,
     consumer_settings,
     joint_costs,
+    joint_limit,
     micro_cost,
     said_by_hand,
 )
@@ -58,7 +60,6 @@ from nexus_redis.wire import address, checked, connect, twin, where
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 
@@ -90,7 +91,7 @@ class Nexus(NexusShell):
         return nexus
 
     def _setup(self, url: str, given: redis.Redis | None, *, push: bool) -> None:
-        self._url, self._given = url, given
+        self._url, self._given, self._push = url, given, push
         self._made = None if url.startswith("embedded:") else self._connect()
         self._loop = self._drivers.thread(self._client, where(self._made) if self._made is not None else url)
         self._hub = self._loop.hub
@@ -149,26 +150,26 @@ class Nexus(NexusShell):
         names: list[str] = self._drive(budget_names(self.namespace, self._hub.server))
         return names
 
-    def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | None = None) -> Grant:
+    def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | Unset | None = UNSET) -> Grant:
         """Take from several budgets at once, or from none: `nexus.acquire({requests: 1, tokens: 4_000})`.
 
         Waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle; those
-        behind it pass where they can. Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
+        behind it pass where they can. `timeout` in seconds; None waits; not given, the shortest of the producers'.
+        Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
         With 60 requests and 10,000 tokens a minute, calls of 4,000 tokens go every 24 s, and the other 57 requests of a
         minute are free for calls that need no tokens.
         """
-        if timeout is not None:
-            parse_number("timeout", timeout)
         loop = self._loop
         with loop.lock:
             joint = _JointLine(joint_costs(self, costs), self._hub.clock())
+            limit = joint_limit(costs, timeout)
             if joint.spend(joint.since):
                 return Grant(sum(costs.values()))
         try:
             with loop.lock:
                 loop.ensure_running()
                 joint.wait()
-            loop.wait(joint.event, timeout)
+            loop.wait(joint.event, limit)
             with loop.lock:
                 check_joint(joint, self._hub.clock())
         except BaseException:
@@ -208,7 +209,7 @@ class Nexus(NexusShell):
         return self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting = threading.RLock()
+        self._starting, self._naming = threading.RLock(), threading.RLock()
         self._loop.after_fork()
         if self._made is not None:
             # The sockets are the parent's too; a new pool opens new ones.
@@ -295,12 +296,12 @@ class _Spender(ProducerShell):
         return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
 
     def pace(self, items: Iterable[T], cost: float | Callable[[T], float] = 1) -> Iterator[T]:
-        """Yield the items one by one, each when its tokens are there. Raises what `cost` does."""
-        price = price_of(cost)
-        for item in items:
-            if (tokens := price(item)) > 0:
-                self.acquire(tokens)
-            yield item
+        """Return an iterator over `items` that yields each when its tokens are there. Raises what `cost` does.
+
+        Where acquiring raises, the item that waited comes first when the iteration goes on: by asking this iterator
+        again, or by `pace` with the same iterator as `items`, after an `AcquireTimeout` for instance.
+        """
+        return Paced(items, price_of(cost), self.acquire)
 
     def signal(self, requested_rate: float | str) -> FlowControl:
         """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens.

@@ -7,6 +7,7 @@
     |-- ServerRefused                       Redis said no, and would say it again: ACL, schema, an id that is taken
     |-- Closed           (RuntimeError)     used after close()
     |-- WrongLoop        (RuntimeError)     an async Nexus, used in another event loop than the one that it belongs to
+    |-- NotPicklable     (TypeError)        what belongs to one process was to be copied or sent to another one
     `-- MissingLibrary   (ImportError)      a helper in `contrib` without the library that it is for
 
 A denial is no error: `try_acquire` answers with a falsy result. Each error carries its data as attributes, its message
@@ -251,6 +252,18 @@ class WrongLoop(NexusError, RuntimeError):
     def __init__(self, owner: object, caller: object) -> None:
         self.owner, self.caller = f"{owner!r} ({id(owner):#x})", f"{caller!r} ({id(caller):#x})"
         super().__init__(f"this nexus belongs to {self.owner} and was used from {self.caller}: make one for each loop")
+
+
+class NotPicklable(NexusError, TypeError):
+    """A thing that belongs to its process cannot be pickled or copied. `what` it is, `remedy` what to do instead.
+
+    >>> NotPicklable("producer", "pass its budget, and make a producer there")
+    NotPicklable('a producer is neither pickled nor copied: pass its budget, and make a producer there')
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        self.what, self.remedy = what, remedy
+        super().__init__(f"a {what} is neither pickled nor copied: {remedy}")
 
 
 class MissingLibrary(NexusError, ImportError):

@@ -10,11 +10,10 @@ customers that do nothing cost nothing.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from nexus_redis import calls, words
 from nexus_redis.calls import Answer, Call, Configured
@@ -22,10 +21,11 @@ from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import MICRO, Ledger
+from nexus_redis.logs import log
 from nexus_redis.waiter import NEVER
 from nexus_redis.wire import Command, Job
 
-log = logging.getLogger("nexus_redis")
+W = TypeVar("W")  # what is wanted: a job, or one that is made late
 
 LOOK_EACH: Final = 60.0  # seconds: an operator's change of the parent is in force for all keys after that
 UNSET_PATIENCE: Final = 1.0  # seconds: where all start together, the first consumer reports by then
@@ -151,7 +151,7 @@ class Opening:
         self.adopt(BudgetSettings.of(**{name: value for name, value in known.items() if name not in unset}))
         self.is_told = self.is_told or (was_told and self.parent is None)  # a key's: the parent's value comes back
 
-    def batch(self, job: Job) -> list[Job]:
+    def batch(self, job: W) -> list[W | Job]:
         """`job`, and with it, once, the budget's name for the list of all budgets: a hint, whatever comes of it."""
         if self.is_listed:
             return [job]

@@ -18,7 +18,6 @@ silence the server must answer something: else one that a firewall forgot would 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import selectors
 import socket
@@ -34,9 +33,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from nexus_redis.calls import Drop, dropped, text
+from nexus_redis.logs import log
 from nexus_redis.wire import raise_if_cancelled
-
-log = logging.getLogger("nexus_redis")
 
 ALIVE_EACH: Final = 30.0  # seconds of silence after which the server must answer; what forgets connections takes longer
 FIRST_PAUSE: Final = 0.1  # before it tries again, doubled each time

@@ -11,13 +11,14 @@ from weakref import WeakValueDictionary
 from nexus_redis import embedded
 from nexus_redis.account import Account
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_cost, parse_name, parse_number
-from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting
+from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NotPicklable
 from nexus_redis.hub import Hub
 from nexus_redis.joint import Joint
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
 from nexus_redis.meter import REPORTABLE, Work
 from nexus_redis.opening import NOTHING, Opening
+from nexus_redis.reopen import budget_of, handed
 from nexus_redis.reporter import Reporter
 from nexus_redis.results import Denied
 from nexus_redis.sources import ListSource, Source, StreamSource
@@ -65,6 +66,14 @@ def joint_costs(nexus: NexusShell, wanted: Mapping[Any, float]) -> dict[Account,
     return costs
 
 
+def joint_limit(wanted: Mapping[Any, float], timeout: float | Unset | None) -> float | None:
+    """How long `nexus.acquire` waits: as it says, or as long as the least patient of the producers that it names."""
+    if isinstance(timeout, Unset):
+        own = [limit for given in wanted if (limit := given._settings.timeout) is not None]
+        return min(own, default=None)
+    return None if timeout is None else parse_number("timeout", timeout)
+
+
 def check_joint(joint: Joint, now: float) -> None:
     """The time is over; the error names the budget that took longest."""
     if joint.is_settled:
@@ -78,11 +87,14 @@ class NexusShell:
 
     _hub: Hub
     _url: str
+    _given: Any
+    _push: bool
     _drivers: ClassVar[Drivers] = Drivers()
 
     def __init__(self, namespace: str | None) -> None:
         self._is_closed = False
         self._starting = threading.RLock()
+        self._naming = threading.RLock()  # over what is known of budgets here
         self._server: embedded.EmbeddedServer | None = None
         found = namespace or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus"
         self.namespace = parse_name(found, "namespace")
@@ -102,12 +114,25 @@ class NexusShell:
                 self._server = embedded.acquire(self._url)
             return self._server.start().url
 
+    def __reduce__(self) -> Any:
+        """Open it again where it comes to: once in a process, and in this one it is itself."""
+        if self._given is not None:
+            remedy = "open one there, or make it with Nexus.from_url(...), which is opened again by itself"
+            raise NotPicklable("nexus of a client object", remedy)
+        return handed(self, type(self), self.url, self.namespace, self._push)
+
+    @property
+    def _is_usable(self) -> bool:
+        """It can be used from here."""
+        return not self._is_closed
+
     def _opening(self, name: str, key: str | None, settings: BudgetSettings) -> Opening:
         """Settings of `name` in this process: the same for everyone here, or it is a mistake worth an error."""
-        if key is None:
-            return self._opened(self._openings, name, settings, None)
-        parent = self._openings.get(name) or self._opened(self._openings, name, NOTHING, None)
-        return self._opened(self._keyed, keyed_name(name, key), settings, parent)
+        with self._naming:
+            if key is None:
+                return self._opened(self._openings, name, settings, None)
+            parent = self._openings.get(name) or self._opened(self._openings, name, NOTHING, None)
+            return self._opened(self._keyed, keyed_name(name, key), settings, parent)
 
     def _opened(
         self, known_here: MutableMapping[str, Opening], name: str, settings: BudgetSettings, parent: Opening | None
@@ -127,20 +152,28 @@ class NexusShell:
 
     def _shared_account(self, hub: Hub, opening: Opening, settings: ProducerSettings) -> Account:
         """The account of the one producer per process and budget."""
-        account = self._accounts.get(opening.name)
-        if account is None:
-            account = self._accounts.setdefault(opening.name, Account(hub, opening.keys, None, settings, opening))
-            if opening.parent is None:
-                self._pinned.append(account)
-        return account
+        with self._naming:
+            account = self._accounts.get(opening.name)
+            if account is None:
+                account = self._accounts[opening.name] = Account(hub, opening.keys, None, settings, opening)
+                if opening.parent is None:
+                    self._pinned.append(account)
+            return account
 
 
 class BudgetShell(Generic[C]):
     """One budget as one process knows it; `C` is the shell's consumer."""
 
+    _nexus: Any
+
     def __init__(self, nexus: NexusShell, name: str, key: str | None, settings: BudgetSettings) -> None:
+        self._named = name, key
         self._opening = nexus._opening(parse_name(name), key, settings)
         self._keys = self._opening.keys
+
+    def __reduce__(self) -> Any:
+        """Open it again where it comes to, with the settings that code gives it here."""
+        return budget_of, (self._nexus, *self._named, self._opening.given.model_dump(exclude_none=True))
 
     @property
     def name(self) -> str:
@@ -225,6 +258,9 @@ class ProducerShell:
         """The budget's last answer; None before the first."""
         return self._account.flow
 
+    def __reduce__(self) -> Any:
+        raise NotPicklable("producer", "pass its budget, and call budget.producer(...) there")
+
     def _limit(self, timeout: float | Unset | None) -> float | None:
         """How long a caller waits: as it says, or the producer."""
         if isinstance(timeout, Unset):
@@ -291,6 +327,9 @@ class ConsumerShell:
     def rate(self) -> float | None:
         """Tokens per second that the law gives this consumer; None before the first answer."""
         return self._reporter.standing.rate if self._reporter.standing else None
+
+    def __reduce__(self) -> Any:
+        raise NotPicklable("consumer", "pass its budget, and call budget.consumer(...) there")
 
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> Self:
         """Report how full a queue is: anything with `qsize()` and `maxsize`, or `depth=` a callable and `limit=`.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from nexus_redis import scripts
+from nexus_redis import logs, scripts
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
 from tools import bundle_lua
@@ -31,6 +32,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("slow"))
+
+
+@pytest.fixture(autouse=True)
+def _said() -> Iterator[None]:
+    """A test's log is its own: what it caused is said before the next one begins."""
+    yield
+    logs.flush(60)
+
+
+def after_all_is_said(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`look`, when all that was said so far has been handled: that is done by another thread."""
+
+    def wait_and_look(self: Any) -> Any:
+        logs.flush(60)
+        return look(self)
+
+    return wait_and_look
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """pytest's, which waits for the thread that hands our records to its handler."""
+    kind = type(caplog)
+    for name in ("text", "records", "record_tuples", "messages"):
+        monkeypatch.setattr(kind, name, property(after_all_is_said(getattr(kind, name).fget)))
+    monkeypatch.setattr(kind, "clear", after_all_is_said(kind.clear))
+    return caplog
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from nexus_redis import AcquireTimeout, Closed, InvalidSetting, Nexus
+from nexus_redis import AcquireTimeout, Closed, InvalidSetting, Nexus, shell
+from nexus_redis.account import Account
 from nexus_redis.ledger import MICRO
+from nexus_redis.opening import Opening
 from tests.contract.books import granted_by, spent
 from tests.contract.shells import Opener, account_of
 from tests.contract.test_budgets import operator_sets
@@ -151,6 +153,44 @@ def test_every_budget_of_a_key_in_one_process_shares_one_producer_as_long_as_it_
     nexus.budget("stripe", key="b", rate=5)
     with pytest.raises(InvalidSetting, match=r"rate=6.*was opened with 5"):
         nexus.budget("stripe", key="b", rate=6)
+
+
+def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
+    nexus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nexus = getattr(nexus, "it", nexus)
+    start, found = threading.Barrier(8), []
+
+    class Slow(Opening):
+        __slots__ = ()
+
+        def __init__(self, *given: Any) -> None:
+            time.sleep(0.01)  # another thread's turn
+            super().__init__(*given)
+
+    class SlowAccount(Account):
+        def __init__(self, *given: Any) -> None:
+            time.sleep(0.01)
+            super().__init__(*given)
+
+    monkeypatch.setattr(shell, "Opening", Slow)
+    monkeypatch.setattr(shell, "Account", SlowAccount)
+
+    def name(i: int) -> None:
+        start.wait()
+        found.extend([nexus.budget("stripe", key="a", **({"burst": 7} if i else {"rate": 5})), nexus.budget("mail")])
+
+    threads = [threading.Thread(target=name, args=[i]) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for each in ("stripe.a", "mail"):
+        budgets = [budget for budget in found if budget.name == each]
+        assert len(budgets) == 8
+        assert len({id(budget._opening) for budget in budgets}) == 1
+        assert len({id(budget._account) for budget in budgets}) == 1
+    assert nexus.budget("stripe", key="a")._opening.settings.model_dump(exclude_none=True) == {"rate": 5, "burst": 7}
 
 
 def test_ten_thousand_budgets_of_which_a_hundred_are_used_take_one_thread_and_no_calls(one_server: Server) -> None:
@@ -297,6 +337,18 @@ def test_a_timeout_of_several_takes_from_none_and_names_the_slowest(nexus: Any) 
         assert (book.used, len(book.waiters), book.aside) == (used * MICRO, 0, 0)
         assert spent(account_of(budget)) >= 0
     assert requests.acquire(timeout=2)
+
+
+def test_a_timeout_that_is_not_given_is_the_shortest_of_the_producers(nexus: Any) -> None:
+    requests, tokens = nexus.budget("requests", rate=100), nexus.budget("tokens", rate="1/min")
+    patient, hasty = requests.producer(timeout=3600), tokens.producer(timeout=0.2)
+    wanted = {it_of(patient): 1, it_of(hasty): 2, it_of(requests): 1}
+    with pytest.raises(AcquireTimeout, match="budget tokens"):
+        nexus.acquire(wanted)
+    with pytest.raises(AcquireTimeout) as raised:
+        nexus.acquire(wanted, timeout=0.4)
+    assert raised.value.waited >= 0.4
+    assert account_of(patient).ledger.used == 0
 
 
 def test_what_is_no_budget_of_this_nexus_is_refused(open_nexus: Opener, server: Server, nexus: Any) -> None:

@@ -269,6 +269,30 @@ def test_pace_can_count_bytes(nexus: Any) -> None:
     assert account_of(budget).ledger.used == 6 * MICRO
 
 
+def test_the_item_that_waited_when_acquire_raised_comes_first_when_pace_is_begun_again(nexus: Any) -> None:
+    budget = nexus.budget("ship", rate=1000)
+    producer = budget.producer(timeout=0.2)
+    producer.acquire(timeout=60)
+    source, sent, timeouts = iter(range(30)), [], 0
+    for item in producer.pace(source):
+        sent.append(item)
+        if item == 9:
+            break
+    budget.pause()
+    while len(sent) < 30:
+        try:
+            sent += producer.pace(source)  # nothing, while it is paused
+        except AcquireTimeout:
+            timeouts += 1
+            if timeouts == 3:
+                producer.close()  # another one goes on where this one was
+                producer = budget.producer(timeout=0.2)
+                budget.resume()
+                producer.acquire(timeout=60)
+    assert sent == list(range(30))
+    assert timeouts == 3
+
+
 # --- the bare protocol
 
 
