@@ -241,7 +241,7 @@ def configure(
 
 
 def _pairs(settings: BudgetSettings | None) -> list[tuple[str, str]]:
-    given = settings.model_dump(exclude_none=True) if settings else {}
+    given = settings.given() if settings else {}
     pairs = []
     for name, value in given.items():
         if isinstance(value, bool):

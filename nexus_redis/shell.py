@@ -116,8 +116,8 @@ class NexusShell:
         if opening is None:
             opening = known_here[name] = Opening(BudgetKeys(self.namespace, name), settings, parent)
             return opening
-        given = settings.model_dump(exclude_none=True)
-        known = opening.given.model_dump(exclude_none=True)
+        given = settings.given()
+        known = opening.given.given()
         for field, value in given.items():
             if field in known and known[field] != value:
                 raise InvalidSetting(field, value, f"budget {name} was opened with {known[field]!r} in this process")

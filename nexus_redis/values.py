@@ -24,11 +24,24 @@ _MICRO: Final = 1_000_000
 _FLOAT_NOISE: Final = 4  # units in the last place: what a few operations on a decimal like 0.1 leave behind
 
 _NAME: Final = re.compile(NAME_PATTERN)
-_RATE: Final = re.compile(r"(?ai)\s*(\d{1,20}(?:\.\d{0,20})?(?:e[+-]?\d{1,3})?)\s*(?:/\s*(s|min|h|d)\s*)?")
-_DURATION: Final = re.compile(r"(?ai)\s*(\d{1,20}(?:\.\d{0,20})?(?:e[+-]?\d{1,3})?)\s*(s|min|h|d)?\s*")
-_SECONDS_PER: Final = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
-_DURATION_SPELLINGS: Final = ', as a number or like "90s", "5min", "2h"'
-_RATE_SPELLINGS: Final = ', as a number or like "100/s", "6000/min", "10/h", "5/d"'
+LONGEST_TEXT: Final = 64  # of a rate or a duration: what is longer is none, and no pattern shall try
+_SECONDS_PER: Final = {
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 0.001),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86_400),
+}
+_TIMES: Final = {None: 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+_NUMBER: Final = (
+    r"(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)"  # also as we print it: 10,000
+)
+_UNIT: Final = "|".join(sorted(_SECONDS_PER, key=len, reverse=True))
+_RATE: Final = re.compile(rf"(?ai)\s*({_NUMBER})\s?(?-i:([kKMG])\b)?\s?(?:(?:/|per\b)\s?({_NUMBER})?\s?({_UNIT})\s*)?")
+_DURATION: Final = re.compile(rf"(?ai)\s*(?:({_NUMBER})|(?:{_NUMBER}\s?(?:{_UNIT})\s?)+)\s*")
+_PART: Final = re.compile(rf"(?ai)({_NUMBER})\s?({_UNIT})")
+_DURATION_SPELLINGS: Final = ', as a number or like "90s", "5m", "2h", "1d"'
+_RATE_SPELLINGS: Final = ', as a number or like "100/s", "1.5k/s", "6000/min", "10/h", "5/d", "100/10s"'
 
 
 # --- exact units -----------------------------------------------------------------------------------------------------
@@ -66,33 +79,87 @@ def parse_number(field: str, value: object) -> float:
 
 
 def parse_rate(value: object, field: str = "rate") -> float:
-    """A rate in tokens per second, from a number (per second) or text: "100/s", "6000/min", "10/h", "5/d", "100".
+    """A rate in tokens per second, from a number (per second) or a text.
 
-    >>> parse_rate("6000/min")
-    100.0
+    A text is a number, with `k`, `M` or `G` behind it where it is large, and the time that it is for: `/s`, `/min`,
+    `/hour`, `per day`, `/10s`; per second unless it says otherwise.
+
+    >>> [parse_rate(text) for text in ("6000/min", "1.5k/s", "100 per 10 seconds")]
+    [100.0, 1500.0, 10.0]
     """
     number = value
     if isinstance(value, str):
-        match = _RATE.fullmatch(value)
+        match = _RATE.fullmatch(value) if len(value) <= LONGEST_TEXT else None
         if match is None:
             raise InvalidSetting(field, value, RANGES[field].remedy + _RATE_SPELLINGS)
-        number = float(match[1]) / _SECONDS_PER[(match[2] or "s").lower()]
+        count, times, length, unit = match.groups()
+        seconds = _float(length or "1") * _SECONDS_PER[(unit or "s").lower()]
+        number = _float(count) * _TIMES[times] / seconds if seconds else math.inf
     try:
         return parse_number(field, number)
     except InvalidSetting:
         raise InvalidSetting(field, value, RANGES[field].remedy + _RATE_SPELLINGS) from None
 
 
-def parse_seconds(text: str, field: str) -> float:
-    """A duration as a person types it, in seconds, with the units of a rate.
+def parse_seconds(value: object, field: str) -> float:
+    """A duration in seconds, from a number or a text that says its unit.
 
-    >>> parse_seconds("90", "pause"), parse_seconds("5min", "pause"), parse_seconds("0.5 h", "pause")
-    (90.0, 300.0, 1800.0)
+    Of a text without a unit it is not clear that it is one: "30" may be a shell variable in the wrong place.
+
+    >>> [parse_seconds(text, "pause") for text in ("90s", "5m", "0.5 hours", "1h30m", "250ms")]
+    [90.0, 300.0, 1800.0, 5400.0, 0.25]
     """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise InvalidSetting(field, text, RANGES[field].remedy + _DURATION_SPELLINGS)
-    return parse_number(field, float(match[1]) * _SECONDS_PER[(match[2] or "s").lower()])
+    return _duration(value, field, RANGES[field].remedy + _DURATION_SPELLINGS, needs_unit=True)
+
+
+def parse_milliseconds(value: object, field: str) -> float:
+    """The same in milliseconds, in which a number is, too.
+
+    >>> parse_milliseconds(250, "latency_target_ms"), parse_milliseconds("1.5s", "latency_target_ms")
+    (250.0, 1500.0)
+    """
+    remedy = f'{RANGES[field].remedy}, as a number or like "250ms", "1.5s"'
+    return _duration(value, field, remedy, unit_s=0.001, needs_unit=True)
+
+
+def typed_seconds(text: str, field: str) -> float:
+    """A duration as a person types it on a command line, where a number is seconds.
+
+    >>> [typed_seconds(text, "pause") for text in ("90", "90s", "1.5")]
+    [90.0, 90.0, 1.5]
+    """
+    return _duration(text, field, RANGES[field].remedy + _DURATION_SPELLINGS)
+
+
+def typed_milliseconds(text: str, field: str) -> float:
+    """The same in milliseconds.
+
+    >>> typed_milliseconds("250", "latency_target_ms"), typed_milliseconds("1.5s", "latency_target_ms")
+    (250.0, 1500.0)
+    """
+    remedy = f'{RANGES[field].remedy}, as a number or like "250ms", "1.5s"'
+    return _duration(text, field, remedy, unit_s=0.001)
+
+
+def _duration(value: object, field: str, remedy: str, *, unit_s: float = 1, needs_unit: bool = False) -> float:
+    number = value
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value) if len(value) <= LONGEST_TEXT else None
+        if match is None or (needs_unit and match[1]):
+            raise InvalidSetting(field, value, remedy)
+        number = (
+            _float(match[1])
+            if match[1]
+            else sum(_float(count) * _SECONDS_PER[unit.lower()] for count, unit in _PART.findall(value)) / unit_s
+        )
+    try:
+        return parse_number(field, number)
+    except InvalidSetting:
+        raise InvalidSetting(field, value, remedy) from None
+
+
+def _float(text: str) -> float:
+    return float(text.replace(",", ""))
 
 
 def parse_limit(value: object) -> float:
