@@ -66,15 +66,7 @@ from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
 from nexus_redis.thread import STOP_PATIENCE
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import (
-    address,
-    checked,
-    connect,
-    connect_async,
-    sync_twin,
-    twin_async,
-    where,
-)
+from nexus_redis.wire import address, checked, connect, connect_async, sync_twin, twin_async, where
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl

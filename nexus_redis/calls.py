@@ -1,4 +1,4 @@
-"""One function per script: what is asked, as keys and arguments, and how the answer reads. No I/O.
+"""One function per script: what is asked, as keys and arguments, and how the answer reads. No I/O, and no redis-py.
 
 A shell runs a `Call` (EVALSHA, or EVAL where the server does not know the script) and hands the reply to `decode`.
 Amounts are whole micro-tokens from here on, so that nothing is lost by adding up.
@@ -34,6 +34,25 @@ class Call(Generic[T]):
     keys: tuple[str, ...]
     args: tuple[Argument, ...]
     decode: Callable[[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[T]):
+    """One plain command, for what needs no script: reading a hash, a sorted set."""
+
+    args: tuple[Any, ...]
+    decode: Callable[[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A call whose arguments are read as it is sent, with no lock held: they come from code that is not ours."""
+
+    make: Callable[[], Call[Any]]
+
+
+Job = Call[Any] | Command[Any] | Late
+Outcome = Any  # what `decode` made of a reply, or the exception
 
 
 class Claim(NamedTuple):

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nexus_redis.calls import text
+from nexus_redis.calls import Command, text
 from nexus_redis.hub import ask
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, Plan, snapshot
-from nexus_redis.wire import Command
 from nexus_redis.words import counted, number, percent, printable, rate, seconds
 
 HISTORY: Final = 100  # entries that are read: a screen or two

@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from nexus_redis import calls, words
-from nexus_redis.calls import Answer, Call, Configured
+from nexus_redis.calls import Answer, Call, Command, Configured, Job
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import MICRO, Ledger
 from nexus_redis.waiter import NEVER
-from nexus_redis.wire import Command, Job
 
 log = logging.getLogger("nexus_redis")
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nexus_redis import calls
-from nexus_redis.calls import Inspection
+from nexus_redis.calls import Command, Inspection, Job, Outcome
 from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import REFRESH
 from nexus_redis.values import is_name
-from nexus_redis.wire import Command, Job, Outcome
 
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
 SHOWN: Final = ("weight", "priority", "demand_per_s", "share_per_s", "held")

@@ -11,8 +11,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis
@@ -22,34 +21,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import InvalidResponse, NoScriptError
 from redis.retry import Retry
 
-from nexus_redis.calls import Call
+from nexus_redis.calls import Call, Command, Job, Late, Outcome
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.faults import is_demoted
 from nexus_redis.values import DEFAULT_URL
 
-T = TypeVar("T")
 CONNECT_TIMEOUT: Final = 1.0
 CALL_TIMEOUT: Final = 0.25
 _SCHEMES: Final = ("redis", "rediss", "unix", "embedded")
-
-
-@dataclass(frozen=True, slots=True)
-class Command(Generic[T]):
-    """One plain command, for what needs no script: reading a hash, a sorted set."""
-
-    args: tuple[Any, ...]
-    decode: Callable[[Any], T]
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A call whose arguments are read as it is sent, with no lock held: they come from code that is not ours."""
-
-    make: Callable[[], Call[Any]]
-
-
-Job = Call[Any] | Command[Any] | Late
-Outcome = Any  # what `decode` made of a reply, or the exception
 
 
 def address(url: Any) -> str:

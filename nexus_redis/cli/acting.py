@@ -168,7 +168,7 @@ def _act(
 
 
 def _exists(here: "Place", name: str) -> bool:
-    from nexus_redis.wire import Command
+    from nexus_redis.calls import Command
 
     return bool(here.ask(Command(("EXISTS", here.keys(name).budget), int))[0])
 

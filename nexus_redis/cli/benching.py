@@ -98,10 +98,10 @@ class _Ending:
 def measured(here: "Place", seconds: float, ending: "_Ending") -> dict[str, Any]:
     """All of it, as the JSON has it; the budget is gone afterwards."""
     from nexus_redis import calls
+    from nexus_redis.calls import Command
     from nexus_redis.config import BudgetSettings
     from nexus_redis.hub import ask
     from nexus_redis.removal import delete
-    from nexus_redis.wire import Command
 
     name = f"bench-{os.getpid()}-{random.getrandbits(32):08x}"
     keys = here.keys(name)
@@ -198,10 +198,10 @@ def _at_once(
 
     import redis
 
+    from nexus_redis.calls import Command
     from nexus_redis.cli.driving import drive
     from nexus_redis.errors import Unavailable
     from nexus_redis.faults import as_nexus_error
-    from nexus_redis.wire import Command
 
     sha = str(here.ask(Command(("SCRIPT", "LOAD", ONE_COMMAND), _text))[0])
     source = commands(sha)

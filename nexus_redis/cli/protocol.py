@@ -120,7 +120,7 @@ def report(
 
 def _sent(here: "Place", message: "LoadReport", said: dict[str, float | None]) -> "Standing":
     from nexus_redis import calls
-    from nexus_redis.wire import Command
+    from nexus_redis.calls import Command
 
     report = calls.report(here.keys(message.consumer_id), message.instance_id, said)
     began = here.ask(Command(("TIME",), lambda reply: int(reply[0]) * 1_000_000 + int(reply[1])))[0]

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_redis.calls import Call, Configured
+from nexus_redis.calls import Call, Command, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings, parse_name
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.opening import FIELDS, LOOK_EACH, NOTHING, Opening, inherited
 from nexus_redis.values import keyed_name
-from nexus_redis.wire import Command, Job, Outcome
 from tests.stepping import Stepper, grants, join, kind_of, producer
 
 
