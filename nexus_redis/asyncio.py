@@ -27,14 +27,14 @@ import redis.asyncio
 
 from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
-from nexus_redis.calls import UNTIL_RESUMED, Configured
+from nexus_redis.calls import Configured
 from nexus_redis.config import (
     BudgetSettings,
     ConsumerSettings,
     ProducerSettings,
     parse_name,
-    parse_number,
     parse_rate,
+    parse_seconds,
 )
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.explain import Explanation, explain
@@ -60,6 +60,7 @@ from nexus_redis.shell import (
     consumer_settings,
     joint_costs,
     micro_cost,
+    pause_length,
     said_by_hand,
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
@@ -89,7 +90,7 @@ class Nexus(NexusShell):
         self, client: redis.asyncio.Redis | None = None, *, namespace: str | None = None, push: bool = True
     ) -> None:
         super().__init__(namespace)
-        given = None if client is None else checked(client, redis.asyncio.Redis, redis.Redis)
+        given = None if client is None else checked(client, redis.asyncio.Redis)
         self._setup("" if given is not None else address(None), given, push=push)
 
     @classmethod
@@ -180,7 +181,7 @@ class Nexus(NexusShell):
         minute are free for calls that need no tokens.
         """
         if timeout is not None:
-            parse_number("timeout", timeout)
+            timeout = parse_seconds(timeout, "timeout")
         self._enter()
         joint = _JointTask(joint_costs(self, costs), self._hub.clock())
         if joint.spend(joint.since):
@@ -355,7 +356,7 @@ class _Spender(ProducerShell):
     async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
         """Wait until the line is served or denied; raise what else became of it, and leave nothing behind."""
         if timeout is not None:
-            parse_number("timeout", timeout)
+            timeout = parse_seconds(timeout, "timeout")
         self._check()
         is_now = line.whole and timeout == 0
         try:
@@ -465,16 +466,15 @@ class Budget(BudgetShell["Consumer"], _Spender):
         self._opening.learn(given, unset)
         return await self.snapshot()
 
-    async def pause(self, seconds: float | None = None, *, reason: str = "") -> None:
-        """Stop the whole budget on all hosts, for `seconds` (a day at most) or until `resume`.
+    async def pause(self, seconds: float | str | None = None, *, reason: str = "") -> None:
+        """Stop the whole budget on all hosts, for `seconds` (or "90s", "5m"; a day at most) or until `resume`.
 
         Producers that listen stop within milliseconds, others with their next claim, a tenth of a second later; where
         that is lost, what was granted before may be spent for half a second. Callers that wait go on when the pause is
         over, and at once after `resume`. What the bucket held stays, and it earns nothing meanwhile: a pause of 0.2 s
         at 100/s costs 20 tokens. `reason`, cut to 200 bytes, is told to everybody who asks.
         """
-        duration = UNTIL_RESUMED if seconds is None else parse_number("pause", seconds)
-        await self._configure(None, pause=duration, note=reason)
+        await self._configure(None, pause=pause_length(seconds), note=reason)
         self._account.obey(0)
 
     async def resume(self) -> None:
@@ -636,12 +636,12 @@ class Consumer(ConsumerShell):
         self._reporter.meter.say(said_by_hand(said))
         return await self._ask(None)
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float | str) -> None:
         """Take this consumer's part out of the budget for so many seconds; 0 brings it back.
 
         Of 400/s, to which it adds 100, 300 are left.
         """
-        await self._ask(parse_number("pause", seconds) * 1e3)
+        await self._ask(parse_seconds(seconds, "pause") * 1e3)
 
     async def close(self) -> None:
         """Leave: this consumer's rate is out at once."""

@@ -22,8 +22,8 @@ import redis.asyncio
 
 from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
-from nexus_redis.calls import UNTIL_RESUMED, Configured
-from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_name, parse_number, parse_rate
+from nexus_redis.calls import Configured
+from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_name, parse_rate, parse_seconds
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.explain import Explanation, explain
 from nexus_redis.hub import NEVER
@@ -48,6 +48,7 @@ from nexus_redis.shell import (
     consumer_settings,
     joint_costs,
     micro_cost,
+    pause_length,
     said_by_hand,
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
@@ -74,7 +75,7 @@ class Nexus(NexusShell):
 
     def __init__(self, client: redis.Redis | None = None, *, namespace: str | None = None, push: bool = True) -> None:
         super().__init__(namespace)
-        given = None if client is None else checked(client, redis.Redis, redis.asyncio.Redis)
+        given = None if client is None else checked(client, redis.Redis)
         self._setup("" if given is not None else address(None), given, push=push)
 
     @classmethod
@@ -158,7 +159,7 @@ class Nexus(NexusShell):
         minute are free for calls that need no tokens.
         """
         if timeout is not None:
-            parse_number("timeout", timeout)
+            timeout = parse_seconds(timeout, "timeout")
         loop = self._loop
         with loop.lock:
             joint = _JointLine(joint_costs(self, costs), self._hub.clock())
@@ -332,7 +333,7 @@ class _Spender(ProducerShell):
     def _await(self, line: Line | _LineAsker, timeout: float | None, cost: float) -> None:
         """Wait until the line is served or denied; raise what else became of it, and leave nothing behind."""
         if timeout is not None:
-            parse_number("timeout", timeout)
+            timeout = parse_seconds(timeout, "timeout")
         loop, is_now = self._nexus._loop, line.whole and timeout == 0
         try:
             with loop.lock:
@@ -446,16 +447,15 @@ class Budget(BudgetShell["Consumer"], _Spender):
         self._opening.learn(given, unset)
         return self.snapshot()
 
-    def pause(self, seconds: float | None = None, *, reason: str = "") -> None:
-        """Stop the whole budget on all hosts, for `seconds` (a day at most) or until `resume`.
+    def pause(self, seconds: float | str | None = None, *, reason: str = "") -> None:
+        """Stop the whole budget on all hosts, for `seconds` (or "90s", "5m"; a day at most) or until `resume`.
 
         Producers that listen stop within milliseconds, others with their next claim, a tenth of a second later; where
         that is lost, what was granted before may be spent for half a second. Callers that wait go on when the pause is
         over, and at once after `resume`. What the bucket held stays, and it earns nothing meanwhile: a pause of 0.2 s
         at 100/s costs 20 tokens. `reason`, cut to 200 bytes, is told to everybody who asks.
         """
-        duration = UNTIL_RESUMED if seconds is None else parse_number("pause", seconds)
-        self._configure(None, pause=duration, note=reason)
+        self._configure(None, pause=pause_length(seconds), note=reason)
         with self._nexus._loop.lock:
             self._account.obey(0)
 
@@ -596,12 +596,12 @@ class Consumer(ConsumerShell):
         self._reporter.meter.say(said_by_hand(said))
         return self._ask(None)
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float | str) -> None:
         """Take this consumer's part out of the budget for so many seconds; 0 brings it back.
 
         Of 400/s, to which it adds 100, 300 are left.
         """
-        self._ask(parse_number("pause", seconds) * 1e3)
+        self._ask(parse_seconds(seconds, "pause") * 1e3)
 
     def close(self) -> None:
         """Leave: this consumer's rate is out at once."""

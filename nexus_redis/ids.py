@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import socket
 
 
@@ -31,13 +30,13 @@ class Identity:
 
     def begin(self) -> str:
         """A new stay; its incarnation."""
-        self.incarnation = secrets.token_hex(8)
+        self.incarnation = _letters(8)
         return self.incarnation
 
     def rename(self) -> str:
         """The id is taken: another one with a suffix goes on. Gives the one that was taken."""
         taken = self.id
-        self._id = f"{(self._given or taken)[:59]}.{secrets.token_hex(2)}"
+        self._id = f"{(self._given or taken)[:59]}.{_letters(2)}"
         return taken
 
     def after_fork(self) -> None:
@@ -48,4 +47,8 @@ class Identity:
 def default_id() -> str:
     """`host-pid-random`: the host's first label, at most 40 characters, others become "-"."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])[:40].lstrip("._-") or "host"
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+    return f"{host}-{os.getpid()}-{_letters(3)}"
+
+
+def _letters(size: int) -> str:
+    return os.urandom(size).hex()  # as `secrets` has it, which takes long to import

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
@@ -10,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from nexus_redis import embedded
 from nexus_redis.account import Account
+from nexus_redis.calls import UNTIL_RESUMED
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_cost, parse_name, parse_number
 from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting
 from nexus_redis.hub import Hub
@@ -22,7 +24,7 @@ from nexus_redis.reporter import Reporter
 from nexus_redis.results import Denied
 from nexus_redis.sources import ListSource, Source, StreamSource
 from nexus_redis.task import Drivers
-from nexus_redis.values import keyed_name
+from nexus_redis.values import FRACTION, is_fraction, keyed_name, parse_seconds
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import CALL_TIMEOUT
 from nexus_redis.words import counted
@@ -30,6 +32,7 @@ from nexus_redis.words import counted
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
+log = logging.getLogger("nexus_redis")
 C = TypeVar("C")
 
 
@@ -54,8 +57,10 @@ def micro_cost(cost: float) -> int:
 
 def joint_costs(nexus: NexusShell, wanted: Mapping[Any, float]) -> dict[Account, int]:
     """What `nexus.acquire` is given, by account: two names of one producer add up."""
-    if not wanted or not isinstance(wanted, Mapping):
-        raise InvalidSetting("budgets", wanted, "name at least one: nexus.acquire({budget: cost})")
+    if not isinstance(wanted, Mapping):
+        raise InvalidSetting("budgets", wanted, "use a mapping of budgets to their costs: nexus.acquire({budget: 1})")
+    if not wanted:
+        raise InvalidSetting("budgets", wanted, "name at least one budget: nexus.acquire({budget: 1})")
     costs: dict[Account, int] = {}
     for given, cost in wanted.items():
         if not isinstance(given, ProducerShell) or given._account.hub is not nexus._hub:
@@ -225,11 +230,11 @@ class ProducerShell:
         """The budget's last answer; None before the first."""
         return self._account.flow
 
-    def _limit(self, timeout: float | Unset | None) -> float | None:
+    def _limit(self, timeout: float | str | Unset | None) -> float | None:
         """How long a caller waits: as it says, or the producer."""
         if isinstance(timeout, Unset):
             return self._settings.timeout
-        return None if timeout is None else parse_number("timeout", timeout)
+        return None if timeout is None else parse_seconds(timeout, "timeout")
 
     @property
     def _rate(self) -> float:
@@ -330,7 +335,23 @@ def said_by_hand(values: dict[str, float | None]) -> dict[str, float]:
         if name not in REPORTABLE:
             raise InvalidSetting(name, value, f"no such field: there are {', '.join(REPORTABLE)}")
         said[name] = parse_number(name, value)
+    if is_fraction(said.get("load")) and "load" not in _warned:
+        _warned.add("load")
+        log.warning("load=%g: %s", said["load"], FRACTION)
     return said
+
+
+_warned: Final[set[str]] = set()  # fields, each once in a process
+
+
+def pause_length(given: float | str | None) -> float:
+    """The seconds of a pause; None lasts until it is resumed."""
+    if given is None:
+        return UNTIL_RESUMED
+    try:
+        return parse_seconds(given, "pause")
+    except InvalidSetting as error:
+        raise InvalidSetting("pause", given, f"{error.remedy}; None pauses until resume()") from None
 
 
 def consumer_settings(capacity: Any, interval: Any) -> ConsumerSettings:

@@ -5,12 +5,11 @@ A refusal is always an `InvalidSetting`; the ranges stand in one table, `errors.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from typing import Final
 
-from nexus_redis.errors import NAME_REMEDY, RANGES, InvalidSetting
+from nexus_redis.errors import NAME_REMEDY, RANGES, InvalidSetting, Range
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -41,6 +40,8 @@ _RATE: Final = re.compile(rf"(?ai)\s*({_NUMBER})\s?(?-i:([kKMG])\b)?\s?(?:(?:/|p
 _DURATION: Final = re.compile(rf"(?ai)\s*(?:({_NUMBER})|(?:{_NUMBER}\s?(?:{_UNIT})\s?)+)\s*")
 _PART: Final = re.compile(rf"(?ai)({_NUMBER})\s?({_UNIT})")
 _DURATION_SPELLINGS: Final = ', as a number or like "90s", "5m", "2h", "1d"'
+FRACTION: Final = "a load is in percent, so this is less than 1 %: say 95 where 95 of 100 places are taken"
+_MILLISECOND_SPELLINGS: Final = ', as a number or like "250ms", "1.5s"'
 _RATE_SPELLINGS: Final = ', as a number or like "100/s", "1.5k/s", "6000/min", "10/h", "5/d", "100/10s"'
 
 
@@ -109,7 +110,7 @@ def parse_seconds(value: object, field: str) -> float:
     >>> [parse_seconds(text, "pause") for text in ("90s", "5m", "0.5 hours", "1h30m", "250ms")]
     [90.0, 300.0, 1800.0, 5400.0, 0.25]
     """
-    return _duration(value, field, RANGES[field].remedy + _DURATION_SPELLINGS, needs_unit=True)
+    return _duration(value, field, RANGES[field], needs_unit=True)
 
 
 def parse_milliseconds(value: object, field: str) -> float:
@@ -118,17 +119,16 @@ def parse_milliseconds(value: object, field: str) -> float:
     >>> parse_milliseconds(250, "latency_target_ms"), parse_milliseconds("1.5s", "latency_target_ms")
     (250.0, 1500.0)
     """
-    remedy = f'{RANGES[field].remedy}, as a number or like "250ms", "1.5s"'
-    return _duration(value, field, remedy, unit_s=0.001, needs_unit=True)
+    return _duration(value, field, RANGES[field], unit_s=0.001, needs_unit=True)
 
 
-def typed_seconds(text: str, field: str) -> float:
-    """A duration as a person types it on a command line, where a number is seconds.
+def typed_seconds(text: str, field: str, span: Range | None = None) -> float:
+    """A duration as a person types it on a command line, where a number is seconds; in the range of `field`, or `span`.
 
     >>> [typed_seconds(text, "pause") for text in ("90", "90s", "1.5")]
     [90.0, 90.0, 1.5]
     """
-    return _duration(text, field, RANGES[field].remedy + _DURATION_SPELLINGS)
+    return _duration(text, field, span or RANGES[field])
 
 
 def typed_milliseconds(text: str, field: str) -> float:
@@ -137,29 +137,29 @@ def typed_milliseconds(text: str, field: str) -> float:
     >>> typed_milliseconds("250", "latency_target_ms"), typed_milliseconds("1.5s", "latency_target_ms")
     (250.0, 1500.0)
     """
-    remedy = f'{RANGES[field].remedy}, as a number or like "250ms", "1.5s"'
-    return _duration(text, field, remedy, unit_s=0.001)
+    return _duration(text, field, RANGES[field], unit_s=0.001)
 
 
-def _duration(value: object, field: str, remedy: str, *, unit_s: float = 1, needs_unit: bool = False) -> float:
+def _duration(value: object, field: str, span: Range, *, unit_s: float = 1, needs_unit: bool = False) -> float:
     number = value
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value) if len(value) <= LONGEST_TEXT else None
-        if match is None or (needs_unit and match[1]):
-            raise InvalidSetting(field, value, remedy)
-        number = (
-            _float(match[1])
-            if match[1]
-            else sum(_float(count) * _SECONDS_PER[unit.lower()] for count, unit in _PART.findall(value)) / unit_s
-        )
-    try:
-        return parse_number(field, number)
-    except InvalidSetting:
-        raise InvalidSetting(field, value, remedy) from None
+    if isinstance(value, str) and len(value) <= LONGEST_TEXT and (match := _DURATION.fullmatch(value)):
+        if not match[1]:
+            number = sum(_float(count) * _SECONDS_PER[unit.lower()] for count, unit in _PART.findall(value)) / unit_s
+        elif not needs_unit:
+            number = _float(match[1])
+    if isinstance(number, bool) or not isinstance(number, int | float) or not span.holds(number):
+        spellings = _DURATION_SPELLINGS if unit_s == 1 else _MILLISECOND_SPELLINGS
+        raise InvalidSetting(field, value, span.remedy + spellings)
+    return float(number)
 
 
 def _float(text: str) -> float:
     return float(text.replace(",", ""))
+
+
+def is_fraction(load: float | None) -> bool:
+    """Whether this load most likely is 0.95 where 95 percent is meant; then `FRACTION` is to be said, once."""
+    return load is not None and 0 < load < 1
 
 
 def parse_limit(value: object) -> float:
@@ -209,5 +209,7 @@ def keyed_name(parent: str, key: str) -> str:
             return parse_name(f"{parent}.{key}")
         except InvalidSetting:
             pass
+    import hashlib  # a tenth of what `nexus-redis signal` takes to start, and few keys are hashed
+
     digest = hashlib.sha256(parent.encode() + b"\0" + raw).hexdigest()[:DIGEST]
     return f"{parent[: LONGEST_NAME - 1 - len(HASHED) - DIGEST]}.{HASHED}{digest}"

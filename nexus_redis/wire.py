@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import iscoroutinefunction
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -45,12 +46,32 @@ def address(url: Any) -> str:
     return found
 
 
-def checked(client: Any, kind: type, other: type) -> Any:
-    """A caller's client, of the kind that this shell can use; of the other one each call would be a surprise."""
-    if isinstance(client, other) or not hasattr(client, "pipeline"):
-        remedy = f"use a {kind.__module__.split('.client')[0]}.{kind.__name__}, or the Nexus of the other module"
-        raise InvalidSetting("client", type(client).__name__, remedy)
+def checked(client: Any, kind: type) -> Any:
+    """A caller's client, where it is one that this shell can use: of the other kind each call would be a surprise.
+
+    `kind` is redis-py's, and stands for all that are like it, a cluster's or Valkey's.
+    """
+    ours = _spelled(kind)
+    if isinstance(client, str | bytes):
+        raise InvalidSetting("client", client, "an address is for Nexus.from_url()")
+    if isinstance(client, type) or not hasattr(client, "pipeline"):
+        given = client if isinstance(client, type) else type(client)
+        raise InvalidSetting("client", _spelled(given), f"use an instance of {ours}, or Nexus.from_url()")
+    is_async, wants_async = iscoroutinefunction(client.execute_command), issubclass(kind, redis.asyncio.Redis)
+    if is_async is not wants_async:
+        remedy = (
+            f"it is async and this Nexus is sync: use a {ours}, or nexus_redis.asyncio.Nexus"
+            if is_async
+            else f"it is sync and this Nexus is async: use a {ours}, or nexus_redis.Nexus"
+        )
+        raise InvalidSetting("client", _spelled(type(client)), remedy)
     return client
+
+
+def _spelled(kind: type) -> str:
+    """As one would import it: `redis.asyncio.Redis` lies in redis.asyncio.client."""
+    module = kind.__module__.removesuffix(".client").removesuffix(".cluster")
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
 def connect(url: str) -> redis.Redis:

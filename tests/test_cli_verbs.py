@@ -22,7 +22,7 @@ from nexus_redis import Nexus
 from nexus_redis.cli.app import VERBS
 from nexus_redis.cli.gauge import Gauge
 from nexus_redis.cli.pacing import _Pipe
-from nexus_redis.cli.running import _spawn
+from nexus_redis.cli.spawning import spawn
 from nexus_redis.messages import FlowControl
 from nexus_redis.results import Grant
 from tests.servers import Server, launch
@@ -486,7 +486,7 @@ def test_a_signal_while_run_waits_ends_it_before_the_command(shell: Shell) -> No
 def test_a_signal_that_comes_just_before_the_command_reaches_it() -> None:
     early = cast("Signals", SimpleNamespace(hear=lambda _tell: signal.SIGTERM))
     began = time.monotonic()
-    assert _spawn(["sleep", "60"], early) == 143
+    assert spawn(["sleep", "60"], early) == 143
     assert time.monotonic() - began < 50
 
 

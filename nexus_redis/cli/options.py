@@ -24,5 +24,6 @@ Key = Annotated[
     str | None,
     typer.Option(metavar="KEY", help="Of NAME's budgets that of nexus.budget(NAME, key=KEY).", show_default=False),
 ]
+Create = Annotated[bool, typer.Option("--create", help="Open a budget of that name if there is none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The budget.", show_default=False)]

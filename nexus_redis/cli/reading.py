@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexus_redis.cli.exits import Finding, Misuse
+from nexus_redis.cli.exits import Misuse
+from nexus_redis.cli.known import unknown
 from nexus_redis.cli.options import Json, Key, Namespace, Url
 from nexus_redis.cli.text import as_json
 from nexus_redis.values import budget_name
@@ -39,12 +40,10 @@ def status(
     from nexus_redis.cli.place import place
     from nexus_redis.snapshot import snapshot
 
-    if name is not None:
-        name = budget_name(name, key)
-    elif key is not None:
+    if name is None and key is not None:
         raise Misuse("--key of which budget? status NAME --key KEY")
+    full = budget_name(name, key) if name is not None else ""
     with place(url, namespace) as here:
-        where = f"in namespace {here.namespace} at {here.server}"
         if name is None:
             budgets = here.run(overview(here.namespace, here.server))
             if json:
@@ -52,11 +51,11 @@ def status(
             elif budgets:
                 picture.budgets(budgets)
             else:
-                print(f"no budgets {where}")
+                print(f"no budgets in namespace {here.namespace} at {here.server}")
             return
-        budget = here.run(snapshot(here.keys(name), here.server))
+        budget = here.run(snapshot(here.keys(full), here.server))
         if not budget.exists:
-            raise Finding(f"no budget {name} {where}")
+            raise unknown(here, full, name if key is not None else None)
     if json:
         print(as_json(_full(budget)))
     else:

@@ -1,0 +1,137 @@
+"""Tokens for one command: what `run` does, on a bare connection and in one thread.
+
+The producer is the one that a `Nexus` has (account.py, ledger.py), and so is the loop that serves it (hub.py); here the
+thread that waits drives them, between a descriptor that a signal makes readable and a deadline. So it claims, waits its
+turn, goes by its outage mode and leaves as any other does, and redis-py, pydantic and typer are not imported for it.
+
+    is the budget there? -> claim, wait, claim ... -> tokens, an error, a signal or the deadline -> leave
+"""
+
+import select
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from nexus_redis.account import Account
+from nexus_redis.calls import Job, Outcome
+from nexus_redis.cli.exits import Misuse
+from nexus_redis.cli.known import require_one
+from nexus_redis.cli.signals import OF_A_COMMAND, Signals, signals
+from nexus_redis.cli.spawning import spawn
+from nexus_redis.cli.swift import Connection, namespace_of, url_of
+from nexus_redis.config import ProducerSettings
+from nexus_redis.errors import AcquireTimeout, Closed
+from nexus_redis.hub import Hub, Pause, refill
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.ledger import MICRO
+from nexus_redis.opening import NOTHING, Opening
+from nexus_redis.values import budget_name, parse_cost, parse_name
+from nexus_redis.waiter import NEVER, Waiter
+
+STOP_PATIENCE: Final = 1.5  # seconds that leaving may take, as in `thread`
+
+
+class Wish(NamedTuple):
+    """What is typed: `cost` tokens of a budget, within `timeout` seconds."""
+
+    name: str
+    key: str | None = None
+    cost: float = 1.0
+    timeout: float | None = None
+    weight: float = 1.0
+    priority: str = "normal"
+    on_outage: str = "share"
+    creates: bool = False
+    url: str | None = None
+    namespace: str | None = None
+
+
+def run(wish: Wish, command: list[str]) -> int:
+    """Wait for the tokens, then run the command; its exit code. Raises what came in between."""
+    if not command[0]:
+        raise Misuse("the command is empty: is the variable set that it came from?")
+    cost = round(parse_cost(wish.cost) * MICRO)
+    settings = ProducerSettings.of(weight=wish.weight, priority=wish.priority, on_outage=wish.on_outage)
+    prefix = namespace_of(wish.namespace)
+    keys = BudgetKeys(prefix, budget_name(wish.name, wish.key))
+    parent = BudgetKeys(prefix, parse_name(wish.name)) if wish.key is not None else None
+    opening = Opening(keys, NOTHING, Opening(parent, NOTHING) if parent is not None else None)
+    come = signals(OF_A_COMMAND)
+    with _reached(wish.url) as connection:
+        if not wish.creates:
+            require_one(connection, keys, parent, wish.url, wish.namespace)
+        hub = Hub(time.monotonic, lambda: None, connection.server)
+        _take(Account(hub, keys, None, settings, opening), cost, wish.timeout, _Loop(hub, connection), come)
+    # No producer stays behind: what it held beside its tokens has gone back.
+    return come.exit_code() if come.first else spawn(command, come)
+
+
+@contextmanager
+def _reached(url: str | None) -> Iterator[Connection]:
+    found = url_of(url)
+    if not found.startswith("embedded:"):
+        with Connection(found) as connection:
+            yield connection
+        return
+    from nexus_redis import embedded
+
+    server = embedded.acquire(found)
+    try:
+        with Connection(server.start().url) as connection:
+            yield connection
+    finally:
+        server.stop()
+
+
+def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", come: Signals) -> None:
+    """Until the tokens are there or a signal has come; raises what else became of it. Then it has left."""
+    since = time.monotonic()
+    waiter = Waiter(cost, since)
+    account.wait(waiter)
+    try:
+        deadline = NEVER if timeout is None else since + timeout
+        loop.run(lambda: waiter.is_settled, deadline, wakeup=[come.wakeup])
+        if waiter.error is not None:
+            raise waiter.error
+        if not waiter.is_settled and not come.first:
+            now = time.monotonic()
+            retry_after = max(0.0, account.ledger.turn(0) - now)
+            raise AcquireTimeout(account.keys.name, cost / MICRO, now - since, account.reason, retry_after)
+    finally:
+        if not waiter.is_settled:
+            account.cancel(waiter, time.monotonic())
+        account.hub.close(Closed("nexus"))
+        loop.run(lambda: False, time.monotonic() + STOP_PATIENCE)
+
+
+class _Loop:
+    """The loop of a hub, run by whoever waits for something that it brings."""
+
+    def __init__(self, hub: Hub, connection: Connection) -> None:
+        self._plan, self._connection = refill(hub), connection
+        self._step: list[Job] | Pause | None = None
+        self._outcomes: list[Outcome] | None = None
+
+    def run(self, is_over: Callable[[], bool], deadline: float, wakeup: Collection[int] = ()) -> None:
+        """Until `is_over()`, the deadline, one of the descriptors is readable, or nothing is left to do."""
+        if isinstance(self._step, Pause):  # that was before something changed
+            self._step, self._outcomes = None, []
+        while True:
+            if self._step is None:
+                try:
+                    self._step = self._plan.send(self._outcomes)  # type: ignore[arg-type]  # None starts a generator
+                except StopIteration:
+                    return
+            if is_over():
+                return
+            step = self._step
+            if not isinstance(step, Pause):
+                self._outcomes = self._connection.perform(step)
+            else:
+                left = deadline - time.monotonic()
+                seconds = min(step.seconds, left)
+                if left <= 0 or select.select(wakeup, [], [], None if seconds == NEVER else seconds)[0]:
+                    return
+                self._outcomes = []
+            self._step = None
