@@ -4,7 +4,8 @@ KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  
 ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
        2 source    code or operator: an operator's setting wins and is never replaced by code
        3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
-       4 note      why, for the history; at most 200 bytes
+       4 note      why, for whoever looks; at most 200 bytes
+       5 who       whose word it is, a user at a host; at most 64 bytes
        then pairs  setting, value (empty takes this source's value away): rate, min_rate (tokens/s), burst, transit (s),
                    law, combine, latency_target_ms, lossless (0 or 1), all as plain decimals
 Reply  1 budget_rate (micro-tokens/s)  2 backpressure_level  3 reason  4 birth  5 changed  6 overruled
@@ -26,15 +27,19 @@ Cost   O(1) ]]
 --- @include settings
 --- @include rate
 
-if #ARGV < 4 or #ARGV % 2 ~= 0 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
+local function in_force(fields, name) return fields[name .. '_by_operator'] or fields[name .. '_by_code'] or 'unset' end
+local function move(old, new) return old == new and new or old .. ' -> ' .. new end
+
+if #ARGV < 5 or #ARGV % 2 ~= 1 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, COUNT) then return {err = 'NEXUS_INVALID_AT_US'} end
-local source, pause, why = ARGV[2], ARGV[3], ARGV[4]
+local source, pause, why, who = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if source ~= 'code' and source ~= 'operator' then return {err = 'NEXUS_INVALID_SOURCE'} end
 local pause_ms = pause == '-1' and UNTIL_RESUMED or pause ~= '' and decimal(pause, 0, 86400000)
 if pause ~= '' and not pause_ms then return {err = 'NEXUS_INVALID_PAUSE'} end
-if #why > 200 then return {err = 'NEXUS_INVALID_NOTE'} end
+if #why > LONGEST_NOTE then return {err = 'NEXUS_INVALID_NOTE'} end
+if #who > LONGEST_WHO then return {err = 'NEXUS_INVALID_WHO'} end
 local wanted = {}
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   local name, text = ARGV[i], ARGV[i + 1]
   if not READ[name] then return {err = 'NEXUS_INVALID_SETTING'} end
   if #text > 40 or (text ~= '' and not READ[name](text)) then return {err = 'NEXUS_INVALID_' .. string.upper(name)} end
@@ -47,14 +52,19 @@ local b, newer = open_budget(keys, now)
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
-local before, changed, overruled = read_settings(keys), {}, {}
+local before, changed, overruled, what = read_settings(keys), {}, {}, {}
 local fields = before.fields
-for name, text in pairs(wanted) do
-  local field = name .. '_by_' .. source
-  local was = fields[field]
-  if was and text ~= was then changed[#changed + 1] = name end
-  if source == 'code' and text ~= '' and fields[name .. '_by_operator'] then overruled[#overruled + 1] = name end
-  fields[field] = text ~= '' and text or nil
+for _, name in ipairs(SETTINGS) do
+  local text, field = wanted[name], name .. '_by_' .. source
+  local was, his = fields[field], source == 'code' and fields[name .. '_by_operator']
+  local old = in_force(fields, name)
+  if text then
+    if was and text ~= was then changed[#changed + 1] = name end
+    if text ~= '' and his then overruled[#overruled + 1] = name end
+    fields[field] = text ~= '' and text or nil
+    what[#what + 1] = name .. ' ' .. move(old, in_force(fields, name))
+    if his then what[#what] = name .. ' ' .. move(was or 'unset', fields[field] or 'unset') .. ' (hidden by ' .. his .. ')' end
+  end
 end
 local s = effective(fields)
 local own = wanted_by(source, fields)                -- what stands against the other source gives way to it
@@ -73,20 +83,34 @@ for name, text in pairs(wanted) do
   else
     unset[#unset + 1] = field
   end
+  if source == 'operator' and text ~= '' then
+    set[#set + 1] = name .. '_set_by'
+    set[#set + 1] = whole(math.floor(now / MICRO)) .. ' ' .. (who ~= '' and who or source) .. (why ~= '' and ': ' .. why or '')
+  elseif source == 'operator' then
+    unset[#unset + 1] = name .. '_set_by'
+  end
 end
 -- Code prolongs a pause and never cuts one short; what an operator said stands until an operator ends it, or it is over.
 local until_us, owner = pause_ms and (pause_ms == 0 and 0 or math.min(now + pause_ms * 1000, UNTIL_RESUMED)), source
+local pause_why, pause_who = why, who
 if until_us and source == 'code' and before.paused_until > now then
   local his = math.min(before.paused_until, tonumber(redis.call('HGET', keys.budget, 'pause_of_operator_us') or 0))
   if until_us == 0 and his > now then
     overruled[#overruled + 1] = 'pause'
     until_us, owner = his, 'operator'
+    local kept = redis.call('HMGET', keys.budget, 'pause_of_operator_why', 'pause_of_operator_who')
+    pause_why, pause_who = kept[1] or '', kept[2] or ''
   end
   if until_us > 0 and until_us <= before.paused_until and owner == 'code' or until_us == before.paused_until then until_us = nil end
 end
 if until_us then
-  local change = {paused_until_us = whole(until_us), pause_reason = why, pause_by = owner}
-  if source == 'operator' then change.pause_of_operator_us = change.paused_until_us end
+  local change = {paused_until_us = whole(until_us), pause_reason = pause_why, pause_by = owner, pause_who = pause_who}
+  if source == 'operator' then
+    change.pause_of_operator_us, change.pause_of_operator_why, change.pause_of_operator_who = change.paused_until_us, why, who
+  end
+  what[#what + 1] = owner ~= source and 'resumed, hidden by the pause of an operator' or pause_ms == 0 and 'resumed'
+                    or until_us == UNTIL_RESUMED and 'paused until it is resumed'
+                    or 'paused for ' .. plain(pause_ms * 1000) .. ' s'
   for field, text in pairs(change) do
     set[#set + 1] = field
     set[#set + 1] = text
@@ -107,7 +131,8 @@ if source == 'operator' then
 end
 if b.window then set_slot_length(b.window, now, b.window.slot_us + math.ceil((s.transit - before.transit) / 4))
 elseif s.lossless == 1 then b.window = new_window(now, slot_length(b.span, s.transit, INTERVAL)) end
-settle(keys, b, s, now, why ~= '' and source .. ': ' .. why or source, source == 'operator' or #changed > 0 or until_us)
+local act = {who = who, what = table.concat(what, ', '), why = why}
+settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us, act)
 write_whole(keys, b, now, true)
 table.sort(changed)
 table.sort(overruled)

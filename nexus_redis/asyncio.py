@@ -39,6 +39,7 @@ from nexus_redis.config import (
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.explain import Explanation, explain
 from nexus_redis.hub import NEVER
+from nexus_redis.ids import whoami
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_async
@@ -500,7 +501,8 @@ class Budget(BudgetShell["Consumer"], _Spender):
         return count > 0
 
     async def _configure(self, settings: BudgetSettings | None, **change: Any) -> Configured:
-        plan = told(self._opening, calls.configure(self._keys, settings, **change), self._nexus._hub.server)
+        call = calls.configure(self._keys, settings, who=whoami(), **change)
+        plan = told(self._opening, call, self._nexus._hub.server)
         configured: Configured = await self._nexus._drive(plan)
         return configured
 

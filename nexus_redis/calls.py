@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Argument = str | int
 UNTIL_RESUMED: Final = -1.0
-LONGEST_NOTE: Final = 200
+LONGEST_NOTE: Final = 200  # bytes
+LONGEST_WHO: Final = 64
 MOST_MICRO: Final = 10**16  # of a rate or an amount, in any argument and message
 
 
@@ -233,10 +234,13 @@ def leave_producer(
     return Call(script("leave"), members, (at_us, incarnation, unused, burned), lambda reply: int(text(reply[1])))
 
 
-def leave_consumer(keys: BudgetKeys, consumer_id: str, incarnation: str, at_us: int = 0) -> Call[bool]:
-    """Withdraw a consumer; incarnation "*" forgets it whoever it is. The answer: was there one?"""
+def leave_consumer(
+    keys: BudgetKeys, consumer_id: str, incarnation: str, at_us: int = 0, who: str = "", note: str = ""
+) -> Call[bool]:
+    """Withdraw a consumer; incarnation "*" forgets it whoever it is, by `who` and why. The answer: was there one?"""
     members = (*keys.shared, keys.consumer(consumer_id))
-    return Call(script("leave"), members, (at_us, incarnation, 0, 0), lambda reply: text(reply[0]) == "1")
+    act = (_cut(who, LONGEST_WHO), _cut(note, LONGEST_NOTE)) if incarnation == "*" else ()
+    return Call(script("leave"), members, (at_us, incarnation, 0, 0, *act), lambda reply: text(reply[0]) == "1")
 
 
 def configure(
@@ -247,16 +251,22 @@ def configure(
     unset: Sequence[str] = (),
     pause: float | None = None,
     note: str = "",
+    who: str = "",
     at_us: int = 0,
 ) -> Call[Configured]:
-    """Set, unset, pause (seconds, UNTIL_RESUMED or 0 to resume); a longer note is cut to LONGEST_NOTE bytes."""
+    """Set, unset, pause (seconds, UNTIL_RESUMED or 0 to resume), by whose word and why; longer texts are cut."""
     pause_ms = "" if pause is None else "-1" if pause == UNTIL_RESUMED else _decimal(pause * 1000)
     pairs = [*_pairs(settings), *((name, "") for name in unset)]
     if not isinstance(note, str):
         raise InvalidSetting("reason", note, "use text")
-    why = note.encode("utf-8", "replace")[:LONGEST_NOTE].decode("utf-8", "ignore")
-    args: tuple[Argument, ...] = (at_us, source, pause_ms, why, *(part for pair in pairs for part in pair))
+    said = (_cut(note, LONGEST_NOTE), _cut(who, LONGEST_WHO))
+    args: tuple[Argument, ...] = (at_us, source, pause_ms, *said, *(part for pair in pairs for part in pair))
     return Call(script("configure"), keys.shared, args, _configured)
+
+
+def _cut(said: str, longest: int) -> str:
+    """At most so many bytes."""
+    return said.encode("utf-8", "replace")[:longest].decode("utf-8", "ignore")
 
 
 def _pairs(settings: BudgetSettings | None) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ says in sentences whose report, ceiling, pause or silence it was, and what would
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,8 +16,8 @@ from typing import Any, Final
 from nexus_redis.calls import Command, text
 from nexus_redis.hub import ask
 from nexus_redis.keys import BudgetKeys
-from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, Plan, snapshot
-from nexus_redis.words import counted, number, percent, printable, rate, seconds
+from nexus_redis.snapshot import SETTINGS, BudgetSnapshot, ConsumerSnapshot, Plan, snapshot
+from nexus_redis.words import counted, number, percent, printable, rate, seconds, setting_value
 
 HISTORY: Final = 100  # entries that are read: a screen or two
 FOREVER: Final = float("inf")
@@ -26,8 +27,9 @@ FOREVER: Final = float("inf")
 class Event:
     """One entry of the history: from then on this was the rate (tokens/s). `age` in seconds, `at` since 1970.
 
-    `by` is whose word it was: report, deadline, leave, code, operator; with the note that came with it. `load` in
-    percent.
+    `by` is whose word it was: report, deadline, leave, code, operator. `who` is the consumer, or the user and host that
+    said it, `what` that changed from what to what ("rate 100 -> 20"), `why` the reason that was given; empty where that
+    is not known. `load` in percent. `str()` is all of it: `rate 100/s -> 20/s by anna@ops1: "maintenance"`.
     """
 
     at: float
@@ -37,6 +39,26 @@ class Event:
     load: float
     reason: str
     by: str
+    who: str = ""
+    what: str = ""
+    why: str = ""
+
+    def __str__(self) -> str:
+        why = f': "{printable(self.why)}"' if self.why else ""
+        who = printable(self.who)
+        match self.by:
+            case "report" if who:
+                return f"report of {who}"
+            case "leave" if who:
+                return f"{who} left"
+            case "operator":
+                by = who or "an operator"
+            case "code":
+                by = f"code, {who}" if who else "code"
+            case _:
+                return f"{printable(self.by)}{why}"
+        what = ", ".join(_change(each) for each in self.what.split(", ")) if self.what else ""
+        return f"{what} by {by}{why}".lstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +92,20 @@ class Explanation:
 def explain(keys: BudgetKeys, server: str) -> Plan:
     """The plan that explains a budget; its result is an `Explanation`."""
     seen: BudgetSnapshot = yield from snapshot(keys, server)
-    now, events, pause_by = yield from ask(
+    now, events = yield from ask(
         [
             Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) / 1e6),
             Command(("XREVRANGE", keys.history, "+", "-", "COUNT", HISTORY), list),
-            Command(("HGET", keys.budget, "pause_by"), lambda reply: text(reply or b"")),
         ],
         server,
     )
-    history = tuple(_event(entry, now) for entry in events)
-    return explained(seen, history, pause_by, now)
+    return explained(seen, tuple(_event(entry, now) for entry in events), now)
 
 
-def explained(seen: BudgetSnapshot, history: tuple[Event, ...], pause_by: str, now: float) -> Explanation:
+def explained(seen: BudgetSnapshot, history: tuple[Event, ...], now: float) -> Explanation:
     """What was read, in words. No I/O."""
     ruler = _ruler(seen) if seen.reason in ("load", "rate", "paused") else None
-    because, remedies = _REASONS.get(seen.reason, _other)(_Case(seen, ruler, pause_by, now))
+    because, remedies = _REASONS.get(seen.reason, _other)(_Case(seen, ruler, history, now))
     return Explanation(
         budget=seen,
         because=(*because, *_beside(seen)) if seen.exists else tuple(because),
@@ -100,7 +120,7 @@ def explained(seen: BudgetSnapshot, history: tuple[Event, ...], pause_by: str, n
 class _Case:
     seen: BudgetSnapshot
     ruler: ConsumerSnapshot | None
-    pause_by: str
+    history: tuple[Event, ...]
     now: float
 
     def set_(self, option: str) -> str:
@@ -118,7 +138,7 @@ def _by_ceiling(case: _Case) -> Told:
     seen = case.seen
     value, source = seen.settings.get("rate", ("0", "code"))
     who = "an operator set" if source == "operator" else "code gives"
-    because = [f"The ceiling rules: {who} rate {rate(float(value))}."]
+    because = [f"The ceiling rules: {who} rate {rate(float(value))}{_whose(case, 'rate')}."]
     if case.live:
         because.append(f"The consumers could take as much or more: {_many(case.live)} live, {_how(seen)}.")
         if case.ruler is not None:
@@ -133,6 +153,21 @@ def _by_ceiling(case: _Case) -> Told:
     if source == "operator":
         remedies.append(f"the value in code instead, if there is one: {case.set_('--unset rate')}")
     return because, remedies
+
+
+def _whose(case: _Case, field: str) -> str:
+    """In brackets: whose word a setting of an operator's is, since when, what it was before, and why."""
+    by = case.seen.set_by.get(field)
+    if by is None:
+        return ""
+    told = [printable(by.who), f"{seconds(by.age)} ago"]
+    changes = (_CHANGE.fullmatch(each) for event in case.history if event.by == "operator"
+               for each in event.what.split(", "))  # fmt: skip
+    last = next((change for change in changes if change and change[1] == field), None)
+    if last is not None and last[2]:
+        told.append(f"before {_value(field, last[2])}")
+    why = f': "{printable(by.why)}"' if by.why else ""
+    return f" ({', '.join(told)}{why})"
 
 
 def _by_load(case: _Case) -> Told:
@@ -159,7 +194,9 @@ def _by_load(case: _Case) -> Told:
 def _by_pause(case: _Case) -> Told:
     seen = case.seen
     if seen.paused_for is not None:
-        who = "An operator" if case.pause_by == "operator" else "Code"
+        who = "An operator" if seen.pause_by == "operator" else "Code"
+        if seen.pause_who:
+            who += f" ({printable(seen.pause_who)})"
         how_long = "until it is resumed" if seen.paused_for == FOREVER else f"for another {seconds(seen.paused_for)}"
         why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
         return (
@@ -328,6 +365,33 @@ def _names(consumers: list[ConsumerSnapshot]) -> str:
     return ", ".join(named)
 
 
+def _change(what: str) -> str:
+    """`rate 100 -> 20` with units; what is none of a setting as it is.
+
+    >>> _change("min_rate 100 -> 0.1"), _change("burst unset -> 60"), _change("paused for 600 s")
+    ('min-rate 100/s -> 6/min', 'burst unset -> 60 s', 'paused for 10 min')
+    """
+    match = _CHANGE.fullmatch(what)
+    if match is None:
+        return _PAUSED.sub(lambda found: seconds(float(found[0][:-2])), printable(what))
+    field, old, new, hidden = match.groups()
+    moved = f"{_value(field, old)} -> " if old else ""
+    told = f" (hidden by {_value(field, hidden)})" if hidden else ""
+    return f"{field.replace('_', '-')} {moved}{_value(field, new)}{told}"
+
+
+def _value(field: str, value: str) -> str:
+    try:
+        return "unset" if value == "unset" else setting_value(field, value)
+    except ValueError:  # somebody else has written it
+        return printable(value)
+
+
+_CHANGE: Final = re.compile(rf"({'|'.join(SETTINGS)}) (?:(\S+) -> )?(\S+)(?: \(hidden by (\S+)\))?")
+
+_PAUSED: Final = re.compile(r"(?<=^paused for )[\d.]{1,12} s$")
+
+
 def _since(seen: BudgetSnapshot, history: tuple[Event, ...]) -> float | None:
     since = None
     for event in history:
@@ -351,4 +415,7 @@ def _event(entry: Any, now: float) -> Event:
         load=float(said.get("load_percent", 0)),
         reason=printable(said.get("reason", "")),
         by=said.get("by", ""),
+        who=said.get("who", ""),
+        what=said.get("what", ""),
+        why=said.get("why", ""),
     )

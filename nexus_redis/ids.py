@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from functools import cache
 
 
 class Identity:
@@ -46,8 +47,26 @@ class Identity:
 
 def default_id() -> str:
     """`host-pid-random`: the host's first label, at most 40 characters, others become "-"."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])[:40].lstrip("._-") or "host"
-    return f"{host}-{os.getpid()}-{_letters(3)}"
+    return f"{_host()}-{os.getpid()}-{_letters(3)}"
+
+
+@cache
+def whoami() -> str:
+    """Who acts, for the history: `anna@ops1`, also where she is root by sudo. Without a name the number of the user."""
+    names = (os.environ.get(name, "") for name in ("SUDO_USER", "LOGNAME", "USER", "USERNAME"))
+    user = next((name for name in names if name), "")
+    if not user:
+        try:
+            import pwd  # not on Windows
+
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except (ImportError, KeyError):  # in a container a user may have no name
+            user = str(os.getuid()) if hasattr(os, "getuid") else "somebody"
+    return f"{user}@{_host()}"
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])[:40].lstrip("._-") or "host"
 
 
 def _letters(size: int) -> str:

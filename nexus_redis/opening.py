@@ -20,6 +20,7 @@ from nexus_redis import calls, words
 from nexus_redis.calls import Answer, Call, Command, Configured, Job
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.ids import whoami
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import MICRO, Ledger
 from nexus_redis.waiter import NEVER
@@ -107,7 +108,7 @@ class Opening:
             if inquiry is not None:
                 return inquiry
             self._inherit(self.parent._seen)
-        return None if self.is_told else calls.configure(self.keys, self.settings, unset=self._unset)
+        return None if self.is_told else calls.configure(self.keys, self.settings, unset=self._unset, who=whoami())
 
     def is_own(self, question: Job) -> bool:
         """Return whether it tells this budget's own settings: then the next call may come along with it."""
@@ -118,7 +119,7 @@ class Opening:
         if now - self._seen_at < LOOK_EACH:
             return None
         if not self.is_told:
-            telling = calls.configure(self.keys, self.settings)
+            telling = calls.configure(self.keys, self.settings, who=whoami())
             return Call(telling.script, telling.keys, telling.args, lambda reply: News(self, telling.decode(reply)))
         if not is_urgent and now - self._looked_at < LOOK_EACH:
             return None

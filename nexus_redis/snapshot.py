@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nexus_redis import calls
 from nexus_redis.calls import Command, Inspection, Job, Outcome
@@ -51,6 +51,14 @@ class ProducerSnapshot:
     age: float
 
 
+class SetBy(NamedTuple):
+    """Whose word a setting of an operator's is, why, and for how many seconds: ("anna@ops1", "maintenance", 90.0)."""
+
+    who: str
+    why: str
+    age: float
+
+
 @dataclass(frozen=True, slots=True)
 class BudgetSnapshot:
     """A budget at one instant. Rates in tokens/s, load in percent, `settings` as name -> (value, source).
@@ -61,7 +69,9 @@ class BudgetSnapshot:
     `last_consumer_end` how the last consumer ended (left, silent, forgotten, overruled), "" if none did. `consumers`
     and `producers` hold the first 500 of each, the counts are of all. `age` is for how many seconds nobody has called;
     `refresh` how many seconds a producer waits between two claims, more than 0.1 in a crowd of a thousand and more.
-    At rate 100, `settings["rate"]` may be ("100", "operator").
+    `set_by` says whose word each setting of an operator's is, `pause_who` whose the pause is, by which source
+    (`pause_by`) and why (`pause_reason`). At rate 100, `settings["rate"]` may be ("100", "operator"), and
+    `set_by["rate"].who` "anna@ops1".
     """
 
     name: str
@@ -75,8 +85,11 @@ class BudgetSnapshot:
     granted_total: int
     birth: str
     settings: dict[str, tuple[str, str]]
+    set_by: dict[str, SetBy]
     paused_for: float | None
     pause_reason: str
+    pause_by: str
+    pause_who: str
     last_consumer_end: str
     consumers: tuple[ConsumerSnapshot, ...]
     producers: tuple[ProducerSnapshot, ...]
@@ -150,6 +163,7 @@ def assembled(
                 settings[setting] = (f[f"{setting}_by_{source}"], source)
                 break
     paused_until = int(f.get("paused_until_us", 0)) / 1e6
+    is_paused = paused_until > at.now
     return BudgetSnapshot(
         name=name,
         exists="birth" in f,
@@ -162,8 +176,11 @@ def assembled(
         granted_total=int(f.get("granted_total", 0)),
         birth=f.get("birth", ""),
         settings=settings,
-        paused_for=None if paused_until <= at.now else float("inf") if paused_until >= 9e9 else paused_until - at.now,
-        pause_reason=f.get("pause_reason", "") if paused_until > at.now else "",
+        set_by={name: _set_by(f[f"{name}_set_by"], at.now) for name in settings if f"{name}_set_by" in f},
+        paused_for=None if not is_paused else float("inf") if paused_until >= 9e9 else paused_until - at.now,
+        pause_reason=f.get("pause_reason", "") if is_paused else "",
+        pause_by=f.get("pause_by", "") if is_paused else "",
+        pause_who=f.get("pause_who", "") if is_paused else "",
         last_consumer_end=f.get("last_consumer_end", ""),
         consumers=tuple(
             _consumer(i, at, h) for i, h in zip(consumers, hashes[: len(consumers)], strict=True)
@@ -176,6 +193,13 @@ def assembled(
         age=max(0.0, at.now - _packed(f, "bucket", 0, at.now)),
         refresh=_packed(f, "terms", REFRESHED, REFRESH),
     )  # fmt: skip
+
+
+def _set_by(said: str, now: float) -> SetBy:
+    """`1764410000 anna@ops1: maintenance`; whatever else somebody has written is shown as it is."""
+    at, _, rest = said.partition(" ")
+    who, _, why = rest.partition(": ")
+    return SetBy(who, why, max(0.0, now - float(at))) if at.isdecimal() else SetBy(said, "", 0.0)
 
 
 def _packed(fields: dict[str, str], name: str, place: int, otherwise: float = 0.0) -> float:

@@ -619,6 +619,8 @@ local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 be
 -- NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
 local MOST = 1e9 * 1000000        -- the protocol's range
 -- PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
+-- LONGEST_WHO = 64          -- bytes, of who did something
+-- LONGEST_NOTE = 200        -- bytes, of why
 -- THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
 
 -- One token and the burst's seconds of the rate.
@@ -718,9 +720,18 @@ local function settle_window(keys, b, s)
   else w.edge = w.A + parts.free end
 end
 
-local function note(keys, b, by)
-  redis.call('XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-             'load_percent', plain(b[19]), 'reason', b[32], 'by', by)
+-- `act`: who did it, what was changed into what, and why; what is empty is left out.
+local function note(keys, b, by, act)
+  local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
+                 'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
+  for _, field in ipairs({'who', 'what', 'why'}) do
+    local told = act and act[field]
+    if told and told ~= '' then
+      entry[#entry + 1] = field
+      entry[#entry + 1] = told
+    end
+  end
+  redis.call(unpack(entry))
   read_rest(keys, b)
   if b[39] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
 end
@@ -732,8 +743,9 @@ local function push(keys, b)
               string.format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
 end
 
--- Evaluates the budget and says when that is due again. `by`: whose word it was, for the history; an act is always noted.
-local function settle(keys, b, s, now, by, is_act)
+-- Evaluates the budget and says when that is due again. `by` and `act`: whose word it was, for the history; if `is_act` that
+-- is always noted.
+local function settle(keys, b, s, now, by, is_act, act)
   redis.call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
   mend(keys, s)
   local parts = s.parts
@@ -753,7 +765,7 @@ local function settle(keys, b, s, now, by, is_act)
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
-    note(keys, b, by)
+    note(keys, b, by, act)
   end
   if is_told then
     push(keys, b)

@@ -8,7 +8,7 @@ import typer
 from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.keeping import restore
 from nexus_redis.cli.known import VERY_ALIKE, alike, is_there, unknown
-from nexus_redis.cli.options import Create, Key, Name, Namespace, Url
+from nexus_redis.cli.options import By, Create, Key, Name, Namespace, Reason, Url, act_of
 from nexus_redis.cli.text import printable, seconds, standing
 from nexus_redis.errors import SECONDS, InvalidSetting
 from nexus_redis.values import budget_name
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nexus_redis.cli.place import Place
 
 FIELDS: Final = ("rate", "min-rate", "burst", "law", "combine", "latency-target-ms", "lossless", "transit")
+MOST_OF_A_NAME: Final = 40  # characters
 PAUSE: Final = SECONDS._replace(low=0.001)  # the script counts milliseconds, and takes 0 for "resume"
 
 # Why Redis refuses what is fine by itself: the rest of the budget stands against it.
@@ -55,6 +56,8 @@ def set_budget(
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="What `list --json` wrote, or - for stdin.")
     ] = None,
+    reason: Reason = "",
+    by: By = None,
     create: Create = False,
     key: Key = None,
     url: Url = None,
@@ -88,7 +91,8 @@ def set_budget(
             raise Misuse("--from restores settings as they were: leave the others out")
         if name is None and key is not None:
             raise Misuse("--key of which budget? set NAME --key KEY --from FILE")
-        restore(source, budget_name(name, key) if name is not None else None, url, namespace)
+        act = act_of(by, reason or f"restored from {source.name}"[:MOST_OF_A_NAME])
+        restore(source, budget_name(name, key) if name is not None else None, url, namespace, act)
         return
     if name is None:
         raise Misuse("which budget? set NAME ..., or set --from FILE for all of a backup. See nexus-redis set --help")
@@ -98,9 +102,9 @@ def set_budget(
     both = [field for field in gone if field in chosen]
     if both:
         raise Misuse(f"{both[0]} is both given and unset: leave one out")
-    settings = BudgetSettings.of(**chosen)
+    settings, act = BudgetSettings.of(**chosen), act_of(by, reason)
     # A value makes a budget; there is nothing to take away from one that nobody knows.
-    _act(name, key, url, namespace, creates=create or bool(chosen), settings=settings, unset=gone)
+    _act(name, key, url, namespace, creates=create or bool(chosen), settings=settings, unset=gone, **act)
 
 
 def pause(
@@ -110,7 +114,8 @@ def pause(
         typer.Argument(metavar="TIME", help="How long: 90, 90s, 5m, 2h, 1d.", show_default="until it is resumed"),
     ] = None,
     *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever looks.", show_default=False)] = "",
+    reason: Reason = "",
+    by: By = None,
     create: Create = False,
     key: Key = None,
     url: Url = None,
@@ -123,7 +128,7 @@ def pause(
       nexus-redis pause stripe 30 --reason "429 Retry-After"
       nexus-redis pause stripe
     """
-    from nexus_redis.calls import LONGEST_NOTE, UNTIL_RESUMED
+    from nexus_redis.calls import UNTIL_RESUMED
     from nexus_redis.values import typed_seconds
 
     lasts = UNTIL_RESUMED
@@ -133,17 +138,22 @@ def pause(
         except InvalidSetting as error:
             remedy = f"{error.remedy}; without a time it is paused until it is resumed"
             raise InvalidSetting("pause", duration, remedy) from None
-    if len(reason.encode("utf-8", "replace")) > LONGEST_NOTE:
-        raise InvalidSetting("reason", reason, f"use at most {LONGEST_NOTE} bytes")
-    note = reason.encode("utf-8", "replace").decode()
+    act = act_of(by, reason)
     how_long = "until it is resumed" if duration is None else f"for {seconds(lasts)}"
-    why = f" ({printable(note)})" if note else ""
+    why = f" ({printable(act['note'])})" if reason else ""
     said = f"paused {how_long}{why}; "
-    _act(name, key, url, namespace, creates=create, said=said, pause=lasts, note=note)
+    _act(name, key, url, namespace, creates=create, said=said, pause=lasts, **act)
 
 
 def resume(
-    name: Name, *, create: Create = False, key: Key = None, url: Url = None, namespace: Namespace = None
+    name: Name,
+    *,
+    reason: Reason = "",
+    by: By = None,
+    create: Create = False,
+    key: Key = None,
+    url: Url = None,
+    namespace: Namespace = None,
 ) -> None:
     """End a pause.
 
@@ -151,7 +161,7 @@ def resume(
     Example:
       nexus-redis resume stripe
     """
-    _act(name, key, url, namespace, creates=create, pause=0.0)
+    _act(name, key, url, namespace, creates=create, pause=0.0, **act_of(by, reason))
 
 
 def _field(word: str) -> str:

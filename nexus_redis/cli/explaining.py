@@ -83,6 +83,9 @@ def _fields(why: "Explanation", history: int) -> dict[str, Any]:
                 "load": each.load,
                 "reason": each.reason,
                 "by": each.by,
+                "who": each.who,
+                "what": each.what,
+                "why": each.why,
             }
             for each in why.history[:history]
         ],

@@ -12,7 +12,7 @@ from nexus_redis.cli.text import as_json
 from nexus_redis.values import budget_name
 
 if TYPE_CHECKING:
-    from nexus_redis.snapshot import BudgetSnapshot
+    from nexus_redis.snapshot import BudgetSnapshot, SetBy
 
 
 def status(
@@ -99,10 +99,15 @@ def _brief(budget: "BudgetSnapshot") -> dict[str, Any]:
         "burst": budget.burst,
         "granted_total": budget.granted_total,
         "birth": budget.birth,
-        "settings": {field: {"value": _typed(value), "source": by} for field, (value, by) in budget.settings.items()},
+        "settings": {
+            field: {"value": _typed(value), "source": source, **_whose(budget.set_by.get(field))}
+            for field, (value, source) in budget.settings.items()
+        },
         "is_paused": budget.paused_for is not None,
         "paused_for": None if budget.paused_for == float("inf") else budget.paused_for,
         "pause_reason": budget.pause_reason,
+        "pause_by": budget.pause_by,
+        "pause_who": budget.pause_who,
         "last_consumer_end": budget.last_consumer_end,
         "consumer_count": budget.consumer_count,
         "producer_count": budget.producer_count,
@@ -137,6 +142,10 @@ def _full(budget: "BudgetSnapshot") -> dict[str, Any]:
         for each in budget.producers
     ]
     return {**_brief(budget), "consumers": consumers, "producers": producers}
+
+
+def _whose(by: "SetBy | None") -> dict[str, str | float]:
+    return {} if by is None else {"who": by.who, "why": by.why, "age": by.age}
 
 
 def _typed(value: str) -> float | str:

@@ -7,7 +7,7 @@ import typer
 
 from nexus_redis.cli.exits import Finding, Misuse
 from nexus_redis.cli.known import ALIKE, SHOWN, either, require, unknown
-from nexus_redis.cli.options import Key, Name, Namespace, Url
+from nexus_redis.cli.options import By, Key, Name, Namespace, Reason, Url, act_of
 from nexus_redis.cli.text import standing
 from nexus_redis.values import budget_name
 
@@ -18,6 +18,8 @@ def forget(
     name: Name,
     consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="Its id.", show_default=False)],
     *,
+    reason: Reason = "",
+    by: By = None,
     key: Key = None,
     url: Url = None,
     namespace: Namespace = None,
@@ -38,10 +40,11 @@ def forget(
 
     full = budget_name(name, key)
     parse_name(consumer, "consumer")
+    act = act_of(by, reason)
     with place(url, namespace) as here:
         keys = here.keys(full)
         require(here, full, name if key is not None else None)
-        if not here.ask(calls.leave_consumer(keys, consumer, "*"))[0]:
+        if not here.ask(calls.leave_consumer(keys, consumer, "*", **act))[0]:
             known = list(here.ask(calls.inspect(keys, count=MOST_CONSUMERS))[0].consumers)
             near = either(get_close_matches(consumer, known, SHOWN, ALIKE))
             meant = f"; did you mean {near}?" if near else ""

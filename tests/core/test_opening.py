@@ -31,7 +31,7 @@ class Redis:
             values = [self.fields.get(field) for field in job.args[2:]]
             return job.decode([None if value is None else value.encode() for value in values])
         if isinstance(job, Call) and job.script.name == "configure":
-            pairs = [str(word) for word in job.args[4:]]
+            pairs = [str(word) for word in job.args[5:]]
             name = job.keys[0].split("{")[1][:-1]
             self.told.append((name, dict(zip(pairs[::2], pairs[1::2], strict=True))))
             if name == "stripe":
