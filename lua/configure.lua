@@ -25,10 +25,8 @@ Cost   O(1) ]]
 --- @include consumers
 --- @include window
 --- @include settings
+--- @include act
 --- @include rate
-
-local function in_force(fields, name) return fields[name .. '_by_operator'] or fields[name .. '_by_code'] or 'unset' end
-local function move(old, new) return old == new and new or old .. ' -> ' .. new end
 
 if #ARGV < 5 or #ARGV % 2 ~= 1 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, COUNT) then return {err = 'NEXUS_INVALID_AT_US'} end
@@ -52,20 +50,9 @@ local b, newer = open_budget(keys, now)
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
-local before, changed, overruled, what = read_settings(keys), {}, {}, {}
+local before = read_settings(keys)
 local fields = before.fields
-for _, name in ipairs(SETTINGS) do
-  local text, field = wanted[name], name .. '_by_' .. source
-  local was, his = fields[field], source == 'code' and fields[name .. '_by_operator']
-  local old = in_force(fields, name)
-  if text then
-    if was and text ~= was then changed[#changed + 1] = name end
-    if text ~= '' and his then overruled[#overruled + 1] = name end
-    fields[field] = text ~= '' and text or nil
-    what[#what + 1] = name .. ' ' .. move(old, in_force(fields, name))
-    if his then what[#what] = name .. ' ' .. move(was or 'unset', fields[field] or 'unset') .. ' (hidden by ' .. his .. ')' end
-  end
-end
+local changed, overruled, what = take_over(fields, wanted, source)
 local s = effective(fields)
 local own = wanted_by(source, fields)                -- what stands against the other source gives way to it
 if source == 'operator' and wanted.min_rate then own.rate = own.rate or s.rate end
@@ -75,42 +62,33 @@ if s.lossless == 1 and before.parts.bounded < before.parts.live then return {err
 
 local set = {'HSET', keys.budget, 'schema', whole(SCHEMA)}
 local unset = {'HDEL', keys.budget}
+local function put(field, text)
+  local into = text ~= '' and set or unset
+  into[#into + 1] = field
+  if text ~= '' then into[#into + 1] = text end
+end
 for name, text in pairs(wanted) do
-  local field = name .. '_by_' .. source
-  if text ~= '' then
-    set[#set + 1] = field
-    set[#set + 1] = text
-  else
-    unset[#unset + 1] = field
-  end
-  if source == 'operator' and text ~= '' then
-    set[#set + 1] = name .. '_set_by'
-    set[#set + 1] = whole(math.floor(now / MICRO)) .. ' ' .. (who ~= '' and who or source) .. (why ~= '' and ': ' .. why or '')
-  elseif source == 'operator' then
-    unset[#unset + 1] = name .. '_set_by'
-  end
+  put(name .. '_by_' .. source, text)
+  if source == 'operator' then put(name .. '_set_by', text ~= '' and whose(who, source, why, now) or '') end
 end
 -- Code prolongs a pause and never cuts one short; what an operator said stands until an operator ends it, or it is over.
 local until_us, owner = pause_ms and (pause_ms == 0 and 0 or math.min(now + pause_ms * 1000, UNTIL_RESUMED)), source
 local pause_why, pause_who = why, who
 if until_us and source == 'code' and before.paused_until > now then
-  local his = math.min(before.paused_until, tonumber(redis.call('HGET', keys.budget, 'pause_of_operator_us') or 0))
+  local kept = redis.call('HMGET', keys.budget, 'pause_of_operator_us', 'pause_of_operator_why', 'pause_of_operator_who')
+  local his = math.min(before.paused_until, tonumber(kept[1] or 0))
   if until_us == 0 and his > now then
     overruled[#overruled + 1] = 'pause'
-    until_us, owner = his, 'operator'
-    local kept = redis.call('HMGET', keys.budget, 'pause_of_operator_why', 'pause_of_operator_who')
-    pause_why, pause_who = kept[1] or '', kept[2] or ''
+    until_us, owner, pause_why, pause_who = his, 'operator', kept[2] or '', kept[3] or ''
   end
   if until_us > 0 and until_us <= before.paused_until and owner == 'code' or until_us == before.paused_until then until_us = nil end
 end
 if until_us then
+  what[#what + 1] = pause_told(pause_ms, owner ~= source)
   local change = {paused_until_us = whole(until_us), pause_reason = pause_why, pause_by = owner, pause_who = pause_who}
   if source == 'operator' then
     change.pause_of_operator_us, change.pause_of_operator_why, change.pause_of_operator_who = change.paused_until_us, why, who
   end
-  what[#what + 1] = owner ~= source and 'resumed, hidden by the pause of an operator' or pause_ms == 0 and 'resumed'
-                    or until_us == UNTIL_RESUMED and 'paused until it is resumed'
-                    or 'paused for ' .. plain(pause_ms * 1000) .. ' s'
   for field, text in pairs(change) do
     set[#set + 1] = field
     set[#set + 1] = text

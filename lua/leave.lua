@@ -25,6 +25,7 @@ Cost   O(log n) ]]
 --- @include consumers
 --- @include admit
 --- @include settings
+--- @include act
 --- @include rate
 --- @include producer
 
@@ -73,7 +74,7 @@ else
     s.last_end = incarnation == '*' and 'forgotten' or 'left'
     redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
-  local act = incarnation == '*' and {who = who, what = 'forgot ' .. id, why = why} or {who = id}
+  local act = incarnation == '*' and {who = who, what = table.concat({'forgot', id}, ' '), why = why} or {who = id}
   settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*', act)
   write_whole(keys, b, now)
 end

@@ -8,57 +8,18 @@ says in sentences whose report, ceiling, pause or silence it was, and what would
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from nexus_redis.calls import Command, text
+from nexus_redis.calls import Command
+from nexus_redis.history import HISTORY, Event, before_the_last, event_of, events
 from nexus_redis.hub import ask
 from nexus_redis.keys import BudgetKeys
-from nexus_redis.snapshot import SETTINGS, BudgetSnapshot, ConsumerSnapshot, Plan, snapshot
-from nexus_redis.words import counted, number, percent, printable, rate, seconds, setting_value
+from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, Plan, snapshot
+from nexus_redis.words import counted, number, percent, printable, rate, seconds
 
-HISTORY: Final = 100  # entries that are read: a screen or two
 FOREVER: Final = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One entry of the history: from then on this was the rate (tokens/s). `age` in seconds, `at` since 1970.
-
-    `by` is whose word it was: report, deadline, leave, code, operator. `who` is the consumer, or the user and host that
-    said it, `what` that changed from what to what ("rate 100 -> 20"), `why` the reason that was given; empty where that
-    is not known. `load` in percent. `str()` is all of it: `rate 100/s -> 20/s by anna@ops1: "maintenance"`.
-    """
-
-    at: float
-    age: float
-    rate: float
-    level: int
-    load: float
-    reason: str
-    by: str
-    who: str = ""
-    what: str = ""
-    why: str = ""
-
-    def __str__(self) -> str:
-        why = f': "{printable(self.why)}"' if self.why else ""
-        who = printable(self.who)
-        match self.by:
-            case "report" if who:
-                return f"report of {who}"
-            case "leave" if who:
-                return f"{who} left"
-            case "operator":
-                by = who or "an operator"
-            case "code":
-                by = f"code, {who}" if who else "code"
-            case _:
-                return f"{printable(self.by)}{why}"
-        what = ", ".join(_change(each) for each in self.what.split(", ")) if self.what else ""
-        return f"{what} by {by}{why}".lstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +53,14 @@ class Explanation:
 def explain(keys: BudgetKeys, server: str) -> Plan:
     """The plan that explains a budget; its result is an `Explanation`."""
     seen: BudgetSnapshot = yield from snapshot(keys, server)
-    now, events = yield from ask(
+    now, found = yield from ask(
         [
             Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) / 1e6),
-            Command(("XREVRANGE", keys.history, "+", "-", "COUNT", HISTORY), list),
+            events(keys),
         ],
         server,
     )
-    return explained(seen, tuple(_event(entry, now) for entry in events), now)
+    return explained(seen, tuple(event_of(entry, now) for entry in found), now)
 
 
 def explained(seen: BudgetSnapshot, history: tuple[Event, ...], now: float) -> Explanation:
@@ -161,11 +122,9 @@ def _whose(case: _Case, field: str) -> str:
     if by is None:
         return ""
     told = [printable(by.who), f"{seconds(by.age)} ago"]
-    changes = (_CHANGE.fullmatch(each) for event in case.history if event.by == "operator"
-               for each in event.what.split(", "))  # fmt: skip
-    last = next((change for change in changes if change and change[1] == field), None)
-    if last is not None and last[2]:
-        told.append(f"before {_value(field, last[2])}")
+    before = before_the_last(case.history, field)
+    if before:
+        told.append(f"before {before}")
     why = f': "{printable(by.why)}"' if by.why else ""
     return f" ({', '.join(told)}{why})"
 
@@ -365,33 +324,6 @@ def _names(consumers: list[ConsumerSnapshot]) -> str:
     return ", ".join(named)
 
 
-def _change(what: str) -> str:
-    """`rate 100 -> 20` with units; what is none of a setting as it is.
-
-    >>> _change("min_rate 100 -> 0.1"), _change("burst unset -> 60"), _change("paused for 600 s")
-    ('min-rate 100/s -> 6/min', 'burst unset -> 60 s', 'paused for 10 min')
-    """
-    match = _CHANGE.fullmatch(what)
-    if match is None:
-        return _PAUSED.sub(lambda found: seconds(float(found[0][:-2])), printable(what))
-    field, old, new, hidden = match.groups()
-    moved = f"{_value(field, old)} -> " if old else ""
-    told = f" (hidden by {_value(field, hidden)})" if hidden else ""
-    return f"{field.replace('_', '-')} {moved}{_value(field, new)}{told}"
-
-
-def _value(field: str, value: str) -> str:
-    try:
-        return "unset" if value == "unset" else setting_value(field, value)
-    except ValueError:  # somebody else has written it
-        return printable(value)
-
-
-_CHANGE: Final = re.compile(rf"({'|'.join(SETTINGS)}) (?:(\S+) -> )?(\S+)(?: \(hidden by (\S+)\))?")
-
-_PAUSED: Final = re.compile(r"(?<=^paused for )[\d.]{1,12} s$")
-
-
 def _since(seen: BudgetSnapshot, history: tuple[Event, ...]) -> float | None:
     since = None
     for event in history:
@@ -399,23 +331,3 @@ def _since(seen: BudgetSnapshot, history: tuple[Event, ...]) -> float | None:
             return since
         since = event.age
     return since if len(history) < HISTORY else None  # it began before what was read
-
-
-def _event(entry: Any, now: float) -> Event:
-    where, fields = entry
-    if not isinstance(fields, dict):
-        fields = dict(zip(fields[::2], fields[1::2], strict=True))
-    said = {text(name): text(value) for name, value in fields.items()}
-    at = int(text(where).partition("-")[0]) / 1e3
-    return Event(
-        at=at,
-        age=max(0.0, now - at),
-        rate=float(said.get("rate_per_s", 0)),
-        level=int(said.get("level", 0)),
-        load=float(said.get("load_percent", 0)),
-        reason=printable(said.get("reason", "")),
-        by=said.get("by", ""),
-        who=said.get("who", ""),
-        what=said.get("what", ""),
-        why=said.get("why", ""),
-    )

@@ -619,8 +619,6 @@ local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 be
 -- NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
 local MOST = 1e9 * 1000000        -- the protocol's range
 -- PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
--- LONGEST_WHO = 64          -- bytes, of who did something
--- LONGEST_NOTE = 200        -- bytes, of why
 -- THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
 
 -- One token and the burst's seconds of the rate.

@@ -462,14 +462,34 @@ local function read_settings(keys)
   s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
   return s
 end
+-- Who changed what into what, and why: as the history and the budget's hash have it, for people.
+-- LONGEST_WHO = 64          -- bytes
+-- LONGEST_NOTE = 200        -- bytes
+
+local function in_force(fields, name) return fields[name .. '_by_operator'] or fields[name .. '_by_code'] or 'unset' end
+
+local function move(name, old, new) return table.concat(old == new and {name, new} or {name, old, '->', new}, ' ') end
+
+-- Takes what is wanted over into the fields. What of this source was replaced, what an operator's value hides, and all of it
+-- for the history: what is in force, or, where that is hidden, what this source says.
+-- Of a value of an operator's: `1764410000 anna@ops1: maintenance`.
+local function whose(who, source, why, now)
+  local by = who ~= '' and who or source
+  return table.concat({whole(math_floor(now / 1000000)), why ~= '' and table.concat({by, why}, ': ') or by}, ' ')
+end
+
+local function pause_told(pause_ms, is_hidden)
+  if is_hidden then return 'resumed, hidden by the pause of an operator' end
+  if pause_ms == 0 then return 'resumed' end
+  if pause_ms == 9e15 then return 'paused until it is resumed' end
+  return table.concat({'paused for', plain(pause_ms * 1000), 's'}, ' ')
+end
 -- The one place where the budget's rate is decided: from what its consumers contribute, its ceiling and floor, a pause.
 local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
 -- HYSTERESIS = 5            -- points below that, the level falls again
 -- NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
 local MOST = 1e9 * 1000000        -- the protocol's range
 -- PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
--- LONGEST_WHO = 64          -- bytes, of who did something
--- LONGEST_NOTE = 200        -- bytes, of why
 -- THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
 
 -- One token and the burst's seconds of the rate.
@@ -632,9 +652,6 @@ end
 
 -- A clock that steps back would keep the dead alive: what lies in the future moves back with it.
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
-local function in_force(fields, name) return fields[name .. '_by_operator'] or fields[name .. '_by_code'] or 'unset' end
-local function move(old, new) return old == new and new or old .. ' -> ' .. new end
-
 if #ARGV < 5 or #ARGV % 2 ~= 1 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, 9007199254740992) then return {err = 'NEXUS_INVALID_AT_US'} end
 local source, pause, why, who = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -701,20 +718,29 @@ local b, newer = open_budget_1, open_budget_2
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
-local before, changed, overruled, what = read_settings(keys), {}, {}, {}
+local before = read_settings(keys)
 local fields = before.fields
-for _, name in ipairs(SETTINGS) do
-  local text, field = wanted[name], name .. '_by_' .. source
-  local was, his = fields[field], source == 'code' and fields[name .. '_by_operator']
-  local old = in_force(fields, name)
-  if text then
-    if was and text ~= was then changed[#changed + 1] = name end
-    if text ~= '' and his then overruled[#overruled + 1] = name end
-    fields[field] = text ~= '' and text or nil
-    what[#what + 1] = name .. ' ' .. move(old, in_force(fields, name))
-    if his then what[#what] = name .. ' ' .. move(was or 'unset', fields[field] or 'unset') .. ' (hidden by ' .. his .. ')' end
+local take_over_1, take_over_2, take_over_3
+repeat
+local fields, wanted, source = fields, wanted, source
+  local changed, overruled, what = {}, {}, {}
+  for _, name in ipairs(SETTINGS) do
+    local text, field = wanted[name], name .. '_by_' .. source
+    if text then
+      local was, hidden_by, old = fields[field], source == 'code' and fields[name .. '_by_operator'], in_force(fields, name)
+      fields[field] = text ~= '' and text or nil
+      if was and text ~= was then changed[#changed + 1] = name end
+      if text ~= '' and hidden_by then overruled[#overruled + 1] = name end
+      what[#what + 1] = move(name, old, in_force(fields, name))
+      if hidden_by then
+        what[#what] = table.concat({move(name, was or 'unset', fields[field] or 'unset'), ' (hidden by ', hidden_by, ')'})
+      end
+    end
   end
-end
+  take_over_1, take_over_2, take_over_3 = changed, overruled, what
+  break
+until true
+local changed, overruled, what = take_over_1, take_over_2, take_over_3
 local s = effective(fields)
 local wanted_by_1
 repeat
@@ -732,42 +758,33 @@ if s.lossless == 1 and before.parts.bounded < before.parts.live then return {err
 
 local set = {'HSET', keys.budget, 'schema', whole(2)}
 local unset = {'HDEL', keys.budget}
+local function put(field, text)
+  local into = text ~= '' and set or unset
+  into[#into + 1] = field
+  if text ~= '' then into[#into + 1] = text end
+end
 for name, text in pairs(wanted) do
-  local field = name .. '_by_' .. source
-  if text ~= '' then
-    set[#set + 1] = field
-    set[#set + 1] = text
-  else
-    unset[#unset + 1] = field
-  end
-  if source == 'operator' and text ~= '' then
-    set[#set + 1] = name .. '_set_by'
-    set[#set + 1] = whole(math_floor(now / 1000000)) .. ' ' .. (who ~= '' and who or source) .. (why ~= '' and ': ' .. why or '')
-  elseif source == 'operator' then
-    unset[#unset + 1] = name .. '_set_by'
-  end
+  put(name .. '_by_' .. source, text)
+  if source == 'operator' then put(name .. '_set_by', text ~= '' and whose(who, source, why, now) or '') end
 end
 -- Code prolongs a pause and never cuts one short; what an operator said stands until an operator ends it, or it is over.
 local until_us, owner = pause_ms and (pause_ms == 0 and 0 or math_min(now + pause_ms * 1000, 9e15)), source
 local pause_why, pause_who = why, who
 if until_us and source == 'code' and before.paused_until > now then
-  local his = math_min(before.paused_until, tonumber(redis_call('HGET', keys.budget, 'pause_of_operator_us') or 0))
+  local kept = redis_call('HMGET', keys.budget, 'pause_of_operator_us', 'pause_of_operator_why', 'pause_of_operator_who')
+  local his = math_min(before.paused_until, tonumber(kept[1] or 0))
   if until_us == 0 and his > now then
     overruled[#overruled + 1] = 'pause'
-    until_us, owner = his, 'operator'
-    local kept = redis_call('HMGET', keys.budget, 'pause_of_operator_why', 'pause_of_operator_who')
-    pause_why, pause_who = kept[1] or '', kept[2] or ''
+    until_us, owner, pause_why, pause_who = his, 'operator', kept[2] or '', kept[3] or ''
   end
   if until_us > 0 and until_us <= before.paused_until and owner == 'code' or until_us == before.paused_until then until_us = nil end
 end
 if until_us then
+  what[#what + 1] = pause_told(pause_ms, owner ~= source)
   local change = {paused_until_us = whole(until_us), pause_reason = pause_why, pause_by = owner, pause_who = pause_who}
   if source == 'operator' then
     change.pause_of_operator_us, change.pause_of_operator_why, change.pause_of_operator_who = change.paused_until_us, why, who
   end
-  what[#what + 1] = owner ~= source and 'resumed, hidden by the pause of an operator' or pause_ms == 0 and 'resumed'
-                    or until_us == 9e15 and 'paused until it is resumed'
-                    or 'paused for ' .. plain(pause_ms * 1000) .. ' s'
   for field, text in pairs(change) do
     set[#set + 1] = field
     set[#set + 1] = text

@@ -460,14 +460,19 @@ local function read_settings(keys)
   s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
   return s
 end
+-- Who changed what into what, and why: as the history and the budget's hash have it, for people.
+-- LONGEST_WHO = 64          -- bytes
+-- LONGEST_NOTE = 200        -- bytes
+
+-- Takes what is wanted over into the fields. What of this source was replaced, what an operator's value hides, and all of it
+-- for the history: what is in force, or, where that is hidden, what this source says.
+-- Of a value of an operator's: `1764410000 anna@ops1: maintenance`.
 -- The one place where the budget's rate is decided: from what its consumers contribute, its ceiling and floor, a pause.
 local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
 -- HYSTERESIS = 5            -- points below that, the level falls again
 -- NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
 local MOST = 1e9 * 1000000        -- the protocol's range
 -- PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
--- LONGEST_WHO = 64          -- bytes, of who did something
--- LONGEST_NOTE = 200        -- bytes, of why
 -- THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
 
 -- One token and the burst's seconds of the rate.
@@ -867,7 +872,7 @@ else
     s.last_end = incarnation == '*' and 'forgotten' or 'left'
     redis_call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
-  local act = incarnation == '*' and {who = who, what = 'forgot ' .. id, why = why} or {who = id}
+  local act = incarnation == '*' and {who = who, what = table.concat({'forgot', id}, ' '), why = why} or {who = id}
   settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*', act)
   write_whole(keys, b, now)
 end

@@ -4,8 +4,6 @@ local HYSTERESIS = 5            -- points below that, the level falls again
 local NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
 local MOST = 1e9 * MICRO        -- the protocol's range
 local PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
-local LONGEST_WHO = 64          -- bytes, of who did something
-local LONGEST_NOTE = 200        -- bytes, of why
 local THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
 
 -- One token and the burst's seconds of the rate.

@@ -7,7 +7,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nexus_redis.cli.text import number, percent, printable, rate, seconds, setting
-from nexus_redis.explain import Event
+from nexus_redis.history import Event
 from nexus_redis.ledger import REFRESH
 from nexus_redis.snapshot import BudgetSnapshot
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nexus_redis import Explanation
-from nexus_redis.explain import HISTORY
+from nexus_redis.history import HISTORY
 from nexus_redis.ids import whoami
 from tests.contract.shells import Opener
 from tests.servers import Server
