@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from nexus_redis import calls
@@ -85,11 +85,8 @@ class BudgetSnapshot:
     granted_total: int
     birth: str
     settings: dict[str, tuple[str, str]]
-    set_by: dict[str, SetBy]
     paused_for: float | None
     pause_reason: str
-    pause_by: str
-    pause_who: str
     last_consumer_end: str
     consumers: tuple[ConsumerSnapshot, ...]
     producers: tuple[ProducerSnapshot, ...]
@@ -97,6 +94,9 @@ class BudgetSnapshot:
     producer_count: int
     age: float
     refresh: float
+    set_by: dict[str, SetBy] = field(default_factory=dict)
+    pause_by: str = ""
+    pause_who: str = ""
 
 
 def snapshot(keys: BudgetKeys, server: str) -> Plan:

@@ -90,7 +90,8 @@ def _as_typed(error: BaseException, words: Sequence[str]) -> str:
         option = as_option(error.field)
         told = f"{error.field}={error.value}" if error.value else error.field
         if said.startswith(told) and any(word.partition("=")[0] == option for word in words):
-            return f"{option} {error.value}".rstrip() + said.removeprefix(told)
+            value = "" if error.value in ("True", "False") else f" {error.value}"  # of a switch
+            return f"{option}{value}".rstrip() + said.removeprefix(told)
     return said
 
 

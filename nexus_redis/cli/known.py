@@ -7,7 +7,7 @@ it is not. Those that could make one take `--create`. A budget is there from the
 
 from typing import TYPE_CHECKING, Final
 
-from nexus_redis.calls import Command
+from nexus_redis.calls import Command, text
 from nexus_redis.cli.exits import Finding
 from nexus_redis.cli.text import printable
 from nexus_redis.keys import BudgetKeys, budgets_key
@@ -22,8 +22,8 @@ SHOWN: Final = 3  # names that are suggested
 
 
 def is_there(keys: BudgetKeys) -> Command[bool]:
-    """Ask whether Redis knows this budget."""
-    return Command(("EXISTS", keys.budget), bool)
+    """Ask whether Redis knows this budget; what somebody else has put in its place is none."""
+    return Command(("TYPE", keys.budget), lambda reply: text(reply) == "hash")
 
 
 def require(here: "Place", name: str, parent: str | None = None, *, can_create: bool = False) -> None:
@@ -58,14 +58,12 @@ def alike(here: "Place", name: str, cutoff: float = ALIKE) -> list[str]:
     """The names of budgets that are there and differ from this one by little, the nearest first."""
     from difflib import get_close_matches
 
-    from nexus_redis.calls import text
-
     listed: list[str] = here.ask(
         Command(("ZRANGE", budgets_key(here.namespace), 0, -1), lambda reply: [text(word) for word in reply])
     )[0]
     plain = {each.lower(): each for each in listed}
     near = [plain[each] for each in get_close_matches(name.lower(), plain, 4 * SHOWN, cutoff) if plain[each] != name]
-    found = here.ask(*(Command(("EXISTS", f"{here.namespace}:{{{each}}}"), bool) for each in near)) if near else []
+    found = here.ask(*(is_there(BudgetKeys(here.namespace, each)) for each in near)) if near else []
     return [each for each, is_so in zip(near, found, strict=True) if is_so][:SHOWN]
 
 
