@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -522,11 +522,13 @@ def encrypting(folder: Path, port: int) -> Iterator[int]:
         context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
 
     def serve(client: socket.socket) -> None:
-        with suppress(OSError), client, socket.create_connection(("127.0.0.1", port)) as inside:
-            plain = context.wrap_socket(client, server_side=True)
+        with ExitStack() as open_ones, suppress(OSError):
+            plain = open_ones.enter_context(context.wrap_socket(open_ones.enter_context(client), server_side=True))
+            inside = open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
             other = threading.Thread(target=pass_on, args=(inside, plain), daemon=True)
             other.start()
             pass_on(plain, inside)
+            other.join()
 
     def pass_on(source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):

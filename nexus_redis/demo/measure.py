@@ -13,12 +13,18 @@ WARM_UP_S = 2.0  # not counted in the use of the capacity: from cold, nobody kno
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
-    """One run. Times in seconds, memory in bytes, `busy` and `fairness` from 0 to 1; None: nothing was measured."""
+    """One run. Times in seconds, memory in bytes, `busy` and `fairness` from 0 to 1; None: nothing was measured.
+
+    `rate` is what was indexed a second, `capacity` what the workers could have indexed in the same seconds, had they
+    never waited: a machine is not as fast in one minute as in the next, so no other run's capacity says anything of it.
+    """
 
     coordinated: bool
     sent: int
     indexed: int
     lost: int
+    rate: float
+    capacity: float
     queue_peak: int
     queue_limit: int
     memory_peak: int
@@ -30,6 +36,11 @@ class RunFigures:
     redis_calls_per_record: float | None
     drained_after: float
     indexed_by_producer: tuple[int, ...]
+
+    @property
+    def use(self) -> float | None:
+        """Of the capacity, what was indexed."""
+        return self.rate / self.capacity if self.capacity else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,15 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "exit_code": self.exit_code}
+
+
+def capacity(done: Sequence[float], busy: Sequence[float]) -> float:
+    """What workers can do a second, from what each did in the seconds in which it had something to do.
+
+    >>> capacity([300, 100], [10.0, 5.0])
+    50.0
+    """
+    return sum(count / seconds for count, seconds in zip(done, busy, strict=True) if seconds > 0)
 
 
 def percentile(values: Iterable[float], rank: float) -> float | None:
