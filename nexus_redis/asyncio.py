@@ -138,12 +138,12 @@ class Nexus(NexusShell):
         key: str | None = None,
         rate: float | str | None = None,
         min_rate: float | str | None = None,
-        burst: float | None = None,
+        burst: float | str | None = None,
         law: str | None = None,
         combine: str | None = None,
-        latency_target_ms: float | None = None,
+        latency_target_ms: float | str | None = None,
         lossless: bool | None = None,
-        transit: float | None = None,
+        transit: float | str | None = None,
     ) -> Budget:
         """The budget of one downstream. No I/O; what is not given stays as it is, or follows the consumers.
 
@@ -159,7 +159,9 @@ class Nexus(NexusShell):
           idle ones make no calls. With 100/s set on "stripe", `nexus.budget("stripe", key="cust-42")` is a budget of
           100/s of its own, named "stripe.cust-42"; `nexus.budget("stripe.cust-42")` is the same one.
 
-        Raises `InvalidSetting` for a value out of its range, and for two values under one name in one process.
+        A rate is tokens/s, or a text like "100/s", "1.5k/min", "50 per 10 seconds"; a duration seconds, or "90s", "5m",
+        "2h"; so it is wherever one is wanted. Raises `InvalidSetting` for a value out of its range, and for two values
+        under one name in one process.
         """
         given = {
             "rate": rate, "min_rate": min_rate, "burst": burst, "law": law, "combine": combine,
@@ -173,7 +175,7 @@ class Nexus(NexusShell):
         names: list[str] = await self._drive(budget_names(self.namespace, self._hub.server))
         return names
 
-    async def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | None = None) -> Grant:
+    async def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | str | None = None) -> Grant:
         """Take from several budgets at once, or from none: `nexus.acquire({requests: 1, tokens: 4_000})`.
 
         Waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle; those
@@ -257,7 +259,7 @@ class _Spender(ProducerShell):
         self._nexus, self._account, self._settings, self._is_closed = nexus, account, settings, False
         self._clock, self._loop = nexus._hub.clock, nexus._loop
 
-    async def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
+    async def acquire(self, cost: float = 1, timeout: float | str | Unset | None = UNSET) -> Grant:
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
 
         With 60 tokens/s for you, a loop of `await acquire()` runs 60 times a second. `timeout` in seconds; None waits;
@@ -313,7 +315,7 @@ class _Spender(ProducerShell):
             return self._account.denied(tokens, line.denied)
         return Grant(cost, self._clock() - now, line.is_degraded)
 
-    def reserve(self, cost: float, timeout: float | Unset | None = UNSET) -> Reservation:
+    def reserve(self, cost: float, timeout: float | str | Unset | None = UNSET) -> Reservation:
         """Tokens for work whose cost shows only when it is done: an estimate first, corrected by `settle`.
 
         `async with budget.reserve(4_000) as r: answer = ...; r.settle(answer.tokens)`. Waits as `acquire` does. What
@@ -354,7 +356,7 @@ class _Spender(ProducerShell):
             self._account.ledger.lay_out(cost)
         return is_served
 
-    async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
+    async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | str | None, cost: float) -> None:
         """Wait until the line is served or denied; raise what else became of it, and leave nothing behind."""
         if timeout is not None:
             timeout = parse_seconds(timeout, "timeout")
@@ -392,10 +394,12 @@ class Budget(BudgetShell["Consumer"], _Spender):
 
     @overload
     def limited(
-        self, function: None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET
+        self, function: None = None, /, *, cost: Cost = 1, timeout: float | str | Unset | None = UNSET
     ) -> Callable[[F], F]: ...
 
-    def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
+    def limited(
+        self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | str | Unset | None = UNSET
+    ) -> Any:
         """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
 
         `@budget.limited`, or `@budget.limited(cost=...)`: a number, or a function of the call's arguments, whose errors
@@ -415,7 +419,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         *,
         weight: float = 1.0,
         priority: str = "normal",
-        timeout: float | None = None,
+        timeout: float | str | None = None,
         on_outage: str | None = None,
         smooth: bool = False,
     ) -> Producer:
@@ -440,7 +444,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         return Producer(self._nexus, account, settings)
 
     def consumer(
-        self, id: str | None = None, *, capacity: float | str | None = None, interval: float = 0.25
+        self, id: str | None = None, *, capacity: float | str | None = None, interval: float | str = 0.25
     ) -> Consumer:
         """A consumer of this budget: say how it fares and the rate follows. No I/O until it is used; best in a `with`.
 
@@ -450,7 +454,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         """
         return Consumer(self._nexus, self, id, consumer_settings(capacity, interval))
 
-    def _watch(self, source: Source, capacity: float | str | None, interval: float) -> Consumer:
+    def _watch(self, source: Source, capacity: float | str | None, interval: float | str) -> Consumer:
         consumer = Consumer(self._nexus, self, None, consumer_settings(capacity, interval), source)
         consumer._check()
         consumer._start()
@@ -532,7 +536,7 @@ class Producer(_Spender):
 class Reservation(Settling):
     """Tokens taken on an estimate; see `Producer.reserve`. `settle` is not awaited: it makes no call."""
 
-    def __init__(self, producer: _Spender, cost: float, timeout: float | None) -> None:
+    def __init__(self, producer: _Spender, cost: float, timeout: float | str | None) -> None:
         self._producer, self._account, self._timeout = producer, producer._account, timeout
         self.cost, self._tokens = cost, micro_cost(cost)
         self.grant = self._ledger = None

@@ -158,7 +158,7 @@ class BudgetShell(Generic[C]):
         return self._opening.parent.name if self._opening.parent else None
 
     def watch_stream(
-        self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float = 0.25
+        self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float | str = 0.25
     ) -> C:
         """Report for a consumer group of a Redis Stream, from outside: its consumers need no change.
 
@@ -179,7 +179,7 @@ class BudgetShell(Generic[C]):
         limit: float,
         done: str | None = None,
         capacity: float | str | None = None,
-        interval: float = 0.25,
+        interval: float | str = 0.25,
     ) -> C:
         """Report for a Redis list that workers take from (LPUSH, BRPOP), from outside.
 
@@ -192,7 +192,7 @@ class BudgetShell(Generic[C]):
         """
         return self._watch(ListSource(key, limit, done), capacity, interval)
 
-    def _watch(self, source: Source, capacity: float | str | None, interval: float) -> C:
+    def _watch(self, source: Source, capacity: float | str | None, interval: float | str) -> C:
         raise NotImplementedError
 
     def _producer_settings(self, **given: Any) -> ProducerSettings:

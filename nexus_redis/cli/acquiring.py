@@ -19,7 +19,7 @@ from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.known import require_one
 from nexus_redis.cli.signals import OF_A_COMMAND, Signals, signals
 from nexus_redis.cli.spawning import spawn
-from nexus_redis.cli.swift import Connection, namespace_of, url_of
+from nexus_redis.cli.swift import CALL_TIMEOUT, Connection, namespace_of, url_of
 from nexus_redis.config import ProducerSettings
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.hub import Hub, Pause, refill
@@ -30,6 +30,7 @@ from nexus_redis.values import budget_name, parse_cost, parse_name
 from nexus_redis.waiter import NEVER, Waiter
 
 STOP_PATIENCE: Final = 1.5  # seconds that leaving may take, as in `thread`
+TRY_PATIENCE: Final = 2 * CALL_TIMEOUT  # seconds that a claim may take where nobody means to wait, as in `shell`
 
 
 class Wish(NamedTuple):
@@ -86,17 +87,17 @@ def _reached(url: str | None) -> Iterator[Connection]:
 
 def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", come: Signals) -> None:
     """Until the tokens are there or a signal has come; raises what else became of it. Then it has left."""
-    since = time.monotonic()
-    waiter = Waiter(cost, since)
+    since, is_now = time.monotonic(), timeout == 0
+    waiter = Waiter(cost, since, whole=is_now)  # what is to be had at once, or nothing
     account.wait(waiter)
     try:
-        deadline = NEVER if timeout is None else since + timeout
+        deadline = since + TRY_PATIENCE if is_now else NEVER if timeout is None else since + timeout
         loop.run(lambda: waiter.is_settled, deadline, wakeup=[come.wakeup])
         if waiter.error is not None:
             raise waiter.error
-        if not waiter.is_settled and not come.first:
+        if not waiter.is_served and not come.first:
             now = time.monotonic()
-            retry_after = max(0.0, account.ledger.turn(0) - now)
+            retry_after = waiter.denied or max(0.0, account.ledger.turn(0) - now)
             raise AcquireTimeout(account.keys.name, cost / MICRO, now - since, account.reason, retry_after)
     finally:
         if not waiter.is_settled:
