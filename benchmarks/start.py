@@ -1,8 +1,8 @@
-"""What a verb of the command line costs to start: `python -m benchmarks.start [TIMES]`.
+"""Measure the processor time of a verb of the command line: `python -m benchmarks.start [TIMES]`.
 
-Processor time, user and system, of the command with all that it starts: the least and the median of some, of a server
-of its own that has nothing else to do. A Python that does nothing is beside them, since it is in each. What the tests
-hold is what a verb imports (`tests/test_cli_verbs.py`); this shows what that comes to on a machine.
+It is the user and system time of the command and of all that it starts, the least and the median of TIMES runs, beside a
+Python that does nothing. The Redis is a private one. The tests check what a verb imports (`tests/test_cli_verbs.py`),
+and this benchmark shows how much time that takes on a machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERBS = (
 
 
 def cpu_of(words: tuple[str, ...], environment: dict[str, str]) -> float:
-    """Seconds of one run, with its children."""
+    """Return the seconds of one run, with its children."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     streams = [(os.POSIX_SPAWN_DUP2, nowhere, stream) for stream in (0, 1, 2)]
     child = os.posix_spawn(sys.executable, (sys.executable, *words), environment, file_actions=streams)
@@ -39,7 +39,7 @@ def cpu_of(words: tuple[str, ...], environment: dict[str, str]) -> float:
 
 
 def main() -> None:
-    """A line for each verb."""
+    """Print a line for each verb."""
     times = int(sys.argv[1]) if len(sys.argv) > 1 else TIMES
     server = acquire("embedded://")
     try:

@@ -4,8 +4,8 @@ KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  
 ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
        2 source    code or operator: an operator's setting wins and is never replaced by code
        3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
-       4 note      why, for whoever looks; at most 200 bytes
-       5 who       whose word it is, a user at a host; at most 64 bytes
+       4 note      why, for the history; at most 200 bytes
+       5 who       who does it, for the history: a user at a host; at most 64 bytes
        then pairs  setting, value (empty takes this source's value away): rate, min_rate (tokens/s), burst, transit (s),
                    law, combine, latency_target_ms, lossless (0 or 1), all as plain decimals
 Reply  1 budget_rate (micro-tokens/s)  2 backpressure_level  3 reason  4 birth  5 changed  6 overruled

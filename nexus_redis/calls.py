@@ -1,4 +1,4 @@
-"""One function per script: what is asked, as keys and arguments, and how the answer reads. No I/O, and no redis-py.
+"""One function per script: what is asked, as keys and arguments, and how the answer reads. No I/O, no redis-py.
 
 A shell runs a `Call` (EVALSHA, or EVAL where the server does not know the script) and hands the reply to `decode`.
 Amounts are whole micro-tokens from here on, so that nothing is lost by adding up.
@@ -237,7 +237,10 @@ def leave_producer(
 def leave_consumer(
     keys: BudgetKeys, consumer_id: str, incarnation: str, at_us: int = 0, who: str = "", note: str = ""
 ) -> Call[bool]:
-    """Withdraw a consumer; incarnation "*" forgets it whoever it is, by `who` and why. The answer: was there one?"""
+    """Withdraw a consumer, and say whether there was one. Incarnation "*" forgets any consumer of this id.
+
+    `who` and `note` are for the history of a consumer that is forgotten; longer texts are cut.
+    """
     members = (*keys.shared, keys.consumer(consumer_id))
     act = (_cut(who, LONGEST_WHO), _cut(note, LONGEST_NOTE)) if incarnation == "*" else ()
     return Call(script("leave"), members, (at_us, incarnation, 0, 0, *act), lambda reply: text(reply[0]) == "1")
@@ -254,7 +257,10 @@ def configure(
     who: str = "",
     at_us: int = 0,
 ) -> Call[Configured]:
-    """Set, unset, pause (seconds, UNTIL_RESUMED or 0 to resume), by whose word and why; longer texts are cut."""
+    """Set and unset settings, pause (seconds, UNTIL_RESUMED, or 0 to resume).
+
+    `who` and `note` (why) are for the history and for `explain`; longer texts are cut.
+    """
     pause_ms = "" if pause is None else "-1" if pause == UNTIL_RESUMED else _decimal(pause * 1000)
     pairs = [*_pairs(settings), *((name, "") for name in unset)]
     if not isinstance(note, str):
@@ -265,7 +271,7 @@ def configure(
 
 
 def _cut(said: str, longest: int) -> str:
-    """At most so many bytes."""
+    """Return the beginning of a text, at most so many bytes."""
     return said.encode("utf-8", "replace")[:longest].decode("utf-8", "ignore")
 
 

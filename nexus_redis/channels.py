@@ -1,4 +1,4 @@
-"""Who wants to hear of a budget's drops, by channel; push.py does the listening. No I/O."""
+"""The producers that want to hear of drops and rises, by channel. push.py does the listening. No I/O."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ not 1 and "5" is not 5, because a shell variable in the wrong place should be no
 and durations alone may be text, since "10/min" and "90s" say what a person means. The ranges stand in one table,
 `errors.RANGES`.
 
-These are dataclasses with a parser for each field, not pydantic models as the messages are: `nexus-redis run` makes
-them, and pydantic would take longer to import than all the rest of what it needs.
+These are dataclasses with a parser for each field, while the messages are pydantic models. `nexus-redis run` makes
+settings, and pydantic takes longer to import than all else that `run` needs.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _SWITCH: Final[_Parser] = {"parse": _switch}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Frozen, and checked as it is made; None stands for "not given" where that is the default."""
+    """Settings that are checked when they are made, and frozen. Where None is the default, it means "not given"."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -92,11 +92,11 @@ class Settings:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """The fields that there are."""
+        """Return the names of all fields."""
         return tuple(each.name for each in fields(cls))
 
     def given(self) -> dict[str, Any]:
-        """The fields that are not None, by name."""
+        """Return the fields that are not None, by name."""
         return {name: value for name in self.names() if (value := getattr(self, name)) is not None}
 
 
@@ -117,7 +117,7 @@ class BudgetSettings(Settings):
     transit: float | None = field(default=None, metadata=_SECONDS)
 
     def __post_init__(self) -> None:
-        Settings.__post_init__(self)  # not super(): a class with slots is made twice, and this is the first one's
+        Settings.__post_init__(self)  # super() would refer to the class without slots, which the decorator replaces
         if self.rate is None:
             return
         if self.min_rate is not None and self.min_rate > self.rate:

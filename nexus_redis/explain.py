@@ -117,7 +117,7 @@ def _by_ceiling(case: _Case) -> Told:
 
 
 def _whose(case: _Case, field: str) -> str:
-    """In brackets: whose word a setting of an operator's is, since when, what it was before, and why."""
+    """Return in brackets who set an operator's setting, when, what it was before, and why."""
     by = case.seen.set_by.get(field)
     if by is None:
         return ""

@@ -4,7 +4,7 @@ NOT_EXECUTED   the call changed nothing: make a new one, in the caller's deadlin
 UNKNOWN        it may or may not have been executed: send the same one (same seq), which is never charged twice
 PERMANENT      asking again will not help: tell the caller
 
-redis-py's exceptions are looked up where there is one to classify: who has none may not have imported redis-py.
+redis-py is imported when there is an error to classify, since `nexus-redis run` has none as a rule and does without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Fault(Enum):
 
 
 class Refusal(Exception):
-    """What one of our scripts refused, as it said it, where redis-py was not there to make an error of it."""
+    """A refusal of one of our scripts, as text. Calls that go through redis-py get a `ResponseError` instead."""
 
 
 _TRANSIENT: Final = frozenset([

@@ -1,6 +1,6 @@
-"""What happened to a budget, the newest first: the stream that `settle` in lua/lib/rate.lua writes, for people.
+"""The history of a budget, newest first: reads the stream that `settle` in lua/lib/rate.lua writes.
 
-The texts in it are for redis-cli as well: `rate 100 -> 20`, in the units of the settings.
+The stream is plain text, so that redis-cli shows it too: `rate 100 -> 20`, in the units of the settings.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ HISTORY: Final = 100  # entries that are read: a screen or two
 class Event:
     """One entry of the history: from then on this was the rate (tokens/s). `age` in seconds, `at` since 1970.
 
-    `by` is whose word it was: report, deadline, leave, code, operator. `who` is the consumer, or the user and host that
-    said it, `what` that changed from what to what ("rate 100 -> 20"), `why` the reason that was given; empty where that
-    is not known. `load` in percent. `str()` is all of it: `rate 100/s -> 20/s by anna@ops1: "maintenance"`.
+    `by` is the cause: report, deadline, leave, code or operator. `who` is the consumer, or the user and host that
+    acted; `what` is the change ("rate 100 -> 20"); `why` is the reason that was given. An unknown one is empty.
+    `load` in percent. `str()` has who, what and why: `rate 100/s -> 20/s by anna@ops1: "maintenance"`.
     """
 
     at: float
@@ -57,12 +57,12 @@ class Event:
 
 
 def events(keys: BudgetKeys) -> Command[list[Any]]:
-    """Read the newest entries; each is for `event_of`."""
+    """Read the newest entries, each for `event_of`."""
     return Command(("XREVRANGE", keys.history, "+", "-", "COUNT", HISTORY), list)
 
 
 def event_of(entry: Any, now: float) -> Event:
-    """An entry as Redis has it."""
+    """Return an entry of the stream as an `Event`."""
     where, fields = entry
     if not isinstance(fields, dict):
         fields = dict(zip(fields[::2], fields[1::2], strict=True))
@@ -83,7 +83,7 @@ def event_of(entry: Any, now: float) -> Event:
 
 
 def before_the_last(history: Sequence[Event], field: str) -> str:
-    """What a setting was before an operator changed it last, with its unit; nothing where that is not known."""
+    """Return what a setting was before an operator last changed it, with its unit; "" where that is not known."""
     changes = (
         _CHANGE.fullmatch(change) for each in history if each.by == "operator" for change in each.what.split(", ")
     )
@@ -92,7 +92,7 @@ def before_the_last(history: Sequence[Event], field: str) -> str:
 
 
 def _change(what: str) -> str:
-    """`rate 100 -> 20` with units; what is none of a setting as it is.
+    """Return a change with units: `rate 100/s -> 20/s`. A text of another form stays as it is.
 
     >>> _change("min_rate 100 -> 0.1"), _change("burst unset -> 60"), _change("paused for 600 s")
     ('min-rate 100/s -> 6/min', 'burst unset -> 60 s', 'paused for 10 min')

@@ -52,7 +52,7 @@ def default_id() -> str:
 
 @cache
 def whoami() -> str:
-    """Who acts, for the history: `anna@ops1`, also where she is root by sudo. Without a name the number of the user."""
+    """Return who acts, for the history: `anna@ops1`, also behind sudo. A user without a name is a number."""
     names = (os.environ.get(name, "") for name in ("SUDO_USER", "LOGNAME", "USER", "USERNAME"))
     user = next((name for name in names if name), "")
     if not user:
@@ -60,7 +60,7 @@ def whoami() -> str:
             import pwd  # not on Windows
 
             user = pwd.getpwuid(os.getuid()).pw_name
-        except (ImportError, KeyError):  # in a container a user may have no name
+        except (ImportError, KeyError):  # a user in a container may have no name
             user = str(os.getuid()) if hasattr(os, "getuid") else "somebody"
     return f"{user}@{_host()}"
 
@@ -70,4 +70,4 @@ def _host() -> str:
 
 
 def _letters(size: int) -> str:
-    return os.urandom(size).hex()  # as `secrets` has it, which takes long to import
+    return os.urandom(size).hex()  # as secrets.token_hex, which is slow to import

@@ -337,21 +337,21 @@ def said_by_hand(values: dict[str, float | None]) -> dict[str, float]:
         said[name] = parse_number(name, value)
     if is_fraction(said.get("load")) and "load" not in _warned:
         _warned.add("load")
-        log.warning("load=%g: %s", said["load"], FRACTION)
+        log.warning("load=%g is %g %%. %s", said["load"], said["load"], FRACTION)
     return said
 
 
-_warned: Final[set[str]] = set()  # fields, each once in a process
+_warned: Final[set[str]] = set()  # fields that a warning was logged for: once in a process
 
 
 def pause_length(given: float | str | None) -> float:
-    """The seconds of a pause; None lasts until it is resumed."""
+    """Return the seconds of a pause; None is a pause until `resume`."""
     if given is None:
         return UNTIL_RESUMED
     try:
         return parse_seconds(given, "pause")
     except InvalidSetting as error:
-        raise InvalidSetting("pause", given, f"{error.remedy}; None pauses until resume()") from None
+        raise InvalidSetting("pause", given, f"{error.remedy}. To pause until resume(), give None") from None
 
 
 def consumer_settings(capacity: Any, interval: Any) -> ConsumerSettings:

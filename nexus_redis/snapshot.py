@@ -52,7 +52,7 @@ class ProducerSnapshot:
 
 
 class SetBy(NamedTuple):
-    """Whose word a setting of an operator's is, why, and for how many seconds: ("anna@ops1", "maintenance", 90.0)."""
+    """Who set an operator's setting, why, and how many seconds ago: ("anna@ops1", "maintenance", 90.0)."""
 
     who: str
     why: str
@@ -69,8 +69,8 @@ class BudgetSnapshot:
     `last_consumer_end` how the last consumer ended (left, silent, forgotten, overruled), "" if none did. `consumers`
     and `producers` hold the first 500 of each, the counts are of all. `age` is for how many seconds nobody has called;
     `refresh` how many seconds a producer waits between two claims, more than 0.1 in a crowd of a thousand and more.
-    `set_by` says whose word each setting of an operator's is, `pause_who` whose the pause is, by which source
-    (`pause_by`) and why (`pause_reason`). At rate 100, `settings["rate"]` may be ("100", "operator"), and
+    `set_by` says who set each setting of an operator. `pause_by` is the source of a pause, code or operator;
+    `pause_who` is the user and host, `pause_reason` why. At rate 100, `settings["rate"]` may be ("100", "operator") and
     `set_by["rate"].who` "anna@ops1".
     """
 
@@ -196,7 +196,7 @@ def assembled(
 
 
 def _set_by(said: str, now: float) -> SetBy:
-    """`1764410000 anna@ops1: maintenance`; whatever else somebody has written is shown as it is."""
+    """Take `1764410000 anna@ops1: maintenance` apart. A text of another form stays whole, as `who`."""
     at, _, rest = said.partition(" ")
     who, _, why = rest.partition(": ")
     return SetBy(who, why, max(0.0, now - float(at))) if at.isdecimal() else SetBy(said, "", 0.0)

@@ -23,7 +23,7 @@ _MICRO: Final = 1_000_000
 _FLOAT_NOISE: Final = 4  # units in the last place: what a few operations on a decimal like 0.1 leave behind
 
 _NAME: Final = re.compile(NAME_PATTERN)
-LONGEST_TEXT: Final = 64  # of a rate or a duration: what is longer is none, and no pattern shall try
+LONGEST_TEXT: Final = 64  # characters of a rate or duration: a longer text is refused before any pattern is tried
 _SECONDS_PER: Final = {
     **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 0.001),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
@@ -33,14 +33,14 @@ _SECONDS_PER: Final = {
 }
 _TIMES: Final = {None: 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 _NUMBER: Final = (
-    r"(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)"  # also as we print it: 10,000
+    r"(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)"  # with commas too, as we print it: 10,000
 )
 _UNIT: Final = "|".join(sorted(_SECONDS_PER, key=len, reverse=True))
 _RATE: Final = re.compile(rf"(?ai)\s*({_NUMBER})\s?(?-i:([kKMG])\b)?\s?(?:(?:/|per\b)\s?({_NUMBER})?\s?({_UNIT})\s*)?")
 _DURATION: Final = re.compile(rf"(?ai)\s*(?:({_NUMBER})|(?:{_NUMBER}\s?(?:{_UNIT})\s?)+)\s*")
 _PART: Final = re.compile(rf"(?ai)({_NUMBER})\s?({_UNIT})")
 _DURATION_SPELLINGS: Final = ', as a number or like "90s", "5m", "2h", "1d"'
-FRACTION: Final = "a load is in percent, so this is less than 1 %: say 95 where 95 of 100 places are taken"
+FRACTION: Final = "A load is in percent: report 95 where 95 of 100 places are taken"
 _MILLISECOND_SPELLINGS: Final = ', as a number or like "250ms", "1.5s"'
 _RATE_SPELLINGS: Final = ', as a number or like "100/s", "1.5k/s", "6000/min", "10/h", "5/d", "100/10s"'
 
@@ -82,8 +82,8 @@ def parse_number(field: str, value: object) -> float:
 def parse_rate(value: object, field: str = "rate") -> float:
     """A rate in tokens per second, from a number (per second) or a text.
 
-    A text is a number, with `k`, `M` or `G` behind it where it is large, and the time that it is for: `/s`, `/min`,
-    `/hour`, `per day`, `/10s`; per second unless it says otherwise.
+    A text is a number, `k`, `M` or `G` behind it if you like, and a time: `/s`, `/min`, `/hour`, `per day`, `/10s`.
+    Without a time it is per second.
 
     >>> [parse_rate(text) for text in ("6000/min", "1.5k/s", "100 per 10 seconds")]
     [100.0, 1500.0, 10.0]
@@ -105,7 +105,7 @@ def parse_rate(value: object, field: str = "rate") -> float:
 def parse_seconds(value: object, field: str) -> float:
     """A duration in seconds, from a number or a text that says its unit.
 
-    Of a text without a unit it is not clear that it is one: "30" may be a shell variable in the wrong place.
+    A text without a unit is refused: "30" may be a shell variable in the wrong place.
 
     >>> [parse_seconds(text, "pause") for text in ("90s", "5m", "0.5 hours", "1h30m", "250ms")]
     [90.0, 300.0, 1800.0, 5400.0, 0.25]
@@ -114,7 +114,7 @@ def parse_seconds(value: object, field: str) -> float:
 
 
 def parse_milliseconds(value: object, field: str) -> float:
-    """The same in milliseconds, in which a number is, too.
+    """A duration in milliseconds, from a number of milliseconds or a text that says its unit.
 
     >>> parse_milliseconds(250, "latency_target_ms"), parse_milliseconds("1.5s", "latency_target_ms")
     (250.0, 1500.0)
@@ -123,7 +123,7 @@ def parse_milliseconds(value: object, field: str) -> float:
 
 
 def typed_seconds(text: str, field: str, span: Range | None = None) -> float:
-    """A duration as a person types it on a command line, where a number is seconds; in the range of `field`, or `span`.
+    """A duration as people type it on a command line: a text without a unit is seconds. `span`: else that of `field`.
 
     >>> [typed_seconds(text, "pause") for text in ("90", "90s", "1.5")]
     [90.0, 90.0, 1.5]
@@ -132,7 +132,7 @@ def typed_seconds(text: str, field: str, span: Range | None = None) -> float:
 
 
 def typed_milliseconds(text: str, field: str) -> float:
-    """The same in milliseconds.
+    """A duration as people type it on a command line: a text without a unit is milliseconds.
 
     >>> typed_milliseconds("250", "latency_target_ms"), typed_milliseconds("1.5s", "latency_target_ms")
     (250.0, 1500.0)
@@ -158,7 +158,7 @@ def _float(text: str) -> float:
 
 
 def is_fraction(load: float | None) -> bool:
-    """Whether this load most likely is 0.95 where 95 percent is meant; then `FRACTION` is to be said, once."""
+    """Return whether a load looks like 0.95 where 95 % is meant. `FRACTION` is the warning."""
     return load is not None and 0 < load < 1
 
 
@@ -209,7 +209,7 @@ def keyed_name(parent: str, key: str) -> str:
             return parse_name(f"{parent}.{key}")
         except InvalidSetting:
             pass
-    import hashlib  # a tenth of what `nexus-redis signal` takes to start, and few keys are hashed
+    import hashlib  # slow to import, and few keys are hashed
 
     digest = hashlib.sha256(parent.encode() + b"\0" + raw).hexdigest()[:DIGEST]
     return f"{parent[: LONGEST_NAME - 1 - len(HASHED) - DIGEST]}.{HASHED}{digest}"

@@ -47,9 +47,9 @@ def address(url: Any) -> str:
 
 
 def checked(client: Any, kind: type) -> Any:
-    """A caller's client, where it is one that this shell can use: of the other kind each call would be a surprise.
+    """Return a caller's client after a check that it is of the kind that this shell can use, sync or async.
 
-    `kind` is redis-py's, and stands for all that are like it, a cluster's or Valkey's.
+    `kind` is the class of redis-py. A client of another library that behaves like it passes.
     """
     ours = _spelled(kind)
     if isinstance(client, str | bytes):
@@ -69,7 +69,7 @@ def checked(client: Any, kind: type) -> Any:
 
 
 def _spelled(kind: type) -> str:
-    """As one would import it: `redis.asyncio.Redis` lies in redis.asyncio.client."""
+    """Return the name of a class as people import it: `redis.asyncio.Redis`, which is in redis.asyncio.client."""
     module = kind.__module__.removesuffix(".client").removesuffix(".cluster")
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 

@@ -59,7 +59,7 @@ def percent(x: float) -> str:
 
 
 def setting_value(field: str, value: str | float | bool) -> str:
-    """A setting's value with its unit.
+    """Return the value of a setting with its unit.
 
     >>> setting_value("rate", "0.1"), setting_value("burst", 60.0), setting_value("lossless", "1")
     ('6/min', '60 s', 'yes')

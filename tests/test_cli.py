@@ -380,12 +380,12 @@ def test_a_name_that_nobody_knows_is_a_finding_that_names_those_that_are_near_an
     ended = typed(shell, *line.format(name="strpie").split(" "))
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert "no budget strpie in namespace nexus at 127.0.0.1:" in ended.err
-    assert "did you mean stripe or Strips?" in ended.err
+    assert "Did you mean stripe or Strips?" in ended.err
     assert ("--create" in ended.err) == (line in CREATING)
     if line.startswith("signal"):
         assert shell(*line.format(name="strpie").split(" ")) == ended  # the ordinary way
     far = typed(shell, *line.format(name="postgres").split(" "))
-    assert (far.code, "did you mean" in far.err) == (1, False)
+    assert (far.code, "Did you mean" in far.err) == (1, False)
     assert everything(shell) == before
 
 
@@ -399,7 +399,7 @@ def test_the_budget_of_a_key_is_a_name_as_well_and_who_uses_it_may_be_the_first(
         words = [word.format(name=name) for word in line.split(" ")]
         ended = typed(shell, *words[:2], "--key", key, *words[2:])
         assert (ended.code, ended.out) == (1, "")
-        assert "stripe" in ended.err.partition("did you mean")[2]
+        assert "stripe" in ended.err.partition("Did you mean")[2]
     assert everything(shell) == before
     words = [word.format(name="stripe") for word in line.split(" ")]
     ended = typed(shell, *words[:2], "--key", "cust-43", *words[2:])
@@ -407,7 +407,7 @@ def test_the_budget_of_a_key_is_a_name_as_well_and_who_uses_it_may_be_the_first(
         assert (ended.code, ended.out) == (0, "ran\n" if words[0] == "run" else "")
     else:
         assert (ended.code, ended.out) == (1, "")
-        assert "did you mean stripe.cust-42" in ended.err
+        assert "Did you mean stripe.cust-42" in ended.err
         assert everything(shell) == before
 
 

@@ -902,7 +902,7 @@ def test_a_forgotten_consumer_is_no_longer_waited_for(shell: Shell) -> None:
         again = shell("forget", "es", consumer)
         assert (again.code, again.out) == (1, "")
         assert f"no consumer {consumer} is known to es" in again.err
-        assert again.err.endswith("; did you mean es-1?\n")
+        assert again.err.endswith(" Did you mean es-1?\n")
 
 
 def test_every_verb_finds_the_budget_of_a_key(shell: Shell) -> None:
@@ -938,7 +938,7 @@ def test_a_new_name_that_is_nearly_a_known_one_is_asked_about(shell: Shell) -> N
     assert said.startswith("elasticsaerch (new: nobody has opened it; did you mean elasticsearch?): paused for 5 min; ")
     assert shell("set", "postgres", "--rate", "1").out.startswith("postgres (new: nobody has opened it): 1/s")
     told = shell("report", "elastic-search", "--load", "5", "--capacity", "10")
-    assert (told.code, told.err) == (0, "nexus-redis: elastic-search is a new budget; did you mean elasticsearch?\n")
+    assert (told.code, told.err) == (0, "nexus-redis: the budget elastic-search is new. Did you mean elasticsearch?\n")
 
 
 def test_delete_leaves_no_key_of_it_and_all_of_others(shell: Shell) -> None:

@@ -718,7 +718,7 @@ local function settle_window(keys, b, s)
   else w.edge = w.A + parts.free end
 end
 
--- `act`: who did it, what was changed into what, and why; what is empty is left out.
+-- `act`: who did it, what changed, and why. An empty text is left out.
 local function note(keys, b, by, act)
   local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
                  'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
@@ -741,8 +741,8 @@ local function push(keys, b)
               string.format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
 end
 
--- Evaluates the budget and says when that is due again. `by` and `act`: whose word it was, for the history; if `is_act` that
--- is always noted.
+-- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
+-- entry if `is_act`.
 local function settle(keys, b, s, now, by, is_act, act)
   redis.call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
   mend(keys, s)

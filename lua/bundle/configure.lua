@@ -4,8 +4,8 @@ KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  
 ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
        2 source    code or operator: an operator's setting wins and is never replaced by code
        3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
-       4 note      why, for whoever looks; at most 200 bytes
-       5 who       whose word it is, a user at a host; at most 64 bytes
+       4 note      why, for the history; at most 200 bytes
+       5 who       who does it, for the history: a user at a host; at most 64 bytes
        then pairs  setting, value (empty takes this source's value away): rate, min_rate (tokens/s), burst, transit (s),
                    law, combine, latency_target_ms, lossless (0 or 1), all as plain decimals
 Reply  1 budget_rate (micro-tokens/s)  2 backpressure_level  3 reason  4 birth  5 changed  6 overruled
@@ -462,7 +462,7 @@ local function read_settings(keys)
   s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
   return s
 end
--- Who changed what into what, and why: as the history and the budget's hash have it, for people.
+-- The texts of the history and of the budget's hash: who changed what, from what to what, and why.
 -- LONGEST_WHO = 64          -- bytes
 -- LONGEST_NOTE = 200        -- bytes
 
@@ -470,9 +470,9 @@ local function in_force(fields, name) return fields[name .. '_by_operator'] or f
 
 local function move(name, old, new) return table.concat(old == new and {name, new} or {name, old, '->', new}, ' ') end
 
--- Takes what is wanted over into the fields. What of this source was replaced, what an operator's value hides, and all of it
--- for the history: what is in force, or, where that is hidden, what this source says.
--- Of a value of an operator's: `1764410000 anna@ops1: maintenance`.
+-- Writes the wanted values into `fields`. Returns the settings of this source that were replaced, those that a value of an
+-- operator hides, and a text for each of them: the values in force before and after, or, where they are hidden, this source's.
+-- Who set a value, when and why: `1764410000 anna@ops1: maintenance`.
 local function whose(who, source, why, now)
   local by = who ~= '' and who or source
   return table.concat({whole(math_floor(now / 1000000)), why ~= '' and table.concat({by, why}, ': ') or by}, ' ')
@@ -519,11 +519,11 @@ local function rebase_window(w, keys, combine)
 end
 
 -- What the consumers can still hold, as the claim needs it.
--- `act`: who did it, what was changed into what, and why; what is empty is left out.
+-- `act`: who did it, what changed, and why. An empty text is left out.
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
--- Evaluates the budget and says when that is due again. `by` and `act`: whose word it was, for the history; if `is_act` that
--- is always noted.
+-- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
+-- entry if `is_act`.
 local function settle(keys, b, s, now, by, is_act, act)
   redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
   mend(keys, s)

@@ -6,7 +6,7 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        2 incarnation  who leaves; another one's entry stays. `*`: whoever it is (an operator forgets a consumer)
        3 unused       micro-tokens, a producer hands back
        4 burned       micro-tokens, a producer's that expired
-       5 who          and 6: where an operator forgets a consumer, for the history; at most 64 bytes
+       5 who          who forgets a consumer, for the history; at most 64 bytes. 5 and 6 may be left out
        6 note         why; at most 200 bytes
 Reply  1 left (1, or 0: there was no such member)  2 credited (micro-tokens)  3 budget_rate (micro-tokens/s)
        all as text
@@ -460,13 +460,13 @@ local function read_settings(keys)
   s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
   return s
 end
--- Who changed what into what, and why: as the history and the budget's hash have it, for people.
+-- The texts of the history and of the budget's hash: who changed what, from what to what, and why.
 -- LONGEST_WHO = 64          -- bytes
 -- LONGEST_NOTE = 200        -- bytes
 
--- Takes what is wanted over into the fields. What of this source was replaced, what an operator's value hides, and all of it
--- for the history: what is in force, or, where that is hidden, what this source says.
--- Of a value of an operator's: `1764410000 anna@ops1: maintenance`.
+-- Writes the wanted values into `fields`. Returns the settings of this source that were replaced, those that a value of an
+-- operator hides, and a text for each of them: the values in force before and after, or, where they are hidden, this source's.
+-- Who set a value, when and why: `1764410000 anna@ops1: maintenance`.
 -- The one place where the budget's rate is decided: from what its consumers contribute, its ceiling and floor, a pause.
 local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
 -- HYSTERESIS = 5            -- points below that, the level falls again
@@ -502,11 +502,11 @@ local function rebase_window(w, keys, combine)
 end
 
 -- What the consumers can still hold, as the claim needs it.
--- `act`: who did it, what was changed into what, and why; what is empty is left out.
+-- `act`: who did it, what changed, and why. An empty text is left out.
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
--- Evaluates the budget and says when that is due again. `by` and `act`: whose word it was, for the history; if `is_act` that
--- is always noted.
+-- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
+-- entry if `is_act`.
 local function settle(keys, b, s, now, by, is_act, act)
   redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
   mend(keys, s)

@@ -514,11 +514,11 @@ local function rebase_window(w, keys, combine)
 end
 
 -- What the consumers can still hold, as the claim needs it.
--- `act`: who did it, what was changed into what, and why; what is empty is left out.
+-- `act`: who did it, what changed, and why. An empty text is left out.
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
--- Evaluates the budget and says when that is due again. `by` and `act`: whose word it was, for the history; if `is_act` that
--- is always noted.
+-- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
+-- entry if `is_act`.
 local function settle(keys, b, s, now, by, is_act, act)
   redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
   mend(keys, s)

@@ -1,4 +1,4 @@
--- Who changed what into what, and why: as the history and the budget's hash have it, for people.
+-- The texts of the history and of the budget's hash: who changed what, from what to what, and why.
 local LONGEST_WHO = 64          -- bytes
 local LONGEST_NOTE = 200        -- bytes
 
@@ -6,8 +6,8 @@ local function in_force(fields, name) return fields[name .. '_by_operator'] or f
 
 local function move(name, old, new) return table.concat(old == new and {name, new} or {name, old, '->', new}, ' ') end
 
--- Takes what is wanted over into the fields. What of this source was replaced, what an operator's value hides, and all of it
--- for the history: what is in force, or, where that is hidden, what this source says.
+-- Writes the wanted values into `fields`. Returns the settings of this source that were replaced, those that a value of an
+-- operator hides, and a text for each of them: the values in force before and after, or, where they are hidden, this source's.
 local function take_over(fields, wanted, source)
   local changed, overruled, what = {}, {}, {}
   for _, name in ipairs(SETTINGS) do
@@ -26,7 +26,7 @@ local function take_over(fields, wanted, source)
   return changed, overruled, what
 end
 
--- Of a value of an operator's: `1764410000 anna@ops1: maintenance`.
+-- Who set a value, when and why: `1764410000 anna@ops1: maintenance`.
 local function whose(who, source, why, now)
   local by = who ~= '' and who or source
   return table.concat({whole(math.floor(now / MICRO)), why ~= '' and table.concat({by, why}, ': ') or by}, ' ')

@@ -1,10 +1,10 @@
-"""Tokens for one command: what `run` does, on a bare connection and in one thread.
+"""Acquire the tokens of `run`, on a bare connection and in one thread.
 
-The producer is the one that a `Nexus` has (account.py, ledger.py), and so is the loop that serves it (hub.py); here the
-thread that waits drives them, between a descriptor that a signal makes readable and a deadline. So it claims, waits its
-turn, goes by its outage mode and leaves as any other does, and redis-py, pydantic and typer are not imported for it.
+The producer (account.py, ledger.py) and the loop that serves it (hub.py) are those of a `Nexus`. So this producer waits
+in turn, obeys its outage mode and leaves as every other producer does. The thread that waits for the tokens drives the
+loop, which needs neither redis-py nor pydantic nor typer: to import them takes longer than all the rest.
 
-    is the budget there? -> claim, wait, claim ... -> tokens, an error, a signal or the deadline -> leave
+    does the budget exist? -> claim, wait, claim ... -> tokens, an error, a signal or the deadline -> leave
 """
 
 import select
@@ -29,12 +29,12 @@ from nexus_redis.opening import NOTHING, Opening
 from nexus_redis.values import budget_name, parse_cost, parse_name
 from nexus_redis.waiter import NEVER, Waiter
 
-STOP_PATIENCE: Final = 1.5  # seconds that leaving may take, as in `thread`
-TRY_PATIENCE: Final = 2 * CALL_TIMEOUT  # seconds that a claim may take where nobody means to wait, as in `shell`
+STOP_PATIENCE: Final = 1.5  # seconds for leaving, as in `thread`
+TRY_PATIENCE: Final = 2 * CALL_TIMEOUT  # seconds for the one claim of a timeout of 0, as in `shell`
 
 
 class Wish(NamedTuple):
-    """What is typed: `cost` tokens of a budget, within `timeout` seconds."""
+    """The options of `run`: `cost` tokens of a budget, within `timeout` seconds."""
 
     name: str
     key: str | None = None
@@ -49,9 +49,13 @@ class Wish(NamedTuple):
 
 
 def run(wish: Wish, command: list[str]) -> int:
-    """Wait for the tokens, then run the command; its exit code. Raises what came in between."""
+    """Wait for the tokens, run the command, and return its exit code.
+
+    A signal that comes before the tokens ends it with 128+n. Raises `AcquireTimeout`, `Unavailable`, `ServerRefused`,
+    `InvalidSetting`, and `Finding` for a budget that does not exist.
+    """
     if not command[0]:
-        raise Misuse("the command is empty: is the variable set that it came from?")
+        raise Misuse("the command is empty: is the variable that it came from set?")
     cost = round(parse_cost(wish.cost) * MICRO)
     settings = ProducerSettings.of(weight=wish.weight, priority=wish.priority, on_outage=wish.on_outage)
     prefix = namespace_of(wish.namespace)
@@ -64,7 +68,7 @@ def run(wish: Wish, command: list[str]) -> int:
             require_one(connection, keys, parent, wish.url, wish.namespace)
         hub = Hub(time.monotonic, lambda: None, connection.server)
         _take(Account(hub, keys, None, settings, opening), cost, wish.timeout, _Loop(hub, connection), come)
-    # No producer stays behind: what it held beside its tokens has gone back.
+    # The producer has left: tokens that it held beside those for the command have gone back.
     return come.exit_code() if come.first else spawn(command, come)
 
 
@@ -86,9 +90,9 @@ def _reached(url: str | None) -> Iterator[Connection]:
 
 
 def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", come: Signals) -> None:
-    """Until the tokens are there or a signal has come; raises what else became of it. Then it has left."""
+    """Wait for the tokens or a signal, then leave. Raises the error of a claim, and `AcquireTimeout`."""
     since, is_now = time.monotonic(), timeout == 0
-    waiter = Waiter(cost, since, whole=is_now)  # what is to be had at once, or nothing
+    waiter = Waiter(cost, since, whole=is_now)  # all tokens with the first claim, or none
     account.wait(waiter)
     try:
         deadline = since + TRY_PATIENCE if is_now else NEVER if timeout is None else since + timeout
@@ -107,7 +111,7 @@ def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", com
 
 
 class _Loop:
-    """The loop of a hub, run by whoever waits for something that it brings."""
+    """The loop of a hub, run step by step by the thread that waits for its results."""
 
     def __init__(self, hub: Hub, connection: Connection) -> None:
         self._plan, self._connection = refill(hub), connection
@@ -115,8 +119,8 @@ class _Loop:
         self._outcomes: list[Outcome] | None = None
 
     def run(self, is_over: Callable[[], bool], deadline: float, wakeup: Collection[int] = ()) -> None:
-        """Until `is_over()`, the deadline, one of the descriptors is readable, or nothing is left to do."""
-        if isinstance(self._step, Pause):  # that was before something changed
+        """Run until `is_over()`, until the deadline, until a descriptor is readable, or until nothing is left to do."""
+        if isinstance(self._step, Pause):  # a pause that was asked for before the producer began to leave
             self._step, self._outcomes = None, []
         while True:
             if self._step is None:

@@ -37,18 +37,18 @@ def set_budget(
     rate: Annotated[str | None, typer.Option(metavar="RATE", help='The ceiling: 5000, "100/s", "10/min".')] = None,
     min_rate: Annotated[str | None, typer.Option(metavar="RATE", help="The floor under what consumers report.")] = None,
     burst: Annotated[
-        str | None, typer.Option(metavar="TIME", help="What may go at once, in time of rate: 0.25, 60s, 5m.")
+        str | None, typer.Option(metavar="TIME", help="Burst size, as seconds of the rate: 0.25, 60s, 5m.")
     ] = None,
     law: Annotated[str | None, typer.Option(metavar="LAW", help="range, drain or aimd; else by the reports.")] = None,
     combine: Annotated[str | None, typer.Option(metavar="HOW", help="Across consumers: sum, spread or min.")] = None,
     latency_target_ms: Annotated[
-        str | None, typer.Option(metavar="MS", help="Above it, aimd sees overload: 250, 1.5s.")
+        str | None, typer.Option(metavar="MS", help="Latency above which aimd sees overload: 250, 1.5s.")
     ] = None,
     lossless: Annotated[
         bool | None, typer.Option("--lossless/--no-lossless", help="Admit only what consumers can hold.")
     ] = None,
     transit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From a token spent to its work seen in Redis.")
+        str | None, typer.Option(metavar="TIME", help="Time from a token spent to its work seen in Redis.")
     ] = None,
     unset: Annotated[
         list[str] | None, typer.Option(metavar="FIELD", help="Take an operator's value away; may be repeated.")
@@ -103,7 +103,7 @@ def set_budget(
     if both:
         raise Misuse(f"{both[0]} is both given and unset: leave one out")
     settings, act = BudgetSettings.of(**chosen), act_of(by, reason)
-    # A value makes a budget; there is nothing to take away from one that nobody knows.
+    # A value defines a budget. To unset a value of a budget that does not exist is a mistake.
     _act(name, key, url, namespace, creates=create or bool(chosen), settings=settings, unset=gone, **act)
 
 
@@ -136,7 +136,7 @@ def pause(
         try:
             lasts = typed_seconds(duration, "pause", PAUSE)
         except InvalidSetting as error:
-            remedy = f"{error.remedy}; without a time it is paused until it is resumed"
+            remedy = f"{error.remedy}. To pause until you resume it, leave the time out"
             raise InvalidSetting("pause", duration, remedy) from None
     act = act_of(by, reason)
     how_long = "until it is resumed" if duration is None else f"for {seconds(lasts)}"
@@ -173,7 +173,10 @@ def _field(word: str) -> str:
 def _act(
     name: str, key: str | None, url: str | None, namespace: str | None, *, creates: bool, said: str = "", **change: Any
 ) -> None:
-    """Do it; `name` is NAME. Where it does not create, there must be such a budget."""
+    """Change the budget of `name` and `key`, and print how it stands then.
+
+    Raises `Finding` where it does not exist, unless `creates`.
+    """
     from nexus_redis.cli.place import place
 
     full = budget_name(name, key)

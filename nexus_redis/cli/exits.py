@@ -32,7 +32,7 @@ class Misuse(Exception):
 
 
 def exit_code(invoke: Callable[[], None], words: Sequence[str] = ()) -> int:
-    """Run it; what it came to. `words` are what was typed: an option that is refused is named as it stands there."""
+    """Run a verb and return its exit code. `words` are what was typed: an error names an option as it stands there."""
     try:
         code = _run(invoke, words)
         if sys.stdout is not None:  # closed by whoever started us
@@ -66,7 +66,7 @@ def _run(invoke: Callable[[], None], words: Sequence[str]) -> int:
         code = next((code for kind, code in CODES if isinstance(error, kind)), None)
         if code is not None:
             return code if code == INTERRUPTED else _say(_as_typed(error, words), code)
-        import typer  # a verb that does without has no error of it
+        import typer  # here, since `run` and `signal` do without it
 
         if isinstance(error, typer.Exit):
             return error.exit_code
@@ -77,14 +77,14 @@ def _run(invoke: Callable[[], None], words: Sequence[str]) -> int:
 
 
 def _usage_error() -> type[Exception]:
-    # They have no public name, and moved when typer took click in; all releases have their base here.
+    # The class has no public name, and moved when typer absorbed click. All releases have it among these bases.
     import typer
 
     return next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def _as_typed(error: BaseException, words: Sequence[str]) -> str:
-    """`min_rate=5` of the API is `--min-rate 5` to whoever typed that."""
+    """Return the error with its option as it was typed: `--min-rate 5` in place of `min_rate=5`."""
     said = str(error)
     if isinstance(error, InvalidSetting):
         option = as_option(error.field)
@@ -96,7 +96,8 @@ def _as_typed(error: BaseException, words: Sequence[str]) -> str:
 
 
 def as_option(field: str) -> str:
-    """
+    """Return the option of a field.
+
     >>> as_option("min_rate")
     '--min-rate'
     """
@@ -110,16 +111,16 @@ def _line(error: BaseException) -> str:
     typed = getattr(error, "option_name", None)
     meant = _meant(typed or (_EXTRA.findall(what) or [""])[0], context)
     if meant and typed:
-        what = f"No such option: {typed}; it is {meant}"
+        what = f"No such option: {typed}. Use {meant}"
     elif meant:
-        what += f"; the option is {meant}"
+        what += f". Use the option {meant}"
     if verb.endswith(" run") and typed and not meant:  # most likely it is the command's
         what += "; an option of the command goes behind a --"
     return f"{what}{'' if what.endswith('?') else '.'} See {verb} --help"
 
 
 def _meant(typed: str, context: Any) -> str:
-    """The option that is the same but for `_`, `-` and capitals: `--min_rate`, `-rate`, `minrate=5`."""
+    """Return the option that differs from what was typed by `_`, `-` and capitals only: `--min_rate`, `minrate=5`."""
 
     def bare(word: str) -> str:
         return word.partition("=")[0].replace("_", "").replace("-", "").lower()

@@ -49,7 +49,7 @@ def list_budgets(*, json: Json = False, url: Url = None, namespace: Namespace = 
 
 
 def restore(source: Path, only: str | None, url: str | None, namespace: str | None, act: Act) -> None:
-    """Put back what `list --json` wrote, of all its budgets or of one; `act` says who does, and why."""
+    """Put back what `list --json` wrote, of all its budgets or of one. `act`: who restores it, and why."""
     from nexus_redis.cli.place import place
 
     kept = [each for each in _read(source) if only in (None, each[0])]

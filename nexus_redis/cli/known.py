@@ -1,8 +1,8 @@
-"""Is there a budget of that name? One that nobody knows is most likely a slip of the pen: then nothing is written.
+"""Check that a budget exists, and suggest names where it does not: the name is most likely misspelled.
 
-`set NAME` with a value and a `report` make a budget; all other verbs are about one that is there, and end with 1 where
-it is not. Those that could make one take `--create`. A budget is there from the first call of anybody; for `run` and
-`pace` NAME is enough, since the budget of a key begins with its first use, with the settings of NAME.
+`set NAME` with a value and `report` create a budget. Every other verb needs one that exists. Where it does not exist,
+the verb writes nothing and ends with 1, unless it has `--create`. For `run` and `pace` with a key it is enough that NAME
+exists, since the budget of a key begins with its first use and takes over the settings of NAME.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from nexus_redis.cli.place import Place
     from nexus_redis.cli.swift import Connection
 
-ALIKE: Final = 0.6  # of difflib's ratio: two letters of five
-VERY_ALIKE: Final = 0.8  # a letter of four: what may well be another name on purpose is not asked about
-SHOWN: Final = 3  # names that are suggested
+ALIKE: Final = 0.6  # of difflib's ratio: two letters in five differ
+VERY_ALIKE: Final = 0.8  # a letter in five: a new name that differs by more is taken for one on purpose
+SHOWN: Final = 3  # suggestions at most
 
 
 def is_there(keys: BudgetKeys) -> Command[bool]:
-    """Ask whether Redis knows this budget; what somebody else has put in its place is none."""
+    """Ask whether a budget exists. A key of another type in its place is not a budget."""
     return Command(("TYPE", keys.budget), lambda reply: text(reply) == "hash")
 
 
 def require(here: "Place", name: str, parent: str | None = None, *, can_create: bool = False) -> None:
-    """Raise a `Finding` unless there is a budget `name`; `parent` is NAME where that is one of its keys."""
+    """Raise a `Finding` unless the budget `name` exists. `parent`: NAME, where `name` is one of its keys."""
     if not here.ask(is_there(here.keys(name)))[0]:
         raise unknown(here, name, parent, can_create=can_create)
 
@@ -35,8 +35,10 @@ def require(here: "Place", name: str, parent: str | None = None, *, can_create: 
 def require_one(
     connection: "Connection", keys: BudgetKeys, parent: BudgetKeys | None, url: str | None, namespace: str | None
 ) -> None:
-    """The same for who uses it: the budget that it is a key of will do, and while Redis is away nobody can tell."""
-    if any(connection.perform([is_there(each) for each in (keys, parent) if each is not None])):  # an error, too
+    """Raise a `Finding` unless the budget exists, or its parent does. Passes while Redis does not answer."""
+    if any(
+        connection.perform([is_there(each) for each in (keys, parent) if each is not None])
+    ):  # True, or an error: Redis does not answer
         return
     from nexus_redis.cli.place import place
 
@@ -45,17 +47,18 @@ def require_one(
 
 
 def unknown(here: "Place", name: str, parent: str | None = None, *, can_create: bool = False) -> Finding:
-    """What to say of a budget that is not there."""
+    """Return the error for a budget that does not exist, with the names that are near."""
     near = alike(here, name)
     if not near and parent is not None and not here.ask(is_there(here.keys(parent)))[0]:
         near = [f"NAME {each}" for each in alike(here, parent)]
-    meant = f"; did you mean {either(near)}?" if near else ""
-    remedy = f"{'' if near else ';'} --create opens one" if can_create else ""
-    return Finding(f"no budget {name} in namespace {here.namespace} at {here.server}{meant}{remedy}")
+    where = f"in namespace {here.namespace} at {here.server}"
+    meant = f" Did you mean {either(near)}?" if near else ""
+    remedy = " To create it, add --create." if can_create else ""
+    return Finding(f"there is no budget {name} {where}.{meant}{remedy}")
 
 
 def alike(here: "Place", name: str, cutoff: float = ALIKE) -> list[str]:
-    """The names of budgets that are there and differ from this one by little, the nearest first."""
+    """Return the names of existing budgets that are like this one, the most alike first."""
     from difflib import get_close_matches
 
     listed: list[str] = here.ask(
@@ -68,7 +71,8 @@ def alike(here: "Place", name: str, cutoff: float = ALIKE) -> list[str]:
 
 
 def either(names: list[str]) -> str:
-    """
+    """Return the names as a choice.
+
     >>> either(["a", "b", "c"])
     'a, b or c'
     """

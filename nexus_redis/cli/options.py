@@ -20,29 +20,29 @@ OnOutage = Annotated[
     str | None,
     typer.Option(metavar="MODE", help="While Redis is away: share, closed or open.", show_default="share"),
 ]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever looks.", show_default=False)]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history and `explain`.", show_default=False)]
 By = Annotated[
     str | None,
-    typer.Option(metavar="WHO", help="Who says so, for the history and `explain`.", show_default="user@host"),
+    typer.Option(metavar="WHO", help="Who does it, for the history and `explain`.", show_default="user@host"),
 ]
 Key = Annotated[
     str | None,
     typer.Option(metavar="KEY", help="Of NAME's budgets that of nexus.budget(NAME, key=KEY).", show_default=False),
 ]
-Create = Annotated[bool, typer.Option("--create", help="Open a budget of that name if there is none.")]
+Create = Annotated[bool, typer.Option("--create", help="Create the budget if it does not exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The budget.", show_default=False)]
 
 
 class Act(TypedDict):
-    """Who does something, and why."""
+    """Who does something, and why, as `calls` takes it."""
 
     who: str
     note: str
 
 
 def act_of(by: str | None, reason: str) -> Act:
-    """As `calls` takes it; refused rather than cut, where a person has typed it."""
+    """Check `--by` and `--reason`. A text that is too long is refused here, since a person has typed it."""
     from nexus_redis.calls import LONGEST_NOTE, LONGEST_WHO
     from nexus_redis.errors import InvalidSetting
     from nexus_redis.ids import whoami

@@ -87,7 +87,7 @@ def report(
         str | None, typer.Option(metavar="TIME", help="Take its part out for so long: 90, 5m; 0 brings it back.")
     ] = None,
     every: Annotated[
-        str, typer.Option(metavar="TIME", help="When you report again; this one lives 3 of these.")
+        str, typer.Option(metavar="TIME", help="Time to your next report; this one lives 3 of these.")
     ] = ONE_A_MINUTE,
     key: Key = None,
     json: Json = False,
@@ -127,9 +127,9 @@ def report(
         near = alike(here, name, VERY_ALIKE)[:1] if is_new and key is None else []
     lives = max(MISSED_REPORTS * interval, 2.0)
     if is_fraction(load):
-        print(f"nexus-redis: --load {load:g}: {FRACTION}", file=sys.stderr)
-    if near:  # the first report makes a budget, so it is no error
-        print(f"nexus-redis: {name} is a new budget; did you mean {either(near)}?", file=sys.stderr)
+        print(f"nexus-redis: --load {load:g} is {load:g} %. {FRACTION}", file=sys.stderr)
+    if near:  # a warning only: the first report of a consumer creates its budget
+        print(f"nexus-redis: the budget {name} is new. Did you mean {either(near)}?", file=sys.stderr)
     print(as_json(_fields(message, now, lives)) if json else _came_to(message, now, lives))
 
 

@@ -1,8 +1,7 @@
-"""`signal` and `run` before anything heavy is imported: what a script calls in a loop does not wait for typer, pydantic
-and redis-py.
+"""Read the words of `signal` and `run` without typer: scripts call these in a loop, and typer is slow to import.
 
-Here are only words that are well formed. Anything else, from `--help` to an option that is misspelled, is None, and the
-ordinary way reads it again from the start and says what there is to say.
+Only usual words are read here. For all else, from `--help` to an option that is misspelled, `main` returns None. Then
+typer reads the words from the start, and reports what is wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from nexus_redis.values import budget_name, micro, micro_rate, parse_name, parse
 
 
 class Said(NamedTuple):
-    """What was typed: options by name (a flag's value is ""), and the words that are none."""
+    """The words of a verb: options by name (the value of a flag is ""), and the other words in order."""
 
     options: dict[str, str]
     words: list[str]
@@ -35,7 +34,7 @@ FLAGS: Final = {"signal": ("json", "create"), "run": ("create",)}
 
 
 def main(words: Sequence[str]) -> int | None:
-    """Do what was typed, if it is a usual `signal` or `run`: the exit code, or None."""
+    """Run a usual `signal` or `run`, and return its exit code; None for anything else."""
     verb = _VERBS.get(words[0]) if words else None
     said = parsed(words[0], words[1:]) if verb is not None else None
     if verb is None or said is None:
@@ -49,7 +48,7 @@ def main(words: Sequence[str]) -> int | None:
 
 
 def parsed(verb: str, words: Sequence[str]) -> Said | None:
-    """The words of a verb, taken apart; None where anything is not as usual."""
+    """Take the words of a verb apart; None for anything unusual."""
     said, left = Said({}, []), list(words)
     while left:
         word = left.pop(0)
@@ -71,7 +70,7 @@ def parsed(verb: str, words: Sequence[str]) -> Said | None:
 
 
 class _Unusual(Exception):
-    """Not for here."""
+    """Words that typer must read."""
 
 
 def _float(text: str) -> float:
@@ -134,9 +133,9 @@ def signal(
     namespace: str | None,
     creates: bool,
 ) -> dict[str, Any] | None:
-    """Ask; the answer as the fields of a FlowControl, and what was asked for beside them.
+    """Send the signal, and return the fields of the FlowControl with the requested rate beside them.
 
-    None where the ordinary way must do it, a budget that is not there among them.
+    Returns None where the caller must do it with redis-py: after any trouble, and where the budget does not exist.
     """
     from nexus_redis.cli.known import is_there
 

@@ -11,7 +11,7 @@ from nexus_redis.cli.options import By, Key, Name, Namespace, Reason, Url, act_o
 from nexus_redis.cli.text import standing
 from nexus_redis.values import budget_name
 
-MOST_CONSUMERS: Final = 1000  # to look for a name that is nearly the one that was typed
+MOST_CONSUMERS: Final = 1000  # that are compared with the name that was typed
 
 
 def forget(
@@ -47,10 +47,10 @@ def forget(
         if not here.ask(calls.leave_consumer(keys, consumer, "*", **act))[0]:
             known = list(here.ask(calls.inspect(keys, count=MOST_CONSUMERS))[0].consumers)
             near = either(get_close_matches(consumer, known, SHOWN, ALIKE))
-            meant = f"; did you mean {near}?" if near else ""
+            meant = f" Did you mean {near}?" if near else ""
             raise Finding(
                 f"no consumer {consumer} is known to {full} in namespace {here.namespace} at {here.server}: it never "
-                f"reported, left, or has been silent for more than ten minutes{meant}"
+                f"reported, left, or has been silent for more than ten minutes.{meant}"
             )
         now = here.ask(calls.inspect(keys, count=1))[0].fields
     told = standing(float(now.get("rate_per_s", 0)), int(now.get("level", 3)), now.get("reason", "unset"))

@@ -10,12 +10,15 @@ from nexus_redis.values import typed_seconds
 
 def run(
     name: Name,
-    command: Annotated[list[str], typer.Argument(metavar="CMD...", help="After --, and its own.", show_default=False)],
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="CMD...", help="The command and its arguments, after `--`.", show_default=False),
+    ],
     *,
     cost: Annotated[float, typer.Option(metavar="TOKENS", help="What it takes.")] = 1.0,
     timeout: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Give up then, with exit code 75: 30, 90s, 5m.", show_default="wait"),
+        typer.Option(metavar="TIME", help="Give up after this, with exit code 75: 30, 90s, 5m.", show_default="wait"),
     ] = None,
     weight: Annotated[float, typer.Option(metavar="N", help="Its part against others'.")] = 1.0,
     priority: Annotated[str, typer.Option(metavar="CLASS", help="high, normal or low.")] = "normal",

@@ -1,4 +1,4 @@
-"""A command as our child: it has our streams, and gets the signals that we get."""
+"""Run a command as a child that has the streams of this process and gets its signals."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ OURS: Final = [signal.SIGPIPE, *([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") 
 
 
 def spawn(command: list[str], come: Signals) -> int:
-    """Run it to its end; the exit code, as a shell would have it."""
+    """Run the command to its end, and return its exit code as a shell would."""
     lock = threading.Lock()
     child = 0
 

@@ -1,8 +1,8 @@
-"""A bare connection, for verbs that are done before redis-py and pydantic have been imported.
+"""A connection without redis-py, for verbs that are done before redis-py has been imported.
 
-Only the usual case goes this way: an address without options behind a `?`, a server that answers. At the first trouble,
-of whatever kind, redis-py takes over and is asked the same again, since it knows how to connect to anything and what to
-say of it when it can't. So only what is safe to repeat may be asked here.
+It serves the usual case: an address without options behind a `?`, and a server that answers. After any trouble redis-py
+takes over, and the same calls are sent again through it. redis-py can connect to any address, and its errors say what
+is wrong. So only calls that are safe to repeat may be sent here.
 """
 
 import os
@@ -30,12 +30,12 @@ def namespace_of(given: str | None) -> str:
 
 
 def url_of(given: str | None) -> str:
-    """The argument, else NEXUS_REDIS_URL, else this machine; unchecked."""
+    """Return the argument, else NEXUS_REDIS_URL, else localhost. Checks nothing."""
     return given or os.environ.get("NEXUS_REDIS_URL") or DEFAULT_URL
 
 
 class _Address(NamedTuple):
-    """What a plain URL says: a host and a port, or a path; and what is sent before anything else."""
+    """A URL taken apart: a host and a port, or the path of a socket; `before` are the commands to send first."""
 
     host: str
     port: int
@@ -45,7 +45,7 @@ class _Address(NamedTuple):
 
 
 def _plain(url: str) -> _Address | None:
-    """None where redis-py has to make something of it."""
+    """Take a URL apart; None for one that redis-py must handle."""
     try:
         parts = urlsplit(url)
         port = parts.port or PORT
@@ -65,7 +65,7 @@ def _plain(url: str) -> _Address | None:
 
 
 class Connection:
-    """One connection, opened with the first call; `server` says where it goes, for messages."""
+    """One connection, opened with the first call. `server`: its address for messages, without a password."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -81,7 +81,7 @@ class Connection:
             self.server = where(self._by_redis_py())
 
     def perform(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run them in one round trip; one outcome each, never raises. As `wire.perform`, and by it after a trouble."""
+        """Run a batch in one round trip, as `wire.perform` does; one outcome each, never raises."""
         if self._client is None:
             try:
                 return self.exchange(jobs)
@@ -92,7 +92,7 @@ class Connection:
         return perform(self._by_redis_py, jobs)
 
     def exchange(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """The same, raising what redis-py should see to: whatever is not an answer, or a refusal of our scripts."""
+        """Run a batch; raise for anything but answers and refusals of our scripts, which redis-py must handle then."""
         if self._address is None:
             raise ConnectionError(self.url)
         ready = [job.make() if isinstance(job, Late) else job for job in jobs]
@@ -104,7 +104,7 @@ class Connection:
         return [_outcome(job, answer) for job, answer in zip(ready, answers, strict=True)]
 
     def close(self) -> None:
-        """Be gone."""
+        """Close the connection."""
         self._disconnect()
         if self._client is not None:
             self._client.close()
@@ -116,18 +116,18 @@ class Connection:
         self.close()
 
     def _connect(self, to: _Address) -> tuple[tuple[str, ...], ...]:
-        """Open it; the commands to send first."""
+        """Open the socket, and return the commands to send first."""
         if to.path:
             self._socket = socket.socket(socket.AF_UNIX)
             self._socket.settimeout(CONNECT_TIMEOUT)
             self._socket.connect(to.path)
         else:
-            # As bytes: of a text Python would first make sure, with large tables, that it is no foreign alphabet's.
+            # Bytes, since Python imports the tables of all alphabets to check a host name that is text.
             host: Any = to.host.encode() if to.host.isascii() else to.host
             self._socket = socket.create_connection((host, to.port), CONNECT_TIMEOUT)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if to.is_encrypted:
-            import ssl  # takes a third as long to import as all the rest
+            import ssl  # slow to import, and few connections are encrypted
 
             self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=to.host)
         self._socket.settimeout(CALL_TIMEOUT)
@@ -159,7 +159,7 @@ class Connection:
 
 
 def swiftly(connection: Connection, *jobs: Job) -> list[Any] | None:
-    """The answers, decoded, in order; None where not all went as usual, and the ordinary way must see to it."""
+    """Return the decoded answers in order; None after any trouble."""
     try:
         outcomes = connection.exchange(jobs)
     except (OSError, ValueError, LookupError):

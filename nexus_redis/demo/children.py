@@ -81,7 +81,7 @@ class Children:
     def go(self, show: Callable[[int, int], None]) -> float:
         """Waits until all are ready, then gives all the same instant, by time.monotonic(), to start at.
 
-        `show` is told how many of how many are, a few times a second: on a busy machine that takes a while.
+        Calls `show(ready, processes)` a few times a second, since a busy machine needs many seconds to start them.
         """
         waiting, gives_up_at = set(self._processes), time.monotonic() + PATIENCE_S
         while waiting:

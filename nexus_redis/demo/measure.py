@@ -15,8 +15,8 @@ WARM_UP_S = 2.0  # not counted in the use of the capacity: from cold, nobody kno
 class RunFigures:
     """One run. Times in seconds, memory in bytes, `busy` and `fairness` from 0 to 1; None: nothing was measured.
 
-    `rate` is what was indexed a second, `capacity` what the workers could have indexed in the same seconds, had they
-    never waited: a machine is not as fast in one minute as in the next, so no other run's capacity says anything of it.
+    `rate` is what was indexed per second. `capacity` is what the workers could have indexed in the same seconds if they
+    had never waited. Both are of one run, since a machine is faster in one minute than in another.
     """
 
     coordinated: bool
@@ -39,7 +39,7 @@ class RunFigures:
 
     @property
     def use(self) -> float | None:
-        """Of the capacity, what was indexed."""
+        """Return the part of the capacity that was used."""
         return self.rate / self.capacity if self.capacity else None
 
 
@@ -65,7 +65,7 @@ class Result:
 
 
 def capacity(done: Sequence[float], busy: Sequence[float]) -> float:
-    """What workers can do a second, from what each did in the seconds in which it had something to do.
+    """Return what the workers can do per second, from what each did in the seconds in which it had work.
 
     >>> capacity([300, 100], [10.0, 5.0])
     50.0

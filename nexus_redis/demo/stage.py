@@ -51,13 +51,13 @@ class Moment:
 
 
 class Watching(Protocol):
-    """Whoever shows what goes on."""
+    """The picture of a run: it is told what happens, and shows it."""
 
     def starting(self, ready: int, processes: int) -> None:
-        """So many of them are ready."""
+        """Show how many of the processes are ready."""
 
     def watch(self, moment: Moment) -> None:
-        """It runs."""
+        """Show a moment of the run."""
 
 
 @dataclass(frozen=True, slots=True)

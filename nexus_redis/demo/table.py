@@ -6,10 +6,10 @@ from nexus_redis.demo.measure import WARM_UP_S, Result, RunFigures
 
 ABSENT = "-"
 MEANING = (
-    f"Records a second and the capacity are of the same seconds, without the first {WARM_UP_S:g}: in those, "
-    "coordination finds out what the workers can take. The capacity is what they could have indexed had they never "
-    "waited for an empty queue. It differs from run to run with what else the machine does, producers and Redis among "
-    "it, so compare the use of it."
+    f"Records per second and capacity are measured in the same seconds of one run. The first {WARM_UP_S:g} s do not "
+    "count, since coordination then finds out what the workers can take. The capacity is what the workers could have "
+    "indexed if they had never waited for an empty queue. It differs between runs with all else that the machine does, "
+    "so compare its use."
 )
 
 
@@ -34,8 +34,8 @@ def rows(run: RunFigures) -> list[tuple[str, str]]:
         ("records sent", f"{run.sent:,}"),
         ("records indexed", f"{run.indexed:,}"),
         ("records lost", f"{run.lost:,}"),
-        ("records indexed a second", f"{run.rate:,.0f}"),
-        ("capacity in the same seconds", f"{run.capacity:,.0f}"),
+        ("records indexed per second", f"{run.rate:,.0f}"),
+        ("capacity in the same run, per second", f"{run.capacity:,.0f}"),
         ("use of the capacity", percent(run.use)),
         ("peak queue", f"{run.queue_peak:,} of {run.queue_limit:,}"),
         ("peak memory of the consumers", f"{run.memory_peak / 2**20:.0f} MiB"),
@@ -47,7 +47,7 @@ def rows(run: RunFigures) -> list[tuple[str, str]]:
 
 
 def table_of(result: Result, *, fills: bool = False) -> Table:
-    """As wide as the terminal where it `fills` one."""
+    """Return both runs side by side; `fills` makes the table as wide as the terminal."""
     times = result.offered / result.capacity
     table = Table(
         title=f"{result.seconds:g} s each; offered: {result.offered:,.0f} records/s, {times:.0f} x the calibration",

@@ -17,7 +17,7 @@ from nexus_redis.demo.stage import Moment, Plan
 FRAMES_PER_SECOND = 4  # each costs the workers some milliseconds of their processors
 LINES_EACH_S = 1.0
 SPEED_SPAN_S = 1.0
-BESIDE_BAR = 42  # columns: the border, what each row is called, and what it comes to
+BESIDE_BAR = 42  # columns for the border, the names of the rows and their figures
 SHORTEST_BAR = 20
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -50,7 +50,7 @@ class View:
                 self._live.update(self._picture(self._latest), refresh=True)
 
     def starting(self, ready: int, processes: int) -> None:
-        """The processes start, which a busy machine takes its time for."""
+        """Show how many of the processes are ready."""
         if not self._is_due():
             return
         seconds = time.monotonic() - self._opened_at
@@ -61,7 +61,7 @@ class View:
             self._console.print(said, highlight=False, soft_wrap=True)
 
     def watch(self, moment: Moment) -> None:
-        """It runs."""
+        """Show a moment of the run."""
         self._latest = moment
         if not self._is_due():
             return
@@ -137,7 +137,7 @@ class View:
         return Panel(inside, title=self._title, title_align="left")
 
     def _curve(self, width: int) -> str:
-        """The queue's depth under the time bar: a sign for each of its columns, full height = full."""
+        """Draw the depth of the queue under the time bar, a sign for each of its columns. Full height is a full queue."""
         sparks = ".:-=+*#@" if self._console.options.ascii_only else SPARKS
         deepest: dict[int, int] = {}
         for at, depth in self._depths:

@@ -38,7 +38,9 @@ def test_a_pause_takes_a_duration_and_says_how_to_pause_for_longer_than_it_can(n
     budget = nexus.budget("stripe", rate=100)
     budget.pause("1h30m")
     assert 5390 < budget.snapshot().paused_for <= 5400
-    with pytest.raises(InvalidSetting, match=r"pause='4d': use 0 to 86,400 seconds.*; None pauses until resume\(\)"):
+    with pytest.raises(
+        InvalidSetting, match=r"pause='4d': use 0 to 86,400 seconds.*\. To pause until resume\(\), give None"
+    ):
         budget.pause("4d")
     with budget.consumer(capacity="6k/min", interval="100ms") as consumer:
         assert consumer.report(load=0) == 100
@@ -81,7 +83,7 @@ def test_a_load_that_is_a_fraction_is_said_once_to_be_percent(
         for load in (0.95, 0.5):
             consumer.report(load=load)
     (said,) = caplog.messages
-    assert said.startswith("load=0.95: a load is in percent")
+    assert said.startswith("load=0.95 is 0.95 %. A load is in percent")
 
 
 @pytest.mark.parametrize(("module", "kind", "right"), KINDS, ids=("sync", "async"))
