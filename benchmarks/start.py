@@ -1,7 +1,7 @@
 """Measure the processor time of a verb of the command line: `python -m benchmarks.start [TIMES]`.
 
-It is the user and system time of the command and of all that it starts, the least and the median of TIMES runs, beside a
-Python that does nothing. The Redis is a private one. The tests check what a verb imports (`tests/test_cli_verbs.py`),
+It is the user and system time of the command and of all that it starts: the least and the median of TIMES runs, beside
+a Python that does nothing. The Redis is a private one. The tests check what a verb imports (`tests/test_cli_verbs.py`),
 and this benchmark shows how much time that takes on a machine.
 """
 

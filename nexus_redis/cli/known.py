@@ -1,8 +1,8 @@
 """Check that a budget exists, and suggest names where it does not: the name is most likely misspelled.
 
 `set NAME` with a value and `report` create a budget. Every other verb needs one that exists. Where it does not exist,
-the verb writes nothing and ends with 1, unless it has `--create`. For `run` and `pace` with a key it is enough that NAME
-exists, since the budget of a key begins with its first use and takes over the settings of NAME.
+the verb writes nothing and ends with 1, unless it has `--create`. For `run` and `pace` with a key it is enough that
+NAME exists, since the budget of a key begins with its first use and takes over the settings of NAME.
 """
 
 from typing import TYPE_CHECKING, Final

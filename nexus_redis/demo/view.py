@@ -137,7 +137,7 @@ class View:
         return Panel(inside, title=self._title, title_align="left")
 
     def _curve(self, width: int) -> str:
-        """Draw the depth of the queue under the time bar, a sign for each of its columns. Full height is a full queue."""
+        """Draw the depth of the queue under the time bar, a sign per column. Full height is a full queue."""
         sparks = ".:-=+*#@" if self._console.options.ascii_only else SPARKS
         deepest: dict[int, int] = {}
         for at, depth in self._depths:
