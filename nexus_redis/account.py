@@ -16,7 +16,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from nexus_redis import calls
-from nexus_redis.calls import Answer, Claim, Configured, Drop
+from nexus_redis.calls import Answer, Claim, Configured, Drop, Job, Outcome
 from nexus_redis.config import ProducerSettings
 from nexus_redis.errors import InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
@@ -28,7 +28,6 @@ from nexus_redis.logs import log
 from nexus_redis.opening import News, Opening
 from nexus_redis.results import Denied
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Outcome
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl

@@ -95,6 +95,7 @@ NAME_REMEDY: Final = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a 
 _OTHERS: Final = {
     "labels": f"use at most {MOST_LABELS}, named as budgets are, each a text of at most {LONGEST_LABEL} characters",
     "note": "use at most 200 bytes",
+    "who": "use at most 64 bytes",
     "setting": "use one of rate, min_rate, burst, law, combine, latency_target_ms, lossless, transit",
     "source": "use code or operator",
     "offset": "use 0 to 1e9",

@@ -20,12 +20,12 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from nexus_redis.calls import Job, Late, Outcome
+from nexus_redis.channels import Channels
 from nexus_redis.errors import NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify
 from nexus_redis.logs import log
-from nexus_redis.push import Channels
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Late, Outcome
 
 T = TypeVar("T")
 

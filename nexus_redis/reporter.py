@@ -8,7 +8,7 @@ from copy import copy
 from typing import Final
 
 from nexus_redis import calls
-from nexus_redis.calls import Call, Configured, Standing
+from nexus_redis.calls import Call, Configured, Job, Late, Outcome, Standing
 from nexus_redis.config import ConsumerSettings
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
@@ -20,7 +20,6 @@ from nexus_redis.meter import Meter
 from nexus_redis.opening import News, Opening
 from nexus_redis.sources import Source
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Late, Outcome
 
 TOO_LITTLE: Final = (
     "no rate follows from it: say how full (load=, or queue_depth= with queue_limit=) and how fast (capacity=, or a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
@@ -10,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from nexus_redis import embedded
 from nexus_redis.account import Account
+from nexus_redis.calls import UNTIL_RESUMED
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_cost, parse_name, parse_number
 from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NotPicklable
 from nexus_redis.hub import Hub
@@ -23,7 +25,7 @@ from nexus_redis.reporter import Reporter
 from nexus_redis.results import Denied
 from nexus_redis.sources import ListSource, Source, StreamSource
 from nexus_redis.task import Drivers
-from nexus_redis.values import keyed_name
+from nexus_redis.values import FRACTION, is_fraction, keyed_name, parse_seconds
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import CALL_TIMEOUT
 from nexus_redis.words import counted
@@ -31,6 +33,7 @@ from nexus_redis.words import counted
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
+log = logging.getLogger("nexus_redis")
 C = TypeVar("C")
 
 
@@ -55,8 +58,10 @@ def micro_cost(cost: float) -> int:
 
 def joint_costs(nexus: NexusShell, wanted: Mapping[Any, float]) -> dict[Account, int]:
     """What `nexus.acquire` is given, by account: two names of one producer add up."""
-    if not wanted or not isinstance(wanted, Mapping):
-        raise InvalidSetting("budgets", wanted, "name at least one: nexus.acquire({budget: cost})")
+    if not isinstance(wanted, Mapping):
+        raise InvalidSetting("budgets", wanted, "use a mapping of budgets to their costs: nexus.acquire({budget: 1})")
+    if not wanted:
+        raise InvalidSetting("budgets", wanted, "name at least one budget: nexus.acquire({budget: 1})")
     costs: dict[Account, int] = {}
     for given, cost in wanted.items():
         if not isinstance(given, ProducerShell) or given._account.hub is not nexus._hub:
@@ -66,12 +71,12 @@ def joint_costs(nexus: NexusShell, wanted: Mapping[Any, float]) -> dict[Account,
     return costs
 
 
-def joint_limit(wanted: Mapping[Any, float], timeout: float | Unset | None) -> float | None:
+def joint_limit(wanted: Mapping[Any, float], timeout: float | str | Unset | None) -> float | None:
     """How long `nexus.acquire` waits: as it says, or as long as the least patient of the producers that it names."""
     if isinstance(timeout, Unset):
         own = [limit for given in wanted if (limit := given._settings.timeout) is not None]
         return min(own, default=None)
-    return None if timeout is None else parse_number("timeout", timeout)
+    return None if timeout is None else parse_seconds(timeout, "timeout")
 
 
 def check_joint(joint: Joint, now: float) -> None:
@@ -141,8 +146,8 @@ class NexusShell:
         if opening is None:
             opening = known_here[name] = Opening(BudgetKeys(self.namespace, name), settings, parent)
             return opening
-        given = settings.model_dump(exclude_none=True)
-        known = opening.given.model_dump(exclude_none=True)
+        given = settings.given()
+        known = opening.given.given()
         for field, value in given.items():
             if field in known and known[field] != value:
                 raise InvalidSetting(field, value, f"budget {name} was opened with {known[field]!r} in this process")
@@ -173,7 +178,7 @@ class BudgetShell(Generic[C]):
 
     def __reduce__(self) -> Any:
         """Open it again where it comes to, with the settings that code gives it here."""
-        return budget_of, (self._nexus, *self._named, self._opening.given.model_dump(exclude_none=True))
+        return budget_of, (self._nexus, *self._named, self._opening.given.given())
 
     @property
     def name(self) -> str:
@@ -186,7 +191,7 @@ class BudgetShell(Generic[C]):
         return self._opening.parent.name if self._opening.parent else None
 
     def watch_stream(
-        self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float = 0.25
+        self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float | str = 0.25
     ) -> C:
         """Report for a consumer group of a Redis Stream, from outside: its consumers need no change.
 
@@ -207,7 +212,7 @@ class BudgetShell(Generic[C]):
         limit: float,
         done: str | None = None,
         capacity: float | str | None = None,
-        interval: float = 0.25,
+        interval: float | str = 0.25,
     ) -> C:
         """Report for a Redis list that workers take from (LPUSH, BRPOP), from outside.
 
@@ -220,7 +225,7 @@ class BudgetShell(Generic[C]):
         """
         return self._watch(ListSource(key, limit, done), capacity, interval)
 
-    def _watch(self, source: Source, capacity: float | str | None, interval: float) -> C:
+    def _watch(self, source: Source, capacity: float | str | None, interval: float | str) -> C:
         raise NotImplementedError
 
     def _producer_settings(self, **given: Any) -> ProducerSettings:
@@ -261,11 +266,11 @@ class ProducerShell:
     def __reduce__(self) -> Any:
         raise NotPicklable("producer", "pass its budget, and call budget.producer(...) there")
 
-    def _limit(self, timeout: float | Unset | None) -> float | None:
+    def _limit(self, timeout: float | str | Unset | None) -> float | None:
         """How long a caller waits: as it says, or the producer."""
         if isinstance(timeout, Unset):
             return self._settings.timeout
-        return None if timeout is None else parse_number("timeout", timeout)
+        return None if timeout is None else parse_seconds(timeout, "timeout")
 
     @property
     def _rate(self) -> float:
@@ -369,7 +374,23 @@ def said_by_hand(values: dict[str, float | None]) -> dict[str, float]:
         if name not in REPORTABLE:
             raise InvalidSetting(name, value, f"no such field: there are {', '.join(REPORTABLE)}")
         said[name] = parse_number(name, value)
+    if is_fraction(said.get("load")) and "load" not in _warned:
+        _warned.add("load")
+        log.warning("load=%g is %g %%. %s", said["load"], said["load"], FRACTION)
     return said
+
+
+_warned: Final[set[str]] = set()  # fields that a warning was logged for: once in a process
+
+
+def pause_length(given: float | str | None) -> float:
+    """Return the seconds of a pause; None is a pause until `resume`."""
+    if given is None:
+        return UNTIL_RESUMED
+    try:
+        return parse_seconds(given, "pause")
+    except InvalidSetting as error:
+        raise InvalidSetting("pause", given, f"{error.remedy}. To pause until resume(), give None") from None
 
 
 def consumer_settings(capacity: Any, interval: Any) -> ConsumerSettings:

@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from nexus_redis.calls import text
+from nexus_redis.calls import Command, Job, text
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.logs import log
 from nexus_redis.values import keyed_name
-from nexus_redis.wire import Command, Job
 from nexus_redis.words import printable
 
 COUNT_AT_LEAST: Final = 10_000  # entries that may be read between two looks and are still counted one by one

@@ -9,12 +9,13 @@ from typing import Final, TypeVar
 
 import redis
 
+from nexus_redis.calls import Job, Outcome
 from nexus_redis.errors import NexusError
 from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.logs import log
 from nexus_redis.push import PushThread
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Outcome, perform
+from nexus_redis.wire import perform
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from itertools import chain
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis
@@ -23,35 +23,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import InvalidResponse, NoScriptError
 from redis.retry import Retry
 
-from nexus_redis.calls import Call
+from nexus_redis.calls import Call, Command, Job, Outcome
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.faults import is_demoted
 from nexus_redis.values import DEFAULT_URL
 
-T = TypeVar("T")
 CONNECT_TIMEOUT: Final = 1.0
 CALL_TIMEOUT: Final = 0.25
 ABREAST: Final = 32  # calls of an event loop's thread in one pipeline: a few milliseconds of it
 _SCHEMES: Final = ("redis", "rediss", "unix", "embedded")
-
-
-@dataclass(frozen=True, slots=True)
-class Command(Generic[T]):
-    """One plain command, for what needs no script: reading a hash, a sorted set."""
-
-    args: tuple[Any, ...]
-    decode: Callable[[Any], T]
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A call whose arguments come from code that is not ours: the hub has it made aside, with no lock held."""
-
-    make: Callable[[], Call[Any]]
-
-
-Job = Call[Any] | Command[Any]
-Outcome = Any  # what `decode` made of a reply, or the exception
 
 
 def address(url: Any) -> str:
@@ -68,12 +48,32 @@ def address(url: Any) -> str:
     return found
 
 
-def checked(client: Any, kind: type, other: type) -> Any:
-    """A caller's client, of the kind that this shell can use; of the other one each call would be a surprise."""
-    if isinstance(client, other) or not hasattr(client, "pipeline"):
-        remedy = f"use a {kind.__module__.split('.client')[0]}.{kind.__name__}, or the Nexus of the other module"
-        raise InvalidSetting("client", type(client).__name__, remedy)
+def checked(client: Any, kind: type) -> Any:
+    """Return a caller's client after a check that it is of the kind that this shell can use, sync or async.
+
+    `kind` is the class of redis-py. A client of another library that behaves like it passes.
+    """
+    ours = _spelled(kind)
+    if isinstance(client, str | bytes):
+        raise InvalidSetting("client", client, "an address is for Nexus.from_url()")
+    if isinstance(client, type) or not hasattr(client, "pipeline"):
+        given = client if isinstance(client, type) else type(client)
+        raise InvalidSetting("client", _spelled(given), f"use an instance of {ours}, or Nexus.from_url()")
+    is_async, wants_async = iscoroutinefunction(client.execute_command), issubclass(kind, redis.asyncio.Redis)
+    if is_async is not wants_async:
+        remedy = (
+            f"it is async and this Nexus is sync: use a {ours}, or nexus_redis.asyncio.Nexus"
+            if is_async
+            else f"it is sync and this Nexus is async: use a {ours}, or nexus_redis.Nexus"
+        )
+        raise InvalidSetting("client", _spelled(type(client)), remedy)
     return client
+
+
+def _spelled(kind: type) -> str:
+    """Return the name of a class as people import it: `redis.asyncio.Redis`, which is in redis.asyncio.client."""
+    module = kind.__module__.removesuffix(".client").removesuffix(".cluster")
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
 def connect(url: str) -> redis.Redis:

@@ -25,6 +25,7 @@ from nexus_redis.demo import Options, Result
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.snapshot import BudgetSnapshot
 from tests.servers import Server
+from tests.story import keyspace
 from tests.support import eventually
 from tests.typed import Ended, Shell
 
@@ -113,7 +114,7 @@ def test_signal_and_report_are_this_hosts_unless_told_otherwise(shell: Shell) ->
 
 @on_valkey
 def test_signal_leaves_no_producer_behind(shell: Shell) -> None:
-    shell("signal", "es", "--rate", "10", "--id", "filebeat-1")
+    shell("signal", "es", "--rate", "10", "--id", "filebeat-1", "--create")
     assert shell("status", "es", "--json").json["producers"] == []
     assert 0 < shell.client.pttl("nexus:{es}:producer:filebeat-1") <= 5000  # its demand counts for the running epoch
 
@@ -207,7 +208,7 @@ def test_what_an_operator_sets_wins_over_code_until_it_is_unset(shell: Shell) ->
     with Nexus.from_url(shell.url) as nexus:
         nexus.budget("stripe").configure(rate=8)
     settings = shell("status", "stripe", "--json").json["settings"]
-    assert settings == {
+    assert {field: {name: each[name] for name in ("value", "source")} for field, each in settings.items()} == {
         "rate": {"value": 100, "source": "operator"},
         "min_rate": {"value": 0.1, "source": "operator"},
         "burst": {"value": 60, "source": "operator"},
@@ -222,7 +223,7 @@ def test_every_setting_can_be_set_and_shown(shell: Shell) -> None:
     ended = shell("set", "es", "--law", "aimd", "--latency-target-ms", "250", "--no-lossless", "--transit", "2")
     assert ended.out == "es (new: nobody has opened it): 0/s, level 3, reason unset\n"
     shown = shell("status", "es").out
-    for words in ("law aimd (operator)", "latency-target-ms 250 (", "lossless no (", "transit 2 s ("):
+    for words in ("law aimd (operator ", "latency-target-ms 250 (", "lossless no (", "transit 2 s ("):
         assert words in shown
     assert shell.client.pttl("nexus:{es}") == -1
 
@@ -254,9 +255,9 @@ def test_to_resume_what_is_not_there_is_a_finding_and_creates_nothing(shell: She
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (["set", "stripe", "--min-rate", "200"], "min_rate=200.0: a floor: use at most the rate that is set"),
-        (["set", "floor", "--rate", "1"], "rate=1.0: below the min-rate that is set: --min-rate a lower one as well"),
-        (["set", "stripe", "--lossless"], "lossless=True: its consumers must report queue_depth"),
+        (["set", "stripe", "--min-rate", "200"], "--min-rate 200.0: a floor: use at most the rate that is set"),
+        (["set", "floor", "--rate", "1"], "--rate 1.0: below the min-rate that is set: --min-rate a lower one as well"),
+        (["set", "stripe", "--lossless"], "--lossless: its consumers must report queue_depth"),
     ],
 )
 def test_a_setting_that_the_budget_stands_against_is_refused(shell: Shell, words: list[str], remedy: str) -> None:
@@ -278,7 +279,7 @@ def test_status_lists_each_budget_on_a_line_however_it_came_to_be(shell: Shell) 
     assert "no budgets in namespace nexus at " in shell("status").out
     shell("set", "stripe", "--rate", "10/min")
     shell("report", "elasticsearch", "--load", "95", "--capacity", "400")
-    shell("signal", "unheard", "--rate", "5")
+    shell("signal", "unheard", "--rate", "5", "--create")
     first, *rest = (line.split() for line in shell("status").out.splitlines())
     lines = [first, *(line[:-2] for line in rest)]  # but for the age: 0.1 s
     assert lines == [
@@ -345,6 +346,83 @@ def test_colours_are_for_terminals_that_want_them(shell: Shell) -> None:
     assert f"{ESCAPE}[32m" not in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm", NO_COLOR="1").out
 
 
+WITH_A_NAME = (
+    "pause {name}", "pause {name} 5m --reason why", "resume {name}", "signal {name} --rate 5 --id p-1",
+    "signal {name} --rate 5 --json --weight 2", "set {name} --unset rate", "forget {name} es-1", "delete {name} --yes",
+    "explain {name}", "explain {name} --json", "status {name}", "status {name} --json", "run {name} -- echo ran",
+    "run {name} --timeout 30 --on-outage open -- echo ran", "pace {name}",
+)  # fmt: skip
+CREATING = tuple(line for line in WITH_A_NAME if line.split()[0] in ("pause", "resume", "signal", "set", "run", "pace"))
+
+
+def everything(shell: Shell) -> dict[str, Any]:
+    """All that lies in Redis."""
+    with redis.Redis.from_url(shell.url) as client:
+        return keyspace(client)
+
+
+def typed(shell: Shell, *words: str) -> Ended:
+    """In a process of its own where the verb takes signals, or has two ways."""
+    if words[0] in ("run", "pace", "signal"):
+        return shell.process(*words, stdin=subprocess.DEVNULL)
+    return shell(*words)
+
+
+@on_valkey
+@pytest.mark.parametrize("line", WITH_A_NAME)
+def test_a_name_that_nobody_knows_is_a_finding_that_names_those_that_are_near_and_writes_nothing(
+    shell: Shell, line: str
+) -> None:
+    for name in ("stripe", "Strips", "elasticsearch"):
+        shell("set", name, "--rate", "1000")
+    shell.client.zadd("nexus:budgets", {"strip": 1})  # of one that is gone
+    before = everything(shell)
+    ended = typed(shell, *line.format(name="strpie").split(" "))
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert "no budget strpie in namespace nexus at 127.0.0.1:" in ended.err
+    assert "Did you mean stripe or Strips?" in ended.err
+    assert ("--create" in ended.err) == (line in CREATING)
+    if line.startswith("signal"):
+        assert shell(*line.format(name="strpie").split(" ")) == ended  # the ordinary way
+    far = typed(shell, *line.format(name="postgres").split(" "))
+    assert (far.code, "Did you mean" in far.err) == (1, False)
+    assert everything(shell) == before
+
+
+@on_valkey
+@pytest.mark.parametrize("line", WITH_A_NAME)
+def test_the_budget_of_a_key_is_a_name_as_well_and_who_uses_it_may_be_the_first(shell: Shell, line: str) -> None:
+    shell("set", "stripe", "--rate", "1000")
+    shell("set", "stripe", "--rate", "1000", "--key", "cust-42")
+    before = everything(shell)
+    for name, key in (("strpie", "cust-42"), ("strpie", "Zoe & Co")):
+        words = [word.format(name=name) for word in line.split(" ")]
+        ended = typed(shell, *words[:2], "--key", key, *words[2:])
+        assert (ended.code, ended.out) == (1, "")
+        assert "stripe" in ended.err.partition("Did you mean")[2]
+    assert everything(shell) == before
+    words = [word.format(name="stripe") for word in line.split(" ")]
+    ended = typed(shell, *words[:2], "--key", "cust-43", *words[2:])
+    if words[0] in ("run", "pace"):
+        assert (ended.code, ended.out) == (0, "ran\n" if words[0] == "run" else "")
+    else:
+        assert (ended.code, ended.out) == (1, "")
+        assert "Did you mean stripe.cust-42" in ended.err
+        assert everything(shell) == before
+
+
+@on_valkey
+@pytest.mark.parametrize("line", CREATING)
+def test_create_opens_a_budget_that_nobody_knew(shell: Shell, line: str) -> None:
+    words = line.format(name="new").replace("30", "0.2").split(" ")
+    is_run = words[0] == "run"  # it has no rate
+    ended = typed(
+        shell, *words[:2], "--create", *(["--timeout", "0.2"] if is_run and "0.2" not in words else []), *words[2:]
+    )
+    assert ended.code == (75 if is_run else 0), ended.err
+    assert [each["name"] for each in shell("list", "--json").json] == ["new"]
+
+
 @on_valkey
 def test_what_is_no_budget_keeps_nobody_from_looking_or_acting(shell: Shell) -> None:
     shell("set", "stripe", "--rate", "5")
@@ -382,7 +460,7 @@ def test_all_budgets_fit_the_terminal_a_line_each(monkeypatch: pytest.MonkeyPatc
 
 @on_valkey
 def test_what_others_wrote_cannot_move_the_cursor_or_use_markup(shell: Shell) -> None:
-    shell("pause", "stripe", "--reason", f"[red]{ESCAPE}]0;owned{ESCAPE}[2J")
+    shell("pause", "stripe", "--create", "--reason", f"[red]{ESCAPE}]0;owned{ESCAPE}[2J", "--by", f"a{ESCAPE}[2J")
     shell.client.hset("nexus:{stripe}", "reason", f"{ESCAPE}[2J[bold]")
     for ended in (shell("status"), shell("status", "stripe"), shell("pause", "stripe", "--reason", ESCAPE)):
         assert ended.code == 0
@@ -509,8 +587,9 @@ BAD = [
     "set x --transit inf",
     "set x --latency-target-ms 1e12", "set x --unset weight", "set x --rate 1 --unset rate", "set x --speed 5",
     "set x --rate", "set x y --rate 5",
-    "pause x nan", "pause x 0", "pause x 1e9", "pause x -- -5", "pause x -5", "pause x soon", "pause x 5m",
-    "pause x 2d",
+    "pause x nan", "pause x 0", "pause x 1e9", "pause x -- -5", "pause x -5", "pause x soon", "pause x 5w",
+    "pause x 1h30", "pause x 2d", "pause x --by a:b", f"resume x --by {LONG}n", "set x --rate 5 --by :",
+    "run x --timeout 5w -- true", "report x --load 5 --capacity 1 --pause 2d", "set x --burst 1x", "bench --seconds 1x",
     f"pause x --reason {'r' * 201}",
     "signal x", "signal x --rate nan", "signal x --rate 1e10", "signal x --rate -1", "signal x --rate 1 --weight 0",
     "signal x --rate 1 --weight nan", "signal x --rate 1 --priority urgent", "signal x --rate 1e-9",
@@ -552,12 +631,12 @@ def test_an_address_that_cannot_be_used_is_refused(nowhere: Shell, url: str) -> 
     for words in (["status"], ["redis", "PING"]):
         ended = nowhere(words[0], "--url", url, *words[1:])
         assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
-        assert "url=" in ended.err
+        assert "--url" in ended.err
         assert "hunter2" not in ended.err
 
 
 def test_an_error_names_the_option_and_the_remedy_and_no_password(nowhere: Shell) -> None:
-    assert "load=101.0: use 0 to 100 percent" in nowhere("report", "x", "--load", "101", "--capacity", "1").err
+    assert "--load 101.0: use 0 to 100 percent" in nowhere("report", "x", "--load", "101", "--capacity", "1").err
     assert "See nexus-redis signal --help" in nowhere("signal", "x").err
     assert "Did you mean 'status'" in nowhere("staus").err
     for words in (["status", "--url", "http://:hunter2@x"], ["status", "x", "redis://u:hunter2@x"]):

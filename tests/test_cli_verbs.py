@@ -6,14 +6,18 @@ import json
 import os
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -22,12 +26,13 @@ from nexus_redis import Nexus
 from nexus_redis.cli.app import VERBS
 from nexus_redis.cli.gauge import Gauge
 from nexus_redis.cli.pacing import _Pipe
-from nexus_redis.cli.running import _spawn
+from nexus_redis.cli.spawning import spawn
+from nexus_redis.ids import whoami
 from nexus_redis.messages import FlowControl
 from nexus_redis.results import Grant
 from tests.servers import Server, launch
 from tests.support import eventually, is_missing
-from tests.typed import ROOT, Shell
+from tests.typed import ROOT, Ended, Shell
 
 if TYPE_CHECKING:
     from nexus_redis.cli.signals import Signals
@@ -486,8 +491,174 @@ def test_a_signal_while_run_waits_ends_it_before_the_command(shell: Shell) -> No
 def test_a_signal_that_comes_just_before_the_command_reaches_it() -> None:
     early = cast("Signals", SimpleNamespace(hear=lambda _tell: signal.SIGTERM))
     began = time.monotonic()
-    assert _spawn(["sleep", "60"], early) == 143
+    assert spawn(["sleep", "60"], early) == 143
     assert time.monotonic() - began < 50
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int, int]]:
+    """A server with a password, on a socket of its own; the folder with it, its port, and one where it speaks TLS."""
+    folder = tmp_path_factory.mktemp("guarded")
+    server = launch("valkey", "--unixsocket", str(folder / "redis.sock"))
+    with redis.Redis(port=server.port) as client:
+        client.config_set("requirepass", PASSWORD)
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost"
+    if not is_missing("openssl"):
+        names = ["-addext", "subjectAltName=DNS:localhost"]
+        subprocess.run([*make.split(), *names], cwd=folder, check=True, capture_output=True)
+    with encrypting(folder, server.port) as port:
+        yield folder, server.port, port
+    server.stop()
+
+
+PASSWORD = "p@ss/w:rd ?"
+
+
+@contextmanager
+def encrypting(folder: Path, port: int) -> Iterator[int]:
+    """A port that speaks TLS and passes all on to another."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if (folder / "cert.pem").exists():
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+    def serve(client: socket.socket) -> None:
+        with ExitStack() as open_ones, suppress(OSError):
+            plain = open_ones.enter_context(context.wrap_socket(open_ones.enter_context(client), server_side=True))
+            inside = open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
+            other = threading.Thread(target=pass_on, args=(inside, plain), daemon=True)
+            other.start()
+            pass_on(plain, inside)
+            other.join()
+
+    def pass_on(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_light"),
+    [
+        ("redis://:{password}@127.0.0.1:{port}", True),
+        ("redis://:{password}@127.0.0.1:{port}/3", True),
+        ("redis://default:{password}@localhost:{port}/0", True),
+        ("unix://:{password}@{folder}/redis.sock", True),
+        ("rediss://:{password}@localhost:{tls}/2", True),
+        ("redis://:{password}@127.0.0.1:{port}?db=4&socket_timeout=5", False),
+        ("unix://{folder}/redis.sock?db=1&password={password}", False),
+    ],
+)
+def test_run_and_signal_go_to_any_address_and_only_to_odd_ones_by_redis_py(
+    guarded: tuple[Path, int, int], monkeypatch: pytest.MonkeyPatch, address: str, is_light: bool
+) -> None:
+    folder, port, tls = guarded
+    if address.startswith("rediss") and not (folder / "cert.pem").exists():
+        pytest.skip("openssl is not installed")
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "cert.pem"))
+    url = address.format(password=quote(PASSWORD, safe=""), folder=folder, port=port, tls=tls)
+    with redis.Redis(port=port, password=PASSWORD) as client:
+        client.flushall()
+    shell = Shell(url, redis.Redis())
+    assert shell.process("set", "stripe", "--rate", "100").code == 0
+    assert shell.process("run", "stripe", "--", "echo", "hi") == Ended(0, "hi\n", "")
+    assert shell.process("signal", "stripe", "--rate", "5").out.startswith("stripe: send 5/s of 5/s")
+    assert ("redis" in loaded(shell, "run", "stripe", "--", "true")) is not is_light
+    seen = shell.process("status", "stripe", "--json").json
+    assert (seen["granted_total"], seen["producers"]) == (2, [])
+
+
+def test_run_with_a_wrong_password_says_so(guarded: tuple[Path, int, int]) -> None:
+    shell = Shell(f"redis://:wrong@127.0.0.1:{guarded[1]}/0", redis.Redis())
+    ended = shell.process("run", "stripe", "--", "echo", "never")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert "AuthenticationError" in ended.err
+
+
+def test_run_waits_as_the_producer_that_it_is_told_to_be(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "100")
+    shell("pause", "stripe")
+    process = shell.start("run", "stripe", "--weight", "2.5", "--priority", "high", "--cost", "3", "--", "echo", "hi")
+    assert eventually(lambda: producers(shell, "stripe") == 1, within_s=60)
+    (waiting,) = shell("status", "stripe", "--json").json["producers"]
+    assert (waiting["weight"], waiting["priority"]) == (2.5, "high")
+    shell("resume", "stripe")
+    assert process.communicate(timeout=60) == ("hi\n", "")
+    seen = shell("status", "stripe", "--json").json
+    assert (seen["granted_total"], seen["producers"]) == (3, [])
+
+
+def test_run_says_why_it_waits_where_no_rate_is_set(shell: Shell) -> None:
+    process = shell.start("run", "unset", "--create", "--timeout", "60", "--", "echo", "hi")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("budget unset has no rate: nobody reports as its consumer")
+    shell("set", "unset", "--rate", "100")
+    assert process.communicate(timeout=60) == ("hi\n", "")
+
+
+def test_a_first_run_of_a_key_takes_over_the_settings_of_its_parent(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "50", "--burst", "2")
+    assert shell.process("run", "stripe", "--key", "Zoe & Co", "--", "echo", "hi").out == "hi\n"
+    settings = shell("status", "stripe", "--key", "Zoe & Co", "--json").json["settings"]
+    assert settings == {"rate": {"value": 50, "source": "code"}, "burst": {"value": 2, "source": "code"}}
+
+
+def test_run_takes_several_claims_where_it_must_and_none_of_another(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "50")
+    ended = shell.process("run", "stripe", "--cost", "40", "--timeout", "1m", "--", "echo", "hi")
+    assert (ended.code, ended.out) == (0, "hi\n")
+    assert shell("status", "stripe", "--json").json["granted_total"] == 40
+
+
+@pytest.mark.parametrize("timeout", ["0", "0s"])
+def test_run_without_any_time_takes_what_is_there_and_no_more(shell: Shell, timeout: str) -> None:
+    shell("set", "stripe", "--rate", "1/min")
+    codes = [shell.process("run", "stripe", "--timeout", timeout, "--", "true").code for _ in range(2)]
+    assert codes == [0, 75]
+
+
+def test_run_goes_on_with_half_of_its_share_where_redis_goes_away_while_it_waits() -> None:
+    server = launch("valkey")
+    try:
+        shell = Shell(f"redis://127.0.0.1:{server.port}/0", redis.Redis(port=server.port, decode_responses=True))
+        shell("set", "slow", "--rate", "20", "--burst", "0")
+        process = shell.start("run", "slow", "--cost", "40", "--timeout", "60", "--", "echo", "hi")
+        assert eventually(lambda: producers(shell, "slow") == 1, within_s=60)
+        assert eventually(lambda: shell("status", "slow", "--json").json["granted_total"] > 2, within_s=60)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert (process.returncode, out) == (0, "hi\n")
+        assert "Redis does not answer" in err
+    finally:
+        server.stop()
+
+
+def test_run_on_a_state_of_a_newer_release_says_so(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "100")
+    shell.client.hset("nexus:{stripe}", "schema", "99")
+    ended = shell.process("run", "stripe", "--", "echo", "never")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert "NEXUS_SCHEMA: a newer release" in ended.err
+
+
+def test_run_brings_its_scripts_to_a_server_that_does_not_know_them(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "100")
+    shell.client.script_flush()
+    assert shell.process("run", "stripe", "--", "echo", "hi") == Ended(0, "hi\n", "")
+    assert producers(shell, "stripe") == 0
 
 
 def in_bash(shell: Shell, line: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -566,6 +737,11 @@ def one_of_two_silent(shell: Shell) -> None:
     assert eventually(lambda: "Silent" in shell("explain", "es").out)
 
 
+def operators_ceiling(shell: Shell) -> None:
+    shell("set", "es", "--rate", "100", "--by", "bob@ops2")
+    shell("set", "es", "--rate", "10/min", "--by", "anna@ops1", "--reason", "maintenance")
+
+
 CASES: dict[str, tuple[Callable[[Shell], Any], list[str]]] = {
     "a consumer's report": (
         load,
@@ -573,16 +749,19 @@ CASES: dict[str, tuple[Callable[[Shell], Any], list[str]]] = {
          "less load on es-1", "another consumer"],
     ),
     "an operator's ceiling": (
-        lambda shell: shell("set", "es", "--rate", "10/min"),
-        ["an operator set rate 10/min", "a fixed limit", "set es --rate RATE", "set es --unset rate"],
+        operators_ceiling,
+        ["an operator set rate 10/min (anna@ops1, ", 'ago, before 100/s: "maintenance").', "a fixed limit",
+         'rate 100/s -> 10/min by anna@ops1: "maintenance"', "rate unset -> 100/s by bob@ops2",
+         "set es --rate RATE", "set es --unset rate"],
     ),
     "code's ceiling over what consumers take": (
         under_the_ceiling,
         ["code gives rate 50/s", "could take as much or more: 1 consumer live", "es-1 reported"],
     ),
     "a pause": (
-        lambda shell: shell("pause", "es", "30", "--reason", "429 Retry-After"),
-        ["An operator has paused the whole budget, for another ", ": 429 Retry-After.", "nexus-redis resume es"],
+        lambda shell: shell("pause", "es", "30", "--create", "--reason", "429 Retry-After", "--by", "anna@ops1"),
+        ["An operator (anna@ops1) has paused the whole budget, for another ", ": 429 Retry-After.",
+         "nexus-redis resume es", 'paused for 30 s by anna@ops1: "429 Retry-After"'],
     ),
     "a consumer's own pause": (
         lambda shell: load(shell, "50", "es-1", "--pause", "30"),
@@ -605,7 +784,7 @@ CASES: dict[str, tuple[Callable[[Shell], Any], list[str]]] = {
         ["the fullest one rules", "Set by an operator, whatever code says: combine."],
     ),
     "nothing set": (
-        lambda shell: shell("signal", "es", "--rate", "5"),
+        lambda shell: shell("signal", "es", "--rate", "5", "--create"),
         ["No rate is set and no consumer has ever reported", "a fixed rate: rate= in code"],
     ),
 }  # fmt: skip
@@ -640,10 +819,10 @@ def test_below_it_stands_the_history(shell: Shell) -> None:
     shell("pause", "es", "--reason", f"so{ESCAPE}[2J")
     told = explained(shell, "es")
     assert ESCAPE not in told
-    lines = [line.split() for line in told[told.index("AGO") :].splitlines()]
-    assert [line[2:3] + line[-2:] for line in lines[1:]] == [
-        ["0/s", "operator:", "so\N{REPLACEMENT CHARACTER}[2J"],
-        ["5/s", "rate", "operator"],
+    lines = [re.split(" {2,}", line) for line in told[told.index("AGO") :].splitlines()]
+    assert [(line[1], line[-1]) for line in lines[1:]] == [
+        ("0/s", f'paused until it is resumed by {whoami()}: "so\N{REPLACEMENT CHARACTER}[2J"'),
+        ("5/s", f"rate unset -> 5/s by {whoami()}"),
     ]
     assert "AGO" not in shell("explain", "es", "--history", "0").out
     missing = shell("explain", "nothing")
@@ -719,11 +898,11 @@ def test_a_forgotten_consumer_is_no_longer_waited_for(shell: Shell) -> None:
     assert eventually(lambda: bool(shell("status", "es", "--json").json["reason"] == "no_consumers"))
     ended = shell("forget", "es", "es-2")
     assert (ended.code, ended.out) == (0, "es: forgot es-2; 400/s, level 0, reason load\n")
-    for name, consumer in (("es", "es-2"), ("es", "es-9"), ("nothing", "es-1")):
-        again = shell("forget", name, consumer)
+    for consumer in ("es-2", "es-9"):
+        again = shell("forget", "es", consumer)
         assert (again.code, again.out) == (1, "")
-        assert f"no consumer {consumer} is known to {name}" in again.err
-    assert not shell.client.exists("nexus:{nothing}")
+        assert f"no consumer {consumer} is known to es" in again.err
+        assert again.err.endswith(" Did you mean es-1?\n")
 
 
 def test_every_verb_finds_the_budget_of_a_key(shell: Shell) -> None:
@@ -755,9 +934,11 @@ def test_every_verb_finds_the_budget_of_a_key(shell: Shell) -> None:
 
 def test_a_new_name_that_is_nearly_a_known_one_is_asked_about(shell: Shell) -> None:
     shell("set", "elasticsearch", "--rate", "5")
-    said = shell("pause", "elasticsaerch", "5min").out
+    said = shell("pause", "elasticsaerch", "5min", "--create").out
     assert said.startswith("elasticsaerch (new: nobody has opened it; did you mean elasticsearch?): paused for 5 min; ")
-    assert shell("pause", "postgres").out.startswith("postgres (new: nobody has opened it): paused")
+    assert shell("set", "postgres", "--rate", "1").out.startswith("postgres (new: nobody has opened it): 1/s")
+    told = shell("report", "elastic-search", "--load", "5", "--capacity", "10")
+    assert (told.code, told.err) == (0, "nexus-redis: the budget elastic-search is new. Did you mean elasticsearch?\n")
 
 
 def test_delete_leaves_no_key_of_it_and_all_of_others(shell: Shell) -> None:
@@ -933,44 +1114,46 @@ def test_signal_says_the_same_both_ways(shell: Shell) -> None:
         assert quick == slow
 
 
+HEAVY = {
+    "redis", "pydantic", "typer", "click", "rich", "msgpack", "asyncio", "ssl", "subprocess", "hashlib", "secrets",
+    "difflib", "nexus_redis.client", "nexus_redis.wire", "nexus_redis.messages", "nexus_redis.composer",
+    "nexus_redis.embedded",
+}  # fmt: skip
+
+
 def loaded(shell: Shell, *words: str) -> set[str]:
-    """The modules that a command imports."""
+    """Those of the heavy modules that a command imports."""
     code = (
-        f"import sys; sys.argv[1:] = {list(words)!r}; from nexus_redis.__main__ import main; main()\n"
-        "print(*sorted(sys.modules), file=sys.stderr)"
+        f"import sys; sys.argv[1:] = {list(words)!r}; from nexus_redis.__main__ import main; code = main()\n"
+        "print(*sorted(sys.modules), file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
                           env=shell.environment)  # fmt: skip
-    return {name.split(".")[0] for name in done.stderr.split()}
+    return HEAVY & set(done.stderr.split())
 
 
-def test_signal_and_help_import_nothing_heavy(shell: Shell) -> None:
-    assert not loaded(shell, "signal", "es", "--rate", "5") & {
-        "redis",
-        "pydantic",
-        "typer",
-        "rich",
-        "msgpack",
-        "asyncio",
-    }
-    assert not loaded(shell, "--help") & {"redis", "pydantic", "rich", "msgpack", "asyncio"}
+@pytest.mark.parametrize(
+    "line",
+    [
+        "signal es --rate 5",
+        "signal es --rate 5 --key cust-42 --json --create",
+        "run es -- true",
+        "run es true",
+        "run es --cost 30 --weight 2 --priority=high --timeout 1m --on-outage closed -- true",  # more than is there
+        "run es --key cust-42 -- true",
+        "run fresh --create --on-outage open --timeout 30 --key cust-42 -- true",
+    ],
+)
+def test_what_a_script_calls_in_a_loop_starts_with_next_to_nothing(shell: Shell, line: str) -> None:
+    """Imports are nearly all of what it costs to start, and these are nearly all of what there is to import."""
+    shell("set", "es", "--rate", "100")
+    shell("set", "fresh", "--rate", "100")
+    loaded(shell, *line.split())  # the first one brings the scripts
+    assert loaded(shell, *line.split()) == set()
 
 
-@pytest.mark.parametrize("words", [("--help",), ("signal", "es", "--rate", "5")])
-def test_it_starts_in_150_ms(shell: Shell, words: tuple[str, ...]) -> None:
-    """Processor time of the quickest of five, so that a busy machine does not count."""
-    code = (
-        "import resource, subprocess, sys\n"
-        "subprocess.run([sys.executable, '-m', 'nexus_redis', *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)\n"
-        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
-        "print(used.ru_utime + used.ru_stime)"
-    )
-    took = [
-        float(subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True, cwd=ROOT,
-                             env=shell.environment).stdout)
-        for _ in range(5)
-    ]  # fmt: skip
-    assert min(took) < 0.15
+def test_the_help_needs_typer_and_no_more(shell: Shell) -> None:
+    assert loaded(shell, "--help") <= {"typer", "click", "subprocess", "difflib", "hashlib"}
 
 
 def test_a_backup_is_one_line_of_json(shell: Shell) -> None:

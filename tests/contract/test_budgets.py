@@ -15,12 +15,13 @@ import redis.asyncio
 import nexus_redis
 from nexus_redis import Closed, InvalidSetting, NexusError, calls, embedded
 from nexus_redis.asyncio import Nexus as AsyncNexus
+from nexus_redis.calls import Job, Outcome
 from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import WrongLoop
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
 from nexus_redis.tray import Tray
-from nexus_redis.wire import Job, Outcome, perform
+from nexus_redis.wire import perform
 from tests.contract.shells import LoopInAThread, Opener, Pass, account_of
 from tests.servers import FAKE, Server
 from tests.stepping import Stepper, join, producer

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from nexus_redis import Explanation
-from nexus_redis.explain import HISTORY
+from nexus_redis.history import HISTORY
+from nexus_redis.ids import whoami
 from tests.contract.shells import Opener
 from tests.servers import Server
 from tests.support import eventually
@@ -39,9 +40,22 @@ def test_a_pause_is_named_with_who_and_why(nexus: Any) -> None:
     budget.acquire()
     budget.pause(30, reason="429")
     why = budget.explain()
-    assert why.because[0].startswith("Code has paused the whole budget, for another ")
+    assert why.because[0].startswith(f"Code ({whoami()}) has paused the whole budget, for another ")
     assert why.because[0].endswith(": 429.")
-    assert why.history[0].by == "code: 429"
+    newest = why.history[0]
+    assert (newest.by, newest.who, newest.what, newest.why) == ("code", whoami(), "paused for 30 s", "429")
+    assert str(newest) == f'paused for 30 s by code, {whoami()}: "429"'
+    assert (why.budget.pause_by, why.budget.pause_who, why.budget.pause_reason) == ("code", whoami(), "429")
+
+
+def test_what_code_says_is_told_with_who_and_from_what_to_what(nexus: Any) -> None:
+    budget = nexus.budget("stripe", rate=100)
+    budget.acquire()
+    budget.configure(rate="6/min", burst=None)
+    assert [str(event) for event in budget.explain().history] == [
+        f"rate 100/s -> 6/min, burst unset by code, {whoami()}",
+        f"rate unset -> 100/s by code, {whoami()}",
+    ]
 
 
 def test_of_several_the_one_that_holds_back_is_named_and_a_pause_among_them(nexus: Any) -> None:

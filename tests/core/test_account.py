@@ -11,14 +11,13 @@ import pytest
 from redis import exceptions
 
 from nexus_redis.account import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account, Asker
-from nexus_redis.calls import Answer, Call, Claim, Configured
+from nexus_redis.calls import Answer, Call, Claim, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import TOKENS, Closed, InvalidSetting, ServerRefused, Unavailable
 from nexus_redis.hub import NEVER
 from nexus_redis.ledger import MICRO
 from nexus_redis.opening import Opening
 from nexus_redis.results import Denied
-from nexus_redis.wire import Job, Outcome
 from tests.stepping import (
     KEYS,
     START,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from redis import exceptions
 
+from nexus_redis.calls import Command, Job, Late, Outcome
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
 from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, Hub, Member, Pause, ask
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Command, Job, Late, Outcome
 from tests.stepping import START, Stepper, fails
 
 

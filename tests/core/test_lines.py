@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import nexus_redis
+from nexus_redis.calls import Job, Outcome
 from nexus_redis.ledger import MICRO
 from nexus_redis.line import ASLEEP, NEAR, PASSING, Line, Part, Parts, ages
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Outcome
 from tests.core.test_joint import Together, budgets, want
 from tests.referee_joint import Wish, serve_strictly
 from tests.stepping import Line as Caller

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis.calls import REPORTED, Call, Configured, Standing
+from nexus_redis.calls import REPORTED, Call, Configured, Job, Outcome, Standing
 from nexus_redis.config import BudgetSettings, ConsumerSettings
 from nexus_redis.errors import Closed, InvalidSetting, Unavailable
 from nexus_redis.meter import Meter, Work
 from nexus_redis.opening import Opening
 from nexus_redis.reporter import Reporter, Ticket
-from nexus_redis.wire import Job, Outcome
 from tests.stepping import KEYS, START, Line, Stepper, fails, kind_of
 
 STANDING = Standing(100.0, 400.0, 100.0, 2, 95.0, "1", "range", "load")
