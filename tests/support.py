@@ -51,7 +51,7 @@ def join(*threads: threading.Thread) -> None:
 
 
 def in_thread(body: Callable[[], T]) -> T:
-    """Return what `body` returns; a minute is its limit, so that a call which should return soon can't hang the suite."""
+    """Return what `body` returns, within a minute: a call that should return soon must not hang the suite."""
     outcome: list[Callable[[], T]] = []
 
     def call() -> None:

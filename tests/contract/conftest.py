@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nexus_redis.ledger import Ledger
 from nexus_redis.testing import ManualClock, clock
 from tests.contract.shells import SHELLS, Opener, Pass
 from tests.servers import Server
@@ -32,3 +33,18 @@ def let_pass(clock: ManualClock, open_nexus: Opener) -> Pass:
 def timed(clock: ManualClock, open_nexus: Opener, server: Server) -> Any:
     """A Nexus that lives by the clock: for whatever would be another outcome after a second's pause of this process."""
     return open_nexus(server)
+
+
+@pytest.fixture
+def given_up(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The claims that were never answered in the time for which an answer is worth something; see books.agree."""
+    found: list[object] = []
+    forget = Ledger.forget
+
+    def noted(ledger: Ledger, *, was_executed: bool, now: float) -> None:
+        if was_executed and ledger.in_flight is not None:
+            found.append(ledger.in_flight)
+        forget(ledger, was_executed=was_executed, now=now)
+
+    monkeypatch.setattr(Ledger, "forget", noted)
+    return found
