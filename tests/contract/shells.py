@@ -112,6 +112,16 @@ class Opener:
             nexus._made_sync = server.client(**(client or {}))  # fakeredis has no address for the reporting thread
         return Shown(self._loop, nexus)
 
+    def around(self, client: Any) -> Any:
+        """A Nexus on a redis-py client of this shell's kind."""
+        nexus: Any
+        if self._loop is None:
+            nexus = nexus_redis.Nexus(client)
+        else:
+            nexus = Shown(self._loop, nexus_redis.asyncio.Nexus(client))
+        self._opened.append(nexus)
+        return nexus
+
     @property
     def is_async(self) -> bool:
         """Which shell it is."""
