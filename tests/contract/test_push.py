@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -206,10 +207,13 @@ def test_a_connection_that_broke_is_made_again(open_nexus: Opener, real_server: 
         found: Any = client.client_list(_type="pubsub")
         return {each["id"] for each in found}
 
+    def is_made_again(before: set[str]) -> bool:
+        return bool(connections() - before) and listeners(real_server) == 1
+
     for _ in range(2):
         broken = connections()
         assert client.client_kill_filter(_type="pubsub")
-        assert busy(budget, lambda broken=broken: connections() - broken and listeners(real_server) == 1)
+        assert busy(budget, partial(is_made_again, broken))
     heard = spied(budget)
     open_nexus(real_server).budget("stripe").pause(60)
     assert eventually(lambda: bool(heard))
