@@ -148,13 +148,13 @@ def server_names(server: Server) -> list[str]:
     return names
 
 
-def test_a_state_that_is_lost_gives_one_token_beyond_the_leases(open_nexus: Opener, server: Server) -> None:
-    budget = open_nexus(server).budget("stripe", rate="1/h")
+def test_a_state_that_is_lost_gives_one_token_beyond_the_leases(timed: Any, server: Server) -> None:
+    budget = timed.budget("stripe", rate="1/h")
     assert budget.acquire()
     server.client().flushall()
-    assert budget.acquire(timeout=PATIENCE)
+    assert budget.acquire(timeout=5)
     with pytest.raises(AcquireTimeout):
-        budget.acquire(timeout=0.2)
+        budget.acquire(timeout=600)
 
 
 def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener, proxy: Proxy) -> None:
@@ -233,8 +233,8 @@ def test_a_server_without_memory_is_an_outage_and_no_refusal(open_nexus: Opener,
 def test_acquire_answers_within_its_deadline_though_a_call_to_redis_never_returns(
     open_nexus: Opener, server: Server, proxy: Proxy
 ) -> None:
-    budget = open_nexus(proxy.endless_url).budget("stripe", rate="1/h")
-    budget.acquire()
+    budget = open_nexus(proxy.endless_url).budget("stripe", rate=0)
+    assert not budget.try_acquire()
     proxy.is_black_hole = True
     for _ in range(2):
         with pytest.raises(AcquireTimeout):
@@ -342,8 +342,8 @@ def test_a_call_that_never_returns_keeps_neither_the_nexus_from_closing_nor_who_
     open_nexus: Opener, server: Server, proxy: Proxy
 ) -> None:
     nexus = open_nexus(proxy.endless_url)
-    budget = nexus.budget("stripe", rate="1/h")
-    budget.acquire()
+    budget = nexus.budget("stripe", rate=0)
+    assert not budget.try_acquire()
     budget.consumer(capacity=5).report(load=5)
     errors: list[Exception] = []
 
