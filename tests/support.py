@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 HOST: Final = "127.0.0.1"
 PATIENCE: Final = 60.0  # seconds, for an event that takes milliseconds on an idle machine
-LONG_PATIENCE: Final = 600.0  # seconds, for scripts and pages of many commands, each of which starts a Python
+LONG_PATIENCE: Final = 300.0  # seconds, where many processes must start first, or one runs a whole program
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -33,9 +33,9 @@ def is_missing(program: str) -> bool:
     return shutil.which(program) is None and os.environ.get("CI") != "true"
 
 
-def eventually(is_so: Callable[[], object]) -> bool:
+def eventually(is_so: Callable[[], object], patience: float = PATIENCE) -> bool:
     """Ask again and again until `is_so` holds; False after a minute in which it never did."""
-    gives_up_at = time.monotonic() + PATIENCE
+    gives_up_at = time.monotonic() + patience
     while not is_so():
         if time.monotonic() > gives_up_at:
             return False
