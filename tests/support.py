@@ -33,9 +33,9 @@ def is_missing(program: str) -> bool:
     return shutil.which(program) is None and os.environ.get("CI") != "true"
 
 
-def eventually(is_so: Callable[[], object], patience: float = PATIENCE) -> bool:
+def eventually(is_so: Callable[[], object], *, within_s: float = PATIENCE) -> bool:
     """Ask again and again until `is_so` holds; False after a minute in which it never did."""
-    gives_up_at = time.monotonic() + patience
+    gives_up_at = time.monotonic() + within_s
     while not is_so():
         if time.monotonic() > gives_up_at:
             return False

@@ -48,7 +48,7 @@ def work(workers: Workers) -> Callable[..., None]:
 
 def results(answers: list[Any]) -> list[Any]:
     """What tasks returned or raised. They are asked for: a `get` that misses Celery's message waits for minutes."""
-    assert eventually(lambda: all(answer.ready() for answer in answers), LONG_PATIENCE)
+    assert eventually(lambda: all(answer.ready() for answer in answers), within_s=LONG_PATIENCE)
     return [answer.result for answer in answers]
 
 
@@ -61,7 +61,9 @@ def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_wh
     answers = [app.limited.delay(number) for number in range(40)]
     app.free.delay()
     work(2)
-    assert eventually(lambda: noted(one_server, "free"), LONG_PATIENCE)  # it did not stay behind those over budget
+    assert eventually(
+        lambda: noted(one_server, "free"), within_s=LONG_PATIENCE
+    )  # it did not stay behind those over budget
     assert noted(one_server, "limited") == []
     operator_sets(one_server, rate=RATE)
     assert results(answers) == list(range(40))

@@ -48,7 +48,9 @@ def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_wh
     messages = [app.limited.send(number) for number in range(40)]
     app.free.send()
     work(workers, 2)
-    assert eventually(lambda: noted(one_server, "free"), LONG_PATIENCE)  # it did not stay behind those over budget
+    assert eventually(
+        lambda: noted(one_server, "free"), within_s=LONG_PATIENCE
+    )  # it did not stay behind those over budget
     assert noted(one_server, "limited") == []
     operator_sets(one_server, rate=RATE)
     results = [message.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS) for message in messages]
@@ -62,9 +64,9 @@ def test_being_put_off_is_no_attempt_and_a_real_retry_is(one_server: Server, app
     operator_sets(one_server, rate=0)
     app.failing.send()  # it may be tried again once
     work(workers, 1)
-    assert eventually(lambda: len(noted(one_server, "skipped")) >= 2, LONG_PATIENCE)
+    assert eventually(lambda: len(noted(one_server, "skipped")) >= 2, within_s=LONG_PATIENCE)
     operator_sets(one_server, rate=RATE)
-    assert eventually(lambda: len(noted(one_server, "failing")) == 2, LONG_PATIENCE)
+    assert eventually(lambda: len(noted(one_server, "failing")) == 2, within_s=LONG_PATIENCE)
 
 
 def test_a_cost_may_be_a_function_and_one_that_can_never_be_had_is_a_failure(
