@@ -1,4 +1,9 @@
-"""The test matrix: `server` runs a test on every kind, `real_server` on those with an address, `one_server` on one."""
+"""The test matrix: `server` runs a test on every kind, `real_server` on those with an address, `one_server` on one.
+
+The product gives a call to Redis a quarter of a second, so that an outage is noticed soon. A busy machine stops a test,
+or its server, for longer than that, and the test is about something else: here each such limit is a minute (`patient`).
+What is about these limits says them itself, in an address (`?socket_timeout=0.1`), or is marked `hurried`.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +15,18 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from nexus_redis import logs, scripts
+from nexus_redis import asyncio as nexus_asyncio
+from nexus_redis import client, embedded, logs, push, scripts, task, thread, wire
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
+from tests.support import PATIENCE
 from tools import bundle_lua
+
+MODULES = (client, embedded, nexus_asyncio, push, task, thread, wire)
+LIMITS = (
+    "CALL_TIMEOUT", "CONNECT_TIMEOUT", "PROBE_TIMEOUT_S", "START_TIMEOUT_S", "STOP_PATIENCE", "STOP_TIMEOUT_S",
+    "TRY_PATIENCE",
+)  # fmt: skip
 
 # A busy machine makes single examples slow, and CI should fail for what changed and not for what it happened to draw.
 settings.register_profile("default", deadline=None)
@@ -59,6 +72,17 @@ def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(kind, name, property(after_all_is_said(getattr(kind, name).fget)))
     monkeypatch.setattr(kind, "clear", after_all_is_said(kind.clear))
     return caplog
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A minute for whatever the product has a limit for in real seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.node.get_closest_marker("hurried"):
+            for module in MODULES:
+                for name in vars(module).keys() & set(LIMITS):
+                    patch.setattr(module, name, PATIENCE)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -17,16 +16,17 @@ import pytest
 import redis
 from rich.console import Console
 
-from nexus_redis import Nexus, scripts
+from nexus_redis import Nexus, calls, scripts
 from nexus_redis.calls import Claim, claim
 from nexus_redis.cli import picture, plain, text
 from nexus_redis.cli.exits import LONGEST_LINE
+from nexus_redis.cli.place import Place
 from nexus_redis.demo import Options, Result
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.snapshot import BudgetSnapshot
 from tests.servers import Server
 from tests.story import keyspace
-from tests.support import eventually
+from tests.support import PATIENCE, eventually, finish
 from tests.typed import Ended, Shell
 
 ROOT = Path(__file__).parents[1]
@@ -98,7 +98,7 @@ def test_the_demand_of_a_signal_counts_while_its_epoch_runs_and_not_after(shell:
 def test_a_signal_takes_no_token_and_does_not_occupy_the_id(shell: Shell) -> None:
     shell("set", "stripe", "--rate", "1000")
     assert shell("signal", "stripe", "--rate", "10", "--id", "web-1", "--json").json["granted_total"] == 0
-    with Nexus.from_url(shell.url) as nexus, nexus.budget("stripe").producer("web-1", timeout=5) as producer:
+    with Nexus.from_url(shell.url) as nexus, nexus.budget("stripe").producer("web-1", timeout=PATIENCE) as producer:
         assert producer.acquire()
         assert producer.id == "web-1"
 
@@ -116,18 +116,27 @@ def test_signal_and_report_are_this_hosts_unless_told_otherwise(shell: Shell) ->
 def test_signal_leaves_no_producer_behind(shell: Shell) -> None:
     shell("signal", "es", "--rate", "10", "--id", "filebeat-1", "--create")
     assert shell("status", "es", "--json").json["producers"] == []
-    assert 0 < shell.client.pttl("nexus:{es}:producer:filebeat-1") <= 5000  # its demand counts for the running epoch
+    left: Any = shell.client.pttl("nexus:{es}:producer:filebeat-1")
+    assert left != -1  # gone, or it goes soon:
+    assert left <= 5000  # its demand counts for the running epoch
+
+
+def server_time(shell: Shell) -> float:
+    seconds, micros = shell.client.time()
+    return seconds + micros / 1e6
 
 
 @on_valkey
 def test_a_report_lives_three_times_as_long_as_its_interval(shell: Shell) -> None:
     for every, lives in ((None, 180), ("10", 30), ("0.1", 2)):
         options = () if every is None else ("--every", every)
+        before = server_time(shell)
         said = shell("report", "es", "--id", "es-1", "--load", "50", "--capacity", "10", *options, "--json")
+        after = server_time(shell)
         assert said.json["lives_s"] == lives
         deadline = shell.client.zscore("nexus:{es}:consumers", "es-1")
         assert isinstance(deadline, float)
-        assert deadline / 1e6 - time.time() == pytest.approx(lives, abs=1.5)
+        assert before <= deadline / 1e6 - lives <= after
 
 
 @on_valkey
@@ -174,16 +183,26 @@ def test_a_report_that_no_law_follows_from_says_what_is_missing(shell: Shell, sa
 
 
 @on_valkey
-def test_a_report_that_comes_too_soon_to_be_kept_says_so(shell: Shell) -> None:
+def test_a_report_that_comes_too_soon_to_be_kept_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_800_000_000_000_000
+    ask: Any = Place.ask
+    told: Any = calls.report
+    # The server's time stands still, for the verb that asks for it and for the script.
+    monkeypatch.setattr(
+        Place, "ask", lambda self, job: [now] if getattr(job, "args", ()) == ("TIME",) else ask(self, job)
+    )
+    monkeypatch.setattr(calls, "report", lambda *given: told(*given, at_us=now))
+
     def report(done: int, *options: str) -> Ended:
         return shell("report", "pg", "--id", "pg-1", "--queue-depth", "4", "--done", str(done), *options)
 
     assert report(1).code == 0
+    now += 10_000
     too_soon = report(2)
     assert (too_soon.code, too_soon.out) == (1, "")
     assert "not taken: the last report of pg-1 is less than half of --every 60 old" in too_soon.err
     assert shell.client.hget("nexus:{pg}:consumer:pg-1", "done") == "1"
-    time.sleep(0.1)
+    now += 100_000
     assert report(3, "--every", "0.1").code == 0
     assert shell.client.hget("nexus:{pg}:consumer:pg-1", "done") == "3"
 
@@ -235,7 +254,7 @@ def test_a_pause_stops_the_budget_and_a_resume_ends_it(shell: Shell) -> None:
     assert paused.out == "stripe: paused for 30 s (429 Retry-After); 0/s, level 3, reason paused\n"
     seen = shell("status", "stripe", "--json").json
     assert seen.items() >= {"is_paused": True, "pause_reason": "429 Retry-After", "rate": 0, "level": 3}.items()
-    assert 25 < seen["paused_for"] <= 30
+    assert 0 < seen["paused_for"] <= 30
     assert shell("resume", "stripe").out == "stripe: 100/s, level 0, reason rate\n"
     assert shell("pause", "stripe").out.startswith("stripe: paused until it is resumed; ")
     seen = shell("status", "stripe", "--json").json
@@ -560,10 +579,9 @@ def test_half_an_answer_is_no_answer(answer: bytes) -> None:
 
 
 @on_valkey
+@pytest.mark.hurried
 def test_a_command_that_waits_may_take_longer_than_our_calls_do(shell: Shell) -> None:
-    began = time.monotonic()
     assert shell("redis", "BLPOP", "nothing", "0.6").out == "(nil)\n"
-    assert time.monotonic() - began > 0.5
 
 
 @on_valkey
@@ -672,9 +690,9 @@ def test_a_wrong_password_is_said_to_be_one(shell: Shell) -> None:
 @on_valkey
 def test_ctrl_c_is_130_without_a_traceback(shell: Shell) -> None:
     process = shell.start("redis", "BLPOP", "nothing", "0")
-    assert eventually(lambda: any(each["cmd"] == "blpop" for each in shell.client.client_list()), within_s=20)
+    assert eventually(lambda: any(each["cmd"] == "blpop" for each in shell.client.client_list()))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = finish(process)
     assert (process.returncode, out, err) == (130, "", "")
 
 

@@ -515,6 +515,17 @@ def test_those_who_only_ask_do_not_starve_those_who_wait(stepper: Stepper) -> No
     assert line.is_served
 
 
+def test_a_slow_network_slows_nobody_who_has_tokens_in_hand(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.round_trip = 0.04
+    for _ in range(1000):
+        line = join(account)
+        while not line.is_served:
+            stepper.advance(0.001)
+    assert len(stepper.claims()) < 40
+    assert is_balanced(account)
+
+
 def test_a_signal_fails_at_once_while_redis_is_away(stepper: Stepper) -> None:
     account = producer(stepper)
     away(stepper, account)
