@@ -573,7 +573,7 @@ class Ledger:
 
         Where that is a trifle to the budget it is more, so that a fast loop on a large one is at full speed soon.
         """
-        if head.since - self.answered >= SOON * self.refresh:
+        if head.since - self.answered >= SOON * self.refresh or (head.is_part and head.cost <= self.held):
             return 0.0
         before = max(self.prefetch, 0.0 if self.is_denied else self.last_want / (AHEAD * self.refresh))
         return max(2 * before, min(FASTEST_GROWTH * before, TRIFLE * self.rate))
