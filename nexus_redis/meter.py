@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.latencies import PERCENTILES, Latencies
 from nexus_redis.logs import log
 
 UNBOUNDED: Final = 2**31 - 1  # what a multiprocessing queue without maxsize has for one (SEM_VALUE_MAX)
-LATENCY_MEMORY: Final = 0.2  # weight of the newest batch in the latency that is reported
 REPORTABLE: Final = (
-    "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "in_flight", "slots", "latency_ms",
+    "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "in_flight", "slots", *PERCENTILES,
 )  # fmt: skip
 
 
@@ -28,7 +28,7 @@ class Meter:
     def __init__(self, capacity: float | None) -> None:
         self._lock = threading.Lock()
         self._done = self._errors = self._in_flight = 0.0
-        self._latency: float | None = None
+        self._latencies = Latencies()
         self._has_worked = self._has_said_so = False
         self._depth: Callable[[], float] | None = None
         self._limit: float | None = None
@@ -62,16 +62,15 @@ class Meter:
             self._has_worked = True
             self._in_flight += tokens
 
-    def end(self, tokens: float, seconds: float, *, is_done: bool) -> None:
-        """Work has ended, well or not."""
+    def end(self, tokens: float, seconds: float, now: float, *, is_done: bool) -> None:
+        """Work has ended, well or not. Only what was done is timed: a refusal is fast and a timeout slow by itself."""
         with self._lock:
             self._in_flight = max(0.0, self._in_flight - tokens)
             if is_done:
                 self._done += tokens
+                self._latencies.add(seconds, now)
             else:
                 self._errors += tokens
-            before = seconds if self._latency is None else self._latency
-            self._latency = before + LATENCY_MEMORY * (seconds - before)
 
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> None:
         """Look at a queue: anything with `qsize()` and `maxsize`, or a callable and a limit."""
@@ -119,8 +118,7 @@ class Meter:
             # A queue that is watched but not yet worked on has done nothing, unless something else is said by hand.
             if self._has_worked or (self._depth is not None and not self._said):
                 said = {"done": self._done, "errors": self._errors, "in_flight": self._in_flight}
-            if self._latency is not None:
-                said["latency_ms"] = self._latency * 1e3
+            said |= self._latencies.percentiles()
             self._has_said_so = self._has_worked
             by_hand = self._sent = dict(self._said)
         return said | self._queue() | by_hand
@@ -156,7 +154,8 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._meter.end(self._tokens, self._clock() - self._began, is_done=kind is None)
+        now = self._clock()
+        self._meter.end(self._tokens, now - self._began, now, is_done=kind is None)
 
     async def __aenter__(self) -> None:
         self.__enter__()

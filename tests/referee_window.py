@@ -103,6 +103,7 @@ class RefereeCoordinator:
             load=message.get("load"), capacity=message.get("capacity"), depth=message.get("queue_depth"),
             limit=message.get("queue_limit"), done=message.get("done"), errors=message.get("errors"),
             in_flight=message.get("in_flight"), slots=message.get("slots"), latency_ms=message.get("latency_ms"),
+            latency_p25_ms=message.get("latency_p25_ms"), latency_p10_ms=message.get("latency_p10_ms"),
         )  # fmt: skip
         member = self.members.setdefault(message["instance_id"], Member())
         was, dt = None, None

@@ -1,18 +1,19 @@
 -- One consumer's part of a report: what it says, what it said before, where its work stands.
 local SAID = {'uptime_ms', 'load', 'capacity', 'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'slots',
-              'latency_ms', 'interval_ms', 'pause_ms'}
+              'latency_ms', 'interval_ms', 'pause_ms', 'latency_p25_ms', 'latency_p10_ms'}
 local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'latency_ms'}     -- in fields of their own
 local SAID_MOST = {
   uptime_ms = COUNT, load = 100, capacity = 1e9, queue_depth = COUNT, queue_limit = COUNT, done = COUNT, errors = COUNT,
   in_flight = COUNT, slots = COUNT, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
+  latency_p25_ms = 86400000, latency_p10_ms = 86400000,
 }
 local ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 
 -- The report's arguments by name (nil where nothing is said), or nil and a code that names the one at fault.
 local function read_report()
-  if #ARGV ~= 16 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
+  if #ARGV ~= 18 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, COUNT) then return nil, 'NEXUS_INVALID_AT_US' end
-  local r = {incarnation = ARGV[2], labels = ARGV[16]}
+  local r = {incarnation = ARGV[2], labels = ARGV[18]}
   if r.incarnation ~= '' and not is_name(r.incarnation) then return nil, 'NEXUS_INVALID_INCARNATION' end
   r.seq = whole_number(ARGV[3], 0, COUNT)
   if not r.seq then return nil, 'NEXUS_INVALID_SEQ' end
