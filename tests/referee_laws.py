@@ -276,6 +276,9 @@ class Drain(Law):
         self.capacity = min(top, self.capacity * (1 + self.probe) ** min(10.0, span / setting.delay))
 
 
+TETHER, TETHER2, STEPW = 3.0, 2.0, 1
+
+
 @dataclass
 class Aimd(Law):
     """Probe for the limit of a consumer that shows no queue, only its errors and its latency.
@@ -337,8 +340,10 @@ class Aimd(Law):
         if is_failing or is_slow:
             self.calm = 0.0
             if is_failing:
-                return self.fall(rate, loop)
+                return self.fall(rate, step, loop)
             return self.ease(rate, now, slowdown, excess, loop, setting)
+        if self.known_good and self.ok is not None and self.ok - math.sqrt(self.ok) > rate:
+            self.known_good = max(self.known_good, self.ok)  # more is done than comes: what waited is worked off
         is_used = step.arrived / step.dt >= 0.5 * rate
         if not is_used or self.since_cut < loop or self.is_slow or step.errors > tolerated * step.done:
             return rate
@@ -397,14 +402,16 @@ class Aimd(Law):
                 found.append((min(MAX_RATE, value / usual), value))
         return sorted(found)[(len(found) - 1) // 2]
 
-    def fall(self, rate: float, loop: float) -> float:
+    def fall(self, rate: float, step: Step, loop: float) -> float:
         """Work fails: back to what is done, less what was refused."""
         seen = self.wrong + self.right
         if self.since_cut < 2 * loop:  # the cut was estimated from the first failures; correct it by what came after
-            did = self.did + 2 * math.sqrt(self.did)
-            if self.since_cut >= 0.5 and did < 0.95 * self.known_good * self.since_cut:
+            off = self.did - self.known_good * self.since_cut
+            if self.since_cut >= 0.5 and abs(off) > 2 * math.sqrt(self.did):
+                is_far = off < -0.05 * self.known_good * self.since_cut
                 self.known_good = max(self.lowest, self.did / self.since_cut)
-                rate = min(rate, (1 - min(0.3, max(0.005, self.wrong / seen))) * self.known_good)
+                if is_far:
+                    rate = min(rate, (1 - min(0.3, max(0.005, self.wrong / seen))) * self.known_good)
             return rate
         is_probe = 0 < self.known_good < rate
         if self.echoing:
@@ -412,6 +419,8 @@ class Aimd(Law):
         elif is_probe and seen >= 20:
             self.echoing = 1e-6
         good = self.good(rate)
+        if STEPW and step.errors >= 20:
+            good = max(self.lowest, min(good, step.done / step.dt))
         back = 1 - min(0.3, max(0.005, (self.wrong - math.sqrt(self.wrong)) / seen))
         if is_probe and abs(good / self.known_good - 1) < 0.1:
             back = 0.995
@@ -487,7 +496,7 @@ class Aimd(Law):
 
     def climb(self, rate: float, dt: float, loop: float, setting: Setting, *, is_easy: bool) -> float:
         """The known good rate quickly, two loops there, then an excess that grows by itself."""
-        tether = 3 * (self.ok or 0.0)
+        tether = TETHER * (self.ok or 0.0) if TETHER else TETHER2 * self.right * (1 - math.exp(-0.5)) / 0.25
         if not self.known_good:
             return max(rate, min(rate * 2 ** (dt / setting.delay), tether))
         self.slow_cuts = self.is_trial = 0.0
