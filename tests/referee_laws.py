@@ -276,9 +276,6 @@ class Drain(Law):
         self.capacity = min(top, self.capacity * (1 + self.probe) ** min(10.0, span / setting.delay))
 
 
-TETHER, TETHER2, STEPW = 3.0, 2.0, 1
-
-
 @dataclass
 class Aimd(Law):
     """Probe for the limit of a consumer that shows no queue, only its errors and its latency.
@@ -309,6 +306,7 @@ class Aimd(Law):
     slow_at: float = 0.0  # slowdown at the last cut
     good_before: float = 0.0  # the known good rate before the first slow cut
     was_slow: float = 0.0  # the last cut was for latency
+    was_probe: float = 0.0  # the last cut was of a rate above the known good one
 
     def judge(self, was: Report | None, now: Report, step: Step | None, setting: Setting) -> Verdict:
         rate, seen = self.rate or now.capacity or FIRST_RATE, 0.0
@@ -378,9 +376,11 @@ class Aimd(Law):
             is_ebbing = step.errors * (self.wrong + self.right) < self.wrong * outcomes / 2
             if is_ebbing or not is_failing:
                 self.echo, self.echoing = min(3.0, max(0.0, self.echoing - 0.25)), 0.0
-        if outcomes and rate <= self.known_good and self.since_cut >= loop:
-            share = min(0.05, step.errors / outcomes)
-            self.own = toward(self.own, share, step.dt, 50.0 if not self.left else min(50.0, max(2.0, 50 / self.left)))
+        if outcomes and rate <= self.known_good and self.since_cut >= (1 + self.was_probe) * loop:
+            share = min(0.1, step.errors / outcomes)
+            self.own = toward(
+                self.own, share, step.dt, 100.0 if not self.left else min(100.0, max(2.0, 100 / self.left))
+            )
 
     def slowdown(self, now: Report, step: Step, setting: Setting) -> tuple[float, float] | None:
         """How many times the usual latency, of the middle one of the percentiles, and its value. None without news."""
@@ -406,11 +406,10 @@ class Aimd(Law):
         """Work fails: back to what is done, less what was refused."""
         seen = self.wrong + self.right
         if self.since_cut < 2 * loop:  # the cut was estimated from the first failures; correct it by what came after
-            off = self.did - self.known_good * self.since_cut
-            if self.since_cut >= 0.5 and abs(off) > 2 * math.sqrt(self.did):
-                is_far = off < -0.05 * self.known_good * self.since_cut
+            thought = self.known_good * self.since_cut
+            if self.since_cut >= 0.5 and abs(self.did - thought) > 2 * math.sqrt(self.did):
                 self.known_good = max(self.lowest, self.did / self.since_cut)
-                if is_far:
+                if self.did < 0.95 * thought:
                     rate = min(rate, (1 - min(0.3, max(0.005, self.wrong / seen))) * self.known_good)
             return rate
         is_probe = 0 < self.known_good < rate
@@ -419,12 +418,13 @@ class Aimd(Law):
         elif is_probe and seen >= 20:
             self.echoing = 1e-6
         good = self.good(rate)
-        if STEPW and step.errors >= 20:
+        if step.errors >= 20:
             good = max(self.lowest, min(good, step.done / step.dt))
         back = 1 - min(0.3, max(0.005, (self.wrong - math.sqrt(self.wrong)) / seen))
         if is_probe and abs(good / self.known_good - 1) < 0.1:
             back = 0.995
         self.was_slow = self.slow_cuts = self.is_trial = 0.0
+        self.was_probe = float(is_probe)
         return self.cut(rate, good, back)
 
     def ease(self, rate: float, now: Report, slowdown: float, excess: float, loop: float, setting: Setting) -> float:
@@ -449,14 +449,12 @@ class Aimd(Law):
             if self.since_cut < wait:
                 return rate
             if self.is_trial and slowdown >= 0.85 * self.slow_at:
-                self.usual, self.is_slow = max(0.001, now.latency_ms), 0.0
-                self.usual_p25 = max(0.001, now.latency_p25_ms or 0.0) if self.usual_p25 else 0.0
-                self.usual_p10 = max(0.001, now.latency_p10_ms or 0.0) if self.usual_p10 else 0.0
+                self.expect(now, 1.0)
                 self.known_good = max(self.known_good, self.good_before)
-                self.slow_cuts = self.is_trial = 0.0
+                self.slow_cuts = self.is_trial = self.is_slow = 0.0
                 return rate
         if not is_growing and target is None and self.balance_time() > 2:  # few, and no queue: it may be chance
-            self.learn_usual(now)
+            self.expect(now, 0.2)
         good = self.good(rate)
         back = 1 - min(0.5, max(0.4 if is_trial else 0.03, excess / 2))
         if self.known_good and not is_growing:  # no more comes than is done, so more may be possible
@@ -468,16 +466,16 @@ class Aimd(Law):
         self.slow_cuts, self.is_trial, self.slow_at, self.was_slow = 1.0, float(is_trial), slowdown, 1.0
         return self.cut(rate, good, back)
 
-    def learn_usual(self, now: Report) -> None:
-        """Take a fifth of the way to the latency that is seen."""
+    def expect(self, now: Report, part: float) -> None:
+        """Take a part of the way to the latency that is seen, if it is longer: all of it where it is accepted."""
         for name, latency in (
             ("usual", now.latency_ms),
             ("usual_p25", now.latency_p25_ms),
             ("usual_p10", now.latency_p10_ms),
         ):
             usual = getattr(self, name)
-            if usual and latency is not None:
-                setattr(self, name, usual * max(1.0, min(MAX_RATE, latency / usual)) ** 0.2)
+            if usual:
+                setattr(self, name, usual * max(1.0, min(MAX_RATE, (latency or 0.0) / usual)) ** part)
 
     def good(self, rate: float) -> float:
         """What was done, which is what can be done while work waits; a stall counts for no less than half."""
@@ -496,9 +494,8 @@ class Aimd(Law):
 
     def climb(self, rate: float, dt: float, loop: float, setting: Setting, *, is_easy: bool) -> float:
         """The known good rate quickly, two loops there, then an excess that grows by itself."""
-        tether = TETHER * (self.ok or 0.0) if TETHER else TETHER2 * self.right * (1 - math.exp(-0.5)) / 0.25
         if not self.known_good:
-            return max(rate, min(rate * 2 ** (dt / setting.delay), tether))
+            return max(rate, min(rate * 2 ** (dt / setting.delay), 3 * (self.ok or 0.0)))
         self.slow_cuts = self.is_trial = 0.0
         if rate < 0.99 * self.known_good:
             self.calm = 0.0
@@ -508,7 +505,8 @@ class Aimd(Law):
             return rate
         excess = max(0.1 if is_easy else 0.01, rate / self.known_good - 1)
         grown = rate + self.known_good * 1.1 * excess * dt / loop
-        return max(rate, min(grown, rate * 2 ** (dt / loop), tether))
+        lately = self.right * (1 - math.exp(-dt / 0.5)) / dt  # successes per second, of the last half
+        return max(rate, min(grown, rate * 2 ** (dt / loop), 2 * lately))
 
 
 LAWS: dict[str, type[Law]] = {"drain": Drain, "range": Range, "aimd": Aimd}  # in the order of preference

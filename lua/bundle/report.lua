@@ -32,6 +32,7 @@ local math_huge = math.huge
 local redis_call = redis.call
 local math_ceil = math.ceil
 local math_min = math.min
+local math_abs = math.abs
 local math_exp = math.exp
 local math_sqrt = math.sqrt
 
@@ -603,7 +604,7 @@ local function settle(keys, b, s, now, by, is_act, act)
     until true
     b[18], b[19], b[32] = level, load * 1000, reason
   end
-  if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
+  if is_act or turned or math_abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
     local keys, b, by, act = keys, b, by, act
@@ -829,6 +830,48 @@ do
     return rate, seen, 0, 1
   end
 end
+-- How slow is it? Times its usual latency.
+--
+-- Long requests beside short ones must not count, nor another mix of them. So three low percentiles are looked at, each
+-- has a usual value of its own, and the middle one of the three ratios is the answer: a queue delays all work, while a
+-- mix that changes moves one percentile at a time.
+--
+-- The usual latency is that of a consumer that has little to do: it follows quickly down and slowly up.
+local USUAL_DOWN, USUAL_UP = 30, 600      -- seconds
+-- FIRST_WORK = 20           -- tokens done or failed before a latency means something, where no target is set
+-- BY_CHANCE = 0.2           -- of the way to a latency that few pieces of work had
+-- SHORTEST_MS = 0.001
+
+local function latency_ratio(m, field, latency, found, dt)
+  if not latency then return end
+  local value = math_min(1e9, math_max(0.001, latency))
+  local usual = m[field] > 0 and m[field] or value
+  usual = usual * (value / usual) ^ (1 - math_exp(-dt / (value < usual and USUAL_DOWN or USUAL_UP)))
+  m[field] = usual
+  found[#found + 1] = {math_min(1e9, value / usual), value}
+end
+
+-- The slowdown, and the latency that shows it. Latency counts only with work that left: an idle consumer may repeat an old
+-- one for ever.
+local function slowdown(m, report, step, target)
+  if not report.latency_ms or step.done + step.errors == 0 then return nil end
+  if not target and report.done + (report.errors or 0) < 20 then return nil end
+  local found = {}
+  latency_ratio(m, 'usual', report.latency_ms, found, step.dt)
+  latency_ratio(m, 'usual_p25', report.latency_p25_ms, found, step.dt)
+  latency_ratio(m, 'usual_p10', report.latency_p10_ms, found, step.dt)
+  table.sort(found, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
+  local middle = found[math_ceil(#found / 2)]
+  return middle[1], middle[2]
+end
+
+-- `part` of the way from the usual latency to the one that is seen, if that is longer: all of it where it is accepted.
+local function expect_latency(m, report, part)
+  for field, latency in pairs({usual = report.latency_ms or 0, usual_p25 = report.latency_p25_ms or 0,
+                               usual_p10 = report.latency_p10_ms or 0}) do
+    if m[field] > 0 then m[field] = m[field] * math_min(1e9, math_max(1, latency / m[field])) ^ part end
+  end
+end
 -- The law of a consumer that shows no queue, only its errors and its latency: probe for the limit, and step back from it.
 --
 -- known_good is the last rate that was good, 0 before the first overload. The law rests just below it for two loops,
@@ -848,29 +891,27 @@ do
   local USED = 0.5              -- of its rate arrived: else calm says nothing about the rate
   local FADES = 0.5             -- seconds over which failures and successes are summed up
   local TOLERATED, OWN_MOST = 0.005, 0.05   -- failures per outcome: beside its own, and at most
-  local OWN_ITEMS = 50          -- `own` is the mean of about so many outcomes
+  local OWN_ITEMS, OWN_STEP = 100, 0.1      -- `own` is the mean of so many outcomes, each report's no more than this
   local BALANCE, BALANCE_ITEMS, BALANCE_MOST = 2, 30, 30    -- seconds, items, seconds: for arrivals against outcomes
 
   local REST, REST_LOOPS, BACK_IN = 0.995, 2, 0.5           -- of known_good; so long; the way back there, in seconds
   local NEAR = 0.99             -- of known_good: close enough to rest
   local EXCESS, PACE = 0.01, 1.1            -- of known_good: where a probe starts, and its growth per loop
   local EASY, EASY_EXCESS = 1.2, 0.1        -- times the usual latency: there a probe starts with more
-  local TETHER = 3              -- times the successes: as far as a probe goes
+  local TETHER, COLD_TETHER = 2, 3          -- times the successes of the last half second, or second: as far as it goes
 
   local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3  -- of known_good: how far it steps back for failures
   local SAME, SHARE = 0.1, 0.3  -- a limit that differs less is the same one, and moves by a share of the difference
-  local CORRECTS = 0.95         -- of known_good was done since the cut: the cut was too small
+  local FAR = 0.05              -- of known_good: so much less was done since the cut, which was too small then
   local STALL = 0.5             -- of the rate: no cut assumes less, since a stall does nothing for a moment
-  local ECHO_MOST, ECHO_GROWS, ECHO_ITEMS = 3, 1.5, 20      -- seconds; times, when a second cut was needed; outcomes
+  local ECHO_MOST, ECHO_GROWS = 3, 1.5      -- seconds; times, when a second cut was needed
+  local ENOUGH = 20             -- outcomes, or failures: they tell a rate
 
   local SLOW, SLOW_MS = 3, 10   -- times the usual latency, and more than this, is overload where no target is set
-  local FASTER, SLOWER = 30, 600            -- seconds in which the usual latency follows
-  local FIRST_WORK = 20         -- tokens done or failed before a latency means something, where no target is set
   local DRAIN = 2               -- seconds in which the excess of latency is to be worked off
   local EASE_LEAST, EASE_MOST, EASE_TRIAL = 0.03, 0.5, 0.4  -- of what is done
   local KEEPS = 0.9             -- of known_good, in a cut for latency while nothing queues up
   local RELIEF, WAIT_MOST = 0.85, 30        -- of the slowdown: a trial had an effect; seconds that it waits at most
-  local CHANCE = 0.2            -- of the way to a latency that few pieces of work had
 
   local function items_time(m, items, shortest, longest)
     if m.left == 0 then return longest end
@@ -898,33 +939,10 @@ do
       local is_ebbing = step.errors * (m.wrong + m.right) < m.wrong * outcomes / 2
       if is_ebbing or not is_failing then m.echo, m.echoing = math_min(ECHO_MOST, math_max(0, m.echoing - 0.25)), 0 end
     end
-    if outcomes > 0 and rate <= m.known_good and m.since_cut >= loop then
+    if outcomes > 0 and rate <= m.known_good and m.since_cut >= (1 + m.was_probe) * loop then
       local tau = items_time(m, OWN_ITEMS, 2, OWN_ITEMS)
-      m.own = towards(m.own, math_min(OWN_MOST, step.errors / outcomes), step.dt, tau)
+      m.own = towards(m.own, math_min(OWN_STEP, step.errors / outcomes), step.dt, tau)
     end
-  end
-
-  local function ratio(m, field, latency, found, dt)
-    if not latency then return end
-    local value = math_min(1e9, math_max(0.001, latency))
-    local usual = m[field] > 0 and m[field] or value
-    usual = usual * (value / usual) ^ (1 - math_exp(-dt / (value < usual and FASTER or SLOWER)))
-    m[field] = usual
-    found[#found + 1] = {math_min(1e9, value / usual), value}
-  end
-
-  -- The slowdown and the latency that showed it. Latency counts only with work that left: an idle consumer may repeat an
-  -- old one for ever.
-  local function slowdown(m, report, step, target)
-    if not report.latency_ms or step.done + step.errors == 0 then return nil end
-    if not target and report.done + (report.errors or 0) < FIRST_WORK then return nil end
-    local found = {}
-    ratio(m, 'usual', report.latency_ms, found, step.dt)
-    ratio(m, 'usual_p25', report.latency_p25_ms, found, step.dt)
-    ratio(m, 'usual_p10', report.latency_p10_ms, found, step.dt)
-    table.sort(found, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
-    local middle = found[math_ceil(#found / 2)]
-    return middle[1], middle[2]
   end
 
   -- While work waits, what is done is what can be done.
@@ -936,7 +954,7 @@ do
     return math_max(ok / (1 - m.own), m.lowest)
   end
 
-  local function is_same(m, rate, good) return m.known_good > 0 and rate > m.known_good and math.abs(good / m.known_good - 1) < SAME end
+  local function is_same(m, rate, good) return m.known_good > 0 and rate > m.known_good and math_abs(good / m.known_good - 1) < SAME end
 
   local function cut(m, rate, good, back)
     if m.known_good == 0 then back = math_max(back, BACK_COLD)
@@ -946,34 +964,24 @@ do
     return math_min(rate, (1 - back) * m.known_good)
   end
 
-  local function fall(m, rate, loop)
+  local function fall(m, rate, step, loop)
     local outcomes = m.wrong + m.right
     if m.since_cut < 2 * loop then                -- the first failures told little: correct the cut by what came since
-      local is_too_high = m.did + 2 * math_sqrt(m.did) < CORRECTS * m.known_good * m.since_cut
-      if m.since_cut < 0.5 or not is_too_high then return rate end
+      local thought = m.known_good * m.since_cut
+      if m.since_cut < 0.5 or math_abs(m.did - thought) <= 2 * math_sqrt(m.did) then return rate end
       m.known_good = math_max(m.lowest, m.did / m.since_cut)
+      if m.did >= (1 - FAR) * thought then return rate end
       return math_min(rate, (1 - math_min(BACK_MOST, math_max(BACK_LEAST, m.wrong / outcomes))) * m.known_good)
     end
+    m.was_probe = m.known_good > 0 and rate > m.known_good and 1 or 0
     if m.echoing > 0 then m.echo, m.echoing = math_min(ECHO_MOST, ECHO_GROWS * loop), 0
-    elseif m.known_good > 0 and rate > m.known_good and outcomes >= ECHO_ITEMS then m.echoing = 1e-6 end
+    elseif m.was_probe > 0 and outcomes >= ENOUGH then m.echoing = 1e-6 end
     local good = good_rate(m, rate)
+    if step.errors >= ENOUGH then good = math_max(m.lowest, math_min(good, step.done / step.dt)) end
     local back = math_min(BACK_MOST, math_max(BACK_LEAST, (m.wrong - math_sqrt(m.wrong)) / outcomes))
     if is_same(m, rate, good) then back = BACK_LEAST end
     m.was_slow, m.slow_cuts, m.is_trial = 0, 0, 0
     return cut(m, rate, good, back)
-  end
-
-  -- Few pieces of work are slow by chance, too: the more often, the more of it is usual.
-  local function learn_chance(m, field, latency)
-    if m[field] > 0 and latency then m[field] = m[field] * math_min(1e9, math_max(1, latency / m[field])) ^ CHANCE end
-  end
-
-  local function accept_latency(m, report)
-    m.usual, m.is_slow = math_max(0.001, report.latency_ms), 0
-    if m.usual_p25 > 0 then m.usual_p25 = math_max(0.001, report.latency_p25_ms or 0) end
-    if m.usual_p10 > 0 then m.usual_p10 = math_max(0.001, report.latency_p10_ms or 0) end
-    m.known_good = math_max(m.known_good, m.good_before)
-    m.slow_cuts, m.is_trial = 0, 0
   end
 
   local function ease(m, rate, report, slow, excess, loop, target)
@@ -990,15 +998,13 @@ do
       if balance > BALANCE then wait = wait + 2 * balance end
       if m.since_cut < wait then return rate end
       if m.is_trial > 0 and slow >= RELIEF * m.slow_at then
-        accept_latency(m, report)
+        expect_latency(m, report, 1)
+        m.known_good = math_max(m.known_good, m.good_before)
+        m.slow_cuts, m.is_trial, m.is_slow = 0, 0, 0
         return rate
       end
     end
-    if not is_growing and not target and balance > BALANCE then
-      learn_chance(m, 'usual', report.latency_ms)
-      learn_chance(m, 'usual_p25', report.latency_p25_ms)
-      learn_chance(m, 'usual_p10', report.latency_p10_ms)
-    end
+    if not is_growing and not target and balance > BALANCE then expect_latency(m, report, 0.2) end
     local good = good_rate(m, rate)
     local back = math_min(EASE_MOST, math_max(is_trial and EASE_TRIAL or EASE_LEAST, excess / DRAIN))
     local before = good
@@ -1013,8 +1019,7 @@ do
   end
 
   local function climb(m, rate, dt, loop, delay, is_easy)
-    local tether = TETHER * m.ok
-    if m.known_good == 0 then return math_max(rate, math_min(rate * 2 ^ (dt / delay), tether)) end
+    if m.known_good == 0 then return math_max(rate, math_min(rate * 2 ^ (dt / delay), COLD_TETHER * m.ok)) end
     m.slow_cuts, m.is_trial = 0, 0
     if rate < NEAR * m.known_good then
       m.calm = 0
@@ -1024,7 +1029,8 @@ do
     if m.calm < REST_LOOPS * loop and not is_easy then return rate end
     local excess = math_max(is_easy and EASY_EXCESS or EXCESS, rate / m.known_good - 1)
     local grown = rate + m.known_good * PACE * excess * dt / loop
-    return math_max(rate, math_min(grown, rate * 2 ^ (dt / loop), tether))
+    local lately = m.right * (1 - math_exp(-dt / FADES)) / dt
+    return math_max(rate, math_min(grown, rate * 2 ^ (dt / loop), TETHER * lately))
   end
 
   local function follow(m, rate, report, step, setting)
@@ -1046,9 +1052,11 @@ do
     end
     if is_failing or is_slow then
       m.calm = 0
-      if is_failing then return fall(m, rate, loop) end
+      if is_failing then return fall(m, rate, step, loop) end
       return ease(m, rate, report, slow, excess, loop, target)
     end
+    -- More is done than may come: what waited is worked off, and shows what can be done.
+    if m.known_good > 0 and m.ok - math_sqrt(m.ok) > rate then m.known_good = math_max(m.known_good, m.ok) end
     local is_used = step.arrived / step.dt >= USED * rate
     if not is_used or m.since_cut < loop or m.is_slow > 0 or step.errors > tolerated * step.done then return rate end
     return climb(m, rate, step.dt, loop, delay, m.was_slow > 0 and slow and slow < EASY and not target)
@@ -1075,7 +1083,7 @@ local MEMORY = {
            'working_for', 'highest'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
-          'slow_at', 'good_before', 'was_slow'},
+          'slow_at', 'good_before', 'was_slow', 'was_probe'},
 }
 local AT_FIRST = {probe = 0.05, since_cut = 86400}       -- all else 0, and no `ok`
 

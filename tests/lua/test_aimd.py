@@ -263,12 +263,12 @@ def test_lua_and_referee_agree_over_the_life_of_a_service(seed: int) -> None:
         ("if rate < NEAR", "if rate > NEAR"),
         ("m.left > m.came + slack then", "m.left < m.came - slack then"),
         ("slow >= RELIEF * m.slow_at", "slow < RELIEF * m.slow_at"),
-        ("value < usual and FASTER", "value > usual and FASTER"),
+        ("value < usual and USUAL_DOWN", "value > usual and USUAL_DOWN"),
         ("if is_ebbing or not is_failing", "if is_ebbing and is_failing"),
         ("if not is_growing and not target and balance", "if not target and balance"),
-        ("rate <= m.known_good and m.since_cut >= loop", "rate > m.known_good and m.since_cut >= loop"),
+        ("outcomes > 0 and rate <= m.known_good", "outcomes > 0 and rate > m.known_good"),
         ("is_same(m, rate, good) then back", "not is_same(m, rate, good) then back"),
-        ("< CORRECTS * m.known_good", "> CORRECTS * m.known_good"),
+        ("if m.did >= (1 - FAR) * thought", "if m.did < (1 - FAR) * thought"),
         ("m.is_slow > 0 or step.errors", "step.errors"),
         ("FIRST_WORK then return nil", "0 then return nil"),
     ],
@@ -277,7 +277,7 @@ def test_the_referee_notices_a_planted_bug(planted: str, instead_of: str) -> Non
     text = composed()
     assert text.count(planted) == 1, planted
     broken = LuaLaws(text.replace(planted, instead_of))
-    assert any(differences(broken, seed) for seed in range(12))
+    assert any(differences(broken, seed) for seed in range(16))
 
 
 # -- long requests beside short ones are no overload
@@ -298,8 +298,8 @@ def test_long_polls_beside_short_requests_are_no_overload(short: float, part: fl
 @pytest.mark.parametrize("part", [0.25, 0.5, 0.75, 0.9])
 def test_short_and_long_work_in_any_mix_is_no_overload(part: float) -> None:
     for seed in (1, 2, 3):
-        world = free(Mix(Free(about(0.005)), Free(about(0.5)), part), seed=seed)
-        assert world.mean_rate(30, 60, most=100) > 85
+        world = free(Mix(Free(about(0.005)), Free(about(0.5)), part), seconds=80, seed=seed)
+        assert world.mean_rate(40, 80, most=100) > 85
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
