@@ -319,7 +319,7 @@ class Aimd(Law):
 
     def follow(self, rate: float, now: Report, step: Step, setting: Setting) -> float:
         self.count(step)
-        tolerated = min(0.05, 0.005 + self.own) if self.known_good else 0.05
+        tolerated = min(0.075, 0.005 + 1.5 * self.own) if self.known_good else 0.05
         is_failing = step.errors > 0 and self.wrong - math.sqrt(self.wrong) > tolerated * (self.wrong + self.right)
         loop = self.loop(setting)
         self.hear(step, rate, loop, is_failing=is_failing)
@@ -481,7 +481,7 @@ class Aimd(Law):
         """What was done, which is what can be done while work waits; a stall counts for no less than half."""
         ok = self.did / self.since_cut if self.since_cut < 3 and self.did >= 10 else self.ok or 0.0
         self.lowest = min(self.known_good, 0.5 * rate) if self.known_good else 0.5 * rate
-        return max(ok / (1 - self.own), self.lowest)
+        return max(ok, self.lowest)
 
     def cut(self, rate: float, good: float, back: float) -> float:
         if not self.known_good:

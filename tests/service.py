@@ -5,6 +5,8 @@
 The plant (`tests/plant.py`) moves work in lots, for queues that are seen. Here each request has a duration of its own,
 so that latency has a distribution. Half of the loop delay is in the wire, half on the way of the report. Several
 callers share the sum of their rates evenly, as the budget does with `combine="sum"`.
+
+    python -m tests.service            the table of docs/laws.md; with --write, into it
 """
 
 from __future__ import annotations
@@ -12,14 +14,17 @@ from __future__ import annotations
 import heapq
 import math
 import random
+import re
+import sys
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from nexus_redis.meter import Meter
-from tests.referee_laws import Answer, Report, Setting
+from tests.referee_laws import Answer, Referee, Report, Setting
 
 INTERVAL, TICK, LOST_REPORTS = 0.25, 0.01, 0.05
 OWN_DELAY = 0.19  # what ticks and the report's interval add to a loop without any wire
@@ -117,8 +122,8 @@ class Queue:
 class Shared:
     """Cores that all requests share evenly: each takes the longer, the more there are."""
 
-    def __init__(self, cores: int, duration: Duration) -> None:
-        self.cores, self.duration = cores, duration
+    def __init__(self, cores: int, duration: Duration, speed: Curve = lambda _: 1.0) -> None:
+        self.cores, self.duration, self.speed = cores, duration, speed
         self.heap: list[tuple[float, int, Done]] = []
         self.served, self.looked_at, self.turn = 0.0, 0.0, 0  # seconds of service that each has had
 
@@ -129,7 +134,8 @@ class Shared:
     def start(self, world: World, done: Done) -> None:
         self.advance(world)
         world.scheduled += 1
-        heapq.heappush(self.heap, (self.served + self.duration(world.chance, world.t), world.scheduled, done))
+        work = self.duration(world.chance, world.t) / self.speed(world.t)
+        heapq.heappush(self.heap, (self.served + work, world.scheduled, done))
         self.plan(world)
 
     def plan(self, world: World) -> None:
@@ -287,3 +293,60 @@ class World:
             if bisect_left(times, t + 1) - bisect_left(times, t) >= rate:
                 return t + 0.5 - start
         return math.inf
+
+
+# -- the table of docs/laws.md
+
+PAGE = Path(__file__).parents[1] / "docs" / "laws.md"
+SEEDS = (1, 2, 3)
+SERVICES: dict[str, tuple[float, Callable[[Curve], Service]]] = {
+    "refuses above 20/s": (20, lambda speed: Limiter(lambda t: 20 * speed(t))),
+    "refuses above 200/s": (200, lambda speed: Limiter(lambda t: 200 * speed(t))),
+    "refuses above 1000/s": (1000, lambda speed: Limiter(lambda t: 1000 * speed(t))),
+    "4 workers, 40 ms each, a queue": (100, lambda speed: Queue(4, about(0.04), speed)),
+    "16 workers, 160 ms each, a queue": (100, lambda speed: Queue(16, about(0.16), speed)),
+    "the same beside 5 % of long polls of 10 s": (
+        100 / 0.95,
+        lambda speed: Mix(Queue(16, about(0.16), speed), Free(about(10.0)), 0.05),
+    ),
+    "4 cores, 40 ms of work each": (100, lambda speed: Shared(4, about(0.04), speed)),
+}
+
+
+def measured(law: Callable[[], Law], capacity: float, service: Callable[[Curve], Service], seed: int) -> list[float]:
+    """Use of the capacity, the part that failed, the median latency, and how soon three times the capacity is found."""
+    world = World(service(lambda _: 1.0), law(), seconds=100, seed=seed).run()
+    risen = World(service(stepped(1.0, 3.0, 39 + seed)), law(), seconds=60, seed=seed).run()
+    return [
+        world.done(30, 100) / capacity,
+        world.refused(30, 100),
+        world.median(30, 100),
+        risen.seconds_until(0.9 * 3 * capacity, 39 + seed),
+    ]
+
+
+def table(law: Callable[[], Law]) -> str:
+    """Markdown: a row for each service."""
+    lines = [
+        "| Service | capacity used | failed | median latency | three times the capacity is used after |",
+        "|---|---|---|---|---|",
+    ]
+    for name, (capacity, service) in SERVICES.items():
+        runs = [measured(law, capacity, service, seed) for seed in SEEDS]
+        used, failed, latency, found = min(r[0] for r in runs), *(max(r[i] for r in runs) for i in (1, 2, 3))
+        lines.append(f"| {name} | {used:.0%} | {failed:.1%} | {1000 * latency:.0f} ms | {found:.1f} s |")
+    return "\n".join(lines).replace("%", " %")
+
+
+def main() -> None:
+    """Print the table; with --write, put it into docs/laws.md."""
+    text = table(Referee)
+    print(text)
+    if "--write" in sys.argv:
+        page = PAGE.read_text(encoding="utf-8")
+        before, after = re.split(r"(?s)(?<=<!-- service -->\n).*(?=<!-- end service -->)", page)
+        PAGE.write_text(f"{before}{text}\n{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

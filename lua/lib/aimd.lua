@@ -16,7 +16,8 @@ do
   local LOOP, LOOP_ITEMS, LONGEST_LOOP = 0.75, 4, 10        -- seconds; as long as so many outcomes take, up to the last
   local USED = 0.5              -- of its rate arrived: else calm says nothing about the rate
   local FADES = 0.5             -- seconds over which failures and successes are summed up
-  local TOLERATED, OWN_MOST = 0.005, 0.05   -- failures per outcome: beside its own, and at most
+  local TOLERATED, TOLERATED_COLD, TOLERATED_MOST = 0.005, 0.05, 0.075    -- failures per outcome, beside its own
+  local OWN_TIMES = 1.5         -- what fails by itself fails by chance: sometimes more often
   local OWN_ITEMS, OWN_STEP = 100, 0.1      -- `own` is the mean of so many outcomes, each report's no more than this
   local BALANCE, BALANCE_ITEMS, BALANCE_MOST = 2, 30, 30    -- seconds, items, seconds: for arrivals against outcomes
 
@@ -77,7 +78,7 @@ do
     if m.since_cut < 3 and m.did >= 10 then ok = m.did / m.since_cut end
     m.lowest = STALL * rate
     if m.known_good > 0 then m.lowest = math.min(m.known_good, m.lowest) end
-    return math.max(ok / (1 - m.own), m.lowest)
+    return math.max(ok, m.lowest)
   end
 
   local function is_same(m, rate, good) return m.known_good > 0 and rate > m.known_good and math.abs(good / m.known_good - 1) < SAME end
@@ -161,7 +162,8 @@ do
 
   local function follow(m, rate, report, step, setting)
     count(m, step)
-    local tolerated = m.known_good > 0 and math.min(OWN_MOST, TOLERATED + m.own) or OWN_MOST
+    local tolerated = TOLERATED_COLD
+    if m.known_good > 0 then tolerated = math.min(TOLERATED_MOST, TOLERATED + OWN_TIMES * m.own) end
     local is_failing = step.errors > 0 and m.wrong - math.sqrt(m.wrong) > tolerated * (m.wrong + m.right)
     local delay, few = loop_delay(setting), m.left > 0 and math.min(LONGEST_LOOP, LOOP_ITEMS / m.left) or 0
     local loop = math.max(LOOP, delay, m.echo, few)
