@@ -195,10 +195,11 @@ class BudgetShell(Generic[C]):
     ) -> C:
         """Report for a consumer group of a Redis Stream, from outside: its consumers need no change.
 
-        Lag is the depth of the queue, of at most `limit` entries; what is read and not acknowledged is in flight; what
-        is acknowledged is done; an entry is a token. Starts at once; `close()` the consumer that it returns. Any number
-        of processes may call it: one reports, the others stand by and take over when it is gone. Redis 6.2 knows no
-        lag: the entries behind the last one delivered are counted instead, up to `limit` of them a report.
+        What the group has not read is the depth of the queue, of at most `limit` entries; what it has read and not
+        acknowledged is in flight; what is acknowledged is done; an entry is a token. Starts at once; `close()` the
+        consumer that it returns. Any number of processes may call it: one reports, the others stand by and take over
+        when it is gone. The entries are counted where Redis's own `lag` is missing (6.2) or may be wrong, which it
+        stays after entries were deleted or trimmed unread.
 
         `nexus.budget("index").watch_stream("orders", group="index", limit=10_000)`: with 5,000 entries unread the
         budget's load is 50 %, and its rate is what the group acknowledges per second.
