@@ -335,7 +335,7 @@ LAYERS: Final = [
     {"scripts", "values"},
     {"config", "embedded", "faults", "price"},
     {"messages", "calls", "limited", "paced", "tray", "turns", "waiter"},
-    {"line"},
+    {"line", "listing"},
     {"channels", "ledger", "wire"},
     {"push"},
     {"hub", "opening"},

@@ -79,7 +79,7 @@ def _put_back(here: "Place", name: str, by: dict[str, dict[str, Any]], act: Act)
     if by["operator"] or gone:
         here.ask(calls.configure(keys, BudgetSettings.of(**by["operator"]), source="operator", unset=gone, **act))
     if missing or by["operator"] or gone:
-        here.list_budget(name)
+        here.list_budget(name, is_kept=bool(by["operator"] or gone))
 
 
 def _read(source: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:

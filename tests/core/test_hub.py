@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
@@ -256,6 +256,52 @@ def test_a_bug_where_a_call_is_made_is_said_and_stops_nobody(
     assert "a bug where a report is made" in caplog.text
     assert len(other.received) == 2
     assert slow.received == ["asked 3", "slow"]
+
+
+# --- errands
+
+
+def errand(steps: int, done: list[int]) -> Generator[list[Job], list[Outcome], None]:
+    for i in range(steps):
+        yield [Command((f"step {i}",), str)]
+        done.append(i)
+
+
+def test_one_errand_at_a_time_is_run_beside_the_members(stepper: Stepper) -> None:
+    first: list[int] = []
+    second: list[int] = []
+    Chatter(stepper, "a").at(START)
+    stepper.hub.run_aside(errand(3, first))
+    stepper.hub.run_aside(errand(3, second))
+    stepper.run()
+    assert stepper.kinds() == ["a", "step 0", "step 1", "step 2"]
+    assert (first, second) == ([0, 1, 2], [])
+    assert not stepper.hub.members - {m for m in stepper.hub.members if isinstance(m, Chatter)}
+    stepper.hub.run_aside(errand(1, second))
+    stepper.run()
+    assert second == [0]
+    stepper.hub.run_aside(errand(0, second))
+    stepper.hub.run_aside(errand(1, second))
+    stepper.run()
+    assert second == [0, 0]
+
+
+def test_an_errand_ends_with_an_outage_and_soon_after_everybody_has_left(stepper: Stepper) -> None:
+    done: list[int] = []
+    Chatter(stepper, every=0.1).at(START)
+    stepper.hub.run_aside(errand(1000, done))
+    working, stepper.server = stepper.server, fails(exceptions.ConnectionError("reset"))
+    stepper.advance(1)
+    assert stepper.hub.is_out
+    stepper.server = working
+    stepper.advance(2)
+    assert len(done) < 5
+    done.clear()
+    stepper.hub.run_aside(errand(1000, done))
+    stepper.hub.close(Closed("nexus"))
+    stepper.run()
+    assert stepper.is_over
+    assert len(done) <= 2
 
 
 # --- outage
