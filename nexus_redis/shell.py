@@ -172,13 +172,15 @@ class BudgetShell(Generic[C]):
     _nexus: Any
 
     def __init__(self, nexus: NexusShell, name: str, key: str | None, settings: BudgetSettings) -> None:
-        self._named = name, key
+        self._key = key
         self._opening = nexus._opening(parse_name(name), key, settings)
         self._keys = self._opening.keys
 
     def __reduce__(self) -> Any:
         """Open it again where it comes to, with the settings that code gives it here."""
-        return budget_of, (self._nexus, *self._named, self._opening.given.given())
+        parent = self._opening.parent
+        name = self.name if self._key is None or parent is None else parent.name
+        return budget_of, (self._nexus, name, self._key, self._opening.given.given())
 
     @property
     def name(self) -> str:
