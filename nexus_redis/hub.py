@@ -36,7 +36,6 @@ LONGEST_BACKOFF: Final = 1.0
 BATCH: Final = 256  # members a round trip: a thousand budgets due at once must not become one huge reply
 SLICE: Final = 32  # members, after which whoever shares the thread or the lock has a turn
 BUG_PAUSE: Final = 1.0  # seconds until a member that raised is tried again
-ERRANDS_LAST: Final = 2  # steps: what was found is done
 STALE_ENTRIES: Final = 4  # a member in the heap, before it is rebuilt
 
 
@@ -117,7 +116,7 @@ class Hub:
         self._touched: dict[Member, None] = {}
         self._is_looking = False
         self._making: dict[Member, Making] = {}
-        self._errand: Errand | None = None
+        self.errand: Member | None = None  # what is done on nobody's behalf (errand.py)
         self.asleep_until = NEVER
         self.is_closing = False
         self.failures = 0
@@ -152,18 +151,6 @@ class Hub:
             if member.due < self.asleep_until:
                 self.asleep_until = member.due
                 self._wake()
-
-    def run_aside(self, plan: Generator[list[Job], list[Outcome], None]) -> None:
-        """Run a plan beside the members' calls, unless there is one already; it is of no consequence if it is lost."""
-        if self._errand is None:
-            self._errand = Errand(self, plan)
-            self._errand.go_on(None)
-
-    def end_errand(self) -> None:
-        """It is over, or there is no time for it."""
-        if self._errand is not None:
-            self.drop(self._errand)
-            self._errand = None
 
     def touch(self, member: Member) -> None:
         """Something was changed for those who wait there: `look_around` looks at it."""
@@ -275,49 +262,6 @@ class Hub:
         if self.is_out:
             log.warning("Redis answers again")
         self.failures, self.out_since, self.next_try, self.cause = 0, NEVER, 0.0, ""
-
-
-class Errand(Member):
-    """A plan on nobody's behalf. It is not gone on with where Redis is away, nor for long where everybody leaves."""
-
-    def __init__(self, hub: Hub, plan: Generator[list[Job], list[Outcome], None]) -> None:
-        self.hub, self._plan = hub, plan
-        self._left = NEVER  # steps
-        self._step: list[Job] = []
-
-    def go_on(self, outcomes: list[Outcome] | None) -> None:
-        """Take the next step, given what came of the one before."""
-        self._left -= 1
-        try:
-            self._step = self._plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration:
-            self._left = 0
-        if self._left <= 0:
-            self.hub.end_errand()
-            return
-        self.due = self.hub.clock()
-        self.hub.schedule(self)
-
-    def jobs(self, now: float) -> list[Job]:  # noqa: ARG002  # as every member's, here and below
-        self.due = NEVER
-        return self._step
-
-    def receive(self, outcomes: Sequence[Outcome], now: float) -> None:  # noqa: ARG002  # likewise
-        self.go_on(list(outcomes))
-
-    def tick(self, now: float) -> None:  # noqa: ARG002  # likewise
-        self.hub.end_errand()
-
-    def leave(
-        self,
-        error: NexusError,  # noqa: ARG002  # likewise
-        now: float,  # noqa: ARG002  # likewise
-        leaver: Waiter | None = None,  # noqa: ARG002  # likewise
-    ) -> None:
-        self._left = min(self._left, ERRANDS_LAST)
-
-    def after_fork(self) -> None:
-        """It is the parent's."""
 
 
 def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:

@@ -10,6 +10,7 @@ from typing import Final
 from nexus_redis import calls
 from nexus_redis.calls import Call, Configured, Job, Late, Outcome, Standing
 from nexus_redis.config import ConsumerSettings
+from nexus_redis.errand import run_aside
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
 from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
@@ -132,7 +133,7 @@ class Reporter(Member):
     def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
         outcome = outcomes[0]
         if isinstance(outcomes[-1], Listed):
-            self.hub.run_aside(swept(self.keys.namespace, outcomes[-1]))
+            run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))
         if self.goodbye is not None:
             is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
             if is_lost and not self.hub.is_out:

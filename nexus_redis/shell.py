@@ -178,9 +178,8 @@ class BudgetShell(Generic[C]):
 
     def __reduce__(self) -> Any:
         """Open it again where it comes to, with the settings that code gives it here."""
-        parent = self._opening.parent
-        name = self.name if self._key is None or parent is None else parent.name
-        return budget_of, (self._nexus, name, self._key, self._opening.given.given())
+        named = (self._opening.parent or self._opening).name
+        return budget_of, (self._nexus, named, self._key, self._opening.given.given())
 
     @property
     def name(self) -> str:

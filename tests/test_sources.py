@@ -339,6 +339,7 @@ LAYERS: Final = [
     {"channels", "ledger", "wire"},
     {"push"},
     {"hub", "opening"},
+    {"errand"},
     {"account", "snapshot", "sources", "thread"},
     {"meter", "joint", "reservation", "history", "removal", "task"},
     {"explain", "reporter"},

@@ -11,6 +11,7 @@ import pytest
 from redis import exceptions
 
 from nexus_redis.calls import Command, Job, Late, Outcome
+from nexus_redis.errand import run_aside
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
 from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, Hub, Member, Pause, ask
 from nexus_redis.waiter import Waiter
@@ -271,17 +272,17 @@ def test_one_errand_at_a_time_is_run_beside_the_members(stepper: Stepper) -> Non
     first: list[int] = []
     second: list[int] = []
     Chatter(stepper, "a").at(START)
-    stepper.hub.run_aside(errand(3, first))
-    stepper.hub.run_aside(errand(3, second))
+    run_aside(stepper.hub, errand(3, first))
+    run_aside(stepper.hub, errand(3, second))
     stepper.run()
     assert stepper.kinds() == ["a", "step 0", "step 1", "step 2"]
     assert (first, second) == ([0, 1, 2], [])
     assert not stepper.hub.members - {m for m in stepper.hub.members if isinstance(m, Chatter)}
-    stepper.hub.run_aside(errand(1, second))
+    run_aside(stepper.hub, errand(1, second))
     stepper.run()
     assert second == [0]
-    stepper.hub.run_aside(errand(0, second))
-    stepper.hub.run_aside(errand(1, second))
+    run_aside(stepper.hub, errand(0, second))
+    run_aside(stepper.hub, errand(1, second))
     stepper.run()
     assert second == [0, 0]
 
@@ -289,7 +290,7 @@ def test_one_errand_at_a_time_is_run_beside_the_members(stepper: Stepper) -> Non
 def test_an_errand_ends_with_an_outage_and_soon_after_everybody_has_left(stepper: Stepper) -> None:
     done: list[int] = []
     Chatter(stepper, every=0.1).at(START)
-    stepper.hub.run_aside(errand(1000, done))
+    run_aside(stepper.hub, errand(1000, done))
     working, stepper.server = stepper.server, fails(exceptions.ConnectionError("reset"))
     stepper.advance(1)
     assert stepper.hub.is_out
@@ -297,7 +298,7 @@ def test_an_errand_ends_with_an_outage_and_soon_after_everybody_has_left(stepper
     stepper.advance(2)
     assert len(done) < 5
     done.clear()
-    stepper.hub.run_aside(errand(1000, done))
+    run_aside(stepper.hub, errand(1000, done))
     stepper.hub.close(Closed("nexus"))
     stepper.run()
     assert stepper.is_over
