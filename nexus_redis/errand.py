@@ -9,9 +9,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from nexus_redis.calls import Job, Outcome
-from nexus_redis.errors import NexusError
 from nexus_redis.hub import NEVER, Hub, Member
-from nexus_redis.waiter import Waiter
 
 ERRANDS_LAST: Final = 2  # steps: what was found is done
 
@@ -35,7 +33,7 @@ class Errand(Member):
 
     def go_on(self, outcomes: list[Outcome] | None) -> None:
         """Take the next step, given what came of the one before."""
-        self._left -= 1
+        self._left = min(self._left, ERRANDS_LAST if self.hub.is_closing else NEVER) - 1
         try:
             self._step = self._plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration:
@@ -45,6 +43,7 @@ class Errand(Member):
             return
         self.due = self.hub.clock()
         self.hub.schedule(self)
+        self.hub.members.discard(self)  # it is nobody whom Redis knows
 
     def _end(self) -> None:
         self.hub.drop(self)
@@ -59,14 +58,6 @@ class Errand(Member):
 
     def tick(self, now: float) -> None:  # noqa: ARG002  # likewise
         self._end()
-
-    def leave(
-        self,
-        error: NexusError,  # noqa: ARG002  # likewise
-        now: float,  # noqa: ARG002  # likewise
-        leaver: Waiter | None = None,  # noqa: ARG002  # likewise
-    ) -> None:
-        self._left = min(self._left, ERRANDS_LAST)
 
     def after_fork(self) -> None:
         """It is the parent's."""
