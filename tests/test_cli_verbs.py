@@ -1142,7 +1142,7 @@ def test_signal_says_the_same_both_ways(shell: Shell) -> None:
 
 
 HEAVY = {
-    "redis", "pydantic", "typer", "click", "rich", "msgpack", "asyncio", "ssl", "subprocess", "hashlib", "secrets",
+    "redis", "pydantic", "typer", "click", "rich", "msgpack", "asyncio", "ssl", "subprocess", "secrets",
     "difflib", "nexus_redis.client", "nexus_redis.wire", "nexus_redis.messages", "nexus_redis.composer",
     "nexus_redis.embedded",
 }  # fmt: skip
@@ -1181,7 +1181,7 @@ def test_what_a_script_calls_in_a_loop_starts_with_next_to_nothing(shell: Shell,
 
 
 def test_the_help_needs_typer_and_no_more(shell: Shell) -> None:
-    assert loaded(shell, "--help") <= {"typer", "click", "subprocess", "difflib", "hashlib"}
+    assert loaded(shell, "--help") <= {"typer", "click", "subprocess", "difflib"}
 
 
 def test_a_backup_is_one_line_of_json(shell: Shell) -> None:

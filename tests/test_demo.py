@@ -231,7 +231,7 @@ def test_the_table_sets_what_was_done_beside_the_capacity_of_the_same_run_and_fi
         line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:4]] for line in lines if "│" in line
     }
     assert rows["records indexed per second"] == ["990", "480"]
-    assert rows["capacity in the same run, per second"] == ["990", "500"]
+    assert rows["capacity in the same run"] == ["990", "500"]
     assert rows["use of the capacity"] == ["100.0 %", "96.0 %"]
     assert "offered: 3,000 records/s, 3 x the calibration" in lines[0]
 
