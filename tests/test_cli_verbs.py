@@ -864,10 +864,11 @@ def test_a_backup_brings_back_what_an_operator_set(shell: Shell, tmp_path: Path)
     assert (missing.code, missing.err) == (2, f"nexus-redis: {backup}: no budget strpie in it. Did you mean stripe?\n")
     ended = shell("set", "--from", str(backup))
     assert (ended.code, ended.out) == (0, "restored 2 budgets: es, stripe\n")
+    told = shell("explain", "stripe").out
     assert (
-        f'rate 7/s -> 10/min, burst unset -> 60 s, transit 3 s -> unset by {whoami()}: "restored from '
-        in shell("explain", "stripe").out
+        "rate 7/s -> 10/min, burst unset -> 60 s, law drain, combine min, lossless yes, transit 3 s -> unset by" in told
     )
+    assert f'{whoami()}: "restored from budgets.json"' in told
     assert shell("list", "--json").json == listed.json
     assert shell("list").out.splitlines()[0].startswith("es      rate 100/s (code), transit 2 s (code), min-rate 5/s (")
 
