@@ -860,8 +860,15 @@ def test_a_backup_brings_back_what_an_operator_set(shell: Shell, tmp_path: Path)
     backup.write_text(listed.out)
     shell("set", "stripe", "--rate", "7", "--unset", "burst", "--transit", "3")
     assert shell("delete", "es", "--yes").code == 0
+    missing = shell("set", "strpie", "--from", str(backup))
+    assert (missing.code, missing.err) == (2, f"nexus-redis: {backup}: no budget strpie in it. Did you mean stripe?\n")
     ended = shell("set", "--from", str(backup))
     assert (ended.code, ended.out) == (0, "restored 2 budgets: es, stripe\n")
+    told = shell("explain", "stripe").out
+    assert (
+        "rate 7/s -> 10/min, burst unset -> 60 s, law drain, combine min, lossless yes, transit 3 s -> unset by" in told
+    )
+    assert f'{whoami()}: "restored from budgets.json"' in told
     assert shell("list", "--json").json == listed.json
     assert shell("list").out.splitlines()[0].startswith("es      rate 100/s (code), transit 2 s (code), min-rate 5/s (")
 
@@ -1142,7 +1149,7 @@ def test_signal_says_the_same_both_ways(shell: Shell) -> None:
 
 
 HEAVY = {
-    "redis", "pydantic", "typer", "click", "rich", "msgpack", "asyncio", "ssl", "subprocess", "hashlib", "secrets",
+    "redis", "pydantic", "typer", "click", "rich", "msgpack", "asyncio", "ssl", "subprocess", "secrets",
     "difflib", "nexus_redis.client", "nexus_redis.wire", "nexus_redis.messages", "nexus_redis.composer",
     "nexus_redis.embedded",
 }  # fmt: skip
@@ -1181,7 +1188,7 @@ def test_what_a_script_calls_in_a_loop_starts_with_next_to_nothing(shell: Shell,
 
 
 def test_the_help_needs_typer_and_no_more(shell: Shell) -> None:
-    assert loaded(shell, "--help") <= {"typer", "click", "subprocess", "difflib", "hashlib"}
+    assert loaded(shell, "--help") <= {"typer", "click", "subprocess", "difflib"}
 
 
 def test_a_backup_is_one_line_of_json(shell: Shell) -> None:

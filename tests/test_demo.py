@@ -21,6 +21,7 @@ import pytest
 from rich.console import Console
 
 from nexus_redis.demo import Options, Result, RunFigures
+from nexus_redis.demo.children import Children
 from nexus_redis.demo.index import LineIndex
 from nexus_redis.demo.intake import Intake
 from nexus_redis.demo.lines import LINE_LIMIT, choose_source, endless_lines
@@ -187,6 +188,22 @@ def test_while_the_processes_start_it_says_how_many_are_ready(monkeypatch: pytes
     assert "7 of 11 processes are ready" in "".join(drawn(monkeypatch, 80, is_terminal=True, of=plan(), show=show))
 
 
+def test_the_start_of_the_processes_is_shown_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = Children(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(children, "_processes", dict.fromkeys(("service", "worker 0", "producer 0")))
+        news = iter(
+            [("worker 0", {"kind": "ready"}), None, ("service", {"kind": "ready"}), ("producer 0", {"kind": "ready"})]
+        )
+        patched.setattr(children, "hear", lambda _timeout: next(news))
+        patched.setattr(children, "_write", lambda _name, _message: None)
+        shown: list[tuple[int, int]] = []
+        children.go(lambda ready, processes: shown.append((ready, processes)))
+    assert shown == [(0, 3), (1, 3), (1, 3), (2, 3)]
+    with children:
+        """Nothing runs; its folder goes."""
+
+
 def test_the_calibration_shows_how_far_it_is_and_what_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     def show(view: View) -> None:
         view.watch(moment(1.0, indexed=100))
@@ -231,7 +248,7 @@ def test_the_table_sets_what_was_done_beside_the_capacity_of_the_same_run_and_fi
         line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:4]] for line in lines if "│" in line
     }
     assert rows["records indexed per second"] == ["990", "480"]
-    assert rows["capacity in the same run, per second"] == ["990", "500"]
+    assert rows["capacity in the same run"] == ["990", "500"]
     assert rows["use of the capacity"] == ["100.0 %", "96.0 %"]
     assert "offered: 3,000 records/s, 3 x the calibration" in lines[0]
 
@@ -315,6 +332,7 @@ def test_the_json_has_every_figure_and_the_exit_code(shown: Shown) -> None:
 def test_it_says_how_to_look_inside_and_leaves_no_file(shown: Shown) -> None:
     assert "HGETALL 'nexus:{elasticsearch}'" in shown.progress
     calibration = shown.progress.partition("Measuring for ")[2].partition("They can take")[0]
+    assert "starting: 0 of 6 processes are ready" in calibration
     assert " records/s" in calibration
     assert shown.files == []
 

@@ -129,9 +129,8 @@ def allowed(words: list[str]) -> set[str]:
 
 
 def test_the_rights_are_the_commands_that_are_in_the_sources() -> None:
-    lua = {
-        c for path in (ROOT / "lua").rglob("*.lua") for c in re.findall(r"redis\.p?call\('([A-Z]+)'", path.read_text())
-    }
+    scripts = [*(ROOT / "lua").rglob("*.lua"), ROOT / "nexus_redis" / "listing.py"]
+    lua = {command for path in scripts for command in re.findall(r"redis\.p?call\('([A-Z]+)'", path.read_text())}
     lua |= {
         c for path in (ROOT / "lua").rglob("*.lua") for c in re.findall(r"= \{'([A-Z]+)', keys\.", path.read_text())
     }

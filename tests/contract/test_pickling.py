@@ -104,7 +104,7 @@ def test_settings_go_along_as_code_gives_them_and_a_closed_nexus_is_opened_anew(
     first.close()
     again = pickle.loads(pickled)  # noqa: S301
     assert again._nexus is not first
-    assert again._opening.given.model_dump(exclude_none=True) == {"rate": 7, "burst": 1}
+    assert again._opening.given.given() == {"rate": 7, "burst": 1}
     assert pickle.loads(pickled)._nexus is again._nexus  # noqa: S301
     again._nexus.close()
 

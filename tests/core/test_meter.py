@@ -337,7 +337,7 @@ def test_settings_in_code_are_told_before_the_first_report(stepper: Stepper) -> 
     consumer = reporter(stepper, capacity=400, budget={"law": "range"})
     ticket = report_now(consumer, load=95)
     stepper.run()
-    assert stepper.kinds() == ["configure", "ZADD", "report"]
+    assert stepper.kinds() == ["configure", "EVAL", "report"]
     assert ticket.standing is STANDING
 
 
@@ -453,7 +453,7 @@ def test_no_report_follows_the_goodbye_even_if_one_was_in_flight(stepper: Steppe
     stepper.server = serving(report)
     ticket = report_now(consumer, load=95)
     stepper.advance(5)
-    assert stepper.kinds() == ["report", "ZADD", "leave"]
+    assert stepper.kinds() == ["report", "EVAL", "leave"]
     assert isinstance(ticket.error, Closed)
     assert leaver.woken == 1
 

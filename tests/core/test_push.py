@@ -124,7 +124,7 @@ def test_a_producer_listens_from_its_second_claim_until_it_has_left(stepper: Ste
     account = producer(stepper)
     join(account)
     stepper.run()
-    assert (stepper.kinds(), names(stepper)) == (["claim", "ZADD"], [])
+    assert (stepper.kinds(), names(stepper)) == (["claim", "EVAL"], [])
     stepper.advance(0.2)
     join(account)
     stepper.run()
