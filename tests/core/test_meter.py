@@ -137,7 +137,8 @@ def test_where_little_is_done_the_latency_is_that_of_the_last_twenty() -> None:
     for second in range(60, 66):
         meter.end(1, 0.4, float(second), is_done=True)
     said = meter.sample()
-    assert (said["latency_p10_ms"], said["latency_ms"]) == (pytest.approx(200, rel=0.02), pytest.approx(200, rel=0.02))
+    assert said["latency_p10_ms"] == pytest.approx(200, rel=0.02)
+    assert said["latency_ms"] == pytest.approx(200, rel=0.02)
 
 
 def test_work_that_failed_is_not_timed() -> None:

@@ -224,14 +224,13 @@ def life(seed: int) -> tuple[Service, dict[str, object]]:
     speed, wanted = 10 ** chance.uniform(0.5, 1.8), chance.choice([None, None, 60.0])
     change = stepped(1.0, chance.choice([0.2, 3.0, 10.0]), 12.0, chance.choice([20.0, 99.0]))
     short, workers = about(chance.choice([0.005, 0.05, 0.3])), chance.choice([1, 4, 16])
-    service: Service = chance.choice(
-        [
-            Limiter(lambda t: speed * change(t), chance.choice([0.0, 0.2, 1.0])),
-            Queue(workers, about(workers / speed), change),
-            Shared(workers, about(workers / speed)),
-            Free(short, failing=chance.choice([0.01, 0.04, 0.2])),
-        ]
-    )
+    services: list[Service] = [
+        Limiter(lambda t: speed * change(t), chance.choice([0.0, 0.2, 1.0])),
+        Queue(workers, about(workers / speed), change),
+        Shared(workers, about(workers / speed)),
+        Free(short, failing=chance.choice([0.01, 0.04, 0.2])),
+    ]
+    service = chance.choice(services)
     if isinstance(service, Free):
         wanted = 60.0
     if chance.random() < 0.6:
