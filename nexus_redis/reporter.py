@@ -19,6 +19,7 @@ from nexus_redis.keys import BudgetKeys
 from nexus_redis.listing import Listed, swept
 from nexus_redis.logs import log
 from nexus_redis.meter import Meter
+from nexus_redis.observed import Observed
 from nexus_redis.opening import News, Opening
 from nexus_redis.sources import Source
 from nexus_redis.waiter import Waiter
@@ -59,6 +60,7 @@ class Reporter(Member):
 
     def _begin(self) -> None:
         self.meter = Meter(self.settings.capacity)
+        self.observed = Observed(self.settings.capacity) if self.settings.observe else None
         self.standing: Standing | None = None
         self.tickets: list[Ticket] = []
         self.asked: list[Ticket] = []  # those that the report in flight is for
@@ -96,7 +98,13 @@ class Reporter(Member):
         self.due = NEVER
         if self.is_leaving:
             return self._say_goodbye()
-        if not self.tickets and not self.asked and not self.meter.has_news and self.source is None:
+        if (
+            not self.tickets
+            and not self.asked
+            and not self.meter.has_news
+            and self.source is None
+            and not self.observed
+        ):
             return []
         self.due = now + self.settings.interval
         self.asked += self.tickets
@@ -118,8 +126,11 @@ class Reporter(Member):
         seq, pause_ms = self.seq, pauses[-1] if pauses else None
 
         def make() -> Call[Standing]:
+            measured = self.meter.sample()
+            if self.observed is not None:
+                measured = self.observed.said(measured, self.hub.clock())
             said: dict[str, float | None] = {
-                **self.meter.sample(),
+                **measured,
                 "uptime_ms": round((self.hub.clock() - self.started) * 1e3, 3),
                 "interval_ms": self.settings.interval * 1e3,
                 "pause_ms": pause_ms,

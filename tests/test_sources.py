@@ -331,7 +331,7 @@ def test_a_module_has_one_subject(path: Path) -> None:
 
 
 LAYERS: Final = [
-    {"errors", "ids", "keys", "latencies", "logs", "reopen", "results", "words"},
+    {"errors", "ids", "keys", "latencies", "logs", "observed", "reopen", "results", "words"},
     {"scripts", "values"},
     {"config", "embedded", "faults", "price"},
     {"messages", "calls", "limited", "paced", "tray", "turns", "waiter"},
