@@ -11,6 +11,12 @@ from tests.contract.shells import LONG, Opener, Pass
 from tests.servers import Server
 
 
+@pytest.fixture
+def timed(clock: ManualClock, open_nexus: Opener, one_server: Server) -> Any:
+    """A Nexus that lives by the clock. On one server: what the scripts say is tested on each in `tests/lua`."""
+    return open_nexus(one_server)
+
+
 class Refused(Exception):
     """The downstream has no room for this request."""
 

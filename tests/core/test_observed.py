@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from nexus_redis.observed import Observed
 
 
-def capacities(observed: Observed, rates: list[float]) -> list[float]:
+def capacities(observed: Observed, rates: Sequence[float]) -> list[float]:
     """What it reports as its capacity, a quarter of a second apart, while it sends at these rates."""
     sent, found = 0.0, []
     for quarter, rate in enumerate([0.0, *rates]):
