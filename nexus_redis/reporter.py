@@ -60,12 +60,12 @@ class Reporter(Member):
 
     def _begin(self) -> None:
         self.meter = Meter(self.settings.capacity)
-        self.observed = Observed(self.settings.capacity) if self.settings.observe else None
         self.standing: Standing | None = None
         self.tickets: list[Ticket] = []
         self.asked: list[Ticket] = []  # those that the report in flight is for
         self.looking = 0  # answers that are awaited from the source
         self.has_looked = False
+        self.observed = Observed(self.settings.capacity) if self.settings.observe else None
         self.seq = 0
         self.started = 0.0
         self.is_staying = False  # Redis may know this incarnation
