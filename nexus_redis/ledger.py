@@ -83,7 +83,7 @@ class Ledger:
     __slots__ = (
         "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
         "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "has_plenty", "heard",
-        "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use",
+        "in_flight", "incarnation", "is_ahead", "is_denied", "is_empty", "is_smooth", "is_trying", "last_claim", "last_use",
         "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until",
         "parts", "portions", "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq",
         "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
@@ -134,6 +134,7 @@ class Ledger:
         self.is_denied = False
         self.has_plenty = False  # the last claim got all that it asked for, and the next one would
         self.last_want = 0  # of that claim
+        self.is_empty = False  # it got nothing
         self.is_ahead = False  # it asked for more than the callers who wait
         self.gap = CLAIM_GAP  # until the next claim, at least
         self.trip = 0.0  # seconds from a claim to its answer, of late
@@ -493,7 +494,7 @@ class Ledger:
         if self.in_flight is None:
             head = self.head
             # A try does not wait for company, nor does a waiter where there is enough for it.
-            is_urgent = head and (head.whole or (self.has_plenty and head.cost > self.held))
+            is_urgent = head and (head.whole or (head.cost > self.held and (self.has_plenty or self.is_empty)))
             gap = 0.0 if is_urgent else self.gap
             self.due = min(self.due, max(now, self.next_slot, self.last_claim + gap))
 
@@ -630,6 +631,7 @@ class Ledger:
         self.expire(now)
         if ask.tokens:
             self.has_plenty = not self.is_denied and not answer.retry_after
+            self.is_empty = not answer.granted and ask.need > 0
             # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
             self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
             self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
