@@ -5,6 +5,7 @@ ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
        2 source    code or operator: an operator's setting wins and is never replaced by code
        3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
        4 note      why, for the history; at most 200 bytes
+       5 who       who does it, for the history: a user at a host; at most 64 bytes
        then pairs  setting, value (empty takes this source's value away): rate, min_rate (tokens/s), burst, transit (s),
                    law, combine, latency_target_ms, lossless (0 or 1), all as plain decimals
 Reply  1 budget_rate (micro-tokens/s)  2 backpressure_level  3 reason  4 birth  5 changed  6 overruled
@@ -24,17 +25,19 @@ Cost   O(1) ]]
 --- @include consumers
 --- @include window
 --- @include settings
+--- @include act
 --- @include rate
 
-if #ARGV < 4 or #ARGV % 2 ~= 0 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
+if #ARGV < 5 or #ARGV % 2 ~= 1 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, COUNT) then return {err = 'NEXUS_INVALID_AT_US'} end
-local source, pause, why = ARGV[2], ARGV[3], ARGV[4]
+local source, pause, why, who = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if source ~= 'code' and source ~= 'operator' then return {err = 'NEXUS_INVALID_SOURCE'} end
 local pause_ms = pause == '-1' and UNTIL_RESUMED or pause ~= '' and decimal(pause, 0, 86400000)
 if pause ~= '' and not pause_ms then return {err = 'NEXUS_INVALID_PAUSE'} end
-if #why > 200 then return {err = 'NEXUS_INVALID_NOTE'} end
+if #why > LONGEST_NOTE then return {err = 'NEXUS_INVALID_NOTE'} end
+if #who > LONGEST_WHO then return {err = 'NEXUS_INVALID_WHO'} end
 local wanted = {}
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   local name, text = ARGV[i], ARGV[i + 1]
   if not READ[name] then return {err = 'NEXUS_INVALID_SETTING'} end
   if #text > 40 or (text ~= '' and not READ[name](text)) then return {err = 'NEXUS_INVALID_' .. string.upper(name)} end
@@ -47,15 +50,9 @@ local b, newer = open_budget(keys, now)
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
-local before, changed, overruled = read_settings(keys), {}, {}
+local before = read_settings(keys)
 local fields = before.fields
-for name, text in pairs(wanted) do
-  local field = name .. '_by_' .. source
-  local was = fields[field]
-  if was and text ~= was then changed[#changed + 1] = name end
-  if source == 'code' and text ~= '' and fields[name .. '_by_operator'] then overruled[#overruled + 1] = name end
-  fields[field] = text ~= '' and text or nil
-end
+local changed, overruled, what = take_over(fields, wanted, source)
 local s = effective(fields)
 local own = wanted_by(source, fields)                -- what stands against the other source gives way to it
 if source == 'operator' and wanted.min_rate then own.rate = own.rate or s.rate end
@@ -65,28 +62,33 @@ if s.lossless == 1 and before.parts.bounded < before.parts.live then return {err
 
 local set = {'HSET', keys.budget, 'schema', whole(SCHEMA)}
 local unset = {'HDEL', keys.budget}
+local function put(field, text)
+  local into = text ~= '' and set or unset
+  into[#into + 1] = field
+  if text ~= '' then into[#into + 1] = text end
+end
 for name, text in pairs(wanted) do
-  local field = name .. '_by_' .. source
-  if text ~= '' then
-    set[#set + 1] = field
-    set[#set + 1] = text
-  else
-    unset[#unset + 1] = field
-  end
+  put(name .. '_by_' .. source, text)
+  if source == 'operator' then put(name .. '_set_by', text ~= '' and whose(who, source, why, now) or '') end
 end
 -- Code prolongs a pause and never cuts one short; what an operator said stands until an operator ends it, or it is over.
 local until_us, owner = pause_ms and (pause_ms == 0 and 0 or math.min(now + pause_ms * 1000, UNTIL_RESUMED)), source
+local pause_why, pause_who = why, who
 if until_us and source == 'code' and before.paused_until > now then
-  local his = math.min(before.paused_until, tonumber(redis.call('HGET', keys.budget, 'pause_of_operator_us') or 0))
+  local kept = redis.call('HMGET', keys.budget, 'pause_of_operator_us', 'pause_of_operator_why', 'pause_of_operator_who')
+  local his = math.min(before.paused_until, tonumber(kept[1] or 0))
   if until_us == 0 and his > now then
     overruled[#overruled + 1] = 'pause'
-    until_us, owner = his, 'operator'
+    until_us, owner, pause_why, pause_who = his, 'operator', kept[2] or '', kept[3] or ''
   end
   if until_us > 0 and until_us <= before.paused_until and owner == 'code' or until_us == before.paused_until then until_us = nil end
 end
 if until_us then
-  local change = {paused_until_us = whole(until_us), pause_reason = why, pause_by = owner}
-  if source == 'operator' then change.pause_of_operator_us = change.paused_until_us end
+  what[#what + 1] = pause_told(pause_ms, owner ~= source)
+  local change = {paused_until_us = whole(until_us), pause_reason = pause_why, pause_by = owner, pause_who = pause_who}
+  if source == 'operator' then
+    change.pause_of_operator_us, change.pause_of_operator_why, change.pause_of_operator_who = change.paused_until_us, why, who
+  end
   for field, text in pairs(change) do
     set[#set + 1] = field
     set[#set + 1] = text
@@ -107,7 +109,8 @@ if source == 'operator' then
 end
 if b.window then set_slot_length(b.window, now, b.window.slot_us + math.ceil((s.transit - before.transit) / 4))
 elseif s.lossless == 1 then b.window = new_window(now, slot_length(b.span, s.transit, INTERVAL)) end
-settle(keys, b, s, now, why ~= '' and source .. ': ' .. why or source, source == 'operator' or #changed > 0 or until_us)
+local act = {who = who, what = table.concat(what, ', '), why = why}
+settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us, act)
 write_whole(keys, b, now, true)
 table.sort(changed)
 table.sort(overruled)

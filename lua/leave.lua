@@ -6,6 +6,8 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        2 incarnation  who leaves; another one's entry stays. `*`: whoever it is (an operator forgets a consumer)
        3 unused       micro-tokens, a producer hands back
        4 burned       micro-tokens, a producer's that expired
+       5 who          who forgets a consumer, for the history; at most 64 bytes. 5 and 6 may be left out
+       6 note         why; at most 200 bytes
 Reply  1 left (1, or 0: there was no such member)  2 credited (micro-tokens)  3 budget_rate (micro-tokens/s)
        all as text
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA
@@ -23,15 +25,19 @@ Cost   O(log n) ]]
 --- @include consumers
 --- @include admit
 --- @include settings
+--- @include act
 --- @include rate
 --- @include producer
 
-if #ARGV ~= 4 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
+if #ARGV ~= 4 and #ARGV ~= 6 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, COUNT) then return {err = 'NEXUS_INVALID_AT_US'} end
 local incarnation, unused, burned = ARGV[2], whole_number(ARGV[3], 0, 1e16), whole_number(ARGV[4], 0, 1e16)
 if incarnation ~= '' and incarnation ~= '*' and not is_name(incarnation) then return {err = 'NEXUS_INVALID_INCARNATION'} end
 if not unused then return {err = 'NEXUS_INVALID_UNUSED'} end
 if not burned then return {err = 'NEXUS_INVALID_BURNED'} end
+local who, why = ARGV[5] or '', ARGV[6] or ''
+if #who > LONGEST_WHO then return {err = 'NEXUS_INVALID_WHO'} end
+if #why > LONGEST_NOTE then return {err = 'NEXUS_INVALID_NOTE'} end
 local keys, id = named_keys('producer')
 local is_producer = keys ~= nil
 if not keys then keys, id = named_keys('consumer') end
@@ -68,7 +74,8 @@ else
     s.last_end = incarnation == '*' and 'forgotten' or 'left'
     redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
-  settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*')
+  local act = incarnation == '*' and {who = who, what = table.concat({'forgot', id}, ' '), why = why} or {who = id}
+  settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*', act)
   write_whole(keys, b, now)
 end
 redis.call('DEL', keys.member)

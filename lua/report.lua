@@ -78,7 +78,7 @@ local part = {
 withdraw_consumer(keys, s.parts, id)
 place_in_window(keys, b, s, c, said, part, seen, arrived, fraction, now)
 contribute(keys, s.parts, id, now + math.max(3 * said.interval, SHORTEST_DEADLINE), part)
-settle(keys, b, s, now, 'report')
+settle(keys, b, s, now, 'report', false, {who = id})
 write_consumer(keys, c, said, name, part, now)
 write_whole(keys, b, now, true)
 return consumer_reply(b, c)

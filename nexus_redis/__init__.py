@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nexus_redis.client import Budget, Consumer, Nexus, Producer, Reservation
     from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
-    from nexus_redis.explain import Event, Explanation
+    from nexus_redis.explain import Explanation
+    from nexus_redis.history import Event
     from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport
     from nexus_redis.results import GRANTED, Denied, Grant
     from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, ProducerSnapshot
@@ -51,7 +52,8 @@ __all__ = [
 _HOMES = {
     "client": ("Budget", "Consumer", "Nexus", "Producer", "Reservation"),
     "errors": ("AcquireTimeout", "Closed", "InvalidSetting", "NexusError", "ServerRefused", "Unavailable"),
-    "explain": ("Event", "Explanation"),
+    "explain": ("Explanation",),
+    "history": ("Event",),
     "messages": ("CapacitySignal", "FlowControl", "LoadReport"),
     "results": ("GRANTED", "Denied", "Grant"),
     "snapshot": ("BudgetSnapshot", "ConsumerSnapshot", "ProducerSnapshot"),

@@ -2,7 +2,6 @@
 
 import gc
 import sys
-from importlib.util import find_spec
 
 IMPORTED = 50_000  # objects: most of a verb's time is imports, and to look for garbage among them finds none
 INSTALL = "nexus-redis: the command line needs its extra packages: pip install '.[cli]'"
@@ -10,17 +9,19 @@ INSTALL = "nexus-redis: the command line needs its extra packages: pip install '
 
 def main() -> int:
     """Run the command line; the answer is the exit code."""
-    if not (find_spec("typer") and find_spec("rich")):
-        print(INSTALL, file=sys.stderr)
-        return 2
     gc.set_threshold(IMPORTED)
     try:
-        if sys.argv[1:2] == ["signal"]:
+        if sys.argv[1:2] in (["signal"], ["run"]):
             from nexus_redis.cli import quick
 
             code = quick.main(sys.argv[1:])
             if code is not None:
                 return code
+        from importlib.util import find_spec
+
+        if not (find_spec("typer") and find_spec("rich")):
+            print(INSTALL, file=sys.stderr)
+            return 2
         from nexus_redis.cli.app import run
 
         return run()

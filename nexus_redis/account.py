@@ -10,14 +10,13 @@ What is admitted that way says so (`degraded`), and is not made up for later: cl
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Generator, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from nexus_redis import calls
-from nexus_redis.calls import Answer, Claim, Configured, Drop
+from nexus_redis.calls import Answer, Claim, Configured, Drop, Job, Outcome
 from nexus_redis.config import ProducerSettings
 from nexus_redis.errors import InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
@@ -25,15 +24,14 @@ from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member, Pause, ask
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO, Ledger
+from nexus_redis.logs import log
 from nexus_redis.opening import News, Opening
 from nexus_redis.results import Denied
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Outcome
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
-log = logging.getLogger("nexus_redis")
 
 IDLE_LEAVES: Final = 60.0  # seconds without a call: the producer leaves, the next acquire brings it back
 HALVED_EACH: Final = 30.0
@@ -166,21 +164,20 @@ class Account(Member):
     def look(self, now: float) -> None:
         """Something has changed for those in line. Where nobody is, a producer that Redis has forgotten stays so."""
         settled = self.ledger.serve(now)
-        if settled:
-            self._wake(settled, now)
         if self.ledger.head is not None:
             self.ledger.wake(now)
             if self.hub.is_out:
                 self._serve_alone(now)
         if self.is_staying or self.ledger.waiters:
             self._reschedule()
+        self._wake(settled, now)
 
     def denial(self, cost: int, now: float, *, must_fit: bool = True) -> Denied | None:
         """Return the denial that needs no call: a caller waits before, or the last answer said when to come back."""
         ledger = self.ledger
         if self.hub.is_out and self.settings.on_outage == "closed":
             return Denied(max(0.0, self.hub.next_try - now), "unavailable")
-        if len(ledger.waiters) > ledger.tries:
+        if ledger.waiters.count > ledger.tries:
             return Denied(max(ledger.refresh, ledger.turn(cost) - now), "contended")
         if ledger.must_wait(cost, now):
             return self.denied(cost, ledger.retry_after(cost, now), must_fit=must_fit)
@@ -352,8 +349,9 @@ class Account(Member):
 
     def _fail_too_large(self, answer: Answer, now: float) -> None:
         """What no bucket of a lossless budget holds would wait for ever. Only a ceiling says how far it can grow."""
-        has_ceiling = answer.is_lossless and answer.budget_rate and self.opening.settings.rate is not None
-        most = self.opening.largest_burst if has_ceiling else NEVER
+        if not answer.is_lossless or not answer.budget_rate or self.opening.settings.rate is None:
+            return
+        most = self.opening.largest_burst
         too_large = [waiter for waiter in self.ledger.callers if waiter.cost > most]
         for waiter in too_large:
             remedy = f"above the burst of {most / MICRO:g}, the most at once of a lossless budget: use a larger `burst`"
@@ -361,8 +359,7 @@ class Account(Member):
         self._wake(too_large, now)
 
     def _fail(self, waiter: Waiter, error: NexusError, now: float) -> None:
-        for account, part in waiter.parts(self):
-            account.ledger.cancel(part, now)
+        for _, part in self._leave_line(waiter, now):
             part.error = copy(error)  # each raises its own: a shared one would collect their tracebacks
 
     def _failed(self, error: Exception, now: float) -> None:
@@ -429,37 +426,44 @@ class Account(Member):
             if head is self.ledger.debt:
                 self.ledger.excuse()
                 continue
-            for account, part in head.parts(self):
-                account.ledger.cancel(part, now)
+            for _, part in self._leave_line(head, now):
                 part.is_served = part.is_degraded = True
             settled.append(head)
         if head is not None and 0 < rate < NEVER:
             self.due = min(self.due, now + max(0.001, (head.cost - self.allowance) / rate))
-        settled += self._give_up(rate, now)
+        settled += self._give_up(now)
         for asker in self.askers:
             asker.error = self._unavailable(asker, now)
             settled.append(asker)
         self.askers = []
         self._wake(settled, now)
 
-    def _give_up(self, rate: float, now: float) -> list[Waiter]:
+    def _give_up(self, now: float) -> list[Waiter]:
         """Those who cannot be served while Redis is away: a try at once, and after a while who meets a closed mode."""
         gone: list[Waiter] = []
         for waiter in self.ledger.callers:
             if waiter.whole:
                 waiter.denied = max(0.0, min(self.due, self.hub.next_try) - now)
-            elif rate == 0:
+            elif any(account._degraded_rate(now) == 0 for account, _ in waiter.parts(self)):
                 hopeless = max(self.hub.out_since, waiter.since) + UNAVAILABLE_AFTER
                 if now >= hopeless:
                     waiter.error = self._unavailable(waiter, now)
                 else:
                     self.due = min(self.due, hopeless)
             if waiter.is_settled:
-                for account, part in waiter.parts(self):
-                    account.ledger.cancel(part, now)
+                for _, part in self._leave_line(waiter, now):
                     part.error = waiter.error
                 gone.append(waiter)
         return gone
+
+    def _leave_line(self, waiter: Waiter, now: float) -> Sequence[tuple[Account, Waiter]]:
+        """Take it out of this line, and of the others that it stands in."""
+        parts: Sequence[tuple[Account, Waiter]] = waiter.parts(self)
+        for account, part in parts:
+            account.ledger.cancel(part, now)
+            if account is not self:
+                self.hub.touch(account)
+        return parts
 
     def _degraded_rate(self, now: float) -> float:
         """Micro-tokens per second; infinite where the mode is open."""
@@ -501,26 +505,11 @@ class Account(Member):
         self.due = min(self.due, self.ledger.due, self.ledger.opens)
         self.hub.schedule(self)
 
-    def look_around(self, now: float) -> None:
-        """Who stood behind one that left may be first now, and waits in other lines too, where nobody else looks."""
-        self._wake([], now)
-
     def _wake(self, settled: list[Waiter], now: float) -> None:
         """Tell who is settled; what changed here may be what others waited for in more lines than this."""
-        kin: dict[Account, None] = {self: None}
         for waiter in settled:
             waiter.wake()
-            kin |= dict.fromkeys(account for account, _ in waiter.parts(self))
-        # Who stands behind a settled one in another line may be first there now, which frees the lines that it is in.
-        pending = [account for account in kin if account.ledger.parts]
-        while pending:
-            line = pending.pop().ledger.waiters
-            found = {account: None for waiter in line for account, _ in waiter.parts(self) if account not in kin}
-            pending += [account for account in found if account.ledger.parts]
-            kin |= found
-        del kin[self]
-        for account in kin:
-            account.look(now)
+        self.hub.look_around(now)
 
 
 def told(opening: Opening, call: Job, server: str) -> Generator[list[Job] | Pause, list[Outcome], Configured]:

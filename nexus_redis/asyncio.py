@@ -12,7 +12,6 @@ seen as load and not as death.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import weakref
@@ -27,22 +26,24 @@ import redis.asyncio
 
 from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
-from nexus_redis.calls import UNTIL_RESUMED, Configured
+from nexus_redis.calls import Configured
 from nexus_redis.config import (
     BudgetSettings,
     ConsumerSettings,
     ProducerSettings,
     parse_name,
-    parse_number,
     parse_rate,
+    parse_seconds,
 )
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.explain import Explanation, explain
 from nexus_redis.hub import NEVER
+from nexus_redis.ids import whoami
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_async
 from nexus_redis.opening import NOTHING
+from nexus_redis.paced import AsyncPaced
 from nexus_redis.price import Cost, price_of
 from nexus_redis.removal import delete
 from nexus_redis.reporter import Reporter, Ticket
@@ -59,27 +60,20 @@ from nexus_redis.shell import (
     check_joint,
     consumer_settings,
     joint_costs,
+    joint_limit,
     micro_cost,
+    pause_length,
     said_by_hand,
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
 from nexus_redis.thread import STOP_PATIENCE
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import (
-    address,
-    checked,
-    connect,
-    connect_async,
-    sync_twin,
-    twin_async,
-    where,
-)
+from nexus_redis.wire import address, checked, connect, connect_async, sync_twin, twin_async, where
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 
@@ -97,7 +91,7 @@ class Nexus(NexusShell):
         self, client: redis.asyncio.Redis | None = None, *, namespace: str | None = None, push: bool = True
     ) -> None:
         super().__init__(namespace)
-        given = None if client is None else checked(client, redis.asyncio.Redis, redis.Redis)
+        given = None if client is None else checked(client, redis.asyncio.Redis)
         self._setup("" if given is not None else address(None), given, push=push)
 
     @classmethod
@@ -113,7 +107,7 @@ class Nexus(NexusShell):
         return nexus
 
     def _setup(self, url: str, given: redis.asyncio.Redis | None, *, push: bool) -> None:
-        self._url, self._given = url, given
+        self._url, self._given, self._push = url, given, push
         self._made = None if url.startswith("embedded:") else self._connect()
         self._made_sync: redis.Redis | None = None
         server = where(self._made) if self._made is not None else url
@@ -144,12 +138,12 @@ class Nexus(NexusShell):
         key: str | None = None,
         rate: float | str | None = None,
         min_rate: float | str | None = None,
-        burst: float | None = None,
+        burst: float | str | None = None,
         law: str | None = None,
         combine: str | None = None,
-        latency_target_ms: float | None = None,
+        latency_target_ms: float | str | None = None,
         lossless: bool | None = None,
-        transit: float | None = None,
+        transit: float | str | None = None,
     ) -> Budget:
         """The budget of one downstream. No I/O; what is not given stays as it is, or follows the consumers.
 
@@ -165,7 +159,9 @@ class Nexus(NexusShell):
           idle ones make no calls. With 100/s set on "stripe", `nexus.budget("stripe", key="cust-42")` is a budget of
           100/s of its own, named "stripe.cust-42"; `nexus.budget("stripe.cust-42")` is the same one.
 
-        Raises `InvalidSetting` for a value out of its range, and for two values under one name in one process.
+        A rate is tokens/s, or a text like "100/s", "1.5k/min", "50 per 10 seconds"; a duration seconds, or "90s", "5m",
+        "2h"; so it is wherever one is wanted. Raises `InvalidSetting` for a value out of its range, and for two values
+        under one name in one process.
         """
         given = {
             "rate": rate, "min_rate": min_rate, "burst": burst, "law": law, "combine": combine,
@@ -179,23 +175,28 @@ class Nexus(NexusShell):
         names: list[str] = await self._drive(budget_names(self.namespace, self._hub.server))
         return names
 
-    async def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | None = None) -> Grant:
+    async def acquire(
+        self, costs: Mapping[Budget | Producer, float], timeout: float | str | Unset | None = UNSET
+    ) -> Grant:
         """Take from several budgets at once, or from none: `nexus.acquire({requests: 1, tokens: 4_000})`.
 
         Waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle; those
-        behind it pass where they can. Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
+        behind it pass where they can. `timeout` in seconds; None waits; not given, the shortest of the producers'.
+        Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
+
         With 60 requests and 10,000 tokens a minute, calls of 4,000 tokens go every 24 s, and the other 57 requests of a
         minute are free for calls that need no tokens.
         """
-        if timeout is not None:
-            parse_number("timeout", timeout)
         self._enter()
+        if self._hub.clock() >= self._loop.turn_ends:
+            await self._loop.give_way()
         joint = _JointTask(joint_costs(self, costs), self._hub.clock())
+        limit = joint_limit(costs, timeout)
         if joint.spend(joint.since):
             return Grant(sum(costs.values()))
         try:
             joint.wait()
-            await self._loop.wait(joint.future, timeout)
+            await self._loop.wait(joint.future, limit)
             check_joint(joint, self._hub.clock())
         except BaseException:
             joint.cancel(self._hub.clock())
@@ -232,6 +233,12 @@ class Nexus(NexusShell):
 
     # --- the loop
 
+    @property
+    def _is_usable(self) -> bool:
+        """It belongs to no loop yet, or to one that is there."""
+        mine, running = self._loop.loop, asyncio._get_running_loop()
+        return not self._is_closed and (mine is None or mine is running or (running is None and not mine.is_closed()))
+
     def _enter(self) -> None:
         """Each use comes through here: the right loop, not closed, the task running."""
         self._loop.adopt()
@@ -244,7 +251,7 @@ class Nexus(NexusShell):
         return await self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting = threading.RLock()
+        self._starting, self._naming = threading.RLock(), threading.RLock()
         self._loop.after_fork()
         self._made_sync = None
         if self._made is not None:
@@ -263,7 +270,7 @@ class _Spender(ProducerShell):
         self._nexus, self._account, self._settings, self._is_closed = nexus, account, settings, False
         self._clock, self._loop = nexus._hub.clock, nexus._loop
 
-    async def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
+    async def acquire(self, cost: float = 1, timeout: float | str | Unset | None = UNSET) -> Grant:
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
 
         With 60 tokens/s for you, a loop of `await acquire()` runs 60 times a second. `timeout` in seconds; None waits;
@@ -281,7 +288,7 @@ class _Spender(ProducerShell):
                 """It is empty: the ledger may have more."""
         limit = self._limit(timeout)
         tokens = micro_cost(cost)
-        now = self._clock()
+        now = await self._turn()
         if self._spend(cost, tokens, now):
             return GRANTED
         line = _TaskLine(tokens, now, whole=limit == 0)
@@ -304,7 +311,7 @@ class _Spender(ProducerShell):
             except IndexError:
                 """It is empty: the ledger may have more."""
         tokens = micro_cost(cost)
-        now = self._clock()
+        now = await self._turn()
         if self._spend(cost, tokens, now):
             return GRANTED
         denied = self._account.denial(tokens, now)
@@ -319,7 +326,7 @@ class _Spender(ProducerShell):
             return self._account.denied(tokens, line.denied)
         return Grant(cost, self._clock() - now, line.is_degraded)
 
-    def reserve(self, cost: float, timeout: float | Unset | None = UNSET) -> Reservation:
+    def reserve(self, cost: float, timeout: float | str | Unset | None = UNSET) -> Reservation:
         """Tokens for work whose cost shows only when it is done: an estimate first, corrected by `settle`.
 
         `async with budget.reserve(4_000) as r: answer = ...; r.settle(answer.tokens)`. Waits as `acquire` does. What
@@ -328,15 +335,14 @@ class _Spender(ProducerShell):
         """
         return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
 
-    async def pace(
-        self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1
-    ) -> AsyncIterator[T]:
-        """Yield the items, of an iterable or an async one, each when its tokens are there. Raises what `cost` does."""
-        price = price_of(cost)
-        async for item in _each(items):
-            if (tokens := price(item)) > 0:
-                await self.acquire(tokens)
-            yield item
+    def pace(self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1) -> AsyncIterator[T]:
+        """Return an async iterator over `items`, async or not, that yields each when its tokens are there.
+
+        Where acquiring raises, the item that was taken comes first when the iteration goes on: by asking this iterator
+        again, or by `pace` with the same iterator as `items`. A task that is cancelled while it waits loses no item.
+        Raises what `cost` does.
+        """
+        return AsyncPaced(items, price_of(cost), self.acquire, self._turn)
 
     async def signal(self, requested_rate: float | str) -> FlowControl:
         """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens.
@@ -353,17 +359,25 @@ class _Spender(ProducerShell):
             raise Closed("producer")
         self._nexus._enter()
 
-    def _spend(self, cost: float, tokens: int, now: float) -> bool:
+    async def _turn(self) -> float:
+        """The time, after others have had a turn where this one has lasted long."""
         self._check()
+        now = self._clock()
+        if now >= self._loop.turn_ends:
+            await self._loop.give_way()
+            now = self._clock()
+        return now
+
+    def _spend(self, cost: float, tokens: int, now: float) -> bool:
         is_served = self._account.spend(tokens, now)
         if is_served:
-            self._account.ledger.lay_out(cost)
+            self._account.ledger.lay_out(cost, self._loop.turn_ends)
         return is_served
 
-    async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | None, cost: float) -> None:
+    async def _await(self, line: _TaskLine | _TaskAsker, timeout: float | str | None, cost: float) -> None:
         """Wait until the line is served or denied; raise what else became of it, and leave nothing behind."""
         if timeout is not None:
-            parse_number("timeout", timeout)
+            timeout = parse_seconds(timeout, "timeout")
         self._check()
         is_now = line.whole and timeout == 0
         try:
@@ -398,10 +412,12 @@ class Budget(BudgetShell["Consumer"], _Spender):
 
     @overload
     def limited(
-        self, function: None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET
+        self, function: None = None, /, *, cost: Cost = 1, timeout: float | str | Unset | None = UNSET
     ) -> Callable[[F], F]: ...
 
-    def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
+    def limited(
+        self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | str | Unset | None = UNSET
+    ) -> Any:
         """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
 
         `@budget.limited`, or `@budget.limited(cost=...)`: a number, or a function of the call's arguments, whose errors
@@ -421,7 +437,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         *,
         weight: float = 1.0,
         priority: str = "normal",
-        timeout: float | None = None,
+        timeout: float | str | None = None,
         on_outage: str | None = None,
         smooth: bool = False,
     ) -> Producer:
@@ -446,7 +462,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         return Producer(self._nexus, account, settings)
 
     def consumer(
-        self, id: str | None = None, *, capacity: float | str | None = None, interval: float = 0.25
+        self, id: str | None = None, *, capacity: float | str | None = None, interval: float | str = 0.25
     ) -> Consumer:
         """A consumer of this budget: say how it fares and the rate follows. No I/O until it is used; best in a `with`.
 
@@ -456,7 +472,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         """
         return Consumer(self._nexus, self, id, consumer_settings(capacity, interval))
 
-    def _watch(self, source: Source, capacity: float | str | None, interval: float) -> Consumer:
+    def _watch(self, source: Source, capacity: float | str | None, interval: float | str) -> Consumer:
         consumer = Consumer(self._nexus, self, None, consumer_settings(capacity, interval), source)
         consumer._check()
         consumer._start()
@@ -473,16 +489,15 @@ class Budget(BudgetShell["Consumer"], _Spender):
         self._opening.learn(given, unset)
         return await self.snapshot()
 
-    async def pause(self, seconds: float | None = None, *, reason: str = "") -> None:
-        """Stop the whole budget on all hosts, for `seconds` (a day at most) or until `resume`.
+    async def pause(self, seconds: float | str | None = None, *, reason: str = "") -> None:
+        """Stop the whole budget on all hosts, for `seconds` (or "90s", "5m"; a day at most) or until `resume`.
 
         Producers that listen stop within milliseconds, others with their next claim, a tenth of a second later; where
         that is lost, what was granted before may be spent for half a second. Callers that wait go on when the pause is
         over, and at once after `resume`. What the bucket held stays, and it earns nothing meanwhile: a pause of 0.2 s
         at 100/s costs 20 tokens. `reason`, cut to 200 bytes, is told to everybody who asks.
         """
-        duration = UNTIL_RESUMED if seconds is None else parse_number("pause", seconds)
-        await self._configure(None, pause=duration, note=reason)
+        await self._configure(None, pause=pause_length(seconds), note=reason)
         self._account.obey(0)
 
     async def resume(self) -> None:
@@ -508,7 +523,8 @@ class Budget(BudgetShell["Consumer"], _Spender):
         return count > 0
 
     async def _configure(self, settings: BudgetSettings | None, **change: Any) -> Configured:
-        plan = told(self._opening, calls.configure(self._keys, settings, **change), self._nexus._hub.server)
+        call = calls.configure(self._keys, settings, who=whoami(), **change)
+        plan = told(self._opening, call, self._nexus._hub.server)
         configured: Configured = await self._nexus._drive(plan)
         return configured
 
@@ -538,7 +554,7 @@ class Producer(_Spender):
 class Reservation(Settling):
     """Tokens taken on an estimate; see `Producer.reserve`. `settle` is not awaited: it makes no call."""
 
-    def __init__(self, producer: _Spender, cost: float, timeout: float | None) -> None:
+    def __init__(self, producer: _Spender, cost: float, timeout: float | str | None) -> None:
         self._producer, self._account, self._timeout = producer, producer._account, timeout
         self.cost, self._tokens = cost, micro_cost(cost)
         self.grant = self._ledger = None
@@ -546,7 +562,7 @@ class Reservation(Settling):
     async def __aenter__(self) -> Self:
         self._begin()
         self._producer._check()
-        self._waiter = line = _TaskLine(self._tokens, self._producer._clock(), whole=self._timeout == 0)
+        self._waiter = line = _TaskLine(self._tokens, await self._producer._turn(), whole=self._timeout == 0)
         is_warm = self._account.take(line, line.since)
         if not is_warm:
             await self._producer._await(line, self._timeout, self.cost)
@@ -644,12 +660,12 @@ class Consumer(ConsumerShell):
         self._reporter.meter.say(said_by_hand(said))
         return await self._ask(None)
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float | str) -> None:
         """Take this consumer's part out of the budget for so many seconds; 0 brings it back.
 
         Of 400/s, to which it adds 100, 300 are left.
         """
-        await self._ask(parse_number("pause", seconds) * 1e3)
+        await self._ask(parse_seconds(seconds, "pause") * 1e3)
 
     async def close(self) -> None:
         """Leave: this consumer's rate is out at once."""
@@ -689,15 +705,6 @@ class Consumer(ConsumerShell):
             raise ticket.error
         assert ticket.standing is not None
         return ticket.standing.rate
-
-
-async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
 
 
 _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()

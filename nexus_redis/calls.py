@@ -1,4 +1,4 @@
-"""One function per script: what is asked, as keys and arguments, and how the answer reads. No I/O.
+"""One function per script: what is asked, as keys and arguments, and how the answer reads. No I/O, no redis-py.
 
 A shell runs a `Call` (EVALSHA, or EVAL where the server does not know the script) and hands the reply to `decode`.
 Amounts are whole micro-tokens from here on, so that nothing is lost by adding up.
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Argument = str | int
 UNTIL_RESUMED: Final = -1.0
-LONGEST_NOTE: Final = 200
+LONGEST_NOTE: Final = 200  # bytes
+LONGEST_WHO: Final = 64
 MOST_MICRO: Final = 10**16  # of a rate or an amount, in any argument and message
 
 
@@ -34,6 +35,25 @@ class Call(Generic[T]):
     keys: tuple[str, ...]
     args: tuple[Argument, ...]
     decode: Callable[[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[T]):
+    """One plain command, for what needs no script: reading a hash, a sorted set."""
+
+    args: tuple[Any, ...]
+    decode: Callable[[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A call whose arguments come from code that is not ours: the hub has it made aside, with no lock held."""
+
+    make: Callable[[], Call[Any]]
+
+
+Job = Call[Any] | Command[Any]
+Outcome = Any  # what `decode` made of a reply, or the exception
 
 
 class Claim(NamedTuple):
@@ -72,6 +92,11 @@ class Answer(NamedTuple):
     is_lossless: bool
     burst: int
     wait: float  # until the need will be met, as things stand; what may be seconds after `retry_after`
+
+    @property
+    def speed(self) -> int:
+        """The rate of tokens here: the budget's, or this producer's part where there is contention."""
+        return (self.reason == "contended" and self.recommended_rate) or self.budget_rate
 
 
 class Drop(NamedTuple):
@@ -214,10 +239,16 @@ def leave_producer(
     return Call(script("leave"), members, (at_us, incarnation, unused, burned), lambda reply: int(text(reply[1])))
 
 
-def leave_consumer(keys: BudgetKeys, consumer_id: str, incarnation: str, at_us: int = 0) -> Call[bool]:
-    """Withdraw a consumer; incarnation "*" forgets it whoever it is. The answer: was there one?"""
+def leave_consumer(
+    keys: BudgetKeys, consumer_id: str, incarnation: str, at_us: int = 0, who: str = "", note: str = ""
+) -> Call[bool]:
+    """Withdraw a consumer, and say whether there was one. Incarnation "*" forgets any consumer of this id.
+
+    `who` and `note` are for the history of a consumer that is forgotten; longer texts are cut.
+    """
     members = (*keys.shared, keys.consumer(consumer_id))
-    return Call(script("leave"), members, (at_us, incarnation, 0, 0), lambda reply: text(reply[0]) == "1")
+    act = (_cut(who, LONGEST_WHO), _cut(note, LONGEST_NOTE)) if incarnation == "*" else ()
+    return Call(script("leave"), members, (at_us, incarnation, 0, 0, *act), lambda reply: text(reply[0]) == "1")
 
 
 def configure(
@@ -228,20 +259,29 @@ def configure(
     unset: Sequence[str] = (),
     pause: float | None = None,
     note: str = "",
+    who: str = "",
     at_us: int = 0,
 ) -> Call[Configured]:
-    """Set, unset, pause (seconds, UNTIL_RESUMED or 0 to resume); a longer note is cut to LONGEST_NOTE bytes."""
+    """Set and unset settings, pause (seconds, UNTIL_RESUMED, or 0 to resume).
+
+    `who` and `note` (why) are for the history and for `explain`; longer texts are cut.
+    """
     pause_ms = "" if pause is None else "-1" if pause == UNTIL_RESUMED else _decimal(pause * 1000)
     pairs = [*_pairs(settings), *((name, "") for name in unset)]
     if not isinstance(note, str):
         raise InvalidSetting("reason", note, "use text")
-    why = note.encode("utf-8", "replace")[:LONGEST_NOTE].decode("utf-8", "ignore")
-    args: tuple[Argument, ...] = (at_us, source, pause_ms, why, *(part for pair in pairs for part in pair))
+    said = (_cut(note, LONGEST_NOTE), _cut(who, LONGEST_WHO))
+    args: tuple[Argument, ...] = (at_us, source, pause_ms, *said, *(part for pair in pairs for part in pair))
     return Call(script("configure"), keys.shared, args, _configured)
 
 
+def _cut(said: str, longest: int) -> str:
+    """Return the beginning of a text, at most so many bytes."""
+    return said.encode("utf-8", "replace")[:longest].decode("utf-8", "ignore")
+
+
 def _pairs(settings: BudgetSettings | None) -> list[tuple[str, str]]:
-    given = settings.model_dump(exclude_none=True) if settings else {}
+    given = settings.given() if settings else {}
     pairs = []
     for name, value in given.items():
         if isinstance(value, bool):

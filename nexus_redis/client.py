@@ -8,7 +8,6 @@ budget.acquire()
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import weakref
@@ -18,19 +17,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import redis
-import redis.asyncio
 
 from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
-from nexus_redis.calls import UNTIL_RESUMED, Configured
-from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_name, parse_number, parse_rate
+from nexus_redis.calls import Configured
+from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_name, parse_rate, parse_seconds
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.explain import Explanation, explain
 from nexus_redis.hub import NEVER
+from nexus_redis.ids import whoami
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_sync
+from nexus_redis.logs import log
 from nexus_redis.opening import NOTHING
+from nexus_redis.paced import Paced
 from nexus_redis.price import Cost, price_of
 from nexus_redis.removal import delete
 from nexus_redis.reporter import Reporter, Ticket
@@ -47,7 +48,9 @@ from nexus_redis.shell import (
     check_joint,
     consumer_settings,
     joint_costs,
+    joint_limit,
     micro_cost,
+    pause_length,
     said_by_hand,
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
@@ -58,7 +61,6 @@ from nexus_redis.wire import address, checked, connect, twin, where
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 
@@ -74,7 +76,7 @@ class Nexus(NexusShell):
 
     def __init__(self, client: redis.Redis | None = None, *, namespace: str | None = None, push: bool = True) -> None:
         super().__init__(namespace)
-        given = None if client is None else checked(client, redis.Redis, redis.asyncio.Redis)
+        given = None if client is None else checked(client, redis.Redis)
         self._setup("" if given is not None else address(None), given, push=push)
 
     @classmethod
@@ -90,7 +92,7 @@ class Nexus(NexusShell):
         return nexus
 
     def _setup(self, url: str, given: redis.Redis | None, *, push: bool) -> None:
-        self._url, self._given = url, given
+        self._url, self._given, self._push = url, given, push
         self._made = None if url.startswith("embedded:") else self._connect()
         self._loop = self._drivers.thread(self._client, where(self._made) if self._made is not None else url)
         self._hub = self._loop.hub
@@ -114,12 +116,12 @@ class Nexus(NexusShell):
         key: str | None = None,
         rate: float | str | None = None,
         min_rate: float | str | None = None,
-        burst: float | None = None,
+        burst: float | str | None = None,
         law: str | None = None,
         combine: str | None = None,
-        latency_target_ms: float | None = None,
+        latency_target_ms: float | str | None = None,
         lossless: bool | None = None,
-        transit: float | None = None,
+        transit: float | str | None = None,
     ) -> Budget:
         """The budget of one downstream. No I/O; what is not given stays as it is, or follows the consumers.
 
@@ -135,7 +137,9 @@ class Nexus(NexusShell):
           idle ones make no calls. With 100/s set on "stripe", `nexus.budget("stripe", key="cust-42")` is a budget of
           100/s of its own, named "stripe.cust-42"; `nexus.budget("stripe.cust-42")` is the same one.
 
-        Raises `InvalidSetting` for a value out of its range, and for two values under one name in one process.
+        A rate is tokens/s, or a text like "100/s", "1.5k/min", "50 per 10 seconds"; a duration seconds, or "90s", "5m",
+        "2h"; so it is wherever one is wanted. Raises `InvalidSetting` for a value out of its range, and for two values
+        under one name in one process.
         """
         given = {
             "rate": rate, "min_rate": min_rate, "burst": burst, "law": law, "combine": combine,
@@ -149,26 +153,26 @@ class Nexus(NexusShell):
         names: list[str] = self._drive(budget_names(self.namespace, self._hub.server))
         return names
 
-    def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | None = None) -> Grant:
+    def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | str | Unset | None = UNSET) -> Grant:
         """Take from several budgets at once, or from none: `nexus.acquire({requests: 1, tokens: 4_000})`.
 
         Waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle; those
-        behind it pass where they can. Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
+        behind it pass where they can. `timeout` in seconds; None waits; not given, the shortest of the producers'.
+        Raises `AcquireTimeout`, which names the slowest, and takes nothing then.
         With 60 requests and 10,000 tokens a minute, calls of 4,000 tokens go every 24 s, and the other 57 requests of a
         minute are free for calls that need no tokens.
         """
-        if timeout is not None:
-            parse_number("timeout", timeout)
         loop = self._loop
         with loop.lock:
             joint = _JointLine(joint_costs(self, costs), self._hub.clock())
+            limit = joint_limit(costs, timeout)
             if joint.spend(joint.since):
                 return Grant(sum(costs.values()))
         try:
             with loop.lock:
                 loop.ensure_running()
                 joint.wait()
-            loop.wait(joint.event, timeout)
+            loop.wait(joint.event, limit)
             with loop.lock:
                 check_joint(joint, self._hub.clock())
         except BaseException:
@@ -208,7 +212,7 @@ class Nexus(NexusShell):
         return self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting = threading.RLock()
+        self._starting, self._naming = threading.RLock(), threading.RLock()
         self._loop.after_fork()
         if self._made is not None:
             # The sockets are the parent's too; a new pool opens new ones.
@@ -225,7 +229,7 @@ class _Spender(ProducerShell):
         self._nexus, self._account, self._settings, self._is_closed = nexus, account, settings, False
         self._clock = nexus._hub.clock
 
-    def acquire(self, cost: float = 1, timeout: float | Unset | None = UNSET) -> Grant:
+    def acquire(self, cost: float = 1, timeout: float | str | Unset | None = UNSET) -> Grant:
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not in hand.
 
         With 60 tokens/s for you, a loop of acquire() runs 60 times a second; all but some ten of them in a second are
@@ -285,7 +289,7 @@ class _Spender(ProducerShell):
             return self._account.denied(tokens, line.denied)
         return Grant(cost, self._clock() - now, line.is_degraded)
 
-    def reserve(self, cost: float, timeout: float | Unset | None = UNSET) -> Reservation:
+    def reserve(self, cost: float, timeout: float | str | Unset | None = UNSET) -> Reservation:
         """Tokens for work whose cost shows only when it is done: an estimate first, corrected by `settle`.
 
         `with budget.reserve(4_000) as r: answer = ...; r.settle(answer.tokens)`. Waits as `acquire` does. What was too
@@ -295,12 +299,12 @@ class _Spender(ProducerShell):
         return Reservation(self, cost, self._settings.timeout if isinstance(timeout, Unset) else timeout)
 
     def pace(self, items: Iterable[T], cost: float | Callable[[T], float] = 1) -> Iterator[T]:
-        """Yield the items one by one, each when its tokens are there. Raises what `cost` does."""
-        price = price_of(cost)
-        for item in items:
-            if (tokens := price(item)) > 0:
-                self.acquire(tokens)
-            yield item
+        """Return an iterator over `items` that yields each when its tokens are there. Raises what `cost` does.
+
+        Where acquiring raises, the item that waited comes first when the iteration goes on: by asking this iterator
+        again, or by `pace` with the same iterator as `items`, after an `AcquireTimeout` for instance.
+        """
+        return Paced(items, price_of(cost), self.acquire)
 
     def signal(self, requested_rate: float | str) -> FlowControl:
         """Say what you would send (tokens/s) and be told what you may: the bare protocol, takes no tokens.
@@ -329,10 +333,10 @@ class _Spender(ProducerShell):
             self._account.ledger.lay_out(cost)
         return is_served
 
-    def _await(self, line: Line | _LineAsker, timeout: float | None, cost: float) -> None:
+    def _await(self, line: Line | _LineAsker, timeout: float | str | None, cost: float) -> None:
         """Wait until the line is served or denied; raise what else became of it, and leave nothing behind."""
         if timeout is not None:
-            parse_number("timeout", timeout)
+            timeout = parse_seconds(timeout, "timeout")
         loop, is_now = self._nexus._loop, line.whole and timeout == 0
         try:
             with loop.lock:
@@ -371,10 +375,12 @@ class Budget(BudgetShell["Consumer"], _Spender):
 
     @overload
     def limited(
-        self, function: None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET
+        self, function: None = None, /, *, cost: Cost = 1, timeout: float | str | Unset | None = UNSET
     ) -> Callable[[F], F]: ...
 
-    def limited(self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | Unset | None = UNSET) -> Any:
+    def limited(
+        self, function: F | None = None, /, *, cost: Cost = 1, timeout: float | str | Unset | None = UNSET
+    ) -> Any:
         """A decorator: each call takes `cost` tokens first, waiting in turn, and then runs.
 
         `@budget.limited`, or `@budget.limited(cost=...)`: a number, or a function of the call's arguments, whose errors
@@ -394,7 +400,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         *,
         weight: float = 1.0,
         priority: str = "normal",
-        timeout: float | None = None,
+        timeout: float | str | None = None,
         on_outage: str | None = None,
         smooth: bool = False,
     ) -> Producer:
@@ -419,7 +425,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         return Producer(self._nexus, account, settings)
 
     def consumer(
-        self, id: str | None = None, *, capacity: float | str | None = None, interval: float = 0.25
+        self, id: str | None = None, *, capacity: float | str | None = None, interval: float | str = 0.25
     ) -> Consumer:
         """A consumer of this budget: say how it fares and the rate follows. No I/O until it is used; best in a `with`.
 
@@ -429,7 +435,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
         """
         return Consumer(self._nexus, self, id, consumer_settings(capacity, interval))
 
-    def _watch(self, source: Source, capacity: float | str | None, interval: float) -> Consumer:
+    def _watch(self, source: Source, capacity: float | str | None, interval: float | str) -> Consumer:
         consumer = Consumer(self._nexus, self, None, consumer_settings(capacity, interval), source)
         consumer._check()
         consumer._start()
@@ -446,16 +452,15 @@ class Budget(BudgetShell["Consumer"], _Spender):
         self._opening.learn(given, unset)
         return self.snapshot()
 
-    def pause(self, seconds: float | None = None, *, reason: str = "") -> None:
-        """Stop the whole budget on all hosts, for `seconds` (a day at most) or until `resume`.
+    def pause(self, seconds: float | str | None = None, *, reason: str = "") -> None:
+        """Stop the whole budget on all hosts, for `seconds` (or "90s", "5m"; a day at most) or until `resume`.
 
         Producers that listen stop within milliseconds, others with their next claim, a tenth of a second later; where
         that is lost, what was granted before may be spent for half a second. Callers that wait go on when the pause is
         over, and at once after `resume`. What the bucket held stays, and it earns nothing meanwhile: a pause of 0.2 s
         at 100/s costs 20 tokens. `reason`, cut to 200 bytes, is told to everybody who asks.
         """
-        duration = UNTIL_RESUMED if seconds is None else parse_number("pause", seconds)
-        self._configure(None, pause=duration, note=reason)
+        self._configure(None, pause=pause_length(seconds), note=reason)
         with self._nexus._loop.lock:
             self._account.obey(0)
 
@@ -482,8 +487,8 @@ class Budget(BudgetShell["Consumer"], _Spender):
         return count > 0
 
     def _configure(self, settings: BudgetSettings | None, **change: Any) -> Configured:
-        plan = told(self._opening, calls.configure(self._keys, settings, **change), self._nexus._hub.server)
-        configured: Configured = self._nexus._drive(plan)
+        call = calls.configure(self._keys, settings, who=whoami(), **change)
+        configured: Configured = self._nexus._drive(told(self._opening, call, self._nexus._hub.server))
         return configured
 
 
@@ -513,7 +518,7 @@ class Producer(_Spender):
 class Reservation(Settling):
     """Tokens taken on an estimate, `cost`; see `Producer.reserve`. Inside its `with`, `grant` is what was granted."""
 
-    def __init__(self, producer: _Spender, cost: float, timeout: float | None) -> None:
+    def __init__(self, producer: _Spender, cost: float, timeout: float | str | None) -> None:
         self._producer, self._account, self._timeout = producer, producer._account, timeout
         self.cost, self._tokens = cost, micro_cost(cost)
         self.grant = self._ledger = None
@@ -596,12 +601,12 @@ class Consumer(ConsumerShell):
         self._reporter.meter.say(said_by_hand(said))
         return self._ask(None)
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float | str) -> None:
         """Take this consumer's part out of the budget for so many seconds; 0 brings it back.
 
         Of 400/s, to which it adds 100, 300 are left.
         """
-        self._ask(parse_number("pause", seconds) * 1e3)
+        self._ask(parse_seconds(seconds, "pause") * 1e3)
 
     def close(self) -> None:
         """Leave: this consumer's rate is out at once."""

@@ -2,17 +2,20 @@
 
 A refusal is always an `InvalidSetting`: which field, what was given, what to write instead. Strict on purpose: True is
 not 1 and "5" is not 5, because a shell variable in the wrong place should be noticed here and not in production. Rates
-alone may be text, since "10/min" says what a person means. The ranges stand in one table, `errors.RANGES`.
+and durations alone may be text, since "10/min" and "90s" say what a person means. The ranges stand in one table,
+`errors.RANGES`.
+
+These are dataclasses with a parser for each field, while the messages are pydantic models. `nexus-redis run` makes
+settings, and pydantic takes longer to import than all else that `run` needs.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
-
-from nexus_redis.errors import TOKENS, InvalidSetting, remedy_for
+from nexus_redis.errors import TOKENS, WORDS, InvalidSetting
 from nexus_redis.values import (
     NAME_PATTERN,
     from_micro,
@@ -20,103 +23,124 @@ from nexus_redis.values import (
     micro_rate,
     parse_cost,
     parse_limit,
+    parse_milliseconds,
     parse_name,
     parse_number,
     parse_rate,
+    parse_seconds,
 )
 
 __all__ = [
-    "NAME_PATTERN", "BudgetSettings", "Checked", "Combine", "ConsumerSettings", "Law", "OnOutage", "Priority",
-    "ProducerSettings", "from_micro", "micro", "micro_rate", "parse_cost", "parse_limit", "parse_name",
-    "parse_number", "parse_rate",
+    "NAME_PATTERN", "BudgetSettings", "Combine", "ConsumerSettings", "Law", "OnOutage", "Priority", "ProducerSettings",
+    "Settings", "from_micro", "micro", "micro_rate", "parse_cost", "parse_limit", "parse_name", "parse_number",
+    "parse_rate", "parse_seconds",
 ]  # fmt: skip
 
 Law = Literal["range", "drain", "aimd"]
 Combine = Literal["sum", "spread", "min"]
 Priority = Literal["high", "normal", "low"]
 OnOutage = Literal["share", "closed", "open"]
+_Parser = Mapping[str, Callable[[object, str], Any]]  # the metadata of a field
+
+# --- one field -------------------------------------------------------------------------------------------------------
+
+
+def _number(value: object, name: str) -> float:
+    return parse_number(name, value)
+
+
+def _word(value: object, name: str) -> str:
+    if not isinstance(value, str) or value not in WORDS[name]:
+        raise InvalidSetting(name, value)
+    return value
+
+
+def _switch(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidSetting(name, value)
+    return value
+
+
+_RATE: Final[_Parser] = {"parse": parse_rate}
+_SECONDS: Final[_Parser] = {"parse": parse_seconds}
+_MILLISECONDS: Final[_Parser] = {"parse": parse_milliseconds}
+_NUMBER: Final[_Parser] = {"parse": _number}
+_WORD: Final[_Parser] = {"parse": _word}
+_SWITCH: Final[_Parser] = {"parse": _switch}
 
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
-class Checked(BaseModel):
-    """A frozen, strict model whose every refusal is an `InvalidSetting`; the messages are made of it too."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings that are checked when they are made, and frozen. Where None is the default, it means "not given"."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-    def __init__(self, /, **given: Any) -> None:
-        try:
-            super().__init__(**given)
-        except ValidationError as error:
-            # `from None`: pydantic's own text repeats the value, which may be a secret.
-            raise _refusal(error, type(self)) from None
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is not None or each.default is not None:
+                object.__setattr__(self, each.name, each.metadata["parse"](value, each.name))
 
     @classmethod
-    def of(cls, **given: object) -> Self:
+    def of(cls, **given: Any) -> Self:
         """The same as calling the class, for values that a type checker knows nothing of: rates as text, a file."""
+        known = cls.names()
+        for name in given:
+            if name not in known:
+                raise InvalidSetting(name, remedy=f"no such field: there are {', '.join(known)}")
         return cls(**given)
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all fields."""
+        return tuple(each.name for each in fields(cls))
 
-def _refusal(error: ValidationError, model: type[Checked]) -> InvalidSetting:
-    first = error.errors(include_url=False)[0]
-    cause = first.get("ctx", {}).get("error")
-    if not first["loc"] and isinstance(cause, InvalidSetting):  # a check across fields: it has named one itself
-        return cause
-    field = str(first["loc"][0]) if first["loc"] else model.__name__
-    match first["type"]:
-        case "missing":
-            return InvalidSetting(field, remedy=f"missing: {remedy_for(field)}")
-        case "extra_forbidden":
-            return InvalidSetting(field, remedy=f"no such field: there are {', '.join(model.model_fields)}")
-        case "literal_error":
-            return InvalidSetting(field, first["input"], f"use {first['ctx']['expected']}")
-    return InvalidSetting(field, first["input"], cause.remedy if isinstance(cause, InvalidSetting) else "")
+    def given(self) -> dict[str, Any]:
+        """Return the fields that are not None, by name."""
+        return {name: value for name in self.names() if (value := getattr(self, name)) is not None}
 
 
-# A lambda, since some releases of pydantic take a second parameter for one of theirs.
-_Rate = Annotated[float, BeforeValidator(lambda value: parse_rate(value))]  # noqa: PLW0108
-_Capacity = Annotated[float, BeforeValidator(lambda value: parse_rate(value, "capacity"))]
-
-
-class BudgetSettings(Checked):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSettings(Settings):
     """What one budget is told; None = not given, so what the budget has stays.
 
     `rate` and `min_rate` in tokens per second, `burst` in seconds of the rate, `transit` in seconds.
     """
 
-    rate: _Rate | None = None
-    min_rate: _Rate | None = None
-    burst: Annotated[float, BeforeValidator(partial(parse_number, "burst"))] | None = None
-    law: Law | None = None
-    combine: Combine | None = None
-    latency_target_ms: Annotated[float, BeforeValidator(partial(parse_number, "latency_target_ms"))] | None = None
-    lossless: bool | None = None
-    transit: Annotated[float, BeforeValidator(partial(parse_number, "transit"))] | None = None
+    rate: float | None = field(default=None, metadata=_RATE)
+    min_rate: float | None = field(default=None, metadata=_RATE)
+    burst: float | None = field(default=None, metadata=_SECONDS)
+    law: Law | None = field(default=None, metadata=_WORD)
+    combine: Combine | None = field(default=None, metadata=_WORD)
+    latency_target_ms: float | None = field(default=None, metadata=_MILLISECONDS)
+    lossless: bool | None = field(default=None, metadata=_SWITCH)
+    transit: float | None = field(default=None, metadata=_SECONDS)
 
-    @model_validator(mode="after")
-    def _possible_together(self) -> Self:
+    def __post_init__(self) -> None:
+        Settings.__post_init__(self)  # super() would refer to the class without slots, which the decorator replaces
         if self.rate is None:
-            return self
+            return
         if self.min_rate is not None and self.min_rate > self.rate:
             raise InvalidSetting("min_rate", self.min_rate, f"a floor: use at most rate={self.rate:g}")
         if self.burst is not None and self.burst * self.rate > TOKENS.high:
             longest = TOKENS.high / self.rate
             raise InvalidSetting("burst", self.burst, f"with rate={self.rate:g} use at most {longest:g} seconds")
-        return self
 
 
-class ProducerSettings(Checked):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerSettings(Settings):
     """How one producer claims: `timeout` in seconds (None waits), `smooth` spaces the tokens of a lease."""
 
-    weight: Annotated[float, BeforeValidator(partial(parse_number, "weight"))] = 1.0
-    priority: Priority = "normal"
-    timeout: Annotated[float, BeforeValidator(partial(parse_number, "timeout"))] | None = None
-    on_outage: OnOutage = "share"
-    smooth: bool = False
+    weight: float = field(default=1.0, metadata=_NUMBER)
+    priority: Priority = field(default="normal", metadata=_WORD)
+    timeout: float | None = field(default=None, metadata=_SECONDS)
+    on_outage: OnOutage = field(default="share", metadata=_WORD)
+    smooth: bool = field(default=False, metadata=_SWITCH)
 
 
-class ConsumerSettings(Checked):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings(Settings):
     """How one consumer reports: `capacity` in tokens per second (None: learn it), `interval` in seconds."""
 
-    capacity: _Capacity | None = None
-    interval: Annotated[float, BeforeValidator(partial(parse_number, "interval"))] = 0.25
+    capacity: float | None = field(default=None, metadata=_RATE)
+    interval: float = field(default=0.25, metadata=_SECONDS)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
-import logging
 import os
 import re
 import shutil
@@ -36,6 +35,7 @@ from typing import Final, Protocol, Self, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, Unavailable
+from nexus_redis.logs import log
 
 HOST: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 10.0  # a cold disk or a busy machine; 40 ms is usual
@@ -58,8 +58,6 @@ kill -KILL $!
 wait
 rm -rf "$directory"
 """
-
-log = logging.getLogger("nexus_redis")
 
 
 # --- what runs -------------------------------------------------------------------------------------------------------

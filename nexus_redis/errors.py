@@ -7,6 +7,7 @@
     |-- ServerRefused                       Redis said no, and would say it again: ACL, schema, an id that is taken
     |-- Closed           (RuntimeError)     used after close()
     |-- WrongLoop        (RuntimeError)     an async Nexus, used in another event loop than the one that it belongs to
+    |-- NotPicklable     (TypeError)        what belongs to one process was to be copied or sent to another one
     `-- MissingLibrary   (ImportError)      a helper in `contrib` without the library that it is for
 
 A denial is no error: `try_acquire` answers with a falsy result. Each error carries its data as attributes, its message
@@ -94,6 +95,7 @@ NAME_REMEDY: Final = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a 
 _OTHERS: Final = {
     "labels": f"use at most {MOST_LABELS}, named as budgets are, each a text of at most {LONGEST_LABEL} characters",
     "note": "use at most 200 bytes",
+    "who": "use at most 64 bytes",
     "setting": "use one of rate, min_rate, burst, law, combine, latency_target_ms, lossless, transit",
     "source": "use code or operator",
     "offset": "use 0 to 1e9",
@@ -251,6 +253,18 @@ class WrongLoop(NexusError, RuntimeError):
     def __init__(self, owner: object, caller: object) -> None:
         self.owner, self.caller = f"{owner!r} ({id(owner):#x})", f"{caller!r} ({id(caller):#x})"
         super().__init__(f"this nexus belongs to {self.owner} and was used from {self.caller}: make one for each loop")
+
+
+class NotPicklable(NexusError, TypeError):
+    """A thing that belongs to its process cannot be pickled or copied. `what` it is, `remedy` what to do instead.
+
+    >>> NotPicklable("producer", "pass its budget, and make a producer there")
+    NotPicklable('a producer is neither pickled nor copied: pass its budget, and make a producer there')
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        self.what, self.remedy = what, remedy
+        super().__init__(f"a {what} is neither pickled nor copied: {remedy}")
 
 
 class MissingLibrary(NexusError, ImportError):

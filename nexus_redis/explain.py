@@ -10,34 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from nexus_redis.calls import text
+from nexus_redis.calls import Command
+from nexus_redis.history import HISTORY, Event, before_the_last, event_of, events
 from nexus_redis.hub import ask
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, Plan, snapshot
-from nexus_redis.wire import Command
 from nexus_redis.words import counted, number, percent, printable, rate, seconds
 
-HISTORY: Final = 100  # entries that are read: a screen or two
 FOREVER: Final = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One entry of the history: from then on this was the rate (tokens/s). `age` in seconds, `at` since 1970.
-
-    `by` is whose word it was: report, deadline, leave, code, operator; with the note that came with it. `load` in
-    percent.
-    """
-
-    at: float
-    age: float
-    rate: float
-    level: int
-    load: float
-    reason: str
-    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +53,20 @@ class Explanation:
 def explain(keys: BudgetKeys, server: str) -> Plan:
     """The plan that explains a budget; its result is an `Explanation`."""
     seen: BudgetSnapshot = yield from snapshot(keys, server)
-    now, events, pause_by = yield from ask(
+    now, found = yield from ask(
         [
             Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) / 1e6),
-            Command(("XREVRANGE", keys.history, "+", "-", "COUNT", HISTORY), list),
-            Command(("HGET", keys.budget, "pause_by"), lambda reply: text(reply or b"")),
+            events(keys),
         ],
         server,
     )
-    history = tuple(_event(entry, now) for entry in events)
-    return explained(seen, history, pause_by, now)
+    return explained(seen, tuple(event_of(entry, now) for entry in found), now)
 
 
-def explained(seen: BudgetSnapshot, history: tuple[Event, ...], pause_by: str, now: float) -> Explanation:
+def explained(seen: BudgetSnapshot, history: tuple[Event, ...], now: float) -> Explanation:
     """What was read, in words. No I/O."""
     ruler = _ruler(seen) if seen.reason in ("load", "rate", "paused") else None
-    because, remedies = _REASONS.get(seen.reason, _other)(_Case(seen, ruler, pause_by, now))
+    because, remedies = _REASONS.get(seen.reason, _other)(_Case(seen, ruler, history, now))
     return Explanation(
         budget=seen,
         because=(*because, *_beside(seen)) if seen.exists else tuple(because),
@@ -101,7 +81,7 @@ def explained(seen: BudgetSnapshot, history: tuple[Event, ...], pause_by: str, n
 class _Case:
     seen: BudgetSnapshot
     ruler: ConsumerSnapshot | None
-    pause_by: str
+    history: tuple[Event, ...]
     now: float
 
     def set_(self, option: str) -> str:
@@ -119,7 +99,7 @@ def _by_ceiling(case: _Case) -> Told:
     seen = case.seen
     value, source = seen.settings.get("rate", ("0", "code"))
     who = "an operator set" if source == "operator" else "code gives"
-    because = [f"The ceiling rules: {who} rate {rate(float(value))}."]
+    because = [f"The ceiling rules: {who} rate {rate(float(value))}{_whose(case, 'rate')}."]
     if case.live:
         because.append(f"The consumers could take as much or more: {_many(case.live)} live, {_how(seen)}.")
         if case.ruler is not None:
@@ -134,6 +114,19 @@ def _by_ceiling(case: _Case) -> Told:
     if source == "operator":
         remedies.append(f"the value in code instead, if there is one: {case.set_('--unset rate')}")
     return because, remedies
+
+
+def _whose(case: _Case, field: str) -> str:
+    """Return in brackets who set an operator's setting, when, what it was before, and why."""
+    by = case.seen.set_by.get(field)
+    if by is None:
+        return ""
+    told = [printable(by.who), f"{seconds(by.age)} ago"]
+    before = before_the_last(case.history, field)
+    if before:
+        told.append(f"before {before}")
+    why = f': "{printable(by.why)}"' if by.why else ""
+    return f" ({', '.join(told)}{why})"
 
 
 def _by_load(case: _Case) -> Told:
@@ -160,7 +153,9 @@ def _by_load(case: _Case) -> Told:
 def _by_pause(case: _Case) -> Told:
     seen = case.seen
     if seen.paused_for is not None:
-        who = "An operator" if case.pause_by == "operator" else "Code"
+        who = "An operator" if seen.pause_by == "operator" else "Code"
+        if seen.pause_who:
+            who += f" ({printable(seen.pause_who)})"
         how_long = "until it is resumed" if seen.paused_for == FOREVER else f"for another {seconds(seen.paused_for)}"
         why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
         return (
@@ -336,20 +331,3 @@ def _since(seen: BudgetSnapshot, history: tuple[Event, ...]) -> float | None:
             return since
         since = event.age
     return since if len(history) < HISTORY else None  # it began before what was read
-
-
-def _event(entry: Any, now: float) -> Event:
-    where, fields = entry
-    if not isinstance(fields, dict):
-        fields = dict(zip(fields[::2], fields[1::2], strict=True))
-    said = {text(name): text(value) for name, value in fields.items()}
-    at = int(text(where).partition("-")[0]) / 1e3
-    return Event(
-        at=at,
-        age=max(0.0, now - at),
-        rate=float(said.get("rate_per_s", 0)),
-        level=int(said.get("level", 0)),
-        load=float(said.get("load_percent", 0)),
-        reason=printable(said.get("reason", "")),
-        by=said.get("by", ""),
-    )

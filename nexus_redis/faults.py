@@ -3,6 +3,8 @@
 NOT_EXECUTED   the call changed nothing: make a new one, in the caller's deadline
 UNKNOWN        it may or may not have been executed: send the same one (same seq), which is never charged twice
 PERMANENT      asking again will not help: tell the caller
+
+redis-py is imported when there is an error to classify, since `nexus-redis run` has none as a rule and does without it.
 """
 
 from __future__ import annotations
@@ -11,8 +13,6 @@ import re
 import socket
 from enum import Enum
 from typing import Final
-
-from redis import exceptions
 
 from nexus_redis.errors import NexusError, ServerRefused, from_code
 
@@ -23,6 +23,10 @@ class Fault(Enum):
     NOT_EXECUTED = "not executed"
     UNKNOWN = "unknown"
     PERMANENT = "permanent"
+
+
+class Refusal(Exception):
+    """A refusal of one of our scripts, as text. Calls that go through redis-py get a `ResponseError` instead."""
 
 
 _TRANSIENT: Final = frozenset([
@@ -37,9 +41,14 @@ _NEVER_SENT: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror
 def classify(error: BaseException) -> Fault:
     """The one class of `error`.
 
-    >>> classify(exceptions.TimeoutError("Timeout reading from socket"))
+    >>> import redis
+    >>> classify(redis.TimeoutError("Timeout reading from socket"))
     <Fault.UNKNOWN: 'unknown'>
     """
+    if isinstance(error, Refusal):
+        return Fault.PERMANENT
+    from redis import exceptions
+
     match error:
         case exceptions.AuthenticationError() | exceptions.AuthorizationError():
             return Fault.PERMANENT
@@ -70,6 +79,10 @@ def as_nexus_error(error: BaseException) -> NexusError:
 
 def is_demoted(reply: object) -> bool:
     """The server is a primary no more: its address has another one by now."""
+    if not isinstance(reply, Exception):
+        return False
+    from redis import exceptions
+
     return isinstance(reply, exceptions.ReadOnlyError) or (
         isinstance(reply, exceptions.ResponseError) and _code(reply) == "READONLY"
     )
@@ -83,7 +96,9 @@ def _code(error: BaseException) -> str:
     return words[0] if words and words[0].isupper() else ""
 
 
-def _is_transient(error: exceptions.ResponseError) -> bool:
+def _is_transient(error: Exception) -> bool:
+    from redis import exceptions
+
     # redis-py has classes of its own for some codes, and takes the code word out of their text.
     transient = (
         exceptions.NoScriptError, exceptions.ReadOnlyError, exceptions.AskError, exceptions.TryAgainError,

@@ -14,20 +14,19 @@ was granted meanwhile is lost, and no late report brings a consumer back that ha
 from __future__ import annotations
 
 import heapq
-import logging
 import math
 import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from nexus_redis.calls import Job, Late, Outcome
+from nexus_redis.channels import Channels
 from nexus_redis.errors import NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify
-from nexus_redis.push import Channels
+from nexus_redis.logs import log
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Outcome
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 NEVER: Final = math.inf
@@ -35,13 +34,14 @@ OUTAGE_AFTER: Final = 2  # failures in a row: one dropped reply is not an outage
 FIRST_BACKOFF: Final = 0.05
 LONGEST_BACKOFF: Final = 1.0
 BATCH: Final = 256  # members a round trip: a thousand budgets due at once must not become one huge reply
+SLICE: Final = 32  # members, after which whoever shares the thread or the lock has a turn
 BUG_PAUSE: Final = 1.0  # seconds until a member that raised is tried again
 STALE_ENTRIES: Final = 4  # a member in the heap, before it is rebuilt
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing to send for so many seconds, unless the hub is woken."""
+    """Nothing to send for so many seconds, unless the hub is woken; for 0, let others have a turn."""
 
     seconds: float
 
@@ -51,8 +51,9 @@ class Member:
 
     due: float = NEVER
     scheduled: float = NEVER
+    is_leaving = False
 
-    def jobs(self, now: float) -> list[Job]:
+    def jobs(self, now: float) -> Sequence[Job | Late]:
         """What to send now; [] for nothing (then `due` has moved on)."""
         raise NotImplementedError
 
@@ -70,8 +71,30 @@ class Member:
     def take_in(self, now: float) -> None:
         """Let nothing be spent without being asked, from now on until the next that is."""
 
+    def look(self, now: float) -> None:
+        """Something has changed for those who wait, by what became of others."""
+
     def after_fork(self) -> None:
         """In the child: what is held and who waits are the parent's."""
+
+
+class Making:
+    """Jobs that code which is not ours is asked about; `due`: when their member is due again."""
+
+    __slots__ = ("due", "is_away", "jobs")
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.jobs: list[Job] | None = None
+        self.is_away = False
+
+
+Aside = Callable[[Callable[[], list[Job]], Callable[[list[Job]], None]], None]
+
+
+def at_once(make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) -> None:
+    """Where there is no other thread that could make them."""
+    then(make())
 
 
 class Hub:
@@ -83,12 +106,16 @@ class Hub:
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None], server: str = "") -> None:
         self.clock, self._wake, self.server = clock, wake, server
         self.channels = Channels()
+        self.aside: Aside = at_once
         self._begin()
 
     def _begin(self) -> None:
         self.members: set[Member] = set()
         self._heap: list[tuple[float, int, Member]] = []
         self._count = 0
+        self._touched: dict[Member, None] = {}
+        self._is_looking = False
+        self._making: dict[Member, Making] = {}
         self.asleep_until = NEVER
         self.is_closing = False
         self.failures = 0
@@ -124,8 +151,65 @@ class Hub:
                 self.asleep_until = member.due
                 self._wake()
 
+    def touch(self, member: Member) -> None:
+        """Something was changed for those who wait there: `look_around` looks at it."""
+        self._touched[member] = None
+
+    def look_around(self, now: float) -> None:
+        """Look at all that were touched, and at those that this touches: one after the other, so nothing nests."""
+        if self._is_looking:
+            return
+        self._is_looking = True
+        try:
+            while self._touched:
+                member = next(iter(self._touched))
+                del self._touched[member]
+                member.look(now)
+        finally:
+            self._is_looking = False
+
+    def jobs_of(self, member: Member, now: float) -> list[Job]:
+        """What a member sends now. What asks code that is not ours is made aside, and sent when it is there.
+
+        That code may take long, and may wait for what only this loop can do; meanwhile the others go on.
+        """
+        making = self._making.get(member)
+        if making is not None and not member.is_leaving:
+            if making.jobs is None:  # else it is due because they are there
+                making.due = min(making.due, member.due)
+            member.due = NEVER
+            return self._take_made(member, making)
+        self._making.pop(member, None)
+        wanted = _guarded(member, now, member.jobs, now) or []
+        jobs = [job for job in wanted if not isinstance(job, Late)]
+        if len(jobs) == len(wanted):
+            return jobs
+        making = self._making[member] = Making(member.due)
+        member.due = NEVER
+        self.aside(lambda: _made(wanted), lambda made: self._note_made(member, making, made))
+        making.is_away = making.jobs is None
+        return self._take_made(member, making)
+
+    def _take_made(self, member: Member, making: Making) -> list[Job]:
+        if making.jobs is None:
+            return []
+        del self._making[member]
+        member.due = making.due
+        return making.jobs
+
+    def _note_made(self, member: Member, making: Making, jobs: list[Job]) -> None:
+        making.jobs = jobs
+        if making.is_away and self._making.get(member) is making:
+            making.due, member.due = min(making.due, member.due), self.clock()
+            self.schedule(member)
+
+    def drop_made(self, member: Member) -> None:
+        """It would be old before it could be sent."""
+        self._making.pop(member, None)
+
     def drop(self, member: Member) -> None:
         """This one has left; it may come back by being scheduled."""
+        self.drop_made(member)
         self.members.discard(member)
         member.due = member.scheduled = NEVER
 
@@ -193,6 +277,7 @@ def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
         elif now < hub.next_try and not hub.is_closing:
             for member in members:
                 member.due = NEVER
+                hub.drop_made(member)
                 _guarded(member, now, member.tick, now)
                 if member in hub.members:
                     member.due = min(member.due, hub.next_try)
@@ -204,8 +289,10 @@ def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
 def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job] | Pause, list[Outcome], None]:
     batch: list[Job] = []
     parts: list[tuple[Member, int]] = []
-    for member in members:
-        jobs = _guarded(member, now, member.jobs, now)
+    for count, member in enumerate(members):
+        if count and not count % SLICE:
+            yield Pause(0)
+        jobs = hub.jobs_of(member, now)
         if jobs:
             parts.append((member, len(jobs)))
             batch += jobs
@@ -221,10 +308,20 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job
     elif hub.failures:
         hub.note_success()
     at = 0
-    for member, count in parts:
+    for number, (member, count) in enumerate(parts):
+        if number and not number % SLICE:
+            yield Pause(0)
         _guarded(member, came, member.receive, outcomes[at : at + count], came)
         at += count
         hub.schedule(member)
+
+
+def _made(jobs: Sequence[Job | Late]) -> list[Job]:
+    try:
+        return [job.make() if isinstance(job, Late) else job for job in jobs]
+    except Exception:
+        log.exception("a bug where a report is made; the next one is made in its time")
+        return []
 
 
 def _guarded(member: Member, now: float, step: Callable[..., T], *args: Any) -> T | None:

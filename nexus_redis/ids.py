@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import socket
+from functools import cache
 
 
 class Identity:
@@ -31,13 +31,13 @@ class Identity:
 
     def begin(self) -> str:
         """A new stay; its incarnation."""
-        self.incarnation = secrets.token_hex(8)
+        self.incarnation = _letters(8)
         return self.incarnation
 
     def rename(self) -> str:
         """The id is taken: another one with a suffix goes on. Gives the one that was taken."""
         taken = self.id
-        self._id = f"{(self._given or taken)[:59]}.{secrets.token_hex(2)}"
+        self._id = f"{(self._given or taken)[:59]}.{_letters(2)}"
         return taken
 
     def after_fork(self) -> None:
@@ -47,5 +47,27 @@ class Identity:
 
 def default_id() -> str:
     """`host-pid-random`: the host's first label, at most 40 characters, others become "-"."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])[:40].lstrip("._-") or "host"
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+    return f"{_host()}-{os.getpid()}-{_letters(3)}"
+
+
+@cache
+def whoami() -> str:
+    """Return who acts, for the history: `anna@ops1`, also behind sudo. A user without a name is a number."""
+    names = (os.environ.get(name, "") for name in ("SUDO_USER", "LOGNAME", "USER", "USERNAME"))
+    user = next((name for name in names if name), "")
+    if not user:
+        try:
+            import pwd  # not on Windows
+
+            user = pwd.getpwuid(os.getuid()).pw_name
+        except (ImportError, KeyError):  # a user in a container may have no name
+            user = str(os.getuid()) if hasattr(os, "getuid") else "somebody"
+    return f"{user}@{_host()}"
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().split(".")[0])[:40].lstrip("._-") or "host"
+
+
+def _letters(size: int) -> str:
+    return os.urandom(size).hex()  # as secrets.token_hex, which is slow to import

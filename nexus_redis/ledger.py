@@ -35,11 +35,11 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from typing import Any, Final
+from typing import Final
 
 from nexus_redis.calls import Answer, Claim, Drop
 from nexus_redis.errors import RATE
+from nexus_redis.line import LOOKS, LOOKS_AGAIN, Line
 from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
 from nexus_redis.waiter import NEVER, Waiter
 
@@ -56,7 +56,9 @@ WAITERS_AHEAD: Final = 0.5  # seconds of the rate that waiters may ask for at on
 BACKLOG: Final = 0.5  # of the time since the last answer: who waited that long did not just come
 GREED: Final = 4  # demand and prefetch stay below this many times the whole budget
 REFRESH: Final = 0.1  # until the first answer says otherwise
+AT_ONCE: Final = REFRESH  # seconds: of several budgets, what needs no longer is begun together
 LEASE: Final = 0.5  # likewise
+RENEWED: Final = 0.6  # of a lease, before its end
 FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
 GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
 PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
@@ -85,7 +87,7 @@ class Ledger:
         "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "has_plenty", "heard",
         "in_flight", "incarnation", "is_ahead", "is_denied", "is_empty", "is_smooth", "is_trying", "last_claim", "last_use",
         "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until",
-        "parts", "portions", "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq",
+        "portions", "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq",
         "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
@@ -106,8 +108,7 @@ class Ledger:
         self.leases: list[Lease] = []  # a few, and an empty deque is 600 bytes
         self.hand = self.aside = 0
         self.aside_expires = NEVER
-        self.waiters: OrderedDict[Waiter, None] = OrderedDict()  # a deque whose middle can leave at once
-        self.parts = 0  # of those in line who want other budgets too
+        self.waiters = Line()
         self.tries = 0  # of those in line who want all or nothing
         self.is_trying = False  # the last one that came was one of these
         self.debt: Waiter | None = None  # what is owed, at the head of the line
@@ -162,8 +163,8 @@ class Ledger:
             self.wake(now)
         return True
 
-    def lay_out(self, cost: object) -> None:
-        """Put more of what was just spent on the tray; `cost` as the caller said it.
+    def lay_out(self, cost: object, until: float = NEVER) -> None:
+        """Put more of what was just spent on the tray, to be taken until then; `cost` as the caller said it.
 
         Down to where a claim is wanted, so that who comes next finds the tray empty and wakes it.
         """
@@ -173,7 +174,7 @@ class Ledger:
         spare = self.hand - self.low if self.hand > self.low else self.hand
         count = min(self.portions, min(spare, self.leases[0].tokens) // micro)
         if count >= LEAST:
-            self.tray = Tray(cost, micro, count, self._take(count * micro))
+            self.tray = Tray(cost, micro, count, self._take(count * micro), until)
 
     def take_in(self, now: float) -> None:
         """What lies on the tray is in hand again; what was taken from it is booked."""
@@ -183,7 +184,7 @@ class Ledger:
         left = tray.clear()
         taken = tray.count * tray.micro - left
         if left:
-            self._keep(left, tray.expires)
+            self._keep(left, tray.keeps)
         if taken:
             self.booked += taken
             self.attempts += taken
@@ -282,17 +283,16 @@ class Ledger:
             if self.aside:
                 self._release()
             self.debt = Waiter(0, now)
-            self.waiters[self.debt] = None
-            self.waiters.move_to_end(self.debt, last=False)
-        self.debt.cost += more
+            self.waiters.owe(self.debt)
+        self.waiters.add(self.debt, more)
         self.wake(now)
 
     def _pay(self, tokens: int) -> None:
         """Tokens that are booked as used stand for so much of the debt."""
         assert self.debt is not None
-        self.debt.cost -= tokens
+        self.waiters.add(self.debt, -tokens)
         if not self.debt.cost:
-            del self.waiters[self.debt]
+            self.waiters.leave(self.debt)
             self.debt = None
 
     def excuse(self) -> None:
@@ -308,11 +308,20 @@ class Ledger:
         if not self.waiters and waiter.cost < self.slot_need:
             self.next_slot = LONG_AGO
         self.take_in(waiter.since)
-        self.waiters[waiter] = None
-        self.parts += waiter.is_part
+        self.waiters.join(waiter)
         self.tries += waiter.whole
         self.is_trying = waiter.whole
         self.wake(waiter.since)
+
+    @property
+    def parts(self) -> int:
+        """How many in line want other budgets too."""
+        return len(self.waiters.parts.all) if self.waiters.parts is not None else 0
+
+    @property
+    def reach(self) -> float:
+        """Micro-tokens: what those in line get in a moment."""
+        return self.held + (self.answer.speed if self.answer is not None else 0) * AT_ONCE
 
     def cancel(self, waiter: Waiter, now: float) -> bool:
         """A caller gives up: what it had, or what was set aside for it, goes back to the hand. Was it still in line?"""
@@ -335,8 +344,12 @@ class Ledger:
         """Give what is in hand to those in line; the ones that are settled now."""
         settled: list[Waiter] = []
         self.opens = NEVER
-        while (head := self.head) is not None:
+        looks, head = LOOKS, None
+        while looks and (head := self.head) is not None:
+            looks -= head.is_part
             self.expire(now)
+            if not head.stays(now):
+                continue
             if head is self.debt:
                 paid = min(self.hand, head.cost)
                 self._take(paid)
@@ -358,6 +371,8 @@ class Ledger:
             settled.append(head)
         if head is None and self.aside:  # all in line let others pass, and nobody is there
             self._release()
+        if self.waiters.parts is not None and (self.waiters.draw(self.reach, now, LOOKS) or not looks):
+            self.opens = min(self.opens, now + LOOKS_AGAIN)
         if self.waiters or self.hand < self.low:
             self.wake(now)
         return settled
@@ -427,11 +442,7 @@ class Ledger:
     @property
     def head(self) -> Waiter | None:
         """Whose turn it is."""
-        first = next(iter(self.waiters), None)
-        if first is None or not first.is_part:
-            return first
-        known: dict[Any, Any] = {}
-        return next((waiter for waiter in self.waiters if not waiter.is_passing(known)), None)
+        return self.waiters.first
 
     @property
     def held(self) -> int:
@@ -474,8 +485,7 @@ class Ledger:
         self.leases.insert(at, Lease(tokens, expires))
 
     def _remove(self, waiter: Waiter) -> None:
-        del self.waiters[waiter]
-        self.parts -= waiter.is_part
+        self.waiters.leave(waiter)
         self.tries -= waiter.whole
 
     def _release(self) -> None:
@@ -511,11 +521,10 @@ class Ledger:
         self.expire(now)
         self._measure(now, head)
         want, need, unused = self._wanted(now, head)
-        if (
-            want <= 0 and not unused and not self.aside and not self.withdrawn
-        ):  # what is aside for one who waits elsewhere is renewed
+        renewed_at = self.aside_expires - RENEWED * self.lease  # what is aside for one who waits elsewhere
+        if want <= 0 and not unused and not self.withdrawn and now < renewed_at:
             # Nothing to ask for. Look again while tokens are in hand, to hand them back when they lie idle.
-            self.due = now + self.refresh if self.hand else NEVER
+            self.due = min(renewed_at, now + self.refresh if self.hand else NEVER)
             return None
         demand = 0 if unused else max(self.demand, self.mean)
         self.returned += unused
@@ -524,7 +533,7 @@ class Ledger:
         self.sent = self.last_claim = now
         self.last_want, self.is_ahead = want, want > self._asked() - self.held
         if head and head.whole:
-            for waiter in self.waiters:
+            for waiter in self.waiters.alone:
                 waiter.is_asked = waiter.whole
         self.in_flight = Claim(
             need=need, tokens=want, requested_rate=int(min(demand, 1e15)), whole=head is not None and head.whole,
@@ -565,7 +574,7 @@ class Ledger:
 
         Where that is a trifle to the budget it is more, so that a fast loop on a large one is at full speed soon.
         """
-        if head.since - self.answered >= SOON * self.refresh:
+        if head.since - self.answered >= SOON * self.refresh or (head.is_part and head.cost <= self.held):
             return 0.0
         before = max(self.prefetch, 0.0 if self.is_denied else self.last_want / (AHEAD * self.refresh))
         return max(2 * before, min(FASTEST_GROWTH * before, TRIFLE * self.rate))
@@ -580,6 +589,8 @@ class Ledger:
         if head:
             need = max(0, head.cost - self.held)
             asked = min(self._asked(), WAITERS_AHEAD * max(self.prefetch, self.rate)) - self.hand
+            if not need and asked <= 0 and want < self.unit:  # all is there, and it waits for another budget
+                return 0, 0, 0
             return int(max(want, need, asked, 0)), need, 0
         if now - self.last_use >= self.refresh:
             # Idle: the rest goes back, then silence.
@@ -593,7 +604,7 @@ class Ledger:
         return int(want), min(int(want), self.unit), 0
 
     def _asked(self) -> int:
-        return sum(waiter.cost for waiter in self.waiters) - self.aside
+        return self.waiters.cost - self.aside
 
     def turn(self, cost: int) -> float:
         """When one who comes now would be served, behind all who wait, at what this producer may run at."""
@@ -663,11 +674,10 @@ class Ledger:
         """Settle the tries that were asked for and not served, that came behind others, or would have to wait."""
         if not self.tries:
             return []
-        callers = self.callers
-        has_others = len(callers) > self.tries
+        has_others = self.has_others
         denied = [
             waiter
-            for waiter in callers
+            for waiter in self.waiters.alone
             if waiter.whole and (waiter.is_asked or has_others or self.must_wait(waiter.cost, now))
         ]
         for waiter in denied:
@@ -675,21 +685,19 @@ class Ledger:
             self.cancel(waiter, now)
         return denied + self.serve(now) if denied else []
 
+    @property
+    def has_others(self) -> bool:
+        """Whether callers wait that would be served before one that tries."""
+        return self.waiters.count - (self.debt is not None) > self.tries
+
     def must_wait(self, cost: int, now: float) -> bool:
         """Return whether the last answer said that so much will not be granted yet."""
         return now < self.next_slot and cost >= self.slot_need
 
     def retry_after(self, cost: int, now: float) -> float:
         """Return the seconds until `cost` will be granted, as things stood when the last answer was given."""
-        more = max(0, cost - self.slot_need)
-        return max(0.0, self.outlook - now) + (more / self._rate_here() if more and self._rate_here() else 0.0)
-
-    def _rate_here(self) -> int:
-        """Return the rate of tokens here: the budget's, or this producer's part where there is contention."""
-        if self.answer is None:
-            return 0
-        is_part = self.answer.reason == "contended" and self.answer.recommended_rate
-        return self.answer.recommended_rate if is_part else self.answer.budget_rate
+        more, speed = max(0, cost - self.slot_need), self.answer.speed if self.answer is not None else 0
+        return max(0.0, self.outlook - now) + (more / speed if speed else 0.0)
 
     def signal(self, now: float, rate: int) -> Claim | None:
         """Only ask: what may a demand of `rate` micro-tokens/s run at? None while a claim is in flight."""

@@ -26,13 +26,13 @@ from typing import Any, Final, Self, TypeVar
 import redis
 import redis.asyncio
 
-from nexus_redis.calls import Call
+from nexus_redis.calls import Call, Job, Outcome
 from nexus_redis.errors import InvalidSetting, NexusError
 from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.shell import NexusShell
 from nexus_redis.task import Drivers, LoopTask
 from nexus_redis.thread import LoopThread
-from nexus_redis.wire import Job, Late, Outcome, perform
+from nexus_redis.wire import perform
 
 T = TypeVar("T")
 
@@ -111,9 +111,6 @@ class ManualClock:
 
     def _stamped(self, job: Job) -> Job:
         """The call at the clock's time: every script is told the instant first."""
-        if isinstance(job, Late):
-            make = job.make
-            return Late(lambda: self._instant(make()))
         return self._instant(job) if isinstance(job, Call) else job
 
     def _instant(self, call: Call[Any]) -> Call[Any]:

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, Self
 
 import msgpack
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from nexus_redis.config import NAME_PATTERN, Checked, Priority
+from nexus_redis.config import NAME_PATTERN, Priority
 from nexus_redis.errors import (
     CAPACITY,
     COUNT,
@@ -66,8 +66,22 @@ Labels = Annotated[
 ]
 
 
-class Message(Checked):
+class Message(BaseModel):
     """What the three share: their encodings. Frozen; made with a field out of its range it raises `InvalidSetting`."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, /, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            # `from None`: pydantic's own text repeats the value, which may be a secret.
+            raise _refusal(error, type(self)) from None
+
+    @classmethod
+    def of(cls, **given: object) -> Self:
+        """The same as calling the class, for values that a type checker knows nothing of."""
+        return cls(**given)
 
     def to_json(self) -> str:
         """The one JSON text of this message."""
@@ -90,6 +104,19 @@ class Message(Checked):
 
     def _fields(self) -> dict[str, object]:
         return {name: _whole(value) for name, value in self if value is not None}
+
+
+def _refusal(error: ValidationError, model: type[Message]) -> InvalidSetting:
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else model.__name__
+    match first["type"]:
+        case "missing":
+            return InvalidSetting(field, remedy=f"missing: {remedy_for(field)}")
+        case "extra_forbidden":
+            return InvalidSetting(field, remedy=f"no such field: there are {', '.join(model.model_fields)}")
+        case "literal_error":
+            return InvalidSetting(field, first["input"], f"use {first['ctx']['expected']}")
+    return InvalidSetting(field, first["input"])
 
 
 class CapacitySignal(Message):

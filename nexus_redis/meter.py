@@ -6,7 +6,6 @@ done, so an item that moves while we look is missed for one report and never cou
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -14,8 +13,7 @@ from typing import Any, Final
 
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
-
-log = logging.getLogger("nexus_redis")
+from nexus_redis.logs import log
 
 UNBOUNDED: Final = 2**31 - 1  # what a multiprocessing queue without maxsize has for one (SEM_VALUE_MAX)
 LATENCY_MEMORY: Final = 0.2  # weight of the newest batch in the latency that is reported
@@ -42,6 +40,11 @@ class Meter:
     def has_news(self) -> bool:
         """There is more to say than a capacity."""
         return self._has_worked or self._depth is not None or not set(self._said) <= {"capacity"}
+
+    @property
+    def is_asking(self) -> bool:
+        """A sample asks code that is not ours: a queue, or a function that tells the depth of one."""
+        return self._depth is not None
 
     @property
     def is_unheard(self) -> bool:

@@ -10,28 +10,28 @@ customers that do nothing cost nothing.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from nexus_redis import calls, words
-from nexus_redis.calls import Answer, Call, Configured
+from nexus_redis.calls import Answer, Call, Command, Configured, Job
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.ids import whoami
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import MICRO, Ledger
+from nexus_redis.logs import log
 from nexus_redis.waiter import NEVER
-from nexus_redis.wire import Command, Job
 
-log = logging.getLogger("nexus_redis")
+W = TypeVar("W")  # what is wanted: a job, or one that is made late
 
 LOOK_EACH: Final = 60.0  # seconds: an operator's change of the parent is in force for all keys after that
 UNSET_PATIENCE: Final = 1.0  # seconds: where all start together, the first consumer reports by then
 LONG_WAIT: Final = 10.0  # seconds that a large cost may need before it is said
 LONG_AGO: Final = -math.inf
-FIELDS: Final = tuple(BudgetSettings.model_fields)
+FIELDS: Final = BudgetSettings.names()
 DEFAULT_BURST: Final = 0.25  # seconds of the rate, as in the scripts
 
 
@@ -99,7 +99,7 @@ class Opening:
         if settings.rate is not None:
             burst = DEFAULT_BURST if settings.burst is None else settings.burst
             self.largest_burst = max(self.largest_burst, micro(1 + settings.rate * burst))
-        self.is_told = not self._unset and not settings.model_dump(exclude_none=True)
+        self.is_told = not self._unset and not settings.given()
 
     def question(self, now: float) -> Job | None:
         """What must be said before any claim or report; None when that is done."""
@@ -108,7 +108,7 @@ class Opening:
             if inquiry is not None:
                 return inquiry
             self._inherit(self.parent._seen)
-        return None if self.is_told else calls.configure(self.keys, self.settings, unset=self._unset)
+        return None if self.is_told else calls.configure(self.keys, self.settings, unset=self._unset, who=whoami())
 
     def is_own(self, question: Job) -> bool:
         """Return whether it tells this budget's own settings: then the next call may come along with it."""
@@ -119,7 +119,7 @@ class Opening:
         if now - self._seen_at < LOOK_EACH:
             return None
         if not self.is_told:
-            telling = calls.configure(self.keys, self.settings)
+            telling = calls.configure(self.keys, self.settings, who=whoami())
             return Call(telling.script, telling.keys, telling.args, lambda reply: News(self, telling.decode(reply)))
         if not is_urgent and now - self._looked_at < LOOK_EACH:
             return None
@@ -134,24 +134,24 @@ class Opening:
             return
         self._inherited = seen
         merged = inherited(seen, self.given)
-        for name, value in self.given.model_dump(exclude_none=True).items():
+        for name, value in self.given.given().items():
             if getattr(merged, name) != value and self.is_first(f"own {name}"):
                 log.warning(
                     "budget %s: its own %s does not go with what it has from %s, and is left out",
                     self.name, name, self.parent.name if self.parent else "",
                 )  # fmt: skip
         if merged != self.settings:
-            gone = self.settings.model_dump(exclude_none=True).keys() - merged.model_dump(exclude_none=True).keys()
+            gone = self.settings.given().keys() - merged.given().keys()
             self._tell(merged, sorted(gone))
 
     def learn(self, given: BudgetSettings, unset: Sequence[str]) -> None:
         """`configure` has told Redis: what this process opens the budget with from now on."""
-        known = self.given.model_dump(exclude_none=True) | given.model_dump(exclude_none=True)
+        known = self.given.given() | given.given()
         was_told = self.is_told
         self.adopt(BudgetSettings.of(**{name: value for name, value in known.items() if name not in unset}))
         self.is_told = self.is_told or (was_told and self.parent is None)  # a key's: the parent's value comes back
 
-    def batch(self, job: Job) -> list[Job]:
+    def batch(self, job: W) -> list[W | Job]:
         """`job`, and with it, once, the budget's name for the list of all budgets: a hint, whatever comes of it."""
         if self.is_listed:
             return [job]
@@ -172,12 +172,12 @@ class Opening:
             seen = _settings_of(fact.settings)
             if seen != self._seen:
                 self._seen = seen
-                log.info("budget %s: its keys' budgets take over %s", self.name, seen.model_dump(exclude_none=True))
+                log.info("budget %s: its keys' budgets take over %s", self.name, seen.given())
 
     def note(self, configured: Configured) -> None:
         """Say what settings replaced and what they could not; those of a parent speak for all its keys."""
         self.birth = configured.birth
-        ours = self.given.model_dump(exclude_none=True).keys() if self.parent is not None else None
+        ours = self.given.given().keys() if self.parent is not None else None
         for name in configured.changed:
             if (ours is None or name in ours) and name not in configured.overruled:
                 now = getattr(self.settings, name, None)
@@ -250,7 +250,7 @@ def inherited(parent: BudgetSettings, given: BudgetSettings) -> BudgetSettings:
     """A key's settings: its own, and the parent's where it has none. Beside a lower ceiling a floor gives way."""
     if given is NOTHING:
         return parent  # the same object: a thousand keys share it
-    merged = parent.model_dump(exclude_none=True) | given.model_dump(exclude_none=True)
+    merged = parent.given() | given.given()
     while True:
         try:
             return BudgetSettings.of(**merged)

@@ -18,25 +18,24 @@ silence the server must answer something: else one that a firewall forgot would 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import redis
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from nexus_redis.calls import Drop, dropped, text
+from nexus_redis.calls import text
+from nexus_redis.channels import Channels
+from nexus_redis.logs import log
 from nexus_redis.wire import raise_if_cancelled
-
-log = logging.getLogger("nexus_redis")
 
 ALIVE_EACH: Final = 30.0  # seconds of silence after which the server must answer; what forgets connections takes longer
 FIRST_PAUSE: Final = 0.1  # before it tries again, doubled each time
@@ -44,59 +43,6 @@ LONGEST_PAUSE: Final = 10.0  # so many seconds at most: a claim asks more often
 REFUSED_PAUSE: Final = 60.0  # the server said no: somebody has to give the right first
 POLLED_EACH: Final = 0.05  # seconds, for a connection that is no socket (fakeredis)
 STOP_PATIENCE: Final = 1.5
-
-
-class Hearer(Protocol):
-    """Whoever wants to know."""
-
-    def heed(self, drop: Drop, now: float) -> None:
-        """A budget's rate has fallen."""
-
-
-class Channels:
-    """Which channels matter, and to whom. Under the hub's lock, all of it; `changed` is called when the names do."""
-
-    def __init__(self) -> None:
-        self._hearers: dict[str, set[Hearer]] = {}
-        self.changed: Callable[[], None] = lambda: None
-
-    @property
-    def names(self) -> Collection[str]:
-        """To be subscribed to."""
-        return self._hearers.keys()
-
-    def join(self, name: str, hearer: Hearer) -> None:
-        """Let `hearer` know from now on."""
-        hearers = self._hearers.get(name)
-        if hearers is None:
-            self._hearers[name] = {hearer}
-            self.changed()
-        else:
-            hearers.add(hearer)
-
-    def leave(self, name: str, hearer: Hearer) -> None:
-        """No longer."""
-        hearers = self._hearers.get(name, set())
-        hearers.discard(hearer)
-        if not hearers and self._hearers.pop(name, None) is not None:
-            self.changed()
-
-    def clear(self) -> None:
-        """Nobody is there any more: a forked child begins."""
-        self._hearers.clear()
-
-    def deliver(self, name: str, message: bytes | str, now: float) -> None:
-        """Tell those whom it concerns. Never raises: it may be anything, from anybody."""
-        try:
-            drop = dropped(message)
-        except (ValueError, LookupError):
-            log.debug("no message of ours on %s", name)
-            return
-        for hearer in list(self._hearers.get(name, ())):
-            try:
-                hearer.heed(drop, now)
-            except Exception:
-                log.exception("a bug in what %r heard; its next claim tells it again", hearer)
 
 
 class _Listener:

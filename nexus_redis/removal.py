@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from nexus_redis import calls
+from nexus_redis.calls import Command
 from nexus_redis.hub import ask
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.snapshot import Plan
-from nexus_redis.wire import Command
 
 SCANNED: Final = 1000  # keys a call: a few milliseconds of a server that has other things to do
 DELETED: Final = 500

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from copy import copy
 from typing import Final
 
 from nexus_redis import calls
-from nexus_redis.calls import Call, Configured, Standing
+from nexus_redis.calls import Call, Configured, Job, Late, Outcome, Standing
 from nexus_redis.config import ConsumerSettings
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
 from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
+from nexus_redis.logs import log
 from nexus_redis.meter import Meter
 from nexus_redis.opening import News, Opening
 from nexus_redis.sources import Source
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Late, Outcome
-
-log = logging.getLogger("nexus_redis")
 
 TOO_LITTLE: Final = (
     "no rate follows from it: say how full (load=, or queue_depth= with queue_limit=) and how fast (capacity=, or a "
@@ -93,7 +90,7 @@ class Reporter(Member):
         self.due = min(self.due, ticket.since)
         self.hub.schedule(self)
 
-    def jobs(self, now: float) -> list[Job]:
+    def jobs(self, now: float) -> Sequence[Job | Late]:
         self.due = NEVER
         if self.is_leaving:
             return self._say_goodbye()
@@ -110,7 +107,7 @@ class Reporter(Member):
             return looks
         return self.opening.batch(question or self._report(now))
 
-    def _report(self, now: float) -> Late:
+    def _report(self, now: float) -> Call[Standing] | Late:
         if not self.is_staying:
             self.is_staying, self.started, self.seq = True, now, 0
             self.identity.begin()
@@ -129,7 +126,7 @@ class Reporter(Member):
             labels = json.dumps({"missing": missing}) if missing else ""
             return calls.report(self.keys, self.id, said, self.identity.incarnation, seq, labels)
 
-        return Late(make)
+        return Late(make) if self.meter.is_asking else make()
 
     def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
         outcome = outcomes[0]
@@ -147,7 +144,7 @@ class Reporter(Member):
             for ticket in self.asked:
                 ticket.standing, ticket.is_served = outcome, True
             self._settle_asked()
-            if self.opening.see(outcome.birth, outcome.reason):
+            if self.opening.see(outcome.birth, outcome.reason) or self.tickets:  # who asked meanwhile
                 self.due = now
         elif isinstance(outcome, Configured | News):
             news = outcome if isinstance(outcome, News) else News(self.opening, outcome)

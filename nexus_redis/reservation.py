@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Any, Final
 
 from nexus_redis.account import Account
 from nexus_redis.config import parse_number
-from nexus_redis.errors import Closed, InvalidSetting
+from nexus_redis.errors import Closed, InvalidSetting, NotPicklable
 from nexus_redis.ledger import MICRO, Ledger
 from nexus_redis.results import Grant
 from nexus_redis.waiter import Waiter
@@ -38,6 +38,9 @@ class Settling:
             raise InvalidSetting("used", used, NOT_YET)
         with self._locked():
             self._account.settle(self._ledger, self._waiter, tokens, self._account.hub.clock())
+
+    def __reduce__(self) -> Any:
+        raise NotPicklable("reservation", "settle it here, or reserve there")
 
     def _locked(self) -> AbstractContextManager[object]:
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
@@ -10,19 +11,21 @@ from weakref import WeakValueDictionary
 
 from nexus_redis import embedded
 from nexus_redis.account import Account
+from nexus_redis.calls import UNTIL_RESUMED
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_cost, parse_name, parse_number
-from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting
+from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NotPicklable
 from nexus_redis.hub import Hub
 from nexus_redis.joint import Joint
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
 from nexus_redis.meter import REPORTABLE, Work
 from nexus_redis.opening import NOTHING, Opening
+from nexus_redis.reopen import budget_of, handed
 from nexus_redis.reporter import Reporter
 from nexus_redis.results import Denied
 from nexus_redis.sources import ListSource, Source, StreamSource
 from nexus_redis.task import Drivers
-from nexus_redis.values import keyed_name
+from nexus_redis.values import FRACTION, is_fraction, keyed_name, parse_seconds
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import CALL_TIMEOUT
 from nexus_redis.words import counted
@@ -30,6 +33,7 @@ from nexus_redis.words import counted
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
+log = logging.getLogger("nexus_redis")
 C = TypeVar("C")
 
 
@@ -54,8 +58,10 @@ def micro_cost(cost: float) -> int:
 
 def joint_costs(nexus: NexusShell, wanted: Mapping[Any, float]) -> dict[Account, int]:
     """What `nexus.acquire` is given, by account: two names of one producer add up."""
-    if not wanted or not isinstance(wanted, Mapping):
-        raise InvalidSetting("budgets", wanted, "name at least one: nexus.acquire({budget: cost})")
+    if not isinstance(wanted, Mapping):
+        raise InvalidSetting("budgets", wanted, "use a mapping of budgets to their costs: nexus.acquire({budget: 1})")
+    if not wanted:
+        raise InvalidSetting("budgets", wanted, "name at least one budget: nexus.acquire({budget: 1})")
     costs: dict[Account, int] = {}
     for given, cost in wanted.items():
         if not isinstance(given, ProducerShell) or given._account.hub is not nexus._hub:
@@ -63,6 +69,14 @@ def joint_costs(nexus: NexusShell, wanted: Mapping[Any, float]) -> dict[Account,
         given._check()
         costs[given._account] = costs.get(given._account, 0) + micro_cost(cost)
     return costs
+
+
+def joint_limit(wanted: Mapping[Any, float], timeout: float | str | Unset | None) -> float | None:
+    """How long `nexus.acquire` waits: as it says, or as long as the least patient of the producers that it names."""
+    if isinstance(timeout, Unset):
+        own = [limit for given in wanted if (limit := given._settings.timeout) is not None]
+        return min(own, default=None)
+    return None if timeout is None else parse_seconds(timeout, "timeout")
 
 
 def check_joint(joint: Joint, now: float) -> None:
@@ -78,11 +92,14 @@ class NexusShell:
 
     _hub: Hub
     _url: str
+    _given: Any
+    _push: bool
     _drivers: ClassVar[Drivers] = Drivers()
 
     def __init__(self, namespace: str | None) -> None:
         self._is_closed = False
         self._starting = threading.RLock()
+        self._naming = threading.RLock()  # over what is known of budgets here
         self._server: embedded.EmbeddedServer | None = None
         found = namespace or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus"
         self.namespace = parse_name(found, "namespace")
@@ -102,12 +119,25 @@ class NexusShell:
                 self._server = embedded.acquire(self._url)
             return self._server.start().url
 
+    def __reduce__(self) -> Any:
+        """Open it again where it comes to: once in a process, and in this one it is itself."""
+        if self._given is not None:
+            remedy = "open one there, or make it with Nexus.from_url(...), which is opened again by itself"
+            raise NotPicklable("nexus of a client object", remedy)
+        return handed(self, type(self), self.url, self.namespace, self._push)
+
+    @property
+    def _is_usable(self) -> bool:
+        """It can be used from here."""
+        return not self._is_closed
+
     def _opening(self, name: str, key: str | None, settings: BudgetSettings) -> Opening:
         """Settings of `name` in this process: the same for everyone here, or it is a mistake worth an error."""
-        if key is None:
-            return self._opened(self._openings, name, settings, None)
-        parent = self._openings.get(name) or self._opened(self._openings, name, NOTHING, None)
-        return self._opened(self._keyed, keyed_name(name, key), settings, parent)
+        with self._naming:
+            if key is None:
+                return self._opened(self._openings, name, settings, None)
+            parent = self._openings.get(name) or self._opened(self._openings, name, NOTHING, None)
+            return self._opened(self._keyed, keyed_name(name, key), settings, parent)
 
     def _opened(
         self, known_here: MutableMapping[str, Opening], name: str, settings: BudgetSettings, parent: Opening | None
@@ -116,8 +146,8 @@ class NexusShell:
         if opening is None:
             opening = known_here[name] = Opening(BudgetKeys(self.namespace, name), settings, parent)
             return opening
-        given = settings.model_dump(exclude_none=True)
-        known = opening.given.model_dump(exclude_none=True)
+        given = settings.given()
+        known = opening.given.given()
         for field, value in given.items():
             if field in known and known[field] != value:
                 raise InvalidSetting(field, value, f"budget {name} was opened with {known[field]!r} in this process")
@@ -127,20 +157,28 @@ class NexusShell:
 
     def _shared_account(self, hub: Hub, opening: Opening, settings: ProducerSettings) -> Account:
         """The account of the one producer per process and budget."""
-        account = self._accounts.get(opening.name)
-        if account is None:
-            account = self._accounts.setdefault(opening.name, Account(hub, opening.keys, None, settings, opening))
-            if opening.parent is None:
-                self._pinned.append(account)
-        return account
+        with self._naming:
+            account = self._accounts.get(opening.name)
+            if account is None:
+                account = self._accounts[opening.name] = Account(hub, opening.keys, None, settings, opening)
+                if opening.parent is None:
+                    self._pinned.append(account)
+            return account
 
 
 class BudgetShell(Generic[C]):
     """One budget as one process knows it; `C` is the shell's consumer."""
 
+    _nexus: Any
+
     def __init__(self, nexus: NexusShell, name: str, key: str | None, settings: BudgetSettings) -> None:
+        self._named = name, key
         self._opening = nexus._opening(parse_name(name), key, settings)
         self._keys = self._opening.keys
+
+    def __reduce__(self) -> Any:
+        """Open it again where it comes to, with the settings that code gives it here."""
+        return budget_of, (self._nexus, *self._named, self._opening.given.given())
 
     @property
     def name(self) -> str:
@@ -153,7 +191,7 @@ class BudgetShell(Generic[C]):
         return self._opening.parent.name if self._opening.parent else None
 
     def watch_stream(
-        self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float = 0.25
+        self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float | str = 0.25
     ) -> C:
         """Report for a consumer group of a Redis Stream, from outside: its consumers need no change.
 
@@ -174,7 +212,7 @@ class BudgetShell(Generic[C]):
         limit: float,
         done: str | None = None,
         capacity: float | str | None = None,
-        interval: float = 0.25,
+        interval: float | str = 0.25,
     ) -> C:
         """Report for a Redis list that workers take from (LPUSH, BRPOP), from outside.
 
@@ -187,7 +225,7 @@ class BudgetShell(Generic[C]):
         """
         return self._watch(ListSource(key, limit, done), capacity, interval)
 
-    def _watch(self, source: Source, capacity: float | str | None, interval: float) -> C:
+    def _watch(self, source: Source, capacity: float | str | None, interval: float | str) -> C:
         raise NotImplementedError
 
     def _producer_settings(self, **given: Any) -> ProducerSettings:
@@ -225,11 +263,14 @@ class ProducerShell:
         """The budget's last answer; None before the first."""
         return self._account.flow
 
-    def _limit(self, timeout: float | Unset | None) -> float | None:
+    def __reduce__(self) -> Any:
+        raise NotPicklable("producer", "pass its budget, and call budget.producer(...) there")
+
+    def _limit(self, timeout: float | str | Unset | None) -> float | None:
         """How long a caller waits: as it says, or the producer."""
         if isinstance(timeout, Unset):
             return self._settings.timeout
-        return None if timeout is None else parse_number("timeout", timeout)
+        return None if timeout is None else parse_seconds(timeout, "timeout")
 
     @property
     def _rate(self) -> float:
@@ -292,6 +333,9 @@ class ConsumerShell:
         """Tokens per second that the law gives this consumer; None before the first answer."""
         return self._reporter.standing.rate if self._reporter.standing else None
 
+    def __reduce__(self) -> Any:
+        raise NotPicklable("consumer", "pass its budget, and call budget.consumer(...) there")
+
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> Self:
         """Report how full a queue is: anything with `qsize()` and `maxsize`, or `depth=` a callable and `limit=`.
 
@@ -330,7 +374,23 @@ def said_by_hand(values: dict[str, float | None]) -> dict[str, float]:
         if name not in REPORTABLE:
             raise InvalidSetting(name, value, f"no such field: there are {', '.join(REPORTABLE)}")
         said[name] = parse_number(name, value)
+    if is_fraction(said.get("load")) and "load" not in _warned:
+        _warned.add("load")
+        log.warning("load=%g is %g %%. %s", said["load"], said["load"], FRACTION)
     return said
+
+
+_warned: Final[set[str]] = set()  # fields that a warning was logged for: once in a process
+
+
+def pause_length(given: float | str | None) -> float:
+    """Return the seconds of a pause; None is a pause until `resume`."""
+    if given is None:
+        return UNTIL_RESUMED
+    try:
+        return parse_seconds(given, "pause")
+    except InvalidSetting as error:
+        raise InvalidSetting("pause", given, f"{error.remedy}. To pause until resume(), give None") from None
 
 
 def consumer_settings(capacity: Any, interval: Any) -> ConsumerSettings:

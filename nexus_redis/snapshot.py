@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 from nexus_redis import calls
-from nexus_redis.calls import Inspection
+from nexus_redis.calls import Command, Inspection, Job, Outcome
 from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import REFRESH
 from nexus_redis.values import is_name
-from nexus_redis.wire import Command, Job, Outcome
 
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
 SHOWN: Final = ("weight", "priority", "demand_per_s", "share_per_s", "held")
@@ -52,6 +51,14 @@ class ProducerSnapshot:
     age: float
 
 
+class SetBy(NamedTuple):
+    """Who set an operator's setting, why, and how many seconds ago: ("anna@ops1", "maintenance", 90.0)."""
+
+    who: str
+    why: str
+    age: float
+
+
 @dataclass(frozen=True, slots=True)
 class BudgetSnapshot:
     """A budget at one instant. Rates in tokens/s, load in percent, `settings` as name -> (value, source).
@@ -62,7 +69,9 @@ class BudgetSnapshot:
     `last_consumer_end` how the last consumer ended (left, silent, forgotten, overruled), "" if none did. `consumers`
     and `producers` hold the first 500 of each, the counts are of all. `age` is for how many seconds nobody has called;
     `refresh` how many seconds a producer waits between two claims, more than 0.1 in a crowd of a thousand and more.
-    At rate 100, `settings["rate"]` may be ("100", "operator").
+    `set_by` says who set each setting of an operator. `pause_by` is the source of a pause, code or operator;
+    `pause_who` is the user and host, `pause_reason` why. At rate 100, `settings["rate"]` may be ("100", "operator") and
+    `set_by["rate"].who` "anna@ops1".
     """
 
     name: str
@@ -85,6 +94,9 @@ class BudgetSnapshot:
     producer_count: int
     age: float
     refresh: float
+    set_by: dict[str, SetBy] = field(default_factory=dict)
+    pause_by: str = ""
+    pause_who: str = ""
 
 
 def snapshot(keys: BudgetKeys, server: str) -> Plan:
@@ -151,6 +163,7 @@ def assembled(
                 settings[setting] = (f[f"{setting}_by_{source}"], source)
                 break
     paused_until = int(f.get("paused_until_us", 0)) / 1e6
+    is_paused = paused_until > at.now
     return BudgetSnapshot(
         name=name,
         exists="birth" in f,
@@ -163,8 +176,11 @@ def assembled(
         granted_total=int(f.get("granted_total", 0)),
         birth=f.get("birth", ""),
         settings=settings,
-        paused_for=None if paused_until <= at.now else float("inf") if paused_until >= 9e9 else paused_until - at.now,
-        pause_reason=f.get("pause_reason", "") if paused_until > at.now else "",
+        set_by={name: _set_by(f[f"{name}_set_by"], at.now) for name in settings if f"{name}_set_by" in f},
+        paused_for=None if not is_paused else float("inf") if paused_until >= 9e9 else paused_until - at.now,
+        pause_reason=f.get("pause_reason", "") if is_paused else "",
+        pause_by=f.get("pause_by", "") if is_paused else "",
+        pause_who=f.get("pause_who", "") if is_paused else "",
         last_consumer_end=f.get("last_consumer_end", ""),
         consumers=tuple(
             _consumer(i, at, h) for i, h in zip(consumers, hashes[: len(consumers)], strict=True)
@@ -177,6 +193,13 @@ def assembled(
         age=max(0.0, at.now - _packed(f, "bucket", 0, at.now)),
         refresh=_packed(f, "terms", REFRESHED, REFRESH),
     )  # fmt: skip
+
+
+def _set_by(said: str, now: float) -> SetBy:
+    """Take `1764410000 anna@ops1: maintenance` apart. A text of another form stays whole, as `who`."""
+    at, _, rest = said.partition(" ")
+    who, _, why = rest.partition(": ")
+    return SetBy(who, why, max(0.0, now - float(at))) if at.isdecimal() else SetBy(said, "", 0.0)
 
 
 def _packed(fields: dict[str, str], name: str, place: int, otherwise: float = 0.0) -> float:

@@ -11,18 +11,15 @@ A `Source` says what to ask before each report, and makes the report's fields of
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
-from nexus_redis.calls import text
+from nexus_redis.calls import Command, Job, text
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.logs import log
 from nexus_redis.values import keyed_name
-from nexus_redis.wire import Command, Job
 from nexus_redis.words import printable
-
-log = logging.getLogger("nexus_redis")
 
 COUNT_AT_LEAST: Final = 10_000  # entries that may be read between two looks and are still counted one by one
 

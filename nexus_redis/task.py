@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -13,13 +12,15 @@ from typing import NamedTuple, TypeVar
 import redis
 import redis.asyncio
 
+from nexus_redis.calls import Job, Outcome
 from nexus_redis.errors import NexusError, WrongLoop
 from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.logs import log
 from nexus_redis.push import PushTask
 from nexus_redis.thread import STOP_PATIENCE, LoopThread
-from nexus_redis.wire import Job, Outcome, perform_async, raise_if_cancelled
+from nexus_redis.turns import Turns
+from nexus_redis.wire import perform_async, raise_if_cancelled
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 _inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected
@@ -39,6 +40,10 @@ class LoopTask:
         self.thread = 0  # where it runs: the quickest to ask which loop one is in
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
+        self._turns = Turns(self._time)
+
+    def _time(self) -> float:
+        return self.hub.clock()
 
     def _wake(self) -> None:
         if self._changed is not None:
@@ -72,6 +77,16 @@ class LoopTask:
         if self._task is None or self._task.done():
             assert self.loop is not None
             self._task = self.loop.create_task(self._run(), name="nexus-redis")
+
+    @property
+    def turn_ends(self) -> float:
+        """When a caller that has not waited since must `give_way`."""
+        return NEVER if self.loop is None else self._turns.end(self.loop)
+
+    async def give_way(self) -> None:
+        """Let the other tasks of the loop have their turn."""
+        if self.loop is not None:
+            await self._turns.give_way(self.loop)
 
     async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
         """Until it is done, or the time is over."""
@@ -140,7 +155,10 @@ class LoopTask:
                 step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
             except StopIteration:
                 return
-            if isinstance(step, Pause):
+            if isinstance(step, Pause) and not step.seconds:
+                await asyncio.sleep(0)
+                outcomes = []
+            elif isinstance(step, Pause):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(None if step.seconds == NEVER else step.seconds):
                         await self._changed.wait()

@@ -8,8 +8,9 @@
 
 `nexus_server` is a real server out of a wheel (the extra `embedded`), started once in a test session and empty for each
 test; NEXUS_REDIS_URL points at it, so code that calls `Nexus.from_url()` finds it. `nexus` is a Nexus on it, closed
-after the test. With `clock`, time is the test's: hours of a budget's life take moments. `assert_never_exceeded` works
-without any of them, on any log. `docs/testing.md` shows each in use.
+after the test. With `clock`, time is the test's: hours of a budget's life take moments. The fixtures are for pytest.
+`ManualClock`, `NexusServer` and `assert_never_exceeded` work with any test runner, and where pytest is not installed.
+`docs/testing.md` shows each in use.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-import pytest
 import redis
 
 from nexus_redis import embedded
@@ -27,7 +27,14 @@ from nexus_redis.config import parse_rate
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.manual import ManualClock
 
-__all__ = ["ManualClock", "NexusServer", "assert_never_exceeded", "clock", "nexus", "nexus_server"]
+try:
+    import pytest
+except ModuleNotFoundError:  # another runner
+    HAS_PYTEST = False
+else:
+    HAS_PYTEST = True
+
+__all__ = ["ManualClock", "NexusServer", "assert_never_exceeded"]
 
 BURST: Final = 0.25  # seconds of its rate that a budget lets go at once, unless told otherwise
 LEASE: Final = 0.5  # seconds between a grant and the last use of its tokens
@@ -49,36 +56,36 @@ class NexusServer:
         return f"<NexusServer {self.url}>"
 
 
-@pytest.fixture(scope="session")
-def _nexus_embedded() -> Iterator[embedded.EmbeddedServer]:
-    server = embedded.acquire("embedded://").start()
-    yield server
-    server.stop()
+if HAS_PYTEST:
+    __all__ += ["clock", "nexus", "nexus_server"]
 
+    @pytest.fixture(scope="session")
+    def _nexus_embedded() -> Iterator[embedded.EmbeddedServer]:
+        server = embedded.acquire("embedded://").start()
+        yield server
+        server.stop()
 
-@pytest.fixture
-def nexus_server(_nexus_embedded: embedded.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> NexusServer:
-    """A real server, empty; NEXUS_REDIS_URL has its address for the length of the test."""
-    server = NexusServer(_nexus_embedded.url)
-    server.flush()
-    monkeypatch.setenv("NEXUS_REDIS_URL", server.url)
-    return server
+    @pytest.fixture
+    def nexus_server(_nexus_embedded: embedded.EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> NexusServer:
+        """A real server, empty; NEXUS_REDIS_URL has its address for the length of the test."""
+        server = NexusServer(_nexus_embedded.url)
+        server.flush()
+        monkeypatch.setenv("NEXUS_REDIS_URL", server.url)
+        return server
 
+    @pytest.fixture
+    def clock() -> Iterator[ManualClock]:
+        """Time that goes on while somebody waits, and by `clock.advance(3600)`: for each Nexus that the test makes."""
+        with ManualClock() as clock:
+            yield clock
 
-@pytest.fixture
-def clock() -> Iterator[ManualClock]:
-    """Time that goes on while somebody waits, and by `clock.advance(3600)`: for each Nexus that the test makes."""
-    with ManualClock() as clock:
-        yield clock
-
-
-@pytest.fixture
-def nexus(nexus_server: NexusServer, request: pytest.FixtureRequest) -> Iterator[Nexus]:
-    """A Nexus on `nexus_server`; its tokens go back and its thread ends with the test."""
-    if "clock" in request.fixturenames:  # wherever it stands among the test's arguments, it comes first
-        request.getfixturevalue("clock")
-    with Nexus.from_url(nexus_server.url) as nexus:
-        yield nexus
+    @pytest.fixture
+    def nexus(nexus_server: NexusServer, request: pytest.FixtureRequest) -> Iterator[Nexus]:
+        """A Nexus on `nexus_server`; its tokens go back and its thread ends with the test."""
+        if "clock" in request.fixturenames:  # wherever it stands among the test's arguments, it comes first
+            request.getfixturevalue("clock")
+        with Nexus.from_url(nexus_server.url) as nexus:
+            yield nexus
 
 
 def _checked(log: Iterable[tuple[float, float]]) -> Iterator[tuple[float, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -10,13 +9,14 @@ from typing import Final, TypeVar
 
 import redis
 
+from nexus_redis.calls import Job, Outcome
 from nexus_redis.errors import NexusError
 from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.logs import log
 from nexus_redis.push import PushThread
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Job, Outcome, perform
+from nexus_redis.wire import perform
 
-log = logging.getLogger("nexus_redis")
 T = TypeVar("T")
 
 STOP_PATIENCE: Final = 1.5  # seconds that close() waits: more than a connect takes, less than a shutdown's grace
@@ -44,6 +44,7 @@ class LoopThread:
         self.push: PushThread | None = None
         self._begin()
         self.hub = Hub(time.monotonic, self._wake, server)
+        self.hub.aside = self._aside
 
     def _begin(self) -> None:
         # Reentrant, for close() in a signal handler: the thread that it interrupts may be the one that holds the lock.
@@ -53,6 +54,19 @@ class LoopThread:
 
     def _wake(self) -> None:
         self._changed.notify_all()
+
+    def _aside(self, make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) -> None:
+        lock = self.lock
+
+        def run() -> None:
+            made = make()
+            with lock:
+                then(made)
+
+        try:
+            threading.Thread(target=run, name="nexus-redis-watch", daemon=True).start()
+        except RuntimeError:  # the interpreter is about to end, or may have no more threads
+            then([])
 
     def after_fork(self) -> None:
         """In the child: the parent's thread does not exist, its lock may be held for ever."""

@@ -11,6 +11,7 @@ same, from one lease, and the shells take them without its lock:
   ledger takes the rest back the same way, one by one: what it gets was not spent, what it does not get was.
 - The clock is read for each, since a process may stand still for a second between any two instructions (SIGSTOP, a
   paused machine), and its tokens may have been given to others by then.
+- An event loop's tray ends with the turn of its callers, before its tokens do (`keeps`), so that others have theirs.
 - Cost and expiry of a tray never change; another cost is another tray. Costs are compared by identity: that is the
   fastest, it takes no `True` for a 1, and a loop passes the same object again. Who does not waits in no line for it.
 
@@ -19,6 +20,7 @@ A list of a thousand portions is 8 kB; the next tray is as large as twice what w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -27,12 +29,16 @@ MOST: Final = 1024
 
 
 class Tray:
-    """`count` portions of `cost` (as the caller said it), `micro` micro-tokens each, until `expires`."""
+    """`count` portions of `cost` (as the caller said it), `micro` micro-tokens each, until `expires`.
 
-    __slots__ = ("_portions", "cost", "count", "expires", "micro", "pop")
+    The tokens themselves are good until `keeps`.
+    """
 
-    def __init__(self, cost: object, micro: int, count: int, expires: float) -> None:
-        self.cost, self.micro, self.count, self.expires = cost, micro, count, expires
+    __slots__ = ("_portions", "cost", "count", "expires", "keeps", "micro", "pop")
+
+    def __init__(self, cost: object, micro: int, count: int, keeps: float, until: float = math.inf) -> None:
+        self.cost, self.micro, self.count, self.keeps = cost, micro, count, keeps
+        self.expires = min(keeps, until)
         self._portions: list[None] = [None] * count
         self.pop: Callable[[], None] = self._portions.pop
 

@@ -5,12 +5,11 @@ A refusal is always an `InvalidSetting`; the ranges stand in one table, `errors.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from typing import Final
 
-from nexus_redis.errors import NAME_REMEDY, RANGES, InvalidSetting
+from nexus_redis.errors import NAME_REMEDY, RANGES, InvalidSetting, Range
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -24,11 +23,26 @@ _MICRO: Final = 1_000_000
 _FLOAT_NOISE: Final = 4  # units in the last place: what a few operations on a decimal like 0.1 leave behind
 
 _NAME: Final = re.compile(NAME_PATTERN)
-_RATE: Final = re.compile(r"(?ai)\s*(\d{1,20}(?:\.\d{0,20})?(?:e[+-]?\d{1,3})?)\s*(?:/\s*(s|min|h|d)\s*)?")
-_DURATION: Final = re.compile(r"(?ai)\s*(\d{1,20}(?:\.\d{0,20})?(?:e[+-]?\d{1,3})?)\s*(s|min|h|d)?\s*")
-_SECONDS_PER: Final = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
-_DURATION_SPELLINGS: Final = ', as a number or like "90s", "5min", "2h"'
-_RATE_SPELLINGS: Final = ', as a number or like "100/s", "6000/min", "10/h", "5/d"'
+LONGEST_TEXT: Final = 64  # characters of a rate or duration: a longer text is refused before any pattern is tried
+_SECONDS_PER: Final = {
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 0.001),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86_400),
+}
+_TIMES: Final = {None: 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+_NUMBER: Final = (
+    r"(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)"  # with commas too, as we print it: 10,000
+)
+_UNIT: Final = "|".join(sorted(_SECONDS_PER, key=len, reverse=True))
+_RATE: Final = re.compile(rf"(?ai)\s*({_NUMBER})\s?(?-i:([kKMG])\b)?\s?(?:(?:/|per\b)\s?({_NUMBER})?\s?({_UNIT})\s*)?")
+_DURATION: Final = re.compile(rf"(?ai)\s*(?:({_NUMBER})|(?:{_NUMBER}\s?(?:{_UNIT})\s?)+)\s*")
+_PART: Final = re.compile(rf"(?ai)({_NUMBER})\s?({_UNIT})")
+_DURATION_SPELLINGS: Final = ', as a number or like "90s", "5m", "2h", "1d"'
+FRACTION: Final = "A load is in percent: report 95 where 95 of 100 places are taken"
+_MILLISECOND_SPELLINGS: Final = ', as a number or like "250ms", "1.5s"'
+_RATE_SPELLINGS: Final = ', as a number or like "100/s", "1.5k/s", "6000/min", "10/h", "5/d", "100/10s"'
 
 
 # --- exact units -----------------------------------------------------------------------------------------------------
@@ -66,33 +80,86 @@ def parse_number(field: str, value: object) -> float:
 
 
 def parse_rate(value: object, field: str = "rate") -> float:
-    """A rate in tokens per second, from a number (per second) or text: "100/s", "6000/min", "10/h", "5/d", "100".
+    """A rate in tokens per second, from a number (per second) or a text.
 
-    >>> parse_rate("6000/min")
-    100.0
+    A text is a number, `k`, `M` or `G` behind it if you like, and a time: `/s`, `/min`, `/hour`, `per day`, `/10s`.
+    Without a time it is per second.
+
+    >>> [parse_rate(text) for text in ("6000/min", "1.5k/s", "100 per 10 seconds")]
+    [100.0, 1500.0, 10.0]
     """
     number = value
     if isinstance(value, str):
-        match = _RATE.fullmatch(value)
+        match = _RATE.fullmatch(value) if len(value) <= LONGEST_TEXT else None
         if match is None:
             raise InvalidSetting(field, value, RANGES[field].remedy + _RATE_SPELLINGS)
-        number = float(match[1]) / _SECONDS_PER[(match[2] or "s").lower()]
+        count, times, length, unit = match.groups()
+        seconds = _float(length or "1") * _SECONDS_PER[(unit or "s").lower()]
+        number = _float(count) * _TIMES[times] / seconds if seconds else math.inf
     try:
         return parse_number(field, number)
     except InvalidSetting:
         raise InvalidSetting(field, value, RANGES[field].remedy + _RATE_SPELLINGS) from None
 
 
-def parse_seconds(text: str, field: str) -> float:
-    """A duration as a person types it, in seconds, with the units of a rate.
+def parse_seconds(value: object, field: str) -> float:
+    """A duration in seconds, from a number or a text that says its unit.
 
-    >>> parse_seconds("90", "pause"), parse_seconds("5min", "pause"), parse_seconds("0.5 h", "pause")
-    (90.0, 300.0, 1800.0)
+    A text without a unit is refused: "30" may be a shell variable in the wrong place.
+
+    >>> [parse_seconds(text, "pause") for text in ("90s", "5m", "0.5 hours", "1h30m", "250ms")]
+    [90.0, 300.0, 1800.0, 5400.0, 0.25]
     """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise InvalidSetting(field, text, RANGES[field].remedy + _DURATION_SPELLINGS)
-    return parse_number(field, float(match[1]) * _SECONDS_PER[(match[2] or "s").lower()])
+    return _duration(value, field, RANGES[field], needs_unit=True)
+
+
+def parse_milliseconds(value: object, field: str) -> float:
+    """A duration in milliseconds, from a number of milliseconds or a text that says its unit.
+
+    >>> parse_milliseconds(250, "latency_target_ms"), parse_milliseconds("1.5s", "latency_target_ms")
+    (250.0, 1500.0)
+    """
+    return _duration(value, field, RANGES[field], unit_s=0.001, needs_unit=True)
+
+
+def typed_seconds(text: str, field: str, span: Range | None = None) -> float:
+    """A duration as people type it on a command line: a text without a unit is seconds. `span`: else that of `field`.
+
+    >>> [typed_seconds(text, "pause") for text in ("90", "90s", "1.5")]
+    [90.0, 90.0, 1.5]
+    """
+    return _duration(text, field, span or RANGES[field])
+
+
+def typed_milliseconds(text: str, field: str) -> float:
+    """A duration as people type it on a command line: a text without a unit is milliseconds.
+
+    >>> typed_milliseconds("250", "latency_target_ms"), typed_milliseconds("1.5s", "latency_target_ms")
+    (250.0, 1500.0)
+    """
+    return _duration(text, field, RANGES[field], unit_s=0.001)
+
+
+def _duration(value: object, field: str, span: Range, *, unit_s: float = 1, needs_unit: bool = False) -> float:
+    number = value
+    if isinstance(value, str) and len(value) <= LONGEST_TEXT and (match := _DURATION.fullmatch(value)):
+        if not match[1]:
+            number = sum(_float(count) * _SECONDS_PER[unit.lower()] for count, unit in _PART.findall(value)) / unit_s
+        elif not needs_unit:
+            number = _float(match[1])
+    if isinstance(number, bool) or not isinstance(number, int | float) or not span.holds(number):
+        spellings = _DURATION_SPELLINGS if unit_s == 1 else _MILLISECOND_SPELLINGS
+        raise InvalidSetting(field, value, span.remedy + spellings)
+    return float(number)
+
+
+def _float(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def is_fraction(load: float | None) -> bool:
+    """Return whether a load looks like 0.95 where 95 % is meant. `FRACTION` is the warning."""
+    return load is not None and 0 < load < 1
 
 
 def parse_limit(value: object) -> float:
@@ -142,5 +209,7 @@ def keyed_name(parent: str, key: str) -> str:
             return parse_name(f"{parent}.{key}")
         except InvalidSetting:
             pass
+    import hashlib  # slow to import, and few keys are hashed
+
     digest = hashlib.sha256(parent.encode() + b"\0" + raw).hexdigest()[:DIGEST]
     return f"{parent[: LONGEST_NAME - 1 - len(HASHED) - DIGEST]}.{HASHED}{digest}"

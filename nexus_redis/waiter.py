@@ -15,10 +15,11 @@ class Waiter:
     A shell derives from it and overrides `wake`, which is called once `is_served` or `denied` is set.
     """
 
-    __slots__ = ("cost", "denied", "error", "expires", "is_asked", "is_degraded", "is_served", "since", "whole")
+    __slots__ = ("age", "cost", "denied", "error", "expires", "is_asked", "is_degraded", "is_served", "since", "whole")
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         self.cost, self.since, self.whole = cost, since, whole
+        self.age = 0  # its number in its line, which who is older has a smaller one of
         self.is_served = self.is_degraded = False
         self.is_asked = False  # a claim on its behalf has been sent
         self.denied: float | None = None
@@ -37,11 +38,11 @@ class Waiter:
 
     is_part = False
 
-    def is_passing(self, known: dict[Any, Any]) -> bool:  # noqa: ARG002  # for the one that overrides it
-        """It lets those behind it go first, for now; `known`: what this look at the lines has found out already."""
-        return False
+    def stays(self, now: float) -> bool:  # noqa: ARG002  # for the one that overrides it
+        """It is first, and does not let those behind it go before it."""
+        return True
 
-    def is_ready(self, now: float) -> bool:  # noqa: ARG002  # likewise
+    def is_ready(self, now: float) -> bool:  # noqa: ARG002  # for the one that overrides it
         """Its tokens may be taken here: they are there everywhere."""
         return True
 

@@ -11,8 +11,9 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from inspect import iscoroutinefunction
+from itertools import chain
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis
@@ -22,34 +23,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import InvalidResponse, NoScriptError
 from redis.retry import Retry
 
-from nexus_redis.calls import Call
+from nexus_redis.calls import Call, Command, Job, Outcome
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.faults import is_demoted
 from nexus_redis.values import DEFAULT_URL
 
-T = TypeVar("T")
 CONNECT_TIMEOUT: Final = 1.0
 CALL_TIMEOUT: Final = 0.25
+ABREAST: Final = 32  # calls of an event loop's thread in one pipeline: a few milliseconds of it
 _SCHEMES: Final = ("redis", "rediss", "unix", "embedded")
-
-
-@dataclass(frozen=True, slots=True)
-class Command(Generic[T]):
-    """One plain command, for what needs no script: reading a hash, a sorted set."""
-
-    args: tuple[Any, ...]
-    decode: Callable[[Any], T]
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A call whose arguments are read as it is sent, with no lock held: they come from code that is not ours."""
-
-    make: Callable[[], Call[Any]]
-
-
-Job = Call[Any] | Command[Any] | Late
-Outcome = Any  # what `decode` made of a reply, or the exception
 
 
 def address(url: Any) -> str:
@@ -66,12 +48,32 @@ def address(url: Any) -> str:
     return found
 
 
-def checked(client: Any, kind: type, other: type) -> Any:
-    """A caller's client, of the kind that this shell can use; of the other one each call would be a surprise."""
-    if isinstance(client, other) or not hasattr(client, "pipeline"):
-        remedy = f"use a {kind.__module__.split('.client')[0]}.{kind.__name__}, or the Nexus of the other module"
-        raise InvalidSetting("client", type(client).__name__, remedy)
+def checked(client: Any, kind: type) -> Any:
+    """Return a caller's client after a check that it is of the kind that this shell can use, sync or async.
+
+    `kind` is the class of redis-py. A client of another library that behaves like it passes.
+    """
+    ours = _spelled(kind)
+    if isinstance(client, str | bytes):
+        raise InvalidSetting("client", client, "an address is for Nexus.from_url()")
+    if isinstance(client, type) or not hasattr(client, "pipeline"):
+        given = client if isinstance(client, type) else type(client)
+        raise InvalidSetting("client", _spelled(given), f"use an instance of {ours}, or Nexus.from_url()")
+    is_async, wants_async = iscoroutinefunction(client.execute_command), issubclass(kind, redis.asyncio.Redis)
+    if is_async is not wants_async:
+        remedy = (
+            f"it is async and this Nexus is sync: use a {ours}, or nexus_redis.asyncio.Nexus"
+            if is_async
+            else f"it is sync and this Nexus is async: use a {ours}, or nexus_redis.Nexus"
+        )
+        raise InvalidSetting("client", _spelled(type(client)), remedy)
     return client
+
+
+def _spelled(kind: type) -> str:
+    """Return the name of a class as people import it: `redis.asyncio.Redis`, which is in redis.asyncio.client."""
+    module = kind.__module__.removesuffix(".client").removesuffix(".cluster")
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
 def connect(url: str) -> redis.Redis:
@@ -161,30 +163,41 @@ def where(client: Any) -> str:
 def perform(connection: Callable[[], redis.Redis], jobs: Sequence[Job]) -> list[Outcome]:
     """Run a batch in one round trip (two where the server does not know a script); one outcome each, never raises."""
     try:
-        client, ready = connection(), _ready(jobs)
-        replies = _batch(client, [_short(job) for job in ready])
+        client = connection()
+        replies = _batch(client, [_short(job) for job in jobs])
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            for i, reply in zip(unknown, _batch(client, [_long(ready[i]) for i in unknown]), strict=True):
+            for i, reply in zip(unknown, _batch(client, [_long(jobs[i]) for i in unknown]), strict=True):
                 replies[i] = reply
     except Exception as error:  # noqa: BLE001  # whatever it is, those who wait for the outcomes must be told
         return [error] * len(jobs)
-    return [_outcome(job, reply) for job, reply in zip(ready, replies, strict=True)]
+    return [_outcome(job, reply) for job, reply in zip(jobs, replies, strict=True)]
 
 
-async def perform_async(connection: Callable[[], redis.asyncio.Redis], jobs: Sequence[Job]) -> list[Outcome]:
-    """The same for asyncio."""
+async def perform_async(
+    connection: Callable[[], redis.asyncio.Redis], jobs: Sequence[Job], turns: int = 0
+) -> list[Outcome]:
+    """The same for asyncio, after so many turns of the loop.
+
+    A large batch goes as several, a turn apart: redis-py packs and reads each without a break.
+    """
+    if len(jobs) > ABREAST:
+        slices = [jobs[at : at + ABREAST] for at in range(0, len(jobs), ABREAST)]
+        parts = await asyncio.gather(*(perform_async(connection, each, turn) for turn, each in enumerate(slices)))
+        return list(chain.from_iterable(parts))
+    for _ in range(turns):
+        await asyncio.sleep(0)
     try:
-        client, ready = connection(), _ready(jobs)
-        replies = await _batch_async(client, [_short(job) for job in ready])
+        client = connection()
+        replies = await _batch_async(client, [_short(job) for job in jobs])
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            again = await _batch_async(client, [_long(ready[i]) for i in unknown])
+            again = await _batch_async(client, [_long(jobs[i]) for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
     except Exception as error:  # noqa: BLE001  # whatever it is, those who wait for the outcomes must be told
         return [error] * len(jobs)
-    return [_outcome(job, reply) for job, reply in zip(ready, replies, strict=True)]
+    return [_outcome(job, reply) for job, reply in zip(jobs, replies, strict=True)]
 
 
 def raise_if_cancelled() -> None:
@@ -192,10 +205,6 @@ def raise_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def _ready(jobs: Sequence[Job]) -> list[Call[Any] | Command[Any]]:
-    return [job.make() if isinstance(job, Late) else job for job in jobs]
 
 
 def _batch(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -218,18 +227,18 @@ async def _batch_async(client: redis.asyncio.Redis, commands: Sequence[tuple[Any
     return replies
 
 
-def _short(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
+def _short(job: Job) -> tuple[Any, ...]:
     if isinstance(job, Command):
         return job.args
     return ("EVALSHA", job.script.sha, len(job.keys), *job.keys, *job.args)
 
 
-def _long(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
+def _long(job: Job) -> tuple[Any, ...]:
     assert isinstance(job, Call)
     return ("EVAL", job.script.text, len(job.keys), *job.keys, *job.args)
 
 
-def _outcome(job: Call[Any] | Command[Any], reply: Any) -> Outcome:
+def _outcome(job: Job, reply: Any) -> Outcome:
     if isinstance(reply, Exception):
         return reply
     try:

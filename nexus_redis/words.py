@@ -56,3 +56,21 @@ def seconds(x: float) -> str:
 def percent(x: float) -> str:
     """To a tenth."""
     return f"{number(round(x, 1))} %"
+
+
+def setting_value(field: str, value: str | float | bool) -> str:
+    """Return the value of a setting with its unit.
+
+    >>> setting_value("rate", "0.1"), setting_value("burst", 60.0), setting_value("lossless", "1")
+    ('6/min', '60 s', 'yes')
+    """
+    match field:
+        case "rate" | "min_rate":
+            return rate(float(value))
+        case "burst" | "transit":
+            return f"{float(value):g} s"
+        case "latency_target_ms":
+            return f"{float(value):g}"
+        case "lossless":
+            return "yes" if value in ("1", True) else "no"
+    return printable(value if isinstance(value, str) else f"{value:g}")

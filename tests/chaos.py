@@ -1,8 +1,8 @@
 """A TCP proxy that misbehaves on demand: between a client and a real server, in a thread of its own.
 
 with Proxy(server.port) as proxy:
-    proxy.swallow(2)              # the second reply from now never arrives; the command was executed
-    proxy.loss = 0.1              # nor does each tenth, on average
+    proxy.swallow(2)              # the second reply from now is lost with its connection; the command was executed
+    proxy.loss = 0.1              # so is each tenth, on average
     proxy.latency = 0.05          # seconds, each way
     proxy.is_black_hole = True    # takes bytes, gives none: a cut cable
     proxy.reset()                 # RST on all connections
@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nexus_redis.embedded import HOST
+from tests.support import PATIENCE, join
 
 CHUNK = 1 << 16
 
@@ -46,11 +47,21 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """As redis-py takes it; calls time out early, so that tests are quick."""
-        return f"redis://{HOST}:{self.port}/0?socket_timeout=0.1&socket_connect_timeout=0.2"
+        """As redis-py takes it. A call fails when its connection does: no limit of time is needed to see that."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    @property
+    def hasty_url(self) -> str:
+        """The same, for calls into a black hole that end soon, and for others that may end so on a busy machine."""
+        return f"{self.url}?socket_timeout=0.1&socket_connect_timeout=0.2"
+
+    @property
+    def endless_url(self) -> str:
+        """The same, for calls that do not end as long as the test lasts."""
+        return f"{self.url}?socket_timeout=3600&socket_connect_timeout=3600"
 
     def swallow(self, *nth: int) -> None:
-        """The n-th replies from now (1 is the next) do not arrive."""
+        """The n-th replies from now (1 is the next) do not arrive: the connection ends instead."""
         self._swallow_at |= {self.replies + n for n in nth}
 
     def reset(self) -> None:
@@ -97,7 +108,7 @@ class Proxy:
 
         self._run(cancel)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        join(self._thread)
         self._loop.close()
 
     def __enter__(self) -> Self:
@@ -109,7 +120,7 @@ class Proxy:
         self.close()
 
     def _run(self, act: Callable[[], Any]) -> None:
-        asyncio.run_coroutine_threadsafe(act(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(act(), self._loop).result(PATIENCE)
 
     async def _reset(self) -> None:
         for writer in list(self._writers):
@@ -145,7 +156,7 @@ class Proxy:
                     self.replies += 1
                     if self.replies in self._swallow_at or self._random.random() < self.loss:
                         self.swallowed += 1
-                        continue
+                        break
                 if not self.is_black_hole:
                     sink.write(chunk)
                     await sink.drain()

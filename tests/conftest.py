@@ -1,18 +1,32 @@
-"""The test matrix: `server` runs a test on every kind, `real_server` on those with an address, `one_server` on one."""
+"""The test matrix: `server` runs a test on every kind, `real_server` on those with an address, `one_server` on one.
+
+The product gives a call to Redis a quarter of a second, so that an outage is noticed soon. A busy machine stops a test,
+or its server, for longer than that, and the test is about something else: here each such limit is a minute (`patient`).
+What is about these limits says them itself, in an address (`?socket_timeout=0.1`), or is marked `hurried`.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from nexus_redis import scripts
+from nexus_redis import asyncio as nexus_asyncio
+from nexus_redis import client, embedded, logs, push, scripts, task, thread, wire
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
+from tests.support import PATIENCE
 from tools import bundle_lua
+
+MODULES = (client, embedded, nexus_asyncio, push, task, thread, wire)
+LIMITS = (
+    "CALL_TIMEOUT", "CONNECT_TIMEOUT", "PROBE_TIMEOUT_S", "START_TIMEOUT_S", "STOP_PATIENCE", "STOP_TIMEOUT_S",
+    "TRY_PATIENCE",
+)  # fmt: skip
 
 # A busy machine makes single examples slow, and CI should fail for what changed and not for what it happened to draw.
 settings.register_profile("default", deadline=None)
@@ -31,6 +45,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("slow"))
+
+
+@pytest.fixture(autouse=True)
+def _said() -> Iterator[None]:
+    """A test's log is its own: what it caused is said before the next one begins."""
+    yield
+    logs.flush(60)
+
+
+def after_all_is_said(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`look`, when all that was said so far has been handled: that is done by another thread."""
+
+    def wait_and_look(self: Any) -> Any:
+        logs.flush(60)
+        return look(self)
+
+    return wait_and_look
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """pytest's, which waits for the thread that hands our records to its handler."""
+    kind = type(caplog)
+    for name in ("text", "records", "record_tuples", "messages"):
+        monkeypatch.setattr(kind, name, property(after_all_is_said(getattr(kind, name).fget)))
+    monkeypatch.setattr(kind, "clear", after_all_is_said(kind.clear))
+    return caplog
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A minute for whatever the product has a limit for in real seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.node.get_closest_marker("hurried"):
+            for module in MODULES:
+                for name in vars(module).keys() & set(LIMITS):
+                    patch.setattr(module, name, PATIENCE)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ import redis
 import redis.asyncio
 
 from nexus_redis.embedded import HOST, ServerProcess, server_binary
+from tests.support import PATIENCE, free_port
 
 FAKE: Final = "fake"
 REAL: Final = ("valkey", "redis62", "redis7")
@@ -48,12 +49,12 @@ def binary(kind: str) -> Path | None:
     return Path(found) if found else None
 
 
-def launch(kind: str, *options: str, port: int = 0) -> ServerProcess:
+def launch(kind: str, *options: str) -> ServerProcess:
     """A real server of one's own, that a test may break; `stop()` it."""
     program = binary(kind)
     if program is None:
         raise LookupError(MISSING[kind])
-    return ServerProcess(program, port, *options)
+    return ServerProcess(program, free_port(), *options)
 
 
 class Server:
@@ -72,11 +73,11 @@ class Server:
         return f"redis://{HOST}:{self.port}/0"
 
     def client(self, **options: Any) -> redis.Redis:
-        """A redis-py client of it."""
+        """A redis-py client of it; redis-py's own 5 s for an answer, and ten tries, would do some commands twice."""
         client = (
             fakeredis.FakeRedis(server=self._fake, **options)
             if self._fake is not None
-            else redis.Redis(host=HOST, port=self.port, **options)
+            else redis.Redis(host=HOST, port=self.port, **{"socket_timeout": PATIENCE, **options})
         )
         self._clients.append(client)
         return client
@@ -85,7 +86,7 @@ class Server:
         """An asyncio client of it; close it in its loop, best by `async with`."""
         if self._fake is not None:
             return fakeredis.FakeAsyncRedis(server=self._fake, **options)
-        return redis.asyncio.Redis(host=HOST, port=self.port, **options)
+        return redis.asyncio.Redis(host=HOST, port=self.port, **{"socket_timeout": PATIENCE, **options})
 
     def flush(self) -> None:
         """Forget all keys and scripts. Configuration stays: a test that changes it takes a server of its own."""

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from nexus_redis.account import Account
-from nexus_redis.calls import Answer, Call, Claim, Configured
+from nexus_redis.calls import Answer, Call, Claim, Command, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings, ProducerSettings
 from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
 from nexus_redis.opening import Opening
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Command, Job, Late, Outcome
 
 KEYS = BudgetKeys("test", "stripe")
 START = 1000.0
@@ -52,8 +51,6 @@ def asked(job: Job) -> Claim:
 
 def kind_of(job: Job) -> str:
     """The script's name, or the command's."""
-    if isinstance(job, Late):
-        job = job.make()
     return job.script.name if isinstance(job, Call) else str(job.args[0])
 
 

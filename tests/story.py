@@ -48,11 +48,13 @@ class Story:
             return self.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
 
     def configure(self, source: str = "code", unset: tuple[str, ...] = (), pause: float | None = None,
-                  **settings: Any) -> calls.Configured:  # fmt: skip
+                  who: str = "", why: str = "", **settings: Any) -> calls.Configured:  # fmt: skip
         """Open, set, unset, pause."""
         given = BudgetSettings.of(**settings)
         configured: calls.Configured = self.run(
-            calls.configure(self.keys, given, source=source, unset=unset, pause=pause, at_us=self.at_us)
+            calls.configure(
+                self.keys, given, source=source, unset=unset, pause=pause, note=why, who=who, at_us=self.at_us
+            )
         )
         return configured
 

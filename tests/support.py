@@ -1,4 +1,8 @@
-"""Small helpers that many tests share."""
+"""Small helpers that many tests share. What other threads and processes do is waited for, a minute at most.
+
+A busy machine stops any of them for a second, so no test says how long anything takes. `PATIENCE` is the one limit, and
+only a hang meets it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,16 @@ import asyncio
 import os
 import shutil
 import socket
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+HOST: Final = "127.0.0.1"
+PATIENCE: Final = 60.0  # seconds, for an event that takes milliseconds on an idle machine
+LONG_PATIENCE: Final = 300.0  # seconds, where many processes must start first, or one runs a whole program
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -24,17 +33,65 @@ def is_missing(program: str) -> bool:
     return shutil.which(program) is None and os.environ.get("CI") != "true"
 
 
-def eventually(is_so: Callable[[], bool], *, within_s: float = 5.0) -> bool:
-    """Whether `is_so` came true in time: for what other processes do, which no fake clock can step."""
-    deadline = time.monotonic() + within_s
+def eventually(is_so: Callable[[], object], *, within_s: float = PATIENCE) -> bool:
+    """Ask again and again until `is_so` holds; False after a minute in which it never did."""
+    gives_up_at = time.monotonic() + within_s
     while not is_so():
-        if time.monotonic() > deadline:
+        if time.monotonic() > gives_up_at:
             return False
         time.sleep(0.005)
     return True
 
 
+def join(*threads: threading.Thread) -> None:
+    """Wait for the end of each thread; one that is still there after a minute fails the test."""
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), f"{thread.name} still runs"
+
+
+def in_thread(body: Callable[[], T]) -> T:
+    """Return what `body` returns, within a minute: a call that should return soon must not hang the suite."""
+    outcome: list[Callable[[], T]] = []
+
+    def call() -> None:
+        try:
+            result = body()
+        except BaseException as error:  # noqa: BLE001  # raised again in the test's thread
+            failure = error
+
+            def fail() -> T:
+                raise failure
+
+            outcome.append(fail)
+        else:
+            outcome.append(lambda: result)
+
+    thread = threading.Thread(target=call, name="in-thread", daemon=True)
+    thread.start()
+    join(thread)
+    return outcome[0]()
+
+
+def finish(process: subprocess.Popen[Any], given: Any = None) -> tuple[Any, Any]:
+    """Wait for the end of a process; returns what it wrote to its pipes, stdout and stderr."""
+    out, error = process.communicate(given, timeout=PATIENCE)
+    return out, error
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port that the system gives to nobody else for a minute: a connection of it has just ended and is in TIME_WAIT.
+
+    Only a server that asks for this number, with SO_REUSEADDR as servers do, can listen there.
+    """
+    with socket.create_server((HOST, 0)) as listening:
+        with socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+            accepted.close()  # the side that closes first is the one that waits
+        return int(listening.getsockname()[1])
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,17 +12,22 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from nexus_redis.demo import Options, Result, RunFigures
 from nexus_redis.demo.index import LineIndex
 from nexus_redis.demo.intake import Intake
 from nexus_redis.demo.lines import LINE_LIMIT, choose_source, endless_lines
-from nexus_redis.demo.measure import jain, overlap, percentile
+from nexus_redis.demo.measure import capacity, jain, overlap, percentile
+from nexus_redis.demo.stage import Moment, Plan
+from nexus_redis.demo.table import table_of
+from nexus_redis.demo.view import View
 
 psutil = pytest.importorskip("psutil")  # not imported: it has no types
 ROOT = Path(__file__).parents[1]
@@ -32,6 +38,8 @@ RUN = RunFigures(
     sent=100,
     indexed=40,
     lost=60,
+    rate=40.0,
+    capacity=40.0,
     queue_peak=20,
     queue_limit=20,
     memory_peak=2**20,
@@ -123,6 +131,109 @@ def test_the_figures_are_what_they_are_called() -> None:
     assert jain([5, 0]) == 0.5
     assert jain([0, 0]) is None
     assert overlap([(0, 1), (2, 5), (7, 9)], 3, 8) == 3
+    assert capacity([300, 100, 0], [10.0, 5.0, 0.0]) == 50
+
+
+# --- what one sees ---------------------------------------------------------------------------------------------------
+
+
+def plan(**other: Any) -> Plan:
+    given: dict[str, Any] = {
+        "home": Path(), "files": (), "producers": 8, "workers": 2, "seconds": 10.0, "rate": 30.0, "queue_limit": 100,
+        "has_slow_down": True, "meeting": None, **other,
+    }  # fmt: skip
+    return Plan(**given)
+
+
+def moment(at: float, depth: int = 0, indexed: int = 0) -> Moment:
+    sample = {"received": 500, "lost": 3, "depth": depth, "indexed": [indexed, 0], "slow": [True, False]}
+    return Moment(at, sample)
+
+
+class Clock:
+    """The time that a view reads; it shows all it is given, since a second has passed each time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, width: int, *, is_terminal: bool, of: Plan, show: Any) -> list[str]:
+    """What a view draws on a terminal of so many columns (the last picture), or prints into a pipe."""
+    monkeypatch.setattr("nexus_redis.demo.view.time", Clock())
+    console = Console(
+        width=width, file=(out := StringIO()), force_terminal=is_terminal, color_system=None, legacy_windows=False
+    )
+    view = View(console, "a run", of)
+    with view.open():
+        show(view)
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "")
+    return text[text.rindex("╭" if is_terminal else "a run") :].splitlines()
+
+
+def test_while_the_processes_start_it_says_how_many_are_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(view: View) -> None:
+        view.starting(0, 11)
+        view.starting(7, 11)
+
+    lines = drawn(monkeypatch, 80, is_terminal=False, of=plan(rate=None), show=show)
+    assert [line.partition("  starting: ")[2] for line in lines[1:]] == [
+        "0 of 11 processes are ready",
+        "7 of 11 processes are ready",
+    ]
+    assert "7 of 11 processes are ready" in "".join(drawn(monkeypatch, 80, is_terminal=True, of=plan(), show=show))
+
+
+def test_the_calibration_shows_how_far_it_is_and_what_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(view: View) -> None:
+        view.watch(moment(1.0, indexed=100))
+        view.watch(moment(2.0, indexed=350))
+
+    lines = drawn(monkeypatch, 80, is_terminal=False, of=plan(rate=None), show=show)
+    assert lines[-1].split() == ["2.0", "s", "indexed", "350", "250", "records/s"]
+    picture = "\n".join(drawn(monkeypatch, 80, is_terminal=True, of=plan(rate=None), show=show))
+    assert "2.0 s" in picture
+    assert "250 records/s" in picture
+    assert "queue" not in picture
+    assert "lost" not in picture
+
+
+@pytest.mark.parametrize("width", [80, 132, 200])
+def test_the_panel_fills_the_terminal_and_the_curve_lies_under_the_time(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    def show(view: View) -> None:
+        for at in range(11):
+            view.watch(moment(float(at), depth=100 if at in (5, 6) else 0))
+
+    lines = drawn(monkeypatch, width, is_terminal=True, of=plan(), show=show)
+    assert {len(line) for line in lines if line} == {width}
+    (bar,) = re.findall("━+", next(line for line in lines if " time " in line))
+    (curve,) = re.findall("[▁▂▃▄▅▆▇█]+", next(line for line in lines if " queue " in line))
+    assert len(bar) == len(curve) >= width - 45
+    assert (curve.count("█") / len(curve), curve.index("█") / len(curve)) == pytest.approx((0.2, 0.5), abs=0.02)
+
+
+@pytest.mark.parametrize("width", [70, 140])
+def test_the_table_sets_what_was_done_beside_the_capacity_of_the_same_run_and_fills_the_terminal(width: int) -> None:
+    with_it = replace(RUN, coordinated=True, lost=0, rate=480.0, capacity=500.0)
+    result = Result(
+        "lines", 10, 2, 2, capacity=1000, offered=3000, runs=(replace(RUN, rate=990.0, capacity=990), with_it)
+    )
+    console = Console(width=width, file=(out := StringIO()), force_terminal=True, color_system=None)
+    console.print(table_of(result, fills=True))
+    lines = out.getvalue().splitlines()
+    assert {len(line) for line in lines[1:]} == {width}
+    rows = {
+        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:4]] for line in lines if "│" in line
+    }
+    assert rows["records indexed per second"] == ["990", "480"]
+    assert rows["capacity in the same run, per second"] == ["990", "500"]
+    assert rows["use of the capacity"] == ["100.0 %", "96.0 %"]
+    assert "offered: 3,000 records/s, 3 x the calibration" in lines[0]
 
 
 # --- all of it, once -------------------------------------------------------------------------------------------------
@@ -193,6 +304,7 @@ def test_the_json_has_every_figure_and_the_exit_code(shown: Shown) -> None:
     for run in shown.runs:
         assert set(run) == {field.name for field in fields(RunFigures)}
         assert 0 < run["busy"] <= 1
+        assert 0 < run["rate"] <= run["capacity"] * 1.001
         assert 0 < run["fairness"] <= 1
         assert 0 < run["latency_p50"] <= run["latency_p99"]
     assert shown.table["source"] == "stdin"
@@ -202,6 +314,8 @@ def test_the_json_has_every_figure_and_the_exit_code(shown: Shown) -> None:
 @pytest.mark.slow
 def test_it_says_how_to_look_inside_and_leaves_no_file(shown: Shown) -> None:
     assert "HGETALL 'nexus:{elasticsearch}'" in shown.progress
+    calibration = shown.progress.partition("Measuring for ")[2].partition("They can take")[0]
+    assert " records/s" in calibration
     assert shown.files == []
 
 

@@ -1,5 +1,7 @@
 """`docs/operations.md` is true: transcripts are typed again, rights are enough and not too many, bytes are weighed.
 
+The transcripts of `docs/command-line.md` are typed again as well.
+
 A transcript is a block of `console`: lines behind `$` (and `>`, where they go on) are typed into one bash, on an empty
 server; what follows each is what it prints, errors too. `...` in a line is anything, a line of it is any lines or none;
 where two spaces stand there may be more.
@@ -31,8 +33,9 @@ from tests.typed import ROOT, Shell
 
 PAGE: Final = (ROOT / "docs" / "operations.md").read_text()
 TRANSCRIPTS: Final = [
-    pytest.param(match[1], id=f"line-{PAGE[: match.start()].count(chr(10)) + 1}")
-    for match in re.finditer(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    pytest.param(match[1], id=f"{name}-{page[: match.start()].count(chr(10)) + 1}")
+    for name, page in (("line", PAGE), ("command-line", (ROOT / "docs" / "command-line.md").read_text()))
+    for match in re.finditer(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 ]
 NEXT: Final = "@@@ next @@@"
 PUSH: Final = "nexus_redis/push.py"

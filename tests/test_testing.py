@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -301,6 +302,7 @@ def test_a_users_project_gets_the_fixtures_with_one_line(tmp_path: Path, monkeyp
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["nexus_redis.testing"]\n')
     (tmp_path / "test_ours.py").write_text(USERS_TESTS)
     page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
+    page = re.sub(r"^```python\n.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)  # programs, run by test_docs.py
     blocks = re.findall(r"(?:^(?:    .*)?\n)*^    .*def test_(?:.*\n(?:    |$))*.*\n", page, re.MULTILINE)
     assert "".join(blocks).count("def test_") == page.count("def test_") == 3
     (tmp_path / "test_page.py").write_text(textwrap.dedent("".join(blocks)))
@@ -310,3 +312,17 @@ def test_a_users_project_gets_the_fixtures_with_one_line(tmp_path: Path, monkeyp
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 passed" in done.stdout
+
+
+def test_the_clock_and_the_judge_work_where_pytest_is_not_installed(one_server: Server) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
+    [program] = [
+        code for code in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "unittest" in code
+    ]
+    hidden = "import sys; sys.modules['pytest'] = sys.modules['_pytest'] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", hidden + program], capture_output=True, text=True, check=False,
+        env={**os.environ, "NEXUS_REDIS_URL": one_server.url},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Ran 1 test" in done.stderr

@@ -6,14 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import redis
 from typer.testing import CliRunner
 
 from nexus_redis.cli.app import app
+from tests.support import PATIENCE, finish
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +45,11 @@ class Shell:
         clean = {name: value for name, value in os.environ.items() if name not in names}
         return {**clean, "NEXUS_REDIS_URL": self.url}
 
+    @property
+    def patient(self) -> Self:
+        """The same with a minute for each answer of Redis: for a process of its own on a machine that is busy."""
+        return replace(self, url=f"{self.url}?socket_timeout={PATIENCE:g}&socket_connect_timeout={PATIENCE:g}")
+
     def __call__(self, *words: str, **environment: str) -> Ended:
         """In this process: quick."""
         ended = CliRunner().invoke(app, words, env={**self.environment, **environment}, catch_exceptions=False)
@@ -56,5 +62,5 @@ class Shell:
 
     def process(self, *words: str, **options: Any) -> Ended:
         process = self.start(*words, **options)
-        out, err = process.communicate(timeout=30)
+        out, err = finish(process)
         return Ended(process.returncode, out or "", err)

@@ -5,6 +5,7 @@ ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
        2 source    code or operator: an operator's setting wins and is never replaced by code
        3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
        4 note      why, for the history; at most 200 bytes
+       5 who       who does it, for the history: a user at a host; at most 64 bytes
        then pairs  setting, value (empty takes this source's value away): rate, min_rate (tokens/s), burst, transit (s),
                    law, combine, latency_target_ms, lossless (0 or 1), all as plain decimals
 Reply  1 budget_rate (micro-tokens/s)  2 backpressure_level  3 reason  4 birth  5 changed  6 overruled
@@ -461,6 +462,28 @@ local function read_settings(keys)
   s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
   return s
 end
+-- The texts of the history and of the budget's hash: who changed what, from what to what, and why.
+-- LONGEST_WHO = 64          -- bytes
+-- LONGEST_NOTE = 200        -- bytes
+
+local function in_force(fields, name) return fields[name .. '_by_operator'] or fields[name .. '_by_code'] or 'unset' end
+
+local function move(name, old, new) return table.concat(old == new and {name, new} or {name, old, '->', new}, ' ') end
+
+-- Writes the wanted values into `fields`. Returns the settings of this source that were replaced, those that a value of an
+-- operator hides, and a text for each of them: the values in force before and after, or, where they are hidden, this source's.
+-- Who set a value, when and why: `1764410000 anna@ops1: maintenance`.
+local function whose(who, source, why, now)
+  local by = who ~= '' and who or source
+  return table.concat({whole(math_floor(now / 1000000)), why ~= '' and table.concat({by, why}, ': ') or by}, ' ')
+end
+
+local function pause_told(pause_ms, is_hidden)
+  if is_hidden then return 'resumed, hidden by the pause of an operator' end
+  if pause_ms == 0 then return 'resumed' end
+  if pause_ms == 9e15 then return 'paused until it is resumed' end
+  return table.concat({'paused for', plain(pause_ms * 1000), 's'}, ' ')
+end
 -- The one place where the budget's rate is decided: from what its consumers contribute, its ceiling and floor, a pause.
 local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
 -- HYSTERESIS = 5            -- points below that, the level falls again
@@ -496,10 +519,12 @@ local function rebase_window(w, keys, combine)
 end
 
 -- What the consumers can still hold, as the claim needs it.
+-- `act`: who did it, what changed, and why. An empty text is left out.
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
--- Evaluates the budget and says when that is due again. `by`: whose word it was, for the history; an act is always noted.
-local function settle(keys, b, s, now, by, is_act)
+-- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
+-- entry if `is_act`.
+local function settle(keys, b, s, now, by, is_act, act)
   redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
   mend(keys, s)
   local parts = s.parts
@@ -582,9 +607,17 @@ local function settle(keys, b, s, now, by, is_act)
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
-    local keys, b, by = keys, b, by
-      redis_call('XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-             'load_percent', plain(b[19]), 'reason', b[32], 'by', by)
+    local keys, b, by, act = keys, b, by, act
+      local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
+                 'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
+  for _, field in ipairs({'who', 'what', 'why'}) do
+    local told = act and act[field]
+    if told and told ~= '' then
+      entry[#entry + 1] = field
+      entry[#entry + 1] = told
+    end
+  end
+  redis_call(unpack(entry))
   read_rest(keys, b)
   if b[39] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
@@ -619,15 +652,16 @@ end
 
 -- A clock that steps back would keep the dead alive: what lies in the future moves back with it.
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
-if #ARGV < 4 or #ARGV % 2 ~= 0 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
+if #ARGV < 5 or #ARGV % 2 ~= 1 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, 9007199254740992) then return {err = 'NEXUS_INVALID_AT_US'} end
-local source, pause, why = ARGV[2], ARGV[3], ARGV[4]
+local source, pause, why, who = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if source ~= 'code' and source ~= 'operator' then return {err = 'NEXUS_INVALID_SOURCE'} end
 local pause_ms = pause == '-1' and 9e15 or pause ~= '' and decimal(pause, 0, 86400000)
 if pause ~= '' and not pause_ms then return {err = 'NEXUS_INVALID_PAUSE'} end
 if #why > 200 then return {err = 'NEXUS_INVALID_NOTE'} end
+if #who > 64 then return {err = 'NEXUS_INVALID_WHO'} end
 local wanted = {}
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   local name, text = ARGV[i], ARGV[i + 1]
   if not READ[name] then return {err = 'NEXUS_INVALID_SETTING'} end
   if #text > 40 or (text ~= '' and not READ[name](text)) then return {err = 'NEXUS_INVALID_' .. string.upper(name)} end
@@ -684,15 +718,29 @@ local b, newer = open_budget_1, open_budget_2
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
-local before, changed, overruled = read_settings(keys), {}, {}
+local before = read_settings(keys)
 local fields = before.fields
-for name, text in pairs(wanted) do
-  local field = name .. '_by_' .. source
-  local was = fields[field]
-  if was and text ~= was then changed[#changed + 1] = name end
-  if source == 'code' and text ~= '' and fields[name .. '_by_operator'] then overruled[#overruled + 1] = name end
-  fields[field] = text ~= '' and text or nil
-end
+local take_over_1, take_over_2, take_over_3
+repeat
+local fields, wanted, source = fields, wanted, source
+  local changed, overruled, what = {}, {}, {}
+  for _, name in ipairs(SETTINGS) do
+    local text, field = wanted[name], name .. '_by_' .. source
+    if text then
+      local was, hidden_by, old = fields[field], source == 'code' and fields[name .. '_by_operator'], in_force(fields, name)
+      fields[field] = text ~= '' and text or nil
+      if was and text ~= was then changed[#changed + 1] = name end
+      if text ~= '' and hidden_by then overruled[#overruled + 1] = name end
+      what[#what + 1] = move(name, old, in_force(fields, name))
+      if hidden_by then
+        what[#what] = table.concat({move(name, was or 'unset', fields[field] or 'unset'), ' (hidden by ', hidden_by, ')'})
+      end
+    end
+  end
+  take_over_1, take_over_2, take_over_3 = changed, overruled, what
+  break
+until true
+local changed, overruled, what = take_over_1, take_over_2, take_over_3
 local s = effective(fields)
 local wanted_by_1
 repeat
@@ -710,28 +758,33 @@ if s.lossless == 1 and before.parts.bounded < before.parts.live then return {err
 
 local set = {'HSET', keys.budget, 'schema', whole(2)}
 local unset = {'HDEL', keys.budget}
+local function put(field, text)
+  local into = text ~= '' and set or unset
+  into[#into + 1] = field
+  if text ~= '' then into[#into + 1] = text end
+end
 for name, text in pairs(wanted) do
-  local field = name .. '_by_' .. source
-  if text ~= '' then
-    set[#set + 1] = field
-    set[#set + 1] = text
-  else
-    unset[#unset + 1] = field
-  end
+  put(name .. '_by_' .. source, text)
+  if source == 'operator' then put(name .. '_set_by', text ~= '' and whose(who, source, why, now) or '') end
 end
 -- Code prolongs a pause and never cuts one short; what an operator said stands until an operator ends it, or it is over.
 local until_us, owner = pause_ms and (pause_ms == 0 and 0 or math_min(now + pause_ms * 1000, 9e15)), source
+local pause_why, pause_who = why, who
 if until_us and source == 'code' and before.paused_until > now then
-  local his = math_min(before.paused_until, tonumber(redis_call('HGET', keys.budget, 'pause_of_operator_us') or 0))
+  local kept = redis_call('HMGET', keys.budget, 'pause_of_operator_us', 'pause_of_operator_why', 'pause_of_operator_who')
+  local his = math_min(before.paused_until, tonumber(kept[1] or 0))
   if until_us == 0 and his > now then
     overruled[#overruled + 1] = 'pause'
-    until_us, owner = his, 'operator'
+    until_us, owner, pause_why, pause_who = his, 'operator', kept[2] or '', kept[3] or ''
   end
   if until_us > 0 and until_us <= before.paused_until and owner == 'code' or until_us == before.paused_until then until_us = nil end
 end
 if until_us then
-  local change = {paused_until_us = whole(until_us), pause_reason = why, pause_by = owner}
-  if source == 'operator' then change.pause_of_operator_us = change.paused_until_us end
+  what[#what + 1] = pause_told(pause_ms, owner ~= source)
+  local change = {paused_until_us = whole(until_us), pause_reason = pause_why, pause_by = owner, pause_who = pause_who}
+  if source == 'operator' then
+    change.pause_of_operator_us, change.pause_of_operator_why, change.pause_of_operator_who = change.paused_until_us, why, who
+  end
   for field, text in pairs(change) do
     set[#set + 1] = field
     set[#set + 1] = text
@@ -776,7 +829,8 @@ if source == 'operator' then
 end
 if b[34] then set_slot_length(b[34], now, b[34].slot_us + math_ceil((s.transit - before.transit) / 4))
 elseif s.lossless == 1 then b[34] = new_window(now, slot_length(b[26], s.transit, 250000)) end
-settle(keys, b, s, now, why ~= '' and source .. ': ' .. why or source, source == 'operator' or #changed > 0 or until_us)
+local act = {who = who, what = table.concat(what, ', '), why = why}
+settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us, act)
 write_whole(keys, b, now, true)
 table.sort(changed)
 table.sort(overruled)

@@ -6,6 +6,8 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        2 incarnation  who leaves; another one's entry stays. `*`: whoever it is (an operator forgets a consumer)
        3 unused       micro-tokens, a producer hands back
        4 burned       micro-tokens, a producer's that expired
+       5 who          who forgets a consumer, for the history; at most 64 bytes. 5 and 6 may be left out
+       6 note         why; at most 200 bytes
 Reply  1 left (1, or 0: there was no such member)  2 credited (micro-tokens)  3 budget_rate (micro-tokens/s)
        all as text
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA
@@ -458,6 +460,13 @@ local function read_settings(keys)
   s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
   return s
 end
+-- The texts of the history and of the budget's hash: who changed what, from what to what, and why.
+-- LONGEST_WHO = 64          -- bytes
+-- LONGEST_NOTE = 200        -- bytes
+
+-- Writes the wanted values into `fields`. Returns the settings of this source that were replaced, those that a value of an
+-- operator hides, and a text for each of them: the values in force before and after, or, where they are hidden, this source's.
+-- Who set a value, when and why: `1764410000 anna@ops1: maintenance`.
 -- The one place where the budget's rate is decided: from what its consumers contribute, its ceiling and floor, a pause.
 local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
 -- HYSTERESIS = 5            -- points below that, the level falls again
@@ -493,10 +502,12 @@ local function rebase_window(w, keys, combine)
 end
 
 -- What the consumers can still hold, as the claim needs it.
+-- `act`: who did it, what changed, and why. An empty text is left out.
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
--- Evaluates the budget and says when that is due again. `by`: whose word it was, for the history; an act is always noted.
-local function settle(keys, b, s, now, by, is_act)
+-- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
+-- entry if `is_act`.
+local function settle(keys, b, s, now, by, is_act, act)
   redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
   mend(keys, s)
   local parts = s.parts
@@ -579,9 +590,17 @@ local function settle(keys, b, s, now, by, is_act)
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
-    local keys, b, by = keys, b, by
-      redis_call('XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-             'load_percent', plain(b[19]), 'reason', b[32], 'by', by)
+    local keys, b, by, act = keys, b, by, act
+      local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
+                 'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
+  for _, field in ipairs({'who', 'what', 'why'}) do
+    local told = act and act[field]
+    if told and told ~= '' then
+      entry[#entry + 1] = field
+      entry[#entry + 1] = told
+    end
+  end
+  redis_call(unpack(entry))
   read_rest(keys, b)
   if b[39] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
@@ -646,12 +665,15 @@ end
 -- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
-if #ARGV ~= 4 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
+if #ARGV ~= 4 and #ARGV ~= 6 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, 9007199254740992) then return {err = 'NEXUS_INVALID_AT_US'} end
 local incarnation, unused, burned = ARGV[2], whole_number(ARGV[3], 0, 1e16), whole_number(ARGV[4], 0, 1e16)
 if incarnation ~= '' and incarnation ~= '*' and not is_name(incarnation) then return {err = 'NEXUS_INVALID_INCARNATION'} end
 if not unused then return {err = 'NEXUS_INVALID_UNUSED'} end
 if not burned then return {err = 'NEXUS_INVALID_BURNED'} end
+local who, why = ARGV[5] or '', ARGV[6] or ''
+if #who > 64 then return {err = 'NEXUS_INVALID_WHO'} end
+if #why > 200 then return {err = 'NEXUS_INVALID_NOTE'} end
 local keys, id = named_keys('producer')
 local is_producer = keys ~= nil
 if not keys then keys, id = named_keys('consumer') end
@@ -850,7 +872,8 @@ else
     s.last_end = incarnation == '*' and 'forgotten' or 'left'
     redis_call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
-  settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*')
+  local act = incarnation == '*' and {who = who, what = table.concat({'forgot', id}, ' '), why = why} or {who = id}
+  settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*', act)
   write_whole(keys, b, now)
 end
 redis_call('DEL', keys.member)

@@ -514,10 +514,12 @@ local function rebase_window(w, keys, combine)
 end
 
 -- What the consumers can still hold, as the claim needs it.
+-- `act`: who did it, what changed, and why. An empty text is left out.
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
--- Evaluates the budget and says when that is due again. `by`: whose word it was, for the history; an act is always noted.
-local function settle(keys, b, s, now, by, is_act)
+-- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
+-- entry if `is_act`.
+local function settle(keys, b, s, now, by, is_act, act)
   redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
   mend(keys, s)
   local parts = s.parts
@@ -600,9 +602,17 @@ local function settle(keys, b, s, now, by, is_act)
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
-    local keys, b, by = keys, b, by
-      redis_call('XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-             'load_percent', plain(b[19]), 'reason', b[32], 'by', by)
+    local keys, b, by, act = keys, b, by, act
+      local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
+                 'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
+  for _, field in ipairs({'who', 'what', 'why'}) do
+    local told = act and act[field]
+    if told and told ~= '' then
+      entry[#entry + 1] = field
+      entry[#entry + 1] = told
+    end
+  end
+  redis_call(unpack(entry))
   read_rest(keys, b)
   if b[39] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
@@ -1294,7 +1304,7 @@ local keys, parts, id, deadline, part = keys, s.parts, id, now + math_max(3 * sa
   end
   if part.edge then redis_call('ZADD', keys.edges, whole(part.edge), id) end
 until true
-settle(keys, b, s, now, 'report')
+settle(keys, b, s, now, 'report', false, {who = id})
 repeat
 local keys, c, said, name, part, now = keys, c, said, name, part, now
   local words = {whole(now)}

@@ -103,9 +103,18 @@ local function settle_window(keys, b, s)
   else w.edge = w.A + parts.free end
 end
 
-local function note(keys, b, by)
-  redis.call('XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b.R), 'level', whole(b.level),
-             'load_percent', plain(b.load), 'reason', b.reason, 'by', by)
+-- `act`: who did it, what changed, and why. An empty text is left out.
+local function note(keys, b, by, act)
+  local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b.R), 'level', whole(b.level),
+                 'load_percent', plain(b.load), 'reason', b.reason, 'by', by}
+  for _, field in ipairs({'who', 'what', 'why'}) do
+    local told = act and act[field]
+    if told and told ~= '' then
+      entry[#entry + 1] = field
+      entry[#entry + 1] = told
+    end
+  end
+  redis.call(unpack(entry))
   read_rest(keys, b)
   if b.kept == 0 then redis.call('PEXPIRE', keys.history, KEEP_BUDGET_MS) end
 end
@@ -117,8 +126,9 @@ local function push(keys, b)
               string.format('%s %.0f %.0f %.0f %s', b.birth, b.granted, b.R, b.level, b.reason))
 end
 
--- Evaluates the budget and says when that is due again. `by`: whose word it was, for the history; an act is always noted.
-local function settle(keys, b, s, now, by, is_act)
+-- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
+-- entry if `is_act`.
+local function settle(keys, b, s, now, by, is_act, act)
   redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server without memory refuses here, before any change
   mend(keys, s)
   local parts = s.parts
@@ -138,7 +148,7 @@ local function settle(keys, b, s, now, by, is_act)
   end
   if is_act or turned or math.abs(rate - parts.noted) > NOTED_CHANGE * parts.noted then
     parts.noted = rate
-    note(keys, b, by)
+    note(keys, b, by, act)
   end
   if is_told then
     push(keys, b)

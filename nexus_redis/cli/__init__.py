@@ -8,10 +8,13 @@
     keeping.py    list, set --from                     overview.py   the plans that read all budgets
     removing.py   forget, delete                       signals.py    signals, taken by a thread
     pacing.py     pace                                 gauge.py      what pace shows on a terminal
-    running.py    run                                  swift.py      a few calls over a bare socket
-    protocol.py   signal, report                       quick.py      signal before anything heavy is imported
-    plain.py      redis                                resp.py       Redis' own protocol
-    benching.py   bench                                driving.py    many connections at once, for bench
+    running.py    run                                  known.py      does the budget exist, and which names are near
+    protocol.py   signal, report                       quick.py      the words of signal and run, without typer
+    plain.py      redis                                acquiring.py  the tokens of run, without redis-py
+    benching.py   bench                                spawning.py   the command of run, as a child
+                                                       swift.py      a connection without redis-py
+                                                       resp.py       Redis' own protocol
+                                                       driving.py    many connections at once, for bench
                                                        completion.py for bash, zsh and fish
 
 Start-up is most of what a one-shot verb costs, so a file of verbs imports only what its options need; the rest of the

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from nexus_redis.cli.exits import Finding, Misuse
+from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.keeping import restore
-from nexus_redis.cli.options import Key, Name, Namespace, Url
+from nexus_redis.cli.known import VERY_ALIKE, alike, is_there, unknown
+from nexus_redis.cli.options import By, Create, Key, Name, Namespace, Reason, Url, act_of
 from nexus_redis.cli.text import printable, seconds, standing
 from nexus_redis.errors import SECONDS, InvalidSetting
 from nexus_redis.values import budget_name
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from nexus_redis.cli.place import Place
 
 FIELDS: Final = ("rate", "min-rate", "burst", "law", "combine", "latency-target-ms", "lossless", "transit")
-ALIKE: Final = 0.8  # of difflib's ratio: a letter of four
-SHORTEST_PAUSE: Final = 0.001  # the script counts milliseconds, and takes 0 for "resume"
+MOST_OF_A_NAME: Final = 40  # characters
+PAUSE: Final = SECONDS._replace(low=0.001)  # the script counts milliseconds, and takes 0 for "resume"
 
 # Why Redis refuses what is fine by itself: the rest of the budget stands against it.
 _TOGETHER: Final = {
@@ -36,16 +37,18 @@ def set_budget(
     rate: Annotated[str | None, typer.Option(metavar="RATE", help='The ceiling: 5000, "100/s", "10/min".')] = None,
     min_rate: Annotated[str | None, typer.Option(metavar="RATE", help="The floor under what consumers report.")] = None,
     burst: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="What may go at once, in time of rate.")
+        str | None, typer.Option(metavar="TIME", help="Burst size, as seconds of the rate: 0.25, 60s, 5m.")
     ] = None,
     law: Annotated[str | None, typer.Option(metavar="LAW", help="range, drain or aimd; else by the reports.")] = None,
     combine: Annotated[str | None, typer.Option(metavar="HOW", help="Across consumers: sum, spread or min.")] = None,
-    latency_target_ms: Annotated[float | None, typer.Option(metavar="MS", help="Above it, aimd sees overload.")] = None,
+    latency_target_ms: Annotated[
+        str | None, typer.Option(metavar="MS", help="Latency above which aimd sees overload: 250, 1.5s.")
+    ] = None,
     lossless: Annotated[
         bool | None, typer.Option("--lossless/--no-lossless", help="Admit only what consumers can hold.")
     ] = None,
     transit: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="From a token spent to its work seen in Redis.")
+        str | None, typer.Option(metavar="TIME", help="Time from a token spent to its work seen in Redis.")
     ] = None,
     unset: Annotated[
         list[str] | None, typer.Option(metavar="FIELD", help="Take an operator's value away; may be repeated.")
@@ -53,6 +56,9 @@ def set_budget(
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="What `list --json` wrote, or - for stdin.")
     ] = None,
+    reason: Reason = "",
+    by: By = None,
+    create: Create = False,
     key: Key = None,
     url: Url = None,
     namespace: Namespace = None,
@@ -68,10 +74,15 @@ def set_budget(
       nexus-redis set --from budgets.json
     """
     from nexus_redis.config import BudgetSettings
+    from nexus_redis.values import typed_milliseconds, typed_seconds
 
+    def as_seconds(text: str | None, field: str) -> float | None:
+        return None if text is None else typed_seconds(text, field)
+
+    target = None if latency_target_ms is None else typed_milliseconds(latency_target_ms, "latency_target_ms")
     given = {
-        "rate": rate, "min_rate": min_rate, "burst": burst, "law": law, "combine": combine,
-        "latency_target_ms": latency_target_ms, "lossless": lossless, "transit": transit,
+        "rate": rate, "min_rate": min_rate, "burst": as_seconds(burst, "burst"), "law": law, "combine": combine,
+        "latency_target_ms": target, "lossless": lossless, "transit": as_seconds(transit, "transit"),
     }  # fmt: skip
     chosen = {field: value for field, value in given.items() if value is not None}
     gone = [_field(word) for word in unset or ()]
@@ -80,7 +91,8 @@ def set_budget(
             raise Misuse("--from restores settings as they were: leave the others out")
         if name is None and key is not None:
             raise Misuse("--key of which budget? set NAME --key KEY --from FILE")
-        restore(source, budget_name(name, key) if name is not None else None, url, namespace)
+        act = act_of(by, reason or f"restored from {source.name}"[:MOST_OF_A_NAME])
+        restore(source, budget_name(name, key) if name is not None else None, url, namespace, act)
         return
     if name is None:
         raise Misuse("which budget? set NAME ..., or set --from FILE for all of a backup. See nexus-redis set --help")
@@ -90,18 +102,21 @@ def set_budget(
     both = [field for field in gone if field in chosen]
     if both:
         raise Misuse(f"{both[0]} is both given and unset: leave one out")
-    settings = BudgetSettings.of(**chosen)
-    _act(budget_name(name, key), key, url, namespace, settings=settings, unset=gone)
+    settings, act = BudgetSettings.of(**chosen), act_of(by, reason)
+    # A value defines a budget. To unset a value of a budget that does not exist is a mistake.
+    _act(name, key, url, namespace, creates=create or bool(chosen), settings=settings, unset=gone, **act)
 
 
 def pause(
     name: Name,
     duration: Annotated[
         str | None,
-        typer.Argument(metavar="SECONDS", help="How long: 90, 90s, 5min, 2h.", show_default="until it is resumed"),
+        typer.Argument(metavar="TIME", help="How long: 90, 90s, 5m, 2h, 1d.", show_default="until it is resumed"),
     ] = None,
     *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever looks.", show_default=False)] = "",
+    reason: Reason = "",
+    by: By = None,
+    create: Create = False,
     key: Key = None,
     url: Url = None,
     namespace: Namespace = None,
@@ -113,31 +128,40 @@ def pause(
       nexus-redis pause stripe 30 --reason "429 Retry-After"
       nexus-redis pause stripe
     """
-    from nexus_redis.calls import LONGEST_NOTE, UNTIL_RESUMED
-    from nexus_redis.values import parse_seconds
+    from nexus_redis.calls import UNTIL_RESUMED
+    from nexus_redis.values import typed_seconds
 
-    lasts = parse_seconds(duration, "pause") if duration is not None else UNTIL_RESUMED
-    if duration is not None and lasts < SHORTEST_PAUSE:
-        raise InvalidSetting("pause", duration, f"use {SHORTEST_PAUSE:g} to {SECONDS.high:,} seconds, or resume")
-    if len(reason.encode("utf-8", "replace")) > LONGEST_NOTE:
-        raise InvalidSetting("reason", reason, f"use at most {LONGEST_NOTE} bytes")
-    note = reason.encode("utf-8", "replace").decode()
+    lasts = UNTIL_RESUMED
+    if duration is not None:
+        try:
+            lasts = typed_seconds(duration, "pause", PAUSE)
+        except InvalidSetting as error:
+            remedy = f"{error.remedy}. To pause until you resume it, leave the time out"
+            raise InvalidSetting("pause", duration, remedy) from None
+    act = act_of(by, reason)
     how_long = "until it is resumed" if duration is None else f"for {seconds(lasts)}"
-    why = f" ({printable(note)})" if note else ""
-    _act(
-        budget_name(name, key), key, url, namespace, pause=lasts, note=note,
-        said=f"paused {how_long}{why}; ",
-    )  # fmt: skip
+    why = f" ({printable(act['note'])})" if reason else ""
+    said = f"paused {how_long}{why}; "
+    _act(name, key, url, namespace, creates=create, said=said, pause=lasts, **act)
 
 
-def resume(name: Name, *, key: Key = None, url: Url = None, namespace: Namespace = None) -> None:
+def resume(
+    name: Name,
+    *,
+    reason: Reason = "",
+    by: By = None,
+    create: Create = False,
+    key: Key = None,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
     """End a pause.
 
     \b
     Example:
       nexus-redis resume stripe
     """
-    _act(budget_name(name, key), key, url, namespace, must_exist=True, pause=0.0)
+    _act(name, key, url, namespace, creates=create, pause=0.0, **act_of(by, reason))
 
 
 def _field(word: str) -> str:
@@ -147,40 +171,25 @@ def _field(word: str) -> str:
 
 
 def _act(
-    name: str,
-    key: str | None,
-    url: str | None,
-    namespace: str | None,
-    *,
-    said: str = "",
-    must_exist: bool = False,
-    **change: Any,
+    name: str, key: str | None, url: str | None, namespace: str | None, *, creates: bool, said: str = "", **change: Any
 ) -> None:
+    """Change the budget of `name` and `key`, and print how it stands then.
+
+    Raises `Finding` where it does not exist, unless `creates`.
+    """
     from nexus_redis.cli.place import place
 
+    full = budget_name(name, key)
     with place(url, namespace) as here:
-        is_known = _exists(here, name)
-        if must_exist and not is_known:
-            raise Finding(f"no budget {name} in namespace {here.namespace} at {here.server}")
-        new = "" if is_known else f" (new: nobody has opened it{'' if key else _alike(here, name)})"
-        now = _configure(here, name, **change)
-    print(f"{name}{new}: {said}{standing(now.rate, now.level, now.reason)}")
-
-
-def _exists(here: "Place", name: str) -> bool:
-    from nexus_redis.wire import Command
-
-    return bool(here.ask(Command(("EXISTS", here.keys(name).budget), int))[0])
-
-
-def _alike(here: "Place", name: str) -> str:
-    """A name that differs from one that is known by little may have a slip of the pen."""
-    from difflib import get_close_matches
-
-    from nexus_redis.snapshot import budget_names
-
-    alike = get_close_matches(name, here.run(budget_names(here.namespace, here.server)), 1, cutoff=ALIKE)
-    return f"; did you mean {printable(alike[0])}?" if alike else ""
+        new = ""
+        if not here.ask(is_there(here.keys(full)))[0]:
+            if not creates:
+                raise unknown(here, full, name if key is not None else None, can_create=True)
+            meant = alike(here, full, VERY_ALIKE)[:1] if key is None else []
+            slip = f"; did you mean {printable(meant[0])}?" if meant else ""
+            new = f" (new: nobody has opened it{slip})"
+        now = _configure(here, full, **change)
+    print(f"{full}{new}: {said}{standing(now.rate, now.level, now.reason)}")
 
 
 def _configure(here: "Place", name: str, *, settings: Any = None, **change: Any) -> "Configured":

@@ -55,11 +55,13 @@ class Verbs(TyperGroup):
         **extra: Any,
     ) -> Any:
         # Not the base's own: it frames errors over five lines, and ends a broken pipe with 1.
+        words = list(sys.argv[1:] if args is None else args)
+
         def invoke() -> None:
-            with self.make_context(PROGRAM, list(sys.argv[1:] if args is None else args), **extra) as ctx:
+            with self.make_context(PROGRAM, list(words), **extra) as ctx:
                 self.invoke(ctx)
 
-        sys.exit(exit_code(invoke))
+        sys.exit(exit_code(invoke, words))
 
 
 # Plain help: the rich one would import rich, and take longer than all the rest of `--help`.

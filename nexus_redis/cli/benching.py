@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
 
-from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.options import Json
 from nexus_redis.cli.text import as_json, number, printable
+from nexus_redis.errors import Range
+from nexus_redis.values import typed_seconds
 
 if TYPE_CHECKING:
     from nexus_redis.cli.place import Place
 
-SECONDS, SHORTEST, LONGEST = 5.0, 0.1, 600.0
+LASTS: Final = Range(0.1, 600, "seconds")
 OWN: Final = "nexus-bench"  # the namespace
 PRODUCERS, CONNECTIONS = 1_000, 50
 RATE: Final = 1e8  # nobody waits
@@ -33,7 +34,7 @@ WARM_S, LOT = 1.0, 10_000  # demand is learned from claim to claim: from large a
 
 def bench(
     *,
-    seconds: Annotated[float, typer.Option(metavar="N", help="How long, about; a second at least.")] = SECONDS,
+    seconds: Annotated[str, typer.Option(metavar="TIME", help="How long, about; a second at least.")] = "5",
     json: Json = False,
     url: Annotated[
         str | None,
@@ -58,11 +59,10 @@ def bench(
     """
     from nexus_redis.cli.place import place
 
-    if not SHORTEST <= seconds <= LONGEST:
-        raise Misuse(f"--seconds {seconds:g}: use {SHORTEST:g} to {LONGEST:g}")
+    lasts = typed_seconds(seconds, "seconds", LASTS)
     # Not NEXUS_REDIS_NAMESPACE: there is real work in there.
     with place(url, namespace or OWN) as here, _Ending() as ending:
-        found = measured(here, seconds, ending)
+        found = measured(here, lasts, ending)
     if json:
         print(as_json(found))
         return
@@ -98,10 +98,10 @@ class _Ending:
 def measured(here: "Place", seconds: float, ending: "_Ending") -> dict[str, Any]:
     """All of it, as the JSON has it; the budget is gone afterwards."""
     from nexus_redis import calls
+    from nexus_redis.calls import Command
     from nexus_redis.config import BudgetSettings
     from nexus_redis.hub import ask
     from nexus_redis.removal import delete
-    from nexus_redis.wire import Command
 
     name = f"bench-{os.getpid()}-{random.getrandbits(32):08x}"
     keys = here.keys(name)
@@ -198,10 +198,10 @@ def _at_once(
 
     import redis
 
+    from nexus_redis.calls import Command
     from nexus_redis.cli.driving import drive
     from nexus_redis.errors import Unavailable
     from nexus_redis.faults import as_nexus_error
-    from nexus_redis.wire import Command
 
     sha = str(here.ask(Command(("SCRIPT", "LOAD", ONE_COMMAND), _text))[0])
     source = commands(sha)

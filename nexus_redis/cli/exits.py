@@ -8,11 +8,9 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
-
-import typer
+from typing import Any, Final
 
 from nexus_redis.cli.text import printable
 from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, ServerRefused
@@ -21,6 +19,7 @@ FINDING, USAGE, UNREACHABLE, TIMEOUT = 1, 2, 69, 75
 INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
 LONGEST_LINE = 500  # an argument of 100 kB is quoted in the error about it
 
+_EXTRA = re.compile(r"^Got unexpected extra argument\S* \(([^\s)]+)")
 _LOGIN = re.compile(r"://[^\s'\"]*@")
 
 
@@ -32,10 +31,10 @@ class Misuse(Exception):
     """Arguments that each may pass, and don't make sense together; exit code 2."""
 
 
-def exit_code(invoke: Callable[[], None]) -> int:
-    """Run it; what it came to."""
+def exit_code(invoke: Callable[[], None], words: Sequence[str] = ()) -> int:
+    """Run a verb and return its exit code. `words` are what was typed: an error names an option as it stands there."""
     try:
-        code = _run(invoke)
+        code = _run(invoke, words)
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()
     except BrokenPipeError:
@@ -49,12 +48,8 @@ def exit_code(invoke: Callable[[], None]) -> int:
     return code
 
 
-# Typer's errors of usage have no public name, and moved when it took click in; all releases have their base here.
-_USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-
 CODES: Final = (  # the first that fits
     (KeyboardInterrupt, INTERRUPTED),
-    (_USAGE_ERROR, USAGE),
     (InvalidSetting, USAGE),
     (Misuse, USAGE),
     (AcquireTimeout, TIMEOUT),
@@ -64,28 +59,74 @@ CODES: Final = (  # the first that fits
 )
 
 
-def _run(invoke: Callable[[], None]) -> int:
+def _run(invoke: Callable[[], None], words: Sequence[str]) -> int:
     try:
         invoke()
-    except typer.Exit as end:
-        return end.exit_code
     except BaseException as error:
         code = next((code for kind, code in CODES if isinstance(error, kind)), None)
-        if code is None:
-            raise
-        return code if code == INTERRUPTED else _say(_line(error), code)
+        if code is not None:
+            return code if code == INTERRUPTED else _say(_as_typed(error, words), code)
+        import typer  # here, since `run` and `signal` do without it
+
+        if isinstance(error, typer.Exit):
+            return error.exit_code
+        if isinstance(error, _usage_error()):
+            return _say(_line(error), USAGE)
+        raise
     return 0
 
 
+def _usage_error() -> type[Exception]:
+    # The class has no public name, and moved when typer absorbed click. All releases have it among these bases.
+    import typer
+
+    return next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def _as_typed(error: BaseException, words: Sequence[str]) -> str:
+    """Return the error with its option as it was typed: `--min-rate 5` in place of `min_rate=5`."""
+    said = str(error)
+    if isinstance(error, InvalidSetting):
+        option = as_option(error.field)
+        told = f"{error.field}={error.value}" if error.value else error.field
+        if said.startswith(told) and any(word.partition("=")[0] == option for word in words):
+            value = "" if error.value in ("True", "False") else f" {error.value}"  # of a switch
+            return f"{option}{value}".rstrip() + said.removeprefix(told)
+    return said
+
+
+def as_option(field: str) -> str:
+    """Return the option of a field.
+
+    >>> as_option("min_rate")
+    '--min-rate'
+    """
+    return f"--{field.replace('_', '-')}"
+
+
 def _line(error: BaseException) -> str:
-    if not isinstance(error, _USAGE_ERROR):
-        return str(error)
     context = getattr(error, "ctx", None)
     verb = context.command_path if context is not None else "nexus-redis"
     what = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-    if verb.endswith(" run") and hasattr(error, "option_name"):  # most likely it is the command's
+    typed = getattr(error, "option_name", None)
+    meant = _meant(typed or (_EXTRA.findall(what) or [""])[0], context)
+    if meant and typed:
+        what = f"No such option: {typed}. Use {meant}"
+    elif meant:
+        what += f". Use the option {meant}"
+    if verb.endswith(" run") and typed and not meant:  # most likely it is the command's
         what += "; an option of the command goes behind a --"
     return f"{what}{'' if what.endswith('?') else '.'} See {verb} --help"
+
+
+def _meant(typed: str, context: Any) -> str:
+    """Return the option that differs from what was typed by `_`, `-` and capitals only: `--min_rate`, `minrate=5`."""
+
+    def bare(word: str) -> str:
+        return word.partition("=")[0].replace("_", "").replace("-", "").lower()
+
+    options = [opt for param in context.command.params for opt in param.opts if opt.startswith("--")] if context else []
+    return next((option for option in options if bare(option) == bare(typed)), "")
 
 
 def _say(text: str, code: int) -> int:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexus_redis.cli.exits import Finding
+from nexus_redis.cli.known import unknown
 from nexus_redis.cli.options import Json, Key, Name, Namespace, Url
 from nexus_redis.cli.text import as_json, printable
 from nexus_redis.values import budget_name
@@ -35,11 +35,11 @@ def explain(
     from nexus_redis.cli.place import place
     from nexus_redis.explain import explain as plan
 
-    name = budget_name(name, key)
+    full = budget_name(name, key)
     with place(url, namespace) as here:
-        why: Explanation = here.run(plan(here.keys(name), here.server))
+        why: Explanation = here.run(plan(here.keys(full), here.server))
         if not why.budget.exists:
-            raise Finding(f"no budget {name} in namespace {here.namespace} at {here.server}")
+            raise unknown(here, full, name if key is not None else None)
     if json:
         print(as_json(_fields(why, history)))
         return
@@ -83,6 +83,9 @@ def _fields(why: "Explanation", history: int) -> dict[str, Any]:
                 "load": each.load,
                 "reason": each.reason,
                 "by": each.by,
+                "who": each.who,
+                "what": each.what,
+                "why": each.why,
             }
             for each in why.history[:history]
         ],

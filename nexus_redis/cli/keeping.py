@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus_redis.cli.exits import Misuse
-from nexus_redis.cli.options import Json, Namespace, Url
+from nexus_redis.cli.options import Act, Json, Namespace, Url
 from nexus_redis.cli.text import as_json, setting
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def list_budgets(*, json: Json = False, url: Url = None, namespace: Namespace = 
         print(f"{name:<{width}}  {told or 'nothing set'}")
 
 
-def restore(source: Path, only: str | None, url: str | None, namespace: str | None) -> None:
-    """Put back what `list --json` wrote, of all its budgets or of one."""
+def restore(source: Path, only: str | None, url: str | None, namespace: str | None, act: Act) -> None:
+    """Put back what `list --json` wrote, of all its budgets or of one. `act`: who restores it, and why."""
     from nexus_redis.cli.place import place
 
     kept = [each for each in _read(source) if only in (None, each[0])]
@@ -58,14 +58,14 @@ def restore(source: Path, only: str | None, url: str | None, namespace: str | No
     with place(url, namespace) as here:
         for done, (name, by) in enumerate(kept):
             try:
-                _put_back(here, name, by)
+                _put_back(here, name, by, act)
             except Exception as error:
                 error.args = (f"{name}: {error}; {done} of {len(kept)} were restored before it",)
                 raise
     print(f"restored {len(kept)} budget{'' if len(kept) == 1 else 's'}: {', '.join(name for name, _ in kept)}")
 
 
-def _put_back(here: "Place", name: str, by: dict[str, dict[str, Any]]) -> None:
+def _put_back(here: "Place", name: str, by: dict[str, dict[str, Any]], act: Act) -> None:
     from nexus_redis import calls
     from nexus_redis.config import BudgetSettings
     from nexus_redis.snapshot import SETTINGS
@@ -74,10 +74,10 @@ def _put_back(here: "Place", name: str, by: dict[str, dict[str, Any]]) -> None:
     known = here.ask(calls.inspect(keys, count=1))[0].fields
     missing = {field: value for field, value in by["code"].items() if f"{field}_by_code" not in known}
     if missing:
-        here.ask(calls.configure(keys, BudgetSettings.of(**missing)))
+        here.ask(calls.configure(keys, BudgetSettings.of(**missing), **act))
     gone = [field for field in SETTINGS if f"{field}_by_operator" in known and field not in by["operator"]]
     if by["operator"] or gone:
-        here.ask(calls.configure(keys, BudgetSettings.of(**by["operator"]), source="operator", unset=gone))
+        here.ask(calls.configure(keys, BudgetSettings.of(**by["operator"]), source="operator", unset=gone, **act))
     if missing or by["operator"] or gone:
         here.list_budget(name)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nexus_redis.cli.exits import BROKEN_PIPE, Finding, Misuse
-from nexus_redis.cli.options import Key, Name, Namespace, OnOutage, Url
+from nexus_redis.cli.options import Create, Key, Name, Namespace, OnOutage, Url
 from nexus_redis.errors import RATE, Closed, InvalidSetting, NexusError, Unavailable
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def pace(
     weight: Annotated[float, typer.Option(metavar="N", help="Its part against others'.")] = 1.0,
     priority: Annotated[str, typer.Option(metavar="CLASS", help="high, normal or low.")] = "normal",
     on_outage: OnOutage = None,
+    create: Create = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on the terminal.")] = False,
     key: Key = None,
     url: Url = None,
@@ -60,8 +61,11 @@ def pace(
       nexus-redis pace uplink --cost bytes < backup.tar | ssh vault 'cat > backup.tar'
     """
     from nexus_redis.cli.gauge import gauge
+    from nexus_redis.cli.known import require_one
     from nexus_redis.cli.signals import signals
+    from nexus_redis.cli.swift import Connection
     from nexus_redis.client import Nexus
+    from nexus_redis.keys import BudgetKeys
 
     if cost not in COSTS:
         raise InvalidSetting("cost", cost, f"use {' or '.join(COSTS)}")
@@ -73,6 +77,10 @@ def pace(
                 os.fstat(stream)
             except OSError as error:
                 raise Misuse(f"no std{('in', 'out')[stream]} to pace: {error.strerror}") from error
+        if not create:
+            parent = BudgetKeys(nexus.namespace, name) if key is not None else None
+            with Connection(nexus.url) as connection:
+                require_one(connection, BudgetKeys(nexus.namespace, budget.name), parent, url, namespace)
         come = signals()
         if not come.hear(_ends(nexus.close)):
             with gauge(budget.name, cost, producer, quiet=quiet) as shown:

@@ -7,7 +7,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nexus_redis.cli.text import number, percent, printable, rate, seconds, setting
-from nexus_redis.explain import Event
+from nexus_redis.history import Event
 from nexus_redis.ledger import REFRESH
 from nexus_redis.snapshot import BudgetSnapshot
 
@@ -58,11 +58,11 @@ def budget(seen: BudgetSnapshot) -> None:
 
 def history(events: Iterable[Event]) -> None:
     """What happened, the newest first."""
-    table = _table(*_columns("AGO", "RATE", "LEVEL", "LOAD", _left("REASON"), Column("BY", overflow="fold")))
+    table = _table(*_columns("AGO", "RATE", "LEVEL", "LOAD", _left("REASON"), Column("WHAT", overflow="fold")))
     for each in events:
         table.add_row(
             seconds(each.age), rate(each.rate), _level(each.level), percent(each.load), printable(each.reason),
-            Text(printable(each.by)),
+            Text(str(each)),
         )  # fmt: skip
     _print(_console(), table)
 
@@ -80,7 +80,8 @@ def _facts(seen: BudgetSnapshot) -> Table:
     if seen.paused_for is not None:
         how_long = "until it is resumed" if seen.paused_for == float("inf") else f"for {seconds(seen.paused_for)}"
         why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
-        facts.add_row("  paused", Text(f"{how_long}{why}"))
+        who = f", by {printable(seen.pause_who)}" if seen.pause_who else ""
+        facts.add_row("  paused", Text(f"{how_long}{who}{why}"))
     facts.add_row("  tokens", f"{number(seen.tokens)} at hand, {number(seen.granted_total)} granted so far")
     if seen.refresh > REFRESH:
         facts.add_row(
@@ -88,7 +89,10 @@ def _facts(seen: BudgetSnapshot) -> Table:
         )
     title = "  settings"
     for field, (value, source) in seen.settings.items():
-        facts.add_row(title, Text(f"{setting(field, value)} ({source})"))
+        by = seen.set_by.get(field)
+        whose = f" {printable(by.who)}, {seconds(by.age)} ago" if by is not None else ""
+        why = f": {printable(by.why)}" if by is not None and by.why else ""
+        facts.add_row(title, Text(f"{setting(field, value)} ({source}{whose}{why})"))
         title = ""
     if seen.last_consumer_end and not seen.consumers:
         facts.add_row("  consumers", f"none; the last one {ENDS.get(seen.last_consumer_end, 'left')}")

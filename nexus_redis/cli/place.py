@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 import redis
 
 from nexus_redis import embedded
+from nexus_redis.calls import Command, Job, Outcome
 from nexus_redis.cli.swift import namespace_of
 from nexus_redis.config import parse_name
 from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.thread import drive
-from nexus_redis.wire import Command, Job, Outcome, address, connect, where
+from nexus_redis.wire import address, connect, where
 
 T = TypeVar("T")
 

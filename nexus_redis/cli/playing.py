@@ -8,8 +8,9 @@ import typer
 
 from nexus_redis.cli.exits import Finding, Misuse
 from nexus_redis.cli.options import Json
+from nexus_redis.errors import InvalidSetting
 
-SECONDS, PRODUCERS, CONSUMERS = 10.0, 8, 2
+SECONDS, PRODUCERS, CONSUMERS = "10", 8, 2
 
 
 def demo(
@@ -19,7 +20,7 @@ def demo(
         list[Path] | None,
         typer.Option(metavar="FILE...", help="Lines to work on.", show_default="stdin, else Python's own source"),
     ] = None,
-    seconds: Annotated[float, typer.Option(metavar="N", help="Of each of the two runs.")] = SECONDS,
+    seconds: Annotated[str, typer.Option(metavar="TIME", help="Of each of the two runs: 20, 2m.")] = SECONDS,
     producers: Annotated[int, typer.Option(metavar="N", help="Processes that send.")] = PRODUCERS,
     consumers: Annotated[int, typer.Option(metavar="N", help="Processes that do the work.")] = CONSUMERS,
     json: Json = False,
@@ -45,19 +46,23 @@ def demo(
     """
     from nexus_redis.config import parse_name
     from nexus_redis.demo import DemoFailed, Options, run
+    from nexus_redis.demo.options import SECONDS as SPAN
+    from nexus_redis.values import typed_seconds
     from nexus_redis.wire import address
 
     found = url or os.environ.get("NEXUS_REDIS_URL")
     # Not NEXUS_REDIS_NAMESPACE: the demo deletes the budget that it plays with, which may be in there with real work.
     try:
         options = Options(
-            input=(*(input or ()), *(files or ())), seconds=seconds, producers=producers, consumers=consumers,
-            url=address(found) if found else None,
+            input=(*(input or ()), *(files or ())), seconds=typed_seconds(seconds, "seconds", SPAN),
+            producers=producers, consumers=consumers, url=address(found) if found else None,
             namespace=parse_name(namespace, "namespace") if namespace is not None else None, json=json,
         )  # fmt: skip
         code = run(options).exit_code
     except DemoFailed as error:
         raise Finding(str(error)) from error
+    except InvalidSetting:
+        raise
     except ValueError as error:  # an option or an input that cannot be used
         raise Misuse(str(error)) from error
     raise typer.Exit(code)

@@ -1,11 +1,13 @@
 """signal, report: the protocol's messages from a shell. Each is one call that leaves nothing running."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from nexus_redis.cli.exits import Finding, Misuse
-from nexus_redis.cli.options import Json, Key, Name, Namespace, Url
+from nexus_redis.cli.known import VERY_ALIKE, alike, either, is_there, require
+from nexus_redis.cli.options import Create, Json, Key, Name, Namespace, Url
 from nexus_redis.cli.text import as_json, rate, seconds, standing
 from nexus_redis.errors import INTERVAL, InvalidSetting, ServerRefused
 from nexus_redis.values import budget_name
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from nexus_redis.cli.place import Place
     from nexus_redis.messages import LoadReport
 
-ONE_A_MINUTE: Final = 60.0  # what cron can do
+ONE_A_MINUTE: Final = "60"  # seconds: what cron can do
 MISSED_REPORTS: Final = 3
 LOSSLESS: Final = ("queue_limit", "queue_depth", "done", "errors", "in_flight")
 # A number that may be 0 in a message, where 0 would say that nothing is ever possible.
@@ -33,6 +35,7 @@ def signal(
     priority: Annotated[
         str | None, typer.Option(metavar="CLASS", help="high, normal or low.", show_default="normal")
     ] = None,
+    create: Create = False,
     key: Key = None,
     json: Json = False,
     url: Url = None,
@@ -52,11 +55,14 @@ def signal(
     from nexus_redis.cli.place import place
     from nexus_redis.values import parse_rate
 
+    parent = name if key is not None else None
     name = budget_name(name, key)
-    told = quick.signal(name, rate, id, weight, priority, url=url, namespace=namespace)
+    told = quick.signal(name, rate, id, weight, priority, url=url, namespace=namespace, creates=create)
     if told is None:
         asked, _ = quick.question(name, rate, id, weight, priority, namespace)
         with place(url, namespace) as here:
+            if not create:
+                require(here, name, parent, can_create=True)
             told = {**calls.flow_fields(name, here.ask(asked)[0]), "requested": parse_rate(rate)}
             here.list_budget(name)
     print(quick.shown(told, json=json))
@@ -74,12 +80,14 @@ def report(
     errors: Annotated[float | None, typer.Option(metavar="TOKENS", help="All else that left; only grows.")] = None,
     in_flight: Annotated[float | None, typer.Option(metavar="TOKENS", help="What is at work.")] = None,
     slots: Annotated[float | None, typer.Option(metavar="TOKENS", help="What can be at work.")] = None,
-    latency_ms: Annotated[float | None, typer.Option(metavar="MS", help="How long a piece of work takes.")] = None,
+    latency_ms: Annotated[
+        str | None, typer.Option(metavar="MS", help="How long a piece of work takes: 250, 1.5s.")
+    ] = None,
     pause: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Take its part out for so long; 0 brings it back.")
+        str | None, typer.Option(metavar="TIME", help="Take its part out for so long: 90, 5m; 0 brings it back.")
     ] = None,
     every: Annotated[
-        float, typer.Option(metavar="SECONDS", help="When you report again; this one lives 3 of these.")
+        str, typer.Option(metavar="TIME", help="Time to your next report; this one lives 3 of these.")
     ] = ONE_A_MINUTE,
     key: Key = None,
     json: Json = False,
@@ -98,29 +106,36 @@ def report(
     from nexus_redis.calls import REPORTED
     from nexus_redis.cli.place import place
     from nexus_redis.cli.quick import host
-    from nexus_redis.config import parse_name, parse_number, parse_rate
+    from nexus_redis.config import parse_name, parse_rate
     from nexus_redis.messages import LoadReport
+    from nexus_redis.values import FRACTION, is_fraction, typed_milliseconds, typed_seconds
 
     name = budget_name(name, key)
-    if not INTERVAL.holds(every):
-        raise InvalidSetting("every", every, INTERVAL.remedy)
+    interval = typed_seconds(every, "every", INTERVAL)
     message = LoadReport.of(
         consumer_id=name, instance_id=parse_name(id, "id") if id is not None else host(), load=load,
         capacity=parse_rate(capacity, "capacity") if capacity is not None else None, queue_depth=queue_depth,
-        queue_limit=queue_limit, done=done, errors=errors, in_flight=in_flight, slots=slots, latency_ms=latency_ms,
-        interval_ms=every * 1e3, pause_ms=parse_number("pause", pause) * 1e3 if pause is not None else None,
+        queue_limit=queue_limit, done=done, errors=errors, in_flight=in_flight, slots=slots,
+        latency_ms=typed_milliseconds(latency_ms, "latency_ms") if latency_ms is not None else None,
+        interval_ms=interval * 1e3, pause_ms=typed_seconds(pause, "pause") * 1e3 if pause is not None else None,
     )  # fmt: skip
     said = {field: getattr(message, field) for field in REPORTED}
     _refuse_too_little(said)
     with place(url, namespace) as here:
+        is_new = not here.ask(is_there(here.keys(name)))[0]
         now = _sent(here, message, said)
-    lives = max(MISSED_REPORTS * every, 2.0)
+        near = alike(here, name, VERY_ALIKE)[:1] if is_new and key is None else []
+    lives = max(MISSED_REPORTS * interval, 2.0)
+    if is_fraction(load):
+        print(f"nexus-redis: --load {load:g} is {load:g} %. {FRACTION}", file=sys.stderr)
+    if near:  # a warning only: the first report of a consumer creates its budget
+        print(f"nexus-redis: the budget {name} is new. Did you mean {either(near)}?", file=sys.stderr)
     print(as_json(_fields(message, now, lives)) if json else _came_to(message, now, lives))
 
 
 def _sent(here: "Place", message: "LoadReport", said: dict[str, float | None]) -> "Standing":
     from nexus_redis import calls
-    from nexus_redis.wire import Command
+    from nexus_redis.calls import Command
 
     report = calls.report(here.keys(message.consumer_id), message.instance_id, said)
     began = here.ask(Command(("TIME",), lambda reply: int(reply[0]) * 1_000_000 + int(reply[1])))[0]

@@ -1,70 +1,125 @@
-"""`signal` in a twentieth of a second: what a script calls in a loop does not wait for typer, pydantic and redis-py.
+"""Read the words of `signal` and `run` without typer: scripts call these in a loop, and typer is slow to import.
 
-Here are only the words that are well formed, said to a Redis that answers. Anything else, from `--help` to a wrong rate
-or password, is None, and the ordinary way does it again from the start and says what there is to say.
+Only usual words are read here. For all else, from `--help` to an option that is misspelled, `main` returns None. Then
+typer reads the words from the start, and reports what is wrong.
 """
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nexus_redis import calls
-from nexus_redis.cli.swift import namespace_of, swiftly
+from nexus_redis.cli.exits import exit_code
+from nexus_redis.cli.swift import Connection, namespace_of, swiftly, url_of
 from nexus_redis.cli.text import as_message, rate, standing
 from nexus_redis.errors import WORDS, InvalidSetting
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.values import budget_name, micro, micro_rate, parse_name, parse_number, parse_rate
 
-OPTIONS: Final = ("rate", "id", "weight", "priority", "key", "url", "namespace")
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+class Said(NamedTuple):
+    """The words of a verb: options by name (the value of a flag is ""), and the other words in order."""
+
+    options: dict[str, str]
+    words: list[str]
+
+
+WITH_A_VALUE: Final = {
+    "signal": ("rate", "id", "weight", "priority", "key", "url", "namespace"),
+    "run": ("cost", "timeout", "weight", "priority", "on-outage", "key", "url", "namespace"),
+}
+FLAGS: Final = {"signal": ("json", "create"), "run": ("create",)}
 
 
 def main(words: Sequence[str]) -> int | None:
-    """Do what was typed, if it is a usual `signal`: the exit code, or None."""
-    said = parsed(words[1:]) if words[:1] == ["signal"] else None
-    if said is None:
+    """Run a usual `signal` or `run`, and return its exit code; None for anything else."""
+    verb = _VERBS.get(words[0]) if words else None
+    said = parsed(words[0], words[1:]) if verb is not None else None
+    if verb is None or said is None:
         return None
+    came: list[int | None] = []
     try:
-        name, weight = budget_name(said["name"], said.get("key")), said.get("weight")
-        told = signal(
-            name, said["rate"], said.get("id"), float(weight) if weight is not None else None, said.get("priority"),
-            url=said.get("url"), namespace=said.get("namespace"),
-        )  # fmt: skip
-    except ValueError:  # InvalidSetting is one too
+        code = exit_code(lambda: came.append(verb(said)), words)
+    except _Unusual:
         return None
-    if told is None:
-        return None
-    try:
-        print(shown(told, json="json" in said))
-        sys.stdout.flush()
-    except OSError as error:
-        from nexus_redis.cli.exits import exit_code
-
-        problem = error  # the name above ends with its block
-
-        def fail() -> None:
-            raise problem
-
-        return exit_code(fail)
-    return 0
+    return code or (came[0] if came else 0)
 
 
-def parsed(words: Sequence[str]) -> dict[str, str] | None:
-    """Options and the one argument by name; None where anything is not as usual."""
-    said: dict[str, str] = {}
-    left = list(words)
+def parsed(verb: str, words: Sequence[str]) -> Said | None:
+    """Take the words of a verb apart; None for anything unusual."""
+    said, left = Said({}, []), list(words)
     while left:
         word = left.pop(0)
         option, has_value, value = word.removeprefix("--").partition("=")
-        if word == "--json":
-            said["json"] = ""
-        elif word.startswith("--") and option in OPTIONS and option not in said and (has_value or left):
-            said[option] = value if has_value else left.pop(0)
-        elif not word.startswith("-") and "name" not in said:
-            said["name"] = word
+        if word == "--" and verb == "run":
+            said.words.extend(left)
+            break
+        if not word.startswith("-"):
+            said.words.append(word)
+        elif not word.startswith("--") or option in said.options:
+            return None
+        elif option in FLAGS[verb] and not has_value:
+            said.options[option] = ""
+        elif option in WITH_A_VALUE[verb] and (has_value or left):
+            said.options[option] = value if has_value else left.pop(0)
         else:
             return None
-    return said if {"name", "rate"} <= said.keys() else None
+    return said
+
+
+class _Unusual(Exception):
+    """Words that typer must read."""
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise _Unusual from None
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+
+def _run(said: Said) -> int:
+    if len(said.words) < 2 or not said.words[1]:
+        raise _Unusual
+    from nexus_redis.cli.acquiring import Wish, run
+    from nexus_redis.values import typed_seconds
+
+    name, *command = said.words
+    of = said.options
+    wish = Wish(
+        name, of.get("key"), _float(of.get("cost", "1")), weight=_float(of.get("weight", "1")),
+        timeout=typed_seconds(of["timeout"], "timeout") if "timeout" in of else None,
+        priority=of.get("priority", "normal"), on_outage=of.get("on-outage", "share"), creates="create" in of,
+        url=of.get("url"), namespace=of.get("namespace"),
+    )  # fmt: skip
+    return run(wish, command)
+
+
+# --- signal ----------------------------------------------------------------------------------------------------------
+
+
+def _signal(said: Said) -> int:
+    of = said.options
+    if len(said.words) != 1 or "rate" not in of:
+        raise _Unusual
+    weight = _float(of["weight"]) if "weight" in of else None
+    name = budget_name(said.words[0], of.get("key"))
+    told = signal(
+        name, of["rate"], of.get("id"), weight, of.get("priority"), url=of.get("url"), namespace=of.get("namespace"),
+        creates="create" in of,
+    )  # fmt: skip
+    if told is None:
+        raise _Unusual
+    print(shown(told, json="json" in of))
+    return 0
+
+
+_VERBS: Final[dict[str, Callable[[Said], int]]] = {"signal": _signal, "run": _run}
 
 
 def signal(
@@ -76,19 +131,28 @@ def signal(
     *,
     url: str | None,
     namespace: str | None,
+    creates: bool,
 ) -> dict[str, Any] | None:
-    """Ask; the answer as the fields of a FlowControl, and what was asked for beside them."""
+    """Send the signal, and return the fields of the FlowControl with the requested rate beside them.
+
+    Returns None where the caller must do it with redis-py: after any trouble, and where the budget does not exist.
+    """
+    from nexus_redis.cli.known import is_there
+
     parse_name(name)
     if priority not in (None, *WORDS["priority"]):
         raise InvalidSetting("priority", priority)
     asked, listed = question(name, requested, id, weight, priority, namespace)
-    answers = swiftly(url, asked, listed)
+    with Connection(url_of(url)) as connection:
+        if not creates and swiftly(connection, is_there(BudgetKeys(namespace_of(namespace), name))) != [True]:
+            return None
+        answers = swiftly(connection, asked, listed)
     return None if answers is None else {**calls.flow_fields(name, answers[0]), "requested": parse_rate(requested)}
 
 
 def question(
     name: str, requested: str, id: str | None, weight: float | None, priority: str | None, namespace: str | None
-) -> tuple[calls.Call[calls.Answer], tuple[str, ...]]:
+) -> tuple[calls.Call[calls.Answer], calls.Command[int]]:
     """The claim of a signal, and the command that lists its budget."""
     # Without an incarnation nobody owns the id: there is nothing to leave, and a process of that id is not refused.
     claim = calls.Claim(
@@ -99,7 +163,7 @@ def question(
     prefix = namespace_of(namespace)
     asked = calls.claim(BudgetKeys(prefix, name), parse_name(id, "id") if id is not None else host(), claim,
                         with_all_keys=True)  # fmt: skip
-    return asked, ("ZADD", budgets_key(prefix), str(int(time())), name)
+    return asked, calls.Command(("ZADD", budgets_key(prefix), int(time()), name), int)
 
 
 def shown(told: dict[str, Any], *, json: bool) -> str:

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexus_redis.cli.exits import Finding, Misuse
+from nexus_redis.cli.exits import Misuse
+from nexus_redis.cli.known import unknown
 from nexus_redis.cli.options import Json, Key, Namespace, Url
 from nexus_redis.cli.text import as_json
 from nexus_redis.values import budget_name
 
 if TYPE_CHECKING:
-    from nexus_redis.snapshot import BudgetSnapshot
+    from nexus_redis.snapshot import BudgetSnapshot, SetBy
 
 
 def status(
@@ -39,12 +40,10 @@ def status(
     from nexus_redis.cli.place import place
     from nexus_redis.snapshot import snapshot
 
-    if name is not None:
-        name = budget_name(name, key)
-    elif key is not None:
+    if name is None and key is not None:
         raise Misuse("--key of which budget? status NAME --key KEY")
+    full = budget_name(name, key) if name is not None else ""
     with place(url, namespace) as here:
-        where = f"in namespace {here.namespace} at {here.server}"
         if name is None:
             budgets = here.run(overview(here.namespace, here.server))
             if json:
@@ -52,11 +51,11 @@ def status(
             elif budgets:
                 picture.budgets(budgets)
             else:
-                print(f"no budgets {where}")
+                print(f"no budgets in namespace {here.namespace} at {here.server}")
             return
-        budget = here.run(snapshot(here.keys(name), here.server))
+        budget = here.run(snapshot(here.keys(full), here.server))
         if not budget.exists:
-            raise Finding(f"no budget {name} {where}")
+            raise unknown(here, full, name if key is not None else None)
     if json:
         print(as_json(_full(budget)))
     else:
@@ -100,10 +99,15 @@ def _brief(budget: "BudgetSnapshot") -> dict[str, Any]:
         "burst": budget.burst,
         "granted_total": budget.granted_total,
         "birth": budget.birth,
-        "settings": {field: {"value": _typed(value), "source": by} for field, (value, by) in budget.settings.items()},
+        "settings": {
+            field: {"value": _typed(value), "source": source, **_whose(budget.set_by.get(field))}
+            for field, (value, source) in budget.settings.items()
+        },
         "is_paused": budget.paused_for is not None,
         "paused_for": None if budget.paused_for == float("inf") else budget.paused_for,
         "pause_reason": budget.pause_reason,
+        "pause_by": budget.pause_by,
+        "pause_who": budget.pause_who,
         "last_consumer_end": budget.last_consumer_end,
         "consumer_count": budget.consumer_count,
         "producer_count": budget.producer_count,
@@ -138,6 +142,10 @@ def _full(budget: "BudgetSnapshot") -> dict[str, Any]:
         for each in budget.producers
     ]
     return {**_brief(budget), "consumers": consumers, "producers": producers}
+
+
+def _whose(by: "SetBy | None") -> dict[str, str | float]:
+    return {} if by is None else {"who": by.who, "why": by.why, "age": by.age}
 
 
 def _typed(value: str) -> float | str:

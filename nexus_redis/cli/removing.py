@@ -1,20 +1,25 @@
 """forget, delete: what an operator takes out of Redis."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from nexus_redis.cli.exits import Finding, Misuse
-from nexus_redis.cli.options import Key, Name, Namespace, Url
+from nexus_redis.cli.known import ALIKE, SHOWN, either, require, unknown
+from nexus_redis.cli.options import By, Key, Name, Namespace, Reason, Url, act_of
 from nexus_redis.cli.text import standing
 from nexus_redis.values import budget_name
+
+MOST_CONSUMERS: Final = 1000  # that are compared with the name that was typed
 
 
 def forget(
     name: Name,
     consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="Its id.", show_default=False)],
     *,
+    reason: Reason = "",
+    by: By = None,
     key: Key = None,
     url: Url = None,
     namespace: Namespace = None,
@@ -27,22 +32,29 @@ def forget(
     Example:
       nexus-redis forget elasticsearch es-1
     """
+    from difflib import get_close_matches
+
     from nexus_redis import calls
     from nexus_redis.cli.place import place
     from nexus_redis.values import parse_name
 
-    name = budget_name(name, key)
+    full = budget_name(name, key)
     parse_name(consumer, "consumer")
+    act = act_of(by, reason)
     with place(url, namespace) as here:
-        was_there = here.ask(calls.leave_consumer(here.keys(name), consumer, "*"))[0]
-        if not was_there:
+        keys = here.keys(full)
+        require(here, full, name if key is not None else None)
+        if not here.ask(calls.leave_consumer(keys, consumer, "*", **act))[0]:
+            known = list(here.ask(calls.inspect(keys, count=MOST_CONSUMERS))[0].consumers)
+            near = either(get_close_matches(consumer, known, SHOWN, ALIKE))
+            meant = f" Did you mean {near}?" if near else ""
             raise Finding(
-                f"no consumer {consumer} is known to {name} in namespace {here.namespace} at {here.server}: "
-                "it never reported, left, or has been silent for more than ten minutes"
+                f"no consumer {consumer} is known to {full} in namespace {here.namespace} at {here.server}: it never "
+                f"reported, left, or has been silent for more than ten minutes.{meant}"
             )
-        now = here.ask(calls.inspect(here.keys(name), count=1))[0].fields
+        now = here.ask(calls.inspect(keys, count=1))[0].fields
     told = standing(float(now.get("rate_per_s", 0)), int(now.get("level", 3)), now.get("reason", "unset"))
-    print(f"{name}: forgot {consumer}; {told}")
+    print(f"{full}: forgot {consumer}; {told}")
 
 
 def delete(
@@ -65,16 +77,16 @@ def delete(
     from nexus_redis.cli.place import place
     from nexus_redis.removal import delete as plan
 
-    name = budget_name(name, key)
+    full = budget_name(name, key)
     if not yes and not sys.stdin.isatty():
-        raise Misuse(f"this deletes {name} and there is no terminal to ask on: give --yes")
+        raise Misuse(f"this deletes {full} and there is no terminal to ask on: give --yes")
     with place(url, namespace) as here:
-        where = f"in namespace {here.namespace} at {here.server}"
         if not yes:
-            print(f"delete the budget {name} {where}? [y/N] ", end="", file=sys.stderr, flush=True)
+            where = f"in namespace {here.namespace} at {here.server}"
+            print(f"delete the budget {full} {where}? [y/N] ", end="", file=sys.stderr, flush=True)
             if sys.stdin.readline().strip().lower() not in ("y", "yes"):
                 raise Finding("nothing was deleted")
-        count = here.run(plan(here.keys(name), here.server))
+        count = here.run(plan(here.keys(full), here.server))
         if not count:
-            raise Finding(f"no budget {name} {where}")
-    print(f"{name}: deleted, {count} key{'' if count == 1 else 's'}")
+            raise unknown(here, full, name if key is not None else None)
+    print(f"{full}: deleted, {count} key{'' if count == 1 else 's'}")

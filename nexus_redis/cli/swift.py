@@ -1,21 +1,27 @@
-"""A few calls over a bare socket, for verbs that are done before redis-py and pydantic have been imported.
+"""A connection without redis-py, for verbs that are done before redis-py has been imported.
 
-Only the usual case goes this way: a plain `redis://` address, a server that answers. Whatever else happens, the answer
-is None, and the verb asks again by the ordinary way, which knows what to say of it; so only what is safe to repeat may
-be asked here.
+It serves the usual case: an address without options behind a `?`, and a server that answers. After any trouble redis-py
+takes over, and the same calls are sent again through it. redis-py can connect to any address, and its errors say what
+is wrong. So only calls that are safe to repeat may be sent here.
 """
 
 import os
 import socket
-from typing import IO, Any, Final
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from nexus_redis.calls import Call
+from nexus_redis.calls import Call, Command, Job, Outcome
 from nexus_redis.cli.resp import Failure, read, written
+from nexus_redis.faults import Refusal
 from nexus_redis.values import DEFAULT_URL, parse_name
+
+if TYPE_CHECKING:
+    import redis
 
 CONNECT_TIMEOUT: Final = 1.0  # seconds, as in `wire`
 CALL_TIMEOUT: Final = 0.25
+PORT: Final = 6379
 
 
 def namespace_of(given: str | None) -> str:
@@ -23,47 +29,150 @@ def namespace_of(given: str | None) -> str:
     return parse_name(given or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus", "namespace")
 
 
-def swiftly(url: str | None, *jobs: Call[Any] | tuple[str, ...]) -> list[Any] | None:
-    """The answers, decoded, in order (of plain commands as they came), or None."""
+def url_of(given: str | None) -> str:
+    """Return the argument, else NEXUS_REDIS_URL, else localhost. Checks nothing."""
+    return given or os.environ.get("NEXUS_REDIS_URL") or DEFAULT_URL
+
+
+class _Address(NamedTuple):
+    """A URL taken apart: a host and a port, or the path of a socket; `before` are the commands to send first."""
+
+    host: str
+    port: int
+    path: str
+    is_encrypted: bool
+    before: tuple[tuple[str, ...], ...]
+
+
+def _plain(url: str) -> _Address | None:
+    """Take a URL apart; None for one that redis-py must handle."""
     try:
-        place = urlsplit(url or os.environ.get("NEXUS_REDIS_URL") or DEFAULT_URL)
-        database = place.path.strip("/") or "0"
-        if place.scheme != "redis" or place.query or not database.isdigit():
-            return None
-        login = [unquote(word) for word in (place.username, place.password) if word]
-        before: list[tuple[str, ...]] = [("AUTH", *login)] if login else []
-        if database != "0":
-            before.append(("SELECT", database))
-        with socket.create_connection((place.hostname or "localhost", place.port or 6379), CONNECT_TIMEOUT) as wire:
-            wire.settimeout(CALL_TIMEOUT)
-            with wire.makefile("rb") as stream:
-                return _answers(wire, stream, before, jobs)
+        parts = urlsplit(url)
+        port = parts.port or PORT
+    except ValueError:
+        return None
+    path = unquote(parts.path)
+    is_unix, database = parts.scheme == "unix", path.strip("/")
+    is_usual = bool(path) if is_unix else parts.scheme in ("redis", "rediss") and (not database or database.isdigit())
+    if not is_usual or parts.query or (parts.username and not parts.password):
+        return None
+    login = [unquote(word) for word in (parts.username, parts.password) if word]
+    before: list[tuple[str, ...]] = [("AUTH", *login)] if login else []
+    if not is_unix and int(database or 0):
+        before.append(("SELECT", database))
+    host = parts.hostname or "localhost"
+    return _Address(host, port, path if is_unix else "", parts.scheme == "rediss", tuple(before))
+
+
+class Connection:
+    """One connection, opened with the first call. `server`: its address for messages, without a password."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._address = _plain(url)
+        self._socket: socket.socket | None = None
+        self._stream: IO[bytes] | None = None
+        self._client: redis.Redis | None = None
+        if self._address is not None:
+            self.server = self._address.path or f"{self._address.host}:{self._address.port}"
+        else:
+            from nexus_redis.wire import where
+
+            self.server = where(self._by_redis_py())
+
+    def perform(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Run a batch in one round trip, as `wire.perform` does; one outcome each, never raises."""
+        if self._client is None:
+            try:
+                return self.exchange(jobs)
+            except (OSError, ValueError, LookupError):
+                self._disconnect()
+        from nexus_redis.wire import perform
+
+        return perform(self._by_redis_py, jobs)
+
+    def exchange(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Run a batch; raise for anything but answers and refusals of our scripts, which redis-py must handle then."""
+        if self._address is None:
+            raise ConnectionError(self.url)
+        before = self._connect(self._address) if self._socket is None else ()
+        answers = self._ask([*before, *map(_short, jobs)])[len(before) :]
+        for at, job in enumerate(jobs):
+            if isinstance(job, Call) and isinstance(answers[at], Failure) and answers[at].startswith("NOSCRIPT"):
+                answers[at] = self._ask([("EVAL", job.script.text, *_rest(job))])[0]
+        return [_outcome(job, answer) for job, answer in zip(jobs, answers, strict=True)]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._disconnect()
+        if self._client is not None:
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _connect(self, to: _Address) -> tuple[tuple[str, ...], ...]:
+        """Open the socket, and return the commands to send first."""
+        if to.path:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.settimeout(CONNECT_TIMEOUT)
+            self._socket.connect(to.path)
+        else:
+            # Bytes, since Python imports the tables of all alphabets to check a host name that is text.
+            host: Any = to.host.encode() if to.host.isascii() else to.host
+            self._socket = socket.create_connection((host, to.port), CONNECT_TIMEOUT)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if to.is_encrypted:
+            import ssl  # slow to import, and few connections are encrypted
+
+            self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=to.host)
+        self._socket.settimeout(CALL_TIMEOUT)
+        self._stream = self._socket.makefile("rb")
+        return to.before
+
+    def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        assert self._socket is not None
+        assert self._stream is not None
+        self._socket.sendall(b"".join(written([str(word).encode() for word in each]) for each in commands))
+        answers = [read(self._stream) for _ in commands]
+        for answer in answers:
+            if isinstance(answer, Failure) and not answer.startswith(("NOSCRIPT", "NEXUS_")):
+                raise ConnectionError(answer)
+        return answers
+
+    def _disconnect(self) -> None:
+        for each in (self._stream, self._socket):
+            if each is not None:
+                each.close()
+        self._stream = self._socket = None
+
+    def _by_redis_py(self) -> "redis.Redis":
+        if self._client is None:
+            from nexus_redis.wire import address, connect
+
+            self._client = connect(address(self.url))
+        return self._client
+
+
+def swiftly(connection: Connection, *jobs: Job) -> list[Any] | None:
+    """Return the decoded answers in order; None after any trouble."""
+    try:
+        outcomes = connection.exchange(jobs)
     except (OSError, ValueError, LookupError):
         return None
+    return None if any(isinstance(each, Exception) for each in outcomes) else outcomes
 
 
-def _answers(
-    wire: socket.socket, stream: IO[bytes], before: list[tuple[str, ...]], jobs: tuple[Call[Any] | tuple[str, ...], ...]
-) -> list[Any] | None:
-    wire.sendall(b"".join(map(_command, [*before, *(_short(job) for job in jobs)])))
-    logged_in = [read(stream) for _ in before]
-    answers = [read(stream) for _ in jobs]
-    for at, job in enumerate(jobs):
-        if isinstance(answers[at], Failure) and answers[at].startswith("NOSCRIPT") and isinstance(job, Call):
-            wire.sendall(_command(("EVAL", job.script.text, *_rest(job))))
-            answers[at] = read(stream)
-    if any(isinstance(answer, Failure) for answer in (*logged_in, *answers)):
-        return None
-    return [job.decode(answer) if isinstance(job, Call) else answer for job, answer in zip(jobs, answers, strict=True)]
+def _short(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
+    return ("EVALSHA", job.script.sha, *_rest(job)) if isinstance(job, Call) else job.args
 
 
-def _short(job: Call[Any] | tuple[str, ...]) -> tuple[str, ...]:
-    return ("EVALSHA", job.script.sha, *_rest(job)) if isinstance(job, Call) else job
+def _rest(job: Call[Any]) -> tuple[Any, ...]:
+    return (len(job.keys), *job.keys, *job.args)
 
 
-def _rest(job: Call[Any]) -> tuple[str, ...]:
-    return (str(len(job.keys)), *job.keys, *map(str, job.args))
-
-
-def _command(words: tuple[str, ...]) -> bytes:
-    return written([word.encode() for word in words])
+def _outcome(job: Call[Any] | Command[Any], answer: Any) -> Outcome:
+    return Refusal(answer) if isinstance(answer, Failure) else job.decode(answer)

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from nexus_redis.words import number, percent, printable, rate, seconds
+from nexus_redis.words import number, percent, printable, rate, seconds, setting_value
 
 __all__ = ["as_json", "as_message", "number", "percent", "printable", "rate", "seconds", "setting", "standing"]
 
@@ -16,16 +16,7 @@ def standing(rate_per_s: float, level: int, reason: str, load: float | None = No
 
 def setting(field: str, value: str | float | bool) -> str:
     """As the option of `set` spells it, so that it can be typed again."""
-    match field:
-        case "rate" | "min_rate":
-            told = rate(float(value))
-        case "burst" | "transit":
-            told = f"{float(value):g} s"
-        case "lossless":
-            told = "yes" if value in ("1", True) else "no"
-        case _:
-            told = printable(value if isinstance(value, str) else f"{value:g}")
-    return f"{field.replace('_', '-')} {told}"
+    return f"{field.replace('_', '-')} {setting_value(field, value)}"
 
 
 def as_json(value: Any) -> str:

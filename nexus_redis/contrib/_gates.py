@@ -11,7 +11,6 @@ A pause is never cut short: one that lasts longer, or until `resume`, stays (an 
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Mapping
@@ -23,10 +22,9 @@ from nexus_redis.contrib._given import given, spender
 from nexus_redis.contrib._headers import Told, told_to_wait
 from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import NexusError
+from nexus_redis.logs import log
 from nexus_redis.price import Cost
 from nexus_redis.shell import UNSET
-
-log = logging.getLogger("nexus_redis")
 
 MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth a call at once
 PART: Final = 0.25  # of the pause: a short one is worth a call for less

@@ -9,16 +9,14 @@ line a minute is enough to be found, and few enough to be read; it tells how man
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
+from nexus_redis.logs import log
 from nexus_redis.price import Cost, price_of
 from nexus_redis.words import counted
-
-log = logging.getLogger("nexus_redis")
 
 QUIET: Final = 60.0  # seconds between two lines about one function
 

@@ -41,6 +41,7 @@ HORIZON: Final = 20.0  # seconds; brokers redeliver what is put off for too long
 SHARE_LASTS: Final = 1.0  # seconds until it is asked for again
 EAGERNESS: Final = 1.05  # turns given out beyond the share, so that none of it goes to waste
 BLIND: Final = 5.0  # seconds until work comes back to a budget that has no rate to reckon with
+SOONEST: Final = 0.01  # seconds until work comes back at the earliest: 0 would say that it has its tokens
 
 
 class Turns:
@@ -80,7 +81,7 @@ class Turns:
             turn = max(earliest, self._last + cost / (EAGERNESS * self._rate))
             if turn - now <= HORIZON:
                 self._last = turn
-                return turn - now
+                return max(SOONEST, turn - now)
         return min(max(_spread(HORIZON), earliest - now), HORIZON)
 
     def _ask(self, denied: Denied) -> None:

@@ -13,7 +13,6 @@ meanwhile; that is no failure, and not counted against `max_retries`.
 from __future__ import annotations
 
 import inspect
-import logging
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -24,6 +23,7 @@ from nexus_redis.contrib._given import given
 from nexus_redis.contrib._open import open_price
 from nexus_redis.contrib._turns import TURN, turns_of
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.logs import log
 
 need("celery")
 
@@ -31,8 +31,6 @@ from celery import Task  # noqa: E402  # what it is called when it is missing mu
 from celery.exceptions import Reject, Retry  # noqa: E402
 
 __all__ = ["NexusTask"]
-
-log = logging.getLogger("nexus_redis")
 
 
 class NexusTask(Task):  # type: ignore[misc]  # Celery is published without types

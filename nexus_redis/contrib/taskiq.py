@@ -13,7 +13,6 @@ would crowd out others, they belong in a queue of their own.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -23,6 +22,7 @@ from nexus_redis.contrib import need
 from nexus_redis.contrib._given import given
 from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import InvalidSetting, Unavailable
+from nexus_redis.logs import log
 from nexus_redis.price import parse_price
 
 need("taskiq")
@@ -31,7 +31,6 @@ from taskiq import AsyncTaskiqDecoratedTask, TaskiqMessage, TaskiqMiddleware  # 
 
 __all__ = ["NexusMiddleware"]
 
-log = logging.getLogger("nexus_redis")
 
 AGAIN_AFTER: Final = 1.0  # seconds between two tries while Redis is away and the budget is closed
 

@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 from nexus_redis.demo import DemoFailed, Options, run
+from nexus_redis.demo.options import SECONDS
 from nexus_redis.errors import Unavailable
+from nexus_redis.values import typed_seconds
 
 
 def main() -> int:
     parser = argparse.ArgumentParser("python -m nexus_redis.demo", argument_default=argparse.SUPPRESS)
     parser.add_argument("--input", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seconds", type=lambda text: typed_seconds(text, "seconds", SECONDS))
     parser.add_argument("--producers", type=int)
     parser.add_argument("--consumers", type=int)
     parser.add_argument("--url")

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from nexus_redis.demo.options import DemoFailed
 
 HEAD_START_S = 0.25  # for the starting signal to reach every process before its instant comes
 PATIENCE_S = 60.0  # for processes to start on a busy machine
+SHOWN_EACH_S = 0.25
 TAIL_LINES = 12
 
 
@@ -76,11 +78,15 @@ class Children:
         reader.start()
         self._write(name, settings)
 
-    def go(self) -> float:
-        """Waits until all are ready, then gives all the same instant, by time.monotonic(), to start at."""
+    def go(self, show: Callable[[int, int], None]) -> float:
+        """Waits until all are ready, then gives all the same instant, by time.monotonic(), to start at.
+
+        Calls `show(ready, processes)` a few times a second, since a busy machine needs many seconds to start them.
+        """
         waiting, gives_up_at = set(self._processes), time.monotonic() + PATIENCE_S
         while waiting:
-            told = self.hear(1.0)
+            show(len(self._processes) - len(waiting), len(self._processes))
+            told = self.hear(SHOWN_EACH_S)
             if told and told[1]["kind"] == "ready":
                 waiting.discard(told[0])
             if time.monotonic() > gives_up_at:

@@ -13,12 +13,18 @@ WARM_UP_S = 2.0  # not counted in the use of the capacity: from cold, nobody kno
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
-    """One run. Times in seconds, memory in bytes, `busy` and `fairness` from 0 to 1; None: nothing was measured."""
+    """One run. Times in seconds, memory in bytes, `busy` and `fairness` from 0 to 1; None: nothing was measured.
+
+    `rate` is what was indexed per second. `capacity` is what the workers could have indexed in the same seconds if they
+    had never waited. Both are of one run, since a machine is faster in one minute than in another.
+    """
 
     coordinated: bool
     sent: int
     indexed: int
     lost: int
+    rate: float
+    capacity: float
     queue_peak: int
     queue_limit: int
     memory_peak: int
@@ -30,6 +36,11 @@ class RunFigures:
     redis_calls_per_record: float | None
     drained_after: float
     indexed_by_producer: tuple[int, ...]
+
+    @property
+    def use(self) -> float | None:
+        """Return the part of the capacity that was used."""
+        return self.rate / self.capacity if self.capacity else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,15 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "exit_code": self.exit_code}
+
+
+def capacity(done: Sequence[float], busy: Sequence[float]) -> float:
+    """Return what the workers can do per second, from what each did in the seconds in which it had work.
+
+    >>> capacity([300, 100], [10.0, 5.0])
+    50.0
+    """
+    return sum(count / seconds for count, seconds in zip(done, busy, strict=True) if seconds > 0)
 
 
 def percentile(values: Iterable[float], rank: float) -> float | None:

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-SECONDS = (2.0, 300.0)  # a shorter run has no middle to slow down in, a longer one fills the disk with its index
-PROCESSES = (1, 64)
+from nexus_redis.errors import InvalidSetting, Range
+
+SECONDS: Final = Range(
+    2.0, 300.0, "seconds"
+)  # a shorter run has no middle to slow down in, a longer one fills the disk with its index
+PROCESSES: Final = Range(1, 64, "processes")
 
 
 class DemoFailed(RuntimeError):
@@ -24,8 +29,9 @@ class Options:
     json: bool = False
 
     def __post_init__(self) -> None:
-        if not SECONDS[0] <= self.seconds <= SECONDS[1]:
-            raise ValueError(f"seconds={self.seconds:g} must be {SECONDS[0]:g} to {SECONDS[1]:g}")
-        for name, count in (("producers", self.producers), ("consumers", self.consumers)):
-            if not PROCESSES[0] <= count <= PROCESSES[1]:
-                raise ValueError(f"{name}={count} must be {PROCESSES[0]} to {PROCESSES[1]}")
+        for name, value, span in (
+            ("seconds", self.seconds, SECONDS), ("producers", self.producers, PROCESSES),
+            ("consumers", self.consumers, PROCESSES),
+        ):  # fmt: skip
+            if not span.holds(value):
+                raise InvalidSetting(name, value, span.remedy)

@@ -45,7 +45,7 @@ def play(options: Options) -> Result:
         offered=OFFERED * capacity,
         runs=runs,
     )
-    console.print(table_of(result), "", verdict(result), sep="\n", highlight=False)
+    console.print(table_of(result, fills=console.is_terminal), "", verdict(result), sep="\n", highlight=False)
     console.print(MEANING, style="dim", highlight=False)
     if options.json:
         json.dump(result.as_json(), sys.stdout, indent=2)
@@ -69,8 +69,9 @@ def introduce(console: Console, options: Options, source: Source, place: Broker)
 
 def calibrate(console: Console, plan: Plan) -> float:
     """What the workers can take, measured in sight."""
-    console.print(f"Measuring for {plan.seconds:g} s what the workers can take, through the same path ...")
-    capacity = measure_capacity(plan, lambda _: None)
+    view = View(console, f"Measuring for {plan.seconds:g} s what the workers can take, through the same path", plan)
+    with view.open():
+        capacity = measure_capacity(plan, view)
     console.print(
         f"They can take {capacity:,.0f} records/s; the producers will offer {OFFERED * capacity:,.0f}.\n",
         highlight=False,
@@ -85,7 +86,7 @@ def one_run(console: Console, plan: Plan, place: Broker) -> RunFigures:
         view = View(console, TITLES[True], plan, hint=place.look_inside()[0][0], standing=place.standing)
     before = place.script_calls()
     with view.open():
-        accounts = play_run(plan, view.watch)
+        accounts = play_run(plan, view)
     after = place.script_calls()
     console.print()
     calls = None if before is None or after is None else after - before
@@ -99,6 +100,8 @@ def run_figures(accounts: Accounts, queue_limit: int, calls: int | None, *, coor
         sent=accounts.sent,
         indexed=accounts.indexed,
         lost=service["lost"],
+        rate=service["rate"],
+        capacity=service["capacity"],
         queue_peak=service["queue_peak"],
         queue_limit=queue_limit,
         memory_peak=accounts.memory,

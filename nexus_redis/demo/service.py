@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from nexus_redis.demo.intake import Intake
-from nexus_redis.demo.measure import overlap, peak_memory, percentile
+from nexus_redis.demo.measure import capacity, overlap, peak_memory, percentile
 from nexus_redis.demo.pace import Meeting, Reporter, reporter
 from nexus_redis.demo.wire import Parent, listen, receive, send
 
@@ -91,15 +91,16 @@ def figures(
     counted_from, counted_to = starts_at + settings["warm_up"], starts_at + settings["seconds"]
     span = counted_to - counted_from
     latencies = [latency for desk in desks for latency in desk.latencies]
-    idle = sum(overlap(desk.idle, counted_from, counted_to) for desk in desks)
-    done = sum(n for desk in desks for at, n in desk.acknowledged if counted_from <= at < counted_to)
+    idle = [overlap(desk.idle, counted_from, counted_to) for desk in desks]
+    done = [sum(n for at, n in desk.acknowledged if counted_from <= at < counted_to) for desk in desks]
     by_producer = sum((desk.by_producer for desk in desks), Counter[int]())
     return {
         "received": intake.received,
         "lost": intake.lost,
         "queue_peak": intake.peak,
-        "rate": done / span,
-        "busy": 1 - idle / (span * len(desks)),
+        "rate": sum(done) / span,
+        "capacity": capacity(done, [span - each for each in idle]),
+        "busy": 1 - sum(idle) / (span * len(desks)),
         "latency_p50": percentile(latencies, 50),
         "latency_p99": percentile(latencies, 99),
         "by_producer": [by_producer[number] for number in range(settings["producers"])],

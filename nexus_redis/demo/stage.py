@@ -1,10 +1,9 @@
 """One run: its processes, from their start until the last record is accounted for."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nexus_redis.demo.children import Children
 from nexus_redis.demo.measure import WARM_UP_S, jain
@@ -51,6 +50,16 @@ class Moment:
     sample: dict[str, Any]
 
 
+class Watching(Protocol):
+    """The picture of a run: it is told what happens, and shows it."""
+
+    def starting(self, ready: int, processes: int) -> None:
+        """Show how many of the processes are ready."""
+
+    def watch(self, moment: Moment) -> None:
+        """Show a moment of the run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accounts:
     """What the processes of a run told at its end."""
@@ -87,17 +96,17 @@ def real_run(options: Options, calibrated: Plan, capacity: float, meeting: Meeti
     )
 
 
-def measure_capacity(plan: Plan, watch: Callable[[Moment], None]) -> float:
+def measure_capacity(plan: Plan, view: Watching) -> float:
     """Records per second that the workers index when the queue is never empty, with all processes running."""
     with Children(plan.home) as children:
-        perform(children, plan, watch, awaited={"service"})
+        perform(children, plan, view, awaited={"service"})
         return float(children.results["service"]["rate"])
 
 
-def play_run(plan: Plan, watch: Callable[[Moment], None]) -> Accounts:
+def play_run(plan: Plan, view: Watching) -> Accounts:
     """The whole run. Raises `DemoFailed` unless every record sent was indexed or counted as lost."""
     with Children(plan.home) as children:
-        perform(children, plan, watch)
+        perform(children, plan, view)
         results = children.results
     service = results["service"]
     producers = [results[f"producer {number}"] for number in range(plan.producers)]
@@ -118,7 +127,7 @@ def play_run(plan: Plan, watch: Callable[[Moment], None]) -> Accounts:
     return accounts
 
 
-def perform(children: Children, plan: Plan, watch: Callable[[Moment], None], awaited: set[str] | None = None) -> None:
+def perform(children: Children, plan: Plan, view: Watching, awaited: set[str] | None = None) -> None:
     """Starts all, shows what the service tells, returns when all that are awaited have told their result."""
     meeting = asdict(plan.meeting) if plan.meeting else None
     service = {
@@ -130,10 +139,10 @@ def perform(children: Children, plan: Plan, watch: Callable[[Moment], None], awa
         "is_patient": plan.rate is None,
         "meeting": meeting,
     }
-    children.start("service", "service", service)
+    starts: list[tuple[str, str, dict[str, Any]]] = [("service", "service", service)]
     for number in range(plan.workers):
         slow = plan.slow if number == 0 else None
-        children.start(f"worker {number}", "worker", {"number": number, "slow": slow})
+        starts.append((f"worker {number}", "worker", {"number": number, "slow": slow}))
     producer = {
         "producers": plan.producers,
         "seconds": plan.seconds,
@@ -141,15 +150,17 @@ def perform(children: Children, plan: Plan, watch: Callable[[Moment], None], awa
         "files": [str(path) for path in plan.files],
         "meeting": meeting,
     }
-    for number in range(plan.producers):
-        children.start(f"producer {number}", "producer", {**producer, "number": number})
+    starts += [(f"producer {number}", "producer", {**producer, "number": number}) for number in range(plan.producers)]
+    for name, role, settings in starts:
+        view.starting(0, len(starts))
+        children.start(name, role, settings)
     awaited = awaited or children.names
-    starts_at = children.go()
+    starts_at = children.go(view.starting)
     while not awaited <= children.results.keys():
         told = children.hear(TICK_S)
         at = time.monotonic() - starts_at
         if told and told[1]["kind"] == "sample":
-            watch(Moment(at, told[1]))
+            view.watch(Moment(at, told[1]))
         if at > plan.seconds + DRAIN_PATIENCE_S:
             missing = ", ".join(sorted(awaited - children.results.keys()))
             raise DemoFailed(f"{missing} did not end {DRAIN_PATIENCE_S:g} s after the run")

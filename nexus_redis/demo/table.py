@@ -6,8 +6,10 @@ from nexus_redis.demo.measure import WARM_UP_S, Result, RunFigures
 
 ABSENT = "-"
 MEANING = (
-    f"Use of the capacity: how long the workers did not wait for an empty queue, after the first {WARM_UP_S:g} s. In "
-    "those, coordination finds out what they can take, and indexes less; it also shares the processors with them."
+    f"Records per second and capacity are measured in the same seconds of one run. The first {WARM_UP_S:g} s do not "
+    "count, since coordination then finds out what the workers can take. The capacity is what the workers could have "
+    "indexed if they had never waited for an empty queue. It differs between runs with all else that the machine does, "
+    "so compare its use."
 )
 
 
@@ -32,19 +34,24 @@ def rows(run: RunFigures) -> list[tuple[str, str]]:
         ("records sent", f"{run.sent:,}"),
         ("records indexed", f"{run.indexed:,}"),
         ("records lost", f"{run.lost:,}"),
+        ("records indexed per second", f"{run.rate:,.0f}"),
+        ("capacity in the same run, per second", f"{run.capacity:,.0f}"),
+        ("use of the capacity", percent(run.use)),
         ("peak queue", f"{run.queue_peak:,} of {run.queue_limit:,}"),
         ("peak memory of the consumers", f"{run.memory_peak / 2**20:.0f} MiB"),
         ("read to indexed, p50", seconds(run.latency_p50)),
         ("read to indexed, p99", seconds(run.latency_p99)),
-        ("use of the capacity", percent(run.busy)),
         ("fairness between producers (Jain)", ABSENT if run.fairness is None else f"{run.fairness:.3f}"),
         ("Redis calls per record", calls(run)),
     ]
 
 
-def table_of(result: Result) -> Table:
+def table_of(result: Result, *, fills: bool = False) -> Table:
+    """Return both runs side by side; `fills` makes the table as wide as the terminal."""
+    times = result.offered / result.capacity
     table = Table(
-        title=f"{result.seconds:g} s each, {result.offered:,.0f} records/s offered, {result.capacity:,.0f} can be taken"
+        title=f"{result.seconds:g} s each; offered: {result.offered:,.0f} records/s, {times:.0f} x the calibration",
+        expand=fills,
     )
     table.add_column("")
     for run in result.runs:

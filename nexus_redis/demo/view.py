@@ -1,4 +1,4 @@
-"""What you see while it runs: a panel that redraws itself on a terminal, a line per second elsewhere."""
+"""What you see while it runs: a panel as wide as the terminal that redraws itself, a line per second elsewhere."""
 
 import time
 from collections import deque
@@ -15,30 +15,33 @@ from rich.text import Text
 from nexus_redis.demo.stage import Moment, Plan
 
 FRAMES_PER_SECOND = 4  # each costs the workers some milliseconds of their processors
+LINES_EACH_S = 1.0
 SPEED_SPAN_S = 1.0
-BAR = 40
-SIDE = 20
+BESIDE_BAR = 42  # columns for the border, the names of the rows and their figures
+SHORTEST_BAR = 20
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
 class View:
-    """One run's picture. Give it each moment; it shows it at its own pace."""
+    """One run's picture, or the calibration's. Give it each moment; it shows it at its own pace."""
 
     def __init__(
         self, console: Console, title: str, plan: Plan, *, hint: str = "", standing: Callable[[], str] | None = None
     ) -> None:
         self._console, self._title, self._plan, self._hint, self._standing = console, title, plan, hint, standing
-        self._depths: deque[int] = deque(maxlen=BAR)
+        self._depths: list[tuple[float, int]] = []
         self._history: deque[Moment] = deque()
         self._live: Live | None = None
         self._shown_at = 0.0
+        self._opened_at = 0.0
         self._latest: Moment | None = None
         self._stood = ""
 
     @contextmanager
     def open(self) -> Iterator[None]:
+        self._opened_at = self._shown_at = time.monotonic()
         if not self._console.is_terminal:
-            self._console.print(self._title)
+            self._console.print(self._title, soft_wrap=True)
             yield
             return
         with Live(console=self._console, auto_refresh=False) as self._live:
@@ -46,16 +49,26 @@ class View:
             if self._latest:  # drained: what stays on the screen adds up
                 self._live.update(self._picture(self._latest), refresh=True)
 
-    def watch(self, moment: Moment) -> None:
-        self._latest = moment
-        now = time.monotonic()
-        if now - self._shown_at < (1 / FRAMES_PER_SECOND if self._live else 1.0):
+    def starting(self, ready: int, processes: int) -> None:
+        """Show how many of the processes are ready."""
+        if not self._is_due():
             return
-        self._shown_at = now
+        seconds = time.monotonic() - self._opened_at
+        said = f"{seconds:5.1f} s  starting: {ready} of {processes} processes are ready"
+        if self._live:
+            self._live.update(self._framed(Text(said)), refresh=True)
+        else:
+            self._console.print(said, highlight=False, soft_wrap=True)
+
+    def watch(self, moment: Moment) -> None:
+        """Show a moment of the run."""
+        self._latest = moment
+        if not self._is_due():
+            return
         self._history.append(moment)
         while len(self._history) > 2 and self._history[0].at < moment.at - SPEED_SPAN_S:
             self._history.popleft()
-        self._depths.append(moment.sample["depth"])
+        self._depths.append((moment.at, moment.sample["depth"]))
         if self._live:
             self._live.update(self._picture(moment), refresh=True)
         else:
@@ -63,37 +76,54 @@ class View:
 
     def speeds(self, moment: Moment) -> list[float]:
         """Records per second of each worker, over the last second."""
-        before = self._history[0]
+        before = self._history[0] if self._history else moment
         span = moment.at - before.at
         pairs = zip(before.sample["indexed"], moment.sample["indexed"], strict=True)
         return [(now - then) / span if span > 0 else 0.0 for then, now in pairs]
 
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._shown_at < (1 / FRAMES_PER_SECOND if self._live else LINES_EACH_S):
+            return False
+        self._shown_at = now
+        return True
+
+    @property
+    def _is_calibration(self) -> bool:
+        return self._plan.rate is None
+
     def _line(self, moment: Moment) -> str:
         sample = moment.sample
+        at, indexed = f"{moment.at:5.1f} s", f"indexed {sum(sample['indexed']):>8,}"
+        if self._is_calibration:
+            return f"{at}  {indexed}  {sum(self.speeds(moment)):,.0f} records/s"
         slow = "  one worker is slow" if any(sample["slow"]) else ""
         return (
-            f"{moment.at:5.1f} s  received {sample['received']:>8,}  indexed {sum(sample['indexed']):>8,}  "
+            f"{at}  received {sample['received']:>8,}  {indexed}  "
             f"lost {sample['lost']:>8,}  queue {sample['depth']:>6,} of {self._plan.queue_limit:,}{slow}"
         )
 
     def _picture(self, moment: Moment) -> RenderableType:
         sample, limit = moment.sample, self._plan.queue_limit
-        share = sample["depth"] / limit
-        colour = "red" if share > 0.9 else "yellow" if share > 0.5 else "green"
-        rows = Table.grid(padding=(0, 2))
-        rows.add_column()
-        rows.add_column(min_width=BAR)
-        rows.add_column(min_width=SIDE)
+        width = max(SHORTEST_BAR, self._console.width - BESIDE_BAR)
+        rows = Table.grid(padding=(0, 2), expand=True)
+        rows.add_column(no_wrap=True)
+        rows.add_column(ratio=1, min_width=width, no_wrap=True)
+        rows.add_column(no_wrap=True)
         seconds = min(moment.at, self._plan.seconds)
-        rows.add_row("time", ProgressBar(self._plan.seconds, seconds, width=BAR), f"{seconds:.1f} s")
-        depth = Text(f"{sample['depth']:,} of {limit:,}", colour)
-        rows.add_row("queue", Text(self._curve(limit), colour), depth)
+        rows.add_row("time", ProgressBar(self._plan.seconds, seconds, width=width), f"{seconds:.1f} s")
+        if not self._is_calibration:
+            share = sample["depth"] / limit
+            colour = "red" if share > 0.9 else "yellow" if share > 0.5 else "green"
+            rows.add_row("queue", Text(self._curve(width), colour), Text(f"{sample['depth']:,} of {limit:,}", colour))
         for number, (speed, is_slow) in enumerate(zip(self.speeds(moment), sample["slow"], strict=True), 1):
             state = Text("more work per record", "yellow") if is_slow else Text("")
             rows.add_row(f"worker {number}", f"{speed:,.0f} records/s", state)
         lost = Text(f"lost {sample['lost']:,}", "bold red" if sample["lost"] else "bold green")
         indexed = f"indexed {sum(sample['indexed']):,}"
-        rows.add_row("records", f"received {sample['received']:,}   {indexed}", lost)
+        rows.add_row(
+            "records", f"received {sample['received']:,}   {indexed}", Text("") if self._is_calibration else lost
+        )
         if self._standing:
             if moment.at < self._plan.seconds:  # after it the consumer leaves, and the rate with it
                 self._stood = self._standing()
@@ -101,9 +131,20 @@ class View:
         parts: list[RenderableType] = [rows]
         if self._hint:
             parts += [Text("\nlook inside, from another terminal:", "dim"), Text(self._hint, "cyan", overflow="fold")]
-        return Panel(Group(*parts), title=self._title, title_align="left", expand=False)
+        return self._framed(Group(*parts))
 
-    def _curve(self, limit: int) -> str:
-        """The queue's depth over the last ten seconds, full height = full."""
+    def _framed(self, inside: RenderableType) -> RenderableType:
+        return Panel(inside, title=self._title, title_align="left")
+
+    def _curve(self, width: int) -> str:
+        """Draw the depth of the queue under the time bar, a sign per column. Full height is a full queue."""
         sparks = ".:-=+*#@" if self._console.options.ascii_only else SPARKS
-        return "".join(sparks[min(len(sparks) - 1, depth * len(sparks) // limit)] for depth in self._depths)
+        deepest: dict[int, int] = {}
+        for at, depth in self._depths:
+            column = min(width - 1, int(at / self._plan.seconds * width))
+            deepest[column] = max(deepest.get(column, 0), depth)
+        signs, depth = [], 0
+        for column in range(max(deepest, default=-1) + 1):
+            depth = deepest.get(column, depth)
+            signs.append(sparks[min(len(sparks) - 1, depth * len(sparks) // self._plan.queue_limit)])
+        return "".join(signs)

@@ -25,3 +25,12 @@ def spent(account: Account) -> int:
     assert book.granted == book.used + book.returned + book.burned + book.held
     assert min(book.used, book.returned, book.burned, book.held) >= 0
     return book.granted
+
+
+def agree(server: Server, account: Account, given_up: list[object], name: str = "stripe") -> bool:
+    """Both sides have the same sum. A claim that was given up, half a second after it was sent, may have burned there.
+
+    `given_up` is the fixture of that name: only a machine that stands still for so long makes an entry in it.
+    """
+    granted = granted_by(server, name)
+    return spent(account) <= granted if given_up else spent(account) == granted

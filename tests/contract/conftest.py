@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from nexus_redis.ledger import Ledger
 from nexus_redis.testing import ManualClock, clock
 from tests.contract.shells import SHELLS, Opener, Pass
+from tests.servers import Server
 
 __all__ = ["clock"]  # the users' own fixture; what is opened after it lives by it
 
@@ -24,3 +27,24 @@ def open_nexus(request: pytest.FixtureRequest) -> Iterator[Opener]:
 def let_pass(clock: ManualClock, open_nexus: Opener) -> Pass:
     """Time goes on, in the loop where there is one."""
     return (lambda s: open_nexus.run(lambda: clock.sleep(s))) if open_nexus.is_async else clock.advance
+
+
+@pytest.fixture
+def timed(clock: ManualClock, open_nexus: Opener, server: Server) -> Any:
+    """A Nexus that lives by the clock: for whatever would be another outcome after a second's pause of this process."""
+    return open_nexus(server)
+
+
+@pytest.fixture
+def given_up(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The claims that were never answered in the time for which an answer is worth something; see books.agree."""
+    found: list[object] = []
+    forget = Ledger.forget
+
+    def noted(ledger: Ledger, *, was_executed: bool, now: float) -> None:
+        if was_executed and ledger.in_flight is not None:
+            found.append(ledger.in_flight)
+        forget(ledger, was_executed=was_executed, now=now)
+
+    monkeypatch.setattr(Ledger, "forget", noted)
+    return found

@@ -13,11 +13,12 @@ import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis.shell import BudgetShell, ConsumerShell, NexusShell, ProducerShell
 from tests.servers import FAKE, Server
+from tests.support import PATIENCE, join
 
 Pass = Callable[[float], None]
 
 SHELLS: Final = ("sync", "async")
-PATIENCE: Final = 30.0  # seconds: a hang fails the test that met it
+LONG: Final = 60.0  # seconds between two reports, where silence (three of them, or two seconds) is not the subject
 
 
 class LoopInAThread:
@@ -44,7 +45,7 @@ class LoopInAThread:
     def stop(self) -> None:
         """End the loop and its thread."""
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(PATIENCE)
+        join(self._thread)
 
 
 class Shown:
@@ -110,6 +111,16 @@ class Opener:
         if server.kind == FAKE:
             nexus._made_sync = server.client(**(client or {}))  # fakeredis has no address for the reporting thread
         return Shown(self._loop, nexus)
+
+    def around(self, client: Any) -> Any:
+        """A Nexus on a redis-py client of this shell's kind."""
+        nexus: Any
+        if self._loop is None:
+            nexus = nexus_redis.Nexus(client)
+        else:
+            nexus = Shown(self._loop, nexus_redis.asyncio.Nexus(client))
+        self._opened.append(nexus)
+        return nexus
 
     @property
     def is_async(self) -> bool:

@@ -5,16 +5,19 @@ On one server: what the scripts say at which instant is tested on each in `tests
 
 from __future__ import annotations
 
+import asyncio
 import queue
 from typing import Any
 
 import pytest
 
+import nexus_redis.asyncio
 from nexus_redis import AcquireTimeout
 from nexus_redis.testing import ManualClock, assert_never_exceeded
 from tests.contract.shells import Opener, Pass, account_of
 from tests.servers import Server
 from tests.stepping import is_balanced
+from tests.support import run
 
 HOUR = 3600
 
@@ -155,3 +158,36 @@ def test_a_denial_says_when_the_token_will_be_there(nexus: Any, clock: ManualClo
             assert not budget.try_acquire()
         let_pass(0.06 * denied.retry_after)
         assert budget.try_acquire()
+
+
+@pytest.mark.parametrize(("shared", "own"), [(200, 10), (200, 1)])
+def test_a_hundred_tenants_beside_one_shared_budget_use_all_that_it_gives(
+    one_server: Server, shared: float, own: float
+) -> None:
+    """Where their own budgets are the slower ones, all that those give."""
+    log: list[float] = []
+    calls: list[int] = []
+
+    async def main() -> None:
+        with ManualClock() as clock:
+            async with nexus_redis.asyncio.Nexus.from_url(one_server.url) as nexus:
+                everybody = nexus.budget("everybody", rate=shared)
+                tenants = [nexus.budget("tenant", key=str(i), rate=own) for i in range(100)]
+
+                async def work(tenant: nexus_redis.asyncio.Budget) -> None:
+                    while True:
+                        await nexus.acquire({everybody: 1, tenant: 1})
+                        log.append(clock.now)
+
+                tasks = [asyncio.create_task(work(tenant)) for tenant in tenants]
+                await clock.sleep(6)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                calls.append(sum(tenant._account.ledger.seq for tenant in tenants))
+
+    run(main())
+    assert calls[0] < 1.5 * len(log)  # what a tenant was given is kept until its turn comes
+    used = sum(at > 2 for at in log) / 4  # by then all have been answered once
+    assert used > 0.97 * min(shared, 100 * own)
+    assert_never_exceeded([(at, 1.0) for at in log], shared)

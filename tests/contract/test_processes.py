@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from tests.chaos import Proxy
 from tests.contract.books import granted_by, spent
 from tests.contract.shells import account_of
 from tests.servers import Server
-from tests.support import eventually, run
+from tests.support import PATIENCE, eventually, in_thread, join, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python 3.12 and later
 
@@ -49,7 +48,7 @@ def forked(body: Callable[[], Any]) -> Callable[[], Any]:
 
     def wait() -> Any:
         with os.fdopen(ours, "rb") as pipe:
-            said = json.loads(pipe.read() or b"{}")
+            said = json.loads(in_thread(pipe.read) or b"{}")
         os.waitpid(pid, 0)
         assert "result" in said, said
         return said["result"]
@@ -63,12 +62,12 @@ def forked(body: Callable[[], Any]) -> Callable[[], Any]:
 def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
     with Nexus.from_url(server.url) as nexus:
         producer = nexus.budget("stripe", rate=2000).producer("web")
-        stop = time.monotonic() + 0.8
+        stop = threading.Event()
         counts: list[float] = []
 
         def work(number: int) -> None:
             count, cost = 0.0, 1 + number % 3
-            while time.monotonic() < stop:
+            while not stop.is_set():
                 try:
                     if number % 4 == 0:
                         count += cost if producer.try_acquire(cost) else 0
@@ -82,12 +81,12 @@ def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
         threads = [threading.Thread(target=work, args=[number]) for number in range(64)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join(20)
-        assert len(counts) == 64
         account = account_of(producer)
+        assert eventually(lambda: account.ledger.used > 1000 * MICRO)
+        stop.set()
+        join(*threads)
+        assert len(counts) == 64
         assert account.ledger.used == sum(counts) * MICRO
-        assert sum(counts) > 200
         producer.close()
         assert not account.ledger.waiters
         assert spent(account) == granted_by(server)
@@ -102,28 +101,25 @@ def test_8_forked_workers_with_one_literal_id_keep_the_books(server: Server, cap
         for _ in range(20):
             producer.acquire()
 
-        def work() -> tuple[str, int, int]:
-            stop, count = time.monotonic() + 0.8, 0
-            while time.monotonic() < stop:
+        def work() -> tuple[str, int]:
+            for _ in range(50):
                 producer.acquire()
-                count += 1
             producer.close()
             account = account_of(producer)
-            assert account.ledger.used == count * MICRO
-            return account.id, spent(account), count
+            assert account.ledger.used == 50 * MICRO
+            return account.id, spent(account)
 
         children = [forked(work) for _ in range(8)]
-        while not all(producer.acquire() for _ in range(50)):
-            pass
+        for _ in range(50):
+            producer.acquire()
         told = [child() for child in children]
         for _ in range(20):
             producer.acquire()
         producer.close()
-        ids = [account_of(producer).id, *(name for name, _, _ in told)]
+        ids = [account_of(producer).id, *(name for name, _ in told)]
         assert len(set(ids)) == 9
         assert all(name == "web" or name.startswith("web.") for name in ids)
-        assert all(count > 0 for _, _, count in told)
-        assert spent(account_of(producer)) + sum(spent for _, spent, _ in told) == granted_by(server)
+        assert spent(account_of(producer)) + sum(spent for _, spent in told) == granted_by(server)
 
 
 def test_a_budget_that_was_made_before_the_fork_and_used_after_it_is_one_producer_in_each_child(
@@ -159,7 +155,7 @@ def test_a_fork_in_the_middle_of_an_acquire_leaves_each_side_its_own(server: Ser
             return account_of(producer).ledger.used, spent(account_of(producer))
 
         child = forked(work)
-        thread.join(10)
+        join(thread)
         assert done == [True]
         used, granted = child()
         assert used == MICRO
@@ -171,6 +167,11 @@ def test_a_forked_child_of_an_event_loop_starts_again_and_the_parents_connection
     async def main() -> None:
         async with AsyncNexus.from_url(server.url) as nexus:
             budget = nexus.budget("stripe", rate=1000)
+
+            async def connected() -> int:
+                return len(await nexus._client().client_list())
+
+            before = await connected()
             for _ in range(20):
                 await budget.acquire()
 
@@ -189,7 +190,7 @@ def test_a_forked_child_of_an_event_loop_starts_again_and_the_parents_connection
             for _ in range(50):
                 await budget.acquire()
             granted = await asyncio.to_thread(child)
-            connections = len(await nexus._client().client_list())
+            connections = await connected() - before
             await Producer(nexus, budget._account, budget._settings).close()
             assert granted + spent(account_of(budget)) == granted_by(server)
             assert connections < 10
@@ -289,7 +290,7 @@ def test_the_loop_ends_when_cancelled_even_if_the_client_took_that_for_a_timeout
         loop = nexus._loop._task
         assert loop
         loop.cancel()
-        await asyncio.wait([loop], timeout=10)
+        await asyncio.wait([loop], timeout=PATIENCE)
         assert loop.cancelled()
         waiting.cancel()
         monkeypatch.undo()
@@ -325,17 +326,21 @@ def heeds_ctrl_c() -> Iterator[None]:
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_a_wait_and_takes_nothing(server: Server) -> None:
     with Nexus.from_url(server.url) as nexus:
-        budget = nexus.budget("stripe", rate="1/h")
-        budget.acquire()
-        for timeout in (None, 20):
-            timer = threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT])
-            timer.start()
+        budget = nexus.budget("stripe", rate=0)
+        account = account_of(budget)
+
+        def press() -> None:
+            if eventually(lambda: account.ledger.waiters):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        for timeout in (None, PATIENCE):
+            presses = threading.Thread(target=press)
+            presses.start()
             with pytest.raises(KeyboardInterrupt):
                 budget.acquire(timeout=timeout)
-            timer.join()
-        account = account_of(budget)
+            join(presses)
         assert not account.ledger.waiters
-        assert account.ledger.used == MICRO
+        assert account.ledger.used == 0
         spent(account)
 
 
@@ -348,13 +353,15 @@ def stop(number, frame):
     print("closed", flush=True)
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-producer.acquire()
+for _ in range(1000):
+    producer.acquire()
 print("ready", flush=True)
 while True:
     producer.acquire()
 """
 
 
+@pytest.mark.hurried  # the thread that holds the lock can't hand anything back: close() gives up on that
 def test_a_handler_may_close_the_nexus_in_the_middle_of_an_acquire(server: Server) -> None:
     nexus = Nexus.from_url(server.url)
     budget = nexus.budget("stripe", rate=1000)
@@ -366,8 +373,7 @@ def test_a_handler_may_close_the_nexus_in_the_middle_of_an_acquire(server: Serve
 
     thread = threading.Thread(target=interrupted, daemon=True)
     thread.start()
-    thread.join(10)
-    assert not thread.is_alive()
+    join(thread)
     assert eventually(lambda: not nexus._loop.is_running)
     assert budget._account.ledger.held == 0
 
@@ -376,11 +382,10 @@ def test_a_nexus_may_be_closed_in_a_signal_handler(server: Server) -> None:
     child = subprocess.Popen([sys.executable, "-c", CLOSES_IN_A_HANDLER, server.url], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
-    time.sleep(0.3)
     child.send_signal(signal.SIGTERM)
     try:
-        assert child.stdout.readline() == "closed\n"
-        assert child.wait(10) == 0
+        assert in_thread(child.stdout.readline) == "closed\n"
+        assert child.wait(PATIENCE) == 0
     finally:
         child.kill()
         child.stdout.close()
@@ -405,7 +410,7 @@ producer.acquire()
 def test_at_the_end_of_the_interpreter_everything_is_handed_back(server: Server, end: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ENDS.format(end=end), server.url],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
     assert "nexus_redis" not in done.stderr.replace("import sys, nexus_redis", "")
@@ -424,6 +429,6 @@ async def main():
 asyncio.run(main())
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, server.url], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code, server.url], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")

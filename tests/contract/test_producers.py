@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -13,12 +12,13 @@ import pytest
 from nexus_redis import GRANTED, AcquireTimeout, Closed, Denied, Grant, InvalidSetting
 from nexus_redis.calls import Claim
 from nexus_redis.ledger import MICRO
+from nexus_redis.testing import ManualClock
 from nexus_redis.tray import Tray
-from tests.contract.shells import Opener, Pass, account_of
+from tests.contract.shells import LONG, Opener, Pass, account_of
 from tests.contract.test_budgets import operator_sets
 from tests.servers import Server
 from tests.stepping import is_balanced
-from tests.support import eventually
+from tests.support import eventually, join
 
 
 @pytest.fixture
@@ -42,12 +42,11 @@ def test_acquire_takes_a_token_that_redis_has_granted(nexus: Any) -> None:
     assert is_balanced(account_of(budget))
 
 
-def test_acquire_waits_when_there_are_no_tokens(nexus: Any) -> None:
-    budget = nexus.budget("stripe", rate=100)
-    began = time.monotonic()
+def test_acquire_waits_when_there_are_no_tokens(timed: Any, clock: ManualClock) -> None:
+    budget = timed.budget("stripe", rate=100)
     waits = [budget.acquire().waited for _ in range(8)]
-    assert time.monotonic() - began > (8 - 1.02) / 100  # all but the first token had to be made
-    assert max(waits) > 0
+    assert clock.now > (8 - 1.02) / 100  # all but the first token had to be made
+    assert sum(waits) == pytest.approx(clock.now)
     assert account_of(budget).ledger.used == 8 * MICRO
 
 
@@ -56,8 +55,8 @@ def test_a_warm_acquire_answers_with_the_constant(nexus: Any) -> None:
     assert any(budget.acquire() is GRANTED for _ in range(2000))
 
 
-def test_a_timeout_takes_nothing_and_says_why(nexus: Any) -> None:
-    budget = nexus.budget("stripe", rate="6/min")
+def test_a_timeout_takes_nothing_and_says_why(timed: Any) -> None:
+    budget = timed.budget("stripe", rate="6/min")
     budget.acquire()
     with pytest.raises(AcquireTimeout, match=r"stripe: no token within .* \((rate|learning)\)") as raised:
         budget.acquire(timeout=0.05)
@@ -68,8 +67,8 @@ def test_a_timeout_takes_nothing_and_says_why(nexus: Any) -> None:
     assert is_balanced(account)
 
 
-def test_a_producers_timeout_is_the_default_of_its_acquires(nexus: Any) -> None:
-    budget = nexus.budget("stripe", rate="6/min")
+def test_a_producers_timeout_is_the_default_of_its_acquires(timed: Any) -> None:
+    budget = timed.budget("stripe", rate="6/min")
     with budget.producer("web", timeout=0.05) as producer:
         producer.acquire(timeout=None)
         with pytest.raises(AcquireTimeout):
@@ -116,13 +115,17 @@ def test_a_try_that_fitted_before_the_rate_fell_is_denied_and_no_mistake(
     assert eventually(lambda: bool(answer()))
 
 
-def test_a_loop_of_tries_uses_the_budget_and_asks_no_more_often_than_one_that_waits(nexus: Any) -> None:
-    budget, began = nexus.budget("stripe", rate=1000), time.monotonic()
-    tries, granted = 0, 0
+def test_a_loop_of_tries_uses_the_budget_and_asks_no_more_often_than_one_that_waits(
+    timed: Any, clock: ManualClock, let_pass: Pass
+) -> None:
+    budget, granted = timed.budget("stripe", rate=1000), 0
     while granted < 500:
-        tries += 1
-        granted += bool(budget.try_acquire())
-    assert granted <= 251 + 1000 * (time.monotonic() - began)
+        if budget.try_acquire():
+            granted += 1
+        else:
+            let_pass(0.001)
+    assert granted <= 251 + 1000 * clock.now
+    assert clock.now < 1
     assert account_of(budget).ledger.seq < 50  # calls to Redis
     assert is_balanced(account_of(budget))
 
@@ -150,8 +153,7 @@ def test_a_try_after_one_that_gave_up_answers_at_once(nexus: Any) -> None:
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), 1e9, True])
 def test_a_bad_timeout_is_refused_before_anyone_waits(nexus: Any, timeout: float) -> None:
-    budget = nexus.budget("stripe", rate="6/min")
-    budget.acquire()
+    budget = nexus.budget("stripe", rate=0)
     with pytest.raises(InvalidSetting, match="timeout"):
         budget.acquire(timeout=timeout)
     assert waiting(account_of(budget)) == 0
@@ -182,8 +184,8 @@ def test_parts_of_tokens_are_exact(nexus: Any) -> None:
 # --- try_acquire
 
 
-def test_a_try_gets_all_or_nothing_and_is_told_when_to_come_back(nexus: Any) -> None:
-    budget = nexus.budget("stripe", rate="6/min")
+def test_a_try_gets_all_or_nothing_and_is_told_when_to_come_back(timed: Any) -> None:
+    budget = timed.budget("stripe", rate="6/min")
     assert isinstance(budget.try_acquire(), Grant)
     denied = budget.try_acquire()
     assert not denied
@@ -193,8 +195,8 @@ def test_a_try_gets_all_or_nothing_and_is_told_when_to_come_back(nexus: Any) -> 
     assert account_of(budget).ledger.used == MICRO
 
 
-def test_while_retry_after_runs_a_try_asks_nobody(nexus: Any) -> None:
-    budget = nexus.budget("stripe", rate="6/min")
+def test_while_retry_after_runs_a_try_asks_nobody(timed: Any) -> None:
+    budget = timed.budget("stripe", rate="6/min")
     budget.acquire()
     budget.try_acquire()
     seq = account_of(budget).ledger.seq
@@ -203,8 +205,7 @@ def test_while_retry_after_runs_a_try_asks_nobody(nexus: Any) -> None:
 
 
 def test_a_try_never_overtakes_who_waits(nexus: Any) -> None:
-    budget = nexus.budget("stripe", rate="6/min")
-    budget.acquire()
+    budget = nexus.budget("stripe", rate=0)
     account = account_of(budget)
     errors: list[Exception] = []
 
@@ -220,7 +221,7 @@ def test_a_try_never_overtakes_who_waits(nexus: Any) -> None:
     denied = budget.try_acquire()
     assert isinstance(denied, Denied)
     nexus.close()
-    thread.join(5)
+    join(thread)
     assert len(errors) == 1
 
 
@@ -255,7 +256,7 @@ def test_who_pauses_a_budget_stops_at_once(open_nexus: Opener, server: Server) -
         budget.acquire()
     ledger = account_of(budget).ledger
     assert eventually(lambda: ledger.in_flight is None and ledger.hand > 0)
-    ledger.in_flight, ledger.sent = Claim(), time.monotonic()  # nor is there an answer that would say it
+    ledger.in_flight, ledger.sent = Claim(), account_of(budget).hub.clock()  # nor is there an answer that would say it
     budget.pause(30)
     before = ledger.used
     assert not any(budget.try_acquire() for _ in range(100))
@@ -269,12 +270,36 @@ def test_pace_can_count_bytes(nexus: Any) -> None:
     assert account_of(budget).ledger.used == 6 * MICRO
 
 
+def test_the_item_that_waited_when_acquire_raised_comes_first_when_pace_is_begun_again(nexus: Any) -> None:
+    budget = nexus.budget("ship", rate=1000)
+    producer = budget.producer(timeout=0.2)
+    producer.acquire(timeout=60)
+    source, sent, timeouts = iter(range(30)), [], 0
+    for item in producer.pace(source):
+        sent.append(item)
+        if item == 9:
+            break
+    budget.pause()
+    while len(sent) < 30:
+        try:
+            sent += producer.pace(source)  # nothing, while it is paused
+        except AcquireTimeout:
+            timeouts += 1
+            if timeouts == 3:
+                producer.close()  # another one goes on where this one was
+                producer = budget.producer(timeout=0.2)
+                budget.resume()
+                producer.acquire(timeout=60)
+    assert sent == list(range(30))
+    assert timeouts == 3
+
+
 # --- the bare protocol
 
 
 def test_a_consumer_of_400_at_95_percent_answers_10000_with_100(nexus: Any) -> None:
     budget = nexus.budget("elasticsearch")
-    with budget.consumer(capacity=400) as consumer, budget.producer("filebeat-1") as producer:
+    with budget.consumer(capacity=400, interval=LONG) as consumer, budget.producer("filebeat-1") as producer:
         assert consumer.report(load=95) == 100
         flow = producer.signal(requested_rate=10_000)
         assert (flow.recommended_rate, flow.backpressure_level, flow.current_load) == (100, 2, 95)
@@ -305,7 +330,7 @@ def test_producers_of_ones_own_have_names_weights_and_priorities(nexus: Any) -> 
 
 
 def test_an_id_that_is_in_use_gets_a_suffix_and_goes_on(
-    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
+    clock: ManualClock, open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     producers = [open_nexus(server).budget("stripe", rate=1000).producer("web") for _ in range(2)]
     for _ in range(3):
@@ -352,18 +377,14 @@ def test_ten_producers_closed_are_ten_producers_gone(nexus: Any) -> None:
 # --- closing
 
 
-def test_close_hands_the_tokens_back(open_nexus: Opener, server: Server) -> None:
-    redis, nexus = server.client(decode_responses=True), open_nexus(server)
-    producer = nexus.budget("stripe", rate=100, burst=2).producer("web")
+def test_close_hands_the_tokens_back(timed: Any, server: Server) -> None:
+    redis = server.client(decode_responses=True)
+    producer = timed.budget("stripe", rate=100, burst=2).producer("web")
     account = account_of(producer)
-
-    def collects_some() -> bool:
-        with pytest.raises(AcquireTimeout):
-            producer.acquire(1000, timeout=0.15)  # what was collected for it is in hand now
-        return bool(account.ledger.held > 2 * MICRO)
-
-    assert eventually(collects_some)
+    with pytest.raises(AcquireTimeout):
+        producer.acquire(1000, timeout=0.5)  # what was collected for it is in hand now
     held, before = account.ledger.held / MICRO, float(redis.hget("nexus:{stripe}", "tokens") or 0)
+    assert held > 2
     producer.close()
     after = float(redis.hget("nexus:{stripe}", "tokens") or 0)
     assert account.ledger.returned / MICRO >= held
@@ -372,8 +393,7 @@ def test_close_hands_the_tokens_back(open_nexus: Opener, server: Server) -> None
 
 
 def test_close_fails_who_waits_and_ends_every_use(nexus: Any) -> None:
-    budget = nexus.budget("stripe", rate="1/h")
-    budget.acquire()
+    budget = nexus.budget("stripe", rate=0)
     errors: list[BaseException] = []
 
     def wait() -> None:
@@ -388,8 +408,7 @@ def test_close_fails_who_waits_and_ends_every_use(nexus: Any) -> None:
     assert eventually(lambda: waiting(account_of(budget)) == 3)
     nexus.close()
     nexus.close()
-    for thread in threads:
-        thread.join(5)
+    join(*threads)
     assert len(errors) == 3
     for act in (budget.acquire, budget.try_acquire, budget.snapshot, nexus.budgets):
         with pytest.raises(Closed):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.support import join
 
 
 class _Server(ThreadingHTTPServer):
@@ -15,9 +17,10 @@ class _Server(ThreadingHTTPServer):
 
 
 class Answering:
-    """Each request is noted in `log` as (time, tokens), and its path in `paths`."""
+    """Each request is noted in `log` as (time, tokens), the time as `now` has it, and its path in `paths`."""
 
     def __init__(self) -> None:
+        self.now: Callable[[], float] = lambda: 0.0
         self.log: list[tuple[float, float]] = []
         self.paths: list[str] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
@@ -33,7 +36,7 @@ class Answering:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                answering.log.append((time.monotonic(), 1.0))
+                answering.log.append((answering.now(), 1.0))
                 answering.paths.append(self.path)
                 said = dict(parse_qsl(urlsplit(self.path).query))
                 self.send_response(int(said.pop("status", "200")))
@@ -55,4 +58,4 @@ class Answering:
     def __exit__(self, *error: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        join(self._thread)

@@ -19,6 +19,7 @@ from nexus_redis.contrib import httpx as with_httpx
 from nexus_redis.contrib import httpx2 as with_httpx2
 from nexus_redis.contrib import requests as with_requests
 from tests.servers import Server
+from tests.support import PATIENCE
 
 TIMED_OUT: Final = -1  # in place of a status
 
@@ -37,7 +38,7 @@ def _sync_httpx(library: ModuleType, helper: Any) -> Script:
     ) -> list[int]:
         with nexus_redis.Nexus.from_url(server.url) as nexus:
             transport = helper.Transport(nexus.budget("api", **_rate(settings)), **settings)
-            timeout = library.Timeout(30, pool=patience)
+            timeout = library.Timeout(PATIENCE, pool=patience)
             with library.Client(transport=transport, timeout=timeout) as client:
 
                 def get(url: str) -> int:
@@ -59,7 +60,7 @@ def _async_httpx(library: ModuleType, helper: Any) -> Script:
         async def main() -> list[int]:
             async with nexus_redis.asyncio.Nexus.from_url(server.url) as nexus:
                 transport = helper.AsyncTransport(nexus.budget("api", **_rate(settings)), **settings)
-                timeout = library.Timeout(30, pool=patience)
+                timeout = library.Timeout(PATIENCE, pool=patience)
                 async with library.AsyncClient(transport=transport, timeout=timeout) as client:
 
                     async def get(url: str) -> int:
@@ -84,7 +85,7 @@ def _requests(
 
         def get(url: str) -> int:
             try:
-                return session.get(url, timeout=(patience, 30)).status_code
+                return session.get(url, timeout=(patience, PATIENCE)).status_code
             except requests.ConnectTimeout as error:
                 assert isinstance(error.__cause__, nexus_redis.AcquireTimeout)
                 return TIMED_OUT

@@ -12,9 +12,21 @@ from dramatiq.results import Results
 from dramatiq.results.backends.redis import RedisBackend
 
 from nexus_redis import Nexus
+from nexus_redis.contrib import _turns
 from nexus_redis.contrib.dramatiq import NexusMiddleware
 
+if "TESTS_WORKER" in os.environ:  # not where the tests themselves import this
+    _turns.BLIND = 0.5  # type: ignore[misc]  # they stop the budget for a while, and go on soon
 URL = os.environ["NEXUS_REDIS_URL"]
+
+
+class Noting(dramatiq.Middleware):
+    """Notes what is put off, since the log of a worker goes nowhere."""
+
+    def after_skip_message(self, _broker: dramatiq.Broker, _message: dramatiq.MessageProxy) -> None:
+        note("skipped")
+
+
 nexus = Nexus.from_url(URL, namespace="work")
 budget = nexus.budget("stripe", rate=40)
 broker = RedisBroker(url=URL)  # type: ignore[no-untyped-call]  # typed, but for the constructors
@@ -22,6 +34,7 @@ broker = RedisBroker(url=URL)  # type: ignore[no-untyped-call]  # typed, but for
 backend = RedisBackend(client=redis.Redis.from_url(URL, socket_timeout=None))  # type: ignore[no-untyped-call]
 broker.add_middleware(Results(backend=backend))  # type: ignore[no-untyped-call]
 broker.add_middleware(NexusMiddleware())
+broker.add_middleware(Noting())
 dramatiq.set_broker(broker)
 
 

@@ -15,9 +15,9 @@ import nexus_redis.asyncio
 from nexus_redis import InvalidSetting
 from nexus_redis.contrib.celery import NexusTask
 from nexus_redis.testing import assert_never_exceeded
-from tests.contrib.workers import Workers, noted
+from tests.contrib.workers import Workers, noted, operator_sets
 from tests.servers import Server
-from tests.support import eventually
+from tests.support import LONG_PATIENCE, eventually
 
 APP = "tests.contrib.celery_app"
 RATE = 40
@@ -46,42 +46,48 @@ def work(workers: Workers) -> Callable[..., None]:
     return start
 
 
+def results(answers: list[Any]) -> list[Any]:
+    """What tasks returned or raised. They are asked for: a `get` that misses Celery's message waits for minutes."""
+    assert eventually(lambda: all(answer.ready() for answer in answers), within_s=LONG_PATIENCE)
+    return [answer.result for answer in answers]
+
+
 @pytest.mark.slow
-def test_two_workers_on_one_budget_of_40_run_40_together_and_others_before_the_end(
+def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_when_there_is_room(
     one_server: Server, app: Any, work: Callable[..., None]
 ) -> None:
-    for number in range(240):
-        app.limited.delay(number)
-    work(2)
-    assert eventually(lambda: len(noted(one_server, "limited")) >= 40, within_s=60)
+    """How much of the budget they use is a matter of time, and tested by the clock in test_turns.py."""
+    operator_sets(one_server, rate=0)
+    answers = [app.limited.delay(number) for number in range(40)]
     app.free.delay()
-    assert eventually(lambda: bool(noted(one_server, "free")), within_s=60)
-    assert eventually(lambda: len(noted(one_server, "limited")) == 240, within_s=60)
+    work(2)
+    assert eventually(
+        lambda: noted(one_server, "free"), within_s=LONG_PATIENCE
+    )  # it did not stay behind those over budget
+    assert noted(one_server, "limited") == []
+    operator_sets(one_server, rate=RATE)
+    assert results(answers) == list(range(40))
     log = noted(one_server, "limited")
-    assert_never_exceeded(log, RATE)
-    middle = log[40:120]  # while every process has work
-    assert (len(middle) - 1) / (middle[-1][0] - middle[0][0]) > 0.5 * RATE  # it makes 0.95 and more on two idle cores
-    assert noted(one_server, "free")[0][0] < log[-1][0]  # it did not queue behind all of those over budget
+    assert len(log) == 40
+    assert_never_exceeded(log, RATE, largest=4)  # what two times two processes may be late to note
+    with one_server.client() as client:
+        lines: Any = client.lrange("limited", 0, -1)
+    assert {line.split()[2] for line in lines} == {b"0"}  # to be put off is no attempt
 
 
-def test_being_put_off_is_no_attempt_and_a_real_retry_is(
-    one_server: Server, app: Any, work: Callable[..., None]
-) -> None:
-    answers = [app.limited.delay(number) for number in range(60)]
+def test_a_real_retry_is_an_attempt(one_server: Server, app: Any, work: Callable[..., None]) -> None:
     result = app.failing.delay()
-    work(1)
-    with pytest.raises(LookupError):
-        result.get(timeout=60)
+    work(1, "-P", "solo")
+    assert [type(error) for error in results([result])] == [LookupError]
     with one_server.client() as client:
         lines: Any = client.lrange("failing", 0, -1)
     assert [line.split()[1] for line in lines] == [b"0", b"1"]
-    assert sorted(answer.get(timeout=60) for answer in answers) == list(range(60))
 
 
 def test_the_cost_is_a_function_of_the_arguments(one_server: Server, app: Any, work: Callable[..., None]) -> None:
     answers = [app.weighty.delay(number, each=5) for number in (0, 1, 2)]
     work(1, "-P", "solo")
-    assert [answer.get(timeout=60) for answer in answers] == [0, 1, 2]
+    assert results(answers) == [0, 1, 2]
     assert int(app.budget.snapshot().granted_total) >= 15
 
 

@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nexus_redis import calls
+from nexus_redis.config import BudgetSettings
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.wire import perform
 from tests.servers import Server
+from tests.support import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +22,7 @@ class Workers:
     """Processes of this interpreter's modules, ended with the test."""
 
     def __init__(self, server: Server) -> None:
-        self._environment = {**os.environ, "NEXUS_REDIS_URL": server.url}
+        self._environment = {**os.environ, "NEXUS_REDIS_URL": server.url, "TESTS_WORKER": "1"}
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, module: str, *arguments: str) -> None:
@@ -31,10 +36,17 @@ class Workers:
             process.terminate()
         for process in self._started:
             try:
-                process.wait(20)
+                process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def operator_sets(server: Server, rate: float) -> None:
+    """The rate of the workers' budget, whatever they say: with 0 all of its tasks are put off."""
+    call = calls.configure(BudgetKeys("work", "stripe"), BudgetSettings.of(rate=rate), source="operator")
+    (outcome,) = perform(server.client, [call])
+    assert isinstance(outcome, calls.Configured)
 
 
 def noted(server: Server, name: str) -> list[tuple[float, float]]:

@@ -11,14 +11,13 @@ import pytest
 from redis import exceptions
 
 from nexus_redis.account import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account, Asker
-from nexus_redis.calls import Answer, Call, Claim, Configured
+from nexus_redis.calls import Answer, Call, Claim, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import TOKENS, Closed, InvalidSetting, ServerRefused, Unavailable
 from nexus_redis.hub import NEVER
 from nexus_redis.ledger import MICRO
 from nexus_redis.opening import Opening
 from nexus_redis.results import Denied
-from nexus_redis.wire import Job, Outcome
 from tests.stepping import (
     KEYS,
     START,
@@ -514,6 +513,17 @@ def test_those_who_only_ask_do_not_starve_those_who_wait(stepper: Stepper) -> No
         ask_for(account, 10)
         stepper.advance(0.01)
     assert line.is_served
+
+
+def test_a_slow_network_slows_nobody_who_has_tokens_in_hand(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.round_trip = 0.04
+    for _ in range(1000):
+        line = join(account)
+        while not line.is_served:
+            stepper.advance(0.001)
+    assert len(stepper.claims()) < 40
+    assert is_balanced(account)
 
 
 def test_a_signal_fails_at_once_while_redis_is_away(stepper: Stepper) -> None:

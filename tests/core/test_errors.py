@@ -16,6 +16,7 @@ from nexus_redis.errors import (
     InvalidSetting,
     MissingLibrary,
     NexusError,
+    NotPicklable,
     ServerRefused,
     Unavailable,
     WrongLoop,
@@ -33,6 +34,7 @@ ONE_OF_EACH = [
     ServerRefused("NEXUS_SCHEMA"),
     Closed("nexus"),
     WrongLoop("one", "another"),
+    NotPicklable("producer", "make one there"),
     MissingLibrary("celery"),
 ]
 

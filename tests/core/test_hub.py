@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from redis import exceptions
 
+from nexus_redis.calls import Command, Job, Late, Outcome
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
 from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, Hub, Member, Pause, ask
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import Command, Job, Outcome
 from tests.stepping import START, Stepper, fails
 
 
@@ -154,6 +155,107 @@ def test_one_members_bug_stops_neither_the_others_nor_itself(
     broken.error = None
     stepper.advance(BUG_PAUSE)
     assert broken.received == ["broken"]
+
+
+# --- what asks code that is not ours
+
+
+class Asking(Chatter):
+    """Its call is made late."""
+
+    made = 0
+
+    def jobs(self, now: float) -> list[Any]:
+        jobs = super().jobs(now)
+        return jobs if self.is_leaving else [Late(self._make), *jobs]
+
+    def _make(self) -> Any:
+        self.made += 1
+        return Command((f"asked {self.made}",), str)
+
+
+class Elsewhere:
+    """Another thread, that does what it is given when it is told to."""
+
+    def __init__(self, stepper: Stepper) -> None:
+        self.given: list[tuple[Any, Any]] = []
+        stepper.hub.aside = lambda make, then: self.given.append((make, then))
+
+    def go(self) -> None:
+        make, then = self.given.pop(0)
+        then(make())
+
+
+def test_the_others_go_on_while_a_call_is_made_and_it_goes_when_it_is_there(stepper: Stepper) -> None:
+    elsewhere = Elsewhere(stepper)
+    slow, quick = Asking(stepper, "slow", every=1.0).at(START), Chatter(stepper, "quick", every=0.5).at(START)
+    stepper.advance(2.6)
+    assert (slow.received, len(elsewhere.given)) == ([], 1)  # not asked again before it has answered
+    assert len(quick.received) == 6
+    elsewhere.go()
+    stepper.advance(0)
+    assert slow.received == ["asked 1", "slow"]
+    assert len(elsewhere.given) == 1  # it was due meanwhile
+    elsewhere.go()
+    stepper.advance(0.9)
+    assert (len(slow.received), elsewhere.given) == (4, [])
+    stepper.advance(0.1)
+    assert len(elsewhere.given) == 1
+
+
+def test_where_there_is_no_other_thread_it_is_made_at_once(stepper: Stepper) -> None:
+    slow = Asking(stepper, "slow", every=1.0).at(START)
+    stepper.advance(2.5)
+    assert slow.received == ["asked 1", "slow", "asked 2", "slow", "asked 3", "slow"]
+    assert [at for at, _ in stepper.sent] == [START, START, START + 1, START + 1, START + 2, START + 2]
+
+
+def test_who_leaves_waits_for_nobody_and_what_is_made_then_is_not_sent(stepper: Stepper) -> None:
+    elsewhere = Elsewhere(stepper)
+    slow = Asking(stepper, "slow", every=1.0).at(START)
+    stepper.advance(0.5)
+    slow.leave(Closed("consumer"), stepper.now)
+    stepper.advance(0.1)
+    assert slow.received == ["slow"]
+    elsewhere.go()
+    stepper.advance(5)
+    assert slow.received == ["slow"]
+    assert not stepper.hub._making
+
+
+def test_what_was_made_before_an_outage_is_not_sent_after_it(stepper: Stepper) -> None:
+    elsewhere = Elsewhere(stepper)
+    slow, other = Asking(stepper, "slow", every=0.3).at(START), Chatter(stepper, every=0.1).at(START)
+    working, stepper.server = stepper.server, fails(exceptions.ConnectionError("reset"))
+    stepper.advance(1)
+    assert stepper.hub.is_out
+    elsewhere.go()
+    stepper.advance(1)
+    slow.received.clear()
+    stepper.server = working
+    stepper.advance(2)
+    assert other.received
+    assert "asked 1" not in slow.received
+    elsewhere.go()
+    stepper.advance(0)
+    assert "asked 2" in slow.received
+
+
+def test_a_bug_where_a_call_is_made_is_said_and_stops_nobody(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Asking):
+        def _make(self) -> Any:
+            self.made += 1
+            if self.made == 1:
+                raise ZeroDivisionError
+            return super()._make()
+
+    slow, other = Broken(stepper, "slow", every=1.0).at(START), Chatter(stepper, every=1.0).at(START)
+    stepper.advance(1.5)
+    assert "a bug where a report is made" in caplog.text
+    assert len(other.received) == 2
+    assert slow.received == ["asked 3", "slow"]
 
 
 # --- outage

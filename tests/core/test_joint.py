@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from redis import exceptions
 
 from nexus_redis.account import Account
-from nexus_redis.calls import Answer
+from nexus_redis.calls import Answer, Job, Outcome
 from nexus_redis.config import BudgetSettings, ProducerSettings
 from nexus_redis.errors import Closed, Unavailable
 from nexus_redis.joint import Joint
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
 from nexus_redis.opening import Opening
-from nexus_redis.wire import Job, Outcome
 from tests.stepping import START, Line, Stepper, answered, asked, fails, is_balanced, join, kind_of
 
 

@@ -295,7 +295,7 @@ def test_the_tokens_of_a_served_and_cancelled_waiter_are_no_younger_than_they_we
 def test_a_claim_in_flight_makes_no_cancelled_token_younger() -> None:
     old = holding(2)
     taken = Line(2, BEGIN)
-    old.waiters[taken] = None
+    old.waiters.join(taken)
     old.serve(BEGIN + 0.4)
     assert old.signal(BEGIN + 0.4, MICRO)  # a claim in flight is no news about what was there before
     old.cancel(taken, BEGIN + 0.4)

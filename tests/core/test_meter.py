@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis.calls import REPORTED, Call, Configured, Standing
+from nexus_redis.calls import REPORTED, Call, Configured, Job, Outcome, Standing
 from nexus_redis.config import BudgetSettings, ConsumerSettings
 from nexus_redis.errors import Closed, InvalidSetting, Unavailable
 from nexus_redis.meter import Meter, Work
 from nexus_redis.opening import Opening
 from nexus_redis.reporter import Reporter, Ticket
-from nexus_redis.wire import Job, Late, Outcome
 from tests.stepping import KEYS, START, Line, Stepper, fails, kind_of
 
 STANDING = Standing(100.0, 400.0, 100.0, 2, 95.0, "1", "range", "load")
@@ -65,11 +64,10 @@ def reports(stepper: Stepper) -> list[dict[str, str]]:
     """What was said, by field."""
     said = []
     for _, job in stepper.sent:
-        if isinstance(job, Late):
-            call: Call[Any] = job.make()
-            texts = [str(word) for word in call.args]
+        if isinstance(job, Call) and job.script.name == "report":
+            texts = [str(word) for word in job.args]
             said.append(
-                {"id": call.keys[-1], "incarnation": texts[1], "seq": texts[2]}
+                {"id": job.keys[-1], "incarnation": texts[1], "seq": texts[2]}
                 | dict(zip(REPORTED, texts[3:], strict=False))
             )
     return said
@@ -137,8 +135,8 @@ def test_the_first_work_is_reported_at_once_and_the_next_with_its_report(stepper
     said: list[str] = []
 
     def serve(job: Job) -> Outcome:
-        if isinstance(job, Late):
-            said.append(str(job.make().args[3 + REPORTED.index("in_flight")]))
+        if isinstance(job, Call) and job.script.name == "report":
+            said.append(str(job.args[3 + REPORTED.index("in_flight")]))
             return STANDING
         return serving()(job)
 
@@ -162,8 +160,8 @@ def test_one_whose_number_was_passed_begins_a_new_life(stepper: Stepper) -> None
     said: list[tuple[str, str]] = []
 
     def serve(job: Job) -> Outcome:
-        if isinstance(job, Late):
-            args = job.make().args
+        if isinstance(job, Call) and job.script.name == "report":
+            args = job.args
             said.append((str(args[1]), str(args[2])))
             return exceptions.ResponseError("NEXUS_STALE") if len(said) == 2 else STANDING
         return serving()(job)
@@ -278,8 +276,8 @@ def test_the_last_of_several_pauses_counts(stepper: Stepper) -> None:
     sent: list[str] = []
 
     def serve(job: Job) -> Outcome:
-        if isinstance(job, Late):
-            sent.append(str(job.make().args[3 + REPORTED.index("pause_ms")]))
+        if isinstance(job, Call) and job.script.name == "report":
+            sent.append(str(job.args[3 + REPORTED.index("pause_ms")]))
             return STANDING
         return True
 

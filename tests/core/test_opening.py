@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_redis.calls import Call, Configured
+from nexus_redis.calls import Call, Command, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings, parse_name
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.opening import FIELDS, LOOK_EACH, NOTHING, Opening, inherited
 from nexus_redis.values import keyed_name
-from nexus_redis.wire import Command, Job, Outcome
 from tests.stepping import Stepper, grants, join, kind_of, producer
 
 
@@ -32,7 +31,7 @@ class Redis:
             values = [self.fields.get(field) for field in job.args[2:]]
             return job.decode([None if value is None else value.encode() for value in values])
         if isinstance(job, Call) and job.script.name == "configure":
-            pairs = [str(word) for word in job.args[4:]]
+            pairs = [str(word) for word in job.args[5:]]
             name = job.keys[0].split("{")[1][:-1]
             self.told.append((name, dict(zip(pairs[::2], pairs[1::2], strict=True))))
             if name == "stripe":

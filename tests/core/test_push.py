@@ -13,9 +13,10 @@ from redis import exceptions
 from nexus_redis import push
 from nexus_redis.account import IDLE_LEAVES
 from nexus_redis.calls import Drop
+from nexus_redis.channels import Channels
 from nexus_redis.errors import Closed
 from nexus_redis.ledger import MICRO
-from nexus_redis.push import ALIVE_EACH, LONGEST_PAUSE, REFUSED_PAUSE, Channels
+from nexus_redis.push import ALIVE_EACH, LONGEST_PAUSE, REFUSED_PAUSE
 from tests.stepping import KEYS, Stepper, answered, fails, grants, is_balanced, join, producer
 from tests.support import run
 

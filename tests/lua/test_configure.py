@@ -166,7 +166,7 @@ def test_a_pause_says_who_and_why(story: Story) -> None:
     fields = story.inspect().fields
     assert (fields["pause_by"], fields["pause_reason"]) == ("code", "429 Retry-After")
     assert fields["paused_until_us"] == str(START_US + 30 * MICRO)
-    assert story.notes[-1]["by"] == "code: 429 Retry-After"
+    assert (story.notes[-1]["by"], story.notes[-1]["why"]) == ("code", "429 Retry-After")
 
 
 def test_a_pause_alone_makes_a_budget_that_is_unset_afterwards(story: Story) -> None:
@@ -231,6 +231,83 @@ def test_what_an_operator_did_outlives_any_silence(story: Story, act: dict[str, 
     story.configure(rate=2)
     story.at(100).claim()
     assert story.client.pttl(story.keys.budget) == -1
+
+
+# --- who, what, why
+
+
+def act(story: Story) -> tuple[str, str, str, str]:
+    """The newest entry of the history."""
+    note = story.notes[-1]
+    return note["by"], note.get("who", ""), note.get("what", ""), note.get("why", "")
+
+
+def test_the_history_says_who_changed_what_from_what_to_what_and_why(story: Story) -> None:
+    story.configure(rate=150, who="app@web-1")
+    assert act(story) == ("code", "app@web-1", "rate unset -> 150", "")
+    story.configure(rate=200, burst=2, who="app@web-2")
+    assert act(story) == ("code", "app@web-2", "rate 150 -> 200, burst unset -> 2", "")
+    story.configure("operator", rate=30, who="anna@ops1", why="maintenance")
+    assert act(story) == ("operator", "anna@ops1", "rate 200 -> 30", "maintenance")
+    story.configure("operator", min_rate=3, rate=30, who="bob@ops2")
+    assert act(story) == ("operator", "bob@ops2", "rate 30, min_rate unset -> 3", "")
+    story.configure(rate=250)
+    assert act(story) == ("code", "", "rate 200 -> 250 (hidden by 30)", "")
+    story.configure("operator", unset=("rate", "min_rate"), who="bob@ops2")
+    assert act(story) == ("operator", "bob@ops2", "rate 30 -> 250, min_rate 3 -> unset", "")
+    story.configure("operator", law="aimd", combine="min", lossless=False, unset=("burst",))
+    assert act(story)[2] == "burst 2, law unset -> aimd, combine unset -> min, lossless unset -> 0"
+
+
+def test_the_history_says_how_long_a_pause_is_and_who_ended_it(story: Story) -> None:
+    story.configure(rate=100)
+    story.configure("operator", pause=90.5, who="anna@ops1", why="card network down")
+    assert act(story) == ("operator", "anna@ops1", "paused for 90.5 s", "card network down")
+    story.configure("operator", pause=UNTIL_RESUMED, who="anna@ops1")
+    assert act(story) == ("operator", "anna@ops1", "paused until it is resumed", "")
+    story.configure(pause=0, who="app@web-1")
+    assert act(story)[0] == "operator"  # nothing came of it
+    story.configure("operator", pause=0, who="bob@ops2", why="up again")
+    assert act(story) == ("operator", "bob@ops2", "resumed", "up again")
+
+
+def test_a_setting_of_an_operators_keeps_whose_it_is_since_when_and_why(story: Story) -> None:
+    second = START_US // MICRO + 5
+    story.configure(rate=100, who="app@web-1")
+    assert story.field("rate_set_by") == ""
+    story.at(5).configure("operator", rate=20, who="anna@ops1", why="maintenance")
+    assert story.field("rate_set_by") == f"{second} anna@ops1: maintenance"
+    story.configure(rate=120, who="app@web-2")
+    story.configure("operator", burst=1, who="bob@ops2")
+    assert (story.field("rate_set_by"), story.field("burst_set_by")) == (
+        f"{second} anna@ops1: maintenance",
+        f"{second} bob@ops2",
+    )
+    story.configure("operator", unset=("rate",))
+    story.configure("operator", burst=2)
+    assert (story.field("rate_set_by"), story.field("burst_set_by")) == ("", f"{second} operator")
+
+
+def test_where_code_ends_its_own_pause_that_of_an_operator_is_the_operators_again(story: Story) -> None:
+    story.configure(rate=100)
+    story.configure("operator", pause=60, who="anna@ops1", why="card network down")
+    story.configure(pause=300, who="app@web-1", why="429")
+    assert [story.field(f"pause_{name}") for name in ("by", "who", "reason")] == ["code", "app@web-1", "429"]
+    assert story.at(10).configure(pause=0).reason == "paused"
+    told = [story.field(f"pause_{name}") for name in ("by", "who", "reason")]
+    assert told == ["operator", "anna@ops1", "card network down"]
+    assert act(story)[2] == "resumed, hidden by the pause of an operator"
+    assert story.at(60).configure().reason == "rate"
+
+
+def test_the_history_says_whose_report_it_was_who_left_and_who_was_forgotten_by_whom(story: Story) -> None:
+    for consumer in ("es-1", "es-2"):
+        story.report(consumer, load=95, capacity=400)
+    assert act(story) == ("report", "es-2", "", "")
+    story.leave(consumer="es-2")
+    assert act(story) == ("leave", "es-2", "", "")
+    story.run(calls.leave_consumer(story.keys, "es-1", "*", story.at_us, who="anna@ops1", note="its disk is gone"))
+    assert act(story) == ("operator", "anna@ops1", "forgot es-1", "its disk is gone")
 
 
 def test_of_a_budget_of_schema_1_the_settings_stay_and_all_else_begins_anew(story: Story) -> None:

@@ -32,15 +32,15 @@ class Ear:
     def heard(self) -> list[Drop]:
         """A message of our own behind all others marks the end: order is kept."""
         self.pubsub.ping("end")
-        found: list[Drop] = []
-        for _ in range(100):
-            message = self.next()
-            if message is not None and message["type"] == "pong":
-                return found
-            if message is not None:
-                assert calls.text(message["channel"]) == self.channel
-                found.append(calls.dropped(message["data"]))
-        raise AssertionError("no end")
+        found: list[Any] = []
+
+        def is_at_the_end() -> bool:
+            found.extend(message for message in [self.next()] if message is not None)
+            return bool(found) and found[-1]["type"] == "pong"
+
+        assert eventually(is_at_the_end)
+        assert {calls.text(message["channel"]) for message in found[:-1]} <= {self.channel}
+        return [calls.dropped(message["data"]) for message in found[:-1]]
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ def as_pairs(words: list[str]) -> list[tuple[str, str]]:
 def test_the_transcript_is_what_lies_there(one_server: Server) -> None:
     story = Story(one_server.client())
     story.keys = BudgetKeys("nexus", "elasticsearch")
-    story.configure(rate=2000)
+    story.configure(rate=2000, who="app@web-1")
     story.report("es-1", load=95, capacity=400)
     story.at(1).claim("filebeat-1", tokens=20, requested_rate=10_000)
     story.report("es-1", load=95, capacity=400)

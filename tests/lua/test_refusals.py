@@ -33,10 +33,11 @@ GOOD: dict[str, Callable[[int], Call[Any]]] = {
     "report": lambda at_us: calls.report(KEYS, "c", SAID, "c", 9, "", at_us),
     "leave": lambda at_us: calls.leave_producer(KEYS, "p", "p", 5, 5, at_us),
     "leave_consumer": lambda at_us: calls.leave_consumer(KEYS, "c", "c", at_us),
+    "forget": lambda at_us: calls.leave_consumer(KEYS, "c", "*", at_us, who="anna@ops1", note="why"),
     "configure": lambda at_us: calls.configure(
         KEYS, BudgetSettings(rate=5, min_rate=1, burst=1, law="aimd", combine="spread", latency_target_ms=5,
                              lossless=False,
-                             transit=2), pause=1, note="why", at_us=at_us),
+                             transit=2), pause=1, note="why", who="anna@ops1", at_us=at_us),
     "inspect": lambda at_us: calls.inspect(KEYS, 0, 10, at_us),
 }  # fmt: skip
 
@@ -88,9 +89,13 @@ POSITIONS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("labels", ("x" * 1025, HUGE)),
     ],
     "leave": [("at_us", NO_WHOLE), ("incarnation", (*NO_NAME, "**")), ("unused", NO_WHOLE), ("burned", NO_WHOLE)],
+    "forget": [
+        ("at_us", NO_WHOLE), ("incarnation", (*NO_NAME, "**")), ("unused", NO_WHOLE), ("burned", NO_WHOLE),
+        ("who", ("x" * 65, HUGE)), ("note", ("x" * 201, HUGE)),
+    ],
     "configure": [
         ("at_us", NO_WHOLE), ("source", NO_WORD), ("pause", (*(x for x in NO_NUMBER if x != "-1"), "-2", "86400001")),
-        ("note", ("x" * 201, HUGE)),
+        ("note", ("x" * 201, HUGE)), ("who", ("x" * 65, HUGE)),
         ("setting", (*NO_WORD[:2], "rates", "schema", "rate_by_code", HUGE)),
         ("rate", (*NO_NUMBER, "0.0000001", "1000000001")), ("setting", ("",)), ("min_rate", (*NO_NUMBER, "1000000001")),
         ("setting", ("",)), ("burst", (*NO_NUMBER, "86400.1")), ("setting", ("",)), ("law", ("AIMD", "x", HUGE)),

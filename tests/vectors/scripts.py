@@ -92,7 +92,14 @@ def story() -> Iterator[Step]:
                seq=2, uptime_ms=500, done=120, errors=1, in_flight=5, latency_ms=12.5, interval_ms=250)  # fmt: skip
     yield load("a report too many", 0.9, "es-2", load=1, capacity=1, incarnation="m1", seq=1)
     yield load("a count, and nothing to go by", 0.9, "es-3", done=3)
-    yield configure("an operator has the last word", 1, BudgetSettings(rate=90, law="range"), source="operator")
+    yield configure(
+        "an operator has the last word",
+        1,
+        BudgetSettings(rate=90, law="range"),
+        source="operator",
+        who="anna@ops1",
+        note="maintenance",
+    )
     yield configure("code is overruled", 1.1, BudgetSettings(rate=500))
     yield configure("a floor above the ceiling", 1.1, BudgetSettings(min_rate=501))
     yield configure("a pause", 1.2, pause=30, note="429 Retry-After")

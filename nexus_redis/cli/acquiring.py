@@ -1,0 +1,142 @@
+"""Acquire the tokens of `run`, on a bare connection and in one thread.
+
+The producer (account.py, ledger.py) and the loop that serves it (hub.py) are those of a `Nexus`. So this producer waits
+in turn, obeys its outage mode and leaves as every other producer does. The thread that waits for the tokens drives the
+loop, which needs neither redis-py nor pydantic nor typer: to import them takes longer than all the rest.
+
+    does the budget exist? -> claim, wait, claim ... -> tokens, an error, a signal or the deadline -> leave
+"""
+
+import select
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from nexus_redis.account import Account
+from nexus_redis.calls import Job, Outcome
+from nexus_redis.cli.exits import Misuse
+from nexus_redis.cli.known import require_one
+from nexus_redis.cli.signals import OF_A_COMMAND, Signals, signals
+from nexus_redis.cli.spawning import spawn
+from nexus_redis.cli.swift import CALL_TIMEOUT, Connection, namespace_of, url_of
+from nexus_redis.config import ProducerSettings
+from nexus_redis.errors import AcquireTimeout, Closed
+from nexus_redis.hub import Hub, Pause, refill
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.ledger import MICRO
+from nexus_redis.opening import NOTHING, Opening
+from nexus_redis.values import budget_name, parse_cost, parse_name
+from nexus_redis.waiter import NEVER, Waiter
+
+STOP_PATIENCE: Final = 1.5  # seconds for leaving, as in `thread`
+TRY_PATIENCE: Final = 2 * CALL_TIMEOUT  # seconds for the one claim of a timeout of 0, as in `shell`
+
+
+class Wish(NamedTuple):
+    """The options of `run`: `cost` tokens of a budget, within `timeout` seconds."""
+
+    name: str
+    key: str | None = None
+    cost: float = 1.0
+    timeout: float | None = None
+    weight: float = 1.0
+    priority: str = "normal"
+    on_outage: str = "share"
+    creates: bool = False
+    url: str | None = None
+    namespace: str | None = None
+
+
+def run(wish: Wish, command: list[str]) -> int:
+    """Wait for the tokens, run the command, and return its exit code.
+
+    A signal that comes before the tokens ends it with 128+n. Raises `AcquireTimeout`, `Unavailable`, `ServerRefused`,
+    `InvalidSetting`, and `Finding` for a budget that does not exist.
+    """
+    if not command[0]:
+        raise Misuse("the command is empty: is the variable that it came from set?")
+    cost = round(parse_cost(wish.cost) * MICRO)
+    settings = ProducerSettings.of(weight=wish.weight, priority=wish.priority, on_outage=wish.on_outage)
+    prefix = namespace_of(wish.namespace)
+    keys = BudgetKeys(prefix, budget_name(wish.name, wish.key))
+    parent = BudgetKeys(prefix, parse_name(wish.name)) if wish.key is not None else None
+    opening = Opening(keys, NOTHING, Opening(parent, NOTHING) if parent is not None else None)
+    come = signals(OF_A_COMMAND)
+    with _reached(wish.url) as connection:
+        if not wish.creates:
+            require_one(connection, keys, parent, wish.url, wish.namespace)
+        hub = Hub(time.monotonic, lambda: None, connection.server)
+        _take(Account(hub, keys, None, settings, opening), cost, wish.timeout, _Loop(hub, connection), come)
+    # The producer has left: tokens that it held beside those for the command have gone back.
+    return come.exit_code() if come.first else spawn(command, come)
+
+
+@contextmanager
+def _reached(url: str | None) -> Iterator[Connection]:
+    found = url_of(url)
+    if not found.startswith("embedded:"):
+        with Connection(found) as connection:
+            yield connection
+        return
+    from nexus_redis import embedded
+
+    server = embedded.acquire(found)
+    try:
+        with Connection(server.start().url) as connection:
+            yield connection
+    finally:
+        server.stop()
+
+
+def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", come: Signals) -> None:
+    """Wait for the tokens or a signal, then leave. Raises the error of a claim, and `AcquireTimeout`."""
+    since, is_now = time.monotonic(), timeout == 0
+    waiter = Waiter(cost, since, whole=is_now)  # all tokens with the first claim, or none
+    account.wait(waiter)
+    try:
+        deadline = since + TRY_PATIENCE if is_now else NEVER if timeout is None else since + timeout
+        loop.run(lambda: waiter.is_settled, deadline, wakeup=[come.wakeup])
+        if waiter.error is not None:
+            raise waiter.error
+        if not waiter.is_served and not come.first:
+            now = time.monotonic()
+            retry_after = waiter.denied or max(0.0, account.ledger.turn(0) - now)
+            raise AcquireTimeout(account.keys.name, cost / MICRO, now - since, account.reason, retry_after)
+    finally:
+        if not waiter.is_settled:
+            account.cancel(waiter, time.monotonic())
+        account.hub.close(Closed("nexus"))
+        loop.run(lambda: False, time.monotonic() + STOP_PATIENCE)
+
+
+class _Loop:
+    """The loop of a hub, run step by step by the thread that waits for its results."""
+
+    def __init__(self, hub: Hub, connection: Connection) -> None:
+        self._plan, self._connection = refill(hub), connection
+        self._step: list[Job] | Pause | None = None
+        self._outcomes: list[Outcome] | None = None
+
+    def run(self, is_over: Callable[[], bool], deadline: float, wakeup: Collection[int] = ()) -> None:
+        """Run until `is_over()`, until the deadline, until a descriptor is readable, or until nothing is left to do."""
+        if isinstance(self._step, Pause):  # a pause that was asked for before the producer began to leave
+            self._step, self._outcomes = None, []
+        while True:
+            if self._step is None:
+                try:
+                    self._step = self._plan.send(self._outcomes)  # type: ignore[arg-type]  # None starts a generator
+                except StopIteration:
+                    return
+            if is_over():
+                return
+            step = self._step
+            if not isinstance(step, Pause):
+                self._outcomes = self._connection.perform(step)
+            else:
+                left = deadline - time.monotonic()
+                seconds = min(step.seconds, left)
+                if left <= 0 or select.select(wakeup, [], [], None if seconds == NEVER else seconds)[0]:
+                    return
+                self._outcomes = []
+            self._step = None

@@ -1,0 +1,123 @@
+"""A Nexus or a budget that goes to another process is opened there again; what belongs to one process says so."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import multiprocessing
+import os
+import pickle
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+import nexus_redis
+import nexus_redis.asyncio
+from nexus_redis.errors import NotPicklable
+from nexus_redis.results import Grant
+from tests.contract.shells import Opener
+from tests.servers import Server
+from tests.support import run
+
+PATIENCE = 60.0
+
+
+def take(budget: nexus_redis.Budget) -> tuple[int, str, int, int]:
+    """What a worker does with a budget that it was handed."""
+    budget.acquire(timeout=PATIENCE)
+    mine = [thread for thread in threading.enumerate() if thread.name == "nexus-redis"]
+    return os.getpid(), budget._account.id, id(budget._nexus), len(mine)
+
+
+def take_async(budget: nexus_redis.asyncio.Budget) -> Grant:
+    """The same, in an event loop of its own each time."""
+
+    async def main() -> Grant:
+        return await budget.acquire(timeout=PATIENCE)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_worker_opens_what_it_is_handed_once_and_is_a_producer_of_its_own(one_server: Server, start: str) -> None:
+    with nexus_redis.Nexus.from_url(one_server.url) as nexus:
+        customer = nexus.budget("stripe", key="cust 42", rate="1000/s", burst=2)
+        customer.acquire(timeout=PATIENCE)
+        with multiprocessing.get_context(start).Pool(1) as pool:
+            first, second = pool.map(take, [customer, customer], chunksize=1)
+            pool.close()
+            pool.join()
+        assert first == second
+        pid, producer, _, threads = first
+        assert (pid != os.getpid(), producer != customer._account.id, threads) == (True, True, 1)
+        assert customer.snapshot().granted_total >= 3
+
+
+@pytest.mark.slow
+def test_an_async_one_is_opened_for_each_loop_that_ends(one_server: Server) -> None:
+    async def main() -> nexus_redis.asyncio.Budget:
+        async with nexus_redis.asyncio.Nexus.from_url(one_server.url) as nexus:
+            return nexus.budget("stripe", rate="1000/s")
+
+    budget = run(main())
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert all(pool.map(take_async, [budget, budget], chunksize=1))
+
+
+@pytest.mark.slow
+def test_a_worker_joins_the_embedded_server_of_the_one_that_hands_it_over() -> None:
+    with nexus_redis.Nexus.from_url("embedded://") as nexus:
+        budget = nexus.budget("stripe", rate="1000/s")
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            pool.apply(take, [budget])
+            pool.close()
+            pool.join()
+        assert budget.snapshot().granted_total >= 1
+
+
+def test_in_its_own_process_a_copy_is_the_same_nexus_and_the_same_producer(
+    open_nexus: Opener, one_server: Server
+) -> None:
+    nexus = open_nexus(one_server, namespace="mine", push=False)
+    nexus = getattr(nexus, "it", nexus)
+    budget = nexus.budget("stripe", key="a", rate=5)
+    nexus.budget("stripe", key="a", burst=3)
+    ways: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))]  # noqa: S301
+    for twin in ways:
+        assert twin(nexus) is nexus
+        again = twin(budget)
+        assert again._account is budget._account
+        assert again._opening is budget._opening
+        assert (again.name, again._nexus) == (budget.name, nexus)
+
+
+def test_settings_go_along_as_code_gives_them_and_a_closed_nexus_is_opened_anew(one_server: Server) -> None:
+    first = nexus_redis.Nexus.from_url(one_server.url)
+    budget = first.budget("stripe", rate=5)
+    budget.configure(rate=7, burst=1)
+    pickled = pickle.dumps(budget)
+    first.close()
+    again = pickle.loads(pickled)  # noqa: S301
+    assert again._nexus is not first
+    assert again._opening.given.model_dump(exclude_none=True) == {"rate": 7, "burst": 1}
+    assert pickle.loads(pickled)._nexus is again._nexus  # noqa: S301
+    again._nexus.close()
+
+
+def test_what_cannot_go_along_says_what_to_do(open_nexus: Opener, server: Server) -> None:
+    nexus = open_nexus(server)
+    budget: Any = nexus.budget("stripe", rate=5)
+    things = [budget.producer(), budget.consumer(), budget.reserve(1)]
+    for thing, remedy in zip(things, ["budget.producer", "budget.consumer", "settle it here"], strict=True):
+        for how in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(NotPicklable, match=remedy):
+                how(getattr(thing, "it", thing))
+    with redis.Redis(port=1) as client, nexus_redis.Nexus(client) as ours:
+        for it in (ours, ours.budget("stripe")):
+            with pytest.raises(TypeError, match=r"nexus of a client object .* Nexus\.from_url"):
+                pickle.dumps(it)

@@ -1,0 +1,154 @@
+"""Where our log goes: to the handlers, by a thread that nobody waits for."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from nexus_redis import logs
+from nexus_redis.logs import MOST, log
+
+PATIENCE = 60.0
+
+
+class Handler(logging.Handler):
+    """Keeps what it is told; does what it is told first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.gate.wait(PATIENCE)
+        self.threads.add(threading.get_ident())
+        self.seen.append(REQUEST.get())
+        self.records.append(record)
+
+
+REQUEST = contextvars.ContextVar("REQUEST", default="")
+
+
+@pytest.fixture
+def handler() -> Iterator[Handler]:
+    handler = Handler()
+    logger = logging.getLogger("nexus_redis")
+    logger.addHandler(handler)
+    yield handler
+    handler.gate.set()
+    logs.flush(PATIENCE)
+    logger.removeHandler(handler)
+
+
+def test_a_record_has_the_time_place_thread_and_context_where_it_arose(handler: Handler) -> None:
+    REQUEST.set("42")
+    try:
+        dict[str, int]()["what went wrong"]
+    except LookupError:
+        log.exception("budget %s: a bug", "stripe")
+    assert logs.flush(PATIENCE)
+    (record,) = handler.records
+    assert (record.getMessage(), record.levelname, record.name) == ("budget stripe: a bug", "ERROR", "nexus_redis")
+    assert record.filename == "test_logs.py"
+    assert record.funcName.startswith("test_a_record_has")
+    assert record.threadName == threading.current_thread().name
+    assert record.exc_info
+    assert "what went wrong" in str(record.exc_info[1])
+    assert handler.seen == ["42"]
+    assert threading.get_ident() not in handler.threads
+
+
+def test_the_levels_and_filters_of_the_logger_rule(handler: Handler) -> None:
+    logger = logging.getLogger("nexus_redis")
+
+    def no_pauses(record: logging.LogRecord) -> bool:
+        return "pause" not in record.getMessage()
+
+    logger.addFilter(no_pauses)
+    try:
+        for level in (logging.DEBUG, logging.ERROR):
+            logger.setLevel(level)
+            assert log.isEnabledFor(logging.INFO) is (level == logging.DEBUG)
+            log.info("at level %d", level)
+            log.error("a pause")
+        logs.flush(PATIENCE)
+    finally:
+        logger.removeFilter(no_pauses)
+        logger.setLevel(logging.NOTSET)
+    assert [record.getMessage() for record in handler.records] == [f"at level {logging.DEBUG}"]
+
+
+def test_nobody_waits_for_a_handler_that_hangs_and_what_is_too_much_is_counted(handler: Handler) -> None:
+    handler.gate.clear()
+    log.warning("the first")  # which the thread takes, and hangs with
+    assert not logs.flush(0)
+    for i in range(MOST + 20):
+        log.warning("no %d", i)
+    handler.gate.set()
+    assert logs.flush(PATIENCE)
+    said = [record.getMessage() for record in handler.records]
+    assert said[:2] == ["the first", "no 0"]
+    assert len(said) in {MOST + 2, MOST + 3}  # it may have taken the first before the last was put
+    assert said[-1].endswith("records of nexus_redis were dropped: a handler kept the others waiting")
+
+
+def test_a_handler_that_raises_stops_no_other_record(handler: Handler, capfd: pytest.CaptureFixture[str]) -> None:
+    def broken(record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+    handler.addFilter(broken)
+    log.warning("one")
+    logs.flush(PATIENCE)
+    handler.removeFilter(broken)
+    log.warning("two")
+    logs.flush(PATIENCE)
+    assert [record.getMessage() for record in handler.records] == ["two"]
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_the_thread_is_there_only_while_there_is_something_to_say(handler: Handler) -> None:
+    log.warning("one")
+    assert logs.flush(PATIENCE)
+    assert logs._queue._thread is None
+
+
+def test_a_handler_may_log_with_us_and_wait_for_nothing_of_it(handler: Handler) -> None:
+    class Chatty(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "one":
+                log.warning("two")
+                assert not logs.flush(PATIENCE)  # which would be to wait for itself
+
+    chatty = Chatty()
+    logging.getLogger("nexus_redis").addHandler(chatty)
+    log.warning("one")
+    assert logs.flush(PATIENCE)
+    logging.getLogger("nexus_redis").removeHandler(chatty)
+    assert [record.getMessage() for record in handler.records] == ["one", "two"]
+
+
+AT_EXIT = """
+import atexit, logging, os, sys
+atexit.register(lambda: log.warning("the end"))  # before ours, so it runs after that
+from nexus_redis.logs import log
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+log.warning("one")
+pid = os.fork()
+if pid:
+    os.waitpid(pid, 0)
+log.warning("two")
+"""
+
+
+def test_what_is_left_is_said_when_the_interpreter_ends_and_a_child_says_nothing_of_its_parent() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.split()) == ["end", "end", "one", "the", "the", "two", "two"]
