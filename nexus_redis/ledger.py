@@ -135,7 +135,7 @@ class Ledger:
         self.is_denied = False
         self.has_plenty = False  # the last claim got all that it asked for, and the next one would
         self.last_want = 0  # of that claim
-        self.is_empty = False  # it got nothing
+        self.is_empty = False  # it got nothing, and was told a time of its own
         self.is_ahead = False  # it asked for more than the callers who wait
         self.gap = CLAIM_GAP  # until the next claim, at least
         self.trip = 0.0  # seconds from a claim to its answer, of late
@@ -642,7 +642,7 @@ class Ledger:
         self.expire(now)
         if ask.tokens:
             self.has_plenty = not self.is_denied and not answer.retry_after
-            self.is_empty = not answer.granted and ask.need > 0
+            self.is_empty = not answer.granted and ask.need > 0 and answer.retry_after > 0
             # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
             self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
             self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
