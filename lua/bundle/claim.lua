@@ -1159,7 +1159,8 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   local granted = 0
   local T = b[3]
   if need < b[13] and now < b[14] then T = T - b[13] end
-  local available = math_min(T, math_max(p[7] + math_max(0.005 * share, (1 - 0.9) * piece), spare))
+  local credit = math_max(p[7] + 0.005 * share, math_min(piece, p[7] + (1 - 0.9) * piece))
+  local available = math_min(T, math_max(credit, spare))
   if b[15] > 0 and ask[2] > 0 then
     local first = math_min(need, ask[2])
     if available >= first then

@@ -76,7 +76,8 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   local granted = 0
   local T = b.T
   if need < b.saved and now < b.saved_until then T = T - b.saved end
-  local available = math.min(T, math.max(p.credit + math.max(EARLY * share, (1 - NEARLY) * piece), spare))
+  local credit = math.max(p.credit + EARLY * share, math.min(piece, p.credit + (1 - NEARLY) * piece))
+  local available = math.min(T, math.max(credit, spare))
   if b.R > 0 and ask.want > 0 then
     local first = math.min(need, ask.want)
     if available >= first then
