@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Final
 from nexus_redis import calls
 from nexus_redis.calls import Answer, Claim, Configured, Drop, Job, Outcome
 from nexus_redis.config import ProducerSettings
+from nexus_redis.errand import run_aside
 from nexus_redis.errors import InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
 from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member, Pause, ask
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO, Ledger
+from nexus_redis.listing import Listed, listed, swept
 from nexus_redis.logs import log
 from nexus_redis.opening import News, Opening
 from nexus_redis.results import Denied
@@ -238,10 +240,10 @@ class Account(Member):
         question = self.opening.question(now)
         self.has_asked = question is not None
         if question is None:
-            return self.opening.batch(claim)
+            return self.opening.batch(claim, now)
         # Nothing is claimed along with settings that were refused before.
         goes_along = self.opening.is_own(question) and not self.refused_until
-        return [question, *self.opening.batch(claim)] if goes_along else [question]
+        return [question, *self.opening.batch(claim, now)] if goes_along else [question]
 
     def _ask(self, now: float) -> Claim | None:
         """The claim to send: an unanswered one, an asker's or the ledger's, whichever was due first."""
@@ -296,6 +298,8 @@ class Account(Member):
 
     def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
         outcome = outcomes[0]
+        if isinstance(outcomes[-1], Listed):
+            run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))
         if self.goodbye is not None:
             is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
             if is_lost and not self.hub.is_out:
@@ -383,7 +387,7 @@ class Account(Member):
         else:
             if fault is Fault.NOT_EXECUTED:
                 self.ledger.forget(was_executed=False, now=now)
-            self.opening.is_listed = False
+            self.opening.unlist()
             self.ledger.due = NEVER
             self.due = now + FIRST_BACKOFF  # beside the hub's, for the one that fails alone
             if self.hub.is_out:
@@ -516,7 +520,9 @@ def told(opening: Opening, call: Job, server: str) -> Generator[list[Job] | Paus
     """The plan that runs a `configure` on somebody's behalf."""
     configured: Configured = (yield from ask([call], server))[0]
     opening.note(configured)
-    yield [opening.hint()]
+    keys = opening.keys
+    outcomes = yield [listed(keys.namespace, keys.name)]
+    yield from swept(keys.namespace, outcomes[-1])
     return configured
 
 

@@ -116,6 +116,7 @@ class Hub:
         self._touched: dict[Member, None] = {}
         self._is_looking = False
         self._making: dict[Member, Making] = {}
+        self.errand: Member | None = None  # what is done on nobody's behalf (errand.py)
         self.asleep_until = NEVER
         self.is_closing = False
         self.failures = 0

@@ -60,5 +60,5 @@ class BudgetKeys:
 
 
 def budgets_key(namespace: str) -> str:
-    """The sorted set of budget names, by when they were last opened; a hint, readers drop names that are gone."""
+    """The sorted set of budget names, by when they were last opened: a hint (listing.py)."""
     return f"{namespace}:budgets"

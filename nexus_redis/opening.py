@@ -11,7 +11,6 @@ customers that do nothing cost nothing.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -20,8 +19,9 @@ from nexus_redis.calls import Answer, Call, Command, Configured, Job
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.ids import whoami
-from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO, Ledger
+from nexus_redis.listing import LIST_EACH, listed
 from nexus_redis.logs import log
 from nexus_redis.waiter import NEVER
 
@@ -54,13 +54,13 @@ class Opening:
 
     __slots__ = (
         "__weakref__", "_inherited", "_looked_at", "_own", "_seen", "_seen_at", "_unset", "_unset_since", "_warned",
-        "birth", "given", "is_listed", "is_told", "keys", "largest_burst", "parent", "settings",
+        "birth", "given", "is_told", "keys", "largest_burst", "listed_at", "parent", "settings",
     )  # fmt: skip
 
     def __init__(self, keys: BudgetKeys, settings: BudgetSettings, parent: Opening | None = None) -> None:
         self.keys, self.parent = keys, parent
         self.birth = ""
-        self.is_listed = False
+        self.listed_at = LONG_AGO
         self.largest_burst = 0  # micro-tokens: of all buckets that this budget had or was to have, as far as known here
         self._warned: frozenset[str] = frozenset()
         self._unset_since = NEVER
@@ -151,16 +151,16 @@ class Opening:
         self.adopt(BudgetSettings.of(**{name: value for name, value in known.items() if name not in unset}))
         self.is_told = self.is_told or (was_told and self.parent is None)  # a key's: the parent's value comes back
 
-    def batch(self, job: W) -> list[W | Job]:
-        """`job`, and with it, once, the budget's name for the list of all budgets: a hint, whatever comes of it."""
-        if self.is_listed:
+    def batch(self, job: W, now: float) -> list[W | Job]:
+        """`job`, and behind it, once a day, the budget's name for the list of all budgets (listing.py)."""
+        if now - self.listed_at < LIST_EACH:
             return [job]
-        self.is_listed = True
-        return [job, self.hint()]
+        self.listed_at = now
+        return [job, listed(self.keys.namespace, self.name)]
 
-    def hint(self) -> Job:
-        """The name, with the time of its opening."""
-        return Command(("ZADD", budgets_key(self.keys.namespace), int(time.time()), self.name), int)
+    def unlist(self) -> None:
+        """It is not sure that the name has arrived, or is there still."""
+        self.listed_at = LONG_AGO
 
     def tell(self, fact: Configured | Known, now: float) -> None:
         """Redis has answered a question."""
@@ -231,7 +231,7 @@ class Opening:
         is_older = reason == "unset" and self.settings.rate is not None
         if self.birth and (birth != self.birth or is_older):
             self._tell(self.settings)
-            self.is_listed = False
+            self.unlist()
         self.birth = birth
         return not self.is_told
 

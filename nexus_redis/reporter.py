@@ -10,11 +10,13 @@ from typing import Final
 from nexus_redis import calls
 from nexus_redis.calls import Call, Configured, Job, Late, Outcome, Standing
 from nexus_redis.config import ConsumerSettings
+from nexus_redis.errand import run_aside
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
 from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
+from nexus_redis.listing import Listed, swept
 from nexus_redis.logs import log
 from nexus_redis.meter import Meter
 from nexus_redis.opening import News, Opening
@@ -105,7 +107,7 @@ class Reporter(Member):
             looks = self.source.look()
             self.looking = len(looks)
             return looks
-        return self.opening.batch(question or self._report(now))
+        return self.opening.batch(question or self._report(now), now)
 
     def _report(self, now: float) -> Call[Standing] | Late:
         if not self.is_staying:
@@ -130,6 +132,8 @@ class Reporter(Member):
 
     def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
         outcome = outcomes[0]
+        if isinstance(outcomes[-1], Listed):
+            run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))
         if self.goodbye is not None:
             is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
             if is_lost and not self.hub.is_out:
@@ -192,7 +196,7 @@ class Reporter(Member):
             self._fail(self.asked, refusal)
         else:
             # Reports are absolute: the next one says it all again. Who waits for an answer waits for that one.
-            self.opening.is_listed = False
+            self.opening.unlist()
             if self.asked:
                 self.due = now + FIRST_BACKOFF
             self.tick(now)

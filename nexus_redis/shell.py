@@ -172,13 +172,14 @@ class BudgetShell(Generic[C]):
     _nexus: Any
 
     def __init__(self, nexus: NexusShell, name: str, key: str | None, settings: BudgetSettings) -> None:
-        self._named = name, key
+        self._key = key
         self._opening = nexus._opening(parse_name(name), key, settings)
         self._keys = self._opening.keys
 
     def __reduce__(self) -> Any:
         """Open it again where it comes to, with the settings that code gives it here."""
-        return budget_of, (self._nexus, *self._named, self._opening.given.given())
+        named = (self._opening.parent or self._opening).name
+        return budget_of, (self._nexus, named, self._key, self._opening.given.given())
 
     @property
     def name(self) -> str:
@@ -195,10 +196,11 @@ class BudgetShell(Generic[C]):
     ) -> C:
         """Report for a consumer group of a Redis Stream, from outside: its consumers need no change.
 
-        Lag is the depth of the queue, of at most `limit` entries; what is read and not acknowledged is in flight; what
-        is acknowledged is done; an entry is a token. Starts at once; `close()` the consumer that it returns. Any number
-        of processes may call it: one reports, the others stand by and take over when it is gone. Redis 6.2 knows no
-        lag: the entries behind the last one delivered are counted instead, up to `limit` of them a report.
+        What the group has not read is the depth of the queue, of at most `limit` entries; what it has read and not
+        acknowledged is in flight; what is acknowledged is done; an entry is a token. Starts at once; `close()` the
+        consumer that it returns. Any number of processes may call it: one reports, the others stand by and take over
+        when it is gone. The entries are counted where Redis's own `lag` is missing (6.2) or may be wrong, which it
+        stays after entries were deleted or trimmed unread.
 
         `nexus.budget("index").watch_stream("orders", group="index", limit=10_000)`: with 5,000 entries unread the
         budget's load is 50 %, and its rate is what the group acknowledges per second.

@@ -11,6 +11,7 @@ from nexus_redis.calls import Command, Inspection, Job, Outcome
 from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import REFRESH
+from nexus_redis.listing import drop
 from nexus_redis.values import is_name
 
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
@@ -129,7 +130,7 @@ def budget_names(namespace: str, server: str) -> Plan:
     kind_of = dict(zip(names, kinds, strict=True))
     gone = [name for name, kind in kind_of.items() if kind == "none"]
     if gone:
-        yield from ask([Command(("ZREM", hint, *gone), int)], server)
+        yield from drop(namespace, gone)
     return sorted(name for name, kind in kind_of.items() if kind == "hash")
 
 

@@ -1162,7 +1162,8 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
 
   if b[11] > now and (p[17] == 0 or now < p[6] + p[17] - 0.005 * 1000000) then T = T - need end
   p[17] = 0
-  local available = math_min(T, math_max(p[7] + math_max(0.005 * share, (1 - 0.9) * piece), spare))
+  local credit = math_max(p[7] + 0.005 * share, math_min(piece, p[7] + (1 - 0.9) * piece))
+  local available = math_min(T, math_max(credit, spare))
   if b[15] > 0 and ask[2] > 0 then
     local first = math_min(need, ask[2])
     if available >= first then

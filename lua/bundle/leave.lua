@@ -6,7 +6,7 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        2 incarnation  who leaves; another one's entry stays. `*`: whoever it is (an operator forgets a consumer)
        3 unused       micro-tokens, a producer hands back
        4 burned       micro-tokens, a producer's that expired
-       5 who          who forgets a consumer, for the history; at most 64 bytes. 5 and 6 may be left out
+       5 who          who forgets a consumer, for the history; at most 64 bytes; it and the note may be left out
        6 note         why; at most 200 bytes
 Reply  1 left (1, or 0: there was no such member)  2 credited (micro-tokens)  3 budget_rate (micro-tokens/s)
        all as text

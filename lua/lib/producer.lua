@@ -79,7 +79,8 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   -- What is there is promised to those who were told a time; who comes without one comes behind them.
   if b.queue > now and (p.slot == 0 or now < p.at + p.slot - EARLY * SECOND) then T = T - need end
   p.slot = 0
-  local available = math.min(T, math.max(p.credit + math.max(EARLY * share, (1 - NEARLY) * piece), spare))
+  local credit = math.max(p.credit + EARLY * share, math.min(piece, p.credit + (1 - NEARLY) * piece))
+  local available = math.min(T, math.max(credit, spare))
   if b.R > 0 and ask.want > 0 then
     local first = math.min(need, ask.want)
     if available >= first then

@@ -205,5 +205,5 @@ def _configure(here: "Place", name: str, *, settings: Any = None, **change: Any)
             value = getattr(settings, error.field, None)
             raise InvalidSetting(error.field, value, _TOGETHER[error.field]) from None
         raise
-    here.list_budget(name)
+    here.list_budget(name, is_kept=True)
     return now

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus_redis.cli.exits import Misuse
+from nexus_redis.cli.known import ALIKE, SHOWN, either
 from nexus_redis.cli.options import Act, Json, Namespace, Url
 from nexus_redis.cli.text import as_json, setting
 
@@ -50,11 +51,16 @@ def list_budgets(*, json: Json = False, url: Url = None, namespace: Namespace = 
 
 def restore(source: Path, only: str | None, url: str | None, namespace: str | None, act: Act) -> None:
     """Put back what `list --json` wrote, of all its budgets or of one. `act`: who restores it, and why."""
+    from difflib import get_close_matches
+
     from nexus_redis.cli.place import place
 
-    kept = [each for each in _read(source) if only in (None, each[0])]
+    found = _read(source)
+    kept = [each for each in found if only in (None, each[0])]
     if not kept:
-        raise Misuse(f"{source}: no budget {only} in it" if only else f"{source}: no budget in it")
+        near = either(get_close_matches(only, [name for name, _ in found], SHOWN, ALIKE)) if only else ""
+        meant = f". Did you mean {near}?" if near else ""
+        raise Misuse(f"{source}: no budget {only} in it{meant}" if only else f"{source}: no budget in it")
     with place(url, namespace) as here:
         for done, (name, by) in enumerate(kept):
             try:
@@ -79,7 +85,7 @@ def _put_back(here: "Place", name: str, by: dict[str, dict[str, Any]], act: Act)
     if by["operator"] or gone:
         here.ask(calls.configure(keys, BudgetSettings.of(**by["operator"]), source="operator", unset=gone, **act))
     if missing or by["operator"] or gone:
-        here.list_budget(name)
+        here.list_budget(name, is_kept=bool(by["operator"] or gone))
 
 
 def _read(source: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:

@@ -1,6 +1,5 @@
 """Where a verb goes: --url and --namespace become a connection that answers plans."""
 
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -8,11 +7,12 @@ from typing import Any, TypeVar
 import redis
 
 from nexus_redis import embedded
-from nexus_redis.calls import Command, Job, Outcome
+from nexus_redis.calls import Job, Outcome
 from nexus_redis.cli.swift import namespace_of
 from nexus_redis.config import parse_name
 from nexus_redis.hub import Pause, ask
-from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.listing import listed, swept
 from nexus_redis.thread import drive
 from nexus_redis.wire import address, connect, where
 
@@ -38,9 +38,9 @@ class Place:
         """Run a plan to its end."""
         return drive(plan, self.client)
 
-    def list_budget(self, name: str) -> None:
-        """Put it on the list of budgets: those that only the shell uses are opened by nobody who would."""
-        self.ask(Command(("ZADD", budgets_key(self.namespace), int(time.time()), name), int))
+    def list_budget(self, name: str, *, is_kept: bool = False) -> None:
+        """Put a budget on the list of all; `is_kept` where an operator has set something."""
+        self.run(swept(self.namespace, self.ask(listed(self.namespace, name, is_kept=is_kept))[0]))
 
 
 @contextmanager

@@ -5,7 +5,6 @@ typer reads the words from the start, and reports what is wrong.
 """
 
 from collections.abc import Callable, Sequence
-from time import time
 from typing import Any, Final, NamedTuple
 
 from nexus_redis import calls
@@ -13,7 +12,8 @@ from nexus_redis.cli.exits import exit_code
 from nexus_redis.cli.swift import Connection, namespace_of, swiftly, url_of
 from nexus_redis.cli.text import as_message, rate, standing
 from nexus_redis.errors import WORDS, InvalidSetting
-from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.listing import Listed, listed
 from nexus_redis.values import budget_name, micro, micro_rate, parse_name, parse_number, parse_rate
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def signal(
 
 def question(
     name: str, requested: str, id: str | None, weight: float | None, priority: str | None, namespace: str | None
-) -> tuple[calls.Call[calls.Answer], calls.Command[int]]:
+) -> tuple[calls.Call[calls.Answer], calls.Command[Listed]]:
     """The claim of a signal, and the command that lists its budget."""
     # Without an incarnation nobody owns the id: there is nothing to leave, and a process of that id is not refused.
     claim = calls.Claim(
@@ -163,7 +163,7 @@ def question(
     prefix = namespace_of(namespace)
     asked = calls.claim(BudgetKeys(prefix, name), parse_name(id, "id") if id is not None else host(), claim,
                         with_all_keys=True)  # fmt: skip
-    return asked, calls.Command(("ZADD", budgets_key(prefix), int(time()), name), int)
+    return asked, listed(prefix, name)
 
 
 def shown(told: dict[str, Any], *, json: bool) -> str:

@@ -23,7 +23,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
-from nexus_redis.config import micro_rate, parse_number
+from nexus_redis.config import micro_rate, parse_seconds
 from nexus_redis.contrib._given import given, spender
 from nexus_redis.contrib._open import Complaint, open_price
 from nexus_redis.errors import InvalidSetting
@@ -59,7 +59,7 @@ class Rules(Generic[B, P]):
     """What a door is made with, checked. `budget` is the one for all requests, or None where `choose` says which."""
 
     def __init__(
-        self, budget: object, kinds: tuple[type[B], type[P]], *, producer: P | None, cost: Cost, hold: float,
+        self, budget: object, kinds: tuple[type[B], type[P]], *, producer: P | None, cost: Cost, hold: float | str,
         status: int | None, headers: bool,
     ) -> None:  # fmt: skip
         if status not in (None, TOO_MANY, UNAVAILABLE):
@@ -78,7 +78,7 @@ class Rules(Generic[B, P]):
         self.price = open_price(whose, cost, "The request is not limited")
         self.complaint = Complaint(f"{whose}: the function that chooses the budget", "The request is not limited")
         self._misfit = Complaint("", "Such a request is always refused")
-        self.hold = parse_number("hold", hold)
+        self.hold = parse_seconds(hold, "hold")
 
     def refuse_async(self) -> None:
         """Raise where `choose` is an async function and nothing can wait for it."""

@@ -32,7 +32,7 @@ Chooser = Callable[[Request], Budget | Awaitable[Budget | None] | None]
 def limit(
     budget: Budget | Chooser,
     *,
-    hold: float = 0,
+    hold: float | str = 0,
     status: int | None = None,
     cost: Cost = 1,
     producer: Producer | None = None,

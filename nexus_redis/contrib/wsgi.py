@@ -132,7 +132,7 @@ class Limit:
         app: WSGIApplication,
         budget: Budget | Chooser,
         *,
-        hold: float = 0,
+        hold: float | str = 0,
         status: int | None = None,
         cost: Cost = 1,
         producer: Producer | None = None,

@@ -35,7 +35,7 @@ def rows(run: RunFigures) -> list[tuple[str, str]]:
         ("records indexed", f"{run.indexed:,}"),
         ("records lost", f"{run.lost:,}"),
         ("records indexed per second", f"{run.rate:,.0f}"),
-        ("capacity in the same run, per second", f"{run.capacity:,.0f}"),
+        ("capacity in the same run", f"{run.capacity:,.0f}"),
         ("use of the capacity", percent(run.use)),
         ("peak queue", f"{run.queue_peak:,} of {run.queue_limit:,}"),
         ("peak memory of the consumers", f"{run.memory_peak / 2**20:.0f} MiB"),

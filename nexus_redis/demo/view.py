@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -32,14 +33,14 @@ class View:
         self._depths: list[tuple[float, int]] = []
         self._history: deque[Moment] = deque()
         self._live: Live | None = None
-        self._shown_at = 0.0
+        self._shown_at = -inf  # so that the first thing is shown at once
         self._opened_at = 0.0
         self._latest: Moment | None = None
         self._stood = ""
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        self._opened_at = self._shown_at = time.monotonic()
+        self._opened_at = time.monotonic()
         if not self._console.is_terminal:
             self._console.print(self._title, soft_wrap=True)
             yield

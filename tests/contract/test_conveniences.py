@@ -184,14 +184,13 @@ def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
     threads = [threading.Thread(target=name, args=[i]) for i in range(8)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     for each in ("stripe.a", "mail"):
         budgets = [budget for budget in found if budget.name == each]
         assert len(budgets) == 8
         assert len({id(budget._opening) for budget in budgets}) == 1
         assert len({id(budget._account) for budget in budgets}) == 1
-    assert nexus.budget("stripe", key="a")._opening.settings.model_dump(exclude_none=True) == {"rate": 5, "burst": 7}
+    assert nexus.budget("stripe", key="a")._opening.settings.given() == {"rate": 5, "burst": 7}
 
 
 def test_ten_thousand_budgets_of_which_a_hundred_are_used_take_one_thread_and_no_calls(one_server: Server) -> None:
@@ -208,7 +207,7 @@ def test_ten_thousand_budgets_of_which_a_hundred_are_used_take_one_thread_and_no
         gc.collect()
         each = tracemalloc.get_traced_memory()[0] / len(budgets)
         tracemalloc.stop()
-        assert each < 2_200  # bytes; docs/how-it-works.md says 1.9 kB
+        assert each < 2_500  # bytes; docs/how-it-works.md says 2.2 kB
         for budget in budgets[::100]:
             budget.acquire()
         assert loops() - before == {nexus._loop._thread}

@@ -43,8 +43,8 @@ def test_a_pause_is_named_with_who_and_why(nexus: Any) -> None:
     assert why.because[0].startswith(f"Code ({whoami()}) has paused the whole budget, for another ")
     assert why.because[0].endswith(": 429.")
     newest = why.history[0]
-    assert (newest.by, newest.who, newest.what, newest.why) == ("code", whoami(), "paused for 30 s", "429")
-    assert str(newest) == f'paused for 30 s by code, {whoami()}: "429"'
+    assert (newest.by, newest.who, newest.what, newest.why) == ("code", whoami(), "paused for 3600 s", "429")
+    assert str(newest) == f'paused for 60 min by code, {whoami()}: "429"'
     assert (why.budget.pause_by, why.budget.pause_who, why.budget.pause_reason) == ("code", whoami(), "429")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from nexus_redis import InvalidSetting
 from nexus_redis.meter import Meter
-from nexus_redis.sources import StreamSource
+from nexus_redis.sources import UNKNOWN, Look, StreamSource
 from tests.contract.shells import Opener
 from tests.servers import Server
 from tests.support import eventually
@@ -132,15 +132,16 @@ def test_where_redis_knows_no_lag_the_entries_are_counted(open_nexus: Opener, se
     assert shows(budget, queue_depth="3", in_flight="4", done=str(done + 2))
 
 
-def test_done_never_jumps_when_redis_begins_or_ceases_to_know_the_lag() -> None:
+def test_done_never_jumps_when_redis_begins_or_ceases_to_know_what_was_read() -> None:
     source = StreamSource("orders", "index", 100)
     looks = [
-        ("told", 1, 5, 10, "1-0"),
-        ("counted", 2, 3, 4, "2-0"),
-        ("counted", 0, 3, 0, "2-0"),
-        ("told", 0, 3, 14, "2-0"),
+        Look("", pending=1, length=15, last="1-0", read=10, added=15, lag=5, depth=5, since=0),
+        Look("", pending=2, length=16, last="2-0", read=UNKNOWN, added=17, lag=UNKNOWN, depth=4, since=3),
+        Look("", pending=0, length=16, last="2-0", read=UNKNOWN, added=17, lag=UNKNOWN, depth=4, since=0),
+        Look("", pending=0, length=16, last="2-0", read=700, added=17, lag=4, depth=4, since=0),
+        Look("", pending=1, length=16, last="3-0", read=702, added=17, lag=2, depth=2, since=0),
     ]
-    assert [source.see([look])["done"] for look in looks] == [9, 9, 11, 11]
+    assert [source.see([look])["done"] for look in looks] == [9, 11, 13, 13, 14]
 
 
 def test_of_two_that_look_at_one_group_one_stands_by_and_takes_over(

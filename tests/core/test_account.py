@@ -83,7 +83,7 @@ def test_the_first_acquire_claims_and_is_served(stepper: Stepper) -> None:
     stepper.run()
     assert line.is_served
     assert line.woken == 1
-    assert stepper.kinds() == ["claim", "ZADD"]
+    assert stepper.kinds() == ["claim", "EVAL"]
     assert is_balanced(account)
 
 
@@ -225,7 +225,7 @@ def test_settings_in_code_are_told_before_the_first_claim_and_once(stepper: Step
     account = producer(stepper, budget={"rate": "100/s"})
     line = join(account)
     stepper.run()
-    assert stepper.kinds() == ["configure", "claim", "ZADD"]
+    assert stepper.kinds() == ["configure", "claim", "EVAL"]
     assert len(set(stepper.times())) == 1  # one round trip
     assert line.is_served
     join(account)
@@ -265,7 +265,7 @@ def test_settings_that_are_refused_are_raised_to_all_who_wait_and_nothing_is_spe
 
 def test_a_client_that_may_not_write_the_list_of_budgets_still_works(stepper: Stepper) -> None:
     account = producer(stepper, budget={"rate": 5})
-    stepper.server = grants(ZADD=REFUSED)
+    stepper.server = grants(EVAL=REFUSED)
     line = join(account)
     stepper.run()
     assert line.is_served
@@ -288,7 +288,7 @@ def test_settings_in_code_open_the_budget_again_in_a_new_life_of_its_state(
     stepper.server = grants(lost_once, configure=Configured(100.0, 0, "rate", "2", (), ()))
     line = join(account)
     stepper.advance(0.1)
-    assert stepper.kinds()[:4] == ["claim", "configure", "claim", "ZADD"]
+    assert stepper.kinds()[:4] == ["claim", "configure", "claim", "EVAL"]
     assert line.is_served
     assert "has no rate" not in caplog.text  # it will have one in a moment
 
@@ -302,7 +302,15 @@ def test_a_budget_without_settings_in_code_only_enters_the_list_again(stepper: S
         join(account)
         stepper.advance(0.1)
     assert "configure" not in stepper.kinds()
-    assert stepper.kinds().count("ZADD") == 1
+    assert stepper.kinds().count("EVAL") == 1
+
+
+def test_a_budget_that_is_in_use_is_listed_once_a_day(stepper: Stepper) -> None:
+    account = producer(stepper)
+    for _ in range(50):
+        join(account)
+        stepper.advance(3600)
+    assert stepper.kinds().count("EVAL") == 3
 
 
 def test_what_an_operator_overrules_is_said_once_with_the_remedy(

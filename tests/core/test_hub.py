@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
 from redis import exceptions
 
 from nexus_redis.calls import Command, Job, Late, Outcome
+from nexus_redis.errand import run_aside
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
 from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, Hub, Member, Pause, ask
 from nexus_redis.waiter import Waiter
@@ -256,6 +257,52 @@ def test_a_bug_where_a_call_is_made_is_said_and_stops_nobody(
     assert "a bug where a report is made" in caplog.text
     assert len(other.received) == 2
     assert slow.received == ["asked 3", "slow"]
+
+
+# --- errands
+
+
+def errand(steps: int, done: list[int]) -> Generator[list[Job], list[Outcome], None]:
+    for i in range(steps):
+        yield [Command((f"step {i}",), str)]
+        done.append(i)
+
+
+def test_one_errand_at_a_time_is_run_beside_the_members(stepper: Stepper) -> None:
+    first: list[int] = []
+    second: list[int] = []
+    Chatter(stepper, "a").at(START)
+    run_aside(stepper.hub, errand(3, first))
+    run_aside(stepper.hub, errand(3, second))
+    stepper.run()
+    assert stepper.kinds() == ["a", "step 0", "step 1", "step 2"]
+    assert (first, second) == ([0, 1, 2], [])
+    assert not stepper.hub.members - {m for m in stepper.hub.members if isinstance(m, Chatter)}
+    run_aside(stepper.hub, errand(1, second))
+    stepper.run()
+    assert second == [0]
+    run_aside(stepper.hub, errand(0, second))
+    run_aside(stepper.hub, errand(1, second))
+    stepper.run()
+    assert second == [0, 0]
+
+
+def test_an_errand_ends_with_an_outage_and_soon_after_everybody_has_left(stepper: Stepper) -> None:
+    done: list[int] = []
+    Chatter(stepper, every=0.1).at(START)
+    run_aside(stepper.hub, errand(1000, done))
+    working, stepper.server = stepper.server, fails(exceptions.ConnectionError("reset"))
+    stepper.advance(1)
+    assert stepper.hub.is_out
+    stepper.server = working
+    stepper.advance(2)
+    assert len(done) < 5
+    done.clear()
+    run_aside(stepper.hub, errand(1000, done))
+    stepper.hub.close(Closed("nexus"))
+    stepper.run()
+    assert stepper.is_over
+    assert len(done) <= 2
 
 
 # --- outage

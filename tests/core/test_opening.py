@@ -86,7 +86,7 @@ def test_a_key_is_opened_with_what_code_gave_its_parent() -> None:
     line = join(account)
     stepper.run()
     assert line.is_served
-    assert stepper.kinds()[:5] == ["configure", "HMGET", "configure", "claim", "ZADD"]
+    assert stepper.kinds()[:5] == ["configure", "HMGET", "configure", "claim", "EVAL"]
     assert redis.told == [("stripe", {"rate": "100", "burst": "2"}), ("stripe.a", {"rate": "100", "burst": "2"})]
 
 
@@ -113,7 +113,7 @@ def test_a_parent_without_settings_gives_none() -> None:
     line = join(account)
     stepper.run()
     assert line.is_served
-    assert (stepper.kinds(), redis.told) == (["HMGET", "claim", "ZADD"], [])
+    assert (stepper.kinds(), redis.told) == (["HMGET", "claim", "EVAL"], [])
 
 
 def test_the_parent_is_read_once_a_minute_by_whoever_calls_and_a_change_reaches_each_with_its_next_call(

@@ -1,0 +1,145 @@
+"""The list of a namespace's budgets names those that are there, and no longer those that were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from nexus_redis import calls
+from nexus_redis.calls import Job, Outcome
+from nexus_redis.config import BudgetSettings
+from nexus_redis.keys import BudgetKeys, budgets_key
+from nexus_redis.listing import LOOKED_AT, Listed, drop, listed, swept
+from nexus_redis.thread import drive
+from tests.contract.shells import Opener
+from tests.servers import Server
+from tests.support import eventually
+
+LIST = budgets_key("nexus")
+PATIENCE = 60.0
+
+
+def there(client: Any) -> set[str]:
+    return {calls.text(name) for name in client.zrange(LIST, 0, -1)}
+
+
+def expire(client: Any, pattern: str) -> None:
+    """As a week does it."""
+    for key in client.scan_iter(pattern, count=1000):
+        client.delete(key)
+
+
+def write(client: Any, name: str, **how: Any) -> None:
+    """What a command of the shell does."""
+    (outcome,) = drive(one(listed("nexus", name, **how)), client)
+    drive(swept("nexus", outcome), client)
+
+
+def one(job: Job) -> Generator[list[Job], list[Outcome], list[Outcome]]:
+    return (yield [job])
+
+
+def test_names_of_keys_that_were_used_once_go_when_others_come(open_nexus: Opener, server: Server) -> None:
+    client: Any = server.client()
+    nexus = open_nexus(server)
+    nexus.budget("ip", rate="100/min").configure(rate="100/min")
+    for i in range(60):
+        nexus.budget("ip", key=f"10.0.0.{i}").try_acquire()
+    assert eventually(lambda: client.zcard(LIST) == 61, within_s=PATIENCE)
+    expire(client, "nexus:{ip.*")
+    for i in range(12):
+        nexus.budget("ip", key=f"11.0.0.{i}").try_acquire()
+    alive = {"ip", *(f"ip.11.0.0.{i}" for i in range(12))}
+    assert eventually(lambda: len(there(client) - alive) <= 3, within_s=PATIENCE)  # a few may not be chosen for a while
+    assert alive <= there(client)
+    assert set(nexus.budgets()) == alive == there(client)
+
+
+def test_the_shell_sweeps_as_well_and_leaves_what_others_put_there(server: Server) -> None:
+    client: Any = server.client()
+    for i in range(100):
+        write(client, f"gone{i}")
+    client.zadd(LIST, {"no name of ours {": 1})
+    for i in range(5):
+        name = f"there{i}"
+        drive(one(calls.configure(BudgetKeys("nexus", name), BudgetSettings(rate=5))), client)
+        write(client, name)
+    assert {"no name of ours {", *(f"there{i}" for i in range(5))} <= there(client)
+    assert client.zcard(LIST) <= 10
+
+
+def test_the_list_ends_after_the_budgets_and_never_where_an_operator_has_set_something(server: Server) -> None:
+    client: Any = server.client()
+    drive(one(calls.configure(BudgetKeys("nexus", "a"), BudgetSettings(rate=5))), client)
+    write(client, "a")
+    assert client.pttl("nexus:{a}") < client.pttl(LIST)
+    client.pexpire(LIST, 1000)
+    write(client, "a")
+    assert client.pttl(LIST) > client.pttl("nexus:{a}")
+    write(client, "a", is_kept=True)
+    assert client.pttl(LIST) == -1
+    write(client, "a")
+    assert client.pttl(LIST) == -1
+    assert there(client) == {"a"}
+
+
+def stepped(
+    plan: Generator[list[Job], list[Outcome], Any], client: Any, before: dict[int, Callable[[], Any]]
+) -> list[int]:
+    """Run a plan, and something before one of its steps; how many commands each step had."""
+    counts: list[int] = []
+    outcomes: list[Outcome] | None = None
+    while True:
+        try:
+            jobs = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration:
+            return counts
+        before.get(len(counts), lambda: None)()
+        counts.append(len(jobs))
+        outcomes = drive(many(jobs), client)
+
+
+def many(jobs: list[Job]) -> Generator[list[Job], list[Outcome], list[Outcome]]:
+    return (yield jobs)
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_budget_that_is_opened_while_its_old_name_is_dropped_stays_listed(server: Server, step: int) -> None:
+    client: Any = server.client()
+    client.zadd(LIST, {"a": 1})
+
+    def opens() -> None:
+        drive(one(calls.configure(BudgetKeys("nexus", "a"), BudgetSettings(rate=5))), client)
+        drive(one(listed("nexus", "a")), client)
+
+    stepped(swept("nexus", Listed(["a"])), client, {step: opens})
+    assert there(client) == {"a"}
+    expire(client, "nexus:{a}*")
+    stepped(drop("nexus", ["a"]), client, {0: opens})
+    assert there(client) == {"a"}
+
+
+def test_each_step_is_small_however_many_have_gone(server: Server) -> None:
+    client: Any = server.client()
+    client.zadd(LIST, {f"gone{i}": i for i in range(500)})
+    counts = stepped(swept("nexus", Listed([f"gone{i}" for i in range(LOOKED_AT)])), client, {})
+    assert max(counts) <= LOOKED_AT + 2
+    assert sum(counts) < 5 * 500  # of each that is removed
+    assert client.zcard(LIST) == 0
+
+
+def test_what_is_lost_on_the_way_removes_nothing(server: Server) -> None:
+    client: Any = server.client()
+    client.zadd(LIST, {"a": 1})
+    plan = swept("nexus", Listed(["a", "no name {"]))
+    assert len(next(plan)) == 1
+    with pytest.raises(StopIteration):
+        plan.send([ConnectionError("reset")])
+    with pytest.raises(StopIteration):
+        next(swept("nexus", ConnectionError("reset")))
+    plan = drop("nexus", ["a"])
+    next(plan)
+    (again,) = plan.send([ConnectionError("reset"), ConnectionError("reset")])
+    assert again.args[5] == "a"
