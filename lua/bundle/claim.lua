@@ -146,6 +146,7 @@ local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 
 -- BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
 -- EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
 -- NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
+-- SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 -- PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
@@ -172,7 +173,7 @@ local function read_claim()
 end
 
 -- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written.
+-- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
 --- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
@@ -1160,7 +1161,7 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   local T = b[3]
   if need < b[13] and now < b[14] then T = T - b[13] end
 
-  if b[11] > now and (p[17] == 0 or now < p[6] + p[17] - 0.005 * 1000000) then T = T - need end
+  if refresh == 100000 and b[11] > now and (p[17] == 0 or now < p[6] + p[17] - 0.005 * 1000000) then T = T - need end
   p[17] = 0
   local credit = math_max(p[7] + 0.005 * share, math_min(piece, p[7] + (1 - 0.9) * piece))
   local available = math_min(T, math_max(credit, spare))
@@ -1189,10 +1190,10 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   if is_queued and refresh == 100000 and not ask[4] then
 
     local slot = math_max(b[11] + piece / b[15] * 1000000, now + (piece - b[3] + granted) / b[15] * 1000000)
-    if granted == 0 or slot - now > 0.8 * retry then
+    if granted == 0 or slot - now > 0.7 * retry then
       b[11] = math_min(slot, now + longest)
       retry = math_ceil(math_max(retry, b[11] - now))
-      p[17] = retry
+      p[17] = math_min(longest, retry)
     end
   end
 

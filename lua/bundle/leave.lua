@@ -641,6 +641,7 @@ end
 -- BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
 -- EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
 -- NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
+-- SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 -- PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
@@ -652,7 +653,7 @@ end
 
 -- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
 -- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written.
+-- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
 --- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So

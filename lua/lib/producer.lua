@@ -4,6 +4,7 @@ local LATE = 1.25               -- refreshes; likewise in a crowd, where each is
 local BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
 local EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
 local NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
+local SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
@@ -30,7 +31,7 @@ local function read_claim()
 end
 
 -- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written.
+-- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
 --- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
@@ -76,8 +77,8 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   local granted = 0
   local T = b.T
   if need < b.saved and now < b.saved_until then T = T - b.saved end
-  -- What is there is promised to those who were told a time; who comes without one comes behind them.
-  if b.queue > now and (p.slot == 0 or now < p.at + p.slot - EARLY * SECOND) then T = T - need end
+  -- What is there is promised to those who were told a time; a producer without one comes behind them.
+  if refresh == REFRESH and b.queue > now and (p.slot == 0 or now < p.at + p.slot - EARLY * SECOND) then T = T - need end
   p.slot = 0
   local credit = math.max(p.credit + EARLY * share, math.min(piece, p.credit + (1 - NEARLY) * piece))
   local available = math.min(T, math.max(credit, spare))
@@ -105,10 +106,10 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   if is_queued and refresh == REFRESH and not ask.whole then
     -- A time for each, or all of them would ask for every token.
     local slot = math.max(b.queue + piece / b.R * MICRO, now + (piece - b.T + granted) / b.R * MICRO)
-    if granted == 0 or slot - now > 0.8 * retry then
+    if granted == 0 or slot - now > SOON * retry then
       b.queue = math.min(slot, now + longest)
       retry = math.ceil(math.max(retry, b.queue - now))
-      p.slot = retry
+      p.slot = math.min(longest, retry)
     end
   end
   -- A large cost that cannot come in pieces would never find enough in a bucket from which all others take small ones.
