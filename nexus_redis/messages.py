@@ -197,6 +197,10 @@ class LoadReport(Message):
     latency_ms: Milliseconds | None = None
     interval_ms: Milliseconds | None = None
     pause_ms: Milliseconds | None = None
+    cancelled: Quantity | None = None
+    busy_ms: Quantity | None = None
+    busy_done: Quantity | None = None
+    queue_peak: Quantity | None = None
     labels: Labels | None = None
 
 

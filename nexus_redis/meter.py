@@ -1,45 +1,56 @@
 """What a consumer measures of itself. No I/O.
 
-`done`, `errors`, `in_flight` and the queue's depth are read in that order: work moves from the queue to in flight to
-done, so an item that moves while we look is missed for one report and never counted twice.
+`done`, `errors`, `cancelled`, `in_flight` and the queue's depth are read in that order: work moves from the queue to in
+flight to done, so an item that moves while we look is missed for one report and never counted twice.
 """
 
 from __future__ import annotations
 
+import queue as queues
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError as CancelledFuture
+from enum import Enum, auto
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from nexus_redis.busy import Busy, Piece
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.logs import log
 
 UNBOUNDED: Final = 2**31 - 1  # what a multiprocessing queue without maxsize has for one (SEM_VALUE_MAX)
 LATENCY_MEMORY: Final = 0.2  # weight of the newest batch in the latency that is reported
+ROUNDING: Final = 1e-6  # a micro-token: parts of a cost add up to no less
+QUICK_MODULES: Final = ("asyncio.queues", "multiprocessing.queues")  # their `qsize` takes no lock
 REPORTABLE: Final = (
-    "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "in_flight", "slots", "latency_ms",
+    "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "cancelled", "in_flight", "slots", "latency_ms",
+    "busy_ms", "busy_done", "queue_peak",
 )  # fmt: skip
 
 
 class Meter:
-    """Counts work in tokens; safe to use from many threads."""
+    """Counts work in tokens; safe to use from many threads. `clock` gives seconds that only grow."""
 
-    def __init__(self, capacity: float | None) -> None:
+    def __init__(self, capacity: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._done = self._errors = self._in_flight = 0.0
+        self._done = self._errors = self._cancelled = self._in_flight = 0.0
         self._latency: float | None = None
-        self._has_worked = self._has_said_so = False
+        self._has_worked = False
+        self._told: tuple[bool, bool] | None = None  # whether it worked and watched, as the last sample had it
+        self._busy = Busy()
         self._depth: Callable[[], float] | None = None
+        self._quick_depth: Callable[[], float] | None = None  # the same, where it can be asked at any time
         self._limit: float | None = None
         self._said: dict[str, float] = {} if capacity is None else {"capacity": capacity}
         self._sent = self._accepted = dict(self._said)
         self._has_failed = False
 
     @property
-    def has_news(self) -> bool:
-        """There is more to say than a capacity."""
-        return self._has_worked or self._depth is not None or not set(self._said) <= {"capacity"}
+    def _uses(self) -> tuple[bool, bool]:
+        return self._has_worked, self._depth is not None
 
     @property
     def is_asking(self) -> bool:
@@ -48,28 +59,49 @@ class Meter:
 
     @property
     def is_unheard(self) -> bool:
-        """It works, and no report has said so yet: until one does, the law may take it for idle."""
-        return self._has_worked and not self._has_said_so
+        """It works, or watches, and no report has said so: until one does, the law may take it for another kind."""
+        return self._told is not None and self._told != self._uses
+
+    @property
+    def is_bare(self) -> bool:
+        """All that the last sample said is that it is there."""
+        return self._told == (False, False) and self._sent.keys() <= {"capacity"}
 
     @property
     def says_how_full(self) -> bool:
         """The last sample had a load, or a queue and what it can hold."""
         return "load" in self._sent or {"queue_depth", "queue_limit"} <= set(self._sent)
 
-    def begin(self, tokens: float) -> None:
-        """Work has begun."""
+    def begin(self, tokens: float) -> Piece | None:
+        """Work has begun; what it returns goes to `end`. No tokens are no work."""
+        depth = self._look()
         with self._lock:
             self._has_worked = True
             self._in_flight += tokens
+            return self._busy.begin(tokens, self._clock(), depth) if tokens else None
 
-    def end(self, tokens: float, seconds: float, *, is_done: bool) -> None:
-        """Work has ended, well or not."""
+    def end(self, piece: Piece | None, done: float) -> None:
+        """A piece of work is over, and `done` of its tokens ended well."""
+        if piece is None:
+            return
+        depth = self._look()
+        with self._lock:
+            self._busy.end(piece, done, self._clock(), depth, self._limit)
+
+    def leave(self, tokens: float, outcome: Outcome) -> None:
+        """So much of the work in flight has ended, well or not."""
         with self._lock:
             self._in_flight = max(0.0, self._in_flight - tokens)
-            if is_done:
+            if outcome is Outcome.DONE:
                 self._done += tokens
-            else:
+            elif outcome is Outcome.FAILED:
                 self._errors += tokens
+            else:
+                self._cancelled += tokens
+
+    def took(self, seconds: float) -> None:
+        """A piece of work was carried through, and took so long."""
+        with self._lock:
             before = seconds if self._latency is None else self._latency
             self._latency = before + LATENCY_MEMORY * (seconds - before)
 
@@ -95,6 +127,7 @@ class Meter:
                 remedy = "its qsize() does not work on this system: give depth= a callable (a counter) and limit="
                 raise InvalidSetting("watch", queue, remedy) from None
         self._depth, self._limit = depth, limit
+        self._quick_depth = _quick(depth)
 
     def say(self, said: dict[str, float]) -> None:
         """What the user says by hand stays said until it is said otherwise."""
@@ -116,12 +149,15 @@ class Meter:
         """The fields of a report, now. Asks the queue with no lock held: it may have locks of its own."""
         with self._lock:
             said: dict[str, float] = {}
-            # A queue that is watched but not yet worked on has done nothing, unless something else is said by hand.
-            if self._has_worked or (self._depth is not None and not self._said):
+            # Who has not worked yet has done nothing. Not so where it says how full it is: others may do the work.
+            silent = {"capacity"} if self._depth is None else set()
+            if self._has_worked or self._said.keys() <= silent:
                 said = {"done": self._done, "errors": self._errors, "in_flight": self._in_flight}
+            if self._cancelled:
+                said["cancelled"] = self._cancelled
             if self._latency is not None:
                 said["latency_ms"] = self._latency * 1e3
-            self._has_said_so = self._has_worked
+            self._told = self._uses
             by_hand = self._sent = dict(self._said)
         return said | self._queue() | by_hand
 
@@ -130,7 +166,7 @@ class Meter:
             return {}
         try:
             depth = float(self._depth())
-            said = {"queue_depth": parse_number("queue_depth", 0.0 if depth < 0 else depth)}
+            said = {"queue_depth": parse_number("queue_depth", 0.0 if depth < 0 else depth)} | self._pace(depth)
         except Exception:
             if not self._has_failed:
                 self._has_failed = True
@@ -138,28 +174,116 @@ class Meter:
             return {}
         return said if self._limit is None else {**said, "queue_limit": self._limit}
 
+    def _pace(self, depth: float) -> dict[str, float]:
+        """How busy it was and how fast, once it has worked beside a queue."""
+        with self._lock:
+            if not self._has_worked:
+                return {}
+            peak = self._busy.sample(self._clock(), depth)
+            said = {"busy_ms": round(self._busy.seconds * 1e3, 3), "busy_done": round(self._busy.done, 6)}
+            return said if peak is None else {**said, "queue_peak": peak}
+
+    def _look(self) -> float | None:
+        """The queue's depth, asked by whoever works; None where that may take time, or wait for a lock."""
+        if self._quick_depth is None:
+            return None
+        try:
+            return self._quick_depth()
+        except Exception:  # noqa: BLE001  # closed, for instance: who only works must not hear of it, and the next report will say so
+            self._quick_depth = None
+            return None
+
+
+def _quick(depth: Callable[[], float]) -> Callable[[], float] | None:
+    """The `qsize` of one of Python's own queues, without its lock: others may have locks that the worker holds."""
+    queue = getattr(depth, "__self__", None)
+    if depth != getattr(queue, "qsize", None):
+        return None
+    if isinstance(queue, queues.Queue) and type(queue)._qsize.__module__ == "queue":
+        return queue._qsize
+    own = isinstance(queue, queues.SimpleQueue) or getattr(depth, "__module__", None) in QUICK_MODULES
+    return depth if own else None
+
+
+class Outcome(Enum):
+    """What became of work. CANCELLED: nobody wanted it any more, which says nothing about who did it."""
+
+    DONE = auto()
+    FAILED = auto()
+    CANCELLED = auto()
+
+
+def outcome_of(kind: type[BaseException] | None, error: BaseException | None = None) -> Outcome:
+    """What the end of a block says of its work.
+
+    A cancelled task (asyncio, trio, anyio), a generator that was closed, a process that is being stopped: none of these
+    is an `Exception`, but for one kind. A group of errors is cancelled only as far as all of them are.
+    """
+    if kind is None:
+        return Outcome.DONE
+    if issubclass(kind, CancelledFuture):
+        return Outcome.CANCELLED
+    if isinstance(error, BaseExceptionGroup):
+        kinds = {outcome_of(type(each), each) for each in error.exceptions}
+        return Outcome.FAILED if Outcome.FAILED in kinds else Outcome.CANCELLED
+    return Outcome.FAILED if issubclass(kind, Exception) else Outcome.CANCELLED
+
 
 class Work:
-    """`with consumer.work(n):` - n tokens of work; done when the block ends, errors when it raises."""
+    """`with consumer.work(n) as work:` - n tokens of work, in flight until the block ends.
 
-    __slots__ = ("_began", "_clock", "_meter", "_start", "_tokens")
+    Then they are done, or errors where the block raises. Neither where it is cancelled: a caller that gave up says
+    nothing about the consumer. A bulk of which a part failed says so: of `work(500)`, `work.failed(3)` leaves 497 to be
+    done, and so does `work.done(497)`. What is said counts at once, and the end of the block decides about the rest:
+    done, unless `done` was said; else failed.
+    """
+
+    __slots__ = ("_began", "_clock", "_done", "_is_counted", "_left", "_meter", "_piece", "_start", "_tokens")
 
     def __init__(self, meter: Meter, tokens: float, start: Callable[[], None], clock: Callable[[], float]) -> None:
         self._meter, self._tokens, self._start, self._clock = meter, tokens, start, clock
-        self._began = 0.0
+        self._began = self._left = self._done = 0.0
+        self._is_counted = False  # by the caller
+        self._piece: Piece | None = None
 
-    def __enter__(self) -> None:
-        self._meter.begin(self._tokens)
+    def done(self, tokens: float) -> None:
+        """So many are done, now: the rest has failed, unless more is said. Raises `InvalidSetting` for too many."""
+        self._leave("done", tokens, Outcome.DONE)
+        self._done += tokens
+        self._is_counted = True
+
+    def failed(self, tokens: float) -> None:
+        """So many have failed, now: of `work(500)`, `failed(3)` leaves 497. Raises `InvalidSetting` for too many."""
+        self._leave("errors", tokens, Outcome.FAILED)
+
+    def _leave(self, field: str, tokens: float, outcome: Outcome) -> None:
+        if parse_number(field, tokens) > self._left + ROUNDING:
+            remedy = f"use at most {self._left:g}, what is left of these {self._tokens:g} tokens of work"
+            raise InvalidSetting(field, tokens, remedy)
+        self._left = max(0.0, self._left - tokens)
+        self._meter.leave(tokens, outcome)
+
+    def __enter__(self) -> Self:
+        self._left, self._done, self._is_counted = self._tokens, 0.0, False
+        self._piece = self._meter.begin(self._tokens)
         self._began = self._clock()
         self._start()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._meter.end(self._tokens, self._clock() - self._began, is_done=kind is None)
+        outcome = outcome_of(kind, error)
+        if outcome is not Outcome.CANCELLED:
+            self._meter.took(self._clock() - self._began)
+        if outcome is Outcome.DONE and self._is_counted:
+            outcome = Outcome.FAILED
+        left, self._left = self._left, 0.0
+        self._meter.leave(left, outcome)
+        self._meter.end(self._piece, self._done + (left if outcome is Outcome.DONE else 0.0))
 
-    async def __aenter__(self) -> None:
-        self.__enter__()
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None

@@ -33,9 +33,13 @@ class Report:
     limit: float | None = None
     done: float | None = None
     errors: float | None = None
+    cancelled: float | None = None
     in_flight: float | None = None
     slots: float | None = None
     latency_ms: float | None = None
+    busy_ms: float | None = None
+    busy_done: float | None = None
+    queue_peak: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Step(NamedTuple):
     dt: float
     done: float
     errors: float
+    left: float
     arrived: float
 
 
@@ -81,10 +86,12 @@ def step_between(was: Report | None, now: Report, dt: float | None, setting: Set
         return None
     done = now.done - was.done
     errors = (now.errors or 0) - (was.errors or 0)
-    if done < 0 or errors < 0:
+    cancelled = (now.cancelled or 0) - (was.cancelled or 0)
+    if done < 0 or errors < 0 or cancelled < 0:
         return None
+    left = done + errors + cancelled
     held = ((now.in_flight or 0) + (now.depth or 0)) - ((was.in_flight or 0) + (was.depth or 0))
-    return Step(min(dt, LONG), done, errors, max(0.0, done + errors + held))
+    return Step(min(dt, LONG), done, errors, left, max(0.0, left + held))
 
 
 def load_of(report: Report) -> float | None:
@@ -156,6 +163,10 @@ class Drain(Law):
     A work counter that stands still while work is at hand is not a sample: work may come in batches. `beat` learns how
     long it usually stands still. Longer than that is a stall: the capacity is kept for the time after it, while the
     rate only fills what is left of the queue.
+
+    A consumer that measures how busy its workers were says more: what they did while none of them was idle, which is
+    the capacity whatever the queue holds. Then as much of the rate is left unused as a short queue needs to take what
+    comes unevenly, and a little more for each report in which it was full although the rate seemed right.
     """
 
     capacity: float = 0.0
@@ -168,6 +179,8 @@ class Drain(Law):
     cold_for: float = 0.0
     working_for: float = 0.0
     highest: float = 0.0
+    trim: float = 0.0
+    proof_age: float = LONG  # since it was seen as busy as can be; a day: never
 
     def judge(self, was: Report | None, now: Report, step: Step | None, setting: Setting) -> Verdict:
         if not self.capacity and now.capacity:
@@ -183,7 +196,7 @@ class Drain(Law):
             return Verdict(self.drained(now, setting), seen, self.capacity)
         if now.limit:
             window = min(1.0, 0.1 * 4 ** min(10.0, self.cold_for / setting.delay))
-            return Verdict(4 * window * now.limit, seen, 0.0, window)
+            return Verdict(max(FIRST_RATE, 4 * window * now.limit), seen, 0.0, window)
         rate = self.rate or FIRST_RATE
         if step is not None and step.dt <= MISSED_REPORTS * setting.interval and step.arrived / step.dt >= 0.65 * rate:
             rate *= 2 ** (step.dt / setting.delay)
@@ -192,7 +205,10 @@ class Drain(Law):
     def drained(self, now: Report, setting: Setting) -> float:
         """The rate that brings the queue to its aim, in a time that the loop can follow."""
         depth = now.depth or 0
-        rate = self.capacity - (depth - self.aim(now)) / max(5.0, 3 * setting.delay)
+        unused = 0.0
+        if now.busy_ms is not None and now.limit:
+            unused = self.trim + min(0.05, 0.003 * self.capacity / now.limit + 0.2 / now.limit)
+        rate = self.capacity * (1 - unused) - (depth - self.aim(now)) / max(5.0, 3 * setting.delay)
         if self.is_stalled and now.limit:
             rate = min(rate, max(0.0, now.limit - depth) / setting.delay)
         return rate
@@ -227,31 +243,71 @@ class Drain(Law):
         self.still = 0.0
 
         speed = min(MAX_RATE, step.done / span)
+        if self.proof_age < LONG:
+            self.proof_age = min(self.proof_age + step.dt, LONG - 1)
         if not is_whole:  # it can do at least this, perhaps far more
             self.highest = max(self.highest, speed)
-            if self.capacity:
+            if self.capacity and self.proof_age > 5:
                 self.capacity = max(self.capacity, speed)
             return 0.0
         self.ok = toward(self.ok, speed, step.dt, setting.delay)
         before, after = was.depth or 0, now.depth or 0
-        never_empty = before > 0 and before + (was.in_flight or 0) > step.done + step.errors + (now.in_flight or 0)
+        never_empty = before > 0 and before + (was.in_flight or 0) > step.left + (now.in_flight or 0)
         overflowed = now.limit is not None and step.errors > 0 and before + after > 0.5 * now.limit
+        is_measured = was.busy_ms is not None and now.busy_ms is not None
+        busy_s, busy_speed = self.busy_between(was, now, span) if is_measured else (0.0, 0.0)
 
         if not self.capacity:
-            self.start(speed, never_empty, step, now, setting)
+            if busy_s >= 0.05 * span:
+                self.capacity, self.proof_age = busy_speed, 0.0
+            else:
+                self.start(speed, never_empty, step, now, setting)
+                if self.capacity and never_empty and is_measured:
+                    self.proof_age = 0.0
             return self.ok
         self.before = self.capacity
-        if never_empty or overflowed:
-            tau = max(1.0, 10 / self.capacity) * (0.5 if speed < self.capacity else 1.0)
-            self.capacity = toward(self.capacity, speed, step.dt, tau)
+        is_crowded = is_measured and now.limit is not None and min(before, after) > 0.5 * now.limit
+        peak = max(before, after, now.queue_peak or 0)
+        if is_measured and now.limit:
+            is_right = speed >= 0.95 * (1 - self.trim) * self.capacity
+            if peak > now.limit - 0.5 and is_right:
+                self.trim = min(0.04, self.trim + 0.0025)
+            else:
+                self.trim = max(0.0, self.trim - 0.0005 * step.dt)
+        if now.queue_peak is None and never_empty:
+            busy_s = 0.0  # it sees its queue no more often than we do, and we have the better proof
+        if busy_s > 0:
+            proven = min(busy_speed, speed) if is_crowded else busy_speed
+            is_filling = now.limit is not None and peak > 0.5 * now.limit
+            self.follow(proven, busy_s, quickly=is_filling)
+        if busy_s >= 0.1 * span:
+            self.proof_age = 0.0
             self.stop_probing()
-        elif speed > self.capacity:
+        elif never_empty or overflowed or is_crowded:
+            self.follow(speed, step.dt, quickly=True)
+            self.stop_probing()
+            if is_measured:
+                self.proof_age = 0.0
+        elif speed > self.capacity and self.proof_age > 5:
             self.capacity = speed
         elif step.arrived / step.dt >= 0.65 * self.rate and after <= self.aim(now):
-            self.reach(span, setting)
+            self.reach(span, setting, is_measured=is_measured)
         else:
             self.stop_probing()
         return self.ok
+
+    def busy_between(self, was: Report, now: Report, span: float) -> tuple[float, float]:
+        """Seconds in which all workers were busy, and how fast they were; 0 where there was no such time."""
+        seconds = ((now.busy_ms or 0) - (was.busy_ms or 0)) / 1000
+        done = (now.busy_done or 0) - (was.busy_done or 0)
+        if seconds <= 0 or done <= 0:
+            return 0.0, 0.0
+        return min(seconds, 2 * span), min(MAX_RATE, done / seconds)
+
+    def follow(self, speed: float, seconds: float, *, quickly: bool) -> None:
+        """Learn from a proof; downward in half the time where the queue fills."""
+        tau = max(1.0, 10 / self.capacity) * (0.5 if quickly and speed < self.capacity else 1.0)
+        self.capacity = toward(self.capacity, speed, seconds, tau)
 
     def start(self, speed: float, never_empty: bool, step: Step, now: Report, setting: Setting) -> None:
         """Out of the cold: the first proof, or the best of a while that it was seen to work."""
@@ -263,14 +319,16 @@ class Drain(Law):
             if self.working_for > 4 * setting.delay:
                 self.capacity = self.highest
 
-    def reach(self, span: float, setting: Setting) -> None:
+    def reach(self, span: float, setting: Setting, *, is_measured: bool) -> None:
         """Its producers want more and its queue is short: see whether it can do more, tethered to what it did."""
         knows_better = self.capacity < 0.9 * self.best
+        most, least, tether = (0.5, 0.2, 2.0) if knows_better else (0.2, 0.0, 1.6)
+        if is_measured:  # it says when it has reached the end
+            most, least, tether = (0.5, least, 2.0) if self.proof_age < LONG else (1.0, 1.0, 3.0)
         if self.probe_age >= setting.delay:
-            self.probe, self.probe_age = min(0.5 if knows_better else 0.2, 2 * self.probe), 0.0
-        if knows_better:
-            self.probe = max(self.probe, 0.2)
-        top = max(self.capacity, (2.0 if knows_better else 1.6) * (self.ok or 0.0))
+            self.probe, self.probe_age = min(most, 2 * self.probe), 0.0
+        self.probe = max(self.probe, least)
+        top = max(self.capacity, tether * (self.ok or 0.0))
         self.capacity = min(top, self.capacity * (1 + self.probe) ** min(10.0, span / setting.delay))
 
 
@@ -348,7 +406,7 @@ def only_looks_on(law: Law | None, report: Report, setting: Setting) -> bool:
     """It may have nothing to do, or look at a queue that others empty without a word."""
     if isinstance(law, Drain) and (law.capacity > 0 or law.highest > 0):
         return False
-    does_nothing = not (report.done or report.errors or report.in_flight)
+    does_nothing = not (report.done or report.errors or report.cancelled or report.in_flight)
     return does_nothing and setting.here >= LOOKING_ON_S
 
 
@@ -362,8 +420,8 @@ def choose(set_law: str | None, chosen: str | None, law: Law | None, report: Rep
     for name in order:
         if fits(name, report, setting):
             return name
-    lost_its_capacity = chosen == "range" and load_of(report) is not None
-    return chosen if chosen in order and not lost_its_capacity else None
+    only_load = chosen != "drain" and load_of(report) is not None
+    return chosen if chosen in order and not only_load else None
 
 
 class Referee:

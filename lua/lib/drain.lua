@@ -6,6 +6,11 @@
 -- Without proof the capacity only grows: when more is done than was thought possible, or in a *probe*, when producers use
 -- what they may, the queue is short, and nobody knows what more it could do.
 --
+-- A consumer that measures how busy its workers are says more: what they did while none of them was idle. That is its
+-- capacity, whatever its queue holds, so that it needs no probe near its limit. Of a queue of a tenth of a second two looks
+-- prove nothing, and it has no room for a rate that is a little too high: so a part of the capacity is left unused that
+-- grows as the queue is shorter, and a little more (the trim) for each report that found it full at a rate that was right.
+--
 -- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
 -- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
 -- with a minute of climbing; but the rate only fills what is left of the queue.
@@ -20,6 +25,14 @@ do
   local TETHER, TETHER_BACK = 1.6, 2        -- times the work that it was seen to do: as far as a probe goes
   local USED = 0.65             -- of its rate arrived: its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
+  local CROWDED = 0.5           -- of the limit, in both reports: the queue was hardly empty between them
+  local FILLING_UP = 0.5        -- of the limit, at its fullest: what is learned downward is urgent
+  local FRESH = 5               -- seconds for which a proof is better than the highest rate that was seen
+  local ENOUGH, SOME = 0.1, 0.05            -- of the time, busy: no probe is needed; enough to begin with
+  local PROBE_COLD, TETHER_COLD = 1, 3      -- growth and tether of one who measures and was never busy yet
+  local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.003, 0.2, 0.05      -- seconds and items over the queue's limit; of the capacity
+  local RIGHT = 0.95            -- of the capacity was done: the rate is no longer on its way down
+  local TRIM, TRIM_BACK, TRIM_MOST = 0.0025, 0.0005, 0.04         -- of the capacity: per report, per second, at most
   local STALL, STALL_BEATS = 0.5, 2         -- standing still for both of these is a stall: two reports, two usual beats
   local BEAT_MEMORY = 4         -- a beat is the mean of about so many
   local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, per loop: the window of a consumer not yet known
@@ -48,13 +61,38 @@ do
     end
   end
 
-  local function reach(m, span, delay)
-    local most, tether = PROBE_MOST, TETHER
-    if m.capacity < FAR_BELOW * m.best then most, tether = PROBE_BACK, TETHER_BACK end
+  local function reach(m, span, delay, is_measured)
+    local most, least, tether = PROBE_MOST, 0, TETHER
+    if m.capacity < FAR_BELOW * m.best then most, least, tether = PROBE_BACK, PROBE_MOST, TETHER_BACK end
+    if is_measured then                     -- it says when it has reached the end
+      if m.proof_age < LONG then most, tether = PROBE_BACK, TETHER_BACK
+      else most, least, tether = PROBE_COLD, PROBE_COLD, TETHER_COLD end
+    end
     if m.probe_age >= delay then m.probe, m.probe_age = math.min(most, 2 * m.probe), 0 end
-    if most == PROBE_BACK then m.probe = math.max(m.probe, PROBE_MOST) end
+    m.probe = math.max(m.probe, least)
     local top = math.max(m.capacity, tether * (m.ok or 0))
     m.capacity = math.min(top, m.capacity * (1 + m.probe) ^ math.min(MOST_LOOPS, span / delay))
+  end
+
+  -- Seconds in which all workers were busy, and how fast they were; 0 where there was no such time.
+  local function busy_between(was, report, span)
+    local seconds = (report.busy_ms - was.busy_ms) / 1000
+    local done = (report.busy_done or 0) - (was.busy_done or 0)
+    if seconds <= 0 or done <= 0 then return 0, 0 end
+    return math.min(seconds, 2 * span), math.min(MOST_RATE, done / seconds)
+  end
+
+  local function follow(m, speed, seconds, quickly)
+    local tau = math.max(LEARN, LEARN_ITEMS / m.capacity) * (quickly and speed < m.capacity and DOWN or 1)
+    m.capacity = towards(m.capacity, speed, seconds, tau)
+  end
+
+  local function adapt_trim(m, peak, limit, speed, dt)
+    if peak > limit - 0.5 and speed >= RIGHT * (1 - m.trim) * m.capacity then
+      m.trim = math.min(TRIM_MOST, m.trim + TRIM)
+    else
+      m.trim = math.max(0, m.trim - TRIM_BACK * dt)
+    end
   end
 
   -- Returns the work per second that it has just seen, 0 where the report is no sample.
@@ -74,29 +112,48 @@ do
     m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
 
     local speed = math.min(MOST_RATE, step.done / span)
+    if m.proof_age < LONG then m.proof_age = math.min(m.proof_age + step.dt, LONG - 1) end
     if not is_whole then                    -- it can do at least this, perhaps far more
       m.highest = math.max(m.highest, speed)
-      if m.capacity > 0 then m.capacity = math.max(m.capacity, speed) end
+      if m.capacity > 0 and m.proof_age > FRESH then m.capacity = math.max(m.capacity, speed) end
       return 0
     end
     m.ok = towards(m.ok, speed, step.dt, delay)
     local depth_was = was.depth or 0
-    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.done + step.errors + at_work
+    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.left + at_work
+    local is_measured = was.busy_ms ~= nil and report.busy_ms ~= nil
+    local busy, busy_speed = 0, 0
+    if is_measured then busy, busy_speed = busy_between(was, report, span) end
     if m.capacity == 0 then
-      warm_up(m, speed, never_empty, step, report, delay)
+      if busy >= SOME * span then
+        m.capacity, m.proof_age = busy_speed, 0
+      else
+        warm_up(m, speed, never_empty, step, report, delay)
+        if m.capacity > 0 and never_empty and is_measured then m.proof_age = 0 end
+      end
       return m.ok
     end
 
     m.before = m.capacity
     local overflowed = report.limit and step.errors > 0 and depth_was + depth > OVERFLOWING * report.limit
-    if never_empty or overflowed then
-      local tau = math.max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
-      m.capacity = towards(m.capacity, speed, step.dt, tau)
+    local crowded = is_measured and report.limit and math.min(depth_was, depth) > CROWDED * report.limit
+    local peak = math.max(depth_was, depth, report.queue_peak or 0)
+    if is_measured and report.limit then adapt_trim(m, peak, report.limit, speed, step.dt) end
+    if never_empty and not report.queue_peak then busy = 0 end     -- it looks no more often than we do: this is better
+    if busy > 0 then
+      follow(m, crowded and math.min(busy_speed, speed) or busy_speed, busy, report.limit and peak > FILLING_UP * report.limit)
+    end
+    if busy >= ENOUGH * span then
+      m.proof_age = 0
       stop_probing(m)
-    elseif speed > m.capacity then
+    elseif never_empty or overflowed or crowded then
+      follow(m, speed, step.dt, true)
+      stop_probing(m)
+      if is_measured then m.proof_age = 0 end
+    elseif speed > m.capacity and m.proof_age > FRESH then
       m.capacity = speed
     elseif step.arrived / step.dt >= USED * m.rate and depth <= aim(m, report) then
-      reach(m, span, delay)
+      reach(m, span, delay, is_measured)
     else
       stop_probing(m)
     end
@@ -117,13 +174,17 @@ do
 
     local limit, depth = report.limit and report.limit > 0 and report.limit, report.depth or 0
     if m.capacity > 0 then
-      local rate = m.capacity - (depth - aim(m, report)) / math.max(SETTLE, 3 * delay)
+      local unused = 0
+      if report.busy_ms and limit then
+        unused = m.trim + math.min(UNUSED_MOST, UNUSED * m.capacity / limit + UNUSED_ITEMS / limit)
+      end
+      local rate = m.capacity * (1 - unused) - (depth - aim(m, report)) / math.max(SETTLE, 3 * delay)
       if limit and is_stalled(m) then rate = math.min(rate, math.max(0, limit - depth) / delay) end
       return rate, seen, m.capacity, 1
     end
     if limit then
       local window = math.min(1, OPENING * OPENING_GROWTH ^ math.min(MOST_LOOPS, m.cold_for / delay))
-      return FILLING * window * limit, seen, 0, window
+      return math.max(FIRST_RATE, FILLING * window * limit), seen, 0, window
     end
     local rate = m.rate > 0 and m.rate or FIRST_RATE
     if step and step.is_unbroken and step.arrived / step.dt >= USED * rate then rate = rate * 2 ^ (step.dt / delay) end

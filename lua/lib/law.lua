@@ -32,11 +32,11 @@ end
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
-           'working_for', 'highest'},
+           'working_for', 'highest', 'trim', 'proof_age'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'minute_age', 'minute_mean',
           'minute_reports'},
 }
-local AT_FIRST = {probe = 0.05, since_cut = LONG}       -- all else 0, and no `ok`
+local AT_FIRST = {probe = 0.05, since_cut = LONG, proof_age = LONG}       -- all else 0, and no `ok`
 
 local function start_memory(memory, name)
   for key in pairs(memory) do memory[key] = nil end
@@ -71,15 +71,19 @@ local function law_fits(name, report, setting)
   return name == 'aimd' and report.done ~= nil and (report.errors or report.latency_ms) ~= nil
 end
 
+-- All that ever left, however it ended: an item that was cancelled has come as well.
+local function left_of(report) return (report.done or 0) + (report.errors or 0) + (report.cancelled or 0) end
+
 -- It has been here a while, and nothing was ever done or begun: it may look at a queue that others empty and count nothing.
 local function only_looks_on(memory, report, setting)
   local has_worked = memory.law == 'drain' and memory.capacity + memory.highest > 0
-  return not has_worked and (report.done or 0) + (report.errors or 0) + (report.in_flight or 0) == 0
+  return not has_worked and left_of(report) + (report.in_flight or 0) == 0
          and setting.here >= LOOKING_ON
 end
 
 -- The one set, else the first that fits; one chosen is left only for one before it. A report that says too little for the
--- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it.
+-- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it,
+-- also for one that was just there and idle, and so `aimd`.
 -- Who only looks on would stay in drain's cold start for ever, so where a capacity is known it is `range` until it works.
 local function choose_law(set, memory, report, setting)
   local chosen, knows = memory.law, false
@@ -87,7 +91,7 @@ local function choose_law(set, memory, report, setting)
   for _, name in ipairs(set and {set} or looks_on and {'range'} or {'drain', 'range', 'aimd'}) do
     if law_fits(name, report, setting) then return name end
     if name == chosen then
-      knows = name ~= 'range' or fullest(report) == nil
+      knows = name == 'drain' or fullest(report) == nil
       break
     end
   end
@@ -98,10 +102,12 @@ end
 local function step_between(was, report, dt, setting)
   if not was or not dt or dt < math.min(setting.interval / 2, SHORTEST_STEP) or not was.done or not report.done then return nil end
   local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
-  if done < 0 or errors < 0 then return nil end
+  local cancelled = (report.cancelled or 0) - (was.cancelled or 0)
+  if done < 0 or errors < 0 or cancelled < 0 then return nil end
   local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
   return {
-    dt = math.min(dt, LONG), done = done, errors = errors, arrived = math.max(0, done + errors + held),
+    dt = math.min(dt, LONG), done = done, errors = errors, left = done + errors + cancelled,
+    arrived = math.max(0, done + errors + cancelled + held),
     is_unbroken = dt <= MISSED_REPORTS * setting.interval,
   }
 end
