@@ -73,37 +73,37 @@ class Meter:
         return "load" in self._sent or {"queue_depth", "queue_limit"} <= set(self._sent)
 
     def begin(self, tokens: float) -> Piece | None:
-        """Work has begun; what it returns goes to `end`. No tokens are no work."""
+        """Work has begun; what this returns goes to `end`."""
         depth = self._look()
         with self._lock:
             self._has_worked = True
             self._in_flight += tokens
-            return self._busy.begin(tokens, self._clock(), depth) if tokens else None
-
-    def end(self, piece: Piece | None, done: float) -> None:
-        """A piece of work is over, and `done` of its tokens ended well."""
-        if piece is None:
-            return
-        depth = self._look()
-        with self._lock:
-            self._busy.end(piece, done, self._clock(), depth, self._limit)
+            return None if self._depth is None or not tokens else self._busy.begin(tokens, self._clock(), depth)
 
     def leave(self, tokens: float, outcome: Outcome) -> None:
         """So much of the work in flight has ended, well or not."""
         with self._lock:
-            self._in_flight = max(0.0, self._in_flight - tokens)
-            if outcome is Outcome.DONE:
-                self._done += tokens
-            elif outcome is Outcome.FAILED:
-                self._errors += tokens
-            else:
-                self._cancelled += tokens
+            self._count(tokens, outcome)
 
-    def took(self, seconds: float) -> None:
-        """A piece of work was carried through, and took so long."""
+    def end(self, piece: Piece | None, tokens: float, outcome: Outcome, done: float, seconds: float | None) -> None:
+        """Work is over: the last `tokens` of it, and of all `done` well. It took so long, unless it was cancelled."""
+        depth = None if piece is None else self._look()
         with self._lock:
-            before = seconds if self._latency is None else self._latency
-            self._latency = before + LATENCY_MEMORY * (seconds - before)
+            self._count(tokens, outcome)
+            if seconds is not None:
+                before = seconds if self._latency is None else self._latency
+                self._latency = before + LATENCY_MEMORY * (seconds - before)
+            if piece is not None:
+                self._busy.end(piece, done, self._clock(), depth, self._limit)
+
+    def _count(self, tokens: float, outcome: Outcome) -> None:
+        self._in_flight = max(0.0, self._in_flight - tokens)
+        if outcome is Outcome.DONE:
+            self._done += tokens
+        elif outcome is Outcome.FAILED:
+            self._errors += tokens
+        else:
+            self._cancelled += tokens
 
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> None:
         """Look at a queue: anything with `qsize()` and `maxsize`, or a callable and a limit."""
@@ -274,13 +274,12 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         outcome = outcome_of(kind, error)
-        if outcome is not Outcome.CANCELLED:
-            self._meter.took(self._clock() - self._began)
+        seconds = None if outcome is Outcome.CANCELLED else self._clock() - self._began
         if outcome is Outcome.DONE and self._is_counted:
             outcome = Outcome.FAILED
         left, self._left = self._left, 0.0
-        self._meter.leave(left, outcome)
-        self._meter.end(self._piece, self._done + (left if outcome is Outcome.DONE else 0.0))
+        done = self._done + (left if outcome is Outcome.DONE else 0.0)
+        self._meter.end(self._piece, left, outcome, done, seconds)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

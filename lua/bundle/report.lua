@@ -6,13 +6,17 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        2 incarnation  text, at most 64 characters; empty: a one-shot sender
        3 seq          int    grows by one a report; the same one changes nothing
        then, empty where it is not said, as plain decimals:
-       4 uptime_ms    its own monotonic clock       10 errors        all else that left, only grows
+       4 uptime_ms    its own monotonic clock       10 errors        failures, only grows
        5 load         percent, 0..100               11 in_flight     tokens at work
        6 capacity     tokens/s                      12 slots         at most so many tokens at work
        7 queue_depth  tokens waiting                13 latency_ms
        8 queue_limit  tokens it can hold            14 interval_ms   how often it reports, 250 if not said
        9 done         successes, only grows         15 pause_ms      takes its part out this long; 0 ends that
-       16 labels      text, at most 1024 characters
+       16 cancelled   left, wanted by nobody any more, only grows
+       17 busy_ms     time in which all its workers were busy, only grows
+       18 busy_done   tokens that were done in that time, only grows
+       19 queue_peak  the most that has waited since the report before
+       20 labels      text, at most 1024 characters
 Reply  1 rate (micro-tokens/s, what this consumer can take)  2 capacity (micro-tokens/s, 0 = not known yet)
        3 budget_rate (micro-tokens/s)  4 backpressure_level  5 current_load (thousandths of a percent)  6 birth
        7 law  8 reason
@@ -701,6 +705,11 @@ end
 -- Without proof the capacity only grows: when more is done than was thought possible, or in a *probe*, when producers use
 -- what they may, the queue is short, and nobody knows what more it could do.
 --
+-- A consumer that measures how busy its workers are says more: what they did while none of them was idle. That is its
+-- capacity, whatever its queue holds, so that it needs no probe near its limit. Of a queue of a tenth of a second two looks
+-- prove nothing, and it has no room for a rate that is a little too high: so a part of the capacity is left unused that
+-- grows as the queue is shorter, and a little more (the trim) for each report that found it full at a rate that was right.
+--
 -- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
 -- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
 -- with a minute of climbing; but the rate only fills what is left of the queue.
@@ -715,6 +724,14 @@ do
   local TETHER, TETHER_BACK = 1.6, 2        -- times the work that it was seen to do: as far as a probe goes
   local USED = 0.65             -- of its rate arrived: its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
+  local CROWDED = 0.5           -- of the limit, in both reports: the queue was hardly empty between them
+  local FILLING_UP = 0.5        -- of the limit, at its fullest: what is learned downward is urgent
+  local FRESH = 5               -- seconds for which a proof is better than the highest rate that was seen
+  local ENOUGH, SOME = 0.1, 0.05            -- of the time, busy: no probe is needed; enough to begin with
+  local PROBE_COLD, TETHER_COLD = 1, 3      -- growth and tether of one who measures and was never busy yet
+  local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.003, 0.2, 0.05      -- seconds and items over the queue's limit; of the capacity
+  local RIGHT = 0.95            -- of the capacity was done: the rate is no longer on its way down
+  local TRIM, TRIM_BACK, TRIM_MOST = 0.0025, 0.0005, 0.04         -- of the capacity: per report, per second, at most
   local STALL, STALL_BEATS = 0.5, 2         -- standing still for both of these is a stall: two reports, two usual beats
   local BEAT_MEMORY = 4         -- a beat is the mean of about so many
   local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, per loop: the window of a consumer not yet known
@@ -743,13 +760,38 @@ do
     end
   end
 
-  local function reach(m, span, delay)
-    local most, tether = PROBE_MOST, TETHER
-    if m.capacity < FAR_BELOW * m.best then most, tether = PROBE_BACK, TETHER_BACK end
+  local function reach(m, span, delay, is_measured)
+    local most, least, tether = PROBE_MOST, 0, TETHER
+    if m.capacity < FAR_BELOW * m.best then most, least, tether = PROBE_BACK, PROBE_MOST, TETHER_BACK end
+    if is_measured then                     -- it says when it has reached the end
+      if m.proof_age < 86400 then most, tether = PROBE_BACK, TETHER_BACK
+      else most, least, tether = PROBE_COLD, PROBE_COLD, TETHER_COLD end
+    end
     if m.probe_age >= delay then m.probe, m.probe_age = math_min(most, 2 * m.probe), 0 end
-    if most == PROBE_BACK then m.probe = math_max(m.probe, PROBE_MOST) end
+    m.probe = math_max(m.probe, least)
     local top = math_max(m.capacity, tether * (m.ok or 0))
     m.capacity = math_min(top, m.capacity * (1 + m.probe) ^ math_min(MOST_LOOPS, span / delay))
+  end
+
+  -- Seconds in which all workers were busy, and how fast they were; 0 where there was no such time.
+  local function busy_between(was, report, span)
+    local seconds = (report.busy_ms - was.busy_ms) / 1000
+    local done = (report.busy_done or 0) - (was.busy_done or 0)
+    if seconds <= 0 or done <= 0 then return 0, 0 end
+    return math_min(seconds, 2 * span), math_min(1e9, done / seconds)
+  end
+
+  local function follow(m, speed, seconds, quickly)
+    local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (quickly and speed < m.capacity and DOWN or 1)
+    m.capacity = towards(m.capacity, speed, seconds, tau)
+  end
+
+  local function adapt_trim(m, peak, limit, speed, dt)
+    if peak > limit - 0.5 and speed >= RIGHT * (1 - m.trim) * m.capacity then
+      m.trim = math_min(TRIM_MOST, m.trim + TRIM)
+    else
+      m.trim = math_max(0, m.trim - TRIM_BACK * dt)
+    end
   end
 
   -- Returns the work per second that it has just seen, 0 where the report is no sample.
@@ -769,29 +811,48 @@ do
     m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
 
     local speed = math_min(1e9, step.done / span)
+    if m.proof_age < 86400 then m.proof_age = math_min(m.proof_age + step.dt, 86400 - 1) end
     if not is_whole then                    -- it can do at least this, perhaps far more
       m.highest = math_max(m.highest, speed)
-      if m.capacity > 0 then m.capacity = math_max(m.capacity, speed) end
+      if m.capacity > 0 and m.proof_age > FRESH then m.capacity = math_max(m.capacity, speed) end
       return 0
     end
     m.ok = towards(m.ok, speed, step.dt, delay)
     local depth_was = was.depth or 0
-    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.done + step.errors + at_work
+    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.left + at_work
+    local is_measured = was.busy_ms ~= nil and report.busy_ms ~= nil
+    local busy, busy_speed = 0, 0
+    if is_measured then busy, busy_speed = busy_between(was, report, span) end
     if m.capacity == 0 then
-      warm_up(m, speed, never_empty, step, report, delay)
+      if busy >= SOME * span then
+        m.capacity, m.proof_age = busy_speed, 0
+      else
+        warm_up(m, speed, never_empty, step, report, delay)
+        if m.capacity > 0 and never_empty and is_measured then m.proof_age = 0 end
+      end
       return m.ok
     end
 
     m.before = m.capacity
     local overflowed = report.limit and step.errors > 0 and depth_was + depth > OVERFLOWING * report.limit
-    if never_empty or overflowed then
-      local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
-      m.capacity = towards(m.capacity, speed, step.dt, tau)
+    local crowded = is_measured and report.limit and math_min(depth_was, depth) > CROWDED * report.limit
+    local peak = math_max(depth_was, depth, report.queue_peak or 0)
+    if is_measured and report.limit then adapt_trim(m, peak, report.limit, speed, step.dt) end
+    if never_empty and not report.queue_peak then busy = 0 end     -- it looks no more often than we do: this is better
+    if busy > 0 then
+      follow(m, crowded and math_min(busy_speed, speed) or busy_speed, busy, report.limit and peak > FILLING_UP * report.limit)
+    end
+    if busy >= ENOUGH * span then
+      m.proof_age = 0
       stop_probing(m)
-    elseif speed > m.capacity then
+    elseif never_empty or overflowed or crowded then
+      follow(m, speed, step.dt, true)
+      stop_probing(m)
+      if is_measured then m.proof_age = 0 end
+    elseif speed > m.capacity and m.proof_age > FRESH then
       m.capacity = speed
     elseif step.arrived / step.dt >= USED * m.rate and depth <= aim(m, report) then
-      reach(m, span, delay)
+      reach(m, span, delay, is_measured)
     else
       stop_probing(m)
     end
@@ -812,13 +873,17 @@ do
 
     local limit, depth = report.limit and report.limit > 0 and report.limit, report.depth or 0
     if m.capacity > 0 then
-      local rate = m.capacity - (depth - aim(m, report)) / math_max(SETTLE, 3 * delay)
+      local unused = 0
+      if report.busy_ms and limit then
+        unused = m.trim + math_min(UNUSED_MOST, UNUSED * m.capacity / limit + UNUSED_ITEMS / limit)
+      end
+      local rate = m.capacity * (1 - unused) - (depth - aim(m, report)) / math_max(SETTLE, 3 * delay)
       if limit and is_stalled(m) then rate = math_min(rate, math_max(0, limit - depth) / delay) end
       return rate, seen, m.capacity, 1
     end
     if limit then
       local window = math_min(1, OPENING * OPENING_GROWTH ^ math_min(MOST_LOOPS, m.cold_for / delay))
-      return FILLING * window * limit, seen, 0, window
+      return math_max(10, FILLING * window * limit), seen, 0, window
     end
     local rate = m.rate > 0 and m.rate or 10
     if step and step.is_unbroken and step.arrived / step.dt >= USED * rate then rate = rate * 2 ^ (step.dt / delay) end
@@ -899,11 +964,11 @@ end
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
-           'working_for', 'highest'},
+           'working_for', 'highest', 'trim', 'proof_age'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'minute_age', 'minute_mean',
           'minute_reports'},
 }
-local AT_FIRST = {probe = 0.05, since_cut = 86400}       -- all else 0, and no `ok`
+local AT_FIRST = {probe = 0.05, since_cut = 86400, proof_age = 86400}       -- all else 0, and no `ok`
 
 local function start_memory(memory, name)
   for key in pairs(memory) do memory[key] = nil end
@@ -938,15 +1003,19 @@ local function law_fits(name, report, setting)
   return name == 'aimd' and report.done ~= nil and (report.errors or report.latency_ms) ~= nil
 end
 
+-- All that ever left, however it ended: an item that was cancelled has come as well.
+local function left_of(report) return (report.done or 0) + (report.errors or 0) + (report.cancelled or 0) end
+
 -- It has been here a while, and nothing was ever done or begun: it may look at a queue that others empty and count nothing.
 local function only_looks_on(memory, report, setting)
   local has_worked = memory.law == 'drain' and memory.capacity + memory.highest > 0
-  return not has_worked and (report.done or 0) + (report.errors or 0) + (report.in_flight or 0) == 0
+  return not has_worked and left_of(report) + (report.in_flight or 0) == 0
          and setting.here >= 2
 end
 
 -- The one set, else the first that fits; one chosen is left only for one before it. A report that says too little for the
--- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it.
+-- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it,
+-- also for one that was just there and idle, and so `aimd`.
 -- Who only looks on would stay in drain's cold start for ever, so where a capacity is known it is `range` until it works.
 local function choose_law(set, memory, report, setting)
   local chosen, knows = memory.law, false
@@ -954,7 +1023,7 @@ local function choose_law(set, memory, report, setting)
   for _, name in ipairs(set and {set} or looks_on and {'range'} or {'drain', 'range', 'aimd'}) do
     if law_fits(name, report, setting) then return name end
     if name == chosen then
-      knows = name ~= 'range' or fullest(report) == nil
+      knows = name == 'drain' or fullest(report) == nil
       break
     end
   end
@@ -965,19 +1034,20 @@ end
 -- rate and capacity in tokens per second (capacity 0: not known yet), and the part of its queue that may be filled.
 -- One consumer's part of a report: what it says, what it said before, where its work stands.
 local SAID = {'uptime_ms', 'load', 'capacity', 'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'slots',
-              'latency_ms', 'interval_ms', 'pause_ms'}
-local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'latency_ms'}     -- in fields of their own
+              'latency_ms', 'interval_ms', 'pause_ms', 'cancelled', 'busy_ms', 'busy_done', 'queue_peak'}
+local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'cancelled', 'in_flight', 'latency_ms'}     -- in fields of their own
 local SAID_MOST = {
   uptime_ms = 9007199254740992, load = 100, capacity = 1e9, queue_depth = 9007199254740992, queue_limit = 9007199254740992, done = 9007199254740992, errors = 9007199254740992,
   in_flight = 9007199254740992, slots = 9007199254740992, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
+  cancelled = 9007199254740992, busy_ms = 9007199254740992, busy_done = 9007199254740992, queue_peak = 9007199254740992,
 }
 -- ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 
 -- The report's arguments by name (nil where nothing is said), or nil and a code that names the one at fault.
 local function read_report()
-  if #ARGV ~= 16 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
+  if #ARGV ~= #SAID + 4 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, 9007199254740992) then return nil, 'NEXUS_INVALID_AT_US' end
-  local r = {incarnation = ARGV[2], labels = ARGV[16]}
+  local r = {incarnation = ARGV[2], labels = ARGV[#ARGV]}
   if r.incarnation ~= '' and not is_name(r.incarnation) then return nil, 'NEXUS_INVALID_INCARNATION' end
   r.seq = whole_number(ARGV[3], 0, 9007199254740992)
   if not r.seq then return nil, 'NEXUS_INVALID_SEQ' end
@@ -1026,7 +1096,7 @@ local function read_consumer(keys)
     if n == 1 then said.at = tonumber(word)
     else
       i = i + 1
-      if word ~= '-' then said[SAID[i]] = tonumber(word) end
+      if SAID[i] and word ~= '-' then said[SAID[i]] = tonumber(word) end
     end
   end
   said.depth, said.limit = said.queue_depth, said.queue_limit
@@ -1049,8 +1119,21 @@ end
 
 -- Is this a base (no differences to the one before), and else how long is it since that one, in seconds. One that was
 -- forgotten starts anew: what came to it meanwhile counts as arrived already.
+local function since_last(c, said, now)
+  if not c or c.incarnation ~= said.incarnation or not c.deadline then return true end
+  local was = c.said
+  for _, counter in ipairs({'done', 'errors', 'cancelled'}) do
+    if (said[counter] or 0) < (was[counter] or 0) then return true end
+  end
+  if said.uptime_ms and was.uptime_ms then
+    if said.uptime_ms < was.uptime_ms then return true end
+    return false, (said.uptime_ms - was.uptime_ms) / 1000
+  end
+  return false, math_max(0, now - was.at) / 1000000
+end
+
 -- Everything that ever came to it and was seen there.
-local function came(said) return (said.done or 0) + (said.errors or 0) + (said.in_flight or 0) + (said.queue_depth or 0) end
+local function came(said) return left_of(said) + (said.in_flight or 0) + (said.queue_depth or 0) end
 
 local function arrivals(c, was, said, dt)
   if not was then return 0 end
@@ -1134,21 +1217,7 @@ if refused then return consumer_reply(b, c) end
 local s = read_settings(keys)
 local missing = s.lossless == 1 and missing_for_lossless(said)
 if missing then return {err = missing} end
-local since_last_1, since_last_2
-repeat
-local c, said, now = c, said, now
-  if not c or c.incarnation ~= said.incarnation or not c.deadline then since_last_1, since_last_2 = true break end
-  local was = c.said
-  if (said.done or 0) < (was.done or 0) or (said.errors or 0) < (was.errors or 0) then since_last_1, since_last_2 = true break end
-  if said.uptime_ms and was.uptime_ms then
-    if said.uptime_ms < was.uptime_ms then since_last_1, since_last_2 = true break end
-    since_last_1, since_last_2 = false, (said.uptime_ms - was.uptime_ms) / 1000
-    break
-  end
-  since_last_1, since_last_2 = false, math_max(0, now - was.at) / 1000000
-  break
-until true
-local is_base, dt = since_last_1, since_last_2
+local is_base, dt = since_last(c, said, now)
 c = c or new_consumer(now)
 if is_base then c.joined = now end
 local too_soon = not is_base and dt < math_min(said.interval, 250000) / 1000000 / 2
@@ -1200,10 +1269,12 @@ local name, memory, was, report, dt, at, setting = name, c.memory, was, said, dt
   local was, report, dt, setting = was, report, dt, setting
     if not was or not dt or dt < math_min(setting.interval / 2, 0.125) or not was.done or not report.done then step_between_1 = nil break end
   local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
-  if done < 0 or errors < 0 then step_between_1 = nil break end
+  local cancelled = (report.cancelled or 0) - (was.cancelled or 0)
+  if done < 0 or errors < 0 or cancelled < 0 then step_between_1 = nil break end
   local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
   step_between_1 = {
-    dt = math_min(dt, 86400), done = done, errors = errors, arrived = math_max(0, done + errors + held),
+    dt = math_min(dt, 86400), done = done, errors = errors, left = done + errors + cancelled,
+    arrived = math_max(0, done + errors + cancelled + held),
     is_unbroken = dt <= 3 * setting.interval,
   }
   break

@@ -104,10 +104,10 @@ local function step_between(was, report, dt, setting)
   local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
   local cancelled = (report.cancelled or 0) - (was.cancelled or 0)
   if done < 0 or errors < 0 or cancelled < 0 then return nil end
+  local left = done + errors + cancelled
   local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
   return {
-    dt = math.min(dt, LONG), done = done, errors = errors, left = done + errors + cancelled,
-    arrived = math.max(0, done + errors + cancelled + held),
+    dt = math.min(dt, LONG), done = done, errors = errors, left = left, arrived = math.max(0, left + held),
     is_unbroken = dt <= MISSED_REPORTS * setting.interval,
   }
 end
