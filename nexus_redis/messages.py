@@ -197,6 +197,8 @@ class LoadReport(Message):
     latency_ms: Milliseconds | None = None
     interval_ms: Milliseconds | None = None
     pause_ms: Milliseconds | None = None
+    latency_p25_ms: Milliseconds | None = None
+    latency_p10_ms: Milliseconds | None = None
     cancelled: Quantity | None = None
     busy_ms: Quantity | None = None
     busy_done: Quantity | None = None

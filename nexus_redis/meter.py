@@ -18,14 +18,14 @@ from typing import Any, Final, Self
 from nexus_redis.busy import Busy, Piece
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.latencies import PERCENTILES, Latencies
 from nexus_redis.logs import log
 
 UNBOUNDED: Final = 2**31 - 1  # what a multiprocessing queue without maxsize has for one (SEM_VALUE_MAX)
-LATENCY_MEMORY: Final = 0.2  # weight of the newest batch in the latency that is reported
 ROUNDING: Final = 1e-6  # a micro-token: parts of a cost add up to no less
 QUICK_MODULES: Final = ("asyncio.queues", "multiprocessing.queues")  # their `qsize` takes no lock
 REPORTABLE: Final = (
-    "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "cancelled", "in_flight", "slots", "latency_ms",
+    "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "cancelled", "in_flight", "slots", *PERCENTILES,
     "busy_ms", "busy_done", "queue_peak",
 )  # fmt: skip
 
@@ -37,7 +37,7 @@ class Meter:
         self._clock = clock
         self._lock = threading.Lock()
         self._done = self._errors = self._cancelled = self._in_flight = 0.0
-        self._latency: float | None = None
+        self._latencies = Latencies()
         self._has_worked = False
         self._told: tuple[bool, bool] | None = None  # whether it worked and watched, as the last sample had it
         self._busy = Busy()
@@ -85,16 +85,19 @@ class Meter:
         with self._lock:
             self._count(tokens, outcome)
 
-    def end(self, piece: Piece | None, tokens: float, outcome: Outcome, done: float, seconds: float | None) -> None:
-        """Work is over: the last `tokens` of it, and of all `done` well. It took so long, unless it was cancelled."""
+    def end(self, piece: Piece | None, tokens: float, outcome: Outcome, done: float, seconds: float) -> None:
+        """Work is over: the last `tokens` of it, and of all `done` well.
+
+        Only what was done is timed: a refusal is fast and a timeout slow by itself.
+        """
         depth = None if piece is None else self._look()
         with self._lock:
             self._count(tokens, outcome)
-            if seconds is not None:
-                before = seconds if self._latency is None else self._latency
-                self._latency = before + LATENCY_MEMORY * (seconds - before)
+            now = self._clock()
+            if done > 0 and outcome is not Outcome.CANCELLED:
+                self._latencies.add(seconds, now)
             if piece is not None:
-                self._busy.end(piece, done, self._clock(), depth, self._limit)
+                self._busy.end(piece, done, now, depth, self._limit)
 
     def _count(self, tokens: float, outcome: Outcome) -> None:
         self._in_flight = max(0.0, self._in_flight - tokens)
@@ -155,8 +158,7 @@ class Meter:
                 said = {"done": self._done, "errors": self._errors, "in_flight": self._in_flight}
             if self._cancelled:
                 said["cancelled"] = self._cancelled
-            if self._latency is not None:
-                said["latency_ms"] = self._latency * 1e3
+            said |= self._latencies.percentiles()
             self._told = self._uses
             by_hand = self._sent = dict(self._said)
         return said | self._queue() | by_hand
@@ -273,8 +275,8 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        seconds = self._clock() - self._began
         outcome = outcome_of(kind, error)
-        seconds = None if outcome is Outcome.CANCELLED else self._clock() - self._began
         if outcome is Outcome.DONE and self._is_counted:
             outcome = Outcome.FAILED
         left, self._left = self._left, 0.0

@@ -11,7 +11,7 @@ Redis, so that both sides see the same numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 MAX_RATE = 1e9
@@ -36,7 +36,9 @@ class Report:
     cancelled: float | None = None
     in_flight: float | None = None
     slots: float | None = None
-    latency_ms: float | None = None
+    latency_ms: float | None = None  # the median of the work that ended lately
+    latency_p25_ms: float | None = None
+    latency_p10_ms: float | None = None
     busy_ms: float | None = None
     busy_done: float | None = None
     queue_peak: float | None = None
@@ -334,61 +336,235 @@ class Drain(Law):
 
 @dataclass
 class Aimd(Law):
-    """TCP's rule for consumers that show no queue: climb while all is well, step down once per loop when it is not."""
+    """Probe for the limit of a consumer that shows no queue, only its errors and its latency.
 
-    ok: float | None = None
-    known_good: float = 0.0
+    The law keeps the last rate that was good. It rests just below that rate for two loops, and then grows by an excess
+    that doubles. When the work fails, or takes three times as long as usual, the rate falls back to what was done.
+    """
+
+    ok: float | None = None  # successes per second
+    known_good: float = 0.0  # 0 until the first overload
     since_cut: float = LONG
-    calm: float = 0.0
-    minute_age: float = 0.0
-    minute_mean: float = 0.0
-    minute_reports: float = 0.0
-    minutes: list[float] = field(default_factory=list)
+    calm: float = 0.0  # seconds at or above the known good rate without overload
+    right: float = 0.0  # successes and failures of about the last half second
+    wrong: float = 0.0
+    own: float = 0.0  # failures per outcome at a rate that is known to be good: they are not overload
+    did: float = 0.0  # successes since the last cut
+    lowest: float = 0.0  # the known good rate falls no further before the next cut
+    echo: float = 0.0  # how long failures went on after a cut that ended a probe
+    echoing: float = 0.0
+    came: float = 0.0  # arrivals and outcomes per second
+    left: float = 0.0
+    usual: float = 0.0  # the latencies of a consumer that has little to do
+    usual_p25: float = 0.0
+    usual_p10: float = 0.0
+    is_slow: float = 0.0
+    slow_cuts: float = 0.0  # since the latency was last as usual
+    is_trial: float = 0.0  # the last cut was made to see whether the latency follows the rate at all
+    slow_at: float = 0.0  # slowdown at the last cut
+    good_before: float = 0.0  # the known good rate before the first slow cut
+    was_slow: float = 0.0  # the last cut was for latency
+    was_probe: float = 0.0  # the last cut was of a rate above the known good one
 
     def judge(self, was: Report | None, now: Report, step: Step | None, setting: Setting) -> Verdict:
         rate, seen = self.rate or now.capacity or FIRST_RATE, 0.0
         if step is not None:
             self.since_cut = min(LONG, self.since_cut + step.dt)
-            self.calm = min(LONG, self.calm + step.dt)
             if step.dt <= MISSED_REPORTS * setting.interval:
                 rate = self.follow(rate, now, step, setting)
                 seen = self.ok or 0.0
         return Verdict(rate, seen, self.known_good if now.capacity is None else now.capacity)
 
     def follow(self, rate: float, now: Report, step: Step, setting: Setting) -> float:
-        hold = max(2.0, 2 * setting.delay + 1)
-        self.ok = toward(self.ok, min(MAX_RATE, step.done / step.dt), step.dt, 1.0)
-        is_slow = self.is_slow(now, step, setting)
-        if step.errors > 0.05 * step.done or is_slow:
-            if self.since_cut >= hold:
-                self.known_good = max(self.ok, 0.5 * rate)
-                rate = min(rate, 0.7 * self.known_good)
-                self.since_cut = self.calm = 0.0
-        elif step.arrived / step.dt >= 0.5 * rate and self.since_cut >= setting.delay:
-            if not self.known_good:
-                rate *= 2 ** (step.dt / setting.delay)
-            elif rate < 0.94 * self.known_good:
-                rate += (self.known_good - rate) * step.dt / hold
-                self.calm = 0.0
+        self.count(step)
+        tolerated = min(0.075, 0.005 + 1.5 * self.own) if self.known_good else 0.05
+        is_failing = step.errors > 0 and self.wrong - math.sqrt(self.wrong) > tolerated * (self.wrong + self.right)
+        loop = self.loop(setting)
+        self.hear(step, rate, loop, is_failing=is_failing)
+        found = self.slowdown(now, step, setting)
+        is_slow, excess = False, 0.0
+        if found is not None:
+            slowdown, latency = found
+            assert now.latency_ms is not None
+            if setting.latency_target_ms is not None:
+                is_slow = now.latency_ms > setting.latency_target_ms
+                excess = (now.latency_ms - setting.latency_target_ms) / 1000
             else:
-                growth = 0.2 if self.calm > 60 else min(0.2, 0.01 * 2 ** ((self.calm - 10) / 5))
-                rate *= (1 + growth) ** step.dt
-        return rate
+                is_slow = slowdown > 3 and latency > 10
+                excess = latency * (1 - 1 / slowdown) / 1000
+            self.is_slow = float(is_slow)
+        if is_failing or is_slow:
+            self.calm = 0.0
+            if is_failing:
+                return self.fall(rate, step, loop)
+            return self.ease(rate, now, slowdown, excess, loop, setting)
+        if self.known_good and self.ok is not None and self.ok - math.sqrt(self.ok) > rate:
+            self.known_good = max(self.known_good, self.ok)  # more is done than comes: what waited is worked off
+        is_used = step.arrived / step.dt >= 0.5 * rate
+        if not is_used or self.since_cut < loop or self.is_slow or step.errors > tolerated * step.done:
+            return rate
+        is_easy = self.was_slow > 0 and found is not None and found[0] < 1.2 and setting.latency_target_ms is None
+        return self.climb(rate, step.dt, loop, setting, is_easy=is_easy)
 
-    def is_slow(self, now: Report, step: Step, setting: Setting) -> bool:
-        """Latency counts only with work that left: an idle consumer may repeat an old one for ever."""
+    def count(self, step: Step) -> None:
+        speed, dt = min(MAX_RATE, step.done / step.dt), step.dt
+        self.ok = toward(self.ok, speed, dt, 1.0 if not self.ok else min(10.0, max(1.0, 10 / self.ok)))
+        fading = math.exp(-dt / 0.5)
+        self.right = min(MAX_RATE, self.right * fading + step.done)
+        self.wrong = min(MAX_RATE, self.wrong * fading + step.errors)
+        self.did = min(MAX_RATE, self.did + step.done)
+        long = self.balance_time()
+        self.came = toward(self.came, min(MAX_RATE, step.arrived / dt), dt, long)
+        self.left = toward(self.left, min(MAX_RATE, (step.done + step.errors) / dt), dt, long)
+
+    def balance_time(self) -> float:
+        """Seconds in which about 30 pieces of work come and leave."""
+        return 30.0 if not self.left else min(30.0, max(2.0, 30 / self.left))
+
+    def loop(self, setting: Setting) -> float:
+        """From a change of the rate to its effect, and at least as long as a few outcomes take."""
+        few = min(10.0, 4 / self.left) if self.left else 0.0
+        return max(0.75, setting.delay, self.echo, few)
+
+    def hear(self, step: Step, rate: float, loop: float, *, is_failing: bool) -> None:
+        """Learn the echo of a cut, and which failures are there at a good rate too."""
+        outcomes = step.done + step.errors
+        if self.echoing:
+            self.echoing += step.dt
+            is_ebbing = step.errors * (self.wrong + self.right) < self.wrong * outcomes / 2
+            if is_ebbing or not is_failing:
+                self.echo, self.echoing = min(3.0, max(0.0, self.echoing - 0.25)), 0.0
+        if outcomes and rate <= self.known_good and self.since_cut >= (1 + self.was_probe) * loop:
+            share = min(0.1, step.errors / outcomes)
+            self.own = toward(
+                self.own, share, step.dt, 100.0 if not self.left else min(100.0, max(2.0, 100 / self.left))
+            )
+
+    def slowdown(self, now: Report, step: Step, setting: Setting) -> tuple[float, float] | None:
+        """How many times the usual latency, of the middle one of the percentiles, and its value. None without news."""
         if now.latency_ms is None or step.done + step.errors == 0:
-            return False
-        latency = min(MAX_RATE, now.latency_ms)
-        self.minute_age += step.dt
-        if self.minute_age >= 60 and self.minute_reports:
-            self.minutes = [*self.minutes, self.minute_mean][-9:]
-            self.minute_age = self.minute_mean = self.minute_reports = 0.0
-        self.minute_reports += 1
-        self.minute_mean += (latency - self.minute_mean) / self.minute_reports
-        if setting.latency_target_ms is not None:
-            return latency > setting.latency_target_ms
-        return latency > max(10.0, 2 * min([*self.minutes, self.minute_mean]))
+            return None
+        if setting.latency_target_ms is None and (now.done or 0) + (now.errors or 0) < 20:
+            return None
+        found = []
+        for name, latency in (
+            ("usual", now.latency_ms),
+            ("usual_p25", now.latency_p25_ms),
+            ("usual_p10", now.latency_p10_ms),
+        ):
+            if latency is not None:
+                value = min(MAX_RATE, max(0.001, latency))
+                usual = getattr(self, name) or value
+                usual *= (value / usual) ** (1 - math.exp(-step.dt / (30.0 if value < usual else 600.0)))
+                setattr(self, name, usual)
+                found.append((min(MAX_RATE, value / usual), value))
+        return sorted(found)[(len(found) - 1) // 2]
+
+    def fall(self, rate: float, step: Step, loop: float) -> float:
+        """Work fails: back to what is done, less what was refused."""
+        seen = self.wrong + self.right
+        if self.since_cut < 2 * loop:  # the cut was estimated from the first failures; correct it by what came after
+            thought = self.known_good * self.since_cut
+            if self.since_cut >= 0.5 and abs(self.did - thought) > 2 * math.sqrt(self.did):
+                self.known_good = max(self.lowest, self.did / self.since_cut)
+                if self.did < 0.95 * thought:
+                    rate = min(rate, (1 - min(0.3, max(0.005, self.wrong / seen))) * self.known_good)
+            return rate
+        is_probe = 0 < self.known_good < rate
+        if self.echoing:
+            self.echo, self.echoing = min(3.0, 1.5 * loop), 0.0
+        elif is_probe and seen >= 20:
+            self.echoing = 1e-6
+        good = self.good(rate)
+        if step.errors >= 20:
+            good = max(self.lowest, min(good, step.done / step.dt))
+        back = 1 - min(0.3, max(0.005, (self.wrong - math.sqrt(self.wrong)) / seen))
+        if is_probe and abs(good / self.known_good - 1) < 0.1:
+            back = 0.995
+        self.was_slow = self.slow_cuts = self.is_trial = 0.0
+        self.was_probe = float(is_probe)
+        return self.cut(rate, good, back)
+
+    def ease(self, rate: float, now: Report, slowdown: float, excess: float, loop: float, setting: Setting) -> float:
+        """Work takes too long: a rate that works off within 2 s what has queued up.
+
+        A latency that does not follow the rate is no queue: after a trial cut in vain, it is the usual one.
+        """
+        assert now.latency_ms is not None
+        target = setting.latency_target_ms
+        hold = 2 * loop + 1
+        if self.since_cut < hold:
+            return rate
+        slack = 0.1 * self.left + math.sqrt(self.left / self.balance_time())
+        is_growing = self.came > self.left + slack
+        if self.left > self.came + slack and self.slow_cuts and target is None:
+            return rate  # the queue is being worked off
+        is_trial = not is_growing and self.slow_cuts > 0 and target is None
+        if is_trial:
+            wait = hold + min(30.0, now.latency_ms / 1000)
+            if self.balance_time() > 2:
+                wait += 2 * self.balance_time()
+            if self.since_cut < wait:
+                return rate
+            if self.is_trial and slowdown >= 0.85 * self.slow_at:
+                self.expect(now, 1.0)
+                self.known_good = max(self.known_good, self.good_before)
+                self.slow_cuts = self.is_trial = self.is_slow = 0.0
+                return rate
+        if not is_growing and target is None and self.balance_time() > 2:  # few, and no queue: it may be chance
+            self.expect(now, 0.2)
+        good = self.good(rate)
+        back = 1 - min(0.5, max(0.4 if is_trial else 0.03, excess / 2))
+        if self.known_good and not is_growing:  # no more comes than is done, so more may be possible
+            done = self.ok or 0.0
+            good = max(done, 0.9 * self.known_good)
+            back *= min(1.0, done / good)
+        if not self.slow_cuts:
+            self.good_before = max(good, self.known_good if not is_growing else 0.0)
+        self.slow_cuts, self.is_trial, self.slow_at, self.was_slow = 1.0, float(is_trial), slowdown, 1.0
+        return self.cut(rate, good, back)
+
+    def expect(self, now: Report, part: float) -> None:
+        """Take a part of the way to the latency that is seen, if it is longer: all of it where it is accepted."""
+        for name, latency in (
+            ("usual", now.latency_ms),
+            ("usual_p25", now.latency_p25_ms),
+            ("usual_p10", now.latency_p10_ms),
+        ):
+            usual = getattr(self, name)
+            if usual:
+                setattr(self, name, usual * max(1.0, min(MAX_RATE, (latency or 0.0) / usual)) ** part)
+
+    def good(self, rate: float) -> float:
+        """What was done, which is what can be done while work waits; a stall counts for no less than half."""
+        ok = self.did / self.since_cut if self.since_cut < 3 and self.did >= 10 else self.ok or 0.0
+        self.lowest = min(self.known_good, 0.5 * rate) if self.known_good else 0.5 * rate
+        return max(ok, self.lowest)
+
+    def cut(self, rate: float, good: float, back: float) -> float:
+        if not self.known_good:
+            back = min(back, 0.7)
+        elif rate > self.known_good and abs(good / self.known_good - 1) < 0.1:
+            good = self.known_good + 0.3 * (good - self.known_good)  # the same limit as before: take the mean
+        self.known_good = min(MAX_RATE, good)
+        self.since_cut = self.right = self.wrong = self.did = 0.0
+        return min(rate, back * self.known_good)
+
+    def climb(self, rate: float, dt: float, loop: float, setting: Setting, *, is_easy: bool) -> float:
+        """The known good rate quickly, two loops there, then an excess that grows by itself."""
+        if not self.known_good:
+            return max(rate, min(rate * 2 ** (dt / setting.delay), 3 * (self.ok or 0.0)))
+        self.slow_cuts = self.is_trial = 0.0
+        if rate < 0.99 * self.known_good:
+            self.calm = 0.0
+            return min(0.995 * self.known_good, toward(rate, self.known_good, dt, 0.5))
+        self.calm = min(LONG, self.calm + dt)
+        if self.calm < 2 * loop and not is_easy:
+            return rate
+        excess = max(0.1 if is_easy else 0.01, rate / self.known_good - 1)
+        grown = rate + self.known_good * 1.1 * excess * dt / loop
+        lately = self.right * (1 - math.exp(-dt / 0.5)) / dt  # successes per second, of the last half
+        return max(rate, min(grown, rate * 2 ** (dt / loop), 2 * lately))
 
 
 LAWS: dict[str, type[Law]] = {"drain": Drain, "range": Range, "aimd": Aimd}  # in the order of preference

@@ -42,7 +42,7 @@ def header(name: str) -> dict[str, str]:
 
 def listed(section: str) -> list[str]:
     """The names that a section numbers: `1 at_us ... 2 need ...`."""
-    found = {int(n): name for n, name in reversed(re.findall(r"(?<!\S)(\d+) ([a-z_]+)", section))}
+    found = {int(n): name for n, name in reversed(re.findall(r"(?<!\S)(\d+) ([a-z]\w*)", section))}
     return [found[n] for n in range(1, next(n for n in range(1, 99) if n not in found))]
 
 
@@ -52,7 +52,7 @@ CALLS: dict[str, calls.Call[Any]] = {
         KEYS, "p", calls.Claim(2, 3, 4, True, 6, 7, 8, 90_000, "high", "eleven", 12, "13", 14), at_us=1
     ),
     "report": calls.report(
-        KEYS, "c", dict(zip(calls.REPORTED, range(4, 16), strict=True)), "two", 3, labels="sixteen", at_us=1
+        KEYS, "c", dict(zip(calls.REPORTED, range(4, 18), strict=True)), "two", 3, labels="eighteen", at_us=1
     ),
     "leave": calls.leave_consumer(KEYS, "c", "*", at_us=1, who="five", note="six"),
     "configure": calls.configure(
@@ -69,7 +69,7 @@ ARGUMENTS = {
 }
 SENT = {
     "claim": (1, 2, 3, 4, 1, 6, 7, 8, 90_000, "high", "eleven", 12, "13", 14),
-    "report": (1, "two", 3, "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "sixteen"),
+    "report": (1, "two", 3, "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "eighteen"),
     "leave": (1, "*", 0, 0, "five", "six"),
     "configure": (1, "operator", "3", "four", "five", "rate", "7"),
     "inspect": (1, 2, 3),
@@ -331,7 +331,7 @@ def test_a_module_has_one_subject(path: Path) -> None:
 
 
 LAYERS: Final = [
-    {"errors", "ids", "keys", "logs", "reopen", "results", "words"},
+    {"errors", "ids", "keys", "latencies", "logs", "reopen", "results", "words"},
     {"scripts", "values"},
     {"config", "embedded", "faults", "price"},
     {"messages", "calls", "limited", "paced", "tray", "turns", "waiter"},

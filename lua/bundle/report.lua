@@ -9,14 +9,15 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        4 uptime_ms    its own monotonic clock       10 errors        failures, only grows
        5 load         percent, 0..100               11 in_flight     tokens at work
        6 capacity     tokens/s                      12 slots         at most so many tokens at work
-       7 queue_depth  tokens waiting                13 latency_ms
+       7 queue_depth  tokens waiting                13 latency_ms    the median of the work that ended lately
        8 queue_limit  tokens it can hold            14 interval_ms   how often it reports, 250 if not said
        9 done         successes, only grows         15 pause_ms      takes its part out this long; 0 ends that
-       16 cancelled   left, wanted by nobody any more, only grows
-       17 busy_ms     time in which all its workers were busy, only grows
-       18 busy_done   tokens that were done in that time, only grows
-       19 queue_peak  the most that has waited since the report before
-       20 labels      text, at most 1024 characters
+       16 latency_p25_ms, 17 latency_p10_ms         two lower percentiles of the same work
+       18 cancelled   left, wanted by nobody any more, only grows
+       19 busy_ms     time in which all its workers were busy, only grows
+       20 busy_done   tokens that were done in that time, only grows
+       21 queue_peak  the most that has waited since the report before
+       22 labels      text, at most 1024 characters
 Reply  1 rate (micro-tokens/s, what this consumer can take)  2 capacity (micro-tokens/s, 0 = not known yet)
        3 budget_rate (micro-tokens/s)  4 backpressure_level  5 current_load (thousandths of a percent)  6 birth
        7 law  8 reason
@@ -33,7 +34,11 @@ local string_gmatch = string.gmatch
 local math_max = math.max
 local math_huge = math.huge
 local redis_call = redis.call
+local math_ceil = math.ceil
 local math_min = math.min
+local math_abs = math.abs
+local math_exp = math.exp
+local math_sqrt = math.sqrt
 
 -- Durations that several scripts share, in microseconds.
 -- SECOND = 1000000
@@ -324,7 +329,7 @@ end
 
 -- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?
 -- Sums weigh load (thousandths of a percent) with whole tokens of capacity, so that they stay exact.
-local function weight_of(capacity) return math.ceil(capacity / 1000000) end
+local function weight_of(capacity) return math_ceil(capacity / 1000000) end
 
 -- Takes a consumer's rate and load out; what it can hold stays while work may still be on its way there.
 local function withdraw_rate(keys, parts, id)
@@ -400,7 +405,7 @@ local function silent_consumers(keys, parts) return redis_call('ZCARD', keys.con
 -- SNAPSHOTS = 5
 
 -- T_x: granted longer ago than this, a token has arrived or never will; in quarters. `lease`: the longest that may be out.
-local function slot_length(lease, transit, interval) return math.ceil((lease + transit + 3 * math_max(interval, 250000)) / 4) end
+local function slot_length(lease, transit, interval) return math_ceil((lease + transit + 3 * math_max(interval, 250000)) / 4) end
 
 -- Another T_x: what was known of the old one's length ago is all that is known of the new one's.
 local function set_slot_length(w, now, slot_us)
@@ -603,7 +608,7 @@ local function settle(keys, b, s, now, by, is_act, act)
     until true
     b[18], b[19], b[32] = level, load * 1000, reason
   end
-  if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
+  if is_act or turned or math_abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
     local keys, b, by, act = keys, b, by, act
@@ -674,7 +679,7 @@ local function loop_delay(setting) return math_max(0.5, setting.loop_delay or 0,
 -- One step of an exponential mean; the first value is taken as it is.
 local function towards(old, new, dt, tau)
   if not old then return new end
-  return old + (1 - math.exp(-dt / tau)) * (new - old)
+  return old + (1 - math_exp(-dt / tau)) * (new - old)
 end
 
 -- The law of those who only say how full they are: like a thermostat, all of the capacity while it is easy, nothing when
@@ -890,67 +895,245 @@ do
     return rate, seen, 0, 1
   end
 end
--- The law of those who show no queue, only errors or latency: TCP's. Climb while all is well, step down when it is not, at
--- most once per loop, because what comes meanwhile is still the echo of the old rate.
+-- How slow is it? Times its usual latency.
 --
--- known_good is what it did when it was last too much, 0 before that ever happened. Below it the way up is quick and
--- levels off; beyond it slow, and faster the longer all stays calm, for the capacity may have grown.
+-- Long requests beside short ones must not count, nor another mix of them. So three low percentiles are looked at, each
+-- has a usual value of its own, and the middle one of the three ratios is the answer: a queue delays all work, while a
+-- mix that changes moves one percentile at a time.
+--
+-- The usual latency is that of a consumer that has little to do: it follows quickly down and slowly up.
+local USUAL_DOWN, USUAL_UP = 30, 600      -- seconds
+-- FIRST_WORK = 20           -- tokens done or failed before a latency means something, where no target is set
+-- BY_CHANCE = 0.2           -- of the way to a latency that few pieces of work had
+-- SHORTEST_MS = 0.001
+
+local function latency_ratio(m, field, latency, found, dt)
+  if not latency then return end
+  local value = math_min(1e9, math_max(0.001, latency))
+  local usual = m[field] > 0 and m[field] or value
+  usual = usual * (value / usual) ^ (1 - math_exp(-dt / (value < usual and USUAL_DOWN or USUAL_UP)))
+  m[field] = usual
+  found[#found + 1] = {math_min(1e9, value / usual), value}
+end
+
+-- The slowdown, and the latency that shows it. Latency counts only with work that left: an idle consumer may repeat an old
+-- one for ever.
+local function slowdown(m, report, step, target)
+  if not report.latency_ms or step.done + step.errors == 0 then return nil end
+  if not target and report.done + (report.errors or 0) < 20 then return nil end
+  local found = {}
+  latency_ratio(m, 'usual', report.latency_ms, found, step.dt)
+  latency_ratio(m, 'usual_p25', report.latency_p25_ms, found, step.dt)
+  latency_ratio(m, 'usual_p10', report.latency_p10_ms, found, step.dt)
+  table.sort(found, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
+  local middle = found[math_ceil(#found / 2)]
+  return middle[1], middle[2]
+end
+
+-- `part` of the way from the usual latency to the one that is seen, if that is longer: all of it where it is accepted.
+local function expect_latency(m, report, part)
+  for field, latency in pairs({usual = report.latency_ms or 0, usual_p25 = report.latency_p25_ms or 0,
+                               usual_p10 = report.latency_p10_ms or 0}) do
+    if m[field] > 0 then m[field] = m[field] * math_min(1e9, math_max(1, latency / m[field])) ^ part end
+  end
+end
+-- The law of a consumer that shows no queue, only its errors and its latency: probe for the limit, and step back from it.
+--
+-- known_good is the last rate that was good, 0 before the first overload. The law rests just below it for two loops,
+-- then adds an excess that grows by itself: slowly at first, so that the limit is found with few failures, and soon by
+-- doubling, because without any sign of overload the capacity has grown. An overload ends the probe.
+--
+-- Failures are the first sign. What a downstream refuses is more than it can do, so the rate goes back to what succeeded.
+-- Failures at a rate that is known to be good are the work's own (`own`), and no sign.
+--
+-- Latency is the second sign. Long requests beside short ones must not count, nor another mix of them, so the law looks
+-- at three low percentiles and takes the middle one of their ratios to the usual: a queue delays all work, long requests
+-- move one percentile at most. The rate goes to where what has queued up is worked off. If nothing was queued, and the
+-- latency does not follow a lower rate either, it is the new usual one: a deploy, another mix, somebody else's load.
 local aimd
 do
-  local TOLERATED = 0.05        -- errors per success: some records fail for themselves
-  local SLOW, SLOW_MS = 2, 10   -- times its usual latency, and more than this: overload where no target is set
-  local MINUTE, MINUTES = 60, 10            -- its usual latency is the lowest minute of the last ten
-  local CUT, CUT_MOST = 0.7, 0.5            -- of known_good, which is at least so much of the rate
+  local LOOP, LOOP_ITEMS, LONGEST_LOOP = 0.75, 4, 10        -- seconds; as long as so many outcomes take, up to the last
   local USED = 0.5              -- of its rate arrived: else calm says nothing about the rate
-  local NEAR = 0.94             -- of known_good: from here on, slowly
-  local CREEP, CREEP_MOST = 0.01, 0.2       -- growth per second after CALM seconds, doubling each CALM_DOUBLES, and its end
-  local CALM, CALM_DOUBLES, CALM_ENOUGH = 10, 5, 60
+  local FADES = 0.5             -- seconds over which failures and successes are summed up
+  local TOLERATED, TOLERATED_COLD, TOLERATED_MOST = 0.005, 0.05, 0.075    -- failures per outcome, beside its own
+  local OWN_TIMES = 1.5         -- what fails by itself fails by chance: sometimes more often
+  local OWN_ITEMS, OWN_STEP = 100, 0.1      -- `own` is the mean of so many outcomes, each report's no more than this
+  local BALANCE, BALANCE_ITEMS, BALANCE_MOST = 2, 30, 30    -- seconds, items, seconds: for arrivals against outcomes
 
-  -- Latency counts only with work that left: an idle consumer may repeat an old one for ever.
-  local function is_slow(m, report, step, setting)
-    if not report.latency_ms or step.done + step.errors == 0 then return false end
-    local latency = math_min(1e9, report.latency_ms)
-    m.minute_age = m.minute_age + step.dt
-    if m.minute_age >= MINUTE and m.minute_reports > 0 then
-      m[#m + 1] = m.minute_mean
-      if #m > MINUTES - 1 then table.remove(m, 1) end
-      m.minute_age, m.minute_mean, m.minute_reports = 0, 0, 0
+  local REST, REST_LOOPS, BACK_IN = 0.995, 2, 0.5           -- of known_good; so long; the way back there, in seconds
+  local NEAR = 0.99             -- of known_good: close enough to rest
+  local EXCESS, PACE = 0.01, 1.1            -- of known_good: where a probe starts, and its growth per loop
+  local EASY, EASY_EXCESS = 1.2, 0.1        -- times the usual latency: there a probe starts with more
+  local TETHER, COLD_TETHER = 2, 3          -- times the successes of the last half second, or second: as far as it goes
+
+  local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3  -- of known_good: how far it steps back for failures
+  local SAME, SHARE = 0.1, 0.3  -- a limit that differs less is the same one, and moves by a share of the difference
+  local FAR = 0.05              -- of known_good: so much less was done since the cut, which was too small then
+  local STALL = 0.5             -- of the rate: no cut assumes less, since a stall does nothing for a moment
+  local ECHO_MOST, ECHO_GROWS = 3, 1.5      -- seconds; times, when a second cut was needed
+  local ENOUGH = 20             -- outcomes, or failures: they tell a rate
+
+  local SLOW, SLOW_MS = 3, 10   -- times the usual latency, and more than this, is overload where no target is set
+  local DRAIN = 2               -- seconds in which the excess of latency is to be worked off
+  local EASE_LEAST, EASE_MOST, EASE_TRIAL = 0.03, 0.5, 0.4  -- of what is done
+  local KEEPS = 0.9             -- of known_good, in a cut for latency while nothing queues up
+  local RELIEF, WAIT_MOST = 0.85, 30        -- of the slowdown: a trial had an effect; seconds that it waits at most
+
+  local function items_time(m, items, shortest, longest)
+    if m.left == 0 then return longest end
+    return math_min(longest, math_max(shortest, items / m.left))
+  end
+
+  local function count(m, step)
+    local tau = 1
+    if m.ok and m.ok > 0 then tau = math_min(10, math_max(1, 10 / m.ok)) end
+    m.ok = towards(m.ok, math_min(1e9, step.done / step.dt), step.dt, tau)
+    local kept = math_exp(-step.dt / FADES)
+    m.right = math_min(1e9, m.right * kept + step.done)
+    m.wrong = math_min(1e9, m.wrong * kept + step.errors)
+    m.did = math_min(1e9, m.did + step.done)
+    local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
+    m.came = towards(m.came, math_min(1e9, step.arrived / step.dt), step.dt, balance)
+    m.left = towards(m.left, math_min(1e9, (step.done + step.errors) / step.dt), step.dt, balance)
+  end
+
+  -- How long failures go on after the cut that ended a probe tells how long the loop is; no setting has to.
+  local function hear(m, step, rate, loop, is_failing)
+    local outcomes = step.done + step.errors
+    if m.echoing > 0 then
+      m.echoing = m.echoing + step.dt
+      local is_ebbing = step.errors * (m.wrong + m.right) < m.wrong * outcomes / 2
+      if is_ebbing or not is_failing then m.echo, m.echoing = math_min(ECHO_MOST, math_max(0, m.echoing - 0.25)), 0 end
     end
-    m.minute_reports = m.minute_reports + 1
-    m.minute_mean = m.minute_mean + (latency - m.minute_mean) / m.minute_reports
-    if setting.latency_target_ms then return latency > setting.latency_target_ms end
-    local usual = m.minute_mean
-    for _, minute in ipairs(m) do usual = math_min(usual, minute) end
-    return latency > math_max(SLOW_MS, SLOW * usual)
+    if outcomes > 0 and rate <= m.known_good and m.since_cut >= (1 + m.was_probe) * loop then
+      local tau = items_time(m, OWN_ITEMS, 2, OWN_ITEMS)
+      m.own = towards(m.own, math_min(OWN_STEP, step.errors / outcomes), step.dt, tau)
+    end
+  end
+
+  -- While work waits, what is done is what can be done.
+  local function good_rate(m, rate)
+    local ok = m.ok
+    if m.since_cut < 3 and m.did >= 10 then ok = m.did / m.since_cut end
+    m.lowest = STALL * rate
+    if m.known_good > 0 then m.lowest = math_min(m.known_good, m.lowest) end
+    return math_max(ok, m.lowest)
+  end
+
+  local function is_same(m, rate, good) return m.known_good > 0 and rate > m.known_good and math_abs(good / m.known_good - 1) < SAME end
+
+  local function cut(m, rate, good, back)
+    if m.known_good == 0 then back = math_max(back, BACK_COLD)
+    elseif is_same(m, rate, good) then good = m.known_good + SHARE * (good - m.known_good) end
+    m.known_good = math_min(1e9, good)
+    m.since_cut, m.right, m.wrong, m.did = 0, 0, 0, 0
+    return math_min(rate, (1 - back) * m.known_good)
+  end
+
+  local function fall(m, rate, step, loop)
+    local outcomes = m.wrong + m.right
+    if m.since_cut < 2 * loop then                -- the first failures told little: correct the cut by what came since
+      local thought = m.known_good * m.since_cut
+      if m.since_cut < 0.5 or math_abs(m.did - thought) <= 2 * math_sqrt(m.did) then return rate end
+      m.known_good = math_max(m.lowest, m.did / m.since_cut)
+      if m.did >= (1 - FAR) * thought then return rate end
+      return math_min(rate, (1 - math_min(BACK_MOST, math_max(BACK_LEAST, m.wrong / outcomes))) * m.known_good)
+    end
+    m.was_probe = m.known_good > 0 and rate > m.known_good and 1 or 0
+    if m.echoing > 0 then m.echo, m.echoing = math_min(ECHO_MOST, ECHO_GROWS * loop), 0
+    elseif m.was_probe > 0 and outcomes >= ENOUGH then m.echoing = 1e-6 end
+    local good = good_rate(m, rate)
+    if step.errors >= ENOUGH then good = math_max(m.lowest, math_min(good, step.done / step.dt)) end
+    local back = math_min(BACK_MOST, math_max(BACK_LEAST, (m.wrong - math_sqrt(m.wrong)) / outcomes))
+    if is_same(m, rate, good) then back = BACK_LEAST end
+    m.was_slow, m.slow_cuts, m.is_trial = 0, 0, 0
+    return cut(m, rate, good, back)
+  end
+
+  local function ease(m, rate, report, slow, excess, loop, target)
+    local hold = 2 * loop + 1
+    if m.since_cut < hold then return rate end
+    local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
+    local slack = 0.1 * m.left + math_sqrt(m.left / balance)
+    local is_growing = m.came > m.left + slack
+    local is_first = m.slow_cuts == 0 or target
+    if not is_first and m.left > m.came + slack then return rate end         -- the queue is being worked off
+    local is_trial = not is_first and not is_growing
+    if is_trial then
+      local wait = hold + math_min(WAIT_MOST, report.latency_ms / 1000)
+      if balance > BALANCE then wait = wait + 2 * balance end
+      if m.since_cut < wait then return rate end
+      if m.is_trial > 0 and slow >= RELIEF * m.slow_at then
+        expect_latency(m, report, 1)
+        m.known_good = math_max(m.known_good, m.good_before)
+        m.slow_cuts, m.is_trial, m.is_slow = 0, 0, 0
+        return rate
+      end
+    end
+    if not is_growing and not target and balance > BALANCE then expect_latency(m, report, 0.2) end
+    local good = good_rate(m, rate)
+    local back = math_min(EASE_MOST, math_max(is_trial and EASE_TRIAL or EASE_LEAST, excess / DRAIN))
+    local before = good
+    if m.known_good > 0 and not is_growing then   -- no more comes than is done, so more may be possible
+      good = math_max(m.ok, KEEPS * m.known_good)
+      back = 1 - (1 - back) * math_min(1, m.ok / good)
+      before = math_max(good, m.known_good)
+    end
+    if m.slow_cuts == 0 then m.good_before = before end
+    m.slow_cuts, m.is_trial, m.slow_at, m.was_slow = 1, is_trial and 1 or 0, slow, 1
+    return cut(m, rate, good, back)
+  end
+
+  local function climb(m, rate, dt, loop, delay, is_easy)
+    if m.known_good == 0 then return math_max(rate, math_min(rate * 2 ^ (dt / delay), COLD_TETHER * m.ok)) end
+    m.slow_cuts, m.is_trial = 0, 0
+    if rate < NEAR * m.known_good then
+      m.calm = 0
+      return math_min(REST * m.known_good, towards(rate, m.known_good, dt, BACK_IN))
+    end
+    m.calm = math_min(86400, m.calm + dt)
+    if m.calm < REST_LOOPS * loop and not is_easy then return rate end
+    local excess = math_max(is_easy and EASY_EXCESS or EXCESS, rate / m.known_good - 1)
+    local grown = rate + m.known_good * PACE * excess * dt / loop
+    local lately = m.right * (1 - math_exp(-dt / FADES)) / dt
+    return math_max(rate, math_min(grown, rate * 2 ^ (dt / loop), TETHER * lately))
   end
 
   local function follow(m, rate, report, step, setting)
-    local delay = loop_delay(setting)
-    local hold = math_max(2, 2 * delay + 1)      -- seconds until a cut shows in the reports, and a little more
-    m.ok = towards(m.ok, math_min(1e9, step.done / step.dt), step.dt, 1)
-    local slow = is_slow(m, report, step, setting)
-    if step.errors > TOLERATED * step.done or slow then
-      if m.since_cut < hold then return rate end
-      m.known_good = math_max(m.ok, CUT_MOST * rate)
-      m.since_cut, m.calm = 0, 0
-      return math_min(rate, CUT * m.known_good)
+    count(m, step)
+    local tolerated = TOLERATED_COLD
+    if m.known_good > 0 then tolerated = math_min(TOLERATED_MOST, TOLERATED + OWN_TIMES * m.own) end
+    local is_failing = step.errors > 0 and m.wrong - math_sqrt(m.wrong) > tolerated * (m.wrong + m.right)
+    local delay, few = loop_delay(setting), m.left > 0 and math_min(LONGEST_LOOP, LOOP_ITEMS / m.left) or 0
+    local loop = math_max(LOOP, delay, m.echo, few)
+    hear(m, step, rate, loop, is_failing)
+    local target, is_slow, excess = setting.latency_target_ms, false, 0
+    local slow, latency = slowdown(m, report, step, target)
+    if slow then
+      if target then
+        is_slow, excess = report.latency_ms > target, (report.latency_ms - target) / 1000
+      else
+        is_slow, excess = slow > SLOW and latency > SLOW_MS, latency * (1 - 1 / slow) / 1000
+      end
+      m.is_slow = is_slow and 1 or 0
     end
-    if step.arrived / step.dt < USED * rate or m.since_cut < delay then return rate end
-    if m.known_good == 0 then return rate * 2 ^ (step.dt / delay) end
-    if rate < NEAR * m.known_good then
+    if is_failing or is_slow then
       m.calm = 0
-      return rate + (m.known_good - rate) * step.dt / hold
+      if is_failing then return fall(m, rate, step, loop) end
+      return ease(m, rate, report, slow, excess, loop, target)
     end
-    local growth = CREEP_MOST
-    if m.calm <= CALM_ENOUGH then growth = math_min(CREEP_MOST, CREEP * 2 ^ ((m.calm - CALM) / CALM_DOUBLES)) end
-    return rate * (1 + growth) ^ step.dt
+    -- More is done than may come: what waited is worked off, and shows what can be done.
+    if m.known_good > 0 and m.ok - math_sqrt(m.ok) > rate then m.known_good = math_max(m.known_good, m.ok) end
+    local is_used = step.arrived / step.dt >= USED * rate
+    if not is_used or m.since_cut < loop or m.is_slow > 0 or step.errors > tolerated * step.done then return rate end
+    return climb(m, rate, step.dt, loop, delay, m.was_slow > 0 and slow and slow < EASY and not target)
   end
 
   function aimd(m, report, step, setting)
     local rate = m.rate > 0 and m.rate or report.capacity or 10
     local seen = 0
     if step then
-      m.since_cut, m.calm = math_min(86400, m.since_cut + step.dt), math_min(86400, m.calm + step.dt)
+      m.since_cut = math_min(86400, m.since_cut + step.dt)
       if step.is_unbroken then
         rate = follow(m, rate, report, step, setting)
         seen = m.ok
@@ -960,13 +1143,14 @@ do
   end
 end
 
--- law_memory and law_text keep this order; new numbers go to the end. What is absent is -1, the tail of aimd its minutes.
+-- law_memory and law_text keep this order; new numbers go to the end. What is absent is -1.
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
            'working_for', 'highest', 'trim', 'proof_age'},
-  aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'minute_age', 'minute_mean',
-          'minute_reports'},
+  aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
+          'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
+          'slow_at', 'good_before', 'was_slow', 'was_probe'},
 }
 local AT_FIRST = {probe = 0.05, since_cut = 86400, proof_age = 86400}       -- all else 0, and no `ok`
 
@@ -984,8 +1168,8 @@ local function law_memory(text)
   if not name or not MEMORY[name] then return nil, memory end
   start_memory(memory, name)
   for i, number in ipairs(numbers(string_sub(text, #name + 1))) do
-    local field = MEMORY[name][i] or i - #MEMORY[name]
-    if number >= 0 then memory[field] = number / 1000000 end
+    local field = MEMORY[name][i]
+    if field and number >= 0 then memory[field] = number / 1000000 end
   end
   return name, memory
 end
@@ -993,7 +1177,6 @@ end
 local function law_text(name, memory)
   local list = {}
   for i, field in ipairs(MEMORY[name]) do list[i] = memory[field] and memory[field] * 1000000 or -1 end
-  for _, minute in ipairs(memory) do list[#list + 1] = minute * 1000000 end
   return name .. ' ' .. packed(list)
 end
 
@@ -1034,12 +1217,14 @@ end
 -- rate and capacity in tokens per second (capacity 0: not known yet), and the part of its queue that may be filled.
 -- One consumer's part of a report: what it says, what it said before, where its work stands.
 local SAID = {'uptime_ms', 'load', 'capacity', 'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'slots',
-              'latency_ms', 'interval_ms', 'pause_ms', 'cancelled', 'busy_ms', 'busy_done', 'queue_peak'}
+              'latency_ms', 'interval_ms', 'pause_ms', 'latency_p25_ms', 'latency_p10_ms', 'cancelled', 'busy_ms',
+              'busy_done', 'queue_peak'}
 local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'cancelled', 'in_flight', 'latency_ms'}     -- in fields of their own
 local SAID_MOST = {
   uptime_ms = 9007199254740992, load = 100, capacity = 1e9, queue_depth = 9007199254740992, queue_limit = 9007199254740992, done = 9007199254740992, errors = 9007199254740992,
   in_flight = 9007199254740992, slots = 9007199254740992, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
-  cancelled = 9007199254740992, busy_ms = 9007199254740992, busy_done = 9007199254740992, queue_peak = 9007199254740992,
+  latency_p25_ms = 86400000, latency_p10_ms = 86400000, cancelled = 9007199254740992, busy_ms = 9007199254740992, busy_done = 9007199254740992,
+  queue_peak = 9007199254740992,
 }
 -- ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 
@@ -1271,10 +1456,10 @@ local name, memory, was, report, dt, at, setting = name, c.memory, was, said, dt
   local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
   local cancelled = (report.cancelled or 0) - (was.cancelled or 0)
   if done < 0 or errors < 0 or cancelled < 0 then step_between_1 = nil break end
+  local left = done + errors + cancelled
   local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
   step_between_1 = {
-    dt = math_min(dt, 86400), done = done, errors = errors, left = done + errors + cancelled,
-    arrived = math_max(0, done + errors + cancelled + held),
+    dt = math_min(dt, 86400), done = done, errors = errors, left = left, arrived = math_max(0, left + held),
     is_unbroken = dt <= 3 * setting.interval,
   }
   break
@@ -1285,7 +1470,7 @@ local name, memory, was, report, dt, at, setting = name, c.memory, was, said, dt
   elseif name == 'range' then rate, seen, capacity, window = range(memory, report, setting)
   else rate, seen, capacity, window = aimd(memory, report, step, setting) end
 
-  memory.best = math_max(seen, memory.best * math.exp(-math_max(0, at - memory.best_at) / 600))
+  memory.best = math_max(seen, memory.best * math_exp(-math_max(0, at - memory.best_at) / 600))
   memory.best_at = at
   local ceiling = math_min(report.capacity or 1e9, setting.rate or 1e9, 1e9)
   memory.rate = math_min(ceiling, math_max(rate, 0.2, 0.01 * math_min(memory.best, ceiling)))

@@ -1,64 +1,200 @@
--- The law of those who show no queue, only errors or latency: TCP's. Climb while all is well, step down when it is not, at
--- most once per loop, because what comes meanwhile is still the echo of the old rate.
+-- The law of a consumer that shows no queue, only its errors and its latency: probe for the limit, and step back from it.
 --
--- known_good is what it did when it was last too much, 0 before that ever happened. Below it the way up is quick and
--- levels off; beyond it slow, and faster the longer all stays calm, for the capacity may have grown.
+-- known_good is the last rate that was good, 0 before the first overload. The law rests just below it for two loops,
+-- then adds an excess that grows by itself: slowly at first, so that the limit is found with few failures, and soon by
+-- doubling, because without any sign of overload the capacity has grown. An overload ends the probe.
+--
+-- Failures are the first sign. What a downstream refuses is more than it can do, so the rate goes back to what succeeded.
+-- Failures at a rate that is known to be good are the work's own (`own`), and no sign.
+--
+-- Latency is the second sign. Long requests beside short ones must not count, nor another mix of them, so the law looks
+-- at three low percentiles and takes the middle one of their ratios to the usual: a queue delays all work, long requests
+-- move one percentile at most. The rate goes to where what has queued up is worked off. If nothing was queued, and the
+-- latency does not follow a lower rate either, it is the new usual one: a deploy, another mix, somebody else's load.
 local aimd
 do
-  local TOLERATED = 0.05        -- errors per success: some records fail for themselves
-  local SLOW, SLOW_MS = 2, 10   -- times its usual latency, and more than this: overload where no target is set
-  local MINUTE, MINUTES = 60, 10            -- its usual latency is the lowest minute of the last ten
-  local CUT, CUT_MOST = 0.7, 0.5            -- of known_good, which is at least so much of the rate
+  local LOOP, LOOP_ITEMS, LONGEST_LOOP = 0.75, 4, 10        -- seconds; as long as so many outcomes take, up to the last
   local USED = 0.5              -- of its rate arrived: else calm says nothing about the rate
-  local NEAR = 0.94             -- of known_good: from here on, slowly
-  local CREEP, CREEP_MOST = 0.01, 0.2       -- growth per second after CALM seconds, doubling each CALM_DOUBLES, and its end
-  local CALM, CALM_DOUBLES, CALM_ENOUGH = 10, 5, 60
+  local FADES = 0.5             -- seconds over which failures and successes are summed up
+  local TOLERATED, TOLERATED_COLD, TOLERATED_MOST = 0.005, 0.05, 0.075    -- failures per outcome, beside its own
+  local OWN_TIMES = 1.5         -- what fails by itself fails by chance: sometimes more often
+  local OWN_ITEMS, OWN_STEP = 100, 0.1      -- `own` is the mean of so many outcomes, each report's no more than this
+  local BALANCE, BALANCE_ITEMS, BALANCE_MOST = 2, 30, 30    -- seconds, items, seconds: for arrivals against outcomes
 
-  -- Latency counts only with work that left: an idle consumer may repeat an old one for ever.
-  local function is_slow(m, report, step, setting)
-    if not report.latency_ms or step.done + step.errors == 0 then return false end
-    local latency = math.min(MOST_RATE, report.latency_ms)
-    m.minute_age = m.minute_age + step.dt
-    if m.minute_age >= MINUTE and m.minute_reports > 0 then
-      m[#m + 1] = m.minute_mean
-      if #m > MINUTES - 1 then table.remove(m, 1) end
-      m.minute_age, m.minute_mean, m.minute_reports = 0, 0, 0
+  local REST, REST_LOOPS, BACK_IN = 0.995, 2, 0.5           -- of known_good; so long; the way back there, in seconds
+  local NEAR = 0.99             -- of known_good: close enough to rest
+  local EXCESS, PACE = 0.01, 1.1            -- of known_good: where a probe starts, and its growth per loop
+  local EASY, EASY_EXCESS = 1.2, 0.1        -- times the usual latency: there a probe starts with more
+  local TETHER, COLD_TETHER = 2, 3          -- times the successes of the last half second, or second: as far as it goes
+
+  local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3  -- of known_good: how far it steps back for failures
+  local SAME, SHARE = 0.1, 0.3  -- a limit that differs less is the same one, and moves by a share of the difference
+  local FAR = 0.05              -- of known_good: so much less was done since the cut, which was too small then
+  local STALL = 0.5             -- of the rate: no cut assumes less, since a stall does nothing for a moment
+  local ECHO_MOST, ECHO_GROWS = 3, 1.5      -- seconds; times, when a second cut was needed
+  local ENOUGH = 20             -- outcomes, or failures: they tell a rate
+
+  local SLOW, SLOW_MS = 3, 10   -- times the usual latency, and more than this, is overload where no target is set
+  local DRAIN = 2               -- seconds in which the excess of latency is to be worked off
+  local EASE_LEAST, EASE_MOST, EASE_TRIAL = 0.03, 0.5, 0.4  -- of what is done
+  local KEEPS = 0.9             -- of known_good, in a cut for latency while nothing queues up
+  local RELIEF, WAIT_MOST = 0.85, 30        -- of the slowdown: a trial had an effect; seconds that it waits at most
+
+  local function items_time(m, items, shortest, longest)
+    if m.left == 0 then return longest end
+    return math.min(longest, math.max(shortest, items / m.left))
+  end
+
+  local function count(m, step)
+    local tau = 1
+    if m.ok and m.ok > 0 then tau = math.min(10, math.max(1, 10 / m.ok)) end
+    m.ok = towards(m.ok, math.min(MOST_RATE, step.done / step.dt), step.dt, tau)
+    local kept = math.exp(-step.dt / FADES)
+    m.right = math.min(MOST_RATE, m.right * kept + step.done)
+    m.wrong = math.min(MOST_RATE, m.wrong * kept + step.errors)
+    m.did = math.min(MOST_RATE, m.did + step.done)
+    local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
+    m.came = towards(m.came, math.min(MOST_RATE, step.arrived / step.dt), step.dt, balance)
+    m.left = towards(m.left, math.min(MOST_RATE, (step.done + step.errors) / step.dt), step.dt, balance)
+  end
+
+  -- How long failures go on after the cut that ended a probe tells how long the loop is; no setting has to.
+  local function hear(m, step, rate, loop, is_failing)
+    local outcomes = step.done + step.errors
+    if m.echoing > 0 then
+      m.echoing = m.echoing + step.dt
+      local is_ebbing = step.errors * (m.wrong + m.right) < m.wrong * outcomes / 2
+      if is_ebbing or not is_failing then m.echo, m.echoing = math.min(ECHO_MOST, math.max(0, m.echoing - 0.25)), 0 end
     end
-    m.minute_reports = m.minute_reports + 1
-    m.minute_mean = m.minute_mean + (latency - m.minute_mean) / m.minute_reports
-    if setting.latency_target_ms then return latency > setting.latency_target_ms end
-    local usual = m.minute_mean
-    for _, minute in ipairs(m) do usual = math.min(usual, minute) end
-    return latency > math.max(SLOW_MS, SLOW * usual)
+    if outcomes > 0 and rate <= m.known_good and m.since_cut >= (1 + m.was_probe) * loop then
+      local tau = items_time(m, OWN_ITEMS, 2, OWN_ITEMS)
+      m.own = towards(m.own, math.min(OWN_STEP, step.errors / outcomes), step.dt, tau)
+    end
+  end
+
+  -- While work waits, what is done is what can be done.
+  local function good_rate(m, rate)
+    local ok = m.ok
+    if m.since_cut < 3 and m.did >= 10 then ok = m.did / m.since_cut end
+    m.lowest = STALL * rate
+    if m.known_good > 0 then m.lowest = math.min(m.known_good, m.lowest) end
+    return math.max(ok, m.lowest)
+  end
+
+  local function is_same(m, rate, good) return m.known_good > 0 and rate > m.known_good and math.abs(good / m.known_good - 1) < SAME end
+
+  local function cut(m, rate, good, back)
+    if m.known_good == 0 then back = math.max(back, BACK_COLD)
+    elseif is_same(m, rate, good) then good = m.known_good + SHARE * (good - m.known_good) end
+    m.known_good = math.min(MOST_RATE, good)
+    m.since_cut, m.right, m.wrong, m.did = 0, 0, 0, 0
+    return math.min(rate, (1 - back) * m.known_good)
+  end
+
+  local function fall(m, rate, step, loop)
+    local outcomes = m.wrong + m.right
+    if m.since_cut < 2 * loop then                -- the first failures told little: correct the cut by what came since
+      local thought = m.known_good * m.since_cut
+      if m.since_cut < 0.5 or math.abs(m.did - thought) <= 2 * math.sqrt(m.did) then return rate end
+      m.known_good = math.max(m.lowest, m.did / m.since_cut)
+      if m.did >= (1 - FAR) * thought then return rate end
+      return math.min(rate, (1 - math.min(BACK_MOST, math.max(BACK_LEAST, m.wrong / outcomes))) * m.known_good)
+    end
+    m.was_probe = m.known_good > 0 and rate > m.known_good and 1 or 0
+    if m.echoing > 0 then m.echo, m.echoing = math.min(ECHO_MOST, ECHO_GROWS * loop), 0
+    elseif m.was_probe > 0 and outcomes >= ENOUGH then m.echoing = 1e-6 end
+    local good = good_rate(m, rate)
+    if step.errors >= ENOUGH then good = math.max(m.lowest, math.min(good, step.done / step.dt)) end
+    local back = math.min(BACK_MOST, math.max(BACK_LEAST, (m.wrong - math.sqrt(m.wrong)) / outcomes))
+    if is_same(m, rate, good) then back = BACK_LEAST end
+    m.was_slow, m.slow_cuts, m.is_trial = 0, 0, 0
+    return cut(m, rate, good, back)
+  end
+
+  local function ease(m, rate, report, slow, excess, loop, target)
+    local hold = 2 * loop + 1
+    if m.since_cut < hold then return rate end
+    local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
+    local slack = 0.1 * m.left + math.sqrt(m.left / balance)
+    local is_growing = m.came > m.left + slack
+    local is_first = m.slow_cuts == 0 or target
+    if not is_first and m.left > m.came + slack then return rate end         -- the queue is being worked off
+    local is_trial = not is_first and not is_growing
+    if is_trial then
+      local wait = hold + math.min(WAIT_MOST, report.latency_ms / 1000)
+      if balance > BALANCE then wait = wait + 2 * balance end
+      if m.since_cut < wait then return rate end
+      if m.is_trial > 0 and slow >= RELIEF * m.slow_at then
+        expect_latency(m, report, 1)
+        m.known_good = math.max(m.known_good, m.good_before)
+        m.slow_cuts, m.is_trial, m.is_slow = 0, 0, 0
+        return rate
+      end
+    end
+    if not is_growing and not target and balance > BALANCE then expect_latency(m, report, BY_CHANCE) end
+    local good = good_rate(m, rate)
+    local back = math.min(EASE_MOST, math.max(is_trial and EASE_TRIAL or EASE_LEAST, excess / DRAIN))
+    local before = good
+    if m.known_good > 0 and not is_growing then   -- no more comes than is done, so more may be possible
+      good = math.max(m.ok, KEEPS * m.known_good)
+      back = 1 - (1 - back) * math.min(1, m.ok / good)
+      before = math.max(good, m.known_good)
+    end
+    if m.slow_cuts == 0 then m.good_before = before end
+    m.slow_cuts, m.is_trial, m.slow_at, m.was_slow = 1, is_trial and 1 or 0, slow, 1
+    return cut(m, rate, good, back)
+  end
+
+  local function climb(m, rate, dt, loop, delay, is_easy)
+    if m.known_good == 0 then return math.max(rate, math.min(rate * 2 ^ (dt / delay), COLD_TETHER * m.ok)) end
+    m.slow_cuts, m.is_trial = 0, 0
+    if rate < NEAR * m.known_good then
+      m.calm = 0
+      return math.min(REST * m.known_good, towards(rate, m.known_good, dt, BACK_IN))
+    end
+    m.calm = math.min(LONG, m.calm + dt)
+    if m.calm < REST_LOOPS * loop and not is_easy then return rate end
+    local excess = math.max(is_easy and EASY_EXCESS or EXCESS, rate / m.known_good - 1)
+    local grown = rate + m.known_good * PACE * excess * dt / loop
+    local lately = m.right * (1 - math.exp(-dt / FADES)) / dt
+    return math.max(rate, math.min(grown, rate * 2 ^ (dt / loop), TETHER * lately))
   end
 
   local function follow(m, rate, report, step, setting)
-    local delay = loop_delay(setting)
-    local hold = math.max(2, 2 * delay + 1)      -- seconds until a cut shows in the reports, and a little more
-    m.ok = towards(m.ok, math.min(MOST_RATE, step.done / step.dt), step.dt, 1)
-    local slow = is_slow(m, report, step, setting)
-    if step.errors > TOLERATED * step.done or slow then
-      if m.since_cut < hold then return rate end
-      m.known_good = math.max(m.ok, CUT_MOST * rate)
-      m.since_cut, m.calm = 0, 0
-      return math.min(rate, CUT * m.known_good)
+    count(m, step)
+    local tolerated = TOLERATED_COLD
+    if m.known_good > 0 then tolerated = math.min(TOLERATED_MOST, TOLERATED + OWN_TIMES * m.own) end
+    local is_failing = step.errors > 0 and m.wrong - math.sqrt(m.wrong) > tolerated * (m.wrong + m.right)
+    local delay, few = loop_delay(setting), m.left > 0 and math.min(LONGEST_LOOP, LOOP_ITEMS / m.left) or 0
+    local loop = math.max(LOOP, delay, m.echo, few)
+    hear(m, step, rate, loop, is_failing)
+    local target, is_slow, excess = setting.latency_target_ms, false, 0
+    local slow, latency = slowdown(m, report, step, target)
+    if slow then
+      if target then
+        is_slow, excess = report.latency_ms > target, (report.latency_ms - target) / 1000
+      else
+        is_slow, excess = slow > SLOW and latency > SLOW_MS, latency * (1 - 1 / slow) / 1000
+      end
+      m.is_slow = is_slow and 1 or 0
     end
-    if step.arrived / step.dt < USED * rate or m.since_cut < delay then return rate end
-    if m.known_good == 0 then return rate * 2 ^ (step.dt / delay) end
-    if rate < NEAR * m.known_good then
+    if is_failing or is_slow then
       m.calm = 0
-      return rate + (m.known_good - rate) * step.dt / hold
+      if is_failing then return fall(m, rate, step, loop) end
+      return ease(m, rate, report, slow, excess, loop, target)
     end
-    local growth = CREEP_MOST
-    if m.calm <= CALM_ENOUGH then growth = math.min(CREEP_MOST, CREEP * 2 ^ ((m.calm - CALM) / CALM_DOUBLES)) end
-    return rate * (1 + growth) ^ step.dt
+    -- More is done than may come: what waited is worked off, and shows what can be done.
+    if m.known_good > 0 and m.ok - math.sqrt(m.ok) > rate then m.known_good = math.max(m.known_good, m.ok) end
+    local is_used = step.arrived / step.dt >= USED * rate
+    if not is_used or m.since_cut < loop or m.is_slow > 0 or step.errors > tolerated * step.done then return rate end
+    return climb(m, rate, step.dt, loop, delay, m.was_slow > 0 and slow and slow < EASY and not target)
   end
 
   function aimd(m, report, step, setting)
     local rate = m.rate > 0 and m.rate or report.capacity or FIRST_RATE
     local seen = 0
     if step then
-      m.since_cut, m.calm = math.min(LONG, m.since_cut + step.dt), math.min(LONG, m.calm + step.dt)
+      m.since_cut = math.min(LONG, m.since_cut + step.dt)
       if step.is_unbroken then
         rate = follow(m, rate, report, step, setting)
         seen = m.ok

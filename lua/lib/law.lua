@@ -26,15 +26,17 @@ end
 
 --- @include range
 --- @include drain
+--- @include latency
 --- @include aimd
 
--- law_memory and law_text keep this order; new numbers go to the end. What is absent is -1, the tail of aimd its minutes.
+-- law_memory and law_text keep this order; new numbers go to the end. What is absent is -1.
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
            'working_for', 'highest', 'trim', 'proof_age'},
-  aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'minute_age', 'minute_mean',
-          'minute_reports'},
+  aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
+          'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
+          'slow_at', 'good_before', 'was_slow', 'was_probe'},
 }
 local AT_FIRST = {probe = 0.05, since_cut = LONG, proof_age = LONG}       -- all else 0, and no `ok`
 
@@ -52,8 +54,8 @@ local function law_memory(text)
   if not name or not MEMORY[name] then return nil, memory end
   start_memory(memory, name)
   for i, number in ipairs(numbers(string.sub(text, #name + 1))) do
-    local field = MEMORY[name][i] or i - #MEMORY[name]
-    if number >= 0 then memory[field] = number / MICRO end
+    local field = MEMORY[name][i]
+    if field and number >= 0 then memory[field] = number / MICRO end
   end
   return name, memory
 end
@@ -61,7 +63,6 @@ end
 local function law_text(name, memory)
   local list = {}
   for i, field in ipairs(MEMORY[name]) do list[i] = memory[field] and memory[field] * MICRO or -1 end
-  for _, minute in ipairs(memory) do list[#list + 1] = minute * MICRO end
   return name .. ' ' .. packed(list)
 end
 

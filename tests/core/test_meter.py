@@ -15,6 +15,7 @@ from redis import exceptions
 from nexus_redis.calls import REPORTED, Call, Configured, Job, Outcome, Standing
 from nexus_redis.config import BudgetSettings, ConsumerSettings
 from nexus_redis.errors import Closed, InvalidSetting, Unavailable
+from nexus_redis.latencies import PERCENTILES
 from nexus_redis.meter import Meter, Work
 from nexus_redis.opening import Opening
 from nexus_redis.reporter import Reporter, Ticket
@@ -88,17 +89,62 @@ def test_a_meter_counts_what_began_ended_and_failed() -> None:
     meter.begin(5)
     meter.begin(3)
     assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 8}
-    meter.end(5, 0.1, is_done=True)
-    meter.end(3, 0.1, is_done=False)
-    assert meter.sample() == {"done": 5, "errors": 3, "in_flight": 0, "latency_ms": pytest.approx(100)}
+    meter.end(5, 0.1, 1.0, is_done=True)
+    meter.end(3, 0.1, 1.0, is_done=False)
+    assert meter.sample() == {"done": 5, "errors": 3, "in_flight": 0, "latency_ms": pytest.approx(100, rel=0.02)}
 
 
-def test_latency_follows_the_newest_work_slowly() -> None:
+def timed(*durations: float, now: float = 1.0) -> Meter:
+    """A meter that has seen work of these durations end."""
     meter = Meter(None)
-    for seconds in (0.1, 0.2):
+    for seconds in durations:
         meter.begin(1)
-        meter.end(1, seconds, is_done=True)
-    assert meter.sample()["latency_ms"] == pytest.approx(120)
+        meter.end(1, seconds, now, is_done=True)
+    return meter
+
+
+@pytest.mark.parametrize("share", [0.005, 0.05, 0.2, 0.45])
+def test_a_few_long_requests_leave_the_latency_as_it_is(share: float) -> None:
+    long = round(1000 * share)
+    said = timed(*[0.005] * (1000 - long), *[30.0] * long).sample()
+    assert [said[name] for name in PERCENTILES] == [pytest.approx(5, rel=0.02)] * 3
+
+
+def test_the_latency_is_three_percentiles() -> None:
+    said = timed(*(n / 1000 for n in range(1, 101))).sample()
+    assert said["latency_ms"] == pytest.approx(51, rel=0.02)
+    assert said["latency_p25_ms"] == pytest.approx(26, rel=0.02)
+    assert said["latency_p10_ms"] == pytest.approx(11, rel=0.05)
+
+
+def test_few_pieces_of_work_have_no_lower_percentiles() -> None:
+    assert set(timed(*[0.1] * 19).sample()) == {"done", "errors", "in_flight", "latency_ms"}
+    assert "latency_p10_ms" in timed(*[0.1] * 20).sample()
+
+
+def test_the_latency_is_that_of_the_last_second() -> None:
+    meter = timed(*[0.1] * 100, now=1.0)
+    for _ in range(100):
+        meter.end(1, 0.2, 3.0, is_done=True)
+    assert meter.sample()["latency_p10_ms"] == pytest.approx(200, rel=0.02)
+
+
+def test_where_little_is_done_the_latency_is_that_of_the_last_twenty() -> None:
+    meter = Meter(None)
+    for second in range(60):
+        meter.end(1, 0.1 if second < 40 else 0.2, float(second), is_done=True)
+    assert meter.sample()["latency_p10_ms"] == pytest.approx(200, rel=0.02)
+    for second in range(60, 66):
+        meter.end(1, 0.4, float(second), is_done=True)
+    said = meter.sample()
+    assert (said["latency_p10_ms"], said["latency_ms"]) == (pytest.approx(200, rel=0.02), pytest.approx(200, rel=0.02))
+
+
+def test_work_that_failed_is_not_timed() -> None:
+    meter = timed(*[0.1] * 20)
+    for _ in range(100):
+        meter.end(1, 0.001, 1.0, is_done=False)
+    assert meter.sample()["latency_p10_ms"] == pytest.approx(100, rel=0.02)
 
 
 def test_a_meter_with_nothing_but_a_capacity_has_no_news() -> None:

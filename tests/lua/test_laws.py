@@ -71,7 +71,7 @@ class Actor:
     """A consumer that changes its mood: idle, busy, flooded, stalled, failing, working in batches."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
+        self.chance, self.others = chance, random.Random(1)  # what it is given later leaves the rest as it was
         self.scale = 10 ** chance.uniform(-1, 5)
         self.limit = chance.choice([None, 1.0, 7.0, round(self.scale) + 1.0, 5 * round(self.scale) + 1.0])
         self.capacity = chance.choice([None, None, self.scale, self.scale / 3])
@@ -122,8 +122,14 @@ class Actor:
             busy_done=self.busy_done if counts and self.is_measuring else None,
             queue_peak=min(peak, self.limit or peak) if self.looks else None,
             slots=chance.choice([None, 8.0]),
-            latency_ms=chance.choice([None, 5.0, 40.0, 90.0]),
+            **self.latencies(chance.choice([None, 5.0, 40.0, 90.0])),
         )
+
+    def latencies(self, median: float | None) -> dict[str, float | None]:
+        if median is None or self.others.random() < 0.3:
+            return {"latency_ms": median}
+        low = self.others.choice([1, 2, 10])
+        return {"latency_ms": median, "latency_p25_ms": median / low, "latency_p10_ms": median / 2 / low}
 
 
 def partial(report: Report, chance: random.Random) -> Report:
@@ -198,8 +204,6 @@ def test_no_rate_is_below_its_floor_or_above_its_ceilings(seed: int) -> None:
         ("depth <= aim(m, report) then", "depth >= aim(m, report) then"),
         ("depth_was > 0 and", "depth_was >= 0 and"),
         ("m.still > math.max(", "m.still < math.max("),
-        ("if m.since_cut < hold", "if m.since_cut > hold"),
-        ("if rate < NEAR", "if rate > NEAR"),
         ("max(0, at - memory.best_at)", "max(0, memory.best_at - at)"),
         ("if name == chosen then", "if name ~= chosen then"),
         ("done < 0 or errors < 0", "done < 0 or errors > 0"),
@@ -517,86 +521,6 @@ def test_the_floor_is_one_token_per_five_seconds_or_a_hundredth_of_the_best(cons
     assert story.says(0, depth=90_000).rate == pytest.approx(0.2)
 
 
-def climbing(consumer: Consumer, rate_at_least: float) -> tuple[Story, Answer]:
-    story = Story(consumer, law="aimd")
-    answer = story.says()
-    while answer.rate < rate_at_least:
-        answer = story.says(answer.rate / 4)
-    return story, answer
-
-
-def test_aimd_starts_at_ten_or_at_the_given_capacity(consumer: Consumer) -> None:
-    assert Story(consumer, law="aimd").says().rate == 10
-    assert Story(consumer, law="range", capacity=1, load=0).says().rate == 1
-    assert Story(consumer, law="aimd", capacity=70).says().rate == 70
-
-
-def test_aimd_doubles_each_loop_until_it_was_too_much_once(consumer: Consumer) -> None:
-    story = Story(consumer, law="aimd")
-    rate = story.says().rate
-    assert story.works(0.5, rate).rate == pytest.approx(20)
-
-
-def test_aimd_cuts_at_most_once_per_loop(consumer: Consumer) -> None:
-    story, answer = climbing(consumer, 1000)
-    cut = story.says(answer.rate / 5, answer.rate / 10).rate
-    assert cut < 0.7 * answer.rate
-    assert story.works(1.5, 100, latency_ms=1).rate == pytest.approx(cut)
-    rates = [round(story.says(50, 50).rate) for _ in range(8)]
-    assert len(set(rates)) == 2
-
-
-def test_aimd_takes_five_percent_of_errors_for_granted(consumer: Consumer) -> None:
-    story, answer = climbing(consumer, 1000)
-    assert story.says(answer.rate / 4, 0.05 * answer.rate / 4).rate > answer.rate
-    assert story.says(answer.rate / 4, 0.06 * answer.rate / 4).rate < answer.rate
-
-
-def test_aimd_is_cut_by_a_latency_above_its_target(consumer: Consumer) -> None:
-    story = Story(consumer, law="aimd", setting=Setting(latency_target_ms=50), capacity=100)
-    story.says(latency_ms=1)
-    assert story.says(25, latency_ms=50).rate == 100
-    assert story.says(25, latency_ms=51).rate < 70.1
-
-
-def test_aimd_without_a_target_is_cut_at_twice_its_usual_latency(consumer: Consumer) -> None:
-    story = Story(consumer, law="aimd", capacity=100)
-    story.says(latency_ms=20)
-    assert story.works(600, 100, latency_ms=20).rate == 100
-    assert story.says(25, latency_ms=39).rate == 100
-    assert story.says(25, latency_ms=45).rate < 70.1
-
-
-def test_a_latency_below_ten_milliseconds_is_never_too_much(consumer: Consumer) -> None:
-    story = Story(consumer, law="aimd", capacity=100)
-    story.says(latency_ms=1)
-    story.works(10, 100, latency_ms=1)
-    assert story.says(25, latency_ms=9).rate == 100
-
-
-def test_an_old_latency_repeated_by_an_idle_consumer_cuts_nothing(consumer: Consumer) -> None:
-    story = Story(consumer, law="aimd", setting=Setting(latency_target_ms=50), capacity=100)
-    story.says(latency_ms=1)
-    assert story.works(60, 0, latency_ms=500).rate == 100
-
-
-def test_aimd_does_not_climb_on_what_is_not_used(consumer: Consumer) -> None:
-    story = Story(consumer, law="aimd")
-    rate = story.says().rate
-    assert story.works(60, 0.4 * rate).rate == rate
-
-
-def test_aimd_never_stands_at_zero_for_ever(consumer: Consumer) -> None:
-    story = Story(consumer, law="aimd")
-    story.says()
-    for _ in range(400):
-        answer = story.says(0, 5)
-    assert answer.rate == pytest.approx(0.2)
-    for _ in range(400):
-        answer = story.says(answer.rate / 4)
-    assert answer.rate > 1
-
-
 # -- the text that Redis keeps
 
 
@@ -620,4 +544,4 @@ def test_memory_of_a_newer_or_older_release_is_read_as_far_as_it_goes() -> None:
     name, memory = LUA.laws.law_memory(short)
     assert (name, memory.rate, memory.capacity, memory.probe, memory.ok) == ("drain", 1, 4, 0.05, None)
     name, memory = LUA.laws.law_memory(longer)
-    assert LUA.laws.law_text(name, memory) == longer
+    assert LUA.laws.law_text(name, memory) == "range 1000000 2000000 3000000"

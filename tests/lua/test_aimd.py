@@ -1,0 +1,410 @@
+"""`aimd`, in Lua and in its referee: rule by rule, and on services that are simulated request by request."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.lua.test_laws import LUA, Consumer, LuaConsumer, LuaLaws, Story, composed
+from tests.referee_laws import Answer, Referee, Report, Setting
+from tests.service import Caller, Curve, Free, Limiter, Mix, Queue, Service, Shared, World, about, stepped
+
+
+@pytest.fixture(params=["lua", "referee"])
+def consumer(request: pytest.FixtureRequest) -> Consumer:
+    return LuaConsumer(LUA) if request.param == "lua" else Referee()
+
+
+def steady(rate: float) -> Curve:
+    return lambda _: rate
+
+
+# -- rule by rule
+
+
+def climbing(consumer: Consumer, rate_at_least: float) -> tuple[Story, Answer]:
+    story = Story(consumer, law="aimd")
+    answer = story.says()
+    while answer.rate < rate_at_least:
+        answer = story.says(answer.rate / 4)
+    return story, answer
+
+
+def rested(consumer: Consumer, rate: float = 1000, **fields: float) -> Story:
+    """A consumer that was refused half of its work once, and has done all of it at about that rate since then."""
+    story, _ = climbing(consumer, rate)
+    story.says(rate / 4, rate / 4)
+    for _ in range(8):
+        story.says(0.7 * rate / 4, **fields)
+    return story
+
+
+def test_aimd_starts_at_ten_or_at_the_given_capacity(consumer: Consumer) -> None:
+    assert Story(consumer, law="aimd").says().rate == 10
+    assert Story(consumer, law="range", capacity=1, load=0).says().rate == 1
+    assert Story(consumer, law="aimd", capacity=70).says().rate == 70
+
+
+def test_from_cold_the_rate_doubles_each_loop_as_long_as_the_work_is_done(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd")
+    rate = story.says().rate
+    assert story.works(0.5, rate).rate == pytest.approx(20)
+
+
+def test_the_rate_does_not_run_away_from_the_work_that_is_done(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd")
+    story.says()
+    for second in range(20):
+        answer = story.says(2.5, in_flight=1000 * second)
+    assert answer.rate <= 30
+
+
+def test_nothing_grows_while_nothing_is_done(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd")
+    story.says()
+    assert story.works(5, 10).rate > 10
+    rate = story.says().rate
+    for second in range(40):
+        answer = story.says(0, in_flight=rate * second)
+    assert answer.rate == rate
+
+
+def test_a_cut_is_not_followed_by_another_before_its_effect_is_seen(consumer: Consumer) -> None:
+    story, answer = climbing(consumer, 1000)
+    cut = story.says(answer.rate / 5, answer.rate / 10).rate
+    assert cut < 0.75 * answer.rate
+    assert [story.says(cut / 4, cut / 20).rate for _ in range(4)] == [pytest.approx(cut)] * 4
+
+
+def test_from_cold_five_percent_of_failures_are_taken_for_granted(consumer: Consumer) -> None:
+    story, answer = climbing(consumer, 1000)
+    assert story.says(answer.rate / 4, 0.04 * answer.rate / 4).rate >= answer.rate
+    assert story.says(answer.rate / 4, 0.25 * answer.rate / 4).rate < answer.rate
+
+
+def test_failures_at_a_good_rate_are_the_works_own(consumer: Consumer) -> None:
+    story = rested(consumer)
+    rates = [story.says(170, 4).rate for _ in range(240)]
+    assert min(rates) > 300
+    assert rates[-1] > 1000
+
+
+def test_a_single_failure_only_holds_the_rate(consumer: Consumer) -> None:
+    story = rested(consumer, 100)
+    rate = story.says(17).rate
+    assert story.says(16, 1).rate == pytest.approx(rate)
+
+
+def test_a_probe_that_fails_returns_to_just_below_the_known_good_rate(consumer: Consumer) -> None:
+    story = rested(consumer)
+    good = story.says(175).capacity
+    while (answer := story.says(story_rate(story) / 4)).rate < 1.05 * good:
+        pass
+    answer = story.says(good / 4, 20)
+    assert 0.98 * good < answer.rate < 1.02 * good
+
+
+def story_rate(story: Story) -> float:
+    """The rate that the consumer was told last."""
+    law = story.consumer
+    assert isinstance(law, LuaConsumer | Referee)
+    if isinstance(law, Referee):
+        assert law.law is not None
+        return law.law.rate
+    return float(LUA.laws.law_memory(law.text)[1].rate)
+
+
+def test_without_overload_the_rate_is_tenfold_within_ten_seconds(consumer: Consumer) -> None:
+    story = rested(consumer)
+    reports = 0
+    while (answer := story.says(story_rate(story) / 4)).rate < 10_000:
+        reports += 1
+    assert reports / 4 < 10
+    assert answer.rate < 20_000
+
+
+def test_a_latency_above_its_target_is_overload(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", setting=Setting(latency_target_ms=50), capacity=100)
+    story.says(latency_ms=1)
+    assert story.says(25, latency_ms=50).rate == 100
+    assert story.says(25, latency_ms=51).rate <= 70
+
+
+def test_without_a_target_three_times_the_usual_latency_is_overload(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", capacity=100)
+    story.says(latency_ms=20)
+    assert story.works(60, 100, latency_ms=20).rate == 100
+    assert story.says(25, latency_ms=59).rate == 100
+    assert story.says(25, latency_ms=65).rate <= 70
+
+
+def test_the_middle_percentile_decides(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", capacity=100)
+    usual = {"latency_ms": 50.0, "latency_p25_ms": 20.0, "latency_p10_ms": 15.0}
+    story.says(**usual)
+    story.works(20, 100, **usual)
+    for odd in ({"latency_ms": 5000.0}, {"latency_p25_ms": 200.0}, {"latency_p10_ms": 100.0}):
+        assert story.says(25, **usual | odd).rate == 100
+    assert story.says(25, latency_ms=50, latency_p25_ms=200, latency_p10_ms=150).rate <= 70
+
+
+def test_a_latency_below_ten_milliseconds_is_never_too_much(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", capacity=100)
+    story.says(latency_ms=1)
+    story.works(10, 100, latency_ms=1)
+    assert story.says(25, latency_ms=9).rate == 100
+
+
+def test_an_old_latency_repeated_by_an_idle_consumer_cuts_nothing(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", setting=Setting(latency_target_ms=50), capacity=100)
+    story.says(latency_ms=1)
+    assert story.works(60, 0, latency_ms=500).rate == 100
+
+
+def test_a_latency_that_does_not_follow_the_rate_becomes_the_usual_one(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", capacity=100)
+    story.says(latency_ms=20)
+    story.works(20, 100, latency_ms=20)
+    rates = [story.says(story_rate(story) / 4, latency_ms=200).rate for _ in range(80)]
+    assert min(rates) < 70
+    assert rates[-1] == 100
+
+
+def test_a_queue_that_is_worked_off_does_not_become_the_usual_latency(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd", capacity=100)
+    story.says(latency_ms=20)
+    story.works(20, 100, latency_ms=20)
+    for _ in range(240):  # what waits is worked off for a minute: more leaves than comes
+        answer = story.says(25, latency_ms=2000, in_flight=3000 - 30 * story.at)
+    assert answer.rate <= 70
+
+
+def test_what_is_not_used_does_not_grow(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd")
+    rate = story.says().rate
+    assert story.works(60, 0.4 * rate).rate == rate
+
+
+def test_aimd_never_stands_at_zero_for_ever(consumer: Consumer) -> None:
+    story = Story(consumer, law="aimd")
+    story.says()
+    for _ in range(400):
+        answer = story.says(0, 5)
+    assert answer.rate == pytest.approx(0.2)
+    for _ in range(400):
+        answer = story.says(answer.rate / 4)
+    assert answer.rate > 1
+
+
+# -- Lua and referee hear the same service
+
+
+class Both:
+    """Lives by what the referee answers; `differences` is where Lua would have answered otherwise."""
+
+    def __init__(self, lua: LuaLaws) -> None:
+        self.ours, self.theirs = LuaConsumer(lua), Referee()
+        self.differences: list[str] = []
+
+    def evaluate(
+        self, set_law: str | None, was: Report | None, now: Report, dt: float | None, at: float, setting: Setting
+    ) -> Answer | None:
+        ours = self.ours.evaluate(set_law, was, now, dt, at, setting)
+        theirs = self.theirs.evaluate(set_law, was, now, dt, at, setting)
+        if ours != pytest.approx(theirs, rel=1e-6, abs=1e-9):
+            self.differences.append(f"at {at:.2f}: {ours} but {theirs}")
+        return theirs
+
+
+def life(seed: int) -> tuple[Service, dict[str, object]]:
+    """A service that is limited, queues, or has a mix of requests, and changes on its way."""
+    chance = random.Random(seed)
+    speed, wanted = 10 ** chance.uniform(0.5, 1.8), chance.choice([None, None, 60.0])
+    change = stepped(1.0, chance.choice([0.2, 3.0, 10.0]), 12.0, chance.choice([20.0, 99.0]))
+    short, workers = about(chance.choice([0.005, 0.05, 0.3])), chance.choice([1, 4, 16])
+    service: Service = chance.choice(
+        [
+            Limiter(lambda t: speed * change(t), chance.choice([0.0, 0.2, 1.0])),
+            Queue(workers, about(workers / speed), change),
+            Shared(workers, about(workers / speed)),
+            Free(short, failing=chance.choice([0.01, 0.04, 0.2])),
+        ]
+    )
+    if isinstance(service, Free):
+        wanted = 60.0
+    if chance.random() < 0.6:
+        service = Mix(service, Free(about(chance.choice([0.3, 3.0]))), stepped(0.05, chance.choice([0.3, 0.95]), 20.0))
+    return service, {
+        "demand": wanted,
+        "has_percentiles": chance.random() < 0.7,
+        "latency_target_ms": chance.choice([None, None, 100.0]),
+        "delay": chance.choice([0.2, 0.5, 2.0]),
+    }
+
+
+def differences(lua: LuaLaws, seed: int) -> list[str]:
+    both = Both(lua)
+    service, how = life(seed)
+    World(service, both, seconds=30, seed=seed, **how).run()  # type: ignore[arg-type]  # made by name
+    return both.differences
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_lua_and_referee_agree_over_the_life_of_a_service(seed: int) -> None:
+    assert differences(LUA, seed) == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "instead_of"),
+    [
+        ("if m.since_cut < hold", "if m.since_cut > hold"),
+        ("if rate < NEAR", "if rate > NEAR"),
+        ("m.left > m.came + slack then", "m.left < m.came - slack then"),
+        ("slow >= RELIEF * m.slow_at", "slow < RELIEF * m.slow_at"),
+        ("value < usual and USUAL_DOWN", "value > usual and USUAL_DOWN"),
+        ("if is_ebbing or not is_failing", "if is_ebbing and is_failing"),
+        ("if not is_growing and not target and balance", "if not target and balance"),
+        ("outcomes > 0 and rate <= m.known_good", "outcomes > 0 and rate > m.known_good"),
+        ("is_same(m, rate, good) then back", "not is_same(m, rate, good) then back"),
+        ("if m.did >= (1 - FAR) * thought", "if m.did < (1 - FAR) * thought"),
+        ("m.is_slow > 0 or step.errors", "step.errors"),
+        ("FIRST_WORK then return nil", "0 then return nil"),
+    ],
+)
+def test_the_referee_notices_a_planted_bug(planted: str, instead_of: str) -> None:
+    text = composed()
+    assert text.count(planted) == 1, planted
+    broken = LuaLaws(text.replace(planted, instead_of))
+    assert any(differences(broken, seed) for seed in range(16))
+
+
+# -- long requests beside short ones are no overload
+
+
+def free(service: Service, wanted: float = 100, seconds: float = 60, **how: object) -> World:
+    """A service that can take anything, and callers that want less than they could have."""
+    return World(service, Referee(), seconds=seconds, demand=wanted, **how).run()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("short", [0.002, 0.05])
+@pytest.mark.parametrize(("part", "long"), [(0.005, 30), (0.01, 1), (0.05, 0.3), (0.2, 10)])
+def test_long_polls_beside_short_requests_are_no_overload(short: float, part: float, long: float) -> None:
+    world = free(Mix(Free(about(short)), Free(about(long)), part), seconds=40)
+    assert world.lowest_rate(10, 40) > 100
+
+
+@pytest.mark.parametrize("part", [0.25, 0.5, 0.75, 0.9])
+def test_short_and_long_work_in_any_mix_is_no_overload(part: float) -> None:
+    for seed in (1, 2, 3):
+        world = free(Mix(Free(about(0.005)), Free(about(0.5)), part), seconds=80, seed=seed)
+        assert world.mean_rate(40, 80, most=100) > 85
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
+def test_a_deploy_that_makes_requests_long_is_another_mix_and_no_overload(part: float) -> None:
+    world = free(Mix(Free(about(0.01)), Free(about(2.0)), stepped(0.01, part, 20)), seconds=90)
+    assert world.mean_rate(20, 90, most=100) > 80
+    assert world.mean_rate(60, 90, most=100) > 90
+
+
+@pytest.mark.parametrize("slower", [4, 20])
+def test_a_deploy_that_makes_all_requests_slower_is_accepted(slower: float) -> None:
+    world = free(Free(lambda chance, t: chance.expovariate(20) * (slower if t >= 20 else 1)), seconds=90)
+    assert world.mean_rate(60, 90, most=100) > 95
+
+
+@pytest.mark.parametrize("wanted", [1, 5])
+def test_a_service_of_a_few_requests_a_second_is_not_cut_by_chance(wanted: float) -> None:
+    world = free(Mix(Free(about(0.3)), Free(about(10.0)), 0.1), wanted, seconds=300)
+    assert world.mean_rate(20, 300, most=wanted) > 0.9 * wanted
+
+
+def test_a_client_that_sends_the_median_alone_may_have_a_few_long_requests() -> None:
+    world = free(Mix(Free(about(0.005)), Free(about(1.0)), 0.2), has_percentiles=False)
+    assert world.lowest_rate(10, 60) > 100
+
+
+@pytest.mark.parametrize("part", [0.005, 0.02, 0.04])
+@pytest.mark.parametrize("wanted", [20, 200])
+def test_work_that_fails_for_itself_is_no_overload(part: float, wanted: float) -> None:
+    world = free(Free(about(0.05), failing=part), wanted, seconds=120)
+    assert world.mean_rate(40, 120, most=wanted) > 0.75 * wanted
+
+
+# -- real overload is one
+
+
+QUEUES: dict[str, Callable[[], Service]] = {
+    "4 workers": lambda: Queue(4, about(0.04)),
+    "16 workers": lambda: Queue(16, about(0.16)),
+    "4 cores": lambda: Shared(4, about(0.04)),
+    "4 workers beside 5 % of long polls": lambda: Mix(Queue(4, about(0.04)), Free(about(10.0)), 0.05),
+    "4 cores beside 20 % of long polls": lambda: Mix(Shared(4, about(0.04)), Free(about(2.0)), 0.2),
+}
+
+
+@pytest.mark.parametrize("has_percentiles", [True, False])
+@pytest.mark.parametrize("name", QUEUES)
+def test_a_queueing_service_is_used_and_its_latency_stays_low(name: str, *, has_percentiles: bool) -> None:
+    world = World(QUEUES[name](), Referee(), seconds=100, has_percentiles=has_percentiles).run()
+    assert world.done(40, 100) > 75
+    assert world.median(40, 100) < 0.8
+
+
+def test_a_latency_target_is_kept() -> None:
+    world = World(Queue(8, about(0.04)), Referee(), seconds=80, latency_target_ms=100).run()
+    assert world.done(30, 80) > 150
+    assert world.median(30, 80) < 0.12
+
+
+@pytest.mark.parametrize(("rate", "most"), [(20, 0.07), (200, 0.03)])
+def test_a_limit_is_used_up_and_little_is_refused(rate: float, most: float) -> None:
+    world = World(Limiter(steady(rate)), Referee(), seconds=120).run()
+    assert world.done(20, 120) > 0.97 * rate
+    assert world.refused(20, 120) < most
+
+
+@pytest.mark.parametrize("times", [2, 3, 10])
+@pytest.mark.parametrize("rate", [20, 100])
+def test_a_limit_that_grows_is_found_within_ten_seconds(rate: float, times: float) -> None:
+    for phase in (0.0, 1.3, 2.6, 3.9):
+        at = 25 + phase
+        world = World(Limiter(stepped(rate, times * rate, at)), Referee(), seconds=at + 13, seed=3).run()
+        assert world.seconds_until(0.9 * times * rate, at) <= 10, phase
+
+
+def test_a_queueing_service_that_becomes_faster_is_used_within_ten_seconds() -> None:
+    world = World(Queue(4, about(0.04), stepped(1 / 3, 1, 40)), Referee(), seconds=60).run()
+    assert world.seconds_until(85, 40) <= 10
+
+
+def test_a_capacity_that_falls_is_followed_at_once() -> None:
+    world = World(Limiter(stepped(200, 60, 30)), Referee(), seconds=60).run()
+    assert world.refused(33, 60) < 0.06
+    assert world.done(34, 60) > 57
+
+
+# -- several that observe one service
+
+
+def twice_its_own(caller: Caller, t: float) -> float:
+    """What an observer says as capacity: twice what it sent in the last seconds."""
+    before = getattr(caller, "before", (0.0, 0, 0.0))
+    came = (caller.sent - before[1]) / (t - before[0]) if t > before[0] else 0.0
+    mean = before[2] + min(1.0, (t - before[0]) / (1.0 if came > before[2] else 3.0)) * (came - before[2])
+    caller.before = (t, caller.sent, mean)  # type: ignore[attr-defined]  # only here
+    return max(0.5, 2 * mean)
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_several_observers_share_a_limit_and_one_that_stops_leaves_it_to_the_others(count: int) -> None:
+    until = stepped(1e6, 0.0, 30)
+    demands: list[Curve | None] = [until, *[None] * (count - 1)]
+    laws = [Referee() for _ in range(count)]
+    world = World(Limiter(steady(100)), *laws, seconds=70, demands=demands, capacity=twice_its_own).run()
+    assert world.done(15, 30) > 95
+    assert world.done(35, 70) > 95
+    assert world.refused(35, 70) < 0.12
+    assert world.callers[0].rate <= 1
