@@ -1,0 +1,179 @@
+"""One consumer with a short queue, item by item, in virtual time: what `drain` loses there, and what it leaves unused.
+
+    producers --token--> queue.Queue(maxsize) --> workers, each `with work(n)` --> Meter --report--> law --> rate
+
+The plant (`tests/plant.py`) moves work in lots of a hundredth of a second. A queue that holds a fiftieth of one needs
+single items, and the consumer's own measure: here a real `Meter` and real `Work` on a real queue, with a clock of ours.
+
+    python -m tests.shelf            the table of docs/laws.md; with --write, into it
+"""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import random
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Protocol
+
+from nexus_redis.meter import Meter, Work
+from tests.referee_laws import Answer, Report, Setting
+
+INTERVAL, REFRESH, LOST_REPORTS, WIRE = 0.25, 0.1, 0.05, 0.02
+NAMES = {"queue_depth": "depth", "queue_limit": "limit"}
+
+Curve = Callable[[float], float]
+
+
+class Law(Protocol):
+    def evaluate(
+        self, set_law: str | None, was: Report | None, now: Report, dt: float | None, at: float, setting: Setting
+    ) -> Answer | None: ...
+
+
+class Shelf:
+    """One run. `capacity(t)` is what all workers together do in a second, `holds` the queue in seconds of it at first."""
+
+    def __init__(
+        self,
+        law: Law,
+        capacity: Curve,
+        holds: float,
+        *,
+        workers: int = 1,
+        batch: int = 1,
+        producers: int = 4,
+        seconds: float = 40.0,
+        seed: int = 1,
+        demand: Curve | None = None,
+        scatter: float = 0.0,  # of a service time; 1: exponential
+        fixed: float = 0.0,  # part of a full batch's time that each piece takes, however small
+        overhead: float = 0.0,  # seconds between two pieces of one worker
+        lump: float = 0.0,  # seconds' tokens that are spent at once
+        counts_refused: bool = False,
+        is_quick: bool = True,  # the queue can be looked at with each piece
+        measures: bool = True,
+    ) -> None:
+        self.law, self.capacity, self.workers, self.batch = law, capacity, workers, batch
+        self.seconds, self.demand, self.scatter, self.fixed, self.overhead = seconds, demand, scatter, fixed, overhead
+        self.lump, self.counts_refused, self.measures = lump, counts_refused, measures
+        self.chance = random.Random(seed)
+        self.queue: queue.Queue[int] = queue.Queue(max(1, round(holds * capacity(0.0))))
+        self.t, self.scheduled, self.idle, self.rate = 0.0, 0, workers, 10.0
+        self.meter = Meter(None, lambda: self.t)
+        if is_quick:
+            self.meter.watch(self.queue)
+        else:
+            self.meter.watch(depth=lambda: self.queue.qsize(), limit=self.queue.maxsize)
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.was: tuple[Report, float] | None = None
+        self.came: list[float] = []
+        self.lost: list[float] = []
+        self.done: list[tuple[float, int]] = []
+        self.rates: list[tuple[float, float]] = []
+        for _ in range(producers):
+            self.at(REFRESH * self.chance.random(), partial(self.claim, producers, 0.0))
+        self.at(0.0, self.report)
+
+    def at(self, t: float, act: Callable[[], None]) -> None:
+        self.scheduled += 1
+        heapq.heappush(self.events, (t, self.scheduled, act))
+
+    def run(self) -> Shelf:
+        while self.events and self.events[0][0] <= self.seconds:
+            self.t, _, act = heapq.heappop(self.events)
+            act()
+        return self
+
+    # -- producers
+
+    def claim(self, producers: int, left: float) -> None:
+        """Tokens for the next tenth of a second, spent evenly or in lumps; what is less than one is kept."""
+        rate = self.rate if self.demand is None else min(self.rate, self.demand(self.t))
+        period = REFRESH * (0.95 + 0.1 * self.chance.random())
+        left += rate / producers * period
+        tokens = int(left)
+        lump = max(1, round(self.lump * rate / producers))
+        for k in range(0, tokens, lump):
+            size = min(lump, tokens - k)
+            self.at(self.t + period * (k + self.chance.random()) / tokens, partial(self.send, size))
+        self.at(self.t + period, partial(self.claim, producers, left - tokens))
+
+    def send(self, items: int) -> None:
+        for _ in range(items):
+            self.came.append(self.t)
+            try:
+                self.queue.put_nowait(1)
+            except queue.Full:
+                self.lost.append(self.t)
+                if self.counts_refused:
+                    with ExitStack() as stack:
+                        work = stack.enter_context(Work(self.meter, 1, lambda: None, lambda: self.t))
+                        work.failed(1)
+                continue
+            if self.idle:
+                self.idle -= 1
+                self.take()
+
+    # -- workers
+
+    def take(self) -> None:
+        size = min(self.batch, self.queue.qsize())
+        if not size:
+            self.idle += 1
+            return
+        for _ in range(size):
+            self.queue.get_nowait()
+        work = Work(self.meter, size, lambda: None, lambda: self.t)
+        work.__enter__()
+        each = self.workers / self.capacity(self.t)
+        took = each * ((1 - self.fixed) * size + self.fixed * self.batch)
+        took *= 1 - self.scatter + self.scatter * self.chance.expovariate(1.0)
+        self.at(self.t + took, partial(self.end, work, size))
+
+    def end(self, work: Work, size: int) -> None:
+        work.__exit__(None, None, None)
+        self.done.append((self.t, size))
+        if self.overhead:
+            self.at(self.t + self.overhead, self.take)
+        else:
+            self.take()
+
+    # -- reports
+
+    def report(self) -> None:
+        said: dict[str, Any] = {"done": 0.0, "errors": 0.0, "in_flight": 0.0} | self.meter.sample()
+        if not self.measures:
+            said = {k: v for k, v in said.items() if k not in ("busy_ms", "busy_done", "queue_peak")}
+        known = Report.__dataclass_fields__
+        now = Report(**{NAMES.get(name, name): value for name, value in said.items() if NAMES.get(name, name) in known})
+        if self.chance.random() >= LOST_REPORTS:
+            self.at(self.t + WIRE, partial(self.hear, now, self.t))
+        self.at(self.t + INTERVAL * (0.97 + 0.06 * self.chance.random()), self.report)
+
+    def hear(self, now: Report, t: float) -> None:
+        was, before = self.was or (None, t)
+        answer = self.law.evaluate(
+            "drain", was, now, None if was is None else t - before, self.t, Setting(interval=INTERVAL, here=self.t)
+        )
+        assert answer is not None
+        self.was, self.rate = (now, t), answer.rate
+        self.rates.append((t, answer.rate))
+
+    # -- measures
+
+    def loss(self, start: float, end: float) -> float:
+        """The part of what came that found the queue full."""
+        came = sum(start <= t < end for t in self.came)
+        return sum(start <= t < end for t in self.lost) / came if came else 0.0
+
+    def use(self, start: float, end: float) -> float:
+        """The part of the capacity that was used."""
+        can = sum(self.capacity(start + 0.01 * k) for k in range(round((end - start) / 0.01))) * 0.01
+        return sum(n for t, n in self.done if start <= t < end) / can
+
+
+if __name__ == "__main__":
+    pass
