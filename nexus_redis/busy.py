@@ -1,160 +1,92 @@
-"""How fast the workers of one consumer are while none of them is idle. No I/O, no clock, no lock.
+"""How long the workers of one consumer were busy with what is done. No I/O, no clock, no lock.
 
-Work done per second is a consumer's capacity only while it always has something to do. Two looks at its queue in a
-quarter of a second cannot say that of a queue that holds a tenth of a second. The consumer itself can: it knows when a
-piece of work begins and ends, and looks at its queue at both instants.
+Work done per second is a consumer's capacity only while its workers always have something to do. Two looks at a queue
+in a quarter of a second cannot show that for a queue that holds a tenth of a second. The consumer can measure it:
 
-    all are busy    while items wait, and while as many pieces are at work as when items last waited (the crew)
-    `seconds`       of such time, in which work was done that ended well
-    `done`          tokens that were done in it; a piece that was at work before counts for its part
+    seconds    the time that its workers took for the work that is done, over their number
 
-so `done` / `seconds` is the capacity, whatever the depth of the queue, the number of workers and how busy they are.
+so that the work done per second of this time is the capacity, at any depth of the queue and any number of workers. Of
+four workers with 10 ms for each item 200 items take 0.5 s of this time, whether they came within one second or within
+five: the capacity is 400/s.
 
-- That items wait shows only afterwards: when the next piece begins because another one has ended. When it begins beside
-  all others, there was an idle worker, and the time since is taken back.
-- A crew that is nearly complete counts as well, scaled up: of 64 workers of a well-paced consumer 61 are at work.
-- A worker that takes all that waits is never seen to leave anything. Its pieces count, too, unless larger ones are
-  faster for each token: such a worker is always busy and still not at its limit.
-- Work that failed or was cancelled counts for nothing: neither its tokens nor its time.
+- The number of workers is the most that were at work at once. When items wait, all of them are at work: so it falls to
+  those who are then.
+- A worker whose piece ends while items wait is busy until it begins the next one.
+- Work that failed or was cancelled counts for nothing, with neither its tokens nor its time.
+- Where a large piece takes hardly longer than a small one, as a bulk call does, a worker is always busy and still not
+  at its limit. Then there is no such measure.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Final, NamedTuple
+from collections import deque
+from typing import Final
 
-NEARLY: Final = 0.75  # of the crew: from here on its work is scaled up to that of all
-CREW_MEMORY: Final = 0.1  # weight of the newest crew where it is smaller than the one before
+CREW_MEMORY: Final = 0.1  # weight of the newest count of workers where it is less than the mean of the ones before
 CALLS: Final = 50  # pieces of work over which time and size are compared
-FEWEST: Final = 3  # of them
-FIXED: Final = 0.3  # of a piece's time does not depend on its size: a larger one would be faster
-SPREAD: Final = 0.02  # of their mean size: pieces that are more alike say nothing of that
-CROWDED: Final = 0.5  # of the queue's limit waits when a piece ends: no larger piece would help any more
-
-
-class Piece(NamedTuple):
-    """A piece of work that has begun."""
-
-    tokens: float
-    began: float
-    seconds: float  # of busy time before it, as `Busy` counts it
-    share: float  # likewise, divided by who was at work
-    gap: float  # seconds before it, in which items waited and nobody worked
-    leaves_some: bool  # items still waited when it began
+SPREAD: Final = 0.1  # of their mean size: pieces that are more alike show nothing
+FIXED: Final = 0.3  # of a piece's time does not depend on its size: a larger one would be faster for each token
 
 
 class Busy:
-    """See the head of the file. Times are seconds of one monotonic clock; a depth of None means that nobody looked."""
+    """See the head of the file. Times are seconds of one monotonic clock."""
 
     def __init__(self) -> None:
-        self.seconds = self.done = 0.0
-        self._now = -math.inf
+        self.seconds = 0.0
         self._at_work = 0  # pieces
-        self._crew: float | None = None  # how many are at work when items wait, as far as is known
-        self._is_waited = False  # for a worker, by items in the queue
-        self._reference: int | None = None  # at work when items were last seen to wait, until a piece begins
-        self._busy = self._shared = 0.0  # seconds, and seconds divided by who was at work
-        self._doubtful = self._doubtful_share = self._doubtful_gap = 0.0  # the part that rests on waiting items alone
-        self._peak: float | None = None
+        self._crew = 0.0  # the number of workers
+        self._freed: deque[float] = deque()  # when workers ended their pieces while items waited
+        self._peak = 0.0
         self._sizes = Sizes()
 
-    def begin(self, tokens: float, now: float, depth: float | None) -> Piece:
-        """A worker has taken `tokens` from the queue, which holds `depth` now."""
-        self._go_on(now)
+    def begin(self, tokens: float, now: float, depth: float) -> float:
+        """A worker has taken `tokens` from the queue, which holds `depth` now. Returns since when it is busy."""
         self._at_work += 1
-        gap = self._settle()
-        self._is_waited, self._reference = (True, self._at_work) if depth else (False, None)
-        self._see(None if depth is None else depth + tokens)
-        return Piece(tokens, now, self._busy, self._shared, gap, bool(depth))
+        self._peak = max(self._peak, depth + tokens)
+        return self._freed.popleft() if self._freed else now
 
-    def end(self, piece: Piece, done: float, now: float, depth: float | None, limit: float | None) -> None:
-        """It is over, and `done` of its tokens ended well. The queue holds `depth` before anybody takes more."""
-        self._go_on(now)
-        if depth is not None:
-            self._is_waited = depth > 0
-            if depth and self._reference is None:
-                self._reference = self._at_work
+    def end(self, since: float, tokens: float, done: float, now: float, depth: float) -> None:
+        """Its piece of `tokens` is over, and `done` of them ended well. The queue holds `depth` before anybody takes more."""
+        if done:
+            if self._at_work > self._crew:
+                self._crew = float(self._at_work)
+            elif depth:
+                self._crew += CREW_MEMORY * (self._at_work - self._crew)
+            self.seconds += done / tokens * (now - since) / self._crew
+            self._sizes.add(tokens, now - since)
+        self._peak = max(self._peak, depth)
         self._at_work -= 1
-        self._see(depth)
-        took = now - piece.began
-        is_at_its_best = self._sizes.are_alike(piece.tokens, took)
-        is_crowded = limit is not None and depth is not None and depth > CROWDED * limit
-        if done > 0 and took > 0 and (is_at_its_best or is_crowded or piece.leaves_some):
-            part = done / piece.tokens
-            self.done += done * max(0.0, self._busy - piece.seconds) / took
-            self.seconds += part * max(0.0, self._shared - piece.share)
-            if piece.leaves_some or self._sizes.largest <= 1:  # else it may have waited for more to come
-                self.seconds += part * piece.gap
+        if not depth:
+            self._freed.clear()
+        elif done:
+            self._freed.append(now)
 
-    def sample(self, now: float, depth: float) -> float | None:
-        """Bring all up to date for a report. Gives the deepest queue since the last one, None where nobody looked."""
-        self._go_on(now)
-        if self._peak is None:
-            self._is_waited, self._reference = (True, self._at_work) if depth and self._at_work else (False, None)
-            return None
+    def sample(self, depth: float) -> dict[str, float]:
+        """For a report: the busy time, and the most that has waited since the report before."""
         peak, self._peak = max(self._peak, depth), depth
-        return peak
-
-    def _see(self, depth: float | None) -> None:
-        if depth is not None:
-            self._peak = depth if self._peak is None else max(self._peak, depth)
-
-    def _go_on(self, now: float) -> None:
-        passed, self._now = max(0.0, now - self._now), max(self._now, now)
-        at_work, crew = self._at_work, self._crew
-        is_crew_there = crew is not None and at_work >= NEARLY * crew
-        if passed == math.inf or not (is_crew_there or self._is_waited):
-            return
-        share = passed / at_work if at_work else 0.0
-        if crew is not None and not self._is_waited:
-            share *= min(1.0, at_work / crew)
-        self._busy += passed
-        self._shared += share
-        if not is_crew_there:
-            self._doubtful += passed
-            self._doubtful_share += share
-            self._doubtful_gap += 0.0 if at_work else passed
-
-    def _settle(self) -> float:
-        """A piece begins: did items wait for it? Gives for how long they did while nobody at all was at work."""
-        gap, there = self._doubtful_gap, self._reference
-        if there is not None and self._at_work <= there:
-            crew = self._crew
-            self._crew = there if crew is None or there > crew else crew + CREW_MEMORY * (there - crew)
-        else:  # it began beside all who were at work: there was an idle worker
-            self._busy -= self._doubtful
-            self._shared -= self._doubtful_share
-            gap = 0.0
-        self._doubtful = self._doubtful_share = self._doubtful_gap = 0.0
-        if self._crew is not None and self._at_work > self._crew + 0.5:  # it is larger than was known
-            self._crew = None
-        return gap
+        said = {"queue_peak": peak}
+        return said if self._sizes.are_fixed else {**said, "busy_ms": round(self.seconds * 1e3, 3)}
 
 
 class Sizes:
     """Whether larger pieces of work take less time for each token, by the last so many of them."""
 
     def __init__(self) -> None:
-        self.largest = 0.0
         self._count = 0
-        self._size = self._time = 0.0  # means
-        self._of_sizes = self._of_times = self._of_both = 0.0  # variances, covariance
-        self._is_fixed = False
+        self._size = self._time = self._of_sizes = self._of_both = 0.0  # means, variance, covariance
 
-    def are_alike(self, tokens: float, took: float) -> bool:
-        """Note one more; False where pieces have a cost of their own, as a bulk call has."""
-        self.largest = max(self.largest, tokens)
-        if self.largest <= 1:
-            return True
+    def add(self, tokens: float, took: float) -> None:
+        """Note one more."""
         self._count = count = min(CALLS, self._count + 1)
         more, longer = tokens - self._size, took - self._time
         self._size += more / count
         self._time += longer / count
         self._of_sizes += (more * (tokens - self._size) - self._of_sizes) / count
-        self._of_times += (longer * (took - self._time) - self._of_times) / count
         self._of_both += (more * (took - self._time) - self._of_both) / count
-        if count >= FEWEST and self._time > 0 and self._of_sizes > (SPREAD * self._size) ** 2:
-            slope = self._of_both / self._of_sizes
-            noise = max(0.0, self._of_times - slope * self._of_both) / self._of_sizes / count
-            self._is_fixed = slope + 2 * math.sqrt(noise) < (1 - FIXED) * self._time / self._size
-        return not self._is_fixed
+
+    @property
+    def are_fixed(self) -> bool:
+        """A piece has a cost of its own, as a bulk call has."""
+        if self._of_sizes <= (SPREAD * self._size) ** 2:
+            return False
+        return self._of_both / self._of_sizes < (1 - FIXED) * self._time / self._size

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Final, Self
 
-from nexus_redis.busy import Busy, Piece
+from nexus_redis.busy import Busy
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.latencies import PERCENTILES, Latencies
@@ -26,7 +26,7 @@ ROUNDING: Final = 1e-6  # a micro-token: parts of a cost add up to no less
 QUICK_MODULES: Final = ("asyncio.queues", "multiprocessing.queues")  # their `qsize` takes no lock
 REPORTABLE: Final = (
     "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "cancelled", "in_flight", "slots", *PERCENTILES,
-    "busy_ms", "busy_done", "queue_peak",
+    "busy_ms", "queue_peak",
 )  # fmt: skip
 
 
@@ -72,32 +72,34 @@ class Meter:
         """The last sample had a load, or a queue and what it can hold."""
         return "load" in self._sent or {"queue_depth", "queue_limit"} <= set(self._sent)
 
-    def begin(self, tokens: float) -> Piece | None:
+    def begin(self, tokens: float) -> float | None:
         """Work has begun; what this returns goes to `end`."""
         depth = self._look()
         with self._lock:
             self._has_worked = True
             self._in_flight += tokens
-            return None if self._depth is None or not tokens else self._busy.begin(tokens, self._clock(), depth)
+            return self._busy.begin(tokens, self._clock(), depth) if depth is not None and tokens else None
 
     def leave(self, tokens: float, outcome: Outcome) -> None:
         """So much of the work in flight has ended, well or not."""
         with self._lock:
             self._count(tokens, outcome)
 
-    def end(self, piece: Piece | None, tokens: float, outcome: Outcome, done: float, seconds: float) -> None:
+    def end(
+        self, since: float | None, size: float, tokens: float, outcome: Outcome, done: float, seconds: float
+    ) -> None:
         """Work is over: the last `tokens` of it, and of all `done` well.
 
         Only what was done is timed: a refusal is fast and a timeout slow by itself.
         """
-        depth = None if piece is None else self._look()
+        depth = None if since is None else self._look()
         with self._lock:
             self._count(tokens, outcome)
             now = self._clock()
             if done > 0 and outcome is not Outcome.CANCELLED:
                 self._latencies.add(seconds, now)
-            if piece is not None:
-                self._busy.end(piece, done, now, depth, self._limit)
+            if since is not None:
+                self._busy.end(since, size, done, now, depth or 0.0)
 
     def _count(self, tokens: float, outcome: Outcome) -> None:
         self._in_flight = max(0.0, self._in_flight - tokens)
@@ -179,11 +181,7 @@ class Meter:
     def _pace(self, depth: float) -> dict[str, float]:
         """How busy it was and how fast, once it has worked beside a queue."""
         with self._lock:
-            if not self._has_worked:
-                return {}
-            peak = self._busy.sample(self._clock(), depth)
-            said = {"busy_ms": round(self._busy.seconds * 1e3, 3), "busy_done": round(self._busy.done, 6)}
-            return said if peak is None else {**said, "queue_peak": peak}
+            return self._busy.sample(depth) if self._has_worked and self._quick_depth else {}
 
     def _look(self) -> float | None:
         """The queue's depth, asked by whoever works; None where that may take time, or wait for a lock."""
@@ -240,13 +238,13 @@ class Work:
     done, unless `done` was said; else failed.
     """
 
-    __slots__ = ("_began", "_clock", "_done", "_is_counted", "_left", "_meter", "_piece", "_start", "_tokens")
+    __slots__ = ("_began", "_clock", "_done", "_is_counted", "_left", "_meter", "_since", "_start", "_tokens")
 
     def __init__(self, meter: Meter, tokens: float, start: Callable[[], None], clock: Callable[[], float]) -> None:
         self._meter, self._tokens, self._start, self._clock = meter, tokens, start, clock
         self._began = self._left = self._done = 0.0
         self._is_counted = False  # by the caller
-        self._piece: Piece | None = None
+        self._since: float | None = None
 
     def done(self, tokens: float) -> None:
         """So many are done, now: the rest has failed, unless more is said. Raises `InvalidSetting` for too many."""
@@ -267,7 +265,7 @@ class Work:
 
     def __enter__(self) -> Self:
         self._left, self._done, self._is_counted = self._tokens, 0.0, False
-        self._piece = self._meter.begin(self._tokens)
+        self._since = self._meter.begin(self._tokens)
         self._began = self._clock()
         self._start()
         return self
@@ -281,7 +279,7 @@ class Work:
             outcome = Outcome.FAILED
         left, self._left = self._left, 0.0
         done = self._done + (left if outcome is Outcome.DONE else 0.0)
-        self._meter.end(self._piece, left, outcome, done, seconds)
+        self._meter.end(self._since, self._tokens, left, outcome, done, seconds)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -26,10 +26,6 @@ do
   local USED = 0.65             -- of its rate arrived: its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
   local CROWDED = 0.5           -- of the limit, in both reports: the queue was hardly empty between them
-  local FILLING_UP = 0.5        -- of the limit, at its fullest: what is learned downward is urgent
-  local FRESH = 5               -- seconds for which a proof is better than the highest rate that was seen
-  local ENOUGH, SOME = 0.1, 0.05            -- of the time, busy: no probe is needed; enough to begin with
-  local PROBE_COLD, TETHER_COLD = 1, 3      -- growth and tether of one who measures and was never busy yet
   local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.003, 0.2, 0.05      -- seconds and items over the queue's limit; of the capacity
   local RIGHT = 0.95            -- of the capacity was done: the rate is no longer on its way down
   local TRIM, TRIM_BACK, TRIM_MOST = 0.0025, 0.0005, 0.04         -- of the capacity: per report, per second, at most
@@ -61,29 +57,17 @@ do
     end
   end
 
-  local function reach(m, span, delay, is_measured)
-    local most, least, tether = PROBE_MOST, 0, TETHER
-    if m.capacity < FAR_BELOW * m.best then most, least, tether = PROBE_BACK, PROBE_MOST, TETHER_BACK end
-    if is_measured then                     -- it says when it has reached the end
-      if m.proof_age < LONG then most, tether = PROBE_BACK, TETHER_BACK
-      else most, least, tether = PROBE_COLD, PROBE_COLD, TETHER_COLD end
-    end
+  local function reach(m, span, delay)
+    local most, tether = PROBE_MOST, TETHER
+    if m.capacity < FAR_BELOW * m.best then most, tether = PROBE_BACK, TETHER_BACK end
     if m.probe_age >= delay then m.probe, m.probe_age = math.min(most, 2 * m.probe), 0 end
-    m.probe = math.max(m.probe, least)
+    if most == PROBE_BACK then m.probe = math.max(m.probe, PROBE_MOST) end
     local top = math.max(m.capacity, tether * (m.ok or 0))
     m.capacity = math.min(top, m.capacity * (1 + m.probe) ^ math.min(MOST_LOOPS, span / delay))
   end
 
-  -- Seconds in which all workers were busy, and how fast they were; 0 where there was no such time.
-  local function busy_between(was, report, span)
-    local seconds = (report.busy_ms - was.busy_ms) / 1000
-    local done = (report.busy_done or 0) - (was.busy_done or 0)
-    if seconds <= 0 or done <= 0 then return 0, 0 end
-    return math.min(seconds, 2 * span), math.min(MOST_RATE, done / seconds)
-  end
-
-  local function follow(m, speed, seconds, quickly)
-    local tau = math.max(LEARN, LEARN_ITEMS / m.capacity) * (quickly and speed < m.capacity and DOWN or 1)
+  local function follow(m, speed, seconds)
+    local tau = math.max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
     m.capacity = towards(m.capacity, speed, seconds, tau)
   end
 
@@ -98,9 +82,10 @@ do
   -- Returns the work per second that it has just seen, 0 where the report is no sample.
   local function learn(m, was, report, step, delay)
     m.probe_age = m.probe_age + step.dt
-    local at_work, depth = report.in_flight or 0, report.depth or 0
+    local at_work, depth, depth_was = report.in_flight or 0, report.depth or 0, was.depth or 0
+    local limit = report.limit or math.huge
     local has_come = step.arrived > 0 or m.cold_for > 0
-    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * (report.limit or math.huge) then
+    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * limit then
       m.cold_for = math.min(LONG, m.cold_for + step.dt)      -- what comes is done as it comes: more may come
     end
     if step.done == 0 and at_work + depth > 0 then
@@ -112,48 +97,42 @@ do
     m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
 
     local speed = math.min(MOST_RATE, step.done / span)
-    if m.proof_age < LONG then m.proof_age = math.min(m.proof_age + step.dt, LONG - 1) end
+    local busy = was.busy_ms and report.busy_ms and (report.busy_ms - was.busy_ms) / 1000 or 0
+    if busy > 0 and step.done > 0 then
+      m.ok = towards(m.ok, speed, step.dt, delay)
+      local able = math.min(MOST_RATE, step.done / busy)
+      local peak = math.max(depth_was, depth, report.queue_peak or 0)
+      adapt_trim(m, peak, limit, speed, step.dt)
+      if m.capacity == 0 then
+        m.capacity = math.max(able, m.rate)
+      else
+        m.before = m.capacity
+        if able > m.capacity or peak > CROWDED * limit or depth > aim(m, report) then follow(m, able, busy) end
+      end
+      return m.ok
+    end
     if not is_whole then                    -- it can do at least this, perhaps far more
       m.highest = math.max(m.highest, speed)
-      if m.capacity > 0 and m.proof_age > FRESH then m.capacity = math.max(m.capacity, speed) end
+      if m.capacity > 0 then m.capacity = math.max(m.capacity, speed) end
       return 0
     end
     m.ok = towards(m.ok, speed, step.dt, delay)
-    local depth_was = was.depth or 0
     local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.left + at_work
-    local is_measured = was.busy_ms ~= nil and report.busy_ms ~= nil
-    local busy, busy_speed = 0, 0
-    if is_measured then busy, busy_speed = busy_between(was, report, span) end
     if m.capacity == 0 then
-      if busy >= SOME * span then
-        m.capacity, m.proof_age = busy_speed, 0
-      else
-        warm_up(m, speed, never_empty, step, report, delay)
-        if m.capacity > 0 and never_empty and is_measured then m.proof_age = 0 end
-      end
+      warm_up(m, speed, never_empty, step, report, delay)
       return m.ok
     end
 
     m.before = m.capacity
-    local overflowed = report.limit and step.errors > 0 and depth_was + depth > OVERFLOWING * report.limit
-    local crowded = is_measured and report.limit and math.min(depth_was, depth) > CROWDED * report.limit
-    local peak = math.max(depth_was, depth, report.queue_peak or 0)
-    if is_measured and report.limit then adapt_trim(m, peak, report.limit, speed, step.dt) end
-    if never_empty and not report.queue_peak then busy = 0 end     -- it looks no more often than we do: this is better
-    if busy > 0 then
-      follow(m, crowded and math.min(busy_speed, speed) or busy_speed, busy, report.limit and peak > FILLING_UP * report.limit)
-    end
-    if busy >= ENOUGH * span then
-      m.proof_age = 0
+    local overflowed = step.errors > 0 and depth_was + depth > OVERFLOWING * limit
+    local crowded = math.min(depth_was, depth) > CROWDED * limit
+    if never_empty or overflowed or crowded then
+      follow(m, speed, step.dt)
       stop_probing(m)
-    elseif never_empty or overflowed or crowded then
-      follow(m, speed, step.dt, true)
-      stop_probing(m)
-      if is_measured then m.proof_age = 0 end
-    elseif speed > m.capacity and m.proof_age > FRESH then
+    elseif speed > m.capacity then
       m.capacity = speed
     elseif step.arrived / step.dt >= USED * m.rate and depth <= aim(m, report) then
-      reach(m, span, delay, is_measured)
+      reach(m, span, delay)
     else
       stop_probing(m)
     end

@@ -33,12 +33,12 @@ end
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
-           'working_for', 'highest', 'trim', 'proof_age'},
+           'working_for', 'highest', 'trim'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
           'slow_at', 'good_before', 'was_slow', 'was_probe'},
 }
-local AT_FIRST = {probe = 0.05, since_cut = LONG, proof_age = LONG}       -- all else 0, and no `ok`
+local AT_FIRST = {probe = 0.05, since_cut = LONG}       -- all else 0, and no `ok`
 
 local function start_memory(memory, name)
   for key in pairs(memory) do memory[key] = nil end
