@@ -9,8 +9,8 @@ so that the work done per second of this time is the capacity, at any depth of t
 four workers with 10 ms for each item 200 items take 0.5 s of this time, whether they came within one second or within
 five: the capacity is 400/s.
 
-- The number of workers is the most that were at work at once. When items wait, all of them are at work: so it falls to
-  those who are then.
+- When items wait, all workers are at work: so many there are. Until items have waited there may be twice as many as
+  were ever at work at once.
 - A worker whose piece ends while items wait is busy until it begins the next one.
 - Work that failed or was cancelled counts for nothing, with neither its tokens nor its time.
 - Where a large piece takes hardly longer than a small one, as a bulk call does, a worker is always busy and still not
@@ -23,6 +23,7 @@ from collections import deque
 from typing import Final
 
 CREW_MEMORY: Final = 0.1  # weight of the newest count of workers where it is less than the mean of the ones before
+UNSEEN: Final = 2.0  # times as many workers may be there as were at work, until items have waited
 CALLS: Final = 50  # pieces of work over which time and size are compared
 SPREAD: Final = 0.1  # of their mean size: pieces that are more alike show nothing
 FIXED: Final = 0.3  # of a piece's time does not depend on its size: a larger one would be faster for each token
@@ -35,6 +36,7 @@ class Busy:
         self.seconds = 0.0
         self._at_work = 0  # pieces
         self._crew = 0.0  # the number of workers
+        self._has_waited = False  # items, since it began
         self._freed: deque[float] = deque()  # when workers ended their pieces while items waited
         self._peak = 0.0
         self._sizes = Sizes()
@@ -48,10 +50,7 @@ class Busy:
     def end(self, since: float, tokens: float, done: float, now: float, depth: float) -> None:
         """Its piece of `tokens` is over, and `done` of them ended well. The queue holds `depth` before anybody takes more."""
         if done:
-            if self._at_work > self._crew:
-                self._crew = float(self._at_work)
-            elif depth:
-                self._crew += CREW_MEMORY * (self._at_work - self._crew)
+            self._count(self._at_work, depth)
             self.seconds += done / tokens * (now - since) / self._crew
             self._sizes.add(tokens, now - since)
         self._peak = max(self._peak, depth)
@@ -60,6 +59,16 @@ class Busy:
             self._freed.clear()
         elif done:
             self._freed.append(now)
+
+    def _count(self, at_work: int, depth: float) -> None:
+        if depth and not self._has_waited:
+            self._has_waited, self._crew = True, float(at_work)
+        elif not self._has_waited:
+            self._crew = max(self._crew, UNSEEN * at_work)
+        elif at_work > self._crew:
+            self._crew = float(at_work)
+        elif depth:
+            self._crew += CREW_MEMORY * (at_work - self._crew)
 
     def sample(self, depth: float) -> dict[str, float]:
         """For a report: the busy time, and the most that has waited since the report before."""
