@@ -38,29 +38,31 @@ class Busy:
         self._crew = 0.0  # the number of workers
         self._has_waited = False  # items, since it began
         self._freed: deque[float] = deque()  # when workers ended their pieces while items waited
-        self._peak = 0.0
+        self._peak: float | None = None  # of the depths that were seen since the last report
         self._sizes = Sizes()
 
-    def begin(self, tokens: float, now: float, depth: float) -> float:
+    def begin(self, tokens: float, now: float, depth: float | None) -> float:
         """A worker has taken `tokens` from the queue, which holds `depth` now. Returns since when it is busy."""
         self._at_work += 1
-        self._peak = max(self._peak, depth + tokens)
+        if depth is not None:
+            self._peak = max(self._peak or 0.0, depth + tokens)
         return self._freed.popleft() if self._freed else now
 
-    def end(self, since: float, tokens: float, done: float, now: float, depth: float) -> None:
+    def end(self, since: float, tokens: float, done: float, now: float, depth: float | None) -> None:
         """Its piece of `tokens` is over, and `done` of them ended well. The queue holds `depth` before anybody takes more."""
         if done:
             self._count(self._at_work, depth)
             self.seconds += done / tokens * (now - since) / self._crew
             self._sizes.add(tokens, now - since)
-        self._peak = max(self._peak, depth)
+        if depth is not None:
+            self._peak = max(self._peak or 0.0, depth)
         self._at_work -= 1
         if not depth:
             self._freed.clear()
         elif done:
             self._freed.append(now)
 
-    def _count(self, at_work: int, depth: float) -> None:
+    def _count(self, at_work: int, depth: float | None) -> None:
         if depth and not self._has_waited:
             self._has_waited, self._crew = True, float(at_work)
         elif not self._has_waited:
@@ -72,8 +74,11 @@ class Busy:
 
     def sample(self, depth: float) -> dict[str, float]:
         """For a report: the busy time, and the most that has waited since the report before."""
-        peak, self._peak = max(self._peak, depth), depth
-        said = {"queue_peak": peak}
+        said: dict[str, float] = {}
+        if self._peak is not None:
+            said["queue_peak"], self._peak = max(self._peak, depth), depth
+        elif self._at_work:
+            self._count(self._at_work, depth)
         return said if self._sizes.are_fixed else {**said, "busy_ms": round(self.seconds * 1e3, 3)}
 
 

@@ -78,7 +78,7 @@ class Meter:
         with self._lock:
             self._has_worked = True
             self._in_flight += tokens
-            return self._busy.begin(tokens, self._clock(), depth) if depth is not None and tokens else None
+            return None if self._depth is None or not tokens else self._busy.begin(tokens, self._clock(), depth)
 
     def leave(self, tokens: float, outcome: Outcome) -> None:
         """So much of the work in flight has ended, well or not."""
@@ -99,7 +99,7 @@ class Meter:
             if done > 0 and outcome is not Outcome.CANCELLED:
                 self._latencies.add(seconds, now)
             if since is not None:
-                self._busy.end(since, size, done, now, depth or 0.0)
+                self._busy.end(since, size, done, now, depth)
 
     def _count(self, tokens: float, outcome: Outcome) -> None:
         self._in_flight = max(0.0, self._in_flight - tokens)
@@ -181,7 +181,7 @@ class Meter:
     def _pace(self, depth: float) -> dict[str, float]:
         """How busy it was and how fast, once it has worked beside a queue."""
         with self._lock:
-            return self._busy.sample(depth) if self._has_worked and self._quick_depth else {}
+            return self._busy.sample(depth) if self._has_worked else {}
 
     def _look(self) -> float | None:
         """The queue's depth, asked by whoever works; None where that may take time, or wait for a lock."""
