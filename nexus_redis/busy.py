@@ -5,25 +5,23 @@ in a quarter of a second cannot show that for a queue that holds a tenth of a se
 
     seconds    the time that its workers took for the work that is done, over their number
 
-so that the work done per second of this time is the capacity, at any depth of the queue and any number of workers. Of
-four workers with 10 ms for each item 200 items take 0.5 s of this time, whether they came within one second or within
-five: the capacity is 400/s.
+so that the work done per second of this time is the capacity, at any depth of the queue and any number of workers. Four
+workers with 10 ms for each item take 0.5 s of this time for 200 items, whether the items come within one second or
+within five: the capacity is 400/s.
 
-- When items wait, all workers are at work: so many there are. Until items have waited there may be twice as many as
-  were ever at work at once.
-- A worker whose piece ends while items wait is busy until it begins the next one.
+- While items wait, all workers are at work, which gives their number. Until items have waited there may be twice as
+  many workers as were ever at work at once.
 - Work that failed or was cancelled counts for nothing, with neither its tokens nor its time.
 - Where a large piece takes hardly longer than a small one, as a bulk call does, a worker is always busy and still not
-  at its limit. Then there is no such measure.
+  at its limit. Such a consumer has no such measure.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
-CREW_MEMORY: Final = 0.1  # weight of the newest count of workers where it is less than the mean of the ones before
 UNSEEN: Final = 2.0  # times as many workers may be there as were at work, until items have waited
+CREW_MEMORY: Final = 0.25  # weight of the newest count of workers where it is less than the mean of the ones before
 CALLS: Final = 50  # pieces of work over which time and size are compared
 SPREAD: Final = 0.1  # of their mean size: pieces that are more alike show nothing
 FIXED: Final = 0.3  # of a piece's time does not depend on its size: a larger one would be faster for each token
@@ -36,50 +34,28 @@ class Busy:
         self.seconds = 0.0
         self._at_work = 0  # pieces
         self._crew = 0.0  # the number of workers
-        self._has_waited = False  # items, since it began
-        self._freed: deque[float] = deque()  # when workers ended their pieces while items waited
-        self._peak: float | None = None  # of the depths that were seen since the last report
+        self._has_waited = False  # items, at a look at the queue
         self._sizes = Sizes()
 
-    def begin(self, tokens: float, now: float, depth: float | None) -> float:
-        """A worker has taken `tokens` from the queue, which holds `depth` now. Returns since when it is busy."""
+    def begin(self) -> None:
+        """A worker has begun a piece of work."""
         self._at_work += 1
-        if depth is not None:
-            self._peak = max(self._peak or 0.0, depth + tokens)
-        return self._freed.popleft() if self._freed else now
 
-    def end(self, since: float, tokens: float, done: float, now: float, depth: float | None) -> None:
-        """Its piece of `tokens` is over, and `done` of them ended well. The queue holds `depth` before anybody takes more."""
-        if done:
-            self._count(self._at_work, depth)
-            self.seconds += done / tokens * (now - since) / self._crew
-            self._sizes.add(tokens, now - since)
-        if depth is not None:
-            self._peak = max(self._peak or 0.0, depth)
+    def end(self, tokens: float, done: float, took: float) -> None:
+        """A piece of `tokens` is over after `took` seconds, and `done` of them ended well."""
+        if done > 0:
+            self._crew = max(self._crew, self._at_work * (1 if self._has_waited else UNSEEN))
+            self.seconds += done / tokens * took / self._crew
+            self._sizes.add(tokens, took)
         self._at_work -= 1
-        if not depth:
-            self._freed.clear()
-        elif done:
-            self._freed.append(now)
 
-    def _count(self, at_work: int, depth: float | None) -> None:
-        if depth and not self._has_waited:
-            self._has_waited, self._crew = True, float(at_work)
-        elif not self._has_waited:
-            self._crew = max(self._crew, UNSEEN * at_work)
-        elif at_work > self._crew:
-            self._crew = float(at_work)
-        elif depth:
-            self._crew += CREW_MEMORY * (at_work - self._crew)
-
-    def sample(self, depth: float) -> dict[str, float]:
-        """For a report: the busy time, and the most that has waited since the report before."""
-        said: dict[str, float] = {}
-        if self._peak is not None:
-            said["queue_peak"], self._peak = max(self._peak, depth), depth
-        elif self._at_work:
-            self._count(self._at_work, depth)
-        return said if self._sizes.are_fixed else {**said, "busy_ms": round(self.seconds * 1e3, 3)}
+    def look(self, depth: float) -> float | None:
+        """Count the workers where items wait. Returns the busy seconds so far, None where they would say nothing."""
+        if depth and self._at_work:
+            weight = CREW_MEMORY if self._has_waited else 1.0
+            self._crew += weight * (self._at_work - self._crew)
+            self._has_waited = True
+        return None if self._sizes.are_fixed else self.seconds
 
 
 class Sizes:

@@ -74,7 +74,7 @@ RANGES: Final[dict[str, Range]] = {
     "used": USED,
     **dict.fromkeys(("tokens", "want", "need", "held", "unused", "burned", "granted"), TOKENS),
     **dict.fromkeys(("done", "errors", "cancelled", "queue_depth", "queue_limit", "in_flight", "slots"), COUNT),
-    **dict.fromkeys(("seq", "granted_total", "uptime_ms", "busy_ms", "queue_peak"), COUNT),
+    **dict.fromkeys(("seq", "granted_total", "uptime_ms", "busy_ms"), COUNT),
     **dict.fromkeys(("burst", "transit", "timeout", "hold", "pause"), SECONDS),
     "interval": INTERVAL,
     **dict.fromkeys(("latency_ms", "latency_p25_ms", "latency_p10_ms", "latency_target_ms"), MILLISECONDS),

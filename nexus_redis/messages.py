@@ -201,7 +201,6 @@ class LoadReport(Message):
     latency_p10_ms: Milliseconds | None = None
     cancelled: Quantity | None = None
     busy_ms: Quantity | None = None
-    queue_peak: Quantity | None = None
     labels: Labels | None = None
 
 

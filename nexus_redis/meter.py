@@ -6,7 +6,6 @@ flight to done, so an item that moves while we look is missed for one report and
 
 from __future__ import annotations
 
-import queue as queues
 import threading
 import time
 from collections.abc import Callable
@@ -23,10 +22,9 @@ from nexus_redis.logs import log
 
 UNBOUNDED: Final = 2**31 - 1  # what a multiprocessing queue without maxsize has for one (SEM_VALUE_MAX)
 ROUNDING: Final = 1e-6  # a micro-token: parts of a cost add up to no less
-QUICK_MODULES: Final = ("asyncio.queues", "multiprocessing.queues")  # their `qsize` takes no lock
 REPORTABLE: Final = (
     "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "cancelled", "in_flight", "slots", *PERCENTILES,
-    "busy_ms", "queue_peak",
+    "busy_ms",
 )  # fmt: skip
 
 
@@ -42,7 +40,6 @@ class Meter:
         self._told: tuple[bool, bool] | None = None  # whether it worked and watched, as the last sample had it
         self._busy = Busy()
         self._depth: Callable[[], float] | None = None
-        self._quick_depth: Callable[[], float] | None = None  # the same, where it can be asked at any time
         self._limit: float | None = None
         self._said: dict[str, float] = {} if capacity is None else {"capacity": capacity}
         self._sent = self._accepted = dict(self._said)
@@ -72,34 +69,28 @@ class Meter:
         """The last sample had a load, or a queue and what it can hold."""
         return "load" in self._sent or {"queue_depth", "queue_limit"} <= set(self._sent)
 
-    def begin(self, tokens: float) -> float | None:
-        """Work has begun; what this returns goes to `end`."""
-        depth = self._look()
+    def begin(self, tokens: float) -> None:
+        """Work has begun."""
         with self._lock:
             self._has_worked = True
             self._in_flight += tokens
-            return None if self._depth is None or not tokens else self._busy.begin(tokens, self._clock(), depth)
+            self._busy.begin()
 
     def leave(self, tokens: float, outcome: Outcome) -> None:
         """So much of the work in flight has ended, well or not."""
         with self._lock:
             self._count(tokens, outcome)
 
-    def end(
-        self, since: float | None, size: float, tokens: float, outcome: Outcome, done: float, seconds: float
-    ) -> None:
-        """Work is over: the last `tokens` of it, and of all `done` well.
+    def end(self, size: float, left: float, outcome: Outcome, done: float, seconds: float, now: float) -> None:
+        """A piece of work is over: the last `left` of its tokens, and of all `done` well.
 
         Only what was done is timed: a refusal is fast and a timeout slow by itself.
         """
-        depth = None if since is None else self._look()
         with self._lock:
-            self._count(tokens, outcome)
-            now = self._clock()
+            self._count(left, outcome)
+            self._busy.end(size, done, seconds)
             if done > 0 and outcome is not Outcome.CANCELLED:
                 self._latencies.add(seconds, now)
-            if since is not None:
-                self._busy.end(since, size, done, now, depth)
 
     def _count(self, tokens: float, outcome: Outcome) -> None:
         self._in_flight = max(0.0, self._in_flight - tokens)
@@ -132,7 +123,6 @@ class Meter:
                 remedy = "its qsize() does not work on this system: give depth= a callable (a counter) and limit="
                 raise InvalidSetting("watch", queue, remedy) from None
         self._depth, self._limit = depth, limit
-        self._quick_depth = _quick(depth)
 
     def say(self, said: dict[str, float]) -> None:
         """What the user says by hand stays said until it is said otherwise."""
@@ -179,30 +169,10 @@ class Meter:
         return said if self._limit is None else {**said, "queue_limit": self._limit}
 
     def _pace(self, depth: float) -> dict[str, float]:
-        """How busy it was and how fast, once it has worked beside a queue."""
+        """How long it was busy with what is done, once it has worked."""
         with self._lock:
-            return self._busy.sample(depth) if self._has_worked else {}
-
-    def _look(self) -> float | None:
-        """The queue's depth, asked by whoever works; None where that may take time, or wait for a lock."""
-        if self._quick_depth is None:
-            return None
-        try:
-            return self._quick_depth()
-        except Exception:  # noqa: BLE001  # closed, for instance: who only works must not hear of it, and the next report will say so
-            self._quick_depth = None
-            return None
-
-
-def _quick(depth: Callable[[], float]) -> Callable[[], float] | None:
-    """The `qsize` of one of Python's own queues, without its lock: others may have locks that the worker holds."""
-    queue = getattr(depth, "__self__", None)
-    if depth != getattr(queue, "qsize", None):
-        return None
-    if isinstance(queue, queues.Queue) and type(queue)._qsize.__module__ == "queue":
-        return queue._qsize
-    own = isinstance(queue, queues.SimpleQueue) or getattr(depth, "__module__", None) in QUICK_MODULES
-    return depth if own else None
+            seconds = self._busy.look(depth) if self._has_worked else None
+        return {} if seconds is None else {"busy_ms": round(seconds * 1e3, 3)}
 
 
 class Outcome(Enum):
@@ -238,13 +208,12 @@ class Work:
     done, unless `done` was said; else failed.
     """
 
-    __slots__ = ("_began", "_clock", "_done", "_is_counted", "_left", "_meter", "_since", "_start", "_tokens")
+    __slots__ = ("_began", "_clock", "_done", "_is_counted", "_left", "_meter", "_start", "_tokens")
 
     def __init__(self, meter: Meter, tokens: float, start: Callable[[], None], clock: Callable[[], float]) -> None:
         self._meter, self._tokens, self._start, self._clock = meter, tokens, start, clock
         self._began = self._left = self._done = 0.0
         self._is_counted = False  # by the caller
-        self._since: float | None = None
 
     def done(self, tokens: float) -> None:
         """So many are done, now: the rest has failed, unless more is said. Raises `InvalidSetting` for too many."""
@@ -265,7 +234,7 @@ class Work:
 
     def __enter__(self) -> Self:
         self._left, self._done, self._is_counted = self._tokens, 0.0, False
-        self._since = self._meter.begin(self._tokens)
+        self._meter.begin(self._tokens)
         self._began = self._clock()
         self._start()
         return self
@@ -273,13 +242,13 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        seconds = self._clock() - self._began
+        now = self._clock()
         outcome = outcome_of(kind, error)
         if outcome is Outcome.DONE and self._is_counted:
             outcome = Outcome.FAILED
         left, self._left = self._left, 0.0
         done = self._done + (left if outcome is Outcome.DONE else 0.0)
-        self._meter.end(self._since, self._tokens, left, outcome, done, seconds)
+        self._meter.end(self._tokens, left, outcome, done, now - self._began, now)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -40,7 +40,6 @@ class Report:
     latency_p25_ms: float | None = None
     latency_p10_ms: float | None = None
     busy_ms: float | None = None
-    queue_peak: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

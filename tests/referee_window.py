@@ -105,7 +105,7 @@ class RefereeCoordinator:
             cancelled=message.get("cancelled"),
             in_flight=message.get("in_flight"), slots=message.get("slots"), latency_ms=message.get("latency_ms"),
             latency_p25_ms=message.get("latency_p25_ms"), latency_p10_ms=message.get("latency_p10_ms"),
-            busy_ms=message.get("busy_ms"), queue_peak=message.get("queue_peak"),
+            busy_ms=message.get("busy_ms"),
         )  # fmt: skip
         member = self.members.setdefault(message["instance_id"], Member())
         was, dt = None, None

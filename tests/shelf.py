@@ -53,7 +53,6 @@ class Shelf:
         overhead: float = 0.0,  # seconds between two pieces of one worker
         lump: float = 0.0,  # seconds' tokens that are spent at once
         counts_refused: bool = False,
-        is_quick: bool = True,  # the queue can be looked at with each piece
         measures: bool = True,
     ) -> None:
         self.law, self.capacity, self.workers, self.batch = law, capacity, workers, batch
@@ -63,10 +62,7 @@ class Shelf:
         self.queue: queue.Queue[int] = queue.Queue(max(1, round(holds * capacity(0.0))))
         self.t, self.scheduled, self.idle, self.rate = 0.0, 0, workers, 10.0
         self.meter = Meter(None, lambda: self.t)
-        if is_quick:
-            self.meter.watch(self.queue)
-        else:
-            self.meter.watch(depth=lambda: self.queue.qsize(), limit=self.queue.maxsize)
+        self.meter.watch(self.queue)
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.was: tuple[Report, float] | None = None
         self.came: list[float] = []
@@ -146,7 +142,7 @@ class Shelf:
     def report(self) -> None:
         said: dict[str, Any] = {"done": 0.0, "errors": 0.0, "in_flight": 0.0} | self.meter.sample()
         if not self.measures:
-            said = {k: v for k, v in said.items() if k not in ("busy_ms", "busy_done", "queue_peak")}
+            said = {k: v for k, v in said.items() if k != "busy_ms"}
         known = Report.__dataclass_fields__
         now = Report(**{NAMES.get(name, name): value for name, value in said.items() if NAMES.get(name, name) in known})
         if self.chance.random() >= LOST_REPORTS:

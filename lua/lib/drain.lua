@@ -101,8 +101,8 @@ do
     if busy > 0 and step.done > 0 then
       m.ok = towards(m.ok, speed, step.dt, delay)
       local able = math.min(MOST_RATE, step.done / busy)
-      local peak = math.max(depth_was, depth, report.queue_peak or 0)
-      if not report.queue_peak and math.min(depth_was, depth) > CROWDED * limit then able = math.min(able, speed) end
+      local peak = math.max(depth_was, depth)
+      if math.min(depth_was, depth) > CROWDED * limit then able = math.min(able, speed) end
       adapt_trim(m, peak, limit, speed, step.dt)
       if m.capacity == 0 then
         m.capacity = math.max(able, m.rate)
