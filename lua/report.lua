@@ -13,11 +13,9 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        8 queue_limit  tokens it can hold            14 interval_ms   how often it reports, 250 if not said
        9 done         successes, only grows         15 pause_ms      takes its part out this long; 0 ends that
        16 latency_p25_ms, 17 latency_p10_ms         two lower percentiles of the same work
-       18 cancelled   left, wanted by nobody any more, only grows
-       19 busy_ms     time in which all its workers were busy, only grows
-       20 busy_done   tokens that were done in that time, only grows
-       21 queue_peak  the most that has waited since the report before
-       22 labels      text, at most 1024 characters
+       18 cancelled   ended since nobody wanted it any more, only grows
+       19 busy_ms     time that its workers took for what is done, over their number, only grows
+       20 labels      text, at most 1024 characters
 Reply  1 rate (micro-tokens/s, what this consumer can take)  2 capacity (micro-tokens/s, 0 = not known yet)
        3 budget_rate (micro-tokens/s)  4 backpressure_level  5 current_load (thousandths of a percent)  6 birth
        7 law  8 reason

@@ -41,12 +41,14 @@ class Busy:
         """A worker has begun a piece of work."""
         self._at_work += 1
 
-    def end(self, tokens: float, done: float, took: float) -> None:
-        """A piece of `tokens` is over after `took` seconds, and `done` of them ended well."""
-        if done > 0:
-            self._crew = max(self._crew, self._at_work * (1 if self._has_waited else UNSEEN))
-            self.seconds += done / tokens * took / self._crew
-            self._sizes.add(tokens, took)
+    def add(self, tokens: float, took: float) -> None:
+        """So many `tokens` of a piece that is at work are done, and took so many seconds of one worker."""
+        self._crew = max(self._crew, self._at_work * (1 if self._has_waited else UNSEEN))
+        self.seconds += took / self._crew
+        self._sizes.add(tokens, took)
+
+    def end(self) -> None:
+        """A piece of work is over, however it ended."""
         self._at_work -= 1
 
     def look(self, depth: float) -> float | None:

@@ -76,30 +76,24 @@ class Meter:
             self._in_flight += tokens
             self._busy.begin()
 
-    def leave(self, tokens: float, outcome: Outcome) -> None:
-        """So much of the work in flight has ended, well or not."""
+    def leave(self, tokens: float, outcome: Outcome, took: float) -> None:
+        """Count `tokens` of the work in flight that have ended, after so many seconds of their worker."""
         with self._lock:
-            self._count(tokens, outcome)
+            self._in_flight = max(0.0, self._in_flight - tokens)
+            if outcome is Outcome.DONE:
+                self._done += tokens
+                self._busy.add(tokens, took)
+            elif outcome is Outcome.FAILED:
+                self._errors += tokens
+            else:
+                self._cancelled += tokens
 
-    def end(self, size: float, left: float, outcome: Outcome, done: float, seconds: float, now: float) -> None:
-        """A piece of work is over: the last `left` of its tokens, and of all `done` well.
-
-        Only what was done is timed: a refusal is fast and a timeout slow by itself.
-        """
+    def end(self, seconds: float | None, now: float) -> None:
+        """A piece of work is over. Only what was done is timed: a refusal is fast and a timeout slow by itself."""
         with self._lock:
-            self._count(left, outcome)
-            self._busy.end(size, done, seconds)
-            if done > 0 and outcome is not Outcome.CANCELLED:
+            self._busy.end()
+            if seconds is not None:
                 self._latencies.add(seconds, now)
-
-    def _count(self, tokens: float, outcome: Outcome) -> None:
-        self._in_flight = max(0.0, self._in_flight - tokens)
-        if outcome is Outcome.DONE:
-            self._done += tokens
-        elif outcome is Outcome.FAILED:
-            self._errors += tokens
-        else:
-            self._cancelled += tokens
 
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> None:
         """Look at a queue: anything with `qsize()` and `maxsize`, or a callable and a limit."""
@@ -208,18 +202,18 @@ class Work:
     done, unless `done` was said; else failed.
     """
 
-    __slots__ = ("_began", "_clock", "_done", "_is_counted", "_left", "_meter", "_start", "_tokens")
+    __slots__ = ("_began", "_clock", "_failed", "_has_done", "_left", "_meter", "_since", "_start", "_tokens")
 
     def __init__(self, meter: Meter, tokens: float, start: Callable[[], None], clock: Callable[[], float]) -> None:
         self._meter, self._tokens, self._start, self._clock = meter, tokens, start, clock
-        self._began = self._left = self._done = 0.0
-        self._is_counted = False  # by the caller
+        self._began = self._since = self._left = 0.0
+        self._failed = 0.0  # since tokens were last done
+        self._has_done = False  # said so
 
     def done(self, tokens: float) -> None:
         """So many are done, now: the rest has failed, unless more is said. Raises `InvalidSetting` for too many."""
         self._leave("done", tokens, Outcome.DONE)
-        self._done += tokens
-        self._is_counted = True
+        self._has_done = True
 
     def failed(self, tokens: float) -> None:
         """So many have failed, now: of `work(500)`, `failed(3)` leaves 497. Raises `InvalidSetting` for too many."""
@@ -229,26 +223,36 @@ class Work:
         if parse_number(field, tokens) > self._left + ROUNDING:
             remedy = f"use at most {self._left:g}, what is left of these {self._tokens:g} tokens of work"
             raise InvalidSetting(field, tokens, remedy)
-        self._left = max(0.0, self._left - tokens)
-        self._meter.leave(tokens, outcome)
+        self._settle(min(tokens, self._left), outcome, self._clock())
+
+    def _settle(self, tokens: float, outcome: Outcome, now: float) -> None:
+        if not tokens:
+            return
+        took = 0.0
+        if outcome is Outcome.DONE:  # those that failed took their part of the time
+            took = (now - self._since) * tokens / (tokens + self._failed)
+            self._since, self._failed = now, 0.0
+        elif outcome is Outcome.FAILED:
+            self._failed += tokens
+        self._left -= tokens
+        self._meter.leave(tokens, outcome, took)
 
     def __enter__(self) -> Self:
-        self._left, self._done, self._is_counted = self._tokens, 0.0, False
+        self._left, self._failed, self._has_done = self._tokens, 0.0, False
         self._meter.begin(self._tokens)
-        self._began = self._clock()
+        self._began = self._since = self._clock()
         self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        now = self._clock()
-        outcome = outcome_of(kind, error)
-        if outcome is Outcome.DONE and self._is_counted:
+        now, outcome = self._clock(), outcome_of(kind, error)
+        is_timed = outcome is Outcome.DONE and (self._has_done or self._left > 0 or not self._tokens)
+        if outcome is Outcome.DONE and self._has_done:
             outcome = Outcome.FAILED
-        left, self._left = self._left, 0.0
-        done = self._done + (left if outcome is Outcome.DONE else 0.0)
-        self._meter.end(self._tokens, left, outcome, done, now - self._began, now)
+        self._settle(self._left, outcome, now)
+        self._meter.end(now - self._began if is_timed else None, now)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -180,7 +180,6 @@ class Drain(Law):
     working_for: float = 0.0
     highest: float = 0.0
     trim: float = 0.0
-    proof_age: float = LONG  # since it was seen as busy as can be; a day: never
 
     def judge(self, was: Report | None, now: Report, step: Step | None, setting: Setting) -> Verdict:
         if not self.capacity and now.capacity:
@@ -243,70 +242,58 @@ class Drain(Law):
         self.still = 0.0
 
         speed = min(MAX_RATE, step.done / span)
-        if self.proof_age < LONG:
-            self.proof_age = min(self.proof_age + step.dt, LONG - 1)
+        busy_s = ((now.busy_ms or 0) - (was.busy_ms or 0)) / 1000 if None not in (was.busy_ms, now.busy_ms) else 0.0
+        if busy_s > 0 and step.done > 0:
+            self.ok = toward(self.ok, speed, step.dt, setting.delay)
+            self.measure(busy_s, speed, step, was, now)
+            return self.ok
         if not is_whole:  # it can do at least this, perhaps far more
             self.highest = max(self.highest, speed)
-            if self.capacity and self.proof_age > 5:
+            if self.capacity:
                 self.capacity = max(self.capacity, speed)
             return 0.0
         self.ok = toward(self.ok, speed, step.dt, setting.delay)
         before, after = was.depth or 0, now.depth or 0
         never_empty = before > 0 and before + (was.in_flight or 0) > step.left + (now.in_flight or 0)
-        overflowed = now.limit is not None and step.errors > 0 and before + after > 0.5 * now.limit
-        is_measured = was.busy_ms is not None and now.busy_ms is not None
-        busy_s, busy_speed = self.busy_between(was, now, span) if is_measured else (0.0, 0.0)
-
         if not self.capacity:
-            if busy_s >= 0.05 * span:
-                self.capacity, self.proof_age = busy_speed, 0.0
-            else:
-                self.start(speed, never_empty, step, now, setting)
-                if self.capacity and never_empty and is_measured:
-                    self.proof_age = 0.0
+            self.start(speed, never_empty, step, now, setting)
             return self.ok
         self.before = self.capacity
-        is_crowded = is_measured and now.limit is not None and min(before, after) > 0.5 * now.limit
-        peak = max(before, after, now.queue_peak or 0)
-        if is_measured and now.limit:
-            is_right = speed >= 0.95 * (1 - self.trim) * self.capacity
-            if peak > now.limit - 0.5 and is_right:
-                self.trim = min(0.04, self.trim + 0.0025)
-            else:
-                self.trim = max(0.0, self.trim - 0.0005 * step.dt)
-        if now.queue_peak is None and never_empty:
-            busy_s = 0.0  # it sees its queue no more often than we do, and we have the better proof
-        if busy_s > 0:
-            proven = min(busy_speed, speed) if is_crowded else busy_speed
-            is_filling = now.limit is not None and peak > 0.5 * now.limit
-            self.follow(proven, busy_s, quickly=is_filling)
-        if busy_s >= 0.1 * span:
-            self.proof_age = 0.0
+        limit = math.inf if now.limit is None else now.limit
+        overflowed = step.errors > 0 and before + after > 0.5 * limit
+        if never_empty or overflowed or min(before, after) > 0.5 * limit:
+            self.follow(speed, step.dt)
             self.stop_probing()
-        elif never_empty or overflowed or is_crowded:
-            self.follow(speed, step.dt, quickly=True)
-            self.stop_probing()
-            if is_measured:
-                self.proof_age = 0.0
-        elif speed > self.capacity and self.proof_age > 5:
+        elif speed > self.capacity:
             self.capacity = speed
         elif step.arrived / step.dt >= 0.65 * self.rate and after <= self.aim(now):
-            self.reach(span, setting, is_measured=is_measured)
+            self.reach(span, setting)
         else:
             self.stop_probing()
         return self.ok
 
-    def busy_between(self, was: Report, now: Report, span: float) -> tuple[float, float]:
-        """Seconds in which all workers were busy, and how fast they were; 0 where there was no such time."""
-        seconds = ((now.busy_ms or 0) - (was.busy_ms or 0)) / 1000
-        done = (now.busy_done or 0) - (was.busy_done or 0)
-        if seconds <= 0 or done <= 0:
-            return 0.0, 0.0
-        return min(seconds, 2 * span), min(MAX_RATE, done / seconds)
+    def measure(self, busy_s: float, speed: float, step: Step, was: Report, now: Report) -> None:
+        """It measures how long its workers were busy: what they did in that time is what they can do."""
+        able = min(MAX_RATE, step.done / busy_s)
+        shallow, deep = sorted((was.depth or 0, now.depth or 0))
+        limit = math.inf if now.limit is None else now.limit
+        if shallow > 0.5 * limit:
+            able = min(able, speed)
+        is_right = speed >= 0.95 * (1 - self.trim) * self.capacity
+        if deep > limit - 0.5 and is_right:
+            self.trim = min(0.04, self.trim + 0.0025)
+        else:
+            self.trim = max(0.0, self.trim - 0.0005 * step.dt)
+        if not self.capacity:
+            self.capacity = max(able, self.rate)
+            return
+        self.before = self.capacity
+        if able > self.capacity or deep > 0.5 * limit or (now.depth or 0) > self.aim(now):
+            self.follow(able, busy_s)
 
-    def follow(self, speed: float, seconds: float, *, quickly: bool) -> None:
-        """Learn from a proof; downward in half the time where the queue fills."""
-        tau = max(1.0, 10 / self.capacity) * (0.5 if quickly and speed < self.capacity else 1.0)
+    def follow(self, speed: float, seconds: float) -> None:
+        """Learn from a proof; downward in half the time."""
+        tau = max(1.0, 10 / self.capacity) * (0.5 if speed < self.capacity else 1.0)
         self.capacity = toward(self.capacity, speed, seconds, tau)
 
     def start(self, speed: float, never_empty: bool, step: Step, now: Report, setting: Setting) -> None:
@@ -319,16 +306,14 @@ class Drain(Law):
             if self.working_for > 4 * setting.delay:
                 self.capacity = self.highest
 
-    def reach(self, span: float, setting: Setting, *, is_measured: bool) -> None:
+    def reach(self, span: float, setting: Setting) -> None:
         """Its producers want more and its queue is short: see whether it can do more, tethered to what it did."""
         knows_better = self.capacity < 0.9 * self.best
-        most, least, tether = (0.5, 0.2, 2.0) if knows_better else (0.2, 0.0, 1.6)
-        if is_measured:  # it says when it has reached the end
-            most, least, tether = (0.5, least, 2.0) if self.proof_age < LONG else (1.0, 1.0, 3.0)
         if self.probe_age >= setting.delay:
-            self.probe, self.probe_age = min(most, 2 * self.probe), 0.0
-        self.probe = max(self.probe, least)
-        top = max(self.capacity, tether * (self.ok or 0.0))
+            self.probe, self.probe_age = min(0.5 if knows_better else 0.2, 2 * self.probe), 0.0
+        if knows_better:
+            self.probe = max(self.probe, 0.2)
+        top = max(self.capacity, (2.0 if knows_better else 1.6) * (self.ok or 0.0))
         self.capacity = min(top, self.capacity * (1 + self.probe) ** min(10.0, span / setting.delay))
 
 

@@ -13,11 +13,9 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        8 queue_limit  tokens it can hold            14 interval_ms   how often it reports, 250 if not said
        9 done         successes, only grows         15 pause_ms      takes its part out this long; 0 ends that
        16 latency_p25_ms, 17 latency_p10_ms         two lower percentiles of the same work
-       18 cancelled   left, wanted by nobody any more, only grows
-       19 busy_ms     time in which all its workers were busy, only grows
-       20 busy_done   tokens that were done in that time, only grows
-       21 queue_peak  the most that has waited since the report before
-       22 labels      text, at most 1024 characters
+       18 cancelled   ended since nobody wanted it any more, only grows
+       19 busy_ms     time that its workers took for what is done, over their number, only grows
+       20 labels      text, at most 1024 characters
 Reply  1 rate (micro-tokens/s, what this consumer can take)  2 capacity (micro-tokens/s, 0 = not known yet)
        3 budget_rate (micro-tokens/s)  4 backpressure_level  5 current_load (thousandths of a percent)  6 birth
        7 law  8 reason
@@ -710,10 +708,11 @@ end
 -- Without proof the capacity only grows: when more is done than was thought possible, or in a *probe*, when producers use
 -- what they may, the queue is short, and nobody knows what more it could do.
 --
--- A consumer that measures how busy its workers are says more: what they did while none of them was idle. That is its
--- capacity, whatever its queue holds, so that it needs no probe near its limit. Of a queue of a tenth of a second two looks
--- prove nothing, and it has no room for a rate that is a little too high: so a part of the capacity is left unused that
--- grows as the queue is shorter, and a little more (the trim) for each report that found it full at a rate that was right.
+-- A consumer that measures how long its workers were busy (`busy_ms`) needs no proof: work done per busy second is what
+-- they can do, whatever the queue holds. It may be a lower bound (of a bulk call, of workers that were never all needed),
+-- so it lowers the capacity only where items wait. A short queue has no room for a rate that is a little too high: a part
+-- of the capacity stays unused that grows as the queue gets shorter, and a little more (the trim) for each report that
+-- found it full at a rate that seemed right.
 --
 -- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
 -- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
@@ -729,11 +728,7 @@ do
   local TETHER, TETHER_BACK = 1.6, 2        -- times the work that it was seen to do: as far as a probe goes
   local USED = 0.65             -- of its rate arrived: its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
-  local CROWDED = 0.5           -- of the limit, in both reports: the queue was hardly empty between them
-  local FILLING_UP = 0.5        -- of the limit, at its fullest: what is learned downward is urgent
-  local FRESH = 5               -- seconds for which a proof is better than the highest rate that was seen
-  local ENOUGH, SOME = 0.1, 0.05            -- of the time, busy: no probe is needed; enough to begin with
-  local PROBE_COLD, TETHER_COLD = 1, 3      -- growth and tether of one who measures and was never busy yet
+  local CROWDED = 0.5           -- of the limit: in both reports the queue was hardly empty between them, in one it is filling
   local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.003, 0.2, 0.05      -- seconds and items over the queue's limit; of the capacity
   local RIGHT = 0.95            -- of the capacity was done: the rate is no longer on its way down
   local TRIM, TRIM_BACK, TRIM_MOST = 0.0025, 0.0005, 0.04         -- of the capacity: per report, per second, at most
@@ -765,29 +760,17 @@ do
     end
   end
 
-  local function reach(m, span, delay, is_measured)
-    local most, least, tether = PROBE_MOST, 0, TETHER
-    if m.capacity < FAR_BELOW * m.best then most, least, tether = PROBE_BACK, PROBE_MOST, TETHER_BACK end
-    if is_measured then                     -- it says when it has reached the end
-      if m.proof_age < 86400 then most, tether = PROBE_BACK, TETHER_BACK
-      else most, least, tether = PROBE_COLD, PROBE_COLD, TETHER_COLD end
-    end
+  local function reach(m, span, delay)
+    local most, tether = PROBE_MOST, TETHER
+    if m.capacity < FAR_BELOW * m.best then most, tether = PROBE_BACK, TETHER_BACK end
     if m.probe_age >= delay then m.probe, m.probe_age = math_min(most, 2 * m.probe), 0 end
-    m.probe = math_max(m.probe, least)
+    if most == PROBE_BACK then m.probe = math_max(m.probe, PROBE_MOST) end
     local top = math_max(m.capacity, tether * (m.ok or 0))
     m.capacity = math_min(top, m.capacity * (1 + m.probe) ^ math_min(MOST_LOOPS, span / delay))
   end
 
-  -- Seconds in which all workers were busy, and how fast they were; 0 where there was no such time.
-  local function busy_between(was, report, span)
-    local seconds = (report.busy_ms - was.busy_ms) / 1000
-    local done = (report.busy_done or 0) - (was.busy_done or 0)
-    if seconds <= 0 or done <= 0 then return 0, 0 end
-    return math_min(seconds, 2 * span), math_min(1e9, done / seconds)
-  end
-
-  local function follow(m, speed, seconds, quickly)
-    local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (quickly and speed < m.capacity and DOWN or 1)
+  local function follow(m, speed, seconds)
+    local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
     m.capacity = towards(m.capacity, speed, seconds, tau)
   end
 
@@ -802,9 +785,10 @@ do
   -- Returns the work per second that it has just seen, 0 where the report is no sample.
   local function learn(m, was, report, step, delay)
     m.probe_age = m.probe_age + step.dt
-    local at_work, depth = report.in_flight or 0, report.depth or 0
+    local at_work, depth, depth_was = report.in_flight or 0, report.depth or 0, was.depth or 0
+    local limit = report.limit or math_huge
     local has_come = step.arrived > 0 or m.cold_for > 0
-    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * (report.limit or math_huge) then
+    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * limit then
       m.cold_for = math_min(86400, m.cold_for + step.dt)      -- what comes is done as it comes: more may come
     end
     if step.done == 0 and at_work + depth > 0 then
@@ -816,48 +800,43 @@ do
     m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
 
     local speed = math_min(1e9, step.done / span)
-    if m.proof_age < 86400 then m.proof_age = math_min(m.proof_age + step.dt, 86400 - 1) end
+    local busy = was.busy_ms and report.busy_ms and (report.busy_ms - was.busy_ms) / 1000 or 0
+    if busy > 0 and step.done > 0 then
+      m.ok = towards(m.ok, speed, step.dt, delay)
+      local able = math_min(1e9, step.done / busy)
+      local peak = math_max(depth_was, depth)
+      if math_min(depth_was, depth) > CROWDED * limit then able = math_min(able, speed) end
+      adapt_trim(m, peak, limit, speed, step.dt)
+      if m.capacity == 0 then
+        m.capacity = math_max(able, m.rate)
+      else
+        m.before = m.capacity
+        if able > m.capacity or peak > CROWDED * limit or depth > aim(m, report) then follow(m, able, busy) end
+      end
+      return m.ok
+    end
     if not is_whole then                    -- it can do at least this, perhaps far more
       m.highest = math_max(m.highest, speed)
-      if m.capacity > 0 and m.proof_age > FRESH then m.capacity = math_max(m.capacity, speed) end
+      if m.capacity > 0 then m.capacity = math_max(m.capacity, speed) end
       return 0
     end
     m.ok = towards(m.ok, speed, step.dt, delay)
-    local depth_was = was.depth or 0
     local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.left + at_work
-    local is_measured = was.busy_ms ~= nil and report.busy_ms ~= nil
-    local busy, busy_speed = 0, 0
-    if is_measured then busy, busy_speed = busy_between(was, report, span) end
     if m.capacity == 0 then
-      if busy >= SOME * span then
-        m.capacity, m.proof_age = busy_speed, 0
-      else
-        warm_up(m, speed, never_empty, step, report, delay)
-        if m.capacity > 0 and never_empty and is_measured then m.proof_age = 0 end
-      end
+      warm_up(m, speed, never_empty, step, report, delay)
       return m.ok
     end
 
     m.before = m.capacity
-    local overflowed = report.limit and step.errors > 0 and depth_was + depth > OVERFLOWING * report.limit
-    local crowded = is_measured and report.limit and math_min(depth_was, depth) > CROWDED * report.limit
-    local peak = math_max(depth_was, depth, report.queue_peak or 0)
-    if is_measured and report.limit then adapt_trim(m, peak, report.limit, speed, step.dt) end
-    if never_empty and not report.queue_peak then busy = 0 end     -- it looks no more often than we do: this is better
-    if busy > 0 then
-      follow(m, crowded and math_min(busy_speed, speed) or busy_speed, busy, report.limit and peak > FILLING_UP * report.limit)
-    end
-    if busy >= ENOUGH * span then
-      m.proof_age = 0
+    local overflowed = step.errors > 0 and depth_was + depth > OVERFLOWING * limit
+    local crowded = math_min(depth_was, depth) > CROWDED * limit
+    if never_empty or overflowed or crowded then
+      follow(m, speed, step.dt)
       stop_probing(m)
-    elseif never_empty or overflowed or crowded then
-      follow(m, speed, step.dt, true)
-      stop_probing(m)
-      if is_measured then m.proof_age = 0 end
-    elseif speed > m.capacity and m.proof_age > FRESH then
+    elseif speed > m.capacity then
       m.capacity = speed
     elseif step.arrived / step.dt >= USED * m.rate and depth <= aim(m, report) then
-      reach(m, span, delay, is_measured)
+      reach(m, span, delay)
     else
       stop_probing(m)
     end
@@ -1147,12 +1126,12 @@ end
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
-           'working_for', 'highest', 'trim', 'proof_age'},
+           'working_for', 'highest', 'trim'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
           'slow_at', 'good_before', 'was_slow', 'was_probe'},
 }
-local AT_FIRST = {probe = 0.05, since_cut = 86400, proof_age = 86400}       -- all else 0, and no `ok`
+local AT_FIRST = {probe = 0.05, since_cut = 86400}       -- all else 0, and no `ok`
 
 local function start_memory(memory, name)
   for key in pairs(memory) do memory[key] = nil end
@@ -1217,14 +1196,12 @@ end
 -- rate and capacity in tokens per second (capacity 0: not known yet), and the part of its queue that may be filled.
 -- One consumer's part of a report: what it says, what it said before, where its work stands.
 local SAID = {'uptime_ms', 'load', 'capacity', 'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'slots',
-              'latency_ms', 'interval_ms', 'pause_ms', 'latency_p25_ms', 'latency_p10_ms', 'cancelled', 'busy_ms',
-              'busy_done', 'queue_peak'}
+              'latency_ms', 'interval_ms', 'pause_ms', 'latency_p25_ms', 'latency_p10_ms', 'cancelled', 'busy_ms'}
 local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'cancelled', 'in_flight', 'latency_ms'}     -- in fields of their own
 local SAID_MOST = {
   uptime_ms = 9007199254740992, load = 100, capacity = 1e9, queue_depth = 9007199254740992, queue_limit = 9007199254740992, done = 9007199254740992, errors = 9007199254740992,
   in_flight = 9007199254740992, slots = 9007199254740992, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
-  latency_p25_ms = 86400000, latency_p10_ms = 86400000, cancelled = 9007199254740992, busy_ms = 9007199254740992, busy_done = 9007199254740992,
-  queue_peak = 9007199254740992,
+  latency_p25_ms = 86400000, latency_p10_ms = 86400000, cancelled = 9007199254740992, busy_ms = 9007199254740992,
 }
 -- ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 

@@ -6,10 +6,11 @@
 -- Without proof the capacity only grows: when more is done than was thought possible, or in a *probe*, when producers use
 -- what they may, the queue is short, and nobody knows what more it could do.
 --
--- A consumer that measures how busy its workers are says more: what they did while none of them was idle. That is its
--- capacity, whatever its queue holds, so that it needs no probe near its limit. Of a queue of a tenth of a second two looks
--- prove nothing, and it has no room for a rate that is a little too high: so a part of the capacity is left unused that
--- grows as the queue is shorter, and a little more (the trim) for each report that found it full at a rate that was right.
+-- A consumer that measures how long its workers were busy (`busy_ms`) needs no proof: work done per busy second is what
+-- they can do, whatever the queue holds. It may be a lower bound (of a bulk call, of workers that were never all needed),
+-- so it lowers the capacity only where items wait. A short queue has no room for a rate that is a little too high: a part
+-- of the capacity stays unused that grows as the queue gets shorter, and a little more (the trim) for each report that
+-- found it full at a rate that seemed right.
 --
 -- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
 -- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
@@ -25,7 +26,7 @@ do
   local TETHER, TETHER_BACK = 1.6, 2        -- times the work that it was seen to do: as far as a probe goes
   local USED = 0.65             -- of its rate arrived: its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
-  local CROWDED = 0.5           -- of the limit, in both reports: the queue was hardly empty between them
+  local CROWDED = 0.5           -- of the limit: in both reports the queue was hardly empty between them, in one it is filling
   local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.003, 0.2, 0.05      -- seconds and items over the queue's limit; of the capacity
   local RIGHT = 0.95            -- of the capacity was done: the rate is no longer on its way down
   local TRIM, TRIM_BACK, TRIM_MOST = 0.0025, 0.0005, 0.04         -- of the capacity: per report, per second, at most
