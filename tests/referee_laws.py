@@ -164,9 +164,9 @@ class Drain(Law):
     long it usually stands still. Longer than that is a stall: the capacity is kept for the time after it, while the
     rate only fills what is left of the queue.
 
-    A consumer that measures how busy its workers were says more: what they did while none of them was idle, which is
-    the capacity whatever the queue holds. Then as much of the rate is left unused as a short queue needs to take what
-    comes unevenly, and a little more for each report in which it was full although the rate seemed right.
+    A consumer that measures how long its workers were busy says more: work done per busy second is the capacity,
+    whatever the queue holds. Then as much of the capacity is left unused as a short queue needs to take what comes
+    unevenly.
     """
 
     capacity: float = 0.0
@@ -179,7 +179,6 @@ class Drain(Law):
     cold_for: float = 0.0
     working_for: float = 0.0
     highest: float = 0.0
-    trim: float = 0.0
 
     def judge(self, was: Report | None, now: Report, step: Step | None, setting: Setting) -> Verdict:
         if not self.capacity and now.capacity:
@@ -206,7 +205,7 @@ class Drain(Law):
         depth = now.depth or 0
         unused = 0.0
         if now.busy_ms is not None and now.limit:
-            unused = self.trim + min(0.05, 0.003 * self.capacity / now.limit + 0.2 / now.limit)
+            unused = min(0.05, (0.003 * self.capacity + 0.2) / now.limit)
         rate = self.capacity * (1 - unused) - (depth - self.aim(now)) / max(5.0, 3 * setting.delay)
         if self.is_stalled and now.limit:
             rate = min(rate, max(0.0, now.limit - depth) / setting.delay)
@@ -279,11 +278,6 @@ class Drain(Law):
         limit = math.inf if now.limit is None else now.limit
         if shallow > 0.5 * limit:
             able = min(able, speed)
-        is_right = speed >= 0.95 * (1 - self.trim) * self.capacity
-        if deep > limit - 0.5 and is_right:
-            self.trim = min(0.04, self.trim + 0.0025)
-        else:
-            self.trim = max(0.0, self.trim - 0.0005 * step.dt)
         if not self.capacity:
             self.capacity = max(able, self.rate)
             return

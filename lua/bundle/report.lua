@@ -710,9 +710,8 @@ end
 --
 -- A consumer that measures how long its workers were busy (`busy_ms`) needs no proof: work done per busy second is what
 -- they can do, whatever the queue holds. It may be a lower bound (of a bulk call, of workers that were never all needed),
--- so it lowers the capacity only where items wait. A short queue has no room for a rate that is a little too high: a part
--- of the capacity stays unused that grows as the queue gets shorter, and a little more (the trim) for each report that
--- found it full at a rate that seemed right.
+-- so it lowers the capacity only where items wait. A short queue has no room for a rate that is a little too high: so the
+-- shorter the queue, the more of the capacity stays unused.
 --
 -- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
 -- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
@@ -730,8 +729,6 @@ do
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
   local CROWDED = 0.5           -- of the limit: in both reports the queue was hardly empty between them, in one it is filling
   local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.003, 0.2, 0.05      -- seconds and items over the queue's limit; of the capacity
-  local RIGHT = 0.95            -- of the capacity was done: the rate is no longer on its way down
-  local TRIM, TRIM_BACK, TRIM_MOST = 0.0025, 0.0005, 0.04         -- of the capacity: per report, per second, at most
   local STALL, STALL_BEATS = 0.5, 2         -- standing still for both of these is a stall: two reports, two usual beats
   local BEAT_MEMORY = 4         -- a beat is the mean of about so many
   local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, per loop: the window of a consumer not yet known
@@ -774,14 +771,6 @@ do
     m.capacity = towards(m.capacity, speed, seconds, tau)
   end
 
-  local function adapt_trim(m, peak, limit, speed, dt)
-    if peak > limit - 0.5 and speed >= RIGHT * (1 - m.trim) * m.capacity then
-      m.trim = math_min(TRIM_MOST, m.trim + TRIM)
-    else
-      m.trim = math_max(0, m.trim - TRIM_BACK * dt)
-    end
-  end
-
   -- Returns the work per second that it has just seen, 0 where the report is no sample.
   local function learn(m, was, report, step, delay)
     m.probe_age = m.probe_age + step.dt
@@ -806,7 +795,6 @@ do
       local able = math_min(1e9, step.done / busy)
       local peak = math_max(depth_was, depth)
       if math_min(depth_was, depth) > CROWDED * limit then able = math_min(able, speed) end
-      adapt_trim(m, peak, limit, speed, step.dt)
       if m.capacity == 0 then
         m.capacity = math_max(able, m.rate)
       else
@@ -859,7 +847,7 @@ do
     if m.capacity > 0 then
       local unused = 0
       if report.busy_ms and limit then
-        unused = m.trim + math_min(UNUSED_MOST, UNUSED * m.capacity / limit + UNUSED_ITEMS / limit)
+        unused = math_min(UNUSED_MOST, (UNUSED * m.capacity + UNUSED_ITEMS) / limit)
       end
       local rate = m.capacity * (1 - unused) - (depth - aim(m, report)) / math_max(SETTLE, 3 * delay)
       if limit and is_stalled(m) then rate = math_min(rate, math_max(0, limit - depth) / delay) end
@@ -1126,7 +1114,7 @@ end
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
-           'working_for', 'highest', 'trim'},
+           'working_for', 'highest'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
           'slow_at', 'good_before', 'was_slow', 'was_probe'},

@@ -33,7 +33,7 @@ end
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
-           'working_for', 'highest', 'trim'},
+           'working_for', 'highest'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
           'slow_at', 'good_before', 'was_slow', 'was_probe'},
