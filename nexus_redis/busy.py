@@ -18,6 +18,7 @@ within five: the capacity is 400/s.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 UNSEEN: Final = 2.0  # times as many workers may be there as were at work, until items have waited
@@ -65,7 +66,9 @@ class Sizes:
 
     def __init__(self) -> None:
         self._count = 0
-        self._size = self._time = self._of_sizes = self._of_both = 0.0  # means, variance, covariance
+        self._size = self._time = 0.0  # means
+        self._of_sizes = self._of_times = self._of_both = 0.0  # variances, covariance
+        self.are_fixed = False  # a piece has a cost of its own, as a bulk call has; pieces that are alike show nothing
 
     def add(self, tokens: float, took: float) -> None:
         """Note one more."""
@@ -74,11 +77,9 @@ class Sizes:
         self._size += more / count
         self._time += longer / count
         self._of_sizes += (more * (tokens - self._size) - self._of_sizes) / count
+        self._of_times += (longer * (took - self._time) - self._of_times) / count
         self._of_both += (more * (took - self._time) - self._of_both) / count
-
-    @property
-    def are_fixed(self) -> bool:
-        """A piece has a cost of its own, as a bulk call has."""
-        if self._of_sizes <= (SPREAD * self._size) ** 2:
-            return False
-        return self._of_both / self._of_sizes < (1 - FIXED) * self._time / self._size
+        if self._of_sizes > (SPREAD * self._size) ** 2:
+            slope = self._of_both / self._of_sizes
+            noise = max(0.0, self._of_times - slope * self._of_both) / self._of_sizes / count
+            self.are_fixed = slope + 2 * math.sqrt(noise) < (1 - FIXED) * self._time / self._size

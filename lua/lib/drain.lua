@@ -64,8 +64,8 @@ do
     m.capacity = math.min(top, m.capacity * (1 + m.probe) ^ math.min(MOST_LOOPS, span / delay))
   end
 
-  local function follow(m, speed, seconds)
-    local tau = math.max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
+  local function follow(m, speed, seconds, is_urgent)
+    local tau = math.max(LEARN, LEARN_ITEMS / m.capacity) * (is_urgent and speed < m.capacity and DOWN or 1)
     m.capacity = towards(m.capacity, speed, seconds, tau)
   end
 
@@ -97,7 +97,7 @@ do
         m.capacity = math.max(able, m.rate)
       else
         m.before = m.capacity
-        if able > m.capacity or peak > CROWDED * limit or depth > aim(m, report) then follow(m, able, busy) end
+        follow(m, able, busy, peak > CROWDED * limit or depth > aim(m, report))
       end
       return m.ok
     end
@@ -117,7 +117,7 @@ do
     local overflowed = step.errors > 0 and depth_was + depth > OVERFLOWING * limit
     local crowded = math.min(depth_was, depth) > CROWDED * limit
     if never_empty or overflowed or crowded then
-      follow(m, speed, step.dt)
+      follow(m, speed, step.dt, true)
       stop_probing(m)
     elseif speed > m.capacity then
       m.capacity = speed
