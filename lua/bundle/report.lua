@@ -766,8 +766,8 @@ do
     m.capacity = math_min(top, m.capacity * (1 + m.probe) ^ math_min(MOST_LOOPS, span / delay))
   end
 
-  local function follow(m, speed, seconds)
-    local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
+  local function follow(m, speed, seconds, is_urgent)
+    local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (is_urgent and speed < m.capacity and DOWN or 1)
     m.capacity = towards(m.capacity, speed, seconds, tau)
   end
 
@@ -799,7 +799,7 @@ do
         m.capacity = math_max(able, m.rate)
       else
         m.before = m.capacity
-        if able > m.capacity or peak > CROWDED * limit or depth > aim(m, report) then follow(m, able, busy) end
+        follow(m, able, busy, peak > CROWDED * limit or depth > aim(m, report))
       end
       return m.ok
     end
@@ -819,7 +819,7 @@ do
     local overflowed = step.errors > 0 and depth_was + depth > OVERFLOWING * limit
     local crowded = math_min(depth_was, depth) > CROWDED * limit
     if never_empty or overflowed or crowded then
-      follow(m, speed, step.dt)
+      follow(m, speed, step.dt, true)
       stop_probing(m)
     elseif speed > m.capacity then
       m.capacity = speed
