@@ -7,7 +7,9 @@ BIN := .venv/bin
 demo: .venv/demo.stamp
 	$(BIN)/nexus-redis demo $(ARGS)
 
-test: lint
+test: .venv/dev.stamp
+	@$(BIN)/python -m tests.matrix
+	@$(MAKE) --no-print-directory lint
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 

@@ -20,8 +20,8 @@ echo "# a pipe at the pace of a budget: one \`pv -L\` for the whole fleet, and e
 seq 1000 | nexus-redis pace lines --quiet > "$work/paced"
 seq 1000 | cmp - "$work/paced" && echo "unchanged"
 
-echo "# a consumer in one line (every 10 s from cron or a loop): 95 % full, of 400 a second"
-nexus-redis report index --id es-1 --load 95 --capacity 400 --every 10
+echo "# a consumer in one line (every minute from cron or a loop): 95 % full, of 400 a second"
+nexus-redis report index --id es-1 --load 95 --capacity 400 --every 60
 
 echo "# what may somebody send who would send 10,000 a second? 100: a quarter of it all is left at 95 %"
 nexus-redis signal index --id filebeat-1 --rate 10000 --json

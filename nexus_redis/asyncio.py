@@ -462,15 +462,25 @@ class Budget(BudgetShell["Consumer"], _Spender):
         return Producer(self._nexus, account, settings)
 
     def consumer(
-        self, id: str | None = None, *, capacity: float | str | None = None, interval: float | str = 0.25
+        self,
+        id: str | None = None,
+        *,
+        capacity: float | str | None = None,
+        interval: float | str = 0.25,
+        observe: bool = False,
     ) -> Consumer:
         """A consumer of this budget: say how it fares and the rate follows. No I/O until it is used; best in a `with`.
 
         - `id`: its name in Redis; host, process and some letters unless told.
         - `capacity`: tokens/s that it can do, or "400/s": where the laws begin, and their ceiling. Learned unless told.
         - `interval`: seconds between two reports. Silent for three of them, two seconds at least, its rate is out.
+        - `observe`: for a downstream that cannot report itself. Each process that sends to it is one consumer, with
+          `work` around each request, and the rates that they find add up. Its capacity is then what this process sends,
+          four times over, so that one that is idle holds nothing: of ten that send 10/s each, nine may stop, and the
+          tenth sends 100/s some seconds later. `capacity` is then what an idle one keeps, and where it begins; it is
+          0.1/s and 1/s unless told.
         """
-        return Consumer(self._nexus, self, id, consumer_settings(capacity, interval))
+        return Consumer(self._nexus, self, id, consumer_settings(capacity, interval, observe))
 
     def _watch(self, source: Source, capacity: float | str | None, interval: float | str) -> Consumer:
         consumer = Consumer(self._nexus, self, None, consumer_settings(capacity, interval), source)

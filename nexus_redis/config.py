@@ -140,7 +140,11 @@ class ProducerSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerSettings(Settings):
-    """How one consumer reports: `capacity` in tokens per second (None: learn it), `interval` in seconds."""
+    """How one consumer reports: `capacity` in tokens per second (None: learn it), `interval` in seconds.
+
+    `observe`: it is one of many clients of the downstream, and sees only its own part of what is done.
+    """
 
     capacity: float | None = field(default=None, metadata=_RATE)
     interval: float = field(default=0.25, metadata=_SECONDS)
+    observe: bool = field(default=False, metadata=_SWITCH)

@@ -45,6 +45,7 @@ from nexus_redis.waiter import NEVER, Waiter
 
 MICRO: Final = 1_000_000
 CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under the refresh, for its jitter
+PROMISED_GAP: Final = 0.005  # seconds, likewise, where the last answer gave nothing but a time of its own
 SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
 FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
 TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
@@ -63,9 +64,7 @@ FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/r
 GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
 PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
 PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out
-WORTH_ASKING: Final = (
-    2  # units that a process which only tries must want ahead, or hand-backs cost more calls than it saves
-)
+WORTH_ASKING: Final = 2  # units that one who only tries must want ahead, or hand-backs cost more calls than it saves
 TRIP_MEMORY: Final = 0.25  # weight of the newest round trip in the mean of them
 LONG_AGO: Final = -1e9
 
@@ -84,10 +83,10 @@ class Ledger:
 
     __slots__ = (
         "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
-        "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "has_plenty", "heard",
+        "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard",
         "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use",
         "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until",
-        "portions", "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq",
+        "portions", "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq", "short_gap",
         "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
@@ -133,10 +132,9 @@ class Ledger:
         # `outlook`: when the need of the last claim will be met, as things stand; the slot is sooner where that is long
         self.slot_need = 0  # of the claim whose answer named that slot: it says nothing to who needs less
         self.is_denied = False
-        self.has_plenty = False  # the last claim got all that it asked for, and the next one would
         self.last_want = 0  # of that claim
         self.is_ahead = False  # it asked for more than the callers who wait
-        self.gap = CLAIM_GAP  # until the next claim, at least
+        self.gap = self.short_gap = CLAIM_GAP  # until the next claim, at least; and where a waiter lacks tokens
         self.trip = 0.0  # seconds from a claim to its answer, of late
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
@@ -502,9 +500,9 @@ class Ledger:
         """Something wants tokens: claim as soon as the last answer allows."""
         if self.in_flight is None:
             head = self.head
-            # A try does not wait for company, nor does a waiter where there is enough for it.
-            is_urgent = head and (head.whole or (self.has_plenty and head.cost > self.held))
-            gap = 0.0 if is_urgent else self.gap
+            gap = self.gap
+            if head:  # a try does not wait for company
+                gap = 0.0 if head.whole else self.short_gap if head.cost > self.held else gap
             self.due = min(self.due, max(now, self.next_slot, self.last_claim + gap))
 
     def claim(self, now: float) -> Claim | None:
@@ -640,9 +638,13 @@ class Ledger:
             self.low = self.hand // 3
         self.expire(now)
         if ask.tokens:
-            self.has_plenty = not self.is_denied and not answer.retry_after
             # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
             self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
+            self.short_gap = self.gap
+            if not self.is_denied and not answer.retry_after:  # there is enough
+                self.short_gap = 0.0
+            elif not answer.granted and ask.need and answer.refresh <= REFRESH:  # told a time of its own
+                self.short_gap = min(self.gap, PROMISED_GAP)
             self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
             if ask.whole and self.is_denied and self.is_ahead:  # many are wanted: no claim for each of them
                 self.next_slot = max(self.next_slot, self.sent + CLAIM_GAP)

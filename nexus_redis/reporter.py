@@ -19,6 +19,7 @@ from nexus_redis.keys import BudgetKeys
 from nexus_redis.listing import Listed, swept
 from nexus_redis.logs import log
 from nexus_redis.meter import Meter
+from nexus_redis.observed import Observed
 from nexus_redis.opening import News, Opening
 from nexus_redis.sources import Source
 from nexus_redis.waiter import Waiter
@@ -65,6 +66,7 @@ class Reporter(Member):
         self.asked: list[Ticket] = []  # those that the report in flight is for
         self.looking = 0  # answers that are awaited from the source
         self.has_looked = False
+        self.observed = Observed(self.settings.capacity) if self.settings.observe else None
         self.seq = 0
         self.started = 0.0
         self.is_staying = False  # Redis may know this incarnation
@@ -117,8 +119,11 @@ class Reporter(Member):
         seq, pause_ms = self.seq, pauses[-1] if pauses else None
 
         def make() -> Call[Standing]:
+            measured = self.meter.sample()
+            if self.observed is not None:
+                measured = self.observed.said(measured, self.hub.clock())
             said: dict[str, float | None] = {
-                **self.meter.sample(),
+                **measured,
                 "uptime_ms": round((self.hub.clock() - self.started) * 1e3, 3),
                 "interval_ms": self.settings.interval * 1e3,
                 "pause_ms": pause_ms,

@@ -108,6 +108,7 @@ class NexusShell:
         self._keyed: WeakValueDictionary[str, Opening] = WeakValueDictionary()
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
         self._pinned: list[Account] = []
+        self._observers: dict[str, Any] = {}  # the consumers through which HTTP clients report, by budget
 
     @property
     def url(self) -> str:
@@ -170,6 +171,7 @@ class BudgetShell(Generic[C]):
     """One budget as one process knows it; `C` is the shell's consumer."""
 
     _nexus: Any
+    consumer: Callable[..., C]
 
     def __init__(self, nexus: NexusShell, name: str, key: str | None, settings: BudgetSettings) -> None:
         self._key = key
@@ -190,6 +192,14 @@ class BudgetShell(Generic[C]):
     def parent(self) -> str | None:
         """The name of the budget that a per-key one takes its settings from; None for one without a key."""
         return self._opening.parent.name if self._opening.parent else None
+
+    def _observer(self) -> C:
+        """Return the consumer through which all HTTP clients of this process report: two would be counted as two."""
+        with self._nexus._naming:
+            observers: dict[str, C] = self._nexus._observers
+            if self.name not in observers:
+                observers[self.name] = self.consumer(observe=True)
+            return observers[self.name]
 
     def watch_stream(
         self, key: str, *, group: str, limit: float, capacity: float | str | None = None, interval: float | str = 0.25
@@ -395,6 +405,6 @@ def pause_length(given: float | str | None) -> float:
         raise InvalidSetting("pause", given, f"{error.remedy}. To pause until resume(), give None") from None
 
 
-def consumer_settings(capacity: Any, interval: Any) -> ConsumerSettings:
+def consumer_settings(capacity: Any, interval: Any, observe: Any = False) -> ConsumerSettings:
     """Checked settings of a consumer."""
-    return ConsumerSettings.of(capacity=capacity, interval=interval)
+    return ConsumerSettings.of(capacity=capacity, interval=interval, observe=observe)

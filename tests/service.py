@@ -4,7 +4,8 @@
 
 The plant (`tests/plant.py`) moves work in lots, for queues that are seen. Here each request has a duration of its own,
 so that latency has a distribution. Half of the loop delay is in the wire, half on the way of the report. Several
-callers share the sum of their rates evenly, as the budget does with `combine="sum"`.
+callers share the sum of their rates evenly, as the budget does with `combine="sum"`. With `observe` each of them is an
+observer, as processes with `report=True` are.
 
     python -m tests.service            the table of docs/laws.md; with --write, into it
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from nexus_redis.meter import Meter
+from nexus_redis.observed import Observed
 from tests.referee_laws import Answer, Referee, Report, Setting
 
 INTERVAL, TICK, LOST_REPORTS = 0.25, 0.01, 0.05
@@ -162,10 +164,11 @@ class Ended(NamedTuple):
 class Caller:
     """A process that sends requests and reports how they go."""
 
-    def __init__(self, law: Law, demand: Curve | None, capacity: Callable[[Caller, float], float] | None) -> None:
-        self.law, self.demand, self.capacity = law, demand, capacity
+    def __init__(self, law: Law, demand: Curve | None, observed: Observed | None) -> None:
+        self.law, self.demand, self.observed = law, demand, observed
         self.meter = Meter(None)
-        self.rate, self.waiting, self.sent = 10.0, 0.0, 0
+        self.rate, self.waiting = 10.0, 0.0
+        self.ended: list[Ended] = []
         self.was: tuple[Report, float] | None = None
 
 
@@ -183,18 +186,20 @@ class World:
         demands: list[Curve | None] | None = None,
         latency_target_ms: float | None = None,
         has_percentiles: bool = True,
-        capacity: Callable[[Caller, float], float] | None = None,
+        observe: bool = False,
     ) -> None:
         self.service, self.seconds, self.has_percentiles = service, seconds, has_percentiles
         self.setting = Setting(latency_target_ms=latency_target_ms, interval=INTERVAL)
         self.one_way = max(0.0, delay - OWN_DELAY) / 2
         self.chance = random.Random(seed)
         steady = demand if demand is None or callable(demand) else lambda _, rate=demand: rate
-        self.callers = [Caller(law, demands[i] if demands else steady, capacity) for i, law in enumerate(laws)]
+        self.callers = [
+            Caller(law, demands[i] if demands else steady, Observed(None) if observe else None)
+            for i, law in enumerate(laws)
+        ]
         self.t, self.scheduled, self.tokens = 0.0, 0, 1.0
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.rate = sum(caller.rate for caller in self.callers)
-        self.ended: list[Ended] = []
         self.rates: list[tuple[float, float]] = []
 
     def at(self, t: float, act: Callable[[], None]) -> None:
@@ -229,12 +234,11 @@ class World:
 
     def send(self, caller: Caller) -> None:
         began = self.t
-        caller.sent += 1
         caller.meter.begin(1)
 
         def done(is_done: bool) -> None:  # an outcome, called back by the service
             caller.meter.end(1, self.t - began, self.t, is_done=is_done)
-            self.ended.append(Ended(self.t, is_done, self.t - began))
+            caller.ended.append(Ended(self.t, is_done, self.t - began))
 
         self.service.start(self, done)
 
@@ -242,8 +246,8 @@ class World:
         said = {"done": 0.0, "errors": 0.0, "in_flight": 0.0} | caller.meter.sample()
         if not self.has_percentiles:
             said = {name: value for name, value in said.items() if name not in ("latency_p25_ms", "latency_p10_ms")}
-        if caller.capacity is not None:
-            said["capacity"] = caller.capacity(caller, self.t)
+        if caller.observed is not None:
+            said = caller.observed.said(said, self.t)
         now, t = Report(**said), self.t
         if self.chance.random() >= LOST_REPORTS:
             self.at(self.t + self.one_way, partial(self.hear, caller, now, t))
@@ -261,6 +265,11 @@ class World:
         self.rates.append((self.t, self.rate))
 
     # -- measures
+
+    @property
+    def ended(self) -> list[Ended]:
+        """What became of all requests."""
+        return [one for caller in self.callers for one in caller.ended]
 
     def done(self, start: float, end: float) -> float:
         """Requests per second that were done."""
@@ -299,6 +308,7 @@ class World:
 
 PAGE = Path(__file__).parents[1] / "docs" / "laws.md"
 SEEDS = (1, 2, 3)
+OBSERVERS = {"6 observers of one that refuses above 100/s": 6, "20 observers of one that refuses above 100/s": 20}
 SERVICES: dict[str, tuple[float, Callable[[Curve], Service]]] = {
     "refuses above 20/s": (20, lambda speed: Limiter(lambda t: 20 * speed(t))),
     "refuses above 200/s": (200, lambda speed: Limiter(lambda t: 200 * speed(t))),
@@ -310,13 +320,17 @@ SERVICES: dict[str, tuple[float, Callable[[Curve], Service]]] = {
         lambda speed: Mix(Queue(16, about(0.16), speed), Free(about(10.0)), 0.05),
     ),
     "4 cores, 40 ms of work each": (100, lambda speed: Shared(4, about(0.04), speed)),
+    **{name: (100, lambda speed: Limiter(lambda t: 100 * speed(t))) for name in OBSERVERS},
 }
 
 
-def measured(law: Callable[[], Law], capacity: float, service: Callable[[Curve], Service], seed: int) -> list[float]:
+def measured(name: str, law: Callable[[], Law], seed: int) -> list[float]:
     """Use of the capacity, the part that failed, the median latency, and how soon three times the capacity is found."""
-    world = World(service(lambda _: 1.0), law(), seconds=100, seed=seed).run()
-    risen = World(service(stepped(1.0, 3.0, 39 + seed)), law(), seconds=60, seed=seed).run()
+    capacity, service = SERVICES[name]
+    laws, observe = [law() for _ in range(2 * OBSERVERS.get(name, 1))], name in OBSERVERS
+    half = len(laws) // 2
+    world = World(service(lambda _: 1.0), *laws[:half], seconds=100, seed=seed, observe=observe).run()
+    risen = World(service(stepped(1.0, 3.0, 39 + seed)), *laws[half:], seconds=60, seed=seed, observe=observe).run()
     return [
         world.done(30, 100) / capacity,
         world.refused(30, 100),
@@ -325,17 +339,22 @@ def measured(law: Callable[[], Law], capacity: float, service: Callable[[Curve],
     ]
 
 
+def row(name: str, law: Callable[[], Law]) -> str:
+    """Return one service's row of the table."""
+    runs = [measured(name, law, seed) for seed in SEEDS]
+    used, failed, latency, found = min(r[0] for r in runs), *(max(r[i] for r in runs) for i in (1, 2, 3))
+    return f"| {name} | {100 * used:.0f} % | {100 * failed:.1f} % | {1000 * latency:.0f} ms | {found:.1f} s |"
+
+
 def table(law: Callable[[], Law]) -> str:
-    """Markdown: a row for each service."""
-    lines = [
-        "| Service | capacity used | failed | median latency | three times the capacity is used after |",
-        "|---|---|---|---|---|",
-    ]
-    for name, (capacity, service) in SERVICES.items():
-        runs = [measured(law, capacity, service, seed) for seed in SEEDS]
-        used, failed, latency, found = min(r[0] for r in runs), *(max(r[i] for r in runs) for i in (1, 2, 3))
-        lines.append(f"| {name} | {used:.0%} | {failed:.1%} | {1000 * latency:.0f} ms | {found:.1f} s |")
-    return "\n".join(lines).replace("%", " %")
+    """Return the table in Markdown."""
+    return "\n".join(
+        [
+            "| Service | capacity used | failed | median latency | three times the capacity is used after |",
+            "|---|---|---|---|---|",
+            *(row(name, law) for name in SERVICES),
+        ]
+    )
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from benchmarks.peers import OURS, missing
 from benchmarks.reaction import obeyed_after
 from benchmarks.shared import SLICE, Loop, Order, fullest, greedy, summary
 from tests.servers import Server
+from tests.support import LONG_PATIENCE
 from tests.typed import ROOT
 
 
@@ -38,7 +39,8 @@ def test_the_whole_suite_runs_and_leaves_nothing_behind(one_server: Server, tmp_
     client.set("theirs", "1")
     done = subprocess.run(
         (sys.executable, "-m", "benchmarks", "--quick", "--json", "--url", one_server.url, "--page", str(tmp_path)),
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "COLUMNS": "120"},
+        cwd=ROOT, capture_output=True, text=True, timeout=LONG_PATIENCE, check=False,
+        env={**os.environ, "COLUMNS": "120"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -58,7 +60,8 @@ def test_the_whole_suite_runs_and_leaves_nothing_behind(one_server: Server, tmp_
 
 def test_a_question_alone_prints_tables(one_server: Server) -> None:
     words = ("-m", "benchmarks", "--quick", "--only", "reaction", "--url", one_server.url)
-    done = subprocess.run((sys.executable, *words), cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run((sys.executable, *words), cwd=ROOT, capture_output=True, text=True, timeout=LONG_PATIENCE,
+                          check=True)  # fmt: skip
     assert "Reaction to a drop: 8 producers" in done.stdout
     assert "to nothing" in done.stdout
     assert "Measured 20" in done.stdout

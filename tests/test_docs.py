@@ -11,11 +11,9 @@ import queue
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -33,7 +31,7 @@ from nexus_redis.contrib import httpx2 as httpx2_helper
 from nexus_redis.embedded import HOST
 from nexus_redis.testing import assert_never_exceeded
 from tests.servers import Server
-from tests.support import eventually, free_port
+from tests.support import LONG_PATIENCE, PATIENCE, eventually, free_port, is_open, join, now, patient
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -60,23 +58,35 @@ SNIPPETS = [
 
 def environment(server: Server) -> dict[str, str]:
     """As a user has it, pointed at the test's server."""
-    return {**os.environ, "NEXUS_REDIS_URL": server.url, "COLUMNS": "120"}
+    return {**os.environ, "NEXUS_REDIS_URL": patient(server.url), "COLUMNS": "120"}
 
 
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_every_python_snippet_runs(one_server: Server, code: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=LONG_PATIENCE,
         env=environment(one_server), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
-# Installing would ask the network; what is asked for is looked up among what is there.
+# Installing would ask the network; what is asked for is looked up among what is there. Where a reader waits some
+# seconds for what was started, a busy machine may need more: until each log has something in it.
 BEGINNING = f"""
 set -eu -o pipefail
 pip() {{ (cd {shlex.quote(str(ROOT))}; python -m pip "$@" --quiet --dry-run --no-index --no-build-isolation); }}
+sleep() {{
+    command sleep "$@"
+    for log in *.log; do while [ -e "$log" ] && [ ! -s "$log" ]; do command sleep 0.1; done; done
+}}
 """
+# What the pages show is what one sees; these figures become others where the machine does not keep up. Each is held in
+# virtual time elsewhere.
+MEASURED = {
+    "adaptive-consumers": ("'dropped': 0", r"'dropped': \d+"),
+    "per-customer": ("ann: come back in ", "ann: (?:served|come back in )"),
+    "weights-and-classes": ("report: 15/s\nbatch: 95/s\nshop: 190/s\n", r"(?:\w+: \d+/s\n){3}"),
+}
 
 
 def as_script(page: str) -> tuple[str, list[str | None]]:
@@ -108,7 +118,7 @@ def test_a_page_runs_from_top_to_bottom_and_prints_what_it_says(one_server: Serv
             ["bash", "-c", script], cwd=tmp_path, env=known, stdout=out, stderr=errors, start_new_session=True
         )
         try:
-            shell.wait(timeout=60)
+            shell.wait(timeout=LONG_PATIENCE)
         finally:
             with suppress(ProcessLookupError):  # what the page started and left running
                 os.killpg(shell.pid, signal.SIGKILL)
@@ -117,6 +127,9 @@ def test_a_page_runs_from_top_to_bottom_and_prints_what_it_says(one_server: Serv
     for promised, found in zip(said, printed, strict=True):
         if promised is not None:
             pattern = ".*".join(re.escape(part) for part in promised.split("..."))
+            exact, measured = MEASURED.get(path.stem, ("", ""))
+            assert exact in promised, "the page shows other figures now"
+            pattern = pattern.replace(re.escape(exact), measured) if exact else pattern
             assert re.fullmatch(pattern, found, re.DOTALL), found
 
 
@@ -130,33 +143,28 @@ def test_the_workers_of_the_web_application_keep_one_limit_and_leave_nothing_beh
         [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}", "--workers=4", "--preload", "shop:application"],
         env={**environment(one_server), "HOME": str(tmp_path)}, cwd=tmp_path, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    log, payers = [], set()
+    log, payers, stop = [], set(), threading.Event()
 
-    def visit(until: float) -> None:
-        while time.monotonic() < until:
+    def visit() -> None:
+        while not stop.is_set():
             with suppress(urllib.error.HTTPError), urllib.request.urlopen(f"http://{HOST}:{port}/") as answer:
                 payers.add(answer.read())
-                log.append((time.monotonic(), 1.0))
+                log.append((now(), 1.0))
 
+    visitors = [threading.Thread(target=visit) for _ in range(4)]
     try:
         assert eventually(lambda: is_open(port))
-        visitors = [threading.Thread(target=visit, args=(time.monotonic() + 3,)) for _ in range(4)]
         for visitor in visitors:
             visitor.start()
-        for visitor in visitors:
-            visitor.join()
-        assert len(payers) > 1
-        assert len(log) > 20  # of 150, on a machine that is not busy
-        assert_never_exceeded(log, "50/s")
+        assert eventually(lambda: len(log) > 100 and len(payers) > 1)
+        stop.set()
+        join(*visitors)
+        assert_never_exceeded(log, "50/s", largest=4)  # what four visitors may be late to note
     finally:
+        stop.set()
         gunicorn.terminate()
-        gunicorn.wait(timeout=30)
+        gunicorn.wait(timeout=PATIENCE)
     assert not list(one_server.client().scan_iter("*:producer:*"))
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
 
 
 @pytest.mark.parametrize("path", HOW_TO, ids=lambda path: path.stem)
@@ -221,7 +229,7 @@ def test_every_command_of_the_readme_runs(one_server: Server) -> None:
     for command in commands:
         arguments = [sys.executable, "-m", "nexus_redis", *shlex.split(command)[1:]]
         done = subprocess.run(
-            arguments, capture_output=True, text=True, timeout=60, env=environment(one_server), check=False
+            arguments, capture_output=True, text=True, timeout=LONG_PATIENCE, env=environment(one_server), check=False
         )
         assert done.returncode == 0, (command, done.stderr)
 

@@ -28,7 +28,7 @@ from nexus_redis import Nexus, ServerRefused, explain
 from nexus_redis import asyncio as anexus
 from nexus_redis.embedded import HOST, ServerProcess
 from tests.servers import Server, launch
-from tests.support import eventually
+from tests.support import LONG_PATIENCE, eventually
 from tests.typed import ROOT, Shell
 
 PAGE: Final = (ROOT / "docs" / "operations.md").read_text()
@@ -106,7 +106,7 @@ def test_a_transcript_is_what_one_sees(own: ServerProcess, transcript: str, tmp_
     }
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LONG_PATIENCE,
     )  # fmt: skip
     found = done.stdout.split(f"{NEXT}\n")
     assert len(found) == len(steps)

@@ -18,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.support import LONG_PATIENCE
+
 ROOT = Path(__file__).parent.parent
 FETCHED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
 
@@ -49,7 +51,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     shutil.copytree(ROOT / "docs", place / "docs")
     done = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--strict"], cwd=place, capture_output=True, text=True, check=False,
-        timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=LONG_PATIENCE, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     assert done.returncode == 0, said

@@ -22,7 +22,7 @@ from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis.testing import ManualClock, assert_never_exceeded
 from tests.fleet import excess
 from tests.servers import Server
-from tests.support import run
+from tests.support import LONG_PATIENCE, join, run
 
 
 def test_a_log_within_the_budget_passes_and_says_how_much_was_spare() -> None:
@@ -226,8 +226,7 @@ def test_threads_wait_on_one_clock_and_never_exceed(one_server: Server) -> None:
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        join(*threads)
     assert len(log) == 200
     assert_never_exceeded(log, 10)
 
@@ -245,8 +244,7 @@ def test_what_threads_do_between_two_waits_takes_no_time(one_server: Server) -> 
         threads = [threading.Thread(target=work) for _ in range(8)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        join(*threads)
         assert clock.now < 4  # 0.8 s, and never through a timer of a minute that nobody waits for
 
 
@@ -308,7 +306,7 @@ def test_a_users_project_gets_the_fixtures_with_one_line(tmp_path: Path, monkeyp
     (tmp_path / "test_page.py").write_text(textwrap.dedent("".join(blocks)))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
+        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=LONG_PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 passed" in done.stdout

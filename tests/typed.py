@@ -14,7 +14,7 @@ import redis
 from typer.testing import CliRunner
 
 from nexus_redis.cli.app import app
-from tests.support import PATIENCE, finish
+from tests.support import finish, patient
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +48,7 @@ class Shell:
     @property
     def patient(self) -> Self:
         """The same with a minute for each answer of Redis: for a process of its own on a machine that is busy."""
-        return replace(self, url=f"{self.url}?socket_timeout={PATIENCE:g}&socket_connect_timeout={PATIENCE:g}")
+        return replace(self, url=patient(self.url))
 
     def __call__(self, *words: str, **environment: str) -> Ended:
         """In this process: quick."""

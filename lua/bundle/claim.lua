@@ -146,6 +146,7 @@ local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 
 -- BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
 -- EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
 -- NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
+-- SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 -- PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
@@ -172,12 +173,12 @@ local function read_claim()
 end
 
 -- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written.
---- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under
+-- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
+--- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
 -- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1'
+-- ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1I4'
 -- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 -- How much of what it says comes back to the bucket, and how much will never be used.
@@ -342,7 +343,7 @@ end
 local function new_producer(now)
   local p = {}
   p[5], p[6], p[7], p[8], p[10], p[11], p[12], p[14], p[16] = 0, now, 0, 0, 0, 0, 0, 0, 1
-  p[1], p[15] = 0, 4000000000
+  p[1], p[15], p[17] = 0, 4000000000, 0
   return p
 end
 
@@ -933,7 +934,7 @@ repeat
 local keys = keys
   local f = redis_call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
   if not f[1] then read_producer_1 = nil break end
-  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I4I4i7i7c1I4I4i1', f[1])}
+  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f[1])}
   p[1] = p[6] + p[9]
   p[13] = p[13] == 'n' and 'normal' or p[13] == 'h' and 'high' or 'low'
   read_producer_1 = p
@@ -1159,7 +1160,11 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   local granted = 0
   local T = b[3]
   if need < b[13] and now < b[14] then T = T - b[13] end
-  local available = math_min(T, math_max(p[7] + math_max(0.005 * share, (1 - 0.9) * piece), spare))
+
+  if refresh == 100000 and b[11] > now and (p[17] == 0 or now < p[6] + p[17] - 0.005 * 1000000) then T = T - need end
+  p[17] = 0
+  local credit = math_max(p[7] + 0.005 * share, math_min(piece, p[7] + (1 - 0.9) * piece))
+  local available = math_min(T, math_max(credit, spare))
   if b[15] > 0 and ask[2] > 0 then
     local first = math_min(need, ask[2])
     if available >= first then
@@ -1180,12 +1185,15 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
 
   local enough = (contended and not ask[4] and p[7] or room) - granted
   local retry, earned = math_max(0, (piece - enough) / share * 1000000), (piece - T + granted) / b[15] * 1000000
-  if earned > retry then
-    retry = earned
-    if granted == 0 and refresh == 100000 and b[16] < 0.17 * b[15] and not ask[4] then
+  local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b[29] == 1 and b[11] > now
+  retry = math_max(retry, earned)
+  if is_queued and refresh == 100000 and not ask[4] then
 
-      b[11] = math_min(math_max(b[11] + piece / b[15] * 1000000, now + earned), now + longest)
-      retry = b[11] - now
+    local slot = math_max(b[11] + piece / b[15] * 1000000, now + (piece - b[3] + granted) / b[15] * 1000000)
+    if granted == 0 or slot - now > 0.7 * retry then
+      b[11] = math_min(slot, now + longest)
+      retry = math_ceil(math_max(retry, b[11] - now))
+      p[17] = math_min(longest, retry)
     end
   end
 
@@ -1314,8 +1322,8 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   local is_old = not is_known and ago >= 60000000
   if is_old and not is_passing then ago = 0 end
   redis_call('HSET', keys.member, 'answer', answer,
-             'entry', pack('>i7i7i7i7I4I4i7i7c1I4I4i1', ask[11], now, math_floor(p[7]), p[8], p[1] - now, p[10], p[11], p[12], p[13],
-                            p[14], ago, p[16]))
+             'entry', pack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', ask[11], now, math_floor(p[7]), p[8], p[1] - now, p[10], p[11], p[12], p[13],
+                            p[14], ago, p[16], p[17]))
   if is_known then write_producer_1 = false break end
   if b[25] > 100000 and is_same and not is_old then write_producer_1 = false break end
   redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),

@@ -641,6 +641,7 @@ end
 -- BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
 -- EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
 -- NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
+-- SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 -- PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
@@ -652,12 +653,12 @@ end
 
 -- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
 -- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written.
---- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under
+-- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
+--- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
 -- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1'
+-- ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1I4'
 -- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 -- How much of what it says comes back to the bucket, and how much will never be used.
@@ -763,7 +764,7 @@ if is_producer then
   local keys = keys
     local f = redis_call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
   if not f[1] then read_producer_1 = nil break end
-  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I4I4i7i7c1I4I4i1', f[1])}
+  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f[1])}
   p[1] = p[6] + p[9]
   p[13] = p[13] == 'n' and 'normal' or p[13] == 'h' and 'high' or 'low'
   read_producer_1 = p

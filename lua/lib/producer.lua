@@ -4,6 +4,7 @@ local LATE = 1.25               -- refreshes; likewise in a crowd, where each is
 local BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
 local EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
 local NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
+local SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
@@ -30,12 +31,12 @@ local function read_claim()
 end
 
 -- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written.
---- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under
+-- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
+--- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
 -- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
-local ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1'
+local ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1I4'
 local ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 local function read_producer(keys)
@@ -76,7 +77,11 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   local granted = 0
   local T = b.T
   if need < b.saved and now < b.saved_until then T = T - b.saved end
-  local available = math.min(T, math.max(p.credit + math.max(EARLY * share, (1 - NEARLY) * piece), spare))
+  -- What is there is promised to those who were told a time; a producer without one comes behind them.
+  if refresh == REFRESH and b.queue > now and (p.slot == 0 or now < p.at + p.slot - EARLY * SECOND) then T = T - need end
+  p.slot = 0
+  local credit = math.max(p.credit + EARLY * share, math.min(piece, p.credit + (1 - NEARLY) * piece))
+  local available = math.min(T, math.max(credit, spare))
   if b.R > 0 and ask.want > 0 then
     local first = math.min(need, ask.want)
     if available >= first then
@@ -96,12 +101,15 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   -- When as much again would be granted, if nobody else took any: that is when to come back.
   local enough = (contended and not ask.whole and p.credit or room) - granted
   local retry, earned = math.max(0, (piece - enough) / share * MICRO), (piece - T + granted) / b.R * MICRO
-  if earned > retry then
-    retry = earned
-    if granted == 0 and refresh == REFRESH and b.B < SMALL * b.R and not ask.whole then
-      -- A time for each, or all of them would ask for every token.
-      b.queue = math.min(math.max(b.queue + piece / b.R * MICRO, now + earned), now + longest)
-      retry = b.queue - now
+  local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b.is_scarce == 1 and b.queue > now
+  retry = math.max(retry, earned)
+  if is_queued and refresh == REFRESH and not ask.whole then
+    -- A time for each, or all of them would ask for every token.
+    local slot = math.max(b.queue + piece / b.R * MICRO, now + (piece - b.T + granted) / b.R * MICRO)
+    if granted == 0 or slot - now > SOON * retry then
+      b.queue = math.min(slot, now + longest)
+      retry = math.ceil(math.max(retry, b.queue - now))
+      p.slot = math.min(longest, retry)
     end
   end
   -- A large cost that cannot come in pieces would never find enough in a bucket from which all others take small ones.
@@ -138,7 +146,7 @@ local function write_producer(keys, id, b, p, is_same, ask, told, answer, now)
   if is_old and not is_passing then ago = 0 end
   redis.call('HSET', keys.member, 'answer', answer,
              'entry', pack(ENTRY, ask.seq, now, math.floor(p.credit), p.holds, p.until_us - now, p.epoch, p.d, p.n, p.class,
-                            p.weight, ago, p.under))
+                            p.weight, ago, p.under, p.slot))
   if is_known then return false end
   if b.refresh > REFRESH and is_same and not is_old then return false end  -- in a crowd, most claims are the first in an epoch
   redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),

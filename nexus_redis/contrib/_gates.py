@@ -1,6 +1,6 @@
 """What every HTTP client helper does: a token before the request, and an ear for what the response says.
 
-    request --> enter: acquire(cost, within the request's own timeout) --> the library sends it
+    request --> enter: acquire(cost, within the request's own timeout) --> the library sends it (`with attempt`)
     response <-- hear: "429 Retry-After: 7" pauses the budget for 7 s, on all hosts <-- the library has an answer
 
 A request is sent once. Who got a 429 gets to see it: repeating a request is the caller's decision, who alone knows
@@ -18,8 +18,9 @@ from typing import Final
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
-from nexus_redis.contrib._given import given, spender
+from nexus_redis.contrib._given import given, observer, spender
 from nexus_redis.contrib._headers import Told, told_to_wait
+from nexus_redis.contrib._observing import Attempt
 from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import NexusError
 from nexus_redis.logs import log
@@ -29,6 +30,8 @@ from nexus_redis.shell import UNSET
 MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth a call at once
 PART: Final = 0.25  # of the pause: a short one is worth a call for less
 REPEATS: Final = 1.0  # seconds after which it is worth one anyhow: somebody may have resumed
+Report = bool | client.Consumer
+AsyncReport = bool | nexus_asyncio.Consumer
 LONGEST_PLACE: Final = 100  # characters of a host's name in the reason: a note has 200 bytes
 
 
@@ -63,15 +66,20 @@ def _reason(told: Told, place: str) -> str:
 class Gate(_Gate):
     """Of the sync clients."""
 
-    def __init__(self, budget: client.Budget, cost: Cost, producer: client.Producer | None) -> None:
+    def __init__(self, budget: client.Budget, cost: Cost, producer: client.Producer | None, report: Report) -> None:
         self._budget = given("budget", budget, client.Budget)
         self._source = spender(budget, producer, client.Producer)
+        self._observer = observer(budget, report, client.Consumer)
         super().__init__(budget.name, cost)
 
-    def enter(self, request: object, timeout: float | None) -> None:
+    def enter(self, request: object, timeout: float | None) -> Attempt:
         """Wait for the request's tokens; `AcquireTimeout` after `timeout` seconds (None: the producer's own)."""
-        if (cost := self._price(request)) > 0:
-            self._source.acquire(cost, UNSET if timeout is None else timeout)
+        if (cost := self._price(request)) <= 0:
+            return Attempt(None)
+        if self._observer is not None:
+            self._observer._start()  # before the first request: without a report the budget has no rate
+        self._source.acquire(cost, UNSET if timeout is None else timeout)
+        return Attempt(None if self._observer is None else self._observer.work(cost))
 
     def hear(self, status: int, headers: Mapping[str, str], place: str) -> None:
         """Pause the budget if the response says so; `place` is who said it."""
@@ -86,15 +94,22 @@ class Gate(_Gate):
 class AsyncGate(_Gate):
     """Of the async clients."""
 
-    def __init__(self, budget: nexus_asyncio.Budget, cost: Cost, producer: nexus_asyncio.Producer | None) -> None:
+    def __init__(
+        self, budget: nexus_asyncio.Budget, cost: Cost, producer: nexus_asyncio.Producer | None, report: AsyncReport
+    ) -> None:
         self._budget = given("budget", budget, nexus_asyncio.Budget)
         self._source = spender(budget, producer, nexus_asyncio.Producer)
+        self._observer = observer(budget, report, nexus_asyncio.Consumer)
         super().__init__(budget.name, cost)
 
-    async def enter(self, request: object, timeout: float | None) -> None:
+    async def enter(self, request: object, timeout: float | None) -> Attempt:
         """Wait for the request's tokens; `AcquireTimeout` after `timeout` seconds (None: the producer's own)."""
-        if (cost := self._price(request)) > 0:
-            await self._source.acquire(cost, UNSET if timeout is None else timeout)
+        if (cost := self._price(request)) <= 0:
+            return Attempt(None)
+        if self._observer is not None:
+            self._observer._start()  # before the first request: without a report the budget has no rate
+        await self._source.acquire(cost, UNSET if timeout is None else timeout)
+        return Attempt(None if self._observer is None else self._observer.work(cost))
 
     async def hear(self, status: int, headers: Mapping[str, str], place: str) -> None:
         """Pause the budget if the response says so; `place` is who said it."""

@@ -6,9 +6,10 @@ from typing import TypeVar
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.shell import ProducerShell
+from nexus_redis.shell import BudgetShell, ConsumerShell, ProducerShell
 
 G = TypeVar("G")
+C = TypeVar("C", bound=ConsumerShell)
 B = TypeVar("B", bound=ProducerShell)
 P = TypeVar("P", bound=ProducerShell)
 
@@ -33,3 +34,14 @@ def spender(budget: B, producer: P | None, kind: type[P]) -> B | P:
     if producer.name != budget.name:
         raise InvalidSetting("producer", producer, f"it is of {producer.name}: give one of {budget.name}")
     return producer
+
+
+def observer(budget: BudgetShell[C], report: bool | C, kind: type[C]) -> C | None:
+    """Return who reports how requests end: the budget's shared observer, one that was given, or nobody."""
+    if isinstance(report, bool):
+        return budget._observer() if report else None
+    if not isinstance(report, kind):
+        raise InvalidSetting("report", report, "use True, or a consumer: budget.consumer(observe=True)")
+    if report.name != budget.name:
+        raise InvalidSetting("report", report, f"it is of {report.name}: give one of {budget.name}")
+    return report

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis.contrib import need
-from nexus_redis.contrib._gates import AsyncGate
+from nexus_redis.contrib._gates import AsyncGate, AsyncReport
 
 need("aiohttp")
 
@@ -31,8 +31,10 @@ class Middleware:
     With 100/s shared by 20 processes, each sends its part of 100 requests a second, and after one `Retry-After: 7`
     none sends any for 7 s. `cost` is a number or a function of the request, 0 for those that are free. `producer`
     claims instead of the process' shared one. Its place among several middlewares matters: one that retries goes
-    before it, so that each attempt takes a token. Raises `TimeoutError` as aiohttp does, and `nexus_redis.Unavailable`
-    and (with a producer that has a timeout) `nexus_redis.AcquireTimeout` as `acquire` does.
+    before it, so that each attempt takes a token. `report=True` makes this process a consumer of the budget, so that
+    the rate follows what the server can take (`docs/how-to/observed-downstream.md`). Raises `TimeoutError` as aiohttp
+    does, and `nexus_redis.Unavailable` and (with a producer that has a timeout) `nexus_redis.AcquireTimeout` as
+    `acquire` does.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class Middleware:
         cost: Cost = 1,
         producer: nexus_asyncio.Producer | None = None,
         hosts: Collection[str] | None = None,
+        report: AsyncReport = False,
     ) -> None:
-        self._gate = AsyncGate(budget, cost, producer)
+        self._gate = AsyncGate(budget, cost, producer, report)
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
 
     async def __call__(
@@ -53,8 +56,10 @@ class Middleware:
         host = (request.url.host or "").lower()
         if self._hosts is not None and host not in self._hosts:
             return await handler(request)
-        await self._gate.enter(request, None)
-        response = await handler(request)
+        attempt = await self._gate.enter(request, None)
+        with attempt:
+            response = await handler(request)
+            attempt.answered(response.status)
         try:
             await self._gate.hear(response.status, response.headers, host)
         except BaseException:  # cancelled: nobody will get the response, so nobody would close it

@@ -19,7 +19,7 @@ from typing import Self
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
 from nexus_redis.contrib import need
-from nexus_redis.contrib._gates import AsyncGate, Gate
+from nexus_redis.contrib._gates import AsyncGate, AsyncReport, Gate, Report
 from nexus_redis.errors import AcquireTimeout
 
 need("httpx")
@@ -36,8 +36,10 @@ class Transport(httpx.BaseTransport):
 
     With 100/s shared by 20 processes, each sends its part of 100 requests a second, and after one `Retry-After: 7`
     none sends any for 7 s. `cost` is a number or a function of the request, 0 for those that are free. `producer`
-    claims instead of the process' shared one: `stripe.producer(weight=3)`. Raises `httpx.PoolTimeout` (its `__cause__`
-    is the `AcquireTimeout`), and `nexus_redis.Unavailable` as `acquire` does.
+    claims instead of the process' shared one: `stripe.producer(weight=3)`. `report=True` makes this process a consumer
+    of the budget, so that the rate follows what the server can take (`docs/how-to/observed-downstream.md`); a consumer
+    that was made with `observe=True` reports through that one. Raises `httpx.PoolTimeout` (its `__cause__` is the
+    `AcquireTimeout`), and `nexus_redis.Unavailable` as `acquire` does.
     """
 
     def __init__(
@@ -47,17 +49,20 @@ class Transport(httpx.BaseTransport):
         *,
         cost: Cost = 1,
         producer: client.Producer | None = None,
+        report: Report = False,
     ) -> None:
         self._inner = httpx.HTTPTransport() if inner is None else inner
-        self._gate = Gate(budget, cost, producer)
+        self._gate = Gate(budget, cost, producer, report)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Called by the client, once per request that goes out."""
         try:
-            self._gate.enter(request, _patience(request))
+            attempt = self._gate.enter(request, _patience(request))
         except AcquireTimeout as error:
             raise httpx.PoolTimeout(str(error), request=request) from error
-        response = self._inner.handle_request(request)
+        with attempt:
+            response = self._inner.handle_request(request)
+            attempt.answered(response.status_code)
         self._gate.hear(response.status_code, response.headers, request.url.host)
         return response
 
@@ -88,17 +93,20 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         *,
         cost: Cost = 1,
         producer: nexus_asyncio.Producer | None = None,
+        report: AsyncReport = False,
     ) -> None:
         self._inner = httpx.AsyncHTTPTransport() if inner is None else inner
-        self._gate = AsyncGate(budget, cost, producer)
+        self._gate = AsyncGate(budget, cost, producer, report)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Called by the client, once per request that goes out."""
         try:
-            await self._gate.enter(request, _patience(request))
+            attempt = await self._gate.enter(request, _patience(request))
         except AcquireTimeout as error:
             raise httpx.PoolTimeout(str(error), request=request) from error
-        response = await self._inner.handle_async_request(request)
+        with attempt:
+            response = await self._inner.handle_async_request(request)
+            attempt.answered(response.status_code)
         try:
             await self._gate.hear(response.status_code, response.headers, request.url.host)
         except BaseException:  # cancelled: nobody will get the response, so nobody would close it

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from nexus_redis import client
 from nexus_redis.contrib import need
-from nexus_redis.contrib._gates import Gate
+from nexus_redis.contrib._gates import Gate, Report
 from nexus_redis.errors import AcquireTimeout
 
 need("requests")
@@ -35,9 +35,11 @@ class Adapter(HTTPAdapter):
 
     With 100/s shared by 20 processes, each sends its part of 100 requests a second, and after one `Retry-After: 7`
     none sends any for 7 s. `cost` is a number or a function of the prepared request, 0 for those that are free.
-    `producer` claims instead of the process' shared one. The pool's size is HTTPAdapter's; its `max_retries` is not
-    offered, since a retry inside the adapter would go out without a token. Raises `requests.ConnectTimeout` (its
-    `__cause__` is the `AcquireTimeout`), and `nexus_redis.Unavailable` as `acquire` does.
+    `producer` claims instead of the process' shared one. `report=True` makes this process a consumer of the budget, so
+    that the rate follows what the server can take (`docs/how-to/observed-downstream.md`). The pool's size is
+    HTTPAdapter's; its `max_retries` is not offered, since a retry inside the adapter would go out without a token.
+    Raises `requests.ConnectTimeout` (its `__cause__` is the `AcquireTimeout`), and `nexus_redis.Unavailable` as
+    `acquire` does.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class Adapter(HTTPAdapter):
         pool_connections: int = 10,
         pool_maxsize: int = 10,
         pool_block: bool = False,
+        report: Report = False,
     ) -> None:
         super().__init__(pool_connections=pool_connections, pool_maxsize=pool_maxsize, pool_block=pool_block)
-        self._gate = Gate(budget, cost, producer)
+        self._gate = Gate(budget, cost, producer, report)
 
     def send(
         self,
@@ -64,10 +67,12 @@ class Adapter(HTTPAdapter):
     ) -> requests.Response:
         """Called by the session, once per request that goes out."""
         try:
-            self._gate.enter(request, _patience(timeout))
+            attempt = self._gate.enter(request, _patience(timeout))
         except AcquireTimeout as error:
             raise requests.ConnectTimeout(str(error), request=request) from error
-        response = super().send(request, stream, timeout, verify, cert, dict(proxies or {}))
+        with attempt:
+            response = super().send(request, stream, timeout, verify, cert, dict(proxies or {}))
+            attempt.answered(response.status_code)
         self._gate.hear(response.status_code, response.headers, urlsplit(request.url or "").hostname or "")
         return response
 

@@ -184,8 +184,7 @@ def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
     threads = [threading.Thread(target=name, args=[i]) for i in range(8)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     for each in ("stripe.a", "mail"):
         budgets = [budget for budget in found if budget.name == each]
         assert len(budgets) == 8

@@ -20,9 +20,7 @@ from nexus_redis.errors import NotPicklable
 from nexus_redis.results import Grant
 from tests.contract.shells import Opener
 from tests.servers import Server
-from tests.support import run
-
-PATIENCE = 60.0
+from tests.support import LONG_PATIENCE, PATIENCE, in_thread, run
 
 
 def take(budget: nexus_redis.Budget) -> tuple[int, str, int, int]:
@@ -49,9 +47,9 @@ def test_a_worker_opens_what_it_is_handed_once_and_is_a_producer_of_its_own(one_
         customer = nexus.budget("stripe", key="cust 42", rate="1000/s", burst=2)
         customer.acquire(timeout=PATIENCE)
         with multiprocessing.get_context(start).Pool(1) as pool:
-            first, second = pool.map(take, [customer, customer], chunksize=1)
+            first, second = pool.map_async(take, [customer, customer], chunksize=1).get(LONG_PATIENCE)
             pool.close()
-            pool.join()
+            in_thread(pool.join)
         assert first == second
         pid, producer, _, threads = first
         assert (pid != os.getpid(), producer != customer._account.id, threads) == (True, True, 1)
@@ -66,7 +64,7 @@ def test_an_async_one_is_opened_for_each_loop_that_ends(one_server: Server) -> N
 
     budget = run(main())
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert all(pool.map(take_async, [budget, budget], chunksize=1))
+        assert all(pool.map_async(take_async, [budget, budget], chunksize=1).get(LONG_PATIENCE))
 
 
 @pytest.mark.slow
@@ -74,9 +72,9 @@ def test_a_worker_joins_the_embedded_server_of_the_one_that_hands_it_over() -> N
     with nexus_redis.Nexus.from_url("embedded://") as nexus:
         budget = nexus.budget("stripe", rate="1000/s")
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            pool.apply(take, [budget])
+            pool.apply_async(take, [budget]).get(LONG_PATIENCE)
             pool.close()
-            pool.join()
+            in_thread(pool.join)
         assert budget.snapshot().granted_total >= 1
 
 

@@ -1,4 +1,4 @@
-"""A local HTTP server that answers as its address says: `/?status=429&Retry-After=2`."""
+"""A local HTTP server that answers as its address says: `/?status=429&Retry-After=2`, and `/silence` with nothing."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Answering:
         self.now: Callable[[], float] = lambda: 0.0
         self.log: list[tuple[float, float]] = []
         self.paths: list[str] = []
+        self.status: Callable[[], int] = lambda: 200  # where the address says none
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
@@ -39,7 +40,10 @@ class Answering:
                 answering.log.append((answering.now(), 1.0))
                 answering.paths.append(self.path)
                 said = dict(parse_qsl(urlsplit(self.path).query))
-                self.send_response(int(said.pop("status", "200")))
+                if self.path == "/silence":
+                    self.close_connection = True
+                    return
+                self.send_response(int(said.pop("status", "0")) or answering.status())
                 for name, value in said.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", "2")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 import redis
@@ -12,6 +11,7 @@ from celery import Celery
 from nexus_redis import Nexus
 from nexus_redis.contrib import _turns
 from nexus_redis.contrib.celery import NexusTask
+from tests.support import now
 
 RATE = 40
 if "TESTS_WORKER" in os.environ:  # not where the tests themselves import this
@@ -29,7 +29,7 @@ budget = nexus.budget("stripe", rate=RATE)
 def note(name: str, text: str) -> None:
     """One line of what happened, with the time of the one clock that all processes of a host share."""
     with redis.Redis.from_url(URL) as client:
-        client.rpush(name, f"{time.monotonic()} {text}")
+        client.rpush(name, f"{now()} {text}")
 
 
 @app.task(base=NexusTask, budget=budget, bind=True)  # type: ignore[untyped-decorator]  # Celery has no types

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import dramatiq
 import redis
@@ -14,6 +13,7 @@ from dramatiq.results.backends.redis import RedisBackend
 from nexus_redis import Nexus
 from nexus_redis.contrib import _turns
 from nexus_redis.contrib.dramatiq import NexusMiddleware
+from tests.support import now
 
 if "TESTS_WORKER" in os.environ:  # not where the tests themselves import this
     _turns.BLIND = 0.5  # type: ignore[misc]  # they stop the budget for a while, and go on soon
@@ -41,7 +41,7 @@ dramatiq.set_broker(broker)
 def note(name: str, text: object = "") -> None:
     """One line of what happened, with the time of the one clock that all processes of a host share."""
     with redis.Redis.from_url(URL) as client:
-        client.rpush(name, f"{time.monotonic()} {text}")
+        client.rpush(name, f"{now()} {text}")
 
 
 @dramatiq.actor(budget=budget, store_results=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import redis
 from taskiq import TaskiqEvents, TaskiqState
@@ -11,13 +10,15 @@ from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
 
 from nexus_redis.asyncio import Nexus
 from nexus_redis.contrib.taskiq import NexusMiddleware
+from tests.support import now
 
 URL = os.environ["NEXUS_REDIS_URL"]
 nexus = Nexus.from_url(URL, namespace="work")
 budget = nexus.budget("stripe", rate=40)
+# Waiting for a task blocks in Redis, for longer than redis-py 8 waits for an answer unless told otherwise.
 broker = (
-    ListQueueBroker(URL)
-    .with_result_backend(RedisAsyncResultBackend(URL))
+    ListQueueBroker(URL, socket_timeout=None)
+    .with_result_backend(RedisAsyncResultBackend(URL, socket_timeout=None))
     .with_middlewares(NexusMiddleware(budget))
 )  # fmt: skip
 
@@ -30,7 +31,7 @@ async def _close(_: TaskiqState) -> None:
 def note(name: str) -> None:
     """One line of what happened, with the time of the one clock that all processes of a host share."""
     with redis.Redis.from_url(URL) as client:
-        client.rpush(name, time.monotonic())
+        client.rpush(name, now())
 
 
 @broker.task(budget="stripe")

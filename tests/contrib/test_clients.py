@@ -14,6 +14,8 @@ import pytest
 
 import nexus_redis
 from nexus_redis.contrib import _gates
+from nexus_redis.contrib import httpx as with_httpx
+from nexus_redis.shell import BudgetShell
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
 from tests.contrib.answering import Answering
 from tests.contrib.clients import CLIENTS, TIMED_OUT, Script
@@ -162,6 +164,87 @@ def test_a_response_is_handed_on_when_redis_is_gone(
     refused = address(site, status=429, **{"Retry-After": 3600})
     assert play(server, [refused], cost=lambda _: 0) == [429]
     assert "could not be passed on to the fleet" in caplog.text
+
+
+# -- report=True: the server is observed
+
+
+@pytest.fixture
+def observers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The consumers through which clients report, in the order in which clients ask for them."""
+    found: list[Any] = []
+    observer = BudgetShell._observer
+
+    def noted(budget: Any) -> Any:
+        found.append(observer(budget))
+        return found[-1]
+
+    monkeypatch.setattr(BudgetShell, "_observer", noted)
+    return found
+
+
+def counted(observer: Any) -> dict[str, float]:
+    """What it has measured."""
+    said = observer._reporter.meter.sample()
+    return {name: said.get(name, 0) for name in ("done", "errors", "in_flight")}
+
+
+def test_a_client_that_reports_counts_what_is_answered_and_what_is_refused(
+    one_server: Server, site: Answering, clock: ManualClock, play: Script, observers: list[Any]
+) -> None:
+    statuses = [200, 202, 301, 404, 500, 501, 429, 502, 503, 504]
+    assert play(one_server, [address(site, status=status) for status in statuses], report=True) == statuses
+    assert counted(observers[0]) == {"done": 6, "errors": 4, "in_flight": 0}
+    assert observers[0]._reporter.meter.sample()["latency_ms"] > 0
+
+
+def test_a_request_that_nobody_answers_is_an_error(
+    one_server: Server, site: Answering, clock: ManualClock, play: Script, observers: list[Any]
+) -> None:
+    with pytest.raises(Exception, match=r"(?i)disconnect|remote end closed"):
+        play(one_server, [site.url, f"{site.url}/silence"], report=True)
+    sent = site.paths.count("/silence")  # aiohttp sends a GET once more by itself, and takes a token for it
+    assert counted(observers[0]) == {"done": 1, "errors": sent, "in_flight": 0}
+
+
+def test_what_needs_no_token_is_not_counted_and_a_bulk_counts_in_tokens(
+    one_server: Server, site: Answering, clock: ManualClock, play: Script, observers: list[Any]
+) -> None:
+    def cost(request: Any) -> float:
+        return 0 if "free" in str(request.url) else 3
+
+    assert play(one_server, [f"{site.url}/free", site.url], cost=cost, report=True) == [200, 200]
+    assert counted(observers[0]) == {"done": 3, "errors": 0, "in_flight": 0}
+
+
+@pytest.mark.parametrize("name", ["httpx", "aiohttp"])
+def test_a_client_finds_the_rate_of_a_server_that_only_refuses(
+    one_server: Server, site: Answering, clock: ManualClock, name: str
+) -> None:
+    site.now, room, at = (lambda: clock.now), 5.0, clock.now
+
+    def status() -> int:
+        nonlocal room, at
+        room, at = min(10.0, room + 25 * (clock.now - at)), clock.now
+        is_taken = room >= 1
+        room -= is_taken
+        return 200 if is_taken else 429
+
+    site.status = status
+    statuses = CLIENTS[name](one_server, [site.url] * 250, report=True)[100:]
+    assert statuses.count(429) < 25
+    seconds = site.log[-1][0] - site.log[100][0]
+    assert statuses.count(200) / seconds == pytest.approx(25, rel=0.15)
+
+
+def test_clients_of_one_process_report_as_one_consumer(one_server: Server) -> None:
+    with nexus_redis.Nexus.from_url(one_server.url) as nexus:
+        first, second = (with_httpx.Transport(nexus.budget("api"), report=True) for _ in range(2))
+        assert first._gate._observer is second._gate._observer is not None
+        other = with_httpx.Transport(nexus.budget("other"), report=True)
+        assert other._gate._observer is not first._gate._observer
+        mine = nexus.budget("api").consumer("mine", observe=True, capacity=4000)
+        assert with_httpx.Transport(nexus.budget("api"), report=mine)._gate._observer is mine
 
 
 def test_the_two_httpx_helpers_differ_in_the_librarys_name_alone() -> None:

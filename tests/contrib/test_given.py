@@ -81,5 +81,21 @@ def test_what_reports_takes_a_consumer() -> None:
         wsgi.ReportLoad(app, async_budget().consumer())
 
 
+@pytest.mark.parametrize(
+    ("make", "budget"),
+    [(SYNC[name], sync_budget) for name in ("httpx", "httpx2", "requests")]
+    + [(ASYNC[name], async_budget) for name in ("httpx", "httpx2", "aiohttp")],
+)
+def test_a_client_reports_through_a_consumer_of_its_own_budget(
+    make: Callable[..., Any], budget: Callable[[], Any]
+) -> None:
+    mine = budget()
+    make(mine, report=mine.consumer(observe=True))
+    with pytest.raises(InvalidSetting, match=r"^report='yes': use True, or a consumer: budget\.consumer"):
+        make(mine, report="yes")
+    with pytest.raises(InvalidSetting, match="it is of other: give one of stripe"):
+        make(mine, report=mine._nexus.budget("other").consumer(observe=True))
+
+
 def test_of_a_pair_of_timeouts_the_first_is_how_long_to_wait_for_a_token() -> None:
     assert [requests._patience(given) for given in ((3, 9), 5, None, (None, 9))] == [3, 5, None, None]

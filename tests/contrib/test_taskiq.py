@@ -118,10 +118,10 @@ def test_a_cost_function_is_asked_once_where_the_task_is_sent(one_server: Server
         async def task(*_names: str, each: int) -> None:
             return
 
-        await (await task.kiq("ann", "bob", each=4)).wait_result(timeout=10)
+        await (await task.kiq("ann", "bob", each=4)).wait_result(timeout=PATIENCE)
         assert asked == [("ann", "bob")]
         assert (await budget.snapshot()).granted_total >= 8
-        await (await task.kicker().with_labels(cost=0).kiq("ann", each=400)).wait_result(timeout=10)
+        await (await task.kicker().with_labels(cost=0).kiq("ann", each=400)).wait_result(timeout=PATIENCE)
         assert asked == [("ann", "bob")]  # the label of the call counts
 
     in_memory(one_server, body)

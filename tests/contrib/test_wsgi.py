@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,11 +15,10 @@ from nexus_redis.embedded import HOST
 from nexus_redis.testing import assert_never_exceeded
 from tests.contrib.workers import Workers
 from tests.servers import Server
-from tests.support import eventually, free_port
+from tests.support import PATIENCE, eventually, free_port, join
 
 APP = "tests.contrib.wsgi_app"
-RATE = 20
-PATIENCE = 60.0
+RATE = 5  # low enough for a busy machine to exceed it
 
 
 # --- by hand
@@ -160,7 +158,7 @@ def serve(workers: Workers) -> Callable[..., str]:
 
 def is_up(url: str) -> bool:
     try:
-        return httpx.get(url).status_code == 200
+        return httpx.get(url, timeout=PATIENCE).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -198,15 +196,14 @@ def test_each_worker_reports_its_requests_and_leaves(
         visitors = [threading.Thread(target=lambda: pids.append(client.get(url).text.split()[1])) for _ in range(8)]
         for visitor in visitors:
             visitor.start()
-        for visitor in visitors:
-            visitor.join()
+        join(*visitors)
         return len(set(pids)) == 2
 
     assert eventually(have_both_answered, within_s=PATIENCE)
     assert [client.get(f"{url}/{path}").status_code for path in ("busy", "boom", "no", "")] == [503, 500, 404, 200]
     expected = {"done": len(pids) + 2, "errors": 2, "in_flight": 0}
     assert eventually(lambda: reported(nexus) == expected, within_s=PATIENCE), (reported(nexus), expected)
-    assert len(nexus.budget("web").snapshot().consumers) == 2
+    assert eventually(lambda: len(nexus.budget("web").snapshot().consumers) == 2)
     client.close()
     workers.stop()
     assert nexus.budget("web").snapshot().consumers == ()
@@ -236,11 +233,11 @@ def test_all_workers_keep_one_budget(nexus: nexus_redis.Nexus, serve: Any, worke
     served: list[tuple[float, float]] = []
     refused: list[httpx.Response] = []
     pids: set[str] = set()
+    stop = threading.Event()
 
     def visit() -> None:
         client = httpx.Client(headers={"Connection": "close"}, timeout=PATIENCE)  # so that all workers get some
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and (len(served) < 30 or not refused or len(pids) < 2):
+        while not stop.is_set():
             answer = client.get(url)
             if answer.status_code == 200:
                 at, pid = answer.text.split()
@@ -253,10 +250,12 @@ def test_all_workers_keep_one_budget(nexus: nexus_redis.Nexus, serve: Any, worke
     visitors = [threading.Thread(target=visit) for _ in range(4)]
     for visitor in visitors:
         visitor.start()
-    for visitor in visitors:
-        visitor.join()
-    assert len(pids) == 2
-    assert_never_exceeded(served, RATE)
+    try:
+        assert eventually(lambda: len(served) >= 15 and refused and len(pids) == 2)
+    finally:
+        stop.set()
+        join(*visitors)
+    assert_never_exceeded(served, RATE, largest=8)  # what two times four threads may be late to note
     # On a busy machine Redis may not answer a try in time: that is a 503.
     assert 429 in {answer.status_code for answer in refused} <= {429, 503}
     assert {answer.headers["ratelimit-policy"] for answer in refused} == {f'"visitors";q={RATE};w=1'}

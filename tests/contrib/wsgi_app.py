@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +16,10 @@ from django.core.wsgi import get_wsgi_application
 
 from nexus_redis import Nexus
 from nexus_redis.contrib.wsgi import Limit, ReportLoad
+from tests.support import now
 
 URL = os.environ["NEXUS_REDIS_URL"]
-RATE = 20
+RATE = 5
 
 nexus = Nexus.from_url(URL)  # before gunicorn forks
 consumer = nexus.budget("web").consumer(interval=0.05)
@@ -42,7 +42,7 @@ pages = flask.Flask(__name__)
 
 @pages.get("/")
 def _hello() -> str:
-    return f"{time.monotonic()} {os.getpid()}"  # by the one clock that all processes of a host share
+    return f"{now()} {os.getpid()}"  # by the one clock that all processes of a host share
 
 
 @pages.get("/health")

@@ -244,7 +244,7 @@ def test_a_setting_that_is_not_given_is_none_and_the_rest_has_the_promised_defau
     assert asdict(ProducerSettings()) == {
         "weight": 1.0, "priority": "normal", "timeout": None, "on_outage": "share", "smooth": False,
     }  # fmt: skip
-    assert asdict(ConsumerSettings()) == {"capacity": None, "interval": 0.25}
+    assert asdict(ConsumerSettings()) == {"capacity": None, "interval": 0.25, "observe": False}
 
 
 def test_settings_take_rates_and_durations_as_text_and_keep_them_per_second_and_in_seconds() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -137,7 +136,8 @@ def test_where_little_is_done_the_latency_is_that_of_the_last_twenty() -> None:
     for second in range(60, 66):
         meter.end(1, 0.4, float(second), is_done=True)
     said = meter.sample()
-    assert (said["latency_p10_ms"], said["latency_ms"]) == (pytest.approx(200, rel=0.02), pytest.approx(200, rel=0.02))
+    assert said["latency_p10_ms"] == pytest.approx(200, rel=0.02)
+    assert said["latency_ms"] == pytest.approx(200, rel=0.02)
 
 
 def test_work_that_failed_is_not_timed() -> None:
@@ -267,9 +267,9 @@ def test_a_queue_is_asked_with_no_lock_held() -> None:
 
 def test_work_is_in_flight_while_it_lasts_and_an_error_when_it_raises() -> None:
     meter, starts = Meter(None), []
-    with Work(meter, 4, lambda: starts.append(1), time.monotonic):
+    with Work(meter, 4, lambda: starts.append(1), lambda: 0.0):
         assert meter.sample()["in_flight"] == 4
-    with suppress(KeyError), Work(meter, 2, lambda: starts.append(1), time.monotonic):
+    with suppress(KeyError), Work(meter, 2, lambda: starts.append(1), lambda: 0.0):
         raise KeyError
     said = meter.sample()
     assert (said["done"], said["errors"], said["in_flight"]) == (4, 2, 0)

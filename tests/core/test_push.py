@@ -18,7 +18,7 @@ from nexus_redis.errors import Closed
 from nexus_redis.ledger import MICRO
 from nexus_redis.push import ALIVE_EACH, LONGEST_PAUSE, REFUSED_PAUSE
 from tests.stepping import KEYS, Stepper, answered, fails, grants, is_balanced, join, producer
-from tests.support import run
+from tests.support import PATIENCE, run
 
 PAUSED = "1 0 0 3 paused"
 
@@ -301,7 +301,7 @@ def test_the_task_ends_when_cancelled_even_if_the_client_took_that_for_a_timeout
         task = listening._task
         assert task
         task.cancel()
-        await asyncio.wait([task], timeout=10)
+        await asyncio.wait([task], timeout=PATIENCE)
         assert task.cancelled()
 
     run(main())

@@ -9,7 +9,21 @@ import pytest
 
 from tests.lua.test_laws import LUA, Consumer, LuaConsumer, LuaLaws, Story, composed
 from tests.referee_laws import Answer, Referee, Report, Setting
-from tests.service import Caller, Curve, Free, Limiter, Mix, Queue, Service, Shared, World, about, stepped
+from tests.service import (
+    PAGE,
+    SERVICES,
+    Curve,
+    Free,
+    Limiter,
+    Mix,
+    Queue,
+    Service,
+    Shared,
+    World,
+    about,
+    row,
+    stepped,
+)  # fmt: skip
 
 
 @pytest.fixture(params=["lua", "referee"])
@@ -224,14 +238,13 @@ def life(seed: int) -> tuple[Service, dict[str, object]]:
     speed, wanted = 10 ** chance.uniform(0.5, 1.8), chance.choice([None, None, 60.0])
     change = stepped(1.0, chance.choice([0.2, 3.0, 10.0]), 12.0, chance.choice([20.0, 99.0]))
     short, workers = about(chance.choice([0.005, 0.05, 0.3])), chance.choice([1, 4, 16])
-    service: Service = chance.choice(
-        [
-            Limiter(lambda t: speed * change(t), chance.choice([0.0, 0.2, 1.0])),
-            Queue(workers, about(workers / speed), change),
-            Shared(workers, about(workers / speed)),
-            Free(short, failing=chance.choice([0.01, 0.04, 0.2])),
-        ]
-    )
+    services: list[Service] = [
+        Limiter(lambda t: speed * change(t), chance.choice([0.0, 0.2, 1.0])),
+        Queue(workers, about(workers / speed), change),
+        Shared(workers, about(workers / speed)),
+        Free(short, failing=chance.choice([0.01, 0.04, 0.2])),
+    ]
+    service = chance.choice(services)
     if isinstance(service, Free):
         wanted = 60.0
     if chance.random() < 0.6:
@@ -389,22 +402,69 @@ def test_a_capacity_that_falls_is_followed_at_once() -> None:
 # -- several that observe one service
 
 
-def twice_its_own(caller: Caller, t: float) -> float:
-    """What an observer says as capacity: twice what it sent in the last seconds."""
-    before = getattr(caller, "before", (0.0, 0, 0.0))
-    came = (caller.sent - before[1]) / (t - before[0]) if t > before[0] else 0.0
-    mean = before[2] + min(1.0, (t - before[0]) / (1.0 if came > before[2] else 3.0)) * (came - before[2])
-    caller.before = (t, caller.sent, mean)  # type: ignore[attr-defined]  # only here
-    return max(0.5, 2 * mean)
+def observed(service: Service, count: int, demands: list[Curve | None] | None = None, seconds: float = 70) -> World:
+    laws = [Referee() for _ in range(count)]
+    return World(service, *laws, seconds=seconds, demands=demands, observe=True).run()
+
+
+def shares(world: World, start: float, end: float) -> list[float]:
+    """The part of each caller in what was done."""
+    done = [sum(one.is_done and start <= one.t < end for one in caller.ended) for caller in world.callers]
+    return [each / sum(done) for each in done]
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 20])
+def test_observers_share_a_limit_evenly(count: int) -> None:
+    world = observed(Limiter(steady(100)), count)
+    assert world.done(15, 70) > 95
+    assert world.refused(15, 70) < 0.15
+    assert min(shares(world, 15, 70)) > 0.8 / count
 
 
 @pytest.mark.parametrize("count", [2, 6])
-def test_several_observers_share_a_limit_and_one_that_stops_leaves_it_to_the_others(count: int) -> None:
-    until = stepped(1e6, 0.0, 30)
-    demands: list[Curve | None] = [until, *[None] * (count - 1)]
-    laws = [Referee() for _ in range(count)]
-    world = World(Limiter(steady(100)), *laws, seconds=70, demands=demands, capacity=twice_its_own).run()
-    assert world.done(15, 30) > 95
+def test_an_observer_that_stops_leaves_its_part_to_the_others(count: int) -> None:
+    world = observed(Limiter(steady(100)), count, [stepped(1e6, 0.0, 30), *[None] * (count - 1)])
     assert world.done(35, 70) > 95
     assert world.refused(35, 70) < 0.12
-    assert world.callers[0].rate <= 1
+    assert world.callers[0].rate < 0.5
+
+
+def test_observers_that_come_later_get_their_part_and_flood_nobody() -> None:
+    world = observed(Limiter(steady(100)), 11, [None, *[stepped(0.0, 1e6, 30)] * 10])
+    assert world.refused(30, 40) < 0.15
+    assert world.done(40, 70) > 95
+    assert min(shares(world, 40, 70)) > 0.8 / 11
+
+
+def test_fifty_idle_observers_leave_the_limit_to_the_one_that_works() -> None:
+    world = observed(Limiter(steady(100)), 50, [None, *[stepped(1e6, 0.0, 10)] * 49])
+    assert world.done(35, 70) > 95
+    assert world.refused(35, 70) < 0.12
+
+
+def test_observers_that_rest_for_twenty_seconds_go_on_where_they_were() -> None:
+    rests: Curve = lambda t: 0.0 if 30 <= t < 50 else 1e6  # noqa: E731  # one line, as the curves beside it
+    world = observed(Limiter(steady(100)), 6, [rests] * 6)
+    assert world.done(52, 70) > 90
+
+
+def test_observers_keep_the_latency_of_a_queueing_service_low() -> None:
+    world = observed(Queue(16, about(0.16)), 6)
+    assert world.done(20, 70) > 85
+    assert world.median(30, 70) < 0.8
+
+
+def test_observers_follow_a_limit_that_falls() -> None:
+    world = observed(Limiter(stepped(200, 60, 30)), 6)
+    assert world.done(34, 70) > 57
+    assert world.refused(36, 70) < 0.15
+
+
+# -- the page
+
+
+def test_the_table_of_simulated_services_is_of_this_law() -> None:
+    """One row is run again; the others come from the same command, `python -m tests.service --write`."""
+    rows = PAGE.read_text(encoding="utf-8").partition("<!-- service -->\n")[2].partition("<!-- end service -->")[0]
+    assert [line.split(" | ")[0][2:] for line in rows.splitlines()[2:]] == list(SERVICES)
+    assert row("refuses above 20/s", Referee) in rows

@@ -309,7 +309,7 @@ def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
     assert measured.least > least
     assert measured.over_g1 <= 1e-6
     assert measured.over_g2 <= 1e-6
-    assert sum(producer.calls for producer in fleet.producers) / 60 < 150
+    assert sum(producer.calls for producer in fleet.producers) / 60 < 170  # a fourth in the second in which it learns
 
 
 def test_a_few_greedy_ones_beside_a_crowd_get_what_it_leaves(one_server: Server, spare_redis: Spare) -> None:

@@ -130,7 +130,7 @@ def _heard(ear: Any) -> list[str]:
     """What came on the channel; a reply of our own behind it marks the end."""
     ear.ping("end")
     found: list[str] = []
-    while (message := ear.get_message(timeout=5)) is None or message["type"] != "pong":
+    while (message := ear.get_message(timeout=60)) is None or message["type"] != "pong":
         if message is not None and message["type"] == "message":
             found.append(calls.text(message["data"]))
     return found

@@ -1,0 +1,59 @@
+"""How much an observer may add to its budget: what it says from second to second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from nexus_redis.observed import Observed
+
+
+def capacities(observed: Observed, rates: Sequence[float]) -> list[float]:
+    """What it reports as its capacity, a quarter of a second apart, while it sends at these rates."""
+    sent, found = 0.0, []
+    for quarter, rate in enumerate([0.0, *rates]):
+        sent += rate / 4
+        found.append(observed.said({"done": sent}, now=quarter / 4)["capacity"])
+    return found
+
+
+def test_an_observer_begins_with_one_a_second() -> None:
+    assert Observed(None).said({}, now=7.0) == {"done": 0, "errors": 0, "in_flight": 0, "capacity": 1}
+
+
+def test_its_capacity_is_four_times_what_it_sends() -> None:
+    assert capacities(Observed(None), [25] * 20)[-1] == pytest.approx(100, rel=0.01)
+
+
+def test_it_may_double_what_it_sends_twice_a_second() -> None:
+    rates = [2 ** (quarter / 2) for quarter in range(24)]
+    found = capacities(Observed(None), rates)
+    assert all(capacity > 1.5 * rate for capacity, rate in zip(found[1:], rates, strict=True))
+
+
+def test_what_is_refused_cancelled_or_on_its_way_was_sent_too() -> None:
+    observed = Observed(None)
+    observed.said({}, now=0.0)
+    said = observed.said({"done": 1.0, "errors": 2.0, "cancelled": 3.0, "in_flight": 4.0}, now=10.0)
+    assert said["capacity"] == pytest.approx(4.0)
+    assert said["errors"] == 2
+
+
+def test_twenty_seconds_after_its_last_request_it_holds_nearly_nothing() -> None:
+    found = capacities(Observed(None), [1000] * 40 + [0] * 80)
+    assert found[40] > 3900
+    assert found[-1] < 0.3
+    assert capacities(Observed(None), [1000] * 40 + [0] * 800)[-1] == 0.1
+
+
+def test_a_capacity_that_was_given_is_kept_while_it_sends_nothing() -> None:
+    found = capacities(Observed(4000.0), [0] * 400)
+    assert (found[0], found[-1]) == (4000, 4000)
+
+
+def test_a_report_of_the_same_instant_changes_nothing() -> None:
+    observed = Observed(None)
+    observed.said({}, now=0.0)
+    first = observed.said({"done": 100.0}, now=1.0)
+    assert observed.said({"done": 100.0}, now=1.0) == first
