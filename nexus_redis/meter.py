@@ -7,7 +7,6 @@ flight to done, so an item that moves while we look is missed for one report and
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError as CancelledFuture
 from enum import Enum, auto
@@ -29,10 +28,9 @@ REPORTABLE: Final = (
 
 
 class Meter:
-    """Counts work in tokens; safe to use from many threads. `clock` gives seconds that only grow."""
+    """Counts work in tokens; safe to use from many threads."""
 
-    def __init__(self, capacity: float | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, capacity: float | None) -> None:
         self._lock = threading.Lock()
         self._done = self._errors = self._cancelled = self._in_flight = 0.0
         self._latencies = Latencies()

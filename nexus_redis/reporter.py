@@ -60,7 +60,7 @@ class Reporter(Member):
         self._begin()
 
     def _begin(self) -> None:
-        self.meter = Meter(self.settings.capacity, self.hub.clock)
+        self.meter = Meter(self.settings.capacity)
         self.standing: Standing | None = None
         self.tickets: list[Ticket] = []
         self.asked: list[Ticket] = []  # those that the report in flight is for

@@ -392,7 +392,7 @@ class Aimd(Law):
         self.did = min(MAX_RATE, self.did + step.done)
         long = self.balance_time()
         self.came = toward(self.came, min(MAX_RATE, step.arrived / dt), dt, long)
-        self.left = toward(self.left, min(MAX_RATE, (step.done + step.errors) / dt), dt, long)
+        self.left = toward(self.left, min(MAX_RATE, step.left / dt), dt, long)
 
     def balance_time(self) -> float:
         """Seconds in which about 30 pieces of work come and leave."""

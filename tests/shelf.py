@@ -61,7 +61,7 @@ class Shelf:
         self.chance = random.Random(seed)
         self.queue: queue.Queue[int] = queue.Queue(max(1, round(holds * capacity(0.0))))
         self.t, self.scheduled, self.idle, self.rate = 0.0, 0, workers, 10.0
-        self.meter = Meter(None, lambda: self.t)
+        self.meter = Meter(None)
         self.meter.watch(self.queue)
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.was: tuple[Report, float] | None = None

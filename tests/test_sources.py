@@ -52,7 +52,7 @@ CALLS: dict[str, calls.Call[Any]] = {
         KEYS, "p", calls.Claim(2, 3, 4, True, 6, 7, 8, 90_000, "high", "eleven", 12, "13", 14), at_us=1
     ),
     "report": calls.report(
-        KEYS, "c", dict(zip(calls.REPORTED, range(4, 18), strict=True)), "two", 3, labels="eighteen", at_us=1
+        KEYS, "c", dict(zip(calls.REPORTED, range(4, 20), strict=True)), "two", 3, labels="twenty", at_us=1
     ),
     "leave": calls.leave_consumer(KEYS, "c", "*", at_us=1, who="five", note="six"),
     "configure": calls.configure(

@@ -961,7 +961,7 @@ do
     m.did = math_min(1e9, m.did + step.done)
     local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
     m.came = towards(m.came, math_min(1e9, step.arrived / step.dt), step.dt, balance)
-    m.left = towards(m.left, math_min(1e9, (step.done + step.errors) / step.dt), step.dt, balance)
+    m.left = towards(m.left, math_min(1e9, step.left / step.dt), step.dt, balance)
   end
 
   -- How long failures go on after the cut that ended a probe tells how long the loop is; no setting has to.
