@@ -689,8 +689,8 @@ class Consumer(ConsumerShell):
             await self._nexus._loop.wait(leaver.future, STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._enter()
+        try:  # known to the budget from here on; where Redis does not answer, as soon as it does
+            await self._nexus._loop.wait(self._report_now(None).future, TRY_PATIENCE)
         except BaseException:
             await self.close()
             raise
@@ -707,10 +707,6 @@ class Consumer(ConsumerShell):
                 if not self._is_closed and not self._nexus._is_closed:
                     self._nexus._reports.ensure_running()
                     self._reporter.start()
-
-    async def _enter(self) -> None:
-        """Be known to the budget from here on; while Redis does not answer, that comes when it does."""
-        await self._nexus._loop.wait(self._report_now(None).future, TRY_PATIENCE)
 
     def _report_now(self, pause_ms: float | None) -> _TaskTicket:
         self._check()

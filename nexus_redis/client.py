@@ -630,8 +630,8 @@ class Consumer(ConsumerShell):
             self._nexus._loop.wait(leaver.event, STOP_PATIENCE)
 
     def __enter__(self) -> Self:
-        try:
-            self._enter()
+        try:  # known to the budget from here on; where Redis does not answer, as soon as it does
+            self._nexus._loop.wait(self._report_now(None).event, TRY_PATIENCE)
         except BaseException:
             self.close()
             raise
@@ -648,10 +648,6 @@ class Consumer(ConsumerShell):
                 if not self._is_closed and not self._nexus._is_closed:
                     self._nexus._loop.ensure_running()
                     self._reporter.start()
-
-    def _enter(self) -> None:
-        """Be known to the budget from here on; while Redis does not answer, that comes when it does."""
-        self._nexus._loop.wait(self._report_now(None).event, TRY_PATIENCE)
 
     def _report_now(self, pause_ms: float | None) -> _LineTicket:
         with self._nexus._loop.lock:

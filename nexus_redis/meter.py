@@ -200,18 +200,19 @@ class Work:
     done, unless `done` was said; else failed.
     """
 
-    __slots__ = ("_began", "_clock", "_failed", "_has_done", "_left", "_meter", "_since", "_start", "_tokens")
+    __slots__ = ("_began", "_clock", "_done", "_failed", "_has_said", "_left", "_meter", "_since", "_start", "_tokens")
 
     def __init__(self, meter: Meter, tokens: float, start: Callable[[], None], clock: Callable[[], float]) -> None:
         self._meter, self._tokens, self._start, self._clock = meter, tokens, start, clock
         self._began = self._since = self._left = 0.0
         self._failed = 0.0  # since tokens were last done
-        self._has_done = False  # said so
+        self._done = 0.0
+        self._has_said = False  # how many are done
 
     def done(self, tokens: float) -> None:
         """So many are done, now: the rest has failed, unless more is said. Raises `InvalidSetting` for too many."""
         self._leave("done", tokens, Outcome.DONE)
-        self._has_done = True
+        self._has_said = True
 
     def failed(self, tokens: float) -> None:
         """So many have failed, now: of `work(500)`, `failed(3)` leaves 497. Raises `InvalidSetting` for too many."""
@@ -229,6 +230,7 @@ class Work:
         took = 0.0
         if outcome is Outcome.DONE:  # those that failed took their part of the time
             took = (now - self._since) * tokens / (tokens + self._failed)
+            self._done += tokens
             self._since, self._failed = now, 0.0
         elif outcome is Outcome.FAILED:
             self._failed += tokens
@@ -236,7 +238,7 @@ class Work:
         self._meter.leave(tokens, outcome, took)
 
     def __enter__(self) -> Self:
-        self._left, self._failed, self._has_done = self._tokens, 0.0, False
+        self._left, self._done, self._failed, self._has_said = self._tokens, 0.0, 0.0, False
         self._meter.begin(self._tokens)
         self._began = self._since = self._clock()
         self._start()
@@ -246,10 +248,9 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         now, outcome = self._clock(), outcome_of(kind, error)
-        is_timed = outcome is Outcome.DONE and (self._has_done or self._left > 0 or not self._tokens)
-        if outcome is Outcome.DONE and self._has_done:
-            outcome = Outcome.FAILED
-        self._settle(self._left, outcome, now)
+        is_whole = outcome is Outcome.DONE
+        self._settle(self._left, Outcome.FAILED if is_whole and self._has_said else outcome, now)
+        is_timed = is_whole and (self._done > 0 or not self._tokens)
         self._meter.end(now - self._began if is_timed else None, now)
 
     async def __aenter__(self) -> Self:

@@ -261,7 +261,7 @@ class Drain(Law):
         limit = math.inf if now.limit is None else now.limit
         overflowed = step.errors > 0 and before + after > 0.5 * limit
         if never_empty or overflowed or min(before, after) > 0.5 * limit:
-            self.follow(speed, step.dt)
+            self.follow(speed, step.dt, is_urgent=True)
             self.stop_probing()
         elif speed > self.capacity:
             self.capacity = speed
@@ -282,12 +282,12 @@ class Drain(Law):
             self.capacity = max(able, self.rate)
             return
         self.before = self.capacity
-        if able > self.capacity or deep > 0.5 * limit or (now.depth or 0) > self.aim(now):
-            self.follow(able, busy_s)
+        is_urgent = deep > 0.5 * limit or (now.depth or 0) > self.aim(now)
+        self.follow(able, busy_s, is_urgent=is_urgent)
 
-    def follow(self, speed: float, seconds: float) -> None:
-        """Learn from a proof; downward in half the time."""
-        tau = max(1.0, 10 / self.capacity) * (0.5 if speed < self.capacity else 1.0)
+    def follow(self, speed: float, seconds: float, *, is_urgent: bool) -> None:
+        """Learn from a proof; downward in half the time where the queue fills."""
+        tau = max(1.0, 10 / self.capacity) * (0.5 if is_urgent and speed < self.capacity else 1.0)
         self.capacity = toward(self.capacity, speed, seconds, tau)
 
     def start(self, speed: float, never_empty: bool, step: Step, now: Report, setting: Setting) -> None:

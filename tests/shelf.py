@@ -34,7 +34,7 @@ class Law(Protocol):
 
 
 class Shelf:
-    """One run. `capacity(t)` is what all workers together do in a second, `holds` the queue in seconds of it at first."""
+    """One run. `capacity(t)` is what all workers together do in a second; the queue `holds` so many seconds of it."""
 
     def __init__(
         self,

@@ -69,7 +69,28 @@ ARGUMENTS = {
 }
 SENT = {
     "claim": (1, 2, 3, 4, 1, 6, 7, 8, 90_000, "high", "eleven", 12, "13", 14),
-    "report": (1, "two", 3, "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "eighteen"),
+    "report": (
+        1,
+        "two",
+        3,
+        "4",
+        "5",
+        "6",
+        "7",
+        "8",
+        "9",
+        "10",
+        "11",
+        "12",
+        "13",
+        "14",
+        "15",
+        "16",
+        "17",
+        "18",
+        "19",
+        "twenty",
+    ),
     "leave": (1, "*", 0, 0, "five", "six"),
     "configure": (1, "operator", "3", "four", "five", "rate", "7"),
     "inspect": (1, 2, 3),
@@ -332,7 +353,7 @@ def test_a_module_has_one_subject(path: Path) -> None:
 
 
 LAYERS: Final = [
-    {"errors", "ids", "keys", "latencies", "logs", "observed", "reopen", "results", "words"},
+    {"busy", "errors", "ids", "keys", "latencies", "logs", "observed", "reopen", "results", "words"},
     {"scripts", "values"},
     {"config", "embedded", "faults", "price"},
     {"messages", "calls", "limited", "paced", "tray", "turns", "waiter"},

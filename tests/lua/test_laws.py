@@ -212,7 +212,7 @@ def test_no_rate_is_below_its_floor_or_above_its_ceilings(seed: int) -> None:
         ("if busy > 0 and step.done > 0 then", "if busy > 0 and step.done > 0 and is_whole then"),
         ("then able = math.min(able, speed) end", "then able = math.max(able, speed) end"),
         ("math.max(able, m.rate)", "math.min(able, m.rate)"),
-        ("if able > m.capacity or peak", "if able < m.capacity or peak"),
+        ("is_urgent and speed", "speed"),
         ("peak > CROWDED * limit or depth", "peak > CROWDED * limit and depth"),
         ("or overflowed or crowded then", "or overflowed then"),
         ("(UNUSED * m.capacity + UNUSED_ITEMS)", "(UNUSED * m.capacity)"),
