@@ -13,13 +13,15 @@ from __future__ import annotations
 import heapq
 import queue
 import random
+import re
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from nexus_redis.meter import Meter, Work
-from tests.referee_laws import Answer, Report, Setting
+from tests.referee_laws import Answer, Referee, Report, Setting
 
 INTERVAL, REFRESH, LOST_REPORTS, WIRE = 0.25, 0.1, 0.05, 0.02
 NAMES = {"queue_depth": "depth", "queue_limit": "limit"}
@@ -51,13 +53,12 @@ class Shelf:
         scatter: float = 0.0,  # of a service time; 1: exponential
         fixed: float = 0.0,  # part of a full batch's time that each piece takes, however small
         overhead: float = 0.0,  # seconds between two pieces of one worker
-        lump: float = 0.0,  # seconds' tokens that are spent at once
         counts_refused: bool = False,
         measures: bool = True,
     ) -> None:
         self.law, self.capacity, self.workers, self.batch = law, capacity, workers, batch
         self.seconds, self.demand, self.scatter, self.fixed, self.overhead = seconds, demand, scatter, fixed, overhead
-        self.lump, self.counts_refused, self.measures = lump, counts_refused, measures
+        self.counts_refused, self.measures = counts_refused, measures
         self.chance = random.Random(seed)
         self.queue: queue.Queue[int] = queue.Queue(max(1, round(holds * capacity(0.0))))
         self.t, self.scheduled, self.idle, self.rate = 0.0, 0, workers, 10.0
@@ -86,32 +87,28 @@ class Shelf:
     # -- producers
 
     def claim(self, producers: int, left: float) -> None:
-        """Tokens for the next tenth of a second, spent evenly or in lumps; what is less than one is kept."""
+        """Tokens for the next tenth of a second, spent evenly; what is less than one is kept."""
         rate = self.rate if self.demand is None else min(self.rate, self.demand(self.t))
         period = REFRESH * (0.95 + 0.1 * self.chance.random())
         left += rate / producers * period
         tokens = int(left)
-        lump = max(1, round(self.lump * rate / producers))
-        for k in range(0, tokens, lump):
-            size = min(lump, tokens - k)
-            self.at(self.t + period * (k + self.chance.random()) / tokens, partial(self.send, size))
+        for k in range(tokens):
+            self.at(self.t + period * (k + self.chance.random()) / tokens, self.send)
         self.at(self.t + period, partial(self.claim, producers, left - tokens))
 
-    def send(self, items: int) -> None:
-        for _ in range(items):
-            self.came.append(self.t)
-            try:
-                self.queue.put_nowait(1)
-            except queue.Full:
-                self.lost.append(self.t)
-                if self.counts_refused:
-                    with ExitStack() as stack:
-                        work = stack.enter_context(Work(self.meter, 1, lambda: None, lambda: self.t))
-                        work.failed(1)
-                continue
-            if self.idle:
-                self.idle -= 1
-                self.take()
+    def send(self) -> None:
+        self.came.append(self.t)
+        try:
+            self.queue.put_nowait(1)
+        except queue.Full:
+            self.lost.append(self.t)
+            if self.counts_refused:
+                with Work(self.meter, 1, lambda: None, lambda: self.t) as work:
+                    work.failed(1)
+            return
+        if self.idle:
+            self.idle -= 1
+            self.take()
 
     # -- workers
 
@@ -171,5 +168,63 @@ class Shelf:
         return sum(n for t, n in self.done if start <= t < end) / can
 
 
+# -- the table of docs/laws.md
+
+PAGE = Path(__file__).parents[1] / "docs" / "laws.md"
+CAPACITY, WARM = 500.0, 5.0
+HOLDS = (0.02, 0.05, 0.1, 0.25, 1.0, 10.0)
+STEPS = (1.0, 0.3, 3.0)  # times the capacity
+FLEETS = ((1, 1, 4), (8, 1, 16), (64, 1, 16), (1, 500, 1), (4, 20, 8))  # workers, batch, producers
+FELL, END = 15.0, 28.0
+
+
+class Found(NamedTuple):
+    """The part that was lost and the part of the capacity that was used, from 5 s after the start or the step on."""
+
+    lost: float
+    used: float
+
+
+def stepped(capacity: float, factor: float) -> Curve:
+    """The capacity is another one after 15 s."""
+    return lambda t: capacity * factor if t >= FELL else capacity
+
+
+def played(law: Law, holds: float, factor: float, fleet: tuple[int, int, int], **also: Any) -> tuple[Found, Found]:
+    """Before the step and after it; without one the second is steady as well."""
+    workers, batch, producers = fleet
+    capacity = stepped(also.pop("capacity", CAPACITY), factor)
+    shelf = Shelf(law, capacity, holds, workers=workers, batch=batch, producers=producers, seconds=END, **also).run()
+    spans = ((WARM, FELL), (FELL + WARM, END))
+    first, second = (Found(shelf.loss(*span), shelf.use(*span)) for span in spans)
+    return first, second
+
+
+def row(law: Callable[[], Law], holds: float) -> str:
+    """Markdown: the worst of all fleets at one depth."""
+    runs = {factor: [played(law(), holds, factor, fleet) for fleet in FLEETS] for factor in STEPS}
+    cells = [f"{holds:g} s"]
+    for factor in STEPS:
+        ends = [found for run in runs[factor] for found in (run if factor == 1 else run[1:])]
+        cells += [f"{max(found.lost for found in ends):.2%}", f"{min(1.0, *(found.used for found in ends)):.0%}"]
+    return f"| {' | '.join(cells)} |".replace("%", " %")
+
+
+def table(law: Callable[[], Law]) -> str:
+    """Markdown: a row for each depth."""
+    head = "| Queue | lost | used | lost after x0.3 | used | lost after x3 | used |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *(row(law, holds) for holds in HOLDS)])
+
+
+def main() -> None:
+    """Print the table; with --write, put it into docs/laws.md."""
+    text = table(Referee)
+    print(text)
+    if "--write" in sys.argv:
+        page = PAGE.read_text(encoding="utf-8")
+        before, after = re.split(r"(?s)(?<=<!-- shelf -->\n).*(?=<!-- end shelf -->)", page)
+        PAGE.write_text(f"{before}{text}\n{after}", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    pass
+    main()

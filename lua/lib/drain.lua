@@ -97,7 +97,8 @@ do
         m.capacity = math.max(able, m.rate)
       else
         m.before = m.capacity
-        follow(m, able, busy, peak > CROWDED * limit or depth > aim(m, report))
+        local is_urgent = peak > CROWDED * limit or depth > aim(m, report)
+        follow(m, able, busy, is_urgent)
       end
       return m.ok
     end
