@@ -214,7 +214,8 @@ class Drain(Law):
     def aim(self, now: Report) -> float:
         """The queue that it wants: short, yet enough to prove that there is work."""
         wanted = 0.2 * self.capacity
-        return max(1.0, min(wanted, 0.4 * now.limit) if now.limit else wanted)
+        part = 0.4 if now.busy_ms is None else 0.2
+        return max(1.0, min(wanted, part * now.limit) if now.limit else wanted)
 
     @property
     def is_stalled(self) -> bool:

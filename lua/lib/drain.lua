@@ -17,7 +17,8 @@
 local drain
 do
   local SETTLE = 5              -- seconds in which the rate brings the queue to its aim; 3 loops where those are long
-  local AIM, AIM_OF_LIMIT = 0.2, 0.4        -- of a second's work, of the queue's limit
+  local AIM, AIM_OF_LIMIT = 0.2, 0.4        -- of a second's work, of the queue's limit: enough to prove that there is work
+  local AIM_MEASURED = 0.2      -- of the limit, where no proof is needed
   local LEARN, LEARN_ITEMS = 1, 10          -- the mean of the proven rate: over 1 s, or 10 items where those take longer
   local DOWN = 0.5              -- of that time when it falls: too high a rate fills queues, too low a one only wastes
   local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5      -- growth per loop: first, at most, on the way back to its best
@@ -37,7 +38,7 @@ do
 
   local function aim(m, report)
     local wanted = AIM * m.capacity
-    if report.limit and report.limit > 0 then wanted = math.min(wanted, AIM_OF_LIMIT * report.limit) end
+    if report.limit and report.limit > 0 then wanted = math.min(wanted, (report.busy_ms and AIM_MEASURED or AIM_OF_LIMIT) * report.limit) end
     return math.max(1, wanted)
   end
 

@@ -1,4 +1,4 @@
-"""The law `drain` beside queues that hold a fiftieth of a second and more, item by item: the figures of docs/laws.md."""
+"""The law `drain` beside queues that hold a fiftieth of a second and more: the figures of docs/laws.md."""
 
 from __future__ import annotations
 
