@@ -171,7 +171,7 @@ class Shelf:
 # -- the table of docs/laws.md
 
 PAGE = Path(__file__).parents[1] / "docs" / "laws.md"
-CAPACITY, WARM = 500.0, 5.0
+CAPACITY, WARM = 1000.0, 5.0
 HOLDS = (0.02, 0.05, 0.1, 0.25, 1.0, 10.0)
 STEPS = (1.0, 0.3, 3.0)  # times the capacity
 FLEETS = ((1, 1, 4), (8, 1, 16), (64, 1, 16), (1, 500, 1), (4, 20, 8))  # workers, batch, producers
