@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -52,3 +53,9 @@ class Settling:
     def __repr__(self) -> str:
         state = "not reserved yet" if self.grant is None else f"{self._waiter.cost / MICRO:g} tokens as it stands"
         return f"<{type(self).__name__} of {self._account.keys.name!r}, estimate {self.cost:g}: {state}>"
+
+
+def grant_of(tries: Sequence[Settling], waited: float) -> Grant:
+    """What several tries, each of which was served, are together."""
+    is_degraded = any(each.grant is not None and each.grant.degraded for each in tries)
+    return Grant(sum(each.cost for each in tries), waited, is_degraded)

@@ -340,7 +340,6 @@ class Aimd(Law):
     slow_cuts: float = 0.0  # since the latency was last as usual
     is_trial: float = 0.0  # the last cut was made to see whether the latency follows the rate at all
     slow_at: float = 0.0  # slowdown at the last cut
-    good_before: float = 0.0  # the known good rate before the first slow cut
     was_slow: float = 0.0  # the last cut was for latency
     was_probe: float = 0.0  # the last cut was of a rate above the known good one
 
@@ -480,13 +479,10 @@ class Aimd(Law):
         is_trial = not is_growing and self.slow_cuts > 0 and target is None
         if is_trial:
             wait = hold + min(30.0, now.latency_ms / 1000)
-            if self.balance_time() > 2:
-                wait += 2 * self.balance_time()
             if self.since_cut < wait:
                 return rate
             if self.is_trial and slowdown >= 0.85 * self.slow_at:
                 self.expect(now, 1.0)
-                self.known_good = max(self.known_good, self.good_before)
                 self.slow_cuts = self.is_trial = self.is_slow = 0.0
                 return rate
         if not is_growing and target is None and self.balance_time() > 2:  # few, and no queue: it may be chance
@@ -497,8 +493,6 @@ class Aimd(Law):
             done = self.ok or 0.0
             good = max(done, 0.9 * self.known_good)
             back *= min(1.0, done / good)
-        if not self.slow_cuts:
-            self.good_before = max(good, self.known_good if not is_growing else 0.0)
         self.slow_cuts, self.is_trial, self.slow_at, self.was_slow = 1.0, float(is_trial), slowdown, 1.0
         return self.cut(rate, good, back)
 

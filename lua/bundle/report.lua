@@ -1030,11 +1030,9 @@ do
     local is_trial = not is_first and not is_growing
     if is_trial then
       local wait = hold + math_min(WAIT_MOST, report.latency_ms / 1000)
-      if balance > BALANCE then wait = wait + 2 * balance end
       if m.since_cut < wait then return rate end
       if m.is_trial > 0 and slow >= RELIEF * m.slow_at then
         expect_latency(m, report, 1)
-        m.known_good = math_max(m.known_good, m.good_before)
         m.slow_cuts, m.is_trial, m.is_slow = 0, 0, 0
         return rate
       end
@@ -1042,13 +1040,10 @@ do
     if not is_growing and not target and balance > BALANCE then expect_latency(m, report, 0.2) end
     local good = good_rate(m, rate)
     local back = math_min(EASE_MOST, math_max(is_trial and EASE_TRIAL or EASE_LEAST, excess / DRAIN))
-    local before = good
     if m.known_good > 0 and not is_growing then   -- no more comes than is done, so more may be possible
       good = math_max(m.ok, KEEPS * m.known_good)
       back = 1 - (1 - back) * math_min(1, m.ok / good)
-      before = math_max(good, m.known_good)
     end
-    if m.slow_cuts == 0 then m.good_before = before end
     m.slow_cuts, m.is_trial, m.slow_at, m.was_slow = 1, is_trial and 1 or 0, slow, 1
     return cut(m, rate, good, back)
   end
@@ -1119,7 +1114,7 @@ local MEMORY = {
            'working_for', 'highest'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
-          'slow_at', 'good_before', 'was_slow', 'was_probe'},
+          'slow_at', 'was_slow', 'was_probe'},
 }
 local AT_FIRST = {probe = 0.05, since_cut = 86400}       -- all else 0, and no `ok`
 

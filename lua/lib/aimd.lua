@@ -122,11 +122,9 @@ do
     local is_trial = not is_first and not is_growing
     if is_trial then
       local wait = hold + math.min(WAIT_MOST, report.latency_ms / 1000)
-      if balance > BALANCE then wait = wait + 2 * balance end
       if m.since_cut < wait then return rate end
       if m.is_trial > 0 and slow >= RELIEF * m.slow_at then
         expect_latency(m, report, 1)
-        m.known_good = math.max(m.known_good, m.good_before)
         m.slow_cuts, m.is_trial, m.is_slow = 0, 0, 0
         return rate
       end
@@ -134,13 +132,10 @@ do
     if not is_growing and not target and balance > BALANCE then expect_latency(m, report, BY_CHANCE) end
     local good = good_rate(m, rate)
     local back = math.min(EASE_MOST, math.max(is_trial and EASE_TRIAL or EASE_LEAST, excess / DRAIN))
-    local before = good
     if m.known_good > 0 and not is_growing then   -- no more comes than is done, so more may be possible
       good = math.max(m.ok, KEEPS * m.known_good)
       back = 1 - (1 - back) * math.min(1, m.ok / good)
-      before = math.max(good, m.known_good)
     end
-    if m.slow_cuts == 0 then m.good_before = before end
     m.slow_cuts, m.is_trial, m.slow_at, m.was_slow = 1, is_trial and 1 or 0, slow, 1
     return cut(m, rate, good, back)
   end

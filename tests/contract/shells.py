@@ -139,6 +139,11 @@ class Opener:
             self._loop.stop()
 
 
+def it_of(budget: Any) -> Any:
+    """The object itself, for a dict that goes to a nexus."""
+    return getattr(budget, "it", budget)
+
+
 def account_of(it: Any) -> Any:
     """The account behind a budget's or producer's face."""
     it = getattr(it, "it", it)

@@ -18,7 +18,7 @@ from nexus_redis.ledger import MICRO
 from nexus_redis.opening import Opening
 from nexus_redis.testing import ManualClock
 from tests.contract.books import granted_by, spent
-from tests.contract.shells import Opener, account_of
+from tests.contract.shells import Opener, account_of, it_of
 from tests.contract.test_budgets import operator_sets
 from tests.servers import Server
 from tests.support import PATIENCE, eventually, join, run
@@ -27,11 +27,6 @@ from tests.support import PATIENCE, eventually, join, run
 @pytest.fixture
 def nexus(open_nexus: Opener, server: Server) -> Any:
     return open_nexus(server)
-
-
-def it_of(budget: Any) -> Any:
-    """The object itself, for a dict that goes to a nexus."""
-    return getattr(budget, "it", budget)
 
 
 # --- limited

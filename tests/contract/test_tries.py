@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from nexus_redis import AcquireTimeout, Nexus
 from nexus_redis.asyncio import Nexus as AsyncNexus
+from nexus_redis.ledger import MICRO
 from nexus_redis.testing import ManualClock
-from tests.contract.shells import Opener, Pass, account_of
+from tests.contract.shells import Opener, Pass, account_of, it_of
 from tests.servers import Server
 
 BURST = 0.25  # seconds of the rate, which a budget has unless told
@@ -196,3 +197,16 @@ def test_waiters_go_on_when_a_pause_is_over(
             budget.acquire()
         assert seconds <= clock.now - began < seconds + 0.12  # a refresh in which the others hear of the pause
         let_pass(0.5)
+
+
+def test_several_budgets_at_once_with_a_timeout_of_0_are_tried_once_each(nexus_by_clock: Any, let_pass: Pass) -> None:
+    requests, tokens = nexus_by_clock.budget("requests", rate="10/s"), nexus_by_clock.budget("tokens", rate="100/s")
+    wanted = {it_of(requests): 1, it_of(tokens): 20}
+    assert nexus_by_clock.acquire(dict.fromkeys(wanted, 1), timeout=0).cost == 2  # nothing is in hand yet
+    let_pass(2)
+    with pytest.raises(AcquireTimeout, match="budget tokens") as denied:
+        nexus_by_clock.acquire({it_of(requests): 1, it_of(tokens): 50}, timeout=0)
+    assert denied.value.retry_after is not None
+    assert account_of(requests).ledger.used == MICRO  # the token that it had taken already is back
+    let_pass(2)
+    assert nexus_by_clock.acquire(wanted, timeout=0).cost == 21

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -10,16 +11,22 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
+import httpx2
 import pytest
 
 import nexus_redis
+import nexus_redis.asyncio
+from nexus_redis import meter
 from nexus_redis.contrib import _gates
 from nexus_redis.contrib import httpx as with_httpx
+from nexus_redis.contrib import httpx2 as with_httpx2
 from nexus_redis.shell import BudgetShell
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
 from tests.contrib.answering import Answering
 from tests.contrib.clients import CLIENTS, TIMED_OUT, Script
 from tests.servers import Server, launch
+from tests.support import PATIENCE, run
 
 __all__ = ["clock"]  # the users' own fixture
 
@@ -235,6 +242,30 @@ def test_a_client_finds_the_rate_of_a_server_that_only_refuses(
     assert statuses.count(429) < 25
     seconds = site.log[-1][0] - site.log[100][0]
     assert statuses.count(200) / seconds == pytest.approx(25, rel=0.15)
+
+
+@pytest.mark.skipif(not hasattr(meter, "Outcome"), reason="cancelled work is an error until the meter knows it")
+@pytest.mark.parametrize(("library", "helper"), [(httpx, with_httpx), (httpx2, with_httpx2)], ids=["httpx", "httpx2"])
+def test_a_request_that_its_caller_gives_up_says_nothing_about_the_server(
+    one_server: Server, library: Any, helper: Any
+) -> None:
+    async def main() -> dict[str, float]:
+        is_sent = asyncio.Event()
+
+        async def never(_request: Any) -> Any:
+            is_sent.set()
+            await asyncio.Event().wait()
+
+        async with nexus_redis.asyncio.Nexus.from_url(one_server.url) as nexus:
+            transport = helper.AsyncTransport(nexus.budget("api"), library.MockTransport(never), report=True)
+            async with library.AsyncClient(transport=transport) as client:
+                request = asyncio.create_task(client.get("http://api.example/"))
+                await asyncio.wait_for(is_sent.wait(), PATIENCE)
+                request.cancel()
+                await asyncio.wait([request])
+                return counted(transport._gate._observer)
+
+    assert run(main()) == {"done": 0, "errors": 0, "in_flight": 0}
 
 
 def test_clients_of_one_process_report_as_one_consumer(one_server: Server) -> None:
