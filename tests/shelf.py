@@ -68,7 +68,7 @@ class Shelf:
         self.was: tuple[Report, float] | None = None
         self.came: list[float] = []
         self.lost: list[float] = []
-        self.done: list[tuple[float, int]] = []
+        self.done: list[tuple[float, float, int]] = []  # from, until, items
         self.rates: list[tuple[float, float]] = []
         for _ in range(producers):
             self.at(REFRESH * self.chance.random(), partial(self.claim, producers, 0.0))
@@ -124,11 +124,11 @@ class Shelf:
         each = self.workers / self.capacity(self.t)
         took = each * ((1 - self.fixed) * size + self.fixed * self.batch)
         took *= 1 - self.scatter + self.scatter * self.chance.expovariate(1.0)
-        self.at(self.t + took, partial(self.end, work, size))
+        self.at(self.t + took, partial(self.end, work, self.t, size))
 
-    def end(self, work: Work, size: int) -> None:
+    def end(self, work: Work, began: float, size: int) -> None:
         work.__exit__(None, None, None)
-        self.done.append((self.t, size))
+        self.done.append((began, self.t, size))
         if self.overhead:
             self.at(self.t + self.overhead, self.take)
         else:
@@ -163,9 +163,10 @@ class Shelf:
         return sum(start <= t < end for t in self.lost) / came if came else 0.0
 
     def use(self, start: float, end: float) -> float:
-        """The part of the capacity that was used."""
+        """The part of the capacity that was used; work that lasts is done evenly meanwhile."""
         can = sum(self.capacity(start + 0.01 * k) for k in range(round((end - start) / 0.01))) * 0.01
-        return sum(n for t, n in self.done if start <= t < end) / can
+        part = sum(max(0.0, min(end, t) - max(start, began)) / (t - began) * n for began, t, n in self.done)
+        return part / can
 
 
 # -- the table of docs/laws.md
@@ -194,7 +195,9 @@ def played(law: Law, holds: float, factor: float, fleet: tuple[int, int, int], *
     """Before the step and after it; without one the second is steady as well."""
     workers, batch, producers = fleet
     capacity = stepped(also.pop("capacity", CAPACITY), factor)
-    shelf = Shelf(law, capacity, holds, workers=workers, batch=batch, producers=producers, seconds=END, **also).run()
+    shelf = Shelf(
+        law, capacity, holds, workers=workers, batch=batch, producers=producers, seconds=END + WARM, **also
+    ).run()
     spans = ((WARM, FELL), (FELL + WARM, END))
     first, second = (Found(shelf.loss(*span), shelf.use(*span)) for span in spans)
     return first, second
