@@ -538,3 +538,20 @@ def test_memory_of_a_newer_or_older_release_is_read_as_far_as_it_goes() -> None:
     assert (name, memory.rate, memory.capacity, memory.probe, memory.ok) == ("drain", 1, 4, 0.05, None)
     name, memory = LUA.laws.law_memory(longer)
     assert LUA.laws.law_text(name, memory) == "range 1000000 2000000 3000000"
+
+
+def test_cancelled_work_is_no_sign_of_overload(consumer: Consumer) -> None:
+    """A tenth of it is cancelled by its callers; the rest is done as before."""
+    calm, rude = Story(consumer), Story(LuaConsumer(LUA) if isinstance(consumer, LuaConsumer) else Referee())
+    for n in range(200):
+        alone = calm.says(10, latency_ms=20)
+        beside = rude.says(10, latency_ms=20, cancelled=float(n))
+    assert beside.rate >= alone.rate > 20
+
+
+def test_cancelled_work_has_left_the_queue(consumer: Consumer) -> None:
+    """Else all that is cancelled would prove that the queue was never empty, and little done a low capacity."""
+    story = emptied(consumer)
+    before = story.says(25, depth=100).capacity
+    after = story.says(25, depth=0, cancelled=75).capacity
+    assert after == pytest.approx(before, rel=0.1)
