@@ -6,14 +6,16 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        2 incarnation  text, at most 64 characters; empty: a one-shot sender
        3 seq          int    grows by one a report; the same one changes nothing
        then, empty where it is not said, as plain decimals:
-       4 uptime_ms    its own monotonic clock       10 errors        all else that left, only grows
+       4 uptime_ms    its own monotonic clock       10 errors        failures, only grows
        5 load         percent, 0..100               11 in_flight     tokens at work
        6 capacity     tokens/s                      12 slots         at most so many tokens at work
        7 queue_depth  tokens waiting                13 latency_ms    the median of the work that ended lately
        8 queue_limit  tokens it can hold            14 interval_ms   how often it reports, 250 if not said
        9 done         successes, only grows         15 pause_ms      takes its part out this long; 0 ends that
        16 latency_p25_ms, 17 latency_p10_ms         two lower percentiles of the same work
-       18 labels      text, at most 1024 characters
+       18 cancelled   ended since nobody wanted it any more, only grows
+       19 busy_ms     time that its workers took for what is done, over their number, only grows
+       20 labels      text, at most 1024 characters
 Reply  1 rate (micro-tokens/s, what this consumer can take)  2 capacity (micro-tokens/s, 0 = not known yet)
        3 budget_rate (micro-tokens/s)  4 backpressure_level  5 current_load (thousandths of a percent)  6 birth
        7 law  8 reason

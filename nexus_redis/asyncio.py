@@ -701,7 +701,11 @@ class Consumer(ConsumerShell):
             await self._nexus._loop.wait(leaver.future, STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
-        self._start()
+        try:  # known to the budget from here on; where Redis does not answer, as soon as it does
+            await self._nexus._loop.wait(self._report_now(None).future, TRY_PATIENCE)
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -716,12 +720,16 @@ class Consumer(ConsumerShell):
                     self._nexus._reports.ensure_running()
                     self._reporter.start()
 
-    async def _ask(self, pause_ms: float | None) -> float:
+    def _report_now(self, pause_ms: float | None) -> _TaskTicket:
         self._check()
         ticket = _TaskTicket(self._reporter.hub.clock(), pause_ms)
         with self._nexus._reports.lock:
             self._nexus._reports.ensure_running()
             self._reporter.ask(ticket)
+        return ticket
+
+    async def _ask(self, pause_ms: float | None) -> float:
+        ticket = self._report_now(pause_ms)
         await self._nexus._loop.wait(ticket.future)
         if ticket.error is not None:
             raise ticket.error

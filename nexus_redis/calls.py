@@ -199,7 +199,7 @@ def _answer(reply: bytes | str) -> Answer:
 
 REPORTED: Final = (
     "uptime_ms", "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "in_flight", "slots", "latency_ms",
-    "interval_ms", "pause_ms", "latency_p25_ms", "latency_p10_ms",
+    "interval_ms", "pause_ms", "latency_p25_ms", "latency_p10_ms", "cancelled", "busy_ms",
 )  # fmt: skip
 
 

@@ -642,7 +642,11 @@ class Consumer(ConsumerShell):
             self._nexus._loop.wait(leaver.event, STOP_PATIENCE)
 
     def __enter__(self) -> Self:
-        self._start()
+        try:  # known to the budget from here on; where Redis does not answer, as soon as it does
+            self._nexus._loop.wait(self._report_now(None).event, TRY_PATIENCE)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -657,12 +661,16 @@ class Consumer(ConsumerShell):
                     self._nexus._loop.ensure_running()
                     self._reporter.start()
 
-    def _ask(self, pause_ms: float | None) -> float:
+    def _report_now(self, pause_ms: float | None) -> _LineTicket:
         with self._nexus._loop.lock:
             self._check()
             self._nexus._loop.ensure_running()
             ticket = _LineTicket(self._reporter.hub.clock(), pause_ms)
             self._reporter.ask(ticket)
+        return ticket
+
+    def _ask(self, pause_ms: float | None) -> float:
+        ticket = self._report_now(pause_ms)
         self._nexus._loop.wait(ticket.event)
         if ticket.error is not None:
             raise ticket.error

@@ -175,7 +175,8 @@ class FlowControl(Message):
 class LoadReport(Message):
     """A consumer says how full it is; any of the numbers will do.
 
-    `load` in percent, `capacity` in tokens per second, queues and work in tokens. `done` and `errors` only grow. With
+    `load` in percent, `capacity` in tokens per second, queues and work in tokens. `done`, `errors`, `cancelled` and
+    `busy_ms` (the time that its workers took for what is done, over their number) only grow. With
     `load=95, capacity=400` it can take 100/s; `load` alone says how full, not how fast, and is refused where the budget
     has no rate.
     """
@@ -199,6 +200,8 @@ class LoadReport(Message):
     pause_ms: Milliseconds | None = None
     latency_p25_ms: Milliseconds | None = None
     latency_p10_ms: Milliseconds | None = None
+    cancelled: Quantity | None = None
+    busy_ms: Quantity | None = None
     labels: Labels | None = None
 
 

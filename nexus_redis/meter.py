@@ -1,24 +1,29 @@
 """What a consumer measures of itself. No I/O.
 
-`done`, `errors`, `in_flight` and the queue's depth are read in that order: work moves from the queue to in flight to
-done, so an item that moves while we look is missed for one report and never counted twice.
+`done`, `errors`, `cancelled`, `in_flight` and the queue's depth are read in that order: work moves from the queue to in
+flight to done, so an item that moves while we look is missed for one report and never counted twice.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError as CancelledFuture
+from enum import Enum, auto
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from nexus_redis.busy import Busy
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.latencies import PERCENTILES, Latencies
 from nexus_redis.logs import log
 
 UNBOUNDED: Final = 2**31 - 1  # what a multiprocessing queue without maxsize has for one (SEM_VALUE_MAX)
+ROUNDING: Final = 1e-6  # a micro-token: parts of a cost add up to no less
 REPORTABLE: Final = (
-    "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "in_flight", "slots", *PERCENTILES,
+    "load", "capacity", "queue_depth", "queue_limit", "done", "errors", "cancelled", "in_flight", "slots", *PERCENTILES,
+    "busy_ms",
 )  # fmt: skip
 
 
@@ -27,9 +32,11 @@ class Meter:
 
     def __init__(self, capacity: float | None) -> None:
         self._lock = threading.Lock()
-        self._done = self._errors = self._in_flight = 0.0
+        self._done = self._errors = self._cancelled = self._in_flight = 0.0
         self._latencies = Latencies()
-        self._has_worked = self._has_said_so = False
+        self._has_worked = False
+        self._told: tuple[bool, bool] | None = None  # whether it worked and watched, as the last sample had it
+        self._busy = Busy()
         self._depth: Callable[[], float] | None = None
         self._limit: float | None = None
         self._said: dict[str, float] = {} if capacity is None else {"capacity": capacity}
@@ -37,9 +44,8 @@ class Meter:
         self._has_failed = False
 
     @property
-    def has_news(self) -> bool:
-        """There is more to say than a capacity."""
-        return self._has_worked or self._depth is not None or not set(self._said) <= {"capacity"}
+    def _uses(self) -> tuple[bool, bool]:
+        return self._has_worked, self._depth is not None
 
     @property
     def is_asking(self) -> bool:
@@ -48,8 +54,13 @@ class Meter:
 
     @property
     def is_unheard(self) -> bool:
-        """It works, and no report has said so yet: until one does, the law may take it for idle."""
-        return self._has_worked and not self._has_said_so
+        """It works, or watches, and no report has said so: until one does, the law may take it for another kind."""
+        return self._told is not None and self._told != self._uses
+
+    @property
+    def is_bare(self) -> bool:
+        """All that the last sample said is that it is there."""
+        return self._told == (False, False) and self._sent.keys() <= {"capacity"}
 
     @property
     def says_how_full(self) -> bool:
@@ -61,16 +72,26 @@ class Meter:
         with self._lock:
             self._has_worked = True
             self._in_flight += tokens
+            self._busy.begin()
 
-    def end(self, tokens: float, seconds: float, now: float, *, is_done: bool) -> None:
-        """Work has ended, well or not. Only what was done is timed: a refusal is fast and a timeout slow by itself."""
+    def leave(self, tokens: float, outcome: Outcome, took: float) -> None:
+        """Count `tokens` of the work in flight that have ended, after so many seconds of their worker."""
         with self._lock:
             self._in_flight = max(0.0, self._in_flight - tokens)
-            if is_done:
+            if outcome is Outcome.DONE:
                 self._done += tokens
-                self._latencies.add(seconds, now)
-            else:
+                self._busy.add(tokens, took)
+            elif outcome is Outcome.FAILED:
                 self._errors += tokens
+            else:
+                self._cancelled += tokens
+
+    def end(self, seconds: float | None, now: float) -> None:
+        """A piece of work is over. Only what was done is timed: a refusal is fast and a timeout slow by itself."""
+        with self._lock:
+            self._busy.end()
+            if seconds is not None:
+                self._latencies.add(seconds, now)
 
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> None:
         """Look at a queue: anything with `qsize()` and `maxsize`, or a callable and a limit."""
@@ -115,11 +136,14 @@ class Meter:
         """The fields of a report, now. Asks the queue with no lock held: it may have locks of its own."""
         with self._lock:
             said: dict[str, float] = {}
-            # A queue that is watched but not yet worked on has done nothing, unless something else is said by hand.
-            if self._has_worked or (self._depth is not None and not self._said):
+            # Who has not worked yet has done nothing. Not so where it says how full it is: others may do the work.
+            silent = {"capacity"} if self._depth is None else set()
+            if self._has_worked or self._said.keys() <= silent:
                 said = {"done": self._done, "errors": self._errors, "in_flight": self._in_flight}
+            if self._cancelled:
+                said["cancelled"] = self._cancelled
             said |= self._latencies.percentiles()
-            self._has_said_so = self._has_worked
+            self._told = self._uses
             by_hand = self._sent = dict(self._said)
         return said | self._queue() | by_hand
 
@@ -128,7 +152,7 @@ class Meter:
             return {}
         try:
             depth = float(self._depth())
-            said = {"queue_depth": parse_number("queue_depth", 0.0 if depth < 0 else depth)}
+            said = {"queue_depth": parse_number("queue_depth", 0.0 if depth < 0 else depth)} | self._pace(depth)
         except Exception:
             if not self._has_failed:
                 self._has_failed = True
@@ -136,29 +160,101 @@ class Meter:
             return {}
         return said if self._limit is None else {**said, "queue_limit": self._limit}
 
+    def _pace(self, depth: float) -> dict[str, float]:
+        """How long it was busy with what is done, once it has worked."""
+        with self._lock:
+            seconds = self._busy.look(depth) if self._has_worked else None
+        return {} if seconds is None else {"busy_ms": round(seconds * 1e3, 3)}
+
+
+class Outcome(Enum):
+    """What became of work. CANCELLED: nobody wanted it any more, which says nothing about who did it."""
+
+    DONE = auto()
+    FAILED = auto()
+    CANCELLED = auto()
+
+
+def outcome_of(kind: type[BaseException] | None, error: BaseException | None = None) -> Outcome:
+    """What the end of a block says of its work.
+
+    A cancelled task (asyncio, trio, anyio), a generator that was closed, a process that is being stopped: none of these
+    is an `Exception`, but for one kind. A group of errors is cancelled only as far as all of them are.
+    """
+    if kind is None:
+        return Outcome.DONE
+    if issubclass(kind, CancelledFuture):
+        return Outcome.CANCELLED
+    if isinstance(error, BaseExceptionGroup):
+        kinds = {outcome_of(type(each), each) for each in error.exceptions}
+        return Outcome.FAILED if Outcome.FAILED in kinds else Outcome.CANCELLED
+    return Outcome.FAILED if issubclass(kind, Exception) else Outcome.CANCELLED
+
 
 class Work:
-    """`with consumer.work(n):` - n tokens of work; done when the block ends, errors when it raises."""
+    """`with consumer.work(n) as work:` - n tokens of work, in flight until the block ends.
 
-    __slots__ = ("_began", "_clock", "_meter", "_start", "_tokens")
+    Then they are done, or errors where the block raises. Neither where it is cancelled: a caller that gave up says
+    nothing about the consumer. A bulk of which a part failed says so: of `work(500)`, `work.failed(3)` leaves 497 to be
+    done, and so does `work.done(497)`. What is said counts at once, and the end of the block decides about the rest:
+    done, unless `done` was said; else failed.
+    """
+
+    __slots__ = ("_began", "_clock", "_done", "_failed", "_has_said", "_left", "_meter", "_since", "_start", "_tokens")
 
     def __init__(self, meter: Meter, tokens: float, start: Callable[[], None], clock: Callable[[], float]) -> None:
         self._meter, self._tokens, self._start, self._clock = meter, tokens, start, clock
-        self._began = 0.0
+        self._began = self._since = self._left = 0.0
+        self._failed = 0.0  # since tokens were last done
+        self._done = 0.0
+        self._has_said = False  # how many are done
 
-    def __enter__(self) -> None:
+    def done(self, tokens: float) -> None:
+        """So many are done, now: the rest has failed, unless more is said. Raises `InvalidSetting` for too many."""
+        self._leave("done", tokens, Outcome.DONE)
+        self._has_said = True
+
+    def failed(self, tokens: float) -> None:
+        """So many have failed, now: of `work(500)`, `failed(3)` leaves 497. Raises `InvalidSetting` for too many."""
+        self._leave("errors", tokens, Outcome.FAILED)
+
+    def _leave(self, field: str, tokens: float, outcome: Outcome) -> None:
+        if parse_number(field, tokens) > self._left + ROUNDING:
+            remedy = f"use at most {self._left:g}, what is left of these {self._tokens:g} tokens of work"
+            raise InvalidSetting(field, tokens, remedy)
+        self._settle(min(tokens, self._left), outcome, self._clock())
+
+    def _settle(self, tokens: float, outcome: Outcome, now: float) -> None:
+        if not tokens:
+            return
+        took = 0.0
+        if outcome is Outcome.DONE:  # those that failed took their part of the time
+            took = (now - self._since) * tokens / (tokens + self._failed)
+            self._done += tokens
+            self._since, self._failed = now, 0.0
+        elif outcome is Outcome.FAILED:
+            self._failed += tokens
+        self._left -= tokens
+        self._meter.leave(tokens, outcome, took)
+
+    def __enter__(self) -> Self:
+        self._left, self._done, self._failed, self._has_said = self._tokens, 0.0, 0.0, False
         self._meter.begin(self._tokens)
-        self._began = self._clock()
+        self._began = self._since = self._clock()
         self._start()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        now = self._clock()
-        self._meter.end(self._tokens, now - self._began, now, is_done=kind is None)
+        now, outcome = self._clock(), outcome_of(kind, error)
+        is_whole = outcome is Outcome.DONE
+        self._settle(self._left, Outcome.FAILED if is_whole and self._has_said else outcome, now)
+        is_timed = is_whole and (self._done > 0 or not self._tokens)
+        self._meter.end(now - self._began if is_timed else None, now)
 
-    async def __aenter__(self) -> None:
-        self.__enter__()
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None

@@ -24,6 +24,7 @@ from nexus_redis.opening import News, Opening
 from nexus_redis.sources import Source
 from nexus_redis.waiter import Waiter
 
+SETTLING_IN: Final = 1.0  # seconds: one that was just entered may be about to say more than that it is there
 TOO_LITTLE: Final = (
     "no rate follows from it: say how full (load=, or queue_depth= with queue_limit=) and how fast (capacity=, or a "
     "rate on the budget); or done= with queue_depth=, errors= or latency_ms="
@@ -42,7 +43,7 @@ class Ticket(Waiter):
 
 
 class Reporter(Member):
-    """One consumer of one budget: reports each interval, as long as there is something to say."""
+    """One consumer of one budget: reports each interval from the moment it is entered or used, idle or not."""
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class Reporter(Member):
         return self.identity.id
 
     def start(self) -> None:
-        """Report from now on; at once where it begins to work."""
+        """Report from now on; at once where it begins to work or to watch."""
         if self.meter.is_unheard or (self.due == NEVER and self.scheduled == NEVER):
             self.due = self.hub.clock()
             self.hub.schedule(self)
@@ -98,14 +99,6 @@ class Reporter(Member):
         self.due = NEVER
         if self.is_leaving:
             return self._say_goodbye()
-        if (
-            not self.tickets
-            and not self.asked
-            and not self.meter.has_news
-            and self.source is None
-            and not self.observed
-        ):
-            return []
         self.due = now + self.settings.interval
         self.asked += self.tickets
         self.tickets = []
@@ -203,7 +196,8 @@ class Reporter(Member):
                 refusal = InvalidSetting("report", remedy=TOO_LITTLE)
             if code and code.startswith("NEXUS_INVALID_"):  # else it is the budget that may change
                 self.meter.refuse()
-            self._warn(refusal)
+            if not self.meter.is_bare or now - self.started >= SETTLING_IN:
+                self._warn(refusal)
             self._fail(self.asked, refusal)
         else:
             # Reports are absolute: the next one says it all again. Who waits for an answer waits for that one.

@@ -368,7 +368,9 @@ class ConsumerShell:
     def work(self, tokens: float = 1) -> Work:
         """`with consumer.work(len(batch)): ...` - in flight meanwhile, then done, or an error if the block raises.
 
-        It is timed, too: with nothing else reported, errors and latency make the rate. Async: `async with`.
+        It is timed, too: with nothing else reported, errors and latency make the rate. Work that is cancelled, or whose
+        client has gone, is neither done nor an error. Of a bulk, `as work` and `work.failed(3)` says that 3 failed, and
+        `work.done(497)` that no more than 497 are done. Async: `async with`.
         """
         return Work(self._reporter.meter, parse_number("tokens", tokens), self._start, self._reporter.hub.clock)
 

@@ -33,11 +33,13 @@ class Report:
     limit: float | None = None
     done: float | None = None
     errors: float | None = None
+    cancelled: float | None = None
     in_flight: float | None = None
     slots: float | None = None
     latency_ms: float | None = None  # the median of the work that ended lately
     latency_p25_ms: float | None = None
     latency_p10_ms: float | None = None
+    busy_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Step(NamedTuple):
     dt: float
     done: float
     errors: float
+    left: float
     arrived: float
 
 
@@ -83,10 +86,12 @@ def step_between(was: Report | None, now: Report, dt: float | None, setting: Set
         return None
     done = now.done - was.done
     errors = (now.errors or 0) - (was.errors or 0)
-    if done < 0 or errors < 0:
+    cancelled = (now.cancelled or 0) - (was.cancelled or 0)
+    if done < 0 or errors < 0 or cancelled < 0:
         return None
+    left = done + errors + cancelled
     held = ((now.in_flight or 0) + (now.depth or 0)) - ((was.in_flight or 0) + (was.depth or 0))
-    return Step(min(dt, LONG), done, errors, max(0.0, done + errors + held))
+    return Step(min(dt, LONG), done, errors, left, max(0.0, left + held))
 
 
 def load_of(report: Report) -> float | None:
@@ -158,6 +163,10 @@ class Drain(Law):
     A work counter that stands still while work is at hand is not a sample: work may come in batches. `beat` learns how
     long it usually stands still. Longer than that is a stall: the capacity is kept for the time after it, while the
     rate only fills what is left of the queue.
+
+    A consumer that measures how long its workers were busy says more: work done per busy second is the capacity,
+    whatever the queue holds. Then as much of the capacity is left unused as a short queue needs to take what comes
+    unevenly.
     """
 
     capacity: float = 0.0
@@ -185,7 +194,7 @@ class Drain(Law):
             return Verdict(self.drained(now, setting), seen, self.capacity)
         if now.limit:
             window = min(1.0, 0.1 * 4 ** min(10.0, self.cold_for / setting.delay))
-            return Verdict(4 * window * now.limit, seen, 0.0, window)
+            return Verdict(max(FIRST_RATE, 4 * window * now.limit), seen, 0.0, window)
         rate = self.rate or FIRST_RATE
         if step is not None and step.dt <= MISSED_REPORTS * setting.interval and step.arrived / step.dt >= 0.65 * rate:
             rate *= 2 ** (step.dt / setting.delay)
@@ -194,7 +203,10 @@ class Drain(Law):
     def drained(self, now: Report, setting: Setting) -> float:
         """The rate that brings the queue to its aim, in a time that the loop can follow."""
         depth = now.depth or 0
-        rate = self.capacity - (depth - self.aim(now)) / max(5.0, 3 * setting.delay)
+        unused = 0.0
+        if now.busy_ms is not None and now.limit:
+            unused = min(0.05, (0.003 * self.capacity + 0.2) / now.limit)
+        rate = self.capacity * (1 - unused) - (depth - self.aim(now)) / max(5.0, 3 * setting.delay)
         if self.is_stalled and now.limit:
             rate = min(rate, max(0.0, now.limit - depth) / setting.delay)
         return rate
@@ -202,7 +214,8 @@ class Drain(Law):
     def aim(self, now: Report) -> float:
         """The queue that it wants: short, yet enough to prove that there is work."""
         wanted = 0.2 * self.capacity
-        return max(1.0, min(wanted, 0.4 * now.limit) if now.limit else wanted)
+        part = 0.4 if now.busy_ms is None else 0.2
+        return max(1.0, min(wanted, part * now.limit) if now.limit else wanted)
 
     @property
     def is_stalled(self) -> bool:
@@ -229,6 +242,11 @@ class Drain(Law):
         self.still = 0.0
 
         speed = min(MAX_RATE, step.done / span)
+        busy_s = ((now.busy_ms or 0) - (was.busy_ms or 0)) / 1000 if None not in (was.busy_ms, now.busy_ms) else 0.0
+        if busy_s > 0 and step.done > 0:
+            self.ok = toward(self.ok, speed, step.dt, setting.delay)
+            self.measure(busy_s, speed, step, was, now)
+            return self.ok
         if not is_whole:  # it can do at least this, perhaps far more
             self.highest = max(self.highest, speed)
             if self.capacity:
@@ -236,16 +254,15 @@ class Drain(Law):
             return 0.0
         self.ok = toward(self.ok, speed, step.dt, setting.delay)
         before, after = was.depth or 0, now.depth or 0
-        never_empty = before > 0 and before + (was.in_flight or 0) > step.done + step.errors + (now.in_flight or 0)
-        overflowed = now.limit is not None and step.errors > 0 and before + after > 0.5 * now.limit
-
+        never_empty = before > 0 and before + (was.in_flight or 0) > step.left + (now.in_flight or 0)
         if not self.capacity:
             self.start(speed, never_empty, step, now, setting)
             return self.ok
         self.before = self.capacity
-        if never_empty or overflowed:
-            tau = max(1.0, 10 / self.capacity) * (0.5 if speed < self.capacity else 1.0)
-            self.capacity = toward(self.capacity, speed, step.dt, tau)
+        limit = math.inf if now.limit is None else now.limit
+        overflowed = step.errors > 0 and before + after > 0.5 * limit
+        if never_empty or overflowed or min(before, after) > 0.5 * limit:
+            self.follow(speed, step.dt, is_urgent=True)
             self.stop_probing()
         elif speed > self.capacity:
             self.capacity = speed
@@ -254,6 +271,25 @@ class Drain(Law):
         else:
             self.stop_probing()
         return self.ok
+
+    def measure(self, busy_s: float, speed: float, step: Step, was: Report, now: Report) -> None:
+        """It measures how long its workers were busy: what they did in that time is what they can do."""
+        able = min(MAX_RATE, step.done / busy_s)
+        shallow, deep = sorted((was.depth or 0, now.depth or 0))
+        limit = math.inf if now.limit is None else now.limit
+        if shallow > 0.5 * limit:
+            able = min(able, speed)
+        if not self.capacity:
+            self.capacity = max(able, self.rate)
+            return
+        self.before = self.capacity
+        is_urgent = deep > 0.5 * limit or (now.depth or 0) > self.aim(now)
+        self.follow(able, busy_s, is_urgent=is_urgent)
+
+    def follow(self, speed: float, seconds: float, *, is_urgent: bool) -> None:
+        """Learn from a proof; downward in half the time where the queue fills."""
+        tau = max(1.0, 10 / self.capacity) * (0.5 if is_urgent and speed < self.capacity else 1.0)
+        self.capacity = toward(self.capacity, speed, seconds, tau)
 
     def start(self, speed: float, never_empty: bool, step: Step, now: Report, setting: Setting) -> None:
         """Out of the cold: the first proof, or the best of a while that it was seen to work."""
@@ -356,7 +392,7 @@ class Aimd(Law):
         self.did = min(MAX_RATE, self.did + step.done)
         long = self.balance_time()
         self.came = toward(self.came, min(MAX_RATE, step.arrived / dt), dt, long)
-        self.left = toward(self.left, min(MAX_RATE, (step.done + step.errors) / dt), dt, long)
+        self.left = toward(self.left, min(MAX_RATE, step.left / dt), dt, long)
 
     def balance_time(self) -> float:
         """Seconds in which about 30 pieces of work come and leave."""
@@ -518,7 +554,7 @@ def only_looks_on(law: Law | None, report: Report, setting: Setting) -> bool:
     """It may have nothing to do, or look at a queue that others empty without a word."""
     if isinstance(law, Drain) and (law.capacity > 0 or law.highest > 0):
         return False
-    does_nothing = not (report.done or report.errors or report.in_flight)
+    does_nothing = not (report.done or report.errors or report.cancelled or report.in_flight)
     return does_nothing and setting.here >= LOOKING_ON_S
 
 
@@ -532,8 +568,8 @@ def choose(set_law: str | None, chosen: str | None, law: Law | None, report: Rep
     for name in order:
         if fits(name, report, setting):
             return name
-    lost_its_capacity = chosen == "range" and load_of(report) is not None
-    return chosen if chosen in order and not lost_its_capacity else None
+    only_load = chosen != "drain" and load_of(report) is not None
+    return chosen if chosen in order and not only_load else None
 
 
 class Referee:

@@ -102,8 +102,10 @@ class RefereeCoordinator:
         now = Report(
             load=message.get("load"), capacity=message.get("capacity"), depth=message.get("queue_depth"),
             limit=message.get("queue_limit"), done=message.get("done"), errors=message.get("errors"),
+            cancelled=message.get("cancelled"),
             in_flight=message.get("in_flight"), slots=message.get("slots"), latency_ms=message.get("latency_ms"),
             latency_p25_ms=message.get("latency_p25_ms"), latency_p10_ms=message.get("latency_p10_ms"),
+            busy_ms=message.get("busy_ms"),
         )  # fmt: skip
         member = self.members.setdefault(message["instance_id"], Member())
         was, dt = None, None
@@ -241,4 +243,5 @@ class RefereeCoordinator:
 
 def in_hands(report: Report) -> float:
     """All that ever reached a consumer."""
-    return (report.done or 0) + (report.errors or 0) + (report.in_flight or 0) + (report.depth or 0)
+    left = (report.done or 0) + (report.errors or 0) + (report.cancelled or 0)
+    return left + (report.in_flight or 0) + (report.depth or 0)

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from nexus_redis.meter import Meter
+from nexus_redis.meter import Meter, Outcome
 from nexus_redis.observed import Observed
 from tests.referee_laws import Answer, Referee, Report, Setting
 
@@ -237,7 +237,8 @@ class World:
         caller.meter.begin(1)
 
         def done(is_done: bool) -> None:  # an outcome, called back by the service
-            caller.meter.end(1, self.t - began, self.t, is_done=is_done)
+            caller.meter.leave(1, Outcome.DONE if is_done else Outcome.FAILED, self.t - began)
+            caller.meter.end(self.t - began if is_done else None, self.t)
             caller.ended.append(Ended(self.t, is_done, self.t - began))
 
         self.service.start(self, done)

@@ -52,7 +52,7 @@ CALLS: dict[str, calls.Call[Any]] = {
         KEYS, "p", calls.Claim(2, 3, 4, True, 6, 7, 8, 90_000, "high", "eleven", 12, "13", 14), at_us=1
     ),
     "report": calls.report(
-        KEYS, "c", dict(zip(calls.REPORTED, range(4, 18), strict=True)), "two", 3, labels="eighteen", at_us=1
+        KEYS, "c", dict(zip(calls.REPORTED, range(4, 20), strict=True)), "two", 3, labels="twenty", at_us=1
     ),
     "leave": calls.leave_consumer(KEYS, "c", "*", at_us=1, who="five", note="six"),
     "configure": calls.configure(
@@ -69,7 +69,7 @@ ARGUMENTS = {
 }
 SENT = {
     "claim": (1, 2, 3, 4, 1, 6, 7, 8, 90_000, "high", "eleven", 12, "13", 14),
-    "report": (1, "two", 3, "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "eighteen"),
+    "report": (1, "two", 3, *map(str, range(4, 20)), "twenty"),
     "leave": (1, "*", 0, 0, "five", "six"),
     "configure": (1, "operator", "3", "four", "five", "rate", "7"),
     "inspect": (1, 2, 3),
@@ -332,7 +332,7 @@ def test_a_module_has_one_subject(path: Path) -> None:
 
 
 LAYERS: Final = [
-    {"errors", "ids", "keys", "latencies", "logs", "observed", "reopen", "results", "words"},
+    {"busy", "errors", "ids", "keys", "latencies", "logs", "observed", "reopen", "results", "words"},
     {"scripts", "values"},
     {"config", "embedded", "faults", "price"},
     {"messages", "calls", "limited", "paced", "tray", "turns", "waiter"},

@@ -6,14 +6,16 @@ ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        2 incarnation  text, at most 64 characters; empty: a one-shot sender
        3 seq          int    grows by one a report; the same one changes nothing
        then, empty where it is not said, as plain decimals:
-       4 uptime_ms    its own monotonic clock       10 errors        all else that left, only grows
+       4 uptime_ms    its own monotonic clock       10 errors        failures, only grows
        5 load         percent, 0..100               11 in_flight     tokens at work
        6 capacity     tokens/s                      12 slots         at most so many tokens at work
        7 queue_depth  tokens waiting                13 latency_ms    the median of the work that ended lately
        8 queue_limit  tokens it can hold            14 interval_ms   how often it reports, 250 if not said
        9 done         successes, only grows         15 pause_ms      takes its part out this long; 0 ends that
        16 latency_p25_ms, 17 latency_p10_ms         two lower percentiles of the same work
-       18 labels      text, at most 1024 characters
+       18 cancelled   ended since nobody wanted it any more, only grows
+       19 busy_ms     time that its workers took for what is done, over their number, only grows
+       20 labels      text, at most 1024 characters
 Reply  1 rate (micro-tokens/s, what this consumer can take)  2 capacity (micro-tokens/s, 0 = not known yet)
        3 budget_rate (micro-tokens/s)  4 backpressure_level  5 current_load (thousandths of a percent)  6 birth
        7 law  8 reason
@@ -706,13 +708,19 @@ end
 -- Without proof the capacity only grows: when more is done than was thought possible, or in a *probe*, when producers use
 -- what they may, the queue is short, and nobody knows what more it could do.
 --
+-- A consumer that measures how long its workers were busy (`busy_ms`) needs no proof: work done per busy second is what
+-- they can do, whatever the queue holds. It may be a lower bound (of a bulk call, of workers that were never all needed),
+-- so it lowers the capacity only where items wait. A short queue has no room for a rate that is a little too high: so the
+-- shorter the queue, the more of the capacity stays unused.
+--
 -- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
 -- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
 -- with a minute of climbing; but the rate only fills what is left of the queue.
 local drain
 do
   local SETTLE = 5              -- seconds in which the rate brings the queue to its aim; 3 loops where those are long
-  local AIM, AIM_OF_LIMIT = 0.2, 0.4        -- of a second's work, of the queue's limit
+  local AIM, AIM_OF_LIMIT = 0.2, 0.4        -- of a second's work, of the queue's limit: enough to prove that there is work
+  local AIM_MEASURED = 0.2      -- of the limit, where no proof is needed
   local LEARN, LEARN_ITEMS = 1, 10          -- the mean of the proven rate: over 1 s, or 10 items where those take longer
   local DOWN = 0.5              -- of that time when it falls: too high a rate fills queues, too low a one only wastes
   local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5      -- growth per loop: first, at most, on the way back to its best
@@ -720,6 +728,8 @@ do
   local TETHER, TETHER_BACK = 1.6, 2        -- times the work that it was seen to do: as far as a probe goes
   local USED = 0.65             -- of its rate arrived: its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
+  local CROWDED = 0.5           -- of the limit: in both reports the queue was hardly empty between them, in one it is filling
+  local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.003, 0.2, 0.05      -- seconds and items over the queue's limit; of the capacity
   local STALL, STALL_BEATS = 0.5, 2         -- standing still for both of these is a stall: two reports, two usual beats
   local BEAT_MEMORY = 4         -- a beat is the mean of about so many
   local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, per loop: the window of a consumer not yet known
@@ -730,7 +740,7 @@ do
 
   local function aim(m, report)
     local wanted = AIM * m.capacity
-    if report.limit and report.limit > 0 then wanted = math_min(wanted, AIM_OF_LIMIT * report.limit) end
+    if report.limit and report.limit > 0 then wanted = math_min(wanted, (report.busy_ms and AIM_MEASURED or AIM_OF_LIMIT) * report.limit) end
     return math_max(1, wanted)
   end
 
@@ -757,12 +767,18 @@ do
     m.capacity = math_min(top, m.capacity * (1 + m.probe) ^ math_min(MOST_LOOPS, span / delay))
   end
 
+  local function follow(m, speed, seconds, is_urgent)
+    local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (is_urgent and speed < m.capacity and DOWN or 1)
+    m.capacity = towards(m.capacity, speed, seconds, tau)
+  end
+
   -- Returns the work per second that it has just seen, 0 where the report is no sample.
   local function learn(m, was, report, step, delay)
     m.probe_age = m.probe_age + step.dt
-    local at_work, depth = report.in_flight or 0, report.depth or 0
+    local at_work, depth, depth_was = report.in_flight or 0, report.depth or 0, was.depth or 0
+    local limit = report.limit or math_huge
     local has_come = step.arrived > 0 or m.cold_for > 0
-    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * (report.limit or math_huge) then
+    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * limit then
       m.cold_for = math_min(86400, m.cold_for + step.dt)      -- what comes is done as it comes: more may come
     end
     if step.done == 0 and at_work + depth > 0 then
@@ -774,24 +790,38 @@ do
     m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
 
     local speed = math_min(1e9, step.done / span)
+    local busy = was.busy_ms and report.busy_ms and (report.busy_ms - was.busy_ms) / 1000 or 0
+    if busy > 0 and step.done > 0 then
+      m.ok = towards(m.ok, speed, step.dt, delay)
+      local able = math_min(1e9, step.done / busy)
+      local peak = math_max(depth_was, depth)
+      if math_min(depth_was, depth) > CROWDED * limit then able = math_min(able, speed) end
+      if m.capacity == 0 then
+        m.capacity = math_max(able, m.rate)
+      else
+        m.before = m.capacity
+        local is_urgent = peak > CROWDED * limit or depth > aim(m, report)
+        follow(m, able, busy, is_urgent)
+      end
+      return m.ok
+    end
     if not is_whole then                    -- it can do at least this, perhaps far more
       m.highest = math_max(m.highest, speed)
       if m.capacity > 0 then m.capacity = math_max(m.capacity, speed) end
       return 0
     end
     m.ok = towards(m.ok, speed, step.dt, delay)
-    local depth_was = was.depth or 0
-    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.done + step.errors + at_work
+    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.left + at_work
     if m.capacity == 0 then
       warm_up(m, speed, never_empty, step, report, delay)
       return m.ok
     end
 
     m.before = m.capacity
-    local overflowed = report.limit and step.errors > 0 and depth_was + depth > OVERFLOWING * report.limit
-    if never_empty or overflowed then
-      local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
-      m.capacity = towards(m.capacity, speed, step.dt, tau)
+    local overflowed = step.errors > 0 and depth_was + depth > OVERFLOWING * limit
+    local crowded = math_min(depth_was, depth) > CROWDED * limit
+    if never_empty or overflowed or crowded then
+      follow(m, speed, step.dt, true)
       stop_probing(m)
     elseif speed > m.capacity then
       m.capacity = speed
@@ -817,13 +847,17 @@ do
 
     local limit, depth = report.limit and report.limit > 0 and report.limit, report.depth or 0
     if m.capacity > 0 then
-      local rate = m.capacity - (depth - aim(m, report)) / math_max(SETTLE, 3 * delay)
+      local unused = 0
+      if report.busy_ms and limit then
+        unused = math_min(UNUSED_MOST, (UNUSED * m.capacity + UNUSED_ITEMS) / limit)
+      end
+      local rate = m.capacity * (1 - unused) - (depth - aim(m, report)) / math_max(SETTLE, 3 * delay)
       if limit and is_stalled(m) then rate = math_min(rate, math_max(0, limit - depth) / delay) end
       return rate, seen, m.capacity, 1
     end
     if limit then
       local window = math_min(1, OPENING * OPENING_GROWTH ^ math_min(MOST_LOOPS, m.cold_for / delay))
-      return FILLING * window * limit, seen, 0, window
+      return math_max(10, FILLING * window * limit), seen, 0, window
     end
     local rate = m.rate > 0 and m.rate or 10
     if step and step.is_unbroken and step.arrived / step.dt >= USED * rate then rate = rate * 2 ^ (step.dt / delay) end
@@ -929,7 +963,7 @@ do
     m.did = math_min(1e9, m.did + step.done)
     local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
     m.came = towards(m.came, math_min(1e9, step.arrived / step.dt), step.dt, balance)
-    m.left = towards(m.left, math_min(1e9, (step.done + step.errors) / step.dt), step.dt, balance)
+    m.left = towards(m.left, math_min(1e9, step.left / step.dt), step.dt, balance)
   end
 
   -- How long failures go on after the cut that ended a probe tells how long the loop is; no setting has to.
@@ -1116,15 +1150,19 @@ local function law_fits(name, report, setting)
   return name == 'aimd' and report.done ~= nil and (report.errors or report.latency_ms) ~= nil
 end
 
+-- All that ever left, however it ended: an item that was cancelled has come as well.
+local function left_of(report) return (report.done or 0) + (report.errors or 0) + (report.cancelled or 0) end
+
 -- It has been here a while, and nothing was ever done or begun: it may look at a queue that others empty and count nothing.
 local function only_looks_on(memory, report, setting)
   local has_worked = memory.law == 'drain' and memory.capacity + memory.highest > 0
-  return not has_worked and (report.done or 0) + (report.errors or 0) + (report.in_flight or 0) == 0
+  return not has_worked and left_of(report) + (report.in_flight or 0) == 0
          and setting.here >= 2
 end
 
 -- The one set, else the first that fits; one chosen is left only for one before it. A report that says too little for the
--- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it.
+-- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it,
+-- also for one that was just there and idle, and so `aimd`.
 -- Who only looks on would stay in drain's cold start for ever, so where a capacity is known it is `range` until it works.
 local function choose_law(set, memory, report, setting)
   local chosen, knows = memory.law, false
@@ -1132,7 +1170,7 @@ local function choose_law(set, memory, report, setting)
   for _, name in ipairs(set and {set} or looks_on and {'range'} or {'drain', 'range', 'aimd'}) do
     if law_fits(name, report, setting) then return name end
     if name == chosen then
-      knows = name ~= 'range' or fullest(report) == nil
+      knows = name == 'drain' or fullest(report) == nil
       break
     end
   end
@@ -1143,20 +1181,20 @@ end
 -- rate and capacity in tokens per second (capacity 0: not known yet), and the part of its queue that may be filled.
 -- One consumer's part of a report: what it says, what it said before, where its work stands.
 local SAID = {'uptime_ms', 'load', 'capacity', 'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'slots',
-              'latency_ms', 'interval_ms', 'pause_ms', 'latency_p25_ms', 'latency_p10_ms'}
-local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'latency_ms'}     -- in fields of their own
+              'latency_ms', 'interval_ms', 'pause_ms', 'latency_p25_ms', 'latency_p10_ms', 'cancelled', 'busy_ms'}
+local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'cancelled', 'in_flight', 'latency_ms'}     -- in fields of their own
 local SAID_MOST = {
   uptime_ms = 9007199254740992, load = 100, capacity = 1e9, queue_depth = 9007199254740992, queue_limit = 9007199254740992, done = 9007199254740992, errors = 9007199254740992,
   in_flight = 9007199254740992, slots = 9007199254740992, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
-  latency_p25_ms = 86400000, latency_p10_ms = 86400000,
+  latency_p25_ms = 86400000, latency_p10_ms = 86400000, cancelled = 9007199254740992, busy_ms = 9007199254740992,
 }
 -- ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 
 -- The report's arguments by name (nil where nothing is said), or nil and a code that names the one at fault.
 local function read_report()
-  if #ARGV ~= 18 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
+  if #ARGV ~= #SAID + 4 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, 9007199254740992) then return nil, 'NEXUS_INVALID_AT_US' end
-  local r = {incarnation = ARGV[2], labels = ARGV[18]}
+  local r = {incarnation = ARGV[2], labels = ARGV[#ARGV]}
   if r.incarnation ~= '' and not is_name(r.incarnation) then return nil, 'NEXUS_INVALID_INCARNATION' end
   r.seq = whole_number(ARGV[3], 0, 9007199254740992)
   if not r.seq then return nil, 'NEXUS_INVALID_SEQ' end
@@ -1205,7 +1243,7 @@ local function read_consumer(keys)
     if n == 1 then said.at = tonumber(word)
     else
       i = i + 1
-      if word ~= '-' then said[SAID[i]] = tonumber(word) end
+      if SAID[i] and word ~= '-' then said[SAID[i]] = tonumber(word) end
     end
   end
   said.depth, said.limit = said.queue_depth, said.queue_limit
@@ -1228,8 +1266,21 @@ end
 
 -- Is this a base (no differences to the one before), and else how long is it since that one, in seconds. One that was
 -- forgotten starts anew: what came to it meanwhile counts as arrived already.
+local function since_last(c, said, now)
+  if not c or c.incarnation ~= said.incarnation or not c.deadline then return true end
+  local was = c.said
+  for _, counter in ipairs({'done', 'errors', 'cancelled'}) do
+    if (said[counter] or 0) < (was[counter] or 0) then return true end
+  end
+  if said.uptime_ms and was.uptime_ms then
+    if said.uptime_ms < was.uptime_ms then return true end
+    return false, (said.uptime_ms - was.uptime_ms) / 1000
+  end
+  return false, math_max(0, now - was.at) / 1000000
+end
+
 -- Everything that ever came to it and was seen there.
-local function came(said) return (said.done or 0) + (said.errors or 0) + (said.in_flight or 0) + (said.queue_depth or 0) end
+local function came(said) return left_of(said) + (said.in_flight or 0) + (said.queue_depth or 0) end
 
 local function arrivals(c, was, said, dt)
   if not was then return 0 end
@@ -1313,21 +1364,7 @@ if refused then return consumer_reply(b, c) end
 local s = read_settings(keys)
 local missing = s.lossless == 1 and missing_for_lossless(said)
 if missing then return {err = missing} end
-local since_last_1, since_last_2
-repeat
-local c, said, now = c, said, now
-  if not c or c.incarnation ~= said.incarnation or not c.deadline then since_last_1, since_last_2 = true break end
-  local was = c.said
-  if (said.done or 0) < (was.done or 0) or (said.errors or 0) < (was.errors or 0) then since_last_1, since_last_2 = true break end
-  if said.uptime_ms and was.uptime_ms then
-    if said.uptime_ms < was.uptime_ms then since_last_1, since_last_2 = true break end
-    since_last_1, since_last_2 = false, (said.uptime_ms - was.uptime_ms) / 1000
-    break
-  end
-  since_last_1, since_last_2 = false, math_max(0, now - was.at) / 1000000
-  break
-until true
-local is_base, dt = since_last_1, since_last_2
+local is_base, dt = since_last(c, said, now)
 c = c or new_consumer(now)
 if is_base then c.joined = now end
 local too_soon = not is_base and dt < math_min(said.interval, 250000) / 1000000 / 2
@@ -1379,10 +1416,12 @@ local name, memory, was, report, dt, at, setting = name, c.memory, was, said, dt
   local was, report, dt, setting = was, report, dt, setting
     if not was or not dt or dt < math_min(setting.interval / 2, 0.125) or not was.done or not report.done then step_between_1 = nil break end
   local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
-  if done < 0 or errors < 0 then step_between_1 = nil break end
+  local cancelled = (report.cancelled or 0) - (was.cancelled or 0)
+  if done < 0 or errors < 0 or cancelled < 0 then step_between_1 = nil break end
+  local left = done + errors + cancelled
   local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
   step_between_1 = {
-    dt = math_min(dt, 86400), done = done, errors = errors, arrived = math_max(0, done + errors + held),
+    dt = math_min(dt, 86400), done = done, errors = errors, left = left, arrived = math_max(0, left + held),
     is_unbroken = dt <= 3 * setting.interval,
   }
   break

@@ -55,7 +55,7 @@ do
     m.did = math.min(MOST_RATE, m.did + step.done)
     local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
     m.came = towards(m.came, math.min(MOST_RATE, step.arrived / step.dt), step.dt, balance)
-    m.left = towards(m.left, math.min(MOST_RATE, (step.done + step.errors) / step.dt), step.dt, balance)
+    m.left = towards(m.left, math.min(MOST_RATE, step.left / step.dt), step.dt, balance)
   end
 
   -- How long failures go on after the cut that ended a probe tells how long the loop is; no setting has to.

@@ -1,19 +1,19 @@
 -- One consumer's part of a report: what it says, what it said before, where its work stands.
 local SAID = {'uptime_ms', 'load', 'capacity', 'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'slots',
-              'latency_ms', 'interval_ms', 'pause_ms', 'latency_p25_ms', 'latency_p10_ms'}
-local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'latency_ms'}     -- in fields of their own
+              'latency_ms', 'interval_ms', 'pause_ms', 'latency_p25_ms', 'latency_p10_ms', 'cancelled', 'busy_ms'}
+local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'cancelled', 'in_flight', 'latency_ms'}     -- in fields of their own
 local SAID_MOST = {
   uptime_ms = COUNT, load = 100, capacity = 1e9, queue_depth = COUNT, queue_limit = COUNT, done = COUNT, errors = COUNT,
   in_flight = COUNT, slots = COUNT, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
-  latency_p25_ms = 86400000, latency_p10_ms = 86400000,
+  latency_p25_ms = 86400000, latency_p10_ms = 86400000, cancelled = COUNT, busy_ms = COUNT,
 }
 local ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 
 -- The report's arguments by name (nil where nothing is said), or nil and a code that names the one at fault.
 local function read_report()
-  if #ARGV ~= 18 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
+  if #ARGV ~= #SAID + 4 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, COUNT) then return nil, 'NEXUS_INVALID_AT_US' end
-  local r = {incarnation = ARGV[2], labels = ARGV[18]}
+  local r = {incarnation = ARGV[2], labels = ARGV[#ARGV]}
   if r.incarnation ~= '' and not is_name(r.incarnation) then return nil, 'NEXUS_INVALID_INCARNATION' end
   r.seq = whole_number(ARGV[3], 0, COUNT)
   if not r.seq then return nil, 'NEXUS_INVALID_SEQ' end
@@ -62,7 +62,7 @@ local function read_consumer(keys)
     if n == 1 then said.at = tonumber(word)
     else
       i = i + 1
-      if word ~= '-' then said[SAID[i]] = tonumber(word) end
+      if SAID[i] and word ~= '-' then said[SAID[i]] = tonumber(word) end
     end
   end
   said.depth, said.limit = said.queue_depth, said.queue_limit
@@ -88,7 +88,9 @@ end
 local function since_last(c, said, now)
   if not c or c.incarnation ~= said.incarnation or not c.deadline then return true end
   local was = c.said
-  if (said.done or 0) < (was.done or 0) or (said.errors or 0) < (was.errors or 0) then return true end
+  for _, counter in ipairs({'done', 'errors', 'cancelled'}) do
+    if (said[counter] or 0) < (was[counter] or 0) then return true end
+  end
   if said.uptime_ms and was.uptime_ms then
     if said.uptime_ms < was.uptime_ms then return true end
     return false, (said.uptime_ms - was.uptime_ms) / 1000
@@ -102,7 +104,7 @@ local function law_setting(s, c, said, now)
 end
 
 -- Everything that ever came to it and was seen there.
-local function came(said) return (said.done or 0) + (said.errors or 0) + (said.in_flight or 0) + (said.queue_depth or 0) end
+local function came(said) return left_of(said) + (said.in_flight or 0) + (said.queue_depth or 0) end
 
 local function arrivals(c, was, said, dt)
   if not was then return 0 end

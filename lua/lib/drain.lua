@@ -6,13 +6,19 @@
 -- Without proof the capacity only grows: when more is done than was thought possible, or in a *probe*, when producers use
 -- what they may, the queue is short, and nobody knows what more it could do.
 --
+-- A consumer that measures how long its workers were busy (`busy_ms`) needs no proof: work done per busy second is what
+-- they can do, whatever the queue holds. It may be a lower bound (of a bulk call, of workers that were never all needed),
+-- so it lowers the capacity only where items wait. A short queue has no room for a rate that is a little too high: so the
+-- shorter the queue, the more of the capacity stays unused.
+--
 -- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
 -- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
 -- with a minute of climbing; but the rate only fills what is left of the queue.
 local drain
 do
   local SETTLE = 5              -- seconds in which the rate brings the queue to its aim; 3 loops where those are long
-  local AIM, AIM_OF_LIMIT = 0.2, 0.4        -- of a second's work, of the queue's limit
+  local AIM, AIM_OF_LIMIT = 0.2, 0.4        -- of a second's work, of the queue's limit: enough to prove that there is work
+  local AIM_MEASURED = 0.2      -- of the limit, where no proof is needed
   local LEARN, LEARN_ITEMS = 1, 10          -- the mean of the proven rate: over 1 s, or 10 items where those take longer
   local DOWN = 0.5              -- of that time when it falls: too high a rate fills queues, too low a one only wastes
   local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5      -- growth per loop: first, at most, on the way back to its best
@@ -20,6 +26,8 @@ do
   local TETHER, TETHER_BACK = 1.6, 2        -- times the work that it was seen to do: as far as a probe goes
   local USED = 0.65             -- of its rate arrived: its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
+  local CROWDED = 0.5           -- of the limit: in both reports the queue was hardly empty between them, in one it is filling
+  local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.003, 0.2, 0.05      -- seconds and items over the queue's limit; of the capacity
   local STALL, STALL_BEATS = 0.5, 2         -- standing still for both of these is a stall: two reports, two usual beats
   local BEAT_MEMORY = 4         -- a beat is the mean of about so many
   local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, per loop: the window of a consumer not yet known
@@ -30,7 +38,7 @@ do
 
   local function aim(m, report)
     local wanted = AIM * m.capacity
-    if report.limit and report.limit > 0 then wanted = math.min(wanted, AIM_OF_LIMIT * report.limit) end
+    if report.limit and report.limit > 0 then wanted = math.min(wanted, (report.busy_ms and AIM_MEASURED or AIM_OF_LIMIT) * report.limit) end
     return math.max(1, wanted)
   end
 
@@ -57,12 +65,18 @@ do
     m.capacity = math.min(top, m.capacity * (1 + m.probe) ^ math.min(MOST_LOOPS, span / delay))
   end
 
+  local function follow(m, speed, seconds, is_urgent)
+    local tau = math.max(LEARN, LEARN_ITEMS / m.capacity) * (is_urgent and speed < m.capacity and DOWN or 1)
+    m.capacity = towards(m.capacity, speed, seconds, tau)
+  end
+
   -- Returns the work per second that it has just seen, 0 where the report is no sample.
   local function learn(m, was, report, step, delay)
     m.probe_age = m.probe_age + step.dt
-    local at_work, depth = report.in_flight or 0, report.depth or 0
+    local at_work, depth, depth_was = report.in_flight or 0, report.depth or 0, was.depth or 0
+    local limit = report.limit or math.huge
     local has_come = step.arrived > 0 or m.cold_for > 0
-    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * (report.limit or math.huge) then
+    if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * limit then
       m.cold_for = math.min(LONG, m.cold_for + step.dt)      -- what comes is done as it comes: more may come
     end
     if step.done == 0 and at_work + depth > 0 then
@@ -74,24 +88,38 @@ do
     m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
 
     local speed = math.min(MOST_RATE, step.done / span)
+    local busy = was.busy_ms and report.busy_ms and (report.busy_ms - was.busy_ms) / 1000 or 0
+    if busy > 0 and step.done > 0 then
+      m.ok = towards(m.ok, speed, step.dt, delay)
+      local able = math.min(MOST_RATE, step.done / busy)
+      local peak = math.max(depth_was, depth)
+      if math.min(depth_was, depth) > CROWDED * limit then able = math.min(able, speed) end
+      if m.capacity == 0 then
+        m.capacity = math.max(able, m.rate)
+      else
+        m.before = m.capacity
+        local is_urgent = peak > CROWDED * limit or depth > aim(m, report)
+        follow(m, able, busy, is_urgent)
+      end
+      return m.ok
+    end
     if not is_whole then                    -- it can do at least this, perhaps far more
       m.highest = math.max(m.highest, speed)
       if m.capacity > 0 then m.capacity = math.max(m.capacity, speed) end
       return 0
     end
     m.ok = towards(m.ok, speed, step.dt, delay)
-    local depth_was = was.depth or 0
-    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.done + step.errors + at_work
+    local never_empty = depth_was > 0 and depth_was + (was.in_flight or 0) > step.left + at_work
     if m.capacity == 0 then
       warm_up(m, speed, never_empty, step, report, delay)
       return m.ok
     end
 
     m.before = m.capacity
-    local overflowed = report.limit and step.errors > 0 and depth_was + depth > OVERFLOWING * report.limit
-    if never_empty or overflowed then
-      local tau = math.max(LEARN, LEARN_ITEMS / m.capacity) * (speed < m.capacity and DOWN or 1)
-      m.capacity = towards(m.capacity, speed, step.dt, tau)
+    local overflowed = step.errors > 0 and depth_was + depth > OVERFLOWING * limit
+    local crowded = math.min(depth_was, depth) > CROWDED * limit
+    if never_empty or overflowed or crowded then
+      follow(m, speed, step.dt, true)
       stop_probing(m)
     elseif speed > m.capacity then
       m.capacity = speed
@@ -117,13 +145,17 @@ do
 
     local limit, depth = report.limit and report.limit > 0 and report.limit, report.depth or 0
     if m.capacity > 0 then
-      local rate = m.capacity - (depth - aim(m, report)) / math.max(SETTLE, 3 * delay)
+      local unused = 0
+      if report.busy_ms and limit then
+        unused = math.min(UNUSED_MOST, (UNUSED * m.capacity + UNUSED_ITEMS) / limit)
+      end
+      local rate = m.capacity * (1 - unused) - (depth - aim(m, report)) / math.max(SETTLE, 3 * delay)
       if limit and is_stalled(m) then rate = math.min(rate, math.max(0, limit - depth) / delay) end
       return rate, seen, m.capacity, 1
     end
     if limit then
       local window = math.min(1, OPENING * OPENING_GROWTH ^ math.min(MOST_LOOPS, m.cold_for / delay))
-      return FILLING * window * limit, seen, 0, window
+      return math.max(FIRST_RATE, FILLING * window * limit), seen, 0, window
     end
     local rate = m.rate > 0 and m.rate or FIRST_RATE
     if step and step.is_unbroken and step.arrived / step.dt >= USED * rate then rate = rate * 2 ^ (step.dt / delay) end

@@ -72,15 +72,19 @@ local function law_fits(name, report, setting)
   return name == 'aimd' and report.done ~= nil and (report.errors or report.latency_ms) ~= nil
 end
 
+-- All that ever left, however it ended: an item that was cancelled has come as well.
+local function left_of(report) return (report.done or 0) + (report.errors or 0) + (report.cancelled or 0) end
+
 -- It has been here a while, and nothing was ever done or begun: it may look at a queue that others empty and count nothing.
 local function only_looks_on(memory, report, setting)
   local has_worked = memory.law == 'drain' and memory.capacity + memory.highest > 0
-  return not has_worked and (report.done or 0) + (report.errors or 0) + (report.in_flight or 0) == 0
+  return not has_worked and left_of(report) + (report.in_flight or 0) == 0
          and setting.here >= LOOKING_ON
 end
 
 -- The one set, else the first that fits; one chosen is left only for one before it. A report that says too little for the
--- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it.
+-- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it,
+-- also for one that was just there and idle, and so `aimd`.
 -- Who only looks on would stay in drain's cold start for ever, so where a capacity is known it is `range` until it works.
 local function choose_law(set, memory, report, setting)
   local chosen, knows = memory.law, false
@@ -88,7 +92,7 @@ local function choose_law(set, memory, report, setting)
   for _, name in ipairs(set and {set} or looks_on and {'range'} or {'drain', 'range', 'aimd'}) do
     if law_fits(name, report, setting) then return name end
     if name == chosen then
-      knows = name ~= 'range' or fullest(report) == nil
+      knows = name == 'drain' or fullest(report) == nil
       break
     end
   end
@@ -99,10 +103,12 @@ end
 local function step_between(was, report, dt, setting)
   if not was or not dt or dt < math.min(setting.interval / 2, SHORTEST_STEP) or not was.done or not report.done then return nil end
   local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
-  if done < 0 or errors < 0 then return nil end
+  local cancelled = (report.cancelled or 0) - (was.cancelled or 0)
+  if done < 0 or errors < 0 or cancelled < 0 then return nil end
+  local left = done + errors + cancelled
   local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
   return {
-    dt = math.min(dt, LONG), done = done, errors = errors, arrived = math.max(0, done + errors + held),
+    dt = math.min(dt, LONG), done = done, errors = errors, left = left, arrived = math.max(0, left + held),
     is_unbroken = dt <= MISSED_REPORTS * setting.interval,
   }
 end

@@ -38,21 +38,29 @@ class ReportLoad:
 
     A request is in flight from its arrival until its body has ended, streams included. It is done, unless the
     application or its body raises, or it answers 5xx (but for 501 and 505, which say nothing about load): then it is an
-    error. It is neither where the client went away before the end. Reports begin with the first request of any kind; a
-    health check will do. From latency and errors the law `aimd` finds what this process can take. With 4 workers that
-    each manage 250 requests/s, the budget comes out near 1000/s. `cost` is a number or a function of the environ, in
-    the budget's tokens; 0 leaves a request out (health checks), and so does an error of the function, which is logged
-    once a minute. A file that the application hands to the server whole (`wsgi.file_wrapper`) goes out in chunks
-    instead, since nobody would see its end.
+    error. It is neither where the client went away before the end. Reports begin with the first request of any kind
+    (a health check will do) or with `start()`. From latency and errors the law `aimd` finds what this process can
+    take. With 4 workers that each manage 250 requests/s, the budget comes out near 1000/s. `cost` is a number or a
+    function of the environ, in the budget's tokens; 0 leaves a request out (health checks), and so does an error of
+    the function, which is logged once a minute. A file that the application hands to the server whole
+    (`wsgi.file_wrapper`) goes out in chunks instead, since nobody would see its end.
     """
 
     def __init__(self, app: WSGIApplication, consumer: Consumer, *, cost: Cost = 1) -> None:
         self._app, self._consumer = app, given("consumer", consumer, Consumer)
         self._price = open_price(f"budget {consumer.name}, ReportLoad", cost, "The request is not counted")
 
+    def start(self) -> None:
+        """Report from now on, as from the first request. A WSGI server does not say that it has started.
+
+        Where clients take a token before each request, none comes before the first report: call this in each worker
+        after its fork, in gunicorn's `post_worker_init` for instance.
+        """
+        self._consumer._start()
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Called by the server."""
-        self._consumer._start()
+        self.start()
         cost = self._price(environ)
         if cost == 0:
             return self._app(environ, start_response)

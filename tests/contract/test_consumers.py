@@ -38,8 +38,7 @@ def said(budget: Any) -> dict[str, str]:
 def test_the_answer_of_a_report_is_the_rate_that_the_consumer_has_now(nexus: Any) -> None:
     budget = nexus.budget("elasticsearch")
     with budget.consumer("es-1", capacity=400, interval=LONG) as consumer:
-        at_first = consumer.rate
-        assert at_first is None
+        assert consumer.rate == 400
         assert [consumer.report(load=load) for load in (50, 90, 95)] == [400, 200, 100]
         assert consumer.rate == 100
         snapshot = budget.snapshot()
@@ -81,6 +80,43 @@ def test_work_is_counted_by_itself(nexus: Any) -> None:
             raise KeyError
         counted = {"done": "5", "errors": "2", "in_flight": "0"}
         assert eventually(lambda: said(budget).items() >= counted.items() and float(said(budget)["latency_ms"]) >= 0)
+
+
+@pytest.mark.parametrize("capacity", [None, 400])
+def test_one_that_was_entered_is_known_before_its_first_work(nexus: Any, capacity: float | None) -> None:
+    budget = nexus.budget("elasticsearch")
+    with budget.consumer(capacity=capacity, interval=LONG) as consumer:
+        assert budget.snapshot().rate == (10 if capacity is None else 400)
+        assert (consumer.rate, only(budget).law) == (budget.snapshot().rate, "aimd")
+        budget.acquire()
+    with budget.consumer(capacity=capacity, interval=LONG):  # as after a redeploy: there were consumers before
+        budget.acquire()
+
+
+def test_the_first_use_makes_a_consumer_known_where_it_was_not_entered(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    consumer = budget.consumer(interval=0.05)
+    with consumer.work(2):
+        pass
+    assert eventually(lambda: said(budget).get("done") == "2")
+
+
+def test_an_idle_consumer_that_watches_a_queue_has_no_load(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    with budget.consumer(interval=0.05) as consumer:
+        consumer.watch(queue.Queue(maxsize=1000))
+        assert eventually(lambda: only(budget).law == "drain")
+        assert (budget.snapshot().level, budget.snapshot().load) == (0, 0)
+
+
+def test_a_bulk_says_which_part_of_it_failed(nexus: Any) -> None:
+    budget = nexus.budget("elasticsearch")
+    with budget.consumer(interval=0.05) as consumer:
+        with consumer.work(500) as work:
+            work.failed(3)
+        with consumer.work(10) as work:
+            work.done(4)
+        assert eventually(lambda: said(budget).items() >= {"done": "501", "errors": "9"}.items())
 
 
 def test_a_watched_queue_tells_its_depth(nexus: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -201,7 +202,77 @@ def test_a_free_request_is_neither_counted_nor_held(
 
     serving = serve(Limit(report(site, one_server, cost=cost), site.budget(one_server), cost=cost))
     assert [get(f"{serving.url}/health").status_code for _ in range(20)] == [200] * 20
-    assert not nexus.budget("web").snapshot().exists
+    assert nexus.budget("web").snapshot().producers == ()
+    get(f"{serving.url}/")
+    assert eventually(lambda: reported(nexus)["done"] == 1)
+
+
+def test_an_application_is_known_from_the_start_of_its_lifespan(
+    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
+) -> None:
+    serve(report(site, one_server))
+    assert eventually(lambda: len(nexus.budget("web").snapshot().consumers) == 1)
+    assert site.log == []
+
+
+# --- by hand: what a client does that has gone
+
+
+class Gone(Exception):
+    """What a framework makes of it."""
+
+
+async def waits_for_more(_scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if (await receive())["type"] == "http.disconnect":
+        raise Gone
+
+
+async def returns_when_gone(_scope: Any, receive: Any, _send: Any) -> None:
+    await receive()
+
+
+async def sends_on(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"first", "more_body": True})
+
+
+async def is_cancelled(_scope: Any, _receive: Any, _send: Any) -> None:
+    raise asyncio.CancelledError
+
+
+async def answers_first(_scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"all"})
+    await receive()
+
+
+@pytest.mark.parametrize(
+    ("app", "counted"),
+    [(waits_for_more, "cancelled"), (returns_when_gone, "cancelled"), (sends_on, "cancelled"),
+     (is_cancelled, "cancelled"), (answers_first, "done")],
+)  # fmt: skip
+def test_a_request_whose_client_has_gone_is_neither_done_nor_an_error(
+    app: Any, counted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web").consumer()
+    monkeypatch.setattr(consumer, "_start", lambda: None)
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("more_body"):
+            raise ConnectionResetError
+
+    async def serve() -> None:
+        with suppress(Gone, ConnectionResetError, asyncio.CancelledError):
+            await ReportLoad(app, consumer)({"type": "http", "path": "/"}, receive, send)
+
+    run(serve())
+    said = consumer._reporter.meter.sample()
+    ends = {name: said.get(name, 0) for name in ("done", "errors", "cancelled", "in_flight")}
+    assert ends == dict.fromkeys(ends, 0) | {counted: 1}
 
 
 def test_what_is_over_the_budget_is_refused_with_the_time_to_come_back(

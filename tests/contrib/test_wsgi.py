@@ -105,6 +105,14 @@ def test_one_whose_client_has_gone_is_closed_and_neither_done_nor_an_error(monke
     assert ended.with_ == [GeneratorExit]
 
 
+def test_it_can_be_started_before_the_first_request(one_server: Server) -> None:
+    with nexus_redis.Nexus.from_url(one_server.url) as nexus:
+        budget = nexus.budget("web")
+        ReportLoad(app_of("200 OK", [b"all"]), budget.consumer()).start()
+        assert eventually(lambda: len(budget.snapshot().consumers) == 1)
+        budget.acquire()
+
+
 def test_what_the_application_or_its_body_raises_is_an_error_and_the_servers_to_see(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import queue
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +18,7 @@ from nexus_redis.config import BudgetSettings, ConsumerSettings
 from nexus_redis.errors import Closed, InvalidSetting, Unavailable
 from nexus_redis.latencies import PERCENTILES
 from nexus_redis.meter import Meter, Work
+from nexus_redis.meter import Outcome as End
 from nexus_redis.opening import Opening
 from nexus_redis.reporter import Reporter, Ticket
 from tests.stepping import KEYS, START, Line, Stepper, fails, kind_of
@@ -88,9 +91,15 @@ def test_a_meter_counts_what_began_ended_and_failed() -> None:
     meter.begin(5)
     meter.begin(3)
     assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 8}
-    meter.end(5, 0.1, 1.0, is_done=True)
-    meter.end(3, 0.1, 1.0, is_done=False)
+    ended(meter, 5, 0.1, 1.0)
+    ended(meter, 3, 0.1, 1.0, End.FAILED)
     assert meter.sample() == {"done": 5, "errors": 3, "in_flight": 0, "latency_ms": pytest.approx(100, rel=0.02)}
+
+
+def ended(meter: Meter, tokens: float, seconds: float, now: float, outcome: End = End.DONE) -> None:
+    """A piece of work of one outcome."""
+    meter.leave(tokens, outcome, seconds)
+    meter.end(seconds if outcome is End.DONE else None, now)
 
 
 def timed(*durations: float, now: float = 1.0) -> Meter:
@@ -98,7 +107,7 @@ def timed(*durations: float, now: float = 1.0) -> Meter:
     meter = Meter(None)
     for seconds in durations:
         meter.begin(1)
-        meter.end(1, seconds, now, is_done=True)
+        ended(meter, 1, seconds, now)
     return meter
 
 
@@ -124,17 +133,20 @@ def test_few_pieces_of_work_have_no_lower_percentiles() -> None:
 def test_the_latency_is_that_of_the_last_second() -> None:
     meter = timed(*[0.1] * 100, now=1.0)
     for _ in range(100):
-        meter.end(1, 0.2, 3.0, is_done=True)
+        meter.begin(1)
+        ended(meter, 1, 0.2, 3.0)
     assert meter.sample()["latency_p10_ms"] == pytest.approx(200, rel=0.02)
 
 
 def test_where_little_is_done_the_latency_is_that_of_the_last_twenty() -> None:
     meter = Meter(None)
     for second in range(60):
-        meter.end(1, 0.1 if second < 40 else 0.2, float(second), is_done=True)
+        meter.begin(1)
+        ended(meter, 1, 0.1 if second < 40 else 0.2, float(second))
     assert meter.sample()["latency_p10_ms"] == pytest.approx(200, rel=0.02)
     for second in range(60, 66):
-        meter.end(1, 0.4, float(second), is_done=True)
+        meter.begin(1)
+        ended(meter, 1, 0.4, float(second))
     said = meter.sample()
     assert said["latency_p10_ms"] == pytest.approx(200, rel=0.02)
     assert said["latency_ms"] == pytest.approx(200, rel=0.02)
@@ -143,16 +155,21 @@ def test_where_little_is_done_the_latency_is_that_of_the_last_twenty() -> None:
 def test_work_that_failed_is_not_timed() -> None:
     meter = timed(*[0.1] * 20)
     for _ in range(100):
-        meter.end(1, 0.001, 1.0, is_done=False)
+        meter.begin(1)
+        ended(meter, 1, 0.001, 1.0, End.FAILED)
     assert meter.sample()["latency_p10_ms"] == pytest.approx(100, rel=0.02)
 
 
-def test_a_meter_with_nothing_but_a_capacity_has_no_news() -> None:
-    meter = Meter(400)
-    before = meter.has_news
-    meter.begin(1)
-    assert (before, meter.has_news) == (False, True)
-    assert meter.sample()["capacity"] == 400
+def test_a_meter_that_was_not_used_yet_has_done_nothing_so_far() -> None:
+    nothing = {"done": 0, "errors": 0, "in_flight": 0}
+    assert Meter(None).sample() == nothing
+    assert Meter(400).sample() == nothing | {"capacity": 400}
+
+
+def test_a_meter_that_is_told_how_full_it_is_does_not_say_that_it_has_done_nothing() -> None:
+    meter = Meter(None)
+    meter.say({"load": 50})
+    assert meter.sample() == {"load": 50}
 
 
 def test_what_is_said_by_hand_stays_said_and_wins() -> None:
@@ -276,13 +293,85 @@ def test_work_is_in_flight_while_it_lasts_and_an_error_when_it_raises() -> None:
     assert len(starts) == 2
 
 
+class Left(BaseException):
+    """As trio's and anyio's Cancelled: no Exception."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [asyncio.CancelledError(), concurrent.futures.CancelledError(), GeneratorExit(), KeyboardInterrupt(), Left(),
+     BaseExceptionGroup("", [asyncio.CancelledError(), Left()])],
+)  # fmt: skip
+def test_cancelled_work_is_neither_done_nor_an_error_and_not_timed(error: BaseException) -> None:
+    meter, now = Meter(None), iter([0.0, 5.0])
+    with suppress(BaseException), Work(meter, 2, lambda: None, lambda: next(now)):
+        raise error
+    assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 0, "cancelled": 2}
+
+
+@pytest.mark.parametrize("error", [KeyError(), TimeoutError(), BaseExceptionGroup("", [Left(), KeyError()])])
+def test_what_fails_beside_something_cancelled_is_an_error(error: BaseException) -> None:
+    meter = Meter(None)
+    with suppress(BaseException), Work(meter, 2, lambda: None, time.monotonic):
+        raise error
+    assert meter.sample() == {"done": 0, "errors": 2, "in_flight": 0}
+
+
+@pytest.mark.parametrize(
+    ("tell", "done", "errors"),
+    [
+        (lambda work: work.failed(3), 497, 3),
+        (lambda work: work.done(497), 497, 3),
+        (lambda work: (work.failed(3), work.done(90)), 90, 410),
+        (lambda work: (work.failed(3), work.failed(0.5)), 496.5, 3.5),
+        (lambda work: (work.done(200), work.done(300)), 500, 0),
+        (lambda work: work.failed(500), 0, 500),
+        (lambda work: work.done(0), 0, 500),
+    ],
+)
+def test_a_bulk_says_which_part_of_it_failed(tell: Any, done: float, errors: float) -> None:
+    meter = Meter(None)
+    with Work(meter, 500, lambda: None, time.monotonic) as work:
+        tell(work)
+    said = meter.sample()
+    assert (said["done"], said["errors"], said["in_flight"]) == (done, errors, 0)
+    assert ("latency_ms" in said) == (done > 0)
+
+
+def test_what_a_bulk_says_counts_at_once_and_an_error_fails_the_rest() -> None:
+    meter = Meter(None)
+    with suppress(KeyError), Work(meter, 500, lambda: None, time.monotonic) as work:
+        work.done(100)
+        assert meter.sample() == {"done": 100, "errors": 0, "in_flight": 400}
+        raise KeyError
+    assert {"done": 100, "errors": 400, "in_flight": 0}.items() <= meter.sample().items()
+
+
+FIELDS = {"done": "done", "failed": "errors"}
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("failed", 11), ("done", 10.1), ("failed", -1), ("done", float("nan"))])
+def test_more_than_the_whole_bulk_is_refused_and_changes_nothing(name: str, tokens: float) -> None:
+    meter = Meter(None)
+    with Work(meter, 10, lambda: None, time.monotonic) as work, pytest.raises(InvalidSetting, match=FIELDS[name]):
+        getattr(work, name)(tokens)
+    assert meter.sample()["done"] == 10
+
+
 # --- the reporter
 
 
-def test_a_consumer_that_nobody_uses_reports_nothing(stepper: Stepper) -> None:
-    reporter(stepper, capacity=400).start()
+@pytest.mark.parametrize("capacity", [None, 400])
+def test_a_consumer_reports_from_the_moment_it_is_started_whether_it_works_or_not(
+    stepper: Stepper, capacity: float | None
+) -> None:
+    reporter(stepper, capacity=capacity).start()
+    stepper.advance(0.001)
+    (first,) = reports(stepper)
+    assert (first["done"], first["errors"], first["in_flight"]) == ("0", "0", "0")
+    assert first["capacity"] == ("" if capacity is None else "400")
     stepper.advance(10)
-    assert stepper.sent == []
+    assert len(reports(stepper)) == 41
 
 
 def test_one_at_work_reports_each_interval(stepper: Stepper) -> None:
@@ -297,14 +386,16 @@ def test_one_at_work_reports_each_interval(stepper: Stepper) -> None:
     assert said[0]["interval_ms"] == "500"
 
 
-def test_one_that_begins_to_work_later_is_started_by_that(stepper: Stepper) -> None:
+@pytest.mark.parametrize("use", [lambda meter: meter.begin(1), lambda meter: meter.watch(queue.Queue())])
+def test_the_first_use_of_an_idle_consumer_is_reported_at_once(stepper: Stepper, use: Any) -> None:
     consumer = reporter(stepper)
     consumer.start()
-    stepper.advance(3)
-    consumer.meter.begin(1)
+    stepper.advance(3.1)
+    before = len(reports(stepper))
+    use(consumer.meter)
     consumer.start()
     stepper.advance(0.01)
-    assert len(reports(stepper)) == 1
+    assert len(reports(stepper)) == before + 1
 
 
 def test_a_report_by_hand_is_sent_at_once_and_its_answer_is_the_standing(stepper: Stepper) -> None:

@@ -115,9 +115,9 @@ def full(story: Story) -> Story:
         story.configure(source, rate=100, min_rate=1, burst=1, law="drain", combine="min", latency_target_ms=9,
                         lossless=True, transit=2, pause=0)  # fmt: skip
     story.claim("p", tokens=3)
-    story.report("c", **QUEUE, latency_ms=3)
+    story.report("c", **QUEUE, latency_ms=3, cancelled=1)
     story.at(20).claim("p", tokens=3, weight=2)
-    story.report("c", **QUEUE, latency_ms=3)
+    story.report("c", **QUEUE, latency_ms=3, cancelled=1)
     return story
 
 

@@ -87,6 +87,7 @@ POSITIONS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("slots", (*NO_NUMBER, *TOO_MANY, "0")), ("latency_ms", (*NO_NUMBER, "86400001")),
         ("interval_ms", (*NO_NUMBER, "86400001")), ("pause_ms", (*NO_NUMBER, "86400001")),
         ("latency_p25_ms", (*NO_NUMBER, "86400001")), ("latency_p10_ms", (*NO_NUMBER, "86400001")),
+        ("cancelled", (*NO_NUMBER, *TOO_MANY)), ("busy_ms", (*NO_NUMBER, *TOO_MANY)),
         ("labels", ("x" * 1025, HUGE)),
     ],
     "leave": [("at_us", NO_WHOLE), ("incarnation", (*NO_NAME, "**")), ("unused", NO_WHOLE), ("burned", NO_WHOLE)],

@@ -469,7 +469,7 @@ def test_a_consumers_hash_says_what_it_reported(story: Story) -> None:
         "law": "range", "rate_per_s": "100.25", "capacity_per_s": "100.25", "load_percent": "12.5",
         "labels": '{"zone":"b"}', "incarnation": "me",
     }  # fmt: skip
-    assert shown["said"] == f"{START_US} - 12.5 100.25 - - 7 1 2 - 3.5 - - - -"
+    assert shown["said"] == f"{START_US} - 12.5 100.25 - - 7 1 2 - 3.5 - - - - - -"
     assert "queue_depth" not in shown
 
 
