@@ -17,7 +17,6 @@ import pytest
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis import meter
 from nexus_redis.contrib import _gates
 from nexus_redis.contrib import httpx as with_httpx
 from nexus_redis.contrib import httpx2 as with_httpx2
@@ -244,7 +243,6 @@ def test_a_client_finds_the_rate_of_a_server_that_only_refuses(
     assert statuses.count(200) / seconds == pytest.approx(25, rel=0.15)
 
 
-@pytest.mark.skipif(not hasattr(meter, "Outcome"), reason="cancelled work is an error until the meter knows it")
 @pytest.mark.parametrize(("library", "helper"), [(httpx, with_httpx), (httpx2, with_httpx2)], ids=["httpx", "httpx2"])
 def test_a_request_that_its_caller_gives_up_says_nothing_about_the_server(
     one_server: Server, library: Any, helper: Any
