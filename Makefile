@@ -11,7 +11,7 @@ test: .venv/dev.stamp
 	@$(BIN)/python -m tests.matrix
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
 
 soak: .venv/dev.stamp
 	$(BIN)/pytest -m soak $(ARGS)

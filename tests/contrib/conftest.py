@@ -23,4 +23,4 @@ def workers(one_server: Server) -> Iterator[Workers]:
     """Worker processes of a task queue, on one server."""
     workers = Workers(one_server)
     yield workers
-    workers.stop()
+    workers.kill()

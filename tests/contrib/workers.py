@@ -14,6 +14,7 @@ from nexus_redis.config import BudgetSettings
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.wire import perform
 from tests.servers import Server
+from tests.support import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,9 +32,17 @@ class Workers:
         self._started.append(subprocess.Popen(command, cwd=ROOT, env=self._environment, start_new_session=True))
 
     def stop(self) -> None:
+        """Ask them to end, and wait for it."""
+        for process in self._started:
+            process.terminate()
+        for process in self._started:
+            process.wait(PATIENCE)
+
+    def kill(self) -> None:
         """End them and all that they have started, at once: a taskiq worker takes a minute to end by itself."""
         for process in self._started:
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import logging
 import queue
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -312,7 +311,7 @@ def test_cancelled_work_is_neither_done_nor_an_error_and_not_timed(error: BaseEx
 @pytest.mark.parametrize("error", [KeyError(), TimeoutError(), BaseExceptionGroup("", [Left(), KeyError()])])
 def test_what_fails_beside_something_cancelled_is_an_error(error: BaseException) -> None:
     meter = Meter(None)
-    with suppress(BaseException), Work(meter, 2, lambda: None, time.monotonic):
+    with suppress(BaseException), Work(meter, 2, lambda: None, lambda: 0.0):
         raise error
     assert meter.sample() == {"done": 0, "errors": 2, "in_flight": 0}
 
@@ -331,7 +330,7 @@ def test_what_fails_beside_something_cancelled_is_an_error(error: BaseException)
 )
 def test_a_bulk_says_which_part_of_it_failed(tell: Any, done: float, errors: float) -> None:
     meter = Meter(None)
-    with Work(meter, 500, lambda: None, time.monotonic) as work:
+    with Work(meter, 500, lambda: None, lambda: 0.0) as work:
         tell(work)
     said = meter.sample()
     assert (said["done"], said["errors"], said["in_flight"]) == (done, errors, 0)
@@ -340,7 +339,7 @@ def test_a_bulk_says_which_part_of_it_failed(tell: Any, done: float, errors: flo
 
 def test_what_a_bulk_says_counts_at_once_and_an_error_fails_the_rest() -> None:
     meter = Meter(None)
-    with suppress(KeyError), Work(meter, 500, lambda: None, time.monotonic) as work:
+    with suppress(KeyError), Work(meter, 500, lambda: None, lambda: 0.0) as work:
         work.done(100)
         assert meter.sample() == {"done": 100, "errors": 0, "in_flight": 400}
         raise KeyError
@@ -353,7 +352,7 @@ FIELDS = {"done": "done", "failed": "errors"}
 @pytest.mark.parametrize(("name", "tokens"), [("failed", 11), ("done", 10.1), ("failed", -1), ("done", float("nan"))])
 def test_more_than_the_whole_bulk_is_refused_and_changes_nothing(name: str, tokens: float) -> None:
     meter = Meter(None)
-    with Work(meter, 10, lambda: None, time.monotonic) as work, pytest.raises(InvalidSetting, match=FIELDS[name]):
+    with Work(meter, 10, lambda: None, lambda: 0.0) as work, pytest.raises(InvalidSetting, match=FIELDS[name]):
         getattr(work, name)(tokens)
     assert meter.sample()["done"] == 10
 
