@@ -267,7 +267,8 @@ def test_all_workers_keep_one_budget(nexus: nexus_redis.Nexus, serve: Any, worke
     # On a busy machine Redis may not answer a try in time: that is a 503.
     assert 429 in {answer.status_code for answer in refused} <= {429, 503}
     assert {answer.headers["ratelimit-policy"] for answer in refused} == {f'"visitors";q={RATE};w=1'}
-    assert {answer.headers["ratelimit"] for answer in refused} == {'"visitors";r=0;t=1'}
-    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+    for answer in refused:  # a worker that has had more than its part waits for longer
+        assert answer.headers["retry-after"] in {"1", "2"}
+        assert answer.headers["ratelimit"] == f'"visitors";r=0;t={answer.headers["retry-after"]}'
     workers.stop()
     assert nexus.budget("visitors").snapshot().producers == ()
