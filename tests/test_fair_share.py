@@ -81,6 +81,50 @@ def test_who_waits_at_a_low_rate_is_told_a_time_and_served_at_it(one_server: Ser
     assert sum(waits) / 3 < 1.25 * count / rate
 
 
+@pytest.mark.parametrize(("rate", "count", "late"), [(1, 5, 0), (2, 10, 0), (1, 10, 0.004), (1.175, 16, 0)])
+def test_where_a_round_takes_seconds_all_of_the_budget_is_used_and_nobody_is_passed_over(
+    one_server: Server, rate: float, count: int, late: float
+) -> None:
+    """`60/min` for five: no time is promised further ahead than a waiter stays away."""
+    fleet = Fleet(one_server.client(), rate)
+    for _ in range(count):
+        fleet.add(late=late)
+    measured = fleet.measure(20, 140)
+    assert measured.use > 0.99
+    assert measured.least > 0.85
+    assert measured.worst_wait < 2 * count / rate
+
+
+@pytest.mark.parametrize(("count", "rate", "burst", "cost"), [(4, 10, 60, 20), (9, 10, 2, 4), (4, 100, 60, 200)])
+def test_a_large_cost_gets_its_part_beside_small_ones_whatever_the_burst(
+    one_server: Server, count: int, rate: float, burst: float, cost: float
+) -> None:
+    fleet = Fleet(one_server.client(), rate, burst=burst)
+    fleet.add(unit=cost, name="large")
+    for _ in range(count):
+        fleet.add()
+    measured = fleet.measure(20, 140)
+    assert measured.use > 0.97
+    assert measured.got["large"] > 0.85 * rate / (count + 1)
+
+
+@pytest.mark.parametrize(("count", "rate"), [(10, 60), (20, 50), (4, 20)])
+def test_after_an_early_resume_the_rate_is_used_at_once(one_server: Server, count: int, rate: float) -> None:
+    fleet = Fleet(one_server.client(), rate)
+    for _ in range(count):
+        fleet.add()
+    fleet.advance(3)
+    fleet.configure(source="operator", pause=10)
+    fleet.advance(3.7)
+    fleet.configure(source="operator", pause=0)
+    for producer in fleet.producers:  # as the push wakes them
+        producer.ledger.next_slot = fleet.now
+        producer.ledger.wake(fleet.now)
+        producer._schedule()
+    fleet.advance(4.7)
+    assert sum(tokens for at, tokens in fleet.used if at > 3.7) > 0.9 * rate
+
+
 def test_a_cost_of_ten_seconds_of_the_budget_is_served_beside_small_ones(one_server: Server) -> None:
     """10,000 tokens at 1000/s beside four small ones: a fifth of the rate is its own, so one takes 50 s."""
     measured = fleet(one_server, 1000, {"demand": float("inf"), "unit": 10_000.0}, *many(4)).measure(5, 170)

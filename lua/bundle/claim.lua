@@ -642,6 +642,7 @@ local function set_rate(keys, b, R, burst_us)
       end
     end
     b[2] = 0
+    b[11] = 0                                        -- what was promised at the rate before holds no more
   end
   b[15], b[16], b[17] = R, B, burst_us
   if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end    -- the first rate of this life
@@ -1153,15 +1154,17 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   elseif b[17] > 250000 then spare = math_min(b[3], room)
   elseif b[3] >= need then spare = math_max(spare, math_min(need, b[16], room)) end
   local piece = need
-  if need > 0.25 * b[16] and not ask[4] and not (b[34] and b[34].lossless == 1) then
-    piece = math_min(need, math_max(1000000, math_min(0.25 * b[16], 0.1 * share)))
+  if need > 0.25 * depth and not ask[4] and not (b[34] and b[34].lossless == 1) then
+    piece = math_min(need, math_max(1000000, math_min(0.25 * depth, 0.1 * share)))
   end
 
   local granted = 0
   local T = b[3]
   if need < b[13] and now < b[14] then T = T - b[13] end
 
-  if refresh == 100000 and b[11] > now and (p[17] == 0 or now < p[6] + p[17] - 0.005 * 1000000) then T = T - need end
+
+  local has_time = p[17] > 0 and now >= p[6] + p[17] - 0.005 * 1000000
+  if refresh == 100000 and b[11] > now and not has_time and not (ask[4] and p[7] >= need) then T = T - need end
   p[17] = 0
   local credit = math_max(p[7] + 0.005 * share, math_min(piece, p[7] + (1 - 0.9) * piece))
   local available = math_min(T, math_max(credit, spare))
@@ -1190,15 +1193,15 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   if is_queued and refresh == 100000 and not ask[4] then
 
     local slot = math_max(b[11] + piece / b[15] * 1000000, now + (piece - b[3] + granted) / b[15] * 1000000)
-    if granted == 0 or slot - now > 0.7 * retry then
-      b[11] = math_min(slot, now + longest)
-      retry = math_ceil(math_max(retry, b[11] - now))
+    if slot - now <= longest and (granted == 0 or slot - now > 0.7 * retry) then
+      b[11] = slot
+      retry = math_ceil(math_max(retry, slot - now))
       p[17] = math_min(longest, retry)
     end
   end
 
   if granted > 0 and need >= b[13] then b[13] = 0
-  elseif granted == 0 and piece > 0.25 * b[16] and p[7] >= piece then
+  elseif granted == 0 and piece > 0.25 * depth and p[7] >= piece then
     b[13], b[14] = piece, now + retry + 100000
   end
   local met = math_max(0, (need - enough) / share, (need - T + granted) / b[15]) * 1000000

@@ -579,6 +579,7 @@ local function settle(keys, b, s, now, by, is_act, act)
       end
     end
     b[2] = 0
+    b[11] = 0
   end
   b[15], b[16], b[17] = R, B, burst_us
   if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end

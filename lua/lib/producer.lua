@@ -70,15 +70,17 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   elseif b.burst_us > DEFAULT_BURST then spare = math.min(b.T, room)
   elseif b.T >= need then spare = math.max(spare, math.min(need, b.B, room)) end
   local piece = need
-  if need > LARGE * b.B and not ask.whole and not (b.window and b.window.lossless == 1) then
-    piece = math.min(need, math.max(MICRO, math.min(LARGE * b.B, PIECE_TIME * share)))
+  if need > LARGE * depth and not ask.whole and not (b.window and b.window.lossless == 1) then
+    piece = math.min(need, math.max(MICRO, math.min(LARGE * depth, PIECE_TIME * share)))
   end
 
   local granted = 0
   local T = b.T
   if need < b.saved and now < b.saved_until then T = T - b.saved end
-  -- What is there is promised to those who were told a time; a producer without one comes behind them.
-  if refresh == REFRESH and b.queue > now and (p.slot == 0 or now < p.at + p.slot - EARLY * SECOND) then T = T - need end
+  -- What is there is promised to those who were told a time. A producer without one comes behind them, but not a try that
+  -- has not used up its fair part: it does not wait for a time.
+  local has_time = p.slot > 0 and now >= p.at + p.slot - EARLY * SECOND
+  if refresh == REFRESH and b.queue > now and not has_time and not (ask.whole and p.credit >= need) then T = T - need end
   p.slot = 0
   local credit = math.max(p.credit + EARLY * share, math.min(piece, p.credit + (1 - NEARLY) * piece))
   local available = math.min(T, math.max(credit, spare))
@@ -106,15 +108,15 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   if is_queued and refresh == REFRESH and not ask.whole then
     -- A time for each, or all of them would ask for every token.
     local slot = math.max(b.queue + piece / b.R * MICRO, now + (piece - b.T + granted) / b.R * MICRO)
-    if granted == 0 or slot - now > SOON * retry then
-      b.queue = math.min(slot, now + longest)
-      retry = math.ceil(math.max(retry, b.queue - now))
+    if slot - now <= longest and (granted == 0 or slot - now > SOON * retry) then      -- nobody stays away for longer
+      b.queue = slot
+      retry = math.ceil(math.max(retry, slot - now))
       p.slot = math.min(longest, retry)
     end
   end
   -- A large cost that cannot come in pieces would never find enough in a bucket from which all others take small ones.
   if granted > 0 and need >= b.saved then b.saved = 0
-  elseif granted == 0 and piece > LARGE * b.B and p.credit >= piece then
+  elseif granted == 0 and piece > LARGE * depth and p.credit >= piece then
     b.saved, b.saved_until = piece, now + retry + REFRESH
   end
   local met = math.max(0, (need - enough) / share, (need - T + granted) / b.R) * MICRO
