@@ -336,14 +336,14 @@ def test_a_timeout_of_several_takes_from_none_and_names_the_slowest(nexus: Any) 
     assert requests.acquire(timeout=PATIENCE)
 
 
-def test_a_timeout_that_is_not_given_is_the_shortest_of_the_producers(nexus: Any) -> None:
-    requests, tokens = nexus.budget("requests", rate=100), nexus.budget("tokens", rate="1/min")
+def test_a_timeout_that_is_not_given_is_the_shortest_of_the_producers(timed: Any) -> None:
+    requests, tokens = timed.budget("requests", rate=100), timed.budget("tokens", rate="1/min")
     patient, hasty = requests.producer(timeout=3600), tokens.producer(timeout=0.2)
     wanted = {it_of(patient): 1, it_of(hasty): 2, it_of(requests): 1}
     with pytest.raises(AcquireTimeout, match="budget tokens"):
-        nexus.acquire(wanted)
+        timed.acquire(wanted)
     with pytest.raises(AcquireTimeout) as raised:
-        nexus.acquire(wanted, timeout=0.4)
+        timed.acquire(wanted, timeout=0.4)
     assert raised.value.waited >= 0.4
     assert account_of(patient).ledger.used == 0
 
