@@ -344,7 +344,7 @@ def test_a_timeout_that_is_not_given_is_the_shortest_of_the_producers(timed: Any
         timed.acquire(wanted)
     with pytest.raises(AcquireTimeout) as raised:
         timed.acquire(wanted, timeout=0.4)
-    assert raised.value.waited >= 0.4
+    assert raised.value.waited == pytest.approx(0.4)
     assert account_of(patient).ledger.used == 0
 
 
