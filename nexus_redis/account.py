@@ -325,7 +325,7 @@ class Account(Member):
         if rest:
             self._received(rest[0], now)
         else:
-            self.due = now
+            self._ask_at(now)
 
     def _received(self, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Answer):
@@ -345,7 +345,8 @@ class Account(Member):
         self.asking = None
         self._wake(settled, now)
         if self.opening.see(answer.birth, answer.reason):
-            self.due = self.ledger.next_slot = now  # the slot is of a budget without our settings
+            self.ledger.next_slot = now  # the slot is of a budget without our settings
+            self._ask_at(now)
         else:
             self.due = now if self.askers else self.due
             self.opening.warn_of_wait(self.ledger, answer, now)
@@ -370,28 +371,31 @@ class Account(Member):
         code, fault = code_of(error), classify(error)
         if code == "NEXUS_NEEDS_KEYS":
             self.needs_keys = True
-            self.due = now
+            self._ask_at(now)
         elif code == "NEXUS_ID_TAKEN":
             self._rename()
-            self.due = now
+            self._ask_at(now)
         elif code == "NEXUS_STALE":
             self.ledger.forget(was_executed=True, now=now)
             self.ledger.begin(self.identity.begin())
-            self.due = now
+            self._ask_at(now)
         elif fault is Fault.PERMANENT:
             self.ledger.forget(was_executed=False, now=now)
             self.ledger.take_in(now)  # who has tokens in hand hears of it too
             self.refused, self.refused_until = as_nexus_error(error), now + REFUSED_FOR
             self._fail_all(self.refused, now)
-            self.due = self.refused_until
+            self._ask_at(self.refused_until)
         else:
             if fault is Fault.NOT_EXECUTED:
                 self.ledger.forget(was_executed=False, now=now)
             self.opening.unlist()
-            self.ledger.due = NEVER
-            self.due = now + FIRST_BACKOFF  # beside the hub's, for the one that fails alone
+            self._ask_at(now + FIRST_BACKOFF)  # beside the hub's, for the one that fails alone
             if self.hub.is_out:
                 self._serve_alone(now)
+
+    def _ask_at(self, time: float) -> None:
+        """Claim then: also where those who wait for a paced hand are served before, which is no reason to claim."""
+        self.ledger.due = self.due = time
 
     def _rename(self) -> None:
         taken = self.identity.rename()

@@ -910,3 +910,26 @@ def test_whichever_answer_is_lost_the_books_are_balanced(stepper: Stepper, lost:
     assert is_balanced(account)
     assert account.ledger.held == 0
     assert account.due == NEVER
+
+
+def test_a_claim_that_failed_is_sent_again_though_a_paced_hand_served_somebody_meanwhile(stepper: Stepper) -> None:
+    """What opened the hand came before the time of the next attempt, which was forgotten: all waited for ever."""
+    account = producer(stepper, smooth=True)
+    stepper.server = grants(lambda _: answered(20))
+
+    def is_served(line: Line) -> bool:
+        for _ in range(2000):
+            if line.is_served:
+                return True
+            stepper.advance(0.001)
+            if stepper.hub.failures:
+                stepper.hub.next_try = 0.0  # Redis is not away: this call alone has failed
+                stepper.server = grants(lambda _: answered(20))
+        return False
+
+    for _ in range(50):
+        assert is_served(join(account))
+    for _ in range(20):
+        stepper.server = fails(AWAY)
+        for _ in range(40):
+            assert is_served(join(account))
