@@ -193,10 +193,10 @@ class Nexus(NexusShell):
             await self._loop.give_way()
         joint = _JointTask(joint_costs(self, costs), self._hub.clock())
         limit = joint_limit(costs, timeout)
-        if joint.spend(joint.since):
-            return Grant(sum(costs.values()))
         if limit == 0:
             return await self._try_all(costs, joint.since)
+        if joint.spend(joint.since):
+            return Grant(sum(costs.values()))
         try:
             joint.wait()
             await self._loop.wait(joint.future, limit)

@@ -167,7 +167,7 @@ class Nexus(NexusShell):
         with loop.lock:
             joint = _JointLine(joint_costs(self, costs), self._hub.clock())
             limit = joint_limit(costs, timeout)
-            if joint.spend(joint.since):
+            if limit != 0 and joint.spend(joint.since):
                 return Grant(sum(costs.values()))
         if limit == 0:
             return self._try_all(costs, joint.since)
