@@ -108,9 +108,11 @@ def test_a_large_cost_gets_its_part_beside_small_ones_whatever_the_burst(
     assert measured.got["large"] > 0.85 * rate / (count + 1)
 
 
-@pytest.mark.parametrize(("count", "rate"), [(10, 60), (20, 50), (4, 20)])
-def test_after_an_early_resume_the_rate_is_used_at_once(one_server: Server, count: int, rate: float) -> None:
-    fleet = Fleet(one_server.client(), rate)
+@pytest.mark.parametrize(("count", "rate", "burst"), [(10, 60, 0.25), (20, 50, 0.25), (4, 20, 0)])
+def test_after_an_early_resume_the_rate_is_used_at_once(
+    one_server: Server, count: int, rate: float, burst: float
+) -> None:
+    fleet = Fleet(one_server.client(), rate, burst=burst)
     for _ in range(count):
         fleet.add()
     fleet.advance(3)
