@@ -79,7 +79,7 @@ def lag(server: redis.Redis) -> int:
     """Entries that the group has not read yet. (Redis 6.2 knows no lag: count them behind the last one delivered.)"""
     group = server.xinfo_groups(STREAM)[0]
     known = group.get("lag")
-    return known if known is not None else len(server.xrange(STREAM, f"({group['last-delivered-id'].decode()}", "+"))
+    return known if known is not None else len(server.xrange(STREAM, f"({group['last-delivered-id'].decode()}") or [])
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ def app(_environ: dict[str, Any], start_response: Callable[..., object]) -> Iter
     try:
         backend.acquire()
     except AcquireTimeout:
-        retry_after = backend.flow.retry_after_ms / 1000 if backend.flow else 1
-        start_response("503 Service Unavailable", [("Retry-After", f"{max(1, round(retry_after))}")])
+        retry_after_ms = (backend.flow and backend.flow.retry_after_ms) or 1000  # a pause without an end names no time
+        start_response("503 Service Unavailable", [("Retry-After", f"{max(1, round(retry_after_ms / 1000))}")])
         return [b"over budget\n"]
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{time.monotonic()} {os.getpid()} {backend.id}\n".encode()]  # when the call went out, and who made it

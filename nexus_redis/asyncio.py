@@ -42,6 +42,7 @@ from nexus_redis.ids import whoami
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_async
+from nexus_redis.logs import log
 from nexus_redis.opening import NOTHING
 from nexus_redis.paced import AsyncPaced
 from nexus_redis.price import Cost, price_of
@@ -269,7 +270,7 @@ class Nexus(NexusShell):
         if self._made is not None:
             # The sockets are the parent's too, and so is the epoll that they are in: closing ours would unhook its.
             _inherited.append(self._made)
-            self._made = self._connect()
+            self._made = None
 
 
 class _Spender(ProducerShell):
@@ -743,7 +744,10 @@ _inherited: list[redis.asyncio.Redis] = []  # a parent's clients, never touched 
 
 def _after_fork_in_child() -> None:
     for nexus in list(_alive):
-        nexus._after_fork()
+        try:
+            nexus._after_fork()
+        except Exception:  # the others must not go on as if they were the parent
+            log.exception("%r does not work in this forked child", nexus)
 
 
 if hasattr(os, "register_at_fork"):

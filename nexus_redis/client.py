@@ -226,9 +226,7 @@ class Nexus(NexusShell):
     def _after_fork(self) -> None:
         self._starting, self._naming = threading.RLock(), threading.RLock()
         self._loop.after_fork()
-        if self._made is not None:
-            # The sockets are the parent's too; a new pool opens new ones.
-            self._made = self._connect()
+        self._made = None  # its sockets are the parent's too; the next use makes another
 
 
 class _Spender(ProducerShell):
@@ -691,7 +689,10 @@ def _close_all() -> None:
 
 def _after_fork_in_child() -> None:
     for nexus in list(_alive):
-        nexus._after_fork()
+        try:
+            nexus._after_fork()
+        except Exception:  # the others must not go on as if they were the parent
+            log.exception("%r does not work in this forked child", nexus)
 
 
 # At exit tokens go back rather than expire; registered after `embedded`'s own hook, so its server is still there.

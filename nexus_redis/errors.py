@@ -73,8 +73,8 @@ RANGES: Final[dict[str, Range]] = {
     "cost": COST,
     "used": USED,
     **dict.fromkeys(("tokens", "want", "need", "held", "unused", "burned", "granted"), TOKENS),
-    **dict.fromkeys(("done", "errors", "cancelled", "queue_depth", "queue_limit", "in_flight", "slots"), COUNT),
-    **dict.fromkeys(("seq", "granted_total", "uptime_ms", "busy_ms"), COUNT),
+    **dict.fromkeys(("done", "failed", "errors", "cancelled", "in_flight", "slots"), COUNT),
+    **dict.fromkeys(("queue_depth", "queue_limit", "seq", "granted_total", "uptime_ms", "busy_ms"), COUNT),
     **dict.fromkeys(("burst", "transit", "timeout", "hold", "pause"), SECONDS),
     "interval": INTERVAL,
     **dict.fromkeys(("latency_ms", "latency_p25_ms", "latency_p10_ms", "latency_target_ms"), MILLISECONDS),
@@ -90,7 +90,7 @@ WORDS: Final = {
     "combine": ("sum", "spread", "min"),
     "priority": ("high", "normal", "low"),
     "on_outage": ("share", "closed", "open"),
-    **dict.fromkeys(("lossless", "smooth", "whole"), ("true", "false")),
+    **dict.fromkeys(("lossless", "smooth", "observe", "whole"), ("true", "false")),
 }
 NAME_REMEDY: Final = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit"
 _OTHERS: Final = {

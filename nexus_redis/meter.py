@@ -216,11 +216,11 @@ class Work:
 
     def failed(self, tokens: float) -> None:
         """So many have failed, now: of `work(500)`, `failed(3)` leaves 497. Raises `InvalidSetting` for too many."""
-        self._leave("errors", tokens, Outcome.FAILED)
+        self._leave("failed", tokens, Outcome.FAILED)
 
     def _leave(self, field: str, tokens: float, outcome: Outcome) -> None:
         if parse_number(field, tokens) > self._left + ROUNDING:
-            remedy = f"use at most {self._left:g}, what is left of these {self._tokens:g} tokens of work"
+            remedy = f"use at most {self._left:g}: so many of the {self._tokens:g} tokens of this work are left"
             raise InvalidSetting(field, tokens, remedy)
         self._settle(min(tokens, self._left), outcome, self._clock())
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -144,6 +144,35 @@ def test_a_budget_that_was_made_before_the_fork_and_used_after_it_is_one_produce
         told = [child() for child in [forked(work) for _ in range(4)]]
         assert len({name for name, _ in told}) == 4
         assert sum(tokens for _, tokens in told) == granted_by(server)
+
+
+@pytest.mark.parametrize("kind", [Nexus, AsyncNexus])
+def test_each_nexus_begins_afresh_in_a_forked_child_though_others_are_closed_or_broken(
+    server: Server, kind: type[Nexus | AsyncNexus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def used(nexus: Nexus | AsyncNexus) -> None:
+        granted = nexus.budget("stripe", rate=1000).acquire(20)
+        if isinstance(granted, Awaitable):
+            await granted
+
+    async def close(nexus: Nexus | AsyncNexus) -> None:
+        closed = nexus.close()
+        if closed is not None:
+            await closed
+
+    async def main() -> tuple[int, list[int]]:
+        closed, broken, *others = [kind.from_url(url) for url in ["embedded://", server.url, *[server.url] * 6]]
+        for nexus in (closed, broken, *others):
+            await used(nexus)
+        await close(closed)
+        monkeypatch.setattr(broken, "_after_fork", lambda: 1 / 0)
+        child = forked(lambda: [account_of(nexus.budget("stripe")).ledger.used for nexus in (broken, *others)])
+        broken_used, *used_there = await asyncio.to_thread(child)
+        for nexus in (broken, *others):
+            await close(nexus)
+        return broken_used, used_there
+
+    assert run(main()) == (20 * MICRO, [0] * 6)
 
 
 def test_a_fork_in_the_middle_of_an_acquire_leaves_each_side_its_own(server: Server) -> None:
