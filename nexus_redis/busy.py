@@ -11,21 +11,36 @@ within five: the capacity is 400/s.
 
 - While items wait, all workers are at work, which gives their number. Until items have waited there may be twice as
   many workers as were ever at work at once.
+- Workers that share a lock or a core take longer the more of them are at work. So a straight line through the last
+  pieces says how long one takes beside so many others, and each counts as long as it would take beside all of them.
 - Work that failed or was cancelled counts for nothing, with neither its tokens nor its time.
-- Where a large piece takes hardly longer than a small one, as a bulk call does, a worker is always busy and still not
-  at its limit. Such a consumer has no such measure.
+
+Two kinds of consumers have no such measure. Where a large piece takes hardly longer than a small one, as a bulk call
+does, a worker is always busy and still not at its limit. Where workers wait for their items inside of `work()`, all are
+at work all the time though the queue is empty.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 UNSEEN: Final = 2.0  # times as many workers may be there as were at work, until items have waited
 CREW_MEMORY: Final = 0.25  # weight of the newest count of workers where it is less than the mean of the ones before
-CALLS: Final = 50  # pieces of work over which time and size are compared
-SPREAD: Final = 0.1  # of their mean size: pieces that are more alike show nothing
+CALLS: Final = 50  # pieces of work that are compared
+SPREAD: Final = 0.1  # of the mean: sizes, or workers at work, that are more alike show nothing
 FIXED: Final = 0.3  # of a piece's time does not depend on its size: a larger one would be faster for each token
+SLOWER: Final = 0.5  # of a piece's time: if it may take so much longer beside all workers, nobody knows how much
+FURTHER: Final = 1.75  # times the workers that were at work lately
+IDLE: Final = 0.002  # of the workers' time: so little is what passes between two pieces
+NEVER_IDLE: Final = 8  # looks, and pieces, in a row without an idle moment or an item that waits
+
+
+class Moment(NamedTuple):
+    """A moment in the life of a consumer, and the seconds that all its workers have worked until then."""
+
+    at: float
+    labour: float
 
 
 class Busy:
@@ -33,24 +48,44 @@ class Busy:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._at_work = 0  # pieces
+        self._now = self._looked = Moment(-math.inf, 0.0)
+        self._at_work = self._most = 0  # pieces: now, since the last look
         self._crew = 0.0  # the number of workers
         self._has_waited = False  # items, at a look at the queue
-        self._sizes = Sizes()
+        self._pieces = self._looks = 0  # since a worker was idle or an item waited
+        self._by_size, self._by_others = Trend(), Trend()
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> Moment:
         """A worker has begun a piece of work."""
+        moment = self._pass(now)
         self._at_work += 1
+        self._most = max(self._most, self._at_work)
+        return moment
 
-    def add(self, tokens: float, took: float) -> None:
-        """So many `tokens` of a piece that is at work are done, and took so many seconds of one worker."""
+    def add(self, tokens: float, took: float, since: Moment, now: float) -> Moment:
+        """So many `tokens` of a piece that is at work are done, and took so many of the seconds since that moment."""
+        moment = self._pass(now)
         self._crew = max(self._crew, self._at_work * (1 if self._has_waited else UNSEEN))
-        self.seconds += took / self._crew
-        self._sizes.add(tokens, took)
+        lasted = now - since.at
+        at_work = (moment.labour - since.labour) / lasted if lasted > 0 else self._at_work
+        self._by_size.add(tokens, took)
+        self._by_others.add(at_work, took / tokens)
+        crew = max(at_work, self._known_crew())
+        slower = max(0.0, self._by_others.least_slope) * (crew - at_work)
+        self.seconds += (took + tokens * slower) / crew
+        return moment
 
-    def end(self) -> None:
+    def _known_crew(self) -> float:
+        """All workers, or as many as may be at work without a surprise: half as many again as there were lately."""
+        trend = self._by_others
+        slower = trend.most_slope * (self._crew - trend.x)
+        return self._crew if slower <= SLOWER * trend.y else min(self._crew, FURTHER * trend.x)
+
+    def end(self, now: float) -> None:
         """A piece of work is over, however it ended."""
+        self._pass(now)
         self._at_work -= 1
+        self._pieces += 1
 
     def look(self, depth: float) -> float | None:
         """Count the workers where items wait. Returns the busy seconds so far, None where they would say nothing."""
@@ -58,28 +93,63 @@ class Busy:
             weight = CREW_MEMORY if self._has_waited else 1.0
             self._crew += weight * (self._at_work - self._crew)
             self._has_waited = True
-        return None if self._sizes.are_fixed else self.seconds
+        self._looks += 1
+        if depth or self._was_idle():
+            self._pieces = self._looks = 0
+        self._looked, self._most = self._now, self._at_work
+        is_fixed = self._by_size.most_slope < (1 - FIXED) * self._by_size.ratio
+        is_never_idle = min(self._looks, self._pieces) >= NEVER_IDLE
+        return None if is_fixed or is_never_idle else self.seconds
+
+    def _was_idle(self) -> bool:
+        """Some worker, since the last look."""
+        lasted, worked = self._now.at - self._looked.at, self._now.labour - self._looked.labour
+        return math.isfinite(lasted) and worked < (1 - IDLE) * self._most * lasted
+
+    def _pass(self, now: float) -> Moment:
+        """The clock goes on; threads that read it may come in another order."""
+        lasted = now - self._now.at
+        if lasted > 0:
+            self._now = Moment(now, self._now.labour + (self._at_work * lasted if self._at_work else 0.0))
+        return self._now if lasted >= 0 else Moment(now, self._now.labour)
 
 
-class Sizes:
-    """Whether larger pieces of work take less time for each token, by the last so many of them."""
+class Trend:
+    """A straight line through the last so many points, by least squares: how y follows x."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._size = self._time = 0.0  # means
-        self._of_sizes = self._of_times = self._of_both = 0.0  # variances, covariance
-        self.are_fixed = False  # a piece has a cost of its own, as a bulk call has; pieces that are alike show nothing
+        self.x = self.y = 0.0  # their means
+        self._xx = self._yy = self._xy = 0.0  # variances, covariance
 
-    def add(self, tokens: float, took: float) -> None:
+    def add(self, x: float, y: float) -> None:
         """Note one more."""
         self._count = count = min(CALLS, self._count + 1)
-        more, longer = tokens - self._size, took - self._time
-        self._size += more / count
-        self._time += longer / count
-        self._of_sizes += (more * (tokens - self._size) - self._of_sizes) / count
-        self._of_times += (longer * (took - self._time) - self._of_times) / count
-        self._of_both += (more * (took - self._time) - self._of_both) / count
-        if self._of_sizes > (SPREAD * self._size) ** 2:
-            slope = self._of_both / self._of_sizes
-            noise = max(0.0, self._of_times - slope * self._of_both) / self._of_sizes / count
-            self.are_fixed = slope + 2 * math.sqrt(noise) < (1 - FIXED) * self._time / self._size
+        dx, dy = x - self.x, y - self.y
+        self.x += dx / count
+        self.y += dy / count
+        self._xx += (dx * (x - self.x) - self._xx) / count
+        self._yy += (dy * (y - self.y) - self._yy) / count
+        self._xy += (dx * (y - self.y) - self._xy) / count
+
+    @property
+    def ratio(self) -> float:
+        """Return the mean y over the mean x: the slope, if the line went through 0."""
+        return self.y / self.x if self.x else 0.0
+
+    @property
+    def least_slope(self) -> float:
+        """Return what the slope is at least, by two standard errors; minus infinity where the x are alike."""
+        return self._slope(-2.0)
+
+    @property
+    def most_slope(self) -> float:
+        """Return what it is at most; infinity where the x are alike."""
+        return self._slope(2.0)
+
+    def _slope(self, errors: float) -> float:
+        if self._xx <= (SPREAD * self.x) ** 2:
+            return math.copysign(math.inf, errors)
+        slope = self._xy / self._xx
+        noise = max(0.0, self._yy - slope * self._xy) / self._xx / self._count
+        return slope + errors * math.sqrt(noise)

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Final, Self
 
-from nexus_redis.busy import Busy
+from nexus_redis.busy import Busy, Moment
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.latencies import PERCENTILES, Latencies
@@ -67,21 +67,25 @@ class Meter:
         """The last sample had a load, or a queue and what it can hold."""
         return "load" in self._sent or {"queue_depth", "queue_limit"} <= set(self._sent)
 
-    def begin(self, tokens: float) -> None:
+    def begin(self, tokens: float, now: float) -> Moment:
         """Work has begun."""
         with self._lock:
             self._has_worked = True
             self._in_flight += tokens
-            self._busy.begin()
+            return self._busy.begin(now)
 
-    def leave(self, tokens: float, outcome: Outcome, took: float) -> None:
-        """Count `tokens` of the work in flight that have ended, after so many seconds of their worker."""
+    def finish(self, tokens: float, took: float, since: Moment, now: float) -> Moment:
+        """Count `tokens` of the work in flight as done, with so many of the seconds since that moment."""
         with self._lock:
             self._in_flight = max(0.0, self._in_flight - tokens)
-            if outcome is Outcome.DONE:
-                self._done += tokens
-                self._busy.add(tokens, took)
-            elif outcome is Outcome.FAILED:
+            self._done += tokens
+            return self._busy.add(tokens, took, since, now)
+
+    def give_up(self, tokens: float, outcome: Outcome) -> None:
+        """Count `tokens` of the work in flight that have failed, or were cancelled."""
+        with self._lock:
+            self._in_flight = max(0.0, self._in_flight - tokens)
+            if outcome is Outcome.FAILED:
                 self._errors += tokens
             else:
                 self._cancelled += tokens
@@ -89,7 +93,7 @@ class Meter:
     def end(self, seconds: float | None, now: float) -> None:
         """A piece of work is over. Only what was done is timed: a refusal is fast and a timeout slow by itself."""
         with self._lock:
-            self._busy.end()
+            self._busy.end(now)
             if seconds is not None:
                 self._latencies.add(seconds, now)
 
@@ -204,7 +208,8 @@ class Work:
 
     def __init__(self, meter: Meter, tokens: float, start: Callable[[], None], clock: Callable[[], float]) -> None:
         self._meter, self._tokens, self._start, self._clock = meter, tokens, start, clock
-        self._began = self._since = self._left = 0.0
+        self._began = self._left = 0.0
+        self._since = Moment(0.0, 0.0)  # when it began, or tokens were last done
         self._failed = 0.0  # since tokens were last done
         self._done = 0.0
         self._has_said = False  # how many are done
@@ -227,20 +232,20 @@ class Work:
     def _settle(self, tokens: float, outcome: Outcome, now: float) -> None:
         if not tokens:
             return
-        took = 0.0
-        if outcome is Outcome.DONE:  # those that failed took their part of the time
-            took = (now - self._since) * tokens / (tokens + self._failed)
-            self._done += tokens
-            self._since, self._failed = now, 0.0
-        elif outcome is Outcome.FAILED:
-            self._failed += tokens
         self._left -= tokens
-        self._meter.leave(tokens, outcome, took)
+        if outcome is Outcome.DONE:
+            part = tokens / (tokens + self._failed)  # those that failed took their part of the time
+            self._since = self._meter.finish(tokens, part * (now - self._since.at), self._since, now)
+            self._done += tokens
+            self._failed = 0.0
+        else:
+            self._failed += tokens if outcome is Outcome.FAILED else 0.0
+            self._meter.give_up(tokens, outcome)
 
     def __enter__(self) -> Self:
         self._left, self._done, self._failed, self._has_said = self._tokens, 0.0, 0.0, False
-        self._meter.begin(self._tokens)
-        self._began = self._since = self._clock()
+        self._began = self._clock()
+        self._since = self._meter.begin(self._tokens, self._began)
         self._start()
         return self
 

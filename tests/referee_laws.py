@@ -205,7 +205,7 @@ class Drain(Law):
         depth = now.depth or 0
         unused = 0.0
         if now.busy_ms is not None and now.limit:
-            unused = min(0.05, (0.003 * self.capacity + 0.2) / now.limit)
+            unused = min(0.035, (0.002 * self.capacity + 0.15) / now.limit)
         rate = self.capacity * (1 - unused) - (depth - self.aim(now)) / max(5.0, 3 * setting.delay)
         if self.is_stalled and now.limit:
             rate = min(rate, max(0.0, now.limit - depth) / setting.delay)

@@ -234,10 +234,13 @@ class World:
 
     def send(self, caller: Caller) -> None:
         began = self.t
-        caller.meter.begin(1)
+        moment = caller.meter.begin(1, began)
 
         def done(is_done: bool) -> None:  # an outcome, called back by the service
-            caller.meter.leave(1, Outcome.DONE if is_done else Outcome.FAILED, self.t - began)
+            if is_done:
+                caller.meter.finish(1, self.t - began, moment, self.t)
+            else:
+                caller.meter.give_up(1, Outcome.FAILED)
             caller.meter.end(self.t - began if is_done else None, self.t)
             caller.ended.append(Ended(self.t, is_done, self.t - began))
 

@@ -119,12 +119,14 @@ class Shelf:
             return
         for _ in range(size):
             self.queue.get_nowait()
-        work = Work(self.meter, size, lambda: None, lambda: self.t)
-        work.__enter__()
+        work = self.begun(size)
         each = self.workers / self.capacity(self.t)
         took = each * ((1 - self.fixed) * size + self.fixed * self.batch)
         took *= 1 - self.scatter + self.scatter * self.chance.expovariate(1.0)
         self.at(self.t + took, partial(self.end, work, self.t, size))
+
+    def begun(self, size: int) -> Work:
+        return Work(self.meter, size, lambda: None, lambda: self.t).__enter__()
 
     def end(self, work: Work, began: float, size: int) -> None:
         work.__exit__(None, None, None)
@@ -167,6 +169,87 @@ class Shelf:
         can = sum(self.capacity(start + 0.01 * k) for k in range(round((end - start) / 0.01))) * 0.01
         part = sum(max(0.0, min(end, t) - max(start, began)) / (t - began) * n for began, t, n in self.done)
         return part / can
+
+
+# -- other workers
+
+
+class BehindOneLock(Shelf):
+    """All work, but only the one that has the lock gets on; they get it in the order in which they came."""
+
+    free_at = 0.0
+
+    def take(self) -> None:
+        if not self.queue.qsize():
+            self.idle += 1
+            return
+        self.queue.get_nowait()
+        self.free_at = max(self.t, self.free_at) + 1 / self.capacity(self.t)
+        self.at(self.free_at, partial(self.end, self.begun(1), self.t, 1))
+
+
+class OnOneCore(Shelf):
+    """All work, and each gets on as much more slowly as there are others."""
+
+    def __init__(self, *args: Any, **also: Any) -> None:
+        super().__init__(*args, **also)
+        self.jobs: list[tuple[float, int, Work, float]] = []  # the share of the core at which each is done
+        self.share = self.since = 0.0
+        self.plan_number = 0
+
+    def pass_on(self) -> None:
+        if self.jobs:
+            self.share += (self.t - self.since) / len(self.jobs)
+        self.since = self.t
+
+    def take(self) -> None:
+        if not self.queue.qsize():
+            self.idle += 1
+            return
+        self.queue.get_nowait()
+        self.pass_on()
+        job = (self.share + 1 / self.capacity(self.t), self.scheduled, self.begun(1), self.t)
+        heapq.heappush(self.jobs, job)
+        self.plan()
+
+    def plan(self) -> None:
+        self.plan_number += 1
+        if self.jobs:
+            left = max(0.0, self.jobs[0][0] - self.share) * len(self.jobs)
+            self.at(self.t + left, partial(self.finish, self.plan_number))
+
+    def finish(self, number: int) -> None:
+        if number != self.plan_number:  # somebody has come since
+            return
+        self.pass_on()
+        _, _, work, began = heapq.heappop(self.jobs)
+        self.plan()
+        self.end(work, began, 1)
+
+
+class TakesInside(Shelf):
+    """Each worker waits for its next item inside of `with work()`."""
+
+    def __init__(self, *args: Any, **also: Any) -> None:
+        super().__init__(*args, **also)
+        self.parked: list[tuple[Work, float]] = []
+        self.idle = 0
+        for _ in range(self.workers):
+            self.at(0.0, self.take)
+
+    def send(self) -> None:
+        super().send()
+        self.feed()
+
+    def take(self) -> None:
+        self.parked.append((self.begun(1), self.t))
+        self.feed()
+
+    def feed(self) -> None:
+        while self.parked and self.queue.qsize():
+            work, began = self.parked.pop(0)
+            self.queue.get_nowait()
+            self.at(self.t + self.workers / self.capacity(self.t), partial(self.end, work, began, 1))
 
 
 # -- the table of docs/laws.md

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from redis import exceptions
 
+from nexus_redis.busy import Moment
 from nexus_redis.calls import REPORTED, Call, Configured, Job, Outcome, Standing
 from nexus_redis.config import BudgetSettings, ConsumerSettings
 from nexus_redis.errors import Closed, InvalidSetting, Unavailable
@@ -87,26 +88,32 @@ def report_now(reporter: Reporter, pause_ms: float | None = None, **said: float)
 
 def test_a_meter_counts_what_began_ended_and_failed() -> None:
     meter = Meter(None)
-    meter.begin(5)
-    meter.begin(3)
+    five, three = meter.begin(5, 0.9), meter.begin(3, 0.9)
     assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 8}
-    ended(meter, 5, 0.1, 1.0)
-    ended(meter, 3, 0.1, 1.0, End.FAILED)
+    ended(meter, 5, five, 1.0)
+    ended(meter, 3, three, 1.0, End.FAILED)
     assert meter.sample() == {"done": 5, "errors": 3, "in_flight": 0, "latency_ms": pytest.approx(100, rel=0.02)}
 
 
-def ended(meter: Meter, tokens: float, seconds: float, now: float, outcome: End = End.DONE) -> None:
-    """A piece of work of one outcome."""
-    meter.leave(tokens, outcome, seconds)
-    meter.end(seconds if outcome is End.DONE else None, now)
+def ended(meter: Meter, tokens: float, since: Moment, now: float, outcome: End = End.DONE) -> None:
+    """A piece of work of one outcome, from that moment on."""
+    if outcome is End.DONE:
+        meter.finish(tokens, now - since.at, since, now)
+    else:
+        meter.give_up(tokens, outcome)
+    meter.end(now - since.at if outcome is End.DONE else None, now)
+
+
+def worked(meter: Meter, seconds: float, until: float, outcome: End = End.DONE) -> None:
+    """One token's work of one outcome."""
+    ended(meter, 1, meter.begin(1, until - seconds), until, outcome)
 
 
 def timed(*durations: float, now: float = 1.0) -> Meter:
     """A meter that has seen work of these durations end."""
     meter = Meter(None)
     for seconds in durations:
-        meter.begin(1)
-        ended(meter, 1, seconds, now)
+        worked(meter, seconds, now)
     return meter
 
 
@@ -132,20 +139,17 @@ def test_few_pieces_of_work_have_no_lower_percentiles() -> None:
 def test_the_latency_is_that_of_the_last_second() -> None:
     meter = timed(*[0.1] * 100, now=1.0)
     for _ in range(100):
-        meter.begin(1)
-        ended(meter, 1, 0.2, 3.0)
+        worked(meter, 0.2, 3.0)
     assert meter.sample()["latency_p10_ms"] == pytest.approx(200, rel=0.02)
 
 
 def test_where_little_is_done_the_latency_is_that_of_the_last_twenty() -> None:
     meter = Meter(None)
     for second in range(60):
-        meter.begin(1)
-        ended(meter, 1, 0.1 if second < 40 else 0.2, float(second))
+        worked(meter, 0.1 if second < 40 else 0.2, float(second))
     assert meter.sample()["latency_p10_ms"] == pytest.approx(200, rel=0.02)
     for second in range(60, 66):
-        meter.begin(1)
-        ended(meter, 1, 0.4, float(second))
+        worked(meter, 0.4, float(second))
     said = meter.sample()
     assert said["latency_p10_ms"] == pytest.approx(200, rel=0.02)
     assert said["latency_ms"] == pytest.approx(200, rel=0.02)
@@ -154,8 +158,7 @@ def test_where_little_is_done_the_latency_is_that_of_the_last_twenty() -> None:
 def test_work_that_failed_is_not_timed() -> None:
     meter = timed(*[0.1] * 20)
     for _ in range(100):
-        meter.begin(1)
-        ended(meter, 1, 0.001, 1.0, End.FAILED)
+        worked(meter, 0.001, 1.0, End.FAILED)
     assert meter.sample()["latency_p10_ms"] == pytest.approx(100, rel=0.02)
 
 
@@ -173,7 +176,7 @@ def test_a_meter_that_is_told_how_full_it_is_does_not_say_that_it_has_done_nothi
 
 def test_what_is_said_by_hand_stays_said_and_wins() -> None:
     meter = Meter(400)
-    meter.begin(1)
+    meter.begin(1, 0.0)
     meter.say({"load": 95, "in_flight": 7})
     meter.say({"capacity": 500})
     assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 7, "capacity": 500, "load": 95}
@@ -209,7 +212,7 @@ def test_the_first_work_is_reported_at_once_and_the_next_with_its_report(stepper
     stepper.advance(0.1)
     assert said == ["0"]
     for _ in range(3):
-        consumer.meter.begin(1)
+        consumer.meter.begin(1, 0.0)
         consumer.start()
         stepper.advance(0.01)
     assert said == ["0", "1"]
@@ -274,7 +277,7 @@ def test_a_queue_is_asked_with_no_lock_held() -> None:
     meter = Meter(None)
 
     def depth() -> float:
-        meter.begin(1)  # what a queue's own code may do
+        meter.begin(1, 0.0)  # what a queue's own code may do
         return 1
 
     meter.watch(depth=depth)
@@ -372,7 +375,7 @@ def test_a_consumer_reports_from_the_moment_it_is_started_whether_it_works_or_no
 
 def test_one_at_work_reports_each_interval(stepper: Stepper) -> None:
     consumer = reporter(stepper, interval=0.5)
-    consumer.meter.begin(1)
+    consumer.meter.begin(1, 0.0)
     consumer.start()
     stepper.advance(5)
     said = reports(stepper)
@@ -382,7 +385,7 @@ def test_one_at_work_reports_each_interval(stepper: Stepper) -> None:
     assert said[0]["interval_ms"] == "500"
 
 
-@pytest.mark.parametrize("use", [lambda meter: meter.begin(1), lambda meter: meter.watch(queue.Queue())])
+@pytest.mark.parametrize("use", [lambda meter: meter.begin(1, 0.0), lambda meter: meter.watch(queue.Queue())])
 def test_the_first_use_of_an_idle_consumer_is_reported_at_once(stepper: Stepper, use: Any) -> None:
     consumer = reporter(stepper)
     consumer.start()

@@ -6,7 +6,7 @@ import pytest
 
 from tests.lua.test_laws import LUA, LuaConsumer, LuaLaws, composed
 from tests.referee_laws import Referee
-from tests.shelf import PAGE, Found, Shelf, played, row
+from tests.shelf import PAGE, BehindOneLock, Found, OnOneCore, Shelf, TakesInside, played, row, stepped
 
 SAMPLE = [  # seconds that the queue holds, the step, (workers, batch, producers), capacity
     (0.25, 3.0, (1, 1, 4), 100),
@@ -49,7 +49,6 @@ def test_a_refused_item_that_is_counted_as_an_error_does_no_harm(case: Case) -> 
     ("planted", "instead_of", "case"),
     [
         ("local busy = was.busy_ms and", "local busy = false and", 2),  # no measure at all
-        ("UNUSED_MOST = 0.003, 0.2,", "UNUSED_MOST = 0, 0,", 8),
         ("(report.busy_ms - was.busy_ms) / 1000", "(report.busy_ms - was.busy_ms) / 900", 0),
         ("follow(m, able, busy, is_urgent)", "m.capacity = math.max(m.capacity, able)", 1),
     ],
@@ -58,6 +57,34 @@ def test_the_figures_notice_a_planted_bug(planted: str, instead_of: str, case: i
     text = composed()
     assert text.count(planted) == 1, planted
     assert misses(LuaLaws(text.replace(planted, instead_of)), SAMPLE[case])
+
+
+def test_what_is_left_unused_takes_up_work_of_uneven_length() -> None:
+    def lost(text: str) -> float:
+        return played(LuaConsumer(LuaLaws(text)), 0.02, 1.0, (1, 1, 4), capacity=1000, scatter=1.0)[0].lost
+
+    text, unused = composed(), "UNUSED_MOST = 0.002, 0.15,"
+    assert text.count(unused) == 1
+    assert lost(text) < 0.01
+    assert lost(text.replace(unused, "UNUSED_MOST = 0, 0,")) > 0.015
+
+
+@pytest.mark.parametrize("kind", [Shelf, BehindOneLock, OnOneCore], ids=lambda kind: kind.__name__)
+def test_a_pool_that_was_partly_used_is_not_flooded_when_all_want_it(kind: type[Shelf]) -> None:
+    """Its workers share a lock, or a core: 16 of them do no more than one."""
+
+    def demand(t: float) -> float:
+        return 280 if t < 30 else 4000
+
+    shelf = kind(LuaConsumer(LUA), lambda _: 400, 0.3, workers=16, seconds=60, demand=demand).run()
+    assert shelf.loss(8, 60) < 0.003
+    assert shelf.use(33, 60) > 0.97
+
+
+def test_workers_that_wait_for_items_at_work_are_found_to_do_more() -> None:
+    shelf = TakesInside(LuaConsumer(LUA), stepped(300, 3.0), 0.2, workers=4, seconds=60).run()
+    assert shelf.loss(20, 60) < 0.01
+    assert shelf.use(25, 60) > 0.85
 
 
 @pytest.mark.parametrize("workers", [1, 8])
