@@ -83,6 +83,7 @@ class Account(Member):
 
     def after_fork(self) -> None:
         self.identity.after_fork()
+        self.opening.lines = None
         self._begin()
 
     @property
@@ -124,6 +125,7 @@ class Account(Member):
             self.askers.append(waiter)
             self.due = min(self.due, waiter.since)
         else:
+            self.opening.lines = (self.opening.lines or set()) | {self.ledger}
             self.ledger.wait(waiter)
             self._wake(self.ledger.serve(waiter.since), waiter.since)
         if self.hub.is_out:
@@ -277,6 +279,7 @@ class Account(Member):
         """Redis has forgotten this producer, or will. One that only was idle comes back with the next that waits."""
         self.is_staying, self.is_leaving, self.goodbye = False, self.is_closed, None
         self.hub.channels.leave(self.keys.flow, self)
+        self.opening.lines = (self.opening.lines or set()) - {self.ledger}
         self.hub.drop(self)
         leaver, self.leaver = self.leaver, None
         if leaver is not None:

@@ -5,6 +5,9 @@ makes a mean of 300 ms. Percentiles below the middle are not: they move when *mo
 queue does to it. Three of them are told, since a mix of short and long work moves at most one of them from one second
 to the next.
 
+Work that was given up would have taken longer still. It counts with the time that it got where that is longer than the
+median of what ended: as long as few give up that moves no percentile, and where nearly all do it says why.
+
 Durations are counted in buckets, 32 between a duration and its double, so that a percentile is right within 2 % and the
 memory needed does not grow with the work done.
 """
@@ -12,7 +15,7 @@ memory needed does not grow with the work done.
 from __future__ import annotations
 
 from collections import deque
-from math import frexp
+from math import frexp, inf
 from typing import Final
 
 BUCKETS: Final = 32  # between a duration and its double
@@ -39,6 +42,12 @@ class Latencies:
     def __init__(self) -> None:
         self._parts: deque[_Part] = deque([_Part(0)])
         self._works = 0
+        self._median = inf  # milliseconds, as it was told last
+
+    def add_given_up(self, seconds: float, now: float) -> None:
+        """Count a piece of work that was given up `now`, after so many `seconds`."""
+        if seconds * 1e3 > self._median:
+            self.add(seconds, now)
 
     def add(self, seconds: float, now: float) -> None:
         """Count a piece of work that has ended `now` and took so many `seconds`."""
@@ -75,7 +84,9 @@ class Latencies:
             for bucket, works in part.buckets.items():
                 counts[bucket] = counts.get(bucket, 0) + works
         names = list(PERCENTILES) if total >= LEAST else ["latency_ms"] if total else []
-        return {name: _percentile(counts, PERCENTILES[name] * total) for name in names}
+        told = {name: _percentile(counts, PERCENTILES[name] * total) for name in names}
+        self._median = told.get("latency_ms", inf)
+        return told
 
 
 def _percentile(counts: dict[int, int], rank: float) -> float:

@@ -90,12 +90,14 @@ class Meter:
             else:
                 self._cancelled += tokens
 
-    def end(self, seconds: float | None, now: float) -> None:
-        """A piece of work is over. Only what was done is timed: a refusal is fast and a timeout slow by itself."""
+    def end(self, outcome: Outcome, seconds: float, now: float) -> None:
+        """A piece of work is over. What failed is not timed: a refusal is fast and a timeout slow by itself."""
         with self._lock:
             self._busy.end(now)
-            if seconds is not None:
+            if outcome is Outcome.DONE:
                 self._latencies.add(seconds, now)
+            elif outcome is Outcome.CANCELLED:
+                self._latencies.add_given_up(seconds, now)
 
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> None:
         """Look at a queue: anything with `qsize()` and `maxsize`, or a callable and a limit."""
@@ -255,8 +257,8 @@ class Work:
         now, outcome = self._clock(), outcome_of(kind, error)
         is_whole = outcome is Outcome.DONE
         self._settle(self._left, Outcome.FAILED if is_whole and self._has_said else outcome, now)
-        is_timed = is_whole and (self._done > 0 or not self._tokens)
-        self._meter.end(now - self._began if is_timed else None, now)
+        has_failed = is_whole and self._tokens > 0 and not self._done
+        self._meter.end(Outcome.FAILED if has_failed else outcome, now - self._began, now)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -6,7 +6,8 @@ nothing from then on, so its law would keep the 50/s forever. The other one woul
 done, and the sum would be 150/s for a downstream that takes 100/s.
 
 So each observer reports as its `capacity`, which no law exceeds, TIMES the rate at which it has sent lately. That is
-enough for a rate that doubles with each loop, and an observer that stops adds next to nothing 20 s later.
+enough for a rate that doubles with each loop, and an observer that stops adds next to nothing 20 s later. While a
+caller waits, it reports a request per second at least, whatever that costs. So it begins again as it began at first.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from math import exp
 from typing import Final
 
 TIMES: Final = 4.0
-RISES, FALLS = (
-    0.5,
-    2.0,
-)  # seconds over which the rate of what is sent is averaged: where it is more, and where it is less
+RISES: Final = 0.5  # seconds over which the rate of what is sent is averaged, where it is more than before
+FALLS: Final = 2.0  # and where it is less
 FIRST: Final = 1.0  # tokens per second, from which an observer begins
 LEAST: Final = 0.1  # tokens per second: what an idle observer keeps, so that the first request after a rest can go
 
@@ -31,8 +30,10 @@ class Observed:
         self._rate, self._sent = FIRST / TIMES, 0.0
         self._at: float | None = None
 
-    def said(self, measured: dict[str, float], now: float) -> dict[str, float]:
+    def said(self, measured: dict[str, float], now: float, wanted: float = 0.0) -> dict[str, float]:
         """Return the fields of a report: what was measured, and the capacity in tokens per second.
+
+        `wanted`: the tokens that a caller waits for, 0 where none waits.
 
         >>> observed = Observed(None)
         >>> [round(observed.said({"done": 25 * second}, now=second)["capacity"]) for second in range(6)]  # 25/s
@@ -47,4 +48,5 @@ class Observed:
             rate = (sent - self._sent) / seconds
             self._rate += (1 - exp(-seconds / (RISES if rate > self._rate else FALLS))) * (rate - self._rate)
         self._at, self._sent = now, sent
-        return counted | {"capacity": max(self._least, TIMES * self._rate)}
+        least = max(self._least, FIRST, wanted) if wanted else self._least
+        return counted | {"capacity": max(least, TIMES * self._rate)}

@@ -54,7 +54,8 @@ class Opening:
 
     __slots__ = (
         "__weakref__", "_inherited", "_looked_at", "_own", "_seen", "_seen_at", "_unset", "_unset_since", "_warned",
-        "birth", "given", "is_told", "keys", "largest_burst", "listed_at", "parent", "settings",
+        "birth", "given", "is_told", "keys", "largest_burst", "lines", "listed_at", "parent",
+        "settings",
     )  # fmt: skip
 
     def __init__(self, keys: BudgetKeys, settings: BudgetSettings, parent: Opening | None = None) -> None:
@@ -67,12 +68,19 @@ class Opening:
         self._own: set[Opening] | None = None  # its keys with settings of their own
         self._seen: BudgetSettings = NOTHING  # what Redis last said, for those that inherit from this one
         self._inherited: BudgetSettings | None = None
+        self.lines: set[Ledger] | None = None  # where callers of this process have waited
         self.adopt(settings)
 
     @property
     def name(self) -> str:
         """The budget's."""
         return self.keys.name
+
+    @property
+    def wanted(self) -> float:
+        """The most tokens that a caller in this process waits for whose turn it is; 0 where none waits."""
+        heads = (ledger.head for ledger in list(self.lines or ()))  # a list: another thread may add one meanwhile
+        return max((head.cost for head in heads if head is not None), default=0) / MICRO
 
     def adopt(self, given: BudgetSettings) -> None:
         """Settings in code, which Redis does not know yet."""

@@ -121,7 +121,7 @@ class Reporter(Member):
         def make() -> Call[Standing]:
             measured = self.meter.sample()
             if self.observed is not None:
-                measured = self.observed.said(measured, self.hub.clock())
+                measured = self.observed.said(measured, self.hub.clock(), self.opening.wanted)
             said: dict[str, float | None] = {
                 **measured,
                 "uptime_ms": round((self.hub.clock() - self.started) * 1e3, 3),

@@ -347,10 +347,18 @@ class Aimd(Law):
         rate, seen = self.rate or now.capacity or FIRST_RATE, 0.0
         if step is not None:
             self.since_cut = min(LONG, self.since_cut + step.dt)
+            rate = self.unbound(rate, was, now, step)
             if step.dt <= MISSED_REPORTS * setting.interval:
                 rate = self.follow(rate, now, step, setting)
                 seen = self.ok or 0.0
         return Verdict(rate, seen, self.known_good if now.capacity is None else now.capacity)
+
+    def unbound(self, rate: float, was: Report | None, now: Report, step: Step) -> float:
+        """The rate was all that the capacity allowed, which has risen: as for an unknown one, or for what waits."""
+        assert was is not None
+        if was.capacity is None or now.capacity is None or rate < 0.999 * was.capacity or step.errors + self.is_slow:
+            return rate
+        return max(rate, min(now.capacity, FIRST_RATE) if step.arrived else now.capacity)
 
     def follow(self, rate: float, now: Report, step: Step, setting: Setting) -> float:
         self.count(step)
@@ -374,7 +382,7 @@ class Aimd(Law):
             self.calm = 0.0
             if is_failing:
                 return self.fall(rate, step, loop)
-            return self.ease(rate, now, slowdown, excess, loop, setting)
+            return self.ease(rate, now, step, slowdown, excess, loop, setting)
         if self.known_good and self.ok is not None and self.ok - math.sqrt(self.ok) > rate:
             self.known_good = max(self.known_good, self.ok)  # more is done than comes: what waited is worked off
         is_used = step.arrived / step.dt >= 0.5 * rate
@@ -419,7 +427,7 @@ class Aimd(Law):
 
     def slowdown(self, now: Report, step: Step, setting: Setting) -> tuple[float, float] | None:
         """How many times the usual latency, of the middle one of the percentiles, and its value. None without news."""
-        if now.latency_ms is None or step.done + step.errors == 0:
+        if now.latency_ms is None or step.left == 0:
             return None
         if setting.latency_target_ms is None and (now.done or 0) + (now.errors or 0) < 20:
             return None
@@ -462,7 +470,9 @@ class Aimd(Law):
         self.was_probe = float(is_probe)
         return self.cut(rate, good, back)
 
-    def ease(self, rate: float, now: Report, slowdown: float, excess: float, loop: float, setting: Setting) -> float:
+    def ease(
+        self, rate: float, now: Report, step: Step, slowdown: float, excess: float, loop: float, setting: Setting
+    ) -> float:
         """Work takes too long: a rate that works off within 2 s what has queued up.
 
         A latency that does not follow the rate is no queue: after a trial cut in vain, it is the usual one.
@@ -473,7 +483,8 @@ class Aimd(Law):
         if self.since_cut < hold:
             return rate
         slack = 0.1 * self.left + math.sqrt(self.left / self.balance_time())
-        is_growing = self.came > self.left + slack
+        is_vain = step.left > step.done + step.errors and (self.ok or 0.0) < 0.1 * self.left  # it was all given up
+        is_growing = is_vain or self.came > self.left + slack
         if self.left > self.came + slack and self.slow_cuts and target is None:
             return rate  # the queue is being worked off
         is_trial = not is_growing and self.slow_cuts > 0 and target is None

@@ -187,10 +187,11 @@ class World:
         latency_target_ms: float | None = None,
         has_percentiles: bool = True,
         observe: bool = False,
+        patience: float = math.inf,  # seconds after which a caller gives its request up; the service works on
     ) -> None:
         self.service, self.seconds, self.has_percentiles = service, seconds, has_percentiles
         self.setting = Setting(latency_target_ms=latency_target_ms, interval=INTERVAL)
-        self.one_way = max(0.0, delay - OWN_DELAY) / 2
+        self.one_way, self.patience = max(0.0, delay - OWN_DELAY) / 2, patience
         self.chance = random.Random(seed)
         steady = demand if demand is None or callable(demand) else lambda _, rate=demand: rate
         self.callers = [
@@ -233,25 +234,32 @@ class World:
         self.at(self.t + TICK, self.tick)
 
     def send(self, caller: Caller) -> None:
-        began = self.t
+        began, is_over = self.t, False
         moment = caller.meter.begin(1, began)
 
-        def done(is_done: bool) -> None:  # an outcome, called back by the service
-            if is_done:
+        def end(outcome: Outcome) -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
+            if outcome is Outcome.DONE:
                 caller.meter.finish(1, self.t - began, moment, self.t)
             else:
-                caller.meter.give_up(1, Outcome.FAILED)
-            caller.meter.end(self.t - began if is_done else None, self.t)
-            caller.ended.append(Ended(self.t, is_done, self.t - began))
+                caller.meter.give_up(1, outcome)
+            caller.meter.end(outcome, self.t - began, self.t)
+            caller.ended.append(Ended(self.t, outcome is Outcome.DONE, self.t - began))
 
-        self.service.start(self, done)
+        # The service calls back with an outcome.
+        self.service.start(self, lambda is_done: end(Outcome.DONE if is_done else Outcome.FAILED))
+        if self.patience < math.inf:
+            self.at(self.t + self.patience, partial(end, Outcome.CANCELLED))
 
     def report(self, caller: Caller) -> None:
         said = {"done": 0.0, "errors": 0.0, "in_flight": 0.0} | caller.meter.sample()
         if not self.has_percentiles:
             said = {name: value for name, value in said.items() if name not in ("latency_p25_ms", "latency_p10_ms")}
         if caller.observed is not None:
-            said = caller.observed.said(said, self.t)
+            said = caller.observed.said(said, self.t, float(caller.demand is None or caller.waiting >= 1))
         now, t = Report(**said), self.t
         if self.chance.random() >= LOST_REPORTS:
             self.at(self.t + self.one_way, partial(self.hear, caller, now, t))

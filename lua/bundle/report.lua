@@ -889,7 +889,7 @@ end
 -- The slowdown, and the latency that shows it. Latency counts only with work that left: an idle consumer may repeat an old
 -- one for ever.
 local function slowdown(m, report, step, target)
-  if not report.latency_ms or step.done + step.errors == 0 then return nil end
+  if not report.latency_ms or step.left == 0 then return nil end
   if not target and report.done + (report.errors or 0) < 20 then return nil end
   local found = {}
   latency_ratio(m, 'usual', report.latency_ms, found, step.dt)
@@ -923,6 +923,7 @@ end
 local aimd
 do
   local LOOP, LOOP_ITEMS, LONGEST_LOOP = 0.75, 4, 10        -- seconds; as long as so many outcomes take, up to the last
+  local BOUND = 0.999           -- of the capacity: the rate was as high as that allowed
   local USED = 0.5              -- of its rate arrived: else calm says nothing about the rate
   local FADES = 0.5             -- seconds over which failures and successes are summed up
   local TOLERATED, TOLERATED_COLD, TOLERATED_MOST = 0.005, 0.05, 0.075    -- failures per outcome, beside its own
@@ -944,6 +945,7 @@ do
   local ENOUGH = 20             -- outcomes, or failures: they tell a rate
 
   local SLOW, SLOW_MS = 3, 10   -- times the usual latency, and more than this, is overload where no target is set
+  local VAIN = 0.1              -- of what leaves is done at most: callers do not wait so long
   local DRAIN = 2               -- seconds in which the excess of latency is to be worked off
   local EASE_LEAST, EASE_MOST, EASE_TRIAL = 0.03, 0.5, 0.4  -- of what is done
   local KEEPS = 0.9             -- of known_good, in a cut for latency while nothing queues up
@@ -1020,12 +1022,13 @@ do
     return cut(m, rate, good, back)
   end
 
-  local function ease(m, rate, report, slow, excess, loop, target)
+  local function ease(m, rate, report, step, slow, excess, loop, target)
     local hold = 2 * loop + 1
     if m.since_cut < hold then return rate end
     local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
     local slack = 0.1 * m.left + math_sqrt(m.left / balance)
-    local is_growing = m.came > m.left + slack
+    local is_vain = step.left > step.done + step.errors and m.ok < VAIN * m.left      -- it was all given up
+    local is_growing = is_vain or m.came > m.left + slack
     local is_first = m.slow_cuts == 0 or target
     if not is_first and m.left > m.came + slack then return rate end         -- the queue is being worked off
     local is_trial = not is_first and not is_growing
@@ -1085,7 +1088,7 @@ do
     if is_failing or is_slow then
       m.calm = 0
       if is_failing then return fall(m, rate, step, loop) end
-      return ease(m, rate, report, slow, excess, loop, target)
+      return ease(m, rate, report, step, slow, excess, loop, target)
     end
     -- More is done than may come: what waited is worked off, and shows what can be done.
     if m.known_good > 0 and m.ok - math_sqrt(m.ok) > rate then m.known_good = math_max(m.known_good, m.ok) end
@@ -1094,10 +1097,18 @@ do
     return climb(m, rate, step.dt, loop, delay, m.was_slow > 0 and slow and slow < EASY and not target)
   end
 
-  function aimd(m, report, step, setting)
+  -- The rate was as high as the capacity allowed, which has risen: it goes with it to where an unknown consumer begins. And
+  -- all the way where nothing came, since what waits may need more.
+  local function unbound(m, rate, before, now, step)
+    if not before or not now or rate < BOUND * before or step.errors + m.is_slow > 0 then return rate end
+    return math_max(rate, step.arrived > 0 and math_min(now, 10) or now)
+  end
+
+  function aimd(m, was, report, step, setting)
     local rate = m.rate > 0 and m.rate or report.capacity or 10
     local seen = 0
     if step then
+      rate = unbound(m, rate, was.capacity, report.capacity, step)
       m.since_cut = math_min(86400, m.since_cut + step.dt)
       if step.is_unbroken then
         rate = follow(m, rate, report, step, setting)
@@ -1431,7 +1442,7 @@ local name, memory, was, report, dt, at, setting = name, c.memory, was, said, dt
   local rate, seen, capacity, window
   if name == 'drain' then rate, seen, capacity, window = drain(memory, was, report, step, setting)
   elseif name == 'range' then rate, seen, capacity, window = range(memory, report, setting)
-  else rate, seen, capacity, window = aimd(memory, report, step, setting) end
+  else rate, seen, capacity, window = aimd(memory, was, report, step, setting) end
 
   memory.best = math_max(seen, memory.best * math_exp(-math_max(0, at - memory.best_at) / 600))
   memory.best_at = at

@@ -14,6 +14,7 @@
 local aimd
 do
   local LOOP, LOOP_ITEMS, LONGEST_LOOP = 0.75, 4, 10        -- seconds; as long as so many outcomes take, up to the last
+  local BOUND = 0.999           -- of the capacity: the rate was as high as that allowed
   local USED = 0.5              -- of its rate arrived: else calm says nothing about the rate
   local FADES = 0.5             -- seconds over which failures and successes are summed up
   local TOLERATED, TOLERATED_COLD, TOLERATED_MOST = 0.005, 0.05, 0.075    -- failures per outcome, beside its own
@@ -35,6 +36,7 @@ do
   local ENOUGH = 20             -- outcomes, or failures: they tell a rate
 
   local SLOW, SLOW_MS = 3, 10   -- times the usual latency, and more than this, is overload where no target is set
+  local VAIN = 0.1              -- of what leaves is done at most: callers do not wait so long
   local DRAIN = 2               -- seconds in which the excess of latency is to be worked off
   local EASE_LEAST, EASE_MOST, EASE_TRIAL = 0.03, 0.5, 0.4  -- of what is done
   local KEEPS = 0.9             -- of known_good, in a cut for latency while nothing queues up
@@ -111,12 +113,13 @@ do
     return cut(m, rate, good, back)
   end
 
-  local function ease(m, rate, report, slow, excess, loop, target)
+  local function ease(m, rate, report, step, slow, excess, loop, target)
     local hold = 2 * loop + 1
     if m.since_cut < hold then return rate end
     local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
     local slack = 0.1 * m.left + math.sqrt(m.left / balance)
-    local is_growing = m.came > m.left + slack
+    local is_vain = step.left > step.done + step.errors and m.ok < VAIN * m.left      -- it was all given up
+    local is_growing = is_vain or m.came > m.left + slack
     local is_first = m.slow_cuts == 0 or target
     if not is_first and m.left > m.came + slack then return rate end         -- the queue is being worked off
     local is_trial = not is_first and not is_growing
@@ -176,7 +179,7 @@ do
     if is_failing or is_slow then
       m.calm = 0
       if is_failing then return fall(m, rate, step, loop) end
-      return ease(m, rate, report, slow, excess, loop, target)
+      return ease(m, rate, report, step, slow, excess, loop, target)
     end
     -- More is done than may come: what waited is worked off, and shows what can be done.
     if m.known_good > 0 and m.ok - math.sqrt(m.ok) > rate then m.known_good = math.max(m.known_good, m.ok) end
@@ -185,10 +188,18 @@ do
     return climb(m, rate, step.dt, loop, delay, m.was_slow > 0 and slow and slow < EASY and not target)
   end
 
-  function aimd(m, report, step, setting)
+  -- The rate was as high as the capacity allowed, which has risen: it goes with it to where an unknown consumer begins. And
+  -- all the way where nothing came, since what waits may need more.
+  local function unbound(m, rate, before, now, step)
+    if not before or not now or rate < BOUND * before or step.errors + m.is_slow > 0 then return rate end
+    return math.max(rate, step.arrived > 0 and math.min(now, FIRST_RATE) or now)
+  end
+
+  function aimd(m, was, report, step, setting)
     local rate = m.rate > 0 and m.rate or report.capacity or FIRST_RATE
     local seen = 0
     if step then
+      rate = unbound(m, rate, was.capacity, report.capacity, step)
       m.since_cut = math.min(LONG, m.since_cut + step.dt)
       if step.is_unbroken then
         rate = follow(m, rate, report, step, setting)

@@ -22,7 +22,7 @@ end
 -- The slowdown, and the latency that shows it. Latency counts only with work that left: an idle consumer may repeat an old
 -- one for ever.
 local function slowdown(m, report, step, target)
-  if not report.latency_ms or step.done + step.errors == 0 then return nil end
+  if not report.latency_ms or step.left == 0 then return nil end
   if not target and report.done + (report.errors or 0) < FIRST_WORK then return nil end
   local found = {}
   latency_ratio(m, 'usual', report.latency_ms, found, step.dt)

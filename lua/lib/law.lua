@@ -120,7 +120,7 @@ local function run_law(name, memory, was, report, dt, at, setting)
   local rate, seen, capacity, window
   if name == 'drain' then rate, seen, capacity, window = drain(memory, was, report, step, setting)
   elseif name == 'range' then rate, seen, capacity, window = range(memory, report, setting)
-  else rate, seen, capacity, window = aimd(memory, report, step, setting) end
+  else rate, seen, capacity, window = aimd(memory, was, report, step, setting) end
 
   memory.best = math.max(seen, memory.best * math.exp(-math.max(0, at - memory.best_at) / BEST_FADES))
   memory.best_at = at

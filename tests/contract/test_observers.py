@@ -99,3 +99,19 @@ def test_an_observer_that_rests_gives_its_rate_away_and_comes_back_at_once(
         while clock.now < back + 8:
             send(budget, observer, downstream)
         assert downstream.taken(back + 4, back + 8) > 30
+
+
+@pytest.mark.parametrize("cost", [1, 3, 5000])
+def test_an_observer_begins_soon_and_again_after_a_rest_whatever_a_request_costs(
+    timed: Any, clock: ManualClock, let_pass: Pass, cost: float
+) -> None:
+    budget = timed.budget("api")
+    with budget.consumer(observe=True) as observer:
+        for _ in range(2):
+            began = clock.now
+            for _ in range(30):
+                budget.acquire(cost)
+                with observer.work(cost):
+                    clock.advance(0.02)
+            assert clock.now < began + 10
+            let_pass(60)

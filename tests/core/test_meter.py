@@ -101,7 +101,7 @@ def ended(meter: Meter, tokens: float, since: Moment, now: float, outcome: End =
         meter.finish(tokens, now - since.at, since, now)
     else:
         meter.give_up(tokens, outcome)
-    meter.end(now - since.at if outcome is End.DONE else None, now)
+    meter.end(outcome, now - since.at, now)
 
 
 def worked(meter: Meter, seconds: float, until: float, outcome: End = End.DONE) -> None:
@@ -309,6 +309,18 @@ def test_cancelled_work_is_neither_done_nor_an_error_and_not_timed(error: BaseEx
     with suppress(BaseException), Work(meter, 2, lambda: None, lambda: next(now)):
         raise error
     assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 0, "cancelled": 2}
+
+
+@pytest.mark.parametrize(("given_up", "latency"), [(10, 20), (400, 1000)])
+def test_work_that_is_given_up_took_as_long_as_it_got_where_that_is_longer_than_usual(
+    given_up: int, latency: float
+) -> None:
+    meter = timed(*[0.02] * 100)
+    assert meter.sample()["latency_ms"] == pytest.approx(20, rel=0.02)
+    for _ in range(given_up):
+        worked(meter, 0.001, 1.5, End.CANCELLED)
+        worked(meter, 1.0, 1.5, End.CANCELLED)
+    assert meter.sample()["latency_ms"] == pytest.approx(latency, rel=0.02)
 
 
 @pytest.mark.parametrize("error", [KeyError(), TimeoutError(), BaseExceptionGroup("", [Left(), KeyError()])])

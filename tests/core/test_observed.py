@@ -52,6 +52,18 @@ def test_a_capacity_that_was_given_is_kept_while_it_sends_nothing() -> None:
     assert (found[0], found[-1]) == (4000, 4000)
 
 
+@pytest.mark.parametrize(
+    ("least", "wanted", "capacity"), [(None, 1, 1), (None, 500, 500), (7.0, 1, 7), (7.0, 500, 500)]
+)
+def test_while_a_caller_waits_it_may_send_a_request_a_second(
+    least: float | None, wanted: float, capacity: float
+) -> None:
+    observed = Observed(least)
+    observed.said({}, now=0.0)
+    assert observed.said({}, now=600.0)["capacity"] == (least or 0.1)
+    assert observed.said({}, now=601.0, wanted=wanted)["capacity"] == capacity
+
+
 def test_a_report_of_the_same_instant_changes_nothing() -> None:
     observed = Observed(None)
     observed.said({}, now=0.0)
