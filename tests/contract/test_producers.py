@@ -280,6 +280,7 @@ def test_the_item_that_waited_when_acquire_raised_comes_first_when_pace_is_begun
         if item == 9:
             break
     budget.pause()
+    assert eventually(lambda: not producer.try_acquire())  # what is in hand may go until the pause is heard
     while len(sent) < 30:
         try:
             sent += producer.pace(source)  # nothing, while it is paused
