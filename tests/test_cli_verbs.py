@@ -419,7 +419,7 @@ def test_the_command_has_the_streams_and_the_words_as_they_are(shell: Shell) -> 
         shell, "run", "stripe", "--cost", "2", "--", "sh", "-c", 'cat; echo "$@" >&2', "sh", "--url", "--", "$x"
     )
     assert finish(process, b"in") == (b"in", b"--url -- $x\n")
-    assert shell("status", "stripe", "--json").json["granted_total"] >= 2  # more where the machine stood still between a claim and its answer
+    assert shell("status", "stripe", "--json").json["granted_total"] >= 2
 
 
 def test_run_gives_up_in_time_and_takes_nothing(shell: Shell) -> None:
