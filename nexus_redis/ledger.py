@@ -64,7 +64,8 @@ FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/r
 GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
 PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
 PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out
-WORTH_ASKING: Final = 2  # units that one who only tries must want ahead, or hand-backs cost more calls than it saves
+WORTH_ASKING: Final = 6  # units that one who only tries must want ahead: what it then hands back is partly lost
+ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
 TRIP_MEMORY: Final = 0.25  # weight of the newest round trip in the mean of them
 LONG_AGO: Final = -1e9
 
@@ -696,7 +697,7 @@ class Ledger:
 
     def retry_after(self, cost: int, now: float) -> float:
         """Return the seconds until `cost` will be granted, as things stood when the last answer was given."""
-        more, speed = max(0, cost - self.slot_need), self.answer.speed if self.answer is not None else 0
+        more, speed = max(0, cost - self.slot_need) + ROUNDED, self.answer.speed if self.answer is not None else 0
         return max(0.0, self.outlook - now) + (more / speed if speed else 0.0)
 
     def signal(self, now: float, rate: int) -> Claim | None:
