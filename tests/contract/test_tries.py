@@ -86,7 +86,17 @@ def arrive(clock: ManualClock, budgets: list[Any], rate: float, each: float, sec
 
 @pytest.mark.parametrize(
     ("count", "each", "rate"),
-    [(1, 6, 9), (1, 30, 20), (2, 20, 30), (4, 5, 30), (8, 0.8, 10), (2, 35, 100), (12, 2, 30), (32, 0.7, 26), (6, 3, 12)],
+    [
+        (1, 6, 9),
+        (1, 30, 20),
+        (2, 20, 30),
+        (4, 5, 30),
+        (8, 0.8, 10),
+        (2, 35, 100),
+        (12, 2, 30),
+        (32, 0.7, 26),
+        (6, 3, 12),
+    ],
 )
 def test_a_try_is_denied_no_more_often_than_by_one_central_bucket(
     open_nexus: Opener, one_server: Server, clock: ManualClock, let_pass: Pass, count: int, each: float, rate: float

@@ -18,6 +18,7 @@ import websockets.sync.client
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis import InvalidSetting
+from nexus_redis.contrib import asgi
 from nexus_redis.contrib.asgi import Limit, ReportLoad
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
 from tests.servers import Server
@@ -75,6 +76,7 @@ class Site:
         if scope["path"] == "/stream":
             await send({"type": "http.response.body", "body": b"first", "more_body": True})
             await asyncio.to_thread(self.may_end.wait, PATIENCE)
+            await asyncio.sleep(0.05)  # the server's loop hears whether the connection has ended
         await send({"type": "http.response.body", "body": b"last"})
         if scope["path"] == "/afterwards":
             await asyncio.to_thread(self.may_end.wait, PATIENCE)
@@ -134,7 +136,7 @@ def reported(nexus: nexus_redis.Nexus) -> dict[str, float]:
     consumers = nexus.budget("web").snapshot().consumers
     return {
         name: float(consumers[0].fields.get(name, 0)) if consumers else 0.0
-        for name in ("done", "errors", "in_flight", "latency_ms")
+        for name in ("done", "errors", "cancelled", "in_flight", "latency_ms")
     }
 
 
@@ -165,7 +167,7 @@ def test_a_streaming_body_counts_until_it_ends(
         site.may_end.set()
         assert response.read() == b"firstlast"
     assert eventually(lambda: reported(nexus) | {"latency_ms": 0} == {
-        "done": 3, "errors": 0, "in_flight": 0, "latency_ms": 0
+        "done": 3, "errors": 0, "cancelled": 0, "in_flight": 0, "latency_ms": 0
     })  # fmt: skip
 
 
@@ -241,6 +243,11 @@ async def is_cancelled(_scope: Any, _receive: Any, _send: Any) -> None:
     raise asyncio.CancelledError
 
 
+async def does_not_listen(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"all"})
+
+
 async def answers_first(_scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"all"})
@@ -250,13 +257,14 @@ async def answers_first(_scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize(
     ("app", "counted"),
     [(waits_for_more, "cancelled"), (returns_when_gone, "cancelled"), (sends_on, "cancelled"),
-     (is_cancelled, "cancelled"), (answers_first, "done")],
+     (is_cancelled, "cancelled"), (does_not_listen, "cancelled"), (answers_first, "cancelled")],
 )  # fmt: skip
 def test_a_request_whose_client_has_gone_is_neither_done_nor_an_error(
     app: Any, counted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     consumer = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web").consumer()
     monkeypatch.setattr(consumer, "_start", lambda: None)
+    monkeypatch.setattr(asgi, "SHORT", -1.0)
 
     async def receive() -> Any:
         return {"type": "http.disconnect"}
@@ -273,6 +281,48 @@ def test_a_request_whose_client_has_gone_is_neither_done_nor_an_error(
     said = consumer._reporter.meter.sample()
     ends = {name: said.get(name, 0) for name in ("done", "errors", "cancelled", "in_flight")}
     assert ends == dict.fromkeys(ends, 0) | {counted: 1}
+
+
+@pytest.mark.parametrize("says_more", [True, False])
+def test_looking_for_the_client_takes_nothing_from_the_application(
+    says_more: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web").consumer()
+    monkeypatch.setattr(consumer, "_start", lambda: None)
+    monkeypatch.setattr(asgi, "SHORT", -1.0)
+    parts = [{"type": "http.request", "body": bytes([n]), "more_body": n < 2} for n in range(3)]
+    there, read = iter(parts), []
+
+    async def receive() -> Any:
+        if (part := next(there, None)) is not None:
+            return part
+        await asyncio.Event().wait()  # the client is there, and has said all
+        return None
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        if says_more:
+            read.append(await receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"all"})
+        while len(read) < 3:
+            read.append(await receive())
+
+    async def send(_message: Any) -> None:
+        pass
+
+    run(ReportLoad(app, consumer)({"type": "http", "path": "/"}, receive, send))
+    assert read == parts
+    assert consumer._reporter.meter.sample()["done"] == 1
+
+
+def test_a_server_says_that_the_client_of_a_long_request_has_gone(
+    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
+) -> None:
+    serving = serve(report(site, one_server))
+    with httpx.stream("GET", f"{serving.url}/stream", timeout=PATIENCE):
+        assert eventually(lambda: reported(nexus)["in_flight"] == 1)
+    site.may_end.set()
+    assert eventually(lambda: reported(nexus)["cancelled"] == 1)
 
 
 def test_what_is_over_the_budget_is_refused_with_the_time_to_come_back(
