@@ -76,7 +76,8 @@ class Site:
         if scope["path"] == "/stream":
             await send({"type": "http.response.body", "body": b"first", "more_body": True})
             await asyncio.to_thread(self.may_end.wait, PATIENCE)
-            await asyncio.sleep(0.05)  # the server's loop hears whether the connection has ended
+            for _ in range(9):  # turns of the server's loop, in which it hears whether the connection has ended
+                await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b"last"})
         if scope["path"] == "/afterwards":
             await asyncio.to_thread(self.may_end.wait, PATIENCE)

@@ -1199,7 +1199,7 @@ class Books(RuleBasedStateMachine):
 
 
 Books.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
-TestBooks = Books.TestCase
+TestBooks = pytest.mark.slow(Books.TestCase)
 
 
 # --- a paced hand

@@ -195,6 +195,7 @@ def scenes(draw: st.DrawFn) -> tuple[dict[str, float], list[tuple[float, dict[st
     return rates, found
 
 
+@pytest.mark.slow
 @given(scenes())
 @settings(max_examples=60)
 def test_to_let_others_pass_makes_nobody_wait_much_longer_than_if_all_had_held_their_places(

@@ -178,6 +178,7 @@ def differences(lua: LuaLaws, seed: int, steps: int = 150) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32))
 @settings(max_examples=150, deadline=None)
 def test_lua_and_referee_agree_over_any_life_of_a_consumer(seed: int) -> None:
@@ -350,6 +351,7 @@ def test_a_queue_that_was_never_empty_shows_the_capacity(consumer: Consumer) -> 
     assert backlogged(consumer, 1000).says(250, depth=200).capacity == pytest.approx(1000)
 
 
+@pytest.mark.slow
 def test_an_idle_hour_does_not_lower_what_was_learned(consumer: Consumer) -> None:
     story = emptied(consumer, 1000)
     assert story.works(3600, 0, depth=0).capacity == pytest.approx(1000)

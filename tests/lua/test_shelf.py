@@ -59,6 +59,7 @@ def test_the_figures_notice_a_planted_bug(planted: str, instead_of: str, case: i
     assert misses(LuaLaws(text.replace(planted, instead_of)), SAMPLE[case])
 
 
+@pytest.mark.slow
 def test_what_is_left_unused_takes_up_work_of_uneven_length() -> None:
     def lost(text: str) -> float:
         return played(LuaConsumer(LuaLaws(text)), 0.02, 1.0, (1, 1, 4), capacity=1000, scatter=1.0)[0].lost
