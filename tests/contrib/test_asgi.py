@@ -76,8 +76,6 @@ class Site:
         if scope["path"] == "/stream":
             await send({"type": "http.response.body", "body": b"first", "more_body": True})
             await asyncio.to_thread(self.may_end.wait, PATIENCE)
-            for _ in range(9):  # turns of the server's loop, in which it hears whether the connection has ended
-                await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b"last"})
         if scope["path"] == "/afterwards":
             await asyncio.to_thread(self.may_end.wait, PATIENCE)
@@ -94,6 +92,11 @@ class Serving:
         assert eventually(lambda: self._server.started)
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def is_left(self) -> bool:
+        """No client is connected any more."""
+        return not self._server.server_state.connections
 
     def stop(self) -> None:
         self._server.should_exit = True
@@ -322,6 +325,7 @@ def test_a_server_says_that_the_client_of_a_long_request_has_gone(
     serving = serve(report(site, one_server))
     with httpx.stream("GET", f"{serving.url}/stream", timeout=PATIENCE):
         assert eventually(lambda: reported(nexus)["in_flight"] == 1)
+    assert eventually(lambda: serving.is_left)
     site.may_end.set()
     assert eventually(lambda: reported(nexus)["cancelled"] == 1)
 
