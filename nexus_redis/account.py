@@ -166,8 +166,11 @@ class Account(Member):
         self.look(now)
 
     def look(self, now: float) -> None:
-        """Something has changed for those in line. Where nobody is, a producer that Redis has forgotten stays so."""
-        settled = self.ledger.serve(now)
+        """Something has changed for those in line. Where nobody is, a producer that Redis has forgotten stays so.
+
+        A line that rests is looked at when it has: meanwhile the answers come for those whom it has let come near.
+        """
+        settled = self.ledger.serve(now) if now >= self.ledger.rests else []
         if self.ledger.head is not None:
             self.ledger.wake(now)
             if self.hub.is_out:

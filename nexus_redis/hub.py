@@ -34,7 +34,7 @@ OUTAGE_AFTER: Final = 2  # failures in a row: one dropped reply is not an outage
 FIRST_BACKOFF: Final = 0.05
 LONGEST_BACKOFF: Final = 1.0
 BATCH: Final = 256  # members a round trip: a thousand budgets due at once must not become one huge reply
-SLICE: Final = 32  # members, after which whoever shares the thread or the lock has a turn
+SLICE: Final = 64  # steps, after which whoever shares the thread or the lock has a turn: a few milliseconds
 BUG_PAUSE: Final = 1.0  # seconds until a member that raised is tried again
 STALE_ENTRIES: Final = 4  # a member in the heap, before it is rebuilt
 
@@ -115,6 +115,7 @@ class Hub:
         self._count = 0
         self._touched: dict[Member, None] = {}
         self._is_looking = False
+        self.steps = 0  # taken since others had a turn: a member asked, told or looked at, a place found
         self._making: dict[Member, Making] = {}
         self.errand: Member | None = None  # what is done on nobody's behalf (errand.py)
         self.asleep_until = NEVER
@@ -157,17 +158,30 @@ class Hub:
         self._touched[member] = None
 
     def look_around(self, now: float) -> None:
-        """Look at all that were touched, and at those that this touches: one after the other, so nothing nests."""
+        """Look at those that were touched, and at those that this touches: one after the other, so nothing nests.
+
+        One touch may lead to all there are, so after a slice of them the rest is left to the loop.
+        """
         if self._is_looking:
             return
         self._is_looking = True
+        end = self.steps + SLICE
         try:
-            while self._touched:
+            while self._touched and self.steps < end:
                 member = next(iter(self._touched))
                 del self._touched[member]
-                member.look(now)
+                self.steps += 1
+                _guarded(member, now, member.look, now)
         finally:
             self._is_looking = False
+        if self._touched and now < self.asleep_until:
+            self.asleep_until = now
+            self._wake()
+
+    @property
+    def is_behind(self) -> bool:
+        """There is more to look at."""
+        return bool(self._touched)
 
     def jobs_of(self, member: Member, now: float) -> list[Job]:
         """What a member sends now. What asks code that is not ours is made aside, and sent when it is there.
@@ -268,15 +282,21 @@ def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
     """The loop; ends when the hub is closing and nothing is left to send."""
     while True:
         now = hub.clock()
+        hub.look_around(now)
         members = hub.take_due(now)
-        if not members:
+        if not members and hub.is_behind:
+            yield Pause(0)
+            hub.steps = 0
+        elif not members:
             if hub.is_closing:
                 return
             hub.asleep_until = hub.next_due()
             yield Pause(max(0.0, hub.asleep_until - now))
+            hub.steps = 0
             hub.asleep_until = -NEVER  # awake: nobody needs to wake us
         elif now < hub.next_try and not hub.is_closing:
             for member in members:
+                yield from _step(hub)
                 member.due = NEVER
                 hub.drop_made(member)
                 _guarded(member, now, member.tick, now)
@@ -290,9 +310,8 @@ def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
 def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job] | Pause, list[Outcome], None]:
     batch: list[Job] = []
     parts: list[tuple[Member, int]] = []
-    for count, member in enumerate(members):
-        if count and not count % SLICE:
-            yield Pause(0)
+    for member in members:
+        yield from _step(hub)
         jobs = hub.jobs_of(member, now)
         if jobs:
             parts.append((member, len(jobs)))
@@ -302,6 +321,7 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job
     if not batch:
         return
     outcomes = yield batch
+    hub.steps = 0
     came = hub.clock()
     lost = next((o for o in outcomes if isinstance(o, Exception) and classify(o) is not Fault.PERMANENT), None)
     if lost is not None and all(isinstance(o, Exception) for o in outcomes):
@@ -309,12 +329,19 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job
     elif hub.failures:
         hub.note_success()
     at = 0
-    for number, (member, count) in enumerate(parts):
-        if number and not number % SLICE:
-            yield Pause(0)
+    for member, count in parts:
+        yield from _step(hub)
         _guarded(member, came, member.receive, outcomes[at : at + count], came)
         at += count
         hub.schedule(member)
+
+
+def _step(hub: Hub) -> Generator[Pause, list[Outcome], None]:
+    """One step; before the next slice begins, others have a turn."""
+    if hub.steps >= SLICE:
+        yield Pause(0)
+        hub.steps = 0
+    hub.steps += 1
 
 
 def _made(jobs: Sequence[Job | Late]) -> list[Job]:

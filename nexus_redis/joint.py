@@ -93,6 +93,7 @@ class Joint:
 
     def consider(self, now: float) -> None:
         """Find the place of each part, by how long each budget needs until its tokens are there."""
+        self.hub.steps += len(self.parts)
         needed = [(part.seconds_left(now), part.place > PASSING) for _, part in self.parts]
         longest, _ = slowest = max(needed)
         is_found = False

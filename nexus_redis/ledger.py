@@ -87,7 +87,7 @@ class Ledger:
         "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard",
         "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use",
         "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until",
-        "portions", "prefetch", "priority", "rate", "refresh", "returned", "seen", "sent", "seq", "short_gap",
+        "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "sent", "seq", "short_gap",
         "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
@@ -103,7 +103,7 @@ class Ledger:
         self.is_smooth = smooth
         self.pace = 0.0  # micro-tokens/s at which the hand opens; 0: it is open
         self.paced_until = LONG_AGO  # until then it is closed
-        self.opens = NEVER  # when to call `serve`, for those who wait only for that
+        self.opens = NEVER  # when to call `serve`, for those who wait only for that; `rests`: and not before
         self.weight, self.priority, self.incarnation = round(weight * MICRO), priority, incarnation
         self.leases: list[Lease] = []  # a few, and an empty deque is 600 bytes
         self.hand = self.aside = 0
@@ -121,7 +121,7 @@ class Ledger:
         self.seq = 0
         self.in_flight: Claim | None = None
         self.sent = LONG_AGO  # of the claim in flight, first time
-        self.last_claim = self.next_slot = self.outlook = self.last_use = LONG_AGO
+        self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
         self.seen = now
         self.due = NEVER
         self.attempts = 0
@@ -341,7 +341,7 @@ class Ledger:
     def serve(self, now: float) -> list[Waiter]:
         """Give what is in hand to those in line; the ones that are settled now."""
         settled: list[Waiter] = []
-        self.opens = NEVER
+        self.opens, self.rests = NEVER, LONG_AGO
         looks, head = LOOKS, None
         while looks and (head := self.head) is not None:
             looks -= head.is_part
@@ -370,7 +370,7 @@ class Ledger:
         if head is None and self.aside:  # all in line let others pass, and nobody is there
             self._release()
         if self.waiters.parts is not None and (self.waiters.draw(self.reach, now, LOOKS) or not looks):
-            self.opens = min(self.opens, now + LOOKS_AGAIN)
+            self.opens, self.rests = min(self.opens, now + LOOKS_AGAIN), now + LOOKS_AGAIN
         if self.waiters or self.hand < self.low:
             self.wake(now)
         return settled

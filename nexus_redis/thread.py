@@ -130,7 +130,12 @@ class LoopThread:
                 except StopIteration:
                     return
                 self.age = time.monotonic()
-                if isinstance(step, Pause):
+                if isinstance(step, Pause) and not step.seconds:
+                    self.lock.release()
+                    time.sleep(0)  # a condition's wait(0) would take the lock again before another thread could run
+                    self.lock.acquire()
+                    outcomes = []
+                elif isinstance(step, Pause):
                     self._changed.wait(None if step.seconds == NEVER else step.seconds)
                     outcomes = []
                 else:

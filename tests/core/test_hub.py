@@ -13,7 +13,7 @@ from redis import exceptions
 from nexus_redis.calls import Command, Job, Late, Outcome
 from nexus_redis.errand import run_aside
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
-from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, Hub, Member, Pause, ask
+from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, SLICE, Hub, Member, Pause, ask
 from nexus_redis.waiter import Waiter
 from tests.stepping import START, Stepper, fails
 
@@ -87,6 +87,81 @@ def test_a_batch_has_an_end_and_the_rest_goes_in_the_next(stepper: Stepper) -> N
     stepper.run()
     assert len(stepper.sent) == BATCH + 1
     assert stepper.now == START + 0.02
+
+
+class Domino(Chatter):
+    """Touches those that it is told to when it is looked at."""
+
+    looks = 0
+    is_broken = False
+    next: Sequence[Domino] = ()
+
+    def look(self, now: float) -> None:
+        Domino.looks += 1
+        for each in self.next:
+            self.stepper.hub.touch(each)
+        if self.is_broken:
+            raise RuntimeError("planted")
+
+
+def looks_in_each_turn(stepper: Stepper) -> list[int]:
+    """How many are looked at by who touched the first, and then by the loop in each of its turns."""
+    Domino.looks, found = 0, []
+    stepper.hub.look_around(stepper.now)
+    outcomes: list[Outcome] | None = None
+    while True:
+        found.append(Domino.looks)
+        Domino.looks = 0
+        step = stepper._plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+        outcomes = []
+        assert isinstance(step, Pause)
+        if step.seconds:
+            return [*found, Domino.looks]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_one_touch_that_leads_to_all_is_looked_into_a_slice_at_a_time(stepper: Stepper, width: int) -> None:
+    dominoes = [Domino(stepper) for _ in range(10 * SLICE)]
+    for i, each in enumerate(dominoes):
+        each.next = dominoes[width * i + 1 : width * i + 1 + width]
+    stepper.hub.touch(dominoes[0])
+    looks = looks_in_each_turn(stepper)
+    assert sum(looks) == 10 * SLICE
+    assert max(looks) <= SLICE
+
+
+def test_what_is_left_to_look_at_wakes_the_sleeping_loop(stepper: Stepper) -> None:
+    stepper.run()
+    before = stepper.wakes
+    for _ in range(SLICE + 1):
+        stepper.hub.touch(Domino(stepper))
+    stepper.hub.look_around(stepper.now)
+    assert stepper.wakes == before + 1
+
+
+def test_a_bug_where_one_is_looked_at_does_not_stop_the_others(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture
+) -> None:
+    dominoes = [Domino(stepper) for _ in range(3 * SLICE)]
+    for each in dominoes:
+        each.is_broken = True
+        stepper.hub.touch(each)
+    assert sum(looks_in_each_turn(stepper)) == 3 * SLICE
+    assert "a bug in the part of" in caplog.text
+
+
+def test_while_redis_is_away_others_have_a_turn_after_a_slice_too(stepper: Stepper) -> None:
+    stepper.hub.failures, stepper.hub.next_try = OUTAGE_AFTER, START + 1
+    members = [Chatter(stepper).at(START) for _ in range(10 * SLICE)]
+    ticked: list[int] = []
+    step: list[Job] | Pause = Pause(0)
+    outcomes: list[Outcome] | None = None
+    while step == Pause(0):
+        step = stepper._plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+        outcomes = []
+        ticked.append(sum(len(each.ticks) for each in members))
+    assert ticked[-1] == len(members)
+    assert max(after - before for before, after in itertools.pairwise([0, *ticked])) <= SLICE
 
 
 def test_a_member_that_becomes_due_sooner_wakes_the_sleeping_loop_and_a_later_one_does_not(stepper: Stepper) -> None:

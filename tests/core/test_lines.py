@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import nexus_redis
+from nexus_redis.account import Account
 from nexus_redis.calls import Job, Outcome
+from nexus_redis.hub import SLICE, Pause
+from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
-from nexus_redis.line import ASLEEP, NEAR, PASSING, Line, Part, Parts, ages
+from nexus_redis.line import ASLEEP, LOOKS, NEAR, PASSING, Line, Part, Parts, ages
 from nexus_redis.waiter import Waiter
 from tests.core.test_joint import Together, budgets, want
 from tests.referee_joint import Wish, serve_strictly
@@ -323,6 +326,67 @@ def test_an_answer_costs_no_more_where_ten_times_as_many_wait(pattern: Callable[
     few, many = cost(pattern(15)), cost(pattern(150))
     assert many[0] < 1.3 * few[0]
     assert many[1] < 1.5 * few[1]
+
+
+class Turns:
+    """The loop of a scene as whoever shares its thread or its lock sees it: how much is done between two turns."""
+
+    def __init__(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done = self.most = 0
+        self._plan = scene.stepper._plan
+        monkeypatch.setattr(scene.stepper, "_plan", self)
+        for kind, step in ((Account, "jobs"), (Account, "receive"), (Account, "look"), (Joint, "consider")):
+            monkeypatch.setattr(kind, step, self._counted(getattr(kind, step)))
+
+    def _counted(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            self.done += 1
+            return step(*args)
+
+        return counted
+
+    def send(self, outcomes: list[Outcome]) -> list[Job] | Pause:
+        self.turn()
+        step = self._plan.send(outcomes)
+        self.turn()
+        return step
+
+    def turn(self) -> None:
+        self.most, self.done = max(self.most, self.done), 0
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_others_have_a_turn_after_a_slice_however_many_wait_and_whatever_one_of_them_leads_to(
+    pattern: Callable[[int], Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = pattern(1000)
+    scene.stepper.round_trip = 0.002
+    turns = Turns(scene, monkeypatch)
+    for _ in range(2):
+        for _, costs in scene.wishes:
+            scene.come(costs)
+            turns.turn()
+        scene.stepper.advance(1.0)
+    # A slice for the loop, one for the look around behind its last step, and the looks of the last line in that.
+    assert turns.most <= 2 * SLICE + 4 * LOOKS
+
+
+def test_a_line_that_has_looked_at_many_waits_for_their_answers_before_it_looks_at_more() -> None:
+    tenants = {f"t{i}": 5.0 for i in range(300)}
+    scene = Scene({"shared": 100.0, **tenants}, [(0.0, {"shared": 1, name: 1}) for name in tenants])
+    scene.stepper.round_trip = 0.002
+    for _, costs in scene.wishes:
+        scene.come(costs)
+    served = 0
+    for _ in range(1000):
+        scene.stepper.advance(0.01)
+        for i, caller in enumerate(scene.callers):
+            if caller.is_served:
+                served += 1
+                scene.come(scene.wishes[i][1])
+                scene.callers[i] = scene.callers.pop()
+    assert served >= 990
+    assert len(scene.stepper.claims()) <= 7 * served  # 12 where it did not
 
 
 def test_a_chain_of_thousands_is_no_recursion() -> None:

@@ -1,0 +1,55 @@
+"""The sync driver: the thread of the refill loop shares the hub's lock with all callers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import redis
+
+from nexus_redis import thread
+from nexus_redis.errors import Closed
+from nexus_redis.hub import Member
+from nexus_redis.thread import LoopThread
+from tests.support import PATIENCE, join
+
+
+class Endless(Member):
+    """Looked at again and again."""
+
+    def __init__(self, loop: LoopThread) -> None:
+        self.loop = loop
+
+    def look(self, now: float) -> None:
+        if not self.loop.hub.is_closing:
+            self.loop.hub.touch(self)
+
+
+def test_between_two_slices_the_lock_is_free_while_another_thread_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    had_a_turn = threading.Event()
+
+    def other() -> None:
+        if loop.lock.acquire(timeout=PATIENCE):
+            had_a_turn.set()
+            loop.lock.release()
+
+    def sleep(seconds: float) -> None:
+        """What lets another thread run: here all of what it has to do."""
+        if not had_a_turn.is_set():
+            caller = threading.Thread(target=other)
+            caller.start()
+            join(caller)
+        time.sleep(seconds)
+
+    monkeypatch.setattr(thread, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    loop = LoopThread(lambda: redis.Redis(port=1), "nowhere")
+    with loop.lock:
+        loop.hub.touch(Endless(loop))
+        loop.ensure_running()
+    try:
+        assert had_a_turn.wait(PATIENCE)
+    finally:
+        loop.stop(Closed("nexus"))
+    assert not loop.is_running
