@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis
 
+from tests.law_tables import put
 from tests.plant import Consumer, Coordinator, Curve, Plant
 
 CAPACITY = 1000
 SEEDS = range(1, 11)
 DELAYS = (0.5, 1.0, 2.0)
 WARM = 40.0  # seconds after which it is known, at any of these delays
-DOCS = Path(__file__).parents[1] / "docs" / "laws.md"
 
 Make = Callable[[], Coordinator]
 Measure = Callable[[Make, float, int], float]  # a coordinator, the loop delay, a seed
@@ -234,13 +232,6 @@ def table(found: list[Figure], seeds: range) -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Between the two marks of docs/laws.md."""
-    page = DOCS.read_text(encoding="utf-8")
-    before, after = re.split(r"(?s)(?<=<!-- measured -->\n).*(?=<!-- end -->)", page)
-    DOCS.write_text(f"{before}{text}\n{after}", encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.plant")
     parser.add_argument("--scripts", action="store_true", help="the real scripts on a real server, not their referee")
@@ -255,5 +246,5 @@ def main() -> int:
         sys.stderr.write("" if figure.is_met else f"{figure}\n")
     sys.stdout.write(f"{text}\n")
     if given.write:
-        write(text)
+        put(text, "measured")
     return 0 if all(figure.is_met for figure in found) else 1

@@ -15,17 +15,15 @@ from __future__ import annotations
 import heapq
 import math
 import random
-import re
-import sys
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from nexus_redis.meter import Meter, Outcome
 from nexus_redis.observed import Observed
+from tests.law_tables import show
 from tests.referee_laws import Answer, Referee, Report, Setting
 
 INTERVAL, TICK, LOST_REPORTS = 0.25, 0.01, 0.05
@@ -318,7 +316,6 @@ class World:
 
 # -- the table of docs/laws.md
 
-PAGE = Path(__file__).parents[1] / "docs" / "laws.md"
 SEEDS = (1, 2, 3)
 OBSERVERS = {"6 observers of one that refuses above 100/s": 6, "20 observers of one that refuses above 100/s": 20}
 SERVICES: dict[str, tuple[float, Callable[[Curve], Service]]] = {
@@ -371,12 +368,7 @@ def table(law: Callable[[], Law]) -> str:
 
 def main() -> None:
     """Print the table; with --write, put it into docs/laws.md."""
-    text = table(Referee)
-    print(text)
-    if "--write" in sys.argv:
-        page = PAGE.read_text(encoding="utf-8")
-        before, after = re.split(r"(?s)(?<=<!-- service -->\n).*(?=<!-- end service -->)", page)
-        PAGE.write_text(f"{before}{text}\n{after}", encoding="utf-8")
+    show(table(Referee), "service")
 
 
 if __name__ == "__main__":

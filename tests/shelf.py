@@ -13,14 +13,12 @@ from __future__ import annotations
 import heapq
 import queue
 import random
-import re
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from nexus_redis.meter import Meter, Work
+from tests.law_tables import show
 from tests.referee_laws import Answer, Referee, Report, Setting
 
 INTERVAL, REFRESH, LOST_REPORTS, WIRE = 0.25, 0.1, 0.05, 0.02
@@ -254,7 +252,6 @@ class TakesInside(Shelf):
 
 # -- the table of docs/laws.md
 
-PAGE = Path(__file__).parents[1] / "docs" / "laws.md"
 CAPACITY, WARM = 1000.0, 5.0
 HOLDS = (0.02, 0.05, 0.1, 0.25, 1.0, 10.0)
 STEPS = (1.0, 0.3, 3.0)  # times the capacity
@@ -304,12 +301,7 @@ def table(law: Callable[[], Law]) -> str:
 
 def main() -> None:
     """Print the table; with --write, put it into docs/laws.md."""
-    text = table(Referee)
-    print(text)
-    if "--write" in sys.argv:
-        page = PAGE.read_text(encoding="utf-8")
-        before, after = re.split(r"(?s)(?<=<!-- shelf -->\n).*(?=<!-- end shelf -->)", page)
-        PAGE.write_text(f"{before}{text}\n{after}", encoding="utf-8")
+    show(table(Referee), "shelf")
 
 
 if __name__ == "__main__":

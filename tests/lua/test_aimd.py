@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.law_tables import shown
 from tests.lua.test_laws import LUA, Consumer, LuaConsumer, LuaLaws, Story, composed
 from tests.referee_laws import Answer, Referee, Report, Setting
 from tests.service import (
-    PAGE,
     SERVICES,
     Curve,
     Free,
@@ -509,6 +509,6 @@ def test_observers_follow_a_limit_that_falls() -> None:
 
 def test_the_table_of_simulated_services_is_of_this_law() -> None:
     """One row is run again; the others come from the same command, `python -m tests.service --write`."""
-    rows = PAGE.read_text(encoding="utf-8").partition("<!-- service -->\n")[2].partition("<!-- end service -->")[0]
+    rows = shown("service")
     assert [line.split(" | ")[0][2:] for line in rows.splitlines()[2:]] == list(SERVICES)
     assert row("refuses above 20/s", Referee) in rows
