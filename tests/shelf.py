@@ -283,14 +283,17 @@ def played(law: Law, holds: float, factor: float, fleet: tuple[int, int, int], *
     return first, second
 
 
+def cells(law: Callable[[], Law], holds: float, factor: float) -> str:
+    """Markdown: the worst of all fleets at one depth, where the capacity is so many times as much after 15 s."""
+    runs = [played(law(), holds, factor, fleet) for fleet in FLEETS]
+    ends = [found for run in runs for found in (run if factor == 1 else run[1:])]
+    lost, used = max(found.lost for found in ends), min(1.0, *(found.used for found in ends))
+    return f"{lost:.2%} | {used:.0%}".replace("%", " %")
+
+
 def row(law: Callable[[], Law], holds: float) -> str:
-    """Markdown: the worst of all fleets at one depth."""
-    runs = {factor: [played(law(), holds, factor, fleet) for fleet in FLEETS] for factor in STEPS}
-    cells = [f"{holds:g} s"]
-    for factor in STEPS:
-        ends = [found for run in runs[factor] for found in (run if factor == 1 else run[1:])]
-        cells += [f"{max(found.lost for found in ends):.2%}", f"{min(1.0, *(found.used for found in ends)):.0%}"]
-    return f"| {' | '.join(cells)} |".replace("%", " %")
+    """Markdown: all steps at one depth."""
+    return f"| {' | '.join([f'{holds:g} s', *(cells(law, holds, factor) for factor in STEPS)])} |"
 
 
 def table(law: Callable[[], Law]) -> str:

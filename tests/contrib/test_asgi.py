@@ -320,8 +320,9 @@ def test_looking_for_the_client_takes_nothing_from_the_application(
 
 
 def test_a_server_says_that_the_client_of_a_long_request_has_gone(
-    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
+    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(asgi, "SHORT", -1.0)
     serving = serve(report(site, one_server))
     with httpx.stream("GET", f"{serving.url}/stream", timeout=PATIENCE):
         assert eventually(lambda: reported(nexus)["in_flight"] == 1)
