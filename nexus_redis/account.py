@@ -83,7 +83,7 @@ class Account(Member):
 
     def after_fork(self) -> None:
         self.identity.after_fork()
-        self.opening.lines = None
+        self.opening.drop_line(self.ledger)  # the parent's
         self._begin()
 
     @property
@@ -125,7 +125,7 @@ class Account(Member):
             self.askers.append(waiter)
             self.due = min(self.due, waiter.since)
         else:
-            self.opening.lines = (self.opening.lines or set()) | {self.ledger}
+            self.opening.keep_line(self.ledger)
             self.ledger.wait(waiter)
             self._wake(self.ledger.serve(waiter.since), waiter.since)
         if self.hub.is_out:
@@ -282,7 +282,7 @@ class Account(Member):
         """Redis has forgotten this producer, or will. One that only was idle comes back with the next that waits."""
         self.is_staying, self.is_leaving, self.goodbye = False, self.is_closed, None
         self.hub.channels.leave(self.keys.flow, self)
-        self.opening.lines = (self.opening.lines or set()) - {self.ledger}
+        self.opening.drop_line(self.ledger)
         self.hub.drop(self)
         leaver, self.leaver = self.leaver, None
         if leaver is not None:
@@ -400,7 +400,7 @@ class Account(Member):
                 self._serve_alone(now)
 
     def _ask_at(self, time: float) -> None:
-        """Claim then: also where those who wait for a paced hand are served before, which is no reason to claim."""
+        """Claim then, even if a paced hand serves all who wait before that."""
         self.ledger.due = self.due = time
 
     def _rename(self) -> None:

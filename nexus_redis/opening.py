@@ -31,6 +31,7 @@ LOOK_EACH: Final = 60.0  # seconds: an operator's change of the parent is in for
 UNSET_PATIENCE: Final = 1.0  # seconds: where all start together, the first consumer reports by then
 LONG_WAIT: Final = 10.0  # seconds that a large cost may need before it is said
 LONG_AGO: Final = -math.inf
+NO_LINES: Final[frozenset[Ledger]] = frozenset()  # one for all: another thread reads it, and an idle key keeps nothing
 FIELDS: Final = BudgetSettings.names()
 DEFAULT_BURST: Final = 0.25  # seconds of the rate, as in the scripts
 
@@ -54,8 +55,7 @@ class Opening:
 
     __slots__ = (
         "__weakref__", "_inherited", "_looked_at", "_own", "_seen", "_seen_at", "_unset", "_unset_since", "_warned",
-        "birth", "given", "is_told", "keys", "largest_burst", "lines", "listed_at", "parent",
-        "settings",
+        "birth", "given", "is_told", "keys", "largest_burst", "lines", "listed_at", "parent", "settings",
     )  # fmt: skip
 
     def __init__(self, keys: BudgetKeys, settings: BudgetSettings, parent: Opening | None = None) -> None:
@@ -68,7 +68,7 @@ class Opening:
         self._own: set[Opening] | None = None  # its keys with settings of their own
         self._seen: BudgetSettings = NOTHING  # what Redis last said, for those that inherit from this one
         self._inherited: BudgetSettings | None = None
-        self.lines: set[Ledger] | None = None  # where callers of this process have waited
+        self.lines = NO_LINES  # where callers of this process wait, or have waited lately
         self.adopt(settings)
 
     @property
@@ -79,8 +79,17 @@ class Opening:
     @property
     def wanted(self) -> float:
         """The most tokens that a caller in this process waits for whose turn it is; 0 where none waits."""
-        heads = (ledger.head for ledger in list(self.lines or ()))  # a list: another thread may add one meanwhile
+        heads = (ledger.head for ledger in self.lines)
         return max((head.cost for head in heads if head is not None), default=0) / MICRO
+
+    def keep_line(self, ledger: Ledger) -> None:
+        """Somebody waits there."""
+        if ledger not in self.lines:
+            self.lines |= {ledger}
+
+    def drop_line(self, ledger: Ledger) -> None:
+        """Nobody waits there any more."""
+        self.lines = (self.lines - {ledger}) or NO_LINES
 
     def adopt(self, given: BudgetSettings) -> None:
         """Settings in code, which Redis does not know yet."""
