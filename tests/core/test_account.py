@@ -560,6 +560,23 @@ def test_an_idle_producer_hands_its_tokens_back_and_leaves_after_a_minute(steppe
     assert is_balanced(account)
 
 
+def test_what_callers_of_a_process_wait_for_is_known_while_they_do(stepper: Stepper) -> None:
+    account = producer(stepper)
+    stepper.server = grants(lambda _: answered(0, 0.1))
+    line = join(account, 7)
+    assert account.opening.wanted == 7
+    stepper.advance(1)
+    assert account.opening.wanted == 7
+    account.cancel(line, stepper.now)
+    assert account.opening.wanted == 0
+    stepper.server = grants(lambda ask: answered(ask.tokens / MICRO))
+    stepper.advance(2 * IDLE_LEAVES)
+    assert not account.opening.lines
+    join(account, 7)
+    account.after_fork()
+    assert account.opening.wanted == 0
+
+
 def test_one_that_left_comes_back_as_somebody_new_with_the_next_that_waits(stepper: Stepper) -> None:
     account = producer(stepper)
     join(account)
