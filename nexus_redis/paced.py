@@ -16,14 +16,19 @@ The iteration goes on when the same paced iterator is asked again, or when `pace
 by any producer. That a new call finds the item needs an iterator as the source: a list or a range starts from its
 beginning each time. An item whose `cost` raises, or is no cost, is consumed, as by `map`.
 
+Several workers may take the items of one iterator. Then several items may be kept at once, and they come in the order in
+which they were put back.
+
 An item that is kept goes with its source. Some iterators, `map` and `zip` for instance, do not tell when they go; of
-those the last `KEPT` items are kept.
+those the last `KEPT` are remembered.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar, cast
 
 T = TypeVar("T")
@@ -33,28 +38,53 @@ NOTHING: Final[Any] = object()
 
 
 class Kept:
-    """Items that were taken and not paid for, by the identity of the iterator that they came from."""
+    """Items that were taken and not paid for, by the identity of the iterator that they came from.
+
+    Several workers may share an iterator, and each of them may have to put its item back: there is a queue for each
+    iterator. Threads need no lock, since each step is one operation of a dict or a deque.
+    """
 
     def __init__(self) -> None:
-        self.items: dict[int, tuple[object, Any]] = {}
+        self.items: dict[int, tuple[object, deque[Any]]] = {}
         self._held: dict[int, None] = {}  # those whose source is kept as well, oldest first
 
     def put(self, source: object, item: object) -> None:
         """Keep `item` until `source` is asked again."""
         key = id(source)
         try:
-            self.items[key] = weakref.ref(source, lambda _: self.items.pop(key, None)), item
+            owner: object = weakref.ref(source, lambda _: self.items.pop(key, None))
         except TypeError:
-            self.items[key] = source, item
+            owner = source
+        entry = self.items.setdefault(key, (owner, deque()))
+        entry[1].append(item)
+        if owner is source:
             self._held[key] = None
-            if len(self._held) > KEPT:
-                oldest = next(iter(self._held))
-                del self._held[oldest], self.items[oldest]
+            while len(self._held) > KEPT and (oldest := next(iter(self._held), None)) is not None:
+                self._held.pop(oldest, None)
+                self.items.pop(oldest, None)
+        if self.items.get(key) is not entry:  # another thread took the last item meanwhile, and the entry with it
+            self._restore(source, entry[1])
 
     def take(self, source: object) -> Any:
-        """The item that was kept for `source`, or NOTHING."""
-        self._held.pop(id(source), None)
-        return self.items.pop(id(source), (None, NOTHING))[1]
+        """The oldest item that was kept for `source`, or NOTHING."""
+        entry = self.items.get(id(source))
+        if entry is None:
+            return NOTHING
+        try:
+            item = entry[1].popleft()
+        except IndexError:
+            return NOTHING
+        if not entry[1]:
+            self._held.pop(id(source), None)
+            self.items.pop(id(source), None)
+            self._restore(source, entry[1])
+        return item
+
+    def _restore(self, source: object, left: deque[Any]) -> None:
+        """Put back what came into a queue that is not in `items` any more."""
+        with suppress(IndexError):
+            while True:
+                self.put(source, left.popleft())
 
 
 KEPT_ITEMS: Final = Kept()

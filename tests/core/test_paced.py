@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from nexus_redis.errors import AcquireTimeout
-from nexus_redis.paced import KEPT, AsyncPaced, Kept, Paced
+from nexus_redis.paced import KEPT, NOTHING, AsyncPaced, Kept, Paced
 from nexus_redis.price import price_of
 from tests.support import run
 
@@ -68,6 +70,58 @@ def test_a_new_one_goes_on_with_the_same_iterator_and_begins_again_with_a_list()
     tokens.left = 10
     assert list(pace(source, tokens)) == [2, 3]
     assert list(pace(given, tokens)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("source", [iter(range(9)), map(int, range(9))], ids=["tells_when_it_goes", "does_not"])
+def test_workers_that_share_an_iterator_each_put_their_item_back(source: Iterator[int]) -> None:
+    async def work() -> list[int]:
+        tokens, sent = Tokens(0), []
+
+        async def one() -> None:
+            while True:
+                try:
+                    async for item in pace_async(source, tokens):
+                        sent.append(item)
+                    return
+                except AcquireTimeout:
+                    await asyncio.sleep(0)
+                    tokens.left += 0.3
+
+        await asyncio.gather(*(one() for _ in range(4)))
+        return sent
+
+    assert sorted(run(work())) == list(range(9))
+
+
+def test_threads_that_share_an_iterator_lose_nothing_however_their_steps_mix() -> None:
+    kept, count = Kept(), 400
+    source, taken, is_over = iter(()), list[int](), threading.Event()
+
+    def put(first: int) -> None:
+        for item in range(first, first + count):
+            kept.put(source, item)
+
+    def take() -> None:
+        while (item := kept.take(source)) is not NOTHING or not is_over.is_set():
+            if item is not NOTHING:
+                taken.append(item)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        takers = [threading.Thread(target=take) for _ in range(2)]
+        putters = [threading.Thread(target=put, args=(first,)) for first in (0, count, 2 * count)]
+        for thread in takers + putters:
+            thread.start()
+        for thread in putters:
+            thread.join(60)
+        is_over.set()
+        for thread in takers:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(before)
+    assert sorted(taken) == list(range(3 * count))
+    assert not kept.items
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), AcquireTimeout("ship", 1, 0.1)])
