@@ -5,11 +5,11 @@ while the budget is in use; readers pass over names whose budget is gone.
 
     EVAL LIST_NAME nexus:budgets ...  ->  a few names, chosen by chance
     TYPE nexus:{name}, each           ->  those that are gone
-    ZREM nexus:budgets ..., TYPE again, another few names  ->  and so on, as long as some are gone
+    ZREM nexus:budgets ..., TYPE again, another few names  ->  and so on, ROUNDS times, as long as some are gone
 
 So budgets of keys that were used once (a customer, an IP address) do not stay there for ever when they have expired.
-Each write costs a bounded number of small commands, since each name that is removed was written once. The commands are
-sent one by one: in a Redis Cluster the budgets lie elsewhere than their list.
+Each write costs a bounded number of small commands and may remove many more names than the one that it adds. The commands
+are sent one by one: in a Redis Cluster the budgets lie elsewhere than their list.
 
 The list expires a day after the last budget could have. Not where an operator has set something: such a budget never
 expires, so the list does not either.
@@ -27,7 +27,8 @@ from nexus_redis.values import is_name
 
 LIST_EACH: Final = 86_400.0  # seconds: a process that uses a budget lists it again
 KEEP_MS: Final = 8 * 86_400_000  # a budget is kept for 7 days after its last use, and was listed a day before at most
-LOOKED_AT: Final = 16  # names for each write
+LOOKED_AT: Final = 16  # names in a round
+ROUNDS: Final = 4  # for each write
 GONE: Final = "none"  # the kind of a key that is not there
 
 # KEYS: the list. ARGV: the time in seconds, a name, 1 to keep the list for ever, KEEP_MS, how many names to reply.
@@ -62,14 +63,16 @@ def listed(namespace: str, name: str, *, is_kept: bool = False) -> Command[Liste
 def swept(namespace: str, outcome: Outcome) -> Sweep:
     """The plan that follows `listed`, given what came of that: drop names whose budget is gone."""
     key = budgets_key(namespace)
-    while isinstance(outcome, Listed):
+    for left in reversed(range(ROUNDS)):
+        if not isinstance(outcome, Listed):
+            return
         names = [name for name in outcome.others if is_name(name)]
         kinds = (yield [_kind(namespace, name) for name in names]) if names else []
         gone = [name for name, kind in zip(names, kinds, strict=True) if kind == GONE]
         if not gone:
             return
-        more: Job = Command(("ZRANDMEMBER", key, LOOKED_AT), lambda reply: Listed(_names(reply)))
-        outcome = yield from drop(namespace, gone, more)
+        more: list[Job] = [Command(("ZRANDMEMBER", key, LOOKED_AT), lambda reply: Listed(_names(reply)))] if left else []
+        outcome = yield from drop(namespace, gone, *more)
 
 
 def drop(namespace: str, gone: list[str], *more: Job) -> Generator[list[Job], list[Outcome], Outcome]:
