@@ -71,7 +71,9 @@ def swept(namespace: str, outcome: Outcome) -> Sweep:
         gone = [name for name, kind in zip(names, kinds, strict=True) if kind == GONE]
         if not gone:
             return
-        more: list[Job] = [Command(("ZRANDMEMBER", key, LOOKED_AT), lambda reply: Listed(_names(reply)))] if left else []
+        more: list[Job] = (
+            [Command(("ZRANDMEMBER", key, LOOKED_AT), lambda reply: Listed(_names(reply)))] if left else []
+        )
         outcome = yield from drop(namespace, gone, *more)
 
 

@@ -132,6 +132,16 @@ def test_the_budget_is_opened_before_the_first_claim_whichever_script_the_server
         assert "has no rate" not in caplog.text
 
 
+@pytest.mark.parametrize("timeout", [None, 0])
+def test_a_first_try_is_served_where_the_server_knows_the_claim_and_not_the_settings(
+    clock: ManualClock, open_nexus: Opener, server: Server, timeout: float | None
+) -> None:
+    server.client().script_flush()
+    open_nexus(server).budget("warm").try_acquire()
+    budget = open_nexus(server).budget("new", rate=500)
+    assert budget.try_acquire() if timeout is None else budget.acquire(timeout=timeout)
+
+
 def test_a_state_that_is_lost_is_opened_again_with_the_settings_in_code(open_nexus: Opener, server: Server) -> None:
     budget = open_nexus(server).budget("stripe", rate=500, burst=0.5)
     budget.acquire()
