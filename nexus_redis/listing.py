@@ -8,8 +8,8 @@ while the budget is in use; readers pass over names whose budget is gone.
     ZREM nexus:budgets ..., TYPE again, another few names  ->  and so on, ROUNDS times, as long as some are gone
 
 So budgets of keys that were used once (a customer, an IP address) do not stay there for ever when they have expired.
-Each write costs a bounded number of small commands and may remove many more names than the one that it adds. The commands
-are sent one by one: in a Redis Cluster the budgets lie elsewhere than their list.
+Each write costs a bounded number of small commands, and may remove many more names than the one that it adds. The
+commands are sent one by one: in a Redis Cluster the budgets lie elsewhere than their list.
 
 The list expires a day after the last budget could have. Not where an operator has set something: such a budget never
 expires, so the list does not either.

@@ -16,8 +16,8 @@ The iteration goes on when the same paced iterator is asked again, or when `pace
 by any producer. That a new call finds the item needs an iterator as the source: a list or a range starts from its
 beginning each time. An item whose `cost` raises, or is no cost, is consumed, as by `map`.
 
-Several workers may take the items of one iterator. Then several items may be kept at once, and they come in the order in
-which they were put back.
+Several workers may take the items of one iterator. Then several items may be kept at once, and they come in the order
+in which they were put back.
 
 An item that is kept goes with its source. Some iterators, `map` and `zip` for instance, do not tell when they go; of
 those the last `KEPT` are remembered.
@@ -25,10 +25,11 @@ those the last `KEPT` are remembered.
 
 from __future__ import annotations
 
+import os
+import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar, cast
 
 T = TypeVar("T")
@@ -36,12 +37,18 @@ T = TypeVar("T")
 KEPT: Final = 1000
 NOTHING: Final[Any] = object()
 
+# Reentrant: a finalizer or a signal handler may take an item while its thread is here. A fork may come while another
+# thread holds it, so a child has one of its own.
+_locks: Final = [threading.RLock()]
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _locks.__setitem__(0, threading.RLock()))
+
 
 class Kept:
     """Items that were taken and not paid for, by the identity of the iterator that they came from.
 
     Several workers may share an iterator, and each of them may have to put its item back: there is a queue for each
-    iterator. Threads need no lock, since each step is one operation of a dict or a deque.
+    iterator.
     """
 
     def __init__(self) -> None:
@@ -51,40 +58,36 @@ class Kept:
     def put(self, source: object, item: object) -> None:
         """Keep `item` until `source` is asked again."""
         key = id(source)
-        try:
-            owner: object = weakref.ref(source, lambda _: self.items.pop(key, None))
-        except TypeError:
-            owner = source
-        entry = self.items.setdefault(key, (owner, deque()))
-        entry[1].append(item)
-        if owner is source:
-            self._held[key] = None
-            while len(self._held) > KEPT and (oldest := next(iter(self._held), None)) is not None:
-                self._held.pop(oldest, None)
-                self.items.pop(oldest, None)
-        if self.items.get(key) is not entry:  # another thread took the last item meanwhile, and the entry with it
-            self._restore(source, entry[1])
+        with _locks[0]:
+            if key not in self.items:
+                self.items[key] = self._owner(source), deque()
+            self.items[key][1].append(item)
+            if len(self._held) > KEPT:
+                self._drop(next(iter(self._held)))
 
     def take(self, source: object) -> Any:
         """The oldest item that was kept for `source`, or NOTHING."""
-        entry = self.items.get(id(source))
-        if entry is None:
-            return NOTHING
-        try:
-            item = entry[1].popleft()
-        except IndexError:
-            return NOTHING
-        if not entry[1]:
-            self._held.pop(id(source), None)
-            self.items.pop(id(source), None)
-            self._restore(source, entry[1])
-        return item
+        key = id(source)
+        with _locks[0]:
+            if key not in self.items:
+                return NOTHING
+            queue = self.items[key][1]
+            item = queue.popleft()
+            if not queue:
+                self._drop(key)
+            return item
 
-    def _restore(self, source: object, left: deque[Any]) -> None:
-        """Put back what came into a queue that is not in `items` any more."""
-        with suppress(IndexError):
-            while True:
-                self.put(source, left.popleft())
+    def _owner(self, source: object) -> object:
+        key = id(source)
+        try:
+            return weakref.ref(source, lambda _: self.items.pop(key, None))
+        except TypeError:
+            self._held[key] = None
+            return source
+
+    def _drop(self, key: int) -> None:
+        self._held.pop(key, None)
+        self.items.pop(key, None)
 
 
 KEPT_ITEMS: Final = Kept()

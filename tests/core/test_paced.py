@@ -80,8 +80,8 @@ def test_workers_that_share_an_iterator_each_put_their_item_back(source: Iterato
         async def one() -> None:
             while True:
                 try:
-                    async for item in pace_async(source, tokens):
-                        sent.append(item)
+                    sent.append(await anext(pace_async(source, tokens)))
+                except StopAsyncIteration:
                     return
                 except AcquireTimeout:
                     await asyncio.sleep(0)
@@ -101,10 +101,13 @@ def test_threads_that_share_an_iterator_lose_nothing_however_their_steps_mix() -
         for item in range(first, first + count):
             kept.put(source, item)
 
+    def take_all() -> None:
+        while (item := kept.take(source)) is not NOTHING:
+            taken.append(item)
+
     def take() -> None:
-        while (item := kept.take(source)) is not NOTHING or not is_over.is_set():
-            if item is not NOTHING:
-                taken.append(item)
+        while not is_over.is_set():
+            take_all()
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -120,6 +123,7 @@ def test_threads_that_share_an_iterator_lose_nothing_however_their_steps_mix() -
             thread.join(60)
     finally:
         sys.setswitchinterval(before)
+    take_all()
     assert sorted(taken) == list(range(3 * count))
     assert not kept.items
 
