@@ -7,6 +7,7 @@
 
 The middleware `nexus_redis.contrib.asgi.Limit` stands before the whole application. A dependency stands before one
 route or router, runs after those that it depends on, and its refusal goes through the application's exception handlers.
+The websockets of a router pass through.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ need("fastapi")
 
 # By name, since FastAPI looks for what the dependency's annotations name among this module's names.
 from fastapi import HTTPException, Request, Response  # noqa: E402  # `need` must be able to speak first
+from fastapi.requests import HTTPConnection  # noqa: E402
 
 __all__ = ["limit"]
 
@@ -37,7 +39,7 @@ def limit(
     cost: Cost = 1,
     producer: Producer | None = None,
     headers: bool = True,
-) -> Callable[[Request, Response], Awaitable[None]]:
+) -> Callable[[HTTPConnection, Response], Awaitable[None]]:
     """Return a dependency that takes the request's tokens; those over budget wait `hold` seconds, then are refused.
 
     Refused means an `HTTPException` with status 429 where callers want more than the rate, 503 where the budget itself
@@ -53,7 +55,9 @@ def limit(
     """
     door = Door(budget, hold=hold, status=status, cost=cost, producer=producer, headers=headers)
 
-    async def limited(request: Request, response: Response) -> None:
+    async def limited(request: HTTPConnection, response: Response) -> None:
+        if request.scope["type"] != "http":
+            return
         entered = await door.enter(request)
         if isinstance(entered, Refusal):
             raise HTTPException(entered.status, TEXT.strip(), dict(entered.headers))

@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import fastapi
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 import nexus_redis
 import nexus_redis.asyncio
@@ -105,6 +107,19 @@ def test_an_async_function_may_choose(one_server: Server, name: str, caplog: pyt
 
     assert statuses(DOORS[name].visit(one_server, budget, ["/free", "/api", "/fails"])) == [200, 429, 200]
     assert "LookupError('as asked')" in errors(caplog)[0]
+
+
+def test_the_websockets_of_a_limited_router_pass_through() -> None:
+    budget = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web", rate=0)
+    router = fastapi.APIRouter(dependencies=[fastapi.Depends(limit(budget))])
+
+    @router.websocket("/talk")
+    async def talk(socket: fastapi.WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text("hello")
+
+    with TestClient(router).websocket_connect("/talk") as socket:
+        assert socket.receive_text() == "hello"
 
 
 def test_what_cannot_work_is_refused_where_the_door_is_made() -> None:
