@@ -13,11 +13,13 @@ valkey#1951). Redis 6.2 does not say it. What is there can be counted in any cas
 
     few entries behind the last one delivered     counted: that is the depth
     few entries up to the last one delivered      counted: the depth is all others (workers delete what they have done)
-    many on both sides                            `lag`, corrected by what it was wrong at the last count
+    many on both sides                            the depth of the look before, with what was added and delivered since
 
-The correction stays right as long as nothing unread is removed. Two looks tell: the length has grown by what was added,
-or all that was removed is at or before the last entry that was delivered at the first look. In doubt, and now and then
-without, the entries are counted (XRANGE in Redis, at most `COUNT_MOST`; in Redis 6.2 as far as the limit).
+The last is right as long as nothing unread is removed. Two looks tell: the length has grown by what was added, or all
+that was removed is at or before the last entry that was delivered at the first look. In doubt, and now and then
+without, the entries are counted (XRANGE in Redis), `COUNT_MOST` a look; the next look goes on where the one before
+ended. Until that is done, the depth is the one that was believed, at first the lag, and at least what was counted.
+Redis 6.2 tells too little for that: there each look counts as far as the limit.
 """
 
 from __future__ import annotations
@@ -33,18 +35,21 @@ from nexus_redis.values import keyed_name
 from nexus_redis.words import printable
 
 NEAR: Final = 50  # entries that are counted at each look
-COUNT_MOST: Final = 10_000  # entries that are counted at once, where there is another way
-COUNTED_EACH: Final = 40  # looks: a number that somebody gave Redis (XGROUP SETID, XSETID) may be any
+COUNT_MOST: Final = 5_000  # entries that are counted at once: that takes Redis 5 to 20 ms
+COUNTED_EACH: Final = 40  # looks, for COUNT_MOST: a number that somebody gave Redis (XGROUP SETID, XSETID) may be any
 UNKNOWN: Final = -1
 
-# KEYS: stream. ARGV: group; how many to count at each look, and at most, and in Redis 6.2; is the correction known; of
-# the last look the last entry delivered (or ''), entries read, entries added, length, depth.
+# KEYS: stream. ARGV: group; how many to count at each look, and at most, and in Redis 6.2; is the depth of the last
+# look right; of the last look the last entry delivered (or ''), entries read, entries added, length, depth; the entry
+# up to which was counted (or ''), and how many that were.
 # Reply: '' or what is missing; pending; length; the last entry delivered; entries read; entries added; lag (-1 where
-# Redis does not say); depth, or -1 where lag and the correction say it; entries delivered since the last look.
+# Redis does not say); depth, or -1 where the count goes on; entries delivered since the last look; the entry up to
+# which was counted, and how many, -1 where nothing had to be counted.
 LOOK_AT_GROUP: Final = """
 local key, group, near, most, most_62 = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local is_known, seen, read_then, added_then = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local length_then, depth_then = tonumber(ARGV[9]), tonumber(ARGV[10])
+local cursor, counted = ARGV[11], tonumber(ARGV[12])
 local function named(flat)
   local map = {}
   for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
@@ -62,42 +67,61 @@ local function is_at_most(a, b)
   return a_ms < b_ms or (a_ms == b_ms and a_number <= b_number)
 end
 
-if redis.call('EXISTS', key) == 0 then return {'no stream', 0, 0, '', -1, -1, -1, 0, 0} end
+if redis.call('EXISTS', key) == 0 then return {'no stream', 0, 0, '', -1, -1, -1, 0, 0, '', 0} end
 local stream, found = named(redis.call('XINFO', 'STREAM', key)), nil
 for _, flat in ipairs(redis.call('XINFO', 'GROUPS', key)) do
   local g = named(flat)
   if g.name == group then found = g end
 end
 local length = stream.length
-if not found then return {'no group', 0, length, '', -1, -1, -1, length, 0} end
+if not found then return {'no group', 0, length, '', -1, -1, -1, length, 0, '', 0} end
 
 local last = found['last-delivered-id']
 local read, added, lag = found['entries-read'] or -1, stream['entries-added'] or -1, found.lag or -1
-if added < 0 then most = most_62 end
-local function is_still_right()
-  if is_known ~= '1' or read < 0 or added < added_then or lag < 0 or not is_at_most(seen, last) then return false end
-  local new = added - added_then
-  if read < read_then or read - read_then > depth_then + new or (read == read_then) ~= (last == seen) then
-    return false
-  end
-  if length_then + new == length then return true end
+local function is_intact()   -- nothing unread was removed since the last look
+  if seen == '' or added < 0 or added < added_then or not is_at_most(seen, last) then return false end
+  if length_then + added - added_then == length then return true end
   return is_at_most(stream['max-deleted-entry-id'], seen) and count('-', seen, 1) == 1
 end
+local function delivered()   -- since the last look; nil where that is too much to count
+  local by_group = read - read_then
+  if read >= 0 and read_then >= 0 and by_group >= 0 and by_group <= depth_then + added - added_then
+    and (by_group == 0) == (last == seen) then
+    return by_group
+  end
+  local there = count('(' .. seen, last, most)
+  if there < most then return there end
+end
 
-local depth = count('(' .. last, '+', near + 1)
-if depth > near then
+local depth, is_derived = count('(' .. last, '+', near + 1), false
+if depth <= near then
+  cursor, counted = '', 0
+else
   local before = count('-', last, near + 1)
+  local gone = before > near and is_intact() and delivered()
   if before <= near then
-    depth = length - before
-  elseif is_still_right() then
-    depth = -1
+    depth, cursor, counted = length - before, '', 0
+  elseif gone and is_known == '1' then
+    depth, cursor, counted, is_derived = depth_then + added - added_then - gone, '', 0, true
   else
-    depth = count('(' .. last, '+', most)
+    if gone and cursor ~= '' and is_at_most(last, cursor) then
+      counted = counted - gone
+    else
+      cursor, counted = last, 0
+    end
+    local limit = added < 0 and most_62 or most
+    local entries = redis.call('XRANGE', key, '(' .. cursor, '+', 'COUNT', limit)
+    counted = counted + #entries
+    if #entries < limit or added < 0 then
+      depth, cursor = counted, ''
+    else
+      depth, cursor = -1, entries[#entries][1]
+    end
   end
 end
 local since = 0
 if seen ~= '' and (read < 0 or read_then < 0 or read < read_then) then since = count('(' .. seen, last, most) end
-return {'', found.pending, length, last, read, added, lag, depth, since}
+return {'', found.pending, length, last, read, added, lag, depth, since, cursor, is_derived and -1 or counted}
 """
 
 
@@ -113,6 +137,8 @@ class Look(NamedTuple):
     lag: int
     depth: int
     since: int
+    cursor: str = ""
+    counted: int = 0
 
 
 class Source:
@@ -139,61 +165,60 @@ class StreamSource(Source):
         self.id = keyed_name("stream", f"{self.key}.{self.group}" if is_plain else f"{self.key}:{self.group}")
         self._then: Look | None = None
         self._depth = 0
-        self._excess: int | None = None  # of lag, over what there was at the last count
-        self._uncounted = 0  # looks since then
+        self._uncounted = 0  # looks since the entries were counted
         self._sum = self._done = 0
 
     def look(self) -> list[Job]:
         then, most_62 = self._then, max(COUNT_MOST, round(self.limit))
-        is_known = self._excess is not None and self._uncounted < COUNTED_EACH
-        before = (then.last, then.read, then.added, then.length) if then else ("", UNKNOWN, UNKNOWN, UNKNOWN)
-        args = (self.key, self.group, NEAR, COUNT_MOST, most_62, int(is_known), *before, self._depth)
+        is_known = then is not None and then.depth != UNKNOWN
+        is_due = self._uncounted >= COUNTED_EACH * max(1, self._depth / COUNT_MOST)
+        before: tuple[object, ...] = "", UNKNOWN, UNKNOWN, UNKNOWN, 0, "", 0
+        if then is not None:
+            before = then.last, then.read, then.added, then.length, self._depth, then.cursor, max(0, then.counted)
+        args = (self.key, self.group, NEAR, COUNT_MOST, most_62, int(is_known and not is_due), *before)
         return [Command(("EVAL", LOOK_AT_GROUP, 1, *args), _looked)]
 
     def see(self, answers: Sequence[Any]) -> dict[str, float]:
         now: Look = answers[0]
         self._note_missing(now.missing)
         if now.missing:
-            self._then, self._excess = None, None
-            depth = now.depth
+            self._then, self._depth = None, now.depth
         else:
-            depth = self._depth_at(now)
-            self._count_done(now)
-            self._then = now
-        self._depth = depth
+            delivered = self._delivered(now)
+            depth = self._depth_at(now, delivered)
+            self._count_done(now, delivered)
+            self._then, self._depth = now, depth
         return {
-            "queue_depth": depth, "queue_limit": self.limit, "in_flight": now.pending, "done": self._done, "errors": 0,
+            "queue_depth": self._depth, "queue_limit": self.limit, "in_flight": now.pending, "done": self._done,
+            "errors": 0,
         }  # fmt: skip
 
-    def _depth_at(self, now: Look) -> int:
-        if now.depth == UNKNOWN:
-            self._uncounted += 1
-            return min(max(NEAR + 1, now.lag - (self._excess or 0)), now.length - NEAR - 1)
-        self._uncounted = 0
-        if now.depth < COUNT_MOST or now.added == UNKNOWN:
-            self._excess = None if now.lag == UNKNOWN else now.lag - now.depth
+    def _depth_at(self, now: Look, delivered: int) -> int:
+        self._uncounted = self._uncounted + 1 if now.counted == UNKNOWN else 0
+        if now.depth != UNKNOWN:
             return now.depth
-        # There are more than were counted: of so many, those that are wrong are few.
-        if now.lag != UNKNOWN:
-            self._excess = self._excess or 0
-            guess = now.lag - self._excess
-        else:
-            new = now.added - self._then.added if self._then else 0
-            guess = self._depth + new - now.since
-        return min(max(now.depth, guess), now.length)
+        believed = now.lag
+        if self._then is not None and (now.since < COUNT_MOST or now.lag == UNKNOWN):
+            believed = self._depth + now.added - self._then.added - delivered
+        return min(max(now.counted, believed), now.length - NEAR - 1)
 
-    def _count_done(self, now: Look) -> None:
-        """What was delivered and is pending no more. It only grows, whatever happens to the group."""
+    def _delivered(self, now: Look) -> int:
+        """How many entries were delivered since the last look."""
         then = self._then
         if then is None:
+            return 0
+        read = now.read - then.read if UNKNOWN not in (now.read, then.read) else UNKNOWN
+        there = self._depth + max(0, now.added - then.added)  # no more than these can have been delivered
+        return read if 0 <= read <= there or (read > 0 and now.added == UNKNOWN) else now.since
+
+    def _count_done(self, now: Look, delivered: int) -> None:
+        """What was delivered and is pending no more. It only grows, whatever happens to the group."""
+        if self._then is None:
             if self._sum == 0:
                 self._sum = max(0, now.read - now.pending)
         else:
-            read = now.read - then.read if UNKNOWN not in (now.read, then.read) else UNKNOWN
-            there = self._depth + max(0, now.added - then.added)  # no more than these can have been delivered
-            since = read if 0 <= read <= there or (read > 0 and now.added == UNKNOWN) else now.since
-            newly_pending = now.pending - then.pending
-            self._sum += max(since, newly_pending) - newly_pending
+            newly_pending = now.pending - self._then.pending
+            self._sum += max(delivered, newly_pending) - newly_pending
         self._done = max(self._done, self._sum)
 
     def _note_missing(self, kind: str) -> None:
@@ -235,7 +260,7 @@ def _key(field: str, given: object) -> str:
 
 def _looked(reply: Sequence[Any]) -> Look:
     words = [text(word) if isinstance(word, bytes | str) else word for word in reply]
-    kinds: Sequence[Callable[[Any], Any]] = [str, int, int, str, int, int, int, int, int]
+    kinds: Sequence[Callable[[Any], Any]] = [str, int, int, str, int, int, int, int, int, str, int]
     return Look(*(kind(word) for kind, word in zip(kinds, words, strict=True)))
 
 
