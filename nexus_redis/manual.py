@@ -35,6 +35,7 @@ from nexus_redis.thread import LoopThread
 from nexus_redis.wire import perform
 
 T = TypeVar("T")
+Bells = list[tuple[float, asyncio.Future[None]]]  # until when each task waits
 
 START: Final = 1_000.0  # the hubs' time at the clock's zero; a host's monotonic clock is never at 0 either
 START_US: Final = 1_800_000_000_000_000  # the scripts' time at the clock's zero
@@ -57,12 +58,12 @@ class ManualClock:
         self._at = START
         self._lock = threading.RLock()
         self._loops: list[SteppedLoop] = []
-        self._bells: list[tuple[float, asyncio.Future[None]]] = []
-        self._hand: asyncio.Task[None] | None = None
+        self._bells: dict[asyncio.AbstractEventLoop, Bells] = {}
         self._before: list[Drivers] = []
         self._threads: set[int] = set()  # that have ever waited
         self._events: list[threading.Event] = []  # that are waited for
         self._departures = 0  # of those who waited
+        self._hands: set[asyncio.Task[None]] = set()  # an event loop itself holds its tasks weakly
         self._hand_of_threads = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -161,42 +162,51 @@ class ManualClock:
         return True
 
     async def _pass(self, future: asyncio.Future[None], seconds: float | None) -> None:
-        """Until it is done or so many seconds have passed. One task, the hand, moves the clock for all who wait."""
+        """Until it is done or so many seconds have passed. One task, the hand, moves the clock for all of its loop."""
         loop = asyncio.get_running_loop()
-        bell: asyncio.Future[None] = loop.create_future()
-        self._bells.append((NEVER if seconds is None else self._at + seconds, bell))
-        if self._hand is None or self._hand.done() or self._hand.get_loop() is not loop:
-            self._hand = loop.create_task(self._go_on(), name="nexus-redis-clock")
+        entry = (NEVER if seconds is None else self._at + seconds), loop.create_future()
+        bell = entry[1]
+        if loop in self._bells:
+            self._bells[loop].append(entry)
+        else:
+            self._bells[loop] = [entry]
+            hand = loop.create_task(self._go_on(self._bells[loop]), name="nexus-redis-clock")
+            self._hands.add(hand)
+            hand.add_done_callback(self._hands.discard)
         try:
             await asyncio.wait((future, bell), return_when=asyncio.FIRST_COMPLETED)
             if bell.done():
                 bell.result()
         finally:
-            self._bells = [each for each in self._bells if each[1] is not bell]
+            bells = self._bells[loop]
+            bells.remove(entry)
+            if not bells:
+                del self._bells[loop]
+            self._departures += 1
             bell.cancel()
 
-    async def _go_on(self) -> None:
+    async def _go_on(self, bells: Bells) -> None:
         began = self._at
-        while self._bells:
-            before = self._bells
+        while bells:
+            departures = self._departures
             for _ in range(TURNS):
-                await give_way(0)
-            if self._bells is not before:  # somebody was served
+                await give_way(0 if len(self._bells) < 2 else A_TURN)  # loops of other threads need time of their own
+            if self._departures != departures:  # somebody was served
                 began = self._at
-            elif self._bells:
+            elif bells:
                 try:
-                    self._go_on_to(min(until for until, _ in self._bells), began)
+                    self._go_on_to(min(until for until, _ in bells), began, bells)
                 except Exception as error:  # noqa: BLE001  # whoever waits must be told
-                    for _, bell in self._bells:
+                    for _, bell in bells:
                         if not bell.done():
                             bell.set_exception(error)
 
-    def _go_on_to(self, until: float, began: float) -> None:
+    def _go_on_to(self, until: float, began: float, bells: Bells) -> None:
         if self._step(began + self.patience if until == NEVER else until):
             return
         if until == NEVER:
             raise self._hopeless()
-        for end, bell in self._bells:
+        for end, bell in bells:
             if end <= self._at and not bell.done():
                 bell.set_result(None)
 

@@ -11,7 +11,9 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -22,7 +24,9 @@ from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis.testing import ManualClock, assert_never_exceeded
 from tests.fleet import excess
 from tests.servers import Server
-from tests.support import LONG_PATIENCE, join, run
+from tests.support import LONG_PATIENCE, PATIENCE, join, run
+
+T = TypeVar("T")
 
 
 def test_a_log_within_the_budget_passes_and_says_how_much_was_spare() -> None:
@@ -246,6 +250,34 @@ def test_what_threads_do_between_two_waits_takes_no_time(one_server: Server) -> 
             thread.start()
         join(*threads)
         assert clock.now < 4  # 0.8 s, and never through a timer of a minute that nobody waits for
+
+
+def test_event_loops_in_threads_of_their_own_do_not_move_time_for_one_another(one_server: Server) -> None:
+    async def open_budget() -> nexus_asyncio.Budget:
+        return nexus_asyncio.Nexus.from_url(one_server.url).budget("stripe", rate=20)
+
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+    threads = [threading.Thread(target=loop.run_forever) for loop in loops]
+    for thread in threads:
+        thread.start()
+    try:
+        with ManualClock() as clock:
+
+            def call(at: int, task: Coroutine[Any, Any, T]) -> T:
+                return asyncio.run_coroutine_threadsafe(task, loops[at]).result(PATIENCE)
+
+            budgets = [call(at, open_budget()) for at in (0, 1)]
+            for _ in range(60):
+                for at in (0, 1):
+                    call(at, budgets[at].try_acquire())
+                clock.advance(0.03)
+            assert clock.now == pytest.approx(60 * 0.03)
+            for at in (0, 1):
+                call(at, budgets[at]._nexus.close())
+    finally:
+        for loop in loops:
+            loop.call_soon_threadsafe(loop.stop)
+        join(*threads)
 
 
 def test_the_clock_may_stand_in_for_sleep(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

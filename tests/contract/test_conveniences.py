@@ -206,7 +206,7 @@ def test_ten_thousand_budgets_of_which_a_hundred_are_used_take_one_thread_and_no
         for budget in budgets[::100]:
             budget.acquire()
         assert loops() - before == {nexus._loop._thread}
-        assert len(nexus._hub.members) == 101
+        assert len(nexus._hub.members) <= 101  # the first may have left, if this took a minute
         assert len(nexus.budgets()) == 101
         del budget, budgets
         gc.collect()
