@@ -271,6 +271,23 @@ def test_to_resume_what_is_not_there_is_a_finding_and_creates_nothing(shell: She
     assert shell.client.dbsize() == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("report s --load 95%", "--load '95%': use a number. See nexus-redis report --help"),
+        ("report s --queue-depth=x", "--queue-depth 'x': use a number. See nexus-redis report --help"),
+        ("run s --cost abc -- true", "--cost 'abc': use a number. See nexus-redis run --help"),
+        ("demo --producers 1.5", "--producers '1.5': use a whole number. See nexus-redis demo --help"),
+        ("pause s --key", "--key needs a value. See nexus-redis pause --help"),
+    ],
+)
+def test_an_option_that_is_no_number_or_has_no_value_is_told_as_it_was_typed(
+    shell: Shell, words: str, said: str
+) -> None:
+    ended = shell(*words.split())
+    assert (ended.code, ended.out, ended.err) == (2, "", f"nexus-redis: {said}\n")
+
+
 @on_valkey
 @pytest.mark.parametrize(
     ("words", "remedy"),

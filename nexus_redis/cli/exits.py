@@ -20,6 +20,7 @@ INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
 LONGEST_LINE = 500  # an argument of 100 kB is quoted in the error about it
 
 _EXTRA = re.compile(r"^Got unexpected extra argument\S* \(([^\s)]+)")
+_NUMBER = re.compile(r"\b(number|integer|float)\b")  # as typer's releases say what they could not read
 _LOGIN = re.compile(r"://[^\s'\"]*@")
 
 
@@ -71,7 +72,7 @@ def _run(invoke: Callable[[], None], words: Sequence[str]) -> int:
         if isinstance(error, typer.Exit):
             return error.exit_code
         if isinstance(error, _usage_error()):
-            return _say(_line(error), USAGE)
+            return _say(_line(error, words), USAGE)
         raise
     return 0
 
@@ -104,11 +105,16 @@ def as_option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException, words: Sequence[str]) -> str:
     context = getattr(error, "ctx", None)
     verb = context.command_path if context is not None else "nexus-redis"
     what = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
     typed = getattr(error, "option_name", None)
+    if context is None and typed and words and not words[0].startswith("-"):
+        return f"{typed} needs a value. See {verb} {words[0]} --help"
+    option, value = _value_of(getattr(error, "param", None), words)
+    if option and _NUMBER.search(what):
+        return f"{option} {value!r}: use a {'whole number' if 'integer' in what else 'number'}. See {verb} --help"
     meant = _meant(typed or (_EXTRA.findall(what) or [""])[0], context)
     if meant and typed:
         what = f"No such option: {typed}. Use {meant}"
@@ -117,6 +123,15 @@ def _line(error: BaseException) -> str:
     if verb.endswith(" run") and typed and not meant:  # most likely it is the command's
         what += "; an option of the command goes behind a --"
     return f"{what}{'' if what.endswith('?') else '.'} See {verb} --help"
+
+
+def _value_of(param: Any, words: Sequence[str]) -> tuple[str, str]:
+    """Return an option and what was typed for it: `--load 95%`, `--load=95%`; two empty texts where it is not there."""
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option in getattr(param, "opts", ()):
+            return option, value if equals else after
+    return "", ""
 
 
 def _meant(typed: str, context: Any) -> str:
