@@ -693,12 +693,18 @@ class Ledger:
 
     def must_wait(self, cost: int, now: float) -> bool:
         """Return whether the last answer said that so much will not be granted yet."""
-        return now < self.next_slot and cost >= self.slot_need
+        return now < self.next_slot and self._missing(cost) >= self.slot_need
 
     def retry_after(self, cost: int, now: float) -> float:
         """Return the seconds until `cost` will be granted, as things stood when the last answer was given."""
-        more, speed = max(0, cost - self.slot_need) + ROUNDED, self.answer.speed if self.answer is not None else 0
+        more, speed = (
+            max(0, self._missing(cost) - self.slot_need) + ROUNDED,
+            self.answer.speed if self.answer is not None else 0,
+        )
         return max(0.0, self.outlook - now) + (more / speed if speed else 0.0)
+
+    def _missing(self, cost: int) -> int:
+        return cost - self.held if cost > self.held else cost
 
     def signal(self, now: float, rate: int) -> Claim | None:
         """Only ask: what may a demand of `rate` micro-tokens/s run at? None while a claim is in flight."""
@@ -725,8 +731,7 @@ class Ledger:
         if ask and was_executed:
             self.burned_told += ask.burned
         elif ask:
-            self.returned -= ask.unused
-            self.burned += ask.unused
+            self.returned, self.burned = self.returned - ask.unused, self.burned + ask.unused
         if self.waiters:
             self.wake(now)
 

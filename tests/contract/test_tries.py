@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import math
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +133,24 @@ def test_a_try_that_comes_back_after_retry_after_is_served(
                 clock.advance(answer.retry_after)
                 assert budget.try_acquire(cost), f"told {answer.retry_after} s"
             clock.advance(chance.choice([0, 0, 0.01, 0.2]))
+
+
+@pytest.mark.parametrize("rate", [19, 24, 37])
+def test_retry_after_is_kept_where_the_same_process_acquires_as_well(one_server: Server, rate: float) -> None:
+    """What its other calls have brought meanwhile counts: the rest is less than the cost."""
+    with ManualClock() as clock, Nexus(one_server.client()) as nexus:
+        budget, chance, count = nexus.budget("api", rate=rate), random.Random(1), 0
+        budget.acquire()
+        for _ in range(300):
+            with suppress(AcquireTimeout):
+                budget.acquire(chance.choice([1, 2, 3]), timeout=chance.choice([0, 0.01, 0.13]))
+            cost = chance.choice([1, 3])
+            answer = budget.try_acquire(cost)
+            if not answer:
+                count += 1
+                clock.advance(answer.retry_after + 0.001)
+                assert budget.try_acquire(cost), f"the {count}th was told {answer.retry_after} s"
+    assert count > 100
 
 
 def test_a_larger_try_after_a_denied_one_is_told_a_later_time(nexus_by_clock: Any, let_pass: Pass) -> None:
