@@ -328,19 +328,14 @@ class Account(Member):
             return
         news = fact if isinstance(fact, News) else News(self.opening, fact)
         news.opening.tell(news.fact, now)
-        if rest and not self._is_overtaken(rest[0]):
-            self._received(rest[0], now)
-            return
-        if rest:
+        # The claim came before the settings where the server knew its script and not theirs: then it is made again.
+        if rest and isinstance(rest[0], Answer) and self.opening.is_news_to(rest[0].reason):
             self.ledger.forget(was_executed=True, now=now)
-        self._ask_at(now)
-
-    def _is_overtaken(self, outcome: Outcome) -> bool:
-        """Whether the claim has come before the settings that it was sent behind.
-
-        That is so where the server knew its script and not theirs. The answer is of a budget without a rate.
-        """
-        return isinstance(outcome, Answer) and outcome.reason == "unset" and self.opening.settings.rate is not None
+            self._ask_at(now)
+        elif rest:
+            self._received(rest[0], now)
+        else:
+            self._ask_at(now)
 
     def _received(self, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Answer):

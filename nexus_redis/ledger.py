@@ -697,10 +697,8 @@ class Ledger:
 
     def retry_after(self, cost: int, now: float) -> float:
         """Return the seconds until `cost` will be granted, as things stood when the last answer was given."""
-        more, speed = (
-            max(0, self._missing(cost) - self.slot_need) + ROUNDED,
-            self.answer.speed if self.answer is not None else 0,
-        )
+        more = max(0, self._missing(cost) - self.slot_need) + ROUNDED
+        speed = self.answer.speed if self.answer is not None else 0
         return max(0.0, self.outlook - now) + (more / speed if speed else 0.0)
 
     def _missing(self, cost: int) -> int:

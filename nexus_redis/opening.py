@@ -240,13 +240,16 @@ class Opening:
                     words.seconds(left),
                 )  # fmt: skip
 
+    def is_news_to(self, reason: str) -> bool:
+        """Return whether an answer is of a budget that has no rate, where code has one."""
+        return reason == "unset" and self.settings.rate is not None
+
     def see(self, birth: str, reason: str = "") -> bool:
         """An answer came from this life of the state. Is it one that has to be told the settings?
 
         A life in which no rate is set, where code has one, is one of before it was told: a failover can bring it back.
         """
-        is_older = reason == "unset" and self.settings.rate is not None
-        if self.birth and (birth != self.birth or is_older):
+        if self.birth and (birth != self.birth or self.is_news_to(reason)):
             self._tell(self.settings)
             self.unlist()
         self.birth = birth
