@@ -342,6 +342,8 @@ class Aimd(Law):
     slow_at: float = 0.0  # slowdown at the last cut
     was_slow: float = 0.0  # the last cut was for latency
     was_probe: float = 0.0  # the last cut was of a rate above the known good one
+    before: float = 0.0  # the known good rate before the cuts that follow each other
+    asked: float = 0.0  # arrivals per second, over the time that a few of them take
 
     def judge(self, was: Report | None, now: Report, step: Step | None, setting: Setting) -> Verdict:
         rate, seen = self.rate or now.capacity or FIRST_RATE, 0.0
@@ -362,6 +364,7 @@ class Aimd(Law):
 
     def follow(self, rate: float, now: Report, step: Step, setting: Setting) -> float:
         self.count(step)
+        self.asked = toward(self.asked, min(MAX_RATE, step.arrived / step.dt), step.dt, 2 / rate)
         tolerated = min(0.075, 0.005 + 1.5 * self.own) if self.known_good else 0.05
         is_failing = step.errors > 0 and self.wrong - math.sqrt(self.wrong) > tolerated * (self.wrong + self.right)
         loop = self.loop(setting)
@@ -381,12 +384,11 @@ class Aimd(Law):
         if is_failing or is_slow:
             self.calm = 0.0
             if is_failing:
-                return self.fall(rate, step, loop)
+                return self.fall(rate, step, loop, setting)
             return self.ease(rate, now, step, slowdown, excess, loop, setting)
         if self.known_good and self.ok is not None and self.ok - math.sqrt(self.ok) > rate:
             self.known_good = max(self.known_good, self.ok)  # more is done than comes: what waited is worked off
-        is_used = step.arrived / step.dt >= 0.5 * rate
-        if not is_used or self.since_cut < loop or self.is_slow or step.errors > tolerated * step.done:
+        if self.asked < 0.5 * rate or self.since_cut < loop or self.is_slow or step.errors > tolerated * step.done:
             return rate
         is_easy = self.was_slow > 0 and found is not None and found[0] < 1.2 and setting.latency_target_ms is None
         return self.climb(rate, step.dt, loop, setting, is_easy=is_easy)
@@ -445,9 +447,11 @@ class Aimd(Law):
                 found.append((min(MAX_RATE, value / usual), value))
         return sorted(found)[(len(found) - 1) // 2]
 
-    def fall(self, rate: float, step: Step, loop: float) -> float:
+    def fall(self, rate: float, step: Step, loop: float, setting: Setting) -> float:
         """Work fails: back to what is done, less what was refused."""
         seen = self.wrong + self.right
+        if self.right < 0.1 * self.wrong:
+            return self.try_on(rate, loop, setting)
         if self.since_cut < 2 * loop:  # the cut was estimated from the first failures; correct it by what came after
             thought = self.known_good * self.since_cut
             if self.since_cut >= 0.5 and abs(self.did - thought) > 2 * math.sqrt(self.did):
@@ -460,6 +464,8 @@ class Aimd(Law):
             self.echo, self.echoing = min(3.0, 1.5 * loop), 0.0
         elif is_probe and seen >= 20:
             self.echoing = 1e-6
+        if self.since_cut > 4 * loop:
+            self.before = self.known_good
         good = self.good(rate)
         if step.errors >= 20:
             good = max(self.lowest, min(good, step.done / step.dt))
@@ -469,6 +475,16 @@ class Aimd(Law):
         self.was_slow = self.slow_cuts = self.is_trial = 0.0
         self.was_probe = float(is_probe)
         return self.cut(rate, good, back)
+
+    def try_on(self, rate: float, loop: float, setting: Setting) -> float:
+        """Nothing is done, which says nothing of a limit: what was good stays so, and a few requests find the end."""
+        trickle = 2 / setting.delay
+        if self.since_cut < 2 * loop or rate <= trickle:
+            return rate
+        self.known_good = max(self.known_good or rate, self.before)
+        self.since_cut = self.right = self.wrong = self.did = self.echoing = 0.0
+        self.was_slow = self.slow_cuts = self.is_trial = self.was_probe = 0.0
+        return max(trickle, 0.35 * rate)
 
     def ease(
         self, rate: float, now: Report, step: Step, slowdown: float, excess: float, loop: float, setting: Setting
@@ -534,19 +550,20 @@ class Aimd(Law):
         return min(rate, back * self.known_good)
 
     def climb(self, rate: float, dt: float, loop: float, setting: Setting, *, is_easy: bool) -> float:
-        """The known good rate quickly, two loops there, then an excess that grows by itself."""
+        """Double to the known good rate at most, rest there for two loops, then an excess that grows by itself."""
         if not self.known_good:
             return max(rate, min(rate * 2 ** (dt / setting.delay), 3 * (self.ok or 0.0)))
         self.slow_cuts = self.is_trial = 0.0
+        lately = self.right * (1 - math.exp(-dt / 0.5)) / dt  # successes per second, of the last half
         if rate < 0.99 * self.known_good:
             self.calm = 0.0
-            return min(0.995 * self.known_good, toward(rate, self.known_good, dt, 0.5))
+            back = min(0.995 * self.known_good, toward(rate, self.known_good, dt, 0.5))
+            return max(rate, min(back, rate * 2 ** (dt / setting.delay), 3 * lately))
         self.calm = min(LONG, self.calm + dt)
         if self.calm < 2 * loop and not is_easy:
             return rate
         excess = max(0.1 if is_easy else 0.01, rate / self.known_good - 1)
         grown = rate + self.known_good * 1.1 * excess * dt / loop
-        lately = self.right * (1 - math.exp(-dt / 0.5)) / dt  # successes per second, of the last half
         return max(rate, min(grown, rate * 2 ** (dt / loop), 2 * lately))
 
 

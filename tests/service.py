@@ -77,6 +77,19 @@ class Mix:
         (self.long if world.chance.random() < self.part(world.t) else self.short).start(world, done)
 
 
+class Outage:
+    """A service that is gone from `start` to `end`: all requests fail."""
+
+    def __init__(self, service: Service, start: float, end: float) -> None:
+        self.service, self.begins, self.ends = service, start, end
+
+    def start(self, world: World, done: Done) -> None:
+        if self.begins <= world.t < self.ends:
+            world.at(world.t + REFUSAL, partial(done, False))
+        else:
+            self.service.start(world, done)
+
+
 class Limiter:
     """Answers 429 beyond `limit(t)` requests per second: a token bucket of a few, and of `burst_s` seconds."""
 
@@ -184,11 +197,13 @@ class World:
         demands: list[Curve | None] | None = None,
         latency_target_ms: float | None = None,
         has_percentiles: bool = True,
+        capacity: float | None = None,  # that each caller reports
         observe: bool = False,
         patience: float = math.inf,  # seconds after which a caller gives its request up; the service works on
     ) -> None:
         self.service, self.seconds, self.has_percentiles = service, seconds, has_percentiles
         self.setting = Setting(latency_target_ms=latency_target_ms, interval=INTERVAL)
+        self.capacity = {} if capacity is None else {"capacity": capacity}
         self.one_way, self.patience = max(0.0, delay - OWN_DELAY) / 2, patience
         self.chance = random.Random(seed)
         steady = demand if demand is None or callable(demand) else lambda _, rate=demand: rate
@@ -253,7 +268,7 @@ class World:
             self.at(self.t + self.patience, partial(end, Outcome.CANCELLED))
 
     def report(self, caller: Caller) -> None:
-        said = {"done": 0.0, "errors": 0.0, "in_flight": 0.0} | caller.meter.sample()
+        said = {"done": 0.0, "errors": 0.0, "in_flight": 0.0} | self.capacity | caller.meter.sample()
         if not self.has_percentiles:
             said = {name: value for name, value in said.items() if name not in ("latency_p25_ms", "latency_p10_ms")}
         if caller.observed is not None:

@@ -914,7 +914,9 @@ end
 -- doubling, because without any sign of overload the capacity has grown. An overload ends the probe.
 --
 -- Failures are the first sign. What a downstream refuses is more than it can do, so the rate goes back to what succeeded.
--- Failures at a rate that is known to be good are the work's own (`own`), and no sign.
+-- Where nothing succeeds, they say nothing of a limit: a few requests go on, and when they succeed, the rate doubles back to
+-- what was good, each time only as far as what has succeeded allows. Failures at a rate that is known to be good are the
+-- work's own (`own`), and no sign.
 --
 -- Latency is the second sign. Long requests beside short ones must not count, nor another mix of them, so the law looks
 -- at three low percentiles and takes the middle one of their ratios to the usual: a queue delays all work, long requests
@@ -924,7 +926,7 @@ local aimd
 do
   local LOOP, LOOP_ITEMS, LONGEST_LOOP = 0.75, 4, 10        -- seconds; as long as so many outcomes take, up to the last
   local BOUND = 0.999           -- of the capacity: the rate was as high as that allowed
-  local USED = 0.5              -- of its rate arrived: else calm says nothing about the rate
+  local USED, USED_ITEMS = 0.5, 2           -- of its rate arrived, in the time of so many: else calm says nothing about it
   local FADES = 0.5             -- seconds over which failures and successes are summed up
   local TOLERATED, TOLERATED_COLD, TOLERATED_MOST = 0.005, 0.05, 0.075    -- failures per outcome, beside its own
   local OWN_TIMES = 1.5         -- what fails by itself fails by chance: sometimes more often
@@ -935,7 +937,7 @@ do
   local NEAR = 0.99             -- of known_good: close enough to rest
   local EXCESS, PACE = 0.01, 1.1            -- of known_good: where a probe starts, and its growth per loop
   local EASY, EASY_EXCESS = 1.2, 0.1        -- times the usual latency: there a probe starts with more
-  local TETHER, COLD_TETHER = 2, 3          -- times the successes of the last half second, or second: as far as it goes
+  local TETHER, COLD_TETHER = 2, 3          -- times the successes of late: as far as it goes beyond what was good, and to it
 
   local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3  -- of known_good: how far it steps back for failures
   local SAME, SHARE = 0.1, 0.3  -- a limit that differs less is the same one, and moves by a share of the difference
@@ -945,6 +947,10 @@ do
   local ENOUGH = 20             -- outcomes, or failures: they tell a rate
 
   local SLOW, SLOW_MS = 3, 10   -- times the usual latency, and more than this, is overload where no target is set
+  local NOTHING = 0.1           -- times the failures: fewer successes tell of no limit
+  local TRICKLE = 2             -- requests per loop that go on while nothing is done
+  local RUN_LOOPS = 4           -- cuts that are closer to each other are one overload
+
   local VAIN = 0.1              -- of what leaves is done at most: callers do not wait so long
   local DRAIN = 2               -- seconds in which the excess of latency is to be worked off
   local EASE_LEAST, EASE_MOST, EASE_TRIAL = 0.03, 0.5, 0.4  -- of what is done
@@ -1002,7 +1008,18 @@ do
     return math_min(rate, (1 - back) * m.known_good)
   end
 
-  local function fall(m, rate, step, loop)
+  -- Nothing is done: an outage, which says nothing of a limit. What was good stays so, and a few requests find the end.
+  local function try_on(m, rate, loop, delay)
+    local trickle = TRICKLE / delay
+    if m.since_cut < 2 * loop or rate <= trickle then return rate end
+    m.known_good = math_max(m.known_good > 0 and m.known_good or rate, m.before)
+    m.since_cut, m.right, m.wrong, m.did, m.echoing = 0, 0, 0, 0, 0
+    m.was_slow, m.slow_cuts, m.is_trial, m.was_probe = 0, 0, 0, 0
+    return math_max(trickle, (1 - BACK_MOST) * STALL * rate)
+  end
+
+  local function fall(m, rate, step, loop, delay)
+    if m.right < NOTHING * m.wrong then return try_on(m, rate, loop, delay) end
     local outcomes = m.wrong + m.right
     if m.since_cut < 2 * loop then                -- the first failures told little: correct the cut by what came since
       local thought = m.known_good * m.since_cut
@@ -1014,6 +1031,7 @@ do
     m.was_probe = m.known_good > 0 and rate > m.known_good and 1 or 0
     if m.echoing > 0 then m.echo, m.echoing = math_min(ECHO_MOST, ECHO_GROWS * loop), 0
     elseif m.was_probe > 0 and outcomes >= ENOUGH then m.echoing = 1e-6 end
+    if m.since_cut > RUN_LOOPS * loop then m.before = m.known_good end
     local good = good_rate(m, rate)
     if step.errors >= ENOUGH then good = math_max(m.lowest, math_min(good, step.done / step.dt)) end
     local back = math_min(BACK_MOST, math_max(BACK_LEAST, (m.wrong - math_sqrt(m.wrong)) / outcomes))
@@ -1055,20 +1073,22 @@ do
   local function climb(m, rate, dt, loop, delay, is_easy)
     if m.known_good == 0 then return math_max(rate, math_min(rate * 2 ^ (dt / delay), COLD_TETHER * m.ok)) end
     m.slow_cuts, m.is_trial = 0, 0
+    local lately = m.right * (1 - math_exp(-dt / FADES)) / dt
     if rate < NEAR * m.known_good then
       m.calm = 0
-      return math_min(REST * m.known_good, towards(rate, m.known_good, dt, BACK_IN))
+      local back = math_min(REST * m.known_good, towards(rate, m.known_good, dt, BACK_IN))
+      return math_max(rate, math_min(back, rate * 2 ^ (dt / delay), COLD_TETHER * lately))
     end
     m.calm = math_min(86400, m.calm + dt)
     if m.calm < REST_LOOPS * loop and not is_easy then return rate end
     local excess = math_max(is_easy and EASY_EXCESS or EXCESS, rate / m.known_good - 1)
     local grown = rate + m.known_good * PACE * excess * dt / loop
-    local lately = m.right * (1 - math_exp(-dt / FADES)) / dt
     return math_max(rate, math_min(grown, rate * 2 ^ (dt / loop), TETHER * lately))
   end
 
   local function follow(m, rate, report, step, setting)
     count(m, step)
+    m.asked = towards(m.asked, math_min(1e9, step.arrived / step.dt), step.dt, USED_ITEMS / rate)
     local tolerated = TOLERATED_COLD
     if m.known_good > 0 then tolerated = math_min(TOLERATED_MOST, TOLERATED + OWN_TIMES * m.own) end
     local is_failing = step.errors > 0 and m.wrong - math_sqrt(m.wrong) > tolerated * (m.wrong + m.right)
@@ -1087,13 +1107,12 @@ do
     end
     if is_failing or is_slow then
       m.calm = 0
-      if is_failing then return fall(m, rate, step, loop) end
+      if is_failing then return fall(m, rate, step, loop, delay) end
       return ease(m, rate, report, step, slow, excess, loop, target)
     end
     -- More is done than may come: what waited is worked off, and shows what can be done.
     if m.known_good > 0 and m.ok - math_sqrt(m.ok) > rate then m.known_good = math_max(m.known_good, m.ok) end
-    local is_used = step.arrived / step.dt >= USED * rate
-    if not is_used or m.since_cut < loop or m.is_slow > 0 or step.errors > tolerated * step.done then return rate end
+    if m.asked < USED * rate or m.since_cut < loop or m.is_slow > 0 or step.errors > tolerated * step.done then return rate end
     return climb(m, rate, step.dt, loop, delay, m.was_slow > 0 and slow and slow < EASY and not target)
   end
 
@@ -1126,7 +1145,7 @@ local MEMORY = {
            'working_for', 'highest'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
-          'slow_at', 'was_slow', 'was_probe'},
+          'slow_at', 'was_slow', 'was_probe', 'before', 'asked'},
 }
 local AT_FIRST = {probe = 0.05, since_cut = 86400}       -- all else 0, and no `ok`
 

@@ -36,7 +36,7 @@ local MEMORY = {
            'working_for', 'highest'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
-          'slow_at', 'was_slow', 'was_probe'},
+          'slow_at', 'was_slow', 'was_probe', 'before', 'asked'},
 }
 local AT_FIRST = {probe = 0.05, since_cut = LONG}       -- all else 0, and no `ok`
 
