@@ -450,7 +450,7 @@ class Aimd(Law):
     def fall(self, rate: float, step: Step, loop: float, setting: Setting) -> float:
         """Work fails: back to what is done, less what was refused."""
         seen = self.wrong + self.right
-        if self.right < 0.1 * self.wrong:
+        if self.right < 0.1 * self.wrong or self.did < 4:
             return self.try_on(rate, loop, setting)
         if self.since_cut < 2 * loop:  # the cut was estimated from the first failures; correct it by what came after
             thought = self.known_good * self.since_cut

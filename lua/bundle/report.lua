@@ -947,7 +947,7 @@ do
   local ENOUGH = 20             -- outcomes, or failures: they tell a rate
 
   local SLOW, SLOW_MS = 3, 10   -- times the usual latency, and more than this, is overload where no target is set
-  local NOTHING = 0.1           -- times the failures: fewer successes tell of no limit
+  local NOTHING, FEW = 0.1, 4   -- times the failures, and successes since the last cut: fewer tell of no limit
   local TRICKLE = 2             -- requests per loop that go on while nothing is done
   local RUN_LOOPS = 4           -- cuts that are closer to each other are one overload
 
@@ -1019,7 +1019,7 @@ do
   end
 
   local function fall(m, rate, step, loop, delay)
-    if m.right < NOTHING * m.wrong then return try_on(m, rate, loop, delay) end
+    if m.right < NOTHING * m.wrong or m.did < FEW then return try_on(m, rate, loop, delay) end
     local outcomes = m.wrong + m.right
     if m.since_cut < 2 * loop then                -- the first failures told little: correct the cut by what came since
       local thought = m.known_good * m.since_cut
