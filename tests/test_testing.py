@@ -278,6 +278,8 @@ def test_event_loops_in_threads_of_their_own_do_not_move_time_for_one_another(on
         for loop in loops:
             loop.call_soon_threadsafe(loop.stop)
         join(*threads)
+        for loop in loops:
+            loop.close()
 
 
 def test_the_clock_may_stand_in_for_sleep(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
