@@ -59,11 +59,11 @@ class ManualClock:
         self._lock = threading.RLock()
         self._loops: list[SteppedLoop] = []
         self._bells: dict[asyncio.AbstractEventLoop, Bells] = {}
+        self._hands: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         self._before: list[Drivers] = []
         self._threads: set[int] = set()  # that have ever waited
         self._events: list[threading.Event] = []  # that are waited for
         self._departures = 0  # of those who waited
-        self._hands: set[asyncio.Task[None]] = set()  # an event loop itself holds its tasks weakly
         self._hand_of_threads = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -166,31 +166,29 @@ class ManualClock:
         loop = asyncio.get_running_loop()
         entry = (NEVER if seconds is None else self._at + seconds), loop.create_future()
         bell = entry[1]
-        if loop in self._bells:
-            self._bells[loop].append(entry)
-        else:
-            self._bells[loop] = [entry]
-            hand = loop.create_task(self._go_on(self._bells[loop]), name="nexus-redis-clock")
-            self._hands.add(hand)
-            hand.add_done_callback(self._hands.discard)
+        bells = self._bells.setdefault(loop, [])
+        bells.append(entry)
+        if loop not in self._hands or self._hands[loop].done():  # done, or cancelled with all tasks
+            self._hands[loop] = loop.create_task(self._go_on(bells), name="nexus-redis-clock")
         try:
             await asyncio.wait((future, bell), return_when=asyncio.FIRST_COMPLETED)
             if bell.done():
                 bell.result()
         finally:
-            bells = self._bells[loop]
             bells.remove(entry)
-            if not bells:
-                del self._bells[loop]
             self._departures += 1
             bell.cancel()
+
+    def _is_shared(self) -> bool:
+        """Whether tasks of more than one event loop wait."""
+        return sum(map(bool, list(self._bells.values()))) > 1
 
     async def _go_on(self, bells: Bells) -> None:
         began = self._at
         while bells:
             departures = self._departures
             for _ in range(TURNS):
-                await give_way(0 if len(self._bells) < 2 else A_TURN)  # loops of other threads need time of their own
+                await give_way(A_TURN if self._is_shared() else 0)  # loops of other threads need time of their own
             if self._departures != departures:  # somebody was served
                 began = self._at
             elif bells:

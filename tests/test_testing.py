@@ -252,6 +252,29 @@ def test_what_threads_do_between_two_waits_takes_no_time(one_server: Server) -> 
         assert clock.now < 4  # 0.8 s, and never through a timer of a minute that nobody waits for
 
 
+def test_tasks_that_are_all_cancelled_may_wait_by_the_clock_while_they_end(one_server: Server) -> None:
+    async def main() -> float:
+        with ManualClock() as clock:
+            async with nexus_asyncio.Nexus.from_url(one_server.url) as nexus:
+                budget = nexus.budget("stripe", rate=0)
+
+                async def wait() -> None:
+                    try:
+                        await budget.acquire()
+                    finally:
+                        await clock.sleep(1)
+
+                tasks = [asyncio.create_task(wait()) for _ in range(2)]
+                await clock.sleep(5)
+                for each in asyncio.all_tasks() - {asyncio.current_task()}:
+                    each.cancel()  # the clock's own as well
+                async with asyncio.timeout(PATIENCE):
+                    await asyncio.gather(*tasks, return_exceptions=True)
+                return clock.now
+
+    assert run(main()) == pytest.approx(6, abs=0.1)
+
+
 def test_event_loops_in_threads_of_their_own_do_not_move_time_for_one_another(one_server: Server) -> None:
     async def open_budget() -> nexus_asyncio.Budget:
         return nexus_asyncio.Nexus.from_url(one_server.url).budget("stripe", rate=20)
