@@ -329,7 +329,7 @@ class Account(Member):
         news = fact if isinstance(fact, News) else News(self.opening, fact)
         news.opening.tell(news.fact, now)
         # The claim came before the settings where the server knew its script and not theirs: then it is made again.
-        if rest and isinstance(rest[0], Answer) and self.opening.is_news_to(rest[0].reason):
+        if rest and isinstance(rest[0], Answer) and self.opening.lacks_our_rate(rest[0].reason):
             self.ledger.forget(was_executed=True, now=now)
             self._ask_at(now)
         elif rest:

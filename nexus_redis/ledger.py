@@ -701,7 +701,7 @@ class Ledger:
         speed = self.answer.speed if self.answer is not None else 0
         return max(0.0, self.outlook - now) + (more / speed if speed else 0.0)
 
-    def _missing(self, cost: int) -> int:
+    def _missing(self, cost: int) -> int:  # where all is in hand, the hand is not open yet
         return cost - self.held if cost > self.held else cost
 
     def signal(self, now: float, rate: int) -> Claim | None:

@@ -240,7 +240,7 @@ class Opening:
                     words.seconds(left),
                 )  # fmt: skip
 
-    def is_news_to(self, reason: str) -> bool:
+    def lacks_our_rate(self, reason: str) -> bool:
         """Return whether an answer is of a budget that has no rate, where code has one."""
         return reason == "unset" and self.settings.rate is not None
 
@@ -249,7 +249,7 @@ class Opening:
 
         A life in which no rate is set, where code has one, is one of before it was told: a failover can bring it back.
         """
-        if self.birth and (birth != self.birth or self.is_news_to(reason)):
+        if self.birth and (birth != self.birth or self.lacks_our_rate(reason)):
             self._tell(self.settings)
             self.unlist()
         self.birth = birth
