@@ -40,6 +40,7 @@ ALLOWED: Final = {
     ("test_testing.py", "test_the_clock_may_stand_in_for_sleep"): "that is the manual clock's sleep",
     ("contrib/test_clients.py", "test_a_date_is_as_good_as_seconds"): "a date two hours from now, give or take minutes",
     ("contrib/test_asgi.py", "__init__"): "uvicorn says on which port it listens",
+    ("test_testing.py", "others"): "of the loop that the test has for itself",
     ("chaos.py", "listen"): "the proxy says on which port it listens, and keeps it",
     ("chaos.py", "cancel"): "the tasks of the proxy's own loop",
     ("chaos.py", "_pump"): "the latency of the network, as the test has set it",

@@ -253,6 +253,9 @@ def test_what_threads_do_between_two_waits_takes_no_time(one_server: Server) -> 
 
 
 def test_tasks_that_are_all_cancelled_may_wait_by_the_clock_while_they_end(one_server: Server) -> None:
+    def others() -> set[asyncio.Task[Any]]:
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
     async def main() -> float:
         with ManualClock() as clock:
             async with nexus_asyncio.Nexus.from_url(one_server.url) as nexus:
@@ -266,7 +269,7 @@ def test_tasks_that_are_all_cancelled_may_wait_by_the_clock_while_they_end(one_s
 
                 tasks = [asyncio.create_task(wait()) for _ in range(2)]
                 await clock.sleep(5)
-                for each in asyncio.all_tasks() - {asyncio.current_task()}:
+                for each in others():
                     each.cancel()  # the clock's own as well
                 async with asyncio.timeout(PATIENCE):
                     await asyncio.gather(*tasks, return_exceptions=True)
