@@ -4,7 +4,7 @@ KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  
        11 producer
        or but three of them: budget, producers, producer. That is cheaper, and enough as long as nothing has become due
 ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
-       and one more, a JSON array of the others: [0,1000000,...,"normal","k3f9",7,"",0]
+       and one more, a JSON array of the others: [0,1000000,...,"normal","k3f9",7,"",0,0]
        2 need           micro-tokens   cost of the waiter at the head, less what is collected for it
        3 tokens         micro-tokens   wanted now; 0 = only asks
        4 requested_rate micro-tokens/s its demand
@@ -18,6 +18,7 @@ ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        12 seq           int, grows by one a call; the same one is answered again and never charged twice
        13 birth         the life of the budget that this producer knows, or empty
        14 granted_total int            the highest count that it saw in that life
+       15 trip          microseconds   a round trip to Redis, where it is far: at most 1000000; else 0
 Reply  one text of words with a space between, as it is remembered for a retry:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
@@ -56,7 +57,7 @@ end
 
 -- 0. A retry gets the remembered answer, before anything else.
 if p and p.incarnation == ask.incarnation and ask.incarnation ~= '' and ask.seq <= p.seq then
-  if ask.seq == p.seq then return rarely().remembered(keys, p) end
+  if ask.seq == p.seq then return rarely().remembered(keys, p, ask.trip) end
   return {err = 'NEXUS_STALE'}
 end
 
@@ -107,7 +108,7 @@ local contended = class.level < math.huge
 local told = share_of(class, p)
 told = math.min(told, b.R)                           -- the level of light ones, times a heavy weight, may be more
 local faster = class.trim
-if b.span > LEASE and b.taker == ask.priority then faster = trim(b) end    -- a crowd's epoch is longer than the bucket is deep
+if b.refresh > REFRESH and b.taker == ask.priority then faster = trim(b) end    -- a crowd's epoch is longer than the bucket is deep
 local share = math.max(contended and told * (1 + faster) or told, 1e-6)
 
 -- 5. to 7. Tokens, or its own slot to come back.
@@ -128,7 +129,9 @@ b.retry_max = math.max(b.retry_max, retry)
 local recommended, fallback = math.floor(math.min(ask.demand, told)), math.floor(math.min(d, told) / 2)
 local load, lossless = math.floor(b.load / 1000), b.window and b.window.lossless or 0
 local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
-p.holds, p.until_us = p.holds + granted, now + refresh * REFRESHES + retry
+local lease = lease_of(refresh, ask.trip, lossless)
+p.holds, p.until_us = p.holds + granted, now + lease + retry
+if ask.trip > 0 then keep_span(b, lease, now) end
 local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
 local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then
@@ -137,4 +140,4 @@ else
   write_budget(keys, b, p.class)
   if b.window then write_window(keys, b.window) end
 end
-return reply(granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot, b.birth)
+return reply(granted, retry, lease, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot, b.birth)

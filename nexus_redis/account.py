@@ -72,11 +72,10 @@ class Account(Member):
         of = self.settings
         self.ledger = Ledger(self.hub.clock(), weight=of.weight, priority=of.priority, smooth=of.smooth)
         self.askers: list[Asker] = []
-        self.asking: Asker | None = None
+        self.asking: dict[int, Asker] = {}  # by the number of the claim that asks for it
         self.allowance = self.allowed_at = 0.0
         self.is_staying = False  # Redis may know this incarnation
         self.needs_keys = False  # something was due at the budget: the claim goes again, with all keys
-        self.has_asked = False  # the batch that is out begins with a question, and the claim comes behind it
         self.is_leaving = self.is_closed = False
         self.leaver: Waiter | None = None
         self.goodbye: Job | None = None
@@ -219,6 +218,11 @@ class Account(Member):
 
     # --- the loop
 
+    @property
+    def overlaps(self) -> bool:  # type: ignore[override]  # here it changes with the round trip
+        """Whether claims go on while others have no answer yet: where Redis is far, and nothing else is to be said."""
+        return self.ledger.is_far and self.is_staying and self.opening.is_told and not self.is_leaving
+
     def jobs(self, now: float) -> list[Job]:
         self.due = NEVER
         if not self.is_leaving:
@@ -229,6 +233,7 @@ class Account(Member):
                     return []
             ask = self._ask(now)
             if ask is not None:
+                self.due = min(self.ledger.due, self.ledger.opens) if self.overlaps else NEVER
                 return self._batch(ask, now)
             self.due = min(self.ledger.due, self.ledger.opens)
             if self.due < NEVER:
@@ -243,7 +248,6 @@ class Account(Member):
         """The claim, behind what the budget must be told first; one round trip, unless that waits for an answer."""
         claim = calls.claim(self.keys, self.id, ask, with_all_keys=self.needs_keys)
         question = self.opening.question(now)
-        self.has_asked = question is not None
         if question is None:
             return self.opening.batch(claim, now)
         # Nothing is claimed along with settings that were refused before.
@@ -255,13 +259,15 @@ class Account(Member):
         if not self.is_staying:
             self.ledger.begin(self.identity.begin())
         ledger, asker = self.ledger, self.askers[0] if self.askers else None
-        unanswered = ledger.in_flight
-        asked = ledger.signal(now, asker.rate) if asker and asker.since <= ledger.due else None
+        if self.asking:  # what was given up meanwhile is asked again
+            self.asking = {seq: each for seq, each in self.asking.items() if ledger.has_sent(seq, now)}
+        is_new = asker is not None and asker not in self.asking.values() and asker.since <= ledger.due
+        asked = ledger.signal(now, asker.rate) if asker and is_new else None
         ask = asked or ledger.claim(now)
         if ask is None and self.hub.is_out:
             ask = ledger.signal(now, round(ledger.mean))  # those served alone ask for nothing: is Redis back?
-        if ask is not unanswered:
-            self.asking = asker if asked else None
+        if asked and asker:
+            self.asking[asked.seq] = asker
         if ask is not None and self.is_staying:
             self.hub.channels.join(self.keys.flow, self)
         self.is_staying = self.is_staying or ask is not None
@@ -302,8 +308,8 @@ class Account(Member):
         else:
             self._be_gone()
 
-    def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
-        outcome = outcomes[0]
+    def receive(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
+        outcome, ask = outcomes[0], _claim_of(jobs[0])
         if isinstance(outcomes[-1], Listed):
             run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))
         if self.goodbye is not None:
@@ -312,47 +318,57 @@ class Account(Member):
                 self.due = now
             else:
                 self._be_gone()
-        elif self.has_asked:
-            self._told(outcomes, now)
+        elif ask is None:
+            self._told(jobs, outcomes, now)
+        elif _code_of(outcome) == "NEXUS_ID_TAKEN" and not self._is_ours(jobs[0]):  # this one has a new id by now
+            self.ledger.lose(ask)
         else:
-            self._received(outcome, now)
+            self._received(ask, outcome, now)
         self._reschedule()
 
-    def _told(self, outcomes: Sequence[Outcome], now: float) -> None:
+    def receive_late(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            ask = _claim_of(job)
+            if ask is not None and isinstance(outcome, Answer) and self.goodbye is None:
+                self._answered(ask, outcome, now)
+                self._reschedule()
+
+    def _told(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
         """The question's answer, and the claim's where it came along."""
         fact, *rest = outcomes
+        ask = _claim_of(jobs[1]) if rest else None
         if isinstance(fact, Exception):
             if rest and isinstance(rest[0], Answer):  # of a budget without our settings
-                self.ledger.forget(was_executed=True, now=now)
-            self._failed(fact, now)
+                self.ledger.forget(was_executed=True, now=now, ask=ask)
+            self._failed(ask, fact, now)
             return
         news = fact if isinstance(fact, News) else News(self.opening, fact)
         news.opening.tell(news.fact, now)
         # The claim came before the settings where the server knew its script and not theirs: then it is made again.
         if rest and isinstance(rest[0], Answer) and self.opening.lacks_our_rate(rest[0].reason):
-            self.ledger.forget(was_executed=True, now=now)
+            self.ledger.forget(was_executed=True, now=now, ask=ask)
             self._ask_at(now)
-        elif rest:
-            self._received(rest[0], now)
+        elif ask is not None:
+            self._received(ask, rest[0], now)
         else:
             self._ask_at(now)
 
-    def _received(self, outcome: Outcome, now: float) -> None:
+    def _received(self, ask: Claim, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Answer):
-            self._answered(outcome, now)
+            self._answered(ask, outcome, now)
         else:
-            self._failed(outcome, now)
+            self._failed(ask, outcome, now)
 
-    def _answered(self, answer: Answer, now: float) -> None:
+    def _answered(self, ask: Claim, answer: Answer, now: float) -> None:
         self.allowance = self.allowed_at = 0.0
         self.opening.largest_burst = max(self.opening.largest_burst, answer.burst)
         self.needs_keys = False
-        settled = self.ledger.receive(answer, now)
-        if self.asking in self.askers:
-            asker = self.askers.pop(self.askers.index(self.asking))
+        settled = self.ledger.receive(answer, now, ask)
+        asker = self.asking.pop(ask.seq, None)
+        if asker is not None and asker in self.askers:
+            self.askers.remove(asker)
             asker.answer, asker.is_served = answer, True
             settled.append(asker)
-        self.asking = None
         self._wake(settled, now)
         if self.opening.see(answer.birth, answer.reason):
             self.ledger.next_slot = now  # the slot is of a budget without our settings
@@ -377,31 +393,47 @@ class Account(Member):
         for _, part in self._leave_line(waiter, now):
             part.error = copy(error)  # each raises its own: a shared one would collect their tracebacks
 
-    def _failed(self, error: Exception, now: float) -> None:
+    def _failed(self, ask: Claim | None, error: Exception, now: float) -> None:
         code, fault = code_of(error), classify(error)
+        if ask is not None and fault is not Fault.NOT_EXECUTED:
+            self.ledger.lose(ask)
         if code == "NEXUS_NEEDS_KEYS":
             self.needs_keys = True
             self._ask_at(now)
         elif code == "NEXUS_ID_TAKEN":
             self._rename()
             self._ask_at(now)
+        elif code == "NEXUS_STALE" and ask is not None and ask.seq < self.ledger.seq:  # a later one has overtaken it
+            self._forget(ask, was_executed=True, now=now)
+            self._ask_at(now)
         elif code == "NEXUS_STALE":
-            self.ledger.forget(was_executed=True, now=now)
+            self._forget(None, was_executed=True, now=now)
             self.ledger.begin(self.identity.begin())
             self._ask_at(now)
         elif fault is Fault.PERMANENT:
-            self.ledger.forget(was_executed=False, now=now)
+            self._forget(ask, was_executed=False, now=now)
             self.ledger.take_in(now)  # who has tokens in hand hears of it too
             self.refused, self.refused_until = as_nexus_error(error), now + REFUSED_FOR
             self._fail_all(self.refused, now)
             self._ask_at(self.refused_until)
         else:
             if fault is Fault.NOT_EXECUTED:
-                self.ledger.forget(was_executed=False, now=now)
+                self._forget(ask, was_executed=False, now=now)
             self.opening.unlist()
             self._ask_at(now + FIRST_BACKOFF)  # beside the hub's, for the one that fails alone
             if self.hub.is_out:
                 self._serve_alone(now)
+
+    def _is_ours(self, job: Job) -> bool:
+        return isinstance(job, calls.Call) and job.keys[-1] == self.keys.producer(self.id)
+
+    def _forget(self, ask: Claim | None, *, was_executed: bool, now: float) -> None:
+        """A claim is given up, and with it the question of who only asked, which is put again."""
+        self.ledger.forget(was_executed=was_executed, now=now, ask=ask)
+        if ask is None:
+            self.asking.clear()
+        else:
+            self.asking.pop(ask.seq, None)
 
     def _ask_at(self, time: float) -> None:
         """Claim then, even if a paced hand serves all who wait before that."""
@@ -538,6 +570,16 @@ def told(opening: Opening, call: Job, server: str) -> Generator[list[Job] | Paus
     outcomes = yield [listed(keys.namespace, keys.name)]
     yield from swept(keys.namespace, outcomes[-1])
     return configured
+
+
+def _code_of(outcome: Outcome) -> str:
+    return code_of(outcome) if isinstance(outcome, Exception) else ""
+
+
+def _claim_of(job: Job) -> Claim | None:
+    """The claim that a job carries, or None."""
+    about = job.about if isinstance(job, calls.Call) else None
+    return about if isinstance(about, Claim) else None
 
 
 def flow_of(name: str, answer: Answer) -> FlowControl:

@@ -35,6 +35,7 @@ class Call(Generic[T]):
     keys: tuple[str, ...]
     args: tuple[Argument, ...]
     decode: Callable[[Any], T]
+    about: Any = None  # what whoever made it knows it by
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Claim(NamedTuple):
     seq: int = 0
     birth: str = ""
     granted_total: int = 0
+    trip: int = 0  # microseconds of a round trip, where Redis is far
 
 
 class Answer(NamedTuple):
@@ -185,7 +187,7 @@ def claim(
     member = keys.producer(producer_id)
     named = (*keys.shared, member) if with_all_keys else (keys.budget, keys.producers, member)
     said = json.dumps([int(word) if isinstance(word, bool) else word for word in ask], separators=(",", ":"))
-    return Call(script("claim"), named, (at_us, said), _answer)
+    return Call(script("claim"), named, (at_us, said), _answer, ask)
 
 
 def _answer(reply: bytes | str) -> Answer:

@@ -53,7 +53,7 @@ class Errand(Member):
         self.due = NEVER
         return self._step
 
-    def receive(self, outcomes: Sequence[Outcome], now: float) -> None:  # noqa: ARG002  # likewise
+    def receive(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:  # noqa: ARG002  # likewise
         self.go_on(list(outcomes))
 
     def tick(self, now: float) -> None:  # noqa: ARG002  # likewise

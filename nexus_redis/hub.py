@@ -1,9 +1,9 @@
 """The refill loop of a Nexus, without its I/O: who is due, what is sent in one batch, when to look again.
 
 All network traffic of a Nexus goes through here; callers wait on local state only. That one decision removes herds,
-cancellation in the middle of a socket and convoys on a lock. A shell drives `refill` (sync: a thread, async: a task):
-it runs each batch that the generator yields, sleeps where it yields a `Pause`, and holds the hub's lock all the while
-the generator itself runs.
+cancellation in the middle of a socket and convoys on a lock. A shell drives `refill` (sync: threads, async: tasks): it
+carries each batch that the generator yields, sleeps where it yields a `Pause`, and holds the hub's lock all the while
+the generator itself runs. It answers a batch with its outcomes, or with None and calls `deliver` when they are there.
 
     loop:  due members -> their jobs -> one pipelined batch -> outcomes back to each -> pause until the next is due
 
@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 from nexus_redis.calls import Job, Late, Outcome
 from nexus_redis.channels import Channels
 from nexus_redis.errors import NexusError, Unavailable
+from nexus_redis.exchange import Exchange, OnTheWay
 from nexus_redis.faults import Fault, as_nexus_error, classify
 from nexus_redis.logs import log
 from nexus_redis.waiter import Waiter
@@ -52,14 +53,18 @@ class Member:
     due: float = NEVER
     scheduled: float = NEVER
     is_leaving = False
+    overlaps = False  # it may be asked for jobs while others of it have no answer yet
 
     def jobs(self, now: float) -> Sequence[Job | Late]:
         """What to send now; [] for nothing (then `due` has moved on)."""
         raise NotImplementedError
 
-    def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
+    def receive(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
         """What came of `jobs`, one by one."""
         raise NotImplementedError
+
+    def receive_late(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
+        """What came of jobs after all, that were told to have failed: their answer was overdue."""
 
     def tick(self, now: float) -> None:
         """Called when due while Redis is away: nothing can be sent."""
@@ -120,7 +125,9 @@ class Hub:
         self.errand: Member | None = None  # what is done on nobody's behalf (errand.py)
         self.asleep_until = NEVER
         self.is_closing = False
+        self.on_the_way = OnTheWay()
         self.failures = 0
+        self.failed_at = -NEVER
         self.out_since = NEVER
         self.next_try = 0.0
         self.cause = ""
@@ -138,6 +145,11 @@ class Hub:
     def is_out(self) -> bool:
         """Redis does not answer."""
         return self.failures >= OUTAGE_AFTER
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds in which a call of its own is answered: it may meet another one before."""
+        return 2 * self.on_the_way.trip.limit
 
     def schedule(self, member: Member) -> None:
         """Take note of a member's `due`; wakes the loop if that is sooner than it meant to."""
@@ -250,21 +262,34 @@ class Hub:
             if due != member.scheduled:
                 continue
             member.scheduled = NEVER
-            if member.due <= now:
+            if member.due <= now and (member.overlaps or not self.on_the_way.has(member)):
                 taken.append(member)
-            else:
-                self.schedule(member)
+            elif member.due > now:
+                self.schedule(member)  # one that waits for an answer is scheduled again when that is there
         return taken
 
     def next_due(self) -> float:
         """When the loop must look again."""
-        return self._heap[0][0] if self._heap else NEVER
+        due = self._heap[0][0] if self._heap else NEVER
+        return min(max(due, self.on_the_way.free_at(NEVER)), self.on_the_way.overdue_at(NEVER))
+
+    def look_again(self) -> None:
+        """Wake the loop if it sleeps longer than it must by now, or for good."""
+        due = self.next_due()
+        if due < self.asleep_until or self.is_closing:
+            self.asleep_until = min(self.asleep_until, due)
+            self._wake()
 
     def note_failure(self, error: BaseException, sent: float, now: float) -> None:
-        """A batch did not come back; the next is tried later, at a time that other processes will not choose too."""
+        """A batch did not come back; the next is tried later, at a time that other processes will not choose too.
+
+        One that was sent before another failed says nothing new.
+        """
+        if sent < self.failed_at:
+            return
         if not self.failures:
             self.out_since = sent
-        self.failures += 1
+        self.failures, self.failed_at = self.failures + 1, now
         self.cause = f"{type(error).__name__}: {error}"
         backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
         self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
@@ -278,17 +303,22 @@ class Hub:
         self.failures, self.out_since, self.next_try, self.cause = 0, NEVER, 0.0, ""
 
 
-def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
-    """The loop; ends when the hub is closing and nothing is left to send."""
+Step = Generator[Exchange | Pause, list[Outcome] | None, None]
+
+
+def refill(hub: Hub) -> Step:
+    """The loop; ends when the hub is closing, nothing is left to send and no answer is waited for."""
     while True:
         now = hub.clock()
+        yield from _give_up(hub, now)
         hub.look_around(now)
-        members = hub.take_due(now)
+        is_free = hub.on_the_way.free_at(NEVER) <= now
+        members = hub.take_due(now) if is_free else []
         if not members and hub.is_behind:
             yield Pause(0)
             hub.steps = 0
         elif not members:
-            if hub.is_closing:
+            if hub.is_closing and is_free and not hub.on_the_way:
                 return
             hub.asleep_until = hub.next_due()
             yield Pause(max(0.0, hub.asleep_until - now))
@@ -307,36 +337,59 @@ def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
             yield from _exchange(hub, members, now)
 
 
-def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job] | Pause, list[Outcome], None]:
-    batch: list[Job] = []
-    parts: list[tuple[Member, int]] = []
+def _exchange(hub: Hub, members: list[Member], now: float) -> Step:
+    parts: list[tuple[Member, list[Job]]] = []
     for member in members:
         yield from _step(hub)
         jobs = hub.jobs_of(member, now)
         if jobs:
-            parts.append((member, len(jobs)))
-            batch += jobs
-        else:
+            parts.append((member, jobs))
+        if not jobs or member.overlaps:
             hub.schedule(member)
-    if not batch:
+    if not parts:
         return
-    outcomes = yield batch
+    exchange = hub.on_the_way.send(parts, now)
+    outcomes = yield exchange
+    if outcomes is not None:
+        yield from deliver(hub, exchange, outcomes)
+
+
+def _give_up(hub: Hub, now: float) -> Step:
+    """Those whose jobs are overdue are told so, and may ask again."""
+    for exchange in hub.on_the_way.take_overdue(now):
+        error = TimeoutError(f"no answer within {now - exchange.sent:.2g} s")
+        hub.note_failure(error, exchange.sent, now)
+        for member, jobs in exchange.parts:
+            yield from _step(hub)
+            _guarded(member, now, member.receive, jobs, [error] * len(jobs), now)
+            hub.schedule(member)
+
+
+def deliver(hub: Hub, exchange: Exchange, outcomes: list[Outcome]) -> Step:
+    """The outcomes of an exchange, to whom they belong; the driver gives others a turn where a `Pause` is yielded."""
     hub.steps = 0
     came = hub.clock()
+    hub.on_the_way.end(exchange)
     lost = next((o for o in outcomes if isinstance(o, Exception) and classify(o) is not Fault.PERMANENT), None)
-    if lost is not None and all(isinstance(o, Exception) for o in outcomes):
-        hub.note_failure(lost, now, came)
-    elif hub.failures:
-        hub.note_success()
+    is_lost = lost is not None and all(isinstance(o, Exception) for o in outcomes)
+    if lost is None or not is_lost:
+        hub.on_the_way.trip.note(came - exchange.sent)
+        if hub.failures:
+            hub.note_success()
+    elif not exchange.is_overdue:
+        hub.note_failure(lost, exchange.sent, came)
     at = 0
-    for member, count in parts:
+    for member, jobs in exchange.parts:
         yield from _step(hub)
-        _guarded(member, came, member.receive, outcomes[at : at + count], came)
-        at += count
-        hub.schedule(member)
+        receive = member.receive_late if exchange.is_overdue else member.receive
+        _guarded(member, came, receive, jobs, outcomes[at : at + len(jobs)], came)
+        at += len(jobs)
+        if member in hub.members or not exchange.is_overdue:
+            hub.schedule(member)
+    hub.look_again()
 
 
-def _step(hub: Hub) -> Generator[Pause, list[Outcome], None]:
+def _step(hub: Hub) -> Step:
     """One step; before the next slice begins, others have a turn."""
     if hub.steps >= SLICE:
         yield Pause(0)

@@ -10,8 +10,11 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
   has stopped counting on it. What expires is burned, never credited back.
 - Waiters are first in, first out. What is collected for the one at the head is set `aside`: it does not burn while
   claims go on reporting it, and returns to the hand, as old as it is, when the waiter gives up or is denied.
-- One claim is in flight at a time. An unanswered one is sent again as it was (same seq), so nothing is charged twice;
+- One claim is on its way at a time. An unanswered one is sent again as it was (same seq), so nothing is charged twice;
   when what it may have granted has expired, it is given up.
+- Where Redis is far, the next claim does not wait for the answer to the last: it is made a refresh after it, as always.
+  Each asks for what will be spent by the time of its answer and a refresh more, less what those before it will bring.
+  Leases are longer by the round trip, which the claim tells: tokens spend most of it on the way.
 - A reservation is settled when its true cost is known. What was too much goes back; what was too little is *owed*: the
   debt stands at the head of the line, before whoever waits, and takes what comes until it is paid, so that
 
@@ -35,7 +38,7 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from nexus_redis.calls import Answer, Claim, Drop
 from nexus_redis.errors import RATE
@@ -48,6 +51,11 @@ CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under th
 PROMISED_GAP: Final = 0.005  # seconds, likewise, where the last answer gave nothing but a time of its own
 SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
 FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
+GROWTH: Final = 2  # likewise, where it is no trifle
+FAR_GROWTH: Final = 4  # where it is a round trip until one sees what the growth before came to
+FAR: Final = 0.4  # of a refresh: with a longer round trip, claims do not wait for one another
+MOST_FLIGHTS: Final = 12
+LONGEST_TRIP: Final = 1.0  # seconds by which a lease is longer, at most
 TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
 SHORT_SAMPLE: Final = 0.2  # of a refresh: a rate measured over less says nothing
 DEMAND_TIME: Final = 0.5  # seconds over which demand is averaged
@@ -70,6 +78,15 @@ TRIP_MEMORY: Final = 0.25  # weight of the newest round trip in the mean of them
 LONG_AGO: Final = -1e9
 
 
+class Flight:
+    """A claim on its way, since `sent`. `is_lost`: no answer comes, so it is sent again."""
+
+    __slots__ = ("claim", "is_lost", "sent")
+
+    def __init__(self, claim: Claim, sent: float) -> None:
+        self.claim, self.sent, self.is_lost = claim, sent, False
+
+
 class Lease:
     """Tokens with an expiry."""
 
@@ -84,11 +101,12 @@ class Ledger:
 
     __slots__ = (
         "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
-        "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard",
-        "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use",
-        "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until",
-        "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "sent", "seq", "short_gap",
-        "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
+        "debt", "demand", "due", "excused", "flights", "gap", "granted", "granted_total", "grown_at", "hand", "heard",
+        "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_granted", "last_retry",
+        "last_use", "last_want", "lease", "leases", "low", "mean", "newest", "next_slot", "opens", "outlook", "pace",
+        "paced_until", "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "seq",
+        "short_gap", "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn",
+        "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -119,8 +137,10 @@ class Ledger:
         self.portions = LEAST  # of the next tray
         self.burned_told = 0
         self.seq = 0
-        self.in_flight: Claim | None = None
-        self.sent = LONG_AGO  # of the claim in flight, first time
+        self.flights: list[Flight] = []  # oldest first; as a rule none or one
+        self.newest = 0  # seq of the newest claim that was answered
+        self.last_granted, self.last_retry = 0, 0.0  # of that answer
+        self.grown_at = LONG_AGO
         self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
         self.seen = now
         self.due = NEVER
@@ -143,7 +163,7 @@ class Ledger:
 
     def begin(self, incarnation: str) -> None:
         """A new stay: the server shall not take its calls for those of the one before, nor of a parent process."""
-        self.incarnation, self.seq = incarnation, 0
+        self.incarnation, self.seq, self.newest = incarnation, 0, 0
 
     # --- spending
 
@@ -390,7 +410,7 @@ class Ledger:
         """
         if self.answer is None or drop.birth != self.birth or drop.granted_total < self.granted_total:
             return
-        if self.in_flight is not None:
+        if self.flights:
             self.heard = drop
         rate, was = drop.budget_rate, self.answer
         if rate and not was.budget_rate:
@@ -499,18 +519,53 @@ class Ledger:
 
     def wake(self, now: float) -> None:
         """Something wants tokens: claim as soon as the last answer allows."""
-        if self.in_flight is None:
-            head = self.head
-            gap = self.gap
-            if head:  # a try does not wait for company
-                gap = 0.0 if head.whole else self.short_gap if head.cost > self.held else gap
-            self.due = min(self.due, max(now, self.next_slot, self.last_claim + gap))
+        if self.flights and not self.is_far:
+            return
+        head = self.head
+        gap = self.gap
+        if head:  # a try does not wait for company
+            gap = 0.0 if head.whole else self.short_gap if head.cost > self.held else gap
+        if self.flights and not (head and head.whole):
+            gap = max(gap, self._apart)
+        self.due = min(self.due, max(now, self.next_slot, self.last_claim + gap))
+
+    @property
+    def in_flight(self) -> Claim | None:
+        """The newest claim that has no answer yet."""
+        return self.flights[-1].claim if self.flights else None
+
+    @property
+    def is_far(self) -> bool:
+        """Whether claims do not wait for one another's answers."""
+        return self.trip > FAR * self.refresh
+
+    @property
+    def _apart(self) -> float:
+        """Seconds between two claims that do not wait for one another: a refresh, or until there is a token again."""
+        return max(self.refresh, min(self.last_retry, self.trip))
+
+    @property
+    def _horizon(self) -> float:
+        """Seconds that a claim asks for: what it brings must last until the answer to the next is there."""
+        return self.refresh + (self.trip if self.is_far else 0.0)
+
+    @property
+    def _expected(self) -> int:
+        """What the claims on their way will bring: what they ask for, or as little as the last one got."""
+        most = self.last_granted if self.is_denied else int(self.rate)
+        return sum([min(each.claim.tokens, most) for each in self.flights])
 
     def claim(self, now: float) -> Claim | None:
         """The claim that is due, now in flight; None when there is nothing to ask (`due` says when to look again)."""
         self.due = NEVER
         if self._is_pending(now):
-            return self.in_flight
+            lost = next((each for each in reversed(self.flights) if each.is_lost), None)
+            if lost is not None or not self.is_far:
+                again = lost or self.flights[-1]
+                again.is_lost = False
+                return again.claim
+            if len(self.flights) >= MOST_FLIGHTS:
+                return None  # its answer says when
         head = self.head
         self.take_in(now)
         if head and now < self.next_slot:  # a routine refresh before its slot would be a call for nothing
@@ -527,28 +582,39 @@ class Ledger:
         demand = 0 if unused else max(self.demand, self.mean)
         self.returned += unused
         unused += self._hand_over_withdrawn(now)
-        self.seq += 1
-        self.sent = self.last_claim = now
+        self.last_claim = now
         self.last_want, self.is_ahead = want, want > self._asked() - self.held
         if head and head.whole:
             for waiter in self.waiters.alone:
-                waiter.is_asked = waiter.whole
-        self.in_flight = Claim(
-            need=need, tokens=want, requested_rate=int(min(demand, 1e15)), whole=head is not None and head.whole,
-            held=self.held, unused=unused, burned=self.burned - self.burned_told, weight=self.weight,
-            priority=self.priority, incarnation=self.incarnation, seq=self.seq, birth=self.birth,
-            granted_total=self.granted_total,
+                if waiter.whole and not waiter.asked:
+                    waiter.asked = self.seq + 1
+        claim = self._send(
+            now, need=need, tokens=want, requested_rate=int(min(demand, 1e15)),
+            whole=head is not None and head.whole, unused=unused,
         )  # fmt: skip
-        return self.in_flight
+        if self.is_far:
+            self.due = now + self._apart
+        return claim
+
+    def _send(self, now: float, **asked: Any) -> Claim:
+        self.seq += 1
+        told = self.burned - self.burned_told - sum([each.claim.burned for each in self.flights])
+        claim = Claim(
+            held=self.held + self._expected, burned=max(0, told), weight=self.weight, priority=self.priority,
+            incarnation=self.incarnation, seq=self.seq, birth=self.birth, granted_total=self.granted_total,
+            trip=round(min(self.trip, LONGEST_TRIP) * 1e6) if self.is_far else 0, **asked,
+        )  # fmt: skip
+        self.flights.append(Flight(claim, now))
+        return claim
 
     def _is_pending(self, now: float) -> bool:
         """An unanswered claim is worth repeating as long as what it granted is worth having."""
-        if self.in_flight is not None and now - self.sent >= self.lease:
-            self.forget(was_executed=True, now=now)
-        return self.in_flight is not None
+        while self.flights and now - self.flights[0].sent >= self.lease:
+            self.forget(was_executed=True, now=now, ask=self.flights[0].claim)
+        return bool(self.flights)
 
     def _measure(self, now: float, head: Waiter | None) -> None:
-        grown = self._grown(head) if head and not head.whole else 0.0
+        grown = self._grown(head, now) if head and not head.whole else 0.0
         dt = now - self.seen
         if dt < SHORT_SAMPLE * self.refresh:
             self.prefetch = min(GREED * self.rate, max(self.prefetch, grown))
@@ -567,26 +633,36 @@ class Ledger:
             ahead = max(ahead, self.demand, grown)
         self.prefetch = min(GREED * self.rate, ahead)
 
-    def _grown(self, head: Waiter) -> float:
+    def _grown(self, head: Waiter, now: float) -> float:
         """Return the rate to ask for ahead when the tokens asked for ahead are used up and a caller waits: twice it.
 
         Where that is a trifle to the budget it is more, so that a fast loop on a large one is at full speed soon.
         """
         if head.since - self.answered >= SOON * self.refresh or (head.is_part and head.cost <= self.held):
             return 0.0
-        before = max(self.prefetch, 0.0 if self.is_denied else self.last_want / (AHEAD * self.refresh))
-        return max(2 * before, min(FASTEST_GROWTH * before, TRIFLE * self.rate))
+        if now - self.grown_at < self.trip and self.is_far:
+            return self.prefetch
+        self.grown_at = now
+        before = max(self.prefetch, 0.0 if self.is_denied else self.last_want / (AHEAD * self._horizon))
+        growth = FAR_GROWTH if self.is_far else GROWTH
+        return max(growth * before, min(FASTEST_GROWTH * before, TRIFLE * self.rate))
 
     def _wanted(self, now: float, head: Waiter | None) -> tuple[int, int, int]:
         """want, need, unused"""
-        want = AHEAD * self.prefetch * self.refresh - self.hand
+        coming = self._expected
+        want = AHEAD * self.prefetch * self._horizon - self.hand - coming
         if head and head.whole:
-            need = max(0, head.cost - self.held)
+            fresh = next((each for each in self.waiters.alone if each.whole and not each.asked), None)
+            if self.flights and fresh is None:
+                return 0, 0, 0  # all of them are asked for
+            need = fresh.cost if self.flights and fresh else max(0, head.cost - self.held)
             ahead = int(want) if want >= WORTH_ASKING * self.unit else 0
-            return max(ahead, self._asked() - self.held, need), need, 0
+            return max(ahead, self._asked() - self.held - coming, need), need, 0
         if head:
-            need = max(0, head.cost - self.held)
-            asked = min(self._asked(), WAITERS_AHEAD * max(self.prefetch, self.rate)) - self.hand
+            need = max(0, head.cost - self.held - coming)
+            asked = min(self._asked(), WAITERS_AHEAD * max(self.prefetch, self.rate)) - self.hand - coming
+            if self.flights and not need and max(want, asked) < self.unit:  # all of it is on its way
+                return 0, 0, 0
             if not need and asked <= 0 and want < self.unit:  # all is there, and it waits for another budget
                 return 0, 0, 0
             return int(max(want, need, asked, 0)), need, 0
@@ -612,23 +688,50 @@ class Ledger:
 
     # --- answers
 
-    def receive(self, answer: Answer, now: float) -> list[Waiter]:
-        """Book an answer to the claim in flight; the waiters that are settled by it."""
-        ask = self.in_flight
-        assert ask is not None, "an answer without a claim"
+    def receive(self, answer: Answer, now: float, ask: Claim | None = None) -> list[Waiter]:
+        """Book an answer to a claim on its way, the oldest unless told; the waiters that are settled by it.
+
+        An answer to a claim that was given up, or answered before, is left alone: its tokens have been written off.
+        """
+        assert self.flights, "an answer without a claim"
+        flight = self.flights[0] if ask is None else self._flight_of(ask)
+        if flight is None:
+            return []
+        ask, sent = flight.claim, flight.sent
         self.take_in(now)
-        self.in_flight = None
-        expires = self.sent + answer.lease
-        self.lease, self.refresh = answer.lease, answer.refresh
+        self.flights.remove(flight)
         self.burned_told += ask.burned
         self.granted += answer.granted
+        if ask.seq < self.newest:  # it was overtaken: only its tokens are news
+            if answer.granted:
+                self._keep(answer.granted, sent + answer.lease)
+                self.expire(now)
+            return self.serve(now)
+        self._heed_answer(answer, now, ask, sent)
+        if answer.granted:
+            self._set_pace(now)
+        heard, self.heard = self.heard, None
+        if heard is not None:
+            self.heed(heard, now)
+        settled = self.serve(now)
+        settled += self._deny(now, ask.seq)
+        # A signal has left `due` as it was: those who only ask do not put off those who wait.
+        last = self.last_claim if self.flights else sent
+        self.due = min(self.due, max(now, last + self.refresh, self.next_slot if self.waiters else LONG_AGO))
+        return settled
+
+    def _heed_answer(self, answer: Answer, now: float, ask: Claim, sent: float) -> None:
+        """What the newest answer says of the budget, and when to claim again."""
+        self.newest, self.last_granted, self.last_retry = ask.seq, answer.granted, answer.retry_after
+        expires = sent + answer.lease
+        self.lease, self.refresh = answer.lease, answer.refresh
         if answer.birth == self.birth:
             self.granted_total = max(self.granted_total, answer.granted_total)
             self.shrink(answer.budget_rate, now)
         else:
             self.birth, self.granted_total = answer.birth, answer.granted_total
         self.answer, self.answered = answer, now
-        self.trip += TRIP_MEMORY * (now - self.sent - self.trip)
+        self._time_trip(now - sent)
         self.is_denied = ask.tokens > 0 and (answer.granted < 0.8 * ask.tokens or answer.retry_after > self.refresh)
         if answer.budget_rate > 0:
             self.rate = max(answer.budget_rate, MICRO)
@@ -639,27 +742,29 @@ class Ledger:
             self.low = self.hand // 3
         self.expire(now)
         if ask.tokens:
-            # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
-            self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
-            self.short_gap = self.gap
-            if not self.is_denied and not answer.retry_after:  # there is enough
-                self.short_gap = 0.0
-            elif not answer.granted and ask.need and answer.refresh <= REFRESH:  # told a time of its own
-                self.short_gap = min(self.gap, PROMISED_GAP)
-            self.next_slot, self.slot_need = self.sent + answer.retry_after, ask.need
-            if ask.whole and self.is_denied and self.is_ahead:  # many are wanted: no claim for each of them
-                self.next_slot = max(self.next_slot, self.sent + CLAIM_GAP)
-            self.outlook = max(self.next_slot, self.sent + answer.wait)
-        if answer.granted:
-            self._set_pace(now)
-        heard, self.heard = self.heard, None
-        if heard is not None:
-            self.heed(heard, now)
-        settled = self.serve(now)
-        settled += self._deny(now)
-        # A signal has left `due` as it was: those who only ask do not put off those who wait.
-        self.due = min(self.due, max(now, self.sent + self.refresh, self.next_slot if self.waiters else LONG_AGO))
-        return settled
+            self._set_slot(answer, ask, sent)
+
+    def _set_slot(self, answer: Answer, ask: Claim, sent: float) -> None:
+        # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
+        self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
+        self.short_gap = self.gap
+        if not self.is_denied and not answer.retry_after:  # there is enough
+            self.short_gap = 0.0
+        elif not answer.granted and ask.need and answer.refresh <= REFRESH:  # told a time of its own
+            self.short_gap = min(self.gap, PROMISED_GAP)
+        self.next_slot, self.slot_need = sent + answer.retry_after, ask.need
+        if ask.whole and self.is_denied and self.is_ahead:  # many are wanted: no claim for each of them
+            self.next_slot = max(self.next_slot, sent + CLAIM_GAP)
+        self.outlook = max(self.next_slot, sent + answer.wait)
+
+    def _flight_of(self, ask: Claim) -> Flight | None:
+        return next((each for each in self.flights if each.claim is ask), None)
+
+    def _time_trip(self, seconds: float) -> None:
+        """The round trip of late; one that took much less shows that those before had something else in them."""
+        if seconds < self.trip / 2:
+            self.trip = seconds
+        self.trip += TRIP_MEMORY * (seconds - self.trip)
 
     def _set_pace(self, now: float) -> None:
         """Decide how fast a hand that has just been filled opens: evenly until the next claim."""
@@ -671,7 +776,7 @@ class Ledger:
         self.pace = pace if self.is_smooth or (is_short and is_cheap) else 0.0
         self.paced_until = min(self.paced_until, now + period) if self.pace else LONG_AGO
 
-    def _deny(self, now: float) -> list[Waiter]:
+    def _deny(self, now: float, seq: int) -> list[Waiter]:
         """Settle the tries that were asked for and not served, that came behind others, or would have to wait."""
         if not self.tries:
             return []
@@ -679,7 +784,7 @@ class Ledger:
         denied = [
             waiter
             for waiter in self.waiters.alone
-            if waiter.whole and (waiter.is_asked or has_others or self.must_wait(waiter.cost, now))
+            if waiter.whole and (0 < waiter.asked <= seq or has_others or self.must_wait(waiter.cost, now))
         ]
         for waiter in denied:
             waiter.denied = self.retry_after(waiter.cost, now)
@@ -706,32 +811,52 @@ class Ledger:
 
     def signal(self, now: float, rate: int) -> Claim | None:
         """Only ask: what may a demand of `rate` micro-tokens/s run at? None while a claim is in flight."""
-        if self._is_pending(now):
+        if self._is_pending(now) and not self.is_far:
             return None
         self.take_in(now)
         self.expire(now)
         unused = self._hand_over_withdrawn(now)
-        self.seq += 1
-        self.sent = self.last_claim = now
-        self.in_flight = Claim(
-            requested_rate=rate, held=self.held, unused=unused, burned=self.burned - self.burned_told,
-            weight=self.weight, priority=self.priority, incarnation=self.incarnation, seq=self.seq, birth=self.birth,
-            granted_total=self.granted_total,
-        )  # fmt: skip
-        return self.in_flight
+        self.last_claim = now
+        return self._send(now, requested_rate=rate, unused=unused)
 
-    def forget(self, *, was_executed: bool, now: float) -> None:
-        """Give the claim in flight up. What it granted, if it was executed, burns at the server.
+    def has_sent(self, seq: int, now: float) -> bool:
+        """Whether the claim of this number is on its way."""
+        return self._is_pending(now) and any(each.claim.seq == seq for each in self.flights)
+
+    def lose(self, ask: Claim) -> None:
+        """No answer comes to this claim, and it may have been executed: it is sent again, or the newest that was lost.
+
+        A server knows its last answer only, so what an older one has brought is given up.
+        """
+        flight = self._flight_of(ask)
+        if flight is None:
+            return
+        flight.is_lost = True
+        for each in [each for each in self.flights if each.is_lost][:-1]:
+            self._land(each, was_executed=True)
+
+    def forget(self, *, was_executed: bool, now: float, ask: Claim | None = None) -> None:
+        """Give a claim on its way up, or all. What it granted, if it was executed, burns at the server.
 
         What it handed back, if it surely was not executed, burns here.
         """
-        ask, self.in_flight, self.heard = self.in_flight, None, None
-        if ask and was_executed:
-            self.burned_told += ask.burned
-        elif ask:
-            self.returned, self.burned = self.returned - ask.unused, self.burned + ask.unused
+        self.heard = None
+        for each in list(self.flights):
+            if ask is None or each.claim is ask:
+                self._land(each, was_executed=was_executed)
         if self.waiters:
             self.wake(now)
+
+    def _land(self, flight: Flight, *, was_executed: bool) -> None:
+        self.flights.remove(flight)
+        ask = flight.claim
+        if was_executed:
+            self.burned_told += ask.burned
+        else:
+            self.returned, self.burned = self.returned - ask.unused, self.burned + ask.unused
+        for waiter in self.waiters.alone if self.tries else ():
+            if waiter.asked == ask.seq:
+                waiter.asked = 0
 
     def hand_back_all(self, now: float) -> tuple[int, int]:
         """Close: everything in hand and set aside leaves; what to tell the server, as (unused, burned)."""

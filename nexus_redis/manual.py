@@ -28,7 +28,7 @@ import redis.asyncio
 
 from nexus_redis.calls import Call, Job, Outcome
 from nexus_redis.errors import InvalidSetting, NexusError
-from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.hub import NEVER, Hub, Pause, Step, refill
 from nexus_redis.shell import NexusShell
 from nexus_redis.task import Drivers, LoopTask
 from nexus_redis.thread import LoopThread
@@ -226,7 +226,7 @@ class SteppedLoop(LoopThread):
         self._begin()
 
     def _begin(self) -> None:
-        self._plan: Generator[list[Job] | Pause, list[Outcome], None] | None = None
+        self._plan: Step | None = None
         self._is_in_it = False
         if self not in self._clock._loops:
             self._clock._loops.append(self)
@@ -253,19 +253,19 @@ class SteppedLoop(LoopThread):
 
     def run(self) -> None:
         """All that is due now."""
-        outcomes: list[Outcome] | None = []
+        outcomes: list[Outcome] | None = None
         if self._plan is None:
-            self._plan, outcomes = refill(self.hub), None
+            self._plan = refill(self.hub)
         self._is_in_it = True
         try:
             while True:
-                step = self._plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+                step = self._plan.send(outcomes)
                 if not isinstance(step, Pause):
-                    outcomes = perform(self._client, [self._clock._stamped(job) for job in step])
+                    outcomes = perform(self._client, [self._clock._stamped(job) for job in step.jobs])
                 elif step.seconds > 0:
                     return
                 else:
-                    outcomes = []
+                    outcomes = None
         except BaseException as end:
             self._plan = None
             self._clock._loops.remove(self)

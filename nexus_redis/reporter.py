@@ -134,7 +134,7 @@ class Reporter(Member):
 
         return Late(make) if self.meter.is_asking else make()
 
-    def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
+    def receive(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:  # noqa: ARG002  # as every member's
         outcome = outcomes[0]
         if isinstance(outcomes[-1], Listed):
             run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))

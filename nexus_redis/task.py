@@ -14,7 +14,8 @@ import redis.asyncio
 
 from nexus_redis.calls import Job, Outcome
 from nexus_redis.errors import NexusError, WrongLoop
-from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.exchange import Exchange
+from nexus_redis.hub import NEVER, Hub, Pause, deliver, refill
 from nexus_redis.logs import log
 from nexus_redis.push import PushTask
 from nexus_redis.thread import STOP_PATIENCE, LoopThread
@@ -40,6 +41,7 @@ class LoopTask:
         self.thread = 0  # where it runs: the quickest to ask which loop one is in
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
+        self._carriers: set[asyncio.Task[None]] = set()
         self._turns = Turns(self._time)
 
     def _time(self) -> float:
@@ -132,6 +134,8 @@ class LoopTask:
         finally:
             if self._task is not None:
                 self._task.cancel()
+            for carrier in self._carriers:
+                carrier.cancel()
 
     async def _run(self) -> None:
         while True:
@@ -147,25 +151,36 @@ class LoopTask:
 
     async def _serve(self) -> None:
         plan = refill(self.hub)
-        outcomes: list[Outcome] | None = None
         assert self._changed is not None
+        assert self.loop is not None
         while True:
             self._changed.clear()
-            try:
-                step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
-            except StopIteration:
+            step = next(plan, None)
+            if step is None:
                 return
-            if isinstance(step, Pause) and not step.seconds:
+            if not isinstance(step, Pause):
+                carrier = self.loop.create_task(self._carry(step), name="nexus-redis-call")
+                self._carriers.add(carrier)
+                carrier.add_done_callback(self._carriers.discard)
+            elif not step.seconds:
                 await asyncio.sleep(0)
-                outcomes = []
-            elif isinstance(step, Pause):
+            else:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(None if step.seconds == NEVER else step.seconds):
                         await self._changed.wait()
-                outcomes = []
-            else:
-                outcomes = await perform_async(self._client, step)
-                raise_if_cancelled()
+
+    async def _carry(self, exchange: Exchange) -> None:
+        """Carry a batch to Redis while the loop goes on, and deliver what comes of it."""
+        try:
+            outcomes = await perform_async(self._client, exchange.jobs)
+            raise_if_cancelled()
+        except asyncio.CancelledError as end:  # with all tasks, as the loop ends: it may have been executed
+            lost = ConnectionError(f"cancelled: {end}")
+            for _ in deliver(self.hub, exchange, [lost] * len(exchange.jobs)):
+                pass
+            raise
+        for _ in deliver(self.hub, exchange, outcomes):
+            await asyncio.sleep(0)
 
 
 class Drivers(NamedTuple):

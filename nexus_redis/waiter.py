@@ -15,13 +15,13 @@ class Waiter:
     A shell derives from it and overrides `wake`, which is called once `is_served` or `denied` is set.
     """
 
-    __slots__ = ("age", "cost", "denied", "error", "expires", "is_asked", "is_degraded", "is_served", "since", "whole")
+    __slots__ = ("age", "asked", "cost", "denied", "error", "expires", "is_degraded", "is_served", "since", "whole")
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         self.cost, self.since, self.whole = cost, since, whole
         self.age = 0  # its number in its line, which who is older has a smaller one of
         self.is_served = self.is_degraded = False
-        self.is_asked = False  # a claim on its behalf has been sent
+        self.asked = 0  # the number of the claim that was made on its behalf
         self.denied: float | None = None
         self.error: Exception | None = None
         self.expires = NEVER  # of the tokens it was served with: should it give up after all, they are no younger

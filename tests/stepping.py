@@ -75,17 +75,17 @@ class Stepper:
         """Until the loop has nothing to do; how long it wants to pause."""
         while True:
             try:
-                step = self._plan.send(self._outcomes)  # type: ignore[arg-type]  # None starts a generator
+                step = self._plan.send(self._outcomes)
             except StopIteration:
                 self.is_over = True
                 return NEVER
             if isinstance(step, Pause):
-                self._outcomes = []
+                self._outcomes = None
                 if step.seconds > 0:
                     return step.seconds
             else:
-                self.sent += [(self.now, job) for job in step]
-                self._outcomes = [self.server(job) for job in step]
+                self.sent += [(self.now, job) for job in step.jobs]
+                self._outcomes = [self.server(job) for job in step.jobs]
                 self.now += self.round_trip
 
     def advance(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  
        11 producer
        or but three of them: budget, producers, producer. That is cheaper, and enough as long as nothing has become due
 ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
-       and one more, a JSON array of the others: [0,1000000,...,"normal","k3f9",7,"",0]
+       and one more, a JSON array of the others: [0,1000000,...,"normal","k3f9",7,"",0,0]
        2 need           micro-tokens   cost of the waiter at the head, less what is collected for it
        3 tokens         micro-tokens   wanted now; 0 = only asks
        4 requested_rate micro-tokens/s its demand
@@ -18,6 +18,7 @@ ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        12 seq           int, grows by one a call; the same one is answered again and never charged twice
        13 birth         the life of the budget that this producer knows, or empty
        14 granted_total int            the highest count that it saw in that life
+       15 trip          microseconds   a round trip to Redis, where it is far: at most 1000000; else 0
 Reply  one text of words with a space between, as it is remembered for a retry:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
@@ -39,6 +40,7 @@ local math_ceil = math.ceil
 -- SECOND = 1000000
 -- LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
 -- REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+-- LONGEST_TRIP = 1000000     -- of a round trip to Redis, by which a lease is longer
 -- REFRESHES = 5             -- in a lease: chances to be heard
 -- EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
 -- LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day
@@ -125,6 +127,7 @@ end
 
 -- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a rest that is carried, so a budget of 1/hour
 -- that is asked each millisecond loses nothing.
+-- A lease that is longer than the others is out: what the bucket held is remembered as long.
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
@@ -154,18 +157,19 @@ local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 
 -- LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
 -- SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
 
---- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total
+--- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip
 
 -- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
 local function read_claim()
   local ask = cjson.decode(ARGV[2])
-  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total = unpack(ask)
+  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total, trip = unpack(ask)
   if need >= 0 and need <= 1e15 and want >= 0 and want <= 1e16 and demand >= 0 and demand <= 1e16 and (is_whole == 0 or is_whole == 1)
     and held >= 0 and held <= 1e16 and unused >= 0 and unused <= 1e16 and burned >= 0 and burned <= 1e16
     and weight >= 10000 and weight <= 1e9 and seq >= 0 and seq <= 9007199254740992 and granted_total >= 0 and granted_total <= 9007199254740992
-    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 == 0
+    and trip >= 0 and trip <= 1000000
+    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 == 0
     and (priority == 'normal' or priority == 'high' or priority == 'low')
-    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 13
+    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 14
     and (ARGV[1] == '0' or whole_number(ARGV[1], 0, 9007199254740992)) then
     ask[2], ask[4] = is_whole == 1 and math_max(want, need) or want, is_whole == 1
     return ask
@@ -184,6 +188,8 @@ end
 -- How much of what it says comes back to the bucket, and how much will never be used.
 -- Tokens; and else when to ask again, and when what it needs will be there.
 -- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
+-- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
+-- What is lossless counts on what is on its way being young.
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
 -- A large fleet comes less often, so that Redis stays below a core up to a million producers: CLAIMS_PER_S of them, at some 30
@@ -296,8 +302,9 @@ local function refill(b, now)
   b[6] = math.max(b[6], b[3])
 end
 local function usual_depth(b) return math.min(b[16], 1000000 + b[15] * 250000 / 1000000) end
-local function reply(granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
-  return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, refresh * 5, refresh, recommended,
+local function lease_of(refresh, trip, lossless) return refresh * 5 + (lossless == 0 and trip or 0) end
+local function reply(granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
+  return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string.format(' %d', wait) or '')
 end
 local function trim(b)
@@ -314,8 +321,8 @@ end
 -- The field at fault in a claim that cannot be read.
 local function fault_of_claim()
   local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation',
-                 'seq', 'birth', 'granted_total'}
-  local most = {need = 1e15, whole = 1, weight = 1e9, seq = 9007199254740992, granted_total = 9007199254740992}
+                 'seq', 'birth', 'granted_total', 'trip'}
+  local most = {need = 1e15, whole = 1, weight = 1e9, seq = 9007199254740992, granted_total = 9007199254740992, trip = 1000000}
   if #ARGV ~= 2 then return 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, 9007199254740992) then return 'NEXUS_INVALID_AT_US' end
   local i = 0
@@ -360,14 +367,14 @@ local function successor(p, b)
 end
 
 -- The reply to the same claim once more.
-local function remembered(keys, p)
+local function remembered(keys, p, trip)
   local bytes = redis.call('HGET', keys.member, 'answer')
   local granted, retry, refresh, recommended, fallback, R, level, load, total, letters, lossless, B, wait = unpacked('>i7I4I4i7i7i7i1I3i7c2i1i7I5', bytes)
   local reason
   for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
     if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then reason = word end
   end
-  return reply(granted, retry, refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p[3])
+  return reply(granted, retry, lease_of(refresh, trip, lossless), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p[3])
 end
 
 -- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
@@ -949,7 +956,7 @@ end
 
 -- 0. A retry gets the remembered answer, before anything else.
 if p and p[2] == ask[10] and ask[10] ~= '' and ask[11] <= p[5] then
-  if ask[11] == p[5] then return rarely().remembered(keys, p) end
+  if ask[11] == p[5] then return rarely().remembered(keys, p, ask[14]) end
   return {err = 'NEXUS_STALE'}
 end
 
@@ -1110,7 +1117,7 @@ until true
 local told = share_of_1
 told = math_min(told, b[15])                           -- the level of light ones, times a heavy weight, may be more
 local faster = class[4]
-if b[26] > 500000 and b[33] == ask[9] then 
+if b[25] > 100000 and b[33] == ask[9] then 
 local trim_1
 repeat
 local b = b
@@ -1314,7 +1321,22 @@ local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommen
   break
 until true
 local reason = reason_of_1
-p[8], p[1] = p[8] + granted, now + refresh * 5 + retry
+local lease_of_1
+repeat
+local refresh, trip, lossless = refresh, ask[14], lossless
+lease_of_1 = refresh * 5 + (lossless == 0 and trip or 0)
+break
+until true
+local lease = lease_of_1
+p[8], p[1] = p[8] + granted, now + lease + retry
+if ask[14] > 0 then 
+repeat
+local b, lease, now = b, lease, now
+  if lease > b[26] or b[27] > 0 and b[27] < now + lease then
+    b[26], b[27], b[41] = math_max(b[26], lease), now + 2 * lease, true
+  end
+until true
+end
 local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot)
 local write_producer_1
 repeat
@@ -1380,7 +1402,7 @@ break
   end
 end
 do
-local granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot, b[31]
-  return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, refresh * 5, refresh, recommended,
+local granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, lease, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot, b[31]
+  return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string_format(' %d', wait) or '')
 end

@@ -18,6 +18,7 @@ local string_sub = string.sub
 -- SECOND = 1000000
 -- LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
 -- REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+-- LONGEST_TRIP = 1000000     -- of a round trip to Redis, by which a lease is longer
 -- REFRESHES = 5             -- in a lease: chances to be heard
 -- EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
 -- LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day

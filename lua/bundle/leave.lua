@@ -26,6 +26,7 @@ local math_min = math.min
 -- SECOND = 1000000
 -- LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
 -- REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+-- LONGEST_TRIP = 1000000     -- of a round trip to Redis, by which a lease is longer
 -- REFRESHES = 5             -- in a lease: chances to be heard
 -- EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
 -- LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day
@@ -180,6 +181,7 @@ local function refill(b, now)
   b[6] = math_max(b[6], b[3])
 end
 
+-- A lease that is longer than the others is out: what the bucket held is remembered as long.
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
@@ -650,7 +652,7 @@ end
 -- LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
 -- SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
 
---- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total
+--- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip
 
 -- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
 -- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
@@ -665,6 +667,8 @@ end
 -- How much of what it says comes back to the bucket, and how much will never be used.
 -- Tokens; and else when to ask again, and when what it needs will be there.
 -- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
+-- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
+-- What is lossless counts on what is on its way being young.
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
 if #ARGV ~= 4 and #ARGV ~= 6 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end

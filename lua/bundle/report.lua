@@ -42,6 +42,7 @@ local math_sqrt = math.sqrt
 -- SECOND = 1000000
 -- LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
 -- REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+-- LONGEST_TRIP = 1000000     -- of a round trip to Redis, by which a lease is longer
 -- REFRESHES = 5             -- in a lease: chances to be heard
 -- EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
 -- LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day
@@ -212,6 +213,7 @@ local function refill(b, now)
   b[6] = math_max(b[6], b[3])
 end
 
+-- A lease that is longer than the others is out: what the bucket held is remembered as long.
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.

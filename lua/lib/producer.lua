@@ -12,18 +12,19 @@ local MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven b
 local LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
 local SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
 
---- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total
+--- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip
 
 -- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
 local function read_claim()
   local ask = cjson.decode(ARGV[2])
-  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total = unpack(ask)
+  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total, trip = unpack(ask)
   if need >= 0 and need <= 1e15 and want >= 0 and want <= 1e16 and demand >= 0 and demand <= 1e16 and (is_whole == 0 or is_whole == 1)
     and held >= 0 and held <= 1e16 and unused >= 0 and unused <= 1e16 and burned >= 0 and burned <= 1e16
     and weight >= 10000 and weight <= 1e9 and seq >= 0 and seq <= COUNT and granted_total >= 0 and granted_total <= COUNT
-    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 == 0
+    and trip >= 0 and trip <= LONGEST_TRIP
+    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 == 0
     and (priority == 'normal' or priority == 'high' or priority == 'low')
-    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 13
+    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 14
     and (ARGV[1] == '0' or whole_number(ARGV[1], 0, COUNT)) then
     ask.want, ask.whole = is_whole == 1 and math.max(want, need) or want, is_whole == 1
     return ask
@@ -133,8 +134,12 @@ local function reason_of(b, ask, recommended, learning, cut, contended, is_short
   return b.reason
 end
 
-local function reply(granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
-  return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, refresh * REFRESHES, refresh, recommended,
+-- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
+-- What is lossless counts on what is on its way being young.
+local function lease_of(refresh, trip, lossless) return refresh * REFRESHES + (lossless == 0 and trip or 0) end
+
+local function reply(granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
+  return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string.format(' %d', wait) or '')
 end
 

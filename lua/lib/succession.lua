@@ -20,12 +20,12 @@ local function successor(p, b)
 end
 
 -- The reply to the same claim once more.
-local function remembered(keys, p)
+local function remembered(keys, p, trip)
   local bytes = redis.call('HGET', keys.member, 'answer')
   local granted, retry, refresh, recommended, fallback, R, level, load, total, letters, lossless, B, wait = unpacked(ANSWER, bytes)
   local reason
   for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
     if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then reason = word end
   end
-  return reply(granted, retry, refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p.birth)
+  return reply(granted, retry, lease_of(refresh, trip, lossless), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p.birth)
 end

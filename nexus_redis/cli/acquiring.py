@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from nexus_redis.account import Account
-from nexus_redis.calls import Job, Outcome
+from nexus_redis.calls import Outcome
 from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.known import require_one
 from nexus_redis.cli.signals import OF_A_COMMAND, Signals, signals
@@ -22,6 +22,7 @@ from nexus_redis.cli.spawning import spawn
 from nexus_redis.cli.swift import CALL_TIMEOUT, Connection, namespace_of, url_of
 from nexus_redis.config import ProducerSettings
 from nexus_redis.errors import AcquireTimeout, Closed
+from nexus_redis.exchange import Exchange
 from nexus_redis.hub import Hub, Pause, refill
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
@@ -115,28 +116,28 @@ class _Loop:
 
     def __init__(self, hub: Hub, connection: Connection) -> None:
         self._plan, self._connection = refill(hub), connection
-        self._step: list[Job] | Pause | None = None
+        self._step: Exchange | Pause | None = None
         self._outcomes: list[Outcome] | None = None
 
     def run(self, is_over: Callable[[], bool], deadline: float, wakeup: Collection[int] = ()) -> None:
         """Run until `is_over()`, until the deadline, until a descriptor is readable, or until nothing is left to do."""
         if isinstance(self._step, Pause):  # a pause that was asked for before the producer began to leave
-            self._step, self._outcomes = None, []
+            self._step, self._outcomes = None, None
         while True:
             if self._step is None:
                 try:
-                    self._step = self._plan.send(self._outcomes)  # type: ignore[arg-type]  # None starts a generator
+                    self._step = self._plan.send(self._outcomes)
                 except StopIteration:
                     return
             if is_over():
                 return
             step = self._step
             if not isinstance(step, Pause):
-                self._outcomes = self._connection.perform(step)
+                self._outcomes = self._connection.perform(step.jobs)
             else:
                 left = deadline - time.monotonic()
                 seconds = min(step.seconds, left)
                 if left <= 0 or select.select(wakeup, [], [], None if seconds == NEVER else seconds)[0]:
                     return
-                self._outcomes = []
+                self._outcomes = None
             self._step = None

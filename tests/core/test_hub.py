@@ -13,6 +13,7 @@ from redis import exceptions
 from nexus_redis.calls import Command, Job, Late, Outcome
 from nexus_redis.errand import run_aside
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
+from nexus_redis.exchange import Exchange
 from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, SLICE, Hub, Member, Pause, ask
 from nexus_redis.waiter import Waiter
 from tests.stepping import START, Stepper, fails
@@ -39,7 +40,7 @@ class Chatter(Member):
             raise self.error
         return [Command((self.name,), str)]
 
-    def receive(self, outcomes: Sequence[Outcome], now: float) -> None:
+    def receive(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
         self.received += outcomes
         if self.is_leaving:
             self.stepper.hub.drop(self)
@@ -108,12 +109,10 @@ def looks_in_each_turn(stepper: Stepper) -> list[int]:
     """How many are looked at by who touched the first, and then by the loop in each of its turns."""
     Domino.looks, found = 0, []
     stepper.hub.look_around(stepper.now)
-    outcomes: list[Outcome] | None = None
     while True:
         found.append(Domino.looks)
         Domino.looks = 0
-        step = stepper._plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
-        outcomes = []
+        step = next(stepper._plan)
         assert isinstance(step, Pause)
         if step.seconds:
             return [*found, Domino.looks]
@@ -154,11 +153,9 @@ def test_while_redis_is_away_others_have_a_turn_after_a_slice_too(stepper: Stepp
     stepper.hub.failures, stepper.hub.next_try = OUTAGE_AFTER, START + 1
     members = [Chatter(stepper).at(START) for _ in range(10 * SLICE)]
     ticked: list[int] = []
-    step: list[Job] | Pause = Pause(0)
-    outcomes: list[Outcome] | None = None
+    step: Exchange | Pause = Pause(0)
     while step == Pause(0):
-        step = stepper._plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
-        outcomes = []
+        step = next(stepper._plan)
         ticked.append(sum(len(each.ticks) for each in members))
     assert ticked[-1] == len(members)
     assert max(after - before for before, after in itertools.pairwise([0, *ticked])) <= SLICE

@@ -522,7 +522,7 @@ def test_an_idle_hand_goes_back_after_a_refresh_and_then_there_is_silence() -> N
     ask = ledger.claim(ledger.due + REFRESH / 100)
     assert ask is not None
     assert (ask.unused, ask.held) == (5 * MICRO, 0)
-    ledger.receive(answered(0), ledger.sent)
+    ledger.receive(answered(0), ledger.flights[0].sent)
     assert ledger.claim(ledger.due) is None
     assert ledger.due == NEVER
 
@@ -997,7 +997,7 @@ class Books(RuleBasedStateMachine):
 
     def execute(self, ask: Claim, granted: int) -> Answer:
         """The server's side: a seq is charged once, whatever arrives how often."""
-        self.latest = max(self.latest, self.ledger.sent + LEASE)
+        self.latest = max(self.latest, self.ledger.flights[-1].sent + LEASE)
         if ask.seq not in self.executed:
             granted = min(granted, ask.tokens)
             if ask.whole and granted < ask.need:

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import nexus_redis
 from nexus_redis.account import Account
 from nexus_redis.calls import Job, Outcome
+from nexus_redis.exchange import Exchange
 from nexus_redis.hub import SLICE, Pause
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
@@ -345,7 +346,7 @@ class Turns:
 
         return counted
 
-    def send(self, outcomes: list[Outcome]) -> list[Job] | Pause:
+    def send(self, outcomes: list[Outcome] | None) -> Exchange | Pause:
         self.turn()
         step = self._plan.send(outcomes)
         self.turn()
