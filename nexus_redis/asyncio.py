@@ -51,7 +51,6 @@ from nexus_redis.reporter import Reporter, Ticket
 from nexus_redis.reservation import Settling, grant_of
 from nexus_redis.results import GRANTED, Denied, Grant
 from nexus_redis.shell import (
-    TRY_PATIENCE,
     UNSET,
     BudgetShell,
     ConsumerShell,
@@ -332,7 +331,7 @@ class _Spender(ProducerShell):
             return denied
         line = _TaskLine(tokens, now, whole=True)
         try:
-            await self._await(line, TRY_PATIENCE, cost)
+            await self._await(line, self._account.hub.patience, cost)
         except AcquireTimeout:
             return Denied(self._account.ledger.refresh, self._account.reason)
         if line.denied is not None:
@@ -397,7 +396,7 @@ class _Spender(ProducerShell):
             if is_now:
                 self._refuse_now(line, cost, self._account.denial(line.cost, line.since, must_fit=False))
             self._account.wait(line)
-            await self._nexus._loop.wait(line.future, TRY_PATIENCE if is_now else timeout)
+            await self._nexus._loop.wait(line.future, self._account.hub.patience if is_now else timeout)
             self._check_settled(line, cost)
         except BaseException:
             self._account.cancel(line, self._clock())
@@ -703,7 +702,7 @@ class Consumer(ConsumerShell):
 
     async def __aenter__(self) -> Self:
         try:  # known to the budget from here on; where Redis does not answer, as soon as it does
-            await self._nexus._loop.wait(self._report_now(None).future, TRY_PATIENCE)
+            await self._nexus._loop.wait(self._report_now(None).future, self._reporter.hub.patience)
         except BaseException:
             await self.close()
             raise

@@ -38,7 +38,6 @@ from nexus_redis.reporter import Reporter, Ticket
 from nexus_redis.reservation import Settling, grant_of
 from nexus_redis.results import GRANTED, Denied, Grant
 from nexus_redis.shell import (
-    TRY_PATIENCE,
     UNSET,
     BudgetShell,
     ConsumerShell,
@@ -292,7 +291,7 @@ class _Spender(ProducerShell):
             return denied
         line = Line(tokens, now, whole=True)
         try:
-            self._await(line, TRY_PATIENCE, cost)
+            self._await(line, self._account.hub.patience, cost)
         except AcquireTimeout:
             return Denied(self._account.ledger.refresh, self._account.reason)
         if line.denied is not None:
@@ -355,7 +354,7 @@ class _Spender(ProducerShell):
                 if is_now:
                     self._refuse_now(line, cost, self._account.denial(line.cost, line.since, must_fit=False))
                 self._account.wait(line)
-            if not loop.wait(line.event, TRY_PATIENCE if is_now else timeout):
+            if not loop.wait(line.event, self._account.hub.patience if is_now else timeout):
                 with loop.lock:
                     self._check_settled(line, cost)
         except BaseException:
@@ -641,7 +640,7 @@ class Consumer(ConsumerShell):
 
     def __enter__(self) -> Self:
         try:  # known to the budget from here on; where Redis does not answer, as soon as it does
-            self._nexus._loop.wait(self._report_now(None).event, TRY_PATIENCE)
+            self._nexus._loop.wait(self._report_now(None).event, self._reporter.hub.patience)
         except BaseException:
             self.close()
             raise

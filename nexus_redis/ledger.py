@@ -52,7 +52,7 @@ PROMISED_GAP: Final = 0.005  # seconds, likewise, where the last answer gave not
 SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
 FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
 GROWTH: Final = 2  # likewise, where it is no trifle
-FAR_GROWTH: Final = 4  # where it is a round trip until one sees what the growth before came to
+FAR_GROWTH: Final = 8  # where it is a round trip until one sees what the growth before came to
 FAR: Final = 0.4  # of a refresh: with a longer round trip, claims do not wait for one another
 MOST_FLIGHTS: Final = 12
 LONGEST_TRIP: Final = 1.0  # seconds by which a lease is longer, at most
@@ -100,12 +100,64 @@ class Ledger:
     """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
     __slots__ = (
-        "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
-        "debt", "demand", "due", "excused", "flights", "gap", "granted", "granted_total", "grown_at", "hand", "heard",
-        "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_granted", "last_retry",
-        "last_use", "last_want", "lease", "leases", "low", "mean", "newest", "next_slot", "opens", "outlook", "pace",
-        "paced_until", "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "seq",
-        "short_gap", "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn",
+        "answer",
+        "answered",
+        "aside",
+        "aside_expires",
+        "attempts",
+        "birth",
+        "booked",
+        "burned",
+        "burned_told",
+        "debt",
+        "demand",
+        "due",
+        "excused",
+        "flights",
+        "gap",
+        "granted",
+        "granted_total",
+        "grown_at",
+        "hand",
+        "heard",
+        "incarnation",
+        "is_ahead",
+        "is_denied",
+        "is_smooth",
+        "is_trying",
+        "last_claim",
+        "last_retry",
+        "last_use",
+        "last_want",
+        "lease",
+        "leases",
+        "low",
+        "mean",
+        "most",
+        "newest",
+        "next_slot",
+        "opens",
+        "outlook",
+        "pace",
+        "paced_until",
+        "portions",
+        "prefetch",
+        "priority",
+        "rate",
+        "refresh",
+        "rests",
+        "returned",
+        "seen",
+        "seq",
+        "short_gap",
+        "slot_need",
+        "tray",
+        "tries",
+        "trip",
+        "unit",
+        "waiters",
+        "weight",
+        "withdrawn",
         "withdrawn_expires",
     )  # fmt: skip
 
@@ -139,7 +191,8 @@ class Ledger:
         self.seq = 0
         self.flights: list[Flight] = []  # oldest first; as a rule none or one
         self.newest = 0  # seq of the newest claim that was answered
-        self.last_granted, self.last_retry = 0, 0.0  # of that answer
+        self.last_retry = 0.0  # of the newest that asked for tokens
+        self.most = MICRO  # that a claim on its way is expected to bring
         self.grown_at = LONG_AGO
         self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
         self.seen = now
@@ -552,8 +605,7 @@ class Ledger:
     @property
     def _expected(self) -> int:
         """What the claims on their way will bring: what they ask for, or as little as the last one got."""
-        most = self.last_granted if self.is_denied else int(self.rate)
-        return sum([min(each.claim.tokens, most) for each in self.flights])
+        return sum([min(each.claim.tokens, self.most) for each in self.flights])
 
     def claim(self, now: float) -> Claim | None:
         """The claim that is due, now in flight; None when there is nothing to ask (`due` says when to look again)."""
@@ -574,7 +626,8 @@ class Ledger:
         self.expire(now)
         self._measure(now, head)
         want, need, unused = self._wanted(now, head)
-        renewed_at = self.aside_expires - RENEWED * self.lease  # what is aside for one who waits elsewhere
+        # What is aside for one who waits elsewhere; claims on their way have told of it.
+        renewed_at = NEVER if self.flights else self.aside_expires - RENEWED * self.lease
         if want <= 0 and not unused and not self.withdrawn and now < renewed_at:
             # Nothing to ask for. Look again while tokens are in hand, to hand them back when they lie idle.
             self.due = min(renewed_at, now + self.refresh if self.hand else NEVER)
@@ -722,7 +775,7 @@ class Ledger:
 
     def _heed_answer(self, answer: Answer, now: float, ask: Claim, sent: float) -> None:
         """What the newest answer says of the budget, and when to claim again."""
-        self.newest, self.last_granted, self.last_retry = ask.seq, answer.granted, answer.retry_after
+        self.newest = ask.seq
         expires = sent + answer.lease
         self.lease, self.refresh = answer.lease, answer.refresh
         if answer.birth == self.birth:
@@ -746,6 +799,7 @@ class Ledger:
 
     def _set_slot(self, answer: Answer, ask: Claim, sent: float) -> None:
         # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
+        self.last_retry, self.most = answer.retry_after, answer.granted if self.is_denied else int(self.rate)
         self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
         self.short_gap = self.gap
         if not self.is_denied and not answer.retry_after:  # there is enough

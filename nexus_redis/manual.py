@@ -14,6 +14,7 @@ fleet. There is no thread, so what one thread, or the tasks of one event loop, d
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 import threading
 from asyncio import sleep as give_way  # by these names: a test may put this clock's in the place of the modules' own
@@ -28,7 +29,8 @@ import redis.asyncio
 
 from nexus_redis.calls import Call, Job, Outcome
 from nexus_redis.errors import InvalidSetting, NexusError
-from nexus_redis.hub import NEVER, Hub, Pause, Step, refill
+from nexus_redis.exchange import Exchange
+from nexus_redis.hub import NEVER, Hub, Pause, Step, deliver, refill
 from nexus_redis.shell import NexusShell
 from nexus_redis.task import Drivers, LoopTask
 from nexus_redis.thread import LoopThread
@@ -51,10 +53,12 @@ class ManualClock:
     At 10/s the 36,001st `acquire` is served when `now` is about 3,600, after a few real seconds; an hour of
     `advance(3600)` in which nobody waits takes no time at all. Who waits without a timeout for longer than `patience`
     seconds gets an AssertionError: waiting for what will not come would never end, and costs a call a second.
+
+    A batch of calls takes `round_trip` seconds: `ManualClock(round_trip=0.2)` has Redis on another continent.
     """
 
-    def __init__(self, *, patience: float = 3_600.0) -> None:
-        self.patience = patience
+    def __init__(self, *, patience: float = 3_600.0, round_trip: float = 0.0) -> None:
+        self.patience, self.round_trip = patience, round_trip
         self._at = START
         self._lock = threading.RLock()
         self._loops: list[SteppedLoop] = []
@@ -228,6 +232,8 @@ class SteppedLoop(LoopThread):
     def _begin(self) -> None:
         self._plan: Step | None = None
         self._is_in_it = False
+        self._mail: list[tuple[float, int, Exchange, list[Outcome] | None]] = []  # on its way to Redis, or back
+        self._count = 0
         if self not in self._clock._loops:
             self._clock._loops.append(self)
 
@@ -238,7 +244,9 @@ class SteppedLoop(LoopThread):
     @property
     def due(self) -> float:
         """When it must be run."""
-        return NEVER if self._is_in_it else self.hub.asleep_until
+        if self._is_in_it:
+            return NEVER
+        return min(self.hub.asleep_until, self._mail[0][0] if self._mail else NEVER)
 
     @property
     def is_running(self) -> bool:
@@ -258,10 +266,11 @@ class SteppedLoop(LoopThread):
             self._plan = refill(self.hub)
         self._is_in_it = True
         try:
+            self._carry()
             while True:
                 step = self._plan.send(outcomes)
                 if not isinstance(step, Pause):
-                    outcomes = perform(self._client, [self._clock._stamped(job) for job in step.jobs])
+                    outcomes = self._send(step)
                 elif step.seconds > 0:
                     return
                 else:
@@ -273,6 +282,30 @@ class SteppedLoop(LoopThread):
                 raise
         finally:
             self._is_in_it = False
+
+    def _send(self, exchange: Exchange) -> list[Outcome] | None:
+        """What comes of it, at once or after a round trip."""
+        if not self._clock.round_trip:
+            return self._perform(exchange)
+        self._post(exchange, None)
+        return None
+
+    def _perform(self, exchange: Exchange) -> list[Outcome]:
+        return perform(self._client, [self._clock._stamped(job) for job in exchange.jobs])
+
+    def _post(self, exchange: Exchange, outcomes: list[Outcome] | None) -> None:
+        self._count += 1
+        heapq.heappush(self._mail, (self._clock._at + self._clock.round_trip / 2, self._count, exchange, outcomes))
+
+    def _carry(self) -> None:
+        """What has come to Redis by now is done there, what has come back is delivered."""
+        while self._mail and self._mail[0][0] <= self._clock._at:
+            _, _, exchange, outcomes = heapq.heappop(self._mail)
+            if outcomes is None:
+                self._post(exchange, self._perform(exchange))
+            else:
+                for _ in deliver(self.hub, exchange, outcomes):
+                    pass
 
     def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
         return self._clock._wait(event, seconds)

@@ -27,7 +27,6 @@ from nexus_redis.sources import ListSource, Source, StreamSource
 from nexus_redis.task import Drivers
 from nexus_redis.values import FRACTION, is_fraction, keyed_name, parse_seconds
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import CALL_TIMEOUT
 from nexus_redis.words import counted
 
 if TYPE_CHECKING:
@@ -46,7 +45,6 @@ class Unset:
 
 UNSET: Final = Unset()
 DEFAULTS: Final = ProducerSettings()
-TRY_PATIENCE: Final = 2 * CALL_TIMEOUT  # seconds: a try may meet a call in flight before its own
 
 
 def micro_cost(cost: float) -> int:

@@ -25,7 +25,6 @@ from tools import bundle_lua
 MODULES = (client, embedded, nexus_asyncio, push, task, thread, wire)
 LIMITS = (
     "CALL_TIMEOUT", "CONNECT_TIMEOUT", "PROBE_TIMEOUT_S", "START_TIMEOUT_S", "STOP_PATIENCE", "STOP_TIMEOUT_S",
-    "TRY_PATIENCE",
 )  # fmt: skip
 
 # A busy machine makes single examples slow, and CI should fail for what changed and not for what it happened to draw.

@@ -19,7 +19,7 @@ from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.known import require_one
 from nexus_redis.cli.signals import OF_A_COMMAND, Signals, signals
 from nexus_redis.cli.spawning import spawn
-from nexus_redis.cli.swift import CALL_TIMEOUT, Connection, namespace_of, url_of
+from nexus_redis.cli.swift import Connection, namespace_of, url_of
 from nexus_redis.config import ProducerSettings
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.exchange import Exchange
@@ -31,7 +31,6 @@ from nexus_redis.values import budget_name, parse_cost, parse_name
 from nexus_redis.waiter import NEVER, Waiter
 
 STOP_PATIENCE: Final = 1.5  # seconds for leaving, as in `thread`
-TRY_PATIENCE: Final = 2 * CALL_TIMEOUT  # seconds for the one claim of a timeout of 0, as in `shell`
 
 
 class Wish(NamedTuple):
@@ -96,7 +95,7 @@ def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", com
     waiter = Waiter(cost, since, whole=is_now)  # all tokens with the first claim, or none
     account.wait(waiter)
     try:
-        deadline = since + TRY_PATIENCE if is_now else NEVER if timeout is None else since + timeout
+        deadline = since + account.hub.patience if is_now else NEVER if timeout is None else since + timeout
         loop.run(lambda: waiter.is_settled, deadline, wakeup=[come.wakeup])
         if waiter.error is not None:
             raise waiter.error

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import redis
 
 CONNECT_TIMEOUT: Final = 1.0  # seconds, as in `wire`
-CALL_TIMEOUT: Final = 0.25
+CALL_TIMEOUT: Final = 1.0
 PORT: Final = 6379
 
 
