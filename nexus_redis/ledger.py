@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import math
 from typing import Any, Final
+from zlib import crc32
 
 from nexus_redis.calls import Answer, Claim, Drop
 from nexus_redis.errors import RATE
@@ -55,6 +56,8 @@ GROWTH: Final = 2  # likewise, where it is no trifle
 FAR_GROWTH: Final = 8  # where it is a round trip until one sees what the growth before came to
 FAR: Final = 0.4  # of a refresh: with a longer round trip, claims do not wait for one another
 MOST_FLIGHTS: Final = 12
+UNLIKE: Final = 0.1
+GOLDEN: Final = (math.sqrt(5) - 1) / 2  # its multiples, less the whole ones, lie evenly in a unit
 LONGEST_TRIP: Final = 1.0  # seconds by which a lease is longer, at most
 TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
 SHORT_SAMPLE: Final = 0.2  # of a refresh: a rate measured over less says nothing
@@ -594,8 +597,12 @@ class Ledger:
 
     @property
     def _apart(self) -> float:
-        """Seconds between two claims that do not wait for one another: a refresh, or until there is a token again."""
-        return max(self.refresh, min(self.last_retry, self.trip))
+        """Seconds between two claims that do not wait for one another: a refresh, or until there is a token again.
+
+        And a little more, never the same: of producers in step, the last to arrive would find the bucket empty for ever.
+        """
+        unlike = ((crc32(self.incarnation.encode()) + self.seq) * GOLDEN) % 1.0
+        return max(self.refresh, min(self.last_retry, self.trip)) * (1 + UNLIKE * unlike)
 
     @property
     def _horizon(self) -> float:

@@ -223,7 +223,7 @@ class SteppedLoop(LoopThread):
     """A hub whose loop is run by who waits, with the clock's lock for its lock."""
 
     def __init__(self, clock: ManualClock, client: Callable[[], redis.Redis], server: str) -> None:
-        self._clock, self._client = clock, client
+        self._clock, self._client, self.round_trip = clock, client, clock.round_trip
         self.age = 0.0
         self.lock = clock._lock
         self.hub = Hub(lambda: clock._at, lambda: None, server)
@@ -285,7 +285,7 @@ class SteppedLoop(LoopThread):
 
     def _send(self, exchange: Exchange) -> list[Outcome] | None:
         """What comes of it, at once or after a round trip."""
-        if not self._clock.round_trip:
+        if not self.round_trip:
             return self._perform(exchange)
         self._post(exchange, None)
         return None
@@ -295,7 +295,7 @@ class SteppedLoop(LoopThread):
 
     def _post(self, exchange: Exchange, outcomes: list[Outcome] | None) -> None:
         self._count += 1
-        heapq.heappush(self._mail, (self._clock._at + self._clock.round_trip / 2, self._count, exchange, outcomes))
+        heapq.heappush(self._mail, (self._clock._at + self.round_trip / 2, self._count, exchange, outcomes))
 
     def _carry(self) -> None:
         """What has come to Redis by now is done there, what has come back is delivered."""

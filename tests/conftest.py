@@ -16,15 +16,15 @@ import pytest
 from hypothesis import settings
 
 from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis import client, embedded, logs, push, scripts, task, thread, wire
+from nexus_redis import client, embedded, exchange, logs, push, scripts, task, thread, wire
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
 from tests.support import PATIENCE
 from tools import bundle_lua
 
-MODULES = (client, embedded, nexus_asyncio, push, task, thread, wire)
+MODULES = (client, embedded, exchange, nexus_asyncio, push, task, thread, wire)
 LIMITS = (
-    "CALL_TIMEOUT", "CONNECT_TIMEOUT", "PROBE_TIMEOUT_S", "START_TIMEOUT_S", "STOP_PATIENCE", "STOP_TIMEOUT_S",
+    "CALL_TIMEOUT", "CONNECT_TIMEOUT", "LATEST_LIMIT", "PROBE_TIMEOUT_S", "SOONEST_LIMIT", "START_TIMEOUT_S", "STOP_PATIENCE", "STOP_TIMEOUT_S",
 )  # fmt: skip
 
 # A busy machine makes single examples slow, and CI should fail for what changed and not for what it happened to draw.
