@@ -1,4 +1,4 @@
-"""The sync shell: threads wait, one thread talks to Redis.
+"""The sync shell: threads wait, others talk to Redis.
 
 nexus = Nexus.from_url("redis://localhost:6379/0")
 budget = nexus.budget("stripe", rate="100/s")
@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 
 class Nexus(NexusShell):
-    """A connection to the coordinator: one thread, one pool, any number of budgets. Safe to share between threads.
+    """A connection to the coordinator: a few threads, one pool, any number of budgets. Safe to share between threads.
 
     `Nexus(client)` uses a redis-py client that you have; `Nexus.from_url()` makes one with short timeouts (1 s to
     connect, 250 ms a call). Neither does I/O, and a forked child starts afresh by itself, so a module is a good place

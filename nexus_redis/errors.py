@@ -77,6 +77,7 @@ RANGES: Final[dict[str, Range]] = {
     **dict.fromkeys(("queue_depth", "queue_limit", "seq", "granted_total", "uptime_ms", "busy_ms"), COUNT),
     **dict.fromkeys(("burst", "transit", "timeout", "hold", "pause"), SECONDS),
     "interval": INTERVAL,
+    "trip": Range(0, 1_000_000, "microseconds"),
     **dict.fromkeys(("latency_ms", "latency_p25_ms", "latency_p10_ms", "latency_target_ms"), MILLISECONDS),
     **dict.fromkeys(("interval_ms", "pause_ms"), MILLISECONDS),
     **dict.fromkeys(("lease_ms", "refresh_ms", "retry_after_ms"), MILLISECONDS),

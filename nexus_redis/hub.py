@@ -290,6 +290,7 @@ class Hub:
         if not self.failures:
             self.out_since = sent
         self.failures, self.failed_at = self.failures + 1, now
+        self.on_the_way.lose_connections()
         self.cause = f"{type(error).__name__}: {error}"
         backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
         self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
@@ -312,6 +313,10 @@ def refill(hub: Hub) -> Step:
         now = hub.clock()
         yield from _give_up(hub, now)
         hub.look_around(now)
+        while not hub.failures and (warming := hub.on_the_way.warm(now)) is not None:
+            outcomes = yield warming
+            if outcomes is not None:
+                yield from deliver(hub, warming, outcomes)
         is_free = hub.on_the_way.free_at(NEVER) <= now
         members = hub.take_due(now) if is_free else []
         if not members and hub.is_behind:
@@ -348,7 +353,7 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Step:
             hub.schedule(member)
     if not parts:
         return
-    exchange = hub.on_the_way.send(parts, now)
+    exchange = hub.on_the_way.send(parts, now, is_troubled=hub.failures > 0)
     outcomes = yield exchange
     if outcomes is not None:
         yield from deliver(hub, exchange, outcomes)
@@ -370,6 +375,8 @@ def deliver(hub: Hub, exchange: Exchange, outcomes: list[Outcome]) -> Step:
     hub.steps = 0
     came = hub.clock()
     hub.on_the_way.end(exchange)
+    if not exchange.parts:  # it made a connection
+        return
     lost = next((o for o in outcomes if isinstance(o, Exception) and classify(o) is not Fault.PERMANENT), None)
     is_lost = lost is not None and all(isinstance(o, Exception) for o in outcomes)
     if lost is None or not is_lost:

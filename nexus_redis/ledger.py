@@ -599,7 +599,7 @@ class Ledger:
     def _apart(self) -> float:
         """Seconds between two claims that do not wait for one another: a refresh, or until there is a token again.
 
-        And a little more, never the same: of producers in step, the last to arrive would find the bucket empty for ever.
+        And a little more, never the same: of producers in step, the last would find the bucket empty for ever.
         """
         unlike = ((crc32(self.incarnation.encode()) + self.seq) * GOLDEN) % 1.0
         return max(self.refresh, min(self.last_retry, self.trip)) * (1 + UNLIKE * unlike)

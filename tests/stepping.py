@@ -9,7 +9,8 @@ from typing import Any
 from nexus_redis.account import Account
 from nexus_redis.calls import Answer, Call, Claim, Command, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings, ProducerSettings
-from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.exchange import Exchange
+from nexus_redis.hub import NEVER, Hub, Pause, deliver, refill
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
 from nexus_redis.opening import Opening
@@ -61,7 +62,9 @@ class Stepper:
         self.now = START
         self.sent: list[tuple[float, Job]] = []
         self.server: Callable[[Job], Outcome] = grants()
-        self.round_trip = 0.0
+        self.round_trip = 0.0  # that the loop waits for
+        self.delay: float | None = None  # until the outcomes are delivered, while the loop goes on
+        self._mail: list[tuple[float, Exchange, list[Outcome]]] = []
         self.wakes = 0
         self.hub = Hub(lambda: self.now, self._wake, "redis.example:6379")
         self._plan = refill(self.hub)
@@ -85,18 +88,30 @@ class Stepper:
                     return step.seconds
             else:
                 self.sent += [(self.now, job) for job in step.jobs]
-                self._outcomes = [self.server(job) for job in step.jobs]
-                self.now += self.round_trip
+                outcomes: list[Outcome] = [self.server(job) for job in step.jobs]
+                self._outcomes = outcomes if self.delay is None else None
+                if self.delay is None:
+                    self.now += self.round_trip
+                else:
+                    self._mail.append((self.now + self.delay, step, outcomes))
 
     def advance(self, seconds: float) -> None:
         """Let so much time pass, the loop working all the while."""
         until = self.now + seconds
         while True:
-            pause = self.run()
-            if self.is_over or self.now + pause > until:
+            next_at = self.now + self.run()
+            comes_at = min((at for at, _, _ in self._mail), default=NEVER)
+            if self.is_over or min(next_at, comes_at) > until:
                 break
-            self.now += pause
+            self.now = max(self.now, min(next_at, comes_at))
+            self._deliver()
         self.now = max(self.now, until)
+
+    def _deliver(self) -> None:
+        for letter in [each for each in self._mail if each[0] <= self.now]:
+            self._mail.remove(letter)
+            for _ in deliver(self.hub, letter[1], letter[2]):
+                pass
 
     def kinds(self) -> list[str]:
         """What was sent, by name."""

@@ -271,9 +271,9 @@ def test_one_that_is_served_and_cancelled_in_the_same_moment_takes_nothing(serve
             account = account_of(producer)
             task, receive, moments = asyncio.create_task(producer.acquire(30)), account.receive, 0
 
-            def cancel_as_it_is_served(outcomes: Any, now: float) -> None:
+            def cancel_as_it_is_served(*of: Any) -> None:
                 nonlocal moments
-                receive(outcomes, now)
+                receive(*of)
                 if account.ledger.used:
                     moments += 1
                     task.cancel()

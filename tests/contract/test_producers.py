@@ -11,7 +11,7 @@ import pytest
 
 from nexus_redis import GRANTED, AcquireTimeout, Closed, Denied, Grant, InvalidSetting
 from nexus_redis.calls import Claim
-from nexus_redis.ledger import MICRO
+from nexus_redis.ledger import MICRO, Flight
 from nexus_redis.testing import ManualClock
 from nexus_redis.tray import Tray
 from tests.contract.shells import LONG, Opener, Pass, account_of
@@ -256,7 +256,7 @@ def test_who_pauses_a_budget_stops_at_once(open_nexus: Opener, server: Server) -
         budget.acquire()
     ledger = account_of(budget).ledger
     assert eventually(lambda: ledger.in_flight is None and ledger.hand > 0)
-    ledger.in_flight, ledger.sent = Claim(), account_of(budget).hub.clock()  # nor is there an answer that would say it
+    ledger.flights.append(Flight(Claim(), account_of(budget).hub.clock()))  # nor is there an answer that would say it
     budget.pause(30)
     before = ledger.used
     assert not any(budget.try_acquire() for _ in range(100))

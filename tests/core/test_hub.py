@@ -435,6 +435,75 @@ def test_one_that_fails_alone_is_no_outage(stepper: Stepper) -> None:
     assert good.received[-1] == 1
 
 
+# --- answers that are late
+
+
+class Patient(Chatter):
+    """One that is told what came of its jobs after all."""
+
+    def __init__(self, stepper: Stepper, name: str = "a", every: float = NEVER) -> None:
+        super().__init__(stepper, name, every)
+        self.late: list[Outcome] = []
+
+    def receive_late(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
+        self.late += outcomes
+
+
+@pytest.mark.hurried
+def test_an_answer_that_is_overdue_is_a_failure_and_one_that_comes_late_an_answer(stepper: Stepper) -> None:
+    member = Patient(stepper)
+    member.at(START)
+    stepper.delay = 0.01
+    stepper.advance(1)
+    stepper.delay = 0.4
+    member.at(stepper.now)
+    stepper.advance(0.3)
+    assert [type(each) for each in member.received] == [str, TimeoutError]
+    assert (stepper.hub.failures, stepper.hub.is_out) == (1, False)
+    stepper.advance(0.2)
+    assert member.late == ["a"]
+    assert stepper.hub.failures == 0
+
+
+@pytest.mark.hurried
+def test_what_hangs_for_ever_is_an_outage_soon(stepper: Stepper) -> None:
+    member = Chatter(stepper, every=0.1).at(START)
+    stepper.delay = 0.01
+    stepper.advance(1)
+    stepper.delay = 1e9  # a name that nobody resolves, a cable that is cut
+    stepper.advance(1 + 4)
+    assert stepper.hub.is_out
+    assert member.ticks
+
+
+def test_many_on_their_way_that_fail_together_are_one_failure(stepper: Stepper) -> None:
+    member = Chatter(stepper, every=0.1).at(START)
+    member.overlaps = True
+    stepper.delay = 0.5
+    stepper.advance(3)
+    assert stepper.hub.failures == 0
+    stepper.server = fails(exceptions.ConnectionError("reset"))
+    stepper.advance(0.45)
+    assert stepper.hub.failures == 0
+    stepper.delay = 1e9
+    for at in range(len(stepper._mail)):
+        letter = stepper._mail[at]
+        stepper._mail[at] = (stepper.now, letter[1], [exceptions.ConnectionError("reset")])
+    stepper.advance(0.01)
+    assert (stepper.hub.failures, stepper.hub.is_out) == (1, False)
+
+
+def test_a_member_that_waits_for_an_answer_is_not_asked_again_unless_it_says_so(stepper: Stepper) -> None:
+    waits, goes_on = Chatter(stepper, "w", every=0.1).at(START), Chatter(stepper, "g", every=0.1).at(START)
+    goes_on.overlaps = True
+    stepper.delay = 0.55
+    stepper.advance(0.5)
+    sent = [job.args[0] for _, job in stepper.sent if isinstance(job, Command)]
+    assert (sent.count("w"), sent.count("g")) == (1, 5)
+    stepper.advance(0.2)
+    assert waits.received == ["w"]
+
+
 # --- closing
 
 

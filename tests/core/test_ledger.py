@@ -249,6 +249,93 @@ def test_a_claim_that_is_sent_again_has_the_lease_of_its_first_send(ledger: Ledg
     assert ledger.leases[0].expires == BEGIN + LEASE
 
 
+# --- far away: several claims on their way
+
+
+def far(trip: float = 0.5, now: float = BEGIN) -> Ledger:
+    """A ledger whose claims take so long, with nothing in hand."""
+    ledger = Ledger(now)
+    for i in range(9):
+        wait(ledger, 1, now + i * trip)
+        claim = ledger.claim(now + i * trip)
+        assert claim is not None
+        ledger.receive(answered(claim.tokens / MICRO, lease=LEASE + trip), now + (i + 1) * trip)
+        if ledger.hand:
+            assert ledger.spend(ledger.hand, now + (i + 1) * trip)
+    assert ledger.trip == pytest.approx(trip, rel=0.1)
+    assert not ledger.held
+    return ledger
+
+
+def test_far_away_the_next_claim_does_not_wait_for_the_answer_and_comes_a_refresh_later() -> None:
+    ledger, now = far(), BEGIN + 5
+    wait(ledger, 500, now)
+    seqs = []
+    for _ in range(5):
+        claim = ledger.claim(now)
+        assert claim is not None
+        seqs.append(claim.seq)
+        assert REFRESH <= ledger.due - now <= 1.1 * REFRESH + 1e-9
+        now = ledger.due
+        wait(ledger, 500, now)
+    assert seqs == list(range(seqs[0], seqs[0] + 5))
+    assert len(ledger.flights) == 5
+
+
+def test_what_is_on_its_way_is_not_asked_for_again() -> None:
+    ledger, now = far(), BEGIN + 5
+    wait(ledger, 20, now)
+    first = ledger.claim(now)
+    assert first is not None
+    assert first.tokens >= 20 * MICRO
+    second = ledger.claim(ledger.due)
+    assert second is None or second.need == 0
+
+
+def test_answers_that_come_out_of_order_give_all_their_tokens() -> None:
+    ledger, now = far(), BEGIN + 5
+    lines = [wait(ledger, 30, now), wait(ledger, 30, now + REFRESH)]
+    first = ledger.claim(now)
+    second = ledger.claim(now + 1.1 * REFRESH)
+    assert first is not None
+    assert second is not None
+    ledger.receive(answered(30, budget_rate=70 * MICRO, lease=1.0), now + 0.6, second)
+    ledger.receive(answered(30, lease=1.0), now + 0.61, first)
+    assert [line.is_served for line in lines] == [True, True]
+    assert ledger.answer is not None
+    assert ledger.answer.budget_rate == 70 * MICRO  # the newer one's
+    assert balance(ledger) == 0
+
+
+def test_of_claims_that_were_lost_the_newest_is_sent_again_as_it_was() -> None:
+    ledger, now = far(), BEGIN + 5
+    wait(ledger, 30, now)
+    first = ledger.claim(now)
+    wait(ledger, 30, now + 0.05)
+    second = ledger.claim(now + 1.1 * REFRESH)
+    assert first is not None
+    assert second is not None
+    ledger.lose(first)
+    ledger.lose(second)
+    assert ledger.claim(now + 0.2) is second
+    assert [each.claim for each in ledger.flights] == [second]
+    assert ledger.receive(answered(30), now + 0.7, first) == []  # what it brought is written off
+    assert balance(ledger) == 0
+
+
+def test_far_away_a_claim_says_how_far_and_near_it_says_nothing() -> None:
+    ledger = far(0.5)
+    wait(ledger, 1, BEGIN + 5)
+    claim = ledger.claim(BEGIN + 5)
+    assert claim is not None
+    assert claim.trip == pytest.approx(500_000, rel=0.1)
+    near = holding(1)
+    wait(near, 5, BEGIN + 1)
+    told = near.claim(BEGIN + 1)
+    assert told is not None
+    assert told.trip == 0
+
+
 def test_an_unanswered_claim_is_given_up_when_its_tokens_would_have_expired(ledger: Ledger) -> None:
     wait(ledger, 1, BEGIN)
     first = ledger.claim(BEGIN)

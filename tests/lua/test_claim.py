@@ -139,6 +139,12 @@ def test_one_without_an_incarnation_is_never_taken_for_a_retry(story: Story) -> 
     assert story.at(2.1).claim(incarnation="x").granted  # nor does it hold its id
 
 
+def test_a_lease_is_longer_by_the_round_trip_of_who_claims(story: Story) -> None:
+    assert story.at(1).claim("near").lease == 0.5
+    assert story.claim("far", trip=300_000, incarnation="f", seq=1).lease == 0.8
+    assert story.at(1.2).claim("far", trip=300_000, incarnation="f", seq=1).lease == 0.8  # the same once more
+
+
 def test_an_id_is_taken_while_its_lease_lives(story: Story) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", incarnation="first")

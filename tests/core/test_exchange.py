@@ -1,0 +1,116 @@
+"""What is on its way to Redis: when an answer is overdue, and when the next batch may go."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nexus_redis.calls import Command
+from nexus_redis.exchange import (
+    ABREAST,
+    APART,
+    FIRST_LIMIT,
+    LATEST_LIMIT,
+    MOST_OUT,
+    SOONEST_LIMIT,
+    Exchange,
+    OnTheWay,
+    RoundTrip,
+)  # fmt: skip
+from nexus_redis.hub import NEVER, Member
+
+pytestmark = pytest.mark.hurried  # the limits are what is tested; there is no other clock than the test's
+
+
+class One(Member):
+    """Somebody who waits for an answer."""
+
+
+def sent(way: OnTheWay, now: float, member: Member | None = None) -> Exchange:
+    return way.send([(member or One(), [Command(("PING",), bool)])], now)
+
+
+def measured(*round_trips: float) -> RoundTrip:
+    trip = RoundTrip()
+    for each in round_trips:
+        trip.note(each)
+    return trip
+
+
+def test_before_the_first_answer_there_is_time_to_make_a_connection() -> None:
+    assert measured().limit == FIRST_LIMIT
+
+
+def test_near_redis_an_answer_is_overdue_after_a_quarter_of_a_second() -> None:
+    assert measured(*[0.0003] * 50).limit == pytest.approx(SOONEST_LIMIT, abs=0.001)
+
+
+def test_the_making_of_the_connection_is_forgotten_with_the_second_answer() -> None:
+    assert measured(1.2, 0.2).mean == 0.2
+
+
+def test_answers_that_vary_by_much_are_waited_for_longer() -> None:
+    chance = random.Random(1)
+    trips = [0.24 + chance.uniform(-0.1, 0.1) for _ in range(500)]
+    trip = measured(*trips)
+    assert trip.limit == pytest.approx(0.24 + max(SOONEST_LIMIT, 4 * 0.05), rel=0.2)
+    assert max(trips) < trip.limit
+
+
+def test_nothing_is_waited_for_longer_than_a_second() -> None:
+    assert measured(*[0.9, 3.0] * 50).limit == LATEST_LIMIT
+
+
+def test_an_answer_that_is_overdue_is_told_once_and_its_member_may_ask_again() -> None:
+    way, member = OnTheWay(), One()
+    exchange = sent(way, 0.0, member)
+    assert way.take_overdue(FIRST_LIMIT - 0.01) == []
+    assert way.has(member)
+    assert way.overdue_at(NEVER) == FIRST_LIMIT
+    assert way.take_overdue(FIRST_LIMIT) == [exchange]
+    assert way.take_overdue(FIRST_LIMIT + 9) == []
+    assert (exchange.is_overdue, way.has(member), bool(way)) == (True, False, False)
+
+
+def test_near_redis_a_batch_waits_for_the_one_before_unless_that_takes_long() -> None:
+    way = OnTheWay()
+    assert way.free_at(NEVER) == -NEVER
+    first = sent(way, 10.0)
+    assert way.free_at(NEVER) == 10.0 + APART
+    way.end(first)
+    assert way.free_at(NEVER) == -NEVER
+
+
+def test_far_away_the_batches_of_a_round_trip_go_one_after_the_other_without_an_answer() -> None:
+    way = OnTheWay()
+    way.trip = measured(*[0.6] * 9)
+    for i in range(ABREAST):
+        at = i * 0.6 / ABREAST
+        assert way.free_at(NEVER) <= at + 1e-9
+        sent(way, at)
+
+
+def test_there_is_an_end_to_what_may_be_on_its_way_those_that_are_overdue_included() -> None:
+    way = OnTheWay()
+    for i in range(MOST_OUT):
+        sent(way, i * 10.0)
+        way.take_overdue(i * 10.0 + FIRST_LIMIT)
+    assert way.free_at(NEVER) == NEVER
+
+
+def test_far_away_connections_are_made_before_they_are_needed() -> None:
+    way = OnTheWay()
+    assert way.warm(0.0) is None  # nobody knows how far it is
+    way.trip = measured(*[0.5] * 9)
+    warming = [way.warm(0.0) for _ in range(2 * ABREAST)]
+    assert sum(each is not None for each in warming) == ABREAST
+    assert not way  # nobody waits for them
+    way.lose_connections()
+    assert way.warm(0.0) is not None
+
+
+def test_near_redis_one_connection_is_enough() -> None:
+    way = OnTheWay()
+    way.trip = measured(*[0.01] * 9)
+    assert way.warm(0.0) is None
