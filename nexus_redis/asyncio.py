@@ -158,7 +158,7 @@ class Nexus(NexusShell):
         - `key`: one of many budgets of that name, one per customer for instance: any text of up to 256 bytes. What is
           not given is taken over from the budget `name`, when the key's is first used and once a minute while it is;
           idle ones make no calls. With 100/s set on "stripe", `nexus.budget("stripe", key="cust-42")` is a budget of
-          100/s of its own, named "stripe.cust-42"; `nexus.budget("stripe.cust-42")` is the same one.
+          100/s of its own, named "stripe/cust-42" in lists and errors.
 
         A rate is tokens/s, or a text like "100/s", "1.5k/min", "50 per 10 seconds"; a duration seconds, or "90s", "5m",
         "2h"; so it is wherever one is wanted. Raises `InvalidSetting` for a value out of its range, and for two values
@@ -172,7 +172,10 @@ class Nexus(NexusShell):
         return Budget(self, name, key, settings)
 
     async def budgets(self) -> list[str]:
-        """The names of all budgets in this namespace, sorted: those opened by somebody and still there."""
+        """The names of all budgets in this namespace, sorted: those opened by somebody and still there.
+
+        The budget of a key is `name/key`. `nexus.budget` takes the two apart: `budget("stripe", key="cust-42")`.
+        """
         names: list[str] = await self._drive(budget_names(self.namespace, self._hub.server))
         return names
 

@@ -93,6 +93,7 @@ WORDS: Final = {
     **dict.fromkeys(("lossless", "smooth", "observe", "whole"), ("true", "false")),
 }
 NAME_REMEDY: Final = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit"
+KEYED_REMEDY: Final = 'The budget of a key is named with the key beside the name: budget("stripe", key="cust-42")'
 _OTHERS: Final = {
     "labels": f"use at most {MOST_LABELS}, named as budgets are, each a text of at most {LONGEST_LABEL} characters",
     "note": "use at most 200 bytes",

@@ -12,7 +12,7 @@ from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import REFRESH
 from nexus_redis.listing import drop
-from nexus_redis.values import is_name
+from nexus_redis.values import is_budget
 
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
 SHOWN: Final = ("weight", "priority", "demand_per_s", "share_per_s", "held")
@@ -122,7 +122,7 @@ def budget_names(namespace: str, server: str) -> Plan:
     """
     hint = budgets_key(namespace)
     found: list[str] = (yield from ask([Command(("ZRANGE", hint, 0, -1), _texts)], server))[0]
-    names = [name for name in found if is_name(name)]
+    names = [name for name in found if is_budget(name)]
     if not names:
         return []
     keys = [BudgetKeys(namespace, name).budget for name in names]

@@ -427,6 +427,21 @@ def test_a_name_that_nobody_knows_is_a_finding_that_names_those_that_are_near_an
 
 
 @on_valkey
+def test_a_name_as_lists_show_it_is_the_budget_of_that_key(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "1000", "--key", "cust-42")
+    shell("set", "stripe/cust-42", "--rate", "7")
+    shell("set", "stripe", "--key", "Zoe & Co", "--rate", "8")
+    hashed, plain = (line.split()[0] for line in shell("list").out.splitlines())
+    for name, words in ((plain, ["--key", "cust-42"]), (hashed, ["--key", "Zoe & Co"])):
+        assert shell("pause", name, "60").out.startswith(f"{name}: paused")
+        assert shell("resume", "stripe", *words).out.startswith(f"{name}: ")
+    assert typed(shell, "run", plain, "--", "echo", "ran").out == "ran\n"
+    refused = typed(shell, "run", hashed, "--", "echo", "ran")
+    assert (refused.code, refused.out) == (2, "")
+    assert "the hash of a key" in refused.err
+
+
+@on_valkey
 @pytest.mark.parametrize("line", WITH_A_NAME)
 def test_the_budget_of_a_key_is_a_name_as_well_and_who_uses_it_may_be_the_first(shell: Shell, line: str) -> None:
     shell("set", "stripe", "--rate", "1000")
@@ -444,7 +459,7 @@ def test_the_budget_of_a_key_is_a_name_as_well_and_who_uses_it_may_be_the_first(
         assert (ended.code, ended.out) == (0, "ran\n" if words[0] == "run" else "")
     else:
         assert (ended.code, ended.out) == (1, "")
-        assert "Did you mean stripe.cust-42" in ended.err
+        assert "Did you mean stripe/cust-42" in ended.err
         assert everything(shell) == before
 
 

@@ -98,6 +98,7 @@ end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
 
+-- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 -- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
 -- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
@@ -247,7 +248,9 @@ local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', '
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 local function is_budget(key)
   local namespace, name = string.match(key, '^(.*):{(.*)}$')
-  return namespace ~= nil and is_name(namespace) and is_name(name)
+  if not namespace or #name > 64 then return false end
+  local parent = string.match(name, '^(.*)/[A-Za-z0-9._-]+$')
+  return is_name(namespace) and is_name(parent or name)
 end
 local function named_keys(kind)
   if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end

@@ -11,6 +11,7 @@ Reply  1 now_us  2 fields and values of the budget's hash (empty: there is none)
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS
 Cost   O(page) ]]
 local string_format = string.format
+local string_match = string.match
 local redis_call = redis.call
 local string_sub = string.sub
 
@@ -44,7 +45,7 @@ local function whole(x) return string_format('%.0f', x) end
 -- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
 -- Digits only, within [low, high], or nil.
 local function whole_number(text, low, high)
-  if #text > 17 or not string.match(text, '^%d+$') then return nil end
+  if #text > 17 or not string_match(text, '^%d+$') then return nil end
   local x = tonumber(text)
   return x >= low and x <= high and x or nil
 end
@@ -65,9 +66,12 @@ local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', '
 
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 
+-- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 local function is_budget(key)
-  local namespace, name = string.match(key, '^(.*):{(.*)}$')
-  return namespace ~= nil and is_name(namespace) and is_name(name)
+  local namespace, name = string_match(key, '^(.*):{(.*)}$')
+  if not namespace or #name > 64 then return false end
+  local parent = string_match(name, '^(.*)/[A-Za-z0-9._-]+$')
+  return is_name(namespace) and is_name(parent or name)
 end
 
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.

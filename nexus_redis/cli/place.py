@@ -9,11 +9,11 @@ import redis
 from nexus_redis import embedded
 from nexus_redis.calls import Job, Outcome
 from nexus_redis.cli.swift import namespace_of
-from nexus_redis.config import parse_name
 from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.listing import listed, swept
 from nexus_redis.thread import drive
+from nexus_redis.values import budget_name
 from nexus_redis.wire import address, connect, where
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class Place:
 
     def keys(self, name: str) -> BudgetKeys:
         """The keys of one budget."""
-        return BudgetKeys(self.namespace, parse_name(name))
+        return BudgetKeys(self.namespace, budget_name(name))
 
     def ask(self, *jobs: Job) -> list[Any]:
         """Send them in one round trip; the answers in order."""

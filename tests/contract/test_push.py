@@ -328,7 +328,7 @@ def test_one_connection_listens_for_many_budgets_and_only_for_those_in_use(open_
     def channels() -> list[str]:
         return sorted(calls.text(name) for name in client.pubsub_channels())
 
-    wanted = [f"nexus:{{stripe.used-{i}}}:flow" for i in range(5)]
+    wanted = [f"nexus:{{stripe/used-{i}}}:flow" for i in range(5)]
     assert eventually(lambda: [bool(budget.try_acquire()) for budget in used] != [] and channels() == wanted)
     if server.kind != FAKE:
         assert eventually(lambda: len(client.client_list(_type="pubsub")) == 1)
@@ -346,7 +346,7 @@ def test_ten_thousand_budgets_that_are_idle_listen_to_nothing(one_server: Server
         budgets[0].acquire()
         assert busy(budgets[0], lambda: len(nexus._hub.channels.names) == 1)
         client: Any = one_server.client()
-        assert eventually(lambda: client.pubsub_channels() == [b"nexus:{stripe.cust-0}:flow"])
+        assert eventually(lambda: client.pubsub_channels() == [b"nexus:{stripe/cust-0}:flow"])
 
 
 def test_a_process_that_only_reports_has_no_connection_for_it(open_nexus: Opener, server: Server) -> None:

@@ -215,6 +215,7 @@ def wrong_keys(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield (*keys[:i], keys[j], keys[i], *keys[j + 1 :])
     for budget in ("story", "{story}", "test:story", "test:{}", "test:{a b}", ":{story}", "test:{story}x",
                    "a:b:{story}", "test:{" + "x" * 65 + "}", "x" * 65 + ":{story}", "test:{{story}}", "test:{-a}", "",
+                   "test:{a/}", "test:{/a}", "test:{a/b/c}", "test:{a/b c}", "test:{a/" + "x" * 63 + "}", "a/b:{story}",
                    HUGE):  # fmt: skip
         yield tuple(key.replace("test:{story}", budget) for key in keys)
     if len(keys) in (3, 11):
