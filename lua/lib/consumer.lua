@@ -7,6 +7,7 @@ local SAID_MOST = {
   in_flight = COUNT, slots = COUNT, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
   latency_p25_ms = 86400000, latency_p10_ms = 86400000, cancelled = COUNT, busy_ms = COUNT,
 }
+local LEAP = 5                  -- seconds that its clock may gain on ours: a report is late by less
 local ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 
 -- The report's arguments by name (nil where nothing is said), or nil and a code that names the one at fault.
@@ -92,8 +93,9 @@ local function since_last(c, said, now)
     if (said[counter] or 0) < (was[counter] or 0) then return true end
   end
   if said.uptime_ms and was.uptime_ms then
-    if said.uptime_ms < was.uptime_ms then return true end
-    return false, (said.uptime_ms - was.uptime_ms) / 1000
+    local dt, passed = (said.uptime_ms - was.uptime_ms) / 1000, (now - was.at) / MICRO
+    if dt < 0 or dt > math.max(0, passed) + LEAP then return true end
+    return false, dt
   end
   return false, math.max(0, now - was.at) / MICRO
 end
