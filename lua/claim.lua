@@ -63,12 +63,14 @@ end
 local b, newer, is_older = read_budget(keys, ask.priority)
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now, is_older)
+if now < b.at or b.behind + b.high > 0 then now = rarely().steady(b, now) end
 if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
   if p.incarnation ~= ask.incarnation and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
+local at, T = b.at, b.T
 if (b.due > 0 and now >= b.due) or b.at - now >= MICRO then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
@@ -77,7 +79,7 @@ else
 end
 local learning, is_first = now < b.learns_until, not p
 p = p or rarely().new_producer(now)
-if ask.birth == b.birth then repair(b, ask.granted_total) end
+if ask.granted_total > b.granted and ask.birth == b.birth then rarely().repair(b, p, ask.granted_total, at, T, now) end
 if now >= b.ends or b.ends - now > b.length then
   rarely().roll_epoch(keys, b, now)
   if not keys.history and not b.is_new and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end

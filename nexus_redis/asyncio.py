@@ -145,6 +145,7 @@ class Nexus(NexusShell):
         latency_target_ms: float | str | None = None,
         lossless: bool | None = None,
         transit: float | str | None = None,
+        grace: float | str | None = None,
     ) -> Budget:
         """The budget of one downstream. No I/O; what is not given stays as it is, or follows the consumers.
 
@@ -155,6 +156,8 @@ class Nexus(NexusShell):
         - `latency_target_ms`: what `aimd` takes for too slow.
         - `lossless`: never admit what the consumers cannot hold, which rests on `transit`: the seconds from a token
           spent to its work seen, 1 unless told.
+        - `grace`: for so many seconds after the last consumer has left, the rate is no more than that one could take,
+          so that a restart of the only consumer does not open the budget up to `rate`; 10 unless told.
         - `key`: one of many budgets of that name, one per customer for instance: any text of up to 256 bytes. What is
           not given is taken over from the budget `name`, when the key's is first used and once a minute while it is;
           idle ones make no calls. With 100/s set on "stripe", `nexus.budget("stripe", key="cust-42")` is a budget of
@@ -167,6 +170,7 @@ class Nexus(NexusShell):
         given = {
             "rate": rate, "min_rate": min_rate, "burst": burst, "law": law, "combine": combine,
             "latency_target_ms": latency_target_ms, "lossless": lossless, "transit": transit,
+            "grace": grace,
         }  # fmt: skip
         settings = BudgetSettings.of(**given) if any(value is not None for value in given.values()) else NOTHING
         return Budget(self, name, key, settings)

@@ -14,7 +14,7 @@ from nexus_redis.ledger import REFRESH
 from nexus_redis.listing import drop
 from nexus_redis.values import is_budget
 
-SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
+SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit", "grace")
 SHOWN: Final = ("weight", "priority", "demand_per_s", "share_per_s", "held")
 _PAGE: Final = 500
 DUE: Final = 6  # where the packed terms have the time at which something is due

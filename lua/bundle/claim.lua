@@ -46,6 +46,8 @@ local math_ceil = math.ceil
 -- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
 -- INTERVAL = 250000         -- a consumer that names no interval reports this often
 -- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- STILL = 5000000           -- so long a server's clock that went back stands still: longer than one swings that is steered
+-- GRACE = 10000000          -- what the last consumer could take stays so long when it left: a process or a container restarts
 -- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
 -- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
 -- UNTIL_RESUMED = 9e15      -- the end of a pause without one
@@ -106,17 +108,17 @@ end
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>ddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
 ---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 14
 -- TERMS_BEGIN = 15
--- TERMS_END = 33
+-- TERMS_END = 35
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -129,7 +131,6 @@ end
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
 local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 1000000) end
@@ -233,6 +234,10 @@ local function plain(micro)
   local text = string.format('%.0f.%06.0f', math.floor(micro / 1000000), micro % 1000000)
   return (string.gsub(string.gsub(text, '0+$', ''), '%.$', ''))
 end
+local function unplain(text)
+  local integer, fraction = string.match(text, '^(%d+)%.?(%d*)$')
+  return tonumber(integer) * 1000000 + tonumber(string.sub(fraction .. '000000', 1, 6))
+end
 local function decimal(text, low, high)
   if #text > 40 or not string.match(text, '^%d+%.?%d*$') then return nil end
   local x = tonumber(text)
@@ -278,7 +283,7 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[20], b[41] = math.max(0, b[20] + dt), true
+    b[20], b[43] = math.max(0, b[20] + dt), true
   end
   if dt > 0 and b[15] > 0 and b[3] < b[16] then
     if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
@@ -357,9 +362,24 @@ end
 
 -- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
 local function successor(p, b)
-  if p[3] ~= b[31] then return nil end
+  if p[3] ~= b[33] then return nil end
   p[7], p[8], p[1] = math.min(p[7], 0), 0, 0
   return p
+end
+
+-- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). While
+-- nobody was served here for a lease, another server may have granted all that was in the bucket at `at` and has been earned
+-- since. More than that, or without such a gap, is the word of one: it is taken from the bucket as if this producer had
+-- claimed it, so it costs its own share, and a bucket in advance at most.
+local function repair(b, p, seen, at, T, now)
+  local missing, lost = (seen - b[4]) * 1000000, 0
+  if now - at >= 500000 then lost = math.min(missing, math.floor(math.max(0, T) + b[15] / 1000000 * (now - at))) end
+  local own = math.min(missing - lost, math.max(0, math.min(b[3] - lost, p[7] + b[16])))
+  p[7] = p[7] - own
+  b[3] = math.min(b[3], math.max(-b[16], b[3] - lost - own))
+  local total = b[5] + lost + own
+  if lost + own >= missing then b[4], b[5] = seen, 0
+  else b[4], b[5] = b[4] + math.floor(total / 1000000), total % 1000000 end
 end
 
 -- The reply to the same claim once more.
@@ -386,22 +406,40 @@ local function new_budget(now, is_older)
   b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
   b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
   b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
-  b[28], b[29], b[30], b[31], b[32], b[33] = 0, 0, 0, whole(now), 'unset', ''
-  b[35], b[36], b[37], b[38], b[39] = 0, 0, 1020000, 0, 0
-  b[42], b[40], b[43] = true, true, true
+  b[28], b[29], b[30], b[31], b[32], b[33], b[34], b[35] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[37], b[38], b[39], b[40], b[41] = 0, 0, 1020000, 0, 0
+  b[44], b[42], b[45] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
 local function read_rest(keys, b)
-  if b[40] then return end
-  b[40] = true
+  if b[42] then return end
+  b[42] = true
   local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[35], b[36], b[37], b[38], b[39] = unpacked('>ddddd', f[1])
+  b[37], b[38], b[39], b[40], b[41] = unpacked('>ddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
--- The budget, or a new one.
+-- A server's clock that goes back stands still here until it has caught up, so that what it lives twice earns once. One that
+-- stays behind for STILL was set right: from then on it counts. What it lives again up to where it was (`high`) earns at most
+-- STILL between two calls, so that a leap forward to there earns next to nothing.
+local function steady(b, now)
+  if now < b[1] then
+    if b[31] == 0 or now < b[31] then b[31], b[43] = now, true end
+    if now - b[31] < 5000000 then return b[1] end
+    b[32], b[31], b[43] = math.max(b[32], b[1]), 0, true
+    return now
+  end
+  if b[31] > 0 then b[31], b[43] = 0, true end
+  if b[32] > 0 then
+    b[1] = math.max(b[1], math.min(now, b[32]) - 5000000)
+    if now >= b[32] then b[32], b[43] = 0, true end
+  end
+  return now
+end
+
+-- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
 local function pay_for_past(b, p, ask)
   local before = b[3]
@@ -409,13 +447,13 @@ local function pay_for_past(b, p, ask)
   p[8] = before - b[3]
 end
 
-local function is_renewal_due(b, now) return now - b[38] >= 60000000 or now < b[38] end
+local function is_renewal_due(b, now) return now - b[40] >= 60000000 or now < b[40] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 local function renew(keys, b)
   for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[39] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
+      if b[41] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
     end
   end
 end
@@ -424,7 +462,7 @@ end
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[42]) then b[38] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[44]) then b[40] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -433,23 +471,23 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string.format('%.6f', b[3] / 1000000))
   add('granted_total', string.format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddsss', unpack(b, 15, 33)))
-  add('epoch', pack('>ddddd', b[35], b[36], b[37], b[38], b[39]))
+  add('terms', pack('>ddddddddddddddddddsss', unpack(b, 15, 35)))
+  add('epoch', pack('>ddddd', b[37], b[38], b[39], b[40], b[41]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[42] then
+  if b[44] then
     add('schema', whole(2))
-    add('birth', b[31])
+    add('birth', b[33])
     redis.call('HDEL', keys.budget, 'window')          -- of a schema before
   end
-  if b[43] then
+  if b[45] then
     add('rate_per_s', plain(b[15]))
     add('burst_s', plain(b[17]))
     add('level', whole(b[18]))
     add('load_percent', plain(b[19]))
-    add('reason', b[32])
+    add('reason', b[34])
   end
   redis.call(unpack(list))
-  if b[34] then write_window(keys, b[34]) end
+  if b[36] then write_window(keys, b[36]) end
   if may_be_new then renew(keys, b) end
 end
 
@@ -561,7 +599,7 @@ local function silent_consumers(keys, parts) return redis.call('ZCARD', keys.con
 -- Nobody is silent, and nobody so late that what came to it lately has not been heard of.
 -- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
 -- Both are kept, one field each, so that HGETALL shows who wants what.
-local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit'}
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 
 local function per_second(text)
   local x = decimal(text, 0, 1e9)
@@ -583,8 +621,9 @@ local READ = {
   rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
   combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
   lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+  grace = duration,
 }
-local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0}
+local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0, grace = 10000000}
 
 -- fields: texts by name, 'rate_by_code' and so on.
 local function effective(fields)
@@ -603,7 +642,7 @@ end
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
 local function read_settings(keys)
-  local names = {'parts', 'last_consumer_end', 'paused_until_us'}
+  local names = {'parts', 'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do
     names[#names + 1] = name .. '_by_operator'
     names[#names + 1] = name .. '_by_code'
@@ -612,6 +651,7 @@ local function read_settings(keys)
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
   s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.left, s.left_rate = tonumber(fields.left_us or 0), unplain(fields.left_rate_per_s or '0')
   s.is_whole = are_whole(keys, s.parts)
   s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
   return s
@@ -648,9 +688,9 @@ local function set_rate(keys, b, R, burst_us)
     b[11] = 0                                        -- what was promised at the rate before holds no more
   end
   b[15], b[16], b[17] = R, B, burst_us
-  if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end    -- the first rate of this life
+  if R > 0 and b[39] > 0 then b[3], b[39] = b[3] + b[39], 0 end    -- the first rate of this life
   b[3] = math.min(b[3], B)
-  b[43] = true
+  b[45] = true
 end
 
 local function level_at(load_percent, was)
@@ -678,6 +718,9 @@ local function combined_load(keys, parts, combine)
   return first[2] and tonumber(first[2]) or 0
 end
 
+-- The last consumer left, as in a restart: until then it counts as if it could take what it could.
+local function grace_end(s) return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0 end
+
 -- rate, level, load (thousandths of a percent), reason
 local function decide(keys, s, now)
   local parts = s.parts
@@ -693,6 +736,7 @@ local function decide(keys, s, now)
   end
   if s.last_end == 'silent' then return s.min_rate, 3, 0, 'no_consumers' end
   if s.lossless == 1 then return 0, 3, 0, 'window' end      -- nobody says what can be held
+  if s.rate and s.left_rate < s.rate and now < grace_end(s) then return math.max(s.left_rate, s.min_rate), 0, 0, 'load' end
   if s.rate then return s.rate, 0, 0, 'rate' end
   return s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
 end
@@ -710,7 +754,7 @@ end
 
 -- What the consumers can still hold, as the claim needs it.
 local function settle_window(keys, b, s)
-  local w, parts = b[34], s.parts
+  local w, parts = b[36], s.parts
   if not w then return end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -726,7 +770,7 @@ end
 -- `act`: who did it, what changed, and why. An empty text is left out.
 local function note(keys, b, by, act)
   local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-                 'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
+                 'load_percent', plain(b[19]), 'reason', b[34], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -736,14 +780,14 @@ local function note(keys, b, by, act)
   end
   redis.call(unpack(entry))
   read_rest(keys, b)
-  if b[39] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
+  if b[41] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
 end
 
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
 local function push(keys, b)
   redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string.format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
+              string.format('%s %.0f %.0f %.0f %s', b[33], b[4], b[15], b[18], b[34]))
 end
 
 -- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
@@ -757,14 +801,14 @@ local function settle(keys, b, s, now, by, is_act, act)
     redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   end
   local rate, level, load, reason = decide(keys, s, now)
-  local turned = level ~= b[18] or reason ~= b[32]
+  local turned = level ~= b[18] or reason ~= b[34]
   parts.told = math.max(parts.told, b[15])               -- many small steps are a drop as well
   local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[15] == 0 and rate > 0 and not b[42]
+  local is_rise = b[15] == 0 and rate > 0 and not b[44]
   local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
-  if turned or b[42] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+  if turned or b[44] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
     set_rate(keys, b, rate, s.burst)
-    b[18], b[19], b[32] = level, load * 1000, reason
+    b[18], b[19], b[34] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
@@ -775,9 +819,11 @@ local function settle(keys, b, s, now, by, is_act, act)
     parts.told = rate
   end
   settle_window(keys, b, s)
-  b[21], b[41] = least(keys.consumers) or 0, true
+  b[21], b[43] = least(keys.consumers) or 0, true
   b[30] = s.paused_until > now and s.paused_until or 0
-  if b[30] > 0 and (b[21] == 0 or b[30] < b[21]) then b[21] = b[30] end
+  for _, at in ipairs({b[30], grace_end(s)}) do
+    if at > now and (b[21] == 0 or at < b[21]) then b[21] = at end
+  end
   redis.call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
@@ -792,18 +838,22 @@ local function rebase_clock(keys, b, s, now)
     redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
     b[30] = s.paused_until
   end
+  if s.left > 0 then
+    s.left = math.max(0, s.left - step)
+    redis.call('HSET', keys.budget, 'left_us', whole(s.left))
+  end
   b[21] = math.max(0, b[21] - step)
 end
 
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
 local function advance(keys, b, now)
   local is_back = b[1] - now >= 1000000
-  if is_back or (b[21] > 0 and now >= b[21]) then b[44] = read_settings(keys) end
-  if is_back then rebase_clock(keys, b, b[44], now) end
+  if is_back or (b[21] > 0 and now >= b[21]) then b[46] = read_settings(keys) end
+  if is_back then rebase_clock(keys, b, b[46], now) end
   -- From the end of a pause on the bucket earns again, however late the first call after it is.
   local resumed = b[30] > b[1] and now >= b[30]
   refill(b, resumed and b[30] or now)
-  if b[21] > 0 and now >= b[21] then settle(keys, b, b[44], now, 'deadline') end
+  if b[21] > 0 and now >= b[21] then settle(keys, b, b[46], now, 'deadline') end
   if resumed then refill(b, now) end
 end
 
@@ -835,14 +885,14 @@ local function settle_trim(b, is_contended)
   else
     b[28] = 0
   end
-  b[36] = is_contended and trim(b) or 0
+  b[38] = is_contended and trim(b) or 0
 end
 
 -- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
 local function fit_refresh(b, crowd, now)
   if now >= b[27] then b[26], b[27] = b[25] * 5, 0 end
   local wanted = 0
-  if not (b[34] and b[34].lossless == 1) then    -- what is lossless counts on what is on its way being young
+  if not (b[36] and b[36].lossless == 1) then    -- what is lossless counts on what is on its way being young
     wanted = crowd / 10000 * 1000000
   end
   -- A fleet is never counted twice alike: a little less changes nothing.
@@ -884,19 +934,19 @@ local function roll_epoch(keys, b, now)
   end
   settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
-  b[33] = ''
+  b[35] = ''
   for _, name in ipairs(CLASSES) do
     local class = b[name]
-    class[4] = b[33] == '' and b[36] or 0
-    if b[33] == '' and class[1] < math.huge then b[33] = name end
+    class[4] = b[35] == '' and b[38] or 0
+    if b[35] == '' and class[1] < math.huge then b[35] = name end
   end
   empty()
   local refresh_before = b[25]
   -- After an outage, or a step of the clock, all may be back in a moment.
   if not is_cut and not (is_silent and now - b[23] < 600000 * 1000) then fit_refresh(b, crowd, now) end
-  b[24] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[25]), 1.1 * math.max(b[10], b[35])))
+  b[24] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[25]), 1.1 * math.max(b[10], b[37])))
   b[23] = now + b[24]
-  b[35], b[10] = b[10], 0
+  b[37], b[10] = b[10], 0
 end
 
 -- Those that left without a word go from the list; their hashes go by their TTL.
@@ -904,7 +954,7 @@ local function sweep_producers(keys, now)
   local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - 600000 * 1000), 'LIMIT', 0, 8)
   if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end
 end
-rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, successor = successor, sweep_producers = sweep_producers, write_whole = write_whole}
+rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, repair = repair, roll_epoch = roll_epoch, steady = steady, successor = successor, sweep_producers = sweep_producers, write_whole = write_whole}
   return rarely_given
 end
 
@@ -962,10 +1012,10 @@ local keys, class_name = keys, ask[9]
   local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then read_budget_1, read_budget_2, read_budget_3 = nil, f[1] and (tonumber(f[1]) or 9007199254740992) > 2 and 'NEXUS_SCHEMA', f[1] and true break end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddsss', f[3])}
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddsss', f[3])}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
     b[13], b[14] = unpacked('>dddddddddddddd', f[2])
-  b[34] = nil
+  b[36] = nil
   if f[4] then 
   local read_window_1
   repeat
@@ -975,7 +1025,7 @@ local keys, class_name = keys, ask[9]
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[34] = read_window_1
+  b[36] = read_window_1
   end
   local read_class_1
   repeat
@@ -990,12 +1040,14 @@ until true
 local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now, is_older)
-if p and (p[3] ~= b[31] or p[2] ~= ask[10]) then
+if now < b[1] or b[31] + b[32] > 0 then now = rarely().steady(b, now) end
+if p and (p[3] ~= b[33] or p[2] ~= ask[10]) then
   if p[2] ~= ask[10] and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
+local at, T = b[1], b[3]
 if (b[21] > 0 and now >= b[21]) or b[1] - now >= 1000000 then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
@@ -1005,7 +1057,7 @@ else
     local dt = now - b[1]
   b[1] = now
   if dt < 0 then
-    b[20], b[41] = math_max(0, b[20] + dt), true
+    b[20], b[43] = math_max(0, b[20] + dt), true
   end
   if dt > 0 and b[15] > 0 and b[3] < b[16] then
     if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
@@ -1028,17 +1080,10 @@ else
 end
 local learning, is_first = now < b[20], not p
 p = p or rarely().new_producer(now)
-if ask[12] == b[31] then 
-repeat
-local b, seen = b, ask[13]
-  if seen <= b[4] then break end
-  b[3] = math_min(b[3], math_max(-b[16], b[3] - (seen - b[4]) * 1000000))
-  b[4], b[5] = seen, 0
-until true
-end
+if ask[13] > b[4] and ask[12] == b[33] then rarely().repair(b, p, ask[13], at, T, now) end
 if now >= b[23] or b[23] - now > b[24] then
   rarely().roll_epoch(keys, b, now)
-  if not keys.history and not b[42] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  if not keys.history and not b[44] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().sweep_producers(keys, now)
 end
 
@@ -1061,7 +1106,7 @@ local b, p, held, unused, burned, now = b, p, ask[5], ask[6], ask[7], now
   break
 until true
 local returned, burned = take_back_1, take_back_2
-if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[31])) then rarely().pay_for_past(b, p, ask) end
+if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[33])) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
 if ask[10] ~= '' and (is_first or p[6] < b[23] - b[24] or p[6] > now) then b[12] = b[12] + 1 end
@@ -1075,7 +1120,7 @@ local b, p = b, p
   b[9] = b[9] - p[12]
   if p[16] == 1 then class[5] = class[5] - p[11] else class[6] = class[6] - p[14] end
 until true
-local is_same = p[2] == ask[10] and p[3] == b[31] and p[13] == ask[9] and p[14] == ask[8]
+local is_same = p[2] == ask[10] and p[3] == b[33] and p[13] == ask[9] and p[14] == ask[8]
 p[14], p[13] = ask[8], ask[9]
 local need = ask[1]
 if ask[2] > 0 and need == 0 then need = math_min(ask[2], 1000000) end
@@ -1113,7 +1158,7 @@ until true
 local told = share_of_1
 told = math_min(told, b[15])                           -- the level of light ones, times a heavy weight, may be more
 local faster = class[4]
-if b[26] > 500000 and b[33] == ask[9] then 
+if b[26] > 500000 and b[35] == ask[9] then 
 local trim_1
 repeat
 local b = b
@@ -1157,7 +1202,7 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   elseif b[17] > 250000 then spare = math_min(b[3], room)
   elseif b[3] >= need then spare = math_max(spare, math_min(need, b[16], room)) end
   local piece = need
-  if need > 0.25 * depth and not ask[4] and not (b[34] and b[34].lossless == 1) then
+  if need > 0.25 * depth and not ask[4] and not (b[36] and b[36].lossless == 1) then
     piece = math_min(need, math_max(1000000, math_min(0.25 * depth, 0.1 * share)))
   end
 
@@ -1232,11 +1277,11 @@ if refresh > 100000 and ask[2] > 0 then
   until true
   retry = space_out_1
 end
-if b[34] then
+if b[36] then
   local admit_1, admit_2, admit_3
   repeat
   local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, burned, granted, retry, ask[4], need, now
-    local w = b[34]
+    local w = b[36]
   repeat
   local w, now = w, now
     local slot = math_floor(now / w.slot_us)
@@ -1304,16 +1349,16 @@ until true
 b[10] = math_max(b[10], retry)
 
 local recommended, fallback = math_floor(math_min(ask[3], told)), math_floor(math_min(d, told) / 2)
-local load, lossless = math_floor(b[19] / 1000), b[34] and b[34].lossless or 0
+local load, lossless = math_floor(b[19] / 1000), b[36] and b[36].lossless or 0
 local reason_of_1
 repeat
 local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommended, learning, cut, contended, ask[2] > 0 and granted < need
-  if b[15] <= 0 or b[32] == 'no_consumers' then reason_of_1 = b[32] break end
+  if b[15] <= 0 or b[34] == 'no_consumers' then reason_of_1 = b[34] break end
   if cut then reason_of_1 = 'window' break end
   if learning and ask[2] > 0 and b[3] < 1000000 then reason_of_1 = 'learning' break end
   if recommended >= ask[3] and not is_short then reason_of_1 = 'ok' break end
   if contended and recommended + 1 < b[15] then reason_of_1 = 'contended' break end
-  reason_of_1 = b[32]
+  reason_of_1 = b[34]
   break
 until true
 local reason = reason_of_1
@@ -1335,7 +1380,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),
              'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[8] / 1000000))
   if not is_same then
-    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[31])
+    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[33])
     if p[13] == 'normal' and p[14] == 1000000 then redis_call('HDEL', keys.member, 'priority', 'weight')
     else
       redis_call('HSET', keys.member, 'priority', p[13], 'weight', string_format('%.10g', p[14] / 1000000))
@@ -1351,7 +1396,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   break
 until true
 local is_new_id = write_producer_1
-if is_new_id or b[40] or b[41] then
+if is_new_id or b[42] or b[43] then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   repeat
@@ -1373,9 +1418,9 @@ break
   redis_call('HSET', keys.budget, 'tokens', string_format('%.6f', b[3] / 1000000), 'granted_total',
              string_format('%d', b[4]), 'bucket', bucket, 'class_' .. class_name, class)
   until true
-  if b[34] then 
+  if b[36] then 
   repeat
-  local keys, w = keys, b[34]
+  local keys, w = keys, b[36]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -1383,7 +1428,7 @@ break
   end
 end
 do
-local granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot, b[31]
+local granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot, b[33]
   return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, refresh * 5, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string_format(' %d', wait) or '')
 end

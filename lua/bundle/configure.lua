@@ -18,11 +18,11 @@ local math_floor = math.floor
 local string_gsub = string.gsub
 local string_match = string.match
 local string_sub = string.sub
+local redis_call = redis.call
 local math_max = math.max
 local math_huge = math.huge
-local redis_call = redis.call
-local math_ceil = math.ceil
 local math_min = math.min
+local math_ceil = math.ceil
 
 -- Durations that several scripts share, in microseconds.
 -- SECOND = 1000000
@@ -35,6 +35,8 @@ local math_min = math.min
 -- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
 -- INTERVAL = 250000         -- a consumer that names no interval reports this often
 -- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- STILL = 5000000           -- so long a server's clock that went back stands still: longer than one swings that is steered
+-- GRACE = 10000000          -- what the last consumer could take stays so long when it left: a process or a container restarts
 -- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
 -- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
 -- UNTIL_RESUMED = 9e15      -- the end of a pause without one
@@ -57,6 +59,11 @@ local function plain(micro)
   local text = string_format('%.0f.%06.0f', math_floor(micro / 1000000), micro % 1000000)
   return (string_gsub(string_gsub(text, '0+$', ''), '%.$', ''))
 end
+local function unplain(text)
+  local integer, fraction = string_match(text, '^(%d+)%.?(%d*)$')
+  return tonumber(integer) * 1000000 + tonumber(string_sub(fraction .. '000000', 1, 6))
+end
+
 -- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
 local function decimal(text, low, high)
   if #text > 40 or not string_match(text, '^%d+%.?%d*$') then return nil end
@@ -99,6 +106,14 @@ else
   end
 end
 -- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
+local function clock(at_us)
+  if at_us ~= '0' then
+    local at = whole_number(at_us, 0, 9007199254740992)
+    if not at or at > 0 then return at end
+  end
+  local time = redis_call('TIME')
+  return time[1] * 1000000 + time[2]
+end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
 local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
@@ -135,17 +150,17 @@ end
 -- SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
 -- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>ddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
 ---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 14
 -- TERMS_BEGIN = 15
--- TERMS_END = 33
+-- TERMS_END = 35
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
@@ -164,7 +179,7 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[20], b[41] = math_max(0, b[20] + dt), true
+    b[20], b[43] = math_max(0, b[20] + dt), true
   end
   if dt > 0 and b[15] > 0 and b[3] < b[16] then
     if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
@@ -188,7 +203,6 @@ end
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
 -- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
@@ -204,31 +218,49 @@ local function new_budget(now, is_older)
   b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
   b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
   b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
-  b[28], b[29], b[30], b[31], b[32], b[33] = 0, 0, 0, whole(now), 'unset', ''
-  b[35], b[36], b[37], b[38], b[39] = 0, 0, 1020000, 0, 0
-  b[42], b[40], b[43] = true, true, true
+  b[28], b[29], b[30], b[31], b[32], b[33], b[34], b[35] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[37], b[38], b[39], b[40], b[41] = 0, 0, 1020000, 0, 0
+  b[44], b[42], b[45] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
 local function read_rest(keys, b)
-  if b[40] then return end
-  b[40] = true
+  if b[42] then return end
+  b[42] = true
   local f = redis_call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[35], b[36], b[37], b[38], b[39] = unpacked('>ddddd', f[1])
+  b[37], b[38], b[39], b[40], b[41] = unpacked('>ddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
--- The budget, or a new one.
+-- A server's clock that goes back stands still here until it has caught up, so that what it lives twice earns once. One that
+-- stays behind for STILL was set right: from then on it counts. What it lives again up to where it was (`high`) earns at most
+-- STILL between two calls, so that a leap forward to there earns next to nothing.
+local function steady(b, now)
+  if now < b[1] then
+    if b[31] == 0 or now < b[31] then b[31], b[43] = now, true end
+    if now - b[31] < 5000000 then return b[1] end
+    b[32], b[31], b[43] = math_max(b[32], b[1]), 0, true
+    return now
+  end
+  if b[31] > 0 then b[31], b[43] = 0, true end
+  if b[32] > 0 then
+    b[1] = math_max(b[1], math_min(now, b[32]) - 5000000)
+    if now >= b[32] then b[32], b[43] = 0, true end
+  end
+  return now
+end
+
+-- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
-local function is_renewal_due(b, now) return now - b[38] >= 60000000 or now < b[38] end
+local function is_renewal_due(b, now) return now - b[40] >= 60000000 or now < b[40] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 -- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[42]) then b[38] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[44]) then b[40] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -237,25 +269,25 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string_format('%.6f', b[3] / 1000000))
   add('granted_total', string_format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddsss', unpack(b, 15, 33)))
-  add('epoch', pack('>ddddd', b[35], b[36], b[37], b[38], b[39]))
+  add('terms', pack('>ddddddddddddddddddsss', unpack(b, 15, 35)))
+  add('epoch', pack('>ddddd', b[37], b[38], b[39], b[40], b[41]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[42] then
+  if b[44] then
     add('schema', whole(2))
-    add('birth', b[31])
+    add('birth', b[33])
     redis_call('HDEL', keys.budget, 'window')          -- of a schema before
   end
-  if b[43] then
+  if b[45] then
     add('rate_per_s', plain(b[15]))
     add('burst_s', plain(b[17]))
     add('level', whole(b[18]))
     add('load_percent', plain(b[19]))
-    add('reason', b[32])
+    add('reason', b[34])
   end
   redis_call(unpack(list))
-  if b[34] then 
+  if b[36] then 
   repeat
-  local keys, w = keys, b[34]
+  local keys, w = keys, b[36]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -266,7 +298,7 @@ local function write_whole(keys, b, now, may_be_new)
   local keys, b = keys, b
     for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[39] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
+      if b[41] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
     end
   end
   until true
@@ -398,7 +430,7 @@ end
 -- Tokens that will never arrive anywhere.
 -- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
 -- Both are kept, one field each, so that HGETALL shows who wants what.
-local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit'}
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 
 local function per_second(text)
   local x = decimal(text, 0, 1e9)
@@ -420,8 +452,9 @@ local READ = {
   rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
   combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
   lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+  grace = duration,
 }
-local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0}
+local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0, grace = 10000000}
 
 -- fields: texts by name, 'rate_by_code' and so on.
 local function effective(fields)
@@ -440,7 +473,7 @@ end
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
 local function read_settings(keys)
-  local names = {'parts', 'last_consumer_end', 'paused_until_us'}
+  local names = {'parts', 'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do
     names[#names + 1] = name .. '_by_operator'
     names[#names + 1] = name .. '_by_code'
@@ -449,6 +482,7 @@ local function read_settings(keys)
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
   s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.left, s.left_rate = tonumber(fields.left_us or 0), unplain(fields.left_rate_per_s or '0')
   local are_whole_1
   repeat
   local keys, parts = keys, s.parts
@@ -508,6 +542,9 @@ local function combined_load(keys, parts, combine)
   local first = redis_call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
   return first[2] and tonumber(first[2]) or 0
 end
+
+-- The last consumer left, as in a restart: until then it counts as if it could take what it could.
+local function grace_end(s) return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0 end
 
 -- rate, level, load (thousandths of a percent), reason
 -- net only grows, so it starts again long before a double forgets single micro-tokens. Under `min` each consumer has an A.
@@ -574,17 +611,18 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   if s.last_end == 'silent' then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, 'no_consumers' break end
   if s.lossless == 1 then decide_1, decide_2, decide_3, decide_4 = 0, 3, 0, 'window' break end
+  if s.rate and s.left_rate < s.rate and now < grace_end(s) then decide_1, decide_2, decide_3, decide_4 = math_max(s.left_rate, s.min_rate), 0, 0, 'load' break end
   if s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, 0, 0, 'rate' break end
   decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
   break
   until true
   local rate, level, load, reason = decide_1, decide_2, decide_3, decide_4
-  local turned = level ~= b[18] or reason ~= b[32]
+  local turned = level ~= b[18] or reason ~= b[34]
   parts.told = math_max(parts.told, b[15])               -- many small steps are a drop as well
   local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[15] == 0 and rate > 0 and not b[42]
+  local is_rise = b[15] == 0 and rate > 0 and not b[44]
   local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
-  if turned or b[42] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+  if turned or b[44] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
     repeat
     local keys, b, R, burst_us = keys, b, rate, s.burst
       local B = R > 0 and burst_of(R, burst_us) or b[16]
@@ -602,18 +640,18 @@ local function settle(keys, b, s, now, by, is_act, act)
     b[11] = 0
   end
   b[15], b[16], b[17] = R, B, burst_us
-  if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end
+  if R > 0 and b[39] > 0 then b[3], b[39] = b[3] + b[39], 0 end
   b[3] = math_min(b[3], B)
-  b[43] = true
+  b[45] = true
     until true
-    b[18], b[19], b[32] = level, load * 1000, reason
+    b[18], b[19], b[34] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
     local keys, b, by, act = keys, b, by, act
       local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-                 'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
+                 'load_percent', plain(b[19]), 'reason', b[34], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -623,20 +661,20 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   redis_call(unpack(entry))
   read_rest(keys, b)
-  if b[39] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
+  if b[41] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
   end
   if is_told then
     repeat
     local keys, b = keys, b
       redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string_format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
+              string_format('%s %.0f %.0f %.0f %s', b[33], b[4], b[15], b[18], b[34]))
     until true
     parts.told = rate
   end
   repeat
   local keys, b, s = keys, b, s
-    local w, parts = b[34], s.parts
+    local w, parts = b[36], s.parts
   if not w then break end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -648,9 +686,11 @@ local function settle(keys, b, s, now, by, is_act, act)
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
   until true
-  b[21], b[41] = least(keys.consumers) or 0, true
+  b[21], b[43] = least(keys.consumers) or 0, true
   b[30] = s.paused_until > now and s.paused_until or 0
-  if b[30] > 0 and (b[21] == 0 or b[30] < b[21]) then b[21] = b[30] end
+  for _, at in ipairs({b[30], grace_end(s)}) do
+    if at > now and (b[21] == 0 or at < b[21]) then b[21] = at end
+  end
   redis_call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
@@ -673,31 +713,19 @@ for i = 6, #ARGV, 2 do
 end
 local keys = named_keys(nil)
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
-local clock_1
+local open_budget_1, open_budget_2, open_budget_3
 repeat
-local at_us = ARGV[1]
-  if at_us ~= '0' then
-    local at = whole_number(at_us, 0, 9007199254740992)
-    if not at or at > 0 then clock_1 = at break end
-  end
-  local time = redis_call('TIME')
-  clock_1 = time[1] * 1000000 + time[2]
-  break
-until true
-local now = clock_1
-local open_budget_1, open_budget_2
-repeat
-local keys, now = keys, now
+local keys, now = keys, clock(ARGV[1])
   local read_budget_1, read_budget_2
   repeat
   local keys, class_name = keys, 'normal'
     local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then read_budget_1, read_budget_2 = nil, f[1] and (tonumber(f[1]) or 9007199254740992) > 2 and 'NEXUS_SCHEMA', f[1] and true break end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddsss', f[3])}
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddsss', f[3])}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
     b[13], b[14] = unpacked('>dddddddddddddd', f[2])
-  b[34] = nil
+  b[36] = nil
   if f[4] then 
   local read_window_1
   repeat
@@ -707,18 +735,19 @@ local keys, now = keys, now
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[34] = read_window_1
+  b[36] = read_window_1
   end
   b[class_name] = read_class(f[5])
   read_budget_1, read_budget_2 = b
   break
   until true
   local b, newer = read_budget_1, read_budget_2
-  if newer then open_budget_1, open_budget_2 = nil, newer break end
-  open_budget_1, open_budget_2 = b or new_budget(now)
+  if newer then open_budget_1, open_budget_2, open_budget_3 = nil, newer break end
+  if not b then open_budget_1, open_budget_2, open_budget_3 = new_budget(now), nil, now break end
+  open_budget_1, open_budget_2, open_budget_3 = b, nil, steady(b, now)
   break
 until true
-local b, newer = open_budget_1, open_budget_2
+local b, newer, now = open_budget_1, open_budget_2, open_budget_3
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
@@ -797,10 +826,10 @@ end
 repeat
 local keys, b, now = keys, b, now
   local is_back = b[1] - now >= 1000000
-  if is_back or (b[21] > 0 and now >= b[21]) then b[44] = read_settings(keys) end
+  if is_back or (b[21] > 0 and now >= b[21]) then b[46] = read_settings(keys) end
   if is_back then 
   repeat
-  local keys, b, s, now = keys, b, b[44], now
+  local keys, b, s, now = keys, b, b[46], now
     local step = b[1] - now
   for _, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id)
@@ -810,13 +839,17 @@ local keys, b, now = keys, b, now
     redis_call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
     b[30] = s.paused_until
   end
+  if s.left > 0 then
+    s.left = math_max(0, s.left - step)
+    redis_call('HSET', keys.budget, 'left_us', whole(s.left))
+  end
   b[21] = math_max(0, b[21] - step)
   until true
   end
 
   local resumed = b[30] > b[1] and now >= b[30]
   refill(b, resumed and b[30] or now)
-  if b[21] > 0 and now >= b[21] then settle(keys, b, b[44], now, 'deadline') end
+  if b[21] > 0 and now >= b[21] then settle(keys, b, b[46], now, 'deadline') end
   if resumed then refill(b, now) end
 until true
 redis_call(unpack(set))
@@ -824,18 +857,18 @@ if #unset > 2 then redis_call(unpack(unset)) end
 s = read_settings(keys)
 if source == 'operator' then
   read_rest(keys, b)
-  b[39] = 1
+  b[41] = 1
   -- A word from an operator stands in for the report that a silent consumer owes.
   if next(wanted) and s.parts.live == 0 and s.last_end == 'silent' then
     s.last_end = 'overruled'
     redis_call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
 end
-if b[34] then set_slot_length(b[34], now, b[34].slot_us + math_ceil((s.transit - before.transit) / 4))
-elseif s.lossless == 1 then b[34] = new_window(now, slot_length(b[26], s.transit, 250000)) end
+if b[36] then set_slot_length(b[36], now, b[36].slot_us + math_ceil((s.transit - before.transit) / 4))
+elseif s.lossless == 1 then b[36] = new_window(now, slot_length(b[26], s.transit, 250000)) end
 local act = {who = who, what = table.concat(what, ', '), why = why}
 settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us, act)
 write_whole(keys, b, now, true)
 table.sort(changed)
 table.sort(overruled)
-return {whole(b[15]), whole(b[18]), b[32], b[31], table.concat(changed, ' '), table.concat(overruled, ' ')}
+return {whole(b[15]), whole(b[18]), b[34], b[33], table.concat(changed, ' '), table.concat(overruled, ' ')}

@@ -26,6 +26,8 @@ local string_sub = string.sub
 -- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
 -- INTERVAL = 250000         -- a consumer that names no interval reports this often
 -- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- STILL = 5000000           -- so long a server's clock that went back stands still: longer than one swings that is steered
+-- GRACE = 10000000          -- what the last consumer could take stays so long when it left: a process or a container restarts
 -- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
 -- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
 -- UNTIL_RESUMED = 9e15      -- the end of a pause without one
@@ -120,17 +122,17 @@ end
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>ddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
 ---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 14
 -- TERMS_BEGIN = 15
--- TERMS_END = 33
+-- TERMS_END = 35
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -150,7 +152,7 @@ for i = 1, #consumers, 2 do
   if redis_call('ZSCORE', keys.rates, consumers[i]) then live[#live + 1] = consumers[i] end
 end
 -- What is packed, as text: numbers with a space between. Of another schema it is left out.
-local PACKED = {bucket = '>dddddddddddddd', terms = '>ddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd',
+local PACKED = {bucket = '>dddddddddddddd', terms = '>ddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd',
                 epoch = '>ddddd'}
 local is_own = redis_call('HGET', keys.budget, 'schema') == whole(2)
 local found, fields = redis_call('HGETALL', keys.budget), {}

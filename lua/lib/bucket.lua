@@ -41,13 +41,6 @@ local function hand_back(b, tokens)
   b.top = math.max(b.top, b.T)                            -- what is taken in this very call was here as well
 end
 
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
-local function repair(b, seen)
-  if seen <= b.granted then return end
-  b.T = math.min(b.T, math.max(-b.B, b.T - (seen - b.granted) * MICRO))
-  b.granted, b.granted_rest = seen, 0
-end
-
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
 local function usual_depth(b) return math.min(b.B, MICRO + b.R * DEFAULT_BURST / MICRO) end

@@ -4,17 +4,17 @@
 local SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
 local BUCKET = '>dddddddddddddd'
-local TERMS = '>ddddddddddddddddsss'
+local TERMS = '>ddddddddddddddddddsss'
 local CLASS = '>dddddddd'
 local WINDOW = '>ddddddddddddd'
 local EPOCHAL = '>ddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
 ---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
 local BUCKET_ENDS = 14
 local TERMS_BEGIN = 15
-local TERMS_END = 33
+local TERMS_END = 35
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked(CLASS, bytes)} end
