@@ -37,7 +37,7 @@ GOOD: dict[str, Callable[[int], Call[Any]]] = {
     "configure": lambda at_us: calls.configure(
         KEYS, BudgetSettings(rate=5, min_rate=1, burst=1, law="aimd", combine="spread", latency_target_ms=5,
                              lossless=False,
-                             transit=2), pause=1, note="why", who="anna@ops1", at_us=at_us),
+                             transit=2, grace=5), pause=1, note="why", who="anna@ops1", at_us=at_us),
     "inspect": lambda at_us: calls.inspect(KEYS, 0, 10, at_us),
 }  # fmt: skip
 
