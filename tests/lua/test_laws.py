@@ -710,7 +710,7 @@ def test_a_batch_that_was_seen_in_flight_is_no_jump(consumer: Consumer) -> None:
 
 def test_a_batch_of_one_that_hides_what_is_in_flight_is_no_jump(consumer: Consumer) -> None:
     story = Story(consumer, law="aimd", in_flight=None)
-    rates = []
+    rates: list[float] = []
     for _ in range(20):
         for _ in range(11):
             story.says(0)

@@ -105,7 +105,7 @@ POSITIONS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("latency_target_ms", (*NO_NUMBER, "86400001")),
         ("setting", ("",)), ("lossless", ("2", "true", "01", HUGE)), ("setting", ("",)),
         ("transit", (*NO_NUMBER, "86401")),
-        ("grace", (*NO_NUMBER, "86401")),
+        ("setting", ("",)), ("grace", (*NO_NUMBER, "86401")),
     ],
     "inspect": [("at_us", NO_WHOLE), ("offset", (*NO_WHOLE, "1000000001")), ("count", (*NO_WHOLE, "0", "1001"))],
 }  # fmt: skip

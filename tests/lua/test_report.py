@@ -252,11 +252,11 @@ def test_a_silent_end_stops_the_budget_until_a_report(story: Story) -> None:
     assert story.at(1001).report(load=0, capacity=500).budget_rate == 100
 
 
-@pytest.mark.parametrize(("settings", "grace"), [({}, 10), ({"grace": 3}, 3), ({"grace": 60}, 60)])
+@pytest.mark.parametrize(("given", "grace"), [(None, 10), (3, 3), (60, 60)])
 def test_a_clean_leave_keeps_what_that_consumer_could_take_for_a_grace_and_then_gives_the_rate(
-    story: Story, settings: dict[str, float], grace: float
+    story: Story, given: float | None, grace: float
 ) -> None:
-    story.configure(rate=100, **settings)
+    story.configure(rate=100, grace=given)
     story.report(load=95, capacity=40)
     assert story.at(1).leave(consumer="c")
     assert story.field("last_consumer_end") == "left"
