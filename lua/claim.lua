@@ -87,7 +87,7 @@ if now >= b.ends or b.ends - now > b.length then
 end
 
 -- 2. What comes back, and what will never be used.
-local returned, burned = take_back(b, p, ask.held, ask.unused, ask.burned, now)
+local returned, burned, credited = take_back(b, p, ask.held, ask.unused, ask.burned, now)
 if is_first and (learning or (ask.birth ~= '' and ask.birth ~= b.birth)) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
@@ -111,6 +111,8 @@ told = math.min(told, b.R)                           -- the level of light ones,
 local faster = class.trim
 if b.span > LEASE and b.taker == ask.priority then faster = trim(b) end    -- a crowd's epoch is longer than the bucket is deep
 local share = math.max(contended and told * (1 + faster) or told, 1e-6)
+
+if credited > 0 and contended then pay_for_returned(p, credited, share) end
 
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = REFRESH

@@ -57,8 +57,8 @@ if is_producer then
   if p and p.birth == b.birth then
     read_rest(keys, b)
     withdraw_demand(b, p)
-    local before = b.T
-    local returned, lost = take_back(b, p, 0, unused, burned, now)
+    local before, back = b.T, payable(b, p, unused)
+    local returned, lost = take_back(b, p, 0, back, burned + unused - back, now)
     if b.window then admit(b, p.at, returned, lost, 0, 0, false, 0, now) end
     credited = b.T - before
   end

@@ -28,8 +28,8 @@ Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA  NEXUS_STALE (low
 Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadline has passed ]]
 local string_sub = string.sub
 local string_format = string.format
-local math_min = math.min
 local math_max = math.max
+local math_min = math.min
 local redis_call = redis.call
 local math_floor = math.floor
 local math_huge = math.huge
@@ -131,6 +131,13 @@ end
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
+local function hand_back(b, tokens)
+  local fits = math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
+  b[3] = b[3] + fits
+  b[6] = math_max(b[6], b[3])                            -- what is taken in this very call was here as well
+  return fits
+end
+
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
 local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 1000000) end
@@ -150,6 +157,8 @@ local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 
 -- NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
 -- SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 -- PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
+-- PAYS = 4                  -- times what it hands back, out of its credit,
+local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of its rate, or twice that in between
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 -- MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
@@ -184,6 +193,9 @@ end
 -- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 -- How much of what it says comes back to the bucket, and how much will never be used.
+-- Whoever hands back may have used it all the same, which nobody can see. So what others get of it is paid for with credit. Who
+-- then rests, as one that is idle does, has it again before it comes back; who goes on asking has less by more than it lied.
+-- One that leaves cannot pay later: as much comes back as it can pay for.
 -- Tokens; and else when to ask again, and when what it needs will be there.
 -- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
@@ -1088,24 +1100,18 @@ if now >= b[23] or b[23] - now > b[24] then
 end
 
 -- 2. What comes back, and what will never be used.
-local take_back_1, take_back_2
+local take_back_1, take_back_2, take_back_3
 repeat
 local b, p, held, unused, burned, now = b, p, ask[5], ask[6], ask[7], now
   local owned = now <= p[1] and p[8] or 0
   local returned = math_min(unused, owned)
   local lost = math_min(burned, p[8] - returned)
-  if returned > 0 then 
-  repeat
-  local b, tokens = b, returned
-    b[3] = b[3] + math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
-  b[6] = math_max(b[6], b[3])
-  until true
-  end
+  local credited = returned > 0 and hand_back(b, returned) or 0
   p[8] = math_min(held, p[8] - returned)
-  take_back_1, take_back_2 = returned, lost
+  take_back_1, take_back_2, take_back_3 = returned, lost, credited
   break
 until true
-local returned, burned = take_back_1, take_back_2
+local returned, burned, credited = take_back_1, take_back_2, take_back_3
 if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[33])) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
@@ -1175,6 +1181,14 @@ until true
 faster = trim_1
 end
 local share = math_max(contended and told * (1 + faster) or told, 1e-6)
+
+if credited > 0 and contended then 
+repeat
+local p, credited, share = p, credited, share
+  local most = math_max(PAYS_LEAST * share, math_min(2 * credited, PAYS_MOST * share))
+  p[7] = math_max(math_min(p[7], -most), p[7] - 4 * credited)
+until true
+end
 
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = 100000

@@ -19,8 +19,8 @@ local string_match = string.match
 local string_sub = string.sub
 local redis_call = redis.call
 local math_max = math.max
-local math_huge = math.huge
 local math_min = math.min
+local math_huge = math.huge
 
 -- Durations that several scripts share, in microseconds.
 -- SECOND = 1000000
@@ -201,6 +201,13 @@ end
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
+local function hand_back(b, tokens)
+  local fits = math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
+  b[3] = b[3] + fits
+  b[6] = math_max(b[6], b[3])                            -- what is taken in this very call was here as well
+  return fits
+end
+
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
 -- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
@@ -687,6 +694,8 @@ end
 -- NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
 -- SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 -- PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
+-- PAYS = 4                  -- times what it hands back, out of its credit,
+local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of its rate, or twice that in between
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 -- MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
@@ -706,6 +715,15 @@ end
 -- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 -- How much of what it says comes back to the bucket, and how much will never be used.
+-- Whoever hands back may have used it all the same, which nobody can see. So what others get of it is paid for with credit. Who
+-- then rests, as one that is idle does, has it again before it comes back; who goes on asking has less by more than it lied.
+-- One that leaves cannot pay later: as much comes back as it can pay for.
+local function payable(b, p, unused)
+  local class = b[p[13]]
+  if class[1] == math_huge then return unused end
+  return math_min(unused, math_floor((math_max(0, p[7]) + PAYS_LEAST * class[1] * p[14] / 1000000) / 4))
+end
+
 -- Tokens; and else when to ask again, and when what it needs will be there.
 -- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
@@ -818,22 +836,16 @@ if is_producer then
   b[9] = b[9] - p[12]
   if p[16] == 1 then class[5] = class[5] - p[11] else class[6] = class[6] - p[14] end
     until true
-    local before = b[3]
+    local before, back = b[3], payable(b, p, unused)
     local take_back_1, take_back_2
     repeat
-    local b, p, held, unused, burned, now = b, p, 0, unused, burned, now
+    local b, p, held, unused, burned, now = b, p, 0, back, burned + unused - back, now
       local owned = now <= p[1] and p[8] or 0
   local returned = math_min(unused, owned)
   local lost = math_min(burned, p[8] - returned)
-  if returned > 0 then 
-  repeat
-  local b, tokens = b, returned
-    b[3] = b[3] + math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
-  b[6] = math_max(b[6], b[3])
-  until true
-  end
+  local credited = returned > 0 and hand_back(b, returned) or 0
   p[8] = math_min(held, p[8] - returned)
-  take_back_1, take_back_2 = returned, lost
+  take_back_1, take_back_2 = returned, lost, credited
   break
     until true
     local returned, lost = take_back_1, take_back_2
