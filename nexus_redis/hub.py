@@ -16,6 +16,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -366,7 +367,7 @@ def ask(
     jobs: list[Job], server: str, patience: float = 1.0
 ) -> Generator[list[Job] | Pause, list[Outcome], list[Outcome]]:
     """A few calls on a person's behalf, safe to repeat: tried again for `patience` seconds, then `Unavailable`."""
-    waited, backoff = 0.0, FIRST_BACKOFF
+    began, paused, backoff = time.monotonic(), 0.0, FIRST_BACKOFF
     while True:
         outcomes = yield jobs
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
@@ -375,8 +376,9 @@ def ask(
         for error in errors:
             if classify(error) is Fault.PERMANENT:
                 raise as_nexus_error(error) from error
+        waited = max(paused, time.monotonic() - began)  # calls that are never answered take time as well
         if waited >= patience:
             raise Unavailable(server, str(errors[0]), waited) from errors[0]
         yield Pause(backoff)
-        waited += backoff
+        paused += backoff
         backoff *= 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -481,6 +482,22 @@ def test_in_a_forked_child_the_hub_is_empty_and_knows_nothing_of_redis(stepper: 
 
 
 # --- plans on a person's behalf
+
+
+def test_a_plan_that_gives_up_says_how_long_it_took_with_all_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    plan = ask([Command(("PING",), str)], "redis.example", patience=1.0)
+    said: Any = next(plan)
+    with pytest.raises(Unavailable) as error:
+        while True:
+            is_pause = isinstance(said, Pause)
+            now += (
+                said.seconds if isinstance(said, Pause) else 0.25
+            )  # each call is given up after a quarter of a second
+            said = plan.send([] if is_pause else [TimeoutError("no answer")])
+    assert error.value.waited == pytest.approx(now - 100)
+    assert 1 <= now - 100 <= 1.7
 
 
 def test_a_plan_repeats_what_was_lost_and_gives_up_after_its_patience() -> None:
