@@ -487,15 +487,17 @@ def test_in_a_forked_child_the_hub_is_empty_and_knows_nothing_of_redis(stepper: 
 def test_a_plan_that_gives_up_says_how_long_it_took_with_all_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    plan = ask([Command(("PING",), str)], "redis.example", patience=1.0)
-    said: Any = next(plan)
+
+    def run_where_nothing_answers() -> None:
+        nonlocal now
+        plan = ask([Command(("PING",), str)], "redis.example", patience=1.0)
+        step = next(plan)
+        while True:  # each call is given up after a quarter of a second
+            now += step.seconds if isinstance(step, Pause) else 0.25
+            step = plan.send([] if isinstance(step, Pause) else [exceptions.TimeoutError("no reply")])
+
     with pytest.raises(Unavailable) as error:
-        while True:
-            is_pause = isinstance(said, Pause)
-            now += (
-                said.seconds if isinstance(said, Pause) else 0.25
-            )  # each call is given up after a quarter of a second
-            said = plan.send([] if is_pause else [TimeoutError("no answer")])
+        run_where_nothing_answers()
     assert error.value.waited == pytest.approx(now - 100)
     assert 1 <= now - 100 <= 1.7
 
