@@ -97,17 +97,14 @@ if p.came and not b[p.class] then rarely().read_rest(keys, b) end
 withdraw_demand(b, p)
 local is_same = p.incarnation == ask.incarnation and p.birth == b.birth and p.class == ask.priority and p.weight == ask.weight
 p.weight, p.class = ask.weight, ask.priority
-local need = ask.need
-if ask.want > 0 and need == 0 then need = math.min(ask.want, MICRO) end
-local d = ask.demand
-if ask.want > 0 then d = math.max(d, need / b.length * MICRO) end    -- who comes seldom counts for what it takes then
+local need = ask.want > 0 and ask.need == 0 and math.min(ask.want, MICRO) or ask.need
+local d = ask.want > 0 and math.max(ask.demand, need / b.length * MICRO) or ask.demand  -- who comes seldom counts for what it takes then
 enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 
 -- 4. The rate at which its credit grows.
 local class = b[p.class]
 local contended = class.level < math.huge
-local told = share_of(class, p)
-told = math.min(told, b.R)                           -- the level of light ones, times a heavy weight, may be more
+local told = math.min(share_of(class, p), b.R)       -- the level of light ones, times a heavy weight, may be more
 local faster = class.trim
 if b.span > LEASE and b.taker == ask.priority then faster = trim(b) end    -- a crowd's epoch is longer than the bucket is deep
 local share = math.max(contended and told * (1 + faster) or told, 1e-6)

@@ -35,6 +35,7 @@ _TRANSIENT: Final = frozenset([
 ])  # fmt: skip
 # Redis 6.2 tells what a command in a script ran into so; later ones tell it as if the script were that command.
 _IN_A_SCRIPT: Final = re.compile(r"(?:ERR )?Error running script \(call to \w+\):(?: @user_script: ?\d+:)+ -([A-Z]+) ")
+_DAMAGED: Final = re.compile(r"NEXUS_DAMAGED (([\w.-]{1,64}):\{([\w./-]{1,64})\}[\w.:-]*) ?(\w*)")
 _NEVER_SENT: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror)
 
 
@@ -74,6 +75,12 @@ def as_nexus_error(error: BaseException) -> NexusError:
     if isinstance(error, NexusError):
         return error
     code = code_of(error)
+    if code == "NEXUS_DAMAGED" and (said := _DAMAGED.search(str(error))) is not None:
+        key, namespace, name, field = said.groups()
+        place = f"the field {field} of the key {key}" if field else f"the key {key} is of another type and"
+        where = "" if namespace == "nexus" else f" --namespace {namespace}"
+        remedy = f"{place} cannot be read: `nexus-redis repair {name}{where}` takes it away and keeps the settings"
+        return ServerRefused(code, remedy)
     return from_code(code) if code else ServerRefused(_code(error) or type(error).__name__, str(error)[:200])
 
 

@@ -31,8 +31,8 @@ from tests.typed import Ended, Shell
 
 ROOT = Path(__file__).parents[1]
 VERBS = (
-    "demo", "list", "status", "explain", "set", "pause", "resume", "forget", "delete", "pace", "run", "signal",
-    "report", "redis", "bench", "scripts",
+    "demo", "list", "status", "explain", "set", "pause", "resume", "forget", "delete", "repair", "pace", "run",
+    "signal", "report", "redis", "bench", "scripts",
 )  # fmt: skip
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 LONG = "n" * 64

@@ -923,6 +923,24 @@ def test_a_forgotten_consumer_is_no_longer_waited_for(shell: Shell) -> None:
         assert again.err.endswith(" Did you mean es-1?\n")
 
 
+def test_what_was_damaged_is_named_and_repaired(shell: Shell) -> None:
+    shell("set", "es", "--rate", "100")
+    assert shell("repair", "es").out == "es: nothing is damaged\n"
+    shell.client.hset("nexus:{es}", "terms", "x")
+    for words in (("signal", "es", "--rate", "5"), ("set", "es", "--rate", "50"), ("status", "es")):
+        ended = shell(*words)
+        assert ended.code == 1
+        assert "the field terms of the key nexus:{es} cannot be read: `nexus-redis repair es`" in ended.err
+    shell.client.delete("nexus:{es}:producers")
+    shell.client.set("nexus:{es}:producers", "x")
+    ended = shell("repair", "es")
+    assert ended.out == (
+        "es: took away the field terms of nexus:{es}\nes: took away nexus:{es}:producers, a key of another type\n"
+    )
+    assert shell("signal", "es", "--rate", "5").out.startswith("es: send 5/s")
+    assert shell("repair", "nowhere").code == 1
+
+
 def test_every_verb_finds_the_budget_of_a_key(shell: Shell) -> None:
     key = ("--key", "Zo\u00eb & Co")
     with Nexus.from_url(shell.url) as nexus:

@@ -63,7 +63,10 @@ local function read_consumer(keys)
     if n == 1 then said.at = tonumber(word)
     else
       i = i + 1
-      if SAID[i] and word ~= '-' then said[SAID[i]] = tonumber(word) end
+      if SAID[i] and word ~= '-' then
+        said[SAID[i]] = tonumber(word)
+        if said[SAID[i]] ~= said[SAID[i]] then error('damaged') end
+      end
     end
   end
   said.depth, said.limit = said.queue_depth, said.queue_limit

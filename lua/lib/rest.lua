@@ -46,9 +46,9 @@ end
 
 -- The budget, or a new one; and the instant by which it goes.
 local function open_budget(keys, now)
-  local b, newer = read_budget(keys, 'normal')
+  local b, newer, is_older = read_budget(keys, 'normal')
   if newer then return nil, newer end
-  if not b then return new_budget(now), nil, now end
+  if not b then return new_budget(now, is_older), nil, now end
   return b, nil, steady(b, now)
 end
 

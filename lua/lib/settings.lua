@@ -31,7 +31,7 @@ local function effective(fields)
   local s = {}
   for _, name in ipairs(SETTINGS) do
     local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
-    if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
+    if text then s[name] = READ[name](text) or error('damaged') else s[name] = DEFAULT[name] end
   end
   s.floor = s.min_rate
   if s.rate then s.min_rate = math.min(s.min_rate, s.rate) end        -- a floor of one source under a ceiling of the other
@@ -47,6 +47,8 @@ local function wanted_by(source, fields)
   return effective(own)
 end
 
+local function number_of(text) return text and (tonumber(text) or error('damaged')) or 0 end
+
 -- The settings, and what a change of the rate needs beside them.
 local function read_settings(keys)
   local names = {'parts', 'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
@@ -58,8 +60,8 @@ local function read_settings(keys)
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
   s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
-  s.left, s.left_rate = tonumber(fields.left_us or 0), unplain(fields.left_rate_per_s or '0')
+  s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
   s.is_whole = are_whole(keys, s.parts)
-  s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
+  s.paused_until = number_of(fields.paused_until_us)
   return s
 end

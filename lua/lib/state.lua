@@ -30,7 +30,11 @@ end
 -- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
 local function read_budget(keys, class_name)
   local f = redis.call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
-  if f[1] ~= '2' then return nil, f[1] and (tonumber(f[1]) or COUNT) > SCHEMA and 'NEXUS_SCHEMA', f[1] and true end
+  if f[1] ~= '2' then
+    local schema = f[1] and tonumber(f[1])
+    if f[1] and not (schema and schema >= 0 and schema < COUNT) then error('damaged') end
+    return nil, schema and schema > SCHEMA and 'NEXUS_SCHEMA', redis.call('EXISTS', keys.budget) == 1
+  end
   if not (f[2] and f[3] and f[5]) then return nil, nil, true end
   local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket
   b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue, b.crowd,
@@ -38,6 +42,11 @@ local function read_budget(keys, class_name)
   b.window = nil
   if f[4] then b.window = read_window(f[4]) end
   b[class_name] = read_class(f[5])
+  -- One number that is none, or infinite, makes the sum one.
+  local sum = b.at + b.rest + b.T + b.granted + b.granted_rest + b.top + b.top_before + b.half + b.needs + b.retry_max + b.queue
+    + b.crowd + b.saved + b.saved_until + b.R + b.B + b.burst_us + b.level + b.load + b.learns_until + b.due + b.number + b.ends
+    + b.length + b.refresh + b.span + b.span_until + b.ui + b.is_scarce + b.resumes + b.behind + b.high
+  if sum - sum ~= 0 then error('damaged') end
   return b
 end
 

@@ -85,7 +85,7 @@ def test_the_protocol_explains_every_code() -> None:
     }
     assert explained == {
         "NEXUS_INVALID_ARGUMENTS", "NEXUS_INVALID_KEYS", "NEXUS_SCHEMA", "NEXUS_STALE", "NEXUS_ID_TAKEN",
-        "NEXUS_NEEDS_KEYS", "NEXUS_NO_LAW", "NEXUS_MISSING_",
+        "NEXUS_NEEDS_KEYS", "NEXUS_NO_LAW", "NEXUS_MISSING_", "NEXUS_DAMAGED",
     }  # fmt: skip
 
 
