@@ -627,7 +627,7 @@ def test_redis_works_on_a_server_of_its_own(shell: Shell) -> None:
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 BAD = [
-    "set {x} --rate 1", "pause a:b", "resume a}", "status {x}", f"status {LONG}n", "signal a/b --rate 1",
+    "set {x} --rate 1", "pause a:b", "resume a}", "status {x}", f"status {LONG}n", "signal a/b/c --rate 1",
     "report .. --load 1",
     "signal x --rate 5 --id a{b}", "report x --load 5 --capacity 5 --id {", "set x --rate 1 --namespace a:b",
     "set x", "set", "set x --rate nan", "set x --rate -1", "set x --rate 1e10", "set x --rate 10/week",

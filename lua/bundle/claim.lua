@@ -487,7 +487,7 @@ local function write_whole(keys, b, now, may_be_new)
     list[#list + 1] = field
     list[#list + 1] = text
   end
-  add('tokens', string.format('%.6f', (b[3] == 1020000 and 1000000 or b[3]) / 1000000))    -- people see one token
+  add('tokens', string.format('%.6f', b[3] / 1000000))
   add('granted_total', string.format('%d', b[4]))
   add('bucket', packed_bucket(b))
   add('terms', pack('>ddddddddddddddddddsss', unpack(b, 15, 35)))

@@ -80,7 +80,7 @@ local function write_whole(keys, b, now, may_be_new)
     list[#list + 1] = field
     list[#list + 1] = text
   end
-  add('tokens', string.format('%.6f', (b.T == FIRST_TOKENS and MICRO or b.T) / MICRO))    -- people see one token
+  add('tokens', string.format('%.6f', b.T / MICRO))
   add('granted_total', string.format('%d', b.granted))
   add('bucket', packed_bucket(b))
   add('terms', pack(TERMS, unpack(b, TERMS_BEGIN, TERMS_END)))

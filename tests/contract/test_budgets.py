@@ -65,6 +65,11 @@ def test_configure_changes_and_takes_away(nexus: Any) -> None:
     assert nexus.budgets() == ["stripe"]
 
 
+def test_a_new_budget_shows_one_token(nexus: Any) -> None:
+    for rate in ("100/s", "1/min", "1/d"):
+        assert nexus.budget(f"at-{rate.replace('/', '-')}").configure(rate=rate).tokens == 1
+
+
 def test_what_configure_set_is_what_this_process_opens_the_budget_with(open_nexus: Opener, server: Server) -> None:
     budget = open_nexus(server).budget("stripe", rate=5)
     budget.configure(rate=5000)

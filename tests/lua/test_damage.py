@@ -120,7 +120,7 @@ def test_a_claim_never_stops_in_silence(lived: Story, field: str) -> None:
 def test_a_damaged_member_is_named_and_the_others_live_on(lived: Story, member: str, field: str, value: Any) -> None:
     key = f"{lived.keys.budget}:{member}"
     lived.client.hset(key, field, value)
-    damaged = lived.client.dump(key)
+    damaged: Any = lived.client.dump(key)
     assert all(f"the field {field} of the key {key}" in said for said in errors(lived).values())
     lived.client.restore(key, 0, damaged, replace=True)
     assert repaired(lived) == [(key, field)]
