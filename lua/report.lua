@@ -73,7 +73,7 @@ if c.paused_until > now then rate = 0 end
 
 redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server without memory refuses here, before any change
 mend(keys, s)
-local arrived, seen = arrivals(c, was, said, dt), seen_by(keys, id)
+local arrived, seen = arrivals(b, c, was, said, dt), seen_by(keys, id)
 local part = {
   rate = micro_of(rate), capacity = micro_of(capacity), load = math.floor(load_of(said) * 1000 + 0.5), arrivals = c.arrivals,
 }

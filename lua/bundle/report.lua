@@ -1381,11 +1381,13 @@ end
 -- Everything that ever came to it and was seen there.
 local function came(said) return left_of(said) + (said.in_flight or 0) + (said.queue_depth or 0) end
 
-local function arrivals(c, was, said, dt)
+-- A counter that jumps makes it no more than a surge of what the budget gives.
+local function arrivals(b, c, was, said, dt)
   if not was then return 0 end
   local arrived = came(said) - came(was)
   if dt > 0 then
-    local rate = math_min(MOST, math_max(0, arrived) / dt * 1000000)
+    local most = math_min(MOST, SURGE * math_max(b[15], c.arrivals, 10 * 1000000))
+    local rate = math_min(most, math_max(0, arrived) / dt * 1000000)
     c.arrivals = c.arrivals + math_min(1, dt / 1) * (rate - c.arrivals)
   end
   return arrived
@@ -1572,7 +1574,7 @@ if c.paused_until > now then rate = 0 end
 
 redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
 mend(keys, s)
-local arrived, seen = arrivals(c, was, said, dt), seen_by(keys, id)
+local arrived, seen = arrivals(b, c, was, said, dt), seen_by(keys, id)
 local part = {
   rate = micro_of(rate), capacity = micro_of(capacity), load = math_floor(load_of(said) * 1000 + 0.5), arrivals = c.arrivals,
 }

@@ -111,11 +111,13 @@ end
 -- Everything that ever came to it and was seen there.
 local function came(said) return left_of(said) + (said.in_flight or 0) + (said.queue_depth or 0) end
 
-local function arrivals(c, was, said, dt)
+-- A counter that jumps makes it no more than a surge of what the budget gives.
+local function arrivals(b, c, was, said, dt)
   if not was then return 0 end
   local arrived = came(said) - came(was)
   if dt > 0 then
-    local rate = math.min(MOST, math.max(0, arrived) / dt * MICRO)
+    local most = math.min(MOST, SURGE * math.max(b.R, c.arrivals, FIRST_RATE * MICRO))
+    local rate = math.min(most, math.max(0, arrived) / dt * MICRO)
     c.arrivals = c.arrivals + math.min(1, dt / ARRIVALS_TIME) * (rate - c.arrivals)
   end
   return arrived

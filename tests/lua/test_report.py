@@ -503,6 +503,19 @@ def test_a_report_that_comes_twice_or_late_moves_nothing(real_story: Story) -> N
     assert min(rates) >= 70
 
 
+def test_a_counter_that_jumps_takes_no_pushed_work_from_an_honest_consumer_for_long(real_story: Story) -> None:
+    story, rates = real_story, []
+    story.configure(combine="spread")
+    for i in range(100):
+        for name in ("honest", "jumping"):
+            done = 25 * (i + 1) + (1_000_000 if name == "jumping" and i >= 60 else 0)
+            story.report(name, **QUEUE | {"done": done, "queue_depth": 40})
+        rates.append(standing(story)[0])
+        story.at(story.now + 0.25)
+    assert min(rates[40:]) >= 90
+    assert min(rates[72:]) >= 0.9 * rates[59]
+
+
 def test_a_counter_that_jumps_floods_no_budget_beside_an_honest_consumer(real_story: Story) -> None:
     story = real_story
     honest, jumping, rates = 0, 0, []
