@@ -752,8 +752,7 @@ local keys, now = keys, clock(ARGV[1])
   local keys, class_name = keys, 'normal'
     local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then
-    local schema = f[1] and tonumber(f[1])
-    if f[1] and not (schema and schema >= 0 and schema < 9007199254740992) then error('damaged') end
+    local schema = f[1] and (string_match(f[1], '^%d+$') and tonumber(f[1]) or 9007199254740992)
     read_budget_1, read_budget_2, read_budget_3 = nil, schema and schema > 2 and 'NEXUS_SCHEMA', redis_call('EXISTS', keys.budget) == 1
     break
   end

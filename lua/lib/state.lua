@@ -31,8 +31,7 @@ end
 local function read_budget(keys, class_name)
   local f = redis.call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then
-    local schema = f[1] and tonumber(f[1])
-    if f[1] and not (schema and schema >= 0 and schema < COUNT) then error('damaged') end
+    local schema = f[1] and (string.match(f[1], '^%d+$') and tonumber(f[1]) or COUNT)
     return nil, schema and schema > SCHEMA and 'NEXUS_SCHEMA', redis.call('EXISTS', keys.budget) == 1
   end
   if not (f[2] and f[3] and f[5]) then return nil, nil, true end
