@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
@@ -264,7 +263,7 @@ class Nexus(NexusShell):
         return await self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting, self._naming = threading.RLock(), threading.RLock()
+        self._forget_locks()
         self._loop.after_fork()
         self._made_sync = None
         if self._made is not None:

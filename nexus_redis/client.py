@@ -224,7 +224,7 @@ class Nexus(NexusShell):
         return self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting, self._naming = threading.RLock(), threading.RLock()
+        self._forget_locks()
         self._loop.after_fork()
         self._made = None  # its sockets are the parent's too; the next use makes another
 

@@ -29,6 +29,7 @@ import redis.asyncio
 from nexus_redis.calls import Call, Job, Outcome
 from nexus_redis.errors import InvalidSetting, NexusError
 from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.locks import Lock, new_lock
 from nexus_redis.shell import NexusShell
 from nexus_redis.task import Drivers, LoopTask
 from nexus_redis.thread import LoopThread
@@ -56,7 +57,7 @@ class ManualClock:
     def __init__(self, *, patience: float = 3_600.0) -> None:
         self.patience = patience
         self._at = START
-        self._lock = threading.RLock()
+        self._lock: Lock = new_lock()
         self._loops: list[SteppedLoop] = []
         self._bells: dict[asyncio.AbstractEventLoop, Bells] = {}
         self._hands: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
@@ -221,9 +222,11 @@ class SteppedLoop(LoopThread):
     def __init__(self, clock: ManualClock, client: Callable[[], redis.Redis], server: str) -> None:
         self._clock, self._client = clock, client
         self.age = 0.0
-        self.lock = clock._lock
         self.hub = Hub(lambda: clock._at, lambda: None, server)
         self._begin()
+
+    def _new_lock(self) -> Lock:
+        return self._clock._lock
 
     def _begin(self) -> None:
         self._plan: Generator[list[Job] | Pause, list[Outcome], None] | None = None

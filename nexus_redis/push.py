@@ -98,7 +98,7 @@ class PushThread(_Listener):
     """Listens in a thread that is there while some channel matters."""
 
     def __init__(
-        self, connect: Callable[[], redis.Redis], channels: Channels, lock: AbstractContextManager[object]
+        self, connect: Callable[[], redis.Redis], channels: Channels, lock: Callable[[], AbstractContextManager[object]]
     ) -> None:
         super().__init__(channels)
         self.connect, self._lock = connect, lock
@@ -138,7 +138,7 @@ class PushThread(_Listener):
 
     def stop(self) -> None:
         """Close the connection, end the thread."""
-        with self._lock:
+        with self._lock():
             self._is_stopped, thread = True, self._thread
             self.changed()
         if thread is not None and thread is not threading.current_thread():
@@ -160,7 +160,7 @@ class PushThread(_Listener):
                 self._wait(None, self._seconds_until_next_try(error))
 
     def _is_over(self) -> bool:
-        with self._lock:
+        with self._lock():
             if self._is_wanted:
                 return False
             self._has_ended()
@@ -172,7 +172,7 @@ class PushThread(_Listener):
         pubsub = self.connect().pubsub()  # type: ignore[no-untyped-call]  # redis-py
         try:
             while True:
-                with self._lock:
+                with self._lock():
                     if not self._is_wanted:
                         return
                     new, gone = self._changes()
@@ -192,7 +192,7 @@ class PushThread(_Listener):
             message = pubsub.get_message(timeout=0)
             heard = self._hear(message) if message is not None else None
             if heard is not None:
-                with self._lock:
+                with self._lock():
                     self.channels.deliver(*heard, time.monotonic())
 
     def _wait(self, pubsub: Any, seconds: float) -> None:

@@ -12,6 +12,7 @@ import redis
 from nexus_redis.calls import Job, Outcome
 from nexus_redis.errors import NexusError
 from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.locks import Lock, MadeAtFirstUse, new_lock
 from nexus_redis.logs import log
 from nexus_redis.push import PushThread
 from nexus_redis.waiter import Waiter
@@ -38,6 +39,10 @@ class Line(Waiter):
 class LoopThread:
     """A hub, its lock and the thread that serves it; that starts with the first need and dies with the process."""
 
+    # Reentrant, for close() in a signal handler: the thread that it interrupts may be the one that holds the lock.
+    lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
+    _changed = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))
+
     def __init__(self, client: Callable[[], redis.Redis], server: str) -> None:
         self._client = client
         self.age = 0.0
@@ -47,10 +52,12 @@ class LoopThread:
         self.hub.aside = self._aside
 
     def _begin(self) -> None:
-        # Reentrant, for close() in a signal handler: the thread that it interrupts may be the one that holds the lock.
-        self.lock = threading.RLock()
-        self._changed = threading.Condition(self.lock)
+        LoopThread.lock.forget(self)
+        LoopThread._changed.forget(self)
         self._thread: threading.Thread | None = None
+
+    def _new_lock(self) -> Lock:
+        return new_lock()
 
     def _wake(self) -> None:
         self._changed.notify_all()
@@ -78,7 +85,7 @@ class LoopThread:
 
     def listen(self, connect: Callable[[], redis.Redis]) -> None:
         """Hear of drops as they are decided, by a connection and a thread of their own."""
-        self.push = PushThread(connect, self.hub.channels, self.lock)
+        self.push = PushThread(connect, self.hub.channels, lambda: self.lock)
         self.hub.channels.changed = self.push.changed
 
     @property
