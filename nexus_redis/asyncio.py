@@ -25,6 +25,7 @@ import redis.asyncio
 
 from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
+from nexus_redis.borrowed import Borrowed
 from nexus_redis.calls import Configured
 from nexus_redis.config import (
     BudgetSettings,
@@ -34,6 +35,8 @@ from nexus_redis.config import (
     parse_rate,
     parse_seconds,
 )
+from nexus_redis.embedded import EmbeddedServer
+from nexus_redis.ends import at_end
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.explain import Explanation, explain
 from nexus_redis.hub import NEVER
@@ -67,6 +70,7 @@ from nexus_redis.shell import (
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
+from nexus_redis.task import LoopTask
 from nexus_redis.thread import STOP_PATIENCE
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import address, checked, connect, connect_async, sync_twin, twin_async, where
@@ -111,12 +115,15 @@ class Nexus(NexusShell):
         self._made = None if url.startswith("embedded:") else self._connect()
         self._made_sync: redis.Redis | None = None
         server = where(self._made) if self._made is not None else url
-        self._reports = self._drivers.thread(self._sync_client, server)
-        self._loop = self._drivers.task(self._client, server, self._reports)
+        client, sync_client = Borrowed(self._client), Borrowed(self._sync_client)
+        self._reports = self._drivers.thread(sync_client, server)
+        self._loop = self._drivers.task(client, server, self._reports)
         self._hub = self._loop.hub
         if push:
-            self._loop.listen(self._connect)
+            self._loop.listen(Borrowed(self._connect))
         _alive.add(self)
+        self._forgotten = weakref.finalize(self, _forget, self._loop, client, sync_client, given, self._servers)
+        self._forgotten.atexit = False
 
     def _connect(self) -> redis.asyncio.Redis:
         return twin_async(self._given) if self._given is not None else connect_async(self.url)
@@ -222,13 +229,14 @@ class Nexus(NexusShell):
         if self._is_closed:
             return
         self._is_closed = True
+        self._forgotten.detach()
         try:
             await self._loop.stop(Closed("nexus"))
         finally:
             if self._made_sync is not None:
                 self._made_sync.close()
-            if self._server is not None:
-                self._server.stop()
+            for server in self._servers:
+                server.stop()
             if self._made is not None and self._made is not self._given:
                 await self._made.aclose()
 
@@ -741,6 +749,39 @@ _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()
 _inherited: list[redis.asyncio.Redis] = []  # a parent's clients, never touched again, never collected
 
 
+def _forget(
+    loop: LoopTask,
+    client: Borrowed[redis.asyncio.Redis],
+    sync_client: Borrowed[redis.Redis],
+    given: redis.asyncio.Redis | None,
+    servers: list[EmbeddedServer],
+) -> None:
+    """Nobody refers to the Nexus any more: end what it has begun. Called by the garbage collector."""
+
+    def let_go() -> None:
+        if sync_client.last is not None:
+            sync_client.last.close()
+        for server in servers:
+            server.stop()
+
+    async def end() -> None:
+        await loop.stop(Closed("nexus"))
+        if client.last is not None and client.last is not given:
+            await client.last.aclose()
+        let_go()
+
+    loop.forget(end, let_go)
+
+
+def _end_reports() -> None:
+    """At the end of a process no event loop is there to close them: consumers leave rather than fall silent."""
+    for nexus in list(_alive):
+        try:
+            nexus._reports.end(Closed("nexus"), lambda: None)
+        except Exception:
+            log.exception("%r did not close well", nexus)
+
+
 def _after_fork_in_child() -> None:
     for nexus in list(_alive):
         try:
@@ -749,5 +790,6 @@ def _after_fork_in_child() -> None:
             log.exception("%r does not work in this forked child", nexus)
 
 
+at_end(_end_reports)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

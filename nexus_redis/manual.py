@@ -17,7 +17,7 @@ import asyncio
 import math
 import threading
 from asyncio import sleep as give_way  # by these names: a test may put this clock's in the place of the modules' own
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import replace
 from time import sleep
 from types import TracebackType
@@ -294,11 +294,15 @@ class SteppedLoop(LoopThread):
             else:
                 outcomes = perform(self._client, [self._clock._stamped(job) for job in step])
 
-    def stop(self, error: NexusError) -> None:
+    def stop(self, error: NexusError) -> bool:
         with self.lock:
             self.hub.close(error)
             if self.is_running and not self._is_in_it:
                 self.run()
+        return True
+
+    def forget(self, then: Callable[[], None]) -> None:
+        """It goes on: who drops a Nexus on a clock has it vanish, as a process that is killed."""
 
 
 class SteppedTask(LoopTask):
@@ -327,3 +331,6 @@ class SteppedTask(LoopTask):
 
     async def stop(self, error: NexusError) -> None:
         self._stepped.stop(error)
+
+    def forget(self, end: Callable[[], Coroutine[Any, Any, None]], let_go: Callable[[], None]) -> None:
+        """It goes on, as that of a sync Nexus."""

@@ -136,13 +136,11 @@ class PushThread(_Listener):
             end.close()
         self._bell = None
 
-    def stop(self) -> None:
-        """Close the connection, end the thread."""
-        with self._lock():
-            self._is_stopped, thread = True, self._thread
-            self.changed()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOP_PATIENCE)
+    def end(self) -> threading.Thread | None:
+        """Have the connection closed and the thread end; with the lock held. Returns the thread, to be waited for."""
+        self._is_stopped = True
+        self.changed()
+        return self._thread
 
     def abandon(self) -> None:
         """In a forked child: there is no thread."""

@@ -100,7 +100,7 @@ class NexusShell:
 
     def __init__(self, namespace: str | None) -> None:
         self._is_closed = False
-        self._server: embedded.EmbeddedServer | None = None
+        self._servers: list[embedded.EmbeddedServer] = []  # the one of an embedded:// address, once it is started
         found = namespace or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus"
         self.namespace = parse_name(found, "namespace")
         self._openings: dict[str, Opening] = {}
@@ -116,9 +116,9 @@ class NexusShell:
         if not self._url.startswith("embedded:"):
             return self._url
         with self._starting:
-            if self._server is None:
-                self._server = embedded.acquire(self._url)
-            return self._server.start().url
+            if not self._servers:
+                self._servers.append(embedded.acquire(self._url))
+            return self._servers[0].start().url
 
     def _forget_locks(self) -> None:
         """In a forked child: another thread of the parent may hold them."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import redis
 import redis.asyncio
@@ -23,6 +23,9 @@ from nexus_redis.wire import perform_async, raise_if_cancelled
 
 T = TypeVar("T")
 
+LOOK_AGAIN: Final = 0.005  # seconds: the thread's last words to Redis take less than one
+
+_ending: set[asyncio.Task[None]] = set()  # a loop refers to its tasks weakly
 _inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected
 
 
@@ -31,6 +34,7 @@ class LoopTask:
 
     def __init__(self, client: Callable[[], redis.asyncio.Redis], server: str, reports: LoopThread) -> None:
         self._client, self._reports = client, reports
+        reports.is_abandoned = self._has_ended
         self.push: PushTask | None = None
         self._begin()
         self.hub = Hub(time.monotonic, self._wake, server)
@@ -41,6 +45,10 @@ class LoopTask:
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._turns = Turns(self._time)
+
+    def _has_ended(self) -> bool:
+        """The loop is closed: no task is there, and none will come, to say that the consumers leave."""
+        return self.loop is not None and self.loop.is_closed()
 
     def _time(self) -> float:
         return self.hub.clock()
@@ -116,8 +124,28 @@ class LoopTask:
             await self._hand_back()
             if self.push is not None:
                 await self.push.stop()
-        if self._reports.is_running:
-            await asyncio.to_thread(self._reports.stop, error)
+        await self._stop_reports(error)
+
+    async def _stop_reports(self, error: NexusError) -> None:
+        """Have the reporting thread end, and wait for it with no thread of an executor: there may be none to be had."""
+        if not self._reports.is_running:
+            return
+        with self._reports.lock:
+            self._reports.hub.close(error)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_PATIENCE):
+                while self._reports.is_running:  # noqa: ASYNC110  # a thread sets no event of this loop when it ends
+                    await asyncio.sleep(LOOK_AGAIN)
+
+    def forget(self, end: Callable[[], Coroutine[Any, Any, None]], let_go: Callable[[], None]) -> None:
+        """The Nexus was collected, in any thread: end its task in its loop, and its reporting thread by another one."""
+        loop = self.loop
+        if loop is not None and self._task is not None and not loop.is_closed():
+            with suppress(RuntimeError):  # it was closed meanwhile
+                loop.call_soon_threadsafe(_begin_in, loop, end)
+                if loop.is_running():
+                    return
+        self._reports.forget(let_go)
 
     async def _hand_back(self) -> None:
         """Let the loop end; one that was cancelled, as all tasks are when `asyncio.run` ends, is begun again for it."""
@@ -166,6 +194,12 @@ class LoopTask:
             else:
                 outcomes = await perform_async(self._client, step)
                 raise_if_cancelled()
+
+
+def _begin_in(loop: asyncio.AbstractEventLoop, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    task = loop.create_task(end(), name="nexus-redis-close")
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
 
 
 class Drivers(NamedTuple):
