@@ -721,8 +721,14 @@ class Consumer(ConsumerShell):
     ) -> None:
         await self.close()
 
+    def _check(self) -> None:
+        super()._check()
+        if self._nexus._reports.hub.is_closing:  # with its loop
+            raise Closed("nexus")
+
     def _start(self) -> None:
         if self._reporter.scheduled == NEVER or self._reporter.meter.is_unheard:
+            self._nexus._loop.note_use()
             with self._nexus._reports.lock:
                 if not self._is_closed and not self._nexus._is_closed:
                     self._nexus._reports.ensure_running()
@@ -730,6 +736,7 @@ class Consumer(ConsumerShell):
 
     def _report_now(self, pause_ms: float | None) -> _TaskTicket:
         self._check()
+        self._nexus._loop.note_use()
         ticket = _TaskTicket(self._reporter.hub.clock(), pause_ms)
         with self._nexus._reports.lock:
             self._nexus._reports.ensure_running()

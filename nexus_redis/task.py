@@ -41,14 +41,21 @@ class LoopTask:
 
     def _begin(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._loops: list[asyncio.AbstractEventLoop] = []  # and those in which consumers were used
         self.thread = 0  # where it runs: the quickest to ask which loop one is in
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._turns = Turns(self._time)
 
     def _has_ended(self) -> bool:
-        """The loop is closed: no task is there, and none will come, to say that the consumers leave."""
-        return self.loop is not None and self.loop.is_closed()
+        """All loops in which it was used are closed: no task is there, and none will come, that could close it."""
+        return bool(self._loops) and all(loop.is_closed() for loop in self._loops)
+
+    def note_use(self) -> None:
+        """It is used in the running loop, if there is one: for consumers, which report from a thread."""
+        running = asyncio._get_running_loop()
+        if running is not None and running not in self._loops:
+            self._loops = [*(loop for loop in self._loops if not loop.is_closed()), running]
 
     def _time(self) -> float:
         return self.hub.clock()
@@ -79,6 +86,7 @@ class LoopTask:
         if self.loop is not None:
             raise WrongLoop(self.loop, running)
         self.loop, self._changed, self.thread = running, asyncio.Event(), threading.get_ident()
+        self.note_use()
 
     def ensure_running(self) -> None:
         """Start the task if it is not there."""

@@ -205,6 +205,7 @@ class LoopThread:
         with self.lock:
             while True:
                 if not hub.is_closing and self.is_abandoned():
+                    log.warning("the event loop of a Nexus ended before it was closed: its consumers leave")
                     hub.close(Closed("nexus"))
                 try:
                     step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
