@@ -69,8 +69,11 @@ CALLS: dict[str, Callable[[Nexus], Any]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_that_interrupts_another_one_of_its_thread_says_what_to_do(nexus: Nexus, call: str) -> None:
+def test_a_call_that_interrupts_another_one_of_its_thread_says_what_to_do(
+    nexus: Nexus, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     budget = nexus.budget("stripe")
+    monkeypatch.setattr(budget._account, "spend", lambda *_: True)  # there are tokens in hand
     nexus._hub.clock, budget._clock = (lambda: 1e9), (lambda: 1e9)  # what lies on the tray needs no lock: it is too old
 
     def interrupted() -> None:
@@ -223,7 +226,9 @@ def test_a_nexus_that_nobody_refers_to_ends_its_threads_and_leaves(server: Serve
     def use_and_forget() -> None:
         nexus = Nexus.from_url(server.url)
         budget = nexus.budget("stripe", rate=1000)
-        assert eventually(lambda: budget.acquire() and nexus._loop.push and nexus._loop.push.is_running)
+        push = nexus._loop.push
+        assert push is not None
+        assert eventually(lambda: budget.acquire(1.5) is not None and push.is_running)
         budget.consumer().report(load=1, capacity=100)
         assert len(members(server)) >= 2
 
@@ -355,7 +360,12 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_no_thread_is_to_be_had_an_acquire_says_so_and_close_does_not_raise(server: Server) -> None:
     nexus = Nexus.from_url(server.url)
     budget = nexus.budget("stripe", rate=1000)
-    calls = [budget.acquire, budget.try_acquire, lambda: budget.signal(1), lambda: budget.consumer().report(load=1)]
+    calls: list[Callable[[], Any]] = [
+        budget.acquire,
+        budget.try_acquire,
+        lambda: budget.signal(1),
+        lambda: budget.consumer().report(load=1),
+    ]
     for call in calls:
         with pytest.raises(NoThread, match=r"can't start new thread.*pids limit"):
             call()

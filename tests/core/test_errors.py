@@ -16,7 +16,9 @@ from nexus_redis.errors import (
     InvalidSetting,
     MissingLibrary,
     NexusError,
+    NoThread,
     NotPicklable,
+    ReentrantCall,
     ServerRefused,
     Unavailable,
     WrongLoop,
@@ -34,6 +36,8 @@ ONE_OF_EACH = [
     ServerRefused("NEXUS_SCHEMA"),
     Closed("nexus"),
     WrongLoop("one", "another"),
+    ReentrantCall(),
+    NoThread("can't start new thread"),
     NotPicklable("producer", "make one there"),
     MissingLibrary("celery"),
 ]
