@@ -70,7 +70,7 @@ from nexus_redis.shell import (
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
-from nexus_redis.task import LoopTask
+from nexus_redis.task import LoopTask, running_loop
 from nexus_redis.thread import STOP_PATIENCE
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import address, checked, connect, connect_async, sync_twin, twin_async, where
@@ -226,6 +226,7 @@ class Nexus(NexusShell):
 
     async def close(self) -> None:
         """Hand back every token, withdraw every consumer, end the task. Waiting callers get `Closed`."""
+        running_loop()
         if self._is_closed:
             return
         self._is_closed = True
@@ -612,7 +613,7 @@ class Reservation(Settling):
 class _JointTask(Joint):
     def __init__(self, costs: Mapping[Account, int], since: float) -> None:
         super().__init__(costs, since)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[None] = running_loop().create_future()
 
     def wake(self) -> None:
         if not self.future.done():
@@ -626,7 +627,7 @@ class _TaskLine(Waiter):
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         super().__init__(cost, since, whole=whole)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[None] = running_loop().create_future()
 
     def wake(self) -> None:
         if not self.future.done():
@@ -638,7 +639,7 @@ class _TaskAsker(Asker):
 
     def __init__(self, rate: int, since: float) -> None:
         super().__init__(rate, since)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[None] = running_loop().create_future()
 
     def wake(self) -> None:
         if not self.future.done():
@@ -652,7 +653,7 @@ class _TaskTicket(Ticket):
 
     def __init__(self, since: float, pause_ms: float | None = None) -> None:
         super().__init__(since, pause_ms)
-        self.loop = asyncio.get_running_loop()
+        self.loop = running_loop()
         self.future: asyncio.Future[None] = self.loop.create_future()
 
     def wake(self) -> None:

@@ -7,6 +7,7 @@
     |-- ServerRefused                       Redis said no, and would say it again: ACL, schema, an id that is taken
     |-- Closed           (RuntimeError)     used after close()
     |-- WrongLoop        (RuntimeError)     an async Nexus, used in another event loop than the one that it belongs to
+    |-- NoLoop           (RuntimeError)     an async Nexus, used where no event loop of asyncio runs, as under trio
     |-- ReentrantCall    (RuntimeError)     called by a signal handler that interrupted another call of this thread
     |-- NoThread         (RuntimeError)     the system gives this process no more threads
     |-- NotPicklable     (TypeError)        what belongs to one process was to be copied or sent to another one
@@ -256,6 +257,16 @@ class WrongLoop(NexusError, RuntimeError):
     def __init__(self, owner: object, caller: object) -> None:
         self.owner, self.caller = f"{owner!r} ({id(owner):#x})", f"{caller!r} ({id(caller):#x})"
         super().__init__(f"this nexus belongs to {self.owner} and was used from {self.caller}: make one for each loop")
+
+
+class NoLoop(NexusError, RuntimeError):
+    """The async face was used where no event loop of asyncio runs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nexus_redis.asyncio needs asyncio, and no event loop of it runs here. Under trio use the sync face: "
+            "await trio.to_thread.run_sync(budget.acquire)"
+        )
 
 
 class ReentrantCall(NexusError, RuntimeError):

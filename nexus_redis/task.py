@@ -13,7 +13,7 @@ import redis
 import redis.asyncio
 
 from nexus_redis.calls import Job, Outcome
-from nexus_redis.errors import NexusError, WrongLoop
+from nexus_redis.errors import NexusError, NoLoop, WrongLoop
 from nexus_redis.hub import NEVER, Hub, Pause, refill
 from nexus_redis.logs import log
 from nexus_redis.push import PushTask
@@ -27,6 +27,14 @@ LOOK_AGAIN: Final = 0.005  # seconds: the thread's last words to Redis take less
 
 _ending: set[asyncio.Task[None]] = set()  # a loop refers to its tasks weakly
 _inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return asyncio's loop that runs here; raises `NoLoop`, which says what to do under trio."""
+    running = asyncio._get_running_loop()
+    if running is None:
+        raise NoLoop
+    return running
 
 
 class LoopTask:
@@ -80,7 +88,7 @@ class LoopTask:
 
     def adopt(self) -> None:
         """The running loop is the one, from the first use on; another raises."""
-        running = asyncio.get_running_loop()
+        running = running_loop()
         if self.loop is running:
             return
         if self.loop is not None:
@@ -128,7 +136,7 @@ class LoopTask:
     async def stop(self, error: NexusError) -> None:
         """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
         self.hub.close(error)
-        if self.loop is asyncio.get_running_loop():
+        if self.loop is running_loop():
             await self._hand_back()
             if self.push is not None:
                 await self.push.stop()

@@ -10,6 +10,8 @@ from nexus_redis import Nexus
 
 nexus = Nexus.from_url()  # NEXUS_REDIS_URL
 budget = nexus.budget("stripe", rate=1000)
+if "TESTS_USED" in os.environ:  # before the server forks: then there are a thread, tokens and sockets of the parent
+    budget.acquire()
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
