@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
@@ -26,6 +25,7 @@ import redis.asyncio
 
 from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
+from nexus_redis.borrowed import Borrowed
 from nexus_redis.calls import Configured
 from nexus_redis.config import (
     BudgetSettings,
@@ -35,6 +35,8 @@ from nexus_redis.config import (
     parse_rate,
     parse_seconds,
 )
+from nexus_redis.embedded import EmbeddedServer
+from nexus_redis.ends import at_end
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.explain import Explanation, explain
 from nexus_redis.hub import NEVER
@@ -68,6 +70,7 @@ from nexus_redis.shell import (
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
+from nexus_redis.task import LoopTask, running_loop
 from nexus_redis.thread import STOP_PATIENCE
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import address, checked, connect, connect_async, sync_twin, twin_async, where
@@ -112,12 +115,15 @@ class Nexus(NexusShell):
         self._made = None if url.startswith("embedded:") else self._connect()
         self._made_sync: redis.Redis | None = None
         server = where(self._made) if self._made is not None else url
-        self._reports = self._drivers.thread(self._sync_client, server)
-        self._loop = self._drivers.task(self._client, server, self._reports)
+        client, sync_client = Borrowed(self._client), Borrowed(self._sync_client)
+        self._reports = self._drivers.thread(sync_client, server)
+        self._loop = self._drivers.task(client, server, self._reports)
         self._hub = self._loop.hub
         if push:
-            self._loop.listen(self._connect)
+            self._loop.listen(Borrowed(self._connect))
         _alive.add(self)
+        self._forgotten = weakref.finalize(self, _forget, self._loop, client, sync_client, given, self._servers)
+        self._forgotten.atexit = False
 
     def _connect(self) -> redis.asyncio.Redis:
         return twin_async(self._given) if self._given is not None else connect_async(self.url)
@@ -227,16 +233,18 @@ class Nexus(NexusShell):
 
     async def close(self) -> None:
         """Hand back every token, withdraw every consumer, end the task. Waiting callers get `Closed`."""
+        running_loop()
         if self._is_closed:
             return
         self._is_closed = True
+        self._forgotten.detach()
         try:
             await self._loop.stop(Closed("nexus"))
         finally:
             if self._made_sync is not None:
                 self._made_sync.close()
-            if self._server is not None:
-                self._server.stop()
+            for server in self._servers:
+                server.stop()
             if self._made is not None and self._made is not self._given:
                 await self._made.aclose()
 
@@ -271,7 +279,7 @@ class Nexus(NexusShell):
         return await self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting, self._naming = threading.RLock(), threading.RLock()
+        self._forget_locks()
         self._loop.after_fork()
         self._made_sync = None
         if self._made is not None:
@@ -612,7 +620,7 @@ class Reservation(Settling):
 class _JointTask(Joint):
     def __init__(self, costs: Mapping[Account, int], since: float) -> None:
         super().__init__(costs, since)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[None] = running_loop().create_future()
 
     def wake(self) -> None:
         if not self.future.done():
@@ -626,7 +634,7 @@ class _TaskLine(Waiter):
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         super().__init__(cost, since, whole=whole)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[None] = running_loop().create_future()
 
     def wake(self) -> None:
         if not self.future.done():
@@ -638,7 +646,7 @@ class _TaskAsker(Asker):
 
     def __init__(self, rate: int, since: float) -> None:
         super().__init__(rate, since)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[None] = running_loop().create_future()
 
     def wake(self) -> None:
         if not self.future.done():
@@ -652,7 +660,7 @@ class _TaskTicket(Ticket):
 
     def __init__(self, since: float, pause_ms: float | None = None) -> None:
         super().__init__(since, pause_ms)
-        self.loop = asyncio.get_running_loop()
+        self.loop = running_loop()
         self.future: asyncio.Future[None] = self.loop.create_future()
 
     def wake(self) -> None:
@@ -721,8 +729,14 @@ class Consumer(ConsumerShell):
     ) -> None:
         await self.close()
 
+    def _check(self) -> None:
+        super()._check()
+        if self._nexus._reports.hub.is_closing:  # with its loop
+            raise Closed("nexus")
+
     def _start(self) -> None:
         if self._reporter.scheduled == NEVER or self._reporter.meter.is_unheard:
+            self._nexus._loop.note_use()
             with self._nexus._reports.lock:
                 if not self._is_closed and not self._nexus._is_closed:
                     self._nexus._reports.ensure_running()
@@ -730,6 +744,7 @@ class Consumer(ConsumerShell):
 
     def _report_now(self, pause_ms: float | None) -> _TaskTicket:
         self._check()
+        self._nexus._loop.note_use()
         ticket = _TaskTicket(self._reporter.hub.clock(), pause_ms)
         with self._nexus._reports.lock:
             self._nexus._reports.ensure_running()
@@ -749,6 +764,39 @@ _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()
 _inherited: list[redis.asyncio.Redis] = []  # a parent's clients, never touched again, never collected
 
 
+def _forget(
+    loop: LoopTask,
+    client: Borrowed[redis.asyncio.Redis],
+    sync_client: Borrowed[redis.Redis],
+    given: redis.asyncio.Redis | None,
+    servers: list[EmbeddedServer],
+) -> None:
+    """Nobody refers to the Nexus any more: end what it has begun. Called by the garbage collector."""
+
+    def let_go() -> None:
+        if sync_client.last is not None:
+            sync_client.last.close()
+        for server in servers:
+            server.stop()
+
+    async def end() -> None:
+        await loop.stop(Closed("nexus"))
+        if client.last is not None and client.last is not given:
+            await client.last.aclose()
+        let_go()
+
+    loop.forget(end, let_go)
+
+
+def _end_reports() -> None:
+    """At the end of a process no event loop is there to close them: consumers leave rather than fall silent."""
+    for nexus in list(_alive):
+        try:
+            nexus._reports.end(Closed("nexus"), lambda: None)
+        except Exception:
+            log.exception("%r did not close well", nexus)
+
+
 def _after_fork_in_child() -> None:
     for nexus in list(_alive):
         try:
@@ -757,5 +805,6 @@ def _after_fork_in_child() -> None:
             log.exception("%r does not work in this forked child", nexus)
 
 
+at_end(_end_reports)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -7,7 +7,6 @@ budget.acquire()
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import weakref
@@ -20,9 +19,12 @@ import redis
 
 from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
+from nexus_redis.borrowed import Borrowed
 from nexus_redis.calls import Configured
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_name, parse_rate, parse_seconds
-from nexus_redis.errors import AcquireTimeout, Closed
+from nexus_redis.embedded import EmbeddedServer
+from nexus_redis.ends import at_end
+from nexus_redis.errors import AcquireTimeout, Closed, ReentrantCall
 from nexus_redis.explain import Explanation, explain
 from nexus_redis.hub import NEVER
 from nexus_redis.ids import whoami
@@ -55,7 +57,7 @@ from nexus_redis.shell import (
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
-from nexus_redis.thread import STOP_PATIENCE, Line
+from nexus_redis.thread import Line, LoopThread
 from nexus_redis.wire import address, checked, connect, twin, where
 
 if TYPE_CHECKING:
@@ -94,11 +96,14 @@ class Nexus(NexusShell):
     def _setup(self, url: str, given: redis.Redis | None, *, push: bool) -> None:
         self._url, self._given, self._push = url, given, push
         self._made = None if url.startswith("embedded:") else self._connect()
-        self._loop = self._drivers.thread(self._client, where(self._made) if self._made is not None else url)
+        client = Borrowed(self._client)
+        self._loop = self._drivers.thread(client, where(self._made) if self._made is not None else url)
         self._hub = self._loop.hub
         if push:
-            self._loop.listen(self._connect)
+            self._loop.listen(Borrowed(self._connect))
         _alive.add(self)
+        self._forgotten = weakref.finalize(self, _forget, self._loop, client, given, self._servers)
+        self._forgotten.atexit = False
 
     def _connect(self) -> redis.Redis:
         return twin(self._given) if self._given is not None else connect(self.url)
@@ -171,7 +176,7 @@ class Nexus(NexusShell):
         minute are free for calls that need no tokens.
         """
         loop = self._loop
-        with loop.lock:
+        with loop.entry:
             joint = _JointLine(joint_costs(self, costs), self._hub.clock())
             limit = joint_limit(costs, timeout)
             if limit != 0 and joint.spend(joint.since):
@@ -203,16 +208,22 @@ class Nexus(NexusShell):
         return grant_of(tries, self._hub.clock() - since)
 
     def close(self) -> None:
-        """Hand back every token, withdraw every consumer, end the thread. Waiting callers get `Closed`."""
-        with self._loop.lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
-        self._loop.stop(Closed("nexus"))
+        """Hand back every token, withdraw every consumer, end the thread. Waiting callers get `Closed`.
+
+        A signal handler may call it, too. Where the signal has interrupted another call of this Nexus, the rest is done
+        by a thread as soon as that call has ended, and the interpreter waits for it when it exits.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._forgotten.detach()
+        self._loop.end(Closed("nexus"), self._let_go)
+
+    def _let_go(self) -> None:
         if self._made is not None and self._made is not self._given:
             self._made.close()
-        if self._server is not None:
-            self._server.stop()
+        for server in self._servers:
+            server.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -231,7 +242,7 @@ class Nexus(NexusShell):
         return self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting, self._naming = threading.RLock(), threading.RLock()
+        self._forget_locks()
         self._loop.after_fork()
         self._made = None  # its sockets are the parent's too; the next use makes another
 
@@ -266,7 +277,10 @@ class _Spender(ProducerShell):
                 """It is empty: the ledger may have more."""
         limit = self._limit(timeout)
         tokens = micro_cost(cost)
-        with self._nexus._loop.lock:
+        lock = self._nexus._loop.lock
+        if lock._is_owned():  # as `entry` does, at the price of a method less
+            raise ReentrantCall
+        with lock:
             now = self._clock()
             if self._spend(cost, tokens, now):
                 return GRANTED
@@ -290,7 +304,7 @@ class _Spender(ProducerShell):
             except IndexError:
                 """It is empty: the ledger may have more."""
         tokens = micro_cost(cost)
-        with self._nexus._loop.lock:
+        with self._nexus._loop.entry:
             now = self._clock()
             if self._spend(cost, tokens, now):
                 return GRANTED
@@ -340,7 +354,7 @@ class _Spender(ProducerShell):
             raise Closed("nexus")
 
     def _wait(self, cost: float) -> float:
-        with self._nexus._loop.lock:
+        with self._nexus._loop.entry:
             return super()._wait(cost)
 
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
@@ -355,8 +369,9 @@ class _Spender(ProducerShell):
         if timeout is not None:
             timeout = parse_seconds(timeout, "timeout")
         loop, is_now = self._nexus._loop, line.whole and timeout == 0
+        lock = loop.entry
         try:
-            with loop.lock:
+            with lock:
                 self._check()
                 loop.ensure_running()
                 if is_now:
@@ -487,8 +502,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
         over, and at once after `resume`. What the bucket held stays, and it earns nothing meanwhile: a pause of 0.2 s
         at 100/s costs 20 tokens. `reason`, cut to 200 bytes, is told to everybody who asks.
         """
+        lock = self._nexus._loop.entry
         self._configure(None, pause=pause_length(seconds), note=reason)
-        with self._nexus._loop.lock:
+        with lock:
             self._account.obey(0)
 
     def resume(self) -> None:
@@ -524,14 +540,11 @@ class Producer(_Spender):
 
     def close(self) -> None:
         """Hand the tokens back and leave: its share is the others' within a quarter of a second or so."""
-        with self._nexus._loop.lock:
-            if self._is_closed or self._nexus._is_closed:
-                return
-            self._is_closed = True
-            leaver = Line(0, self._clock())
-            self._account.leave(Closed("producer"), leaver.since, leaver)
-        if not self._nexus._hub.is_out:  # what is not handed back expires by itself
-            self._nexus._loop.wait(leaver.event, STOP_PATIENCE)
+        if self._is_closed or self._nexus._is_closed:
+            return
+        self._is_closed = True
+        leaver = Line(0, self._clock())
+        self._nexus._loop.leave(self._account, Closed("producer"), leaver, leaver.event)
 
     def __enter__(self) -> Self:
         return self
@@ -568,7 +581,7 @@ class Reservation(Settling):
         """What was not settled stands."""
 
     def _locked(self) -> AbstractContextManager[object]:
-        return self._producer._nexus._loop.lock
+        return self._producer._nexus._loop.entry
 
 
 class _JointLine(Joint):
@@ -637,14 +650,11 @@ class Consumer(ConsumerShell):
 
     def close(self) -> None:
         """Leave: this consumer's rate is out at once."""
-        with self._nexus._loop.lock:
-            if self._is_closed or self._nexus._is_closed:
-                return
-            self._is_closed = True
-            leaver = _LineTicket(self._reporter.hub.clock())
-            self._reporter.leave(Closed("consumer"), leaver.since, leaver)
-        if not self._nexus._hub.is_out:  # its reports end now, so its deadline will say the same
-            self._nexus._loop.wait(leaver.event, STOP_PATIENCE)
+        if self._is_closed or self._nexus._is_closed:
+            return
+        self._is_closed = True
+        leaver = _LineTicket(self._reporter.hub.clock())
+        self._nexus._loop.leave(self._reporter, Closed("consumer"), leaver, leaver.event)
 
     def __enter__(self) -> Self:
         try:  # known to the budget from here on; where Redis does not answer, as soon as it does
@@ -661,13 +671,13 @@ class Consumer(ConsumerShell):
 
     def _start(self) -> None:
         if self._reporter.scheduled == NEVER or self._reporter.meter.is_unheard:
-            with self._nexus._loop.lock:
+            with self._nexus._loop.entry:
                 if not self._is_closed and not self._nexus._is_closed:
                     self._nexus._loop.ensure_running()
                     self._reporter.start()
 
     def _report_now(self, pause_ms: float | None) -> _LineTicket:
-        with self._nexus._loop.lock:
+        with self._nexus._loop.entry:
             self._check()
             self._nexus._loop.ensure_running()
             ticket = _LineTicket(self._reporter.hub.clock(), pause_ms)
@@ -686,6 +696,20 @@ class Consumer(ConsumerShell):
 _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()
 
 
+def _forget(
+    loop: LoopThread, client: Borrowed[redis.Redis], given: redis.Redis | None, servers: list[EmbeddedServer]
+) -> None:
+    """Nobody refers to the Nexus any more: end what it has begun. Called by the garbage collector."""
+
+    def let_go() -> None:
+        if client.last is not None and client.last is not given:
+            client.last.close()
+        for server in servers:
+            server.stop()
+
+    loop.forget(let_go)
+
+
 def _close_all() -> None:
     for nexus in list(_alive):
         try:
@@ -702,7 +726,6 @@ def _after_fork_in_child() -> None:
             log.exception("%r does not work in this forked child", nexus)
 
 
-# At exit tokens go back rather than expire; registered after `embedded`'s own hook, so its server is still there.
-atexit.register(_close_all)
+at_end(_close_all)  # registered after `embedded`'s own hook, so its server is still there
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -7,6 +7,9 @@
     |-- ServerRefused                       Redis said no, and would say it again: ACL, schema, an id that is taken
     |-- Closed           (RuntimeError)     used after close()
     |-- WrongLoop        (RuntimeError)     an async Nexus, used in another event loop than the one that it belongs to
+    |-- NoLoop           (RuntimeError)     an async Nexus, used where no event loop of asyncio runs, as under trio
+    |-- ReentrantCall    (RuntimeError)     called by a signal handler that interrupted another call of this thread
+    |-- NoThread         (RuntimeError)     the system gives this process no more threads
     |-- NotPicklable     (TypeError)        what belongs to one process was to be copied or sent to another one
     `-- MissingLibrary   (ImportError)      a helper in `contrib` without the library that it is for
 
@@ -257,6 +260,42 @@ class WrongLoop(NexusError, RuntimeError):
     def __init__(self, owner: object, caller: object) -> None:
         self.owner, self.caller = f"{owner!r} ({id(owner):#x})", f"{caller!r} ({id(caller):#x})"
         super().__init__(f"this nexus belongs to {self.owner} and was used from {self.caller}: make one for each loop")
+
+
+class NoLoop(NexusError, RuntimeError):
+    """The async face was used where no event loop of asyncio runs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nexus_redis.asyncio needs asyncio, and no event loop of it runs here. Under trio use the sync face: "
+            "await trio.to_thread.run_sync(budget.acquire)"
+        )
+
+
+class ReentrantCall(NexusError, RuntimeError):
+    """A signal handler or a finalizer calls nexus_redis while the same thread is in the middle of another call of it.
+
+    That other call holds a lock, and goes on only when the handler returns: to wait for it would take forever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a signal handler or a finalizer has interrupted another call of nexus_redis in the same thread, which has "
+            "to end first. Set a flag in the handler and call from the main program, or from another thread; close() "
+            "may be called from a handler"
+        )
+
+
+class NoThread(NexusError, RuntimeError):
+    """A thread could not be started. `cause` is what the system said."""
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(
+            f"nexus_redis needs a thread in this process and could not start it: {cause}. Raise the limit on processes "
+            "and threads (ulimit -u, the container's pids limit), and do not begin to use a Nexus while the "
+            "interpreter ends"
+        )
 
 
 class NotPicklable(NexusError, TypeError):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import redis
 
 from nexus_redis.calls import Job, Outcome
-from nexus_redis.errors import NexusError
-from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.ends import note_start
+from nexus_redis.errors import Closed, NexusError, NoThread, ReentrantCall
+from nexus_redis.hub import NEVER, Hub, Member, Pause, refill
+from nexus_redis.locks import Lock, MadeAtFirstUse, new_lock
 from nexus_redis.logs import log
 from nexus_redis.push import PushThread
 from nexus_redis.waiter import Waiter
@@ -38,19 +41,29 @@ class Line(Waiter):
 class LoopThread:
     """A hub, its lock and the thread that serves it; that starts with the first need and dies with the process."""
 
+    # Reentrant, so that a signal handler finds out that the thread which it interrupted holds the lock: see `entry`.
+    lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
+    _changed = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))
+
+    _driving = MadeAtFirstUse[set[int]](lambda _: set())  # the threads in which a plan runs
+
     def __init__(self, client: Callable[[], redis.Redis], server: str) -> None:
         self._client = client
         self.age = 0.0
+        self.is_abandoned: Callable[[], bool] = lambda: False  # nobody can use or close it any more
         self.push: PushThread | None = None
         self._begin()
         self.hub = Hub(time.monotonic, self._wake, server)
         self.hub.aside = self._aside
 
     def _begin(self) -> None:
-        # Reentrant, for close() in a signal handler: the thread that it interrupts may be the one that holds the lock.
-        self.lock = threading.RLock()
-        self._changed = threading.Condition(self.lock)
+        LoopThread.lock.forget(self)
+        LoopThread._changed.forget(self)
+        LoopThread._driving.forget(self)
         self._thread: threading.Thread | None = None
+
+    def _new_lock(self) -> Lock:
+        return new_lock()
 
     def _wake(self) -> None:
         self._changed.notify_all()
@@ -78,7 +91,7 @@ class LoopThread:
 
     def listen(self, connect: Callable[[], redis.Redis]) -> None:
         """Hear of drops as they are decided, by a connection and a thread of their own."""
-        self.push = PushThread(connect, self.hub.channels, self.lock)
+        self.push = PushThread(connect, self.hub.channels, lambda: self.lock)
         self.hub.channels.changed = self.push.changed
 
     @property
@@ -89,8 +102,13 @@ class LoopThread:
     def ensure_running(self) -> None:
         """Start the thread if it is not there; call with the lock held."""
         if not self.is_running:
-            self._thread = threading.Thread(target=self._run, name="nexus-redis", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="nexus-redis", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # at a limit of the system, or at the end of the interpreter
+                raise NoThread(str(error)) from error
+            self._thread = thread
+            note_start()
 
     def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
         """Until it is set; False where the time was over before."""
@@ -98,23 +116,84 @@ class LoopThread:
 
     def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
         """Run a plan to its end in the caller's thread."""
-        return drive(plan, self._client())
+        me = threading.get_ident()
+        if me in self._driving:
+            raise ReentrantCall
+        self._driving.add(me)
+        try:
+            return drive(plan, self._client())
+        finally:
+            self._driving.discard(me)
 
-    def stop(self, error: NexusError) -> None:
-        """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
-        with self.lock:
+    @property
+    def entry(self) -> Lock:
+        """The lock, for a call that comes from outside; raises `ReentrantCall` where this thread has it already."""
+        lock = self.lock
+        if lock._is_owned():
+            raise ReentrantCall
+        return lock
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether this thread is in the middle of another call, which a signal handler or a finalizer interrupts."""
+        return self.lock._is_owned() or threading.get_ident() in self._driving
+
+    def end(self, error: NexusError, then: Callable[[], None]) -> None:
+        """Stop, and call `then`: at once, or from another thread as soon as the call that was interrupted has ended."""
+        if self.stop(error):
+            then()
+        else:
+            self._later(lambda: self.end(error, then))
+
+    def _later(self, do: Callable[[], None]) -> None:
+        """Have it done by another thread, for which the interpreter waits at its end."""
+        with suppress(RuntimeError):  # no thread to be had: leases and reports end by themselves
+            threading.Thread(target=do, name="nexus-redis-close").start()
+
+    def leave(self, member: Member, error: NexusError, leaver: Waiter, gone: threading.Event) -> None:
+        """One member leaves for good; returns when Redis knows it. Where this thread is inside, it leaves by itself."""
+        if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
+            self._later(lambda: self.leave(member, error, leaver, gone))
+            return
+        try:
+            member.leave(error, leaver.since, leaver)
+        finally:
+            self.lock.release()
+        if not self.hub.is_out:  # what is not handed back expires by itself, and a report's deadline says the same
+            self.wait(gone, STOP_PATIENCE)
+
+    def forget(self, then: Callable[[], None]) -> None:
+        """End it by another thread: its Nexus was collected, which happens in any thread and at any moment."""
+        if self.is_running:
+            with suppress(RuntimeError):
+                ending = threading.Thread(target=self.end, args=(Closed("nexus"), then), name="nexus-redis-close")
+                ending.daemon = True
+                ending.start()
+
+    def stop(self, error: NexusError) -> bool:
+        """Every member leaves, the loop ends after what is in flight; who waits gets `error`.
+
+        False: nothing was done, since this thread is inside already, or the lock is held by one that cannot go on.
+        """
+        if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
+            return False
+        try:
             self.hub.close(error)
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOP_PATIENCE)
-        if self.push is not None:
-            self.push.stop()
+            threads = [self._thread, self.push.end() if self.push is not None else None]
+        finally:
+            self.lock.release()
+        for thread in threads:
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(STOP_PATIENCE)
+        return True
 
     def _run(self) -> None:
         hub = self.hub
         while True:
             try:
                 self._drive(hub)
+                if self.is_abandoned():
+                    self._client().close()
                 return
             except Exception:
                 log.exception("the refill loop met a bug; it goes on in a second")
@@ -125,6 +204,9 @@ class LoopThread:
         outcomes: list[Outcome] | None = None
         with self.lock:
             while True:
+                if not hub.is_closing and self.is_abandoned():
+                    log.warning("the event loop of a Nexus ended before it was closed: its consumers leave")
+                    hub.close(Closed("nexus"))
                 try:
                     step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
                 except StopIteration:

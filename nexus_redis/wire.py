@@ -26,6 +26,7 @@ from redis.retry import Retry
 from nexus_redis.calls import Call, Command, Job, Outcome
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.faults import is_demoted
+from nexus_redis.resolving import with_deadline
 from nexus_redis.values import DEFAULT_URL
 
 CONNECT_TIMEOUT: Final = 1.0
@@ -81,7 +82,7 @@ def connect(url: str) -> redis.Redis:
     with _naming_faults(url):
         client = redis.Redis.from_url(url, **_timeouts(), retry=Retry(NoBackoff(), 0))
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    return client
+    return with_deadline(client)
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
@@ -89,7 +90,7 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     with _naming_faults(url):
         client = redis.asyncio.Redis.from_url(url, **_timeouts(), retry=AsyncRetry(NoBackoff(), 0))
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    return client
+    return with_deadline(client)
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def twin_async(client: redis.asyncio.Redis) -> redis.asyncio.Redis:
     if type(pool) not in (redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool):
         return client
     settings = {**_settings_of(pool), "retry": AsyncRetry(NoBackoff(), 0)}
-    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(pool.connection_class, **settings))
+    return with_deadline(redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(pool.connection_class, **settings)))
 
 
 def sync_twin(client: redis.asyncio.Redis) -> redis.Redis:
@@ -142,7 +143,8 @@ def sync_twin(client: redis.asyncio.Redis) -> redis.Redis:
 
 
 def _sync_client(kind: type[redis.Connection], settings: dict[str, Any]) -> redis.Redis:
-    return redis.Redis.from_pool(redis.ConnectionPool(kind, **{**settings, "retry": Retry(NoBackoff(), 0)}))
+    pool = redis.ConnectionPool(kind, **{**settings, "retry": Retry(NoBackoff(), 0)})
+    return with_deadline(redis.Redis.from_pool(pool))
 
 
 def _settings_of(pool: Any) -> dict[str, Any]:

@@ -49,6 +49,8 @@ ALLOWED: Final = {
     ("contract/test_push.py", "tasks"): "of the loop that the test has for itself, by name",
     ("contract/test_budgets.py", "loops"): "a set, to be compared with that of before",
     ("contract/test_budgets.py", "sockets"): "a set, to be compared with that of before",
+    ("contract/test_lifetimes.py", "ours"): "a set, to be compared with that of before",
+    ("contract/test_lifetimes.py", "main"): "of the loop that the test has for itself",
     ("contract/test_conveniences.py", "__init__"): "another thread's turn: how long it is, nobody judges",
     ("contract/test_pickling.py", "take"): "runs in a worker process that has no other threads",
     ("test_cli_verbs.py", "encrypting"): "the port of a socket that the test holds",
