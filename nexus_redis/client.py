@@ -56,7 +56,7 @@ from nexus_redis.shell import (
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
 from nexus_redis.thread import STOP_PATIENCE, Line
-from nexus_redis.wire import address, checked, connect, twin, where
+from nexus_redis.wire import address, checked, connect, placing, twin, where
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
@@ -81,10 +81,15 @@ class Nexus(NexusShell):
 
     @classmethod
     def from_url(cls, url: str | None = None, *, namespace: str | None = None, push: bool = True) -> Self:
-        """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O.
+        """Open a Nexus on an address; without one NEXUS_REDIS_URL, else localhost. No I/O.
 
-        Raises `InvalidSetting` for an address that is none. `embedded://:6399` joins the server on that port or starts
-        one of its own, which ends with this process.
+        - `redis://HOST:PORT/DB`, `rediss://` with TLS, `unix://PATH`: one server.
+        - `redis+sentinel://HOST,HOST:PORT/NAME/DB`: the primary that the Sentinels call NAME (their port is 26379).
+        - `redis+cluster://HOST,HOST:PORT`: a cluster, of which these are some nodes. Both with `rediss+`, too.
+        - `embedded://`: a server of one's own, which ends with this process; `embedded://:6399` joins the one on that
+          port or starts it.
+
+        Raises `InvalidSetting` for an address that is none.
         """
         nexus = cls.__new__(cls)
         NexusShell.__init__(nexus, namespace)
@@ -96,6 +101,7 @@ class Nexus(NexusShell):
         self._made = None if url.startswith("embedded:") else self._connect()
         self._loop = self._drivers.thread(self._client, where(self._made) if self._made is not None else url)
         self._hub = self._loop.hub
+        self._hub.place_of = placing(self._made, self._client)
         if push:
             self._loop.listen(self._connect)
         _alive.add(self)
@@ -523,7 +529,7 @@ class Producer(_Spender):
             self._is_closed = True
             leaver = Line(0, self._clock())
             self._account.leave(Closed("producer"), leaver.since, leaver)
-        if not self._nexus._hub.is_out:  # what is not handed back expires by itself
+        if not self._account.reach.is_out:  # what is not handed back expires by itself
             self._nexus._loop.wait(leaver.event, STOP_PATIENCE)
 
     def __enter__(self) -> Self:
@@ -636,7 +642,7 @@ class Consumer(ConsumerShell):
             self._is_closed = True
             leaver = _LineTicket(self._reporter.hub.clock())
             self._reporter.leave(Closed("consumer"), leaver.since, leaver)
-        if not self._nexus._hub.is_out:  # its reports end now, so its deadline will say the same
+        if not self._reporter.reach.is_out:  # its reports end now, so its deadline will say the same
             self._nexus._loop.wait(leaver.event, STOP_PATIENCE)
 
     def __enter__(self) -> Self:

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import settings
 
 from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis import client, embedded, logs, push, scripts, task, thread, wire
+from nexus_redis import client, embedded, logs, push, scripts, target, task, thread, wire
 from nexus_redis.embedded import ServerProcess
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
 from tests.support import PATIENCE
 from tools import bundle_lua
 
-MODULES = (client, embedded, nexus_asyncio, push, task, thread, wire)
+MODULES = (client, embedded, nexus_asyncio, push, target, task, thread, wire)
 LIMITS = (
     "CALL_TIMEOUT", "CONNECT_TIMEOUT", "PROBE_TIMEOUT_S", "START_TIMEOUT_S", "STOP_PATIENCE", "STOP_TIMEOUT_S",
     "TRY_PATIENCE",
