@@ -103,7 +103,8 @@ class Nexus(NexusShell):
         self._hub = self._loop.hub
         self._hub.place_of = placing(self._made, self._client)
         if push:
-            self._loop.listen(self._connect)
+            # On a cluster by the client that has learned its nodes; of several, any one will do.
+            self._loop.listen(self._client if self._hub.place_of is not None else self._connect)
         _alive.add(self)
 
     def _connect(self) -> redis.Redis:

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import redis
 import redis.asyncio
@@ -43,7 +43,7 @@ _BEHIND_A_COUNT: Final = frozenset(["EVAL", "EVALSHA"])  # their first key is th
 _KEYLESS: Final = frozenset(["TIME", "PING", "INFO", "SCRIPT", "CLUSTER", "COMMAND", "ROLE", "HELLO"])
 
 
-def key_of(command: Args) -> bytes | None:
+def key_of(command: Sequence[Any]) -> bytes | None:
     """The key by which a command goes to its node; None where any node will do."""
     name = _text(command[0]).upper()
     if name in _KEYLESS or len(command) < 2:
@@ -167,6 +167,15 @@ class _Node:
         error = RedisConnectionError(f"node {spelled(self.host)} is down: {self.error}")
         error.__cause__ = ConnectionRefusedError()  # so that it counts as never sent
         return error
+
+
+N = TypeVar("N", bound=_Node)
+
+
+def _any_of(nodes: Iterable[N]) -> N:
+    """One by chance, of those that answered the last time where there are any."""
+    shuffled = sorted(nodes, key=lambda node: (node.error is not None, random.random()))  # noqa: S311  # it spreads
+    return shuffled[0]
 
 
 class _Batch:
@@ -392,23 +401,19 @@ class Cluster:
         host = self.slots.owner(key.encode())
         return "" if host is None else spelled(host)
 
-    def client_for(self, command: Args = ()) -> redis.Redis:
+    def client_for(self, command: Sequence[Any]) -> redis.Redis:
         """A client of one node: of the one for this command, or of any that answers."""
         self._look()
-        key = key_of(command) if command else None
+        key = key_of(command)
         host = self.slots.owner(key) if key is not None else None
         if host is not None:
             return self._node(host).client
-        nodes = sorted(map(self._node, self.slots.hosts), key=lambda node: (node.error is not None, random.random()))  # noqa: S311  # spreads, guards nothing
-        return nodes[0].client
+        return _any_of(map(self._node, self.slots.hosts)).client
 
     def pubsub(self, **options: Any) -> Any:
         """Of any node that answers: PUBLISH reaches all of them."""
-        return self.client_for().pubsub(**options)  # type: ignore[no-untyped-call]  # redis-py
-
-    def info(self, section: str) -> Any:
-        """Of any node."""
-        return self.client_for().info(section)
+        client = _any_of(map(self._node, self.slots.hosts)).client
+        return client.pubsub(**options)  # type: ignore[no-untyped-call]  # redis-py
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -533,8 +538,7 @@ class AsyncCluster:
 
     def pubsub(self, **options: Any) -> Any:
         """Of any node that answers: PUBLISH reaches all of them."""
-        nodes = sorted(map(self._node, self.slots.hosts), key=lambda node: (node.error is not None, random.random()))  # noqa: S311  # spreads, guards nothing
-        return nodes[0].client.pubsub(**options)
+        return _any_of(map(self._node, self.slots.hosts)).client.pubsub(**options)
 
     async def aclose(self) -> None:
         """Close all connections."""

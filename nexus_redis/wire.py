@@ -167,6 +167,12 @@ def where(client: Any) -> str:
     return str(settings.get("path") or f"{settings.get('host', '?')}:{settings.get('port', '?')}")
 
 
+def node_for(client: redis.Redis, key: str) -> redis.Redis:
+    """The client itself, or, where it goes to a cluster, one of the node that a key is on."""
+    found: Any = client
+    return cast("redis.Redis", found.client_for(("TYPE", key)) if isinstance(found, Cluster) else found)
+
+
 def placing(client: Any, connection: Callable[[], Any]) -> Callable[[str], str] | None:
     """How to tell which node of a cluster a key is on; None where all keys are in one place."""
     return (lambda key: str(connection().place_of(key))) if isinstance(client, Cluster | AsyncCluster) else None
