@@ -70,7 +70,7 @@ from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
 from nexus_redis.thread import STOP_PATIENCE
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import address, checked, connect, connect_async, placing, sync_twin, twin_async, where
+from nexus_redis.wire import address, checked, connect, connect_async, is_single, placing, sync_twin, twin_async, where
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
@@ -123,8 +123,7 @@ class Nexus(NexusShell):
         self._hub.place_of = placing(self._made, self._client)
         self._reports.hub.place_of = placing(self._made, self._sync_client)
         if push:
-            # On a cluster by the client that has learned its nodes; of several, any one will do.
-            self._loop.listen(self._client if self._hub.place_of is not None else self._connect)
+            self._loop.listen(self._connect if is_single(self._made) else self._client)
         _alive.add(self)
 
     def _connect(self) -> redis.asyncio.Redis:

@@ -56,7 +56,7 @@ from nexus_redis.shell import (
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
 from nexus_redis.thread import STOP_PATIENCE, Line
-from nexus_redis.wire import address, checked, connect, placing, twin, where
+from nexus_redis.wire import address, checked, connect, is_single, placing, twin, where
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
@@ -103,8 +103,7 @@ class Nexus(NexusShell):
         self._hub = self._loop.hub
         self._hub.place_of = placing(self._made, self._client)
         if push:
-            # On a cluster by the client that has learned its nodes; of several, any one will do.
-            self._loop.listen(self._client if self._hub.place_of is not None else self._connect)
+            self._loop.listen(self._connect if is_single(self._made) else self._client)
         _alive.add(self)
 
     def _connect(self) -> redis.Redis:

@@ -114,20 +114,41 @@ _KINDS: Final[dict[type, type]] = {
 }
 
 
+class _SentinelPool(redis.sentinel.SentinelConnectionPool):
+    """Closes the connections to the Sentinels, too: redis-py leaves them to whoever made the Sentinel object."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:  # redis-py's
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            for each in self.sentinel_manager.sentinels:
+                each.connection_pool.disconnect()
+
+
+class _AsyncSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool):
+    """The same for asyncio."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # redis-py's
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            for each in self.sentinel_manager.sentinels:
+                await each.connection_pool.disconnect()
+
+
 def client_to(target: Target) -> redis.Redis:
     """A sync client without retries, or what stands for one where it goes to a cluster (cluster.py)."""
-    return cast("redis.Redis", _client_to(target, redis, redis.sentinel, Retry(NoBackoff(), 0), Cluster))
+    return cast("redis.Redis", _client_to(target, redis, redis.sentinel, Retry(NoBackoff(), 0), _SentinelPool, Cluster))
 
 
 def async_client_to(target: Target) -> redis.asyncio.Redis:
     """The same for asyncio."""
     no_retries = AsyncRetry(NoBackoff(), 0)
-    return cast(
-        "redis.asyncio.Redis", _client_to(target, redis.asyncio, redis.asyncio.sentinel, no_retries, AsyncCluster)
-    )
+    made = _client_to(target, redis.asyncio, redis.asyncio.sentinel, no_retries, _AsyncSentinelPool, AsyncCluster)
+    return cast("redis.asyncio.Redis", made)
 
 
-def _client_to(target: Target, face: Any, by_sentinels: Any, retry: object, cluster: Callable[..., Any]) -> Any:
+def _client_to(
+    target: Target, face: Any, by_sentinels: Any, retry: object, pool: Callable[..., Any], cluster: Callable[..., Any]
+) -> Any:
     """Make it of the classes of one face of redis-py, which have the same names in both."""
     settings = {**_timeouts(target.settings), "retry": retry}
     kind = target.kind
@@ -147,7 +168,7 @@ def _client_to(target: Target, face: Any, by_sentinels: Any, retry: object, clus
     of_sentinels = {**_timeouts(target.of_sentinels), "retry": retry}
     manager.sentinels = [to(host, kind=sentinel_kind, settings=of_sentinels) for host in target.hosts]
     encrypted = {"ssl": True} if target.is_encrypted else {}
-    return face.Redis.from_pool(by_sentinels.SentinelConnectionPool(target.service, manager, **encrypted, **settings))
+    return face.Redis.from_pool(pool(target.service, manager, **encrypted, **settings))
 
 
 def _timeouts(settings: Any) -> dict[str, Any]:
@@ -171,6 +192,12 @@ def node_for(client: redis.Redis, key: str) -> redis.Redis:
     """The client itself, or, where it goes to a cluster, one of the node that a key is on."""
     found: Any = client
     return cast("redis.Redis", found.client_for(("TYPE", key)) if isinstance(found, Cluster) else found)
+
+
+def is_single(client: Any) -> bool:
+    """Whether it goes to one server, so that another one like it is a connection and nothing more."""
+    pool = getattr(client, "connection_pool", None)
+    return not (isinstance(client, Cluster | AsyncCluster) or hasattr(pool, "sentinel_manager"))
 
 
 def placing(client: Any, connection: Callable[[], Any]) -> Callable[[str], str] | None:

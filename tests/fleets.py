@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
+import redis.asyncio.sentinel
+import redis.sentinel
 
 from nexus_redis.embedded import HOST, ServerProcess
-from tests.servers import MISSING, binary
+from tests.servers import MISSING, Server, binary
 from tests.support import PATIENCE, eventually, free_port
 
 SLOTS: Final = 16_384
@@ -236,3 +238,39 @@ FLEETS: Final[dict[str, Callable[[], Fleet]]] = {
     "sentinel-valkey": lambda: SentinelFleet("valkey"),
     "sentinel-redis7": lambda: SentinelFleet("redis7"),
 }
+
+
+class FleetServer(Server):
+    """A fleet as a test sees a server."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(fleet.kind)
+        self.fleet = fleet
+
+    @property
+    def url(self) -> str:
+        return self.fleet.url
+
+    def client(self, **options: Any) -> Any:
+        client = self._made(redis, redis.sentinel, {"socket_timeout": PATIENCE, **options})
+        self._clients.append(client)
+        return client
+
+    def aclient(self, **options: Any) -> Any:
+        return self._made(redis.asyncio, redis.asyncio.sentinel, {"socket_timeout": PATIENCE, **options})
+
+    def _made(self, face: Any, by_sentinels: Any, options: dict[str, Any]) -> Any:
+        if isinstance(self.fleet, SentinelFleet):
+            places = [(HOST, each.port) for each in self.fleet.sentinels]
+            return by_sentinels.Sentinel(places, **options).master_for(SERVICE)
+        return face.RedisCluster(host=HOST, port=self.fleet.processes[0].port, **options)
+
+    def nodes(self) -> list[Any]:
+        found = self.fleet.clients()
+        self._clients += found
+        return found
+
+    def flush(self) -> None:
+        for client in self.nodes():
+            client.flushall()
+            client.script_flush()
