@@ -178,7 +178,7 @@ def _any_of(nodes: Iterable[N]) -> N:
     return shuffled[0]
 
 
-class _Batch:
+class Batch:
     """The commands of one batch, the replies so far, and which are to be sent where next. No I/O."""
 
     def __init__(self, slots: Slots, commands: Sequence[Args]) -> None:
@@ -320,7 +320,7 @@ class Cluster:
     def run(self, commands: Sequence[Args]) -> list[Any]:
         """Send each to its node, all nodes side by side; a reply or an error for each. Raises where none answers."""
         self._look()
-        batch = _Batch(self.slots, commands)
+        batch = Batch(self.slots, commands)
         for groups in batch.rounds():
             sent = []
             for host, part in groups.items():
@@ -487,7 +487,7 @@ class AsyncCluster:
     async def run(self, commands: Sequence[Args]) -> list[Any]:
         """Send each to its node, all nodes side by side; a reply or an error for each. Raises where none answers."""
         await self._look()
-        batch = _Batch(self.slots, commands)
+        batch = Batch(self.slots, commands)
         for groups in batch.rounds():
             nodes = [self._node(host) for host in groups]
             parts = list(groups.values())

@@ -21,13 +21,13 @@ import redis.asyncio.sentinel
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse, NoScriptError
+from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 
 from nexus_redis.calls import Call, Command, Job, Outcome
 from nexus_redis.cluster import AsyncCluster, Cluster
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.faults import is_demoted
+from nexus_redis.faults import is_demoted, is_unknown_script
 from nexus_redis.target import CALL_TIMEOUT, CONNECT_TIMEOUT, SCHEMES, Host, Target, target_of, target_of_url
 from nexus_redis.values import DEFAULT_URL
 
@@ -37,7 +37,7 @@ ABREAST: Final = 32  # calls of an event loop's thread in one pipeline: a few mi
 def address(url: Any) -> str:
     """The URL to use: the argument, else NEXUS_REDIS_URL, else localhost."""
     found = url or os.environ.get("NEXUS_REDIS_URL") or DEFAULT_URL
-    if not isinstance(found, str) or found.partition("://")[0].lower() not in SCHEMES:
+    if not isinstance(found, str) or found.partition(":")[0].lower() not in SCHEMES:
         if isinstance(found, str) and "://" not in found and "@" in found:  # a password may come before it
             found = f"***@{found.rpartition('@')[2]}"
         raise InvalidSetting("url", found, f"use one of {', '.join(f'{s}://' for s in SCHEMES)}")
@@ -210,7 +210,7 @@ def perform(connection: Callable[[], redis.Redis], jobs: Sequence[Job]) -> list[
     try:
         client = connection()
         replies = _batch(client, [_short(job) for job in jobs])
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
         if unknown:
             for i, reply in zip(unknown, _batch(client, [_long(jobs[i]) for i in unknown]), strict=True):
                 replies[i] = reply
@@ -235,7 +235,7 @@ async def perform_async(
     try:
         client = connection()
         replies = await _batch_async(client, [_short(job) for job in jobs])
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
         if unknown:
             again = await _batch_async(client, [_long(jobs[i]) for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
