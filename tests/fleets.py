@@ -18,6 +18,7 @@ from typing import Any, Final
 import redis
 import redis.asyncio.sentinel
 import redis.sentinel
+from redis.crc import key_slot
 
 from nexus_redis.embedded import HOST, ServerProcess
 from tests.servers import MISSING, Server, binary
@@ -85,7 +86,8 @@ class ClusterFleet(Fleet):
         program = _program(kind)
         options = (
             "--cluster-enabled", "yes", "--cluster-node-timeout", str(int(timeout * 1000)),
-            "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
+            "--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0",
+            "--repl-diskless-sync-delay", "0",
         )  # fmt: skip
         self.processes = [
             ServerProcess(program, _port_with_a_bus(), *options) for _ in range(primaries * (1 + replicas))
@@ -138,18 +140,18 @@ class ClusterFleet(Fleet):
 
     def owner(self, key: str) -> ServerProcess:
         """The primary that serves a key."""
-        slot: Any = self.clients()[0].execute_command("CLUSTER", "KEYSLOT", key)
-        for client in self.clients():
-            spans: Any = client.execute_command("CLUSTER SLOTS")
-            for (first, last), found in spans.items():
-                if first <= int(slot) <= last:
-                    port = int(found["primary"][1])
-                    return next(each for each in self.processes if each.port == port)
-        raise LookupError(key)
+        return self._owner_of(key_slot(key.encode()))
+
+    def _owner_of(self, slot: int) -> ServerProcess:
+        client = self.clients()[0]
+        for first, last, (_, port, *_), *_ in client.execute_command("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(each for each in self.processes if each.port == port)
+        raise LookupError(slot)
 
     def move(self, slot: int, to: ServerProcess) -> None:
         """Migrate a slot as redis-cli does: its keys go one by one, while it is open on both sides."""
-        source = next(each for each in self.primaries if self._serves(each, slot))
+        source = self._owner_of(slot)
         if source is to:
             return
         there, here = _client(to), _client(source)
@@ -161,14 +163,6 @@ class ClusterFleet(Fleet):
                 here.execute_command("MIGRATE", HOST, to.port, key, 0, 5000)
         for each in (there, here, *(_client(one) for one in self.primaries if one not in (source, to))):
             each.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[to.port])
-
-    @staticmethod
-    def _serves(process: ServerProcess, slot: int) -> bool:
-        own = str(_client(process).execute_command("CLUSTER", "MYID"))
-        spans: Any = _client(process).execute_command("CLUSTER SLOTS")
-        return any(
-            first <= slot <= last and own in map(str, found["primary"]) for (first, last), found in spans.items()
-        )
 
 
 class SentinelFleet(Fleet):
