@@ -396,9 +396,9 @@ class Cluster:
                 node = self._nodes[host] = _SyncNode(host, self._to(host))
             return node
 
-    def place_of(self, key: str) -> str:
+    def place_of(self, key: bytes) -> str:
         """The node that a key's calls go to, as text; "" while none is known."""
-        host = self.slots.owner(key.encode())
+        host = self.slots.owner(key)
         return "" if host is None else spelled(host)
 
     def client_for(self, command: Sequence[Any]) -> redis.Redis:
@@ -531,9 +531,9 @@ class AsyncCluster:
             node = self._nodes[host] = _AsyncNode(host, self._to(host))
         return node
 
-    def place_of(self, key: str) -> str:
+    def place_of(self, key: bytes) -> str:
         """The node that a key's calls go to, as text; "" while none is known."""
-        host = self.slots.owner(key.encode())
+        host = self.slots.owner(key)
         return "" if host is None else spelled(host)
 
     def pubsub(self, **options: Any) -> Any:

@@ -154,7 +154,7 @@ class Hub(Reach):
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None], server: str = "") -> None:
         super().__init__()
         self.clock, self._wake, self.server = clock, wake, server
-        self.place_of: Callable[[str], str] | None = None
+        self.place_of: Callable[[str | Job], str] | None = None
         self.channels = Channels()
         self.aside: Aside = at_once
         self._begin()
@@ -173,11 +173,11 @@ class Hub(Reach):
         self._reach_again()
         self._reaches: dict[str, Reach] = {"": self}
 
-    def reach_of(self, member: Member) -> Reach:
-        """The one for the server that a member's budget is on."""
-        if self.place_of is None or not member.key:
+    def reach_of(self, it: Member | Job) -> Reach:
+        """The one for the server that a member's budget is on, or that a call goes to: they may be two."""
+        if self.place_of is None:
             return self
-        place = self.place_of(member.key)
+        place = self.place_of(it.key if isinstance(it, Member) else it)
         reach = self._reaches.get(place)
         if reach is None:
             reach = self._reaches[place] = Reach()
@@ -358,7 +358,7 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job
         jobs = hub.jobs_of(member, now)
         if jobs:
             parts.append((member, len(jobs)))
-            places += [hub.reach_of(member)] * len(jobs)
+            places += map(hub.reach_of, jobs)
             batch += jobs
         else:
             hub.schedule(member)

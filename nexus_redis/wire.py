@@ -25,7 +25,7 @@ from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 
 from nexus_redis.calls import Call, Command, Job, Outcome
-from nexus_redis.cluster import AsyncCluster, Cluster
+from nexus_redis.cluster import AsyncCluster, Cluster, key_of
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.faults import is_demoted, is_unknown_script
 from nexus_redis.target import CALL_TIMEOUT, CONNECT_TIMEOUT, SCHEMES, Host, Target, target_of, target_of_url
@@ -200,9 +200,14 @@ def is_single(client: Any) -> bool:
     return not (isinstance(client, Cluster | AsyncCluster) or hasattr(pool, "sentinel_manager"))
 
 
-def placing(client: Any, connection: Callable[[], Any]) -> Callable[[str], str] | None:
-    """How to tell which node of a cluster a key is on; None where all keys are in one place."""
-    return (lambda key: str(connection().place_of(key))) if isinstance(client, Cluster | AsyncCluster) else None
+def placing(client: Any, connection: Callable[[], Any]) -> Callable[[str | Job], str] | None:
+    """How to tell which node of a cluster a key is on, or a call goes to; None where all is in one place."""
+
+    def place_of(it: str | Job) -> str:
+        key = it.encode() if isinstance(it, str) else key_of(_short(it))
+        return str(connection().place_of(key)) if key else ""
+
+    return place_of if isinstance(client, Cluster | AsyncCluster) else None
 
 
 def perform(connection: Callable[[], redis.Redis], jobs: Sequence[Job]) -> list[Outcome]:

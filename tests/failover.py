@@ -52,7 +52,12 @@ class Noted(NamedTuple):
 def claim(url: str) -> None:
     """Claim until stdin ends, and say when: what each process runs."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     with nexus_redis.Nexus.from_url(url) as nexus:
         budget = nexus.budget(NAME, rate=RATE)
         while not ended.is_set():
