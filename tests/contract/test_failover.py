@@ -48,7 +48,7 @@ def test_slots_that_move_in_a_loop_cost_nothing_but_time(kind: str) -> None:
     assert holds(outcome)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def replicated() -> Iterator[ClusterFleet]:
     fleet = ClusterFleet("valkey", replicas=1, timeout=1.0)
     yield fleet
@@ -76,7 +76,7 @@ def goes_on(producer: Any, before: int) -> bool:
 
 
 @pytest.mark.hurried  # a node that hangs is noticed by the limit on a call
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("end", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)])
 def test_a_node_that_is_down_or_hangs_stops_its_own_budgets_only(
     open_nexus: Opener, own_cluster: ClusterFleet, end: signal.Signals
 ) -> None:
@@ -107,8 +107,7 @@ def test_a_node_that_is_down_or_hangs_stops_its_own_budgets_only(
 def test_a_replica_that_takes_over_serves_the_budgets_of_its_primary_and_their_listeners(
     open_nexus: Opener, replicated: ClusterFleet
 ) -> None:
-    primary = replicated.primaries[int(open_nexus.is_async)]  # each shell kills one of its own
-    name = names(replicated)[primary.port]
+    name, primary = "stripe", replicated.owner("nexus:{stripe}")
     producer = open_nexus(replicated.url).budget(name, rate=1000).producer(on_outage="closed")
     producer.acquire()
     replicated.kill(primary)
