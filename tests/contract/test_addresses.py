@@ -20,7 +20,7 @@ from nexus_redis.embedded import HOST, ServerProcess
 from tests.conftest import serve_fleet
 from tests.contract.shells import LONG, Opener
 from tests.fleets import SERVICE, Fleet, FleetServer, SentinelFleet
-from tests.servers import Server, launch
+from tests.servers import MISSING, Server, binary, launch
 from tests.support import PATIENCE, is_missing
 from tests.tls import certify, encrypting
 
@@ -117,6 +117,17 @@ def test_protocol_2_goes_where_hello_is_refused(open_nexus: Opener, without_hell
     assert used(open_nexus(f"redis://{HOST}:{without_hello.port}/0?protocol=2"))
     with pytest.raises(ServerRefused, match=r"add \?protocol=2 to the address"):
         open_nexus(f"redis://{HOST}:{without_hello.port}/0?protocol=3").budget("stripe").acquire()
+
+
+@pytest.mark.skipif(binary("redis62") is None, reason=MISSING["redis62"])
+def test_redis_6_2_may_be_told_to_replicate_scripts_as_text(open_nexus: Opener) -> None:
+    server = launch("redis62", "--lua-replicate-commands", "no")
+    try:
+        nexus = open_nexus(f"redis://{HOST}:{server.port}/0")
+        assert used(nexus)
+        assert nexus.budget("stripe").delete()
+    finally:
+        server.stop()
 
 
 @pytest.mark.skipif(is_missing("openssl"), reason="openssl is not installed")
