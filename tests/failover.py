@@ -6,12 +6,14 @@ Processes claim one budget as fast as they may, each grant is noted, and meanwhi
 - how long after the kill the first new grant came: one that is not degraded, when no lease from before lives any more;
 - the worst window: tokens beyond rate x time in any window, beside its bound.
 
-`spread` is about load: a thousand budgets of one process, on three primaries and on one; CPU per claim, and how many
-claims each node got. KIND is `redis7` or `valkey`. tests/contract/test_failover.py asserts what is printed here.
+`spread` is about load: a thousand budgets of one process, each with a caller that waits, on three primaries and on one;
+CPU per claim, and how many claims each node got. KIND is `redis7` or `valkey`, both where it is left out.
+tests/contract/test_failover.py asserts what is printed here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from typing import Any, Final, NamedTuple
 from redis.crc import key_slot
 
 import nexus_redis
+import nexus_redis.asyncio
 from nexus_redis.embedded import ServerProcess
 from nexus_redis.errors import AcquireTimeout, Unavailable
 from tests.fleets import ClusterFleet, Fleet, SentinelFleet
@@ -200,20 +203,10 @@ def slots_move(kind: str, grants: int = 5 * RATE) -> tuple[Outcome, int]:
 
 
 def spread(kind: str, primaries: int, budgets: int = 1000, seconds: float = 10.0) -> dict[str, Any]:
-    """One process that uses so many budgets: claims a second, CPU per claim of the client and of each node."""
+    """One process that uses so many budgets: claims a second, CPU per claim of the client and of the nodes."""
     fleet = ClusterFleet(kind, primaries=primaries)
     try:
-        with nexus_redis.Nexus.from_url(fleet.url, push=False) as nexus:
-            used = [nexus.budget(f"budget-{i}", rate=1000) for i in range(budgets)]
-            for each in used:
-                each.try_acquire()
-            before = [_stats(client) for client in fleet.clients()]
-            cpu, began = time.process_time(), time.monotonic()
-            while time.monotonic() - began < seconds:
-                for each in used:
-                    each.try_acquire(100)
-            took, cpu = time.monotonic() - began, time.process_time() - cpu
-            after = [_stats(client) for client in fleet.clients()]
+        before, after, took, cpu = asyncio.run(_use(fleet, budgets, seconds))
     finally:
         fleet.stop()
     calls = [there - here for (here, _), (there, _) in zip(before, after, strict=True)]
@@ -224,6 +217,24 @@ def spread(kind: str, primaries: int, budgets: int = 1000, seconds: float = 10.0
         "us of the servers per claim": round(1e6 * busy / sum(calls), 1),
         "claims of each node": calls,
     }  # fmt: skip
+
+
+async def _use(fleet: Fleet, budgets: int, seconds: float) -> tuple[list[Any], list[Any], float, float]:
+    async def work(budget: Any) -> None:
+        while True:
+            await budget.acquire()
+
+    async with nexus_redis.asyncio.Nexus.from_url(fleet.url, push=False) as nexus:
+        tasks = [asyncio.create_task(work(nexus.budget(f"budget-{i}", rate=3))) for i in range(budgets)]
+        await asyncio.sleep(seconds / 2)
+        before, cpu, began = [_stats(client) for client in fleet.clients()], time.process_time(), time.monotonic()
+        await asyncio.sleep(seconds)
+        took, cpu = time.monotonic() - began, time.process_time() - cpu
+        after = [_stats(client) for client in fleet.clients()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return before, after, took, cpu
 
 
 def _stats(client: Any) -> tuple[int, float]:
