@@ -78,14 +78,14 @@ class Fleet:
 
 
 class ClusterFleet(Fleet):
-    """Three primaries, each with so many replicas; `timeout` is what a failover waits for, in seconds."""
+    """Three primaries, each with so many replicas; `silence`: seconds after which a primary counts as dead."""
 
-    def __init__(self, kind: str, replicas: int = 0, timeout: float = 20.0, primaries: int = 3) -> None:
+    def __init__(self, kind: str, replicas: int = 0, silence: float = 20.0, primaries: int = 3) -> None:
         super().__init__()
         self.kind = f"cluster-{kind}"
         program = _program(kind)
         options = (
-            "--cluster-enabled", "yes", "--cluster-node-timeout", str(int(timeout * 1000)),
+            "--cluster-enabled", "yes", "--cluster-node-timeout", str(int(silence * 1000)),
             "--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0",
             "--repl-diskless-sync-delay", "0",
         )  # fmt: skip
@@ -166,9 +166,9 @@ class ClusterFleet(Fleet):
 
 
 class SentinelFleet(Fleet):
-    """A primary, a replica, and Sentinels that promote it `timeout` seconds after the primary fell silent."""
+    """A primary, a replica, and Sentinels that promote it when the primary was silent for `silence` seconds."""
 
-    def __init__(self, kind: str, sentinels: int = 1, timeout: float = 30.0) -> None:
+    def __init__(self, kind: str, sentinels: int = 1, silence: float = 30.0) -> None:
         super().__init__()
         self.kind = f"sentinel-{kind}"
         self._folder = Path(tempfile.mkdtemp(prefix="nexus-redis-sentinels-"))
@@ -183,7 +183,7 @@ class SentinelFleet(Fleet):
             replica = _client(self.replica)
             assert eventually(lambda: replica.info("replication").get("master_link_status") == "up")
             for _ in range(sentinels):
-                self.sentinels.append(self._sentinel(program, sentinels // 2 + 1, timeout))
+                self.sentinels.append(self._sentinel(program, sentinels // 2 + 1, silence))
             self.processes += self.sentinels
             assert eventually(self._is_ready)
         except BaseException:
@@ -192,14 +192,14 @@ class SentinelFleet(Fleet):
         ports = ",".join(f"{HOST}:{each.port}" for each in self.sentinels)
         self.url = f"redis+sentinel://{ports}/{SERVICE}"
 
-    def _sentinel(self, program: Path, quorum: int, timeout: float) -> ServerProcess:
+    def _sentinel(self, program: Path, quorum: int, silence: float) -> ServerProcess:
         port = free_port()
         settings, starter = self._folder / f"{port}.conf", self._folder / f"{port}.sh"
         settings.write_text(
             f"port {port}\nbind {HOST}\ndir {self._folder}\n"
             f"sentinel monitor {SERVICE} {HOST} {self.primary.port} {quorum}\n"
-            f"sentinel down-after-milliseconds {SERVICE} {int(timeout * 1000)}\n"
-            f"sentinel failover-timeout {SERVICE} {int(timeout * 6000)}\n"
+            f"sentinel down-after-milliseconds {SERVICE} {int(silence * 1000)}\n"
+            f"sentinel failover-timeout {SERVICE} {int(silence * 6000)}\n"
         )
         starter.write_text(f'#!/bin/sh\nexec "{program}" "{settings}" --sentinel\n')  # takes none of a server's options
         starter.chmod(0o755)

@@ -1,6 +1,6 @@
 """A primary that dies or stands still, and slots that move while a fleet claims: the bound holds, and it goes on.
 
-What tests/failover.py prints, asserted; in `make soak`, but for what takes a second or two.
+What benchmarks/failover.py prints, asserted; in `make soak`, but for what takes a second or two.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import nexus_redis
+from benchmarks.failover import FAILOVER_BOUND, RATE, Outcome, cluster_failover, moving, sentinel_failover, slots_move
 from tests.contract.shells import Opener
-from tests.failover import FAILOVER_BOUND, RATE, Outcome, cluster_failover, moving, sentinel_failover, slots_move
 from tests.fleets import ClusterFleet
 from tests.servers import binary
 from tests.support import eventually
@@ -50,7 +50,7 @@ def test_slots_that_move_in_a_loop_cost_nothing_but_time(kind: str) -> None:
 
 @pytest.fixture
 def replicated() -> Iterator[ClusterFleet]:
-    fleet = ClusterFleet("valkey", replicas=1, timeout=1.0)
+    fleet = ClusterFleet("valkey", replicas=1, silence=1.0)
     yield fleet
     fleet.stop()
 

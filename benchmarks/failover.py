@@ -1,4 +1,4 @@
-"""What a failover, and slots that move, cost a fleet: `python -m tests.failover [cluster|sentinel|slots|spread] KIND`.
+"""What a failover, and slots that move, cost: `python -m benchmarks.failover [cluster|sentinel|slots|spread] KIND`.
 
 Processes claim one budget as fast as they may, each grant is noted, and meanwhile the primary is killed with SIGKILL
 (or a slot moves from node to node in a loop). It prints
@@ -82,7 +82,7 @@ class Claimers:
     @staticmethod
     def _started(url: str, file: Path) -> subprocess.Popen[bytes]:
         with file.open("wb") as out:
-            command = [sys.executable, "-m", "tests.failover", "claim", url]
+            command = [sys.executable, "-m", "benchmarks.failover", "claim", url]
             return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, cwd=Path(__file__).parents[1])
 
     def noted(self) -> list[Noted]:
@@ -145,18 +145,18 @@ def fail_over(fleet: Fleet, primary: Callable[[], ServerProcess], url: str, sett
     return Outcome(first - killed, worst_window([each.at for each in noted]), FAILOVER_BOUND, len(noted), degraded)
 
 
-def cluster_failover(kind: str, timeout: float = 2.0) -> Outcome:
+def cluster_failover(kind: str, silence: float = 2.0) -> Outcome:
     """Three primaries with a replica each."""
-    fleet = ClusterFleet(kind, replicas=1, timeout=timeout)
+    fleet = ClusterFleet(kind, replicas=1, silence=silence)
     try:
         return fail_over(fleet, lambda: fleet.owner(f"nexus:{{{NAME}}}"), fleet.url)
     finally:
         fleet.stop()
 
 
-def sentinel_failover(kind: str, timeout: float = 2.0) -> Outcome:
+def sentinel_failover(kind: str, silence: float = 2.0) -> Outcome:
     """A primary and a replica, three Sentinels."""
-    fleet = SentinelFleet(kind, sentinels=3, timeout=timeout)
+    fleet = SentinelFleet(kind, sentinels=3, silence=silence)
     try:
         return fail_over(fleet, lambda: fleet.primary, fleet.url)
     finally:
