@@ -73,7 +73,7 @@ from nexus_redis.sources import Source
 from nexus_redis.task import LoopTask, running_loop
 from nexus_redis.thread import STOP_PATIENCE
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import address, checked, connect, connect_async, sync_twin, twin_async, where
+from nexus_redis.wire import address, checked, connect, connect_async, is_single, placing, sync_twin, twin_async, where
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
@@ -100,10 +100,15 @@ class Nexus(NexusShell):
 
     @classmethod
     def from_url(cls, url: str | None = None, *, namespace: str | None = None, push: bool = True) -> Self:
-        """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O.
+        """Open a Nexus on an address; without one NEXUS_REDIS_URL, else localhost. No I/O.
 
-        Raises `InvalidSetting` for an address that is none. `embedded://:6399` joins the server on that port or starts
-        one of its own, which ends with this process.
+        - `redis://HOST:PORT/DB`, `rediss://` with TLS, `unix://PATH`: one server.
+        - `redis+sentinel://HOST,HOST:PORT/NAME/DB`: the primary that the Sentinels call NAME (their port is 26379).
+        - `redis+cluster://HOST,HOST:PORT`: a cluster, of which these are some nodes. Both with `rediss+`, too.
+        - `embedded://`: a server of one's own, which ends with this process; `embedded://:6399` joins the one on that
+          port or starts it.
+
+        Raises `InvalidSetting` for an address that is none.
         """
         nexus = cls.__new__(cls)
         NexusShell.__init__(nexus, namespace)
@@ -119,8 +124,10 @@ class Nexus(NexusShell):
         self._reports = self._drivers.thread(sync_client, server)
         self._loop = self._drivers.task(client, server, self._reports)
         self._hub = self._loop.hub
+        self._hub.place_of = placing(self._made, client)
+        self._reports.hub.place_of = placing(self._made, sync_client)
         if push:
-            self._loop.listen(Borrowed(self._connect))
+            self._loop.listen(Borrowed(self._connect) if is_single(self._made) else client)
         _alive.add(self)
         self._forgotten = weakref.finalize(self, _forget, self._loop, client, sync_client, given, self._servers)
         self._forgotten.atexit = False
@@ -577,7 +584,7 @@ class Producer(_Spender):
         self._is_closed = True
         leaver = _TaskLine(0, self._clock())
         self._account.leave(Closed("producer"), leaver.since, leaver)
-        if not self._nexus._hub.is_out:  # what is not handed back expires by itself
+        if not self._account.reach.is_out:  # what is not handed back expires by itself
             await self._nexus._loop.wait(leaver.future, STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
@@ -713,7 +720,7 @@ class Consumer(ConsumerShell):
         leaver = _TaskTicket(self._reporter.hub.clock())
         with self._nexus._reports.lock:
             self._reporter.leave(Closed("consumer"), leaver.since, leaver)
-        if not self._nexus._reports.hub.is_out:  # its reports end now, so its deadline will say the same
+        if not self._reporter.reach.is_out:  # its reports end now, so its deadline will say the same
             await self._nexus._loop.wait(leaver.future, STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:

@@ -58,7 +58,7 @@ from nexus_redis.shell import (
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
 from nexus_redis.thread import Line, LoopThread
-from nexus_redis.wire import address, checked, connect, twin, where
+from nexus_redis.wire import address, checked, connect, is_single, placing, twin, where
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
@@ -83,10 +83,15 @@ class Nexus(NexusShell):
 
     @classmethod
     def from_url(cls, url: str | None = None, *, namespace: str | None = None, push: bool = True) -> Self:
-        """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O.
+        """Open a Nexus on an address; without one NEXUS_REDIS_URL, else localhost. No I/O.
 
-        Raises `InvalidSetting` for an address that is none. `embedded://:6399` joins the server on that port or starts
-        one of its own, which ends with this process.
+        - `redis://HOST:PORT/DB`, `rediss://` with TLS, `unix://PATH`: one server.
+        - `redis+sentinel://HOST,HOST:PORT/NAME/DB`: the primary that the Sentinels call NAME (their port is 26379).
+        - `redis+cluster://HOST,HOST:PORT`: a cluster, of which these are some nodes. Both with `rediss+`, too.
+        - `embedded://`: a server of one's own, which ends with this process; `embedded://:6399` joins the one on that
+          port or starts it.
+
+        Raises `InvalidSetting` for an address that is none.
         """
         nexus = cls.__new__(cls)
         NexusShell.__init__(nexus, namespace)
@@ -99,8 +104,9 @@ class Nexus(NexusShell):
         client = Borrowed(self._client)
         self._loop = self._drivers.thread(client, where(self._made) if self._made is not None else url)
         self._hub = self._loop.hub
+        self._hub.place_of = placing(self._made, client)
         if push:
-            self._loop.listen(Borrowed(self._connect))
+            self._loop.listen(Borrowed(self._connect) if is_single(self._made) else client)
         _alive.add(self)
         self._forgotten = weakref.finalize(self, _forget, self._loop, client, given, self._servers)
         self._forgotten.atexit = False

@@ -47,12 +47,58 @@ class Pause:
     seconds: float
 
 
+class Reach:
+    """Whether a server answers: the only one, or one node of a cluster."""
+
+    def __init__(self) -> None:
+        self._reach_again()
+
+    def _reach_again(self) -> None:
+        self.failures = 0
+        self.out_since = NEVER
+        self.next_try = 0.0
+        self.cause = ""
+
+    @property
+    def is_out(self) -> bool:
+        """It does not answer."""
+        return self.failures >= OUTAGE_AFTER
+
+    def note_failure(self, error: BaseException, sent: float, now: float) -> None:
+        """A batch did not come back; the next is tried later, at a time that other processes will not choose too."""
+        if not self.failures:
+            self.out_since = sent
+        self.failures += 1
+        self.cause = f"{type(error).__name__}: {error}"
+        backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
+        self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
+        if self.failures == OUTAGE_AFTER:
+            log.warning("Redis does not answer (%s): producers go by their outage mode until it does", self.cause)
+
+    def note_success(self) -> None:
+        """It answers."""
+        if self.is_out:
+            log.warning("Redis answers again")
+        self._reach_again()
+
+
 class Member:
     """Something that has calls to make: a producer's account, a consumer's reporter. `due` says when."""
 
+    hub: Hub
     due: float = NEVER
     scheduled: float = NEVER
     is_leaving = False
+
+    @property
+    def key(self) -> str:
+        """The key that its calls are about, which says where they go on a cluster; "" for anywhere."""
+        return ""
+
+    @property
+    def reach(self) -> Reach:
+        """Whether the server that its budget is on answers."""
+        return self.hub.reach_of(self)
 
     def jobs(self, now: float) -> Sequence[Job | Late]:
         """What to send now; [] for nothing (then `due` has moved on)."""
@@ -98,14 +144,18 @@ def at_once(make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) ->
     then(make())
 
 
-class Hub:
+class Hub(Reach):
     """The members, by when they are due, and whether Redis answers. Every method runs under the shell's lock.
 
-    `members` are those that Redis may know or that have something to tell it; the others cost nothing.
+    `members` are those that Redis may know or that have something to tell it; the others cost nothing. On a cluster
+    `place_of` names the node that a key is on, and each node has a reach of its own: the budgets of one that is down go
+    by their outage mode, and those of the others notice nothing.
     """
 
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None], server: str = "") -> None:
+        super().__init__()
         self.clock, self._wake, self.server = clock, wake, server
+        self.place_of: Callable[[str | Job], str] | None = None
         self.channels = Channels()
         self.aside: Aside = at_once
         self._begin()
@@ -121,10 +171,18 @@ class Hub:
         self.errand: Member | None = None  # what is done on nobody's behalf (errand.py)
         self.asleep_until = NEVER
         self.is_closing = False
-        self.failures = 0
-        self.out_since = NEVER
-        self.next_try = 0.0
-        self.cause = ""
+        self._reach_again()
+        self._reaches: dict[str, Reach] = {"": self}
+
+    def reach_of(self, it: Member | Job) -> Reach:
+        """The one for the server that a member's budget is on, or that a call goes to: they may be two."""
+        if self.place_of is None:
+            return self
+        place = self.place_of(it.key if isinstance(it, Member) else it)
+        reach = self._reaches.get(place)
+        if reach is None:
+            reach = self._reaches[place] = Reach()
+        return reach
 
     def after_fork(self) -> None:
         """In the child: nobody is there yet, and whether Redis answers is not known."""
@@ -134,11 +192,6 @@ class Hub:
         for member in members:
             member.due = member.scheduled = NEVER
             member.after_fork()
-
-    @property
-    def is_out(self) -> bool:
-        """Redis does not answer."""
-        return self.failures >= OUTAGE_AFTER
 
     def schedule(self, member: Member) -> None:
         """Take note of a member's `due`; wakes the loop if that is sooner than it meant to."""
@@ -261,23 +314,6 @@ class Hub:
         """When the loop must look again."""
         return self._heap[0][0] if self._heap else NEVER
 
-    def note_failure(self, error: BaseException, sent: float, now: float) -> None:
-        """A batch did not come back; the next is tried later, at a time that other processes will not choose too."""
-        if not self.failures:
-            self.out_since = sent
-        self.failures += 1
-        self.cause = f"{type(error).__name__}: {error}"
-        backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
-        self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
-        if self.failures == OUTAGE_AFTER:
-            log.warning("Redis does not answer (%s): producers go by their outage mode until it does", self.cause)
-
-    def note_success(self) -> None:
-        """Redis answers."""
-        if self.is_out:
-            log.warning("Redis answers again")
-        self.failures, self.out_since, self.next_try, self.cause = 0, NEVER, 0.0, ""
-
 
 def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
     """The loop; ends when the hub is closing and nothing is left to send."""
@@ -295,27 +331,35 @@ def refill(hub: Hub) -> Generator[list[Job] | Pause, list[Outcome], None]:
             yield Pause(max(0.0, hub.asleep_until - now))
             hub.steps = 0
             hub.asleep_until = -NEVER  # awake: nobody needs to wake us
-        elif now < hub.next_try and not hub.is_closing:
+        else:
+            reached: list[Member] = []
             for member in members:
+                reach = hub.reach_of(member)
+                if now >= reach.next_try or hub.is_closing:
+                    reached.append(member)
+                    continue
                 yield from _step(hub)
                 member.due = NEVER
                 hub.drop_made(member)
                 _guarded(member, now, member.tick, now)
                 if member in hub.members:
-                    member.due = min(member.due, hub.next_try)
+                    member.due = min(member.due, reach.next_try)
                     hub.schedule(member)
-        else:
-            yield from _exchange(hub, members, now)
+            if reached:
+                yield from _exchange(hub, reached, now)
 
 
 def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job] | Pause, list[Outcome], None]:
     batch: list[Job] = []
     parts: list[tuple[Member, int]] = []
+    reaches: dict[Reach, list[Outcome]] = {}  # with what came of the calls that went there
+    places: list[Reach] = []
     for member in members:
         yield from _step(hub)
         jobs = hub.jobs_of(member, now)
         if jobs:
             parts.append((member, len(jobs)))
+            places += map(hub.reach_of, jobs)
             batch += jobs
         else:
             hub.schedule(member)
@@ -324,11 +368,16 @@ def _exchange(hub: Hub, members: list[Member], now: float) -> Generator[list[Job
     outcomes = yield batch
     hub.steps = 0
     came = hub.clock()
-    lost = next((o for o in outcomes if isinstance(o, Exception) and classify(o) is not Fault.PERMANENT), None)
-    if lost is not None and all(isinstance(o, Exception) for o in outcomes):
-        hub.note_failure(lost, now, came)
-    elif hub.failures:
-        hub.note_success()
+    for place, outcome in zip(places, outcomes, strict=True):
+        reaches.setdefault(place, []).append(outcome)
+    for reach, came_there in reaches.items():
+        lost = next((o for o in came_there if isinstance(o, Exception) and classify(o) is not Fault.PERMANENT), None)
+        if lost is not None and all(isinstance(o, Exception) for o in came_there):
+            reach.note_failure(lost, now, came)
+        else:
+            for answering in (reach, hub):  # the hub's own: that of a cluster of which no node was known
+                if answering.failures:
+                    answering.note_success()
     at = 0
     for member, count in parts:
         yield from _step(hub)

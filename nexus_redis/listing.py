@@ -33,6 +33,7 @@ GONE: Final = "none"  # the kind of a key that is not there
 
 # KEYS: the list. ARGV: the time in seconds, a name, 1 to keep the list for ever, KEEP_MS, how many names to reply.
 LIST_NAME: Final = """
+if redis.replicate_commands then redis.replicate_commands() end  -- else Redis 6.2 may let nothing write after PTTL
 local left = redis.call('PTTL', KEYS[1])
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 if ARGV[3] == '1' then

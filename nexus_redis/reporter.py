@@ -79,6 +79,10 @@ class Reporter(Member):
         self._begin()
 
     @property
+    def key(self) -> str:
+        return self.keys.budget
+
+    @property
     def id(self) -> str:
         """The id in Redis."""
         return self.identity.id
@@ -140,7 +144,7 @@ class Reporter(Member):
             run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))
         if self.goodbye is not None:
             is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
-            if is_lost and not self.hub.is_out:
+            if is_lost and not self.reach.is_out:
                 self.due = now
             else:
                 self._be_gone()
@@ -207,14 +211,14 @@ class Reporter(Member):
             self.tick(now)
 
     def tick(self, now: float) -> None:
-        if not self.hub.is_out:
+        if not self.reach.is_out:
             return
         if self.is_leaving:
             self._be_gone()
             return
         self.due = min(self.due, now + self.settings.interval)
         for ticket in (*self.asked, *self.tickets):
-            ticket.error = Unavailable(self.hub.server, self.hub.cause, now - ticket.since)
+            ticket.error = Unavailable(self.hub.server, self.reach.cause, now - ticket.since)
         self.asked += self.tickets
         self.tickets = []
         self._settle_asked()
@@ -233,7 +237,7 @@ class Reporter(Member):
     def _say_goodbye(self) -> list[Job]:
         if self.is_staying and self.goodbye is None:
             self.goodbye = calls.leave_consumer(self.keys, self.id, self.identity.incarnation)
-        if self.goodbye is None or self.hub.is_out:
+        if self.goodbye is None or self.reach.is_out:
             self._be_gone()
             return []
         return [self.goodbye]

@@ -24,10 +24,10 @@ from nexus_redis.reopen import budget_of, handed
 from nexus_redis.reporter import Reporter
 from nexus_redis.results import Denied
 from nexus_redis.sources import ListSource, Source, StreamSource
+from nexus_redis.target import CALL_TIMEOUT
 from nexus_redis.task import Drivers
 from nexus_redis.values import FRACTION, is_fraction, keyed_name, parse_seconds
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import CALL_TIMEOUT
 from nexus_redis.words import counted
 
 if TYPE_CHECKING:

@@ -159,7 +159,7 @@ class LoopThread:
             member.leave(error, leaver.since, leaver)
         finally:
             self.lock.release()
-        if not self.hub.is_out:  # what is not handed back expires by itself, and a report's deadline says the same
+        if not member.reach.is_out:  # what is not handed back expires by itself, and a report's deadline says the same
             self.wait(gone, STOP_PATIENCE)
 
     def forget(self, then: Callable[[], None]) -> None:

@@ -675,7 +675,7 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(shell: Shell, line:
 @pytest.mark.parametrize(
     "url",
     ["http://x", "redis://localhost:abc", "redis://localhost:99999", "redis://localhost?nothing=1",
-     "redis://localhost?socket_timeout=x", "embedded://cache", "/run/redis.sock", "redis+cluster://a",
+     "redis://localhost?socket_timeout=x", "embedded://cache", "/run/redis.sock", "redis+cluster://a/1",
      "redis://[::1", ":hunter2@cache"],
 )  # fmt: skip
 def test_an_address_that_cannot_be_used_is_refused(nowhere: Shell, url: str) -> None:

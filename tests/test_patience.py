@@ -53,7 +53,7 @@ ALLOWED: Final = {
     ("contract/test_lifetimes.py", "main"): "of the loop that the test has for itself",
     ("contract/test_conveniences.py", "__init__"): "another thread's turn: how long it is, nobody judges",
     ("contract/test_pickling.py", "take"): "runs in a worker process that has no other threads",
-    ("test_cli_verbs.py", "encrypting"): "the port of a socket that the test holds",
+    ("tls.py", "encrypting"): "the port of a socket that the test holds",
     ("contract/test_conveniences.py", "loops"): "a set, to be compared with that of before",
     ("stutter.py", "main"): "no test: it makes the machine busy that tests must pass on",
     ("stutter.py", "_look"): "likewise: all that pytest has started",

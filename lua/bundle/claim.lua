@@ -999,6 +999,8 @@ local at_us = ARGV[1]
     local at = whole_number(at_us, 0, 9007199254740992)
     if not at or at > 0 then clock_1 = at break end
   end
+
+  if redis.replicate_commands then redis.replicate_commands() end
   local time = redis_call('TIME')
   clock_1 = time[1] * 1000000 + time[2]
   break

@@ -49,6 +49,7 @@ def test_the_answer_of_a_report_is_the_rate_that_the_consumer_has_now(nexus: Any
         )  # fmt: skip
 
 
+@pytest.mark.fleets
 def test_consumers_that_pull_add_up_and_one_that_leaves_is_out_at_once(nexus: Any) -> None:
     budget = nexus.budget("elasticsearch")
     with budget.consumer("es-1", capacity=400, interval=LONG) as first:
