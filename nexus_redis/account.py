@@ -21,13 +21,14 @@ from nexus_redis.config import ProducerSettings
 from nexus_redis.errand import run_aside
 from nexus_redis.errors import InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
-from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member, Pause, ask
+from nexus_redis.hub import Hub, Member, Pause, ask
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO, Ledger
 from nexus_redis.listing import Listed, listed, swept
 from nexus_redis.logs import log
 from nexus_redis.opening import News, Opening
+from nexus_redis.reach import FIRST_BACKOFF, NEVER
 from nexus_redis.results import Denied
 from nexus_redis.waiter import Waiter
 

@@ -26,7 +26,6 @@ from nexus_redis.embedded import EmbeddedServer
 from nexus_redis.ends import at_end
 from nexus_redis.errors import AcquireTimeout, Closed, ReentrantCall
 from nexus_redis.explain import Explanation, explain
-from nexus_redis.hub import NEVER
 from nexus_redis.ids import whoami
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
@@ -35,6 +34,7 @@ from nexus_redis.logs import log
 from nexus_redis.opening import NOTHING
 from nexus_redis.paced import Paced
 from nexus_redis.price import Cost, price_of
+from nexus_redis.reach import NEVER
 from nexus_redis.removal import delete
 from nexus_redis.reporter import Reporter, Ticket
 from nexus_redis.reservation import Settling, grant_of

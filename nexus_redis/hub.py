@@ -14,8 +14,6 @@ was granted meanwhile is lost, and no late report brings a consumer back that ha
 from __future__ import annotations
 
 import heapq
-import math
-import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -26,14 +24,11 @@ from nexus_redis.channels import Channels
 from nexus_redis.errors import NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify
 from nexus_redis.logs import log
+from nexus_redis.reach import FIRST_BACKOFF, NEVER, Reach
 from nexus_redis.waiter import Waiter
 
 T = TypeVar("T")
 
-NEVER: Final = math.inf
-OUTAGE_AFTER: Final = 2  # failures in a row: one dropped reply is not an outage
-FIRST_BACKOFF: Final = 0.05
-LONGEST_BACKOFF: Final = 1.0
 BATCH: Final = 256  # members a round trip: a thousand budgets due at once must not become one huge reply
 SLICE: Final = 64  # steps, after which whoever shares the thread or the lock has a turn: a few milliseconds
 BUG_PAUSE: Final = 1.0  # seconds until a member that raised is tried again
@@ -45,41 +40,6 @@ class Pause:
     """Nothing to send for so many seconds, unless the hub is woken; for 0, let others have a turn."""
 
     seconds: float
-
-
-class Reach:
-    """Whether a server answers: the only one, or one node of a cluster."""
-
-    def __init__(self) -> None:
-        self._reach_again()
-
-    def _reach_again(self) -> None:
-        self.failures = 0
-        self.out_since = NEVER
-        self.next_try = 0.0
-        self.cause = ""
-
-    @property
-    def is_out(self) -> bool:
-        """It does not answer."""
-        return self.failures >= OUTAGE_AFTER
-
-    def note_failure(self, error: BaseException, sent: float, now: float) -> None:
-        """A batch did not come back; the next is tried later, at a time that other processes will not choose too."""
-        if not self.failures:
-            self.out_since = sent
-        self.failures += 1
-        self.cause = f"{type(error).__name__}: {error}"
-        backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
-        self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
-        if self.failures == OUTAGE_AFTER:
-            log.warning("Redis does not answer (%s): producers go by their outage mode until it does", self.cause)
-
-    def note_success(self) -> None:
-        """It answers."""
-        if self.is_out:
-            log.warning("Redis answers again")
-        self._reach_again()
 
 
 class Member:

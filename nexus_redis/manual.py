@@ -28,8 +28,9 @@ import redis.asyncio
 
 from nexus_redis.calls import Call, Job, Outcome
 from nexus_redis.errors import InvalidSetting, NexusError
-from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.hub import Hub, Pause, refill
 from nexus_redis.locks import Lock, new_lock
+from nexus_redis.reach import NEVER
 from nexus_redis.shell import NexusShell
 from nexus_redis.task import Drivers, LoopTask
 from nexus_redis.thread import LoopThread

@@ -13,7 +13,7 @@ from nexus_redis.config import ConsumerSettings
 from nexus_redis.errand import run_aside
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
-from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
+from nexus_redis.hub import Hub, Member
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.listing import Listed, swept
@@ -21,6 +21,7 @@ from nexus_redis.logs import log
 from nexus_redis.meter import Meter
 from nexus_redis.observed import Observed
 from nexus_redis.opening import News, Opening
+from nexus_redis.reach import FIRST_BACKOFF, NEVER
 from nexus_redis.sources import Source
 from nexus_redis.waiter import Waiter
 

@@ -14,9 +14,10 @@ import redis.asyncio
 
 from nexus_redis.calls import Job, Outcome
 from nexus_redis.errors import NexusError, NoLoop, WrongLoop
-from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.hub import Hub, Pause, refill
 from nexus_redis.logs import log
 from nexus_redis.push import PushTask
+from nexus_redis.reach import NEVER
 from nexus_redis.thread import STOP_PATIENCE, LoopThread
 from nexus_redis.turns import Turns
 from nexus_redis.wire import perform_async, raise_if_cancelled

@@ -13,10 +13,11 @@ import redis
 from nexus_redis.calls import Job, Outcome
 from nexus_redis.ends import note_start
 from nexus_redis.errors import Closed, NexusError, NoThread, ReentrantCall
-from nexus_redis.hub import NEVER, Hub, Member, Pause, refill
+from nexus_redis.hub import Hub, Member, Pause, refill
 from nexus_redis.locks import Lock, MadeAtFirstUse, new_lock
 from nexus_redis.logs import log
 from nexus_redis.push import PushThread
+from nexus_redis.reach import NEVER
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import perform
 

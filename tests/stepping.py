@@ -9,10 +9,11 @@ from typing import Any
 from nexus_redis.account import Account
 from nexus_redis.calls import Answer, Call, Claim, Command, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings, ProducerSettings
-from nexus_redis.hub import NEVER, Hub, Pause, refill
+from nexus_redis.hub import Hub, Pause, refill
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
 from nexus_redis.opening import Opening
+from nexus_redis.reach import NEVER
 from nexus_redis.waiter import Waiter
 
 KEYS = BudgetKeys("test", "stripe")

@@ -14,7 +14,8 @@ from redis import exceptions
 from nexus_redis.calls import Command, Job, Late, Outcome
 from nexus_redis.errand import run_aside
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
-from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, SLICE, Hub, Member, Pause, ask
+from nexus_redis.hub import BATCH, BUG_PAUSE, SLICE, Hub, Member, Pause, ask
+from nexus_redis.reach import LONGEST_BACKOFF, NEVER, OUTAGE_AFTER
 from nexus_redis.waiter import Waiter
 from tests.stepping import START, Stepper, fails
 
