@@ -787,10 +787,12 @@ def _forget(
             server.stop()
 
     async def end() -> None:
-        await loop.stop(Closed("nexus"))
-        if client.last is not None and client.last is not given:
-            await client.last.aclose()
-        let_go()
+        try:
+            await loop.stop(Closed("nexus"))
+        finally:
+            let_go()
+            if client.last is not None and client.last is not given:
+                await client.last.aclose()
 
     loop.forget(end, let_go)
 

@@ -255,6 +255,7 @@ def test_an_async_one_that_nobody_refers_to_ends_its_tasks_and_leaves(server: Se
     async def main() -> None:
         await use_and_forget()
         gc.collect()
+        await asyncio.sleep(0)  # now the task that closes it has begun
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.wait(others, timeout=PATIENCE)
         assert await asyncio.to_thread(eventually, lambda: not ours() - before)
