@@ -42,7 +42,7 @@ def send(client: redis.Redis, jobs: Iterable[Call[Any]]) -> None:
 
 def budget(number: int) -> Call[Any]:
     """Opens one."""
-    return calls.configure(BudgetKeys("nexus", f"stripe.cust-{number:06}"), BudgetSettings.of(rate=100))
+    return calls.configure(BudgetKeys("nexus", f"stripe/cust-{number:06}"), BudgetSettings.of(rate=100))
 
 
 def claim(number: int, seq: int = 1) -> Call[Any]:

@@ -64,12 +64,14 @@ end
 local b, newer, is_older = read_budget(keys, ask.priority)
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now, is_older)
+if now < b.at or b.behind + b.high > 0 then now = rarely().steady(b, now) end
 if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
   if p.incarnation ~= ask.incarnation and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
+local at, T = b.at, b.T
 if (b.due > 0 and now >= b.due) or b.at - now >= MICRO then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
@@ -78,7 +80,7 @@ else
 end
 local learning, is_first = now < b.learns_until, not p
 p = p or rarely().new_producer(now)
-if ask.birth == b.birth then repair(b, ask.granted_total) end
+if ask.granted_total > b.granted and ask.birth == b.birth then rarely().repair(b, p, ask.granted_total, at, T, now) end
 if now >= b.ends or b.ends - now > b.length then
   rarely().roll_epoch(keys, b, now)
   if not keys.history and not b.is_new and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
@@ -86,7 +88,7 @@ if now >= b.ends or b.ends - now > b.length then
 end
 
 -- 2. What comes back, and what will never be used.
-local returned, burned = take_back(b, p, ask.held, ask.unused, ask.burned, now)
+local returned, burned, credited = take_back(b, p, ask.held, ask.unused, ask.burned, now)
 if is_first and (learning or (ask.birth ~= '' and ask.birth ~= b.birth)) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
@@ -96,20 +98,19 @@ if p.came and not b[p.class] then rarely().read_rest(keys, b) end
 withdraw_demand(b, p)
 local is_same = p.incarnation == ask.incarnation and p.birth == b.birth and p.class == ask.priority and p.weight == ask.weight
 p.weight, p.class = ask.weight, ask.priority
-local need = ask.need
-if ask.want > 0 and need == 0 then need = math.min(ask.want, MICRO) end
-local d = ask.demand
-if ask.want > 0 then d = math.max(d, need / b.length * MICRO) end    -- who comes seldom counts for what it takes then
+local need = ask.want > 0 and ask.need == 0 and math.min(ask.want, MICRO) or ask.need
+local d = ask.want > 0 and math.max(ask.demand, need / b.length * MICRO) or ask.demand  -- who comes seldom counts for what it takes then
 enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 
 -- 4. The rate at which its credit grows.
 local class = b[p.class]
 local contended = class.level < math.huge
-local told = share_of(class, p)
-told = math.min(told, b.R)                           -- the level of light ones, times a heavy weight, may be more
+local told = math.min(share_of(class, p), b.R)       -- the level of light ones, times a heavy weight, may be more
 local faster = class.trim
 if b.refresh > REFRESH and b.taker == ask.priority then faster = trim(b) end    -- a crowd's epoch is longer than the bucket is deep
 local share = math.max(contended and told * (1 + faster) or told, 1e-6)
+
+if credited > 0 and contended then pay_for_returned(p, credited, share) end
 
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = REFRESH

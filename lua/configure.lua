@@ -45,8 +45,7 @@ for i = 6, #ARGV, 2 do
 end
 local keys = named_keys(nil)
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
-local now = clock(ARGV[1])
-local b, newer = open_budget(keys, now)
+local b, newer, now = open_budget(keys, clock(ARGV[1]))
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.

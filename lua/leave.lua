@@ -42,8 +42,7 @@ local keys, id = named_keys('producer')
 local is_producer = keys ~= nil
 if not keys then keys, id = named_keys('consumer') end
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
-local now = clock(ARGV[1])
-local b, newer = open_budget(keys, now)
+local b, newer, now = open_budget(keys, clock(ARGV[1]))
 if newer then return {err = newer} end
 local owner = redis.call('HGET', keys.member, 'incarnation')
 local is_known = score(is_producer and keys.producers or keys.consumers, id) or owner
@@ -58,8 +57,8 @@ if is_producer then
   if p and p.birth == b.birth then
     read_rest(keys, b)
     withdraw_demand(b, p)
-    local before = b.T
-    local returned, lost = take_back(b, p, 0, unused, burned, now)
+    local before, back = b.T, payable(b, p, unused)
+    local returned, lost = take_back(b, p, 0, back, burned + unused - back, now)
     if b.window then admit(b, p.at, returned, lost, 0, 0, false, 0, now) end
     credited = b.T - before
   end
@@ -69,10 +68,12 @@ else
   local s = b.settings or read_settings(keys)
   redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))
   mend(keys, s)
+  local rate = score(keys.rates, id)
   withdraw_consumer(keys, s.parts, id)
   if s.parts.live == 0 then
     s.last_end = incarnation == '*' and 'forgotten' or 'left'
-    redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)
+    s.left, s.left_rate = rate and now or 0, rate or 0   -- one that was silent before could take nothing any more
+    redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end, 'left_us', whole(s.left), 'left_rate_per_s', plain(s.left_rate))
   end
   local act = incarnation == '*' and {who = who, what = table.concat({'forgot', id}, ' '), why = why} or {who = id}
   settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*', act)

@@ -43,8 +43,7 @@ local said, invalid = read_report()
 if invalid then return {err = invalid} end
 local keys, id = named_keys('consumer')
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
-local now = clock(ARGV[1])
-local b, newer = open_budget(keys, now)
+local b, newer, now = open_budget(keys, clock(ARGV[1]))
 if newer then return {err = newer} end
 local c = read_consumer(keys)
 local refused = c and check_reporter(keys, c, id, said, now)
@@ -74,7 +73,7 @@ if c.paused_until > now then rate = 0 end
 
 redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server without memory refuses here, before any change
 mend(keys, s)
-local arrived, seen = arrivals(c, was, said, dt), seen_by(keys, id)
+local arrived, seen = arrivals(b, c, was, said, dt), seen_by(keys, id)
 local part = {
   rate = micro_of(rate), capacity = micro_of(capacity), load = math.floor(load_of(said) * 1000 + 0.5), arrivals = c.arrivals,
 }

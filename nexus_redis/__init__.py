@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nexus_redis.client import Budget, Consumer, Nexus, Producer, Reservation
-    from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
+    from nexus_redis.errors import (
+        AcquireTimeout,
+        Closed,
+        InvalidSetting,
+        NexusError,
+        NoLoop,
+        NoThread,
+        ReentrantCall,
+        ServerRefused,
+        Unavailable,
+    )
     from nexus_redis.explain import Explanation
     from nexus_redis.history import Event
     from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport
@@ -40,8 +50,11 @@ __all__ = [
     "LoadReport",
     "Nexus",
     "NexusError",
+    "NoLoop",
+    "NoThread",
     "Producer",
     "ProducerSnapshot",
+    "ReentrantCall",
     "Reservation",
     "ServerRefused",
     "Unavailable",
@@ -51,7 +64,17 @@ __all__ = [
 # second for a client that `--help` never uses.
 _HOMES = {
     "client": ("Budget", "Consumer", "Nexus", "Producer", "Reservation"),
-    "errors": ("AcquireTimeout", "Closed", "InvalidSetting", "NexusError", "ServerRefused", "Unavailable"),
+    "errors": (
+        "AcquireTimeout",
+        "Closed",
+        "InvalidSetting",
+        "NexusError",
+        "NoLoop",
+        "NoThread",
+        "ReentrantCall",
+        "ServerRefused",
+        "Unavailable",
+    ),
     "explain": ("Explanation",),
     "history": ("Event",),
     "messages": ("CapacitySignal", "FlowControl", "LoadReport"),

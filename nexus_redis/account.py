@@ -21,13 +21,14 @@ from nexus_redis.config import ProducerSettings
 from nexus_redis.errand import run_aside
 from nexus_redis.errors import InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
-from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member, Pause, ask
+from nexus_redis.hub import Hub, Member, Pause, ask
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO, Ledger
 from nexus_redis.listing import Listed, listed, swept
 from nexus_redis.logs import log
 from nexus_redis.opening import News, Opening
+from nexus_redis.reach import FIRST_BACKOFF, NEVER
 from nexus_redis.results import Denied
 from nexus_redis.waiter import Waiter
 
@@ -86,6 +87,10 @@ class Account(Member):
         self._begin()
 
     @property
+    def key(self) -> str:
+        return self.keys.budget
+
+    @property
     def id(self) -> str:
         """The id in Redis."""
         return self.identity.id
@@ -127,7 +132,7 @@ class Account(Member):
             self.opening.keep_line(self.ledger)
             self.ledger.wait(waiter)
             self._wake(self.ledger.serve(waiter.since), waiter.since)
-        if self.hub.is_out:
+        if self.reach.is_out:
             self._serve_alone(waiter.since)
         self._reschedule()
 
@@ -172,7 +177,7 @@ class Account(Member):
         settled = self.ledger.serve(now) if now >= self.ledger.rests else []
         if self.ledger.head is not None:
             self.ledger.wake(now)
-            if self.hub.is_out:
+            if self.reach.is_out:
                 self._serve_alone(now)
         if self.is_staying or self.ledger.waiters:
             self._reschedule()
@@ -181,8 +186,8 @@ class Account(Member):
     def denial(self, cost: int, now: float, *, must_fit: bool = True) -> Denied | None:
         """Return the denial that needs no call: a caller waits before, or the last answer said when to come back."""
         ledger = self.ledger
-        if self.hub.is_out and self.settings.on_outage == "closed":
-            return Denied(max(0.0, self.hub.next_try - now), "unavailable")
+        if self.reach.is_out and self.settings.on_outage == "closed":
+            return Denied(max(0.0, self.reach.next_try - now), "unavailable")
         if ledger.waiters.count > ledger.tries:
             return Denied(max(ledger.refresh, ledger.turn(cost) - now), "contended")
         if ledger.must_wait(cost, now):
@@ -207,7 +212,7 @@ class Account(Member):
     def reason(self) -> str:
         """Return why tokens are short, as the budget last said. A caller that got none is never told `ok`."""
         answer = self.ledger.answer
-        if self.hub.is_out or answer is None:
+        if self.reach.is_out or answer is None:
             return "unavailable"
         return answer.reason if answer.reason != "ok" else "rate"
 
@@ -264,7 +269,7 @@ class Account(Member):
         is_new = asker is not None and asker not in self.asking.values() and asker.since <= ledger.due
         asked = ledger.signal(now, asker.rate) if asker and is_new else None
         ask = asked or ledger.claim(now)
-        if ask is None and self.hub.is_out:
+        if ask is None and self.reach.is_out:
             ask = ledger.signal(now, round(ledger.mean))  # those served alone ask for nothing: is Redis back?
         if asked and asker:
             self.asking[asked.seq] = asker
@@ -279,7 +284,7 @@ class Account(Member):
             self.ledger.forget(was_executed=True, now=now)
             unused, burned = self.ledger.hand_back_all(now)
             self.goodbye = calls.leave_producer(self.keys, self.id, self.ledger.incarnation, unused, burned)
-        if self.goodbye is None or self.hub.is_out:
+        if self.goodbye is None or self.reach.is_out:
             self._be_gone()
             return []
         return [self.goodbye]
@@ -314,7 +319,7 @@ class Account(Member):
             run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))
         if self.goodbye is not None:
             is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
-            if is_lost and not self.hub.is_out:
+            if is_lost and not self.reach.is_out:
                 self.due = now
             else:
                 self._be_gone()
@@ -421,7 +426,7 @@ class Account(Member):
                 self._forget(ask, was_executed=False, now=now)
             self.opening.unlist()
             self._ask_at(now + FIRST_BACKOFF)  # beside the hub's, for the one that fails alone
-            if self.hub.is_out:
+            if self.reach.is_out:
                 self._serve_alone(now)
 
     def _is_ours(self, job: Job) -> bool:
@@ -463,12 +468,12 @@ class Account(Member):
     def tick(self, now: float) -> None:
         if not self.is_leaving:
             self._serve_alone(now)
-        elif self.hub.is_out:
+        elif self.reach.is_out:
             self._be_gone()
 
     def _serve_alone(self, now: float) -> None:
         """Serve the line by the outage mode; `due` says when the next one may go."""
-        if not self.hub.is_out:
+        if not self.reach.is_out:
             return
         settled = self.ledger.serve(now)
         rate = self._degraded_rate(now)
@@ -493,9 +498,9 @@ class Account(Member):
         gone: list[Waiter] = []
         for waiter in self.ledger.callers:
             if waiter.whole:
-                waiter.denied = max(0.0, min(self.due, self.hub.next_try) - now)
+                waiter.denied = max(0.0, min(self.due, self.reach.next_try) - now)
             elif any(account._degraded_rate(now) == 0 for account, _ in waiter.parts(self)):
-                hopeless = max(self.hub.out_since, waiter.since) + UNAVAILABLE_AFTER
+                hopeless = max(self.reach.out_since, waiter.since) + UNAVAILABLE_AFTER
                 if now >= hopeless:
                     waiter.error = self._unavailable(waiter, now)
                 else:
@@ -517,7 +522,7 @@ class Account(Member):
 
     def _degraded_rate(self, now: float) -> float:
         """Micro-tokens per second; infinite where the mode is open."""
-        mode, answer, out = self.settings.on_outage, self.ledger.answer, now - self.hub.out_since
+        mode, answer, out = self.settings.on_outage, self.ledger.answer, now - self.reach.out_since
         if answer is not None and answer.is_lossless:
             return 0.0
         if mode == "open":
@@ -537,11 +542,11 @@ class Account(Member):
 
     def allows(self, cost: int, now: float) -> bool:
         """Whether the outage mode has so much to give by now."""
-        rate = self._degraded_rate(now) if self.hub.is_out else 0.0
+        rate = self._degraded_rate(now) if self.reach.is_out else 0.0
         if rate == NEVER:
             self.allowance = cost
             return True
-        since = self.allowed_at or max(self.hub.out_since, self.ledger.answered)
+        since = self.allowed_at or max(self.reach.out_since, self.ledger.answered)
         self.allowance = min(self.allowance + rate * (now - since), max(rate * DEGRADED_BURST, cost, MICRO))
         self.allowed_at = now
         return rate > 0 and self.allowance >= cost
@@ -549,7 +554,7 @@ class Account(Member):
     # --- plumbing
 
     def _unavailable(self, waiter: Waiter, now: float) -> Unavailable:
-        return Unavailable(self.hub.server, self.hub.cause, now - waiter.since)
+        return Unavailable(self.hub.server, self.reach.cause, now - waiter.since)
 
     def _reschedule(self) -> None:
         self.due = min(self.due, self.ledger.due, self.ledger.opens)

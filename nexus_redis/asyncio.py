@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
@@ -26,6 +25,7 @@ import redis.asyncio
 
 from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
+from nexus_redis.borrowed import Borrowed
 from nexus_redis.calls import Configured
 from nexus_redis.config import (
     BudgetSettings,
@@ -35,9 +35,10 @@ from nexus_redis.config import (
     parse_rate,
     parse_seconds,
 )
+from nexus_redis.embedded import EmbeddedServer
+from nexus_redis.ends import at_end
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.explain import Explanation, explain
-from nexus_redis.hub import NEVER
 from nexus_redis.ids import whoami
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
@@ -46,6 +47,7 @@ from nexus_redis.logs import log
 from nexus_redis.opening import NOTHING
 from nexus_redis.paced import AsyncPaced
 from nexus_redis.price import Cost, price_of
+from nexus_redis.reach import NEVER
 from nexus_redis.removal import delete
 from nexus_redis.reporter import Reporter, Ticket
 from nexus_redis.reservation import Settling, grant_of
@@ -67,9 +69,10 @@ from nexus_redis.shell import (
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
+from nexus_redis.task import LoopTask, running_loop
 from nexus_redis.thread import STOP_PATIENCE
 from nexus_redis.waiter import Waiter
-from nexus_redis.wire import address, checked, connect, connect_async, sync_twin, twin_async, where
+from nexus_redis.wire import address, checked, connect, connect_async, is_single, placing, sync_twin, twin_async, where
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
@@ -96,10 +99,15 @@ class Nexus(NexusShell):
 
     @classmethod
     def from_url(cls, url: str | None = None, *, namespace: str | None = None, push: bool = True) -> Self:
-        """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O.
+        """Open a Nexus on an address; without one NEXUS_REDIS_URL, else localhost. No I/O.
 
-        Raises `InvalidSetting` for an address that is none. `embedded://:6399` joins the server on that port or starts
-        one of its own, which ends with this process.
+        - `redis://HOST:PORT/DB`, `rediss://` with TLS, `unix://PATH`: one server.
+        - `redis+sentinel://HOST,HOST:PORT/NAME/DB`: the primary that the Sentinels call NAME (their port is 26379).
+        - `redis+cluster://HOST,HOST:PORT`: a cluster, of which these are some nodes. Both with `rediss+`, too.
+        - `embedded://`: a server of one's own, which ends with this process; `embedded://:6399` joins the one on that
+          port or starts it.
+
+        Raises `InvalidSetting` for an address that is none.
         """
         nexus = cls.__new__(cls)
         NexusShell.__init__(nexus, namespace)
@@ -111,12 +119,17 @@ class Nexus(NexusShell):
         self._made = None if url.startswith("embedded:") else self._connect()
         self._made_sync: redis.Redis | None = None
         server = where(self._made) if self._made is not None else url
-        self._reports = self._drivers.thread(self._sync_client, server)
-        self._loop = self._drivers.task(self._client, server, self._reports)
+        client, sync_client = Borrowed(self._client), Borrowed(self._sync_client)
+        self._reports = self._drivers.thread(sync_client, server)
+        self._loop = self._drivers.task(client, server, self._reports)
         self._hub = self._loop.hub
+        self._hub.place_of = placing(self._made, client)
+        self._reports.hub.place_of = placing(self._made, sync_client)
         if push:
-            self._loop.listen(self._connect)
+            self._loop.listen(Borrowed(self._connect) if is_single(self._made) else client)
         _alive.add(self)
+        self._forgotten = weakref.finalize(self, _forget, self._loop, client, sync_client, given, self._servers)
+        self._forgotten.atexit = False
 
     def _connect(self) -> redis.asyncio.Redis:
         return twin_async(self._given) if self._given is not None else connect_async(self.url)
@@ -144,6 +157,7 @@ class Nexus(NexusShell):
         latency_target_ms: float | str | None = None,
         lossless: bool | None = None,
         transit: float | str | None = None,
+        grace: float | str | None = None,
     ) -> Budget:
         """The budget of one downstream. No I/O; what is not given stays as it is, or follows the consumers.
 
@@ -154,10 +168,12 @@ class Nexus(NexusShell):
         - `latency_target_ms`: what `aimd` takes for too slow.
         - `lossless`: never admit what the consumers cannot hold, which rests on `transit`: the seconds from a token
           spent to its work seen, 1 unless told.
+        - `grace`: for so many seconds after the last consumer has left, the rate is no more than that one could take,
+          so that a restart of the only consumer does not open the budget up to `rate`; 10 unless told.
         - `key`: one of many budgets of that name, one per customer for instance: any text of up to 256 bytes. What is
           not given is taken over from the budget `name`, when the key's is first used and once a minute while it is;
           idle ones make no calls. With 100/s set on "stripe", `nexus.budget("stripe", key="cust-42")` is a budget of
-          100/s of its own, named "stripe.cust-42"; `nexus.budget("stripe.cust-42")` is the same one.
+          100/s of its own, named "stripe/cust-42" in lists and errors.
 
         A rate is tokens/s, or a text like "100/s", "1.5k/min", "50 per 10 seconds"; a duration seconds, or "90s", "5m",
         "2h"; so it is wherever one is wanted. Raises `InvalidSetting` for a value out of its range, and for two values
@@ -166,12 +182,16 @@ class Nexus(NexusShell):
         given = {
             "rate": rate, "min_rate": min_rate, "burst": burst, "law": law, "combine": combine,
             "latency_target_ms": latency_target_ms, "lossless": lossless, "transit": transit,
+            "grace": grace,
         }  # fmt: skip
         settings = BudgetSettings.of(**given) if any(value is not None for value in given.values()) else NOTHING
         return Budget(self, name, key, settings)
 
     async def budgets(self) -> list[str]:
-        """The names of all budgets in this namespace, sorted: those opened by somebody and still there."""
+        """The names of all budgets in this namespace, sorted: those opened by somebody and still there.
+
+        The budget of a key is `name/key`. `nexus.budget` takes the two apart: `budget("stripe", key="cust-42")`.
+        """
         names: list[str] = await self._drive(budget_names(self.namespace, self._hub.server))
         return names
 
@@ -219,16 +239,18 @@ class Nexus(NexusShell):
 
     async def close(self) -> None:
         """Hand back every token, withdraw every consumer, end the task. Waiting callers get `Closed`."""
+        running_loop()
         if self._is_closed:
             return
         self._is_closed = True
+        self._forgotten.detach()
         try:
             await self._loop.stop(Closed("nexus"))
         finally:
             if self._made_sync is not None:
                 self._made_sync.close()
-            if self._server is not None:
-                self._server.stop()
+            for server in self._servers:
+                server.stop()
             if self._made is not None and self._made is not self._given:
                 await self._made.aclose()
 
@@ -263,7 +285,7 @@ class Nexus(NexusShell):
         return await self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting, self._naming = threading.RLock(), threading.RLock()
+        self._forget_locks()
         self._loop.after_fork()
         self._made_sync = None
         if self._made is not None:
@@ -331,7 +353,7 @@ class _Spender(ProducerShell):
             return denied
         line = _TaskLine(tokens, now, whole=True)
         try:
-            await self._await(line, self._account.hub.patience, cost)
+            await self._await(line, self._account.reach.patience, cost)
         except AcquireTimeout:
             return Denied(self._account.ledger.refresh, self._account.reason)
         if line.denied is not None:
@@ -396,7 +418,7 @@ class _Spender(ProducerShell):
             if is_now:
                 self._refuse_now(line, cost, self._account.denial(line.cost, line.since, must_fit=False))
             self._account.wait(line)
-            await self._nexus._loop.wait(line.future, self._account.hub.patience if is_now else timeout)
+            await self._nexus._loop.wait(line.future, self._account.reach.patience if is_now else timeout)
             self._check_settled(line, cost)
         except BaseException:
             self._account.cancel(line, self._clock())
@@ -561,7 +583,7 @@ class Producer(_Spender):
         self._is_closed = True
         leaver = _TaskLine(0, self._clock())
         self._account.leave(Closed("producer"), leaver.since, leaver)
-        if not self._nexus._hub.is_out:  # what is not handed back expires by itself
+        if not self._account.reach.is_out:  # what is not handed back expires by itself
             await self._nexus._loop.wait(leaver.future, STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
@@ -604,7 +626,7 @@ class Reservation(Settling):
 class _JointTask(Joint):
     def __init__(self, costs: Mapping[Account, int], since: float) -> None:
         super().__init__(costs, since)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[None] = running_loop().create_future()
 
     def wake(self) -> None:
         if not self.future.done():
@@ -618,7 +640,7 @@ class _TaskLine(Waiter):
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         super().__init__(cost, since, whole=whole)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[None] = running_loop().create_future()
 
     def wake(self) -> None:
         if not self.future.done():
@@ -630,7 +652,7 @@ class _TaskAsker(Asker):
 
     def __init__(self, rate: int, since: float) -> None:
         super().__init__(rate, since)
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[None] = running_loop().create_future()
 
     def wake(self) -> None:
         if not self.future.done():
@@ -644,7 +666,7 @@ class _TaskTicket(Ticket):
 
     def __init__(self, since: float, pause_ms: float | None = None) -> None:
         super().__init__(since, pause_ms)
-        self.loop = asyncio.get_running_loop()
+        self.loop = running_loop()
         self.future: asyncio.Future[None] = self.loop.create_future()
 
     def wake(self) -> None:
@@ -697,12 +719,12 @@ class Consumer(ConsumerShell):
         leaver = _TaskTicket(self._reporter.hub.clock())
         with self._nexus._reports.lock:
             self._reporter.leave(Closed("consumer"), leaver.since, leaver)
-        if not self._nexus._reports.hub.is_out:  # its reports end now, so its deadline will say the same
+        if not self._reporter.reach.is_out:  # its reports end now, so its deadline will say the same
             await self._nexus._loop.wait(leaver.future, STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
         try:  # known to the budget from here on; where Redis does not answer, as soon as it does
-            await self._nexus._loop.wait(self._report_now(None).future, self._reporter.hub.patience)
+            await self._nexus._loop.wait(self._report_now(None).future, self._reporter.reach.patience)
         except BaseException:
             await self.close()
             raise
@@ -713,8 +735,14 @@ class Consumer(ConsumerShell):
     ) -> None:
         await self.close()
 
+    def _check(self) -> None:
+        super()._check()
+        if self._nexus._reports.hub.is_closing:  # with its loop
+            raise Closed("nexus")
+
     def _start(self) -> None:
         if self._reporter.scheduled == NEVER or self._reporter.meter.is_unheard:
+            self._nexus._loop.note_use()
             with self._nexus._reports.lock:
                 if not self._is_closed and not self._nexus._is_closed:
                     self._nexus._reports.ensure_running()
@@ -722,6 +750,7 @@ class Consumer(ConsumerShell):
 
     def _report_now(self, pause_ms: float | None) -> _TaskTicket:
         self._check()
+        self._nexus._loop.note_use()
         ticket = _TaskTicket(self._reporter.hub.clock(), pause_ms)
         with self._nexus._reports.lock:
             self._nexus._reports.ensure_running()
@@ -741,6 +770,41 @@ _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()
 _inherited: list[redis.asyncio.Redis] = []  # a parent's clients, never touched again, never collected
 
 
+def _forget(
+    loop: LoopTask,
+    client: Borrowed[redis.asyncio.Redis],
+    sync_client: Borrowed[redis.Redis],
+    given: redis.asyncio.Redis | None,
+    servers: list[EmbeddedServer],
+) -> None:
+    """Nobody refers to the Nexus any more: end what it has begun. Called by the garbage collector."""
+
+    def let_go() -> None:
+        if sync_client.last is not None:
+            sync_client.last.close()
+        for server in servers:
+            server.stop()
+
+    async def end() -> None:
+        try:
+            await loop.stop(Closed("nexus"))
+        finally:
+            let_go()
+            if client.last is not None and client.last is not given:
+                await client.last.aclose()
+
+    loop.forget(end, let_go)
+
+
+def _end_reports() -> None:
+    """At the end of a process no event loop is there to close them: consumers leave rather than fall silent."""
+    for nexus in list(_alive):
+        try:
+            nexus._reports.end(Closed("nexus"), lambda: None)
+        except Exception:
+            log.exception("%r did not close well", nexus)
+
+
 def _after_fork_in_child() -> None:
     for nexus in list(_alive):
         try:
@@ -749,5 +813,6 @@ def _after_fork_in_child() -> None:
             log.exception("%r does not work in this forked child", nexus)
 
 
+at_end(_end_reports)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

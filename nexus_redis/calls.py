@@ -46,6 +46,13 @@ class Command(Generic[T]):
     decode: Callable[[Any], T]
 
 
+class Damage(NamedTuple):
+    """What cannot be read: a field of a key, or with no field the whole key, since it is of another type."""
+
+    key: str
+    field: str
+
+
 @dataclass(frozen=True, slots=True)
 class Late:
     """A call whose arguments come from code that is not ours: the hub has it made aside, with no lock held."""
@@ -325,3 +332,13 @@ def _inspection(reply: Sequence[Any]) -> Inspection:
         int(text(reply[5])),
         frozenset(text(word) for word in reply[6]),
     )
+
+
+def repair(keys: BudgetKeys, member: str | None = None) -> Call[list[Damage]]:
+    """Take away what was damaged by hand; the answer is what that was. `member`: a producer's or consumer's key."""
+
+    def decode(reply: Any) -> list[Damage]:
+        words = [text(word) for word in reply]
+        return [Damage(*pair) for pair in zip(words[::2], words[1::2], strict=True)]
+
+    return Call(script("repair"), keys.shared if member is None else (*keys.shared, member), (), decode)

@@ -7,7 +7,6 @@ budget.acquire()
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import weakref
@@ -20,11 +19,13 @@ import redis
 
 from nexus_redis import calls
 from nexus_redis.account import Account, Asker, flow_of, told
+from nexus_redis.borrowed import Borrowed
 from nexus_redis.calls import Configured
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_name, parse_rate, parse_seconds
-from nexus_redis.errors import AcquireTimeout, Closed
+from nexus_redis.embedded import EmbeddedServer
+from nexus_redis.ends import at_end
+from nexus_redis.errors import AcquireTimeout, Closed, ReentrantCall
 from nexus_redis.explain import Explanation, explain
-from nexus_redis.hub import NEVER
 from nexus_redis.ids import whoami
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
@@ -33,6 +34,7 @@ from nexus_redis.logs import log
 from nexus_redis.opening import NOTHING
 from nexus_redis.paced import Paced
 from nexus_redis.price import Cost, price_of
+from nexus_redis.reach import NEVER
 from nexus_redis.removal import delete
 from nexus_redis.reporter import Reporter, Ticket
 from nexus_redis.reservation import Settling, grant_of
@@ -54,8 +56,8 @@ from nexus_redis.shell import (
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
-from nexus_redis.thread import STOP_PATIENCE, Line
-from nexus_redis.wire import address, checked, connect, twin, where
+from nexus_redis.thread import Line, LoopThread
+from nexus_redis.wire import address, checked, connect, is_single, placing, twin, where
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
@@ -80,10 +82,15 @@ class Nexus(NexusShell):
 
     @classmethod
     def from_url(cls, url: str | None = None, *, namespace: str | None = None, push: bool = True) -> Self:
-        """`redis://`, `rediss://`, `unix://` or `embedded://`; without one NEXUS_REDIS_URL, else localhost. No I/O.
+        """Open a Nexus on an address; without one NEXUS_REDIS_URL, else localhost. No I/O.
 
-        Raises `InvalidSetting` for an address that is none. `embedded://:6399` joins the server on that port or starts
-        one of its own, which ends with this process.
+        - `redis://HOST:PORT/DB`, `rediss://` with TLS, `unix://PATH`: one server.
+        - `redis+sentinel://HOST,HOST:PORT/NAME/DB`: the primary that the Sentinels call NAME (their port is 26379).
+        - `redis+cluster://HOST,HOST:PORT`: a cluster, of which these are some nodes. Both with `rediss+`, too.
+        - `embedded://`: a server of one's own, which ends with this process; `embedded://:6399` joins the one on that
+          port or starts it.
+
+        Raises `InvalidSetting` for an address that is none.
         """
         nexus = cls.__new__(cls)
         NexusShell.__init__(nexus, namespace)
@@ -93,11 +100,15 @@ class Nexus(NexusShell):
     def _setup(self, url: str, given: redis.Redis | None, *, push: bool) -> None:
         self._url, self._given, self._push = url, given, push
         self._made = None if url.startswith("embedded:") else self._connect()
-        self._loop = self._drivers.thread(self._client, where(self._made) if self._made is not None else url)
+        client = Borrowed(self._client)
+        self._loop = self._drivers.thread(client, where(self._made) if self._made is not None else url)
         self._hub = self._loop.hub
+        self._hub.place_of = placing(self._made, client)
         if push:
-            self._loop.listen(self._connect)
+            self._loop.listen(Borrowed(self._connect) if is_single(self._made) else client)
         _alive.add(self)
+        self._forgotten = weakref.finalize(self, _forget, self._loop, client, given, self._servers)
+        self._forgotten.atexit = False
 
     def _connect(self) -> redis.Redis:
         return twin(self._given) if self._given is not None else connect(self.url)
@@ -121,6 +132,7 @@ class Nexus(NexusShell):
         latency_target_ms: float | str | None = None,
         lossless: bool | None = None,
         transit: float | str | None = None,
+        grace: float | str | None = None,
     ) -> Budget:
         """The budget of one downstream. No I/O; what is not given stays as it is, or follows the consumers.
 
@@ -131,10 +143,12 @@ class Nexus(NexusShell):
         - `latency_target_ms`: what `aimd` takes for too slow.
         - `lossless`: never admit what the consumers cannot hold, which rests on `transit`: the seconds from a token
           spent to its work seen, 1 unless told.
+        - `grace`: for so many seconds after the last consumer has left, the rate is no more than that one could take,
+          so that a restart of the only consumer does not open the budget up to `rate`; 10 unless told.
         - `key`: one of many budgets of that name, one per customer for instance: any text of up to 256 bytes. What is
           not given is taken over from the budget `name`, when the key's is first used and once a minute while it is;
           idle ones make no calls. With 100/s set on "stripe", `nexus.budget("stripe", key="cust-42")` is a budget of
-          100/s of its own, named "stripe.cust-42"; `nexus.budget("stripe.cust-42")` is the same one.
+          100/s of its own, named "stripe/cust-42" in lists and errors.
 
         A rate is tokens/s, or a text like "100/s", "1.5k/min", "50 per 10 seconds"; a duration seconds, or "90s", "5m",
         "2h"; so it is wherever one is wanted. Raises `InvalidSetting` for a value out of its range, and for two values
@@ -143,12 +157,16 @@ class Nexus(NexusShell):
         given = {
             "rate": rate, "min_rate": min_rate, "burst": burst, "law": law, "combine": combine,
             "latency_target_ms": latency_target_ms, "lossless": lossless, "transit": transit,
+            "grace": grace,
         }  # fmt: skip
         settings = BudgetSettings.of(**given) if any(value is not None for value in given.values()) else NOTHING
         return Budget(self, name, key, settings)
 
     def budgets(self) -> list[str]:
-        """The names of all budgets in this namespace, sorted: those opened by somebody and still there."""
+        """The names of all budgets in this namespace, sorted: those opened by somebody and still there.
+
+        The budget of a key is `name/key`. `nexus.budget` takes the two apart: `budget("stripe", key="cust-42")`.
+        """
         names: list[str] = self._drive(budget_names(self.namespace, self._hub.server))
         return names
 
@@ -163,7 +181,7 @@ class Nexus(NexusShell):
         minute are free for calls that need no tokens.
         """
         loop = self._loop
-        with loop.lock:
+        with loop.entry:
             joint = _JointLine(joint_costs(self, costs), self._hub.clock())
             limit = joint_limit(costs, timeout)
             if limit != 0 and joint.spend(joint.since):
@@ -195,16 +213,22 @@ class Nexus(NexusShell):
         return grant_of(tries, self._hub.clock() - since)
 
     def close(self) -> None:
-        """Hand back every token, withdraw every consumer, end the thread. Waiting callers get `Closed`."""
-        with self._loop.lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
-        self._loop.stop(Closed("nexus"))
+        """Hand back every token, withdraw every consumer, end the thread. Waiting callers get `Closed`.
+
+        A signal handler may call it, too. Where the signal has interrupted another call of this Nexus, the rest is done
+        by a thread as soon as that call has ended, and the interpreter waits for it when it exits.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._forgotten.detach()
+        self._loop.end(Closed("nexus"), self._let_go)
+
+    def _let_go(self) -> None:
         if self._made is not None and self._made is not self._given:
             self._made.close()
-        if self._server is not None:
-            self._server.stop()
+        for server in self._servers:
+            server.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -223,7 +247,7 @@ class Nexus(NexusShell):
         return self._loop.drive(plan)
 
     def _after_fork(self) -> None:
-        self._starting, self._naming = threading.RLock(), threading.RLock()
+        self._forget_locks()
         self._loop.after_fork()
         self._made = None  # its sockets are the parent's too; the next use makes another
 
@@ -258,7 +282,10 @@ class _Spender(ProducerShell):
                 """It is empty: the ledger may have more."""
         limit = self._limit(timeout)
         tokens = micro_cost(cost)
-        with self._nexus._loop.lock:
+        lock = self._nexus._loop.lock
+        if lock._is_owned():  # as `entry` does, at the price of a method less
+            raise ReentrantCall
+        with lock:
             now = self._clock()
             if self._spend(cost, tokens, now):
                 return GRANTED
@@ -282,7 +309,7 @@ class _Spender(ProducerShell):
             except IndexError:
                 """It is empty: the ledger may have more."""
         tokens = micro_cost(cost)
-        with self._nexus._loop.lock:
+        with self._nexus._loop.entry:
             now = self._clock()
             if self._spend(cost, tokens, now):
                 return GRANTED
@@ -291,7 +318,7 @@ class _Spender(ProducerShell):
             return denied
         line = Line(tokens, now, whole=True)
         try:
-            self._await(line, self._account.hub.patience, cost)
+            self._await(line, self._account.reach.patience, cost)
         except AcquireTimeout:
             return Denied(self._account.ledger.refresh, self._account.reason)
         if line.denied is not None:
@@ -332,7 +359,7 @@ class _Spender(ProducerShell):
             raise Closed("nexus")
 
     def _wait(self, cost: float) -> float:
-        with self._nexus._loop.lock:
+        with self._nexus._loop.entry:
             return super()._wait(cost)
 
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
@@ -347,14 +374,15 @@ class _Spender(ProducerShell):
         if timeout is not None:
             timeout = parse_seconds(timeout, "timeout")
         loop, is_now = self._nexus._loop, line.whole and timeout == 0
+        lock = loop.entry
         try:
-            with loop.lock:
+            with lock:
                 self._check()
                 loop.ensure_running()
                 if is_now:
                     self._refuse_now(line, cost, self._account.denial(line.cost, line.since, must_fit=False))
                 self._account.wait(line)
-            if not loop.wait(line.event, self._account.hub.patience if is_now else timeout):
+            if not loop.wait(line.event, self._account.reach.patience if is_now else timeout):
                 with loop.lock:
                     self._check_settled(line, cost)
         except BaseException:
@@ -479,8 +507,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
         over, and at once after `resume`. What the bucket held stays, and it earns nothing meanwhile: a pause of 0.2 s
         at 100/s costs 20 tokens. `reason`, cut to 200 bytes, is told to everybody who asks.
         """
+        lock = self._nexus._loop.entry
         self._configure(None, pause=pause_length(seconds), note=reason)
-        with self._nexus._loop.lock:
+        with lock:
             self._account.obey(0)
 
     def resume(self) -> None:
@@ -516,14 +545,11 @@ class Producer(_Spender):
 
     def close(self) -> None:
         """Hand the tokens back and leave: its share is the others' within a quarter of a second or so."""
-        with self._nexus._loop.lock:
-            if self._is_closed or self._nexus._is_closed:
-                return
-            self._is_closed = True
-            leaver = Line(0, self._clock())
-            self._account.leave(Closed("producer"), leaver.since, leaver)
-        if not self._nexus._hub.is_out:  # what is not handed back expires by itself
-            self._nexus._loop.wait(leaver.event, STOP_PATIENCE)
+        if self._is_closed or self._nexus._is_closed:
+            return
+        self._is_closed = True
+        leaver = Line(0, self._clock())
+        self._nexus._loop.leave(self._account, Closed("producer"), leaver, leaver.event)
 
     def __enter__(self) -> Self:
         return self
@@ -560,7 +586,7 @@ class Reservation(Settling):
         """What was not settled stands."""
 
     def _locked(self) -> AbstractContextManager[object]:
-        return self._producer._nexus._loop.lock
+        return self._producer._nexus._loop.entry
 
 
 class _JointLine(Joint):
@@ -629,18 +655,15 @@ class Consumer(ConsumerShell):
 
     def close(self) -> None:
         """Leave: this consumer's rate is out at once."""
-        with self._nexus._loop.lock:
-            if self._is_closed or self._nexus._is_closed:
-                return
-            self._is_closed = True
-            leaver = _LineTicket(self._reporter.hub.clock())
-            self._reporter.leave(Closed("consumer"), leaver.since, leaver)
-        if not self._nexus._hub.is_out:  # its reports end now, so its deadline will say the same
-            self._nexus._loop.wait(leaver.event, STOP_PATIENCE)
+        if self._is_closed or self._nexus._is_closed:
+            return
+        self._is_closed = True
+        leaver = _LineTicket(self._reporter.hub.clock())
+        self._nexus._loop.leave(self._reporter, Closed("consumer"), leaver, leaver.event)
 
     def __enter__(self) -> Self:
         try:  # known to the budget from here on; where Redis does not answer, as soon as it does
-            self._nexus._loop.wait(self._report_now(None).event, self._reporter.hub.patience)
+            self._nexus._loop.wait(self._report_now(None).event, self._reporter.reach.patience)
         except BaseException:
             self.close()
             raise
@@ -653,13 +676,13 @@ class Consumer(ConsumerShell):
 
     def _start(self) -> None:
         if self._reporter.scheduled == NEVER or self._reporter.meter.is_unheard:
-            with self._nexus._loop.lock:
+            with self._nexus._loop.entry:
                 if not self._is_closed and not self._nexus._is_closed:
                     self._nexus._loop.ensure_running()
                     self._reporter.start()
 
     def _report_now(self, pause_ms: float | None) -> _LineTicket:
-        with self._nexus._loop.lock:
+        with self._nexus._loop.entry:
             self._check()
             self._nexus._loop.ensure_running()
             ticket = _LineTicket(self._reporter.hub.clock(), pause_ms)
@@ -678,6 +701,20 @@ class Consumer(ConsumerShell):
 _alive: weakref.WeakSet[Nexus] = weakref.WeakSet()
 
 
+def _forget(
+    loop: LoopThread, client: Borrowed[redis.Redis], given: redis.Redis | None, servers: list[EmbeddedServer]
+) -> None:
+    """Nobody refers to the Nexus any more: end what it has begun. Called by the garbage collector."""
+
+    def let_go() -> None:
+        if client.last is not None and client.last is not given:
+            client.last.close()
+        for server in servers:
+            server.stop()
+
+    loop.forget(let_go)
+
+
 def _close_all() -> None:
     for nexus in list(_alive):
         try:
@@ -694,7 +731,6 @@ def _after_fork_in_child() -> None:
             log.exception("%r does not work in this forked child", nexus)
 
 
-# At exit tokens go back rather than expire; registered after `embedded`'s own hook, so its server is still there.
-atexit.register(_close_all)
+at_end(_close_all)  # registered after `embedded`'s own hook, so its server is still there
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -104,7 +104,7 @@ class Settings:
 class BudgetSettings(Settings):
     """What one budget is told; None = not given, so what the budget has stays.
 
-    `rate` and `min_rate` in tokens per second, `burst` in seconds of the rate, `transit` in seconds.
+    `rate` and `min_rate` in tokens per second, `burst` in seconds of the rate, `transit` and `grace` in seconds.
     """
 
     rate: float | None = field(default=None, metadata=_RATE)
@@ -115,6 +115,7 @@ class BudgetSettings(Settings):
     latency_target_ms: float | None = field(default=None, metadata=_MILLISECONDS)
     lossless: bool | None = field(default=None, metadata=_SWITCH)
     transit: float | None = field(default=None, metadata=_SECONDS)
+    grace: float | None = field(default=None, metadata=_SECONDS)
 
     def __post_init__(self) -> None:
         Settings.__post_init__(self)  # super() would refer to the class without slots, which the decorator replaces

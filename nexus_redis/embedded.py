@@ -35,6 +35,7 @@ from typing import Final, Protocol, Self, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, Unavailable
+from nexus_redis.locks import ModuleLock
 from nexus_redis.logs import log
 
 HOST: Final = "127.0.0.1"
@@ -275,7 +276,7 @@ class _Shared:
                 self.serving.stop()
 
 
-_lock = threading.RLock()
+_lock: Final = ModuleLock(is_held_across_forks=True)
 _shared: dict[int, _Shared] = {}
 
 
@@ -367,9 +368,8 @@ def _forget_all() -> None:
         shared.is_inherited = True
         if shared.serving is not None:
             shared.serving.forget()
-    _lock.release()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     # The lock is held across the fork, or a server that another thread is just starting would be missing in _shared.
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_forget_all)

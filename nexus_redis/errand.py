@@ -9,7 +9,8 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from nexus_redis.calls import Job, Outcome
-from nexus_redis.hub import NEVER, Hub, Member
+from nexus_redis.hub import Hub, Member
+from nexus_redis.reach import NEVER
 
 ERRANDS_LAST: Final = 2  # steps: what was found is done
 

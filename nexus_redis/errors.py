@@ -7,6 +7,9 @@
     |-- ServerRefused                       Redis said no, and would say it again: ACL, schema, an id that is taken
     |-- Closed           (RuntimeError)     used after close()
     |-- WrongLoop        (RuntimeError)     an async Nexus, used in another event loop than the one that it belongs to
+    |-- NoLoop           (RuntimeError)     an async Nexus, used where no event loop of asyncio runs, as under trio
+    |-- ReentrantCall    (RuntimeError)     called by a signal handler that interrupted another call of this thread
+    |-- NoThread         (RuntimeError)     the system gives this process no more threads
     |-- NotPicklable     (TypeError)        what belongs to one process was to be copied or sent to another one
     `-- MissingLibrary   (ImportError)      a helper in `contrib` without the library that it is for
 
@@ -75,7 +78,7 @@ RANGES: Final[dict[str, Range]] = {
     **dict.fromkeys(("tokens", "want", "need", "held", "unused", "burned", "granted"), TOKENS),
     **dict.fromkeys(("done", "failed", "errors", "cancelled", "in_flight", "slots"), COUNT),
     **dict.fromkeys(("queue_depth", "queue_limit", "seq", "granted_total", "uptime_ms", "busy_ms"), COUNT),
-    **dict.fromkeys(("burst", "transit", "timeout", "hold", "pause"), SECONDS),
+    **dict.fromkeys(("burst", "transit", "grace", "timeout", "hold", "pause"), SECONDS),
     "interval": INTERVAL,
     "trip": Range(0, 1_000_000, "microseconds"),
     **dict.fromkeys(("latency_ms", "latency_p25_ms", "latency_p10_ms", "latency_target_ms"), MILLISECONDS),
@@ -94,11 +97,12 @@ WORDS: Final = {
     **dict.fromkeys(("lossless", "smooth", "observe", "whole"), ("true", "false")),
 }
 NAME_REMEDY: Final = "use 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit"
+KEYED_REMEDY: Final = 'The budget of a key is named with the key beside the name: budget("stripe", key="cust-42")'
 _OTHERS: Final = {
     "labels": f"use at most {MOST_LABELS}, named as budgets are, each a text of at most {LONGEST_LABEL} characters",
     "note": "use at most 200 bytes",
     "who": "use at most 64 bytes",
-    "setting": "use one of rate, min_rate, burst, law, combine, latency_target_ms, lossless, transit",
+    "setting": "use one of rate, min_rate, burst, law, combine, latency_target_ms, lossless, transit, grace",
     "source": "use code or operator",
     "offset": "use 0 to 1e9",
     "count": "use 1 to 1,000",
@@ -112,7 +116,9 @@ _SERVER_REMEDIES: Final = {
     "NEXUS_STALE": "a later call of this producer or consumer was answered already",
     "NEXUS_ID_TAKEN": "another live process uses this id: leave the id out, or wait until its lease is over",
     "NEXUS_NEEDS_KEYS": "something is due at this budget: send the same claim again, with all its keys",
-    "NEXUS_SCHEMA": "a newer release wrote the state in this Redis: upgrade here, or use another namespace",
+    "NEXUS_DAMAGED": "what lies in Redis was changed by hand: `nexus-redis repair NAME` takes away what cannot be read",
+    "NEXUS_SCHEMA": "a newer release wrote the state in this Redis: upgrade here, or use another namespace; where the"
+    " field schema was changed by hand, `nexus-redis repair NAME` mends it",
 }
 _MEASURES: Final = "queue_limit, queue_depth, done, errors and in_flight"
 # What a script knows and a range does not: the settings or the consumers that a value does not go with.
@@ -255,6 +261,42 @@ class WrongLoop(NexusError, RuntimeError):
     def __init__(self, owner: object, caller: object) -> None:
         self.owner, self.caller = f"{owner!r} ({id(owner):#x})", f"{caller!r} ({id(caller):#x})"
         super().__init__(f"this nexus belongs to {self.owner} and was used from {self.caller}: make one for each loop")
+
+
+class NoLoop(NexusError, RuntimeError):
+    """The async face was used where no event loop of asyncio runs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nexus_redis.asyncio needs asyncio, and no event loop of it runs here. Under trio use the sync face: "
+            "await trio.to_thread.run_sync(budget.acquire)"
+        )
+
+
+class ReentrantCall(NexusError, RuntimeError):
+    """A signal handler or a finalizer calls nexus_redis while the same thread is in the middle of another call of it.
+
+    That other call holds a lock, and goes on only when the handler returns: to wait for it would take forever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a signal handler or a finalizer has interrupted another call of nexus_redis in the same thread, which has "
+            "to end first. Set a flag in the handler and call from the main program, or from another thread; close() "
+            "may be called from a handler"
+        )
+
+
+class NoThread(NexusError, RuntimeError):
+    """A thread could not be started. `cause` is what the system said."""
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
+        super().__init__(
+            f"nexus_redis needs a thread in this process and could not start it: {cause}. Raise the limit on processes "
+            "and threads (ulimit -u, the container's pids limit), and do not begin to use a Nexus while the "
+            "interpreter ends"
+        )
 
 
 class NotPicklable(NexusError, TypeError):

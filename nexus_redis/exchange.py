@@ -131,6 +131,10 @@ class OnTheWay:
             if count > 0:
                 self._members[member] = count
 
+    def has_sent(self, exchange: Exchange) -> bool:
+        """Return whether it went here."""
+        return exchange in self._waiting or exchange in self._late or exchange in self._warming
+
     def has(self, member: Member) -> bool:
         """Return whether this one waits for an answer."""
         return member in self._members

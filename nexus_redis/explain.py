@@ -131,6 +131,13 @@ def _whose(case: _Case, field: str) -> str:
 
 def _by_load(case: _Case) -> Told:
     seen, ruler = case.seen, case.ruler
+    if not case.live:
+        grace = float(seen.settings.get("grace", (GRACE, ""))[0])
+        because = [
+            f"The last consumer left less than {seconds(grace)} ago, as it does in a restart.",
+            "Until that time is over (the setting grace), the rate is no more than that consumer could take.",
+        ]
+        return because, ["a report of a consumer", f"the ceiling without waiting: {case.set_('--grace 0')}"]
     because = [f"The consumers rule: {_many(case.live)} live, {_how(seen)}."]
     remedies: list[str] = []
     if paused := _paused(case):
@@ -234,6 +241,7 @@ _LAW_REMEDY: Final = {
     "drain": "{id} doing more per second, or a shorter queue there: the law learns from what gets done",
     "aimd": "fewer errors or less latency at {id}: the law then climbs by itself",
 }
+GRACE: Final = 10  # seconds, as in lua/lib/times.lua
 EASY: Final = 80  # percent, as in lua/lib/range.lua
 _EASY_REMEDY: Final = "a higher capacity at {id}: below 80 % load it gives all that it has"
 _END_OF_PAUSES: Final = "the end of their pauses: `consumer.pause(0)`, or `nexus-redis report ... --pause 0`"

@@ -4,6 +4,10 @@ NOT_EXECUTED   the call changed nothing: make a new one, in the caller's deadlin
 UNKNOWN        it may or may not have been executed: send the same one (same seq), which is never charged twice
 PERMANENT      asking again will not help: tell the caller
 
+Only a client of a cluster can follow MOVED and ASK, and ours does (cluster.py), so whoever gets one has another client.
+A certificate that is not believed will not be in a second either: that is no outage. Errors of valkey-py are those of
+redis-py under other names.
+
 redis-py is imported when there is an error to classify, since `nexus-redis run` has none as a rule and does without it.
 """
 
@@ -11,8 +15,9 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterator
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from nexus_redis.errors import NexusError, ServerRefused, from_code
 
@@ -30,11 +35,31 @@ class Refusal(Exception):
 
 
 _TRANSIENT: Final = frozenset([
-    "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "OOM",
+    "TRYAGAIN", "CLUSTERDOWN", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "OOM",
     "MISCONF", "NOSCRIPT",
 ])  # fmt: skip
 # Redis 6.2 tells what a command in a script ran into so; later ones tell it as if the script were that command.
 _IN_A_SCRIPT: Final = re.compile(r"(?:ERR )?Error running script \(call to \w+\):(?: @user_script: ?\d+:)+ -([A-Z]+) ")
+_DAMAGED: Final = re.compile(r"NEXUS_DAMAGED (([\w.-]{1,64}):\{([\w./-]{1,64})\}[\w.:-]*) ?(\w*)")
+_CODE_OF: Final = {  # redis-py takes the code word out of the text of these
+    "AuthenticationError": "NOAUTH", "AuthenticationWrongNumberOfArgsError": "NOAUTH", "MovedError": "MOVED",
+    "AskError": "ASK",
+}  # fmt: skip
+_OF_A_PASSWORD: Final = {"invalid": "WRONGPASS", "WRONGPASS": "WRONGPASS", "AUTH": "AUTH"}
+_CLUSTER: Final = "this is a node of a Redis Cluster: use redis+cluster://HOST:PORT, or give a RedisCluster client"
+REMEDIES: Final = {
+    "NOAUTH": "the server wants a password: give it as in redis://USER:PASSWORD@HOST, or redis://:PASSWORD@HOST",
+    "WRONGPASS": "the server does not accept this user and password: correct them in the address or the client",
+    "AUTH": "the server has no password: leave it out of the address or the client",
+    "HELLO": "the server, or a proxy before it, speaks an older protocol: add ?protocol=2 to the address",
+    "MOVED": _CLUSTER,
+    "ASK": _CLUSTER,
+}
+CERTIFICATE: Final = (
+    "the certificate is not trusted: name its authority with ?ssl_ca_certs=FILE, use the host name that it is for, or "
+    "renew it"
+)
+_OF_A_CERTIFICATE: Final = re.compile("CERTIFICATE|UNKNOWN_CA")
 _NEVER_SENT: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror)
 
 
@@ -49,6 +74,7 @@ def classify(error: BaseException) -> Fault:
         return Fault.PERMANENT
     from redis import exceptions
 
+    error = _by_redis_py(error)
     match error:
         case exceptions.AuthenticationError() | exceptions.AuthorizationError():
             return Fault.PERMANENT
@@ -57,6 +83,8 @@ def classify(error: BaseException) -> Fault:
         case exceptions.ResponseError():
             return Fault.NOT_EXECUTED if _code(error) in _TRANSIENT or _is_transient(error) else Fault.PERMANENT
         case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
+            if _distrust(error):
+                return Fault.PERMANENT
             return Fault.NOT_EXECUTED if _was_never_sent(error) else Fault.UNKNOWN
         case exceptions.RedisError() | exceptions.RedisClusterException():
             return Fault.UNKNOWN
@@ -74,7 +102,26 @@ def as_nexus_error(error: BaseException) -> NexusError:
     if isinstance(error, NexusError):
         return error
     code = code_of(error)
-    return from_code(code) if code else ServerRefused(_code(error) or type(error).__name__, str(error)[:200])
+    if code == "NEXUS_DAMAGED" and (damage := _DAMAGED.search(str(error))) is not None:
+        key, namespace, name, field = damage.groups()
+        place = f"the field {field} of the key {key}" if field else f"the key {key} is of another type and"
+        where = "" if namespace == "nexus" else f" --namespace {namespace}"
+        remedy = f"{place} cannot be read: `nexus-redis repair {name}{where}` takes it away and keeps the settings"
+        return ServerRefused(code, remedy)
+    if code:
+        return from_code(code)
+    distrust = _distrust(error)
+    if distrust:
+        return ServerRefused("CERTIFICATE", f"{CERTIFICATE} (TLS said: {distrust[:200]})")
+    error = _by_redis_py(error)
+    code, said = _CODE_OF.get(type(error).__name__) or _code(error), str(error)[:200]
+    if code == "NOAUTH":  # redis-py has one class for all that concerns a password
+        code = next((other for begin, other in _OF_A_PASSWORD.items() if said.startswith(begin)), code)
+    elif code == "NOPROTO" or "unknown command 'HELLO'" in said.replace("`", "'"):
+        code = "HELLO"
+    if code in REMEDIES:
+        return ServerRefused(code, f"{REMEDIES[code]} (it said: {said})")
+    return ServerRefused(code or type(error).__name__, said)
 
 
 def is_demoted(reply: object) -> bool:
@@ -83,9 +130,15 @@ def is_demoted(reply: object) -> bool:
         return False
     from redis import exceptions
 
+    reply = _by_redis_py(reply)
     return isinstance(reply, exceptions.ReadOnlyError) or (
         isinstance(reply, exceptions.ResponseError) and _code(reply) == "READONLY"
     )
+
+
+def is_unknown_script(reply: object) -> bool:
+    """The server does not know a script by its digest."""
+    return type(reply).__name__ == "NoScriptError"
 
 
 def _code(error: BaseException) -> str:
@@ -101,15 +154,45 @@ def _is_transient(error: Exception) -> bool:
 
     # redis-py has classes of its own for some codes, and takes the code word out of their text.
     transient = (
-        exceptions.NoScriptError, exceptions.ReadOnlyError, exceptions.AskError, exceptions.TryAgainError,
-        exceptions.ClusterDownError, exceptions.OutOfMemoryError,
+        exceptions.NoScriptError, exceptions.ReadOnlyError, exceptions.TryAgainError, exceptions.ClusterDownError,
+        exceptions.OutOfMemoryError,
     )  # fmt: skip
     return isinstance(error, transient)
 
 
-def _was_never_sent(error: BaseException | None) -> bool:
+def _was_never_sent(error: BaseException) -> bool:
+    return any(isinstance(cause, _NEVER_SENT) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, _NEVER_SENT):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
+
+
+def _distrust(error: BaseException) -> str:
+    """What is wrong with a certificate, the server's or ours; "" where that is not the matter."""
+    from ssl import SSLCertVerificationError, SSLError  # slow to import, and here redis-py has done it
+
+    for cause in _causes(error):
+        if isinstance(cause, SSLCertVerificationError):
+            return str(getattr(cause, "verify_message", "") or cause)
+        reason = getattr(cause, "reason", "") if isinstance(cause, SSLError) else ""
+        if reason and _OF_A_CERTIFICATE.search(str(reason)):
+            return str(reason).lower().replace("_", " ")
+    return ""
+
+
+def _by_redis_py(error: Any) -> Any:
+    """The same error as redis-py would raise it, for one of valkey-py; any other one is itself."""
+    if not type(error).__module__.startswith("valkey."):
+        return error
+    from redis import exceptions
+
+    for kind in type(error).__mro__:
+        same = getattr(exceptions, kind.__name__.replace("Valkey", "Redis"), None)
+        if kind.__module__ == "valkey.exceptions" and same is not None:
+            twin = same(str(error))
+            twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+            return twin
+    return error

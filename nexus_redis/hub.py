@@ -1,11 +1,7 @@
-"""The refill loop of a Nexus, without its I/O: who is due, what is sent in one batch, when to look again.
+"""The hub of a Nexus: who has calls to make and when, and whether Redis answers. No I/O; loop.py runs it.
 
 All network traffic of a Nexus goes through here; callers wait on local state only. That one decision removes herds,
-cancellation in the middle of a socket and convoys on a lock. A shell drives `refill` (sync: threads, async: tasks): it
-carries each batch that the generator yields, sleeps where it yields a `Pause`, and holds the hub's lock all the while
-the generator itself runs. It answers a batch with its outcomes, or with None and calls `deliver` when they are there.
-
-    loop:  due members -> their jobs -> one pipelined batch -> outcomes back to each -> pause until the next is due
+cancellation in the middle of a socket and convoys on a lock.
 
 Leaving is a call like any other: a member says goodbye after the answer to whatever it has in flight, so nothing that
 was granted meanwhile is lost, and no late report brings a consumer back that has gone.
@@ -14,8 +10,7 @@ was granted meanwhile is lost, and no late report brings a consumer back that ha
 from __future__ import annotations
 
 import heapq
-import math
-import random
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -23,17 +18,14 @@ from typing import Any, Final, TypeVar
 from nexus_redis.calls import Job, Late, Outcome
 from nexus_redis.channels import Channels
 from nexus_redis.errors import NexusError, Unavailable
-from nexus_redis.exchange import Exchange, OnTheWay
+from nexus_redis.exchange import Exchange
 from nexus_redis.faults import Fault, as_nexus_error, classify
 from nexus_redis.logs import log
+from nexus_redis.reach import FIRST_BACKOFF, NEVER, Reach
 from nexus_redis.waiter import Waiter
 
 T = TypeVar("T")
 
-NEVER: Final = math.inf
-OUTAGE_AFTER: Final = 2  # failures in a row: one dropped reply is not an outage
-FIRST_BACKOFF: Final = 0.05
-LONGEST_BACKOFF: Final = 1.0
 BATCH: Final = 256  # members a round trip: a thousand budgets due at once must not become one huge reply
 SLICE: Final = 64  # steps, after which whoever shares the thread or the lock has a turn: a few milliseconds
 BUG_PAUSE: Final = 1.0  # seconds until a member that raised is tried again
@@ -50,10 +42,21 @@ class Pause:
 class Member:
     """Something that has calls to make: a producer's account, a consumer's reporter. `due` says when."""
 
+    hub: Hub
     due: float = NEVER
     scheduled: float = NEVER
     is_leaving = False
     overlaps = False  # it may be asked for jobs while others of it have no answer yet
+
+    @property
+    def key(self) -> str:
+        """The key that its calls are about, which says where they go on a cluster; "" for anywhere."""
+        return ""
+
+    @property
+    def reach(self) -> Reach:
+        """Whether the server that its budget is on answers."""
+        return self.hub.reach_of(self)
 
     def jobs(self, now: float) -> Sequence[Job | Late]:
         """What to send now; [] for nothing (then `due` has moved on)."""
@@ -102,14 +105,18 @@ def at_once(make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) ->
     then(make())
 
 
-class Hub:
+class Hub(Reach):
     """The members, by when they are due, and whether Redis answers. Every method runs under the shell's lock.
 
-    `members` are those that Redis may know or that have something to tell it; the others cost nothing.
+    `members` are those that Redis may know or that have something to tell it; the others cost nothing. On a cluster
+    `place_of` names the node that a key is on, and each node has a reach of its own: the budgets of one that is down go
+    by their outage mode, and those of the others notice nothing.
     """
 
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None], server: str = "") -> None:
+        super().__init__()
         self.clock, self._wake, self.server = clock, wake, server
+        self.place_of: Callable[[str | Job], str] | None = None
         self.channels = Channels()
         self.aside: Aside = at_once
         self._begin()
@@ -125,12 +132,28 @@ class Hub:
         self.errand: Member | None = None  # what is done on nobody's behalf (errand.py)
         self.asleep_until = NEVER
         self.is_closing = False
-        self.on_the_way = OnTheWay()
-        self.failures = 0
-        self.failed_at = -NEVER
-        self.out_since = NEVER
-        self.next_try = 0.0
-        self.cause = ""
+        self._begin_reach()
+        self._reaches: dict[str, Reach] = {"": self}
+        self._blocked: dict[Member, None] = {}  # due, and not free
+
+    def reach_of(self, it: Member | Job) -> Reach:
+        """The one for the server that a member's budget is on, or that a call goes to: they may be two."""
+        if self.place_of is None:
+            return self
+        place = self.place_of(it.key if isinstance(it, Member) else it)
+        reach = self._reaches.get(place)
+        if reach is None:
+            reach = self._reaches[place] = Reach()
+        return reach
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer is waited for."""
+        return any(reach.on_the_way for reach in self._reaches.values())
+
+    def _is_asking(self, member: Member) -> bool:
+        """Whether it waits for an answer, so that it is scheduled again when that is there."""
+        return not member.overlaps and any(reach.on_the_way.has(member) for reach in self._reaches.values())
 
     def after_fork(self) -> None:
         """In the child: nobody is there yet, and whether Redis answers is not known."""
@@ -140,16 +163,6 @@ class Hub:
         for member in members:
             member.due = member.scheduled = NEVER
             member.after_fork()
-
-    @property
-    def is_out(self) -> bool:
-        """Redis does not answer."""
-        return self.failures >= OUTAGE_AFTER
-
-    @property
-    def patience(self) -> float:
-        """Return the seconds in which a call of its own is answered: it may meet another one before."""
-        return 2 * self.on_the_way.trip.limit
 
     def schedule(self, member: Member) -> None:
         """Take note of a member's `due`; wakes the loop if that is sooner than it meant to."""
@@ -183,7 +196,7 @@ class Hub:
                 member = next(iter(self._touched))
                 del self._touched[member]
                 self.steps += 1
-                _guarded(member, now, member.look, now)
+                guarded(member, now, member.look, now)
         finally:
             self._is_looking = False
         if self._touched and now < self.asleep_until:
@@ -207,7 +220,7 @@ class Hub:
             member.due = NEVER
             return self._take_made(member, making)
         self._making.pop(member, None)
-        wanted = _guarded(member, now, member.jobs, now) or []
+        wanted = guarded(member, now, member.jobs, now) or []
         jobs = [job for job in wanted if not isinstance(job, Late)]
         if len(jobs) == len(wanted):
             return jobs
@@ -262,146 +275,44 @@ class Hub:
             if due != member.scheduled:
                 continue
             member.scheduled = NEVER
-            if member.due <= now and (member.overlaps or not self.on_the_way.has(member)):
+            if member.due > now:
+                self.schedule(member)
+            elif self.reach_of(member).free_at > now:
+                self._blocked[member] = None
+            elif not self._is_asking(member):
                 taken.append(member)
-            elif member.due > now:
-                self.schedule(member)  # one that waits for an answer is scheduled again when that is there
         return taken
+
+    def unblock(self) -> None:
+        """Some may be free by now: those who could not send are looked at again."""
+        blocked, self._blocked = self._blocked, {}
+        for member in blocked:
+            if member.scheduled == NEVER:
+                self.schedule(member)
 
     def next_due(self) -> float:
         """When the loop must look again."""
         due = self._heap[0][0] if self._heap else NEVER
-        return min(max(due, self.on_the_way.free_at(NEVER)), self.on_the_way.overdue_at(NEVER))
+        free = [reach.free_at for reach in self._reaches.values() if reach.on_the_way] if self._blocked else []
+        return min(due, *free, *(reach.on_the_way.overdue_at(NEVER) for reach in self._reaches.values()))
 
     def look_again(self) -> None:
-        """Wake the loop if it sleeps longer than it must by now, or for good."""
+        """An answer came: wake the loop if somebody waited for that, or if it sleeps longer than it must by now."""
+        self.unblock()
         due = self.next_due()
         if due < self.asleep_until or self.is_closing:
             self.asleep_until = min(self.asleep_until, due)
             self._wake()
 
-    def note_failure(self, error: BaseException, sent: float, now: float) -> None:
-        """A batch did not come back; the next is tried later, at a time that other processes will not choose too.
+    def take_overdue(self, now: float) -> list[tuple[Reach, Exchange]]:
+        """The exchanges that nobody waits for any longer."""
+        return [(reach, each) for reach in self._reaches.values() for each in reach.on_the_way.take_overdue(now)]
 
-        One that was sent before another failed says nothing new.
-        """
-        if sent < self.failed_at:
-            return
-        if not self.failures:
-            self.out_since = sent
-        self.failures, self.failed_at = self.failures + 1, now
-        self.on_the_way.lose_connections()
-        self.cause = f"{type(error).__name__}: {error}"
-        backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
-        self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
-        if self.failures == OUTAGE_AFTER:
-            log.warning("Redis does not answer (%s): producers go by their outage mode until it does", self.cause)
-
-    def note_success(self) -> None:
-        """Redis answers."""
-        if self.is_out:
-            log.warning("Redis answers again")
-        self.failures, self.out_since, self.next_try, self.cause = 0, NEVER, 0.0, ""
-
-
-Step = Generator[Exchange | Pause, list[Outcome] | None, None]
-
-
-def refill(hub: Hub) -> Step:
-    """The loop; ends when the hub is closing, nothing is left to send and no answer is waited for."""
-    while True:
-        now = hub.clock()
-        yield from _give_up(hub, now)
-        hub.look_around(now)
-        while not hub.failures and (warming := hub.on_the_way.warm(now)) is not None:
-            outcomes = yield warming
-            if outcomes is not None:
-                yield from deliver(hub, warming, outcomes)
-        is_free = hub.on_the_way.free_at(NEVER) <= now
-        members = hub.take_due(now) if is_free else []
-        if not members and hub.is_behind:
-            yield Pause(0)
-            hub.steps = 0
-        elif not members:
-            if hub.is_closing and is_free and not hub.on_the_way:
-                return
-            hub.asleep_until = hub.next_due()
-            yield Pause(max(0.0, hub.asleep_until - now))
-            hub.steps = 0
-            hub.asleep_until = -NEVER  # awake: nobody needs to wake us
-        elif now < hub.next_try and not hub.is_closing:
-            for member in members:
-                yield from _step(hub)
-                member.due = NEVER
-                hub.drop_made(member)
-                _guarded(member, now, member.tick, now)
-                if member in hub.members:
-                    member.due = min(member.due, hub.next_try)
-                    hub.schedule(member)
-        else:
-            yield from _exchange(hub, members, now)
-
-
-def _exchange(hub: Hub, members: list[Member], now: float) -> Step:
-    parts: list[tuple[Member, list[Job]]] = []
-    for member in members:
-        yield from _step(hub)
-        jobs = hub.jobs_of(member, now)
-        if jobs:
-            parts.append((member, jobs))
-        if not jobs or member.overlaps:
-            hub.schedule(member)
-    if not parts:
-        return
-    exchange = hub.on_the_way.send(parts, now, is_troubled=hub.failures > 0)
-    outcomes = yield exchange
-    if outcomes is not None:
-        yield from deliver(hub, exchange, outcomes)
-
-
-def _give_up(hub: Hub, now: float) -> Step:
-    """Those whose jobs are overdue are told so, and may ask again."""
-    for exchange in hub.on_the_way.take_overdue(now):
-        error = TimeoutError(f"no answer within {now - exchange.sent:.2g} s")
-        hub.note_failure(error, exchange.sent, now)
-        for member, jobs in exchange.parts:
-            yield from _step(hub)
-            _guarded(member, now, member.receive, jobs, [error] * len(jobs), now)
-            hub.schedule(member)
-
-
-def deliver(hub: Hub, exchange: Exchange, outcomes: list[Outcome]) -> Step:
-    """The outcomes of an exchange, to whom they belong; the driver gives others a turn where a `Pause` is yielded."""
-    hub.steps = 0
-    came = hub.clock()
-    hub.on_the_way.end(exchange)
-    if not exchange.parts:  # it made a connection
-        return
-    lost = next((o for o in outcomes if isinstance(o, Exception) and classify(o) is not Fault.PERMANENT), None)
-    is_lost = lost is not None and all(isinstance(o, Exception) for o in outcomes)
-    if lost is None or not is_lost:
-        hub.on_the_way.trip.note(came - exchange.sent)
-        if hub.failures:
-            hub.note_success()
-    elif not exchange.is_overdue:
-        hub.note_failure(lost, exchange.sent, came)
-    at = 0
-    for member, jobs in exchange.parts:
-        yield from _step(hub)
-        receive = member.receive_late if exchange.is_overdue else member.receive
-        _guarded(member, came, receive, jobs, outcomes[at : at + len(jobs)], came)
-        at += len(jobs)
-        if member in hub.members or not exchange.is_overdue:
-            hub.schedule(member)
-    hub.look_again()
-
-
-def _step(hub: Hub) -> Step:
-    """One step; before the next slice begins, others have a turn."""
-    if hub.steps >= SLICE:
-        yield Pause(0)
-        hub.steps = 0
-    hub.steps += 1
+    def end(self, exchange: Exchange) -> Reach:
+        """The outcomes of an exchange are there; the server that it went to."""
+        reach = next((each for each in self._reaches.values() if each.on_the_way.has_sent(exchange)), self)
+        reach.on_the_way.end(exchange)
+        return reach
 
 
 def _made(jobs: Sequence[Job | Late]) -> list[Job]:
@@ -412,7 +323,7 @@ def _made(jobs: Sequence[Job | Late]) -> list[Job]:
         return []
 
 
-def _guarded(member: Member, now: float, step: Callable[..., T], *args: Any) -> T | None:
+def guarded(member: Member, now: float, step: Callable[..., T], *args: Any) -> T | None:
     """One member's bug must not stop the others; it tries again in a second."""
     try:
         return step(*args)
@@ -426,7 +337,7 @@ def ask(
     jobs: list[Job], server: str, patience: float = 1.0
 ) -> Generator[list[Job] | Pause, list[Outcome], list[Outcome]]:
     """A few calls on a person's behalf, safe to repeat: tried again for `patience` seconds, then `Unavailable`."""
-    waited, backoff = 0.0, FIRST_BACKOFF
+    began, paused, backoff = time.monotonic(), 0.0, FIRST_BACKOFF
     while True:
         outcomes = yield jobs
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
@@ -435,8 +346,9 @@ def ask(
         for error in errors:
             if classify(error) is Fault.PERMANENT:
                 raise as_nexus_error(error) from error
+        waited = max(paused, time.monotonic() - began)  # calls that are never answered take time as well
         if waited >= patience:
             raise Unavailable(server, str(errors[0]), waited) from errors[0]
         yield Pause(backoff)
-        waited += backoff
+        paused += backoff
         backoff *= 2

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from nexus_redis.calls import Command, Job, Outcome, text
 from nexus_redis.keys import BudgetKeys, budgets_key
-from nexus_redis.values import is_name
+from nexus_redis.values import is_budget
 
 LIST_EACH: Final = 86_400.0  # seconds: a process that uses a budget lists it again
 KEEP_MS: Final = 8 * 86_400_000  # a budget is kept for 7 days after its last use, and was listed a day before at most
@@ -33,6 +33,7 @@ GONE: Final = "none"  # the kind of a key that is not there
 
 # KEYS: the list. ARGV: the time in seconds, a name, 1 to keep the list for ever, KEEP_MS, how many names to reply.
 LIST_NAME: Final = """
+if redis.replicate_commands then redis.replicate_commands() end  -- else Redis 6.2 may let nothing write after PTTL
 local left = redis.call('PTTL', KEYS[1])
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 if ARGV[3] == '1' then
@@ -66,7 +67,7 @@ def swept(namespace: str, outcome: Outcome) -> Sweep:
     for left in reversed(range(ROUNDS)):
         if not isinstance(outcome, Listed):
             return
-        names = [name for name in outcome.others if is_name(name)]
+        names = [name for name in outcome.others if is_budget(name)]
         kinds = (yield [_kind(namespace, name) for name in names]) if names else []
         gone = [name for name, kind in zip(names, kinds, strict=True) if kind == GONE]
         if not gone:

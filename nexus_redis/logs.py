@@ -22,6 +22,8 @@ import traceback
 from collections import deque
 from typing import Final
 
+from nexus_redis.locks import MadeAtFirstUse
+
 MOST: Final = 1000  # records
 EXIT_PATIENCE: Final = 1.5  # seconds
 
@@ -31,12 +33,14 @@ _ours: Final = logging.getLogger("nexus_redis")
 class _Queue:
     """The records that are to be handled, and the thread that does it while there are some."""
 
+    # Reentrant, for a signal handler in the thread that holds it; nothing of others is called with it.
+    _changed = MadeAtFirstUse(lambda _: threading.Condition(threading.RLock()))
+
     def __init__(self) -> None:
         self._begin()
 
     def _begin(self) -> None:
-        # Reentrant, for a signal handler in the thread that holds it; nothing of others is called with it.
-        self._changed = threading.Condition(threading.RLock())
+        _Queue._changed.forget(self)
         self._records: deque[tuple[contextvars.Context, logging.LogRecord]] = deque()
         self._dropped = 0
         self._thread: threading.Thread | None = None

@@ -18,7 +18,7 @@ import heapq
 import math
 import threading
 from asyncio import sleep as give_way  # by these names: a test may put this clock's in the place of the modules' own
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import replace
 from time import sleep
 from types import TracebackType
@@ -30,7 +30,10 @@ import redis.asyncio
 from nexus_redis.calls import Call, Job, Outcome
 from nexus_redis.errors import InvalidSetting, NexusError
 from nexus_redis.exchange import Exchange
-from nexus_redis.hub import NEVER, Hub, Pause, Step, deliver, refill
+from nexus_redis.hub import Hub, Pause
+from nexus_redis.locks import Lock, new_lock
+from nexus_redis.loop import Step, deliver, refill
+from nexus_redis.reach import NEVER
 from nexus_redis.shell import NexusShell
 from nexus_redis.task import Drivers, LoopTask
 from nexus_redis.thread import LoopThread
@@ -60,7 +63,7 @@ class ManualClock:
     def __init__(self, *, patience: float = 3_600.0, round_trip: float = 0.0) -> None:
         self.patience, self.round_trip = patience, round_trip
         self._at = START
-        self._lock = threading.RLock()
+        self._lock: Lock = new_lock()
         self._loops: list[SteppedLoop] = []
         self._bells: dict[asyncio.AbstractEventLoop, Bells] = {}
         self._hands: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
@@ -224,10 +227,11 @@ class SteppedLoop(LoopThread):
 
     def __init__(self, clock: ManualClock, client: Callable[[], redis.Redis], server: str) -> None:
         self._clock, self._client, self.round_trip = clock, client, clock.round_trip
-        self.age = 0.0
-        self.lock = clock._lock
         self.hub = Hub(lambda: clock._at, lambda: None, server)
         self._begin()
+
+    def _new_lock(self) -> Lock:
+        return self._clock._lock
 
     def _begin(self) -> None:
         self._plan: Step | None = None
@@ -324,11 +328,15 @@ class SteppedLoop(LoopThread):
             else:
                 outcomes = perform(self._client, [self._clock._stamped(job) for job in step])
 
-    def stop(self, error: NexusError) -> None:
+    def stop(self, error: NexusError) -> bool:
         with self.lock:
             self.hub.close(error)
             if self.is_running and not self._is_in_it:
                 self.run()
+        return True
+
+    def forget(self, then: Callable[[], None]) -> None:
+        """It goes on: who drops a Nexus on a clock has it vanish, as a process that is killed."""
 
 
 class SteppedTask(LoopTask):
@@ -357,3 +365,6 @@ class SteppedTask(LoopTask):
 
     async def stop(self, error: NexusError) -> None:
         self._stepped.stop(error)
+
+    def forget(self, end: Callable[[], Coroutine[Any, Any, None]], let_go: Callable[[], None]) -> None:
+        """It goes on, as that of a sync Nexus."""

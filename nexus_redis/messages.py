@@ -35,6 +35,7 @@ from nexus_redis.errors import (
     Range,
     remedy_for,
 )
+from nexus_redis.values import BUDGET_PATTERN, LONGEST_NAME
 
 LONGEST_MESSAGE: Final = 65_536  # bytes, several times what the fields below can fill
 
@@ -51,6 +52,7 @@ def _at_least_low_or_zero(span: Range) -> Callable[[float], float]:
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+BudgetName = Annotated[str, Field(pattern=BUDGET_PATTERN, max_length=LONGEST_NAME)]
 Rate = Annotated[float, Field(ge=0, le=RATE.high), AfterValidator(_at_least_low_or_zero(RATE))]
 Capacity = Annotated[float, Field(ge=CAPACITY.low, le=CAPACITY.high)]
 Tokens = Annotated[float, Field(ge=TOKENS.low, le=TOKENS.high)]
@@ -130,7 +132,7 @@ class CapacitySignal(Message):
 
     action: Literal["CapacitySignal"] = "CapacitySignal"
     producer_id: Name
-    consumer_id: Name
+    consumer_id: BudgetName
     requested_rate: Rate
     tokens: Tokens | None = None
     need: Tokens | None = None
@@ -157,7 +159,7 @@ class FlowControl(Message):
     model_config = ConfigDict(extra="ignore")
 
     action: Literal["FlowControl"] = "FlowControl"
-    consumer_id: Name
+    consumer_id: BudgetName
     recommended_rate: Rate
     backpressure_level: Level
     current_load: Percent
@@ -182,7 +184,7 @@ class LoadReport(Message):
     """
 
     action: Literal["LoadReport"] = "LoadReport"
-    consumer_id: Name
+    consumer_id: BudgetName
     instance_id: Name
     incarnation: Name | None = None
     seq: Count | None = None

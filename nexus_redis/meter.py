@@ -6,7 +6,6 @@ flight to done, so an item that moves while we look is missed for one report and
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError as CancelledFuture
 from enum import Enum, auto
@@ -17,6 +16,7 @@ from nexus_redis.busy import Busy, Moment
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.latencies import PERCENTILES, Latencies
+from nexus_redis.locks import MadeAtFirstUse, new_lock
 from nexus_redis.logs import log
 
 UNBOUNDED: Final = 2**31 - 1  # what a multiprocessing queue without maxsize has for one (SEM_VALUE_MAX)
@@ -30,8 +30,9 @@ REPORTABLE: Final = (
 class Meter:
     """Counts work in tokens; safe to use from many threads."""
 
+    _lock = MadeAtFirstUse(new_lock)
+
     def __init__(self, capacity: float | None) -> None:
-        self._lock = threading.Lock()
         self._done = self._errors = self._cancelled = self._in_flight = 0.0
         self._latencies = Latencies()
         self._has_worked = False

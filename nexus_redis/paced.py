@@ -25,23 +25,19 @@ those the last `KEPT` are remembered.
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final, Generic, TypeVar, cast
+
+from nexus_redis.locks import ModuleLock
 
 T = TypeVar("T")
 
 KEPT: Final = 1000
 NOTHING: Final[Any] = object()
 
-# Reentrant: a finalizer or a signal handler may take an item while its thread is here. A fork may come while another
-# thread holds it, so a child has one of its own.
-_locks: Final = [threading.RLock()]
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _locks.__setitem__(0, threading.RLock()))
+_lock: Final = ModuleLock()  # reentrant: a finalizer or a signal handler may take an item while its thread is here
 
 
 class Kept:
@@ -58,7 +54,7 @@ class Kept:
     def put(self, source: object, item: object) -> None:
         """Keep `item` until `source` is asked again."""
         key = id(source)
-        with _locks[0]:
+        with _lock:
             if key not in self.items:
                 self.items[key] = self._owner(source), deque()
             self.items[key][1].append(item)
@@ -68,7 +64,7 @@ class Kept:
     def take(self, source: object) -> Any:
         """The oldest item that was kept for `source`, or NOTHING."""
         key = id(source)
-        with _locks[0]:
+        with _lock:
             if key not in self.items:
                 return NOTHING
             queue = self.items[key][1]

@@ -98,7 +98,7 @@ class PushThread(_Listener):
     """Listens in a thread that is there while some channel matters."""
 
     def __init__(
-        self, connect: Callable[[], redis.Redis], channels: Channels, lock: AbstractContextManager[object]
+        self, connect: Callable[[], redis.Redis], channels: Channels, lock: Callable[[], AbstractContextManager[object]]
     ) -> None:
         super().__init__(channels)
         self.connect, self._lock = connect, lock
@@ -136,13 +136,11 @@ class PushThread(_Listener):
             end.close()
         self._bell = None
 
-    def stop(self) -> None:
-        """Close the connection, end the thread."""
-        with self._lock:
-            self._is_stopped, thread = True, self._thread
-            self.changed()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOP_PATIENCE)
+    def end(self) -> threading.Thread | None:
+        """Have the connection closed and the thread end; with the lock held. Returns the thread, to be waited for."""
+        self._is_stopped = True
+        self.changed()
+        return self._thread
 
     def abandon(self) -> None:
         """In a forked child: there is no thread."""
@@ -160,7 +158,7 @@ class PushThread(_Listener):
                 self._wait(None, self._seconds_until_next_try(error))
 
     def _is_over(self) -> bool:
-        with self._lock:
+        with self._lock():
             if self._is_wanted:
                 return False
             self._has_ended()
@@ -172,7 +170,7 @@ class PushThread(_Listener):
         pubsub = self.connect().pubsub()  # type: ignore[no-untyped-call]  # redis-py
         try:
             while True:
-                with self._lock:
+                with self._lock():
                     if not self._is_wanted:
                         return
                     new, gone = self._changes()
@@ -192,7 +190,7 @@ class PushThread(_Listener):
             message = pubsub.get_message(timeout=0)
             heard = self._hear(message) if message is not None else None
             if heard is not None:
-                with self._lock:
+                with self._lock():
                     self.channels.deliver(*heard, time.monotonic())
 
     def _wait(self, pubsub: Any, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The end of a budget: `budget.delete()`, and `nexus-redis delete NAME`.
+"""The end of a budget, or of what is damaged in it: `budget.delete()`, `nexus-redis delete NAME` and `repair NAME`.
 
 Members' hashes outlive their entries in the sorted sets, so they are looked for by name. Whoever still uses the budget
 opens it again with its next call: its code's settings come back, an operator's are gone.
@@ -20,6 +20,29 @@ DELETED: Final = 500
 
 def delete(keys: BudgetKeys, server: str) -> Plan:
     """The plan; its result is how many keys went: 0 where there was no such budget."""
+    members: list[str] = yield from _members(keys, server)
+    # The budget's own keys go in one command, so that no script meets half of them.
+    gone = sorted(set(members) - set(keys.shared))
+    batches = [list(keys.shared), *(gone[at : at + DELETED] for at in range(0, len(gone), DELETED))]
+    counts = yield from ask([Command(("DEL", *batch), int) for batch in batches], server)
+    yield from ask([Command(("ZREM", budgets_key(keys.namespace), keys.name), int)], server)
+    return sum(counts)
+
+
+def repair(keys: BudgetKeys, server: str) -> Plan:
+    """Return the plan that takes away what was damaged by hand; its result is a list of `calls.Damage`."""
+    damages: list[calls.Damage] = (yield from ask([calls.repair(keys)], server))[0]
+    members: list[str] = yield from _members(keys, server)
+    hashes = sorted(key for key in set(members) if key.startswith((keys.producer(""), keys.consumer(""))))
+    for at in range(0, len(hashes), DELETED):
+        for found in (yield from ask([calls.repair(keys, key) for key in hashes[at : at + DELETED]], server)):
+            damages += found
+    if any(damage.key == keys.budget and damage.field for damage in damages):
+        yield from ask([calls.configure(keys)], server)  # settings are in force again
+    return damages
+
+
+def _members(keys: BudgetKeys, server: str) -> Plan:
     members: list[str] = []
     cursor = "0"
     while True:
@@ -27,13 +50,7 @@ def delete(keys: BudgetKeys, server: str) -> Plan:
         cursor, found = (yield from ask([scan], server))[0]
         members += found
         if cursor == "0":
-            break
-    # The budget's own keys go in one command, so that no script meets half of them.
-    gone = sorted(set(members) - set(keys.shared))
-    batches = [list(keys.shared), *(gone[at : at + DELETED] for at in range(0, len(gone), DELETED))]
-    counts = yield from ask([Command(("DEL", *batch), int) for batch in batches], server)
-    yield from ask([Command(("ZREM", budgets_key(keys.namespace), keys.name), int)], server)
-    return sum(counts)
+            return members
 
 
 def _page(reply: Any) -> tuple[str, list[str]]:

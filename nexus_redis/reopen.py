@@ -8,17 +8,17 @@ address. That lives as long as the process. In the process that it came from, it
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 from weakref import WeakValueDictionary
+
+from nexus_redis.locks import ModuleLock
 
 Place = tuple[Any, str, str, bool]  # the class, the address, the namespace, and whether it listens
 
 _known: WeakValueDictionary[Place, Any] = WeakValueDictionary()
 _opened_here: dict[Place, Any] = {}
-_lock = threading.RLock()
+_lock: Final = ModuleLock()
 
 
 def handed(nexus: Any, *place: Any) -> tuple[Callable[..., Any], Place]:
@@ -41,12 +41,3 @@ def reopened(kind: Any, url: str, namespace: str, push: bool) -> Any:
 def budget_of(nexus: Any, name: str, key: str | None, settings: dict[str, Any]) -> Any:
     """The budget that one was of the Nexus that it belonged to."""
     return nexus.budget(name, key=key, **settings)
-
-
-def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603  # another thread of the parent may have held it
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

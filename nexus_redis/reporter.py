@@ -13,7 +13,7 @@ from nexus_redis.config import ConsumerSettings
 from nexus_redis.errand import run_aside
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
-from nexus_redis.hub import FIRST_BACKOFF, NEVER, Hub, Member
+from nexus_redis.hub import Hub, Member
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.listing import Listed, swept
@@ -21,6 +21,7 @@ from nexus_redis.logs import log
 from nexus_redis.meter import Meter
 from nexus_redis.observed import Observed
 from nexus_redis.opening import News, Opening
+from nexus_redis.reach import FIRST_BACKOFF, NEVER
 from nexus_redis.sources import Source
 from nexus_redis.waiter import Waiter
 
@@ -77,6 +78,10 @@ class Reporter(Member):
     def after_fork(self) -> None:
         self.identity.after_fork()
         self._begin()
+
+    @property
+    def key(self) -> str:
+        return self.keys.budget
 
     @property
     def id(self) -> str:
@@ -140,7 +145,7 @@ class Reporter(Member):
             run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))
         if self.goodbye is not None:
             is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
-            if is_lost and not self.hub.is_out:
+            if is_lost and not self.reach.is_out:
                 self.due = now
             else:
                 self._be_gone()
@@ -207,14 +212,14 @@ class Reporter(Member):
             self.tick(now)
 
     def tick(self, now: float) -> None:
-        if not self.hub.is_out:
+        if not self.reach.is_out:
             return
         if self.is_leaving:
             self._be_gone()
             return
         self.due = min(self.due, now + self.settings.interval)
         for ticket in (*self.asked, *self.tickets):
-            ticket.error = Unavailable(self.hub.server, self.hub.cause, now - ticket.since)
+            ticket.error = Unavailable(self.hub.server, self.reach.cause, now - ticket.since)
         self.asked += self.tickets
         self.tickets = []
         self._settle_asked()
@@ -233,7 +238,7 @@ class Reporter(Member):
     def _say_goodbye(self) -> list[Job]:
         if self.is_staying and self.goodbye is None:
             self.goodbye = calls.leave_consumer(self.keys, self.id, self.identity.incarnation)
-        if self.goodbye is None or self.hub.is_out:
+        if self.goodbye is None or self.reach.is_out:
             self._be_gone()
             return []
         return [self.goodbye]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
+ALSO: Final = ("repair",)  # no part of the protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """Return the script `name`; raise LookupError when there is none of that name."""
-    if name not in NAMES:
+    if name not in NAMES + ALSO:
         raise LookupError(f"no script {name!r}: there are {', '.join(NAMES)}")
     text = _bundled(name)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
 from weakref import WeakValueDictionary
@@ -18,6 +17,7 @@ from nexus_redis.hub import Hub
 from nexus_redis.joint import Joint
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
+from nexus_redis.locks import MadeAtFirstUse, new_lock
 from nexus_redis.meter import REPORTABLE, Work
 from nexus_redis.opening import NOTHING, Opening
 from nexus_redis.reopen import budget_of, handed
@@ -93,12 +93,12 @@ class NexusShell:
     _given: Any
     _push: bool
     _drivers: ClassVar[Drivers] = Drivers()
+    _starting = MadeAtFirstUse(new_lock)
+    _naming = MadeAtFirstUse(new_lock)  # over what is known of budgets here
 
     def __init__(self, namespace: str | None) -> None:
         self._is_closed = False
-        self._starting = threading.RLock()
-        self._naming = threading.RLock()  # over what is known of budgets here
-        self._server: embedded.EmbeddedServer | None = None
+        self._servers: list[embedded.EmbeddedServer] = []  # the one of an embedded:// address, once it is started
         found = namespace or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus"
         self.namespace = parse_name(found, "namespace")
         self._openings: dict[str, Opening] = {}
@@ -114,9 +114,14 @@ class NexusShell:
         if not self._url.startswith("embedded:"):
             return self._url
         with self._starting:
-            if self._server is None:
-                self._server = embedded.acquire(self._url)
-            return self._server.start().url
+            if not self._servers:
+                self._servers.append(embedded.acquire(self._url))
+            return self._servers[0].start().url
+
+    def _forget_locks(self) -> None:
+        """In a forked child: another thread of the parent may hold them."""
+        NexusShell._starting.forget(self)
+        NexusShell._naming.forget(self)
 
     def __reduce__(self) -> Any:
         """Open it again where it comes to: once in a process, and in this one it is itself."""

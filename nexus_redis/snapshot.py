@@ -12,11 +12,12 @@ from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys, budgets_key
 from nexus_redis.ledger import REFRESH
 from nexus_redis.listing import drop
-from nexus_redis.values import is_name
+from nexus_redis.values import is_budget
 
-SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit")
+SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit", "grace")
 SHOWN: Final = ("weight", "priority", "demand_per_s", "share_per_s", "held")
 _PAGE: Final = 500
+FIRST_TOKENS: Final = 1.02  # as in lua/lib/rest.lua: one token, and a margin for callers on a timer that is not shown
 DUE: Final = 6  # where the packed terms have the time at which something is due
 REFRESHED: Final = 10  # and how often a producer comes
 Plan = Generator[list[Job] | Pause, list[Outcome], Any]
@@ -122,7 +123,7 @@ def budget_names(namespace: str, server: str) -> Plan:
     """
     hint = budgets_key(namespace)
     found: list[str] = (yield from ask([Command(("ZRANGE", hint, 0, -1), _texts)], server))[0]
-    names = [name for name in found if is_name(name)]
+    names = [name for name in found if is_budget(name)]
     if not names:
         return []
     keys = [BudgetKeys(namespace, name).budget for name in names]
@@ -165,6 +166,7 @@ def assembled(
                 break
     paused_until = int(f.get("paused_until_us", 0)) / 1e6
     is_paused = paused_until > at.now
+    tokens = float(f.get("tokens", 0))
     return BudgetSnapshot(
         name=name,
         exists="birth" in f,
@@ -172,7 +174,7 @@ def assembled(
         level=int(f.get("level", 3)),
         load=float(f.get("load_percent", 0)),
         reason=f.get("reason", "unset"),
-        tokens=float(f.get("tokens", 0)),
+        tokens=min(1.0, tokens) if tokens <= FIRST_TOKENS else tokens,
         burst=float(f.get("burst_s", 0.25)),
         granted_total=int(f.get("granted_total", 0)),
         birth=f.get("birth", ""),

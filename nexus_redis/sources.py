@@ -31,7 +31,7 @@ from nexus_redis.calls import Command, Job, text
 from nexus_redis.config import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.logs import log
-from nexus_redis.values import keyed_name
+from nexus_redis.values import source_id
 from nexus_redis.words import printable
 
 NEAR: Final = 50  # entries that are counted at each look
@@ -162,7 +162,7 @@ class StreamSource(Source):
     def __init__(self, key: object, group: object, limit: object) -> None:
         self.key, self.group, self.limit = _key("key", key), _key("group", group), parse_limit(limit)
         is_plain = "." not in self.key + self.group
-        self.id = keyed_name("stream", f"{self.key}.{self.group}" if is_plain else f"{self.key}:{self.group}")
+        self.id = source_id("stream", f"{self.key}.{self.group}" if is_plain else f"{self.key}:{self.group}")
         self._then: Look | None = None
         self._depth = 0
         self._uncounted = 0  # looks since the entries were counted
@@ -241,7 +241,7 @@ class ListSource(Source):
     def __init__(self, key: object, limit: object, done: object = None) -> None:
         self.key, self.limit = _key("key", key), parse_limit(limit)
         self.done = None if done is None else _key("done", done)
-        self.id = keyed_name("list", self.key)
+        self.id = source_id("list", self.key)
 
     def look(self) -> list[Job]:
         length: Job = Command(("LLEN", self.key), int)

@@ -5,26 +5,39 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import redis
 import redis.asyncio
 
 from nexus_redis.calls import Job, Outcome
-from nexus_redis.errors import NexusError, WrongLoop
+from nexus_redis.errors import NexusError, NoLoop, WrongLoop
 from nexus_redis.exchange import Exchange
-from nexus_redis.hub import NEVER, Hub, Pause, deliver, refill
+from nexus_redis.hub import Hub, Pause
 from nexus_redis.logs import log
+from nexus_redis.loop import deliver, refill
 from nexus_redis.push import PushTask
+from nexus_redis.reach import NEVER
 from nexus_redis.thread import STOP_PATIENCE, LoopThread
 from nexus_redis.turns import Turns
 from nexus_redis.wire import perform_async, raise_if_cancelled
 
 T = TypeVar("T")
 
+LOOK_AGAIN: Final = 0.005  # seconds: the thread's last words to Redis take less than one
+
+_ending: set[asyncio.Task[None]] = set()  # a loop refers to its tasks weakly
 _inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return asyncio's loop that runs here; raises `NoLoop`, which says what to do under trio."""
+    running = asyncio._get_running_loop()
+    if running is None:
+        raise NoLoop
+    return running
 
 
 class LoopTask:
@@ -32,17 +45,29 @@ class LoopTask:
 
     def __init__(self, client: Callable[[], redis.asyncio.Redis], server: str, reports: LoopThread) -> None:
         self._client, self._reports = client, reports
+        reports.is_abandoned = self._has_ended
         self.push: PushTask | None = None
         self._begin()
         self.hub = Hub(time.monotonic, self._wake, server)
 
     def _begin(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._loops: list[asyncio.AbstractEventLoop] = []  # and those in which consumers were used
         self.thread = 0  # where it runs: the quickest to ask which loop one is in
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._carriers: set[asyncio.Task[None]] = set()
         self._turns = Turns(self._time)
+
+    def _has_ended(self) -> bool:
+        """All loops in which it was used are closed: no task is there, and none will come, that could close it."""
+        return bool(self._loops) and all(loop.is_closed() for loop in self._loops)
+
+    def note_use(self) -> None:
+        """It is used in the running loop, if there is one: for consumers, which report from a thread."""
+        running = asyncio._get_running_loop()
+        if running is not None and running not in self._loops:
+            self._loops = [*(loop for loop in self._loops if not loop.is_closed()), running]
 
     def _time(self) -> float:
         return self.hub.clock()
@@ -67,12 +92,13 @@ class LoopTask:
 
     def adopt(self) -> None:
         """The running loop is the one, from the first use on; another raises."""
-        running = asyncio.get_running_loop()
+        running = running_loop()
         if self.loop is running:
             return
         if self.loop is not None:
             raise WrongLoop(self.loop, running)
         self.loop, self._changed, self.thread = running, asyncio.Event(), threading.get_ident()
+        self.note_use()
 
     def ensure_running(self) -> None:
         """Start the task if it is not there."""
@@ -114,12 +140,32 @@ class LoopTask:
     async def stop(self, error: NexusError) -> None:
         """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
         self.hub.close(error)
-        if self.loop is asyncio.get_running_loop():
+        if self.loop is running_loop():
             await self._hand_back()
             if self.push is not None:
                 await self.push.stop()
-        if self._reports.is_running:
-            await asyncio.to_thread(self._reports.stop, error)
+        await self._stop_reports(error)
+
+    async def _stop_reports(self, error: NexusError) -> None:
+        """Have the reporting thread end, and wait for it with no thread of an executor: there may be none to be had."""
+        if not self._reports.is_running:
+            return
+        with self._reports.lock:
+            self._reports.hub.close(error)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_PATIENCE):
+                while self._reports.is_running:  # noqa: ASYNC110  # a thread sets no event of this loop when it ends
+                    await asyncio.sleep(LOOK_AGAIN)
+
+    def forget(self, end: Callable[[], Coroutine[Any, Any, None]], let_go: Callable[[], None]) -> None:
+        """The Nexus was collected, in any thread: end its task in its loop, and its reporting thread by another one."""
+        loop = self.loop
+        if loop is not None and self._task is not None and not loop.is_closed():
+            with suppress(RuntimeError):  # it was closed meanwhile
+                loop.call_soon_threadsafe(_begin_in, loop, end)
+                if loop.is_running():
+                    return
+        self._reports.forget(let_go)
 
     async def _hand_back(self) -> None:
         """Let the loop end; one that was cancelled, as all tasks are when `asyncio.run` ends, is begun again for it."""
@@ -181,6 +227,12 @@ class LoopTask:
             raise
         for _ in deliver(self.hub, exchange, outcomes):
             await asyncio.sleep(0)
+
+
+def _begin_in(loop: asyncio.AbstractEventLoop, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    task = loop.create_task(end(), name="nexus-redis-close")
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
 
 
 class Drivers(NamedTuple):

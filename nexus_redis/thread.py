@@ -1,4 +1,9 @@
-"""The sync driver: one thread that runs a hub's loop, and plans that run in the caller's thread."""
+"""The sync driver: threads that run a hub's loop and carry its batches, and plans that run in the caller's thread.
+
+One of the threads leads: it runs the loop. When that has a batch to carry, the leader carries it, and another one,
+which rests or is started for it, leads meanwhile. So the loop goes on however long an answer takes, and a batch is sent
+by the thread that made it. Near Redis there are two: one carries while the other waits for what is due next.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +16,15 @@ from typing import Final, TypeVar
 import redis
 
 from nexus_redis.calls import Job, Outcome
-from nexus_redis.errors import NexusError
+from nexus_redis.ends import note_start
+from nexus_redis.errors import Closed, NexusError, NoThread, ReentrantCall
 from nexus_redis.exchange import MOST_OUT, Exchange
-from nexus_redis.hub import BUG_PAUSE, NEVER, Hub, Pause, Step, deliver, refill
+from nexus_redis.hub import BUG_PAUSE, Hub, Member, Pause
+from nexus_redis.locks import Lock, MadeAtFirstUse, new_lock
 from nexus_redis.logs import log
+from nexus_redis.loop import Step, deliver, refill
 from nexus_redis.push import PushThread
+from nexus_redis.reach import NEVER
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import perform
 
@@ -40,26 +49,37 @@ class Line(Waiter):
 
 
 class LoopThread:
-    """A hub, its lock and the thread that serves it; that starts with the first need and dies with the process."""
+    """A hub, its lock and the threads that serve it; they start with the first need and die with the process."""
+
+    # Reentrant, so that a signal handler finds out that the thread which it interrupted holds the lock: see `entry`.
+    lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
+    _changed = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))
+    _free = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))  # for those that rest
+    _over = MadeAtFirstUse[threading.Event](lambda _: threading.Event())  # the loop has ended
+
+    _driving = MadeAtFirstUse[set[int]](lambda _: set())  # the threads in which a plan runs
 
     def __init__(self, client: Callable[[], redis.Redis], server: str) -> None:
         self._client = client
-        self.age = 0.0
+        self.is_abandoned: Callable[[], bool] = lambda: False  # nobody can use or close it any more
         self.push: PushThread | None = None
         self._begin()
         self.hub = Hub(time.monotonic, self._wake, server)
         self.hub.aside = self._aside
 
     def _begin(self) -> None:
-        # Reentrant, for close() in a signal handler: the thread that it interrupts may be the one that holds the lock.
-        self.lock = threading.RLock()
-        self._changed = threading.Condition(self.lock)
-        self._free = threading.Condition(self.lock)  # for threads that neither lead nor carry
-        self._plan: Step | None = None
-        self._over = threading.Event()
-        self._is_led = False
+        LoopThread.lock.forget(self)
+        LoopThread._changed.forget(self)
+        LoopThread._free.forget(self)
+        LoopThread._over.forget(self)
+        LoopThread._driving.forget(self)
         self._threads: set[threading.Thread] = set()
+        self._plan: Step | None = None
+        self._is_led = False
         self._resting = 0
+
+    def _new_lock(self) -> Lock:
+        return new_lock()
 
     def _wake(self) -> None:
         self._changed.notify_all()
@@ -87,20 +107,25 @@ class LoopThread:
 
     def listen(self, connect: Callable[[], redis.Redis]) -> None:
         """Hear of drops as they are decided, by a connection and a thread of their own."""
-        self.push = PushThread(connect, self.hub.channels, self.lock)
+        self.push = PushThread(connect, self.hub.channels, lambda: self.lock)
         self.hub.channels.changed = self.push.changed
 
     @property
     def is_running(self) -> bool:
         """Whether a thread is there that runs the loop, or will when its batch is answered."""
-        return not self._over.is_set() and any(each.is_alive() for each in self._threads)
+        return self._plan is not None and not self._over.is_set() and any(each.is_alive() for each in self._threads)
 
     def ensure_running(self) -> None:
         """Start a thread if none is there; call with the lock held."""
         if not self.is_running:
-            self._plan, self._over = refill(self.hub), threading.Event()
-            self._is_led, self._resting, self._threads = False, 0, set()
-            self._start()
+            LoopThread._over.forget(self)
+            self._plan, self._is_led, self._resting, self._threads = refill(self.hub), False, 0, set()
+            try:
+                self._start()
+            except RuntimeError as error:  # at a limit of the system, or at the end of the interpreter
+                self._plan = None
+                raise NoThread(str(error)) from error
+            note_start()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="nexus-redis", daemon=True)
@@ -113,39 +138,96 @@ class LoopThread:
 
     def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
         """Run a plan to its end in the caller's thread."""
-        return drive(plan, self._client())
+        me = threading.get_ident()
+        if me in self._driving:
+            raise ReentrantCall
+        self._driving.add(me)
+        try:
+            return drive(plan, self._client())
+        finally:
+            self._driving.discard(me)
 
-    def stop(self, error: NexusError) -> None:
-        """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
-        with self.lock:
+    @property
+    def entry(self) -> Lock:
+        """The lock, for a call that comes from outside; raises `ReentrantCall` where this thread has it already."""
+        lock = self.lock
+        if lock._is_owned():
+            raise ReentrantCall
+        return lock
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether this thread is in the middle of another call, which a signal handler or a finalizer interrupts."""
+        return self.lock._is_owned() or threading.get_ident() in self._driving
+
+    def end(self, error: NexusError, then: Callable[[], None]) -> None:
+        """Stop, and call `then`: at once, or from another thread as soon as the call that was interrupted has ended."""
+        if self.stop(error):
+            then()
+        else:
+            self._later(lambda: self.end(error, then))
+
+    def _later(self, do: Callable[[], None]) -> None:
+        """Have it done by another thread, for which the interpreter waits at its end."""
+        with suppress(RuntimeError):  # no thread to be had: leases and reports end by themselves
+            threading.Thread(target=do, name="nexus-redis-close").start()
+
+    def leave(self, member: Member, error: NexusError, leaver: Waiter, gone: threading.Event) -> None:
+        """One member leaves for good; returns when Redis knows it. Where this thread is inside, it leaves by itself."""
+        if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
+            self._later(lambda: self.leave(member, error, leaver, gone))
+            return
+        try:
+            member.leave(error, leaver.since, leaver)
+        finally:
+            self.lock.release()
+        if not member.reach.is_out:  # what is not handed back expires by itself, and a report's deadline says the same
+            self.wait(gone, STOP_PATIENCE)
+
+    def forget(self, then: Callable[[], None]) -> None:
+        """End it by another thread: its Nexus was collected, which happens in any thread and at any moment."""
+        if self.is_running:
+            with suppress(RuntimeError):
+                ending = threading.Thread(target=self.end, args=(Closed("nexus"), then), name="nexus-redis-close")
+                ending.daemon = True
+                ending.start()
+
+    def stop(self, error: NexusError) -> bool:
+        """Every member leaves, the loop ends after what is in flight; who waits gets `error`.
+
+        False: nothing was done, since this thread is inside already, or the lock is held by one that cannot go on.
+        """
+        if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
+            return False
+        try:
             self.hub.close(error)
             threads, over = self._threads - {threading.current_thread()}, self._over
+            listening = self.push.end() if self.push is not None else None
+        finally:
+            self.lock.release()
         if threads:
             over.wait(STOP_PATIENCE)
             for thread in threads:
                 thread.join(ENDS_WITHIN)
-        if self.push is not None:
-            self.push.stop()
+        if listening is not None and listening is not threading.current_thread():
+            listening.join(STOP_PATIENCE)
+        return True
 
     # --- the threads
-    #
-    # One of them leads: it runs the hub's loop. When that has a batch to carry, the leader carries it, and one that
-    # rests, or a new one, leads meanwhile. So the loop goes on, however long an answer takes, and a batch is sent by
-    # the thread that made it.
 
     def _run(self) -> None:
         over, is_needed = self._over, True
         with self.lock:
             while is_needed and not over.is_set():
                 try:
-                    is_needed = self._work()
+                    is_needed = self._work(over)
                 except Exception:
                     log.exception("the refill loop met a bug; it goes on in a second")
                     self._plan = refill(self.hub)
                     self._changed.wait(BUG_PAUSE)
             self._threads.discard(threading.current_thread())
 
-    def _work(self) -> bool:
+    def _work(self, over: threading.Event) -> bool:
         """Lead until there is a batch, and carry it; or rest. False: this thread is not needed any more."""
         if self._is_led:
             self._resting += 1
@@ -154,8 +236,10 @@ class LoopThread:
             return is_called or not self._is_led
         exchange = self._lead()
         if exchange is None:
-            self._over.set()
+            over.set()
             self._free.notify_all()
+            if self.is_abandoned():
+                self._client().close()
             return False
         self._let_another_lead()
         self.lock.release()
@@ -172,9 +256,11 @@ class LoopThread:
         self._is_led = True
         try:
             while True:
+                if not self.hub.is_closing and self.is_abandoned():
+                    log.warning("the event loop of a Nexus ended before it was closed: its consumers leave")
+                    self.hub.close(Closed("nexus"))
                 assert self._plan is not None
                 step = next(self._plan, None)
-                self.age = time.monotonic()
                 if not isinstance(step, Pause):
                     return step
                 if step.seconds:

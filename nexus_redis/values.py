@@ -9,20 +9,26 @@ import math
 import re
 from typing import Final
 
-from nexus_redis.errors import NAME_REMEDY, RANGES, InvalidSetting, Range
+from nexus_redis.errors import KEYED_REMEDY, NAME_REMEDY, RANGES, InvalidSetting, Range
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 LONGEST_KEY: Final = 256  # bytes
-LONGEST_NAME: Final = 64  # as in NAME_PATTERN
+LONGEST_NAME: Final = 64  # as in NAME_PATTERN, and with a key as well
 DIGEST: Final = 32  # hexadecimal digits of the hash
 HASHED: Final = "_"  # begins a hashed key, so that no plain key can be taken for one
+# Between a name and a key. No name, key in plain, or hash contains it, so a full name can be split in one way only. It
+# needs no quotes in a shell and means nothing in a glob, in an ACL pattern or in a hash tag.
+SEPARATOR: Final = "/"
+BUDGET_PATTERN: Final = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}(?:{SEPARATOR}[A-Za-z0-9._-]{{1,62}})?$"
 
 _MICRO: Final = 1_000_000
 _FLOAT_NOISE: Final = 4  # units in the last place: what a few operations on a decimal like 0.1 leave behind
 
 _NAME: Final = re.compile(NAME_PATTERN)
+_BUDGET: Final = re.compile(BUDGET_PATTERN)
+_PLAIN_KEY: Final = re.compile(rf"(?!{HASHED})[A-Za-z0-9._-]+")
 LONGEST_TEXT: Final = 64  # characters of a rate or duration: a longer text is refused before any pattern is tried
 _SECONDS_PER: Final = {
     **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 0.001),
@@ -179,37 +185,70 @@ def parse_name(value: object, field: str = "name") -> str:
     """The name of a budget, namespace, producer or consumer; it goes into keys, hence no braces, spaces or colons."""
     # fullmatch, since `$` would let a line feed through at the end.
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise InvalidSetting(field, value, NAME_REMEDY)
+        raise InvalidSetting(field, value, NAME_REMEDY if not is_budget(value) else f"{NAME_REMEDY}. {KEYED_REMEDY}")
     return value
 
 
-def is_name(text: str) -> bool:
-    """Whether it could be a budget's."""
-    return _NAME.fullmatch(text) is not None
+def is_budget(text: object) -> bool:
+    """Return whether this is the full name of a budget: a name, or the name of a key's budget as lists show it."""
+    return isinstance(text, str) and len(text) <= LONGEST_NAME and _BUDGET.fullmatch(text) is not None
 
 
 def budget_name(name: str, key: str | None = None) -> str:
-    """The name of `nexus.budget(name, key=key)`, checked."""
-    return parse_name(name) if key is None else keyed_name(parse_name(name), key)
+    """Return the full name of the budget of `name` and `key`; without a key, `name` may be a full name itself.
+
+    >>> budget_name("stripe", "cust-42"), budget_name("stripe/cust-42")
+    ('stripe/cust-42', 'stripe/cust-42')
+    """
+    if key is not None:
+        return keyed_name(parse_name(name), key)
+    return name if is_budget(name) else parse_name(name)
+
+
+def split_name(name: str, key: str | None = None) -> tuple[str, str | None]:
+    """Return `name` and `key` of a budget, where `name` may be a full name.
+
+    >>> split_name("stripe/cust-42")
+    ('stripe', 'cust-42')
+    """
+    if key is not None or not is_budget(name) or SEPARATOR not in name:
+        return parse_name(name), key
+    parent, key = name.split(SEPARATOR)
+    if key.startswith(HASHED):
+        raise InvalidSetting("name", name, "this one has the hash of a key: give the name and the key itself")
+    return parent, key
 
 
 def keyed_name(parent: str, key: str) -> str:
-    """The name of `parent`'s budget for `key`: the key itself where it can be part of a name, else its hash.
+    """Return the name of `parent`'s budget for `key`: with the key itself where it fits into one, else with its hash.
+
+    No two pairs of parent and key have one name, and no name without a key is the same as one with a key.
 
     >>> keyed_name("stripe", "cust-42")
-    'stripe.cust-42'
+    'stripe/cust-42'
     >>> keyed_name("stripe", "Zoe & Co")
-    'stripe._45bf10a334a3b1c5174416f3a67f55b1'
+    'stripe/_45bf10a334a3b1c5174416f3a67f55b1'
     """
+    return _joined(parent, SEPARATOR, key)
+
+
+def source_id(kind: str, key: str) -> str:
+    """Return the id of the consumer that looks at work in Redis.
+
+    >>> source_id("list", "mails")
+    'list.mails'
+    """
+    return _joined(kind, ".", key)
+
+
+def _joined(first: str, separator: str, key: str) -> str:
     given: object = key
     if not isinstance(given, str) or not 0 < len(raw := given.encode("utf-8", "surrogatepass")) <= LONGEST_KEY:
         raise InvalidSetting("key", key, f"use a text of 1 to {LONGEST_KEY} bytes")
-    if not key.startswith(HASHED):
-        try:
-            return parse_name(f"{parent}.{key}")
-        except InvalidSetting:
-            pass
+    plain = f"{first}{separator}{key}"
+    if len(plain) <= LONGEST_NAME and _PLAIN_KEY.fullmatch(key):
+        return plain
     import hashlib  # slow to import, and few keys are hashed
 
-    digest = hashlib.sha256(parent.encode() + b"\0" + raw).hexdigest()[:DIGEST]
-    return f"{parent[: LONGEST_NAME - 1 - len(HASHED) - DIGEST]}.{HASHED}{digest}"
+    digest = hashlib.sha256(first.encode() + b"\0" + raw).hexdigest()[:DIGEST]
+    return f"{first[: LONGEST_NAME - 1 - len(HASHED) - DIGEST]}{separator}{HASHED}{digest}"

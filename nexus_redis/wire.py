@@ -2,49 +2,46 @@
 
 The clients that we make have short timeouts and never retry by themselves: a retried script could charge twice, and
 which retry is safe is the ledger's business. `socket_timeout` and `socket_connect_timeout` in the URL win. Of a
-caller's own client we make a twin: its address, login, timeouts, but connections of our own, and no retries.
+caller's own client we make a twin: its address, login, timeouts, but connections of our own, and no retries. What an
+address or a client says is read by target.py; how a cluster is spoken to is cluster.py's business.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction
 from itertools import chain
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any, Final, cast
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse, NoScriptError
+from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 
 from nexus_redis.calls import Call, Command, Job, Outcome
+from nexus_redis.cluster import AsyncCluster, Cluster, key_of
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.faults import is_demoted
+from nexus_redis.faults import is_demoted, is_unknown_script
+from nexus_redis.resolving import with_deadline
+from nexus_redis.target import CALL_TIMEOUT, CONNECT_TIMEOUT, SCHEMES, Host, Target, target_of, target_of_url
 from nexus_redis.values import DEFAULT_URL
 
-CONNECT_TIMEOUT: Final = 1.0
-CALL_TIMEOUT: Final = 1.0  # of a socket; when an answer is overdue is the hub's business (exchange.py)
 ABREAST: Final = 32  # calls of an event loop's thread in one pipeline: a few milliseconds of it
-_SCHEMES: Final = ("redis", "rediss", "unix", "embedded")
 
 
 def address(url: Any) -> str:
     """The URL to use: the argument, else NEXUS_REDIS_URL, else localhost."""
     found = url or os.environ.get("NEXUS_REDIS_URL") or DEFAULT_URL
-    try:
-        scheme = urlsplit(found).scheme if isinstance(found, str) else None
-    except ValueError:  # "redis://[::1"
-        raise InvalidSetting("url", found, f"use an address like {DEFAULT_URL}") from None
-    if scheme not in _SCHEMES:
+    if not isinstance(found, str) or found.partition(":")[0].lower() not in SCHEMES:
         if isinstance(found, str) and "://" not in found and "@" in found:  # a password may come before it
             found = f"***@{found.rpartition('@')[2]}"
-        raise InvalidSetting("url", found, f"use one of {', '.join(f'{s}://' for s in _SCHEMES)}")
+        raise InvalidSetting("url", found, f"use one of {', '.join(f'{s}://' for s in SCHEMES)}")
     return found
 
 
@@ -67,6 +64,7 @@ def checked(client: Any, kind: type) -> Any:
             else f"it is sync and this Nexus is async: use a {ours}, or nexus_redis.Nexus"
         )
         raise InvalidSetting("client", _spelled(type(client)), remedy)
+    target_of(client)  # raises for one that goes to replicas
     return client
 
 
@@ -77,87 +75,140 @@ def _spelled(kind: type) -> str:
 
 
 def connect(url: str) -> redis.Redis:
-    """A sync client for a redis://, rediss:// or unix:// address; connects at its first call."""
-    with _naming_faults(url):
-        client = redis.Redis.from_url(url, **_timeouts(), retry=Retry(NoBackoff(), 0))
-        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    return client
+    """A sync client for an address; connects at its first call."""
+    return client_to(target_of_url(url))
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
     """The same for asyncio."""
-    with _naming_faults(url):
-        client = redis.asyncio.Redis.from_url(url, **_timeouts(), retry=AsyncRetry(NoBackoff(), 0))
-        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    return client
-
-
-@contextmanager
-def _naming_faults(url: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise InvalidSetting("url", url, f"use an address like {DEFAULT_URL}") from error
-    except TypeError as error:  # an option after the ? that redis-py doesn't know, seen when a connection is made
-        raise InvalidSetting("url", url, "it has an option after `?` that redis-py does not know") from error
-
-
-_TIED: Final = (  # what redis-py ties to one pool
-    "retry", "event_dispatcher", "himport_registry", "maint_notifications_config", "maint_notifications_pool_handler",
-    "orig_host_address", "orig_socket_connect_timeout", "orig_socket_timeout",
-)  # fmt: skip
-_SYNC_KIND: Final[dict[type, type[redis.Connection]]] = {
-    redis.asyncio.Connection: redis.Connection,
-    redis.asyncio.SSLConnection: redis.SSLConnection,
-    redis.asyncio.UnixDomainSocketConnection: redis.UnixDomainSocketConnection,  # type: ignore[dict-item]  # redis-py
-}
+    return async_client_to(target_of_url(url))
 
 
 def twin(client: redis.Redis) -> redis.Redis:
     """A client to where this one goes, without its retries; itself where its pool is of a kind that we don't know."""
-    pool: Any = getattr(client, "connection_pool", None)
-    if type(pool) not in (redis.ConnectionPool, redis.BlockingConnectionPool):
-        return client
-    return _sync_client(pool.connection_class, _settings_of(pool))
+    target = target_of(client)
+    return client if target is None else client_to(target)
 
 
 def twin_async(client: redis.asyncio.Redis) -> redis.asyncio.Redis:
     """The same for asyncio."""
-    pool: Any = getattr(client, "connection_pool", None)
-    if type(pool) not in (redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool):
-        return client
-    settings = {**_settings_of(pool), "retry": AsyncRetry(NoBackoff(), 0)}
-    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(pool.connection_class, **settings))
+    target = target_of(client)
+    return client if target is None else async_client_to(target)
 
 
 def sync_twin(client: redis.asyncio.Redis) -> redis.Redis:
     """A sync client to where an async one goes, for the thread that reports."""
-    pool = client.connection_pool
-    kind = next((sync for known, sync in _SYNC_KIND.items() if pool.connection_class is known), None)
-    if kind is None:
-        remedy = "consumers need a redis.asyncio client of TCP, TLS or unix"
-        raise InvalidSetting("client", pool.connection_class.__name__, remedy)
-    settings = {"socket_timeout": CALL_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT, **_settings_of(pool)}
-    return _sync_client(kind, settings)
+    target = target_of(client)
+    if target is None or target.kind not in _KINDS:
+        kind = type(client).__name__ if target is None else target.kind.__name__
+        raise InvalidSetting("client", kind, "consumers need a redis.asyncio client of TCP, TLS or unix")
+    return client_to(target)
 
 
-def _sync_client(kind: type[redis.Connection], settings: dict[str, Any]) -> redis.Redis:
-    return redis.Redis.from_pool(redis.ConnectionPool(kind, **{**settings, "retry": Retry(NoBackoff(), 0)}))
+_KINDS: Final[dict[type, type]] = {
+    redis.SSLConnection: redis.asyncio.SSLConnection,
+    redis.UnixDomainSocketConnection: redis.asyncio.UnixDomainSocketConnection,
+    redis.Connection: redis.asyncio.Connection,
+    redis.asyncio.SSLConnection: redis.SSLConnection,
+    redis.asyncio.UnixDomainSocketConnection: redis.UnixDomainSocketConnection,
+    redis.asyncio.Connection: redis.Connection,
+}
 
 
-def _settings_of(pool: Any) -> dict[str, Any]:
-    return {name: value for name, value in pool.connection_kwargs.items() if name not in _TIED}
+class _SentinelPool(redis.sentinel.SentinelConnectionPool):
+    """Closes the connections to the Sentinels, too: redis-py leaves them to whoever made the Sentinel object."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:  # redis-py's
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            for each in self.sentinel_manager.sentinels:
+                each.connection_pool.disconnect()
 
 
-def _timeouts() -> dict[str, Any]:
-    return {"socket_timeout": CALL_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
+class _AsyncSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool):
+    """The same for asyncio."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:  # redis-py's
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            for each in self.sentinel_manager.sentinels:
+                await each.connection_pool.disconnect()
+
+
+def client_to(target: Target) -> redis.Redis:
+    """A sync client without retries, or what stands for one where it goes to a cluster (cluster.py)."""
+    return cast("redis.Redis", _client_to(target, redis, redis.sentinel, Retry(NoBackoff(), 0), _SentinelPool, Cluster))
+
+
+def async_client_to(target: Target) -> redis.asyncio.Redis:
+    """The same for asyncio."""
+    no_retries = AsyncRetry(NoBackoff(), 0)
+    made = _client_to(target, redis.asyncio, redis.asyncio.sentinel, no_retries, _AsyncSentinelPool, AsyncCluster)
+    return cast("redis.asyncio.Redis", made)
+
+
+def _client_to(
+    target: Target, face: Any, by_sentinels: Any, retry: object, pool: Callable[..., Any], cluster: Callable[..., Any]
+) -> Any:
+    """Make it of the classes of one face of redis-py, which have the same names in both."""
+    settings = {**_timeouts(target.settings), "retry": retry}
+    kind = target.kind
+    if issubclass(kind, redis.Connection | redis.UnixDomainSocketConnection) is not (face is redis):
+        kind = _KINDS.get(kind, kind)
+
+    def to(*host: Host, kind: type = kind, settings: dict[str, Any] = settings) -> Any:
+        place = {"host": host[0][0], "port": host[0][1]} if host else {}
+        return with_deadline(face.Redis.from_pool(face.ConnectionPool(kind, **place, **settings)))
+
+    if target.is_cluster:
+        return cluster(target, to)
+    if not target.service:
+        return to(*target.hosts)
+    manager = by_sentinels.Sentinel([], force_master_ip=target.forced_ip)
+    sentinel_kind = face.SSLConnection if target.are_sentinels_encrypted else face.Connection
+    of_sentinels = {**_timeouts(target.of_sentinels), "retry": retry}
+    manager.sentinels = [to(host, kind=sentinel_kind, settings=of_sentinels) for host in target.hosts]
+    encrypted = {"ssl": True} if target.is_encrypted else {}
+    return face.Redis.from_pool(pool(target.service, manager, **encrypted, **settings))
+
+
+def _timeouts(settings: Any) -> dict[str, Any]:
+    """Ours, where a client has none of its own."""
+    return {"socket_timeout": CALL_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT, **settings}
 
 
 def where(client: Any) -> str:
-    """Host and port of a client, for messages: never a password."""
+    """Host and port of a client, the Sentinels' name, or nodes of a cluster, for messages: never a password."""
+    if isinstance(client, Cluster | AsyncCluster):
+        return client.target.shown
+    target = target_of(client)
+    if target is not None:
+        return target.shown
     pool = getattr(client, "connection_pool", None)
     settings = getattr(pool, "connection_kwargs", {})
     return str(settings.get("path") or f"{settings.get('host', '?')}:{settings.get('port', '?')}")
+
+
+def node_for(client: redis.Redis, key: str) -> redis.Redis:
+    """The client itself, or, where it goes to a cluster, one of the node that a key is on."""
+    found: Any = client
+    return cast("redis.Redis", found.client_for(("TYPE", key)) if isinstance(found, Cluster) else found)
+
+
+def is_single(client: Any) -> bool:
+    """Whether it goes to one server, so that another one like it is a connection and nothing more."""
+    pool = getattr(client, "connection_pool", None)
+    return not (isinstance(client, Cluster | AsyncCluster) or hasattr(pool, "sentinel_manager"))
+
+
+def placing(client: Any, connection: Callable[[], Any]) -> Callable[[str | Job], str] | None:
+    """How to tell which node of a cluster a key is on, or a call goes to; None where all is in one place."""
+
+    def place_of(it: str | Job) -> str:
+        key = it.encode() if isinstance(it, str) else key_of(_short(it))
+        return str(connection().place_of(key)) if key else ""
+
+    return place_of if isinstance(client, Cluster | AsyncCluster) else None
 
 
 def perform(connection: Callable[[], redis.Redis], jobs: Sequence[Job]) -> list[Outcome]:
@@ -165,7 +216,7 @@ def perform(connection: Callable[[], redis.Redis], jobs: Sequence[Job]) -> list[
     try:
         client = connection()
         replies = _batch(client, [_short(job) for job in jobs])
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
         if unknown:
             for i, reply in zip(unknown, _batch(client, [_long(jobs[i]) for i in unknown]), strict=True):
                 replies[i] = reply
@@ -190,7 +241,7 @@ async def perform_async(
     try:
         client = connection()
         replies = await _batch_async(client, [_short(job) for job in jobs])
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
         if unknown:
             again = await _batch_async(client, [_long(jobs[i]) for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
@@ -207,7 +258,9 @@ def raise_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
-def _batch(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+def _batch(client: redis.Redis | Cluster, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    if isinstance(client, Cluster):
+        return client.run(commands)
     pipe = client.pipeline(transaction=False)
     for command in commands:
         pipe.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py
@@ -217,7 +270,9 @@ def _batch(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any
     return replies
 
 
-async def _batch_async(client: redis.asyncio.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+async def _batch_async(client: redis.asyncio.Redis | AsyncCluster, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    if isinstance(client, AsyncCluster):
+        return await client.run(commands)
     pipe = client.pipeline(transaction=False)
     for command in commands:
         pipe.execute_command(*command)

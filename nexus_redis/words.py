@@ -67,7 +67,7 @@ def setting_value(field: str, value: str | float | bool) -> str:
     match field:
         case "rate" | "min_rate":
             return rate(float(value))
-        case "burst" | "transit":
+        case "burst" | "transit" | "grace":
             return f"{float(value):g} s"
         case "latency_target_ms":
             return f"{float(value):g}"

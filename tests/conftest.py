@@ -16,13 +16,14 @@ import pytest
 from hypothesis import settings
 
 from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis import client, embedded, exchange, logs, push, scripts, task, thread, wire
+from nexus_redis import client, embedded, exchange, logs, push, scripts, target, task, thread, wire
 from nexus_redis.embedded import ServerProcess
+from tests.fleets import FLEETS, Fleet, FleetServer
 from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
 from tests.support import PATIENCE
 from tools import bundle_lua
 
-MODULES = (client, embedded, exchange, nexus_asyncio, push, task, thread, wire)
+MODULES = (client, embedded, exchange, nexus_asyncio, push, target, task, thread, wire)
 LIMITS = (
     "CALL_TIMEOUT", "CONNECT_TIMEOUT", "FIRST_LIMIT", "LATEST_LIMIT", "PROBE_TIMEOUT_S", "SOONEST_LIMIT",
     "START_TIMEOUT_S", "STOP_PATIENCE", "STOP_TIMEOUT_S",
@@ -48,6 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("slow"))
         elif is_fast(item):
             item.add_marker("fast")
+        kind = getattr(getattr(item, "callspec", None), "params", {}).get("server")
+        if kind in FLEETS:
+            item.add_marker(pytest.mark.xdist_group("fleets"))  # one worker starts them
+            if not item.get_closest_marker("fleets"):
+                item.add_marker("soak")
 
 
 def is_fast(item: pytest.Item) -> bool:
@@ -115,7 +121,32 @@ def processes() -> Iterator[dict[str, ServerProcess]]:
         process.stop()
 
 
-def _serve(kind: str, processes: dict[str, ServerProcess]) -> Iterator[Server]:
+@pytest.fixture(scope="session")
+def fleets() -> Iterator[dict[str, Fleet]]:
+    """Clusters, and primaries behind Sentinels, by kind, each started by the first test that needs it."""
+    running: dict[str, Fleet] = {}
+    yield running
+    for fleet in running.values():
+        fleet.stop()
+
+
+def serve_fleet(kind: str, fleets: dict[str, Fleet]) -> Iterator[Server]:
+    """One of FLEETS, empty."""
+    program = kind.partition("-")[2]
+    if binary(program) is None:
+        pytest.skip(MISSING[program])
+    if kind in fleets and not fleets[kind].is_alive():
+        fleets.pop(kind).stop()
+    if kind not in fleets:
+        fleets[kind] = FLEETS[kind]()
+    server = FleetServer(fleets[kind])
+    server.flush()
+    yield server
+    server.close()
+
+
+def serve(kind: str, processes: dict[str, ServerProcess]) -> Iterator[Server]:
+    """One of KINDS, empty."""
     if kind != FAKE and binary(kind) is None:
         pytest.skip(MISSING[kind])
     server = Server(kind, 0 if kind == FAKE else _alive(kind, processes).port)
@@ -135,19 +166,19 @@ def _alive(kind: str, processes: dict[str, ServerProcess]) -> ServerProcess:
 @pytest.fixture(params=KINDS)
 def server(request: pytest.FixtureRequest, processes: dict[str, ServerProcess]) -> Iterator[Server]:
     """Each kind in turn, empty."""
-    yield from _serve(request.param, processes)
+    yield from serve(request.param, processes)
 
 
 @pytest.fixture(params=REAL)
 def real_server(request: pytest.FixtureRequest, processes: dict[str, ServerProcess]) -> Iterator[Server]:
     """Each kind that has an address, empty."""
-    yield from _serve(request.param, processes)
+    yield from serve(request.param, processes)
 
 
 @pytest.fixture
 def one_server(processes: dict[str, ServerProcess]) -> Iterator[Server]:
     """One real server, empty: for what does not depend on which."""
-    yield from _serve("valkey", processes)
+    yield from serve("valkey", processes)
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ Redis, so that both sides see the same numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, NamedTuple
 
 MAX_RATE = 1e9
 SLOWEST = 0.2  # one token per 5 s: the least that lets a law find its way back
 LEAST_OF_BEST = 0.01
 BEST_FADES_S = 600.0
+SURGE = 4.0  # times what is known of a consumer: more is not believed of one report
 MISSED_REPORTS = 3  # two may be lost before a gap says nothing
 FIRST_RATE = 10.0
 LOOKING_ON_S = 2.0  # so long one who has done nothing is taken for one who counts what it does
@@ -79,6 +80,7 @@ class Step(NamedTuple):
     errors: float
     left: float
     arrived: float
+    part: float = 1.0  # of what the report says, as much as is believed
 
 
 def step_between(was: Report | None, now: Report, dt: float | None, setting: Setting) -> Step | None:
@@ -121,10 +123,26 @@ class Law:
     rate: float = 0.0
     best: float = 0.0
     best_at: float = 0.0
+    counts: ClassVar[bool] = True  # it goes by what was done between two reports
+    unseen: float = field(default=0.0, kw_only=True)  # seconds of work since half of the best was last seen
+    surged: float = field(default=0.0, kw_only=True)  # more than is credible was said, and not taken back yet
+    quiet: float = field(
+        default=0.0, kw_only=True
+    )  # seconds for which nothing left, of one that hides what is in flight
 
     def evaluate(self, was: Report | None, now: Report, dt: float | None, at: float, setting: Setting) -> Answer:
-        said = self.judge(was, now, step_between(was, now, dt, setting), setting)
-        self.best = max(said.seen, self.best * math.exp(-max(0.0, at - self.best_at) / BEST_FADES_S))
+        step = step_between(was, now, dt, setting) if self.counts else None
+        if was is None or step is None:
+            self.surged = self.quiet = 0.0
+        else:
+            step = self.believed(was, now, step)
+        said = self.judge(was, now, step, setting)
+        if said.seen >= self.best / 2:
+            self.unseen = 0.0
+        elif step is not None and step.done:
+            self.unseen = min(LONG, self.unseen + step.dt)
+        fades_s = 30.0 if self.unseen > 60 else BEST_FADES_S
+        self.best = max(said.seen, self.best * math.exp(-max(0.0, at - self.best_at) / fades_s))
         self.best_at = at
         ceiling = min(MAX_RATE if x is None else x for x in (now.capacity, setting.rate, MAX_RATE))
         floor = max(SLOWEST, LEAST_OF_BEST * min(self.best, ceiling))
@@ -132,6 +150,31 @@ class Law:
         answer = Answer(self.rate, said.capacity, said.window)
         self.round()
         return answer
+
+    def believed(self, was: Report, now: Report, step: Step) -> Step | None:
+        """What a report says, as far as the history makes it credible.
+
+        All that the consumer held may leave at once, and beside it four times what was ever known of it. More than that
+        is a slip of a counter: the first report of the kind is passed over. When it goes on it may be true after all,
+        and then each report moves as much as is credible.
+        """
+        known = max(FIRST_RATE, self.rate, self.best, *self.speeds(), now.capacity or 0.0)
+        most = (was.depth or 0) + (was.in_flight or 0) + 20 + known * (SURGE * step.dt + self.quiet)
+        step = step._replace(arrived=min(step.arrived, most))
+        is_quiet = not step.left and now.in_flight is None
+        self.quiet = min(5.0, self.quiet + step.dt) if is_quiet else 0.0
+        if step.left <= most:
+            self.surged = 0.0 if step.left else self.surged
+            return step
+        if not self.surged:
+            self.surged = 1.0
+            return None
+        part = most / step.left
+        return step._replace(done=part * step.done, errors=part * step.errors, left=most, part=part)
+
+    def speeds(self) -> tuple[float, ...]:
+        """What is known of how much it can do in a second."""
+        return ()
 
     def round(self) -> None:
         for f in fields(self):
@@ -146,6 +189,8 @@ class Law:
 @dataclass
 class Range(Law):
     """Like a thermostat: full speed below 80 % load, nothing at 100 %, a straight line between."""
+
+    counts: ClassVar[bool] = False
 
     def judge(self, was: Report | None, now: Report, step: Step | None, setting: Setting) -> Verdict:
         capacity = now.capacity if now.capacity is not None else setting.rate
@@ -179,6 +224,9 @@ class Drain(Law):
     cold_for: float = 0.0
     working_for: float = 0.0
     highest: float = 0.0
+
+    def speeds(self) -> tuple[float, ...]:
+        return self.ok or 0.0, self.capacity, self.before
 
     def judge(self, was: Report | None, now: Report, step: Step | None, setting: Setting) -> Verdict:
         if not self.capacity and now.capacity:
@@ -243,6 +291,7 @@ class Drain(Law):
 
         speed = min(MAX_RATE, step.done / span)
         busy_s = ((now.busy_ms or 0) - (was.busy_ms or 0)) / 1000 if None not in (was.busy_ms, now.busy_ms) else 0.0
+        busy_s *= step.part
         if busy_s > 0 and step.done > 0:
             self.ok = toward(self.ok, speed, step.dt, setting.delay)
             self.measure(busy_s, speed, step, was, now)
@@ -283,6 +332,7 @@ class Drain(Law):
             self.capacity = max(able, self.rate)
             return
         self.before = self.capacity
+        able = min(SURGE * self.capacity, max(self.capacity / SURGE, able))
         is_urgent = deep > 0.5 * limit or (now.depth or 0) > self.aim(now)
         self.follow(able, busy_s, is_urgent=is_urgent)
 
@@ -344,6 +394,9 @@ class Aimd(Law):
     was_probe: float = 0.0  # the last cut was of a rate above the known good one
     before: float = 0.0  # the known good rate before the cuts that follow each other
     asked: float = 0.0  # arrivals per second, over the time that a few of them take
+
+    def speeds(self) -> tuple[float, ...]:
+        return self.ok or 0.0, self.known_good, self.before
 
     def judge(self, was: Report | None, now: Report, step: Step | None, setting: Setting) -> Verdict:
         rate, seen = self.rate or now.capacity or FIRST_RATE, 0.0
@@ -442,7 +495,9 @@ class Aimd(Law):
             if latency is not None:
                 value = min(MAX_RATE, max(0.001, latency))
                 usual = getattr(self, name) or value
-                usual *= (value / usual) ** (1 - math.exp(-step.dt / (30.0 if value < usual else 600.0)))
+                usual *= min(10.0, max(0.1, value / usual)) ** (
+                    1 - math.exp(-step.dt / (30.0 if value < usual else 600.0))
+                )
                 setattr(self, name, usual)
                 found.append((min(MAX_RATE, value / usual), value))
         return sorted(found)[(len(found) - 1) // 2]

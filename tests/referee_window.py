@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.plant import IdTaken
-from tests.referee_laws import Drain, Referee, Report, Setting
+from tests.referee_laws import FIRST_RATE, SURGE, Drain, Referee, Report, Setting
 from tests.story import START_US
 
 LEASE, INTERVAL = 0.5, 0.25
@@ -166,7 +166,8 @@ class RefereeCoordinator:
         came = 0.0
         if was is not None and dt:
             came = in_hands(now) - in_hands(was)
-            member.arrivals += min(1.0, dt / ARRIVALS_TIME) * (max(0.0, came) / dt - member.arrivals)
+            most = SURGE * max(self.rate, member.arrivals, FIRST_RATE)  # a counter may jump
+            member.arrivals += min(1.0, dt / ARRIVALS_TIME) * (min(most, max(0.0, came) / dt) - member.arrivals)
         if member.state == "forgotten":
             member.arrived = window.oldest
         window.arrived = min(window.net, window.arrived + came)

@@ -88,6 +88,10 @@ class Server:
             return fakeredis.FakeAsyncRedis(server=self._fake, **options)
         return redis.asyncio.Redis(host=HOST, port=self.port, **{"socket_timeout": PATIENCE, **options})
 
+    def nodes(self) -> list[Any]:
+        """A client for each server that takes calls: this one, or the primaries of a cluster."""
+        return [self.client()]
+
     def flush(self) -> None:
         """Forget all keys and scripts. Configuration stays: a test that changes it takes a server of its own."""
         client = self.client()

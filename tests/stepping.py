@@ -10,10 +10,12 @@ from nexus_redis.account import Account
 from nexus_redis.calls import Answer, Call, Claim, Command, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings, ProducerSettings
 from nexus_redis.exchange import Exchange
-from nexus_redis.hub import NEVER, Hub, Pause, deliver, refill
+from nexus_redis.hub import Hub, Pause
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
+from nexus_redis.loop import deliver, refill
 from nexus_redis.opening import Opening
+from nexus_redis.reach import NEVER
 from nexus_redis.waiter import Waiter
 
 KEYS = BudgetKeys("test", "stripe")

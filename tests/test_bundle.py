@@ -311,4 +311,5 @@ def test_the_bundle_is_what_the_sources_make(name: str) -> None:
 
 def test_no_script_is_composed_in_a_users_process() -> None:
     assert scripts.NAMES == bundle_lua.NAMES
-    assert {path.stem for path in bundle_lua.BUNDLE.iterdir()} == set(scripts.NAMES)
+    assert scripts.ALSO == bundle_lua.ALSO
+    assert {path.stem for path in bundle_lua.BUNDLE.iterdir()} == {*scripts.NAMES, *scripts.ALSO}

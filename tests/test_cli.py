@@ -31,8 +31,8 @@ from tests.typed import Ended, Shell
 
 ROOT = Path(__file__).parents[1]
 VERBS = (
-    "demo", "list", "status", "explain", "set", "pause", "resume", "forget", "delete", "pace", "run", "signal",
-    "report", "redis", "bench", "scripts",
+    "demo", "list", "status", "explain", "set", "pause", "resume", "forget", "delete", "repair", "pace", "run",
+    "signal", "report", "redis", "bench", "scripts",
 )  # fmt: skip
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 LONG = "n" * 64
@@ -427,6 +427,21 @@ def test_a_name_that_nobody_knows_is_a_finding_that_names_those_that_are_near_an
 
 
 @on_valkey
+def test_a_name_as_lists_show_it_is_the_budget_of_that_key(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "1000", "--key", "cust-42")
+    shell("set", "stripe/cust-42", "--rate", "7")
+    shell("set", "stripe", "--key", "Zoe & Co", "--rate", "8")
+    hashed, plain = (line.split()[0] for line in shell("list").out.splitlines())
+    for name, words in ((plain, ["--key", "cust-42"]), (hashed, ["--key", "Zoe & Co"])):
+        assert shell("pause", name, "60").out.startswith(f"{name}: paused")
+        assert shell("resume", "stripe", *words).out.startswith(f"{name}: ")
+    assert typed(shell, "run", plain, "--", "echo", "ran").out == "ran\n"
+    refused = typed(shell, "run", hashed, "--", "echo", "ran")
+    assert (refused.code, refused.out) == (2, "")
+    assert "the hash of a key" in refused.err
+
+
+@on_valkey
 @pytest.mark.parametrize("line", WITH_A_NAME)
 def test_the_budget_of_a_key_is_a_name_as_well_and_who_uses_it_may_be_the_first(shell: Shell, line: str) -> None:
     shell("set", "stripe", "--rate", "1000")
@@ -444,7 +459,7 @@ def test_the_budget_of_a_key_is_a_name_as_well_and_who_uses_it_may_be_the_first(
         assert (ended.code, ended.out) == (0, "ran\n" if words[0] == "run" else "")
     else:
         assert (ended.code, ended.out) == (1, "")
-        assert "Did you mean stripe.cust-42" in ended.err
+        assert "Did you mean stripe/cust-42" in ended.err
         assert everything(shell) == before
 
 
@@ -612,7 +627,7 @@ def test_redis_works_on_a_server_of_its_own(shell: Shell) -> None:
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 BAD = [
-    "set {x} --rate 1", "pause a:b", "resume a}", "status {x}", f"status {LONG}n", "signal a/b --rate 1",
+    "set {x} --rate 1", "pause a:b", "resume a}", "status {x}", f"status {LONG}n", "signal a/b/c --rate 1",
     "report .. --load 1",
     "signal x --rate 5 --id a{b}", "report x --load 5 --capacity 5 --id {", "set x --rate 1 --namespace a:b",
     "set x", "set", "set x --rate nan", "set x --rate -1", "set x --rate 1e10", "set x --rate 10/week",
@@ -660,7 +675,7 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(shell: Shell, line:
 @pytest.mark.parametrize(
     "url",
     ["http://x", "redis://localhost:abc", "redis://localhost:99999", "redis://localhost?nothing=1",
-     "redis://localhost?socket_timeout=x", "embedded://cache", "/run/redis.sock", "redis+cluster://a",
+     "redis://localhost?socket_timeout=x", "embedded://cache", "/run/redis.sock", "redis+cluster://a/1",
      "redis://[::1", ":hunter2@cache"],
 )  # fmt: skip
 def test_an_address_that_cannot_be_used_is_refused(nowhere: Shell, url: str) -> None:

@@ -7,13 +7,10 @@ import os
 import re
 import select
 import signal
-import socket
-import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -32,7 +29,8 @@ from nexus_redis.messages import FlowControl
 from nexus_redis.results import Grant
 from nexus_redis.testing import ManualClock
 from tests.servers import Server, launch
-from tests.support import LONG_PATIENCE, PATIENCE, eventually, finish, in_thread, is_missing, join
+from tests.support import LONG_PATIENCE, PATIENCE, eventually, finish, in_thread, is_missing
+from tests.tls import certify, encrypting
 from tests.typed import ROOT, Ended, Shell
 
 if TYPE_CHECKING:
@@ -511,48 +509,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, in
     server = launch("valkey", "--unixsocket", str(folder / "redis.sock"))
     with redis.Redis(port=server.port) as client:
         client.config_set("requirepass", PASSWORD)
-    make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost"
     if not is_missing("openssl"):
-        names = ["-addext", "subjectAltName=DNS:localhost"]
-        subprocess.run([*make.split(), *names], cwd=folder, check=True, capture_output=True)
+        certify(folder)
     with encrypting(folder, server.port) as port:
         yield folder, server.port, port
     server.stop()
 
 
 PASSWORD = "p@ss/w:rd ?"
-
-
-@contextmanager
-def encrypting(folder: Path, port: int) -> Iterator[int]:
-    """A port that speaks TLS and passes all on to another."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    if (folder / "cert.pem").exists():
-        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-
-    def serve(client: socket.socket) -> None:
-        with ExitStack() as open_ones, suppress(OSError):
-            plain = open_ones.enter_context(context.wrap_socket(open_ones.enter_context(client), server_side=True))
-            inside = open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
-            other = threading.Thread(target=pass_on, args=(inside, plain), daemon=True)
-            other.start()
-            pass_on(plain, inside)
-            join(other)
-
-    def pass_on(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65_536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_RDWR)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -591,7 +555,8 @@ def test_run_with_a_wrong_password_says_so(guarded: tuple[Path, int, int]) -> No
     shell = Shell(f"redis://:wrong@127.0.0.1:{guarded[1]}/0", redis.Redis())
     ended = shell.process("run", "stripe", "--", "echo", "never")
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
-    assert "AuthenticationError" in ended.err
+    assert "WRONGPASS" in ended.err
+    assert "correct them in the address" in ended.err
 
 
 def test_run_waits_as_the_producer_that_it_is_told_to_be(shell: Shell) -> None:
@@ -921,6 +886,24 @@ def test_a_forgotten_consumer_is_no_longer_waited_for(shell: Shell) -> None:
         assert (again.code, again.out) == (1, "")
         assert f"no consumer {consumer} is known to es" in again.err
         assert again.err.endswith(" Did you mean es-1?\n")
+
+
+def test_what_was_damaged_is_named_and_repaired(shell: Shell) -> None:
+    shell("set", "es", "--rate", "100")
+    assert shell("repair", "es").out == "es: nothing is damaged\n"
+    shell.client.hset("nexus:{es}", "terms", "x")
+    for words in (("signal", "es", "--rate", "5"), ("set", "es", "--rate", "50"), ("status", "es")):
+        ended = shell(*words)
+        assert ended.code == 1
+        assert "the field terms of the key nexus:{es} cannot be read: `nexus-redis repair es`" in ended.err
+    shell.client.delete("nexus:{es}:producers")
+    shell.client.set("nexus:{es}:producers", "x")
+    ended = shell("repair", "es")
+    assert ended.out == (
+        "es: took away the field terms of nexus:{es}\nes: took away nexus:{es}:producers, a key of another type\n"
+    )
+    assert shell("signal", "es", "--rate", "5").out.startswith("es: send 5/s")
+    assert shell("repair", "nowhere").code == 1
 
 
 def test_every_verb_finds_the_budget_of_a_key(shell: Shell) -> None:

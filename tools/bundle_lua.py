@@ -25,6 +25,7 @@ from typing import Final
 LUA: Final = Path(__file__).parent.parent / "lua"
 BUNDLE: Final = LUA / "bundle"
 NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
+ALSO: Final = ("repair",)  # no part of the protocol: a person calls it
 
 OFTEN: Final = 3  # a library's function that is named so often gets a variable
 _TEXT: Final = r"'[^'\n]*'|\x22[^\x22\n]*\x22"
@@ -46,10 +47,21 @@ _RETURN: Final = re.compile(r"^( *)return\b *(.*(?:\n\1[ })].*)*)$", re.MULTILIN
 _RETURN_IN_LINE: Final = re.compile(r"(?<=\S )return\b *(.*?)(?= end$| else)", re.MULTILINE)
 
 
+# What follows a script that has failed. An error that is of another kind (no memory, no right) goes on as it was.
+FAILED: Final = """
+local found = damages()[1]
+if not found then error(reply, 0) end
+return {err = string.format('NEXUS_DAMAGED %s %s', found[1], found[2])}"""
+
+
 def composed(path: Path) -> str:
-    """The script in this file as a server gets it."""
+    """The script in this file as a server gets it, but for what follows where it fails."""
+    return _composed_text("", path)
+
+
+def _composed_text(end: str, path: Path) -> str:
     seen: set[str] = set()
-    text = included(path, seen)
+    text = included(path, seen) + end
     held = {
         match[1]: "\n".join(included(path.parent / "lib" / f"{file}.lua", seen) for file in match[2].split())
         for match in _HOLDS.finditer(text)
@@ -194,9 +206,20 @@ def _inside_brackets(text: str, at: int) -> tuple[int, int]:
     return begin, end
 
 
+def guarded(name: str) -> str:
+    """Return a script of the protocol that names what was damaged, where it fails for that."""
+    text, damage = composed(LUA / f"{name}.lua"), _composed_text(f"{FAILED}\n", LUA / "lib" / "damage.lua")
+    header = re.match(r"--\[\[.*?\]\]\n", text, re.DOTALL)
+    assert header is not None
+    body = text[header.end() :].strip("\n")
+    return (
+        f"{header[0]}local is_well, reply = pcall(function()\n{body}\nend)\nif is_well then return reply end\n{damage}"
+    )
+
+
 def bundle() -> dict[str, str]:
     """Return what each file of the bundle must hold, by the script's name."""
-    return {name: composed(LUA / f"{name}.lua") for name in NAMES}
+    return {name: guarded(name) for name in NAMES} | {name: composed(LUA / f"{name}.lua") for name in ALSO}
 
 
 if __name__ == "__main__":

@@ -27,13 +27,14 @@ Reply  one text of words with a space between, as it is remembered for a retry:
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA  NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN
        NEXUS_NEEDS_KEYS (something is due: the same call again, with all keys)
 Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadline has passed ]]
+local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format
-local math_min = math.min
 local math_max = math.max
+local math_min = math.min
+local math_huge = math.huge
 local redis_call = redis.call
 local math_floor = math.floor
-local math_huge = math.huge
 local math_ceil = math.ceil
 
 -- Durations that several scripts share, in microseconds.
@@ -48,6 +49,8 @@ local math_ceil = math.ceil
 -- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
 -- INTERVAL = 250000         -- a consumer that names no interval reports this often
 -- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- STILL = 5000000           -- so long a server's clock that went back stands still: longer than one swings that is steered
+-- GRACE = 10000000          -- what the last consumer could take stays so long when it left: a process or a container restarts
 -- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
 -- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
 -- UNTIL_RESUMED = 9e15      -- the end of a pause without one
@@ -100,6 +103,7 @@ end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
 
+-- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 -- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
 -- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
@@ -107,17 +111,17 @@ end
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>ddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
 ---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 14
 -- TERMS_BEGIN = 15
--- TERMS_END = 33
+-- TERMS_END = 35
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -131,7 +135,13 @@ end
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
+local function hand_back(b, tokens)
+  local fits = math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
+  b[3] = b[3] + fits
+  b[6] = math_max(b[6], b[3])                            -- what is taken in this very call was here as well
+  return fits
+end
+
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
 local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 1000000) end
@@ -143,6 +153,12 @@ local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 
 -- over and who under is told by the `mark`: the level of the epoch before, or what it would have been, had all not fit.
 -- A second claim in an epoch replaces the first one's entry; leaving takes it out.
 -- What this producer may run at, in micro-tokens a second: its level, or, uncontended, its demand and its part of the rest.
+local function share_of(class, p)
+  if class[1] < math_huge then return class[1] * p[14] / 1000000 end
+  local weight = math_max(p[14], class[8])
+  if class[7] <= class[3] then return p[11] + (class[3] - class[7]) * p[14] / weight end
+  return class[3] * p[14] / weight
+end
 -- One producer's part of a claim: its memory, what it hands back, what it gets.
 -- CREDIT_TIME = 600000      -- credit piles up no longer than this: a late refresh is forgiven, an absence is not
 -- LATE = 1.25               -- refreshes; likewise in a crowd, where each is longer
@@ -151,6 +167,8 @@ local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 
 -- NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
 -- SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 -- PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
+-- PAYS = 4                  -- times what it hands back, out of its credit,
+local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of its rate, or twice that in between
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 -- MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
@@ -186,6 +204,9 @@ end
 -- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 -- How much of what it says comes back to the bucket, and how much will never be used.
+-- Whoever hands back may have used it all the same, which nobody can see. So what others get of it is paid for with credit. Who
+-- then rests, as one that is idle does, has it again before it comes back; who goes on asking has less by more than it lied.
+-- One that leaves cannot pay later: as much comes back as it can pay for.
 -- Tokens; and else when to ask again, and when what it needs will be there.
 -- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
 -- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
@@ -238,6 +259,10 @@ local function plain(micro)
   local text = string.format('%.0f.%06.0f', math.floor(micro / 1000000), micro % 1000000)
   return (string.gsub(string.gsub(text, '0+$', ''), '%.$', ''))
 end
+local function unplain(text)
+  local integer, fraction = string.match(text, '^(%d+)%.?(%d*)$')
+  return tonumber(integer) * 1000000 + tonumber(string.sub(fraction .. '000000', 1, 6))
+end
 local function decimal(text, low, high)
   if #text > 40 or not string.match(text, '^%d+%.?%d*$') then return nil end
   local x = tonumber(text)
@@ -253,7 +278,9 @@ local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', '
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 local function is_budget(key)
   local namespace, name = string.match(key, '^(.*):{(.*)}$')
-  return namespace ~= nil and is_name(namespace) and is_name(name)
+  if not namespace or #name > 64 then return false end
+  local parent = string.match(name, '^(.*)/[A-Za-z0-9._-]+$')
+  return is_name(namespace) and is_name(parent or name)
 end
 local function named_keys(kind)
   if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end
@@ -281,7 +308,7 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[20], b[41] = math.max(0, b[20] + dt), true
+    b[20], b[43] = math.max(0, b[20] + dt), true
   end
   if dt > 0 and b[15] > 0 and b[3] < b[16] then
     if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
@@ -361,9 +388,24 @@ end
 
 -- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
 local function successor(p, b)
-  if p[3] ~= b[31] then return nil end
+  if p[3] ~= b[33] then return nil end
   p[7], p[8], p[1] = math.min(p[7], 0), 0, 0
   return p
+end
+
+-- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). While
+-- nobody was served here for a lease, another server may have granted all that was in the bucket at `at` and has been earned
+-- since. More than that, or without such a gap, is the word of one: it is taken from the bucket as if this producer had
+-- claimed it, so it costs its own share, and a bucket in advance at most.
+local function repair(b, p, seen, at, T, now)
+  local missing, lost = (seen - b[4]) * 1000000, 0
+  if now - at >= 500000 then lost = math.min(missing, math.floor(math.max(0, T) + b[15] / 1000000 * (now - at))) end
+  local own = math.min(missing - lost, math.max(0, math.min(b[3] - lost, p[7] + b[16])))
+  p[7] = p[7] - own
+  b[3] = math.min(b[3], math.max(-b[16], b[3] - lost - own))
+  local total = b[5] + lost + own
+  if lost + own >= missing then b[4], b[5] = seen, 0
+  else b[4], b[5] = b[4] + math.floor(total / 1000000), total % 1000000 end
 end
 
 -- The reply to the same claim once more.
@@ -390,22 +432,40 @@ local function new_budget(now, is_older)
   b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
   b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
   b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
-  b[28], b[29], b[30], b[31], b[32], b[33] = 0, 0, 0, whole(now), 'unset', ''
-  b[35], b[36], b[37], b[38], b[39] = 0, 0, 1020000, 0, 0
-  b[42], b[40], b[43] = true, true, true
+  b[28], b[29], b[30], b[31], b[32], b[33], b[34], b[35] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[37], b[38], b[39], b[40], b[41] = 0, 0, 1020000, 0, 0
+  b[44], b[42], b[45] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
 local function read_rest(keys, b)
-  if b[40] then return end
-  b[40] = true
+  if b[42] then return end
+  b[42] = true
   local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[35], b[36], b[37], b[38], b[39] = unpacked('>ddddd', f[1])
+  b[37], b[38], b[39], b[40], b[41] = unpacked('>ddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
--- The budget, or a new one.
+-- A server's clock that goes back stands still here until it has caught up, so that what it lives twice earns once. One that
+-- stays behind for STILL was set right: from then on it counts. What it lives again up to where it was (`high`) earns at most
+-- STILL between two calls, so that a leap forward to there earns next to nothing.
+local function steady(b, now)
+  if now < b[1] then
+    if b[31] == 0 or now < b[31] then b[31], b[43] = now, true end
+    if now - b[31] < 5000000 then return b[1] end
+    b[32], b[31], b[43] = math.max(b[32], b[1]), 0, true
+    return now
+  end
+  if b[31] > 0 then b[31], b[43] = 0, true end
+  if b[32] > 0 then
+    b[1] = math.max(b[1], math.min(now, b[32]) - 5000000)
+    if now >= b[32] then b[32], b[43] = 0, true end
+  end
+  return now
+end
+
+-- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
 local function pay_for_past(b, p, ask)
   local before = b[3]
@@ -413,13 +473,13 @@ local function pay_for_past(b, p, ask)
   p[8] = before - b[3]
 end
 
-local function is_renewal_due(b, now) return now - b[38] >= 60000000 or now < b[38] end
+local function is_renewal_due(b, now) return now - b[40] >= 60000000 or now < b[40] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 local function renew(keys, b)
   for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[39] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
+      if b[41] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
     end
   end
 end
@@ -428,7 +488,7 @@ end
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[42]) then b[38] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[44]) then b[40] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -437,23 +497,23 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string.format('%.6f', b[3] / 1000000))
   add('granted_total', string.format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddsss', unpack(b, 15, 33)))
-  add('epoch', pack('>ddddd', b[35], b[36], b[37], b[38], b[39]))
+  add('terms', pack('>ddddddddddddddddddsss', unpack(b, 15, 35)))
+  add('epoch', pack('>ddddd', b[37], b[38], b[39], b[40], b[41]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[42] then
+  if b[44] then
     add('schema', whole(2))
-    add('birth', b[31])
+    add('birth', b[33])
     redis.call('HDEL', keys.budget, 'window')          -- of a schema before
   end
-  if b[43] then
+  if b[45] then
     add('rate_per_s', plain(b[15]))
     add('burst_s', plain(b[17]))
     add('level', whole(b[18]))
     add('load_percent', plain(b[19]))
-    add('reason', b[32])
+    add('reason', b[34])
   end
   redis.call(unpack(list))
-  if b[34] then write_window(keys, b[34]) end
+  if b[36] then write_window(keys, b[36]) end
   if may_be_new then renew(keys, b) end
 end
 
@@ -565,7 +625,7 @@ local function silent_consumers(keys, parts) return redis.call('ZCARD', keys.con
 -- Nobody is silent, and nobody so late that what came to it lately has not been heard of.
 -- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
 -- Both are kept, one field each, so that HGETALL shows who wants what.
-local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit'}
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 
 local function per_second(text)
   local x = decimal(text, 0, 1e9)
@@ -587,15 +647,16 @@ local READ = {
   rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
   combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
   lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+  grace = duration,
 }
-local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0}
+local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0, grace = 10000000}
 
 -- fields: texts by name, 'rate_by_code' and so on.
 local function effective(fields)
   local s = {}
   for _, name in ipairs(SETTINGS) do
     local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
-    if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
+    if text then s[name] = READ[name](text) or error('damaged') else s[name] = DEFAULT[name] end
   end
   s.floor = s.min_rate
   if s.rate then s.min_rate = math.min(s.min_rate, s.rate) end        -- a floor of one source under a ceiling of the other
@@ -605,9 +666,11 @@ local function effective(fields)
 end
 
 -- What one source wants by itself.
+local function number_of(text) return text and (tonumber(text) or error('damaged')) or 0 end
+
 -- The settings, and what a change of the rate needs beside them.
 local function read_settings(keys)
-  local names = {'parts', 'last_consumer_end', 'paused_until_us'}
+  local names = {'parts', 'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do
     names[#names + 1] = name .. '_by_operator'
     names[#names + 1] = name .. '_by_code'
@@ -616,8 +679,9 @@ local function read_settings(keys)
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
   s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
   s.is_whole = are_whole(keys, s.parts)
-  s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
+  s.paused_until = number_of(fields.paused_until_us)
   return s
 end
 
@@ -652,9 +716,9 @@ local function set_rate(keys, b, R, burst_us)
     b[11] = 0                                        -- what was promised at the rate before holds no more
   end
   b[15], b[16], b[17] = R, B, burst_us
-  if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end    -- the first rate of this life
+  if R > 0 and b[39] > 0 then b[3], b[39] = b[3] + b[39], 0 end    -- the first rate of this life
   b[3] = math.min(b[3], B)
-  b[43] = true
+  b[45] = true
 end
 
 local function level_at(load_percent, was)
@@ -682,6 +746,9 @@ local function combined_load(keys, parts, combine)
   return first[2] and tonumber(first[2]) or 0
 end
 
+-- The last consumer left, as in a restart: until then it counts as if it could take what it could.
+local function grace_end(s) return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0 end
+
 -- rate, level, load (thousandths of a percent), reason
 local function decide(keys, s, now)
   local parts = s.parts
@@ -697,6 +764,7 @@ local function decide(keys, s, now)
   end
   if s.last_end == 'silent' then return s.min_rate, 3, 0, 'no_consumers' end
   if s.lossless == 1 then return 0, 3, 0, 'window' end      -- nobody says what can be held
+  if s.rate and s.left_rate < s.rate and now < grace_end(s) then return math.max(s.left_rate, s.min_rate), 0, 0, 'load' end
   if s.rate then return s.rate, 0, 0, 'rate' end
   return s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
 end
@@ -714,7 +782,7 @@ end
 
 -- What the consumers can still hold, as the claim needs it.
 local function settle_window(keys, b, s)
-  local w, parts = b[34], s.parts
+  local w, parts = b[36], s.parts
   if not w then return end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -730,7 +798,7 @@ end
 -- `act`: who did it, what changed, and why. An empty text is left out.
 local function note(keys, b, by, act)
   local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-                 'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
+                 'load_percent', plain(b[19]), 'reason', b[34], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -740,14 +808,14 @@ local function note(keys, b, by, act)
   end
   redis.call(unpack(entry))
   read_rest(keys, b)
-  if b[39] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
+  if b[41] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
 end
 
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
 local function push(keys, b)
   redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string.format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
+              string.format('%s %.0f %.0f %.0f %s', b[33], b[4], b[15], b[18], b[34]))
 end
 
 -- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
@@ -761,14 +829,14 @@ local function settle(keys, b, s, now, by, is_act, act)
     redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   end
   local rate, level, load, reason = decide(keys, s, now)
-  local turned = level ~= b[18] or reason ~= b[32]
+  local turned = level ~= b[18] or reason ~= b[34]
   parts.told = math.max(parts.told, b[15])               -- many small steps are a drop as well
   local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[15] == 0 and rate > 0 and not b[42]
+  local is_rise = b[15] == 0 and rate > 0 and not b[44]
   local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
-  if turned or b[42] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+  if turned or b[44] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
     set_rate(keys, b, rate, s.burst)
-    b[18], b[19], b[32] = level, load * 1000, reason
+    b[18], b[19], b[34] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
@@ -779,9 +847,11 @@ local function settle(keys, b, s, now, by, is_act, act)
     parts.told = rate
   end
   settle_window(keys, b, s)
-  b[21], b[41] = least(keys.consumers) or 0, true
+  b[21], b[43] = least(keys.consumers) or 0, true
   b[30] = s.paused_until > now and s.paused_until or 0
-  if b[30] > 0 and (b[21] == 0 or b[30] < b[21]) then b[21] = b[30] end
+  for _, at in ipairs({b[30], grace_end(s)}) do
+    if at > now and (b[21] == 0 or at < b[21]) then b[21] = at end
+  end
   redis.call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
@@ -796,18 +866,22 @@ local function rebase_clock(keys, b, s, now)
     redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
     b[30] = s.paused_until
   end
+  if s.left > 0 then
+    s.left = math.max(0, s.left - step)
+    redis.call('HSET', keys.budget, 'left_us', whole(s.left))
+  end
   b[21] = math.max(0, b[21] - step)
 end
 
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
 local function advance(keys, b, now)
   local is_back = b[1] - now >= 1000000
-  if is_back or (b[21] > 0 and now >= b[21]) then b[44] = read_settings(keys) end
-  if is_back then rebase_clock(keys, b, b[44], now) end
+  if is_back or (b[21] > 0 and now >= b[21]) then b[46] = read_settings(keys) end
+  if is_back then rebase_clock(keys, b, b[46], now) end
   -- From the end of a pause on the bucket earns again, however late the first call after it is.
   local resumed = b[30] > b[1] and now >= b[30]
   refill(b, resumed and b[30] or now)
-  if b[21] > 0 and now >= b[21] then settle(keys, b, b[44], now, 'deadline') end
+  if b[21] > 0 and now >= b[21] then settle(keys, b, b[46], now, 'deadline') end
   if resumed then refill(b, now) end
 end
 
@@ -839,14 +913,14 @@ local function settle_trim(b, is_contended)
   else
     b[28] = 0
   end
-  b[36] = is_contended and trim(b) or 0
+  b[38] = is_contended and trim(b) or 0
 end
 
 -- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
 local function fit_refresh(b, crowd, now)
   if now >= b[27] then b[26], b[27] = b[25] * 5, 0 end
   local wanted = 0
-  if not (b[34] and b[34].lossless == 1) then    -- what is lossless counts on what is on its way being young
+  if not (b[36] and b[36].lossless == 1) then    -- what is lossless counts on what is on its way being young
     wanted = crowd / 10000 * 1000000
   end
   -- A fleet is never counted twice alike: a little less changes nothing.
@@ -888,19 +962,19 @@ local function roll_epoch(keys, b, now)
   end
   settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
-  b[33] = ''
+  b[35] = ''
   for _, name in ipairs(CLASSES) do
     local class = b[name]
-    class[4] = b[33] == '' and b[36] or 0
-    if b[33] == '' and class[1] < math.huge then b[33] = name end
+    class[4] = b[35] == '' and b[38] or 0
+    if b[35] == '' and class[1] < math.huge then b[35] = name end
   end
   empty()
   local refresh_before = b[25]
   -- After an outage, or a step of the clock, all may be back in a moment.
   if not is_cut and not (is_silent and now - b[23] < 600000 * 1000) then fit_refresh(b, crowd, now) end
-  b[24] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[25]), 1.1 * math.max(b[10], b[35])))
+  b[24] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[25]), 1.1 * math.max(b[10], b[37])))
   b[23] = now + b[24]
-  b[35], b[10] = b[10], 0
+  b[37], b[10] = b[10], 0
 end
 
 -- Those that left without a word go from the list; their hashes go by their TTL.
@@ -908,7 +982,7 @@ local function sweep_producers(keys, now)
   local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - 600000 * 1000), 'LIMIT', 0, 8)
   if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end
 end
-rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, successor = successor, sweep_producers = sweep_producers, write_whole = write_whole}
+rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, repair = repair, roll_epoch = roll_epoch, steady = steady, successor = successor, sweep_producers = sweep_producers, write_whole = write_whole}
   return rarely_given
 end
 
@@ -932,6 +1006,8 @@ local at_us = ARGV[1]
     local at = whole_number(at_us, 0, 9007199254740992)
     if not at or at > 0 then clock_1 = at break end
   end
+
+  if redis.replicate_commands then redis.replicate_commands() end
   local time = redis_call('TIME')
   clock_1 = time[1] * 1000000 + time[2]
   break
@@ -964,12 +1040,16 @@ local read_budget_1, read_budget_2, read_budget_3
 repeat
 local keys, class_name = keys, ask[9]
   local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
-  if f[1] ~= '2' then read_budget_1, read_budget_2, read_budget_3 = nil, f[1] and (tonumber(f[1]) or 9007199254740992) > 2 and 'NEXUS_SCHEMA', f[1] and true break end
+  if f[1] ~= '2' then
+    local schema = f[1] and (string.match(f[1], '^%d+$') and tonumber(f[1]) or 9007199254740992)
+    read_budget_1, read_budget_2, read_budget_3 = nil, schema and schema > 2 and 'NEXUS_SCHEMA', redis_call('EXISTS', keys.budget) == 1
+    break
+  end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddsss', f[3])}
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddsss', f[3])}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
     b[13], b[14] = unpacked('>dddddddddddddd', f[2])
-  b[34] = nil
+  b[36] = nil
   if f[4] then 
   local read_window_1
   repeat
@@ -979,7 +1059,7 @@ local keys, class_name = keys, ask[9]
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[34] = read_window_1
+  b[36] = read_window_1
   end
   local read_class_1
   repeat
@@ -988,18 +1068,25 @@ local keys, class_name = keys, ask[9]
 break
   until true
   b[class_name] = read_class_1
+
+  local sum = b[1] + b[2] + b[3] + b[4] + b[5] + b[6] + b[7] + b[8] + b[9] + b[10] + b[11]
+    + b[12] + b[13] + b[14] + b[15] + b[16] + b[17] + b[18] + b[19] + b[20] + b[21] + b[22] + b[23]
+    + b[24] + b[25] + b[26] + b[27] + b[28] + b[29] + b[30] + b[31] + b[32]
+  if sum - sum ~= 0 then error('damaged') end
   read_budget_1, read_budget_2, read_budget_3 = b
   break
 until true
 local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now, is_older)
-if p and (p[3] ~= b[31] or p[2] ~= ask[10]) then
+if now < b[1] or b[31] + b[32] > 0 then now = rarely().steady(b, now) end
+if p and (p[3] ~= b[33] or p[2] ~= ask[10]) then
   if p[2] ~= ask[10] and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
+local at, T = b[1], b[3]
 if (b[21] > 0 and now >= b[21]) or b[1] - now >= 1000000 then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
@@ -1009,7 +1096,7 @@ else
     local dt = now - b[1]
   b[1] = now
   if dt < 0 then
-    b[20], b[41] = math_max(0, b[20] + dt), true
+    b[20], b[43] = math_max(0, b[20] + dt), true
   end
   if dt > 0 and b[15] > 0 and b[3] < b[16] then
     if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
@@ -1032,40 +1119,27 @@ else
 end
 local learning, is_first = now < b[20], not p
 p = p or rarely().new_producer(now)
-if ask[12] == b[31] then 
-repeat
-local b, seen = b, ask[13]
-  if seen <= b[4] then break end
-  b[3] = math_min(b[3], math_max(-b[16], b[3] - (seen - b[4]) * 1000000))
-  b[4], b[5] = seen, 0
-until true
-end
+if ask[13] > b[4] and ask[12] == b[33] then rarely().repair(b, p, ask[13], at, T, now) end
 if now >= b[23] or b[23] - now > b[24] then
   rarely().roll_epoch(keys, b, now)
-  if not keys.history and not b[42] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  if not keys.history and not b[44] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().sweep_producers(keys, now)
 end
 
 -- 2. What comes back, and what will never be used.
-local take_back_1, take_back_2
+local take_back_1, take_back_2, take_back_3
 repeat
 local b, p, held, unused, burned, now = b, p, ask[5], ask[6], ask[7], now
   local owned = now <= p[1] and p[8] or 0
   local returned = math_min(unused, owned)
   local lost = math_min(burned, p[8] - returned)
-  if returned > 0 then 
-  repeat
-  local b, tokens = b, returned
-    b[3] = b[3] + math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
-  b[6] = math_max(b[6], b[3])
-  until true
-  end
+  local credited = returned > 0 and hand_back(b, returned) or 0
   p[8] = math_min(held, p[8] - returned)
-  take_back_1, take_back_2 = returned, lost
+  take_back_1, take_back_2, take_back_3 = returned, lost, credited
   break
 until true
-local returned, burned = take_back_1, take_back_2
-if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[31])) then rarely().pay_for_past(b, p, ask) end
+local returned, burned, credited = take_back_1, take_back_2, take_back_3
+if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[33])) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
 if ask[10] ~= '' and (is_first or p[6] < b[23] - b[24] or p[6] > now) then b[12] = b[12] + 1 end
@@ -1079,12 +1153,10 @@ local b, p = b, p
   b[9] = b[9] - p[12]
   if p[16] == 1 then class[5] = class[5] - p[11] else class[6] = class[6] - p[14] end
 until true
-local is_same = p[2] == ask[10] and p[3] == b[31] and p[13] == ask[9] and p[14] == ask[8]
+local is_same = p[2] == ask[10] and p[3] == b[33] and p[13] == ask[9] and p[14] == ask[8]
 p[14], p[13] = ask[8], ask[9]
-local need = ask[1]
-if ask[2] > 0 and need == 0 then need = math_min(ask[2], 1000000) end
-local d = ask[3]
-if ask[2] > 0 then d = math_max(d, need / b[24] * 1000000) end    -- who comes seldom counts for what it takes then
+local need = ask[2] > 0 and ask[1] == 0 and math_min(ask[2], 1000000) or ask[1]
+local d = ask[2] > 0 and math_max(ask[3], need / b[24] * 1000000) or ask[3]  -- who comes seldom counts for what it takes then
 repeat
 local b, p, d, need = b, p, math_floor(math_min(b[15], d)), need
   local class = b[p[13]]
@@ -1105,19 +1177,9 @@ until true
 -- 4. The rate at which its credit grows.
 local class = b[p[13]]
 local contended = class[1] < math_huge
-local share_of_1
-repeat
-local class, p = class, p
-  if class[1] < math_huge then share_of_1 = class[1] * p[14] / 1000000 break end
-  local weight = math_max(p[14], class[8])
-  if class[7] <= class[3] then share_of_1 = p[11] + (class[3] - class[7]) * p[14] / weight break end
-  share_of_1 = class[3] * p[14] / weight
-  break
-until true
-local told = share_of_1
-told = math_min(told, b[15])                           -- the level of light ones, times a heavy weight, may be more
+local told = math_min(share_of(class, p), b[15])       -- the level of light ones, times a heavy weight, may be more
 local faster = class[4]
-if b[25] > 100000 and b[33] == ask[9] then 
+if b[25] > 100000 and b[35] == ask[9] then 
 local trim_1
 repeat
 local b = b
@@ -1134,6 +1196,14 @@ until true
 faster = trim_1
 end
 local share = math_max(contended and told * (1 + faster) or told, 1e-6)
+
+if credited > 0 and contended then 
+repeat
+local p, credited, share = p, credited, share
+  local most = math_max(PAYS_LEAST * share, math_min(2 * credited, PAYS_MOST * share))
+  p[7] = math_max(math_min(p[7], -most), p[7] - 4 * credited)
+until true
+end
 
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = 100000
@@ -1161,7 +1231,7 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   elseif b[17] > 250000 then spare = math_min(b[3], room)
   elseif b[3] >= need then spare = math_max(spare, math_min(need, b[16], room)) end
   local piece = need
-  if need > 0.25 * depth and not ask[4] and not (b[34] and b[34].lossless == 1) then
+  if need > 0.25 * depth and not ask[4] and not (b[36] and b[36].lossless == 1) then
     piece = math_min(need, math_max(1000000, math_min(0.25 * depth, 0.1 * share)))
   end
 
@@ -1236,11 +1306,11 @@ if refresh > 100000 and ask[2] > 0 then
   until true
   retry = space_out_1
 end
-if b[34] then
+if b[36] then
   local admit_1, admit_2, admit_3
   repeat
   local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, burned, granted, retry, ask[4], need, now
-    local w = b[34]
+    local w = b[36]
   repeat
   local w, now = w, now
     local slot = math_floor(now / w.slot_us)
@@ -1308,16 +1378,16 @@ until true
 b[10] = math_max(b[10], retry)
 
 local recommended, fallback = math_floor(math_min(ask[3], told)), math_floor(math_min(d, told) / 2)
-local load, lossless = math_floor(b[19] / 1000), b[34] and b[34].lossless or 0
+local load, lossless = math_floor(b[19] / 1000), b[36] and b[36].lossless or 0
 local reason_of_1
 repeat
 local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommended, learning, cut, contended, ask[2] > 0 and granted < need
-  if b[15] <= 0 or b[32] == 'no_consumers' then reason_of_1 = b[32] break end
+  if b[15] <= 0 or b[34] == 'no_consumers' then reason_of_1 = b[34] break end
   if cut then reason_of_1 = 'window' break end
   if learning and ask[2] > 0 and b[3] < 1000000 then reason_of_1 = 'learning' break end
   if recommended >= ask[3] and not is_short then reason_of_1 = 'ok' break end
   if contended and recommended + 1 < b[15] then reason_of_1 = 'contended' break end
-  reason_of_1 = b[32]
+  reason_of_1 = b[34]
   break
 until true
 local reason = reason_of_1
@@ -1333,7 +1403,7 @@ if ask[14] > 0 then
 repeat
 local b, lease, now = b, lease, now
   if lease > b[26] or b[27] > 0 and b[27] < now + lease then
-    b[26], b[27], b[41] = math_max(b[26], lease), now + 2 * lease, true
+    b[26], b[27], b[43] = math_max(b[26], lease), now + 2 * lease, true
   end
 until true
 end
@@ -1354,7 +1424,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),
              'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[8] / 1000000))
   if not is_same then
-    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[31])
+    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[33])
     if p[13] == 'normal' and p[14] == 1000000 then redis_call('HDEL', keys.member, 'priority', 'weight')
     else
       redis_call('HSET', keys.member, 'priority', p[13], 'weight', string_format('%.10g', p[14] / 1000000))
@@ -1370,7 +1440,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   break
 until true
 local is_new_id = write_producer_1
-if is_new_id or b[40] or b[41] then
+if is_new_id or b[42] or b[43] then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   repeat
@@ -1392,9 +1462,9 @@ break
   redis_call('HSET', keys.budget, 'tokens', string_format('%.6f', b[3] / 1000000), 'granted_total',
              string_format('%d', b[4]), 'bucket', bucket, 'class_' .. class_name, class)
   until true
-  if b[34] then 
+  if b[36] then 
   repeat
-  local keys, w = keys, b[34]
+  local keys, w = keys, b[36]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -1402,7 +1472,233 @@ break
   end
 end
 do
-local granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, lease, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot, b[31]
+local granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, lease, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot, b[33]
   return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string_format(' %d', wait) or '')
 end
+end)
+if is_well then return reply end
+local string_format = string.format
+local string_match = string.match
+local string_gmatch = string.gmatch
+local string_sub = string.sub
+-- What lies in Redis and cannot be what a script wrote: a key of another type, a packed value that is too short, a number that
+-- is none, a setting that no script would have taken. Looked for when a script has failed, and by repair.lua.
+-- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
+-- answered goes through string_format, in millionths (micro) or microseconds, and is exact to 2^53.
+-- MICRO = 1000000
+-- COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
+
+local function whole(x) return string_format('%.0f', x) end
+
+-- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
+local function micro_of(x) return math.floor(x * 1000000 + 0.5) end
+
+-- 2500500000 -> '2500.5': for people.
+-- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
+local function decimal(text, low, high)
+  if #text > 40 or not string_match(text, '^%d+%.?%d*$') then return nil end
+  local x = tonumber(text)
+  if x >= low and x <= high then return x end
+  return nil
+end
+
+-- Digits only, within [low, high], or nil.
+-- Packed state: one text of whole numbers.
+-- Durations that several scripts share, in microseconds.
+-- SECOND = 1000000
+-- LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
+-- REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+-- LONGEST_TRIP = 1000000     -- of a round trip to Redis, by which a lease is longer
+-- REFRESHES = 5             -- in a lease: chances to be heard
+-- EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
+-- LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day
+-- LONGEST_WAIT = 1000000    -- no producer is told to stay away longer, or it would miss a change of the rate
+-- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
+-- INTERVAL = 250000         -- a consumer that names no interval reports this often
+-- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- STILL = 5000000           -- so long a server's clock that went back stands still: longer than one swings that is steered
+-- GRACE = 10000000          -- what the last consumer could take stays so long when it left: a process or a container restarts
+-- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
+-- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
+-- UNTIL_RESUMED = 9e15      -- the end of a pause without one
+-- KEEP_BUDGET_MS = 604800000    -- sweeps only, decides nothing: a week, as long as an incident and a weekend
+-- KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
+-- KEEP_PASSING_MS = 5000     -- and of one that only asked once: longer than an epoch
+-- RENEW = 60000000          -- how often a TTL is written again
+-- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
+-- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
+-- there it is text, and only there.
+local pack, unpacked
+if struct then
+  pack, unpacked = struct.pack, struct.unpack
+else
+  function pack(format, ...)
+    local words, i = {...}, 0
+    for kind, size in string_gmatch(format, '([dIisc])(%d*)') do
+      i = i + 1
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
+      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+    end
+    return table.concat(words, ' ') .. ' '
+  end
+  function unpacked(format, text)
+    local words, kinds = {}, string.gsub(format, '[^dIisc]', '')
+    for word in string_gmatch(text, '([^ ]*) ') do
+      local i = #words + 1
+      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+    end
+    return unpack(words)
+  end
+end
+-- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
+-- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
+
+-- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
+-- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
+-- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
+-- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
+-- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
+-- SCHEMA = 2
+-- BUCKET = '>dddddddddddddd'
+-- TERMS = '>ddddddddddddddddddsss'
+-- CLASS = '>dddddddd'
+-- WINDOW = '>ddddddddddddd'
+-- EPOCHAL = '>ddddd'
+
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
+---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 14
+-- TERMS_BEGIN = 15
+-- TERMS_END = 35
+--- @record class level mark room trim under over demand weight
+
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
+-- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
+-- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+-- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
+-- Both are kept, one field each, so that HGETALL shows who wants what.
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
+
+local function per_second(text)
+  local x = decimal(text, 0, 1e9)
+  if not x or (x > 0 and x < 1e-6) then return nil end
+  return micro_of(x)
+end
+local function duration(text)
+  local x = decimal(text, 0, 86400)
+  return x and micro_of(x)
+end
+local function one_of(...)
+  local words = {}
+  for _, word in ipairs({...}) do words[word] = word end
+  return function(text) return words[text] end
+end
+
+-- Each gives the value in the unit of the arithmetic, or nil when the text is not one.
+local READ = {
+  rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
+  combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
+  lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+  grace = duration,
+}
+
+-- fields: texts by name, 'rate_by_code' and so on.
+-- What one source wants by itself.
+-- The settings, and what a change of the rate needs beside them.
+local PACKED = {bucket = '>dddddddddddddd', terms = '>ddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>ddddd'}
+local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
+local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
+
+local function is_finite(x) return x ~= nil and x - x == 0 end
+
+-- A class' level is infinite where it is not contended.
+local function can_unpack(format, text, may_be_infinite)
+  local is_long_enough, values = pcall(function() return {unpacked(format, text)} end)
+  if not is_long_enough then return false end
+  for _, value in ipairs(values) do
+    if type(value) == 'number' and (value ~= value or not may_be_infinite and value - value ~= 0) then return false end
+  end
+  return #values > 1
+end
+
+local function are_numbers(text)
+  for word in string_gmatch(text, '%S+') do
+    if word ~= '-' and not is_finite(tonumber(word)) then return false end
+  end
+  return true
+end
+
+local function are_parts(text)
+  local is_json, list = pcall(cjson.decode, text)
+  if not is_json or type(list) ~= 'table' then return false end
+  for _, number in ipairs(list) do
+    if type(number) ~= 'number' or not is_finite(number) then return false end
+  end
+  return true
+end
+
+-- The names of those fields of the budget's hash that cannot be read.
+local function damaged_fields(f)
+  local bad = {}
+  local function check(field, is_right)
+    if f[field] and not is_right then bad[#bad + 1] = field end
+  end
+  check('schema', f.schema and string_match(f.schema, '^%d+$'))
+  for field, format in pairs(PACKED) do
+    local is_needed = f.bucket and f.schema == whole(2) and field ~= 'window' and not f[field]
+    if is_needed then bad[#bad + 1] = field end
+    check(field, f.schema ~= whole(2) or f[field] and can_unpack(format, f[field], format == '>dddddddd'))
+  end
+  check('parts', f.parts and are_parts(f.parts))
+  for _, field in ipairs(NUMBERS) do check(field, f[field] and is_finite(tonumber(f[field]))) end
+  for _, field in ipairs(RATES) do check(field, f[field] and string_match(f[field], '^%d+%.?%d*$')) end
+  for _, name in ipairs(SETTINGS) do
+    for _, source in ipairs({'_by_code', '_by_operator'}) do check(name .. source, f[name .. source] and READ[name](f[name .. source])) end
+  end
+  table.sort(bad)
+  return bad
+end
+
+local function damaged_producer(f)
+  if f.entry and not (can_unpack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f.entry) and f.incarnation and f.birth) then return {'entry'} end
+  if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
+  return {}
+end
+
+local function damaged_consumer(f)
+  if not f.seq then return {} end
+  for _, field in ipairs({'incarnation', 'said', 'memory', 'rate_per_s', 'capacity_per_s', 'arrivals_micro', 'paused_until_us', 'joined_us'}) do
+    if not f[field] then return {field} end
+  end
+  if not are_numbers(f.said) then return {'said'} end
+  if not are_numbers(string.gsub(f.memory, '^%S*', '')) then return {'memory'} end
+  return damaged_fields({seq = f.seq, arrivals_micro = f.arrivals_micro, paused_until_us = f.paused_until_us,
+                         joined_us = f.joined_us, rate_per_s = f.rate_per_s, capacity_per_s = f.capacity_per_s})
+end
+
+-- A list of {key, field}; the field is '' where the whole key is of another type.
+local function damages()
+  local found = {}
+  for i, key in ipairs(KEYS) do
+    local member = i > 1 and string_match(string_sub(key, #KEYS[1] + 1), '^:(%a+):')
+    local kind = (i == 1 or member) and 'hash' or string_sub(key, -8) == ':history' and 'stream' or 'zset'
+    local is = redis.pcall('TYPE', key)
+    is = is.ok or is
+    if string.find(key, '[^%w._:{}/-]') or type(is) ~= 'string' then return {} end
+    if is ~= 'none' and is ~= kind then found[#found + 1] = {key, ''}
+    elseif kind == 'hash' and is == 'hash' then
+      local flat, f = redis.pcall('HGETALL', key), {}
+      for j = 1, #flat, 2 do f[flat[j]] = flat[j + 1] end
+      local bad = not member and damaged_fields(f) or member == 'producer' and damaged_producer(f) or damaged_consumer(f)
+      for _, field in ipairs(bad) do found[#found + 1] = {key, field} end
+    end
+  end
+  return found
+end
+
+local found = damages()[1]
+if not found then error(reply, 0) end
+return {err = string_format('NEXUS_DAMAGED %s %s', found[1], found[2])}

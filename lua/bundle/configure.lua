@@ -13,16 +13,17 @@ Reply  1 budget_rate (micro-tokens/s)  2 backpressure_level  3 reason  4 birth  
        code that an operator's hides
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA
 Cost   O(1) ]]
+local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
 local string_gsub = string.gsub
 local string_match = string.match
 local string_sub = string.sub
+local redis_call = redis.call
 local math_max = math.max
 local math_huge = math.huge
-local redis_call = redis.call
-local math_ceil = math.ceil
 local math_min = math.min
+local math_ceil = math.ceil
 
 -- Durations that several scripts share, in microseconds.
 -- SECOND = 1000000
@@ -36,6 +37,8 @@ local math_min = math.min
 -- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
 -- INTERVAL = 250000         -- a consumer that names no interval reports this often
 -- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- STILL = 5000000           -- so long a server's clock that went back stands still: longer than one swings that is steered
+-- GRACE = 10000000          -- what the last consumer could take stays so long when it left: a process or a container restarts
 -- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
 -- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
 -- UNTIL_RESUMED = 9e15      -- the end of a pause without one
@@ -58,6 +61,11 @@ local function plain(micro)
   local text = string_format('%.0f.%06.0f', math_floor(micro / 1000000), micro % 1000000)
   return (string_gsub(string_gsub(text, '0+$', ''), '%.$', ''))
 end
+local function unplain(text)
+  local integer, fraction = string_match(text, '^(%d+)%.?(%d*)$')
+  return tonumber(integer) * 1000000 + tonumber(string_sub(fraction .. '000000', 1, 6))
+end
+
 -- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
 local function decimal(text, low, high)
   if #text > 40 or not string_match(text, '^%d+%.?%d*$') then return nil end
@@ -100,15 +108,28 @@ else
   end
 end
 -- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
+local function clock(at_us)
+  if at_us ~= '0' then
+    local at = whole_number(at_us, 0, 9007199254740992)
+    if not at or at > 0 then return at end
+  end
+  -- Redis 6.2 with `lua-replicate-commands no` else lets no script write that has asked for the time.
+  if redis.replicate_commands then redis.replicate_commands() end
+  local time = redis_call('TIME')
+  return time[1] * 1000000 + time[2]
+end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
 local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
 
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 
+-- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 local function is_budget(key)
   local namespace, name = string_match(key, '^(.*):{(.*)}$')
-  return namespace ~= nil and is_name(namespace) and is_name(name)
+  if not namespace or #name > 64 then return false end
+  local parent = string_match(name, '^(.*)/[A-Za-z0-9._-]+$')
+  return is_name(namespace) and is_name(parent or name)
 end
 
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
@@ -133,17 +154,17 @@ end
 -- SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
 -- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>ddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
 ---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 14
 -- TERMS_BEGIN = 15
--- TERMS_END = 33
+-- TERMS_END = 35
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
@@ -162,7 +183,7 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[20], b[41] = math_max(0, b[20] + dt), true
+    b[20], b[43] = math_max(0, b[20] + dt), true
   end
   if dt > 0 and b[15] > 0 and b[3] < b[16] then
     if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
@@ -187,7 +208,6 @@ end
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
 -- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
@@ -203,31 +223,49 @@ local function new_budget(now, is_older)
   b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
   b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
   b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
-  b[28], b[29], b[30], b[31], b[32], b[33] = 0, 0, 0, whole(now), 'unset', ''
-  b[35], b[36], b[37], b[38], b[39] = 0, 0, 1020000, 0, 0
-  b[42], b[40], b[43] = true, true, true
+  b[28], b[29], b[30], b[31], b[32], b[33], b[34], b[35] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[37], b[38], b[39], b[40], b[41] = 0, 0, 1020000, 0, 0
+  b[44], b[42], b[45] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
 local function read_rest(keys, b)
-  if b[40] then return end
-  b[40] = true
+  if b[42] then return end
+  b[42] = true
   local f = redis_call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[35], b[36], b[37], b[38], b[39] = unpacked('>ddddd', f[1])
+  b[37], b[38], b[39], b[40], b[41] = unpacked('>ddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
--- The budget, or a new one.
+-- A server's clock that goes back stands still here until it has caught up, so that what it lives twice earns once. One that
+-- stays behind for STILL was set right: from then on it counts. What it lives again up to where it was (`high`) earns at most
+-- STILL between two calls, so that a leap forward to there earns next to nothing.
+local function steady(b, now)
+  if now < b[1] then
+    if b[31] == 0 or now < b[31] then b[31], b[43] = now, true end
+    if now - b[31] < 5000000 then return b[1] end
+    b[32], b[31], b[43] = math_max(b[32], b[1]), 0, true
+    return now
+  end
+  if b[31] > 0 then b[31], b[43] = 0, true end
+  if b[32] > 0 then
+    b[1] = math_max(b[1], math_min(now, b[32]) - 5000000)
+    if now >= b[32] then b[32], b[43] = 0, true end
+  end
+  return now
+end
+
+-- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
-local function is_renewal_due(b, now) return now - b[38] >= 60000000 or now < b[38] end
+local function is_renewal_due(b, now) return now - b[40] >= 60000000 or now < b[40] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 -- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[42]) then b[38] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[44]) then b[40] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -236,25 +274,25 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string_format('%.6f', b[3] / 1000000))
   add('granted_total', string_format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddsss', unpack(b, 15, 33)))
-  add('epoch', pack('>ddddd', b[35], b[36], b[37], b[38], b[39]))
+  add('terms', pack('>ddddddddddddddddddsss', unpack(b, 15, 35)))
+  add('epoch', pack('>ddddd', b[37], b[38], b[39], b[40], b[41]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[42] then
+  if b[44] then
     add('schema', whole(2))
-    add('birth', b[31])
+    add('birth', b[33])
     redis_call('HDEL', keys.budget, 'window')          -- of a schema before
   end
-  if b[43] then
+  if b[45] then
     add('rate_per_s', plain(b[15]))
     add('burst_s', plain(b[17]))
     add('level', whole(b[18]))
     add('load_percent', plain(b[19]))
-    add('reason', b[32])
+    add('reason', b[34])
   end
   redis_call(unpack(list))
-  if b[34] then 
+  if b[36] then 
   repeat
-  local keys, w = keys, b[34]
+  local keys, w = keys, b[36]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -265,7 +303,7 @@ local function write_whole(keys, b, now, may_be_new)
   local keys, b = keys, b
     for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[39] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
+      if b[41] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
     end
   end
   until true
@@ -397,7 +435,7 @@ end
 -- Tokens that will never arrive anywhere.
 -- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
 -- Both are kept, one field each, so that HGETALL shows who wants what.
-local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit'}
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 
 local function per_second(text)
   local x = decimal(text, 0, 1e9)
@@ -419,15 +457,16 @@ local READ = {
   rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
   combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
   lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+  grace = duration,
 }
-local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0}
+local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0, grace = 10000000}
 
 -- fields: texts by name, 'rate_by_code' and so on.
 local function effective(fields)
   local s = {}
   for _, name in ipairs(SETTINGS) do
     local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
-    if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
+    if text then s[name] = READ[name](text) or error('damaged') else s[name] = DEFAULT[name] end
   end
   s.floor = s.min_rate
   if s.rate then s.min_rate = math_min(s.min_rate, s.rate) end        -- a floor of one source under a ceiling of the other
@@ -437,9 +476,11 @@ local function effective(fields)
 end
 
 -- What one source wants by itself.
+local function number_of(text) return text and (tonumber(text) or error('damaged')) or 0 end
+
 -- The settings, and what a change of the rate needs beside them.
 local function read_settings(keys)
-  local names = {'parts', 'last_consumer_end', 'paused_until_us'}
+  local names = {'parts', 'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do
     names[#names + 1] = name .. '_by_operator'
     names[#names + 1] = name .. '_by_code'
@@ -448,6 +489,7 @@ local function read_settings(keys)
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
   s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
   local are_whole_1
   repeat
   local keys, parts = keys, s.parts
@@ -461,7 +503,7 @@ local function read_settings(keys)
   break
   until true
   s.is_whole = are_whole_1
-  s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
+  s.paused_until = number_of(fields.paused_until_us)
   return s
 end
 -- The texts of the history and of the budget's hash: who changed what, from what to what, and why.
@@ -507,6 +549,9 @@ local function combined_load(keys, parts, combine)
   local first = redis_call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
   return first[2] and tonumber(first[2]) or 0
 end
+
+-- The last consumer left, as in a restart: until then it counts as if it could take what it could.
+local function grace_end(s) return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0 end
 
 -- rate, level, load (thousandths of a percent), reason
 -- net only grows, so it starts again long before a double forgets single micro-tokens. Under `min` each consumer has an A.
@@ -573,17 +618,18 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   if s.last_end == 'silent' then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, 'no_consumers' break end
   if s.lossless == 1 then decide_1, decide_2, decide_3, decide_4 = 0, 3, 0, 'window' break end
+  if s.rate and s.left_rate < s.rate and now < grace_end(s) then decide_1, decide_2, decide_3, decide_4 = math_max(s.left_rate, s.min_rate), 0, 0, 'load' break end
   if s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, 0, 0, 'rate' break end
   decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
   break
   until true
   local rate, level, load, reason = decide_1, decide_2, decide_3, decide_4
-  local turned = level ~= b[18] or reason ~= b[32]
+  local turned = level ~= b[18] or reason ~= b[34]
   parts.told = math_max(parts.told, b[15])               -- many small steps are a drop as well
   local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[15] == 0 and rate > 0 and not b[42]
+  local is_rise = b[15] == 0 and rate > 0 and not b[44]
   local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
-  if turned or b[42] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+  if turned or b[44] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
     repeat
     local keys, b, R, burst_us = keys, b, rate, s.burst
       local B = R > 0 and burst_of(R, burst_us) or b[16]
@@ -601,18 +647,18 @@ local function settle(keys, b, s, now, by, is_act, act)
     b[11] = 0
   end
   b[15], b[16], b[17] = R, B, burst_us
-  if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end
+  if R > 0 and b[39] > 0 then b[3], b[39] = b[3] + b[39], 0 end
   b[3] = math_min(b[3], B)
-  b[43] = true
+  b[45] = true
     until true
-    b[18], b[19], b[32] = level, load * 1000, reason
+    b[18], b[19], b[34] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
     local keys, b, by, act = keys, b, by, act
       local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-                 'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
+                 'load_percent', plain(b[19]), 'reason', b[34], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -622,20 +668,20 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   redis_call(unpack(entry))
   read_rest(keys, b)
-  if b[39] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
+  if b[41] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
   end
   if is_told then
     repeat
     local keys, b = keys, b
       redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string_format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
+              string_format('%s %.0f %.0f %.0f %s', b[33], b[4], b[15], b[18], b[34]))
     until true
     parts.told = rate
   end
   repeat
   local keys, b, s = keys, b, s
-    local w, parts = b[34], s.parts
+    local w, parts = b[36], s.parts
   if not w then break end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -647,9 +693,11 @@ local function settle(keys, b, s, now, by, is_act, act)
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
   until true
-  b[21], b[41] = least(keys.consumers) or 0, true
+  b[21], b[43] = least(keys.consumers) or 0, true
   b[30] = s.paused_until > now and s.paused_until or 0
-  if b[30] > 0 and (b[21] == 0 or b[30] < b[21]) then b[21] = b[30] end
+  for _, at in ipairs({b[30], grace_end(s)}) do
+    if at > now and (b[21] == 0 or at < b[21]) then b[21] = at end
+  end
   redis_call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
@@ -672,31 +720,23 @@ for i = 6, #ARGV, 2 do
 end
 local keys = named_keys(nil)
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
-local clock_1
+local open_budget_1, open_budget_2, open_budget_3
 repeat
-local at_us = ARGV[1]
-  if at_us ~= '0' then
-    local at = whole_number(at_us, 0, 9007199254740992)
-    if not at or at > 0 then clock_1 = at break end
-  end
-  local time = redis_call('TIME')
-  clock_1 = time[1] * 1000000 + time[2]
-  break
-until true
-local now = clock_1
-local open_budget_1, open_budget_2
-repeat
-local keys, now = keys, now
-  local read_budget_1, read_budget_2
+local keys, now = keys, clock(ARGV[1])
+  local read_budget_1, read_budget_2, read_budget_3
   repeat
   local keys, class_name = keys, 'normal'
     local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
-  if f[1] ~= '2' then read_budget_1, read_budget_2 = nil, f[1] and (tonumber(f[1]) or 9007199254740992) > 2 and 'NEXUS_SCHEMA', f[1] and true break end
-  if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddsss', f[3])}
+  if f[1] ~= '2' then
+    local schema = f[1] and (string_match(f[1], '^%d+$') and tonumber(f[1]) or 9007199254740992)
+    read_budget_1, read_budget_2, read_budget_3 = nil, schema and schema > 2 and 'NEXUS_SCHEMA', redis_call('EXISTS', keys.budget) == 1
+    break
+  end
+  if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddsss', f[3])}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
     b[13], b[14] = unpacked('>dddddddddddddd', f[2])
-  b[34] = nil
+  b[36] = nil
   if f[4] then 
   local read_window_1
   repeat
@@ -706,18 +746,24 @@ local keys, now = keys, now
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[34] = read_window_1
+  b[36] = read_window_1
   end
   b[class_name] = read_class(f[5])
-  read_budget_1, read_budget_2 = b
+
+  local sum = b[1] + b[2] + b[3] + b[4] + b[5] + b[6] + b[7] + b[8] + b[9] + b[10] + b[11]
+    + b[12] + b[13] + b[14] + b[15] + b[16] + b[17] + b[18] + b[19] + b[20] + b[21] + b[22] + b[23]
+    + b[24] + b[25] + b[26] + b[27] + b[28] + b[29] + b[30] + b[31] + b[32]
+  if sum - sum ~= 0 then error('damaged') end
+  read_budget_1, read_budget_2, read_budget_3 = b
   break
   until true
-  local b, newer = read_budget_1, read_budget_2
-  if newer then open_budget_1, open_budget_2 = nil, newer break end
-  open_budget_1, open_budget_2 = b or new_budget(now)
+  local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
+  if newer then open_budget_1, open_budget_2, open_budget_3 = nil, newer break end
+  if not b then open_budget_1, open_budget_2, open_budget_3 = new_budget(now, is_older), nil, now break end
+  open_budget_1, open_budget_2, open_budget_3 = b, nil, steady(b, now)
   break
 until true
-local b, newer = open_budget_1, open_budget_2
+local b, newer, now = open_budget_1, open_budget_2, open_budget_3
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
@@ -796,10 +842,10 @@ end
 repeat
 local keys, b, now = keys, b, now
   local is_back = b[1] - now >= 1000000
-  if is_back or (b[21] > 0 and now >= b[21]) then b[44] = read_settings(keys) end
+  if is_back or (b[21] > 0 and now >= b[21]) then b[46] = read_settings(keys) end
   if is_back then 
   repeat
-  local keys, b, s, now = keys, b, b[44], now
+  local keys, b, s, now = keys, b, b[46], now
     local step = b[1] - now
   for _, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id)
@@ -809,13 +855,17 @@ local keys, b, now = keys, b, now
     redis_call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
     b[30] = s.paused_until
   end
+  if s.left > 0 then
+    s.left = math_max(0, s.left - step)
+    redis_call('HSET', keys.budget, 'left_us', whole(s.left))
+  end
   b[21] = math_max(0, b[21] - step)
   until true
   end
 
   local resumed = b[30] > b[1] and now >= b[30]
   refill(b, resumed and b[30] or now)
-  if b[21] > 0 and now >= b[21] then settle(keys, b, b[44], now, 'deadline') end
+  if b[21] > 0 and now >= b[21] then settle(keys, b, b[46], now, 'deadline') end
   if resumed then refill(b, now) end
 until true
 redis_call(unpack(set))
@@ -823,18 +873,244 @@ if #unset > 2 then redis_call(unpack(unset)) end
 s = read_settings(keys)
 if source == 'operator' then
   read_rest(keys, b)
-  b[39] = 1
+  b[41] = 1
   -- A word from an operator stands in for the report that a silent consumer owes.
   if next(wanted) and s.parts.live == 0 and s.last_end == 'silent' then
     s.last_end = 'overruled'
     redis_call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
 end
-if b[34] then set_slot_length(b[34], now, b[34].slot_us + math_ceil((s.transit - before.transit) / 4))
-elseif s.lossless == 1 then b[34] = new_window(now, slot_length(b[26], s.transit, 250000)) end
+if b[36] then set_slot_length(b[36], now, b[36].slot_us + math_ceil((s.transit - before.transit) / 4))
+elseif s.lossless == 1 then b[36] = new_window(now, slot_length(b[26], s.transit, 250000)) end
 local act = {who = who, what = table.concat(what, ', '), why = why}
 settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us, act)
 write_whole(keys, b, now, true)
 table.sort(changed)
 table.sort(overruled)
-return {whole(b[15]), whole(b[18]), b[32], b[31], table.concat(changed, ' '), table.concat(overruled, ' ')}
+return {whole(b[15]), whole(b[18]), b[34], b[33], table.concat(changed, ' '), table.concat(overruled, ' ')}
+end)
+if is_well then return reply end
+local string_format = string.format
+local string_match = string.match
+local string_gmatch = string.gmatch
+local string_sub = string.sub
+-- What lies in Redis and cannot be what a script wrote: a key of another type, a packed value that is too short, a number that
+-- is none, a setting that no script would have taken. Looked for when a script has failed, and by repair.lua.
+-- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
+-- answered goes through string_format, in millionths (micro) or microseconds, and is exact to 2^53.
+-- MICRO = 1000000
+-- COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
+
+local function whole(x) return string_format('%.0f', x) end
+
+-- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
+local function micro_of(x) return math.floor(x * 1000000 + 0.5) end
+
+-- 2500500000 -> '2500.5': for people.
+-- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
+local function decimal(text, low, high)
+  if #text > 40 or not string_match(text, '^%d+%.?%d*$') then return nil end
+  local x = tonumber(text)
+  if x >= low and x <= high then return x end
+  return nil
+end
+
+-- Digits only, within [low, high], or nil.
+-- Packed state: one text of whole numbers.
+-- Durations that several scripts share, in microseconds.
+-- SECOND = 1000000
+-- LEASE = 500000            -- tokens handed out may be spent this long, counted from before the claim was sent
+-- REFRESH = 100000          -- how often a busy producer claims; in a crowd both are longer (crowd.lua)
+-- LONGEST_TRIP = 1000000     -- of a round trip to Redis, by which a lease is longer
+-- REFRESHES = 5             -- in a lease: chances to be heard
+-- EPOCH = 250000            -- shortest round of the fair share: everyone in demand comes once in it
+-- LONGEST_SLOT = 86400000000    -- as far ahead as a producer is told its turn: a day
+-- LONGEST_WAIT = 1000000    -- no producer is told to stay away longer, or it would miss a change of the rate
+-- DEFAULT_BURST = 250000     -- of the rate, in a bucket whose budget names no burst
+-- INTERVAL = 250000         -- a consumer that names no interval reports this often
+-- SHORTEST_DEADLINE = 2000000   -- a consumer that skips a few reports (a pause of its runtime) is not dead
+-- STILL = 5000000           -- so long a server's clock that went back stands still: longer than one swings that is steered
+-- GRACE = 10000000          -- what the last consumer could take stays so long when it left: a process or a container restarts
+-- FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
+-- TRANSIT = 1000000         -- from a token spent to its work seen in Redis, unless the budget says otherwise
+-- UNTIL_RESUMED = 9e15      -- the end of a pause without one
+-- KEEP_BUDGET_MS = 604800000    -- sweeps only, decides nothing: a week, as long as an incident and a weekend
+-- KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
+-- KEEP_PASSING_MS = 5000     -- and of one that only asked once: longer than an epoch
+-- RENEW = 60000000          -- how often a TTL is written again
+-- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
+-- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
+-- there it is text, and only there.
+local pack, unpacked
+if struct then
+  pack, unpacked = struct.pack, struct.unpack
+else
+  function pack(format, ...)
+    local words, i = {...}, 0
+    for kind, size in string_gmatch(format, '([dIisc])(%d*)') do
+      i = i + 1
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
+      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+    end
+    return table.concat(words, ' ') .. ' '
+  end
+  function unpacked(format, text)
+    local words, kinds = {}, string.gsub(format, '[^dIisc]', '')
+    for word in string_gmatch(text, '([^ ]*) ') do
+      local i = #words + 1
+      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+    end
+    return unpack(words)
+  end
+end
+-- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
+-- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
+
+-- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
+-- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
+-- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
+-- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
+-- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
+-- SCHEMA = 2
+-- BUCKET = '>dddddddddddddd'
+-- TERMS = '>ddddddddddddddddddsss'
+-- CLASS = '>dddddddd'
+-- WINDOW = '>ddddddddddddd'
+-- EPOCHAL = '>ddddd'
+
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
+---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 14
+-- TERMS_BEGIN = 15
+-- TERMS_END = 35
+--- @record class level mark room trim under over demand weight
+
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
+-- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
+-- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+-- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
+-- Both are kept, one field each, so that HGETALL shows who wants what.
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
+
+local function per_second(text)
+  local x = decimal(text, 0, 1e9)
+  if not x or (x > 0 and x < 1e-6) then return nil end
+  return micro_of(x)
+end
+local function duration(text)
+  local x = decimal(text, 0, 86400)
+  return x and micro_of(x)
+end
+local function one_of(...)
+  local words = {}
+  for _, word in ipairs({...}) do words[word] = word end
+  return function(text) return words[text] end
+end
+
+-- Each gives the value in the unit of the arithmetic, or nil when the text is not one.
+local READ = {
+  rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
+  combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
+  lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+  grace = duration,
+}
+
+-- fields: texts by name, 'rate_by_code' and so on.
+-- What one source wants by itself.
+-- The settings, and what a change of the rate needs beside them.
+local PACKED = {bucket = '>dddddddddddddd', terms = '>ddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>ddddd'}
+local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
+local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
+
+local function is_finite(x) return x ~= nil and x - x == 0 end
+
+-- A class' level is infinite where it is not contended.
+local function can_unpack(format, text, may_be_infinite)
+  local is_long_enough, values = pcall(function() return {unpacked(format, text)} end)
+  if not is_long_enough then return false end
+  for _, value in ipairs(values) do
+    if type(value) == 'number' and (value ~= value or not may_be_infinite and value - value ~= 0) then return false end
+  end
+  return #values > 1
+end
+
+local function are_numbers(text)
+  for word in string_gmatch(text, '%S+') do
+    if word ~= '-' and not is_finite(tonumber(word)) then return false end
+  end
+  return true
+end
+
+local function are_parts(text)
+  local is_json, list = pcall(cjson.decode, text)
+  if not is_json or type(list) ~= 'table' then return false end
+  for _, number in ipairs(list) do
+    if type(number) ~= 'number' or not is_finite(number) then return false end
+  end
+  return true
+end
+
+-- The names of those fields of the budget's hash that cannot be read.
+local function damaged_fields(f)
+  local bad = {}
+  local function check(field, is_right)
+    if f[field] and not is_right then bad[#bad + 1] = field end
+  end
+  check('schema', f.schema and string_match(f.schema, '^%d+$'))
+  for field, format in pairs(PACKED) do
+    local is_needed = f.bucket and f.schema == whole(2) and field ~= 'window' and not f[field]
+    if is_needed then bad[#bad + 1] = field end
+    check(field, f.schema ~= whole(2) or f[field] and can_unpack(format, f[field], format == '>dddddddd'))
+  end
+  check('parts', f.parts and are_parts(f.parts))
+  for _, field in ipairs(NUMBERS) do check(field, f[field] and is_finite(tonumber(f[field]))) end
+  for _, field in ipairs(RATES) do check(field, f[field] and string_match(f[field], '^%d+%.?%d*$')) end
+  for _, name in ipairs(SETTINGS) do
+    for _, source in ipairs({'_by_code', '_by_operator'}) do check(name .. source, f[name .. source] and READ[name](f[name .. source])) end
+  end
+  table.sort(bad)
+  return bad
+end
+
+local function damaged_producer(f)
+  if f.entry and not (can_unpack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f.entry) and f.incarnation and f.birth) then return {'entry'} end
+  if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
+  return {}
+end
+
+local function damaged_consumer(f)
+  if not f.seq then return {} end
+  for _, field in ipairs({'incarnation', 'said', 'memory', 'rate_per_s', 'capacity_per_s', 'arrivals_micro', 'paused_until_us', 'joined_us'}) do
+    if not f[field] then return {field} end
+  end
+  if not are_numbers(f.said) then return {'said'} end
+  if not are_numbers(string.gsub(f.memory, '^%S*', '')) then return {'memory'} end
+  return damaged_fields({seq = f.seq, arrivals_micro = f.arrivals_micro, paused_until_us = f.paused_until_us,
+                         joined_us = f.joined_us, rate_per_s = f.rate_per_s, capacity_per_s = f.capacity_per_s})
+end
+
+-- A list of {key, field}; the field is '' where the whole key is of another type.
+local function damages()
+  local found = {}
+  for i, key in ipairs(KEYS) do
+    local member = i > 1 and string_match(string_sub(key, #KEYS[1] + 1), '^:(%a+):')
+    local kind = (i == 1 or member) and 'hash' or string_sub(key, -8) == ':history' and 'stream' or 'zset'
+    local is = redis.pcall('TYPE', key)
+    is = is.ok or is
+    if string.find(key, '[^%w._:{}/-]') or type(is) ~= 'string' then return {} end
+    if is ~= 'none' and is ~= kind then found[#found + 1] = {key, ''}
+    elseif kind == 'hash' and is == 'hash' then
+      local flat, f = redis.pcall('HGETALL', key), {}
+      for j = 1, #flat, 2 do f[flat[j]] = flat[j + 1] end
+      local bad = not member and damaged_fields(f) or member == 'producer' and damaged_producer(f) or damaged_consumer(f)
+      for _, field in ipairs(bad) do found[#found + 1] = {key, field} end
+    end
+  end
+  return found
+end
+
+local found = damages()[1]
+if not found then error(reply, 0) end
+return {err = string_format('NEXUS_DAMAGED %s %s', found[1], found[2])}

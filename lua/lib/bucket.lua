@@ -44,15 +44,10 @@ end
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
 local function hand_back(b, tokens)
-  b.T = b.T + math.max(0, math.min(tokens, b.B - math.max(b.T, b.top, b.top_before)))
+  local fits = math.max(0, math.min(tokens, b.B - math.max(b.T, b.top, b.top_before)))
+  b.T = b.T + fits
   b.top = math.max(b.top, b.T)                            -- what is taken in this very call was here as well
-end
-
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
-local function repair(b, seen)
-  if seen <= b.granted then return end
-  b.T = math.min(b.T, math.max(-b.B, b.T - (seen - b.granted) * MICRO))
-  b.granted, b.granted_rest = seen, 0
+  return fits
 end
 
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger

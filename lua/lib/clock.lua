@@ -4,6 +4,8 @@ local function clock(at_us)
     local at = whole_number(at_us, 0, COUNT)
     if not at or at > 0 then return at end
   end
+  -- Redis 6.2 with `lua-replicate-commands no` else lets no script write that has asked for the time.
+  if redis.replicate_commands then redis.replicate_commands() end
   local time = redis.call('TIME')
   return time[1] * MICRO + time[2]
 end

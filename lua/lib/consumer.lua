@@ -7,6 +7,7 @@ local SAID_MOST = {
   in_flight = COUNT, slots = COUNT, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
   latency_p25_ms = 86400000, latency_p10_ms = 86400000, cancelled = COUNT, busy_ms = COUNT,
 }
+local LEAP = 5                  -- seconds that its clock may gain on ours: a report is late by less
 local ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 
 -- The report's arguments by name (nil where nothing is said), or nil and a code that names the one at fault.
@@ -62,7 +63,10 @@ local function read_consumer(keys)
     if n == 1 then said.at = tonumber(word)
     else
       i = i + 1
-      if SAID[i] and word ~= '-' then said[SAID[i]] = tonumber(word) end
+      if SAID[i] and word ~= '-' then
+        said[SAID[i]] = tonumber(word)
+        if said[SAID[i]] ~= said[SAID[i]] then error('damaged') end
+      end
     end
   end
   said.depth, said.limit = said.queue_depth, said.queue_limit
@@ -92,8 +96,9 @@ local function since_last(c, said, now)
     if (said[counter] or 0) < (was[counter] or 0) then return true end
   end
   if said.uptime_ms and was.uptime_ms then
-    if said.uptime_ms < was.uptime_ms then return true end
-    return false, (said.uptime_ms - was.uptime_ms) / 1000
+    local dt, passed = (said.uptime_ms - was.uptime_ms) / 1000, (now - was.at) / MICRO
+    if dt < 0 or dt > math.max(0, passed) + LEAP then return true end
+    return false, dt
   end
   return false, math.max(0, now - was.at) / MICRO
 end
@@ -106,11 +111,13 @@ end
 -- Everything that ever came to it and was seen there.
 local function came(said) return left_of(said) + (said.in_flight or 0) + (said.queue_depth or 0) end
 
-local function arrivals(c, was, said, dt)
+-- A counter that jumps makes it no more than a surge of what the budget gives.
+local function arrivals(b, c, was, said, dt)
   if not was then return 0 end
   local arrived = came(said) - came(was)
   if dt > 0 then
-    local rate = math.min(MOST, math.max(0, arrived) / dt * MICRO)
+    local most = math.min(MOST, SURGE * math.max(b.R, c.arrivals, FIRST_RATE * MICRO))
+    local rate = math.min(most, math.max(0, arrived) / dt * MICRO)
     c.arrivals = c.arrivals + math.min(1, dt / ARRIVALS_TIME) * (rate - c.arrivals)
   end
   return arrived

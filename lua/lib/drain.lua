@@ -88,7 +88,7 @@ do
     m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
 
     local speed = math.min(MOST_RATE, step.done / span)
-    local busy = was.busy_ms and report.busy_ms and (report.busy_ms - was.busy_ms) / 1000 or 0
+    local busy = was.busy_ms and report.busy_ms and step.part * (report.busy_ms - was.busy_ms) / 1000 or 0
     if busy > 0 and step.done > 0 then
       m.ok = towards(m.ok, speed, step.dt, delay)
       local able = math.min(MOST_RATE, step.done / busy)
@@ -98,6 +98,7 @@ do
         m.capacity = math.max(able, m.rate)
       else
         m.before = m.capacity
+        able = math.min(SURGE * m.capacity, math.max(m.capacity / SURGE, able))
         local is_urgent = peak > CROWDED * limit or depth > aim(m, report)
         follow(m, able, busy, is_urgent)
       end

@@ -4,9 +4,12 @@ local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', '
 
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 
+-- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 local function is_budget(key)
   local namespace, name = string.match(key, '^(.*):{(.*)}$')
-  return namespace ~= nil and is_name(namespace) and is_name(name)
+  if not namespace or #name > 64 then return false end
+  local parent = string.match(name, '^(.*)/[A-Za-z0-9._-]+$')
+  return is_name(namespace) and is_name(parent or name)
 end
 
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.

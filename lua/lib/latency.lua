@@ -6,6 +6,7 @@
 --
 -- The usual latency is that of a consumer that has little to do: it follows quickly down and slowly up.
 local USUAL_DOWN, USUAL_UP = 30, 600      -- seconds
+local USUAL_MOST = 10           -- times: one report counts for no more
 local FIRST_WORK = 20           -- tokens done or failed before a latency means something, where no target is set
 local BY_CHANCE = 0.2           -- of the way to a latency that few pieces of work had
 local SHORTEST_MS = 0.001
@@ -14,7 +15,8 @@ local function latency_ratio(m, field, latency, found, dt)
   if not latency then return end
   local value = math.min(MOST_RATE, math.max(SHORTEST_MS, latency))
   local usual = m[field] > 0 and m[field] or value
-  usual = usual * (value / usual) ^ (1 - math.exp(-dt / (value < usual and USUAL_DOWN or USUAL_UP)))
+  local moved = math.min(USUAL_MOST, math.max(1 / USUAL_MOST, value / usual))
+  usual = usual * moved ^ (1 - math.exp(-dt / (value < usual and USUAL_DOWN or USUAL_UP)))
   m[field] = usual
   found[#found + 1] = {math.min(MOST_RATE, value / usual), value}
 end

@@ -9,6 +9,9 @@ local LONG = 86400              -- seconds: no clock of a law counts further
 local SLOWEST = 0.2             -- one token per 5 s
 local LEAST_OF_BEST = 0.01      -- the floor, of the best seen
 local BEST_FADES = 600          -- seconds
+local UNSEEN, UNSEEN_FADES = 60, 30       -- seconds of work without half of the best: from then on it fades so fast
+local SURGE, SURGE_ITEMS = 4, 20          -- times the speed known, and so many items beside: more is not credible in one report
+local QUIET = 5                 -- seconds: of one who does not say what is in flight, as much may leave at once
 local MISSED_REPORTS = 3        -- two may be lost before the time between two reports says nothing
 local SHORTEST_STEP = 0.125     -- seconds: half of the usual interval; over less, a count of done says little
 local SHORTEST_DELAY = 0.5      -- seconds: no fleet's loop is shorter than a lease
@@ -33,10 +36,10 @@ end
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
-           'working_for', 'highest'},
+           'working_for', 'highest', 'unseen', 'surged', 'quiet'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
-          'slow_at', 'was_slow', 'was_probe', 'before', 'asked'},
+          'slow_at', 'was_slow', 'was_probe', 'before', 'asked', 'unseen', 'surged', 'quiet'},
 }
 local AT_FIRST = {probe = 0.05, since_cut = LONG}       -- all else 0, and no `ok`
 
@@ -108,22 +111,58 @@ local function step_between(was, report, dt, setting)
   local left = done + errors + cancelled
   local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
   return {
-    dt = math.min(dt, LONG), done = done, errors = errors, left = left, arrived = math.max(0, left + held),
+    part = 1, dt = math.min(dt, LONG), done = done, errors = errors, left = left, arrived = math.max(0, left + held),
     is_unbroken = dt <= MISSED_REPORTS * setting.interval,
   }
+end
+
+-- A counter may jump: it was corrected, or another process behind the same proxy has answered. More than a consumer held
+-- and its history makes credible is no sample the first time; when it goes on, each report counts for as much as is credible.
+local function credible(m, was, report, step)
+  if not step then
+    m.surged, m.quiet = 0, 0
+    return nil
+  end
+  local known = math.max(FIRST_RATE, m.rate, m.best, m.ok or 0, m.capacity or 0, m.known_good or 0, m.before or 0, report.capacity or 0)
+  local most = SURGE_ITEMS + (was.in_flight or 0) + (was.depth or 0) + known * (SURGE * step.dt + m.quiet)
+  local is_quiet = step.left == 0 and not report.in_flight
+  m.quiet = is_quiet and math.min(QUIET, m.quiet + step.dt) or 0
+  step.arrived = math.min(step.arrived, most)
+  if step.left <= most then
+    if step.left > 0 then m.surged = 0 end
+    return step
+  end
+  if m.surged == 0 then
+    m.surged = 1
+    return nil
+  end
+  step.part = most / step.left
+  step.done, step.errors, step.left = step.done * step.part, step.errors * step.part, most
+  return step
+end
+
+-- What was seen once and not again in a minute of work is soon forgotten.
+local function remember_best(m, seen, step, at)
+  local unseen = m.unseen or 0
+  if seen >= m.best / 2 then unseen = 0
+  elseif step and step.done > 0 then unseen = math.min(LONG, unseen + step.dt) end
+  local fades = unseen > UNSEEN and UNSEEN_FADES or BEST_FADES
+  m.unseen = unseen
+  m.best = math.max(seen, m.best * math.exp(-math.max(0, at - m.best_at) / fades))
+  m.best_at = at
 end
 
 -- rate and capacity in tokens per second (capacity 0: not known yet), and the part of its queue that may be filled.
 local function run_law(name, memory, was, report, dt, at, setting)
   if memory.law ~= name then start_memory(memory, name) end
-  local step = step_between(was, report, dt, setting)
+  local step                                           -- `range` goes by one report
+  if name ~= 'range' then step = credible(memory, was, report, step_between(was, report, dt, setting)) end
   local rate, seen, capacity, window
   if name == 'drain' then rate, seen, capacity, window = drain(memory, was, report, step, setting)
   elseif name == 'range' then rate, seen, capacity, window = range(memory, report, setting)
   else rate, seen, capacity, window = aimd(memory, was, report, step, setting) end
 
-  memory.best = math.max(seen, memory.best * math.exp(-math.max(0, at - memory.best_at) / BEST_FADES))
-  memory.best_at = at
+  remember_best(memory, seen, step, at)
   local ceiling = math.min(report.capacity or MOST_RATE, setting.rate or MOST_RATE, MOST_RATE)
   memory.rate = math.min(ceiling, math.max(rate, SLOWEST, LEAST_OF_BEST * math.min(memory.best, ceiling)))
   return memory.rate, capacity, window

@@ -6,6 +6,8 @@ local EARLY = 0.005             -- seconds: a producer that comes this much befo
 local NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
 local SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
 local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
+local PAYS = 4                  -- times what it hands back, out of its credit,
+local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of its rate, or twice that in between
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 local MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
@@ -54,9 +56,23 @@ local function take_back(b, p, held, unused, burned, now)
   local owned = now <= p.until_us and p.holds or 0
   local returned = math.min(unused, owned)
   local lost = math.min(burned, p.holds - returned)
-  if returned > 0 then hand_back(b, returned) end
+  local credited = returned > 0 and hand_back(b, returned) or 0
   p.holds = math.min(held, p.holds - returned)
-  return returned, lost
+  return returned, lost, credited
+end
+
+-- Whoever hands back may have used it all the same, which nobody can see. So what others get of it is paid for with credit. Who
+-- then rests, as one that is idle does, has it again before it comes back; who goes on asking has less by more than it lied.
+local function pay_for_returned(p, credited, share)
+  local most = math.max(PAYS_LEAST * share, math.min(2 * credited, PAYS_MOST * share))
+  p.credit = math.max(math.min(p.credit, -most), p.credit - PAYS * credited)
+end
+
+-- One that leaves cannot pay later: as much comes back as it can pay for.
+local function payable(b, p, unused)
+  local class = b[p.class]
+  if class.level == math.huge then return unused end
+  return math.min(unused, math.floor((math.max(0, p.credit) + PAYS_LEAST * class.level * p.weight / MICRO) / PAYS))
 end
 
 -- Tokens; and else when to ask again, and when what it needs will be there.

@@ -59,6 +59,9 @@ local function combined_load(keys, parts, combine)
   return first[2] and tonumber(first[2]) or 0
 end
 
+-- The last consumer left, as in a restart: until then it counts as if it could take what it could.
+local function grace_end(s) return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0 end
+
 -- rate, level, load (thousandths of a percent), reason
 local function decide(keys, s, now)
   local parts = s.parts
@@ -74,6 +77,7 @@ local function decide(keys, s, now)
   end
   if s.last_end == 'silent' then return s.min_rate, 3, 0, 'no_consumers' end
   if s.lossless == 1 then return 0, 3, 0, 'window' end      -- nobody says what can be held
+  if s.rate and s.left_rate < s.rate and now < grace_end(s) then return math.max(s.left_rate, s.min_rate), 0, 0, 'load' end
   if s.rate then return s.rate, 0, 0, 'rate' end
   return s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
 end
@@ -158,7 +162,9 @@ local function settle(keys, b, s, now, by, is_act, act)
   settle_window(keys, b, s)
   b.due, b.has_new_terms = least(keys.consumers) or 0, true
   b.resumes = s.paused_until > now and s.paused_until or 0
-  if b.resumes > 0 and (b.due == 0 or b.resumes < b.due) then b.due = b.resumes end
+  for _, at in ipairs({b.resumes, grace_end(s)}) do
+    if at > now and (b.due == 0 or at < b.due) then b.due = at end
+  end
   redis.call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
@@ -172,6 +178,10 @@ local function rebase_clock(keys, b, s, now)
     s.paused_until = math.max(0, s.paused_until - step)
     redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
     b.resumes = s.paused_until
+  end
+  if s.left > 0 then
+    s.left = math.max(0, s.left - step)
+    redis.call('HSET', keys.budget, 'left_us', whole(s.left))
   end
   b.due = math.max(0, b.due - step)
 end

@@ -11,7 +11,7 @@ local function new_budget(now, is_older)
   b.needs, b.retry_max, b.queue, b.crowd, b.saved, b.saved_until = 0, 0, 0, 0, 0, 0
   b.R, b.B, b.burst_us, b.level, b.load, b.learns_until, b.due = 0, 0, DEFAULT_BURST, 3, 0, now + LEASE, is_older and now or 0
   b.number, b.ends, b.length, b.refresh, b.span, b.span_until = 1, now + EPOCH, EPOCH, REFRESH, LEASE, 0
-  b.ui, b.is_scarce, b.resumes, b.birth, b.reason, b.taker = 0, 0, 0, whole(now), 'unset', ''
+  b.ui, b.is_scarce, b.resumes, b.behind, b.high, b.birth, b.reason, b.taker = 0, 0, 0, 0, 0, whole(now), 'unset', ''
   b.retry_before, b.u, b.first, b.renewed, b.kept = 0, 0, FIRST_TOKENS, 0, 0
   b.is_new, b.has_rest, b.is_revalued = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
@@ -26,11 +26,30 @@ local function read_rest(keys, b)
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
--- The budget, or a new one.
+-- A server's clock that goes back stands still here until it has caught up, so that what it lives twice earns once. One that
+-- stays behind for STILL was set right: from then on it counts. What it lives again up to where it was (`high`) earns at most
+-- STILL between two calls, so that a leap forward to there earns next to nothing.
+local function steady(b, now)
+  if now < b.at then
+    if b.behind == 0 or now < b.behind then b.behind, b.has_new_terms = now, true end
+    if now - b.behind < STILL then return b.at end
+    b.high, b.behind, b.has_new_terms = math.max(b.high, b.at), 0, true
+    return now
+  end
+  if b.behind > 0 then b.behind, b.has_new_terms = 0, true end
+  if b.high > 0 then
+    b.at = math.max(b.at, math.min(now, b.high) - STILL)
+    if now >= b.high then b.high, b.has_new_terms = 0, true end
+  end
+  return now
+end
+
+-- The budget, or a new one; and the instant by which it goes.
 local function open_budget(keys, now)
-  local b, newer = read_budget(keys, 'normal')
+  local b, newer, is_older = read_budget(keys, 'normal')
   if newer then return nil, newer end
-  return b or new_budget(now)
+  if not b then return new_budget(now, is_older), nil, now end
+  return b, nil, steady(b, now)
 end
 
 -- What a producer got in a life of the budget that we lost is paid for in this one.

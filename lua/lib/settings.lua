@@ -1,6 +1,6 @@
 -- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
 -- Both are kept, one field each, so that HGETALL shows who wants what.
-local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit'}
+local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 
 local function per_second(text)
   local x = decimal(text, 0, 1e9)
@@ -22,15 +22,16 @@ local READ = {
   rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
   combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
   lossless = function(text) return ({['0'] = 0, ['1'] = 1})[text] end, transit = duration,
+  grace = duration,
 }
-local DEFAULT = {min_rate = 0, burst = DEFAULT_BURST, combine = 'sum', lossless = 0}
+local DEFAULT = {min_rate = 0, burst = DEFAULT_BURST, combine = 'sum', lossless = 0, grace = GRACE}
 
 -- fields: texts by name, 'rate_by_code' and so on.
 local function effective(fields)
   local s = {}
   for _, name in ipairs(SETTINGS) do
     local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
-    if text then s[name] = READ[name](text) else s[name] = DEFAULT[name] end
+    if text then s[name] = READ[name](text) or error('damaged') else s[name] = DEFAULT[name] end
   end
   s.floor = s.min_rate
   if s.rate then s.min_rate = math.min(s.min_rate, s.rate) end        -- a floor of one source under a ceiling of the other
@@ -46,9 +47,11 @@ local function wanted_by(source, fields)
   return effective(own)
 end
 
+local function number_of(text) return text and (tonumber(text) or error('damaged')) or 0 end
+
 -- The settings, and what a change of the rate needs beside them.
 local function read_settings(keys)
-  local names = {'parts', 'last_consumer_end', 'paused_until_us'}
+  local names = {'parts', 'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do
     names[#names + 1] = name .. '_by_operator'
     names[#names + 1] = name .. '_by_code'
@@ -57,7 +60,8 @@ local function read_settings(keys)
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
   s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
   s.is_whole = are_whole(keys, s.parts)
-  s.paused_until = fields.paused_until_us and tonumber(fields.paused_until_us) or 0
+  s.paused_until = number_of(fields.paused_until_us)
   return s
 end

@@ -4,17 +4,17 @@
 local SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
 local BUCKET = '>dddddddddddddd'
-local TERMS = '>ddddddddddddddddsss'
+local TERMS = '>ddddddddddddddddddsss'
 local CLASS = '>dddddddd'
 local WINDOW = '>ddddddddddddd'
 local EPOCHAL = '>ddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
 ---   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
 local BUCKET_ENDS = 14
 local TERMS_BEGIN = 15
-local TERMS_END = 33
+local TERMS_END = 35
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked(CLASS, bytes)} end
@@ -30,7 +30,10 @@ end
 -- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
 local function read_budget(keys, class_name)
   local f = redis.call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
-  if f[1] ~= '2' then return nil, f[1] and (tonumber(f[1]) or COUNT) > SCHEMA and 'NEXUS_SCHEMA', f[1] and true end
+  if f[1] ~= '2' then
+    local schema = f[1] and (string.match(f[1], '^%d+$') and tonumber(f[1]) or COUNT)
+    return nil, schema and schema > SCHEMA and 'NEXUS_SCHEMA', redis.call('EXISTS', keys.budget) == 1
+  end
   if not (f[2] and f[3] and f[5]) then return nil, nil, true end
   local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket
   b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue, b.crowd,
@@ -38,6 +41,11 @@ local function read_budget(keys, class_name)
   b.window = nil
   if f[4] then b.window = read_window(f[4]) end
   b[class_name] = read_class(f[5])
+  -- One number that is none, or infinite, makes the sum one.
+  local sum = b.at + b.rest + b.T + b.granted + b.granted_rest + b.top + b.top_before + b.half + b.needs + b.retry_max + b.queue
+    + b.crowd + b.saved + b.saved_until + b.R + b.B + b.burst_us + b.level + b.load + b.learns_until + b.due + b.number + b.ends
+    + b.length + b.refresh + b.span + b.span_until + b.ui + b.is_scarce + b.resumes + b.behind + b.high
+  if sum - sum ~= 0 then error('damaged') end
   return b
 end
 

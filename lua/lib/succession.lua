@@ -19,6 +19,21 @@ local function successor(p, b)
   return p
 end
 
+-- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). While
+-- nobody was served here for a lease, another server may have granted all that was in the bucket at `at` and has been earned
+-- since. More than that, or without such a gap, is the word of one: it is taken from the bucket as if this producer had
+-- claimed it, so it costs its own share, and a bucket in advance at most.
+local function repair(b, p, seen, at, T, now)
+  local missing, lost = (seen - b.granted) * MICRO, 0
+  if now - at >= LEASE then lost = math.min(missing, math.floor(math.max(0, T) + b.R / MICRO * (now - at))) end
+  local own = math.min(missing - lost, math.max(0, math.min(b.T - lost, p.credit + b.B)))
+  p.credit = p.credit - own
+  b.T = math.min(b.T, math.max(-b.B, b.T - lost - own))
+  local total = b.granted_rest + lost + own
+  if lost + own >= missing then b.granted, b.granted_rest = seen, 0
+  else b.granted, b.granted_rest = b.granted + math.floor(total / MICRO), total % MICRO end
+end
+
 -- The reply to the same claim once more.
 local function remembered(keys, p, trip)
   local bytes = redis.call('HGET', keys.member, 'answer')

@@ -23,11 +23,12 @@ from nexus_redis.cli.swift import Connection, namespace_of, url_of
 from nexus_redis.config import ProducerSettings
 from nexus_redis.errors import AcquireTimeout, Closed
 from nexus_redis.exchange import Exchange
-from nexus_redis.hub import Hub, Pause, refill
+from nexus_redis.hub import Hub, Pause
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
+from nexus_redis.loop import refill
 from nexus_redis.opening import NOTHING, Opening
-from nexus_redis.values import budget_name, parse_cost, parse_name
+from nexus_redis.values import budget_name, parse_cost, split_name
 from nexus_redis.waiter import NEVER, Waiter
 
 STOP_PATIENCE: Final = 1.5  # seconds for leaving, as in `thread`
@@ -59,8 +60,9 @@ def run(wish: Wish, command: list[str]) -> int:
     cost = round(parse_cost(wish.cost) * MICRO)
     settings = ProducerSettings.of(weight=wish.weight, priority=wish.priority, on_outage=wish.on_outage)
     prefix = namespace_of(wish.namespace)
-    keys = BudgetKeys(prefix, budget_name(wish.name, wish.key))
-    parent = BudgetKeys(prefix, parse_name(wish.name)) if wish.key is not None else None
+    name, key = split_name(wish.name, wish.key)
+    keys = BudgetKeys(prefix, budget_name(name, key))
+    parent = BudgetKeys(prefix, name) if key is not None else None
     opening = Opening(keys, NOTHING, Opening(parent, NOTHING) if parent is not None else None)
     come = signals(OF_A_COMMAND)
     with _reached(wish.url) as connection:
@@ -95,7 +97,7 @@ def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", com
     waiter = Waiter(cost, since, whole=is_now)  # all tokens with the first claim, or none
     account.wait(waiter)
     try:
-        deadline = since + account.hub.patience if is_now else NEVER if timeout is None else since + timeout
+        deadline = since + account.reach.patience if is_now else NEVER if timeout is None else since + timeout
         loop.run(lambda: waiter.is_settled, deadline, wakeup=[come.wakeup])
         if waiter.error is not None:
             raise waiter.error

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nexus_redis.calls import Configured
     from nexus_redis.cli.place import Place
 
-FIELDS: Final = ("rate", "min-rate", "burst", "law", "combine", "latency-target-ms", "lossless", "transit")
+FIELDS: Final = ("rate", "min-rate", "burst", "law", "combine", "latency-target-ms", "lossless", "transit", "grace")
 MOST_OF_A_NAME: Final = 40  # characters
 PAUSE: Final = SECONDS._replace(low=0.001)  # the script counts milliseconds, and takes 0 for "resume"
 
@@ -49,6 +49,10 @@ def set_budget(
     ] = None,
     transit: Annotated[
         str | None, typer.Option(metavar="TIME", help="Time from a token spent to its work seen in Redis.")
+    ] = None,
+    grace: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long the rate of the last consumer stays when it has left; else 10 s."),
     ] = None,
     unset: Annotated[
         list[str] | None, typer.Option(metavar="FIELD", help="Take an operator's value away; may be repeated.")
@@ -83,6 +87,7 @@ def set_budget(
     given = {
         "rate": rate, "min_rate": min_rate, "burst": as_seconds(burst, "burst"), "law": law, "combine": combine,
         "latency_target_ms": target, "lossless": lossless, "transit": as_seconds(transit, "transit"),
+        "grace": as_seconds(grace, "grace"),
     }  # fmt: skip
     chosen = {field: value for field, value in given.items() if value is not None}
     gone = [_field(word) for word in unset or ()]

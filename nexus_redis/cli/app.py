@@ -33,6 +33,7 @@ VERBS: Final[dict[str, Callable[..., None]]] = {
     "resume": acting.resume,
     "forget": removing.forget,
     "delete": removing.delete,
+    "repair": removing.repair,
     "pace": pacing.pace,
     "run": running.run,
     "signal": protocol.signal,

@@ -107,6 +107,7 @@ def measured(here: "Place", seconds: float, ending: "_Ending") -> dict[str, Any]
     keys = here.keys(name)
     floor_key = f"{keys.budget}:floor"  # in the slot of the budget, and deleted with it
     part = seconds / 5
+    near = here.near(keys.budget)
     try:
         here.ask(calls.configure(keys, BudgetSettings.of(rate=RATE)))
         ping = Command(("PING",), bool)
@@ -114,13 +115,13 @@ def measured(here: "Place", seconds: float, ending: "_Ending") -> dict[str, Any]
         claims = _Claims(keys)
         here.ask(claims.next())  # the first one brings the script
         alone = _one_at_a_time(part, lambda: here.ask(claims.next()), ending)
-        floor, _ = _at_once(here, part, lambda sha: _floor(sha, floor_key), ending)
-        rate, waits = _at_once(here, part, lambda _: claims.packed(), ending)
+        floor, _ = _at_once(near, part, lambda sha: _floor(sha, floor_key), ending)
+        rate, waits = _at_once(near, part, lambda _: claims.packed(), ending)
         acquires = _acquires(here, name, part, ending)
     finally:
         here.run(delete(keys, here.server))
     return {
-        "server": _version(here),
+        "server": _version(near),
         "round_trip_ms": _spread(trips),
         "claim_ms": _spread(alone),
         "claims_per_s": rate,

@@ -90,7 +90,8 @@ def _put_back(here: "Place", name: str, by: dict[str, dict[str, Any]], act: Act)
 
 def _read(source: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
     """All of it is checked before anything is written."""
-    from nexus_redis.config import BudgetSettings, parse_name
+    from nexus_redis.config import BudgetSettings
+    from nexus_redis.values import budget_name
 
     try:
         text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
@@ -110,5 +111,5 @@ def _read(source: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
             raise Misuse(f"{source} is no backup: use what `nexus-redis list --json` printed")
         for given in by.values():
             BudgetSettings.of(**given)
-        kept.append((parse_name(entry["name"]), by))
+        kept.append((budget_name(entry["name"]), by))
     return kept

@@ -27,7 +27,9 @@ By = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option(metavar="KEY", help="The budget that is nexus.budget(NAME, key=KEY) in code.", show_default=False),
+    typer.Option(
+        metavar="KEY", help="Select the per-key budget KEY of NAME, which lists show as NAME/KEY.", show_default=False
+    ),
 ]
 Create = Annotated[bool, typer.Option("--create", help="Create the budget if it does not exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]

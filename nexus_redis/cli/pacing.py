@@ -66,9 +66,11 @@ def pace(
     from nexus_redis.cli.swift import Connection
     from nexus_redis.client import Nexus
     from nexus_redis.keys import BudgetKeys
+    from nexus_redis.values import split_name
 
     if cost not in COSTS:
         raise InvalidSetting("cost", cost, f"use {' or '.join(COSTS)}")
+    name, key = split_name(name, key)
     with Nexus.from_url(url, namespace=namespace) as nexus:
         budget = nexus.budget(name, key=key)
         producer = budget.producer(weight=weight, priority=priority, on_outage=on_outage)

@@ -2,19 +2,19 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import redis
 
 from nexus_redis import embedded
 from nexus_redis.calls import Job, Outcome
 from nexus_redis.cli.swift import namespace_of
-from nexus_redis.config import parse_name
 from nexus_redis.hub import Pause, ask
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.listing import listed, swept
 from nexus_redis.thread import drive
-from nexus_redis.wire import address, connect, where
+from nexus_redis.values import budget_name
+from nexus_redis.wire import address, connect, node_for, where
 
 T = TypeVar("T")
 
@@ -28,7 +28,11 @@ class Place:
 
     def keys(self, name: str) -> BudgetKeys:
         """The keys of one budget."""
-        return BudgetKeys(self.namespace, parse_name(name))
+        return BudgetKeys(self.namespace, budget_name(name))
+
+    def near(self, key: str) -> Self:
+        """The same place, by the one node of a cluster that a key is on."""
+        return type(self)(node_for(self.client, key), self.url, self.namespace)
 
     def ask(self, *jobs: Job) -> list[Any]:
         """Send them in one round trip; the answers in order."""

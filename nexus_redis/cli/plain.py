@@ -45,10 +45,16 @@ def redis(
 def _answer(here: "Place", words: list[bytes]) -> Any:
     from redis.exceptions import RedisError
 
+    from nexus_redis.cluster import Cluster
     from nexus_redis.errors import Unavailable
     from nexus_redis.faults import Fault, as_nexus_error, classify
 
-    connection: Any = here.client.connection_pool.make_connection()
+    client: Any = here.client
+    try:
+        node = client.client_for(words) if isinstance(client, Cluster) else client
+    except (RedisError, OSError) as error:  # no node of a cluster answers
+        raise Unavailable(here.server, str(error)) from error
+    connection: Any = node.connection_pool.make_connection()
     try:
         connection.connect()  # encryption, login and database are redis-py's business
         # Read here, since redis-py tells no status from a text: `OK` from `"OK"`.

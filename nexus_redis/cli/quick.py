@@ -139,7 +139,7 @@ def signal(
     """
     from nexus_redis.cli.known import is_there
 
-    parse_name(name)
+    budget_name(name)
     if priority not in (None, *WORDS["priority"]):
         raise InvalidSetting("priority", priority)
     asked, listed = question(name, requested, id, weight, priority, namespace)

@@ -1,4 +1,4 @@
-"""forget, delete: what an operator takes out of Redis."""
+"""forget, delete, repair: what an operator takes out of Redis."""
 
 import sys
 from typing import Annotated, Final
@@ -90,3 +90,28 @@ def delete(
         if not count:
             raise unknown(here, full, name if key is not None else None)
     print(f"{full}: deleted, {count} key{'' if count == 1 else 's'}")
+
+
+def repair(name: Name, *, key: Key = None, url: Url = None, namespace: Namespace = None) -> None:
+    """Repair a budget whose state was damaged by hand.
+
+    Takes away what no script could have written, and says what that was. Settings that can be read, pauses and the
+    history stay. The budget goes on in a new life; its consumers count again with their next report.
+
+    \b
+    Example:
+      nexus-redis repair stripe
+    """
+    from nexus_redis.cli.place import place
+    from nexus_redis.removal import repair as plan
+
+    full = budget_name(name, key)
+    with place(url, namespace) as here:
+        damages = here.run(plan(here.keys(full), here.server))
+        if not damages:
+            require(here, full, name if key is not None else None)
+    for damage in damages:
+        what = f"the field {damage.field} of {damage.key}" if damage.field else f"{damage.key}, a key of another type"
+        print(f"{full}: took away {what}")
+    if not damages:
+        print(f"{full}: nothing is damaged")

@@ -14,8 +14,10 @@ from nexus_redis.demo.options import Options
 from nexus_redis.demo.pace import BUDGET, Meeting
 from nexus_redis.embedded import acquire
 from nexus_redis.errors import InvalidSetting, Unavailable
-from nexus_redis.keys import BudgetKeys, budgets_key
-from nexus_redis.wire import connect, where
+from nexus_redis.keys import BudgetKeys
+from nexus_redis.removal import delete
+from nexus_redis.thread import drive
+from nexus_redis.wire import connect, node_for, where
 
 GUEST_NAMESPACE = "nexus-demo"  # on a server of yours, away from your budgets
 SCRIPT_COMMANDS = ("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall")
@@ -27,7 +29,8 @@ class Broker:
 
     meeting: Meeting
     is_private: bool
-    server: redis.Redis
+    client: redis.Redis
+    server: redis.Redis  # on a cluster, the node that the budget is on
 
     @property
     def key(self) -> str:
@@ -51,12 +54,7 @@ class Broker:
 
     def forget(self) -> None:
         """No trace of the budget, whoever left it. Raises `Unavailable` where nothing answers."""
-        try:
-            for key in self.server.scan_iter(match=f"{self.key}*", count=1000):
-                self.server.delete(key)
-            self.server.zrem(budgets_key(self.meeting.namespace), BUDGET)
-        except redis.ConnectionError as error:
-            raise Unavailable(where(self.server), str(error)) from error
+        drive(delete(BudgetKeys(self.meeting.namespace, BUDGET), where(self.client)), self.client)
 
     def look_inside(self) -> list[tuple[str, str]]:
         """Commands for another terminal, and what each shows."""
@@ -91,8 +89,13 @@ def broker(options: Options) -> Iterator[Broker]:
             embedded = acquire(url)
             at_end.callback(embedded.stop)
             url = embedded.start().url  # that the other processes are told
-        server = at_end.enter_context(closing(connect(url)))
-        place = Broker(Meeting(url, namespace), is_private=options.url is None, server=server)
+        client = at_end.enter_context(closing(connect(url)))
+        key = BudgetKeys(namespace, BUDGET).budget
+        try:
+            server = node_for(client, key)
+        except redis.RedisError as error:  # no node of a cluster answers
+            raise Unavailable(where(client), str(error)) from error
+        place = Broker(Meeting(url, namespace), is_private=options.url is None, client=client, server=server)
         if options.namespace and not place.is_private and server.exists(place.key):
             # The demo begins and ends by deleting its budget: never one that somebody uses.
             raise InvalidSetting("namespace", namespace, f"it has a budget {BUDGET}: give the demo one of its own")

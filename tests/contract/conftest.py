@@ -7,12 +7,24 @@ from typing import Any
 
 import pytest
 
+from nexus_redis.embedded import ServerProcess
 from nexus_redis.ledger import Ledger
 from nexus_redis.testing import ManualClock, clock
+from tests.conftest import serve, serve_fleet
 from tests.contract.shells import SHELLS, Opener, Pass
-from tests.servers import Server
+from tests.fleets import FLEETS, Fleet
+from tests.servers import KINDS, Server
 
 __all__ = ["clock"]  # the users' own fixture; what is opened after it lives by it
+
+
+@pytest.fixture(params=[*KINDS, *FLEETS])
+def server(
+    request: pytest.FixtureRequest, processes: dict[str, ServerProcess], fleets: dict[str, Fleet]
+) -> Iterator[Server]:
+    """Each kind in turn, empty: single servers, and for tests marked `fleets` (all in `make soak`) several as one."""
+    kind = request.param
+    yield from serve_fleet(kind, fleets) if kind in FLEETS else serve(kind, processes)
 
 
 @pytest.fixture(params=SHELLS)

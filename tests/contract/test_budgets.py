@@ -21,7 +21,7 @@ from nexus_redis.errors import WrongLoop
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO
 from nexus_redis.tray import Tray
-from nexus_redis.wire import perform
+from nexus_redis.wire import node_for, perform
 from tests.contract.shells import LONG, LoopInAThread, Opener, Pass, account_of
 from tests.servers import FAKE, Server
 from tests.stepping import Stepper, join, producer
@@ -63,6 +63,11 @@ def test_configure_changes_and_takes_away(nexus: Any) -> None:
     assert budget.configure(rate=50, burst=None).settings == {"rate": ("50", "code")}
     assert budget.snapshot().rate == 50
     assert nexus.budgets() == ["stripe"]
+
+
+def test_a_new_budget_shows_one_token(nexus: Any) -> None:
+    for rate in ("100/s", "1/min", "1/d"):
+        assert nexus.budget(f"at-{rate.replace('/', '-')}").configure(rate=rate).tokens == 1
 
 
 def test_what_configure_set_is_what_this_process_opens_the_budget_with(open_nexus: Opener, server: Server) -> None:
@@ -169,6 +174,7 @@ def test_a_pause_for_a_while_ends_by_itself(timed: Any, let_pass: Pass) -> None:
 # --- the list of budgets
 
 
+@pytest.mark.fleets
 def test_the_list_holds_the_budgets_that_exist(open_nexus: Opener, server: Server) -> None:
     nexus = open_nexus(server, namespace="shop")
     for name in ("b", "a"):
@@ -195,11 +201,12 @@ def test_any_redis_py_client_will_do(open_nexus: Opener, server: Server, protoco
     assert nexus.budgets() == ["stripe"]
 
 
+@pytest.mark.fleets
 def test_a_given_client_stays_open_and_is_never_retried_by_redis_py(server: Server) -> None:
     client = server.client()
     with nexus_redis.Nexus(client) as nexus:
         nexus.budget("stripe", rate=1000).acquire()
-        retry = nexus._client().get_retry()
+        retry = node_for(nexus._client(), "nexus:{stripe}").get_retry()
         assert retry is not None
         assert retry.get_retries() == 0
     assert client.ping()
@@ -358,7 +365,8 @@ def test_work_is_async_too(server: Server) -> None:
     async def main() -> None:
         async with server.aclient() as client, AsyncNexus(client) as nexus:
             consumer = nexus.budget("es").consumer(capacity=5)
-            nexus._made_sync = server.client()
+            if server.kind == FAKE:
+                nexus._made_sync = server.client()
             async with consumer, consumer.work(3):
                 assert consumer._reporter.meter.sample()["in_flight"] == 3
             assert consumer._reporter.meter.sample()["done"] == 3

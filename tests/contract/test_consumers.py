@@ -49,6 +49,7 @@ def test_the_answer_of_a_report_is_the_rate_that_the_consumer_has_now(nexus: Any
         )  # fmt: skip
 
 
+@pytest.mark.fleets
 def test_consumers_that_pull_add_up_and_one_that_leaves_is_out_at_once(nexus: Any) -> None:
     budget = nexus.budget("elasticsearch")
     with budget.consumer("es-1", capacity=400, interval=LONG) as first:
@@ -62,11 +63,14 @@ def test_consumers_that_pull_add_up_and_one_that_leaves_is_out_at_once(nexus: An
     assert snapshot.last_consumer_end == "left"
 
 
-def test_a_clean_leave_gives_the_budget_back_to_its_rate(nexus: Any) -> None:
+def test_a_clean_leave_gives_the_budget_back_to_its_rate_after_its_grace(nexus: Any) -> None:
     budget = nexus.budget("elasticsearch", rate=250)
     with budget.consumer(capacity=400, interval=LONG) as consumer:
         consumer.report(load=95)
         assert budget.snapshot().rate == 100
+    assert budget.snapshot().rate == 100
+    assert "as it does in a restart" in str(budget.explain())
+    budget.configure(grace=0)
     assert budget.snapshot().rate == 250
     assert budget.acquire()
 

@@ -88,10 +88,10 @@ def test_a_keys_budget_is_one_of_its_own_with_its_parents_settings(nexus: Any) -
     tenant, other = nexus.budget("stripe", key="cust-42"), nexus.budget("stripe", key="Zoë & Co", rate=5)
     tenant.acquire()
     other.acquire()
-    assert tenant.name == "stripe.cust-42"
+    assert tenant.name == "stripe/cust-42"
     assert tenant.snapshot().settings == {"rate": ("100", "code"), "burst": ("2", "code")}
     assert other.snapshot().settings == {"rate": ("5", "code"), "burst": ("2", "code")}
-    assert nexus.budgets() == sorted(["stripe.cust-42", other.name])
+    assert nexus.budgets() == sorted(["stripe/cust-42", other.name])
     assert nexus.budget("stripe").snapshot().settings == {"rate": ("100", "code"), "burst": ("2", "code")}
 
 
@@ -102,12 +102,12 @@ def test_what_does_not_go_with_the_parents_settings_is_left_out_with_a_word(
     tenant = nexus.budget("stripe", key="a", min_rate=50)
     tenant.acquire()
     assert tenant.snapshot().rate == 7
-    assert caplog.text.count("budget stripe.a: its own min_rate does not go with what it has from stripe") == 1
+    assert caplog.text.count("budget stripe/a: its own min_rate does not go with what it has from stripe") == 1
 
 
 def test_an_operator_sets_all_keys_by_their_parent_and_one_by_its_name(nexus: Any, server: Server) -> None:
     operator_sets(server, "stripe", rate=50)
-    operator_sets(server, "stripe.vip", rate=500)
+    operator_sets(server, "stripe/vip", rate=500)
     rates = {}
     for key in ("a", "vip"):
         budget = nexus.budget("stripe", key=key)
@@ -180,7 +180,7 @@ def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
     for thread in threads:
         thread.start()
     join(*threads)
-    for each in ("stripe.a", "mail"):
+    for each in ("stripe/a", "mail"):
         budgets = [budget for budget in found if budget.name == each]
         assert len(budgets) == 8
         assert len({id(budget._opening) for budget in budgets}) == 1

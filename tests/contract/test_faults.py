@@ -16,7 +16,6 @@ from nexus_redis import (
     ServerRefused,
     Unavailable,
     account,
-    client,
     push,
     task,
     thread,
@@ -343,7 +342,7 @@ def test_after_an_outage_there_is_no_burst_to_catch_up(
 @pytest.fixture
 def closes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """So soon that what closes has certainly given up, though the call that it waited for has not."""
-    for module in (client, nexus_asyncio, push, task, thread):
+    for module in (nexus_asyncio, push, task, thread):
         monkeypatch.setattr(module, "STOP_PATIENCE", 0.2)
 
 

@@ -48,10 +48,10 @@ def test_names_of_keys_that_were_used_once_go_when_others_come(open_nexus: Opene
     for i in range(60):
         nexus.budget("ip", key=f"10.0.0.{i}").try_acquire()
     assert eventually(lambda: client.zcard(LIST) == 61, within_s=PATIENCE)
-    expire(client, "nexus:{ip.*")
+    expire(client, "nexus:{ip/*")
     for i in range(12):
         nexus.budget("ip", key=f"11.0.0.{i}").try_acquire()
-    alive = {"ip", *(f"ip.11.0.0.{i}" for i in range(12))}
+    alive = {"ip", *(f"ip/11.0.0.{i}" for i in range(12))}
     assert eventually(lambda: len(there(client) - alive) <= 3, within_s=PATIENCE)  # a few may not be chosen for a while
     assert alive <= there(client)
     assert set(nexus.budgets()) == alive == there(client)

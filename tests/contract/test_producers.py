@@ -33,6 +33,7 @@ def waiting(account: Any) -> int:
 # --- acquire
 
 
+@pytest.mark.fleets
 def test_acquire_takes_a_token_that_redis_has_granted(nexus: Any) -> None:
     budget = nexus.budget("stripe", rate="100/s")
     grant = budget.acquire()
@@ -298,6 +299,7 @@ def test_the_item_that_waited_when_acquire_raised_comes_first_when_pace_is_begun
 # --- the bare protocol
 
 
+@pytest.mark.fleets
 def test_a_consumer_of_400_at_95_percent_answers_10000_with_100(nexus: Any) -> None:
     budget = nexus.budget("elasticsearch")
     with budget.consumer(capacity=400, interval=LONG) as consumer, budget.producer("filebeat-1") as producer:
@@ -378,6 +380,7 @@ def test_ten_producers_closed_are_ten_producers_gone(nexus: Any) -> None:
 # --- closing
 
 
+@pytest.mark.fleets
 def test_close_hands_the_tokens_back(timed: Any, server: Server) -> None:
     redis = server.client(decode_responses=True)
     producer = timed.budget("stripe", rate=100, burst=2).producer("web")

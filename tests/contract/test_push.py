@@ -27,8 +27,13 @@ CHANNEL = "nexus:{stripe}:flow"
 
 
 def listeners(server: Server, channel: str = CHANNEL) -> int:
-    client: Any = server.client()
-    return int(client.pubsub_numsub(channel)[0][1])
+    return sum(int(node.pubsub_numsub(channel)[0][1]) for node in server.nodes())
+
+
+def connections(server: Server) -> list[Any]:
+    """Those that listen, on any node; Sentinels do so, too."""
+    found = [each for node in server.nodes() for each in node.client_list(_type="pubsub")]
+    return [each for each in found if not each["name"].startswith("sentinel-")]
 
 
 def busy(budget: Any, is_so: Callable[[], object]) -> bool:
@@ -95,6 +100,7 @@ def test_a_pause_is_heard_without_a_claim(open_nexus: Opener, server: Server) ->
     assert spent(account_of(budget)) == ledger.granted
 
 
+@pytest.mark.fleets
 def test_a_drop_is_heard_and_the_books_are_balanced_on_both_sides(open_nexus: Opener, server: Server) -> None:
     budget = listening(open_nexus, server)
     heard = spied(budget)
@@ -282,8 +288,7 @@ def test_closing_leaves_neither_thread_nor_task_nor_connection(open_nexus: Opene
 
         assert "nexus-redis-push" not in open_nexus.run(tasks)
     if server.kind != FAKE:
-        client: Any = server.client()
-        assert eventually(lambda: client.client_list(_type="pubsub") == [])
+        assert eventually(lambda: connections(server) == [])
 
 
 def test_who_has_left_listens_no_longer_and_again_when_it_is_back(open_nexus: Opener, server: Server) -> None:
@@ -323,15 +328,14 @@ def test_one_connection_listens_for_many_budgets_and_only_for_those_in_use(open_
     nexus.budget("stripe", rate=1000)
     idle = [nexus.budget("stripe", key=f"idle-{i}") for i in range(300)]
     used = [nexus.budget("stripe", key=f"used-{i}") for i in range(5)]
-    client: Any = server.client()
 
     def channels() -> list[str]:
-        return sorted(calls.text(name) for name in client.pubsub_channels())
+        return sorted(calls.text(name) for node in server.nodes() for name in node.pubsub_channels("nexus:*"))
 
-    wanted = [f"nexus:{{stripe.used-{i}}}:flow" for i in range(5)]
+    wanted = [f"nexus:{{stripe/used-{i}}}:flow" for i in range(5)]
     assert eventually(lambda: [bool(budget.try_acquire()) for budget in used] != [] and channels() == wanted)
     if server.kind != FAKE:
-        assert eventually(lambda: len(client.client_list(_type="pubsub")) == 1)
+        assert eventually(lambda: len(connections(server)) == 1)
     heard = [spied(budget) for budget in used]
     nexus.budget("stripe", key="used-3").pause(60)
     assert eventually(lambda: bool(heard[3]))
@@ -346,7 +350,7 @@ def test_ten_thousand_budgets_that_are_idle_listen_to_nothing(one_server: Server
         budgets[0].acquire()
         assert busy(budgets[0], lambda: len(nexus._hub.channels.names) == 1)
         client: Any = one_server.client()
-        assert eventually(lambda: client.pubsub_channels() == [b"nexus:{stripe.cust-0}:flow"])
+        assert eventually(lambda: client.pubsub_channels() == [b"nexus:{stripe/cust-0}:flow"])
 
 
 def test_a_process_that_only_reports_has_no_connection_for_it(open_nexus: Opener, server: Server) -> None:

@@ -51,5 +51,10 @@ def failing(self: Any) -> None:
 
 
 @app.task  # type: ignore[untyped-decorator]
+def paid() -> None:
+    budget.acquire()
+
+
+@app.task  # type: ignore[untyped-decorator]
 def free() -> None:
     note("free", "")

@@ -75,6 +75,19 @@ def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_wh
     assert {line.split()[2] for line in lines} == {b"0"}  # to be put off is no attempt
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent", "eventlet"])
+def test_tasks_take_their_tokens_in_each_kind_of_pool_and_its_end_hands_them_back(
+    one_server: Server, app: Any, work: Callable[..., None], workers: Workers, pool: str
+) -> None:
+    answers = [app.paid.delay() for _ in range(12)]
+    work(1, "-P", pool, "-c", "2")
+    assert results(answers) == [None] * 12
+    workers.stop()
+    with one_server.client() as client:
+        assert not list(client.scan_iter("*:producer:*"))
+
+
 def test_a_real_retry_is_an_attempt(one_server: Server, app: Any, work: Callable[..., None]) -> None:
     result = app.failing.delay()
     work(1, "-P", "solo")

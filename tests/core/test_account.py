@@ -14,9 +14,9 @@ from nexus_redis.account import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Acc
 from nexus_redis.calls import Answer, Call, Claim, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import TOKENS, Closed, InvalidSetting, ServerRefused, Unavailable
-from nexus_redis.hub import NEVER
 from nexus_redis.ledger import MICRO
 from nexus_redis.opening import Opening
+from nexus_redis.reach import NEVER
 from nexus_redis.results import Denied
 from tests.stepping import (
     KEYS,

@@ -16,7 +16,10 @@ from nexus_redis.errors import (
     InvalidSetting,
     MissingLibrary,
     NexusError,
+    NoLoop,
+    NoThread,
     NotPicklable,
+    ReentrantCall,
     ServerRefused,
     Unavailable,
     WrongLoop,
@@ -34,6 +37,9 @@ ONE_OF_EACH = [
     ServerRefused("NEXUS_SCHEMA"),
     Closed("nexus"),
     WrongLoop("one", "another"),
+    NoLoop(),
+    ReentrantCall(),
+    NoThread("can't start new thread"),
     NotPicklable("producer", "make one there"),
     MissingLibrary("celery"),
 ]
@@ -131,7 +137,7 @@ def test_an_invalid_code_names_the_field_and_its_range(code: str) -> None:
     assert str(error) == "capacity: use 1e-6 to 1e9 tokens per second"
 
 
-@pytest.mark.parametrize("code", ["NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_SCHEMA"])
+@pytest.mark.parametrize("code", ["NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_SCHEMA", "NEXUS_DAMAGED"])
 def test_every_other_code_is_a_refusal_that_keeps_the_code_and_says_what_to_do(code: str) -> None:
     error = from_code(code)
     assert isinstance(error, ServerRefused)

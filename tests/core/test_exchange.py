@@ -18,7 +18,8 @@ from nexus_redis.exchange import (
     OnTheWay,
     RoundTrip,
 )  # fmt: skip
-from nexus_redis.hub import NEVER, Member
+from nexus_redis.hub import Member
+from nexus_redis.reach import NEVER
 
 pytestmark = pytest.mark.hurried  # the limits are what is tested; there is no other clock than the test's
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
 
 import pytest
+import valkey
 from redis import exceptions
 from redis._parsers.base import BaseParser
 
 from nexus_redis.errors import InvalidSetting, NexusError, ServerRefused
-from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
+from nexus_redis.faults import Fault, as_nexus_error, classify, code_of, is_demoted, is_unknown_script
 
 NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERMANENT
 
@@ -18,8 +20,8 @@ NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERM
     ("reply", "expected"),
     [
         ("NOSCRIPT No matching script.", NOT_EXECUTED),
-        ("MOVED 3999 127.0.0.1:6381", NOT_EXECUTED),
-        ("ASK 3999 127.0.0.1:6381", NOT_EXECUTED),
+        ("MOVED 3999 127.0.0.1:6381", PERMANENT),  # of a client that can follow it, nobody hears of it
+        ("ASK 3999 127.0.0.1:6381", PERMANENT),
         ("TRYAGAIN Multiple keys request during rehashing of slot", NOT_EXECUTED),
         ("CLUSTERDOWN The cluster is down", NOT_EXECUTED),
         ("LOADING Redis is loading the dataset in memory", NOT_EXECUTED),
@@ -97,6 +99,59 @@ def test_a_permanent_fault_becomes_the_error_that_callers_are_promised() -> None
     assert "NoPermissionError" in str(refused)
     ours = NexusError("already")
     assert as_nexus_error(ours) is ours
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "remedy"),
+    [
+        ("NOAUTH Authentication required.", "NOAUTH", "redis://USER:PASSWORD@HOST"),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS", "does not accept this user"),
+        ("ERR AUTH <password> called without any password configured", "AUTH", "leave it out"),
+        ("MOVED 3999 127.0.0.1:6381", "MOVED", "redis+cluster://"),
+        ("ASK 3999 127.0.0.1:6381", "ASK", "redis+cluster://"),
+    ],
+)
+def test_what_an_operator_can_mend_is_told_with_the_remedy(reply: str, code: str, remedy: str) -> None:
+    for parser in (BaseParser, valkey._parsers.base.BaseParser):
+        refusal = as_nexus_error(parser.parse_error(reply))  # type: ignore[no-untyped-call]  # redis-py
+        assert isinstance(refusal, ServerRefused)
+        assert (refusal.code, remedy in refusal.remedy) == (code, True)
+
+
+def alert(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, f"[SSL: {reason}] of a library")
+    error.reason = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate"), PERMANENT),
+        (ssl.SSLCertVerificationError(1, "Hostname mismatch, certificate is not valid for 'cache'"), PERMANENT),
+        (alert("TLSV13_ALERT_CERTIFICATE_REQUIRED"), PERMANENT),
+        (alert("TLSV1_ALERT_UNKNOWN_CA"), PERMANENT),
+        (alert("UNEXPECTED_EOF_WHILE_READING"), UNKNOWN),
+    ],
+)
+def test_a_certificate_that_is_not_trusted_is_no_outage(cause: Exception, expected: Fault) -> None:
+    error = caused(exceptions.ConnectionError("Error 1 connecting to cache:6379."), cause)
+    assert classify(error) is expected
+    if expected is PERMANENT:
+        refusal = as_nexus_error(error)
+        assert isinstance(refusal, ServerRefused)
+        assert (refusal.code, "ssl_ca_certs" in str(refusal)) == ("CERTIFICATE", True)
+
+
+def test_an_error_of_valkey_py_is_in_the_class_of_redis_pys() -> None:
+    of_valkey = valkey.exceptions
+    assert classify(of_valkey.TimeoutError("Timeout reading from socket")) is UNKNOWN
+    assert classify(of_valkey.NoScriptError("No matching script.")) is NOT_EXECUTED
+    assert is_unknown_script(of_valkey.NoScriptError("No matching script."))
+    assert is_demoted(of_valkey.ReadOnlyError("You can't write against a read only replica."))
+    assert code_of(of_valkey.ResponseError("NEXUS_ID_TAKEN")) == "NEXUS_ID_TAKEN"
+    refused = caused(of_valkey.ConnectionError("Error 111"), ConnectionRefusedError(111, "refused"))
+    assert classify(refused) is NOT_EXECUTED
 
 
 def test_an_error_does_not_repeat_a_page_of_text() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from nexus_redis.calls import Command, Job, Late, Outcome
 from nexus_redis.errand import run_aside
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
 from nexus_redis.exchange import Exchange
-from nexus_redis.hub import BATCH, BUG_PAUSE, LONGEST_BACKOFF, NEVER, OUTAGE_AFTER, SLICE, Hub, Member, Pause, ask
+from nexus_redis.hub import BATCH, BUG_PAUSE, SLICE, Hub, Member, Pause, ask
+from nexus_redis.reach import LONGEST_BACKOFF, NEVER, OUTAGE_AFTER
 from nexus_redis.waiter import Waiter
 from tests.stepping import START, Stepper, fails
 
@@ -547,6 +549,24 @@ def test_in_a_forked_child_the_hub_is_empty_and_knows_nothing_of_redis(stepper: 
 
 
 # --- plans on a person's behalf
+
+
+def test_a_plan_that_gives_up_says_how_long_it_took_with_all_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def run_where_nothing_answers() -> None:
+        nonlocal now
+        plan = ask([Command(("PING",), str)], "redis.example", patience=1.0)
+        step = next(plan)
+        while True:  # each call is given up after a quarter of a second
+            now += step.seconds if isinstance(step, Pause) else 0.25
+            step = plan.send([] if isinstance(step, Pause) else [exceptions.TimeoutError("no reply")])
+
+    with pytest.raises(Unavailable) as error:
+        run_where_nothing_answers()
+    assert error.value.waited == pytest.approx(now - 100)
+    assert 1 <= now - 100 <= 1.7
 
 
 def test_a_plan_repeats_what_was_lost_and_gives_up_after_its_patience() -> None:

@@ -30,6 +30,7 @@ REPORT = '{"action":"LoadReport","consumer_id":"b","instance_id":"c"%s}'
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 BY_KIND: dict[Any, st.SearchStrategy[Any]] = {
     messages.Name: names,
+    messages.BudgetName: names | st.just("stripe/cust-42"),
     messages.Rate: st.just(0) | st.floats(1e-6, 1e9) | st.integers(1, 10**9),
     messages.Capacity: st.floats(1e-6, 1e9) | st.integers(1, 10**9),
     messages.Tokens: st.floats(0, 9e9) | st.integers(0, 9 * 10**9),

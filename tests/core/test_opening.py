@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -10,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_redis.calls import Call, Command, Configured, Job, Outcome
-from nexus_redis.config import BudgetSettings, parse_name
+from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.opening import FIELDS, LOOK_EACH, NOTHING, Opening, inherited
-from nexus_redis.values import keyed_name
+from nexus_redis.values import NAME_PATTERN, is_budget, keyed_name, split_name
 from tests.stepping import Stepper, grants, join, kind_of, producer
 
 
@@ -47,7 +48,7 @@ def family(*keys: str, given: dict[str, Any] | None = None, **code: Any) -> tupl
     parent = Opening(BudgetKeys("test", "stripe"), BudgetSettings.of(**code))
     return stepper, [
         producer(stepper, opening=Opening(
-            BudgetKeys("test", f"stripe.{key}"), BudgetSettings.of(**given) if given else NOTHING, parent
+            BudgetKeys("test", f"stripe/{key}"), BudgetSettings.of(**given) if given else NOTHING, parent
         ))
         for key in keys
     ]  # fmt: skip
@@ -56,19 +57,56 @@ def family(*keys: str, given: dict[str, Any] | None = None, **code: Any) -> tupl
 # --- names
 
 
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+KEYS = st.text(min_size=1, max_size=64) | st.text("/._-:@{}v1bo", min_size=1, max_size=6) | NAMES
+
+
 def test_a_key_that_fits_is_seen_in_the_name_and_any_other_text_is_hashed() -> None:
-    assert keyed_name("stripe", "cust-42") == "stripe.cust-42"
-    odd = ["a b", "Zoë", "{x}", "", "_", "_" + "0" * 32, "x" * 60, "\ud800", "\n", "a\0b"]
+    assert keyed_name("stripe", "cust-42") == "stripe/cust-42"
+    odd = ["a b", "Zoë", "{x}", "", "_", "_" + "0" * 32, "x" * 60, "\ud800", "\n", "a\0b", "a/b", "/", "a\n"]
     names = [keyed_name("stripe", key) for key in odd if key]
-    assert all(name.startswith("stripe._") and len(name) == 40 for name in names)
+    assert all(name.startswith("stripe/_") and len(name) == 40 for name in names)
     assert len(set(names)) == len(names)
 
 
-@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True), st.text(min_size=1, max_size=64))
-def test_every_name_of_every_key_is_one_and_no_two_keys_share_it(parent: str, key: str) -> None:
-    name = parse_name(keyed_name(parent, key))
-    assert name != keyed_name(parent, key + "x")
-    assert keyed_name(parent, name.removeprefix(f"{parent}.")) == name or "._" in name
+def test_a_key_that_looks_like_a_part_of_a_name_has_a_budget_of_its_own() -> None:
+    pairs = [
+        ("api", "v1.bob"),
+        ("api.v1", "bob"),
+        ("api", "v1"),
+        ("api", "v1/bob"),
+        ("api", "_" + "0" * 32),
+        ("api", ".v1"),
+    ]
+    assert len({"api.v1", "api.v1.bob", *(keyed_name(*pair) for pair in pairs)}) == len(pairs) + 2
+
+
+@given(
+    st.lists(
+        st.tuples(NAMES | st.sampled_from(["a", "a.b", "a" * 40, "a" * 41]), KEYS), min_size=2, max_size=8, unique=True
+    )
+)
+def test_no_two_pairs_of_name_and_key_share_a_budget_and_none_is_a_name(pairs: list[tuple[str, str]]) -> None:
+    names = [keyed_name(*pair) for pair in pairs]
+    assert len(set(names)) == len(names)
+    for name, (parent, key) in zip(names, pairs, strict=True):
+        assert is_budget(name)
+        assert not re.fullmatch(NAME_PATTERN, name)
+        assert name == f"{parent}/{key}" or re.fullmatch(r"/_[0-9a-f]{32}", name.removeprefix(parent[:30]))
+
+
+def test_a_listed_name_is_taken_apart_but_for_a_hash() -> None:
+    assert split_name("stripe/cust-42") == ("stripe", "cust-42")
+    assert split_name("stripe") == ("stripe", None)
+    for name, key in (
+        (keyed_name("stripe", "Zoe & Co"), None),
+        ("stripe/a", "b"),
+        ("stripe/a/b", None),
+        ("/a", None),
+        ("a/", None),
+    ):
+        with pytest.raises(InvalidSetting, match="name="):
+            split_name(name, key)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 257, "é" * 129, 42, b"raw", None])
@@ -87,7 +125,7 @@ def test_a_key_is_opened_with_what_code_gave_its_parent() -> None:
     stepper.run()
     assert line.is_served
     assert stepper.kinds()[:5] == ["configure", "HMGET", "configure", "claim", "EVAL"]
-    assert redis.told == [("stripe", {"rate": "100", "burst": "2"}), ("stripe.a", {"rate": "100", "burst": "2"})]
+    assert redis.told == [("stripe", {"rate": "100", "burst": "2"}), ("stripe/a", {"rate": "100", "burst": "2"})]
 
 
 def test_what_an_operator_set_on_the_parent_counts_before_what_code_did() -> None:
@@ -95,7 +133,7 @@ def test_what_an_operator_set_on_the_parent_counts_before_what_code_did() -> Non
     redis = stepper.server = Redis(birth="7", rate_by_operator="50.5", lossless_by_operator="0", law_by_code="range")
     join(account)
     stepper.run()
-    assert redis.told[-1] == ("stripe.a", {"rate": "50.5", "law": "range", "lossless": "0"})
+    assert redis.told[-1] == ("stripe/a", {"rate": "50.5", "law": "range", "lossless": "0"})
 
 
 def test_a_keys_own_settings_are_its_own_and_what_is_impossible_beside_them_gives_way() -> None:
@@ -103,7 +141,7 @@ def test_a_keys_own_settings_are_its_own_and_what_is_impossible_beside_them_give
     redis = stepper.server = Redis()
     join(account)
     stepper.run()
-    assert redis.told[-1] == ("stripe.a", {"rate": "5", "burst": "2"})
+    assert redis.told[-1] == ("stripe/a", {"rate": "5", "burst": "2"})
     assert inherited(BudgetSettings(rate=3), BudgetSettings(min_rate=5)) == BudgetSettings(rate=3)
 
 
@@ -132,11 +170,11 @@ def test_the_parent_is_read_once_a_minute_by_whoever_calls_and_a_change_reaches_
         join(busy)
         stepper.advance(1)
     assert stepper.kinds().count("HMGET") == 1
-    assert redis.told == [("stripe.busy", {"rate": "7", "burst": ""})]
+    assert redis.told == [("stripe/busy", {"rate": "7", "burst": ""})]
     join(idle)
     stepper.advance(1)
     assert stepper.kinds().count("HMGET") == 1
-    assert redis.told[1:] == [("stripe.idle", {"rate": "7", "burst": ""})]
+    assert redis.told[1:] == [("stripe/idle", {"rate": "7", "burst": ""})]
     assert "take over {'rate': 7.0}" in caplog.text
 
 
@@ -154,7 +192,7 @@ def test_what_this_process_changes_on_the_parent_is_seen_with_the_next_call() ->
     account.opening.parent.adopt(BudgetSettings(rate=5))
     join(account)
     stepper.advance(1)
-    assert redis.told[-2:] == [("stripe", {"rate": "5"}), ("stripe.a", {"rate": "5"})]
+    assert redis.told[-2:] == [("stripe", {"rate": "5"}), ("stripe/a", {"rate": "5"})]
 
 
 def test_a_parent_whose_state_was_lost_is_told_again() -> None:
@@ -175,7 +213,7 @@ def test_what_a_newer_release_has_set_is_left_out() -> None:
     redis = stepper.server = Redis(birth="7", law_by_operator="pid", rate_by_code="5")
     join(account)
     stepper.run()
-    assert redis.told == [("stripe.a", {"rate": "5"})]
+    assert redis.told == [("stripe/a", {"rate": "5"})]
     assert "law" in FIELDS
 
 

@@ -66,7 +66,7 @@ def test_what_an_operator_takes_away_brings_the_codes_back(story: Story) -> None
         ("rate", 0.000001, "0.000001"), ("rate", 1e9, "1000000000"), ("min_rate", 2.5, "2.5"),
         ("burst", 86_400, "86400"),
         ("law", "range", "range"), ("combine", "spread", "spread"), ("latency_target_ms", 0.5, "0.5"),
-        ("lossless", True, "1"), ("lossless", False, "0"), ("transit", 0.5, "0.5"),
+        ("lossless", True, "1"), ("lossless", False, "0"), ("transit", 0.5, "0.5"), ("grace", 60, "60"),
     ],
 )  # fmt: skip
 def test_each_setting_is_kept_with_its_source(story: Story, name: str, value: Any, stored: str) -> None:

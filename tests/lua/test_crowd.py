@@ -202,7 +202,7 @@ def test_a_consumer_of_unknown_capacity_makes_no_one_come_more_often(crowd: Crow
 def test_after_a_step_back_of_the_clock_the_dead_are_no_crowd(crowd: Crowd) -> None:
     story = crowd.story
     crowd.come(50)
-    story.at(story.now - 600)
+    story.set_back(600)
     assert crowd.come(5, epochs=4, tokens=0.1, need=0.1, requested_rate=0.1).refresh == 0.1
 
 

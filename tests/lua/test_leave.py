@@ -100,4 +100,4 @@ def test_the_rate_that_remains_is_in_the_answer(story: Story) -> None:
     story.configure(rate=100)
     story.report("c", load=0, capacity=20)
     call = calls.leave_consumer(story.keys, "c", "c", at_us=story.at_us)
-    assert [calls.text(word) for word in story.raw(call)] == ["1", "0", "100000000"]
+    assert [calls.text(word) for word in story.raw(call)] == ["1", "0", "20000000"]

@@ -85,7 +85,7 @@ def test_the_protocol_explains_every_code() -> None:
     }
     assert explained == {
         "NEXUS_INVALID_ARGUMENTS", "NEXUS_INVALID_KEYS", "NEXUS_SCHEMA", "NEXUS_STALE", "NEXUS_ID_TAKEN",
-        "NEXUS_NEEDS_KEYS", "NEXUS_NO_LAW", "NEXUS_MISSING_",
+        "NEXUS_NEEDS_KEYS", "NEXUS_NO_LAW", "NEXUS_MISSING_", "NEXUS_DAMAGED",
     }  # fmt: skip
 
 
@@ -113,8 +113,10 @@ def full(story: Story) -> Story:
     """A budget with every field that there is."""
     for source in ("code", "operator"):
         story.configure(source, rate=100, min_rate=1, burst=1, law="drain", combine="min", latency_target_ms=9,
-                        lossless=True, transit=2, pause=0)  # fmt: skip
+                        lossless=True, transit=2, grace=5, pause=0)  # fmt: skip
     story.claim("p", tokens=3)
+    story.report("c", **QUEUE, latency_ms=3, cancelled=1)
+    story.leave(consumer="c")
     story.report("c", **QUEUE, latency_ms=3, cancelled=1)
     story.at(20).claim("p", tokens=3, weight=2)
     story.report("c", **QUEUE, latency_ms=3, cancelled=1)

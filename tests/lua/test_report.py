@@ -252,13 +252,61 @@ def test_a_silent_end_stops_the_budget_until_a_report(story: Story) -> None:
     assert story.at(1001).report(load=0, capacity=500).budget_rate == 100
 
 
-def test_a_clean_leave_hands_the_budget_back_to_its_rate(story: Story) -> None:
-    story.configure(rate=100)
+@pytest.mark.parametrize(("given", "grace"), [(None, 10), (3, 3), (60, 60)])
+def test_a_clean_leave_keeps_what_that_consumer_could_take_for_a_grace_and_then_gives_the_rate(
+    story: Story, given: float | None, grace: float
+) -> None:
+    story.configure(rate=100, grace=given)
     story.report(load=95, capacity=40)
-    assert story.leave(consumer="c")
-    assert standing(story) == (100, 0, "rate")
+    assert story.at(1).leave(consumer="c")
     assert story.field("last_consumer_end") == "left"
+    assert standing(story) == (10, 0, "load")
+    assert standing(story.at(0.99 + grace)) == (10, 0, "load")
+    assert standing(story.at(1 + grace)) == (100, 0, "rate")
     assert standing(story.at(100)) == (100, 0, "rate")
+
+
+@pytest.mark.parametrize("combine", ["sum", "spread", "min"])
+def test_in_a_rolling_restart_of_the_only_consumer_the_rate_is_what_it_can_take(story: Story, combine: str) -> None:
+    story.configure(rate=1000, combine=combine)
+    for life in range(5):
+        story.report(load=90, capacity=40, incarnation=f"life-{life}", seq=1)
+        assert standing(story) == (20, 2, "load")
+        story.at(story.now + 5).report(load=90, capacity=40, incarnation=f"life-{life}", seq=2)
+        assert story.leave(consumer="c", incarnation=f"life-{life}")
+        for _ in range(3):
+            assert standing(story.at(story.now + 3)) == (20, 0, "load")
+
+
+def test_a_grace_ends_with_a_report_a_silence_or_a_word_of_the_operator(story: Story) -> None:
+    story.configure(rate=100, min_rate=15)
+    story.report(load=95, capacity=40)
+    story.at(1).leave(consumer="c")
+    assert standing(story) == (15, 0, "load")  # no less than the floor
+    assert story.at(2).report(load=0, capacity=70).budget_rate == 70
+    story.at(2.5).leave(consumer="c")
+    assert standing(story) == (70, 0, "load")
+    story.configure("operator", grace=0)
+    assert standing(story) == (100, 0, "rate")
+    story.configure("operator", unset=("grace",))
+    assert standing(story) == (70, 0, "load")
+    story.report(load=0, capacity=70, incarnation="again", seq=1)
+    assert standing(story.at(5)) == (15, 3, "no_consumers")
+    story.leave(consumer="c", incarnation="*")
+    assert standing(story) == (100, 0, "rate")
+
+
+def test_a_grace_opens_no_budget_whose_consumer_could_take_more_or_that_is_paused_or_lossless(story: Story) -> None:
+    story.configure(rate=100)
+    story.report(load=0, capacity=400)
+    story.leave(consumer="c")
+    assert standing(story) == (100, 0, "rate")
+    story.configure(pause=5)
+    assert standing(story) == (0, 3, "paused")
+    story.at(6).report(**QUEUE, incarnation="next", seq=1)
+    story.configure(lossless=True)
+    story.leave(consumer="c", incarnation="next")
+    assert standing(story) == (0, 3, "window")
 
 
 def test_a_clean_leave_without_a_rate_leaves_the_floor(story: Story) -> None:
@@ -273,7 +321,7 @@ def test_one_that_fell_silent_may_still_leave_or_be_forgotten(story: Story, afte
     for end, incarnation in (("left", "c"), ("forgotten", "*")):
         story.client.flushall()
         story.at(0).configure(rate=100)
-        story.report(load=0, capacity=500)
+        story.report(load=95, capacity=100)
         assert standing(story.at(after))[2] == "no_consumers"
         assert story.leave(consumer="c", incarnation=incarnation)
         assert story.field("last_consumer_end") == end
@@ -408,6 +456,78 @@ def test_counters_or_an_uptime_that_fall_are_a_base_too(story: Story, back: dict
     story.at(1.9).claim("p", tokens=20, need=20)
     story.at(1.95).report(**told | {"in_flight": 9} | back)
     assert window(story)["A"] == 0
+
+
+def drained(story: Story, count: int, done: int, *, leaps: float = 0, doubled: bool = False) -> tuple[int, list[float]]:
+    """Reports of a consumer of 100/s beside a queue that is never empty; what it was given after each of them."""
+    rates = []
+    for _ in range(count):
+        done += 25
+        said: dict[str, Any] = QUEUE | {"done": done, "queue_depth": 40, "uptime_ms": 1e6 + story.now * 1e3 + leaps}
+        rates += [story.report(**said).rate for _ in range(1 + doubled)]
+        story.at(story.now + 0.25)
+    return done, rates
+
+
+@pytest.mark.parametrize("leap", [6, 3_600, 1e9])
+def test_an_uptime_that_leaps_is_a_base_and_moves_nothing(real_story: Story, leap: float) -> None:
+    story = real_story
+    done, _ = drained(story, 40, 0)
+    done, rates = drained(story, 40, done, leaps=leap * 1e3)
+    assert max(rates) <= 130
+    assert min(rates) >= 70
+    _, rates = drained(story, 40, done)
+    assert max(rates) <= 130
+    assert min(rates) >= 70
+
+
+def test_an_uptime_that_leaps_opens_no_window_of_a_cold_consumer(story: Story) -> None:
+    cold = QUEUE | {"queue_limit": 1_000}
+    assert story.report(**cold).rate == 400
+    assert story.at(0.25).report(**cold | {"in_flight": 1}).rate < 900
+    assert story.at(0.5).report(**cold | {"in_flight": 2}, uptime_ms=3.6e6).rate < 900
+    assert story.at(0.75).report(**cold | {"in_flight": 3}, uptime_ms=3.6e6 + 250).rate < 2_000
+
+
+def test_a_report_that_comes_twice_or_late_moves_nothing(real_story: Story) -> None:
+    story = real_story
+    done, _ = drained(story, 40, 0)
+    done, rates = drained(story, 8, done, doubled=True)
+    for _ in range(5):  # held up for a second, and the next ones close behind
+        story.at(story.now + 1)
+        done, later = drained(story, 1, done, leaps=-1_000)
+        story.at(story.now - 0.24)
+        done, more = drained(story, 8, done)
+        rates += later + more
+    assert max(rates) <= 130
+    assert min(rates) >= 70
+
+
+def test_a_counter_that_jumps_takes_no_pushed_work_from_an_honest_consumer_for_long(real_story: Story) -> None:
+    story, rates = real_story, []
+    story.configure(combine="spread")
+    for i in range(100):
+        for name in ("honest", "jumping"):
+            done = 25 * (i + 1) + (1_000_000 if name == "jumping" and i >= 60 else 0)
+            story.report(name, **QUEUE | {"done": done, "queue_depth": 40})
+        rates.append(standing(story)[0])
+        story.at(story.now + 0.25)
+    assert min(rates[40:]) >= 90
+    assert min(rates[72:]) >= 0.9 * rates[59]
+
+
+def test_a_counter_that_jumps_floods_no_budget_beside_an_honest_consumer(real_story: Story) -> None:
+    story = real_story
+    honest, jumping, rates = 0, 0, []
+    for i in range(200):
+        honest, jumping = honest + 25, jumping + (1_000_000 if i in {80, 120, 121} else 25)
+        for name, done in (("honest", honest), ("jumping", jumping)):
+            story.report(name, **QUEUE | {"done": done, "queue_depth": 40})
+        rates.append(standing(story)[0])
+        story.at(story.now + 0.25)
+    assert max(rates[60:121]) <= 260
+    assert max(rates[60:]) <= 1_000
+    assert max(rates[180:]) <= 260
 
 
 # --- what a report must say
@@ -599,40 +719,59 @@ def test_the_history_keeps_about_a_thousand_entries(real_story: Story) -> None:
 @pytest.mark.parametrize("step", [60, 86_400])
 def test_the_dead_do_not_live_on_when_the_clock_steps_back(story: Story, step: float) -> None:
     story.at(100_000).report(load=0, capacity=100)
-    story.at(100_001 - step).configure(pause=10)
+    story.at(100_001).set_back(step).configure(pause=10)
     assert standing(story)[2] == "paused"
-    story.at(100_001).claim(tokens=0)
-    story.at(100_001 - step)
     assert story.client.zscore(f"{story.keys.budget}:consumers", "c") is not None
-    assert standing(story.at(100_020 - step))[2] == "no_consumers"
+    assert standing(story.at(story.now + 11))[2] == "no_consumers"
 
 
-@pytest.mark.parametrize("step", [1, 60, 86_400])
+@pytest.mark.parametrize("step", [60, 86_400])
 def test_after_a_step_back_a_deadline_is_as_far_away_as_before(story: Story, step: float) -> None:
     story.at(100_000).report(load=0, capacity=100)
     story.at(100_001).claim(tokens=0)
+    story.set_back(step)
+    assert standing(story)[0] == 100
+    assert standing(story.at(story.now + 0.999))[0] == 100
+    assert standing(story.at(story.now + 0.001)) == (0, 3, "no_consumers")
+
+
+@pytest.mark.parametrize("step", [0.4, 1, 4])
+def test_a_clock_that_swings_moves_no_deadline(story: Story, step: float) -> None:
+    story.at(100_000).report(load=0, capacity=100)
+    story.at(100_001).claim(tokens=0)
     assert standing(story.at(100_001 - step))[0] == 100
-    assert standing(story.at(100_001.999 - step))[0] == 100
-    assert standing(story.at(100_002 - step)) == (0, 3, "no_consumers")
+    assert standing(story.at(100_001.999))[0] == 100
+    assert standing(story.at(100_002)) == (0, 3, "no_consumers")
 
 
 def test_a_pause_is_as_long_after_a_step_back(story: Story) -> None:
     story.at(100_000).configure(rate=100, pause=30)
-    story.at(100_010).claim(tokens=0)
-    assert standing(story.at(50_000))[2] == "paused"
-    assert standing(story.at(50_019.9))[2] == "paused"
-    assert standing(story.at(50_020)) == (100, 0, "rate")
+    story.at(100_010).set_back(50_010)
+    assert standing(story)[2] == "paused"
+    assert standing(story.at(50_024.9))[2] == "paused"
+    assert standing(story.at(50_025)) == (100, 0, "rate")
 
 
 def test_a_pause_of_one_consumer_is_as_long_after_a_step_back(story: Story) -> None:
     story.at(100_000).report(load=0, capacity=100, pause_ms=30_000)
-    assert story.at(50_000).report(load=0, capacity=100, uptime_ms=100_010_000).rate == 0
-    assert story.at(50_030.1).report(load=0, capacity=100, uptime_ms=100_031_000).rate == 100
+    story.set_back(50_000)
+    assert story.report(load=0, capacity=100, uptime_ms=100_010_000).rate == 0
+    assert story.at(50_034.9).report(load=0, capacity=100, uptime_ms=100_031_000).rate == 0
+    assert story.at(50_035.1).report(load=0, capacity=100, uptime_ms=100_031_250).rate == 100
+
+
+def test_a_grace_is_as_long_after_a_step_back(story: Story) -> None:
+    story.at(100_000).configure(rate=100)
+    story.report(load=95, capacity=40)
+    story.leave(consumer="c")
+    story.at(100_004).set_back(50_004)
+    assert standing(story.at(50_010.9)) == (10, 0, "load")
+    assert standing(story.at(50_011)) == (100, 0, "rate")
 
 
 def test_a_pause_without_an_end_has_none_after_a_step_back(story: Story) -> None:
     story.at(100_000).configure(rate=100, pause=calls.UNTIL_RESUMED)
-    story.at(50_000).claim(tokens=0)
+    story.set_back(50_000)
     assert story.field("paused_until_us") == "9000000000000000"
 
 

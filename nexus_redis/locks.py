@@ -1,0 +1,106 @@
+"""Locks that are made when they are first taken, in the process that takes them.
+
+A Nexus is often made at import time, before two things happen that a lock does not survive:
+
+    monkey patching   gevent and eventlet replace `threading.RLock` in the worker. A lock that was made before is a lock
+                      of the one thread in which all greenlets run: it excludes none of them
+    a fork            another thread of the parent may hold the lock at that moment, and the child would wait forever
+
+So no lock is made by a constructor or at import. `MadeAtFirstUse` describes an attribute that is made by the first
+read; `forget` removes it in a forked child, where the next read makes another one. `ModuleLock` is the same for a lock
+that belongs to a module.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Generic, Protocol, Self, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Lock(Protocol):
+    """What is used of a reentrant lock, of the standard library, gevent's or eventlet's."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it, within a time."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+    def _is_owned(self) -> bool:
+        """Whether this thread holds it; `threading.Condition` asks the same."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None: ...
+
+
+class MadeAtFirstUse(Generic[T]):
+    """An attribute that the first read makes, once for all threads. Later reads find it in the object itself."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, it: None, kind: type) -> Self: ...
+
+    @overload
+    def __get__(self, it: object, kind: type) -> T: ...
+
+    def __get__(self, it: object | None, kind: type) -> Self | T:
+        if it is None:
+            return self
+        made: T = vars(it).setdefault(self._name, self._make(it))  # atomic: of two threads, one makes it for both
+        return made
+
+    def forget(self, it: object) -> None:
+        """Have the next read make another one."""
+        vars(it).pop(self._name, None)
+
+
+def new_lock(_owner: object = None) -> Lock:
+    """Return a reentrant lock of whatever kind `threading` has at this moment."""
+    lock: Any = threading.RLock()
+    made: Lock = lock
+    return made
+
+
+class ModuleLock:
+    """A reentrant lock for a module: made at its first use, and again in a forked child.
+
+    One that is held across forks has a fork wait until no other thread holds it.
+    """
+
+    _lock: Final = MadeAtFirstUse(new_lock)
+
+    def __init__(self, *, is_held_across_forks: bool = False) -> None:
+        if not hasattr(os, "register_at_fork"):  # Windows
+            return
+        if is_held_across_forks:
+            os.register_at_fork(before=self.__enter__, after_in_parent=self._leave, after_in_child=self._forget)
+        else:
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        ModuleLock._lock.forget(self)
+
+    def _leave(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._lock.release()

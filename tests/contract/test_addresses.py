@@ -1,0 +1,173 @@
+"""Each way to name a server, and what is said where the way does not lead there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+import redis.sentinel
+import valkey
+import valkey.asyncio
+
+from nexus_redis import ServerRefused
+from nexus_redis.embedded import HOST, ServerProcess
+from tests.conftest import serve_fleet
+from tests.contract.shells import LONG, Opener
+from tests.fleets import SERVICE, Fleet, FleetServer, SentinelFleet
+from tests.servers import MISSING, Server, binary, launch
+from tests.support import PATIENCE, is_missing
+from tests.tls import certify, encrypting
+
+
+@pytest.fixture(params=["cluster-valkey", pytest.param("cluster-redis7", marks=pytest.mark.soak)])
+def cluster(request: pytest.FixtureRequest, fleets: dict[str, Fleet]) -> Iterator[Server]:
+    yield from serve_fleet(request.param, fleets)
+
+
+@pytest.fixture(params=["sentinel-valkey", pytest.param("sentinel-redis7", marks=pytest.mark.soak)])
+def sentinels(request: pytest.FixtureRequest, fleets: dict[str, Fleet]) -> Iterator[Server]:
+    yield from serve_fleet(request.param, fleets)
+
+
+pytestmark = pytest.mark.xdist_group("fleets")
+
+
+def used(nexus: Any) -> bool:
+    """A producer and a consumer work there; the consumer reports by a connection of its own."""
+    budget = nexus.budget("stripe", rate=1000)
+    budget.acquire()
+    with budget.consumer("es-1", capacity=400, interval=LONG) as consumer:
+        return bool(consumer.report(load=95) == 100) and "stripe" in nexus.budgets()
+
+
+def opened(open_nexus: Opener, make: Any) -> Any:
+    """A Nexus on a client that is made in the loop, where there is one."""
+
+    async def made() -> Any:
+        return make()
+
+    return open_nexus.around(open_nexus.run(made) if open_nexus.is_async else make())
+
+
+def close(open_nexus: Opener, client: Any) -> None:
+    open_nexus.run(getattr(client, "aclose", client.close))
+
+
+def test_a_client_of_valkey_py_is_served(open_nexus: Opener, one_server: Server) -> None:
+    face: Any = valkey.asyncio if open_nexus.is_async else valkey
+    client = face.Valkey(host=HOST, port=one_server.port, decode_responses=True)
+    assert used(open_nexus.around(client))
+    close(open_nexus, client)
+
+
+def test_a_client_of_a_cluster_is_served_whoever_made_it(open_nexus: Opener, cluster: Server) -> None:
+    assert isinstance(cluster, FleetServer)
+    port = cluster.fleet.processes[1].port
+    modules: list[Any] = [redis.asyncio, valkey.asyncio] if open_nexus.is_async else [redis, valkey]
+    for module in modules:
+        kind = getattr(module, "RedisCluster", None) or module.ValkeyCluster
+        nexus = opened(open_nexus, lambda kind=kind: kind(host=HOST, port=port))
+        assert used(nexus)
+        assert f"cluster {HOST}:" in repr(getattr(nexus, "it", nexus))
+
+
+def test_a_client_by_sentinels_is_served(open_nexus: Opener, sentinels: Server) -> None:
+    nexus = opened(open_nexus, sentinels.aclient if open_nexus.is_async else sentinels.client)
+    assert used(nexus)
+    assert f"{SERVICE} (Sentinels {HOST}:" in repr(getattr(nexus, "it", nexus))
+
+
+def test_a_database_behind_sentinels_is_the_one_in_the_address(open_nexus: Opener, sentinels: Server) -> None:
+    assert isinstance(sentinels, FleetServer)
+    assert isinstance(sentinels.fleet, SentinelFleet)
+    assert used(open_nexus(f"{sentinels.url}/3"))
+    there = redis.Redis(host=HOST, port=sentinels.fleet.primary.port, db=3, socket_timeout=PATIENCE)
+    assert there.exists("nexus:{stripe}")
+    there.flushdb()
+    there.close()
+
+
+def test_a_plain_address_of_a_node_says_that_it_is_a_cluster(open_nexus: Opener, cluster: Server) -> None:
+    assert isinstance(cluster, FleetServer)
+    nexus = open_nexus(f"redis://{HOST}:{cluster.fleet.processes[0].port}")
+
+    def use_some() -> None:
+        for i in range(100):  # two thirds of the names are on other nodes
+            nexus.budget(f"stripe-{i}", rate=5).acquire()
+
+    with pytest.raises(ServerRefused, match=r"MOVED: this is a node of a Redis Cluster: use redis\+cluster://"):
+        use_some()
+
+
+@pytest.fixture(scope="module")
+def without_hello() -> Iterator[ServerProcess]:
+    """As old proxies are: it knows no HELLO."""
+    server = launch("valkey", "--rename-command", "HELLO", "")
+    yield server
+    server.stop()
+
+
+def test_protocol_2_goes_where_hello_is_refused(open_nexus: Opener, without_hello: ServerProcess) -> None:
+    assert used(open_nexus(f"redis://{HOST}:{without_hello.port}/0?protocol=2"))
+    with pytest.raises(ServerRefused, match=r"add \?protocol=2 to the address"):
+        open_nexus(f"redis://{HOST}:{without_hello.port}/0?protocol=3").budget("stripe").acquire()
+
+
+@pytest.mark.skipif(binary("redis62") is None, reason=MISSING["redis62"])
+def test_redis_6_2_may_be_told_to_replicate_scripts_as_text(open_nexus: Opener) -> None:
+    server = launch("redis62", "--lua-replicate-commands", "no")
+    try:
+        nexus = open_nexus(f"redis://{HOST}:{server.port}/0")
+        assert used(nexus)
+        assert nexus.budget("stripe").delete()
+    finally:
+        server.stop()
+
+
+@pytest.mark.skipif(is_missing("openssl"), reason="openssl is not installed")
+@pytest.mark.parametrize("name", ["localhost", "elsewhere"])
+def test_a_certificate_that_is_not_trusted_is_told_at_once(
+    open_nexus: Opener, one_server: Server, tmp_path: Path, name: str
+) -> None:
+    certify(tmp_path, name)
+    with encrypting(tmp_path, one_server.port) as port:
+        url, trusting = f"rediss://localhost:{port}/0", f"?ssl_ca_certs={tmp_path / 'cert.pem'}"
+        with pytest.raises(ServerRefused, match="CERTIFICATE: the certificate is not trusted"):
+            open_nexus(url if name == "localhost" else url + trusting).budget("stripe", rate=5).acquire()
+        if name == "localhost":
+            assert used(open_nexus(url + trusting))
+
+
+def test_a_password_that_is_missing_or_wrong_is_told_with_the_remedy(open_nexus: Opener) -> None:
+    server = launch("valkey")
+    with redis.Redis(port=server.port) as client:
+        client.config_set("requirepass", "secret")
+    try:
+        place = f"{HOST}:{server.port}/0"
+        for login, code in (("", "NOAUTH: the server wants a password"), (":wrong@", "WRONGPASS: the server does not")):
+            with pytest.raises(ServerRefused, match=code):
+                open_nexus(f"redis://{login}{place}").budget("stripe", rate=5).acquire()
+        assert used(open_nexus(f"redis://:secret@{place}"))
+    finally:
+        server.stop()
+
+
+def test_the_command_line_goes_to_each_of_them(cluster: Server, sentinels: Server) -> None:
+    def shell(server: Server, *words: str) -> str:
+        environment = {**os.environ, "NEXUS_REDIS_URL": server.url}
+        command = [sys.executable, "-m", "nexus_redis", *words]
+        return subprocess.run(
+            command, env=environment, check=True, capture_output=True, text=True, timeout=PATIENCE
+        ).stdout
+
+    for server in (cluster, sentinels):
+        assert shell(server, "set", "stripe", "--rate", "100").startswith("stripe (new")
+        assert shell(server, "run", "stripe", "--", "echo", "hi") == "hi\n"
+        assert "hash" in shell(server, "redis", "TYPE", "nexus:{stripe}")
+        assert shell(server, "list").startswith("stripe")

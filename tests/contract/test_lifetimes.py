@@ -1,0 +1,396 @@
+"""How a Nexus ends when nobody closes it in order: in a handler, forgotten, with its loop, in a child."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import pytest
+
+import nexus_redis
+import nexus_redis.asyncio
+from nexus_redis import Nexus
+from nexus_redis.errors import NoThread, ReentrantCall
+from tests.servers import Server
+from tests.support import LONG_PATIENCE, PATIENCE, eventually, in_thread, run
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python 3.12 and later
+
+
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    """What is about processes is seen on one server."""
+    return one_server
+
+
+@pytest.fixture
+def nexus(server: Server) -> Iterator[Nexus]:
+    """One with a budget that is in use."""
+    with Nexus.from_url(server.url) as nexus:
+        nexus.budget("stripe", rate=1000).acquire()
+        yield nexus
+
+
+def ours() -> set[threading.Thread]:
+    """Our threads that run now, for a comparison with those of before."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("nexus-redis")}
+
+
+def members(server: Server) -> list[bytes]:
+    """The keys of the producers and consumers that Redis knows."""
+    with server.client() as client:
+        return [key for key in client.scan_iter("*") if b":producer:" in key or b":consumer:" in key]
+
+
+# --- in a signal handler
+
+CALLS: dict[str, Callable[[Nexus], Any]] = {
+    "acquire": lambda nexus: nexus.budget("stripe").acquire(),
+    "acquire of another cost": lambda nexus: nexus.budget("stripe").acquire(1.5),
+    "acquire with a timeout of 0": lambda nexus: nexus.budget("stripe").acquire(2.5, timeout=0),
+    "try_acquire": lambda nexus: nexus.budget("stripe").try_acquire(1.5),
+    "acquire of several": lambda nexus: nexus.acquire({nexus.budget("stripe"): 1.5}),
+    "reserve": lambda nexus: nexus.budget("stripe").reserve(1.5).__enter__(),
+    "pace": lambda nexus: next(nexus.budget("stripe").pace([1], cost=1.5)),
+    "signal": lambda nexus: nexus.budget("stripe").signal(10),
+    "pause": lambda nexus: nexus.budget("stripe").pause(1),
+    "watch": lambda nexus: nexus.budget("stripe").consumer().watch(depth=lambda: 0, limit=1),
+    "report": lambda nexus: nexus.budget("stripe").consumer().report(load=1, capacity=1),
+    "enter a consumer": lambda nexus: nexus.budget("stripe").consumer().__enter__(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_interrupts_another_one_of_its_thread_says_what_to_do(
+    nexus: Nexus, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = nexus.budget("stripe")
+    monkeypatch.setattr(budget._account, "spend", lambda *_: True)  # there are tokens in hand
+    nexus._hub.clock, budget._clock = (lambda: 1e9), (lambda: 1e9)  # what lies on the tray needs no lock: it is too old
+
+    def interrupted() -> None:
+        with nexus._loop.lock, pytest.raises(ReentrantCall, match="Set a flag in the handler"):
+            CALLS[call](nexus)
+        assert not budget._account.ledger.waiters
+
+    in_thread(interrupted)
+
+
+def test_a_question_to_redis_that_interrupts_another_one_of_its_thread_says_what_to_do(nexus: Nexus) -> None:
+    def plan() -> Any:
+        with pytest.raises(ReentrantCall):
+            nexus.budget("stripe").snapshot()
+        yield from ()
+
+    in_thread(lambda: nexus._drive(plan()))
+    assert nexus.budget("stripe").snapshot().name == "stripe"
+
+
+def test_what_is_closed_by_an_interrupting_handler_leaves_when_the_interrupted_call_has_ended(
+    nexus: Nexus, server: Server
+) -> None:
+    before = ours()
+    budget = nexus.budget("stripe")
+    producer, consumer = budget.producer(), budget.consumer()
+    producer.acquire()
+    consumer.report(load=1, capacity=100)
+    assert len(members(server)) == 3
+
+    def interrupted() -> None:
+        for each in (producer, consumer):
+            with nexus._loop.lock:
+                each.close()
+        assert eventually(lambda: len(members(server)) == 1)
+        with nexus._loop.lock:
+            nexus.close()
+            assert len(members(server)) == 1
+            with pytest.raises(nexus_redis.Closed):
+                nexus.budgets()
+
+    in_thread(interrupted)
+    assert eventually(lambda: not members(server))
+    assert eventually(lambda: not ours() & before)
+
+
+def test_close_does_not_wait_for_a_lock_that_nobody_gives_back(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus_redis.thread.STOP_PATIENCE", 0.01)
+    lock, is_held, let_go = nexus._loop.lock, threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            is_held.set()
+            let_go.wait(PATIENCE)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert is_held.wait(PATIENCE)
+    in_thread(nexus.close)
+    assert nexus._loop.is_running
+    let_go.set()
+    assert eventually(lambda: not nexus._loop.is_running)
+
+
+IN_A_HANDLER = """
+import signal, sys, nexus_redis
+nexus = nexus_redis.Nexus.from_url(sys.argv[1])
+budget = nexus.budget("stripe", rate=100_000_000)
+{handler}
+print("ready", flush=True)
+costs = [1.5, 2.5]  # no two of one cost in a row: nothing lies on a tray, so the lock is held most of the time
+try:
+    while True:
+        for cost in costs:
+            budget.acquire(cost)
+except nexus_redis.Closed:
+    print("closed", flush=True)
+"""
+CLOSES = "signal.signal(signal.SIGTERM, lambda *_: nexus.close())"
+ACQUIRES = """
+seen = set()
+def acquire(*_):
+    try:
+        budget.acquire()
+        seen.add("served")
+    except nexus_redis.ReentrantCall:
+        seen.add("refused")
+    if len(seen) == 2:
+        raise nexus_redis.Closed("nexus")
+signal.signal(signal.SIGTERM, acquire)
+"""
+
+
+@pytest.fixture
+def handling(server: Server) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """`handling(code)` is a process in a loop of acquires, with a handler for SIGTERM."""
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start(handler: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", IN_A_HANDLER.format(handler=handler), server.url]
+        children.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        assert children[-1].stdout is not None
+        assert children[-1].stdout.readline() == b"ready\n"
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.kill()
+        child.wait(PATIENCE)
+        assert child.stdout is not None
+        child.stdout.close()
+
+
+def said_by(child: subprocess.Popen[bytes]) -> bytes:
+    """The rest of what it prints."""
+    assert child.stdout is not None
+    return in_thread(child.stdout.read)
+
+
+def test_close_as_the_handler_of_sigterm_ends_the_loop_of_acquires_and_hands_back(
+    server: Server, handling: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    children = [handling(CLOSES) for _ in range(4)]
+    for child in children:
+        child.send_signal(signal.SIGTERM)
+    assert [said_by(child) for child in children] == [b"closed\n"] * 4
+    assert [child.wait(PATIENCE) for child in children] == [0] * 4
+    assert not members(server)
+
+
+def test_an_acquire_in_a_handler_is_served_or_refused_and_never_hangs(
+    handling: Callable[[str], subprocess.Popen[bytes]],
+) -> None:
+    child = handling(ACQUIRES)
+
+    def interrupt() -> bool:
+        child.send_signal(signal.SIGTERM)
+        return child.poll() is not None
+
+    assert eventually(interrupt)
+    assert said_by(child) == b"closed\n"
+
+
+# --- forgotten
+
+
+def test_a_nexus_that_nobody_refers_to_ends_its_threads_and_leaves(server: Server) -> None:
+    before = ours()
+
+    def use_and_forget() -> None:
+        nexus = Nexus.from_url(server.url)
+        budget = nexus.budget("stripe", rate=1000)
+        push = nexus._loop.push
+        assert push is not None
+        assert eventually(lambda: budget.acquire(1.5) is not None and push.is_running)
+        budget.consumer().report(load=1, capacity=100)
+        assert len(members(server)) >= 2
+
+    with server.client() as client:
+        clients = {each["id"] for each in client.client_list()}
+        for _ in range(3):
+            use_and_forget()
+        gc.collect()
+        assert eventually(lambda: not members(server))
+        assert eventually(lambda: not ours() - before)
+        assert eventually(lambda: not {each["id"] for each in client.client_list()} - clients)
+
+
+def test_an_async_one_that_nobody_refers_to_ends_its_tasks_and_leaves(server: Server) -> None:
+    before = ours()
+
+    async def use_and_forget() -> None:
+        nexus = nexus_redis.asyncio.Nexus.from_url(server.url)
+        budget = nexus.budget("stripe", rate=1000)
+        await budget.acquire()
+        await budget.consumer().report(load=1, capacity=100)
+        assert len(members(server)) == 2
+
+    async def main() -> None:
+        await use_and_forget()
+        gc.collect()
+        await asyncio.sleep(0)  # now the task that closes it has begun
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait(others, timeout=PATIENCE)
+        assert await asyncio.to_thread(eventually, lambda: not ours() - before)
+
+    run(main())
+    assert not members(server)
+
+
+def test_a_budget_keeps_the_nexus_that_it_came_from(server: Server) -> None:
+    budget = Nexus.from_url(server.url).budget("stripe", rate=1000)
+    budget.acquire()
+    gc.collect()
+    assert budget.acquire(1.5)
+    assert len(members(server)) == 1
+    budget._nexus.close()
+
+
+# --- with its loop
+
+
+def test_an_async_consumer_leaves_when_its_loop_is_closed(server: Server) -> None:
+    before = ours()
+
+    async def main() -> Any:
+        nexus = nexus_redis.asyncio.Nexus.from_url(server.url)
+        consumer = nexus.budget("stripe").consumer(capacity=100)
+        await consumer.report(load=1)
+        return consumer
+
+    consumer = run(main())
+    assert eventually(lambda: not ours() - before)
+    assert not members(server)
+    with server.client() as client:
+        assert client.hget("nexus:{stripe}", "last_consumer_end") == b"left"
+    with pytest.raises(nexus_redis.Closed):
+        run(consumer.report(load=1))
+
+
+# --- in a child
+
+
+def take_and_report(budget: nexus_redis.Budget) -> str:
+    """What a child does with a budget, and does not close."""
+    budget.acquire(timeout=PATIENCE)
+    budget.consumer(capacity=100).report(load=1)
+    return budget.id
+
+
+async def _take_and_report(budget: nexus_redis.asyncio.Budget) -> None:
+    await budget.acquire(timeout=PATIENCE)
+    await budget.consumer(capacity=100).report(load=1)
+
+
+def take_and_report_async(budget: nexus_redis.asyncio.Budget) -> None:
+    """The same in an event loop, which is left open."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(_take_and_report(budget))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+def test_a_child_that_ends_hands_back_and_leaves(nexus: Nexus, server: Server, start: str) -> None:
+    budget = nexus.budget("stripe")
+    context: Any = multiprocessing.get_context(start)
+    child = context.Process(target=take_and_report, args=[budget])
+    child.start()
+    child.join(LONG_PATIENCE)
+    assert child.exitcode == 0
+    assert len(members(server)) == 1
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        names = {pool.submit(take_and_report, budget).result(LONG_PATIENCE) for _ in range(4)}
+        assert budget.id not in names
+    assert len(members(server)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+def test_an_async_budget_is_handed_to_a_child_whose_consumers_leave_when_it_ends(server: Server, start: str) -> None:
+    budget = nexus_redis.asyncio.Nexus.from_url(server.url).budget("stripe", rate=1000)
+    context: Any = multiprocessing.get_context(start)
+    child = context.Process(target=take_and_report_async, args=[budget])
+    child.start()
+    child.join(LONG_PATIENCE)
+    assert child.exitcode == 0
+    assert [key for key in members(server) if b":consumer:" in key] == []
+
+
+# --- without threads
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at a container's limit on processes, and at the end of the interpreter from Python 3.12 on."""
+
+    def refuse(*_args: object, **_given: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading, "_start_new_thread", refuse, raising=False)
+    monkeypatch.setattr(threading, "_start_joinable_thread", refuse, raising=False)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_where_no_thread_is_to_be_had_an_acquire_says_so_and_close_does_not_raise(server: Server) -> None:
+    nexus = Nexus.from_url(server.url)
+    budget = nexus.budget("stripe", rate=1000)
+    calls: list[Callable[[], Any]] = [
+        budget.acquire,
+        budget.try_acquire,
+        lambda: budget.signal(1),
+        lambda: budget.consumer().report(load=1),
+    ]
+    for call in calls:
+        with pytest.raises(NoThread, match=r"can't start new thread.*pids limit"):
+            call()
+    assert not budget._account.ledger.waiters
+    budget.producer().close()
+    nexus.close()
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_an_async_nexus_without_a_thread_acquires_refuses_reports_and_closes(server: Server) -> None:
+    async def main() -> None:
+        async with nexus_redis.asyncio.Nexus.from_url(server.url) as nexus:
+            budget = nexus.budget("stripe", rate=1000)
+            await budget.acquire()
+            with pytest.raises(NoThread):
+                await budget.consumer().report(load=1)
+
+    run(main())
+    assert not members(server)
+
+
+def test_a_nexus_whose_thread_runs_is_closed_where_no_other_is_to_be_had(
+    nexus: Nexus, server: Server, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("no_threads")
+    nexus.close()
+    assert not members(server)

@@ -1,0 +1,158 @@
+"""A batch on a cluster: each command to its node, redirects followed, a node that fails fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from redis import exceptions
+from redis._parsers.base import BaseParser
+
+from nexus_redis.cluster import REDIRECTS, Batch, Redirect, Slots, key_of, redirect_of
+from nexus_redis.faults import Fault, classify
+from nexus_redis.target import Host, target_of_url
+
+A, B, C = ("10.0.0.1", 7000), ("10.0.0.2", 7000), ("10.0.0.3", 7000)
+HALVES = [[0, 8191, [b"10.0.0.1", 7000, b"id-a"]], [8192, 16_383, [b"10.0.0.2", 7000, b"id-b", [b"hostname", b"b"]]]]
+IN_A, IN_B = ("GET", "{b}"), ("GET", "{a}")  # slots 3300 and 15495
+
+
+@pytest.fixture
+def slots() -> Slots:
+    slots = Slots(target_of_url("redis+cluster://10.0.0.1:7000,10.0.0.9:7000"))
+    slots.learn(HALVES, A)
+    return slots
+
+
+def run(batch: Batch, answers: dict[Host, Any]) -> list[dict[Host, list[tuple[Any, ...]]]]:
+    """Answer each node's part by a function of its commands; what was written to each, by round trip."""
+    trips = []
+    for groups in batch.rounds():
+        trips.append({host: list(batch.written(part)) for host, part in groups.items()})
+        for host, part in groups.items():
+            answer = answers[host]
+            replies = answer(list(batch.written(part))) if callable(answer) else answer
+            if isinstance(replies, Exception):
+                batch.fail(part, replies)
+            else:
+                batch.take(host, part, replies)
+    return trips
+
+
+def replied(text: str) -> Any:
+    return BaseParser.parse_error(text)  # type: ignore[no-untyped-call]  # redis-py
+
+
+def each(reply: Any) -> Any:
+    return lambda commands: [reply] * len(commands)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (("EVALSHA", "ab12", 2, "nexus:{s}", "nexus:{s}:producers", 5), b"nexus:{s}"),
+        (("EVAL", "return 1", 0), None),
+        (("TYPE", "nexus:{s}"), b"nexus:{s}"),
+        (("SCAN", "0", "MATCH", "nexus:{s}:*", "COUNT", 1000), b"nexus:{s}:*"),
+        (("XINFO", "GROUPS", "jobs"), b"jobs"),
+        ((b"HGET", b"nexus:{s}", b"rate_per_s"), b"nexus:{s}"),
+        (("TIME",), None),
+        (("SCRIPT", "LOAD", "return 1"), None),
+    ],
+)
+def test_a_command_goes_by_its_first_key(command: Sequence[Any], key: bytes | None) -> None:
+    assert key_of(command) == key
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ("MOVED 3999 127.0.0.1:6381", Redirect(True, 3999, ("127.0.0.1", 6381))),
+        ("ASK 3999 ::1:6381", Redirect(False, 3999, ("::1", 6381))),
+        ("MOVED 3999 :6381", Redirect(True, 3999, ("", 6381))),
+        ("MOVED", None),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", None),
+        ("ERR unknown command", None),
+    ],
+)
+def test_a_redirect_is_read_as_a_class_of_redis_py_and_as_text(reply: str, found: Redirect | None) -> None:
+    if found is not None:
+        assert redirect_of(replied(reply)) == found
+    assert redirect_of(exceptions.ResponseError(reply)) == found  # as redis-py 5 has it outside a cluster client
+
+
+def test_each_command_goes_to_its_node_in_one_round_trip(slots: Slots) -> None:
+    batch = Batch(slots, [IN_A, IN_B, ("GET", "{b}2"), ("TIME",)])
+    trips = run(batch, {A: [1, 3, 4], B: [2]})
+    assert trips == [{A: [IN_A, ("GET", "{b}2"), ("TIME",)], B: [IN_B]}]
+    assert batch.replies == [1, 2, 3, 4]
+
+
+def test_a_node_that_is_down_fails_its_own_calls_and_no_others(slots: Slots) -> None:
+    down = exceptions.ConnectionError("down")
+    batch = Batch(slots, [IN_A, IN_B])
+    run(batch, {A: down, B: [2]})
+    assert batch.replies == [down, 2]
+    assert slots.is_stale
+
+
+def test_moved_is_followed_and_remembered(slots: Slots) -> None:
+    batch = Batch(slots, [IN_A, IN_B])
+    trips = run(batch, {A: each(replied("MOVED 3300 10.0.0.3:7000")), B: [2], C: [1]})
+    assert trips == [{A: [IN_A], B: [IN_B]}, {C: [IN_A]}]
+    assert batch.replies == [1, 2]
+    assert slots.owner(b"{b}") == C
+    assert slots.is_stale
+
+
+def test_ask_is_followed_once_and_not_remembered(slots: Slots) -> None:
+    batch = Batch(slots, [IN_A])
+    trips = run(batch, {A: each(replied("ASK 3300 10.0.0.3:7000")), C: [True, 1]})
+    assert trips[1] == {C: [("ASKING",), IN_A]}
+    assert batch.replies == [1]
+    assert slots.owner(b"{b}") == A
+
+
+def test_a_slot_that_never_stops_moving_is_given_up_as_not_executed(slots: Slots) -> None:
+    batch = Batch(slots, [IN_A, IN_B])
+    to = {A: "MOVED 3300 10.0.0.3:7000", C: "MOVED 3300 10.0.0.1:7000"}
+    trips = run(batch, {A: each(replied(to[A])), C: each(replied(to[C])), B: [2]})
+    assert len(trips) == REDIRECTS + 1
+    assert batch.replies[1] == 2
+    assert classify(batch.replies[0]) is Fault.NOT_EXECUTED
+
+
+def test_an_answer_that_says_try_again_is_that_calls_outcome(slots: Slots) -> None:
+    again = replied("TRYAGAIN Multiple keys request during rehashing of slot")
+    batch = Batch(slots, [IN_A, IN_B])
+    assert len(run(batch, {A: [again], B: [2]})) == 1
+    assert batch.replies == [again, 2]
+    assert classify(again) is Fault.NOT_EXECUTED
+
+
+def test_a_slot_that_nobody_serves_fails_alone() -> None:
+    slots = Slots(target_of_url("redis+cluster://10.0.0.1:7000"))
+    slots.learn(HALVES[:1], A)
+    batch = Batch(slots, [IN_A, IN_B])
+    run(batch, {A: [1]})
+    assert batch.replies[0] == 1
+    assert classify(batch.replies[1]) is Fault.NOT_EXECUTED
+
+
+@pytest.mark.parametrize("nameless", [b"", None, b"?"])
+def test_a_node_that_does_not_name_itself_is_the_one_that_was_asked(nameless: bytes | None) -> None:
+    slots = Slots(target_of_url("redis+cluster://proxy:7000"))
+    slots.learn([[0, 16_383, [nameless, 7001, b"id"]]], ("proxy", 7000))
+    assert slots.owner(b"any") == ("proxy", 7001)
+
+
+def test_the_slots_are_asked_for_again_while_something_says_that_they_changed(slots: Slots) -> None:
+    assert not slots.is_due(10.0)
+    run(Batch(slots, [IN_A]), {A: each(exceptions.ReadOnlyError("You can't write against a read only replica."))})
+    assert slots.is_due(10.0)
+    assert not slots.is_due(10.05)
+    slots.learn([], A)  # a node that knows nothing is not believed
+    assert slots.is_due(10.2)
+    slots.learn(HALVES, A)
+    assert not slots.is_due(10.4)

@@ -1,0 +1,217 @@
+"""A resolver that does not answer delays no outage, blocks no exit and costs one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from nexus_redis import Nexus, resolving, wire
+from nexus_redis.asyncio import Nexus as AsyncNexus
+from nexus_redis.faults import Fault, classify
+from nexus_redis.resolving import lookup
+from nexus_redis.results import Denied
+from tests.servers import Server
+from tests.support import PATIENCE, eventually, in_thread, run
+
+URL = "redis://redis.example:6379?socket_connect_timeout=0.05"
+
+
+class Resolver:
+    """In the place of `socket.getaddrinfo`: it says nothing about redis.example until it is told to answer."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.asked: list[str] = []
+        self.address: Any = OSError("it was never told what to say")
+
+    def getaddrinfo(self, host: Any, port: Any, *args: Any, **given: Any) -> Any:
+        if host != "redis.example":
+            return ASK(host, port, *args, **given)
+        self.asked.append(host)
+        self.answers.wait(PATIENCE)
+        if isinstance(self.address, Exception):
+            raise self.address
+        return ASK(self.address, port, *args, **given)
+
+    def answer(self, address: str | Exception) -> None:
+        """From now on, and to who waits."""
+        self.address = address
+        self.answers.set()
+
+
+ASK = socket.getaddrinfo
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    """One that hangs."""
+    resolver = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", resolver.getaddrinfo)
+    yield resolver
+    resolver.answer(OSError("the test is over"))
+    assert eventually(lambda: not resolving._under_way)
+
+
+def test_an_outage_is_noticed_while_the_resolver_hangs_and_is_over_when_it_answers(
+    resolver: Resolver, one_server: Server
+) -> None:
+    url = f"redis://redis.example:{one_server.port}?socket_connect_timeout=0.05"
+    with Nexus.from_url(url) as nexus:
+        budget = nexus.budget("stripe", rate=1000)
+        denied = in_thread(budget.try_acquire)
+        assert eventually(lambda: nexus._hub.failures > 5)
+        assert isinstance(denied, Denied)
+        assert denied.reason == "unavailable"
+        assert len(resolver.asked) == 1
+        assert "redis.example" in nexus._hub.cause
+        resolver.answer("127.0.0.1")
+        assert in_thread(lambda: budget.acquire(timeout=PATIENCE))
+
+
+def test_an_event_loop_notices_it_too_and_goes_on_when_the_resolver_answers(
+    resolver: Resolver, one_server: Server
+) -> None:
+    async def main() -> None:
+        url = f"redis://redis.example:{one_server.port}?socket_connect_timeout=0.05"
+        async with AsyncNexus.from_url(url) as nexus:
+            budget = nexus.budget("stripe", rate=1000)
+            assert not await budget.try_acquire()
+            assert await asyncio.to_thread(eventually, lambda: nexus._hub.failures > 5)
+            assert len(resolver.asked) == 1
+            resolver.answer("127.0.0.1")
+            await budget.acquire(timeout=PATIENCE)
+            assert (await budget.consumer().report(load=1, capacity=100)) == 100
+
+    run(main())
+
+
+HANGS = """
+import asyncio, socket, sys, threading
+import nexus_redis, nexus_redis.asyncio
+socket.getaddrinfo = lambda *args, **given: threading.Event().wait()
+nexus = nexus_redis.Nexus.from_url(sys.argv[1])
+print(nexus.budget("stripe", rate=1).try_acquire().reason)
+async def main():
+    async with nexus_redis.asyncio.Nexus.from_url(sys.argv[1]) as nexus:
+        print((await nexus.budget("stripe", rate=1).try_acquire()).reason)
+asyncio.run(main())
+"""
+
+
+def test_a_process_ends_while_the_resolver_hangs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, URL], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "unavailable\nunavailable\n")
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_NONAME, "Name or service not known"), UnicodeError("no")])
+def test_what_the_resolver_says_is_told_and_nothing_was_executed(resolver: Resolver, error: Exception) -> None:
+    resolver.answer(error)
+    with wire.connect(URL) as client, pytest.raises(redis.ConnectionError) as raised:
+        client.ping()
+    assert classify(raised.value) is Fault.NOT_EXECUTED
+    assert str(error.args[-1]) in str(raised.value)
+
+
+def test_each_address_of_a_name_is_tried_in_turn(monkeypatch: pytest.MonkeyPatch, one_server: Server) -> None:
+    def getaddrinfo(host: Any, port: Any, *args: Any, **given: Any) -> Any:
+        if host != "redis.example":
+            return ASK(host, port, *args, **given)
+        return [*ASK("127.0.0.9", port, *args, **given), *ASK("127.0.0.1", port, *args, **given)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    url = f"redis://redis.example:{one_server.port}"
+
+    async def ping() -> Any:
+        async with wire.connect_async(url) as client:
+            return await client.ping()
+
+    with wire.connect(url) as client:
+        assert client.ping()
+    assert run(ping())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_address_is_looked_up_nowhere(host: str) -> None:
+    assert lookup(host, 6379) is None
+
+
+def test_a_host_keeps_its_name_for_the_certificate(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch, one_server: Server
+) -> None:
+    resolver.answer("127.0.0.1")
+    named: list[Any] = []
+
+    def wrap(self: Any, sock: socket.socket) -> Any:
+        named.append((self.host, sock.getpeername()[0]))
+        sock.close()
+        raise ssl.SSLError("enough")
+
+    monkeypatch.setattr(redis.SSLConnection, "_wrap_socket_with_ssl", wrap)
+    url = f"rediss://redis.example:{one_server.port}"
+    with wire.connect(url) as client, pytest.raises(redis.ConnectionError, match="enough"):
+        client.ping()
+    assert named == [("redis.example", "127.0.0.1")]
+
+
+def test_an_event_loop_gives_the_name_for_the_certificate(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolver.answer("127.0.0.1")
+    opened: list[dict[str, Any]] = []
+
+    async def open_connection(**given: Any) -> Any:
+        opened.append(given)
+        raise OSError("enough")
+
+    monkeypatch.setattr(asyncio, "open_connection", open_connection)
+
+    async def ping(url: str) -> None:
+        async with wire.connect_async(url) as client:
+            with pytest.raises(redis.ConnectionError, match=r"redis\.example"):
+                await client.ping()
+
+    run(ping("rediss://redis.example"))
+    run(ping("redis://redis.example"))
+    assert [(each["host"], each.get("server_hostname"), "ssl" in each) for each in opened] == [
+        ("127.0.0.1", "redis.example", True), ("127.0.0.1", None, False),
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_looks_up_what_its_parent_waits_for(resolver: Resolver) -> None:
+    found = lookup("redis.example", 6379)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if lookup("redis.example", 6379) is not found else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def made_by_us(client: Any) -> Any:
+    """The class of its connections."""
+    return client.connection_pool.connection_class
+
+
+def test_all_clients_that_we_make_look_names_up_in_time_and_a_given_one_is_left_as_it_is() -> None:
+    given, agiven = redis.Redis(), redis.asyncio.Redis()
+    makers: list[Callable[[], Any]] = [
+        lambda: wire.connect("redis://x"), lambda: wire.twin(given), lambda: wire.sync_twin(agiven),
+    ]  # fmt: skip
+    assert {made_by_us(make()) for make in makers} == {resolving.NamedConnection}
+    assert made_by_us(wire.connect("rediss://x")) is resolving.NamedSSLConnection
+    assert {made_by_us(wire.connect_async("redis://x")), made_by_us(wire.twin_async(agiven))} == {
+        resolving.AsyncNamedConnection
+    }
+    assert made_by_us(wire.connect_async("rediss://x")) is resolving.AsyncNamedSSLConnection
+    assert (made_by_us(given), made_by_us(agiven)) == (redis.Connection, redis.asyncio.Connection)
+    assert made_by_us(wire.connect("unix:///x")) is redis.UnixDomainSocketConnection

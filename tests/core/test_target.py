@@ -1,0 +1,147 @@
+"""Where an address or a client goes: what is read of it, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
+import valkey
+import valkey.asyncio
+import valkey.sentinel
+
+import nexus_redis
+import nexus_redis.asyncio
+from nexus_redis.errors import InvalidSetting
+from nexus_redis.target import SCHEMES, target_of, target_of_url
+from nexus_redis.wire import where
+
+SENTINELS = "redis+sentinel://web:s%40cret@h1,h2:26380/orders/3?socket_timeout=2&sentinel_password=other"
+
+
+def test_an_address_of_sentinels_names_them_the_service_and_the_database() -> None:
+    target = target_of_url(SENTINELS)
+    assert (target.hosts, target.service) == ((("h1", 26379), ("h2", 26380)), "orders")
+    told = {name: target.settings[name] for name in ("username", "password", "db", "socket_timeout")}
+    assert told == {"username": "web", "password": "s@cret", "db": 3, "socket_timeout": 2}
+    assert (target.of_sentinels["password"], target.of_sentinels["socket_timeout"]) == ("other", 2)
+    assert "username" not in target.of_sentinels
+    assert not target.is_encrypted
+    assert not target.are_sentinels_encrypted
+
+
+def test_an_address_of_a_cluster_names_nodes_of_it() -> None:
+    target = target_of_url("rediss+cluster://:pw@h1,[::1]:7001?ssl_cert_reqs=none")
+    assert (target.hosts, target.is_cluster, target.is_encrypted) == ((("h1", 6379), ("::1", 7001)), True, True)
+    assert (target.settings["password"], target.settings["ssl_cert_reqs"]) == ("pw", "none")
+    encrypted = target_of_url("rediss+sentinel://h1/orders?ssl_ca_certs=ca.pem")
+    assert (encrypted.is_encrypted, encrypted.are_sentinels_encrypted) == (True, True)
+    assert encrypted.of_sentinels["ssl_ca_certs"] == "ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("redis://host/cache", "database must be a number, as in redis://localhost:6379/0, and 'cache' is not"),
+        ("redis://host/1/2", "database must be a number"),
+        ("rediss://host/-1", "database must be a number"),
+        ("redis+sentinel://h1/orders/cache", "database must be a number"),
+        ("redis+sentinel://h1,h2", "name that the Sentinels know is missing"),
+        ("redis+sentinel://h1,,h2/orders", "name hosts with a comma between"),
+        ("redis+cluster://h1:0", "name hosts with a comma between"),
+        ("redis+cluster://h1:70000", "name hosts with a comma between"),
+        ("redis+cluster://", "name hosts with a comma between"),
+        ("redis+cluster:h1", "use redis[+]cluster://HOST:6379,HOST:6379"),
+        ("redis+cluster://h1/2", "a cluster has one database"),
+        ("redis+cluster://h1?db=2", "a cluster has one database"),
+        ("redis+cluster://h1?retries=5", "redis-py does not know"),
+        ("redis+sentinel://h1/orders?sentinel_port=5", "sentinel_username and sentinel_password"),
+        ("redis+ring://h1", "use one of redis://, .*redis[+]sentinel://"),
+    ],
+)
+@pytest.mark.parametrize("module", [nexus_redis, nexus_redis.asyncio])
+def test_an_address_that_is_none_is_refused_with_the_field_and_the_remedy(module: Any, url: str, remedy: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"url=.*{remedy}") as refusal:
+        module.Nexus.from_url(url)
+    assert refusal.value.field == "url"
+
+
+def test_each_address_in_the_docs_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "servers.md").read_text()
+    addresses = re.findall(r"\| `([a-z+]+://[^`]*)` \|", page)
+    assert {url.partition(":")[0] for url in addresses} == set(SCHEMES)
+    for url in addresses:
+        if not url.startswith("embedded:"):
+            assert "?:?" not in repr(nexus_redis.Nexus.from_url(url))
+
+
+def test_a_password_is_in_no_message() -> None:
+    for url in ("redis+sentinel://:hunter2@h1/", "redis+cluster://u:hunter2@h1/5", "redis://:hunter2/x@h1/0"):
+        with pytest.raises(InvalidSetting) as refusal:
+            target_of_url(url)
+        assert "hunter2" not in str(refusal.value)
+    assert "s@cret" not in target_of_url(SENTINELS).shown
+
+
+@pytest.mark.parametrize("module", [nexus_redis, nexus_redis.asyncio])
+def test_a_nexus_names_the_hosts_that_it_was_given_and_connects_to_none(module: Any) -> None:
+    assert "orders (Sentinels h1:26379,h2:26380)" in repr(module.Nexus.from_url(SENTINELS))
+    assert "cluster h1:6379,[::1]:7001" in repr(module.Nexus.from_url("redis+cluster://h1,[::1]:7001"))
+
+
+def sentinel_clients() -> list[Any]:
+    """What people have: redis-py's and valkey-py's, sync and async."""
+    given: dict[str, Any] = {"password": "pw", "db": 3, "socket_timeout": 2.0}
+    places = [("h1", 26379), ("h2", 26380)]
+    sentinels = {"password": "other"}
+    modules: list[Any] = [redis.sentinel, redis.asyncio.sentinel, valkey.sentinel, valkey.asyncio.sentinel]
+    return [each.Sentinel(places, sentinel_kwargs=sentinels, **given).master_for("orders") for each in modules]
+
+
+def test_a_client_by_sentinels_is_read_whoever_made_it() -> None:
+    for client in sentinel_clients():
+        target = target_of(client)
+        assert target is not None
+        assert (target.shown, target.settings["db"]) == ("orders (Sentinels h1:26379,h2:26380)", 3)
+        assert (target.settings["password"], target.of_sentinels["password"]) == ("pw", "other")
+        assert target.settings["socket_timeout"] == 2.0
+        assert where(client) == target.shown
+
+
+def test_a_client_by_sentinels_that_goes_to_replicas_is_refused() -> None:
+    for module in (redis.sentinel, valkey.sentinel):
+        client = module.Sentinel([("h1", 26379)]).slave_for("orders")
+        with pytest.raises(InvalidSetting, match="master_for"):
+            nexus_redis.Nexus(client)
+
+
+def test_an_async_client_of_a_cluster_is_read_with_its_nodes_and_its_map_of_addresses() -> None:
+    def remap(host: tuple[str, int]) -> tuple[str, int]:
+        return host[0], host[1] + 1
+
+    client: Any = redis.asyncio.RedisCluster(host="h1", port=7000, password="pw", ssl=True, address_remap=remap)
+    target = target_of(client)
+    assert target is not None
+    assert (target.shown, target.settings["password"], target.is_encrypted) == ("cluster h1:7000", "pw", True)
+    assert target.remap is remap
+    ported = target_of(valkey.asyncio.ValkeyCluster(host="h1", port=7000, password="pw"))
+    assert ported is not None
+    assert (ported.shown, ported.settings["password"], ported.is_encrypted) == ("cluster h1:7000", "pw", False)
+
+
+@pytest.mark.parametrize("face", [valkey, valkey.asyncio])
+def test_a_client_of_valkey_py_is_served_by_connections_of_redis_py(face: Any) -> None:
+    module = nexus_redis if face is valkey else nexus_redis.asyncio
+    client = face.Valkey(host="h1", port=7000, password="pw", db=3, ssl=True, ssl_cert_reqs="none")
+    nexus = module.Nexus(client)
+    assert "h1:7000" in repr(nexus)
+    pool = nexus._client().connection_pool
+    assert issubclass(pool.connection_class, redis.SSLConnection | redis.asyncio.SSLConnection)
+    told = {name: pool.connection_kwargs[name] for name in ("host", "port", "password", "db", "ssl_cert_reqs")}
+    assert told == {"host": "h1", "port": 7000, "password": "pw", "db": 3, "ssl_cert_reqs": "none"}
+    assert type(nexus._client()).__module__.partition(".")[0] == "redis"

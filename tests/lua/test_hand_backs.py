@@ -1,0 +1,103 @@
+"""What a producer hands back: it may have used that all the same, and pays for it with its credit."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.servers import Server
+from tests.story import MICRO, Story
+
+
+@pytest.fixture
+def fleet_story(one_server: Server) -> Story:
+    """A budget on one real server, since there is much arithmetic."""
+    return Story(one_server.client(single_connection_client=True))
+
+
+class Greedy:
+    """One of several that want all of the budget. A liar hands back what it has used, in one of several ways."""
+
+    def __init__(self, story: Story, name: str, rate: float, lies: str = "") -> None:
+        self.story, self.name, self.rate, self.lies = story, name, rate, lies
+        self.got = self.said = 0.0
+        self.calls = 0
+
+    def asks(self, tokens: float, **ask: float) -> float:
+        ask.setdefault("requested_rate", self.rate)
+        granted = self.story.claim(self.name, tokens=tokens, **ask).granted / MICRO
+        self.got += granted
+        return granted
+
+    def comes(self) -> None:
+        self.calls += 1
+        want = 0.12 * self.rate
+        match self.lies:
+            case "":
+                self.asks(want)
+            case "with each claim":
+                self.said = self.asks(want, unused=self.said)
+            case "as if it were idle":
+                self.asks(0, unused=self.said, requested_rate=0)
+                self.said = self.asks(want)
+            case _:
+                self.said += self.asks(want, held=self.said)
+                if self.lies == "saved up" and self.calls % 10 == 0:
+                    self.asks(0, unused=self.said, requested_rate=0)
+                    self.said = 0
+                elif self.lies == "when it leaves" and self.calls % 5 == 0:
+                    self.story.leave(self.name, unused=self.said)
+                    self.said = 0
+
+
+LIES = ("with each claim", "as if it were idle", "saved up", "when it leaves")
+
+
+@pytest.mark.parametrize("lies", LIES)
+@pytest.mark.parametrize("fleet", [4, 8])
+def test_what_is_handed_back_though_it_was_used_costs_the_liar_more_than_the_budget(
+    fleet_story: Story, lies: str, fleet: int
+) -> None:
+    rate = 500.0
+    fleet_story.configure(rate=rate)
+    liar = Greedy(fleet_story, "liar", rate, lies)
+    all_ = [liar, *(Greedy(fleet_story, f"p{i}", rate) for i in range(fleet - 1))]
+    for i in range(250):
+        if i == 50:
+            for each in all_:
+                each.got = 0
+        for j, each in enumerate(all_):
+            fleet_story.at(1 + i / 10 + j / 10 / fleet)
+            each.comes()
+    assert sum(each.got for each in all_) <= 1.11 * rate * 20
+    assert liar.got <= 0.9 * rate * 20 / fleet
+
+
+def test_one_that_hands_back_and_rests_has_its_share_when_it_is_back(fleet_story: Story) -> None:
+    story, rate = fleet_story, 500.0
+    story.configure(rate=rate)
+    others, own = [Greedy(story, f"p{i}", rate) for i in range(3)], Greedy(story, "own", rate)
+    for i in range(200):
+        for j, each in enumerate((own, *others)):
+            story.at(1 + i / 10 + j / 40)
+            if each is not own or i % 10 < 4:  # 0.4 s of work, and then 0.6 s without
+                held = each.asks(0.03 * rate)
+            elif i % 10 == 4:
+                each.asks(0, unused=held, requested_rate=0)
+    assert own.got >= 0.9 * 0.4 * 20 * 0.03 * rate * 10
+
+
+@pytest.mark.parametrize("to", [100, 500, 800])
+def test_what_is_handed_back_for_a_drop_of_the_rate_costs_next_to_nothing(fleet_story: Story, to: float) -> None:
+    story = fleet_story
+    story.configure(rate=1000)
+    fleet = [Greedy(story, f"p{i}", 1000) for i in range(4)]
+    held = dict.fromkeys(fleet, 0.0)
+    for i in range(60):
+        if i == 20:
+            story.configure(rate=to)
+            for each in fleet:
+                each.got = 0
+        for j, each in enumerate(fleet):
+            story.at(1 + i / 10 + j / 40)
+            held[each] = each.asks(0.12 * to, unused=held[each] * (1 - to / 1000) if i == 20 else 0)
+    assert sum(each.got for each in fleet) >= 0.93 * to * 4
