@@ -128,11 +128,9 @@ grant(b, granted)
 b.retry_max = math.max(b.retry_max, retry)
 
 local recommended, fallback = math.floor(math.min(ask.demand, told)), math.floor(math.min(d, told) / 2)
-local load, lossless = math.floor(b.load / 1000), b.window and b.window.lossless or 0
+local load, lossless, lease = math.floor(b.load / 1000), b.window and b.window.lossless or 0, lease_of(b, refresh, ask.trip, now)
 local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
-local lease = lease_of(refresh, ask.trip, lossless)
 p.holds, p.until_us = p.holds + granted, now + lease + retry
-if ask.trip > 0 then keep_span(b, lease, now) end
 local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
 local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then

@@ -16,13 +16,10 @@ To make a connection takes several round trips, so where Redis is far they are m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Hashable, Sequence
+from typing import Any, Final
 
 from nexus_redis.calls import Command, Job
-
-if TYPE_CHECKING:
-    from nexus_redis.hub import Member
 
 SOONEST_LIMIT: Final = 0.25  # seconds more than the mean: a pause of a server, or of this process, is not an outage
 LATEST_LIMIT: Final = 1.0
@@ -61,7 +58,7 @@ class Exchange:
 
     __slots__ = ("deadline", "is_overdue", "jobs", "parts", "sent")
 
-    def __init__(self, parts: Sequence[tuple[Member, list[Job]]], sent: float, deadline: float) -> None:
+    def __init__(self, parts: Sequence[tuple[Any, list[Job]]], sent: float, deadline: float) -> None:
         self.parts, self.sent, self.deadline = parts, sent, deadline
         self.jobs: list[Job] = [job for _, jobs in parts for job in jobs]
         self.is_overdue = False
@@ -74,7 +71,7 @@ class OnTheWay:
         self.trip = RoundTrip()
         self._waiting: list[Exchange] = []  # in the order in which they were sent
         self._late: set[Exchange] = set()
-        self._members: dict[Member, int] = {}  # how many of `_waiting` are also theirs
+        self._members: dict[Hashable, int] = {}  # how many of `_waiting` are also theirs
         self._warming: set[Exchange] = set()
         self._connections = 1  # that were made, as far as one knows from here
 
@@ -82,7 +79,7 @@ class OnTheWay:
         """Somebody waits for an answer."""
         return bool(self._waiting)
 
-    def send(self, parts: Sequence[tuple[Member, list[Job]]], now: float, *, is_troubled: bool = False) -> Exchange:
+    def send(self, parts: Sequence[tuple[Any, list[Job]]], now: float, *, is_troubled: bool = False) -> Exchange:
         """A batch begins its way. `is_troubled`: the one before failed, so it may need a connection first."""
         limit = FIRST_LIMIT if is_troubled else self.trip.limit
         exchange = Exchange(parts, now, now + limit)
@@ -135,7 +132,7 @@ class OnTheWay:
         """Return whether it went here."""
         return exchange in self._waiting or exchange in self._late or exchange in self._warming
 
-    def has(self, member: Member) -> bool:
+    def has(self, member: Hashable) -> bool:
         """Return whether this one waits for an answer."""
         return member in self._members
 

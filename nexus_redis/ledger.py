@@ -39,10 +39,10 @@ from __future__ import annotations
 
 import math
 from typing import Any, Final
-from zlib import crc32
 
 from nexus_redis.calls import Answer, Claim, Drop
 from nexus_redis.errors import RATE
+from nexus_redis.flights import LONGEST_TRIP, MOST_FLIGHTS, Flight, Flights
 from nexus_redis.line import LOOKS, LOOKS_AGAIN, Line
 from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
 from nexus_redis.waiter import NEVER, Waiter
@@ -54,11 +54,6 @@ SOON: Final = 3  # refreshes after an answer: who waits again by then has used u
 FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
 GROWTH: Final = 2  # likewise, where it is no trifle
 FAR_GROWTH: Final = 8  # where it is a round trip until one sees what the growth before came to
-FAR: Final = 0.4  # of a refresh: with a longer round trip, claims do not wait for one another
-MOST_FLIGHTS: Final = 12
-UNLIKE: Final = 0.1
-GOLDEN: Final = (math.sqrt(5) - 1) / 2  # its multiples, less the whole ones, lie evenly in a unit
-LONGEST_TRIP: Final = 1.0  # seconds by which a lease is longer, at most
 TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
 SHORT_SAMPLE: Final = 0.2  # of a refresh: a rate measured over less says nothing
 DEMAND_TIME: Final = 0.5  # seconds over which demand is averaged
@@ -77,17 +72,7 @@ PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is 
 PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out
 WORTH_ASKING: Final = 6  # units that one who only tries must want ahead: what it then hands back is partly lost
 ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
-TRIP_MEMORY: Final = 0.25  # weight of the newest round trip in the mean of them
 LONG_AGO: Final = -1e9
-
-
-class Flight:
-    """A claim on its way, since `sent`. `is_lost`: no answer comes, so it is sent again."""
-
-    __slots__ = ("claim", "is_lost", "sent")
-
-    def __init__(self, claim: Claim, sent: float) -> None:
-        self.claim, self.sent, self.is_lost = claim, sent, False
 
 
 class Lease:
@@ -103,65 +88,12 @@ class Ledger:
     """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
     __slots__ = (
-        "answer",
-        "answered",
-        "aside",
-        "aside_expires",
-        "attempts",
-        "birth",
-        "booked",
-        "burned",
-        "burned_told",
-        "debt",
-        "demand",
-        "due",
-        "excused",
-        "flights",
-        "gap",
-        "granted",
-        "granted_total",
-        "grown_at",
-        "hand",
-        "heard",
-        "incarnation",
-        "is_ahead",
-        "is_denied",
-        "is_smooth",
-        "is_trying",
-        "last_claim",
-        "last_retry",
-        "last_use",
-        "last_want",
-        "lease",
-        "leases",
-        "low",
-        "mean",
-        "most",
-        "newest",
-        "next_slot",
-        "opens",
-        "outlook",
-        "pace",
-        "paced_until",
-        "portions",
-        "prefetch",
-        "priority",
-        "rate",
-        "refresh",
-        "rests",
-        "returned",
-        "seen",
-        "seq",
-        "short_gap",
-        "slot_need",
-        "tray",
-        "tries",
-        "trip",
-        "unit",
-        "waiters",
-        "weight",
-        "withdrawn",
-        "withdrawn_expires",
+        "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
+        "debt", "demand", "due", "excused", "flights", "gap", "granted", "granted_total", "grown_at", "hand", "heard",
+        "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use", "last_want",
+        "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until", "portions",
+        "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "seq", "short_gap", "slot_need",
+        "tray", "tries", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -192,11 +124,8 @@ class Ledger:
         self.portions = LEAST  # of the next tray
         self.burned_told = 0
         self.seq = 0
-        self.flights: list[Flight] = []  # oldest first; as a rule none or one
-        self.newest = 0  # seq of the newest claim that was answered
-        self.last_retry = 0.0  # of the newest that asked for tokens
-        self.most = MICRO  # that a claim on its way is expected to bring
-        self.grown_at = LONG_AGO
+        self.flights = Flights()
+        self.grown_at = LONG_AGO  # when the rate asked for ahead was last raised for a waiter
         self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
         self.seen = now
         self.due = NEVER
@@ -212,14 +141,13 @@ class Ledger:
         self.last_want = 0  # of that claim
         self.is_ahead = False  # it asked for more than the callers who wait
         self.gap = self.short_gap = CLAIM_GAP  # until the next claim, at least; and where a waiter lacks tokens
-        self.trip = 0.0  # seconds from a claim to its answer, of late
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
         self.answered = LONG_AGO
 
     def begin(self, incarnation: str) -> None:
         """A new stay: the server shall not take its calls for those of the one before, nor of a parent process."""
-        self.incarnation, self.seq, self.newest = incarnation, 0, 0
+        self.incarnation, self.seq, self.flights.newest = incarnation, 0, 0
 
     # --- spending
 
@@ -593,36 +521,19 @@ class Ledger:
     @property
     def is_far(self) -> bool:
         """Whether claims do not wait for one another's answers."""
-        return self.trip > FAR * self.refresh
+        return self.flights.is_far(self.refresh)
 
     @property
     def _apart(self) -> float:
-        """Seconds between two claims that do not wait for one another: a refresh, or until there is a token again.
-
-        And a little more, never the same: of producers in step, the last would find the bucket empty for ever.
-        """
-        unlike = ((crc32(self.incarnation.encode()) + self.seq) * GOLDEN) % 1.0
-        return max(self.refresh, min(self.last_retry, self.trip)) * (1 + UNLIKE * unlike)
-
-    @property
-    def _horizon(self) -> float:
-        """Seconds that a claim asks for: what it brings must last until the answer to the next is there."""
-        return self.refresh + (self.trip if self.is_far else 0.0)
-
-    @property
-    def _expected(self) -> int:
-        """What the claims on their way will bring: what they ask for, or as little as the last one got."""
-        return sum([min(each.claim.tokens, self.most) for each in self.flights])
+        return self.flights.apart(self.refresh, self.incarnation, self.seq)
 
     def claim(self, now: float) -> Claim | None:
         """The claim that is due, now in flight; None when there is nothing to ask (`due` says when to look again)."""
         self.due = NEVER
         if self._is_pending(now):
-            lost = next((each for each in reversed(self.flights) if each.is_lost), None)
-            if lost is not None or not self.is_far:
-                again = lost or self.flights[-1]
-                again.is_lost = False
-                return again.claim
+            again = self.flights.again(self.refresh)
+            if again is not None:
+                return again
             if len(self.flights) >= MOST_FLIGHTS:
                 return None  # its answer says when
         head = self.head
@@ -658,11 +569,11 @@ class Ledger:
 
     def _send(self, now: float, **asked: Any) -> Claim:
         self.seq += 1
-        told = self.burned - self.burned_told - sum([each.claim.burned for each in self.flights])
+        told = self.burned - self.burned_told - self.flights.burned
         claim = Claim(
-            held=self.held + self._expected, burned=max(0, told), weight=self.weight, priority=self.priority,
+            held=self.held + self.flights.expected, burned=max(0, told), weight=self.weight, priority=self.priority,
             incarnation=self.incarnation, seq=self.seq, birth=self.birth, granted_total=self.granted_total,
-            trip=round(min(self.trip, LONGEST_TRIP) * 1e6) if self.is_far else 0, **asked,
+            trip=round(min(self.flights.trip, LONGEST_TRIP) * 1e6) if self.is_far else 0, **asked,
         )  # fmt: skip
         self.flights.append(Flight(claim, now))
         return claim
@@ -700,17 +611,18 @@ class Ledger:
         """
         if head.since - self.answered >= SOON * self.refresh or (head.is_part and head.cost <= self.held):
             return 0.0
-        if now - self.grown_at < self.trip and self.is_far:
+        if now - self.grown_at < self.flights.trip and self.is_far:
             return self.prefetch
         self.grown_at = now
-        before = max(self.prefetch, 0.0 if self.is_denied else self.last_want / (AHEAD * self._horizon))
+        last = 0.0 if self.is_denied else self.last_want / (AHEAD * self.flights.horizon(self.refresh))
+        before = max(self.prefetch, last)
         growth = FAR_GROWTH if self.is_far else GROWTH
         return max(growth * before, min(FASTEST_GROWTH * before, TRIFLE * self.rate))
 
     def _wanted(self, now: float, head: Waiter | None) -> tuple[int, int, int]:
         """want, need, unused"""
-        coming = self._expected
-        want = AHEAD * self.prefetch * self._horizon - self.hand - coming
+        coming = self.flights.expected
+        want = AHEAD * self.prefetch * self.flights.horizon(self.refresh) - self.hand - coming
         if head and head.whole:
             fresh = next((each for each in self.waiters.alone if each.whole and not each.asked), None)
             if self.flights and fresh is None:
@@ -754,7 +666,7 @@ class Ledger:
         An answer to a claim that was given up, or answered before, is left alone: its tokens have been written off.
         """
         assert self.flights, "an answer without a claim"
-        flight = self.flights[0] if ask is None else self._flight_of(ask)
+        flight = self.flights[0] if ask is None else self.flights.of(ask)
         if flight is None:
             return []
         ask, sent = flight.claim, flight.sent
@@ -762,7 +674,7 @@ class Ledger:
         self.flights.remove(flight)
         self.burned_told += ask.burned
         self.granted += answer.granted
-        if ask.seq < self.newest:  # it was overtaken: only its tokens are news
+        if ask.seq < self.flights.newest:  # it was overtaken: only its tokens are news
             if answer.granted:
                 self._keep(answer.granted, sent + answer.lease)
                 self.expire(now)
@@ -782,7 +694,7 @@ class Ledger:
 
     def _heed_answer(self, answer: Answer, now: float, ask: Claim, sent: float) -> None:
         """What the newest answer says of the budget, and when to claim again."""
-        self.newest = ask.seq
+        self.flights.newest = ask.seq
         expires = sent + answer.lease
         self.lease, self.refresh = answer.lease, answer.refresh
         if answer.birth == self.birth:
@@ -791,7 +703,7 @@ class Ledger:
         else:
             self.birth, self.granted_total = answer.birth, answer.granted_total
         self.answer, self.answered = answer, now
-        self._time_trip(now - sent)
+        self.flights.time(now - sent)
         self.is_denied = ask.tokens > 0 and (answer.granted < 0.8 * ask.tokens or answer.retry_after > self.refresh)
         if answer.budget_rate > 0:
             self.rate = max(answer.budget_rate, MICRO)
@@ -806,7 +718,8 @@ class Ledger:
 
     def _set_slot(self, answer: Answer, ask: Claim, sent: float) -> None:
         # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
-        self.last_retry, self.most = answer.retry_after, answer.granted if self.is_denied else int(self.rate)
+        self.flights.retry = answer.retry_after
+        self.flights.most = answer.granted if self.is_denied else int(self.rate)
         self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
         self.short_gap = self.gap
         if not self.is_denied and not answer.retry_after:  # there is enough
@@ -818,22 +731,13 @@ class Ledger:
             self.next_slot = max(self.next_slot, sent + CLAIM_GAP)
         self.outlook = max(self.next_slot, sent + answer.wait)
 
-    def _flight_of(self, ask: Claim) -> Flight | None:
-        return next((each for each in self.flights if each.claim is ask), None)
-
-    def _time_trip(self, seconds: float) -> None:
-        """The round trip of late; one that took much less shows that those before had something else in them."""
-        if seconds < self.trip / 2:
-            self.trip = seconds
-        self.trip += TRIP_MEMORY * (seconds - self.trip)
-
     def _set_pace(self, now: float) -> None:
         """Decide how fast a hand that has just been filled opens: evenly until the next claim."""
         assert self.answer is not None
         period = self.refresh if self.is_smooth else min(self.refresh, max(self.gap, self.answer.retry_after))
         pace = self.hand / period
         is_short = self.is_denied and not self.is_trying
-        is_cheap = pace <= PACED_BELOW * self.unit and self.trip <= PACED_WITHIN
+        is_cheap = pace <= PACED_BELOW * self.unit and self.flights.trip <= PACED_WITHIN
         self.pace = pace if self.is_smooth or (is_short and is_cheap) else 0.0
         self.paced_until = min(self.paced_until, now + period) if self.pace else LONG_AGO
 
@@ -882,18 +786,12 @@ class Ledger:
 
     def has_sent(self, seq: int, now: float) -> bool:
         """Whether the claim of this number is on its way."""
-        return self._is_pending(now) and any(each.claim.seq == seq for each in self.flights)
+        return self._is_pending(now) and self.flights.has(seq)
 
     def lose(self, ask: Claim) -> None:
-        """No answer comes to this claim, and it may have been executed: it is sent again, or the newest that was lost.
-
-        A server knows its last answer only, so what an older one has brought is given up.
-        """
-        flight = self._flight_of(ask)
-        if flight is None:
-            return
-        flight.is_lost = True
-        for each in [each for each in self.flights if each.is_lost][:-1]:
+        """No answer comes to this claim, and it may have been executed: it is sent again as it was."""
+        flight = self.flights.of(ask)
+        for each in self.flights.lose(flight) if flight is not None else ():
             self._land(each, was_executed=True)
 
     def forget(self, *, was_executed: bool, now: float, ask: Claim | None = None) -> None:

@@ -131,7 +131,6 @@ end
 
 -- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a rest that is carried, so a budget of 1/hour
 -- that is asked each millisecond loses nothing.
--- A lease that is longer than the others is out: what the bucket held is remembered as long.
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
@@ -211,6 +210,17 @@ end
 -- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
 -- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
 -- What is lossless counts on what is on its way being young.
+-- One that is longer than the others is out from now on, so what the bucket held is remembered as long.
+local function lease_of(b, refresh, trip, now)
+  local lease = refresh * 5
+  if trip == 0 or b[36] and b[36].lossless == 1 then return lease end
+  lease = lease + trip
+  if lease > b[26] or b[27] > 0 and b[27] < now + lease then
+    b[26], b[27], b[43] = math_max(b[26], lease), now + 2 * lease, true
+  end
+  return lease
+end
+
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
 -- A large fleet comes less often, so that Redis stays below a core up to a million producers: CLAIMS_PER_S of them, at some 30
@@ -329,7 +339,6 @@ local function refill(b, now)
   b[6] = math.max(b[6], b[3])
 end
 local function usual_depth(b) return math.min(b[16], 1000000 + b[15] * 250000 / 1000000) end
-local function lease_of(refresh, trip, lossless) return refresh * 5 + (lossless == 0 and trip or 0) end
 local function reply(granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
   return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string.format(' %d', wait) or '')
@@ -416,7 +425,7 @@ local function remembered(keys, p, trip)
   for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
     if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then reason = word end
   end
-  return reply(granted, retry, lease_of(refresh, trip, lossless), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p[3])
+  return reply(granted, retry, refresh * 5 + (lossless == 0 and trip or 0), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p[3])
 end
 
 -- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
@@ -1378,7 +1387,7 @@ until true
 b[10] = math_max(b[10], retry)
 
 local recommended, fallback = math_floor(math_min(ask[3], told)), math_floor(math_min(d, told) / 2)
-local load, lossless = math_floor(b[19] / 1000), b[36] and b[36].lossless or 0
+local load, lossless, lease = math_floor(b[19] / 1000), b[36] and b[36].lossless or 0, lease_of(b, refresh, ask[14], now)
 local reason_of_1
 repeat
 local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommended, learning, cut, contended, ask[2] > 0 and granted < need
@@ -1391,22 +1400,7 @@ local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommen
   break
 until true
 local reason = reason_of_1
-local lease_of_1
-repeat
-local refresh, trip, lossless = refresh, ask[14], lossless
-lease_of_1 = refresh * 5 + (lossless == 0 and trip or 0)
-break
-until true
-local lease = lease_of_1
 p[8], p[1] = p[8] + granted, now + lease + retry
-if ask[14] > 0 then 
-repeat
-local b, lease, now = b, lease, now
-  if lease > b[26] or b[27] > 0 and b[27] < now + lease then
-    b[26], b[27], b[43] = math_max(b[26], lease), now + 2 * lease, true
-  end
-until true
-end
 local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot)
 local write_producer_1
 repeat

@@ -204,7 +204,6 @@ local function refill(b, now)
   b[6] = math_max(b[6], b[3])
 end
 
--- A lease that is longer than the others is out: what the bucket held is remembered as long.
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.

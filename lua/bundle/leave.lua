@@ -202,7 +202,6 @@ local function refill(b, now)
   b[6] = math_max(b[6], b[3])
 end
 
--- A lease that is longer than the others is out: what the bucket held is remembered as long.
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
@@ -735,6 +734,7 @@ end
 -- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
 -- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
 -- What is lossless counts on what is on its way being young.
+-- One that is longer than the others is out from now on, so what the bucket held is remembered as long.
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
 if #ARGV ~= 4 and #ARGV ~= 6 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end

@@ -27,13 +27,6 @@ local function refill(b, now)
   b.top = math.max(b.top, b.T)
 end
 
--- A lease that is longer than the others is out: what the bucket held is remembered as long.
-local function keep_span(b, lease, now)
-  if lease > b.span or b.span_until > 0 and b.span_until < now + lease then
-    b.span, b.span_until, b.has_new_terms = math.max(b.span, lease), now + 2 * lease, true
-  end
-end
-
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 local function grant(b, tokens)
   b.T = b.T - tokens

@@ -152,7 +152,16 @@ end
 
 -- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
 -- What is lossless counts on what is on its way being young.
-local function lease_of(refresh, trip, lossless) return refresh * REFRESHES + (lossless == 0 and trip or 0) end
+-- One that is longer than the others is out from now on, so what the bucket held is remembered as long.
+local function lease_of(b, refresh, trip, now)
+  local lease = refresh * REFRESHES
+  if trip == 0 or b.window and b.window.lossless == 1 then return lease end
+  lease = lease + trip
+  if lease > b.span or b.span_until > 0 and b.span_until < now + lease then
+    b.span, b.span_until, b.has_new_terms = math.max(b.span, lease), now + 2 * lease, true
+  end
+  return lease
+end
 
 local function reply(granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
   return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,

@@ -42,5 +42,5 @@ local function remembered(keys, p, trip)
   for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
     if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then reason = word end
   end
-  return reply(granted, retry, lease_of(refresh, trip, lossless), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p.birth)
+  return reply(granted, retry, refresh * REFRESHES + (lossless == 0 and trip or 0), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p.birth)
 end

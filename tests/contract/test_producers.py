@@ -11,7 +11,8 @@ import pytest
 
 from nexus_redis import GRANTED, AcquireTimeout, Closed, Denied, Grant, InvalidSetting
 from nexus_redis.calls import Claim
-from nexus_redis.ledger import MICRO, Flight
+from nexus_redis.flights import Flight
+from nexus_redis.ledger import MICRO
 from nexus_redis.testing import ManualClock
 from nexus_redis.tray import Tray
 from tests.contract.shells import LONG, Opener, Pass, account_of

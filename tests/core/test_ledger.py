@@ -262,7 +262,7 @@ def far(trip: float = 0.5, now: float = BEGIN) -> Ledger:
         ledger.receive(answered(claim.tokens / MICRO, lease=LEASE + trip), now + (i + 1) * trip)
         if ledger.hand:
             assert ledger.spend(ledger.hand, now + (i + 1) * trip)
-    assert ledger.trip == pytest.approx(trip, rel=0.1)
+    assert ledger.flights.trip == pytest.approx(trip, rel=0.1)
     assert not ledger.held
     return ledger
 
