@@ -83,11 +83,11 @@ T = TypeVar("T")
 class Nexus(NexusShell):
     """A connection to the coordinator: one task, one pool, any number of budgets.
 
-    `Nexus(client)` uses a redis.asyncio client that you have; `Nexus.from_url()` makes one with short timeouts (1 s to
-    connect, 250 ms a call). It belongs to the event loop that first used it; another one gets `WrongLoop`, which names
-    both. All its keys begin with `namespace` (NEXUS_REDIS_NAMESPACE, else "nexus"). While it claims, a second task and
-    connection listen for drops of the rates, which are obeyed at once then and not a tenth of a second later;
-    `push=False` goes without.
+    `Nexus(client)` uses a redis.asyncio client that you have; `Nexus.from_url()` makes one with short timeouts (a
+    second to connect, and for a silent socket). It belongs to the event loop that first used it; another one gets
+    `WrongLoop`, which names both. All its keys begin with `namespace` (NEXUS_REDIS_NAMESPACE, else "nexus"). While it
+    claims, a second task and connection listen for drops of the rates, which are obeyed at once then and not a tenth of
+    a second later; `push=False` goes without.
     """
 
     def __init__(
@@ -333,9 +333,9 @@ class _Spender(ProducerShell):
         """Take all of `cost` now, or nothing; never waits for tokens, never overtakes who waits.
 
         With tokens in hand it is local. Else, when the last answer's `retry_after` is over, it asks once, which takes
-        half a second at most. Tried every 6 s, "10/min" always succeeds. Raises `InvalidSetting` for a cost above any
-        bucket that this process has seen or code asks for: it could never be met at once. One that fitted before the
-        rate fell is denied until the rate is back.
+        half a second at most near Redis. Tried every 6 s, "10/min" always succeeds. Raises `InvalidSetting` for a cost
+        above any bucket that this process has seen or code asks for: it could never be met at once. One that fitted
+        before the rate fell is denied until the rate is back.
         """
         tray = self._account.ledger.tray
         if get_ident() == self._loop.thread and cost is tray.cost and self._clock() < tray.expires:

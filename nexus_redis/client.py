@@ -68,11 +68,11 @@ T = TypeVar("T")
 class Nexus(NexusShell):
     """A connection to the coordinator: a few threads, one pool, any number of budgets. Safe to share between threads.
 
-    `Nexus(client)` uses a redis-py client that you have; `Nexus.from_url()` makes one with short timeouts (1 s to
-    connect, 250 ms a call). Neither does I/O, and a forked child starts afresh by itself, so a module is a good place
-    for it. All its keys begin with `namespace` (NEXUS_REDIS_NAMESPACE, else "nexus"). With 40 threads on 3 budgets it
-    sends one batch of claims ten times a second. While it claims, a second thread and connection listen for drops of
-    the rates, which are obeyed at once then and not a tenth of a second later; `push=False` goes without.
+    `Nexus(client)` uses a redis-py client that you have; `Nexus.from_url()` makes one with short timeouts (a second to
+    connect, and for a silent socket). Neither does I/O, and a forked child starts afresh by itself, so a module is a
+    good place for it. All its keys begin with `namespace` (NEXUS_REDIS_NAMESPACE, else "nexus"). With 40 threads on 3
+    budgets it sends one batch of claims ten times a second. While it claims, a second thread and connection listen for
+    drops of the rates, which are obeyed at once then and not a tenth of a second later; `push=False` goes without.
     """
 
     def __init__(self, client: redis.Redis | None = None, *, namespace: str | None = None, push: bool = True) -> None:
@@ -297,9 +297,9 @@ class _Spender(ProducerShell):
         """Take all of `cost` now, or nothing; never waits for tokens, never overtakes who waits.
 
         With tokens in hand it is local. Else, when the last answer's `retry_after` is over, it asks once, which takes
-        half a second at most. Tried every 6 s, "10/min" always succeeds. Raises `InvalidSetting` for a cost above any
-        bucket that this process has seen or code asks for: it could never be met at once. One that fitted before the
-        rate fell is denied until the rate is back.
+        half a second at most near Redis. Tried every 6 s, "10/min" always succeeds. Raises `InvalidSetting` for a cost
+        above any bucket that this process has seen or code asks for: it could never be met at once. One that fitted
+        before the rate fell is denied until the rate is back.
         """
         tray = self._account.ledger.tray
         if cost is tray.cost and self._clock() < tray.expires:
