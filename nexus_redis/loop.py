@@ -40,21 +40,26 @@ def refill(hub: Hub) -> Step:
             hub.steps = 0
             hub.asleep_until = -NEVER  # awake: nobody needs to wake us
         else:
-            reached: dict[Reach, list[Member]] = {}
-            for member in members:
-                reach = hub.reach_of(member)
-                if now >= reach.next_try or hub.is_closing:
-                    reached.setdefault(reach, []).append(member)
-                    continue
-                yield from _step(hub)
-                member.due = NEVER
-                hub.drop_made(member)
-                guarded(member, now, member.tick, now)
-                if member in hub.members:
-                    member.due = min(member.due, reach.next_try)
-                    hub.schedule(member)
-            for reach, there in reached.items():
-                yield from _exchange(hub, reach, there, now)
+            yield from _serve(hub, members, now)
+
+
+def _serve(hub: Hub, members: list[Member], now: float) -> Step:
+    """Those who are due: a batch to each server that may be asked, and a tick where it may not."""
+    reached: dict[Reach, list[Member]] = {}
+    for member in members:
+        reach = hub.reach_of(member)
+        if now >= reach.next_try or hub.is_closing:
+            reached.setdefault(reach, []).append(member)
+            continue
+        yield from _step(hub)
+        member.due = NEVER
+        hub.drop_made(member)
+        guarded(member, now, member.tick, now)
+        if member in hub.members:
+            member.due = min(member.due, reach.next_try)
+            hub.schedule(member)
+    for reach, there in reached.items():
+        yield from _exchange(hub, reach, there, now)
 
 
 def _exchange(hub: Hub, reach: Reach, members: list[Member], now: float) -> Step:

@@ -1421,7 +1421,7 @@ local keys, now = keys, clock(ARGV[1])
     local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then
     local schema = f[1] and (string_match(f[1], '^%d+$') and tonumber(f[1]) or 9007199254740992)
-    read_budget_1, read_budget_2, read_budget_3 = nil, schema and schema > 2 and 'NEXUS_SCHEMA', redis_call('EXISTS', keys.budget) == 1
+    read_budget_1, read_budget_2, read_budget_3 = nil, schema and schema > 2 and 'NEXUS_SCHEMA', redis_call('TYPE', keys.budget).ok ~= 'none'
     break
   end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end

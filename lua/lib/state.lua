@@ -32,7 +32,7 @@ local function read_budget(keys, class_name)
   local f = redis.call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then
     local schema = f[1] and (string.match(f[1], '^%d+$') and tonumber(f[1]) or COUNT)
-    return nil, schema and schema > SCHEMA and 'NEXUS_SCHEMA', redis.call('EXISTS', keys.budget) == 1
+    return nil, schema and schema > SCHEMA and 'NEXUS_SCHEMA', redis.call('TYPE', keys.budget).ok ~= 'none'
   end
   if not (f[2] and f[3] and f[5]) then return nil, nil, true end
   local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket

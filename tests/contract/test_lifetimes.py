@@ -162,6 +162,7 @@ def acquire(*_):
     except nexus_redis.ReentrantCall:
         seen.add("refused")
     if len(seen) == 2:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one that comes while it ends
         raise nexus_redis.Closed("nexus")
 signal.signal(signal.SIGTERM, acquire)
 """
