@@ -95,7 +95,7 @@ class OnTheWay:
             return None
         self._connections += 1
         exchange = Exchange((), now, math.inf)
-        exchange.jobs = [Command(("PING",), bool)]
+        exchange.jobs = [Command(("TIME",), bool)]
         self._warming.add(exchange)
         return exchange
 

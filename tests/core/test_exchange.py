@@ -29,7 +29,7 @@ class One(Member):
 
 
 def sent(way: OnTheWay, now: float, member: Member | None = None) -> Exchange:
-    return way.send([(member or One(), [Command(("PING",), bool)])], now)
+    return way.send([(member or One(), [Command(("TIME",), bool)])], now)
 
 
 def measured(*round_trips: float) -> RoundTrip:
