@@ -18,6 +18,8 @@ ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        12 seq           int, grows by one a call; the same one is answered again and never charged twice
        13 birth         the life of the budget that this producer knows, or empty
        14 granted_total int            the highest count that it saw in that life
+       15 fallback_rate micro-tokens/s as its last answer said, less what has ended of it since; may be left out, as 16
+       16 degraded      micro-tokens   admitted by it while we could not be reached, and not told yet
 Reply  one text of words with a space between, as it is remembered for a retry:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
@@ -36,11 +38,12 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include bucket
 --- @include fair
 --- @include producer
+--- @include share
 --- @include crowd
 --- @include admit
 
 -- A server defines a script's functions at each call; these only when one of them is called (composer.py).
---- @holds rarely fault succession rest consumers settings rate epoch
+--- @holds rarely fault succession rest consumers settings rate turn epoch
 
 local is_read, ask = pcall(read_claim)
 local keys, id = few_keys()
@@ -93,6 +96,9 @@ if ask.incarnation ~= '' and (is_first or p.at < b.ends - b.length or p.at > now
 p.came = p.epoch == b.number                         -- in this epoch's sums already
 if p.came and not b[p.class] then rarely().read_rest(keys, b) end
 withdraw_demand(b, p)
+if ask.degraded > 0 then rarely().pay_degraded(b, p, ask.degraded, now) end
+local is_old = withdraw_share(b, p)
+if is_old then rarely().withdraw_old_share(keys, b, p) end
 local is_same = p.incarnation == ask.incarnation and p.birth == b.birth and p.class == ask.priority and p.weight == ask.weight
 p.weight, p.class = ask.weight, ask.priority
 local need = ask.need
@@ -125,10 +131,14 @@ p.credit = p.credit - granted
 grant(b, granted)
 b.retry_max = math.max(b.retry_max, retry)
 
-local recommended, fallback = math.floor(math.min(ask.demand, told)), math.floor(math.min(d, told) / 2)
+local recommended, is_awaited = math.floor(math.min(ask.demand, told)), d > 0
+p.holds = p.holds + granted
+if ask.want > 0 then is_awaited = p.holds > need or (granted < need and not ask.whole) or recommended < ask.demand end
+if ask.incarnation == '' or (b.refresh > REFRESH and p.share <= 0 and p.at >= b.turned) then is_awaited = false end     -- in a crowd, some live for a moment
+local fallback = tell_share(b, p, math.min(d, told) / 2, is_awaited, ask.share)
 local load, lossless = math.floor(b.load / 1000), b.window and b.window.lossless or 0
 local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
-p.holds, p.until_us = p.holds + granted, now + refresh * REFRESHES + retry
+p.until_us = now + refresh * REFRESHES + retry
 local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
 local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then

@@ -72,6 +72,8 @@ class Claim(NamedTuple):
     seq: int = 0
     birth: str = ""
     granted_total: int = 0
+    fallback_rate: int = 0  # what is left of the one that the last answer named
+    degraded: int = 0  # admitted while Redis was away, and not told yet
 
 
 class Answer(NamedTuple):

@@ -68,6 +68,8 @@ WORTH_ASKING: Final = 6  # units that one who only tries must want ahead: what i
 ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
 TRIP_MEMORY: Final = 0.25  # weight of the newest round trip in the mean of them
 LONG_AGO: Final = -1e9
+HALVED_EACH: Final = 30.0  # seconds: a share for an outage, as in lua/lib/share.lua
+SHARE_LASTS: Final = 300.0
 
 
 class Lease:
@@ -83,12 +85,13 @@ class Ledger:
     """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
     __slots__ = (
-        "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
-        "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard",
-        "in_flight", "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use",
-        "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until",
-        "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "sent", "seq", "short_gap",
-        "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
+        "alone", "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned",
+        "burned_told", "debt", "demand", "due", "excused", "gap", "granted", "granted_total", "hand", "heard",
+        "in_flight", "incarnation", "is_ahead", "is_awaited", "is_denied", "is_smooth", "is_trying", "last_claim",
+        "last_use", "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace",
+        "paced_until", "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "sent",
+        "seq", "share_told", "short_gap", "slot_need", "tray", "tries", "trip", "unit", "waiters", "weight",
+        "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -140,6 +143,9 @@ class Ledger:
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
         self.answered = LONG_AGO
+        self.share_told = LONG_AGO  # when the claim was sent whose answer named the share for an outage
+        self.alone = 0  # admitted by the outage mode, and the server does not know it yet
+        self.is_awaited = False  # the server counts on another claim: silence would look like a cut cable
 
     def begin(self, incarnation: str) -> None:
         """A new stay: the server shall not take its calls for those of the one before, nor of a parent process."""
@@ -519,12 +525,16 @@ class Ledger:
         self.expire(now)
         self._measure(now, head)
         want, need, unused = self._wanted(now, head)
+        is_idle = unused > 0
         renewed_at = self.aside_expires - RENEWED * self.lease  # what is aside for one who waits elsewhere
         if want <= 0 and not unused and not self.withdrawn and now < renewed_at:
             # Nothing to ask for. Look again while tokens are in hand, to hand them back when they lie idle.
-            self.due = min(renewed_at, now + self.refresh if self.hand else NEVER)
-            return None
-        demand = 0 if unused else max(self.demand, self.mean)
+            # The server awaits one that it left with tokens, or short of them: it hears when there is nothing to come.
+            if self.waiters or not self.is_awaited or now - self.last_use < self.refresh:
+                self.due = min(renewed_at, now + self.refresh if self.hand or self.is_awaited else NEVER)
+                return None
+            is_idle = True
+        demand = 0 if is_idle else max(self.demand, self.mean)
         self.returned += unused
         unused += self._hand_over_withdrawn(now)
         self.seq += 1
@@ -537,7 +547,7 @@ class Ledger:
             need=need, tokens=want, requested_rate=int(min(demand, 1e15)), whole=head is not None and head.whole,
             held=self.held, unused=unused, burned=self.burned - self.burned_told, weight=self.weight,
             priority=self.priority, incarnation=self.incarnation, seq=self.seq, birth=self.birth,
-            granted_total=self.granted_total,
+            granted_total=self.granted_total, fallback_rate=self.share(now), degraded=self.alone,
         )  # fmt: skip
         return self.in_flight
 
@@ -622,6 +632,14 @@ class Ledger:
         self.lease, self.refresh = answer.lease, answer.refresh
         self.burned_told += ask.burned
         self.granted += answer.granted
+        self.alone -= ask.degraded
+        self.share_told = self.sent
+        self.is_awaited = ask.requested_rate > 0 and (
+            not ask.tokens
+            or ask.held + answer.granted > ask.need
+            or (answer.granted < ask.need and not ask.whole)
+            or answer.recommended_rate < ask.requested_rate
+        )
         if answer.birth == self.birth:
             self.granted_total = max(self.granted_total, answer.granted_total)
             self.shrink(answer.budget_rate, now)
@@ -716,9 +734,24 @@ class Ledger:
         self.in_flight = Claim(
             requested_rate=rate, held=self.held, unused=unused, burned=self.burned - self.burned_told,
             weight=self.weight, priority=self.priority, incarnation=self.incarnation, seq=self.seq, birth=self.birth,
-            granted_total=self.granted_total,
+            granted_total=self.granted_total, fallback_rate=self.share(now), degraded=self.alone,
         )  # fmt: skip
         return self.in_flight
+
+    def share(self, now: float) -> int:
+        """Return the micro-tokens per second that may be spent without Redis, as the last answer said.
+
+        They are halved each half a minute and end after five, counted from before that answer was asked for: so the
+        server, which counts from when it answered, never takes them for less.
+        """
+        age = now - self.share_told
+        if self.answer is None or age >= SHARE_LASTS:
+            return 0
+        return int(self.answer.fallback_rate * 0.5 ** (age // HALVED_EACH))
+
+    def drop_share(self) -> None:
+        """The server is told that this producer leaves, and gives its share to others."""
+        self.share_told = LONG_AGO
 
     def forget(self, *, was_executed: bool, now: float) -> None:
         """Give the claim in flight up. What it granted, if it was executed, burns at the server.

@@ -18,6 +18,8 @@ ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        12 seq           int, grows by one a call; the same one is answered again and never charged twice
        13 birth         the life of the budget that this producer knows, or empty
        14 granted_total int            the highest count that it saw in that life
+       15 fallback_rate micro-tokens/s as its last answer said, less what has ended of it since; may be left out, as 16
+       16 degraded      micro-tokens   admitted by it while we could not be reached, and not told yet
 Reply  one text of words with a space between, as it is remembered for a retry:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
@@ -30,8 +32,8 @@ local string_sub = string.sub
 local string_format = string.format
 local math_min = math.min
 local math_max = math.max
-local redis_call = redis.call
 local math_floor = math.floor
+local redis_call = redis.call
 local math_huge = math.huge
 local math_ceil = math.ceil
 
@@ -78,7 +80,7 @@ if struct then
 else
   function pack(format, ...)
     local words, i = {...}, 0
-    for kind, size in string.gmatch(format, '([dIisc])(%d*)') do
+    for kind, size in string.gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
       if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
       elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
@@ -86,7 +88,7 @@ else
     return table.concat(words, ' ') .. ' '
   end
   function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dIisc]', '')
+    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
     for word in string.gmatch(text, '([^ ]*) ') do
       local i = #words + 1
       words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
@@ -104,18 +106,19 @@ end
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
--- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddsss'
+-- BUCKET = '>ddddddddddddddddddd'
+-- TERMS = '>ddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>ddddd'
+-- EPOCHAL = '>dddddddd'
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes birth reason taker
----   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 14
--- TERMS_BEGIN = 15
--- TERMS_END = 33
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 19
+-- TERMS_BEGIN = 21
+-- TERMS_END = 43
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -131,7 +134,7 @@ end
 -- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover).
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
-local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 1000000) end
+local function usual_depth(b) return math_min(b[22], 1000000 + b[21] * 250000 / 1000000) end
 -- Weighted max-min fair shares, O(1) a claim. In an epoch every producer in demand comes once and enters its demand;
 -- whoever comes first after its end (epoch.lua) finds the level at which sum(min(demand, level * weight)) is the rate, class by class.
 --
@@ -151,41 +154,71 @@ local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 -- MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
--- LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
+-- LONGEST_CLAIM = 340       -- bytes
 -- SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
 
---- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total
+--- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total share degraded
 
 -- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
 local function read_claim()
   local ask = cjson.decode(ARGV[2])
-  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total = unpack(ask)
+  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total,
+    share, degraded = unpack(ask)
+  share, degraded = share or 0, degraded or 0
   if need >= 0 and need <= 1e15 and want >= 0 and want <= 1e16 and demand >= 0 and demand <= 1e16 and (is_whole == 0 or is_whole == 1)
     and held >= 0 and held <= 1e16 and unused >= 0 and unused <= 1e16 and burned >= 0 and burned <= 1e16
     and weight >= 10000 and weight <= 1e9 and seq >= 0 and seq <= 9007199254740992 and granted_total >= 0 and granted_total <= 9007199254740992
-    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 == 0
+    and share >= 0 and share <= 1e16 and degraded >= 0 and degraded <= 1e16
+    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + share % 1 + degraded % 1 == 0
     and (priority == 'normal' or priority == 'high' or priority == 'low')
-    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 13
+    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 340 and (#ask == 13 or #ask == 15)
     and (ARGV[1] == '0' or whole_number(ARGV[1], 0, 9007199254740992)) then
     ask[2], ask[4] = is_whole == 1 and math_max(want, need) or want, is_whole == 1
+    ask[14], ask[15] = share, degraded
     return ask
   end
 end
 
--- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
---- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
+-- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; renewed: the
+-- second in which its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none; share: what it may live on
+-- without us (share.lua), negative where nobody waits for it to come.
+--- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight renewed under slot share
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
 -- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1I4'
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- LEFT_UNIT = 32            -- microseconds
+-- SLOT_UNIT = 4             -- likewise
+-- AGES = 65536              -- seconds that two bytes tell apart: longer than any TTL of a member
 -- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+
+-- When its ends were last written, of one whose were not.
+local function long_ago(now) return math_floor((now - 60000000) / 1000000) % 65536 end
 
 -- How much of what it says comes back to the bucket, and how much will never be used.
 -- Tokens; and else when to ask again, and when what it needs will be there.
 -- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
+-- The shares that producers live on while Redis is away: the sum of all that may be in use is never more than half of the rate,
+-- and what those that fell silent may be using is missing in the bucket of the others.
+--
+-- A producer lives on the share that its last answer named, halved each HALVING. The budget keeps the sum of all shares,
+-- in parts by what is known of their producers:
+--
+--   fresh, late    of those whose return is certain, since they hold tokens or wait for some: told since the last turn, and in
+--                  the turn before
+--   lost           the same, not heard of for a whole turn: dead or cut off. The bucket does not earn these any more
+--   idle           of those that need nothing and may be silent for long: at most half of all shares, split evenly among `idlers`
+--
+-- `lost_old` and `idle_old` are the parts that were told before the last halving: each share in them is halved as often as the
+-- producer itself has halved it, or once less. So one addition moves all that are late, and no producer has a timer. An answer
+-- may be lost, so a producer's part is the larger of what it says that it has and what it is told now.
+-- HALVING = 30000000        -- as HALVED_EACH in ledger.py
+-- TURN = 1000000            -- longer than a claim and its answer take on the longest way that is served
+
+-- Takes out what this producer was told with its last answer. True where that is one of the parts that few claims need.
+-- The share that it is told, as much of `wanted` as the others leave. `is_awaited`: it is certain to come again, if it can.
 -- A large fleet comes less often, so that Redis stays below a core up to a million producers: CLAIMS_PER_S of them, at some 30
 -- us each. 100 producers and 1,000 refresh each 0.1 s; 10,000 each 1 s, 100,000 each 10 s. Leases are as much longer.
 --
@@ -265,7 +298,7 @@ end
 local CLASSES = {'high', 'normal', 'low'}
 local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
 local function packed_class(class) return pack('>dddddddd', unpack(class, 1, 8)) end
-local function packed_bucket(b) return pack('>dddddddddddddd', unpack(b, 1, 14)) end
+local function packed_bucket(b) return pack('>ddddddddddddddddddd', unpack(b, 1, 19)) end
 local function write_window(keys, w)
   local s = w.snaps
   redis.call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
@@ -275,46 +308,51 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[20], b[41] = math.max(0, b[20] + dt), true
+    b[26], b[54] = math.max(0, b[26] + dt), true
   end
-  if dt > 0 and b[15] > 0 and b[3] < b[16] then
-    if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
-      b[3], b[2] = b[16], 0
+  local R = b[21]
+  if b[40] > 0 then R = R - math.floor(math.min(b[40], R / 2)) end     -- share.lua
+  b[20] = R
+  if dt > 0 and R > 0 then
+    if b[3] >= b[22] or dt >= (b[22] - b[3]) / R * 1000000 + 1 then
+      b[19] = b[19] + math.max(0, R * dt / 1000000 - (b[22] - b[3]))
+      b[3], b[2] = b[22], 0
     else
-      local part = b[15] % 1000000 * dt + b[2]
-      b[3] = b[3] + math.floor(b[15] / 1000000) * dt + math.floor(part / 1000000)
+      local part = R % 1000000 * dt + b[2]
+      b[3] = b[3] + math.floor(R / 1000000) * dt + math.floor(part / 1000000)
       b[2] = part % 1000000
-      if b[3] >= b[16] then b[3], b[2] = b[16], 0 end
+      if b[3] >= b[22] then b[3], b[2] = b[22], 0 end
     end
   end
   if now < b[8] then
     b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
-  elseif now - b[8] > b[26] then
-    b[7] = now - b[8] < 2 * b[26] and b[6] or 0
+  elseif now - b[8] > b[32] then
+    b[7] = now - b[8] < 2 * b[32] and b[6] or 0
     b[6], b[8] = b[3], now
   end
   b[6] = math.max(b[6], b[3])
 end
-local function usual_depth(b) return math.min(b[16], 1000000 + b[15] * 250000 / 1000000) end
+local function usual_depth(b) return math.min(b[22], 1000000 + b[21] * 250000 / 1000000) end
+local function long_ago(now) return math.floor((now - 60000000) / 1000000) % 65536 end
 local function reply(granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
   return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, refresh * 5, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string.format(' %d', wait) or '')
 end
 local function trim(b)
-  if b[15] <= 0 then return 0 end
+  if b[21] <= 0 then return 0 end
   local depth = usual_depth(b)
-  if b[29] == 1 then
+  if b[35] == 1 then
     -- Few tokens, many waiters: credits must not grow faster than tokens, or waiters in step starve one another.
     return math.min(1.25, math.max(0, b[3] - math.max(0.8 * depth, 1000000)) / (0.2 * depth)) - 0.05 * math.max(0, 1 - b[3] / (0.375 * depth))
   end
-  return math.min(1.25, math.max(-0.2, b[28] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  return math.min(1.25, math.max(-0.2, b[34] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
 end
 -- What is wrong with a claim, for its refusal.
 
 -- The field at fault in a claim that cannot be read.
 local function fault_of_claim()
   local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation',
-                 'seq', 'birth', 'granted_total'}
+                 'seq', 'birth', 'granted_total', 'fallback_rate', 'degraded'}
   local most = {need = 1e15, whole = 1, weight = 1e9, seq = 9007199254740992, granted_total = 9007199254740992}
   if #ARGV ~= 2 then return 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, 9007199254740992) then return 'NEXUS_INVALID_AT_US' end
@@ -343,18 +381,18 @@ end
 local function new_producer(now)
   local p = {}
   p[5], p[6], p[7], p[8], p[10], p[11], p[12], p[14], p[16] = 0, now, 0, 0, 0, 0, 0, 0, 1
-  p[1], p[15], p[17] = 0, 4000000000, 0
+  p[1], p[15], p[17], p[18] = 0, long_ago(now), 0, 0
   return p
 end
 
 -- An id belongs to the incarnation that claimed last, while its lease lives.
 local function is_owned(p, b, now)
-  return p[2] ~= '' and now >= p[6] and now < math.min(p[6] + b[26], p[1])
+  return p[2] ~= '' and now >= p[6] and now < math.min(p[6] + b[32], p[1])
 end
 
 -- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
 local function successor(p, b)
-  if p[3] ~= b[31] then return nil end
+  if p[3] ~= b[41] then return nil end
   p[7], p[8], p[1] = math.min(p[7], 0), 0, 0
   return p
 end
@@ -381,20 +419,22 @@ local function new_budget(now, is_older)
   local b = {}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] = now, 0, 0, 0, 0, 0, 0, now
   b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
-  b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
-  b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
-  b[28], b[29], b[30], b[31], b[32], b[33] = 0, 0, 0, whole(now), 'unset', ''
-  b[35], b[36], b[37], b[38], b[39] = 0, 0, 1020000, 0, 0
-  b[42], b[40], b[43] = true, true, true
+  b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
+  b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
+  b[15], b[16], b[17], b[18], b[37], b[38], b[39] = 0, 0, 0, 0, now, now, now
+  b[40], b[50], b[51], b[52], b[19] = 0, 0, 0, 0, 0
+  b[34], b[35], b[36], b[41], b[42], b[43] = 0, 0, 0, whole(now), 'unset', ''
+  b[45], b[46], b[47], b[48], b[49] = 0, 0, 1020000, 0, 0
+  b[55], b[53], b[56] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
 local function read_rest(keys, b)
-  if b[40] then return end
-  b[40] = true
+  if b[53] then return end
+  b[53] = true
   local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[35], b[36], b[37], b[38], b[39] = unpacked('>ddddd', f[1])
+  b[45], b[46], b[47], b[48], b[49], b[50], b[51], b[52] = unpacked('>dddddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -402,17 +442,17 @@ end
 -- What a producer got in a life of the budget that we lost is paid for in this one.
 local function pay_for_past(b, p, ask)
   local before = b[3]
-  b[3] = math.min(b[3], math.max(-b[16], b[3] - ask[5]))
+  b[3] = math.min(b[3], math.max(-b[22], b[3] - ask[5]))
   p[8] = before - b[3]
 end
 
-local function is_renewal_due(b, now) return now - b[38] >= 60000000 or now < b[38] end
+local function is_renewal_due(b, now) return now - b[48] >= 60000000 or now < b[48] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 local function renew(keys, b)
   for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[39] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
+      if b[49] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
     end
   end
 end
@@ -421,7 +461,7 @@ end
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[42]) then b[38] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[55]) then b[48] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -430,23 +470,23 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string.format('%.6f', b[3] / 1000000))
   add('granted_total', string.format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddsss', unpack(b, 15, 33)))
-  add('epoch', pack('>ddddd', b[35], b[36], b[37], b[38], b[39]))
+  add('terms', pack('>ddddddddddddddddddddsss', unpack(b, 21, 43)))
+  add('epoch', pack('>dddddddd', b[45], b[46], b[47], b[48], b[49], b[50], b[51], b[52]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[42] then
+  if b[55] then
     add('schema', whole(2))
-    add('birth', b[31])
+    add('birth', b[41])
     redis.call('HDEL', keys.budget, 'window')          -- of a schema before
   end
-  if b[43] then
-    add('rate_per_s', plain(b[15]))
-    add('burst_s', plain(b[17]))
-    add('level', whole(b[18]))
-    add('load_percent', plain(b[19]))
-    add('reason', b[32])
+  if b[56] then
+    add('rate_per_s', plain(b[21]))
+    add('burst_s', plain(b[23]))
+    add('level', whole(b[24]))
+    add('load_percent', plain(b[25]))
+    add('reason', b[42])
   end
   redis.call(unpack(list))
-  if b[34] then write_window(keys, b[34]) end
+  if b[44] then write_window(keys, b[44]) end
   if may_be_new then renew(keys, b) end
 end
 
@@ -630,13 +670,13 @@ end
 
 -- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
 local function set_rate(keys, b, R, burst_us)
-  local B = R > 0 and burst_of(R, burst_us) or b[16]       -- at a rate of 0 nothing is earned, and what was earned stays
+  local B = R > 0 and burst_of(R, burst_us) or b[22]       -- at a rate of 0 nothing is earned, and what was earned stays
   read_rest(keys, b)
-  if R ~= b[15] then
+  if R ~= b[21] then
     for _, name in ipairs(CLASSES) do
       local class = b[name]
-      if b[15] > 0 and R > 0 then
-        class[1], class[2], class[3] = class[1] * (R / b[15]), class[2] * (R / b[15]), math.floor(class[3] * (R / b[15]))
+      if b[21] > 0 and R > 0 then
+        class[1], class[2], class[3] = class[1] * (R / b[21]), class[2] * (R / b[21]), math.floor(class[3] * (R / b[21]))
       else
         class[1], class[2], class[3] = math.huge, math.huge, R
       end
@@ -644,10 +684,10 @@ local function set_rate(keys, b, R, burst_us)
     b[2] = 0
     b[11] = 0                                        -- what was promised at the rate before holds no more
   end
-  b[15], b[16], b[17] = R, B, burst_us
-  if R > 0 and b[37] > 0 then b[3], b[37] = b[3] + b[37], 0 end    -- the first rate of this life
+  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math.floor(math.min(b[40], R / 2))
+  if R > 0 and b[47] > 0 then b[3], b[47] = b[3] + b[47], 0 end    -- the first rate of this life
   b[3] = math.min(b[3], B)
-  b[43] = true
+  b[56] = true
 end
 
 local function level_at(load_percent, was)
@@ -707,7 +747,7 @@ end
 
 -- What the consumers can still hold, as the claim needs it.
 local function settle_window(keys, b, s)
-  local w, parts = b[34], s.parts
+  local w, parts = b[44], s.parts
   if not w then return end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -722,8 +762,8 @@ end
 
 -- `act`: who did it, what changed, and why. An empty text is left out.
 local function note(keys, b, by, act)
-  local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-                 'load_percent', plain(b[19]), 'reason', b[32], 'by', by}
+  local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
+                 'load_percent', plain(b[25]), 'reason', b[42], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -733,14 +773,14 @@ local function note(keys, b, by, act)
   end
   redis.call(unpack(entry))
   read_rest(keys, b)
-  if b[39] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
+  if b[49] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
 end
 
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
 local function push(keys, b)
   redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string.format('%s %.0f %.0f %.0f %s', b[31], b[4], b[15], b[18], b[32]))
+              string.format('%s %.0f %.0f %.0f %s', b[41], b[4], b[21], b[24], b[42]))
 end
 
 -- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
@@ -754,14 +794,14 @@ local function settle(keys, b, s, now, by, is_act, act)
     redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   end
   local rate, level, load, reason = decide(keys, s, now)
-  local turned = level ~= b[18] or reason ~= b[32]
-  parts.told = math.max(parts.told, b[15])               -- many small steps are a drop as well
-  local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[15] == 0 and rate > 0 and not b[42]
-  local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
-  if turned or b[42] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+  local turned = level ~= b[24] or reason ~= b[42]
+  parts.told = math.max(parts.told, b[21])               -- many small steps are a drop as well
+  local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
+  local is_rise = b[21] == 0 and rate > 0 and not b[55]
+  local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
+  if turned or b[55] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
     set_rate(keys, b, rate, s.burst)
-    b[18], b[19], b[32] = level, load * 1000, reason
+    b[24], b[25], b[42] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
@@ -772,9 +812,9 @@ local function settle(keys, b, s, now, by, is_act, act)
     parts.told = rate
   end
   settle_window(keys, b, s)
-  b[21], b[41] = least(keys.consumers) or 0, true
-  b[30] = s.paused_until > now and s.paused_until or 0
-  if b[30] > 0 and (b[21] == 0 or b[30] < b[21]) then b[21] = b[30] end
+  b[27], b[54] = least(keys.consumers) or 0, true
+  b[36] = s.paused_until > now and s.paused_until or 0
+  if b[36] > 0 and (b[27] == 0 or b[36] < b[27]) then b[27] = b[36] end
   redis.call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
@@ -787,21 +827,69 @@ local function rebase_clock(keys, b, s, now)
   if s.paused_until > 0 and s.paused_until < 9e15 then
     s.paused_until = math.max(0, s.paused_until - step)
     redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
-    b[30] = s.paused_until
+    b[36] = s.paused_until
   end
-  b[21] = math.max(0, b[21] - step)
+  b[27] = math.max(0, b[27] - step)
 end
 
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
 local function advance(keys, b, now)
   local is_back = b[1] - now >= 1000000
-  if is_back or (b[21] > 0 and now >= b[21]) then b[44] = read_settings(keys) end
-  if is_back then rebase_clock(keys, b, b[44], now) end
+  if is_back or (b[27] > 0 and now >= b[27]) then b[57] = read_settings(keys) end
+  if is_back then rebase_clock(keys, b, b[57], now) end
   -- From the end of a pause on the bucket earns again, however late the first call after it is.
-  local resumed = b[30] > b[1] and now >= b[30]
-  refill(b, resumed and b[30] or now)
-  if b[21] > 0 and now >= b[21] then settle(keys, b, b[44], now, 'deadline') end
+  local resumed = b[36] > b[1] and now >= b[36]
+  refill(b, resumed and b[36] or now)
+  if b[27] > 0 and now >= b[27] then settle(keys, b, b[57], now, 'deadline') end
   if resumed then refill(b, now) end
+end
+
+-- The turns of the outage shares (share.lua), and the claims of those that come back after one.
+-- DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
+
+-- Takes out the share of one that was taken for lost, or that was idle for long.
+local function withdraw_old_share(keys, b, p)
+  read_rest(keys, b)
+  local share = math.abs(p[18])
+  local is_old, part = p[6] < b[39], 1
+  if is_old then part = 2 ^ -math.floor((b[39] - p[6]) / 30000000) end
+  share, b[54] = math.min(math.floor(share * part), p[18] > 0 and b[40] or b[17]), true
+  if p[18] > 0 then
+    b[40] = b[40] - share
+    b[50] = math.min(b[40], is_old and math.max(0, b[50] - share) or b[50])
+  else
+    b[17], b[18] = b[17] - share, math.max(0, b[18] - part)
+    b[51], b[52] = math.max(0, b[51] - share), math.max(0, b[52] - part)
+  end
+end
+
+local function turn_shares(b, now)
+  if now < b[37] then b[37], b[38] = now, math.min(now, b[38]) end     -- the clock went back
+  b[39] = math.min(b[39], now)
+  if now - b[37] >= math.max(1000000, b[32], b[30]) then
+    b[40], b[16], b[15] = b[40] + math.max(0, b[16]), math.max(0, b[15]), 0
+    b[17], b[18], b[19] = math.max(b[51], b[17]), math.max(b[52], b[18]), b[19] / 2
+    b[38], b[37] = b[37], now
+  end
+  local halvings = math.floor((now - b[39]) / 30000000)
+  if halvings < 1 then return end
+  local part = 2 ^ (1 - halvings)
+  b[40] = math.floor((b[40] - b[50] / 2) * part)
+  b[17] = math.floor((b[17] - b[51] / 2) * part)
+  b[18] = (b[18] - b[52] / 2) * part
+  b[50], b[51], b[52] = b[40], b[17], b[18]
+  b[39] = b[39] + halvings * 30000000
+end
+
+-- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for
+-- one whose return was certain, until the bucket earned less for it. Tokens that nobody took meanwhile pay first.
+local function pay_degraded(b, p, degraded, now)
+  local alone = math.max(0, now - p[6])
+  if p[18] > 0 then alone = math.min(alone, 2 * math.max(1000000, b[32], b[30])) end
+  local owed = math.min(degraded, math.abs(p[18]) * alone / 1000000)
+  local paid = math.min(owed, b[19])
+  owed, b[19] = math.floor(owed - paid), b[19] - paid
+  b[3], p[7] = math.min(b[3], math.max(-2 * b[21], b[3] - owed)), p[7] - owed
 end
 
 -- The end of an epoch of the fair share (fair.lua): whoever comes first after it finds each class' level, and the sums begin
@@ -826,42 +914,43 @@ end
 
 local function settle_trim(b, is_contended)
   local depth = usual_depth(b)
-  b[29] = b[9] > depth / 4 and 1 or 0
-  if is_contended and b[15] > 0 and b[29] == 0 then
-    b[28] = math.min(1, math.max(-0.2, b[28] + 0.05 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  b[35] = b[9] > depth / 4 and 1 or 0
+  if is_contended and b[21] > 0 and b[35] == 0 then
+    b[34] = math.min(1, math.max(-0.2, b[34] + 0.05 * (b[3] - 0.375 * depth) / (0.5 * depth)))
   else
-    b[28] = 0
+    b[34] = 0
   end
-  b[36] = is_contended and trim(b) or 0
+  b[46] = is_contended and trim(b) or 0
 end
 
 -- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
 local function fit_refresh(b, crowd, now)
-  if now >= b[27] then b[26], b[27] = b[25] * 5, 0 end
+  if now >= b[33] then b[32], b[33] = b[31] * 5, 0 end
   local wanted = 0
-  if not (b[34] and b[34].lossless == 1) then    -- what is lossless counts on what is on its way being young
+  if not (b[44] and b[44].lossless == 1) then    -- what is lossless counts on what is on its way being young
     wanted = crowd / 10000 * 1000000
   end
   -- A fleet is never counted twice alike: a little less changes nothing.
-  if wanted <= b[25] and wanted >= b[25] / 2 then return end
-  local before = b[25]
-  b[25] = math.ceil(math.min(60000000, math.max(100000, wanted)))
-  if b[25] < before then b[27] = now + b[26]
-  elseif b[25] * 5 >= b[26] then b[26], b[27] = b[25] * 5, 0 end
+  if wanted <= b[31] and wanted >= b[31] / 2 then return end
+  local before = b[31]
+  b[31] = math.ceil(math.min(60000000, math.max(100000, wanted)))
+  if b[31] < before then b[33] = now + b[32]
+  elseif b[31] * 5 >= b[32] then b[32], b[33] = b[31] * 5, 0 end
 end
 
 local function roll_epoch(keys, b, now)
   read_rest(keys, b)
-  local R, crowd = b[15], b[12]
+  turn_shares(b, now)
+  local R, crowd = b[20], b[12]
   local function empty()
     for _, name in ipairs(CLASSES) do
       local class = b[name]
       class[5], class[6], class[7], class[8] = 0, 0, 0, 0
     end
-    b[9], b[12], b[22] = 0, 0, b[22] + 1
+    b[9], b[12], b[28] = 0, 0, b[28] + 1
   end
-  local is_cut = b[23] - now > b[24]               -- the clock went back
-  local is_silent = now - b[23] > b[24]
+  local is_cut = b[29] - now > b[30]               -- the clock went back
+  local is_silent = now - b[29] > b[30]
   if is_silent then                                    -- nobody came for a whole epoch: it says nothing about today
     crowd = 0
     empty()
@@ -881,19 +970,19 @@ local function roll_epoch(keys, b, now)
   end
   settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
-  b[33] = ''
+  b[43] = ''
   for _, name in ipairs(CLASSES) do
     local class = b[name]
-    class[4] = b[33] == '' and b[36] or 0
-    if b[33] == '' and class[1] < math.huge then b[33] = name end
+    class[4] = b[43] == '' and b[46] or 0
+    if b[43] == '' and class[1] < math.huge then b[43] = name end
   end
   empty()
-  local refresh_before = b[25]
+  local refresh_before = b[31]
   -- After an outage, or a step of the clock, all may be back in a moment.
-  if not is_cut and not (is_silent and now - b[23] < 600000 * 1000) then fit_refresh(b, crowd, now) end
-  b[24] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[25]), 1.1 * math.max(b[10], b[35])))
-  b[23] = now + b[24]
-  b[35], b[10] = b[10], 0
+  if not is_cut and not (is_silent and now - b[29] < 600000 * 1000) then fit_refresh(b, crowd, now) end
+  b[30] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[31]), 1.1 * math.max(b[10], b[45])))
+  b[29] = now + b[30]
+  b[45], b[10] = b[10], 0
 end
 
 -- Those that left without a word go from the list; their hashes go by their TTL.
@@ -901,7 +990,7 @@ local function sweep_producers(keys, now)
   local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - 600000 * 1000), 'LIMIT', 0, 8)
   if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end
 end
-rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, successor = successor, sweep_producers = sweep_producers, write_whole = write_whole}
+rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_degraded = pay_degraded, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, successor = successor, sweep_producers = sweep_producers, withdraw_old_share = withdraw_old_share, write_whole = write_whole}
   return rarely_given
 end
 
@@ -935,8 +1024,8 @@ repeat
 local keys = keys
   local f = redis_call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
   if not f[1] then read_producer_1 = nil break end
-  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f[1])}
-  p[1] = p[6] + p[9]
+  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f[1])}
+  p[1], p[17] = p[6] + p[9] * 32, p[17] * 4
   p[13] = p[13] == 'n' and 'normal' or p[13] == 'h' and 'high' or 'low'
   read_producer_1 = p
   break
@@ -959,10 +1048,10 @@ local keys, class_name = keys, ask[9]
   local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then read_budget_1, read_budget_2, read_budget_3 = nil, f[1] and (tonumber(f[1]) or 9007199254740992) > 2 and 'NEXUS_SCHEMA', f[1] and true break end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddsss', f[3])}
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddsss', f[3])}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
-    b[13], b[14] = unpacked('>dddddddddddddd', f[2])
-  b[34] = nil
+    b[13], b[14], b[15], b[16], b[17], b[18], b[19] = unpacked('>ddddddddddddddddddd', f[2])
+  b[44] = nil
   if f[4] then 
   local read_window_1
   repeat
@@ -972,7 +1061,7 @@ local keys, class_name = keys, ask[9]
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[34] = read_window_1
+  b[44] = read_window_1
   end
   local read_class_1
   repeat
@@ -987,13 +1076,13 @@ until true
 local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now, is_older)
-if p and (p[3] ~= b[31] or p[2] ~= ask[10]) then
+if p and (p[3] ~= b[41] or p[2] ~= ask[10]) then
   if p[2] ~= ask[10] and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
-if (b[21] > 0 and now >= b[21]) or b[1] - now >= 1000000 then
+if (b[27] > 0 and now >= b[27]) or b[1] - now >= 1000000 then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
 else
@@ -1002,40 +1091,44 @@ else
     local dt = now - b[1]
   b[1] = now
   if dt < 0 then
-    b[20], b[41] = math_max(0, b[20] + dt), true
+    b[26], b[54] = math_max(0, b[26] + dt), true
   end
-  if dt > 0 and b[15] > 0 and b[3] < b[16] then
-    if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
-      b[3], b[2] = b[16], 0
+  local R = b[21]
+  if b[40] > 0 then R = R - math_floor(math_min(b[40], R / 2)) end
+  b[20] = R
+  if dt > 0 and R > 0 then
+    if b[3] >= b[22] or dt >= (b[22] - b[3]) / R * 1000000 + 1 then
+      b[19] = b[19] + math_max(0, R * dt / 1000000 - (b[22] - b[3]))
+      b[3], b[2] = b[22], 0
     else
-      local part = b[15] % 1000000 * dt + b[2]
-      b[3] = b[3] + math_floor(b[15] / 1000000) * dt + math_floor(part / 1000000)
+      local part = R % 1000000 * dt + b[2]
+      b[3] = b[3] + math_floor(R / 1000000) * dt + math_floor(part / 1000000)
       b[2] = part % 1000000
-      if b[3] >= b[16] then b[3], b[2] = b[16], 0 end
+      if b[3] >= b[22] then b[3], b[2] = b[22], 0 end
     end
   end
   if now < b[8] then
     b[8] = now
-  elseif now - b[8] > b[26] then
-    b[7] = now - b[8] < 2 * b[26] and b[6] or 0
+  elseif now - b[8] > b[32] then
+    b[7] = now - b[8] < 2 * b[32] and b[6] or 0
     b[6], b[8] = b[3], now
   end
   b[6] = math_max(b[6], b[3])
   until true
 end
-local learning, is_first = now < b[20], not p
+local learning, is_first = now < b[26], not p
 p = p or rarely().new_producer(now)
-if ask[12] == b[31] then 
+if ask[12] == b[41] then 
 repeat
 local b, seen = b, ask[13]
   if seen <= b[4] then break end
-  b[3] = math_min(b[3], math_max(-b[16], b[3] - (seen - b[4]) * 1000000))
+  b[3] = math_min(b[3], math_max(-b[22], b[3] - (seen - b[4]) * 1000000))
   b[4], b[5] = seen, 0
 until true
 end
-if now >= b[23] or b[23] - now > b[24] then
+if now >= b[29] or b[29] - now > b[30] then
   rarely().roll_epoch(keys, b, now)
-  if not keys.history and not b[42] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  if not keys.history and not b[55] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().sweep_producers(keys, now)
 end
 
@@ -1049,7 +1142,7 @@ local b, p, held, unused, burned, now = b, p, ask[5], ask[6], ask[7], now
   if returned > 0 then 
   repeat
   local b, tokens = b, returned
-    b[3] = b[3] + math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
+    b[3] = b[3] + math_max(0, math_min(tokens, b[22] - math_max(b[3], b[6], b[7])))
   b[6] = math_max(b[6], b[3])
   until true
   end
@@ -1058,39 +1151,57 @@ local b, p, held, unused, burned, now = b, p, ask[5], ask[6], ask[7], now
   break
 until true
 local returned, burned = take_back_1, take_back_2
-if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[31])) then rarely().pay_for_past(b, p, ask) end
+if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[41])) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
-if ask[10] ~= '' and (is_first or p[6] < b[23] - b[24] or p[6] > now) then b[12] = b[12] + 1 end
-p[4] = p[10] == b[22]                         -- in this epoch's sums already
+if ask[10] ~= '' and (is_first or p[6] < b[29] - b[30] or p[6] > now) then b[12] = b[12] + 1 end
+p[4] = p[10] == b[28]                         -- in this epoch's sums already
 if p[4] and not b[p[13]] then rarely().read_rest(keys, b) end
 repeat
 local b, p = b, p
-  if p[10] ~= b[22] then break end
+  if p[10] ~= b[28] then break end
   local class = b[p[13]]
   class[7], class[8] = class[7] - p[11], class[8] - p[14]
   b[9] = b[9] - p[12]
   if p[16] == 1 then class[5] = class[5] - p[11] else class[6] = class[6] - p[14] end
 until true
-local is_same = p[2] == ask[10] and p[3] == b[31] and p[13] == ask[9] and p[14] == ask[8]
+if ask[15] > 0 then rarely().pay_degraded(b, p, ask[15], now) end
+local withdraw_share_1
+repeat
+local b, p = b, p
+  local share, is_old = p[18], false
+  if share > 0 then
+    if p[6] >= b[37] then b[15] = b[15] - share
+    elseif p[6] >= b[38] then b[16] = b[16] - share
+    else is_old = true end
+  elseif share < 0 then
+    is_old = p[6] < b[39]
+    if not is_old then b[17], b[18] = b[17] + share, b[18] - 1 end
+  end
+  withdraw_share_1 = is_old
+  break
+until true
+local is_old = withdraw_share_1
+if is_old then rarely().withdraw_old_share(keys, b, p) end
+local is_same = p[2] == ask[10] and p[3] == b[41] and p[13] == ask[9] and p[14] == ask[8]
 p[14], p[13] = ask[8], ask[9]
 local need = ask[1]
 if ask[2] > 0 and need == 0 then need = math_min(ask[2], 1000000) end
 local d = ask[3]
-if ask[2] > 0 then d = math_max(d, need / b[24] * 1000000) end    -- who comes seldom counts for what it takes then
+if ask[2] > 0 then d = math_max(d, need / b[30] * 1000000) end    -- who comes seldom counts for what it takes then
 repeat
-local b, p, d, need = b, p, math_floor(math_min(b[15], d)), need
+local b, p, d, need = b, p, math_floor(math_min(b[21], d)), need
   local class = b[p[13]]
   local under = d <= class[2] * p[14] / 1000000
   p[11], p[12], p[16], p[10] = d, 0, under and 1 or 0, 0
   if d <= 0 then break end
-  p[10] = b[22]
+  p[10] = b[28]
   class[7], class[8] = class[7] + d, class[8] + p[14]
   if under then
     class[5] = class[5] + d
   else
     class[6] = class[6] + p[14]
-    p[12] = math_min(need, b[16])
+    p[12] = math_min(need, b[22])
     b[9] = b[9] + p[12]
   end
 until true
@@ -1108,20 +1219,20 @@ local class, p = class, p
   break
 until true
 local told = share_of_1
-told = math_min(told, b[15])                           -- the level of light ones, times a heavy weight, may be more
+told = math_min(told, b[21])                           -- the level of light ones, times a heavy weight, may be more
 local faster = class[4]
-if b[26] > 500000 and b[33] == ask[9] then 
+if b[32] > 500000 and b[43] == ask[9] then 
 local trim_1
 repeat
 local b = b
-  if b[15] <= 0 then trim_1 = 0 break end
+  if b[21] <= 0 then trim_1 = 0 break end
   local depth = usual_depth(b)
-  if b[29] == 1 then
+  if b[35] == 1 then
 
     trim_1 = math_min(1.25, math_max(0, b[3] - math_max(0.8 * depth, 1000000)) / (0.2 * depth)) - 0.05 * math_max(0, 1 - b[3] / (0.375 * depth))
     break
   end
-  trim_1 = math_min(1.25, math_max(-0.2, b[28] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  trim_1 = math_min(1.25, math_max(-0.2, b[34] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
   break
 until true
 faster = trim_1
@@ -1130,12 +1241,12 @@ local share = math_max(contended and told * (1 + faster) or told, 1e-6)
 
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = 100000
-if b[25] > 100000 then 
+if b[31] > 100000 then 
 local refresh_of_1
 repeat
 local b, rate = b, math_min(d, told)
-  if rate <= 0 then refresh_of_1 = b[25] break end
-  refresh_of_1 = math_ceil(math_max(100000, math_min(b[25], b[15] / rate / 10000 * 1000000)))
+  if rate <= 0 then refresh_of_1 = b[31] break end
+  refresh_of_1 = math_ceil(math_max(100000, math_min(b[31], b[21] / rate / 10000 * 1000000)))
   break
 until true
 refresh = refresh_of_1
@@ -1144,17 +1255,17 @@ local is_short, cut = contended and (refresh == 100000 or faster < 0.3), false
 local spend_1, spend_2, spend_3
 repeat
 local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, refresh, is_short, now
-  local cap = math_min(math_max(math_max(600000, 1.25 * refresh, b[17]) / 1000000 * share, math_min(need, b[16])), 9e15)
+  local cap = math_min(math_max(math_max(600000, 1.25 * refresh, b[23]) / 1000000 * share, math_min(need, b[22])), 9e15)
   p[7] = math_min(cap, p[7] + share * math_max(0, now - p[6]) / 1000000)
   local room = p[7] + cap * 1.02
   local depth = usual_depth(b)
   local spare = math_min(b[3] - 0.5 * depth, room)
   if ask[4] then spare = math_min(b[3], room)
   elseif contended then spare = math_max(math_min(spare, need), math_min(b[3] - depth, room))
-  elseif b[17] > 250000 then spare = math_min(b[3], room)
-  elseif b[3] >= need then spare = math_max(spare, math_min(need, b[16], room)) end
+  elseif b[23] > 250000 then spare = math_min(b[3], room)
+  elseif b[3] >= need then spare = math_max(spare, math_min(need, b[22], room)) end
   local piece = need
-  if need > 0.25 * depth and not ask[4] and not (b[34] and b[34].lossless == 1) then
+  if need > 0.25 * depth and not ask[4] and not (b[44] and b[44].lossless == 1) then
     piece = math_min(need, math_max(1000000, math_min(0.25 * depth, 0.1 * share)))
   end
 
@@ -1168,7 +1279,7 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   p[17] = 0
   local credit = math_max(p[7] + 0.005 * share, math_min(piece, p[7] + (1 - 0.9) * piece))
   local available = math_min(T, math_max(credit, spare))
-  if b[15] > 0 and ask[2] > 0 then
+  if b[21] > 0 and ask[2] > 0 then
     local first = math_min(need, ask[2])
     if available >= first then
       local unit = math_min(1000000, first)
@@ -1179,20 +1290,21 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   end
   if ask[2] <= 0 then spend_1, spend_2, spend_3 = granted, 0, 0 break end
   local longest = math_max(1000000, refresh)
-  if b[15] <= 0 then
-    if b[30] <= now or b[30] >= 9e15 then spend_1, spend_2, spend_3 = 0, longest, longest break end
-    b[11] = math_max(b[11], b[30]) + 1000000 / 10000
-    spend_1, spend_2, spend_3 = 0, math_ceil(math_min(longest, b[11] - now)), math_min(86400000000, b[30] - now)
+  if b[21] <= 0 then
+    if b[36] <= now or b[36] >= 9e15 then spend_1, spend_2, spend_3 = 0, longest, longest break end
+    b[11] = math_max(b[11], b[36]) + 1000000 / 10000
+    spend_1, spend_2, spend_3 = 0, math_ceil(math_min(longest, b[11] - now)), math_min(86400000000, b[36] - now)
     break
   end
 
   local enough = (contended and not ask[4] and p[7] or room) - granted
-  local retry, earned = math_max(0, (piece - enough) / share * 1000000), (piece - T + granted) / b[15] * 1000000
-  local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b[29] == 1 and b[11] > now
+  local R = b[20]
+  local retry, earned = math_max(0, (piece - enough) / share * 1000000), (piece - T + granted) / R * 1000000
+  local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b[35] == 1 and b[11] > now
   retry = math_max(retry, earned)
   if is_queued and refresh == 100000 and not ask[4] then
 
-    local slot = math_max(b[11] + piece / b[15] * 1000000, now + (piece - b[3] + granted) / b[15] * 1000000)
+    local slot = math_max(b[11] + piece / R * 1000000, now + (piece - b[3] + granted) / R * 1000000)
     if slot - now <= longest and (granted == 0 or slot - now > 0.7 * retry) then
       b[11] = slot
       retry = math_ceil(math_max(retry, slot - now))
@@ -1204,7 +1316,7 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   elseif granted == 0 and piece > 0.25 * depth and p[7] >= piece then
     b[13], b[14] = piece, now + retry + 100000
   end
-  local met = math_max(0, (need - enough) / share, (need - T + granted) / b[15]) * 1000000
+  local met = math_max(0, (need - enough) / share, (need - T + granted) / R) * 1000000
   spend_1, spend_2, spend_3 = granted, math_ceil(math_min(longest, retry)), math_ceil(math_min(86400000000, met))
   break
 until true
@@ -1213,7 +1325,7 @@ if refresh > 100000 and ask[2] > 0 then
   local space_out_1
   repeat
   local b, p, ask, granted, retry, share, refresh, is_short, now = b, p, ask, granted, math_min(retry, slot), share, refresh, is_short, now
-    if b[15] <= 0 then space_out_1 = retry break end
+    if b[21] <= 0 then space_out_1 = retry break end
   local class = b[p[13]]
   if not is_short and class[1] < math_huge then p[7] = math_max(p[7], granted) end
   local credit = p[7] - granted
@@ -1221,7 +1333,7 @@ if refresh > 100000 and ask[2] > 0 then
   if is_short and granted > 0 and unmet < 1000000 then
     retry = math_max(retry, 0.85 * refresh - math_max(0, credit) / share * 1000000)
   elseif unmet >= 1000000 or now - p[6] < refresh / 2 then
-    b[11] = math_min(math_max(b[11], now) + math_max(unmet / b[15], 1 / 10000) * 1000000, now + refresh)
+    b[11] = math_min(math_max(b[11], now) + math_max(unmet / b[21], 1 / 10000) * 1000000, now + refresh)
     retry = math_max(retry, b[11] - now)
   end
   space_out_1 = math_ceil(math_min(math_max(1000000, refresh), retry))
@@ -1229,11 +1341,11 @@ if refresh > 100000 and ask[2] > 0 then
   until true
   retry = space_out_1
 end
-if b[34] then
+if b[44] then
   local admit_1, admit_2, admit_3
   repeat
   local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, burned, granted, retry, ask[4], need, now
-    local w = b[34]
+    local w = b[44]
   repeat
   local w, now = w, now
     local slot = math_floor(now / w.slot_us)
@@ -1247,7 +1359,7 @@ if b[34] then
   w.slot = slot
   until true
   local lost = returned
-  if now - came_at < 4 * w.slot_us - b[26] then lost = lost + burned end
+  if now - came_at < 4 * w.slot_us - b[32] then lost = lost + burned end
   if lost > 0 then 
   repeat
   local w, tokens = w, lost
@@ -1300,46 +1412,74 @@ local b, tokens = b, granted
 until true
 b[10] = math_max(b[10], retry)
 
-local recommended, fallback = math_floor(math_min(ask[3], told)), math_floor(math_min(d, told) / 2)
-local load, lossless = math_floor(b[19] / 1000), b[34] and b[34].lossless or 0
+local recommended, is_awaited = math_floor(math_min(ask[3], told)), d > 0
+p[8] = p[8] + granted
+if ask[2] > 0 then is_awaited = p[8] > need or (granted < need and not ask[4]) or recommended < ask[3] end
+if ask[10] == '' or (b[31] > 100000 and p[18] <= 0 and p[6] >= b[37]) then is_awaited = false end     -- in a crowd, some live for a moment
+local tell_share_1
+repeat
+local b, p, wanted, is_awaited, has = b, p, math_min(d, told) / 2, is_awaited, ask[14]
+  local all, had = b[21] / 2, p[18] < 0 and -p[18] or p[18]
+  if has > had then has = had end
+  local kept = b[40] + b[17]
+  local share = all - b[15] - b[16] - kept
+  if is_awaited then
+    if kept > 0 and all > 0 then wanted = wanted * (1 - kept / all) end
+  else
+    if wanted <= 0 then wanted = has end
+    share = math_min(share, all / 2 - b[17], all / 2 / (b[18] + 1))
+  end
+  if wanted < share then share = wanted end
+  share = share > 0 and math_floor(share) or 0
+  had = share > has and share or has
+  if is_awaited then b[15], p[18] = b[15] + had, had
+  else
+    if had > 0 then b[17], b[18] = b[17] + had, b[18] + 1 end
+    p[18] = -had
+  end
+  tell_share_1 = share
+  break
+until true
+local fallback = tell_share_1
+local load, lossless = math_floor(b[25] / 1000), b[44] and b[44].lossless or 0
 local reason_of_1
 repeat
 local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommended, learning, cut, contended, ask[2] > 0 and granted < need
-  if b[15] <= 0 or b[32] == 'no_consumers' then reason_of_1 = b[32] break end
+  if b[21] <= 0 or b[42] == 'no_consumers' then reason_of_1 = b[42] break end
   if cut then reason_of_1 = 'window' break end
   if learning and ask[2] > 0 and b[3] < 1000000 then reason_of_1 = 'learning' break end
   if recommended >= ask[3] and not is_short then reason_of_1 = 'ok' break end
-  if contended and recommended + 1 < b[15] then reason_of_1 = 'contended' break end
-  reason_of_1 = b[32]
+  if contended and recommended + 1 < b[21] then reason_of_1 = 'contended' break end
+  reason_of_1 = b[42]
   break
 until true
 local reason = reason_of_1
-p[8], p[1] = p[8] + granted, now + refresh * 5 + retry
-local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot)
+p[1] = now + refresh * 5 + retry
+local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot)
 local write_producer_1
 repeat
 local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same, ask, told, answer, now
   local is_known = p[4] and is_same
   local is_passing = ask[10] == ''
-  local ago = is_passing and 4000000000 or math_min(p[15] + math_max(0, now - p[6]), 4000000000)
-  local is_old = not is_known and ago >= 60000000
-  if is_old and not is_passing then ago = 0 end
+  local second = math_floor(now / 1000000)
+  local is_old = not is_known and (is_passing or (second - p[15]) % 65536 >= 60000000 / 1000000)
+  if is_passing then p[15] = long_ago(now) elseif is_old then p[15] = second % 65536 end
   redis_call('HSET', keys.member, 'answer', answer,
-             'entry', pack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', ask[11], now, math_floor(p[7]), p[8], p[1] - now, p[10], p[11], p[12], p[13],
-                            p[14], ago, p[16], p[17]))
+             'entry', pack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', ask[11], now, math_floor(p[7]), p[8], math_floor((p[1] - now) / 32), p[10], p[11], p[12], p[13],
+                            p[14], p[15], p[16], math_floor(p[17] / 4), p[18]))
   if is_known then write_producer_1 = false break end
-  if b[25] > 100000 and is_same and not is_old then write_producer_1 = false break end
+  if b[31] > 100000 and is_same and not is_old then write_producer_1 = false break end
   redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),
              'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[8] / 1000000))
   if not is_same then
-    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[31])
+    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[41])
     if p[13] == 'normal' and p[14] == 1000000 then redis_call('HDEL', keys.member, 'priority', 'weight')
     else
       redis_call('HSET', keys.member, 'priority', p[13], 'weight', string_format('%.10g', p[14] / 1000000))
     end
   end
   if is_passing then
-    redis_call('PEXPIRE', keys.member, math_max(5000, math_ceil(2 * b[24] / 1000)))
+    redis_call('PEXPIRE', keys.member, math_max(5000, math_ceil(2 * b[30] / 1000)))
     write_producer_1 = false
     break
   end
@@ -1348,7 +1488,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   break
 until true
 local is_new_id = write_producer_1
-if is_new_id or b[40] or b[41] then
+if is_new_id or b[53] or b[54] then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   repeat
@@ -1356,7 +1496,7 @@ else
     local packed_bucket_1
     repeat
     local b = b
-    packed_bucket_1 = pack('>dddddddddddddd', unpack(b, 1, 14))
+    packed_bucket_1 = pack('>ddddddddddddddddddd', unpack(b, 1, 19))
 break
     until true
     local bucket = packed_bucket_1
@@ -1370,9 +1510,9 @@ break
   redis_call('HSET', keys.budget, 'tokens', string_format('%.6f', b[3] / 1000000), 'granted_total',
              string_format('%d', b[4]), 'bucket', bucket, 'class_' .. class_name, class)
   until true
-  if b[34] then 
+  if b[44] then 
   repeat
-  local keys, w = keys, b[34]
+  local keys, w = keys, b[44]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -1380,7 +1520,7 @@ break
   end
 end
 do
-local granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot, b[31]
+local granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot, b[41]
   return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, refresh * 5, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string_format(' %d', wait) or '')
 end

@@ -3,7 +3,7 @@
 local function new_producer(now)
   local p = {}
   p.seq, p.at, p.credit, p.holds, p.epoch, p.d, p.n, p.weight, p.under = 0, now, 0, 0, 0, 0, 0, 0, 1
-  p.until_us, p.ago, p.slot = 0, LONGEST_AGO, 0
+  p.until_us, p.renewed, p.slot, p.share = 0, long_ago(now), 0, 0
   return p
 end
 
