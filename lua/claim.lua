@@ -95,10 +95,7 @@ if is_first and (learning or (ask.birth ~= '' and ask.birth ~= b.birth)) then ra
 if ask.incarnation ~= '' and (is_first or p.at < b.ends - b.length or p.at > now) then b.crowd = b.crowd + 1 end
 p.came = p.epoch == b.number                         -- in this epoch's sums already
 if p.came and not b[p.class] then rarely().read_rest(keys, b) end
-withdraw_demand(b, p)
-if ask.degraded > 0 then rarely().pay_degraded(b, p, ask.degraded, now) end
-local is_old = withdraw_share(b, p)
-if is_old then rarely().withdraw_old_share(keys, b, p) end
+withdraw(keys, b, p, ask.degraded, now)
 local is_same = p.incarnation == ask.incarnation and p.birth == b.birth and p.class == ask.priority and p.weight == ask.weight
 p.weight, p.class = ask.weight, ask.priority
 local need = ask.need
@@ -127,18 +124,14 @@ end
 if b.window then
   granted, retry, cut = admit(b, p.at, returned, burned, granted, retry, ask.whole, need, now)
 end
-p.credit = p.credit - granted
+p.credit, b.retry_max = p.credit - granted, math.max(b.retry_max, retry)
 grant(b, granted)
-b.retry_max = math.max(b.retry_max, retry)
 
-local recommended, is_awaited = math.floor(math.min(ask.demand, told)), d > 0
-p.holds = p.holds + granted
-if ask.want > 0 then is_awaited = p.holds > need or (granted < need and not ask.whole) or recommended < ask.demand end
-if ask.incarnation == '' or (b.refresh > REFRESH and p.share <= 0 and p.at >= b.turned) then is_awaited = false end     -- in a crowd, some live for a moment
-local fallback = tell_share(b, p, math.min(d, told) / 2, is_awaited, ask.share)
+local recommended = math.floor(math.min(ask.demand, told))
+p.holds, p.until_us = p.holds + granted, now + refresh * REFRESHES + retry
+local fallback = outage_share(b, p, ask, d, told, need, granted, recommended)
 local load, lossless = math.floor(b.load / 1000), b.window and b.window.lossless or 0
 local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
-p.until_us = now + refresh * REFRESHES + retry
 local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
 local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then

@@ -218,7 +218,10 @@ local function long_ago(now) return math_floor((now - 60000000) / 1000000) % 655
 -- TURN = 1000000            -- longer than a claim and its answer take on the longest way that is served
 
 -- Takes out what this producer was told with its last answer. True where that is one of the parts that few claims need.
--- The share that it is told, as much of `wanted` as the others leave. `is_awaited`: it is certain to come again, if it can.
+-- At a claim, what it entered with the last one is taken out of all sums, and what it admitted without us is paid.
+-- The share that a producer is told: half of what it may run at, as far as the others leave it. It is awaited where it is certain
+-- to come again, since it holds tokens, lacks some, or only asks. In a crowd some live for a moment, so there a newcomer is
+-- not awaited until the next turn.
 -- A large fleet comes less often, so that Redis stays below a core up to a million producers: CLAIMS_PER_S of them, at some 30
 -- us each. 100 producers and 1,000 refresh each 0.1 s; 10,000 each 1 s, 100,000 each 10 s. Leases are as much longer.
 --
@@ -847,6 +850,9 @@ end
 -- The turns of the outage shares (share.lua), and the claims of those that come back after one.
 -- DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 
+-- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
+local function beyond_rounding(b, sum) return sum > b[21] / 1e6 and sum or 0 end
+
 -- Takes out the share of one that was taken for lost, or that was idle for long.
 local function withdraw_old_share(keys, b, p)
   read_rest(keys, b)
@@ -855,7 +861,7 @@ local function withdraw_old_share(keys, b, p)
   if is_old then part = 2 ^ -math.floor((b[39] - p[6]) / 30000000) end
   share, b[54] = math.min(math.floor(share * part), p[18] > 0 and b[40] or b[17]), true
   if p[18] > 0 then
-    b[40] = b[40] - share
+    b[40] = beyond_rounding(b, b[40] - share)
     b[50] = math.min(b[40], is_old and math.max(0, b[50] - share) or b[50])
   else
     b[17], b[18] = b[17] - share, math.max(0, b[18] - part)
@@ -867,7 +873,7 @@ local function turn_shares(b, now)
   if now < b[37] then b[37], b[38] = now, math.min(now, b[38]) end     -- the clock went back
   b[39] = math.min(b[39], now)
   if now - b[37] >= math.max(1000000, b[32], b[30]) then
-    b[40], b[16], b[15] = b[40] + math.max(0, b[16]), math.max(0, b[15]), 0
+    b[40], b[16], b[15] = b[40] + beyond_rounding(b, b[16]), beyond_rounding(b, b[15]), 0
     b[17], b[18], b[19] = math.max(b[51], b[17]), math.max(b[52], b[18]), b[19] / 2
     b[38], b[37] = b[37], now
   end
@@ -1158,18 +1164,20 @@ if ask[10] ~= '' and (is_first or p[6] < b[29] - b[30] or p[6] > now) then b[12]
 p[4] = p[10] == b[28]                         -- in this epoch's sums already
 if p[4] and not b[p[13]] then rarely().read_rest(keys, b) end
 repeat
-local b, p = b, p
-  if p[10] ~= b[28] then break end
+local keys, b, p, degraded, now = keys, b, p, ask[15], now
+  repeat
+  local b, p = b, p
+    if p[10] ~= b[28] then break end
   local class = b[p[13]]
   class[7], class[8] = class[7] - p[11], class[8] - p[14]
   b[9] = b[9] - p[12]
   if p[16] == 1 then class[5] = class[5] - p[11] else class[6] = class[6] - p[14] end
-until true
-if ask[15] > 0 then rarely().pay_degraded(b, p, ask[15], now) end
-local withdraw_share_1
-repeat
-local b, p = b, p
-  local share, is_old = p[18], false
+  until true
+  if degraded > 0 then rarely().pay_degraded(b, p, degraded, now) end
+  local withdraw_share_1
+  repeat
+  local b, p = b, p
+    local share, is_old = p[18], false
   if share > 0 then
     if p[6] >= b[37] then b[15] = b[15] - share
     elseif p[6] >= b[38] then b[16] = b[16] - share
@@ -1180,9 +1188,10 @@ local b, p = b, p
   end
   withdraw_share_1 = is_old
   break
+  until true
+  local is_old = withdraw_share_1
+  if is_old then rarely().withdraw_old_share(keys, b, p) end
 until true
-local is_old = withdraw_share_1
-if is_old then rarely().withdraw_old_share(keys, b, p) end
 local is_same = p[2] == ask[10] and p[3] == b[41] and p[13] == ask[9] and p[14] == ask[8]
 p[14], p[13] = ask[8], ask[9]
 local need = ask[1]
@@ -1403,23 +1412,23 @@ break
   until true
   granted, retry, cut = admit_1, admit_2, admit_3
 end
-p[7] = p[7] - granted
+p[7], b[10] = p[7] - granted, math_max(b[10], retry)
 repeat
 local b, tokens = b, granted
   b[3] = b[3] - tokens
   local total = b[5] + tokens
   b[4], b[5] = b[4] + math_floor(total / 1000000), total % 1000000
 until true
-b[10] = math_max(b[10], retry)
 
-local recommended, is_awaited = math_floor(math_min(ask[3], told)), d > 0
-p[8] = p[8] + granted
-if ask[2] > 0 then is_awaited = p[8] > need or (granted < need and not ask[4]) or recommended < ask[3] end
-if ask[10] == '' or (b[31] > 100000 and p[18] <= 0 and p[6] >= b[37]) then is_awaited = false end     -- in a crowd, some live for a moment
-local tell_share_1
+local recommended = math_floor(math_min(ask[3], told))
+p[8], p[1] = p[8] + granted, now + refresh * 5 + retry
+local outage_share_1
 repeat
-local b, p, wanted, is_awaited, has = b, p, math_min(d, told) / 2, is_awaited, ask[14]
-  local all, had = b[21] / 2, p[18] < 0 and -p[18] or p[18]
+local b, p, ask, d, told, need, granted, recommended = b, p, ask, d, told, need, granted, recommended
+  local is_awaited = d > 0
+  if ask[2] > 0 then is_awaited = p[8] > need or (granted < need and not ask[4]) or recommended < ask[3] end
+  if ask[10] == '' or (b[31] > 100000 and p[18] <= 0 and p[6] >= b[37]) then is_awaited = false end
+  local all, wanted, has, had = b[21] / 2, math_min(d, told) / 2, ask[14], p[18] < 0 and -p[18] or p[18]
   if has > had then has = had end
   local kept = b[40] + b[17]
   local share = all - b[15] - b[16] - kept
@@ -1437,10 +1446,10 @@ local b, p, wanted, is_awaited, has = b, p, math_min(d, told) / 2, is_awaited, a
     if had > 0 then b[17], b[18] = b[17] + had, b[18] + 1 end
     p[18] = -had
   end
-  tell_share_1 = share
+  outage_share_1 = share
   break
 until true
-local fallback = tell_share_1
+local fallback = outage_share_1
 local load, lossless = math_floor(b[25] / 1000), b[44] and b[44].lossless or 0
 local reason_of_1
 repeat
@@ -1454,7 +1463,6 @@ local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommen
   break
 until true
 local reason = reason_of_1
-p[1] = now + refresh * 5 + retry
 local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot)
 local write_producer_1
 repeat

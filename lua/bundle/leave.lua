@@ -697,10 +697,14 @@ end
 -- TURN = 1000000            -- longer than a claim and its answer take on the longest way that is served
 
 -- Takes out what this producer was told with its last answer. True where that is one of the parts that few claims need.
--- The share that it is told, as much of `wanted` as the others leave. `is_awaited`: it is certain to come again, if it can.
+-- At a claim, what it entered with the last one is taken out of all sums, and what it admitted without us is paid.
+-- The share that a producer is told: half of what it may run at, as far as the others leave it. It is awaited where it is certain
+-- to come again, since it holds tokens, lacks some, or only asks. In a crowd some live for a moment, so there a newcomer is
+-- not awaited until the next turn.
 -- The turns of the outage shares (share.lua), and the claims of those that come back after one.
 -- DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 
+-- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
 -- Takes out the share of one that was taken for lost, or that was idle for long.
 -- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for
 -- one whose return was certain, until the bucket earned less for it. Tokens that nobody took meanwhile pay first.
@@ -844,7 +848,13 @@ if is_producer then
   if is_old then part = 2 ^ -math_floor((b[39] - p[6]) / 30000000) end
   share, b[54] = math_min(math_floor(share * part), p[18] > 0 and b[40] or b[17]), true
   if p[18] > 0 then
-    b[40] = b[40] - share
+    local beyond_rounding_1
+    repeat
+    local b, sum = b, b[40] - share
+    beyond_rounding_1 = sum > b[21] / 1e6 and sum or 0
+break
+    until true
+    b[40] = beyond_rounding_1
     b[50] = math_min(b[40], is_old and math_max(0, b[50] - share) or b[50])
   else
     b[17], b[18] = b[17] - share, math_max(0, b[18] - part)

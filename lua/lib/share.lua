@@ -29,9 +29,22 @@ local function withdraw_share(b, p)
   return is_old
 end
 
--- The share that it is told, as much of `wanted` as the others leave. `is_awaited`: it is certain to come again, if it can.
-local function tell_share(b, p, wanted, is_awaited, has)
-  local all, had = b.R / 2, p.share < 0 and -p.share or p.share
+-- At a claim, what it entered with the last one is taken out of all sums, and what it admitted without us is paid.
+local function withdraw(keys, b, p, degraded, now)
+  withdraw_demand(b, p)
+  if degraded > 0 then rarely().pay_degraded(b, p, degraded, now) end
+  local is_old = withdraw_share(b, p)
+  if is_old then rarely().withdraw_old_share(keys, b, p) end
+end
+
+-- The share that a producer is told: half of what it may run at, as far as the others leave it. It is awaited where it is certain
+-- to come again, since it holds tokens, lacks some, or only asks. In a crowd some live for a moment, so there a newcomer is
+-- not awaited until the next turn.
+local function outage_share(b, p, ask, d, told, need, granted, recommended)
+  local is_awaited = d > 0
+  if ask.want > 0 then is_awaited = p.holds > need or (granted < need and not ask.whole) or recommended < ask.demand end
+  if ask.incarnation == '' or (b.refresh > REFRESH and p.share <= 0 and p.at >= b.turned) then is_awaited = false end
+  local all, wanted, has, had = b.R / 2, math.min(d, told) / 2, ask.share, p.share < 0 and -p.share or p.share
   if has > had then has = had end
   local kept = b.lost + b.idle
   local share = all - b.fresh - b.late - kept

@@ -1,6 +1,9 @@
 -- The turns of the outage shares (share.lua), and the claims of those that come back after one.
 local DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 
+-- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
+local function beyond_rounding(b, sum) return sum > b.R / 1e6 and sum or 0 end
+
 -- Takes out the share of one that was taken for lost, or that was idle for long.
 local function withdraw_old_share(keys, b, p)
   read_rest(keys, b)
@@ -9,7 +12,7 @@ local function withdraw_old_share(keys, b, p)
   if is_old then part = 2 ^ -math.floor((b.halved - p.at) / HALVING) end
   share, b.has_new_terms = math.min(math.floor(share * part), p.share > 0 and b.lost or b.idle), true
   if p.share > 0 then
-    b.lost = b.lost - share
+    b.lost = beyond_rounding(b, b.lost - share)
     b.lost_old = math.min(b.lost, is_old and math.max(0, b.lost_old - share) or b.lost_old)
   else
     b.idle, b.idlers = b.idle - share, math.max(0, b.idlers - part)
@@ -21,7 +24,7 @@ local function turn_shares(b, now)
   if now < b.turned then b.turned, b.turned_before = now, math.min(now, b.turned_before) end     -- the clock went back
   b.halved = math.min(b.halved, now)
   if now - b.turned >= math.max(TURN, b.span, b.length) then
-    b.lost, b.late, b.fresh = b.lost + math.max(0, b.late), math.max(0, b.fresh), 0
+    b.lost, b.late, b.fresh = b.lost + beyond_rounding(b, b.late), beyond_rounding(b, b.fresh), 0
     b.idle, b.idlers, b.spilled = math.max(b.idle_old, b.idle), math.max(b.idlers_old, b.idlers), b.spilled / 2
     b.turned_before, b.turned = b.turned, now
   end

@@ -29,7 +29,7 @@ def fleet(server: Server, rate: float, count: int, until: float = 4) -> Outages:
 
 
 def bound(outages: Outages) -> float:
-    """What docs/operations.md allows any window beyond the rate: the bucket, a lease, half of the rate for two turns."""
+    """What docs/operations.md allows beyond the rate: the bucket, a lease, half of the rate for two turns."""
     costs = len(outages.processes)  # each may have one token begun
     return 1 + outages.rate * (0.25 + LEASE + 1) + costs
 
