@@ -80,7 +80,7 @@ else
 end
 local learning, is_first = now < b.learns_until, not p
 p = p or rarely().new_producer(now)
-if ask.birth == b.birth then repair(b, ask.granted_total) end
+if ask.birth == b.birth and ask.granted_total > b.granted then rarely().make_good(b, ask.granted_total, now) end
 if now >= b.ends or b.ends - now > b.length then
   rarely().roll_epoch(keys, b, now)
   if not keys.history and not b.is_new and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end

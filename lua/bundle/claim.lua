@@ -335,6 +335,11 @@ local function refill(b, now)
   end
   b[6] = math.max(b[6], b[3])
 end
+local function repair(b, seen)
+  if seen <= b[4] then return end
+  b[3] = math.min(b[3], math.max(-b[22], b[3] - (seen - b[4]) * 1000000))
+  b[4], b[5] = seen, 0
+end
 local function usual_depth(b) return math.min(b[22], 1000000 + b[21] * 250000 / 1000000) end
 local function long_ago(now) return math.floor((now - 60000000) / 1000000) % 65536 end
 local function reply(granted, retry, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
@@ -349,6 +354,18 @@ local function trim(b)
     return math.min(1.25, math.max(0, b[3] - math.max(0.8 * depth, 1000000)) / (0.2 * depth)) - 0.05 * math.max(0, 1 - b[3] / (0.375 * depth))
   end
   return math.min(1.25, math.max(-0.2, b[34] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+end
+local function quiet_us(w, now) return w.born + 4 * w.slot_us - 3 * 250000 - now end
+local function turn_window(w, now)
+  local slot = math.floor(now / w.slot_us)
+  if slot < w.slot then w.slot = slot end            -- the clock went back: the snapshots only look younger
+  w.born = math.min(w.born, now)
+  local turns = math.min(slot - w.slot, 5)
+  for _ = 1, turns do
+    for i = 5, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
+    w.snaps[1] = w.net
+  end
+  w.slot = slot
 end
 -- What is wrong with a claim, for its refusal.
 
@@ -442,6 +459,18 @@ local function read_rest(keys, b)
 end
 
 -- The budget, or a new one.
+-- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
+-- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
+local function make_good(b, seen, now)
+  local w, before = b[44], b[4]
+  repair(b, seen)
+  if not w then return end
+  local missing = math.max(0, b[4] - before) * 1000000
+  turn_window(w, now)
+  w.net = w.net + missing
+  if w.lossless == 1 and quiet_us(w, now) <= 0 then w.born = now end
+end
+
 -- What a producer got in a life of the budget that we lost is paid for in this one.
 local function pay_for_past(b, p, ask)
   local before = b[3]
@@ -996,7 +1025,7 @@ local function sweep_producers(keys, now)
   local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - 600000 * 1000), 'LIMIT', 0, 8)
   if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end
 end
-rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_degraded = pay_degraded, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, successor = successor, sweep_producers = sweep_producers, withdraw_old_share = withdraw_old_share, write_whole = write_whole}
+rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, make_good = make_good, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_degraded = pay_degraded, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, successor = successor, sweep_producers = sweep_producers, withdraw_old_share = withdraw_old_share, write_whole = write_whole}
   return rarely_given
 end
 
@@ -1124,14 +1153,7 @@ else
 end
 local learning, is_first = now < b[26], not p
 p = p or rarely().new_producer(now)
-if ask[12] == b[41] then 
-repeat
-local b, seen = b, ask[13]
-  if seen <= b[4] then break end
-  b[3] = math_min(b[3], math_max(-b[22], b[3] - (seen - b[4]) * 1000000))
-  b[4], b[5] = seen, 0
-until true
-end
+if ask[12] == b[41] and ask[13] > b[4] then rarely().make_good(b, ask[13], now) end
 if now >= b[29] or b[29] - now > b[30] then
   rarely().roll_epoch(keys, b, now)
   if not keys.history and not b[55] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end

@@ -224,6 +224,8 @@ local function read_rest(keys, b)
 end
 
 -- The budget, or a new one.
+-- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
+-- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
 local function is_renewal_due(b, now) return now - b[48] >= 60000000 or now < b[48] end
 

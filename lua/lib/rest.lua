@@ -35,6 +35,18 @@ local function open_budget(keys, now)
   return b or new_budget(now)
 end
 
+-- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
+-- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
+local function make_good(b, seen, now)
+  local w, before = b.window, b.granted
+  repair(b, seen)
+  if not w then return end
+  local missing = math.max(0, b.granted - before) * MICRO
+  turn_window(w, now)
+  w.net = w.net + missing
+  if w.lossless == 1 and quiet_us(w, now) <= 0 then w.born = now end
+end
+
 -- What a producer got in a life of the budget that we lost is paid for in this one.
 local function pay_for_past(b, p, ask)
   local before = b.T
