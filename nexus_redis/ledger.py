@@ -68,6 +68,9 @@ WORTH_ASKING: Final = 6  # units that one who only tries must want ahead: what i
 ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
 TRIP_MEMORY: Final = 0.25  # weight of the newest round trip in the mean of them
 LONG_AGO: Final = -1e9
+DONE: Final = (
+    0.8  # of a lease after its last claim a producer says that there is nothing to come: not in the same epoch
+)
 HALVED_EACH: Final = 30.0  # seconds: a share for an outage, as in lua/lib/share.lua
 SHARE_LASTS: Final = 300.0
 
@@ -530,8 +533,11 @@ class Ledger:
         if want <= 0 and not unused and not self.withdrawn and now < renewed_at:
             # Nothing to ask for. Look again while tokens are in hand, to hand them back when they lie idle.
             # The server awaits one that it left with tokens, or short of them: it hears when there is nothing to come.
-            if self.waiters or not self.is_awaited or now - self.last_use < self.refresh:
-                self.due = min(renewed_at, now + self.refresh if self.hand or self.is_awaited else NEVER)
+            done_at = max(self.last_use + self.refresh, self.last_claim + DONE * self.lease)
+            if self.waiters or not self.is_awaited or now < done_at:
+                if self.hand or self.is_awaited:
+                    self.due = now + self.refresh if self.hand or now >= done_at else done_at
+                self.due = min(renewed_at, self.due)
                 return None
             is_idle = True
         demand = 0 if is_idle else max(self.demand, self.mean)
