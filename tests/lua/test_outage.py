@@ -100,6 +100,15 @@ def test_links_that_flap_or_lose_replies_cost_no_more_the_longer_they_do(
     assert over(outages) <= bound(outages)
 
 
+def test_a_fault_shorter_than_the_server_notices_is_paid_for_each_time(one_server: Server) -> None:
+    outages = fleet(one_server, 200, 8)
+    for i in range(60):  # one half or the other is cut off for most of a second, by turns
+        for k, process in enumerate(outages.processes):
+            process.link = "refused" if (k + i) % 2 else "up"
+        outages.advance(outages.now + 0.9)
+    assert over(outages) <= bound(outages)
+
+
 @pytest.mark.parametrize("demand", [0.5, 5, 20])
 def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server, demand: float) -> None:
     outages = Outages(one_server.client(), 500)
