@@ -19,6 +19,8 @@ ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        13 birth         the life of the budget that this producer knows, or empty
        14 granted_total int            the highest count that it saw in that life
        15 trip          microseconds   a round trip to Redis, where it is far: at most 1000000; else 0
+       16 fallback_rate micro-tokens/s as its last answer said, less what has ended of it since; may be left out, as 17
+       17 degraded      micro-tokens   admitted by it while we could not be reached, and not told yet
 Reply  one text of words with a space between, as it is remembered for a retry:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
@@ -37,11 +39,12 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include bucket
 --- @include fair
 --- @include producer
+--- @include share
 --- @include crowd
 --- @include admit
 
 -- A server defines a script's functions at each call; these only when one of them is called (composer.py).
---- @holds rarely fault succession rest consumers settings rate epoch
+--- @holds rarely fault succession rest consumers settings rate turn epoch
 
 local is_read, ask = pcall(read_claim)
 local keys, id = few_keys()
@@ -80,7 +83,7 @@ else
 end
 local learning, is_first = now < b.learns_until, not p
 p = p or rarely().new_producer(now)
-if ask.granted_total > b.granted and ask.birth == b.birth then rarely().repair(b, p, ask.granted_total, at, T, now) end
+if ask.granted_total > b.granted and ask.birth == b.birth then rarely().make_good(b, p, ask.granted_total, at, T, now) end
 if now >= b.ends or b.ends - now > b.length then
   rarely().roll_epoch(keys, b, now)
   if not keys.history and not b.is_new and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
@@ -95,7 +98,7 @@ if is_first and (learning or (ask.birth ~= '' and ask.birth ~= b.birth)) then ra
 if ask.incarnation ~= '' and (is_first or p.at < b.ends - b.length or p.at > now) then b.crowd = b.crowd + 1 end
 p.came = p.epoch == b.number                         -- in this epoch's sums already
 if p.came and not b[p.class] then rarely().read_rest(keys, b) end
-withdraw_demand(b, p)
+withdraw(keys, b, p, ask.degraded, now)
 local is_same = p.incarnation == ask.incarnation and p.birth == b.birth and p.class == ask.priority and p.weight == ask.weight
 p.weight, p.class = ask.weight, ask.priority
 local need = ask.want > 0 and ask.need == 0 and math.min(ask.want, MICRO) or ask.need
@@ -123,14 +126,14 @@ end
 if b.window then
   granted, retry, cut = admit(b, p.at, returned, burned, granted, retry, ask.whole, need, now)
 end
-p.credit = p.credit - granted
+p.credit, b.retry_max = p.credit - granted, math.max(b.retry_max, retry)
 grant(b, granted)
-b.retry_max = math.max(b.retry_max, retry)
 
-local recommended, fallback = math.floor(math.min(ask.demand, told)), math.floor(math.min(d, told) / 2)
 local load, lossless, lease = math.floor(b.load / 1000), b.window and b.window.lossless or 0, lease_of(b, refresh, ask.trip, now)
-local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
+local recommended = math.floor(math.min(ask.demand, told))
 p.holds, p.until_us = p.holds + granted, now + lease + retry
+local fallback = outage_share(b, p, ask, d, told, need, granted, recommended)
+local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
 local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
 local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then

@@ -28,6 +28,8 @@ Cost   O(log n) ]]
 --- @include act
 --- @include rate
 --- @include producer
+--- @include share
+--- @include turn
 
 if #ARGV ~= 4 and #ARGV ~= 6 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, COUNT) then return {err = 'NEXUS_INVALID_AT_US'} end
@@ -57,6 +59,8 @@ if is_producer then
   if p and p.birth == b.birth then
     read_rest(keys, b)
     withdraw_demand(b, p)
+    local is_old = withdraw_share(b, p)
+    if is_old then withdraw_old_share(keys, b, p) end
     local before, back = b.T, payable(b, p, unused)
     local returned, lost = take_back(b, p, 0, back, burned + unused - back, now)
     if b.window then admit(b, p.at, returned, lost, 0, 0, false, 0, now) end

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 
 IDLE_LEAVES: Final = 60.0  # seconds without a call: the producer leaves, the next acquire brings it back
-HALVED_EACH: Final = 30.0
-SHARE_LASTS: Final = 300.0
 UNAVAILABLE_AFTER: Final = 5.0
 DEGRADED_BURST: Final = 0.25  # seconds of the degraded rate that may be admitted at once
 LOOK_AGAIN: Final = 1.0  # for a cost that no bucket holds at the rate as it is: that may rise
@@ -287,6 +285,7 @@ class Account(Member):
         if self.goodbye is None or self.reach.is_out:
             self._be_gone()
             return []
+        self.ledger.drop_share()
         return [self.goodbye]
 
     def _be_gone(self) -> None:
@@ -522,14 +521,12 @@ class Account(Member):
 
     def _degraded_rate(self, now: float) -> float:
         """Micro-tokens per second; infinite where the mode is open."""
-        mode, answer, out = self.settings.on_outage, self.ledger.answer, now - self.reach.out_since
+        mode, answer = self.settings.on_outage, self.ledger.answer
         if answer is not None and answer.is_lossless:
             return 0.0
         if mode == "open":
             return NEVER
-        if mode == "closed" or answer is None or out >= SHARE_LASTS:
-            return 0.0
-        return float(answer.fallback_rate * 0.5 ** (out // HALVED_EACH))
+        return 0.0 if mode == "closed" else float(self.ledger.share(now))
 
     def _allow(self, waiter: Waiter, now: float) -> bool:
         """Whether the outage mode, of all budgets that it wants, serves this one; takes it from what they allow."""
@@ -538,6 +535,7 @@ class Account(Member):
             return False
         for account, part in parts:
             account.allowance -= part.cost
+            account.ledger.alone += part.cost
         return True
 
     def allows(self, cost: int, now: float) -> bool:

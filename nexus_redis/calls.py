@@ -81,6 +81,8 @@ class Claim(NamedTuple):
     birth: str = ""
     granted_total: int = 0
     trip: int = 0  # microseconds of a round trip, where Redis is far
+    fallback_rate: int = 0  # what is left of the one that the last answer named
+    degraded: int = 0  # admitted while Redis was away, and not told yet
 
 
 class Answer(NamedTuple):

@@ -75,7 +75,7 @@ RANGES: Final[dict[str, Range]] = {
     **dict.fromkeys(("recommended_rate", "budget_rate", "fallback_rate"), RATE),
     "cost": COST,
     "used": USED,
-    **dict.fromkeys(("tokens", "want", "need", "held", "unused", "burned", "granted"), TOKENS),
+    **dict.fromkeys(("tokens", "want", "need", "held", "unused", "burned", "degraded", "granted"), TOKENS),
     **dict.fromkeys(("done", "failed", "errors", "cancelled", "in_flight", "slots"), COUNT),
     **dict.fromkeys(("queue_depth", "queue_limit", "seq", "granted_total", "uptime_ms", "busy_ms"), COUNT),
     **dict.fromkeys(("burst", "transit", "grace", "timeout", "hold", "pause"), SECONDS),

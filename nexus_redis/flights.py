@@ -68,6 +68,11 @@ class Flights(list[Flight]):
         """What they tell was burned."""
         return sum([each.claim.burned for each in self])
 
+    @property
+    def degraded(self) -> int:
+        """What they tell was admitted without Redis."""
+        return sum([each.claim.degraded for each in self])
+
     def of(self, ask: Claim) -> Flight | None:
         """The flight of a claim, while it is on its way."""
         return next((each for each in self if each.claim is ask), None)

@@ -73,6 +73,11 @@ PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a cla
 WORTH_ASKING: Final = 6  # units that one who only tries must want ahead: what it then hands back is partly lost
 ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
 LONG_AGO: Final = -1e9
+DONE: Final = (
+    0.8  # of a lease after its last claim a producer says that there is nothing to come: not in the same epoch
+)
+HALVED_EACH: Final = 30.0  # seconds: a share for an outage, as in lua/lib/share.lua
+SHARE_LASTS: Final = 300.0
 
 
 class Lease:
@@ -88,12 +93,13 @@ class Ledger:
     """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
     __slots__ = (
-        "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned", "burned_told",
-        "debt", "demand", "due", "excused", "flights", "gap", "granted", "granted_total", "grown_at", "hand", "heard",
-        "incarnation", "is_ahead", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use", "last_want",
-        "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace", "paced_until", "portions",
-        "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "seq", "short_gap", "slot_need",
-        "tray", "tries", "unit", "waiters", "weight", "withdrawn", "withdrawn_expires",
+        "alone", "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned",
+        "burned_told", "debt", "demand", "due", "excused", "flights", "gap", "granted", "granted_total", "grown_at",
+        "hand", "heard", "incarnation", "is_ahead", "is_awaited", "is_denied", "is_smooth", "is_trying", "last_claim",
+        "last_use", "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace",
+        "paced_until", "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "seq",
+        "share_told", "short_gap", "slot_need", "tray", "tries", "unit", "waiters", "weight", "withdrawn",
+        "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -144,6 +150,9 @@ class Ledger:
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
         self.answered = LONG_AGO
+        self.share_told = LONG_AGO  # when the claim was sent whose answer named the share for an outage
+        self.alone = 0  # admitted by the outage mode, and the server does not know it yet
+        self.is_awaited = False  # the server counts on another claim: silence would look like a cut cable
 
     def begin(self, incarnation: str) -> None:
         """A new stay: the server shall not take its calls for those of the one before, nor of a parent process."""
@@ -544,13 +553,20 @@ class Ledger:
         self.expire(now)
         self._measure(now, head)
         want, need, unused = self._wanted(now, head)
+        is_idle = unused > 0
         # What is aside for one who waits elsewhere; claims on their way have told of it.
         renewed_at = NEVER if self.flights else self.aside_expires - RENEWED * self.lease
         if want <= 0 and not unused and not self.withdrawn and now < renewed_at:
             # Nothing to ask for. Look again while tokens are in hand, to hand them back when they lie idle.
-            self.due = min(renewed_at, now + self.refresh if self.hand else NEVER)
-            return None
-        demand = 0 if unused else max(self.demand, self.mean)
+            # The server awaits one that it left with tokens, or short of them: it hears when there is nothing to come.
+            done_at = max(self.last_use + self.refresh, self.last_claim + DONE * self.lease)
+            if self.waiters or not self.is_awaited or now < done_at:
+                if self.hand or self.is_awaited:
+                    self.due = now + self.refresh if self.hand or now >= done_at else done_at
+                self.due = min(renewed_at, self.due)
+                return None
+            is_idle = True
+        demand = 0 if is_idle else max(self.demand, self.mean)
         self.returned += unused
         unused += self._hand_over_withdrawn(now)
         self.last_claim = now
@@ -573,7 +589,8 @@ class Ledger:
         claim = Claim(
             held=self.held + self.flights.expected, burned=max(0, told), weight=self.weight, priority=self.priority,
             incarnation=self.incarnation, seq=self.seq, birth=self.birth, granted_total=self.granted_total,
-            trip=round(min(self.flights.trip, LONGEST_TRIP) * 1e6) if self.is_far else 0, **asked,
+            trip=round(min(self.flights.trip, LONGEST_TRIP) * 1e6) if self.is_far else 0,
+            fallback_rate=self.share(now), degraded=self.alone - self.flights.degraded, **asked,
         )  # fmt: skip
         self.flights.append(Flight(claim, now))
         return claim
@@ -674,6 +691,7 @@ class Ledger:
         self.flights.remove(flight)
         self.burned_told += ask.burned
         self.granted += answer.granted
+        self.alone -= ask.degraded
         if ask.seq < self.flights.newest:  # it was overtaken: only its tokens are news
             if answer.granted:
                 self._keep(answer.granted, sent + answer.lease)
@@ -697,6 +715,13 @@ class Ledger:
         self.flights.newest = ask.seq
         expires = sent + answer.lease
         self.lease, self.refresh = answer.lease, answer.refresh
+        self.share_told = sent
+        self.is_awaited = ask.requested_rate > 0 and (
+            not ask.tokens
+            or ask.held + answer.granted > ask.need
+            or (answer.granted < ask.need and not ask.whole)
+            or answer.recommended_rate < ask.requested_rate
+        )
         if answer.birth == self.birth:
             self.granted_total = max(self.granted_total, answer.granted_total)
             self.shrink(answer.budget_rate, now)
@@ -793,6 +818,21 @@ class Ledger:
         flight = self.flights.of(ask)
         for each in self.flights.lose(flight) if flight is not None else ():
             self._land(each, was_executed=True)
+
+    def share(self, now: float) -> int:
+        """Return the micro-tokens per second that may be spent without Redis, as the last answer said.
+
+        They are halved each half a minute and end after five, counted from before that answer was asked for: so the
+        server, which counts from when it answered, never takes them for less.
+        """
+        age = now - self.share_told
+        if self.answer is None or age >= SHARE_LASTS:
+            return 0
+        return int(self.answer.fallback_rate * 0.5 ** (age // HALVED_EACH))
+
+    def drop_share(self) -> None:
+        """The server is told that this producer leaves, and gives its share to others."""
+        self.share_told = LONG_AGO
 
     def forget(self, *, was_executed: bool, now: float, ask: Claim | None = None) -> None:
         """Give a claim on its way up, or all. What it granted, if it was executed, burns at the server.

@@ -126,6 +126,7 @@ class CapacitySignal(Message):
 
     `requested_rate` in tokens per second; `tokens` wanted now (0 only asks), of which `need` for the one that waits,
     all of it or nothing with `whole`; `held`, `unused` (handed back) and `burned` (expired) account for earlier grants.
+    `fallback_rate` and `degraded` account for an outage: the share that the producer has, and what it admitted by it.
     `consumer_id` is the budget's name. The bare protocol is three fields: filebeat-1 would send 10,000/s to
     elasticsearch.
     """
@@ -146,6 +147,8 @@ class CapacitySignal(Message):
     seq: Count | None = None
     birth: Name | None = None
     granted_total: Count | None = None
+    fallback_rate: Rate | None = None
+    degraded: Tokens | None = None
 
 
 class FlowControl(Message):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+SIZES = {"d": 8, "f": 4}
 LUA = Path(__file__).parent.parent / "lua" / "lib"
 FORMATS = {
     name: format_
@@ -25,7 +26,7 @@ def numbers(field: str, value: bytes) -> list[Any]:
     """The places of a packed field, whole numbers as int; `parts` is text on every server."""
     if field not in OF_FIELD:
         return list(json.loads(value or b"[]"))
-    items = re.findall(r"([dsiIc])(\d*)", FORMATS[OF_FIELD[field]])
+    items = re.findall(r"([dfsiIc])(\d*)", FORMATS[OF_FIELD[field]])
     words = value.decode().split(" ") if re.fullmatch(rb"[ -~]*", value) else _cut(items, value)
     return [word if kind in "sc" else _number(float(word)) for (kind, _), word in zip(items, words, strict=False)]
 
@@ -41,9 +42,9 @@ def changed(value: bytes, place: int, number: float) -> bytes:
 def _cut(items: list[tuple[str, str]], value: bytes) -> Iterator[Any]:
     at = 0
     for kind, size in items:
-        end = value.index(b"\0", at) if kind == "s" else at + int(size or 8)
-        if kind == "d":
-            yield struct.unpack(">d", value[at:end])[0]
+        end = value.index(b"\0", at) if kind == "s" else at + int(size or SIZES.get(kind, 0))
+        if kind in SIZES:
+            yield struct.unpack(f">{kind}", value[at:end])[0]
         elif kind in "iI":
             yield int.from_bytes(value[at:end], "big", signed=kind == "i")
         else:

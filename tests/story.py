@@ -130,6 +130,12 @@ class Story:
         return tokens
 
     @property
+    def reserved(self) -> int:
+        """Micro-tokens a second that the bucket does not earn: the shares of those who fell silent, awaited."""
+        terms = self.numbers("terms")
+        return int(min(terms[19], terms[0] / 2))
+
+    @property
     def state(self) -> dict[str, Any]:
         """Every key on the server with all that it holds: equal before and after a call that changes nothing."""
         return keyspace(self.client)

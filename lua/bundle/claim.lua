@@ -19,6 +19,8 @@ ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        13 birth         the life of the budget that this producer knows, or empty
        14 granted_total int            the highest count that it saw in that life
        15 trip          microseconds   a round trip to Redis, where it is far: at most 1000000; else 0
+       16 fallback_rate micro-tokens/s as its last answer said, less what has ended of it since; may be left out, as 17
+       17 degraded      micro-tokens   admitted by it while we could not be reached, and not told yet
 Reply  one text of words with a space between, as it is remembered for a retry:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
@@ -33,8 +35,8 @@ local string_format = string.format
 local math_max = math.max
 local math_min = math.min
 local math_huge = math.huge
-local redis_call = redis.call
 local math_floor = math.floor
+local redis_call = redis.call
 local math_ceil = math.ceil
 
 -- Durations that several scripts share, in microseconds.
@@ -83,7 +85,7 @@ if struct then
 else
   function pack(format, ...)
     local words, i = {...}, 0
-    for kind, size in string.gmatch(format, '([dIisc])(%d*)') do
+    for kind, size in string.gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
       if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
       elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
@@ -91,7 +93,7 @@ else
     return table.concat(words, ' ') .. ' '
   end
   function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dIisc]', '')
+    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
     for word in string.gmatch(text, '([^ ]*) ') do
       local i = #words + 1
       words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
@@ -110,18 +112,19 @@ end
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
--- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddddsss'
+-- BUCKET = '>ddddddddddddddddddd'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>ddddd'
+-- EPOCHAL = '>dddddddd'
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
----   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 14
--- TERMS_BEGIN = 15
--- TERMS_END = 35
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 19
+-- TERMS_BEGIN = 21
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -135,7 +138,7 @@ end
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
 local function hand_back(b, tokens)
-  local fits = math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
+  local fits = math_max(0, math_min(tokens, b[22] - math_max(b[3], b[6], b[7])))
   b[3] = b[3] + fits
   b[6] = math_max(b[6], b[3])                            -- what is taken in this very call was here as well
   return fits
@@ -143,7 +146,7 @@ end
 
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
-local function usual_depth(b) return math_min(b[16], 1000000 + b[15] * 250000 / 1000000) end
+local function usual_depth(b) return math_min(b[22], 1000000 + b[21] * 250000 / 1000000) end
 -- Weighted max-min fair shares, O(1) a claim. In an epoch every producer in demand comes once and enters its demand;
 -- whoever comes first after its end (epoch.lua) finds the level at which sum(min(demand, level * weight)) is the rate, class by class.
 --
@@ -171,36 +174,47 @@ local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 -- MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
--- LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
+-- LONGEST_CLAIM = 340       -- bytes
 -- SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
 
---- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip
+--- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip share degraded
 
 -- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
 local function read_claim()
   local ask = cjson.decode(ARGV[2])
-  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total, trip = unpack(ask)
+  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total,
+    trip, share, degraded = unpack(ask)
+  share, degraded = share or 0, degraded or 0
   if need >= 0 and need <= 1e15 and want >= 0 and want <= 1e16 and demand >= 0 and demand <= 1e16 and (is_whole == 0 or is_whole == 1)
     and held >= 0 and held <= 1e16 and unused >= 0 and unused <= 1e16 and burned >= 0 and burned <= 1e16
     and weight >= 10000 and weight <= 1e9 and seq >= 0 and seq <= 9007199254740992 and granted_total >= 0 and granted_total <= 9007199254740992
     and trip >= 0 and trip <= 1000000
-    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 == 0
+    and share >= 0 and share <= 1e16 and degraded >= 0 and degraded <= 1e16
+    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 + share % 1 + degraded % 1 == 0
     and (priority == 'normal' or priority == 'high' or priority == 'low')
-    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 14
+    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 340 and (#ask == 14 or #ask == 16)
     and (ARGV[1] == '0' or whole_number(ARGV[1], 0, 9007199254740992)) then
     ask[2], ask[4] = is_whole == 1 and math_max(want, need) or want, is_whole == 1
+    ask[15], ask[16] = share, degraded
     return ask
   end
 end
 
--- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
---- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
+-- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; renewed: the
+-- second in which its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none; share: what it may live on
+-- without us (share.lua), negative where nobody waits for it to come.
+--- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight renewed under slot share
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
 -- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1I4'
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- LEFT_UNIT = 32            -- microseconds
+-- SLOT_UNIT = 4             -- likewise
+-- AGES = 65536              -- seconds that two bytes tell apart: longer than any TTL of a member
 -- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+
+-- When its ends were last written, of one whose were not.
+local function long_ago(now) return math_floor((now - 60000000) / 1000000) % 65536 end
 
 -- How much of what it says comes back to the bucket, and how much will never be used.
 -- Whoever hands back may have used it all the same, which nobody can see. So what others get of it is paid for with credit. Who
@@ -213,16 +227,38 @@ end
 -- One that is longer than the others is out from now on, so what the bucket held is remembered as long.
 local function lease_of(b, refresh, trip, now)
   local lease = refresh * 5
-  if trip == 0 or b[36] and b[36].lossless == 1 then return lease end
+  if trip == 0 or b[46] and b[46].lossless == 1 then return lease end
   lease = lease + trip
-  if lease > b[26] or b[27] > 0 and b[27] < now + lease then
-    b[26], b[27], b[43] = math_max(b[26], lease), now + 2 * lease, true
+  if lease > b[32] or b[33] > 0 and b[33] < now + lease then
+    b[32], b[33], b[56] = math_max(b[32], lease), now + 2 * lease, true
   end
   return lease
 end
 
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
+-- The shares that producers live on while Redis is away: the sum of all that may be in use is never more than half of the rate,
+-- and what those that fell silent may be using is missing in the bucket of the others.
+--
+-- A producer lives on the share that its last answer named, halved each HALVING. The budget keeps the sum of all shares,
+-- in parts by what is known of their producers:
+--
+--   fresh, late    of those whose return is certain, since they hold tokens or wait for some: told since the last turn, and in
+--                  the turn before
+--   lost           the same, not heard of for a whole turn: dead or cut off. The bucket does not earn these any more
+--   idle           of those that need nothing and may be silent for long: at most half of all shares, split evenly among `idlers`
+--
+-- `lost_old` and `idle_old` are the parts that were told before the last halving: each share in them is halved as often as the
+-- producer itself has halved it, or once less. So one addition moves all that are late, and no producer has a timer. An answer
+-- may be lost, so a producer's part is the larger of what it says that it has and what it is told now.
+-- HALVING = 30000000        -- as HALVED_EACH in ledger.py
+-- TURN = 1000000            -- longer than a claim and its answer take on the longest way that is served
+
+-- Takes out what this producer was told with its last answer. True where that is one of the parts that few claims need.
+-- At a claim, what it entered with the last one is taken out of all sums, and what it admitted without us is paid.
+-- The share that a producer is told: half of what it may run at, as far as the others leave it. It is awaited where it is certain
+-- to come again, since it holds tokens, lacks some, or only asks. In a crowd nobody is awaited: leases are
+-- longer than an outage, and many live for a moment.
 -- A large fleet comes less often, so that Redis stays below a core up to a million producers: CLAIMS_PER_S of them, at some 30
 -- us each. 100 producers and 1,000 refresh each 0.1 s; 10,000 each 1 s, 100,000 each 10 s. Leases are as much longer.
 --
@@ -308,7 +344,7 @@ end
 local CLASSES = {'high', 'normal', 'low'}
 local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
 local function packed_class(class) return pack('>dddddddd', unpack(class, 1, 8)) end
-local function packed_bucket(b) return pack('>dddddddddddddd', unpack(b, 1, 14)) end
+local function packed_bucket(b) return pack('>ddddddddddddddddddd', unpack(b, 1, 19)) end
 local function write_window(keys, w)
   local s = w.snaps
   redis.call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
@@ -318,46 +354,63 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[20], b[43] = math.max(0, b[20] + dt), true
+    b[26], b[56] = math.max(0, b[26] + dt), true
   end
-  if dt > 0 and b[15] > 0 and b[3] < b[16] then
-    if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
-      b[3], b[2] = b[16], 0
+  local R = b[21]
+  if b[42] > 0 then R = R - math.floor(math.min(b[42], R / 2)) end     -- share.lua
+  b[20] = R
+  if dt > 0 and R > 0 then
+    if b[3] >= b[22] or dt >= (b[22] - b[3]) / R * 1000000 + 1 then
+      b[19] = b[19] + math.max(0, R * dt / 1000000 - (b[22] - b[3]))
+      b[3], b[2] = b[22], 0
     else
-      local part = b[15] % 1000000 * dt + b[2]
-      b[3] = b[3] + math.floor(b[15] / 1000000) * dt + math.floor(part / 1000000)
+      local part = R % 1000000 * dt + b[2]
+      b[3] = b[3] + math.floor(R / 1000000) * dt + math.floor(part / 1000000)
       b[2] = part % 1000000
-      if b[3] >= b[16] then b[3], b[2] = b[16], 0 end
+      if b[3] >= b[22] then b[3], b[2] = b[22], 0 end
     end
   end
   if now < b[8] then
     b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
-  elseif now - b[8] > b[26] then
-    b[7] = now - b[8] < 2 * b[26] and b[6] or 0
+  elseif now - b[8] > b[32] then
+    b[7] = now - b[8] < 2 * b[32] and b[6] or 0
     b[6], b[8] = b[3], now
   end
   b[6] = math.max(b[6], b[3])
 end
-local function usual_depth(b) return math.min(b[16], 1000000 + b[15] * 250000 / 1000000) end
+local function usual_depth(b) return math.min(b[22], 1000000 + b[21] * 250000 / 1000000) end
+local function long_ago(now) return math.floor((now - 60000000) / 1000000) % 65536 end
 local function reply(granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
   return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string.format(' %d', wait) or '')
 end
 local function trim(b)
-  if b[15] <= 0 then return 0 end
+  if b[21] <= 0 then return 0 end
   local depth = usual_depth(b)
-  if b[29] == 1 then
+  if b[35] == 1 then
     -- Few tokens, many waiters: credits must not grow faster than tokens, or waiters in step starve one another.
     return math.min(1.25, math.max(0, b[3] - math.max(0.8 * depth, 1000000)) / (0.2 * depth)) - 0.05 * math.max(0, 1 - b[3] / (0.375 * depth))
   end
-  return math.min(1.25, math.max(-0.2, b[28] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  return math.min(1.25, math.max(-0.2, b[34] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+end
+local function quiet_us(w, now) return w.born + 4 * w.slot_us - 3 * 250000 - now end
+local function turn_window(w, now)
+  local slot = math.floor(now / w.slot_us)
+  if slot < w.slot then w.slot = slot end            -- the clock went back: the snapshots only look younger
+  w.born = math.min(w.born, now)
+  local turns = math.min(slot - w.slot, 5)
+  for _ = 1, turns do
+    for i = 5, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
+    w.snaps[1] = w.net
+  end
+  w.slot = slot
 end
 -- What is wrong with a claim, for its refusal.
 
 -- The field at fault in a claim that cannot be read.
 local function fault_of_claim()
   local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation',
-                 'seq', 'birth', 'granted_total', 'trip'}
+                 'seq', 'birth', 'granted_total', 'trip', 'fallback_rate', 'degraded'}
   local most = {need = 1e15, whole = 1, weight = 1e9, seq = 9007199254740992, granted_total = 9007199254740992, trip = 1000000}
   if #ARGV ~= 2 then return 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, 9007199254740992) then return 'NEXUS_INVALID_AT_US' end
@@ -386,18 +439,18 @@ end
 local function new_producer(now)
   local p = {}
   p[5], p[6], p[7], p[8], p[10], p[11], p[12], p[14], p[16] = 0, now, 0, 0, 0, 0, 0, 0, 1
-  p[1], p[15], p[17] = 0, 4000000000, 0
+  p[1], p[15], p[17], p[18] = 0, long_ago(now), 0, 0
   return p
 end
 
 -- An id belongs to the incarnation that claimed last, while its lease lives.
 local function is_owned(p, b, now)
-  return p[2] ~= '' and now >= p[6] and now < math.min(p[6] + b[26], p[1])
+  return p[2] ~= '' and now >= p[6] and now < math.min(p[6] + b[32], p[1])
 end
 
 -- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
 local function successor(p, b)
-  if p[3] ~= b[33] then return nil end
+  if p[3] ~= b[43] then return nil end
   p[7], p[8], p[1] = math.min(p[7], 0), 0, 0
   return p
 end
@@ -408,13 +461,25 @@ end
 -- claimed it, so it costs its own share, and a bucket in advance at most.
 local function repair(b, p, seen, at, T, now)
   local missing, lost = (seen - b[4]) * 1000000, 0
-  if now - at >= 500000 then lost = math.min(missing, math.floor(math.max(0, T) + b[15] / 1000000 * (now - at))) end
-  local own = math.min(missing - lost, math.max(0, math.min(b[3] - lost, p[7] + b[16])))
+  if now - at >= 500000 then lost = math.min(missing, math.floor(math.max(0, T) + b[21] / 1000000 * (now - at))) end
+  local own = math.min(missing - lost, math.max(0, math.min(b[3] - lost, p[7] + b[22])))
   p[7] = p[7] - own
-  b[3] = math.min(b[3], math.max(-b[16], b[3] - lost - own))
+  b[3] = math.min(b[3], math.max(-b[22], b[3] - lost - own))
   local total = b[5] + lost + own
   if lost + own >= missing then b[4], b[5] = seen, 0
   else b[4], b[5] = b[4] + math.floor(total / 1000000), total % 1000000 end
+end
+
+-- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
+-- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
+local function make_good(b, p, seen, at, T, now)
+  local w, before = b[46], b[4]
+  repair(b, p, seen, at, T, now)
+  if not w then return end
+  local missing = math.max(0, b[4] - before) * 1000000
+  turn_window(w, now)
+  w.net = w.net + missing
+  if w.lossless == 1 and quiet_us(w, now) <= 0 then w.born = now end
 end
 
 -- The reply to the same claim once more.
@@ -439,20 +504,22 @@ local function new_budget(now, is_older)
   local b = {}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] = now, 0, 0, 0, 0, 0, 0, now
   b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
-  b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
-  b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
-  b[28], b[29], b[30], b[31], b[32], b[33], b[34], b[35] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b[37], b[38], b[39], b[40], b[41] = 0, 0, 1020000, 0, 0
-  b[44], b[42], b[45] = true, true, true
+  b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
+  b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
+  b[15], b[16], b[17], b[18], b[39], b[40], b[41] = 0, 0, 0, 0, now, now, now
+  b[42], b[52], b[53], b[54], b[19] = 0, 0, 0, 0, 0
+  b[34], b[35], b[36], b[37], b[38], b[43], b[44], b[45] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[47], b[48], b[49], b[50], b[51] = 0, 0, 1020000, 0, 0
+  b[57], b[55], b[58] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
 local function read_rest(keys, b)
-  if b[42] then return end
-  b[42] = true
+  if b[55] then return end
+  b[55] = true
   local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[37], b[38], b[39], b[40], b[41] = unpacked('>ddddd', f[1])
+  b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54] = unpacked('>dddddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -461,15 +528,15 @@ end
 -- STILL between two calls, so that a leap forward to there earns next to nothing.
 local function steady(b, now)
   if now < b[1] then
-    if b[31] == 0 or now < b[31] then b[31], b[43] = now, true end
-    if now - b[31] < 5000000 then return b[1] end
-    b[32], b[31], b[43] = math.max(b[32], b[1]), 0, true
+    if b[37] == 0 or now < b[37] then b[37], b[56] = now, true end
+    if now - b[37] < 5000000 then return b[1] end
+    b[38], b[37], b[56] = math.max(b[38], b[1]), 0, true
     return now
   end
-  if b[31] > 0 then b[31], b[43] = 0, true end
-  if b[32] > 0 then
-    b[1] = math.max(b[1], math.min(now, b[32]) - 5000000)
-    if now >= b[32] then b[32], b[43] = 0, true end
+  if b[37] > 0 then b[37], b[56] = 0, true end
+  if b[38] > 0 then
+    b[1] = math.max(b[1], math.min(now, b[38]) - 5000000)
+    if now >= b[38] then b[38], b[56] = 0, true end
   end
   return now
 end
@@ -478,17 +545,17 @@ end
 -- What a producer got in a life of the budget that we lost is paid for in this one.
 local function pay_for_past(b, p, ask)
   local before = b[3]
-  b[3] = math.min(b[3], math.max(-b[16], b[3] - ask[5]))
+  b[3] = math.min(b[3], math.max(-b[22], b[3] - ask[5]))
   p[8] = before - b[3]
 end
 
-local function is_renewal_due(b, now) return now - b[40] >= 60000000 or now < b[40] end
+local function is_renewal_due(b, now) return now - b[50] >= 60000000 or now < b[50] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 local function renew(keys, b)
   for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[41] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
+      if b[51] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
     end
   end
 end
@@ -497,7 +564,7 @@ end
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[44]) then b[40] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[57]) then b[50] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -506,23 +573,23 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string.format('%.6f', b[3] / 1000000))
   add('granted_total', string.format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddddsss', unpack(b, 15, 35)))
-  add('epoch', pack('>ddddd', b[37], b[38], b[39], b[40], b[41]))
+  add('terms', pack('>ddddddddddddddddddddddsss', unpack(b, 21, 45)))
+  add('epoch', pack('>dddddddd', b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[44] then
+  if b[57] then
     add('schema', whole(2))
-    add('birth', b[33])
+    add('birth', b[43])
     redis.call('HDEL', keys.budget, 'window')          -- of a schema before
   end
-  if b[45] then
-    add('rate_per_s', plain(b[15]))
-    add('burst_s', plain(b[17]))
-    add('level', whole(b[18]))
-    add('load_percent', plain(b[19]))
-    add('reason', b[34])
+  if b[58] then
+    add('rate_per_s', plain(b[21]))
+    add('burst_s', plain(b[23]))
+    add('level', whole(b[24]))
+    add('load_percent', plain(b[25]))
+    add('reason', b[44])
   end
   redis.call(unpack(list))
-  if b[36] then write_window(keys, b[36]) end
+  if b[46] then write_window(keys, b[46]) end
   if may_be_new then renew(keys, b) end
 end
 
@@ -710,13 +777,13 @@ end
 
 -- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
 local function set_rate(keys, b, R, burst_us)
-  local B = R > 0 and burst_of(R, burst_us) or b[16]       -- at a rate of 0 nothing is earned, and what was earned stays
+  local B = R > 0 and burst_of(R, burst_us) or b[22]       -- at a rate of 0 nothing is earned, and what was earned stays
   read_rest(keys, b)
-  if R ~= b[15] then
+  if R ~= b[21] then
     for _, name in ipairs(CLASSES) do
       local class = b[name]
-      if b[15] > 0 and R > 0 then
-        class[1], class[2], class[3] = class[1] * (R / b[15]), class[2] * (R / b[15]), math.floor(class[3] * (R / b[15]))
+      if b[21] > 0 and R > 0 then
+        class[1], class[2], class[3] = class[1] * (R / b[21]), class[2] * (R / b[21]), math.floor(class[3] * (R / b[21]))
       else
         class[1], class[2], class[3] = math.huge, math.huge, R
       end
@@ -724,10 +791,10 @@ local function set_rate(keys, b, R, burst_us)
     b[2] = 0
     b[11] = 0                                        -- what was promised at the rate before holds no more
   end
-  b[15], b[16], b[17] = R, B, burst_us
-  if R > 0 and b[39] > 0 then b[3], b[39] = b[3] + b[39], 0 end    -- the first rate of this life
+  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math.floor(math.min(b[42], R / 2))
+  if R > 0 and b[49] > 0 then b[3], b[49] = b[3] + b[49], 0 end    -- the first rate of this life
   b[3] = math.min(b[3], B)
-  b[45] = true
+  b[58] = true
 end
 
 local function level_at(load_percent, was)
@@ -791,7 +858,7 @@ end
 
 -- What the consumers can still hold, as the claim needs it.
 local function settle_window(keys, b, s)
-  local w, parts = b[36], s.parts
+  local w, parts = b[46], s.parts
   if not w then return end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -806,8 +873,8 @@ end
 
 -- `act`: who did it, what changed, and why. An empty text is left out.
 local function note(keys, b, by, act)
-  local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-                 'load_percent', plain(b[19]), 'reason', b[34], 'by', by}
+  local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
+                 'load_percent', plain(b[25]), 'reason', b[44], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -817,14 +884,14 @@ local function note(keys, b, by, act)
   end
   redis.call(unpack(entry))
   read_rest(keys, b)
-  if b[41] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
+  if b[51] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
 end
 
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
 local function push(keys, b)
   redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string.format('%s %.0f %.0f %.0f %s', b[33], b[4], b[15], b[18], b[34]))
+              string.format('%s %.0f %.0f %.0f %s', b[43], b[4], b[21], b[24], b[44]))
 end
 
 -- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
@@ -838,14 +905,14 @@ local function settle(keys, b, s, now, by, is_act, act)
     redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   end
   local rate, level, load, reason = decide(keys, s, now)
-  local turned = level ~= b[18] or reason ~= b[34]
-  parts.told = math.max(parts.told, b[15])               -- many small steps are a drop as well
-  local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[15] == 0 and rate > 0 and not b[44]
-  local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
-  if turned or b[44] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+  local turned = level ~= b[24] or reason ~= b[44]
+  parts.told = math.max(parts.told, b[21])               -- many small steps are a drop as well
+  local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
+  local is_rise = b[21] == 0 and rate > 0 and not b[57]
+  local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
+  if turned or b[57] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
     set_rate(keys, b, rate, s.burst)
-    b[18], b[19], b[34] = level, load * 1000, reason
+    b[24], b[25], b[44] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
@@ -856,10 +923,10 @@ local function settle(keys, b, s, now, by, is_act, act)
     parts.told = rate
   end
   settle_window(keys, b, s)
-  b[21], b[43] = least(keys.consumers) or 0, true
-  b[30] = s.paused_until > now and s.paused_until or 0
-  for _, at in ipairs({b[30], grace_end(s)}) do
-    if at > now and (b[21] == 0 or at < b[21]) then b[21] = at end
+  b[27], b[56] = least(keys.consumers) or 0, true
+  b[36] = s.paused_until > now and s.paused_until or 0
+  for _, at in ipairs({b[36], grace_end(s)}) do
+    if at > now and (b[27] == 0 or at < b[27]) then b[27] = at end
   end
   redis.call('HSET', keys.budget, 'parts', parts_text(parts))
 end
@@ -873,25 +940,76 @@ local function rebase_clock(keys, b, s, now)
   if s.paused_until > 0 and s.paused_until < 9e15 then
     s.paused_until = math.max(0, s.paused_until - step)
     redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
-    b[30] = s.paused_until
+    b[36] = s.paused_until
   end
   if s.left > 0 then
     s.left = math.max(0, s.left - step)
     redis.call('HSET', keys.budget, 'left_us', whole(s.left))
   end
-  b[21] = math.max(0, b[21] - step)
+  b[27] = math.max(0, b[27] - step)
 end
 
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
 local function advance(keys, b, now)
   local is_back = b[1] - now >= 1000000
-  if is_back or (b[21] > 0 and now >= b[21]) then b[46] = read_settings(keys) end
-  if is_back then rebase_clock(keys, b, b[46], now) end
+  if is_back or (b[27] > 0 and now >= b[27]) then b[59] = read_settings(keys) end
+  if is_back then rebase_clock(keys, b, b[59], now) end
   -- From the end of a pause on the bucket earns again, however late the first call after it is.
-  local resumed = b[30] > b[1] and now >= b[30]
-  refill(b, resumed and b[30] or now)
-  if b[21] > 0 and now >= b[21] then settle(keys, b, b[46], now, 'deadline') end
+  local resumed = b[36] > b[1] and now >= b[36]
+  refill(b, resumed and b[36] or now)
+  if b[27] > 0 and now >= b[27] then settle(keys, b, b[59], now, 'deadline') end
   if resumed then refill(b, now) end
+end
+
+-- The turns of the outage shares (share.lua), and the claims of those that come back after one.
+-- DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
+
+-- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
+local function beyond_rounding(b, sum) return sum > b[21] / 1e6 and sum or 0 end
+
+-- Takes out the share of one that was taken for lost, or that was idle for long.
+local function withdraw_old_share(keys, b, p)
+  read_rest(keys, b)
+  local share = math.abs(p[18])
+  local is_old, part = p[6] < b[41], 1
+  if is_old then part = 2 ^ -math.floor((b[41] - p[6]) / 30000000) end
+  share, b[56] = math.min(math.floor(share * part), p[18] > 0 and b[42] or b[17]), true
+  if p[18] > 0 then
+    b[42] = beyond_rounding(b, b[42] - share)
+    b[52] = math.min(b[42], is_old and math.max(0, b[52] - share) or b[52])
+  else
+    b[17], b[18] = b[17] - share, math.max(0, b[18] - part)
+    b[53], b[54] = math.max(0, b[53] - share), math.max(0, b[54] - part)
+  end
+end
+
+local function turn_shares(b, now)
+  if now < b[39] then b[39], b[40] = now, math.min(now, b[40]) end     -- the clock went back
+  b[41] = math.min(b[41], now)
+  if now - b[39] >= math.max(1000000, b[32], b[30]) then
+    b[42], b[16], b[15] = b[42] + beyond_rounding(b, b[16]), beyond_rounding(b, b[15]), 0
+    b[17], b[18], b[19] = math.max(b[53], b[17]), math.max(b[54], b[18]), b[19] / 2
+    b[40], b[39] = b[39], now
+  end
+  local halvings = math.floor((now - b[41]) / 30000000)
+  if halvings < 1 then return end
+  local part = 2 ^ (1 - halvings)
+  b[42] = math.floor((b[42] - b[52] / 2) * part)
+  b[17] = math.floor((b[17] - b[53] / 2) * part)
+  b[18] = (b[18] - b[54] / 2) * part
+  b[52], b[53], b[54] = b[42], b[17], b[18]
+  b[41] = b[41] + halvings * 30000000
+end
+
+-- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for
+-- one whose return was certain, until the bucket earned less for it. Tokens that nobody took meanwhile pay first.
+local function pay_degraded(b, p, degraded, now)
+  local alone = math.max(0, now - p[6])
+  if p[18] > 0 then alone = math.min(alone, 2 * math.max(1000000, b[32], b[30])) end
+  local owed = math.min(degraded, math.abs(p[18]) * alone / 1000000)
+  local paid = math.min(owed, b[19])
+  owed, b[19] = math.floor(owed - paid), b[19] - paid
+  b[3], p[7] = math.min(b[3], math.max(-2 * b[21], b[3] - owed)), p[7] - owed
 end
 
 -- The end of an epoch of the fair share (fair.lua): whoever comes first after it finds each class' level, and the sums begin
@@ -916,42 +1034,43 @@ end
 
 local function settle_trim(b, is_contended)
   local depth = usual_depth(b)
-  b[29] = b[9] > depth / 4 and 1 or 0
-  if is_contended and b[15] > 0 and b[29] == 0 then
-    b[28] = math.min(1, math.max(-0.2, b[28] + 0.05 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  b[35] = b[9] > depth / 4 and 1 or 0
+  if is_contended and b[21] > 0 and b[35] == 0 then
+    b[34] = math.min(1, math.max(-0.2, b[34] + 0.05 * (b[3] - 0.375 * depth) / (0.5 * depth)))
   else
-    b[28] = 0
+    b[34] = 0
   end
-  b[38] = is_contended and trim(b) or 0
+  b[48] = is_contended and trim(b) or 0
 end
 
 -- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
 local function fit_refresh(b, crowd, now)
-  if now >= b[27] then b[26], b[27] = b[25] * 5, 0 end
+  if now >= b[33] then b[32], b[33] = b[31] * 5, 0 end
   local wanted = 0
-  if not (b[36] and b[36].lossless == 1) then    -- what is lossless counts on what is on its way being young
+  if not (b[46] and b[46].lossless == 1) then    -- what is lossless counts on what is on its way being young
     wanted = crowd / 10000 * 1000000
   end
   -- A fleet is never counted twice alike: a little less changes nothing.
-  if wanted <= b[25] and wanted >= b[25] / 2 then return end
-  local before = b[25]
-  b[25] = math.ceil(math.min(60000000, math.max(100000, wanted)))
-  if b[25] < before then b[27] = now + b[26]
-  elseif b[25] * 5 >= b[26] then b[26], b[27] = b[25] * 5, 0 end
+  if wanted <= b[31] and wanted >= b[31] / 2 then return end
+  local before = b[31]
+  b[31] = math.ceil(math.min(60000000, math.max(100000, wanted)))
+  if b[31] < before then b[33] = now + b[32]
+  elseif b[31] * 5 >= b[32] then b[32], b[33] = b[31] * 5, 0 end
 end
 
 local function roll_epoch(keys, b, now)
   read_rest(keys, b)
-  local R, crowd = b[15], b[12]
+  turn_shares(b, now)
+  local R, crowd = b[20], b[12]
   local function empty()
     for _, name in ipairs(CLASSES) do
       local class = b[name]
       class[5], class[6], class[7], class[8] = 0, 0, 0, 0
     end
-    b[9], b[12], b[22] = 0, 0, b[22] + 1
+    b[9], b[12], b[28] = 0, 0, b[28] + 1
   end
-  local is_cut = b[23] - now > b[24]               -- the clock went back
-  local is_silent = now - b[23] > b[24]
+  local is_cut = b[29] - now > b[30]               -- the clock went back
+  local is_silent = now - b[29] > b[30]
   if is_silent then                                    -- nobody came for a whole epoch: it says nothing about today
     crowd = 0
     empty()
@@ -971,19 +1090,19 @@ local function roll_epoch(keys, b, now)
   end
   settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
-  b[35] = ''
+  b[45] = ''
   for _, name in ipairs(CLASSES) do
     local class = b[name]
-    class[4] = b[35] == '' and b[38] or 0
-    if b[35] == '' and class[1] < math.huge then b[35] = name end
+    class[4] = b[45] == '' and b[48] or 0
+    if b[45] == '' and class[1] < math.huge then b[45] = name end
   end
   empty()
-  local refresh_before = b[25]
+  local refresh_before = b[31]
   -- After an outage, or a step of the clock, all may be back in a moment.
-  if not is_cut and not (is_silent and now - b[23] < 600000 * 1000) then fit_refresh(b, crowd, now) end
-  b[24] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[25]), 1.1 * math.max(b[10], b[37])))
-  b[23] = now + b[24]
-  b[37], b[10] = b[10], 0
+  if not is_cut and not (is_silent and now - b[29] < 600000 * 1000) then fit_refresh(b, crowd, now) end
+  b[30] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[31]), 1.1 * math.max(b[10], b[47])))
+  b[29] = now + b[30]
+  b[47], b[10] = b[10], 0
 end
 
 -- Those that left without a word go from the list; their hashes go by their TTL.
@@ -991,7 +1110,7 @@ local function sweep_producers(keys, now)
   local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - 600000 * 1000), 'LIMIT', 0, 8)
   if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end
 end
-rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, repair = repair, roll_epoch = roll_epoch, steady = steady, successor = successor, sweep_producers = sweep_producers, write_whole = write_whole}
+rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, make_good = make_good, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_degraded = pay_degraded, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, steady = steady, successor = successor, sweep_producers = sweep_producers, withdraw_old_share = withdraw_old_share, write_whole = write_whole}
   return rarely_given
 end
 
@@ -1027,8 +1146,8 @@ repeat
 local keys = keys
   local f = redis_call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
   if not f[1] then read_producer_1 = nil break end
-  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f[1])}
-  p[1] = p[6] + p[9]
+  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f[1])}
+  p[1], p[17] = p[6] + p[9] * 32, p[17] * 4
   p[13] = p[13] == 'n' and 'normal' or p[13] == 'h' and 'high' or 'low'
   read_producer_1 = p
   break
@@ -1055,10 +1174,10 @@ local keys, class_name = keys, ask[9]
     break
   end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddsss', f[3])}
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddddsss', f[3])}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
-    b[13], b[14] = unpacked('>dddddddddddddd', f[2])
-  b[36] = nil
+    b[13], b[14], b[15], b[16], b[17], b[18], b[19] = unpacked('>ddddddddddddddddddd', f[2])
+  b[46] = nil
   if f[4] then 
   local read_window_1
   repeat
@@ -1068,7 +1187,7 @@ local keys, class_name = keys, ask[9]
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[36] = read_window_1
+  b[46] = read_window_1
   end
   local read_class_1
   repeat
@@ -1079,8 +1198,8 @@ break
   b[class_name] = read_class_1
 
   local sum = b[1] + b[2] + b[3] + b[4] + b[5] + b[6] + b[7] + b[8] + b[9] + b[10] + b[11]
-    + b[12] + b[13] + b[14] + b[15] + b[16] + b[17] + b[18] + b[19] + b[20] + b[21] + b[22] + b[23]
-    + b[24] + b[25] + b[26] + b[27] + b[28] + b[29] + b[30] + b[31] + b[32]
+    + b[12] + b[13] + b[14] + b[21] + b[22] + b[23] + b[24] + b[25] + b[26] + b[27] + b[28] + b[29]
+    + b[30] + b[31] + b[32] + b[33] + b[34] + b[35] + b[36] + b[37] + b[38]
   if sum - sum ~= 0 then error('damaged') end
   read_budget_1, read_budget_2, read_budget_3 = b
   break
@@ -1088,15 +1207,15 @@ until true
 local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now, is_older)
-if now < b[1] or b[31] + b[32] > 0 then now = rarely().steady(b, now) end
-if p and (p[3] ~= b[33] or p[2] ~= ask[10]) then
+if now < b[1] or b[37] + b[38] > 0 then now = rarely().steady(b, now) end
+if p and (p[3] ~= b[43] or p[2] ~= ask[10]) then
   if p[2] ~= ask[10] and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
 local at, T = b[1], b[3]
-if (b[21] > 0 and now >= b[21]) or b[1] - now >= 1000000 then
+if (b[27] > 0 and now >= b[27]) or b[1] - now >= 1000000 then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
 else
@@ -1105,33 +1224,37 @@ else
     local dt = now - b[1]
   b[1] = now
   if dt < 0 then
-    b[20], b[43] = math_max(0, b[20] + dt), true
+    b[26], b[56] = math_max(0, b[26] + dt), true
   end
-  if dt > 0 and b[15] > 0 and b[3] < b[16] then
-    if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
-      b[3], b[2] = b[16], 0
+  local R = b[21]
+  if b[42] > 0 then R = R - math_floor(math_min(b[42], R / 2)) end
+  b[20] = R
+  if dt > 0 and R > 0 then
+    if b[3] >= b[22] or dt >= (b[22] - b[3]) / R * 1000000 + 1 then
+      b[19] = b[19] + math_max(0, R * dt / 1000000 - (b[22] - b[3]))
+      b[3], b[2] = b[22], 0
     else
-      local part = b[15] % 1000000 * dt + b[2]
-      b[3] = b[3] + math_floor(b[15] / 1000000) * dt + math_floor(part / 1000000)
+      local part = R % 1000000 * dt + b[2]
+      b[3] = b[3] + math_floor(R / 1000000) * dt + math_floor(part / 1000000)
       b[2] = part % 1000000
-      if b[3] >= b[16] then b[3], b[2] = b[16], 0 end
+      if b[3] >= b[22] then b[3], b[2] = b[22], 0 end
     end
   end
   if now < b[8] then
     b[8] = now
-  elseif now - b[8] > b[26] then
-    b[7] = now - b[8] < 2 * b[26] and b[6] or 0
+  elseif now - b[8] > b[32] then
+    b[7] = now - b[8] < 2 * b[32] and b[6] or 0
     b[6], b[8] = b[3], now
   end
   b[6] = math_max(b[6], b[3])
   until true
 end
-local learning, is_first = now < b[20], not p
+local learning, is_first = now < b[26], not p
 p = p or rarely().new_producer(now)
-if ask[13] > b[4] and ask[12] == b[33] then rarely().repair(b, p, ask[13], at, T, now) end
-if now >= b[23] or b[23] - now > b[24] then
+if ask[13] > b[4] and ask[12] == b[43] then rarely().make_good(b, p, ask[13], at, T, now) end
+if now >= b[29] or b[29] - now > b[30] then
   rarely().roll_epoch(keys, b, now)
-  if not keys.history and not b[44] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  if not keys.history and not b[57] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().sweep_producers(keys, now)
 end
 
@@ -1148,37 +1271,58 @@ local b, p, held, unused, burned, now = b, p, ask[5], ask[6], ask[7], now
   break
 until true
 local returned, burned, credited = take_back_1, take_back_2, take_back_3
-if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[33])) then rarely().pay_for_past(b, p, ask) end
+if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[43])) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
-if ask[10] ~= '' and (is_first or p[6] < b[23] - b[24] or p[6] > now) then b[12] = b[12] + 1 end
-p[4] = p[10] == b[22]                         -- in this epoch's sums already
+if ask[10] ~= '' and (is_first or p[6] < b[29] - b[30] or p[6] > now) then b[12] = b[12] + 1 end
+p[4] = p[10] == b[28]                         -- in this epoch's sums already
 if p[4] and not b[p[13]] then rarely().read_rest(keys, b) end
 repeat
-local b, p = b, p
-  if p[10] ~= b[22] then break end
+local keys, b, p, degraded, now = keys, b, p, ask[16], now
+  repeat
+  local b, p = b, p
+    if p[10] ~= b[28] then break end
   local class = b[p[13]]
   class[7], class[8] = class[7] - p[11], class[8] - p[14]
   b[9] = b[9] - p[12]
   if p[16] == 1 then class[5] = class[5] - p[11] else class[6] = class[6] - p[14] end
+  until true
+  if degraded > 0 then rarely().pay_degraded(b, p, degraded, now) end
+  local withdraw_share_1
+  repeat
+  local b, p = b, p
+    local share, is_old = p[18], false
+  if share > 0 then
+    if p[6] >= b[39] then b[15] = b[15] - share
+    elseif p[6] >= b[40] then b[16] = b[16] - share
+    else is_old = true end
+  elseif share < 0 then
+    is_old = p[6] < b[41]
+    if not is_old then b[17], b[18] = b[17] + share, b[18] - 1 end
+  end
+  withdraw_share_1 = is_old
+  break
+  until true
+  local is_old = withdraw_share_1
+  if is_old then rarely().withdraw_old_share(keys, b, p) end
 until true
-local is_same = p[2] == ask[10] and p[3] == b[33] and p[13] == ask[9] and p[14] == ask[8]
+local is_same = p[2] == ask[10] and p[3] == b[43] and p[13] == ask[9] and p[14] == ask[8]
 p[14], p[13] = ask[8], ask[9]
 local need = ask[2] > 0 and ask[1] == 0 and math_min(ask[2], 1000000) or ask[1]
-local d = ask[2] > 0 and math_max(ask[3], need / b[24] * 1000000) or ask[3]  -- who comes seldom counts for what it takes then
+local d = ask[2] > 0 and math_max(ask[3], need / b[30] * 1000000) or ask[3]  -- who comes seldom counts for what it takes then
 repeat
-local b, p, d, need = b, p, math_floor(math_min(b[15], d)), need
+local b, p, d, need = b, p, math_floor(math_min(b[21], d)), need
   local class = b[p[13]]
   local under = d <= class[2] * p[14] / 1000000
   p[11], p[12], p[16], p[10] = d, 0, under and 1 or 0, 0
   if d <= 0 then break end
-  p[10] = b[22]
+  p[10] = b[28]
   class[7], class[8] = class[7] + d, class[8] + p[14]
   if under then
     class[5] = class[5] + d
   else
     class[6] = class[6] + p[14]
-    p[12] = math_min(need, b[16])
+    p[12] = math_min(need, b[22])
     b[9] = b[9] + p[12]
   end
 until true
@@ -1186,20 +1330,20 @@ until true
 -- 4. The rate at which its credit grows.
 local class = b[p[13]]
 local contended = class[1] < math_huge
-local told = math_min(share_of(class, p), b[15])       -- the level of light ones, times a heavy weight, may be more
+local told = math_min(share_of(class, p), b[21])       -- the level of light ones, times a heavy weight, may be more
 local faster = class[4]
-if b[25] > 100000 and b[35] == ask[9] then 
+if b[31] > 100000 and b[45] == ask[9] then 
 local trim_1
 repeat
 local b = b
-  if b[15] <= 0 then trim_1 = 0 break end
+  if b[21] <= 0 then trim_1 = 0 break end
   local depth = usual_depth(b)
-  if b[29] == 1 then
+  if b[35] == 1 then
 
     trim_1 = math_min(1.25, math_max(0, b[3] - math_max(0.8 * depth, 1000000)) / (0.2 * depth)) - 0.05 * math_max(0, 1 - b[3] / (0.375 * depth))
     break
   end
-  trim_1 = math_min(1.25, math_max(-0.2, b[28] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  trim_1 = math_min(1.25, math_max(-0.2, b[34] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
   break
 until true
 faster = trim_1
@@ -1216,12 +1360,12 @@ end
 
 -- 5. to 7. Tokens, or its own slot to come back.
 local refresh = 100000
-if b[25] > 100000 then 
+if b[31] > 100000 then 
 local refresh_of_1
 repeat
 local b, rate = b, math_min(d, told)
-  if rate <= 0 then refresh_of_1 = b[25] break end
-  refresh_of_1 = math_ceil(math_max(100000, math_min(b[25], b[15] / rate / 10000 * 1000000)))
+  if rate <= 0 then refresh_of_1 = b[31] break end
+  refresh_of_1 = math_ceil(math_max(100000, math_min(b[31], b[21] / rate / 10000 * 1000000)))
   break
 until true
 refresh = refresh_of_1
@@ -1230,17 +1374,17 @@ local is_short, cut = contended and (refresh == 100000 or faster < 0.3), false
 local spend_1, spend_2, spend_3
 repeat
 local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, refresh, is_short, now
-  local cap = math_min(math_max(math_max(600000, 1.25 * refresh, b[17]) / 1000000 * share, math_min(need, b[16])), 9e15)
+  local cap = math_min(math_max(math_max(600000, 1.25 * refresh, b[23]) / 1000000 * share, math_min(need, b[22])), 9e15)
   p[7] = math_min(cap, p[7] + share * math_max(0, now - p[6]) / 1000000)
   local room = p[7] + cap * 1.02
   local depth = usual_depth(b)
   local spare = math_min(b[3] - 0.5 * depth, room)
   if ask[4] then spare = math_min(b[3], room)
   elseif contended then spare = math_max(math_min(spare, need), math_min(b[3] - depth, room))
-  elseif b[17] > 250000 then spare = math_min(b[3], room)
-  elseif b[3] >= need then spare = math_max(spare, math_min(need, b[16], room)) end
+  elseif b[23] > 250000 then spare = math_min(b[3], room)
+  elseif b[3] >= need then spare = math_max(spare, math_min(need, b[22], room)) end
   local piece = need
-  if need > 0.25 * depth and not ask[4] and not (b[36] and b[36].lossless == 1) then
+  if need > 0.25 * depth and not ask[4] and not (b[46] and b[46].lossless == 1) then
     piece = math_min(need, math_max(1000000, math_min(0.25 * depth, 0.1 * share)))
   end
 
@@ -1254,7 +1398,7 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   p[17] = 0
   local credit = math_max(p[7] + 0.005 * share, math_min(piece, p[7] + (1 - 0.9) * piece))
   local available = math_min(T, math_max(credit, spare))
-  if b[15] > 0 and ask[2] > 0 then
+  if b[21] > 0 and ask[2] > 0 then
     local first = math_min(need, ask[2])
     if available >= first then
       local unit = math_min(1000000, first)
@@ -1265,20 +1409,21 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   end
   if ask[2] <= 0 then spend_1, spend_2, spend_3 = granted, 0, 0 break end
   local longest = math_max(1000000, refresh)
-  if b[15] <= 0 then
-    if b[30] <= now or b[30] >= 9e15 then spend_1, spend_2, spend_3 = 0, longest, longest break end
-    b[11] = math_max(b[11], b[30]) + 1000000 / 10000
-    spend_1, spend_2, spend_3 = 0, math_ceil(math_min(longest, b[11] - now)), math_min(86400000000, b[30] - now)
+  if b[21] <= 0 then
+    if b[36] <= now or b[36] >= 9e15 then spend_1, spend_2, spend_3 = 0, longest, longest break end
+    b[11] = math_max(b[11], b[36]) + 1000000 / 10000
+    spend_1, spend_2, spend_3 = 0, math_ceil(math_min(longest, b[11] - now)), math_min(86400000000, b[36] - now)
     break
   end
 
   local enough = (contended and not ask[4] and p[7] or room) - granted
-  local retry, earned = math_max(0, (piece - enough) / share * 1000000), (piece - T + granted) / b[15] * 1000000
-  local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b[29] == 1 and b[11] > now
+  local R = b[20]
+  local retry, earned = math_max(0, (piece - enough) / share * 1000000), (piece - T + granted) / R * 1000000
+  local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b[35] == 1 and b[11] > now
   retry = math_max(retry, earned)
   if is_queued and refresh == 100000 and not ask[4] then
 
-    local slot = math_max(b[11] + piece / b[15] * 1000000, now + (piece - b[3] + granted) / b[15] * 1000000)
+    local slot = math_max(b[11] + piece / R * 1000000, now + (piece - b[3] + granted) / R * 1000000)
     if slot - now <= longest and (granted == 0 or slot - now > 0.7 * retry) then
       b[11] = slot
       retry = math_ceil(math_max(retry, slot - now))
@@ -1290,7 +1435,7 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   elseif granted == 0 and piece > 0.25 * depth and p[7] >= piece then
     b[13], b[14] = piece, now + retry + 100000
   end
-  local met = math_max(0, (need - enough) / share, (need - T + granted) / b[15]) * 1000000
+  local met = math_max(0, (need - enough) / share, (need - T + granted) / R) * 1000000
   spend_1, spend_2, spend_3 = granted, math_ceil(math_min(longest, retry)), math_ceil(math_min(86400000000, met))
   break
 until true
@@ -1299,7 +1444,7 @@ if refresh > 100000 and ask[2] > 0 then
   local space_out_1
   repeat
   local b, p, ask, granted, retry, share, refresh, is_short, now = b, p, ask, granted, math_min(retry, slot), share, refresh, is_short, now
-    if b[15] <= 0 then space_out_1 = retry break end
+    if b[21] <= 0 then space_out_1 = retry break end
   local class = b[p[13]]
   if not is_short and class[1] < math_huge then p[7] = math_max(p[7], granted) end
   local credit = p[7] - granted
@@ -1307,7 +1452,7 @@ if refresh > 100000 and ask[2] > 0 then
   if is_short and granted > 0 and unmet < 1000000 then
     retry = math_max(retry, 0.85 * refresh - math_max(0, credit) / share * 1000000)
   elseif unmet >= 1000000 or now - p[6] < refresh / 2 then
-    b[11] = math_min(math_max(b[11], now) + math_max(unmet / b[15], 1 / 10000) * 1000000, now + refresh)
+    b[11] = math_min(math_max(b[11], now) + math_max(unmet / b[21], 1 / 10000) * 1000000, now + refresh)
     retry = math_max(retry, b[11] - now)
   end
   space_out_1 = math_ceil(math_min(math_max(1000000, refresh), retry))
@@ -1315,11 +1460,11 @@ if refresh > 100000 and ask[2] > 0 then
   until true
   retry = space_out_1
 end
-if b[36] then
+if b[46] then
   local admit_1, admit_2, admit_3
   repeat
   local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, burned, granted, retry, ask[4], need, now
-    local w = b[36]
+    local w = b[46]
   repeat
   local w, now = w, now
     local slot = math_floor(now / w.slot_us)
@@ -1333,7 +1478,7 @@ if b[36] then
   w.slot = slot
   until true
   local lost = returned
-  if now - came_at < 4 * w.slot_us - b[26] then lost = lost + burned end
+  if now - came_at < 4 * w.slot_us - b[32] then lost = lost + burned end
   if lost > 0 then 
   repeat
   local w, tokens = w, lost
@@ -1377,55 +1522,82 @@ break
   until true
   granted, retry, cut = admit_1, admit_2, admit_3
 end
-p[7] = p[7] - granted
+p[7], b[10] = p[7] - granted, math_max(b[10], retry)
 repeat
 local b, tokens = b, granted
   b[3] = b[3] - tokens
   local total = b[5] + tokens
   b[4], b[5] = b[4] + math_floor(total / 1000000), total % 1000000
 until true
-b[10] = math_max(b[10], retry)
 
-local recommended, fallback = math_floor(math_min(ask[3], told)), math_floor(math_min(d, told) / 2)
-local load, lossless, lease = math_floor(b[19] / 1000), b[36] and b[36].lossless or 0, lease_of(b, refresh, ask[14], now)
+local load, lossless, lease = math_floor(b[25] / 1000), b[46] and b[46].lossless or 0, lease_of(b, refresh, ask[14], now)
+local recommended = math_floor(math_min(ask[3], told))
+p[8], p[1] = p[8] + granted, now + lease + retry
+local outage_share_1
+repeat
+local b, p, ask, d, told, need, granted, recommended = b, p, ask, d, told, need, granted, recommended
+  local is_awaited = d > 0
+  if ask[2] > 0 then is_awaited = p[8] > need or (granted < need and not ask[4]) or recommended < ask[3] end
+  if ask[10] == '' or b[31] > 100000 then is_awaited = false end
+  local all, wanted, has, had = b[21] / 2, math_min(d, told) / 2, ask[15], p[18] < 0 and -p[18] or p[18]
+  if has > had then has = had end
+  local kept = b[42] + b[17]
+  local share = all - b[15] - b[16] - kept
+  if is_awaited then
+    if kept > 0 and all > 0 then wanted = wanted * (1 - kept / all) end
+  else
+    if wanted <= 0 then wanted = has end
+    share = math_min(share, all / 2 - b[17], all / 2 / (b[18] + 1))
+  end
+  if wanted < share then share = wanted end
+  share = share > 0 and math_floor(share) or 0
+  had = share > has and share or has
+  if is_awaited then b[15], p[18] = b[15] + had, had
+  else
+    if had > 0 then b[17], b[18] = b[17] + had, b[18] + 1 end
+    p[18] = -had
+  end
+  outage_share_1 = share
+  break
+until true
+local fallback = outage_share_1
 local reason_of_1
 repeat
 local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommended, learning, cut, contended, ask[2] > 0 and granted < need
-  if b[15] <= 0 or b[34] == 'no_consumers' then reason_of_1 = b[34] break end
+  if b[21] <= 0 or b[44] == 'no_consumers' then reason_of_1 = b[44] break end
   if cut then reason_of_1 = 'window' break end
   if learning and ask[2] > 0 and b[3] < 1000000 then reason_of_1 = 'learning' break end
   if recommended >= ask[3] and not is_short then reason_of_1 = 'ok' break end
-  if contended and recommended + 1 < b[15] then reason_of_1 = 'contended' break end
-  reason_of_1 = b[34]
+  if contended and recommended + 1 < b[21] then reason_of_1 = 'contended' break end
+  reason_of_1 = b[44]
   break
 until true
 local reason = reason_of_1
-p[8], p[1] = p[8] + granted, now + lease + retry
-local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot)
+local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot)
 local write_producer_1
 repeat
 local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same, ask, told, answer, now
   local is_known = p[4] and is_same
   local is_passing = ask[10] == ''
-  local ago = is_passing and 4000000000 or math_min(p[15] + math_max(0, now - p[6]), 4000000000)
-  local is_old = not is_known and ago >= 60000000
-  if is_old and not is_passing then ago = 0 end
+  local second = math_floor(now / 1000000)
+  local is_old = not is_known and (is_passing or (second - p[15]) % 65536 >= 60000000 / 1000000)
+  if is_passing then p[15] = long_ago(now) elseif is_old then p[15] = second % 65536 end
   redis_call('HSET', keys.member, 'answer', answer,
-             'entry', pack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', ask[11], now, math_floor(p[7]), p[8], p[1] - now, p[10], p[11], p[12], p[13],
-                            p[14], ago, p[16], p[17]))
+             'entry', pack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', ask[11], now, math_floor(p[7]), p[8], math_floor((p[1] - now) / 32), p[10], p[11], p[12], p[13],
+                            p[14], p[15], p[16], math_floor(p[17] / 4), p[18]))
   if is_known then write_producer_1 = false break end
-  if b[25] > 100000 and is_same and not is_old then write_producer_1 = false break end
+  if b[31] > 100000 and is_same and not is_old then write_producer_1 = false break end
   redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),
              'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[8] / 1000000))
   if not is_same then
-    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[33])
+    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[43])
     if p[13] == 'normal' and p[14] == 1000000 then redis_call('HDEL', keys.member, 'priority', 'weight')
     else
       redis_call('HSET', keys.member, 'priority', p[13], 'weight', string_format('%.10g', p[14] / 1000000))
     end
   end
   if is_passing then
-    redis_call('PEXPIRE', keys.member, math_max(5000, math_ceil(2 * b[24] / 1000)))
+    redis_call('PEXPIRE', keys.member, math_max(5000, math_ceil(2 * b[30] / 1000)))
     write_producer_1 = false
     break
   end
@@ -1434,7 +1606,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   break
 until true
 local is_new_id = write_producer_1
-if is_new_id or b[42] or b[43] then
+if is_new_id or b[55] or b[56] then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   repeat
@@ -1442,7 +1614,7 @@ else
     local packed_bucket_1
     repeat
     local b = b
-    packed_bucket_1 = pack('>dddddddddddddd', unpack(b, 1, 14))
+    packed_bucket_1 = pack('>ddddddddddddddddddd', unpack(b, 1, 19))
 break
     until true
     local bucket = packed_bucket_1
@@ -1456,9 +1628,9 @@ break
   redis_call('HSET', keys.budget, 'tokens', string_format('%.6f', b[3] / 1000000), 'granted_total',
              string_format('%d', b[4]), 'bucket', bucket, 'class_' .. class_name, class)
   until true
-  if b[36] then 
+  if b[46] then 
   repeat
-  local keys, w = keys, b[36]
+  local keys, w = keys, b[46]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -1466,7 +1638,7 @@ break
   end
 end
 do
-local granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, lease, refresh, recommended, fallback, b[15], b[18], load, b[4], reason, lossless, b[16], slot, b[33]
+local granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, lease, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot, b[43]
   return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string_format(' %d', wait) or '')
 end
@@ -1529,7 +1701,7 @@ if struct then
 else
   function pack(format, ...)
     local words, i = {...}, 0
-    for kind, size in string_gmatch(format, '([dIisc])(%d*)') do
+    for kind, size in string_gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
       if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
       elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
@@ -1537,7 +1709,7 @@ else
     return table.concat(words, ' ') .. ' '
   end
   function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dIisc]', '')
+    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
     for word in string_gmatch(text, '([^ ]*) ') do
       local i = #words + 1
       words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
@@ -1555,18 +1727,19 @@ end
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
--- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddddsss'
+-- BUCKET = '>ddddddddddddddddddd'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>ddddd'
+-- EPOCHAL = '>dddddddd'
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
----   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 14
--- TERMS_BEGIN = 15
--- TERMS_END = 35
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 19
+-- TERMS_BEGIN = 21
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -1602,7 +1775,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>dddddddddddddd', terms = '>ddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>ddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 

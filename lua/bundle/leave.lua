@@ -89,7 +89,7 @@ if struct then
 else
   function pack(format, ...)
     local words, i = {...}, 0
-    for kind, size in string.gmatch(format, '([dIisc])(%d*)') do
+    for kind, size in string.gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
       if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
       elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
@@ -97,7 +97,7 @@ else
     return table.concat(words, ' ') .. ' '
   end
   function unpacked(format, text)
-    local words, kinds = {}, string_gsub(format, '[^dIisc]', '')
+    local words, kinds = {}, string_gsub(format, '[^dfIisc]', '')
     for word in string.gmatch(text, '([^ ]*) ') do
       local i = #words + 1
       words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
@@ -151,18 +151,19 @@ end
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
--- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddddsss'
+-- BUCKET = '>ddddddddddddddddddd'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>ddddd'
+-- EPOCHAL = '>dddddddd'
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
----   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 14
--- TERMS_BEGIN = 15
--- TERMS_END = 35
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 19
+-- TERMS_BEGIN = 21
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
@@ -170,7 +171,7 @@ local function packed_class(class) return pack('>dddddddd', unpack(class, 1, 8))
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
 -- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
-local function packed_bucket(b) return pack('>dddddddddddddd', unpack(b, 1, 14)) end
+local function packed_bucket(b) return pack('>ddddddddddddddddddd', unpack(b, 1, 19)) end
 
 -- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
 -- The bucket: what the rate has earned and nobody has taken. T tokens of at most B, all in millionths and exact.
@@ -181,22 +182,26 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[20], b[43] = math_max(0, b[20] + dt), true
+    b[26], b[56] = math_max(0, b[26] + dt), true
   end
-  if dt > 0 and b[15] > 0 and b[3] < b[16] then
-    if dt >= (b[16] - b[3]) / b[15] * 1000000 + 1 then
-      b[3], b[2] = b[16], 0
+  local R = b[21]
+  if b[42] > 0 then R = R - math_floor(math_min(b[42], R / 2)) end     -- share.lua
+  b[20] = R
+  if dt > 0 and R > 0 then
+    if b[3] >= b[22] or dt >= (b[22] - b[3]) / R * 1000000 + 1 then
+      b[19] = b[19] + math_max(0, R * dt / 1000000 - (b[22] - b[3]))
+      b[3], b[2] = b[22], 0
     else
-      local part = b[15] % 1000000 * dt + b[2]
-      b[3] = b[3] + math_floor(b[15] / 1000000) * dt + math_floor(part / 1000000)
+      local part = R % 1000000 * dt + b[2]
+      b[3] = b[3] + math_floor(R / 1000000) * dt + math_floor(part / 1000000)
       b[2] = part % 1000000
-      if b[3] >= b[16] then b[3], b[2] = b[16], 0 end
+      if b[3] >= b[22] then b[3], b[2] = b[22], 0 end
     end
   end
   if now < b[8] then
     b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
-  elseif now - b[8] > b[26] then
-    b[7] = now - b[8] < 2 * b[26] and b[6] or 0
+  elseif now - b[8] > b[32] then
+    b[7] = now - b[8] < 2 * b[32] and b[6] or 0
     b[6], b[8] = b[3], now
   end
   b[6] = math_max(b[6], b[3])
@@ -206,7 +211,7 @@ end
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
 local function hand_back(b, tokens)
-  local fits = math_max(0, math_min(tokens, b[16] - math_max(b[3], b[6], b[7])))
+  local fits = math_max(0, math_min(tokens, b[22] - math_max(b[3], b[6], b[7])))
   b[3] = b[3] + fits
   b[6] = math_max(b[6], b[3])                            -- what is taken in this very call was here as well
   return fits
@@ -225,20 +230,22 @@ local function new_budget(now, is_older)
   local b = {}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] = now, 0, 0, 0, 0, 0, 0, now
   b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
-  b[15], b[16], b[17], b[18], b[19], b[20], b[21] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
-  b[22], b[23], b[24], b[25], b[26], b[27] = 1, now + 250000, 250000, 100000, 500000, 0
-  b[28], b[29], b[30], b[31], b[32], b[33], b[34], b[35] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b[37], b[38], b[39], b[40], b[41] = 0, 0, 1020000, 0, 0
-  b[44], b[42], b[45] = true, true, true
+  b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
+  b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
+  b[15], b[16], b[17], b[18], b[39], b[40], b[41] = 0, 0, 0, 0, now, now, now
+  b[42], b[52], b[53], b[54], b[19] = 0, 0, 0, 0, 0
+  b[34], b[35], b[36], b[37], b[38], b[43], b[44], b[45] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[47], b[48], b[49], b[50], b[51] = 0, 0, 1020000, 0, 0
+  b[57], b[55], b[58] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
 local function read_rest(keys, b)
-  if b[42] then return end
-  b[42] = true
+  if b[55] then return end
+  b[55] = true
   local f = redis_call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[37], b[38], b[39], b[40], b[41] = unpacked('>ddddd', f[1])
+  b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54] = unpacked('>dddddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -247,29 +254,29 @@ end
 -- STILL between two calls, so that a leap forward to there earns next to nothing.
 local function steady(b, now)
   if now < b[1] then
-    if b[31] == 0 or now < b[31] then b[31], b[43] = now, true end
-    if now - b[31] < 5000000 then return b[1] end
-    b[32], b[31], b[43] = math_max(b[32], b[1]), 0, true
+    if b[37] == 0 or now < b[37] then b[37], b[56] = now, true end
+    if now - b[37] < 5000000 then return b[1] end
+    b[38], b[37], b[56] = math_max(b[38], b[1]), 0, true
     return now
   end
-  if b[31] > 0 then b[31], b[43] = 0, true end
-  if b[32] > 0 then
-    b[1] = math_max(b[1], math_min(now, b[32]) - 5000000)
-    if now >= b[32] then b[32], b[43] = 0, true end
+  if b[37] > 0 then b[37], b[56] = 0, true end
+  if b[38] > 0 then
+    b[1] = math_max(b[1], math_min(now, b[38]) - 5000000)
+    if now >= b[38] then b[38], b[56] = 0, true end
   end
   return now
 end
 
 -- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
-local function is_renewal_due(b, now) return now - b[40] >= 60000000 or now < b[40] end
+local function is_renewal_due(b, now) return now - b[50] >= 60000000 or now < b[50] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 -- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[44]) then b[40] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[57]) then b[50] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -278,25 +285,25 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string_format('%.6f', b[3] / 1000000))
   add('granted_total', string_format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddddsss', unpack(b, 15, 35)))
-  add('epoch', pack('>ddddd', b[37], b[38], b[39], b[40], b[41]))
+  add('terms', pack('>ddddddddddddddddddddddsss', unpack(b, 21, 45)))
+  add('epoch', pack('>dddddddd', b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[44] then
+  if b[57] then
     add('schema', whole(2))
-    add('birth', b[33])
+    add('birth', b[43])
     redis_call('HDEL', keys.budget, 'window')          -- of a schema before
   end
-  if b[45] then
-    add('rate_per_s', plain(b[15]))
-    add('burst_s', plain(b[17]))
-    add('level', whole(b[18]))
-    add('load_percent', plain(b[19]))
-    add('reason', b[34])
+  if b[58] then
+    add('rate_per_s', plain(b[21]))
+    add('burst_s', plain(b[23]))
+    add('level', whole(b[24]))
+    add('load_percent', plain(b[25]))
+    add('reason', b[44])
   end
   redis_call(unpack(list))
-  if b[36] then 
+  if b[46] then 
   repeat
-  local keys, w = keys, b[36]
+  local keys, w = keys, b[46]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -307,7 +314,7 @@ local function write_whole(keys, b, now, may_be_new)
   local keys, b = keys, b
     for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[41] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
+      if b[51] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
     end
   end
   until true
@@ -613,21 +620,21 @@ local function settle(keys, b, s, now, by, is_act, act)
   break
   until true
   local rate, level, load, reason = decide_1, decide_2, decide_3, decide_4
-  local turned = level ~= b[18] or reason ~= b[34]
-  parts.told = math_max(parts.told, b[15])               -- many small steps are a drop as well
-  local is_drop = rate < b[15] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[15] == 0 and rate > 0 and not b[44]
-  local is_told = is_drop or is_rise or (level == 3 and b[18] < 3)
-  if turned or b[44] or rate ~= b[15] or s.burst ~= b[17] or load * 1000 ~= b[19] then
+  local turned = level ~= b[24] or reason ~= b[44]
+  parts.told = math_max(parts.told, b[21])               -- many small steps are a drop as well
+  local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
+  local is_rise = b[21] == 0 and rate > 0 and not b[57]
+  local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
+  if turned or b[57] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
     repeat
     local keys, b, R, burst_us = keys, b, rate, s.burst
-      local B = R > 0 and burst_of(R, burst_us) or b[16]
+      local B = R > 0 and burst_of(R, burst_us) or b[22]
   read_rest(keys, b)
-  if R ~= b[15] then
+  if R ~= b[21] then
     for _, name in ipairs(CLASSES) do
       local class = b[name]
-      if b[15] > 0 and R > 0 then
-        class[1], class[2], class[3] = class[1] * (R / b[15]), class[2] * (R / b[15]), math_floor(class[3] * (R / b[15]))
+      if b[21] > 0 and R > 0 then
+        class[1], class[2], class[3] = class[1] * (R / b[21]), class[2] * (R / b[21]), math_floor(class[3] * (R / b[21]))
       else
         class[1], class[2], class[3] = math_huge, math_huge, R
       end
@@ -635,19 +642,19 @@ local function settle(keys, b, s, now, by, is_act, act)
     b[2] = 0
     b[11] = 0
   end
-  b[15], b[16], b[17] = R, B, burst_us
-  if R > 0 and b[39] > 0 then b[3], b[39] = b[3] + b[39], 0 end
+  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math_floor(math_min(b[42], R / 2))
+  if R > 0 and b[49] > 0 then b[3], b[49] = b[3] + b[49], 0 end
   b[3] = math_min(b[3], B)
-  b[45] = true
+  b[58] = true
     until true
-    b[18], b[19], b[34] = level, load * 1000, reason
+    b[24], b[25], b[44] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
     local keys, b, by, act = keys, b, by, act
-      local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[15]), 'level', whole(b[18]),
-                 'load_percent', plain(b[19]), 'reason', b[34], 'by', by}
+      local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
+                 'load_percent', plain(b[25]), 'reason', b[44], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -657,20 +664,20 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   redis_call(unpack(entry))
   read_rest(keys, b)
-  if b[41] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
+  if b[51] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
   end
   if is_told then
     repeat
     local keys, b = keys, b
       redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string_format('%s %.0f %.0f %.0f %s', b[33], b[4], b[15], b[18], b[34]))
+              string_format('%s %.0f %.0f %.0f %s', b[43], b[4], b[21], b[24], b[44]))
     until true
     parts.told = rate
   end
   repeat
   local keys, b, s = keys, b, s
-    local w, parts = b[36], s.parts
+    local w, parts = b[46], s.parts
   if not w then break end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -682,10 +689,10 @@ local function settle(keys, b, s, now, by, is_act, act)
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
   until true
-  b[21], b[43] = least(keys.consumers) or 0, true
-  b[30] = s.paused_until > now and s.paused_until or 0
-  for _, at in ipairs({b[30], grace_end(s)}) do
-    if at > now and (b[21] == 0 or at < b[21]) then b[21] = at end
+  b[27], b[56] = least(keys.consumers) or 0, true
+  b[36] = s.paused_until > now and s.paused_until or 0
+  for _, at in ipairs({b[36], grace_end(s)}) do
+    if at > now and (b[27] == 0 or at < b[27]) then b[27] = at end
   end
   redis_call('HSET', keys.budget, 'parts', parts_text(parts))
 end
@@ -705,21 +712,26 @@ local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of
 -- LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 -- PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 -- MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
--- LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
+-- LONGEST_CLAIM = 340       -- bytes
 -- SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
 
---- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip
+--- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip share degraded
 
 -- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
--- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
---- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
+-- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; renewed: the
+-- second in which its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none; share: what it may live on
+-- without us (share.lua), negative where nobody waits for it to come.
+--- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight renewed under slot share
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
 -- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1I4'
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- LEFT_UNIT = 32            -- microseconds
+-- SLOT_UNIT = 4             -- likewise
+-- AGES = 65536              -- seconds that two bytes tell apart: longer than any TTL of a member
 -- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
+-- When its ends were last written, of one whose were not.
 -- How much of what it says comes back to the bucket, and how much will never be used.
 -- Whoever hands back may have used it all the same, which nobody can see. So what others get of it is paid for with credit. Who
 -- then rests, as one that is idle does, has it again before it comes back; who goes on asking has less by more than it lied.
@@ -737,6 +749,35 @@ end
 -- One that is longer than the others is out from now on, so what the bucket held is remembered as long.
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
+-- The shares that producers live on while Redis is away: the sum of all that may be in use is never more than half of the rate,
+-- and what those that fell silent may be using is missing in the bucket of the others.
+--
+-- A producer lives on the share that its last answer named, halved each HALVING. The budget keeps the sum of all shares,
+-- in parts by what is known of their producers:
+--
+--   fresh, late    of those whose return is certain, since they hold tokens or wait for some: told since the last turn, and in
+--                  the turn before
+--   lost           the same, not heard of for a whole turn: dead or cut off. The bucket does not earn these any more
+--   idle           of those that need nothing and may be silent for long: at most half of all shares, split evenly among `idlers`
+--
+-- `lost_old` and `idle_old` are the parts that were told before the last halving: each share in them is halved as often as the
+-- producer itself has halved it, or once less. So one addition moves all that are late, and no producer has a timer. An answer
+-- may be lost, so a producer's part is the larger of what it says that it has and what it is told now.
+-- HALVING = 30000000        -- as HALVED_EACH in ledger.py
+-- TURN = 1000000            -- longer than a claim and its answer take on the longest way that is served
+
+-- Takes out what this producer was told with its last answer. True where that is one of the parts that few claims need.
+-- At a claim, what it entered with the last one is taken out of all sums, and what it admitted without us is paid.
+-- The share that a producer is told: half of what it may run at, as far as the others leave it. It is awaited where it is certain
+-- to come again, since it holds tokens, lacks some, or only asks. In a crowd nobody is awaited: leases are
+-- longer than an outage, and many live for a moment.
+-- The turns of the outage shares (share.lua), and the claims of those that come back after one.
+-- DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
+
+-- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
+-- Takes out the share of one that was taken for lost, or that was idle for long.
+-- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for
+-- one whose return was certain, until the bucket earned less for it. Tokens that nobody took meanwhile pay first.
 if #ARGV ~= 4 and #ARGV ~= 6 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, 9007199254740992) then return {err = 'NEXUS_INVALID_AT_US'} end
 local incarnation, unused, burned = ARGV[2], whole_number(ARGV[3], 0, 1e16), whole_number(ARGV[4], 0, 1e16)
@@ -763,10 +804,10 @@ local keys, now = keys, clock(ARGV[1])
     break
   end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddsss', f[3])}
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddddsss', f[3])}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
-    b[13], b[14] = unpacked('>dddddddddddddd', f[2])
-  b[36] = nil
+    b[13], b[14], b[15], b[16], b[17], b[18], b[19] = unpacked('>ddddddddddddddddddd', f[2])
+  b[46] = nil
   if f[4] then 
   local read_window_1
   repeat
@@ -776,13 +817,13 @@ local keys, now = keys, clock(ARGV[1])
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[36] = read_window_1
+  b[46] = read_window_1
   end
   b[class_name] = read_class(f[5])
 
   local sum = b[1] + b[2] + b[3] + b[4] + b[5] + b[6] + b[7] + b[8] + b[9] + b[10] + b[11]
-    + b[12] + b[13] + b[14] + b[15] + b[16] + b[17] + b[18] + b[19] + b[20] + b[21] + b[22] + b[23]
-    + b[24] + b[25] + b[26] + b[27] + b[28] + b[29] + b[30] + b[31] + b[32]
+    + b[12] + b[13] + b[14] + b[21] + b[22] + b[23] + b[24] + b[25] + b[26] + b[27] + b[28] + b[29]
+    + b[30] + b[31] + b[32] + b[33] + b[34] + b[35] + b[36] + b[37] + b[38]
   if sum - sum ~= 0 then error('damaged') end
   read_budget_1, read_budget_2, read_budget_3 = b
   break
@@ -797,17 +838,17 @@ local b, newer, now = open_budget_1, open_budget_2, open_budget_3
 if newer then return {err = newer} end
 local owner = redis_call('HGET', keys.member, 'incarnation')
 local is_known = score(is_producer and keys.producers or keys.consumers, id) or owner
-if b[44] or not is_known or (owner and incarnation ~= '*' and owner ~= incarnation) then
-  return {'0', '0', whole(b[15])}
+if b[57] or not is_known or (owner and incarnation ~= '*' and owner ~= incarnation) then
+  return {'0', '0', whole(b[21])}
 end
 
 repeat
 local keys, b, now = keys, b, now
   local is_back = b[1] - now >= 1000000
-  if is_back or (b[21] > 0 and now >= b[21]) then b[46] = read_settings(keys) end
+  if is_back or (b[27] > 0 and now >= b[27]) then b[59] = read_settings(keys) end
   if is_back then 
   repeat
-  local keys, b, s, now = keys, b, b[46], now
+  local keys, b, s, now = keys, b, b[59], now
     local step = b[1] - now
   for _, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id)
@@ -815,19 +856,19 @@ local keys, b, now = keys, b, now
   if s.paused_until > 0 and s.paused_until < 9e15 then
     s.paused_until = math_max(0, s.paused_until - step)
     redis_call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
-    b[30] = s.paused_until
+    b[36] = s.paused_until
   end
   if s.left > 0 then
     s.left = math_max(0, s.left - step)
     redis_call('HSET', keys.budget, 'left_us', whole(s.left))
   end
-  b[21] = math_max(0, b[21] - step)
+  b[27] = math_max(0, b[27] - step)
   until true
   end
 
-  local resumed = b[30] > b[1] and now >= b[30]
-  refill(b, resumed and b[30] or now)
-  if b[21] > 0 and now >= b[21] then settle(keys, b, b[46], now, 'deadline') end
+  local resumed = b[36] > b[1] and now >= b[36]
+  refill(b, resumed and b[36] or now)
+  if b[27] > 0 and now >= b[27] then settle(keys, b, b[59], now, 'deadline') end
   if resumed then refill(b, now) end
 until true
 local credited = 0
@@ -837,23 +878,62 @@ if is_producer then
   local keys = keys
     local f = redis_call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
   if not f[1] then read_producer_1 = nil break end
-  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f[1])}
-  p[1] = p[6] + p[9]
+  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f[1])}
+  p[1], p[17] = p[6] + p[9] * 32, p[17] * 4
   p[13] = p[13] == 'n' and 'normal' or p[13] == 'h' and 'high' or 'low'
   read_producer_1 = p
   break
   until true
   local p = read_producer_1
-  if p and p[3] == b[33] then
+  if p and p[3] == b[43] then
     read_rest(keys, b)
     repeat
     local b, p = b, p
-      if p[10] ~= b[22] then break end
+      if p[10] ~= b[28] then break end
   local class = b[p[13]]
   class[7], class[8] = class[7] - p[11], class[8] - p[14]
   b[9] = b[9] - p[12]
   if p[16] == 1 then class[5] = class[5] - p[11] else class[6] = class[6] - p[14] end
     until true
+    local withdraw_share_1
+    repeat
+    local b, p = b, p
+      local share, is_old = p[18], false
+  if share > 0 then
+    if p[6] >= b[39] then b[15] = b[15] - share
+    elseif p[6] >= b[40] then b[16] = b[16] - share
+    else is_old = true end
+  elseif share < 0 then
+    is_old = p[6] < b[41]
+    if not is_old then b[17], b[18] = b[17] + share, b[18] - 1 end
+  end
+  withdraw_share_1 = is_old
+  break
+    until true
+    local is_old = withdraw_share_1
+    if is_old then 
+    repeat
+    local keys, b, p = keys, b, p
+      read_rest(keys, b)
+  local share = math.abs(p[18])
+  local is_old, part = p[6] < b[41], 1
+  if is_old then part = 2 ^ -math_floor((b[41] - p[6]) / 30000000) end
+  share, b[56] = math_min(math_floor(share * part), p[18] > 0 and b[42] or b[17]), true
+  if p[18] > 0 then
+    local beyond_rounding_1
+    repeat
+    local b, sum = b, b[42] - share
+    beyond_rounding_1 = sum > b[21] / 1e6 and sum or 0
+break
+    until true
+    b[42] = beyond_rounding_1
+    b[52] = math_min(b[42], is_old and math_max(0, b[52] - share) or b[52])
+  else
+    b[17], b[18] = b[17] - share, math_max(0, b[18] - part)
+    b[53], b[54] = math_max(0, b[53] - share), math_max(0, b[54] - part)
+  end
+    until true
+    end
     local before, back = b[3], payable(b, p, unused)
     local take_back_1, take_back_2
     repeat
@@ -867,10 +947,10 @@ if is_producer then
   break
     until true
     local returned, lost = take_back_1, take_back_2
-    if b[36] then 
+    if b[46] then 
     repeat
     local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, lost, 0, 0, false, 0, now
-      local w = b[36]
+      local w = b[46]
   repeat
   local w, now = w, now
     local slot = math_floor(now / w.slot_us)
@@ -884,7 +964,7 @@ if is_producer then
   w.slot = slot
   until true
   local lost = returned
-  if now - came_at < 4 * w.slot_us - b[26] then lost = lost + burned end
+  if now - came_at < 4 * w.slot_us - b[32] then lost = lost + burned end
   if lost > 0 then 
   repeat
   local w, tokens = w, lost
@@ -932,7 +1012,7 @@ break
   write_whole(keys, b, now)
   redis_call('ZREM', keys.producers, id)
 else
-  local s = b[46] or read_settings(keys)
+  local s = b[59] or read_settings(keys)
   redis_call('HSET', keys.budget, 'schema', whole(2))
   mend(keys, s)
   local rate = score(keys.rates, id)
@@ -947,7 +1027,7 @@ else
   write_whole(keys, b, now)
 end
 redis_call('DEL', keys.member)
-return {'1', whole(credited), whole(b[15])}
+return {'1', whole(credited), whole(b[21])}
 end)
 if is_well then return reply end
 local string_format = string.format
@@ -1007,7 +1087,7 @@ if struct then
 else
   function pack(format, ...)
     local words, i = {...}, 0
-    for kind, size in string_gmatch(format, '([dIisc])(%d*)') do
+    for kind, size in string_gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
       if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
       elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
@@ -1015,7 +1095,7 @@ else
     return table.concat(words, ' ') .. ' '
   end
   function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dIisc]', '')
+    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
     for word in string_gmatch(text, '([^ ]*) ') do
       local i = #words + 1
       words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
@@ -1033,18 +1113,19 @@ end
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
--- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddddsss'
+-- BUCKET = '>ddddddddddddddddddd'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>ddddd'
+-- EPOCHAL = '>dddddddd'
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
----   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 14
--- TERMS_BEGIN = 15
--- TERMS_END = 35
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 19
+-- TERMS_BEGIN = 21
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -1080,7 +1161,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>dddddddddddddd', terms = '>ddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>ddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 

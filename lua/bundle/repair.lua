@@ -64,7 +64,7 @@ if struct then
 else
   function pack(format, ...)
     local words, i = {...}, 0
-    for kind, size in string_gmatch(format, '([dIisc])(%d*)') do
+    for kind, size in string_gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
       if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
       elseif kind ~= 's' then words[i] = string.format('%.17g', words[i]) end
@@ -72,7 +72,7 @@ else
     return table.concat(words, ' ') .. ' '
   end
   function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dIisc]', '')
+    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
     for word in string_gmatch(text, '([^ ]*) ') do
       local i = #words + 1
       words[i] = string_find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
@@ -99,18 +99,19 @@ end
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
--- BUCKET = '>dddddddddddddd'
--- TERMS = '>ddddddddddddddddddsss'
+-- BUCKET = '>ddddddddddddddddddd'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>ddddd'
+-- EPOCHAL = '>dddddddd'
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
----   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 14
--- TERMS_BEGIN = 15
--- TERMS_END = 35
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+-- BUCKET_ENDS = 19
+-- TERMS_BEGIN = 21
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -146,7 +147,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>dddddddddddddd', terms = '>ddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>ddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 

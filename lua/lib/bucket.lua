@@ -8,12 +8,16 @@ local function refill(b, now)
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
     b.learns_until, b.has_new_terms = math.max(0, b.learns_until + dt), true
   end
-  if dt > 0 and b.R > 0 and b.T < b.B then
-    if dt >= (b.B - b.T) / b.R * MICRO + 1 then
+  local R = b.R
+  if b.lost > 0 then R = R - math.floor(math.min(b.lost, R / 2)) end     -- share.lua
+  b.earned = R
+  if dt > 0 and R > 0 then
+    if b.T >= b.B or dt >= (b.B - b.T) / R * MICRO + 1 then
+      b.spilled = b.spilled + math.max(0, R * dt / MICRO - (b.B - b.T))
       b.T, b.rest = b.B, 0
     else
-      local part = b.R % MICRO * dt + b.rest
-      b.T = b.T + math.floor(b.R / MICRO) * dt + math.floor(part / MICRO)
+      local part = R % MICRO * dt + b.rest
+      b.T = b.T + math.floor(R / MICRO) * dt + math.floor(part / MICRO)
       b.rest = part % MICRO
       if b.T >= b.B then b.T, b.rest = b.B, 0 end
     end

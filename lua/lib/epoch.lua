@@ -46,7 +46,8 @@ end
 
 local function roll_epoch(keys, b, now)
   read_rest(keys, b)
-  local R, crowd = b.R, b.crowd
+  turn_shares(b, now)
+  local R, crowd = b.earned, b.crowd
   local function empty()
     for _, name in ipairs(CLASSES) do
       local class = b[name]

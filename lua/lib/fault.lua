@@ -3,7 +3,7 @@
 -- The field at fault in a claim that cannot be read.
 local function fault_of_claim()
   local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation',
-                 'seq', 'birth', 'granted_total', 'trip'}
+                 'seq', 'birth', 'granted_total', 'trip', 'fallback_rate', 'degraded'}
   local most = {need = 1e15, whole = 1, weight = 1e9, seq = COUNT, granted_total = COUNT, trip = LONGEST_TRIP}
   if #ARGV ~= 2 then return 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, COUNT) then return 'NEXUS_INVALID_AT_US' end

@@ -7,7 +7,7 @@ if struct then
 else
   function pack(format, ...)
     local words, i = {...}, 0
-    for kind, size in string.gmatch(format, '([dIisc])(%d*)') do
+    for kind, size in string.gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
       if kind == 'c' then words[i] = string.sub(words[i], 1, tonumber(size))
       elseif kind ~= 's' then words[i] = string.format('%.17g', words[i]) end
@@ -15,7 +15,7 @@ else
     return table.concat(words, ' ') .. ' '
   end
   function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dIisc]', '')
+    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
     for word in string.gmatch(text, '([^ ]*) ') do
       local i = #words + 1
       words[i] = string.find(string.sub(kinds, i, i), '[sc]') and word or tonumber(word)

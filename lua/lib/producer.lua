@@ -11,42 +11,53 @@ local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 local MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
-local LONGEST_AGO = 4000000000     -- microseconds that four bytes hold: longer than any TTL
+local LONGEST_CLAIM = 340       -- bytes
 local SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
 
---- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip
+--- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip share degraded
 
 -- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
 local function read_claim()
   local ask = cjson.decode(ARGV[2])
-  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total, trip = unpack(ask)
+  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total,
+    trip, share, degraded = unpack(ask)
+  share, degraded = share or 0, degraded or 0
   if need >= 0 and need <= 1e15 and want >= 0 and want <= 1e16 and demand >= 0 and demand <= 1e16 and (is_whole == 0 or is_whole == 1)
     and held >= 0 and held <= 1e16 and unused >= 0 and unused <= 1e16 and burned >= 0 and burned <= 1e16
     and weight >= 10000 and weight <= 1e9 and seq >= 0 and seq <= COUNT and granted_total >= 0 and granted_total <= COUNT
     and trip >= 0 and trip <= LONGEST_TRIP
-    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 == 0
+    and share >= 0 and share <= 1e16 and degraded >= 0 and degraded <= 1e16
+    and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 + share % 1 + degraded % 1 == 0
     and (priority == 'normal' or priority == 'high' or priority == 'low')
-    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 300 and #ask == 14
+    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= LONGEST_CLAIM and (#ask == 14 or #ask == 16)
     and (ARGV[1] == '0' or whole_number(ARGV[1], 0, COUNT)) then
     ask.want, ask.whole = is_whole == 1 and math.max(want, need) or want, is_whole == 1
+    ask.share, ask.degraded = share, degraded
     return ask
   end
 end
 
--- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; ago: since
--- its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none.
---- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight ago under slot
+-- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; renewed: the
+-- second in which its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none; share: what it may live on
+-- without us (share.lua), negative where nobody waits for it to come.
+--- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight renewed under slot share
 
 -- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
 -- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
-local ENTRY = '>i7i7i7i7I4I4i7i7c1I4I4i1I4'
+local ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+local LEFT_UNIT = 32            -- microseconds
+local SLOT_UNIT = 4             -- likewise
+local AGES = 65536              -- seconds that two bytes tell apart: longer than any TTL of a member
 local ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+
+-- When its ends were last written, of one whose were not.
+local function long_ago(now) return math.floor((now - RENEW) / SECOND) % AGES end
 
 local function read_producer(keys)
   local f = redis.call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
   if not f[1] then return nil end
   local p = {nil, f[2], f[3], nil, unpacked(ENTRY, f[1])}
-  p.until_us = p.at + p.left
+  p.until_us, p.slot = p.at + p.left * LEFT_UNIT, p.slot * SLOT_UNIT
   p.class = p.class == 'n' and 'normal' or p.class == 'h' and 'high' or 'low'
   return p
 end
@@ -119,12 +130,13 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   end
   -- When as much again would be granted, if nobody else took any: that is when to come back.
   local enough = (contended and not ask.whole and p.credit or room) - granted
-  local retry, earned = math.max(0, (piece - enough) / share * MICRO), (piece - T + granted) / b.R * MICRO
+  local R = b.earned
+  local retry, earned = math.max(0, (piece - enough) / share * MICRO), (piece - T + granted) / R * MICRO
   local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b.is_scarce == 1 and b.queue > now
   retry = math.max(retry, earned)
   if is_queued and refresh == REFRESH and not ask.whole then
     -- A time for each, or all of them would ask for every token.
-    local slot = math.max(b.queue + piece / b.R * MICRO, now + (piece - b.T + granted) / b.R * MICRO)
+    local slot = math.max(b.queue + piece / R * MICRO, now + (piece - b.T + granted) / R * MICRO)
     if slot - now <= longest and (granted == 0 or slot - now > SOON * retry) then      -- nobody stays away for longer
       b.queue = slot
       retry = math.ceil(math.max(retry, slot - now))
@@ -136,7 +148,7 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   elseif granted == 0 and piece > LARGE * depth and p.credit >= piece then
     b.saved, b.saved_until = piece, now + retry + REFRESH
   end
-  local met = math.max(0, (need - enough) / share, (need - T + granted) / b.R) * MICRO
+  local met = math.max(0, (need - enough) / share, (need - T + granted) / R) * MICRO
   return granted, math.ceil(math.min(longest, retry)), math.ceil(math.min(LONGEST_SLOT, met))
 end
 
@@ -173,12 +185,12 @@ end
 local function write_producer(keys, id, b, p, is_same, ask, told, answer, now)
   local is_known = p.came and is_same
   local is_passing = ask.incarnation == ''             -- a one-shot sender: in the epoch, and on no list
-  local ago = is_passing and LONGEST_AGO or math.min(p.ago + math.max(0, now - p.at), LONGEST_AGO)
-  local is_old = not is_known and ago >= RENEW
-  if is_old and not is_passing then ago = 0 end
+  local second = math.floor(now / SECOND)
+  local is_old = not is_known and (is_passing or (second - p.renewed) % AGES >= RENEW / SECOND)
+  if is_passing then p.renewed = long_ago(now) elseif is_old then p.renewed = second % AGES end
   redis.call('HSET', keys.member, 'answer', answer,
-             'entry', pack(ENTRY, ask.seq, now, math.floor(p.credit), p.holds, p.until_us - now, p.epoch, p.d, p.n, p.class,
-                            p.weight, ago, p.under, p.slot))
+             'entry', pack(ENTRY, ask.seq, now, math.floor(p.credit), p.holds, math.floor((p.until_us - now) / LEFT_UNIT), p.epoch, p.d, p.n, p.class,
+                            p.weight, p.renewed, p.under, math.floor(p.slot / SLOT_UNIT), p.share))
   if is_known then return false end
   if b.refresh > REFRESH and is_same and not is_old then return false end  -- in a crowd, most claims are the first in an epoch
   redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),

@@ -28,7 +28,7 @@ local function set_rate(keys, b, R, burst_us)
     b.rest = 0
     b.queue = 0                                        -- what was promised at the rate before holds no more
   end
-  b.R, b.B, b.burst_us = R, B, burst_us
+  b.R, b.B, b.burst_us, b.earned = R, B, burst_us, R - math.floor(math.min(b.lost, R / 2))
   if R > 0 and b.first > 0 then b.T, b.first = b.T + b.first, 0 end    -- the first rate of this life
   b.T = math.min(b.T, B)
   b.is_revalued = true

@@ -11,6 +11,8 @@ local function new_budget(now, is_older)
   b.needs, b.retry_max, b.queue, b.crowd, b.saved, b.saved_until = 0, 0, 0, 0, 0, 0
   b.R, b.B, b.burst_us, b.level, b.load, b.learns_until, b.due = 0, 0, DEFAULT_BURST, 3, 0, now + LEASE, is_older and now or 0
   b.number, b.ends, b.length, b.refresh, b.span, b.span_until = 1, now + EPOCH, EPOCH, REFRESH, LEASE, 0
+  b.fresh, b.late, b.idle, b.idlers, b.turned, b.turned_before, b.halved = 0, 0, 0, 0, now, now, now
+  b.lost, b.lost_old, b.idle_old, b.idlers_old, b.spilled = 0, 0, 0, 0, 0
   b.ui, b.is_scarce, b.resumes, b.behind, b.high, b.birth, b.reason, b.taker = 0, 0, 0, 0, 0, whole(now), 'unset', ''
   b.retry_before, b.u, b.first, b.renewed, b.kept = 0, 0, FIRST_TOKENS, 0, 0
   b.is_new, b.has_rest, b.is_revalued = true, true, true
@@ -22,7 +24,7 @@ local function read_rest(keys, b)
   if b.has_rest then return end
   b.has_rest = true
   local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b.retry_before, b.u, b.first, b.renewed, b.kept = unpacked(EPOCHAL, f[1])
+  b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old = unpacked(EPOCHAL, f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -84,7 +86,7 @@ local function write_whole(keys, b, now, may_be_new)
   add('granted_total', string.format('%d', b.granted))
   add('bucket', packed_bucket(b))
   add('terms', pack(TERMS, unpack(b, TERMS_BEGIN, TERMS_END)))
-  add('epoch', pack(EPOCHAL, b.retry_before, b.u, b.first, b.renewed, b.kept))
+  add('epoch', pack(EPOCHAL, b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
   if b.is_new then
     add('schema', whole(SCHEMA))

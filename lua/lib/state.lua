@@ -3,18 +3,19 @@
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 local SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
-local BUCKET = '>dddddddddddddd'
-local TERMS = '>ddddddddddddddddddsss'
+local BUCKET = '>ddddddddddddddddddd'
+local TERMS = '>ddddddddddddddddddddddsss'
 local CLASS = '>dddddddd'
 local WINDOW = '>ddddddddddddd'
-local EPOCHAL = '>ddddd'
+local EPOCHAL = '>dddddddd'
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until
----   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high birth reason taker
----   window retry_before u first renewed kept has_rest has_new_terms is_new is_revalued settings
-local BUCKET_ENDS = 14
-local TERMS_BEGIN = 15
-local TERMS_END = 35
+--- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+local BUCKET_ENDS = 19
+local TERMS_BEGIN = 21
+local TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked(CLASS, bytes)} end
@@ -35,9 +36,9 @@ local function read_budget(keys, class_name)
     return nil, schema and schema > SCHEMA and 'NEXUS_SCHEMA', redis.call('TYPE', keys.budget).ok ~= 'none'
   end
   if not (f[2] and f[3] and f[5]) then return nil, nil, true end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket
   b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue, b.crowd,
-    b.saved, b.saved_until = unpacked(BUCKET, f[2])
+    b.saved, b.saved_until, b.fresh, b.late, b.idle, b.idlers, b.spilled = unpacked(BUCKET, f[2])
   b.window = nil
   if f[4] then b.window = read_window(f[4]) end
   b[class_name] = read_class(f[5])

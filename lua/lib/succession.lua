@@ -3,7 +3,7 @@
 local function new_producer(now)
   local p = {}
   p.seq, p.at, p.credit, p.holds, p.epoch, p.d, p.n, p.weight, p.under = 0, now, 0, 0, 0, 0, 0, 0, 1
-  p.until_us, p.ago, p.slot = 0, LONGEST_AGO, 0
+  p.until_us, p.renewed, p.slot, p.share = 0, long_ago(now), 0, 0
   return p
 end
 
@@ -32,6 +32,18 @@ local function repair(b, p, seen, at, T, now)
   local total = b.granted_rest + lost + own
   if lost + own >= missing then b.granted, b.granted_rest = seen, 0
   else b.granted, b.granted_rest = b.granted + math.floor(total / MICRO), total % MICRO end
+end
+
+-- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
+-- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
+local function make_good(b, p, seen, at, T, now)
+  local w, before = b.window, b.granted
+  repair(b, p, seen, at, T, now)
+  if not w then return end
+  local missing = math.max(0, b.granted - before) * MICRO
+  turn_window(w, now)
+  w.net = w.net + missing
+  if w.lossless == 1 and quiet_us(w, now) <= 0 then w.born = now end
 end
 
 -- The reply to the same claim once more.

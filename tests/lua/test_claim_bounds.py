@@ -114,7 +114,7 @@ class Chaos:
         """What the bucket will have earned until now, to the micro-token."""
         at, rest = self.story.numbers("bucket")[:2]
         dt = self.story.at_us - at
-        return (self.rate * dt + rest) // MICRO if dt > 0 else 0
+        return ((self.rate - self.story.reserved) * dt + rest) // MICRO if dt > 0 else 0
 
     def run(self) -> None:
         for _ in range(STEPS):

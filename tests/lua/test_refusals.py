@@ -79,6 +79,7 @@ POSITIONS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         claim_field("weight", "0", "9999", "1000000001"), ("priority", NO_WORD), ("incarnation", NO_NAME),
         ("seq", (*NO_WHOLE, *TOO_MANY)), ("birth", ("1" * 21, HUGE)), ("granted_total", (*NO_WHOLE, *TOO_MANY)),
         claim_field("trip", "1000001"),
+        claim_field("fallback_rate"), claim_field("degraded"),
     ],
     "report": [
         ("at_us", NO_WHOLE), ("incarnation", NO_NAME), ("seq", NO_WHOLE), ("uptime_ms", (*NO_NUMBER, *TOO_MANY)),
@@ -362,6 +363,7 @@ def test_a_claim_with_every_argument_as_large_as_it_may_be_is_none_of_them(story
         need=10**15, tokens=10**16, requested_rate=10**16, whole=True, held=10**16, unused=10**16, burned=10**16,
         weight=10**9, priority="normal", incarnation="x" * 64, seq=2**53, birth="9" * 20, granted_total=2**53,
         trip=10**6,
+        fallback_rate=10**16, degraded=10**16,
     )  # fmt: skip
     call = calls.claim(KEYS, "p", largest, at_us=2**53 - 10**9)
     answer = call.decode(story.client.eval(call.script.text, len(call.keys), *call.keys, *call.args))

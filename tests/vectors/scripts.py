@@ -50,6 +50,8 @@ def signal(note: str, at: float, producer: str = "filebeat-1", rate: float = 0, 
         seq=message.seq or 0,
         birth=message.birth or "",
         granted_total=message.granted_total or 0,
+        fallback_rate=micro(message.fallback_rate or 0),
+        degraded=micro(message.degraded or 0),
     )
     return note, message, calls.claim(KEYS, producer, ask, at_us(at), with_all_keys=with_all_keys)
 

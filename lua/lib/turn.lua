@@ -1,0 +1,50 @@
+-- The turns of the outage shares (share.lua), and the claims of those that come back after one.
+local DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
+
+-- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
+local function beyond_rounding(b, sum) return sum > b.R / 1e6 and sum or 0 end
+
+-- Takes out the share of one that was taken for lost, or that was idle for long.
+local function withdraw_old_share(keys, b, p)
+  read_rest(keys, b)
+  local share = math.abs(p.share)
+  local is_old, part = p.at < b.halved, 1
+  if is_old then part = 2 ^ -math.floor((b.halved - p.at) / HALVING) end
+  share, b.has_new_terms = math.min(math.floor(share * part), p.share > 0 and b.lost or b.idle), true
+  if p.share > 0 then
+    b.lost = beyond_rounding(b, b.lost - share)
+    b.lost_old = math.min(b.lost, is_old and math.max(0, b.lost_old - share) or b.lost_old)
+  else
+    b.idle, b.idlers = b.idle - share, math.max(0, b.idlers - part)
+    b.idle_old, b.idlers_old = math.max(0, b.idle_old - share), math.max(0, b.idlers_old - part)
+  end
+end
+
+local function turn_shares(b, now)
+  if now < b.turned then b.turned, b.turned_before = now, math.min(now, b.turned_before) end     -- the clock went back
+  b.halved = math.min(b.halved, now)
+  if now - b.turned >= math.max(TURN, b.span, b.length) then
+    b.lost, b.late, b.fresh = b.lost + beyond_rounding(b, b.late), beyond_rounding(b, b.fresh), 0
+    b.idle, b.idlers, b.spilled = math.max(b.idle_old, b.idle), math.max(b.idlers_old, b.idlers), b.spilled / 2
+    b.turned_before, b.turned = b.turned, now
+  end
+  local halvings = math.floor((now - b.halved) / HALVING)
+  if halvings < 1 then return end
+  local part = 2 ^ (1 - halvings)
+  b.lost = math.floor((b.lost - b.lost_old / 2) * part)
+  b.idle = math.floor((b.idle - b.idle_old / 2) * part)
+  b.idlers = (b.idlers - b.idlers_old / 2) * part
+  b.lost_old, b.idle_old, b.idlers_old = b.lost, b.idle, b.idlers
+  b.halved = b.halved + halvings * HALVING
+end
+
+-- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for
+-- one whose return was certain, until the bucket earned less for it. Tokens that nobody took meanwhile pay first.
+local function pay_degraded(b, p, degraded, now)
+  local alone = math.max(0, now - p.at)
+  if p.share > 0 then alone = math.min(alone, 2 * math.max(TURN, b.span, b.length)) end
+  local owed = math.min(degraded, math.abs(p.share) * alone / MICRO)
+  local paid = math.min(owed, b.spilled)
+  owed, b.spilled = math.floor(owed - paid), b.spilled - paid
+  b.T, p.credit = math.min(b.T, math.max(-DEEPEST * b.R, b.T - owed)), p.credit - owed
+end

@@ -1,0 +1,111 @@
+"""A lossless budget in a failover: the replica that takes over has an older state, and nothing is lost all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from nexus_redis import calls
+from nexus_redis.config import micro
+from tests.coordinators import ScriptCoordinator, at_us
+from tests.plant import Consumer, Plant
+from tests.servers import Server
+from tests.story import MICRO, Story
+
+
+class Replicated(ScriptCoordinator):
+    """As the client speaks to it: each producer carries the birth and the highest count that it was told."""
+
+    def __init__(self, client: redis.Redis, planted: tuple[str, str] | None = None) -> None:
+        super().__init__(client, planted, lossless=True)
+        self.known: dict[str, tuple[str, int]] = {}
+        self.replica: dict[Any, Any] = {}
+
+    def claim(self, t: float, producer: str, want: float, burned: float, held: float) -> int:
+        self.seqs[producer] = self.seqs.get(producer, 0) + 1
+        birth, total = self.known.get(producer, ("", 0))
+        tokens = int(want) * MICRO
+        ask = calls.Claim(
+            need=min(MICRO, tokens), tokens=tokens, requested_rate=micro(10 * want), held=micro(held),
+            burned=micro(burned), incarnation=producer, seq=self.seqs[producer], birth=birth, granted_total=total,
+        )  # fmt: skip
+        answer: calls.Answer = self.run(calls.claim(self.keys, producer, ask, at_us=at_us(t), with_all_keys=True))
+        self.known[producer] = (answer.birth, answer.granted_total)
+        return answer.granted // MICRO
+
+    def replicate(self) -> None:
+        """The replica hears all up to now, and nothing after it."""
+        keys = self.ask("KEYS", f"{self.keys.budget}*")
+        self.replica = {key: self.ask("DUMP", key) for key in keys}
+
+    def fail_over(self) -> None:
+        """It becomes the primary."""
+        self.ask("DEL", *self.ask("KEYS", f"{self.keys.budget}*"))
+        for key, value in self.replica.items():
+            self.ask("RESTORE", key, 0, value)
+
+
+def attacked(server: Server, lag: float, freezes: float, seed: int, planted: tuple[str, str] | None = None) -> Plant:
+    """A failover at 10 s to a replica that has been deaf for `lag`; the consumer is frozen from `freezes` on."""
+    coordinator = Replicated(server.client(single_connection_client=True), planted)
+    consumer = Consumer("c", lambda t: -1.0 if freezes <= t < freezes + 6 else 400.0, 300)
+    plant = Plant(coordinator, [consumer], producers=4, seconds=20, seed=seed)
+    plant.at(10 - lag, coordinator.replicate)
+    plant.at(10, coordinator.fail_over)
+    return plant.run()
+
+
+@pytest.mark.parametrize("freezes", ["soon", "late", "never"])
+@pytest.mark.parametrize("lag", [0.1, 1, 3])
+def test_nothing_is_lost_though_the_replica_was_deaf_and_the_consumer_is_frozen(
+    one_server: Server, lag: float, freezes: str
+) -> None:
+    at = {"soon": 10.05 - lag, "late": 9.95, "never": 30.0}[freezes]
+    for seed in (1, 2):
+        plant = attacked(one_server, lag, at, seed)
+        assert plant.lost() == 0
+        assert freezes != "never" or plant.goodput(14, 20) > 0.9
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [("  w.net = w.net + missing", "  w.net = w.net"), ("  if not w then return end", "  if w then return end")],
+    ids=["the window does not know of the grants", "nor does it wait"],
+)
+def test_without_its_rule_records_are_lost(one_server: Server, planted: tuple[str, str]) -> None:
+    assert sum(attacked(one_server, 0.3, 9.97, seed, planted).lost() for seed in (1, 2)) > 0
+
+
+SAID: dict[str, Any] = {
+    "done": 0, "errors": 0, "in_flight": 0, "queue_depth": 0, "queue_limit": 100, "capacity": 1000,
+}  # fmt: skip
+
+
+@pytest.fixture
+def opened(story: Story) -> Story:
+    """A lossless budget that may admit up to 100."""
+    story.configure(lossless=True)
+    for i in range(7):
+        story.at(i / 4).report(**SAID)
+    return story
+
+
+def test_a_count_that_the_server_has_lost_is_on_its_way_for_the_window(opened: Story) -> None:
+    birth = opened.claim("p", tokens=10, requested_rate=1e3).birth
+    net = opened.numbers("window")[2]
+    opened.claim("q", tokens=0, birth=birth, granted_total=70)
+    assert opened.numbers("window")[2] == net + 60 * MICRO
+
+
+def test_whoever_comes_first_after_a_failover_waits_for_those_who_know_more(opened: Story) -> None:
+    """It knows of 70 of the grants that are lost, and another one of 95."""
+    birth = opened.claim("p", tokens=10, requested_rate=1e3).birth
+    first = opened.claim("q", tokens=20, requested_rate=1e3, birth=birth, granted_total=70)
+    assert (first.granted, first.reason) == (0, "window")
+    opened.at(1.6).claim("p", tokens=0, birth=birth, granted_total=95)
+    for i in range(7, 13):
+        opened.at(i / 4).report(**SAID)
+    later = [opened.at(3 + i / 10).claim(f"r{i}", tokens=20, requested_rate=1e3).granted for i in range(4)]
+    assert sum(later) <= 5 * MICRO

@@ -1,0 +1,204 @@
+"""Outage shares: what processes may spend without Redis adds up to half of the budget, whoever lost it and when."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nexus_redis import calls
+from nexus_redis.account import DEGRADED_BURST
+from nexus_redis.ledger import LEASE
+from tests.fleet import excess
+from tests.outage import Outages
+from tests.servers import Server
+from tests.story import MICRO, Story
+
+LARGE = [(500, 2), (700, 32), (5000, 5)]  # minutes of work
+FLEETS = [(5, 6), (10, 16), (60, 3), (200, 8), *(pytest.param(*each, marks=pytest.mark.soak) for each in LARGE)]
+CUTS = ["refused", "hole", "deaf"]
+
+
+def fleet(server: Server, rate: float, count: int, until: float = 4) -> Outages:
+    """So many greedy processes, which have found their shares."""
+    outages = Outages(server.client(), rate, seed=count)
+    for _ in range(count):
+        outages.add()
+    outages.advance(until)
+    return outages
+
+
+def bound(outages: Outages) -> float:
+    """What docs/operations.md allows beyond the rate: the bucket, a lease, half of the rate for two turns."""
+    costs = len(outages.processes)  # each may have one token begun
+    return 1 + outages.rate * (0.25 + LEASE + 1) + costs
+
+
+def over(outages: Outages, start: float = 0.0) -> float:
+    """The worst window of any length, beyond the rate."""
+    return excess([entry for entry in outages.log if entry[0] >= start], lambda t: outages.rate * t, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("rate", "count"), FLEETS)
+def test_at_every_moment_all_shares_add_up_to_half_of_the_rate(one_server: Server, rate: float, count: int) -> None:
+    outages, dice = fleet(one_server, rate, count, 0.5), random.Random(count)
+    for _ in range(60):
+        outages.advance(outages.now + dice.uniform(0.05, 0.4))
+        assert outages.promised() <= rate / 2 + 1e-6
+        if dice.random() < 0.3:
+            dice.choice(outages.processes).link = dice.choice(["up", *CUTS])
+
+
+@pytest.mark.parametrize("link", CUTS)
+@pytest.mark.parametrize(("rate", "count"), FLEETS)
+def test_processes_cut_off_one_after_another_go_on_at_half_of_the_rate_in_all(
+    one_server: Server, rate: float, count: int, link: str
+) -> None:
+    outages = fleet(one_server, rate, count)
+    for process in outages.processes:
+        process.link = link
+        outages.advance(outages.now + 0.4)
+    began = outages.now + LEASE
+    outages.advance(began + 8)
+    assert outages.admitted(began, began + 8) <= (8 + DEGRADED_BURST) * rate / 2 + count
+    assert outages.admitted(began, began + 8) >= 8 * rate / 5 - count
+    assert over(outages) <= bound(outages)
+
+
+@pytest.mark.parametrize("link", ["refused", "hole"])
+@pytest.mark.parametrize(("rate", "count"), FLEETS)
+def test_what_some_spend_without_redis_is_missing_for_the_others(
+    one_server: Server, rate: float, count: int, link: str
+) -> None:
+    outages = fleet(one_server, rate, count)
+    for process in outages.processes[: count // 2]:
+        process.link = link
+    outages.advance(12)
+    assert over(outages) <= bound(outages)
+    assert outages.admitted(7, 12) <= 5 * rate * 1.02 + count
+    assert outages.admitted(7, 12) >= 5 * rate * 0.75 - count
+    for process in outages.processes:
+        process.link = "up"
+    outages.advance(16)
+    began = len(outages.alone)
+    outages.advance(20)
+    assert len(outages.alone) == began
+    assert outages.admitted(16, 20) >= 0.97 * 4 * rate - 1  # all of it is theirs again
+    assert over(outages) <= bound(outages)
+
+
+@pytest.mark.parametrize(("rate", "count"), FLEETS)
+def test_links_that_flap_or_lose_replies_cost_no_more_the_longer_they_do(
+    one_server: Server, rate: float, count: int
+) -> None:
+    outages, dice = fleet(one_server, rate, count), random.Random(count)
+    for _ in range(40):
+        for process in outages.processes:
+            process.link = dice.choice(["up", "up", *CUTS])
+        outages.advance(outages.now + dice.choice([0.1, 0.3, 0.9, 2.5]) * dice.random())
+    assert outages.alone
+    assert over(outages) <= bound(outages)
+
+
+def test_a_fault_shorter_than_the_server_notices_is_paid_for_each_time(one_server: Server) -> None:
+    outages = fleet(one_server, 200, 8)
+    for i in range(60):  # one half or the other is cut off for most of a second, by turns
+        for k, process in enumerate(outages.processes):
+            process.link = "refused" if (k + i) % 2 else "up"
+        outages.advance(outages.now + 0.9)
+    assert over(outages) <= bound(outages)
+
+
+@pytest.mark.parametrize("demand", [0.5, 5, 20])
+def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server, demand: float) -> None:
+    outages = Outages(one_server.client(), 500)
+    for _ in range(12):
+        outages.add(demand)
+    outages.advance(20)
+    for process in outages.processes:
+        process.link = "refused"
+    outages.advance(32)
+    assert all(process.account.ledger.share(outages.now) > 0 for process in outages.processes)
+    assert all(process.alone for process in outages.processes)
+    assert outages.promised() <= 250
+
+
+@pytest.mark.parametrize("idle", [0.15, 10, 50])
+def test_one_that_was_busy_and_is_idle_has_a_share(one_server: Server, idle: float) -> None:
+    outages = fleet(one_server, 500, 1)
+    outages.processes[0].demand = 0
+    outages.advance(4 + idle)
+    assert outages.promised() >= 0.99 * 500 / 4 / 2 ** (idle // 30)
+    outages.processes[0].link = "refused"
+    for _ in range(4):  # the first may find a token that was in hand
+        outages.processes[0].call()
+        outages.advance(outages.now + 0.3)
+    assert outages.processes[0].alone
+
+
+def test_a_fleet_of_web_workers_that_are_mostly_idle_uses_the_whole_budget(one_server: Server) -> None:
+    """A hundred, each with a caller every two seconds, beside one who takes all that they leave."""
+    outages = Outages(one_server.client(), 200)
+    for _ in range(100):
+        outages.add(0.5)
+    outages.add()
+    outages.advance(25)
+    assert outages.admitted(10, 25) >= 0.97 * 200 * 15
+    assert not outages.alone
+
+
+def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1).claim("a", tokens=50, requested_rate=1000)
+    assert story.claim("b", tokens=50, requested_rate=1000).fallback_rate == 0
+    story.leave("a")
+    assert story.claim("b", tokens=50, requested_rate=1000).fallback_rate == 50 * MICRO
+    story.leave("b")
+    for now in (2, 3, 4, 5):
+        story.at(now).claim("c", tokens=0)
+    assert story.reserved == 0
+
+
+def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: Story) -> None:
+    """It has the share of the answer before, whatever it has been told since."""
+    story.configure(rate=100)
+    story.at(1).claim("a", tokens=50, requested_rate=1000)
+    for i in range(1, 8):
+        ask = {"tokens": 50, "requested_rate": 1000.0, "fallback_rate": 50 * MICRO, "weight": 1}
+        story.at(1 + i / 10).claim("b", **{**ask, "fallback_rate": 0})
+        story.claim("a", **ask)
+    answers = [story.claim(name, tokens=50, requested_rate=1000) for name in "bc"]
+    assert sum(answer.fallback_rate for answer in answers) <= 50 * MICRO - 50 * MICRO
+
+
+def test_a_share_is_reserved_until_it_has_ended(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1).claim("a", tokens=50, requested_rate=1000)
+    reserved = []
+    for second in range(2, 320):
+        story.at(second).claim("b", tokens=0)
+        reserved.append(story.reserved / MICRO)
+    assert reserved[3:28] == [50] * 25
+    assert reserved[60] <= 25
+    assert reserved[-1] < 0.1
+    for age in range(5, 300):  # never less than what the producer itself takes it for
+        assert reserved[age] >= 50 * 0.5 ** ((age + 1) // 30) - 1
+
+
+def test_a_liar_makes_nobody_owe_more_than_its_share_could_have_given(story: Story) -> None:
+    story.configure(rate=100)
+    share = story.at(1).claim("a", tokens=50, requested_rate=1000).fallback_rate
+    story.at(1.1).claim("b", tokens=50, requested_rate=1000)
+    story.at(1.2).claim("b", tokens=0, requested_rate=1000)
+    before = story.tokens
+    story.claim("a", tokens=0, requested_rate=1000, degraded=10**15)
+    assert before - story.tokens <= share * 0.2 + 1
+
+
+def test_claims_without_the_last_two_fields_are_served(story: Story) -> None:
+    story.configure(rate=100)
+    story.at(1)
+    ask = calls.claim(story.keys, "p", calls.Claim(need=MICRO, tokens=MICRO, incarnation="p", seq=1), story.at_us)
+    older = ask.__class__(ask.script, ask.keys, (ask.args[0], str(ask.args[1]).replace(",0,0]", "]")), ask.decode)
+    assert str(older.args[1]).count(",") == 12
+    assert story.run(older).granted == MICRO
