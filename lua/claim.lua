@@ -74,7 +74,7 @@ if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
-local at, T = b.at, b.T
+if now - b.at >= LEASE then rarely().note_gap(b, now) end
 if (b.due > 0 and now >= b.due) or b.at - now >= MICRO then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
@@ -83,7 +83,7 @@ else
 end
 local learning, is_first = now < b.learns_until, not p
 p = p or rarely().new_producer(now)
-if ask.granted_total > b.granted and ask.birth == b.birth then rarely().make_good(b, p, ask.granted_total, at, T, now) end
+if ask.granted_total > b.granted and ask.birth == b.birth then rarely().make_good(b, p, ask.granted_total, now) end
 if now >= b.ends or b.ends - now > b.length then
   rarely().roll_epoch(keys, b, now)
   if not keys.history and not b.is_new and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end

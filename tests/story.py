@@ -133,7 +133,7 @@ class Story:
     def reserved(self) -> int:
         """Micro-tokens a second that the bucket does not earn: the shares of those who fell silent, awaited."""
         terms = self.numbers("terms")
-        return int(min(terms[19], terms[0] / 2))
+        return int(min(terms[21], terms[0] / 2))
 
     @property
     def state(self) -> dict[str, Any]:

@@ -113,18 +113,18 @@ end
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>dddddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost birth reason taker
+---   turned turned_before halved lost unheard unheard_until birth reason taker
 ---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 45
+-- TERMS_END = 47
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -227,10 +227,10 @@ local function long_ago(now) return math_floor((now - 60000000) / 1000000) % 655
 -- One that is longer than the others is out from now on, so what the bucket held is remembered as long.
 local function lease_of(b, refresh, trip, now)
   local lease = refresh * 5
-  if trip == 0 or b[46] and b[46].lossless == 1 then return lease end
+  if trip == 0 or b[48] and b[48].lossless == 1 then return lease end
   lease = lease + trip
   if lease > b[32] or b[33] > 0 and b[33] < now + lease then
-    b[32], b[33], b[56] = math_max(b[32], lease), now + 2 * lease, true
+    b[32], b[33], b[58] = math_max(b[32], lease), now + 2 * lease, true
   end
   return lease
 end
@@ -354,7 +354,7 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[26], b[56] = math.max(0, b[26] + dt), true
+    b[26], b[58] = math.max(0, b[26] + dt), true
   end
   local R = b[21]
   if b[42] > 0 then R = R - math.floor(math.min(b[42], R / 2)) end     -- share.lua
@@ -435,6 +435,7 @@ local function fault_of_names(keys, id, ask)
 end
 
 -- Who comes first under an id, who comes after another, and who asks twice.
+-- UNHEARD = 2000000         -- longer than a lease and the time that a client takes to find the new primary
 
 local function new_producer(now)
   local p = {}
@@ -450,18 +451,27 @@ end
 
 -- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
 local function successor(p, b)
-  if p[3] ~= b[43] then return nil end
+  if p[3] ~= b[45] then return nil end
   p[7], p[8], p[1] = math.min(p[7], 0), 0, 0
   return p
 end
 
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). While
--- nobody was served here for a lease, another server may have granted all that was in the bucket at `at` and has been earned
--- since. More than that, or without such a gap, is the word of one: it is taken from the bucket as if this producer had
+-- Nobody was served here for a lease: another server may have granted all that was in the bucket and has been earned since, and
+-- those who know of it have not all come yet.
+local function note_gap(b, now)
+  b[43], b[44] = math.floor(math.max(0, b[3]) + b[21] / 1000000 * (now - b[1])), now + 2000000
+  b[58] = true
+end
+
+-- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). More than
+-- may have been granted there (`unheard`) is the word of one: it is taken from the bucket as if this producer had
 -- claimed it, so it costs its own share, and a bucket in advance at most.
-local function repair(b, p, seen, at, T, now)
+local function repair(b, p, seen, now)
   local missing, lost = (seen - b[4]) * 1000000, 0
-  if now - at >= 500000 then lost = math.min(missing, math.floor(math.max(0, T) + b[21] / 1000000 * (now - at))) end
+  if now < b[44] then
+    lost = math.min(missing, b[43])
+    b[43], b[58] = b[43] - lost, true
+  end
   local own = math.min(missing - lost, math.max(0, math.min(b[3] - lost, p[7] + b[22])))
   p[7] = p[7] - own
   b[3] = math.min(b[3], math.max(-b[22], b[3] - lost - own))
@@ -472,9 +482,9 @@ end
 
 -- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
 -- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
-local function make_good(b, p, seen, at, T, now)
-  local w, before = b[46], b[4]
-  repair(b, p, seen, at, T, now)
+local function make_good(b, p, seen, now)
+  local w, before = b[48], b[4]
+  repair(b, p, seen, now)
   if not w then return end
   local missing = math.max(0, b[4] - before) * 1000000
   turn_window(w, now)
@@ -507,19 +517,19 @@ local function new_budget(now, is_older)
   b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
   b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
   b[15], b[16], b[17], b[18], b[39], b[40], b[41] = 0, 0, 0, 0, now, now, now
-  b[42], b[52], b[53], b[54], b[19] = 0, 0, 0, 0, 0
-  b[34], b[35], b[36], b[37], b[38], b[43], b[44], b[45] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b[47], b[48], b[49], b[50], b[51] = 0, 0, 1020000, 0, 0
-  b[57], b[55], b[58] = true, true, true
+  b[42], b[54], b[55], b[56], b[19], b[43], b[44] = 0, 0, 0, 0, 0, 0, 0
+  b[34], b[35], b[36], b[37], b[38], b[45], b[46], b[47] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[49], b[50], b[51], b[52], b[53] = 0, 0, 1020000, 0, 0
+  b[59], b[57], b[60] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
 local function read_rest(keys, b)
-  if b[55] then return end
-  b[55] = true
+  if b[57] then return end
+  b[57] = true
   local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54] = unpacked('>dddddddd', f[1])
+  b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56] = unpacked('>dddddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -528,15 +538,15 @@ end
 -- STILL between two calls, so that a leap forward to there earns next to nothing.
 local function steady(b, now)
   if now < b[1] then
-    if b[37] == 0 or now < b[37] then b[37], b[56] = now, true end
+    if b[37] == 0 or now < b[37] then b[37], b[58] = now, true end
     if now - b[37] < 5000000 then return b[1] end
-    b[38], b[37], b[56] = math.max(b[38], b[1]), 0, true
+    b[38], b[37], b[58] = math.max(b[38], b[1]), 0, true
     return now
   end
-  if b[37] > 0 then b[37], b[56] = 0, true end
+  if b[37] > 0 then b[37], b[58] = 0, true end
   if b[38] > 0 then
     b[1] = math.max(b[1], math.min(now, b[38]) - 5000000)
-    if now >= b[38] then b[38], b[56] = 0, true end
+    if now >= b[38] then b[38], b[58] = 0, true end
   end
   return now
 end
@@ -549,13 +559,13 @@ local function pay_for_past(b, p, ask)
   p[8] = before - b[3]
 end
 
-local function is_renewal_due(b, now) return now - b[50] >= 60000000 or now < b[50] end
+local function is_renewal_due(b, now) return now - b[52] >= 60000000 or now < b[52] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 local function renew(keys, b)
   for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[51] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
+      if b[53] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
     end
   end
 end
@@ -564,7 +574,7 @@ end
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[57]) then b[50] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[59]) then b[52] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -573,23 +583,23 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string.format('%.6f', b[3] / 1000000))
   add('granted_total', string.format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddddddddsss', unpack(b, 21, 45)))
-  add('epoch', pack('>dddddddd', b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54]))
+  add('terms', pack('>ddddddddddddddddddddddddsss', unpack(b, 21, 47)))
+  add('epoch', pack('>dddddddd', b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[57] then
+  if b[59] then
     add('schema', whole(2))
-    add('birth', b[43])
+    add('birth', b[45])
     redis.call('HDEL', keys.budget, 'window')          -- of a schema before
   end
-  if b[58] then
+  if b[60] then
     add('rate_per_s', plain(b[21]))
     add('burst_s', plain(b[23]))
     add('level', whole(b[24]))
     add('load_percent', plain(b[25]))
-    add('reason', b[44])
+    add('reason', b[46])
   end
   redis.call(unpack(list))
-  if b[46] then write_window(keys, b[46]) end
+  if b[48] then write_window(keys, b[48]) end
   if may_be_new then renew(keys, b) end
 end
 
@@ -792,9 +802,9 @@ local function set_rate(keys, b, R, burst_us)
     b[11] = 0                                        -- what was promised at the rate before holds no more
   end
   b[21], b[22], b[23], b[20] = R, B, burst_us, R - math.floor(math.min(b[42], R / 2))
-  if R > 0 and b[49] > 0 then b[3], b[49] = b[3] + b[49], 0 end    -- the first rate of this life
+  if R > 0 and b[51] > 0 then b[3], b[51] = b[3] + b[51], 0 end    -- the first rate of this life
   b[3] = math.min(b[3], B)
-  b[58] = true
+  b[60] = true
 end
 
 local function level_at(load_percent, was)
@@ -858,7 +868,7 @@ end
 
 -- What the consumers can still hold, as the claim needs it.
 local function settle_window(keys, b, s)
-  local w, parts = b[46], s.parts
+  local w, parts = b[48], s.parts
   if not w then return end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -874,7 +884,7 @@ end
 -- `act`: who did it, what changed, and why. An empty text is left out.
 local function note(keys, b, by, act)
   local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
-                 'load_percent', plain(b[25]), 'reason', b[44], 'by', by}
+                 'load_percent', plain(b[25]), 'reason', b[46], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -884,14 +894,14 @@ local function note(keys, b, by, act)
   end
   redis.call(unpack(entry))
   read_rest(keys, b)
-  if b[51] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
+  if b[53] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
 end
 
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
 local function push(keys, b)
   redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string.format('%s %.0f %.0f %.0f %s', b[43], b[4], b[21], b[24], b[44]))
+              string.format('%s %.0f %.0f %.0f %s', b[45], b[4], b[21], b[24], b[46]))
 end
 
 -- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
@@ -905,14 +915,14 @@ local function settle(keys, b, s, now, by, is_act, act)
     redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   end
   local rate, level, load, reason = decide(keys, s, now)
-  local turned = level ~= b[24] or reason ~= b[44]
+  local turned = level ~= b[24] or reason ~= b[46]
   parts.told = math.max(parts.told, b[21])               -- many small steps are a drop as well
   local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[21] == 0 and rate > 0 and not b[57]
+  local is_rise = b[21] == 0 and rate > 0 and not b[59]
   local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
-  if turned or b[57] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
+  if turned or b[59] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
     set_rate(keys, b, rate, s.burst)
-    b[24], b[25], b[44] = level, load * 1000, reason
+    b[24], b[25], b[46] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
@@ -923,7 +933,7 @@ local function settle(keys, b, s, now, by, is_act, act)
     parts.told = rate
   end
   settle_window(keys, b, s)
-  b[27], b[56] = least(keys.consumers) or 0, true
+  b[27], b[58] = least(keys.consumers) or 0, true
   b[36] = s.paused_until > now and s.paused_until or 0
   for _, at in ipairs({b[36], grace_end(s)}) do
     if at > now and (b[27] == 0 or at < b[27]) then b[27] = at end
@@ -952,12 +962,12 @@ end
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
 local function advance(keys, b, now)
   local is_back = b[1] - now >= 1000000
-  if is_back or (b[27] > 0 and now >= b[27]) then b[59] = read_settings(keys) end
-  if is_back then rebase_clock(keys, b, b[59], now) end
+  if is_back or (b[27] > 0 and now >= b[27]) then b[61] = read_settings(keys) end
+  if is_back then rebase_clock(keys, b, b[61], now) end
   -- From the end of a pause on the bucket earns again, however late the first call after it is.
   local resumed = b[36] > b[1] and now >= b[36]
   refill(b, resumed and b[36] or now)
-  if b[27] > 0 and now >= b[27] then settle(keys, b, b[59], now, 'deadline') end
+  if b[27] > 0 and now >= b[27] then settle(keys, b, b[61], now, 'deadline') end
   if resumed then refill(b, now) end
 end
 
@@ -973,13 +983,13 @@ local function withdraw_old_share(keys, b, p)
   local share = math.abs(p[18])
   local is_old, part = p[6] < b[41], 1
   if is_old then part = 2 ^ -math.floor((b[41] - p[6]) / 30000000) end
-  share, b[56] = math.min(math.floor(share * part), p[18] > 0 and b[42] or b[17]), true
+  share, b[58] = math.min(math.floor(share * part), p[18] > 0 and b[42] or b[17]), true
   if p[18] > 0 then
     b[42] = beyond_rounding(b, b[42] - share)
-    b[52] = math.min(b[42], is_old and math.max(0, b[52] - share) or b[52])
+    b[54] = math.min(b[42], is_old and math.max(0, b[54] - share) or b[54])
   else
     b[17], b[18] = b[17] - share, math.max(0, b[18] - part)
-    b[53], b[54] = math.max(0, b[53] - share), math.max(0, b[54] - part)
+    b[55], b[56] = math.max(0, b[55] - share), math.max(0, b[56] - part)
   end
 end
 
@@ -988,16 +998,16 @@ local function turn_shares(b, now)
   b[41] = math.min(b[41], now)
   if now - b[39] >= math.max(1000000, b[32], b[30]) then
     b[42], b[16], b[15] = b[42] + beyond_rounding(b, b[16]), beyond_rounding(b, b[15]), 0
-    b[17], b[18], b[19] = math.max(b[53], b[17]), math.max(b[54], b[18]), b[19] / 2
+    b[17], b[18], b[19] = math.max(b[55], b[17]), math.max(b[56], b[18]), b[19] / 2
     b[40], b[39] = b[39], now
   end
   local halvings = math.floor((now - b[41]) / 30000000)
   if halvings < 1 then return end
   local part = 2 ^ (1 - halvings)
-  b[42] = math.floor((b[42] - b[52] / 2) * part)
-  b[17] = math.floor((b[17] - b[53] / 2) * part)
-  b[18] = (b[18] - b[54] / 2) * part
-  b[52], b[53], b[54] = b[42], b[17], b[18]
+  b[42] = math.floor((b[42] - b[54] / 2) * part)
+  b[17] = math.floor((b[17] - b[55] / 2) * part)
+  b[18] = (b[18] - b[56] / 2) * part
+  b[54], b[55], b[56] = b[42], b[17], b[18]
   b[41] = b[41] + halvings * 30000000
 end
 
@@ -1040,14 +1050,14 @@ local function settle_trim(b, is_contended)
   else
     b[34] = 0
   end
-  b[48] = is_contended and trim(b) or 0
+  b[50] = is_contended and trim(b) or 0
 end
 
 -- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
 local function fit_refresh(b, crowd, now)
   if now >= b[33] then b[32], b[33] = b[31] * 5, 0 end
   local wanted = 0
-  if not (b[46] and b[46].lossless == 1) then    -- what is lossless counts on what is on its way being young
+  if not (b[48] and b[48].lossless == 1) then    -- what is lossless counts on what is on its way being young
     wanted = crowd / 10000 * 1000000
   end
   -- A fleet is never counted twice alike: a little less changes nothing.
@@ -1090,19 +1100,19 @@ local function roll_epoch(keys, b, now)
   end
   settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
-  b[45] = ''
+  b[47] = ''
   for _, name in ipairs(CLASSES) do
     local class = b[name]
-    class[4] = b[45] == '' and b[48] or 0
-    if b[45] == '' and class[1] < math.huge then b[45] = name end
+    class[4] = b[47] == '' and b[50] or 0
+    if b[47] == '' and class[1] < math.huge then b[47] = name end
   end
   empty()
   local refresh_before = b[31]
   -- After an outage, or a step of the clock, all may be back in a moment.
   if not is_cut and not (is_silent and now - b[29] < 600000 * 1000) then fit_refresh(b, crowd, now) end
-  b[30] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[31]), 1.1 * math.max(b[10], b[47])))
+  b[30] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[31]), 1.1 * math.max(b[10], b[49])))
   b[29] = now + b[30]
-  b[47], b[10] = b[10], 0
+  b[49], b[10] = b[10], 0
 end
 
 -- Those that left without a word go from the list; their hashes go by their TTL.
@@ -1110,7 +1120,7 @@ local function sweep_producers(keys, now)
   local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - 600000 * 1000), 'LIMIT', 0, 8)
   if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end
 end
-rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, make_good = make_good, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, pay_degraded = pay_degraded, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, steady = steady, successor = successor, sweep_producers = sweep_producers, withdraw_old_share = withdraw_old_share, write_whole = write_whole}
+rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, make_good = make_good, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, note_gap = note_gap, pay_degraded = pay_degraded, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, steady = steady, successor = successor, sweep_producers = sweep_producers, withdraw_old_share = withdraw_old_share, write_whole = write_whole}
   return rarely_given
 end
 
@@ -1174,10 +1184,10 @@ local keys, class_name = keys, ask[9]
     break
   end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddddsss', f[3])}
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddddddsss', f[3])}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
     b[13], b[14], b[15], b[16], b[17], b[18], b[19] = unpacked('>ddddddddddddddddddd', f[2])
-  b[46] = nil
+  b[48] = nil
   if f[4] then 
   local read_window_1
   repeat
@@ -1187,7 +1197,7 @@ local keys, class_name = keys, ask[9]
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[46] = read_window_1
+  b[48] = read_window_1
   end
   local read_class_1
   repeat
@@ -1208,13 +1218,13 @@ local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now, is_older)
 if now < b[1] or b[37] + b[38] > 0 then now = rarely().steady(b, now) end
-if p and (p[3] ~= b[43] or p[2] ~= ask[10]) then
+if p and (p[3] ~= b[45] or p[2] ~= ask[10]) then
   if p[2] ~= ask[10] and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
-local at, T = b[1], b[3]
+if now - b[1] >= 500000 then rarely().note_gap(b, now) end
 if (b[27] > 0 and now >= b[27]) or b[1] - now >= 1000000 then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
@@ -1224,7 +1234,7 @@ else
     local dt = now - b[1]
   b[1] = now
   if dt < 0 then
-    b[26], b[56] = math_max(0, b[26] + dt), true
+    b[26], b[58] = math_max(0, b[26] + dt), true
   end
   local R = b[21]
   if b[42] > 0 then R = R - math_floor(math_min(b[42], R / 2)) end
@@ -1251,10 +1261,10 @@ else
 end
 local learning, is_first = now < b[26], not p
 p = p or rarely().new_producer(now)
-if ask[13] > b[4] and ask[12] == b[43] then rarely().make_good(b, p, ask[13], at, T, now) end
+if ask[13] > b[4] and ask[12] == b[45] then rarely().make_good(b, p, ask[13], now) end
 if now >= b[29] or b[29] - now > b[30] then
   rarely().roll_epoch(keys, b, now)
-  if not keys.history and not b[57] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  if not keys.history and not b[59] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().sweep_producers(keys, now)
 end
 
@@ -1271,7 +1281,7 @@ local b, p, held, unused, burned, now = b, p, ask[5], ask[6], ask[7], now
   break
 until true
 local returned, burned, credited = take_back_1, take_back_2, take_back_3
-if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[43])) then rarely().pay_for_past(b, p, ask) end
+if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[45])) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
 if ask[10] ~= '' and (is_first or p[6] < b[29] - b[30] or p[6] > now) then b[12] = b[12] + 1 end
@@ -1306,7 +1316,7 @@ local keys, b, p, degraded, now = keys, b, p, ask[16], now
   local is_old = withdraw_share_1
   if is_old then rarely().withdraw_old_share(keys, b, p) end
 until true
-local is_same = p[2] == ask[10] and p[3] == b[43] and p[13] == ask[9] and p[14] == ask[8]
+local is_same = p[2] == ask[10] and p[3] == b[45] and p[13] == ask[9] and p[14] == ask[8]
 p[14], p[13] = ask[8], ask[9]
 local need = ask[2] > 0 and ask[1] == 0 and math_min(ask[2], 1000000) or ask[1]
 local d = ask[2] > 0 and math_max(ask[3], need / b[30] * 1000000) or ask[3]  -- who comes seldom counts for what it takes then
@@ -1332,7 +1342,7 @@ local class = b[p[13]]
 local contended = class[1] < math_huge
 local told = math_min(share_of(class, p), b[21])       -- the level of light ones, times a heavy weight, may be more
 local faster = class[4]
-if b[31] > 100000 and b[45] == ask[9] then 
+if b[31] > 100000 and b[47] == ask[9] then 
 local trim_1
 repeat
 local b = b
@@ -1384,7 +1394,7 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   elseif b[23] > 250000 then spare = math_min(b[3], room)
   elseif b[3] >= need then spare = math_max(spare, math_min(need, b[22], room)) end
   local piece = need
-  if need > 0.25 * depth and not ask[4] and not (b[46] and b[46].lossless == 1) then
+  if need > 0.25 * depth and not ask[4] and not (b[48] and b[48].lossless == 1) then
     piece = math_min(need, math_max(1000000, math_min(0.25 * depth, 0.1 * share)))
   end
 
@@ -1460,11 +1470,11 @@ if refresh > 100000 and ask[2] > 0 then
   until true
   retry = space_out_1
 end
-if b[46] then
+if b[48] then
   local admit_1, admit_2, admit_3
   repeat
   local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, burned, granted, retry, ask[4], need, now
-    local w = b[46]
+    local w = b[48]
   repeat
   local w, now = w, now
     local slot = math_floor(now / w.slot_us)
@@ -1530,7 +1540,7 @@ local b, tokens = b, granted
   b[4], b[5] = b[4] + math_floor(total / 1000000), total % 1000000
 until true
 
-local load, lossless, lease = math_floor(b[25] / 1000), b[46] and b[46].lossless or 0, lease_of(b, refresh, ask[14], now)
+local load, lossless, lease = math_floor(b[25] / 1000), b[48] and b[48].lossless or 0, lease_of(b, refresh, ask[14], now)
 local recommended = math_floor(math_min(ask[3], told))
 p[8], p[1] = p[8] + granted, now + lease + retry
 local outage_share_1
@@ -1564,12 +1574,12 @@ local fallback = outage_share_1
 local reason_of_1
 repeat
 local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommended, learning, cut, contended, ask[2] > 0 and granted < need
-  if b[21] <= 0 or b[44] == 'no_consumers' then reason_of_1 = b[44] break end
+  if b[21] <= 0 or b[46] == 'no_consumers' then reason_of_1 = b[46] break end
   if cut then reason_of_1 = 'window' break end
   if learning and ask[2] > 0 and b[3] < 1000000 then reason_of_1 = 'learning' break end
   if recommended >= ask[3] and not is_short then reason_of_1 = 'ok' break end
   if contended and recommended + 1 < b[21] then reason_of_1 = 'contended' break end
-  reason_of_1 = b[44]
+  reason_of_1 = b[46]
   break
 until true
 local reason = reason_of_1
@@ -1590,7 +1600,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),
              'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[8] / 1000000))
   if not is_same then
-    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[43])
+    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[45])
     if p[13] == 'normal' and p[14] == 1000000 then redis_call('HDEL', keys.member, 'priority', 'weight')
     else
       redis_call('HSET', keys.member, 'priority', p[13], 'weight', string_format('%.10g', p[14] / 1000000))
@@ -1606,7 +1616,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   break
 until true
 local is_new_id = write_producer_1
-if is_new_id or b[55] or b[56] then
+if is_new_id or b[57] or b[58] then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   repeat
@@ -1628,9 +1638,9 @@ break
   redis_call('HSET', keys.budget, 'tokens', string_format('%.6f', b[3] / 1000000), 'granted_total',
              string_format('%d', b[4]), 'bucket', bucket, 'class_' .. class_name, class)
   until true
-  if b[46] then 
+  if b[48] then 
   repeat
-  local keys, w = keys, b[46]
+  local keys, w = keys, b[48]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -1638,7 +1648,7 @@ break
   end
 end
 do
-local granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, lease, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot, b[43]
+local granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, lease, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot, b[45]
   return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string_format(' %d', wait) or '')
 end
@@ -1728,18 +1738,18 @@ end
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>dddddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost birth reason taker
+---   turned turned_before halved lost unheard unheard_until birth reason taker
 ---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 45
+-- TERMS_END = 47
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -1775,7 +1785,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 

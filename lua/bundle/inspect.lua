@@ -126,18 +126,18 @@ end
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>dddddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost birth reason taker
+---   turned turned_before halved lost unheard unheard_until birth reason taker
 ---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 45
+-- TERMS_END = 47
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -157,7 +157,7 @@ for i = 1, #consumers, 2 do
   if redis_call('ZSCORE', keys.rates, consumers[i]) then live[#live + 1] = consumers[i] end
 end
 -- What is packed, as text: numbers with a space between. Of another schema it is left out.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd',
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd',
                 epoch = '>dddddddd'}
 local is_own = redis_call('HGET', keys.budget, 'schema') == whole(2)
 local found, fields = redis_call('HGETALL', keys.budget), {}
@@ -261,18 +261,18 @@ end
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>dddddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost birth reason taker
+---   turned turned_before halved lost unheard unheard_until birth reason taker
 ---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 45
+-- TERMS_END = 47
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -308,7 +308,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 

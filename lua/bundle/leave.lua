@@ -152,18 +152,18 @@ end
 -- SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>dddddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost birth reason taker
+---   turned turned_before halved lost unheard unheard_until birth reason taker
 ---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 45
+-- TERMS_END = 47
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
@@ -182,7 +182,7 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[26], b[56] = math_max(0, b[26] + dt), true
+    b[26], b[58] = math_max(0, b[26] + dt), true
   end
   local R = b[21]
   if b[42] > 0 then R = R - math_floor(math_min(b[42], R / 2)) end     -- share.lua
@@ -233,19 +233,19 @@ local function new_budget(now, is_older)
   b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
   b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
   b[15], b[16], b[17], b[18], b[39], b[40], b[41] = 0, 0, 0, 0, now, now, now
-  b[42], b[52], b[53], b[54], b[19] = 0, 0, 0, 0, 0
-  b[34], b[35], b[36], b[37], b[38], b[43], b[44], b[45] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b[47], b[48], b[49], b[50], b[51] = 0, 0, 1020000, 0, 0
-  b[57], b[55], b[58] = true, true, true
+  b[42], b[54], b[55], b[56], b[19], b[43], b[44] = 0, 0, 0, 0, 0, 0, 0
+  b[34], b[35], b[36], b[37], b[38], b[45], b[46], b[47] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[49], b[50], b[51], b[52], b[53] = 0, 0, 1020000, 0, 0
+  b[59], b[57], b[60] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
 local function read_rest(keys, b)
-  if b[55] then return end
-  b[55] = true
+  if b[57] then return end
+  b[57] = true
   local f = redis_call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54] = unpacked('>dddddddd', f[1])
+  b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56] = unpacked('>dddddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -254,29 +254,29 @@ end
 -- STILL between two calls, so that a leap forward to there earns next to nothing.
 local function steady(b, now)
   if now < b[1] then
-    if b[37] == 0 or now < b[37] then b[37], b[56] = now, true end
+    if b[37] == 0 or now < b[37] then b[37], b[58] = now, true end
     if now - b[37] < 5000000 then return b[1] end
-    b[38], b[37], b[56] = math_max(b[38], b[1]), 0, true
+    b[38], b[37], b[58] = math_max(b[38], b[1]), 0, true
     return now
   end
-  if b[37] > 0 then b[37], b[56] = 0, true end
+  if b[37] > 0 then b[37], b[58] = 0, true end
   if b[38] > 0 then
     b[1] = math_max(b[1], math_min(now, b[38]) - 5000000)
-    if now >= b[38] then b[38], b[56] = 0, true end
+    if now >= b[38] then b[38], b[58] = 0, true end
   end
   return now
 end
 
 -- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
-local function is_renewal_due(b, now) return now - b[50] >= 60000000 or now < b[50] end
+local function is_renewal_due(b, now) return now - b[52] >= 60000000 or now < b[52] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 -- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[57]) then b[50] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[59]) then b[52] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -285,25 +285,25 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string_format('%.6f', b[3] / 1000000))
   add('granted_total', string_format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddddddddsss', unpack(b, 21, 45)))
-  add('epoch', pack('>dddddddd', b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54]))
+  add('terms', pack('>ddddddddddddddddddddddddsss', unpack(b, 21, 47)))
+  add('epoch', pack('>dddddddd', b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[57] then
+  if b[59] then
     add('schema', whole(2))
-    add('birth', b[43])
+    add('birth', b[45])
     redis_call('HDEL', keys.budget, 'window')          -- of a schema before
   end
-  if b[58] then
+  if b[60] then
     add('rate_per_s', plain(b[21]))
     add('burst_s', plain(b[23]))
     add('level', whole(b[24]))
     add('load_percent', plain(b[25]))
-    add('reason', b[44])
+    add('reason', b[46])
   end
   redis_call(unpack(list))
-  if b[46] then 
+  if b[48] then 
   repeat
-  local keys, w = keys, b[46]
+  local keys, w = keys, b[48]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -314,7 +314,7 @@ local function write_whole(keys, b, now, may_be_new)
   local keys, b = keys, b
     for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[51] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
+      if b[53] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
     end
   end
   until true
@@ -620,12 +620,12 @@ local function settle(keys, b, s, now, by, is_act, act)
   break
   until true
   local rate, level, load, reason = decide_1, decide_2, decide_3, decide_4
-  local turned = level ~= b[24] or reason ~= b[44]
+  local turned = level ~= b[24] or reason ~= b[46]
   parts.told = math_max(parts.told, b[21])               -- many small steps are a drop as well
   local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[21] == 0 and rate > 0 and not b[57]
+  local is_rise = b[21] == 0 and rate > 0 and not b[59]
   local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
-  if turned or b[57] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
+  if turned or b[59] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
     repeat
     local keys, b, R, burst_us = keys, b, rate, s.burst
       local B = R > 0 and burst_of(R, burst_us) or b[22]
@@ -643,18 +643,18 @@ local function settle(keys, b, s, now, by, is_act, act)
     b[11] = 0
   end
   b[21], b[22], b[23], b[20] = R, B, burst_us, R - math_floor(math_min(b[42], R / 2))
-  if R > 0 and b[49] > 0 then b[3], b[49] = b[3] + b[49], 0 end
+  if R > 0 and b[51] > 0 then b[3], b[51] = b[3] + b[51], 0 end
   b[3] = math_min(b[3], B)
-  b[58] = true
+  b[60] = true
     until true
-    b[24], b[25], b[44] = level, load * 1000, reason
+    b[24], b[25], b[46] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
     local keys, b, by, act = keys, b, by, act
       local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
-                 'load_percent', plain(b[25]), 'reason', b[44], 'by', by}
+                 'load_percent', plain(b[25]), 'reason', b[46], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -664,20 +664,20 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   redis_call(unpack(entry))
   read_rest(keys, b)
-  if b[51] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
+  if b[53] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
   end
   if is_told then
     repeat
     local keys, b = keys, b
       redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string_format('%s %.0f %.0f %.0f %s', b[43], b[4], b[21], b[24], b[44]))
+              string_format('%s %.0f %.0f %.0f %s', b[45], b[4], b[21], b[24], b[46]))
     until true
     parts.told = rate
   end
   repeat
   local keys, b, s = keys, b, s
-    local w, parts = b[46], s.parts
+    local w, parts = b[48], s.parts
   if not w then break end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -689,7 +689,7 @@ local function settle(keys, b, s, now, by, is_act, act)
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
   until true
-  b[27], b[56] = least(keys.consumers) or 0, true
+  b[27], b[58] = least(keys.consumers) or 0, true
   b[36] = s.paused_until > now and s.paused_until or 0
   for _, at in ipairs({b[36], grace_end(s)}) do
     if at > now and (b[27] == 0 or at < b[27]) then b[27] = at end
@@ -804,10 +804,10 @@ local keys, now = keys, clock(ARGV[1])
     break
   end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddddsss', f[3])}
+  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddddddsss', f[3])}
   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
     b[13], b[14], b[15], b[16], b[17], b[18], b[19] = unpacked('>ddddddddddddddddddd', f[2])
-  b[46] = nil
+  b[48] = nil
   if f[4] then 
   local read_window_1
   repeat
@@ -817,7 +817,7 @@ local keys, now = keys, clock(ARGV[1])
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[46] = read_window_1
+  b[48] = read_window_1
   end
   b[class_name] = read_class(f[5])
 
@@ -838,17 +838,17 @@ local b, newer, now = open_budget_1, open_budget_2, open_budget_3
 if newer then return {err = newer} end
 local owner = redis_call('HGET', keys.member, 'incarnation')
 local is_known = score(is_producer and keys.producers or keys.consumers, id) or owner
-if b[57] or not is_known or (owner and incarnation ~= '*' and owner ~= incarnation) then
+if b[59] or not is_known or (owner and incarnation ~= '*' and owner ~= incarnation) then
   return {'0', '0', whole(b[21])}
 end
 
 repeat
 local keys, b, now = keys, b, now
   local is_back = b[1] - now >= 1000000
-  if is_back or (b[27] > 0 and now >= b[27]) then b[59] = read_settings(keys) end
+  if is_back or (b[27] > 0 and now >= b[27]) then b[61] = read_settings(keys) end
   if is_back then 
   repeat
-  local keys, b, s, now = keys, b, b[59], now
+  local keys, b, s, now = keys, b, b[61], now
     local step = b[1] - now
   for _, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id)
@@ -868,7 +868,7 @@ local keys, b, now = keys, b, now
 
   local resumed = b[36] > b[1] and now >= b[36]
   refill(b, resumed and b[36] or now)
-  if b[27] > 0 and now >= b[27] then settle(keys, b, b[59], now, 'deadline') end
+  if b[27] > 0 and now >= b[27] then settle(keys, b, b[61], now, 'deadline') end
   if resumed then refill(b, now) end
 until true
 local credited = 0
@@ -885,7 +885,7 @@ if is_producer then
   break
   until true
   local p = read_producer_1
-  if p and p[3] == b[43] then
+  if p and p[3] == b[45] then
     read_rest(keys, b)
     repeat
     local b, p = b, p
@@ -918,7 +918,7 @@ if is_producer then
   local share = math.abs(p[18])
   local is_old, part = p[6] < b[41], 1
   if is_old then part = 2 ^ -math_floor((b[41] - p[6]) / 30000000) end
-  share, b[56] = math_min(math_floor(share * part), p[18] > 0 and b[42] or b[17]), true
+  share, b[58] = math_min(math_floor(share * part), p[18] > 0 and b[42] or b[17]), true
   if p[18] > 0 then
     local beyond_rounding_1
     repeat
@@ -927,10 +927,10 @@ if is_producer then
 break
     until true
     b[42] = beyond_rounding_1
-    b[52] = math_min(b[42], is_old and math_max(0, b[52] - share) or b[52])
+    b[54] = math_min(b[42], is_old and math_max(0, b[54] - share) or b[54])
   else
     b[17], b[18] = b[17] - share, math_max(0, b[18] - part)
-    b[53], b[54] = math_max(0, b[53] - share), math_max(0, b[54] - part)
+    b[55], b[56] = math_max(0, b[55] - share), math_max(0, b[56] - part)
   end
     until true
     end
@@ -947,10 +947,10 @@ break
   break
     until true
     local returned, lost = take_back_1, take_back_2
-    if b[46] then 
+    if b[48] then 
     repeat
     local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, lost, 0, 0, false, 0, now
-      local w = b[46]
+      local w = b[48]
   repeat
   local w, now = w, now
     local slot = math_floor(now / w.slot_us)
@@ -1012,7 +1012,7 @@ break
   write_whole(keys, b, now)
   redis_call('ZREM', keys.producers, id)
 else
-  local s = b[59] or read_settings(keys)
+  local s = b[61] or read_settings(keys)
   redis_call('HSET', keys.budget, 'schema', whole(2))
   mend(keys, s)
   local rate = score(keys.rates, id)
@@ -1114,18 +1114,18 @@ end
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
 -- EPOCHAL = '>dddddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost birth reason taker
+---   turned turned_before halved lost unheard unheard_until birth reason taker
 ---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 45
+-- TERMS_END = 47
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -1161,7 +1161,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 

@@ -12,7 +12,7 @@ local function new_budget(now, is_older)
   b.R, b.B, b.burst_us, b.level, b.load, b.learns_until, b.due = 0, 0, DEFAULT_BURST, 3, 0, now + LEASE, is_older and now or 0
   b.number, b.ends, b.length, b.refresh, b.span, b.span_until = 1, now + EPOCH, EPOCH, REFRESH, LEASE, 0
   b.fresh, b.late, b.idle, b.idlers, b.turned, b.turned_before, b.halved = 0, 0, 0, 0, now, now, now
-  b.lost, b.lost_old, b.idle_old, b.idlers_old, b.spilled = 0, 0, 0, 0, 0
+  b.lost, b.lost_old, b.idle_old, b.idlers_old, b.spilled, b.unheard, b.unheard_until = 0, 0, 0, 0, 0, 0, 0
   b.ui, b.is_scarce, b.resumes, b.behind, b.high, b.birth, b.reason, b.taker = 0, 0, 0, 0, 0, whole(now), 'unset', ''
   b.retry_before, b.u, b.first, b.renewed, b.kept = 0, 0, FIRST_TOKENS, 0, 0
   b.is_new, b.has_rest, b.is_revalued = true, true, true

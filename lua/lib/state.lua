@@ -4,18 +4,18 @@
 local SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
 local BUCKET = '>ddddddddddddddddddd'
-local TERMS = '>ddddddddddddddddddddddsss'
+local TERMS = '>ddddddddddddddddddddddddsss'
 local CLASS = '>dddddddd'
 local WINDOW = '>ddddddddddddd'
 local EPOCHAL = '>dddddddd'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost birth reason taker
+---   turned turned_before halved lost unheard unheard_until birth reason taker
 ---   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
 local BUCKET_ENDS = 19
 local TERMS_BEGIN = 21
-local TERMS_END = 45
+local TERMS_END = 47
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked(CLASS, bytes)} end

@@ -1,4 +1,5 @@
 -- Who comes first under an id, who comes after another, and who asks twice.
+local UNHEARD = 2000000         -- longer than a lease and the time that a client takes to find the new primary
 
 local function new_producer(now)
   local p = {}
@@ -19,13 +20,22 @@ local function successor(p, b)
   return p
 end
 
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). While
--- nobody was served here for a lease, another server may have granted all that was in the bucket at `at` and has been earned
--- since. More than that, or without such a gap, is the word of one: it is taken from the bucket as if this producer had
+-- Nobody was served here for a lease: another server may have granted all that was in the bucket and has been earned since, and
+-- those who know of it have not all come yet.
+local function note_gap(b, now)
+  b.unheard, b.unheard_until = math.floor(math.max(0, b.T) + b.R / MICRO * (now - b.at)), now + UNHEARD
+  b.has_new_terms = true
+end
+
+-- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). More than
+-- may have been granted there (`unheard`) is the word of one: it is taken from the bucket as if this producer had
 -- claimed it, so it costs its own share, and a bucket in advance at most.
-local function repair(b, p, seen, at, T, now)
+local function repair(b, p, seen, now)
   local missing, lost = (seen - b.granted) * MICRO, 0
-  if now - at >= LEASE then lost = math.min(missing, math.floor(math.max(0, T) + b.R / MICRO * (now - at))) end
+  if now < b.unheard_until then
+    lost = math.min(missing, b.unheard)
+    b.unheard, b.has_new_terms = b.unheard - lost, true
+  end
   local own = math.min(missing - lost, math.max(0, math.min(b.T - lost, p.credit + b.B)))
   p.credit = p.credit - own
   b.T = math.min(b.T, math.max(-b.B, b.T - lost - own))
@@ -36,9 +46,9 @@ end
 
 -- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
 -- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
-local function make_good(b, p, seen, at, T, now)
+local function make_good(b, p, seen, now)
   local w, before = b.window, b.granted
-  repair(b, p, seen, at, T, now)
+  repair(b, p, seen, now)
   if not w then return end
   local missing = math.max(0, b.granted - before) * MICRO
   turn_window(w, now)
