@@ -380,6 +380,7 @@ class Account(Member):
         else:
             self.due = now if self.askers else self.due
             self.opening.warn_of_wait(self.ledger, answer, now)
+            self.opening.warn_of_distance(self.ledger.flights.trip, answer)
             self._fail_too_large(answer, now)
 
     def _fail_too_large(self, answer: Answer, now: float) -> None:

@@ -240,6 +240,16 @@ class Opening:
                     words.seconds(left),
                 )  # fmt: skip
 
+    def warn_of_distance(self, trip: float, answer: Answer) -> None:
+        """Say it once where tokens expire on their way, since an answer takes longer than a lease."""
+        if trip >= answer.lease and self.is_first("far"):
+            remedy = "a lossless budget needs" if answer.is_lossless else "use"
+            log.warning(
+                "budget %s: an answer of Redis takes %s and a lease lasts %s, so tokens expire on their way and most of "
+                "the budget is not used; %s a Redis that is nearer",
+                self.name, words.seconds(trip), words.seconds(answer.lease), remedy,
+            )  # fmt: skip
+
     def lacks_our_rate(self, reason: str) -> bool:
         """Return whether an answer is of a budget that has no rate, where code has one."""
         return reason == "unset" and self.settings.rate is not None

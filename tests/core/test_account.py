@@ -950,3 +950,18 @@ def test_a_claim_that_failed_is_sent_again_though_a_paced_hand_served_somebody_m
         stepper.server = fails(AWAY)
         for _ in range(40):
             assert is_served(join(account))
+
+
+# --- far away
+
+
+@pytest.mark.parametrize(("is_lossless", "remedy"), [(True, "a lossless budget needs"), (False, "use a Redis")])
+def test_a_lease_that_is_shorter_than_the_round_trip_is_said_once(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture, is_lossless: bool, remedy: str
+) -> None:
+    stepper.delay = 0.7
+    stepper.server = grants(lambda _ask: answered(0, is_lossless=is_lossless))
+    join(producer(stepper))
+    stepper.advance(20)
+    assert caplog.text.count("a lease lasts 0.5 s, so tokens expire on their way") == 1
+    assert remedy in caplog.text
