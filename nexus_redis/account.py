@@ -367,6 +367,8 @@ class Account(Member):
         self.allowance = self.allowed_at = 0.0
         self.opening.largest_burst = max(self.opening.largest_burst, answer.burst)
         self.needs_keys = False
+        if self.ledger.flights.of(ask) is None:  # given up before its answer came: that says how far it is
+            self.ledger.flights.time(self.reach.on_the_way.trip.mean)
         settled = self.ledger.receive(answer, now, ask)
         asker = self.asking.pop(ask.seq, None)
         if asker is not None and asker in self.askers:

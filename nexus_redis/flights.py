@@ -97,6 +97,10 @@ class Flights(list[Flight]):
         lost.is_lost = False
         return lost.claim
 
+    def old(self, before: float, refresh: float) -> list[Flight]:
+        """Those sent before then that no answer comes to, as far as one knows."""
+        return [each for each in self if each.sent <= before and (each.is_lost or not self.is_far(refresh))]
+
     def lose(self, flight: Flight) -> list[Flight]:
         """No answer comes. A server knows its last answer only, so all that were lost but the newest are given up."""
         flight.is_lost = True

@@ -597,8 +597,8 @@ class Ledger:
 
     def _is_pending(self, now: float) -> bool:
         """An unanswered claim is worth repeating as long as what it granted is worth having."""
-        while self.flights and now - self.flights[0].sent >= self.lease:
-            self.forget(was_executed=True, now=now, ask=self.flights[0].claim)
+        for each in self.flights.old(now - self.lease, self.refresh) if self.flights else ():
+            self.forget(was_executed=True, now=now, ask=each.claim)
         return bool(self.flights)
 
     def _measure(self, now: float, head: Waiter | None) -> None:
@@ -682,7 +682,6 @@ class Ledger:
 
         An answer to a claim that was given up, or answered before, is left alone: its tokens have been written off.
         """
-        assert self.flights, "an answer without a claim"
         flight = self.flights[0] if ask is None else self.flights.of(ask)
         if flight is None:
             return []

@@ -245,8 +245,8 @@ class Opening:
         if trip >= answer.lease and self.is_first("far"):
             remedy = "a lossless budget needs" if answer.is_lossless else "use"
             log.warning(
-                "budget %s: an answer of Redis takes %s and a lease lasts %s, so tokens expire on their way and most of "
-                "the budget is not used; %s a Redis that is nearer",
+                "budget %s: an answer of Redis takes %s and a lease lasts %s, so tokens expire on their way and most "
+                "of the budget is not used; %s a Redis that is nearer",
                 self.name, words.seconds(trip), words.seconds(answer.lease), remedy,
             )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -1084,7 +1085,7 @@ class Books(RuleBasedStateMachine):
 
     def execute(self, ask: Claim, granted: int) -> Answer:
         """The server's side: a seq is charged once, whatever arrives how often."""
-        self.latest = max(self.latest, self.ledger.flights[-1].sent + LEASE)
+        self.latest = max(self.latest, *(each.sent + LEASE for each in self.ledger.flights))
         if ask.seq not in self.executed:
             granted = min(granted, ask.tokens)
             if ask.whole and granted < ask.need:
@@ -1169,21 +1170,35 @@ class Books(RuleBasedStateMachine):
             self.ledger.cancel(line, self.now)
             self.note(self.ledger.serve(self.now))
 
+    @property
+    def under_way(self) -> list[Claim]:
+        return [each.claim for each in self.ledger.flights]
+
+    def do(self, step: Callable[[], Claim | None]) -> None:
+        """A step that may send a claim, and may give others up."""
+        before = self.under_way
+        ask = step()
+        for each in before:
+            if each not in self.under_way and each.seq in self.executed:
+                self.forgotten += self.executed[each.seq].granted
+        if ask is not None and ask not in before:
+            self.told_unused += ask.unused
+
+    def chosen(self, which: int) -> Claim:
+        return self.under_way[which % len(self.under_way)]
+
+    def is_overtaken(self, ask: Claim) -> bool:
+        """The server has executed a later one, so that it refuses this one."""
+        return ask.seq not in self.executed and ask.seq < max(self.executed, default=0)
+
     @rule()
     def claim(self) -> None:
-        before = self.ledger.in_flight
-        ask = self.ledger.claim(self.now)
-        if before is not None and ask is not before and before.seq in self.executed:
-            self.forgotten += self.executed[before.seq].granted
-        if ask is not None and ask is not before:
-            self.told_unused += ask.unused
+        self.do(lambda: self.ledger.claim(self.now))
 
     @rule(rate=st.integers(0, 10**12))
     def only_ask(self, rate: int) -> None:
         if self.ledger.in_flight is None:
-            ask = self.ledger.signal(self.now, rate)
-            assert ask is not None
-            self.told_unused += ask.unused
+            self.do(lambda: self.ledger.signal(self.now, rate))
 
     @rule(rate=st.sampled_from([0, 1, 10, 50, 89, 95, 100, 1000]))
     def change_the_rate(self, rate: int) -> None:
@@ -1204,30 +1219,34 @@ class Books(RuleBasedStateMachine):
             assert rate or not (self.ledger.hand or self.ledger.tray.left)
 
     @precondition(lambda self: self.ledger.in_flight is not None)
-    @rule(granted=st.integers(0, 30 * MICRO))
-    def reply_is_lost(self, granted: int) -> None:
-        assert self.ledger.in_flight is not None
-        self.execute(self.ledger.in_flight, granted)
+    @rule(which=st.integers(0), granted=st.integers(0, 30 * MICRO))
+    def reply_is_lost(self, which: int, granted: int) -> None:
+        ask = self.chosen(which)
+        if not self.is_overtaken(ask):
+            self.execute(ask, granted)
+        self.do(lambda: self.ledger.lose(ask))
 
     @precondition(lambda self: self.ledger.in_flight is not None)
-    @rule(granted=st.integers(0, 30 * MICRO), late=st.sampled_from([0.0, 0.01, 0.2, 0.7]))
-    def reply_comes(self, granted: int, late: float) -> None:
-        assert self.ledger.in_flight is not None
-        answer = self.execute(self.ledger.in_flight, granted)
+    @rule(which=st.integers(0), granted=st.integers(0, 30 * MICRO), late=st.sampled_from([0.0, 0.01, 0.2, 0.7]))
+    def reply_comes(self, which: int, granted: int, late: float) -> None:
+        ask = self.chosen(which)
+        if self.is_overtaken(ask):
+            self.ledger.forget(was_executed=True, now=self.now, ask=ask)
+            return
+        answer = self.execute(ask, granted)
         self.now += late
-        self.note(self.ledger.receive(answer, self.now))
+        self.note(self.ledger.receive(answer, self.now, ask))
 
     @precondition(lambda self: self.ledger.in_flight is not None)
-    @rule()
-    def give_the_claim_up(self) -> None:
-        ask = self.ledger.in_flight
-        assert ask is not None
+    @rule(which=st.integers(0))
+    def give_a_claim_up(self, which: int) -> None:
+        ask = self.chosen(which)
         was_executed = ask.seq in self.executed
         if was_executed:
             self.forgotten += self.executed[ask.seq].granted
         else:
             self.told_unused -= ask.unused
-        self.ledger.forget(was_executed=was_executed, now=self.now)
+        self.ledger.forget(was_executed=was_executed, now=self.now, ask=ask)
 
     @precondition(lambda self: self.served)
     @rule(which=st.integers(0), cost=st.integers(0, 30 * MICRO), is_open=st.booleans())
@@ -1263,8 +1282,7 @@ class Books(RuleBasedStateMachine):
 
     @invariant()
     def the_server_granted_what_the_client_got_and_what_was_lost(self) -> None:
-        ask = self.ledger.in_flight
-        under_way = self.executed[ask.seq].granted if ask is not None and ask.seq in self.executed else 0
+        under_way = sum(self.executed[ask.seq].granted for ask in self.under_way if ask.seq in self.executed)
         assert self.server_granted == self.ledger.granted + self.forgotten + under_way
 
     @invariant()
