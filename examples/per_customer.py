@@ -2,7 +2,7 @@
 
 python examples/per_customer.py                     # NEXUS_REDIS_URL, else a server of its own
 
-`key=` makes a budget of its own that takes over what "api" is told. One thread claims for them all, and one listens for
+`key=` makes a budget of its own that takes over what "api" is told. Two threads claim for them all, and one listens for
 drops of their rates (`push=False` does without); a budget that nobody uses makes no calls, and one that was never used
 is nothing in Redis.
 """

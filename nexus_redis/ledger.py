@@ -518,7 +518,7 @@ class Ledger:
         gap = self.gap
         if head:  # a try does not wait for company
             gap = 0.0 if head.whole else self.short_gap if head.cost > self.held else gap
-        if self.flights and not (head and head.whole):
+        if self.is_far and not (head and head.whole):
             gap = max(gap, self._apart)
         self.due = min(self.due, max(now, self.next_slot, self.last_claim + gap))
 
@@ -705,8 +705,8 @@ class Ledger:
         settled = self.serve(now)
         settled += self._deny(now, ask.seq)
         # A signal has left `due` as it was: those who only ask do not put off those who wait.
-        last = self.last_claim if self.flights else sent
-        self.due = min(self.due, max(now, last + self.refresh, self.next_slot if self.waiters else LONG_AGO))
+        next_at = self.last_claim + self._apart if self.is_far else sent + self.refresh
+        self.due = min(self.due, max(now, next_at, self.next_slot if self.waiters else LONG_AGO))
         return settled
 
     def _heed_answer(self, answer: Answer, now: float, ask: Claim, sent: float) -> None:

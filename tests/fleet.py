@@ -115,7 +115,8 @@ class Producer:
             self._settle(self.ledger.serve(now))
             if self.demand == GREEDY:
                 self.loop()
-        if self.ledger.in_flight is not None or now < self.ledger.due:
+        is_waiting = self.ledger.in_flight is not None and not self.ledger.is_far
+        if is_waiting or now < self.ledger.due:
             self._schedule()
             return
         if self.late and not self.is_delayed:
@@ -130,16 +131,18 @@ class Producer:
             return
         self.calls += 1
         self.fleet.later(now + self.rtt / 2, self._deliver, ask)
+        if self.ledger.is_far:
+            self._schedule()
 
     def _deliver(self, ask: calls.Claim) -> None:
         answer = self.fleet.claim_of(self.name, ask)
-        self.fleet.later(self.fleet.now + self.rtt / 2, self._receive, answer)
+        self.fleet.later(self.fleet.now + self.rtt / 2, self._receive, answer, ask)
 
-    def _receive(self, answer: calls.Answer) -> None:
+    def _receive(self, answer: calls.Answer, ask: calls.Claim) -> None:
         if self.is_dead:
             return
         now = self.fleet.now
-        settled = self.ledger.receive(answer, now)
+        settled = self.ledger.receive(answer, now, ask)
         self._settle(settled)
         if self.demand == GREEDY:
             self.loop()

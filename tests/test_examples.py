@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 
 from nexus_redis import Nexus
 from nexus_redis.embedded import HOST
+from nexus_redis.exchange import MOST_OUT
 from nexus_redis.testing import assert_never_exceeded
 from tests.servers import Server, launch
 from tests.support import LONG_PATIENCE, PATIENCE, eventually, free_port, is_open, join, now, patient
@@ -136,7 +137,8 @@ def test_ten_thousand_budgets_need_no_thread_of_their_own_and_idle_ones_no_calls
     most, least, seconds = numbers(admitted)
     assert 0 <= least <= most <= 1 + 5 * (seconds + 1 + 0.5)  # 5/s, a bucket of a second, a lease
     assert most > 0
-    assert numbers(used) == [3, 100]  # threads: the program's, one that claims, one that listens; budgets in Redis
+    threads, budgets = numbers(used)
+    assert (budgets, 4 <= threads <= 3 + MOST_OUT) == (100, True)  # the program's, one that listens, two that claim
     assert numbers(calls)[0] < 300  # none, or a last word or two of each; a claim each tenth of a second were 3,000
 
 

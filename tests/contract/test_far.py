@@ -121,7 +121,7 @@ def test_near_and_far_processes_get_the_same(one_server: Server, round_trips: tu
     assert_never_exceeded([entry for log in logs for entry in log], rate, lease=0.5 + max(round_trips))
     parts = [used(log, rate) for log in logs]
     assert sum(parts) >= 0.97
-    assert min(parts) >= 0.8 / len(parts)
+    assert min(parts) >= 0.7 / len(parts)
 
 
 def test_a_try_is_answered_after_a_round_trip_and_gets_what_is_there(one_server: Server) -> None:
