@@ -53,7 +53,7 @@ PROMISED_GAP: Final = 0.005  # seconds, likewise, where the last answer gave not
 SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
 FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
 GROWTH: Final = 2  # likewise, where it is no trifle
-FAR_GROWTH: Final = 8  # where it is a round trip until one sees what the growth before came to
+FAR_GROWTH: Final = 4  # where it is a round trip until one sees what the growth before came to
 TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
 SHORT_SAMPLE: Final = 0.2  # of a refresh: a rate measured over less says nothing
 DEMAND_TIME: Final = 0.5  # seconds over which demand is averaged
@@ -626,11 +626,14 @@ class Ledger:
 
         Where that is a trifle to the budget it is more, so that a fast loop on a large one is at full speed soon.
         """
-        if head.since - self.answered >= SOON * self.refresh or (head.is_part and head.cost <= self.held):
+        if head.is_part and head.cost <= self.held:
             return 0.0
-        if now - self.grown_at < self.flights.trip and self.is_far:
+        came = self.grown_at + self.flights.trip if self.is_far else self.answered  # what was asked for ahead
+        if now < came:
             return self.prefetch
         self.grown_at = now
+        if head.since - came >= SOON * self.refresh:
+            return 0.0
         last = 0.0 if self.is_denied else self.last_want / (AHEAD * self.flights.horizon(self.refresh))
         before = max(self.prefetch, last)
         growth = FAR_GROWTH if self.is_far else GROWTH
