@@ -8,7 +8,6 @@ budget.acquire()
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -30,6 +29,7 @@ from nexus_redis.ids import whoami
 from nexus_redis.joint import Joint
 from nexus_redis.ledger import MICRO
 from nexus_redis.limited import F, decorator, limited_sync
+from nexus_redis.locks import Latch
 from nexus_redis.logs import log
 from nexus_redis.opening import NOTHING
 from nexus_redis.paced import Paced
@@ -592,7 +592,7 @@ class Reservation(Settling):
 class _JointLine(Joint):
     def __init__(self, costs: Mapping[Account, int], since: float) -> None:
         super().__init__(costs, since)
-        self.event = threading.Event()
+        self.event = Latch()
 
     def wake(self) -> None:
         self.event.set()
@@ -603,7 +603,7 @@ class _LineAsker(Asker):
 
     def __init__(self, rate: int, since: float) -> None:
         super().__init__(rate, since)
-        self.event = threading.Event()
+        self.event = Latch()
 
     def wake(self) -> None:
         self.event.set()
@@ -614,7 +614,7 @@ class _LineTicket(Ticket):
 
     def __init__(self, since: float, pause_ms: float | None = None) -> None:
         super().__init__(since, pause_ms)
-        self.event = threading.Event()
+        self.event = Latch()
 
     def wake(self) -> None:
         self.event.set()

@@ -9,6 +9,10 @@ A Nexus is often made at import time, before two things happen that a lock does 
 So no lock is made by a constructor or at import. `MadeAtFirstUse` describes an attribute that is made by the first
 read; `forget` removes it in a forked child, where the next read makes another one. `ModuleLock` is the same for a lock
 that belongs to a module.
+
+`Latch` is what a caller waits for. `threading.Event` keeps a lock of its own while it begins and ends a wait, and a signal
+handler may run just then: a thread that sets the event would wait for that lock while it holds ours, and the handler for
+ours, for ever.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, TypeVar, overload
 
@@ -66,6 +71,30 @@ class MadeAtFirstUse(Generic[T]):
     def forget(self, it: object) -> None:
         """Have the next read make another one."""
         vars(it).pop(self._name, None)
+
+
+class Latch:
+    """Is set once, by any thread. Its one lock is the one that is waited for, so setting it never waits."""
+
+    __slots__ = ("_lock", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """Let all go on who wait, and who will."""
+        self.is_set = True
+        with suppress(RuntimeError):  # it was set before
+            self._lock.release()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until it is set; False where the time was over before."""
+        self._lock.acquire(timeout=-1 if seconds is None else max(0.0, min(seconds, threading.TIMEOUT_MAX)))
+        if self.is_set:
+            self.set()  # the next one who waits
+        return self.is_set
 
 
 def new_lock(_owner: object = None) -> Lock:

@@ -31,7 +31,7 @@ from nexus_redis.calls import Call, Job, Outcome
 from nexus_redis.errors import InvalidSetting, NexusError
 from nexus_redis.exchange import Exchange
 from nexus_redis.hub import Hub, Pause
-from nexus_redis.locks import Lock, new_lock
+from nexus_redis.locks import Latch, Lock, new_lock
 from nexus_redis.loop import Step, deliver, refill
 from nexus_redis.reach import NEVER
 from nexus_redis.shell import NexusShell
@@ -69,7 +69,7 @@ class ManualClock:
         self._hands: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         self._before: list[Drivers] = []
         self._threads: set[int] = set()  # that have ever waited
-        self._events: list[threading.Event] = []  # that are waited for
+        self._events: list[Latch] = []  # that are waited for
         self._departures = 0  # of those who waited
         self._hand_of_threads = threading.Lock()
 
@@ -136,26 +136,26 @@ class ManualClock:
             loop.run()
             return True
 
-    def _wait(self, event: threading.Event, seconds: float | None) -> bool:
+    def _wait(self, event: Latch, seconds: float | None) -> bool:
         until = self._at + (self.patience if seconds is None else seconds)
         self._threads.add(threading.get_ident())
         self._events.append(event)
         try:
-            while not event.is_set() and self._go_on_by_hand(event, until):
+            while not event.is_set and self._go_on_by_hand(event, until):
                 pass
-            if seconds is None and not event.is_set():
+            if seconds is None and not event.is_set:
                 raise self._hopeless()
         finally:
             self._events.remove(event)
             self._departures += 1
-        return event.is_set()
+        return event.is_set
 
-    def _go_on_by_hand(self, event: threading.Event, until: float) -> bool:
+    def _go_on_by_hand(self, event: Latch, until: float) -> bool:
         """One of the threads that wait, the hand, moves the clock for all; False when its own time is over."""
         if not self._hand_of_threads.acquire(timeout=A_TURN):
             return True
         try:
-            return event.is_set() or not self._is_quiet() or self._step(until)
+            return event.is_set or not self._is_quiet() or self._step(until)
         finally:
             self._hand_of_threads.release()
 
@@ -164,7 +164,7 @@ class ManualClock:
         departures = self._departures
         for _ in range(TURNS if len(self._threads) > 1 else 0):
             sleep(A_TURN)
-            if departures != self._departures or any(each.is_set() for each in self._events):
+            if departures != self._departures or any(each.is_set for each in self._events):
                 return False
         return True
 
@@ -311,7 +311,7 @@ class SteppedLoop(LoopThread):
                 for _ in deliver(self.hub, exchange, outcomes):
                     pass
 
-    def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
+    def wait(self, event: Latch, seconds: float | None = None) -> bool:
         return self._clock._wait(event, seconds)
 
     def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:

@@ -20,7 +20,7 @@ from nexus_redis.ends import note_start
 from nexus_redis.errors import Closed, NexusError, NoThread, ReentrantCall
 from nexus_redis.exchange import MOST_OUT, Exchange
 from nexus_redis.hub import BUG_PAUSE, Hub, Member, Pause
-from nexus_redis.locks import Lock, MadeAtFirstUse, new_lock
+from nexus_redis.locks import Latch, Lock, MadeAtFirstUse, new_lock
 from nexus_redis.logs import log
 from nexus_redis.loop import Step, deliver, refill
 from nexus_redis.push import PushThread
@@ -42,7 +42,7 @@ class Line(Waiter):
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         super().__init__(cost, since, whole=whole)
-        self.event = threading.Event()
+        self.event = Latch()
 
     def wake(self) -> None:
         self.event.set()
@@ -55,7 +55,7 @@ class LoopThread:
     lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
     _changed = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))
     _free = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))  # for those that rest
-    _over = MadeAtFirstUse[threading.Event](lambda _: threading.Event())  # the loop has ended
+    _over = MadeAtFirstUse[Latch](lambda _: Latch())  # the loop has ended
 
     _driving = MadeAtFirstUse[set[int]](lambda _: set())  # the threads in which a plan runs
 
@@ -113,7 +113,7 @@ class LoopThread:
     @property
     def is_running(self) -> bool:
         """Whether a thread is there that runs the loop, or will when its batch is answered."""
-        return self._plan is not None and not self._over.is_set() and any(each.is_alive() for each in self._threads)
+        return self._plan is not None and not self._over.is_set and any(each.is_alive() for each in self._threads)
 
     def ensure_running(self) -> None:
         """Start a thread if none is there; call with the lock held."""
@@ -132,7 +132,7 @@ class LoopThread:
         thread.start()
         self._threads.add(thread)
 
-    def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
+    def wait(self, event: Latch, seconds: float | None = None) -> bool:
         """Until it is set; False where the time was over before."""
         return event.wait(seconds)
 
@@ -172,7 +172,7 @@ class LoopThread:
         with suppress(RuntimeError):  # no thread to be had: leases and reports end by themselves
             threading.Thread(target=do, name="nexus-redis-close").start()
 
-    def leave(self, member: Member, error: NexusError, leaver: Waiter, gone: threading.Event) -> None:
+    def leave(self, member: Member, error: NexusError, leaver: Waiter, gone: Latch) -> None:
         """One member leaves for good; returns when Redis knows it. Where this thread is inside, it leaves by itself."""
         if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
             self._later(lambda: self.leave(member, error, leaver, gone))
@@ -218,7 +218,7 @@ class LoopThread:
     def _run(self) -> None:
         over, is_needed = self._over, True
         with self.lock:
-            while is_needed and not over.is_set():
+            while is_needed and not over.is_set:
                 try:
                     is_needed = self._work(over)
                 except Exception:
@@ -227,7 +227,7 @@ class LoopThread:
                     self._changed.wait(BUG_PAUSE)
             self._threads.discard(threading.current_thread())
 
-    def _work(self, over: threading.Event) -> bool:
+    def _work(self, over: Latch) -> bool:
         """Lead until there is a batch, and carry it; or rest. False: this thread is not needed any more."""
         if self._is_led:
             self._resting += 1

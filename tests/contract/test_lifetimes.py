@@ -218,6 +218,41 @@ def test_an_acquire_in_a_handler_is_served_or_refused_and_never_hangs(
     assert said_by(child) == b"closed\n"
 
 
+def test_a_handler_that_acquires_at_any_line_of_a_wait_is_served(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget, wait, seen = nexus.budget("stripe"), nexus._loop.wait, 0
+
+    def is_interrupted_at(last: int) -> bool:
+        """Whether the wait of an acquire had so many lines; another acquire interrupted it at the last of them."""
+        nonlocal seen
+
+        def trace(_frame: Any, event: str, _: Any) -> Any:
+            nonlocal seen
+            seen += event == "line"
+            if seen == last and event == "line":
+                sys.settrace(None)
+                budget.acquire(2.5)  # is served after the one that it interrupts
+            return trace
+
+        def traced_wait(event: Any, seconds: float | None = None) -> bool:
+            if not seen and not event.is_set:
+                sys.settrace(trace)
+            try:
+                return wait(event, seconds)
+            finally:
+                sys.settrace(None)
+
+        monkeypatch.setattr(nexus._loop, "wait", traced_wait)
+        seen = 0
+        while not seen:
+            in_thread(lambda: budget.acquire(1.5))
+        return seen >= last
+
+    lines = 1
+    while is_interrupted_at(lines):
+        lines += 1
+    assert lines > 3
+
+
 # --- forgotten
 
 
