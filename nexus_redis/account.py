@@ -255,7 +255,10 @@ class Account(Member):
             return self.opening.batch(claim, now)
         # Nothing is claimed along with settings that were refused before.
         goes_along = self.opening.is_own(question) and not self.refused_until
-        return [question, *self.opening.batch(claim, now)] if goes_along else [question]
+        if goes_along:
+            return [question, *self.opening.batch(claim, now)]
+        self.ledger.lose(ask)  # it is sent as soon as that is told
+        return [question]
 
     def _ask(self, now: float) -> Claim | None:
         """The claim to send: an unanswered one, an asker's or the ledger's, whichever was due first."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nexus_redis.calls import Claim
 from nexus_redis.embedded import ServerProcess
 from nexus_redis.ledger import Ledger
 from nexus_redis.testing import ManualClock, clock
@@ -53,10 +54,10 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     found: list[object] = []
     forget = Ledger.forget
 
-    def noted(ledger: Ledger, *, was_executed: bool, now: float) -> None:
-        if was_executed and ledger.in_flight is not None:
-            found.append(ledger.in_flight)
-        forget(ledger, was_executed=was_executed, now=now)
+    def noted(ledger: Ledger, *, was_executed: bool, now: float, ask: Claim | None = None) -> None:
+        if was_executed:
+            found.extend(each.claim for each in ledger.flights if ask is None or each.claim is ask)
+        forget(ledger, was_executed=was_executed, now=now, ask=ask)
 
     monkeypatch.setattr(Ledger, "forget", noted)
     return found
