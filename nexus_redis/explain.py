@@ -8,14 +8,17 @@ says in sentences whose report, ceiling, pause or silence it was, and what would
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from nexus_redis.calls import Command
+from nexus_redis.flights import LONGEST_TRIP
 from nexus_redis.history import HISTORY, Event, before_the_last, event_of, events
 from nexus_redis.hub import ask
 from nexus_redis.keys import BudgetKeys
+from nexus_redis.ledger import LEASE, REFRESH
 from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, Plan, snapshot
 from nexus_redis.words import counted, number, percent, printable, rate, seconds
 
@@ -53,6 +56,7 @@ class Explanation:
 def explain(keys: BudgetKeys, server: str) -> Plan:
     """The plan that explains a budget; its result is an `Explanation`."""
     seen: BudgetSnapshot = yield from snapshot(keys, server)
+    asked_at = time.monotonic()
     now, found = yield from ask(
         [
             Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) / 1e6),
@@ -60,16 +64,17 @@ def explain(keys: BudgetKeys, server: str) -> Plan:
         ],
         server,
     )
-    return explained(seen, tuple(event_of(entry, now) for entry in found), now)
+    trip = time.monotonic() - asked_at
+    return explained(seen, tuple(event_of(entry, now) for entry in found), now, trip)
 
 
-def explained(seen: BudgetSnapshot, history: tuple[Event, ...], now: float) -> Explanation:
-    """What was read, in words. No I/O."""
+def explained(seen: BudgetSnapshot, history: tuple[Event, ...], now: float, trip: float = 0.0) -> Explanation:
+    """What was read, in words; `trip`: the seconds that Redis took to answer. No I/O."""
     ruler = _ruler(seen) if seen.reason in ("load", "rate", "paused") else None
     because, remedies = _REASONS.get(seen.reason, _other)(_Case(seen, ruler, history, now))
     return Explanation(
         budget=seen,
-        because=(*because, *_beside(seen)) if seen.exists else tuple(because),
+        because=(*because, *_beside(seen), *_far_away(seen, trip)) if seen.exists else tuple(because),
         remedies=tuple(remedies),
         since=_since(seen, history),
         consumer=ruler,
@@ -269,6 +274,16 @@ def _beside(seen: BudgetSnapshot) -> Iterator[str]:
             ("shares it, and wants", "") if seen.producer_count == 1 else ("share it, and want", " together")
         )
         yield f"{counted(seen.producer_count, 'producer')} {verb} {rate(wanted)}{together}."
+
+
+def _far_away(seen: BudgetSnapshot, trip: float) -> Iterator[str]:
+    is_lossless = seen.settings.get("lossless", ("0", ""))[0] == "1"
+    lease = LEASE / REFRESH * seen.refresh + (0.0 if is_lossless else LONGEST_TRIP)  # `lease_of` in producer.lua
+    if trip >= lease:
+        yield (
+            f"Redis took {seconds(trip)} to answer just now, and a lease lasts {seconds(lease)}: tokens expire on "
+            "their way to a process as far away, and most of the budget is not used. Use a Redis that is nearer."
+        )
 
 
 def _ruler(seen: BudgetSnapshot) -> ConsumerSnapshot | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nexus_redis import Explanation
+from nexus_redis.explain import explained
 from nexus_redis.history import HISTORY
 from nexus_redis.ids import whoami
 from tests.contract.shells import LONG, Opener
@@ -100,6 +101,21 @@ def test_since_when_is_not_said_where_the_history_was_read_only_in_part(nexus: A
     why = budget.explain()
     assert (why.since, len(why.history)) == (None, HISTORY)
     assert ", for " not in why.headline
+
+
+@pytest.mark.parametrize(("is_lossless", "trip", "lease"), [(True, 0.7, "0.5 s"), (False, 1.6, "1.5 s")])
+def test_a_lease_that_is_shorter_than_the_round_trip_is_named(
+    nexus: Any, is_lossless: bool, trip: float, lease: str
+) -> None:
+    given = {"lossless": True} if is_lossless else {}
+    budget = nexus.budget("stripe", rate=50, **given)
+    budget.try_acquire()
+    assert "nearer" not in str(budget.explain())
+    seen = budget.snapshot()
+    assert "nearer" not in str(explained(seen, (), 0.0, trip - 0.3))
+    far = str(explained(seen, (), 0.0, trip))
+    assert f"a lease lasts {lease}" in far
+    assert "Use a Redis that is nearer." in far
 
 
 def test_what_does_not_exist_is_explained_too(nexus: Any) -> None:
