@@ -721,8 +721,7 @@ class Ledger:
         self.is_awaited = ask.requested_rate > 0 and (
             not ask.tokens
             or ask.held + answer.granted > ask.need
-            or (answer.granted < ask.need and not ask.whole)
-            or answer.recommended_rate < ask.requested_rate
+            or (not ask.whole and (answer.granted < ask.need or answer.recommended_rate < ask.requested_rate))
         )
         if answer.birth == self.birth:
             self.granted_total = max(self.granted_total, answer.granted_total)

@@ -257,8 +257,8 @@ end
 -- Takes out what this producer was told with its last answer. True where that is one of the parts that few claims need.
 -- At a claim, what it entered with the last one is taken out of all sums, and what it admitted without us is paid.
 -- The share that a producer is told: half of what it may run at, as far as the others leave it. It is awaited where it is certain
--- to come again, since it holds tokens, lacks some, or only asks. In a crowd nobody is awaited: leases are
--- longer than an outage, and many live for a moment.
+-- to come again, since it holds tokens, waits for some, or only asks. A caller that tries does not wait. In a crowd nobody is
+-- awaited: leases are longer than an outage, and many live for a moment.
 -- A large fleet comes less often, so that Redis stays below a core up to a million producers: CLAIMS_PER_S of them, at some 30
 -- us each. 100 producers and 1,000 refresh each 0.1 s; 10,000 each 1 s, 100,000 each 10 s. Leases are as much longer.
 --
@@ -1547,7 +1547,7 @@ local outage_share_1
 repeat
 local b, p, ask, d, told, need, granted, recommended = b, p, ask, d, told, need, granted, recommended
   local is_awaited = d > 0
-  if ask[2] > 0 then is_awaited = p[8] > need or (granted < need and not ask[4]) or recommended < ask[3] end
+  if ask[2] > 0 then is_awaited = p[8] > need or not ask[4] and (granted < need or recommended < ask[3]) end
   if ask[10] == '' or b[31] > 100000 then is_awaited = false end
   local all, wanted, has, had = b[21] / 2, math_min(d, told) / 2, ask[15], p[18] < 0 and -p[18] or p[18]
   if has > had then has = had end

@@ -769,8 +769,8 @@ end
 -- Takes out what this producer was told with its last answer. True where that is one of the parts that few claims need.
 -- At a claim, what it entered with the last one is taken out of all sums, and what it admitted without us is paid.
 -- The share that a producer is told: half of what it may run at, as far as the others leave it. It is awaited where it is certain
--- to come again, since it holds tokens, lacks some, or only asks. In a crowd nobody is awaited: leases are
--- longer than an outage, and many live for a moment.
+-- to come again, since it holds tokens, waits for some, or only asks. A caller that tries does not wait. In a crowd nobody is
+-- awaited: leases are longer than an outage, and many live for a moment.
 -- The turns of the outage shares (share.lua), and the claims of those that come back after one.
 -- DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 

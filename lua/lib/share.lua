@@ -38,11 +38,11 @@ local function withdraw(keys, b, p, degraded, now)
 end
 
 -- The share that a producer is told: half of what it may run at, as far as the others leave it. It is awaited where it is certain
--- to come again, since it holds tokens, lacks some, or only asks. In a crowd nobody is awaited: leases are
--- longer than an outage, and many live for a moment.
+-- to come again, since it holds tokens, waits for some, or only asks. A caller that tries does not wait. In a crowd nobody is
+-- awaited: leases are longer than an outage, and many live for a moment.
 local function outage_share(b, p, ask, d, told, need, granted, recommended)
   local is_awaited = d > 0
-  if ask.want > 0 then is_awaited = p.holds > need or (granted < need and not ask.whole) or recommended < ask.demand end
+  if ask.want > 0 then is_awaited = p.holds > need or not ask.whole and (granted < need or recommended < ask.demand) end
   if ask.incarnation == '' or b.refresh > REFRESH then is_awaited = false end
   local all, wanted, has, had = b.R / 2, math.min(d, told) / 2, ask.share, p.share < 0 and -p.share or p.share
   if has > had then has = had end

@@ -156,14 +156,15 @@ CLOSES = "signal.signal(signal.SIGTERM, lambda *_: nexus.close())"
 ACQUIRES = """
 seen = set()
 def acquire(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one after the other
     try:
         budget.acquire()
         seen.add("served")
     except nexus_redis.ReentrantCall:
         seen.add("refused")
     if len(seen) == 2:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one that comes while it ends
         raise nexus_redis.Closed("nexus")
+    signal.signal(signal.SIGTERM, acquire)
 signal.signal(signal.SIGTERM, acquire)
 """
 
