@@ -184,7 +184,7 @@ class RefereeCoordinator:
         """
         since = newcomer.joined_at
         others = [m for m in self.of("live") if m is not newcomer]
-        ending = (m.silent_since + FORGOTTEN_AFTER for m in self.of("silent"))
+        ending = (m.silent_since + FORGOTTEN_AFTER for m in self.of("silent") if m is not newcomer)
         return any(m.reported_at <= since for m in others) or any(end <= since + SHORTEST_DEADLINE for end in ending)
 
     def room(self, t: float) -> float | None:
