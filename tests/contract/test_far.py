@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nexus_redis import Nexus
+from nexus_redis import Nexus, opening
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis.errors import AcquireTimeout
 from nexus_redis.testing import ManualClock, assert_never_exceeded
@@ -96,6 +96,22 @@ def test_pace_keeps_the_pace(one_server: Server) -> None:
             if clock.now >= ENDS:
                 break
         judge(log, 50, 0.4, claims(one_server) - before)
+
+
+def test_a_key_that_asks_after_its_parents_settings_now_and_then_uses_the_whole_budget_too(
+    one_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "LOOK_EACH", 1.0)  # a claim is not sent along with that question
+    log: Log = []
+    with ManualClock(round_trip=0.2) as clock, Nexus.from_url(one_server.url) as nexus:
+        nexus.budget("stripe", rate=1000).acquire()
+        budget = nexus.budget("stripe", key="cust-42", rate=50)
+        while clock.now < ENDS:
+            budget.acquire()
+            log.append((clock.now, 1.0))
+        assert not [each for each in budget._account.ledger.flights if each.sent < clock.now - 1]
+    assert used(log, 50) >= 0.97
+    assert_never_exceeded(log, 50, lease=0.7)
 
 
 @pytest.mark.parametrize("round_trips", [(0.5, 0.5), (0.0, 0.5), (0.0, 0.1, 0.2, 0.3), (0.3,) * 6])
