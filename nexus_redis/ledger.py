@@ -73,9 +73,7 @@ PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a cla
 WORTH_ASKING: Final = 6  # units that one who only tries must want ahead: what it then hands back is partly lost
 ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
 LONG_AGO: Final = -1e9
-DONE: Final = (
-    0.8  # of a lease after its last claim a producer says that there is nothing to come: not in the same epoch
-)
+DONE: Final = 0.8  # of a lease, from its last claim, until a producer says that nothing comes: in a later epoch
 HALVED_EACH: Final = 30.0  # seconds: a share for an outage, as in lua/lib/share.lua
 SHARE_LASTS: Final = 300.0
 
@@ -718,11 +716,11 @@ class Ledger:
         expires = sent + answer.lease
         self.lease, self.refresh = answer.lease, answer.refresh
         self.share_told = sent
-        self.is_awaited = ask.requested_rate > 0 and (
-            not ask.tokens
-            or ask.held + answer.granted > ask.need
-            or (not ask.whole and (answer.granted < ask.need or answer.recommended_rate < ask.requested_rate))
+        self.is_awaited = ask.held + answer.granted > ask.need or (  # as `outage_share` in share.lua has it
+            not ask.whole and (answer.granted < ask.need or answer.recommended_rate < ask.requested_rate)
         )
+        if not ask.tokens:
+            self.is_awaited = ask.requested_rate > 0
         if answer.birth == self.birth:
             self.granted_total = max(self.granted_total, answer.granted_total)
             self.shrink(answer.budget_rate, now)
