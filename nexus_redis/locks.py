@@ -10,9 +10,9 @@ So no lock is made by a constructor or at import. `MadeAtFirstUse` describes an 
 read; `forget` removes it in a forked child, where the next read makes another one. `ModuleLock` is the same for a lock
 that belongs to a module.
 
-`Latch` is what a caller waits for. `threading.Event` keeps a lock of its own while it begins and ends a wait, and a
-signal handler may run just then: a thread that sets the event would wait for that lock while it holds ours, and the
-handler for ours, for ever.
+`Latch` is what a caller waits for. `threading.Event` has a lock of its own, which a thread holds for a moment as it
+begins and ends a wait. If a signal handler runs in that moment and wants the lock of the loop, and the loop is setting
+the event, neither goes on.
 """
 
 from __future__ import annotations
