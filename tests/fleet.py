@@ -11,7 +11,6 @@ instant (`at_us`), and half back. A run of a minute takes seconds and is the sam
 from __future__ import annotations
 
 import bisect
-import heapq
 import itertools
 import math
 import random
@@ -25,7 +24,7 @@ from nexus_redis import calls
 from nexus_redis.ledger import LEASE, MICRO, Ledger
 from nexus_redis.waiter import Waiter
 from tests.referee import fair_by_class
-from tests.story import Story
+from tests.timeline import Timeline
 
 GREEDY = math.inf
 BURST = 0.25  # the default, in seconds of the rate
@@ -173,7 +172,7 @@ class Measured:
     got: dict[str, float]
 
 
-class Fleet(Story):
+class Fleet(Timeline):
     """A budget of `rate` tokens/s on the server behind `client`, from virtual time 0 on."""
 
     def __init__(
@@ -186,8 +185,6 @@ class Fleet(Story):
         self.used: Log = []
         self.grants: Log = []
         self.rates: Log = []
-        self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
-        self._count = 0
         self.set_rate(rate)
 
     # --- the server
@@ -213,20 +210,6 @@ class Fleet(Story):
         rate = round(self.rates[-1][1] * MICRO) - self.reserved
         by_now: int = min(depth, self.tokens + (rate * (self.at_us - at_us) + rest) // MICRO)
         return by_now
-
-    # --- time
-
-    def later(self, time: float, act: Callable[..., object], *args: Any) -> None:
-        """Do something later."""
-        self._count += 1
-        heapq.heappush(self._heap, (max(time, self.now), self._count, act, args))
-
-    def advance(self, until: float) -> None:
-        """Let time pass."""
-        while self._heap and self._heap[0][0] <= until:
-            self.now, _, act, args = heapq.heappop(self._heap)
-            act(*args)
-        self.now = until
 
     # --- workloads
 

@@ -12,11 +12,8 @@ comes). What is admitted is noted with the instant and whether it was degraded.
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
-from collections.abc import Callable
-from typing import Any
 
 import redis
 from redis import exceptions
@@ -29,7 +26,7 @@ from nexus_redis.ledger import MICRO
 from nexus_redis.loop import Step, refill
 from nexus_redis.opening import Opening
 from nexus_redis.waiter import Waiter
-from tests.story import Story
+from tests.timeline import Timeline
 
 CALL_TIMEOUT = 0.25
 SPREAD = 0.02  # seconds over which the processes begin
@@ -134,7 +131,7 @@ class Process:
             self.fleet.later(self.fleet.now + 1e-6, self.want)
 
 
-class Outages(Story):
+class Outages(Timeline):
     """A budget of `rate` tokens/s on the server behind `client`, and processes that reach it by links of their own."""
 
     def __init__(self, client: redis.Redis, rate: float, *, seed: int = 1) -> None:
@@ -143,8 +140,6 @@ class Outages(Story):
         self.processes: list[Process] = []
         self.log: list[tuple[float, float]] = []
         self.alone: list[tuple[float, float]] = []
-        self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
-        self._count = 0
         self.configure(rate=rate)
 
     def serve(self, job: Job) -> Outcome:
@@ -155,18 +150,6 @@ class Outages(Story):
             return self.run(Call(job.script, job.keys, (self.at_us, *job.args[1:]), job.decode))
         except exceptions.ResponseError as error:
             return error
-
-    def later(self, time: float, act: Callable[..., object], *args: Any) -> None:
-        """Do something later."""
-        self._count += 1
-        heapq.heappush(self._heap, (max(time, self.now), self._count, act, args))
-
-    def advance(self, until: float) -> None:
-        """Let time pass."""
-        while self._heap and self._heap[0][0] <= until:
-            self.now, _, act, args = heapq.heappop(self._heap)
-            act(*args)
-        self.now = until
 
     def add(self, demand: float = math.inf, trip: float = 0.001) -> Process:
         """A process: greedy, or one that `demand` callers a second come to by chance."""
