@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, TypeVar, overload
 
@@ -74,7 +73,10 @@ class MadeAtFirstUse(Generic[T]):
 
 
 class Latch:
-    """Is set once, by any thread. Its one lock is the one that is waited for, so setting it never waits."""
+    """Is set by one thread at a time. Its one lock is the one that is waited for, so setting it never waits.
+
+    Nothing is caught here: a signal handler may raise in the middle of a wait, whatever it likes, to end it.
+    """
 
     __slots__ = ("_lock", "is_set")
 
@@ -85,15 +87,15 @@ class Latch:
 
     def set(self) -> None:
         """Let all go on who wait, and who will."""
-        self.is_set = True
-        with suppress(RuntimeError):  # it was set before
+        if not self.is_set:
+            self.is_set = True
             self._lock.release()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until it is set; False where the time was over before."""
-        self._lock.acquire(timeout=-1 if seconds is None else max(0.0, min(seconds, threading.TIMEOUT_MAX)))
-        if self.is_set:
-            self.set()  # the next one who waits
+        limit = -1 if seconds is None else max(0.0, min(seconds, threading.TIMEOUT_MAX))
+        if not self.is_set and self._lock.acquire(timeout=limit):
+            self._lock.release()  # the next one who waits
         return self.is_set
 
 

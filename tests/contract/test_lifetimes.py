@@ -219,39 +219,61 @@ def test_an_acquire_in_a_handler_is_served_or_refused_and_never_hangs(
     assert said_by(child) == b"closed\n"
 
 
-def test_a_handler_that_acquires_at_any_line_of_a_wait_is_served(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
-    budget, wait, seen = nexus.budget("stripe"), nexus._loop.wait, 0
+def lines_of_a_wait(nexus: Nexus, monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], object]) -> Iterator[bool]:
+    """Acquire until a wait has had as many lines as one can have; `interrupt` at one more of them each time.
 
-    def is_interrupted_at(last: int) -> bool:
-        """Whether the wait of an acquire had so many lines; another acquire interrupted it at the last of them."""
+    Yields whether the acquire came back with its tokens.
+    """
+    budget, wait, seen, last = nexus.budget("stripe"), nexus._loop.wait, 0, 0
+
+    def trace(_frame: Any, event: str, _: Any) -> Any:
         nonlocal seen
+        seen += event == "line"
+        if seen == last and event == "line":
+            sys.settrace(None)
+            interrupt()
+        return trace
 
-        def trace(_frame: Any, event: str, _: Any) -> Any:
-            nonlocal seen
-            seen += event == "line"
-            if seen == last and event == "line":
-                sys.settrace(None)
-                budget.acquire(2.5)  # is served after the one that it interrupts
-            return trace
+    def traced_wait(event: Any, seconds: float | None = None) -> bool:
+        if not seen and not event.is_set:
+            sys.settrace(trace)
+        try:
+            return wait(event, seconds)
+        finally:
+            sys.settrace(None)
 
-        def traced_wait(event: Any, seconds: float | None = None) -> bool:
-            if not seen and not event.is_set:
-                sys.settrace(trace)
-            try:
-                return wait(event, seconds)
-            finally:
-                sys.settrace(None)
+    def acquire() -> bool:
+        try:
+            budget.acquire(1.5)
+        except Interrupted:
+            return False
+        return True
 
-        monkeypatch.setattr(nexus._loop, "wait", traced_wait)
-        seen = 0
+    monkeypatch.setattr(nexus._loop, "wait", traced_wait)
+    while seen == last or not last:  # the one before had that many lines
+        last, seen = last + 1, 0
         while not seen:
-            in_thread(lambda: budget.acquire(1.5))
-        return seen >= last
+            is_served = in_thread(acquire)
+        if seen >= last:
+            yield is_served
+            seen = last
+    assert last > 3
 
-    lines = 1
-    while is_interrupted_at(lines):
-        lines += 1
-    assert lines > 3
+
+class Interrupted(RuntimeError):
+    """What a handler raises to end a wait."""
+
+
+def test_a_handler_that_acquires_at_any_line_of_a_wait_is_served(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = nexus.budget("stripe")
+    assert all(lines_of_a_wait(nexus, monkeypatch, lambda: budget.acquire(2.5)))  # after the one that it interrupts
+
+
+def test_what_a_handler_raises_at_any_line_of_a_wait_ends_it(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end() -> None:
+        raise Interrupted
+
+    assert not any(lines_of_a_wait(nexus, monkeypatch, end))
 
 
 # --- forgotten
