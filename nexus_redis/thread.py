@@ -53,7 +53,6 @@ class LoopThread:
 
     # Reentrant, so that a signal handler finds out that the thread which it interrupted holds the lock: see `entry`.
     lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
-    _changed = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))
     _free = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))  # for those that rest
     _over = MadeAtFirstUse[Latch](lambda _: Latch())  # the loop has ended
 
@@ -69,7 +68,6 @@ class LoopThread:
 
     def _begin(self) -> None:
         LoopThread.lock.forget(self)
-        LoopThread._changed.forget(self)
         LoopThread._free.forget(self)
         LoopThread._over.forget(self)
         LoopThread._driving.forget(self)
@@ -77,12 +75,16 @@ class LoopThread:
         self._plan: Step | None = None
         self._is_led = False
         self._resting = 0
+        self._bell: Latch | None = None  # of the leader, while it pauses
 
     def _new_lock(self) -> Lock:
         return new_lock()
 
     def _wake(self) -> None:
-        self._changed.notify_all()
+        if (
+            self._bell is not None
+        ):  # no condition: that would swallow what a signal handler raises in the caller's thread
+            self._bell.set()
 
     def _aside(self, make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) -> None:
         lock = self.lock
@@ -224,7 +226,7 @@ class LoopThread:
                 except Exception:
                     log.exception("the refill loop met a bug; it goes on in a second")
                     self._plan = refill(self.hub)
-                    self._changed.wait(BUG_PAUSE)
+                    self._pause(BUG_PAUSE, Latch())
             self._threads.discard(threading.current_thread())
 
     def _work(self, over: Latch) -> bool:
@@ -264,7 +266,8 @@ class LoopThread:
                 if not isinstance(step, Pause):
                     return step
                 if step.seconds:
-                    self._changed.wait(None if step.seconds == NEVER else step.seconds)
+                    self._bell = Latch()
+                    self._pause(None if step.seconds == NEVER else step.seconds, self._bell)
                 else:
                     self._give_way()
         finally:
@@ -276,6 +279,13 @@ class LoopThread:
         elif len(self._threads) <= MOST_OUT:
             with suppress(RuntimeError):  # no more threads are to be had: this one leads again when it has its answer
                 self._start()
+
+    def _pause(self, seconds: float | None, bell: Latch) -> None:
+        self.lock.release()
+        try:
+            bell.wait(seconds)
+        finally:
+            self.lock.acquire()
 
     def _give_way(self) -> None:
         self.lock.release()

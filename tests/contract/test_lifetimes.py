@@ -219,12 +219,28 @@ def test_an_acquire_in_a_handler_is_served_or_refused_and_never_hangs(
     assert said_by(child) == b"closed\n"
 
 
-def lines_of_a_wait(nexus: Nexus, monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], object]) -> Iterator[bool]:
-    """Acquire until a wait has had as many lines as one can have; `interrupt` at one more of them each time.
+class Interrupted(RuntimeError):
+    """What a handler raises to end a wait."""
+
+
+def acquires(budget: Any) -> bool:
+    """Whether an acquire comes back with its tokens."""
+    try:
+        budget.acquire(1.5)
+    except Interrupted:
+        return False
+    return True
+
+
+def at_any_line(
+    of: str, nexus: Nexus, monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], object]
+) -> Iterator[bool]:
+    """Interrupt acquires while the loop pauses, each at the next line of a part of it, until none has so many lines.
 
     Yields whether the acquire came back with its tokens.
     """
-    budget, wait, seen, last = nexus.budget("stripe"), nexus._loop.wait, 0, 0
+    budget, owner = nexus.budget("stripe"), nexus._loop if of == "wait" else nexus._hub
+    part, seen, last, is_served = getattr(owner, of), 0, 0, True
 
     def trace(_frame: Any, event: str, _: Any) -> Any:
         nonlocal seen
@@ -234,46 +250,48 @@ def lines_of_a_wait(nexus: Nexus, monkeypatch: pytest.MonkeyPatch, interrupt: Ca
             interrupt()
         return trace
 
-    def traced_wait(event: Any, seconds: float | None = None) -> bool:
-        if not seen and not event.is_set:
+    def traced(*given: Any) -> Any:
+        is_ours = threading.current_thread().name == "in-thread"
+        if is_ours and not seen:
             sys.settrace(trace)
         try:
-            return wait(event, seconds)
+            return part(*given)
         finally:
-            sys.settrace(None)
+            if is_ours:
+                sys.settrace(None)
 
-    def acquire() -> bool:
-        try:
-            budget.acquire(1.5)
-        except Interrupted:
-            return False
-        return True
+    def is_reached() -> bool:
+        """Whether there was such a line; a part of an acquire differs with what the loop does meanwhile."""
+        nonlocal seen, is_served
+        for _ in range(50):
+            assert eventually(lambda: (bell := nexus._loop._bell) is not None and not bell.is_set)
+            seen = 0
+            is_served = in_thread(lambda: acquires(budget))
+            if seen >= last:
+                return True
+        return False
 
-    monkeypatch.setattr(nexus._loop, "wait", traced_wait)
-    while seen == last or not last:  # the one before had that many lines
-        last, seen = last + 1, 0
-        while not seen:
-            is_served = in_thread(acquire)
-        if seen >= last:
+    monkeypatch.setattr(owner, of, traced)
+    while is_reached():
+        if last:
             yield is_served
-            seen = last
+        last += 1
     assert last > 3
 
 
-class Interrupted(RuntimeError):
-    """What a handler raises to end a wait."""
-
-
 def test_a_handler_that_acquires_at_any_line_of_a_wait_is_served(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
-    budget = nexus.budget("stripe")
-    assert all(lines_of_a_wait(nexus, monkeypatch, lambda: budget.acquire(2.5)))  # after the one that it interrupts
+    budget = nexus.budget("stripe")  # the second is served after the one that it interrupts
+    assert all(at_any_line("wait", nexus, monkeypatch, lambda: budget.acquire(2.5)))
 
 
-def test_what_a_handler_raises_at_any_line_of_a_wait_ends_it(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", ["wait", "_wake"])
+def test_what_a_handler_raises_at_any_line_ends_the_acquire(
+    nexus: Nexus, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
     def end() -> None:
         raise Interrupted
 
-    assert not any(lines_of_a_wait(nexus, monkeypatch, end))
+    assert not any(at_any_line(part, nexus, monkeypatch, end))
 
 
 # --- forgotten
