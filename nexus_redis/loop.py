@@ -28,6 +28,7 @@ def refill(hub: Hub) -> Step:
         hub.look_around(now)
         hub.unblock()
         yield from _warm(hub, now)
+        now = hub.clock()  # others had a turn meanwhile, and what they made due is not to be left behind
         members = hub.take_due(now)
         if not members and hub.is_behind:
             yield Pause(0)

@@ -16,6 +16,7 @@ from nexus_redis.errand import run_aside
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
 from nexus_redis.exchange import Exchange
 from nexus_redis.hub import BATCH, BUG_PAUSE, SLICE, Hub, Member, Pause, ask
+from nexus_redis.loop import refill
 from nexus_redis.reach import LONGEST_BACKOFF, NEVER, OUTAGE_AFTER
 from nexus_redis.waiter import Waiter
 from tests.stepping import START, Stepper, fails
@@ -517,6 +518,21 @@ def test_closing_lets_everyone_leave_and_ends_the_loop(stepper: Stepper) -> None
     assert stepper.is_over
     assert [len(member.received) for member in members] == [1, 1, 1]
     assert not stepper.hub.members
+
+
+def test_closing_while_the_loop_gives_others_a_turn_leaves_nobody_behind(stepper: Stepper) -> None:
+    member = Chatter(stepper).at(START + 60)
+    stepper.run()
+    stepper.hub.on_the_way.trip.mean = 0.2  # so far away that connections are made before they are needed
+    plan = refill(stepper.hub)
+    warming = next(plan)
+    assert isinstance(warming, Exchange)
+    assert not warming.parts
+    stepper.now += 0.1
+    stepper.hub.close(Closed("nexus"))
+    goodbye = next(step for step in plan if not isinstance(step, Exchange) or step.parts)
+    assert isinstance(goodbye, Exchange)
+    assert [each for each, _ in goodbye.parts] == [member]
 
 
 def test_closing_with_nothing_to_do_ends_the_loop(stepper: Stepper) -> None:
