@@ -44,17 +44,17 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include admit
 
 -- A server defines a script's functions at each call; these only when one of them is called (composer.py).
---- @holds rarely fault succession rest consumers settings rate turn epoch
+--- @holds rarely fault rest succession consumers settings rate turn epoch
 
 local is_read, ask = pcall(read_claim)
-local keys, id = few_keys()
-if not keys then keys, id = rarely().named_keys('producer') end
+local keys = few_keys()
+if not keys then keys = rarely().named_keys('producer') end
 if not is_read or not ask then return {err = rarely().fault_of_claim()} end
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local now = clock(ARGV[1])
 local p = read_producer(keys)
 if not p or p.incarnation ~= ask.incarnation then
-  local fault = rarely().fault_of_names(keys, id, ask)
+  local fault = rarely().fault_of_names(keys, ask)
   if fault then return {err = fault} end
 end
 
@@ -74,7 +74,7 @@ if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
-if now - b.at >= LEASE then rarely().note_gap(b, now) end
+if now - b.at >= LEASE then rarely().note_gap(keys, b, now) end
 if (b.due > 0 and now >= b.due) or b.at - now >= MICRO then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
@@ -83,7 +83,7 @@ else
 end
 local learning, is_first = now < b.learns_until, not p
 p = p or rarely().new_producer(now)
-if ask.granted_total > b.granted and ask.birth == b.birth then rarely().make_good(b, p, ask.granted_total, now) end
+if ask.granted_total > b.granted and ask.birth == b.birth then rarely().make_good(keys, b, p, ask.granted_total, now) end
 if now >= b.ends or b.ends - now > b.length then
   rarely().roll_epoch(keys, b, now)
   if not keys.history and not b.is_new and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
@@ -106,9 +106,9 @@ local d = ask.want > 0 and math.max(ask.demand, need / b.length * MICRO) or ask.
 enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 
 -- 4. The rate at which its credit grows.
-local class = b[p.class]
+local class, refresh = b[p.class], REFRESH
 local contended = class.level < math.huge
-local told = math.min(share_of(class, p), b.R)       -- the level of light ones, times a heavy weight, may be more
+local told = share_of(b, class, p)
 local faster = class.trim
 if b.refresh > REFRESH and b.taker == ask.priority then faster = trim(b) end    -- a crowd's epoch is longer than the bucket is deep
 local share = math.max(contended and told * (1 + faster) or told, 1e-6)
@@ -116,7 +116,6 @@ local share = math.max(contended and told * (1 + faster) or told, 1e-6)
 if credited > 0 and contended then pay_for_returned(p, credited, share) end
 
 -- 5. to 7. Tokens, or its own slot to come back.
-local refresh = REFRESH
 if b.refresh > REFRESH then refresh = refresh_of(b, math.min(d, told)) end
 local is_short, cut = contended and (refresh == REFRESH or faster < PLENTY), false
 local granted, retry, slot = spend(b, p, ask, need, share, refresh, is_short, now)
@@ -129,13 +128,14 @@ end
 p.credit, b.retry_max = p.credit - granted, math.max(b.retry_max, retry)
 grant(b, granted)
 
-local load, lossless, lease = math.floor(b.load / 1000), b.window and b.window.lossless or 0, lease_of(b, refresh, ask.trip, now)
-local recommended = math.floor(math.min(ask.demand, told))
+local load, recommended = math.floor(b.load / 1000), math.floor(math.min(ask.demand, told))
+local lossless = b.window and b.window.lossless or 0
+local lease = lease_of(b, refresh, ask.trip, now)
 p.holds, p.until_us = p.holds + granted, now + lease + retry
 local fallback = outage_share(b, p, ask, d, told, need, granted, recommended)
 local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
 local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
-local is_new_id = write_producer(keys, id, b, p, is_same, ask, told, answer, now)
+local is_new_id = write_producer(keys, b, p, is_same, ask, told, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then
   rarely().write_whole(keys, b, now, is_new_id)
 else

@@ -11,11 +11,7 @@ from typing import Any
 
 SIZES = {"d": 8, "f": 4}
 LUA = Path(__file__).parent.parent / "lua" / "lib"
-FORMATS = {
-    name: format_
-    for file in ("state", "producer")
-    for name, format_ in re.findall(r"^local ([A-Z]+) = '>([^']+)'", (LUA / f"{file}.lua").read_text(), re.MULTILINE)
-}
+FORMATS = dict(re.findall(r"^local ([A-Z]+) = '>([^']+)'", (LUA / "state.lua").read_text(), re.MULTILINE))
 OF_FIELD = {
     "bucket": "BUCKET", "terms": "TERMS", "class_high": "CLASS", "class_normal": "CLASS", "class_low": "CLASS",
     "window": "WINDOW", "epoch": "EPOCHAL", "entry": "ENTRY", "answer": "ANSWER",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,11 @@ local t = {}
 t[1], t.v = f(2)
 return t[1]
 
+-- without a parameter: 3
+local function f() return 3 end
+local x = f()
+return x
+
 -- on a condition: 3
 local function f(n) return n + 1 end
 local x
@@ -180,6 +186,39 @@ local function f(n)
   return m + 1
 end
 local x = f(3)
+return x
+
+-- with variables of its parameters' names: 11 4 3
+local function f(t, n)
+  local m = t.v + n
+  return m + n * t.v - 8
+end
+local t, n = {v = 4}, 3
+local x = f(t, n)
+return x, t.v, n
+
+-- that sets two of its parameters at once: 3 5 6
+local function f(a, b)
+  b, a = 1, 2
+  return a + b
+end
+local a, b = 5, 6
+local x = f(a, b)
+return x, a, b
+
+-- with fewer values than parameters: 4 9
+local function f(a, b)
+  if b then return b end
+  return a
+end
+local a, b = 4, 9
+local x = f(a)
+return x, b
+
+-- with brackets and commas in a value: 6
+local function f(a, b) return a + b end
+local t = {2, 3}
+local x = f(math.max(1, t[2]), ({3, 4})[1])
 return x
 
 -- with a loop: 7
@@ -289,10 +328,23 @@ return x
     assert run(text) == 6
 
 
+@pytest.mark.parametrize(
+    "call", ["min(x, y)", "max(x, y)", "max(0, x - y)", "min(2 * x, math.max(y, 1))", "max(-x, y)"]
+)
+def test_a_comparison_stands_for_the_lesser_and_the_greater(made: Make, call: str) -> None:
+    source = "local function f(x, y) return math.%s end\nlocal a = f(%s, %s)\nreturn tostring(a), f(0, 0)\n"
+    numbers = ("-3", "0", "0.5", "7", "1/0", "-1/0", "0/0")
+    for x, y in itertools.product(numbers, repeat=2):
+        plain = source % (call, x, y)
+        text = made(plain)
+        assert "math" not in text
+        assert run(text) == run(plain)
+
+
 def test_the_scripts_do_the_same_without_these_rules(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     short = pinned(record(server.client()))
     server.client().flushall()
-    for rule in ("_with_calls_written_in", "_with_library_named_once"):
+    for rule in ("_with_calls_written_in", "_with_library_named_once", "_with_extremes_written_in"):
         monkeypatch.setattr(bundle_lua, rule, lambda text: text)
     monkeypatch.setattr(scripts, "_bundled", lambda name: bundle_lua.bundle()[name])
     scripts.script.cache_clear()

@@ -11,8 +11,8 @@ hundred of them. Here they are taken out, by rules that need to know very little
     --- @record b at rest   `b` is an array with these places, from 1 on; `b.rest` becomes `b[2]`
     local MICRO = 1000000   a constant, written in where it is used; also a text in single quotes
     a function never called is left out; one called once, by a line of its own, is written in there
-    `math.min` is looked up once; `rarely` has copies of all that it needs of the rest, since a variable that functions
-    share is dear as well
+    `math.min(x, y)` of variables and numbers becomes a comparison; what is left of `math.min` is looked up once
+    `rarely` has copies of all that it needs of the rest, since a variable that functions share is dear as well
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
 ALSO: Final = ("repair",)  # no part of the protocol: a person calls it
 
 OFTEN: Final = 3  # a library's function that is named so often gets a variable
+_PLACE: Final = r"[\w.]+(?:\[\w+\])?"
+_OPERAND: Final = rf"-?{_PLACE}(?: [-+*/] {_PLACE}){{0,3}}|\([^()]*\)"
+_EXTREME: Final = re.compile(rf"(math[._])(max|min)\(({_OPERAND}), ({_OPERAND})\)")
 _TEXT: Final = r"'[^'\n]*'|\x22[^\x22\n]*\x22"
 _INCLUDE: Final = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
 _HOLDS: Final = re.compile(r"^--- @holds (\w+) ([\w ]+)$", re.MULTILINE)
@@ -70,7 +73,7 @@ def _composed_text(end: str, path: Path) -> str:
     holders = {name: _holder(name, files, every, text) for name, files in held.items()}
     text = _with_library_named_once(_with_calls_written_in(_without_unused(text)))
     text = _HOLDS.sub(lambda match: holders[match[1]], text)
-    return _with_records(_with_constants(text))
+    return _with_extremes_written_in(_with_records(_with_constants(text)))
 
 
 def included(path: Path, seen: set[str]) -> str:
@@ -167,12 +170,45 @@ def _with_calls_written_in(text: str) -> str:
             continue
         lines = [f"local {results}"] if targets else []
         lines += ["do" if call[5] else "repeat"]
-        lines += [f"local {function[2]} = {text[begin : end - 1]}"] if function[2] else []
+        lines += _parameters(function[2], text[begin : end - 1], left)
         lines += [left, "end" if call[5] else "until true"]
         lines += [f"{kind}{targets} = {results}"] if targets else []
         written = "\n".join(call[1] + line for line in ([condition, *lines, "end"] if condition else lines))
         text = (text[: call.start()] + written + "\n" + text[rest.end() :]).replace(function[0], "", 1)
     return text
+
+
+def _with_extremes_written_in(text: str) -> str:
+    """`math.max(x, y)` is a call of C, which costs as much as ten comparisons; also where one of them is no number."""
+    while (written := _EXTREME.sub(_extreme, text)) != text:
+        text = written
+    return text
+
+
+def _extreme(found: re.Match[str]) -> str:
+    _, kind, x, y = found.groups()
+    return f"({y} {'>' if kind == 'max' else '<'} {x} and {y} or {x})"
+
+
+def _parameters(names: str, values: str, body: str) -> list[str]:
+    """The line that gives a body its parameters; a variable goes by its own name where the body does not set it."""
+    wanted, given = names.split(", ") if names else [], _apart(values)
+    if len(wanted) != len(given):
+        return [f"local {names} = {values}"] if names else []
+    pairs = zip(wanted, given, strict=True)
+    set_there = r"(?<![\w.]){} *(?:,[^=\n]*)?=(?!=)"
+    other = [(name, value) for name, value in pairs if name != value or re.search(set_there.format(name), body)]
+    return [f"local {', '.join(name for name, _ in other)} = {', '.join(value for _, value in other)}"] if other else []
+
+
+def _apart(values: str) -> list[str]:
+    """Expressions with commas between; one within brackets is none of these."""
+    apart, depth = [""], 0
+    for letter in values:
+        depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(letter, 0)
+        apart += [""] if letter == "," and not depth else []
+        apart[-1] += letter if letter != "," or depth else ""
+    return [value.strip() for value in apart]
 
 
 def _uses(text: str) -> Counter[str]:

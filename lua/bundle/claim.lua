@@ -32,11 +32,11 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format
-local math_max = math.max
 local math_min = math.min
-local math_huge = math.huge
+local math_max = math.max
 local math_floor = math.floor
 local redis_call = redis.call
+local math_huge = math.huge
 local math_ceil = math.ceil
 
 -- Durations that several scripts share, in microseconds.
@@ -108,23 +108,31 @@ end
 -- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 -- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The id of the producer that claims.
+local function id_of(keys) return string_sub(keys.member, #keys.budget + #':producer:' + 1) end
 -- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddd'
+-- EPOCHAL = '>dddddddddd'
+
+-- A producer's: its memory, and its last answer.
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost unheard unheard_until birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 47
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -137,16 +145,9 @@ end
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
-local function hand_back(b, tokens)
-  local fits = math_max(0, math_min(tokens, b[22] - math_max(b[3], b[6], b[7])))
-  b[3] = b[3] + fits
-  b[6] = math_max(b[6], b[3])                            -- what is taken in this very call was here as well
-  return fits
-end
-
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
-local function usual_depth(b) return math_min(b[22], 1000000 + b[21] * 250000 / 1000000) end
+local function usual_depth(b) return (1000000 + b[21] * 250000 / 1000000 < b[22] and 1000000 + b[21] * 250000 / 1000000 or b[22]) end
 -- Weighted max-min fair shares, O(1) a claim. In an epoch every producer in demand comes once and enters its demand;
 -- whoever comes first after its end (epoch.lua) finds the level at which sum(min(demand, level * weight)) is the rate, class by class.
 --
@@ -155,12 +156,6 @@ local function usual_depth(b) return math_min(b[22], 1000000 + b[21] * 250000 / 
 -- over and who under is told by the `mark`: the level of the epoch before, or what it would have been, had all not fit.
 -- A second claim in an epoch replaces the first one's entry; leaving takes it out.
 -- What this producer may run at, in micro-tokens a second: its level, or, uncontended, its demand and its part of the rest.
-local function share_of(class, p)
-  if class[1] < math_huge then return class[1] * p[14] / 1000000 end
-  local weight = math_max(p[14], class[8])
-  if class[7] <= class[3] then return p[11] + (class[3] - class[7]) * p[14] / weight end
-  return class[3] * p[14] / weight
-end
 -- One producer's part of a claim: its memory, what it hands back, what it gets.
 -- CREDIT_TIME = 600000      -- credit piles up no longer than this: a late refresh is forgiven, an absence is not
 -- LATE = 1.25               -- refreshes; likewise in a crowd, where each is longer
@@ -192,9 +187,9 @@ local function read_claim()
     and share >= 0 and share <= 1e16 and degraded >= 0 and degraded <= 1e16
     and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 + share % 1 + degraded % 1 == 0
     and (priority == 'normal' or priority == 'high' or priority == 'low')
-    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= 340 and (#ask == 14 or #ask == 16)
+    and type(birth) == 'string' and #birth <= 20 and incarnation and #ARGV == 2 and #ARGV[2] <= 340 and (#ask == 14 or #ask == 16)
     and (ARGV[1] == '0' or whole_number(ARGV[1], 0, 9007199254740992)) then
-    ask[2], ask[4] = is_whole == 1 and math_max(want, need) or want, is_whole == 1
+    ask[2], ask[4] = is_whole == 1 and (need > want and need or want) or want, is_whole == 1
     ask[15], ask[16] = share, degraded
     return ask
   end
@@ -205,13 +200,9 @@ end
 -- without us (share.lua), negative where nobody waits for it to come.
 --- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight renewed under slot share
 
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
 -- LEFT_UNIT = 32            -- microseconds
 -- SLOT_UNIT = 4             -- likewise
 -- AGES = 65536              -- seconds that two bytes tell apart: longer than any TTL of a member
--- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 -- When its ends were last written, of one whose were not.
 local function long_ago(now) return math_floor((now - 60000000) / 1000000) % 65536 end
@@ -225,16 +216,6 @@ local function long_ago(now) return math_floor((now - 60000000) / 1000000) % 655
 -- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
 -- What is lossless counts on what is on its way being young.
 -- One that is longer than the others is out from now on, so what the bucket held is remembered as long.
-local function lease_of(b, refresh, trip, now)
-  local lease = refresh * 5
-  if trip == 0 or b[48] and b[48].lossless == 1 then return lease end
-  lease = lease + trip
-  if lease > b[32] or b[33] > 0 and b[33] < now + lease then
-    b[32], b[33], b[58] = math_max(b[32], lease), now + 2 * lease, true
-  end
-  return lease
-end
-
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
 -- The shares that producers live on while Redis is away: the sum of all that may be in use is never more than half of the rate,
@@ -341,6 +322,7 @@ local function named_keys(kind)
   if string.sub(KEYS[11], 1, #prefix) ~= prefix or not is_name(id) then return nil end
   return keys, id
 end
+local function id_of(keys) return string.sub(keys.member, #keys.budget + #':producer:' + 1) end
 local CLASSES = {'high', 'normal', 'low'}
 local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
 local function packed_class(class) return pack('>dddddddd', unpack(class, 1, 8)) end
@@ -354,21 +336,22 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[26], b[58] = math.max(0, b[26] + dt), true
+    b[26], b[58] = (b[26] + dt > 0 and b[26] + dt or 0), true
   end
-  local R = b[21]
-  if b[42] > 0 then R = R - math.floor(math.min(b[42], R / 2)) end     -- share.lua
+  local R, T, B = b[21], b[3], b[22]
+  if b[42] > 0 then R = R - math.floor((R / 2 < b[42] and R / 2 or b[42])) end     -- share.lua
   b[20] = R
   if dt > 0 and R > 0 then
-    if b[3] >= b[22] or dt >= (b[22] - b[3]) / R * 1000000 + 1 then
-      b[19] = b[19] + math.max(0, R * dt / 1000000 - (b[22] - b[3]))
-      b[3], b[2] = b[22], 0
+    local room = B - T
+    if room <= 0 or dt >= room / R * 1000000 + 1 then
+      b[19] = b[19] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
+      T, b[2] = B, 0
     else
       local part = R % 1000000 * dt + b[2]
-      b[3] = b[3] + math.floor(R / 1000000) * dt + math.floor(part / 1000000)
-      b[2] = part % 1000000
-      if b[3] >= b[22] then b[3], b[2] = b[22], 0 end
+      T, b[2] = T + math.floor(R / 1000000) * dt + math.floor(part / 1000000), part % 1000000
+      if T >= B then T, b[2] = B, 0 end
     end
+    b[3] = T
   end
   if now < b[8] then
     b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
@@ -376,9 +359,9 @@ local function refill(b, now)
     b[7] = now - b[8] < 2 * b[32] and b[6] or 0
     b[6], b[8] = b[3], now
   end
-  b[6] = math.max(b[6], b[3])
+  b[6] = (b[3] > b[6] and b[3] or b[6])
 end
-local function usual_depth(b) return math.min(b[22], 1000000 + b[21] * 250000 / 1000000) end
+local function usual_depth(b) return (1000000 + b[21] * 250000 / 1000000 < b[22] and 1000000 + b[21] * 250000 / 1000000 or b[22]) end
 local function long_ago(now) return math.floor((now - 60000000) / 1000000) % 65536 end
 local function reply(granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
   return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
@@ -389,7 +372,7 @@ local function trim(b)
   local depth = usual_depth(b)
   if b[35] == 1 then
     -- Few tokens, many waiters: credits must not grow faster than tokens, or waiters in step starve one another.
-    return math.min(1.25, math.max(0, b[3] - math.max(0.8 * depth, 1000000)) / (0.2 * depth)) - 0.05 * math.max(0, 1 - b[3] / (0.375 * depth))
+    return math.min(1.25, math.max(0, b[3] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * math.max(0, 1 - b[3] / (0.375 * depth))
   end
   return math.min(1.25, math.max(-0.2, b[34] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
 end
@@ -397,8 +380,8 @@ local function quiet_us(w, now) return w.born + 4 * w.slot_us - 3 * 250000 - now
 local function turn_window(w, now)
   local slot = math.floor(now / w.slot_us)
   if slot < w.slot then w.slot = slot end            -- the clock went back: the snapshots only look younger
-  w.born = math.min(w.born, now)
-  local turns = math.min(slot - w.slot, 5)
+  w.born = (now < w.born and now or w.born)
+  local turns = (5 < slot - w.slot and 5 or slot - w.slot)
   for _ = 1, turns do
     for i = 5, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
     w.snaps[1] = w.net
@@ -428,79 +411,10 @@ local function fault_of_claim()
 end
 
 -- Names are looked at where the producer is new, or another's: what is known by them was right.
-local function fault_of_names(keys, id, ask)
-  if not is_budget(keys.budget) or not is_name(id) then return 'NEXUS_INVALID_KEYS' end
-  if ask[10] ~= '' and not is_name(ask[10]) then return 'NEXUS_INVALID_INCARNATION' end
+local function fault_of_names(keys, ask)
+  if not is_budget(keys.budget) or not is_name(id_of(keys)) then return 'NEXUS_INVALID_KEYS' end
+  if type(ask[10]) ~= 'string' or ask[10] ~= '' and not is_name(ask[10]) then return 'NEXUS_INVALID_INCARNATION' end
   return not string.find(ask[12], '^[%w._-]*$') and 'NEXUS_INVALID_BIRTH'
-end
-
--- Who comes first under an id, who comes after another, and who asks twice.
--- UNHEARD = 2000000         -- longer than a lease and the time that a client takes to find the new primary
-
-local function new_producer(now)
-  local p = {}
-  p[5], p[6], p[7], p[8], p[10], p[11], p[12], p[14], p[16] = 0, now, 0, 0, 0, 0, 0, 0, 1
-  p[1], p[15], p[17], p[18] = 0, long_ago(now), 0, 0
-  return p
-end
-
--- An id belongs to the incarnation that claimed last, while its lease lives.
-local function is_owned(p, b, now)
-  return p[2] ~= '' and now >= p[6] and now < math.min(p[6] + b[32], p[1])
-end
-
--- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
-local function successor(p, b)
-  if p[3] ~= b[45] then return nil end
-  p[7], p[8], p[1] = math.min(p[7], 0), 0, 0
-  return p
-end
-
--- Nobody was served here for a lease: another server may have granted all that was in the bucket and has been earned since, and
--- those who know of it have not all come yet.
-local function note_gap(b, now)
-  b[43], b[44] = math.floor(math.max(0, b[3]) + b[21] / 1000000 * (now - b[1])), now + 2000000
-  b[58] = true
-end
-
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). More than
--- may have been granted there (`unheard`) is the word of one: it is taken from the bucket as if this producer had
--- claimed it, so it costs its own share, and a bucket in advance at most.
-local function repair(b, p, seen, now)
-  local missing, lost = (seen - b[4]) * 1000000, 0
-  if now < b[44] then
-    lost = math.min(missing, b[43])
-    b[43], b[58] = b[43] - lost, true
-  end
-  local own = math.min(missing - lost, math.max(0, math.min(b[3] - lost, p[7] + b[22])))
-  p[7] = p[7] - own
-  b[3] = math.min(b[3], math.max(-b[22], b[3] - lost - own))
-  local total = b[5] + lost + own
-  if lost + own >= missing then b[4], b[5] = seen, 0
-  else b[4], b[5] = b[4] + math.floor(total / 1000000), total % 1000000 end
-end
-
--- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
--- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
-local function make_good(b, p, seen, now)
-  local w, before = b[48], b[4]
-  repair(b, p, seen, now)
-  if not w then return end
-  local missing = math.max(0, b[4] - before) * 1000000
-  turn_window(w, now)
-  w.net = w.net + missing
-  if w.lossless == 1 and quiet_us(w, now) <= 0 then w.born = now end
-end
-
--- The reply to the same claim once more.
-local function remembered(keys, p, trip)
-  local bytes = redis.call('HGET', keys.member, 'answer')
-  local granted, retry, refresh, recommended, fallback, R, level, load, total, letters, lossless, B, wait = unpacked('>i7I4I4i7i7i7i1I3i7c2i1i7I5', bytes)
-  local reason
-  for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
-    if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then reason = word end
-  end
-  return reply(granted, retry, refresh * 5 + (lossless == 0 and trip or 0), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p[3])
 end
 
 -- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
@@ -517,9 +431,9 @@ local function new_budget(now, is_older)
   b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
   b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
   b[15], b[16], b[17], b[18], b[39], b[40], b[41] = 0, 0, 0, 0, now, now, now
-  b[42], b[54], b[55], b[56], b[19], b[43], b[44] = 0, 0, 0, 0, 0, 0, 0
-  b[34], b[35], b[36], b[37], b[38], b[45], b[46], b[47] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b[49], b[50], b[51], b[52], b[53] = 0, 0, 1020000, 0, 0
+  b[42], b[52], b[53], b[54], b[19], b[55], b[56] = 0, 0, 0, 0, 0, 0, 0
+  b[34], b[35], b[36], b[37], b[38], b[43], b[44], b[45] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[47], b[48], b[49], b[50], b[51] = 0, 0, 1020000, 0, 0
   b[59], b[57], b[60] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
   return b
@@ -529,7 +443,8 @@ local function read_rest(keys, b)
   if b[57] then return end
   b[57] = true
   local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56] = unpacked('>dddddddd', f[1])
+  b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54], b[55],
+    b[56] = unpacked('>dddddddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -540,12 +455,12 @@ local function steady(b, now)
   if now < b[1] then
     if b[37] == 0 or now < b[37] then b[37], b[58] = now, true end
     if now - b[37] < 5000000 then return b[1] end
-    b[38], b[37], b[58] = math.max(b[38], b[1]), 0, true
+    b[38], b[37], b[58] = (b[1] > b[38] and b[1] or b[38]), 0, true
     return now
   end
   if b[37] > 0 then b[37], b[58] = 0, true end
   if b[38] > 0 then
-    b[1] = math.max(b[1], math.min(now, b[38]) - 5000000)
+    b[1] = math.max(b[1], (b[38] < now and b[38] or now) - 5000000)
     if now >= b[38] then b[38], b[58] = 0, true end
   end
   return now
@@ -555,17 +470,17 @@ end
 -- What a producer got in a life of the budget that we lost is paid for in this one.
 local function pay_for_past(b, p, ask)
   local before = b[3]
-  b[3] = math.min(b[3], math.max(-b[22], b[3] - ask[5]))
+  b[3] = ((b[3] - ask[5] > -b[22] and b[3] - ask[5] or -b[22]) < b[3] and (b[3] - ask[5] > -b[22] and b[3] - ask[5] or -b[22]) or b[3])
   p[8] = before - b[3]
 end
 
-local function is_renewal_due(b, now) return now - b[52] >= 60000000 or now < b[52] end
+local function is_renewal_due(b, now) return now - b[50] >= 60000000 or now < b[50] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 local function renew(keys, b)
   for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[53] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
+      if b[51] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
     end
   end
 end
@@ -574,7 +489,7 @@ end
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[59]) then b[52] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[59]) then b[50] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -583,12 +498,13 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string.format('%.6f', b[3] / 1000000))
   add('granted_total', string.format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddddddddddsss', unpack(b, 21, 47)))
-  add('epoch', pack('>dddddddd', b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56]))
+  add('terms', pack('>ddddddddddddddddddddddsss', unpack(b, 21, 45)))
+  add('epoch', pack('>dddddddddd', b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54],
+                    b[55], b[56]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
   if b[59] then
     add('schema', whole(2))
-    add('birth', b[45])
+    add('birth', b[43])
     redis.call('HDEL', keys.budget, 'window')          -- of a schema before
   end
   if b[60] then
@@ -596,11 +512,81 @@ local function write_whole(keys, b, now, may_be_new)
     add('burst_s', plain(b[23]))
     add('level', whole(b[24]))
     add('load_percent', plain(b[25]))
-    add('reason', b[46])
+    add('reason', b[44])
   end
   redis.call(unpack(list))
-  if b[48] then write_window(keys, b[48]) end
+  if b[46] then write_window(keys, b[46]) end
   if may_be_new then renew(keys, b) end
+end
+
+-- Who comes first under an id, who comes after another, and who asks twice.
+-- UNHEARD = 2000000         -- longer than a lease and the time that a client takes to find the new primary
+
+local function new_producer(now)
+  local p = {}
+  p[5], p[6], p[7], p[8], p[10], p[11], p[12], p[14], p[16] = 0, now, 0, 0, 0, 0, 0, 0, 1
+  p[1], p[15], p[17], p[18] = 0, long_ago(now), 0, 0
+  return p
+end
+
+-- An id belongs to the incarnation that claimed last, while its lease lives.
+local function is_owned(p, b, now)
+  return p[2] ~= '' and now >= p[6] and now < (p[1] < p[6] + b[32] and p[1] or p[6] + b[32])
+end
+
+-- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
+local function successor(p, b)
+  if p[3] ~= b[43] then return nil end
+  p[7], p[8], p[1] = (0 < p[7] and 0 or p[7]), 0, 0
+  return p
+end
+
+-- Nobody was served here for a lease: another server may have granted all that was in the bucket and has been earned since, and
+-- those who know of it have not all come yet.
+local function note_gap(keys, b, now)
+  read_rest(keys, b)
+  b[55], b[56] = math.floor((b[3] > 0 and b[3] or 0) + b[21] / 1000000 * (now - b[1])), now + 2000000
+end
+
+-- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). More than
+-- may have been granted there (`unheard`) is the word of one: it is taken from the bucket as if this producer had
+-- claimed it, so it costs its own share, and a bucket in advance at most.
+local function repair(b, p, seen, now)
+  local missing, lost = (seen - b[4]) * 1000000, 0
+  if now < b[56] then
+    lost = (b[55] < missing and b[55] or missing)
+    b[55] = b[55] - lost
+  end
+  local own = math.min(missing - lost, ((p[7] + b[22] < b[3] - lost and p[7] + b[22] or b[3] - lost) > 0 and (p[7] + b[22] < b[3] - lost and p[7] + b[22] or b[3] - lost) or 0))
+  p[7] = p[7] - own
+  b[3] = ((b[3] - lost - own > -b[22] and b[3] - lost - own or -b[22]) < b[3] and (b[3] - lost - own > -b[22] and b[3] - lost - own or -b[22]) or b[3])
+  local total = b[5] + lost + own
+  if lost + own >= missing then b[4], b[5] = seen, 0
+  else b[4], b[5] = b[4] + math.floor(total / 1000000), total % 1000000 end
+end
+
+-- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
+-- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
+local function make_good(keys, b, p, seen, now)
+  read_rest(keys, b)
+  local w, before = b[46], b[4]
+  repair(b, p, seen, now)
+  if not w then return end
+  local missing = (b[4] - before > 0 and b[4] - before or 0) * 1000000
+  turn_window(w, now)
+  w.net = w.net + missing
+  if w.lossless == 1 and quiet_us(w, now) <= 0 then w.born = now end
+end
+
+-- The reply to the same claim once more.
+local function remembered(keys, p, trip)
+  local bytes = redis.call('HGET', keys.member, 'answer')
+  local granted, retry, refresh, recommended, fallback, R, level, load, total, letters, lossless, B, wait = unpacked('>i7I4I4i7i7i7i1I3i7c2i1i7I5', bytes)
+  local reason
+  for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
+    if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then reason = word end
+  end
+  return reply(granted, retry, refresh * 5 + (lossless == 0 and trip or 0), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p[3])
 end
 
 -- What each consumer contributes to the budget lies in sorted sets of fixed names, never only in its own hash: whoever
@@ -745,7 +731,7 @@ local function effective(fields)
     if text then s[name] = READ[name](text) or error('damaged') else s[name] = DEFAULT[name] end
   end
   s.floor = s.min_rate
-  if s.rate then s.min_rate = math.min(s.min_rate, s.rate) end        -- a floor of one source under a ceiling of the other
+  if s.rate then s.min_rate = (s.rate < s.min_rate and s.rate or s.min_rate) end        -- a floor of one source under a ceiling of the other
   s.loop_delay = math.max(0.5, (s.transit or 0) / 1000000)
   s.transit = s.transit or 1000000
   return s
@@ -801,9 +787,9 @@ local function set_rate(keys, b, R, burst_us)
     b[2] = 0
     b[11] = 0                                        -- what was promised at the rate before holds no more
   end
-  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math.floor(math.min(b[42], R / 2))
-  if R > 0 and b[51] > 0 then b[3], b[51] = b[3] + b[51], 0 end    -- the first rate of this life
-  b[3] = math.min(b[3], B)
+  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math.floor((R / 2 < b[42] and R / 2 or b[42]))
+  if R > 0 and b[49] > 0 then b[3], b[49] = b[3] + b[49], 0 end    -- the first rate of this life
+  b[3] = (B < b[3] and B or b[3])
   b[60] = true
 end
 
@@ -813,12 +799,12 @@ local function level_at(load_percent, was)
     if load_percent >= from then up = level end
     if load_percent >= from - 5 then down = level end
   end
-  return math.max(up, math.min(was, down))
+  return ((down < was and down or was) > up and (down < was and down or was) or up)
 end
 
 -- Never 0 but where one whose part cannot be left out is paused: no law says 0.
 local function combined_rate(keys, parts, combine)
-  if combine == 'sum' then return math.min(parts.rate, MOST) end
+  if combine == 'sum' then return (MOST < parts.rate and MOST or parts.rate) end
   local lowest = least(keys.rates)
   if combine == 'min' then return lowest end
   local rate = math.min(parts.rate, 50 * lowest, MOST)
@@ -846,11 +832,11 @@ local function decide(keys, s, now)
     local rate = combined_rate(keys, parts, s.combine)
     if s.rate and rate >= s.rate then return s.rate, parts.load_level, load, 'rate' end
     if rate == 0 then return 0, 3, load, 'paused' end
-    return math.max(rate, s.min_rate), parts.load_level, load, 'load'
+    return (s.min_rate > rate and s.min_rate or rate), parts.load_level, load, 'load'
   end
   if s.last_end == 'silent' then return s.min_rate, 3, 0, 'no_consumers' end
   if s.lossless == 1 then return 0, 3, 0, 'window' end      -- nobody says what can be held
-  if s.rate and s.left_rate < s.rate and now < grace_end(s) then return math.max(s.left_rate, s.min_rate), 0, 0, 'load' end
+  if s.rate and s.left_rate < s.rate and now < grace_end(s) then return (s.min_rate > s.left_rate and s.min_rate or s.left_rate), 0, 0, 'load' end
   if s.rate then return s.rate, 0, 0, 'rate' end
   return s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
 end
@@ -859,16 +845,16 @@ end
 local function rebase_window(w, keys, combine)
   if w.net < 4e15 then return end
   local base, edges = combine == 'min' and w.net or w.A, redis.call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
-  for i = 1, 5 do base = math.min(base, w.snaps[i]) end
+  for i = 1, 5 do base = (w.snaps[i] < base and w.snaps[i] or base) end
   for i = 1, #edges, 2 do base = math.min(base, tonumber(edges[i + 1]) - score(keys.frees, edges[i])) end
-  w.net, w.A = w.net - base, math.max(0, w.A - base)
+  w.net, w.A = w.net - base, (w.A - base > 0 and w.A - base or 0)
   for i = 1, 5 do w.snaps[i] = w.snaps[i] - base end
   for i = 1, #edges, 2 do redis.call('ZADD', keys.edges, whole(tonumber(edges[i + 1]) - base), edges[i]) end
 end
 
 -- What the consumers can still hold, as the claim needs it.
 local function settle_window(keys, b, s)
-  local w, parts = b[48], s.parts
+  local w, parts = b[46], s.parts
   if not w then return end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -876,7 +862,7 @@ local function settle_window(keys, b, s)
   w.active = (s.lossless == 1 or (cold > 0 and parts.bounded >= parts.live)) and 1 or 0
   if s.combine == 'min' then
     local known = redis.call('ZCARD', keys.edges) == redis.call('ZCARD', keys.consumers)
-    w.edge = known and least(keys.edges) or math.min(w.A, w.net)      -- one that has not said what it holds may be full
+    w.edge = known and least(keys.edges) or (w.net < w.A and w.net or w.A)      -- one that has not said what it holds may be full
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
 end
@@ -884,7 +870,7 @@ end
 -- `act`: who did it, what changed, and why. An empty text is left out.
 local function note(keys, b, by, act)
   local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
-                 'load_percent', plain(b[25]), 'reason', b[46], 'by', by}
+                 'load_percent', plain(b[25]), 'reason', b[44], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -894,14 +880,14 @@ local function note(keys, b, by, act)
   end
   redis.call(unpack(entry))
   read_rest(keys, b)
-  if b[53] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
+  if b[51] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
 end
 
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
 local function push(keys, b)
   redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string.format('%s %.0f %.0f %.0f %s', b[45], b[4], b[21], b[24], b[46]))
+              string.format('%s %.0f %.0f %.0f %s', b[43], b[4], b[21], b[24], b[44]))
 end
 
 -- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
@@ -915,14 +901,14 @@ local function settle(keys, b, s, now, by, is_act, act)
     redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   end
   local rate, level, load, reason = decide(keys, s, now)
-  local turned = level ~= b[24] or reason ~= b[46]
-  parts.told = math.max(parts.told, b[21])               -- many small steps are a drop as well
+  local turned = level ~= b[24] or reason ~= b[44]
+  parts.told = (b[21] > parts.told and b[21] or parts.told)               -- many small steps are a drop as well
   local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
   local is_rise = b[21] == 0 and rate > 0 and not b[59]
   local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
   if turned or b[59] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
     set_rate(keys, b, rate, s.burst)
-    b[24], b[25], b[46] = level, load * 1000, reason
+    b[24], b[25], b[44] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
@@ -948,15 +934,15 @@ local function rebase_clock(keys, b, s, now)
     redis.call('ZINCRBY', keys.consumers, whole(-step), id)
   end
   if s.paused_until > 0 and s.paused_until < 9e15 then
-    s.paused_until = math.max(0, s.paused_until - step)
+    s.paused_until = (s.paused_until - step > 0 and s.paused_until - step or 0)
     redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
     b[36] = s.paused_until
   end
   if s.left > 0 then
-    s.left = math.max(0, s.left - step)
+    s.left = (s.left - step > 0 and s.left - step or 0)
     redis.call('HSET', keys.budget, 'left_us', whole(s.left))
   end
-  b[27] = math.max(0, b[27] - step)
+  b[27] = (b[27] - step > 0 and b[27] - step or 0)
 end
 
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
@@ -986,40 +972,40 @@ local function withdraw_old_share(keys, b, p)
   share, b[58] = math.min(math.floor(share * part), p[18] > 0 and b[42] or b[17]), true
   if p[18] > 0 then
     b[42] = beyond_rounding(b, b[42] - share)
-    b[54] = math.min(b[42], is_old and math.max(0, b[54] - share) or b[54])
+    b[52] = math.min(b[42], is_old and (b[52] - share > 0 and b[52] - share or 0) or b[52])
   else
-    b[17], b[18] = b[17] - share, math.max(0, b[18] - part)
-    b[55], b[56] = math.max(0, b[55] - share), math.max(0, b[56] - part)
+    b[17], b[18] = b[17] - share, (b[18] - part > 0 and b[18] - part or 0)
+    b[53], b[54] = (b[53] - share > 0 and b[53] - share or 0), (b[54] - part > 0 and b[54] - part or 0)
   end
 end
 
 local function turn_shares(b, now)
-  if now < b[39] then b[39], b[40] = now, math.min(now, b[40]) end     -- the clock went back
-  b[41] = math.min(b[41], now)
+  if now < b[39] then b[39], b[40] = now, (b[40] < now and b[40] or now) end     -- the clock went back
+  b[41] = (now < b[41] and now or b[41])
   if now - b[39] >= math.max(1000000, b[32], b[30]) then
     b[42], b[16], b[15] = b[42] + beyond_rounding(b, b[16]), beyond_rounding(b, b[15]), 0
-    b[17], b[18], b[19] = math.max(b[55], b[17]), math.max(b[56], b[18]), b[19] / 2
+    b[17], b[18], b[19] = (b[17] > b[53] and b[17] or b[53]), (b[18] > b[54] and b[18] or b[54]), b[19] / 2
     b[40], b[39] = b[39], now
   end
   local halvings = math.floor((now - b[41]) / 30000000)
   if halvings < 1 then return end
   local part = 2 ^ (1 - halvings)
-  b[42] = math.floor((b[42] - b[54] / 2) * part)
-  b[17] = math.floor((b[17] - b[55] / 2) * part)
-  b[18] = (b[18] - b[56] / 2) * part
-  b[54], b[55], b[56] = b[42], b[17], b[18]
+  b[42] = math.floor((b[42] - b[52] / 2) * part)
+  b[17] = math.floor((b[17] - b[53] / 2) * part)
+  b[18] = (b[18] - b[54] / 2) * part
+  b[52], b[53], b[54] = b[42], b[17], b[18]
   b[41] = b[41] + halvings * 30000000
 end
 
 -- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for
 -- one whose return was certain, until the bucket earned less for it. Tokens that nobody took meanwhile pay first.
 local function pay_degraded(b, p, degraded, now)
-  local alone = math.max(0, now - p[6])
+  local alone = (now - p[6] > 0 and now - p[6] or 0)
   if p[18] > 0 then alone = math.min(alone, 2 * math.max(1000000, b[32], b[30])) end
   local owed = math.min(degraded, math.abs(p[18]) * alone / 1000000)
-  local paid = math.min(owed, b[19])
+  local paid = (b[19] < owed and b[19] or owed)
   owed, b[19] = math.floor(owed - paid), b[19] - paid
-  b[3], p[7] = math.min(b[3], math.max(-2 * b[21], b[3] - owed)), p[7] - owed
+  b[3], p[7] = ((b[3] - owed > -2 * b[21] and b[3] - owed or -2 * b[21]) < b[3] and (b[3] - owed > -2 * b[21] and b[3] - owed or -2 * b[21]) or b[3]), p[7] - owed
 end
 
 -- The end of an epoch of the fair share (fair.lua): whoever comes first after it finds each class' level, and the sums begin
@@ -1032,14 +1018,14 @@ end
 local function level_of(class)
   if class[8] <= 0 then return math.huge, class[3] end
   local share = class[3] / class[8] * 1000000
-  if class[7] <= class[3] then return math.huge, math.max(share, (class[3] - class[5]) / math.max(class[6], 1000000) * 1000000) end
+  if class[7] <= class[3] then return math.huge, math.max(share, (class[3] - class[5]) / (1000000 > class[6] and 1000000 or class[6]) * 1000000) end
   if class[6] > 1e-9 * class[8] and class[5] < class[3] then
     local level = math.max(share, (class[3] - class[5]) / class[6] * 1000000)
     return level, level
   end
   -- Those under the mark want more than there is, so it was too high: the level lies between what it is if all of them are
   -- alike and if a few want all of it.
-  return share, math.sqrt(share * math.max(share, math.min(class[2], class[3]) * (class[3] / class[5])))
+  return share, math.sqrt(share * math.max(share, (class[3] < class[2] and class[3] or class[2]) * (class[3] / class[5])))
 end
 
 local function settle_trim(b, is_contended)
@@ -1050,20 +1036,20 @@ local function settle_trim(b, is_contended)
   else
     b[34] = 0
   end
-  b[50] = is_contended and trim(b) or 0
+  b[48] = is_contended and trim(b) or 0
 end
 
 -- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
 local function fit_refresh(b, crowd, now)
   if now >= b[33] then b[32], b[33] = b[31] * 5, 0 end
   local wanted = 0
-  if not (b[48] and b[48].lossless == 1) then    -- what is lossless counts on what is on its way being young
+  if not (b[46] and b[46].lossless == 1) then    -- what is lossless counts on what is on its way being young
     wanted = crowd / 10000 * 1000000
   end
   -- A fleet is never counted twice alike: a little less changes nothing.
   if wanted <= b[31] and wanted >= b[31] / 2 then return end
   local before = b[31]
-  b[31] = math.ceil(math.min(60000000, math.max(100000, wanted)))
+  b[31] = math.ceil(((wanted > 100000 and wanted or 100000) < 60000000 and (wanted > 100000 and wanted or 100000) or 60000000))
   if b[31] < before then b[33] = now + b[32]
   elseif b[31] * 5 >= b[32] then b[32], b[33] = b[31] * 5, 0 end
 end
@@ -1088,31 +1074,31 @@ local function roll_epoch(keys, b, now)
   local left, kept, is_contended = R, 0, false
   for _, name in ipairs(CLASSES) do
     local class = b[name]
-    kept = kept + math.min(class[7], 0.05 * R)
+    kept = kept + (0.05 * R < class[7] and 0.05 * R or class[7])
   end
   for _, name in ipairs(CLASSES) do
     local class = b[name]
-    kept = kept - math.min(class[7], 0.05 * R)
-    class[3] = math.floor(math.max(left - kept, 0.05 * R))
+    kept = kept - (0.05 * R < class[7] and 0.05 * R or class[7])
+    class[3] = math.floor((0.05 * R > left - kept and 0.05 * R or left - kept))
     class[1], class[2] = level_of(class)
-    left = left - math.min(class[7], class[3])
+    left = left - (class[3] < class[7] and class[3] or class[7])
     is_contended = is_contended or class[1] < math.huge
   end
   settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
-  b[47] = ''
+  b[45] = ''
   for _, name in ipairs(CLASSES) do
     local class = b[name]
-    class[4] = b[47] == '' and b[50] or 0
-    if b[47] == '' and class[1] < math.huge then b[47] = name end
+    class[4] = b[45] == '' and b[48] or 0
+    if b[45] == '' and class[1] < math.huge then b[45] = name end
   end
   empty()
   local refresh_before = b[31]
   -- After an outage, or a step of the clock, all may be back in a moment.
   if not is_cut and not (is_silent and now - b[29] < 600000 * 1000) then fit_refresh(b, crowd, now) end
-  b[30] = math.ceil(math.max(250000, 1.5 * math.max(refresh_before, b[31]), 1.1 * math.max(b[10], b[49])))
+  b[30] = math.ceil(math.max(250000, 1.5 * (b[31] > refresh_before and b[31] or refresh_before), 1.1 * (b[47] > b[10] and b[47] or b[10])))
   b[29] = now + b[30]
-  b[49], b[10] = b[10], 0
+  b[47], b[10] = b[10], 0
 end
 
 -- Those that left without a word go from the list; their hashes go by their TTL.
@@ -1125,16 +1111,16 @@ rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_nam
 end
 
 local is_read, ask = pcall(read_claim)
-local few_keys_1, few_keys_2
+local few_keys_1
 repeat
-  if #KEYS ~= 3 then few_keys_1, few_keys_2 = nil break end
+  if #KEYS ~= 3 then few_keys_1 = nil break end
   local prefix = KEYS[1] .. ':producer:'
-  if KEYS[2] ~= KEYS[1] .. ':producers' or string_sub(KEYS[3], 1, #prefix) ~= prefix then few_keys_1, few_keys_2 = nil break end
-  few_keys_1, few_keys_2 = {budget = KEYS[1], producers = KEYS[2], member = KEYS[3]}, string_sub(KEYS[3], #prefix + 1)
+  if KEYS[2] ~= KEYS[1] .. ':producers' or string_sub(KEYS[3], 1, #prefix) ~= prefix then few_keys_1 = nil break end
+  few_keys_1 = {budget = KEYS[1], producers = KEYS[2], member = KEYS[3]}
   break
 until true
-local keys, id = few_keys_1, few_keys_2
-if not keys then keys, id = rarely().named_keys('producer') end
+local keys = few_keys_1
+if not keys then keys = rarely().named_keys('producer') end
 if not is_read or not ask then return {err = rarely().fault_of_claim()} end
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local clock_1
@@ -1145,7 +1131,7 @@ local at_us = ARGV[1]
     if not at or at > 0 then clock_1 = at break end
   end
 
-  if redis.replicate_commands then redis.replicate_commands() end
+  if not redis.REDIS_VERSION_NUM and redis.replicate_commands then redis.replicate_commands() end
   local time = redis_call('TIME')
   clock_1 = time[1] * 1000000 + time[2]
   break
@@ -1153,7 +1139,6 @@ until true
 local now = clock_1
 local read_producer_1
 repeat
-local keys = keys
   local f = redis_call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
   if not f[1] then read_producer_1 = nil break end
   local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f[1])}
@@ -1164,7 +1149,7 @@ local keys = keys
 until true
 local p = read_producer_1
 if not p or p[2] ~= ask[10] then
-  local fault = rarely().fault_of_names(keys, id, ask)
+  local fault = rarely().fault_of_names(keys, ask)
   if fault then return {err = fault} end
 end
 
@@ -1176,7 +1161,7 @@ end
 
 local read_budget_1, read_budget_2, read_budget_3
 repeat
-local keys, class_name = keys, ask[9]
+local class_name = ask[9]
   local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then
     local schema = f[1] and (string.match(f[1], '^%d+$') and tonumber(f[1]) or 9007199254740992)
@@ -1184,10 +1169,18 @@ local keys, class_name = keys, ask[9]
     break
   end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddddddsss', f[3])}
-  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
-    b[13], b[14], b[15], b[16], b[17], b[18], b[19] = unpacked('>ddddddddddddddddddd', f[2])
-  b[48] = nil
+  local at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
+    late, idle, idlers, spilled = unpacked('>ddddddddddddddddddd', f[2])
+  local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes,
+    behind, high, turned, turned_before, halved, lost, birth, reason, taker = unpacked('>ddddddddddddddddddddddsss', f[3])
+
+  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + retry_max + queue + crowd + saved
+    + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends
+    + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost
+  if sum - sum ~= 0 then error('damaged') end
+  local b = {at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
+             late, idle, idlers, spilled, R, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span,
+             span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker}
   if f[4] then 
   local read_window_1
   repeat
@@ -1197,7 +1190,7 @@ local keys, class_name = keys, ask[9]
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[48] = read_window_1
+  b[46] = read_window_1
   end
   local read_class_1
   repeat
@@ -1206,11 +1199,6 @@ local keys, class_name = keys, ask[9]
 break
   until true
   b[class_name] = read_class_1
-
-  local sum = b[1] + b[2] + b[3] + b[4] + b[5] + b[6] + b[7] + b[8] + b[9] + b[10] + b[11]
-    + b[12] + b[13] + b[14] + b[21] + b[22] + b[23] + b[24] + b[25] + b[26] + b[27] + b[28] + b[29]
-    + b[30] + b[31] + b[32] + b[33] + b[34] + b[35] + b[36] + b[37] + b[38]
-  if sum - sum ~= 0 then error('damaged') end
   read_budget_1, read_budget_2, read_budget_3 = b
   break
 until true
@@ -1218,37 +1206,37 @@ local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
 if newer then return {err = newer} end
 b = b or rarely().new_budget(now, is_older)
 if now < b[1] or b[37] + b[38] > 0 then now = rarely().steady(b, now) end
-if p and (p[3] ~= b[45] or p[2] ~= ask[10]) then
+if p and (p[3] ~= b[43] or p[2] ~= ask[10]) then
   if p[2] ~= ask[10] and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
-if now - b[1] >= 500000 then rarely().note_gap(b, now) end
+if now - b[1] >= 500000 then rarely().note_gap(keys, b, now) end
 if (b[27] > 0 and now >= b[27]) or b[1] - now >= 1000000 then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
 else
   repeat
-  local b, now = b, now
     local dt = now - b[1]
   b[1] = now
   if dt < 0 then
-    b[26], b[58] = math_max(0, b[26] + dt), true
+    b[26], b[58] = (b[26] + dt > 0 and b[26] + dt or 0), true
   end
-  local R = b[21]
-  if b[42] > 0 then R = R - math_floor(math_min(b[42], R / 2)) end
+  local R, T, B = b[21], b[3], b[22]
+  if b[42] > 0 then R = R - math_floor((R / 2 < b[42] and R / 2 or b[42])) end
   b[20] = R
   if dt > 0 and R > 0 then
-    if b[3] >= b[22] or dt >= (b[22] - b[3]) / R * 1000000 + 1 then
-      b[19] = b[19] + math_max(0, R * dt / 1000000 - (b[22] - b[3]))
-      b[3], b[2] = b[22], 0
+    local room = B - T
+    if room <= 0 or dt >= room / R * 1000000 + 1 then
+      b[19] = b[19] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
+      T, b[2] = B, 0
     else
       local part = R % 1000000 * dt + b[2]
-      b[3] = b[3] + math_floor(R / 1000000) * dt + math_floor(part / 1000000)
-      b[2] = part % 1000000
-      if b[3] >= b[22] then b[3], b[2] = b[22], 0 end
+      T, b[2] = T + math_floor(R / 1000000) * dt + math_floor(part / 1000000), part % 1000000
+      if T >= B then T, b[2] = B, 0 end
     end
+    b[3] = T
   end
   if now < b[8] then
     b[8] = now
@@ -1256,12 +1244,12 @@ else
     b[7] = now - b[8] < 2 * b[32] and b[6] or 0
     b[6], b[8] = b[3], now
   end
-  b[6] = math_max(b[6], b[3])
+  b[6] = (b[3] > b[6] and b[3] or b[6])
   until true
 end
 local learning, is_first = now < b[26], not p
 p = p or rarely().new_producer(now)
-if ask[13] > b[4] and ask[12] == b[45] then rarely().make_good(b, p, ask[13], now) end
+if ask[13] > b[4] and ask[12] == b[43] then rarely().make_good(keys, b, p, ask[13], now) end
 if now >= b[29] or b[29] - now > b[30] then
   rarely().roll_epoch(keys, b, now)
   if not keys.history and not b[59] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
@@ -1271,26 +1259,37 @@ end
 -- 2. What comes back, and what will never be used.
 local take_back_1, take_back_2, take_back_3
 repeat
-local b, p, held, unused, burned, now = b, p, ask[5], ask[6], ask[7], now
+local held, unused, burned = ask[5], ask[6], ask[7]
   local owned = now <= p[1] and p[8] or 0
-  local returned = math_min(unused, owned)
-  local lost = math_min(burned, p[8] - returned)
-  local credited = returned > 0 and hand_back(b, returned) or 0
-  p[8] = math_min(held, p[8] - returned)
+  local returned = (owned < unused and owned or unused)
+  local lost = (p[8] - returned < burned and p[8] - returned or burned)
+  local credited = 0
+  if returned > 0 then 
+  local hand_back_1
+  repeat
+  local tokens = returned
+    local fits = math_max(0, math_min(tokens, b[22] - math_max(b[3], b[6], b[7])))
+  b[3] = b[3] + fits
+  b[6] = (b[3] > b[6] and b[3] or b[6])
+  hand_back_1 = fits
+  break
+  until true
+  credited = hand_back_1
+  end
+  p[8] = (p[8] - returned < held and p[8] - returned or held)
   take_back_1, take_back_2, take_back_3 = returned, lost, credited
   break
 until true
 local returned, burned, credited = take_back_1, take_back_2, take_back_3
-if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[45])) then rarely().pay_for_past(b, p, ask) end
+if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[43])) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
 if ask[10] ~= '' and (is_first or p[6] < b[29] - b[30] or p[6] > now) then b[12] = b[12] + 1 end
 p[4] = p[10] == b[28]                         -- in this epoch's sums already
 if p[4] and not b[p[13]] then rarely().read_rest(keys, b) end
 repeat
-local keys, b, p, degraded, now = keys, b, p, ask[16], now
+local degraded = ask[16]
   repeat
-  local b, p = b, p
     if p[10] ~= b[28] then break end
   local class = b[p[13]]
   class[7], class[8] = class[7] - p[11], class[8] - p[14]
@@ -1300,7 +1299,6 @@ local keys, b, p, degraded, now = keys, b, p, ask[16], now
   if degraded > 0 then rarely().pay_degraded(b, p, degraded, now) end
   local withdraw_share_1
   repeat
-  local b, p = b, p
     local share, is_old = p[18], false
   if share > 0 then
     if p[6] >= b[39] then b[15] = b[15] - share
@@ -1316,12 +1314,12 @@ local keys, b, p, degraded, now = keys, b, p, ask[16], now
   local is_old = withdraw_share_1
   if is_old then rarely().withdraw_old_share(keys, b, p) end
 until true
-local is_same = p[2] == ask[10] and p[3] == b[45] and p[13] == ask[9] and p[14] == ask[8]
+local is_same = p[2] == ask[10] and p[3] == b[43] and p[13] == ask[9] and p[14] == ask[8]
 p[14], p[13] = ask[8], ask[9]
-local need = ask[2] > 0 and ask[1] == 0 and math_min(ask[2], 1000000) or ask[1]
-local d = ask[2] > 0 and math_max(ask[3], need / b[30] * 1000000) or ask[3]  -- who comes seldom counts for what it takes then
+local need = ask[2] > 0 and ask[1] == 0 and (1000000 < ask[2] and 1000000 or ask[2]) or ask[1]
+local d = ask[2] > 0 and (need / b[30] * 1000000 > ask[3] and need / b[30] * 1000000 or ask[3]) or ask[3]  -- who comes seldom counts for what it takes then
 repeat
-local b, p, d, need = b, p, math_floor(math_min(b[21], d)), need
+local d = math_floor((d < b[21] and d or b[21]))
   local class = b[p[13]]
   local under = d <= class[2] * p[14] / 1000000
   p[11], p[12], p[16], p[10] = d, 0, under and 1 or 0, 0
@@ -1332,25 +1330,32 @@ local b, p, d, need = b, p, math_floor(math_min(b[21], d)), need
     class[5] = class[5] + d
   else
     class[6] = class[6] + p[14]
-    p[12] = math_min(need, b[22])
+    p[12] = (b[22] < need and b[22] or need)
     b[9] = b[9] + p[12]
   end
 until true
 
 -- 4. The rate at which its credit grows.
-local class = b[p[13]]
+local class, refresh = b[p[13]], 100000
 local contended = class[1] < math_huge
-local told = math_min(share_of(class, p), b[21])       -- the level of light ones, times a heavy weight, may be more
+local share_of_1
+repeat
+  if class[1] < math_huge then share_of_1 = (class[1] * p[14] / 1000000 < b[21] and class[1] * p[14] / 1000000 or b[21]) break end
+  local weight = (class[8] > p[14] and class[8] or p[14])
+  local rest = class[3] - class[7]
+  share_of_1 = math_min(b[21], rest >= 0 and p[11] + rest * p[14] / weight or class[3] * p[14] / weight)
+  break
+until true
+local told = share_of_1
 local faster = class[4]
-if b[31] > 100000 and b[47] == ask[9] then 
+if b[31] > 100000 and b[45] == ask[9] then 
 local trim_1
 repeat
-local b = b
   if b[21] <= 0 then trim_1 = 0 break end
   local depth = usual_depth(b)
   if b[35] == 1 then
 
-    trim_1 = math_min(1.25, math_max(0, b[3] - math_max(0.8 * depth, 1000000)) / (0.2 * depth)) - 0.05 * math_max(0, 1 - b[3] / (0.375 * depth))
+    trim_1 = math_min(1.25, math_max(0, b[3] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * math_max(0, 1 - b[3] / (0.375 * depth))
     break
   end
   trim_1 = math_min(1.25, math_max(-0.2, b[34] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
@@ -1362,20 +1367,18 @@ local share = math_max(contended and told * (1 + faster) or told, 1e-6)
 
 if credited > 0 and contended then 
 repeat
-local p, credited, share = p, credited, share
-  local most = math_max(PAYS_LEAST * share, math_min(2 * credited, PAYS_MOST * share))
-  p[7] = math_max(math_min(p[7], -most), p[7] - 4 * credited)
+  local most = ((PAYS_MOST * share < 2 * credited and PAYS_MOST * share or 2 * credited) > PAYS_LEAST * share and (PAYS_MOST * share < 2 * credited and PAYS_MOST * share or 2 * credited) or PAYS_LEAST * share)
+  p[7] = (p[7] - 4 * credited > (-most < p[7] and -most or p[7]) and p[7] - 4 * credited or (-most < p[7] and -most or p[7]))
 until true
 end
 
 -- 5. to 7. Tokens, or its own slot to come back.
-local refresh = 100000
 if b[31] > 100000 then 
 local refresh_of_1
 repeat
-local b, rate = b, math_min(d, told)
+local rate = (told < d and told or d)
   if rate <= 0 then refresh_of_1 = b[31] break end
-  refresh_of_1 = math_ceil(math_max(100000, math_min(b[31], b[21] / rate / 10000 * 1000000)))
+  refresh_of_1 = math_ceil(((b[21] / rate / 10000 * 1000000 < b[31] and b[21] / rate / 10000 * 1000000 or b[31]) > 100000 and (b[21] / rate / 10000 * 1000000 < b[31] and b[21] / rate / 10000 * 1000000 or b[31]) or 100000))
   break
 until true
 refresh = refresh_of_1
@@ -1383,19 +1386,19 @@ end
 local is_short, cut = contended and (refresh == 100000 or faster < 0.3), false
 local spend_1, spend_2, spend_3
 repeat
-local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, refresh, is_short, now
-  local cap = math_min(math_max(math_max(600000, 1.25 * refresh, b[23]) / 1000000 * share, math_min(need, b[22])), 9e15)
-  p[7] = math_min(cap, p[7] + share * math_max(0, now - p[6]) / 1000000)
+local contended = is_short
+  local cap = math_min(math_max(math_max(600000, 1.25 * refresh, b[23]) / 1000000 * share, (b[22] < need and b[22] or need)), 9e15)
+  p[7] = math_min(cap, p[7] + share * (now - p[6] > 0 and now - p[6] or 0) / 1000000)
   local room = p[7] + cap * 1.02
   local depth = usual_depth(b)
-  local spare = math_min(b[3] - 0.5 * depth, room)
-  if ask[4] then spare = math_min(b[3], room)
-  elseif contended then spare = math_max(math_min(spare, need), math_min(b[3] - depth, room))
-  elseif b[23] > 250000 then spare = math_min(b[3], room)
+  local spare = (room < b[3] - 0.5 * depth and room or b[3] - 0.5 * depth)
+  if ask[4] then spare = (room < b[3] and room or b[3])
+  elseif contended then spare = ((room < b[3] - depth and room or b[3] - depth) > (need < spare and need or spare) and (room < b[3] - depth and room or b[3] - depth) or (need < spare and need or spare))
+  elseif b[23] > 250000 then spare = (room < b[3] and room or b[3])
   elseif b[3] >= need then spare = math_max(spare, math_min(need, b[22], room)) end
   local piece = need
-  if need > 0.25 * depth and not ask[4] and not (b[48] and b[48].lossless == 1) then
-    piece = math_min(need, math_max(1000000, math_min(0.25 * depth, 0.1 * share)))
+  if need > 0.25 * depth and not ask[4] and not (b[46] and b[46].lossless == 1) then
+    piece = math_min(need, ((0.1 * share < 0.25 * depth and 0.1 * share or 0.25 * depth) > 1000000 and (0.1 * share < 0.25 * depth and 0.1 * share or 0.25 * depth) or 1000000))
   end
 
   local granted = 0
@@ -1407,22 +1410,22 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   if refresh == 100000 and b[11] > now and not has_time and not (ask[4] and p[7] >= need) then T = T - need end
   p[17] = 0
   local credit = math_max(p[7] + 0.005 * share, math_min(piece, p[7] + (1 - 0.9) * piece))
-  local available = math_min(T, math_max(credit, spare))
+  local available = ((spare > credit and spare or credit) < T and (spare > credit and spare or credit) or T)
   if b[21] > 0 and ask[2] > 0 then
-    local first = math_min(need, ask[2])
+    local first = (ask[2] < need and ask[2] or need)
     if available >= first then
-      local unit = math_min(1000000, first)
+      local unit = (first < 1000000 and first or 1000000)
       granted = math_min(ask[2], first + unit * math_floor((available - first) / unit))
     elseif piece < need and available >= piece then
       granted = math_floor(available / 1000000) * 1000000
     end
   end
   if ask[2] <= 0 then spend_1, spend_2, spend_3 = granted, 0, 0 break end
-  local longest = math_max(1000000, refresh)
+  local longest = (refresh > 1000000 and refresh or 1000000)
   if b[21] <= 0 then
     if b[36] <= now or b[36] >= 9e15 then spend_1, spend_2, spend_3 = 0, longest, longest break end
-    b[11] = math_max(b[11], b[36]) + 1000000 / 10000
-    spend_1, spend_2, spend_3 = 0, math_ceil(math_min(longest, b[11] - now)), math_min(86400000000, b[36] - now)
+    b[11] = (b[36] > b[11] and b[36] or b[11]) + 1000000 / 10000
+    spend_1, spend_2, spend_3 = 0, math_ceil((b[11] - now < longest and b[11] - now or longest)), (b[36] - now < 86400000000 and b[36] - now or 86400000000)
     break
   end
 
@@ -1430,14 +1433,14 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
   local R = b[20]
   local retry, earned = math_max(0, (piece - enough) / share * 1000000), (piece - T + granted) / R * 1000000
   local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b[35] == 1 and b[11] > now
-  retry = math_max(retry, earned)
+  retry = (earned > retry and earned or retry)
   if is_queued and refresh == 100000 and not ask[4] then
 
     local slot = math_max(b[11] + piece / R * 1000000, now + (piece - b[3] + granted) / R * 1000000)
     if slot - now <= longest and (granted == 0 or slot - now > 0.7 * retry) then
       b[11] = slot
-      retry = math_ceil(math_max(retry, slot - now))
-      p[17] = math_min(longest, retry)
+      retry = math_ceil((slot - now > retry and slot - now or retry))
+      p[17] = (retry < longest and retry or longest)
     end
   end
 
@@ -1446,41 +1449,40 @@ local b, p, ask, need, share, refresh, contended, now = b, p, ask, need, share, 
     b[13], b[14] = piece, now + retry + 100000
   end
   local met = math_max(0, (need - enough) / share, (need - T + granted) / R) * 1000000
-  spend_1, spend_2, spend_3 = granted, math_ceil(math_min(longest, retry)), math_ceil(math_min(86400000000, met))
+  spend_1, spend_2, spend_3 = granted, math_ceil((retry < longest and retry or longest)), math_ceil((met < 86400000000 and met or 86400000000))
   break
 until true
 local granted, retry, slot = spend_1, spend_2, spend_3
 if refresh > 100000 and ask[2] > 0 then
   local space_out_1
   repeat
-  local b, p, ask, granted, retry, share, refresh, is_short, now = b, p, ask, granted, math_min(retry, slot), share, refresh, is_short, now
+  local retry = (slot < retry and slot or retry)
     if b[21] <= 0 then space_out_1 = retry break end
   local class = b[p[13]]
-  if not is_short and class[1] < math_huge then p[7] = math_max(p[7], granted) end
+  if not is_short and class[1] < math_huge then p[7] = (granted > p[7] and granted or p[7]) end
   local credit = p[7] - granted
-  local unmet = math_min(ask[2] - granted, credit)
+  local unmet = (credit < ask[2] - granted and credit or ask[2] - granted)
   if is_short and granted > 0 and unmet < 1000000 then
-    retry = math_max(retry, 0.85 * refresh - math_max(0, credit) / share * 1000000)
+    retry = math_max(retry, 0.85 * refresh - (credit > 0 and credit or 0) / share * 1000000)
   elseif unmet >= 1000000 or now - p[6] < refresh / 2 then
-    b[11] = math_min(math_max(b[11], now) + math_max(unmet / b[21], 1 / 10000) * 1000000, now + refresh)
-    retry = math_max(retry, b[11] - now)
+    b[11] = math_min((now > b[11] and now or b[11]) + (1 / 10000 > unmet / b[21] and 1 / 10000 or unmet / b[21]) * 1000000, now + refresh)
+    retry = (b[11] - now > retry and b[11] - now or retry)
   end
-  space_out_1 = math_ceil(math_min(math_max(1000000, refresh), retry))
+  space_out_1 = math_ceil((retry < (refresh > 1000000 and refresh or 1000000) and retry or (refresh > 1000000 and refresh or 1000000)))
   break
   until true
   retry = space_out_1
 end
-if b[48] then
+if b[46] then
   local admit_1, admit_2, admit_3
   repeat
-  local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, burned, granted, retry, ask[4], need, now
-    local w = b[48]
+  local came_at, is_whole = p[6], ask[4]
+    local w = b[46]
   repeat
-  local w, now = w, now
     local slot = math_floor(now / w.slot_us)
   if slot < w.slot then w.slot = slot end
-  w.born = math_min(w.born, now)
-  local turns = math_min(slot - w.slot, 5)
+  w.born = (now < w.born and now or w.born)
+  local turns = (5 < slot - w.slot and 5 or slot - w.slot)
   for _ = 1, turns do
     for i = 5, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
     w.snaps[1] = w.net
@@ -1491,9 +1493,9 @@ if b[48] then
   if now - came_at < 4 * w.slot_us - b[32] then lost = lost + burned end
   if lost > 0 then 
   repeat
-  local w, tokens = w, lost
+  local tokens = lost
     w.net = w.net - tokens
-  for i = 1, 5 do w.snaps[i] = math_min(w.snaps[i], w.net) end
+  for i = 1, 5 do w.snaps[i] = (w.net < w.snaps[i] and w.net or w.snaps[i]) end
   if w.A > w.net then
     w.edge = w.edge - (w.A - w.net)
     w.A = w.net
@@ -1502,27 +1504,25 @@ if b[48] then
   end
   local admitted_1, admitted_2, admitted_3
   repeat
-  local w, granted, retry, is_whole, need, now = w, granted, retry, is_whole, need, now
     if w.active == 0 or granted == 0 then admitted_1, admitted_2, admitted_3 = granted, retry, false break end
   local room = w.edge - w.net
   local quiet_us_1
   repeat
-  local w, now = w, now
   quiet_us_1 = w.born + 4 * w.slot_us - 3 * 250000 - now
 break
   until true
   local quiet = quiet_us_1
   if w.lossless == 1 and quiet > 0 then
-    admitted_1, admitted_2, admitted_3 = 0, math_min(1000000, math_max(quiet, 100000)), true
+    admitted_1, admitted_2, admitted_3 = 0, ((100000 > quiet and 100000 or quiet) < 1000000 and (100000 > quiet and 100000 or quiet) or 1000000), true
     break
   end
 
-  if w.lossless == 0 and room > 0 and w.net <= w.A then room = math_max(room, need) end
+  if w.lossless == 0 and room > 0 and w.net <= w.A then room = (need > room and need or room) end
   if room >= granted then admitted_1, admitted_2, admitted_3 = granted, retry, false break end
-  local unit = math_min(1000000, need)
+  local unit = (need < 1000000 and need or 1000000)
   local fits = math_max(0, math_floor(room / unit) * unit)
   if is_whole and fits < need then fits = 0 end
-  admitted_1, admitted_2, admitted_3 = fits, math_max(retry, 100000), true
+  admitted_1, admitted_2, admitted_3 = fits, (100000 > retry and 100000 or retry), true
   break
   until true
   local fits, later, is_cut = admitted_1, admitted_2, admitted_3
@@ -1532,39 +1532,52 @@ break
   until true
   granted, retry, cut = admit_1, admit_2, admit_3
 end
-p[7], b[10] = p[7] - granted, math_max(b[10], retry)
+p[7], b[10] = p[7] - granted, (retry > b[10] and retry or b[10])
 repeat
-local b, tokens = b, granted
+local tokens = granted
   b[3] = b[3] - tokens
   local total = b[5] + tokens
   b[4], b[5] = b[4] + math_floor(total / 1000000), total % 1000000
 until true
 
-local load, lossless, lease = math_floor(b[25] / 1000), b[48] and b[48].lossless or 0, lease_of(b, refresh, ask[14], now)
-local recommended = math_floor(math_min(ask[3], told))
+local load, recommended = math_floor(b[25] / 1000), math_floor((told < ask[3] and told or ask[3]))
+local lossless = b[46] and b[46].lossless or 0
+local lease_of_1
+repeat
+local trip = ask[14]
+  local lease = refresh * 5
+  if trip == 0 or b[46] and b[46].lossless == 1 then lease_of_1 = lease break end
+  lease = lease + trip
+  if lease > b[32] or b[33] > 0 and b[33] < now + lease then
+    b[32], b[33], b[58] = (lease > b[32] and lease or b[32]), now + 2 * lease, true
+  end
+  lease_of_1 = lease
+  break
+until true
+local lease = lease_of_1
 p[8], p[1] = p[8] + granted, now + lease + retry
 local outage_share_1
 repeat
-local b, p, ask, d, told, need, granted, recommended = b, p, ask, d, told, need, granted, recommended
   local is_awaited = d > 0
   if ask[2] > 0 then is_awaited = p[8] > need or not ask[4] and (granted < need or recommended < ask[3]) end
   if ask[10] == '' or b[31] > 100000 then is_awaited = false end
-  local all, wanted, has, had = b[21] / 2, math_min(d, told) / 2, ask[15], p[18] < 0 and -p[18] or p[18]
+  local all, wanted, idle, has, had = b[21] / 2, (told < d and told or d) / 2, b[17], ask[15], p[18]
+  if had < 0 then had = -had end
   if has > had then has = had end
-  local kept = b[42] + b[17]
+  local kept = b[42] + idle
   local share = all - b[15] - b[16] - kept
   if is_awaited then
     if kept > 0 and all > 0 then wanted = wanted * (1 - kept / all) end
   else
     if wanted <= 0 then wanted = has end
-    share = math_min(share, all / 2 - b[17], all / 2 / (b[18] + 1))
+    share = math_min(share, all / 2 - idle, all / 2 / (b[18] + 1))
   end
   if wanted < share then share = wanted end
   share = share > 0 and math_floor(share) or 0
   had = share > has and share or has
   if is_awaited then b[15], p[18] = b[15] + had, had
   else
-    if had > 0 then b[17], b[18] = b[17] + had, b[18] + 1 end
+    if had > 0 then b[17], b[18] = idle + had, b[18] + 1 end
     p[18] = -had
   end
   outage_share_1 = share
@@ -1573,20 +1586,19 @@ until true
 local fallback = outage_share_1
 local reason_of_1
 repeat
-local b, ask, recommended, learning, cut, contended, is_short = b, ask, recommended, learning, cut, contended, ask[2] > 0 and granted < need
-  if b[21] <= 0 or b[46] == 'no_consumers' then reason_of_1 = b[46] break end
+local is_short = ask[2] > 0 and granted < need
+  if b[21] <= 0 or b[44] == 'no_consumers' then reason_of_1 = b[44] break end
   if cut then reason_of_1 = 'window' break end
   if learning and ask[2] > 0 and b[3] < 1000000 then reason_of_1 = 'learning' break end
   if recommended >= ask[3] and not is_short then reason_of_1 = 'ok' break end
   if contended and recommended + 1 < b[21] then reason_of_1 = 'contended' break end
-  reason_of_1 = b[46]
+  reason_of_1 = b[44]
   break
 until true
 local reason = reason_of_1
 local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot)
 local write_producer_1
 repeat
-local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same, ask, told, answer, now
   local is_known = p[4] and is_same
   local is_passing = ask[10] == ''
   local second = math_floor(now / 1000000)
@@ -1600,7 +1612,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
   redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),
              'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[8] / 1000000))
   if not is_same then
-    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[45])
+    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[43])
     if p[13] == 'normal' and p[14] == 1000000 then redis_call('HDEL', keys.member, 'priority', 'weight')
     else
       redis_call('HSET', keys.member, 'priority', p[13], 'weight', string_format('%.10g', p[14] / 1000000))
@@ -1612,7 +1624,7 @@ local keys, id, b, p, is_same, ask, told, answer, now = keys, id, b, p, is_same,
     break
   end
   if is_old then redis_call('PEXPIRE', keys.member, 600000) end
-  write_producer_1 = redis_call('ZADD', keys.producers, string_format('%d', now), id) == 1
+  write_producer_1 = redis_call('ZADD', keys.producers, string_format('%d', now), id_of(keys)) == 1
   break
 until true
 local is_new_id = write_producer_1
@@ -1620,10 +1632,9 @@ if is_new_id or b[57] or b[58] then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   repeat
-  local keys, b, class_name = keys, b, p[13]
+  local class_name = p[13]
     local packed_bucket_1
     repeat
-    local b = b
     packed_bucket_1 = pack('>ddddddddddddddddddd', unpack(b, 1, 19))
 break
     until true
@@ -1638,9 +1649,9 @@ break
   redis_call('HSET', keys.budget, 'tokens', string_format('%.6f', b[3] / 1000000), 'granted_total',
              string_format('%d', b[4]), 'bucket', bucket, 'class_' .. class_name, class)
   until true
-  if b[48] then 
+  if b[46] then 
   repeat
-  local keys, w = keys, b[48]
+  local w = b[46]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -1648,7 +1659,7 @@ break
   end
 end
 do
-local granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth = granted, retry, lease, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot, b[45]
+local R, level, granted_total, B, wait, birth = b[21], b[24], b[4], b[22], slot, b[43]
   return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string_format(' %d', wait) or '')
 end
@@ -1733,23 +1744,30 @@ end
 -- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 -- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The id of the producer that claims.
 -- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddd'
+-- EPOCHAL = '>dddddddddd'
+
+-- A producer's: its memory, and its last answer.
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost unheard unheard_until birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 47
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -1785,7 +1803,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 
@@ -1840,7 +1858,7 @@ local function damaged_fields(f)
 end
 
 local function damaged_producer(f)
-  if f.entry and not (can_unpack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f.entry) and f.incarnation and f.birth) then return {'entry'} end
+  if f.entry and not (can_unpack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f.entry) and f.incarnation and f.birth) then return {'entry'} end
   if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
   return {}
 end

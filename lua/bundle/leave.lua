@@ -18,10 +18,10 @@ local math_floor = math.floor
 local string_gsub = string.gsub
 local string_match = string.match
 local string_sub = string.sub
-local redis_call = redis.call
 local math_max = math.max
 local math_min = math.min
 local math_huge = math.huge
+local redis_call = redis.call
 
 -- Durations that several scripts share, in microseconds.
 -- SECOND = 1000000
@@ -106,16 +106,6 @@ else
   end
 end
 -- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
-local function clock(at_us)
-  if at_us ~= '0' then
-    local at = whole_number(at_us, 0, 9007199254740992)
-    if not at or at > 0 then return at end
-  end
-  -- Redis 6.2 with `lua-replicate-commands no` else lets no script write that has asked for the time.
-  if redis.replicate_commands then redis.replicate_commands() end
-  local time = redis_call('TIME')
-  return time[1] * 1000000 + time[2]
-end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
 local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
@@ -146,24 +136,31 @@ local function named_keys(kind)
 end
 
 -- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The id of the producer that claims.
 -- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddd'
+-- EPOCHAL = '>dddddddddd'
+
+-- A producer's: its memory, and its last answer.
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost unheard unheard_until birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 47
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
@@ -182,21 +179,22 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[26], b[58] = math_max(0, b[26] + dt), true
+    b[26], b[58] = (b[26] + dt > 0 and b[26] + dt or 0), true
   end
-  local R = b[21]
-  if b[42] > 0 then R = R - math_floor(math_min(b[42], R / 2)) end     -- share.lua
+  local R, T, B = b[21], b[3], b[22]
+  if b[42] > 0 then R = R - math_floor((R / 2 < b[42] and R / 2 or b[42])) end     -- share.lua
   b[20] = R
   if dt > 0 and R > 0 then
-    if b[3] >= b[22] or dt >= (b[22] - b[3]) / R * 1000000 + 1 then
-      b[19] = b[19] + math_max(0, R * dt / 1000000 - (b[22] - b[3]))
-      b[3], b[2] = b[22], 0
+    local room = B - T
+    if room <= 0 or dt >= room / R * 1000000 + 1 then
+      b[19] = b[19] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
+      T, b[2] = B, 0
     else
       local part = R % 1000000 * dt + b[2]
-      b[3] = b[3] + math_floor(R / 1000000) * dt + math_floor(part / 1000000)
-      b[2] = part % 1000000
-      if b[3] >= b[22] then b[3], b[2] = b[22], 0 end
+      T, b[2] = T + math_floor(R / 1000000) * dt + math_floor(part / 1000000), part % 1000000
+      if T >= B then T, b[2] = B, 0 end
     end
+    b[3] = T
   end
   if now < b[8] then
     b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
@@ -204,19 +202,12 @@ local function refill(b, now)
     b[7] = now - b[8] < 2 * b[32] and b[6] or 0
     b[6], b[8] = b[3], now
   end
-  b[6] = math_max(b[6], b[3])
+  b[6] = (b[3] > b[6] and b[3] or b[6])
 end
 
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
 -- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
 -- fullest, as long as the longest lease, is already promised to that window.
-local function hand_back(b, tokens)
-  local fits = math_max(0, math_min(tokens, b[22] - math_max(b[3], b[6], b[7])))
-  b[3] = b[3] + fits
-  b[6] = math_max(b[6], b[3])                            -- what is taken in this very call was here as well
-  return fits
-end
-
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
 -- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
@@ -233,9 +224,9 @@ local function new_budget(now, is_older)
   b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
   b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
   b[15], b[16], b[17], b[18], b[39], b[40], b[41] = 0, 0, 0, 0, now, now, now
-  b[42], b[54], b[55], b[56], b[19], b[43], b[44] = 0, 0, 0, 0, 0, 0, 0
-  b[34], b[35], b[36], b[37], b[38], b[45], b[46], b[47] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b[49], b[50], b[51], b[52], b[53] = 0, 0, 1020000, 0, 0
+  b[42], b[52], b[53], b[54], b[19], b[55], b[56] = 0, 0, 0, 0, 0, 0, 0
+  b[34], b[35], b[36], b[37], b[38], b[43], b[44], b[45] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[47], b[48], b[49], b[50], b[51] = 0, 0, 1020000, 0, 0
   b[59], b[57], b[60] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
   return b
@@ -245,7 +236,8 @@ local function read_rest(keys, b)
   if b[57] then return end
   b[57] = true
   local f = redis_call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56] = unpacked('>dddddddd', f[1])
+  b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54], b[55],
+    b[56] = unpacked('>dddddddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -256,12 +248,12 @@ local function steady(b, now)
   if now < b[1] then
     if b[37] == 0 or now < b[37] then b[37], b[58] = now, true end
     if now - b[37] < 5000000 then return b[1] end
-    b[38], b[37], b[58] = math_max(b[38], b[1]), 0, true
+    b[38], b[37], b[58] = (b[1] > b[38] and b[1] or b[38]), 0, true
     return now
   end
   if b[37] > 0 then b[37], b[58] = 0, true end
   if b[38] > 0 then
-    b[1] = math_max(b[1], math_min(now, b[38]) - 5000000)
+    b[1] = math_max(b[1], (b[38] < now and b[38] or now) - 5000000)
     if now >= b[38] then b[38], b[58] = 0, true end
   end
   return now
@@ -269,14 +261,14 @@ end
 
 -- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
-local function is_renewal_due(b, now) return now - b[52] >= 60000000 or now < b[52] end
+local function is_renewal_due(b, now) return now - b[50] >= 60000000 or now < b[50] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 -- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[59]) then b[52] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[59]) then b[50] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -285,12 +277,13 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string_format('%.6f', b[3] / 1000000))
   add('granted_total', string_format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddddddddddsss', unpack(b, 21, 47)))
-  add('epoch', pack('>dddddddd', b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56]))
+  add('terms', pack('>ddddddddddddddddddddddsss', unpack(b, 21, 45)))
+  add('epoch', pack('>dddddddddd', b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54],
+                    b[55], b[56]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
   if b[59] then
     add('schema', whole(2))
-    add('birth', b[45])
+    add('birth', b[43])
     redis_call('HDEL', keys.budget, 'window')          -- of a schema before
   end
   if b[60] then
@@ -298,12 +291,12 @@ local function write_whole(keys, b, now, may_be_new)
     add('burst_s', plain(b[23]))
     add('level', whole(b[24]))
     add('load_percent', plain(b[25]))
-    add('reason', b[46])
+    add('reason', b[44])
   end
   redis_call(unpack(list))
-  if b[48] then 
+  if b[46] then 
   repeat
-  local keys, w = keys, b[48]
+  local w = b[46]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -311,10 +304,9 @@ local function write_whole(keys, b, now, may_be_new)
   end
   if may_be_new then 
   repeat
-  local keys, b = keys, b
     for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[53] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
+      if b[51] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
     end
   end
   until true
@@ -485,14 +477,13 @@ local function read_settings(keys)
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local effective_1
   repeat
-  local fields = fields
     local s = {}
   for _, name in ipairs(SETTINGS) do
     local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
     if text then s[name] = READ[name](text) or error('damaged') else s[name] = DEFAULT[name] end
   end
   s.floor = s.min_rate
-  if s.rate then s.min_rate = math_min(s.min_rate, s.rate) end
+  if s.rate then s.min_rate = (s.rate < s.min_rate and s.rate or s.min_rate) end
   s.loop_delay = math_max(0.5, (s.transit or 0) / 1000000)
   s.transit = s.transit or 1000000
   effective_1 = s
@@ -503,7 +494,7 @@ local function read_settings(keys)
   s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
   local are_whole_1
   repeat
-  local keys, parts = keys, s.parts
+  local parts = s.parts
     local size = {}
   for place, key in pairs(keys) do
     if place == 'history' then redis_call('XLEN', key)
@@ -554,9 +545,9 @@ local function grace_end(s) return s.parts.live == 0 and s.last_end == 'left' an
 local function rebase_window(w, keys, combine)
   if w.net < 4e15 then return end
   local base, edges = combine == 'min' and w.net or w.A, redis_call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
-  for i = 1, 5 do base = math_min(base, w.snaps[i]) end
+  for i = 1, 5 do base = (w.snaps[i] < base and w.snaps[i] or base) end
   for i = 1, #edges, 2 do base = math_min(base, tonumber(edges[i + 1]) - score(keys.frees, edges[i])) end
-  w.net, w.A = w.net - base, math_max(0, w.A - base)
+  w.net, w.A = w.net - base, (w.A - base > 0 and w.A - base or 0)
   for i = 1, 5 do w.snaps[i] = w.snaps[i] - base end
   for i = 1, #edges, 2 do redis_call('ZADD', keys.edges, whole(tonumber(edges[i + 1]) - base), edges[i]) end
 end
@@ -577,7 +568,7 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   local decide_1, decide_2, decide_3, decide_4
   repeat
-  local keys, s, now = keys, s, now
+  local keys = keys
     local parts = s.parts
   local load = parts.live > 0 and math_floor(combined_load(keys, parts, s.combine) + 0.5) or 0
   local level_at_1
@@ -588,7 +579,7 @@ local function settle(keys, b, s, now, by, is_act, act)
     if load_percent >= from then up = level end
     if load_percent >= from - 5 then down = level end
   end
-  level_at_1 = math_max(up, math_min(was, down))
+  level_at_1 = ((down < was and down or was) > up and (down < was and down or was) or up)
   break
   until true
   parts.load_level = level_at_1
@@ -597,8 +588,8 @@ local function settle(keys, b, s, now, by, is_act, act)
     if s.combine == 'min' and silent_consumers(keys, parts) > 0 then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, load, 'no_consumers' break end
     local combined_rate_1
     repeat
-    local keys, parts, combine = keys, parts, s.combine
-      if combine == 'sum' then combined_rate_1 = math_min(parts.rate, MOST) break end
+    local combine = s.combine
+      if combine == 'sum' then combined_rate_1 = (MOST < parts.rate and MOST or parts.rate) break end
   local lowest = least(keys.rates)
   if combine == 'min' then combined_rate_1 = lowest break end
   local rate = math_min(parts.rate, 50 * lowest, MOST)
@@ -609,25 +600,25 @@ local function settle(keys, b, s, now, by, is_act, act)
     local rate = combined_rate_1
     if s.rate and rate >= s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, parts.load_level, load, 'rate' break end
     if rate == 0 then decide_1, decide_2, decide_3, decide_4 = 0, 3, load, 'paused' break end
-    decide_1, decide_2, decide_3, decide_4 = math_max(rate, s.min_rate), parts.load_level, load, 'load'
+    decide_1, decide_2, decide_3, decide_4 = (s.min_rate > rate and s.min_rate or rate), parts.load_level, load, 'load'
     break
   end
   if s.last_end == 'silent' then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, 'no_consumers' break end
   if s.lossless == 1 then decide_1, decide_2, decide_3, decide_4 = 0, 3, 0, 'window' break end
-  if s.rate and s.left_rate < s.rate and now < grace_end(s) then decide_1, decide_2, decide_3, decide_4 = math_max(s.left_rate, s.min_rate), 0, 0, 'load' break end
+  if s.rate and s.left_rate < s.rate and now < grace_end(s) then decide_1, decide_2, decide_3, decide_4 = (s.min_rate > s.left_rate and s.min_rate or s.left_rate), 0, 0, 'load' break end
   if s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, 0, 0, 'rate' break end
   decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
   break
   until true
   local rate, level, load, reason = decide_1, decide_2, decide_3, decide_4
-  local turned = level ~= b[24] or reason ~= b[46]
-  parts.told = math_max(parts.told, b[21])               -- many small steps are a drop as well
+  local turned = level ~= b[24] or reason ~= b[44]
+  parts.told = (b[21] > parts.told and b[21] or parts.told)               -- many small steps are a drop as well
   local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
   local is_rise = b[21] == 0 and rate > 0 and not b[59]
   local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
   if turned or b[59] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
     repeat
-    local keys, b, R, burst_us = keys, b, rate, s.burst
+    local R, burst_us = rate, s.burst
       local B = R > 0 and burst_of(R, burst_us) or b[22]
   read_rest(keys, b)
   if R ~= b[21] then
@@ -642,19 +633,18 @@ local function settle(keys, b, s, now, by, is_act, act)
     b[2] = 0
     b[11] = 0
   end
-  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math_floor(math_min(b[42], R / 2))
-  if R > 0 and b[51] > 0 then b[3], b[51] = b[3] + b[51], 0 end
-  b[3] = math_min(b[3], B)
+  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math_floor((R / 2 < b[42] and R / 2 or b[42]))
+  if R > 0 and b[49] > 0 then b[3], b[49] = b[3] + b[49], 0 end
+  b[3] = (B < b[3] and B or b[3])
   b[60] = true
     until true
-    b[24], b[25], b[46] = level, load * 1000, reason
+    b[24], b[25], b[44] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
-    local keys, b, by, act = keys, b, by, act
       local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
-                 'load_percent', plain(b[25]), 'reason', b[46], 'by', by}
+                 'load_percent', plain(b[25]), 'reason', b[44], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -664,20 +654,18 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   redis_call(unpack(entry))
   read_rest(keys, b)
-  if b[53] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
+  if b[51] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
   end
   if is_told then
     repeat
-    local keys, b = keys, b
       redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string_format('%s %.0f %.0f %.0f %s', b[45], b[4], b[21], b[24], b[46]))
+              string_format('%s %.0f %.0f %.0f %s', b[43], b[4], b[21], b[24], b[44]))
     until true
     parts.told = rate
   end
   repeat
-  local keys, b, s = keys, b, s
-    local w, parts = b[48], s.parts
+    local w, parts = b[46], s.parts
   if not w then break end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -685,7 +673,7 @@ local function settle(keys, b, s, now, by, is_act, act)
   w.active = (s.lossless == 1 or (cold > 0 and parts.bounded >= parts.live)) and 1 or 0
   if s.combine == 'min' then
     local known = redis_call('ZCARD', keys.edges) == redis_call('ZCARD', keys.consumers)
-    w.edge = known and least(keys.edges) or math_min(w.A, w.net)
+    w.edge = known and least(keys.edges) or (w.net < w.A and w.net or w.A)
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
   until true
@@ -723,13 +711,9 @@ local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of
 -- without us (share.lua), negative where nobody waits for it to come.
 --- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight renewed under slot share
 
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
 -- LEFT_UNIT = 32            -- microseconds
 -- SLOT_UNIT = 4             -- likewise
 -- AGES = 65536              -- seconds that two bytes tell apart: longer than any TTL of a member
--- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 -- When its ends were last written, of one whose were not.
 -- How much of what it says comes back to the bucket, and how much will never be used.
@@ -739,7 +723,7 @@ local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of
 local function payable(b, p, unused)
   local class = b[p[13]]
   if class[1] == math_huge then return unused end
-  return math_min(unused, math_floor((math_max(0, p[7]) + PAYS_LEAST * class[1] * p[14] / 1000000) / 4))
+  return math_min(unused, math_floor(((p[7] > 0 and p[7] or 0) + PAYS_LEAST * class[1] * p[14] / 1000000) / 4))
 end
 
 -- Tokens; and else when to ask again, and when what it needs will be there.
@@ -793,10 +777,23 @@ if not keys then keys, id = named_keys('consumer') end
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local open_budget_1, open_budget_2, open_budget_3
 repeat
-local keys, now = keys, clock(ARGV[1])
+local clock_1
+repeat
+local at_us = ARGV[1]
+  if at_us ~= '0' then
+    local at = whole_number(at_us, 0, 9007199254740992)
+    if not at or at > 0 then clock_1 = at break end
+  end
+
+  if not redis.REDIS_VERSION_NUM and redis.replicate_commands then redis.replicate_commands() end
+  local time = redis_call('TIME')
+  clock_1 = time[1] * 1000000 + time[2]
+  break
+until true
+local now = clock_1
   local read_budget_1, read_budget_2, read_budget_3
   repeat
-  local keys, class_name = keys, 'normal'
+  local class_name = 'normal'
     local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then
     local schema = f[1] and (string_match(f[1], '^%d+$') and tonumber(f[1]) or 9007199254740992)
@@ -804,10 +801,18 @@ local keys, now = keys, clock(ARGV[1])
     break
   end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddddddsss', f[3])}
-  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
-    b[13], b[14], b[15], b[16], b[17], b[18], b[19] = unpacked('>ddddddddddddddddddd', f[2])
-  b[48] = nil
+  local at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
+    late, idle, idlers, spilled = unpacked('>ddddddddddddddddddd', f[2])
+  local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes,
+    behind, high, turned, turned_before, halved, lost, birth, reason, taker = unpacked('>ddddddddddddddddddddddsss', f[3])
+
+  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + retry_max + queue + crowd + saved
+    + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends
+    + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost
+  if sum - sum ~= 0 then error('damaged') end
+  local b = {at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
+             late, idle, idlers, spilled, R, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span,
+             span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker}
   if f[4] then 
   local read_window_1
   repeat
@@ -817,14 +822,9 @@ local keys, now = keys, clock(ARGV[1])
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[48] = read_window_1
+  b[46] = read_window_1
   end
   b[class_name] = read_class(f[5])
-
-  local sum = b[1] + b[2] + b[3] + b[4] + b[5] + b[6] + b[7] + b[8] + b[9] + b[10] + b[11]
-    + b[12] + b[13] + b[14] + b[21] + b[22] + b[23] + b[24] + b[25] + b[26] + b[27] + b[28] + b[29]
-    + b[30] + b[31] + b[32] + b[33] + b[34] + b[35] + b[36] + b[37] + b[38]
-  if sum - sum ~= 0 then error('damaged') end
   read_budget_1, read_budget_2, read_budget_3 = b
   break
   until true
@@ -843,26 +843,25 @@ if b[59] or not is_known or (owner and incarnation ~= '*' and owner ~= incarnati
 end
 
 repeat
-local keys, b, now = keys, b, now
   local is_back = b[1] - now >= 1000000
   if is_back or (b[27] > 0 and now >= b[27]) then b[61] = read_settings(keys) end
   if is_back then 
   repeat
-  local keys, b, s, now = keys, b, b[61], now
+  local s = b[61]
     local step = b[1] - now
   for _, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id)
   end
   if s.paused_until > 0 and s.paused_until < 9e15 then
-    s.paused_until = math_max(0, s.paused_until - step)
+    s.paused_until = (s.paused_until - step > 0 and s.paused_until - step or 0)
     redis_call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
     b[36] = s.paused_until
   end
   if s.left > 0 then
-    s.left = math_max(0, s.left - step)
+    s.left = (s.left - step > 0 and s.left - step or 0)
     redis_call('HSET', keys.budget, 'left_us', whole(s.left))
   end
-  b[27] = math_max(0, b[27] - step)
+  b[27] = (b[27] - step > 0 and b[27] - step or 0)
   until true
   end
 
@@ -875,7 +874,6 @@ local credited = 0
 if is_producer then
   local read_producer_1
   repeat
-  local keys = keys
     local f = redis_call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
   if not f[1] then read_producer_1 = nil break end
   local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f[1])}
@@ -885,10 +883,9 @@ if is_producer then
   break
   until true
   local p = read_producer_1
-  if p and p[3] == b[45] then
+  if p and p[3] == b[43] then
     read_rest(keys, b)
     repeat
-    local b, p = b, p
       if p[10] ~= b[28] then break end
   local class = b[p[13]]
   class[7], class[8] = class[7] - p[11], class[8] - p[14]
@@ -897,7 +894,6 @@ if is_producer then
     until true
     local withdraw_share_1
     repeat
-    local b, p = b, p
       local share, is_old = p[18], false
   if share > 0 then
     if p[6] >= b[39] then b[15] = b[15] - share
@@ -913,7 +909,6 @@ if is_producer then
     local is_old = withdraw_share_1
     if is_old then 
     repeat
-    local keys, b, p = keys, b, p
       read_rest(keys, b)
   local share = math.abs(p[18])
   local is_old, part = p[6] < b[41], 1
@@ -922,41 +917,52 @@ if is_producer then
   if p[18] > 0 then
     local beyond_rounding_1
     repeat
-    local b, sum = b, b[42] - share
+    local sum = b[42] - share
     beyond_rounding_1 = sum > b[21] / 1e6 and sum or 0
 break
     until true
     b[42] = beyond_rounding_1
-    b[54] = math_min(b[42], is_old and math_max(0, b[54] - share) or b[54])
+    b[52] = math_min(b[42], is_old and (b[52] - share > 0 and b[52] - share or 0) or b[52])
   else
-    b[17], b[18] = b[17] - share, math_max(0, b[18] - part)
-    b[55], b[56] = math_max(0, b[55] - share), math_max(0, b[56] - part)
+    b[17], b[18] = b[17] - share, (b[18] - part > 0 and b[18] - part or 0)
+    b[53], b[54] = (b[53] - share > 0 and b[53] - share or 0), (b[54] - part > 0 and b[54] - part or 0)
   end
     until true
     end
     local before, back = b[3], payable(b, p, unused)
     local take_back_1, take_back_2
     repeat
-    local b, p, held, unused, burned, now = b, p, 0, back, burned + unused - back, now
+    local held, unused, burned = 0, back, burned + unused - back
       local owned = now <= p[1] and p[8] or 0
-  local returned = math_min(unused, owned)
-  local lost = math_min(burned, p[8] - returned)
-  local credited = returned > 0 and hand_back(b, returned) or 0
-  p[8] = math_min(held, p[8] - returned)
+  local returned = (owned < unused and owned or unused)
+  local lost = (p[8] - returned < burned and p[8] - returned or burned)
+  local credited = 0
+  if returned > 0 then 
+  local hand_back_1
+  repeat
+  local tokens = returned
+    local fits = math_max(0, math_min(tokens, b[22] - math_max(b[3], b[6], b[7])))
+  b[3] = b[3] + fits
+  b[6] = (b[3] > b[6] and b[3] or b[6])
+  hand_back_1 = fits
+  break
+  until true
+  credited = hand_back_1
+  end
+  p[8] = (p[8] - returned < held and p[8] - returned or held)
   take_back_1, take_back_2 = returned, lost, credited
   break
     until true
     local returned, lost = take_back_1, take_back_2
-    if b[48] then 
+    if b[46] then 
     repeat
-    local b, came_at, returned, burned, granted, retry, is_whole, need, now = b, p[6], returned, lost, 0, 0, false, 0, now
-      local w = b[48]
+    local came_at, burned, granted, retry, is_whole, need = p[6], lost, 0, 0, false, 0
+      local w = b[46]
   repeat
-  local w, now = w, now
     local slot = math_floor(now / w.slot_us)
   if slot < w.slot then w.slot = slot end
-  w.born = math_min(w.born, now)
-  local turns = math_min(slot - w.slot, 5)
+  w.born = (now < w.born and now or w.born)
+  local turns = (5 < slot - w.slot and 5 or slot - w.slot)
   for _ = 1, turns do
     for i = 5, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
     w.snaps[1] = w.net
@@ -967,9 +973,9 @@ break
   if now - came_at < 4 * w.slot_us - b[32] then lost = lost + burned end
   if lost > 0 then 
   repeat
-  local w, tokens = w, lost
+  local tokens = lost
     w.net = w.net - tokens
-  for i = 1, 5 do w.snaps[i] = math_min(w.snaps[i], w.net) end
+  for i = 1, 5 do w.snaps[i] = (w.net < w.snaps[i] and w.net or w.snaps[i]) end
   if w.A > w.net then
     w.edge = w.edge - (w.A - w.net)
     w.A = w.net
@@ -978,27 +984,25 @@ break
   end
   local admitted_1, admitted_2, admitted_3
   repeat
-  local w, granted, retry, is_whole, need, now = w, granted, retry, is_whole, need, now
     if w.active == 0 or granted == 0 then admitted_1, admitted_2, admitted_3 = granted, retry, false break end
   local room = w.edge - w.net
   local quiet_us_1
   repeat
-  local w, now = w, now
   quiet_us_1 = w.born + 4 * w.slot_us - 3 * 250000 - now
 break
   until true
   local quiet = quiet_us_1
   if w.lossless == 1 and quiet > 0 then
-    admitted_1, admitted_2, admitted_3 = 0, math_min(1000000, math_max(quiet, 100000)), true
+    admitted_1, admitted_2, admitted_3 = 0, ((100000 > quiet and 100000 or quiet) < 1000000 and (100000 > quiet and 100000 or quiet) or 1000000), true
     break
   end
 
-  if w.lossless == 0 and room > 0 and w.net <= w.A then room = math_max(room, need) end
+  if w.lossless == 0 and room > 0 and w.net <= w.A then room = (need > room and need or room) end
   if room >= granted then admitted_1, admitted_2, admitted_3 = granted, retry, false break end
-  local unit = math_min(1000000, need)
+  local unit = (need < 1000000 and need or 1000000)
   local fits = math_max(0, math_floor(room / unit) * unit)
   if is_whole and fits < need then fits = 0 end
-  admitted_1, admitted_2, admitted_3 = fits, math_max(retry, 100000), true
+  admitted_1, admitted_2, admitted_3 = fits, (100000 > retry and 100000 or retry), true
   break
   until true
   local fits, later, is_cut = admitted_1, admitted_2, admitted_3
@@ -1109,23 +1113,30 @@ end
 -- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 -- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The id of the producer that claims.
 -- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddd'
+-- EPOCHAL = '>dddddddddd'
+
+-- A producer's: its memory, and its last answer.
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost unheard unheard_until birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 47
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -1161,7 +1172,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 
@@ -1216,7 +1227,7 @@ local function damaged_fields(f)
 end
 
 local function damaged_producer(f)
-  if f.entry and not (can_unpack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f.entry) and f.incarnation and f.birth) then return {'entry'} end
+  if f.entry and not (can_unpack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f.entry) and f.incarnation and f.birth) then return {'entry'} end
   if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
   return {}
 end

@@ -95,23 +95,30 @@ end
 
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 -- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The id of the producer that claims.
 -- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddd'
+-- EPOCHAL = '>dddddddddd'
+
+-- A producer's: its memory, and its last answer.
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost unheard unheard_until birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 47
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -147,7 +154,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 
@@ -202,7 +209,7 @@ local function damaged_fields(f)
 end
 
 local function damaged_producer(f)
-  if f.entry and not (can_unpack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f.entry) and f.incarnation and f.birth) then return {'entry'} end
+  if f.entry and not (can_unpack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f.entry) and f.incarnation and f.birth) then return {'entry'} end
   if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
   return {}
 end

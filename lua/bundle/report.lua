@@ -30,10 +30,10 @@ local string_gsub = string.gsub
 local string_match = string.match
 local string_sub = string.sub
 local string_gmatch = string.gmatch
-local redis_call = redis.call
 local math_max = math.max
 local math_min = math.min
 local math_huge = math.huge
+local redis_call = redis.call
 local math_ceil = math.ceil
 local math_abs = math.abs
 local math_exp = math.exp
@@ -133,16 +133,6 @@ else
   end
 end
 -- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
-local function clock(at_us)
-  if at_us ~= '0' then
-    local at = whole_number(at_us, 0, 9007199254740992)
-    if not at or at > 0 then return at end
-  end
-  -- Redis 6.2 with `lua-replicate-commands no` else lets no script write that has asked for the time.
-  if redis.replicate_commands then redis.replicate_commands() end
-  local time = redis_call('TIME')
-  return time[1] * 1000000 + time[2]
-end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
 local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
@@ -173,24 +163,31 @@ local function named_keys(kind)
 end
 
 -- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The id of the producer that claims.
 -- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddd'
+-- EPOCHAL = '>dddddddddd'
+
+-- A producer's: its memory, and its last answer.
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost unheard unheard_until birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 47
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
@@ -209,21 +206,22 @@ local function refill(b, now)
   local dt = now - b[1]
   b[1] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[26], b[58] = math_max(0, b[26] + dt), true
+    b[26], b[58] = (b[26] + dt > 0 and b[26] + dt or 0), true
   end
-  local R = b[21]
-  if b[42] > 0 then R = R - math_floor(math_min(b[42], R / 2)) end     -- share.lua
+  local R, T, B = b[21], b[3], b[22]
+  if b[42] > 0 then R = R - math_floor((R / 2 < b[42] and R / 2 or b[42])) end     -- share.lua
   b[20] = R
   if dt > 0 and R > 0 then
-    if b[3] >= b[22] or dt >= (b[22] - b[3]) / R * 1000000 + 1 then
-      b[19] = b[19] + math_max(0, R * dt / 1000000 - (b[22] - b[3]))
-      b[3], b[2] = b[22], 0
+    local room = B - T
+    if room <= 0 or dt >= room / R * 1000000 + 1 then
+      b[19] = b[19] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
+      T, b[2] = B, 0
     else
       local part = R % 1000000 * dt + b[2]
-      b[3] = b[3] + math_floor(R / 1000000) * dt + math_floor(part / 1000000)
-      b[2] = part % 1000000
-      if b[3] >= b[22] then b[3], b[2] = b[22], 0 end
+      T, b[2] = T + math_floor(R / 1000000) * dt + math_floor(part / 1000000), part % 1000000
+      if T >= B then T, b[2] = B, 0 end
     end
+    b[3] = T
   end
   if now < b[8] then
     b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
@@ -231,7 +229,7 @@ local function refill(b, now)
     b[7] = now - b[8] < 2 * b[32] and b[6] or 0
     b[6], b[8] = b[3], now
   end
-  b[6] = math_max(b[6], b[3])
+  b[6] = (b[3] > b[6] and b[3] or b[6])
 end
 
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
@@ -253,9 +251,9 @@ local function new_budget(now, is_older)
   b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
   b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
   b[15], b[16], b[17], b[18], b[39], b[40], b[41] = 0, 0, 0, 0, now, now, now
-  b[42], b[54], b[55], b[56], b[19], b[43], b[44] = 0, 0, 0, 0, 0, 0, 0
-  b[34], b[35], b[36], b[37], b[38], b[45], b[46], b[47] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b[49], b[50], b[51], b[52], b[53] = 0, 0, 1020000, 0, 0
+  b[42], b[52], b[53], b[54], b[19], b[55], b[56] = 0, 0, 0, 0, 0, 0, 0
+  b[34], b[35], b[36], b[37], b[38], b[43], b[44], b[45] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
+  b[47], b[48], b[49], b[50], b[51] = 0, 0, 1020000, 0, 0
   b[59], b[57], b[60] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
   return b
@@ -265,7 +263,8 @@ local function read_rest(keys, b)
   if b[57] then return end
   b[57] = true
   local f = redis_call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56] = unpacked('>dddddddd', f[1])
+  b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54], b[55],
+    b[56] = unpacked('>dddddddddd', f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -276,12 +275,12 @@ local function steady(b, now)
   if now < b[1] then
     if b[37] == 0 or now < b[37] then b[37], b[58] = now, true end
     if now - b[37] < 5000000 then return b[1] end
-    b[38], b[37], b[58] = math_max(b[38], b[1]), 0, true
+    b[38], b[37], b[58] = (b[1] > b[38] and b[1] or b[38]), 0, true
     return now
   end
   if b[37] > 0 then b[37], b[58] = 0, true end
   if b[38] > 0 then
-    b[1] = math_max(b[1], math_min(now, b[38]) - 5000000)
+    b[1] = math_max(b[1], (b[38] < now and b[38] or now) - 5000000)
     if now >= b[38] then b[38], b[58] = 0, true end
   end
   return now
@@ -289,14 +288,14 @@ end
 
 -- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
-local function is_renewal_due(b, now) return now - b[52] >= 60000000 or now < b[52] end
+local function is_renewal_due(b, now) return now - b[50] >= 60000000 or now < b[50] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 -- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[59]) then b[52] = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b[59]) then b[50] = now end     -- not when a claim came with a few of them
   local list = {'HSET', keys.budget}
   local function add(field, text)
     list[#list + 1] = field
@@ -305,12 +304,13 @@ local function write_whole(keys, b, now, may_be_new)
   add('tokens', string_format('%.6f', b[3] / 1000000))
   add('granted_total', string_format('%d', b[4]))
   add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddddddddddsss', unpack(b, 21, 47)))
-  add('epoch', pack('>dddddddd', b[49], b[50], b[51], b[52], b[53], b[54], b[55], b[56]))
+  add('terms', pack('>ddddddddddddddddddddddsss', unpack(b, 21, 45)))
+  add('epoch', pack('>dddddddddd', b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54],
+                    b[55], b[56]))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
   if b[59] then
     add('schema', whole(2))
-    add('birth', b[45])
+    add('birth', b[43])
     redis_call('HDEL', keys.budget, 'window')          -- of a schema before
   end
   if b[60] then
@@ -318,12 +318,12 @@ local function write_whole(keys, b, now, may_be_new)
     add('burst_s', plain(b[23]))
     add('level', whole(b[24]))
     add('load_percent', plain(b[25]))
-    add('reason', b[46])
+    add('reason', b[44])
   end
   redis_call(unpack(list))
-  if b[48] then 
+  if b[46] then 
   repeat
-  local keys, w = keys, b[48]
+  local w = b[46]
     local s = w.snaps
   redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
                                                  s[1], s[2], s[3], s[4], s[5]))
@@ -331,10 +331,9 @@ local function write_whole(keys, b, now, may_be_new)
   end
   if may_be_new then 
   repeat
-  local keys, b = keys, b
     for place, key in pairs(keys) do
     if place ~= 'member' then
-      if b[53] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
+      if b[51] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
     end
   end
   until true
@@ -444,7 +443,7 @@ local function silent_consumers(keys, parts) return redis_call('ZCARD', keys.con
 -- SNAPSHOTS = 5
 
 -- T_x: granted longer ago than this, a token has arrived or never will; in quarters. `lease`: the longest that may be out.
-local function slot_length(lease, transit, interval) return math_ceil((lease + transit + 3 * math_max(interval, 250000)) / 4) end
+local function slot_length(lease, transit, interval) return math_ceil((lease + transit + 3 * (250000 > interval and 250000 or interval)) / 4) end
 
 -- Another T_x: what was known of the old one's length ago is all that is known of the new one's.
 local function set_slot_length(w, now, slot_us)
@@ -499,14 +498,13 @@ local function read_settings(keys)
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local effective_1
   repeat
-  local fields = fields
     local s = {}
   for _, name in ipairs(SETTINGS) do
     local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
     if text then s[name] = READ[name](text) or error('damaged') else s[name] = DEFAULT[name] end
   end
   s.floor = s.min_rate
-  if s.rate then s.min_rate = math_min(s.min_rate, s.rate) end
+  if s.rate then s.min_rate = (s.rate < s.min_rate and s.rate or s.min_rate) end
   s.loop_delay = math_max(0.5, (s.transit or 0) / 1000000)
   s.transit = s.transit or 1000000
   effective_1 = s
@@ -517,7 +515,7 @@ local function read_settings(keys)
   s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
   local are_whole_1
   repeat
-  local keys, parts = keys, s.parts
+  local parts = s.parts
     local size = {}
   for place, key in pairs(keys) do
     if place == 'history' then redis_call('XLEN', key)
@@ -561,9 +559,9 @@ local function grace_end(s) return s.parts.live == 0 and s.last_end == 'left' an
 local function rebase_window(w, keys, combine)
   if w.net < 4e15 then return end
   local base, edges = combine == 'min' and w.net or w.A, redis_call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
-  for i = 1, 5 do base = math_min(base, w.snaps[i]) end
+  for i = 1, 5 do base = (w.snaps[i] < base and w.snaps[i] or base) end
   for i = 1, #edges, 2 do base = math_min(base, tonumber(edges[i + 1]) - score(keys.frees, edges[i])) end
-  w.net, w.A = w.net - base, math_max(0, w.A - base)
+  w.net, w.A = w.net - base, (w.A - base > 0 and w.A - base or 0)
   for i = 1, 5 do w.snaps[i] = w.snaps[i] - base end
   for i = 1, #edges, 2 do redis_call('ZADD', keys.edges, whole(tonumber(edges[i + 1]) - base), edges[i]) end
 end
@@ -584,7 +582,7 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   local decide_1, decide_2, decide_3, decide_4
   repeat
-  local keys, s, now = keys, s, now
+  local keys = keys
     local parts = s.parts
   local load = parts.live > 0 and math_floor(combined_load(keys, parts, s.combine) + 0.5) or 0
   local level_at_1
@@ -595,7 +593,7 @@ local function settle(keys, b, s, now, by, is_act, act)
     if load_percent >= from then up = level end
     if load_percent >= from - 5 then down = level end
   end
-  level_at_1 = math_max(up, math_min(was, down))
+  level_at_1 = ((down < was and down or was) > up and (down < was and down or was) or up)
   break
   until true
   parts.load_level = level_at_1
@@ -604,8 +602,8 @@ local function settle(keys, b, s, now, by, is_act, act)
     if s.combine == 'min' and silent_consumers(keys, parts) > 0 then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, load, 'no_consumers' break end
     local combined_rate_1
     repeat
-    local keys, parts, combine = keys, parts, s.combine
-      if combine == 'sum' then combined_rate_1 = math_min(parts.rate, MOST) break end
+    local combine = s.combine
+      if combine == 'sum' then combined_rate_1 = (MOST < parts.rate and MOST or parts.rate) break end
   local lowest = least(keys.rates)
   if combine == 'min' then combined_rate_1 = lowest break end
   local rate = math_min(parts.rate, 50 * lowest, MOST)
@@ -616,25 +614,25 @@ local function settle(keys, b, s, now, by, is_act, act)
     local rate = combined_rate_1
     if s.rate and rate >= s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, parts.load_level, load, 'rate' break end
     if rate == 0 then decide_1, decide_2, decide_3, decide_4 = 0, 3, load, 'paused' break end
-    decide_1, decide_2, decide_3, decide_4 = math_max(rate, s.min_rate), parts.load_level, load, 'load'
+    decide_1, decide_2, decide_3, decide_4 = (s.min_rate > rate and s.min_rate or rate), parts.load_level, load, 'load'
     break
   end
   if s.last_end == 'silent' then decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, 'no_consumers' break end
   if s.lossless == 1 then decide_1, decide_2, decide_3, decide_4 = 0, 3, 0, 'window' break end
-  if s.rate and s.left_rate < s.rate and now < grace_end(s) then decide_1, decide_2, decide_3, decide_4 = math_max(s.left_rate, s.min_rate), 0, 0, 'load' break end
+  if s.rate and s.left_rate < s.rate and now < grace_end(s) then decide_1, decide_2, decide_3, decide_4 = (s.min_rate > s.left_rate and s.min_rate or s.left_rate), 0, 0, 'load' break end
   if s.rate then decide_1, decide_2, decide_3, decide_4 = s.rate, 0, 0, 'rate' break end
   decide_1, decide_2, decide_3, decide_4 = s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
   break
   until true
   local rate, level, load, reason = decide_1, decide_2, decide_3, decide_4
-  local turned = level ~= b[24] or reason ~= b[46]
-  parts.told = math_max(parts.told, b[21])               -- many small steps are a drop as well
+  local turned = level ~= b[24] or reason ~= b[44]
+  parts.told = (b[21] > parts.told and b[21] or parts.told)               -- many small steps are a drop as well
   local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
   local is_rise = b[21] == 0 and rate > 0 and not b[59]
   local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
   if turned or b[59] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
     repeat
-    local keys, b, R, burst_us = keys, b, rate, s.burst
+    local R, burst_us = rate, s.burst
       local B = R > 0 and burst_of(R, burst_us) or b[22]
   read_rest(keys, b)
   if R ~= b[21] then
@@ -649,19 +647,18 @@ local function settle(keys, b, s, now, by, is_act, act)
     b[2] = 0
     b[11] = 0
   end
-  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math_floor(math_min(b[42], R / 2))
-  if R > 0 and b[51] > 0 then b[3], b[51] = b[3] + b[51], 0 end
-  b[3] = math_min(b[3], B)
+  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math_floor((R / 2 < b[42] and R / 2 or b[42]))
+  if R > 0 and b[49] > 0 then b[3], b[49] = b[3] + b[49], 0 end
+  b[3] = (B < b[3] and B or b[3])
   b[60] = true
     until true
-    b[24], b[25], b[46] = level, load * 1000, reason
+    b[24], b[25], b[44] = level, load * 1000, reason
   end
   if is_act or turned or math_abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
-    local keys, b, by, act = keys, b, by, act
       local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
-                 'load_percent', plain(b[25]), 'reason', b[46], 'by', by}
+                 'load_percent', plain(b[25]), 'reason', b[44], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -671,20 +668,18 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   redis_call(unpack(entry))
   read_rest(keys, b)
-  if b[53] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
+  if b[51] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
   end
   if is_told then
     repeat
-    local keys, b = keys, b
       redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string_format('%s %.0f %.0f %.0f %s', b[45], b[4], b[21], b[24], b[46]))
+              string_format('%s %.0f %.0f %.0f %s', b[43], b[4], b[21], b[24], b[44]))
     until true
     parts.told = rate
   end
   repeat
-  local keys, b, s = keys, b, s
-    local w, parts = b[48], s.parts
+    local w, parts = b[46], s.parts
   if not w then break end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -692,7 +687,7 @@ local function settle(keys, b, s, now, by, is_act, act)
   w.active = (s.lossless == 1 or (cold > 0 and parts.bounded >= parts.live)) and 1 or 0
   if s.combine == 'min' then
     local known = redis_call('ZCARD', keys.edges) == redis_call('ZCARD', keys.consumers)
-    w.edge = known and least(keys.edges) or math_min(w.A, w.net)
+    w.edge = known and least(keys.edges) or (w.net < w.A and w.net or w.A)
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
   until true
@@ -744,7 +739,7 @@ local function fullest(report)
   if report.load then return report.load end
   local queue = report.depth and report.limit and report.limit > 0 and 100 * report.depth / report.limit
   local work = report.in_flight and report.slots and report.slots > 0 and 100 * report.in_flight / report.slots
-  if queue and work then return math_max(queue, work) end
+  if queue and work then return (work > queue and work or queue) end
   return queue or work or nil
 end
 
@@ -796,15 +791,15 @@ do
   local function aim(m, report)
     local wanted = AIM * m.capacity
     if report.limit and report.limit > 0 then wanted = math_min(wanted, (report.busy_ms and AIM_MEASURED or AIM_OF_LIMIT) * report.limit) end
-    return math_max(1, wanted)
+    return (wanted > 1 and wanted or 1)
   end
 
-  local function is_stalled(m) return m.still > math_max(STALL, STALL_BEATS * m.beat) end
+  local function is_stalled(m) return m.still > (STALL_BEATS * m.beat > STALL and STALL_BEATS * m.beat or STALL) end
 
   local function stop_probing(m) m.probe, m.probe_age = PROBE, 0 end
 
   local function warm_up(m, speed, never_empty, step, report, delay)
-    m.highest = math_max(m.highest, speed)
+    m.highest = (speed > m.highest and speed or m.highest)
     if never_empty and speed > 0 then
       m.capacity = speed
     elseif m.highest > 0 and report.limit then
@@ -816,14 +811,14 @@ do
   local function reach(m, span, delay)
     local most, tether = PROBE_MOST, TETHER
     if m.capacity < FAR_BELOW * m.best then most, tether = PROBE_BACK, TETHER_BACK end
-    if m.probe_age >= delay then m.probe, m.probe_age = math_min(most, 2 * m.probe), 0 end
-    if most == PROBE_BACK then m.probe = math_max(m.probe, PROBE_MOST) end
+    if m.probe_age >= delay then m.probe, m.probe_age = (2 * m.probe < most and 2 * m.probe or most), 0 end
+    if most == PROBE_BACK then m.probe = (PROBE_MOST > m.probe and PROBE_MOST or m.probe) end
     local top = math_max(m.capacity, tether * (m.ok or 0))
-    m.capacity = math_min(top, m.capacity * (1 + m.probe) ^ math_min(MOST_LOOPS, span / delay))
+    m.capacity = math_min(top, m.capacity * (1 + m.probe) ^ (span / delay < MOST_LOOPS and span / delay or MOST_LOOPS))
   end
 
   local function follow(m, speed, seconds, is_urgent)
-    local tau = math_max(LEARN, LEARN_ITEMS / m.capacity) * (is_urgent and speed < m.capacity and DOWN or 1)
+    local tau = (LEARN_ITEMS / m.capacity > LEARN and LEARN_ITEMS / m.capacity or LEARN) * (is_urgent and speed < m.capacity and DOWN or 1)
     m.capacity = towards(m.capacity, speed, seconds, tau)
   end
 
@@ -834,36 +829,36 @@ do
     local limit = report.limit or math_huge
     local has_come = step.arrived > 0 or m.cold_for > 0
     if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * limit then
-      m.cold_for = math_min(86400, m.cold_for + step.dt)      -- what comes is done as it comes: more may come
+      m.cold_for = (m.cold_for + step.dt < 86400 and m.cold_for + step.dt or 86400)      -- what comes is done as it comes: more may come
     end
     if step.done == 0 and at_work + depth > 0 then
-      m.still = math_min(86400, m.still + step.dt)
-      if is_stalled(m) then m.capacity = math_max(m.capacity, m.before) end      -- the last sample was cut short by it
+      m.still = (m.still + step.dt < 86400 and m.still + step.dt or 86400)
+      if is_stalled(m) then m.capacity = (m.before > m.capacity and m.before or m.capacity) end      -- the last sample was cut short by it
       return 0
     end
     local is_whole, span = step.is_unbroken and not is_stalled(m), step.dt + m.still
     m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
 
-    local speed = math_min(1e9, step.done / span)
+    local speed = (step.done / span < 1e9 and step.done / span or 1e9)
     local busy = was.busy_ms and report.busy_ms and step.part * (report.busy_ms - was.busy_ms) / 1000 or 0
     if busy > 0 and step.done > 0 then
       m.ok = towards(m.ok, speed, step.dt, delay)
-      local able = math_min(1e9, step.done / busy)
-      local peak = math_max(depth_was, depth)
-      if math_min(depth_was, depth) > CROWDED * limit then able = math_min(able, speed) end
+      local able = (step.done / busy < 1e9 and step.done / busy or 1e9)
+      local peak = (depth > depth_was and depth or depth_was)
+      if (depth < depth_was and depth or depth_was) > CROWDED * limit then able = (speed < able and speed or able) end
       if m.capacity == 0 then
-        m.capacity = math_max(able, m.rate)
+        m.capacity = (m.rate > able and m.rate or able)
       else
         m.before = m.capacity
-        able = math_min(SURGE * m.capacity, math_max(m.capacity / SURGE, able))
+        able = ((able > m.capacity / SURGE and able or m.capacity / SURGE) < SURGE * m.capacity and (able > m.capacity / SURGE and able or m.capacity / SURGE) or SURGE * m.capacity)
         local is_urgent = peak > CROWDED * limit or depth > aim(m, report)
         follow(m, able, busy, is_urgent)
       end
       return m.ok
     end
     if not is_whole then                    -- it can do at least this, perhaps far more
-      m.highest = math_max(m.highest, speed)
-      if m.capacity > 0 then m.capacity = math_max(m.capacity, speed) end
+      m.highest = (speed > m.highest and speed or m.highest)
+      if m.capacity > 0 then m.capacity = (speed > m.capacity and speed or m.capacity) end
       return 0
     end
     m.ok = towards(m.ok, speed, step.dt, delay)
@@ -875,7 +870,7 @@ do
 
     m.before = m.capacity
     local overflowed = step.errors > 0 and depth_was + depth > OVERFLOWING * limit
-    local crowded = math_min(depth_was, depth) > CROWDED * limit
+    local crowded = (depth < depth_was and depth or depth_was) > CROWDED * limit
     if never_empty or overflowed or crowded then
       follow(m, speed, step.dt, true)
       stop_probing(m)
@@ -907,13 +902,13 @@ do
       if report.busy_ms and limit then
         unused = math_min(UNUSED_MOST, (UNUSED * m.capacity + UNUSED_ITEMS) / limit)
       end
-      local rate = m.capacity * (1 - unused) - (depth - aim(m, report)) / math_max(SETTLE, 3 * delay)
-      if limit and is_stalled(m) then rate = math_min(rate, math_max(0, limit - depth) / delay) end
+      local rate = m.capacity * (1 - unused) - (depth - aim(m, report)) / (3 * delay > SETTLE and 3 * delay or SETTLE)
+      if limit and is_stalled(m) then rate = math_min(rate, (limit - depth > 0 and limit - depth or 0) / delay) end
       return rate, seen, m.capacity, 1
     end
     if limit then
-      local window = math_min(1, OPENING * OPENING_GROWTH ^ math_min(MOST_LOOPS, m.cold_for / delay))
-      return math_max(10, FILLING * window * limit), seen, 0, window
+      local window = math_min(1, OPENING * OPENING_GROWTH ^ (m.cold_for / delay < MOST_LOOPS and m.cold_for / delay or MOST_LOOPS))
+      return (FILLING * window * limit > 10 and FILLING * window * limit or 10), seen, 0, window
     end
     local rate = m.rate > 0 and m.rate or 10
     if step and step.is_unbroken and step.arrived / step.dt >= USED * rate then rate = rate * 2 ^ (step.dt / delay) end
@@ -935,12 +930,12 @@ local USUAL_DOWN, USUAL_UP = 30, 600      -- seconds
 
 local function latency_ratio(m, field, latency, found, dt)
   if not latency then return end
-  local value = math_min(1e9, math_max(0.001, latency))
+  local value = ((latency > 0.001 and latency or 0.001) < 1e9 and (latency > 0.001 and latency or 0.001) or 1e9)
   local usual = m[field] > 0 and m[field] or value
-  local moved = math_min(10, math_max(1 / 10, value / usual))
+  local moved = ((value / usual > 1 / 10 and value / usual or 1 / 10) < 10 and (value / usual > 1 / 10 and value / usual or 1 / 10) or 10)
   usual = usual * moved ^ (1 - math_exp(-dt / (value < usual and USUAL_DOWN or USUAL_UP)))
   m[field] = usual
-  found[#found + 1] = {math_min(1e9, value / usual), value}
+  found[#found + 1] = {(value / usual < 1e9 and value / usual or 1e9), value}
 end
 
 -- The slowdown, and the latency that shows it. Latency counts only with work that left: an idle consumer may repeat an old
@@ -961,7 +956,7 @@ end
 local function expect_latency(m, report, part)
   for field, latency in pairs({usual = report.latency_ms or 0, usual_p25 = report.latency_p25_ms or 0,
                                usual_p10 = report.latency_p10_ms or 0}) do
-    if m[field] > 0 then m[field] = m[field] * math_min(1e9, math_max(1, latency / m[field])) ^ part end
+    if m[field] > 0 then m[field] = m[field] * ((latency / m[field] > 1 and latency / m[field] or 1) < 1e9 and (latency / m[field] > 1 and latency / m[field] or 1) or 1e9) ^ part end
   end
 end
 -- The law of a consumer that shows no queue, only its errors and its latency: probe for the limit, and step back from it.
@@ -1016,20 +1011,20 @@ do
 
   local function items_time(m, items, shortest, longest)
     if m.left == 0 then return longest end
-    return math_min(longest, math_max(shortest, items / m.left))
+    return ((items / m.left > shortest and items / m.left or shortest) < longest and (items / m.left > shortest and items / m.left or shortest) or longest)
   end
 
   local function count(m, step)
     local tau = 1
-    if m.ok and m.ok > 0 then tau = math_min(10, math_max(1, 10 / m.ok)) end
-    m.ok = towards(m.ok, math_min(1e9, step.done / step.dt), step.dt, tau)
+    if m.ok and m.ok > 0 then tau = ((10 / m.ok > 1 and 10 / m.ok or 1) < 10 and (10 / m.ok > 1 and 10 / m.ok or 1) or 10) end
+    m.ok = towards(m.ok, (step.done / step.dt < 1e9 and step.done / step.dt or 1e9), step.dt, tau)
     local kept = math_exp(-step.dt / FADES)
-    m.right = math_min(1e9, m.right * kept + step.done)
-    m.wrong = math_min(1e9, m.wrong * kept + step.errors)
-    m.did = math_min(1e9, m.did + step.done)
+    m.right = (m.right * kept + step.done < 1e9 and m.right * kept + step.done or 1e9)
+    m.wrong = (m.wrong * kept + step.errors < 1e9 and m.wrong * kept + step.errors or 1e9)
+    m.did = (m.did + step.done < 1e9 and m.did + step.done or 1e9)
     local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
-    m.came = towards(m.came, math_min(1e9, step.arrived / step.dt), step.dt, balance)
-    m.left = towards(m.left, math_min(1e9, step.left / step.dt), step.dt, balance)
+    m.came = towards(m.came, (step.arrived / step.dt < 1e9 and step.arrived / step.dt or 1e9), step.dt, balance)
+    m.left = towards(m.left, (step.left / step.dt < 1e9 and step.left / step.dt or 1e9), step.dt, balance)
   end
 
   -- How long failures go on after the cut that ended a probe tells how long the loop is; no setting has to.
@@ -1038,11 +1033,11 @@ do
     if m.echoing > 0 then
       m.echoing = m.echoing + step.dt
       local is_ebbing = step.errors * (m.wrong + m.right) < m.wrong * outcomes / 2
-      if is_ebbing or not is_failing then m.echo, m.echoing = math_min(ECHO_MOST, math_max(0, m.echoing - 0.25)), 0 end
+      if is_ebbing or not is_failing then m.echo, m.echoing = ((m.echoing - 0.25 > 0 and m.echoing - 0.25 or 0) < ECHO_MOST and (m.echoing - 0.25 > 0 and m.echoing - 0.25 or 0) or ECHO_MOST), 0 end
     end
     if outcomes > 0 and rate <= m.known_good and m.since_cut >= (1 + m.was_probe) * loop then
       local tau = items_time(m, OWN_ITEMS, 2, OWN_ITEMS)
-      m.own = towards(m.own, math_min(OWN_STEP, step.errors / outcomes), step.dt, tau)
+      m.own = towards(m.own, (step.errors / outcomes < OWN_STEP and step.errors / outcomes or OWN_STEP), step.dt, tau)
     end
   end
 
@@ -1051,16 +1046,16 @@ do
     local ok = m.ok
     if m.since_cut < 3 and m.did >= 10 then ok = m.did / m.since_cut end
     m.lowest = STALL * rate
-    if m.known_good > 0 then m.lowest = math_min(m.known_good, m.lowest) end
-    return math_max(ok, m.lowest)
+    if m.known_good > 0 then m.lowest = (m.lowest < m.known_good and m.lowest or m.known_good) end
+    return (m.lowest > ok and m.lowest or ok)
   end
 
   local function is_same(m, rate, good) return m.known_good > 0 and rate > m.known_good and math_abs(good / m.known_good - 1) < SAME end
 
   local function cut(m, rate, good, back)
-    if m.known_good == 0 then back = math_max(back, BACK_COLD)
+    if m.known_good == 0 then back = (BACK_COLD > back and BACK_COLD or back)
     elseif is_same(m, rate, good) then good = m.known_good + SHARE * (good - m.known_good) end
-    m.known_good = math_min(1e9, good)
+    m.known_good = (good < 1e9 and good or 1e9)
     m.since_cut, m.right, m.wrong, m.did = 0, 0, 0, 0
     return math_min(rate, (1 - back) * m.known_good)
   end
@@ -1081,16 +1076,16 @@ do
     if m.since_cut < 2 * loop then                -- the first failures told little: correct the cut by what came since
       local thought = m.known_good * m.since_cut
       if m.since_cut < 0.5 or math_abs(m.did - thought) <= 2 * math_sqrt(m.did) then return rate end
-      m.known_good = math_max(m.lowest, m.did / m.since_cut)
+      m.known_good = (m.did / m.since_cut > m.lowest and m.did / m.since_cut or m.lowest)
       if m.did >= (1 - FAR) * thought then return rate end
-      return math_min(rate, (1 - math_min(BACK_MOST, math_max(BACK_LEAST, m.wrong / outcomes))) * m.known_good)
+      return math_min(rate, (1 - ((m.wrong / outcomes > BACK_LEAST and m.wrong / outcomes or BACK_LEAST) < BACK_MOST and (m.wrong / outcomes > BACK_LEAST and m.wrong / outcomes or BACK_LEAST) or BACK_MOST)) * m.known_good)
     end
     m.was_probe = m.known_good > 0 and rate > m.known_good and 1 or 0
-    if m.echoing > 0 then m.echo, m.echoing = math_min(ECHO_MOST, ECHO_GROWS * loop), 0
+    if m.echoing > 0 then m.echo, m.echoing = (ECHO_GROWS * loop < ECHO_MOST and ECHO_GROWS * loop or ECHO_MOST), 0
     elseif m.was_probe > 0 and outcomes >= ENOUGH then m.echoing = 1e-6 end
     if m.since_cut > RUN_LOOPS * loop then m.before = m.known_good end
     local good = good_rate(m, rate)
-    if step.errors >= ENOUGH then good = math_max(m.lowest, math_min(good, step.done / step.dt)) end
+    if step.errors >= ENOUGH then good = ((step.done / step.dt < good and step.done / step.dt or good) > m.lowest and (step.done / step.dt < good and step.done / step.dt or good) or m.lowest) end
     local back = math_min(BACK_MOST, math_max(BACK_LEAST, (m.wrong - math_sqrt(m.wrong)) / outcomes))
     if is_same(m, rate, good) then back = BACK_LEAST end
     m.was_slow, m.slow_cuts, m.is_trial = 0, 0, 0
@@ -1108,7 +1103,7 @@ do
     if not is_first and m.left > m.came + slack then return rate end         -- the queue is being worked off
     local is_trial = not is_first and not is_growing
     if is_trial then
-      local wait = hold + math_min(WAIT_MOST, report.latency_ms / 1000)
+      local wait = hold + (report.latency_ms / 1000 < WAIT_MOST and report.latency_ms / 1000 or WAIT_MOST)
       if m.since_cut < wait then return rate end
       if m.is_trial > 0 and slow >= RELIEF * m.slow_at then
         expect_latency(m, report, 1)
@@ -1120,8 +1115,8 @@ do
     local good = good_rate(m, rate)
     local back = math_min(EASE_MOST, math_max(is_trial and EASE_TRIAL or EASE_LEAST, excess / DRAIN))
     if m.known_good > 0 and not is_growing then   -- no more comes than is done, so more may be possible
-      good = math_max(m.ok, KEEPS * m.known_good)
-      back = 1 - (1 - back) * math_min(1, m.ok / good)
+      good = (KEEPS * m.known_good > m.ok and KEEPS * m.known_good or m.ok)
+      back = 1 - (1 - back) * (m.ok / good < 1 and m.ok / good or 1)
     end
     m.slow_cuts, m.is_trial, m.slow_at, m.was_slow = 1, is_trial and 1 or 0, slow, 1
     return cut(m, rate, good, back)
@@ -1136,7 +1131,7 @@ do
       local back = math_min(REST * m.known_good, towards(rate, m.known_good, dt, BACK_IN))
       return math_max(rate, math_min(back, rate * 2 ^ (dt / delay), COLD_TETHER * lately))
     end
-    m.calm = math_min(86400, m.calm + dt)
+    m.calm = (m.calm + dt < 86400 and m.calm + dt or 86400)
     if m.calm < REST_LOOPS * loop and not is_easy then return rate end
     local excess = math_max(is_easy and EASY_EXCESS or EXCESS, rate / m.known_good - 1)
     local grown = rate + m.known_good * PACE * excess * dt / loop
@@ -1145,11 +1140,11 @@ do
 
   local function follow(m, rate, report, step, setting)
     count(m, step)
-    m.asked = towards(m.asked, math_min(1e9, step.arrived / step.dt), step.dt, USED_ITEMS / rate)
+    m.asked = towards(m.asked, (step.arrived / step.dt < 1e9 and step.arrived / step.dt or 1e9), step.dt, USED_ITEMS / rate)
     local tolerated = TOLERATED_COLD
-    if m.known_good > 0 then tolerated = math_min(TOLERATED_MOST, TOLERATED + OWN_TIMES * m.own) end
+    if m.known_good > 0 then tolerated = (TOLERATED + OWN_TIMES * m.own < TOLERATED_MOST and TOLERATED + OWN_TIMES * m.own or TOLERATED_MOST) end
     local is_failing = step.errors > 0 and m.wrong - math_sqrt(m.wrong) > tolerated * (m.wrong + m.right)
-    local delay, few = loop_delay(setting), m.left > 0 and math_min(LONGEST_LOOP, LOOP_ITEMS / m.left) or 0
+    local delay, few = loop_delay(setting), m.left > 0 and (LOOP_ITEMS / m.left < LONGEST_LOOP and LOOP_ITEMS / m.left or LONGEST_LOOP) or 0
     local loop = math_max(LOOP, delay, m.echo, few)
     hear(m, step, rate, loop, is_failing)
     local target, is_slow, excess = setting.latency_target_ms, false, 0
@@ -1168,7 +1163,7 @@ do
       return ease(m, rate, report, step, slow, excess, loop, target)
     end
     -- More is done than may come: what waited is worked off, and shows what can be done.
-    if m.known_good > 0 and m.ok - math_sqrt(m.ok) > rate then m.known_good = math_max(m.known_good, m.ok) end
+    if m.known_good > 0 and m.ok - math_sqrt(m.ok) > rate then m.known_good = (m.ok > m.known_good and m.ok or m.known_good) end
     if m.asked < USED * rate or m.since_cut < loop or m.is_slow > 0 or step.errors > tolerated * step.done then return rate end
     return climb(m, rate, step.dt, loop, delay, m.was_slow > 0 and slow and slow < EASY and not target)
   end
@@ -1177,7 +1172,7 @@ do
   -- all the way where nothing came, since what waits may need more.
   local function unbound(m, rate, before, now, step)
     if not before or not now or rate < BOUND * before or step.errors + m.is_slow > 0 then return rate end
-    return math_max(rate, step.arrived > 0 and math_min(now, 10) or now)
+    return math_max(rate, step.arrived > 0 and (10 < now and 10 or now) or now)
   end
 
   function aimd(m, was, report, step, setting)
@@ -1185,7 +1180,7 @@ do
     local seen = 0
     if step then
       rate = unbound(m, rate, was.capacity, report.capacity, step)
-      m.since_cut = math_min(86400, m.since_cut + step.dt)
+      m.since_cut = (m.since_cut + step.dt < 86400 and m.since_cut + step.dt or 86400)
       if step.is_unbroken then
         rate = follow(m, rate, report, step, setting)
         seen = m.ok
@@ -1267,14 +1262,14 @@ end
 
 -- What happened between two reports, or nil where they say nothing.
 local function step_between(was, report, dt, setting)
-  if not was or not dt or dt < math_min(setting.interval / 2, 0.125) or not was.done or not report.done then return nil end
+  if not was or not dt or dt < (0.125 < setting.interval / 2 and 0.125 or setting.interval / 2) or not was.done or not report.done then return nil end
   local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
   local cancelled = (report.cancelled or 0) - (was.cancelled or 0)
   if done < 0 or errors < 0 or cancelled < 0 then return nil end
   local left = done + errors + cancelled
   local held = (report.in_flight or 0) + (report.depth or 0) - (was.in_flight or 0) - (was.depth or 0)
   return {
-    part = 1, dt = math_min(dt, 86400), done = done, errors = errors, left = left, arrived = math_max(0, left + held),
+    part = 1, dt = (86400 < dt and 86400 or dt), done = done, errors = errors, left = left, arrived = (left + held > 0 and left + held or 0),
     is_unbroken = dt <= 3 * setting.interval,
   }
 end
@@ -1315,11 +1310,11 @@ local function read_report()
   if r.slots == 0 then return nil, 'NEXUS_INVALID_SLOTS' end
   if r.capacity and r.capacity < 1e-6 then return nil, 'NEXUS_INVALID_CAPACITY' end
   r.depth, r.limit = r.queue_depth, r.queue_limit
-  r.interval = r.interval_ms and math_max(1000, r.interval_ms * 1000) or 250000
+  r.interval = r.interval_ms and (r.interval_ms * 1000 > 1000 and r.interval_ms * 1000 or 1000) or 250000
   if not r.load and (r.limit and r.depth or r.slots and r.in_flight) then
     local queue = r.limit and r.depth and r.depth / r.limit or 0
     local work = r.slots and r.in_flight and r.in_flight / r.slots or 0
-    r.load = math_min(100, 100 * math_max(queue, work))
+    r.load = math_min(100, 100 * (work > queue and work or queue))
   end
   return r
 end
@@ -1382,10 +1377,10 @@ local function since_last(c, said, now)
   end
   if said.uptime_ms and was.uptime_ms then
     local dt, passed = (said.uptime_ms - was.uptime_ms) / 1000, (now - was.at) / 1000000
-    if dt < 0 or dt > math_max(0, passed) + 5 then return true end
+    if dt < 0 or dt > (passed > 0 and passed or 0) + 5 then return true end
     return false, dt
   end
-  return false, math_max(0, now - was.at) / 1000000
+  return false, (now - was.at > 0 and now - was.at or 0) / 1000000
 end
 
 -- Everything that ever came to it and was seen there.
@@ -1397,8 +1392,8 @@ local function arrivals(b, c, was, said, dt)
   local arrived = came(said) - came(was)
   if dt > 0 then
     local most = math_min(MOST, SURGE * math_max(b[21], c.arrivals, 10 * 1000000))
-    local rate = math_min(most, math_max(0, arrived) / dt * 1000000)
-    c.arrivals = c.arrivals + math_min(1, dt / 1) * (rate - c.arrivals)
+    local rate = math_min(most, (arrived > 0 and arrived or 0) / dt * 1000000)
+    c.arrivals = c.arrivals + (dt / 1 < 1 and dt / 1 or 1) * (rate - c.arrivals)
   end
   return arrived
 end
@@ -1411,8 +1406,8 @@ end
 
 -- Its arrivals shorten what is on the way; its space is what it may still be sent. Its entries in the sets are withdrawn.
 local function consumer_reply(b, c)
-  return {whole(c.rate), whole(c.capacity), whole(b[21]), whole(b[24]), whole(math_floor(b[25] / 1000)), b[45], c.law,
-          b[46]}
+  return {whole(c.rate), whole(c.capacity), whole(b[21]), whole(b[24]), whole(math_floor(b[25] / 1000)), b[43], c.law,
+          b[44]}
 end
 
 local said, invalid = read_report()
@@ -1421,10 +1416,23 @@ local keys, id = named_keys('consumer')
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local open_budget_1, open_budget_2, open_budget_3
 repeat
-local keys, now = keys, clock(ARGV[1])
+local clock_1
+repeat
+local at_us = ARGV[1]
+  if at_us ~= '0' then
+    local at = whole_number(at_us, 0, 9007199254740992)
+    if not at or at > 0 then clock_1 = at break end
+  end
+
+  if not redis.REDIS_VERSION_NUM and redis.replicate_commands then redis.replicate_commands() end
+  local time = redis_call('TIME')
+  clock_1 = time[1] * 1000000 + time[2]
+  break
+until true
+local now = clock_1
   local read_budget_1, read_budget_2, read_budget_3
   repeat
-  local keys, class_name = keys, 'normal'
+  local class_name = 'normal'
     local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
   if f[1] ~= '2' then
     local schema = f[1] and (string_match(f[1], '^%d+$') and tonumber(f[1]) or 9007199254740992)
@@ -1432,10 +1440,18 @@ local keys, now = keys, clock(ARGV[1])
     break
   end
   if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked('>ddddddddddddddddddddddddsss', f[3])}
-  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
-    b[13], b[14], b[15], b[16], b[17], b[18], b[19] = unpacked('>ddddddddddddddddddd', f[2])
-  b[48] = nil
+  local at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
+    late, idle, idlers, spilled = unpacked('>ddddddddddddddddddd', f[2])
+  local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes,
+    behind, high, turned, turned_before, halved, lost, birth, reason, taker = unpacked('>ddddddddddddddddddddddsss', f[3])
+
+  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + retry_max + queue + crowd + saved
+    + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends
+    + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost
+  if sum - sum ~= 0 then error('damaged') end
+  local b = {at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
+             late, idle, idlers, spilled, R, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span,
+             span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker}
   if f[4] then 
   local read_window_1
   repeat
@@ -1445,14 +1461,9 @@ local keys, now = keys, clock(ARGV[1])
           snaps = {s1, s2, s3, s4, s5}}
   break
   until true
-  b[48] = read_window_1
+  b[46] = read_window_1
   end
   b[class_name] = read_class(f[5])
-
-  local sum = b[1] + b[2] + b[3] + b[4] + b[5] + b[6] + b[7] + b[8] + b[9] + b[10] + b[11]
-    + b[12] + b[13] + b[14] + b[21] + b[22] + b[23] + b[24] + b[25] + b[26] + b[27] + b[28] + b[29]
-    + b[30] + b[31] + b[32] + b[33] + b[34] + b[35] + b[36] + b[37] + b[38]
-  if sum - sum ~= 0 then error('damaged') end
   read_budget_1, read_budget_2, read_budget_3 = b
   break
   until true
@@ -1476,10 +1487,9 @@ if missing then return {err = missing} end
 local is_base, dt = since_last(c, said, now)
 c = c or new_consumer(now)
 if is_base then c.joined = now end
-local too_soon = not is_base and dt < math_min(said.interval, 250000) / 1000000 / 2
+local too_soon = not is_base and dt < (250000 < said.interval and 250000 or said.interval) / 1000000 / 2
 local law_setting_1
 repeat
-local s, c, said, now = s, c, said, now
   law_setting_1 = {rate = s.rate and s.rate / 1000000, latency_target_ms = s.latency_target_ms, loop_delay = s.loop_delay,
           interval = said.interval / 1000000, here = (now - c.joined) / 1000000}
   break
@@ -1490,26 +1500,25 @@ if not name then return {err = 'NEXUS_NO_LAW'} end
 if too_soon and name == c.memory.law and name ~= 'range' and said.pause_ms == nil then return consumer_reply(b, c) end
 
 repeat
-local keys, b, now = keys, b, now
   local is_back = b[1] - now >= 1000000
   if is_back or (b[27] > 0 and now >= b[27]) then b[61] = read_settings(keys) end
   if is_back then 
   repeat
-  local keys, b, s, now = keys, b, b[61], now
+  local s = b[61]
     local step = b[1] - now
   for _, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id)
   end
   if s.paused_until > 0 and s.paused_until < 9e15 then
-    s.paused_until = math_max(0, s.paused_until - step)
+    s.paused_until = (s.paused_until - step > 0 and s.paused_until - step or 0)
     redis_call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
     b[36] = s.paused_until
   end
   if s.left > 0 then
-    s.left = math_max(0, s.left - step)
+    s.left = (s.left - step > 0 and s.left - step or 0)
     redis_call('HSET', keys.budget, 'left_us', whole(s.left))
   end
-  b[27] = math_max(0, b[27] - step)
+  b[27] = (b[27] - step > 0 and b[27] - step or 0)
   until true
   end
 
@@ -1522,13 +1531,13 @@ if b[61] then s = b[61] end                -- the sweep has just written newer s
 local was = not is_base and c.said or nil
 local run_law_1, run_law_2, run_law_3
 repeat
-local name, memory, was, report, dt, at, setting = name, c.memory, was, said, dt, now / 1000000, setting
+local memory, report, at = c.memory, said, now / 1000000
   if memory.law ~= name then start_memory(memory, name) end
   local step
   if name ~= 'range' then 
   local credible_1
   repeat
-  local m, was, report, step = memory, was, report, step_between(was, report, dt, setting)
+  local m, step = memory, step_between(was, report, dt, setting)
     if not step then
     m.surged, m.quiet = 0, 0
     credible_1 = nil
@@ -1537,8 +1546,8 @@ local name, memory, was, report, dt, at, setting = name, c.memory, was, said, dt
   local known = math_max(10, m.rate, m.best, m.ok or 0, m.capacity or 0, m.known_good or 0, m.before or 0, report.capacity or 0)
   local most = SURGE_ITEMS + (was.in_flight or 0) + (was.depth or 0) + known * (SURGE * step.dt + m.quiet)
   local is_quiet = step.left == 0 and not report.in_flight
-  m.quiet = is_quiet and math_min(5, m.quiet + step.dt) or 0
-  step.arrived = math_min(step.arrived, most)
+  m.quiet = is_quiet and (m.quiet + step.dt < 5 and m.quiet + step.dt or 5) or 0
+  step.arrived = (most < step.arrived and most or step.arrived)
   if step.left <= most then
     if step.left > 0 then m.surged = 0 end
     credible_1 = step
@@ -1562,22 +1571,22 @@ local name, memory, was, report, dt, at, setting = name, c.memory, was, said, dt
   else rate, seen, capacity, window = aimd(memory, was, report, step, setting) end
 
   repeat
-  local m, seen, step, at = memory, seen, step, at
+  local m = memory
     local unseen = m.unseen or 0
   if seen >= m.best / 2 then unseen = 0
-  elseif step and step.done > 0 then unseen = math_min(86400, unseen + step.dt) end
+  elseif step and step.done > 0 then unseen = (unseen + step.dt < 86400 and unseen + step.dt or 86400) end
   local fades = unseen > UNSEEN and UNSEEN_FADES or 600
   m.unseen = unseen
-  m.best = math_max(seen, m.best * math_exp(-math_max(0, at - m.best_at) / fades))
+  m.best = math_max(seen, m.best * math_exp(-(at - m.best_at > 0 and at - m.best_at or 0) / fades))
   m.best_at = at
   until true
   local ceiling = math_min(report.capacity or 1e9, setting.rate or 1e9, 1e9)
-  memory.rate = math_min(ceiling, math_max(rate, 0.2, 0.01 * math_min(memory.best, ceiling)))
+  memory.rate = math_min(ceiling, math_max(rate, 0.2, 0.01 * (ceiling < memory.best and ceiling or memory.best)))
   run_law_1, run_law_2, run_law_3 = memory.rate, capacity, window
   break
 until true
 local rate, capacity, fraction = run_law_1, run_law_2, run_law_3
-c.paused_until = c.paused_until - math_max(0, c.said.at - now)             -- the clock went back
+c.paused_until = c.paused_until - (c.said.at - now > 0 and c.said.at - now or 0)             -- the clock went back
 if said.pause_ms then c.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0 end
 if c.paused_until > now then rate = 0 end
 
@@ -1589,28 +1598,27 @@ local part = {
 }
 withdraw_consumer(keys, s.parts, id)
 repeat
-local keys, b, s, c, said, part, seen, arrived, fraction, now = keys, b, s, c, said, part, seen, arrived, fraction, now
+local seen = seen
   if not (said.limit and said.depth) then break end
   part.free = math_max(-MOST, math_min(MOST, math_floor((fraction * said.limit - said.depth) * 1000000)))
   local slot_us = slot_length(b[32], s.transit, said.interval)
-  if not b[48] then 
+  if not b[46] then 
   local new_window_1
   repeat
-  local now, slot_us = now, slot_us
+  local slot_us = slot_us
     new_window_1 = {active = 0, edge = 0, net = 0, A = 0, slot = math_floor(now / slot_us), slot_us = slot_us, lossless = 0, born = now,
           snaps = {0, 0, 0, 0, 0}}
   break
   until true
-  b[48] = new_window_1
+  b[46] = new_window_1
   end
-  local w = b[48]
+  local w = b[46]
   if slot_us > w.slot_us then set_slot_length(w, now, slot_us) end
   repeat
-  local w, now = w, now
     local slot = math_floor(now / w.slot_us)
   if slot < w.slot then w.slot = slot end
-  w.born = math_min(w.born, now)
-  local turns = math_min(slot - w.slot, 5)
+  w.born = (now < w.born and now or w.born)
+  local turns = (5 < slot - w.slot and 5 or slot - w.slot)
   for _ = 1, turns do
     for i = 5, 2, -1 do w.snaps[i] = w.snaps[i - 1] end
     w.snaps[1] = w.net
@@ -1620,7 +1628,7 @@ local keys, b, s, c, said, part, seen, arrived, fraction, now = keys, b, s, c, s
 
   local are_all_heard_1
   repeat
-  local keys, parts, now = keys, s.parts, now
+  local parts = s.parts
     local first = least(keys.consumers)
   are_all_heard_1 = silent_consumers(keys, parts) == 0 and (not first or first >= now + 2000000 - 3 * 250000)
   break
@@ -1629,18 +1637,18 @@ local keys, b, s, c, said, part, seen, arrived, fraction, now = keys, b, s, c, s
   local oldest, came_now = w.snaps[5], math_floor(arrived * 1000000)
   if s.combine == 'min' then
     seen = math_min(w.net, (seen or oldest) + came_now)
-    if healing then seen = math_max(seen, oldest) end
+    if healing then seen = (oldest > seen and oldest or seen) end
     part.edge = seen + part.free
   else
-    w.A = math_min(w.net, w.A + came_now)
-    if healing then w.A = math_max(w.A, oldest) end
+    w.A = (w.A + came_now < w.net and w.A + came_now or w.net)
+    if healing then w.A = (oldest > w.A and oldest or w.A) end
 
     local first = s.combine == 'sum' and s.lossless == 1 and least(keys.consumers)
     if first and first <= c.joined + 2000000 then part.free = -math_floor(said.depth * 1000000) end
   end
 until true
 repeat
-local keys, parts, id, deadline, part = keys, s.parts, id, now + math_max(3 * said.interval, 2000000), part
+local parts, deadline = s.parts, now + (2000000 > 3 * said.interval and 2000000 or 3 * said.interval)
   local weight = weight_of(part.capacity)
   local ratio = string_format('%.17g', part.rate > 0 and part.arrivals > 0 and part.rate / part.arrivals or 1e300)
   parts.live = parts.live + 1
@@ -1661,7 +1669,6 @@ local keys, parts, id, deadline, part = keys, s.parts, id, now + math_max(3 * sa
 until true
 settle(keys, b, s, now, 'report', false, {who = id})
 repeat
-local keys, c, said, name, part, now = keys, c, said, name, part, now
   local words = {whole(now)}
   for i, field in ipairs(SAID) do words[i + 1] = said[field] and string_format('%.17g', said[field]) or '-' end
   local list = {'HSET', keys.member, 'incarnation', said.incarnation, 'seq', whole(said.seq), 'law', name,
@@ -1677,7 +1684,7 @@ local keys, c, said, name, part, now = keys, c, said, name, part, now
   end
   redis_call(unpack(list))
   if #gone > 2 then redis_call(unpack(gone)) end
-  redis_call('PEXPIRE', keys.member, whole(math_max(600000, 6 * said.interval / 1000)))
+  redis_call('PEXPIRE', keys.member, whole((6 * said.interval / 1000 > 600000 and 6 * said.interval / 1000 or 600000)))
   c.rate, c.capacity, c.law = part.rate, part.capacity, name
 until true
 write_whole(keys, b, now, true)
@@ -1763,23 +1770,30 @@ end
 -- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 -- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- The id of the producer that claims.
 -- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
 -- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
 -- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
 -- SCHEMA = 2
 -- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddddsss'
+-- TERMS = '>ddddddddddddddddddddddsss'
 -- CLASS = '>dddddddd'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddd'
+-- EPOCHAL = '>dddddddddd'
+
+-- A producer's: its memory, and its last answer.
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+-- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost unheard unheard_until birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
 -- BUCKET_ENDS = 19
 -- TERMS_BEGIN = 21
--- TERMS_END = 47
+-- TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 -- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
@@ -1815,7 +1829,7 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddd'}
+local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddddd'}
 local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
 local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
 
@@ -1870,7 +1884,7 @@ local function damaged_fields(f)
 end
 
 local function damaged_producer(f)
-  if f.entry and not (can_unpack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f.entry) and f.incarnation and f.birth) then return {'entry'} end
+  if f.entry and not (can_unpack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f.entry) and f.incarnation and f.birth) then return {'entry'} end
   if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
   return {}
 end

@@ -8,19 +8,20 @@ local function refill(b, now)
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
     b.learns_until, b.has_new_terms = math.max(0, b.learns_until + dt), true
   end
-  local R = b.R
+  local R, T, B = b.R, b.T, b.B
   if b.lost > 0 then R = R - math.floor(math.min(b.lost, R / 2)) end     -- share.lua
   b.earned = R
   if dt > 0 and R > 0 then
-    if b.T >= b.B or dt >= (b.B - b.T) / R * MICRO + 1 then
-      b.spilled = b.spilled + math.max(0, R * dt / MICRO - (b.B - b.T))
-      b.T, b.rest = b.B, 0
+    local room = B - T
+    if room <= 0 or dt >= room / R * MICRO + 1 then
+      b.spilled = b.spilled + math.max(0, R * dt / MICRO - room)
+      T, b.rest = B, 0
     else
       local part = R % MICRO * dt + b.rest
-      b.T = b.T + math.floor(R / MICRO) * dt + math.floor(part / MICRO)
-      b.rest = part % MICRO
-      if b.T >= b.B then b.T, b.rest = b.B, 0 end
+      T, b.rest = T + math.floor(R / MICRO) * dt + math.floor(part / MICRO), part % MICRO
+      if T >= B then T, b.rest = B, 0 end
     end
+    b.T = T
   end
   if now < b.half then
     b.half = now                                     -- and nothing that the bucket held is forgotten sooner for it

@@ -5,7 +5,7 @@ local function clock(at_us)
     if not at or at > 0 then return at end
   end
   -- Redis 6.2 with `lua-replicate-commands no` else lets no script write that has asked for the time.
-  if redis.replicate_commands then redis.replicate_commands() end
+  if not redis.REDIS_VERSION_NUM and redis.replicate_commands then redis.replicate_commands() end
   local time = redis.call('TIME')
   return time[1] * MICRO + time[2]
 end

@@ -62,8 +62,8 @@ local function damaged_fields(f)
 end
 
 local function damaged_producer(f)
-  if f.entry and not (can_unpack('>i7i7i7i7I4I4i7i7c1I4I4i1I4', f.entry) and f.incarnation and f.birth) then return {'entry'} end
-  if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
+  if f.entry and not (can_unpack(ENTRY, f.entry) and f.incarnation and f.birth) then return {'entry'} end
+  if f.entry and not (f.answer and can_unpack(ANSWER, f.answer)) then return {'answer'} end
   return {}
 end
 

@@ -30,9 +30,9 @@ local function enter_demand(b, p, d, need)
 end
 
 -- What this producer may run at, in micro-tokens a second: its level, or, uncontended, its demand and its part of the rest.
-local function share_of(class, p)
-  if class.level < math.huge then return class.level * p.weight / MICRO end
+local function share_of(b, class, p)
+  if class.level < math.huge then return math.min(b.R, class.level * p.weight / MICRO) end      -- a heavy one's may be more
   local weight = math.max(p.weight, class.weight)
-  if class.demand <= class.room then return p.d + (class.room - class.demand) * p.weight / weight end
-  return class.room * p.weight / weight
+  local rest = class.room - class.demand
+  return math.min(b.R, rest >= 0 and p.d + rest * p.weight / weight or class.room * p.weight / weight)
 end

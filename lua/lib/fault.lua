@@ -21,8 +21,8 @@ local function fault_of_claim()
 end
 
 -- Names are looked at where the producer is new, or another's: what is known by them was right.
-local function fault_of_names(keys, id, ask)
-  if not is_budget(keys.budget) or not is_name(id) then return 'NEXUS_INVALID_KEYS' end
-  if ask.incarnation ~= '' and not is_name(ask.incarnation) then return 'NEXUS_INVALID_INCARNATION' end
+local function fault_of_names(keys, ask)
+  if not is_budget(keys.budget) or not is_name(id_of(keys)) then return 'NEXUS_INVALID_KEYS' end
+  if type(ask.incarnation) ~= 'string' or ask.incarnation ~= '' and not is_name(ask.incarnation) then return 'NEXUS_INVALID_INCARNATION' end
   return not string.find(ask.birth, '^[%w._-]*$') and 'NEXUS_INVALID_BIRTH'
 end

@@ -32,5 +32,8 @@ local function few_keys()
   if #KEYS ~= 3 then return nil end
   local prefix = KEYS[1] .. ':producer:'
   if KEYS[2] ~= KEYS[1] .. ':producers' or string.sub(KEYS[3], 1, #prefix) ~= prefix then return nil end
-  return {budget = KEYS[1], producers = KEYS[2], member = KEYS[3]}, string.sub(KEYS[3], #prefix + 1)
+  return {budget = KEYS[1], producers = KEYS[2], member = KEYS[3]}
 end
+
+-- The id of the producer that claims.
+local function id_of(keys) return string.sub(keys.member, #keys.budget + #':producer:' + 1) end

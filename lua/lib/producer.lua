@@ -29,7 +29,7 @@ local function read_claim()
     and share >= 0 and share <= 1e16 and degraded >= 0 and degraded <= 1e16
     and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 + share % 1 + degraded % 1 == 0
     and (priority == 'normal' or priority == 'high' or priority == 'low')
-    and type(incarnation) == 'string' and type(birth) == 'string' and #birth <= 20 and #ARGV == 2 and #ARGV[2] <= LONGEST_CLAIM and (#ask == 14 or #ask == 16)
+    and type(birth) == 'string' and #birth <= 20 and incarnation and #ARGV == 2 and #ARGV[2] <= LONGEST_CLAIM and (#ask == 14 or #ask == 16)
     and (ARGV[1] == '0' or whole_number(ARGV[1], 0, COUNT)) then
     ask.want, ask.whole = is_whole == 1 and math.max(want, need) or want, is_whole == 1
     ask.share, ask.degraded = share, degraded
@@ -42,13 +42,9 @@ end
 -- without us (share.lua), negative where nobody waits for it to come.
 --- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight renewed under slot share
 
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
-local ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
 local LEFT_UNIT = 32            -- microseconds
 local SLOT_UNIT = 4             -- likewise
 local AGES = 65536              -- seconds that two bytes tell apart: longer than any TTL of a member
-local ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 -- When its ends were last written, of one whose were not.
 local function long_ago(now) return math.floor((now - RENEW) / SECOND) % AGES end
@@ -67,7 +63,8 @@ local function take_back(b, p, held, unused, burned, now)
   local owned = now <= p.until_us and p.holds or 0
   local returned = math.min(unused, owned)
   local lost = math.min(burned, p.holds - returned)
-  local credited = returned > 0 and hand_back(b, returned) or 0
+  local credited = 0
+  if returned > 0 then credited = hand_back(b, returned) end
   p.holds = math.min(held, p.holds - returned)
   return returned, lost, credited
 end
@@ -182,7 +179,7 @@ end
 
 -- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
 -- crowd, a minute). True where its id is a new one.
-local function write_producer(keys, id, b, p, is_same, ask, told, answer, now)
+local function write_producer(keys, b, p, is_same, ask, told, answer, now)
   local is_known = p.came and is_same
   local is_passing = ask.incarnation == ''             -- a one-shot sender: in the epoch, and on no list
   local second = math.floor(now / SECOND)
@@ -207,5 +204,5 @@ local function write_producer(keys, id, b, p, is_same, ask, told, answer, now)
     return false
   end
   if is_old then redis.call('PEXPIRE', keys.member, KEEP_MEMBER_MS) end
-  return redis.call('ZADD', keys.producers, string.format('%d', now), id) == 1
+  return redis.call('ZADD', keys.producers, string.format('%d', now), id_of(keys)) == 1
 end

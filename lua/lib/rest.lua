@@ -24,7 +24,8 @@ local function read_rest(keys, b)
   if b.has_rest then return end
   b.has_rest = true
   local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old = unpacked(EPOCHAL, f[1])
+  b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old, b.unheard,
+    b.unheard_until = unpacked(EPOCHAL, f[1])
   for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
 end
 
@@ -86,7 +87,8 @@ local function write_whole(keys, b, now, may_be_new)
   add('granted_total', string.format('%d', b.granted))
   add('bucket', packed_bucket(b))
   add('terms', pack(TERMS, unpack(b, TERMS_BEGIN, TERMS_END)))
-  add('epoch', pack(EPOCHAL, b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old))
+  add('epoch', pack(EPOCHAL, b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old,
+                    b.unheard, b.unheard_until))
   for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
   if b.is_new then
     add('schema', whole(SCHEMA))

@@ -44,22 +44,23 @@ local function outage_share(b, p, ask, d, told, need, granted, recommended)
   local is_awaited = d > 0
   if ask.want > 0 then is_awaited = p.holds > need or not ask.whole and (granted < need or recommended < ask.demand) end
   if ask.incarnation == '' or b.refresh > REFRESH then is_awaited = false end
-  local all, wanted, has, had = b.R / 2, math.min(d, told) / 2, ask.share, p.share < 0 and -p.share or p.share
+  local all, wanted, idle, has, had = b.R / 2, math.min(d, told) / 2, b.idle, ask.share, p.share
+  if had < 0 then had = -had end
   if has > had then has = had end
-  local kept = b.lost + b.idle
+  local kept = b.lost + idle
   local share = all - b.fresh - b.late - kept
   if is_awaited then
     if kept > 0 and all > 0 then wanted = wanted * (1 - kept / all) end
   else
     if wanted <= 0 then wanted = has end
-    share = math.min(share, all / 2 - b.idle, all / 2 / (b.idlers + 1))
+    share = math.min(share, all / 2 - idle, all / 2 / (b.idlers + 1))
   end
   if wanted < share then share = wanted end
   share = share > 0 and math.floor(share) or 0
   had = share > has and share or has
   if is_awaited then b.fresh, p.share = b.fresh + had, had
   else
-    if had > 0 then b.idle, b.idlers = b.idle + had, b.idlers + 1 end
+    if had > 0 then b.idle, b.idlers = idle + had, b.idlers + 1 end
     p.share = -had
   end
   return share

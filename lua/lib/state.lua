@@ -4,18 +4,24 @@
 local SCHEMA = 2
 local CLASSES = {'high', 'normal', 'low'}
 local BUCKET = '>ddddddddddddddddddd'
-local TERMS = '>ddddddddddddddddddddddddsss'
+local TERMS = '>ddddddddddddddddddddddsss'
 local CLASS = '>dddddddd'
 local WINDOW = '>ddddddddddddd'
-local EPOCHAL = '>dddddddd'
+local EPOCHAL = '>dddddddddd'
+
+-- A producer's: its memory, and its last answer.
+-- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
+-- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+local ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
+local ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
 
 --- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
----   turned turned_before halved lost unheard unheard_until birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old has_rest has_new_terms is_new is_revalued settings
+---   turned turned_before halved lost birth reason taker
+---   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
 local BUCKET_ENDS = 19
 local TERMS_BEGIN = 21
-local TERMS_END = 47
+local TERMS_END = 45
 --- @record class level mark room trim under over demand weight
 
 local function read_class(bytes) return {unpacked(CLASS, bytes)} end
@@ -36,17 +42,20 @@ local function read_budget(keys, class_name)
     return nil, schema and schema > SCHEMA and 'NEXUS_SCHEMA', redis.call('TYPE', keys.budget).ok ~= 'none'
   end
   if not (f[2] and f[3] and f[5]) then return nil, nil, true end
-  local b = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, unpacked(TERMS, f[3])}      -- with room for the bucket
-  b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half, b.needs, b.retry_max, b.queue, b.crowd,
-    b.saved, b.saved_until, b.fresh, b.late, b.idle, b.idlers, b.spilled = unpacked(BUCKET, f[2])
-  b.window = nil
+  local at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
+    late, idle, idlers, spilled = unpacked(BUCKET, f[2])
+  local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes,
+    behind, high, turned, turned_before, halved, lost, birth, reason, taker = unpacked(TERMS, f[3])
+  -- One number that is none, or infinite, makes the sum one.
+  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + retry_max + queue + crowd + saved
+    + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends
+    + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost
+  if sum - sum ~= 0 then error('damaged') end
+  local b = {at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
+             late, idle, idlers, spilled, R, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span,
+             span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker}
   if f[4] then b.window = read_window(f[4]) end
   b[class_name] = read_class(f[5])
-  -- One number that is none, or infinite, makes the sum one.
-  local sum = b.at + b.rest + b.T + b.granted + b.granted_rest + b.top + b.top_before + b.half + b.needs + b.retry_max + b.queue
-    + b.crowd + b.saved + b.saved_until + b.R + b.B + b.burst_us + b.level + b.load + b.learns_until + b.due + b.number + b.ends
-    + b.length + b.refresh + b.span + b.span_until + b.ui + b.is_scarce + b.resumes + b.behind + b.high
-  if sum - sum ~= 0 then error('damaged') end
   return b
 end
 

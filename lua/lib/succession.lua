@@ -22,9 +22,9 @@ end
 
 -- Nobody was served here for a lease: another server may have granted all that was in the bucket and has been earned since, and
 -- those who know of it have not all come yet.
-local function note_gap(b, now)
+local function note_gap(keys, b, now)
+  read_rest(keys, b)
   b.unheard, b.unheard_until = math.floor(math.max(0, b.T) + b.R / MICRO * (now - b.at)), now + UNHEARD
-  b.has_new_terms = true
 end
 
 -- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). More than
@@ -34,7 +34,7 @@ local function repair(b, p, seen, now)
   local missing, lost = (seen - b.granted) * MICRO, 0
   if now < b.unheard_until then
     lost = math.min(missing, b.unheard)
-    b.unheard, b.has_new_terms = b.unheard - lost, true
+    b.unheard = b.unheard - lost
   end
   local own = math.min(missing - lost, math.max(0, math.min(b.T - lost, p.credit + b.B)))
   p.credit = p.credit - own
@@ -46,7 +46,8 @@ end
 
 -- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
 -- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
-local function make_good(b, p, seen, now)
+local function make_good(keys, b, p, seen, now)
+  read_rest(keys, b)
   local w, before = b.window, b.granted
   repair(b, p, seen, now)
   if not w then return end
