@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import redis
@@ -17,12 +18,12 @@ from nexus_redis.errors import NexusError, NoLoop, WrongLoop
 from nexus_redis.exchange import Exchange
 from nexus_redis.hub import Hub, Pause
 from nexus_redis.logs import log
-from nexus_redis.loop import deliver, refill
+from nexus_redis.loop import Step, deliver, refill
 from nexus_redis.push import PushTask
 from nexus_redis.reach import NEVER
 from nexus_redis.thread import STOP_PATIENCE, LoopThread
 from nexus_redis.turns import Turns
-from nexus_redis.wire import perform_async, raise_if_cancelled
+from nexus_redis.wire import perform_async
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class LoopTask:
         self.thread = 0  # where it runs: the quickest to ask which loop one is in
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
-        self._carriers: set[asyncio.Task[None]] = set()
+        self._carriers: set[asyncio.Task[list[Outcome]]] = set()
         self._turns = Turns(self._time)
 
     def _has_ended(self) -> bool:
@@ -205,9 +206,9 @@ class LoopTask:
             if step is None:
                 return
             if not isinstance(step, Pause):
-                carrier = self.loop.create_task(self._carry(step), name="nexus-redis-call")
+                carrier = self.loop.create_task(perform_async(self._client, step.jobs), name="nexus-redis-call")
                 self._carriers.add(carrier)
-                carrier.add_done_callback(self._carriers.discard)
+                carrier.add_done_callback(partial(self._land, step))
             elif not step.seconds:
                 await asyncio.sleep(0)
             else:
@@ -215,18 +216,20 @@ class LoopTask:
                     async with asyncio.timeout(None if step.seconds == NEVER else step.seconds):
                         await self._changed.wait()
 
-    async def _carry(self, exchange: Exchange) -> None:
-        """Carry a batch to Redis while the loop goes on, and deliver what comes of it."""
-        try:
-            outcomes = await perform_async(self._client, exchange.jobs)
-            raise_if_cancelled()
-        except asyncio.CancelledError as end:  # with all tasks, as the loop ends: it may have been executed
-            lost = ConnectionError(f"cancelled: {end}")
-            for _ in deliver(self.hub, exchange, [lost] * len(exchange.jobs)):
-                pass
-            raise
-        for _ in deliver(self.hub, exchange, outcomes):
-            await asyncio.sleep(0)
+    def _land(self, exchange: Exchange, carrier: asyncio.Task[list[Outcome]]) -> None:
+        """A batch is back; or its task was cancelled, perhaps before it began, and Redis may have executed it."""
+        self._carriers.discard(carrier)
+        if carrier.cancelled() or carrier.exception() is not None:
+            outcomes: list[Outcome] = [ConnectionError("cancelled")] * len(exchange.jobs)
+        else:
+            outcomes = carrier.result()
+        self._deliver(deliver(self.hub, exchange, outcomes))
+
+    def _deliver(self, steps: Step) -> None:
+        """Deliver a slice, and the next one in the next turn of the loop: not in a task, which anyone may cancel."""
+        assert self.loop is not None
+        if next(steps, None) is not None:
+            self.loop.call_soon(self._deliver, steps)
 
 
 def _begin_in(loop: asyncio.AbstractEventLoop, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
