@@ -1,4 +1,6 @@
-"""What a failover, and slots that move, cost: `python -m benchmarks.failover [cluster|sentinel|slots|spread] KIND`.
+"""What a failover costs, and slots that move: `python -m benchmarks.failover [WHAT] [KIND]`.
+
+WHAT is `cluster`, `sentinel`, `slots`, `spread` or `push`, and KIND `redis7` or `valkey`; all of them where left out.
 
 Processes claim one budget as fast as they may, each grant is noted, and meanwhile the primary is killed with SIGKILL
 (or a slot moves from node to node in a loop). It prints
@@ -7,7 +9,7 @@ Processes claim one budget as fast as they may, each grant is noted, and meanwhi
 - the worst window: tokens beyond rate x time in any window, beside its bound.
 
 `spread` is about load: a thousand budgets of one process, each with a caller that waits, on three primaries and on one;
-CPU per claim, and how many claims each node got. KIND is `redis7` or `valkey`, both where it is left out.
+CPU per claim, and how many claims each node got. `push` is about the messages that tell of drops: what one costs.
 tests/contract/test_failover.py asserts what is printed here.
 """
 
@@ -25,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import redis
 from redis.crc import key_slot
 
 import nexus_redis
@@ -243,6 +246,34 @@ def _stats(client: Any) -> tuple[int, float]:
     return calls, float(cpu["used_cpu_sys"]) + float(cpu["used_cpu_user"])
 
 
+def push_cost(kind: str, primaries: int, messages: int = 20_000) -> dict[str, Any]:
+    """What a message costs all nodes together, by PUBLISH, which is passed on to each of them, and by SPUBLISH."""
+    channel, cost = f"nexus:{{{NAME}}}:flow", {}
+    fleet = ClusterFleet(kind, primaries=primaries)
+    try:
+        owner = fleet.owner(f"nexus:{{{NAME}}}").port
+        sender: Any = redis.Redis(port=owner, protocol=2)
+        for send, hear, port in (("PUBLISH", "SUBSCRIBE", fleet.primaries[-1].port), ("SPUBLISH", "SSUBSCRIBE", owner)):
+            connection: Any = redis.Connection  # redis-py's are not typed
+            listeners = [connection(port=port, protocol=2) for _ in range(PROCESSES)]
+            for listener in listeners:
+                listener.send_command(hear, channel)
+                listener.read_response()
+            before = sum(_stats(client)[1] for client in fleet.clients())
+            for _ in range(messages // 100):
+                batch = sender.pipeline(transaction=False)
+                for _ in range(100):
+                    batch.execute_command(send, channel, "x" * 90)
+                batch.execute()
+            time.sleep(1)  # until the last of them has been passed on
+            cost[send] = round(1e6 * (sum(_stats(client)[1] for client in fleet.clients()) - before) / messages, 1)
+            for listener in listeners:
+                listener.disconnect()
+    finally:
+        fleet.stop()
+    return {"primaries": primaries, "us of all servers per message": cost}
+
+
 def main(what: str = "", *words: str) -> None:
     """Print it, a line of JSON for each."""
     if what == "claim":
@@ -260,6 +291,9 @@ def main(what: str = "", *words: str) -> None:
         if what in ("", "spread"):
             for primaries in (3, 1):
                 print(json.dumps({"server": kind, **spread(kind, primaries)}), flush=True)
+        if what in ("", "push"):
+            for primaries in (3, 9):
+                print(json.dumps({"server": kind, **push_cost(kind, primaries)}), flush=True)
 
 
 if __name__ == "__main__":
