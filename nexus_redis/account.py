@@ -370,7 +370,8 @@ class Account(Member):
         self.allowance = self.allowed_at = 0.0
         self.opening.largest_burst = max(self.opening.largest_burst, answer.burst)
         self.needs_keys = False
-        if self.ledger.flights.of(ask) is None:  # given up before its answer came: that says how far it is
+        flight = self.ledger.flights.of(ask)
+        if flight is None:  # given up before its answer came: that says how far it is
             self.ledger.flights.time(self.reach.on_the_way.trip.mean)
         settled = self.ledger.receive(answer, now, ask)
         asker = self.asking.pop(ask.seq, None)
@@ -385,7 +386,8 @@ class Account(Member):
         else:
             self.due = now if self.askers else self.due
             self.opening.warn_of_wait(self.ledger, answer, now)
-            self.opening.warn_of_distance(self.ledger.flights.trip, answer)
+            if ask.trip and flight is not None:  # the server knew how far we are; no connection was made first
+                self.opening.warn_of_distance(min(now - flight.sent, self.ledger.flights.trip), answer)
             self._fail_too_large(answer, now)
 
     def _fail_too_large(self, answer: Answer, now: float) -> None:

@@ -965,3 +965,21 @@ def test_a_lease_that_is_shorter_than_the_round_trip_is_said_once(
     stepper.advance(20)
     assert caplog.text.count("a lease lasts 0.5 s, so tokens expire on their way") == 1
     assert remedy in caplog.text
+
+
+@pytest.mark.parametrize("is_lossless", [True, False])
+def test_the_making_of_a_connection_is_not_taken_for_a_round_trip_that_is_longer_than_a_lease(
+    stepper: Stepper, caplog: pytest.LogCaptureFixture, is_lossless: bool
+) -> None:
+    trips: list[int] = []
+
+    def answer(ask: Claim) -> Answer:
+        trips.append(ask.trip)
+        stepper.delay = 2.5 if len(trips) < 2 else 0.3
+        return answered(0, is_lossless=is_lossless)
+
+    stepper.delay, stepper.server = 2.5, grants(answer)
+    join(producer(stepper))
+    stepper.advance(20)
+    assert trips[0] == 0 < trips[-1] <= 450_000
+    assert "expire on their way" not in caplog.text
