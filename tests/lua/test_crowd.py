@@ -293,15 +293,12 @@ def test_who_held_something_when_the_state_was_lost_pays_for_it_however_late_he_
 # --- fleets of clients
 
 
+MORE_CROWDS = [(30, 1000, 0.95), (300, 1000, 0.95), (300, 3000, 0.9)]
+
+
 @pytest.mark.parametrize(
     ("count", "rate", "least"),
-    [
-        (100, 1000, 0.95),
-        *(
-            pytest.param(*each, marks=pytest.mark.soak)
-            for each in [(30, 1000, 0.95), (300, 1000, 0.95), (300, 3000, 0.9)]
-        ),
-    ],
+    [(100, 1000, 0.95), *(pytest.param(*each, marks=pytest.mark.soak) for each in MORE_CROWDS)],
 )
 def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
     one_server: Server, spare_redis: Spare, count: int, rate: float, least: float
