@@ -29,14 +29,19 @@ def fleet(server: Server, rate: float, count: int, until: float = 4) -> Outages:
 
 
 def bound(outages: Outages) -> float:
-    """What docs/operations.md allows beyond the rate: the bucket, a lease, half of the rate for two turns."""
-    costs = len(outages.processes)  # each may have one token begun
-    return 1 + outages.rate * (0.25 + LEASE + 1) + costs
+    """What docs/operations.md allows beyond the rate, for callers that wait: B + 1.5 R."""
+    return 1 + outages.rate / 4 + 1.5 * outages.rate
 
 
-def over(outages: Outages, start: float = 0.0) -> float:
-    """The worst window of any length, beyond the rate."""
-    return excess([entry for entry in outages.log if entry[0] >= start], lambda t: outages.rate * t, 0.0, 0.0)
+def bound_of_shares(outages: Outages) -> float:
+    """What it allows beyond half of the rate where nobody reaches Redis: R/8 and a token for each process."""
+    return DEGRADED_BURST * outages.rate / 2 + len(outages.processes)
+
+
+def over(outages: Outages, start: float = 0.0, *, part: float = 1.0) -> float:
+    """The worst window of any length, beyond the rate or a part of it."""
+    log = [entry for entry in outages.log if entry[0] >= start]
+    return excess(log, lambda t: part * outages.rate * t, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("rate", "count"), FLEETS)
@@ -60,9 +65,39 @@ def test_processes_cut_off_one_after_another_go_on_at_half_of_the_rate_in_all(
         outages.advance(outages.now + 0.4)
     began = outages.now + LEASE
     outages.advance(began + 8)
-    assert outages.admitted(began, began + 8) <= (8 + DEGRADED_BURST) * rate / 2 + count
     assert outages.admitted(began, began + 8) >= 8 * rate / 5 - count
+    assert over(outages, began, part=0.5) <= bound_of_shares(outages)
     assert over(outages) <= bound(outages)
+
+
+@pytest.mark.parametrize("link", CUTS)
+@pytest.mark.parametrize(("rate", "count"), [(5, 6), (5, 32), (12, 32), (200, 8)])
+def test_processes_that_lose_redis_at_one_moment_do_not_admit_their_first_tokens_at_one_moment(
+    one_server: Server, rate: float, count: int, link: str
+) -> None:
+    outages = fleet(one_server, rate, count)
+    for process in outages.processes:
+        process.link = link
+    began = outages.now + LEASE
+    outages.advance(began + 26)  # in which each of 32 has earned two tokens of 5/s
+    assert outages.admitted(began, began + 26) >= 26 * rate / 5
+    assert over(outages, began, part=0.5) <= bound_of_shares(outages)
+    assert over(outages) <= bound(outages)
+
+
+def test_callers_that_come_to_all_processes_at_once_after_a_pause_get_a_token_each_or_a_quarter_second(
+    one_server: Server,
+) -> None:
+    outages = fleet(one_server, 12, 32)
+    for process in outages.processes:
+        process.link, process.demand = "refused", 0
+    outages.advance(outages.now + 20)
+    began = outages.now
+    for process in outages.processes:
+        for _ in range(5):
+            process.call()
+    outages.advance(began + 0.1)
+    assert 0 < outages.admitted(began, began + 0.1) <= bound_of_shares(outages) + 0.1 * 12 / 2
 
 
 @pytest.mark.parametrize("link", ["refused", "hole"])

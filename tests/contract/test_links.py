@@ -1,0 +1,142 @@
+"""What it costs when real processes lose a real server: the worst window of each fault beside its published bound.
+
+The bounds are those of docs/operations.md, "What an outage can cost". Each test prints a row for each rate:
+
+    pytest -m soak tests/contract/test_links.py -s
+
+tests/lua/test_outage.py has the same in virtual time, with more rates and at each moment.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from benchmarks.failover import worst_window
+from nexus_redis.account import DEGRADED_BURST
+from nexus_redis.ledger import LEASE
+from tests.linked import CUTS, Linked
+from tests.servers import Server
+from tests.support import row
+
+pytestmark = [pytest.mark.soak, pytest.mark.slow]
+
+RATES: Final = (5.0, 500.0, 5000.0)
+SETTLED: Final = 2.5  # seconds until each has its share
+
+
+def bound(rate: float) -> float:
+    """What any window may hold beyond R w: the bucket, and 1.5 R."""
+    return 1 + rate / 4 + 1.5 * rate
+
+
+def bound_of_shares(rate: float, count: int) -> float:
+    """What it may hold beyond R/2 w where nobody reaches Redis: R/8, and a token for each process."""
+    return DEGRADED_BURST * rate / 2 + count
+
+
+@pytest.fixture(params=[2, 6, 32])
+def linked(request: pytest.FixtureRequest, one_server: Server) -> Iterator[Linked]:
+    """So many, which have their shares."""
+    with Linked(one_server.port, request.param, RATES) as linked:
+        time.sleep(SETTLED)
+        yield linked
+
+
+def assert_bound(linked: Linked, fault: str) -> None:
+    """Print a row for each rate, and compare."""
+    linked.stop()
+    count, broken = len(linked.links), []
+    for rate in linked.rates:
+        times, alone = linked.times(rate), linked.times(rate, is_degraded=True)
+        worst, most = worst_window(times, rate), bound(rate)
+        row(f"{fault}, {count} processes, R {rate:g}", worst, most, f"{len(alone)} of {len(times)} without Redis")
+        if worst > most:
+            broken.append(f"R {rate:g}: {worst:.1f} of {most:.1f}")
+    assert not broken
+
+
+def assert_half(linked: Linked, fault: str, began: float, ended: float) -> None:
+    """While none of them reaches Redis: half of the rate in all."""
+    linked.stop()
+    count, broken = len(linked.links), []
+    for rate in linked.rates:
+        times = [at for at in linked.times(rate) if began <= at < ended]
+        worst, most = worst_window(times, rate / 2), bound_of_shares(rate, count)
+        row(f"{fault}, beyond R/2, {count} processes, R {rate:g}", worst, most, f"{len(times)} in all")
+        if worst > most:
+            broken.append(f"R {rate:g}: {worst:.1f} of {most:.1f}")
+        assert len(times) >= (ended - began) * rate / 5 - count
+    assert not broken
+
+
+def test_links_that_are_cut_one_after_another(linked: Linked) -> None:
+    count = len(linked.links)
+    for i in range(count):
+        linked.cut(i, CUTS[i % len(CUTS)])
+        time.sleep(5 / count)
+    began = time.monotonic() + LEASE - 5 / count
+    time.sleep(6)
+    ended = time.monotonic()
+    for i in range(count):
+        linked.mend(i)
+        time.sleep(1.5 / count)
+    time.sleep(2)
+    assert_bound(linked, "cut one after another")
+    assert_half(linked, "cut one after another", began, ended)
+
+
+def test_links_that_are_all_cut_at_once(linked: Linked) -> None:
+    for i in range(len(linked.links)):
+        linked.cut(i, "refused")
+    began = time.monotonic() + LEASE
+    time.sleep(14)  # in which each of 32 has had a token of 5/s
+    ended = time.monotonic()
+    for i in range(len(linked.links)):
+        linked.mend(i)
+    time.sleep(3)
+    assert_bound(linked, "all cut at once")
+    assert_half(linked, "all cut at once", began, ended)
+
+
+def test_half_of_the_links_cut_for_six_seconds(linked: Linked) -> None:
+    count = len(linked.links)
+    for i in range(count // 2):
+        linked.cut(i, CUTS[i % len(CUTS)])
+    time.sleep(6)
+    for i in range(count // 2):
+        linked.mend(i)
+    time.sleep(3)
+    assert_bound(linked, "half cut off for 6 s")
+
+
+def test_links_that_flap(linked: Linked) -> None:
+    dice, count = random.Random(len(linked.links)), len(linked.links)
+    until = time.monotonic() + 12
+    while time.monotonic() < until:
+        for i in range(count):
+            linked.mend(i)
+            if (how := dice.choice(["up", "up", *CUTS])) != "up":
+                linked.cut(i, how)
+        time.sleep(dice.choice([0.1, 0.3, 0.9, 2.5]) * dice.random())
+    for i in range(count):
+        linked.mend(i)
+    time.sleep(2)
+    assert_bound(linked, "flapping for 12 s")
+
+
+def test_replies_that_are_dropped(linked: Linked) -> None:
+    for link in linked.links:
+        link.loss = 0.3
+    time.sleep(7)
+    for link in linked.links[::2]:
+        link.loss = 1.0
+    time.sleep(4)
+    for i in range(len(linked.links)):
+        linked.mend(i)
+    time.sleep(2)
+    assert_bound(linked, "replies dropped for 11 s")
