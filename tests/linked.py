@@ -16,12 +16,14 @@ of a host share.
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,12 +38,17 @@ from tests.support import LONG_PATIENCE, eventually
 CUTS: Final = ("refused", "hole", "deaf")
 MOST_ALONE: Final = 6  # so many have a process each
 TOGETHER: Final = 8  # in one process, where they are more
-FIELD: Final = "d"  # of the files: a pair of doubles for each grant, its instant and whether it was degraded
+NOTE: Final = struct.Struct("dd")  # of the files: a grant's instant, and whether it was degraded
 
 
 def name_of(rate: float) -> str:
     """The budget of that rate."""
     return f"at-{rate:g}"
+
+
+def notes_of(file: Path, rate: float) -> Path:
+    """What a process notes of that budget."""
+    return file.with_suffix(f".{name_of(rate)}")
 
 
 class Linked:
@@ -90,8 +97,12 @@ class Linked:
         link.loss = 0.0
         link.accept()
 
+    def signal(self, i: int, number: signal.Signals) -> None:
+        """To the i-th process."""
+        self._processes[i].send_signal(number)
+
     def stop(self) -> None:
-        """End the processes, which write what they noted, and the links."""
+        """End the processes and the links."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.close()
@@ -103,9 +114,8 @@ class Linked:
         """The instants of all grants of a budget in order, or of those only that were degraded or were not."""
         found: list[float] = []
         for file in self._files:
-            noted = array(FIELD, file.with_suffix(f".{name_of(rate)}").read_bytes())
-            pairs = zip(noted[::2], noted[1::2], strict=True)
-            found += [at for at, flag in pairs if is_degraded is None or bool(flag) is is_degraded]
+            notes = NOTE.iter_unpack(notes_of(file, rate).read_bytes())
+            found += [at for at, flag in notes if is_degraded is None or bool(flag) is is_degraded]
         return sorted(found)
 
     def __enter__(self) -> Self:
@@ -117,8 +127,8 @@ class Linked:
         self.stop()
 
 
-def take(budget: nexus_redis.Budget, noted: array[float], begun: threading.Event) -> None:
-    """Take tokens as fast as they come, until the Nexus is closed."""
+def take(budget: nexus_redis.Budget, notes: int, begun: threading.Event) -> None:
+    """Take tokens as fast as they come, until the Nexus is closed. Each is noted at once, since SIGKILL says nothing."""
     while True:
         try:
             grant = budget.acquire()
@@ -126,24 +136,23 @@ def take(budget: nexus_redis.Budget, noted: array[float], begun: threading.Event
             continue
         except Closed:
             return
-        noted.extend((time.monotonic(), grant.degraded))
+        os.write(notes, NOTE.pack(time.monotonic(), grant.degraded))
         begun.set()
 
 
 def main(file: str, rates: str, *urls: str) -> None:
-    """Take tokens until stdin ends, and write what was noted."""
-    logging.getLogger("nexus_redis").addHandler(
-        logging.NullHandler()
-    )  # each would say a hundred times what was done to it
-    noted = {float(rate): [array(FIELD) for _ in urls] for rate in rates.split(",")}
+    """Take tokens until stdin ends."""
+    logging.getLogger("nexus_redis").addHandler(logging.NullHandler())  # the links break too often to be told of it
+    numbers = [float(rate) for rate in rates.split(",")]
     nexuses = [nexus_redis.Nexus.from_url(url) for url in urls]
     threads, begun = [], []
-    for rate, logs in noted.items():
-        for nexus, log in zip(nexuses, logs, strict=True):
+    for rate in numbers:
+        notes = os.open(notes_of(Path(file), rate), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for nexus in nexuses:
             event = threading.Event()
-            budget = nexus.budget(name_of(rate), rate=rate)
-            threads.append(threading.Thread(target=take, args=(budget, log, event)))
-            if rate == max(noted):
+            given = (nexus.budget(name_of(rate), rate=rate), notes, event)
+            threads.append(threading.Thread(target=take, args=given, daemon=True))
+            if rate == max(numbers):
                 begun.append(event)
     for thread in threads:
         thread.start()
@@ -155,8 +164,6 @@ def main(file: str, rates: str, *urls: str) -> None:
         nexus.close()
     for thread in threads:
         thread.join()
-    for rate, logs in noted.items():
-        Path(file).with_suffix(f".{name_of(rate)}").write_bytes(b"".join(log.tobytes() for log in logs))
 
 
 if __name__ == "__main__":

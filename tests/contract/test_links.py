@@ -9,9 +9,13 @@ tests/lua/test_outage.py has the same in virtual time, with more rates and at ea
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -20,12 +24,13 @@ from benchmarks.failover import worst_window
 from nexus_redis.account import DEGRADED_BURST
 from nexus_redis.ledger import LEASE
 from tests.linked import CUTS, Linked
-from tests.servers import Server
+from tests.servers import Server, launch
 from tests.support import row
 
 pytestmark = [pytest.mark.soak, pytest.mark.slow]
 
 RATES: Final = (5.0, 500.0, 5000.0)
+DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
 SETTLED: Final = 2.5  # seconds until each has its share
 
 
@@ -39,6 +44,11 @@ def bound_of_shares(rate: float, count: int) -> float:
     return DEGRADED_BURST * rate / 2 + count
 
 
+def bound_of_leases(rate: float) -> float:
+    """What it may hold where Redis answers all who live: the bucket and a lease."""
+    return 1 + rate / 4 + rate * LEASE
+
+
 @pytest.fixture(params=[2, 6, 32])
 def linked(request: pytest.FixtureRequest, one_server: Server) -> Iterator[Linked]:
     """So many, which have their shares."""
@@ -47,13 +57,21 @@ def linked(request: pytest.FixtureRequest, one_server: Server) -> Iterator[Linke
         yield linked
 
 
-def assert_bound(linked: Linked, fault: str) -> None:
+@pytest.fixture
+def six(one_server: Server) -> Iterator[Linked]:
+    """A process each."""
+    with Linked(one_server.port, 6, RATES) as linked:
+        time.sleep(SETTLED)
+        yield linked
+
+
+def assert_bound(linked: Linked, fault: str, allowed: Callable[[float], float] = bound) -> None:
     """Print a row for each rate, and compare."""
     linked.stop()
     count, broken = len(linked.links), []
     for rate in linked.rates:
         times, alone = linked.times(rate), linked.times(rate, is_degraded=True)
-        worst, most = worst_window(times, rate), bound(rate)
+        worst, most = worst_window(times, rate), allowed(rate)
         row(f"{fault}, {count} processes, R {rate:g}", worst, most, f"{len(alone)} of {len(times)} without Redis")
         if worst > most:
             broken.append(f"R {rate:g}: {worst:.1f} of {most:.1f}")
@@ -140,3 +158,48 @@ def test_replies_that_are_dropped(linked: Linked) -> None:
         linked.mend(i)
     time.sleep(2)
     assert_bound(linked, "replies dropped for 11 s")
+
+
+def test_processes_that_are_killed(six: Linked) -> None:
+    for i in range(3):
+        six.signal(i, signal.SIGKILL)
+        time.sleep(0.7)
+    time.sleep(4)
+    assert_bound(six, "3 killed one after another", bound_of_leases)
+
+
+def test_processes_that_stand_still(six: Linked) -> None:
+    for _ in range(3):
+        for i in range(3):
+            six.signal(i, signal.SIGSTOP)
+        time.sleep(1.7)
+        for i in range(3):
+            six.signal(i, signal.SIGCONT)
+        time.sleep(0.8)
+    assert_bound(six, "3 stopped for 1.7 s, three times", bound_of_leases)
+
+
+@pytest.mark.parametrize("how", ["stopped for 3 s", "started again with its data", "started again empty"])
+def test_a_server_that_goes_away(how: str, tmp_path: Path) -> None:
+    server = launch("valkey", *DURABLE)
+    try:
+        with Linked(server.port, 6, RATES) as linked:
+            time.sleep(SETTLED)
+            assert server.pid is not None
+            if how == "stopped for 3 s":
+                os.kill(server.pid, signal.SIGSTOP)
+                time.sleep(3)
+                os.kill(server.pid, signal.SIGCONT)
+            else:
+                os.kill(server.pid, signal.SIGKILL)
+                if how == "started again with its data":
+                    shutil.copytree(server.directory, tmp_path, dirs_exist_ok=True)
+                server.stop()
+                time.sleep(2)
+                server = launch("valkey", *DURABLE, "--dir", str(tmp_path))
+                for link in linked.links:
+                    link.target = server.port
+            time.sleep(4)
+            assert_bound(linked, f"the server is {how}")
+    finally:
+        server.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -156,6 +157,24 @@ def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server
     assert all(process.account.ledger.share(outages.now) > 0 for process in outages.processes)
     assert all(process.alone for process in outages.processes)
     assert outages.promised() <= 250
+
+
+@pytest.mark.parametrize("link", CUTS)
+@pytest.mark.parametrize(("rate", "count"), [(12, 20), (200, 8)])
+def test_processes_that_become_busy_after_they_were_cut_off_cost_a_quarter_of_the_rate_more(
+    one_server: Server, rate: float, count: int, link: str
+) -> None:
+    outages = Outages(one_server.client(), rate, seed=count)
+    idle = [outages.add(0.5) for _ in range(count // 2)]
+    for _ in range(count // 2):
+        outages.add()
+    outages.advance(20)
+    for process in idle:
+        process.link, process.demand = link, math.inf
+        process.want()
+    outages.advance(45)
+    assert sum(process.alone for process in idle) > 5
+    assert over(outages, part=1.25) <= bound(outages)
 
 
 @pytest.mark.parametrize("idle", [0.15, 10, 50])
