@@ -8,7 +8,7 @@ of a host share.
 
     with Linked(server.port, count=6, rates=[5, 500]) as linked:
         linked.cut(0, "hole")
-        time.sleep(2)
+        let_pass(2)
         linked.mend(0)
     worst_window(linked.times(500), 500)
 """
@@ -33,12 +33,17 @@ from typing import Final, Self
 import nexus_redis
 from nexus_redis.errors import Closed, Unavailable
 from tests.chaos import Proxy
-from tests.support import LONG_PATIENCE, eventually
+from tests.support import LONG_PATIENCE, eventually, join, now
 
 CUTS: Final = ("refused", "hole", "deaf")
 MOST_ALONE: Final = 6  # so many have a process each
 TOGETHER: Final = 8  # in one process, where they are more
 NOTE: Final = struct.Struct("dd")  # of the files: a grant's instant, and whether it was degraded
+
+
+def let_pass(seconds: float) -> None:
+    """So long, about, a fault lasts. The bounds hold for any length."""
+    time.sleep(seconds)
 
 
 def name_of(rate: float) -> str:
@@ -55,7 +60,7 @@ class Linked:
     """So many Nexus objects, each behind `links[i]`."""
 
     def __init__(self, port: int, count: int, rates: Sequence[float]) -> None:
-        self.rates = rates
+        self.rates, self._began = rates, 0.0
         self._stack = ExitStack()
         self._folder = Path(tempfile.mkdtemp(prefix="nexus-redis-linked-"))
         self.links = [self._stack.enter_context(Proxy(port)) for _ in range(count)]
@@ -79,6 +84,10 @@ class Linked:
     @staticmethod
     def _is_ready(file: Path) -> bool:
         return file.with_suffix(".ready").exists()
+
+    def begin(self) -> None:
+        """Leave out what was noted before."""
+        self._began = now()
 
     def cut(self, i: int, how: str) -> None:
         """From now on nothing comes through, by one of CUTS."""
@@ -111,11 +120,12 @@ class Linked:
         self._stack.close()
 
     def times(self, rate: float, *, is_degraded: bool | None = None) -> list[float]:
-        """The instants of all grants of a budget in order, or of those only that were degraded or were not."""
+        """The instants of all grants in order since `begin`, or of those only that were degraded or were not."""
         found: list[float] = []
         for file in self._files:
             notes = NOTE.iter_unpack(notes_of(file, rate).read_bytes())
-            found += [at for at, flag in notes if is_degraded is None or bool(flag) is is_degraded]
+            wanted = (at for at, flag in notes if is_degraded is None or bool(flag) is is_degraded)
+            found += [at for at in wanted if at >= self._began]
         return sorted(found)
 
     def __enter__(self) -> Self:
@@ -128,7 +138,7 @@ class Linked:
 
 
 def take(budget: nexus_redis.Budget, notes: int, begun: threading.Event) -> None:
-    """Take tokens as fast as they come, until the Nexus is closed. Each is noted at once, since SIGKILL says nothing."""
+    """Take tokens as fast as they come, until the Nexus is closed. Each is noted at once: SIGKILL leaves no time."""
     while True:
         try:
             grant = budget.acquire()
@@ -136,7 +146,7 @@ def take(budget: nexus_redis.Budget, notes: int, begun: threading.Event) -> None
             continue
         except Closed:
             return
-        os.write(notes, NOTE.pack(time.monotonic(), grant.degraded))
+        os.write(notes, NOTE.pack(now(), grant.degraded))
         begun.set()
 
 
@@ -162,8 +172,7 @@ def main(file: str, rates: str, *urls: str) -> None:
     sys.stdin.read()
     for nexus in nexuses:
         nexus.close()
-    for thread in threads:
-        thread.join()
+    join(*threads)
 
 
 if __name__ == "__main__":
