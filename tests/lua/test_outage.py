@@ -17,6 +17,7 @@ from tests.story import MICRO, Story
 
 LARGE = [(500, 2), (700, 32), (5000, 5)]  # minutes of work
 FLEETS = [(5, 6), (10, 16), (60, 3), (200, 8), *(pytest.param(*each, marks=pytest.mark.soak) for each in LARGE)]
+ROUNDED = 1e-6  # a producer's share is kept as a float of four bytes
 CUTS = ["refused", "hole", "deaf"]
 
 
@@ -50,7 +51,7 @@ def test_at_every_moment_all_shares_add_up_to_half_of_the_rate(one_server: Serve
     outages, dice = fleet(one_server, rate, count, 0.5), random.Random(count)
     for _ in range(60):
         outages.advance(outages.now + dice.uniform(0.05, 0.4))
-        assert outages.promised() <= rate / 2 + 1e-6
+        assert outages.promised() <= rate / 2 * (1 + ROUNDED)
         if dice.random() < 0.3:
             dice.choice(outages.processes).link = dice.choice(["up", *CUTS])
 
