@@ -10,7 +10,7 @@ of a host share.
         linked.cut(0, "hole")
         let_pass(2)
         linked.mend(0)
-    worst_window(linked.times(500), 500)
+        worst_window(linked.times(500), 500)
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Linked:
     def __init__(self, port: int, count: int, rates: Sequence[float]) -> None:
         self.rates, self._began = rates, 0.0
         self._stack = ExitStack()
-        self._folder = Path(tempfile.mkdtemp(prefix="nexus-redis-linked-"))
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="nexus-redis-linked-")))
         self.links = [self._stack.enter_context(Proxy(port)) for _ in range(count)]
         together = 1 if count <= MOST_ALONE else TOGETHER
         groups = [self.links[i : i + together] for i in range(0, count, together)]
