@@ -27,6 +27,8 @@ def run_aside(hub: Hub, plan: Plan) -> None:
 class Errand(Member):
     """A plan on nobody's behalf. It is not gone on with where Redis is away, nor for long where everybody leaves."""
 
+    is_counted = False
+
     def __init__(self, hub: Hub, plan: Plan) -> None:
         self.hub, self._plan = hub, plan
         self._left = NEVER  # steps
@@ -44,7 +46,6 @@ class Errand(Member):
             return
         self.due = self.hub.clock()
         self.hub.schedule(self)
-        self.hub.members.discard(self)  # it is nobody whom Redis knows
 
     def _end(self) -> None:
         self.hub.drop(self)

@@ -46,6 +46,7 @@ class Member:
     due: float = NEVER
     scheduled: float = NEVER
     is_leaving = False
+    is_counted = True  # Redis may know it, or it has something to tell Redis: it is one of the hub's `members`
     overlaps = False  # it may be asked for jobs while others of it have no answer yet
 
     @property
@@ -169,7 +170,8 @@ class Hub(Reach):
         if member.due < member.scheduled:
             member.scheduled = member.due
             self._count += 1
-            self.members.add(member)
+            if member.is_counted:
+                self.members.add(member)
             heapq.heappush(self._heap, (member.due, self._count, member))
             if len(self._heap) > STALE_ENTRIES * (len(self.members) + BATCH):
                 self._heap = [entry for entry in self._heap if entry[0] == entry[2].scheduled]

@@ -5,6 +5,7 @@ with Proxy(server.port) as proxy:
     proxy.loss = 0.1              # so is each tenth, on average
     proxy.latency = 0.05          # seconds, each way
     proxy.is_black_hole = True    # takes bytes, gives none: a cut cable
+    proxy.is_deaf = True          # requests are executed, and no reply comes
     proxy.reset()                 # RST on all connections
     proxy.refuse() / proxy.accept()
 """
@@ -34,7 +35,7 @@ class Proxy:
         self.port = 0
         self.latency = self.loss = 0.0
         self._random = random.Random(1)
-        self.is_black_hole = False
+        self.is_black_hole = self.is_deaf = False
         self.replies = self.swallowed = self.connections = 0
         self._swallow_at: set[int] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -85,11 +86,12 @@ class Proxy:
         self._run(close)
 
     def accept(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen, on the same port as before. No-op where it does."""
 
         async def listen() -> None:
-            self._listener = await asyncio.start_server(self._serve, HOST, self.port)
-            self.port = self._listener.sockets[0].getsockname()[1]
+            if self._listener is None:
+                self._listener = await asyncio.start_server(self._serve, HOST, self.port)
+                self.port = self._listener.sockets[0].getsockname()[1]
 
         self._run(listen)
 
@@ -157,7 +159,7 @@ class Proxy:
                     if self.replies in self._swallow_at or self._random.random() < self.loss:
                         self.swallowed += 1
                         break
-                if not self.is_black_hole:
+                if not self.is_black_hole and not (is_reply and self.is_deaf):
                     sink.write(chunk)
                     await sink.drain()
         except OSError:

@@ -104,3 +104,8 @@ def is_open(port: int) -> bool:
     """Whether somebody listens there."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
+
+
+def row(what: str, worst: float, most: float, note: str = "") -> None:
+    """Print the worst window of a fault beside its bound; `pytest -s` shows it."""
+    print(f"\n{what:60} worst {worst:8.1f}  bound {most:8.1f}  {note}", end="", flush=True)

@@ -44,6 +44,7 @@ ALLOWED: Final = {
     ("chaos.py", "listen"): "the proxy says on which port it listens, and keeps it",
     ("chaos.py", "cancel"): "the tasks of the proxy's own loop",
     ("chaos.py", "_pump"): "the latency of the network, as the test has set it",
+    ("linked.py", "let_pass"): "how long a fault lasts: the bounds of `make soak` hold for any length",
     ("contract/test_processes.py", "main"): "a task is cancelled a little later each time; all tasks of a loop are",
     ("contract/test_push.py", "pushers"): "a set, to be compared with that of before",
     ("contract/test_push.py", "tasks"): "of the loop that the test has for itself, by name",

@@ -18,7 +18,7 @@ from benchmarks.failover import FAILOVER_BOUND, RATE, Outcome, cluster_failover,
 from tests.contract.shells import Opener
 from tests.fleets import ClusterFleet
 from tests.servers import binary
-from tests.support import eventually
+from tests.support import eventually, row
 
 KINDS = [
     pytest.param(kind, marks=pytest.mark.skipif(binary(kind) is None, reason=f"no server binary of {kind}"))
@@ -36,6 +36,8 @@ def holds(outcome: Outcome) -> bool:
 @pytest.mark.parametrize("fail_over", [cluster_failover, sentinel_failover])
 def test_after_a_failover_the_fleet_goes_on_and_the_bound_holds(fail_over: Any, kind: str) -> None:
     outcome = fail_over(kind)
+    note = f"next new grant after {outcome.seconds_to_new_grant:.1f} s"
+    row(f"{fail_over.__name__.replace('_', ' ')}, {kind}, R {RATE}", outcome.worst, outcome.bound, note)
     assert outcome.bound == FAILOVER_BOUND
     assert holds(outcome)
 
@@ -44,6 +46,7 @@ def test_after_a_failover_the_fleet_goes_on_and_the_bound_holds(fail_over: Any, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slots_that_move_in_a_loop_cost_nothing_but_time(kind: str) -> None:
     outcome, moves = slots_move(kind)
+    row(f"a slot moved in a loop, {kind}, R {RATE}", outcome.worst, outcome.bound, f"{moves} moves")
     assert moves > 20
     assert holds(outcome)
 

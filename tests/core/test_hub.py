@@ -380,6 +380,22 @@ def test_an_errand_ends_with_an_outage_and_soon_after_everybody_has_left(stepper
     assert len(done) <= 2
 
 
+def test_an_errand_that_waits_for_its_turn_on_the_way_is_nobody_who_leaves(stepper: Stepper) -> None:
+    """It was counted among the members from then on, and `close` raised `NotImplementedError`."""
+    stepper.delay = 0.2
+    chatter = Chatter(stepper).at(START)
+    stepper.advance(0.001)
+    run_aside(stepper.hub, errand(2, []))
+    stepper.advance(0.001)
+    assert stepper.kinds() == ["a"]  # another batch was just sent
+    stepper.advance(0.1)
+    assert stepper.kinds() == ["a", "step 0"]
+    assert stepper.hub.members == {chatter}
+    stepper.hub.close(Closed("nexus"))
+    stepper.advance(2)
+    assert stepper.is_over
+
+
 # --- outage
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -16,6 +17,7 @@ from tests.story import MICRO, Story
 
 LARGE = [(500, 2), (700, 32), (5000, 5)]  # minutes of work
 FLEETS = [(5, 6), (10, 16), (60, 3), (200, 8), *(pytest.param(*each, marks=pytest.mark.soak) for each in LARGE)]
+ROUNDED = 1e-6  # a producer's share is kept as a float of four bytes
 CUTS = ["refused", "hole", "deaf"]
 
 
@@ -29,14 +31,19 @@ def fleet(server: Server, rate: float, count: int, until: float = 4) -> Outages:
 
 
 def bound(outages: Outages) -> float:
-    """What docs/operations.md allows beyond the rate: the bucket, a lease, half of the rate for two turns."""
-    costs = len(outages.processes)  # each may have one token begun
-    return 1 + outages.rate * (0.25 + LEASE + 1) + costs
+    """What docs/operations.md allows beyond the rate, for callers that wait: B + 1.5 R."""
+    return 1 + outages.rate / 4 + 1.5 * outages.rate
 
 
-def over(outages: Outages, start: float = 0.0) -> float:
-    """The worst window of any length, beyond the rate."""
-    return excess([entry for entry in outages.log if entry[0] >= start], lambda t: outages.rate * t, 0.0, 0.0)
+def bound_of_shares(outages: Outages) -> float:
+    """What it allows beyond half of the rate where nobody reaches Redis: R/8 and a token for each process."""
+    return DEGRADED_BURST * outages.rate / 2 + len(outages.processes)
+
+
+def over(outages: Outages, start: float = 0.0, *, part: float = 1.0) -> float:
+    """The worst window of any length, beyond the rate or a part of it."""
+    log = [entry for entry in outages.log if entry[0] >= start]
+    return excess(log, lambda t: part * outages.rate * t, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(("rate", "count"), FLEETS)
@@ -44,7 +51,7 @@ def test_at_every_moment_all_shares_add_up_to_half_of_the_rate(one_server: Serve
     outages, dice = fleet(one_server, rate, count, 0.5), random.Random(count)
     for _ in range(60):
         outages.advance(outages.now + dice.uniform(0.05, 0.4))
-        assert outages.promised() <= rate / 2 + 1e-6
+        assert outages.promised() <= rate / 2 * (1 + ROUNDED)
         if dice.random() < 0.3:
             dice.choice(outages.processes).link = dice.choice(["up", *CUTS])
 
@@ -60,9 +67,39 @@ def test_processes_cut_off_one_after_another_go_on_at_half_of_the_rate_in_all(
         outages.advance(outages.now + 0.4)
     began = outages.now + LEASE
     outages.advance(began + 8)
-    assert outages.admitted(began, began + 8) <= (8 + DEGRADED_BURST) * rate / 2 + count
     assert outages.admitted(began, began + 8) >= 8 * rate / 5 - count
+    assert over(outages, began, part=0.5) <= bound_of_shares(outages)
     assert over(outages) <= bound(outages)
+
+
+@pytest.mark.parametrize("link", CUTS)
+@pytest.mark.parametrize(("rate", "count"), [(5, 6), (5, 32), (12, 32), (200, 8)])
+def test_processes_that_lose_redis_at_one_moment_do_not_admit_their_first_tokens_at_one_moment(
+    one_server: Server, rate: float, count: int, link: str
+) -> None:
+    outages = fleet(one_server, rate, count)
+    for process in outages.processes:
+        process.link = link
+    began = outages.now + LEASE
+    outages.advance(began + 26)  # in which each of 32 has earned two tokens of 5/s
+    assert outages.admitted(began, began + 26) >= 26 * rate / 5
+    assert over(outages, began, part=0.5) <= bound_of_shares(outages)
+    assert over(outages) <= bound(outages)
+
+
+def test_callers_that_come_to_all_processes_at_once_after_a_pause_get_a_token_each_or_a_quarter_second(
+    one_server: Server,
+) -> None:
+    outages = fleet(one_server, 12, 32)
+    for process in outages.processes:
+        process.link, process.demand = "refused", 0
+    outages.advance(outages.now + 20)
+    began = outages.now
+    for process in outages.processes:
+        for _ in range(5):
+            process.call()
+    outages.advance(began + 0.1)
+    assert 0 < outages.admitted(began, began + 0.1) <= bound_of_shares(outages) + 0.1 * 12 / 2
 
 
 @pytest.mark.parametrize("link", ["refused", "hole"])
@@ -121,6 +158,24 @@ def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server
     assert all(process.account.ledger.share(outages.now) > 0 for process in outages.processes)
     assert all(process.alone for process in outages.processes)
     assert outages.promised() <= 250
+
+
+@pytest.mark.parametrize("link", CUTS)
+@pytest.mark.parametrize(("rate", "count"), [(12, 20), (200, 8)])
+def test_processes_that_become_busy_after_they_were_cut_off_cost_a_quarter_of_the_rate_more(
+    one_server: Server, rate: float, count: int, link: str
+) -> None:
+    outages = Outages(one_server.client(), rate, seed=count)
+    idle = [outages.add(0.5) for _ in range(count // 2)]
+    for _ in range(count // 2):
+        outages.add()
+    outages.advance(20)
+    for process in idle:
+        process.link, process.demand = link, math.inf
+        process.want()
+    outages.advance(45)
+    assert sum(process.alone for process in idle) > 5
+    assert over(outages, part=1.25) <= bound(outages)
 
 
 @pytest.mark.parametrize("idle", [0.15, 10, 50])
