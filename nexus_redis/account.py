@@ -16,6 +16,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from nexus_redis import calls
+from nexus_redis.allowance import Allowance
 from nexus_redis.calls import Answer, Claim, Configured, Drop, Job, Outcome
 from nexus_redis.config import ProducerSettings
 from nexus_redis.errand import run_aside
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 IDLE_LEAVES: Final = 60.0  # seconds without a call: the producer leaves, the next acquire brings it back
 UNAVAILABLE_AFTER: Final = 5.0
-DEGRADED_BURST: Final = 0.25  # seconds of the degraded rate that may be admitted at once
 LOOK_AGAIN: Final = 1.0  # for a cost that no bucket holds at the rate as it is: that may rise
 SPREAD: Final = 0.01  # seconds over which a fleet asks again when it hears that a pause is over
 REFUSED_FOR: Final = 1.0  # a permanent fault answers all callers this long before Redis is asked again
@@ -72,8 +72,7 @@ class Account(Member):
         self.ledger = Ledger(self.hub.clock(), weight=of.weight, priority=of.priority, smooth=of.smooth)
         self.askers: list[Asker] = []
         self.asking: dict[int, Asker] = {}  # by the number of the claim that asks for it
-        self.allowance = self.allowed_at = 0.0
-        self.stretch = 1.0  # the next cost that the share pays counts so many times
+        self.allowance = Allowance()
         self.is_staying = False  # Redis may know this incarnation
         self.needs_keys = False  # something was due at the budget: the claim goes again, with all keys
         self.is_leaving = self.is_closed = False
@@ -368,7 +367,7 @@ class Account(Member):
             self._failed(ask, outcome, now)
 
     def _answered(self, ask: Claim, answer: Answer, now: float) -> None:
-        self.allowance = self.allowed_at = 0.0
+        self.allowance.reset()
         self.opening.largest_burst = max(self.opening.largest_burst, answer.burst)
         self.needs_keys = False
         flight = self.ledger.flights.of(ask)
@@ -493,7 +492,7 @@ class Account(Member):
                 part.is_served = part.is_degraded = True
             settled.append(head)
         if head is not None and 0 < rate < NEVER:
-            self.due = min(self.due, now + max(0.001, (head.cost * self.stretch - self.allowance) / rate))
+            self.due = min(self.due, now + max(0.001, self.allowance.seconds_for(head.cost, rate)))
         settled += self._give_up(now)
         for asker in self.askers:
             asker.error = self._unavailable(asker, now)
@@ -543,36 +542,15 @@ class Account(Member):
         if not all(account.allows(part.cost, now) for account, part in parts):
             return False
         for account, part in parts:
-            account.allowance -= part.cost * account.stretch
-            account.stretch = 1.0
+            account.allowance.take(part.cost)
             account.ledger.alone += part.cost
         return True
 
     def allows(self, cost: int, now: float) -> bool:
         """Whether the outage mode has so much to give by now."""
         rate = self._degraded_rate(now) if self.reach.is_out else 0.0
-        if rate == NEVER:
-            self.allowance = cost
-            return True
-        if not self.allowed_at:
-            self.allowed_at = max(self.reach.out_since, self.ledger.answered)
-            self.stretch = self._first_stretch(rate)
-        need = cost * self.stretch
-        earned = self.allowance + rate * (now - self.allowed_at)
-        self.allowance = min(earned, max(rate * DEGRADED_BURST, need, MICRO))
-        self.allowed_at = now
-        return rate > 0 and self.allowance >= need
-
-    def _first_stretch(self, rate: float) -> float:
-        """Return how many times the first cost of an outage counts: 1 to 2, drawn by chance.
-
-        Processes that lose Redis at one moment would all have earned their first whole token at one moment too: 32 of
-        them with a budget of 5/s admit 32 at once. With the draw these tokens come over as long a time as it took to
-        earn them. A producer that has all of the degraded rate has nobody to wait for, so it counts once.
-        """
-        all_of_it = self.ledger.answer.budget_rate / 2 if self.ledger.answer else 0
-        others = max(0.0, 1 - rate / all_of_it) if all_of_it else 0.0
-        return 1 + random.uniform(0, others)  # noqa: S311  # spreads admissions, guards nothing
+        all_of_it = self.ledger.answer.budget_rate / 2 if self.ledger.answer else 0.0
+        return self.allowance.covers(cost, rate, all_of_it, max(self.reach.out_since, self.ledger.answered), now)
 
     # --- plumbing
 

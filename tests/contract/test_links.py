@@ -20,7 +20,7 @@ from typing import Final
 import pytest
 
 from benchmarks.failover import worst_window
-from nexus_redis.account import DEGRADED_BURST
+from nexus_redis.allowance import BURST
 from nexus_redis.ledger import LEASE
 from tests.linked import CUTS, Linked, let_pass
 from tests.servers import Server, launch
@@ -40,7 +40,7 @@ def bound(rate: float) -> float:
 
 def bound_of_shares(rate: float, count: int) -> float:
     """What it may hold beyond R/2 w where nobody reaches Redis: R/8, and a token for each process."""
-    return DEGRADED_BURST * rate / 2 + count
+    return BURST * rate / 2 + count
 
 
 def bound_of_leases(rate: float) -> float:

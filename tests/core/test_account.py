@@ -855,12 +855,12 @@ def test_a_second_outage_begins_with_nothing_saved_up(stepper: Stepper) -> None:
     away(stepper, account)
     line = join(account, 1000)
     stepper.advance(5)
-    saved = account.allowance
+    saved = account.allowance.amount
     stepper.server = grants(answered(0, 0.1))
     stepper.advance(3)
     assert not line.is_settled
     assert saved > 200 * MICRO
-    assert account.allowance == 0
+    assert account.allowance.amount == 0
 
 
 def test_waiters_of_an_outage_are_served_when_redis_is_back(stepper: Stepper) -> None:

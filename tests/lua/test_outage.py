@@ -8,7 +8,7 @@ import random
 import pytest
 
 from nexus_redis import calls
-from nexus_redis.account import DEGRADED_BURST
+from nexus_redis.allowance import BURST
 from nexus_redis.ledger import LEASE
 from tests.fleet import excess
 from tests.outage import Outages
@@ -37,7 +37,7 @@ def bound(outages: Outages) -> float:
 
 def bound_of_shares(outages: Outages) -> float:
     """What it allows beyond half of the rate where nobody reaches Redis: R/8 and a token for each process."""
-    return DEGRADED_BURST * outages.rate / 2 + len(outages.processes)
+    return BURST * outages.rate / 2 + len(outages.processes)
 
 
 def over(outages: Outages, start: float = 0.0, *, part: float = 1.0) -> float:
