@@ -344,7 +344,7 @@ LAYERS: Final = [
     {"ledger"},
     {"push", "reach"},
     {"hub", "opening"},
-    {"errand", "loop"},
+    {"allowance", "errand", "loop"},
     {"account", "snapshot", "sources", "thread"},
     {"meter", "joint", "reservation", "history", "removal", "task"},
     {"explain", "reporter"},

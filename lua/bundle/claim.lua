@@ -958,6 +958,7 @@ local function advance(keys, b, now)
 end
 
 -- The turns of the outage shares (share.lua), and the claims of those that come back after one.
+-- SHARE_ENDS = 300000000    -- as SHARE_LASTS in ledger.py: nobody lives on a share for longer
 -- DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 
 -- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
@@ -979,14 +980,8 @@ local function withdraw_old_share(keys, b, p)
   end
 end
 
-local function turn_shares(b, now)
-  if now < b[39] then b[39], b[40] = now, (b[40] < now and b[40] or now) end     -- the clock went back
+local function halve_old(b, now)
   b[41] = (now < b[41] and now or b[41])
-  if now - b[39] >= math.max(1000000, b[32], b[30]) then
-    b[42], b[16], b[15] = b[42] + beyond_rounding(b, b[16]), beyond_rounding(b, b[15]), 0
-    b[17], b[18], b[19] = (b[17] > b[53] and b[17] or b[53]), (b[18] > b[54] and b[18] or b[54]), b[19] / 2
-    b[40], b[39] = b[39], now
-  end
   local halvings = math.floor((now - b[41]) / 30000000)
   if halvings < 1 then return end
   local part = 2 ^ (1 - halvings)
@@ -995,6 +990,23 @@ local function turn_shares(b, now)
   b[18] = (b[18] - b[54] / 2) * part
   b[52], b[53], b[54] = b[42], b[17], b[18]
   b[41] = b[41] + halvings * 30000000
+end
+
+local function turn_shares(b, now)
+  if now < b[39] then b[39], b[40] = now, (b[40] < now and b[40] or now) end     -- the clock went back
+  b[17], b[18] = (b[17] > b[53] and b[17] or b[53]), (b[18] > b[54] and b[18] or b[54])
+  halve_old(b, now)
+  local turn = math.max(1000000, b[32], b[30])
+  if now - b[39] < turn then return end
+  local silence = now - b[39] - turn                -- nobody came meanwhile, so every share is as old as that
+  if silence < 30000000 then
+    b[42], b[16], b[15] = b[42] + beyond_rounding(b, b[16]), beyond_rounding(b, b[15]), 0
+    b[40] = b[39]
+  else
+    if silence < 300000000 then b[42] = b[42] + math.floor((b[16] + b[15]) * 2 ^ -math.floor(silence / 30000000)) end
+    b[16], b[15], b[40] = 0, 0, now
+  end
+  b[39], b[19] = now, b[19] / 2
 end
 
 -- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for

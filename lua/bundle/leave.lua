@@ -756,6 +756,7 @@ end
 -- to come again, since it holds tokens, waits for some, or only asks. A caller that tries does not wait. In a crowd nobody is
 -- awaited: leases are longer than an outage, and many live for a moment.
 -- The turns of the outage shares (share.lua), and the claims of those that come back after one.
+-- SHARE_ENDS = 300000000    -- as SHARE_LASTS in ledger.py: nobody lives on a share for longer
 -- DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 
 -- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.

@@ -1,4 +1,5 @@
 -- The turns of the outage shares (share.lua), and the claims of those that come back after one.
+local SHARE_ENDS = 300000000    -- as SHARE_LASTS in ledger.py: nobody lives on a share for longer
 local DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 
 -- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
@@ -20,14 +21,8 @@ local function withdraw_old_share(keys, b, p)
   end
 end
 
-local function turn_shares(b, now)
-  if now < b.turned then b.turned, b.turned_before = now, math.min(now, b.turned_before) end     -- the clock went back
+local function halve_old(b, now)
   b.halved = math.min(b.halved, now)
-  if now - b.turned >= math.max(TURN, b.span, b.length) then
-    b.lost, b.late, b.fresh = b.lost + beyond_rounding(b, b.late), beyond_rounding(b, b.fresh), 0
-    b.idle, b.idlers, b.spilled = math.max(b.idle_old, b.idle), math.max(b.idlers_old, b.idlers), b.spilled / 2
-    b.turned_before, b.turned = b.turned, now
-  end
   local halvings = math.floor((now - b.halved) / HALVING)
   if halvings < 1 then return end
   local part = 2 ^ (1 - halvings)
@@ -36,6 +31,23 @@ local function turn_shares(b, now)
   b.idlers = (b.idlers - b.idlers_old / 2) * part
   b.lost_old, b.idle_old, b.idlers_old = b.lost, b.idle, b.idlers
   b.halved = b.halved + halvings * HALVING
+end
+
+local function turn_shares(b, now)
+  if now < b.turned then b.turned, b.turned_before = now, math.min(now, b.turned_before) end     -- the clock went back
+  b.idle, b.idlers = math.max(b.idle_old, b.idle), math.max(b.idlers_old, b.idlers)
+  halve_old(b, now)
+  local turn = math.max(TURN, b.span, b.length)
+  if now - b.turned < turn then return end
+  local silence = now - b.turned - turn                -- nobody came meanwhile, so every share is as old as that
+  if silence < HALVING then
+    b.lost, b.late, b.fresh = b.lost + beyond_rounding(b, b.late), beyond_rounding(b, b.fresh), 0
+    b.turned_before = b.turned
+  else
+    if silence < SHARE_ENDS then b.lost = b.lost + math.floor((b.late + b.fresh) * 2 ^ -math.floor(silence / HALVING)) end
+    b.late, b.fresh, b.turned_before = 0, 0, now
+  end
+  b.turned, b.spilled = now, b.spilled / 2
 end
 
 -- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for

@@ -257,3 +257,29 @@ def test_claims_without_the_last_two_fields_are_served(story: Story) -> None:
     older = ask.__class__(ask.script, ask.keys, (ask.args[0], str(ask.args[1]).replace(",0,0]", "]")), ask.decode)
     assert str(older.args[1]).count(",") == 13
     assert story.run(older).granted == MICRO
+
+
+@pytest.mark.parametrize("silence", [0, 20, 45, 95, 200, 310, 3600, 86400])
+def test_the_share_of_one_that_was_killed_is_missing_no_longer_than_it_can_live_on_it(
+    story: Story, silence: float
+) -> None:
+    """A nightly job that was killed last night, or anybody who comes long after the last one."""
+    rate, at = 100, 0.0
+    story.configure(rate=rate)
+
+    def spend(name: str, seconds: float, at: float) -> float:
+        got, until = 0.0, at + seconds
+        while at < until - 1e-9:
+            at += 0.1
+            got += story.at(at).claim(name, tokens=30, need=1, requested_rate=2 * rate).granted
+        return got / seconds
+
+    spend("killed", 10, at)
+    at = 10 + silence
+    found = spend("new", 10, at)
+    alive = rate / 2 * 0.5 ** max(0, (silence - 2) // 30) if silence < 300 else 0.0
+    assert found >= 0.99 * (rate - alive)
+    back = spend("killed", 5, at + 10) + spend("new", 5, at + 15)
+    assert back > 0.9 * rate
+    bucket, terms = story.numbers("bucket"), story.numbers("terms")
+    assert min(bucket[14], bucket[15], bucket[16], bucket[17], terms[21]) >= -ROUNDED * rate * MICRO
