@@ -271,7 +271,7 @@ def test_the_share_of_one_that_was_killed_is_missing_no_longer_than_it_can_live_
         got, until = 0.0, at + seconds
         while at < until - 1e-9:
             at += 0.1
-            got += story.at(at).claim(name, tokens=30, need=1, requested_rate=2 * rate).granted
+            got += story.at(at).claim(name, tokens=30, need=1, requested_rate=2 * rate).granted / MICRO
         return got / seconds
 
     spend("killed", 10, at)
