@@ -54,7 +54,24 @@ REMEDIES: Final = {
     "HELLO": "the server, or a proxy before it, speaks an older protocol: add ?protocol=2 to the address",
     "MOVED": _CLUSTER,
     "ASK": _CLUSTER,
+    "NOCLUSTER": "the server is not a node of a cluster: use redis://HOST:PORT",
+    "NOSENTINEL": "the server is not a Sentinel: name the Sentinels (port 26379 as a rule), or use redis://HOST:PORT",
+    "NOSCRIPTS": "the server runs no scripts: a Sentinel's address is redis+sentinel://HOST:26379/NAME",
 }
+# Of what has no code word of its own: a text in it, and ours.
+_BY_TEXT: Final = (
+    ("unknown command 'HELLO'", "HELLO"), ("cluster support disabled", "NOCLUSTER"),
+    ("unknown command 'SENTINEL'", "NOSENTINEL"), ("unknown command 'EVALSHA'", "NOSCRIPTS"),
+    ("unknown command 'CLUSTER'", "NOSCRIPTS"),
+)  # fmt: skip
+_OF_A_REPLICA: Final = "if it stays so, the address is a replica's: use its primary's, or the Sentinels'"
+_OUTAGE_REMEDIES: Final = {
+    "MasterNotFoundError": "no Sentinel that answers knows a primary of that name: `SENTINEL MASTERS` lists the names",
+    "READONLY": _OF_A_REPLICA,
+    "ReadOnlyError": _OF_A_REPLICA,
+}
+# How redis-py shows a client: of that only where it goes is of use to a person.
+_OF_REDIS_PY: Final = re.compile(r"<redis\..*?\bhost=([^,]*),port=(\d+).*?\)>\)>\)>")
 CERTIFICATE: Final = (
     "the certificate is not trusted: name its authority with ?ssl_ca_certs=FILE, use the host name that it is for, or "
     "renew it"
@@ -117,11 +134,19 @@ def as_nexus_error(error: BaseException) -> NexusError:
     code, said = _CODE_OF.get(type(error).__name__) or _code(error), str(error)[:200]
     if code == "NOAUTH":  # redis-py has one class for all that concerns a password
         code = next((other for begin, other in _OF_A_PASSWORD.items() if said.startswith(begin)), code)
-    elif code == "NOPROTO" or "unknown command 'HELLO'" in said.replace("`", "'"):
+    elif code == "NOPROTO":
         code = "HELLO"
+    else:
+        code = next((other for words, other in _BY_TEXT if words in said.replace("`", "'")), code)
     if code in REMEDIES:
         return ServerRefused(code, f"{REMEDIES[code]} (it said: {said})")
     return ServerRefused(code or type(error).__name__, said)
+
+
+def described(error: BaseException) -> str:
+    """What keeps Redis away, for a log or a person, and what to do where it stays so."""
+    remedy = _OUTAGE_REMEDIES.get(type(error).__name__) or _OUTAGE_REMEDIES.get(_code(error))
+    return _OF_REDIS_PY.sub(r"\1:\2", str(error)) + (f"; {remedy}" if remedy else "")
 
 
 def is_demoted(reply: object) -> bool:

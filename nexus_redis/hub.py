@@ -19,7 +19,7 @@ from nexus_redis.calls import Job, Late, Outcome
 from nexus_redis.channels import Channels
 from nexus_redis.errors import NexusError, Unavailable
 from nexus_redis.exchange import Exchange
-from nexus_redis.faults import Fault, as_nexus_error, classify
+from nexus_redis.faults import Fault, as_nexus_error, classify, described
 from nexus_redis.logs import log
 from nexus_redis.reach import FIRST_BACKOFF, NEVER, Reach
 from nexus_redis.waiter import Waiter
@@ -350,7 +350,7 @@ def ask(
                 raise as_nexus_error(error) from error
         waited = max(paused, time.monotonic() - began)  # calls that are never answered take time as well
         if waited >= patience:
-            raise Unavailable(server, str(errors[0]), waited) from errors[0]
+            raise Unavailable(server, described(errors[0]), waited) from errors[0]
         yield Pause(backoff)
         paused += backoff
         backoff *= 2

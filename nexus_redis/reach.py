@@ -7,6 +7,7 @@ import random
 from typing import Final
 
 from nexus_redis.exchange import OnTheWay
+from nexus_redis.faults import described
 from nexus_redis.logs import log
 
 NEVER: Final = math.inf
@@ -58,7 +59,7 @@ class Reach:
             self.out_since = sent
         self.failures, self.failed_at = self.failures + 1, now
         self.on_the_way.lose_connections()
-        self.cause = f"{type(error).__name__}: {error}"
+        self.cause = f"{type(error).__name__}: {described(error)}"
         backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
         self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
         if self.failures == OUTAGE_AFTER:

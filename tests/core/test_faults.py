@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 
@@ -9,9 +10,10 @@ import pytest
 import valkey
 from redis import exceptions
 from redis._parsers.base import BaseParser
+from redis.sentinel import MasterNotFoundError
 
 from nexus_redis.errors import InvalidSetting, NexusError, ServerRefused
-from nexus_redis.faults import Fault, as_nexus_error, classify, code_of, is_demoted, is_unknown_script
+from nexus_redis.faults import Fault, as_nexus_error, classify, code_of, described, is_demoted, is_unknown_script
 
 NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERMANENT
 
@@ -156,3 +158,37 @@ def test_an_error_of_valkey_py_is_in_the_class_of_redis_pys() -> None:
 
 def test_an_error_does_not_repeat_a_page_of_text() -> None:
     assert len(str(as_nexus_error(exceptions.ResponseError("ERR " + "x" * 5000)))) < 300
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("This instance has cluster support disabled", "NOCLUSTER: .*use redis://HOST:PORT"),
+        ("unknown command 'SENTINEL', with args beginning with: 'MASTERS'", "NOSENTINEL: .*name the Sentinels"),
+        (
+            "unknown command `EVALSHA`, with args beginning with: `ab`",
+            r"NOSCRIPTS: .*redis\+sentinel://HOST:26379/NAME",
+        ),
+        ("unknown command 'CLUSTER', with args beginning with: 'SLOTS'", r"NOSCRIPTS: .*redis\+sentinel://"),
+    ],
+)
+def test_a_server_of_another_kind_than_the_address_says_is_told_with_the_remedy(said: str, expected: str) -> None:
+    error = as_nexus_error(exceptions.ResponseError(said))
+    assert isinstance(error, ServerRefused)
+    assert re.match(expected, str(error))
+    assert said in str(error)
+
+
+def test_what_keeps_redis_away_is_said_without_the_insides_of_a_client() -> None:
+    def client(face: str, host: str) -> str:
+        connection = (
+            f"<resolving.NamedConnection(host={host},port=26379,password=<REDACTED>,retry=<Retry object at 0x7f>)>"
+        )
+        return f"<redis.{face}Redis(<redis.{face}ConnectionPool({connection})>)>"
+
+    both = f"{client('client.', 's-1')} - network:ConnectionError, {client('asyncio.', 's-2')} - TimeoutError"
+    text = described(MasterNotFoundError(f"No master found for 'mymaster' : {both}"))
+    assert text.startswith("No master found for 'mymaster' : s-1:26379 - network:ConnectionError, s-2:26379 - Timeout")
+    assert text.endswith("`SENTINEL MASTERS` lists the names")
+    replica: Exception = BaseParser.parse_error("READONLY You can't write")  # type: ignore[no-untyped-call]  # redis-py
+    assert "the address is a replica's" in described(replica)
