@@ -181,9 +181,7 @@ def test_a_server_of_another_kind_than_the_address_says_is_told_with_the_remedy(
 
 def test_what_keeps_redis_away_is_said_without_the_insides_of_a_client() -> None:
     def client(face: str, host: str) -> str:
-        connection = (
-            f"<resolving.NamedConnection(host={host},port=26379,password=<REDACTED>,retry=<Retry at 0x7f>)>"
-        )
+        connection = f"<resolving.NamedConnection(host={host},port=26379,password=<REDACTED>,retry=<Retry at 0x7f>)>"
         return f"<redis.{face}Redis(<redis.{face}ConnectionPool({connection})>)>"
 
     both = f"{client('client.', 's-1')} - network:ConnectionError, {client('asyncio.', 's-2')} - TimeoutError"
