@@ -118,7 +118,8 @@ _SERVER_REMEDIES: Final = {
     "NEXUS_NEEDS_KEYS": "something is due at this budget: send the same claim again, with all its keys",
     "NEXUS_DAMAGED": "what lies in Redis was changed by hand: `nexus-redis repair NAME` takes away what cannot be read",
     "NEXUS_SCHEMA": "a newer release wrote the state in this Redis: upgrade here, or use another namespace; where the"
-    " field schema was changed by hand, `HSET 'nexus:{NAME}' schema 2` sets it right",
+    " field schema was changed by hand, `HSET 'nexus:{NAME}' schema 2` sets it right, and if it is no number,"
+    " `nexus-redis repair NAME`",
 }
 _MEASURES: Final = "queue_limit, queue_depth, done, errors and in_flight"
 # What a script knows and a range does not: the settings or the consumers that a value does not go with.

@@ -56,6 +56,8 @@ def checked(client: Any, kind: type) -> Any:
     if isinstance(client, type) or not hasattr(client, "pipeline"):
         given = client if isinstance(client, type) else type(client)
         raise InvalidSetting("client", _spelled(given), f"use an instance of {ours}, or Nexus.from_url()")
+    if hasattr(client, "command_stack"):
+        raise InvalidSetting("client", _spelled(type(client)), "it is a pipeline: use the client that it is from")
     is_async, wants_async = iscoroutinefunction(client.execute_command), issubclass(kind, redis.asyncio.Redis)
     if is_async is not wants_async:
         remedy = (

@@ -24,6 +24,13 @@ local function parts_text(parts)
   return '[' .. table.concat(list, ',') .. ']'
 end
 
+-- Whether a sum can be that of so many scores; one that was changed by hand is found by the highest of them.
+local function can_be_sum(key, count, sum)
+  local highest = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]
+  highest = highest and tonumber(highest) or 0
+  return highest <= sum and sum <= count * highest * (1 + 1e-9)
+end
+
 -- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?
 local function are_whole(keys, parts)
   local size = {}
@@ -33,6 +40,7 @@ local function are_whole(keys, parts)
   end
   return size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live
     and size.ratios == parts.live and size.frees == parts.bounded and size.consumers >= parts.live
+    and can_be_sum(keys.rates, parts.live, parts.rate) and can_be_sum(keys.frees, parts.bounded, parts.free)
 end
 
 -- Sums weigh load (thousandths of a percent) with whole tokens of capacity, so that they stay exact.

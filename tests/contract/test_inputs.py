@@ -122,6 +122,12 @@ def test_what_is_no_client_is_answered_with_what_is_one(
         module.Nexus(given)
 
 
+@pytest.mark.parametrize(("module", "kind", "right"), KINDS, ids=("sync", "async"))
+def test_a_pipeline_is_no_client(module: Any, kind: str, right: type) -> None:
+    with pytest.raises(InvalidSetting, match="it is a pipeline: use the client that it is from"):
+        module.Nexus(right(port=1).pipeline())
+
+
 @pytest.mark.parametrize(
     ("environment", "name"),
     [({"SUDO_USER": "anna", "LOGNAME": "root", "USER": "root"}, "anna"), ({"USER": "bob"}, "bob"), ({}, "")],

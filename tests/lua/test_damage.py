@@ -94,7 +94,7 @@ def test_a_damaged_field_of_the_budget_is_named_and_the_rest_lives_on(lived: Sto
     for said in found.values():
         if field == "schema":
             assert said.startswith("NEXUS_SCHEMA: ")
-            assert "`nexus-redis repair NAME` mends it" in said
+            assert said.endswith("if it is no number, `nexus-redis repair NAME`")
             continue
         assert said.startswith(f"NEXUS_DAMAGED: the field {field} of the key test:{{story}} cannot be read")
         assert "`nexus-redis repair story --namespace test` takes it away and keeps the settings" in said
@@ -114,6 +114,33 @@ def test_a_claim_never_stops_in_silence(lived: Story, field: str) -> None:
     for value in BUDGET[field]:
         lived.client.hset(lived.keys.budget, field, value)
         assert "nexus-redis repair" in str(errors(lived)), value
+
+
+def test_a_schema_that_was_changed_by_hand_is_set_right_by_hand(lived: Story) -> None:
+    before = lived.state
+    lived.client.hset(lived.keys.budget, "schema", 3)
+    assert all("`HSET 'nexus:{NAME}' schema 2` sets it right" in said for said in errors(lived).values())
+    lived.client.hset(lived.keys.budget, "schema", 2)
+    assert lived.state == before
+    assert errors(lived) == {}
+
+
+@pytest.mark.parametrize("place", ["rates", "frees"])
+@pytest.mark.parametrize("score", [1e300, 9e15, "inf", 1])
+def test_what_a_consumer_contributes_and_was_changed_by_hand_is_found_with_the_next_report(
+    real_story: Story, place: str, score: Any
+) -> None:
+    story = real_story
+    story.configure(lossless=True)
+    story.at(1).report("c", **QUEUE, load=10, capacity=40, seq=next(SEQS))
+    before = story.at(1.1).report("c", **QUEUE, load=10, capacity=40, seq=next(SEQS)).budget_rate
+    story.client.zadd(f"{story.keys.budget}:{place}", {"c": score})
+    granted = 0.0
+    for i in range(24):
+        after = story.at(1.5 + i / 4).report("c", **QUEUE, load=10, capacity=40, seq=next(SEQS)).budget_rate
+        granted += story.claim("p", tokens=10, seq=next(SEQS)).granted
+    assert after == before > 0
+    assert granted > 0
 
 
 @pytest.mark.parametrize(
