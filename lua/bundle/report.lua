@@ -34,8 +34,8 @@ local math_max = math.max
 local math_min = math.min
 local math_huge = math.huge
 local redis_call = redis.call
-local math_ceil = math.ceil
 local math_abs = math.abs
+local math_ceil = math.ceil
 local math_exp = math.exp
 local math_sqrt = math.sqrt
 
@@ -365,11 +365,16 @@ local function parts_text(parts)
   return '[' .. table.concat(list, ',') .. ']'
 end
 
--- Whether a sum can be that of so many scores; one that was changed by hand is found by the highest of them.
+-- Whether a sum can be that of so many scores, by the least and the highest of them: one was changed by hand, else. Free space
+-- may be below zero.
 local function can_be_sum(key, count, sum)
+  if count == 0 then return sum == 0 end
+  local lowest = redis_call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   local highest = redis_call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]
-  highest = highest and tonumber(highest) or 0
-  return highest <= sum and sum <= count * highest * (1 + 1e-9)
+  if not lowest then return false end
+  lowest, highest = tonumber(lowest), tonumber(highest)
+  local rounding = 1e-9 * count * math_max(math_abs(lowest), math_abs(highest))
+  return sum >= highest + (count - 1) * lowest - rounding and sum <= lowest + (count - 1) * highest + rounding
 end
 
 -- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?

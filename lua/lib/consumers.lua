@@ -24,11 +24,16 @@ local function parts_text(parts)
   return '[' .. table.concat(list, ',') .. ']'
 end
 
--- Whether a sum can be that of so many scores; one that was changed by hand is found by the highest of them.
+-- Whether a sum can be that of so many scores, by the least and the highest of them: one was changed by hand, else. Free space
+-- may be below zero.
 local function can_be_sum(key, count, sum)
+  if count == 0 then return sum == 0 end
+  local lowest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   local highest = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]
-  highest = highest and tonumber(highest) or 0
-  return highest <= sum and sum <= count * highest * (1 + 1e-9)
+  if not lowest then return false end
+  lowest, highest = tonumber(lowest), tonumber(highest)
+  local rounding = 1e-9 * count * math.max(math.abs(lowest), math.abs(highest))
+  return sum >= highest + (count - 1) * lowest - rounding and sum <= lowest + (count - 1) * highest + rounding
 end
 
 -- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?
