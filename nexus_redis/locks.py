@@ -17,13 +17,17 @@ the event, neither goes on.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, TypeVar, overload
 
 T = TypeVar("T")
+
+SLICE: Final = 1.0  # seconds of a wait after which Python looks for signals
 
 
 class Lock(Protocol):
@@ -75,7 +79,8 @@ class MadeAtFirstUse(Generic[T]):
 class Latch:
     """Is set by one thread at a time. Its one lock is the one that is waited for, so setting it never waits.
 
-    Nothing is caught here: a signal handler may raise in the middle of a wait, whatever it likes, to end it.
+    Nothing is caught here: a signal handler may raise in the middle of a wait, whatever it likes, to end it. A wait goes
+    by slices: of a signal that comes just before Python waits for a lock, it hears when it waits no more.
     """
 
     __slots__ = ("_lock", "is_set")
@@ -93,9 +98,13 @@ class Latch:
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until it is set; False where the time was over before."""
-        limit = -1 if seconds is None else max(0.0, min(seconds, threading.TIMEOUT_MAX))
-        if not self.is_set and self._lock.acquire(timeout=limit):
-            self._lock.release()  # the next one who waits
+        ends = math.inf if seconds is None else time.monotonic() + seconds
+        left = min(SLICE, math.inf if seconds is None else max(0.0, seconds))
+        while not self.is_set:
+            if self._lock.acquire(timeout=left):
+                self._lock.release()  # the next one who waits
+            elif not (left := min(SLICE, max(0.0, ends - time.monotonic()))):
+                break
         return self.is_set
 
 
