@@ -79,8 +79,8 @@ class MadeAtFirstUse(Generic[T]):
 class Latch:
     """Is set by one thread at a time. Its one lock is the one that is waited for, so setting it never waits.
 
-    Nothing is caught here: a signal handler may raise in the middle of a wait, whatever it likes, to end it. A wait goes
-    by slices: of a signal that comes just before Python waits for a lock, it hears when it waits no more.
+    Nothing is caught here: a signal handler may raise in the middle of a wait, whatever it likes, to end it. A wait
+    goes by slices: of a signal that comes just before Python waits for a lock, it hears when it waits no more.
     """
 
     __slots__ = ("_lock", "is_set")
