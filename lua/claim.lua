@@ -43,7 +43,7 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include crowd
 --- @include admit
 
--- A server defines a script's functions at each call; these only when one of them is called (composer.py).
+-- A server defines a script's functions at each call; these only when one of them is called (bundle_lua.py).
 --- @holds rarely fault rest succession consumers settings rate turn epoch
 
 local is_read, ask = pcall(read_claim)

@@ -80,7 +80,7 @@ class Latch:
     """Is set by one thread at a time. Its one lock is the one that is waited for, so setting it never waits.
 
     Nothing is caught here: a signal handler may raise in the middle of a wait, whatever it likes, to end it. A wait
-    goes by slices: of a signal that comes just before Python waits for a lock, it hears when it waits no more.
+    goes by slices, since Python does not notice a signal that comes just before it waits for a lock, until it goes on.
     """
 
     __slots__ = ("_lock", "is_set")
@@ -99,11 +99,11 @@ class Latch:
     def wait(self, seconds: float | None = None) -> bool:
         """Until it is set; False where the time was over before."""
         ends = math.inf if seconds is None else time.monotonic() + seconds
-        left = min(SLICE, math.inf if seconds is None else max(0.0, seconds))
         while not self.is_set:
+            left = min(SLICE, max(0.0, ends - time.monotonic()))
             if self._lock.acquire(timeout=left):
                 self._lock.release()  # the next one who waits
-            elif not (left := min(SLICE, max(0.0, ends - time.monotonic()))):
+            elif not left:
                 break
         return self.is_set
 

@@ -179,7 +179,10 @@ def _with_calls_written_in(text: str) -> str:
 
 
 def _with_extremes_written_in(text: str) -> str:
-    """`math.max(x, y)` is a call of C, which costs as much as ten comparisons; also where one of them is no number."""
+    """Write each `math.max(x, y)` as a comparison, which gives the same for all numbers and for NaN.
+
+    A call of C costs a server as much as ten comparisons.
+    """
     while (written := _EXTREME.sub(_extreme, text)) != text:
         text = written
     return text

@@ -276,7 +276,7 @@ local function long_ago(now) return math_floor((now - 60000000) / 1000000) % 655
 -- How long nothing may be granted, since what went out before this window was born may still be on its way.
 -- Keeps five values of net, a quarter of T_x apart: the oldest is at least T_x old.
 -- Tokens that will never arrive anywhere.
--- A server defines a script's functions at each call; these only when one of them is called (composer.py).
+-- A server defines a script's functions at each call; these only when one of them is called (bundle_lua.py).
 local rarely_given
 local function rarely()
   if rarely_given then return rarely_given end
@@ -615,8 +615,8 @@ local function parts_text(parts)
   return '[' .. table.concat(list, ',') .. ']'
 end
 
--- Whether a sum can be that of so many scores, by the least and the highest of them: one was changed by hand, else. Free space
--- may be below zero.
+-- Whether a sum can be that of so many scores, by the lowest and the highest of them. If it cannot, somebody has changed a score
+-- by hand. Free space may be below zero.
 local function can_be_sum(key, count, sum)
   if count == 0 then return sum == 0 end
   local lowest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]

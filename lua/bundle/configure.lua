@@ -341,8 +341,8 @@ local function parts_text(parts)
   return '[' .. table.concat(list, ',') .. ']'
 end
 
--- Whether a sum can be that of so many scores, by the least and the highest of them: one was changed by hand, else. Free space
--- may be below zero.
+-- Whether a sum can be that of so many scores, by the lowest and the highest of them. If it cannot, somebody has changed a score
+-- by hand. Free space may be below zero.
 local function can_be_sum(key, count, sum)
   if count == 0 then return sum == 0 end
   local lowest = redis_call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]

@@ -94,7 +94,7 @@ def test_a_damaged_field_of_the_budget_is_named_and_the_rest_lives_on(lived: Sto
     for said in found.values():
         if field == "schema":
             assert said.startswith("NEXUS_SCHEMA: ")
-            assert said.endswith("if it is no number, `nexus-redis repair NAME`")
+            assert said.endswith("if it is not a number, `nexus-redis repair NAME` does")
             continue
         assert said.startswith(f"NEXUS_DAMAGED: the field {field} of the key test:{{story}} cannot be read")
         assert "`nexus-redis repair story --namespace test` takes it away and keeps the settings" in said
