@@ -1,8 +1,9 @@
 --[[ claim: refill the bucket, enter the producer's demand, give it tokens or a time to come back.
 
-KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
-       11 producer
-       or but three of them: budget, producers, producer. That is cheaper, and enough as long as nothing has become due
+KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
+       12 producer  13 its state
+       or only five of them: budget, state, producers, producer, its state. That is cheaper, and enough as long as nothing
+       has become due
 ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        and one more, a JSON array of the others: [0,1000000,...,"normal","k3f9",7,"",0,0]
        2 need           micro-tokens   cost of the waiter at the head, less what is collected for it
@@ -25,7 +26,7 @@ Reply  one text of words with a space between, as it is remembered for a retry:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
        10 granted_total  11 birth  12 reason  13 lossless  14 burst (micro-tokens: a `whole` need above it is never met)
-       whole numbers but for birth and reason; one more, wait_us, where the need will not be met at retry_after_us yet
+       whole numbers but for the reason; one more, wait_us, where the need will not be met at retry_after_us yet
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA  NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN
        NEXUS_NEEDS_KEYS (something is due: the same call again, with all keys)
 Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadline has passed ]]
@@ -44,7 +45,7 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include admit
 
 -- A server defines a script's functions at each call; these only when one of them is called (bundle_lua.py).
---- @holds rarely fault rest succession consumers settings rate turn epoch
+--- @holds rarely fault summary rest succession consumers settings rate turn epoch
 
 local is_read, ask = pcall(read_claim)
 local keys = few_keys()
@@ -58,15 +59,15 @@ if not p or p.incarnation ~= ask.incarnation then
   if fault then return {err = fault} end
 end
 
+local b, newer = read_budget(keys, ask.priority)
+if not b and not newer then b, newer = rarely().first_budget(keys, now) end
+if newer then return {err = 'NEXUS_SCHEMA'} end
+
 -- 0. A retry gets the remembered answer, before anything else.
 if p and p.incarnation == ask.incarnation and ask.incarnation ~= '' and ask.seq <= p.seq then
-  if ask.seq == p.seq then return rarely().remembered(keys, p, ask.trip) end
+  if ask.seq == p.seq then return rarely().remembered(keys, b, p, ask.trip) end
   return {err = 'NEXUS_STALE'}
 end
-
-local b, newer, is_older = read_budget(keys, ask.priority)
-if newer then return {err = newer} end
-b = b or rarely().new_budget(now, is_older)
 if now < b.at or b.behind + b.high > 0 then now = rarely().steady(b, now) end
 if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
   if p.incarnation ~= ask.incarnation and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
@@ -83,7 +84,7 @@ else
 end
 local learning, is_first = now < b.learns_until, not p
 p = p or rarely().new_producer(now)
-if ask.granted_total > b.granted and ask.birth == b.birth then rarely().make_good(keys, b, p, ask.granted_total, now) end
+if ask.granted_total > b.granted and tonumber(ask.birth) == b.birth then rarely().make_good(keys, b, p, ask.granted_total, now) end
 if now >= b.ends or b.ends - now > b.length then
   rarely().roll_epoch(keys, b, now)
   if not keys.history and not b.is_new and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
@@ -92,7 +93,7 @@ end
 
 -- 2. What comes back, and what will never be used.
 local returned, burned, credited = take_back(b, p, ask.held, ask.unused, ask.burned, now)
-if is_first and (learning or (ask.birth ~= '' and ask.birth ~= b.birth)) then rarely().pay_for_past(b, p, ask) end
+if is_first and (learning or (ask.birth ~= '' and tonumber(ask.birth) ~= b.birth)) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
 if ask.incarnation ~= '' and (is_first or p.at < b.ends - b.length or p.at > now) then b.crowd = b.crowd + 1 end
@@ -128,18 +129,16 @@ end
 p.credit, b.retry_max = p.credit - granted, math.max(b.retry_max, retry)
 grant(b, granted)
 
-local load, recommended = math.floor(b.load / 1000), math.floor(math.min(ask.demand, told))
-local lossless = b.window and b.window.lossless or 0
+local recommended = math.floor(math.min(ask.demand, told))
 local lease = lease_of(b, refresh, ask.trip, now)
 p.holds, p.until_us = p.holds + granted, now + lease + retry
 local fallback = outage_share(b, p, ask, d, told, need, granted, recommended)
 local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
-local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot)
+local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, reason, slot)
 local is_new_id = write_producer(keys, b, p, is_same, ask, told, answer, now)
 if is_new_id or b.has_rest or b.has_new_terms then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   write_budget(keys, b, p.class)
-  if b.window then write_window(keys, b.window) end
 end
-return reply(granted, retry, lease, refresh, recommended, fallback, b.R, b.level, load, b.granted, reason, lossless, b.B, slot, b.birth)
+return reply(b, granted, retry, lease, refresh, recommended, fallback, reason, slot, b.birth, b.granted)

@@ -1,6 +1,6 @@
 --[[ configure: open a budget, change its settings, pause it, resume it.
 
-KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
 ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
        2 source    code or operator: an operator's setting wins and is never replaced by code
        3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
@@ -21,6 +21,7 @@ Cost   O(1) ]]
 --- @include keys
 --- @include state
 --- @include bucket
+--- @include summary
 --- @include rest
 --- @include consumers
 --- @include window
@@ -49,7 +50,7 @@ local b, newer, now = open_budget(keys, clock(ARGV[1]))
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
-local before = read_settings(keys)
+local before = read_settings(keys, b)
 local fields = before.fields
 local changed, overruled, what = take_over(fields, wanted, source)
 local s = effective(fields)
@@ -92,11 +93,12 @@ if until_us then
     set[#set + 1] = field
     set[#set + 1] = text
   end
+  put('paused_until', pause_end(until_us) or '')
 end
 advance(keys, b, now)
 redis.call(unpack(set))
 if #unset > 2 then redis.call(unpack(unset)) end
-s = read_settings(keys)
+s = read_settings(keys, b)
 if source == 'operator' then
   read_rest(keys, b)
   b.kept = 1
@@ -113,4 +115,4 @@ settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us
 write_whole(keys, b, now, true)
 table.sort(changed)
 table.sort(overruled)
-return {whole(b.R), whole(b.level), b.reason, b.birth, table.concat(changed, ' '), table.concat(overruled, ' ')}
+return {whole(b.R), whole(b.level), b.reason, whole(b.birth), table.concat(changed, ' '), table.concat(overruled, ' ')}

@@ -1,10 +1,10 @@
 --[[ inspect: the budget and a page of its members, at one instant; writes nothing.
 
-KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
 ARGV   1 at_us   int   0 = the server's clock; tests pin the instant
        2 offset  int   of the page
        3 count   int   members a page, at most 1000
-Reply  1 now_us  2 fields and values of the budget's hash (empty: there is none)  3 consumers and the end of their state
+Reply  1 now_us  2 fields and values of the budget's hash (empty: there is none), exact at this instant  3 consumers and the end of their state
        4 producers and when they were last seen (us)  5 number of consumers  6 number of producers
        7 the live ones among the consumers of 3
        numbers as text
@@ -31,22 +31,18 @@ local consumers, live = page(keys.consumers), {}
 for i = 1, #consumers, 2 do
   if redis.call('ZSCORE', keys.rates, consumers[i]) then live[#live + 1] = consumers[i] end
 end
--- What is packed, as text: numbers with a space between. Of another schema it is left out.
-local PACKED = {bucket = BUCKET, terms = TERMS, class_high = CLASS, class_normal = CLASS, class_low = CLASS, window = WINDOW,
-                epoch = EPOCHAL}
-local is_own = redis.call('HGET', keys.budget, 'schema') == whole(SCHEMA)
+-- The hash as it stands, with what has changed since it was written. Of another schema there is only that.
 local found, fields = redis.call('HGETALL', keys.budget), {}
-for i = 1, #found, 2 do
-  local field, text, format = found[i], found[i + 1], PACKED[found[i]]
-  if format and is_own then
-    local values = {unpacked(format, text)}
-    for place, value in ipairs(values) do values[place] = type(value) == 'number' and string.format('%.17g', value) or value end
-    text = table.concat(values, ' ', 1, #format - 1)
-  end
-  if is_own or not format then
-    fields[#fields + 1] = field
-    fields[#fields + 1] = text
-  end
+for i = 1, #found, 2 do fields[found[i]] = found[i + 1] end
+local b = read_budget(keys, 'normal')
+if b then
+  fields.tokens, fields.granted_total = string.format('%.6f', b.T / MICRO), whole(b.granted)
+  fields.called_at_us, fields.due_us, fields.refresh_us = whole(b.at), whole(b.due), whole(b.refresh)
 end
-return {whole(now), fields, consumers, page(keys.producers),
+local list = {}
+for field, text in pairs(fields) do
+  list[#list + 1] = field
+  list[#list + 1] = text
+end
+return {whole(now), list, consumers, page(keys.producers),
         whole(redis.call('ZCARD', keys.consumers)), whole(redis.call('ZCARD', keys.producers)), live}

@@ -1,7 +1,7 @@
 --[[ leave: a producer hands back what it holds, a consumer withdraws its rate; at once, and its hash goes.
 
-KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
-       11 producer or consumer
+KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
+       12 producer or consumer  13 its state
 ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        2 incarnation  who leaves; another one's entry stays. `*`: whoever it is (an operator forgets a consumer)
        3 unused       micro-tokens, a producer hands back
@@ -20,6 +20,7 @@ Cost   O(log n) ]]
 --- @include keys
 --- @include state
 --- @include bucket
+--- @include summary
 --- @include rest
 --- @include fair
 --- @include consumers
@@ -44,9 +45,17 @@ local keys, id = named_keys('producer')
 local is_producer = keys ~= nil
 if not keys then keys, id = named_keys('consumer') end
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
+
+-- The incarnation of a consumer, which is the first word of its state; an operator may forget one whose state is damaged.
+local function reporter(keys)
+  local word = string.match(redis.call('GET', keys.memory) or '', '^%S+')
+  return word == '-' and '' or word
+end
+
 local b, newer, now = open_budget(keys, clock(ARGV[1]))
 if newer then return {err = newer} end
-local owner = redis.call('HGET', keys.member, 'incarnation')
+local p = is_producer and read_producer(keys)
+local owner = p and p.incarnation or not is_producer and reporter(keys)
 local is_known = score(is_producer and keys.producers or keys.consumers, id) or owner
 if b.is_new or not is_known or (owner and incarnation ~= '*' and owner ~= incarnation) then
   return {'0', '0', whole(b.R)}
@@ -55,7 +64,6 @@ end
 advance(keys, b, now)
 local credited = 0
 if is_producer then
-  local p = read_producer(keys)
   if p and p.birth == b.birth then
     read_rest(keys, b)
     withdraw_demand(b, p)
@@ -69,7 +77,7 @@ if is_producer then
   write_whole(keys, b, now)
   redis.call('ZREM', keys.producers, id)
 else
-  local s = b.settings or read_settings(keys)
+  local s = b.settings or read_settings(keys, b)
   redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))
   mend(keys, s)
   local rate = score(keys.rates, id)
@@ -83,5 +91,5 @@ else
   settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*', act)
   write_whole(keys, b, now)
 end
-redis.call('DEL', keys.member)
+redis.call('DEL', keys.member, keys.memory)
 return {'1', whole(credited), whole(b.R)}

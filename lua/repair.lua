@@ -1,7 +1,7 @@
 --[[ repair: find what was damaged by hand, and take it away; what has a reason to stay stays: settings, pauses, history.
 
-KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
-       11 producer or consumer; may be left out
+KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
+       12 producer or consumer  13 its state; both may be left out
 Reply  key and field in turn of all that was damaged; the field is empty where the whole key was of another type
 Errors NEXUS_INVALID_KEYS
 Cost   O(1) ]]
@@ -15,15 +15,8 @@ end
 local told = {}
 for _, one in ipairs(damages()) do
   local key, field = one[1], one[2]
-  if field == '' or key ~= KEYS[1] then redis.call('DEL', key)
-  else
-    redis.call('HDEL', key, field)
-    -- What is packed belongs together. Without it the budget begins another life with its settings, and its consumers count as
-    -- silent until they report.
-    if PACKED[field] or field == 'parts' or field == 'schema' then
-      redis.call('HDEL', key, 'bucket', 'terms', 'class_high', 'class_normal', 'class_low', 'window', 'epoch', 'parts')
-    end
-  end
+  -- Without its state the budget begins another life with its settings, and its consumers count as silent until they report.
+  if field == '' then redis.call('DEL', key) else redis.call('HDEL', key, field) end
   told[#told + 1] = key
   told[#told + 1] = field
 end

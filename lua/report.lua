@@ -1,7 +1,7 @@
 --[[ report: store what a consumer says, run its law, update the budget.
 
-KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
-       11 consumer
+KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
+       12 consumer  13 its state
 ARGV   1 at_us        int    0 = the server's clock; tests pin the instant
        2 incarnation  text, at most 64 characters; empty: a one-shot sender
        3 seq          int    grows by one a report; the same one changes nothing
@@ -31,6 +31,7 @@ Cost   O(log n) in consumers ]]
 --- @include keys
 --- @include state
 --- @include bucket
+--- @include summary
 --- @include rest
 --- @include consumers
 --- @include window
@@ -51,7 +52,7 @@ if refused and refused ~= 'again' then return {err = refused} end
 if refused then return consumer_reply(b, c) end
 
 -- Its law, and what it says of its space, before anything is written.
-local s = read_settings(keys)
+local s = read_settings(keys, b)
 local missing = s.lossless == 1 and missing_for_lossless(said)
 if missing then return {err = missing} end
 local is_base, dt = since_last(c, said, now)

@@ -11,25 +11,26 @@ What is admitted that way says so (`degraded`), and is not made up for later: cl
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from nexus_redis import calls
 from nexus_redis.allowance import Allowance
-from nexus_redis.calls import Answer, Claim, Configured, Drop, Job, Outcome
+from nexus_redis.asking import Asker, flow_of
+from nexus_redis.calls import Answer, Claim, Drop, Job, Outcome
 from nexus_redis.config import ProducerSettings
 from nexus_redis.errand import run_aside
 from nexus_redis.errors import InvalidSetting, NexusError, Unavailable
 from nexus_redis.faults import Fault, as_nexus_error, classify, code_of
-from nexus_redis.hub import Hub, Member, Pause, ask
+from nexus_redis.hub import Hub, Member
 from nexus_redis.ids import Identity
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import MICRO, Ledger
-from nexus_redis.listing import Listed, listed, swept
+from nexus_redis.listing import Listed, swept
 from nexus_redis.logs import log
 from nexus_redis.opening import News, Opening
-from nexus_redis.reach import FIRST_BACKOFF, NEVER
+from nexus_redis.reach import FIRST_BACKOFF, NEVER, Reach, Superseded
 from nexus_redis.results import Denied
 from nexus_redis.waiter import Waiter
 
@@ -44,17 +45,6 @@ SPREAD: Final = 0.01  # seconds over which a fleet asks again when it hears that
 REFUSED_FOR: Final = 1.0  # a permanent fault answers all callers this long before Redis is asked again
 
 
-class Asker(Waiter):
-    """Who only asks (`signal`): `rate` in micro-tokens per second; `answer` when it is settled."""
-
-    __slots__ = ("answer", "rate")
-
-    def __init__(self, rate: int, since: float) -> None:
-        super().__init__(0, since)
-        self.rate = rate
-        self.answer: Answer | None = None
-
-
 class Account(Member):
     """One producer of one budget."""
 
@@ -65,6 +55,7 @@ class Account(Member):
         self.identity = Identity(producer_id)
         self.refused: NexusError | None = None
         self.refused_until = 0.0
+        self.superseded: Superseded | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -87,6 +78,11 @@ class Account(Member):
     @property
     def key(self) -> str:
         return self.keys.budget
+
+    @property
+    def away(self) -> Reach:
+        """Say whether this budget is out of reach: its server, or a newer release has written its state."""
+        return self.superseded or self.reach
 
     @property
     def id(self) -> str:
@@ -130,7 +126,7 @@ class Account(Member):
             self.opening.keep_line(self.ledger)
             self.ledger.wait(waiter)
             self._wake(self.ledger.serve(waiter.since), waiter.since)
-        if self.reach.is_out:
+        if self.away.is_out:
             self._serve_alone(waiter.since)
         self._reschedule()
 
@@ -175,7 +171,7 @@ class Account(Member):
         settled = self.ledger.serve(now) if now >= self.ledger.rests else []
         if self.ledger.head is not None:
             self.ledger.wake(now)
-            if self.reach.is_out:
+            if self.away.is_out:
                 self._serve_alone(now)
         if self.is_staying or self.ledger.waiters:
             self._reschedule()
@@ -184,8 +180,8 @@ class Account(Member):
     def denial(self, cost: int, now: float, *, must_fit: bool = True) -> Denied | None:
         """Return the denial that needs no call: a caller waits before, or the last answer said when to come back."""
         ledger = self.ledger
-        if self.reach.is_out and self.settings.on_outage == "closed":
-            return Denied(max(0.0, self.reach.next_try - now), "unavailable")
+        if self.away.is_out and self.settings.on_outage == "closed":
+            return Denied(max(0.0, self.away.next_try - now), "unavailable")
         if ledger.waiters.count > ledger.tries:
             return Denied(max(ledger.refresh, ledger.turn(cost) - now), "contended")
         if ledger.must_wait(cost, now):
@@ -210,7 +206,7 @@ class Account(Member):
     def reason(self) -> str:
         """Return why tokens are short, as the budget last said. A caller that got none is never told `ok`."""
         answer = self.ledger.answer
-        if self.reach.is_out or answer is None:
+        if self.away.is_out or answer is None:
             return "unavailable"
         return answer.reason if answer.reason != "ok" else "rate"
 
@@ -228,6 +224,10 @@ class Account(Member):
 
     def jobs(self, now: float) -> list[Job]:
         self.due = NEVER
+        if not self.is_leaving and self.superseded is not None and now < self.superseded.next_try:
+            self.due = self.superseded.next_try
+            self._serve_alone(now)
+            return []
         if not self.is_leaving:
             if self.ledger.opens <= now:
                 self._wake(self.ledger.serve(now), now)
@@ -270,7 +270,7 @@ class Account(Member):
         is_new = asker is not None and asker not in self.asking.values() and asker.since <= ledger.due
         asked = ledger.signal(now, asker.rate) if asker and is_new else None
         ask = asked or ledger.claim(now)
-        if ask is None and self.reach.is_out:
+        if ask is None and self.away.is_out:
             ask = ledger.signal(now, round(ledger.mean))  # those served alone ask for nothing: is Redis back?
         if asked and asker:
             self.asking[asked.seq] = asker
@@ -285,7 +285,7 @@ class Account(Member):
             self.ledger.forget(was_executed=True, now=now)
             unused, burned = self.ledger.hand_back_all(now)
             self.goodbye = calls.leave_producer(self.keys, self.id, self.ledger.incarnation, unused, burned)
-        if self.goodbye is None or self.reach.is_out:
+        if self.goodbye is None or self.away.is_out:
             self._be_gone()
             return []
         self.ledger.drop_share()
@@ -321,7 +321,7 @@ class Account(Member):
             run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))
         if self.goodbye is not None:
             is_lost = isinstance(outcome, Exception) and classify(outcome) is not Fault.PERMANENT
-            if is_lost and not self.reach.is_out:
+            if is_lost and not self.away.is_out:
                 self.due = now
             else:
                 self._be_gone()
@@ -368,6 +368,9 @@ class Account(Member):
 
     def _answered(self, ask: Claim, answer: Answer, now: float) -> None:
         self.allowance.reset()
+        if self.superseded is not None:
+            self.superseded = None
+            log.warning("budget %s: its state is of this release again", self.keys.name)
         self.opening.largest_burst = max(self.opening.largest_burst, answer.burst)
         self.needs_keys = False
         flight = self.ledger.flights.of(ask)
@@ -422,7 +425,11 @@ class Account(Member):
             self._forget(None, was_executed=True, now=now)
             self.ledger.begin(self.identity.begin())
             self._ask_at(now)
+        elif code == "NEXUS_SCHEMA" and self._degraded_rate(now) > 0:
+            self._forget(ask, was_executed=False, now=now)
+            self._supersede(as_nexus_error(error), now)
         elif fault is Fault.PERMANENT:
+            self.superseded = None
             self._forget(ask, was_executed=False, now=now)
             self.ledger.take_in(now)  # who has tokens in hand hears of it too
             self.refused, self.refused_until = as_nexus_error(error), now + REFUSED_FOR
@@ -433,11 +440,20 @@ class Account(Member):
                 self._forget(ask, was_executed=False, now=now)
             self.opening.unlist()
             self._ask_at(now + FIRST_BACKOFF)  # beside the hub's, for the one that fails alone
-            if self.reach.is_out:
+            if self.away.is_out:
                 self._serve_alone(now)
 
+    def _supersede(self, error: NexusError, now: float) -> None:
+        """Go on by the outage mode: a newer release has written the state, and an older one reads it no more."""
+        if self.superseded is None:
+            self.superseded = Superseded(str(error), now)
+            log.warning("budget %s: %s. Until then this producer goes by its outage mode", self.keys.name, error)
+        self.superseded.next_try = now + REFUSED_FOR
+        self._ask_at(self.superseded.next_try)
+        self._serve_alone(now)
+
     def _is_ours(self, job: Job) -> bool:
-        return isinstance(job, calls.Call) and job.keys[-1] == self.keys.producer(self.id)
+        return isinstance(job, calls.Call) and job.keys[-2] == self.keys.producer(self.id)
 
     def _forget(self, ask: Claim | None, *, was_executed: bool, now: float) -> None:
         """A claim is given up, and with it the question of who only asked, which is put again."""
@@ -475,12 +491,12 @@ class Account(Member):
     def tick(self, now: float) -> None:
         if not self.is_leaving:
             self._serve_alone(now)
-        elif self.reach.is_out:
+        elif self.away.is_out:
             self._be_gone()
 
     def _serve_alone(self, now: float) -> None:
         """Serve the line by the outage mode; `due` says when the next one may go."""
-        if not self.reach.is_out:
+        if not self.away.is_out:
             return
         settled = self.ledger.serve(now)
         rate = self._degraded_rate(now)
@@ -505,9 +521,9 @@ class Account(Member):
         gone: list[Waiter] = []
         for waiter in self.ledger.callers:
             if waiter.whole:
-                waiter.denied = max(0.0, min(self.due, self.reach.next_try) - now)
+                waiter.denied = max(0.0, min(self.due, self.away.next_try) - now)
             elif any(account._degraded_rate(now) == 0 for account, _ in waiter.parts(self)):
-                hopeless = max(self.reach.out_since, waiter.since) + UNAVAILABLE_AFTER
+                hopeless = max(self.away.out_since, waiter.since) + UNAVAILABLE_AFTER
                 if now >= hopeless:
                     waiter.error = self._unavailable(waiter, now)
                 else:
@@ -548,14 +564,14 @@ class Account(Member):
 
     def allows(self, cost: int, now: float) -> bool:
         """Whether the outage mode has so much to give by now."""
-        rate = self._degraded_rate(now) if self.reach.is_out else 0.0
+        rate = self._degraded_rate(now) if self.away.is_out else 0.0
         all_of_it = self.ledger.answer.budget_rate / 2 if self.ledger.answer else 0.0
-        return self.allowance.covers(cost, rate, all_of_it, max(self.reach.out_since, self.ledger.answered), now)
+        return self.allowance.covers(cost, rate, all_of_it, max(self.away.out_since, self.ledger.answered), now)
 
     # --- plumbing
 
     def _unavailable(self, waiter: Waiter, now: float) -> Unavailable:
-        return Unavailable(self.hub.server, self.reach.cause, now - waiter.since)
+        return Unavailable(self.hub.server, self.away.cause, now - waiter.since)
 
     def _reschedule(self) -> None:
         self.due = min(self.due, self.ledger.due, self.ledger.opens)
@@ -568,16 +584,6 @@ class Account(Member):
         self.hub.look_around(now)
 
 
-def told(opening: Opening, call: Job, server: str) -> Generator[list[Job] | Pause, list[Outcome], Configured]:
-    """The plan that runs a `configure` on somebody's behalf."""
-    configured: Configured = (yield from ask([call], server))[0]
-    opening.note(configured)
-    keys = opening.keys
-    outcomes = yield [listed(keys.namespace, keys.name)]
-    yield from swept(keys.namespace, outcomes[-1])
-    return configured
-
-
 def _code_of(outcome: Outcome) -> str:
     return code_of(outcome) if isinstance(outcome, Exception) else ""
 
@@ -586,10 +592,3 @@ def _claim_of(job: Job) -> Claim | None:
     """The claim that a job carries, or None."""
     about = job.about if isinstance(job, calls.Call) else None
     return about if isinstance(about, Claim) else None
-
-
-def flow_of(name: str, answer: Answer) -> FlowControl:
-    """A claim's answer as the protocol's message."""
-    from nexus_redis.messages import FlowControl  # pydantic builds it in a hundredth of a second, and few ask for it
-
-    return FlowControl.of(**calls.flow_fields(name, answer))

@@ -24,7 +24,8 @@ import redis
 import redis.asyncio
 
 from nexus_redis import calls
-from nexus_redis.account import Account, Asker, flow_of, told
+from nexus_redis.account import Account
+from nexus_redis.asking import Asker, flow_of
 from nexus_redis.borrowed import Borrowed
 from nexus_redis.calls import Configured
 from nexus_redis.config import (
@@ -70,6 +71,7 @@ from nexus_redis.shell import (
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
 from nexus_redis.task import LoopTask, running_loop
+from nexus_redis.telling import told
 from nexus_redis.thread import STOP_PATIENCE
 from nexus_redis.waiter import Waiter
 from nexus_redis.wire import address, checked, connect, connect_async, is_single, placing, sync_twin, twin_async, where

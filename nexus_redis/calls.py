@@ -47,7 +47,7 @@ class Command(Generic[T]):
 
 
 class Damage(NamedTuple):
-    """What cannot be read: a field of a key, or with no field the whole key, since it is of another type."""
+    """What cannot be read: a field of a key, or with no field the whole key."""
 
     key: str
     field: str
@@ -193,8 +193,8 @@ def claim(
     keys: BudgetKeys, producer_id: str, ask: Claim, at_us: int = 0, *, with_all_keys: bool = False
 ) -> Call[Answer]:
     """Ask for tokens; with the keys that nearly all claims do with, or, after NEXUS_NEEDS_KEYS, with all."""
-    member = keys.producer(producer_id)
-    named = (*keys.shared, member) if with_all_keys else (keys.budget, keys.producers, member)
+    shared = keys.shared if with_all_keys else (keys.budget, keys.state, keys.producers)
+    named = (*shared, keys.producer(producer_id), keys.producer_state(producer_id))
     said = json.dumps([int(word) if isinstance(word, bool) else word for word in ask], separators=(",", ":"))
     return Call(script("claim"), named, (at_us, said), _answer, ask)
 
@@ -226,7 +226,8 @@ def report(
     """Say how a consumer fares; `said` has the fields of a LoadReport by name."""
     values = tuple(_decimal(said.get(name)) for name in REPORTED)
     args: tuple[Argument, ...] = (at_us, incarnation, seq, *values, labels)
-    return Call(script("report"), (*keys.shared, keys.consumer(consumer_id)), args, _standing)
+    named = (*keys.shared, keys.consumer(consumer_id), keys.consumer_state(consumer_id))
+    return Call(script("report"), named, args, _standing)
 
 
 def _decimal(value: float | None) -> str:
@@ -246,7 +247,7 @@ def leave_producer(
     keys: BudgetKeys, producer_id: str, incarnation: str, unused: int = 0, burned: int = 0, at_us: int = 0
 ) -> Call[int]:
     """Hand everything back and go; the answer is what was credited, in micro-tokens."""
-    members = (*keys.shared, keys.producer(producer_id))
+    members = (*keys.shared, keys.producer(producer_id), keys.producer_state(producer_id))
     return Call(script("leave"), members, (at_us, incarnation, unused, burned), lambda reply: int(text(reply[1])))
 
 
@@ -257,7 +258,7 @@ def leave_consumer(
 
     `who` and `note` are for the history of a consumer that is forgotten; longer texts are cut.
     """
-    members = (*keys.shared, keys.consumer(consumer_id))
+    members = (*keys.shared, keys.consumer(consumer_id), keys.consumer_state(consumer_id))
     act = (_cut(who, LONGEST_WHO), _cut(note, LONGEST_NOTE)) if incarnation == "*" else ()
     return Call(script("leave"), members, (at_us, incarnation, 0, 0, *act), lambda reply: text(reply[0]) == "1")
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 import redis
 
 from nexus_redis import calls
-from nexus_redis.account import Account, Asker, flow_of, told
+from nexus_redis.account import Account
+from nexus_redis.asking import Asker, flow_of
 from nexus_redis.borrowed import Borrowed
 from nexus_redis.calls import Configured
 from nexus_redis.config import BudgetSettings, ConsumerSettings, ProducerSettings, parse_name, parse_rate, parse_seconds
@@ -56,6 +57,7 @@ from nexus_redis.shell import (
 )
 from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
 from nexus_redis.sources import Source
+from nexus_redis.telling import told
 from nexus_redis.thread import Line, LoopThread
 from nexus_redis.wire import address, checked, connect, is_single, placing, twin, where
 

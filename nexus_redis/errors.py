@@ -117,9 +117,7 @@ _SERVER_REMEDIES: Final = {
     "NEXUS_ID_TAKEN": "another live process uses this id: leave the id out, or wait until its lease is over",
     "NEXUS_NEEDS_KEYS": "something is due at this budget: send the same claim again, with all its keys",
     "NEXUS_DAMAGED": "what lies in Redis was changed by hand: `nexus-redis repair NAME` takes away what cannot be read",
-    "NEXUS_SCHEMA": "a newer release wrote the state in this Redis: upgrade here, or use another namespace. If the"
-    " field schema was changed by hand, `HSET 'nexus:{NAME}' schema 2` sets it right; if it is not a number,"
-    " `nexus-redis repair NAME` does",
+    "NEXUS_SCHEMA": "a newer release wrote the state in this Redis: upgrade here, or use another namespace",
 }
 _MEASURES: Final = "queue_limit, queue_depth, done, errors and in_flight"
 # What a script knows and a range does not: the settings or the consumers that a value does not go with.

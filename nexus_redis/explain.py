@@ -19,7 +19,7 @@ from nexus_redis.history import HISTORY, Event, before_the_last, event_of, event
 from nexus_redis.hub import ask
 from nexus_redis.keys import BudgetKeys
 from nexus_redis.ledger import LEASE, REFRESH
-from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, Plan, snapshot
+from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, Plan, instant, snapshot
 from nexus_redis.words import counted, number, percent, printable, rate, seconds
 
 FOREVER: Final = float("inf")
@@ -181,7 +181,7 @@ def _paused(case: _Case) -> list[str]:
     return [
         f"{each.id} is paused for another {seconds(left)}."
         for each in case.live
-        if (left := int(each.fields.get("paused_until_us", 0)) / 1e6 - case.now) > 0
+        if "paused_until" in each.fields and (left := instant(each.fields["paused_until"]) - case.now) > 0
     ]
 
 
@@ -295,7 +295,7 @@ def _ruler(seen: BudgetSnapshot) -> ConsumerSnapshot | None:
     if combine == "min":
         return min(live, key=lambda each: each.rate)
     if combine == "spread":
-        arrivals = {each.id: float(each.fields.get("arrivals_micro", 0)) for each in live}
+        arrivals = {each.id: float(each.fields.get("arrivals_per_s", 0)) for each in live}
         return min(live, key=lambda each: each.rate / arrivals[each.id] if arrivals[each.id] else FOREVER)
     return max(live, key=lambda each: (max(0.0, (each.capacity or 0.0) - each.rate), each.law != "range", each.load))
 

@@ -121,7 +121,7 @@ def as_nexus_error(error: BaseException) -> NexusError:
     code = code_of(error)
     if code == "NEXUS_DAMAGED" and (damage := _DAMAGED.search(str(error))) is not None:
         key, namespace, name, field = damage.groups()
-        place = f"the field {field} of the key {key}" if field else f"the key {key} is of another type and"
+        place = f"the field {field} of the key {key}" if field else f"the key {key}"
         where = "" if namespace == "nexus" else f" --namespace {namespace}"
         remedy = f"{place} cannot be read: `nexus-redis repair {name}{where}` takes it away and keeps the settings"
         return ServerRefused(code, remedy)

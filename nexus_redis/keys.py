@@ -1,7 +1,7 @@
 """The only place that spells a key.
 
 All keys of a budget share the hash tag `{name}`, so they live in one slot of a cluster, and every script gets them in
-one order: the budget's own ten, then the member that it is about.
+one order: the budget's own eleven, then the two of the member that it is about.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-SHARED: Final = ("consumers", "rates", "loads", "capacities", "frees", "edges", "ratios", "producers", "history")
+SHARED: Final = (
+    "state", "consumers", "rates", "loads", "capacities", "frees", "edges", "ratios", "producers", "history",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,18 @@ class BudgetKeys:
 
     @cached_property
     def budget(self) -> str:
-        """The hash with settings, rate and bucket."""
+        """The hash for people: settings, rate, reason."""
         return f"{self.namespace}:{{{self.name}}}"
 
     @cached_property
     def shared(self) -> tuple[str, ...]:
         """What every script gets first."""
         return (self.budget, *(f"{self.budget}:{part}" for part in SHARED))
+
+    @cached_property
+    def state(self) -> str:
+        """The string of what only the arithmetic reads."""
+        return f"{self.budget}:state"
 
     @property
     def history(self) -> str:
@@ -54,9 +61,17 @@ class BudgetKeys:
         """One producer's hash."""
         return f"{self.budget}:producer:{producer_id}"
 
+    def producer_state(self, producer_id: str) -> str:
+        """One producer's state."""
+        return f"{self.budget}:producer:{producer_id}:state"
+
     def consumer(self, consumer_id: str) -> str:
         """One consumer's hash."""
         return f"{self.budget}:consumer:{consumer_id}"
+
+    def consumer_state(self, consumer_id: str) -> str:
+        """One consumer's state."""
+        return f"{self.budget}:consumer:{consumer_id}:state"
 
 
 def budgets_key(namespace: str) -> str:

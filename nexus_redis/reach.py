@@ -70,3 +70,11 @@ class Reach:
         if self.is_out:
             log.warning("Redis answers again")
         self._reach_again()
+
+
+class Superseded(Reach):
+    """The outage of one budget on a server that answers: a newer release wrote the state of that budget."""
+
+    def __init__(self, cause: str, now: float) -> None:
+        super().__init__()
+        self.failures, self.out_since, self.cause = OUTAGE_AFTER, now, cause

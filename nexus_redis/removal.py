@@ -33,11 +33,11 @@ def repair(keys: BudgetKeys, server: str) -> Plan:
     """Return the plan that takes away what was damaged by hand; its result is a list of `calls.Damage`."""
     damages: list[calls.Damage] = (yield from ask([calls.repair(keys)], server))[0]
     members: list[str] = yield from _members(keys, server)
-    hashes = sorted(key for key in set(members) if key.startswith((keys.producer(""), keys.consumer(""))))
-    for at in range(0, len(hashes), DELETED):
-        for found in (yield from ask([calls.repair(keys, key) for key in hashes[at : at + DELETED]], server)):
+    own = sorted(key for key in set(members) if key.startswith((keys.producer(""), keys.consumer(""))))
+    for at in range(0, len(own), DELETED):
+        for found in (yield from ask([calls.repair(keys, key) for key in own[at : at + DELETED]], server)):
             damages += found
-    if any(damage.key == keys.budget and damage.field for damage in damages):
+    if any(damage.key in (keys.budget, keys.state) for damage in damages):
         yield from ask([calls.configure(keys)], server)  # settings are in force again
     return damages
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from nexus_redis import calls
@@ -15,11 +16,8 @@ from nexus_redis.listing import drop
 from nexus_redis.values import is_budget
 
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit", "grace")
-SHOWN: Final = ("weight", "priority", "demand_per_s", "share_per_s", "held")
 _PAGE: Final = 500
 FIRST_TOKENS: Final = 1.02  # as in lua/lib/rest.lua: one token, and a margin for callers on a timer that is not shown
-DUE: Final = 6  # where the packed terms have the time at which something is due
-REFRESHED: Final = 10  # and how often a producer comes
 Plan = Generator[list[Job] | Pause, list[Outcome], Any]
 
 
@@ -111,7 +109,7 @@ def snapshot(keys: BudgetKeys, server: str) -> Plan:
         inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
     consumers, producers = list(inspection.consumers), list(inspection.producers)
     wanted: list[Job] = [Command(("HGETALL", keys.consumer(i)), _hash) for i in consumers]
-    wanted += [Command(("HMGET", keys.producer(i), *SHOWN), _shown) for i in producers]  # the others are no text
+    wanted += [Command(("HGETALL", keys.producer(i)), _hash) for i in producers]
     hashes = (yield from ask(wanted, server)) if wanted else []
     return assembled(keys.name, inspection, consumers, producers, hashes)
 
@@ -136,7 +134,7 @@ def budget_names(namespace: str, server: str) -> Plan:
 
 
 def due_of(fields: dict[str, str]) -> float:
-    return _packed(fields, "terms", DUE)
+    return _seconds(fields, "due_us")
 
 
 def _texts(reply: Any) -> list[str]:
@@ -148,10 +146,6 @@ def _hash(reply: Any) -> dict[str, str]:
         return {calls.text(field): calls.text(value) for field, value in reply.items()}
     words = _texts(reply)
     return dict(zip(words[::2], words[1::2], strict=True))
-
-
-def _shown(reply: Any) -> dict[str, str]:
-    return {name: calls.text(value) for name, value in zip(SHOWN, reply, strict=True) if value is not None}
 
 
 def assembled(
@@ -193,25 +187,32 @@ def assembled(
         ),
         consumer_count=at.consumer_count,
         producer_count=at.producer_count,
-        age=max(0.0, at.now - _packed(f, "bucket", 0, at.now)),
-        refresh=_packed(f, "terms", REFRESHED, REFRESH),
+        age=max(0.0, at.now - _seconds(f, "called_at_us", at.now)),
+        refresh=_seconds(f, "refresh_us", REFRESH),
     )  # fmt: skip
 
 
 def _set_by(said: str, now: float) -> SetBy:
-    """Take `1764410000 anna@ops1: maintenance` apart. A text of another form stays whole, as `who`."""
+    """Take `2026-11-29T09:53:20.000Z anna@ops1: maintenance` apart. A text of another form stays whole, as `who`."""
     at, _, rest = said.partition(" ")
     who, _, why = rest.partition(": ")
-    return SetBy(who, why, max(0.0, now - float(at))) if at.isdecimal() else SetBy(said, "", 0.0)
+    try:
+        return SetBy(who, why, max(0.0, now - instant(at)))
+    except ValueError:
+        return SetBy(said, "", 0.0)
 
 
-def _packed(fields: dict[str, str], name: str, place: int, otherwise: float = 0.0) -> float:
-    """A time of a packed field, in seconds."""
-    return float(fields[name].split(" ")[place]) / 1e6 if name in fields else otherwise
+def instant(date: str) -> float:
+    """Return a date of the scripts as seconds since 1970: 0.25 for `1970-01-01T00:00:00.250Z`."""
+    return datetime.fromisoformat(date).timestamp()
+
+
+def _seconds(fields: dict[str, str], name: str, otherwise: float = 0.0) -> float:
+    return float(fields[name]) / 1e6 if name in fields else otherwise
 
 
 def _consumer(consumer_id: str, at: Inspection, fields: dict[str, str]) -> ConsumerSnapshot:
-    said = fields.get("said", "0").split()
+    age = max(0.0, at.now - instant(fields["reported_at"])) if "reported_at" in fields else 0.0
     return ConsumerSnapshot(
         id=consumer_id,
         rate=float(fields.get("rate_per_s", 0)),
@@ -219,7 +220,7 @@ def _consumer(consumer_id: str, at: Inspection, fields: dict[str, str]) -> Consu
         load=float(fields.get("load_percent", 0)),
         law=fields.get("law", ""),
         is_live=consumer_id in at.live,
-        fields={**fields, "age_s": f"{max(0.0, at.now - int(said[0]) / 1e6):.3f}"},
+        fields={**fields, "age_s": f"{age:.3f}"},
     )
 
 

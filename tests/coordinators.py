@@ -115,10 +115,10 @@ class ScriptCoordinator:
 
     def room(self) -> float | None:
         """Tokens that the window lets pass; None where it does not rule."""
-        text = self.ask("HGET", self.keys.budget, "window")
-        if text is None:
+        window = numbers("window", self.ask("GET", self.keys.state) or b"")
+        if not window:
             return None
-        is_active, edge, net = numbers("window", text)[:3]
+        is_active, edge, net = window[:3]
         return (edge - net) / MICRO if is_active else None
 
 

@@ -206,7 +206,7 @@ class Fleet(Timeline):
 
     def tokens_by_now(self) -> int:
         """The bucket, with what it has earned since its last call."""
-        (at_us, rest), depth = self.numbers("bucket")[:2], self.numbers("terms")[1]
+        (at_us, rest), depth = self.numbers("bucket")[1:3], self.numbers("terms")[1]
         rate = round(self.rates[-1][1] * MICRO) - self.reserved
         by_now: int = min(depth, self.tokens + (rate * (self.at_us - at_us) + rest) // MICRO)
         return by_now

@@ -1,51 +1,76 @@
-"""Packed fields as numbers: by the formats that the Lua sources name, or as the text that fakeredis has instead."""
+"""Packed state as numbers: by the formats that the Lua sources name, or as the text that fakeredis has instead."""
 
 from __future__ import annotations
 
-import json
 import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-SIZES = {"d": 8, "f": 4}
-LUA = Path(__file__).parent.parent / "lua" / "lib"
-FORMATS = dict(re.findall(r"^local ([A-Z]+) = '>([^']+)'", (LUA / "state.lua").read_text(), re.MULTILINE))
-OF_FIELD = {
-    "bucket": "BUCKET", "terms": "TERMS", "class_high": "CLASS", "class_normal": "CLASS", "class_low": "CLASS",
-    "window": "WINDOW", "epoch": "EPOCHAL", "entry": "ENTRY", "answer": "ANSWER",
+WIDTHS: Final = {"d": 8, "f": 4}
+WIDE: Final = 25  # of a number on fakeredis
+_STATE: Final = (Path(__file__).parent.parent / "lua" / "lib" / "state.lua").read_text()
+FORMATS: Final = dict(re.findall(r"^local ([A-Z]+) = '>([^']+)'", _STATE, re.MULTILINE))
+LAYOUTS: Final = {
+    "budget": {"bucket": "BUCKET", "class_normal": "CLASS", "class_high": "CLASS", "class_low": "CLASS",
+               "epoch": "EPOCHAL", "sums": "SUMS", "terms": "TERMS", "window": "WINDOW"},
+    "producer": {"entry": "ENTRY", "answer": "ANSWER"},
 }  # fmt: skip
+KINDS: Final = {part: kind for kind, parts in LAYOUTS.items() for part in parts}
 
 
-def numbers(field: str, value: bytes) -> list[Any]:
-    """The places of a packed field, whole numbers as int; `parts` is text on every server."""
-    if field not in OF_FIELD:
-        return list(json.loads(value or b"[]"))
-    items = re.findall(r"([dfsiIc])(\d*)", FORMATS[OF_FIELD[field]])
-    words = value.decode().split(" ") if re.fullmatch(rb"[ -~]*", value) else _cut(items, value)
-    return [word if kind in "sc" else _number(float(word)) for (kind, _), word in zip(items, words, strict=False)]
+class Place(NamedTuple):
+    """One value of a state: where its bytes begin and end, and what it is."""
+
+    begin: int
+    end: int
+    value: Any
 
 
-def changed(value: bytes, place: int, number: float) -> bytes:
-    """The same with another number in this place (from 0 on), which must be a double."""
-    if re.fullmatch(rb"[ -~]*", value):
-        words = value.decode().split(" ")
-        return " ".join([*words[:place], repr(number), *words[place + 1 :]]).encode()
-    return value[: 8 * place] + struct.pack(">d", number) + value[8 * place + 8 :]
-
-
-def _cut(items: list[tuple[str, str]], value: bytes) -> Iterator[Any]:
+def places(part: str, state: bytes) -> list[Place]:
+    """The values of one part of a budget's or a producer's state; none where the state ends before it."""
+    found: list[Place] = []
     at = 0
-    for kind, size in items:
-        end = value.index(b"\0", at) if kind == "s" else at + int(size or SIZES.get(kind, 0))
-        if kind in SIZES:
-            yield struct.unpack(f">{kind}", value[at:end])[0]
-        elif kind in "iI":
-            yield int.from_bytes(value[at:end], "big", signed=kind == "i")
-        else:
-            yield value[at:end].decode()
-        at = end + (kind == "s")
+    is_text = re.fullmatch(rb"[ -~]*", state) is not None
+    for name, form in LAYOUTS[KINDS[part]].items():
+        for kind, size in re.findall(r"([dfsiIc])(\d*)", FORMATS[form]):
+            if at >= len(state):
+                return found if name == part else []
+            place = _of_text(kind, state, at) if is_text else _of_bytes(kind, size, state, at)
+            found += [place]
+            at = place.end
+        if name == part:
+            return found
+        found = []
+    raise LookupError(part)
+
+
+def numbers(part: str, state: bytes) -> list[Any]:
+    """The same as values alone, whole numbers as int."""
+    return [place.value for place in places(part, state)]
+
+
+def changed(part: str, state: bytes, place: int, number: float) -> bytes:
+    """The state with another number in this place of a part (from 0 on), which must be a double."""
+    begin, end, _ = places(part, state)[place]
+    is_text = re.fullmatch(rb"[ -~]*", state) is not None
+    return state[:begin] + (f"{number:24.17g} ".encode() if is_text else struct.pack(">d", number)) + state[end:]
+
+
+def _of_text(kind: str, state: bytes, at: int) -> Place:
+    end = (state.index(b" ", at) if kind in "sc" else at + WIDE - 1) + 1
+    word = state[at : end - 1].decode()
+    return Place(at, end, word if kind in "sc" else _number(float(word)))
+
+
+def _of_bytes(kind: str, size: str, state: bytes, at: int) -> Place:
+    end = state.index(b"\0", at) + 1 if kind == "s" else at + int(size or WIDTHS.get(kind, 0))
+    word = state[at:end]
+    if kind in WIDTHS:
+        return Place(at, end, _number(struct.unpack(f">{kind}", word)[0]))
+    if kind in "iI":
+        return Place(at, end, int.from_bytes(word, "big", signed=kind == "i"))
+    return Place(at, end, word.rstrip(b"\0").decode())
 
 
 def _number(value: float) -> float:

@@ -113,20 +113,28 @@ class Story:
         value = self.client.hget(self.keys.budget, name)
         return "" if value is None else calls.text(value)
 
-    def numbers(self, name: str, key: str | None = None) -> list[Any]:
-        """A packed field of the budget's hash, or of another one."""
-        value: Any = self.client.hget(self.keys.budget if key is None else key, name)
-        return numbers(name, value or b"")
+    def shown(self, name: str) -> str:
+        """One field of the budget as `inspect` gives it: at this instant."""
+        return self.inspect().fields.get(name, "")
 
-    def change(self, name: str, place: int, number: float) -> None:
-        """Another number in this place of a packed field of the budget's hash."""
-        value: Any = self.client.hget(self.keys.budget, name)
-        self.client.hset(self.keys.budget, name, changed(value, place, number))
+    def lose(self) -> None:
+        """Take the budget away, as an eviction does; its members stay."""
+        self.client.delete(self.keys.budget, self.keys.state)
+
+    def numbers(self, part: str, producer: str | None = None) -> list[Any]:
+        """A part of the budget's state, or of a producer's."""
+        state: Any = self.client.get(self.keys.state if producer is None else self.keys.producer_state(producer))
+        return numbers(part, state or b"")
+
+    def change(self, part: str, place: int, number: float) -> None:
+        """Another number in this place of a part of the budget's state."""
+        state: Any = self.client.get(self.keys.state)
+        self.client.set(self.keys.state, changed(part, state, place, number), keepttl=True)
 
     @property
     def tokens(self) -> int:
         """The bucket, in micro-tokens."""
-        tokens: int = self.numbers("bucket")[2]
+        tokens: int = self.numbers("bucket")[3]
         return tokens
 
     @property
@@ -149,7 +157,7 @@ class Story:
 
 READ: dict[str, tuple[str | int, ...]] = {
     "hash": ("HGETALL", ""), "zset": ("ZRANGE", "", 0, -1, "WITHSCORES"), "stream": ("XRANGE", "", "-", "+"),
-    "string": ("GET", ""),
+    "string": ("GET", ""), "list": ("LRANGE", "", 0, -1),
 }  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def test_signal_and_report_are_this_hosts_unless_told_otherwise(shell: Shell) ->
     assert len(ids) == 1
     for _ in range(2):
         shell("signal", "es", "--rate", "10")
-    assert {str(key).rsplit(":", 1)[1] for key in shell.client.keys("nexus:{es}:producer:*")} == ids
+    assert {str(key).split(":")[3] for key in shell.client.keys("nexus:{es}:producer:*")} == ids
 
 
 @on_valkey
@@ -190,7 +190,7 @@ def test_a_report_that_comes_too_soon_to_be_kept_says_so(shell: Shell, monkeypat
     told: Any = calls.report
     # The server's time stands still, for the verb that asks for it and for the script.
     monkeypatch.setattr(
-        Place, "ask", lambda self, job: [now] if getattr(job, "args", ()) == ("TIME",) else ask(self, job)
+        Place, "ask", lambda self, job: [now / 1e6] if getattr(job, "args", ()) == ("TIME",) else ask(self, job)
     )
     monkeypatch.setattr(calls, "report", lambda *given: told(*given, at_us=now))
 

@@ -625,6 +625,7 @@ def test_run_goes_on_with_half_of_its_share_where_redis_goes_away_while_it_waits
 def test_run_on_a_state_of_a_newer_release_says_so(shell: Shell) -> None:
     shell("set", "stripe", "--rate", "100")
     shell.client.hset("nexus:{stripe}", "schema", "99")
+    shell.client.delete("nexus:{stripe}:state")
     ended = shell.process("run", "stripe", "--", "echo", "never")
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert "NEXUS_SCHEMA: a newer release" in ended.err
@@ -891,17 +892,15 @@ def test_a_forgotten_consumer_is_no_longer_waited_for(shell: Shell) -> None:
 def test_what_was_damaged_is_named_and_repaired(shell: Shell) -> None:
     shell("set", "es", "--rate", "100")
     assert shell("repair", "es").out == "es: nothing is damaged\n"
-    shell.client.hset("nexus:{es}", "terms", "x")
+    shell.client.set("nexus:{es}:state", "x")
     for words in (("signal", "es", "--rate", "5"), ("set", "es", "--rate", "50"), ("status", "es")):
         ended = shell(*words)
         assert ended.code == 1
-        assert "the field terms of the key nexus:{es} cannot be read: `nexus-redis repair es`" in ended.err
+        assert "the key nexus:{es}:state cannot be read: `nexus-redis repair es`" in ended.err
     shell.client.delete("nexus:{es}:producers")
     shell.client.set("nexus:{es}:producers", "x")
     ended = shell("repair", "es")
-    assert ended.out == (
-        "es: took away the field terms of nexus:{es}\nes: took away nexus:{es}:producers, a key of another type\n"
-    )
+    assert ended.out == ("es: took away nexus:{es}:state\nes: took away nexus:{es}:producers\n")
     assert shell("signal", "es", "--rate", "5").out.startswith("es: send 5/s")
     assert shell("repair", "nowhere").code == 1
 

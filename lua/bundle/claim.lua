@@ -1,8 +1,9 @@
 --[[ claim: refill the bucket, enter the producer's demand, give it tokens or a time to come back.
 
-KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
-       11 producer
-       or but three of them: budget, producers, producer. That is cheaper, and enough as long as nothing has become due
+KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
+       12 producer  13 its state
+       or only five of them: budget, state, producers, producer, its state. That is cheaper, and enough as long as nothing
+       has become due
 ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        and one more, a JSON array of the others: [0,1000000,...,"normal","k3f9",7,"",0,0]
        2 need           micro-tokens   cost of the waiter at the head, less what is collected for it
@@ -25,7 +26,7 @@ Reply  one text of words with a space between, as it is remembered for a retry:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
        10 granted_total  11 birth  12 reason  13 lossless  14 burst (micro-tokens: a `whole` need above it is never met)
-       whole numbers but for birth and reason; one more, wait_us, where the need will not be met at retry_after_us yet
+       whole numbers but for the reason; one more, wait_us, where the need will not be met at retry_after_us yet
 Errors NEXUS_INVALID_<FIELD>  NEXUS_INVALID_KEYS  NEXUS_SCHEMA  NEXUS_STALE (lower seq)  NEXUS_ID_TAKEN
        NEXUS_NEEDS_KEYS (something is due: the same call again, with all keys)
 Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadline has passed ]]
@@ -75,11 +76,13 @@ local function whole_number(text, low, high)
   return x >= low and x <= high and x or nil
 end
 
+-- What a script has written as a number.
 -- Packed state: one text of whole numbers.
--- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
--- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
--- there it is text, and only there.
+-- Packs what only the arithmetic reads with `struct`, which every server has: big-endian, so that any language unpacks it. A
+-- number read as text costs several times as much, and a claim has a hundred of them. fakeredis has no `struct`: there the same
+-- parts are text, a number takes WIDE characters, and nothing else differs.
 local pack, unpacked
+local WIDE = struct and 8 or 25     -- of a double
 if struct then
   pack, unpacked = struct.pack, struct.unpack
 else
@@ -87,18 +90,24 @@ else
     local words, i = {...}, 0
     for kind, size in string.gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
-      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
-      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size)) .. ' '
+      elseif kind == 's' then words[i] = words[i] .. ' '
+      else words[i] = string_format('%24.17g ', words[i]) end
     end
-    return table.concat(words, ' ') .. ' '
+    return table.concat(words)
   end
-  function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
-    for word in string.gmatch(text, '([^ ]*) ') do
-      local i = #words + 1
-      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+  function unpacked(format, text, from)
+    local values, at = {}, from or 1
+    for kind in string.gmatch(format, '([dfIisc])%d*') do
+      local is_text = kind == 's' or kind == 'c'
+      local last = is_text and string.find(text, ' ', at, true) or at + WIDE - 1
+      if not last or last > #text then error('too short') end
+      local word = string_sub(text, at, last - 1)
+      values[#values + 1] = is_text and word or tonumber(word) or error('not a number')
+      at = last + 1
     end
-    return unpack(words)
+    values[#values + 1] = at
+    return unpack(values)
   end
 end
 -- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
@@ -107,37 +116,67 @@ end
 
 -- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
--- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- A claim may come with five of them: budget, state, producers, producer and the producer's state. Their names are looked at
+-- where they are new.
 -- The id of the producer that claims.
 local function id_of(keys) return string_sub(keys.member, #keys.budget + #':producer:' + 1) end
--- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
--- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
--- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
--- SCHEMA = 2
--- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- The budget's state: one string of packed parts, one after the other. A claim writes the first two and leaves the others.
+--
+--   bucket    what each claim changes; the schema comes first in every release
+--   classes   normal, high, low: the fair share of each
+--   epoch     what only the end of an epoch needs
+--   sums      sums over the consumers
+--   terms     what changes with the rate and the epoch; the last of them are texts, each with a zero at its end
+--   window    what the consumers can still hold; only where there is one
+-- SCHEMA = 3
+-- BUCKET = '>ddddddddddddddddddddd'
 -- CLASS = '>dddddddd'
+-- EPOCHAL = '>dddddddddddd'
+-- SUMS = '>dddddddddd'
+-- TERMS = '>dddddddddddddddddddddddss'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddddd'
 
--- A producer's: its memory, and its last answer.
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
--- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+-- Where they begin, in doubles from the first one.
+-- NORMAL_AT = 21
+-- HIGH_AT = 29
+-- LOW_AT = 37
+-- EPOCHAL_AT = 45
+-- SUMS_AT = 57
+-- TERMS_AT = 67
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+-- A producer's: what its next claim needs, who it is, and its last answer. There may be a million of these, so they are whole
+-- numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7'
+-- ANSWER = '>i7I4I4i7i7c2I5'
+
+--- @record b schema at rest T granted granted_rest top top_before half needs demanding retry_max queue crowd saved saved_until fresh late idle idlers spilled
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
 ---   turned turned_before halved lost birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 19
--- TERMS_BEGIN = 21
--- TERMS_END = 45
+---   next raw earned window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until told_at told_granted
+---   parts has_rest has_new_terms is_new is_revalued is_closed seen_demand seen_demanding settings
+-- BUCKET_ENDS = 21
+-- TERMS_BEGIN = 22
+-- TERMS_END = 46
 --- @record class level mark room trim under over demand weight
 
--- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
--- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
--- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+local function class_at(name) return (name == 'normal' and 21 or name == 'high' and 29 or 37) * WIDE end
+
+local function read_class(raw, name) return {unpacked('>dddddddd', raw, 1 + class_at(name))} end
+local function read_window(raw, from)
+  local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', raw, from)
+  return {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born,
+          snaps = {s1, s2, s3, s4, s5}}
+end
+
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and true where it is of a newer release.
+local function packed_bucket(b) return pack('>ddddddddddddddddddddd', unpack(b, 1, 21)) end
+
+local function packed_window(w)
+  local s = w.snaps
+  return pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born, s[1], s[2], s[3], s[4], s[5])
+end
+
+-- What each claim changes. The normal class lies behind the bucket, so that most claims write one piece.
 -- The bucket: what the rate has earned and nobody has taken. T tokens of at most B, all in millionths and exact.
 
 -- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a rest that is carried, so a budget of 1/hour
@@ -147,7 +186,7 @@ local function id_of(keys) return string_sub(keys.member, #keys.budget + #':prod
 -- fullest, as long as the longest lease, is already promised to that window.
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
-local function usual_depth(b) return (1000000 + b[21] * 250000 / 1000000 < b[22] and 1000000 + b[21] * 250000 / 1000000 or b[22]) end
+local function usual_depth(b) return (1000000 + b[22] * 250000 / 1000000 < b[23] and 1000000 + b[22] * 250000 / 1000000 or b[23]) end
 -- Weighted max-min fair shares, O(1) a claim. In an epoch every producer in demand comes once and enters its demand;
 -- whoever comes first after its end (epoch.lua) finds the level at which sum(min(demand, level * weight)) is the rate, class by class.
 --
@@ -198,7 +237,7 @@ end
 -- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; renewed: the
 -- second in which its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none; share: what it may live on
 -- without us (share.lua), negative where nobody waits for it to come.
---- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight renewed under slot share
+--- @record p until_us came seq at credit holds left epoch d n class weight renewed under slot share incarnation birth answer_at
 
 -- LEFT_UNIT = 32            -- microseconds
 -- SLOT_UNIT = 4             -- likewise
@@ -216,8 +255,8 @@ local function long_ago(now) return math_floor((now - 60000000) / 1000000) % 655
 -- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
 -- What is lossless counts on what is on its way being young.
 -- One that is longer than the others is out from now on, so what the bucket held is remembered as long.
--- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
--- crowd, a minute). True where its id is a new one.
+-- How it fares, for people, stands in its hash: once an epoch (in a crowd, a minute), and where its class or weight is another.
+-- True where its id is a new one.
 -- The shares that producers live on while Redis is away: the sum of all that may be in use is never more than half of the rate,
 -- and what those that fell silent may be using is missing in the bucket of the others.
 --
@@ -301,7 +340,7 @@ local function whole_number(text, low, high)
   local x = tonumber(text)
   return x >= low and x <= high and x or nil
 end
-local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
+local PLACES = {'state', 'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 local function is_budget(key)
   local namespace, name = string.match(key, '^(.*):{(.*)}$')
@@ -310,71 +349,72 @@ local function is_budget(key)
   return is_name(namespace) and is_name(parent or name)
 end
 local function named_keys(kind)
-  if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end
-  local keys = {budget = KEYS[1], member = KEYS[11]}
+  if #KEYS ~= (kind and 13 or 11) or not is_budget(KEYS[1]) then return nil end
+  local keys = {budget = KEYS[1], member = KEYS[12], memory = KEYS[13]}
   for i, place in ipairs(PLACES) do
     if KEYS[i + 1] ~= KEYS[1] .. ':' .. place then return nil end
     keys[place] = KEYS[i + 1]
   end
   if not kind then return keys, nil end
   local prefix = KEYS[1] .. ':' .. kind .. ':'
-  local id = string.sub(KEYS[11], #prefix + 1)
-  if string.sub(KEYS[11], 1, #prefix) ~= prefix or not is_name(id) then return nil end
+  local id = string.sub(keys.member, #prefix + 1)
+  if keys.member ~= prefix .. id or not is_name(id) or keys.memory ~= keys.member .. ':state' then return nil end
   return keys, id
 end
 local function id_of(keys) return string.sub(keys.member, #keys.budget + #':producer:' + 1) end
 local CLASSES = {'high', 'normal', 'low'}
-local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
+local function class_at(name) return (name == 'normal' and 21 or name == 'high' and 29 or 37) * WIDE end
+local function read_class(raw, name) return {unpacked('>dddddddd', raw, 1 + class_at(name))} end
 local function packed_class(class) return pack('>dddddddd', unpack(class, 1, 8)) end
-local function packed_bucket(b) return pack('>ddddddddddddddddddd', unpack(b, 1, 19)) end
-local function write_window(keys, w)
+local function packed_bucket(b) return pack('>ddddddddddddddddddddd', unpack(b, 1, 21)) end
+local function packed_window(w)
   local s = w.snaps
-  redis.call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
-                                                 s[1], s[2], s[3], s[4], s[5]))
+  return pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born, s[1], s[2], s[3], s[4], s[5])
 end
 local function refill(b, now)
-  local dt = now - b[1]
-  b[1] = now
+  local dt = now - b[2]
+  b[2] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[26], b[58] = (b[26] + dt > 0 and b[26] + dt or 0), true
+    b[27], b[65] = (b[27] + dt > 0 and b[27] + dt or 0), true
   end
-  local R, T, B = b[21], b[3], b[22]
-  if b[42] > 0 then R = R - math.floor((R / 2 < b[42] and R / 2 or b[42])) end     -- share.lua
-  b[20] = R
+  local R, T, B = b[22], b[4], b[23]
+  if b[43] > 0 then R = R - math.floor((R / 2 < b[43] and R / 2 or b[43])) end     -- share.lua
+  b[49] = R
   if dt > 0 and R > 0 then
     local room = B - T
     if room <= 0 or dt >= room / R * 1000000 + 1 then
-      b[19] = b[19] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
-      T, b[2] = B, 0
+      b[21] = b[21] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
+      T, b[3] = B, 0
     else
-      local part = R % 1000000 * dt + b[2]
-      T, b[2] = T + math.floor(R / 1000000) * dt + math.floor(part / 1000000), part % 1000000
-      if T >= B then T, b[2] = B, 0 end
+      local part = R % 1000000 * dt + b[3]
+      T, b[3] = T + math.floor(R / 1000000) * dt + math.floor(part / 1000000), part % 1000000
+      if T >= B then T, b[3] = B, 0 end
     end
-    b[3] = T
+    b[4] = T
   end
-  if now < b[8] then
-    b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
-  elseif now - b[8] > b[32] then
-    b[7] = now - b[8] < 2 * b[32] and b[6] or 0
-    b[6], b[8] = b[3], now
+  if now < b[9] then
+    b[9] = now                                     -- and nothing that the bucket held is forgotten sooner for it
+  elseif now - b[9] > b[33] then
+    b[8] = now - b[9] < 2 * b[33] and b[7] or 0
+    b[7], b[9] = b[4], now
   end
-  b[6] = (b[3] > b[6] and b[3] or b[6])
+  b[7] = (b[4] > b[7] and b[4] or b[7])
 end
-local function usual_depth(b) return (1000000 + b[21] * 250000 / 1000000 < b[22] and 1000000 + b[21] * 250000 / 1000000 or b[22]) end
+local function usual_depth(b) return (1000000 + b[22] * 250000 / 1000000 < b[23] and 1000000 + b[22] * 250000 / 1000000 or b[23]) end
 local function long_ago(now) return math.floor((now - 60000000) / 1000000) % 65536 end
-local function reply(granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
-  return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
-    fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string.format(' %d', wait) or '')
+local function reply(b, granted, retry, lease, refresh, recommended, fallback, reason, wait, birth, granted_total)
+  return string.format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted, retry, lease, refresh, recommended,
+    fallback, b[22], b[25], math.floor(b[26] / 1000), granted_total, birth, reason, b[50] and b[50].lossless or 0, b[23],
+    wait > retry and string.format(' %d', wait) or '')
 end
 local function trim(b)
-  if b[21] <= 0 then return 0 end
+  if b[22] <= 0 then return 0 end
   local depth = usual_depth(b)
-  if b[35] == 1 then
+  if b[36] == 1 then
     -- Few tokens, many waiters: credits must not grow faster than tokens, or waiters in step starve one another.
-    return math.min(1.25, math.max(0, b[3] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * math.max(0, 1 - b[3] / (0.375 * depth))
+    return math.min(1.25, math.max(0, b[4] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * math.max(0, 1 - b[4] / (0.375 * depth))
   end
-  return math.min(1.25, math.max(-0.2, b[34] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  return math.min(1.25, math.max(-0.2, b[35] + 0.25 * (b[4] - 0.375 * depth) / (0.5 * depth)))
 end
 local function quiet_us(w, now) return w.born + 4 * w.slot_us - 3 * 250000 - now end
 local function turn_window(w, now)
@@ -417,51 +457,130 @@ local function fault_of_names(keys, ask)
   return not string.find(ask[12], '^[%w._-]*$') and 'NEXUS_INVALID_BIRTH'
 end
 
+-- The budget's hash, for people: written when something changes, and at the end of each epoch. The settings are here as well.
+
+-- 1800000000250000 -> '2027-01-15T08:00:00.250Z', which `date -d` reads. Days are counted from the first of March of the year 0,
+-- so that a leap day is the last of its year.
+local function date_of(us)
+  local ms = math.floor(us / 1000)
+  local s = math.floor(ms / 1000)
+  local days = math.floor(s / 86400)
+  local from_march = days + 719468
+  local era = math.floor(from_march / 146097)
+  local of_era = from_march - era * 146097
+  local years = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * years + math.floor(years / 4) - math.floor(years / 100))
+  local march = math.floor((5 * of_year + 2) / 153)
+  local day, month = of_year - math.floor((153 * march + 2) / 5) + 1, march < 10 and march + 3 or march - 9
+  local year = era * 400 + years + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, math.floor(s / 3600) % 24, math.floor(s / 60) % 60,
+                       s % 60, ms % 1000)
+end
+
+-- The end of a pause; nil: there is none.
+local function pause_end(until_us)
+  if until_us <= 0 then return nil end
+  return until_us >= 9e15 and 'until it is resumed' or date_of(until_us)
+end
+
+-- The rate at which a producer of weight 1 is held, where its class wants more than there is.
+local function fair_level(class)
+  return class[1] < math.huge and plain(math.floor(class[1])) or 'uncontended'
+end
+
+local function write_summary(keys, b, now)
+  local list = {'HSET', keys.budget, 'schema', whole(3), 'birth', whole(b[44]), 'updated_at', date_of(now),
+    'rate_per_s', plain(b[22]), 'level', whole(b[25]), 'load_percent', plain(b[26]), 'reason', b[45],
+    'tokens', string.format('%.6f', b[4] / 1000000), 'burst_s', plain(b[24]), 'granted_total', whole(b[5])}
+  local function add(field, text)
+    list[#list + 1] = field
+    list[#list + 1] = text
+  end
+  for _, name in ipairs(CLASSES) do add('fair_level_' .. name .. '_per_s', fair_level(b[name])) end
+  if b[66] or b[68] then
+    add('demand_per_s', plain(b[68] and math.floor(b[69]) or 0))
+    add('producers_in_demand', whole(b[68] and b[70] or 0))
+    local past = now - b[61]
+    add('granted_per_s', past > 0 and plain(math.floor((b[5] - b[62]) * 1000000 / past * 1000000)) or '0')
+    b[61], b[62] = now, b[5]
+  end
+  -- Fields that were not there: somebody has lost the hash, and the settings with it. Clients open a new life of a budget again.
+  if redis.call(unpack(list)) > 0 and not b[66] then
+    b[44], b[28], b[54] = now, now, 0
+    redis.call('HSET', keys.budget, 'birth', whole(b[44]))
+  end
+end
+
 -- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
 
 -- A budget that nobody knows starts with one token, so that a new slow one answers at once, and never with a full bucket,
 -- so that a lost state is no free burst. The 2 % are for a caller on a timer, else a millisecond early for ever.
 -- FIRST_TOKENS = 1020000
 
--- With settings already there (`is_older`), they are due at once.
-local function new_budget(now, is_older)
+-- `has_settings`: the budget's hash is there, so what stands in it is due at once.
+local function new_budget(now, has_settings)
   local b = {}
-  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] = now, 0, 0, 0, 0, 0, 0, now
-  b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
-  b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
-  b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
-  b[15], b[16], b[17], b[18], b[39], b[40], b[41] = 0, 0, 0, 0, now, now, now
-  b[42], b[52], b[53], b[54], b[19], b[55], b[56] = 0, 0, 0, 0, 0, 0, 0
-  b[34], b[35], b[36], b[37], b[38], b[43], b[44], b[45] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b[47], b[48], b[49], b[50], b[51] = 0, 0, 1020000, 0, 0
-  b[59], b[57], b[60] = true, true, true
+  b[1] = 3
+  b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9] = now, 0, 0, 0, 0, 0, 0, now
+  b[10], b[11], b[12], b[13], b[14], b[15], b[16] = 0, 0, 0, 0, 0, 0, 0
+  b[22], b[23], b[24], b[25], b[26], b[27], b[28] = 0, 0, 250000, 3, 0, now + 500000, has_settings and now or 0
+  b[29], b[30], b[31], b[32], b[33], b[34] = 1, now + 250000, 250000, 100000, 500000, 0
+  b[17], b[18], b[19], b[20], b[40], b[41], b[42] = 0, 0, 0, 0, now, now, now
+  b[43], b[56], b[57], b[58], b[21], b[59], b[60] = 0, 0, 0, 0, 0, 0, 0
+  b[35], b[36], b[37], b[38], b[39], b[44], b[45], b[46] = 0, 0, 0, 0, 0, now, 'unset', ''
+  b[51], b[52], b[53], b[54], b[55], b[61], b[62] = 0, 0, 1020000, 0, 0, now, 0
+  b[66], b[64], b[67] = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
+-- A budget without a state: one that nobody knows, or its state was evicted. nil and true where it is of a newer release.
+local function first_budget(keys, now)
+  local schema = redis.call('HGET', keys.budget, 'schema')
+  if schema and not whole_number(schema, 0, 9007199254740992) then error('damaged') end
+  if schema and tonumber(schema) > 3 then return nil, true end
+  return new_budget(now, schema)
+end
+
 local function read_rest(keys, b)
-  if b[57] then return end
-  b[57] = true
-  local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54], b[55],
-    b[56] = unpacked('>dddddddddd', f[1])
-  for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
+  if b[64] then return end
+  b[64] = true
+  b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59], b[60], b[61],
+    b[62] = unpacked('>dddddddddddd', b[48], 1 + 45 * WIDE)
+  for _, name in ipairs(CLASSES) do b[name] = b[name] or read_class(b[48], name) end
+end
+
+-- The sums over the consumers (consumers.lua), by name.
+local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
+
+local function read_parts(b)
+  if b[63] then return b[63] end
+  local parts, list = {}, b[48] and {unpacked('>dddddddddd', b[48], 1 + 57 * WIDE)} or {}
+  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
+  b[63] = parts
+  return parts
+end
+local function packed_sums(b)
+  if b[48] and not b[63] then return string.sub(b[48], 1 + 57 * WIDE, 67 * WIDE) end
+  local parts, list = read_parts(b), {}
+  for i, name in ipairs(PARTS) do list[i] = parts[name] end
+  return pack('>dddddddddd', unpack(list))
 end
 
 -- A server's clock that goes back stands still here until it has caught up, so that what it lives twice earns once. One that
 -- stays behind for STILL was set right: from then on it counts. What it lives again up to where it was (`high`) earns at most
 -- STILL between two calls, so that a leap forward to there earns next to nothing.
 local function steady(b, now)
-  if now < b[1] then
-    if b[37] == 0 or now < b[37] then b[37], b[58] = now, true end
-    if now - b[37] < 5000000 then return b[1] end
-    b[38], b[37], b[58] = (b[1] > b[38] and b[1] or b[38]), 0, true
+  if now < b[2] then
+    if b[38] == 0 or now < b[38] then b[38], b[65] = now, true end
+    if now - b[38] < 5000000 then return b[2] end
+    b[39], b[38], b[65] = (b[2] > b[39] and b[2] or b[39]), 0, true
     return now
   end
-  if b[37] > 0 then b[37], b[58] = 0, true end
-  if b[38] > 0 then
-    b[1] = math.max(b[1], (b[38] < now and b[38] or now) - 5000000)
-    if now >= b[38] then b[38], b[58] = 0, true end
+  if b[38] > 0 then b[38], b[65] = 0, true end
+  if b[39] > 0 then
+    b[2] = math.max(b[2], (b[39] < now and b[39] or now) - 5000000)
+    if now >= b[39] then b[39], b[65] = 0, true end
   end
   return now
 end
@@ -469,18 +588,18 @@ end
 -- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
 local function pay_for_past(b, p, ask)
-  local before = b[3]
-  b[3] = ((b[3] - ask[5] > -b[22] and b[3] - ask[5] or -b[22]) < b[3] and (b[3] - ask[5] > -b[22] and b[3] - ask[5] or -b[22]) or b[3])
-  p[8] = before - b[3]
+  local before = b[4]
+  b[4] = ((b[4] - ask[5] > -b[23] and b[4] - ask[5] or -b[23]) < b[4] and (b[4] - ask[5] > -b[23] and b[4] - ask[5] or -b[23]) or b[4])
+  p[6] = before - b[4]
 end
 
-local function is_renewal_due(b, now) return now - b[50] >= 60000000 or now < b[50] end
+local function is_renewal_due(b, now) return now - b[54] >= 60000000 or now < b[54] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 local function renew(keys, b)
   for place, key in pairs(keys) do
-    if place ~= 'member' then
-      if b[51] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
+    if place ~= 'member' and place ~= 'memory' then
+      if b[55] == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, 604800000) end
     end
   end
 end
@@ -489,33 +608,15 @@ end
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[59]) then b[50] = now end     -- not when a claim came with a few of them
-  local list = {'HSET', keys.budget}
-  local function add(field, text)
-    list[#list + 1] = field
-    list[#list + 1] = text
-  end
-  add('tokens', string.format('%.6f', b[3] / 1000000))
-  add('granted_total', string.format('%d', b[4]))
-  add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddddddddsss', unpack(b, 21, 45)))
-  add('epoch', pack('>dddddddddd', b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54],
-                    b[55], b[56]))
-  for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[59] then
-    add('schema', whole(2))
-    add('birth', b[43])
-    redis.call('HDEL', keys.budget, 'window')          -- of a schema before
-  end
-  if b[60] then
-    add('rate_per_s', plain(b[21]))
-    add('burst_s', plain(b[23]))
-    add('level', whole(b[24]))
-    add('load_percent', plain(b[25]))
-    add('reason', b[44])
-  end
-  redis.call(unpack(list))
-  if b[46] then write_window(keys, b[46]) end
+  if may_be_new and (keys.history or b[66]) then b[54] = now end     -- not when a claim came with a few of them
+  if b[66] or b[67] or b[68] then write_summary(keys, b, now) end
+  -- After the summary, which may begin a new life.
+  local state = {packed_bucket(b), packed_class(b['normal']), packed_class(b['high']), packed_class(b['low']),
+    pack('>dddddddddddd', b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59],
+         b[60], b[61], b[62]),
+    packed_sums(b), pack('>dddddddddddddddddddddddss', unpack(b, 22, 46)),
+    b[50] and packed_window(b[50]) or ''}
+  redis.call('SET', keys.state, table.concat(state), 'KEEPTTL')
   if may_be_new then renew(keys, b) end
 end
 
@@ -524,20 +625,20 @@ end
 
 local function new_producer(now)
   local p = {}
-  p[5], p[6], p[7], p[8], p[10], p[11], p[12], p[14], p[16] = 0, now, 0, 0, 0, 0, 0, 0, 1
-  p[1], p[15], p[17], p[18] = 0, long_ago(now), 0, 0
+  p[3], p[4], p[5], p[6], p[8], p[9], p[10], p[12], p[14] = 0, now, 0, 0, 0, 0, 0, 0, 1
+  p[1], p[13], p[15], p[16] = 0, long_ago(now), 0, 0
   return p
 end
 
 -- An id belongs to the incarnation that claimed last, while its lease lives.
 local function is_owned(p, b, now)
-  return p[2] ~= '' and now >= p[6] and now < (p[1] < p[6] + b[32] and p[1] or p[6] + b[32])
+  return p[17] ~= '' and now >= p[4] and now < (p[1] < p[4] + b[33] and p[1] or p[4] + b[33])
 end
 
 -- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
 local function successor(p, b)
-  if p[3] ~= b[43] then return nil end
-  p[7], p[8], p[1] = (0 < p[7] and 0 or p[7]), 0, 0
+  if p[18] ~= b[44] then return nil end
+  p[5], p[6], p[1] = (0 < p[5] and 0 or p[5]), 0, 0
   return p
 end
 
@@ -545,52 +646,53 @@ end
 -- those who know of it have not all come yet.
 local function note_gap(keys, b, now)
   read_rest(keys, b)
-  b[55], b[56] = math.floor((b[3] > 0 and b[3] or 0) + b[21] / 1000000 * (now - b[1])), now + 2000000
+  b[59], b[60] = math.floor((b[4] > 0 and b[4] or 0) + b[22] / 1000000 * (now - b[2])), now + 2000000
 end
 
 -- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). More than
 -- may have been granted there (`unheard`) is the word of one: it is taken from the bucket as if this producer had
 -- claimed it, so it costs its own share, and a bucket in advance at most.
 local function repair(b, p, seen, now)
-  local missing, lost = (seen - b[4]) * 1000000, 0
-  if now < b[56] then
-    lost = (b[55] < missing and b[55] or missing)
-    b[55] = b[55] - lost
+  local missing, lost = (seen - b[5]) * 1000000, 0
+  if now < b[60] then
+    lost = (b[59] < missing and b[59] or missing)
+    b[59] = b[59] - lost
   end
-  local own = math.min(missing - lost, ((p[7] + b[22] < b[3] - lost and p[7] + b[22] or b[3] - lost) > 0 and (p[7] + b[22] < b[3] - lost and p[7] + b[22] or b[3] - lost) or 0))
-  p[7] = p[7] - own
-  b[3] = ((b[3] - lost - own > -b[22] and b[3] - lost - own or -b[22]) < b[3] and (b[3] - lost - own > -b[22] and b[3] - lost - own or -b[22]) or b[3])
-  local total = b[5] + lost + own
-  if lost + own >= missing then b[4], b[5] = seen, 0
-  else b[4], b[5] = b[4] + math.floor(total / 1000000), total % 1000000 end
+  local own = math.min(missing - lost, ((p[5] + b[23] < b[4] - lost and p[5] + b[23] or b[4] - lost) > 0 and (p[5] + b[23] < b[4] - lost and p[5] + b[23] or b[4] - lost) or 0))
+  p[5] = p[5] - own
+  b[4] = ((b[4] - lost - own > -b[23] and b[4] - lost - own or -b[23]) < b[4] and (b[4] - lost - own > -b[23] and b[4] - lost - own or -b[23]) or b[4])
+  local total = b[6] + lost + own
+  if lost + own >= missing then b[5], b[6] = seen, 0
+  else b[5], b[6] = b[5] + math.floor(total / 1000000), total % 1000000 end
 end
 
 -- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
 -- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
 local function make_good(keys, b, p, seen, now)
   read_rest(keys, b)
-  local w, before = b[46], b[4]
+  local w, before = b[50], b[5]
   repair(b, p, seen, now)
   if not w then return end
-  local missing = (b[4] - before > 0 and b[4] - before or 0) * 1000000
+  local missing = (b[5] - before > 0 and b[5] - before or 0) * 1000000
   turn_window(w, now)
   w.net = w.net + missing
   if w.lossless == 1 and quiet_us(w, now) <= 0 then w.born = now end
 end
 
--- The reply to the same claim once more.
-local function remembered(keys, p, trip)
-  local bytes = redis.call('HGET', keys.member, 'answer')
-  local granted, retry, refresh, recommended, fallback, R, level, load, total, letters, lossless, B, wait = unpacked('>i7I4I4i7i7i7i1I3i7c2i1i7I5', bytes)
+-- The reply to the same claim once more: what it got, and the budget as it is now.
+local function remembered(keys, b, p, trip)
+  local granted, retry, refresh, recommended, fallback, letters, wait = unpacked('>i7I4I4i7i7c2I5', redis.call('GET', keys.memory), p[19])
   local reason
   for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
     if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then reason = word end
   end
-  return reply(granted, retry, refresh * 5 + (lossless == 0 and trip or 0), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p[3])
+  local is_lossless = b[50] and b[50].lossless == 1
+  return reply(b, granted, retry, refresh * 5 + (is_lossless and 0 or trip), refresh, recommended, fallback, reason or 'ok', wait,
+               p[18], p[18] == b[44] and b[5] or 0)
 end
 
 -- What each consumer contributes to the budget lies in sorted sets of fixed names, never only in its own hash: whoever
--- comes by may take out one that fell silent. Sums are kept in `parts`; the least and the highest are ZRANGE 0 0.
+-- comes by may take out one that fell silent. Sums are kept in the state; the least and the highest are ZRANGE 0 0.
 --
 -- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
 -- score in `consumers` is the end of the state it is in; it is live while it has a rate.
@@ -600,19 +702,6 @@ end
 local function score(key, id)
   local text = redis.call('ZSCORE', key, id)
   return text and tonumber(text) or nil
-end
-
-local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
-
-local function read_parts(text)
-  local parts, list = {}, cjson.decode(text or '[]')
-  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
-  return parts
-end
-local function parts_text(parts)
-  local list = {}
-  for i, name in ipairs(PARTS) do list[i] = whole(parts[name]) end
-  return '[' .. table.concat(list, ',') .. ']'
 end
 
 -- Whether a sum can be that of so many scores, by the lowest and the highest of them. If it cannot, somebody has changed a score
@@ -632,6 +721,7 @@ local function are_whole(keys, parts)
   local size = {}
   for place, key in pairs(keys) do
     if place == 'history' then redis.call('XLEN', key)
+    elseif place == 'state' or place == 'memory' then redis.call('STRLEN', key)
     elseif place ~= 'budget' and place ~= 'member' then size[place] = redis.call('ZCARD', key) end
   end
   return size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live
@@ -675,9 +765,8 @@ end
 -- each comes back with its next report.
 local function mend(keys, s)
   if s.is_whole then return end
-  local before = s.parts
-  s.is_whole, s.last_end, s.parts = true, 'silent', read_parts(nil)
-  s.parts.load_level, s.parts.noted, s.parts.told = before.load_level, before.noted, before.told
+  s.is_whole, s.last_end = true, 'silent'
+  for _, name in ipairs({'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free'}) do s.parts[name] = 0 end
   redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   for _, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
     redis.call('DEL', keys[place])
@@ -754,8 +843,8 @@ end
 local function number_of(text) return text and (tonumber(text) or error('damaged')) or 0 end
 
 -- The settings, and what a change of the rate needs beside them.
-local function read_settings(keys)
-  local names = {'parts', 'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
+local function read_settings(keys, b)
+  local names = {'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do
     names[#names + 1] = name .. '_by_operator'
     names[#names + 1] = name .. '_by_code'
@@ -763,7 +852,7 @@ local function read_settings(keys)
   local found, fields = redis.call('HMGET', keys.budget, unpack(names)), {}
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
-  s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.fields, s.parts, s.last_end = fields, read_parts(b), fields.last_consumer_end
   s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
   s.is_whole = are_whole(keys, s.parts)
   s.paused_until = number_of(fields.paused_until_us)
@@ -786,24 +875,24 @@ end
 
 -- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
 local function set_rate(keys, b, R, burst_us)
-  local B = R > 0 and burst_of(R, burst_us) or b[22]       -- at a rate of 0 nothing is earned, and what was earned stays
+  local B = R > 0 and burst_of(R, burst_us) or b[23]       -- at a rate of 0 nothing is earned, and what was earned stays
   read_rest(keys, b)
-  if R ~= b[21] then
+  if R ~= b[22] then
     for _, name in ipairs(CLASSES) do
       local class = b[name]
-      if b[21] > 0 and R > 0 then
-        class[1], class[2], class[3] = class[1] * (R / b[21]), class[2] * (R / b[21]), math.floor(class[3] * (R / b[21]))
+      if b[22] > 0 and R > 0 then
+        class[1], class[2], class[3] = class[1] * (R / b[22]), class[2] * (R / b[22]), math.floor(class[3] * (R / b[22]))
       else
         class[1], class[2], class[3] = math.huge, math.huge, R
       end
     end
-    b[2] = 0
-    b[11] = 0                                        -- what was promised at the rate before holds no more
+    b[3] = 0
+    b[13] = 0                                        -- what was promised at the rate before holds no more
   end
-  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math.floor((R / 2 < b[42] and R / 2 or b[42]))
-  if R > 0 and b[49] > 0 then b[3], b[49] = b[3] + b[49], 0 end    -- the first rate of this life
-  b[3] = (B < b[3] and B or b[3])
-  b[60] = true
+  b[22], b[23], b[24], b[49] = R, B, burst_us, R - math.floor((R / 2 < b[43] and R / 2 or b[43]))
+  if R > 0 and b[53] > 0 then b[4], b[53] = b[4] + b[53], 0 end    -- the first rate of this life
+  b[4] = (B < b[4] and B or b[4])
+  b[67] = true
 end
 
 local function level_at(load_percent, was)
@@ -867,7 +956,7 @@ end
 
 -- What the consumers can still hold, as the claim needs it.
 local function settle_window(keys, b, s)
-  local w, parts = b[46], s.parts
+  local w, parts = b[50], s.parts
   if not w then return end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -882,8 +971,8 @@ end
 
 -- `act`: who did it, what changed, and why. An empty text is left out.
 local function note(keys, b, by, act)
-  local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
-                 'load_percent', plain(b[25]), 'reason', b[44], 'by', by}
+  local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[22]), 'level', whole(b[25]),
+                 'load_percent', plain(b[26]), 'reason', b[45], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -893,20 +982,20 @@ local function note(keys, b, by, act)
   end
   redis.call(unpack(entry))
   read_rest(keys, b)
-  if b[51] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
+  if b[55] == 0 then redis.call('PEXPIRE', keys.history, 604800000) end
 end
 
 -- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
 local function push(keys, b)
   redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string.format('%s %.0f %.0f %.0f %s', b[43], b[4], b[21], b[24], b[44]))
+              string.format('%.0f %.0f %.0f %.0f %s', b[44], b[5], b[22], b[25], b[45]))
 end
 
 -- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
 -- entry if `is_act`.
 local function settle(keys, b, s, now, by, is_act, act)
-  redis.call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
+  redis.call('HSET', keys.budget, 'schema', whole(3))     -- a server without memory refuses here, before any change
   mend(keys, s)
   local parts = s.parts
   if sweep_consumers(keys, parts, s.combine, now) > 0 and parts.live == 0 then
@@ -914,14 +1003,14 @@ local function settle(keys, b, s, now, by, is_act, act)
     redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   end
   local rate, level, load, reason = decide(keys, s, now)
-  local turned = level ~= b[24] or reason ~= b[44]
-  parts.told = (b[21] > parts.told and b[21] or parts.told)               -- many small steps are a drop as well
-  local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[21] == 0 and rate > 0 and not b[59]
-  local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
-  if turned or b[59] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
+  local turned = level ~= b[25] or reason ~= b[45]
+  parts.told = (b[22] > parts.told and b[22] or parts.told)               -- many small steps are a drop as well
+  local is_drop = rate < b[22] and 100 * rate <= (100 - 10) * parts.told
+  local is_rise = b[22] == 0 and rate > 0 and not b[66]
+  local is_told = is_drop or is_rise or (level == 3 and b[25] < 3)
+  if turned or b[66] or rate ~= b[22] or s.burst ~= b[24] or load * 1000 ~= b[26] then
     set_rate(keys, b, rate, s.burst)
-    b[24], b[25], b[44] = level, load * 1000, reason
+    b[25], b[26], b[45] = level, load * 1000, reason
   end
   if is_act or turned or math.abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
@@ -932,41 +1021,40 @@ local function settle(keys, b, s, now, by, is_act, act)
     parts.told = rate
   end
   settle_window(keys, b, s)
-  b[27], b[58] = least(keys.consumers) or 0, true
-  b[36] = s.paused_until > now and s.paused_until or 0
-  for _, at in ipairs({b[36], grace_end(s)}) do
-    if at > now and (b[27] == 0 or at < b[27]) then b[27] = at end
+  b[28], b[65] = least(keys.consumers) or 0, true
+  b[37] = s.paused_until > now and s.paused_until or 0
+  for _, at in ipairs({b[37], grace_end(s)}) do
+    if at > now and (b[28] == 0 or at < b[28]) then b[28] = at end
   end
-  redis.call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
 -- A clock that steps back would keep the dead alive: what lies in the future moves back with it.
 local function rebase_clock(keys, b, s, now)
-  local step = b[1] - now
+  local step = b[2] - now
   for _, id in ipairs(redis.call('ZRANGE', keys.consumers, 0, -1)) do
     redis.call('ZINCRBY', keys.consumers, whole(-step), id)
   end
   if s.paused_until > 0 and s.paused_until < 9e15 then
     s.paused_until = (s.paused_until - step > 0 and s.paused_until - step or 0)
-    redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
-    b[36] = s.paused_until
+    redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until), 'paused_until', pause_end(s.paused_until) or '')
+    b[37] = s.paused_until
   end
   if s.left > 0 then
     s.left = (s.left - step > 0 and s.left - step or 0)
     redis.call('HSET', keys.budget, 'left_us', whole(s.left))
   end
-  b[27] = (b[27] - step > 0 and b[27] - step or 0)
+  b[28] = (b[28] - step > 0 and b[28] - step or 0)
 end
 
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
 local function advance(keys, b, now)
-  local is_back = b[1] - now >= 1000000
-  if is_back or (b[27] > 0 and now >= b[27]) then b[61] = read_settings(keys) end
-  if is_back then rebase_clock(keys, b, b[61], now) end
+  local is_back = b[2] - now >= 1000000
+  if is_back or (b[28] > 0 and now >= b[28]) then b[71] = read_settings(keys, b) end
+  if is_back then rebase_clock(keys, b, b[71], now) end
   -- From the end of a pause on the bucket earns again, however late the first call after it is.
-  local resumed = b[36] > b[1] and now >= b[36]
-  refill(b, resumed and b[36] or now)
-  if b[27] > 0 and now >= b[27] then settle(keys, b, b[61], now, 'deadline') end
+  local resumed = b[37] > b[2] and now >= b[37]
+  refill(b, resumed and b[37] or now)
+  if b[28] > 0 and now >= b[28] then settle(keys, b, b[71], now, 'deadline') end
   if resumed then refill(b, now) end
 end
 
@@ -975,62 +1063,62 @@ end
 -- DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 
 -- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
-local function beyond_rounding(b, sum) return sum > b[21] / 1e6 and sum or 0 end
+local function beyond_rounding(b, sum) return sum > b[22] / 1e6 and sum or 0 end
 
 -- Takes out the share of one that was taken for lost, or that was idle for long.
 local function withdraw_old_share(keys, b, p)
   read_rest(keys, b)
-  local share = math.abs(p[18])
-  local is_old, part = p[6] < b[41], 1
-  if is_old then part = 2 ^ -math.floor((b[41] - p[6]) / 30000000) end
-  share, b[58] = math.min(math.floor(share * part), p[18] > 0 and b[42] or b[17]), true
-  if p[18] > 0 then
-    b[42] = beyond_rounding(b, b[42] - share)
-    b[52] = math.min(b[42], is_old and (b[52] - share > 0 and b[52] - share or 0) or b[52])
+  local share = math.abs(p[16])
+  local is_old, part = p[4] < b[42], 1
+  if is_old then part = 2 ^ -math.floor((b[42] - p[4]) / 30000000) end
+  share, b[65] = math.min(math.floor(share * part), p[16] > 0 and b[43] or b[19]), true
+  if p[16] > 0 then
+    b[43] = beyond_rounding(b, b[43] - share)
+    b[56] = math.min(b[43], is_old and (b[56] - share > 0 and b[56] - share or 0) or b[56])
   else
-    b[17], b[18] = b[17] - share, (b[18] - part > 0 and b[18] - part or 0)
-    b[53], b[54] = (b[53] - share > 0 and b[53] - share or 0), (b[54] - part > 0 and b[54] - part or 0)
+    b[19], b[20] = b[19] - share, (b[20] - part > 0 and b[20] - part or 0)
+    b[57], b[58] = (b[57] - share > 0 and b[57] - share or 0), (b[58] - part > 0 and b[58] - part or 0)
   end
 end
 
 local function halve_old(b, now)
-  b[41] = (now < b[41] and now or b[41])
-  local halvings = math.floor((now - b[41]) / 30000000)
+  b[42] = (now < b[42] and now or b[42])
+  local halvings = math.floor((now - b[42]) / 30000000)
   if halvings < 1 then return end
   local part = 2 ^ (1 - halvings)
-  b[42] = math.floor((b[42] - b[52] / 2) * part)
-  b[17] = math.floor((b[17] - b[53] / 2) * part)
-  b[18] = (b[18] - b[54] / 2) * part
-  b[52], b[53], b[54] = b[42], b[17], b[18]
-  b[41] = b[41] + halvings * 30000000
+  b[43] = math.floor((b[43] - b[56] / 2) * part)
+  b[19] = math.floor((b[19] - b[57] / 2) * part)
+  b[20] = (b[20] - b[58] / 2) * part
+  b[56], b[57], b[58] = b[43], b[19], b[20]
+  b[42] = b[42] + halvings * 30000000
 end
 
 local function turn_shares(b, now)
-  if now < b[39] then b[39], b[40] = now, (b[40] < now and b[40] or now) end     -- the clock went back
-  b[17], b[18] = (b[17] > b[53] and b[17] or b[53]), (b[18] > b[54] and b[18] or b[54])
+  if now < b[40] then b[40], b[41] = now, (b[41] < now and b[41] or now) end     -- the clock went back
+  b[19], b[20] = (b[19] > b[57] and b[19] or b[57]), (b[20] > b[58] and b[20] or b[58])
   halve_old(b, now)
-  local turn = math.max(1000000, b[32], b[30])
-  if now - b[39] < turn then return end
-  local silence = now - b[39] - turn                -- nobody came meanwhile, so every share is as old as that
+  local turn = math.max(1000000, b[33], b[31])
+  if now - b[40] < turn then return end
+  local silence = now - b[40] - turn                -- nobody came meanwhile, so every share is as old as that
   if silence < 30000000 then
-    b[42], b[16], b[15] = b[42] + beyond_rounding(b, b[16]), beyond_rounding(b, b[15]), 0
-    b[40] = b[39]
+    b[43], b[18], b[17] = b[43] + beyond_rounding(b, b[18]), beyond_rounding(b, b[17]), 0
+    b[41] = b[40]
   else
-    if silence < 300000000 then b[42] = b[42] + math.floor((b[16] + b[15]) * 2 ^ -math.floor(silence / 30000000)) end
-    b[16], b[15], b[40] = 0, 0, now
+    if silence < 300000000 then b[43] = b[43] + math.floor((b[18] + b[17]) * 2 ^ -math.floor(silence / 30000000)) end
+    b[18], b[17], b[41] = 0, 0, now
   end
-  b[39], b[19] = now, b[19] / 2
+  b[40], b[21] = now, b[21] / 2
 end
 
 -- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for
 -- one whose return was certain, until the bucket earned less for it. Tokens that nobody took meanwhile pay first.
 local function pay_degraded(b, p, degraded, now)
-  local alone = (now - p[6] > 0 and now - p[6] or 0)
-  if p[18] > 0 then alone = math.min(alone, 2 * math.max(1000000, b[32], b[30])) end
-  local owed = math.min(degraded, math.abs(p[18]) * alone / 1000000)
-  local paid = (b[19] < owed and b[19] or owed)
-  owed, b[19] = math.floor(owed - paid), b[19] - paid
-  b[3], p[7] = ((b[3] - owed > -2 * b[21] and b[3] - owed or -2 * b[21]) < b[3] and (b[3] - owed > -2 * b[21] and b[3] - owed or -2 * b[21]) or b[3]), p[7] - owed
+  local alone = (now - p[4] > 0 and now - p[4] or 0)
+  if p[16] > 0 then alone = math.min(alone, 2 * math.max(1000000, b[33], b[31])) end
+  local owed = math.min(degraded, math.abs(p[16]) * alone / 1000000)
+  local paid = (b[21] < owed and b[21] or owed)
+  owed, b[21] = math.floor(owed - paid), b[21] - paid
+  b[4], p[5] = ((b[4] - owed > -2 * b[22] and b[4] - owed or -2 * b[22]) < b[4] and (b[4] - owed > -2 * b[22] and b[4] - owed or -2 * b[22]) or b[4]), p[5] - owed
 end
 
 -- The end of an epoch of the fair share (fair.lua): whoever comes first after it finds each class' level, and the sums begin
@@ -1055,45 +1143,51 @@ end
 
 local function settle_trim(b, is_contended)
   local depth = usual_depth(b)
-  b[35] = b[9] > depth / 4 and 1 or 0
-  if is_contended and b[21] > 0 and b[35] == 0 then
-    b[34] = math.min(1, math.max(-0.2, b[34] + 0.05 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  b[36] = b[10] > depth / 4 and 1 or 0
+  if is_contended and b[22] > 0 and b[36] == 0 then
+    b[35] = math.min(1, math.max(-0.2, b[35] + 0.05 * (b[4] - 0.375 * depth) / (0.5 * depth)))
   else
-    b[34] = 0
+    b[35] = 0
   end
-  b[48] = is_contended and trim(b) or 0
+  b[52] = is_contended and trim(b) or 0
 end
 
 -- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
 local function fit_refresh(b, crowd, now)
-  if now >= b[33] then b[32], b[33] = b[31] * 5, 0 end
+  if now >= b[34] then b[33], b[34] = b[32] * 5, 0 end
   local wanted = 0
-  if not (b[46] and b[46].lossless == 1) then    -- what is lossless counts on what is on its way being young
+  if not (b[50] and b[50].lossless == 1) then    -- what is lossless counts on what is on its way being young
     wanted = crowd / 10000 * 1000000
   end
   -- A fleet is never counted twice alike: a little less changes nothing.
-  if wanted <= b[31] and wanted >= b[31] / 2 then return end
-  local before = b[31]
-  b[31] = math.ceil(((wanted > 100000 and wanted or 100000) < 60000000 and (wanted > 100000 and wanted or 100000) or 60000000))
-  if b[31] < before then b[33] = now + b[32]
-  elseif b[31] * 5 >= b[32] then b[32], b[33] = b[31] * 5, 0 end
+  if wanted <= b[32] and wanted >= b[32] / 2 then return end
+  local before = b[32]
+  b[32] = math.ceil(((wanted > 100000 and wanted or 100000) < 60000000 and (wanted > 100000 and wanted or 100000) or 60000000))
+  if b[32] < before then b[34] = now + b[33]
+  elseif b[32] * 5 >= b[33] then b[33], b[34] = b[32] * 5, 0 end
 end
 
 local function roll_epoch(keys, b, now)
+  redis.call('HLEN', keys.budget)                      -- of another type it raises here, before anything is written
   read_rest(keys, b)
   turn_shares(b, now)
-  local R, crowd = b[20], b[12]
+  local R, crowd = b[49], b[14]
+  b[68], b[69], b[70] = true, 0, b[11]
+  for _, name in ipairs(CLASSES) do
+    local class = b[name]
+    b[69] = b[69] + class[7]
+  end
   local function empty()
     for _, name in ipairs(CLASSES) do
       local class = b[name]
       class[5], class[6], class[7], class[8] = 0, 0, 0, 0
     end
-    b[9], b[12], b[28] = 0, 0, b[28] + 1
+    b[10], b[11], b[14], b[29] = 0, 0, 0, b[29] + 1
   end
-  local is_cut = b[29] - now > b[30]               -- the clock went back
-  local is_silent = now - b[29] > b[30]
+  local is_cut = b[30] - now > b[31]               -- the clock went back
+  local is_silent = now - b[30] > b[31]
   if is_silent then                                    -- nobody came for a whole epoch: it says nothing about today
-    crowd = 0
+    crowd, b[69], b[70] = 0, 0, 0
     empty()
   end
   local left, kept, is_contended = R, 0, false
@@ -1111,19 +1205,19 @@ local function roll_epoch(keys, b, now)
   end
   settle_trim(b, is_contended)
   -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
-  b[45] = ''
+  b[46] = ''
   for _, name in ipairs(CLASSES) do
     local class = b[name]
-    class[4] = b[45] == '' and b[48] or 0
-    if b[45] == '' and class[1] < math.huge then b[45] = name end
+    class[4] = b[46] == '' and b[52] or 0
+    if b[46] == '' and class[1] < math.huge then b[46] = name end
   end
   empty()
-  local refresh_before = b[31]
+  local refresh_before = b[32]
   -- After an outage, or a step of the clock, all may be back in a moment.
-  if not is_cut and not (is_silent and now - b[29] < 600000 * 1000) then fit_refresh(b, crowd, now) end
-  b[30] = math.ceil(math.max(250000, 1.5 * (b[31] > refresh_before and b[31] or refresh_before), 1.1 * (b[47] > b[10] and b[47] or b[10])))
-  b[29] = now + b[30]
-  b[47], b[10] = b[10], 0
+  if not is_cut and not (is_silent and now - b[30] < 600000 * 1000) then fit_refresh(b, crowd, now) end
+  b[31] = math.ceil(math.max(250000, 1.5 * (b[32] > refresh_before and b[32] or refresh_before), 1.1 * (b[51] > b[12] and b[51] or b[12])))
+  b[30] = now + b[31]
+  b[51], b[12] = b[12], 0
 end
 
 -- Those that left without a word go from the list; their hashes go by their TTL.
@@ -1131,17 +1225,19 @@ local function sweep_producers(keys, now)
   local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - 600000 * 1000), 'LIMIT', 0, 8)
   if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end
 end
-rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, is_owned = is_owned, is_renewal_due = is_renewal_due, make_good = make_good, named_keys = named_keys, new_budget = new_budget, new_producer = new_producer, note_gap = note_gap, pay_degraded = pay_degraded, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, steady = steady, successor = successor, sweep_producers = sweep_producers, withdraw_old_share = withdraw_old_share, write_whole = write_whole}
+rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, first_budget = first_budget, is_owned = is_owned, is_renewal_due = is_renewal_due, make_good = make_good, named_keys = named_keys, new_producer = new_producer, note_gap = note_gap, pay_degraded = pay_degraded, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, steady = steady, successor = successor, sweep_producers = sweep_producers, withdraw_old_share = withdraw_old_share, write_whole = write_whole}
   return rarely_given
 end
 
 local is_read, ask = pcall(read_claim)
 local few_keys_1
 repeat
-  if #KEYS ~= 3 then few_keys_1 = nil break end
-  local prefix = KEYS[1] .. ':producer:'
-  if KEYS[2] ~= KEYS[1] .. ':producers' or string_sub(KEYS[3], 1, #prefix) ~= prefix then few_keys_1 = nil break end
-  few_keys_1 = {budget = KEYS[1], producers = KEYS[2], member = KEYS[3]}
+  if #KEYS ~= 5 then few_keys_1 = nil break end
+  local budget, member = KEYS[1], KEYS[4]
+  local prefix = budget .. ':producer'
+  if KEYS[2] ~= budget .. ':state' or KEYS[3] ~= prefix .. 's' or KEYS[5] ~= member .. ':state'
+    or string_sub(member, 1, #prefix + 1) ~= prefix .. ':' then few_keys_1 = nil break end
+  few_keys_1 = {budget = budget, state = KEYS[2], producers = KEYS[3], member = member, memory = KEYS[5]}
   break
 until true
 local keys = few_keys_1
@@ -1164,120 +1260,99 @@ until true
 local now = clock_1
 local read_producer_1
 repeat
-  local f = redis_call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
-  if not f[1] then read_producer_1 = nil break end
-  local p = {nil, f[2], f[3], nil, unpacked('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f[1])}
-  p[1], p[17] = p[6] + p[9] * 32, p[17] * 4
-  p[13] = p[13] == 'n' and 'normal' or p[13] == 'h' and 'high' or 'low'
+  local raw = redis_call('GET', keys.memory)
+  if not raw then read_producer_1 = nil break end
+  local p = {nil, nil, unpacked('>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', raw)}
+  p[1], p[15] = p[4] + p[7] * 32, p[15] * 4
+  p[11] = p[11] == 'n' and 'normal' or p[11] == 'h' and 'high' or 'low'
   read_producer_1 = p
   break
 until true
 local p = read_producer_1
-if not p or p[2] ~= ask[10] then
+if not p or p[17] ~= ask[10] then
   local fault = rarely().fault_of_names(keys, ask)
   if fault then return {err = fault} end
 end
 
--- 0. A retry gets the remembered answer, before anything else.
-if p and p[2] == ask[10] and ask[10] ~= '' and ask[11] <= p[5] then
-  if ask[11] == p[5] then return rarely().remembered(keys, p, ask[14]) end
-  return {err = 'NEXUS_STALE'}
-end
-
-local read_budget_1, read_budget_2, read_budget_3
+local read_budget_1, read_budget_2
 repeat
 local class_name = ask[9]
-  local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
-  if f[1] ~= '2' then
-    local schema = f[1] and (string.match(f[1], '^%d+$') and tonumber(f[1]) or 9007199254740992)
-    read_budget_1, read_budget_2, read_budget_3 = nil, schema and schema > 2 and 'NEXUS_SCHEMA', redis_call('TYPE', keys.budget).ok ~= 'none'
-    break
-  end
-  if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
-    late, idle, idlers, spilled = unpacked('>ddddddddddddddddddd', f[2])
+  local raw = redis_call('GET', keys.state)
+  if not raw then read_budget_1, read_budget_2 = nil break end
+  local schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved,
+    saved_until, fresh, late, idle, idlers, spilled = unpacked('>ddddddddddddddddddddd', raw)
+  if schema > 3 and schema < 1000 and schema % 1 == 0 then read_budget_1, read_budget_2 = nil, true break end
   local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes,
-    behind, high, turned, turned_before, halved, lost, birth, reason, taker = unpacked('>ddddddddddddddddddddddsss', f[3])
+    behind, high, turned, turned_before, halved, lost, birth, reason, taker, next = unpacked('>dddddddddddddddddddddddss', raw, 1 + 67 * WIDE)
 
-  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + retry_max + queue + crowd + saved
-    + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends
-    + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost
-  if sum - sum ~= 0 then error('damaged') end
-  local b = {at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
-             late, idle, idlers, spilled, R, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span,
-             span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker}
-  if f[4] then 
-  local read_window_1
-  repeat
-  local bytes = f[4]
-    local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', bytes)
-  read_window_1 = {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born,
-          snaps = {s1, s2, s3, s4, s5}}
-  break
-  until true
-  b[46] = read_window_1
-  end
-  local read_class_1
-  repeat
-  local bytes = f[5]
-  read_class_1 = {unpacked('>dddddddd', bytes)}
-break
-  until true
-  b[class_name] = read_class_1
-  read_budget_1, read_budget_2, read_budget_3 = b
+  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + demanding + retry_max + queue + crowd
+    + saved + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number
+    + ends + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost + birth
+  if schema ~= 3 or sum - sum ~= 0 then error('damaged') end
+  local b = {schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved,
+             saved_until, fresh, late, idle, idlers, spilled, R, B, burst_us, level, load, learns_until, due, number, ends,
+             length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth,
+             reason, taker, next, raw, R, next <= #raw and read_window(raw, next) or nil, [class_name] = read_class(raw, class_name)}
+  read_budget_1, read_budget_2 = b
   break
 until true
-local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
-if newer then return {err = newer} end
-b = b or rarely().new_budget(now, is_older)
-if now < b[1] or b[37] + b[38] > 0 then now = rarely().steady(b, now) end
-if p and (p[3] ~= b[43] or p[2] ~= ask[10]) then
-  if p[2] ~= ask[10] and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
+local b, newer = read_budget_1, read_budget_2
+if not b and not newer then b, newer = rarely().first_budget(keys, now) end
+if newer then return {err = 'NEXUS_SCHEMA'} end
+
+-- 0. A retry gets the remembered answer, before anything else.
+if p and p[17] == ask[10] and ask[10] ~= '' and ask[11] <= p[3] then
+  if ask[11] == p[3] then return rarely().remembered(keys, b, p, ask[14]) end
+  return {err = 'NEXUS_STALE'}
+end
+if now < b[2] or b[38] + b[39] > 0 then now = rarely().steady(b, now) end
+if p and (p[18] ~= b[44] or p[17] ~= ask[10]) then
+  if p[17] ~= ask[10] and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
   p = rarely().successor(p, b)
 end
 
 -- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
-if now - b[1] >= 500000 then rarely().note_gap(keys, b, now) end
-if (b[27] > 0 and now >= b[27]) or b[1] - now >= 1000000 then
+if now - b[2] >= 500000 then rarely().note_gap(keys, b, now) end
+if (b[28] > 0 and now >= b[28]) or b[2] - now >= 1000000 then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().advance(keys, b, now)
 else
   repeat
-    local dt = now - b[1]
-  b[1] = now
+    local dt = now - b[2]
+  b[2] = now
   if dt < 0 then
-    b[26], b[58] = (b[26] + dt > 0 and b[26] + dt or 0), true
+    b[27], b[65] = (b[27] + dt > 0 and b[27] + dt or 0), true
   end
-  local R, T, B = b[21], b[3], b[22]
-  if b[42] > 0 then R = R - math_floor((R / 2 < b[42] and R / 2 or b[42])) end
-  b[20] = R
+  local R, T, B = b[22], b[4], b[23]
+  if b[43] > 0 then R = R - math_floor((R / 2 < b[43] and R / 2 or b[43])) end
+  b[49] = R
   if dt > 0 and R > 0 then
     local room = B - T
     if room <= 0 or dt >= room / R * 1000000 + 1 then
-      b[19] = b[19] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
-      T, b[2] = B, 0
+      b[21] = b[21] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
+      T, b[3] = B, 0
     else
-      local part = R % 1000000 * dt + b[2]
-      T, b[2] = T + math_floor(R / 1000000) * dt + math_floor(part / 1000000), part % 1000000
-      if T >= B then T, b[2] = B, 0 end
+      local part = R % 1000000 * dt + b[3]
+      T, b[3] = T + math_floor(R / 1000000) * dt + math_floor(part / 1000000), part % 1000000
+      if T >= B then T, b[3] = B, 0 end
     end
-    b[3] = T
+    b[4] = T
   end
-  if now < b[8] then
-    b[8] = now
-  elseif now - b[8] > b[32] then
-    b[7] = now - b[8] < 2 * b[32] and b[6] or 0
-    b[6], b[8] = b[3], now
+  if now < b[9] then
+    b[9] = now
+  elseif now - b[9] > b[33] then
+    b[8] = now - b[9] < 2 * b[33] and b[7] or 0
+    b[7], b[9] = b[4], now
   end
-  b[6] = (b[3] > b[6] and b[3] or b[6])
+  b[7] = (b[4] > b[7] and b[4] or b[7])
   until true
 end
-local learning, is_first = now < b[26], not p
+local learning, is_first = now < b[27], not p
 p = p or rarely().new_producer(now)
-if ask[13] > b[4] and ask[12] == b[43] then rarely().make_good(keys, b, p, ask[13], now) end
-if now >= b[29] or b[29] - now > b[30] then
+if ask[13] > b[5] and tonumber(ask[12]) == b[44] then rarely().make_good(keys, b, p, ask[13], now) end
+if now >= b[30] or b[30] - now > b[31] then
   rarely().roll_epoch(keys, b, now)
-  if not keys.history and not b[59] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  if not keys.history and not b[66] and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
   rarely().sweep_producers(keys, now)
 end
 
@@ -1285,53 +1360,53 @@ end
 local take_back_1, take_back_2, take_back_3
 repeat
 local held, unused, burned = ask[5], ask[6], ask[7]
-  local owned = now <= p[1] and p[8] or 0
+  local owned = now <= p[1] and p[6] or 0
   local returned = (owned < unused and owned or unused)
-  local lost = (p[8] - returned < burned and p[8] - returned or burned)
+  local lost = (p[6] - returned < burned and p[6] - returned or burned)
   local credited = 0
   if returned > 0 then 
   local hand_back_1
   repeat
   local tokens = returned
-    local fits = math_max(0, math_min(tokens, b[22] - math_max(b[3], b[6], b[7])))
-  b[3] = b[3] + fits
-  b[6] = (b[3] > b[6] and b[3] or b[6])
+    local fits = math_max(0, math_min(tokens, b[23] - math_max(b[4], b[7], b[8])))
+  b[4] = b[4] + fits
+  b[7] = (b[4] > b[7] and b[4] or b[7])
   hand_back_1 = fits
   break
   until true
   credited = hand_back_1
   end
-  p[8] = (p[8] - returned < held and p[8] - returned or held)
+  p[6] = (p[6] - returned < held and p[6] - returned or held)
   take_back_1, take_back_2, take_back_3 = returned, lost, credited
   break
 until true
 local returned, burned, credited = take_back_1, take_back_2, take_back_3
-if is_first and (learning or (ask[12] ~= '' and ask[12] ~= b[43])) then rarely().pay_for_past(b, p, ask) end
+if is_first and (learning or (ask[12] ~= '' and tonumber(ask[12]) ~= b[44])) then rarely().pay_for_past(b, p, ask) end
 
 -- 3. Its place in the fair share.
-if ask[10] ~= '' and (is_first or p[6] < b[29] - b[30] or p[6] > now) then b[12] = b[12] + 1 end
-p[4] = p[10] == b[28]                         -- in this epoch's sums already
-if p[4] and not b[p[13]] then rarely().read_rest(keys, b) end
+if ask[10] ~= '' and (is_first or p[4] < b[30] - b[31] or p[4] > now) then b[14] = b[14] + 1 end
+p[2] = p[8] == b[29]                         -- in this epoch's sums already
+if p[2] and not b[p[11]] then rarely().read_rest(keys, b) end
 repeat
 local degraded = ask[16]
   repeat
-    if p[10] ~= b[28] then break end
-  local class = b[p[13]]
-  class[7], class[8] = class[7] - p[11], class[8] - p[14]
-  b[9] = b[9] - p[12]
-  if p[16] == 1 then class[5] = class[5] - p[11] else class[6] = class[6] - p[14] end
+    if p[8] ~= b[29] then break end
+  local class = b[p[11]]
+  class[7], class[8] = class[7] - p[9], class[8] - p[12]
+  b[10], b[11] = b[10] - p[10], b[11] - 1
+  if p[14] == 1 then class[5] = class[5] - p[9] else class[6] = class[6] - p[12] end
   until true
   if degraded > 0 then rarely().pay_degraded(b, p, degraded, now) end
   local withdraw_share_1
   repeat
-    local share, is_old = p[18], false
+    local share, is_old = p[16], false
   if share > 0 then
-    if p[6] >= b[39] then b[15] = b[15] - share
-    elseif p[6] >= b[40] then b[16] = b[16] - share
+    if p[4] >= b[40] then b[17] = b[17] - share
+    elseif p[4] >= b[41] then b[18] = b[18] - share
     else is_old = true end
   elseif share < 0 then
-    is_old = p[6] < b[41]
-    if not is_old then b[17], b[18] = b[17] + share, b[18] - 1 end
+    is_old = p[4] < b[42]
+    if not is_old then b[19], b[20] = b[19] + share, b[20] - 1 end
   end
   withdraw_share_1 = is_old
   break
@@ -1339,51 +1414,51 @@ local degraded = ask[16]
   local is_old = withdraw_share_1
   if is_old then rarely().withdraw_old_share(keys, b, p) end
 until true
-local is_same = p[2] == ask[10] and p[3] == b[43] and p[13] == ask[9] and p[14] == ask[8]
-p[14], p[13] = ask[8], ask[9]
+local is_same = p[17] == ask[10] and p[18] == b[44] and p[11] == ask[9] and p[12] == ask[8]
+p[12], p[11] = ask[8], ask[9]
 local need = ask[2] > 0 and ask[1] == 0 and (1000000 < ask[2] and 1000000 or ask[2]) or ask[1]
-local d = ask[2] > 0 and (need / b[30] * 1000000 > ask[3] and need / b[30] * 1000000 or ask[3]) or ask[3]  -- who comes seldom counts for what it takes then
+local d = ask[2] > 0 and (need / b[31] * 1000000 > ask[3] and need / b[31] * 1000000 or ask[3]) or ask[3]  -- who comes seldom counts for what it takes then
 repeat
-local d = math_floor((d < b[21] and d or b[21]))
-  local class = b[p[13]]
-  local under = d <= class[2] * p[14] / 1000000
-  p[11], p[12], p[16], p[10] = d, 0, under and 1 or 0, 0
+local d = math_floor((d < b[22] and d or b[22]))
+  local class = b[p[11]]
+  local under = d <= class[2] * p[12] / 1000000
+  p[9], p[10], p[14], p[8] = d, 0, under and 1 or 0, 0
   if d <= 0 then break end
-  p[10] = b[28]
-  class[7], class[8] = class[7] + d, class[8] + p[14]
+  p[8], b[11] = b[29], b[11] + 1
+  class[7], class[8] = class[7] + d, class[8] + p[12]
   if under then
     class[5] = class[5] + d
   else
-    class[6] = class[6] + p[14]
-    p[12] = (b[22] < need and b[22] or need)
-    b[9] = b[9] + p[12]
+    class[6] = class[6] + p[12]
+    p[10] = (b[23] < need and b[23] or need)
+    b[10] = b[10] + p[10]
   end
 until true
 
 -- 4. The rate at which its credit grows.
-local class, refresh = b[p[13]], 100000
+local class, refresh = b[p[11]], 100000
 local contended = class[1] < math_huge
 local share_of_1
 repeat
-  if class[1] < math_huge then share_of_1 = (class[1] * p[14] / 1000000 < b[21] and class[1] * p[14] / 1000000 or b[21]) break end
-  local weight = (class[8] > p[14] and class[8] or p[14])
+  if class[1] < math_huge then share_of_1 = (class[1] * p[12] / 1000000 < b[22] and class[1] * p[12] / 1000000 or b[22]) break end
+  local weight = (class[8] > p[12] and class[8] or p[12])
   local rest = class[3] - class[7]
-  share_of_1 = math_min(b[21], rest >= 0 and p[11] + rest * p[14] / weight or class[3] * p[14] / weight)
+  share_of_1 = math_min(b[22], rest >= 0 and p[9] + rest * p[12] / weight or class[3] * p[12] / weight)
   break
 until true
 local told = share_of_1
 local faster = class[4]
-if b[31] > 100000 and b[45] == ask[9] then 
+if b[32] > 100000 and b[46] == ask[9] then 
 local trim_1
 repeat
-  if b[21] <= 0 then trim_1 = 0 break end
+  if b[22] <= 0 then trim_1 = 0 break end
   local depth = usual_depth(b)
-  if b[35] == 1 then
+  if b[36] == 1 then
 
-    trim_1 = math_min(1.25, math_max(0, b[3] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * math_max(0, 1 - b[3] / (0.375 * depth))
+    trim_1 = math_min(1.25, math_max(0, b[4] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * math_max(0, 1 - b[4] / (0.375 * depth))
     break
   end
-  trim_1 = math_min(1.25, math_max(-0.2, b[34] + 0.25 * (b[3] - 0.375 * depth) / (0.5 * depth)))
+  trim_1 = math_min(1.25, math_max(-0.2, b[35] + 0.25 * (b[4] - 0.375 * depth) / (0.5 * depth)))
   break
 until true
 faster = trim_1
@@ -1393,17 +1468,17 @@ local share = math_max(contended and told * (1 + faster) or told, 1e-6)
 if credited > 0 and contended then 
 repeat
   local most = ((PAYS_MOST * share < 2 * credited and PAYS_MOST * share or 2 * credited) > PAYS_LEAST * share and (PAYS_MOST * share < 2 * credited and PAYS_MOST * share or 2 * credited) or PAYS_LEAST * share)
-  p[7] = (p[7] - 4 * credited > (-most < p[7] and -most or p[7]) and p[7] - 4 * credited or (-most < p[7] and -most or p[7]))
+  p[5] = (p[5] - 4 * credited > (-most < p[5] and -most or p[5]) and p[5] - 4 * credited or (-most < p[5] and -most or p[5]))
 until true
 end
 
 -- 5. to 7. Tokens, or its own slot to come back.
-if b[31] > 100000 then 
+if b[32] > 100000 then 
 local refresh_of_1
 repeat
 local rate = (told < d and told or d)
-  if rate <= 0 then refresh_of_1 = b[31] break end
-  refresh_of_1 = math_ceil(((b[21] / rate / 10000 * 1000000 < b[31] and b[21] / rate / 10000 * 1000000 or b[31]) > 100000 and (b[21] / rate / 10000 * 1000000 < b[31] and b[21] / rate / 10000 * 1000000 or b[31]) or 100000))
+  if rate <= 0 then refresh_of_1 = b[32] break end
+  refresh_of_1 = math_ceil(((b[22] / rate / 10000 * 1000000 < b[32] and b[22] / rate / 10000 * 1000000 or b[32]) > 100000 and (b[22] / rate / 10000 * 1000000 < b[32] and b[22] / rate / 10000 * 1000000 or b[32]) or 100000))
   break
 until true
 refresh = refresh_of_1
@@ -1412,31 +1487,31 @@ local is_short, cut = contended and (refresh == 100000 or faster < 0.3), false
 local spend_1, spend_2, spend_3
 repeat
 local contended = is_short
-  local cap = math_min(math_max(math_max(600000, 1.25 * refresh, b[23]) / 1000000 * share, (b[22] < need and b[22] or need)), 9e15)
-  p[7] = math_min(cap, p[7] + share * (now - p[6] > 0 and now - p[6] or 0) / 1000000)
-  local room = p[7] + cap * 1.02
+  local cap = math_min(math_max(math_max(600000, 1.25 * refresh, b[24]) / 1000000 * share, (b[23] < need and b[23] or need)), 9e15)
+  p[5] = math_min(cap, p[5] + share * (now - p[4] > 0 and now - p[4] or 0) / 1000000)
+  local room = p[5] + cap * 1.02
   local depth = usual_depth(b)
-  local spare = (room < b[3] - 0.5 * depth and room or b[3] - 0.5 * depth)
-  if ask[4] then spare = (room < b[3] and room or b[3])
-  elseif contended then spare = ((room < b[3] - depth and room or b[3] - depth) > (need < spare and need or spare) and (room < b[3] - depth and room or b[3] - depth) or (need < spare and need or spare))
-  elseif b[23] > 250000 then spare = (room < b[3] and room or b[3])
-  elseif b[3] >= need then spare = math_max(spare, math_min(need, b[22], room)) end
+  local spare = (room < b[4] - 0.5 * depth and room or b[4] - 0.5 * depth)
+  if ask[4] then spare = (room < b[4] and room or b[4])
+  elseif contended then spare = ((room < b[4] - depth and room or b[4] - depth) > (need < spare and need or spare) and (room < b[4] - depth and room or b[4] - depth) or (need < spare and need or spare))
+  elseif b[24] > 250000 then spare = (room < b[4] and room or b[4])
+  elseif b[4] >= need then spare = math_max(spare, math_min(need, b[23], room)) end
   local piece = need
-  if need > 0.25 * depth and not ask[4] and not (b[46] and b[46].lossless == 1) then
+  if need > 0.25 * depth and not ask[4] and not (b[50] and b[50].lossless == 1) then
     piece = math_min(need, ((0.1 * share < 0.25 * depth and 0.1 * share or 0.25 * depth) > 1000000 and (0.1 * share < 0.25 * depth and 0.1 * share or 0.25 * depth) or 1000000))
   end
 
   local granted = 0
-  local T = b[3]
-  if need < b[13] and now < b[14] then T = T - b[13] end
+  local T = b[4]
+  if need < b[15] and now < b[16] then T = T - b[15] end
 
 
-  local has_time = p[17] > 0 and now >= p[6] + p[17] - 0.005 * 1000000
-  if refresh == 100000 and b[11] > now and not has_time and not (ask[4] and p[7] >= need) then T = T - need end
-  p[17] = 0
-  local credit = math_max(p[7] + 0.005 * share, math_min(piece, p[7] + (1 - 0.9) * piece))
+  local has_time = p[15] > 0 and now >= p[4] + p[15] - 0.005 * 1000000
+  if refresh == 100000 and b[13] > now and not has_time and not (ask[4] and p[5] >= need) then T = T - need end
+  p[15] = 0
+  local credit = math_max(p[5] + 0.005 * share, math_min(piece, p[5] + (1 - 0.9) * piece))
   local available = ((spare > credit and spare or credit) < T and (spare > credit and spare or credit) or T)
-  if b[21] > 0 and ask[2] > 0 then
+  if b[22] > 0 and ask[2] > 0 then
     local first = (ask[2] < need and ask[2] or need)
     if available >= first then
       local unit = (first < 1000000 and first or 1000000)
@@ -1447,31 +1522,31 @@ local contended = is_short
   end
   if ask[2] <= 0 then spend_1, spend_2, spend_3 = granted, 0, 0 break end
   local longest = (refresh > 1000000 and refresh or 1000000)
-  if b[21] <= 0 then
-    if b[36] <= now or b[36] >= 9e15 then spend_1, spend_2, spend_3 = 0, longest, longest break end
-    b[11] = (b[36] > b[11] and b[36] or b[11]) + 1000000 / 10000
-    spend_1, spend_2, spend_3 = 0, math_ceil((b[11] - now < longest and b[11] - now or longest)), (b[36] - now < 86400000000 and b[36] - now or 86400000000)
+  if b[22] <= 0 then
+    if b[37] <= now or b[37] >= 9e15 then spend_1, spend_2, spend_3 = 0, longest, longest break end
+    b[13] = (b[37] > b[13] and b[37] or b[13]) + 1000000 / 10000
+    spend_1, spend_2, spend_3 = 0, math_ceil((b[13] - now < longest and b[13] - now or longest)), (b[37] - now < 86400000000 and b[37] - now or 86400000000)
     break
   end
 
-  local enough = (contended and not ask[4] and p[7] or room) - granted
-  local R = b[20]
+  local enough = (contended and not ask[4] and p[5] or room) - granted
+  local R = b[49]
   local retry, earned = math_max(0, (piece - enough) / share * 1000000), (piece - T + granted) / R * 1000000
-  local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b[35] == 1 and b[11] > now
+  local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b[36] == 1 and b[13] > now
   retry = (earned > retry and earned or retry)
   if is_queued and refresh == 100000 and not ask[4] then
 
-    local slot = math_max(b[11] + piece / R * 1000000, now + (piece - b[3] + granted) / R * 1000000)
+    local slot = math_max(b[13] + piece / R * 1000000, now + (piece - b[4] + granted) / R * 1000000)
     if slot - now <= longest and (granted == 0 or slot - now > 0.7 * retry) then
-      b[11] = slot
+      b[13] = slot
       retry = math_ceil((slot - now > retry and slot - now or retry))
-      p[17] = (retry < longest and retry or longest)
+      p[15] = (retry < longest and retry or longest)
     end
   end
 
-  if granted > 0 and need >= b[13] then b[13] = 0
-  elseif granted == 0 and piece > 0.25 * depth and p[7] >= piece then
-    b[13], b[14] = piece, now + retry + 100000
+  if granted > 0 and need >= b[15] then b[15] = 0
+  elseif granted == 0 and piece > 0.25 * depth and p[5] >= piece then
+    b[15], b[16] = piece, now + retry + 100000
   end
   local met = math_max(0, (need - enough) / share, (need - T + granted) / R) * 1000000
   spend_1, spend_2, spend_3 = granted, math_ceil((retry < longest and retry or longest)), math_ceil((met < 86400000000 and met or 86400000000))
@@ -1482,27 +1557,27 @@ if refresh > 100000 and ask[2] > 0 then
   local space_out_1
   repeat
   local retry = (slot < retry and slot or retry)
-    if b[21] <= 0 then space_out_1 = retry break end
-  local class = b[p[13]]
-  if not is_short and class[1] < math_huge then p[7] = (granted > p[7] and granted or p[7]) end
-  local credit = p[7] - granted
+    if b[22] <= 0 then space_out_1 = retry break end
+  local class = b[p[11]]
+  if not is_short and class[1] < math_huge then p[5] = (granted > p[5] and granted or p[5]) end
+  local credit = p[5] - granted
   local unmet = (credit < ask[2] - granted and credit or ask[2] - granted)
   if is_short and granted > 0 and unmet < 1000000 then
     retry = math_max(retry, 0.85 * refresh - (credit > 0 and credit or 0) / share * 1000000)
-  elseif unmet >= 1000000 or now - p[6] < refresh / 2 then
-    b[11] = math_min((now > b[11] and now or b[11]) + (1 / 10000 > unmet / b[21] and 1 / 10000 or unmet / b[21]) * 1000000, now + refresh)
-    retry = (b[11] - now > retry and b[11] - now or retry)
+  elseif unmet >= 1000000 or now - p[4] < refresh / 2 then
+    b[13] = math_min((now > b[13] and now or b[13]) + (1 / 10000 > unmet / b[22] and 1 / 10000 or unmet / b[22]) * 1000000, now + refresh)
+    retry = (b[13] - now > retry and b[13] - now or retry)
   end
   space_out_1 = math_ceil((retry < (refresh > 1000000 and refresh or 1000000) and retry or (refresh > 1000000 and refresh or 1000000)))
   break
   until true
   retry = space_out_1
 end
-if b[46] then
+if b[50] then
   local admit_1, admit_2, admit_3
   repeat
-  local came_at, is_whole = p[6], ask[4]
-    local w = b[46]
+  local came_at, is_whole = p[4], ask[4]
+    local w = b[50]
   repeat
     local slot = math_floor(now / w.slot_us)
   if slot < w.slot then w.slot = slot end
@@ -1515,7 +1590,7 @@ if b[46] then
   w.slot = slot
   until true
   local lost = returned
-  if now - came_at < 4 * w.slot_us - b[32] then lost = lost + burned end
+  if now - came_at < 4 * w.slot_us - b[33] then lost = lost + burned end
   if lost > 0 then 
   repeat
   local tokens = lost
@@ -1557,53 +1632,52 @@ break
   until true
   granted, retry, cut = admit_1, admit_2, admit_3
 end
-p[7], b[10] = p[7] - granted, (retry > b[10] and retry or b[10])
+p[5], b[12] = p[5] - granted, (retry > b[12] and retry or b[12])
 repeat
 local tokens = granted
-  b[3] = b[3] - tokens
-  local total = b[5] + tokens
-  b[4], b[5] = b[4] + math_floor(total / 1000000), total % 1000000
+  b[4] = b[4] - tokens
+  local total = b[6] + tokens
+  b[5], b[6] = b[5] + math_floor(total / 1000000), total % 1000000
 until true
 
-local load, recommended = math_floor(b[25] / 1000), math_floor((told < ask[3] and told or ask[3]))
-local lossless = b[46] and b[46].lossless or 0
+local recommended = math_floor((told < ask[3] and told or ask[3]))
 local lease_of_1
 repeat
 local trip = ask[14]
   local lease = refresh * 5
-  if trip == 0 or b[46] and b[46].lossless == 1 then lease_of_1 = lease break end
+  if trip == 0 or b[50] and b[50].lossless == 1 then lease_of_1 = lease break end
   lease = lease + trip
-  if lease > b[32] or b[33] > 0 and b[33] < now + lease then
-    b[32], b[33], b[58] = (lease > b[32] and lease or b[32]), now + 2 * lease, true
+  if lease > b[33] or b[34] > 0 and b[34] < now + lease then
+    b[33], b[34], b[65] = (lease > b[33] and lease or b[33]), now + 2 * lease, true
   end
   lease_of_1 = lease
   break
 until true
 local lease = lease_of_1
-p[8], p[1] = p[8] + granted, now + lease + retry
+p[6], p[1] = p[6] + granted, now + lease + retry
 local outage_share_1
 repeat
   local is_awaited = d > 0
-  if ask[2] > 0 then is_awaited = p[8] > need or not ask[4] and (granted < need or recommended < ask[3]) end
-  if ask[10] == '' or b[31] > 100000 then is_awaited = false end
-  local all, wanted, idle, has, had = b[21] / 2, (told < d and told or d) / 2, b[17], ask[15], p[18]
+  if ask[2] > 0 then is_awaited = p[6] > need or not ask[4] and (granted < need or recommended < ask[3]) end
+  if ask[10] == '' or b[32] > 100000 then is_awaited = false end
+  local all, wanted, idle, has, had = b[22] / 2, (told < d and told or d) / 2, b[19], ask[15], p[16]
   if had < 0 then had = -had end
   if has > had then has = had end
-  local kept = b[42] + idle
-  local share = all - b[15] - b[16] - kept
+  local kept = b[43] + idle
+  local share = all - b[17] - b[18] - kept
   if is_awaited then
     if kept > 0 and all > 0 then wanted = wanted * (1 - kept / all) end
   else
     if wanted <= 0 then wanted = has end
-    share = math_min(share, all / 2 - idle, all / 2 / (b[18] + 1))
+    share = math_min(share, all / 2 - idle, all / 2 / (b[20] + 1))
   end
   if wanted < share then share = wanted end
   share = share > 0 and math_floor(share) or 0
   had = share > has and share or has
-  if is_awaited then b[15], p[18] = b[15] + had, had
+  if is_awaited then b[17], p[16] = b[17] + had, had
   else
-    if had > 0 then b[17], b[18] = idle + had, b[18] + 1 end
-    p[18] = -had
+    if had > 0 then b[19], b[20] = idle + had, b[20] + 1 end
+    p[16] = -had
   end
   outage_share_1 = share
   break
@@ -1612,96 +1686,86 @@ local fallback = outage_share_1
 local reason_of_1
 repeat
 local is_short = ask[2] > 0 and granted < need
-  if b[21] <= 0 or b[44] == 'no_consumers' then reason_of_1 = b[44] break end
+  if b[22] <= 0 or b[45] == 'no_consumers' then reason_of_1 = b[45] break end
   if cut then reason_of_1 = 'window' break end
-  if learning and ask[2] > 0 and b[3] < 1000000 then reason_of_1 = 'learning' break end
+  if learning and ask[2] > 0 and b[4] < 1000000 then reason_of_1 = 'learning' break end
   if recommended >= ask[3] and not is_short then reason_of_1 = 'ok' break end
-  if contended and recommended + 1 < b[21] then reason_of_1 = 'contended' break end
-  reason_of_1 = b[44]
+  if contended and recommended + 1 < b[22] then reason_of_1 = 'contended' break end
+  reason_of_1 = b[45]
   break
 until true
 local reason = reason_of_1
-local answer = pack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', granted, retry, refresh, recommended, fallback, b[21], b[24], load, b[4], reason, lossless, b[22], slot)
+local answer = pack('>i7I4I4i7i7c2I5', granted, retry, refresh, recommended, fallback, reason, slot)
 local write_producer_1
 repeat
-  local is_known = p[4] and is_same
+  local is_known = p[2] and is_same
   local is_passing = ask[10] == ''
   local second = math_floor(now / 1000000)
-  local is_old = not is_known and (is_passing or (second - p[15]) % 65536 >= 60000000 / 1000000)
-  if is_passing then p[15] = long_ago(now) elseif is_old then p[15] = second % 65536 end
-  redis_call('HSET', keys.member, 'answer', answer,
-             'entry', pack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', ask[11], now, math_floor(p[7]), p[8], math_floor((p[1] - now) / 32), p[10], p[11], p[12], p[13],
-                            p[14], p[15], p[16], math_floor(p[17] / 4), p[18]))
-  if is_known then write_producer_1 = false break end
-  if b[31] > 100000 and is_same and not is_old then write_producer_1 = false break end
-  redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),
-             'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[8] / 1000000))
-  if not is_same then
-    redis_call('HSET', keys.member, 'incarnation', ask[10], 'birth', b[43])
-    if p[13] == 'normal' and p[14] == 1000000 then redis_call('HDEL', keys.member, 'priority', 'weight')
-    else
-      redis_call('HSET', keys.member, 'priority', p[13], 'weight', string_format('%.10g', p[14] / 1000000))
-    end
+  local is_old = not is_known and (is_passing or (second - p[13]) % 65536 >= 60000000 / 1000000)
+  if is_passing then p[13] = long_ago(now) elseif is_old then p[13] = second % 65536 end
+
+  local is_shown = not is_known and (b[32] <= 100000 or not is_same or is_old)
+  if is_shown then 
+  repeat
+    redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000),
+             'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[6] / 1000000))
+  if is_same then break end
+  if p[11] == 'normal' and p[12] == 1000000 then redis_call('HDEL', keys.member, 'priority', 'weight')
+  else redis_call('HSET', keys.member, 'priority', p[11], 'weight', string_format('%.10g', p[12] / 1000000)) end
+  until true
   end
-  if is_passing then
-    redis_call('PEXPIRE', keys.member, math_max(5000, math_ceil(2 * b[30] / 1000)))
-    write_producer_1 = false
-    break
+  local raw = pack('>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', ask[11], now, math_floor(p[5]), p[6], math_floor((p[1] - now) / 32), p[8], p[9], p[10], p[11],
+                   p[12], p[13], p[14], math_floor(p[15] / 4), p[16], ask[10], b[44]) .. answer
+  redis_call('SET', keys.memory, raw, 'KEEPTTL')
+  if not is_shown then write_producer_1 = false break end
+  local keep_ms = is_passing and math_max(5000, math_ceil(2 * b[31] / 1000)) or is_old and 600000
+  if keep_ms then
+    redis_call('PEXPIRE', keys.member, keep_ms)
+    redis_call('PEXPIRE', keys.memory, keep_ms)
   end
-  if is_old then redis_call('PEXPIRE', keys.member, 600000) end
+  if is_passing then write_producer_1 = false break end
   write_producer_1 = redis_call('ZADD', keys.producers, string_format('%d', now), id_of(keys)) == 1
   break
 until true
 local is_new_id = write_producer_1
-if is_new_id or b[57] or b[58] then
+if is_new_id or b[64] or b[65] then
   rarely().write_whole(keys, b, now, is_new_id)
 else
   repeat
-  local class_name = p[13]
-    local packed_bucket_1
+  local class_name = p[11]
+    local packed_class_1
     repeat
-    packed_bucket_1 = pack('>ddddddddddddddddddd', unpack(b, 1, 19))
+    local class = b[class_name]
+    packed_class_1 = pack('>dddddddd', unpack(class, 1, 8))
 break
     until true
-    local bucket = packed_bucket_1
-  local packed_class_1
-  repeat
-  local class = b[class_name]
-  packed_class_1 = pack('>dddddddd', unpack(class, 1, 8))
-break
-  until true
-  local class = packed_class_1
-  redis_call('HSET', keys.budget, 'tokens', string_format('%.6f', b[3] / 1000000), 'granted_total',
-             string_format('%d', b[4]), 'bucket', bucket, 'class_' .. class_name, class)
-  until true
-  if b[46] then 
-  repeat
-  local w = b[46]
-    local s = w.snaps
-  redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
-                                                 s[1], s[2], s[3], s[4], s[5]))
-  until true
+    local class = packed_class_1
+  if class_name == 'normal' then
+    redis_call('SETRANGE', keys.state, 0, packed_bucket(b) .. class)
+  else
+    redis_call('SETRANGE', keys.state, 0, packed_bucket(b))
+    redis_call('SETRANGE', keys.state, class_at(class_name), class)
   end
+  if b[50] then redis_call('SETRANGE', keys.state, b[47] - 1, packed_window(b[50])) end
+  until true
 end
 do
-local R, level, granted_total, B, wait, birth = b[21], b[24], b[4], b[22], slot, b[43]
-  return string_format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
-    fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string_format(' %d', wait) or '')
+local wait, birth, granted_total = slot, b[44], b[5]
+  return string_format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted, retry, lease, refresh, recommended,
+    fallback, b[22], b[25], math_floor(b[26] / 1000), granted_total, birth, reason, b[50] and b[50].lossless or 0, b[23],
+    wait > retry and string_format(' %d', wait) or '')
 end
 end)
 if is_well then return reply end
-local string_format = string.format
 local string_match = string.match
 local string_gmatch = string.gmatch
 local string_sub = string.sub
--- What lies in Redis and cannot be what a script wrote: a key of another type, a packed value that is too short, a number that
--- is none, a setting that no script would have taken. Looked for when a script has failed, and by repair.lua.
+-- What lies in Redis and cannot be what a script wrote: a key of another type, a state that is too short, a number that is none, a
+-- setting that no script would have taken. Looked for when a script has failed, and by repair.lua.
 -- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
--- answered goes through string_format, in millionths (micro) or microseconds, and is exact to 2^53.
+-- answered goes through string.format, in millionths (micro) or microseconds, and is exact to 2^53.
 -- MICRO = 1000000
 -- COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
-
-local function whole(x) return string_format('%.0f', x) end
 
 -- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
 local function micro_of(x) return math.floor(x * 1000000 + 0.5) end
@@ -1716,6 +1780,13 @@ local function decimal(text, low, high)
 end
 
 -- Digits only, within [low, high], or nil.
+local function whole_number(text, low, high)
+  if #text > 17 or not string_match(text, '^%d+$') then return nil end
+  local x = tonumber(text)
+  return x >= low and x <= high and x or nil
+end
+
+-- What a script has written as a number.
 -- Packed state: one text of whole numbers.
 -- Durations that several scripts share, in microseconds.
 -- SECOND = 1000000
@@ -1738,10 +1809,11 @@ end
 -- KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
 -- KEEP_PASSING_MS = 5000     -- and of one that only asked once: longer than an epoch
 -- RENEW = 60000000          -- how often a TTL is written again
--- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
--- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
--- there it is text, and only there.
+-- Packs what only the arithmetic reads with `struct`, which every server has: big-endian, so that any language unpacks it. A
+-- number read as text costs several times as much, and a claim has a hundred of them. fakeredis has no `struct`: there the same
+-- parts are text, a number takes WIDE characters, and nothing else differs.
 local pack, unpacked
+local WIDE = struct and 8 or 25     -- of a double
 if struct then
   pack, unpacked = struct.pack, struct.unpack
 else
@@ -1749,18 +1821,24 @@ else
     local words, i = {...}, 0
     for kind, size in string_gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
-      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
-      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size)) .. ' '
+      elseif kind == 's' then words[i] = words[i] .. ' '
+      else words[i] = string.format('%24.17g ', words[i]) end
     end
-    return table.concat(words, ' ') .. ' '
+    return table.concat(words)
   end
-  function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
-    for word in string_gmatch(text, '([^ ]*) ') do
-      local i = #words + 1
-      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+  function unpacked(format, text, from)
+    local values, at = {}, from or 1
+    for kind in string_gmatch(format, '([dfIisc])%d*') do
+      local is_text = kind == 's' or kind == 'c'
+      local last = is_text and string.find(text, ' ', at, true) or at + WIDE - 1
+      if not last or last > #text then error('too short') end
+      local word = string_sub(text, at, last - 1)
+      values[#values + 1] = is_text and word or tonumber(word) or error('not a number')
+      at = last + 1
     end
-    return unpack(words)
+    values[#values + 1] = at
+    return unpack(values)
   end
 end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
@@ -1768,36 +1846,50 @@ end
 
 -- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
--- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- A claim may come with five of them: budget, state, producers, producer and the producer's state. Their names are looked at
+-- where they are new.
 -- The id of the producer that claims.
--- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
--- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
--- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
--- SCHEMA = 2
--- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- The budget's state: one string of packed parts, one after the other. A claim writes the first two and leaves the others.
+--
+--   bucket    what each claim changes; the schema comes first in every release
+--   classes   normal, high, low: the fair share of each
+--   epoch     what only the end of an epoch needs
+--   sums      sums over the consumers
+--   terms     what changes with the rate and the epoch; the last of them are texts, each with a zero at its end
+--   window    what the consumers can still hold; only where there is one
+-- SCHEMA = 3
+-- BUCKET = '>ddddddddddddddddddddd'
 -- CLASS = '>dddddddd'
+-- EPOCHAL = '>dddddddddddd'
+-- SUMS = '>dddddddddd'
+-- TERMS = '>dddddddddddddddddddddddss'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddddd'
 
--- A producer's: its memory, and its last answer.
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
--- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+-- Where they begin, in doubles from the first one.
+-- NORMAL_AT = 21
+-- HIGH_AT = 29
+-- LOW_AT = 37
+-- EPOCHAL_AT = 45
+-- SUMS_AT = 57
+-- TERMS_AT = 67
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+-- A producer's: what its next claim needs, who it is, and its last answer. There may be a million of these, so they are whole
+-- numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7'
+-- ANSWER = '>i7I4I4i7i7c2I5'
+
+--- @record b schema at rest T granted granted_rest top top_before half needs demanding retry_max queue crowd saved saved_until fresh late idle idlers spilled
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
 ---   turned turned_before halved lost birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 19
--- TERMS_BEGIN = 21
--- TERMS_END = 45
+---   next raw earned window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until told_at told_granted
+---   parts has_rest has_new_terms is_new is_revalued is_closed seen_demand seen_demanding settings
+-- BUCKET_ENDS = 21
+-- TERMS_BEGIN = 22
+-- TERMS_END = 46
 --- @record class level mark room trim under over demand weight
 
--- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
--- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
--- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and true where it is of a newer release.
+-- What each claim changes. The normal class lies behind the bucket, so that most claims write one piece.
 -- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
 -- Both are kept, one field each, so that HGETALL shows who wants what.
 local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
@@ -1828,36 +1920,39 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddddd'}
-local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
-local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
+local NUMBERS = {'schema', 'paused_until_us', 'pause_of_operator_us', 'left_us'}
 
-local function is_finite(x) return x ~= nil and x - x == 0 end
-
--- A class' level is infinite where it is not contended.
-local function can_unpack(format, text, may_be_infinite)
-  local is_long_enough, values = pcall(function() return {unpacked(format, text)} end)
-  if not is_long_enough then return false end
-  for _, value in ipairs(values) do
-    if type(value) == 'number' and (value ~= value or not may_be_infinite and value - value ~= 0) then return false end
+-- Where the value behind these parts begins; nil where they cannot be read. The level of a class is infinite where it is not
+-- contended.
+local function read_parts_of(text, from, formats)
+  for _, format in ipairs(formats) do
+    local is_long_enough, values = pcall(function() return {unpacked(format, text, from)} end)
+    if not is_long_enough then return nil end
+    from = table.remove(values)
+    for _, value in ipairs(values) do
+      if type(value) == 'number' and (value ~= value or format ~= '>dddddddd' and value - value ~= 0) then return nil end
+    end
   end
-  return #values > 1
+  return from
 end
 
-local function are_numbers(text)
-  for word in string_gmatch(text, '%S+') do
-    if word ~= '-' and not is_finite(tonumber(word)) then return false end
-  end
-  return true
+local function is_state(text)
+  local ends = read_parts_of(text, 1, {'>ddddddddddddddddddddd', '>dddddddd', '>dddddddd', '>dddddddd', '>dddddddddddd', '>dddddddddd', '>dddddddddddddddddddddddss'})
+  if ends and ends <= #text then ends = read_parts_of(text, ends, {'>ddddddddddddd'}) end
+  return ends == #text + 1 and unpacked('>ddddddddddddddddddddd', text) == 3
 end
 
-local function are_parts(text)
-  local is_json, list = pcall(cjson.decode, text)
-  if not is_json or type(list) ~= 'table' then return false end
-  for _, number in ipairs(list) do
-    if type(number) ~= 'number' or not is_finite(number) then return false end
+local function is_producer_state(text) return read_parts_of(text, 1, {'>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', '>i7I4I4i7i7c2I5'}) == #text + 1 end
+
+local function is_consumer_state(text)
+  local head, law = string_match(text, '^%S+( [^\n]*)\n%a+([^\n]*)$')
+  local count = 0
+  for word in string_gmatch((head or 'x') .. (law or ''), '%S+') do
+    count = count + 1
+    local x = tonumber(word)
+    if word ~= '-' and (not x or x - x ~= 0) then return false end
   end
-  return true
+  return count >= 23
 end
 
 -- The names of those fields of the budget's hash that cannot be read.
@@ -1866,15 +1961,8 @@ local function damaged_fields(f)
   local function check(field, is_right)
     if f[field] and not is_right then bad[#bad + 1] = field end
   end
-  check('schema', f.schema and string_match(f.schema, '^%d+$'))
-  for field, format in pairs(PACKED) do
-    local is_needed = f.bucket and f.schema == whole(2) and field ~= 'window' and not f[field]
-    if is_needed then bad[#bad + 1] = field end
-    check(field, f.schema ~= whole(2) or f[field] and can_unpack(format, f[field], format == '>dddddddd'))
-  end
-  check('parts', f.parts and are_parts(f.parts))
-  for _, field in ipairs(NUMBERS) do check(field, f[field] and is_finite(tonumber(f[field]))) end
-  for _, field in ipairs(RATES) do check(field, f[field] and string_match(f[field], '^%d+%.?%d*$')) end
+  for _, field in ipairs(NUMBERS) do check(field, whole_number(f[field] or '', 0, 9007199254740992)) end
+  check('left_rate_per_s', f.left_rate_per_s and string_match(f.left_rate_per_s, '^%d+%.?%d*$'))
   for _, name in ipairs(SETTINGS) do
     for _, source in ipairs({'_by_code', '_by_operator'}) do check(name .. source, f[name .. source] and READ[name](f[name .. source])) end
   end
@@ -1882,38 +1970,34 @@ local function damaged_fields(f)
   return bad
 end
 
-local function damaged_producer(f)
-  if f.entry and not (can_unpack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f.entry) and f.incarnation and f.birth) then return {'entry'} end
-  if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
-  return {}
-end
-
-local function damaged_consumer(f)
-  if not f.seq then return {} end
-  for _, field in ipairs({'incarnation', 'said', 'memory', 'rate_per_s', 'capacity_per_s', 'arrivals_micro', 'paused_until_us', 'joined_us'}) do
-    if not f[field] then return {field} end
-  end
-  if not are_numbers(f.said) then return {'said'} end
-  if not are_numbers(string.gsub(f.memory, '^%S*', '')) then return {'memory'} end
-  return damaged_fields({seq = f.seq, arrivals_micro = f.arrivals_micro, paused_until_us = f.paused_until_us,
-                         joined_us = f.joined_us, rate_per_s = f.rate_per_s, capacity_per_s = f.capacity_per_s})
-end
-
--- A list of {key, field}; the field is '' where the whole key is of another type.
+-- What a key of a budget holds, by what stands behind the budget's name.
+-- A list of {key, field}; the field is '' where the whole key is damaged.
 local function damages()
   local found = {}
-  for i, key in ipairs(KEYS) do
-    local member = i > 1 and string_match(string_sub(key, #KEYS[1] + 1), '^:(%a+):')
-    local kind = (i == 1 or member) and 'hash' or string_sub(key, -8) == ':history' and 'stream' or 'zset'
+  for _, key in ipairs(KEYS) do
+    local kind_of_1, kind_of_2
+    repeat
+    local rest = string_sub(key, #KEYS[1] + 1)
+      if rest == '' then kind_of_1, kind_of_2 = 'hash', damaged_fields break end
+  if rest == ':state' then kind_of_1, kind_of_2 = 'string', is_state break end
+  if rest == ':history' then kind_of_1, kind_of_2 = 'stream' break end
+  local member, tail = string_match(rest, '^:(%a+):[^:]+(.*)$')
+  if not member then kind_of_1, kind_of_2 = 'zset' break end
+  if tail == '' then kind_of_1, kind_of_2 = 'hash' break end
+  kind_of_1, kind_of_2 = 'string', member == 'producer' and is_producer_state or is_consumer_state
+  break
+    until true
+    local kind, look = kind_of_1, kind_of_2
     local is = redis.pcall('TYPE', key)
     is = is.ok or is
     if string.find(key, '[^%w._:{}/-]') or type(is) ~= 'string' then return {} end
     if is ~= 'none' and is ~= kind then found[#found + 1] = {key, ''}
-    elseif kind == 'hash' and is == 'hash' then
+    elseif is == 'string' then
+      if not look(redis.call('GET', key)) then found[#found + 1] = {key, ''} end
+    elseif is == 'hash' and look then
       local flat, f = redis.pcall('HGETALL', key), {}
-      for j = 1, #flat, 2 do f[flat[j]] = flat[j + 1] end
-      local bad = not member and damaged_fields(f) or member == 'producer' and damaged_producer(f) or damaged_consumer(f)
-      for _, field in ipairs(bad) do found[#found + 1] = {key, field} end
+      for i = 1, #flat, 2 do f[flat[i]] = flat[i + 1] end
+      for _, field in ipairs(look(f)) do found[#found + 1] = {key, field} end
     end
   end
   return found
@@ -1921,4 +2005,4 @@ end
 
 local found = damages()[1]
 if not found then error(reply, 0) end
-return {err = string_format('NEXUS_DAMAGED %s %s', found[1], found[2])}
+return {err = string.format('NEXUS_DAMAGED %s %s', found[1], found[2])}

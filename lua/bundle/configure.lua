@@ -1,6 +1,6 @@
 --[[ configure: open a budget, change its settings, pause it, resume it.
 
-KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
 ARGV   1 at_us     int    0 = the server's clock; tests pin the instant
        2 source    code or operator: an operator's setting wins and is never replaced by code
        3 pause_ms  empty: no change; -1: until it is resumed; 0: resume; else this long
@@ -16,7 +16,6 @@ Cost   O(1) ]]
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
-local string_gsub = string.gsub
 local string_match = string.match
 local string_sub = string.sub
 local math_max = math.max
@@ -60,7 +59,7 @@ local function micro_of(x) return math_floor(x * 1000000 + 0.5) end
 -- 2500500000 -> '2500.5': for people.
 local function plain(micro)
   local text = string_format('%.0f.%06.0f', math_floor(micro / 1000000), micro % 1000000)
-  return (string_gsub(string_gsub(text, '0+$', ''), '%.$', ''))
+  return (string.gsub(string.gsub(text, '0+$', ''), '%.$', ''))
 end
 local function unplain(text)
   local integer, fraction = string_match(text, '^(%d+)%.?(%d*)$')
@@ -82,11 +81,13 @@ local function whole_number(text, low, high)
   return x >= low and x <= high and x or nil
 end
 
+-- What a script has written as a number.
 -- Packed state: one text of whole numbers.
--- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
--- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
--- there it is text, and only there.
+-- Packs what only the arithmetic reads with `struct`, which every server has: big-endian, so that any language unpacks it. A
+-- number read as text costs several times as much, and a claim has a hundred of them. fakeredis has no `struct`: there the same
+-- parts are text, a number takes WIDE characters, and nothing else differs.
 local pack, unpacked
+local WIDE = struct and 8 or 25     -- of a double
 if struct then
   pack, unpacked = struct.pack, struct.unpack
 else
@@ -94,24 +95,30 @@ else
     local words, i = {...}, 0
     for kind, size in string.gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
-      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
-      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size)) .. ' '
+      elseif kind == 's' then words[i] = words[i] .. ' '
+      else words[i] = string_format('%24.17g ', words[i]) end
     end
-    return table.concat(words, ' ') .. ' '
+    return table.concat(words)
   end
-  function unpacked(format, text)
-    local words, kinds = {}, string_gsub(format, '[^dfIisc]', '')
-    for word in string.gmatch(text, '([^ ]*) ') do
-      local i = #words + 1
-      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+  function unpacked(format, text, from)
+    local values, at = {}, from or 1
+    for kind in string.gmatch(format, '([dfIisc])%d*') do
+      local is_text = kind == 's' or kind == 'c'
+      local last = is_text and string.find(text, ' ', at, true) or at + WIDE - 1
+      if not last or last > #text then error('too short') end
+      local word = string_sub(text, at, last - 1)
+      values[#values + 1] = is_text and word or tonumber(word) or error('not a number')
+      at = last + 1
     end
-    return unpack(words)
+    values[#values + 1] = at
+    return unpack(values)
   end
 end
 -- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
-local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
+local PLACES = {'state', 'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
 
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 
@@ -125,87 +132,114 @@ end
 
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 local function named_keys(kind)
-  if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end
-  local keys = {budget = KEYS[1], member = KEYS[11]}
+  if #KEYS ~= (kind and 13 or 11) or not is_budget(KEYS[1]) then return nil end
+  local keys = {budget = KEYS[1], member = KEYS[12], memory = KEYS[13]}
   for i, place in ipairs(PLACES) do
     if KEYS[i + 1] ~= KEYS[1] .. ':' .. place then return nil end
     keys[place] = KEYS[i + 1]
   end
   if not kind then return keys, nil end
   local prefix = KEYS[1] .. ':' .. kind .. ':'
-  local id = string_sub(KEYS[11], #prefix + 1)
-  if string_sub(KEYS[11], 1, #prefix) ~= prefix or not is_name(id) then return nil end
+  local id = string_sub(keys.member, #prefix + 1)
+  if keys.member ~= prefix .. id or not is_name(id) or keys.memory ~= keys.member .. ':state' then return nil end
   return keys, id
 end
 
--- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- A claim may come with five of them: budget, state, producers, producer and the producer's state. Their names are looked at
+-- where they are new.
 -- The id of the producer that claims.
--- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
--- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
--- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
--- SCHEMA = 2
+-- The budget's state: one string of packed parts, one after the other. A claim writes the first two and leaves the others.
+--
+--   bucket    what each claim changes; the schema comes first in every release
+--   classes   normal, high, low: the fair share of each
+--   epoch     what only the end of an epoch needs
+--   sums      sums over the consumers
+--   terms     what changes with the rate and the epoch; the last of them are texts, each with a zero at its end
+--   window    what the consumers can still hold; only where there is one
+-- SCHEMA = 3
 local CLASSES = {'high', 'normal', 'low'}
--- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- BUCKET = '>ddddddddddddddddddddd'
 -- CLASS = '>dddddddd'
+-- EPOCHAL = '>dddddddddddd'
+-- SUMS = '>dddddddddd'
+-- TERMS = '>dddddddddddddddddddddddss'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddddd'
 
--- A producer's: its memory, and its last answer.
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
--- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+-- Where they begin, in doubles from the first one.
+-- NORMAL_AT = 21
+-- HIGH_AT = 29
+-- LOW_AT = 37
+-- EPOCHAL_AT = 45
+-- SUMS_AT = 57
+-- TERMS_AT = 67
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+-- A producer's: what its next claim needs, who it is, and its last answer. There may be a million of these, so they are whole
+-- numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7'
+-- ANSWER = '>i7I4I4i7i7c2I5'
+
+--- @record b schema at rest T granted granted_rest top top_before half needs demanding retry_max queue crowd saved saved_until fresh late idle idlers spilled
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
 ---   turned turned_before halved lost birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 19
--- TERMS_BEGIN = 21
--- TERMS_END = 45
+---   next raw earned window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until told_at told_granted
+---   parts has_rest has_new_terms is_new is_revalued is_closed seen_demand seen_demanding settings
+-- BUCKET_ENDS = 21
+-- TERMS_BEGIN = 22
+-- TERMS_END = 46
 --- @record class level mark room trim under over demand weight
 
-local function read_class(bytes) return {unpacked('>dddddddd', bytes)} end
+local function class_at(name) return (name == 'normal' and 21 or name == 'high' and 29 or 37) * WIDE end
+
+local function read_class(raw, name) return {unpacked('>dddddddd', raw, 1 + class_at(name))} end
 local function packed_class(class) return pack('>dddddddd', unpack(class, 1, 8)) end
 
--- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
--- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
-local function packed_bucket(b) return pack('>ddddddddddddddddddd', unpack(b, 1, 19)) end
+local function read_window(raw, from)
+  local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', raw, from)
+  return {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born,
+          snaps = {s1, s2, s3, s4, s5}}
+end
 
--- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and true where it is of a newer release.
+local function packed_bucket(b) return pack('>ddddddddddddddddddddd', unpack(b, 1, 21)) end
+
+local function packed_window(w)
+  local s = w.snaps
+  return pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born, s[1], s[2], s[3], s[4], s[5])
+end
+
+-- What each claim changes. The normal class lies behind the bucket, so that most claims write one piece.
 -- The bucket: what the rate has earned and nobody has taken. T tokens of at most B, all in millionths and exact.
 
 -- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a rest that is carried, so a budget of 1/hour
 -- that is asked each millisecond loses nothing.
 local function refill(b, now)
-  local dt = now - b[1]
-  b[1] = now
+  local dt = now - b[2]
+  b[2] = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b[26], b[58] = (b[26] + dt > 0 and b[26] + dt or 0), true
+    b[27], b[65] = (b[27] + dt > 0 and b[27] + dt or 0), true
   end
-  local R, T, B = b[21], b[3], b[22]
-  if b[42] > 0 then R = R - math_floor((R / 2 < b[42] and R / 2 or b[42])) end     -- share.lua
-  b[20] = R
+  local R, T, B = b[22], b[4], b[23]
+  if b[43] > 0 then R = R - math_floor((R / 2 < b[43] and R / 2 or b[43])) end     -- share.lua
+  b[49] = R
   if dt > 0 and R > 0 then
     local room = B - T
     if room <= 0 or dt >= room / R * 1000000 + 1 then
-      b[19] = b[19] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
-      T, b[2] = B, 0
+      b[21] = b[21] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
+      T, b[3] = B, 0
     else
-      local part = R % 1000000 * dt + b[2]
-      T, b[2] = T + math_floor(R / 1000000) * dt + math_floor(part / 1000000), part % 1000000
-      if T >= B then T, b[2] = B, 0 end
+      local part = R % 1000000 * dt + b[3]
+      T, b[3] = T + math_floor(R / 1000000) * dt + math_floor(part / 1000000), part % 1000000
+      if T >= B then T, b[3] = B, 0 end
     end
-    b[3] = T
+    b[4] = T
   end
-  if now < b[8] then
-    b[8] = now                                     -- and nothing that the bucket held is forgotten sooner for it
-  elseif now - b[8] > b[32] then
-    b[7] = now - b[8] < 2 * b[32] and b[6] or 0
-    b[6], b[8] = b[3], now
+  if now < b[9] then
+    b[9] = now                                     -- and nothing that the bucket held is forgotten sooner for it
+  elseif now - b[9] > b[33] then
+    b[8] = now - b[9] < 2 * b[33] and b[7] or 0
+    b[7], b[9] = b[4], now
   end
-  b[6] = (b[3] > b[6] and b[3] or b[6])
+  b[7] = (b[4] > b[7] and b[4] or b[7])
 end
 
 -- Grants or hand-backs change the bucket and the counter of the budget's life together.
@@ -213,110 +247,118 @@ end
 -- fullest, as long as the longest lease, is already promised to that window.
 -- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
 -- burst is for whoever asks first.
+-- The budget's hash, for people: written when something changes, and at the end of each epoch. The settings are here as well.
+
+-- 1800000000250000 -> '2027-01-15T08:00:00.250Z', which `date -d` reads. Days are counted from the first of March of the year 0,
+-- so that a leap day is the last of its year.
+local function date_of(us)
+  local ms = math_floor(us / 1000)
+  local s = math_floor(ms / 1000)
+  local days = math_floor(s / 86400)
+  local from_march = days + 719468
+  local era = math_floor(from_march / 146097)
+  local of_era = from_march - era * 146097
+  local years = math_floor((of_era - math_floor(of_era / 1460) + math_floor(of_era / 36524) - math_floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * years + math_floor(years / 4) - math_floor(years / 100))
+  local march = math_floor((5 * of_year + 2) / 153)
+  local day, month = of_year - math_floor((153 * march + 2) / 5) + 1, march < 10 and march + 3 or march - 9
+  local year = era * 400 + years + (month <= 2 and 1 or 0)
+  return string_format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, math_floor(s / 3600) % 24, math_floor(s / 60) % 60,
+                       s % 60, ms % 1000)
+end
+
+-- The end of a pause; nil: there is none.
+local function pause_end(until_us)
+  if until_us <= 0 then return nil end
+  return until_us >= 9e15 and 'until it is resumed' or date_of(until_us)
+end
+
+-- The rate at which a producer of weight 1 is held, where its class wants more than there is.
+local function fair_level(class)
+  return class[1] < math_huge and plain(math_floor(class[1])) or 'uncontended'
+end
+
+local function write_summary(keys, b, now)
+  local list = {'HSET', keys.budget, 'schema', whole(3), 'birth', whole(b[44]), 'updated_at', date_of(now),
+    'rate_per_s', plain(b[22]), 'level', whole(b[25]), 'load_percent', plain(b[26]), 'reason', b[45],
+    'tokens', string_format('%.6f', b[4] / 1000000), 'burst_s', plain(b[24]), 'granted_total', whole(b[5])}
+  local function add(field, text)
+    list[#list + 1] = field
+    list[#list + 1] = text
+  end
+  for _, name in ipairs(CLASSES) do add('fair_level_' .. name .. '_per_s', fair_level(b[name])) end
+  if b[66] or b[68] then
+    add('demand_per_s', plain(b[68] and math_floor(b[69]) or 0))
+    add('producers_in_demand', whole(b[68] and b[70] or 0))
+    local past = now - b[61]
+    add('granted_per_s', past > 0 and plain(math_floor((b[5] - b[62]) * 1000000 / past * 1000000)) or '0')
+    b[61], b[62] = now, b[5]
+  end
+  -- Fields that were not there: somebody has lost the hash, and the settings with it. Clients open a new life of a budget again.
+  if redis_call(unpack(list)) > 0 and not b[66] then
+    b[44], b[28], b[54] = now, now, 0
+    redis_call('HSET', keys.budget, 'birth', whole(b[44]))
+  end
+end
 -- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
 
 -- A budget that nobody knows starts with one token, so that a new slow one answers at once, and never with a full bucket,
 -- so that a lost state is no free burst. The 2 % are for a caller on a timer, else a millisecond early for ever.
 -- FIRST_TOKENS = 1020000
 
--- With settings already there (`is_older`), they are due at once.
-local function new_budget(now, is_older)
-  local b = {}
-  b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8] = now, 0, 0, 0, 0, 0, 0, now
-  b[9], b[10], b[11], b[12], b[13], b[14] = 0, 0, 0, 0, 0, 0
-  b[21], b[22], b[23], b[24], b[25], b[26], b[27] = 0, 0, 250000, 3, 0, now + 500000, is_older and now or 0
-  b[28], b[29], b[30], b[31], b[32], b[33] = 1, now + 250000, 250000, 100000, 500000, 0
-  b[15], b[16], b[17], b[18], b[39], b[40], b[41] = 0, 0, 0, 0, now, now, now
-  b[42], b[52], b[53], b[54], b[19], b[55], b[56] = 0, 0, 0, 0, 0, 0, 0
-  b[34], b[35], b[36], b[37], b[38], b[43], b[44], b[45] = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b[47], b[48], b[49], b[50], b[51] = 0, 0, 1020000, 0, 0
-  b[59], b[57], b[60] = true, true, true
-  for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
-  return b
+-- `has_settings`: the budget's hash is there, so what stands in it is due at once.
+-- A budget without a state: one that nobody knows, or its state was evicted. nil and true where it is of a newer release.
+local function read_rest(keys, b)
+  if b[64] then return end
+  b[64] = true
+  b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59], b[60], b[61],
+    b[62] = unpacked('>dddddddddddd', b[48], 1 + 45 * WIDE)
+  for _, name in ipairs(CLASSES) do b[name] = b[name] or read_class(b[48], name) end
 end
 
-local function read_rest(keys, b)
-  if b[57] then return end
-  b[57] = true
-  local f = redis_call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54], b[55],
-    b[56] = unpacked('>dddddddddd', f[1])
-  for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
+-- The sums over the consumers (consumers.lua), by name.
+local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
+
+local function read_parts(b)
+  if b[63] then return b[63] end
+  local parts, list = {}, b[48] and {unpacked('>dddddddddd', b[48], 1 + 57 * WIDE)} or {}
+  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
+  b[63] = parts
+  return parts
+end
+local function packed_sums(b)
+  if b[48] and not b[63] then return string_sub(b[48], 1 + 57 * WIDE, 67 * WIDE) end
+  local parts, list = read_parts(b), {}
+  for i, name in ipairs(PARTS) do list[i] = parts[name] end
+  return pack('>dddddddddd', unpack(list))
 end
 
 -- A server's clock that goes back stands still here until it has caught up, so that what it lives twice earns once. One that
 -- stays behind for STILL was set right: from then on it counts. What it lives again up to where it was (`high`) earns at most
 -- STILL between two calls, so that a leap forward to there earns next to nothing.
 local function steady(b, now)
-  if now < b[1] then
-    if b[37] == 0 or now < b[37] then b[37], b[58] = now, true end
-    if now - b[37] < 5000000 then return b[1] end
-    b[38], b[37], b[58] = (b[1] > b[38] and b[1] or b[38]), 0, true
+  if now < b[2] then
+    if b[38] == 0 or now < b[38] then b[38], b[65] = now, true end
+    if now - b[38] < 5000000 then return b[2] end
+    b[39], b[38], b[65] = (b[2] > b[39] and b[2] or b[39]), 0, true
     return now
   end
-  if b[37] > 0 then b[37], b[58] = 0, true end
-  if b[38] > 0 then
-    b[1] = math_max(b[1], (b[38] < now and b[38] or now) - 5000000)
-    if now >= b[38] then b[38], b[58] = 0, true end
+  if b[38] > 0 then b[38], b[65] = 0, true end
+  if b[39] > 0 then
+    b[2] = math_max(b[2], (b[39] < now and b[39] or now) - 5000000)
+    if now >= b[39] then b[39], b[65] = 0, true end
   end
   return now
 end
 
 -- The budget, or a new one; and the instant by which it goes.
 -- What a producer got in a life of the budget that we lost is paid for in this one.
-local function is_renewal_due(b, now) return now - b[50] >= 60000000 or now < b[50] end
+local function is_renewal_due(b, now) return now - b[54] >= 60000000 or now < b[54] end
 
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 -- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
-local function write_whole(keys, b, now, may_be_new)
-  read_rest(keys, b)
-  may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[59]) then b[50] = now end     -- not when a claim came with a few of them
-  local list = {'HSET', keys.budget}
-  local function add(field, text)
-    list[#list + 1] = field
-    list[#list + 1] = text
-  end
-  add('tokens', string_format('%.6f', b[3] / 1000000))
-  add('granted_total', string_format('%d', b[4]))
-  add('bucket', packed_bucket(b))
-  add('terms', pack('>ddddddddddddddddddddddsss', unpack(b, 21, 45)))
-  add('epoch', pack('>dddddddddd', b[47], b[48], b[49], b[50], b[51], b[52], b[53], b[54],
-                    b[55], b[56]))
-  for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b[59] then
-    add('schema', whole(2))
-    add('birth', b[43])
-    redis_call('HDEL', keys.budget, 'window')          -- of a schema before
-  end
-  if b[60] then
-    add('rate_per_s', plain(b[21]))
-    add('burst_s', plain(b[23]))
-    add('level', whole(b[24]))
-    add('load_percent', plain(b[25]))
-    add('reason', b[44])
-  end
-  redis_call(unpack(list))
-  if b[46] then 
-  repeat
-  local w = b[46]
-    local s = w.snaps
-  redis_call('HSET', keys.budget, 'window', pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
-                                                 s[1], s[2], s[3], s[4], s[5]))
-  until true
-  end
-  if may_be_new then 
-  repeat
-    for place, key in pairs(keys) do
-    if place ~= 'member' then
-      if b[51] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
-    end
-  end
-  until true
-  end
-end
 -- What each consumer contributes to the budget lies in sorted sets of fixed names, never only in its own hash: whoever
--- comes by may take out one that fell silent. Sums are kept in `parts`; the least and the highest are ZRANGE 0 0.
+-- comes by may take out one that fell silent. Sums are kept in the state; the least and the highest are ZRANGE 0 0.
 --
 -- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
 -- score in `consumers` is the end of the state it is in; it is live while it has a rate.
@@ -326,19 +368,6 @@ end
 local function score(key, id)
   local text = redis_call('ZSCORE', key, id)
   return text and tonumber(text) or nil
-end
-
-local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
-
-local function read_parts(text)
-  local parts, list = {}, cjson.decode(text or '[]')
-  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
-  return parts
-end
-local function parts_text(parts)
-  local list = {}
-  for i, name in ipairs(PARTS) do list[i] = whole(parts[name]) end
-  return '[' .. table.concat(list, ',') .. ']'
 end
 
 -- Whether a sum can be that of so many scores, by the lowest and the highest of them. If it cannot, somebody has changed a score
@@ -388,9 +417,8 @@ end
 -- each comes back with its next report.
 local function mend(keys, s)
   if s.is_whole then return end
-  local before = s.parts
-  s.is_whole, s.last_end, s.parts = true, 'silent', read_parts(nil)
-  s.parts.load_level, s.parts.noted, s.parts.told = before.load_level, before.noted, before.told
+  s.is_whole, s.last_end = true, 'silent'
+  for _, name in ipairs({'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free'}) do s.parts[name] = 0 end
   redis_call('HSET', keys.budget, 'last_consumer_end', 'silent')
   for _, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
     redis_call('DEL', keys[place])
@@ -496,8 +524,8 @@ end
 local function number_of(text) return text and (tonumber(text) or error('damaged')) or 0 end
 
 -- The settings, and what a change of the rate needs beside them.
-local function read_settings(keys)
-  local names = {'parts', 'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
+local function read_settings(keys, b)
+  local names = {'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do
     names[#names + 1] = name .. '_by_operator'
     names[#names + 1] = name .. '_by_code'
@@ -505,7 +533,7 @@ local function read_settings(keys)
   local found, fields = redis_call('HMGET', keys.budget, unpack(names)), {}
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
-  s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.fields, s.parts, s.last_end = fields, read_parts(b), fields.last_consumer_end
   s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
   local are_whole_1
   repeat
@@ -513,6 +541,7 @@ local function read_settings(keys)
     local size = {}
   for place, key in pairs(keys) do
     if place == 'history' then redis_call('XLEN', key)
+    elseif place == 'state' or place == 'memory' then redis_call('STRLEN', key)
     elseif place ~= 'budget' and place ~= 'member' then size[place] = redis_call('ZCARD', key) end
   end
   are_whole_1 = size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live
@@ -534,10 +563,10 @@ local function move(name, old, new) return table.concat(old == new and {name, ne
 
 -- Writes the wanted values into `fields`. Returns the settings of this source that were replaced, those that a value of an
 -- operator hides, and a text for each of them: the values in force before and after, or, where they are hidden, this source's.
--- Who set a value, when and why: `1764410000 anna@ops1: maintenance`.
+-- Who set a value, when and why: `2026-11-29T09:53:20.000Z anna@ops1: maintenance`.
 local function whose(who, source, why, now)
   local by = who ~= '' and who or source
-  return table.concat({whole(math_floor(now / 1000000)), why ~= '' and table.concat({by, why}, ': ') or by}, ' ')
+  return table.concat({date_of(now), why ~= '' and table.concat({by, why}, ': ') or by}, ' ')
 end
 
 local function pause_told(pause_ms, is_hidden)
@@ -590,7 +619,7 @@ end
 -- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
 -- entry if `is_act`.
 local function settle(keys, b, s, now, by, is_act, act)
-  redis_call('HSET', keys.budget, 'schema', whole(2))     -- a server without memory refuses here, before any change
+  redis_call('HSET', keys.budget, 'schema', whole(3))     -- a server without memory refuses here, before any change
   mend(keys, s)
   local parts = s.parts
   if sweep_consumers(keys, parts, s.combine, now) > 0 and parts.live == 0 then
@@ -642,40 +671,40 @@ local function settle(keys, b, s, now, by, is_act, act)
   break
   until true
   local rate, level, load, reason = decide_1, decide_2, decide_3, decide_4
-  local turned = level ~= b[24] or reason ~= b[44]
-  parts.told = (b[21] > parts.told and b[21] or parts.told)               -- many small steps are a drop as well
-  local is_drop = rate < b[21] and 100 * rate <= (100 - 10) * parts.told
-  local is_rise = b[21] == 0 and rate > 0 and not b[59]
-  local is_told = is_drop or is_rise or (level == 3 and b[24] < 3)
-  if turned or b[59] or rate ~= b[21] or s.burst ~= b[23] or load * 1000 ~= b[25] then
+  local turned = level ~= b[25] or reason ~= b[45]
+  parts.told = (b[22] > parts.told and b[22] or parts.told)               -- many small steps are a drop as well
+  local is_drop = rate < b[22] and 100 * rate <= (100 - 10) * parts.told
+  local is_rise = b[22] == 0 and rate > 0 and not b[66]
+  local is_told = is_drop or is_rise or (level == 3 and b[25] < 3)
+  if turned or b[66] or rate ~= b[22] or s.burst ~= b[24] or load * 1000 ~= b[26] then
     repeat
     local R, burst_us = rate, s.burst
-      local B = R > 0 and burst_of(R, burst_us) or b[22]
+      local B = R > 0 and burst_of(R, burst_us) or b[23]
   read_rest(keys, b)
-  if R ~= b[21] then
+  if R ~= b[22] then
     for _, name in ipairs(CLASSES) do
       local class = b[name]
-      if b[21] > 0 and R > 0 then
-        class[1], class[2], class[3] = class[1] * (R / b[21]), class[2] * (R / b[21]), math_floor(class[3] * (R / b[21]))
+      if b[22] > 0 and R > 0 then
+        class[1], class[2], class[3] = class[1] * (R / b[22]), class[2] * (R / b[22]), math_floor(class[3] * (R / b[22]))
       else
         class[1], class[2], class[3] = math_huge, math_huge, R
       end
     end
-    b[2] = 0
-    b[11] = 0
+    b[3] = 0
+    b[13] = 0
   end
-  b[21], b[22], b[23], b[20] = R, B, burst_us, R - math_floor((R / 2 < b[42] and R / 2 or b[42]))
-  if R > 0 and b[49] > 0 then b[3], b[49] = b[3] + b[49], 0 end
-  b[3] = (B < b[3] and B or b[3])
-  b[60] = true
+  b[22], b[23], b[24], b[49] = R, B, burst_us, R - math_floor((R / 2 < b[43] and R / 2 or b[43]))
+  if R > 0 and b[53] > 0 then b[4], b[53] = b[4] + b[53], 0 end
+  b[4] = (B < b[4] and B or b[4])
+  b[67] = true
     until true
-    b[24], b[25], b[44] = level, load * 1000, reason
+    b[25], b[26], b[45] = level, load * 1000, reason
   end
   if is_act or turned or math_abs(rate - parts.noted) > 0.1 * parts.noted then
     parts.noted = rate
     repeat
-      local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[21]), 'level', whole(b[24]),
-                 'load_percent', plain(b[25]), 'reason', b[44], 'by', by}
+      local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[22]), 'level', whole(b[25]),
+                 'load_percent', plain(b[26]), 'reason', b[45], 'by', by}
   for _, field in ipairs({'who', 'what', 'why'}) do
     local told = act and act[field]
     if told and told ~= '' then
@@ -685,18 +714,18 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   redis_call(unpack(entry))
   read_rest(keys, b)
-  if b[51] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
+  if b[55] == 0 then redis_call('PEXPIRE', keys.history, 604800000) end
     until true
   end
   if is_told then
     repeat
       redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string_format('%s %.0f %.0f %.0f %s', b[43], b[4], b[21], b[24], b[44]))
+              string_format('%.0f %.0f %.0f %.0f %s', b[44], b[5], b[22], b[25], b[45]))
     until true
     parts.told = rate
   end
   repeat
-    local w, parts = b[46], s.parts
+    local w, parts = b[50], s.parts
   if not w then break end
   rebase_window(w, keys, s.combine)
   w.lossless = s.lossless
@@ -708,12 +737,11 @@ local function settle(keys, b, s, now, by, is_act, act)
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
   until true
-  b[27], b[58] = least(keys.consumers) or 0, true
-  b[36] = s.paused_until > now and s.paused_until or 0
-  for _, at in ipairs({b[36], grace_end(s)}) do
-    if at > now and (b[27] == 0 or at < b[27]) then b[27] = at end
+  b[28], b[65] = least(keys.consumers) or 0, true
+  b[37] = s.paused_until > now and s.paused_until or 0
+  for _, at in ipairs({b[37], grace_end(s)}) do
+    if at > now and (b[28] == 0 or at < b[28]) then b[28] = at end
   end
-  redis_call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
 -- A clock that steps back would keep the dead alive: what lies in the future moves back with it.
@@ -751,54 +779,67 @@ local at_us = ARGV[1]
   break
 until true
 local now = clock_1
-  local read_budget_1, read_budget_2, read_budget_3
+  local read_budget_1, read_budget_2
   repeat
   local class_name = 'normal'
-    local f = redis_call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
-  if f[1] ~= '2' then
-    local schema = f[1] and (string_match(f[1], '^%d+$') and tonumber(f[1]) or 9007199254740992)
-    read_budget_1, read_budget_2, read_budget_3 = nil, schema and schema > 2 and 'NEXUS_SCHEMA', redis_call('TYPE', keys.budget).ok ~= 'none'
-    break
-  end
-  if not (f[2] and f[3] and f[5]) then read_budget_1, read_budget_2, read_budget_3 = nil, nil, true break end
-  local at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
-    late, idle, idlers, spilled = unpacked('>ddddddddddddddddddd', f[2])
+    local raw = redis_call('GET', keys.state)
+  if not raw then read_budget_1, read_budget_2 = nil break end
+  local schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved,
+    saved_until, fresh, late, idle, idlers, spilled = unpacked('>ddddddddddddddddddddd', raw)
+  if schema > 3 and schema < 1000 and schema % 1 == 0 then read_budget_1, read_budget_2 = nil, true break end
   local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes,
-    behind, high, turned, turned_before, halved, lost, birth, reason, taker = unpacked('>ddddddddddddddddddddddsss', f[3])
+    behind, high, turned, turned_before, halved, lost, birth, reason, taker, next = unpacked('>dddddddddddddddddddddddss', raw, 1 + 67 * WIDE)
 
-  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + retry_max + queue + crowd + saved
-    + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends
-    + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost
-  if sum - sum ~= 0 then error('damaged') end
-  local b = {at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
-             late, idle, idlers, spilled, R, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span,
-             span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker}
-  if f[4] then 
-  local read_window_1
+  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + demanding + retry_max + queue + crowd
+    + saved + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number
+    + ends + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost + birth
+  if schema ~= 3 or sum - sum ~= 0 then error('damaged') end
+  local b = {schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved,
+             saved_until, fresh, late, idle, idlers, spilled, R, B, burst_us, level, load, learns_until, due, number, ends,
+             length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth,
+             reason, taker, next, raw, R, next <= #raw and read_window(raw, next) or nil, [class_name] = read_class(raw, class_name)}
+  read_budget_1, read_budget_2 = b
+  break
+  until true
+  local b, newer = read_budget_1, read_budget_2
+  if b then open_budget_1, open_budget_2, open_budget_3 = b, nil, steady(b, now) break end
+  if not newer then 
+  local first_budget_1, first_budget_2
   repeat
-  local bytes = f[4]
-    local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', bytes)
-  read_window_1 = {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born,
-          snaps = {s1, s2, s3, s4, s5}}
+    local schema = redis_call('HGET', keys.budget, 'schema')
+  if schema and not whole_number(schema, 0, 9007199254740992) then error('damaged') end
+  if schema and tonumber(schema) > 3 then first_budget_1, first_budget_2 = nil, true break end
+  local new_budget_1, new_budget_2
+  repeat
+  local has_settings = schema
+    local b = {}
+  b[1] = 3
+  b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9] = now, 0, 0, 0, 0, 0, 0, now
+  b[10], b[11], b[12], b[13], b[14], b[15], b[16] = 0, 0, 0, 0, 0, 0, 0
+  b[22], b[23], b[24], b[25], b[26], b[27], b[28] = 0, 0, 250000, 3, 0, now + 500000, has_settings and now or 0
+  b[29], b[30], b[31], b[32], b[33], b[34] = 1, now + 250000, 250000, 100000, 500000, 0
+  b[17], b[18], b[19], b[20], b[40], b[41], b[42] = 0, 0, 0, 0, now, now, now
+  b[43], b[56], b[57], b[58], b[21], b[59], b[60] = 0, 0, 0, 0, 0, 0, 0
+  b[35], b[36], b[37], b[38], b[39], b[44], b[45], b[46] = 0, 0, 0, 0, 0, now, 'unset', ''
+  b[51], b[52], b[53], b[54], b[55], b[61], b[62] = 0, 0, 1020000, 0, 0, now, 0
+  b[66], b[64], b[67] = true, true, true
+  for _, name in ipairs(CLASSES) do b[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0} end
+  new_budget_1, new_budget_2 = b
   break
   until true
-  b[46] = read_window_1
+  first_budget_1, first_budget_2 = new_budget_1, new_budget_2
+  break
+  until true
+  b, newer = first_budget_1, first_budget_2
   end
-  b[class_name] = read_class(f[5])
-  read_budget_1, read_budget_2, read_budget_3 = b
-  break
-  until true
-  local b, newer, is_older = read_budget_1, read_budget_2, read_budget_3
-  if newer then open_budget_1, open_budget_2, open_budget_3 = nil, newer break end
-  if not b then open_budget_1, open_budget_2, open_budget_3 = new_budget(now, is_older), nil, now break end
-  open_budget_1, open_budget_2, open_budget_3 = b, nil, steady(b, now)
+  open_budget_1, open_budget_2, open_budget_3 = b, newer and 'NEXUS_SCHEMA', now
   break
 until true
 local b, newer, now = open_budget_1, open_budget_2, open_budget_3
 if newer then return {err = newer} end
 
 -- The settings as they would stand; refused together, they change nothing.
-local before = read_settings(keys)
+local before = read_settings(keys, b)
 local fields = before.fields
 local take_over_1, take_over_2, take_over_3
 repeat
@@ -834,7 +875,7 @@ if own.rate and own.floor > own.rate then return {err = 'NEXUS_INVALID_MIN_RATE'
 if burst_of(own.rate or 0, own.burst) >= 9e15 then return {err = 'NEXUS_INVALID_BURST'} end
 if s.lossless == 1 and before.parts.bounded < before.parts.live then return {err = 'NEXUS_INVALID_LOSSLESS'} end
 
-local set = {'HSET', keys.budget, 'schema', whole(2)}
+local set = {'HSET', keys.budget, 'schema', whole(3)}
 local unset = {'HDEL', keys.budget}
 local function put(field, text)
   local into = text ~= '' and set or unset
@@ -867,69 +908,89 @@ if until_us then
     set[#set + 1] = field
     set[#set + 1] = text
   end
+  put('paused_until', pause_end(until_us) or '')
 end
 repeat
-  local is_back = b[1] - now >= 1000000
-  if is_back or (b[27] > 0 and now >= b[27]) then b[61] = read_settings(keys) end
+  local is_back = b[2] - now >= 1000000
+  if is_back or (b[28] > 0 and now >= b[28]) then b[71] = read_settings(keys, b) end
   if is_back then 
   repeat
-  local s = b[61]
-    local step = b[1] - now
+  local s = b[71]
+    local step = b[2] - now
   for _, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id)
   end
   if s.paused_until > 0 and s.paused_until < 9e15 then
     s.paused_until = (s.paused_until - step > 0 and s.paused_until - step or 0)
-    redis_call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
-    b[36] = s.paused_until
+    redis_call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until), 'paused_until', pause_end(s.paused_until) or '')
+    b[37] = s.paused_until
   end
   if s.left > 0 then
     s.left = (s.left - step > 0 and s.left - step or 0)
     redis_call('HSET', keys.budget, 'left_us', whole(s.left))
   end
-  b[27] = (b[27] - step > 0 and b[27] - step or 0)
+  b[28] = (b[28] - step > 0 and b[28] - step or 0)
   until true
   end
 
-  local resumed = b[36] > b[1] and now >= b[36]
-  refill(b, resumed and b[36] or now)
-  if b[27] > 0 and now >= b[27] then settle(keys, b, b[61], now, 'deadline') end
+  local resumed = b[37] > b[2] and now >= b[37]
+  refill(b, resumed and b[37] or now)
+  if b[28] > 0 and now >= b[28] then settle(keys, b, b[71], now, 'deadline') end
   if resumed then refill(b, now) end
 until true
 redis_call(unpack(set))
 if #unset > 2 then redis_call(unpack(unset)) end
-s = read_settings(keys)
+s = read_settings(keys, b)
 if source == 'operator' then
   read_rest(keys, b)
-  b[51] = 1
+  b[55] = 1
   -- A word from an operator stands in for the report that a silent consumer owes.
   if next(wanted) and s.parts.live == 0 and s.last_end == 'silent' then
     s.last_end = 'overruled'
     redis_call('HSET', keys.budget, 'last_consumer_end', s.last_end)
   end
 end
-if b[46] then set_slot_length(b[46], now, b[46].slot_us + math_ceil((s.transit - before.transit) / 4))
-elseif s.lossless == 1 then b[46] = new_window(now, slot_length(b[32], s.transit, 250000)) end
+if b[50] then set_slot_length(b[50], now, b[50].slot_us + math_ceil((s.transit - before.transit) / 4))
+elseif s.lossless == 1 then b[50] = new_window(now, slot_length(b[33], s.transit, 250000)) end
 local act = {who = who, what = table.concat(what, ', '), why = why}
 settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us, act)
-write_whole(keys, b, now, true)
+repeat
+local may_be_new = true
+  read_rest(keys, b)
+  may_be_new = may_be_new or is_renewal_due(b, now)
+  if may_be_new and (keys.history or b[66]) then b[54] = now end
+  if b[66] or b[67] or b[68] then write_summary(keys, b, now) end
+
+  local state = {packed_bucket(b), packed_class(b['normal']), packed_class(b['high']), packed_class(b['low']),
+    pack('>dddddddddddd', b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59],
+         b[60], b[61], b[62]),
+    packed_sums(b), pack('>dddddddddddddddddddddddss', unpack(b, 22, 46)),
+    b[50] and packed_window(b[50]) or ''}
+  redis_call('SET', keys.state, table.concat(state), 'KEEPTTL')
+  if may_be_new then 
+  repeat
+    for place, key in pairs(keys) do
+    if place ~= 'member' and place ~= 'memory' then
+      if b[55] == 1 then redis_call('PERSIST', key) else redis_call('PEXPIRE', key, 604800000) end
+    end
+  end
+  until true
+  end
+until true
 table.sort(changed)
 table.sort(overruled)
-return {whole(b[21]), whole(b[24]), b[44], b[43], table.concat(changed, ' '), table.concat(overruled, ' ')}
+return {whole(b[22]), whole(b[25]), b[45], whole(b[44]), table.concat(changed, ' '), table.concat(overruled, ' ')}
 end)
 if is_well then return reply end
-local string_format = string.format
 local string_match = string.match
 local string_gmatch = string.gmatch
 local string_sub = string.sub
--- What lies in Redis and cannot be what a script wrote: a key of another type, a packed value that is too short, a number that
--- is none, a setting that no script would have taken. Looked for when a script has failed, and by repair.lua.
+-- What lies in Redis and cannot be what a script wrote: a key of another type, a state that is too short, a number that is none, a
+-- setting that no script would have taken. Looked for when a script has failed, and by repair.lua.
 -- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
--- answered goes through string_format, in millionths (micro) or microseconds, and is exact to 2^53.
+-- answered goes through string.format, in millionths (micro) or microseconds, and is exact to 2^53.
 -- MICRO = 1000000
 -- COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
-
-local function whole(x) return string_format('%.0f', x) end
 
 -- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
 local function micro_of(x) return math.floor(x * 1000000 + 0.5) end
@@ -944,6 +1005,13 @@ local function decimal(text, low, high)
 end
 
 -- Digits only, within [low, high], or nil.
+local function whole_number(text, low, high)
+  if #text > 17 or not string_match(text, '^%d+$') then return nil end
+  local x = tonumber(text)
+  return x >= low and x <= high and x or nil
+end
+
+-- What a script has written as a number.
 -- Packed state: one text of whole numbers.
 -- Durations that several scripts share, in microseconds.
 -- SECOND = 1000000
@@ -966,10 +1034,11 @@ end
 -- KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
 -- KEEP_PASSING_MS = 5000     -- and of one that only asked once: longer than an epoch
 -- RENEW = 60000000          -- how often a TTL is written again
--- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
--- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
--- there it is text, and only there.
+-- Packs what only the arithmetic reads with `struct`, which every server has: big-endian, so that any language unpacks it. A
+-- number read as text costs several times as much, and a claim has a hundred of them. fakeredis has no `struct`: there the same
+-- parts are text, a number takes WIDE characters, and nothing else differs.
 local pack, unpacked
+local WIDE = struct and 8 or 25     -- of a double
 if struct then
   pack, unpacked = struct.pack, struct.unpack
 else
@@ -977,18 +1046,24 @@ else
     local words, i = {...}, 0
     for kind, size in string_gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
-      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
-      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size)) .. ' '
+      elseif kind == 's' then words[i] = words[i] .. ' '
+      else words[i] = string.format('%24.17g ', words[i]) end
     end
-    return table.concat(words, ' ') .. ' '
+    return table.concat(words)
   end
-  function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
-    for word in string_gmatch(text, '([^ ]*) ') do
-      local i = #words + 1
-      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+  function unpacked(format, text, from)
+    local values, at = {}, from or 1
+    for kind in string_gmatch(format, '([dfIisc])%d*') do
+      local is_text = kind == 's' or kind == 'c'
+      local last = is_text and string.find(text, ' ', at, true) or at + WIDE - 1
+      if not last or last > #text then error('too short') end
+      local word = string_sub(text, at, last - 1)
+      values[#values + 1] = is_text and word or tonumber(word) or error('not a number')
+      at = last + 1
     end
-    return unpack(words)
+    values[#values + 1] = at
+    return unpack(values)
   end
 end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
@@ -996,36 +1071,50 @@ end
 
 -- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
--- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- A claim may come with five of them: budget, state, producers, producer and the producer's state. Their names are looked at
+-- where they are new.
 -- The id of the producer that claims.
--- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
--- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
--- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
--- SCHEMA = 2
--- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- The budget's state: one string of packed parts, one after the other. A claim writes the first two and leaves the others.
+--
+--   bucket    what each claim changes; the schema comes first in every release
+--   classes   normal, high, low: the fair share of each
+--   epoch     what only the end of an epoch needs
+--   sums      sums over the consumers
+--   terms     what changes with the rate and the epoch; the last of them are texts, each with a zero at its end
+--   window    what the consumers can still hold; only where there is one
+-- SCHEMA = 3
+-- BUCKET = '>ddddddddddddddddddddd'
 -- CLASS = '>dddddddd'
+-- EPOCHAL = '>dddddddddddd'
+-- SUMS = '>dddddddddd'
+-- TERMS = '>dddddddddddddddddddddddss'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddddd'
 
--- A producer's: its memory, and its last answer.
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
--- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+-- Where they begin, in doubles from the first one.
+-- NORMAL_AT = 21
+-- HIGH_AT = 29
+-- LOW_AT = 37
+-- EPOCHAL_AT = 45
+-- SUMS_AT = 57
+-- TERMS_AT = 67
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+-- A producer's: what its next claim needs, who it is, and its last answer. There may be a million of these, so they are whole
+-- numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7'
+-- ANSWER = '>i7I4I4i7i7c2I5'
+
+--- @record b schema at rest T granted granted_rest top top_before half needs demanding retry_max queue crowd saved saved_until fresh late idle idlers spilled
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
 ---   turned turned_before halved lost birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 19
--- TERMS_BEGIN = 21
--- TERMS_END = 45
+---   next raw earned window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until told_at told_granted
+---   parts has_rest has_new_terms is_new is_revalued is_closed seen_demand seen_demanding settings
+-- BUCKET_ENDS = 21
+-- TERMS_BEGIN = 22
+-- TERMS_END = 46
 --- @record class level mark room trim under over demand weight
 
--- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
--- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
--- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and true where it is of a newer release.
+-- What each claim changes. The normal class lies behind the bucket, so that most claims write one piece.
 -- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
 -- Both are kept, one field each, so that HGETALL shows who wants what.
 local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
@@ -1056,36 +1145,39 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddddd'}
-local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
-local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
+local NUMBERS = {'schema', 'paused_until_us', 'pause_of_operator_us', 'left_us'}
 
-local function is_finite(x) return x ~= nil and x - x == 0 end
-
--- A class' level is infinite where it is not contended.
-local function can_unpack(format, text, may_be_infinite)
-  local is_long_enough, values = pcall(function() return {unpacked(format, text)} end)
-  if not is_long_enough then return false end
-  for _, value in ipairs(values) do
-    if type(value) == 'number' and (value ~= value or not may_be_infinite and value - value ~= 0) then return false end
+-- Where the value behind these parts begins; nil where they cannot be read. The level of a class is infinite where it is not
+-- contended.
+local function read_parts_of(text, from, formats)
+  for _, format in ipairs(formats) do
+    local is_long_enough, values = pcall(function() return {unpacked(format, text, from)} end)
+    if not is_long_enough then return nil end
+    from = table.remove(values)
+    for _, value in ipairs(values) do
+      if type(value) == 'number' and (value ~= value or format ~= '>dddddddd' and value - value ~= 0) then return nil end
+    end
   end
-  return #values > 1
+  return from
 end
 
-local function are_numbers(text)
-  for word in string_gmatch(text, '%S+') do
-    if word ~= '-' and not is_finite(tonumber(word)) then return false end
-  end
-  return true
+local function is_state(text)
+  local ends = read_parts_of(text, 1, {'>ddddddddddddddddddddd', '>dddddddd', '>dddddddd', '>dddddddd', '>dddddddddddd', '>dddddddddd', '>dddddddddddddddddddddddss'})
+  if ends and ends <= #text then ends = read_parts_of(text, ends, {'>ddddddddddddd'}) end
+  return ends == #text + 1 and unpacked('>ddddddddddddddddddddd', text) == 3
 end
 
-local function are_parts(text)
-  local is_json, list = pcall(cjson.decode, text)
-  if not is_json or type(list) ~= 'table' then return false end
-  for _, number in ipairs(list) do
-    if type(number) ~= 'number' or not is_finite(number) then return false end
+local function is_producer_state(text) return read_parts_of(text, 1, {'>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', '>i7I4I4i7i7c2I5'}) == #text + 1 end
+
+local function is_consumer_state(text)
+  local head, law = string_match(text, '^%S+( [^\n]*)\n%a+([^\n]*)$')
+  local count = 0
+  for word in string_gmatch((head or 'x') .. (law or ''), '%S+') do
+    count = count + 1
+    local x = tonumber(word)
+    if word ~= '-' and (not x or x - x ~= 0) then return false end
   end
-  return true
+  return count >= 23
 end
 
 -- The names of those fields of the budget's hash that cannot be read.
@@ -1094,15 +1186,8 @@ local function damaged_fields(f)
   local function check(field, is_right)
     if f[field] and not is_right then bad[#bad + 1] = field end
   end
-  check('schema', f.schema and string_match(f.schema, '^%d+$'))
-  for field, format in pairs(PACKED) do
-    local is_needed = f.bucket and f.schema == whole(2) and field ~= 'window' and not f[field]
-    if is_needed then bad[#bad + 1] = field end
-    check(field, f.schema ~= whole(2) or f[field] and can_unpack(format, f[field], format == '>dddddddd'))
-  end
-  check('parts', f.parts and are_parts(f.parts))
-  for _, field in ipairs(NUMBERS) do check(field, f[field] and is_finite(tonumber(f[field]))) end
-  for _, field in ipairs(RATES) do check(field, f[field] and string_match(f[field], '^%d+%.?%d*$')) end
+  for _, field in ipairs(NUMBERS) do check(field, whole_number(f[field] or '', 0, 9007199254740992)) end
+  check('left_rate_per_s', f.left_rate_per_s and string_match(f.left_rate_per_s, '^%d+%.?%d*$'))
   for _, name in ipairs(SETTINGS) do
     for _, source in ipairs({'_by_code', '_by_operator'}) do check(name .. source, f[name .. source] and READ[name](f[name .. source])) end
   end
@@ -1110,38 +1195,34 @@ local function damaged_fields(f)
   return bad
 end
 
-local function damaged_producer(f)
-  if f.entry and not (can_unpack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f.entry) and f.incarnation and f.birth) then return {'entry'} end
-  if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
-  return {}
-end
-
-local function damaged_consumer(f)
-  if not f.seq then return {} end
-  for _, field in ipairs({'incarnation', 'said', 'memory', 'rate_per_s', 'capacity_per_s', 'arrivals_micro', 'paused_until_us', 'joined_us'}) do
-    if not f[field] then return {field} end
-  end
-  if not are_numbers(f.said) then return {'said'} end
-  if not are_numbers(string.gsub(f.memory, '^%S*', '')) then return {'memory'} end
-  return damaged_fields({seq = f.seq, arrivals_micro = f.arrivals_micro, paused_until_us = f.paused_until_us,
-                         joined_us = f.joined_us, rate_per_s = f.rate_per_s, capacity_per_s = f.capacity_per_s})
-end
-
--- A list of {key, field}; the field is '' where the whole key is of another type.
+-- What a key of a budget holds, by what stands behind the budget's name.
+-- A list of {key, field}; the field is '' where the whole key is damaged.
 local function damages()
   local found = {}
-  for i, key in ipairs(KEYS) do
-    local member = i > 1 and string_match(string_sub(key, #KEYS[1] + 1), '^:(%a+):')
-    local kind = (i == 1 or member) and 'hash' or string_sub(key, -8) == ':history' and 'stream' or 'zset'
+  for _, key in ipairs(KEYS) do
+    local kind_of_1, kind_of_2
+    repeat
+    local rest = string_sub(key, #KEYS[1] + 1)
+      if rest == '' then kind_of_1, kind_of_2 = 'hash', damaged_fields break end
+  if rest == ':state' then kind_of_1, kind_of_2 = 'string', is_state break end
+  if rest == ':history' then kind_of_1, kind_of_2 = 'stream' break end
+  local member, tail = string_match(rest, '^:(%a+):[^:]+(.*)$')
+  if not member then kind_of_1, kind_of_2 = 'zset' break end
+  if tail == '' then kind_of_1, kind_of_2 = 'hash' break end
+  kind_of_1, kind_of_2 = 'string', member == 'producer' and is_producer_state or is_consumer_state
+  break
+    until true
+    local kind, look = kind_of_1, kind_of_2
     local is = redis.pcall('TYPE', key)
     is = is.ok or is
     if string.find(key, '[^%w._:{}/-]') or type(is) ~= 'string' then return {} end
     if is ~= 'none' and is ~= kind then found[#found + 1] = {key, ''}
-    elseif kind == 'hash' and is == 'hash' then
+    elseif is == 'string' then
+      if not look(redis.call('GET', key)) then found[#found + 1] = {key, ''} end
+    elseif is == 'hash' and look then
       local flat, f = redis.pcall('HGETALL', key), {}
-      for j = 1, #flat, 2 do f[flat[j]] = flat[j + 1] end
-      local bad = not member and damaged_fields(f) or member == 'producer' and damaged_producer(f) or damaged_consumer(f)
-      for _, field in ipairs(bad) do found[#found + 1] = {key, field} end
+      for i = 1, #flat, 2 do f[flat[i]] = flat[i + 1] end
+      for _, field in ipairs(look(f)) do found[#found + 1] = {key, field} end
     end
   end
   return found
@@ -1149,4 +1230,4 @@ end
 
 local found = damages()[1]
 if not found then error(reply, 0) end
-return {err = string_format('NEXUS_DAMAGED %s %s', found[1], found[2])}
+return {err = string.format('NEXUS_DAMAGED %s %s', found[1], found[2])}

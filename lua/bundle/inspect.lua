@@ -1,10 +1,10 @@
 --[[ inspect: the budget and a page of its members, at one instant; writes nothing.
 
-KEYS   1 budget  2 consumers  3 rates  4 loads  5 capacities  6 frees  7 edges  8 ratios  9 producers  10 history
+KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
 ARGV   1 at_us   int   0 = the server's clock; tests pin the instant
        2 offset  int   of the page
        3 count   int   members a page, at most 1000
-Reply  1 now_us  2 fields and values of the budget's hash (empty: there is none)  3 consumers and the end of their state
+Reply  1 now_us  2 fields and values of the budget's hash (empty: there is none), exact at this instant  3 consumers and the end of their state
        4 producers and when they were last seen (us)  5 number of consumers  6 number of producers
        7 the live ones among the consumers of 3
        numbers as text
@@ -54,6 +54,7 @@ local function whole_number(text, low, high)
   return x >= low and x <= high and x or nil
 end
 
+-- What a script has written as a number.
 -- Packed state: one text of whole numbers.
 -- The only clock is the server's, asked once per script: hosts' clocks are never compared. A test pins the instant.
 local function clock(at_us)
@@ -68,7 +69,7 @@ local function clock(at_us)
 end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
-local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
+local PLACES = {'state', 'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
 
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 
@@ -82,25 +83,27 @@ end
 
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 local function named_keys(kind)
-  if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end
-  local keys = {budget = KEYS[1], member = KEYS[11]}
+  if #KEYS ~= (kind and 13 or 11) or not is_budget(KEYS[1]) then return nil end
+  local keys = {budget = KEYS[1], member = KEYS[12], memory = KEYS[13]}
   for i, place in ipairs(PLACES) do
     if KEYS[i + 1] ~= KEYS[1] .. ':' .. place then return nil end
     keys[place] = KEYS[i + 1]
   end
   if not kind then return keys, nil end
   local prefix = KEYS[1] .. ':' .. kind .. ':'
-  local id = string_sub(KEYS[11], #prefix + 1)
-  if string_sub(KEYS[11], 1, #prefix) ~= prefix or not is_name(id) then return nil end
+  local id = string_sub(keys.member, #prefix + 1)
+  if keys.member ~= prefix .. id or not is_name(id) or keys.memory ~= keys.member .. ':state' then return nil end
   return keys, id
 end
 
--- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- A claim may come with five of them: budget, state, producers, producer and the producer's state. Their names are looked at
+-- where they are new.
 -- The id of the producer that claims.
--- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
--- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
--- there it is text, and only there.
+-- Packs what only the arithmetic reads with `struct`, which every server has: big-endian, so that any language unpacks it. A
+-- number read as text costs several times as much, and a claim has a hundred of them. fakeredis has no `struct`: there the same
+-- parts are text, a number takes WIDE characters, and nothing else differs.
 local pack, unpacked
+local WIDE = struct and 8 or 25     -- of a double
 if struct then
   pack, unpacked = struct.pack, struct.unpack
 else
@@ -108,48 +111,76 @@ else
     local words, i = {...}, 0
     for kind, size in string.gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
-      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
-      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size)) .. ' '
+      elseif kind == 's' then words[i] = words[i] .. ' '
+      else words[i] = string_format('%24.17g ', words[i]) end
     end
-    return table.concat(words, ' ') .. ' '
+    return table.concat(words)
   end
-  function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
-    for word in string.gmatch(text, '([^ ]*) ') do
-      local i = #words + 1
-      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+  function unpacked(format, text, from)
+    local values, at = {}, from or 1
+    for kind in string.gmatch(format, '([dfIisc])%d*') do
+      local is_text = kind == 's' or kind == 'c'
+      local last = is_text and string.find(text, ' ', at, true) or at + WIDE - 1
+      if not last or last > #text then error('too short') end
+      local word = string_sub(text, at, last - 1)
+      values[#values + 1] = is_text and word or tonumber(word) or error('not a number')
+      at = last + 1
     end
-    return unpack(words)
+    values[#values + 1] = at
+    return unpack(values)
   end
 end
--- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
--- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
--- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
--- SCHEMA = 2
--- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- The budget's state: one string of packed parts, one after the other. A claim writes the first two and leaves the others.
+--
+--   bucket    what each claim changes; the schema comes first in every release
+--   classes   normal, high, low: the fair share of each
+--   epoch     what only the end of an epoch needs
+--   sums      sums over the consumers
+--   terms     what changes with the rate and the epoch; the last of them are texts, each with a zero at its end
+--   window    what the consumers can still hold; only where there is one
+-- SCHEMA = 3
+-- BUCKET = '>ddddddddddddddddddddd'
 -- CLASS = '>dddddddd'
+-- EPOCHAL = '>dddddddddddd'
+-- SUMS = '>dddddddddd'
+-- TERMS = '>dddddddddddddddddddddddss'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddddd'
 
--- A producer's: its memory, and its last answer.
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
--- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+-- Where they begin, in doubles from the first one.
+-- NORMAL_AT = 21
+-- HIGH_AT = 29
+-- LOW_AT = 37
+-- EPOCHAL_AT = 45
+-- SUMS_AT = 57
+-- TERMS_AT = 67
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+-- A producer's: what its next claim needs, who it is, and its last answer. There may be a million of these, so they are whole
+-- numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7'
+-- ANSWER = '>i7I4I4i7i7c2I5'
+
+--- @record b schema at rest T granted granted_rest top top_before half needs demanding retry_max queue crowd saved saved_until fresh late idle idlers spilled
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
 ---   turned turned_before halved lost birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 19
--- TERMS_BEGIN = 21
--- TERMS_END = 45
+---   next raw earned window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until told_at told_granted
+---   parts has_rest has_new_terms is_new is_revalued is_closed seen_demand seen_demanding settings
+-- BUCKET_ENDS = 21
+-- TERMS_BEGIN = 22
+-- TERMS_END = 46
 --- @record class level mark room trim under over demand weight
 
--- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
--- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
--- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+local function class_at(name) return (name == 'normal' and 21 or name == 'high' and 29 or 37) * WIDE end
+
+local function read_class(raw, name) return {unpacked('>dddddddd', raw, 1 + class_at(name))} end
+local function read_window(raw, from)
+  local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', raw, from)
+  return {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born,
+          snaps = {s1, s2, s3, s4, s5}}
+end
+
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and true where it is of a newer release.
+-- What each claim changes. The normal class lies behind the bucket, so that most claims write one piece.
 if #ARGV ~= 3 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 local now, offset, count = clock(ARGV[1]), whole_number(ARGV[2], 0, 1e9), whole_number(ARGV[3], 1, 1000)
 if not now then return {err = 'NEXUS_INVALID_AT_US'} end
@@ -163,39 +194,54 @@ local consumers, live = page(keys.consumers), {}
 for i = 1, #consumers, 2 do
   if redis_call('ZSCORE', keys.rates, consumers[i]) then live[#live + 1] = consumers[i] end
 end
--- What is packed, as text: numbers with a space between. Of another schema it is left out.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd',
-                epoch = '>dddddddddd'}
-local is_own = redis_call('HGET', keys.budget, 'schema') == whole(2)
+-- The hash as it stands, with what has changed since it was written. Of another schema there is only that.
 local found, fields = redis_call('HGETALL', keys.budget), {}
-for i = 1, #found, 2 do
-  local field, text, format = found[i], found[i + 1], PACKED[found[i]]
-  if format and is_own then
-    local values = {unpacked(format, text)}
-    for place, value in ipairs(values) do values[place] = type(value) == 'number' and string_format('%.17g', value) or value end
-    text = table.concat(values, ' ', 1, #format - 1)
-  end
-  if is_own or not format then
-    fields[#fields + 1] = field
-    fields[#fields + 1] = text
-  end
+for i = 1, #found, 2 do fields[found[i]] = found[i + 1] end
+local read_budget_1
+repeat
+local class_name = 'normal'
+  local raw = redis_call('GET', keys.state)
+  if not raw then read_budget_1 = nil break end
+  local schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved,
+    saved_until, fresh, late, idle, idlers, spilled = unpacked('>ddddddddddddddddddddd', raw)
+  if schema > 3 and schema < 1000 and schema % 1 == 0 then read_budget_1 = nil, true break end
+  local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes,
+    behind, high, turned, turned_before, halved, lost, birth, reason, taker, next = unpacked('>dddddddddddddddddddddddss', raw, 1 + 67 * WIDE)
+
+  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + demanding + retry_max + queue + crowd
+    + saved + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number
+    + ends + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost + birth
+  if schema ~= 3 or sum - sum ~= 0 then error('damaged') end
+  local b = {schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved,
+             saved_until, fresh, late, idle, idlers, spilled, R, B, burst_us, level, load, learns_until, due, number, ends,
+             length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth,
+             reason, taker, next, raw, R, next <= #raw and read_window(raw, next) or nil, [class_name] = read_class(raw, class_name)}
+  read_budget_1 = b
+  break
+until true
+local b = read_budget_1
+if b then
+  fields.tokens, fields.granted_total = string_format('%.6f', b[4] / 1000000), whole(b[5])
+  fields.called_at_us, fields.due_us, fields.refresh_us = whole(b[2]), whole(b[28]), whole(b[32])
 end
-return {whole(now), fields, consumers, page(keys.producers),
+local list = {}
+for field, text in pairs(fields) do
+  list[#list + 1] = field
+  list[#list + 1] = text
+end
+return {whole(now), list, consumers, page(keys.producers),
         whole(redis_call('ZCARD', keys.consumers)), whole(redis_call('ZCARD', keys.producers)), live}
 end)
 if is_well then return reply end
-local string_format = string.format
 local string_match = string.match
 local string_gmatch = string.gmatch
 local string_sub = string.sub
--- What lies in Redis and cannot be what a script wrote: a key of another type, a packed value that is too short, a number that
--- is none, a setting that no script would have taken. Looked for when a script has failed, and by repair.lua.
+-- What lies in Redis and cannot be what a script wrote: a key of another type, a state that is too short, a number that is none, a
+-- setting that no script would have taken. Looked for when a script has failed, and by repair.lua.
 -- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
--- answered goes through string_format, in millionths (micro) or microseconds, and is exact to 2^53.
+-- answered goes through string.format, in millionths (micro) or microseconds, and is exact to 2^53.
 -- MICRO = 1000000
 -- COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
-
-local function whole(x) return string_format('%.0f', x) end
 
 -- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
 local function micro_of(x) return math.floor(x * 1000000 + 0.5) end
@@ -210,6 +256,13 @@ local function decimal(text, low, high)
 end
 
 -- Digits only, within [low, high], or nil.
+local function whole_number(text, low, high)
+  if #text > 17 or not string_match(text, '^%d+$') then return nil end
+  local x = tonumber(text)
+  return x >= low and x <= high and x or nil
+end
+
+-- What a script has written as a number.
 -- Packed state: one text of whole numbers.
 -- Durations that several scripts share, in microseconds.
 -- SECOND = 1000000
@@ -232,10 +285,11 @@ end
 -- KEEP_MEMBER_MS = 600000       -- likewise, for what is known of one producer or consumer
 -- KEEP_PASSING_MS = 5000     -- and of one that only asked once: longer than an epoch
 -- RENEW = 60000000          -- how often a TTL is written again
--- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
--- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
--- there it is text, and only there.
+-- Packs what only the arithmetic reads with `struct`, which every server has: big-endian, so that any language unpacks it. A
+-- number read as text costs several times as much, and a claim has a hundred of them. fakeredis has no `struct`: there the same
+-- parts are text, a number takes WIDE characters, and nothing else differs.
 local pack, unpacked
+local WIDE = struct and 8 or 25     -- of a double
 if struct then
   pack, unpacked = struct.pack, struct.unpack
 else
@@ -243,18 +297,24 @@ else
     local words, i = {...}, 0
     for kind, size in string_gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
-      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size))
-      elseif kind ~= 's' then words[i] = string_format('%.17g', words[i]) end
+      if kind == 'c' then words[i] = string_sub(words[i], 1, tonumber(size)) .. ' '
+      elseif kind == 's' then words[i] = words[i] .. ' '
+      else words[i] = string.format('%24.17g ', words[i]) end
     end
-    return table.concat(words, ' ') .. ' '
+    return table.concat(words)
   end
-  function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
-    for word in string_gmatch(text, '([^ ]*) ') do
-      local i = #words + 1
-      words[i] = string.find(string_sub(kinds, i, i), '[sc]') and word or tonumber(word)
+  function unpacked(format, text, from)
+    local values, at = {}, from or 1
+    for kind in string_gmatch(format, '([dfIisc])%d*') do
+      local is_text = kind == 's' or kind == 'c'
+      local last = is_text and string.find(text, ' ', at, true) or at + WIDE - 1
+      if not last or last > #text then error('too short') end
+      local word = string_sub(text, at, last - 1)
+      values[#values + 1] = is_text and word or tonumber(word) or error('not a number')
+      at = last + 1
     end
-    return unpack(words)
+    values[#values + 1] = at
+    return unpack(values)
   end
 end
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
@@ -262,36 +322,50 @@ end
 
 -- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
--- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- A claim may come with five of them: budget, state, producers, producer and the producer's state. Their names are looked at
+-- where they are new.
 -- The id of the producer that claims.
--- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
--- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
--- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
--- SCHEMA = 2
--- BUCKET = '>ddddddddddddddddddd'
--- TERMS = '>ddddddddddddddddddddddsss'
+-- The budget's state: one string of packed parts, one after the other. A claim writes the first two and leaves the others.
+--
+--   bucket    what each claim changes; the schema comes first in every release
+--   classes   normal, high, low: the fair share of each
+--   epoch     what only the end of an epoch needs
+--   sums      sums over the consumers
+--   terms     what changes with the rate and the epoch; the last of them are texts, each with a zero at its end
+--   window    what the consumers can still hold; only where there is one
+-- SCHEMA = 3
+-- BUCKET = '>ddddddddddddddddddddd'
 -- CLASS = '>dddddddd'
+-- EPOCHAL = '>dddddddddddd'
+-- SUMS = '>dddddddddd'
+-- TERMS = '>dddddddddddddddddddddddss'
 -- WINDOW = '>ddddddddddddd'
--- EPOCHAL = '>dddddddddd'
 
--- A producer's: its memory, and its last answer.
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
--- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
--- ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+-- Where they begin, in doubles from the first one.
+-- NORMAL_AT = 21
+-- HIGH_AT = 29
+-- LOW_AT = 37
+-- EPOCHAL_AT = 45
+-- SUMS_AT = 57
+-- TERMS_AT = 67
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+-- A producer's: what its next claim needs, who it is, and its last answer. There may be a million of these, so they are whole
+-- numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7'
+-- ANSWER = '>i7I4I4i7i7c2I5'
+
+--- @record b schema at rest T granted granted_rest top top_before half needs demanding retry_max queue crowd saved saved_until fresh late idle idlers spilled
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
 ---   turned turned_before halved lost birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
--- BUCKET_ENDS = 19
--- TERMS_BEGIN = 21
--- TERMS_END = 45
+---   next raw earned window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until told_at told_granted
+---   parts has_rest has_new_terms is_new is_revalued is_closed seen_demand seen_demanding settings
+-- BUCKET_ENDS = 21
+-- TERMS_BEGIN = 22
+-- TERMS_END = 46
 --- @record class level mark room trim under over demand weight
 
--- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
--- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
--- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and true where it is of a newer release.
+-- What each claim changes. The normal class lies behind the bucket, so that most claims write one piece.
 -- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
 -- Both are kept, one field each, so that HGETALL shows who wants what.
 local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
@@ -322,36 +396,39 @@ local READ = {
 -- fields: texts by name, 'rate_by_code' and so on.
 -- What one source wants by itself.
 -- The settings, and what a change of the rate needs beside them.
-local PACKED = {bucket = '>ddddddddddddddddddd', terms = '>ddddddddddddddddddddddsss', class_high = '>dddddddd', class_normal = '>dddddddd', class_low = '>dddddddd', window = '>ddddddddddddd', epoch = '>dddddddddd'}
-local NUMBERS = {'paused_until_us', 'pause_of_operator_us', 'left_us', 'seq', 'arrivals_micro', 'joined_us'}
-local RATES = {'left_rate_per_s', 'rate_per_s', 'capacity_per_s'}
+local NUMBERS = {'schema', 'paused_until_us', 'pause_of_operator_us', 'left_us'}
 
-local function is_finite(x) return x ~= nil and x - x == 0 end
-
--- A class' level is infinite where it is not contended.
-local function can_unpack(format, text, may_be_infinite)
-  local is_long_enough, values = pcall(function() return {unpacked(format, text)} end)
-  if not is_long_enough then return false end
-  for _, value in ipairs(values) do
-    if type(value) == 'number' and (value ~= value or not may_be_infinite and value - value ~= 0) then return false end
+-- Where the value behind these parts begins; nil where they cannot be read. The level of a class is infinite where it is not
+-- contended.
+local function read_parts_of(text, from, formats)
+  for _, format in ipairs(formats) do
+    local is_long_enough, values = pcall(function() return {unpacked(format, text, from)} end)
+    if not is_long_enough then return nil end
+    from = table.remove(values)
+    for _, value in ipairs(values) do
+      if type(value) == 'number' and (value ~= value or format ~= '>dddddddd' and value - value ~= 0) then return nil end
+    end
   end
-  return #values > 1
+  return from
 end
 
-local function are_numbers(text)
-  for word in string_gmatch(text, '%S+') do
-    if word ~= '-' and not is_finite(tonumber(word)) then return false end
-  end
-  return true
+local function is_state(text)
+  local ends = read_parts_of(text, 1, {'>ddddddddddddddddddddd', '>dddddddd', '>dddddddd', '>dddddddd', '>dddddddddddd', '>dddddddddd', '>dddddddddddddddddddddddss'})
+  if ends and ends <= #text then ends = read_parts_of(text, ends, {'>ddddddddddddd'}) end
+  return ends == #text + 1 and unpacked('>ddddddddddddddddddddd', text) == 3
 end
 
-local function are_parts(text)
-  local is_json, list = pcall(cjson.decode, text)
-  if not is_json or type(list) ~= 'table' then return false end
-  for _, number in ipairs(list) do
-    if type(number) ~= 'number' or not is_finite(number) then return false end
+local function is_producer_state(text) return read_parts_of(text, 1, {'>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', '>i7I4I4i7i7c2I5'}) == #text + 1 end
+
+local function is_consumer_state(text)
+  local head, law = string_match(text, '^%S+( [^\n]*)\n%a+([^\n]*)$')
+  local count = 0
+  for word in string_gmatch((head or 'x') .. (law or ''), '%S+') do
+    count = count + 1
+    local x = tonumber(word)
+    if word ~= '-' and (not x or x - x ~= 0) then return false end
   end
-  return true
+  return count >= 23
 end
 
 -- The names of those fields of the budget's hash that cannot be read.
@@ -360,15 +437,8 @@ local function damaged_fields(f)
   local function check(field, is_right)
     if f[field] and not is_right then bad[#bad + 1] = field end
   end
-  check('schema', f.schema and string_match(f.schema, '^%d+$'))
-  for field, format in pairs(PACKED) do
-    local is_needed = f.bucket and f.schema == whole(2) and field ~= 'window' and not f[field]
-    if is_needed then bad[#bad + 1] = field end
-    check(field, f.schema ~= whole(2) or f[field] and can_unpack(format, f[field], format == '>dddddddd'))
-  end
-  check('parts', f.parts and are_parts(f.parts))
-  for _, field in ipairs(NUMBERS) do check(field, f[field] and is_finite(tonumber(f[field]))) end
-  for _, field in ipairs(RATES) do check(field, f[field] and string_match(f[field], '^%d+%.?%d*$')) end
+  for _, field in ipairs(NUMBERS) do check(field, whole_number(f[field] or '', 0, 9007199254740992)) end
+  check('left_rate_per_s', f.left_rate_per_s and string_match(f.left_rate_per_s, '^%d+%.?%d*$'))
   for _, name in ipairs(SETTINGS) do
     for _, source in ipairs({'_by_code', '_by_operator'}) do check(name .. source, f[name .. source] and READ[name](f[name .. source])) end
   end
@@ -376,38 +446,34 @@ local function damaged_fields(f)
   return bad
 end
 
-local function damaged_producer(f)
-  if f.entry and not (can_unpack('>i7i7i7i7I3I4i7i7c1I4I2i1I3f', f.entry) and f.incarnation and f.birth) then return {'entry'} end
-  if f.entry and not (f.answer and can_unpack('>i7I4I4i7i7i7i1I3i7c2i1i7I5', f.answer)) then return {'answer'} end
-  return {}
-end
-
-local function damaged_consumer(f)
-  if not f.seq then return {} end
-  for _, field in ipairs({'incarnation', 'said', 'memory', 'rate_per_s', 'capacity_per_s', 'arrivals_micro', 'paused_until_us', 'joined_us'}) do
-    if not f[field] then return {field} end
-  end
-  if not are_numbers(f.said) then return {'said'} end
-  if not are_numbers(string.gsub(f.memory, '^%S*', '')) then return {'memory'} end
-  return damaged_fields({seq = f.seq, arrivals_micro = f.arrivals_micro, paused_until_us = f.paused_until_us,
-                         joined_us = f.joined_us, rate_per_s = f.rate_per_s, capacity_per_s = f.capacity_per_s})
-end
-
--- A list of {key, field}; the field is '' where the whole key is of another type.
+-- What a key of a budget holds, by what stands behind the budget's name.
+-- A list of {key, field}; the field is '' where the whole key is damaged.
 local function damages()
   local found = {}
-  for i, key in ipairs(KEYS) do
-    local member = i > 1 and string_match(string_sub(key, #KEYS[1] + 1), '^:(%a+):')
-    local kind = (i == 1 or member) and 'hash' or string_sub(key, -8) == ':history' and 'stream' or 'zset'
+  for _, key in ipairs(KEYS) do
+    local kind_of_1, kind_of_2
+    repeat
+    local rest = string_sub(key, #KEYS[1] + 1)
+      if rest == '' then kind_of_1, kind_of_2 = 'hash', damaged_fields break end
+  if rest == ':state' then kind_of_1, kind_of_2 = 'string', is_state break end
+  if rest == ':history' then kind_of_1, kind_of_2 = 'stream' break end
+  local member, tail = string_match(rest, '^:(%a+):[^:]+(.*)$')
+  if not member then kind_of_1, kind_of_2 = 'zset' break end
+  if tail == '' then kind_of_1, kind_of_2 = 'hash' break end
+  kind_of_1, kind_of_2 = 'string', member == 'producer' and is_producer_state or is_consumer_state
+  break
+    until true
+    local kind, look = kind_of_1, kind_of_2
     local is = redis.pcall('TYPE', key)
     is = is.ok or is
     if string.find(key, '[^%w._:{}/-]') or type(is) ~= 'string' then return {} end
     if is ~= 'none' and is ~= kind then found[#found + 1] = {key, ''}
-    elseif kind == 'hash' and is == 'hash' then
+    elseif is == 'string' then
+      if not look(redis.call('GET', key)) then found[#found + 1] = {key, ''} end
+    elseif is == 'hash' and look then
       local flat, f = redis.pcall('HGETALL', key), {}
-      for j = 1, #flat, 2 do f[flat[j]] = flat[j + 1] end
-      local bad = not member and damaged_fields(f) or member == 'producer' and damaged_producer(f) or damaged_consumer(f)
-      for _, field in ipairs(bad) do found[#found + 1] = {key, field} end
+      for i = 1, #flat, 2 do f[flat[i]] = flat[i + 1] end
+      for _, field in ipairs(look(f)) do found[#found + 1] = {key, field} end
     end
   end
   return found
@@ -415,4 +481,4 @@ end
 
 local found = damages()[1]
 if not found then error(reply, 0) end
-return {err = string_format('NEXUS_DAMAGED %s %s', found[1], found[2])}
+return {err = string.format('NEXUS_DAMAGED %s %s', found[1], found[2])}

@@ -26,10 +26,10 @@ local function take_over(fields, wanted, source)
   return changed, overruled, what
 end
 
--- Who set a value, when and why: `1764410000 anna@ops1: maintenance`.
+-- Who set a value, when and why: `2026-11-29T09:53:20.000Z anna@ops1: maintenance`.
 local function whose(who, source, why, now)
   local by = who ~= '' and who or source
-  return table.concat({whole(math.floor(now / MICRO)), why ~= '' and table.concat({by, why}, ': ') or by}, ' ')
+  return table.concat({date_of(now), why ~= '' and table.concat({by, why}, ': ') or by}, ' ')
 end
 
 local function pause_told(pause_ms, is_hidden)

@@ -52,27 +52,27 @@ local function new_consumer(now)
   return {memory = {}, arrivals = 0, paused_until = 0, incarnation = '', said = {at = now}, joined = now}
 end
 
+-- What its next report needs, as words: HEAD, then the instant of its last report and what it said (`-`: nothing), then its law
+-- and what that remembers.
+local HEAD = {'incarnation', 'seq', 'rate', 'capacity', 'arrivals', 'paused_until', 'joined'}
+
 local function read_consumer(keys)
-  local f = redis.call('HMGET', keys.member, 'incarnation', 'seq', 'memory', 'said', 'rate_per_s', 'capacity_per_s',
-                       'arrivals_micro', 'paused_until_us', 'joined_us')
-  if not f[2] then return nil end
-  local law, memory = law_memory(f[3])
-  local n, i, said = 0, 0, {}
-  for word in string.gmatch(f[4], '%S+') do
-    n = n + 1
-    if n == 1 then said.at = tonumber(word)
-    else
-      i = i + 1
-      if SAID[i] and word ~= '-' then
-        said[SAID[i]] = tonumber(word)
-        if said[SAID[i]] ~= said[SAID[i]] then error('damaged') end
-      end
-    end
+  local raw = redis.call('GET', keys.memory)
+  if not raw then return nil end
+  local head, tail = string.match(raw, '^([^\n]*)\n([^\n]*)$')
+  local words = {}
+  for word in string.gmatch(head, '%S+') do words[#words + 1] = word end
+  if #words ~= #HEAD + 1 + #SAID then error('damaged') end
+  local c, said = {}, {at = finite(words[#HEAD + 1])}
+  for i, name in ipairs(HEAD) do c[name] = i == 1 and words[i] or finite(words[i]) end
+  for i, name in ipairs(SAID) do
+    local word = words[#HEAD + 1 + i]
+    said[name] = word ~= '-' and finite(word) or nil
   end
+  if c.incarnation == '-' then c.incarnation = '' end
   said.depth, said.limit = said.queue_depth, said.queue_limit
-  return {incarnation = f[1], seq = tonumber(f[2]), law = law, memory = memory, said = said, rate = unplain(f[5]),
-          capacity = unplain(f[6]), arrivals = tonumber(f[7]), paused_until = tonumber(f[8]),
-          joined = tonumber(f[9])}
+  c.said, c.law, c.memory = said, law_memory(tail)
+  return c
 end
 
 -- An id belongs to the incarnation that reported last, while its reports live.
@@ -155,26 +155,31 @@ local function place_in_window(keys, b, s, c, said, part, seen, arrived, fractio
 end
 
 local function write_consumer(keys, c, said, name, part, now)
-  local words = {whole(now)}
-  for i, field in ipairs(SAID) do words[i + 1] = said[field] and string.format('%.17g', said[field]) or '-' end
-  local list = {'HSET', keys.member, 'incarnation', said.incarnation, 'seq', whole(said.seq), 'law', name,
-    'rate_per_s', plain(part.rate), 'capacity_per_s', plain(part.capacity), 'load_percent', plain(part.load * 1000),
-    'paused_until_us', whole(c.paused_until), 'arrivals_micro', whole(c.arrivals), 'joined_us', whole(c.joined),
-    'memory', law_text(name, c.memory), 'said', table.concat(words, ' '), 'labels', said.labels}
+  c.incarnation, c.seq, c.rate, c.capacity, c.law = said.incarnation, said.seq, part.rate, part.capacity, name
+  local words = {c.incarnation ~= '' and c.incarnation or '-'}
+  for i = 2, #HEAD do words[i] = whole(c[HEAD[i]]) end
+  words[#words + 1] = whole(now)
+  for _, field in ipairs(SAID) do words[#words + 1] = said[field] and string.format('%.17g', said[field]) or '-' end
+  local keep_ms = whole(math.max(KEEP_MEMBER_MS, 6 * said.interval / 1000))
+  redis.call('SET', keys.memory, table.concat(words, ' ') .. '\n' .. law_text(name, c.memory), 'PX', keep_ms)
+  local list = {'HSET', keys.member, 'law', name, 'rate_per_s', plain(part.rate), 'capacity_per_s', plain(part.capacity),
+    'load_percent', plain(part.load * 1000), 'arrivals_per_s', plain(math.floor(c.arrivals)), 'joined_at', date_of(c.joined),
+    'reported_at', date_of(now), 'labels', said.labels}
   local gone = {'HDEL', keys.member}
-  for _, field in ipairs(SHOWN) do
-    if said[field] then
+  local function show(field, text)
+    if text then
       list[#list + 1] = field
-      list[#list + 1] = string.format('%.17g', said[field])
-    elseif c.said[field] then gone[#gone + 1] = field end
+      list[#list + 1] = text
+    else gone[#gone + 1] = field end
   end
+  show('paused_until', c.paused_until > now and date_of(c.paused_until))
+  for _, field in ipairs(SHOWN) do show(field, said[field] and string.format('%.17g', said[field])) end
   redis.call(unpack(list))
   if #gone > 2 then redis.call(unpack(gone)) end
-  redis.call('PEXPIRE', keys.member, whole(math.max(KEEP_MEMBER_MS, 6 * said.interval / 1000)))
-  c.rate, c.capacity, c.law = part.rate, part.capacity, name
+  redis.call('PEXPIRE', keys.member, keep_ms)
 end
 
 local function consumer_reply(b, c)
-  return {whole(c.rate), whole(c.capacity), whole(b.R), whole(b.level), whole(math.floor(b.load / 1000)), b.birth, c.law,
+  return {whole(c.rate), whole(c.capacity), whole(b.R), whole(b.level), whole(math.floor(b.load / 1000)), whole(b.birth), c.law,
           b.reason}
 end

@@ -1,5 +1,5 @@
 -- What each consumer contributes to the budget lies in sorted sets of fixed names, never only in its own hash: whoever
--- comes by may take out one that fell silent. Sums are kept in `parts`; the least and the highest are ZRANGE 0 0.
+-- comes by may take out one that fell silent. Sums are kept in the state; the least and the highest are ZRANGE 0 0.
 --
 -- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
 -- score in `consumers` is the end of the state it is in; it is live while it has a rate.
@@ -9,19 +9,6 @@ local NO_RATIO = 1e300          -- rate / arrivals of one to whom nothing comes:
 local function score(key, id)
   local text = redis.call('ZSCORE', key, id)
   return text and tonumber(text) or nil
-end
-
-local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
-
-local function read_parts(text)
-  local parts, list = {}, cjson.decode(text or '[]')
-  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
-  return parts
-end
-local function parts_text(parts)
-  local list = {}
-  for i, name in ipairs(PARTS) do list[i] = whole(parts[name]) end
-  return '[' .. table.concat(list, ',') .. ']'
 end
 
 -- Whether a sum can be that of so many scores, by the lowest and the highest of them. If it cannot, somebody has changed a score
@@ -41,6 +28,7 @@ local function are_whole(keys, parts)
   local size = {}
   for place, key in pairs(keys) do
     if place == 'history' then redis.call('XLEN', key)
+    elseif place == 'state' or place == 'memory' then redis.call('STRLEN', key)
     elseif place ~= 'budget' and place ~= 'member' then size[place] = redis.call('ZCARD', key) end
   end
   return size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live
@@ -104,9 +92,8 @@ end
 -- each comes back with its next report.
 local function mend(keys, s)
   if s.is_whole then return end
-  local before = s.parts
-  s.is_whole, s.last_end, s.parts = true, 'silent', read_parts(nil)
-  s.parts.load_level, s.parts.noted, s.parts.told = before.load_level, before.noted, before.told
+  s.is_whole, s.last_end = true, 'silent'
+  for _, name in ipairs({'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free'}) do s.parts[name] = 0 end
   redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
   for _, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
     redis.call('DEL', keys[place])

@@ -45,20 +45,26 @@ local function fit_refresh(b, crowd, now)
 end
 
 local function roll_epoch(keys, b, now)
+  redis.call('HLEN', keys.budget)                      -- of another type it raises here, before anything is written
   read_rest(keys, b)
   turn_shares(b, now)
   local R, crowd = b.earned, b.crowd
+  b.is_closed, b.seen_demand, b.seen_demanding = true, 0, b.demanding
+  for _, name in ipairs(CLASSES) do
+    local class = b[name]
+    b.seen_demand = b.seen_demand + class.demand
+  end
   local function empty()
     for _, name in ipairs(CLASSES) do
       local class = b[name]
       class.under, class.over, class.demand, class.weight = 0, 0, 0, 0
     end
-    b.needs, b.crowd, b.number = 0, 0, b.number + 1
+    b.needs, b.demanding, b.crowd, b.number = 0, 0, 0, b.number + 1
   end
   local is_cut = b.ends - now > b.length               -- the clock went back
   local is_silent = now - b.ends > b.length
   if is_silent then                                    -- nobody came for a whole epoch: it says nothing about today
-    crowd = 0
+    crowd, b.seen_demand, b.seen_demanding = 0, 0, 0
     empty()
   end
   local left, kept, is_contended = R, 0, false

@@ -9,7 +9,7 @@ local function withdraw_demand(b, p)
   if p.epoch ~= b.number then return end
   local class = b[p.class]
   class.demand, class.weight = class.demand - p.d, class.weight - p.weight
-  b.needs = b.needs - p.n
+  b.needs, b.demanding = b.needs - p.n, b.demanding - 1
   if p.under == 1 then class.under = class.under - p.d else class.over = class.over - p.weight end
 end
 
@@ -18,7 +18,7 @@ local function enter_demand(b, p, d, need)
   local under = d <= class.mark * p.weight / MICRO
   p.d, p.n, p.under, p.epoch = d, 0, under and 1 or 0, 0
   if d <= 0 then return end
-  p.epoch = b.number
+  p.epoch, b.demanding = b.number, b.demanding + 1
   class.demand, class.weight = class.demand + d, class.weight + p.weight
   if under then
     class.under = class.under + d

@@ -1,6 +1,6 @@
 -- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
 -- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
-local PLACES = {'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
+local PLACES = {'state', 'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
 
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 
@@ -14,25 +14,28 @@ end
 
 -- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
 local function named_keys(kind)
-  if #KEYS ~= (kind and 11 or 10) or not is_budget(KEYS[1]) then return nil end
-  local keys = {budget = KEYS[1], member = KEYS[11]}
+  if #KEYS ~= (kind and 13 or 11) or not is_budget(KEYS[1]) then return nil end
+  local keys = {budget = KEYS[1], member = KEYS[12], memory = KEYS[13]}
   for i, place in ipairs(PLACES) do
     if KEYS[i + 1] ~= KEYS[1] .. ':' .. place then return nil end
     keys[place] = KEYS[i + 1]
   end
   if not kind then return keys, nil end
   local prefix = KEYS[1] .. ':' .. kind .. ':'
-  local id = string.sub(KEYS[11], #prefix + 1)
-  if string.sub(KEYS[11], 1, #prefix) ~= prefix or not is_name(id) then return nil end
+  local id = string.sub(keys.member, #prefix + 1)
+  if keys.member ~= prefix .. id or not is_name(id) or keys.memory ~= keys.member .. ':state' then return nil end
   return keys, id
 end
 
--- A claim may come with three of them: budget, producers, producer. Their names are looked at where they are new.
+-- A claim may come with five of them: budget, state, producers, producer and the producer's state. Their names are looked at
+-- where they are new.
 local function few_keys()
-  if #KEYS ~= 3 then return nil end
-  local prefix = KEYS[1] .. ':producer:'
-  if KEYS[2] ~= KEYS[1] .. ':producers' or string.sub(KEYS[3], 1, #prefix) ~= prefix then return nil end
-  return {budget = KEYS[1], producers = KEYS[2], member = KEYS[3]}
+  if #KEYS ~= 5 then return nil end
+  local budget, member = KEYS[1], KEYS[4]
+  local prefix = budget .. ':producer'
+  if KEYS[2] ~= budget .. ':state' or KEYS[3] ~= prefix .. 's' or KEYS[5] ~= member .. ':state'
+    or string.sub(member, 1, #prefix + 1) ~= prefix .. ':' then return nil end
+  return {budget = budget, state = KEYS[2], producers = KEYS[3], member = member, memory = KEYS[5]}
 end
 
 -- The id of the producer that claims.

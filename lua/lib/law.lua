@@ -54,10 +54,12 @@ end
 local function law_memory(text)
   local memory = {}
   local name = string.match(text or '', '^%S+')
-  if not name or not MEMORY[name] then return nil, memory end
+  if not name then return nil, memory end
+  if not MEMORY[name] then error('damaged') end
   start_memory(memory, name)
   for i, number in ipairs(numbers(string.sub(text, #name + 1))) do
     local field = MEMORY[name][i]
+    if number - number ~= 0 then error('damaged') end
     if field and number >= 0 then memory[field] = number / MICRO end
   end
   return name, memory

@@ -33,6 +33,13 @@ local function whole_number(text, low, high)
   return x >= low and x <= high and x or nil
 end
 
+-- What a script has written as a number.
+local function finite(text)
+  local x = tonumber(text)
+  if not x or x - x ~= 0 then error('damaged') end
+  return x
+end
+
 -- Packed state: one text of whole numbers.
 local function numbers(text)
   local list, n = {}, 0

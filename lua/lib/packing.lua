@@ -1,7 +1,8 @@
--- What the arithmetic alone reads is packed with `struct`, which every server has: big-endian, so that any language unpacks it
--- likewise. A number read as text costs a multiple, and there are a hundred in a claim. fakeredis has no `struct`:
--- there it is text, and only there.
+-- Packs what only the arithmetic reads with `struct`, which every server has: big-endian, so that any language unpacks it. A
+-- number read as text costs several times as much, and a claim has a hundred of them. fakeredis has no `struct`: there the same
+-- parts are text, a number takes WIDE characters, and nothing else differs.
 local pack, unpacked
+local WIDE = struct and 8 or 25     -- of a double
 if struct then
   pack, unpacked = struct.pack, struct.unpack
 else
@@ -9,17 +10,23 @@ else
     local words, i = {...}, 0
     for kind, size in string.gmatch(format, '([dfIisc])(%d*)') do
       i = i + 1
-      if kind == 'c' then words[i] = string.sub(words[i], 1, tonumber(size))
-      elseif kind ~= 's' then words[i] = string.format('%.17g', words[i]) end
+      if kind == 'c' then words[i] = string.sub(words[i], 1, tonumber(size)) .. ' '
+      elseif kind == 's' then words[i] = words[i] .. ' '
+      else words[i] = string.format('%24.17g ', words[i]) end
     end
-    return table.concat(words, ' ') .. ' '
+    return table.concat(words)
   end
-  function unpacked(format, text)
-    local words, kinds = {}, string.gsub(format, '[^dfIisc]', '')
-    for word in string.gmatch(text, '([^ ]*) ') do
-      local i = #words + 1
-      words[i] = string.find(string.sub(kinds, i, i), '[sc]') and word or tonumber(word)
+  function unpacked(format, text, from)
+    local values, at = {}, from or 1
+    for kind in string.gmatch(format, '([dfIisc])%d*') do
+      local is_text = kind == 's' or kind == 'c'
+      local last = is_text and string.find(text, ' ', at, true) or at + WIDE - 1
+      if not last or last > #text then error('too short') end
+      local word = string.sub(text, at, last - 1)
+      values[#values + 1] = is_text and word or tonumber(word) or error('not a number')
+      at = last + 1
     end
-    return unpack(words)
+    values[#values + 1] = at
+    return unpack(values)
   end
 end

@@ -40,7 +40,7 @@ end
 -- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; renewed: the
 -- second in which its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none; share: what it may live on
 -- without us (share.lua), negative where nobody waits for it to come.
---- @record p until_us incarnation birth came seq at credit holds left epoch d n class weight renewed under slot share
+--- @record p until_us came seq at credit holds left epoch d n class weight renewed under slot share incarnation birth answer_at
 
 local LEFT_UNIT = 32            -- microseconds
 local SLOT_UNIT = 4             -- likewise
@@ -50,9 +50,9 @@ local AGES = 65536              -- seconds that two bytes tell apart: longer tha
 local function long_ago(now) return math.floor((now - RENEW) / SECOND) % AGES end
 
 local function read_producer(keys)
-  local f = redis.call('HMGET', keys.member, 'entry', 'incarnation', 'birth')
-  if not f[1] then return nil end
-  local p = {nil, f[2], f[3], nil, unpacked(ENTRY, f[1])}
+  local raw = redis.call('GET', keys.memory)
+  if not raw then return nil end
+  local p = {nil, nil, unpacked(ENTRY, raw)}
   p.until_us, p.slot = p.at + p.left * LEFT_UNIT, p.slot * SLOT_UNIT
   p.class = p.class == 'n' and 'normal' or p.class == 'h' and 'high' or 'low'
   return p
@@ -172,37 +172,40 @@ local function lease_of(b, refresh, trip, now)
   return lease
 end
 
-local function reply(granted, retry, lease, refresh, recommended, fallback, R, level, load, granted_total, reason, lossless, B, wait, birth)
-  return string.format('%d %d %d %d %d %d %d %d %d %d %s %s %d %d%s', granted, retry, lease, refresh, recommended,
-    fallback, R, level, load, granted_total, birth, reason, lossless, B, wait > retry and string.format(' %d', wait) or '')
+local function reply(b, granted, retry, lease, refresh, recommended, fallback, reason, wait, birth, granted_total)
+  return string.format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted, retry, lease, refresh, recommended,
+    fallback, b.R, b.level, math.floor(b.load / 1000), granted_total, birth, reason, b.window and b.window.lossless or 0, b.B,
+    wait > retry and string.format(' %d', wait) or '')
 end
 
--- Who it is stands in fields that are written when they change (not `is_same`); how it fares, for people, once an epoch (in a
--- crowd, a minute). True where its id is a new one.
+local function show_producer(keys, p, is_same, ask, told)
+  redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
+             'share_per_s', string.format('%.10g', told / MICRO), 'held', string.format('%.10g', p.holds / MICRO))
+  if is_same then return end
+  if p.class == 'normal' and p.weight == MICRO then redis.call('HDEL', keys.member, 'priority', 'weight')   -- as of nearly all
+  else redis.call('HSET', keys.member, 'priority', p.class, 'weight', string.format('%.10g', p.weight / MICRO)) end
+end
+
+-- How it fares, for people, stands in its hash: once an epoch (in a crowd, a minute), and where its class or weight is another.
+-- True where its id is a new one.
 local function write_producer(keys, b, p, is_same, ask, told, answer, now)
   local is_known = p.came and is_same
   local is_passing = ask.incarnation == ''             -- a one-shot sender: in the epoch, and on no list
   local second = math.floor(now / SECOND)
   local is_old = not is_known and (is_passing or (second - p.renewed) % AGES >= RENEW / SECOND)
   if is_passing then p.renewed = long_ago(now) elseif is_old then p.renewed = second % AGES end
-  redis.call('HSET', keys.member, 'answer', answer,
-             'entry', pack(ENTRY, ask.seq, now, math.floor(p.credit), p.holds, math.floor((p.until_us - now) / LEFT_UNIT), p.epoch, p.d, p.n, p.class,
-                            p.weight, p.renewed, p.under, math.floor(p.slot / SLOT_UNIT), p.share))
-  if is_known then return false end
-  if b.refresh > REFRESH and is_same and not is_old then return false end  -- in a crowd, most claims are the first in an epoch
-  redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
-             'share_per_s', string.format('%.10g', told / MICRO), 'held', string.format('%.10g', p.holds / MICRO))
-  if not is_same then
-    redis.call('HSET', keys.member, 'incarnation', ask.incarnation, 'birth', b.birth)
-    if p.class == 'normal' and p.weight == MICRO then redis.call('HDEL', keys.member, 'priority', 'weight')   -- as of nearly all
-    else
-      redis.call('HSET', keys.member, 'priority', p.class, 'weight', string.format('%.10g', p.weight / MICRO))
-    end
+  -- In a crowd, most claims are the first in an epoch.
+  local is_shown = not is_known and (b.refresh <= REFRESH or not is_same or is_old)
+  if is_shown then show_producer(keys, p, is_same, ask, told) end
+  local raw = pack(ENTRY, ask.seq, now, math.floor(p.credit), p.holds, math.floor((p.until_us - now) / LEFT_UNIT), p.epoch, p.d, p.n, p.class,
+                   p.weight, p.renewed, p.under, math.floor(p.slot / SLOT_UNIT), p.share, ask.incarnation, b.birth) .. answer
+  redis.call('SET', keys.memory, raw, 'KEEPTTL')
+  if not is_shown then return false end
+  local keep_ms = is_passing and math.max(KEEP_PASSING_MS, math.ceil(2 * b.length / 1000)) or is_old and KEEP_MEMBER_MS
+  if keep_ms then
+    redis.call('PEXPIRE', keys.member, keep_ms)
+    redis.call('PEXPIRE', keys.memory, keep_ms)
   end
-  if is_passing then
-    redis.call('PEXPIRE', keys.member, math.max(KEEP_PASSING_MS, math.ceil(2 * b.length / 1000)))
-    return false
-  end
-  if is_old then redis.call('PEXPIRE', keys.member, KEEP_MEMBER_MS) end
+  if is_passing then return false end
   return redis.call('ZADD', keys.producers, string.format('%d', now), id_of(keys)) == 1
 end

@@ -128,7 +128,7 @@ end
 -- the right to publish has its answer all the same. The count of grants says which answers are older than this.
 local function push(keys, b)
   redis.pcall('PUBLISH', keys.budget .. ':flow',
-              string.format('%s %.0f %.0f %.0f %s', b.birth, b.granted, b.R, b.level, b.reason))
+              string.format('%.0f %.0f %.0f %.0f %s', b.birth, b.granted, b.R, b.level, b.reason))
 end
 
 -- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
@@ -165,7 +165,6 @@ local function settle(keys, b, s, now, by, is_act, act)
   for _, at in ipairs({b.resumes, grace_end(s)}) do
     if at > now and (b.due == 0 or at < b.due) then b.due = at end
   end
-  redis.call('HSET', keys.budget, 'parts', parts_text(parts))
 end
 
 -- A clock that steps back would keep the dead alive: what lies in the future moves back with it.
@@ -176,7 +175,7 @@ local function rebase_clock(keys, b, s, now)
   end
   if s.paused_until > 0 and s.paused_until < UNTIL_RESUMED then
     s.paused_until = math.max(0, s.paused_until - step)
-    redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until))
+    redis.call('HSET', keys.budget, 'paused_until_us', whole(s.paused_until), 'paused_until', pause_end(s.paused_until) or '')
     b.resumes = s.paused_until
   end
   if s.left > 0 then
@@ -189,7 +188,7 @@ end
 -- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
 local function advance(keys, b, now)
   local is_back = b.at - now >= MICRO
-  if is_back or (b.due > 0 and now >= b.due) then b.settings = read_settings(keys) end
+  if is_back or (b.due > 0 and now >= b.due) then b.settings = read_settings(keys, b) end
   if is_back then rebase_clock(keys, b, b.settings, now) end
   -- From the end of a pause on the bucket earns again, however late the first call after it is.
   local resumed = b.resumes > b.at and now >= b.resumes

@@ -4,29 +4,54 @@
 -- so that a lost state is no free burst. The 2 % are for a caller on a timer, else a millisecond early for ever.
 local FIRST_TOKENS = 1020000
 
--- With settings already there (`is_older`), they are due at once.
-local function new_budget(now, is_older)
+-- `has_settings`: the budget's hash is there, so what stands in it is due at once.
+local function new_budget(now, has_settings)
   local b = {}
+  b.schema = SCHEMA
   b.at, b.rest, b.T, b.granted, b.granted_rest, b.top, b.top_before, b.half = now, 0, 0, 0, 0, 0, 0, now
-  b.needs, b.retry_max, b.queue, b.crowd, b.saved, b.saved_until = 0, 0, 0, 0, 0, 0
-  b.R, b.B, b.burst_us, b.level, b.load, b.learns_until, b.due = 0, 0, DEFAULT_BURST, 3, 0, now + LEASE, is_older and now or 0
+  b.needs, b.demanding, b.retry_max, b.queue, b.crowd, b.saved, b.saved_until = 0, 0, 0, 0, 0, 0, 0
+  b.R, b.B, b.burst_us, b.level, b.load, b.learns_until, b.due = 0, 0, DEFAULT_BURST, 3, 0, now + LEASE, has_settings and now or 0
   b.number, b.ends, b.length, b.refresh, b.span, b.span_until = 1, now + EPOCH, EPOCH, REFRESH, LEASE, 0
   b.fresh, b.late, b.idle, b.idlers, b.turned, b.turned_before, b.halved = 0, 0, 0, 0, now, now, now
   b.lost, b.lost_old, b.idle_old, b.idlers_old, b.spilled, b.unheard, b.unheard_until = 0, 0, 0, 0, 0, 0, 0
-  b.ui, b.is_scarce, b.resumes, b.behind, b.high, b.birth, b.reason, b.taker = 0, 0, 0, 0, 0, whole(now), 'unset', ''
-  b.retry_before, b.u, b.first, b.renewed, b.kept = 0, 0, FIRST_TOKENS, 0, 0
+  b.ui, b.is_scarce, b.resumes, b.behind, b.high, b.birth, b.reason, b.taker = 0, 0, 0, 0, 0, now, 'unset', ''
+  b.retry_before, b.u, b.first, b.renewed, b.kept, b.told_at, b.told_granted = 0, 0, FIRST_TOKENS, 0, 0, now, 0
   b.is_new, b.has_rest, b.is_revalued = true, true, true
   for _, name in ipairs(CLASSES) do b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0} end
   return b
 end
 
+-- A budget without a state: one that nobody knows, or its state was evicted. nil and true where it is of a newer release.
+local function first_budget(keys, now)
+  local schema = redis.call('HGET', keys.budget, 'schema')
+  if schema and not whole_number(schema, 0, COUNT) then error('damaged') end
+  if schema and tonumber(schema) > SCHEMA then return nil, true end
+  return new_budget(now, schema)
+end
+
 local function read_rest(keys, b)
   if b.has_rest then return end
   b.has_rest = true
-  local f = redis.call('HMGET', keys.budget, 'epoch', 'class_high', 'class_normal', 'class_low')
-  b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old, b.unheard,
-    b.unheard_until = unpacked(EPOCHAL, f[1])
-  for i, name in ipairs(CLASSES) do b[name] = b[name] or read_class(f[i + 1]) end
+  b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old, b.unheard, b.unheard_until, b.told_at,
+    b.told_granted = unpacked(EPOCHAL, b.raw, 1 + EPOCHAL_AT * WIDE)
+  for _, name in ipairs(CLASSES) do b[name] = b[name] or read_class(b.raw, name) end
+end
+
+-- The sums over the consumers (consumers.lua), by name.
+local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
+
+local function read_parts(b)
+  if b.parts then return b.parts end
+  local parts, list = {}, b.raw and {unpacked(SUMS, b.raw, 1 + SUMS_AT * WIDE)} or {}
+  for i, name in ipairs(PARTS) do parts[name] = list[i] or 0 end
+  b.parts = parts
+  return parts
+end
+local function packed_sums(b)
+  if b.raw and not b.parts then return string.sub(b.raw, 1 + SUMS_AT * WIDE, TERMS_AT * WIDE) end
+  local parts, list = read_parts(b), {}
+  for i, name in ipairs(PARTS) do list[i] = parts[name] end
+  return pack(SUMS, unpack(list))
 end
 
 -- A server's clock that goes back stands still here until it has caught up, so that what it lives twice earns once. One that
@@ -49,10 +74,10 @@ end
 
 -- The budget, or a new one; and the instant by which it goes.
 local function open_budget(keys, now)
-  local b, newer, is_older = read_budget(keys, 'normal')
-  if newer then return nil, newer end
-  if not b then return new_budget(now, is_older), nil, now end
-  return b, nil, steady(b, now)
+  local b, newer = read_budget(keys, 'normal')
+  if b then return b, nil, steady(b, now) end
+  if not newer then b, newer = first_budget(keys, now) end
+  return b, newer and 'NEXUS_SCHEMA', now
 end
 
 -- What a producer got in a life of the budget that we lost is paid for in this one.
@@ -67,7 +92,7 @@ local function is_renewal_due(b, now) return now - b.renewed >= RENEW or now < b
 -- An operator's setting outlives any silence; everything else goes a week after the last call.
 local function renew(keys, b)
   for place, key in pairs(keys) do
-    if place ~= 'member' then
+    if place ~= 'member' and place ~= 'memory' then
       if b.kept == 1 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, KEEP_BUDGET_MS) end
     end
   end
@@ -78,31 +103,13 @@ local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
   if may_be_new and (keys.history or b.is_new) then b.renewed = now end     -- not when a claim came with a few of them
-  local list = {'HSET', keys.budget}
-  local function add(field, text)
-    list[#list + 1] = field
-    list[#list + 1] = text
-  end
-  add('tokens', string.format('%.6f', b.T / MICRO))
-  add('granted_total', string.format('%d', b.granted))
-  add('bucket', packed_bucket(b))
-  add('terms', pack(TERMS, unpack(b, TERMS_BEGIN, TERMS_END)))
-  add('epoch', pack(EPOCHAL, b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old,
-                    b.unheard, b.unheard_until))
-  for _, name in ipairs(CLASSES) do add('class_' .. name, packed_class(b[name])) end
-  if b.is_new then
-    add('schema', whole(SCHEMA))
-    add('birth', b.birth)
-    redis.call('HDEL', keys.budget, 'window')          -- of a schema before
-  end
-  if b.is_revalued then
-    add('rate_per_s', plain(b.R))
-    add('burst_s', plain(b.burst_us))
-    add('level', whole(b.level))
-    add('load_percent', plain(b.load))
-    add('reason', b.reason)
-  end
-  redis.call(unpack(list))
-  if b.window then write_window(keys, b.window) end
+  if b.is_new or b.is_revalued or b.is_closed then write_summary(keys, b, now) end
+  -- After the summary, which may begin a new life.
+  local state = {packed_bucket(b), packed_class(b['normal']), packed_class(b['high']), packed_class(b['low']),
+    pack(EPOCHAL, b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old, b.unheard,
+         b.unheard_until, b.told_at, b.told_granted),
+    packed_sums(b), pack(TERMS, unpack(b, TERMS_BEGIN, TERMS_END)),
+    b.window and packed_window(b.window) or ''}
+  redis.call('SET', keys.state, table.concat(state), 'KEEPTTL')
   if may_be_new then renew(keys, b) end
 end

@@ -50,8 +50,8 @@ end
 local function number_of(text) return text and (tonumber(text) or error('damaged')) or 0 end
 
 -- The settings, and what a change of the rate needs beside them.
-local function read_settings(keys)
-  local names = {'parts', 'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
+local function read_settings(keys, b)
+  local names = {'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do
     names[#names + 1] = name .. '_by_operator'
     names[#names + 1] = name .. '_by_code'
@@ -59,7 +59,7 @@ local function read_settings(keys)
   local found, fields = redis.call('HMGET', keys.budget, unpack(names)), {}
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
   local s = effective(fields)
-  s.fields, s.parts, s.last_end = fields, read_parts(fields.parts), fields.last_consumer_end
+  s.fields, s.parts, s.last_end = fields, read_parts(b), fields.last_consumer_end
   s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
   s.is_whole = are_whole(keys, s.parts)
   s.paused_until = number_of(fields.paused_until_us)

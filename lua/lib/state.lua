@@ -1,76 +1,90 @@
--- The budget's hash. What people read is plain; what the arithmetic reads is packed, as doubles. What each call changes, what
--- changes with the rate or the epoch, and what only the end of an epoch needs lie apart, a value each, and so does each class
--- of producers: a claim reads and writes only what it needs. The last of the terms are texts, each with a zero at its end.
-local SCHEMA = 2
+-- The budget's state: one string of packed parts, one after the other. A claim writes the first two and leaves the others.
+--
+--   bucket    what each claim changes; the schema comes first in every release
+--   classes   normal, high, low: the fair share of each
+--   epoch     what only the end of an epoch needs
+--   sums      sums over the consumers
+--   terms     what changes with the rate and the epoch; the last of them are texts, each with a zero at its end
+--   window    what the consumers can still hold; only where there is one
+local SCHEMA = 3
 local CLASSES = {'high', 'normal', 'low'}
-local BUCKET = '>ddddddddddddddddddd'
-local TERMS = '>ddddddddddddddddddddddsss'
+local BUCKET = '>ddddddddddddddddddddd'
 local CLASS = '>dddddddd'
+local EPOCHAL = '>dddddddddddd'
+local SUMS = '>dddddddddd'
+local TERMS = '>dddddddddddddddddddddddss'
 local WINDOW = '>ddddddddddddd'
-local EPOCHAL = '>dddddddddd'
 
--- A producer's: its memory, and its last answer.
--- There may be a million of these, and no value is longer than 64 bytes, below which a server packs a hash: half the memory. So
--- they are whole numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
-local ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3f'
-local ANSWER = '>i7I4I4i7i7i7i1I3i7c2i1i7I5'
+-- Where they begin, in doubles from the first one.
+local NORMAL_AT = 21
+local HIGH_AT = 29
+local LOW_AT = 37
+local EPOCHAL_AT = 45
+local SUMS_AT = 57
+local TERMS_AT = 67
 
---- @record b at rest T granted granted_rest top top_before half needs retry_max queue crowd saved saved_until fresh late idle idlers spilled earned
+-- A producer's: what its next claim needs, who it is, and its last answer. There may be a million of these, so they are whole
+-- numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+local ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7'
+local ANSWER = '>i7I4I4i7i7c2I5'
+
+--- @record b schema at rest T granted granted_rest top top_before half needs demanding retry_max queue crowd saved saved_until fresh late idle idlers spilled
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
 ---   turned turned_before halved lost birth reason taker
----   window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until has_rest has_new_terms is_new is_revalued settings
-local BUCKET_ENDS = 19
-local TERMS_BEGIN = 21
-local TERMS_END = 45
+---   next raw earned window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until told_at told_granted
+---   parts has_rest has_new_terms is_new is_revalued is_closed seen_demand seen_demanding settings
+local BUCKET_ENDS = 21
+local TERMS_BEGIN = 22
+local TERMS_END = 46
 --- @record class level mark room trim under over demand weight
 
-local function read_class(bytes) return {unpacked(CLASS, bytes)} end
+local function class_at(name) return (name == 'normal' and NORMAL_AT or name == 'high' and HIGH_AT or LOW_AT) * WIDE end
+
+local function read_class(raw, name) return {unpacked(CLASS, raw, 1 + class_at(name))} end
 local function packed_class(class) return pack(CLASS, unpack(class, 1, 8)) end
 
-local function read_window(bytes)
-  local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked(WINDOW, bytes)
+local function read_window(raw, from)
+  local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked(WINDOW, raw, from)
   return {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born,
           snaps = {s1, s2, s3, s4, s5}}
 end
 
--- With one class of producers; `read_rest` reads the others. nil where there is none, and a code when the state is of a newer
--- release; the third is true where only settings are to be had of it (schema 1, which never was in a release).
+-- With one class of producers; `read_rest` reads the others. nil where there is none, and true where it is of a newer release.
 local function read_budget(keys, class_name)
-  local f = redis.call('HMGET', keys.budget, 'schema', 'bucket', 'terms', 'window', 'class_' .. class_name)
-  if f[1] ~= '2' then
-    local schema = f[1] and (string.match(f[1], '^%d+$') and tonumber(f[1]) or COUNT)
-    return nil, schema and schema > SCHEMA and 'NEXUS_SCHEMA', redis.call('TYPE', keys.budget).ok ~= 'none'
-  end
-  if not (f[2] and f[3] and f[5]) then return nil, nil, true end
-  local at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
-    late, idle, idlers, spilled = unpacked(BUCKET, f[2])
+  local raw = redis.call('GET', keys.state)
+  if not raw then return nil end
+  local schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved,
+    saved_until, fresh, late, idle, idlers, spilled = unpacked(BUCKET, raw)
+  if schema > SCHEMA and schema < 1000 and schema % 1 == 0 then return nil, true end
   local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes,
-    behind, high, turned, turned_before, halved, lost, birth, reason, taker = unpacked(TERMS, f[3])
+    behind, high, turned, turned_before, halved, lost, birth, reason, taker, next = unpacked(TERMS, raw, 1 + TERMS_AT * WIDE)
   -- One number that is none, or infinite, makes the sum one.
-  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + retry_max + queue + crowd + saved
-    + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends
-    + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost
-  if sum - sum ~= 0 then error('damaged') end
-  local b = {at, rest, T, granted, granted_rest, top, top_before, half, needs, retry_max, queue, crowd, saved, saved_until, fresh,
-             late, idle, idlers, spilled, R, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span,
-             span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker}
-  if f[4] then b.window = read_window(f[4]) end
-  b[class_name] = read_class(f[5])
+  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + demanding + retry_max + queue + crowd
+    + saved + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number
+    + ends + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost + birth
+  if schema ~= SCHEMA or sum - sum ~= 0 then error('damaged') end
+  local b = {schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved,
+             saved_until, fresh, late, idle, idlers, spilled, R, B, burst_us, level, load, learns_until, due, number, ends,
+             length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth,
+             reason, taker, next, raw, R, next <= #raw and read_window(raw, next) or nil, [class_name] = read_class(raw, class_name)}
   return b
 end
 
 local function packed_bucket(b) return pack(BUCKET, unpack(b, 1, BUCKET_ENDS)) end
 
--- `tokens` and `granted_total` are for people: the bucket has them to the micro-token.
-local function write_budget(keys, b, class_name)
-  local bucket = packed_bucket(b)
-  local class = packed_class(b[class_name])
-  redis.call('HSET', keys.budget, 'tokens', string.format('%.6f', b.T / MICRO), 'granted_total',
-             string.format('%d', b.granted), 'bucket', bucket, 'class_' .. class_name, class)
+local function packed_window(w)
+  local s = w.snaps
+  return pack(WINDOW, w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born, s[1], s[2], s[3], s[4], s[5])
 end
 
-local function write_window(keys, w)
-  local s = w.snaps
-  redis.call('HSET', keys.budget, 'window', pack(WINDOW, w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born,
-                                                 s[1], s[2], s[3], s[4], s[5]))
+-- What each claim changes. The normal class lies behind the bucket, so that most claims write one piece.
+local function write_budget(keys, b, class_name)
+  local class = packed_class(b[class_name])
+  if class_name == 'normal' then
+    redis.call('SETRANGE', keys.state, 0, packed_bucket(b) .. class)
+  else
+    redis.call('SETRANGE', keys.state, 0, packed_bucket(b))
+    redis.call('SETRANGE', keys.state, class_at(class_name), class)
+  end
+  if b.window then redis.call('SETRANGE', keys.state, b.next - 1, packed_window(b.window)) end
 end

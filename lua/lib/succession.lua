@@ -57,13 +57,14 @@ local function make_good(keys, b, p, seen, now)
   if w.lossless == 1 and quiet_us(w, now) <= 0 then w.born = now end
 end
 
--- The reply to the same claim once more.
-local function remembered(keys, p, trip)
-  local bytes = redis.call('HGET', keys.member, 'answer')
-  local granted, retry, refresh, recommended, fallback, R, level, load, total, letters, lossless, B, wait = unpacked(ANSWER, bytes)
+-- The reply to the same claim once more: what it got, and the budget as it is now.
+local function remembered(keys, b, p, trip)
+  local granted, retry, refresh, recommended, fallback, letters, wait = unpacked(ANSWER, redis.call('GET', keys.memory), p.answer_at)
   local reason
   for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
     if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then reason = word end
   end
-  return reply(granted, retry, refresh * REFRESHES + (lossless == 0 and trip or 0), refresh, recommended, fallback, R, level, load, total, reason, lossless, B, wait, p.birth)
+  local is_lossless = b.window and b.window.lossless == 1
+  return reply(b, granted, retry, refresh * REFRESHES + (is_lossless and 0 or trip), refresh, recommended, fallback, reason or 'ok', wait,
+               p.birth, p.birth == b.birth and b.granted or 0)
 end

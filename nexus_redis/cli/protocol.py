@@ -135,18 +135,19 @@ def report(
 
 def _sent(here: "Place", message: "LoadReport", said: dict[str, float | None]) -> "Standing":
     from nexus_redis import calls
-    from nexus_redis.calls import Command
+    from nexus_redis.calls import Command, text
+    from nexus_redis.snapshot import instant
 
     report = calls.report(here.keys(message.consumer_id), message.instance_id, said)
-    began = here.ask(Command(("TIME",), lambda reply: int(reply[0]) * 1_000_000 + int(reply[1])))[0]
+    began = here.ask(Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) // 1000 / 1000))[0]
     try:
         now: Standing = here.ask(report)[0]
     except (ServerRefused, InvalidSetting) as error:
         raise _explained(error, said) from None
     here.list_budget(message.consumer_id)
     # One that comes too soon after the one before is answered and not kept, since its differences would say little.
-    kept = here.ask(Command(("HGET", report.keys[-1], "said"), lambda reply: int(reply.split()[0])))[0]
-    if kept < began:
+    kept = here.ask(Command(("HGET", report.keys[-2], "reported_at"), lambda reply: instant(text(reply))))[0]
+    if kept < began - 0.0005:  # both are whole milliseconds
         raise Finding(
             f"not taken: the last report of {message.instance_id} is less than half of --every "
             f"{(message.interval_ms or 0) / 1e3:g} old; wait, or say with --every how often you report"

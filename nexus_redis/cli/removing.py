@@ -111,7 +111,7 @@ def repair(name: Name, *, key: Key = None, url: Url = None, namespace: Namespace
         if not damages:
             require(here, full, name if key is not None else None)
     for damage in damages:
-        what = f"the field {damage.field} of {damage.key}" if damage.field else f"{damage.key}, a key of another type"
+        what = f"the field {damage.field} of {damage.key}" if damage.field else damage.key
         print(f"{full}: took away {what}")
     if not damages:
         print(f"{full}: nothing is damaged")

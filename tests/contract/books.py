@@ -9,14 +9,14 @@ from nexus_redis.ledger import MICRO
 from tests.packing import numbers
 from tests.servers import Server
 
-REST = 4  # where the bucket's packed text has the micro-tokens below the whole count
+REST = 5  # where the bucket has the micro-tokens below the whole count
 
 
 def granted_by(server: Server, name: str = "stripe") -> int:
     """Micro-tokens granted in this life of the budget, as Redis counts them."""
     client: Any = server.client()
-    total, bucket = client.hmget(f"nexus:{{{name}}}", "granted_total", "bucket")
-    return int(total) * MICRO + int(numbers("bucket", bucket)[REST])
+    bucket = numbers("bucket", client.get(f"nexus:{{{name}}}:state"))
+    return int(bucket[REST - 1] * MICRO + bucket[REST])
 
 
 def spent(account: Account) -> int:

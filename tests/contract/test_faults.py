@@ -216,10 +216,11 @@ def test_a_state_of_before_the_settings_were_told_is_told_them_again(open_nexus:
     key = "nexus:{stripe}"
     first = open_nexus(server).budget("stripe")
     assert not first.try_acquire()  # a budget without a rate
-    before: Any = client.dump(key)
+    before: dict[str, Any] = {each: client.dump(each) for each in (key, f"{key}:state")}
     budget = open_nexus(server).budget("stripe", rate=500)
     budget.acquire()
-    client.restore(key, 0, before, replace=True)
+    for each, value in before.items():
+        client.restore(each, 0, value, replace=True)
     assert eventually(lambda: budget.try_acquire() and client.hget(key, "rate_by_code") == b"500")
     budget.acquire(timeout=PATIENCE)
     assert budget.snapshot().rate == 500
@@ -389,7 +390,18 @@ def test_rights_that_are_missing_are_raised_and_not_retried(open_nexus: Opener, 
 
 def test_a_client_with_rights_to_one_budget_alone_works(open_nexus: Opener, server: Server) -> None:
     admin = server.client()
-    rights = ["+@scripting", "+@hash", "+@sortedset", "+@stream", "+@keyspace", "+time", "+ping", "+client", "+hello"]
+    rights = [
+        "+@scripting",
+        "+@hash",
+        "+@sortedset",
+        "+@stream",
+        "+@string",
+        "+@keyspace",
+        "+time",
+        "+ping",
+        "+client",
+        "+hello",
+    ]
     admin.acl_setuser("web", enabled=True, passwords=["+secret"], commands=rights, keys=["nexus:{stripe}*"])
     try:
         budget = open_nexus(f"redis://web:secret@127.0.0.1:{server.port}/0").budget("stripe", rate=500)

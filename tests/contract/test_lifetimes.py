@@ -47,7 +47,8 @@ def ours() -> set[threading.Thread]:
 def members(server: Server) -> list[bytes]:
     """The keys of the producers and consumers that Redis knows."""
     with server.client() as client:
-        return [key for key in client.scan_iter("*") if b":producer:" in key or b":consumer:" in key]
+        hashes = client.scan_iter("*r:*", _type="hash")
+        return [key for key in hashes if b":producer:" in key or b":consumer:" in key]
 
 
 # --- in a signal handler

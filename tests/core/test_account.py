@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis.account import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account, Asker
+from nexus_redis.account import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account
+from nexus_redis.asking import Asker
 from nexus_redis.calls import Answer, Call, Claim, Configured, Job, Outcome
 from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import TOKENS, Closed, InvalidSetting, ServerRefused, Unavailable
@@ -209,12 +210,12 @@ def test_a_claim_that_surely_was_not_executed_is_made_anew(stepper: Stepper) -> 
 def test_one_producer_whose_slot_moves_does_not_hammer(stepper: Stepper) -> None:
     moving, sound = producer(stepper, "moving"), producer(stepper, "sound")
     error = exceptions.TryAgainError("moving")
-    stepper.server = lambda job: error if isinstance(job, Call) and job.keys[-1].endswith("moving") else answered(1)
+    stepper.server = lambda job: error if isinstance(job, Call) and job.keys[-2].endswith("moving") else answered(1)
     join(moving)
     for _ in range(100):
         join(sound)
         stepper.advance(0.01)
-    tries = sum(isinstance(job, Call) and job.keys[-1].endswith("moving") for _, job in stepper.sent)
+    tries = sum(isinstance(job, Call) and job.keys[-2].endswith("moving") for _, job in stepper.sent)
     assert 5 <= tries <= 25
 
 
@@ -434,7 +435,7 @@ def test_a_claim_that_needs_all_keys_goes_again_as_it_was_with_them_and_the_next
     join(account, 40)
     stepper.advance(0.4)
     first, again, later = [job for _, job in stepper.sent if isinstance(job, Call) and kind_of(job) == "claim"][:3]
-    assert (first.args, len(first.keys), len(again.keys), len(later.keys)) == (again.args, 3, 11, 3)
+    assert (first.args, len(first.keys), len(again.keys), len(later.keys)) == (again.args, 5, 13, 5)
 
 
 def test_a_smooth_producer_serves_its_line_evenly_and_claims_no_more_often(stepper: Stepper) -> None:

@@ -112,7 +112,7 @@ class Chaos:
 
     def earned(self) -> int:
         """What the bucket will have earned until now, to the micro-token."""
-        at, rest = self.story.numbers("bucket")[:2]
+        at, rest = self.story.numbers("bucket")[1:3]
         dt = self.story.at_us - at
         return ((self.rate - self.story.reserved) * dt + rest) // MICRO if dt > 0 else 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,19 +16,36 @@ from nexus_redis.hub import Pause
 from nexus_redis.removal import repair
 from nexus_redis.values import keyed_name
 from tests.lua.test_refusals import run
+from tests.packing import places
 from tests.servers import Server
 from tests.story import Story
 
 QUEUE: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 0, "queue_limit": 100}
 SEQS = itertools.count(1_000)
 NAN, INFINITE = struct.pack(">d", float("nan")), struct.pack(">d", float("inf"))
-BUDGET: dict[str, list[Any]] = {
-    "bucket": [b"", b"short", NAN * 14, INFINITE * 14], "terms": [b"x", NAN * 18 + b"1\0a\0\0"],
-    "class_normal": [b"\0" * 63], "schema": ["x", "nan", "-1", ""], "parts": ["", "{", "[1,null]", '["a"]'],
-    "rate_by_operator": ["fast", "-1", "nan"],
-    "combine_by_code": ["all"], "paused_until_us": ["soon"], "left_rate_per_s": ["x"], "left_us": ["x"],
+FIELDS: list[tuple[str, str]] = [
+    ("rate_by_operator", "fast"), ("rate_by_operator", "-1"), ("rate_by_operator", "nan"), ("combine_by_code", "all"),
+    ("paused_until_us", "soon"), ("left_rate_per_s", "x"), ("left_us", "x"),
+]  # fmt: skip
+Spoil = Callable[[bytes], bytes]
+
+
+def at(part: str, place: int, word: bytes) -> Spoil:
+    """Spoil one place of a part of the budget's state."""
+
+    def spoiled(state: bytes) -> bytes:
+        begin, end, _ = places(part, state)[place]
+        return state[:begin] + word + state[end:]
+
+    return spoiled
+
+
+STATES: dict[str, Spoil] = {
+    "empty": lambda _: b"", "short": lambda _: b"short", "half": lambda state: state[: len(state) // 2],
+    "text": lambda _: b"{}" * 400,
+    "nan": at("bucket", 3, NAN), "infinite": at("bucket", 3, INFINITE), "nan in the terms": at("terms", 0, NAN),
+    "older": at("bucket", 0, struct.pack(">d", 2)), "schema nan": at("bucket", 0, NAN),
 }  # fmt: skip
-FIELDS = [(field, value) for field, values in BUDGET.items() for value in values]
 
 
 @pytest.fixture
@@ -86,43 +104,57 @@ def repaired(story: Story) -> list[calls.Damage]:
             return damages
 
 
-@pytest.mark.parametrize(("field", "value"), FIELDS, ids=[f"{field} {value!r:.20}" for field, value in FIELDS])
-def test_a_damaged_field_of_the_budget_is_named_and_the_rest_lives_on(lived: Story, field: str, value: Any) -> None:
+def spoil(story: Story, key: str, by: Spoil) -> None:
+    """Change a state by hand."""
+    state: Any = story.client.get(key)
+    story.client.set(key, by(state), keepttl=True)
+
+
+@pytest.mark.parametrize(("field", "value"), FIELDS)
+def test_a_damaged_field_of_the_budget_is_named_and_the_rest_lives_on(lived: Story, field: str, value: str) -> None:
     lived.client.hset(lived.keys.budget, field, value)
-    lived.at(2.6)
-    found = errors(lived)
+    found = errors(lived.at(2.6))
     for said in found.values():
-        if field == "schema":
-            assert said.startswith("NEXUS_SCHEMA: ")
-            assert said.endswith("if it is not a number, `nexus-redis repair NAME` does")
-            continue
         assert said.startswith(f"NEXUS_DAMAGED: the field {field} of the key test:{{story}} cannot be read")
         assert "`nexus-redis repair story --namespace test` takes it away and keeps the settings" in said
-    assert repaired(lived) == ([(lived.keys.budget, field)] if found else [])  # sums are made again by themselves
-    assert errors(lived) == {}
-    lived.at(3).report(**QUEUE | {"done": 160}, load=10, capacity=40, seq=next(SEQS))
-    rate = 50 if field != "rate_by_operator" else 100
-    assert lived.configure().rate == min(rate, 40)
-    assert lived.field("min_rate_by_operator") == "5"
-    assert lived.field("rate_by_code") == "100"
-    assert sum(lived.at(3 + i / 10).claim("p", tokens=10, seq=next(SEQS)).granted for i in range(20)) > 0
-    assert repaired(lived) == []
+    assert repaired(lived) == [(lived.keys.budget, field)]
+    lives_on(lived, 50 if field != "rate_by_operator" else 100)
 
 
-@pytest.mark.parametrize("field", ["bucket", "terms", "rate_by_operator", "schema"])
-def test_a_claim_never_stops_in_silence(lived: Story, field: str) -> None:
-    for value in BUDGET[field]:
-        lived.client.hset(lived.keys.budget, field, value)
-        assert "nexus-redis repair" in str(errors(lived)), value
+@pytest.mark.parametrize("name", STATES)
+def test_a_damaged_state_is_named_and_the_budget_begins_anew_with_its_settings(lived: Story, name: str) -> None:
+    spoil(lived, lived.keys.state, STATES[name])
+    found = errors(lived.at(2.6))
+    assert "configure" in found
+    for said in found.values():
+        assert said.startswith(f"NEXUS_DAMAGED: the key {lived.keys.state} cannot be read")
+    assert repaired(lived) == [(lived.keys.state, "")]
+    lives_on(lived, 50)
 
 
-def test_a_schema_that_was_changed_by_hand_is_set_right_by_hand(lived: Story) -> None:
-    before = lived.state
-    lived.client.hset(lived.keys.budget, "schema", 3)
-    assert all("`HSET 'nexus:{NAME}' schema 2` sets it right" in said for said in errors(lived).values())
-    lived.client.hset(lived.keys.budget, "schema", 2)
-    assert lived.state == before
-    assert errors(lived) == {}
+def lives_on(story: Story, rate: float) -> None:
+    """Nothing is damaged any more, and the budget serves by its settings."""
+    assert errors(story) == {}
+    story.at(3).report(**QUEUE | {"done": 160}, load=10, capacity=40, seq=next(SEQS))
+    assert story.configure().rate == min(rate, 40)
+    assert story.field("min_rate_by_operator") == "5"
+    assert story.field("rate_by_code") == "100"
+    assert sum(story.at(3 + i / 10).claim("p", tokens=10, seq=next(SEQS)).granted for i in range(20)) > 0
+    assert repaired(story) == []
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_a_number_of_a_class_that_is_none_is_found_again_with_the_next_epochs(lived: Story, place: int) -> None:
+    spoil(lived, lived.keys.state, at("class_normal", place, NAN))
+    assert errors(lived.at(2.6)) == {}
+    assert sum(lived.at(3 + i / 10).claim("p", tokens=5, seq=next(SEQS)).granted for i in range(20)) > 30 * 1_000_000
+    assert all(number == number for number in lived.numbers("class_normal"))  # noqa: PLR0124  # nan is not itself
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_claim_never_stops_in_silence(lived: Story, name: str) -> None:
+    spoil(lived, lived.keys.state, STATES[name])
+    assert "nexus-redis repair" in str(errors(lived))
 
 
 @pytest.mark.parametrize("place", ["rates", "frees"])
@@ -143,49 +175,62 @@ def test_what_a_consumer_contributes_and_was_changed_by_hand_is_found_with_the_n
     assert granted > 0
 
 
-@pytest.mark.parametrize(
-    ("member", "field", "value"),
-    [("producer:p", "entry", b"short"), ("producer:p", "answer", b""), ("consumer:c", "said", "1 nan - -"),
-     ("consumer:c", "memory", "drain nan nan"), ("consumer:c", "joined_us", "x"), ("consumer:c", "rate_per_s", "fast")],
-)  # fmt: skip
-def test_a_damaged_member_is_named_and_the_others_live_on(lived: Story, member: str, field: str, value: Any) -> None:
-    key = f"{lived.keys.budget}:{member}"
-    lived.client.hset(key, field, value)
-    damaged: Any = lived.client.dump(key)
-    assert all(f"the field {field} of the key {key}" in said for said in errors(lived).values())
-    lived.client.restore(key, 0, damaged, replace=True)
-    assert repaired(lived) == [(key, field)]
+@pytest.mark.parametrize("member", ["producer:p", "consumer:c"])
+@pytest.mark.parametrize("state", ["", "short", "c 1 2\\n", f"c 1 2 nan 4 5 6 7{' -' * 16}\\ndrain 1"])
+def test_a_damaged_member_is_named_and_the_others_live_on(lived: Story, member: str, state: str) -> None:
+    key = f"{lived.keys.budget}:{member}:state"
+    lived.client.set(key, state.replace("\\n", "\n"))
+    found = errors(lived)
+    assert found
+    assert all(f"the key {key} cannot be read" in said for said in found.values())
+    assert repaired(lived) == [(key, "")]
     assert not lived.client.exists(key)
     assert errors(lived) == {}
     assert lived.claim("q", tokens=0, seq=next(SEQS)).budget_rate > 0
 
 
-def test_a_budget_whose_schema_is_gone_goes_on_with_its_settings(lived: Story) -> None:
-    lived.client.hdel(lived.keys.budget, "schema")
+def test_an_operator_may_forget_a_consumer_whose_state_is_damaged(lived: Story) -> None:
+    lived.client.set(lived.keys.consumer_state("c"), "x")
+    assert lived.leave(consumer="c", incarnation="*") is True
+
+
+def test_a_budget_whose_state_is_gone_goes_on_with_its_settings(lived: Story) -> None:
+    lived.client.delete(lived.keys.state)
     lived.at(5).claim("p", tokens=1, seq=next(SEQS))
     assert float(lived.field("rate_per_s")) == 5  # the floor, until a consumer reports
     lived.report(load=10, capacity=40, seq=next(SEQS))
     assert float(lived.field("rate_per_s")) == 40
 
 
+def test_a_budget_whose_settings_are_gone_begins_another_life_so_that_its_code_opens_it_again(story: Story) -> None:
+    birth = story.configure(rate=50).birth
+    story.at(1).claim("p", tokens=1)
+    story.client.delete(story.keys.budget)
+    answers = [story.at(1.1 + i / 10).claim("p", tokens=1) for i in range(5)]
+    assert answers[-1].birth != birth
+    assert answers[-1].budget_rate == 0
+    assert story.field("birth") == answers[-1].birth
+    assert story.configure(rate=50).rate == 50
+
+
 def test_a_fixed_limit_is_whole_at_once(story: Story) -> None:
     story.configure("operator", rate=50)
     story.at(1).claim("p", tokens=1)
-    story.client.hset(story.keys.budget, "terms", "x")
-    assert repaired(story) == [(story.keys.budget, "terms")]
+    story.client.set(story.keys.state, "x")
+    assert repaired(story) == [(story.keys.state, "")]
     assert story.claim("p", tokens=1).budget_rate == 50_000_000
 
 
 def test_a_key_of_another_type_is_named_and_taken_away(lived: Story) -> None:
     for place, key in enumerate(lived.keys.shared):
         lived.client.delete(key)
-        lived.client.set(key, "x")
+        lived.client.lpush(key, "x")
         said = errors(lived)
         assert said, key
-        assert all(f"the key {key} is of another type" in each for each in said.values()), said
+        assert all(f"the key {key} cannot be read" in each for each in said.values()), said
         assert repaired(lived) == [(key, "")]
         assert errors(lived) == {}, key
-        if not place:
+        if place < 2:
             lived.configure("operator", rate=50)
         lived.report(load=10, capacity=40, seq=next(SEQS))
 

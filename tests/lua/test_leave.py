@@ -28,7 +28,7 @@ def test_too_late_nothing_is_credited(story: Story) -> None:
 def test_what_the_budget_lost_is_not_handed_back_to_its_next_life(story: Story) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=5, need=5)
-    story.client.delete(story.keys.budget)
+    story.lose()
     story.at(1.1).configure(rate=100)
     assert story.leave("a", unused=5) == 0
     assert story.tokens == 1_020_000
@@ -73,6 +73,7 @@ def test_a_member_whose_hash_is_lost_may_still_leave(story: Story) -> None:
     story.claim("a")
     story.report("c", load=0, capacity=10)
     story.client.delete(story.keys.producer("a"), story.keys.consumer("c"))
+    story.client.delete(story.keys.producer_state("a"), story.keys.consumer_state("c"))
     assert story.leave("a", unused=5) == 0
     assert story.leave(consumer="c") is True
     assert (story.inspect().producer_count, story.inspect().consumer_count) == (0, 0)

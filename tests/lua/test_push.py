@@ -190,14 +190,6 @@ def test_the_settings_of_a_new_life_are_no_drop(story: Story, ear: Ear) -> None:
     assert ear.heard() == []
 
 
-def test_a_state_of_an_older_release_knows_no_rate_that_was_told(story: Story, ear: Ear) -> None:
-    story.configure(rate=100)
-    older = story.numbers("parts")[:9]
-    story.client.hset(story.keys.budget, "parts", str(older).replace(" ", ""))
-    story.configure(rate=50)
-    assert rates(ear.heard()) == [50]
-
-
 def test_each_budget_has_a_channel_of_its_own(story: Story, ear: Ear) -> None:
     other = Story(story.client, "other")
     other.configure(rate=100)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from nexus_redis import calls
 from nexus_redis.calls import Claim
@@ -20,9 +21,9 @@ from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport, Messag
 from nexus_redis.scripts import NAMES
 from nexus_redis.snapshot import SETTINGS
 from tests.lua.test_report import QUEUE
-from tests.packing import FORMATS, numbers
+from tests.packing import FORMATS, KINDS
 from tests.servers import Server
-from tests.story import Story
+from tests.story import READ, Story
 from tests.test_sources import codes, header, listed
 from tests.vectors.scripts import FILE
 
@@ -102,7 +103,8 @@ def test_the_protocol_lists_the_words_of_a_message_on_the_channel() -> None:
 def test_the_keys_are_spelled_in_the_order_of_the_scripts() -> None:
     assert names(rows(section("protocol.md", "Five scripts"))[1][1]) == [f":{place}" for place in SHARED]
     documented = {name for row in rows(section("state.md", "Keys")) for name in names(row[0])}
-    assert documented == {f":{place}" for place in SHARED} | {":producer:ID", ":consumer:ID"}
+    members = {":producer:ID", ":consumer:ID", ":producer:ID:state", ":consumer:ID:state"}
+    assert documented == {f":{place}" for place in SHARED} | members
 
 
 # --- what lies in Redis
@@ -119,7 +121,8 @@ def full(story: Story) -> Story:
     story.leave(consumer="c")
     story.report("c", **QUEUE, latency_ms=3, cancelled=1)
     story.at(20).claim("p", tokens=3, weight=2)
-    story.report("c", **QUEUE, latency_ms=3, cancelled=1)
+    story.report("c", **QUEUE, latency_ms=3, cancelled=1, pause_ms=1000)
+    story.configure(pause=60)
     return story
 
 
@@ -136,25 +139,36 @@ def test_every_field_of_a_hash_is_listed_and_no_other(full: Story, heading: str)
     assert set(listed_) == set(live(full, key[heading]))
 
 
-@pytest.mark.parametrize(
-    ("place", "field"),
-    [("budget", f) for f in ("bucket", "class_normal", "terms", "epoch", "parts", "window")]
-    + [("producer", "entry"), ("producer", "answer"), ("consumer", "said")],
-)
-def test_every_place_of_a_packed_field_is_explained(full: Story, place: str, field: str) -> None:
-    keys = full.keys
-    key = {"budget": keys.budget, "producer": keys.producer("p"), "consumer": keys.consumer("c")}[place]
-    table, places = rows(section("state.md", field.removesuffix("_normal")))[1:], list[int]()
+@pytest.mark.parametrize("part", [*KINDS, "report"])
+def test_every_place_of_a_state_is_explained(full: Story, part: str) -> None:
+    table, places = rows(section("state.md", re.sub("_.*", "", part)))[1:], list[int]()
     for row in table:
         first, _, last = row[0].partition(" to ")
         places += range(int(first), int(last or first) + 1)
-    packed: Any = full.client.hget(key, field)
-    values = calls.text(packed).split() if field == "said" else numbers(field, packed)
+    if part == "report":
+        state: Any = full.client.get(full.keys.consumer_state("c"))
+        values = calls.text(state).split("\n")[0].split()
+        assert tuple(names(table[-1][1])) == calls.REPORTED
+    else:
+        values = full.numbers(part, "p" if KINDS[part] == "producer" else None)
     assert places == list(range(1, len(values) + 1))
-    if field == "said":
-        assert tuple(names(table[1][1])) == calls.REPORTED
-    if place == "producer":
-        assert "".join(row[1] for row in table) == FORMATS[field.upper()]
+    if part in ("entry", "answer"):
+        assert "".join(row[1] for row in table) == FORMATS[part.upper()]
+
+
+def test_a_client_that_decodes_replies_as_text_reads_every_hash_set_and_stream(real_server: Server) -> None:
+    story = Story(real_server.client())
+    story.configure(rate=100, lossless=True)
+    story.report("c", **QUEUE)
+    story.claim("p", tokens=3, priority="high")
+    kwargs = story.client.connection_pool.connection_kwargs
+    with redis.Redis(host=kwargs["host"], port=kwargs["port"], decode_responses=True) as client:
+        found = {key: client.type(key) for key in client.keys("*")}
+        assert {key for key, kind in found.items() if kind == "string"} == {k for k in found if k.endswith(":state")}
+        for key, kind in found.items():
+            if kind != "string":
+                command, _, *more = READ[kind]
+                assert client.execute_command(command, key, *more), key
 
 
 def test_every_setting_is_listed_by_both_sources() -> None:
@@ -165,18 +179,18 @@ def test_every_setting_is_listed_by_both_sources() -> None:
 def test_nothing_else_lies_there(full: Story) -> None:
     kinds = {row[1] for row in rows(section("state.md", "Keys"))[1:]}
     found = {calls.text(full.client.type(key)) for key in full.state}
-    assert found == kinds == {"hash", "zset", "stream"}
+    assert found == kinds == {"hash", "zset", "stream", "string"}
     shared = {f"{full.keys.budget}:{place}" for place in SHARED}
-    assert set(full.state) <= shared | {full.keys.budget, full.keys.producer("p"), full.keys.consumer("c")}
+    members = {full.keys.producer("p"), full.keys.consumer("c")}
+    assert set(full.state) <= shared | {full.keys.budget} | members | {f"{key}:state" for key in members}
 
 
 # --- the transcript
 
 
 def answer(text: str) -> list[str]:
-    """What redis-cli printed, without numbering and what is packed; the ids of a stream are the server's own time."""
-    words = re.findall(r'"((?:[^"\\]|\\.)*)"', re.sub(r'"\d{13}-\d+"', '"id"', text))
-    return ["..." if "\\x" in word else word for word in words]
+    """What redis-cli printed, without numbering; the ids of a stream are the server's own time."""
+    return re.findall(r'"((?:[^"\\]|\\.)*)"', re.sub(r'"\d{13}-\d+"', '"id"', text))
 
 
 def as_pairs(words: list[str]) -> list[tuple[str, str]]:
@@ -187,8 +201,10 @@ def test_the_transcript_is_what_lies_there(one_server: Server) -> None:
     story = Story(one_server.client())
     story.keys = BudgetKeys("nexus", "elasticsearch")
     story.configure(rate=2000, who="app@web-1")
+    story.configure("operator", rate=1500, who="anna@ops1", why="maintenance")
     story.report("es-1", load=95, capacity=400)
-    story.at(1).claim("filebeat-1", tokens=20, requested_rate=10_000)
+    for now in (1, 1.25):
+        story.at(now).claim("filebeat-1", tokens=20, requested_rate=10_000)
     story.report("es-1", load=95, capacity=400)
     looks = re.findall(r"^\$ redis-cli (.*)\n([^$`]*)", (DOCS / "state.md").read_text(), re.MULTILINE)
     assert len(looks) == 5

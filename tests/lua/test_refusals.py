@@ -221,17 +221,17 @@ def wrong_keys(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
                    "test:{a/}", "test:{/a}", "test:{a/b/c}", "test:{a/b c}", "test:{a/" + "x" * 63 + "}", "a/b:{story}",
                    HUGE):  # fmt: skip
         yield tuple(key.replace("test:{story}", budget) for key in keys)
-    if len(keys) in (3, 11):
+    if len(keys) in (5, 13):
         for member in ("", "p", "test:{story}:producer", "test:{story}:producer:", "test:{story}:other:p",
                        "test:{story}:producer:a b", "test:{story}:producer:" + "x" * 65):  # fmt: skip
-            yield (*keys[:-1], member)
+            yield (*keys[:-2], member, f"{member}:state")
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_keys_that_are_not_those_of_one_budget_are_refused(settled: Story, name: str) -> None:
     call, before = GOOD[name](settled.at_us), settled.state
     every = [*wrong_keys(call.keys)]
-    if name == "claim":  # which takes all of them, or three
+    if name == "claim":  # which takes all of them, or five
         every += wrong_keys(calls.claim(KEYS, "p", Claim(), with_all_keys=True).keys)
     for keys in every:
         assert refusal(settled, call, keys=keys) == "NEXUS_INVALID_KEYS", str(keys)[:200]
@@ -247,9 +247,13 @@ def test_a_producers_key_is_no_consumers(settled: Story) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "inspect"])
-@pytest.mark.parametrize("newer", ["3", "abc", ""])
-def test_the_state_of_a_newer_release_is_left_alone(settled: Story, name: str, newer: str) -> None:
-    settled.client.hset(KEYS.budget, "schema", newer)
+@pytest.mark.parametrize("place", ["state", "hash alone"])
+def test_the_state_of_a_newer_release_is_left_alone(settled: Story, name: str, place: str) -> None:
+    settled.client.hset(KEYS.budget, "schema", "4")
+    if place == "state":
+        settled.change("bucket", 0, 4)
+    else:
+        settled.client.delete(KEYS.state)  # that of a newer release may lie elsewhere
     before = settled.state
     assert refusal(settled, GOOD[name](settled.at_us)) == "NEXUS_SCHEMA"
     assert settled.state == before
@@ -262,7 +266,7 @@ def test_state_of_this_release_with_more_fields_is_read(settled: Story) -> None:
 
 
 SPOIL: dict[str, Callable[[redis.Redis, str], Any]] = {
-    "string": lambda client, key: client.set(key, "x"),
+    "list": lambda client, key: client.lpush(key, "x"),
     "zset": lambda client, key: client.zadd(key, {"x": 1}),
     "hash": lambda client, key: client.hset(key, "x", "1"),
 }
@@ -273,7 +277,7 @@ SPOIL: dict[str, Callable[[redis.Redis, str], Any]] = {
 def test_a_key_of_another_type_leaves_nothing_half_written(real_server: Server, name: str, later: float) -> None:
     story = Story(real_server.client())
     refused = 0
-    for place in range(11):
+    for place in range(13):
         for kind, spoil in SPOIL.items():
             story.client.flushall()
             story.at(1000).configure(rate=100, min_rate=3)

@@ -27,7 +27,7 @@ def refused(story: Story, *args: Any, **said: Any) -> str:
 def parts(story: Story) -> dict[str, int]:
     """The sums over consumers."""
     names = ("live", "rate", "capacity", "load", "arrivals", "bounded", "free", "load_level", "noted", "told")
-    return dict(zip(names, story.numbers("parts"), strict=True))
+    return dict(zip(names, story.numbers("sums"), strict=True))
 
 
 def window(story: Story) -> dict[str, int]:
@@ -585,12 +585,14 @@ def test_a_consumers_hash_says_what_it_reported(story: Story) -> None:
     )  # fmt: skip
     story.run(told)
     shown = consumer(story)
-    assert {k: shown[k] for k in ("law", "rate_per_s", "capacity_per_s", "load_percent", "labels", "incarnation")} == {
+    assert shown == {
         "law": "range", "rate_per_s": "100.25", "capacity_per_s": "100.25", "load_percent": "12.5",
-        "labels": '{"zone":"b"}', "incarnation": "me",
+        "labels": '{"zone":"b"}', "joined_at": "2027-01-15T08:00:00.000Z", "reported_at": "2027-01-15T08:00:00.000Z",
+        "arrivals_per_s": "0", "done": "7", "errors": "1", "in_flight": "2", "latency_ms": "3.5",
     }  # fmt: skip
-    assert shown["said"] == f"{START_US} - 12.5 100.25 - - 7 1 2 - 3.5 - - - - - -"
-    assert "queue_depth" not in shown
+    state: Any = story.client.get(story.keys.consumer_state("c"))
+    words = calls.text(state).split("\n")[0]
+    assert words == f"me 3 100250000 100250000 0 0 {START_US} {START_US} - 12.5 100.25 - - 7 1 2 - 3.5 - - - - - -"
 
 
 def test_what_is_no_longer_said_is_no_longer_shown(story: Story) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from nexus_redis import calls
-from nexus_redis.account import flow_of
+from nexus_redis.asking import flow_of
 from nexus_redis.calls import Call, Claim
 from nexus_redis.config import BudgetSettings, micro
 from nexus_redis.keys import BudgetKeys
