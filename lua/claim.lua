@@ -39,9 +39,9 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include state
 --- @include bucket
 --- @include fair
+--- @include crowd
 --- @include producer
 --- @include share
---- @include crowd
 --- @include admit
 
 -- A server defines a script's functions at each call; these only when one of them is called (bundle_lua.py).

@@ -2,12 +2,14 @@
 
 A script is one file in `lua/`, with parts from `lua/lib/`; `make bundle` makes of these the text in `lua/bundle/` that
 is sent to a server (tools/bundle_lua.py). The SHA-1 of that text is what EVALSHA calls, so a release *is* its scripts:
-old and new clients run side by side. `nexus-redis scripts claim` prints the text; `redis-cli --ldb` steps through it.
+old and new clients run side by side. `nexus-redis scripts claim` prints the source, and with `--bundle` what is sent;
+`redis-cli --ldb` steps through that.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Final
 
 NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
 ALSO: Final = ("repair",)  # no part of the protocol
+_ASKED: Final = re.compile(r"^--- @(?:include|holds \w+) (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,20 @@ def script(name: str) -> Script:
         raise LookupError(f"no script {name!r}: there are {', '.join(NAMES)}")
     text = _bundled(name)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def source(name: str) -> str:
+    """Return the source of a script with all that it includes, each part once, for people to read."""
+    return _with_parts(_folder() / f"{name}.lua", set())
+
+
+def _with_parts(path: Path, seen: set[str]) -> str:
+    def parts(asked: re.Match[str]) -> str:
+        new = [part for part in asked[1].split() if part not in seen]
+        seen.update(new)
+        return "\n".join([f"-- {part}.lua\n{_with_parts(_folder() / 'lib' / f'{part}.lua', seen)}" for part in new])
+
+    return _ASKED.sub(parts, path.read_text())
 
 
 def _bundled(name: str) -> str:

@@ -187,9 +187,9 @@ def spare_redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], N
 
     def spare(claims_per_s: float) -> None:
         real, other = "local CLAIMS_PER_S = 10000", f"local CLAIMS_PER_S = {claims_per_s:g}"
-        with_constants = bundle_lua._with_constants
+        source = bundle_lua.source
         assert real in (bundle_lua.LUA / "lib" / "crowd.lua").read_text()
-        monkeypatch.setattr(bundle_lua, "_with_constants", lambda text: with_constants(text.replace(real, other)))
+        monkeypatch.setattr(bundle_lua, "source", lambda path: source(path).replace(real, other))
         monkeypatch.setattr(scripts, "_bundled", lambda name: bundle_lua.composed(bundle_lua.LUA / f"{name}.lua"))
         scripts.script.cache_clear()
 

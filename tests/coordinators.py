@@ -32,14 +32,14 @@ MICRO = 1_000_000
 
 def with_a_bug(name: str, line: str, instead: str) -> str:
     """A script as composed from sources in which a line is another one, where it has that line."""
-    included = bundle_lua.included
+    source = bundle_lua.source
 
-    def changed(path: Path, seen: set[str]) -> str:
-        text = included(path, seen)
+    def changed(path: Path) -> str:
+        text = source(path)
         assert text.count(line) <= 1, line
         return text.replace(line, instead)
 
-    with patch.object(bundle_lua, "included", changed):
+    with patch.object(bundle_lua, "source", changed):
         return bundle_lua.composed(scripts._folder() / f"{name}.lua")
 
 

@@ -530,11 +530,15 @@ def test_a_namespace_of_ones_own(shell: Shell) -> None:
     assert shell("status", "stripe", "--namespace", "mine", NEXUS_REDIS_NAMESPACE="other").code == 0
 
 
-def test_scripts_are_listed_and_printed_as_they_are_sent(nowhere: Shell) -> None:
+def test_scripts_are_listed_and_printed_as_they_are_written_or_sent(nowhere: Shell) -> None:
     listed = [line.split()[:2] for line in nowhere("scripts").out.splitlines()]
     assert listed == [[name, scripts.script(name).sha] for name in scripts.NAMES]
     for name in scripts.NAMES:
-        assert nowhere("scripts", name).out == scripts.script(name).text
+        assert nowhere("scripts", name, "--bundle").out == scripts.script(name).text
+        shown = nowhere("scripts", name).out
+        assert shown.startswith(f"--[[ {name}: ")
+        assert shown.count("local function refill(") == (name != "inspect")
+        assert "@include" not in shown
     refused = nowhere("scripts", "clam")
     assert refused.code == 2
     assert "there are claim, report" in refused.err

@@ -215,20 +215,6 @@ def test_a_script_asks_for_the_time_once(name: str) -> None:
     assert (LUA / f"{name}.lua").read_text().count("clock(ARGV[1])") == 1
 
 
-def test_no_variable_has_the_name_of_a_function_or_a_table() -> None:
-    """A function may be written in where it is called (tools/bundle_lua.py), and names others there."""
-    code = re.compile(r"--\[\[.*?\]\]|--[^\n]*", re.DOTALL)
-    sources = {path: code.sub("", path.read_text()) for path in (*SCRIPTS, *LIBRARY)}
-    functions = {name for text in sources.values() for name in re.findall(r"^local function (\w+)", text, re.MULTILINE)}
-    assert len(functions) > 100
-    variables = re.compile(
-        r"\blocal (?!function)([\w, ]+?)(?: =|$)|function \w*\(([\w, ]*)\)|\bfor ([\w, ]+) (?:=|in)", re.MULTILINE
-    )
-    for path, text in sources.items():
-        found = {name for names in variables.findall(text) for name in re.findall(r"\w+", " ".join(names))}
-        assert not found & functions, path
-
-
 def test_the_fields_of_a_record_are_named_with_its_own_name() -> None:
     """`class.level`, not `b[name].level` or `{level = 1}`, which the bundle tool would not know for a record's."""
     for path in (*SCRIPTS, *LIBRARY):

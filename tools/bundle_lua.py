@@ -4,23 +4,60 @@
 
 The sources are written for people: files of functions, names for numbers, records with named fields. A server defines a
 script's functions anew at each call, so each of these costs as much as a line of arithmetic, and a claim has a few
-hundred of them. Here they are taken out, by rules that need to know very little of Lua:
+hundred of them. The bundle does the same with fewer definitions. It is made on the syntax tree (tools/lua/syntax.py):
 
     --- @include name       stands for lua/lib/name.lua, once, in that order
-    --- @holds rarely rest  `rarely().f()` calls a function f of lua/lib/rest.lua; all of it defined at the first call
+    --- @holds rarely rest  `rarely().f()` calls a function f of lua/lib/rest.lua; they are defined at the first call
     --- @record b at rest   `b` is an array with these places, from 1 on; `b.rest` becomes `b[2]`
-    local MICRO = 1000000   a constant, written in where it is used; also a text in single quotes
-    a function never called is left out; one called once, by a line of its own, is written in there
+    local MICRO = 1000000   a constant, written in where it is used; also a text
+    a function that nobody calls is left out; one that is called once is written in there (tools/lua/inline.py)
     `math.min(x, y)` of variables and numbers becomes a comparison; what is left of `math.min` is looked up once
     `rarely` has copies of all that it needs of the rest, since a variable that functions share is dear as well
 """
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from luaparser.astnodes import (
+    AndLoOp,
+    AriOp,
+    Call,
+    GreaterThanOp,
+    Index,
+    IndexNotation,
+    LessThanOp,
+    LocalAssign,
+    LocalFunction,
+    Name,
+    Node,
+    Number,
+    OrLoOp,
+    String,
+    Table,
+    UMinusOp,
+)  # fmt: skip
+
+from tools.lua.inline import write_in
+from tools.lua.syntax import (
+    Symbol,
+    blocks,
+    count_again,
+    name_of,
+    parsed,
+    printed,
+    replace,
+    resolve,
+    twin,
+    walk,
+    walk_all,
+)  # fmt: skip
 
 LUA: Final = Path(__file__).parent.parent / "lua"
 BUNDLE: Final = LUA / "bundle"
@@ -28,27 +65,10 @@ NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
 ALSO: Final = ("repair",)  # no part of the protocol: a person calls it
 
 OFTEN: Final = 3  # a library's function that is named so often gets a variable
-_PLACE: Final = r"[\w.]+(?:\[\w+\])?"
-_OPERAND: Final = rf"-?{_PLACE}(?: [-+*/] {_PLACE}){{0,3}}|\([^()]*\)"
-_EXTREME: Final = re.compile(rf"(math[._])(max|min)\(({_OPERAND}), ({_OPERAND})\)")
-_TEXT: Final = r"'[^'\n]*'|\x22[^\x22\n]*\x22"
+LARGEST: Final = 9  # nodes of an operand that may stand twice
 _INCLUDE: Final = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
 _HOLDS: Final = re.compile(r"^--- @holds (\w+) ([\w ]+)$", re.MULTILINE)
 _RECORD: Final = re.compile(r"^--- @record (\w+) ((?:[^\n]|\n---  )*)$", re.MULTILINE)
-_FUNCTION: Final = re.compile(
-    r"^local function (\w+)\(([\w, ]*)\)(?: ([^\n]*) end|\n(.*?)^end)\n+", re.MULTILINE | re.DOTALL
-)
-_TABLE: Final = re.compile(r"^local (\w+) = \{[^\n]*\}\n", re.MULTILINE)
-_CONSTANT: Final = re.compile(r"^local ([A-Z][A-Z0-9_]*) = ([-\d.e+]+|'[^'\n]*')(?=$| *--)", re.MULTILINE)
-_NAME: Final = re.compile(rf"{_TEXT}|--[^\n]*|\b[A-Z][A-Z0-9_]*\b")
-_MEMBER: Final = re.compile(r"(?<![\w.])(?:math|string|redis)\.\w+")
-_WORD: Final = re.compile(r"(?<![.\w])\w+")
-_COMMENT: Final = re.compile(rf"({_TEXT})|--\[\[.*?\]\]| *--[^\n]*", re.DOTALL)
-_CALL: Final = re.compile(r"( *)(if .* then )?(?:(local )?([\w., \[\]]+) = |(return ))?")
-_REST: Final = re.compile(r"( end)?(?: *--.*)?\n")
-_RETURN: Final = re.compile(r"^( *)return\b *(.*(?:\n\1[ })].*)*)$", re.MULTILINE)
-_RETURN_IN_LINE: Final = re.compile(r"(?<=\S )return\b *(.*?)(?= end$| else)", re.MULTILINE)
-
 
 # What follows a script that has failed. An error that is of another kind (no memory, no right) goes on as it was.
 FAILED: Final = """
@@ -57,208 +77,265 @@ if not found then error(reply, 0) end
 return {err = string.format('NEXUS_DAMAGED %s %s', found[1], found[2])}"""
 
 
-def composed(path: Path) -> str:
-    """The script in this file as a server gets it, but for what follows where it fails."""
-    return _composed_text("", path)
+# --- the sources ------------------------------------------------------------------------------------------------------
 
 
-def _composed_text(end: str, path: Path) -> str:
+def source(path: Path) -> str:
+    """The text of one file."""
+    return path.read_text(encoding="utf-8")
+
+
+def modules(path: Path, seen: set[str]) -> list[str]:
+    """The text of a file, in pieces, with those that it asks for in their places, each once."""
+    found: list[str] = []
+    for i, piece in enumerate(_INCLUDE.split(source(path))):
+        if i % 2 == 0:
+            found.append(piece)
+        elif piece not in seen:
+            seen.add(piece)
+            found += modules(library(path) / f"{piece}.lua", seen)
+    return found
+
+
+def program(path: Path, end: str = "") -> tuple[list[str], dict[str, list[str]]]:
+    """The modules of a script, and those of each holder, by its name."""
     seen: set[str] = set()
-    text = included(path, seen) + end
+    own = modules(path, seen)
     held = {
-        match[1]: "\n".join(included(path.parent / "lib" / f"{file}.lua", seen) for file in match[2].split())
-        for match in _HOLDS.finditer(text)
+        match[1]: [text for name in match[2].split() for text in modules(library(path) / f"{name}.lua", seen)]
+        for match in _HOLDS.finditer(own[-1])
     }
-    every = "\n".join((text, *held.values()))
-    holders = {name: _holder(name, files, every, text) for name, files in held.items()}
-    text = _with_library_named_once(_with_calls_written_in(_without_unused(text)))
-    text = _HOLDS.sub(lambda match: holders[match[1]], text)
-    return _with_extremes_written_in(_with_records(_with_constants(text)))
+    own[-1] += end
+    return own, held
 
 
-def included(path: Path, seen: set[str]) -> str:
-    """A file with those that it asks for, each once."""
-
-    def text_of(match: re.Match[str]) -> str:
-        name = match[1]
-        if name in seen:
-            return f"-- {name}: see above"
-        seen.add(name)
-        return included(path.parents[path.parent.name == "lib"] / "lib" / f"{name}.lua", seen).rstrip()
-
-    return _INCLUDE.sub(text_of, path.read_text(encoding="utf-8"))
+def included(path: Path, end: str = "") -> str:
+    """A script with all that it includes and holds, as one text to read."""
+    own, held = program(path, end)
+    return "\n".join([*own[:-1], *(text for texts in held.values() for text in texts), own[-1]])
 
 
-def _holder(name: str, files: str, every: str, text: str) -> str:
-    """The function that defines those of `files` when it is called, and gives those that somebody takes from it."""
-    taken = ", ".join(f"{found} = {found}" for found in sorted(set(re.findall(rf"\b{name}\(\)\.(\w+)", every))))
-    files = f"{files.rstrip()}\n{name}_given = {{{taken}}}\n"
-    shared = [found for kind in (_FUNCTION, _TABLE) for found in kind.finditer(text)]
-    used = set(_uses(files))
-    for found in sorted(shared, key=lambda found: -found.start()):
-        if found[1] in used:
-            files = found[0].rstrip() + "\n" + files
-            used |= set(_uses(found[0]))
-    return (
-        f"local {name}_given\nlocal function {name}()\n  if {name}_given then return {name}_given end\n"
-        f"{_without_unused(files)}  return {name}_given\nend"
+def library(path: Path) -> Path:
+    """The folder of the modules that a script or a module may ask for."""
+    return path.parents[path.parent.name == "lib"] / "lib"
+
+
+# --- what is changed --------------------------------------------------------------------------------------------------
+
+
+def composed(path: Path, end: str = "", taken: frozenset[str] = frozenset()) -> str:
+    """A script as a server gets it, but for what follows where it fails. `taken`: names that stand around it."""
+    own, held = program(path, end)
+    first = [each for name in held for each in parsed(f"local {name}, {name}_given")]
+    functions = [_holder(name, texts, own + texts) for name, texts in held.items()]
+    statements = [*first, *_statements(own[:-1]), *functions, *_statements(own[-1:])]
+    resolve(statements)
+    _write_records(statements, "\n".join(own + [text for texts in held.values() for text in texts]))
+    _write_constants(statements)
+    for function in functions:
+        _copy_shared(statements, function)
+    _leave_out(statements)
+    write_in(statements)
+    _leave_out(statements)
+    _name_library(statements, functions)
+    _write_extremes(statements)
+    return printed(statements, taken)
+
+
+def _statements(texts: list[str]) -> list[Node]:
+    return [each for text in texts for each in pickle.loads(_pickled(text))]  # noqa: S301  # our own
+
+
+@cache
+def _pickled(text: str) -> bytes:
+    """The tree of a text; to parse is slow, and most files are part of each script."""
+    return pickle.dumps(parsed(text))
+
+
+def _holder(name: str, texts: list[str], everything: list[str]) -> Any:
+    """The function that defines those of `texts` when it is called, and gives those that somebody takes from it."""
+    taken = sorted(set(re.findall(rf"\b{name}\(\)\.(\w+)", "\n".join(everything))))
+    (function,) = parsed(
+        f"function {name}()\nif {name}_given then return {name}_given end\n"
+        f"{name}_given = {{{', '.join(f'{each} = {each}' for each in taken)}}}\nreturn {name}_given\nend"
     )
+    function.body.body[1:1] = _statements(texts)
+    return function
 
 
-def _without_unused(text: str) -> str:
-    uses = _uses(text)
-    while True:
-        unused = [found for kind in (_FUNCTION, _TABLE) for found in kind.finditer(text) if uses[found[1]] == 1]
-        if not unused:
-            return text
-        for found in unused:
-            text = text.replace(found[0], "", 1)
-            uses.subtract(_uses(found[0]))
-
-
-def _with_constants(text: str) -> str:
-    values: dict[str, str] = {}
-    for name, value in _CONSTANT.findall(text):
-        if values.setdefault(name, value) != value:
-            raise ValueError(f"{name} is {values[name]} and {value}")
-    text = _CONSTANT.sub(r"-- \1 = \2", text)
-    return _NAME.sub(
-        lambda found: (
-            f"({values[found[0]]})" if values.get(found[0], "")[:1] == "-" else values.get(found[0], found[0])
-        ),
-        text,
-    )
-
-
-def _with_records(text: str) -> str:
+def _write_records(statements: list[Node], text: str) -> None:
+    """A field of a record is a place of an array."""
     places = {
-        f"{record}.{field}": f"{record}[{place}]"
+        record: {field: place for place, field in enumerate(fields.replace("\n---", "").split(), 1)}
         for record, fields in _RECORD.findall(text)
-        for place, field in enumerate(fields.replace("\n---", "").split(), 1)
     }
-    records = "|".join({name.partition(".")[0] for name in places})
-    if not records:
-        return text
-    named = re.compile(rf"{_TEXT}|--[^\n]*|(?<![\w.])((?:{records})\.\w+)")
-    return named.sub(lambda found: places[found[1]] if found[1] else found[0], text)
+    for node in walk_all(statements):
+        is_field = isinstance(node, Index) and node.notation is IndexNotation.DOT and isinstance(node.value, Name)
+        if is_field and node.value.symbol is not None and node.value.id in places:
+            node.idx, node.notation = Number(places[node.value.id][node.idx.id]), IndexNotation.SQUARE
 
 
-def _with_library_named_once(text: str) -> str:
-    uses = Counter(_MEMBER.findall(_COMMENT.sub(r"\1", text)))
-    names = {name: name.replace(".", "_") for name in uses if uses[name] >= OFTEN}
-    text = _MEMBER.sub(lambda found: names.get(found[0], found[0]), text)
-    header = re.match(r"(?:--\[\[.*?\]\]\n)?", text, re.DOTALL)
-    begin = header.end() if header else 0
-    return text[:begin] + "".join(f"local {short} = {name}\n" for name, short in names.items()) + text[begin:]
+def _write_constants(statements: list[Node]) -> None:
+    """A variable in capitals that is a number or a text is written in, and its declaration goes."""
+    values: dict[Symbol, Node] = {}
+    for block in blocks(statements):
+        for node in [*block]:
+            if type(node) is not LocalAssign or len(node.targets) != 1 or len(node.values) != 1:
+                continue
+            symbol: Symbol = node.targets[0].symbol
+            value = _literal(node.values[0])
+            if value is not None and symbol.source.isupper() and not symbol.writes:
+                values[symbol] = value
+                block[:] = [each for each in block if each is not node]
+
+    def written(node: Node) -> Node:
+        value = values.get(node.symbol) if isinstance(node, Name) else None
+        if value is None:
+            return node
+        return Number(value.n) if isinstance(value, Number) else String(value.s, value.raw, value.delimiter)
+
+    for statement in statements:
+        replace(statement, written)
 
 
-def _with_calls_written_in(text: str) -> str:
-    """What is called once, by a line of its own: `f(x)`, `a, b = f(x)`, `if y then f(x) end`, `return f(x)`."""
-    uses = _uses(text)
-    for name in [found[1] for found in _FUNCTION.finditer(text) if uses[found[1]] == 2][::-1]:
-        function = _FUNCTION.match(text, text.index(f"local function {name}("))
-        call = _CALL.fullmatch(text, text.rindex("\n", 0, at := text.rindex(f"{name}(")) + 1, at)
-        if not function or not call:
-            continue
-        condition, kind, targets = call[2] or "", call[3] or "", call[4] or ""
-        begin, end = _inside_brackets(text, at)
-        rest = _REST.match(text, end)
-        results = ", ".join(f"{name}_{i}" for i in range(1, targets.count(",") + 2)) if targets else ""
-        body = _COMMENT.sub(r"\1", function[3] or function[4]).rstrip()
-        left = body if call[5] else _left_by_break(body, results)
-        if left is None or rest is None or bool(condition) != bool(rest[1]):
-            continue
-        lines = [f"local {results}"] if targets else []
-        lines += ["do" if call[5] else "repeat"]
-        lines += _parameters(function[2], text[begin : end - 1], left)
-        lines += [left, "end" if call[5] else "until true"]
-        lines += [f"{kind}{targets} = {results}"] if targets else []
-        written = "\n".join(call[1] + line for line in ([condition, *lines, "end"] if condition else lines))
-        text = (text[: call.start()] + written + "\n" + text[rest.end() :]).replace(function[0], "", 1)
-    return text
+def _literal(node: Node) -> Any:
+    if isinstance(node, UMinusOp) and isinstance(node.operand, Number):
+        return Number(-node.operand.n)
+    return node if isinstance(node, Number | String) else None
 
 
-def _with_extremes_written_in(text: str) -> str:
+def _copy_shared(statements: list[Node], holder: Any) -> None:
+    """Give a holder copies of the functions and tables of the rest that it uses."""
+    used = {node.symbol for node in walk_all(holder.body.body) if isinstance(node, Name)} - {None}
+    for each in statements[::-1]:  # each may use those before it
+        if each is not holder and _defines(each) in used:
+            used |= {node.symbol for node in walk(each) if isinstance(node, Name)} - {None}
+            _copy_into(holder, each)
+    count_again(statements)
+
+
+def _copy_into(holder: Any, shared: Node) -> None:
+    (copy,) = twin([shared])
+    old, new = _defines(shared), _defines(copy)
+    holder.body.body.insert(1, copy)  # behind the line that says whether all this is there already
+
+    def moved(node: Node) -> Node:
+        return name_of(new) if isinstance(node, Name) and node.symbol is old else node
+
+    replace(holder.body, moved)
+
+
+def _defines(node: Node) -> Any:
+    """The variable of a function or a table that is never another one; else None."""
+    if isinstance(node, LocalFunction):
+        symbol: Symbol = node.name.symbol
+        return None if symbol.writes else symbol
+    is_one = type(node) is LocalAssign and len(node.targets) == 1 and len(node.values) == 1
+    if not is_one or not isinstance(node.values[0], Table) or node.targets[0].symbol.writes:
+        return None
+    return node.targets[0].symbol
+
+
+def _leave_out(statements: list[Node]) -> None:
+    """Leave out functions and tables that nobody uses."""
+    while True:
+        count_again(statements)
+        unused = {
+            id(node)
+            for block in blocks(statements)
+            for node in block
+            if (symbol := _defines(node)) is not None and not _is_read(symbol, node)
+        }
+        if not unused:
+            return
+        for block in blocks(statements):
+            block[:] = [each for each in block if id(each) not in unused]
+
+
+def _is_read(symbol: Symbol, definition: Node) -> bool:
+    """Whether somebody beside itself uses it."""
+    own = {id(node) for node in walk(definition)}
+    return any(id(use) not in own for use in symbol.reads)
+
+
+def _name_library(statements: list[Node], holders: list[Any]) -> None:
+    """`math.floor`, where it is named often, becomes a variable."""
+    rest = [each for each in statements if each not in holders]
+    count = Counter(member for node in walk_all(rest) if (member := _member(node)) is not None)
+    symbols = {member: Symbol("_".join(member), member) for member, times in count.items() if times >= OFTEN}
+
+    def named(node: Node) -> Node:
+        symbol = symbols.get(_member(node) or ("", ""))
+        return node if symbol is None else name_of(symbol)
+
+    for statement in rest:
+        replace(statement, named)
+    statements[:0] = [
+        LocalAssign([name_of(symbol)], [Index(Name(field), Name(library), IndexNotation.DOT)])
+        for (library, field), symbol in symbols.items()
+    ]
+
+
+def _member(node: Node) -> tuple[str, str] | None:
+    """("math", "floor") of `math.floor`, and of the variable that stands for it."""
+    if isinstance(node, Name) and node.symbol is not None:
+        member: tuple[str, str] | None = node.symbol.member
+        return member
+    if not isinstance(node, Index) or node.notation is not IndexNotation.DOT or not isinstance(node.value, Name):
+        return None
+    is_library = node.value.symbol is None and node.value.id in ("math", "string", "redis")
+    return (node.value.id, node.idx.id) if is_library else None
+
+
+def _write_extremes(statements: list[Node]) -> None:
     """Write each `math.max(x, y)` as a comparison, which gives the same for all numbers and for NaN.
 
     A call of C costs a server as much as ten comparisons.
     """
-    while (written := _EXTREME.sub(_extreme, text)) != text:
-        text = written
-    return text
+    compare = {("math", "max"): GreaterThanOp, ("math", "min"): LessThanOp}
+
+    def written(node: Node) -> Node:
+        kind = compare.get(_member(node.func) or ("", "")) if isinstance(node, Call) else None
+        if kind is None or len(node.args) != 2 or not all(_may_stand_twice(arg) for arg in node.args):
+            return node
+        x, y = node.args
+        return OrLoOp(AndLoOp(kind(y, x), y), x)
+
+    for statement in statements:
+        replace(statement, written)
 
 
-def _extreme(found: re.Match[str]) -> str:
-    _, kind, x, y = found.groups()
-    return f"({y} {'>' if kind == 'max' else '<'} {x} and {y} or {x})"
+def _may_stand_twice(node: Node) -> bool:
+    nodes = list(walk(node))
+    kinds = (Name, Number, Index, AriOp, UMinusOp, OrLoOp, AndLoOp, GreaterThanOp, LessThanOp)
+    return len(nodes) <= LARGEST and all(isinstance(each, kinds) for each in nodes)
 
 
-def _parameters(names: str, values: str, body: str) -> list[str]:
-    """The line that gives a body its parameters; a variable goes by its own name where the body does not set it."""
-    wanted, given = names.split(", ") if names else [], _apart(values)
-    if len(wanted) != len(given):
-        return [f"local {names} = {values}"] if names else []
-    pairs = zip(wanted, given, strict=True)
-    set_there = r"(?<![\w.]){} *(?:,[^=\n]*)?=(?!=)"
-    other = [(name, value) for name, value in pairs if name != value or re.search(set_there.format(name), body)]
-    return [f"local {', '.join(name for name, _ in other)} = {', '.join(value for _, value in other)}"] if other else []
-
-
-def _apart(values: str) -> list[str]:
-    """Expressions with commas between; one within brackets is none of these."""
-    apart, depth = [""], 0
-    for letter in values:
-        depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(letter, 0)
-        apart += [""] if letter == "," and not depth else []
-        apart[-1] += letter if letter != "," or depth else ""
-    return [value.strip() for value in apart]
-
-
-def _uses(text: str) -> Counter[str]:
-    return Counter(_WORD.findall(_COMMENT.sub(r"\1", text)))
-
-
-def _left_by_break(body: str, results: str) -> str | None:
-    """In a loop of one turn, `break` may stand wherever `return` may; None where there is another loop."""
-    returns = len(re.findall(r"\breturn\b", body))
-    is_last = re.search(r"^ {,2}return\b *(.*(?:\n  [ })].*)*)\s*\Z", body, re.MULTILINE) is not None
-    if "local function" in body or (re.search(r"\b(for|while|repeat|function)\b", body) and returns > is_last):
-        return None
-
-    def left(found: str, gap: str) -> str:
-        if re.search(r"\b(end|then|else|do)\b", found):
-            return "return"  # more than an expression: it is not left so
-        return f"{results or 'local _'} = {found}{gap}break" if found else "break"
-
-    body = _RETURN_IN_LINE.sub(lambda found: left(found[1], " "), body)
-    body = _RETURN.sub(lambda found: found[1] + left(found[2], "\n" + found[1]), body)
-    return None if re.search(r"\breturn\b", body) else body
-
-
-def _inside_brackets(text: str, at: int) -> tuple[int, int]:
-    """Behind the first bracket after `at`, and behind the one that closes it."""
-    begin = end = text.index("(", at) + 1
-    depth = 1
-    while depth:
-        depth += {"(": 1, ")": -1}.get(text[end], 0)
-        end += 1
-    return begin, end
+# --- the bundle -------------------------------------------------------------------------------------------------------
 
 
 def guarded(name: str) -> str:
     """Return a script of the protocol that names what was damaged, where it fails for that."""
-    text, damage = composed(LUA / f"{name}.lua"), _composed_text(f"{FAILED}\n", LUA / "lib" / "damage.lua")
-    header = re.match(r"--\[\[.*?\]\]\n", text, re.DOTALL)
-    assert header is not None
-    body = text[header.end() :].strip("\n")
+    path, damage = LUA / f"{name}.lua", LUA / "lib" / "damage.lua"
+    body = composed(path, taken=frozenset({"is_well", "reply"}))
     return (
-        f"{header[0]}local is_well, reply = pcall(function()\n{body}\nend)\nif is_well then return reply end\n{damage}"
+        f"{_header(name, included(path) + included(damage))}local is_well, reply = pcall(function()\n{body}end)\n"
+        f"if is_well then return reply end\n{composed(damage, FAILED)}"
     )
+
+
+def _header(name: str, source: str) -> str:
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    shown = f"`nexus-redis scripts {name}` shows the source"
+    return f"-- Made of lua/{name}.lua by `make bundle` (SHA-256 {digest}); {shown}.\n"
 
 
 def bundle() -> dict[str, str]:
     """Return what each file of the bundle must hold, by the script's name."""
-    return {name: guarded(name) for name in NAMES} | {name: composed(LUA / f"{name}.lua") for name in ALSO}
+    plain = {name: LUA / f"{name}.lua" for name in ALSO}
+    return {name: guarded(name) for name in NAMES} | {
+        name: _header(name, included(path)) + composed(path) for name, path in plain.items()
+    }
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ def status(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="A budget, with its settings, consumers and producers.", show_default="all budgets"
+            metavar="NAME",
+            help="Show this budget with its settings, consumers and producers.",
+            show_default="all budgets",
         ),
     ] = None,
     *,
@@ -28,7 +30,7 @@ def status(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show all budgets, or one with all its members.
+    """Show all budgets, or one budget with all its members.
 
     \b
     Examples:
@@ -64,26 +66,32 @@ def status(
 
 def scripts(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="One, as it is sent.", show_default="a list")
+        str | None, typer.Argument(metavar="NAME", help="Print this script.", show_default="a list")
     ] = None,
     *,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Print the text that the server runs.")] = False,
     url: Url = None,  # noqa: ARG001  # every verb takes it, so that one alias fits all
     namespace: Namespace = None,  # noqa: ARG001
 ) -> None:
-    """List the Lua scripts, or print one as Redis gets it.
+    """List the Lua scripts, or print the source of one.
+
+    The source comes with all that it includes. The server runs a shorter text that does the same; `--bundle` prints it.
 
     \b
     Examples:
       nexus-redis scripts
-      nexus-redis scripts claim > claim.lua && redis-cli --ldb --eval claim.lua
+      nexus-redis scripts claim | less
+      nexus-redis scripts claim --bundle > claim.lua && redis-cli --ldb --eval claim.lua
     """
-    from nexus_redis.scripts import NAMES, script
+    from nexus_redis.scripts import NAMES, script, source
 
+    if name is None and bundle:
+        raise Misuse("--bundle prints one script: give its NAME")
     if name is None:
         for each in map(script, NAMES):
             print(f"{each.name:<{max(map(len, NAMES))}}  {each.sha}  {len(each.text.encode()):>6,} bytes")
     elif name in NAMES:
-        sys.stdout.write(script(name).text)
+        sys.stdout.write(script(name).text if bundle else source(name))
     else:
         raise Misuse(f"no script {name!r}: there are {', '.join(NAMES)}")
 

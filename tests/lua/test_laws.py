@@ -22,7 +22,7 @@ NO_GLOBALS = "setmetatable(_G, {__newindex = function(_, name) error('global ' .
 
 
 def composed() -> str:
-    return bundle_lua.included(LIBRARY / "law.lua", set())
+    return bundle_lua.included(LIBRARY / "law.lua")
 
 
 class LuaLaws:
