@@ -370,7 +370,7 @@ class Account(Member):
         self.allowance.reset()
         if self.superseded is not None:
             self.superseded = None
-            log.warning("budget %s: its state is of this release again", self.keys.name)
+            log.warning("budget %s: this release can read its state again", self.keys.name)
         self.opening.largest_burst = max(self.opening.largest_burst, answer.burst)
         self.needs_keys = False
         flight = self.ledger.flights.of(ask)
@@ -447,7 +447,7 @@ class Account(Member):
         """Go on by the outage mode: a newer release has written the state, and an older one reads it no more."""
         if self.superseded is None:
             self.superseded = Superseded(str(error), now)
-            log.warning("budget %s: %s. Until then this producer goes by its outage mode", self.keys.name, error)
+            log.warning("budget %s: %s. This producer goes by its outage mode", self.keys.name, error)
         self.superseded.next_try = now + REFUSED_FOR
         self._ask_at(self.superseded.next_try)
         self._serve_alone(now)

@@ -154,7 +154,7 @@ class Opening:
         for name, value in self.given.given().items():
             if getattr(merged, name) != value and self.is_first(f"own {name}"):
                 log.warning(
-                    "budget %s: its own %s does not go with what it has from %s, and is left out",
+                    "budget %s: its own %s does not go with the settings of %s, so it is left out",
                     self.name, name, self.parent.name if self.parent else "",
                 )  # fmt: skip
         if merged != self.settings:
@@ -189,7 +189,7 @@ class Opening:
             seen = _settings_of(fact.settings)
             if seen != self._seen:
                 self._seen = seen
-                log.info("budget %s: its keys' budgets take over %s", self.name, seen.given())
+                log.info("budget %s: the budgets of its keys take over %s", self.name, seen.given())
 
     def note(self, configured: Configured) -> None:
         """Say what settings replaced and what they could not; those of a parent speak for all its keys."""
@@ -198,18 +198,18 @@ class Opening:
         for name in configured.changed:
             if (ours is None or name in ours) and name not in configured.overruled:
                 now = getattr(self.settings, name, None)
-                told = "" if now is None else f" and is {now} now"
-                log.info("budget %s: %s was another value%s; what code says last wins", self.name, name, told)
+                told = "had another value" if now is None else f"had another value and is {now} now"
+                log.info("budget %s: %s %s. The code that opens a budget last sets its values", self.name, name, told)
         for name in configured.overruled:
             if name == "pause":
                 log.warning(
-                    "budget %s: an operator paused it, so it is not resumed (`nexus-redis resume %s` does)",
+                    "budget %s: an operator paused it, so code does not resume it. `nexus-redis resume %s` does",
                     self.name, self.name,
                 )  # fmt: skip
             elif (ours is None or name in ours) and self.is_first(name):
                 log.warning(
-                    "budget %s: an operator set %s, so the value in code is not used "
-                    "(`nexus-redis set %s --unset %s` ends that)",
+                    "budget %s: an operator set %s, so the value in code is not used. "
+                    "`nexus-redis set %s --unset %s` removes the operator's value",
                     self.name, name, self.name, name.replace("_", "-"),
                 )  # fmt: skip
 
@@ -226,27 +226,28 @@ class Opening:
         elif answer.budget_rate and head.cost > answer.burst and answer.is_lossless:
             if self.is_first("large"):
                 log.warning(
-                    "budget %s: %s are asked for at once, and a lossless budget gives no more than its burst, %g as "
-                    "its consumers are now: that waits until they can take more; a larger `burst` helps", self.name,
+                    "budget %s: a caller asks at once for %s, and a lossless budget gives no more than its burst, now "
+                    "%g. The caller waits until the consumers can take more. A larger `burst` helps", self.name,
                     words.counted(head.cost / MICRO, "token"), answer.burst / MICRO,
                 )  # fmt: skip
         elif answer.budget_rate and head.cost > answer.burst:
             left = (head.cost - ledger.held) / answer.budget_rate
             if left >= LONG_WAIT and self.is_first("wait"):
+                subject = "this producer owes" if head is ledger.debt else "a caller asks at once for"
                 log.warning(
-                    "budget %s: %s are %s; at %s, all of the budget, that takes another %s, and who comes behind "
-                    "waits as long", self.name, words.counted(head.cost / MICRO, "token"),
-                    "owed" if head is ledger.debt else "asked for at once", words.rate(answer.budget_rate / MICRO),
+                    "budget %s: %s %s. At %s, which is the whole budget, that takes another %s. The callers behind it "
+                    "wait as long", self.name, subject,
+                    words.counted(head.cost / MICRO, "token"), words.rate(answer.budget_rate / MICRO),
                     words.seconds(left),
                 )  # fmt: skip
 
     def warn_of_distance(self, trip: float, answer: Answer) -> None:
         """Say it once where tokens expire on their way, since an answer takes longer than a lease."""
         if trip >= answer.lease and self.is_first("far"):
-            remedy = "a lossless budget needs" if answer.is_lossless else "use"
+            remedy = "A lossless budget needs" if answer.is_lossless else "Use"
             log.warning(
-                "budget %s: an answer of Redis takes %s and a lease lasts %s, so tokens expire on their way and most "
-                "of the budget is not used; %s a Redis that is nearer",
+                "budget %s: Redis takes %s to answer and a lease lasts %s, so tokens expire on their way and most of "
+                "the budget is not used. %s a Redis that is nearer",
                 self.name, words.seconds(trip), words.seconds(answer.lease), remedy,
             )  # fmt: skip
 
@@ -268,9 +269,9 @@ class Opening:
 
 NOTHING: Final = BudgetSettings()
 _NOTHING_COMES: Final = {
-    "unset": "budget %(name)s has no rate: nobody reports as its consumer, and no rate= is given in code or by "
-    "`nexus-redis set %(name)s --rate`; callers wait until one of them is there",
-    "window": "budget %(name)s is lossless, and nobody reports as its consumer: callers wait until one says what it "
+    "unset": "budget %(name)s has no rate, so callers wait. Give it a consumer that reports, rate= in code, or "
+    "`nexus-redis set %(name)s --rate`",
+    "window": "budget %(name)s is lossless and no consumer reports, so callers wait until a consumer reports what it "
     "can hold (queue_limit, queue_depth, done, errors, in_flight)",
 }
 SOURCES: Final = ("operator", "code")  # who wins first

@@ -85,7 +85,9 @@ class _Listener:
         if not self._has_said:
             self._has_said = True
             log.info(
-                "drops of a rate are heard of with the next claim, not at once: %s: %s", type(error).__name__, error
+                "this process hears of a drop of a rate with its next claim, and not at once: %s: %s",
+                type(error).__name__,
+                error,
             )
         if isinstance(error, ResponseError):
             return REFUSED_PAUSE

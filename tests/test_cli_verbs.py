@@ -576,7 +576,7 @@ def test_run_waits_as_the_producer_that_it_is_told_to_be(shell: Shell) -> None:
 def test_run_says_why_it_waits_where_no_rate_is_set(shell: Shell) -> None:
     process = shell.start("run", "unset", "--create", "--timeout", "60", "--", "echo", "hi")
     assert process.stderr is not None
-    assert process.stderr.readline().startswith("budget unset has no rate: nobody reports as its consumer")
+    assert process.stderr.readline().startswith("budget unset has no rate, so callers wait.")
     shell("set", "unset", "--rate", "100")
     assert process.communicate(timeout=60) == ("hi\n", "")
 

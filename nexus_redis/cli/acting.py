@@ -34,31 +34,40 @@ def set_budget(
         str | None, typer.Argument(metavar="NAME", help="The budget.", show_default="with --from: all in the file")
     ] = None,
     *,
-    rate: Annotated[str | None, typer.Option(metavar="RATE", help='The ceiling: 5000, "100/s", "10/min".')] = None,
-    min_rate: Annotated[str | None, typer.Option(metavar="RATE", help="The floor under what consumers report.")] = None,
-    burst: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Burst size, as seconds of the rate: 0.25, 60s, 5m.")
+    rate: Annotated[str | None, typer.Option(metavar="RATE", help='Set the ceiling: 5000, "100/s", "10/min".')] = None,
+    min_rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help="Set the floor under the rate that consumers allow.")
     ] = None,
-    law: Annotated[str | None, typer.Option(metavar="LAW", help="range, drain or aimd; else by the reports.")] = None,
-    combine: Annotated[str | None, typer.Option(metavar="HOW", help="Across consumers: sum, spread or min.")] = None,
+    burst: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Set the burst size, in seconds of the rate: 0.25, 60s, 5m.")
+    ] = None,
+    law: Annotated[
+        str | None,
+        typer.Option(metavar="LAW", help="Set the law: range, drain or aimd. By default, the reports decide."),
+    ] = None,
+    combine: Annotated[
+        str | None, typer.Option(metavar="HOW", help="Set how consumers combine: sum, spread or min.")
+    ] = None,
     latency_target_ms: Annotated[
-        str | None, typer.Option(metavar="MS", help="Latency above which aimd sees overload: 250, 1.5s.")
+        str | None, typer.Option(metavar="MS", help="Set the latency above which aimd sees overload: 250, 1.5s.")
     ] = None,
     lossless: Annotated[
         bool | None, typer.Option("--lossless/--no-lossless", help="Admit only what consumers can hold.")
     ] = None,
     transit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Time from a token spent to its work seen in Redis.")
+        str | None, typer.Option(metavar="TIME", help="Set the time from a spent token to its work seen in Redis.")
     ] = None,
     grace: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="How long the rate of the last consumer stays when it has left; else 10 s."),
+        typer.Option(
+            metavar="TIME", help="Set how long the last consumer's rate stays after it has left. By default, 10 s."
+        ),
     ] = None,
     unset: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD", help="Take an operator's value away; may be repeated.")
+        list[str] | None, typer.Option(metavar="FIELD", help="Remove the operator's value of FIELD. Repeatable.")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="What `list --json` wrote, or - for stdin.")
+        Path | None, typer.Option("--from", metavar="FILE", help="Restore what `list --json` wrote; - reads stdin.")
     ] = None,
     reason: Reason = "",
     by: By = None,
@@ -67,9 +76,10 @@ def set_budget(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Set what a budget goes by, as an operator.
+    """Set the settings of a budget, as an operator.
 
-    What is set here wins over what code sets, until it is unset. From a backup, what an operator had set is as it was.
+    An operator's value wins over the value in code until it is unset. `--from` restores the operator's values of a
+    backup.
 
     \b
     Examples:
@@ -116,7 +126,9 @@ def pause(
     name: Name,
     duration: Annotated[
         str | None,
-        typer.Argument(metavar="TIME", help="How long: 90, 90s, 5m, 2h, 1d.", show_default="until it is resumed"),
+        typer.Argument(
+            metavar="TIME", help="The length of the pause: 90, 90s, 5m, 2h, 1d.", show_default="until it is resumed"
+        ),
     ] = None,
     *,
     reason: Reason = "",

@@ -74,8 +74,8 @@ app = typer.Typer(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "Redis is where NEXUS_REDIS_URL says, else redis://localhost:6379/0; --url does too, but a password in it shows"
-        " in `ps`. Exit codes: 0, 1 finding or loss, 2 usage, 69 Redis unreachable, 75 timeout, 128+n by signal."
+        "NEXUS_REDIS_URL names the Redis, by default redis://localhost:6379/0. --url names it as well, but `ps` shows a"
+        " password in it. Exit codes: 0, 1 finding or loss, 2 usage, 69 Redis unreachable, 75 timeout, 128+n signal."
     ),
 )
 for name, verb in VERBS.items():
@@ -89,7 +89,7 @@ def about(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
     completion: Annotated[
-        str | None, typer.Option(metavar="SHELL", help="Print what completes in bash, zsh or fish, and exit.")
+        str | None, typer.Option(metavar="SHELL", help="Print the completion script for bash, zsh or fish, and exit.")
     ] = None,
 ) -> None:
     """One shared rate for one downstream, computed in Redis from what it reports, claimed by every producer.

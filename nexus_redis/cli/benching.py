@@ -34,23 +34,27 @@ WARM_S, LOT = 1.0, 10_000  # demand is learned from claim to claim: from large a
 
 def bench(
     *,
-    seconds: Annotated[str, typer.Option(metavar="TIME", help="How long, about; a second at least.")] = "5",
+    seconds: Annotated[str, typer.Option(metavar="TIME", help="Measure for about TIME, at least one second.")] = "5",
     json: Json = False,
     url: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Redis or Valkey; better in NEXUS_REDIS_URL, since `ps` shows a password here.",
+            help="Connect to this Redis or Valkey. Prefer NEXUS_REDIS_URL: `ps` shows a password here.",
             show_default=False,
         ),
     ] = None,
     namespace: Annotated[
-        str | None, typer.Option(metavar="PREFIX", help="Of all keys; they are deleted afterwards.", show_default=OWN)
+        str | None,
+        typer.Option(
+            metavar="PREFIX", help="Begin all keys with PREFIX. They are deleted afterwards.", show_default=OWN
+        ),
     ] = None,
 ) -> None:
     """Measure on a Redis of yours: round trip, claims, acquires.
 
-    It drives the server to its limit for a second or two, over fifty connections: others who use it will notice.
+    The verb drives the server to its limit for a second or two, over fifty connections. Other users of that server
+    will notice.
 
     \b
     Examples:

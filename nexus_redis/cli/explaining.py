@@ -18,15 +18,16 @@ SHOWN = 20
 def explain(
     name: Name,
     *,
-    history: Annotated[int, typer.Option(metavar="N", min=0, help="Entries of the history to show.")] = SHOWN,
+    history: Annotated[int, typer.Option(metavar="N", min=0, help="Show N entries of the history.")] = SHOWN,
     key: Key = None,
     json: Json = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Say why a budget's rate is what it is.
+    """Explain why a budget's rate is what it is.
 
-    Whose report, ceiling, pause or silence made it so, since when, and what would raise it; the history below.
+    The answer names the report, ceiling, pause or silence that made the rate, since when it holds, and what would raise
+    it. The history follows.
 
     \b
     Example:

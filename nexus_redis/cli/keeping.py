@@ -23,7 +23,7 @@ SOURCES: Final = ("operator", "code")
 def list_budgets(*, json: Json = False, url: Url = None, namespace: Namespace = None) -> None:
     """List all budgets with their settings.
 
-    As JSON it is a backup, which `set --from` restores.
+    `--json` writes a backup, which `set --from` restores.
 
     \b
     Examples:

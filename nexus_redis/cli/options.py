@@ -8,22 +8,28 @@ Url = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Redis or Valkey; better in NEXUS_REDIS_URL, since `ps` shows a password here.",
+        help="Connect to this Redis or Valkey. Prefer NEXUS_REDIS_URL: `ps` shows a password here.",
         show_default=False,
     ),
 ]
 Namespace = Annotated[
     str | None,
-    typer.Option(metavar="PREFIX", help="Of all keys; or in NEXUS_REDIS_NAMESPACE.", show_default="nexus"),
+    typer.Option(
+        metavar="PREFIX", help="Begin all keys with PREFIX; also NEXUS_REDIS_NAMESPACE.", show_default="nexus"
+    ),
 ]
 OnOutage = Annotated[
     str | None,
-    typer.Option(metavar="MODE", help="While Redis is away: share, closed or open.", show_default="share"),
+    typer.Option(
+        metavar="MODE", help="Set what happens while Redis is away: share, closed or open.", show_default="share"
+    ),
 ]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history and `explain`.", show_default=False)]
+Reason = Annotated[
+    str, typer.Option(metavar="TEXT", help="State the reason, for the history and `explain`.", show_default=False)
+]
 By = Annotated[
     str | None,
-    typer.Option(metavar="WHO", help="Who does it, for the history and `explain`.", show_default="user@host"),
+    typer.Option(metavar="WHO", help="State who does it, for the history and `explain`.", show_default="user@host"),
 ]
 Key = Annotated[
     str | None,

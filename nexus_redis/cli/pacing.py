@@ -41,19 +41,19 @@ COSTS: Final = ("lines", "bytes")
 def pace(
     name: Name,
     *,
-    cost: Annotated[str, typer.Option(metavar="UNIT", help="What a token is: lines or bytes.")] = "lines",
-    weight: Annotated[float, typer.Option(metavar="N", help="Its part against others'.")] = 1.0,
-    priority: Annotated[str, typer.Option(metavar="CLASS", help="high, normal or low.")] = "normal",
+    cost: Annotated[str, typer.Option(metavar="UNIT", help="Count one token for each UNIT: lines or bytes.")] = "lines",
+    weight: Annotated[float, typer.Option(metavar="N", help="Set the weight of its share.")] = 1.0,
+    priority: Annotated[str, typer.Option(metavar="CLASS", help="Set the priority: high, normal or low.")] = "normal",
     on_outage: OnOutage = None,
     create: Create = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on the terminal.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on the terminal.")] = False,
     key: Key = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Pass stdin on to stdout at the budget's pace.
+    """Copy stdin to stdout at the budget's rate.
 
-    On a terminal, stderr shows the pace. At SIGINT and SIGTERM what was read is written before it ends.
+    On a terminal, stderr shows the rate. At SIGINT and SIGTERM the verb writes what it has read before it ends.
 
     \b
     Examples:

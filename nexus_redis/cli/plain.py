@@ -19,14 +19,19 @@ ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', 10: "\\n", 13: "\\r", 9: "\\t", 7
 
 
 def redis(
-    command: Annotated[list[str], typer.Argument(metavar="CMD...", help="As redis-cli takes it.", show_default=False)],
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CMD...", help="The command and its arguments, as redis-cli takes them.", show_default=False
+        ),
+    ],
     *,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Send one command to Redis, print the answer as redis-cli does.
+    """Send one command to Redis and print the answer as redis-cli does.
 
-    Options of our own go before the command; what follows its name is Redis's.
+    Options of this verb go before the command. Redis gets all words after it.
 
     \b
     Example:

@@ -14,30 +14,39 @@ SECONDS, PRODUCERS, CONSUMERS = "10", 8, 2
 
 
 def demo(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="As --input.", show_default=False)] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="Work on the lines of FILE, as with --input.", show_default=False),
+    ] = None,
     *,
     input: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE...", help="Lines to work on.", show_default="stdin, else Python's own source"),
+        typer.Option(
+            metavar="FILE...", help="Work on the lines of these files.", show_default="stdin, else Python's own source"
+        ),
     ] = None,
-    seconds: Annotated[str, typer.Option(metavar="TIME", help="Of each of the two runs: 20, 2m.")] = SECONDS,
-    producers: Annotated[int, typer.Option(metavar="N", help="Processes that send.")] = PRODUCERS,
-    consumers: Annotated[int, typer.Option(metavar="N", help="Processes that do the work.")] = CONSUMERS,
+    seconds: Annotated[str, typer.Option(metavar="TIME", help="Let each of the two runs take TIME: 20, 2m.")] = SECONDS,
+    producers: Annotated[int, typer.Option(metavar="N", help="Start N processes that send.")] = PRODUCERS,
+    consumers: Annotated[int, typer.Option(metavar="N", help="Start N processes that do the work.")] = CONSUMERS,
     json: Json = False,
     url: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="A Redis of yours; better in NEXUS_REDIS_URL, since `ps` shows a password here.",
+            help="Use a Redis of yours. Prefer NEXUS_REDIS_URL: `ps` shows a password here.",
             show_default="a private server",
         ),
     ] = None,
     namespace: Annotated[
         str | None,
-        typer.Option(metavar="PREFIX", help="Of all keys.", show_default="nexus-demo on a Redis of yours, else nexus"),
+        typer.Option(
+            metavar="PREFIX",
+            help="Begin all keys with PREFIX.",
+            show_default="nexus-demo on a Redis of yours, else nexus",
+        ),
     ] = None,
 ) -> None:
-    """See it work on real input, without and with a budget.
+    """Show the effect of a budget on real input, without it and with it.
 
     \b
     Examples:

@@ -27,13 +27,18 @@ POSITIVE: Final = ("capacity", "queue_limit", "slots")
 def signal(
     name: Name,
     *,
-    rate: Annotated[str, typer.Option(metavar="RATE", help='What you would send: 10000, "100/s".', show_default=False)],
-    id: Annotated[str | None, typer.Option(metavar="ID", help="Who asks.", show_default="this host")] = None,
+    rate: Annotated[
+        str,
+        typer.Option(metavar="RATE", help='State the rate that you would send: 10000, "100/s".', show_default=False),
+    ],
+    id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Ask as the producer ID.", show_default="this host")
+    ] = None,
     weight: Annotated[
-        float | None, typer.Option(metavar="N", help="Its part against others'.", show_default="1")
+        float | None, typer.Option(metavar="N", help="Set the weight of its share.", show_default="1")
     ] = None,
     priority: Annotated[
-        str | None, typer.Option(metavar="CLASS", help="high, normal or low.", show_default="normal")
+        str | None, typer.Option(metavar="CLASS", help="Set the priority: high, normal or low.", show_default="normal")
     ] = None,
     create: Create = False,
     key: Key = None,
@@ -41,10 +46,10 @@ def signal(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Ask as a producer at which rate to send.
+    """Ask, as a producer, at which rate to send.
 
-    Sends a CapacitySignal and prints the FlowControl. It counts in the running epoch, takes no token and leaves no
-    producer behind.
+    The verb sends a CapacitySignal and prints the FlowControl. It counts in the running epoch, takes no token and
+    leaves no producer behind.
 
     \b
     Example:
@@ -71,32 +76,49 @@ def signal(
 def report(
     name: Name,
     *,
-    id: Annotated[str | None, typer.Option(metavar="ID", help="Which consumer.", show_default="this host")] = None,
-    load: Annotated[float | None, typer.Option(metavar="PERCENT", help="How full it is.")] = None,
-    capacity: Annotated[str | None, typer.Option(metavar="RATE", help="What it can take: 400, 400/s.")] = None,
-    queue_depth: Annotated[float | None, typer.Option(metavar="TOKENS", help="What waits.")] = None,
-    queue_limit: Annotated[float | None, typer.Option(metavar="TOKENS", help="What can wait.")] = None,
-    done: Annotated[float | None, typer.Option(metavar="TOKENS", help="Successes so far; only grows.")] = None,
-    errors: Annotated[float | None, typer.Option(metavar="TOKENS", help="All else that left; only grows.")] = None,
-    in_flight: Annotated[float | None, typer.Option(metavar="TOKENS", help="What is at work.")] = None,
-    slots: Annotated[float | None, typer.Option(metavar="TOKENS", help="What can be at work.")] = None,
+    id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Report for the consumer ID.", show_default="this host")
+    ] = None,
+    load: Annotated[float | None, typer.Option(metavar="PERCENT", help="State how full the consumer is.")] = None,
+    capacity: Annotated[
+        str | None, typer.Option(metavar="RATE", help="State the rate that it can take: 400, 400/s.")
+    ] = None,
+    queue_depth: Annotated[
+        float | None, typer.Option(metavar="TOKENS", help="State how many tokens wait in its queue.")
+    ] = None,
+    queue_limit: Annotated[
+        float | None, typer.Option(metavar="TOKENS", help="State how many tokens its queue can hold.")
+    ] = None,
+    done: Annotated[
+        float | None, typer.Option(metavar="TOKENS", help="State its successes so far. The count only grows.")
+    ] = None,
+    errors: Annotated[
+        float | None, typer.Option(metavar="TOKENS", help="State its failures so far. The count only grows.")
+    ] = None,
+    in_flight: Annotated[
+        float | None, typer.Option(metavar="TOKENS", help="State how many tokens are at work.")
+    ] = None,
+    slots: Annotated[float | None, typer.Option(metavar="TOKENS", help="State how many tokens can be at work.")] = None,
     latency_ms: Annotated[
-        str | None, typer.Option(metavar="MS", help="How long a piece of work takes: 250, 1.5s.")
+        str | None, typer.Option(metavar="MS", help="State how long one piece of work takes: 250, 1.5s.")
     ] = None,
     pause: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Take its part out for so long: 90, 5m; 0 brings it back.")
+        str | None, typer.Option(metavar="TIME", help="Pause this consumer for TIME: 90, 5m; 0 resumes it.")
     ] = None,
     every: Annotated[
-        str, typer.Option(metavar="TIME", help="Time to your next report; this one lives 3 of these.")
+        str,
+        typer.Option(
+            metavar="TIME", help="State the time to the next report. This one counts for three times as long."
+        ),
     ] = ONE_A_MINUTE,
     key: Key = None,
     json: Json = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Say once how a consumer fares.
+    """Report the state of a consumer once.
 
-    Sends a LoadReport and prints the rate that this gives.
+    The verb sends a LoadReport and prints the rate that follows from it.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ MOST_CONSUMERS: Final = 1000  # that are compared with the name that was typed
 
 def forget(
     name: Name,
-    consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="Its id.", show_default=False)],
+    consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="The id of the consumer.", show_default=False)],
     *,
     reason: Reason = "",
     by: By = None,
@@ -26,7 +26,7 @@ def forget(
 ) -> None:
     """Forget a consumer: the budget no longer waits for its reports.
 
-    One that still lives comes back with its next report.
+    A consumer that still lives comes back with its next report.
 
     \b
     Example:
@@ -60,15 +60,15 @@ def forget(
 def delete(
     name: Name,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     key: Key = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
     """Delete a budget and all that belongs to it.
 
-    Settings, consumers, producers, history. Whoever still uses it opens it again, with the settings in code.
-    Asks first, on a terminal.
+    Settings, consumers, producers and history go. A process that still uses the budget opens it again, with the
+    settings in code. On a terminal, the verb asks first.
 
     \b
     Example:
@@ -95,8 +95,8 @@ def delete(
 def repair(name: Name, *, key: Key = None, url: Url = None, namespace: Namespace = None) -> None:
     """Repair a budget whose state was damaged by hand.
 
-    Takes away what no script could have written, and says what that was. Settings that can be read, pauses and the
-    history stay. The budget goes on in a new life; its consumers count again with their next report.
+    The verb removes what no script could have written, and names it. Settings that can be read, pauses and the history
+    stay. If the state of the budget was damaged, its consumers count again with their next reports.
 
     \b
     Example:

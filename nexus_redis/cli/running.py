@@ -15,13 +15,13 @@ def run(
         typer.Argument(metavar="CMD...", help="The command and its arguments, after `--`.", show_default=False),
     ],
     *,
-    cost: Annotated[float, typer.Option(metavar="TOKENS", help="What it takes.")] = 1.0,
+    cost: Annotated[float, typer.Option(metavar="TOKENS", help="Take this many tokens.")] = 1.0,
     timeout: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Give up after this, with exit code 75: 30, 90s, 5m.", show_default="wait"),
+        typer.Option(metavar="TIME", help="Give up after TIME with exit code 75: 30, 90s, 5m.", show_default="wait"),
     ] = None,
-    weight: Annotated[float, typer.Option(metavar="N", help="Its part against others'.")] = 1.0,
-    priority: Annotated[str, typer.Option(metavar="CLASS", help="high, normal or low.")] = "normal",
+    weight: Annotated[float, typer.Option(metavar="N", help="Set the weight of its share.")] = 1.0,
+    priority: Annotated[str, typer.Option(metavar="CLASS", help="Set the priority: high, normal or low.")] = "normal",
     on_outage: OnOutage = None,
     create: Create = False,
     key: Key = None,
@@ -30,7 +30,8 @@ def run(
 ) -> None:
     """Wait for a token, then run a command.
 
-    Passes signals on to the command and ends with its exit code: 126 and 127 as the shell has them, 128+n by signal.
+    The verb passes signals on to the command and ends with its exit code: 126 and 127 as in the shell, 128+n after a
+    signal.
 
     \b
     Examples:

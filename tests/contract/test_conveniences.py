@@ -102,7 +102,7 @@ def test_what_does_not_go_with_the_parents_settings_is_left_out_with_a_word(
     tenant = nexus.budget("stripe", key="a", min_rate=50)
     tenant.acquire()
     assert tenant.snapshot().rate == 7
-    assert caplog.text.count("budget stripe/a: its own min_rate does not go with what it has from stripe") == 1
+    assert caplog.text.count("budget stripe/a: its own min_rate does not go with the settings of stripe") == 1
 
 
 def test_an_operator_sets_all_keys_by_their_parent_and_one_by_its_name(nexus: Any, server: Server) -> None:

@@ -192,14 +192,14 @@ def test_who_may_not_subscribe_goes_by_its_claims_and_says_so_once(
     admin.execute_command("ACL", "SETUSER", "deaf", "reset", "on", ">secret", "~*", "+@all", "resetchannels")
     try:
         budget = open_nexus(real_server.url.replace("://", "://deaf:secret@")).budget("stripe", rate=1000)
-        assert busy(budget, lambda: "with the next claim" in caplog.text)
+        assert busy(budget, lambda: "with its next claim" in caplog.text)
         assert busy(budget, lambda: account_of(budget).ledger.seq > 5)
         assert listeners(real_server) == 0
         open_nexus(real_server).budget("stripe").pause(60)
         assert busy(budget, lambda: budget.flow.reason == "paused")
         budget.resume()  # one that may not publish
         assert busy(budget, lambda: budget.flow.reason != "paused")
-        assert caplog.text.count("with the next claim") == 1
+        assert caplog.text.count("with its next claim") == 1
         assert not [record for record in caplog.records if record.levelno > logging.INFO]
     finally:
         open_nexus.run(of(budget)._nexus.close)

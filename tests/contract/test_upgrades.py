@@ -41,7 +41,7 @@ def test_a_producer_goes_on_by_its_outage_mode_and_comes_back(
     assert "budget stripe: NEXUS_SCHEMA: a newer release wrote the state in this Redis: upgrade here" in caplog.text
     write_newer(server, 3)
     assert eventually(lambda: not producer.acquire().degraded)
-    assert caplog.text.count("its state is of this release again") == 1
+    assert caplog.text.count("this release can read its state again") == 1
 
 
 def test_a_newcomer_has_no_share_to_live_on_and_is_refused(open_nexus: Opener, server: Server) -> None:

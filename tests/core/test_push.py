@@ -267,7 +267,7 @@ def test_it_says_once_that_it_does_not_listen_and_tries_again_later_and_later(
     assert pauses[-1] >= LONGEST_PAUSE / 2
     assert listener._seconds_until_next_try(exceptions.NoPermissionError("no")) == REFUSED_PAUSE
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert "with the next claim, not at once" in caplog.text
+    assert "with its next claim, and not at once" in caplog.text
     listener._hear({"type": "subscribe", "channel": b"a", "data": 1})
     assert listener._seconds_until_next_try(exceptions.ConnectionError("gone")) < 1
     assert len(caplog.records) == 2
