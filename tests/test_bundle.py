@@ -310,6 +310,26 @@ def test_what_cannot_be_stays_a_function(made: Make, source: str, given: str) ->
     assert shown(run(text)) == shown(run(source)) == given
 
 
+@pytest.mark.parametrize("place", ["", "local function main()\n"])
+def test_a_parameter_keeps_its_value_where_another_function_changes_the_variable(made: Make, place: str) -> None:
+    source = f"""
+{place}local n = 1
+local function bump() n = n + 1 end
+local function f(p)
+  bump()
+  bump()
+  return p
+end
+local x = f(n)
+return x, n
+{"end" if place else ""}
+{"return main()" if place else ""}
+"""
+    text = made(source)
+    assert "local function f(" not in text
+    assert run(text) == run(source) == (1, 3)
+
+
 def test_what_is_rare_is_defined_when_it_is_called_with_copies_of_what_it_shares(made: Make) -> None:
     text = made(
         """

@@ -179,7 +179,7 @@ def _result(values: list[Node], targets: list[Node]) -> list[Node]:
 
 def _parameters(definition: Any, call: Call) -> list[Node]:
     """The line that gives a body its parameters. A variable that nobody changes, and a number, need none."""
-    written = {node.symbol for target in _targets(definition.body.body) for node in [target]}
+    written = {target.symbol for target in _targets(definition.body.body)}
     plain: dict[Symbol, Node] = {}
     names: list[Node] = []
     values: list[Node] = []
@@ -187,7 +187,7 @@ def _parameters(definition: Any, call: Call) -> list[Node]:
     for i, name in enumerate(definition.args):
         value = call.args[i] if i < len(call.args) else None
         is_plain = isinstance(value, Number | String | TrueExpr | FalseExpr | Nil) or (
-            isinstance(value, Name) and value.symbol is not None and value.symbol not in written and is_quiet
+            isinstance(value, Name) and _stays(value.symbol, call) and value.symbol not in written and is_quiet
         )
         if is_plain and name.symbol not in written and i < len(call.args):
             plain[name.symbol] = value
@@ -199,6 +199,11 @@ def _parameters(definition: Any, call: Call) -> list[Node]:
         replace(holder, lambda node: _copy(plain[node.symbol]) if _is_one_of(node, plain) else node)
         definition.body.body[:] = holder.body
     return [LocalAssign(names, values)] if names else []
+
+
+def _stays(symbol: Symbol | None, call: Call) -> bool:
+    """Whether nothing that the body calls can change a variable: only the function of the call itself ever does."""
+    return symbol is not None and all(write.owner is call.func.owner is symbol.owner for write in symbol.writes)
 
 
 def _targets(body: list[Node]) -> list[Name]:

@@ -46,7 +46,7 @@ from luaparser.astnodes import (
 )  # fmt: skip
 
 Scope = dict[str, "Symbol"]
-Name.symbol = None  # of a global, and of the name of a field
+Name.symbol = Name.owner = None  # of a global, and of the name of a field
 
 
 class Symbol:
@@ -55,6 +55,7 @@ class Symbol:
     def __init__(self, source: str, member: tuple[str, str] | None = None) -> None:
         self.source = self.name = source
         self.member = member  # of a library, that it stands for
+        self.owner: Node | None = None  # the function that declares it
         self.reads: list[Name] = []
         self.writes: list[Name] = []  # beside its declaration
 
@@ -84,7 +85,7 @@ def children(node: Node) -> list[Node]:
 
 
 _PARTS: dict[type[Node], tuple[str, ...]] = {}
-_NO_PARTS = ("comments", "symbol", "wrapped")
+_NO_PARTS = ("comments", "symbol", "owner", "wrapped")
 
 
 def _parts(node: Node) -> tuple[str, ...]:
@@ -208,21 +209,40 @@ def count_again(statements: list[Node]) -> None:
     for node in walk_all(statements):
         if isinstance(node, Name) and node.symbol is not None and id(node) not in declared:
             (node.symbol.writes if id(node) in written else node.symbol.reads).append(node)
+    for statement in statements:
+        _find_owners(statement, None)
+
+
+def _find_owners(node: Node, owner: Node | None) -> None:
+    """Note of each name, and of each variable, the function that it is in."""
+    if isinstance(node, Name):
+        node.owner = owner
+    elif isinstance(node, LocalAssign | Forin | Fornum | LocalFunction):
+        for name in declared_by(node):
+            name.symbol.owner = owner
+    is_function = isinstance(node, LocalFunction | Function | AnonymousFunction)
+    for name in node.args if is_function else ():
+        if isinstance(name, Name):
+            name.symbol.owner = node
+    for child in children(node):
+        _find_owners(child, node if is_function else owner)
 
 
 def declarations(statements: list[Node]) -> Iterator[Name]:
     """The names that declare a variable."""
     for node in walk_all(statements):
-        names: list[Node] = []
-        if isinstance(node, LocalAssign | Forin):
-            names = node.targets
-        elif isinstance(node, Fornum):
-            names = [node.target]
-        elif isinstance(node, LocalFunction):
-            names = [node.name, *node.args]
-        elif isinstance(node, Function | AnonymousFunction):
-            names = node.args
-        yield from (name for name in names if isinstance(name, Name))
+        yield from declared_by(node)
+        if isinstance(node, LocalFunction | Function | AnonymousFunction):
+            yield from (name for name in node.args if isinstance(name, Name))
+
+
+def declared_by(node: Node) -> list[Name]:
+    """The names that a statement declares where it stands, so not the parameters of a function."""
+    if isinstance(node, LocalAssign | Forin):
+        return [name for name in node.targets if isinstance(name, Name)]
+    if isinstance(node, Fornum | LocalFunction):
+        return [node.target if isinstance(node, Fornum) else node.name]
+    return []
 
 
 def twin(statements: list[Node]) -> list[Node]:
@@ -409,7 +429,7 @@ Visit = Callable[[Node], Node]
 def replace(node: Node, change: Visit) -> None:
     """Put `change(child)` in the place of each node below, from the leaves up."""
     for name, value in list(vars(node).items()):
-        if name.startswith("_") or name in ("comments", "symbol"):
+        if name.startswith("_") or name in ("comments", "symbol", "owner"):
             continue
         if isinstance(value, Node):
             replace(value, change)
