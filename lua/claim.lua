@@ -44,7 +44,7 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include share
 --- @include admit
 
--- A server defines a script's functions at each call; these only when one of them is called (bundle_lua.py).
+-- A server defines a script's functions at each call. It defines these only if one of them is called (bundle_lua.py).
 --- @holds rarely fault summary rest succession consumers settings rate turn epoch
 
 local is_read, ask = pcall(read_claim)
@@ -74,7 +74,7 @@ if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
   p = rarely().successor(p, b)
 end
 
--- 1. Refill, and whatever has become due meanwhile: a silent consumer, the end of a pause.
+-- 1. Refill, and settle what has become due meanwhile: a silent consumer, the end of a pause.
 if now - b.at >= LEASE then rarely().note_gap(keys, b, now) end
 if (b.due > 0 and now >= b.due) or b.at - now >= MICRO then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
@@ -91,19 +91,19 @@ if now >= b.ends or b.ends - now > b.length then
   rarely().sweep_producers(keys, now)
 end
 
--- 2. What comes back, and what will never be used.
+-- 2. Take back what is returned or will never be used.
 local returned, burned, credited = take_back(b, p, ask.held, ask.unused, ask.burned, now)
 if is_first and (learning or (ask.birth ~= '' and tonumber(ask.birth) ~= b.birth)) then rarely().pay_for_past(b, p, ask) end
 
--- 3. Its place in the fair share.
+-- 3. Enter the producer in the fair share.
 if ask.incarnation ~= '' and (is_first or p.at < b.ends - b.length or p.at > now) then b.crowd = b.crowd + 1 end
-p.came = p.epoch == b.number                         -- in this epoch's sums already
+p.came = p.epoch == b.number                         -- already in this epoch's sums
 if p.came and not b[p.class] then rarely().read_rest(keys, b) end
 withdraw(keys, b, p, ask.degraded, now)
 local is_same = p.incarnation == ask.incarnation and p.birth == b.birth and p.class == ask.priority and p.weight == ask.weight
 p.weight, p.class = ask.weight, ask.priority
 local need = ask.want > 0 and ask.need == 0 and math.min(ask.want, MICRO) or ask.need
-local d = ask.want > 0 and math.max(ask.demand, need / b.length * MICRO) or ask.demand  -- who comes seldom counts for what it takes then
+local d = ask.want > 0 and math.max(ask.demand, need / b.length * MICRO) or ask.demand  -- one that claims rarely counts at its full need
 enter_demand(b, p, math.floor(math.min(b.R, d)), need)
 
 -- 4. The rate at which its credit grows.
@@ -111,12 +111,12 @@ local class, refresh = b[p.class], REFRESH
 local contended = class.level < math.huge
 local told = share_of(b, class, p)
 local faster = class.trim
-if b.refresh > REFRESH and b.taker == ask.priority then faster = trim(b) end    -- a crowd's epoch is longer than the bucket is deep
+if b.refresh > REFRESH and b.taker == ask.priority then faster = trim(b) end    -- in a crowd, an epoch is longer than the bucket lasts
 local share = math.max(contended and told * (1 + faster) or told, 1e-6)
 
 if credited > 0 and contended then pay_for_returned(p, credited, share) end
 
--- 5. to 7. Tokens, or its own slot to come back.
+-- 5. to 7. Grant tokens, or tell its own slot to come back.
 if b.refresh > REFRESH then refresh = refresh_of(b, math.min(d, told)) end
 local is_short, cut = contended and (refresh == REFRESH or faster < PLENTY), false
 local granted, retry, slot = spend(b, p, ask, need, share, refresh, is_short, now)

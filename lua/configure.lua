@@ -49,12 +49,12 @@ if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local b, newer, now = open_budget(keys, clock(ARGV[1]))
 if newer then return {err = newer} end
 
--- The settings as they would stand; refused together, they change nothing.
+-- The settings as they would be. If they are refused together, they change nothing.
 local before = read_settings(keys, b)
 local fields = before.fields
 local changed, overruled, what = take_over(fields, wanted, source)
 local s = effective(fields)
-local own = wanted_by(source, fields)                -- what stands against the other source gives way to it
+local own = wanted_by(source, fields)                -- a value that conflicts with the other source gives way to it
 if source == 'operator' and wanted.min_rate then own.rate = own.rate or s.rate end
 if own.rate and own.floor > own.rate then return {err = 'NEXUS_INVALID_MIN_RATE'} end
 if burst_of(own.rate or 0, own.burst) >= 9e15 then return {err = 'NEXUS_INVALID_BURST'} end
@@ -71,7 +71,7 @@ for name, text in pairs(wanted) do
   put(name .. '_by_' .. source, text)
   if source == 'operator' then put(name .. '_set_by', text ~= '' and whose(who, source, why, now) or '') end
 end
--- Code prolongs a pause and never cuts one short; what an operator said stands until an operator ends it, or it is over.
+-- Code can prolong a pause and never cuts one short. An operator's pause stays until an operator ends it, or it is over.
 local until_us, owner = pause_ms and (pause_ms == 0 and 0 or math.min(now + pause_ms * 1000, UNTIL_RESUMED)), source
 local pause_why, pause_who = why, who
 if until_us and source == 'code' and before.paused_until > now then
@@ -102,7 +102,7 @@ s = read_settings(keys, b)
 if source == 'operator' then
   read_rest(keys, b)
   b.kept = 1
-  -- A word from an operator stands in for the report that a silent consumer owes.
+  -- An operator's setting replaces the report that a silent consumer owes.
   if next(wanted) and s.parts.live == 0 and s.last_end == 'silent' then
     s.last_end = 'overruled'
     redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)

@@ -31,7 +31,8 @@ local consumers, live = page(keys.consumers), {}
 for i = 1, #consumers, 2 do
   if redis.call('ZSCORE', keys.rates, consumers[i]) then live[#live + 1] = consumers[i] end
 end
--- The hash as it stands, with what has changed since it was written. Of another schema there is only that.
+-- The hash as it is stored, with what has changed since it was written. If it is of another schema, only the stored hash is
+-- given.
 local found, fields = redis.call('HGETALL', keys.budget), {}
 for i = 1, #found, 2 do fields[found[i]] = found[i + 1] end
 local b = read_budget(keys, 'normal')

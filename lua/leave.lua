@@ -1,4 +1,4 @@
---[[ leave: a producer hands back what it holds, a consumer withdraws its rate; at once, and its hash goes.
+--[[ leave: a producer returns what it holds, or a consumer withdraws its rate; its hash is deleted at once.
 
 KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
        12 producer or consumer  13 its state
@@ -46,7 +46,8 @@ local is_producer = keys ~= nil
 if not keys then keys, id = named_keys('consumer') end
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 
--- The incarnation of a consumer, which is the first word of its state; an operator may forget one whose state is damaged.
+-- The incarnation of a consumer, which is the first word of its state. An operator may forget a consumer whose state is
+-- damaged.
 local function reporter(keys)
   local word = string.match(redis.call('GET', keys.memory) or '', '^%S+')
   return word == '-' and '' or word
@@ -84,7 +85,7 @@ else
   withdraw_consumer(keys, s.parts, id)
   if s.parts.live == 0 then
     s.last_end = incarnation == '*' and 'forgotten' or 'left'
-    s.left, s.left_rate = rate and now or 0, rate or 0   -- one that was silent before could take nothing any more
+    s.left, s.left_rate = rate and now or 0, rate or 0   -- a consumer that was silent before could take nothing any more
     redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end, 'left_us', whole(s.left), 'left_rate_per_s', plain(s.left_rate))
   end
   local act = incarnation == '*' and {who = who, what = table.concat({'forgot', id}, ' '), why = why} or {who = id}

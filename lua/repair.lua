@@ -1,4 +1,4 @@
---[[ repair: find what was damaged by hand, and take it away; what has a reason to stay stays: settings, pauses, history.
+--[[ repair: find what was damaged by hand and delete it; intact settings, pauses and history stay.
 
 KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  8 edges  9 ratios  10 producers  11 history
        12 producer or consumer  13 its state; both may be left out
@@ -15,7 +15,7 @@ end
 local told = {}
 for _, one in ipairs(damages()) do
   local key, field = one[1], one[2]
-  -- Without its state the budget begins another life with its settings, and its consumers count as silent until they report.
+  -- Without its state, the budget begins another life with its settings. Its consumers count as silent until they report.
   if field == '' then redis.call('DEL', key) else redis.call('HDEL', key, field) end
   told[#told + 1] = key
   told[#told + 1] = field

@@ -51,7 +51,7 @@ local refused = c and check_reporter(keys, c, id, said, now)
 if refused and refused ~= 'again' then return {err = refused} end
 if refused then return consumer_reply(b, c) end
 
--- Its law, and what it says of its space, before anything is written.
+-- Choose its law and check what it says of its space, before anything is written.
 local s = read_settings(keys, b)
 local missing = s.lossless == 1 and missing_for_lossless(said)
 if missing then return {err = missing} end
@@ -72,7 +72,7 @@ c.paused_until = c.paused_until - math.max(0, c.said.at - now)             -- th
 if said.pause_ms then c.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0 end
 if c.paused_until > now then rate = 0 end
 
-redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server without memory refuses here, before any change
+redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server that is out of memory refuses here, before any change
 mend(keys, s)
 local arrived, seen = arrivals(b, c, was, said, dt), seen_by(keys, id)
 local part = {

@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 7a6aa21fc74227a7); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 a02bf8e3bfb0b439); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format

@@ -1,4 +1,4 @@
--- Made of lua/configure.lua by `make bundle` (SHA-256 bdf2daa0425977db); `nexus-redis scripts configure` shows the source.
+-- Made of lua/configure.lua by `make bundle` (SHA-256 4e15420dae615c40); `nexus-redis scripts configure` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

@@ -1,4 +1,4 @@
--- Made of lua/inspect.lua by `make bundle` (SHA-256 bb805cd02d68754b); `nexus-redis scripts inspect` shows the source.
+-- Made of lua/inspect.lua by `make bundle` (SHA-256 b33033b145386c55); `nexus-redis scripts inspect` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local string_match = string.match

@@ -1,4 +1,4 @@
--- Made of lua/leave.lua by `make bundle` (SHA-256 6eae50994eaf8669); `nexus-redis scripts leave` shows the source.
+-- Made of lua/leave.lua by `make bundle` (SHA-256 d2a6cb3db5454cea); `nexus-redis scripts leave` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

@@ -1,4 +1,4 @@
--- Made of lua/repair.lua by `make bundle` (SHA-256 a0a30c7574e86f1c); `nexus-redis scripts repair` shows the source.
+-- Made of lua/repair.lua by `make bundle` (SHA-256 0c98727879d818d7); `nexus-redis scripts repair` shows the source.
 local string_match = string.match
 local string_sub = string.sub
 local string_gmatch = string.gmatch

@@ -1,4 +1,4 @@
--- Made of lua/report.lua by `make bundle` (SHA-256 d6e8d76968715c93); `nexus-redis scripts report` shows the source.
+-- Made of lua/report.lua by `make bundle` (SHA-256 a154675a75f64c44); `nexus-redis scripts report` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

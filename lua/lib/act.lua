@@ -6,8 +6,9 @@ local function in_force(fields, name) return fields[name .. '_by_operator'] or f
 
 local function move(name, old, new) return table.concat(old == new and {name, new} or {name, old, '->', new}, ' ') end
 
--- Writes the wanted values into `fields`. Returns the settings of this source that were replaced, those that a value of an
--- operator hides, and a text for each of them: the values in force before and after, or, where they are hidden, this source's.
+-- Writes the wanted values into `fields`. Returns three lists: the settings of this source that were replaced, the settings
+-- that an operator's value hides, and one text for each wanted setting. A text names the values in force before and after, or
+-- this source's own values if an operator's hides them.
 local function take_over(fields, wanted, source)
   local changed, overruled, what = {}, {}, {}
   for _, name in ipairs(SETTINGS) do

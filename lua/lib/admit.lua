@@ -1,5 +1,5 @@
--- The window's word on a claim: no more than the consumers can hold, and nothing while tokens of a lost state may still
--- travel. `returned` and `burned`: what the claim brought back, and what it said is lost.
+-- The window limits a claim. The consumers must be able to hold what is granted, and nothing is granted while tokens of a
+-- lost state may still be on their way. `returned` is what the claim brought back, `burned` is what it reported as lost.
 --- @include window
 
 local function admitted(w, granted, retry, is_whole, need, now)
@@ -9,7 +9,7 @@ local function admitted(w, granted, retry, is_whole, need, now)
   if w.lossless == 1 and quiet > 0 then
     return 0, math.min(LONGEST_WAIT, math.max(quiet, REFRESH)), true
   end
-  -- One need goes in any case while none is on the way: a window smaller than that would never open.
+  -- While nothing is on its way, one need is admitted in any case. A window smaller than one need would otherwise never open.
   if w.lossless == 0 and room > 0 and w.net <= w.A then room = math.max(room, need) end
   if room >= granted then return granted, retry, false end
   local unit = math.min(MICRO, need)
@@ -22,7 +22,7 @@ local function admit(b, came_at, returned, burned, granted, retry, is_whole, nee
   local w = b.window
   turn_window(w, now)
   local lost = returned
-  if now - came_at < 4 * w.slot_us - b.span then lost = lost + burned end   -- older ones the window has written off by itself
+  if now - came_at < 4 * w.slot_us - b.span then lost = lost + burned end   -- the window has already written off older tokens
   if lost > 0 then withdraw_net(w, lost) end
   local fits, later, is_cut = admitted(w, granted, retry, is_whole, need, now)
   w.net = w.net + fits

@@ -1,52 +1,55 @@
--- The law of a consumer that shows no queue, only its errors and its latency: probe for the limit, and step back from it.
+-- The law of a consumer that reports no queue, only its errors and its latency. The law probes for the limit and steps back
+-- from it.
 --
--- known_good is the last rate that was good, 0 before the first overload. The law rests just below it for two loops,
--- then adds an excess that grows by itself: slowly at first, so that the limit is found with few failures, and soon by
--- doubling, because without any sign of overload the capacity has grown. An overload ends the probe.
+-- known_good is the last rate that was good; it is 0 before the first overload. The law rests just below known_good for two
+-- loops. Then it adds an excess that grows by itself. The excess grows slowly at first, so that the law finds the limit with
+-- few failures. Soon it doubles, since the capacity must have grown if no sign of overload appears. An overload ends the
+-- probe.
 --
--- Failures are the first sign. What a downstream refuses is more than it can do, so the rate goes back to what succeeded.
--- Where nothing succeeds, they say nothing of a limit: a few requests go on, and when they succeed, the rate doubles back to
--- what was good, each time only as far as what has succeeded allows. Failures at a rate that is known to be good are the
--- work's own (`own`), and no sign.
+-- Failures are the first sign of overload. A downstream that refuses work gets more than it can do, so the law sets the rate
+-- back to what succeeded. If nothing succeeds, the failures tell nothing about a limit. The law then lets a few requests
+-- continue. When these succeed, the rate doubles until it is back at what was good, each time only as far as the recent
+-- successes allow. Failures at a rate that is known to be good belong to the work itself (`own`) and are no sign.
 --
--- Latency is the second sign. Long requests beside short ones must not count, nor another mix of them, so the law looks
--- at three low percentiles and takes the middle one of their ratios to the usual: a queue delays all work, long requests
--- move one percentile at most. The rate goes to where what has queued up is worked off. If nothing was queued, and the
--- latency does not follow a lower rate either, it is the new usual one: a deploy, another mix, somebody else's load.
+-- Latency is the second sign. Long requests beside short ones must not count, nor must a change in their mix. So the law
+-- looks at three low percentiles and takes the middle one of their ratios to the usual values. A queue delays all work, while
+-- long requests move one percentile at most. The law sets the rate so that the queued work is worked off. If nothing was
+-- queued, and a lower rate does not lower the latency either, the law takes this latency as the new usual one. The cause is
+-- then a deploy, another mix, or somebody else's load.
 local aimd
 do
-  local LOOP, LOOP_ITEMS, LONGEST_LOOP = 0.75, 4, 10        -- seconds; as long as so many outcomes take, up to the last
-  local BOUND = 0.999           -- of the capacity: the rate was as high as that allowed
-  local USED, USED_ITEMS = 0.5, 2           -- of its rate arrived, in the time of so many: else calm says nothing about it
+  local LOOP, LOOP_ITEMS, LONGEST_LOOP = 0.75, 4, 10        -- seconds; outcomes that a loop waits for, and for how long at most
+  local BOUND = 0.999           -- of the capacity: above this, the capacity limited the rate
+  local USED, USED_ITEMS = 0.5, 2           -- of its rate, over the time of so many items: if less arrives, calm proves nothing
   local FADES = 0.5             -- seconds over which failures and successes are summed up
-  local TOLERATED, TOLERATED_COLD, TOLERATED_MOST = 0.005, 0.05, 0.075    -- failures per outcome, beside its own
-  local OWN_TIMES = 1.5         -- what fails by itself fails by chance: sometimes more often
-  local OWN_ITEMS, OWN_STEP = 100, 0.1      -- `own` is the mean of so many outcomes, each report's no more than this
-  local BALANCE, BALANCE_ITEMS, BALANCE_MOST = 2, 30, 30    -- seconds, items, seconds: for arrivals against outcomes
+  local TOLERATED, TOLERATED_COLD, TOLERATED_MOST = 0.005, 0.05, 0.075    -- failures per outcome, without its own: warm, cold, most
+  local OWN_TIMES = 1.5         -- own failures come by chance, so sometimes more often than usual
+  local OWN_ITEMS, OWN_STEP = 100, 0.1      -- `own` is a mean over so many outcomes; one report counts for at most this
+  local BALANCE, BALANCE_ITEMS, BALANCE_MOST = 2, 30, 30    -- seconds, items, most seconds: to compare arrivals with outcomes
 
-  local REST, REST_LOOPS, BACK_IN = 0.995, 2, 0.5           -- of known_good; so long; the way back there, in seconds
+  local REST, REST_LOOPS, BACK_IN = 0.995, 2, 0.5           -- of known_good; loops of rest; seconds for the way back to it
   local NEAR = 0.99             -- of known_good: close enough to rest
   local EXCESS, PACE = 0.01, 1.1            -- of known_good: where a probe starts, and its growth per loop
-  local EASY, EASY_EXCESS = 1.2, 0.1        -- times the usual latency: there a probe starts with more
-  local TETHER, COLD_TETHER = 2, 3          -- times the successes of late: as far as it goes beyond what was good, and to it
+  local EASY, EASY_EXCESS = 1.2, 0.1        -- times the usual latency: below this, a probe starts with more
+  local TETHER, COLD_TETHER = 2, 3          -- times the recent successes: the rate's limit beyond known_good, and on the way to it
 
-  local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3  -- of known_good: how far it steps back for failures
-  local SAME, SHARE = 0.1, 0.3  -- a limit that differs less is the same one, and moves by a share of the difference
-  local FAR = 0.05              -- of known_good: so much less was done since the cut, which was too small then
-  local STALL = 0.5             -- of the rate: no cut assumes less, since a stall does nothing for a moment
-  local ECHO_MOST, ECHO_GROWS = 3, 1.5      -- seconds; times, when a second cut was needed
-  local ENOUGH = 20             -- outcomes, or failures: they tell a rate
+  local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3  -- of known_good: how far the law steps back for failures
+  local SAME, SHARE = 0.1, 0.3  -- a limit that differs by less is the same one; it moves by this share of the difference
+  local FAR = 0.05              -- of known_good: if so much less was done since the cut, the cut was too small
+  local STALL = 0.5             -- of the rate: no cut assumes less, since a stall stops work only for a moment
+  local ECHO_MOST, ECHO_GROWS = 3, 1.5      -- seconds; growth of the echo when a second cut was needed
+  local ENOUGH = 20             -- outcomes, or failures, that are enough to tell a rate
 
-  local SLOW, SLOW_MS = 3, 10   -- times the usual latency, and more than this, is overload where no target is set
-  local NOTHING, FEW = 0.1, 4   -- times the failures, and successes since the last cut: fewer tell of no limit
-  local TRICKLE = 2             -- requests per loop that go on while nothing is done
-  local RUN_LOOPS = 4           -- cuts that are closer to each other are one overload
+  local SLOW, SLOW_MS = 3, 10   -- times the usual latency, and ms: more than both is overload where no target is set
+  local NOTHING, FEW = 0.1, 4   -- of the failures, and successes since the last cut: fewer tell nothing about a limit
+  local TRICKLE = 2             -- requests per loop that continue while nothing succeeds
+  local RUN_LOOPS = 4           -- loops: cuts that are closer together belong to one overload
 
-  local VAIN = 0.1              -- of what leaves is done at most: callers do not wait so long
+  local VAIN = 0.1              -- of what leaves: if less is done, callers give up before their work is done
   local DRAIN = 2               -- seconds in which the excess of latency is to be worked off
   local EASE_LEAST, EASE_MOST, EASE_TRIAL = 0.03, 0.5, 0.4  -- of what is done
-  local KEEPS = 0.9             -- of known_good, in a cut for latency while nothing queues up
-  local RELIEF, WAIT_MOST = 0.85, 30        -- of the slowdown: a trial had an effect; seconds that it waits at most
+  local KEEPS = 0.9             -- of known_good: what a cut for latency keeps while no queue grows
+  local RELIEF, WAIT_MOST = 0.85, 30        -- of the slowdown: below this, a trial had an effect; most seconds that it waits
 
   local function items_time(m, items, shortest, longest)
     if m.left == 0 then return longest end
@@ -66,7 +69,8 @@ do
     m.left = towards(m.left, math.min(MOST_RATE, step.left / step.dt), step.dt, balance)
   end
 
-  -- How long failures go on after the cut that ended a probe tells how long the loop is; no setting has to.
+  -- The time that failures continue after the cut that ended a probe tells how long the loop is. So no setting has to name
+  -- it.
   local function hear(m, step, rate, loop, is_failing)
     local outcomes = step.done + step.errors
     if m.echoing > 0 then
@@ -80,7 +84,7 @@ do
     end
   end
 
-  -- While work waits, what is done is what can be done.
+  -- While work waits, the work done per second is all that is possible.
   local function good_rate(m, rate)
     local ok = m.ok
     if m.since_cut < 3 and m.did >= 10 then ok = m.did / m.since_cut end
@@ -99,7 +103,8 @@ do
     return math.min(rate, (1 - back) * m.known_good)
   end
 
-  -- Nothing is done: an outage, which says nothing of a limit. What was good stays so, and a few requests find the end.
+  -- If nothing is done, it is an outage, which tells nothing about a limit. known_good stays, and a few requests find the end
+  -- of the outage.
   local function try_on(m, rate, loop, delay)
     local trickle = TRICKLE / delay
     if m.since_cut < 2 * loop or rate <= trickle then return rate end
@@ -112,7 +117,7 @@ do
   local function fall(m, rate, step, loop, delay)
     if m.right < NOTHING * m.wrong or m.did < FEW then return try_on(m, rate, loop, delay) end
     local outcomes = m.wrong + m.right
-    if m.since_cut < 2 * loop then                -- the first failures told little: correct the cut by what came since
+    if m.since_cut < 2 * loop then                -- the first failures tell little: correct the cut by what was done since
       local thought = m.known_good * m.since_cut
       if m.since_cut < 0.5 or math.abs(m.did - thought) <= 2 * math.sqrt(m.did) then return rate end
       m.known_good = math.max(m.lowest, m.did / m.since_cut)
@@ -136,7 +141,7 @@ do
     if m.since_cut < hold then return rate end
     local balance = items_time(m, BALANCE_ITEMS, BALANCE, BALANCE_MOST)
     local slack = 0.1 * m.left + math.sqrt(m.left / balance)
-    local is_vain = step.left > step.done + step.errors and m.ok < VAIN * m.left      -- it was all given up
+    local is_vain = step.left > step.done + step.errors and m.ok < VAIN * m.left      -- callers gave it all up
     local is_growing = is_vain or m.came > m.left + slack
     local is_first = m.slow_cuts == 0 or target
     if not is_first and m.left > m.came + slack then return rate end         -- the queue is being worked off
@@ -153,7 +158,7 @@ do
     if not is_growing and not target and balance > BALANCE then expect_latency(m, report, BY_CHANCE) end
     local good = good_rate(m, rate)
     local back = math.min(EASE_MOST, math.max(is_trial and EASE_TRIAL or EASE_LEAST, excess / DRAIN))
-    if m.known_good > 0 and not is_growing then   -- no more comes than is done, so more may be possible
+    if m.known_good > 0 and not is_growing then   -- no more arrives than is done, so more may be possible
       good = math.max(m.ok, KEEPS * m.known_good)
       back = 1 - (1 - back) * math.min(1, m.ok / good)
     end
@@ -201,14 +206,14 @@ do
       if is_failing then return fall(m, rate, step, loop, delay) end
       return ease(m, rate, report, step, slow, excess, loop, target)
     end
-    -- More is done than may come: what waited is worked off, and shows what can be done.
+    -- More is done than the rate lets in, so waiting work is being worked off. That shows what is possible.
     if m.known_good > 0 and m.ok - math.sqrt(m.ok) > rate then m.known_good = math.max(m.known_good, m.ok) end
     if m.asked < USED * rate or m.since_cut < loop or m.is_slow > 0 or step.errors > tolerated * step.done then return rate end
     return climb(m, rate, step.dt, loop, delay, m.was_slow > 0 and slow and slow < EASY and not target)
   end
 
-  -- The rate was as high as the capacity allowed, which has risen: it goes with it to where an unknown consumer begins. And
-  -- all the way where nothing came, since what waits may need more.
+  -- The rate was as high as the capacity allowed, and the capacity has risen. So the rate rises with it, up to the first rate
+  -- of an unknown consumer. If nothing came, the rate rises all the way, since waiting work may need more.
   local function unbound(m, rate, before, now, step)
     if not before or not now or rate < BOUND * before or step.errors + m.is_slow > 0 then return rate end
     return math.max(rate, step.arrived > 0 and math.min(now, FIRST_RATE) or now)

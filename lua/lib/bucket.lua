@@ -1,7 +1,7 @@
--- The bucket: what the rate has earned and nobody has taken. T tokens of at most B, all in millionths and exact.
+-- The bucket holds what the rate has earned and nobody has taken: T tokens of at most B, all in millionths and exact.
 
--- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a rest that is carried, so a budget of 1/hour
--- that is asked each millisecond loses nothing.
+-- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a remainder that is carried over. So a budget of 1/hour
+-- loses nothing even if it is asked each millisecond.
 local function refill(b, now)
   local dt = now - b.at
   b.at = now
@@ -24,7 +24,7 @@ local function refill(b, now)
     b.T = T
   end
   if now < b.half then
-    b.half = now                                     -- and nothing that the bucket held is forgotten sooner for it
+    b.half = now                                     -- the clock went back: what the bucket held is not forgotten sooner
   elseif now - b.half > b.span then
     b.top_before = now - b.half < 2 * b.span and b.top or 0
     b.top, b.half = b.T, now
@@ -32,22 +32,22 @@ local function refill(b, now)
   b.top = math.max(b.top, b.T)
 end
 
--- Grants or hand-backs change the bucket and the counter of the budget's life together.
+-- Grants and returned tokens change the bucket and the counter of the budget's life together.
 local function grant(b, tokens)
   b.T = b.T - tokens
   local total = b.granted_rest + tokens
   b.granted, b.granted_rest = b.granted + math.floor(total / MICRO), total % MICRO
 end
 
--- Tokens that come back may be spent again only where the bucket had room for them all the while: what it held at its
--- fullest, as long as the longest lease, is already promised to that window.
+-- Returned tokens may be spent again only if the bucket had room for them the whole time. The most that the bucket held
+-- within the longest lease is already promised for that time.
 local function hand_back(b, tokens)
   local fits = math.max(0, math.min(tokens, b.B - math.max(b.T, b.top, b.top_before)))
   b.T = b.T + fits
-  b.top = math.max(b.top, b.T)                            -- what is taken in this very call was here as well
+  b.top = math.max(b.top, b.T)                            -- what this very call takes was in the bucket as well
   return fits
 end
 
--- How deep the bucket is at the burst that it has unless told. Shares are kept by what lies in this part of it; a larger
--- burst is for whoever asks first.
+-- How deep the bucket is at the default burst. The fair shares control only this part of the bucket. A larger burst goes to
+-- the first producer that asks.
 local function usual_depth(b) return math.min(b.B, MICRO + b.R * DEFAULT_BURST / MICRO) end

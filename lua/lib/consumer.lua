@@ -7,10 +7,10 @@ local SAID_MOST = {
   in_flight = COUNT, slots = COUNT, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
   latency_p25_ms = 86400000, latency_p10_ms = 86400000, cancelled = COUNT, busy_ms = COUNT,
 }
-local LEAP = 5                  -- seconds that its clock may gain on ours: a report is late by less
+local LEAP = 5                  -- seconds that its clock may gain on the server's: reports are late by less
 local ARRIVALS_TIME = 1         -- seconds over which a consumer's part of the arrivals is averaged
 
--- The report's arguments by name (nil where nothing is said), or nil and a code that names the one at fault.
+-- The report's arguments by name (nil if the consumer says nothing), or nil and a code that names the wrong argument.
 local function read_report()
   if #ARGV ~= #SAID + 4 then return nil, 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, COUNT) then return nil, 'NEXUS_INVALID_AT_US' end
@@ -52,8 +52,8 @@ local function new_consumer(now)
   return {memory = {}, arrivals = 0, paused_until = 0, incarnation = '', said = {at = now}, joined = now}
 end
 
--- What its next report needs, as words: HEAD, then the instant of its last report and what it said (`-`: nothing), then its law
--- and what that remembers.
+-- What the consumer's next report needs, as words. HEAD comes first, then the instant of the last report and what it said
+-- (`-`: nothing). The law and its memory come last.
 local HEAD = {'incarnation', 'seq', 'rate', 'capacity', 'arrivals', 'paused_until', 'joined'}
 
 local function read_consumer(keys)
@@ -75,7 +75,7 @@ local function read_consumer(keys)
   return c
 end
 
--- An id belongs to the incarnation that reported last, while its reports live.
+-- An id belongs to the incarnation that reported last, as long as its last report is valid.
 local function check_reporter(keys, c, id, said, now)
   c.deadline = score(keys.consumers, id)
   if c.incarnation == said.incarnation then
@@ -87,8 +87,8 @@ local function check_reporter(keys, c, id, said, now)
   return nil
 end
 
--- Is this a base (no differences to the one before), and else how long is it since that one, in seconds. One that was
--- forgotten starts anew: what came to it meanwhile counts as arrived already.
+-- Is this report a base (it has no differences to the one before)? If not, how many seconds ago was the one before? A
+-- consumer that was forgotten starts again: what came to it meanwhile counts as already arrived.
 local function since_last(c, said, now)
   if not c or c.incarnation ~= said.incarnation or not c.deadline then return true end
   local was = c.said
@@ -108,10 +108,10 @@ local function law_setting(s, c, said, now)
           interval = said.interval / MICRO, here = (now - c.joined) / MICRO}
 end
 
--- Everything that ever came to it and was seen there.
+-- Everything that ever came to this consumer and was seen there.
 local function came(said) return left_of(said) + (said.in_flight or 0) + (said.queue_depth or 0) end
 
--- A counter that jumps makes it no more than a surge of what the budget gives.
+-- If a counter jumps, the arrivals still count for at most a surge of what the budget gives.
 local function arrivals(b, c, was, said, dt)
   if not was then return 0 end
   local arrived = came(said) - came(was)
@@ -123,13 +123,14 @@ local function arrivals(b, c, was, said, dt)
   return arrived
 end
 
--- Under `min`: how many of the tokens were seen to come to this one, or are too old to come.
+-- Under `min`: how many tokens have arrived at this consumer or are too old to arrive.
 local function seen_by(keys, id)
   local edge, free = score(keys.edges, id), score(keys.frees, id)
   return edge and free and edge - free
 end
 
--- Its arrivals shorten what is on the way; its space is what it may still be sent. Its entries in the sets are withdrawn.
+-- The consumer's arrivals reduce what is on the way. Its free space is what may still be sent to it. The caller has withdrawn
+-- its entries in the sets.
 local function place_in_window(keys, b, s, c, said, part, seen, arrived, fraction, now)
   if not (said.limit and said.depth) then return end
   part.free = math.max(-MOST, math.min(MOST, math.floor((fraction * said.limit - said.depth) * MICRO)))
@@ -138,7 +139,8 @@ local function place_in_window(keys, b, s, c, said, part, seen, arrived, fractio
   local w = b.window
   if slot_us > w.slot_us then set_slot_length(w, now, slot_us) end
   turn_window(w, now)
-  -- What was granted T_x ago has arrived or never will: true while everyone's reports come. At first the oldest is 0.
+  -- What was granted T_x ago has arrived or never will. This holds while all consumers report. At first the oldest snapshot
+  -- is 0.
   local healing = are_all_heard(keys, s.parts, now)
   local oldest, came_now = w.snaps[SNAPSHOTS], math.floor(arrived * MICRO)
   if s.combine == 'min' then
@@ -148,7 +150,8 @@ local function place_in_window(keys, b, s, c, said, part, seen, arrived, fractio
   else
     w.A = math.min(w.net, w.A + came_now)
     if healing then w.A = math.max(w.A, oldest) end
-    -- A newcomer may be one of the others in its next life, whose limit still counts: its own does when they have spoken.
+    -- A new consumer may be a restart of another one, whose limit still counts. Its own limit counts after all the others
+    -- have reported.
     local first = s.combine == 'sum' and s.lossless == 1 and least(keys.consumers)
     if first and first <= c.joined + SHORTEST_DEADLINE then part.free = -math.floor(said.depth * MICRO) end
   end

@@ -1,18 +1,19 @@
--- What each consumer contributes to the budget lies in sorted sets of fixed names, never only in its own hash: whoever
--- comes by may take out one that fell silent. Sums are kept in the state; the least and the highest are ZRANGE 0 0.
+-- What each consumer contributes to the budget is stored in sorted sets of fixed names, never only in its own hash. So any
+-- caller can take out a consumer that fell silent. The state keeps the sums; ZRANGE and ZREVRANGE 0 0 give the least and the
+-- highest.
 --
 -- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
--- score in `consumers` is the end of the state it is in; it is live while it has a rate.
+-- score in `consumers` is the end of its present state. A consumer is live while it has a rate.
 local SWEPT_PER_CALL = 16
-local NO_RATIO = 1e300          -- rate / arrivals of one to whom nothing comes: never the least
+local NO_RATIO = 1e300          -- rate / arrivals of a consumer that gets nothing: never the least
 
 local function score(key, id)
   local text = redis.call('ZSCORE', key, id)
   return text and tonumber(text) or nil
 end
 
--- Whether a sum can be that of so many scores, by the lowest and the highest of them. If it cannot, somebody has changed a score
--- by hand. Free space may be below zero.
+-- Tells from the lowest and the highest score whether `sum` can be the sum of `count` scores. If it cannot be, somebody has
+-- changed a score by hand. Free space may be below zero.
 local function can_be_sum(key, count, sum)
   if count == 0 then return sum == 0 end
   local lowest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
@@ -23,7 +24,8 @@ local function can_be_sum(key, count, sum)
   return sum >= highest + (count - 1) * lowest - rounding and sum <= lowest + (count - 1) * highest + rounding
 end
 
--- Touches every key before anything is written, so that one of a wrong type raises here. Are the sums those of the sets?
+-- Reads every key before anything is written, so that a key of a wrong type raises an error here. Returns whether the sums
+-- match the sets.
 local function are_whole(keys, parts)
   local size = {}
   for place, key in pairs(keys) do
@@ -36,10 +38,10 @@ local function are_whole(keys, parts)
     and can_be_sum(keys.rates, parts.live, parts.rate) and can_be_sum(keys.frees, parts.bounded, parts.free)
 end
 
--- Sums weigh load (thousandths of a percent) with whole tokens of capacity, so that they stay exact.
+-- The sums weigh load (thousandths of a percent) by whole tokens of capacity, so that they stay exact.
 local function weight_of(capacity) return math.ceil(capacity / MICRO) end
 
--- Takes a consumer's rate and load out; what it can hold stays while work may still be on its way there.
+-- Takes out a consumer's rate and load. Its free space stays while work may still be on its way there.
 local function withdraw_rate(keys, parts, id)
   local rate = score(keys.rates, id)
   if not rate then return end
@@ -66,8 +68,9 @@ local function withdraw_consumer(keys, parts, id)
   redis.call('ZREM', keys.consumers, id)
 end
 
--- part: {rate, capacity, load, free or nil, edge or nil, arrivals}; rates and space in micro, load in thousandths of a
--- percent. What it contributed before has been withdrawn. Everything added is a whole number, so that the sums stay exact.
+-- `part` is {rate, capacity, load, free or nil, edge or nil, arrivals}: rates and space in micro, load in thousandths of a
+-- percent. The caller has withdrawn what the consumer contributed before. Everything added is a whole number, so that the
+-- sums stay exact.
 local function contribute(keys, parts, id, deadline, part)
   local weight = weight_of(part.capacity)
   local ratio = string.format('%.17g', part.rate > 0 and part.arrivals > 0 and part.rate / part.arrivals or NO_RATIO)
@@ -88,8 +91,8 @@ local function contribute(keys, parts, id, deadline, part)
   if part.edge then redis.call('ZADD', keys.edges, whole(part.edge), id) end
 end
 
--- A key was evicted or lost: the sums say one thing and the sets another. All consumers are taken for silent then, and
--- each comes back with its next report.
+-- If a key was evicted or lost, the sums do not match the sets. All consumers are then taken for silent, and each comes back
+-- with its next report.
 local function mend(keys, s)
   if s.is_whole then return end
   s.is_whole, s.last_end = true, 'silent'
@@ -105,13 +108,14 @@ local function least(key)
   return first[2] and tonumber(first[2]) or nil
 end
 
--- Live ones whose deadline has passed fall silent, silent ones are forgotten, a few per call. Gives how many fell silent.
+-- When its deadline has passed, a live consumer falls silent and a silent one is forgotten, a few per call. Returns how many
+-- fell silent.
 local function sweep_consumers(keys, parts, combine, now)
   local fell = 0
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.consumers, '-inf', whole(now), 'LIMIT', 0, SWEPT_PER_CALL)) do
     if score(keys.rates, id) then
       withdraw_rate(keys, parts, id)
-      if combine == 'sum' then withdraw_space(keys, parts, id) end    -- nobody pulls there any more
+      if combine == 'sum' then withdraw_space(keys, parts, id) end    -- nobody pulls work there any more
       redis.call('ZADD', keys.consumers, whole(now + FORGET_CONSUMER), id)
       fell = fell + 1
     else
@@ -123,7 +127,7 @@ end
 
 local function silent_consumers(keys, parts) return redis.call('ZCARD', keys.consumers) - parts.live end
 
--- Nobody is silent, and nobody so late that what came to it lately has not been heard of.
+-- No consumer is silent, and none is so late that its recent arrivals are still unknown.
 local function are_all_heard(keys, parts, now)
   local first = least(keys.consumers)
   return silent_consumers(keys, parts) == 0 and (not first or first >= now + SHORTEST_DEADLINE - 3 * INTERVAL)

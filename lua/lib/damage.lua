@@ -1,5 +1,5 @@
--- What lies in Redis and cannot be what a script wrote: a key of another type, a state that is too short, a number that is none, a
--- setting that no script would have taken. Looked for when a script has failed, and by repair.lua.
+-- Finds what no script can have written to Redis: a key of another type, a state that is too short, a number that is not
+-- valid, or a setting that no script would have accepted. A script that has failed looks for this, and so does repair.lua.
 --- @include number
 --- @include times
 --- @include packing
@@ -9,8 +9,8 @@
 
 local NUMBERS = {'schema', 'paused_until_us', 'pause_of_operator_us', 'left_us'}
 
--- Where the value behind these parts begins; nil where they cannot be read. The level of a class is infinite where it is not
--- contended.
+-- Returns where the value behind these parts begins, or nil if they cannot be read. The level of a class is infinite if the
+-- class is not contended.
 local function read_parts_of(text, from, formats)
   for _, format in ipairs(formats) do
     local is_long_enough, values = pcall(function() return {unpacked(format, text, from)} end)
@@ -42,7 +42,7 @@ local function is_consumer_state(text)
   return count >= 23
 end
 
--- The names of those fields of the budget's hash that cannot be read.
+-- The names of the fields of the budget's hash that cannot be read.
 local function damaged_fields(f)
   local bad = {}
   local function check(field, is_right)
@@ -57,7 +57,7 @@ local function damaged_fields(f)
   return bad
 end
 
--- What a key of a budget holds, by what stands behind the budget's name.
+-- What a key of a budget must hold, by the part of its name after the budget's.
 local function kind_of(rest)
   if rest == '' then return 'hash', damaged_fields end
   if rest == ':state' then return 'string', is_state end
@@ -68,7 +68,7 @@ local function kind_of(rest)
   return 'string', member == 'producer' and is_producer_state or is_consumer_state
 end
 
--- A list of {key, field}; the field is '' where the whole key is damaged.
+-- A list of {key, field}; the field is '' if the whole key is damaged.
 local function damages()
   local found = {}
   for _, key in ipairs(KEYS) do

@@ -1,40 +1,40 @@
--- The law of those who show their queue: learn how fast it is emptied, and keep it short.
+-- The law of consumers that report their queue: it learns how fast the queue is emptied, and keeps it short.
 --
--- The work done per second is the capacity only while there was always work to do, and most of the time there is not: a
--- law that took throughput for capacity would believe an idle consumer to be a slow one, and make it so. Hence *proof*:
--- what was queued and at work before is more than what left and what is at work now, so some of it never left the queue.
--- Without proof the capacity only grows: when more is done than was thought possible, or in a *probe*, when producers use
--- what they may, the queue is short, and nobody knows what more it could do.
+-- The work done per second equals the capacity only if there was always work to do, which is rarely so. A law that took
+-- throughput for capacity would take an idle consumer for a slow one, and would make it slow. So the law needs *proof*: more
+-- was queued and at work before than has left and is at work now, so some of it never left the queue. Without proof the
+-- capacity only grows. It grows when more is done than seemed possible. It also grows in a *probe*, when producers use all
+-- they may, the queue is short, and nobody knows how much more the consumer could do.
 --
--- A consumer that measures how long its workers were busy (`busy_ms`) needs no proof: work done per busy second is what
--- they can do, whatever the queue holds. It may be a lower bound (of a bulk call, of workers that were never all needed),
--- so it lowers the capacity only where items wait. A short queue has no room for a rate that is a little too high: so the
--- shorter the queue, the more of the capacity stays unused.
+-- A consumer that measures how long its workers were busy (`busy_ms`) needs no proof. Work done per busy second is what the
+-- workers can do, whatever the queue holds. This speed may be a lower bound (in a bulk call, or if the workers were never all
+-- needed), so it lowers the capacity only while items wait. A short queue has no room for a rate that is a little too high.
+-- So the shorter the queue, the more of the capacity stays unused.
 --
--- A counter that stands still while there is work at hand is no sample: work may come in batches. `beat` is how long it
--- usually stands still; much longer is a stall. Through a stall the capacity is kept, or seconds of it would be paid for
--- with a minute of climbing; but the rate only fills what is left of the queue.
+-- If the counter stands still while there is work, the report is no sample, since work may come in batches. `beat` is how
+-- long the counter usually stands still; much longer is a stall. The law keeps the capacity through a stall, since seconds of
+-- stall would otherwise cost a minute of climbing. Meanwhile the rate only fills the rest of the queue.
 local drain
 do
-  local SETTLE = 5              -- seconds in which the rate brings the queue to its aim; 3 loops where those are long
+  local SETTLE = 5              -- seconds in which the rate brings the queue to its aim; 3 loops if these are longer
   local AIM, AIM_OF_LIMIT = 0.2, 0.4        -- of a second's work, of the queue's limit: enough to prove that there is work
   local AIM_MEASURED = 0.2      -- of the limit, where no proof is needed
   local LEARN, LEARN_ITEMS = 1, 10          -- the mean of the proven rate: over 1 s, or 10 items where those take longer
-  local DOWN = 0.5              -- of that time when it falls: too high a rate fills queues, too low a one only wastes
+  local DOWN = 0.5              -- of that time when it falls: too high a rate fills queues, too low a rate only wastes capacity
   local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5      -- growth per loop: first, at most, on the way back to its best
-  local FAR_BELOW = 0.9         -- of the best seen: on the way back
-  local TETHER, TETHER_BACK = 1.6, 2        -- times the work that it was seen to do: as far as a probe goes
-  local USED = 0.65             -- of its rate arrived: its producers want more
+  local FAR_BELOW = 0.9         -- of the best seen: below, on the way back
+  local TETHER, TETHER_BACK = 1.6, 2        -- times the work that was seen: a probe goes no further
+  local USED = 0.65             -- of its rate: if so much arrives, its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
-  local CROWDED = 0.5           -- of the limit: in both reports the queue was hardly empty between them, in one it is filling
-  local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.002, 0.15, 0.035      -- seconds and items over the queue's limit; of the capacity
-  local STALL, STALL_BEATS = 0.5, 2         -- standing still for both of these is a stall: two reports, two usual beats
-  local BEAT_MEMORY = 4         -- a beat is the mean of about so many
-  local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, per loop: the window of a consumer not yet known
-  local SHORT_QUEUE = 0.1       -- of the limit: it opens no further while more than this waits
+  local CROWDED = 0.5           -- of the limit: above it in both reports, the queue was hardly empty in between; in one, it is filling
+  local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.002, 0.15, 0.035      -- seconds of work and items, over the queue's limit; of the capacity
+  local STALL, STALL_BEATS = 0.5, 2         -- seconds, and times `beat`: standing still for longer than both is a stall
+  local BEAT_MEMORY = 4         -- `beat` is the mean of about so many standstills
+  local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, growth per loop: the window of a consumer not yet known
+  local SHORT_QUEUE = 0.1       -- of the limit: the window opens no further while more than this waits
   local FILLING = 4             -- times a second that its producers may fill that window
-  local LOOKING = 4             -- loops that a cold consumer must be seen to work before its best is its capacity
-  local MOST_LOOPS = 10         -- growth at once, after batches; the tether ends it long before
+  local LOOKING = 4             -- loops that a cold consumer must work before its best counts as its capacity
+  local MOST_LOOPS = 10         -- loops of growth at once, after a batch; TETHER ends it long before
 
   local function aim(m, report)
     local wanted = AIM * m.capacity
@@ -70,18 +70,18 @@ do
     m.capacity = towards(m.capacity, speed, seconds, tau)
   end
 
-  -- Returns the work per second that it has just seen, 0 where the report is no sample.
+  -- Returns the work per second that the report shows, or 0 if the report is no sample.
   local function learn(m, was, report, step, delay)
     m.probe_age = m.probe_age + step.dt
     local at_work, depth, depth_was = report.in_flight or 0, report.depth or 0, was.depth or 0
     local limit = report.limit or math.huge
     local has_come = step.arrived > 0 or m.cold_for > 0
     if m.capacity == 0 and has_come and depth <= SHORT_QUEUE * limit then
-      m.cold_for = math.min(LONG, m.cold_for + step.dt)      -- what comes is done as it comes: more may come
+      m.cold_for = math.min(LONG, m.cold_for + step.dt)      -- arriving work is done at once, so more may come
     end
     if step.done == 0 and at_work + depth > 0 then
       m.still = math.min(LONG, m.still + step.dt)
-      if is_stalled(m) then m.capacity = math.max(m.capacity, m.before) end      -- the last sample was cut short by it
+      if is_stalled(m) then m.capacity = math.max(m.capacity, m.before) end      -- the stall cut the last sample short
       return 0
     end
     local is_whole, span = step.is_unbroken and not is_stalled(m), step.dt + m.still
@@ -104,7 +104,7 @@ do
       end
       return m.ok
     end
-    if not is_whole then                    -- it can do at least this, perhaps far more
+    if not is_whole then                    -- the consumer can do at least this, perhaps far more
       m.highest = math.max(m.highest, speed)
       if m.capacity > 0 then m.capacity = math.max(m.capacity, speed) end
       return 0

@@ -1,10 +1,10 @@
--- The end of an epoch of the fair share (fair.lua): whoever comes first after it finds each class' level, and the sums begin
--- again.
-local RESERVE = 0.05            -- what a lower class in demand keeps of the rate
-local LONGEST_REFRESH = 60000000    -- a lease and a wait end before KEEP_MEMBER_MS; from 600,000 producers on, more claims
+-- The end of an epoch of the fair share (fair.lua). The first producer that claims after it computes each class's level, and
+-- the sums start again.
+local RESERVE = 0.05            -- of the rate: what a lower class in demand keeps
+local LONGEST_REFRESH = 60000000    -- so that a lease and a wait end before KEEP_MEMBER_MS; above 600,000 producers, more claims
 
--- The level, infinite where all fit; and the mark for the next epoch: the same, or where there is none, what it would be
--- if one more came who wants all that there is.
+-- Returns the level, which is infinite if all demands fit, and the mark for the next epoch. The mark is the level. If that is
+-- infinite, the mark is the level with one more producer that wants everything.
 local function level_of(class)
   if class.weight <= 0 then return math.huge, class.room end
   local share = class.room / class.weight * MICRO
@@ -13,8 +13,8 @@ local function level_of(class)
     local level = math.max(share, (class.room - class.under) / class.over * MICRO)
     return level, level
   end
-  -- Those under the mark want more than there is, so it was too high: the level lies between what it is if all of them are
-  -- alike and if a few want all of it.
+  -- The producers under the mark want more than there is, so the mark was too high. The level lies between two cases: all of
+  -- them are alike, or a few of them want everything.
   return share, math.sqrt(share * math.max(share, math.min(class.mark, class.room) * (class.room / class.under)))
 end
 
@@ -29,14 +29,14 @@ local function settle_trim(b, is_contended)
   b.u = is_contended and trim(b) or 0
 end
 
--- `span` is the longest lease that may be out: when leases get shorter, the long ones live on until they end.
+-- `span` is the longest lease that may still be valid. When leases get shorter, the longer ones stay valid until they end.
 local function fit_refresh(b, crowd, now)
   if now >= b.span_until then b.span, b.span_until = b.refresh * REFRESHES, 0 end
   local wanted = 0
-  if not (b.window and b.window.lossless == 1) then    -- what is lossless counts on what is on its way being young
+  if not (b.window and b.window.lossless == 1) then    -- a lossless budget needs all tokens on their way to be young
     wanted = crowd / CLAIMS_PER_S * SECOND
   end
-  -- A fleet is never counted twice alike: a little less changes nothing.
+  -- Two counts of a fleet are never the same, so a slightly smaller count changes nothing.
   if wanted <= b.refresh and wanted >= b.refresh / 2 then return end
   local before = b.refresh
   b.refresh = math.ceil(math.min(LONGEST_REFRESH, math.max(REFRESH, wanted)))
@@ -45,7 +45,7 @@ local function fit_refresh(b, crowd, now)
 end
 
 local function roll_epoch(keys, b, now)
-  redis.call('HLEN', keys.budget)                      -- of another type it raises here, before anything is written
+  redis.call('HLEN', keys.budget)                      -- a key of another type raises an error here, before anything is written
   read_rest(keys, b)
   turn_shares(b, now)
   local R, crowd = b.earned, b.crowd
@@ -63,7 +63,7 @@ local function roll_epoch(keys, b, now)
   end
   local is_cut = b.ends - now > b.length               -- the clock went back
   local is_silent = now - b.ends > b.length
-  if is_silent then                                    -- nobody came for a whole epoch: it says nothing about today
+  if is_silent then                                    -- nobody came for a whole epoch, so its sums say nothing about today
     crowd, b.seen_demand, b.seen_demanding = 0, 0, 0
     empty()
   end
@@ -81,7 +81,8 @@ local function roll_epoch(keys, b, now)
     is_contended = is_contended or class.level < math.huge
   end
   settle_trim(b, is_contended)
-  -- The highest class that wants more gets what is to spare and gives what is missing: those below live on their part.
+  -- The highest class that wants more gets what is left over and bears what is missing. The classes below it keep their own
+  -- part.
   b.taker = ''
   for _, name in ipairs(CLASSES) do
     local class = b[name]
@@ -90,14 +91,14 @@ local function roll_epoch(keys, b, now)
   end
   empty()
   local refresh_before = b.refresh
-  -- After an outage, or a step of the clock, all may be back in a moment.
+  -- After an outage or a step of the clock, all producers may be back in a moment.
   if not is_cut and not (is_silent and now - b.ends < KEEP_MEMBER_MS * 1000) then fit_refresh(b, crowd, now) end
   b.length = math.ceil(math.max(EPOCH, 1.5 * math.max(refresh_before, b.refresh), 1.1 * math.max(b.retry_max, b.retry_before)))
   b.ends = now + b.length
   b.retry_before, b.retry_max = b.retry_max, 0
 end
 
--- Those that left without a word go from the list; their hashes go by their TTL.
+-- Producers that left without a `leave` are taken from the list. Their hashes expire by their TTL.
 local function sweep_producers(keys, now)
   local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - KEEP_MEMBER_MS * 1000), 'LIMIT', 0, 8)
   if #gone > 0 then redis.call('ZREM', keys.producers, unpack(gone)) end

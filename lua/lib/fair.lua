@@ -1,10 +1,12 @@
--- Weighted max-min fair shares, O(1) a claim. In an epoch every producer in demand comes once and enters its demand;
--- whoever comes first after its end (epoch.lua) finds the level at which sum(min(demand, level * weight)) is the rate, class by class.
+-- Weighted max-min fair shares, in O(1) per claim. In an epoch, every producer in demand comes once and enters its demand.
+-- The first producer after its end (epoch.lua) computes, class by class, the level at which sum(min(demand, level * weight))
+-- equals the rate.
 --
--- A class keeps four sums: demand of those under the level, weight of those over it, demand of all, weight of all.
--- 120/s and three who want 1000, 50 and 10: 10 is under any level, 50 too at the end, the level comes out as 60. Who is
--- over and who under is told by the `mark`: the level of the epoch before, or what it would have been, had all not fit.
--- A second claim in an epoch replaces the first one's entry; leaving takes it out.
+-- A class keeps four sums: the demand of producers under the level, the weight of those over it, the demand of all, and the
+-- weight of all. Example: three producers share 120/s and want 1000, 50 and 10. 10 is under any level, 50 is too in the end,
+-- and the level comes out as 60. The `mark` tells which producers are over and which are under. It is the level of the epoch
+-- before, or, if all demands fitted then, what the level would have been had they not. A second claim in an epoch replaces
+-- the first one's entry. A `leave` removes the entry.
 local function withdraw_demand(b, p)
   if p.epoch ~= b.number then return end
   local class = b[p.class]
@@ -29,9 +31,10 @@ local function enter_demand(b, p, d, need)
   end
 end
 
--- What this producer may run at, in micro-tokens a second: its level, or, uncontended, its demand and its part of the rest.
+-- The rate at which this producer may run, in micro-tokens a second: its level, or, if uncontended, its demand and its part
+-- of the rest.
 local function share_of(b, class, p)
-  if class.level < math.huge then return math.min(b.R, class.level * p.weight / MICRO) end      -- a heavy one's may be more
+  if class.level < math.huge then return math.min(b.R, class.level * p.weight / MICRO) end      -- a heavy producer's may be more
   local weight = math.max(p.weight, class.weight)
   local rest = class.room - class.demand
   return math.min(b.R, rest >= 0 and p.d + rest * p.weight / weight or class.room * p.weight / weight)

@@ -1,6 +1,6 @@
--- What is wrong with a claim, for its refusal.
+-- Finds what is wrong with a claim, for its refusal.
 
--- The field at fault in a claim that cannot be read.
+-- The first wrong field of a claim that cannot be read.
 local function fault_of_claim()
   local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation',
                  'seq', 'birth', 'granted_total', 'trip', 'fallback_rate', 'degraded'}
@@ -20,7 +20,7 @@ local function fault_of_claim()
   return 'NEXUS_INVALID_ARGUMENTS'
 end
 
--- Names are looked at where the producer is new, or another's: what is known by them was right.
+-- Names are checked only if the producer is new or its owner has changed. Names that are already known were checked before.
 local function fault_of_names(keys, ask)
   if not is_budget(keys.budget) or not is_name(id_of(keys)) then return 'NEXUS_INVALID_KEYS' end
   if type(ask.incarnation) ~= 'string' or ask.incarnation ~= '' and not is_name(ask.incarnation) then return 'NEXUS_INVALID_INCARNATION' end

@@ -1,10 +1,10 @@
--- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they live in
--- one slot; a key that is not what its place asks for is refused, so that a wrong call writes nothing anywhere.
+-- The keys of one budget, in the order in which every script gets them. All share the hash tag {name}, so they are in one
+-- slot. A script refuses a key that does not belong in its place, so that a wrong call writes nothing anywhere.
 local PLACES = {'state', 'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
 
 local function is_name(text) return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil end
 
--- {name}, or {name/key} of a key's budget: no name has the stroke, so no key is taken for a name.
+-- {name}, or {name/key} for the budget of one key. No name contains a slash, so no key is mistaken for a name.
 local function is_budget(key)
   local namespace, name = string.match(key, '^(.*):{(.*)}$')
   if not namespace or #name > 64 then return false end
@@ -12,7 +12,7 @@ local function is_budget(key)
   return is_name(namespace) and is_name(parent or name)
 end
 
--- kind: nil, 'consumer' or 'producer'. Gives the keys by name and the member's id, or nil.
+-- `kind` is nil, 'consumer' or 'producer'. Returns the keys by name and the member's id, or nil.
 local function named_keys(kind)
   if #KEYS ~= (kind and 13 or 11) or not is_budget(KEYS[1]) then return nil end
   local keys = {budget = KEYS[1], member = KEYS[12], memory = KEYS[13]}
@@ -27,8 +27,8 @@ local function named_keys(kind)
   return keys, id
 end
 
--- A claim may come with five of them: budget, state, producers, producer and the producer's state. Their names are looked at
--- where they are new.
+-- A claim may come with five keys: budget, state, producers, producer and the producer's state. Their names are checked only
+-- if they are new.
 local function few_keys()
   if #KEYS ~= 5 then return nil end
   local budget, member = KEYS[1], KEYS[4]

@@ -1,14 +1,14 @@
--- How slow is it? Times its usual latency.
+-- How slow a consumer is: times its usual latency.
 --
--- Long requests beside short ones must not count, nor another mix of them. So three low percentiles are looked at, each
--- has a usual value of its own, and the middle one of the three ratios is the answer: a queue delays all work, while a
--- mix that changes moves one percentile at a time.
+-- Long requests beside short ones must not count, nor must a change in their mix. So the law looks at three low percentiles,
+-- each with its own usual value, and takes the middle one of the three ratios. A queue delays all work, while a mix that
+-- changes moves one percentile at a time.
 --
--- The usual latency is that of a consumer that has little to do: it follows quickly down and slowly up.
+-- The usual latency is that of a consumer that has little to do, so it follows quickly down and slowly up.
 local USUAL_DOWN, USUAL_UP = 30, 600      -- seconds
-local USUAL_MOST = 10           -- times: one report counts for no more
-local FIRST_WORK = 20           -- tokens done or failed before a latency means something, where no target is set
-local BY_CHANCE = 0.2           -- of the way to a latency that few pieces of work had
+local USUAL_MOST = 10           -- times the usual: one report counts for no more
+local FIRST_WORK = 20           -- tokens done or failed before a latency means something, if no target is set
+local BY_CHANCE = 0.2           -- of the way to a latency that only a few items had
 local SHORTEST_MS = 0.001
 
 local function latency_ratio(m, field, latency, found, dt)
@@ -21,8 +21,8 @@ local function latency_ratio(m, field, latency, found, dt)
   found[#found + 1] = {math.min(MOST_RATE, value / usual), value}
 end
 
--- The slowdown, and the latency that shows it. Latency counts only with work that left: an idle consumer may repeat an old
--- one for ever.
+-- Returns the slowdown and the latency that shows it. A latency counts only if work left, since an idle consumer may repeat
+-- an old latency forever.
 local function slowdown(m, report, step, target)
   if not report.latency_ms or step.left == 0 then return nil end
   if not target and report.done + (report.errors or 0) < FIRST_WORK then return nil end
@@ -35,7 +35,8 @@ local function slowdown(m, report, step, target)
   return middle[1], middle[2]
 end
 
--- `part` of the way from the usual latency to the one that is seen, if that is longer: all of it where it is accepted.
+-- Moves the usual latency `part` of the way to the latency that is seen, if that is longer. A part of 1 accepts the new
+-- latency.
 local function expect_latency(m, report, part)
   for field, latency in pairs({usual = report.latency_ms or 0, usual_p25 = report.latency_p25_ms or 0,
                                usual_p10 = report.latency_p10_ms or 0}) do

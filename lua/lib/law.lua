@@ -1,24 +1,25 @@
--- The laws: from the reports of one consumer to the rate that it can take. What they share is here: a floor, from which a
--- law finds its way back; ceilings; and a memory between two reports, kept over incarnations of the same id.
+-- The laws compute, from the reports of one consumer, the rate that it can take. This file has what they share: a floor from
+-- which a law finds its way back, ceilings, and a memory between two reports. The memory survives a new incarnation of the
+-- same id.
 --
--- Time is the consumer's own (dt, from its uptime): no host's clock is compared with another's, and a server clock that
--- steps moves only how long the best is remembered.
+-- Time is the consumer's own (dt, from its uptime). No host's clock is compared with another's. A step of the server's clock
+-- changes only how long the best is remembered.
 --- @include number
 local MOST_RATE = 1e9           -- tokens per second: the protocol's range
 local LONG = 86400              -- seconds: no clock of a law counts further
 local SLOWEST = 0.2             -- one token per 5 s
-local LEAST_OF_BEST = 0.01      -- the floor, of the best seen
+local LEAST_OF_BEST = 0.01      -- the floor, as a part of the best seen
 local BEST_FADES = 600          -- seconds
-local UNSEEN, UNSEEN_FADES = 60, 30       -- seconds of work without half of the best: from then on it fades so fast
-local SURGE, SURGE_ITEMS = 4, 20          -- times the speed known, and so many items beside: more is not credible in one report
-local QUIET = 5                 -- seconds: of one who does not say what is in flight, as much may leave at once
-local MISSED_REPORTS = 3        -- two may be lost before the time between two reports says nothing
-local SHORTEST_STEP = 0.125     -- seconds: half of the usual interval; over less, a count of done says little
+local UNSEEN, UNSEEN_FADES = 60, 30       -- seconds of work below half of the best; then the best fades in so many seconds
+local SURGE, SURGE_ITEMS = 4, 20          -- times the known speed, plus so many items: more is not credible in one report
+local QUIET = 5                 -- seconds: a consumer that does not report in_flight may finish so much work at once
+local MISSED_REPORTS = 3        -- intervals: two reports may be lost before a difference says nothing
+local SHORTEST_STEP = 0.125     -- seconds: half of the usual interval; in less time, a count of done says little
 local SHORTEST_DELAY = 0.5      -- seconds: no fleet's loop is shorter than a lease
-local LOOKING_ON = 2            -- seconds after which one who has done nothing may not be one who counts what it does
-local FIRST_RATE = 10           -- tokens per second for one of whom nothing is known
+local LOOKING_ON = 2            -- seconds after which a consumer that has done nothing may be one that counts nothing
+local FIRST_RATE = 10           -- tokens per second for a consumer of which nothing is known
 
--- D: from a change of the rate to its effect in a report.
+-- D: the time from a change of the rate to its effect in a report.
 local function loop_delay(setting) return math.max(SHORTEST_DELAY, setting.loop_delay or 0, setting.interval) end
 
 -- One step of an exponential mean; the first value is taken as it is.
@@ -32,7 +33,7 @@ end
 --- @include latency
 --- @include aimd
 
--- law_memory and law_text keep this order; new numbers go to the end. What is absent is -1.
+-- law_memory and law_text keep this order; new numbers go to the end. A value that is absent is -1.
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
   drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
@@ -41,7 +42,7 @@ local MEMORY = {
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
           'slow_at', 'was_slow', 'was_probe', 'before', 'asked', 'unseen', 'surged', 'quiet'},
 }
-local AT_FIRST = {probe = 0.05, since_cut = LONG}       -- all else 0, and no `ok`
+local AT_FIRST = {probe = 0.05, since_cut = LONG}       -- all others 0, and no `ok`
 
 local function start_memory(memory, name)
   for key in pairs(memory) do memory[key] = nil end
@@ -77,20 +78,21 @@ local function law_fits(name, report, setting)
   return name == 'aimd' and report.done ~= nil and (report.errors or report.latency_ms) ~= nil
 end
 
--- All that ever left, however it ended: an item that was cancelled has come as well.
+-- All that ever left, however it ended. An item that was cancelled had arrived as well.
 local function left_of(report) return (report.done or 0) + (report.errors or 0) + (report.cancelled or 0) end
 
--- It has been here a while, and nothing was ever done or begun: it may look at a queue that others empty and count nothing.
+-- The consumer has been here for a while and has never begun or done anything. It may look at a queue that others empty, and
+-- count nothing.
 local function only_looks_on(memory, report, setting)
   local has_worked = memory.law == 'drain' and memory.capacity + memory.highest > 0
   return not has_worked and left_of(report) + (report.in_flight or 0) == 0
          and setting.here >= LOOKING_ON
 end
 
--- The one set, else the first that fits; one chosen is left only for one before it. A report that says too little for the
--- chosen law keeps it: it is no sample. Only load without any capacity is an error at once, since nothing follows from it,
--- also for one that was just there and idle, and so `aimd`.
--- Who only looks on would stay in drain's cold start for ever, so where a capacity is known it is `range` until it works.
+-- Returns the law that is set, or else the first that fits. A chosen law is left only for one before it in the list. A report
+-- that says too little for the chosen law keeps that law, since it is no sample. Only load without any capacity is an error
+-- at once, since no rate follows from it. This holds also for a consumer that was idle before and so got `aimd`. A consumer
+-- that only looks on would stay in drain's cold start forever. So if a capacity is known, it uses `range` until it works.
 local function choose_law(set, memory, report, setting)
   local chosen, knows = memory.law, false
   local looks_on = law_fits('range', report, setting) and only_looks_on(memory, report, setting)
@@ -104,7 +106,7 @@ local function choose_law(set, memory, report, setting)
   return knows and chosen or nil
 end
 
--- What happened between two reports, or nil where they say nothing.
+-- What happened between two reports, or nil if they say nothing.
 local function step_between(was, report, dt, setting)
   if not was or not dt or dt < math.min(setting.interval / 2, SHORTEST_STEP) or not was.done or not report.done then return nil end
   local done, errors = report.done - was.done, (report.errors or 0) - (was.errors or 0)
@@ -118,8 +120,9 @@ local function step_between(was, report, dt, setting)
   }
 end
 
--- A counter may jump: it was corrected, or another process behind the same proxy has answered. More than a consumer held
--- and its history makes credible is no sample the first time; when it goes on, each report counts for as much as is credible.
+-- A counter may jump because it was corrected, or because another process behind the same proxy has answered. A count above
+-- what the consumer held plus what its history makes credible is no sample the first time. If it happens again, each report
+-- counts for as much as is credible.
 local function credible(m, was, report, step)
   if not step then
     m.surged, m.quiet = 0, 0
@@ -143,7 +146,7 @@ local function credible(m, was, report, step)
   return step
 end
 
--- What was seen once and not again in a minute of work is soon forgotten.
+-- A best that was seen once and not again in a minute of work is soon forgotten.
 local function remember_best(m, seen, step, at)
   local unseen = m.unseen or 0
   if seen >= m.best / 2 then unseen = 0
@@ -154,10 +157,10 @@ local function remember_best(m, seen, step, at)
   m.best_at = at
 end
 
--- rate and capacity in tokens per second (capacity 0: not known yet), and the part of its queue that may be filled.
+-- Returns rate and capacity in tokens per second (capacity 0: not known yet), and the part of the queue that may be filled.
 local function run_law(name, memory, was, report, dt, at, setting)
   if memory.law ~= name then start_memory(memory, name) end
-  local step                                           -- `range` goes by one report
+  local step                                           -- `range` needs only one report
   if name ~= 'range' then step = credible(memory, was, report, step_between(was, report, dt, setting)) end
   local rate, seen, capacity, window
   if name == 'drain' then rate, seen, capacity, window = drain(memory, was, report, step, setting)

@@ -1,11 +1,11 @@
--- Numbers as text. Lua 5.1 knows doubles only, and its tostring() rounds at 14 digits: every number that is stored or
+-- Numbers as text. Lua 5.1 has only doubles, and its tostring() rounds to 14 digits. So every number that is stored or
 -- answered goes through string.format, in millionths (micro) or microseconds, and is exact to 2^53.
 local MICRO = 1000000
 local COUNT = 9007199254740992     -- 2^53: up to here a double holds every whole number
 
 local function whole(x) return string.format('%.0f', x) end
 
--- 0.29 -> 290000: to the nearest, since a double of 0.29 may lie just below it.
+-- 0.29 -> 290000: rounds to the nearest, since a double of 0.29 may lie just below it.
 local function micro_of(x) return math.floor(x * MICRO + 0.5) end
 
 -- 2500500000 -> '2500.5': for people.
@@ -18,7 +18,7 @@ local function unplain(text)
   return tonumber(integer) * MICRO + tonumber(string.sub(fraction .. '000000', 1, 6))
 end
 
--- A plain decimal within [low, high] as a double, or nil: tonumber alone takes 'nan', 'inf', '0x10' and ' 5 '.
+-- A plain decimal within [low, high] as a double, or nil. tonumber alone would accept 'nan', 'inf', '0x10' and ' 5 '.
 local function decimal(text, low, high)
   if #text > 40 or not string.match(text, '^%d+%.?%d*$') then return nil end
   local x = tonumber(text)
@@ -33,7 +33,7 @@ local function whole_number(text, low, high)
   return x >= low and x <= high and x or nil
 end
 
--- What a script has written as a number.
+-- Reads a number that a script has written.
 local function finite(text)
   local x = tonumber(text)
   if not x or x - x ~= 0 then error('damaged') end

@@ -1,6 +1,6 @@
--- Packs what only the arithmetic reads with `struct`, which every server has: big-endian, so that any language unpacks it. A
--- number read as text costs several times as much, and a claim has a hundred of them. fakeredis has no `struct`: there the same
--- parts are text, a number takes WIDE characters, and nothing else differs.
+-- Packs values that only the arithmetic reads with `struct`, which every server has. They are big-endian, so that any
+-- language can unpack them. A number read as text costs several times as much, and a claim has a hundred of them. fakeredis
+-- has no `struct`, so there the same parts are text and a number takes WIDE characters. Nothing else differs.
 local pack, unpacked
 local WIDE = struct and 8 or 25     -- of a double
 if struct then

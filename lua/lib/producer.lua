@@ -1,22 +1,23 @@
--- One producer's part of a claim: its memory, what it hands back, what it gets.
-local CREDIT_TIME = 600000      -- credit piles up no longer than this: a late refresh is forgiven, an absence is not
-local LATE = 1.25               -- refreshes; likewise in a crowd, where each is longer
-local BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to those without credit
+-- One producer's part of a claim: its memory, what it returns, what it gets.
+local CREDIT_TIME = 600000      -- credit grows for no longer than this, which covers a late refresh but not an absence
+local LATE = 1.25               -- refreshes: the same in a crowd, where a refresh is longer
+local BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to producers without credit
 local EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
-local NEARLY = 0.9              -- of a need: credit that falls short of it by less, since the trim has changed, is enough at the slot
-local SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes much sooner is of no use to it
-local PUNCTUAL = 1.02           -- a caller on a timer is a little early now and then, measured from its first call
-local PAYS = 4                  -- times what it hands back, out of its credit,
-local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but no more than so many seconds of its rate, or twice that in between
+local NEARLY = 0.9              -- of a need: at the slot this much credit is enough, since the trim may have changed
+local SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes sooner is of no use to it
+local PUNCTUAL = 1.02           -- a caller on a timer, measured from its first call, is sometimes a little early
+local PAYS = 4                  -- times what it returns, paid out of its credit,
+local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but at most twice what it returns; that limit lies between so many seconds of its rate
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
-local MOST_CREDIT = 9e15        -- as much as any bucket holds, and what seven bytes hold of it and as much debt
+local MOST_CREDIT = 9e15        -- as much as any bucket holds; seven bytes can hold this and as much debt
 local LONGEST_CLAIM = 340       -- bytes
 local SMALL = 0.17              -- seconds of the rate in a bucket that clients ask twice before it is full (CLAIM_GAP in ledger.py)
 
 --- @record ask need want demand whole held unused burned weight priority incarnation seq birth granted_total trip share degraded
 
--- The claim; raises, or gives nil, where something is wrong with it. Its names are looked at where they are new.
+-- Reads the claim. If something is wrong with the claim, this raises an error or returns nil. Names are checked only if they
+-- are new.
 local function read_claim()
   local ask = cjson.decode(ARGV[2])
   local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total,
@@ -37,16 +38,16 @@ local function read_claim()
   end
 end
 
--- at: of its last claim; holds: what it may still hold of what it was given; until_us: how long that may come back; renewed: the
--- second in which its ends were last written; slot: from its last claim to the time that is promised to it, 0 for none; share: what it may live on
--- without us (share.lua), negative where nobody waits for it to come.
+-- at: the time of its last claim. holds: what it may still hold of what it got. until_us: until when that may come back.
+-- renewed: the second in which its TTLs were last written. slot: the time from its last claim to its promised time, 0 if
+-- there is none. share: what it may use while Redis is away (share.lua); negative if nobody waits for its return.
 --- @record p until_us came seq at credit holds left epoch d n class weight renewed under slot share incarnation birth answer_at
 
 local LEFT_UNIT = 32            -- microseconds
 local SLOT_UNIT = 4             -- likewise
 local AGES = 65536              -- seconds that two bytes tell apart: longer than any TTL of a member
 
--- When its ends were last written, of one whose were not.
+-- For a producer whose TTLs were never written: a `renewed` that is due.
 local function long_ago(now) return math.floor((now - RENEW) / SECOND) % AGES end
 
 local function read_producer(keys)
@@ -58,7 +59,7 @@ local function read_producer(keys)
   return p
 end
 
--- How much of what it says comes back to the bucket, and how much will never be used.
+-- How much of what the producer reports comes back to the bucket, and how much will never be used.
 local function take_back(b, p, held, unused, burned, now)
   local owned = now <= p.until_us and p.holds or 0
   local returned = math.min(unused, owned)
@@ -69,25 +70,26 @@ local function take_back(b, p, held, unused, burned, now)
   return returned, lost, credited
 end
 
--- Whoever hands back may have used it all the same, which nobody can see. So what others get of it is paid for with credit. Who
--- then rests, as one that is idle does, has it again before it comes back; who goes on asking has less by more than it lied.
+-- A producer that returns tokens may have used them all the same, which nobody can see. So it pays with credit for what
+-- others get of them. A producer that then rests, as an idle one does, has its credit again before it comes back. A producer
+-- that goes on asking loses more than a false return could gain.
 local function pay_for_returned(p, credited, share)
   local most = math.max(PAYS_LEAST * share, math.min(2 * credited, PAYS_MOST * share))
   p.credit = math.max(math.min(p.credit, -most), p.credit - PAYS * credited)
 end
 
--- One that leaves cannot pay later: as much comes back as it can pay for.
+-- A producer that leaves cannot pay later, so only as much comes back as it can pay for.
 local function payable(b, p, unused)
   local class = b[p.class]
   if class.level == math.huge then return unused end
   return math.min(unused, math.floor((math.max(0, p.credit) + PAYS_LEAST * class.level * p.weight / MICRO) / PAYS))
 end
 
--- Tokens; and else when to ask again, and when what it needs will be there.
+-- Returns the tokens granted, when to ask again, and when the whole need will be there.
 local function spend(b, p, ask, need, share, refresh, contended, now)
   local cap = math.min(math.max(math.max(CREDIT_TIME, LATE * refresh, b.burst_us) / MICRO * share, math.min(need, b.B)), MOST_CREDIT)
   p.credit = math.min(cap, p.credit + share * math.max(0, now - p.at) / MICRO)
-  local room = p.credit + cap * PUNCTUAL              -- as deep as it may go into debt
+  local room = p.credit + cap * PUNCTUAL              -- how far it may go into debt
   local depth = usual_depth(b)
   local spare = math.min(b.T - BORROW_ABOVE * depth, room)
   if ask.whole then spare = math.min(b.T, room)
@@ -102,8 +104,8 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   local granted = 0
   local T = b.T
   if need < b.saved and now < b.saved_until then T = T - b.saved end
-  -- What is there is promised to those who were told a time. A producer without one comes behind them, but not a try that
-  -- has not used up its fair part: it does not wait for a time.
+  -- The tokens in the bucket are promised to producers that were told a time. A producer without a time is served after them.
+  -- A caller that tries and has not used up its fair part is an exception, since it does not wait for a time.
   local has_time = p.slot > 0 and now >= p.at + p.slot - EARLY * SECOND
   if refresh == REFRESH and b.queue > now and not has_time and not (ask.whole and p.credit >= need) then T = T - need end
   p.slot = 0
@@ -125,22 +127,23 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
     b.queue = math.max(b.queue, b.resumes) + SECOND / CLAIMS_PER_S       -- one after the other, and not all in one moment
     return 0, math.ceil(math.min(longest, b.queue - now)), math.min(LONGEST_SLOT, b.resumes - now)
   end
-  -- When as much again would be granted, if nobody else took any: that is when to come back.
+  -- The producer comes back when as much would be granted again if nobody else took any.
   local enough = (contended and not ask.whole and p.credit or room) - granted
   local R = b.earned
   local retry, earned = math.max(0, (piece - enough) / share * MICRO), (piece - T + granted) / R * MICRO
   local is_queued = granted == 0 and earned > retry or granted > 0 and contended and b.is_scarce == 1 and b.queue > now
   retry = math.max(retry, earned)
   if is_queued and refresh == REFRESH and not ask.whole then
-    -- A time for each, or all of them would ask for every token.
+    -- Each gets its own time; otherwise all of them would ask for every token.
     local slot = math.max(b.queue + piece / R * MICRO, now + (piece - b.T + granted) / R * MICRO)
-    if slot - now <= longest and (granted == 0 or slot - now > SOON * retry) then      -- nobody stays away for longer
+    if slot - now <= longest and (granted == 0 or slot - now > SOON * retry) then      -- no producer stays away for longer
       b.queue = slot
       retry = math.ceil(math.max(retry, slot - now))
       p.slot = math.min(longest, retry)
     end
   end
-  -- A large cost that cannot come in pieces would never find enough in a bucket from which all others take small ones.
+  -- A large cost that cannot come in pieces would never find enough, since all others take small amounts. So the bucket saves
+  -- for it.
   if granted > 0 and need >= b.saved then b.saved = 0
   elseif granted == 0 and piece > LARGE * depth and p.credit >= piece then
     b.saved, b.saved_until = piece, now + retry + REFRESH
@@ -149,7 +152,7 @@ local function spend(b, p, ask, need, share, refresh, contended, now)
   return granted, math.ceil(math.min(longest, retry)), math.ceil(math.min(LONGEST_SLOT, met))
 end
 
--- `is_short`: it got less than it needs. A denial has a reason, so that is never `ok`.
+-- `is_short`: the producer got less than it needs. A denial always has a reason, so the answer is then never `ok`.
 local function reason_of(b, ask, recommended, learning, cut, contended, is_short)
   if b.R <= 0 or b.reason == 'no_consumers' then return b.reason end
   if cut then return 'window' end
@@ -159,9 +162,9 @@ local function reason_of(b, ask, recommended, learning, cut, contended, is_short
   return b.reason
 end
 
--- How long what is granted may be spent, from before its claim was sent: longer by the round trip, which it spends on its way.
--- What is lossless counts on what is on its way being young.
--- One that is longer than the others is out from now on, so what the bucket held is remembered as long.
+-- How long granted tokens may be spent, counted from before the claim was sent. The lease is longer by the round trip, which
+-- passes on the way. A lossless budget gets no longer lease, since it needs all tokens on their way to be young. From now on
+-- a lease that is longer than the others may be out. So what the bucket held is remembered as long.
 local function lease_of(b, refresh, trip, now)
   local lease = refresh * REFRESHES
   if trip == 0 or b.window and b.window.lossless == 1 then return lease end
@@ -182,19 +185,19 @@ local function show_producer(keys, p, is_same, ask, told)
   redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
              'share_per_s', string.format('%.10g', told / MICRO), 'held', string.format('%.10g', p.holds / MICRO))
   if is_same then return end
-  if p.class == 'normal' and p.weight == MICRO then redis.call('HDEL', keys.member, 'priority', 'weight')   -- as of nearly all
+  if p.class == 'normal' and p.weight == MICRO then redis.call('HDEL', keys.member, 'priority', 'weight')   -- as nearly all have
   else redis.call('HSET', keys.member, 'priority', p.class, 'weight', string.format('%.10g', p.weight / MICRO)) end
 end
 
--- How it fares, for people, stands in its hash: once an epoch (in a crowd, a minute), and where its class or weight is another.
--- True where its id is a new one.
+-- The producer's hash shows people how it fares. It is written once an epoch (in a crowd, once a minute), and if its class or
+-- weight has changed. Returns true if the id is new.
 local function write_producer(keys, b, p, is_same, ask, told, answer, now)
   local is_known = p.came and is_same
-  local is_passing = ask.incarnation == ''             -- a one-shot sender: in the epoch, and on no list
+  local is_passing = ask.incarnation == ''             -- a one-shot sender: counted in the epoch, but on no list
   local second = math.floor(now / SECOND)
   local is_old = not is_known and (is_passing or (second - p.renewed) % AGES >= RENEW / SECOND)
   if is_passing then p.renewed = long_ago(now) elseif is_old then p.renewed = second % AGES end
-  -- In a crowd, most claims are the first in an epoch.
+  -- In a crowd, most claims are the first one in an epoch.
   local is_shown = not is_known and (b.refresh <= REFRESH or not is_same or is_old)
   if is_shown then show_producer(keys, p, is_same, ask, told) end
   local raw = pack(ENTRY, ask.seq, now, math.floor(p.credit), p.holds, math.floor((p.until_us - now) / LEFT_UNIT), p.epoch, p.d, p.n, p.class,

@@ -1,5 +1,5 @@
--- The law of those who only say how full they are: like a thermostat, all of the capacity while it is easy, nothing when
--- full, a straight line between. capacity 400 at load 95: 400 x (100 - 95)/20 = 100/s.
+-- The law of consumers that only report how full they are. Below EASY the rate is all of the capacity, at FULL it is 0, and
+-- in between it is a straight line. Capacity 400 at load 95 gives 400 x (100 - 95)/20 = 100/s.
 local EASY, FULL = 80, 100      -- percent of load
 
 -- The fullest of its resources in percent, or nil.

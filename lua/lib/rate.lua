@@ -1,18 +1,19 @@
--- The one place where the budget's rate is decided: from what its consumers contribute, its ceiling and floor, a pause.
+-- This is the only place that decides the budget's rate. It decides from what the consumers contribute, the budget's ceiling
+-- and floor, and a pause.
 local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
-local HYSTERESIS = 5            -- points below that, the level falls again
-local NOTED_CHANGE = 0.1        -- the history has an entry each time the rate moved this much
+local HYSTERESIS = 5            -- points below that at which the level falls again
+local NOTED_CHANGE = 0.1        -- the history gets an entry each time the rate has moved this much
 local MOST = 1e9 * MICRO        -- the protocol's range
-local PUSHED_PERCENT = 10       -- a fall by so much is told at once to whoever listens
+local PUSHED_PERCENT = 10       -- a fall by this much is told to listeners at once
 local THIN = 50                 -- a consumer that gets less than 2 % of the arrivals counts as one that gets 2 %
 
--- One token and the burst's seconds of the rate.
+-- One token plus what the rate earns in the burst's seconds.
 local function burst_of(R, burst_us)
   if R <= 0 then return 0 end
   return math.min(MICRO + math.floor(R * burst_us / MICRO), 9e15)
 end
 
--- A new rate keeps the tokens and scales what the fair share last found, so that all follow within one claim.
+-- A new rate keeps the tokens and scales the last result of the fair share, so that all producers follow within one claim.
 local function set_rate(keys, b, R, burst_us)
   local B = R > 0 and burst_of(R, burst_us) or b.B       -- at a rate of 0 nothing is earned, and what was earned stays
   read_rest(keys, b)
@@ -26,7 +27,7 @@ local function set_rate(keys, b, R, burst_us)
       end
     end
     b.rest = 0
-    b.queue = 0                                        -- what was promised at the rate before holds no more
+    b.queue = 0                                        -- promises at the rate before no longer hold
   end
   b.R, b.B, b.burst_us, b.earned = R, B, burst_us, R - math.floor(math.min(b.lost, R / 2))
   if R > 0 and b.first > 0 then b.T, b.first = b.T + b.first, 0 end    -- the first rate of this life
@@ -43,7 +44,7 @@ local function level_at(load_percent, was)
   return math.max(up, math.min(was, down))
 end
 
--- Never 0 but where one whose part cannot be left out is paused: no law says 0.
+-- The rate is 0 only if a paused consumer cannot be left out. No law gives 0.
 local function combined_rate(keys, parts, combine)
   if combine == 'sum' then return math.min(parts.rate, MOST) end
   local lowest = least(keys.rates)
@@ -59,10 +60,10 @@ local function combined_load(keys, parts, combine)
   return first[2] and tonumber(first[2]) or 0
 end
 
--- The last consumer left, as in a restart: until then it counts as if it could take what it could.
+-- The last consumer has left, perhaps for a restart. Until this instant it counts as if it could still take its last rate.
 local function grace_end(s) return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0 end
 
--- rate, level, load (thousandths of a percent), reason
+-- Returns rate, level, load (thousandths of a percent) and reason.
 local function decide(keys, s, now)
   local parts = s.parts
   local load = parts.live > 0 and math.floor(combined_load(keys, parts, s.combine) + 0.5) or 0
@@ -76,13 +77,14 @@ local function decide(keys, s, now)
     return math.max(rate, s.min_rate), parts.load_level, load, 'load'
   end
   if s.last_end == 'silent' then return s.min_rate, 3, 0, 'no_consumers' end
-  if s.lossless == 1 then return 0, 3, 0, 'window' end      -- nobody says what can be held
+  if s.lossless == 1 then return 0, 3, 0, 'window' end      -- no consumer says what it can hold
   if s.rate and s.left_rate < s.rate and now < grace_end(s) then return math.max(s.left_rate, s.min_rate), 0, 0, 'load' end
   if s.rate then return s.rate, 0, 0, 'rate' end
   return s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
 end
 
--- net only grows, so it starts again long before a double forgets single micro-tokens. Under `min` each consumer has an A.
+-- `net` only grows, so it is set back long before a double loses single micro-tokens. Under `min` each consumer has its own
+-- A.
 local function rebase_window(w, keys, combine)
   if w.net < 4e15 then return end
   local base, edges = combine == 'min' and w.net or w.A, redis.call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
@@ -103,7 +105,7 @@ local function settle_window(keys, b, s)
   w.active = (s.lossless == 1 or (cold > 0 and parts.bounded >= parts.live)) and 1 or 0
   if s.combine == 'min' then
     local known = redis.call('ZCARD', keys.edges) == redis.call('ZCARD', keys.consumers)
-    w.edge = known and least(keys.edges) or math.min(w.A, w.net)      -- one that has not said what it holds may be full
+    w.edge = known and least(keys.edges) or math.min(w.A, w.net)      -- a consumer that has not said what it holds may be full
   elseif s.combine == 'spread' then w.edge = w.A + (least(keys.frees) or 0)
   else w.edge = w.A + parts.free end
 end
@@ -124,17 +126,18 @@ local function note(keys, b, by, act)
   if b.kept == 0 then redis.call('PEXPIRE', keys.history, KEEP_BUDGET_MS) end
 end
 
--- Whoever listens hears of a drop before its next claim tells it. Nobody has to, and nothing rests on it: a caller without
--- the right to publish has its answer all the same. The count of grants says which answers are older than this.
+-- A producer that listens learns of a drop before its next claim. Nobody has to listen, and nothing depends on this message:
+-- a caller without the right to publish still gets its answer. The count of grants shows which answers are older than the
+-- message.
 local function push(keys, b)
   redis.pcall('PUBLISH', keys.budget .. ':flow',
               string.format('%.0f %.0f %.0f %.0f %s', b.birth, b.granted, b.R, b.level, b.reason))
 end
 
--- Evaluates the budget and says when that is due again. `by` (the cause) and `act` are for the history, which always has an
--- entry if `is_act`.
+-- Evaluates the budget and sets when this is due again. `by` (the cause) and `act` are for the history. If `is_act`, the
+-- history always gets an entry.
 local function settle(keys, b, s, now, by, is_act, act)
-  redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server without memory refuses here, before any change
+  redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server that is out of memory refuses here, before any change
   mend(keys, s)
   local parts = s.parts
   if sweep_consumers(keys, parts, s.combine, now) > 0 and parts.live == 0 then
@@ -143,7 +146,7 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   local rate, level, load, reason = decide(keys, s, now)
   local turned = level ~= b.level or reason ~= b.reason
-  parts.told = math.max(parts.told, b.R)               -- many small steps are a drop as well
+  parts.told = math.max(parts.told, b.R)               -- many small steps make a drop as well
   local is_drop = rate < b.R and 100 * rate <= (100 - PUSHED_PERCENT) * parts.told
   local is_rise = b.R == 0 and rate > 0 and not b.is_new
   local is_told = is_drop or is_rise or (level == 3 and b.level < 3)
@@ -167,7 +170,7 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
 end
 
--- A clock that steps back would keep the dead alive: what lies in the future moves back with it.
+-- A clock that steps back would keep dead consumers alive. So every instant in the future moves back with it.
 local function rebase_clock(keys, b, s, now)
   local step = b.at - now
   for _, id in ipairs(redis.call('ZRANGE', keys.consumers, 0, -1)) do
@@ -185,12 +188,12 @@ local function rebase_clock(keys, b, s, now)
   b.due = math.max(0, b.due - step)
 end
 
--- Every script's first steps: the bucket earns at the old rate, then what has become due is settled.
+-- The first steps of every script. The bucket earns at the old rate, then everything that has become due is settled.
 local function advance(keys, b, now)
   local is_back = b.at - now >= MICRO
   if is_back or (b.due > 0 and now >= b.due) then b.settings = read_settings(keys, b) end
   if is_back then rebase_clock(keys, b, b.settings, now) end
-  -- From the end of a pause on the bucket earns again, however late the first call after it is.
+  -- The bucket earns again from the end of a pause, however late the first call after the pause is.
   local resumed = b.resumes > b.at and now >= b.resumes
   refill(b, resumed and b.resumes or now)
   if b.due > 0 and now >= b.due then settle(keys, b, b.settings, now, 'deadline') end

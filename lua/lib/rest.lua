@@ -1,10 +1,11 @@
--- The rest of the budget's hash: what only a new budget, a new rate, the end of an epoch and the ends of the keys need.
+-- The part of the budget's state that only a new budget, a new rate, the end of an epoch and the TTLs of the keys need.
 
--- A budget that nobody knows starts with one token, so that a new slow one answers at once, and never with a full bucket,
--- so that a lost state is no free burst. The 2 % are for a caller on a timer, else a millisecond early for ever.
+-- A budget without a state starts with one token, so that a new slow budget answers at once. It never starts with a full
+-- bucket, so that a lost state gives no free burst. The 2 % are for a caller on a timer, which would otherwise be a
+-- millisecond early forever.
 local FIRST_TOKENS = 1020000
 
--- `has_settings`: the budget's hash is there, so what stands in it is due at once.
+-- `has_settings`: the budget's hash exists, so its settings are due at once.
 local function new_budget(now, has_settings)
   local b = {}
   b.schema = SCHEMA
@@ -21,7 +22,7 @@ local function new_budget(now, has_settings)
   return b
 end
 
--- A budget without a state: one that nobody knows, or its state was evicted. nil and true where it is of a newer release.
+-- A budget without a state is new, or its state was evicted. Returns nil and true if the budget is of a newer release.
 local function first_budget(keys, now)
   local schema = redis.call('HGET', keys.budget, 'schema')
   if schema and not whole_number(schema, 0, COUNT) then error('damaged') end
@@ -54,9 +55,9 @@ local function packed_sums(b)
   return pack(SUMS, unpack(list))
 end
 
--- A server's clock that goes back stands still here until it has caught up, so that what it lives twice earns once. One that
--- stays behind for STILL was set right: from then on it counts. What it lives again up to where it was (`high`) earns at most
--- STILL between two calls, so that a leap forward to there earns next to nothing.
+-- If the server's clock goes back, time stands still here until the clock has caught up, so that the time that passes twice
+-- earns once. A clock that stays behind for STILL was set right, and from then on it counts. Until the clock is back at its
+-- old time (`high`), at most STILL earns between two calls. So a leap forward to there earns next to nothing.
 local function steady(b, now)
   if now < b.at then
     if b.behind == 0 or now < b.behind then b.behind, b.has_new_terms = now, true end
@@ -72,7 +73,7 @@ local function steady(b, now)
   return now
 end
 
--- The budget, or a new one; and the instant by which it goes.
+-- Returns the budget, or a new one, and the instant that counts for it.
 local function open_budget(keys, now)
   local b, newer = read_budget(keys, 'normal')
   if b then return b, nil, steady(b, now) end
@@ -80,7 +81,7 @@ local function open_budget(keys, now)
   return b, newer and 'NEXUS_SCHEMA', now
 end
 
--- What a producer got in a life of the budget that we lost is paid for in this one.
+-- A producer pays in this life of the budget for what it got in a life that was lost.
 local function pay_for_past(b, p, ask)
   local before = b.T
   b.T = math.min(b.T, math.max(-b.B, b.T - ask.held))
@@ -89,7 +90,7 @@ end
 
 local function is_renewal_due(b, now) return now - b.renewed >= RENEW or now < b.renewed end
 
--- An operator's setting outlives any silence; everything else goes a week after the last call.
+-- An operator's setting survives any silence. Everything else expires a week after the last call.
 local function renew(keys, b)
   for place, key in pairs(keys) do
     if place ~= 'member' and place ~= 'memory' then
@@ -98,13 +99,13 @@ local function renew(keys, b)
   end
 end
 
--- All of it. TTLs are written again each minute, and at once (`may_be_new`) where a key may be new.
+-- Writes the whole state. TTLs are written again each minute, and at once (`may_be_new`) if a key may be new.
 local function write_whole(keys, b, now, may_be_new)
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b.is_new) then b.renewed = now end     -- not when a claim came with a few of them
+  if may_be_new and (keys.history or b.is_new) then b.renewed = now end     -- not if a claim came with only a few keys
   if b.is_new or b.is_revalued or b.is_closed then write_summary(keys, b, now) end
-  -- After the summary, which may begin a new life.
+  -- This comes after the summary, which may begin a new life.
   local state = {packed_bucket(b), packed_class(b['normal']), packed_class(b['high']), packed_class(b['low']),
     pack(EPOCHAL, b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old, b.unheard,
          b.unheard_until, b.told_at, b.told_granted),

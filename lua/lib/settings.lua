@@ -1,5 +1,5 @@
--- Settings as they stand: what an operator set wins over what code set, and taking it away brings the code's back.
--- Both are kept, one field each, so that HGETALL shows who wants what.
+-- The settings in force. An operator's value wins over the code's value, and removing it brings the code's value back. Both
+-- are kept, one field each, so that HGETALL shows who wants what.
 local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 
 local function per_second(text)
@@ -17,7 +17,7 @@ local function one_of(...)
   return function(text) return words[text] end
 end
 
--- Each gives the value in the unit of the arithmetic, or nil when the text is not one.
+-- Each returns the value in the unit of the arithmetic, or nil if the text is not valid.
 local READ = {
   rate = per_second, min_rate = per_second, burst = duration, law = one_of('range', 'drain', 'aimd'),
   combine = one_of('sum', 'spread', 'min'), latency_target_ms = function(text) return decimal(text, 0, 86400000) end,
@@ -34,7 +34,7 @@ local function effective(fields)
     if text then s[name] = READ[name](text) or error('damaged') else s[name] = DEFAULT[name] end
   end
   s.floor = s.min_rate
-  if s.rate then s.min_rate = math.min(s.min_rate, s.rate) end        -- a floor of one source under a ceiling of the other
+  if s.rate then s.min_rate = math.min(s.min_rate, s.rate) end        -- one source's floor may be above the other's ceiling
   s.loop_delay = math.max(0.5, (s.transit or 0) / MICRO)
   s.transit = s.transit or TRANSIT
   return s
@@ -49,7 +49,7 @@ end
 
 local function number_of(text) return text and (tonumber(text) or error('damaged')) or 0 end
 
--- The settings, and what a change of the rate needs beside them.
+-- The settings, and what else a change of the rate needs.
 local function read_settings(keys, b)
   local names = {'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do

@@ -1,21 +1,23 @@
--- The shares that producers live on while Redis is away: the sum of all that may be in use is never more than half of the rate,
--- and what those that fell silent may be using is missing in the bucket of the others.
+-- Producers run on these shares while Redis is away. The sum of all shares that may be in use is never more than half of the
+-- rate. The rate that silent producers may be using is missing in the bucket of the others.
 --
--- A producer lives on the share that its last answer named, halved each HALVING. The budget keeps the sum of all shares,
--- in parts by what is known of their producers:
+-- A producer runs on the share that its last answer named, which halves every HALVING. The budget keeps the sum of all
+-- shares, in parts by what is known of their producers:
 --
---   fresh, late    of those whose return is certain, since they hold tokens or wait for some: told since the last turn, and in
---                  the turn before
---   lost           the same, not heard of for a whole turn: dead or cut off. The bucket does not earn these any more
---   idle           of those that need nothing and may be silent for long: at most half of all shares, split evenly among `idlers`
+--   fresh, late    of producers whose return is certain, since they hold tokens or wait for some: told since the last turn,
+--                  and in the turn before
+--   lost           the same, but not heard of for a whole turn: dead or cut off. The bucket no longer earns these shares
+--   idle           of producers that need nothing and may be silent for long: at most half of all shares, split evenly among
+--                  `idlers`
 --
--- `lost_old` and `idle_old` are the parts that were told before the last halving: each share in them is halved as often as the
--- producer itself has halved it, or once less. So one addition moves all that are late, and no producer has a timer. An answer
--- may be lost, so a producer's part is the larger of what it says that it has and what it is told now.
+-- `lost_old` and `idle_old` are the parts that were told before the last halving. Each share in them is halved as often as
+-- its producer has halved it, or once less. So one addition moves all late shares, and no producer has a timer. An answer may
+-- be lost, so a producer's part is the larger of the share that it reports and the share that it is told now.
 local HALVING = 30000000        -- as HALVED_EACH in ledger.py
-local TURN = 1000000            -- longer than a claim and its answer take on the longest way that is served
+local TURN = 1000000            -- longer than a claim and its answer take on the slowest way that is served
 
--- Takes out what this producer was told with its last answer. True where that is one of the parts that few claims need.
+-- Takes out the share that this producer's last answer named. Returns true if the share is in one of the parts that few
+-- claims need.
 local function withdraw_share(b, p)
   local share, is_old = p.share, false
   if share > 0 then
@@ -29,7 +31,8 @@ local function withdraw_share(b, p)
   return is_old
 end
 
--- At a claim, what it entered with the last one is taken out of all sums, and what it admitted without us is paid.
+-- A claim takes what the producer entered with its last claim out of all sums. The producer pays for what it admitted without
+-- Redis.
 local function withdraw(keys, b, p, degraded, now)
   withdraw_demand(b, p)
   if degraded > 0 then rarely().pay_degraded(b, p, degraded, now) end
@@ -37,9 +40,9 @@ local function withdraw(keys, b, p, degraded, now)
   if is_old then rarely().withdraw_old_share(keys, b, p) end
 end
 
--- The share that a producer is told: half of what it may run at, as far as the others leave it. It is awaited where it is certain
--- to come again, since it holds tokens, waits for some, or only asks. A caller that tries does not wait. In a crowd nobody is
--- awaited: leases are longer than an outage, and many live for a moment.
+-- The share that a producer is told is half of what it may run at, as far as the others leave room. A producer is awaited if
+-- it is certain to come again, since it holds tokens, waits for some, or only asks. A caller that tries does not wait. In a
+-- crowd no producer is awaited, since leases are longer than an outage and many producers live for a moment.
 local function outage_share(b, p, ask, d, told, need, granted, recommended)
   local is_awaited = d > 0
   if ask.want > 0 then is_awaited = p.holds > need or not ask.whole and (granted < need or recommended < ask.demand) end

@@ -4,8 +4,8 @@
 --   classes   normal, high, low: the fair share of each
 --   epoch     what only the end of an epoch needs
 --   sums      sums over the consumers
---   terms     what changes with the rate and the epoch; the last of them are texts, each with a zero at its end
---   window    what the consumers can still hold; only where there is one
+--   terms     what changes with the rate and the epoch; the last of them are texts, each with a zero byte at its end
+--   window    what the consumers can still hold; only if there is a window
 local SCHEMA = 3
 local CLASSES = {'high', 'normal', 'low'}
 local BUCKET = '>ddddddddddddddddddddd'
@@ -15,7 +15,7 @@ local SUMS = '>dddddddddd'
 local TERMS = '>dddddddddddddddddddddddss'
 local WINDOW = '>ddddddddddddd'
 
--- Where they begin, in doubles from the first one.
+-- Where the parts begin, in doubles from the first one.
 local NORMAL_AT = 21
 local HIGH_AT = 29
 local LOW_AT = 37
@@ -23,8 +23,8 @@ local EPOCHAL_AT = 45
 local SUMS_AT = 57
 local TERMS_AT = 67
 
--- A producer's: what its next claim needs, who it is, and its last answer. There may be a million of these, so they are whole
--- numbers of as few bytes as each needs; a class is its first letter, a reason its first two.
+-- A producer's state: what its next claim needs, who it is, and its last answer. There may be a million of these, so its
+-- numbers are whole and take as few bytes as each needs. A class is stored as its first letter, a reason as its first two.
 local ENTRY = '>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7'
 local ANSWER = '>i7I4I4i7i7c2I5'
 
@@ -49,7 +49,8 @@ local function read_window(raw, from)
           snaps = {s1, s2, s3, s4, s5}}
 end
 
--- With one class of producers; `read_rest` reads the others. nil where there is none, and true where it is of a newer release.
+-- Reads the state with one class of producers; `read_rest` reads the others. Returns nil if there is no state, and nil and
+-- true if it is of a newer release.
 local function read_budget(keys, class_name)
   local raw = redis.call('GET', keys.state)
   if not raw then return nil end
@@ -58,7 +59,7 @@ local function read_budget(keys, class_name)
   if schema > SCHEMA and schema < 1000 and schema % 1 == 0 then return nil, true end
   local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes,
     behind, high, turned, turned_before, halved, lost, birth, reason, taker, next = unpacked(TERMS, raw, 1 + TERMS_AT * WIDE)
-  -- One number that is none, or infinite, makes the sum one.
+  -- If one number is NaN or infinite, so is the sum.
   local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + demanding + retry_max + queue + crowd
     + saved + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number
     + ends + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost + birth
@@ -77,7 +78,7 @@ local function packed_window(w)
   return pack(WINDOW, w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born, s[1], s[2], s[3], s[4], s[5])
 end
 
--- What each claim changes. The normal class lies behind the bucket, so that most claims write one piece.
+-- Writes what each claim changes. The normal class comes directly after the bucket, so that most claims write one piece.
 local function write_budget(keys, b, class_name)
   local class = packed_class(b[class_name])
   if class_name == 'normal' then

@@ -1,4 +1,4 @@
--- Who comes first under an id, who comes after another, and who asks twice.
+-- The first producer under an id, the successor of another one, and a producer that asks twice.
 local UNHEARD = 2000000         -- longer than a lease and the time that a client takes to find the new primary
 
 local function new_producer(now)
@@ -8,28 +8,28 @@ local function new_producer(now)
   return p
 end
 
--- An id belongs to the incarnation that claimed last, while its lease lives.
+-- An id belongs to the incarnation that claimed last, as long as its lease is valid.
 local function is_owned(p, b, now)
   return p.incarnation ~= '' and now >= p.at and now < math.min(p.at + b.span, p.until_us)
 end
 
--- The next owner of an id, or the same one in a new life of the budget: debts go on, tokens and credit do not.
+-- The next owner of an id, or the same owner in a new life of the budget. Debts stay; tokens and credit do not.
 local function successor(p, b)
   if p.birth ~= b.birth then return nil end
   p.credit, p.holds, p.until_us = math.min(p.credit, 0), 0, 0
   return p
 end
 
--- Nobody was served here for a lease: another server may have granted all that was in the bucket and has been earned since, and
--- those who know of it have not all come yet.
+-- Nobody was served here for a lease. Another server may have granted all that the bucket held and has earned since. The
+-- producers that know of these grants have not all come yet.
 local function note_gap(keys, b, now)
   read_rest(keys, b)
   b.unheard, b.unheard_until = math.floor(math.max(0, b.T) + b.R / MICRO * (now - b.at)), now + UNHEARD
 end
 
--- A client that saw a higher count of grants than we know met a server that has since forgotten some (a failover). More than
--- may have been granted there (`unheard`) is the word of one: it is taken from the bucket as if this producer had
--- claimed it, so it costs its own share, and a bucket in advance at most.
+-- A client that saw a higher count of grants than this server knows met a server that has since lost some (a failover). For
+-- grants beyond what may have been granted there (`unheard`), there is only this client's word. They are taken from the
+-- bucket as if this producer had claimed them. So they cost its own share, and at most a bucket in advance.
 local function repair(b, p, seen, now)
   local missing, lost = (seen - b.granted) * MICRO, 0
   if now < b.unheard_until then
@@ -44,8 +44,8 @@ local function repair(b, p, seen, now)
   else b.granted, b.granted_rest = b.granted + math.floor(total / MICRO), total % MICRO end
 end
 
--- Grants that a failover has lost are taken from the bucket, and they are on their way for the window. The first who claims
--- may not be the one that knows of the last of them, so a lossless budget waits until all of them have been heard.
+-- Grants that a failover has lost are taken from the bucket, and the window counts them as on their way. The first producer
+-- that claims may not know of the last of these grants. So a lossless budget waits until it has heard of all of them.
 local function make_good(keys, b, p, seen, now)
   read_rest(keys, b)
   local w, before = b.window, b.granted
@@ -57,7 +57,7 @@ local function make_good(keys, b, p, seen, now)
   if w.lossless == 1 and quiet_us(w, now) <= 0 then w.born = now end
 end
 
--- The reply to the same claim once more: what it got, and the budget as it is now.
+-- The reply to a repeated claim: what it got the first time, and the budget as it is now.
 local function remembered(keys, b, p, trip)
   local granted, retry, refresh, recommended, fallback, letters, wait = unpacked(ANSWER, redis.call('GET', keys.memory), p.answer_at)
   local reason

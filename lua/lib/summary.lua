@@ -1,4 +1,5 @@
--- The budget's hash, for people: written when something changes, and at the end of each epoch. The settings are here as well.
+-- The budget's hash, for people. It is written when something changes and at the end of each epoch. It also holds the
+-- settings.
 
 -- 1800000000250000 -> '2027-01-15T08:00:00.250Z', which `date -d` reads. Days are counted from the first of March of the year 0,
 -- so that a leap day is the last of its year.
@@ -18,13 +19,13 @@ local function date_of(us)
                        s % 60, ms % 1000)
 end
 
--- The end of a pause; nil: there is none.
+-- The end of a pause, or nil if there is none.
 local function pause_end(until_us)
   if until_us <= 0 then return nil end
   return until_us >= UNTIL_RESUMED and 'until it is resumed' or date_of(until_us)
 end
 
--- The rate at which a producer of weight 1 is held, where its class wants more than there is.
+-- The rate that a producer of weight 1 gets if its class wants more than there is.
 local function fair_level(class)
   return class.level < math.huge and plain(math.floor(class.level)) or 'uncontended'
 end
@@ -45,7 +46,8 @@ local function write_summary(keys, b, now)
     add('granted_per_s', past > 0 and plain(math.floor((b.granted - b.told_granted) * MICRO / past * MICRO)) or '0')
     b.told_at, b.told_granted = now, b.granted
   end
-  -- Fields that were not there: somebody has lost the hash, and the settings with it. Clients open a new life of a budget again.
+  -- If fields were missing, somebody has lost the hash and the settings with it. In a new life of a budget, clients open it
+  -- again.
   if redis.call(unpack(list)) > 0 and not b.is_new then
     b.birth, b.due, b.renewed = now, now, 0
     redis.call('HSET', keys.budget, 'birth', whole(b.birth))

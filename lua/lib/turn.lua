@@ -1,11 +1,12 @@
--- The turns of the outage shares (share.lua), and the claims of those that come back after one.
-local SHARE_ENDS = 300000000    -- as SHARE_LASTS in ledger.py: nobody lives on a share for longer
+-- The turns of the outage shares (share.lua), and the claims of producers that come back after an outage.
+local SHARE_ENDS = 300000000    -- as SHARE_LASTS in ledger.py: no producer uses a share for longer
 local DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 
--- What is left of a sum from which the shares were taken that it had, each as a float of four bytes.
+-- What is left of a sum after all its shares were taken out. Each share is a four-byte float, so a small rest is only
+-- rounding.
 local function beyond_rounding(b, sum) return sum > b.R / 1e6 and sum or 0 end
 
--- Takes out the share of one that was taken for lost, or that was idle for long.
+-- Takes out the share of a producer that was taken for lost or was idle for long.
 local function withdraw_old_share(keys, b, p)
   read_rest(keys, b)
   local share = math.abs(p.share)
@@ -50,8 +51,9 @@ local function turn_shares(b, now)
   b.turned, b.spilled = now, b.spilled / 2
 end
 
--- What was admitted by a share was sent all the same, as if it had been granted. No more than the share can have given: for
--- one whose return was certain, until the bucket earned less for it. Tokens that nobody took meanwhile pay first.
+-- The work that a producer admitted by its share was sent, as if tokens had been granted for it. The producer owes at most
+-- what the share can have given. If its return was certain, only the time until the bucket earned less for the share counts.
+-- Tokens that nobody took meanwhile pay first.
 local function pay_degraded(b, p, degraded, now)
   local alone = math.max(0, now - p.at)
   if p.share > 0 then alone = math.min(alone, 2 * math.max(TURN, b.span, b.length)) end

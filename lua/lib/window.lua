@@ -1,11 +1,12 @@
--- The window: what the consumers cannot hold is not admitted. A window in the sense of TCP, over a fleet.
+-- The window admits no more than the consumers can hold. It is a window in the sense of TCP, over a fleet.
 --
--- net = granted - handed back - burned; A = tokens no longer on the way (their work was seen at a consumer, or they are too
--- old to arrive). What is on the way is at most net - A, so with `free` room last reported, grants may go on up to the
--- edge A + free, however old that report is. Under `min` every item touches all consumers: each has an A and an edge.
+-- net = granted - returned - burned. A = tokens that are no longer on the way: a consumer has seen their work, or they are
+-- too old to arrive. At most net - A is on the way. So if the last report named `free` room, grants may go on up to the edge
+-- A + free, however old that report is. Under `min` every item touches all consumers, so each has its own A and edge.
 local SNAPSHOTS = 5
 
--- T_x: granted longer ago than this, a token has arrived or never will; in quarters. `lease`: the longest that may be out.
+-- A quarter of T_x. A token that was granted longer than T_x ago has arrived or never will. `lease`: the longest that may be
+-- out.
 local function slot_length(lease, transit, interval) return math.ceil((lease + transit + 3 * math.max(interval, INTERVAL)) / 4) end
 
 local function new_window(now, slot_us)
@@ -13,14 +14,14 @@ local function new_window(now, slot_us)
           snaps = {0, 0, 0, 0, 0}}
 end
 
--- Another T_x: what was known of the old one's length ago is all that is known of the new one's.
+-- With another T_x, the oldest snapshot of the old one is all that is known for the new one.
 local function set_slot_length(w, now, slot_us)
   if slot_us == w.slot_us then return end
   w.slot_us, w.slot = slot_us, math.floor(now / slot_us)
   for i = 1, SNAPSHOTS - 1 do w.snaps[i] = w.snaps[SNAPSHOTS] end
 end
 
--- How long nothing may be granted, since what went out before this window was born may still be on its way.
+-- How long nothing may be granted, since tokens from before this window began may still be on their way.
 local function quiet_us(w, now) return w.born + 4 * w.slot_us - 3 * INTERVAL - now end
 
 -- Keeps five values of net, a quarter of T_x apart: the oldest is at least T_x old.
@@ -36,7 +37,7 @@ local function turn_window(w, now)
   w.slot = slot
 end
 
--- Tokens that will never arrive anywhere.
+-- Takes out tokens that will never arrive anywhere.
 local function withdraw_net(w, tokens)
   w.net = w.net - tokens
   for i = 1, SNAPSHOTS do w.snaps[i] = math.min(w.snaps[i], w.net) end
