@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 a02bf8e3bfb0b439); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 a874e3b58586a60e); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format
@@ -84,6 +84,18 @@ local function read_claim()
   ask[15], ask[16] = share, degraded
   return ask
  end
+end
+local function show_producer(keys, p, is_same, ask, told)
+ local added = redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000), 'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[6] / 1000000))
+ if is_same then
+  return added > 0
+ end
+ if p[11] == 'normal' and p[12] == 1000000 then
+  redis_call('HDEL', keys.member, 'priority', 'weight')
+ else
+  redis_call('HSET', keys.member, 'priority', p[11], 'weight', string_format('%.10g', p[12] / 1000000))
+ end
+ return added > 0
 end
 function rarely()
  if rarely_given then
@@ -222,6 +234,9 @@ function rarely()
  local function long_ago(now)
   return math.floor((now - 60000000) / 1000000) % 65536
  end
+ local function slot_length(lease, transit, interval)
+  return math.ceil((lease + transit + 3 * (250000 > interval and 250000 or interval)) / 4)
+ end
  local function quiet_us(w, now)
   return w.born + 4 * w.slot_us - 3 * 250000 - now
  end
@@ -294,17 +309,14 @@ function rarely()
   for _, name in ipairs(CLASSES) do
    add('fair_level_' .. name .. '_per_s', fair_level(b[name]))
   end
-  if b[66] or b[68] then
-   add('demand_per_s', plain(b[68] and math.floor(b[69]) or 0))
-   add('producers_in_demand', whole(b[68] and b[70] or 0))
+  if b[66] or b[68] or now - b[61] > 2 * b[31] then
+   add('demand_per_s', plain(b[68] and math.floor(b[70]) or 0))
+   add('producers_in_demand', whole(b[68] and b[71] or 0))
    local past = now - b[61]
    add('granted_per_s', past > 0 and plain(math.floor((b[5] - b[62]) * 1000000 / past * 1000000)) or '0')
    b[61], b[62] = now, b[5]
   end
-  if redis.call(unpack(list)) > 0 and not b[66] then
-   b[44], b[28], b[54] = now, now, 0
-   redis.call('HSET', keys.budget, 'birth', whole(b[44]))
-  end
+  redis.call(unpack(list))
  end
  local function first_budget(keys, now)
   local schema = redis.call('HGET', keys.budget, 'schema')
@@ -314,23 +326,30 @@ function rarely()
   if schema and tonumber(schema) > 3 then
    return nil, true
   end
+  local b
   do
-   local b = {}
-   b[1] = 3
-   b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9] = now, 0, 0, 0, 0, 0, 0, now
-   b[10], b[11], b[12], b[13], b[14], b[15], b[16] = 0, 0, 0, 0, 0, 0, 0
-   b[22], b[23], b[24], b[25], b[26], b[27], b[28] = 0, 0, 250000, 3, 0, now + 500000, schema and now or 0
-   b[29], b[30], b[31], b[32], b[33], b[34] = 1, now + 250000, 250000, 100000, 500000, 0
-   b[17], b[18], b[19], b[20], b[40], b[41], b[42] = 0, 0, 0, 0, now, now, now
-   b[43], b[56], b[57], b[58], b[21], b[59], b[60] = 0, 0, 0, 0, 0, 0, 0
-   b[35], b[36], b[37], b[38], b[39], b[44], b[45], b[46] = 0, 0, 0, 0, 0, now, 'unset', ''
-   b[51], b[52], b[53], b[54], b[55], b[61], b[62] = 0, 0, 1020000, 0, 0, now, 0
-   b[66], b[64], b[67] = true, true, true
+   local b_2 = {}
+   b_2[1] = 3
+   b_2[2], b_2[3], b_2[4], b_2[5], b_2[6], b_2[7], b_2[8], b_2[9] = now, 0, 0, 0, 0, 0, 0, now
+   b_2[10], b_2[11], b_2[12], b_2[13], b_2[14], b_2[15], b_2[16] = 0, 0, 0, 0, 0, 0, 0
+   b_2[22], b_2[23], b_2[24], b_2[25], b_2[26], b_2[27], b_2[28] = 0, 0, 250000, 3, 0, now + 500000, schema and now or 0
+   b_2[29], b_2[30], b_2[31], b_2[32], b_2[33], b_2[34] = 1, now + 250000, 250000, 100000, 500000, 0
+   b_2[17], b_2[18], b_2[19], b_2[20], b_2[40], b_2[41], b_2[42] = 0, 0, 0, 0, now, now, now
+   b_2[43], b_2[56], b_2[57], b_2[58], b_2[21], b_2[59], b_2[60] = 0, 0, 0, 0, 0, 0, 0
+   b_2[35], b_2[36], b_2[37], b_2[38], b_2[39], b_2[44], b_2[45], b_2[46] = 0, 0, 0, 0, 0, now, 'unset', ''
+   b_2[51], b_2[52], b_2[53], b_2[54], b_2[55], b_2[61], b_2[62] = 0, 0, 1020000, 0, 0, now, 0
+   b_2[66], b_2[64], b_2[67] = true, true, true
    for _, name in ipairs(CLASSES) do
-    b[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0}
+    b_2[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0}
    end
-   return b
+   b = b_2
   end
+  for __2, field in ipairs(schema and redis.call('HKEYS', keys.budget) or {}) do
+   if string.find(field, '_operator') then
+    b[55] = 1
+   end
+  end
+  return b
  end
  local function read_rest(keys, b)
   if b[64] then
@@ -386,6 +405,9 @@ function rarely()
   end
   return now
  end
+ local function is_lost(keys)
+  return redis.call('HLEN', keys.budget) == 0
+ end
  local function pay_for_past(b, p, ask)
   local before = b[4]
   b[4] = math.min(b[4], b[4] - ask[5] > -b[23] and b[4] - ask[5] or -b[23])
@@ -395,6 +417,10 @@ function rarely()
   return now - b[54] >= 60000000 or now < b[54]
  end
  local function write_whole(keys, b, now, may_be_new)
+  if b[69] then
+   redis.call('DEL', keys.budget, keys.state)
+   return
+  end
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
   if may_be_new and (keys.history or b[66]) then
@@ -617,6 +643,11 @@ function rarely()
   return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0
  end
  local function advance(keys, b, now)
+  if not b[66] and is_lost(keys) then
+   read_rest(keys, b)
+   b[69] = true
+   return refill(b, now)
+  end
   local is_back = b[2] - now >= 1000000
   if is_back or b[28] > 0 and now >= b[28] then
    local read_settings_1
@@ -660,7 +691,9 @@ function rarely()
        redis.call('XLEN', key)
       elseif place == 'state' or place == 'memory' then
        redis.call('STRLEN', key)
-      elseif place ~= 'budget' and place ~= 'member' then
+      elseif place == 'member' then
+       redis.call('HLEN', key)
+      elseif place ~= 'budget' then
        size[place] = redis.call('ZCARD', key)
       end
      end
@@ -670,11 +703,11 @@ function rarely()
     s.paused_until = number_of(fields.paused_until_us)
     read_settings_1 = s
    end
-   b[71] = read_settings_1
+   b[72] = read_settings_1
   end
   if is_back then
    do
-    local s_3 = b[71]
+    local s_3 = b[72]
     local step = b[2] - now
     for __3, id in ipairs(redis.call('ZRANGE', keys.consumers, 0, -1)) do
      redis.call('ZINCRBY', keys.consumers, whole(-step), id)
@@ -695,7 +728,7 @@ function rarely()
   refill(b, resumed and b[37] or now)
   if b[28] > 0 and now >= b[28] then
    do
-    local s_4, is_act, act = b[71]
+    local s_4, is_act, act = b[72], nil, nil
     redis.call('HSET', keys.budget, 'schema', whole(3))
     repeat
      if s_4.is_whole then
@@ -849,6 +882,14 @@ function rarely()
      parts_2.told = rate
     end
     repeat
+     if s_4.lossless == 1 and not b[50] then
+      local new_window_1
+      do
+       local now_2, slot_us = now, slot_length(b[33], s_4.transit, 250000)
+       new_window_1 = {active = 0, edge = 0, net = 0, A = 0, slot = math.floor(now_2 / slot_us), slot_us = slot_us, lossless = 0, born = now_2, snaps = {0, 0, 0, 0, 0}}
+      end
+      b[50] = new_window_1
+     end
      local w, parts_4 = b[50], s_4.parts
      if not w then
       break
@@ -930,7 +971,7 @@ function rarely()
   b[4], p[5] = math.min(b[4], b[4] - owed > -2 * b[22] and b[4] - owed or -2 * b[22]), p[5] - owed
  end
  local function roll_epoch(keys, b, now)
-  redis.call('HLEN', keys.budget)
+  b[69] = is_lost(keys)
   read_rest(keys, b)
   repeat
    if now < b[40] then
@@ -969,10 +1010,10 @@ function rarely()
    break
   until true
   local R, crowd = b[49], b[14]
-  b[68], b[69], b[70] = true, 0, b[11]
+  b[68], b[70], b[71] = true, 0, b[11]
   for _, name in ipairs(CLASSES) do
    local class = b[name]
-   b[69] = b[69] + class[7]
+   b[70] = b[70] + class[7]
   end
   local function empty()
    for __2, name_2 in ipairs(CLASSES) do
@@ -984,7 +1025,7 @@ function rarely()
   local is_cut = b[30] - now > b[31]
   local is_silent = now - b[30] > b[31]
   if is_silent then
-   crowd, b[69], b[70] = 0, 0, 0
+   crowd, b[70], b[71] = 0, 0, 0
    empty()
   end
   local left, kept, is_contended = R, 0, false
@@ -1662,27 +1703,14 @@ repeat
   p[13] = second % 65536
  end
  local is_shown = not is_known and (b[32] <= 100000 or not is_same or is_old_3)
- if is_shown then
-  repeat
-   redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000), 'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[6] / 1000000))
-   if is_same then
-    break
-   end
-   if p[11] == 'normal' and p[12] == 1000000 then
-    redis_call('HDEL', keys.member, 'priority', 'weight')
-   else
-    redis_call('HSET', keys.member, 'priority', p[11], 'weight', string_format('%.10g', p[12] / 1000000))
-   end
-   break
-  until true
- end
+ local is_added = is_shown and show_producer(keys, p, is_same, ask, told)
  local raw_3 = pack('>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', ask[11], now, math_floor(p[5]), p[6], math_floor((p[1] - now) / 32), p[8], p[9], p[10], p[11], p[12], p[13], p[14], math_floor(p[15] / 4), p[16], ask[10], b[44]) .. answer
  redis_call('SET', keys.memory, raw_3, 'KEEPTTL')
  if not is_shown then
   is_new_id = false
   break
  end
- local keep_ms = is_passing and math_max(5000, math_ceil(2 * b[31] / 1000)) or is_old_3 and 600000
+ local keep_ms = is_passing and math_max(5000, math_ceil(2 * b[31] / 1000)) or (is_old_3 or is_added) and 600000
  if keep_ms then
   redis_call('PEXPIRE', keys.member, keep_ms)
   redis_call('PEXPIRE', keys.memory, keep_ms)
@@ -1833,17 +1861,27 @@ end
 local function is_producer_state(text)
  return read_parts_of(text, 1, {'>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', '>i7I4I4i7i7c2I5'}) == #text + 1
 end
+local LAWS = {range = true, drain = true, aimd = true}
 local function is_consumer_state(text)
- local head, law = string_match(text, '^%S+( [^\n]*)\n%a+([^\n]*)$')
+ local head, law, memory = string_match(text, '^%S+ ([^\n]*)\n(%a+)([^\n]*)$')
+ if not head or not LAWS[law] then
+  return false
+ end
  local count = 0
- for word in string_gmatch((head or 'x') .. (law or ''), '%S+') do
+ for word in string_gmatch(head, '%S+') do
   count = count + 1
   local x = tonumber(word)
-  if word ~= '-' and (not x or x - x ~= 0) then
+  if not (x and x - x == 0) and not (word == '-' and count > 7) then
    return false
   end
  end
- return count >= 23
+ for word_2 in string_gmatch(memory, '%S+') do
+  local x_2 = tonumber(word_2)
+  if not x_2 or x_2 - x_2 ~= 0 then
+   return false
+  end
+ end
+ return count == 23
 end
 local function damaged_fields(f)
  local bad = {}

@@ -1,9 +1,10 @@
--- Made of lua/configure.lua by `make bundle` (SHA-256 4e15420dae615c40); `nexus-redis scripts configure` shows the source.
+-- Made of lua/configure.lua by `make bundle` (SHA-256 af33f6a9794de208); `nexus-redis scripts configure` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
 local string_match = string.match
 local string_sub = string.sub
+local string_find = string.find
 local redis_call = redis.call
 local math_max = math.max
 local math_min = math.min
@@ -64,7 +65,7 @@ else
   local values, at = {}, from or 1
   for kind in string.gmatch(format, '([dfIisc])%d*') do
    local is_text = kind == 's' or kind == 'c'
-   local last = is_text and string.find(text, ' ', at, true) or at + WIDE - 1
+   local last = is_text and string_find(text, ' ', at, true) or at + WIDE - 1
    if not last or last > #text then
     error('too short')
    end
@@ -91,7 +92,7 @@ local function clock(at_us)
 end
 local PLACES = {'state', 'consumers', 'rates', 'loads', 'capacities', 'frees', 'edges', 'ratios', 'producers', 'history'}
 local function is_name(text)
- return #text <= 64 and string.find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil
+ return #text <= 64 and string_find(text, '^[A-Za-z0-9][A-Za-z0-9._-]*$') ~= nil
 end
 local function is_budget(key)
  local namespace, name = string_match(key, '^(.*):{(.*)}$')
@@ -208,17 +209,14 @@ local function write_summary(keys, b, now)
  for _, name in ipairs(CLASSES) do
   add('fair_level_' .. name .. '_per_s', fair_level(b[name]))
  end
- if b[66] or b[68] then
-  add('demand_per_s', plain(b[68] and math_floor(b[69]) or 0))
-  add('producers_in_demand', whole(b[68] and b[70] or 0))
+ if b[66] or b[68] or now - b[61] > 2 * b[31] then
+  add('demand_per_s', plain(b[68] and math_floor(b[70]) or 0))
+  add('producers_in_demand', whole(b[68] and b[71] or 0))
   local past = now - b[61]
   add('granted_per_s', past > 0 and plain(math_floor((b[5] - b[62]) * 1000000 / past * 1000000)) or '0')
   b[61], b[62] = now, b[5]
  end
- if redis_call(unpack(list)) > 0 and not b[66] then
-  b[44], b[28], b[54] = now, now, 0
-  redis_call('HSET', keys.budget, 'birth', whole(b[44]))
- end
+ redis_call(unpack(list))
 end
 local function read_rest(keys, b)
  if b[64] then
@@ -273,6 +271,9 @@ local function steady(b, now)
   end
  end
  return now
+end
+local function is_lost(keys)
+ return redis_call('HLEN', keys.budget) == 0
 end
 local function is_renewal_due(b, now)
  return now - b[54] >= 60000000 or now < b[54]
@@ -352,6 +353,9 @@ end
 local function slot_length(lease, transit, interval)
  return math_ceil((lease + transit + 3 * (250000 > interval and 250000 or interval)) / 4)
 end
+local function new_window(now, slot_us)
+ return {active = 0, edge = 0, net = 0, A = 0, slot = math_floor(now / slot_us), slot_us = slot_us, lossless = 0, born = now, snaps = {0, 0, 0, 0, 0}}
+end
 local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 local function per_second(text)
  local x = decimal(text, 0, 1000000000.0)
@@ -422,7 +426,9 @@ local function read_settings(keys, b)
     redis_call('XLEN', key)
    elseif place == 'state' or place == 'memory' then
     redis_call('STRLEN', key)
-   elseif place ~= 'budget' and place ~= 'member' then
+   elseif place == 'member' then
+    redis_call('HLEN', key)
+   elseif place ~= 'budget' then
     size[place] = redis_call('ZCARD', key)
    end
   end
@@ -614,6 +620,9 @@ local function settle(keys, b, s, now, by, is_act, act)
   parts.told = rate
  end
  repeat
+  if s.lossless == 1 and not b[50] then
+   b[50] = new_window(now, slot_length(b[33], s.transit, 250000))
+  end
   local w, parts_3 = b[50], s.parts
   if not w then
    break
@@ -719,7 +728,7 @@ repeat
   b_2, newer_2 = b_3
   break
  until true
- if b_2 then
+ if b_2 and not is_lost(keys_2) then
   b, newer, now = b_2, nil, steady(b_2, now_2)
   break
  end
@@ -734,24 +743,30 @@ repeat
     first_budget_1, first_budget_2 = nil, true
     break
    end
+   local b_4
    do
-    local b_4 = {}
-    b_4[1] = 3
-    b_4[2], b_4[3], b_4[4], b_4[5], b_4[6], b_4[7], b_4[8], b_4[9] = now_2, 0, 0, 0, 0, 0, 0, now_2
-    b_4[10], b_4[11], b_4[12], b_4[13], b_4[14], b_4[15], b_4[16] = 0, 0, 0, 0, 0, 0, 0
-    b_4[22], b_4[23], b_4[24], b_4[25], b_4[26], b_4[27], b_4[28] = 0, 0, 250000, 3, 0, now_2 + 500000, schema_2 and now_2 or 0
-    b_4[29], b_4[30], b_4[31], b_4[32], b_4[33], b_4[34] = 1, now_2 + 250000, 250000, 100000, 500000, 0
-    b_4[17], b_4[18], b_4[19], b_4[20], b_4[40], b_4[41], b_4[42] = 0, 0, 0, 0, now_2, now_2, now_2
-    b_4[43], b_4[56], b_4[57], b_4[58], b_4[21], b_4[59], b_4[60] = 0, 0, 0, 0, 0, 0, 0
-    b_4[35], b_4[36], b_4[37], b_4[38], b_4[39], b_4[44], b_4[45], b_4[46] = 0, 0, 0, 0, 0, now_2, 'unset', ''
-    b_4[51], b_4[52], b_4[53], b_4[54], b_4[55], b_4[61], b_4[62] = 0, 0, 1020000, 0, 0, now_2, 0
-    b_4[66], b_4[64], b_4[67] = true, true, true
+    local b_5 = {}
+    b_5[1] = 3
+    b_5[2], b_5[3], b_5[4], b_5[5], b_5[6], b_5[7], b_5[8], b_5[9] = now_2, 0, 0, 0, 0, 0, 0, now_2
+    b_5[10], b_5[11], b_5[12], b_5[13], b_5[14], b_5[15], b_5[16] = 0, 0, 0, 0, 0, 0, 0
+    b_5[22], b_5[23], b_5[24], b_5[25], b_5[26], b_5[27], b_5[28] = 0, 0, 250000, 3, 0, now_2 + 500000, schema_2 and now_2 or 0
+    b_5[29], b_5[30], b_5[31], b_5[32], b_5[33], b_5[34] = 1, now_2 + 250000, 250000, 100000, 500000, 0
+    b_5[17], b_5[18], b_5[19], b_5[20], b_5[40], b_5[41], b_5[42] = 0, 0, 0, 0, now_2, now_2, now_2
+    b_5[43], b_5[56], b_5[57], b_5[58], b_5[21], b_5[59], b_5[60] = 0, 0, 0, 0, 0, 0, 0
+    b_5[35], b_5[36], b_5[37], b_5[38], b_5[39], b_5[44], b_5[45], b_5[46] = 0, 0, 0, 0, 0, now_2, 'unset', ''
+    b_5[51], b_5[52], b_5[53], b_5[54], b_5[55], b_5[61], b_5[62] = 0, 0, 1020000, 0, 0, now_2, 0
+    b_5[66], b_5[64], b_5[67] = true, true, true
     for _, name_2 in ipairs(CLASSES) do
-     b_4[name_2] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0}
+     b_5[name_2] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0}
     end
-    first_budget_1, first_budget_2 = b_4
-    break
+    b_4 = b_5
    end
+   for __2, field in ipairs(schema_2 and redis_call('HKEYS', keys_2.budget) or {}) do
+    if string_find(field, '_operator') then
+     b_4[55] = 1
+    end
+   end
+   first_budget_1, first_budget_2 = b_4
    break
   until true
   b_2, newer_2 = first_budget_1, first_budget_2
@@ -767,11 +782,11 @@ local fields = before.fields
 local changed, overruled, what
 do
  local changed_2, overruled_2, what_2 = {}, {}, {}
- for __2, name_3 in ipairs(SETTINGS) do
-  local text_2, field = wanted[name_3], name_3 .. '_by_' .. source
+ for __3, name_3 in ipairs(SETTINGS) do
+  local text_2, field_2 = wanted[name_3], name_3 .. '_by_' .. source
   if text_2 then
-   local was, hidden_by, old = fields[field], source == 'code' and fields[name_3 .. '_by_operator'], in_force(fields, name_3)
-   fields[field] = text_2 ~= '' and text_2 or nil
+   local was, hidden_by, old = fields[field_2], source == 'code' and fields[name_3 .. '_by_operator'], in_force(fields, name_3)
+   fields[field_2] = text_2 ~= '' and text_2 or nil
    if was and text_2 ~= was then
     changed_2[#changed_2 + 1] = name_3
    end
@@ -780,7 +795,7 @@ do
    end
    what_2[#what_2 + 1] = move(name_3, old, in_force(fields, name_3))
    if hidden_by then
-    what_2[#what_2] = table.concat({move(name_3, was or 'unset', fields[field] or 'unset'), ' (hidden by ', hidden_by, ')'})
+    what_2[#what_2] = table.concat({move(name_3, was or 'unset', fields[field_2] or 'unset'), ' (hidden by ', hidden_by, ')'})
    end
   end
  end
@@ -790,7 +805,7 @@ local s = effective(fields)
 local own
 do
  local own_2 = {}
- for __3, name_4 in ipairs(SETTINGS) do
+ for __4, name_4 in ipairs(SETTINGS) do
   own_2[name_4 .. '_by_code'] = fields[name_4 .. '_by_' .. source]
  end
  own = effective(own_2)
@@ -809,9 +824,9 @@ if s.lossless == 1 and before.parts.bounded < before.parts.live then
 end
 local set = {'HSET', keys.budget, 'schema', whole(3)}
 local unset = {'HDEL', keys.budget}
-local function put(field_2, text_3)
+local function put(field_3, text_3)
  local into = text_3 ~= '' and set or unset
- into[#into + 1] = field_2
+ into[#into + 1] = field_3
  if text_3 ~= '' then
   into[#into + 1] = text_3
  end
@@ -859,22 +874,28 @@ if until_us then
  if source == 'operator' then
   change.pause_of_operator_us, change.pause_of_operator_why, change.pause_of_operator_who = change.paused_until_us, why, who
  end
- for field_2, text_4 in pairs(change) do
-  set[#set + 1] = field_2
+ for field_3, text_4 in pairs(change) do
+  set[#set + 1] = field_3
   set[#set + 1] = text_4
  end
  put('paused_until', pause_end(until_us) or '')
 end
-do
+repeat
+ if not b[66] and is_lost(keys) then
+  read_rest(keys, b)
+  b[69] = true
+  local __5 = refill(b, now)
+  break
+ end
  local is_back = b[2] - now >= 1000000
  if is_back or b[28] > 0 and now >= b[28] then
-  b[71] = read_settings(keys, b)
+  b[72] = read_settings(keys, b)
  end
  if is_back then
   do
-   local s_2 = b[71]
+   local s_2 = b[72]
    local step = b[2] - now
-   for __4, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
+   for __6, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id)
    end
    if s_2.paused_until > 0 and s_2.paused_until < 9000000000000000.0 then
@@ -892,12 +913,13 @@ do
  local resumed = b[37] > b[2] and now >= b[37]
  refill(b, resumed and b[37] or now)
  if b[28] > 0 and now >= b[28] then
-  settle(keys, b, b[71], now, 'deadline')
+  settle(keys, b, b[72], now, 'deadline')
  end
  if resumed then
   refill(b, now)
  end
-end
+ break
+until true
 redis_call(unpack(set))
 if #unset > 2 then
  redis_call(unpack(unset))
@@ -924,17 +946,16 @@ if b[50] then
   break
  until true
 elseif s.lossless == 1 then
- local new_window_1
- do
-  local now_4, slot_us_2 = now, slot_length(b[33], s.transit, 250000)
-  new_window_1 = {active = 0, edge = 0, net = 0, A = 0, slot = math_floor(now_4 / slot_us_2), slot_us = slot_us_2, lossless = 0, born = now_4, snaps = {0, 0, 0, 0, 0}}
- end
- b[50] = new_window_1
+ b[50] = new_window(now, slot_length(b[33], s.transit, 250000))
 end
 local act = {who = who, what = table.concat(what, ', '), why = why}
 settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us, act)
-do
+repeat
  local may_be_new = true
+ if b[69] then
+  redis_call('DEL', keys.budget, keys.state)
+  break
+ end
  read_rest(keys, b)
  may_be_new = may_be_new or is_renewal_due(b, now)
  if may_be_new and (keys.history or b[66]) then
@@ -958,7 +979,8 @@ do
    end
   end
  end
-end
+ break
+until true
 table.sort(changed)
 table.sort(overruled)
 return {whole(b[22]), whole(b[25]), b[45], whole(b[44]), table.concat(changed, ' '), table.concat(overruled, ' ')}
@@ -1076,17 +1098,27 @@ end
 local function is_producer_state(text)
  return read_parts_of(text, 1, {'>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', '>i7I4I4i7i7c2I5'}) == #text + 1
 end
+local LAWS = {range = true, drain = true, aimd = true}
 local function is_consumer_state(text)
- local head, law = string_match(text, '^%S+( [^\n]*)\n%a+([^\n]*)$')
+ local head, law, memory = string_match(text, '^%S+ ([^\n]*)\n(%a+)([^\n]*)$')
+ if not head or not LAWS[law] then
+  return false
+ end
  local count = 0
- for word in string_gmatch((head or 'x') .. (law or ''), '%S+') do
+ for word in string_gmatch(head, '%S+') do
   count = count + 1
   local x = tonumber(word)
-  if word ~= '-' and (not x or x - x ~= 0) then
+  if not (x and x - x == 0) and not (word == '-' and count > 7) then
    return false
   end
  end
- return count >= 23
+ for word_2 in string_gmatch(memory, '%S+') do
+  local x_2 = tonumber(word_2)
+  if not x_2 or x_2 - x_2 ~= 0 then
+   return false
+  end
+ end
+ return count == 23
 end
 local function damaged_fields(f)
  local bad = {}

@@ -1,4 +1,4 @@
--- Made of lua/repair.lua by `make bundle` (SHA-256 0c98727879d818d7); `nexus-redis scripts repair` shows the source.
+-- Made of lua/repair.lua by `make bundle` (SHA-256 6779dab920c60bd1); `nexus-redis scripts repair` shows the source.
 local string_match = string.match
 local string_sub = string.sub
 local string_gmatch = string.gmatch
@@ -124,17 +124,27 @@ end
 local function is_producer_state(text)
  return read_parts_of(text, 1, {'>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', '>i7I4I4i7i7c2I5'}) == #text + 1
 end
+local LAWS = {range = true, drain = true, aimd = true}
 local function is_consumer_state(text)
- local head, law = string_match(text, '^%S+( [^\n]*)\n%a+([^\n]*)$')
+ local head, law, memory = string_match(text, '^%S+ ([^\n]*)\n(%a+)([^\n]*)$')
+ if not head or not LAWS[law] then
+  return false
+ end
  local count = 0
- for word in string_gmatch((head or 'x') .. (law or ''), '%S+') do
+ for word in string_gmatch(head, '%S+') do
   count = count + 1
   local x = tonumber(word)
-  if word ~= '-' and (not x or x - x ~= 0) then
+  if not (x and x - x == 0) and not (word == '-' and count > 7) then
    return false
   end
  end
- return count >= 23
+ for word_2 in string_gmatch(memory, '%S+') do
+  local x_2 = tonumber(word_2)
+  if not x_2 or x_2 - x_2 ~= 0 then
+   return false
+  end
+ end
+ return count == 23
 end
 local function damaged_fields(f)
  local bad = {}

@@ -31,7 +31,8 @@ local function are_whole(keys, parts)
   for place, key in pairs(keys) do
     if place == 'history' then redis.call('XLEN', key)
     elseif place == 'state' or place == 'memory' then redis.call('STRLEN', key)
-    elseif place ~= 'budget' and place ~= 'member' then size[place] = redis.call('ZCARD', key) end
+    elseif place == 'member' then redis.call('HLEN', key)
+    elseif place ~= 'budget' then size[place] = redis.call('ZCARD', key) end
   end
   return size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live
     and size.ratios == parts.live and size.frees == parts.bounded and size.consumers >= parts.live

@@ -31,15 +31,21 @@ end
 
 local function is_producer_state(text) return read_parts_of(text, 1, {ENTRY, ANSWER}) == #text + 1 end
 
+local LAWS = {range = true, drain = true, aimd = true}
 local function is_consumer_state(text)
-  local head, law = string.match(text, '^%S+( [^\n]*)\n%a+([^\n]*)$')
+  local head, law, memory = string.match(text, '^%S+ ([^\n]*)\n(%a+)([^\n]*)$')
+  if not head or not LAWS[law] then return false end
   local count = 0
-  for word in string.gmatch((head or 'x') .. (law or ''), '%S+') do
+  for word in string.gmatch(head, '%S+') do
     count = count + 1
     local x = tonumber(word)
-    if word ~= '-' and (not x or x - x ~= 0) then return false end
+    if not (x and x - x == 0) and not (word == '-' and count > 7) then return false end
   end
-  return count >= 23
+  for word in string.gmatch(memory, '%S+') do
+    local x = tonumber(word)
+    if not x or x - x ~= 0 then return false end
+  end
+  return count == 23
 end
 
 -- The names of the fields of the budget's hash that cannot be read.

@@ -45,7 +45,7 @@ local function fit_refresh(b, crowd, now)
 end
 
 local function roll_epoch(keys, b, now)
-  redis.call('HLEN', keys.budget)                      -- a key of another type raises an error here, before anything is written
+  b.is_lost = is_lost(keys)
   read_rest(keys, b)
   turn_shares(b, now)
   local R, crowd = b.earned, b.crowd

@@ -181,12 +181,14 @@ local function reply(b, granted, retry, lease, refresh, recommended, fallback, r
     wait > retry and string.format(' %d', wait) or '')
 end
 
+-- True if the hash was not there.
 local function show_producer(keys, p, is_same, ask, told)
-  redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
+  local added = redis.call('HSET', keys.member, 'demand_per_s', string.format('%.10g', ask.demand / MICRO),
              'share_per_s', string.format('%.10g', told / MICRO), 'held', string.format('%.10g', p.holds / MICRO))
-  if is_same then return end
+  if is_same then return added > 0 end
   if p.class == 'normal' and p.weight == MICRO then redis.call('HDEL', keys.member, 'priority', 'weight')   -- as nearly all have
   else redis.call('HSET', keys.member, 'priority', p.class, 'weight', string.format('%.10g', p.weight / MICRO)) end
+  return added > 0
 end
 
 -- The producer's hash shows people how it fares. It is written once an epoch (in a crowd, once a minute), and if its class or
@@ -199,12 +201,12 @@ local function write_producer(keys, b, p, is_same, ask, told, answer, now)
   if is_passing then p.renewed = long_ago(now) elseif is_old then p.renewed = second % AGES end
   -- In a crowd, most claims are the first one in an epoch.
   local is_shown = not is_known and (b.refresh <= REFRESH or not is_same or is_old)
-  if is_shown then show_producer(keys, p, is_same, ask, told) end
+  local is_added = is_shown and show_producer(keys, p, is_same, ask, told)
   local raw = pack(ENTRY, ask.seq, now, math.floor(p.credit), p.holds, math.floor((p.until_us - now) / LEFT_UNIT), p.epoch, p.d, p.n, p.class,
                    p.weight, p.renewed, p.under, math.floor(p.slot / SLOT_UNIT), p.share, ask.incarnation, b.birth) .. answer
   redis.call('SET', keys.memory, raw, 'KEEPTTL')
   if not is_shown then return false end
-  local keep_ms = is_passing and math.max(KEEP_PASSING_MS, math.ceil(2 * b.length / 1000)) or is_old and KEEP_MEMBER_MS
+  local keep_ms = is_passing and math.max(KEEP_PASSING_MS, math.ceil(2 * b.length / 1000)) or (is_old or is_added) and KEEP_MEMBER_MS
   if keep_ms then
     redis.call('PEXPIRE', keys.member, keep_ms)
     redis.call('PEXPIRE', keys.memory, keep_ms)

@@ -96,7 +96,8 @@ local function rebase_window(w, keys, combine)
 end
 
 -- What the consumers can still hold, as the claim needs it.
-local function settle_window(keys, b, s)
+local function settle_window(keys, b, s, now)
+  if s.lossless == 1 and not b.window then b.window = new_window(now, slot_length(b.span, s.transit, INTERVAL)) end
   local w, parts = b.window, s.parts
   if not w then return end
   rebase_window(w, keys, s.combine)
@@ -162,7 +163,7 @@ local function settle(keys, b, s, now, by, is_act, act)
     push(keys, b)
     parts.told = rate
   end
-  settle_window(keys, b, s)
+  settle_window(keys, b, s, now)
   b.due, b.has_new_terms = least(keys.consumers) or 0, true
   b.resumes = s.paused_until > now and s.paused_until or 0
   for _, at in ipairs({b.resumes, grace_end(s)}) do
@@ -190,6 +191,11 @@ end
 
 -- The first steps of every script. The bucket earns at the old rate, then everything that has become due is settled.
 local function advance(keys, b, now)
+  if not b.is_new and is_lost(keys) then               -- without its settings nothing is settled
+    read_rest(keys, b)
+    b.is_lost = true
+    return refill(b, now)
+  end
   local is_back = b.at - now >= MICRO
   if is_back or (b.due > 0 and now >= b.due) then b.settings = read_settings(keys, b) end
   if is_back then rebase_clock(keys, b, b.settings, now) end

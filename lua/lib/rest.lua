@@ -27,7 +27,11 @@ local function first_budget(keys, now)
   local schema = redis.call('HGET', keys.budget, 'schema')
   if schema and not whole_number(schema, 0, COUNT) then error('damaged') end
   if schema and tonumber(schema) > SCHEMA then return nil, true end
-  return new_budget(now, schema)
+  local b = new_budget(now, schema)
+  for _, field in ipairs(schema and redis.call('HKEYS', keys.budget) or {}) do
+    if string.find(field, '_operator') then b.kept = 1 end           -- what an operator has set does not expire
+  end
+  return b
 end
 
 local function read_rest(keys, b)
@@ -73,10 +77,14 @@ local function steady(b, now)
   return now
 end
 
+-- Whether the budget's hash is gone, and the settings with it: evicted, or deleted by hand. Its state alone is worth nothing. A
+-- key of another type raises an error here.
+local function is_lost(keys) return redis.call('HLEN', keys.budget) == 0 end
+
 -- Returns the budget, or a new one, and the instant that counts for it.
 local function open_budget(keys, now)
   local b, newer = read_budget(keys, 'normal')
-  if b then return b, nil, steady(b, now) end
+  if b and not is_lost(keys) then return b, nil, steady(b, now) end
   if not newer then b, newer = first_budget(keys, now) end
   return b, newer and 'NEXUS_SCHEMA', now
 end
@@ -101,6 +109,10 @@ end
 
 -- Writes the whole state. TTLs are written again each minute, and at once (`may_be_new`) if a key may be new.
 local function write_whole(keys, b, now, may_be_new)
+  if b.is_lost then                                    -- the next call begins a new life, and clients open it again
+    redis.call('DEL', keys.budget, keys.state)
+    return
+  end
   read_rest(keys, b)
   may_be_new = may_be_new or is_renewal_due(b, now)
   if may_be_new and (keys.history or b.is_new) then b.renewed = now end     -- not if a claim came with only a few keys

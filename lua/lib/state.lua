@@ -32,7 +32,7 @@ local ANSWER = '>i7I4I4i7i7c2I5'
 ---   R B burst_us level load learns_until due number ends length refresh span span_until ui is_scarce resumes behind high
 ---   turned turned_before halved lost birth reason taker
 ---   next raw earned window retry_before u first renewed kept lost_old idle_old idlers_old unheard unheard_until told_at told_granted
----   parts has_rest has_new_terms is_new is_revalued is_closed seen_demand seen_demanding settings
+---   parts has_rest has_new_terms is_new is_revalued is_closed is_lost seen_demand seen_demanding settings
 local BUCKET_ENDS = 21
 local TERMS_BEGIN = 22
 local TERMS_END = 46

@@ -39,17 +39,13 @@ local function write_summary(keys, b, now)
     list[#list + 1] = text
   end
   for _, name in ipairs(CLASSES) do add('fair_level_' .. name .. '_per_s', fair_level(b[name])) end
-  if b.is_new or b.is_closed then
+  -- If no epoch has been closed for long, nobody claims any more.
+  if b.is_new or b.is_closed or now - b.told_at > 2 * b.length then
     add('demand_per_s', plain(b.is_closed and math.floor(b.seen_demand) or 0))
     add('producers_in_demand', whole(b.is_closed and b.seen_demanding or 0))
     local past = now - b.told_at
     add('granted_per_s', past > 0 and plain(math.floor((b.granted - b.told_granted) * MICRO / past * MICRO)) or '0')
     b.told_at, b.told_granted = now, b.granted
   end
-  -- If fields were missing, somebody has lost the hash and the settings with it. In a new life of a budget, clients open it
-  -- again.
-  if redis.call(unpack(list)) > 0 and not b.is_new then
-    b.birth, b.due, b.renewed = now, now, 0
-    redis.call('HSET', keys.budget, 'birth', whole(b.birth))
-  end
+  redis.call(unpack(list))
 end

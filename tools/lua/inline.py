@@ -183,17 +183,19 @@ def _parameters(definition: Any, call: Call) -> list[Node]:
     plain: dict[Symbol, Node] = {}
     names: list[Node] = []
     values: list[Node] = []
-    is_quiet = not any(isinstance(node, Call | Invoke) for arg in call.args for node in walk(arg))
+    # A last call may give several values, which take the place of arguments that are missing.
+    is_open = bool(call.args) and len(call.args) < len(definition.args) and isinstance(call.args[-1], Call | Invoke)
+    is_quiet = not is_open and not any(isinstance(node, Call | Invoke) for arg in call.args for node in walk(arg))
     for i, name in enumerate(definition.args):
         value = call.args[i] if i < len(call.args) else None
         is_plain = isinstance(value, Number | String | TrueExpr | FalseExpr | Nil) or (
             isinstance(value, Name) and _stays(value.symbol, call) and value.symbol not in written and is_quiet
         )
-        if is_plain and name.symbol not in written and i < len(call.args):
+        if is_plain and not is_open and name.symbol not in written and i < len(call.args):
             plain[name.symbol] = value
         else:
             names.append(name)
-            values += [value] if value is not None else []
+            values += [value] if value is not None else [] if is_open else [Nil()]
     if plain:
         holder = Block(definition.body.body)
         replace(holder, lambda node: _copy(plain[node.symbol]) if _is_one_of(node, plain) else node)
