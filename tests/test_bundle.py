@@ -330,6 +330,23 @@ return x, n
     assert run(text) == run(source) == (1, 3)
 
 
+@pytest.mark.parametrize("values", ["1, two()", "two(), 1", "(two())", "two()", "1"])
+def test_values_and_parameters_meet_as_they_do_in_a_call(made: Make, values: str) -> None:
+    source = f"""
+local function two() return 3, 2 end
+local function f(a, b, c)
+  local sum = {{a or 0, b or 0, c or 0}}
+  return sum
+end
+local x = f({values})
+local y = two()
+return x[1], x[2], x[3], y
+"""
+    text = made(source)
+    assert "local function f(" not in text
+    assert run(text) == run(source)
+
+
 def test_what_is_rare_is_defined_when_it_is_called_with_copies_of_what_it_shares(made: Make) -> None:
     text = made(
         """

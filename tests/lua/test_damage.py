@@ -176,7 +176,12 @@ def test_what_a_consumer_contributes_and_was_changed_by_hand_is_found_with_the_n
 
 
 @pytest.mark.parametrize("member", ["producer:p", "consumer:c"])
-@pytest.mark.parametrize("state", ["", "short", "c 1 2\\n", f"c 1 2 nan 4 5 6 7{' -' * 16}\\ndrain 1"])
+@pytest.mark.parametrize(
+    "state",
+    ["", "short", "c 1 2\\n", f"c 1 2 nan 4 5 6 7{' -' * 16}\\ndrain 1", f"c 1 2 3 4 5 6 7{' -' * 16}\\ndrian 1",
+     f"c 1 - 3 4 5 6 7{' -' * 16}\\ndrain 1", f"c 1 2 3 4 5 6 7{' -' * 15}\\ndrain 1",
+     f"c 1 2 3 4 5 6 7{' -' * 16}\\ndrain nan"],
+)  # fmt: skip
 def test_a_damaged_member_is_named_and_the_others_live_on(lived: Story, member: str, state: str) -> None:
     key = f"{lived.keys.budget}:{member}:state"
     lived.client.set(key, state.replace("\\n", "\n"))

@@ -1,0 +1,97 @@
+"""One key of several is gone, as after an eviction: what goes on, what begins again, and what still expires."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from tests.story import MICRO, Story
+
+FULL: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 50, "queue_limit": 50}
+
+
+def test_without_its_hash_a_budget_begins_another_life_at_the_end_of_the_epoch(story: Story) -> None:
+    birth = story.configure(rate=100).birth
+    for i in range(10):
+        story.at(1 + i / 10).claim("p", tokens=5)
+    story.client.delete(story.keys.budget)
+    for i in range(4):
+        last = story.at(2 + i / 10).claim("p", tokens=5)
+    assert last.birth != birth
+    assert last.budget_rate == 0  # until its code opens it again
+    story.configure(rate=100)
+    got = sum(story.at(3 + i / 10).claim("p", tokens=50).granted for i in range(20))
+    assert got >= 180 * MICRO  # no share is held back for producers of the life before
+    assert story.reserved == 0
+
+
+@pytest.mark.parametrize("call", ["report", "configure"])
+def test_without_its_hash_a_budget_begins_another_life_with_any_other_call(story: Story, call: str) -> None:
+    birth = story.configure(rate=100).birth
+    story.at(1).report("c", load=0, capacity=50)
+    story.client.delete(story.keys.budget)
+    story.at(1.1)
+    if call == "report":
+        assert story.report("c", load=0, capacity=50).birth != birth
+    else:
+        assert story.configure(rate=100).birth != birth
+    assert story.shown("birth") != birth
+
+
+def test_what_an_operator_has_set_does_not_expire_although_the_state_was_lost(story: Story) -> None:
+    story.configure("operator", rate=50)
+    story.at(1).claim("p", tokens=1)
+    story.client.delete(story.keys.state)
+    story.at(1.1).claim("p", tokens=1)
+    assert [story.client.pttl(key) for key in (story.keys.budget, story.keys.state)] == [-1, -1]
+    story.client.delete(story.keys.budget)
+    story.at(2).configure(rate=5)
+    assert int(story.client.pttl(story.keys.budget)) > 0
+
+
+def test_a_lossless_budget_with_a_floor_grants_nothing_while_its_consumer_is_full(story: Story) -> None:
+    story.configure("operator", rate=100, min_rate=50, lossless=True)
+    story.report("c", **FULL)
+    story.client.delete(story.keys.state)
+    answers = [story.at(5 + i / 10).claim("p", tokens=5) for i in range(60)]
+    assert sum(answer.granted for answer in answers) == 0
+    assert answers[-1].is_lossless
+
+
+def test_the_hash_of_a_producer_that_was_made_again_expires(story: Story) -> None:
+    story.configure(rate=100)
+    story.claim("p", tokens=1)
+    story.client.delete(story.keys.producer("p"))
+    story.at(1).claim("p", tokens=1)
+    for key in (story.keys.producer("p"), story.keys.producer_state("p")):
+        assert 0 < int(story.client.pttl(key)) <= 600_000
+
+
+def test_of_producers_that_are_gone_the_summary_shows_no_demand(story: Story) -> None:
+    story.configure(rate=100)
+    for i in range(10):
+        story.at(i / 10).claim("p", tokens=5)
+    assert float(story.field("demand_per_s")) > 0
+    assert story.field("producers_in_demand") == "1"
+    story.at(600).report("c", load=0, capacity=50)
+    shown = [story.field(name) for name in ("demand_per_s", "producers_in_demand", "granted_per_s")]
+    assert shown[:2] == ["0", "0"]
+    assert float(shown[2]) < 1
+
+
+@pytest.mark.parametrize("kind", ["producer", "consumer"])
+def test_a_members_hash_of_another_type_is_refused_before_anything_is_written(real_story: Story, kind: str) -> None:
+    story = real_story
+    story.configure(rate=100)
+    story.report("a", load=0, capacity=50)
+    story.claim("p", tokens=1)
+    key = story.keys.producer("p") if kind == "producer" else story.keys.consumer("a")
+    story.client.delete(key)
+    story.client.lpush(key, "x")
+    story.at(9)  # a deadline has passed meanwhile
+    before = story.state
+    with pytest.raises(redis.exceptions.ResponseError, match=f"NEXUS_DAMAGED {key}"):
+        story.claim("p", tokens=1) if kind == "producer" else story.report("a", load=0, capacity=50)
+    assert story.state == before
