@@ -40,14 +40,16 @@ def script(name: str) -> Script:
 
 def source(name: str) -> str:
     """Return the source of a script with all that it includes, each part once, for people to read."""
-    return _with_parts(_folder() / f"{name}.lua", set())
+    return with_parts(_folder() / f"{name}.lua", set())
 
 
-def _with_parts(path: Path, seen: set[str]) -> str:
+def with_parts(path: Path, seen: set[str]) -> str:
+    """Return the text of a file with all that it includes and that is not in `seen`."""
+
     def parts(asked: re.Match[str]) -> str:
         new = [part for part in asked[1].split() if part not in seen]
         seen.update(new)
-        return "\n".join([f"-- {part}.lua\n{_with_parts(_folder() / 'lib' / f'{part}.lua', seen)}" for part in new])
+        return "\n".join([f"-- {part}.lua\n{with_parts(_folder() / 'lib' / f'{part}.lua', seen)}" for part in new])
 
     return _ASKED.sub(parts, path.read_text())
 

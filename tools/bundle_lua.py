@@ -42,8 +42,9 @@ from luaparser.astnodes import (
     String,
     Table,
     UMinusOp,
-)  # fmt: skip
+)
 
+from nexus_redis.scripts import with_parts
 from tools.lua.inline import write_in
 from tools.lua.syntax import (
     Symbol,
@@ -57,7 +58,7 @@ from tools.lua.syntax import (
     twin,
     walk,
     walk_all,
-)  # fmt: skip
+)
 
 LUA: Final = Path(__file__).parent.parent / "lua"
 BUNDLE: Final = LUA / "bundle"
@@ -107,12 +108,6 @@ def program(path: Path, end: str = "") -> tuple[list[str], dict[str, list[str]]]
     }
     own[-1] += end
     return own, held
-
-
-def included(path: Path, end: str = "") -> str:
-    """A script with all that it includes and holds, as one text to read."""
-    own, held = program(path, end)
-    return "\n".join([*own[:-1], *(text for texts in held.values() for text in texts), own[-1]])
 
 
 def library(path: Path) -> Path:
@@ -318,8 +313,9 @@ def guarded(name: str) -> str:
     """Return a script of the protocol that names what was damaged, where it fails for that."""
     path, damage = LUA / f"{name}.lua", LUA / "lib" / "damage.lua"
     body = composed(path, taken=frozenset({"is_well", "reply"}))
+    header = _header(name, with_parts(path, set()) + with_parts(damage, set()))
     return (
-        f"{_header(name, included(path) + included(damage))}local is_well, reply = pcall(function()\n{body}end)\n"
+        f"{header}local is_well, reply = pcall(function()\n{body}end)\n"
         f"if is_well then return reply end\n{composed(damage, FAILED)}"
     )
 
@@ -334,7 +330,7 @@ def bundle() -> dict[str, str]:
     """Return what each file of the bundle must hold, by the script's name."""
     plain = {name: LUA / f"{name}.lua" for name in ALSO}
     return {name: guarded(name) for name in NAMES} | {
-        name: _header(name, included(path)) + composed(path) for name, path in plain.items()
+        name: _header(name, with_parts(path, set())) + composed(path) for name, path in plain.items()
     }
 
 

@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 a874e3b58586a60e); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 332b18a9d067db74); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format

@@ -1,4 +1,4 @@
--- Made of lua/configure.lua by `make bundle` (SHA-256 af33f6a9794de208); `nexus-redis scripts configure` shows the source.
+-- Made of lua/configure.lua by `make bundle` (SHA-256 152d545e3511a860); `nexus-redis scripts configure` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

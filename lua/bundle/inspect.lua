@@ -1,4 +1,4 @@
--- Made of lua/inspect.lua by `make bundle` (SHA-256 f80e7ceb671cac86); `nexus-redis scripts inspect` shows the source.
+-- Made of lua/inspect.lua by `make bundle` (SHA-256 975ccb909244ff85); `nexus-redis scripts inspect` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local string_match = string.match

@@ -1,4 +1,4 @@
--- Made of lua/leave.lua by `make bundle` (SHA-256 8bd789a49c223f98); `nexus-redis scripts leave` shows the source.
+-- Made of lua/leave.lua by `make bundle` (SHA-256 a3b77c53855a6a0c); `nexus-redis scripts leave` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

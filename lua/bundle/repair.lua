@@ -1,4 +1,4 @@
--- Made of lua/repair.lua by `make bundle` (SHA-256 6779dab920c60bd1); `nexus-redis scripts repair` shows the source.
+-- Made of lua/repair.lua by `make bundle` (SHA-256 4f6d476029aa57b1); `nexus-redis scripts repair` shows the source.
 local string_match = string.match
 local string_sub = string.sub
 local string_gmatch = string.gmatch

@@ -117,7 +117,6 @@ local function write_whole(keys, b, now, may_be_new)
   may_be_new = may_be_new or is_renewal_due(b, now)
   if may_be_new and (keys.history or b.is_new) then b.renewed = now end     -- not if a claim came with only a few keys
   if b.is_new or b.is_revalued or b.is_closed then write_summary(keys, b, now) end
-  -- This comes after the summary, which may begin a new life.
   local state = {packed_bucket(b), packed_class(b['normal']), packed_class(b['high']), packed_class(b['low']),
     pack(EPOCHAL, b.retry_before, b.u, b.first, b.renewed, b.kept, b.lost_old, b.idle_old, b.idlers_old, b.unheard,
          b.unheard_until, b.told_at, b.told_granted),

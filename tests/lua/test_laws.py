@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lupa import lua51  # type: ignore[import-untyped]
 
+from nexus_redis.scripts import with_parts
 from tests.referee_laws import Answer, Referee, Report, Setting
-from tools import bundle_lua
 
 LIBRARY = Path(__file__).parents[2] / "lua" / "lib"
 EXPORTS = "\nreturn {choose_law = choose_law, run_law = run_law, law_text = law_text, law_memory = law_memory}"
@@ -22,7 +22,7 @@ NO_GLOBALS = "setmetatable(_G, {__newindex = function(_, name) error('global ' .
 
 
 def composed() -> str:
-    return bundle_lua.included(LIBRARY / "law.lua")
+    return with_parts(LIBRARY / "law.lua", set())
 
 
 class LuaLaws:

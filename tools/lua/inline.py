@@ -36,7 +36,7 @@ from luaparser.astnodes import (
     TrueExpr,
     Varargs,
     While,
-)  # fmt: skip
+)
 
 from tools.lua.syntax import Symbol, blocks, children, count_again, name_of, replace, walk, walk_all
 

@@ -43,7 +43,7 @@ from luaparser.astnodes import (
     TrueExpr,
     Varargs,
     While,
-)  # fmt: skip
+)
 
 Scope = dict[str, "Symbol"]
 Name.symbol = Name.owner = None  # of a global, and of the name of a field
