@@ -8,7 +8,7 @@ demo: .venv/demo.stamp
 	$(BIN)/nexus-redis demo $(ARGS)
 
 test: .venv/dev.stamp
-	@$(BIN)/python -m tests.matrix
+	@$(BIN)/python -m tests.harness.matrix
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/mypy
 	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)

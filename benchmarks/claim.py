@@ -22,10 +22,10 @@ import redis
 
 from benchmarks.harness import Bench, Cell, Measured, Meter, Table, figure, ratio
 from benchmarks.peers import ONE_COMMAND
-from nexus_redis import calls
+from nexus_redis._protocol import calls, plans
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._values.settings import BudgetSettings, micro
 from nexus_redis.cli.driving import drive, packed, packed_call
-from nexus_redis.config import BudgetSettings, micro
-from nexus_redis.keys import BudgetKeys
 
 TITLE = "The claim, in Redis"
 RATE = 1e8
@@ -47,7 +47,7 @@ class Crowd:
         self.name = f"{producers:,} producers, {consumers:,} consumer{'s' * (consumers > 1)}{contended}"
         self._seqs, self._birth = [0] * producers, ""
 
-    def ask(self, number: int) -> calls.Call[calls.Answer]:
+    def ask(self, number: int) -> plans.Call[calls.Answer]:
         """The next claim of one that is busy."""
         self._seqs[number] += 1
         ask = calls.Claim(
@@ -65,7 +65,7 @@ class Crowd:
         send(client, map(self.ask, range(self.producers)))
 
 
-def send(client: redis.Redis, asked: Iterable[calls.Call[Any]]) -> list[Any]:
+def send(client: redis.Redis, asked: Iterable[plans.Call[Any]]) -> list[Any]:
     """Calls by the batch; a refusal raises."""
     replies: list[Any] = []
     known: set[str] = set()

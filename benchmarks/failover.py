@@ -32,10 +32,10 @@ from redis.crc import key_slot
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis.embedded import ServerProcess
+from nexus_redis._redis.embedded import ServerProcess
 from nexus_redis.errors import AcquireTimeout, Unavailable
-from tests.fleets import ClusterFleet, Fleet, SentinelFleet
-from tests.support import PATIENCE, eventually
+from tests.harness.fleets import ClusterFleet, Fleet, SentinelFleet
+from tests.harness.support import PATIENCE, eventually
 
 NAME: Final = "stripe"
 RATE: Final = 500

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fleet import Fleet, Measured
-from tests.servers import Server, launch
+from tests.harness.fleet import Fleet, Measured
+from tests.harness.servers import Server, launch
 
 MINUTE = 60.0
 Workload = dict[str, Any]

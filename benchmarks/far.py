@@ -21,7 +21,7 @@ import redis
 from nexus_redis import Nexus
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis.testing import ManualClock
-from tests.servers import launch
+from tests.harness.servers import launch
 
 ROUND_TRIPS = (0.0, 0.02, 0.05, 0.095, 0.2, 0.3, 0.5)
 RATES = (10.0, 100.0, 1_000.0, 10_000.0)

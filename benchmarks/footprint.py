@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import redis
 
-from nexus_redis import calls, scripts
-from nexus_redis.calls import Call, Claim
-from nexus_redis.config import BudgetSettings
-from nexus_redis.keys import BudgetKeys
-from tests.servers import REAL, binary, launch
+from nexus_redis._protocol import calls, scripts
+from nexus_redis._protocol.calls import Claim
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Call
+from nexus_redis._values.settings import BudgetSettings
+from tests.harness.servers import REAL, binary, launch
 
 SHARED: Final = BudgetKeys("nexus", "elasticsearch")
 HISTORY: Final = 1100  # changes: more than a history keeps

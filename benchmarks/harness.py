@@ -24,8 +24,8 @@ import redis
 from rich.console import Console
 from rich.table import Table as Drawn
 
-from nexus_redis import embedded
-from nexus_redis.wire import address
+from nexus_redis._redis import embedded
+from nexus_redis._redis.connect import address
 
 K = TypeVar("K")
 Measured = dict[str, float]

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from tests.coordinators import ScriptCoordinator
-from tests.plant import Consumer, Plant
-from tests.servers import launch
+from tests.harness.coordinators import ScriptCoordinator
+from tests.harness.plant import Consumer, Plant
+from tests.harness.servers import launch
 
 CAPACITY, FALLEN, LIMIT = 1000, 400, 1000
 FALLS, RISES, ENDS = 30.0, 70.0, 100.0

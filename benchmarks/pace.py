@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 
-from nexus_redis.embedded import acquire
+from nexus_redis._redis.embedded import acquire
 
 SHELLS, SETTLING = 4, 3.0
 PACE = (sys.executable, "-m", "nexus_redis", "pace", "shared")

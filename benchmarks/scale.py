@@ -17,12 +17,12 @@ import redis
 
 from benchmarks.claim import INCARNATION, claim_cpu_us, send
 from benchmarks.harness import Bench, Cell, Table, quantile
-from nexus_redis import calls
+from nexus_redis._core.ledger import CLAIM_GAP
+from nexus_redis._protocol import calls, plans
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.scripts import script
+from nexus_redis._values.settings import BudgetSettings, micro
 from nexus_redis.cli.driving import packed_call
-from nexus_redis.config import BudgetSettings, micro
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.ledger import CLAIM_GAP
-from nexus_redis.scripts import script
 
 TITLE = "Scale"
 SIMULATED, ON_PAPER = (100, 1_000, 10_000, 100_000), (300_000, 1_000_000)
@@ -124,7 +124,7 @@ def simulated(client: redis.Redis, keys: BudgetKeys, size: int) -> Fleet:
     return Fleet(len(answers) / span, refresh * 1e3, lease * 1e3, granted / rate / span)
 
 
-def _answers(client: redis.Redis, asked: list[calls.Call[calls.Answer]]) -> list[calls.Answer]:
+def _answers(client: redis.Redis, asked: list[plans.Call[calls.Answer]]) -> list[calls.Answer]:
     """In one round trip, packed by ourselves: a pipeline of redis-py takes longer than the server."""
     pool = client.connection_pool
     connection: Any = pool.get_connection()

@@ -1,7 +1,7 @@
 """Measure the processor time of a verb of the command line: `python -m benchmarks.start [TIMES]`.
 
 It is the user and system time of the command and of all that it starts: the least and the median of TIMES runs, beside
-a Python that does nothing. The Redis is a private one. The tests check what a verb imports (`tests/test_cli_verbs.py`),
+a Python that does nothing. The Redis is a private one. The tests check what a verb imports (`tests/cli/test_verbs.py`),
 and this benchmark shows how much time that takes on a machine.
 """
 
@@ -11,7 +11,7 @@ import os
 import statistics
 import sys
 
-from nexus_redis.embedded import acquire
+from nexus_redis._redis.embedded import acquire
 
 TIMES = 15
 VERBS = (

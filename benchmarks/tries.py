@@ -19,7 +19,7 @@ import redis
 
 from nexus_redis import Nexus
 from nexus_redis.testing import ManualClock
-from tests.servers import launch
+from tests.harness.servers import launch
 
 ROWS = (
     (4, 5.0, 30.0),

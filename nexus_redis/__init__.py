@@ -14,6 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nexus_redis._protocol.explain import Explanation
+    from nexus_redis._protocol.history import Event
+    from nexus_redis._protocol.snapshot import BudgetSnapshot, ConsumerSnapshot, ProducerSnapshot
+    from nexus_redis._values.results import GRANTED, Denied, Grant
     from nexus_redis.client import Budget, Consumer, Nexus, Producer, Reservation
     from nexus_redis.errors import (
         AcquireTimeout,
@@ -26,11 +30,7 @@ if TYPE_CHECKING:
         ServerRefused,
         Unavailable,
     )
-    from nexus_redis.explain import Explanation
-    from nexus_redis.history import Event
     from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport
-    from nexus_redis.results import GRANTED, Denied, Grant
-    from nexus_redis.snapshot import BudgetSnapshot, ConsumerSnapshot, ProducerSnapshot
 
 __all__ = [
     "GRANTED",
@@ -75,11 +75,11 @@ _HOMES = {
         "ServerRefused",
         "Unavailable",
     ),
-    "explain": ("Explanation",),
-    "history": ("Event",),
+    "_protocol.explain": ("Explanation",),
+    "_protocol.history": ("Event",),
     "messages": ("CapacitySignal", "FlowControl", "LoadReport"),
-    "results": ("GRANTED", "Denied", "Grant"),
-    "snapshot": ("BudgetSnapshot", "ConsumerSnapshot", "ProducerSnapshot"),
+    "_values.results": ("GRANTED", "Denied", "Grant"),
+    "_protocol.snapshot": ("BudgetSnapshot", "ConsumerSnapshot", "ProducerSnapshot"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

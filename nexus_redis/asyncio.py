@@ -23,37 +23,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 import redis
 import redis.asyncio
 
-from nexus_redis import calls
-from nexus_redis.account import Account
-from nexus_redis.asking import Asker, flow_of
-from nexus_redis.borrowed import Borrowed
-from nexus_redis.calls import Configured
-from nexus_redis.config import (
-    BudgetSettings,
-    ConsumerSettings,
-    ProducerSettings,
-    parse_name,
-    parse_rate,
-    parse_seconds,
-)
-from nexus_redis.embedded import EmbeddedServer
-from nexus_redis.ends import at_end
-from nexus_redis.errors import AcquireTimeout, Closed
-from nexus_redis.explain import Explanation, explain
-from nexus_redis.ids import whoami
-from nexus_redis.joint import Joint
-from nexus_redis.ledger import MICRO
-from nexus_redis.limited import F, decorator, limited_async
-from nexus_redis.logs import log
-from nexus_redis.opening import NOTHING
-from nexus_redis.paced import AsyncPaced
-from nexus_redis.price import Cost, price_of
-from nexus_redis.reach import NEVER
-from nexus_redis.removal import delete
-from nexus_redis.reporter import Reporter, Ticket
-from nexus_redis.reservation import Settling, grant_of
-from nexus_redis.results import GRANTED, Denied, Grant
-from nexus_redis.shell import (
+from nexus_redis._api.base import (
     UNSET,
     BudgetShell,
     ConsumerShell,
@@ -68,13 +38,52 @@ from nexus_redis.shell import (
     pause_length,
     said_by_hand,
 )
-from nexus_redis.snapshot import BudgetSnapshot, budget_names, snapshot
-from nexus_redis.sources import Source
-from nexus_redis.task import LoopTask, running_loop
-from nexus_redis.telling import told
-from nexus_redis.thread import STOP_PATIENCE
-from nexus_redis.waiter import Waiter
-from nexus_redis.wire import address, checked, connect, connect_async, is_single, placing, sync_twin, twin_async, where
+from nexus_redis._api.configure import told
+from nexus_redis._api.decorator import F, decorator, limited_async
+from nexus_redis._api.pace import AsyncPaced
+from nexus_redis._api.reservation import Settling, grant_of
+from nexus_redis._core.consumer import Reporter, Ticket
+from nexus_redis._core.multi_acquire import Joint
+from nexus_redis._core.producer import Account
+from nexus_redis._core.registration import NOTHING
+from nexus_redis._core.signal_request import Asker, flow_of
+from nexus_redis._core.sources import Source
+from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._drivers.tasks import LoopTask, running_loop
+from nexus_redis._drivers.threaded import STOP_PATIENCE
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import Configured
+from nexus_redis._protocol.deletion import delete
+from nexus_redis._protocol.explain import Explanation, explain
+from nexus_redis._protocol.snapshot import BudgetSnapshot, budget_names, snapshot
+from nexus_redis._redis.connect import (
+    address,
+    checked,
+    connect,
+    connect_async,
+    is_single,
+    placing,
+    sync_twin,
+    twin_async,
+    where,
+)
+from nexus_redis._redis.embedded import EmbeddedServer
+from nexus_redis._runtime.process_end import at_end
+from nexus_redis._runtime.weak_call import Borrowed
+from nexus_redis._values.cost import Cost, price_of
+from nexus_redis._values.identity import whoami
+from nexus_redis._values.log import log
+from nexus_redis._values.parse import MICRO
+from nexus_redis._values.results import GRANTED, Denied, Grant
+from nexus_redis._values.settings import (
+    BudgetSettings,
+    ConsumerSettings,
+    ProducerSettings,
+    parse_name,
+    parse_rate,
+    parse_seconds,
+)
+from nexus_redis.errors import AcquireTimeout, Closed
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
@@ -557,7 +566,9 @@ class Budget(BudgetShell["Consumer"], _Spender):
 
     async def explain(self) -> Explanation:
         """Why the rate is what it is: whose report, ceiling, pause or silence, since when, what would raise it."""
-        why: Explanation = await self._nexus._drive(explain(self._keys, self._nexus._hub.server))
+        why: Explanation = await self._nexus._drive(
+            explain(self._keys, self._nexus._hub.server, self._nexus._hub.clock)
+        )
         return why
 
     async def delete(self) -> bool:

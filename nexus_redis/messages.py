@@ -19,7 +19,8 @@ from typing import Annotated, Any, Final, Literal, Self
 import msgpack
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from nexus_redis.config import NAME_PATTERN, Priority
+from nexus_redis._values.parse import BUDGET_PATTERN, LONGEST_NAME
+from nexus_redis._values.settings import NAME_PATTERN, Priority
 from nexus_redis.errors import (
     CAPACITY,
     COUNT,
@@ -35,7 +36,6 @@ from nexus_redis.errors import (
     Range,
     remedy_for,
 )
-from nexus_redis.values import BUDGET_PATTERN, LONGEST_NAME
 
 LONGEST_MESSAGE: Final = 65_536  # bytes, several times what the fields below can fill
 

@@ -16,14 +16,19 @@ import pytest
 from hypothesis import settings
 
 from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis import client, embedded, exchange, logs, push, scripts, target, task, thread, wire
-from nexus_redis.embedded import ServerProcess
-from tests.fleets import FLEETS, Fleet, FleetServer
-from tests.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
-from tests.support import PATIENCE
+from nexus_redis import client
+from nexus_redis._core import round_trips
+from nexus_redis._drivers import tasks, threaded
+from nexus_redis._protocol import scripts
+from nexus_redis._redis import address, connect, embedded, pubsub
+from nexus_redis._redis.embedded import ServerProcess
+from nexus_redis._runtime import log_thread
+from tests.harness.fleets import FLEETS, Fleet, FleetServer
+from tests.harness.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
+from tests.harness.support import PATIENCE
 from tools import bundle_lua
 
-MODULES = (client, embedded, exchange, nexus_asyncio, push, target, task, thread, wire)
+MODULES = (client, embedded, round_trips, nexus_asyncio, pubsub, address, tasks, threaded, connect)
 LIMITS = (
     "CALL_TIMEOUT", "CONNECT_TIMEOUT", "FIRST_LIMIT", "LATEST_LIMIT", "PROBE_TIMEOUT_S", "SOONEST_LIMIT",
     "START_TIMEOUT_S", "STOP_PATIENCE", "STOP_TIMEOUT_S",
@@ -78,14 +83,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def _said() -> Iterator[None]:
     """A test's log is its own: what it caused is said before the next one begins."""
     yield
-    logs.flush(60)
+    log_thread.flush(60)
 
 
 def after_all_is_said(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """`look`, when all that was said so far has been handled: that is done by another thread."""
 
     def wait_and_look(self: Any) -> Any:
-        logs.flush(60)
+        log_thread.flush(60)
         return look(self)
 
     return wait_and_look

@@ -44,7 +44,7 @@ from luaparser.astnodes import (
     UMinusOp,
 )
 
-from nexus_redis.scripts import with_parts
+from nexus_redis._protocol.scripts import with_parts
 from tools.lua.inline import write_in
 from tools.lua.syntax import (
     Symbol,

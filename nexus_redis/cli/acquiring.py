@@ -13,23 +13,22 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from nexus_redis.account import Account
-from nexus_redis.calls import Outcome
+from nexus_redis._core.loop import refill
+from nexus_redis._core.producer import Account
+from nexus_redis._core.registration import NOTHING, Opening
+from nexus_redis._core.round_trips import Exchange
+from nexus_redis._core.scheduler import Hub
+from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Outcome, Pause
+from nexus_redis._values.parse import MICRO, budget_name, parse_cost, split_name
+from nexus_redis._values.settings import ProducerSettings
 from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.known import require_one
 from nexus_redis.cli.signals import OF_A_COMMAND, Signals, signals
 from nexus_redis.cli.spawning import spawn
 from nexus_redis.cli.swift import Connection, namespace_of, url_of
-from nexus_redis.config import ProducerSettings
 from nexus_redis.errors import AcquireTimeout, Closed
-from nexus_redis.exchange import Exchange
-from nexus_redis.hub import Hub, Pause
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.ledger import MICRO
-from nexus_redis.loop import refill
-from nexus_redis.opening import NOTHING, Opening
-from nexus_redis.values import budget_name, parse_cost, split_name
-from nexus_redis.waiter import NEVER, Waiter
 
 STOP_PATIENCE: Final = 1.5  # seconds for leaving, as in `thread`
 
@@ -81,7 +80,7 @@ def _reached(url: str | None) -> Iterator[Connection]:
         with Connection(found) as connection:
             yield connection
         return
-    from nexus_redis import embedded
+    from nexus_redis._redis import embedded
 
     server = embedded.acquire(found)
     try:

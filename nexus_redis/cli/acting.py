@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from nexus_redis._values.parse import budget_name
 from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.keeping import restore
 from nexus_redis.cli.known import VERY_ALIKE, alike, is_there, unknown
 from nexus_redis.cli.options import By, Create, Key, Name, Namespace, Reason, Url, act_of
 from nexus_redis.cli.text import printable, seconds, standing
 from nexus_redis.errors import SECONDS, InvalidSetting
-from nexus_redis.values import budget_name
 
 if TYPE_CHECKING:
-    from nexus_redis.calls import Configured
+    from nexus_redis._protocol.calls import Configured
     from nexus_redis.cli.place import Place
 
 FIELDS: Final = ("rate", "min-rate", "burst", "law", "combine", "latency-target-ms", "lossless", "transit", "grace")
@@ -87,8 +87,8 @@ def set_budget(
       nexus-redis set stripe --unset rate
       nexus-redis set --from budgets.json
     """
-    from nexus_redis.config import BudgetSettings
-    from nexus_redis.values import typed_milliseconds, typed_seconds
+    from nexus_redis._values.parse import typed_milliseconds, typed_seconds
+    from nexus_redis._values.settings import BudgetSettings
 
     def as_seconds(text: str | None, field: str) -> float | None:
         return None if text is None else typed_seconds(text, field)
@@ -145,8 +145,8 @@ def pause(
       nexus-redis pause stripe 30 --reason "429 Retry-After"
       nexus-redis pause stripe
     """
-    from nexus_redis.calls import UNTIL_RESUMED
-    from nexus_redis.values import typed_seconds
+    from nexus_redis._protocol.calls import UNTIL_RESUMED
+    from nexus_redis._values.parse import typed_seconds
 
     lasts = UNTIL_RESUMED
     if duration is not None:
@@ -210,7 +210,7 @@ def _act(
 
 
 def _configure(here: "Place", name: str, *, settings: Any = None, **change: Any) -> "Configured":
-    from nexus_redis import calls
+    from nexus_redis._protocol import calls
 
     try:
         now: Configured = here.ask(calls.configure(here.keys(name), settings, source="operator", **change))[0]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
 
+from nexus_redis._values.parse import typed_seconds
 from nexus_redis.cli.options import Json
 from nexus_redis.cli.text import as_json, number, printable
 from nexus_redis.errors import Range
-from nexus_redis.values import typed_seconds
 
 if TYPE_CHECKING:
     from nexus_redis.cli.place import Place
@@ -101,11 +101,10 @@ class _Ending:
 
 def measured(here: "Place", seconds: float, ending: "_Ending") -> dict[str, Any]:
     """All of it, as the JSON has it; the budget is gone afterwards."""
-    from nexus_redis import calls
-    from nexus_redis.calls import Command
-    from nexus_redis.config import BudgetSettings
-    from nexus_redis.hub import ask
-    from nexus_redis.removal import delete
+    from nexus_redis._protocol import calls
+    from nexus_redis._protocol.deletion import delete
+    from nexus_redis._protocol.plans import Command, ask
+    from nexus_redis._values.settings import BudgetSettings
 
     name = f"bench-{os.getpid()}-{random.getrandbits(32):08x}"
     keys = here.keys(name)
@@ -157,7 +156,7 @@ class _Claims:
     """Claims of producers that are busy, each one's in order."""
 
     def __init__(self, keys: Any) -> None:
-        from nexus_redis import calls
+        from nexus_redis._protocol import calls
         from nexus_redis.cli.driving import packed_call
 
         self._calls, self._packed, self._keys, self._count = calls, packed_call, keys, 0
@@ -203,10 +202,10 @@ def _at_once(
 
     import redis
 
-    from nexus_redis.calls import Command
+    from nexus_redis._protocol.plans import Command
+    from nexus_redis._redis.faults import as_nexus_error
     from nexus_redis.cli.driving import drive
     from nexus_redis.errors import Unavailable
-    from nexus_redis.faults import as_nexus_error
 
     sha = str(here.ask(Command(("SCRIPT", "LOAD", ONE_COMMAND), _text))[0])
     source = commands(sha)
@@ -263,6 +262,6 @@ def _spread(took: list[float]) -> dict[str, float]:
 
 
 def _text(reply: Any) -> str:
-    from nexus_redis.calls import text
+    from nexus_redis._protocol.calls import text
 
     return text(reply)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nexus_redis._protocol.scripts import NAMES
 from nexus_redis.errors import WORDS
-from nexus_redis.scripts import NAMES
 
 SHELLS: Final = ("bash", "zsh", "fish")
 _FILES: Final = ("--from", "--input")

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from nexus_redis import calls
+from nexus_redis._protocol.plans import Call
 
 END = b"\r\n"
 LARGEST = 65_536
@@ -24,7 +24,7 @@ def packed(*words: str | float | bytes) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
-def packed_call(call: calls.Call[Any]) -> bytes:
+def packed_call(call: Call[Any]) -> bytes:
     """A script's call, by its SHA."""
     return packed("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
 

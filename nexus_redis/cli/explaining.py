@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nexus_redis._values.parse import budget_name
 from nexus_redis.cli.known import unknown
 from nexus_redis.cli.options import Json, Key, Name, Namespace, Url
 from nexus_redis.cli.text import as_json, printable
-from nexus_redis.values import budget_name
 
 if TYPE_CHECKING:
-    from nexus_redis.explain import Explanation
+    from nexus_redis._protocol.explain import Explanation
 
 SHOWN = 20
 
@@ -33,12 +33,14 @@ def explain(
     Example:
       nexus-redis explain elasticsearch
     """
+    from time import monotonic
+
+    from nexus_redis._protocol.explain import explain as plan
     from nexus_redis.cli.place import place
-    from nexus_redis.explain import explain as plan
 
     full = budget_name(name, key)
     with place(url, namespace) as here:
-        why: Explanation = here.run(plan(here.keys(full), here.server))
+        why: Explanation = here.run(plan(here.keys(full), here.server, monotonic))
         if not why.budget.exists:
             raise unknown(here, full, name if key is not None else None)
     if json:

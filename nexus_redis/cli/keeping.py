@@ -72,9 +72,9 @@ def restore(source: Path, only: str | None, url: str | None, namespace: str | No
 
 
 def _put_back(here: "Place", name: str, by: dict[str, dict[str, Any]], act: Act) -> None:
-    from nexus_redis import calls
-    from nexus_redis.config import BudgetSettings
-    from nexus_redis.snapshot import SETTINGS
+    from nexus_redis._protocol import calls
+    from nexus_redis._protocol.snapshot import SETTINGS
+    from nexus_redis._values.settings import BudgetSettings
 
     keys = here.keys(name)
     known = here.ask(calls.inspect(keys, count=1))[0].fields
@@ -90,8 +90,8 @@ def _put_back(here: "Place", name: str, by: dict[str, dict[str, Any]], act: Act)
 
 def _read(source: Path) -> list[tuple[str, dict[str, dict[str, Any]]]]:
     """All of it is checked before anything is written."""
-    from nexus_redis.config import BudgetSettings
-    from nexus_redis.values import budget_name
+    from nexus_redis._values.parse import budget_name
+    from nexus_redis._values.settings import BudgetSettings
 
     try:
         text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")

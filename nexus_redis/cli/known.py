@@ -7,10 +7,11 @@ NAME exists, since the budget of a key begins with its first use and takes over 
 
 from typing import TYPE_CHECKING, Final
 
-from nexus_redis.calls import Command, text
+from nexus_redis._protocol.calls import text
+from nexus_redis._protocol.keys import BudgetKeys, budgets_key
+from nexus_redis._protocol.plans import Command
 from nexus_redis.cli.exits import Finding
 from nexus_redis.cli.text import printable
-from nexus_redis.keys import BudgetKeys, budgets_key
 
 if TYPE_CHECKING:
     from nexus_redis.cli.place import Place

@@ -51,9 +51,9 @@ class Act(TypedDict):
 
 def act_of(by: str | None, reason: str) -> Act:
     """Check `--by` and `--reason`. A text that is too long is refused here, since a person has typed it."""
-    from nexus_redis.calls import LONGEST_NOTE, LONGEST_WHO
+    from nexus_redis._protocol.calls import LONGEST_NOTE, LONGEST_WHO
+    from nexus_redis._values.identity import whoami
     from nexus_redis.errors import InvalidSetting
-    from nexus_redis.ids import whoami
 
     if by is not None and (not by.strip() or ":" in by or len(by.encode("utf-8", "replace")) > LONGEST_WHO):
         raise InvalidSetting("by", by, f"use 1 to {LONGEST_WHO} bytes without a colon")

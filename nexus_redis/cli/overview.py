@@ -1,14 +1,16 @@
 """The plans that read all budgets, in brief or their settings: few round trips, whatever takes part in them."""
 
-from nexus_redis import calls
-from nexus_redis.hub import ask
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.snapshot import SETTINGS, Plan, assembled, budget_names, due_of
+from typing import Any
+
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Plan, ask
+from nexus_redis._protocol.snapshot import SETTINGS, assembled, budget_names, due_of
 
 BATCH = 100  # budgets a round trip: each answer is a hash of some kilobytes
 
 
-def overview(namespace: str, server: str) -> Plan:
+def overview(namespace: str, server: str) -> Plan[Any]:
     """The plan; its result is a list of `BudgetSnapshot` without members."""
     names: list[str] = yield from budget_names(namespace, server)
     found = []
@@ -27,7 +29,7 @@ def overview(namespace: str, server: str) -> Plan:
     return [budget for budget in found if budget.exists]
 
 
-def all_settings(namespace: str, server: str) -> Plan:
+def all_settings(namespace: str, server: str) -> Plan[Any]:
     """The plan; its result is a list of (name, {"operator": {field: value}, "code": {field: value}}), by name."""
     names: list[str] = yield from budget_names(namespace, server)
     found = []

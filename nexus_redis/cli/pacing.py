@@ -60,13 +60,13 @@ def pace(
       cat access.log | nexus-redis pace elasticsearch > ship.pipe
       nexus-redis pace uplink --cost bytes < backup.tar | ssh vault 'cat > backup.tar'
     """
+    from nexus_redis._protocol.keys import BudgetKeys
+    from nexus_redis._values.parse import split_name
     from nexus_redis.cli.gauge import gauge
     from nexus_redis.cli.known import require_one
     from nexus_redis.cli.signals import signals
     from nexus_redis.cli.swift import Connection
     from nexus_redis.client import Nexus
-    from nexus_redis.keys import BudgetKeys
-    from nexus_redis.values import split_name
 
     if cost not in COSTS:
         raise InvalidSetting("cost", cost, f"use {' or '.join(COSTS)}")

@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from nexus_redis._protocol.calls import REFRESH
+from nexus_redis._protocol.history import Event
+from nexus_redis._protocol.snapshot import BudgetSnapshot
 from nexus_redis.cli.text import number, percent, printable, rate, seconds, setting
-from nexus_redis.history import Event
-from nexus_redis.ledger import REFRESH
-from nexus_redis.snapshot import BudgetSnapshot
 
 GAP = 2  # columns between two cells
 ENOUGH_OF_NAME = 16

@@ -6,15 +6,14 @@ from typing import Any, Self, TypeVar
 
 import redis
 
-from nexus_redis import embedded
-from nexus_redis.calls import Job, Outcome
+from nexus_redis._drivers.threaded import drive
+from nexus_redis._protocol.budget_list import listed, swept
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Job, Outcome, Pause, ask
+from nexus_redis._redis import embedded
+from nexus_redis._redis.connect import address, connect, node_for, where
+from nexus_redis._values.parse import budget_name
 from nexus_redis.cli.swift import namespace_of
-from nexus_redis.hub import Pause, ask
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.listing import listed, swept
-from nexus_redis.thread import drive
-from nexus_redis.values import budget_name
-from nexus_redis.wire import address, connect, node_for, where
 
 T = TypeVar("T")
 

@@ -50,9 +50,10 @@ def redis(
 def _answer(here: "Place", words: list[bytes]) -> Any:
     from redis.exceptions import RedisError
 
-    from nexus_redis.cluster import Cluster
+    from nexus_redis._protocol.plans import Fault
+    from nexus_redis._redis.cluster import Cluster
+    from nexus_redis._redis.faults import as_nexus_error, classify
     from nexus_redis.errors import Unavailable
-    from nexus_redis.faults import Fault, as_nexus_error, classify
 
     client: Any = here.client
     try:

@@ -53,11 +53,11 @@ def demo(
       nexus-redis demo
       nexus-redis demo --input /var/log/*.log --seconds 20
     """
-    from nexus_redis.config import parse_name
+    from nexus_redis._redis.connect import address
+    from nexus_redis._values.parse import typed_seconds
+    from nexus_redis._values.settings import parse_name
     from nexus_redis.demo import DemoFailed, Options, run
     from nexus_redis.demo.options import SECONDS as SPAN
-    from nexus_redis.values import typed_seconds
-    from nexus_redis.wire import address
 
     found = url or os.environ.get("NEXUS_REDIS_URL")
     # Not NEXUS_REDIS_NAMESPACE: the demo deletes the budget that it plays with, which may be in there with real work.

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from nexus_redis._values.parse import budget_name
 from nexus_redis.cli.exits import Finding, Misuse
 from nexus_redis.cli.known import VERY_ALIKE, alike, either, is_there, require
 from nexus_redis.cli.options import Create, Json, Key, Name, Namespace, Url
 from nexus_redis.cli.text import as_json, rate, seconds, standing
 from nexus_redis.errors import INTERVAL, InvalidSetting, ServerRefused
-from nexus_redis.values import budget_name
 
 if TYPE_CHECKING:
-    from nexus_redis.calls import Standing
+    from nexus_redis._protocol.calls import Standing
     from nexus_redis.cli.place import Place
     from nexus_redis.messages import LoadReport
 
@@ -55,10 +55,10 @@ def signal(
     Example:
       nexus-redis signal elasticsearch --rate 10000 --id filebeat-1
     """
-    from nexus_redis import calls
+    from nexus_redis._protocol import calls
+    from nexus_redis._values.parse import parse_rate
     from nexus_redis.cli import quick
     from nexus_redis.cli.place import place
-    from nexus_redis.values import parse_rate
 
     parent = name if key is not None else None
     name = budget_name(name, key)
@@ -125,12 +125,12 @@ def report(
       nexus-redis report elasticsearch --id es-1 --load 95 --capacity 400
       nexus-redis report postgres --queue-depth 40 --queue-limit 1000 --done 81250 --every 10
     """
-    from nexus_redis.calls import REPORTED
+    from nexus_redis._protocol.calls import REPORTED
+    from nexus_redis._values.parse import FRACTION, is_fraction, typed_milliseconds, typed_seconds
+    from nexus_redis._values.settings import parse_name, parse_rate
     from nexus_redis.cli.place import place
     from nexus_redis.cli.quick import host
-    from nexus_redis.config import parse_name, parse_rate
     from nexus_redis.messages import LoadReport
-    from nexus_redis.values import FRACTION, is_fraction, typed_milliseconds, typed_seconds
 
     name = budget_name(name, key)
     interval = typed_seconds(every, "every", INTERVAL)
@@ -156,9 +156,10 @@ def report(
 
 
 def _sent(here: "Place", message: "LoadReport", said: dict[str, float | None]) -> "Standing":
-    from nexus_redis import calls
-    from nexus_redis.calls import Command, text
-    from nexus_redis.snapshot import instant
+    from nexus_redis._protocol import calls
+    from nexus_redis._protocol.calls import text
+    from nexus_redis._protocol.plans import Command
+    from nexus_redis._protocol.snapshot import instant
 
     report = calls.report(here.keys(message.consumer_id), message.instance_id, said)
     began = here.ask(Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) // 1000 / 1000))[0]

@@ -7,14 +7,15 @@ typer reads the words from the start, and reports what is wrong.
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from nexus_redis import calls
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.budget_list import Listed, listed
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Call, Command
+from nexus_redis._values.parse import budget_name, micro, micro_rate, parse_name, parse_number, parse_rate
 from nexus_redis.cli.exits import exit_code
 from nexus_redis.cli.swift import Connection, namespace_of, swiftly, url_of
 from nexus_redis.cli.text import as_message, rate, standing
 from nexus_redis.errors import WORDS, InvalidSetting
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.listing import Listed, listed
-from nexus_redis.values import budget_name, micro, micro_rate, parse_name, parse_number, parse_rate
 
 # --- words -----------------------------------------------------------------------------------------------------------
 
@@ -86,8 +87,8 @@ def _float(text: str) -> float:
 def _run(said: Said) -> int:
     if len(said.words) < 2 or not said.words[1]:
         raise _Unusual
+    from nexus_redis._values.parse import typed_seconds
     from nexus_redis.cli.acquiring import Wish, run
-    from nexus_redis.values import typed_seconds
 
     name, *command = said.words
     of = said.options
@@ -152,7 +153,7 @@ def signal(
 
 def question(
     name: str, requested: str, id: str | None, weight: float | None, priority: str | None, namespace: str | None
-) -> tuple[calls.Call[calls.Answer], calls.Command[Listed]]:
+) -> tuple[Call[calls.Answer], Command[Listed]]:
     """The claim of a signal, and the command that lists its budget."""
     # Without an incarnation nobody owns the id: there is nothing to leave, and a process of that id is not refused.
     claim = calls.Claim(
@@ -178,6 +179,6 @@ def shown(told: dict[str, Any], *, json: bool) -> str:
 
 def host() -> str:
     """A name that is the same each time: with the usual random one each call would be another member."""
-    from nexus_redis.ids import default_id
+    from nexus_redis._values.identity import default_id
 
     return default_id().rsplit("-", 2)[0]

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nexus_redis._values.parse import budget_name
 from nexus_redis.cli.exits import Misuse
 from nexus_redis.cli.known import unknown
 from nexus_redis.cli.options import Json, Key, Namespace, Url
 from nexus_redis.cli.text import as_json
-from nexus_redis.values import budget_name
 
 if TYPE_CHECKING:
-    from nexus_redis.snapshot import BudgetSnapshot, SetBy
+    from nexus_redis._protocol.snapshot import BudgetSnapshot, SetBy
 
 
 def status(
@@ -37,10 +37,10 @@ def status(
       nexus-redis status
       nexus-redis status elasticsearch --json
     """
+    from nexus_redis._protocol.snapshot import snapshot
     from nexus_redis.cli import picture
     from nexus_redis.cli.overview import overview
     from nexus_redis.cli.place import place
-    from nexus_redis.snapshot import snapshot
 
     if name is None and key is not None:
         raise Misuse("--key of which budget? status NAME --key KEY")
@@ -83,7 +83,7 @@ def scripts(
       nexus-redis scripts claim | less
       nexus-redis scripts claim --bundle > claim.lua && redis-cli --ldb --eval claim.lua
     """
-    from nexus_redis.scripts import NAMES, script, source
+    from nexus_redis._protocol.scripts import NAMES, script, source
 
     if name is None and bundle:
         raise Misuse("--bundle prints one script: give its NAME")

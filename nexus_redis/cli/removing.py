@@ -5,11 +5,11 @@ from typing import Annotated, Final
 
 import typer
 
+from nexus_redis._values.parse import budget_name
 from nexus_redis.cli.exits import Finding, Misuse
 from nexus_redis.cli.known import ALIKE, SHOWN, either, require, unknown
 from nexus_redis.cli.options import By, Key, Name, Namespace, Reason, Url, act_of
 from nexus_redis.cli.text import standing
-from nexus_redis.values import budget_name
 
 MOST_CONSUMERS: Final = 1000  # that are compared with the name that was typed
 
@@ -34,9 +34,9 @@ def forget(
     """
     from difflib import get_close_matches
 
-    from nexus_redis import calls
+    from nexus_redis._protocol import calls
+    from nexus_redis._values.parse import parse_name
     from nexus_redis.cli.place import place
-    from nexus_redis.values import parse_name
 
     full = budget_name(name, key)
     parse_name(consumer, "consumer")
@@ -74,8 +74,8 @@ def delete(
     Example:
       nexus-redis delete stripe --yes
     """
+    from nexus_redis._protocol.deletion import delete as plan
     from nexus_redis.cli.place import place
-    from nexus_redis.removal import delete as plan
 
     full = budget_name(name, key)
     if not yes and not sys.stdin.isatty():
@@ -102,8 +102,8 @@ def repair(name: Name, *, key: Key = None, url: Url = None, namespace: Namespace
     Example:
       nexus-redis repair stripe
     """
+    from nexus_redis._protocol.deletion import repair as plan
     from nexus_redis.cli.place import place
-    from nexus_redis.removal import repair as plan
 
     full = budget_name(name, key)
     with place(url, namespace) as here:

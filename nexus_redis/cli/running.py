@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from nexus_redis._values.parse import typed_seconds
 from nexus_redis.cli.options import Create, Key, Name, Namespace, OnOutage, Url
-from nexus_redis.values import typed_seconds
 
 
 def run(

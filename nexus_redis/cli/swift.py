@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-from nexus_redis.calls import Call, Command, Job, Outcome
+from nexus_redis._protocol.plans import Call, Command, Failed, Job, Outcome
+from nexus_redis._redis.faults import Refusal, failed
+from nexus_redis._values.parse import DEFAULT_URL, parse_name
 from nexus_redis.cli.resp import Failure, read, written
-from nexus_redis.faults import Refusal
-from nexus_redis.values import DEFAULT_URL, parse_name
 
 if TYPE_CHECKING:
     import redis
@@ -76,7 +76,7 @@ class Connection:
         if self._address is not None:
             self.server = self._address.path or f"{self._address.host}:{self._address.port}"
         else:
-            from nexus_redis.wire import where
+            from nexus_redis._redis.connect import where
 
             self.server = where(self._by_redis_py())
 
@@ -87,7 +87,7 @@ class Connection:
                 return self.exchange(jobs)
             except (OSError, ValueError, LookupError):
                 self._disconnect()
-        from nexus_redis.wire import perform
+        from nexus_redis._redis.connect import perform
 
         return perform(self._by_redis_py, jobs)
 
@@ -151,7 +151,7 @@ class Connection:
 
     def _by_redis_py(self) -> "redis.Redis":
         if self._client is None:
-            from nexus_redis.wire import address, connect
+            from nexus_redis._redis.connect import address, connect
 
             self._client = connect(address(self.url))
         return self._client
@@ -163,7 +163,7 @@ def swiftly(connection: Connection, *jobs: Job) -> list[Any] | None:
         outcomes = connection.exchange(jobs)
     except (OSError, ValueError, LookupError):
         return None
-    return None if any(isinstance(each, Exception) for each in outcomes) else outcomes
+    return None if any(isinstance(each, Failed) for each in outcomes) else outcomes
 
 
 def _short(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
@@ -175,4 +175,4 @@ def _rest(job: Call[Any]) -> tuple[Any, ...]:
 
 
 def _outcome(job: Call[Any] | Command[Any], answer: Any) -> Outcome:
-    return Refusal(answer) if isinstance(answer, Failure) else job.decode(answer)
+    return failed(Refusal(answer)) if isinstance(answer, Failure) else job.decode(answer)

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from nexus_redis.words import number, percent, printable, rate, seconds, setting_value
+from nexus_redis._values.formatting import number, percent, printable, rate, seconds, setting_value
 
 __all__ = ["as_json", "as_message", "number", "percent", "printable", "rate", "seconds", "setting", "standing"]
 

@@ -23,12 +23,12 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
-from nexus_redis.config import micro_rate, parse_seconds
+from nexus_redis._values.cost import Cost, is_async
+from nexus_redis._values.results import Denied
+from nexus_redis._values.settings import micro_rate, parse_seconds
 from nexus_redis.contrib._given import given, spender
 from nexus_redis.contrib._open import Complaint, open_price
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.price import Cost, is_async
-from nexus_redis.results import Denied
 
 TOO_MANY: Final = 429
 UNAVAILABLE: Final = 503

@@ -18,14 +18,14 @@ from typing import Final
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
+from nexus_redis._api.base import UNSET
+from nexus_redis._values.cost import Cost
+from nexus_redis._values.log import log
 from nexus_redis.contrib._given import given, observer, spender
 from nexus_redis.contrib._headers import Told, told_to_wait
 from nexus_redis.contrib._observing import Attempt
 from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import NexusError
-from nexus_redis.logs import log
-from nexus_redis.price import Cost
-from nexus_redis.shell import UNSET
 
 MARGIN: Final = 0.25  # seconds by which a pause must be longer than the one that is known, to be worth a call at once
 PART: Final = 0.25  # of the pause: a short one is worth a call for less

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from nexus_redis import asyncio as nexus_asyncio
+from nexus_redis._api.base import BudgetShell, ConsumerShell, ProducerShell
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.shell import BudgetShell, ConsumerShell, ProducerShell
 
 G = TypeVar("G")
 C = TypeVar("C", bound=ConsumerShell)

@@ -13,8 +13,8 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Self
 
+from nexus_redis._core.meter import Work
 from nexus_redis.errors import NexusError
-from nexus_redis.meter import Work
 
 # These say nothing about load: a bug, a method and a version of HTTP that the server does not know.
 NO_SIGNS: Final = (

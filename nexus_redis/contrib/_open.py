@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from nexus_redis.logs import log
-from nexus_redis.price import Cost, price_of
-from nexus_redis.words import counted
+from nexus_redis._values.cost import Cost, price_of
+from nexus_redis._values.formatting import counted
+from nexus_redis._values.log import log
 
 QUIET: Final = 60.0  # seconds between two lines about one function
 

@@ -30,9 +30,9 @@ import weakref
 from contextlib import suppress
 from typing import Final
 
+from nexus_redis._values.results import Denied
 from nexus_redis.client import Budget
 from nexus_redis.errors import RATE, AcquireTimeout, Unavailable
-from nexus_redis.results import Denied
 
 TURN: Final = "nexus-turn"  # on a message that was put off: when its turn is, as time.time()
 PATIENCE_AT_TURN: Final = 0.12  # seconds that work whose turn has come may hold up others: a refresh and a little

@@ -17,13 +17,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
+from nexus_redis._core.meter import Work
+from nexus_redis._values.results import Denied
 from nexus_redis.asyncio import Budget, Consumer, Producer
 from nexus_redis.contrib._door import TEXT, Headers, Pauses, Refusal, Rules
 from nexus_redis.contrib._given import given
 from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, Unavailable
-from nexus_redis.meter import Work
-from nexus_redis.results import Denied
 
 __all__ = ["Limit", "ReportLoad"]
 

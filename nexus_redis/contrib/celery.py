@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from nexus_redis._values.log import log
 from nexus_redis.client import Budget
 from nexus_redis.contrib import need
 from nexus_redis.contrib._given import given
 from nexus_redis.contrib._open import open_price
 from nexus_redis.contrib._turns import TURN, turns_of
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.logs import log
 
 need("celery")
 

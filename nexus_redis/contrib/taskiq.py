@@ -17,13 +17,13 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from nexus_redis._values.cost import parse_price
+from nexus_redis._values.log import log
 from nexus_redis.asyncio import Budget
 from nexus_redis.contrib import need
 from nexus_redis.contrib._given import given
 from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import InvalidSetting, Unavailable
-from nexus_redis.logs import log
-from nexus_redis.price import parse_price
 
 need("taskiq")
 

@@ -16,13 +16,13 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from nexus_redis._core.meter import Work
+from nexus_redis._values.results import Denied
 from nexus_redis.client import Budget, Consumer, Producer
 from nexus_redis.contrib._door import TEXT, Headers, Pauses, Refusal, Rules
 from nexus_redis.contrib._given import given
 from nexus_redis.contrib._open import open_price
 from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, Unavailable
-from nexus_redis.meter import Work
-from nexus_redis.results import Denied
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

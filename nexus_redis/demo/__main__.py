@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from nexus_redis._values.parse import typed_seconds
 from nexus_redis.demo import DemoFailed, Options, run
 from nexus_redis.demo.options import SECONDS
 from nexus_redis.errors import Unavailable
-from nexus_redis.values import typed_seconds
 
 
 def main() -> int:

@@ -10,14 +10,14 @@ from typing import Any
 
 import redis
 
+from nexus_redis._drivers.threaded import drive
+from nexus_redis._protocol.deletion import delete
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._redis.connect import connect, node_for, where
+from nexus_redis._redis.embedded import acquire
 from nexus_redis.demo.options import Options
 from nexus_redis.demo.pace import BUDGET, Meeting
-from nexus_redis.embedded import acquire
 from nexus_redis.errors import InvalidSetting, Unavailable
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.removal import delete
-from nexus_redis.thread import drive
-from nexus_redis.wire import connect, node_for, where
 
 GUEST_NAMESPACE = "nexus-demo"  # on a server of yours, away from your budgets
 SCRIPT_COMMANDS = ("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall")

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from nexus_redis.calls import Claim
-from nexus_redis.embedded import ServerProcess
-from nexus_redis.ledger import Ledger
+from nexus_redis._core.ledger import Ledger
+from nexus_redis._protocol.calls import Claim
+from nexus_redis._redis.embedded import ServerProcess
 from nexus_redis.testing import ManualClock, clock
 from tests.conftest import serve, serve_fleet
-from tests.contract.shells import SHELLS, Opener, Pass
-from tests.fleets import FLEETS, Fleet
-from tests.servers import KINDS, Server
+from tests.harness.faces import SHELLS, Opener, Pass
+from tests.harness.fleets import FLEETS, Fleet
+from tests.harness.servers import KINDS, Server
 
 __all__ = ["clock"]  # the users' own fixture; what is opened after it lives by it
 

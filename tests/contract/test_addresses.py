@@ -16,13 +16,13 @@ import valkey
 import valkey.asyncio
 
 from nexus_redis import ServerRefused
-from nexus_redis.embedded import HOST, ServerProcess
+from nexus_redis._redis.embedded import HOST, ServerProcess
 from tests.conftest import serve_fleet
-from tests.contract.shells import LONG, Opener
-from tests.fleets import SERVICE, Fleet, FleetServer, SentinelFleet
-from tests.servers import MISSING, Server, binary, launch
-from tests.support import PATIENCE, is_missing
-from tests.tls import certify, encrypting
+from tests.harness.faces import LONG, Opener
+from tests.harness.fleets import SERVICE, Fleet, FleetServer, SentinelFleet
+from tests.harness.servers import MISSING, Server, binary, launch
+from tests.harness.support import PATIENCE, is_missing
+from tests.harness.tls import certify, encrypting
 
 
 @pytest.fixture(params=["cluster-valkey", pytest.param("cluster-redis7", marks=pytest.mark.soak)])

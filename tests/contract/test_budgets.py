@@ -13,19 +13,21 @@ import pytest
 import redis.asyncio
 
 import nexus_redis
-from nexus_redis import Closed, InvalidSetting, NexusError, calls, embedded
+from nexus_redis import Closed, InvalidSetting, NexusError
+from nexus_redis._core.token_cache import Tray
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Call, Job, Outcome
+from nexus_redis._redis import embedded
+from nexus_redis._redis.connect import node_for, perform
+from nexus_redis._values.parse import MICRO
+from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.asyncio import Nexus as AsyncNexus
-from nexus_redis.calls import Job, Outcome
-from nexus_redis.config import BudgetSettings
 from nexus_redis.errors import WrongLoop
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.ledger import MICRO
-from nexus_redis.tray import Tray
-from nexus_redis.wire import node_for, perform
-from tests.contract.shells import LONG, LoopInAThread, Opener, Pass, account_of
-from tests.servers import FAKE, Server
-from tests.stepping import Stepper, join, producer
-from tests.support import eventually, in_thread, run
+from tests.harness.faces import LONG, LoopInAThread, Opener, Pass, account_of
+from tests.harness.servers import FAKE, Server
+from tests.harness.stepping import Stepper, join, producer
+from tests.harness.support import eventually, in_thread, run
 
 
 @pytest.fixture
@@ -220,9 +222,9 @@ def test_a_try_each_six_seconds_at_ten_a_minute_always_succeeds(server: Server, 
     client, stepper = server.client(), Stepper()
 
     def at_the_instant(job: Job) -> Outcome:
-        if isinstance(job, calls.Call):
+        if isinstance(job, Call):
             at_us = 1_800_000_000_000_000 + round(stepper.now * MICRO)
-            job = calls.Call(job.script, job.keys, (at_us, *job.args[1:]), job.decode)
+            job = Call(job.script, job.keys, (at_us, *job.args[1:]), job.decode)
         return perform(lambda: client, [job])[0]
 
     stepper.server, stepper.round_trip = at_the_instant, 0.002

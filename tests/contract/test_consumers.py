@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from nexus_redis import AcquireTimeout, Closed, InvalidSetting, calls
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.snapshot import ConsumerSnapshot
-from tests.contract.shells import LONG, Opener
-from tests.servers import Server
-from tests.support import PATIENCE, eventually
+from nexus_redis import AcquireTimeout, Closed, InvalidSetting
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.snapshot import ConsumerSnapshot
+from tests.harness.faces import LONG, Opener
+from tests.harness.servers import Server
+from tests.harness.support import PATIENCE, eventually
 
 
 @pytest.fixture

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
-from nexus_redis import AcquireTimeout, Closed, InvalidSetting, Nexus, shell
+from nexus_redis import AcquireTimeout, Closed, InvalidSetting, Nexus
 from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis.account import Account
-from nexus_redis.ledger import MICRO
-from nexus_redis.opening import Opening
+from nexus_redis._api import base
+from nexus_redis._core.producer import Account
+from nexus_redis._core.registration import Opening
+from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
-from tests.contract.books import granted_by, spent
-from tests.contract.shells import Opener, account_of, it_of
 from tests.contract.test_budgets import operator_sets
-from tests.servers import Server
-from tests.support import PATIENCE, eventually, join, run
+from tests.harness.accounting import granted_by, spent
+from tests.harness.faces import Opener, account_of, it_of
+from tests.harness.servers import Server
+from tests.harness.support import PATIENCE, eventually, join, run
 
 
 @pytest.fixture
@@ -169,8 +170,8 @@ def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
             threading.Event().wait(0.01)
             super().__init__(*given)
 
-    monkeypatch.setattr(shell, "Opening", Slow)
-    monkeypatch.setattr(shell, "Account", SlowAccount)
+    monkeypatch.setattr(base, "Opening", Slow)
+    monkeypatch.setattr(base, "Account", SlowAccount)
 
     def name(i: int) -> None:
         start.wait()

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from nexus_redis import Explanation
-from nexus_redis.explain import explained
-from nexus_redis.history import HISTORY
-from nexus_redis.ids import whoami
-from tests.contract.shells import LONG, Opener
-from tests.servers import Server
-from tests.support import eventually
+from nexus_redis._protocol.explain import explained
+from nexus_redis._protocol.history import HISTORY
+from nexus_redis._values.identity import whoami
+from tests.harness.faces import LONG, Opener
+from tests.harness.servers import Server
+from tests.harness.support import eventually
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import pytest
 
 import nexus_redis
 from benchmarks.failover import FAILOVER_BOUND, RATE, Outcome, cluster_failover, moving, sentinel_failover, slots_move
-from tests.contract.shells import Opener
-from tests.fleets import ClusterFleet
-from tests.servers import binary
-from tests.support import eventually, row
+from tests.harness.faces import Opener
+from tests.harness.fleets import ClusterFleet
+from tests.harness.servers import binary
+from tests.harness.support import eventually, row
 
 KINDS = [
     pytest.param(kind, marks=pytest.mark.skipif(binary(kind) is None, reason=f"no server binary of {kind}"))

@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 import pytest
 
-from nexus_redis import Nexus, opening
+from nexus_redis import Nexus
 from nexus_redis import asyncio as nexus_asyncio
+from nexus_redis._core import registration
 from nexus_redis.errors import AcquireTimeout
 from nexus_redis.testing import ManualClock, assert_never_exceeded
-from tests.servers import Server
-from tests.support import join, run
+from tests.harness.servers import Server
+from tests.harness.support import join, run
 
 BEGINS = 6.0  # seconds: to find out how far it is, and how much is wanted, takes some round trips
 ENDS = 16.0
@@ -101,7 +102,7 @@ def test_pace_keeps_the_pace(one_server: Server) -> None:
 def test_a_key_that_asks_after_its_parents_settings_now_and_then_uses_the_whole_budget_too(
     one_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "LOOK_EACH", 1.0)  # a claim is not sent along with that question
+    monkeypatch.setattr(registration, "LOOK_EACH", 1.0)  # a claim is not sent along with that question
     log: Log = []
     with ManualClock(round_trip=0.2) as clock, Nexus.from_url(one_server.url) as nexus:
         nexus.budget("stripe", rate=1000).acquire()

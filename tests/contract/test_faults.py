@@ -9,25 +9,18 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import (
-    AcquireTimeout,
-    Denied,
-    NexusError,
-    ServerRefused,
-    Unavailable,
-    account,
-    push,
-    task,
-    thread,
-)
+from nexus_redis import AcquireTimeout, Denied, NexusError, ServerRefused, Unavailable
 from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis.ledger import MICRO
+from nexus_redis._core import producer as producer_session
+from nexus_redis._drivers import tasks, threaded
+from nexus_redis._redis import pubsub
+from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
-from tests.chaos import Proxy
-from tests.contract.books import agree, granted_by, spent
-from tests.contract.shells import Opener, Pass, account_of
-from tests.servers import Server, launch
-from tests.support import PATIENCE, eventually, in_thread, join
+from tests.harness.accounting import agree, granted_by, spent
+from tests.harness.chaos import Proxy
+from tests.harness.faces import Opener, Pass, account_of
+from tests.harness.servers import Server, launch
+from tests.harness.support import PATIENCE, eventually, in_thread, join
 
 
 @pytest.fixture
@@ -265,7 +258,7 @@ def test_a_try_says_that_redis_does_not_answer(open_nexus: Opener, server: Serve
 def test_a_black_hole_from_the_start_is_unavailable(
     open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "UNAVAILABLE_AFTER", 0.7)
+    monkeypatch.setattr(producer_session, "UNAVAILABLE_AFTER", 0.7)
     proxy.is_black_hole = True
     nexus = open_nexus(proxy.hasty_url)
     with pytest.raises(Unavailable, match=f"127.0.0.1:{proxy.port}"):
@@ -279,7 +272,7 @@ def test_a_black_hole_from_the_start_is_unavailable(
 def test_closed_raises_unavailable_and_goes_on_when_redis_is_back(
     open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "UNAVAILABLE_AFTER", 0.5)
+    monkeypatch.setattr(producer_session, "UNAVAILABLE_AFTER", 0.5)
     producer = open_nexus(proxy.url).budget("stripe", rate=100).producer("web", on_outage="closed")
     producer.acquire()
     proxy.refuse()
@@ -343,7 +336,7 @@ def test_after_an_outage_there_is_no_burst_to_catch_up(
 @pytest.fixture
 def closes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """So soon that what closes has certainly given up, though the call that it waited for has not."""
-    for module in (nexus_asyncio, push, task, thread):
+    for module in (nexus_asyncio, pubsub, tasks, threaded):
         monkeypatch.setattr(module, "STOP_PATIENCE", 0.2)
 
 

@@ -14,10 +14,10 @@ import pytest
 import nexus_redis.asyncio
 from nexus_redis import AcquireTimeout
 from nexus_redis.testing import ManualClock, assert_never_exceeded
-from tests.contract.shells import Opener, Pass, account_of
-from tests.servers import Server
-from tests.stepping import is_balanced
-from tests.support import run
+from tests.harness.faces import Opener, Pass, account_of
+from tests.harness.servers import Server
+from tests.harness.stepping import is_balanced
+from tests.harness.support import run
 
 HOUR = 3600
 

@@ -19,8 +19,8 @@ import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis import Nexus
 from nexus_redis.errors import NoThread, ReentrantCall
-from tests.servers import Server
-from tests.support import LONG_PATIENCE, PATIENCE, eventually, in_thread, run
+from tests.harness.servers import Server
+from tests.harness.support import LONG_PATIENCE, PATIENCE, eventually, in_thread, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python 3.12 and later
 
@@ -122,7 +122,7 @@ def test_what_is_closed_by_an_interrupting_handler_leaves_when_the_interrupted_c
 
 
 def test_close_does_not_wait_for_a_lock_that_nobody_gives_back(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nexus_redis.thread.STOP_PATIENCE", 0.01)
+    monkeypatch.setattr("nexus_redis._drivers.threaded.STOP_PATIENCE", 0.01)
     lock, is_held, let_go = nexus._loop.lock, threading.Event(), threading.Event()
 
     def hold() -> None:

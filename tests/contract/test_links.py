@@ -20,11 +20,11 @@ from typing import Final
 import pytest
 
 from benchmarks.failover import worst_window
-from nexus_redis.allowance import BURST
-from nexus_redis.ledger import LEASE
-from tests.linked import CUTS, Linked, let_pass
-from tests.servers import Server, launch
-from tests.support import now, row
+from nexus_redis._core.outage import BURST
+from nexus_redis._protocol.calls import LEASE
+from tests.harness.linked import CUTS, Linked, let_pass
+from tests.harness.servers import Server, launch
+from tests.harness.support import now, row
 
 pytestmark = [pytest.mark.soak, pytest.mark.slow]
 

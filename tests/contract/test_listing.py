@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from nexus_redis import calls
-from nexus_redis.calls import Job, Outcome
-from nexus_redis.config import BudgetSettings
-from nexus_redis.keys import BudgetKeys, budgets_key
-from nexus_redis.listing import LOOKED_AT, ROUNDS, Listed, drop, listed, swept
-from nexus_redis.thread import drive
-from tests.contract.shells import Opener
-from tests.servers import Server
-from tests.support import eventually
+from nexus_redis._drivers.threaded import drive
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.budget_list import LOOKED_AT, ROUNDS, Listed, drop, listed, swept
+from nexus_redis._protocol.keys import BudgetKeys, budgets_key
+from nexus_redis._protocol.plans import Job, Outcome
+from nexus_redis._values.settings import BudgetSettings
+from tests.harness.faces import Opener
+from tests.harness.servers import Server
+from tests.harness.support import eventually
 
 LIST = budgets_key("nexus")
 PATIENCE = 60.0

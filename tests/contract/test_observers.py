@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nexus_redis.testing import ManualClock
-from tests.contract.shells import LONG, Opener, Pass
-from tests.servers import Server
+from tests.harness.faces import LONG, Opener, Pass
+from tests.harness.servers import Server
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nexus_redis import logs
-from tests.contract.shells import Opener
-from tests.servers import Server
-from tests.support import eventually
+from nexus_redis._runtime import log_thread
+from tests.harness.faces import Opener
+from tests.harness.servers import Server
+from tests.harness.support import eventually
 
 PATIENCE = 60.0
 
@@ -56,7 +56,7 @@ def test_a_handler_that_waits_for_a_token_stops_nobody(
         api.acquire(timeout=PATIENCE)
     assert not shipped
     ours.resume()
-    assert logs.flush(PATIENCE)
+    assert log_thread.flush(PATIENCE)
     assert len(shipped) >= 1
 
 

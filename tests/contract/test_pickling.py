@@ -16,11 +16,11 @@ import redis
 
 import nexus_redis
 import nexus_redis.asyncio
+from nexus_redis._values.results import Grant
 from nexus_redis.errors import NotPicklable
-from nexus_redis.results import Grant
-from tests.contract.shells import Opener
-from tests.servers import Server
-from tests.support import LONG_PATIENCE, PATIENCE, in_thread, run
+from tests.harness.faces import Opener
+from tests.harness.servers import Server
+from tests.harness.support import LONG_PATIENCE, PATIENCE, in_thread, run
 
 
 def take(budget: nexus_redis.Budget) -> tuple[int, str, int, bool]:

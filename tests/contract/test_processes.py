@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from nexus_redis import AcquireTimeout, Nexus
+from nexus_redis._values.parse import MICRO
 from nexus_redis.asyncio import Nexus as AsyncNexus
 from nexus_redis.asyncio import Producer
-from nexus_redis.ledger import MICRO
-from tests.chaos import Proxy
-from tests.contract.books import granted_by, spent
-from tests.contract.shells import account_of
-from tests.servers import Server
-from tests.support import PATIENCE, eventually, in_thread, join, run
+from tests.harness.accounting import granted_by, spent
+from tests.harness.chaos import Proxy
+from tests.harness.faces import account_of
+from tests.harness.servers import Server
+from tests.harness.support import PATIENCE, eventually, in_thread, join, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python 3.12 and later
 
@@ -320,7 +320,7 @@ def test_the_loop_ends_when_cancelled_even_if_the_client_took_that_for_a_timeout
                     raise
             return [TimeoutError("as redis-py may say")] * len(jobs)
 
-        monkeypatch.setattr("nexus_redis.task.perform_async", swallow)
+        monkeypatch.setattr("nexus_redis._drivers.tasks.perform_async", swallow)
         nexus = AsyncNexus.from_url(server.url)
         waiting = asyncio.create_task(nexus.budget("stripe", rate=500).acquire())
         await begun.wait()

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from nexus_redis import GRANTED, AcquireTimeout, Closed, Denied, Grant, InvalidSetting
-from nexus_redis.calls import Claim
-from nexus_redis.flights import Flight
-from nexus_redis.ledger import MICRO
+from nexus_redis._core.flights import Flight
+from nexus_redis._core.token_cache import Tray
+from nexus_redis._protocol.calls import Claim
+from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
-from nexus_redis.tray import Tray
-from tests.contract.shells import LONG, Opener, Pass, account_of
 from tests.contract.test_budgets import operator_sets
-from tests.packing import numbers
-from tests.servers import Server
-from tests.stepping import is_balanced
-from tests.support import eventually, join
+from tests.harness.faces import LONG, Opener, Pass, account_of
+from tests.harness.packing import numbers
+from tests.harness.servers import Server
+from tests.harness.stepping import is_balanced
+from tests.harness.support import eventually, join
 
 
 @pytest.fixture

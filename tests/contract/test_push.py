@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import Nexus, calls, push
-from nexus_redis.calls import Drop
-from nexus_redis.ledger import MICRO
+from nexus_redis import Nexus
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import Drop
+from nexus_redis._redis import pubsub
+from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
-from tests.chaos import Proxy
-from tests.contract.books import granted_by, spent
-from tests.contract.shells import LONG, Opener, account_of
-from tests.servers import FAKE, Server
-from tests.support import PATIENCE, eventually
+from tests.harness.accounting import granted_by, spent
+from tests.harness.chaos import Proxy
+from tests.harness.faces import LONG, Opener, account_of
+from tests.harness.servers import FAKE, Server
+from tests.harness.support import PATIENCE, eventually
 
 CHANNEL = "nexus:{stripe}:flow"
 
@@ -229,7 +231,7 @@ def test_a_quiet_connection_on_which_the_server_answers_is_kept(
     open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However slow this machine is, there comes a time in which it is quick enough to see that."""
-    monkeypatch.setattr(push, "ALIVE_EACH", 0.25)
+    monkeypatch.setattr(pubsub, "ALIVE_EACH", 0.25)
     with Proxy(one_server.port) as proxy:
         budget = open_nexus(proxy.url).budget("stripe", rate=1000)
         assert busy(budget, lambda: listeners(one_server) == 1)
@@ -247,14 +249,14 @@ def test_a_quiet_connection_on_which_the_server_answers_is_kept(
 def test_a_connection_on_which_nothing_answers_any_more_is_given_up(
     open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push, "ALIVE_EACH", 0.05)
+    monkeypatch.setattr(pubsub, "ALIVE_EACH", 0.05)
     with Proxy(one_server.port) as proxy:
         budget = open_nexus(proxy.hasty_url).budget("stripe", rate=1000)
         assert busy(budget, lambda: listeners(one_server) == 1)
         connections = proxy.connections
         proxy.is_black_hole = True
         assert busy(budget, lambda: proxy.connections > connections + 2)
-        monkeypatch.setattr(push, "ALIVE_EACH", 30.0)  # so that it is not given up again while it is looked at
+        monkeypatch.setattr(pubsub, "ALIVE_EACH", 30.0)  # so that it is not given up again while it is looked at
         proxy.is_black_hole = False
         proxy.reset()  # what the proxy took was not delivered; a connection that is made now is whole
         heard = spied(budget)

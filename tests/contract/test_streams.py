@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import ResponseError
 
-from nexus_redis import sources
-from nexus_redis.sources import COUNTED_EACH, StreamSource
-from tests.servers import Server
+from nexus_redis._core import sources
+from nexus_redis._core.sources import COUNTED_EACH, StreamSource
+from tests.harness.servers import Server
 
 KEY, GROUP = "orders", "index"
 

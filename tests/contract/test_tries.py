@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus_redis import AcquireTimeout, Nexus
+from nexus_redis._values.parse import MICRO
 from nexus_redis.asyncio import Nexus as AsyncNexus
-from nexus_redis.ledger import MICRO
 from nexus_redis.testing import ManualClock
-from tests.contract.shells import Opener, Pass, account_of, it_of
-from tests.servers import Server
+from tests.harness.faces import Opener, Pass, account_of, it_of
+from tests.harness.servers import Server
 
 BURST = 0.25  # seconds of the rate, which a budget has unless told
 WARM = 3.0  # seconds

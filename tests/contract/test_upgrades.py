@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from nexus_redis import NexusError, ServerRefused
-from tests.contract.shells import Opener
-from tests.packing import changed
-from tests.servers import Server
-from tests.support import eventually
+from tests.harness.faces import Opener
+from tests.harness.packing import changed
+from tests.harness.servers import Server
+from tests.harness.support import eventually
 
 STATE = "nexus:{stripe}:state"
 

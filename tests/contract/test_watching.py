@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from nexus_redis import InvalidSetting
-from nexus_redis.meter import Meter
-from nexus_redis.sources import UNKNOWN, Look, StreamSource
-from tests.contract.shells import Opener
-from tests.servers import Server
-from tests.support import eventually
+from nexus_redis._core.meter import Meter
+from nexus_redis._core.sources import UNKNOWN, Look, StreamSource
+from tests.harness.faces import Opener
+from tests.harness.servers import Server
+from tests.harness.support import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 

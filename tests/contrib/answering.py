@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.support import join
+from tests.harness.support import join
 
 
 class _Server(ThreadingHTTPServer):

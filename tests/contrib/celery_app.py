@@ -11,7 +11,7 @@ from celery import Celery
 from nexus_redis import Nexus
 from nexus_redis.contrib import _turns
 from nexus_redis.contrib.celery import NexusTask
-from tests.support import now
+from tests.harness.support import now
 
 RATE = 40
 if "TESTS_WORKER" in os.environ:  # not where the tests themselves import this

@@ -18,8 +18,8 @@ from nexus_redis.contrib import aiohttp as with_aiohttp
 from nexus_redis.contrib import httpx as with_httpx
 from nexus_redis.contrib import httpx2 as with_httpx2
 from nexus_redis.contrib import requests as with_requests
-from tests.servers import Server
-from tests.support import PATIENCE
+from tests.harness.servers import Server
+from tests.harness.support import PATIENCE
 
 TIMED_OUT: Final = -1  # in place of a status
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.contrib.answering import Answering
 from tests.contrib.workers import Workers
-from tests.servers import Server
+from tests.harness.servers import Server
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis.contrib import asgi, wsgi
 from nexus_redis.contrib.fastapi import limit
-from tests.servers import Server
-from tests.support import run
+from tests.harness.servers import Server
+from tests.harness.support import run
 
 
 class Visits(Protocol):

@@ -10,7 +10,7 @@ from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
 
 from nexus_redis.asyncio import Nexus
 from nexus_redis.contrib.taskiq import NexusMiddleware
-from tests.support import now
+from tests.harness.support import now
 
 URL = os.environ["NEXUS_REDIS_URL"]
 nexus = Nexus.from_url(URL, namespace="work")

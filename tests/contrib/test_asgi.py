@@ -21,8 +21,8 @@ from nexus_redis import InvalidSetting
 from nexus_redis.contrib import asgi
 from nexus_redis.contrib.asgi import Limit, ReportLoad
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
-from tests.servers import Server
-from tests.support import PATIENCE, eventually, join, run
+from tests.harness.servers import Server
+from tests.harness.support import PATIENCE, eventually, join, run
 
 __all__ = ["clock"]  # the users' own fixture
 

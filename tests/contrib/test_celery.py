@@ -16,8 +16,8 @@ from nexus_redis import InvalidSetting
 from nexus_redis.contrib.celery import NexusTask
 from nexus_redis.testing import assert_never_exceeded
 from tests.contrib.workers import Workers, noted, operator_sets
-from tests.servers import Server
-from tests.support import LONG_PATIENCE, eventually
+from tests.harness.servers import Server
+from tests.harness.support import LONG_PATIENCE, eventually
 
 APP = "tests.contrib.celery_app"
 RATE = 40

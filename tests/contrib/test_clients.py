@@ -17,15 +17,15 @@ import pytest
 
 import nexus_redis
 import nexus_redis.asyncio
+from nexus_redis._api.base import BudgetShell
 from nexus_redis.contrib import _gates
 from nexus_redis.contrib import httpx as with_httpx
 from nexus_redis.contrib import httpx2 as with_httpx2
-from nexus_redis.shell import BudgetShell
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
 from tests.contrib.answering import Answering
 from tests.contrib.clients import CLIENTS, TIMED_OUT, Script
-from tests.servers import Server, launch
-from tests.support import PATIENCE, run
+from tests.harness.servers import Server, launch
+from tests.harness.support import PATIENCE, run
 
 __all__ = ["clock"]  # the users' own fixture
 

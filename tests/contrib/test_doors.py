@@ -21,7 +21,7 @@ from nexus_redis.contrib._door import MOST_PAUSES, Pauses, policy
 from nexus_redis.contrib.fastapi import limit
 from nexus_redis.testing import ManualClock
 from tests.contrib.doors import DOORS, Door
-from tests.servers import Server
+from tests.harness.servers import Server
 
 # As in draft-ietf-httpapi-ratelimit-headers-11, sections 3 and 4: a String with Integers for parameters.
 POLICY = re.compile(r'"([!-~]+)";q=(\d+);w=([1-9]\d*)')

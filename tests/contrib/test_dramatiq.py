@@ -12,8 +12,8 @@ from dramatiq.results.errors import ResultFailure
 
 from nexus_redis.testing import assert_never_exceeded
 from tests.contrib.workers import Workers, noted, operator_sets
-from tests.servers import Server
-from tests.support import LONG_PATIENCE, eventually
+from tests.harness.servers import Server
+from tests.harness.support import LONG_PATIENCE, eventually
 
 APP = "tests.contrib.dramatiq_app"
 RATE = 40

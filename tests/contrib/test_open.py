@@ -26,8 +26,8 @@ from nexus_redis.contrib.taskiq import NexusMiddleware as TaskiqMiddleware
 from tests.contrib.answering import Answering
 from tests.contrib.clients import CLIENTS
 from tests.contrib.doors import DOORS
-from tests.servers import Server
-from tests.support import eventually, in_thread, run
+from tests.harness.servers import Server
+from tests.harness.support import eventually, in_thread, run
 
 # Three requests, or tasks, by one cost function on a budget of some rate: how many of them passed.
 Play = Callable[[Server, str, Any, float], int]

@@ -15,8 +15,8 @@ from nexus_redis.asyncio import Nexus
 from nexus_redis.contrib.taskiq import NexusMiddleware
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
 from tests.contrib.workers import Workers, noted, operator_sets
-from tests.servers import Server
-from tests.support import LONG_PATIENCE, PATIENCE, run
+from tests.harness.servers import Server
+from tests.harness.support import LONG_PATIENCE, PATIENCE, run
 
 __all__ = ["clock"]  # the users' own fixture
 APP = "tests.contrib.taskiq_app"

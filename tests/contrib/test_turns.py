@@ -13,8 +13,8 @@ from nexus_redis import Denied, InvalidSetting, Nexus
 from nexus_redis.contrib import _turns
 from nexus_redis.contrib._turns import BLIND, HORIZON, LATE, Turns, turns_of
 from nexus_redis.testing import ManualClock, assert_never_exceeded
-from tests.servers import Server, launch
-from tests.support import eventually
+from tests.harness.servers import Server, launch
+from tests.harness.support import eventually
 
 RATE = 20
 

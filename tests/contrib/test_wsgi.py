@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 import nexus_redis
+from nexus_redis._redis.embedded import HOST
 from nexus_redis.contrib.wsgi import ReportLoad
-from nexus_redis.embedded import HOST
 from nexus_redis.testing import assert_never_exceeded
 from tests.contrib.workers import Workers
-from tests.servers import Server
-from tests.support import PATIENCE, eventually, free_port, join
+from tests.harness.servers import Server
+from tests.harness.support import PATIENCE, eventually, free_port, join
 
 APP = "tests.contrib.wsgi_app"
 RATE = 5  # low enough for a busy machine to exceed it

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nexus_redis import calls
-from nexus_redis.config import BudgetSettings
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.wire import perform
-from tests.servers import Server
-from tests.support import PATIENCE
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._redis.connect import perform
+from nexus_redis._values.settings import BudgetSettings
+from tests.harness.servers import Server
+from tests.harness.support import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,7 +16,7 @@ from django.core.wsgi import get_wsgi_application
 
 from nexus_redis import Nexus
 from nexus_redis.contrib.wsgi import Limit, ReportLoad
-from tests.support import now
+from tests.harness.support import now
 
 URL = os.environ["NEXUS_REDIS_URL"]
 RATE = 5

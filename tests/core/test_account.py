@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis.account import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account
-from nexus_redis.asking import Asker
-from nexus_redis.calls import Answer, Call, Claim, Configured, Job, Outcome
-from nexus_redis.config import BudgetSettings
+from nexus_redis._core.producer import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account
+from nexus_redis._core.registration import Opening
+from nexus_redis._core.signal_request import Asker
+from nexus_redis._core.waiter import NEVER
+from nexus_redis._protocol.calls import Answer, Claim, Configured
+from nexus_redis._protocol.plans import Call, Job, Outcome
+from nexus_redis._values.parse import MICRO
+from nexus_redis._values.results import Denied
+from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.errors import TOKENS, Closed, InvalidSetting, ServerRefused, Unavailable
-from nexus_redis.ledger import MICRO
-from nexus_redis.opening import Opening
-from nexus_redis.reach import NEVER
-from nexus_redis.results import Denied
-from tests.stepping import (
+from tests.harness.stepping import (
     KEYS,
     START,
     Line,

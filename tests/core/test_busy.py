@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from nexus_redis.busy import Busy, Moment
+from nexus_redis._core.busy_time import Busy, Moment
 
 
 def capacity(

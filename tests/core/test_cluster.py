@@ -9,9 +9,10 @@ import pytest
 from redis import exceptions
 from redis._parsers.base import BaseParser
 
-from nexus_redis.cluster import REDIRECTS, Batch, Redirect, Slots, key_of, redirect_of
-from nexus_redis.faults import Fault, classify
-from nexus_redis.target import Host, target_of_url
+from nexus_redis._protocol.plans import Fault
+from nexus_redis._redis.address import Host, target_of_url
+from nexus_redis._redis.cluster import REDIRECTS, Batch, Redirect, Slots, key_of, redirect_of
+from nexus_redis._redis.faults import classify
 
 A, B, C = ("10.0.0.1", 7000), ("10.0.0.2", 7000), ("10.0.0.3", 7000)
 HALVES = [[0, 8191, [b"10.0.0.1", 7000, b"id-a"]], [8192, 16_383, [b"10.0.0.2", 7000, b"id-b", [b"hostname", b"b"]]]]

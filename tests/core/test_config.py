@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_redis.config import (
+from nexus_redis._values.parse import parse_milliseconds, typed_milliseconds, typed_seconds
+from nexus_redis._values.settings import (
     BudgetSettings,
     Combine,
     ConsumerSettings,
@@ -27,7 +28,6 @@ from nexus_redis.config import (
     parse_seconds,
 )
 from nexus_redis.errors import RANGES, WORDS, InvalidSetting, shown
-from nexus_redis.values import parse_milliseconds, typed_milliseconds, typed_seconds
 
 NO_NUMBER = [True, False, "5", "", b"5", None, [1], {}, 1j, float("nan"), float("inf"), float("-inf"), -1, 10**400]
 

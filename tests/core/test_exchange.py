@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from nexus_redis.calls import Command
-from nexus_redis.exchange import (
+from nexus_redis._core.round_trips import (
     ABREAST,
     APART,
     FIRST_LIMIT,
@@ -18,8 +17,9 @@ from nexus_redis.exchange import (
     OnTheWay,
     RoundTrip,
 )  # fmt: skip
-from nexus_redis.hub import Member
-from nexus_redis.reach import NEVER
+from nexus_redis._core.scheduler import Member
+from nexus_redis._core.waiter import NEVER
+from nexus_redis._protocol.plans import Command
 
 pytestmark = pytest.mark.hurried  # the limits are what is tested; there is no other clock than the test's
 

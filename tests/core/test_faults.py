@@ -12,8 +12,9 @@ from redis import exceptions
 from redis._parsers.base import BaseParser
 from redis.sentinel import MasterNotFoundError
 
+from nexus_redis._protocol.plans import Fault
+from nexus_redis._redis.faults import as_nexus_error, classify, code_of, described, is_demoted, is_unknown_script
 from nexus_redis.errors import InvalidSetting, NexusError, ServerRefused
-from nexus_redis.faults import Fault, as_nexus_error, classify, code_of, described, is_demoted, is_unknown_script
 
 NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERMANENT
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis.calls import Command, Job, Late, Outcome
-from nexus_redis.errand import run_aside
+from nexus_redis._core.errand import run_aside
+from nexus_redis._core.loop import refill
+from nexus_redis._core.reachability import LONGEST_BACKOFF, OUTAGE_AFTER
+from nexus_redis._core.round_trips import Exchange
+from nexus_redis._core.scheduler import BATCH, BUG_PAUSE, SLICE, Hub, Member
+from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._protocol.plans import Command, DeferredCall, Job, Outcome, Pause, ask
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
-from nexus_redis.exchange import Exchange
-from nexus_redis.hub import BATCH, BUG_PAUSE, SLICE, Hub, Member, Pause, ask
-from nexus_redis.loop import refill
-from nexus_redis.reach import LONGEST_BACKOFF, NEVER, OUTAGE_AFTER
-from nexus_redis.waiter import Waiter
-from tests.stepping import START, Stepper, fails
+from tests.harness.stepping import START, Stepper, fails
 
 
 class Chatter(Member):
@@ -243,7 +243,7 @@ class Asking(Chatter):
 
     def jobs(self, now: float) -> list[Any]:
         jobs = super().jobs(now)
-        return jobs if self.is_leaving else [Late(self._make), *jobs]
+        return jobs if self.is_leaving else [DeferredCall(self._make), *jobs]
 
     def _make(self) -> Any:
         self.made += 1

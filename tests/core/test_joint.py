@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import exceptions
 
-from nexus_redis.account import Account
-from nexus_redis.calls import Answer, Job, Outcome
-from nexus_redis.config import BudgetSettings, ProducerSettings
+from nexus_redis._core.multi_acquire import Joint
+from nexus_redis._core.producer import Account
+from nexus_redis._core.registration import Opening
+from nexus_redis._protocol.calls import Answer
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Job, Outcome
+from nexus_redis._values.parse import MICRO
+from nexus_redis._values.settings import BudgetSettings, ProducerSettings
 from nexus_redis.errors import Closed, Unavailable
-from nexus_redis.joint import Joint
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.ledger import MICRO
-from nexus_redis.opening import Opening
-from tests.stepping import START, Line, Stepper, answered, asked, fails, is_balanced, join, kind_of
+from tests.harness.stepping import START, Line, Stepper, answered, asked, fails, is_balanced, join, kind_of
 
 
 class Buckets:

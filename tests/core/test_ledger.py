@@ -11,11 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from nexus_redis.calls import Answer, Claim, Drop
-from nexus_redis.ledger import CLAIM_GAP, LEASE, MICRO, REFRESH, Ledger
-from nexus_redis.tray import LEAST, MOST, NO_TRAY, Tray
-from nexus_redis.waiter import NEVER, Waiter
-from tests.stepping import Line, answered
+from nexus_redis._core.ledger import CLAIM_GAP, Ledger
+from nexus_redis._core.token_cache import LEAST, MOST, NO_TRAY, Tray
+from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._protocol.calls import LEASE, REFRESH, Answer, Claim, Drop
+from nexus_redis._values.parse import MICRO
+from tests.harness.stepping import Line, answered
 
 BEGIN = 100.0
 

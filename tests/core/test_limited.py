@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nexus_redis import InvalidSetting
-from nexus_redis.limited import F, decorator, limited_async, limited_sync
-from tests.support import run
+from nexus_redis._api.decorator import F, decorator, limited_async, limited_sync
+from tests.harness.support import run
 
 taken: list[Any] = []
 

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import nexus_redis
-from nexus_redis.account import Account
-from nexus_redis.calls import Job, Outcome
-from nexus_redis.exchange import Exchange
-from nexus_redis.hub import SLICE, Pause
-from nexus_redis.joint import Joint
-from nexus_redis.ledger import MICRO
-from nexus_redis.line import ASLEEP, LOOKS, NEAR, PASSING, Line, Part, Parts, ages
-from nexus_redis.waiter import Waiter
+from nexus_redis._core.line import ASLEEP, LOOKS, NEAR, PASSING, Line, Part, Parts, ages
+from nexus_redis._core.multi_acquire import Joint
+from nexus_redis._core.producer import Account
+from nexus_redis._core.round_trips import Exchange
+from nexus_redis._core.scheduler import SLICE
+from nexus_redis._core.waiter import Waiter
+from nexus_redis._protocol.plans import Job, Outcome, Pause
+from nexus_redis._values.parse import MICRO
 from tests.core.test_joint import Together, budgets, want
-from tests.referee_joint import Wish, serve_strictly
-from tests.stepping import Line as Caller
-from tests.stepping import is_balanced
+from tests.harness.stepping import Line as Caller
+from tests.harness.stepping import is_balanced
+from tests.models.multi_acquire import Wish, serve_strictly
 
 # --- one line
 

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 import nexus_redis
-from nexus_redis import embedded, logs, paced, reopen
-from nexus_redis.locks import SLICE, Latch, MadeAtFirstUse, new_lock
-from tests.support import PATIENCE, in_thread
+from nexus_redis._api import pace, pickling
+from nexus_redis._redis import embedded
+from nexus_redis._runtime import log_thread
+from nexus_redis._runtime.locks import SLICE, Latch, MadeAtFirstUse, new_lock
+from tests.harness.support import PATIENCE, in_thread
 
 MAKES_NONE = """
 import http.server, logging.handlers, redis, redis.asyncio, socketserver, sys, threading  # what these make is theirs
@@ -40,7 +42,7 @@ import nexus_redis.contrib.dramatiq, nexus_redis.contrib.requests, nexus_redis.c
 for face in (nexus_redis, nexus_redis.asyncio):
     face.Nexus.from_url("redis://localhost:1")
     face.Nexus.from_url("embedded://")
-nexus_redis.meter.Meter(None)
+nexus_redis._core.meter.Meter(None)
 print(found)
 """
 
@@ -80,7 +82,7 @@ def test_a_forked_child_has_none_of_the_locks_that_its_parent_held() -> None:
     consumer = nexus.budget("stripe").consumer()
 
     def locks() -> list[Any]:
-        ours = [logs._queue._changed, paced._lock._lock, reopen._lock._lock]
+        ours = [log_thread._queue._changed, pace._lock._lock, pickling._lock._lock]
         return [nexus._loop.lock, nexus._loop._free, nexus._naming, nexus._starting, *ours]
 
     def all_are_free() -> bool:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from nexus_redis import logs
-from nexus_redis.logs import MOST, log
+from nexus_redis._runtime import log_thread
+from nexus_redis._runtime.log_thread import MOST
+from nexus_redis._values.log import log
 
 PATIENCE = 60.0
 
@@ -45,7 +46,7 @@ def handler() -> Iterator[Handler]:
     logger.addHandler(handler)
     yield handler
     handler.gate.set()
-    logs.flush(PATIENCE)
+    log_thread.flush(PATIENCE)
     logger.removeHandler(handler)
 
 
@@ -55,7 +56,7 @@ def test_a_record_has_the_time_place_thread_and_context_where_it_arose(handler: 
         dict[str, int]()["what went wrong"]
     except LookupError:
         log.exception("budget %s: a bug", "stripe")
-    assert logs.flush(PATIENCE)
+    assert log_thread.flush(PATIENCE)
     (record,) = handler.records
     assert (record.getMessage(), record.levelname, record.name) == ("budget stripe: a bug", "ERROR", "nexus_redis")
     assert record.filename == "test_logs.py"
@@ -80,7 +81,7 @@ def test_the_levels_and_filters_of_the_logger_rule(handler: Handler) -> None:
             assert log.isEnabledFor(logging.INFO) is (level == logging.DEBUG)
             log.info("at level %d", level)
             log.error("a pause")
-        logs.flush(PATIENCE)
+        log_thread.flush(PATIENCE)
     finally:
         logger.removeFilter(no_pauses)
         logger.setLevel(logging.NOTSET)
@@ -90,11 +91,11 @@ def test_the_levels_and_filters_of_the_logger_rule(handler: Handler) -> None:
 def test_nobody_waits_for_a_handler_that_hangs_and_what_is_too_much_is_counted(handler: Handler) -> None:
     handler.gate.clear()
     log.warning("the first")  # which the thread takes, and hangs with
-    assert not logs.flush(0)
+    assert not log_thread.flush(0)
     for i in range(MOST + 20):
         log.warning("no %d", i)
     handler.gate.set()
-    assert logs.flush(PATIENCE)
+    assert log_thread.flush(PATIENCE)
     said = [record.getMessage() for record in handler.records]
     assert said[:2] == ["the first", "no 0"]
     assert len(said) in {MOST + 2, MOST + 3}  # it may have taken the first before the last was put
@@ -107,18 +108,18 @@ def test_a_handler_that_raises_stops_no_other_record(handler: Handler, capfd: py
 
     handler.addFilter(broken)
     log.warning("one")
-    logs.flush(PATIENCE)
+    log_thread.flush(PATIENCE)
     handler.removeFilter(broken)
     log.warning("two")
-    logs.flush(PATIENCE)
+    log_thread.flush(PATIENCE)
     assert [record.getMessage() for record in handler.records] == ["two"]
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_the_thread_is_there_only_while_there_is_something_to_say(handler: Handler) -> None:
     log.warning("one")
-    assert logs.flush(PATIENCE)
-    assert logs._queue._thread is None
+    assert log_thread.flush(PATIENCE)
+    assert log_thread._queue._thread is None
 
 
 def test_a_handler_may_log_with_us_and_wait_for_nothing_of_it(handler: Handler) -> None:
@@ -126,12 +127,12 @@ def test_a_handler_may_log_with_us_and_wait_for_nothing_of_it(handler: Handler) 
         def emit(self, record: logging.LogRecord) -> None:
             if record.getMessage() == "one":
                 log.warning("two")
-                assert not logs.flush(PATIENCE)  # which would be to wait for itself
+                assert not log_thread.flush(PATIENCE)  # which would be to wait for itself
 
     chatty = Chatty()
     logging.getLogger("nexus_redis").addHandler(chatty)
     log.warning("one")
-    assert logs.flush(PATIENCE)
+    assert log_thread.flush(PATIENCE)
     logging.getLogger("nexus_redis").removeHandler(chatty)
     assert [record.getMessage() for record in handler.records] == ["one", "two"]
 
@@ -139,7 +140,7 @@ def test_a_handler_may_log_with_us_and_wait_for_nothing_of_it(handler: Handler) 
 AT_EXIT = """
 import atexit, logging, os, sys
 atexit.register(lambda: log.warning("the end"))  # before ours, so it runs after that
-from nexus_redis.logs import log
+from nexus_redis._values.log import log
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 log.warning("one")
 pid = os.fork()

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis.busy import Moment
-from nexus_redis.calls import REPORTED, Call, Configured, Job, Outcome, Standing
-from nexus_redis.config import BudgetSettings, ConsumerSettings
+from nexus_redis._core.busy_time import Moment
+from nexus_redis._core.consumer import Reporter, Ticket
+from nexus_redis._core.latencies import PERCENTILES
+from nexus_redis._core.meter import Meter, Work
+from nexus_redis._core.meter import Outcome as End
+from nexus_redis._core.registration import Opening
+from nexus_redis._protocol.calls import REPORTED, Configured, Standing
+from nexus_redis._protocol.plans import Call, Job, Outcome
+from nexus_redis._values.settings import BudgetSettings, ConsumerSettings
 from nexus_redis.errors import Closed, InvalidSetting, Unavailable
-from nexus_redis.latencies import PERCENTILES
-from nexus_redis.meter import Meter, Work
-from nexus_redis.meter import Outcome as End
-from nexus_redis.opening import Opening
-from nexus_redis.reporter import Reporter, Ticket
-from tests.stepping import KEYS, START, Line, Stepper, fails, kind_of
+from tests.harness.stepping import KEYS, START, Line, Stepper, fails, kind_of
 
 STANDING = Standing(100.0, 400.0, 100.0, 2, 95.0, "1", "range", "load")
 

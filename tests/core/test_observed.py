@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from nexus_redis.observed import Observed
+from nexus_redis._core.observed_rate import Observed
 
 
 def capacities(observed: Observed, rates: Sequence[float]) -> list[float]:

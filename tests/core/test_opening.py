@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_redis.calls import Call, Command, Configured, Job, Outcome
-from nexus_redis.config import BudgetSettings
+from nexus_redis._core.registration import FIELDS, LOOK_EACH, NOTHING, Opening, inherited
+from nexus_redis._protocol.calls import Configured
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Call, Command, Job, Outcome
+from nexus_redis._values.parse import NAME_PATTERN, is_budget, keyed_name, split_name
+from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.keys import BudgetKeys
-from nexus_redis.opening import FIELDS, LOOK_EACH, NOTHING, Opening, inherited
-from nexus_redis.values import NAME_PATTERN, is_budget, keyed_name, split_name
-from tests.stepping import Stepper, grants, join, kind_of, producer
+from tests.harness.stepping import Stepper, grants, join, kind_of, producer
 
 
 class Redis:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from nexus_redis._api.pace import KEPT, NOTHING, AsyncPaced, Kept, Paced
+from nexus_redis._values.cost import price_of
 from nexus_redis.errors import AcquireTimeout
-from nexus_redis.paced import KEPT, NOTHING, AsyncPaced, Kept, Paced
-from nexus_redis.price import price_of
-from tests.support import run
+from tests.harness.support import run
 
 
 class Tokens:

@@ -10,15 +10,15 @@ from typing import Any, cast
 import pytest
 from redis import exceptions
 
-from nexus_redis import push
-from nexus_redis.account import IDLE_LEAVES
-from nexus_redis.calls import Drop
-from nexus_redis.channels import Channels
+from nexus_redis._core.producer import IDLE_LEAVES
+from nexus_redis._core.subscriptions import Channels
+from nexus_redis._protocol.calls import Drop
+from nexus_redis._redis import pubsub
+from nexus_redis._redis.pubsub import ALIVE_EACH, LONGEST_PAUSE, REFUSED_PAUSE
+from nexus_redis._values.parse import MICRO
 from nexus_redis.errors import Closed
-from nexus_redis.ledger import MICRO
-from nexus_redis.push import ALIVE_EACH, LONGEST_PAUSE, REFUSED_PAUSE
-from tests.stepping import KEYS, Stepper, answered, fails, grants, is_balanced, join, producer
-from tests.support import PATIENCE, run
+from tests.harness.stepping import KEYS, Stepper, answered, fails, grants, is_balanced, join, producer
+from tests.harness.support import PATIENCE, run
 
 PAUSED = "1 0 0 3 paused"
 
@@ -217,9 +217,9 @@ class Clock:
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(push, "time", Clock)
+    monkeypatch.setattr(pubsub, "time", Clock)
     monkeypatch.setattr(Clock, "now", 1000.0)
-    listener = push._Listener(Channels())
+    listener = pubsub._Listener(Channels())
     listener._begin()
     return listener
 
@@ -294,7 +294,7 @@ def test_the_task_ends_when_cancelled_even_if_the_client_took_that_for_a_timeout
                 return Swallowing()
 
         channels = Channels()
-        listening = push.PushTask(lambda: cast("Any", Client()), channels)
+        listening = pubsub.PushTask(lambda: cast("Any", Client()), channels)
         channels.changed = listening.changed
         channels.join("a", Ear())
         await begun.wait()

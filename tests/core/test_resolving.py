@@ -16,13 +16,16 @@ import pytest
 import redis
 import redis.asyncio
 
-from nexus_redis import Nexus, resolving, wire
+from nexus_redis import Nexus
+from nexus_redis._protocol.plans import Fault
+from nexus_redis._redis import connect
+from nexus_redis._redis import resolver as resolving
+from nexus_redis._redis.faults import classify
+from nexus_redis._redis.resolver import lookup
+from nexus_redis._values.results import Denied
 from nexus_redis.asyncio import Nexus as AsyncNexus
-from nexus_redis.faults import Fault, classify
-from nexus_redis.resolving import lookup
-from nexus_redis.results import Denied
-from tests.servers import Server
-from tests.support import PATIENCE, eventually, in_thread, run
+from tests.harness.servers import Server
+from tests.harness.support import PATIENCE, eventually, in_thread, run
 
 URL = "redis://redis.example:6379?socket_connect_timeout=0.05"
 
@@ -119,7 +122,7 @@ def test_a_process_ends_while_the_resolver_hangs() -> None:
 @pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_NONAME, "Name or service not known"), UnicodeError("no")])
 def test_what_the_resolver_says_is_told_and_nothing_was_executed(resolver: Resolver, error: Exception) -> None:
     resolver.answer(error)
-    with wire.connect(URL) as client, pytest.raises(redis.ConnectionError) as raised:
+    with connect.connect(URL) as client, pytest.raises(redis.ConnectionError) as raised:
         client.ping()
     assert classify(raised.value) is Fault.NOT_EXECUTED
     assert str(error.args[-1]) in str(raised.value)
@@ -135,10 +138,10 @@ def test_each_address_of_a_name_is_tried_in_turn(monkeypatch: pytest.MonkeyPatch
     url = f"redis://redis.example:{one_server.port}"
 
     async def ping() -> Any:
-        async with wire.connect_async(url) as client:
+        async with connect.connect_async(url) as client:
             return await client.ping()
 
-    with wire.connect(url) as client:
+    with connect.connect(url) as client:
         assert client.ping()
     assert run(ping())
 
@@ -161,7 +164,7 @@ def test_a_host_keeps_its_name_for_the_certificate(
 
     monkeypatch.setattr(redis.SSLConnection, "_wrap_socket_with_ssl", wrap)
     url = f"rediss://redis.example:{one_server.port}"
-    with wire.connect(url) as client, pytest.raises(redis.ConnectionError, match="enough"):
+    with connect.connect(url) as client, pytest.raises(redis.ConnectionError, match="enough"):
         client.ping()
     assert named == [("redis.example", "127.0.0.1")]
 
@@ -177,7 +180,7 @@ def test_an_event_loop_gives_the_name_for_the_certificate(resolver: Resolver, mo
     monkeypatch.setattr(asyncio, "open_connection", open_connection)
 
     async def ping(url: str) -> None:
-        async with wire.connect_async(url) as client:
+        async with connect.connect_async(url) as client:
             with pytest.raises(redis.ConnectionError, match=r"redis\.example"):
                 await client.ping()
 
@@ -205,13 +208,13 @@ def made_by_us(client: Any) -> Any:
 def test_all_clients_that_we_make_look_names_up_in_time_and_a_given_one_is_left_as_it_is() -> None:
     given, agiven = redis.Redis(), redis.asyncio.Redis()
     makers: list[Callable[[], Any]] = [
-        lambda: wire.connect("redis://x"), lambda: wire.twin(given), lambda: wire.sync_twin(agiven),
+        lambda: connect.connect("redis://x"), lambda: connect.twin(given), lambda: connect.sync_twin(agiven),
     ]  # fmt: skip
     assert {made_by_us(make()) for make in makers} == {resolving.NamedConnection}
-    assert made_by_us(wire.connect("rediss://x")) is resolving.NamedSSLConnection
-    assert {made_by_us(wire.connect_async("redis://x")), made_by_us(wire.twin_async(agiven))} == {
+    assert made_by_us(connect.connect("rediss://x")) is resolving.NamedSSLConnection
+    assert {made_by_us(connect.connect_async("redis://x")), made_by_us(connect.twin_async(agiven))} == {
         resolving.AsyncNamedConnection
     }
-    assert made_by_us(wire.connect_async("rediss://x")) is resolving.AsyncNamedSSLConnection
+    assert made_by_us(connect.connect_async("rediss://x")) is resolving.AsyncNamedSSLConnection
     assert (made_by_us(given), made_by_us(agiven)) == (redis.Connection, redis.asyncio.Connection)
-    assert made_by_us(wire.connect("unix:///x")) is redis.UnixDomainSocketConnection
+    assert made_by_us(connect.connect("unix:///x")) is redis.UnixDomainSocketConnection

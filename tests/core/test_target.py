@@ -17,9 +17,9 @@ import valkey.sentinel
 
 import nexus_redis
 import nexus_redis.asyncio
+from nexus_redis._redis.address import SCHEMES, target_of, target_of_url
+from nexus_redis._redis.connect import where
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.target import SCHEMES, target_of, target_of_url
-from nexus_redis.wire import where
 
 SENTINELS = "redis+sentinel://web:s%40cret@h1,h2:26380/orders/3?socket_timeout=2&sentinel_password=other"
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from nexus_redis import thread
+from nexus_redis._core.scheduler import Member
+from nexus_redis._drivers import threaded
+from nexus_redis._drivers.threaded import LoopThread
 from nexus_redis.errors import Closed
-from nexus_redis.hub import Member
-from nexus_redis.thread import LoopThread
-from tests.support import PATIENCE, join
+from tests.harness.support import PATIENCE, join
 
 
 class Endless(Member):
@@ -41,7 +41,7 @@ def test_between_two_slices_the_lock_is_free_while_another_thread_can_run(monkey
             caller.start()
             join(caller)
 
-    monkeypatch.setattr(thread, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
+    monkeypatch.setattr(threaded, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
     loop = LoopThread(lambda: redis.Redis(port=1), "nowhere")
     with loop.lock:
         loop.hub.touch(Endless(loop))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from nexus_redis._drivers.turns import TURN
+from nexus_redis._values.parse import MICRO
 from nexus_redis.asyncio import Budget, Nexus
-from nexus_redis.ledger import MICRO
-from nexus_redis.turns import TURN
-from tests.support import run
+from tests.harness.support import run
 
 TICK = 1e-5  # seconds that pass each time somebody looks at the clock
 

@@ -8,10 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.law_tables import shown
-from tests.lua.test_laws import LUA, Consumer, LuaConsumer, LuaLaws, Story, composed
-from tests.referee_laws import Answer, Referee, Report, Setting
-from tests.service import (
+from tests.harness.law_tables import shown
+from tests.harness.service import (
     SERVICES,
     Curve,
     Free,
@@ -26,6 +24,8 @@ from tests.service import (
     row,
     stepped,
 )  # fmt: skip
+from tests.lua.test_laws import LUA, Consumer, LuaConsumer, LuaLaws, Story, composed
+from tests.models.laws import Answer, Referee, Report, Setting
 
 
 @pytest.fixture(params=["lua", "referee"])
@@ -571,7 +571,7 @@ def test_observers_follow_a_limit_that_falls() -> None:
 
 
 def test_the_table_of_simulated_services_is_of_this_law() -> None:
-    """One row is run again; the others come from the same command, `python -m tests.service --write`."""
+    """One row is run again; the others come from the same command, `python -m tests.harness.service --write`."""
     rows = shown("service")
     assert [line.split(" | ")[0][2:] for line in rows.splitlines()[2:]] == list(SERVICES)
     assert row("refuses above 20/s", Referee) in rows

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import calls
-from nexus_redis.calls import UNTIL_RESUMED, Claim
-from nexus_redis.config import micro
-from tests.referee import max_min
-from tests.story import MICRO, START_US, Story
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import UNTIL_RESUMED, Claim
+from nexus_redis._values.settings import micro
+from tests.harness.script_driver import MICRO, START_US, Story
+from tests.models.fair_share import max_min
 
 BURST = 26 * MICRO  # of 100/s: a token and a quarter of a second
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis.config import micro_rate
-from tests.referee import MICRO, Meter, burst_micro
-from tests.servers import REAL, Server
-from tests.story import START_US, Story
+from nexus_redis._values.settings import micro_rate
+from tests.harness.script_driver import START_US, Story
+from tests.harness.servers import REAL, Server
+from tests.models.fair_share import MICRO, Meter, burst_micro
 
 STEPS = 400
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import calls
-from nexus_redis.calls import UNTIL_RESUMED
-from tests.story import MICRO, START_US, Story
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import UNTIL_RESUMED
+from tests.harness.script_driver import MICRO, START_US, Story
 
 
 def refused(story: Story, *args: Any, **settings: Any) -> str:

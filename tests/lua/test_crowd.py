@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import calls
-from tests.fleet import Fleet
-from tests.servers import Server
-from tests.story import Story
+from nexus_redis._protocol import calls
+from tests.harness.fleet import Fleet
+from tests.harness.script_driver import Story
+from tests.harness.servers import Server
 
 Spare = Callable[[float], None]
 RATE = 1000.0

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import calls
-from nexus_redis.faults import as_nexus_error
-from nexus_redis.hub import Pause
-from nexus_redis.removal import repair
-from nexus_redis.values import keyed_name
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.deletion import repair
+from nexus_redis._protocol.plans import Call, Pause
+from nexus_redis._redis.faults import as_nexus_error
+from nexus_redis._values.parse import keyed_name
+from tests.harness.packing import places
+from tests.harness.script_driver import Story
+from tests.harness.servers import Server
 from tests.lua.test_refusals import run
-from tests.packing import places
-from tests.servers import Server
-from tests.story import Story
 
 QUEUE: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 0, "queue_limit": 100}
 SEQS = itertools.count(1_000)
@@ -63,7 +63,7 @@ def lived(real_server: Server) -> Story:
     return story.at(2)
 
 
-def every_call(story: Story) -> dict[str, calls.Call[Any]]:
+def every_call(story: Story) -> dict[str, Call[Any]]:
     return {
         "claim": calls.claim(
             story.keys, "p", calls.Claim(seq=next(SEQS), incarnation="p"), at_us=story.at_us, with_all_keys=True
@@ -92,7 +92,7 @@ def repaired(story: Story) -> list[calls.Damage]:
     while True:
         outcomes: list[Any] = []
         for job in step if not isinstance(step, Pause) else []:
-            if isinstance(job, calls.Call):
+            if isinstance(job, Call):
                 pinned = calls.configure(story.keys, at_us=story.at_us) if job.script.name == "configure" else job
                 outcomes.append(pinned.decode(run(story, pinned)))
             else:
@@ -252,7 +252,7 @@ def test_an_error_of_another_kind_is_told_as_it_was(real_server: Server) -> None
         story.client.config_set("maxmemory", 0)
 
 
-def spread(call: calls.Call[Any]) -> tuple[Any, ...]:
+def spread(call: Call[Any]) -> tuple[Any, ...]:
     return (call.script.text, len(call.keys), *call.keys, *call.args)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.story import MICRO, Story
+from tests.harness.script_driver import MICRO, Story
 
 FULL: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 50, "queue_limit": 50}
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import calls
-from nexus_redis.config import micro
-from tests.coordinators import ScriptCoordinator, at_us
-from tests.plant import Consumer, Plant
-from tests.servers import Server
-from tests.story import MICRO, Story
+from nexus_redis._protocol import calls
+from nexus_redis._values.settings import micro
+from tests.harness.coordinators import ScriptCoordinator, at_us
+from tests.harness.plant import Consumer, Plant
+from tests.harness.script_driver import MICRO, Story
+from tests.harness.servers import Server
 
 
 class Replicated(ScriptCoordinator):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.servers import Server
-from tests.story import MICRO, Story
+from tests.harness.script_driver import MICRO, Story
+from tests.harness.servers import Server
 
 
 @pytest.fixture

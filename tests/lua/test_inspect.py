@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from nexus_redis import calls
-from nexus_redis.config import BudgetSettings
-from tests.story import MICRO, START_US, Story
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.plans import Call
+from nexus_redis._values.settings import BudgetSettings
+from tests.harness.script_driver import MICRO, START_US, Story
 
 
 def test_a_budget_that_is_not_there(story: Story) -> None:
@@ -41,7 +42,7 @@ def test_members_come_in_pages(story: Story) -> None:
 
 
 def test_zero_is_the_clock_of_the_server(story: Story) -> None:
-    several: dict[str, calls.Call[Any]] = {
+    several: dict[str, Call[Any]] = {
         "configure": calls.configure(story.keys, BudgetSettings(rate=1e6)),
         "claim": calls.claim(story.keys, "p", calls.Claim(incarnation="p", seq=1)),
         "report": calls.report(story.keys, "c", {"load": 0, "capacity": 5}),

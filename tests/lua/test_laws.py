@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lupa import lua51  # type: ignore[import-untyped]
 
-from nexus_redis.scripts import with_parts
-from tests.referee_laws import Answer, Referee, Report, Setting
+from nexus_redis._protocol.scripts import with_parts
+from tests.models.laws import Answer, Referee, Report, Setting
 
 LIBRARY = Path(__file__).parents[2] / "lua" / "lib"
 EXPORTS = "\nreturn {choose_law = choose_law, run_law = run_law, law_text = law_text, law_memory = law_memory}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_redis import calls
-from tests.story import MICRO, Story
+from nexus_redis._protocol import calls
+from tests.harness.script_driver import MICRO, Story
 
 
 def test_a_producer_hands_back_what_it_may_hold_and_is_gone(story: Story) -> None:

@@ -7,13 +7,13 @@ import random
 
 import pytest
 
-from nexus_redis import calls
-from nexus_redis.allowance import BURST
-from nexus_redis.ledger import LEASE
-from tests.fleet import excess
-from tests.outage import Outages
-from tests.servers import Server
-from tests.story import MICRO, Story
+from nexus_redis._core.outage import BURST
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import LEASE
+from tests.harness.fleet import excess
+from tests.harness.outage import Outages
+from tests.harness.script_driver import MICRO, Story
+from tests.harness.servers import Server
 
 LARGE = [(500, 2), (700, 32), (5000, 5)]  # minutes of work
 FLEETS = [(5, 6), (10, 16), (60, 3), (200, 8), *(pytest.param(*each, marks=pytest.mark.soak) for each in LARGE)]

@@ -9,12 +9,12 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nexus_redis.embedded import ServerProcess
-from tests import figures
-from tests.coordinators import InStep, ScriptCoordinator
-from tests.plant import Plant
-from tests.scenarios import ATTACKS, Attack, random_life
-from tests.servers import Server, launch
+from nexus_redis._redis.embedded import ServerProcess
+from tests.harness import targets
+from tests.harness.coordinators import InStep, ScriptCoordinator
+from tests.harness.plant import Plant
+from tests.harness.scenarios import ATTACKS, Attack, random_life
+from tests.harness.servers import Server, launch
 
 DECISIVE = (
     "capacity to 10 %",
@@ -78,52 +78,52 @@ def test_scripts_and_referee_agree_over_a_thousand_lives(client: redis.Redis) ->
 
 
 @pytest.fixture
-def make(client: redis.Redis) -> figures.Make:
+def make(client: redis.Redis) -> targets.Make:
     return lambda: ScriptCoordinator(client)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", figures.DELAYS)
+@pytest.mark.parametrize("delay", targets.DELAYS)
 def test_drain_reaches_96_percent_when_capacity_falls_to_40_percent_and_comes_back(
-    make: figures.Make, delay: float
+    make: targets.Make, delay: float
 ) -> None:
-    assert figures.over_the_step(make, delay, 1) >= 96
+    assert targets.over_the_step(make, delay, 1) >= 96
 
 
 @pytest.mark.slow
-def test_an_hour_of_idleness_does_not_lower_what_drain_then_gives(make: figures.Make) -> None:
-    assert figures.after_the_night(make, 1.0, 1) >= 98
+def test_an_hour_of_idleness_does_not_lower_what_drain_then_gives(make: targets.Make) -> None:
+    assert targets.after_the_night(make, 1.0, 1) >= 98
 
 
 @pytest.mark.parametrize("delay", [0.5, 1.0])
 def test_from_cold_drain_finds_90_percent_of_an_unknown_capacity_within_5_seconds(
-    make: figures.Make, delay: float
+    make: targets.Make, delay: float
 ) -> None:
-    assert max(figures.from_cold(make, delay, seed) for seed in range(3)) <= 5
+    assert max(targets.from_cold(make, delay, seed) for seed in range(3)) <= 5
 
 
-def test_from_cold_nothing_is_lost_at_half_a_second_of_delay(make: figures.Make) -> None:
-    assert sum(figures.lost_from_cold(make, 0.5, seed) for seed in range(3)) == 0
+def test_from_cold_nothing_is_lost_at_half_a_second_of_delay(make: targets.Make) -> None:
+    assert sum(targets.lost_from_cold(make, 0.5, seed) for seed in range(3)) == 0
 
 
 @pytest.mark.parametrize("stalls_at_work", [False, True])
 def test_after_a_stall_of_5_seconds_the_rate_is_back_within_5_seconds(
-    make: figures.Make, *, stalls_at_work: bool
+    make: targets.Make, *, stalls_at_work: bool
 ) -> None:
-    assert figures.after_a_stall(make, 1.0, 1, stalls_at_work=stalls_at_work) <= 5
+    assert targets.after_a_stall(make, 1.0, 1, stalls_at_work=stalls_at_work) <= 5
 
 
 @pytest.mark.parametrize("how", [{"failing": 0.05}, {"commit_s": 1.0}, {"queue_s": 3.0, "bulk_s": 1.0}])
 def test_records_that_fail_and_work_in_batches_cost_less_than_3_percent(
-    make: figures.Make, how: dict[str, float]
+    make: targets.Make, how: dict[str, float]
 ) -> None:
-    assert figures.goodput_of(make, 1.0, 1, figures.WARM + 50, **how) >= 97
+    assert targets.goodput_of(make, 1.0, 1, targets.WARM + 50, **how) >= 97
 
 
 @pytest.mark.soak
 def test_every_figure_is_reached_on_ten_seeds() -> None:
-    with figures.measuring(figures.SEEDS, with_scripts=True) as measured:
-        assert [str(figure) for figure in figures.figures(measured) if not figure.is_met] == []
+    with targets.measuring(targets.SEEDS, with_scripts=True) as measured:
+        assert [str(figure) for figure in targets.figures(measured) if not figure.is_met] == []
 
 
 # -- lossless

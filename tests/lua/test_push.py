@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import calls
-from nexus_redis.calls import UNTIL_RESUMED, Drop
-from nexus_redis.scripts import NAMES, script
-from tests.story import MICRO, START_US, Story
-from tests.support import eventually
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import UNTIL_RESUMED, Drop
+from nexus_redis._protocol.scripts import NAMES, script
+from tests.harness.script_driver import MICRO, START_US, Story
+from tests.harness.support import eventually
 
 BIRTH = str(START_US)
 

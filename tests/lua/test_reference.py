@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import calls
-from nexus_redis.calls import Claim
-from nexus_redis.keys import SHARED, BudgetKeys
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import Claim
+from nexus_redis._protocol.keys import SHARED, BudgetKeys
+from nexus_redis._protocol.scripts import NAMES
+from nexus_redis._protocol.snapshot import SETTINGS
 from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport, Message
-from nexus_redis.scripts import NAMES
-from nexus_redis.snapshot import SETTINGS
+from tests.harness.packing import FORMATS, KINDS
+from tests.harness.script_driver import READ, Story
+from tests.harness.servers import Server
 from tests.lua.test_report import QUEUE
-from tests.packing import FORMATS, KINDS
-from tests.servers import Server
-from tests.story import READ, Story
-from tests.test_sources import codes, header, listed
+from tests.project.test_sources import codes, header, listed
 from tests.vectors.scripts import FILE
 
 DOCS = Path(__file__).parents[2] / "docs"

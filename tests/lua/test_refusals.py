@@ -10,13 +10,14 @@ import fakeredis
 import pytest
 import redis
 
-from nexus_redis import calls
-from nexus_redis.calls import Call, Claim
-from nexus_redis.config import BudgetSettings
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import Claim
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Call
+from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.errors import InvalidSetting, ServerRefused, from_code
-from nexus_redis.keys import BudgetKeys
-from tests.servers import Server
-from tests.story import MICRO, Story
+from tests.harness.script_driver import MICRO, Story
+from tests.harness.servers import Server
 
 KEYS = BudgetKeys("test", "story")
 SAID: dict[str, Any] = {

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis import calls
-from tests.story import MICRO, START_US, Story
+from nexus_redis._protocol import calls
+from tests.harness.script_driver import MICRO, START_US, Story
 
 QUEUE: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 0, "queue_limit": 100}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.law_tables import shown
+from tests.harness.law_tables import shown
+from tests.harness.shelf import BehindOneLock, Found, OnOneCore, Shelf, TakesInside, cells, played, stepped
 from tests.lua.test_laws import LUA, LuaConsumer, LuaLaws, composed
-from tests.referee_laws import Referee
-from tests.shelf import BehindOneLock, Found, OnOneCore, Shelf, TakesInside, cells, played, stepped
+from tests.models.laws import Referee
 
 SAMPLE = [  # seconds that the queue holds, the step, (workers, batch, producers), capacity
     (0.25, 3.0, (1, 1, 4), 100),
@@ -105,5 +105,5 @@ def test_little_demand_does_not_change_what_is_known_of_the_capacity(workers: in
 
 @pytest.mark.slow
 def test_the_table_of_shallow_queues_is_of_this_law() -> None:
-    """Two cells are run again; the others come from the same command, `python -m tests.shelf --write`."""
+    """Two cells are run again; the others come from the same command, `python -m tests.harness.shelf --write`."""
     assert f"| 0.1 s | {cells(Referee, 0.1, 1.0)} |" in shown("shelf")

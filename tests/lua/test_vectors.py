@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from nexus_redis._protocol.scripts import NAMES
 from nexus_redis.messages import CapacitySignal, LoadReport, decode
-from nexus_redis.scripts import NAMES
-from tests.servers import Server
+from tests.harness.servers import Server
 from tests.vectors.scripts import FILE, pinned, record
 
 VECTORS = json.loads(FILE.read_text())
@@ -18,7 +18,7 @@ def test_the_golden_calls_are_sent_and_answered_byte_by_byte(server: Server) -> 
 
 def test_they_can_be_sent_as_they_are_written(server: Server) -> None:
     """Without our client: the script by name, keys and arguments as text."""
-    from nexus_redis.scripts import script
+    from nexus_redis._protocol.scripts import script
 
     client = server.client(decode_responses=True)
     for call in VECTORS["calls"]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.harness.script_driver import MICRO, Story
 from tests.lua.test_report import window
-from tests.story import MICRO, Story
 
 TOLD: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 0, "queue_limit": 100, "capacity": 1000}
 

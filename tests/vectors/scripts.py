@@ -14,11 +14,12 @@ from typing import Any
 
 import redis
 
-from nexus_redis import calls
-from nexus_redis.asking import flow_of
-from nexus_redis.calls import Call, Claim
-from nexus_redis.config import BudgetSettings, micro
-from nexus_redis.keys import BudgetKeys
+from nexus_redis._core.signal_request import flow_of
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import Claim
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Call
+from nexus_redis._values.settings import BudgetSettings, micro
 from nexus_redis.messages import CapacitySignal, LoadReport
 
 FILE = Path(__file__).parent / "scripts.json"

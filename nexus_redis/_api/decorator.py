@@ -1,0 +1,101 @@
+"""`@budget.limited`: a function each of whose calls takes tokens first. No I/O; a shell gives its own `acquire`.
+
+The tokens are taken before the body runs: of a generator, when its first item is asked for. What a call took is spent,
+also where it raises. The wrapper is of the same kind as what it wraps (`inspect` says so too), with its name, signature
+and docstring.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import aclosing
+from functools import wraps
+from typing import Any, TypeVar
+
+from nexus_redis._values.cost import Cost, is_async, price_of
+from nexus_redis.errors import InvalidSetting
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def decorator(cost: Cost, wrap: Callable[[Any, Callable[..., float]], Any]) -> Callable[[F], F]:
+    """What `limited(cost=...)` gives: checks at decoration, so that a mistake shows at import and not at the call."""
+    price = price_of(cost)
+
+    def decorate(function: F) -> F:
+        given: object = function
+        if not callable(given):
+            remedy = "give a function: put @classmethod or @property above @budget.limited"
+            raise InvalidSetting("limited", type(given).__name__, remedy)
+        wrapped: F = wrap(function, price)
+        return wrapped
+
+    return decorate
+
+
+def limited_sync(function: Any, price: Callable[..., float], acquire: Callable[[float], object]) -> Any:
+    """A def or a generator that takes its tokens by a blocking `acquire`."""
+    if is_async(function):
+        remedy = "an async def would block its loop: use a budget of nexus_redis.asyncio"
+        raise InvalidSetting("limited", _name(function), remedy)
+    if inspect.isgeneratorfunction(function):
+
+        @wraps(function)
+        def generate(*args: Any, **given: Any) -> Generator[Any, Any, Any]:
+            if (tokens := price(*args, **given)) > 0:
+                acquire(tokens)
+            result: Any = yield from function(*args, **given)
+            return result
+
+        return generate
+
+    @wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        if (tokens := price(*args, **given)) > 0:
+            acquire(tokens)
+        return function(*args, **given)
+
+    return call
+
+
+def limited_async(function: Any, price: Callable[..., float], acquire: Callable[[float], Awaitable[object]]) -> Any:
+    """An async def or an async generator that takes its tokens by an awaited `acquire`."""
+    if not is_async(function):
+        raise InvalidSetting(
+            "limited", _name(function), "a def cannot wait in a loop: make it async, or use nexus_redis"
+        )
+    if inspect.isasyncgenfunction(function):
+
+        @wraps(function)
+        async def generate(*args: Any, **given: Any) -> AsyncIterator[Any]:
+            if (tokens := price(*args, **given)) > 0:
+                await acquire(tokens)
+            async with aclosing(function(*args, **given)) as items:
+                try:
+                    item = await anext(items)
+                    while True:
+                        try:
+                            sent = yield item
+                        except GeneratorExit:
+                            raise
+                        except BaseException as error:  # noqa: BLE001  # thrown in: it is the wrapped one's to handle
+                            item = await items.athrow(error)
+                        else:
+                            item = await items.asend(sent)
+                except StopAsyncIteration:
+                    return
+
+        return generate
+
+    @wraps(function)
+    async def call(*args: Any, **given: Any) -> Any:
+        if (tokens := price(*args, **given)) > 0:
+            await acquire(tokens)
+        return await function(*args, **given)
+
+    return call
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))

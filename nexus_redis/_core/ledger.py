@@ -1,0 +1,869 @@
+"""One producer's account: leases in hand, waiters in line, demand; and when to claim how much. No I/O, no clock.
+
+Theory of operation. Tokens in hand are *leases*: a finite count with an expiry each. Spending is local. The ledger says
+when its next claim is `due`; whoever runs the I/O asks it for that claim, sends it, and hands the answer back. Times go
+in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at any instant, exactly,
+
+    granted = used + returned + burned + held
+
+- A lease counts from *before the first send* of its claim: however late the answer, no token is spent after the server
+  has stopped counting on it. What expires is burned, never credited back.
+- Waiters are first in, first out. What is collected for the one at the head is set `aside`: it does not burn while
+  claims go on reporting it, and returns to the hand, as old as it is, when the waiter gives up or is denied.
+- One claim is on its way at a time. An unanswered one is sent again as it was (same seq), so nothing is charged twice;
+  when what it may have granted has expired, it is given up.
+- Where Redis is far, the next claim does not wait for the answer to the last: it is made a refresh after it, as always.
+  Each asks for what will be spent by the time of its answer and a refresh more, less what those before it will bring.
+  Leases are longer by the round trip, which the claim tells: tokens spend most of it on the way.
+- A reservation is settled when its true cost is known. What was too much goes back; what was too little is *owed*: the
+  debt stands at the head of the line, before whoever waits, and takes what comes until it is paid, so that
+
+    what was admitted = used + owed + excused      (excused: a debt that nobody was left to pay)
+
+- A hand that is *paced* opens a token at a time, so that what came at once is spent evenly until the next claim. It is
+  paced where the producer is `smooth`, and where tokens are short and so few that a wake-up for each costs nothing.
+- Who wants several budgets at once stands in each line and lets others pass until all of them can serve it (joint.py).
+- Who has just spent will do so again: portions of that cost lie on the *tray* (tray.py), spent without asking here.
+  They are taken back before each claim, and when somebody joins the line.
+- When the budget's rate falls, as an answer says or, sooner, a message (push.py), what is in hand was meant for the
+  rate before. The same part of it is *withdrawn*: not spent any more, and handed back with the next claim. A message
+  never adds anything; the count of grants in both says whether an answer is older than it.
+- What a claim wants is what will be spent until the next one; a plain loop of acquire() would seem to want one token,
+  so the prefetched rate doubles at each claim that finds a waiter, and falls back when there is none. As long as the
+  bucket gives all that is asked for, the next of these claims is made at once.
+- A `try_acquire` asks for its own cost and nothing ahead, unless tries are many: a token in one process' hand is
+  missing in the bucket of all others, and would have to be handed back.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from nexus_redis._core.flights import MOST_FLIGHTS, Flight, Flights
+from nexus_redis._core.line import LOOKS, LOOKS_AGAIN, Line
+from nexus_redis._core.token_cache import LEAST, MOST, NO_TRAY, Tray
+from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._protocol.calls import LEASE, LONGEST_TRIP, REFRESH, Answer, Claim, Drop
+from nexus_redis._values.parse import MICRO
+from nexus_redis.errors import RATE
+
+CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under the refresh, for its jitter
+PROMISED_GAP: Final = 0.005  # seconds, likewise, where the last answer gave nothing but a time of its own
+SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
+FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
+GROWTH: Final = 2  # likewise, where it is no trifle
+FAR_GROWTH: Final = 4  # where it is a round trip until one sees what the growth before came to
+TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
+SHORT_SAMPLE: Final = 0.2  # of a refresh: a rate measured over less says nothing
+DEMAND_TIME: Final = 0.5  # seconds over which demand is averaged
+DEMAND_FALL: Final = 0.1  # seconds in which a demand that was doubled in vain falls back
+AHEAD: Final = 1.2  # prefetched beyond what the next refresh will spend: the claim must arrive before the hand is empty
+WAITERS_AHEAD: Final = 0.5  # seconds of the rate that waiters may ask for at once: a lease
+BACKLOG: Final = 0.5  # of the time since the last answer: who waited that long did not just come
+GREED: Final = 4  # demand and prefetch stay below this many times the whole budget
+AT_ONCE: Final = REFRESH  # seconds: of several budgets, what needs no longer is begun together
+RENEWED: Final = 0.6  # of a lease, before its end
+FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
+GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
+PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
+PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out
+WORTH_ASKING: Final = 6  # units that one who only tries must want ahead: what it then hands back is partly lost
+ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
+LONG_AGO: Final = -1e9
+DONE: Final = 0.8  # of a lease, from its last claim, until a producer says that nothing comes: in a later epoch
+HALVED_EACH: Final = 30.0  # seconds: a share for an outage, as in lua/lib/share.lua
+SHARE_LASTS: Final = 300.0
+
+
+class Lease:
+    """Tokens with an expiry."""
+
+    __slots__ = ("expires", "tokens")
+
+    def __init__(self, tokens: int, expires: float) -> None:
+        self.tokens, self.expires = tokens, expires
+
+
+class Ledger:
+    """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
+
+    __slots__ = (
+        "alone", "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned",
+        "burned_told", "debt", "demand", "due", "excused", "flights", "gap", "granted", "granted_total", "grown_at",
+        "hand", "heard", "incarnation", "is_ahead", "is_awaited", "is_denied", "is_smooth", "is_trying", "last_claim",
+        "last_use", "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace",
+        "paced_until", "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "seq",
+        "share_told", "short_gap", "slot_need", "tray", "tries", "unit", "waiters", "weight", "withdrawn",
+        "withdrawn_expires",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        now: float,
+        *,
+        weight: float = 1.0,
+        priority: str = "normal",
+        incarnation: str = "",
+        smooth: bool = False,
+    ) -> None:
+        self.is_smooth = smooth
+        self.pace = 0.0  # micro-tokens/s at which the hand opens; 0: it is open
+        self.paced_until = LONG_AGO  # until then it is closed
+        self.opens = NEVER  # when to call `serve`, for those who wait only for that; `rests`: and not before
+        self.weight, self.priority, self.incarnation = round(weight * MICRO), priority, incarnation
+        self.leases: list[Lease] = []  # a few, and an empty deque is 600 bytes
+        self.hand = self.aside = 0
+        self.aside_expires = NEVER
+        self.waiters = Line()
+        self.tries = 0  # of those in line who want all or nothing
+        self.is_trying = False  # the last one that came was one of these
+        self.debt: Waiter | None = None  # what is owed, at the head of the line
+        self.granted = self.booked = self.returned = self.burned = self.excused = 0
+        self.withdrawn, self.withdrawn_expires = 0, NEVER  # returned, and the server does not know it yet
+        self.heard: Drop | None = None  # while a claim was in flight: its answer may be older
+        self.tray = NO_TRAY
+        self.portions = LEAST  # of the next tray
+        self.burned_told = 0
+        self.seq = 0
+        self.flights = Flights()
+        self.grown_at = LONG_AGO  # when the rate asked for ahead was last raised for a waiter
+        self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
+        self.seen = now
+        self.due = NEVER
+        self.attempts = 0
+        self.mean = self.demand = self.prefetch = 0.0
+        self.unit = MICRO
+        self.low = 0
+        self.rate = RATE.high * MICRO  # until told: what is wanted of a budget without one must not double for ever
+        self.lease, self.refresh = LEASE, REFRESH
+        # `outlook`: when the need of the last claim will be met, as things stand; the slot is sooner where that is long
+        self.slot_need = 0  # of the claim whose answer named that slot: it says nothing to who needs less
+        self.is_denied = False
+        self.last_want = 0  # of that claim
+        self.is_ahead = False  # it asked for more than the callers who wait
+        self.gap = self.short_gap = CLAIM_GAP  # until the next claim, at least; and where a waiter lacks tokens
+        self.birth, self.granted_total = "", 0
+        self.answer: Answer | None = None
+        self.answered = LONG_AGO
+        self.share_told = LONG_AGO  # when the claim was sent whose answer named the share for an outage
+        self.alone = 0  # admitted by the outage mode, and the server does not know it yet
+        self.is_awaited = False  # the server counts on another claim: silence would look like a cut cable
+
+    def begin(self, incarnation: str) -> None:
+        """A new stay: the server shall not take its calls for those of the one before, nor of a parent process."""
+        self.incarnation, self.seq, self.flights.newest = incarnation, 0, 0
+
+    # --- spending
+
+    def spend(self, cost: int, now: float) -> bool:
+        """Take `cost` from the hand if nobody waits before; False leaves all as it was, but for the attempt noted."""
+        self.attempts += cost
+        self.unit = cost
+        if self.waiters or not self._covers(cost, now):
+            return False
+        self._space(cost, now)
+        self._take(cost)
+        self.booked += cost
+        self.last_use = now
+        if self.hand < self.low:
+            self.wake(now)
+        return True
+
+    def lay_out(self, cost: object, until: float = NEVER) -> None:
+        """Put more of what was just spent on the tray, to be taken until then; `cost` as the caller said it.
+
+        Down to where a claim is wanted, so that who comes next finds the tray empty and wakes it.
+        """
+        micro = self.unit
+        if not self.leases or self.waiters or self.pace:
+            return
+        spare = self.hand - self.low if self.hand > self.low else self.hand
+        count = min(self.portions, min(spare, self.leases[0].tokens) // micro)
+        if count >= LEAST:
+            self.tray = Tray(cost, micro, count, self._take(count * micro), until)
+
+    def take_in(self, now: float) -> None:
+        """What lies on the tray is in hand again; what was taken from it is booked."""
+        if self.tray is NO_TRAY:
+            return
+        tray, self.tray = self.tray, NO_TRAY
+        left = tray.clear()
+        taken = tray.count * tray.micro - left
+        if left:
+            self._keep(left, tray.keeps)
+        if taken:
+            self.booked += taken
+            self.attempts += taken
+            self.last_use = now
+            self.portions = min(MOST, max(LEAST, 2 * taken // tray.micro))
+        else:
+            self.portions = LEAST
+
+    @property
+    def used(self) -> int:
+        """Micro-tokens that were spent."""
+        return self.booked + self.tray.taken
+
+    def could_spend(self, cost: int, now: float) -> bool:
+        """Whether `spend` would."""
+        return not self.waiters and self._covers(cost, now)
+
+    def take(self, waiter: Waiter, now: float) -> bool:
+        """The same for one that may be settled later: it knows the age of its tokens."""
+        self.attempts += waiter.cost
+        self.unit = waiter.cost
+        if not self.could_spend(waiter.cost, now):
+            return False
+        self.hand_over(waiter, now)
+        if self.hand < self.low:
+            self.wake(now)
+        return True
+
+    def hand_over(self, waiter: Waiter, now: float) -> None:
+        """Serve `waiter`: what is aside for it, and the rest from the hand."""
+        aside = min(self.aside, waiter.cost)  # there is none when nobody waits
+        self._space(waiter.cost - aside, now)
+        waiter.expires = min(self.aside_expires, self._take(waiter.cost - aside))
+        self.aside -= aside
+        if not self.aside:
+            self.aside_expires = NEVER
+        self.booked += waiter.cost
+        self.last_use = now
+        waiter.is_served = True
+        if waiter in self.waiters:
+            self._remove(waiter)
+
+    # --- settling
+
+    @property
+    def owed(self) -> int:
+        """Micro-tokens of work that was admitted and not yet paid for."""
+        return self.debt.cost if self.debt is not None else 0
+
+    @property
+    def callers(self) -> list[Waiter]:
+        """Who waits: the line without the debt."""
+        return [waiter for waiter in self.waiters if waiter is not self.debt]
+
+    def settle(self, waiter: Waiter, cost: int, now: float, *, is_open: bool = True) -> None:
+        """What `waiter` was served with turned out to cost `cost`; said again, the last word counts.
+
+        A rest that comes back within its lease is as it was. One that comes later has been granted and not used, so it
+        may still be: by those who wait, and beyond that as much as a bucket holds, for one more lease. Not on a
+        lossless budget, where it may count as arrived by now. `is_open`: there is a next claim, to pay or hand back.
+        """
+        more, waiter.cost = cost - waiter.cost, cost
+        if waiter.is_degraded or not more:  # nobody granted it, and nothing of it is made up for
+            return
+        self.attempts += more
+        if more < 0:
+            self._give_back(-more, waiter.expires, now, is_open=is_open)
+        elif is_open:
+            self._owe(more, now)
+        else:
+            self.excused += more
+
+    def _give_back(self, rest: int, expires: float, now: float, *, is_open: bool) -> None:
+        if self.debt is not None:  # used after all: for what was owed
+            paid = min(rest, self.debt.cost)
+            rest -= paid
+            self._pay(paid)
+        excused = min(rest, self.excused)  # nobody paid for that, so nothing of it comes back
+        self.excused -= excused
+        rest -= excused
+        self.booked -= rest
+        kept = rest if is_open else 0
+        if is_open and expires <= now:
+            answer = self.answer
+            room = max(self._asked(), answer.burst) - self.hand if answer and not answer.is_lossless else 0
+            kept, expires = max(0, min(rest, room)), now + self.lease
+        self.burned += rest - kept
+        self.burned_told += rest - kept  # the server may have written it off, and must not do so twice
+        if kept:
+            self._keep(kept, expires)
+            self.due = min(self.due, now + self.refresh)
+
+    def _owe(self, more: int, now: float) -> None:
+        self.take_in(now)
+        if self.debt is None:
+            if self.aside:
+                self._release()
+            self.debt = Waiter(0, now)
+            self.waiters.owe(self.debt)
+        self.waiters.add(self.debt, more)
+        self.wake(now)
+
+    def _pay(self, tokens: int) -> None:
+        """Tokens that are booked as used stand for so much of the debt."""
+        assert self.debt is not None
+        self.waiters.add(self.debt, -tokens)
+        if not self.debt.cost:
+            self.waiters.leave(self.debt)
+            self.debt = None
+
+    def excuse(self) -> None:
+        """The debt is not to be paid: Redis is away and the outage mode has stood in for it, or nobody comes back."""
+        if self.debt is not None:
+            self.excused += self.debt.cost
+            self._pay(self.debt.cost)
+
+    # --- the line
+
+    def wait(self, waiter: Waiter) -> None:
+        """Put a caller at the end of the line; a claim is due soon."""
+        if not self.waiters and waiter.cost < self.slot_need:
+            self.next_slot = LONG_AGO
+        self.take_in(waiter.since)
+        self.waiters.join(waiter)
+        self.tries += waiter.whole
+        self.is_trying = waiter.whole
+        self.wake(waiter.since)
+
+    @property
+    def parts(self) -> int:
+        """How many in line want other budgets too."""
+        return len(self.waiters.parts.all) if self.waiters.parts is not None else 0
+
+    @property
+    def reach(self) -> float:
+        """Micro-tokens: what those in line get in a moment."""
+        return self.held + (self.answer.speed if self.answer is not None else 0) * AT_ONCE
+
+    def cancel(self, waiter: Waiter, now: float) -> bool:
+        """A caller gives up: what it had, or what was set aside for it, goes back to the hand. Was it still in line?"""
+        if waiter.is_degraded:
+            return False
+        if waiter.is_served:  # served and cancelled in the same moment
+            waiter.is_served = False
+            self.booked -= waiter.cost
+            self._keep(waiter.cost, waiter.expires)
+            self.wake(now)
+            return False
+        if waiter not in self.waiters:
+            return False
+        if waiter is self.head and self.aside:
+            self._release()
+        self._remove(waiter)
+        return True
+
+    def serve(self, now: float) -> list[Waiter]:
+        """Give what is in hand to those in line; the ones that are settled now."""
+        settled: list[Waiter] = []
+        self.opens, self.rests = NEVER, LONG_AGO
+        looks, head = LOOKS, None
+        while looks and (head := self.head) is not None:
+            looks -= head.is_part
+            self.expire(now)
+            if not head.stays(now):
+                continue
+            if head is self.debt:
+                paid = min(self.hand, head.cost)
+                self._take(paid)
+                self.booked += paid
+                self._pay(paid)
+                if head.cost:
+                    break
+                self.last_use = now
+                continue
+            if now < self.paced_until - GRAIN and self.held >= head.cost:
+                self.opens = self.paced_until
+                break
+            if self.held < head.cost or not head.is_ready(now):
+                # Lossless: what has not arrived when its lease ends never may, so nothing is collected beyond it.
+                if self.hand and not (self.answer and self.answer.is_lossless):
+                    self._set_aside(min(self.hand, head.cost - self.aside))
+                break
+            head.take(self, now)
+            settled.append(head)
+        if head is None and self.aside:  # all in line let others pass, and nobody is there
+            self._release()
+        if self.waiters.parts is not None and (self.waiters.draw(self.reach, now, LOOKS) or not looks):
+            self.opens, self.rests = min(self.opens, now + LOOKS_AGAIN), now + LOOKS_AGAIN
+        if self.waiters or self.hand < self.low:
+            self.wake(now)
+        return settled
+
+    def expire(self, now: float) -> None:
+        """Burn what is too old."""
+        leases = self.leases
+        while leases and leases[0].expires <= now:
+            tokens = leases.pop(0).tokens
+            self.hand -= tokens
+            self.burned += tokens
+
+    def heed(self, drop: Drop, now: float, spread: float = 0.0) -> None:
+        """Obey a message: the rate has fallen, or is no longer 0. One that is older than the last answer is left alone.
+
+        A rise gives no tokens: callers that wait ask again, `spread` seconds from now, so that a fleet is no herd.
+        """
+        if self.answer is None or drop.birth != self.birth or drop.granted_total < self.granted_total:
+            return
+        if self.flights:
+            self.heard = drop
+        rate, was = drop.budget_rate, self.answer
+        if rate and not was.budget_rate:
+            self.next_slot = self.outlook = min(self.next_slot, now + spread)
+            if self.waiters:
+                self.wake(now)
+            return
+        part = min(1.0, rate / was.budget_rate) if was.budget_rate else 0.0
+        self.shrink(rate, now)
+        self.answer = was._replace(
+            budget_rate=min(rate, was.budget_rate), recommended_rate=int(part * was.recommended_rate),
+            fallback_rate=int(part * was.fallback_rate), level=drop.level, reason=drop.reason,
+        )  # fmt: skip
+
+    def shrink(self, rate: int, now: float) -> None:
+        """The budget's rate is `rate` now. Where that is a drop, the same part of what is in hand goes back."""
+        if rate > FALL * self.rate:
+            return
+        self.take_in(now)
+        self.expire(now)
+        step = min(self.unit, MICRO)  # a part of a token would lie there and be of no use
+        kept = int(self.hand * (rate / self.rate)) // step * step
+        rest = self.hand - kept
+        if rest:
+            self._withdraw(rest, self._take(rest))
+            self.low = kept // 3
+            if self.pace:
+                self.pace = kept / self.refresh
+        if rate:
+            self.rate = max(rate, MICRO)
+
+    def _withdraw(self, tokens: int, expires: float) -> None:
+        self.withdrawn_expires = min(self.withdrawn_expires, expires)
+        self.withdrawn += tokens
+        self.returned += tokens
+
+    def _hand_over_withdrawn(self, now: float) -> int:
+        """What the next call says is handed back; too old by now, it burns."""
+        rest, expires = self.withdrawn, self.withdrawn_expires
+        self.withdrawn, self.withdrawn_expires = 0, NEVER
+        if expires > now:
+            return rest
+        self.returned -= rest
+        self.burned += rest
+        return 0
+
+    @property
+    def head(self) -> Waiter | None:
+        """Whose turn it is."""
+        return self.waiters.first
+
+    @property
+    def held(self) -> int:
+        """In hand and set aside, in micro-tokens."""
+        return self.hand + self.aside + self.tray.left
+
+    def _covers(self, cost: int, now: float) -> bool:
+        self.take_in(now)
+        if self.leases and self.leases[0].expires <= now:
+            self.expire(now)
+        return self.hand >= cost and now >= self.paced_until - GRAIN
+
+    def _space(self, cost: int, now: float) -> None:
+        """Close a paced hand until the next token's time: tokens are spent evenly, not all as they come."""
+        if self.pace:
+            self.paced_until = max(now, self.paced_until) + cost / self.pace
+
+    def _take(self, tokens: int) -> float:
+        """Take the oldest; when the first of them expires."""
+        self.hand -= tokens
+        leases = self.leases
+        expires = leases[0].expires if tokens else NEVER
+        while tokens:
+            first = leases[0]
+            if first.tokens > tokens:
+                first.tokens -= tokens
+                break
+            tokens -= first.tokens
+            del leases[0]
+        return expires
+
+    def _keep(self, tokens: int, expires: float) -> None:
+        if self.answer is not None and not self.answer.budget_rate:  # a waiter gives up in a pause: nothing to spend
+            self._withdraw(tokens, expires)
+            return
+        self.hand += tokens
+        at = len(self.leases)
+        while at and self.leases[at - 1].expires > expires:
+            at -= 1
+        self.leases.insert(at, Lease(tokens, expires))
+
+    def _remove(self, waiter: Waiter) -> None:
+        self.waiters.leave(waiter)
+        self.tries -= waiter.whole
+
+    def _release(self) -> None:
+        self._keep(self.aside, self.aside_expires)
+        self.aside, self.aside_expires = 0, NEVER
+
+    def _set_aside(self, tokens: int) -> None:
+        if tokens > 0:
+            self.aside_expires = min(self.aside_expires, self._take(tokens))
+            self.aside += tokens
+
+    # --- claiming
+
+    def wake(self, now: float) -> None:
+        """Something wants tokens: claim as soon as the last answer allows."""
+        if self.flights and not self.is_far:
+            return
+        head = self.head
+        gap = self.gap
+        if head:  # a try does not wait for company
+            gap = 0.0 if head.whole else self.short_gap if head.cost > self.held else gap
+        if self.is_far and not (head and head.whole):
+            gap = max(gap, self._apart)
+        self.due = min(self.due, max(now, self.next_slot, self.last_claim + gap))
+
+    @property
+    def in_flight(self) -> Claim | None:
+        """The newest claim that has no answer yet."""
+        return self.flights[-1].claim if self.flights else None
+
+    @property
+    def is_far(self) -> bool:
+        """Whether claims do not wait for one another's answers."""
+        return self.flights.is_far(self.refresh)
+
+    @property
+    def _apart(self) -> float:
+        return self.flights.apart(self.refresh, self.incarnation, self.seq)
+
+    def claim(self, now: float) -> Claim | None:
+        """The claim that is due, now in flight; None when there is nothing to ask (`due` says when to look again)."""
+        self.due = NEVER
+        if self._is_pending(now):
+            again = self.flights.again(self.refresh)
+            if again is not None:
+                return again
+            if len(self.flights) >= MOST_FLIGHTS:
+                return None  # its answer says when
+        head = self.head
+        self.take_in(now)
+        if head and now < self.next_slot:  # a routine refresh before its slot would be a call for nothing
+            self.due = self.next_slot
+            return None
+        self.expire(now)
+        self._measure(now, head)
+        want, need, unused = self._wanted(now, head)
+        is_idle = unused > 0
+        # What is aside for one who waits elsewhere; claims on their way have told of it.
+        renewed_at = NEVER if self.flights else self.aside_expires - RENEWED * self.lease
+        if want <= 0 and not unused and not self.withdrawn and now < renewed_at:
+            # Nothing to ask for. Look again while tokens are in hand, to hand them back when they lie idle.
+            # The server awaits one that it left with tokens, or short of them: it hears when there is nothing to come.
+            done_at = max(self.last_use + self.refresh, self.last_claim + DONE * self.lease)
+            if self.waiters or not self.is_awaited or now < done_at:
+                if self.hand or self.is_awaited:
+                    self.due = now + self.refresh if self.hand or now >= done_at else done_at
+                self.due = min(renewed_at, self.due)
+                return None
+            is_idle = True
+        demand = 0 if is_idle else max(self.demand, self.mean)
+        self.returned += unused
+        unused += self._hand_over_withdrawn(now)
+        self.last_claim = now
+        self.last_want, self.is_ahead = want, want > self._asked() - self.held
+        if head and head.whole:
+            for waiter in self.waiters.alone:
+                if waiter.whole and not waiter.asked:
+                    waiter.asked = self.seq + 1
+        claim = self._send(
+            now, need=need, tokens=want, requested_rate=int(min(demand, 1e15)),
+            whole=head is not None and head.whole, unused=unused,
+        )  # fmt: skip
+        if self.is_far:
+            self.due = now + self._apart
+        return claim
+
+    def _send(self, now: float, **asked: Any) -> Claim:
+        self.seq += 1
+        told = self.burned - self.burned_told - self.flights.burned
+        claim = Claim(
+            held=self.held + self.flights.expected, burned=max(0, told), weight=self.weight, priority=self.priority,
+            incarnation=self.incarnation, seq=self.seq, birth=self.birth, granted_total=self.granted_total,
+            trip=round(min(self.flights.trip, LONGEST_TRIP) * 1e6) if self.is_far else 0,
+            fallback_rate=self.share(now), degraded=self.alone - self.flights.degraded, **asked,
+        )  # fmt: skip
+        self.flights.append(Flight(claim, now))
+        return claim
+
+    def _is_pending(self, now: float) -> bool:
+        """An unanswered claim is worth repeating as long as what it granted is worth having."""
+        for each in self.flights.old(now - self.lease, self.refresh) if self.flights else ():
+            self.forget(was_executed=True, now=now, ask=each.claim)
+        return bool(self.flights)
+
+    def _measure(self, now: float, head: Waiter | None) -> None:
+        grown = self._grown(head, now) if head and not head.whole else 0.0
+        dt = now - self.seen
+        if dt < SHORT_SAMPLE * self.refresh:
+            self.prefetch = min(GREED * self.rate, max(self.prefetch, grown))
+            return
+        attempts = max(0, self.attempts)  # settling may have taken more away than came
+        rate, between = attempts / dt, max(0, attempts - self.unit) / dt  # a single attempt says nothing of a rate
+        self.attempts, self.seen = 0, now
+        self.mean += (1 - math.exp(-min(dt, 2.0) / DEMAND_TIME)) * (rate - self.mean)
+        if head and self.is_denied and (self.pace or now - head.since >= BACKLOG * (now - self.answered)):
+            self.demand = max(2 * self.demand, self.mean, self._asked() / (5 * self.refresh))
+        else:
+            self.demand = self.mean + max(0.0, self.demand - self.mean) * math.exp(-dt / DEMAND_FALL)
+        self.demand = min(self.demand, GREED * self.rate)
+        ahead = max(between, self.mean)
+        if head and not head.whole:
+            ahead = max(ahead, self.demand, grown)
+        self.prefetch = min(GREED * self.rate, ahead)
+
+    def _grown(self, head: Waiter, now: float) -> float:
+        """Return the rate to ask for ahead when the tokens asked for ahead are used up and a caller waits: twice it.
+
+        Where that is a trifle to the budget it is more, so that a fast loop on a large one is at full speed soon.
+        """
+        if head.is_part and head.cost <= self.held:
+            return 0.0
+        came = self.grown_at + self.flights.trip if self.is_far else self.answered  # what was asked for ahead
+        if now < came:
+            return self.prefetch
+        self.grown_at = now
+        if head.since - came >= SOON * self.refresh:
+            return 0.0
+        last = 0.0 if self.is_denied else self.last_want / (AHEAD * self.flights.horizon(self.refresh))
+        before = max(self.prefetch, last)
+        growth = FAR_GROWTH if self.is_far else GROWTH
+        return max(growth * before, min(FASTEST_GROWTH * before, TRIFLE * self.rate))
+
+    def _wanted(self, now: float, head: Waiter | None) -> tuple[int, int, int]:
+        """want, need, unused"""
+        coming = self.flights.expected
+        want = AHEAD * self.prefetch * self.flights.horizon(self.refresh) - self.hand - coming
+        if head and head.whole:
+            fresh = next((each for each in self.waiters.alone if each.whole and not each.asked), None)
+            if self.flights and fresh is None:
+                return 0, 0, 0  # all of them are asked for
+            need = fresh.cost if self.flights and fresh else max(0, head.cost - self.held)
+            ahead = int(want) if want >= WORTH_ASKING * self.unit else 0
+            return max(ahead, self._asked() - self.held - coming, need), need, 0
+        if head:
+            need = max(0, head.cost - self.held - coming)
+            asked = min(self._asked(), WAITERS_AHEAD * max(self.prefetch, self.rate)) - self.hand - coming
+            if self.flights and not need and max(want, asked) < self.unit:  # all of it is on its way
+                return 0, 0, 0
+            if not need and asked <= 0 and want < self.unit:  # all is there, and it waits for another budget
+                return 0, 0, 0
+            return int(max(want, need, asked, 0)), need, 0
+        if now - self.last_use >= self.refresh:
+            # Idle: the rest goes back, then silence.
+            unused = self.hand
+            self.hand = 0
+            self.leases.clear()
+            self.demand = self.mean
+            return 0, 0, unused
+        if want < self.unit * (WORTH_ASKING if self.is_trying else 1):
+            return 0, 0, 0
+        return int(want), min(int(want), self.unit), 0
+
+    def _asked(self) -> int:
+        return self.waiters.cost - self.aside
+
+    def turn(self, cost: int) -> float:
+        """When one who comes now would be served, behind all who wait, at what this producer may run at."""
+        rate = self.answer.recommended_rate or self.answer.budget_rate if self.answer else 0
+        behind = self._asked() - self.slot_need + cost
+        return self.outlook + (max(0, behind) / rate if rate else 0.0)
+
+    # --- answers
+
+    def receive(self, answer: Answer, now: float, ask: Claim | None = None) -> list[Waiter]:
+        """Book an answer to a claim on its way, the oldest unless told; the waiters that are settled by it.
+
+        An answer to a claim that was given up, or answered before, is left alone: its tokens have been written off.
+        """
+        flight = self.flights[0] if ask is None else self.flights.of(ask)
+        if flight is None:
+            return []
+        ask, sent = flight.claim, flight.sent
+        self.take_in(now)
+        self.flights.remove(flight)
+        self.burned_told += ask.burned
+        self.granted += answer.granted
+        self.alone -= ask.degraded
+        if ask.seq < self.flights.newest:  # it was overtaken: only its tokens are news
+            if answer.granted:
+                self._keep(answer.granted, sent + answer.lease)
+                self.expire(now)
+            return self.serve(now)
+        self._heed_answer(answer, now, ask, sent)
+        if answer.granted:
+            self._set_pace(now)
+        heard, self.heard = self.heard, None
+        if heard is not None:
+            self.heed(heard, now)
+        settled = self.serve(now)
+        settled += self._deny(now, ask.seq)
+        # A signal has left `due` as it was: those who only ask do not put off those who wait.
+        next_at = self.last_claim + self._apart if self.is_far else sent + self.refresh
+        self.due = min(self.due, max(now, next_at, self.next_slot if self.waiters else LONG_AGO))
+        return settled
+
+    def _heed_answer(self, answer: Answer, now: float, ask: Claim, sent: float) -> None:
+        """What the newest answer says of the budget, and when to claim again."""
+        self.flights.newest = ask.seq
+        expires = sent + answer.lease
+        self.lease, self.refresh = answer.lease, answer.refresh
+        self.share_told = sent
+        self.is_awaited = ask.held + answer.granted > ask.need or (  # as `outage_share` in share.lua has it
+            not ask.whole and (answer.granted < ask.need or answer.recommended_rate < ask.requested_rate)
+        )
+        if not ask.tokens:
+            self.is_awaited = ask.requested_rate > 0
+        if answer.birth == self.birth:
+            self.granted_total = max(self.granted_total, answer.granted_total)
+            self.shrink(answer.budget_rate, now)
+        else:
+            self.birth, self.granted_total = answer.birth, answer.granted_total
+        self.answer, self.answered = answer, now
+        self.flights.time(now - sent)
+        self.is_denied = ask.tokens > 0 and (answer.granted < 0.8 * ask.tokens or answer.retry_after > self.refresh)
+        if answer.budget_rate > 0:
+            self.rate = max(answer.budget_rate, MICRO)
+        if self.aside:
+            self.aside_expires = expires  # reported in `held`, so renewed
+        if answer.granted:
+            self._keep(answer.granted, expires)
+            self.low = self.hand // 3
+        self.expire(now)
+        if ask.tokens:
+            self._set_slot(answer, ask, sent)
+
+    def _set_slot(self, answer: Answer, ask: Claim, sent: float) -> None:
+        # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
+        self.flights.retry = answer.retry_after
+        self.flights.most = answer.granted if self.is_denied else int(self.rate)
+        self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
+        self.short_gap = self.gap
+        if not self.is_denied and not answer.retry_after:  # there is enough
+            self.short_gap = 0.0
+        elif not answer.granted and ask.need and answer.refresh <= REFRESH:  # told a time of its own
+            self.short_gap = min(self.gap, PROMISED_GAP)
+        self.next_slot, self.slot_need = sent + answer.retry_after, ask.need
+        if ask.whole and self.is_denied and self.is_ahead:  # many are wanted: no claim for each of them
+            self.next_slot = max(self.next_slot, sent + CLAIM_GAP)
+        self.outlook = max(self.next_slot, sent + answer.wait)
+
+    def _set_pace(self, now: float) -> None:
+        """Decide how fast a hand that has just been filled opens: evenly until the next claim."""
+        assert self.answer is not None
+        period = self.refresh if self.is_smooth else min(self.refresh, max(self.gap, self.answer.retry_after))
+        pace = self.hand / period
+        is_short = self.is_denied and not self.is_trying
+        is_cheap = pace <= PACED_BELOW * self.unit and self.flights.trip <= PACED_WITHIN
+        self.pace = pace if self.is_smooth or (is_short and is_cheap) else 0.0
+        self.paced_until = min(self.paced_until, now + period) if self.pace else LONG_AGO
+
+    def _deny(self, now: float, seq: int) -> list[Waiter]:
+        """Settle the tries that were asked for and not served, that came behind others, or would have to wait."""
+        if not self.tries:
+            return []
+        has_others = self.has_others
+        denied = [
+            waiter
+            for waiter in self.waiters.alone
+            if waiter.whole and (0 < waiter.asked <= seq or has_others or self.must_wait(waiter.cost, now))
+        ]
+        for waiter in denied:
+            waiter.denied = self.retry_after(waiter.cost, now)
+            self.cancel(waiter, now)
+        return denied + self.serve(now) if denied else []
+
+    @property
+    def has_others(self) -> bool:
+        """Whether callers wait that would be served before one that tries."""
+        return self.waiters.count - (self.debt is not None) > self.tries
+
+    def must_wait(self, cost: int, now: float) -> bool:
+        """Return whether the last answer said that so much will not be granted yet."""
+        return now < self.next_slot and self._missing(cost) >= self.slot_need
+
+    def retry_after(self, cost: int, now: float) -> float:
+        """Return the seconds until `cost` will be granted, as things stood when the last answer was given."""
+        more = max(0, self._missing(cost) - self.slot_need) + ROUNDED
+        speed = self.answer.speed if self.answer is not None else 0
+        return max(0.0, self.outlook - now) + (more / speed if speed else 0.0)
+
+    def _missing(self, cost: int) -> int:  # where all is in hand, the hand is not open yet
+        return cost - self.held if cost > self.held else cost
+
+    def signal(self, now: float, rate: int) -> Claim | None:
+        """Only ask: what may a demand of `rate` micro-tokens/s run at? None while a claim is in flight."""
+        if self._is_pending(now) and not self.is_far:
+            return None
+        self.take_in(now)
+        self.expire(now)
+        unused = self._hand_over_withdrawn(now)
+        self.last_claim = now
+        return self._send(now, requested_rate=rate, unused=unused)
+
+    def has_sent(self, seq: int, now: float) -> bool:
+        """Whether the claim of this number is on its way."""
+        return self._is_pending(now) and self.flights.has(seq)
+
+    def lose(self, ask: Claim) -> None:
+        """No answer comes to this claim, and it may have been executed: it is sent again as it was."""
+        flight = self.flights.of(ask)
+        for each in self.flights.lose(flight) if flight is not None else ():
+            self._land(each, was_executed=True)
+
+    def share(self, now: float) -> int:
+        """Return the micro-tokens per second that may be spent without Redis, as the last answer said.
+
+        They are halved each half a minute and end after five, counted from before that answer was asked for: so the
+        server, which counts from when it answered, never takes them for less.
+        """
+        age = now - self.share_told
+        if self.answer is None or age >= SHARE_LASTS:
+            return 0
+        return int(self.answer.fallback_rate * 0.5 ** (age // HALVED_EACH))
+
+    def drop_share(self) -> None:
+        """The server is told that this producer leaves, and gives its share to others."""
+        self.share_told = LONG_AGO
+
+    def forget(self, *, was_executed: bool, now: float, ask: Claim | None = None) -> None:
+        """Give a claim on its way up, or all. What it granted, if it was executed, burns at the server.
+
+        What it handed back, if it surely was not executed, burns here.
+        """
+        self.heard = None
+        for each in list(self.flights):
+            if ask is None or each.claim is ask:
+                self._land(each, was_executed=was_executed)
+        if self.waiters:
+            self.wake(now)
+
+    def _land(self, flight: Flight, *, was_executed: bool) -> None:
+        self.flights.remove(flight)
+        ask = flight.claim
+        if was_executed:
+            self.burned_told += ask.burned
+        else:
+            self.returned, self.burned = self.returned - ask.unused, self.burned + ask.unused
+        for waiter in self.waiters.alone if self.tries else ():
+            if waiter.asked == ask.seq:
+                waiter.asked = 0
+
+    def hand_back_all(self, now: float) -> tuple[int, int]:
+        """Close: everything in hand and set aside leaves; what to tell the server, as (unused, burned)."""
+        self.take_in(now)
+        self.expire(now)
+        self.excuse()
+        unused, withdrawn = self.held, self._hand_over_withdrawn(now)
+        self.returned += unused
+        unused, burned = unused + withdrawn, self.burned - self.burned_told
+        self.burned_told = self.burned
+        self.hand = self.aside = 0
+        self.leases.clear()
+        self.due = NEVER
+        return unused, burned

@@ -1,0 +1,179 @@
+"""Several budgets at once: one caller with a part in each of their lines. No I/O.
+
+All parts join their lines in one step, so whoever is before another in one line is so in all that they share, and no
+two can wait for each other. A part lets those behind it pass as long as the budget is far from reaching it in another
+line, or another budget needs longer for it: so it keeps its place and holds nothing. Each budget sets tokens aside only
+from when that takes as long as the slowest one still needs, and all are taken in one step. The slowest never lets
+anyone pass, so what is missing only shrinks.
+
+    requests 60/min, tokens 10,000/min; one asks for 1 and 4,000. It stands first in both lines. The tokens take 24 s;
+    for 23 of them, requests go to whoever comes behind it; then the next one is kept, and both are taken together.
+
+What a caller does is found by `consider`, from its own lines alone, and only when something has happened to it:
+
+    it comes                                    its parts get their first places
+    it is first in a line that has changed      tokens came, the one before it went
+    a line's budget comes near it               so that its tokens of other lines are there when its turn comes
+
+A caller that is far from its turn sleeps in one line and counts in no other. There nobody looks at it, however many
+answers come: a thousand callers, each with a budget of its own beside one that all share, cost no more for each answer
+than two do. A change of places in another line is not followed at once but noted (`Hub.touch`): the hub looks at the
+lines one after the other, so a chain of callers is no recursion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from nexus_redis._core.ledger import AT_ONCE, LONG_AGO, Ledger
+from nexus_redis._core.line import NEAR, PASSING, Part, ages
+from nexus_redis._core.producer import Account
+from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._protocol.calls import REFRESH
+
+PATIENCE: Final = 2  # rates waver: what was begun is given up only when the slowest needs so many times longer
+
+
+class Joint:
+    """Who wants it all at once: `costs` by account, in micro-tokens. A shell derives from it and overrides `wake`."""
+
+    def __init__(self, costs: Mapping[Account, int], since: float) -> None:
+        self.since = since
+        self.parts = tuple((account, JointPart(self, account, cost, since)) for account, cost in costs.items())
+        self.first = self.parts[0][1]  # what becomes of one becomes of all
+        self.hub = self.parts[0][0].hub
+
+    def wake(self) -> None:
+        """Tell the caller."""
+
+    @property
+    def error(self) -> Exception | None:
+        """What it must raise."""
+        return self.first.error
+
+    @property
+    def is_degraded(self) -> bool:
+        """Redis was away, and the outage modes of all of them served it."""
+        return self.first.is_degraded
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing more will happen to it."""
+        return self.first.is_settled
+
+    def spend(self, now: float) -> bool:
+        """Take all from what is in hand, or nothing."""
+        for account, part in self.parts:
+            account.check(now)
+            account.ledger.attempts += part.cost
+            account.ledger.unit = part.cost
+        if not all(account.ledger.could_spend(part.cost, now) for account, part in self.parts):
+            return False
+        for account, part in self.parts:
+            account.ledger.hand_over(part, now)
+            self.hub.touch(account)
+        self.hub.look_around(now)
+        return True
+
+    def wait(self) -> None:
+        """Join all lines."""
+        age = next(ages)
+        for account, part in self.parts:
+            part.age = age
+            account.ledger.waiters.expect(part)
+        self.consider(self.since)
+        self.hub.look_around(self.since)
+
+    def cancel(self, now: float) -> None:
+        """Give up, in line or just served."""
+        for account, part in self.parts:
+            account.ledger.cancel(part, now)
+            self.hub.touch(account)
+        self.hub.look_around(now)
+
+    def consider(self, now: float) -> None:
+        """Find the place of each part, by how long each budget needs until its tokens are there."""
+        self.hub.steps += len(self.parts)
+        needed = [(part.seconds_left(now), part.place > PASSING) for _, part in self.parts]
+        longest, _ = slowest = max(needed)
+        is_found = False
+        for (account, part), each in zip(self.parts, needed, strict=True):
+            # By the whole cost, not by what is missing: else what it collects would be a reason to stop collecting.
+            mine = part.seconds_for(part.cost) * (PATIENCE if part.place else 1)
+            counts = longest <= mine + AT_ONCE or (each == slowest and not is_found)
+            is_found = is_found or each == slowest
+            if counts != bool(part.place):
+                is_near = part.place == NEAR or (counts and part.is_reached)
+                if counts:
+                    part.let_in(now, is_near=is_near)
+                else:
+                    account.ledger.waiters.let_pass(part)
+                if is_near:  # others may be first there now
+                    self.hub.touch(account)
+
+
+class JointPart(Part):
+    """Its place in one line."""
+
+    __slots__ = ("joint", "ledger")
+
+    def __init__(self, joint: Joint, account: Account, cost: int, since: float) -> None:
+        super().__init__(cost, since)
+        self.joint, self.ledger = joint, account.ledger
+
+    def wake(self) -> None:
+        self.joint.wake()
+
+    def consider(self, now: float) -> None:
+        self.joint.consider(now)
+
+    def let_in(self, now: float, *, is_near: bool) -> None:
+        """Count from now on."""
+        ledger, parts = self.ledger, self.ledger.waiters.parts
+        assert parts is not None
+        if not ledger.waiters and self.cost < ledger.slot_need:
+            ledger.next_slot = LONG_AGO
+        ledger.take_in(now)
+        self.since = now  # demand: it did not wait for this budget before
+        parts.put(self, ledger.reach, is_near=is_near)
+
+    def seconds_for(self, tokens: int) -> float:
+        """How long its budget needs for so many, at the rate that this producer was last told."""
+        answer = self.ledger.answer
+        if tokens <= 0:
+            return 0.0
+        if answer is None:
+            return REFRESH  # not known: one claim away, until that is answered
+        return tokens / answer.speed if answer.speed else NEVER
+
+    @property
+    def is_reached(self) -> bool:
+        """Its turn is near, or would be if it counted."""
+        return self.ledger.waiters.reaches(self, self.ledger.reach)
+
+    def seconds_left(self, now: float) -> float:
+        """How long until its tokens are there, if it counts from now on; at most, where its turn is far."""
+        ledger = self.ledger
+        if not self.is_reached:
+            behind = 0 if self.place else self.cost
+            return self.seconds_for(ledger.waiters.cost + behind) if ledger.answer is not None else NEVER
+        first = ledger.waiters.first
+        if first is not None and first.age < self.age:
+            return self.seconds_for(self.cost)
+        missing = self.cost - ledger.held
+        return max(self.seconds_for(missing), ledger.outlook - now) if missing > 0 else 0.0
+
+    def is_ready(self, now: float) -> bool:
+        for _, part in self.joint.parts:
+            part.ledger.expire(now)
+        return all(part.ledger.held >= part.cost and part.ledger.head is part for _, part in self.joint.parts)
+
+    def take(self, ledger: Ledger, now: float) -> None:
+        for account, part in self.joint.parts:
+            part.ledger.hand_over(part, now)
+            if part.ledger is not ledger:
+                self.joint.hub.touch(account)
+
+    def parts(self, owner: Any) -> Sequence[tuple[Any, Waiter]]:  # noqa: ARG002  # it has others
+        return self.joint.parts

@@ -1,0 +1,30 @@
+"""A caller that takes no tokens and asks how many it could have: `signal`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nexus_redis._core.waiter import Waiter
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import Answer
+
+if TYPE_CHECKING:
+    from nexus_redis.messages import FlowControl
+
+
+class Asker(Waiter):
+    """One such caller: `rate` in micro-tokens per second; `answer` when it is settled."""
+
+    __slots__ = ("answer", "rate")
+
+    def __init__(self, rate: int, since: float) -> None:
+        super().__init__(0, since)
+        self.rate = rate
+        self.answer: Answer | None = None
+
+
+def flow_of(name: str, answer: Answer) -> FlowControl:
+    """Return a claim's answer as the protocol's message."""
+    from nexus_redis.messages import FlowControl  # pydantic builds it in a hundredth of a second, and few ask for it
+
+    return FlowControl.of(**calls.flow_fields(name, answer))

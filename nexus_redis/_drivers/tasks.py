@@ -1,0 +1,246 @@
+"""The async driver: one task that runs a hub's loop, and plans that run in the caller's task."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
+
+import redis
+import redis.asyncio
+
+from nexus_redis._core.loop import Step, deliver, refill
+from nexus_redis._core.round_trips import Exchange
+from nexus_redis._core.scheduler import Hub
+from nexus_redis._core.waiter import NEVER
+from nexus_redis._drivers.threaded import STOP_PATIENCE, LoopThread
+from nexus_redis._drivers.turns import Turns
+from nexus_redis._protocol.plans import Job, Outcome, Pause
+from nexus_redis._redis.connect import perform_async
+from nexus_redis._redis.faults import failed
+from nexus_redis._redis.pubsub import PushTask
+from nexus_redis._values.log import log
+from nexus_redis.errors import NexusError, NoLoop, WrongLoop
+
+T = TypeVar("T")
+
+LOOK_AGAIN: Final = 0.005  # seconds: the thread's last words to Redis take less than one
+
+_ending: set[asyncio.Task[None]] = set()  # a loop refers to its tasks weakly
+_inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return asyncio's loop that runs here; raises `NoLoop`, which says what to do under trio."""
+    running = asyncio._get_running_loop()
+    if running is None:
+        raise NoLoop
+    return running
+
+
+class LoopTask:
+    """A hub and the task that serves it, in the event loop that first used it; beside it, the thread that reports."""
+
+    def __init__(self, client: Callable[[], redis.asyncio.Redis], server: str, reports: LoopThread) -> None:
+        self._client, self._reports = client, reports
+        reports.is_abandoned = self._has_ended
+        self.push: PushTask | None = None
+        self._begin()
+        self.hub = Hub(time.monotonic, self._wake, server)
+
+    def _begin(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._loops: list[asyncio.AbstractEventLoop] = []  # and those in which consumers were used
+        self.thread = 0  # where it runs: the quickest to ask which loop one is in
+        self._changed: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._carriers: set[asyncio.Task[list[Outcome]]] = set()
+        self._turns = Turns(self._time)
+
+    def _has_ended(self) -> bool:
+        """All loops in which it was used are closed: no task is there, and none will come, that could close it."""
+        return bool(self._loops) and all(loop.is_closed() for loop in self._loops)
+
+    def note_use(self) -> None:
+        """It is used in the running loop, if there is one: for consumers, which report from a thread."""
+        running = asyncio._get_running_loop()
+        if running is not None and running not in self._loops:
+            self._loops = [*(loop for loop in self._loops if not loop.is_closed()), running]
+
+    def _time(self) -> float:
+        return self.hub.clock()
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    def after_fork(self) -> None:
+        """In the child: the parent's loop and thread do not exist."""
+        self._begin()
+        self.hub.after_fork()
+        self._reports.after_fork()
+        if self.push is not None:
+            _inherited.append(self.push)
+            self.listen(self.push.connect)
+
+    def listen(self, connect: Callable[[], redis.asyncio.Redis]) -> None:
+        """Hear of drops as they are decided, by a connection and a task of their own."""
+        self.push = PushTask(connect, self.hub.channels)
+        self.hub.channels.changed = self.push.changed
+
+    def adopt(self) -> None:
+        """The running loop is the one, from the first use on; another raises."""
+        running = running_loop()
+        if self.loop is running:
+            return
+        if self.loop is not None:
+            raise WrongLoop(self.loop, running)
+        self.loop, self._changed, self.thread = running, asyncio.Event(), threading.get_ident()
+        self.note_use()
+
+    def ensure_running(self) -> None:
+        """Start the task if it is not there."""
+        if self._task is None or self._task.done():
+            assert self.loop is not None
+            self._task = self.loop.create_task(self._run(), name="nexus-redis")
+
+    @property
+    def turn_ends(self) -> float:
+        """When a caller that has not waited since must `give_way`."""
+        return NEVER if self.loop is None else self._turns.end(self.loop)
+
+    async def give_way(self) -> None:
+        """Let the other tasks of the loop have their turn."""
+        if self.loop is not None:
+            await self._turns.give_way(self.loop)
+
+    async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
+        """Until it is done, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await future
+
+    async def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+        """Run a plan to its end in this task."""
+        outcomes: list[Outcome] | None = None
+        while True:
+            try:
+                step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                outcomes = []
+            else:
+                outcomes = await perform_async(self._client, step)
+
+    async def stop(self, error: NexusError) -> None:
+        """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
+        self.hub.close(error)
+        if self.loop is running_loop():
+            await self._hand_back()
+            if self.push is not None:
+                await self.push.stop()
+        await self._stop_reports(error)
+
+    async def _stop_reports(self, error: NexusError) -> None:
+        """Have the reporting thread end, and wait for it with no thread of an executor: there may be none to be had."""
+        if not self._reports.is_running:
+            return
+        with self._reports.lock:
+            self._reports.hub.close(error)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_PATIENCE):
+                while self._reports.is_running:  # noqa: ASYNC110  # a thread sets no event of this loop when it ends
+                    await asyncio.sleep(LOOK_AGAIN)
+
+    def forget(self, end: Callable[[], Coroutine[Any, Any, None]], let_go: Callable[[], None]) -> None:
+        """The Nexus was collected, in any thread: end its task in its loop, and its reporting thread by another one."""
+        loop = self.loop
+        if loop is not None and self._task is not None and not loop.is_closed():
+            with suppress(RuntimeError):  # it was closed meanwhile
+                loop.call_soon_threadsafe(_begin_in, loop, end)
+                if loop.is_running():
+                    return
+        self._reports.forget(let_go)
+
+    async def _hand_back(self) -> None:
+        """Let the loop end; one that was cancelled, as all tasks are when `asyncio.run` ends, is begun again for it."""
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_PATIENCE):
+                    while self._task is not None:
+                        await asyncio.wait([self._task])
+                        if not self._task.cancelled():
+                            return
+                        self._task = asyncio.create_task(self._run(), name="nexus-redis")
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+            for carrier in self._carriers:
+                carrier.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._serve()
+                return
+            except asyncio.CancelledError:  # the loop may be about to end: what comes after must not pass unseen
+                self.hub.take_in()
+                raise
+            except Exception:
+                log.exception("the refill loop met a bug; it goes on in a second")
+                await asyncio.sleep(1.0)
+
+    async def _serve(self) -> None:
+        plan = refill(self.hub)
+        assert self._changed is not None
+        assert self.loop is not None
+        while True:
+            self._changed.clear()
+            step = next(plan, None)
+            if step is None:
+                return
+            if not isinstance(step, Pause):
+                carrier = self.loop.create_task(perform_async(self._client, step.jobs), name="nexus-redis-call")
+                self._carriers.add(carrier)
+                carrier.add_done_callback(partial(self._land, step))
+            elif not step.seconds:
+                await asyncio.sleep(0)
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(None if step.seconds == NEVER else step.seconds):
+                        await self._changed.wait()
+
+    def _land(self, exchange: Exchange, carrier: asyncio.Task[list[Outcome]]) -> None:
+        """A batch is back; or its task was cancelled, perhaps before it began, and Redis may have executed it."""
+        self._carriers.discard(carrier)
+        if carrier.cancelled() or carrier.exception() is not None:
+            outcomes: list[Outcome] = [failed(ConnectionError("cancelled"))] * len(exchange.jobs)
+        else:
+            outcomes = carrier.result()
+        self._deliver(deliver(self.hub, exchange, outcomes))
+
+    def _deliver(self, steps: Step) -> None:
+        """Deliver a slice, and the next one in the next turn of the loop: not in a task, which anyone may cancel."""
+        assert self.loop is not None
+        if next(steps, None) is not None:
+            self.loop.call_soon(self._deliver, steps)
+
+
+def _begin_in(loop: asyncio.AbstractEventLoop, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    task = loop.create_task(end(), name="nexus-redis-close")
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+
+
+class Drivers(NamedTuple):
+    """What a Nexus has its hubs driven by; `nexus_redis.testing` puts others in their place, by a clock of its own."""
+
+    thread: Callable[[Callable[[], redis.Redis], str], LoopThread] = LoopThread
+    task: Callable[[Callable[[], redis.asyncio.Redis], str, LoopThread], LoopTask] = LoopTask

@@ -1,0 +1,308 @@
+"""The sync driver: threads that run a hub's loop and carry its batches, and plans that run in the caller's thread.
+
+One of the threads leads: it runs the loop. When that has a batch to carry, the leader carries it, and another one,
+which rests or is started for it, leads meanwhile. So the loop goes on however long an answer takes, and a batch is sent
+by the thread that made it. Near Redis there are two: one carries while the other waits for what is due next.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import redis
+
+from nexus_redis._core.loop import Step, deliver, refill
+from nexus_redis._core.round_trips import MOST_OUT, Exchange
+from nexus_redis._core.scheduler import BUG_PAUSE, Hub, Member
+from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._protocol.plans import Job, Outcome, Pause
+from nexus_redis._redis.connect import perform
+from nexus_redis._redis.pubsub import PushThread
+from nexus_redis._runtime.locks import Latch, LazyLock, Lock, MadeAtFirstUse, new_lock
+from nexus_redis._runtime.process_end import note_start
+from nexus_redis._values.log import log
+from nexus_redis.errors import Closed, NexusError, NoThread, ReentrantCall
+
+T = TypeVar("T")
+
+ENDS_WITHIN: Final = 0.05  # seconds, of a thread that has nothing more to do; others end by themselves
+RESTS: Final = 60.0  # seconds until a thread that nobody needs ends
+STOP_PATIENCE: Final = 1.5  # seconds that close() waits: more than a connect takes, less than a shutdown's grace
+
+
+class Line(Waiter):
+    """A thread that waits."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
+        super().__init__(cost, since, whole=whole)
+        self.event = Latch()
+
+    def wake(self) -> None:
+        self.event.set()
+
+
+class LoopThread:
+    """A hub, its lock and the threads that serve it; they start with the first need and die with the process."""
+
+    # Reentrant, so that a signal handler finds out that the thread which it interrupted holds the lock: see `entry`.
+    lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
+    _free = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))  # for those that rest
+    _over = MadeAtFirstUse[Latch](lambda _: Latch())  # the loop has ended
+
+    _driving = MadeAtFirstUse[set[int]](lambda _: set())  # the threads in which a plan runs
+
+    def __init__(self, client: Callable[[], redis.Redis], server: str) -> None:
+        self._client = client
+        self.is_abandoned: Callable[[], bool] = lambda: False  # nobody can use or close it any more
+        self.push: PushThread | None = None
+        self._begin()
+        self.hub = Hub(time.monotonic, self._wake, server, LazyLock)
+        self.hub.aside = self._aside
+
+    def _begin(self) -> None:
+        LoopThread.lock.forget(self)
+        LoopThread._free.forget(self)
+        LoopThread._over.forget(self)
+        LoopThread._driving.forget(self)
+        self._threads: set[threading.Thread] = set()
+        self._plan: Step | None = None
+        self._is_led = False
+        self._resting = 0
+        self._bell: Latch | None = None  # of the leader, while it pauses
+
+    def _new_lock(self) -> Lock:
+        return new_lock()
+
+    def _wake(self) -> None:
+        if (
+            self._bell is not None
+        ):  # no condition: that would swallow what a signal handler raises in the caller's thread
+            self._bell.set()
+
+    def _aside(self, make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) -> None:
+        lock = self.lock
+
+        def run() -> None:
+            made = make()
+            with lock:
+                then(made)
+
+        try:
+            threading.Thread(target=run, name="nexus-redis-watch", daemon=True).start()
+        except RuntimeError:  # the interpreter is about to end, or may have no more threads
+            then([])
+
+    def after_fork(self) -> None:
+        """In the child: the parent's thread does not exist, its lock may be held for ever."""
+        self._begin()
+        self.hub.after_fork()
+        if self.push is not None:
+            self.push.abandon()
+            self.listen(self.push.connect)
+
+    def listen(self, connect: Callable[[], redis.Redis]) -> None:
+        """Hear of drops as they are decided, by a connection and a thread of their own."""
+        self.push = PushThread(connect, self.hub.channels, lambda: self.lock)
+        self.hub.channels.changed = self.push.changed
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a thread is there that runs the loop, or will when its batch is answered."""
+        return self._plan is not None and not self._over.is_set and any(each.is_alive() for each in self._threads)
+
+    def ensure_running(self) -> None:
+        """Start a thread if none is there; call with the lock held."""
+        if not self.is_running:
+            LoopThread._over.forget(self)
+            self._plan, self._is_led, self._resting, self._threads = refill(self.hub), False, 0, set()
+            try:
+                self._start()
+            except RuntimeError as error:  # at a limit of the system, or at the end of the interpreter
+                self._plan = None
+                raise NoThread(str(error)) from error
+            note_start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="nexus-redis", daemon=True)
+        thread.start()
+        self._threads.add(thread)
+
+    def wait(self, event: Latch, seconds: float | None = None) -> bool:
+        """Until it is set; False where the time was over before."""
+        return event.wait(seconds)
+
+    def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+        """Run a plan to its end in the caller's thread."""
+        me = threading.get_ident()
+        if me in self._driving:
+            raise ReentrantCall
+        self._driving.add(me)
+        try:
+            return drive(plan, self._client())
+        finally:
+            self._driving.discard(me)
+
+    @property
+    def entry(self) -> Lock:
+        """The lock, for a call that comes from outside; raises `ReentrantCall` where this thread has it already."""
+        lock = self.lock
+        if lock._is_owned():
+            raise ReentrantCall
+        return lock
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether this thread is in the middle of another call, which a signal handler or a finalizer interrupts."""
+        return self.lock._is_owned() or threading.get_ident() in self._driving
+
+    def end(self, error: NexusError, then: Callable[[], None]) -> None:
+        """Stop, and call `then`: at once, or from another thread as soon as the call that was interrupted has ended."""
+        if self.stop(error):
+            then()
+        else:
+            self._later(lambda: self.end(error, then))
+
+    def _later(self, do: Callable[[], None]) -> None:
+        """Have it done by another thread, for which the interpreter waits at its end."""
+        with suppress(RuntimeError):  # no thread to be had: leases and reports end by themselves
+            threading.Thread(target=do, name="nexus-redis-close").start()
+
+    def leave(self, member: Member, error: NexusError, leaver: Waiter, gone: Latch) -> None:
+        """One member leaves for good; returns when Redis knows it. Where this thread is inside, it leaves by itself."""
+        if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
+            self._later(lambda: self.leave(member, error, leaver, gone))
+            return
+        try:
+            member.leave(error, leaver.since, leaver)
+        finally:
+            self.lock.release()
+        if not member.reach.is_out:  # what is not handed back expires by itself, and a report's deadline says the same
+            self.wait(gone, STOP_PATIENCE)
+
+    def forget(self, then: Callable[[], None]) -> None:
+        """End it by another thread: its Nexus was collected, which happens in any thread and at any moment."""
+        if self.is_running:
+            with suppress(RuntimeError):
+                ending = threading.Thread(target=self.end, args=(Closed("nexus"), then), name="nexus-redis-close")
+                ending.daemon = True
+                ending.start()
+
+    def stop(self, error: NexusError) -> bool:
+        """Every member leaves, the loop ends after what is in flight; who waits gets `error`.
+
+        False: nothing was done, since this thread is inside already, or the lock is held by one that cannot go on.
+        """
+        if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
+            return False
+        try:
+            self.hub.close(error)
+            threads, over = self._threads - {threading.current_thread()}, self._over
+            listening = self.push.end() if self.push is not None else None
+        finally:
+            self.lock.release()
+        if threads:
+            over.wait(STOP_PATIENCE)
+            for thread in threads:
+                thread.join(ENDS_WITHIN)
+        if listening is not None and listening is not threading.current_thread():
+            listening.join(STOP_PATIENCE)
+        return True
+
+    # --- the threads
+
+    def _run(self) -> None:
+        over, is_needed = self._over, True
+        with self.lock:
+            while is_needed and not over.is_set:
+                try:
+                    is_needed = self._work(over)
+                except Exception:
+                    log.exception("the refill loop met a bug; it goes on in a second")
+                    self._plan = refill(self.hub)
+                    self._pause(BUG_PAUSE, Latch())
+            self._threads.discard(threading.current_thread())
+
+    def _work(self, over: Latch) -> bool:
+        """Lead until there is a batch, and carry it; or rest. False: this thread is not needed any more."""
+        if self._is_led:
+            self._resting += 1
+            is_called = self._free.wait(RESTS)
+            self._resting -= 1
+            return is_called or not self._is_led
+        exchange = self._lead()
+        if exchange is None:
+            over.set()
+            self._free.notify_all()
+            if self.is_abandoned():
+                self._client().close()
+            return False
+        self._let_another_lead()
+        self.lock.release()
+        try:
+            outcomes = perform(self._client, exchange.jobs)
+        finally:
+            self.lock.acquire()
+        for _ in deliver(self.hub, exchange, outcomes):
+            self._give_way()
+        return True
+
+    def _lead(self) -> Exchange | None:
+        """Run the loop until it has a batch; None when it is over."""
+        self._is_led = True
+        try:
+            while True:
+                if not self.hub.is_closing and self.is_abandoned():
+                    log.warning("the event loop of a Nexus ended before it was closed: its consumers leave")
+                    self.hub.close(Closed("nexus"))
+                assert self._plan is not None
+                step = next(self._plan, None)
+                if not isinstance(step, Pause):
+                    return step
+                if step.seconds:
+                    self._bell = Latch()
+                    self._pause(None if step.seconds == NEVER else step.seconds, self._bell)
+                else:
+                    self._give_way()
+        finally:
+            self._is_led = False
+
+    def _let_another_lead(self) -> None:
+        if self._resting:
+            self._free.notify()
+        elif len(self._threads) <= MOST_OUT:
+            with suppress(RuntimeError):  # no more threads are to be had: this one leads again when it has its answer
+                self._start()
+
+    def _pause(self, seconds: float | None, bell: Latch) -> None:
+        self.lock.release()
+        try:
+            bell.wait(seconds)
+        finally:
+            self.lock.acquire()
+
+    def _give_way(self) -> None:
+        self.lock.release()
+        time.sleep(0)  # a condition's wait(0) would take the lock again before another thread could run
+        self.lock.acquire()
+
+
+def drive(plan: Generator[list[Job] | Pause, list[Outcome], T], client: redis.Redis) -> T:
+    """Run a plan to its end in this thread."""
+    outcomes: list[Outcome] | None = None
+    while True:
+        try:
+            step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            outcomes = []
+        else:
+            outcomes = perform(lambda: client, step)

@@ -1,0 +1,294 @@
+"""Drops of a rate, and rises from 0, heard of as they are decided: one connection for all budgets of a Nexus.
+
+The script that changes a rate publishes it on the budget's channel (`push` in lua/lib/rate.lua). A producer is told
+with its next claim anyway, a refresh later. One that listens stops spending at once what was meant for the rate before,
+or claims at once for callers that wait where nothing was to be had.
+
+    claim, report, configure, leave  --PUBLISH nexus:{stripe}:flow-->  PushThread or PushTask  -->  Ledger.heed
+
+It only makes things faster. A message takes tokens away and never gives any, so one that is lost, late or forged costs
+nothing but time; who may not subscribe, or whose connection breaks, goes by the answers to its claims, and the log says
+so once, as information. A message names the birth of its budget, since channels know no database numbers.
+
+A channel is subscribed to from a producer's second claim on (who takes a token and leaves needs none) until it leaves.
+Where there is none, there is no connection, no thread and no task. A connection that broke is made anew, and after a
+silence the server must answer something: else one that a firewall forgot would listen for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Final
+
+import redis
+import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from nexus_redis._core.subscriptions import Channels
+from nexus_redis._protocol.calls import text
+from nexus_redis._redis.connect import raise_if_cancelled
+from nexus_redis._values.log import log
+
+ALIVE_EACH: Final = 30.0  # seconds of silence after which the server must answer; what forgets connections takes longer
+FIRST_PAUSE: Final = 0.1  # before it tries again, doubled each time
+LONGEST_PAUSE: Final = 10.0  # so many seconds at most: a claim asks more often
+REFUSED_PAUSE: Final = 60.0  # the server said no: somebody has to give the right first
+POLLED_EACH: Final = 0.05  # seconds, for a connection that is no socket (fakeredis)
+STOP_PATIENCE: Final = 1.5
+
+
+class _Listener:
+    """What both drivers share: is the server there, when to try again, what to say."""
+
+    def __init__(self, channels: Channels) -> None:
+        self.channels = channels
+        self._failures = 0
+        self._has_said = False
+
+    def _begin(self) -> None:
+        self.subscribed: set[str] = set()
+        self._heard_at = time.monotonic()
+        self._is_asked = False
+
+    def _changes(self) -> tuple[list[str], list[str]]:
+        """Channels to subscribe to and to leave; taken for done."""
+        wanted = set(self.channels.names)
+        new, gone = sorted(wanted - self.subscribed), sorted(self.subscribed - wanted)
+        self.subscribed = wanted
+        return new, gone
+
+    def _ask_after(self) -> str | None:
+        """After a silence: a channel to subscribe to once more, which the server confirms; raises if it did not."""
+        if time.monotonic() - self._heard_at < ALIVE_EACH:
+            return None
+        if self._is_asked:
+            raise RedisConnectionError("nothing was heard, nor answered")
+        self._heard_at, self._is_asked = time.monotonic(), True
+        return next(iter(self.subscribed))
+
+    def _hear(self, message: dict[str, Any]) -> tuple[str, bytes | str] | None:
+        """Whatever came: the server is there. The channel and the text, where it is a message."""
+        self._heard_at, self._is_asked = time.monotonic(), False
+        self._failures, self._has_said = 0, False
+        return (text(message["channel"]), message["data"]) if message["type"] == "message" else None
+
+    def _seconds_until_next_try(self, error: Exception) -> float:
+        """It does not listen; how long to leave it at that."""
+        if not self._has_said:
+            self._has_said = True
+            log.info(
+                "this process hears of a drop of a rate with its next claim, and not at once: %s: %s",
+                type(error).__name__,
+                error,
+            )
+        if isinstance(error, ResponseError):
+            return REFUSED_PAUSE
+        self._failures += 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
+        return float(pause * random.uniform(0.5, 1.0))  # noqa: S311  # spreads retries, guards nothing
+
+
+class PushThread(_Listener):
+    """Listens in a thread that is there while some channel matters."""
+
+    def __init__(
+        self, connect: Callable[[], redis.Redis], channels: Channels, lock: Callable[[], AbstractContextManager[object]]
+    ) -> None:
+        super().__init__(channels)
+        self.connect, self._lock = connect, lock
+        self._thread: threading.Thread | None = None
+        self._bell: tuple[socket.socket, socket.socket] | None = None  # rung to interrupt the listening
+        self._is_stopped = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread is not None
+
+    def changed(self) -> None:
+        """The channels have; with the lock held."""
+        if self._thread is None and self._is_wanted:
+            self._start()
+        elif self._bell is not None:
+            with suppress(BlockingIOError):  # it has been rung often enough
+                self._bell[1].send(b"!")
+
+    def _start(self) -> None:
+        self._bell = socket.socketpair()
+        for end in self._bell:
+            end.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="nexus-redis-push", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the interpreter is about to end, or may have no more threads
+            log.debug("nobody listens for drops: %s", error)
+            self._has_ended()
+
+    def _has_ended(self) -> None:
+        self._thread = None
+        for end in self._bell or ():
+            end.close()
+        self._bell = None
+
+    def end(self) -> threading.Thread | None:
+        """Have the connection closed and the thread end; with the lock held. Returns the thread, to be waited for."""
+        self._is_stopped = True
+        self.changed()
+        return self._thread
+
+    def abandon(self) -> None:
+        """In a forked child: there is no thread."""
+        self._has_ended()
+
+    @property
+    def _is_wanted(self) -> bool:
+        return bool(self.channels.names) and not self._is_stopped
+
+    def _run(self) -> None:
+        while not self._is_over():
+            try:
+                self._listen()
+            except Exception as error:  # noqa: BLE001  # it only makes things faster: nobody shall suffer from it
+                self._wait(None, self._seconds_until_next_try(error))
+
+    def _is_over(self) -> bool:
+        with self._lock():
+            if self._is_wanted:
+                return False
+            self._has_ended()
+            return True
+
+    def _listen(self) -> None:
+        """Until nobody needs it; raises what went wrong."""
+        self._begin()
+        pubsub = self.connect().pubsub()  # type: ignore[no-untyped-call]  # redis-py
+        try:
+            while True:
+                with self._lock():
+                    if not self._is_wanted:
+                        return
+                    new, gone = self._changes()
+                if new:
+                    pubsub.subscribe(*new)
+                if gone:
+                    pubsub.unsubscribe(*gone)
+                if (name := self._ask_after()) is not None:
+                    pubsub.subscribe(name)
+                self._wait(pubsub, ALIVE_EACH)
+                self._read(pubsub)
+        finally:
+            pubsub.close()
+
+    def _read(self, pubsub: Any) -> None:
+        while pubsub.connection.can_read(timeout=0):
+            message = pubsub.get_message(timeout=0)
+            heard = self._hear(message) if message is not None else None
+            if heard is not None:
+                with self._lock():
+                    self.channels.deliver(*heard, time.monotonic())
+
+    def _wait(self, pubsub: Any, seconds: float) -> None:
+        """Until something came, the bell rang or the time is over."""
+        assert self._bell is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._bell[0], selectors.EVENT_READ)
+            if pubsub is not None:
+                connected = getattr(pubsub.connection, "_sock", None)  # where kombu finds it, too
+                if isinstance(connected, socket.socket):
+                    selector.register(connected, selectors.EVENT_READ)
+                else:
+                    seconds = POLLED_EACH
+            selector.select(seconds)
+        with suppress(BlockingIOError):
+            self._bell[0].recv(4096)
+
+
+class PushTask(_Listener):
+    """Listens in a task of the running loop, which is there while some channel matters."""
+
+    def __init__(self, connect: Callable[[], redis.asyncio.Redis], channels: Channels) -> None:
+        super().__init__(channels)
+        self.connect = connect
+        self._task: asyncio.Task[None] | None = None
+        self._bell: asyncio.Event | None = None
+        self._is_stopped = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the task is there."""
+        return self._task is not None and not self._task.done()
+
+    def changed(self) -> None:
+        """The channels have; in the loop."""
+        if not self.is_running and self._is_wanted:
+            self._bell = asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._run(self._bell), name="nexus-redis-push")
+        elif self._bell is not None:
+            self._bell.set()
+
+    async def stop(self) -> None:
+        """Close the connection, end the task."""
+        self._is_stopped = True
+        self.changed()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=STOP_PATIENCE)
+            self._task.cancel()
+
+    @property
+    def _is_wanted(self) -> bool:
+        return bool(self.channels.names) and not self._is_stopped
+
+    async def _run(self, bell: asyncio.Event) -> None:
+        while self._is_wanted:
+            try:
+                await self._listen(bell)
+            except Exception as error:  # noqa: BLE001  # it only makes things faster: nobody shall suffer from it
+                raise_if_cancelled()
+                pause = self._seconds_until_next_try(error)
+                bell.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await bell.wait()
+
+    async def _listen(self, bell: asyncio.Event) -> None:
+        self._begin()
+        pubsub = self.connect().pubsub()
+        reading: asyncio.Task[Any] | None = None
+        ringing: asyncio.Task[Any] | None = None
+        try:
+            while self._is_wanted:
+                bell.clear()
+                new, gone = self._changes()
+                if new:
+                    await pubsub.subscribe(*new)
+                if gone:
+                    await pubsub.unsubscribe(*gone)
+                if (name := self._ask_after()) is not None:
+                    await pubsub.subscribe(name)
+                raise_if_cancelled()
+                reading = reading or asyncio.create_task(pubsub.get_message(timeout=ALIVE_EACH))
+                ringing = ringing or asyncio.create_task(bell.wait())
+                await asyncio.wait((reading, ringing), return_when=asyncio.FIRST_COMPLETED)
+                if ringing.done():
+                    ringing = None
+                if reading.done():
+                    message, reading = reading.result(), None
+                    heard = self._hear(message) if message is not None else None
+                    if heard is not None:
+                        self.channels.deliver(*heard, time.monotonic())
+        finally:
+            tasks = [task for task in (reading, ringing) if task is not None]
+            for task in tasks:
+                task.cancel()
+            with suppress(TimeoutError):  # redis-py may take that, too, for a timeout of its own
+                async with asyncio.timeout(STOP_PATIENCE):
+                    await asyncio.gather(*tasks, return_exceptions=True)
+            await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py

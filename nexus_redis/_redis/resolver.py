@@ -1,0 +1,211 @@
+"""Connections that look up the name of their host within the time that they have to connect.
+
+`socket.getaddrinfo` takes no timeout, and a resolver that is not answered tries again for many seconds (15 with glibc's
+defaults and one name server). So another thread looks the name up, and whoever connects waits for it for as long as a
+connect may take, and fails as if nobody had answered.
+
+    connect --> lookup(host, port) --> daemon thread: socket.getaddrinfo
+       |             ^ waited for, at most socket_connect_timeout seconds
+       v
+    the addresses, in their order, are connected to as redis-py does it
+
+While a lookup hangs, the next connection to the same host waits only for the rest of that time, so that an outage is
+noticed at once and no further thread is started. The thread does not keep the process from ending, which an executor's
+thread would do. An address that is no name is looked up nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import redis
+import redis.asyncio
+
+from nexus_redis._runtime.locks import ModuleLock
+
+C = TypeVar("C")
+Place = tuple[str, int, int]  # host, port, address family or 0
+
+DEADLINE: Final = 1.0  # seconds, where the connection has no limit of its own
+
+_lock: Final = ModuleLock()
+_under_way: dict[Place, Lookup] = {}
+
+
+class Lookup:
+    """One look at the resolver, shared by all who want to know the same."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.since = place, time.monotonic()
+        self.addresses: list[str] = []
+        self.error: OSError | None = None
+        self.is_over = threading.Event()
+        self._then: list[Callable[[], None]] = []
+
+    def start(self) -> None:
+        """Look it up in a thread, or here where there is none to be had."""
+        try:
+            threading.Thread(target=self._run, name="nexus-redis-resolver", daemon=True).start()
+        except RuntimeError:
+            self._run()
+
+    def _run(self) -> None:
+        host, port, family = self.place
+        try:
+            found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+            self.addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        except (OSError, UnicodeError) as error:  # a label of a name may be too long for its encoding
+            self.error = error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, str(error))
+        with _lock:
+            _under_way.pop(self.place, None)
+            self.is_over.set()
+            for each in self._then:
+                each()
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Have it called by the thread."""
+        with _lock:
+            if not self.is_over.is_set():
+                self._then.append(call)
+                return
+        call()
+
+    def left(self, seconds: float) -> float:
+        """How long one whose limit is `seconds` waits from now on."""
+        return max(0.0, self.since + seconds - time.monotonic())
+
+    def result(self, seconds: float) -> list[str]:
+        """The addresses, or the error that the resolver gave, or that it gave nothing."""
+        if not self.is_over.is_set():
+            text = f"the name {self.place[0]!r} was not resolved within {seconds:g} s"
+            raise socket.gaierror(socket.EAI_AGAIN, text)
+        if self.error is not None:
+            raise type(self.error)(*self.error.args)
+        return self.addresses
+
+
+def lookup(host: str, port: int, family: int = 0) -> Lookup | None:
+    """Begin to look up the addresses of a host, or join who is at it; None where `host` is an address itself."""
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return None
+    place = host, port, family
+    with _lock:
+        found = _under_way.get(place)
+        if found is not None:
+            return found
+        found = _under_way[place] = Lookup(place)
+    found.start()
+    return found
+
+
+class NamedConnection(redis.Connection):
+    """redis-py's, over TCP."""
+
+    def _connect(self) -> Any:
+        host, seconds = self.host, self.socket_connect_timeout or DEADLINE
+        found = lookup(host, self.port, self.socket_type)
+        if found is None:
+            return super()._connect()  # type: ignore[no-untyped-call]  # redis-py
+        found.is_over.wait(found.left(seconds))
+        failure: OSError | None = None
+        try:
+            for self.host in found.result(seconds):
+                try:
+                    return super()._connect()  # type: ignore[no-untyped-call]  # redis-py
+                except OSError as error:
+                    failure = error
+        finally:
+            self.host = host
+        raise failure or OSError(f"the name {host!r} has no address")
+
+
+class NamedSSLConnection(redis.SSLConnection, NamedConnection):
+    """The same with TLS, which asks `NamedConnection` for its socket and checks the name."""
+
+
+class AsyncNamedConnection(redis.asyncio.Connection):
+    """The same for asyncio."""
+
+    _address: str | None = None
+
+    async def _connect(self) -> None:
+        seconds = self.socket_connect_timeout or DEADLINE
+        found = lookup(self.host, self.port, self.socket_type)
+        if found is None:
+            await super()._connect()  # type: ignore[no-untyped-call]  # redis-py
+            return
+        await _wait_for(found, found.left(seconds))
+        failure: OSError | None = None
+        try:
+            for self._address in found.result(seconds):
+                try:
+                    await super()._connect()  # type: ignore[no-untyped-call]  # redis-py
+                    return
+                except OSError as error:
+                    failure = error
+        finally:
+            self._address = None
+        raise failure or OSError(f"the name {self.host!r} has no address")
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        given = dict(super()._connection_arguments())
+        if self._address is not None:
+            given["host"] = self._address
+        return given
+
+
+class AsyncNamedSSLConnection(redis.asyncio.SSLConnection, AsyncNamedConnection):
+    """The same with TLS."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        given = dict(super()._connection_arguments())
+        if self._address is not None:
+            given.setdefault("server_hostname", self.host)  # the certificate's name is the host's
+        return given
+
+
+async def _wait_for(found: Lookup, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not over.done():
+            over.set_result(None)
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle)
+
+    found.when_over(tell)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await over
+
+
+_NAMED: Final[dict[Any, Any]] = {
+    redis.Connection: NamedConnection,
+    redis.SSLConnection: NamedSSLConnection,
+    redis.asyncio.Connection: AsyncNamedConnection,
+    redis.asyncio.SSLConnection: AsyncNamedSSLConnection,
+}
+
+
+def with_deadline(client: C) -> C:
+    """Have the connections of a client that we made look up names within their time; returns the client."""
+    pool: Any = getattr(client, "connection_pool", None)
+    if pool is not None:
+        pool.connection_class = _NAMED.get(pool.connection_class, pool.connection_class)
+    return client
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_under_way.clear)  # their threads are the parent's

@@ -1,0 +1,120 @@
+"""Our log: records are queued where they arise, and a thread of their own hands them to the handlers.
+
+A handler is somebody else's code. It may block, and it may need the budgets that we serve: one that limits what it
+ships acquires a token for each record. Called with a lock of ours held, or by the thread that talks to Redis, it would
+wait for what only its own caller can do. So none of our threads, tasks and callers ever calls one.
+
+    log.warning(...)  ->  queue  ->  thread "nexus-redis-log"  ->  logging.getLogger("nexus_redis"): filters, handlers
+
+Records are made where they arise, so they carry that time, thread, line and context. The thread ends when there is
+nothing to say. Where it cannot keep up (a handler hangs), the newest records beyond `MOST` are dropped and counted.
+What is left when the interpreter ends is handled then, as far as the handlers let it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import logging
+import os
+import threading
+import traceback
+from collections import deque
+from typing import Final
+
+from nexus_redis._runtime.locks import MadeAtFirstUse
+from nexus_redis._values.log import log, ours
+
+MOST: Final = 1000  # records
+EXIT_PATIENCE: Final = 1.5  # seconds
+
+
+class _Queue:
+    """The records that are to be handled, and the thread that does it while there are some."""
+
+    # Reentrant, for a signal handler in the thread that holds it; nothing of others is called with it.
+    _changed = MadeAtFirstUse(lambda _: threading.Condition(threading.RLock()))
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        _Queue._changed.forget(self)
+        self._records: deque[tuple[contextvars.Context, logging.LogRecord]] = deque()
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+        self._is_over = False
+
+    def put(self, record: logging.LogRecord) -> None:
+        """Have it handled, by another thread."""
+        with self._changed:
+            if len(self._records) >= MOST:
+                self._dropped += 1
+                return
+            self._records.append((contextvars.copy_context(), record))
+            is_new = self._thread is None and not self._is_over
+            if is_new:
+                self._thread = threading.Thread(target=self._run, name="nexus-redis-log", daemon=True)
+        if is_new:
+            self._start()
+        elif self._is_over:
+            self.finish()
+
+    def _start(self) -> None:
+        # With no lock held: a new thread runs before its start returns, so quick handlers are through by then.
+        thread = self._thread
+        assert thread is not None
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is about to end, or may have no more threads: the next record tries
+            self._thread = None
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all that was put has been handled; False where that takes longer."""
+        with self._changed:
+            if self._thread is threading.current_thread():
+                return False
+            if self._thread is not None:
+                self._changed.wait_for(lambda: self._thread is None, seconds)
+            return not self._records and self._thread is None
+
+    def finish(self) -> None:
+        """The interpreter is about to end: no thread goes on for long, and nobody is there to wait for one."""
+        self._is_over = True
+        if not self.flush(EXIT_PATIENCE) and self._thread is None:
+            self._run()
+
+    def _run(self) -> None:
+        while (found := self._next()) is not None:
+            context, record = found
+            try:
+                context.run(ours.handle, record)
+            except Exception:  # noqa: BLE001  # a filter, or a handler that does not keep its own errors
+                if logging.raiseExceptions:
+                    traceback.print_exc()
+
+    def _next(self) -> tuple[contextvars.Context, logging.LogRecord] | None:
+        with self._changed:
+            if self._records:
+                return self._records.popleft()
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                text = "%d records of nexus_redis were dropped: a handler kept the others waiting"
+                record = ours.makeRecord(ours.name, logging.WARNING, __file__, 0, text, (dropped,), None)
+                return contextvars.copy_context(), record
+            self._thread = None
+            self._changed.notify_all()
+            return None
+
+    def after_fork(self) -> None:
+        """In the child: the thread is the parent's, and so is what it had to say."""
+        self._begin()
+
+
+_queue: Final = _Queue()
+flush: Final = _queue.flush
+log.deliver = _queue.put
+
+atexit.register(_queue.finish)  # imported, and so registered, before those who log as they end
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_queue.after_fork)

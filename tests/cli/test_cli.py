@@ -1,0 +1,864 @@
+"""The command line, as a shell sees it: streams, exit codes, what is in Redis afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from rich.console import Console
+
+from nexus_redis import Nexus
+from nexus_redis._protocol import calls, scripts
+from nexus_redis._protocol.calls import Claim, claim
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.snapshot import BudgetSnapshot
+from nexus_redis.cli import picture, plain, text
+from nexus_redis.cli.exits import LONGEST_LINE
+from nexus_redis.cli.place import Place
+from nexus_redis.demo import Options, Result
+from tests.harness.command_line import Ended, Shell
+from tests.harness.script_driver import keyspace
+from tests.harness.servers import Server
+from tests.harness.support import PATIENCE, eventually, finish
+
+ROOT = Path(__file__).parents[2]
+VERBS = (
+    "demo", "list", "status", "explain", "set", "pause", "resume", "forget", "delete", "repair", "pace", "run",
+    "signal", "report", "redis", "bench", "scripts",
+)  # fmt: skip
+NOWHERE = "redis://:secret@127.0.0.1:1/0"
+LONG = "n" * 64
+ESCAPE = "\x1b"
+on_valkey = pytest.mark.parametrize("real_server", ["valkey"], indirect=True)
+
+
+@pytest.fixture
+def shell(real_server: Server) -> Shell:
+    return Shell(real_server.url, real_server.client(decode_responses=True))
+
+
+@pytest.fixture
+def nowhere() -> Shell:
+    """No Redis at all, for what must not need one."""
+    return Shell(NOWHERE, redis.Redis())
+
+
+# --- the protocol ----------------------------------------------------------------------------------------------------
+
+
+def test_the_golden_example_works_from_a_shell(shell: Shell) -> None:
+    assert shell("report", "elasticsearch", "--id", "es-1", "--load", "95", "--capacity", "400").code == 0
+    told = shell("signal", "elasticsearch", "--rate", "10000", "--id", "filebeat-1", "--json")
+    assert told.code == 0
+    assert told.json.items() >= {"recommended_rate": 100, "backpressure_level": 2, "current_load": 95}.items()
+    assert told.json["action"] == "FlowControl"
+
+
+@on_valkey
+def test_the_golden_example_works_in_processes_of_their_own(shell: Shell) -> None:
+    report = shell.process("report", "elasticsearch", "--id", "es-1", "--load", "95", "--capacity", "400")
+    assert (report.code, report.err) == (0, "")
+    told = shell.process("signal", "elasticsearch", "--rate", "10000", "--id", "filebeat-1", "--json")
+    assert (told.code, told.err) == (0, "")
+    assert (told.json["recommended_rate"], told.json["backpressure_level"], told.json["current_load"]) == (100, 2, 95)
+
+
+@on_valkey
+def test_signal_and_report_say_in_one_line_what_came_of_them(shell: Shell) -> None:
+    report = shell("report", "elasticsearch", "--id", "es-1", "--load", "95", "--capacity", "400")
+    assert report.out == (
+        "elasticsearch: es-1 can take 100/s (law range, capacity 400/s) for the next 3 min; the budget: "
+        "100/s, level 2, load 95 %, reason load\n"
+    )
+    told = shell("signal", "elasticsearch", "--rate", "10000", "--id", "filebeat-1")
+    assert told.out == ("elasticsearch: send 100/s of 10,000/s; the budget: 100/s, level 2, load 95 %, reason load\n")
+
+
+@on_valkey
+def test_the_demand_of_a_signal_is_entered_and_counts_no_longer_than_its_epoch(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "100")
+
+    def told(producer: str) -> float:
+        rate: float = shell("signal", "stripe", "--rate", "1000", "--id", producer, "--json").json["recommended_rate"]
+        return rate
+
+    told("a")
+    assert shell.client.hget("nexus:{stripe}:producer:a", "demand_per_s") == "1000"
+    assert eventually(lambda: told("b") == 100)
+
+
+@on_valkey
+def test_a_signal_takes_no_token_and_does_not_occupy_the_id(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "1000")
+    assert shell("signal", "stripe", "--rate", "10", "--id", "web-1", "--json").json["granted_total"] == 0
+    with Nexus.from_url(shell.url) as nexus, nexus.budget("stripe").producer("web-1", timeout=PATIENCE) as producer:
+        assert producer.acquire()
+        assert producer.id == "web-1"
+
+
+@on_valkey
+def test_signal_and_report_are_this_hosts_unless_told_otherwise(shell: Shell) -> None:
+    ids = {shell("report", "es", "--load", "50", "--capacity", "10", "--json").json["instance_id"] for _ in range(2)}
+    assert len(ids) == 1
+    for _ in range(2):
+        shell("signal", "es", "--rate", "10")
+    assert {str(key).split(":")[3] for key in shell.client.keys("nexus:{es}:producer:*")} == ids
+
+
+@on_valkey
+def test_signal_leaves_no_producer_behind(shell: Shell) -> None:
+    shell("signal", "es", "--rate", "10", "--id", "filebeat-1", "--create")
+    assert shell("status", "es", "--json").json["producers"] == []
+    left: Any = shell.client.pttl("nexus:{es}:producer:filebeat-1")
+    assert left != -1  # gone, or it goes soon:
+    assert left <= 5000  # its demand counts for the running epoch
+
+
+def server_time(shell: Shell) -> float:
+    seconds, micros = shell.client.time()
+    return seconds + micros / 1e6
+
+
+@on_valkey
+def test_a_report_lives_three_times_as_long_as_its_interval(shell: Shell) -> None:
+    for every, lives in ((None, 180), ("10", 30), ("0.1", 2)):
+        options = () if every is None else ("--every", every)
+        before = server_time(shell)
+        said = shell("report", "es", "--id", "es-1", "--load", "50", "--capacity", "10", *options, "--json")
+        after = server_time(shell)
+        assert said.json["lives_s"] == lives
+        deadline = shell.client.zscore("nexus:{es}:consumers", "es-1")
+        assert isinstance(deadline, float)
+        assert before <= deadline / 1e6 - lives <= after
+
+
+@on_valkey
+def test_everything_that_a_report_says_arrives(shell: Shell) -> None:
+    said = {
+        "queue_depth": "40",
+        "queue_limit": "1000",
+        "done": "5",
+        "errors": "1",
+        "in_flight": "3",
+        "latency_ms": "7.5",
+    }
+    options = [word for field, value in said.items() for word in (f"--{field.replace('_', '-')}", value)]
+    ended = shell("report", "pg", "--id", "pg-1", *options, "--slots", "8", "--json")
+    assert ended.json.items() >= {"law": "drain", "current_load": 37.5, "capacity": None}.items()
+    assert shell.client.hmget("nexus:{pg}:consumer:pg-1", list(said)) == list(said.values())
+
+
+@on_valkey
+def test_a_report_can_take_its_consumer_out_for_a_while(shell: Shell) -> None:
+    def rate(*options: str) -> float:
+        ended = shell("report", "es", "--id", "es-1", "--load", "0", "--capacity", "10", *options, "--json")
+        assert ended.json["rate"] == ended.json["budget_rate"]
+        given: float = ended.json["rate"]
+        return given
+
+    assert [rate(), rate("--pause", "30"), rate(), rate("--pause", "0")] == [10, 0, 0, 10]
+
+
+@on_valkey
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (["--load", "95"], "load=95 says how full, not how fast: add --capacity"),
+        (["--capacity", "400"], "say how full"),
+        ([], "nothing to report: say how full"),
+    ],
+)
+def test_a_report_that_no_law_follows_from_says_what_is_missing(shell: Shell, said: list[str], remedy: str) -> None:
+    ended = shell("report", "es", "--id", "es-1", *said)
+    assert (ended.code, ended.out) == (2, "")
+    assert remedy in ended.err
+    assert shell.client.dbsize() == 0
+
+
+@on_valkey
+def test_a_report_that_comes_too_soon_to_be_kept_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_800_000_000_000_000
+    ask: Any = Place.ask
+    told: Any = calls.report
+    # The server's time stands still, for the verb that asks for it and for the script.
+    monkeypatch.setattr(
+        Place, "ask", lambda self, job: [now / 1e6] if getattr(job, "args", ()) == ("TIME",) else ask(self, job)
+    )
+    monkeypatch.setattr(calls, "report", lambda *given: told(*given, at_us=now))
+
+    def report(done: int, *options: str) -> Ended:
+        return shell("report", "pg", "--id", "pg-1", "--queue-depth", "4", "--done", str(done), *options)
+
+    assert report(1).code == 0
+    now += 10_000
+    too_soon = report(2)
+    assert (too_soon.code, too_soon.out) == (1, "")
+    assert "not taken: the last report of pg-1 is less than half of --every 60 old" in too_soon.err
+    assert shell.client.hget("nexus:{pg}:consumer:pg-1", "done") == "1"
+    now += 100_000
+    assert report(3, "--every", "0.1").code == 0
+    assert shell.client.hget("nexus:{pg}:consumer:pg-1", "done") == "3"
+
+
+@on_valkey
+def test_a_lossless_budget_names_what_a_report_lacks(shell: Shell) -> None:
+    shell("set", "es", "--lossless")
+    ended = shell("report", "es", "--load", "5", "--capacity", "10")
+    assert ended.code == 2
+    assert "queue_limit: missing: the budget is lossless" in ended.err
+    assert shell("status", "es", "--json").json["consumer_count"] == 0
+
+
+# --- acting ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_an_operator_sets_wins_over_code_until_it_is_unset(shell: Shell) -> None:
+    with Nexus.from_url(shell.url) as nexus:
+        nexus.budget("stripe").configure(rate=7)
+    ended = shell("set", "stripe", "--rate", "100/s", "--min-rate", "6/min", "--burst", "60", "--combine", "spread")
+    assert ended == Ended(0, "stripe: 100/s, level 0, reason rate\n", "")
+    with Nexus.from_url(shell.url) as nexus:
+        nexus.budget("stripe").configure(rate=8)
+    settings = shell("status", "stripe", "--json").json["settings"]
+    assert {field: {name: each[name] for name in ("value", "source")} for field, each in settings.items()} == {
+        "rate": {"value": 100, "source": "operator"},
+        "min_rate": {"value": 0.1, "source": "operator"},
+        "burst": {"value": 60, "source": "operator"},
+        "combine": {"value": "spread", "source": "operator"},
+    }
+    unset = shell("set", "stripe", "--unset", "rate", "--unset", "min-rate", "--unset", "min_rate")
+    assert unset.out == "stripe: 8/s, level 0, reason rate\n"
+
+
+@on_valkey
+def test_every_setting_can_be_set_and_shown(shell: Shell) -> None:
+    ended = shell("set", "es", "--law", "aimd", "--latency-target-ms", "250", "--no-lossless", "--transit", "2")
+    assert ended.out == "es (new: nobody has opened it): 0/s, level 3, reason unset\n"
+    shown = shell("status", "es").out
+    for words in ("law aimd (operator ", "latency-target-ms 250 (", "lossless no (", "transit 2 s ("):
+        assert words in shown
+    assert shell.client.pttl("nexus:{es}") == -1
+
+
+@on_valkey
+def test_a_pause_stops_the_budget_and_a_resume_ends_it(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "100")
+    paused = shell("pause", "stripe", "30", "--reason", "429 Retry-After")
+    assert paused.out == "stripe: paused for 30 s (429 Retry-After); 0/s, level 3, reason paused\n"
+    seen = shell("status", "stripe", "--json").json
+    assert seen.items() >= {"is_paused": True, "pause_reason": "429 Retry-After", "rate": 0, "level": 3}.items()
+    assert 0 < seen["paused_for"] <= 30
+    assert shell("resume", "stripe").out == "stripe: 100/s, level 0, reason rate\n"
+    assert shell("pause", "stripe").out.startswith("stripe: paused until it is resumed; ")
+    seen = shell("status", "stripe", "--json").json
+    assert (seen["is_paused"], seen["paused_for"]) == (True, None)
+    assert re.search("paused +until it is resumed", shell("status", "stripe").out)
+
+
+@on_valkey
+def test_to_resume_what_is_not_there_is_a_finding_and_creates_nothing(shell: Shell) -> None:
+    ended = shell("resume", "strpie")
+    assert (ended.code, ended.out) == (1, "")
+    assert "no budget strpie in namespace nexus" in ended.err
+    assert shell.client.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("report s --load 95%", "--load '95%': use a number. See nexus-redis report --help"),
+        ("report s --queue-depth=x", "--queue-depth 'x': use a number. See nexus-redis report --help"),
+        ("run s --cost abc -- true", "--cost 'abc': use a number. See nexus-redis run --help"),
+        ("demo --producers 1.5", "--producers '1.5': use a whole number. See nexus-redis demo --help"),
+        ("pause s --key", "--key needs a value. See nexus-redis pause --help"),
+    ],
+)
+def test_an_option_that_is_no_number_or_has_no_value_is_told_as_it_was_typed(
+    shell: Shell, words: str, said: str
+) -> None:
+    ended = shell(*words.split())
+    assert (ended.code, ended.out, ended.err) == (2, "", f"nexus-redis: {said}\n")
+
+
+@on_valkey
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["set", "stripe", "--min-rate", "200"], "--min-rate 200.0: a floor: use at most the rate that is set"),
+        (["set", "floor", "--rate", "1"], "--rate 1.0: below the min-rate that is set: --min-rate a lower one as well"),
+        (["set", "stripe", "--lossless"], "--lossless: its consumers must report queue_depth"),
+    ],
+)
+def test_a_setting_that_the_budget_stands_against_is_refused(shell: Shell, words: list[str], remedy: str) -> None:
+    shell("set", "stripe", "--rate", "100")
+    shell("set", "floor", "--rate", "100", "--min-rate", "3")
+    shell("report", "stripe", "--load", "5")
+    fields = [f"{name}_by_operator" for name in ("rate", "min_rate", "lossless")]
+    ended = shell(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert remedy in ended.err
+    assert shell.client.hmget("nexus:{stripe}", fields) == ["100", None, None]
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_status_lists_each_budget_on_a_line_however_it_came_to_be(shell: Shell) -> None:
+    assert shell("status", "--json").json == []
+    assert "no budgets in namespace nexus at " in shell("status").out
+    shell("set", "stripe", "--rate", "10/min")
+    shell("report", "elasticsearch", "--load", "95", "--capacity", "400")
+    shell("signal", "unheard", "--rate", "5", "--create")
+    first, *rest = (line.split() for line in shell("status").out.splitlines())
+    lines = [first, *(line[:-2] for line in rest)]  # but for the age: 0.1 s
+    assert lines == [
+        ["BUDGET", "RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"],
+        ["elasticsearch", "100/s", "2", "95", "%", "load", "1", "0"],
+        ["stripe", "10/min", "0", "-", "rate", "0", "0"],
+        ["unheard", "0/s", "3", "-", "unset", "0", "0"],
+    ]
+    assert [each["name"] for each in shell("status", "--json").json] == ["elasticsearch", "stripe", "unheard"]
+
+
+def test_status_shows_who_takes_part_in_a_budget(shell: Shell) -> None:
+    shell("report", "elasticsearch", "--id", "es-1", "--load", "95", "--capacity", "400")
+    ask = Claim(requested_rate=50 * 10**6, weight=2 * 10**6, priority="high", incarnation="1", seq=1)
+    call = claim(BudgetKeys("nexus", "elasticsearch"), "f-1", ask)
+    shell.client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
+    ended = shell("status", "elasticsearch")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(r"^es-1 +100/s +400/s +95 % +range +[\d.]+ s +yes$", ended.out, re.MULTILINE)
+    assert re.search(r"^f-1 +[\d.]+/s +50/s +0 +2 +high +[\d.]+ s$", ended.out, re.MULTILINE)
+    seen = shell("status", "elasticsearch", "--json").json
+    assert [(each["id"], each["rate"], each["is_live"]) for each in seen["consumers"]] == [("es-1", 100, True)]
+    assert [(each["id"], each["demand"], each["weight"]) for each in seen["producers"]] == [("f-1", 50, 2)]
+    assert set(seen) - set(shell("status", "--json").json[0]) == {"consumers", "producers"}
+
+
+@on_valkey
+def test_a_consumer_that_fell_silent_is_seen_by_status_itself(shell: Shell) -> None:
+    shell("report", "es", "--id", "es-1", "--load", "0", "--capacity", "10", "--every", "0.1")
+    assert eventually(lambda: bool(shell("status", "--json").json[0]["reason"] == "no_consumers"))
+    assert re.search(r"^es-1 .* no$", shell("status", "es").out, re.MULTILINE)
+
+
+@on_valkey
+def test_an_unknown_budget_is_a_finding(shell: Shell) -> None:
+    for options in ((), ("--json",)):
+        ended = shell("status", "nothing", *options)
+        assert (ended.code, ended.out) == (1, "")
+        assert "no budget nothing in namespace nexus at 127.0.0.1:" in ended.err
+    assert shell.client.dbsize() == 0
+
+
+@on_valkey
+@pytest.mark.parametrize("columns", [80, 140])
+def test_tables_fit_the_terminal(shell: Shell, columns: int) -> None:
+    shell("set", LONG, "--rate", "1e9")
+    shell("report", LONG, "--id", LONG, "--load", "33.333", "--capacity", "123456789")
+    shell("signal", LONG, "--rate", "123456789", "--id", LONG, "--weight", "999.99")
+    shell("pause", LONG, "--reason", "because " * 20)
+    for words in (["status"], ["status", LONG]):
+        drawn = shell(*words, FORCE_COLOR="1", COLUMNS=str(columns), TERM="xterm").out
+        assert ESCAPE in drawn
+        widths = [len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in drawn.splitlines()]
+        assert max(widths) <= columns
+        assert LONG in shell(*words).out  # a pipe has no edge
+    assert len(shell("status").out.splitlines()) == 2
+
+
+@on_valkey
+def test_colours_are_for_terminals_that_want_them(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "5")
+    assert ESCAPE not in shell("status", "stripe").out
+    assert f"{ESCAPE}[32m" in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm").out
+    assert f"{ESCAPE}[32m" not in shell("status", "stripe", FORCE_COLOR="1", TERM="xterm", NO_COLOR="1").out
+
+
+WITH_A_NAME = (
+    "pause {name}", "pause {name} 5m --reason why", "resume {name}", "signal {name} --rate 5 --id p-1",
+    "signal {name} --rate 5 --json --weight 2", "set {name} --unset rate", "forget {name} es-1", "delete {name} --yes",
+    "explain {name}", "explain {name} --json", "status {name}", "status {name} --json", "run {name} -- echo ran",
+    "run {name} --timeout 30 --on-outage open -- echo ran", "pace {name}",
+)  # fmt: skip
+CREATING = tuple(line for line in WITH_A_NAME if line.split()[0] in ("pause", "resume", "signal", "set", "run", "pace"))
+
+
+def everything(shell: Shell) -> dict[str, Any]:
+    """All that lies in Redis."""
+    with redis.Redis.from_url(shell.url) as client:
+        return keyspace(client)
+
+
+def typed(shell: Shell, *words: str) -> Ended:
+    """In a process of its own where the verb takes signals, or has two ways."""
+    if words[0] in ("run", "pace", "signal"):
+        return shell.process(*words, stdin=subprocess.DEVNULL)
+    return shell(*words)
+
+
+@on_valkey
+@pytest.mark.parametrize("line", WITH_A_NAME)
+def test_a_name_that_nobody_knows_is_a_finding_that_names_those_that_are_near_and_writes_nothing(
+    shell: Shell, line: str
+) -> None:
+    for name in ("stripe", "Strips", "elasticsearch"):
+        shell("set", name, "--rate", "1000")
+    shell.client.zadd("nexus:budgets", {"strip": 1})  # of one that is gone
+    before = everything(shell)
+    ended = typed(shell, *line.format(name="strpie").split(" "))
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert "no budget strpie in namespace nexus at 127.0.0.1:" in ended.err
+    assert "Did you mean stripe or Strips?" in ended.err
+    assert ("--create" in ended.err) == (line in CREATING)
+    if line.startswith("signal"):
+        assert shell(*line.format(name="strpie").split(" ")) == ended  # the ordinary way
+    far = typed(shell, *line.format(name="postgres").split(" "))
+    assert (far.code, "Did you mean" in far.err) == (1, False)
+    assert everything(shell) == before
+
+
+@on_valkey
+def test_a_name_as_lists_show_it_is_the_budget_of_that_key(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "1000", "--key", "cust-42")
+    shell("set", "stripe/cust-42", "--rate", "7")
+    shell("set", "stripe", "--key", "Zoe & Co", "--rate", "8")
+    hashed, plain = (line.split()[0] for line in shell("list").out.splitlines())
+    for name, words in ((plain, ["--key", "cust-42"]), (hashed, ["--key", "Zoe & Co"])):
+        assert shell("pause", name, "60").out.startswith(f"{name}: paused")
+        assert shell("resume", "stripe", *words).out.startswith(f"{name}: ")
+    assert typed(shell, "run", plain, "--", "echo", "ran").out == "ran\n"
+    refused = typed(shell, "run", hashed, "--", "echo", "ran")
+    assert (refused.code, refused.out) == (2, "")
+    assert "the hash of a key" in refused.err
+
+
+@on_valkey
+@pytest.mark.parametrize("line", WITH_A_NAME)
+def test_the_budget_of_a_key_is_a_name_as_well_and_who_uses_it_may_be_the_first(shell: Shell, line: str) -> None:
+    shell("set", "stripe", "--rate", "1000")
+    shell("set", "stripe", "--rate", "1000", "--key", "cust-42")
+    before = everything(shell)
+    for name, key in (("strpie", "cust-42"), ("strpie", "Zoe & Co")):
+        words = [word.format(name=name) for word in line.split(" ")]
+        ended = typed(shell, *words[:2], "--key", key, *words[2:])
+        assert (ended.code, ended.out) == (1, "")
+        assert "stripe" in ended.err.partition("Did you mean")[2]
+    assert everything(shell) == before
+    words = [word.format(name="stripe") for word in line.split(" ")]
+    ended = typed(shell, *words[:2], "--key", "cust-43", *words[2:])
+    if words[0] in ("run", "pace"):
+        assert (ended.code, ended.out) == (0, "ran\n" if words[0] == "run" else "")
+    else:
+        assert (ended.code, ended.out) == (1, "")
+        assert "Did you mean stripe/cust-42" in ended.err
+        assert everything(shell) == before
+
+
+@on_valkey
+@pytest.mark.parametrize("line", CREATING)
+def test_create_opens_a_budget_that_nobody_knew(shell: Shell, line: str) -> None:
+    words = line.format(name="new").replace("30", "0.2").split(" ")
+    is_run = words[0] == "run"  # it has no rate
+    ended = typed(
+        shell, *words[:2], "--create", *(["--timeout", "0.2"] if is_run and "0.2" not in words else []), *words[2:]
+    )
+    assert ended.code == (75 if is_run else 0), ended.err
+    assert [each["name"] for each in shell("list", "--json").json] == ["new"]
+
+
+@on_valkey
+def test_what_is_no_budget_keeps_nobody_from_looking_or_acting(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "5")
+    shell.client.set("nexus:{strips}", "mine")
+    odd: dict[Any, float] = {b"\xff\xfe": 1, "a b": 1, "strips": 1, "gone": 1}
+    shell.client.zadd("nexus:budgets", odd)
+    for words in (["status", "--json"], ["list", "--json"]):
+        assert [each["name"] for each in shell(*words).json] == ["stripe"]
+    assert "did you mean stripe?" in shell("set", "stripee", "--rate", "1").out
+    shell.client.xadd("nexus:{stripe}:history", {"by": b"\xff", "reason": b"\xfe", "rate_per_s": "1", "level": "1",
+                                                 "load_percent": "1"})  # fmt: skip
+    assert shell("explain", "stripe").code == 0
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+def test_all_budgets_fit_the_terminal_a_line_each(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    names = ["stripe", *("a-name-as-long-as-names-may-be-because-somebody-has-chosen-it-so" + end for end in "12")]
+    seen = [
+        BudgetSnapshot(
+            name[-64:], exists=True, rate=1234.5, level=3, load=0, reason="no_consumers", tokens=0, burst=0,
+            granted_total=0, birth="", settings={}, paused_for=None, pause_reason="", last_consumer_end="",
+            consumers=(), producers=(), consumer_count=0, producer_count=12_345, age=90, refresh=0.1,
+        )
+        for name in names
+    ]  # fmt: skip
+    console = Console(width=width, file=(drawn := StringIO()), force_terminal=True, color_system=None)
+    monkeypatch.setattr(picture, "_console", lambda: console)
+    picture.budgets(seen)
+    head, *lines = drawn.getvalue().splitlines()
+    wanted = ["RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"]
+    assert [word for word in head.split() if word in wanted] == {40: wanted[:2], 80: wanted[:-1]}.get(width, wanted)
+    assert [line.split()[0][-1] for line in lines] == ["e", "1", "2"]
+    assert all("1,234.5/s" in line.split() and len(line) <= width for line in lines)
+
+
+@on_valkey
+def test_what_others_wrote_cannot_move_the_cursor_or_use_markup(shell: Shell) -> None:
+    shell("pause", "stripe", "--create", "--reason", f"[red]{ESCAPE}]0;owned{ESCAPE}[2J", "--by", f"a{ESCAPE}[2J")
+    shell.client.hset("nexus:{stripe}", "reason", f"{ESCAPE}[2J[bold]")
+    for ended in (shell("status"), shell("status", "stripe"), shell("pause", "stripe", "--reason", ESCAPE)):
+        assert ended.code == 0
+        assert ESCAPE not in ended.out
+    shell("pause", "stripe", "--reason", f"[red]{ESCAPE}]0;owned")
+    assert "[red]\N{REPLACEMENT CHARACTER}]0;owned" in shell("status", "stripe").out
+
+
+@on_valkey
+def test_a_namespace_of_ones_own(shell: Shell) -> None:
+    shell("set", "stripe", "--rate", "5", "--namespace", "mine")
+    assert shell.client.exists("mine:{stripe}")
+    assert shell("status", "stripe").code == 1
+    assert shell("status", "stripe", NEXUS_REDIS_NAMESPACE="mine").code == 0
+    assert shell("status", "stripe", "--namespace", "mine", NEXUS_REDIS_NAMESPACE="other").code == 0
+
+
+def test_scripts_are_listed_and_printed_as_they_are_written_or_sent(nowhere: Shell) -> None:
+    listed = [line.split()[:2] for line in nowhere("scripts").out.splitlines()]
+    assert listed == [[name, scripts.script(name).sha] for name in scripts.NAMES]
+    for name in scripts.NAMES:
+        assert nowhere("scripts", name, "--bundle").out == scripts.script(name).text
+        shown = nowhere("scripts", name).out
+        assert shown.startswith(f"--[[ {name}: ")
+        assert shown.count("local function refill(") == (name != "inspect")
+        assert "@include" not in shown
+    refused = nowhere("scripts", "clam")
+    assert refused.code == 2
+    assert "there are claim, report" in refused.err
+
+
+# --- redis -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("PING", ["PONG"]),
+        ("ECHO PONG", ['"PONG"']),
+        ("INCR n", ["(integer) 1"]),
+        ("DECRBY n 5", ["(integer) -5"]),
+        ("GET nothing", ["(nil)"]),
+        ("KEYS nothing", ["(empty array)"]),
+        ("SET a -5", ["OK"]),
+        ("SET --url --json", ["OK"]),
+        ("ECHO -h", ['"-h"']),
+        ("ECHO --help", ['"--help"']),
+        ("-x y", ["(error) ERR unknown command"]),
+        ("GET", ["(error) ERR wrong number of arguments for 'get' command"]),
+        ("HSET h b 1", ["(integer) 1"]),
+        (
+            'EVAL return{1,{"a",{}},{2,{ok="OK"}},redis.call("HGETALL",KEYS[1]),false} 1 h',
+            [
+                "1) (integer) 1",
+                '2) 1) "a"',
+                "   2) (empty array)",
+                "3) 1) (integer) 2",
+                "   2) OK",
+                "4) (empty array)",
+                "5) (nil)",
+            ],
+        ),
+    ],
+)
+def test_redis_answers_as_redis_cli_prints(shell: Shell, command: str, shown: list[str]) -> None:
+    ended = shell("redis", *command.split(" "))
+    lines = ended.out.splitlines()
+    assert len(lines) == len(shown)
+    assert all(line.startswith(start) for line, start in zip(lines, shown, strict=True)), lines
+    assert (ended.code, ended.err) == (int(shown[0].startswith("(error)")), "")
+
+
+@on_valkey
+def test_redis_shows_a_hash_as_a_flat_list_and_takes_any_bytes(shell: Shell) -> None:
+    ended = shell.process("redis", "HSET", "h", "f", os.fsdecode(b'"\xff\x00'[:2] + b"\n\\"))
+    assert ended.out == "(integer) 1\n"
+    assert shell("redis", "HGETALL", "h").out == '1) "f"\n2) "\\"\\xff\\n\\\\"\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (b"$-1\r\n", ["(nil)"]),
+        (b"*-1\r\n", ["(nil)"]),
+        (b"$0\r\n\r\n", ['""']),
+        (b"+\r\n", [""]),
+        (b"-ERR a\x1b[2J\r\n", ["(error) ERR a\N{REPLACEMENT CHARACTER}[2J"]),
+        (b"$4\r\n\x00\x7f\r\n\r\n", ['"\\x00\\x7f\\r\\n"']),
+        (b"*10\r\n" + b":1\r\n" * 9 + b"*2\r\n*1\r\n:2\r\n:3\r\n",
+         [*(f" {i}) (integer) 1" for i in range(1, 10)), "10) 1) 1) (integer) 2", "    2) (integer) 3"]),
+    ],
+)  # fmt: skip
+def test_each_kind_of_answer_has_its_form(answer: bytes, shown: list[str]) -> None:
+    assert list(plain.lines(plain.read(BytesIO(answer)))) == shown
+
+
+@pytest.mark.parametrize("answer", [b"", b"+OK", b"$5\r\nab", b"*2\r\n:1\r\n", b"HTTP/1.1 400\r\n"])
+def test_half_an_answer_is_no_answer(answer: bytes) -> None:
+    with pytest.raises(ConnectionError):
+        plain.read(BytesIO(answer))
+
+
+@on_valkey
+@pytest.mark.hurried
+def test_a_command_that_waits_may_take_longer_than_our_calls_do(shell: Shell) -> None:
+    assert shell("redis", "BLPOP", "nothing", "0.6").out == "(nil)\n"
+
+
+@on_valkey
+def test_redis_works_on_a_server_of_its_own(shell: Shell) -> None:
+    ended = shell.process("redis", "--url", "embedded://", "PING")
+    assert (ended.code, ended.out) == (0, "PONG\n")
+    assert "state is lost at exit" in ended.err
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+BAD = [
+    "set {x} --rate 1", "pause a:b", "resume a}", "status {x}", f"status {LONG}n", "signal a/b/c --rate 1",
+    "report .. --load 1",
+    "signal x --rate 5 --id a{b}", "report x --load 5 --capacity 5 --id {", "set x --rate 1 --namespace a:b",
+    "set x", "set", "set x --rate nan", "set x --rate -1", "set x --rate 1e10", "set x --rate 10/week",
+    "set x --rate inf",
+    "set x --min-rate 1e400", "set x --rate 1 --min-rate 2", "set x --burst nan", "set x --burst -1",
+    "set x --burst 1e9",
+    "set x --burst 86400 --rate 1e9", "set x --burst ten", "set x --law pid", "set x --combine max",
+    "set x --transit inf",
+    "set x --latency-target-ms 1e12", "set x --unset weight", "set x --rate 1 --unset rate", "set x --speed 5",
+    "set x --rate", "set x y --rate 5",
+    "pause x nan", "pause x 0", "pause x 1e9", "pause x -- -5", "pause x -5", "pause x soon", "pause x 5w",
+    "pause x 1h30", "pause x 2d", "pause x --by a:b", f"resume x --by {LONG}n", "set x --rate 5 --by :",
+    "run x --timeout 5w -- true", "report x --load 5 --capacity 1 --pause 2d", "set x --burst 1x", "bench --seconds 1x",
+    f"pause x --reason {'r' * 201}",
+    "signal x", "signal x --rate nan", "signal x --rate 1e10", "signal x --rate -1", "signal x --rate 1 --weight 0",
+    "signal x --rate 1 --weight nan", "signal x --rate 1 --priority urgent", "signal x --rate 1e-9",
+    "report x", "report x --load nan --capacity 1", "report x --load 101 --capacity 1",
+    "report x --load -1 --capacity 1",
+    "report x --load 5 --capacity 0", "report x --load 5 --capacity 1e10", "report x --queue-depth 1e300 --done 1",
+    "report x --queue-depth 1 --queue-limit 0 --done 1", "report x --in-flight 1 --slots 0 --capacity 1",
+    "report x --load 5 --capacity 1 --every 0", "report x --load 5 --capacity 1 --every nan",
+    "report x --load 5 --capacity 1 --every 1e6", "report x --load 5 --capacity 1 --pause -1", "report x --every 5",
+    "report x --load 5 --capacity 1 --latency-ms -3", "report x --load five",
+    "list x", "explain", "explain {x}", "explain x --history -1", "forget x", "forget x {y}", "forget {x} y",
+    "delete {x} --yes", "delete", "pace", "pace {x}", "pace x --cost words", "pace x --weight 0",
+    "pace x --priority urgent", "run", "run x", "run {x} -- true", "run x --cost 0 -- true", "run x --cost nan -- true",
+    "run x --timeout -1 -- true", "run x --weight 1e9 -- true", "run x --priority urgent -- true",
+    "set --rate 5", "set --from /no/such/file",
+    "set x --rate 5 --from /dev/null", "set --from /dev/null", "--completion csh", "delete x",
+    "status a b", "status --rate", "scripts nothing", "redis", "frobnicate", "staus", "--nothing", "demo --seconds 0",
+    "demo --producers 1000", "demo --consumers two", "demo --input /no/such/file", "demo --namespace a{b}",
+]  # fmt: skip
+
+
+@on_valkey
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_refused_in_one_line_and_writes_nothing(shell: Shell, line: str) -> None:
+    ended = shell(*line.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith("nexus-redis: ")
+    assert shell.client.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://x", "redis://localhost:abc", "redis://localhost:99999", "redis://localhost?nothing=1",
+     "redis://localhost?socket_timeout=x", "embedded://cache", "/run/redis.sock", "redis+cluster://a/1",
+     "redis://[::1", ":hunter2@cache"],
+)  # fmt: skip
+def test_an_address_that_cannot_be_used_is_refused(nowhere: Shell, url: str) -> None:
+    for words in (["status"], ["redis", "PING"]):
+        ended = nowhere(words[0], "--url", url, *words[1:])
+        assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+        assert "--url" in ended.err
+        assert "hunter2" not in ended.err
+
+
+def test_an_error_names_the_option_and_the_remedy_and_no_password(nowhere: Shell) -> None:
+    assert "--load 101.0: use 0 to 100 percent" in nowhere("report", "x", "--load", "101", "--capacity", "1").err
+    assert "See nexus-redis signal --help" in nowhere("signal", "x").err
+    assert "Did you mean 'status'" in nowhere("staus").err
+    for words in (["status", "--url", "http://:hunter2@x"], ["status", "x", "redis://u:hunter2@x"]):
+        assert "hunter2" not in nowhere(*words).err
+
+
+def test_a_huge_argument_makes_no_huge_error(nowhere: Shell) -> None:
+    for words in (["status", "x" * 100_000], ["set", "x", "--rate", "9" * 100_000], ["status", "a", "b" * 100_000]):
+        ended = nowhere(*words)
+        assert ended.code == 2
+        assert len(ended.err) <= LONGEST_LINE + 20
+
+
+# --- how it ends -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["status"], ["signal", "x", "--rate", "5"], ["redis", "PING"], ["pause", "x"]])
+def test_without_redis_it_is_69_and_the_password_stays_hidden(nowhere: Shell, words: list[str]) -> None:
+    ended = nowhere(*words)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (69, "", 1)
+    assert "127.0.0.1:1" in ended.err
+    assert "secret" not in ended.err
+
+
+@on_valkey
+def test_a_wrong_password_is_said_to_be_one(shell: Shell) -> None:
+    for words in (["status"], ["redis", "PING"]):
+        ended = shell(*words, NEXUS_REDIS_URL=shell.url.replace("://", "://who:secret@"))
+        assert (ended.code, ended.err.count("\n")) == (1, 1)
+        assert "invalid username-password" in ended.err
+
+
+@on_valkey
+def test_ctrl_c_is_130_without_a_traceback(shell: Shell) -> None:
+    process = shell.start("redis", "BLPOP", "nothing", "0")
+    assert eventually(lambda: any(each["cmd"] == "blpop" for each in shell.client.client_list()))
+    process.send_signal(signal.SIGINT)
+    out, err = finish(process)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+@on_valkey
+@pytest.mark.parametrize("words", [["scripts", "claim"], ["scripts"], ["--help"], ["status"]])
+def test_a_reader_that_has_gone_is_no_error(shell: Shell, words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = shell.process(*words, stdout=writing)
+    os.close(writing)
+    assert (ended.code, ended.err) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_said_in_a_line(nowhere: Shell) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = nowhere.process("scripts", stdout=full)
+    assert (ended.code, ended.err) == (1, "nexus-redis: cannot write: No space left on device\n")
+
+
+def test_a_closed_output_is_no_error(nowhere: Shell) -> None:
+    ended = nowhere.process("scripts", stdout=None, preexec_fn=lambda: os.close(1))
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_a_bug_keeps_its_traceback(nowhere: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(scripts, "script", broken)
+    with pytest.raises(ZeroDivisionError):
+        nowhere("scripts")
+
+
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_without_its_packages_it_says_in_a_line_what_to_install(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from nexus_redis.__main__ import main; sys.exit(main())"
+    ended = subprocess.run((sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "pip install '.[cli]'" in ended.stderr
+    assert "pip install " + "nexus-redis" not in ended.stderr  # in two parts: no text of ours says it
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_has_an_example_and_the_common_options(nowhere: Shell, verb: str) -> None:
+    ended = nowhere(verb, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(rf"Examples?:\n    .*nexus-redis {verb}", ended.out)
+    for words in ("--url", "--namespace", "NEXUS_REDIS_URL", "password"):
+        assert words in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 100
+    assert nowhere(verb, "-h").out == ended.out
+
+
+def test_the_first_page_names_every_verb_in_a_whole_line(nowhere: Shell) -> None:
+    ended = nowhere("--help")
+    for verb in VERBS:
+        assert re.search(rf"^  {verb} +\S.*\.$", ended.out, re.MULTILINE)
+    assert "..." not in ended.out.split("Commands:")[1]
+    assert nowhere() == Ended(2, "", ended.out)
+    assert nowhere("--version").out == "nexus-redis 0.1.0\n"
+
+
+def test_the_command_line_itself_loads_nothing_that_a_verb_may_not_need() -> None:
+    code = (
+        "import sys, nexus_redis; before = set(sys.modules); import nexus_redis.cli.app\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    loaded = subprocess.run((sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = {name for name in loaded.stdout.split() if name.split(".")[0] in ("redis", "pydantic", "msgpack", "rich")}
+    assert not heavy
+
+
+# --- demo ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """The options of each demo, in place of a demo."""
+    options: list[Options] = []
+
+    def run(given: Options) -> Result:
+        options.append(given)
+        return Result("", 1, 1, 1, 1, 3, runs=())
+
+    monkeypatch.setattr("nexus_redis.demo.run", run)
+    return options
+
+
+def test_demo_hands_its_options_on(nowhere: Shell, played: list[Options], tmp_path: Path) -> None:
+    words = ("--seconds", "3", "--producers", "4", "--consumers", "5", "--json", "--namespace", "mine")
+    assert nowhere("demo", "--input", "a", "b", *words, "c").code == 0
+    files = (Path("a"), Path("b"), Path("c"))
+    assert played == [Options(files, 3, 4, 5, NOWHERE, "mine", json=True)]
+
+
+def test_demo_plays_on_a_server_of_its_own_unless_one_is_named(nowhere: Shell, played: list[Options]) -> None:
+    assert nowhere("demo", NEXUS_REDIS_URL="").code == 0
+    # It deletes the budget that it plays with: never the one of that name in the namespace that is worked in.
+    assert nowhere("demo", NEXUS_REDIS_NAMESPACE="production").code == 0
+    assert played == [Options(), Options(url=NOWHERE)]
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "shown"),
+    [
+        (text.rate, 0, "0/s"),
+        (text.rate, 1, "1/s"),
+        (text.rate, 100, "100/s"),
+        (text.rate, 2500.5, "2,500.5/s"),
+        (text.rate, 1e9, "1,000,000,000/s"),
+        (text.rate, 0.166667, "10/min"),
+        (text.rate, 0.016667, "1/min"),
+        (text.rate, 1 / 3600, "1/h"),
+        (text.rate, 1 / 86_400, "1/d"),
+        (text.rate, 1e-6, "0.0864/d"),
+        (text.seconds, 0.25, "0.25 s"),
+        (text.seconds, 180, "3 min"),
+        (text.seconds, 86_400, "24 h"),
+        (text.number, 9999.96, "10,000"),
+        (text.number, 33.333, "33.33"),
+    ],
+)
+def test_numbers_read_as_people_write_them(form: Callable[[float], str], value: float, shown: str) -> None:
+    assert form(value) == shown

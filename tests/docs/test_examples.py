@@ -1,0 +1,316 @@
+"""Each example does what its first line says, as far as that holds on a machine that is busy: what is lost, what is
+allowed, who comes before whom. How fast it is then, and how evenly it shares, is measured in virtual time elsewhere.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from nexus_redis import Nexus
+from nexus_redis._core.round_trips import MOST_OUT
+from nexus_redis._redis.embedded import HOST
+from nexus_redis.testing import assert_never_exceeded
+from tests.harness.servers import Server, launch
+from tests.harness.support import LONG_PATIENCE, PATIENCE, eventually, free_port, is_open, join, now, patient
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+def numbers(text: str) -> list[float]:
+    """All that are in it."""
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
+
+
+def start(server: Server, name: str, *arguments: str) -> subprocess.Popen[str]:
+    """Run an example as a user would."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / name), *arguments], text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, "NEXUS_REDIS_URL": patient(server.url)},
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Its output, if it ended well."""
+    out, error = process.communicate(timeout=LONG_PATIENCE)
+    assert process.returncode == 0, error
+    return out
+
+
+def test_the_quickstart_makes_its_calls_at_the_shared_rate(one_server: Server) -> None:
+    """Two processes at once: 40 calls at 10/s take 4 s less the first bucket, however they are split."""
+    began = now()
+    processes = [start(one_server, "quickstart.py") for _ in range(2)]
+    for process in processes:
+        assert "call 19" in finish(process).splitlines()[-1]
+    assert now() - began >= (40 - 1) / 10 - 0.25
+
+
+def test_fifty_tasks_share_one_budget(one_server: Server) -> None:
+    assert "50 calls at 100/s" in finish(start(one_server, "async_producer.py"))
+
+
+def test_producers_follow_the_consumer_and_nothing_is_dropped(one_server: Server) -> None:
+    """One consumer, three producers over a socket: what is sent gets done, and nothing is lost."""
+    listens = f"{HOST}:{free_port()}"
+    consumer = start(one_server, "consumer.py", "--listen", listens)
+    producers = [start(one_server, "producer.py", "--to", listens, "--seconds", "3") for _ in range(3)]
+    sent = sum(int(finish(producer).split()[-1]) for producer in producers)
+    with Nexus.from_url(one_server.url) as nexus:
+        budget = nexus.budget("indexer")
+        assert eventually(lambda: [int(each.fields["done"]) for each in budget.snapshot().consumers] == [sent])
+    consumer.send_signal(signal.SIGTERM)
+    finish(consumer)
+    assert sent > 0
+
+
+def test_a_consumer_says_at_its_end_what_it_got_done_and_dropped(one_server: Server) -> None:
+    said = finish(start(one_server, "consumer.py", "--listen", f"{HOST}:{free_port()}", "--seconds", "0.2"))
+    assert said == "done 0, dropped 0\n"
+
+
+def test_twenty_processes_on_an_llm_api_with_two_limits_meet_not_one_429(one_server: Server) -> None:
+    answers, refused = re.findall(r"\d+", finish(start(one_server, "llm_api.py", "--seconds", "6")))[:2]
+    assert int(refused) == 0
+    assert int(answers) >= 20  # each makes one at least; of some 270 that 600,000 tokens/min allow in 6 s
+
+
+def test_four_processes_share_the_limit_of_an_api_and_meet_not_one_429(one_server: Server) -> None:
+    answers, refused = numbers(finish(start(one_server, "fixed_limit.py", "--seconds", "6")))[:2]
+    assert refused == 0
+    assert answers >= 4  # each makes one at least; of some 300
+
+
+def test_the_rate_follows_what_adaptive_consumers_get_done(one_server: Server) -> None:
+    *lines, last = finish(start(one_server, "adaptive.py", "--seconds", "10")).splitlines()
+    assert slower_in_its_second_half(lines, 10)
+    sent, dropped = numbers(last)
+    assert sent > 0
+    assert dropped == 0
+
+
+def slower_in_its_second_half(lines: list[str], seconds: float) -> bool:
+    """Of lines that say when and which rate. It is four times slower; how soon that is known, is a matter of time."""
+    rates = [numbers(line)[:2] for line in lines]
+    before = [rate for at, rate in rates if at <= seconds / 2]
+    after = [rate for at, rate in rates if at > seconds / 2]
+    return min(after) < max(before)
+
+
+def test_weights_divide_what_is_short_and_classes_go_before(one_server: Server) -> None:
+    said = finish(start(one_server, "weights.py", "--seconds", "8"))
+    got = {name: float(rate) for name, rate in re.findall(r"(\w+) +([\d.]+)/s", said)}
+    assert sum(got.values()) <= 200 + (1 + 0.75 * 200) / 8  # a bucket and a lease more, over the run
+    assert got["web"] > got["mobile"] > got["nightly"] > 0
+    assert 0 < got["checkout"] <= 21  # wants 20, less what its sleeps are longer on a busy machine
+
+
+def test_a_killed_worker_takes_its_part_of_the_rate_along(one_server: Server) -> None:
+    whole, less = finish(start(one_server, "worker_fleet.py", "--seconds", "10")).splitlines()
+    fleet = re.compile(r": ([\d.]+)/s for ([w\d, ]*); sent")
+    found = [fleet.search(line) for line in (whole, less)]
+    assert all(found)
+    (all_of_it, everyone), (rest, others) = ((float(each[1]), each[2].split(", ")) for each in found if each)
+    assert set(everyone) <= {"w0", "w1", "w2"}
+    assert set(others) <= {"w1", "w2"}
+    assert all_of_it <= 300
+    assert rest <= 200  # 100/s is the most that each can take
+
+
+def test_ten_thousand_budgets_need_no_thread_of_their_own_and_idle_ones_no_calls(one_server: Server) -> None:
+    opened, admitted, used, calls = finish(start(one_server, "per_customer.py", "--seconds", "6")).splitlines()
+    assert numbers(opened)[0] == 10_000
+    assert numbers(opened)[1] < 4  # kB
+    most, least, seconds = numbers(admitted)
+    assert 0 <= least <= most <= 1 + 5 * (seconds + 1 + 0.5)  # 5/s, a bucket of a second, a lease
+    assert most > 0
+    threads, budgets = numbers(used)
+    assert (budgets, 4 <= threads <= 3 + MOST_OUT) == (100, True)  # the program's, one that listens, two that claim
+    assert numbers(calls)[0] < 300  # none, or a last word or two of each; a claim each tenth of a second were 3,000
+
+
+def test_a_stream_is_filled_at_the_pace_of_its_group(one_server: Server) -> None:
+    *lines, last = finish(start(one_server, "stream_pipeline.py", "--seconds", "10")).splitlines()
+    assert slower_in_its_second_half(lines, 10)
+    orders, longest, limit = numbers(last)
+    assert orders > 0
+    assert longest < limit
+
+
+def test_the_shell_script_gets_by_without_python(one_server: Server) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", str(ROOT / "examples" / "shell.sh")], capture_output=True, text=True, timeout=LONG_PATIENCE, check=False,
+        env={**os.environ, "NEXUS_REDIS_URL": one_server.url, "PATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[said.index("# ten commands, four at a time, each when its token is there") + 1].strip() == "10"
+    assert "unchanged" in said
+    assert '"recommended_rate":100,"backpressure_level":2' in done.stdout
+    assert "exit code 75: no token in time" in said
+    assert "never printed" not in said
+    assert "restored 3 budgets: api, index, lines" in said
+    with Nexus.from_url(one_server.url) as nexus:
+        assert nexus.budgets() == []
+
+
+def test_every_example_is_tested_here() -> None:
+    examples = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
+    here = Path(__file__).read_text() + (ROOT / "docker-compose.yml").read_text()
+    assert {name for name in examples if name not in here and name.removesuffix(".py") + ":app" not in here} == set()
+
+
+# --- web_app.py
+
+
+@contextmanager
+def gunicorn(server: Server, home: Path, workers: int, *options: str) -> Iterator[int]:
+    """The port on which web_app.py is served."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "--workers", str(workers), "--threads", "4", "--bind", f"{HOST}:{port}",
+         "--chdir", str(ROOT / "examples"), *options, "web_app:app"],
+        env={**os.environ, "NEXUS_REDIS_URL": patient(server.url), "HOME": str(home)}, text=True,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert eventually(lambda: is_open(port))
+        yield port
+    finally:
+        process.terminate()
+        error = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 0, error
+    assert "Traceback" not in error
+
+
+def shoot(port: int, requests: int, answers: list[tuple[int, str]]) -> None:
+    for _ in range(requests):
+        connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        answers.append((answer.status, answer.read().decode()))
+        connection.close()
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["forked first", "preloaded"])
+def test_all_workers_of_a_web_application_hold_one_limit_under_one_literal_id(
+    one_server: Server, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    answers: list[tuple[int, str]] = []
+    with gunicorn(one_server, tmp_path, 3, *options) as port, Nexus.from_url(one_server.url) as nexus:
+        clients = [threading.Thread(target=shoot, args=(port, 6, answers)) for _ in range(20)]
+        for client in clients:
+            client.start()
+        join(*clients)
+        producers = {producer.id for producer in nexus.budget("backend").snapshot().producers}
+    assert len(answers) == 120
+    assert {status for status, _ in answers} <= {200, 503}
+    served = [text.split() for status, text in answers if status == 200]
+    assert_never_exceeded([(float(at), 1.0) for at, _, _ in served], "20/s", largest=12)  # so many threads may be late
+    ids = {pid: name for _, pid, name in served}
+    assert len(ids) >= 2
+    assert len(set(ids.values())) == len(ids)  # each worker a name of its own ...
+    assert all(name == "web" or name.startswith("web.") for name in producers)  # ... made of the literal one
+    with Nexus.from_url(one_server.url) as nexus:
+        assert nexus.budget("backend").snapshot().producer_count == 0  # who is told to stop hands back and leaves
+
+
+# --- docker-compose.yml
+
+COMPOSE = ROOT / "docker-compose.yml"
+
+
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = YAML(typ="safe").load(COMPOSE)["services"]
+    return found
+
+
+def checked(path: Path) -> tuple[int, str]:
+    """By the compose schema, with no network: exit code and what it says."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_the_compose_file_is_one(tmp_path: Path) -> None:
+    code, said = checked(COMPOSE)
+    assert code == 0, said
+    wrong = tmp_path / "docker-compose.yml"
+    wrong.write_text(COMPOSE.read_text().replace("restart:", "restrat:"))
+    assert "restrat" in checked(wrong)[1]
+
+
+def test_the_server_of_the_compose_file_starts_with_its_options_and_is_healthy() -> None:
+    service = services()["redis"]
+    program, *options = service["command"]
+    assert program == "redis-server"
+    assert service["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+    process = launch("valkey", *options)
+    server = Server("valkey", process.port)
+    try:
+        assert server.client().ping()
+        assert "noeviction" in str(server.client().config_get("maxmemory-policy"))
+    finally:
+        server.close()
+        process.stop()
+
+
+def test_each_service_of_the_compose_file_runs_with_its_environment_and_leaves_when_it_is_stopped(
+    one_server: Server,
+) -> None:
+    """What differs from the containers: names of hosts are addresses, and the package is installed already."""
+    listens = f"{HOST}:{free_port()}"
+    here = {"redis:6379": f"{HOST}:{one_server.port}", "consumer:9000": listens, "0.0.0.0:9000": listens}
+
+    def run(service: dict[str, Any]) -> subprocess.Popen[str]:
+        shell, flag, line = service["command"]
+        assert (shell, flag) == ("sh", "-c")
+        install, line = line.split(" && ")
+        assert install == "pip install -q /src"
+        environment = {name: str(value) for name, value in service["environment"].items()}
+        for there, address in here.items():
+            environment = {name: value.replace(there, address) for name, value in environment.items()}
+        environment["NEXUS_REDIS_URL"] = patient(environment["NEXUS_REDIS_URL"])
+        line = line.replace("python /src", f"{sys.executable} {ROOT}")
+        return subprocess.Popen(
+            [shell, flag, line], env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    known = services()
+    replicas = known["producer"]["deploy"]["replicas"]
+    running = [run(known["consumer"])]
+    with Nexus.from_url(one_server.url) as nexus:
+        budget = nexus.budget("indexer")
+        # Producers that come first say, once, that nobody reports yet.
+        assert eventually(lambda: len(budget.snapshot().consumers) == 1)
+        running += [run(known["producer"]) for _ in range(replicas)]
+
+        def is_at_work() -> bool:
+            now = budget.snapshot()
+            return now.granted_total > 100 and (len(now.consumers), now.producer_count) == (1, replicas)
+
+        try:
+            assert eventually(is_at_work)
+        finally:
+            for process in reversed(running):
+                process.send_signal(signal.SIGTERM)
+            ended = [(process.communicate(timeout=PATIENCE)[1], process.returncode) for process in running]
+        assert [code for _, code in ended] == [0] * len(running), ended
+        assert not [error for error, _ in ended if "Traceback" in error]
+        after = budget.snapshot()
+        assert (after.consumer_count, after.producer_count, after.last_consumer_end) == (0, 0, "left")

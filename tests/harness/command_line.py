@@ -1,0 +1,66 @@
+"""The command line as tests type it: in this process, quick, or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from typer.testing import CliRunner
+
+from nexus_redis.cli.app import app
+from tests.harness.support import finish, patient
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A shell whose environment names a Redis."""
+
+    url: str
+    client: redis.Redis
+
+    @property
+    def environment(self) -> dict[str, str]:
+        names = ("NEXUS_REDIS_NAMESPACE", "FORCE_COLOR", "NO_COLOR", "COLUMNS")
+        clean = {name: value for name, value in os.environ.items() if name not in names}
+        return {**clean, "NEXUS_REDIS_URL": self.url}
+
+    @property
+    def patient(self) -> Self:
+        """The same with a minute for each answer of Redis: for a process of its own on a machine that is busy."""
+        return replace(self, url=patient(self.url))
+
+    def __call__(self, *words: str, **environment: str) -> Ended:
+        """In this process: quick."""
+        ended = CliRunner().invoke(app, words, env={**self.environment, **environment}, catch_exceptions=False)
+        return Ended(ended.exit_code, ended.stdout, ended.stderr)
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """In a process of its own."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": self.environment, **options}
+        return subprocess.Popen((sys.executable, "-m", "nexus_redis", *words), cwd=ROOT, text=True, **streams)
+
+    def process(self, *words: str, **options: Any) -> Ended:
+        process = self.start(*words, **options)
+        out, err = finish(process)
+        return Ended(process.returncode, out or "", err)

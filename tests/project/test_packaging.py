@@ -1,0 +1,105 @@
+"""What users install: the wheel that is built from the sdist."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from nexus_redis._protocol import scripts
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LUA = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lua").rglob("*.lua")}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    # Without isolation, since the build backend is here already: 2 s, and no network.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    build = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert build.returncode == 0, build.stdout + build.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(next(built.glob("*.whl")))
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site-packages")
+    wheel.extractall(folder)  # noqa: S202  # an archive of our own making
+    return folder
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    return Parser().parsestr(read(wheel, "METADATA"))
+
+
+def read(wheel: zipfile.ZipFile, name: str) -> str:
+    return wheel.read(f"nexus_backpressure-{PROJECT['version']}.dist-info/{name}").decode()
+
+
+def test_the_wheel_has_every_script_inside_the_package_and_nothing_beside_it(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    assert LUA
+    assert {name for name in names if name.endswith(".lua")} == {f"nexus_redis/{path}" for path in LUA}
+    assert {name.split("/")[0] for name in names} == {
+        "nexus_redis",
+        f"nexus_backpressure-{PROJECT['version']}.dist-info",
+    }
+    assert "nexus_redis/py.typed" in names
+    assert not any("__pycache__" in name for name in names)
+
+
+def test_the_sdist_has_what_a_packager_needs_and_no_leftovers(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames()}
+    assert names >= LUA | {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/conftest.py"}
+    assert not [name for name in names if name.startswith(".") and name != ".gitignore"]  # hatchling adds that one
+
+
+@pytest.mark.parametrize("name", scripts.NAMES)
+def test_an_unpacked_wheel_composes_the_same_scripts_as_the_checkout(name: str, unpacked: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(unpacked)!r})\n"
+        "from nexus_redis import scripts\n"
+        f"print(scripts.__file__, scripts.script({name!r}).sha)"
+    )
+    command = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(unpacked / "nexus_redis" / "scripts.py"), scripts.script(name).sha]
+
+
+def test_the_core_needs_three_packages_and_every_other_one_is_an_extra(metadata: Message) -> None:
+    core = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert sorted(core) == ["msgpack>=1.0.5", "pydantic<3,>=2.7", "redis<9,>=5.0.1"]
+    assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
+
+
+def test_the_wheel_says_who_it_is(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    assert metadata["Name"] == "nexus-backpressure"
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert "nexus-redis = nexus_redis.__main__:main" in read(wheel, "entry_points.txt")
+    assert "Apache License" in read(wheel, "licenses/LICENSE")
+
+
+def test_no_text_tells_anybody_to_install_the_package_of_another_project() -> None:
+    wrong = "pip install " + "nexus-redis"
+    folders = ("lua", "nexus_redis", "tests", "docs", "examples", "benchmarks")
+    texts = [*ROOT.glob("*.*"), *(path for folder in folders for path in (ROOT / folder).rglob("*.*"))]
+    assert [path for path in texts if path.is_file() and wrong.encode() in path.read_bytes()] == []
