@@ -23,29 +23,27 @@ lines one after the other, so a chain of callers is no recursion.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from nexus_redis._core.ledger import AT_ONCE, LONG_AGO, Ledger
 from nexus_redis._core.line import NEAR, PASSING, Part, ages
 from nexus_redis._core.producer import Account
-from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._core.waiter import NEVER, Waiter, nobody
 from nexus_redis._protocol.calls import REFRESH
 
 PATIENCE: Final = 2  # rates waver: what was begun is given up only when the slowest needs so many times longer
 
 
 class Joint:
-    """Who wants it all at once: `costs` by account, in micro-tokens. A shell derives from it and overrides `wake`."""
+    """A caller that wants it all at once: `costs` by producer, in micro-tokens. The driver of its plan sets `wake`."""
 
     def __init__(self, costs: Mapping[Account, int], since: float) -> None:
         self.since = since
+        self.wake: Callable[[], None] = nobody
         self.parts = tuple((account, JointPart(self, account, cost, since)) for account, cost in costs.items())
         self.first = self.parts[0][1]  # what becomes of one becomes of all
         self.hub = self.parts[0][0].hub
-
-    def wake(self) -> None:
-        """Tell the caller."""
 
     @property
     def error(self) -> Exception | None:
@@ -121,9 +119,7 @@ class JointPart(Part):
     def __init__(self, joint: Joint, account: Account, cost: int, since: float) -> None:
         super().__init__(cost, since)
         self.joint, self.ledger = joint, account.ledger
-
-    def wake(self) -> None:
-        self.joint.wake()
+        self.wake = lambda: joint.wake()  # noqa: PLW0108  # not bound yet: the driver sets it when the caller begins to wait
 
     def consider(self, now: float) -> None:
         self.joint.consider(now)

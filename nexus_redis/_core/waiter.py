@@ -1,55 +1,82 @@
-"""One caller in line: a thread, a task, or a part of one that wants several budgets at once."""
+"""A caller that waits: in the line of one budget, or in several lines at once. And how a caller's plan says so."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 NEVER: Final = math.inf
 
+T = TypeVar("T")
+
+
+def nobody() -> None:
+    """Do nothing, where nobody waits yet."""
+
+
+class Settled(Protocol):
+    """Something that a caller may wait for."""
+
+    wake: Callable[[], None]
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether the wait is over."""
+
+
+class Await(NamedTuple):
+    """The step of a caller's plan that waits: until `waiter` is settled, or for so many seconds (None: no limit)."""
+
+    waiter: Settled
+    seconds: float | None
+
+
+# A plan on a caller's behalf. A driver runs it under the lock of the loop, and gives the lock away while it waits.
+CallerPlan = Generator[Await, None, T]
+
 
 class Waiter:
-    """One caller in line: `cost` micro-tokens, all of them at once if `whole`.
+    """One caller in line: it wants `cost` micro-tokens, with `whole` all of them at once or none.
 
-    A shell derives from it and overrides `wake`, which is called once `is_served` or `denied` is set.
+    `wake` is called once `is_served`, `denied` or `error` is set. The driver that runs the caller's plan sets it.
     """
 
-    __slots__ = ("age", "asked", "cost", "denied", "error", "expires", "is_degraded", "is_served", "since", "whole")
+    __slots__ = (
+        "age", "asked", "cost", "denied", "error", "expires", "is_degraded", "is_served", "since", "wake", "whole",
+    )  # fmt: skip
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         self.cost, self.since, self.whole = cost, since, whole
-        self.age = 0  # its number in its line, which who is older has a smaller one of
+        self.wake: Callable[[], None] = nobody
+        self.age = 0  # its number in the order of arrival
         self.is_served = self.is_degraded = False
         self.asked = 0  # the number of the claim that was made on its behalf
         self.denied: float | None = None
         self.error: Exception | None = None
-        self.expires = NEVER  # of the tokens it was served with: should it give up after all, they are no younger
+        self.expires = NEVER  # of the tokens that served it: if it gives up after all, they are no younger
 
     @property
     def is_settled(self) -> bool:
-        """Nothing more will happen to it."""
+        """Return whether nothing more will happen to it."""
         return self.is_served or self.denied is not None or self.error is not None
 
-    def wake(self) -> None:
-        """Tell the caller."""
-
-    # One that wants several budgets at once has a part in each line, which overrides these.
+    # A caller that wants several budgets at once has a part in each line, which overrides these.
 
     is_part = False
 
-    def stays(self, now: float) -> bool:  # noqa: ARG002  # for the one that overrides it
-        """It is first, and does not let those behind it go before it."""
+    def stays(self, now: float) -> bool:  # noqa: ARG002  # for the part that overrides it
+        """Return whether it stays first, and does not let those behind it go before it."""
         return True
 
-    def is_ready(self, now: float) -> bool:  # noqa: ARG002  # for the one that overrides it
-        """Its tokens may be taken here: they are there everywhere."""
+    def is_ready(self, now: float) -> bool:  # noqa: ARG002  # likewise
+        """Return whether its tokens may be taken: they are there everywhere."""
         return True
 
     def take(self, ledger: Any, now: float) -> None:
-        """Take them."""
+        """Take its tokens from a ledger."""
         ledger.hand_over(self, now)
 
     def parts(self, owner: Any) -> Sequence[tuple[Any, Waiter]]:
-        """All of it, as (account, waiter); `owner` is the account that asks."""
+        """Return all of it, as pairs of a producer and a waiter. `owner` is the producer that asks."""
         return ((owner, self),)

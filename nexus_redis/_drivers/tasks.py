@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -15,14 +15,15 @@ import redis.asyncio
 
 from nexus_redis._core.loop import Step, deliver, refill
 from nexus_redis._core.round_trips import Exchange
-from nexus_redis._core.scheduler import Hub
-from nexus_redis._core.waiter import NEVER
+from nexus_redis._core.scheduler import Hub, Member
+from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter
 from nexus_redis._drivers.threaded import STOP_PATIENCE, LoopThread
 from nexus_redis._drivers.turns import Turns
 from nexus_redis._protocol.plans import Job, Outcome, Pause
 from nexus_redis._redis.connect import perform_async
 from nexus_redis._redis.faults import failed
 from nexus_redis._redis.pubsub import PushTask
+from nexus_redis._runtime.locks import Lock
 from nexus_redis._values.log import log
 from nexus_redis.errors import NexusError, NoLoop, WrongLoop
 
@@ -117,6 +118,46 @@ class LoopTask:
         """Let the other tasks of the loop have their turn."""
         if self.loop is not None:
             await self._turns.give_way(self.loop)
+
+    @property
+    def entry(self) -> AbstractContextManager[None]:
+        """The lock of a loop that lives in one thread: there is none."""
+        return nullcontext()
+
+    async def take_turn(self) -> None:
+        """Let others have their turn where this caller's turn has lasted long. Raise `WrongLoop` in another loop."""
+        self.adopt()
+        if self.hub.clock() >= self.turn_ends:
+            await self.give_way()
+
+    async def run(self, plan: CallerPlan[T]) -> T:
+        """Run a caller's plan in the caller's task."""
+        await self.take_turn()
+        try:
+            while True:
+                step = next(plan)
+                self.ensure_running()
+                assert self.loop is not None
+                future: asyncio.Future[None] = self.loop.create_future()
+                step.waiter.wake = partial(_settle, future)
+                if step.waiter.is_settled:
+                    _settle(future)
+                await self.wait(future, step.seconds)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        except BaseException:
+            plan.close()  # a caller that was cancelled leaves nothing behind
+            raise
+
+    async def leave(self, member: Member, error: NexusError) -> None:
+        """Have one member leave for good; return when Redis knows it."""
+        now = self.hub.clock()
+        leaver, gone = Waiter(0, now), running_loop().create_future()
+        leaver.wake = partial(_settle, gone)
+        member.leave(error, now, leaver)
+        if not member.reach.is_out:  # what is not handed back expires by itself
+            await self.wait(gone, STOP_PATIENCE)
 
     async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
         """Until it is done, or the time is over."""
@@ -231,6 +272,61 @@ class LoopTask:
         assert self.loop is not None
         if next(steps, None) is not None:
             self.loop.call_soon(self._deliver, steps)
+
+
+class TasksOfThread:
+    """The loop of a thread as tasks of an event loop use it: an async Nexus reports from a thread."""
+
+    def __init__(self, home: LoopTask, thread: LoopThread) -> None:
+        self._home, self._thread, self.hub = home, thread, thread.hub
+        self.ensure_running, self.end = thread.ensure_running, thread.end
+
+    @property
+    def entry(self) -> Lock:
+        """The thread's lock, for a use in the running event loop."""
+        self._home.note_use()
+        return self._thread.lock
+
+    async def run(self, plan: CallerPlan[T]) -> T:
+        """Run a caller's plan in the caller's task, under the thread's lock, which it gives away while it waits."""
+        lock, loop = self.entry, running_loop()
+        try:
+            while True:
+                with lock:
+                    step = next(plan)
+                    self.ensure_running()
+                    future: asyncio.Future[None] = loop.create_future()
+                    step.waiter.wake = partial(_settle_from_thread, loop, future)
+                    if step.waiter.is_settled:
+                        _settle(future)
+                await self._home.wait(future, step.seconds)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        except BaseException:
+            with lock:
+                plan.close()
+            raise
+
+    async def leave(self, member: Member, error: NexusError) -> None:
+        """Have one member leave for good; return when Redis knows it."""
+        loop, now = running_loop(), self.hub.clock()
+        leaver, gone = Waiter(0, now), loop.create_future()
+        leaver.wake = partial(_settle_from_thread, loop, gone)
+        with self._thread.lock:
+            member.leave(error, now, leaver)
+        if not member.reach.is_out:  # its reports end now, so its deadline will say the same
+            await self._home.wait(gone, STOP_PATIENCE)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _settle_from_thread(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_settle, future)
 
 
 def _begin_in(loop: asyncio.AbstractEventLoop, end: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -18,7 +18,7 @@ import redis
 from nexus_redis._core.loop import Step, deliver, refill
 from nexus_redis._core.round_trips import MOST_OUT, Exchange
 from nexus_redis._core.scheduler import BUG_PAUSE, Hub, Member
-from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter, nobody
 from nexus_redis._protocol.plans import Job, Outcome, Pause
 from nexus_redis._redis.connect import perform
 from nexus_redis._redis.pubsub import PushThread
@@ -34,19 +34,6 @@ RESTS: Final = 60.0  # seconds until a thread that nobody needs ends
 STOP_PATIENCE: Final = 1.5  # seconds that close() waits: more than a connect takes, less than a shutdown's grace
 
 
-class Line(Waiter):
-    """A thread that waits."""
-
-    __slots__ = ("event",)
-
-    def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
-        super().__init__(cost, since, whole=whole)
-        self.event = Latch()
-
-    def wake(self) -> None:
-        self.event.set()
-
-
 class LoopThread:
     """A hub, its lock and the threads that serve it; they start with the first need and die with the process."""
 
@@ -54,6 +41,8 @@ class LoopThread:
     lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
     _free = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))  # for those that rest
     _over = MadeAtFirstUse[Latch](lambda _: Latch())  # the loop has ended
+
+    turn_ends: Final = NEVER  # a caller's turn has no end: threads need not give way
 
     _driving = MadeAtFirstUse[set[int]](lambda _: set())  # the threads in which a plan runs
 
@@ -133,6 +122,27 @@ class LoopThread:
         thread.start()
         self._threads.add(thread)
 
+    def run(self, plan: CallerPlan[T]) -> T:
+        """Run a caller's plan in the caller's thread: under the lock, which it gives away while it waits."""
+        lock = self.entry
+        try:
+            while True:
+                with lock:
+                    step = next(plan)
+                    self.ensure_running()
+                    bell = Latch()
+                    step.waiter.wake = bell.set
+                    if step.waiter.is_settled:
+                        bell.set()
+                self.wait(bell, step.seconds)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        except BaseException:
+            with lock:
+                plan.close()  # a caller that was interrupted leaves nothing behind
+            raise
+
     def wait(self, event: Latch, seconds: float | None = None) -> bool:
         """Until it is set; False where the time was over before."""
         return event.wait(seconds)
@@ -161,7 +171,7 @@ class LoopThread:
         """Whether this thread is in the middle of another call, which a signal handler or a finalizer interrupts."""
         return self.lock._is_owned() or threading.get_ident() in self._driving
 
-    def end(self, error: NexusError, then: Callable[[], None]) -> None:
+    def end(self, error: NexusError, then: Callable[[], None] = nobody) -> None:
         """Stop, and call `then`: at once, or from another thread as soon as the call that was interrupted has ended."""
         if self.stop(error):
             then()
@@ -173,13 +183,19 @@ class LoopThread:
         with suppress(RuntimeError):  # no thread to be had: leases and reports end by themselves
             threading.Thread(target=do, name="nexus-redis-close").start()
 
-    def leave(self, member: Member, error: NexusError, leaver: Waiter, gone: Latch) -> None:
-        """One member leaves for good; returns when Redis knows it. Where this thread is inside, it leaves by itself."""
+    def leave(self, member: Member, error: NexusError) -> None:
+        """Have one member leave for good; return when Redis knows it.
+
+        Where this thread is in the middle of another call, a thread does it as soon as that call has ended.
+        """
         if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
-            self._later(lambda: self.leave(member, error, leaver, gone))
+            self._later(lambda: self.leave(member, error))
             return
         try:
-            member.leave(error, leaver.since, leaver)
+            now, gone = self.hub.clock(), Latch()
+            leaver = Waiter(0, now)
+            leaver.wake = gone.set
+            member.leave(error, now, leaver)
         finally:
             self.lock.release()
         if not member.reach.is_out:  # what is not handed back expires by itself, and a report's deadline says the same

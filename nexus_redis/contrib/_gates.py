@@ -18,7 +18,7 @@ from typing import Final
 
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client
-from nexus_redis._api.base import UNSET
+from nexus_redis._api.producer import UNSET
 from nexus_redis._values.cost import Cost
 from nexus_redis._values.log import log
 from nexus_redis.contrib._given import given, observer, spender

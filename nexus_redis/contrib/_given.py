@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis._api.base import BudgetShell, ConsumerShell, ProducerShell
+from nexus_redis._api.budget import BudgetBase
+from nexus_redis._api.consumer import ConsumerBase
+from nexus_redis._api.producer import ProducerBase
 from nexus_redis.errors import InvalidSetting
 
 G = TypeVar("G")
-C = TypeVar("C", bound=ConsumerShell)
-B = TypeVar("B", bound=ProducerShell)
-P = TypeVar("P", bound=ProducerShell)
+C = TypeVar("C", bound=ConsumerBase)
+B = TypeVar("B", bound=ProducerBase)
+P = TypeVar("P", bound=ProducerBase)
 
 
 def given(field: str, value: object, kind: type[G]) -> G:
@@ -36,7 +38,7 @@ def spender(budget: B, producer: P | None, kind: type[P]) -> B | P:
     return producer
 
 
-def observer(budget: BudgetShell[C], report: bool | C, kind: type[C]) -> C | None:
+def observer(budget: BudgetBase[Any, C], report: bool | C, kind: type[C]) -> C | None:
     """Return who reports how requests end: the budget's shared observer, one that was given, or nobody."""
     if isinstance(report, bool):
         return budget._observer() if report else None

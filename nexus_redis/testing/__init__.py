@@ -14,6 +14,7 @@ from nexus_redis.testing.fixtures import NexusServer, assert_never_exceeded
 __all__ = ["ManualClock", "NexusServer", "assert_never_exceeded"]
 
 if fixtures.HAS_PYTEST:
-    from nexus_redis.testing.fixtures import clock, nexus, nexus_server
+    from nexus_redis.testing.fixtures import _nexus_embedded, clock, nexus, nexus_server
 
-    __all__ += ["clock", "nexus", "nexus_server"]
+    # pytest finds a fixture where it is an attribute, also the one that the others use.
+    __all__ += ["_nexus_embedded", "clock", "nexus", "nexus_server"]

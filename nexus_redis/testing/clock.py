@@ -27,7 +27,7 @@ from typing import Any, Final, Self, TypeVar
 import redis
 import redis.asyncio
 
-from nexus_redis._api.base import NexusShell
+from nexus_redis._api.nexus import NexusBase
 from nexus_redis._core.loop import Step, deliver, refill
 from nexus_redis._core.round_trips import Exchange
 from nexus_redis._core.scheduler import Hub
@@ -74,14 +74,14 @@ class ManualClock:
         self._hand_of_threads = threading.Lock()
 
     def __enter__(self) -> Self:
-        self._before.append(NexusShell._drivers)
-        NexusShell._drivers = self._drivers
+        self._before.append(NexusBase._drivers)
+        NexusBase._drivers = self._drivers
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        NexusShell._drivers = self._before.pop()
+        NexusBase._drivers = self._before.pop()
 
     @property
     def now(self) -> float:
@@ -133,7 +133,7 @@ class ManualClock:
                 self._at = max(self._at, until) if until < NEVER else self._at
                 return False
             self._at = due
-            loop.run()
+            loop.run_due()
             return True
 
     def _wait(self, event: Latch, seconds: float | None) -> bool:
@@ -263,7 +263,7 @@ class SteppedLoop(LoopThread):
     def listen(self, connect: Callable[[], redis.Redis]) -> None:
         """It does not: what comes between two of its steps would be different each time. Claims tell."""
 
-    def run(self) -> None:
+    def run_due(self) -> None:
         """All that is due now."""
         outcomes: list[Outcome] | None = None
         if self._plan is None:
@@ -332,7 +332,7 @@ class SteppedLoop(LoopThread):
         with self.lock:
             self.hub.close(error)
             if self.is_running and not self._is_in_it:
-                self.run()
+                self.run_due()
         return True
 
     def forget(self, then: Callable[[], None]) -> None:

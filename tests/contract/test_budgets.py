@@ -208,7 +208,7 @@ def test_a_given_client_stays_open_and_is_never_retried_by_redis_py(server: Serv
     client = server.client()
     with nexus_redis.Nexus(client) as nexus:
         nexus.budget("stripe", rate=1000).acquire()
-        retry = node_for(nexus._client(), "nexus:{stripe}").get_retry()
+        retry = node_for(nexus._connections.client(), "nexus:{stripe}").get_retry()
         assert retry is not None
         assert retry.get_retries() == 0
     assert client.ping()
@@ -368,7 +368,7 @@ def test_work_is_async_too(server: Server) -> None:
         async with server.aclient() as client, AsyncNexus(client) as nexus:
             consumer = nexus.budget("es").consumer(capacity=5)
             if server.kind == FAKE:
-                nexus._made_sync = server.client()
+                nexus._connections.made_sync = server.client()
             async with consumer, consumer.work(3):
                 assert consumer._reporter.meter.sample()["in_flight"] == 3
             assert consumer._reporter.meter.sample()["done"] == 3
@@ -395,7 +395,7 @@ def test_a_client_whose_pool_is_strange_is_used_as_it_is() -> None:
         pass
 
     client = redis.asyncio.Redis(connection_pool=Pool(port=1))
-    assert AsyncNexus(client)._made is client
+    assert AsyncNexus(client)._connections.made is client
 
 
 def test_a_connection_that_cannot_be_made_is_told_to_who_waits_for_it() -> None:

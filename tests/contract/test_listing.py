@@ -12,6 +12,7 @@ from nexus_redis._protocol import calls
 from nexus_redis._protocol.budget_list import LOOKED_AT, ROUNDS, Listed, drop, listed, swept
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Job, Outcome
+from nexus_redis._redis.faults import failed
 from nexus_redis._values.settings import BudgetSettings
 from tests.harness.faces import Opener
 from tests.harness.servers import Server
@@ -136,10 +137,10 @@ def test_what_is_lost_on_the_way_removes_nothing(server: Server) -> None:
     plan = swept("nexus", Listed(["a", "no name {"]))
     assert len(next(plan)) == 1
     with pytest.raises(StopIteration):
-        plan.send([ConnectionError("reset")])
+        plan.send([failed(ConnectionError("reset"))])
     with pytest.raises(StopIteration):
-        next(swept("nexus", ConnectionError("reset")))
+        next(swept("nexus", failed(ConnectionError("reset"))))
     plan = drop("nexus", ["a"])
     next(plan)
-    (again,) = plan.send([ConnectionError("reset"), ConnectionError("reset")])
-    assert again.args[5] == "a"
+    (again,) = plan.send([failed(ConnectionError("reset")), failed(ConnectionError("reset"))])
+    assert again.args[4] == "a"

@@ -205,7 +205,7 @@ def test_a_forked_child_of_an_event_loop_starts_again_and_the_parents_connection
             budget = nexus.budget("stripe", rate=1000)
 
             async def connected() -> int:
-                return len(await nexus._client().client_list())
+                return len(await nexus._connections.client().client_list())
 
             before = await connected()
             for _ in range(20):
@@ -298,7 +298,7 @@ def test_a_close_that_is_cancelled_still_closes_its_sockets(server: Server) -> N
             proxy.is_black_hole = True
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(nexus.close(), 0.02)
-            assert not [c for c in nexus._client().connection_pool._available_connections if c.is_connected]
+            assert not [c for c in nexus._connections.client().connection_pool._available_connections if c.is_connected]
 
     run(main())
 

@@ -17,7 +17,7 @@ import pytest
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis._api.base import BudgetShell
+from nexus_redis._api.budget import BudgetBase
 from nexus_redis.contrib import _gates
 from nexus_redis.contrib import httpx as with_httpx
 from nexus_redis.contrib import httpx2 as with_httpx2
@@ -179,13 +179,13 @@ def test_a_response_is_handed_on_when_redis_is_gone(
 def observers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The consumers through which clients report, in the order in which clients ask for them."""
     found: list[Any] = []
-    observer = BudgetShell._observer
+    observer = BudgetBase._observer
 
     def noted(budget: Any) -> Any:
         found.append(observer(budget))
         return found[-1]
 
-    monkeypatch.setattr(BudgetShell, "_observer", noted)
+    monkeypatch.setattr(BudgetBase, "_observer", noted)
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from nexus_redis._core.reachability import LONGEST_BACKOFF, OUTAGE_AFTER
 from nexus_redis._core.round_trips import Exchange
 from nexus_redis._core.scheduler import BATCH, BUG_PAUSE, SLICE, Hub, Member
 from nexus_redis._core.waiter import NEVER, Waiter
-from nexus_redis._protocol.plans import Command, DeferredCall, Job, Outcome, Pause, ask
+from nexus_redis._protocol.plans import Command, DeferredCall, Failed, Job, Outcome, Pause, ask
+from nexus_redis._redis.faults import failed
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
 from tests.harness.stepping import START, Stepper, fails
 
@@ -450,7 +450,8 @@ def test_one_that_fails_alone_is_no_outage(stepper: Stepper) -> None:
     stepper.server = lambda job: error if isinstance(job, Command) and job.args[0] == "bad" else 1
     stepper.advance(1)
     assert stepper.hub.failures == 0
-    assert bad.received[-1] is error
+    assert isinstance(bad.received[-1], Failed)
+    assert bad.received[-1].kind == "TryAgainError"
     assert good.received[-1] == 1
 
 
@@ -477,7 +478,7 @@ def test_an_answer_that_is_overdue_is_a_failure_and_one_that_comes_late_an_answe
     stepper.delay = 0.4
     member.at(stepper.now)
     stepper.advance(0.3)
-    assert [type(each) for each in member.received] == [str, TimeoutError]
+    assert [type(each) for each in member.received] == [str, Failed]
     assert (stepper.hub.failures, stepper.hub.is_out) == (1, False)
     stepper.advance(0.2)
     assert member.late == ["a"]
@@ -507,7 +508,7 @@ def test_many_on_their_way_that_fail_together_are_one_failure(stepper: Stepper) 
     stepper.delay = 1e9
     for at in range(len(stepper._mail)):
         letter = stepper._mail[at]
-        stepper._mail[at] = (stepper.now, letter[1], [exceptions.ConnectionError("reset")])
+        stepper._mail[at] = (stepper.now, letter[1], [failed(exceptions.ConnectionError("reset"))])
     stepper.advance(0.01)
     assert (stepper.hub.failures, stepper.hub.is_out) == (1, False)
 
@@ -583,9 +584,8 @@ def test_in_a_forked_child_the_hub_is_empty_and_knows_nothing_of_redis(stepper: 
 # --- plans on a person's behalf
 
 
-def test_a_plan_that_gives_up_says_how_long_it_took_with_all_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_gives_up_says_how_long_it_took_with_all_its_calls() -> None:
     now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
 
     def run_where_nothing_answers() -> None:
         nonlocal now
@@ -593,7 +593,9 @@ def test_a_plan_that_gives_up_says_how_long_it_took_with_all_its_calls(monkeypat
         step = next(plan)
         while True:  # each call is given up after a quarter of a second
             now += step.seconds if isinstance(step, Pause) else 0.25
-            step = plan.send([] if isinstance(step, Pause) else [exceptions.TimeoutError("no reply")])
+            step = plan.send(
+                [] if isinstance(step, Pause) else [failed(exceptions.TimeoutError("no reply"), took=0.25)]
+            )
 
     with pytest.raises(Unavailable) as error:
         run_where_nothing_answers()
@@ -611,7 +613,7 @@ def test_a_plan_repeats_what_was_lost_and_gives_up_after_its_patience() -> None:
         while True:
             if isinstance(step, Pause):
                 waited += step.seconds
-            step = plan.send([] if isinstance(step, Pause) else [exceptions.TimeoutError("no reply")])
+            step = plan.send([] if isinstance(step, Pause) else [failed(exceptions.TimeoutError("no reply"))])
 
     with pytest.raises(Unavailable, match=r"redis\.example"):
         run_on_a_dead_line()
@@ -621,7 +623,7 @@ def test_a_plan_repeats_what_was_lost_and_gives_up_after_its_patience() -> None:
 def test_a_plan_takes_the_first_answer() -> None:
     plan = ask([Command(("PING",), str)], "redis.example")
     next(plan)
-    assert isinstance(plan.send([exceptions.ConnectionError("reset")]), Pause)
+    assert isinstance(plan.send([failed(exceptions.ConnectionError("reset"))]), Pause)
     plan.send([])
     with pytest.raises(StopIteration) as end:
         plan.send(["PONG"])
@@ -639,7 +641,7 @@ def test_a_plan_does_not_repeat_what_was_refused(error: Exception, expected: typ
     plan = ask([Command(("PING",), str)], "redis.example")
     next(plan)
     with pytest.raises(expected):
-        plan.send([error])
+        plan.send([failed(error)])
 
 
 @pytest.fixture(autouse=True)

@@ -53,9 +53,12 @@ class Buckets:
 class Together(Joint):
     """One that counts how often it was told."""
 
-    woken = 0
+    def __init__(self, costs: Mapping[Account, int], since: float) -> None:
+        super().__init__(costs, since)
+        self.woken = 0
+        self.wake = self._count
 
-    def wake(self) -> None:
+    def _count(self) -> None:
         self.woken += 1
 
     @property

@@ -83,7 +83,7 @@ def test_a_forked_child_has_none_of_the_locks_that_its_parent_held() -> None:
 
     def locks() -> list[Any]:
         ours = [log_thread._queue._changed, pace._lock._lock, pickling._lock._lock]
-        return [nexus._loop.lock, nexus._loop._free, nexus._naming, nexus._starting, *ours]
+        return [nexus._loop.lock, nexus._loop._free, nexus._naming, nexus._connections._starting, *ours]
 
     def all_are_free() -> bool:
         others = [embedded._lock._lock, consumer._reporter.meter._lock]

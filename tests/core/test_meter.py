@@ -35,8 +35,9 @@ class Asking(Ticket):
     def __init__(self, since: float, pause_ms: float | None = None) -> None:
         super().__init__(since, pause_ms)
         self.woken = 0
+        self.wake = self._count
 
-    def wake(self) -> None:
+    def _count(self) -> None:
         self.woken += 1
 
 

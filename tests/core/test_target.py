@@ -140,8 +140,8 @@ def test_a_client_of_valkey_py_is_served_by_connections_of_redis_py(face: Any) -
     client = face.Valkey(host="h1", port=7000, password="pw", db=3, ssl=True, ssl_cert_reqs="none")
     nexus = module.Nexus(client)
     assert "h1:7000" in repr(nexus)
-    pool = nexus._client().connection_pool
+    pool = nexus._connections.client().connection_pool
     assert issubclass(pool.connection_class, redis.SSLConnection | redis.asyncio.SSLConnection)
     told = {name: pool.connection_kwargs[name] for name in ("host", "port", "password", "db", "ssl_cert_reqs")}
     assert told == {"host": "h1", "port": 7000, "password": "pw", "db": 3, "ssl_cert_reqs": "none"}
-    assert type(nexus._client()).__module__.partition(".")[0] == "redis"
+    assert type(nexus._connections.client()).__module__.partition(".")[0] == "redis"

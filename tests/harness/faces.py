@@ -11,7 +11,9 @@ from typing import Any, Final, Self
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis._api.base import BudgetShell, ConsumerShell, NexusShell, ProducerShell
+from nexus_redis._api.consumer import ConsumerBase
+from nexus_redis._api.nexus import NexusBase
+from nexus_redis._api.producer import ProducerBase
 from tests.harness.servers import FAKE, Server
 from tests.harness.support import PATIENCE, join
 
@@ -61,7 +63,7 @@ class Shown:
         return lambda *args, **settings: self._show(self._loop.run(lambda: value(*args, **settings)))
 
     def _show(self, result: Any) -> Any:
-        if isinstance(result, NexusShell | BudgetShell | ProducerShell | ConsumerShell):
+        if isinstance(result, NexusBase | ProducerBase | ConsumerBase):
             return Shown(self._loop, result)
         return self._each(result) if isinstance(result, AsyncIterator) else result
 
@@ -109,7 +111,9 @@ class Opener:
             return Shown(self._loop, nexus_redis.asyncio.Nexus.from_url(server.url, **settings))
         nexus = nexus_redis.asyncio.Nexus(server.aclient(**(client or {})), **settings)
         if server.kind == FAKE:
-            nexus._made_sync = server.client(**(client or {}))  # fakeredis has no address for the reporting thread
+            nexus._connections.made_sync = server.client(
+                **(client or {})
+            )  # fakeredis has no address for the reporting thread
         return Shown(self._loop, nexus)
 
     def around(self, client: Any) -> Any:

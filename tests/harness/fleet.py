@@ -33,12 +33,6 @@ BURST = 0.25  # the default, in seconds of the rate
 Log = list[tuple[float, float]]
 
 
-class Line(Waiter):
-    """A waiter that wakes nobody: the fleet looks at what `receive` settled."""
-
-    __slots__ = ()
-
-
 class Producer:
     """A ledger, a wire and a workload of `demand` tokens/s in units of `unit` tokens."""
 
@@ -68,7 +62,7 @@ class Producer:
             self._note(at_once)
         for _ in range(units - at_once):
             ledger.attempts += self.unit
-            ledger.wait(Line(self.unit, now))
+            ledger.wait(Waiter(self.unit, now))
         ledger.unit = self.unit
         self._schedule()
         if self.on_serve and at_once:
@@ -88,7 +82,7 @@ class Producer:
                 ledger.attempts += self.unit  # the one that finds nothing
             ledger.unit = self.unit
             self.arrived += self.unit / MICRO
-            ledger.wait(Line(self.unit, now))
+            ledger.wait(Waiter(self.unit, now))
             self._settle(ledger.serve(now))
         self._schedule()
 

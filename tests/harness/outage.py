@@ -41,9 +41,7 @@ class Turn(Waiter):
     def __init__(self, process: Process, cost: int) -> None:
         super().__init__(cost, process.fleet.now)
         self.process = process
-
-    def wake(self) -> None:
-        self.process.settled(self)
+        self.wake = lambda: process.settled(self)
 
 
 class Process:

@@ -31,8 +31,9 @@ class Line(Waiter):
     def __init__(self, cost: float, since: float, *, whole: bool = False) -> None:
         super().__init__(round(cost * MICRO), since, whole=whole)
         self.woken = 0
+        self.wake = self._count
 
-    def wake(self) -> None:
+    def _count(self) -> None:
         self.woken += 1
 
 

@@ -75,13 +75,13 @@ def test_the_sdist_has_what_a_packager_needs_and_no_leftovers(built: Path) -> No
 def test_an_unpacked_wheel_composes_the_same_scripts_as_the_checkout(name: str, unpacked: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(unpacked)!r})\n"
-        "from nexus_redis import scripts\n"
+        "from nexus_redis._protocol import scripts\n"
         f"print(scripts.__file__, scripts.script({name!r}).sha)"
     )
     command = [sys.executable, "-I", "-c", code]
     done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(unpacked / "nexus_redis" / "scripts.py"), scripts.script(name).sha]
+    assert done.stdout.split() == [str(unpacked / "nexus_redis" / "_protocol" / "scripts.py"), scripts.script(name).sha]
 
 
 def test_the_core_needs_three_packages_and_every_other_one_is_an_extra(metadata: Message) -> None:

@@ -308,7 +308,6 @@ LONG: Final = {
     "client.py": 755,  # a shell: five classes that belong together, the same as in asyncio.py; with the reference in it
     "asyncio.py": 840,
     "_redis/cluster.py": 547,  # sync and async: redis-py's pipelines tell no outcome for each call
-    "_api/base.py": 430,  # what the two have in common
 }
 
 
