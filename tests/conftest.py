@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis import client
 from nexus_redis._core import round_trips
 from nexus_redis._drivers import tasks, threaded
 from nexus_redis._protocol import scripts
@@ -28,7 +26,7 @@ from tests.harness.servers import FAKE, KINDS, MISSING, REAL, Server, binary, la
 from tests.harness.support import PATIENCE
 from tools import bundle_lua
 
-MODULES = (client, embedded, round_trips, nexus_asyncio, pubsub, address, tasks, threaded, connect)
+MODULES = (embedded, round_trips, pubsub, address, tasks, threaded, connect)
 LIMITS = (
     "CALL_TIMEOUT", "CONNECT_TIMEOUT", "FIRST_LIMIT", "LATEST_LIMIT", "PROBE_TIMEOUT_S", "SOONEST_LIMIT",
     "START_TIMEOUT_S", "STOP_PATIENCE", "STOP_TIMEOUT_S",

@@ -46,7 +46,7 @@ class ProducerBase:
 
     def __init__(self, nexus: Any, account: Account, settings: ProducerSettings) -> None:
         self._nexus, self._account, self._settings, self._is_closed = nexus, account, settings, False
-        self._loop, self._clock, self._run = nexus._loop, nexus._hub.clock, nexus._loop.run
+        self._loop, self._clock, self._run = nexus._loop, nexus._hub.clock, nexus._run
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from nexus_redis import AcquireTimeout, Closed, InvalidSetting, Nexus
 from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis._api import base
+from nexus_redis._api import nexus as api_nexus
 from nexus_redis._core.producer import Account
 from nexus_redis._core.registration import Opening
 from nexus_redis._values.parse import MICRO
@@ -170,8 +170,8 @@ def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
             threading.Event().wait(0.01)
             super().__init__(*given)
 
-    monkeypatch.setattr(base, "Opening", Slow)
-    monkeypatch.setattr(base, "Account", SlowAccount)
+    monkeypatch.setattr(api_nexus, "Opening", Slow)
+    monkeypatch.setattr(api_nexus, "Account", SlowAccount)
 
     def name(i: int) -> None:
         start.wait()

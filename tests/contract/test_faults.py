@@ -10,7 +10,6 @@ import pytest
 import redis
 
 from nexus_redis import AcquireTimeout, Denied, NexusError, ServerRefused, Unavailable
-from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis._core import producer as producer_session
 from nexus_redis._drivers import tasks, threaded
 from nexus_redis._redis import pubsub
@@ -336,7 +335,7 @@ def test_after_an_outage_there_is_no_burst_to_catch_up(
 @pytest.fixture
 def closes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """So soon that what closes has certainly given up, though the call that it waited for has not."""
-    for module in (nexus_asyncio, pubsub, tasks, threaded):
+    for module in (pubsub, tasks, threaded):
         monkeypatch.setattr(module, "STOP_PATIENCE", 0.2)
 
 

@@ -13,7 +13,7 @@ import redis.asyncio
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis import AcquireTimeout, InvalidSetting
-from nexus_redis._api import base
+from nexus_redis._api import consumer as api_consumer
 from nexus_redis._values.identity import whoami
 from tests.harness.faces import Opener
 from tests.harness.servers import FAKE, Server
@@ -76,7 +76,7 @@ def test_nexus_acquire_says_in_what_form_it_wants_its_budgets(nexus: Any) -> Non
 def test_a_load_that_is_a_fraction_is_said_once_to_be_percent(
     nexus: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "_warned", set())
+    monkeypatch.setattr(api_consumer, "_warned", set())
     with nexus.budget("es").consumer(capacity=100) as consumer:
         for load in (0.0, 1.0, 50.0):
             consumer.report(load=load)
