@@ -61,10 +61,10 @@ def measure(client: redis.Redis, count: int, each: float, rate: float, seconds: 
             is_granted_there = tokens >= 1
             tokens -= is_granted_there
             if at < WARM:
-                seqs = sum(budget._account.ledger.seq for budget in budgets)
+                seqs = sum(budget._session.ledger.seq for budget in budgets)
                 continue
             tries, denied, denied_there = tries + 1, denied + (not is_granted), denied_there + (not is_granted_there)
-        calls = sum(budget._account.ledger.seq for budget in budgets) - seqs
+        calls = sum(budget._session.ledger.seq for budget in budgets) - seqs
         for nexus in nexuses:
             nexus.close()
     return Found(denied / tries, denied_there / tries, calls / tries)

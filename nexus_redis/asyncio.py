@@ -91,9 +91,9 @@ class Nexus(NexusBase["Budget"]):
         thread = self._drivers.thread(connections.sync_client, connections.server)
         self._loop = self._drivers.task(connections.client, connections.server, thread)
         self._reports = TasksOfThread(self._loop, thread)
-        self._hub, self._run = self._loop.hub, self._loop.run  # one bound method, for ten thousand budgets
-        self._hub.place_of = placing(connections.made, connections.client)
-        thread.hub.place_of = placing(connections.made, connections.sync_client)
+        self._scheduler, self._run = self._loop.scheduler, self._loop.run  # one bound method, for ten thousand budgets
+        self._scheduler.place_of = placing(connections.made, connections.client)
+        thread.scheduler.place_of = placing(connections.made, connections.sync_client)
         if self._push:
             self._loop.listen(connections.connect if is_single(connections.made) else connections.client)
         _living.add(self)
@@ -105,7 +105,7 @@ class Nexus(NexusBase["Budget"]):
 
         The budget of a key is `name/key`. `nexus.budget` takes the two apart: `budget("stripe", key="cust-42")`.
         """
-        return await self._drive(budget_names(self.namespace, self._hub.server))
+        return await self._drive(budget_names(self.namespace, self._scheduler.address))
 
     async def acquire(
         self, costs: Mapping[Budget | Producer, float], timeout: float | str | Unset | None = UNSET
@@ -173,7 +173,7 @@ class _Spender(ProducerBase):
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`, `WrongLoop`.
         """
-        tray = self._account.ledger.tray
+        tray = self._session.ledger.tray
         if timeout is UNSET and get_ident() == self._loop.thread and cost is tray.cost and self._clock() < tray.expires:
             try:
                 tray.pop()
@@ -190,7 +190,7 @@ class _Spender(ProducerBase):
         above any bucket that this process has seen or code asks for: it could never be met at once. A cost that fitted
         before the rate fell is denied until the rate is back.
         """
-        tray = self._account.ledger.tray
+        tray = self._session.ledger.tray
         if get_ident() == self._loop.thread and cost is tray.cost and self._clock() < tray.expires:
             try:
                 tray.pop()
@@ -232,7 +232,7 @@ class Producer(_Spender):
         """Hand the tokens back and leave. Its share is the others' within a quarter of a second or so."""
         if not self._is_closed and not self._nexus._is_closed:
             self._is_closed = True
-            await self._loop.leave(self._account, Closed("producer"))
+            await self._loop.leave(self._session, Closed("producer"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -279,7 +279,7 @@ class Consumer(ConsumerBase):
         slots. `report(load=95, capacity=400)` is 100.0. Raises `InvalidSetting` where no rate follows: `load` alone
         says how full, not how fast.
         """
-        self._reporter.meter.say(said_by_hand(said))
+        self._session.meter.say(said_by_hand(said))
         return await self._run(self._report_plan())
 
     async def pause(self, seconds: float | str) -> None:
@@ -293,7 +293,7 @@ class Consumer(ConsumerBase):
         """Leave: this consumer adds nothing to the rate from now on."""
         if not self._is_closed and not self._nexus._is_closed:
             self._is_closed = True
-            await self._lane.leave(self._reporter, Closed("consumer"))
+            await self._lane.leave(self._session, Closed("consumer"))
 
     async def __aenter__(self) -> Self:
         try:

@@ -85,8 +85,8 @@ class Nexus(NexusBase["Budget"]):
     def _open(self, connections: Connections) -> None:
         self._connections = connections
         self._loop = self._reports = self._drivers.thread(connections.client, connections.server)
-        self._hub, self._run = self._loop.hub, self._loop.run  # one bound method, for ten thousand budgets
-        self._hub.place_of = placing(connections.made, connections.client)
+        self._scheduler, self._run = self._loop.scheduler, self._loop.run  # one bound method, for ten thousand budgets
+        self._scheduler.place_of = placing(connections.made, connections.client)
         if self._push:
             self._loop.listen(connections.connect if is_single(connections.made) else connections.client)
         _living.add(self)
@@ -98,7 +98,7 @@ class Nexus(NexusBase["Budget"]):
 
         The budget of a key is `name/key`. `nexus.budget` takes the two apart: `budget("stripe", key="cust-42")`.
         """
-        return self._drive(budget_names(self.namespace, self._hub.server))
+        return self._drive(budget_names(self.namespace, self._scheduler.address))
 
     def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | str | Unset | None = UNSET) -> Grant:
         """Take from several budgets at once, or from none: `nexus.acquire({requests: 1, tokens: 4_000})`.
@@ -158,7 +158,7 @@ class _Spender(ProducerBase):
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`.
         """
-        tray = self._account.ledger.tray
+        tray = self._session.ledger.tray
         if timeout is UNSET and cost is tray.cost and self._clock() < tray.expires:
             try:
                 tray.pop()
@@ -175,7 +175,7 @@ class _Spender(ProducerBase):
         above any bucket that this process has seen or code asks for: it could never be met at once. A cost that fitted
         before the rate fell is denied until the rate is back.
         """
-        tray = self._account.ledger.tray
+        tray = self._session.ledger.tray
         if cost is tray.cost and self._clock() < tray.expires:
             try:
                 tray.pop()
@@ -216,7 +216,7 @@ class Producer(_Spender):
         """Hand the tokens back and leave. Its share is the others' within a quarter of a second or so."""
         if not self._is_closed and not self._nexus._is_closed:
             self._is_closed = True
-            self._loop.leave(self._account, Closed("producer"))
+            self._loop.leave(self._session, Closed("producer"))
 
     def __enter__(self) -> Self:
         return self
@@ -259,7 +259,7 @@ class Consumer(ConsumerBase):
         slots. `report(load=95, capacity=400)` is 100.0. Raises `InvalidSetting` where no rate follows: `load` alone
         says how full, not how fast.
         """
-        self._reporter.meter.say(said_by_hand(said))
+        self._session.meter.say(said_by_hand(said))
         return self._run(self._report_plan())
 
     def pause(self, seconds: float | str) -> None:
@@ -273,7 +273,7 @@ class Consumer(ConsumerBase):
         """Leave: this consumer adds nothing to the rate from now on."""
         if not self._is_closed and not self._nexus._is_closed:
             self._is_closed = True
-            self._lane.leave(self._reporter, Closed("consumer"))
+            self._lane.leave(self._session, Closed("consumer"))
 
     def __enter__(self) -> Self:
         try:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from nexus_redis._api.consumer import ConsumerBase, consumer_settings
 from nexus_redis._api.pickling import budget_of
 from nexus_redis._api.producer import ProducerBase
-from nexus_redis._core.producer import Account
-from nexus_redis._core.registration import Opening
+from nexus_redis._core.producer import ProducerSession
+from nexus_redis._core.registration import Registration
 from nexus_redis._core.sources import ListSource, Source, StreamSource
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.budget_list import listed, swept
@@ -37,15 +37,15 @@ class BudgetBase(ProducerBase, Generic[P, C]):
 
     def __init__(self, nexus: Any, name: str, key: str | None, settings: BudgetSettings) -> None:
         self._key = key
-        self._opening: Opening = nexus._opening(parse_name(name), key, settings)
-        self._keys = self._opening.keys
+        self._registration: Registration = nexus._registration(parse_name(name), key, settings)
+        self._keys = self._registration.keys
         common = self._producer_settings()
-        super().__init__(nexus, nexus._shared_account(self._opening, common), common)
+        super().__init__(nexus, nexus._shared_producer(self._registration, common), common)
 
     def __reduce__(self) -> Any:
         """Open it again in the process that it is sent to, with the settings that code gives it here."""
-        named = (self._opening.parent or self._opening).name
-        return budget_of, (self._nexus, named, self._key, self._opening.given.given())
+        named = (self._registration.parent or self._registration).name
+        return budget_of, (self._nexus, named, self._key, self._registration.given.given())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -53,12 +53,12 @@ class BudgetBase(ProducerBase, Generic[P, C]):
     @property
     def name(self) -> str:
         """The name in Redis. For a per-key budget the key is part of it."""
-        return self._opening.name
+        return self._registration.name
 
     @property
     def parent(self) -> str | None:
         """The name of the budget that a per-key one takes its settings from; None for one without a key."""
-        return self._opening.parent.name if self._opening.parent else None
+        return self._registration.parent.name if self._registration.parent else None
 
     def producer(
         self,
@@ -87,12 +87,12 @@ class BudgetBase(ProducerBase, Generic[P, C]):
             weight=weight, priority=priority, timeout=timeout, on_outage=on_outage, smooth=smooth
         )
         name = parse_name(id, "id") if id is not None else None
-        account = Account(self._nexus._hub, self._keys, name, settings, self._opening)
+        account = ProducerSession(self._nexus._scheduler, self._keys, name, settings, self._registration)
         producer: P = self._producer_class(self._nexus, account, settings)
         return producer
 
     def _producer_settings(self, **given: Any) -> ProducerSettings:
-        if self._opening.settings.lossless:
+        if self._registration.settings.lossless:
             # What a lossless budget's consumers cannot hold is never sent, so a producer cannot go on alone.
             if given.get("on_outage") not in (None, "closed"):
                 raise InvalidSetting("on_outage", given["on_outage"], "use 'closed': the budget is lossless")
@@ -181,27 +181,27 @@ class BudgetBase(ProducerBase, Generic[P, C]):
     # --- plans that ask Redis
 
     def _snapshot_plan(self) -> Plan[BudgetSnapshot]:
-        return snapshot(self._keys, self._nexus._hub.server)
+        return snapshot(self._keys, self._nexus._scheduler.address)
 
     def _explain_plan(self) -> Plan[Explanation]:
-        return explain(self._keys, self._nexus._hub.server, self._clock)
+        return explain(self._keys, self._nexus._scheduler.address, self._clock)
 
     def _delete_plan(self) -> Plan[bool]:
-        count: int = yield from delete(self._keys, self._nexus._hub.server)
+        count: int = yield from delete(self._keys, self._nexus._scheduler.address)
         return count > 0
 
     def _configure_plan(self, settings: dict[str, Any]) -> Plan[BudgetSnapshot]:
         unset = [name for name, value in settings.items() if value is None]
         given = BudgetSettings.of(**{name: value for name, value in settings.items() if value is not None})
         yield from self._change_plan(given, unset=unset)
-        self._opening.learn(given, unset)
+        self._registration.learn(given, unset)
         return (yield from self._snapshot_plan())
 
     def _pause_plan(self, seconds: float | str | None, reason: str) -> Plan[None]:
         lock = self._loop.entry  # raises where this thread is in the middle of another call, before anything is sent
         yield from self._change_plan(None, pause=_pause_seconds(seconds), note=reason)
         with lock:
-            self._account.obey(0)
+            self._session.set_rate(0)
 
     def _change_plan(
         self,
@@ -214,8 +214,8 @@ class BudgetBase(ProducerBase, Generic[P, C]):
         """Tell Redis at once what a caller changes, and put the budget on the list of all."""
         keys = self._keys
         call = calls.configure(keys, settings, who=whoami(), unset=unset, pause=pause, note=note)
-        configured: Configured = (yield from ask([call], self._nexus._hub.server))[0]
-        self._opening.note(configured)
+        configured: Configured = (yield from ask([call], self._nexus._scheduler.address))[0]
+        self._registration.note(configured)
         outcomes = yield [listed(keys.namespace, keys.name)]
         yield from swept(keys.namespace, outcomes[-1])
         return configured

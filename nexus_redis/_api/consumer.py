@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Self
 
-from nexus_redis._core.consumer import Reporter, Ticket
+from nexus_redis._core.consumer import ConsumerSession, ReportRequest
 from nexus_redis._core.meter import REPORTABLE, Work
 from nexus_redis._core.sources import Source
-from nexus_redis._core.waiter import NEVER, Await, CallerPlan
+from nexus_redis._core.waiter import Await, CallerPlan
 from nexus_redis._values.log import log
 from nexus_redis._values.parse import FRACTION, is_fraction, parse_seconds
 from nexus_redis._values.settings import ConsumerSettings, parse_name, parse_number
@@ -28,29 +28,31 @@ class ConsumerBase:
         self._nexus, self._lane, self._is_closed = nexus, nexus._reports, False
         self._run = self._lane.run
         name = parse_name(id, "id") if id is not None else None
-        self._reporter = Reporter(self._lane.hub, budget._keys, name, settings, budget._opening, source)
+        self._session = ConsumerSession(
+            self._lane.scheduler, budget._keys, name, settings, budget._registration, source
+        )
 
     @property
     def name(self) -> str:
         """The budget's name."""
-        return self._reporter.keys.name
+        return self._session.keys.name
 
     @property
     def id(self) -> str:
         """The id in Redis. If another process uses the given one, it is that one with a suffix."""
-        return self._reporter.id
+        return self._session.id
 
     @property
     def rate(self) -> float | None:
         """Tokens per second that the law gives this consumer; None before the first answer."""
-        return self._reporter.standing.rate if self._reporter.standing else None
+        return self._session.standing.rate if self._session.standing else None
 
     def __reduce__(self) -> Any:
         raise NotPicklable("consumer", "pass its budget, and call budget.consumer(...) there")
 
     def __repr__(self) -> str:
         told = f"{self.rate:g}/s" if self.rate is not None else "no report answered yet"
-        return f"<{type(self).__name__} {self.id!r} of {self._reporter.keys.name!r}: {told}>"
+        return f"<{type(self).__name__} {self.id!r} of {self._session.keys.name!r}: {told}>"
 
     def watch(self, queue: Any = None, *, depth: Callable[[], float] | None = None, limit: float | None = None) -> Self:
         """Report how full a queue is: anything with `qsize()` and `maxsize`, or `depth=` a callable and `limit=`.
@@ -60,7 +62,7 @@ class ConsumerBase:
         be read.
         """
         self._check()
-        self._reporter.meter.watch(queue, depth=depth, limit=limit)
+        self._session.meter.watch(queue, depth=depth, limit=limit)
         self._start()
         return self
 
@@ -71,21 +73,21 @@ class ConsumerBase:
         whose client has gone, is neither done nor an error. Of a bulk, `as work` and `work.failed(3)` says that 3
         failed, and `work.done(497)` that no more than 497 are done. Async: `async with`.
         """
-        return Work(self._reporter.meter, parse_number("tokens", tokens), self._start, self._reporter.hub.clock)
+        return Work(self._session.meter, parse_number("tokens", tokens), self._start, self._session.scheduler.clock)
 
     def _check(self) -> None:
-        if self._nexus._is_closed or self._lane.hub.is_closing:
+        if self._nexus._is_closed or self._lane.scheduler.is_closing:
             raise Closed("nexus")
         if self._is_closed:
             raise Closed("consumer")
 
     def _start(self) -> None:
         """Report from now on, if it does not yet."""
-        if self._reporter.scheduled == NEVER or self._reporter.meter.is_unheard:
+        if not self._session.has_started or self._session.meter.is_unheard:
             with self._lane.entry:
                 if not self._is_closed and not self._nexus._is_closed:
                     self._lane.ensure_running()
-                    self._reporter.start()
+                    self._session.start()
 
     # --- plans of callers
 
@@ -100,12 +102,12 @@ class ConsumerBase:
 
     def _enter_plan(self) -> CallerPlan[None]:
         """Be known to the budget from here on. Where Redis does not answer, that is so as soon as it does."""
-        yield Await(self._report_now(None), self._reporter.reach.patience)
+        yield Await(self._report_now(None), self._session.server.patience)
 
-    def _report_now(self, pause_ms: float | None) -> Ticket:
+    def _report_now(self, pause_ms: float | None) -> ReportRequest:
         self._check()
-        ticket = Ticket(self._reporter.hub.clock(), pause_ms)
-        self._reporter.ask(ticket)
+        ticket = ReportRequest(self._session.scheduler.clock(), pause_ms)
+        self._session.ask(ticket)
         return ticket
 
 

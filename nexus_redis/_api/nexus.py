@@ -11,9 +11,9 @@ from nexus_redis._api.pickling import handed
 from nexus_redis._api.producer import ProducerBase, Unset, micro_cost
 from nexus_redis._api.reservation import reserve_all_plan
 from nexus_redis._core.multi_acquire import Joint
-from nexus_redis._core.producer import Account
-from nexus_redis._core.registration import NOTHING, Opening
-from nexus_redis._core.scheduler import Hub
+from nexus_redis._core.producer import ProducerSession
+from nexus_redis._core.registration import NOTHING, Registration
+from nexus_redis._core.scheduler import Scheduler
 from nexus_redis._core.waiter import Await, CallerPlan
 from nexus_redis._drivers.tasks import Drivers
 from nexus_redis._protocol.keys import BudgetKeys
@@ -35,17 +35,17 @@ class NexusBase(Generic[B]):
     _naming = MadeAtFirstUse(new_lock)  # guards what is known of budgets here
     _connections: Connections | AsyncConnections
     _loop: Any
-    _hub: Hub
+    _scheduler: Scheduler
 
     def __init__(self, namespace: str | None, *, push: bool) -> None:
         self._is_closed, self._push = False, push
         found = namespace or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus"
         self.namespace = parse_name(found, "namespace")
-        self._openings: dict[str, Opening] = {}
+        self._registrations: dict[str, Registration] = {}
         # Of a per-key budget only as much as is in use: its objects, or a producer that Redis knows.
-        self._keyed: WeakValueDictionary[str, Opening] = WeakValueDictionary()
-        self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
-        self._pinned: list[Account] = []
+        self._keyed: WeakValueDictionary[str, Registration] = WeakValueDictionary()
+        self._producers: WeakValueDictionary[str, ProducerSession] = WeakValueDictionary()
+        self._pinned: list[ProducerSession] = []
         self._observers: dict[str, Any] = {}  # the consumers through which HTTP clients report, by budget
 
     @property
@@ -99,7 +99,7 @@ class NexusBase(Generic[B]):
         return budget
 
     def __repr__(self) -> str:
-        return f"<Nexus {self.namespace!r} at {self._hub.server}: {len(self._openings)} budgets>"
+        return f"<Nexus {self.namespace!r} at {self._scheduler.address}: {len(self._registrations)} budgets>"
 
     def __reduce__(self) -> Any:
         """Open it again in the process that it is sent to, once for all; in this process it is itself."""
@@ -125,20 +125,24 @@ class NexusBase(Generic[B]):
 
     # --- budgets by name
 
-    def _opening(self, name: str, key: str | None, settings: BudgetSettings) -> Opening:
+    def _registration(self, name: str, key: str | None, settings: BudgetSettings) -> Registration:
         """Return the settings of a budget in this process. Two different values of one setting are an error."""
         with self._naming:
             if key is None:
-                return self._opened(self._openings, name, settings, None)
-            parent = self._openings.get(name) or self._opened(self._openings, name, NOTHING, None)
-            return self._opened(self._keyed, keyed_name(name, key), settings, parent)
+                return self._registered(self._registrations, name, settings, None)
+            parent = self._registrations.get(name) or self._registered(self._registrations, name, NOTHING, None)
+            return self._registered(self._keyed, keyed_name(name, key), settings, parent)
 
-    def _opened(
-        self, known_here: MutableMapping[str, Opening], name: str, settings: BudgetSettings, parent: Opening | None
-    ) -> Opening:
+    def _registered(
+        self,
+        known_here: MutableMapping[str, Registration],
+        name: str,
+        settings: BudgetSettings,
+        parent: Registration | None,
+    ) -> Registration:
         opening = known_here.get(name)
         if opening is None:
-            opening = known_here[name] = Opening(BudgetKeys(self.namespace, name), settings, parent)
+            opening = known_here[name] = Registration(BudgetKeys(self.namespace, name), settings, parent)
             return opening
         given = settings.given()
         known = opening.given.given()
@@ -149,12 +153,14 @@ class NexusBase(Generic[B]):
             opening.adopt(BudgetSettings.of(**(known | given)))
         return opening
 
-    def _shared_account(self, opening: Opening, settings: ProducerSettings) -> Account:
+    def _shared_producer(self, opening: Registration, settings: ProducerSettings) -> ProducerSession:
         """Return the producer that all of this process share on a budget."""
         with self._naming:
-            account = self._accounts.get(opening.name)
+            account = self._producers.get(opening.name)
             if account is None:
-                account = self._accounts[opening.name] = Account(self._hub, opening.keys, None, settings, opening)
+                account = self._producers[opening.name] = ProducerSession(
+                    self._scheduler, opening.keys, None, settings, opening
+                )
                 if opening.parent is None:
                     self._pinned.append(account)
             return account
@@ -164,7 +170,7 @@ class NexusBase(Generic[B]):
     def _acquire_all_plan(self, costs: Mapping[Any, float], timeout: float | str | Unset | None) -> CallerPlan[Grant]:
         """Take from all of several budgets, or from none."""
         self._check()
-        clock = self._hub.clock
+        clock = self._scheduler.clock
         joint = Joint(self._costs_of(costs), clock())
         limit = _limit_of(costs, timeout)
         if limit == 0:
@@ -183,19 +189,19 @@ class NexusBase(Generic[B]):
             raise joint.error
         return Grant(sum(costs.values()), clock() - joint.since, joint.is_degraded)
 
-    def _costs_of(self, wanted: Any) -> dict[Account, int]:
+    def _costs_of(self, wanted: Any) -> dict[ProducerSession, int]:
         """Return what `nexus.acquire` is given as micro-tokens by producer. Two names of one producer add up."""
         if not isinstance(wanted, Mapping):
             remedy = "use a mapping of budgets to their costs: nexus.acquire({budget: 1})"
             raise InvalidSetting("budgets", wanted, remedy)
         if not wanted:
             raise InvalidSetting("budgets", wanted, "name at least one budget: nexus.acquire({budget: 1})")
-        costs: dict[Account, int] = {}
+        costs: dict[ProducerSession, int] = {}
         for given, cost in wanted.items():
-            if not isinstance(given, ProducerBase) or given._account.hub is not self._hub:
+            if not isinstance(given, ProducerBase) or given._session.scheduler is not self._scheduler:
                 raise InvalidSetting("budgets", given, "use budgets and producers of this nexus")
             given._check()
-            costs[given._account] = costs.get(given._account, 0) + micro_cost(cost)
+            costs[given._session] = costs.get(given._session, 0) + micro_cost(cost)
         return costs
 
 

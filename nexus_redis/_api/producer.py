@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from nexus_redis._core.producer import Account
-from nexus_redis._core.signal_request import Asker
+from nexus_redis._core.producer import ProducerSession
+from nexus_redis._core.signal_request import SignalRequest
 from nexus_redis._core.waiter import Await, CallerPlan, Waiter
 from nexus_redis._protocol.calls import Answer
 from nexus_redis._values.formatting import counted
@@ -44,35 +44,35 @@ class ProducerBase:
 
     _nexus: Any
 
-    def __init__(self, nexus: Any, account: Account, settings: ProducerSettings) -> None:
-        self._nexus, self._account, self._settings, self._is_closed = nexus, account, settings, False
-        self._loop, self._clock, self._run = nexus._loop, nexus._hub.clock, nexus._run
+    def __init__(self, nexus: Any, account: ProducerSession, settings: ProducerSettings) -> None:
+        self._nexus, self._session, self._settings, self._is_closed = nexus, account, settings, False
+        self._loop, self._clock, self._run = nexus._loop, nexus._scheduler.clock, nexus._run
 
     @property
     def name(self) -> str:
         """The budget's name."""
-        return self._account.keys.name
+        return self._session.keys.name
 
     @property
     def id(self) -> str:
         """The id in Redis. If another process uses the given one, it is that one with a suffix."""
-        return self._account.id
+        return self._session.id
 
     @property
     def flow(self) -> FlowControl | None:
         """The budget's last answer, or None before the first."""
-        return self._account.flow
+        return self._session.flow
 
     def __reduce__(self) -> Any:
         raise NotPicklable("producer", "pass its budget, and call budget.producer(...) there")
 
     def __repr__(self) -> str:
-        ledger, answer = self._account.ledger, self._account.ledger.answer
+        ledger, answer = self._session.ledger, self._session.ledger.answer
         told = (
             f"{answer.recommended_rate / MICRO:g}/s of {answer.budget_rate / MICRO:g}/s" if answer else "no answer yet"
         )
         return (
-            f"<{type(self).__name__} {self.id!r} of {self._account.keys.name!r}: "
+            f"<{type(self).__name__} {self.id!r} of {self._session.keys.name!r}: "
             f"{counted(ledger.held / MICRO, 'token')} in hand, {len(ledger.waiters)} waiting, {told}>"
         )
 
@@ -91,7 +91,7 @@ class ProducerBase:
 
     def _try_plan(self, cost: float) -> CallerPlan[Grant | Denied]:
         """Take `cost` tokens that are at hand, or ask once."""
-        account, tokens = self._account, micro_cost(cost)
+        account, tokens = self._session, micro_cost(cost)
         self._check()
         now = self._clock()
         if self._spend(cost, tokens, now):
@@ -101,7 +101,7 @@ class ProducerBase:
             return denied
         waiter = Waiter(tokens, now, whole=True)
         try:
-            yield from self._wait_plan(waiter, cost, account.reach.patience)
+            yield from self._wait_plan(waiter, cost, account.server.patience)
         except AcquireTimeout:
             return Denied(account.ledger.refresh, account.reason)
         if waiter.denied is not None:
@@ -112,20 +112,20 @@ class ProducerBase:
         """Ask what a demand of `requested_rate` may run at."""
         rate = round(parse_rate(requested_rate, "requested_rate") * MICRO)
         self._check()
-        asker = Asker(rate, self._clock())
+        asker = SignalRequest(rate, self._clock())
         yield from self._wait_plan(asker, 0, self._limit(UNSET))
         assert asker.answer is not None
         return asker.answer
 
     def _wait_plan(self, waiter: Waiter, cost: float, limit: float | None) -> CallerPlan[None]:
         """Wait in line until `waiter` is served or denied. If anything else happens, leave the line and raise it."""
-        account = self._account
+        account = self._session
         is_now = waiter.whole and limit == 0
         try:
             if is_now:
                 self._refuse_now(waiter, cost, account.denial(waiter.cost, waiter.since, must_fit=False))
             account.wait(waiter)
-            yield Await(waiter, account.reach.patience if is_now else limit)
+            yield Await(waiter, account.server.patience if is_now else limit)
             self._check_settled(waiter, cost)
         except BaseException:
             account.cancel(waiter, self._clock())
@@ -136,9 +136,9 @@ class ProducerBase:
             self._refuse_now(waiter, cost, account.denied(waiter.cost, waiter.denied, must_fit=False))
 
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
-        is_served = self._account.spend(tokens, now)
+        is_served = self._session.spend(tokens, now)
         if is_served:
-            self._account.ledger.lay_out(cost, self._loop.turn_ends)
+            self._session.ledger.lay_out(cost, self._loop.turn_ends)
         return is_served
 
     def _check(self) -> None:
@@ -156,7 +156,7 @@ class ProducerBase:
     def _check_settled(self, waiter: Waiter, cost: float) -> None:
         """Raise `AcquireTimeout` for a caller whose time is over."""
         if not waiter.is_settled:
-            account, now = self._account, self._clock()
+            account, now = self._session, self._clock()
             retry_after = max(0.0, account.ledger.turn(0) - now)  # the caller is still in line
             raise AcquireTimeout(account.keys.name, cost, now - waiter.since, account.reason, retry_after)
 
@@ -164,21 +164,21 @@ class ProducerBase:
         """Raise for a caller with a timeout of 0 what `try_acquire` would have answered."""
         if denied is not None:
             waited = self._clock() - waiter.since
-            raise AcquireTimeout(self._account.keys.name, cost, waited, denied.reason, denied.retry_after)
+            raise AcquireTimeout(self._session.keys.name, cost, waited, denied.reason, denied.retry_after)
 
     # --- for the helpers
 
     @property
     def _rate(self) -> float:
         """The budget's rate as this process knows it, or the one in code while it gives nothing; 0 if unknown."""
-        answer, settings = self._account.ledger.answer, self._account.opening.settings
+        answer, settings = self._session.ledger.answer, self._session.registration.settings
         return answer.budget_rate / MICRO if answer and answer.budget_rate else settings.rate or 0.0
 
     def _wait(self, cost: float) -> float:
         """Return in how many seconds a try of `cost` is served, as this process knows it; 0: at once, or unknown."""
-        account, tokens = self._account, micro_cost(cost)
+        account, tokens = self._session, micro_cost(cost)
         with self._loop.entry:
             if account.ledger.held >= tokens:
                 return 0.0
-            denied = account.denial(tokens, account.hub.clock(), must_fit=False)
+            denied = account.denial(tokens, account.scheduler.clock(), must_fit=False)
         return 0.0 if denied is None else denied.retry_after

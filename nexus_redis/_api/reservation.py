@@ -20,7 +20,7 @@ class ReservationBase:
     """What both faces' reservations share."""
 
     def __init__(self, producer: ProducerBase, cost: float, timeout: float | str | Unset | None) -> None:
-        self._producer, self._account, self._timeout = producer, producer._account, timeout
+        self._producer, self._session, self._timeout = producer, producer._session, timeout
         self.cost, self._tokens = cost, micro_cost(cost)
         self.grant: Grant | None = None
         self._ledger: Ledger | None = None
@@ -33,10 +33,10 @@ class ReservationBase:
         producer, limit = self._producer, self._producer._limit(self._timeout)
         producer._check()
         self._waiter = waiter = Waiter(self._tokens, producer._clock(), whole=limit == 0)
-        is_warm = self._account.take(waiter, waiter.since)
+        is_warm = self._session.take(waiter, waiter.since)
         if not is_warm:
             yield from producer._wait_plan(waiter, self.cost, limit)
-        self._ledger = self._account.ledger
+        self._ledger = self._session.ledger
         self.grant = Grant(self.cost, 0.0 if is_warm else producer._clock() - waiter.since, waiter.is_degraded)
 
     def settle(self, used: float) -> None:
@@ -57,14 +57,14 @@ class ReservationBase:
 
     def _settle(self, tokens: int) -> None:
         assert self._ledger is not None
-        self._account.settle(self._ledger, self._waiter, tokens, self._account.hub.clock())
+        self._session.settle(self._ledger, self._waiter, tokens, self._session.scheduler.clock())
 
     def __reduce__(self) -> Any:
         raise NotPicklable("reservation", "settle it here, or reserve there")
 
     def __repr__(self) -> str:
         state = "not reserved yet" if self.grant is None else f"{self._waiter.cost / MICRO:g} tokens as it stands"
-        return f"<{type(self).__name__} of {self._account.keys.name!r}, estimate {self.cost:g}: {state}>"
+        return f"<{type(self).__name__} of {self._session.keys.name!r}, estimate {self.cost:g}: {state}>"
 
 
 def reserve_all_plan(

@@ -1,4 +1,11 @@
-"""Who says what a meter measured: a report each interval, its answer, the goodbye. No I/O."""
+"""A consumer's session on one budget: the plan from its first report to its goodbye. No I/O, no clock.
+
+    live        report, say goodbye
+    _stay       rest until the interval is over or a caller asks; idle or not
+    _report     register the budget if need be, look at a source from outside, report
+
+Reports are absolute, so a report that is lost needs no repetition: the next one says it all again.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +14,33 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Final
 
-from nexus_redis._core.errand import run_aside
+from nexus_redis._core.background import run_in_background
 from nexus_redis._core.meter import Meter
 from nexus_redis._core.observed_rate import Observed
-from nexus_redis._core.registration import News, Opening
-from nexus_redis._core.scheduler import Hub, Member
+from nexus_redis._core.registration import News, Registration
+from nexus_redis._core.scheduler import Scheduler
+from nexus_redis._core.session import Life, PartOfLife, Rest, Send, Session, say_goodbye
 from nexus_redis._core.sources import Source
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.budget_list import Listed, swept
-from nexus_redis._protocol.calls import Configured, Standing
+from nexus_redis._protocol.calls import Standing
 from nexus_redis._protocol.keys import BudgetKeys
-from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, DeferredCall, Failed, Job, Outcome, is_lost
+from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, DeferredCall, Failed, Outcome
 from nexus_redis._values.identity import Identity
 from nexus_redis._values.log import log
 from nexus_redis._values.settings import ConsumerSettings
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 
-SETTLING_IN: Final = 1.0  # seconds: one that was just entered may be about to say more than that it is there
+SETTLING_IN: Final = 1.0  # seconds after its start in which a consumer may be on its way to say more
 TOO_LITTLE: Final = (
     "no rate follows from it: say how full (load=, or queue_depth= with queue_limit=) and how fast (capacity=, or a "
     "rate on the budget); or done= with queue_depth=, errors= or latency_ms="
 )
 
 
-class Ticket(Waiter):
-    """Who waits for the next report to be answered."""
+class ReportRequest(Waiter):
+    """A caller that waits for the next report to be answered. `pause_ms` goes with that report."""
 
     __slots__ = ("pause_ms", "standing")
 
@@ -42,37 +50,36 @@ class Ticket(Waiter):
         self.standing: Standing | None = None
 
 
-class Reporter(Member):
-    """One consumer of one budget: reports each interval from the moment it is entered or used, idle or not."""
+class ConsumerSession(Session):
+    """One consumer of one budget."""
 
     def __init__(
         self,
-        hub: Hub,
+        scheduler: Scheduler,
         keys: BudgetKeys,
         consumer_id: str | None,
         settings: ConsumerSettings,
-        opening: Opening,
+        registration: Registration,
         source: Source | None = None,
     ) -> None:
-        self.hub, self.keys, self.settings, self.opening, self.source = hub, keys, settings, opening, source
+        self.scheduler, self.keys, self.settings, self.registration = scheduler, keys, settings, registration
+        self.source = source
         self.identity = Identity(consumer_id if source is None else source.id)
         self._warned: set[str] = set()
         self._begin()
 
     def _begin(self) -> None:
-        self.meter = Meter(self.settings.capacity, self.hub.new_lock())
+        self.meter = Meter(self.settings.capacity, self.scheduler.new_lock())
         self.standing: Standing | None = None
-        self.tickets: list[Ticket] = []
-        self.asked: list[Ticket] = []  # those that the report in flight is for
-        self.looking = 0  # answers that are awaited from the source
-        self.has_looked = False
+        self.requests: list[ReportRequest] = []
+        self.asked: list[ReportRequest] = []  # those that the report in flight is for
         self.observed = Observed(self.settings.capacity) if self.settings.observe else None
         self.seq = 0
         self.started = 0.0
+        self.has_started = False  # it reports
         self.is_staying = False  # Redis may know this incarnation
         self.is_leaving = False
         self.leaver: Waiter | None = None
-        self.goodbye: Job | None = None
 
     def after_fork(self) -> None:
         self.identity.after_fork()
@@ -87,48 +94,93 @@ class Reporter(Member):
         """The id in Redis."""
         return self.identity.id
 
+    # --- callers
+
     def start(self) -> None:
         """Report from now on; at once where it begins to work or to watch."""
-        if self.meter.is_unheard or (self.due == NEVER and self.scheduled == NEVER):
-            self.due = self.hub.clock()
-            self.hub.schedule(self)
+        if self.meter.is_unheard or not self.has_started:
+            self.has_started = True
+            self.wake_at(self.scheduler.clock())
 
-    def ask(self, ticket: Ticket) -> None:
-        """Report now; the ticket is settled by the answer."""
-        self.tickets.append(ticket)
-        self.due = min(self.due, ticket.since)
-        self.hub.schedule(self)
+    def ask(self, request: ReportRequest) -> None:
+        """Report now. The answer settles the request."""
+        self.has_started = True
+        self.requests.append(request)
+        self.wake_at(request.since)
 
-    def jobs(self, now: float) -> Sequence[Job | DeferredCall]:
-        self.due = NEVER
-        if self.is_leaving:
-            return self._say_goodbye()
-        self.due = now + self.settings.interval
-        self.asked += self.tickets
-        self.tickets = []
-        self.looking = 0
-        question = self.opening.question(now)
-        if question is None and self.source is not None and not self.has_looked:
-            looks = self.source.look()
-            self.looking = len(looks)
-            return looks
-        return self.opening.batch(question or self._report(now), now)
+    def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
+        self._take_requests()
+        self._fail(error)
+        self.is_leaving, self.leaver = True, leaver
+        if self.is_staying:
+            self.wake_at(now)
+        else:
+            self._be_gone()
 
-    def _report(self, now: float) -> Call[Standing] | DeferredCall:
+    # --- the plan
+
+    def live(self) -> Life:
+        yield from self._stay()
+        if self.is_staying and not self.server.is_out:
+            goodbye = calls.leave_consumer(self.keys, self.id, self.identity.incarnation)
+            yield from say_goodbye(self, goodbye, self.server)
+        self._be_gone()
+
+    def _stay(self) -> Life:
+        """Report each interval, until the consumer is closed."""
+        until = self.scheduler.clock()
+        while True:
+            can_send = yield Rest(until)
+            now = self.scheduler.clock()
+            if self.is_leaving:
+                return
+            until = now + self.settings.interval
+            if not can_send:
+                self._tell_of_outage(now)
+                continue
+            self._take_requests()
+            again: float = yield from self._report(now)
+            until = min(until, again)
+
+    def _report(self, now: float) -> PartOfLife[float]:
+        """Tell the budget what it must know, or report; return when to go on, if the interval is not over then."""
+        question = self.registration.question(now)
+        if question is not None:
+            outcomes = yield Send(self.registration.batch(question, now))
+            return self._registered(outcomes)
+        if self.source is not None:
+            outcomes = yield Send(self.source.look())
+            again = self._looked(self.source, outcomes)
+            if again is not None:
+                return again
+            if not (yield Rest(self.scheduler.clock())) or self.is_leaving:
+                return self.scheduler.clock()
+        call = self._next_report(now)
+        if isinstance(call, DeferredCall):
+            call = yield call
+            if call is None:
+                return NEVER
+            if not (yield Rest(self.scheduler.clock())):
+                return self.scheduler.clock()
+        outcomes = yield Send(self.registration.batch(call, now))
+        return self._reported(outcomes)
+
+    def _next_report(self, now: float) -> Call[Standing] | DeferredCall:
+        """Return the call of a report. Where a user's code is asked for the depth of its queue, it is made aside."""
         if not self.is_staying:
             self.is_staying, self.started, self.seq = True, now, 0
             self.identity.begin()
         self.seq += 1
-        pauses = [ticket.pause_ms for ticket in self.asked if ticket.pause_ms is not None]
+        pauses = [request.pause_ms for request in self.asked if request.pause_ms is not None]
         seq, pause_ms = self.seq, pauses[-1] if pauses else None
 
         def make() -> Call[Standing]:
             measured = self.meter.sample()
             if self.observed is not None:
-                measured = self.observed.said(measured, self.hub.clock(), self.opening.wanted)
+                measured = self.observed.said(measured, self.scheduler.clock(), self.registration.wanted)
             said: dict[str, float | None] = {
                 **measured,
-                "uptime_ms": round((self.hub.clock() - self.started) * 1e3, 3),
+                "uptime_ms": round((self.scheduler.clock() - self.started) * 1e3, 3),
                 "interval_ms": self.settings.interval * 1e3,
                 "pause_ms": pause_ms,
             }
@@ -138,131 +190,93 @@ class Reporter(Member):
 
         return DeferredCall(make) if self.meter.is_asking else make()
 
-    def receive(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:  # noqa: ARG002  # as every member's
-        outcome = outcomes[0]
-        if isinstance(outcomes[-1], Listed):
-            run_aside(self.hub, swept(self.keys.namespace, outcomes[-1]))
-        if self.goodbye is not None:
-            if is_lost(outcome) and not self.reach.is_out:
-                self.due = now
-            else:
-                self._be_gone()
-        elif self.looking:
-            self._looked(outcomes[: self.looking], now)
-        elif isinstance(outcome, Standing):
-            self.standing, self.has_looked = outcome, False
-            self.meter.accept()
-            for ticket in self.asked:
-                ticket.standing, ticket.is_served = outcome, True
-            self._settle_asked()
-            if self.opening.see(outcome.birth, outcome.reason) or self.tickets:  # who asked meanwhile
-                self.due = now
-        elif isinstance(outcome, Configured | News):
-            news = outcome if isinstance(outcome, News) else News(self.opening, outcome)
-            news.opening.tell(news.fact, now)
-            self.due = now
-        else:
-            self._failed(outcome, now)
-        if self.is_leaving and self.goodbye is None:
-            self.due = now  # whatever that was about, goodbye is next
-
-    def _looked(self, outcomes: Sequence[Outcome], now: float) -> None:
-        self.looking = 0
-        failed = next((outcome for outcome in outcomes if isinstance(outcome, Failed)), None)
-        if failed is not None:
-            self._failed(failed, now)
-            return
-        assert self.source is not None
-        try:
-            self.meter.say(self.source.see(outcomes))
-        except InvalidSetting as wrong:  # what lies in Redis: it may be right the next time
-            self._warn(wrong)
-            self._fail(self.asked, wrong)
-            return
-        self.has_looked = True
-        self.due = now
-
-    def _failed(self, failed: Failed, now: float) -> None:
-        code = failed.code
-        self.has_looked = False
-        if code == "NEXUS_ID_TAKEN" and self.source is not None:
-            self._stand_by()
-        elif code == "NEXUS_ID_TAKEN":
-            self._rename()
-            self.due = now
-        elif code == "NEXUS_STALE":
-            self.is_staying = False
-            self.due = now
-        elif failed.is_permanent:
-            refusal = failed.error
-            if code == "NEXUS_NO_LAW" and not self.meter.says_how_full:
-                refusal = InvalidSetting("report", remedy=TOO_LITTLE)
-            if code and code.startswith("NEXUS_INVALID_"):  # else it is the budget that may change
-                self.meter.refuse()
-            if not self.meter.is_bare or now - self.started >= SETTLING_IN:
-                self._warn(refusal)
-            self._fail(self.asked, refusal)
-        else:
-            # Reports are absolute: the next one says it all again. Who waits for an answer waits for that one.
-            self.opening.unlist()
-            if self.asked:
-                self.due = now + FIRST_BACKOFF
-            self.tick(now)
-
-    def tick(self, now: float) -> None:
-        if not self.reach.is_out:
-            return
-        if self.is_leaving:
-            self._be_gone()
-            return
-        self.due = min(self.due, now + self.settings.interval)
-        for ticket in (*self.asked, *self.tickets):
-            ticket.error = Unavailable(self.hub.server, self.reach.cause, now - ticket.since)
-        self.asked += self.tickets
-        self.tickets = []
-        self._settle_asked()
-
-    def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
-        self.asked += self.tickets
-        self.tickets = []
-        self._fail(self.asked, error)
-        self.is_leaving, self.leaver = True, leaver
-        if self.is_staying:
-            self.due = now
-            self.hub.schedule(self)
-        else:
-            self._be_gone()
-
-    def _say_goodbye(self) -> list[Job]:
-        if self.is_staying and self.goodbye is None:
-            self.goodbye = calls.leave_consumer(self.keys, self.id, self.identity.incarnation)
-        if self.goodbye is None or self.reach.is_out:
-            self._be_gone()
-            return []
-        return [self.goodbye]
-
     def _be_gone(self) -> None:
-        self.is_staying, self.goodbye = False, None
-        self.hub.drop(self)
+        """End the stay: Redis has forgotten this consumer, or will."""
+        self.is_staying = False
+        self.scheduler.drop(self)
         leaver, self.leaver = self.leaver, None
         if leaver is not None:
             leaver.is_served = True
             leaver.wake()
 
-    def _fail(self, tickets: list[Ticket], error: NexusError) -> None:
-        for ticket in tickets:
-            ticket.error = copy(error)
-        self._settle_asked()
+    # --- outcomes; each says when to go on, if that is before the interval is over
 
-    def _settle_asked(self) -> None:
-        settled, self.asked = self.asked, []
-        for ticket in settled:
-            ticket.wake()
+    def _registered(self, outcomes: Sequence[Outcome]) -> float:
+        fact = outcomes[0]
+        if isinstance(fact, Failed):
+            return self._failed(fact)
+        now = self.scheduler.clock()
+        news = fact if isinstance(fact, News) else News(self.registration, fact)
+        news.registration.register(news.fact, now)
+        self._note_listed(outcomes)
+        return now
+
+    def _looked(self, source: Source, outcomes: Sequence[Outcome]) -> float | None:
+        """Take what a source has seen; None: report it now."""
+        failed = next((outcome for outcome in outcomes if isinstance(outcome, Failed)), None)
+        if failed is not None:
+            return self._failed(failed)
+        try:
+            self.meter.say(source.see(outcomes))
+        except InvalidSetting as wrong:  # what lies in Redis: it may be right the next time
+            self._warn(wrong)
+            self._fail(wrong)
+            return NEVER
+        return None
+
+    def _reported(self, outcomes: Sequence[Outcome]) -> float:
+        answer = outcomes[0]
+        if isinstance(answer, Failed):
+            return self._failed(answer)
+        self._note_listed(outcomes)
+        self.standing = answer
+        self.meter.accept()
+        for request in self.asked:
+            request.standing, request.is_served = answer, True
+        self._settle()
+        is_news = self.registration.sync(answer.birth, answer.reason)
+        return self.scheduler.clock() if is_news or self.requests else NEVER
+
+    def _note_listed(self, outcomes: Sequence[Outcome]) -> None:
+        if isinstance(outcomes[-1], Listed):
+            run_in_background(self.scheduler, swept(self.keys.namespace, outcomes[-1]))
+
+    def _failed(self, failed: Failed) -> float:
+        code, now = failed.code, self.scheduler.clock()
+        if code == "NEXUS_ID_TAKEN" and self.source is not None:
+            self._stand_by()
+            return NEVER
+        if code == "NEXUS_ID_TAKEN":
+            self._rename()
+            return now
+        if code == "NEXUS_STALE":
+            self.is_staying = False
+            return now
+        if failed.is_permanent:
+            self._refused(failed, now)
+            return NEVER
+        self.registration.unlist()
+        again = now + FIRST_BACKOFF if self.asked else NEVER  # a caller that waits for an answer waits for the next
+        self._tell_of_outage(now)
+        return again
+
+    def _refused(self, failed: Failed, now: float) -> None:
+        refusal = failed.error
+        if failed.code == "NEXUS_NO_LAW" and not self.meter.says_how_full:
+            refusal = InvalidSetting("report", remedy=TOO_LITTLE)
+        if failed.code.startswith("NEXUS_INVALID_"):  # else it is the budget that may change
+            self.meter.refuse()
+        if not self.meter.is_bare or now - self.started >= SETTLING_IN:
+            self._warn(refusal)
+        self._fail(refusal)
 
     def _stand_by(self) -> None:
-        """Somebody else reports for this source. Two would count it twice; this one goes on when that one is gone."""
+        """Leave the source to another process that reports for it: two would count it twice.
+
+        This one goes on when that one is gone.
+        """
         self.is_staying = False
-        self._settle_asked()
+        self._settle()
         if not self.identity.has_warned:
             self.identity.has_warned = True
             log.info("budget %s: %s is reported by another process; this one stands by", self.keys.name, self.id)
@@ -279,3 +293,28 @@ class Reporter(Member):
         if text not in self._warned:
             self._warned.add(text)
             log.warning("budget %s: the report of consumer %s was refused: %s", self.keys.name, self.id, text)
+
+    # --- callers that are settled
+
+    def _take_requests(self) -> None:
+        self.asked += self.requests
+        self.requests = []
+
+    def _tell_of_outage(self, now: float) -> None:
+        """Tell the callers that wait for an answer that Redis is away, if it is."""
+        if not self.server.is_out:
+            return
+        self._take_requests()
+        for request in self.asked:
+            request.error = Unavailable(self.scheduler.address, self.server.cause, now - request.since)
+        self._settle()
+
+    def _fail(self, error: NexusError) -> None:
+        for request in self.asked:
+            request.error = copy(error)
+        self._settle()
+
+    def _settle(self) -> None:
+        settled, self.asked = self.asked, []
+        for request in settled:
+            request.wake()

@@ -38,6 +38,7 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
 from nexus_redis._core.flights import MOST_FLIGHTS, Flight, Flights
@@ -76,6 +77,10 @@ HALVED_EACH: Final = 30.0  # seconds: a share for an outage, as in lua/lib/share
 SHARE_LASTS: Final = 300.0
 
 
+def nobody_asks(_time: float) -> None:
+    """Do nothing, where nobody wants to know when the ledger is due."""
+
+
 class Lease:
     """Tokens with an expiry."""
 
@@ -89,8 +94,9 @@ class Ledger:
     """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
     __slots__ = (
-        "alone", "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked", "burned",
-        "burned_told", "debt", "demand", "due", "excused", "flights", "gap", "granted", "granted_total", "grown_at",
+        "_due", "_on_due", "alone", "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked",
+        "burned",
+        "burned_told", "debt", "demand", "excused", "flights", "gap", "granted", "granted_total", "grown_at",
         "hand", "heard", "incarnation", "is_ahead", "is_awaited", "is_denied", "is_smooth", "is_trying", "last_claim",
         "last_use", "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace",
         "paced_until", "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "seq",
@@ -106,7 +112,9 @@ class Ledger:
         priority: str = "normal",
         incarnation: str = "",
         smooth: bool = False,
+        on_due: Callable[[float], None] = nobody_asks,
     ) -> None:
+        self._due, self._on_due = NEVER, on_due
         self.is_smooth = smooth
         self.pace = 0.0  # micro-tokens/s at which the hand opens; 0: it is open
         self.paced_until = LONG_AGO  # until then it is closed
@@ -130,7 +138,6 @@ class Ledger:
         self.grown_at = LONG_AGO  # when the rate asked for ahead was last raised for a waiter
         self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
         self.seen = now
-        self.due = NEVER
         self.attempts = 0
         self.mean = self.demand = self.prefetch = 0.0
         self.unit = MICRO
@@ -153,6 +160,17 @@ class Ledger:
     def begin(self, incarnation: str) -> None:
         """A new stay: the server shall not take its calls for those of the one before, nor of a parent process."""
         self.incarnation, self.seq, self.flights.newest = incarnation, 0, 0
+
+    @property
+    def due(self) -> float:
+        """When to call `claim` next."""
+        return self._due
+
+    @due.setter
+    def due(self, time: float) -> None:
+        self._due = time
+        if time < NEVER:
+            self._on_due(time)
 
     # --- spending
 
@@ -326,7 +344,7 @@ class Ledger:
         return len(self.waiters.parts.all) if self.waiters.parts is not None else 0
 
     @property
-    def reach(self) -> float:
+    def within_reach(self) -> float:
         """Micro-tokens: what those in line get in a moment."""
         return self.held + (self.answer.speed if self.answer is not None else 0) * AT_ONCE
 
@@ -378,8 +396,10 @@ class Ledger:
             settled.append(head)
         if head is None and self.aside:  # all in line let others pass, and nobody is there
             self._release()
-        if self.waiters.parts is not None and (self.waiters.draw(self.reach, now, LOOKS) or not looks):
+        if self.waiters.parts is not None and (self.waiters.draw(self.within_reach, now, LOOKS) or not looks):
             self.opens, self.rests = min(self.opens, now + LOOKS_AGAIN), now + LOOKS_AGAIN
+        if self.opens < NEVER:
+            self._on_due(self.opens)
         if self.waiters or self.hand < self.low:
             self.wake(now)
         return settled

@@ -1,103 +1,202 @@
-"""The loop of a hub: who is due is asked, a batch goes to each server, what comes back is delivered. No I/O.
+"""The loop of a scheduler: resume the sessions that are due, send a batch to each server, deliver the outcomes. No I/O.
 
-    due members -> their jobs -> a pipelined batch for each server -> outcomes back to each -> pause
+    due sessions -> their jobs -> a pipelined batch for each server -> outcomes back to each -> pause
 
-A shell drives `refill`, holding the hub's lock (thread.py, task.py): it carries each batch that the generator yields,
-and sleeps where it yields a `Pause`. It answers a batch with its outcomes, or with None and delivers them when they
-are there; meanwhile the loop goes on.
+A driver runs `serve`, holding the scheduler's lock: it carries each batch that the generator yields, and sleeps where
+it yields a `Pause`. It answers a batch with its outcomes, or with None and delivers them when they are there. Meanwhile
+the loop goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
-from nexus_redis._core.reachability import Reach
+from nexus_redis._core.reachability import Reachability
 from nexus_redis._core.round_trips import Exchange
-from nexus_redis._core.scheduler import SLICE, Hub, Member, guarded
+from nexus_redis._core.scheduler import SLICE, Scheduler
+from nexus_redis._core.session import Rest, Send, Session
 from nexus_redis._core.waiter import NEVER
-from nexus_redis._protocol.plans import Failed, Fault, Job, Outcome, Pause, is_lost
+from nexus_redis._protocol.plans import Done, Failed, Fault, Outcome, Pause, is_lost, step
 from nexus_redis.errors import NexusError
 
-Step = Generator[Exchange | Pause, list[Outcome] | None, None]
+Loop = Generator[Exchange | Pause, list[Outcome] | None, None]
+Parts = list[tuple[Session, Send]]
 
 
-def refill(hub: Hub) -> Step:
-    """The loop; ends when the hub is closing, nothing is left to send and no answer is waited for."""
+def serve(scheduler: Scheduler) -> Loop:
+    """Run until the scheduler is closing, nothing is left to send and no answer is waited for."""
     while True:
-        now = hub.clock()
-        yield from _give_up(hub, now)
-        hub.look_around(now)
-        hub.unblock()
-        yield from _warm(hub, now)
-        now = hub.clock()  # others had a turn meanwhile, and what they made due is not to be left behind
-        members = hub.take_due(now)
-        if not members and hub.is_behind:
+        now = scheduler.clock()
+        yield from _give_up(scheduler, now)
+        scheduler.look_around(now)
+        scheduler.unblock()
+        yield from _warm(scheduler, now)
+        now = scheduler.clock()  # others had a turn meanwhile, and what they made due is not to be left behind
+        sessions = scheduler.take_due(now)
+        if not sessions and scheduler.is_behind:
             yield Pause(0)
-            hub.steps = 0
-        elif not members:
-            if hub.is_closing and not hub.is_waiting:
+            scheduler.steps = 0
+        elif not sessions:
+            if scheduler.is_closing and not scheduler.is_waiting:
                 return
-            hub.asleep_until = hub.next_due()
-            yield Pause(max(0.0, hub.asleep_until - now))
-            hub.steps = 0
-            hub.asleep_until = -NEVER  # awake: nobody needs to wake us
+            scheduler.asleep_until = scheduler.next_due()
+            yield Pause(max(0.0, scheduler.asleep_until - now))
+            scheduler.steps = 0
+            scheduler.asleep_until = -NEVER  # awake: nobody needs to wake us
         else:
-            yield from _serve(hub, members, now)
+            yield from _resume_due(scheduler, sessions, now)
 
 
-def _serve(hub: Hub, members: list[Member], now: float) -> Step:
-    """Those who are due: a batch to each server that may be asked, and a tick where it may not."""
-    reached: dict[Reach, list[Member]] = {}
-    for member in members:
-        reach = hub.reach_of(member)
-        if now >= reach.next_try or hub.is_closing:
-            reached.setdefault(reach, []).append(member)
-            continue
-        yield from _step(hub)
-        member.due = NEVER
-        hub.drop_made(member)
-        guarded(member, now, member.tick, now)
-        if member in hub.members:
-            member.due = min(member.due, reach.next_try)
-            hub.schedule(member)
-    for reach, there in reached.items():
-        yield from _exchange(hub, reach, there, now)
+def run_until_pause(loop: Loop, send: Callable[[Exchange], list[Outcome] | None]) -> Pause | None:
+    """Run a loop by hand, until it wants to pause for a while; None at its end. `send` carries each batch."""
+    outcomes: list[Outcome] | None = None
+    while True:
+        found = step(loop, outcomes)
+        if isinstance(found, Done):
+            return None
+        if not isinstance(found, Pause):
+            outcomes = send(found)
+        elif found.seconds > 0:
+            return found
+        else:
+            outcomes = None
 
 
-def _exchange(hub: Hub, reach: Reach, members: list[Member], now: float) -> Step:
-    parts: list[tuple[Member, list[Job]]] = []
-    for member in members:
-        yield from _step(hub)
-        jobs = hub.jobs_of(member, now)
-        if jobs:
-            parts.append((member, jobs))
-        if not jobs or member.overlaps:
-            hub.schedule(member)
-    if not parts:
+def deliver(scheduler: Scheduler, exchange: Exchange, outcomes: list[Outcome]) -> Loop:
+    """Give each session its outcomes. The driver gives others a turn where a `Pause` is yielded."""
+    scheduler.steps = 0
+    came = scheduler.clock()
+    server = scheduler.end(exchange)
+    if not exchange.parts:  # it made a connection
         return
-    exchange = reach.on_the_way.send(parts, now, is_troubled=reach.failures > 0)
-    outcomes = yield exchange
-    if outcomes is not None:
-        yield from deliver(hub, exchange, outcomes)
+    _note(scheduler, server, exchange, outcomes, came)
+    at = 0
+    for session, sent in exchange.parts:
+        yield from _step(scheduler)
+        mine = outcomes[at : at + len(sent.jobs)]
+        at += len(sent.jobs)
+        if exchange.is_overdue:
+            scheduler.guarded(session, session.on_late_answers, sent.jobs, mine, came)
+        elif not sent.waits:
+            scheduler.guarded(session, session.on_answers, sent.jobs, mine, came)
+        else:
+            _resume(scheduler, session, mine)
+        if session in scheduler.sessions or not exchange.is_overdue:
+            scheduler.schedule(session)
+    scheduler.look_again()
 
 
-def _warm(hub: Hub, now: float) -> Step:
-    """Where Redis is far, and there is but one, make connections before they are needed."""
-    while hub.place_of is None and not hub.failures and (exchange := hub.on_the_way.warm(now)) is not None:
+def _note(
+    scheduler: Scheduler, server: Reachability, exchange: Exchange, outcomes: Sequence[Outcome], came: float
+) -> None:
+    """Note whether a server has answered, and how long that took."""
+    its = [o for job, o in zip(exchange.jobs, outcomes, strict=True) if scheduler.server_of(job) is server] or outcomes
+    lost = next((outcome for outcome in its if is_lost(outcome)), None)
+    if lost is None or not all(isinstance(outcome, Failed) for outcome in its):
+        server.in_flight.trip.note(came - exchange.sent)
+        for answering in (server, scheduler):  # the scheduler's own: a cluster of which no node was known
+            if answering.failures:
+                answering.note_success()
+    elif not exchange.is_overdue:
+        server.note_failure(lost, exchange.sent, came)
+
+
+def _resume_due(scheduler: Scheduler, sessions: list[Session], now: float) -> Loop:
+    """Resume the sessions that are due, and send a batch to each server that may be asked."""
+    batches: dict[Reachability, Parts] = {}
+    for session in sessions:
+        yield from _step(scheduler)
+        server = scheduler.server_of(session)
+        can_send = now >= server.next_try or scheduler.is_closing
+        sent = _go_on(scheduler, session, can_send=can_send)
+        if sent is not None:
+            batches.setdefault(server, []).append((session, sent))
+            if sent.waits:
+                continue
+        if not can_send and session in scheduler.sessions:
+            session.due = min(session.due, server.next_try)
+        scheduler.schedule(session)
+    for server, parts in batches.items():
+        exchange = server.in_flight.send(parts, now, is_troubled=server.failures > 0)
         outcomes = yield exchange
         if outcomes is not None:
-            yield from deliver(hub, exchange, outcomes)
+            yield from deliver(scheduler, exchange, outcomes)
 
 
-def _give_up(hub: Hub, now: float) -> Step:
-    """Those whose jobs are overdue are told so, and may ask again."""
-    for reach, exchange in hub.take_overdue(now):
+def _go_on(scheduler: Scheduler, session: Session, *, can_send: bool) -> Send | None:
+    """Resume a session that is due; return what it sends, if anything."""
+    session.due = NEVER
+    if session.life is None:
+        session.life = session.live()
+        found = _resume(scheduler, session, None)  # to its first rest
+        if found is not None or session.due > scheduler.clock():
+            return found
+        session.due = NEVER
+    if session.is_deferred:
+        return _resume(scheduler, session, scheduler.made_for(session))
+    return _resume(scheduler, session, can_send)
+
+
+def _resume(scheduler: Scheduler, session: Session, answer: Any) -> Send | None:
+    """Resume a session's plan; return what it sends, else see to it that it goes on in its time."""
+    return scheduler.guarded(session, _run, scheduler, session, answer)
+
+
+def _run(scheduler: Scheduler, session: Session, answer: Any) -> Send | None:
+    if session.life is None:  # a bug has ended it meanwhile
+        return None
+    session.waits = session.is_deferred = False
+    try:
+        found = step(session.life, answer)
+    except Exception:
+        session.life = None
+        raise
+    match found:
+        case Send():
+            assert answer is True, "a session sends only when it has just been told that it may"
+            session.waits = found.waits
+            if not found.waits:
+                rest = step(session.life, None)
+                assert isinstance(rest, Rest), "a session rests after a call that it does not wait for"
+                session.due = min(session.due, rest.until)
+            return found
+        case Rest():
+            session.due = min(session.due, found.until)  # it may have been woken while it waited
+        case Done():
+            session.life = None
+            session.due = NEVER
+        case _:
+            session.is_deferred = True
+            scheduler.have_made(session, found)
+    return None
+
+
+def _warm(scheduler: Scheduler, now: float) -> Loop:
+    """Where Redis is far, and there is but one server, make connections before they are needed."""
+    while (
+        scheduler.place_of is None
+        and not scheduler.failures
+        and (exchange := scheduler.in_flight.warm(now)) is not None
+    ):
+        outcomes = yield exchange
+        if outcomes is not None:
+            yield from deliver(scheduler, exchange, outcomes)
+
+
+def _give_up(scheduler: Scheduler, now: float) -> Loop:
+    """Tell the sessions whose jobs are overdue: they may ask again."""
+    for server, exchange in scheduler.take_overdue(now):
         overdue = _overdue(now - exchange.sent)
-        reach.note_failure(overdue, exchange.sent, now)
-        for member, jobs in exchange.parts:
-            yield from _step(hub)
-            guarded(member, now, member.receive, jobs, [overdue] * len(jobs), now)
-            hub.schedule(member)
+        server.note_failure(overdue, exchange.sent, now)
+        for session, sent in exchange.parts:
+            yield from _step(scheduler)
+            outcomes = [overdue] * len(sent.jobs)
+            if sent.waits:
+                _resume(scheduler, session, outcomes)
+            else:
+                scheduler.guarded(session, session.on_answers, sent.jobs, outcomes, now)
+            scheduler.schedule(session)
 
 
 def _overdue(waited: float) -> Failed:
@@ -105,36 +204,9 @@ def _overdue(waited: float) -> Failed:
     return Failed(Fault.UNKNOWN, "", "TimeoutError", str(error), NexusError(str(error)), waited)
 
 
-def deliver(hub: Hub, exchange: Exchange, outcomes: list[Outcome]) -> Step:
-    """The outcomes of an exchange, to whom they belong; the driver gives others a turn where a `Pause` is yielded."""
-    hub.steps = 0
-    came = hub.clock()
-    reach = hub.end(exchange)
-    if not exchange.parts:  # it made a connection
-        return
-    there = [o for job, o in zip(exchange.jobs, outcomes, strict=True) if hub.reach_of(job) is reach] or outcomes
-    lost = next((o for o in there if is_lost(o)), None)
-    if lost is None or not all(isinstance(o, Failed) for o in there):
-        reach.on_the_way.trip.note(came - exchange.sent)
-        for answering in (reach, hub):  # the hub's own: that of a cluster of which no node was known
-            if answering.failures:
-                answering.note_success()
-    elif not exchange.is_overdue:
-        reach.note_failure(lost, exchange.sent, came)
-    at = 0
-    for member, jobs in exchange.parts:
-        yield from _step(hub)
-        receive = member.receive_late if exchange.is_overdue else member.receive
-        guarded(member, came, receive, jobs, outcomes[at : at + len(jobs)], came)
-        at += len(jobs)
-        if member in hub.members or not exchange.is_overdue:
-            hub.schedule(member)
-    hub.look_again()
-
-
-def _step(hub: Hub) -> Step:
-    """One step; before the next slice begins, others have a turn."""
-    if hub.steps >= SLICE:
+def _step(scheduler: Scheduler) -> Loop:
+    """Take one step; before the next slice begins, others have a turn."""
+    if scheduler.steps >= SLICE:
         yield Pause(0)
-        hub.steps = 0
-    hub.steps += 1
+        scheduler.steps = 0
+    scheduler.steps += 1

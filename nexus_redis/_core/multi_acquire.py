@@ -17,8 +17,8 @@ What a caller does is found by `consider`, from its own lines alone, and only wh
 
 A caller that is far from its turn sleeps in one line and counts in no other. There nobody looks at it, however many
 answers come: a thousand callers, each with a budget of its own beside one that all share, cost no more for each answer
-than two do. A change of places in another line is not followed at once but noted (`Hub.touch`): the hub looks at the
-lines one after the other, so a chain of callers is no recursion.
+than two do. A change of places in another line is not followed at once but noted (`Scheduler.touch`): the scheduler
+looks at the lines one after the other, so a chain of callers is no recursion.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from nexus_redis._core.ledger import AT_ONCE, LONG_AGO, Ledger
 from nexus_redis._core.line import NEAR, PASSING, Part, ages
-from nexus_redis._core.producer import Account
+from nexus_redis._core.producer import ProducerSession
 from nexus_redis._core.waiter import NEVER, Waiter, nobody
 from nexus_redis._protocol.calls import REFRESH
 
@@ -38,12 +38,12 @@ PATIENCE: Final = 2  # rates waver: what was begun is given up only when the slo
 class Joint:
     """A caller that wants it all at once: `costs` by producer, in micro-tokens. The driver of its plan sets `wake`."""
 
-    def __init__(self, costs: Mapping[Account, int], since: float) -> None:
+    def __init__(self, costs: Mapping[ProducerSession, int], since: float) -> None:
         self.since = since
         self.wake: Callable[[], None] = nobody
         self.parts = tuple((account, JointPart(self, account, cost, since)) for account, cost in costs.items())
         self.first = self.parts[0][1]  # what becomes of one becomes of all
-        self.hub = self.parts[0][0].hub
+        self.scheduler = self.parts[0][0].scheduler
 
     @property
     def error(self) -> Exception | None:
@@ -70,8 +70,8 @@ class Joint:
             return False
         for account, part in self.parts:
             account.ledger.hand_over(part, now)
-            self.hub.touch(account)
-        self.hub.look_around(now)
+            self.scheduler.touch(account)
+        self.scheduler.look_around(now)
         return True
 
     def wait(self) -> None:
@@ -81,18 +81,18 @@ class Joint:
             part.age = age
             account.ledger.waiters.expect(part)
         self.consider(self.since)
-        self.hub.look_around(self.since)
+        self.scheduler.look_around(self.since)
 
     def cancel(self, now: float) -> None:
         """Give up, in line or just served."""
         for account, part in self.parts:
             account.ledger.cancel(part, now)
-            self.hub.touch(account)
-        self.hub.look_around(now)
+            self.scheduler.touch(account)
+        self.scheduler.look_around(now)
 
     def consider(self, now: float) -> None:
         """Find the place of each part, by how long each budget needs until its tokens are there."""
-        self.hub.steps += len(self.parts)
+        self.scheduler.steps += len(self.parts)
         needed = [(part.seconds_left(now), part.place > PASSING) for _, part in self.parts]
         longest, _ = slowest = max(needed)
         is_found = False
@@ -108,7 +108,7 @@ class Joint:
                 else:
                     account.ledger.waiters.let_pass(part)
                 if is_near:  # others may be first there now
-                    self.hub.touch(account)
+                    self.scheduler.touch(account)
 
 
 class JointPart(Part):
@@ -116,7 +116,7 @@ class JointPart(Part):
 
     __slots__ = ("joint", "ledger")
 
-    def __init__(self, joint: Joint, account: Account, cost: int, since: float) -> None:
+    def __init__(self, joint: Joint, account: ProducerSession, cost: int, since: float) -> None:
         super().__init__(cost, since)
         self.joint, self.ledger = joint, account.ledger
         self.wake = lambda: joint.wake()  # noqa: PLW0108  # not bound yet: the driver sets it when the caller begins to wait
@@ -132,7 +132,7 @@ class JointPart(Part):
             ledger.next_slot = LONG_AGO
         ledger.take_in(now)
         self.since = now  # demand: it did not wait for this budget before
-        parts.put(self, ledger.reach, is_near=is_near)
+        parts.put(self, ledger.within_reach, is_near=is_near)
 
     def seconds_for(self, tokens: int) -> float:
         """How long its budget needs for so many, at the rate that this producer was last told."""
@@ -146,7 +146,7 @@ class JointPart(Part):
     @property
     def is_reached(self) -> bool:
         """Its turn is near, or would be if it counted."""
-        return self.ledger.waiters.reaches(self, self.ledger.reach)
+        return self.ledger.waiters.reaches(self, self.ledger.within_reach)
 
     def seconds_left(self, now: float) -> float:
         """How long until its tokens are there, if it counts from now on; at most, where its turn is far."""
@@ -169,7 +169,7 @@ class JointPart(Part):
         for account, part in self.joint.parts:
             part.ledger.hand_over(part, now)
             if part.ledger is not ledger:
-                self.joint.hub.touch(account)
+                self.joint.scheduler.touch(account)
 
     def parts(self, owner: Any) -> Sequence[tuple[Any, Waiter]]:  # noqa: ARG002  # it has others
         return self.joint.parts

@@ -1,27 +1,43 @@
-"""What a producer may admit while Redis is away: earned at its degraded rate, from the moment when Redis went away.
+"""What a producer admits while Redis is away, by its outage mode, beside the leases that it still holds. No I/O.
 
-Processes that lose Redis at one moment would all have earned their first whole token at one moment too: 32 of them with
-a budget of 5/s would admit 32 at once. So the first cost of an outage counts 1 to 2 times, drawn by chance, and these
-tokens come over as long a time as it took to earn them. A producer that has all of the degraded rate has nobody to wait
-for, so there it counts once.
+    share       half of the last share, halved each 30 s, for 5 minutes, then closed; never answered before: closed
+    closed      nothing; a caller that has waited 5 s gets `Unavailable`
+    open        everything
 
-    a share of 2.5/s of 5/s, one token: it is there after 0.4 s
-    a share of 0.16/s of 5/s: after 6.4 to 12.4 s, then one each 6.4 s
+What is admitted that way says so (`degraded`), and is not made up for later: claims go on from the server's state.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-from nexus_redis._core.waiter import NEVER
+from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._values.parse import MICRO
+from nexus_redis.errors import Unavailable
+
+if TYPE_CHECKING:
+    from nexus_redis._core.producer import ProducerSession
 
 BURST: Final = 0.25  # seconds of the degraded rate that may be admitted at once
+UNAVAILABLE_AFTER: Final = 5.0
+SHORTEST_PAUSE: Final = 0.001  # seconds until the next look at what is earned
 
 
 class Allowance:
-    """Amounts in micro-tokens, rates in micro-tokens per second, times in seconds of the hub's clock."""
+    """What is earned at the degraded rate, from the moment when Redis went away.
+
+    Processes that lose Redis at one moment would all have earned their first whole token at one moment too: 32 of them
+    with a budget of 5/s would admit 32 at once. So the first cost of an outage counts 1 to 2 times, drawn by chance,
+    and these tokens are spread over as long a time as it took to earn them. A producer that has all of the degraded
+    rate shares it with nobody, so there the first cost counts once.
+
+        a share of 2.5/s of 5/s, one token: it is there after 0.4 s
+        a share of 0.16/s of 5/s: after 6.4 to 12.4 s, then one each 6.4 s
+
+    Amounts in micro-tokens, rates in micro-tokens per second, times in seconds of the scheduler's clock.
+    """
 
     __slots__ = ("_stretch", "_until", "amount")
 
@@ -30,12 +46,12 @@ class Allowance:
         self.reset()
 
     def reset(self) -> None:
-        """Redis answers: the next outage begins with nothing saved up."""
+        """Forget what was earned: Redis answers, and the next outage begins with nothing."""
         self.amount = 0.0
         self._until: float | None = None  # it is earned up to here; None: no outage so far
 
     def covers(self, cost: int, rate: float, most: float, began: float, now: float) -> bool:
-        """Return whether so much is earned by now, at `rate` of `most`, since the outage `began`."""
+        """Return whether `cost` is earned by now, at `rate` of `most`, since the outage `began`."""
         if rate == NEVER:
             self.amount = cost
             return True
@@ -53,5 +69,92 @@ class Allowance:
         self._stretch = 1.0
 
     def seconds_for(self, cost: int, rate: float) -> float:
-        """Return how long it takes until so much is earned."""
+        """Return how long it takes to earn `cost`."""
         return (cost * self._stretch - self.amount) / rate
+
+
+class OutageMode:
+    """One producer's outage mode at work. `next_at` says when the next caller may be served or must be told."""
+
+    __slots__ = ("_session", "allowance", "next_at")
+
+    def __init__(self, session: ProducerSession) -> None:
+        self._session = session
+        self.allowance = Allowance()
+        self.next_at = NEVER
+
+    def end(self) -> None:
+        """Redis answers."""
+        self.allowance.reset()
+        self.next_at = NEVER
+
+    def rate(self, now: float) -> float:
+        """Return the micro-tokens per second that are admitted; infinite where the mode is open."""
+        mode, answer = self._session.settings.on_outage, self._session.ledger.answer
+        if answer is not None and answer.is_lossless:
+            return 0.0
+        if mode == "open":
+            return NEVER
+        return 0.0 if mode == "closed" else float(self._session.ledger.share(now))
+
+    def serve(self, now: float) -> list[Waiter]:
+        """Return the callers that are settled now: served by the mode, or told that they will not be."""
+        session = self._session
+        self.next_at = NEVER
+        settled = session.ledger.serve(now)
+        rate = self.rate(now)
+        while (head := session.ledger.head) is not None and self._admit(head, now):
+            if head is session.ledger.debt:
+                session.ledger.excuse()
+                continue
+            for _, part in session.leave_line(head, now):
+                part.is_served = part.is_degraded = True
+            settled.append(head)
+        if head is not None and 0 < rate < NEVER:
+            self.next_at = now + max(SHORTEST_PAUSE, self.allowance.seconds_for(head.cost, rate))
+        settled += self._give_up(now)
+        for asker in session.askers:
+            asker.error = self._unavailable(asker, now)
+            settled.append(asker)
+        session.askers = []
+        return settled
+
+    def allows(self, cost: int, now: float) -> bool:
+        """Return whether the mode has earned `cost` by now."""
+        session = self._session
+        away, answer = session.away, session.ledger.answer
+        rate = self.rate(now) if away.is_out else 0.0
+        all_of_it = answer.budget_rate / 2 if answer else 0.0
+        return self.allowance.covers(cost, rate, all_of_it, max(away.out_since, session.ledger.answered), now)
+
+    def _admit(self, waiter: Waiter, now: float) -> bool:
+        """Take what a caller wants from what is earned, if the modes of all budgets that it wants allow it."""
+        parts: Sequence[tuple[ProducerSession, Waiter]] = waiter.parts(self._session)
+        if not all(session.outage.allows(part.cost, now) for session, part in parts):
+            return False
+        for session, part in parts:
+            session.outage.allowance.take(part.cost)
+            session.ledger.alone += part.cost
+        return True
+
+    def _give_up(self, now: float) -> list[Waiter]:
+        """Return the callers that cannot be served while Redis is away: a try at once, others after a while."""
+        gone: list[Waiter] = []
+        session = self._session
+        for waiter in session.ledger.callers:
+            if waiter.whole:
+                waiter.denied = max(0.0, min(self.next_at, session.away.next_try) - now)
+            elif any(each.outage.rate(now) == 0 for each, _ in waiter.parts(session)):
+                hopeless = max(session.away.out_since, waiter.since) + UNAVAILABLE_AFTER
+                if now >= hopeless:
+                    waiter.error = self._unavailable(waiter, now)
+                else:
+                    self.next_at = min(self.next_at, hopeless)
+            if waiter.is_settled:
+                for _, part in session.leave_line(waiter, now):
+                    part.error = waiter.error
+                gone.append(waiter)
+        return gone
+
+    def _unavailable(self, waiter: Waiter, now: float) -> Unavailable:
+        return Unavailable(self._session.scheduler.address, self._session.away.cause, now - waiter.since)

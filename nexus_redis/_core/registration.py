@@ -49,11 +49,11 @@ class Known(NamedTuple):
 class News(NamedTuple):
     """What came of a question that was asked on another budget's behalf."""
 
-    opening: Opening
+    registration: Registration
     fact: Configured | Known
 
 
-class Opening:
+class Registration:
     """See the head of the file. `given`: the settings in code; `settings`: with those taken over from the parent."""
 
     __slots__ = (
@@ -61,14 +61,14 @@ class Opening:
         "birth", "given", "is_told", "keys", "largest_burst", "lines", "listed_at", "parent", "settings",
     )  # fmt: skip
 
-    def __init__(self, keys: BudgetKeys, settings: BudgetSettings, parent: Opening | None = None) -> None:
+    def __init__(self, keys: BudgetKeys, settings: BudgetSettings, parent: Registration | None = None) -> None:
         self.keys, self.parent = keys, parent
         self.birth = ""
         self.listed_at = LONG_AGO
         self.largest_burst = 0  # micro-tokens: of all buckets that this budget had or was to have, as far as known here
         self._warned: frozenset[str] = frozenset()
         self._unset_since = NEVER
-        self._own: set[Opening] | None = None  # its keys with settings of their own
+        self._own: set[Registration] | None = None  # its keys with settings of their own
         self._seen: BudgetSettings = NOTHING  # what Redis last said, for those that inherit from this one
         self._inherited: BudgetSettings | None = None
         self.lines = NO_LINES  # where callers of this process wait, or have waited lately
@@ -102,7 +102,7 @@ class Opening:
         self._seen_at = self._looked_at = LONG_AGO
         self._tell(inherited(self.parent._seen, given) if self.parent is not None else given)
 
-    def _keep(self, key: Opening) -> None:
+    def _keep(self, key: Registration) -> None:
         """Nobody else may hold a key's opening, and what it was given in code shall be so for whoever names it next."""
         own = self._own or set()
         (own.discard if key.given == NOTHING else own.add)(key)
@@ -182,12 +182,12 @@ class Opening:
         """It is not sure that the name has arrived, or is there still."""
         self.listed_at = LONG_AGO
 
-    def tell(self, fact: Configured | Known, now: float) -> None:
+    def register(self, fact: Configured | Known, now: float) -> None:
         """Redis has answered a question."""
         if isinstance(fact, Configured):
             self.is_told, self._unset = True, ()
             self.note(fact)
-        elif not self.see(fact.birth):
+        elif not self.sync(fact.birth):
             self._seen_at = now
             seen = _settings_of(fact.settings)
             if seen != self._seen:
@@ -258,7 +258,7 @@ class Opening:
         """Return whether an answer is of a budget that has no rate, where code has one."""
         return reason == "unset" and self.settings.rate is not None
 
-    def see(self, birth: str, reason: str = "") -> bool:
+    def sync(self, birth: str, reason: str = "") -> bool:
         """An answer came from this life of the state. Is it one that has to be told the settings?
 
         A life in which no rate is set, where code has one, is one of before it was told: a failover can bring it back.

@@ -1,188 +1,181 @@
-"""The hub of a Nexus: who has calls to make and when, and whether Redis answers. No I/O; loop.py runs it.
+"""The scheduler of a Nexus: which session goes on when, and which server answers. No I/O; loop.py runs it.
 
-All network traffic of a Nexus goes through here; callers wait on local state only. That one decision removes herds,
-cancellation in the middle of a socket and convoys on a lock.
+All network traffic of a Nexus goes through here, and callers wait on local state only. That one decision removes herds,
+cancellation in the middle of a socket, and convoys on a lock.
 
-Leaving is a call like any other: a member says goodbye after the answer to whatever it has in flight, so nothing that
+To leave is a call like any other: a session says goodbye after the answer to whatever it has in flight. So nothing that
 was granted meanwhile is lost, and no late report brings a consumer back that has gone.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
-from nexus_redis._core.reachability import Reach
+from nexus_redis._core.reachability import Reachability
 from nexus_redis._core.round_trips import Exchange
-from nexus_redis._core.subscriptions import Channels
-from nexus_redis._core.waiter import NEVER, Waiter
-from nexus_redis._protocol.plans import DeferredCall, Job, Outcome
+from nexus_redis._core.session import Session
+from nexus_redis._core.subscriptions import Subscriptions
+from nexus_redis._core.waiter import NEVER
+from nexus_redis._protocol.plans import Call, DeferredCall, Job
 from nexus_redis._values.log import log
 from nexus_redis.errors import NexusError
 
 T = TypeVar("T")
 
-BATCH: Final = 256  # members a round trip: a thousand budgets due at once must not become one huge reply
-SLICE: Final = 64  # steps, after which whoever shares the thread or the lock has a turn: a few milliseconds
-BUG_PAUSE: Final = 1.0  # seconds until a member that raised is tried again
-STALE_ENTRIES: Final = 4  # a member in the heap, before it is rebuilt
+BATCH: Final = 256  # sessions a round trip: a thousand budgets due at once must not become one huge reply
+SLICE: Final = 64  # steps, after which others that share the thread or the lock have a turn: a few milliseconds
+BUG_PAUSE: Final = 1.0  # seconds until a session that raised is begun again
+STALE_ENTRIES: Final = 4  # a session in the heap, before it is rebuilt
+
+Made = Call[Any] | None
+Aside = Callable[[Callable[[], Made], Callable[[Made], None]], None]
 
 
-class Member:
-    """Something that has calls to make: a producer's account, a consumer's reporter. `due` says when."""
-
-    hub: Hub
-    due: float = NEVER
-    scheduled: float = NEVER
-    is_leaving = False
-    is_counted = True  # Redis may know it, or it has something to tell Redis: it is one of the hub's `members`
-    overlaps = False  # it may be asked for jobs while others of it have no answer yet
-
-    @property
-    def key(self) -> str:
-        """The key that its calls are about, which says where they go on a cluster; "" for anywhere."""
-        return ""
-
-    @property
-    def reach(self) -> Reach:
-        """Whether the server that its budget is on answers."""
-        return self.hub.reach_of(self)
-
-    def jobs(self, now: float) -> Sequence[Job | DeferredCall]:
-        """What to send now; [] for nothing (then `due` has moved on)."""
-        raise NotImplementedError
-
-    def receive(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
-        """What came of `jobs`, one by one."""
-        raise NotImplementedError
-
-    def receive_late(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
-        """What came of jobs after all, that were told to have failed: their answer was overdue."""
-
-    def tick(self, now: float) -> None:
-        """Called when due while Redis is away: nothing can be sent."""
-
-    def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
-        """For good: who waits gets `error`, Redis is told with the next call, then `leaver` is woken."""
-        raise NotImplementedError
-
-    def take_in(self, now: float) -> None:
-        """Let nothing be spent without being asked, from now on until the next that is."""
-
-    def look(self, now: float) -> None:
-        """Something has changed for those who wait, by what became of others."""
-
-    def after_fork(self) -> None:
-        """In the child: what is held and who waits are the parent's."""
-
-
-class Making:
-    """Jobs that code which is not ours is asked about; `due`: when their member is due again."""
-
-    __slots__ = ("due", "is_away", "jobs")
-
-    def __init__(self, due: float) -> None:
-        self.due = due
-        self.jobs: list[Job] | None = None
-        self.is_away = False
-
-
-Aside = Callable[[Callable[[], list[Job]], Callable[[list[Job]], None]], None]
-
-
-def at_once(make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) -> None:
-    """Where there is no other thread that could make them."""
+def at_once(make: Callable[[], Made], then: Callable[[Made], None]) -> None:
+    """Have a call made here, where there is no other thread that could make it."""
     then(make())
 
 
-class Hub(Reach):
-    """The members, by when they are due, and whether Redis answers. Every method runs under the shell's lock.
+class Scheduler(Reachability):
+    """The sessions by when they are due. Every method runs under the driver's lock.
 
-    `members` are those that Redis may know or that have something to tell it; the others cost nothing. On a cluster
-    `place_of` names the node that a key is on, and each node has a reach of its own: the budgets of one that is down go
-    by their outage mode, and those of the others notice nothing.
+    `sessions` are those that Redis may know or that have something to tell it; the others cost nothing. On a cluster
+    `place_of` names the node that a key is on, and each node has a reachability of its own: the budgets of one that is
+    down go by their outage mode, and those of the others notice nothing.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
         wake: Callable[[], None],
-        server: str = "",
+        address: str = "",
         new_lock: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         super().__init__()
-        self.clock, self._wake, self.server, self.new_lock = clock, wake, server, new_lock
+        self.clock, self._wake, self.address, self.new_lock = clock, wake, address, new_lock
         self.place_of: Callable[[str | Job], str] | None = None
-        self.channels = Channels()
+        self.subscriptions = Subscriptions()
         self.aside: Aside = at_once
         self._begin()
 
     def _begin(self) -> None:
-        self.members: set[Member] = set()
-        self._heap: list[tuple[float, int, Member]] = []
+        self.sessions: set[Session] = set()
+        self._heap: list[tuple[float, int, Session]] = []
         self._count = 0
-        self._touched: dict[Member, None] = {}
+        self._touched: dict[Session, None] = {}
         self._is_looking = False
-        self.steps = 0  # taken since others had a turn: a member asked, told or looked at, a place found
-        self._making: dict[Member, Making] = {}
-        self.errand: Member | None = None  # what is done on nobody's behalf (errand.py)
+        self.steps = 0  # taken since others had a turn: a session resumed, told or looked at
+        self._making: set[Session] = set()  # those that wait for a call that a user's code makes
+        self._made: dict[Session, Made] = {}  # and those whose call is there
+        self.background: Session | None = None  # the plan that runs on nobody's behalf
         self.asleep_until = NEVER
         self.is_closing = False
-        self._begin_reach()
-        self._reaches: dict[str, Reach] = {"": self}
-        self._blocked: dict[Member, None] = {}  # due, and not free
+        self._begin_reachability()
+        self._servers: dict[str, Reachability] = {"": self}
+        self._blocked: dict[Session, None] = {}  # due, while their server takes no batch
 
-    def reach_of(self, it: Member | Job) -> Reach:
-        """The one for the server that a member's budget is on, or that a call goes to: they may be two."""
+    def server_of(self, it: Session | Job) -> Reachability:
+        """Return the server that a session's budget is on, or that a call goes to: they may be two."""
         if self.place_of is None:
             return self
-        place = self.place_of(it.key if isinstance(it, Member) else it)
-        reach = self._reaches.get(place)
-        if reach is None:
-            reach = self._reaches[place] = Reach()
-        return reach
+        place = self.place_of(it.key if isinstance(it, Session) else it)
+        server = self._servers.get(place)
+        if server is None:
+            server = self._servers[place] = Reachability()
+        return server
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an answer is waited for."""
-        return any(reach.on_the_way for reach in self._reaches.values())
+        """Return whether an answer is waited for."""
+        return any(server.in_flight for server in self._servers.values())
 
-    def _is_asking(self, member: Member) -> bool:
-        """Whether it waits for an answer, so that it is scheduled again when that is there."""
-        return not member.overlaps and any(reach.on_the_way.has(member) for reach in self._reaches.values())
+    def _is_asking(self, session: Session) -> bool:
+        """Return whether it waits for an answer, so that it goes on when that is there."""
+        return session.waits or (
+            not session.overlaps and any(server.in_flight.has(session) for server in self._servers.values())
+        )
 
     def after_fork(self) -> None:
-        """In the child: nobody is there yet, and whether Redis answers is not known."""
-        members = self.members
+        """Begin again in a forked child: nobody is there yet, and whether Redis answers is not known."""
+        sessions = self.sessions
         self._begin()
-        self.channels.clear()
-        for member in members:
-            member.due = member.scheduled = NEVER
-            member.after_fork()
+        self.subscriptions.clear()
+        for session in sessions:
+            session.due = session.scheduled = NEVER
+            session.life = None
+            session.after_fork()
 
-    def schedule(self, member: Member) -> None:
-        """Take note of a member's `due`; wakes the loop if that is sooner than it meant to."""
-        if member.due < member.scheduled:
-            member.scheduled = member.due
+    # --- when
+
+    def wake_at(self, session: Session, time: float) -> None:
+        """Have a session go on at that time, if that is earlier than it would. This alone says when it is due."""
+        if time < session.due:
+            session.due = time
+            self.schedule(session)
+
+    def schedule(self, session: Session) -> None:
+        """Look at a session when it is due; wake the loop if that is sooner than it meant to."""
+        if session.due < session.scheduled:
+            session.scheduled = session.due
             self._count += 1
-            if member.is_counted:
-                self.members.add(member)
-            heapq.heappush(self._heap, (member.due, self._count, member))
-            if len(self._heap) > STALE_ENTRIES * (len(self.members) + BATCH):
+            if session.is_counted:
+                self.sessions.add(session)
+            heapq.heappush(self._heap, (session.due, self._count, session))
+            if len(self._heap) > STALE_ENTRIES * (len(self.sessions) + BATCH):
                 self._heap = [entry for entry in self._heap if entry[0] == entry[2].scheduled]
                 heapq.heapify(self._heap)
-            if member.due < self.asleep_until:
-                self.asleep_until = member.due
+            if session.due < self.asleep_until:
+                self.asleep_until = session.due
                 self._wake()
 
-    def touch(self, member: Member) -> None:
-        """Something was changed for those who wait there: `look_around` looks at it."""
-        self._touched[member] = None
+    def take_due(self, now: float) -> list[Session]:
+        """Return the sessions whose time has come, a batch at most."""
+        taken: list[Session] = []
+        while self._heap and self._heap[0][0] <= now and len(taken) < BATCH:
+            due, _, session = heapq.heappop(self._heap)
+            if due != session.scheduled:
+                continue
+            session.scheduled = NEVER
+            if session.due > now:
+                self.schedule(session)
+            elif self.server_of(session).free_at > now:
+                self._blocked[session] = None
+            elif not self._is_asking(session) and (session not in self._making or session.is_leaving):
+                taken.append(session)
+        return taken
+
+    def unblock(self) -> None:
+        """Look again at the sessions that could not send: their server may take a batch by now."""
+        blocked, self._blocked = self._blocked, {}
+        for session in blocked:
+            if session.scheduled == NEVER:
+                self.schedule(session)
+
+    def next_due(self) -> float:
+        """Return when the loop must look again."""
+        due = self._heap[0][0] if self._heap else NEVER
+        free = [server.free_at for server in self._servers.values() if server.in_flight] if self._blocked else []
+        return min(due, *free, *(server.in_flight.overdue_at(NEVER) for server in self._servers.values()))
+
+    def look_again(self) -> None:
+        """Wake the loop after an answer, if a session waited for that, or if it sleeps longer than it must by now."""
+        self.unblock()
+        due = self.next_due()
+        if due < self.asleep_until or self.is_closing:
+            self.asleep_until = min(self.asleep_until, due)
+            self._wake()
+
+    # --- callers that wait in several lines
+
+    def touch(self, session: Session) -> None:
+        """Note that something has changed for the callers that wait there: `look_around` looks at it."""
+        self._touched[session] = None
 
     def look_around(self, now: float) -> None:
-        """Look at those that were touched, and at those that this touches: one after the other, so nothing nests.
+        """Look at the sessions that were touched, and at those that this touches, one after the other.
 
         One touch may lead to all there are, so after a slice of them the rest is left to the loop.
         """
@@ -192,10 +185,10 @@ class Hub(Reach):
         end = self.steps + SLICE
         try:
             while self._touched and self.steps < end:
-                member = next(iter(self._touched))
-                del self._touched[member]
+                session = next(iter(self._touched))
+                del self._touched[session]
                 self.steps += 1
-                guarded(member, now, member.look, now)
+                self.guarded(session, session.look, now)
         finally:
             self._is_looking = False
         if self._touched and now < self.asleep_until:
@@ -204,129 +197,80 @@ class Hub(Reach):
 
     @property
     def is_behind(self) -> bool:
-        """There is more to look at."""
+        """Return whether there are more sessions to look at."""
         return bool(self._touched)
 
-    def jobs_of(self, member: Member, now: float) -> list[Job]:
-        """What a member sends now. What asks code that is not ours is made aside, and sent when it is there.
+    # --- calls that a user's code makes
 
-        That code may take long, and may wait for what only this loop can do; meanwhile the others go on.
+    def have_made(self, session: Session, deferred: DeferredCall) -> None:
+        """Have a call made aside, with no lock held: the code may take long, and may wait for what only this loop does.
+
+        The session goes on when the call is there, or when it must leave.
         """
-        making = self._making.get(member)
-        if making is not None and not member.is_leaving:
-            if making.jobs is None:  # else it is due because they are there
-                making.due = min(making.due, member.due)
-            member.due = NEVER
-            return self._take_made(member, making)
-        self._making.pop(member, None)
-        wanted = guarded(member, now, member.jobs, now) or []
-        jobs = [job for job in wanted if not isinstance(job, DeferredCall)]
-        if len(jobs) == len(wanted):
-            return jobs
-        making = self._making[member] = Making(member.due)
-        member.due = NEVER
-        self.aside(lambda: _made(wanted), lambda made: self._note_made(member, making, made))
-        making.is_away = making.jobs is None
-        return self._take_made(member, making)
+        self._making.add(session)
 
-    def _take_made(self, member: Member, making: Making) -> list[Job]:
-        if making.jobs is None:
-            return []
-        del self._making[member]
-        member.due = making.due
-        return making.jobs
+        def note(made: Made) -> None:
+            if session in self._making:
+                self._making.discard(session)
+                self._made[session] = made
+                session.due = NEVER
+                self.wake_at(session, self.clock())
 
-    def _note_made(self, member: Member, making: Making, jobs: list[Job]) -> None:
-        making.jobs = jobs
-        if making.is_away and self._making.get(member) is making:
-            making.due, member.due = min(making.due, member.due), self.clock()
-            self.schedule(member)
+        self.aside(lambda: _made(deferred), note)
 
-    def drop_made(self, member: Member) -> None:
-        """It would be old before it could be sent."""
-        self._making.pop(member, None)
+    def made_for(self, session: Session) -> Made:
+        """Return the call that was made for a session. None: there is none, and the session waits no longer."""
+        self._making.discard(session)
+        return self._made.pop(session, None)
 
-    def drop(self, member: Member) -> None:
-        """This one has left; it may come back by being scheduled."""
-        self.drop_made(member)
-        self.members.discard(member)
-        member.due = member.scheduled = NEVER
+    # --- comings and goings
+
+    def guarded(self, session: Session, step: Callable[..., T], *args: Any) -> T | None:
+        """Run one step of a session. A bug in it must not stop the others: the session begins again in a second."""
+        try:
+            return step(*args)
+        except Exception:
+            log.exception("a bug in the part of %r; it goes on in a second", session)
+            session.due = self.clock() + BUG_PAUSE
+            return None
+
+    def drop(self, session: Session) -> None:
+        """Let a session go that has left. It comes back when it is woken."""
+        self._making.discard(session)
+        self._made.pop(session, None)
+        self.sessions.discard(session)
+        session.due = session.scheduled = NEVER
 
     def close(self, error: NexusError) -> None:
-        """Everyone leaves, then the loop ends."""
+        """Have all sessions leave; then the loop ends."""
         now = self.clock()
-        for member in list(self.members):
-            member.leave(error, now)
+        for session in list(self.sessions):
+            session.leave(error, now)
         self.is_closing = True
         self._wake()
 
-    def take_in(self) -> None:
-        """Nobody serves the members any more: who comes shall notice."""
+    def reclaim(self) -> None:
+        """Have each session notice its next caller: the loop serves nobody any more."""
         now = self.clock()
-        for member in self.members:
-            member.take_in(now)
+        for session in self.sessions:
+            session.reclaim(now)
 
-    def take_due(self, now: float) -> list[Member]:
-        """Those whose time has come, at most a batch."""
-        taken: list[Member] = []
-        while self._heap and self._heap[0][0] <= now and len(taken) < BATCH:
-            due, _, member = heapq.heappop(self._heap)
-            if due != member.scheduled:
-                continue
-            member.scheduled = NEVER
-            if member.due > now:
-                self.schedule(member)
-            elif self.reach_of(member).free_at > now:
-                self._blocked[member] = None
-            elif not self._is_asking(member):
-                taken.append(member)
-        return taken
+    # --- exchanges
 
-    def unblock(self) -> None:
-        """Some may be free by now: those who could not send are looked at again."""
-        blocked, self._blocked = self._blocked, {}
-        for member in blocked:
-            if member.scheduled == NEVER:
-                self.schedule(member)
+    def take_overdue(self, now: float) -> list[tuple[Reachability, Exchange]]:
+        """Return the exchanges that nobody waits for any longer."""
+        return [(server, each) for server in self._servers.values() for each in server.in_flight.take_overdue(now)]
 
-    def next_due(self) -> float:
-        """When the loop must look again."""
-        due = self._heap[0][0] if self._heap else NEVER
-        free = [reach.free_at for reach in self._reaches.values() if reach.on_the_way] if self._blocked else []
-        return min(due, *free, *(reach.on_the_way.overdue_at(NEVER) for reach in self._reaches.values()))
-
-    def look_again(self) -> None:
-        """An answer came: wake the loop if somebody waited for that, or if it sleeps longer than it must by now."""
-        self.unblock()
-        due = self.next_due()
-        if due < self.asleep_until or self.is_closing:
-            self.asleep_until = min(self.asleep_until, due)
-            self._wake()
-
-    def take_overdue(self, now: float) -> list[tuple[Reach, Exchange]]:
-        """The exchanges that nobody waits for any longer."""
-        return [(reach, each) for reach in self._reaches.values() for each in reach.on_the_way.take_overdue(now)]
-
-    def end(self, exchange: Exchange) -> Reach:
-        """The outcomes of an exchange are there; the server that it went to."""
-        reach = next((each for each in self._reaches.values() if each.on_the_way.has_sent(exchange)), self)
-        reach.on_the_way.end(exchange)
-        return reach
+    def end(self, exchange: Exchange) -> Reachability:
+        """Note that the outcomes of an exchange are there; return the server that it went to."""
+        server = next((each for each in self._servers.values() if each.in_flight.has_sent(exchange)), self)
+        server.in_flight.end(exchange)
+        return server
 
 
-def _made(jobs: Sequence[Job | DeferredCall]) -> list[Job]:
+def _made(deferred: DeferredCall) -> Made:
     try:
-        return [job.make() if isinstance(job, DeferredCall) else job for job in jobs]
+        return deferred.make()
     except Exception:
         log.exception("a bug where a report is made; the next one is made in its time")
-        return []
-
-
-def guarded(member: Member, now: float, step: Callable[..., T], *args: Any) -> T | None:
-    """One member's bug must not stop the others; it tries again in a second."""
-    try:
-        return step(*args)
-    except Exception:
-        log.exception("a bug in the part of %r; it goes on in a second", member)
-        member.due = now + BUG_PAUSE
         return None

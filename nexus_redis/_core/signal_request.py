@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
 
 
-class Asker(Waiter):
+class SignalRequest(Waiter):
     """One such caller: `rate` in micro-tokens per second; `answer` when it is settled."""
 
     __slots__ = ("answer", "rate")

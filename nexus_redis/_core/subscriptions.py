@@ -1,64 +1,62 @@
-"""The producers that want to hear of drops and rises, by channel. push.py does the listening. No I/O."""
+"""The producers that want to hear of drops and rises, by channel. `_redis/pubsub.py` does the listening. No I/O."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from typing import Protocol
 
 from nexus_redis._protocol.calls import Drop, dropped
-
-log = logging.getLogger("nexus_redis")
-
-
-class Hearer(Protocol):
-    """Whoever wants to know."""
-
-    def heed(self, drop: Drop, now: float) -> None:
-        """A budget's rate has fallen."""
+from nexus_redis._values.log import log
 
 
-class Channels:
-    """Which channels matter, and to whom. Under the hub's lock, all of it; `changed` is called when the names do."""
+class Subscriber(Protocol):
+    """An object that wants to hear."""
+
+    def on_rate_drop(self, drop: Drop, now: float) -> None:
+        """Take note that a budget's rate has fallen, or is no longer 0."""
+
+
+class Subscriptions:
+    """Which channels matter, and to whom. Used under the scheduler's lock. `changed` is called when names change."""
 
     def __init__(self) -> None:
-        self._hearers: dict[str, set[Hearer]] = {}
+        self._subscribers: dict[str, set[Subscriber]] = {}
         self.changed: Callable[[], None] = lambda: None
 
     @property
     def names(self) -> Collection[str]:
-        """To be subscribed to."""
-        return self._hearers.keys()
+        """Return the channels to be subscribed to."""
+        return self._subscribers.keys()
 
-    def join(self, name: str, hearer: Hearer) -> None:
-        """Let `hearer` know from now on."""
-        hearers = self._hearers.get(name)
-        if hearers is None:
-            self._hearers[name] = {hearer}
+    def join(self, name: str, subscriber: Subscriber) -> None:
+        """Tell a subscriber what comes on a channel, from now on."""
+        subscribers = self._subscribers.get(name)
+        if subscribers is None:
+            self._subscribers[name] = {subscriber}
             self.changed()
         else:
-            hearers.add(hearer)
+            subscribers.add(subscriber)
 
-    def leave(self, name: str, hearer: Hearer) -> None:
-        """No longer."""
-        hearers = self._hearers.get(name, set())
-        hearers.discard(hearer)
-        if not hearers and self._hearers.pop(name, None) is not None:
+    def leave(self, name: str, subscriber: Subscriber) -> None:
+        """Tell a subscriber nothing more."""
+        subscribers = self._subscribers.get(name, set())
+        subscribers.discard(subscriber)
+        if not subscribers and self._subscribers.pop(name, None) is not None:
             self.changed()
 
     def clear(self) -> None:
-        """Nobody is there any more: a forked child begins."""
-        self._hearers.clear()
+        """Forget all subscribers: a forked child begins."""
+        self._subscribers.clear()
 
     def deliver(self, name: str, message: bytes | str, now: float) -> None:
-        """Tell those whom it concerns. Never raises: it may be anything, from anybody."""
+        """Tell the subscribers of a channel. Never raises: the message may be anything, from anybody."""
         try:
             drop = dropped(message)
         except (ValueError, LookupError):
-            log.debug("no message of ours on %s", name)
+            log.debug("a message on %s is not one of ours", name)
             return
-        for hearer in list(self._hearers.get(name, ())):
+        for subscriber in list(self._subscribers.get(name, ())):
             try:
-                hearer.heed(drop, now)
+                subscriber.on_rate_drop(drop, now)
             except Exception:
-                log.exception("a bug in what %r heard; its next claim tells it again", hearer)
+                log.exception("a bug in what %r heard; its next claim tells it again", subscriber)

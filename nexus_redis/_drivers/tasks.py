@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -13,13 +13,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 import redis
 import redis.asyncio
 
-from nexus_redis._core.loop import Step, deliver, refill
+from nexus_redis._core.loop import Loop, deliver, serve
 from nexus_redis._core.round_trips import Exchange
-from nexus_redis._core.scheduler import Hub, Member
+from nexus_redis._core.scheduler import Scheduler
+from nexus_redis._core.session import Session
 from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter
 from nexus_redis._drivers.threaded import STOP_PATIENCE, LoopThread
 from nexus_redis._drivers.turns import Turns
-from nexus_redis._protocol.plans import Job, Outcome, Pause
+from nexus_redis._protocol.plans import Done, Outcome, Pause, Plan, step
 from nexus_redis._redis.connect import perform_async
 from nexus_redis._redis.faults import failed
 from nexus_redis._redis.pubsub import PushTask
@@ -51,7 +52,7 @@ class LoopTask:
         reports.is_abandoned = self._has_ended
         self.push: PushTask | None = None
         self._begin()
-        self.hub = Hub(time.monotonic, self._wake, server)
+        self.scheduler = Scheduler(time.monotonic, self._wake, server)
 
     def _begin(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -73,7 +74,7 @@ class LoopTask:
             self._loops = [*(loop for loop in self._loops if not loop.is_closed()), running]
 
     def _time(self) -> float:
-        return self.hub.clock()
+        return self.scheduler.clock()
 
     def _wake(self) -> None:
         if self._changed is not None:
@@ -82,7 +83,7 @@ class LoopTask:
     def after_fork(self) -> None:
         """In the child: the parent's loop and thread do not exist."""
         self._begin()
-        self.hub.after_fork()
+        self.scheduler.after_fork()
         self._reports.after_fork()
         if self.push is not None:
             _inherited.append(self.push)
@@ -90,8 +91,8 @@ class LoopTask:
 
     def listen(self, connect: Callable[[], redis.asyncio.Redis]) -> None:
         """Hear of drops as they are decided, by a connection and a task of their own."""
-        self.push = PushTask(connect, self.hub.channels)
-        self.hub.channels.changed = self.push.changed
+        self.push = PushTask(connect, self.scheduler.subscriptions)
+        self.scheduler.subscriptions.changed = self.push.changed
 
     def adopt(self) -> None:
         """The running loop is the one, from the first use on; another raises."""
@@ -127,7 +128,7 @@ class LoopTask:
     async def take_turn(self) -> None:
         """Let others have their turn where this caller's turn has lasted long. Raise `WrongLoop` in another loop."""
         self.adopt()
-        if self.hub.clock() >= self.turn_ends:
+        if self.scheduler.clock() >= self.turn_ends:
             await self.give_way()
 
     async def run(self, plan: CallerPlan[T]) -> T:
@@ -135,28 +136,28 @@ class LoopTask:
         await self.take_turn()
         try:
             while True:
-                step = next(plan)
+                found = step(plan, None)
+                if isinstance(found, Done):
+                    result: T = found.result
+                    return result
                 self.ensure_running()
                 assert self.loop is not None
                 future: asyncio.Future[None] = self.loop.create_future()
-                step.waiter.wake = partial(_settle, future)
-                if step.waiter.is_settled:
+                found.waiter.wake = partial(_settle, future)
+                if found.waiter.is_settled:
                     _settle(future)
-                await self.wait(future, step.seconds)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+                await self.wait(future, found.seconds)
         except BaseException:
             plan.close()  # a caller that was cancelled leaves nothing behind
             raise
 
-    async def leave(self, member: Member, error: NexusError) -> None:
+    async def leave(self, member: Session, error: NexusError) -> None:
         """Have one member leave for good; return when Redis knows it."""
-        now = self.hub.clock()
+        now = self.scheduler.clock()
         leaver, gone = Waiter(0, now), running_loop().create_future()
         leaver.wake = partial(_settle, gone)
         member.leave(error, now, leaver)
-        if not member.reach.is_out:  # what is not handed back expires by itself
+        if not member.server.is_out:  # what is not handed back expires by itself
             await self.wait(gone, STOP_PATIENCE)
 
     async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
@@ -165,24 +166,23 @@ class LoopTask:
             async with asyncio.timeout(seconds):
                 await future
 
-    async def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+    async def drive(self, plan: Plan[T]) -> T:
         """Run a plan to its end in this task."""
         outcomes: list[Outcome] | None = None
         while True:
-            try:
-                step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
-            except StopIteration as end:
-                result: T = end.value
+            found = step(plan, outcomes)
+            if isinstance(found, Done):
+                result: T = found.result
                 return result
-            if isinstance(step, Pause):
-                await asyncio.sleep(step.seconds)
+            if isinstance(found, Pause):
+                await asyncio.sleep(found.seconds)
                 outcomes = []
             else:
-                outcomes = await perform_async(self._client, step)
+                outcomes = await perform_async(self._client, found)
 
     async def stop(self, error: NexusError) -> None:
         """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
-        self.hub.close(error)
+        self.scheduler.close(error)
         if self.loop is running_loop():
             await self._hand_back()
             if self.push is not None:
@@ -194,7 +194,7 @@ class LoopTask:
         if not self._reports.is_running:
             return
         with self._reports.lock:
-            self._reports.hub.close(error)
+            self._reports.scheduler.close(error)
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_PATIENCE):
                 while self._reports.is_running:  # noqa: ASYNC110  # a thread sets no event of this loop when it ends
@@ -232,30 +232,30 @@ class LoopTask:
                 await self._serve()
                 return
             except asyncio.CancelledError:  # the loop may be about to end: what comes after must not pass unseen
-                self.hub.take_in()
+                self.scheduler.reclaim()
                 raise
             except Exception:
-                log.exception("the refill loop met a bug; it goes on in a second")
+                log.exception("the serve loop met a bug; it goes on in a second")
                 await asyncio.sleep(1.0)
 
     async def _serve(self) -> None:
-        plan = refill(self.hub)
+        plan = serve(self.scheduler)
         assert self._changed is not None
         assert self.loop is not None
         while True:
             self._changed.clear()
-            step = next(plan, None)
-            if step is None:
+            found = step(plan, None)
+            if isinstance(found, Done):
                 return
-            if not isinstance(step, Pause):
-                carrier = self.loop.create_task(perform_async(self._client, step.jobs), name="nexus-redis-call")
+            if isinstance(found, Exchange):
+                carrier = self.loop.create_task(perform_async(self._client, found.jobs), name="nexus-redis-call")
                 self._carriers.add(carrier)
-                carrier.add_done_callback(partial(self._land, step))
-            elif not step.seconds:
+                carrier.add_done_callback(partial(self._land, found))
+            elif not found.seconds:
                 await asyncio.sleep(0)
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(None if step.seconds == NEVER else step.seconds):
+                    async with asyncio.timeout(None if found.seconds == NEVER else found.seconds):
                         await self._changed.wait()
 
     def _land(self, exchange: Exchange, carrier: asyncio.Task[list[Outcome]]) -> None:
@@ -265,9 +265,9 @@ class LoopTask:
             outcomes: list[Outcome] = [failed(ConnectionError("cancelled"))] * len(exchange.jobs)
         else:
             outcomes = carrier.result()
-        self._deliver(deliver(self.hub, exchange, outcomes))
+        self._deliver(deliver(self.scheduler, exchange, outcomes))
 
-    def _deliver(self, steps: Step) -> None:
+    def _deliver(self, steps: Loop) -> None:
         """Deliver a slice, and the next one in the next turn of the loop: not in a task, which anyone may cancel."""
         assert self.loop is not None
         if next(steps, None) is not None:
@@ -278,7 +278,7 @@ class TasksOfThread:
     """The loop of a thread as tasks of an event loop use it: an async Nexus reports from a thread."""
 
     def __init__(self, home: LoopTask, thread: LoopThread) -> None:
-        self._home, self._thread, self.hub = home, thread, thread.hub
+        self._home, self._thread, self.scheduler = home, thread, thread.scheduler
         self.ensure_running, self.end = thread.ensure_running, thread.end
 
     @property
@@ -293,29 +293,29 @@ class TasksOfThread:
         try:
             while True:
                 with lock:
-                    step = next(plan)
+                    found = step(plan, None)
+                    if isinstance(found, Done):
+                        result: T = found.result
+                        return result
                     self.ensure_running()
                     future: asyncio.Future[None] = loop.create_future()
-                    step.waiter.wake = partial(_settle_from_thread, loop, future)
-                    if step.waiter.is_settled:
+                    found.waiter.wake = partial(_settle_from_thread, loop, future)
+                    if found.waiter.is_settled:
                         _settle(future)
-                await self._home.wait(future, step.seconds)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+                await self._home.wait(future, found.seconds)
         except BaseException:
             with lock:
                 plan.close()
             raise
 
-    async def leave(self, member: Member, error: NexusError) -> None:
+    async def leave(self, member: Session, error: NexusError) -> None:
         """Have one member leave for good; return when Redis knows it."""
-        loop, now = running_loop(), self.hub.clock()
+        loop, now = running_loop(), self.scheduler.clock()
         leaver, gone = Waiter(0, now), loop.create_future()
         leaver.wake = partial(_settle_from_thread, loop, gone)
         with self._thread.lock:
             member.leave(error, now, leaver)
-        if not member.reach.is_out:  # its reports end now, so its deadline will say the same
+        if not member.server.is_out:  # its reports end now, so its deadline will say the same
             await self._home.wait(gone, STOP_PATIENCE)
 
 

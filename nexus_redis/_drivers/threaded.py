@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
 import redis
 
-from nexus_redis._core.loop import Step, deliver, refill
+from nexus_redis._core.loop import Loop, deliver, serve
 from nexus_redis._core.round_trips import MOST_OUT, Exchange
-from nexus_redis._core.scheduler import BUG_PAUSE, Hub, Member
+from nexus_redis._core.scheduler import BUG_PAUSE, Made, Scheduler
+from nexus_redis._core.session import Session
 from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter, nobody
-from nexus_redis._protocol.plans import Job, Outcome, Pause
+from nexus_redis._protocol.plans import Done, Plan, drive, step
 from nexus_redis._redis.connect import perform
 from nexus_redis._redis.pubsub import PushThread
 from nexus_redis._runtime.locks import Latch, LazyLock, Lock, MadeAtFirstUse, new_lock
@@ -51,8 +52,8 @@ class LoopThread:
         self.is_abandoned: Callable[[], bool] = lambda: False  # nobody can use or close it any more
         self.push: PushThread | None = None
         self._begin()
-        self.hub = Hub(time.monotonic, self._wake, server, LazyLock)
-        self.hub.aside = self._aside
+        self.scheduler = Scheduler(time.monotonic, self._wake, server, LazyLock)
+        self.scheduler.aside = self._aside
 
     def _begin(self) -> None:
         LoopThread.lock.forget(self)
@@ -60,7 +61,7 @@ class LoopThread:
         LoopThread._over.forget(self)
         LoopThread._driving.forget(self)
         self._threads: set[threading.Thread] = set()
-        self._plan: Step | None = None
+        self._plan: Loop | None = None
         self._is_led = False
         self._resting = 0
         self._bell: Latch | None = None  # of the leader, while it pauses
@@ -74,7 +75,7 @@ class LoopThread:
         ):  # no condition: that would swallow what a signal handler raises in the caller's thread
             self._bell.set()
 
-    def _aside(self, make: Callable[[], list[Job]], then: Callable[[list[Job]], None]) -> None:
+    def _aside(self, make: Callable[[], Made], then: Callable[[Made], None]) -> None:
         lock = self.lock
 
         def run() -> None:
@@ -85,20 +86,20 @@ class LoopThread:
         try:
             threading.Thread(target=run, name="nexus-redis-watch", daemon=True).start()
         except RuntimeError:  # the interpreter is about to end, or may have no more threads
-            then([])
+            then(None)
 
     def after_fork(self) -> None:
         """In the child: the parent's thread does not exist, its lock may be held for ever."""
         self._begin()
-        self.hub.after_fork()
+        self.scheduler.after_fork()
         if self.push is not None:
             self.push.abandon()
             self.listen(self.push.connect)
 
     def listen(self, connect: Callable[[], redis.Redis]) -> None:
         """Hear of drops as they are decided, by a connection and a thread of their own."""
-        self.push = PushThread(connect, self.hub.channels, lambda: self.lock)
-        self.hub.channels.changed = self.push.changed
+        self.push = PushThread(connect, self.scheduler.subscriptions, lambda: self.lock)
+        self.scheduler.subscriptions.changed = self.push.changed
 
     @property
     def is_running(self) -> bool:
@@ -109,7 +110,7 @@ class LoopThread:
         """Start a thread if none is there; call with the lock held."""
         if not self.is_running:
             LoopThread._over.forget(self)
-            self._plan, self._is_led, self._resting, self._threads = refill(self.hub), False, 0, set()
+            self._plan, self._is_led, self._resting, self._threads = serve(self.scheduler), False, 0, set()
             try:
                 self._start()
             except RuntimeError as error:  # at a limit of the system, or at the end of the interpreter
@@ -128,16 +129,16 @@ class LoopThread:
         try:
             while True:
                 with lock:
-                    step = next(plan)
+                    found = step(plan, None)
+                    if isinstance(found, Done):
+                        result: T = found.result
+                        return result
                     self.ensure_running()
                     bell = Latch()
-                    step.waiter.wake = bell.set
-                    if step.waiter.is_settled:
+                    found.waiter.wake = bell.set
+                    if found.waiter.is_settled:
                         bell.set()
-                self.wait(bell, step.seconds)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+                self.wait(bell, found.seconds)
         except BaseException:
             with lock:
                 plan.close()  # a caller that was interrupted leaves nothing behind
@@ -147,14 +148,14 @@ class LoopThread:
         """Until it is set; False where the time was over before."""
         return event.wait(seconds)
 
-    def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+    def drive(self, plan: Plan[T]) -> T:
         """Run a plan to its end in the caller's thread."""
         me = threading.get_ident()
         if me in self._driving:
             raise ReentrantCall
         self._driving.add(me)
         try:
-            return drive(plan, self._client())
+            return drive(plan, lambda jobs: perform(self._client, jobs), time.sleep)
         finally:
             self._driving.discard(me)
 
@@ -183,7 +184,7 @@ class LoopThread:
         with suppress(RuntimeError):  # no thread to be had: leases and reports end by themselves
             threading.Thread(target=do, name="nexus-redis-close").start()
 
-    def leave(self, member: Member, error: NexusError) -> None:
+    def leave(self, member: Session, error: NexusError) -> None:
         """Have one member leave for good; return when Redis knows it.
 
         Where this thread is in the middle of another call, a thread does it as soon as that call has ended.
@@ -192,13 +193,13 @@ class LoopThread:
             self._later(lambda: self.leave(member, error))
             return
         try:
-            now, gone = self.hub.clock(), Latch()
+            now, gone = self.scheduler.clock(), Latch()
             leaver = Waiter(0, now)
             leaver.wake = gone.set
             member.leave(error, now, leaver)
         finally:
             self.lock.release()
-        if not member.reach.is_out:  # what is not handed back expires by itself, and a report's deadline says the same
+        if not member.server.is_out:  # what is not handed back expires by itself, and a report's deadline says the same
             self.wait(gone, STOP_PATIENCE)
 
     def forget(self, then: Callable[[], None]) -> None:
@@ -217,7 +218,7 @@ class LoopThread:
         if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
             return False
         try:
-            self.hub.close(error)
+            self.scheduler.close(error)
             threads, over = self._threads - {threading.current_thread()}, self._over
             listening = self.push.end() if self.push is not None else None
         finally:
@@ -239,8 +240,8 @@ class LoopThread:
                 try:
                     is_needed = self._work(over)
                 except Exception:
-                    log.exception("the refill loop met a bug; it goes on in a second")
-                    self._plan = refill(self.hub)
+                    log.exception("the serve loop met a bug; it goes on in a second")
+                    self._plan = serve(self.scheduler)
                     self._pause(BUG_PAUSE, Latch())
             self._threads.discard(threading.current_thread())
 
@@ -264,7 +265,7 @@ class LoopThread:
             outcomes = perform(self._client, exchange.jobs)
         finally:
             self.lock.acquire()
-        for _ in deliver(self.hub, exchange, outcomes):
+        for _ in deliver(self.scheduler, exchange, outcomes):
             self._give_way()
         return True
 
@@ -273,16 +274,18 @@ class LoopThread:
         self._is_led = True
         try:
             while True:
-                if not self.hub.is_closing and self.is_abandoned():
+                if not self.scheduler.is_closing and self.is_abandoned():
                     log.warning("the event loop of a Nexus ended before it was closed: its consumers leave")
-                    self.hub.close(Closed("nexus"))
+                    self.scheduler.close(Closed("nexus"))
                 assert self._plan is not None
-                step = next(self._plan, None)
-                if not isinstance(step, Pause):
-                    return step
-                if step.seconds:
+                found = step(self._plan, None)
+                if isinstance(found, Done):
+                    return None
+                if isinstance(found, Exchange):
+                    return found
+                if found.seconds:
                     self._bell = Latch()
-                    self._pause(None if step.seconds == NEVER else step.seconds, self._bell)
+                    self._pause(None if found.seconds == NEVER else found.seconds, self._bell)
                 else:
                     self._give_way()
         finally:
@@ -308,17 +311,6 @@ class LoopThread:
         self.lock.acquire()
 
 
-def drive(plan: Generator[list[Job] | Pause, list[Outcome], T], client: redis.Redis) -> T:
-    """Run a plan to its end in this thread."""
-    outcomes: list[Outcome] | None = None
-    while True:
-        try:
-            step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            outcomes = []
-        else:
-            outcomes = perform(lambda: client, step)
+def run_plan(plan: Plan[T], client: redis.Redis) -> T:
+    """Run a plan to its end in this thread, with a client of the caller's."""
+    return drive(plan, lambda jobs: perform(lambda: client, jobs), time.sleep)

@@ -20,6 +20,8 @@ from nexus_redis._protocol.scripts import Script
 from nexus_redis.errors import NexusError, Unavailable
 
 T = TypeVar("T")
+Y = TypeVar("Y")
+S = TypeVar("S")
 Argument = str | int
 
 FIRST_BACKOFF: Final = 0.05  # seconds until the first repetition
@@ -95,6 +97,36 @@ class Pause:
 
 
 Plan = Generator[list[Job] | Pause, list[Outcome], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a plan, with its result."""
+
+    result: Any
+
+
+def step(plan: Generator[Y, S, Any], answer: S | None) -> Y | Done:
+    """Run a plan to its next step, or to its end. This is how everything here that runs a plan goes on with it."""
+    try:
+        return plan.send(answer)  # type: ignore[arg-type]  # None starts a generator
+    except StopIteration as end:
+        return Done(end.value)
+
+
+def drive(plan: Plan[T], perform: Callable[[list[Job]], list[Outcome]], rest: Callable[[float], object]) -> T:
+    """Run a plan to its end in the caller's thread. `perform` sends a batch, `rest` waits for so many seconds."""
+    outcomes: list[Outcome] | None = None
+    while True:
+        found = step(plan, outcomes)
+        if isinstance(found, Done):
+            result: T = found.result
+            return result
+        if isinstance(found, Pause):
+            rest(found.seconds)
+            outcomes = []
+        else:
+            outcomes = perform(found)
 
 
 def is_lost(outcome: Outcome) -> bool:

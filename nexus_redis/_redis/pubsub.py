@@ -32,7 +32,7 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from nexus_redis._core.subscriptions import Channels
+from nexus_redis._core.subscriptions import Subscriptions
 from nexus_redis._protocol.calls import text
 from nexus_redis._redis.connect import raise_if_cancelled
 from nexus_redis._values.log import log
@@ -48,8 +48,8 @@ STOP_PATIENCE: Final = 1.5
 class _Listener:
     """What both drivers share: is the server there, when to try again, what to say."""
 
-    def __init__(self, channels: Channels) -> None:
-        self.channels = channels
+    def __init__(self, channels: Subscriptions) -> None:
+        self.subscriptions = channels
         self._failures = 0
         self._has_said = False
 
@@ -59,8 +59,8 @@ class _Listener:
         self._is_asked = False
 
     def _changes(self) -> tuple[list[str], list[str]]:
-        """Channels to subscribe to and to leave; taken for done."""
-        wanted = set(self.channels.names)
+        """Subscriptions to subscribe to and to leave; taken for done."""
+        wanted = set(self.subscriptions.names)
         new, gone = sorted(wanted - self.subscribed), sorted(self.subscribed - wanted)
         self.subscribed = wanted
         return new, gone
@@ -100,7 +100,10 @@ class PushThread(_Listener):
     """Listens in a thread that is there while some channel matters."""
 
     def __init__(
-        self, connect: Callable[[], redis.Redis], channels: Channels, lock: Callable[[], AbstractContextManager[object]]
+        self,
+        connect: Callable[[], redis.Redis],
+        channels: Subscriptions,
+        lock: Callable[[], AbstractContextManager[object]],
     ) -> None:
         super().__init__(channels)
         self.connect, self._lock = connect, lock
@@ -150,7 +153,7 @@ class PushThread(_Listener):
 
     @property
     def _is_wanted(self) -> bool:
-        return bool(self.channels.names) and not self._is_stopped
+        return bool(self.subscriptions.names) and not self._is_stopped
 
     def _run(self) -> None:
         while not self._is_over():
@@ -193,7 +196,7 @@ class PushThread(_Listener):
             heard = self._hear(message) if message is not None else None
             if heard is not None:
                 with self._lock():
-                    self.channels.deliver(*heard, time.monotonic())
+                    self.subscriptions.deliver(*heard, time.monotonic())
 
     def _wait(self, pubsub: Any, seconds: float) -> None:
         """Until something came, the bell rang or the time is over."""
@@ -214,7 +217,7 @@ class PushThread(_Listener):
 class PushTask(_Listener):
     """Listens in a task of the running loop, which is there while some channel matters."""
 
-    def __init__(self, connect: Callable[[], redis.asyncio.Redis], channels: Channels) -> None:
+    def __init__(self, connect: Callable[[], redis.asyncio.Redis], channels: Subscriptions) -> None:
         super().__init__(channels)
         self.connect = connect
         self._task: asyncio.Task[None] | None = None
@@ -244,7 +247,7 @@ class PushTask(_Listener):
 
     @property
     def _is_wanted(self) -> bool:
-        return bool(self.channels.names) and not self._is_stopped
+        return bool(self.subscriptions.names) and not self._is_stopped
 
     async def _run(self, bell: asyncio.Event) -> None:
         while self._is_wanted:
@@ -283,7 +286,7 @@ class PushTask(_Listener):
                     message, reading = reading.result(), None
                     heard = self._hear(message) if message is not None else None
                     if heard is not None:
-                        self.channels.deliver(*heard, time.monotonic())
+                        self.subscriptions.deliver(*heard, time.monotonic())
         finally:
             tasks = [task for task in (reading, ringing) if task is not None]
             for task in tasks:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from nexus_redis._core.loop import refill
-from nexus_redis._core.producer import Account
-from nexus_redis._core.registration import NOTHING, Opening
+from nexus_redis._core.loop import serve
+from nexus_redis._core.producer import ProducerSession
+from nexus_redis._core.registration import NOTHING, Registration
 from nexus_redis._core.round_trips import Exchange
-from nexus_redis._core.scheduler import Hub
+from nexus_redis._core.scheduler import Scheduler
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Outcome, Pause
@@ -62,13 +62,13 @@ def run(wish: Wish, command: list[str]) -> int:
     name, key = split_name(wish.name, wish.key)
     keys = BudgetKeys(prefix, budget_name(name, key))
     parent = BudgetKeys(prefix, name) if key is not None else None
-    opening = Opening(keys, NOTHING, Opening(parent, NOTHING) if parent is not None else None)
+    opening = Registration(keys, NOTHING, Registration(parent, NOTHING) if parent is not None else None)
     come = signals(OF_A_COMMAND)
     with _reached(wish.url) as connection:
         if not wish.creates:
             require_one(connection, keys, parent, wish.url, wish.namespace)
-        hub = Hub(time.monotonic, lambda: None, connection.server)
-        _take(Account(hub, keys, None, settings, opening), cost, wish.timeout, _Loop(hub, connection), come)
+        hub = Scheduler(time.monotonic, lambda: None, connection.server)
+        _take(ProducerSession(hub, keys, None, settings, opening), cost, wish.timeout, _Loop(hub, connection), come)
     # The producer has left: tokens that it held beside those for the command have gone back.
     return come.exit_code() if come.first else spawn(command, come)
 
@@ -90,13 +90,13 @@ def _reached(url: str | None) -> Iterator[Connection]:
         server.stop()
 
 
-def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", come: Signals) -> None:
+def _take(account: ProducerSession, cost: int, timeout: float | None, loop: "_Loop", come: Signals) -> None:
     """Wait for the tokens or a signal, then leave. Raises the error of a claim, and `AcquireTimeout`."""
     since, is_now = time.monotonic(), timeout == 0
     waiter = Waiter(cost, since, whole=is_now)  # all tokens with the first claim, or none
     account.wait(waiter)
     try:
-        deadline = since + account.reach.patience if is_now else NEVER if timeout is None else since + timeout
+        deadline = since + account.server.patience if is_now else NEVER if timeout is None else since + timeout
         loop.run(lambda: waiter.is_settled, deadline, wakeup=[come.wakeup])
         if waiter.error is not None:
             raise waiter.error
@@ -107,15 +107,15 @@ def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", com
     finally:
         if not waiter.is_settled:
             account.cancel(waiter, time.monotonic())
-        account.hub.close(Closed("nexus"))
+        account.scheduler.close(Closed("nexus"))
         loop.run(lambda: False, time.monotonic() + STOP_PATIENCE)
 
 
 class _Loop:
     """The loop of a hub, run step by step by the thread that waits for its results."""
 
-    def __init__(self, hub: Hub, connection: Connection) -> None:
-        self._plan, self._connection = refill(hub), connection
+    def __init__(self, hub: Scheduler, connection: Connection) -> None:
+        self._plan, self._connection = serve(hub), connection
         self._step: Exchange | Pause | None = None
         self._outcomes: list[Outcome] | None = None
 

@@ -6,7 +6,7 @@ from typing import Any, Self, TypeVar
 
 import redis
 
-from nexus_redis._drivers.threaded import drive
+from nexus_redis._drivers.threaded import run_plan
 from nexus_redis._protocol.budget_list import listed, swept
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Job, Outcome, Pause, ask
@@ -39,7 +39,7 @@ class Place:
 
     def run(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
         """Run a plan to its end."""
-        return drive(plan, self.client)
+        return run_plan(plan, self.client)
 
     def list_budget(self, name: str, *, is_kept: bool = False) -> None:
         """Put a budget on the list of all; `is_kept` where an operator has set something."""

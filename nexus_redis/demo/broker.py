@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from nexus_redis._drivers.threaded import drive
+from nexus_redis._drivers.threaded import run_plan
 from nexus_redis._protocol.deletion import delete
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._redis.connect import connect, node_for, where
@@ -54,7 +54,7 @@ class Broker:
 
     def forget(self) -> None:
         """No trace of the budget, whoever left it. Raises `Unavailable` where nothing answers."""
-        drive(delete(BudgetKeys(self.meeting.namespace, BUDGET), where(self.client)), self.client)
+        run_plan(delete(BudgetKeys(self.meeting.namespace, BUDGET), where(self.client)), self.client)
 
     def look_inside(self) -> list[tuple[str, str]]:
         """Commands for another terminal, and what each shows."""

@@ -18,7 +18,7 @@ import heapq
 import math
 import threading
 from asyncio import sleep as give_way  # by these names: a test may put this clock's in the place of the modules' own
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from time import sleep
 from types import TracebackType
@@ -28,13 +28,13 @@ import redis
 import redis.asyncio
 
 from nexus_redis._api.nexus import NexusBase
-from nexus_redis._core.loop import Step, deliver, refill
+from nexus_redis._core.loop import Loop, deliver, run_until_pause, serve
 from nexus_redis._core.round_trips import Exchange
-from nexus_redis._core.scheduler import Hub
+from nexus_redis._core.scheduler import Scheduler
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._drivers.tasks import Drivers, LoopTask
 from nexus_redis._drivers.threaded import LoopThread
-from nexus_redis._protocol.plans import Call, Job, Outcome, Pause
+from nexus_redis._protocol.plans import Call, Job, Outcome, Plan, drive
 from nexus_redis._redis.connect import perform
 from nexus_redis._runtime.locks import Latch, LazyLock, Lock, new_lock
 from nexus_redis.errors import InvalidSetting, NexusError
@@ -227,14 +227,14 @@ class SteppedLoop(LoopThread):
 
     def __init__(self, clock: ManualClock, client: Callable[[], redis.Redis], server: str) -> None:
         self._clock, self._client, self.round_trip = clock, client, clock.round_trip
-        self.hub = Hub(lambda: clock._at, lambda: None, server, LazyLock)
+        self.scheduler = Scheduler(lambda: clock._at, lambda: None, server, LazyLock)
         self._begin()
 
     def _new_lock(self) -> Lock:
         return self._clock._lock
 
     def _begin(self) -> None:
-        self._plan: Step | None = None
+        self._plan: Loop | None = None
         self._is_in_it = False
         self._mail: list[tuple[float, int, Exchange, list[Outcome] | None]] = []  # on its way to Redis, or back
         self._count = 0
@@ -242,7 +242,7 @@ class SteppedLoop(LoopThread):
             self._clock._loops.append(self)
 
     def after_fork(self) -> None:
-        self.hub.after_fork()
+        self.scheduler.after_fork()
         self._begin()
 
     @property
@@ -250,7 +250,7 @@ class SteppedLoop(LoopThread):
         """When it must be run."""
         if self._is_in_it:
             return NEVER
-        return min(self.hub.asleep_until, self._mail[0][0] if self._mail else NEVER)
+        return min(self.scheduler.asleep_until, self._mail[0][0] if self._mail else NEVER)
 
     @property
     def is_running(self) -> bool:
@@ -265,37 +265,28 @@ class SteppedLoop(LoopThread):
 
     def run_due(self) -> None:
         """All that is due now."""
-        outcomes: list[Outcome] | None = None
         if self._plan is None:
-            self._plan = refill(self.hub)
+            self._plan = serve(self.scheduler)
         self._is_in_it = True
+        is_over = True
         try:
             self._carry()
-            while True:
-                step = self._plan.send(outcomes)
-                if not isinstance(step, Pause):
-                    outcomes = self._send(step)
-                elif step.seconds > 0:
-                    return
-                else:
-                    outcomes = None
-        except BaseException as end:
-            self._plan = None
-            self._clock._loops.remove(self)
-            if not isinstance(end, StopIteration):
-                raise
+            is_over = run_until_pause(self._plan, self._send) is None
         finally:
             self._is_in_it = False
+            if is_over:  # also after a bug
+                self._plan = None
+                self._clock._loops.remove(self)
 
     def _send(self, exchange: Exchange) -> list[Outcome] | None:
         """What comes of it, at once or after a round trip."""
         if not self.round_trip:
-            return self._perform(exchange)
+            return self._perform(exchange.jobs)
         self._post(exchange, None)
         return None
 
-    def _perform(self, exchange: Exchange) -> list[Outcome]:
-        return perform(self._client, [self._clock._stamped(job) for job in exchange.jobs])
+    def _perform(self, jobs: Sequence[Job]) -> list[Outcome]:
+        return perform(self._client, [self._clock._stamped(job) for job in jobs])
 
     def _post(self, exchange: Exchange, outcomes: list[Outcome] | None) -> None:
         self._count += 1
@@ -306,31 +297,20 @@ class SteppedLoop(LoopThread):
         while self._mail and self._mail[0][0] <= self._clock._at:
             _, _, exchange, outcomes = heapq.heappop(self._mail)
             if outcomes is None:
-                self._post(exchange, self._perform(exchange))
+                self._post(exchange, self._perform(exchange.jobs))
             else:
-                for _ in deliver(self.hub, exchange, outcomes):
+                for _ in deliver(self.scheduler, exchange, outcomes):
                     pass
 
     def wait(self, event: Latch, seconds: float | None = None) -> bool:
         return self._clock._wait(event, seconds)
 
-    def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
-        outcomes: list[Outcome] | None = None
-        while True:
-            try:
-                step = plan.send(outcomes)  # type: ignore[arg-type]  # None starts a generator
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            if isinstance(step, Pause):
-                self._clock.advance(step.seconds)
-                outcomes = []
-            else:
-                outcomes = perform(self._client, [self._clock._stamped(job) for job in step])
+    def drive(self, plan: Plan[T]) -> T:
+        return drive(plan, self._perform, self._clock.advance)
 
     def stop(self, error: NexusError) -> bool:
         with self.lock:
-            self.hub.close(error)
+            self.scheduler.close(error)
             if self.is_running and not self._is_in_it:
                 self.run_due()
         return True
@@ -344,7 +324,7 @@ class SteppedTask(LoopTask):
 
     def __init__(self, clock: ManualClock, reports: LoopThread) -> None:
         self._clock, self._stepped = clock, reports
-        self.hub = reports.hub
+        self.scheduler = reports.scheduler
         self._begin()
 
     def after_fork(self) -> None:
@@ -360,7 +340,7 @@ class SteppedTask(LoopTask):
     async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
         await self._clock._pass(future, seconds)
 
-    async def drive(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
+    async def drive(self, plan: Plan[T]) -> T:
         return self._stepped.drive(plan)
 
     async def stop(self, error: NexusError) -> None:

@@ -370,8 +370,8 @@ def test_work_is_async_too(server: Server) -> None:
             if server.kind == FAKE:
                 nexus._connections.made_sync = server.client()
             async with consumer, consumer.work(3):
-                assert consumer._reporter.meter.sample()["in_flight"] == 3
-            assert consumer._reporter.meter.sample()["done"] == 3
+                assert consumer._session.meter.sample()["in_flight"] == 3
+            assert consumer._session.meter.sample()["done"] == 3
 
     run(main())
 

@@ -14,8 +14,8 @@ import pytest
 from nexus_redis import AcquireTimeout, Closed, InvalidSetting, Nexus
 from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis._api import nexus as api_nexus
-from nexus_redis._core.producer import Account
-from nexus_redis._core.registration import Opening
+from nexus_redis._core.producer import ProducerSession
+from nexus_redis._core.registration import Registration
 from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
 from tests.contract.test_budgets import operator_sets
@@ -158,20 +158,20 @@ def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
     nexus = getattr(nexus, "it", nexus)
     start, found = threading.Barrier(8), []
 
-    class Slow(Opening):
+    class Slow(Registration):
         __slots__ = ()
 
         def __init__(self, *given: Any) -> None:
             threading.Event().wait(0.01)  # another thread's turn
             super().__init__(*given)
 
-    class SlowAccount(Account):
+    class SlowAccount(ProducerSession):
         def __init__(self, *given: Any) -> None:
             threading.Event().wait(0.01)
             super().__init__(*given)
 
-    monkeypatch.setattr(api_nexus, "Opening", Slow)
-    monkeypatch.setattr(api_nexus, "Account", SlowAccount)
+    monkeypatch.setattr(api_nexus, "Registration", Slow)
+    monkeypatch.setattr(api_nexus, "ProducerSession", SlowAccount)
 
     def name(i: int) -> None:
         start.wait()
@@ -184,9 +184,9 @@ def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
     for each in ("stripe/a", "mail"):
         budgets = [budget for budget in found if budget.name == each]
         assert len(budgets) == 8
-        assert len({id(budget._opening) for budget in budgets}) == 1
-        assert len({id(budget._account) for budget in budgets}) == 1
-    assert nexus.budget("stripe", key="a")._opening.settings.given() == {"rate": 5, "burst": 7}
+        assert len({id(budget._registration) for budget in budgets}) == 1
+        assert len({id(budget._session) for budget in budgets}) == 1
+    assert nexus.budget("stripe", key="a")._registration.settings.given() == {"rate": 5, "burst": 7}
 
 
 def test_ten_thousand_budgets_of_which_a_hundred_are_used_take_no_thread_of_their_own_and_no_calls(
@@ -209,7 +209,7 @@ def test_ten_thousand_budgets_of_which_a_hundred_are_used_take_no_thread_of_thei
         for budget in budgets[::100]:
             budget.acquire()
         assert loops() - before == nexus._loop._threads
-        assert len(nexus._hub.members) <= 101  # the first may have left, if this took a minute
+        assert len(nexus._scheduler.sessions) <= 101  # the first may have left, if this took a minute
         assert len(nexus.budgets()) == 101
         del budget, budgets
         gc.collect()

@@ -110,7 +110,7 @@ def test_a_key_that_asks_after_its_parents_settings_now_and_then_uses_the_whole_
         while clock.now < ENDS:
             budget.acquire()
             log.append((clock.now, 1.0))
-        assert not [each for each in budget._account.ledger.flights if each.sent < clock.now - 1]
+        assert not [each for each in budget._session.ledger.flights if each.sent < clock.now - 1]
     assert used(log, 50) >= 0.97
     assert_never_exceeded(log, 50, lease=0.7)
 
@@ -160,4 +160,4 @@ def test_who_gives_up_in_time_gets_nothing_and_costs_nothing(one_server: Server)
         assert clock.now == pytest.approx(0.2, abs=0.01)
         clock.advance(3)
         assert budget.snapshot().granted_total <= 1 + 1  # and what came for it went back
-        assert nexus._hub.failures == 0
+        assert nexus._scheduler.failures == 0

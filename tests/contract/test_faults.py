@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from nexus_redis import AcquireTimeout, Denied, NexusError, ServerRefused, Unavailable
-from nexus_redis._core import producer as producer_session
+from nexus_redis._core import outage as outage_mode
 from nexus_redis._drivers import tasks, threaded
 from nexus_redis._redis import pubsub
 from nexus_redis._values.parse import MICRO
@@ -36,7 +36,7 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 def out(it: Any) -> bool:
     """Does the loop of this budget know that Redis is away?"""
-    return bool(account_of(it).hub.is_out)
+    return bool(account_of(it).scheduler.is_out)
 
 
 # --- one reply, one connection
@@ -257,7 +257,7 @@ def test_a_try_says_that_redis_does_not_answer(open_nexus: Opener, server: Serve
 def test_a_black_hole_from_the_start_is_unavailable(
     open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(producer_session, "UNAVAILABLE_AFTER", 0.7)
+    monkeypatch.setattr(outage_mode, "UNAVAILABLE_AFTER", 0.7)
     proxy.is_black_hole = True
     nexus = open_nexus(proxy.hasty_url)
     with pytest.raises(Unavailable, match=f"127.0.0.1:{proxy.port}"):
@@ -271,7 +271,7 @@ def test_a_black_hole_from_the_start_is_unavailable(
 def test_closed_raises_unavailable_and_goes_on_when_redis_is_back(
     open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(producer_session, "UNAVAILABLE_AFTER", 0.5)
+    monkeypatch.setattr(outage_mode, "UNAVAILABLE_AFTER", 0.5)
     producer = open_nexus(proxy.url).budget("stripe", rate=100).producer("web", on_outage="closed")
     producer.acquire()
     proxy.refuse()

@@ -184,7 +184,7 @@ def test_a_hundred_tenants_beside_one_shared_budget_use_all_that_it_gives(
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                calls.append(sum(tenant._account.ledger.seq for tenant in tenants))
+                calls.append(sum(tenant._session.ledger.seq for tenant in tenants))
 
     run(main())
     assert calls[0] < 1.5 * len(log)  # what a tenant was given is kept until its turn comes

@@ -74,13 +74,16 @@ def test_a_call_that_interrupts_another_one_of_its_thread_says_what_to_do(
     nexus: Nexus, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budget = nexus.budget("stripe")
-    monkeypatch.setattr(budget._account, "spend", lambda *_: True)  # there are tokens in hand
-    nexus._hub.clock, budget._clock = (lambda: 1e9), (lambda: 1e9)  # what lies on the tray needs no lock: it is too old
+    monkeypatch.setattr(budget._session, "spend", lambda *_: True)  # there are tokens in hand
+    nexus._scheduler.clock, budget._clock = (
+        (lambda: 1e9),
+        (lambda: 1e9),
+    )  # what lies on the tray needs no lock: it is too old
 
     def interrupted() -> None:
         with nexus._loop.lock, pytest.raises(ReentrantCall, match="Set a flag in the handler"):
             CALLS[call](nexus)
-        assert not budget._account.ledger.waiters
+        assert not budget._session.ledger.waiters
 
     in_thread(interrupted)
 
@@ -240,7 +243,7 @@ def at_any_line(
 
     Yields whether the acquire came back with its tokens.
     """
-    budget, owner = nexus.budget("stripe"), nexus._loop if of == "wait" else nexus._hub
+    budget, owner = nexus.budget("stripe"), nexus._loop if of == "wait" else nexus._scheduler
     part, seen, last, is_served = getattr(owner, of), 0, 0, True
 
     def trace(_frame: Any, event: str, _: Any) -> Any:
@@ -448,7 +451,7 @@ def test_where_no_thread_is_to_be_had_an_acquire_says_so_and_close_does_not_rais
     for call in calls:
         with pytest.raises(NoThread, match=r"can't start new thread.*pids limit"):
             call()
-    assert not budget._account.ledger.waiters
+    assert not budget._session.ledger.waiters
     budget.producer().close()
     nexus.close()
 

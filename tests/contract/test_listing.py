@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nexus_redis._drivers.threaded import drive
+from nexus_redis._drivers.threaded import run_plan
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.budget_list import LOOKED_AT, ROUNDS, Listed, drop, listed, swept
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
@@ -34,8 +34,8 @@ def expire(client: Any, pattern: str) -> None:
 
 def write(client: Any, name: str, **how: Any) -> None:
     """What a command of the shell does."""
-    (outcome,) = drive(one(listed("nexus", name, **how)), client)
-    drive(swept("nexus", outcome), client)
+    (outcome,) = run_plan(one(listed("nexus", name, **how)), client)
+    run_plan(swept("nexus", outcome), client)
 
 
 def one(job: Job) -> Generator[list[Job], list[Outcome], list[Outcome]]:
@@ -65,7 +65,7 @@ def test_the_shell_sweeps_as_well_and_leaves_what_others_put_there(server: Serve
     client.zadd(LIST, {"no name of ours {": 1})
     for i in range(9):
         name = f"there{i}"
-        drive(one(calls.configure(BudgetKeys("nexus", name), BudgetSettings(rate=5))), client)
+        run_plan(one(calls.configure(BudgetKeys("nexus", name), BudgetSettings(rate=5))), client)
         write(client, name)
     assert {"no name of ours {", *(f"there{i}" for i in range(9))} <= there(client)
     assert client.zcard(LIST) <= 14
@@ -73,7 +73,7 @@ def test_the_shell_sweeps_as_well_and_leaves_what_others_put_there(server: Serve
 
 def test_the_list_ends_after_the_budgets_and_never_where_an_operator_has_set_something(server: Server) -> None:
     client: Any = server.client()
-    drive(one(calls.configure(BudgetKeys("nexus", "a"), BudgetSettings(rate=5))), client)
+    run_plan(one(calls.configure(BudgetKeys("nexus", "a"), BudgetSettings(rate=5))), client)
     write(client, "a")
     assert client.pttl("nexus:{a}") < client.pttl(LIST)
     client.pexpire(LIST, 1000)
@@ -99,7 +99,7 @@ def stepped(
             return counts
         before.get(len(counts), lambda: None)()
         counts.append(len(jobs))
-        outcomes = drive(many(jobs), client)
+        outcomes = run_plan(many(jobs), client)
 
 
 def many(jobs: list[Job]) -> Generator[list[Job], list[Outcome], list[Outcome]]:
@@ -112,8 +112,8 @@ def test_a_budget_that_is_opened_while_its_old_name_is_dropped_stays_listed(serv
     client.zadd(LIST, {"a": 1})
 
     def opens() -> None:
-        drive(one(calls.configure(BudgetKeys("nexus", "a"), BudgetSettings(rate=5))), client)
-        drive(one(listed("nexus", "a")), client)
+        run_plan(one(calls.configure(BudgetKeys("nexus", "a"), BudgetSettings(rate=5))), client)
+        run_plan(one(listed("nexus", "a")), client)
 
     stepped(swept("nexus", Listed(["a"])), client, {step: opens})
     assert there(client) == {"a"}

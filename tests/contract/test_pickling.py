@@ -27,7 +27,7 @@ def take(budget: nexus_redis.Budget) -> tuple[int, str, int, bool]:
     """What a worker does with a budget that it was handed."""
     budget.acquire(timeout=PATIENCE)
     there = {thread for thread in threading.enumerate() if thread.name == "nexus-redis"}
-    return os.getpid(), budget._account.id, id(budget._nexus), there == budget._nexus._loop._threads
+    return os.getpid(), budget._session.id, id(budget._nexus), there == budget._nexus._loop._threads
 
 
 def take_async(budget: nexus_redis.asyncio.Budget) -> Grant:
@@ -52,7 +52,7 @@ def test_a_worker_opens_what_it_is_handed_once_and_is_a_producer_of_its_own(one_
             in_thread(pool.join)
         assert first == second
         pid, producer, _, is_one = first
-        assert (pid != os.getpid(), producer != customer._account.id, is_one) == (True, True, True)
+        assert (pid != os.getpid(), producer != customer._session.id, is_one) == (True, True, True)
         assert customer.snapshot().granted_total >= 3
 
 
@@ -89,8 +89,8 @@ def test_in_its_own_process_a_copy_is_the_same_nexus_and_the_same_producer(
     for twin in ways:
         assert twin(nexus) is nexus
         again = twin(budget)
-        assert again._account is budget._account
-        assert again._opening is budget._opening
+        assert again._session is budget._session
+        assert again._registration is budget._registration
         assert (again.name, again._nexus) == (budget.name, nexus)
 
 
@@ -102,7 +102,7 @@ def test_settings_go_along_as_code_gives_them_and_a_closed_nexus_is_opened_anew(
     first.close()
     again = pickle.loads(pickled)  # noqa: S301
     assert again._nexus is not first
-    assert again._opening.given.given() == {"rate": 7, "burst": 1}
+    assert again._registration.given.given() == {"rate": 7, "burst": 1}
     assert pickle.loads(pickled)._nexus is again._nexus  # noqa: S301
     again._nexus.close()
 

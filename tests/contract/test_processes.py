@@ -227,7 +227,7 @@ def test_a_forked_child_of_an_event_loop_starts_again_and_the_parents_connection
                 await budget.acquire()
             granted = await asyncio.to_thread(child)
             connections = await connected() - before
-            await Producer(nexus, budget._account, budget._settings).close()
+            await Producer(nexus, budget._session, budget._settings).close()
             assert granted + spent(account_of(budget)) == granted_by(server)
             assert connections < 10
 
@@ -345,7 +345,7 @@ def test_a_close_after_all_tasks_were_cancelled_still_hands_back(server: Server)
         for task in others:
             task.cancel()
         await asyncio.wait(others)
-        assert not nexus._loop.hub.is_waiting  # for a call whose task was cancelled before it began
+        assert not nexus._loop.scheduler.is_waiting  # for a call whose task was cancelled before it began
         await nexus.close()
 
     run(main())
@@ -415,7 +415,7 @@ def test_a_handler_may_close_the_nexus_in_the_middle_of_an_acquire(server: Serve
     thread.start()
     join(thread)
     assert eventually(lambda: not nexus._loop.is_running)
-    assert budget._account.ledger.held == 0
+    assert budget._session.ledger.held == 0
 
 
 def test_a_nexus_may_be_closed_in_a_signal_handler(server: Server) -> None:

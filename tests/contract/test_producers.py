@@ -259,7 +259,9 @@ def test_who_pauses_a_budget_stops_at_once(open_nexus: Opener, server: Server) -
         budget.acquire()
     ledger = account_of(budget).ledger
     assert eventually(lambda: ledger.in_flight is None and ledger.hand > 0)
-    ledger.flights.append(Flight(Claim(), account_of(budget).hub.clock()))  # nor is there an answer that would say it
+    ledger.flights.append(
+        Flight(Claim(), account_of(budget).scheduler.clock())
+    )  # nor is there an answer that would say it
     budget.pause(30)
     before = ledger.used
     assert not any(budget.try_acquire() for _ in range(100))
@@ -375,7 +377,7 @@ def test_ten_producers_closed_are_ten_producers_gone(nexus: Any) -> None:
     for i in range(10):
         with budget.producer(f"p{i}") as producer:
             producer.acquire()
-    assert account_of(budget).hub.members == set()
+    assert account_of(budget).scheduler.sessions == set()
     assert budget.snapshot().producer_count == 0
 
 

@@ -179,7 +179,7 @@ def test_who_does_not_want_to_listen_has_no_connection_for_it(open_nexus: Opener
     budget = open_nexus(server, push=False).budget("stripe", rate=1000)
     account = account_of(budget)
     assert busy(budget, lambda: account.ledger.seq > 3)
-    assert list(account.hub.channels.names) == [CHANNEL]
+    assert list(account.scheduler.subscriptions.names) == [CHANNEL]
     assert listeners(server) == 0
     assert not pushers() - before
     open_nexus(server).budget("stripe").pause(60)
@@ -319,7 +319,9 @@ def test_closing_while_nothing_answers_ends_the_listening_too(open_nexus: Opener
         assert busy(budget, lambda: listeners(one_server) == 1)
         proxy.is_black_hole = True
         nexus = of(budget)._nexus
-        open_nexus.run(lambda: nexus._hub.channels.join("nexus:{stuck}:flow", account_of(budget)))  # and never leaves
+        open_nexus.run(
+            lambda: nexus._scheduler.subscriptions.join("nexus:{stuck}:flow", account_of(budget))
+        )  # and never leaves
         open_nexus.run(nexus.close)
         assert eventually(lambda: not nexus._loop.push.is_running)
         assert not pushers() - before
@@ -350,7 +352,7 @@ def test_ten_thousand_budgets_that_are_idle_listen_to_nothing(one_server: Server
         nexus.budget("stripe", rate=1000)
         budgets = [nexus.budget("stripe", key=f"cust-{i}") for i in range(10_000)]
         budgets[0].acquire()
-        assert busy(budgets[0], lambda: len(nexus._hub.channels.names) == 1)
+        assert busy(budgets[0], lambda: len(nexus._scheduler.subscriptions.names) == 1)
         client: Any = one_server.client()
         assert eventually(lambda: client.pubsub_channels() == [b"nexus:{stripe/cust-0}:flow"])
 

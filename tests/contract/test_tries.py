@@ -121,7 +121,7 @@ def test_a_try_that_comes_back_after_retry_after_is_served(
     with ManualClock() as clock, Nexus(one_server.client()) as nexus:
         budget = nexus.budget("api", rate=rate)
         budget.try_acquire(0.01)
-        depth = account_of(budget).opening.largest_burst / 1e6
+        depth = account_of(budget).registration.largest_burst / 1e6
         cost = max(0.001, math.floor(1000 * part * depth) / 1000)
         clock.advance(rest)
         chance = random.Random(seed)

@@ -282,7 +282,7 @@ def test_a_request_whose_client_has_gone_is_neither_done_nor_an_error(
             await ReportLoad(app, consumer)({"type": "http", "path": "/"}, receive, send)
 
     run(serve())
-    said = consumer._reporter.meter.sample()
+    said = consumer._session.meter.sample()
     ends = {name: said.get(name, 0) for name in ("done", "errors", "cancelled", "in_flight")}
     assert ends == dict.fromkeys(ends, 0) | {counted: 1}
 
@@ -316,7 +316,7 @@ def test_looking_for_the_client_takes_nothing_from_the_application(
 
     run(ReportLoad(app, consumer)({"type": "http", "path": "/"}, receive, send))
     assert read == parts
-    assert consumer._reporter.meter.sample()["done"] == 1
+    assert consumer._session.meter.sample()["done"] == 1
 
 
 def test_a_server_says_that_the_client_of_a_long_request_has_gone(

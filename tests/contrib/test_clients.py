@@ -191,7 +191,7 @@ def observers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def counted(observer: Any) -> dict[str, float]:
     """What it has measured."""
-    said = observer._reporter.meter.sample()
+    said = observer._session.meter.sample()
     return {name: said.get(name, 0) for name in ("done", "errors", "in_flight")}
 
 
@@ -201,7 +201,7 @@ def test_a_client_that_reports_counts_what_is_answered_and_what_is_refused(
     statuses = [200, 202, 301, 404, 500, 501, 429, 502, 503, 504]
     assert play(one_server, [address(site, status=status) for status in statuses], report=True) == statuses
     assert counted(observers[0]) == {"done": 6, "errors": 4, "in_flight": 0}
-    assert observers[0]._reporter.meter.sample()["latency_ms"] > 0
+    assert observers[0]._session.meter.sample()["latency_ms"] > 0
 
 
 def test_a_request_that_nobody_answers_is_an_error(

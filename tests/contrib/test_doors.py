@@ -156,11 +156,11 @@ def test_thousands_of_customers_leave_nothing_in_the_process(one_server: Server)
         for number in range(300):
             for _ in range(2):  # let in, then refused
                 app({"PATH_INFO": f"/{number}"}, _start)
-        assert len(nexus._accounts) >= 300
+        assert len(nexus._producers) >= 300
         clock.advance(120)
         gc.collect()
         assert len(nexus._keyed) == 0
-        assert len(nexus._accounts) <= 1
+        assert len(nexus._producers) <= 1
 
 
 def _start(_status: str, _headers: Any, *_error: Any) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis._core.producer import IDLE_LEAVES, REFUSED_FOR, UNAVAILABLE_AFTER, Account
-from nexus_redis._core.registration import Opening
-from nexus_redis._core.signal_request import Asker
+from nexus_redis._core.outage import UNAVAILABLE_AFTER
+from nexus_redis._core.producer import IDLE_LEAVES, REFUSED_FOR, ProducerSession
+from nexus_redis._core.registration import Registration
+from nexus_redis._core.signal_request import SignalRequest
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.calls import Answer, Claim, Configured
 from nexus_redis._protocol.plans import Call, Job, Outcome
@@ -26,7 +27,6 @@ from tests.harness.stepping import (
     Line,
     Stepper,
     answered,
-    asked,
     fails,
     grants,
     is_balanced,
@@ -49,7 +49,7 @@ def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "nexus_redis")
 
 
-def away(stepper: Stepper, account: Account) -> None:
+def away(stepper: Stepper, account: ProducerSession) -> None:
     """Redis has answered `account`, and since START + 2 answers no more: the loop knows."""
     join(account)
     stepper.advance(1)
@@ -57,11 +57,11 @@ def away(stepper: Stepper, account: Account) -> None:
     stepper.now = START + 2
     join(account)
     stepper.advance(0.5)
-    assert stepper.hub.is_out
-    assert stepper.hub.out_since == START + 2
+    assert stepper.scheduler.is_out
+    assert stepper.scheduler.out_since == START + 2
 
 
-def admitted(stepper: Stepper, account: Account, seconds: float) -> int:
+def admitted(stepper: Stepper, account: ProducerSession, seconds: float) -> int:
     """How many a greedy loop gets in so many seconds; all of it must be degraded."""
     count = 0
     line = join(account)
@@ -170,7 +170,7 @@ def test_a_producer_that_nobody_uses_costs_nothing(stepper: Stepper) -> None:
     producer(stepper)
     stepper.advance(100)
     assert stepper.sent == []
-    assert not stepper.hub.members
+    assert not stepper.scheduler.sessions
 
 
 def test_a_steady_producer_claims_ten_times_a_second_and_is_never_kept_waiting(stepper: Stepper) -> None:
@@ -321,7 +321,7 @@ def test_a_budget_that_is_in_use_is_listed_once_a_day(stepper: Stepper) -> None:
 def test_what_an_operator_overrules_is_said_once_with_the_remedy(
     stepper: Stepper, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opening = Opening(KEYS, BudgetSettings.of(rate=100, min_rate=1))
+    opening = Registration(KEYS, BudgetSettings.of(rate=100, min_rate=1))
     stepper.server = grants(configure=Configured(50.0, 0, "rate", "1", (), ("min_rate",)))
     for name in ("a", "b"):
         join(producer(stepper, name, opening=opening))
@@ -342,7 +342,7 @@ def test_a_budget_without_any_rate_is_warned_of_once_naming_both_remedies(
     stepper: Stepper, caplog: pytest.LogCaptureFixture
 ) -> None:
     stepper.server = grants(answered(0, 1.0, reason="unset", budget_rate=0))
-    opening = Opening(KEYS, BudgetSettings())
+    opening = Registration(KEYS, BudgetSettings())
     for name in ("a", "b"):
         join(producer(stepper, name, opening=opening))
     stepper.advance(0.9)
@@ -464,8 +464,8 @@ def test_an_id_that_nobody_gave_names_host_and_process(stepper: Stepper) -> None
 # --- asking for a rate
 
 
-def ask_for(account: Account, rate: float) -> Asker:
-    asker = Asker(round(rate * MICRO), account.hub.clock())
+def ask_for(account: ProducerSession, rate: float) -> SignalRequest:
+    asker = SignalRequest(round(rate * MICRO), account.scheduler.clock())
     account.wait(asker)
     return asker
 
@@ -561,7 +561,7 @@ def test_an_idle_producer_hands_its_tokens_back_and_leaves_after_a_minute(steppe
     assert len(stepper.sent) == calls
     stepper.advance(2)
     assert stepper.kinds()[-1] == "leave"
-    assert not stepper.hub.members
+    assert not stepper.scheduler.sessions
     assert is_balanced(account)
 
 
@@ -569,17 +569,17 @@ def test_what_callers_of_a_process_wait_for_is_known_while_they_do(stepper: Step
     account = producer(stepper)
     stepper.server = grants(lambda _: answered(0, 0.1))
     line = join(account, 7)
-    assert account.opening.wanted == 7
+    assert account.registration.wanted == 7
     stepper.advance(1)
-    assert account.opening.wanted == 7
+    assert account.registration.wanted == 7
     account.cancel(line, stepper.now)
-    assert account.opening.wanted == 0
+    assert account.registration.wanted == 0
     stepper.server = grants(lambda ask: answered(ask.tokens / MICRO))
     stepper.advance(2 * IDLE_LEAVES)
-    assert not account.opening.lines
+    assert not account.registration.lines
     join(account, 7)
     account.after_fork()
-    assert account.opening.wanted == 0
+    assert account.registration.wanted == 0
 
 
 def test_one_that_left_comes_back_as_somebody_new_with_the_next_that_waits(stepper: Stepper) -> None:
@@ -625,7 +625,7 @@ def test_closing_fails_those_who_wait_and_hands_back_what_is_in_hand(stepper: St
     assert isinstance(job, Call)
     assert job.args[2] == 4 * MICRO
     assert account.ledger.returned == 4 * MICRO
-    assert not stepper.hub.members
+    assert not stepper.scheduler.sessions
 
 
 def test_what_a_claim_in_flight_grants_goes_back_when_the_producer_is_closed_meanwhile(stepper: Stepper) -> None:
@@ -676,7 +676,7 @@ def test_nobody_waits_for_a_goodbye_that_cannot_be_said(stepper: Stepper) -> Non
     account.leave(Closed("producer"), stepper.now, leaver)
     stepper.advance(1)
     assert leaver.woken == 1
-    assert not stepper.hub.members
+    assert not stepper.scheduler.sessions
 
 
 def test_many_short_lived_producers_leave_nothing_behind(stepper: Stepper) -> None:
@@ -686,8 +686,8 @@ def test_many_short_lived_producers_leave_nothing_behind(stepper: Stepper) -> No
         stepper.run()
         account.leave(Closed("producer"), stepper.now)
         stepper.run()
-    assert not stepper.hub.members
-    assert len(stepper.hub._heap) < 2000
+    assert not stepper.scheduler.sessions
+    assert len(stepper.scheduler._heap) < 2000
 
 
 def test_in_a_forked_child_a_producer_has_nothing_of_its_parent(stepper: Stepper) -> None:
@@ -697,27 +697,27 @@ def test_in_a_forked_child_a_producer_has_nothing_of_its_parent(stepper: Stepper
     stepper.run()
     parents = stepper.claims()[0].incarnation
     line = join(account, 50)
-    stepper.hub.after_fork()
+    stepper.scheduler.after_fork()
     assert account.ledger.held == account.ledger.granted == 0
     assert not account.ledger.waiters
     mine = join(account)
-    child = Stepper()
-    child.hub.schedule(account)
     assert not line.is_settled
     assert mine in account.ledger.waiters
-    assert account.jobs(stepper.now)
+    stepper.run()
+    assert mine.is_served
     assert account.ledger.incarnation != parents
 
 
 def test_producers_that_were_made_before_a_fork_and_used_after_it_are_different_ones(stepper: Stepper) -> None:
     account = producer(stepper)
-    account.hub.after_fork()  # in one child
+    account.scheduler.after_fork()  # in one child
     join(account)
-    first = account.jobs(stepper.now)
-    account.after_fork()  # as in the other, which has the same memory
+    stepper.run()
+    account.scheduler.after_fork()  # as in the other, which has the same memory
     join(account)
-    second = account.jobs(stepper.now)
-    assert asked(first[0]).incarnation != asked(second[0]).incarnation
+    stepper.run()
+    first, *_, second = stepper.claims()
+    assert first.incarnation != second.incarnation
 
 
 # --- while Redis is away
@@ -860,12 +860,12 @@ def test_a_second_outage_begins_with_nothing_saved_up(stepper: Stepper) -> None:
     away(stepper, account)
     line = join(account, 1000)
     stepper.advance(5)
-    saved = account.allowance.amount
+    saved = account.outage.allowance.amount
     stepper.server = grants(answered(0, 0.1))
     stepper.advance(3)
     assert not line.is_settled
     assert saved > 200 * MICRO
-    assert account.allowance.amount == 0
+    assert account.outage.allowance.amount == 0
 
 
 def test_waiters_of_an_outage_are_served_when_redis_is_back(stepper: Stepper) -> None:
@@ -898,7 +898,7 @@ def test_an_outage_ends_also_for_one_that_is_always_served_alone(stepper: Steppe
         stepper.advance(0.5)
     assert lines[0].is_degraded
     assert not lines[-1].is_degraded
-    assert not stepper.hub.is_out
+    assert not stepper.scheduler.is_out
 
 
 # --- in general
@@ -944,8 +944,8 @@ def test_a_claim_that_failed_is_sent_again_though_a_paced_hand_served_somebody_m
             if line.is_served:
                 return True
             stepper.advance(0.001)
-            if stepper.hub.failures:
-                stepper.hub.next_try = 0.0  # Redis is not away: this call alone has failed
+            if stepper.scheduler.failures:
+                stepper.scheduler.next_try = 0.0  # Redis is not away: this call alone has failed
                 stepper.server = grants(lambda _: answered(20))
         return False
 

@@ -14,22 +14,22 @@ from nexus_redis._core.round_trips import (
     MOST_OUT,
     SOONEST_LIMIT,
     Exchange,
-    OnTheWay,
+    InFlight,
     RoundTrip,
 )  # fmt: skip
-from nexus_redis._core.scheduler import Member
+from nexus_redis._core.session import Send, Session
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.plans import Command
 
 pytestmark = pytest.mark.hurried  # the limits are what is tested; there is no other clock than the test's
 
 
-class One(Member):
+class One(Session):
     """Somebody who waits for an answer."""
 
 
-def sent(way: OnTheWay, now: float, member: Member | None = None) -> Exchange:
-    return way.send([(member or One(), [Command(("TIME",), bool)])], now)
+def sent(way: InFlight, now: float, member: Session | None = None) -> Exchange:
+    return way.send([(member or One(), Send([Command(("TIME",), bool)]))], now)
 
 
 def measured(*round_trips: float) -> RoundTrip:
@@ -64,7 +64,7 @@ def test_nothing_is_waited_for_longer_than_a_second() -> None:
 
 
 def test_an_answer_that_is_overdue_is_told_once_and_its_member_may_ask_again() -> None:
-    way, member = OnTheWay(), One()
+    way, member = InFlight(), One()
     exchange = sent(way, 0.0, member)
     assert way.take_overdue(FIRST_LIMIT - 0.01) == []
     assert way.has(member)
@@ -75,7 +75,7 @@ def test_an_answer_that_is_overdue_is_told_once_and_its_member_may_ask_again() -
 
 
 def test_near_redis_a_batch_waits_for_the_one_before_unless_that_takes_long() -> None:
-    way = OnTheWay()
+    way = InFlight()
     assert way.free_at(NEVER) == -NEVER
     first = sent(way, 10.0)
     assert way.free_at(NEVER) == 10.0 + APART
@@ -84,7 +84,7 @@ def test_near_redis_a_batch_waits_for_the_one_before_unless_that_takes_long() ->
 
 
 def test_far_away_the_batches_of_a_round_trip_go_one_after_the_other_without_an_answer() -> None:
-    way = OnTheWay()
+    way = InFlight()
     way.trip = measured(*[0.6] * 9)
     for i in range(ABREAST):
         at = i * 0.6 / ABREAST
@@ -93,7 +93,7 @@ def test_far_away_the_batches_of_a_round_trip_go_one_after_the_other_without_an_
 
 
 def test_there_is_an_end_to_what_may_be_on_its_way_those_that_are_overdue_included() -> None:
-    way = OnTheWay()
+    way = InFlight()
     for i in range(MOST_OUT):
         sent(way, i * 10.0)
         way.take_overdue(i * 10.0 + FIRST_LIMIT)
@@ -101,7 +101,7 @@ def test_there_is_an_end_to_what_may_be_on_its_way_those_that_are_overdue_includ
 
 
 def test_far_away_connections_are_made_before_they_are_needed() -> None:
-    way = OnTheWay()
+    way = InFlight()
     assert way.warm(0.0) is None  # nobody knows how far it is
     way.trip = measured(*[0.5] * 9)
     warming = [way.warm(0.0) for _ in range(2 * ABREAST)]
@@ -112,6 +112,6 @@ def test_far_away_connections_are_made_before_they_are_needed() -> None:
 
 
 def test_near_redis_one_connection_is_enough() -> None:
-    way = OnTheWay()
+    way = InFlight()
     way.trip = measured(*[0.01] * 9)
     assert way.warm(0.0) is None

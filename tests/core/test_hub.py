@@ -1,4 +1,4 @@
-"""The refill loop, stepped by hand: who is due, what a batch holds, what happens while Redis is away."""
+"""The serve loop, stepped by hand: who is due, what a batch holds, what happens while Redis is away."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis._core.errand import run_aside
-from nexus_redis._core.loop import refill
+from nexus_redis._core.background import run_in_background
+from nexus_redis._core.loop import serve
 from nexus_redis._core.reachability import LONGEST_BACKOFF, OUTAGE_AFTER
 from nexus_redis._core.round_trips import Exchange
-from nexus_redis._core.scheduler import BATCH, BUG_PAUSE, SLICE, Hub, Member
+from nexus_redis._core.scheduler import BATCH, BUG_PAUSE, SLICE, Scheduler
+from nexus_redis._core.session import Life, PartOfLife, Rest, Send, Session
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol.plans import Command, DeferredCall, Failed, Job, Outcome, Pause, ask
 from nexus_redis._redis.faults import failed
@@ -22,34 +23,45 @@ from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused
 from tests.harness.stepping import START, Stepper, fails
 
 
-class Chatter(Member):
+class Chatter(Session):
     """Sends its name when it is due, as often as `again` says."""
 
     def __init__(self, stepper: Stepper, name: str = "a", every: float = NEVER) -> None:
-        self.stepper, self.name, self.every = stepper, name, every
+        self.stepper, self.scheduler, self.name, self.every = stepper, stepper.scheduler, name, every
         self.received: list[Outcome] = []
         self.ticks: list[float] = []
         self.is_leaving = False
         self.error: Exception | None = None
 
     def at(self, due: float) -> Chatter:
-        self.due = due
-        self.stepper.hub.schedule(self)
+        self.wake_at(due)
         return self
 
-    def jobs(self, now: float) -> list[Job]:
-        self.due = now + self.every
-        if self.error is not None:
-            raise self.error
-        return [Command((self.name,), str)]
+    def live(self) -> Life:
+        until = self.stepper.now
+        while True:
+            can_send = yield Rest(until)
+            until = self.stepper.now + self.every
+            if self.error is not None:
+                raise self.error
+            if not can_send:
+                self.ticks.append(self.stepper.now)
+                until = NEVER
+                continue
+            outcomes = yield from self.say()
+            if outcomes is not None:
+                self.on_answers([], outcomes, self.stepper.now)
+            if self.is_leaving:
+                return
 
-    def receive(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
+    def say(self) -> PartOfLife[list[Outcome] | None]:
+        outcomes: list[Outcome] | None = yield Send([Command((self.name,), str)], waits=not self.overlaps)
+        return outcomes
+
+    def on_answers(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
         self.received += outcomes
         if self.is_leaving:
-            self.stepper.hub.drop(self)
-
-    def tick(self, now: float) -> None:
-        self.ticks.append(now)
+            self.scheduler.drop(self)
 
     def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
         self.is_leaving = True
@@ -103,7 +115,7 @@ class Domino(Chatter):
     def look(self, now: float) -> None:
         Domino.looks += 1
         for each in self.next:
-            self.stepper.hub.touch(each)
+            self.stepper.scheduler.touch(each)
         if self.is_broken:
             raise RuntimeError("planted")
 
@@ -111,7 +123,7 @@ class Domino(Chatter):
 def looks_in_each_turn(stepper: Stepper) -> list[int]:
     """How many are looked at by who touched the first, and then by the loop in each of its turns."""
     Domino.looks, found = 0, []
-    stepper.hub.look_around(stepper.now)
+    stepper.scheduler.look_around(stepper.now)
     while True:
         found.append(Domino.looks)
         Domino.looks = 0
@@ -126,7 +138,7 @@ def test_one_touch_that_leads_to_all_is_looked_into_a_slice_at_a_time(stepper: S
     dominoes = [Domino(stepper) for _ in range(10 * SLICE)]
     for i, each in enumerate(dominoes):
         each.next = dominoes[width * i + 1 : width * i + 1 + width]
-    stepper.hub.touch(dominoes[0])
+    stepper.scheduler.touch(dominoes[0])
     looks = looks_in_each_turn(stepper)
     assert sum(looks) == 10 * SLICE
     assert max(looks) <= SLICE
@@ -136,8 +148,8 @@ def test_what_is_left_to_look_at_wakes_the_sleeping_loop(stepper: Stepper) -> No
     stepper.run()
     before = stepper.wakes
     for _ in range(SLICE + 1):
-        stepper.hub.touch(Domino(stepper))
-    stepper.hub.look_around(stepper.now)
+        stepper.scheduler.touch(Domino(stepper))
+    stepper.scheduler.look_around(stepper.now)
     assert stepper.wakes == before + 1
 
 
@@ -147,13 +159,13 @@ def test_a_bug_where_one_is_looked_at_does_not_stop_the_others(
     dominoes = [Domino(stepper) for _ in range(3 * SLICE)]
     for each in dominoes:
         each.is_broken = True
-        stepper.hub.touch(each)
+        stepper.scheduler.touch(each)
     assert sum(looks_in_each_turn(stepper)) == 3 * SLICE
     assert "a bug in the part of" in caplog.text
 
 
 def test_while_redis_is_away_others_have_a_turn_after_a_slice_too(stepper: Stepper) -> None:
-    stepper.hub.failures, stepper.hub.next_try = OUTAGE_AFTER, START + 1
+    stepper.scheduler.failures, stepper.scheduler.next_try = OUTAGE_AFTER, START + 1
     members = [Chatter(stepper).at(START) for _ in range(10 * SLICE)]
     ticked: list[int] = []
     step: Exchange | Pause = Pause(0)
@@ -202,19 +214,19 @@ def test_a_member_that_is_put_off_is_not_called_before_its_new_time(stepper: Ste
 def test_rescheduling_for_ever_keeps_the_heap_small(stepper: Stepper) -> None:
     member = Chatter(stepper)
     for i in range(20_000):
-        member.scheduled = NEVER  # as when it was served, with an entry left behind
+        member.due = member.scheduled = NEVER  # as when it was served, with an entry left behind
         member.at(START + 1 + i)
-    assert len(stepper.hub._heap) < 10 * BATCH
+    assert len(stepper.scheduler._heap) < 10 * BATCH
     stepper.advance(30_000)
     assert member.received == ["a"]
 
 
 def test_a_dropped_member_is_not_called(stepper: Stepper) -> None:
     member = Chatter(stepper).at(START + 1)
-    stepper.hub.drop(member)
+    stepper.scheduler.drop(member)
     stepper.advance(5)
     assert member.received == []
-    assert not stepper.hub.members
+    assert not stepper.scheduler.sessions
 
 
 # --- bugs
@@ -241,9 +253,18 @@ class Asking(Chatter):
 
     made = 0
 
-    def jobs(self, now: float) -> list[Any]:
-        jobs = super().jobs(now)
-        return jobs if self.is_leaving else [DeferredCall(self._make), *jobs]
+    def say(self) -> PartOfLife[list[Outcome] | None]:
+        jobs: list[Job] = [Command((self.name,), str)]
+        if not self.is_leaving:
+            made = yield DeferredCall(self._make)
+            if made is None and not self.is_leaving:
+                return None
+            if made is not None:
+                jobs.insert(0, made)
+            if not (yield Rest(self.stepper.now)):
+                return None
+        outcomes: list[Outcome] | None = yield Send(jobs)
+        return outcomes
 
     def _make(self) -> Any:
         self.made += 1
@@ -255,7 +276,7 @@ class Elsewhere:
 
     def __init__(self, stepper: Stepper) -> None:
         self.given: list[tuple[Any, Any]] = []
-        stepper.hub.aside = lambda make, then: self.given.append((make, then))
+        stepper.scheduler.aside = lambda make, then: self.given.append((make, then))
 
     def go(self) -> None:
         make, then = self.given.pop(0)
@@ -296,7 +317,7 @@ def test_who_leaves_waits_for_nobody_and_what_is_made_then_is_not_sent(stepper: 
     elsewhere.go()
     stepper.advance(5)
     assert slow.received == ["slow"]
-    assert not stepper.hub._making
+    assert not stepper.scheduler._making
 
 
 def test_what_was_made_before_an_outage_is_not_sent_after_it(stepper: Stepper) -> None:
@@ -304,7 +325,7 @@ def test_what_was_made_before_an_outage_is_not_sent_after_it(stepper: Stepper) -
     slow, other = Asking(stepper, "slow", every=0.3).at(START), Chatter(stepper, every=0.1).at(START)
     working, stepper.server = stepper.server, fails(exceptions.ConnectionError("reset"))
     stepper.advance(1)
-    assert stepper.hub.is_out
+    assert stepper.scheduler.is_out
     elsewhere.go()
     stepper.advance(1)
     slow.received.clear()
@@ -347,17 +368,18 @@ def test_one_errand_at_a_time_is_run_beside_the_members(stepper: Stepper) -> Non
     first: list[int] = []
     second: list[int] = []
     Chatter(stepper, "a").at(START)
-    run_aside(stepper.hub, errand(3, first))
-    run_aside(stepper.hub, errand(3, second))
+    run_in_background(stepper.scheduler, errand(3, first))
+    run_in_background(stepper.scheduler, errand(3, second))
     stepper.run()
     assert stepper.kinds() == ["a", "step 0", "step 1", "step 2"]
     assert (first, second) == ([0, 1, 2], [])
-    assert not stepper.hub.members - {m for m in stepper.hub.members if isinstance(m, Chatter)}
-    run_aside(stepper.hub, errand(1, second))
+    assert not stepper.scheduler.sessions - {m for m in stepper.scheduler.sessions if isinstance(m, Chatter)}
+    run_in_background(stepper.scheduler, errand(1, second))
     stepper.run()
     assert second == [0]
-    run_aside(stepper.hub, errand(0, second))
-    run_aside(stepper.hub, errand(1, second))
+    run_in_background(stepper.scheduler, errand(0, second))
+    stepper.run()
+    run_in_background(stepper.scheduler, errand(1, second))
     stepper.run()
     assert second == [0, 0]
 
@@ -365,16 +387,16 @@ def test_one_errand_at_a_time_is_run_beside_the_members(stepper: Stepper) -> Non
 def test_an_errand_ends_with_an_outage_and_soon_after_everybody_has_left(stepper: Stepper) -> None:
     done: list[int] = []
     Chatter(stepper, every=0.1).at(START)
-    run_aside(stepper.hub, errand(1000, done))
+    run_in_background(stepper.scheduler, errand(1000, done))
     working, stepper.server = stepper.server, fails(exceptions.ConnectionError("reset"))
     stepper.advance(1)
-    assert stepper.hub.is_out
+    assert stepper.scheduler.is_out
     stepper.server = working
     stepper.advance(2)
     assert len(done) < 5
     done.clear()
-    run_aside(stepper.hub, errand(1000, done))
-    stepper.hub.close(Closed("nexus"))
+    run_in_background(stepper.scheduler, errand(1000, done))
+    stepper.scheduler.close(Closed("nexus"))
     stepper.run()
     assert stepper.is_over
     assert len(done) <= 2
@@ -385,13 +407,13 @@ def test_an_errand_that_waits_for_its_turn_on_the_way_is_nobody_who_leaves(stepp
     stepper.delay = 0.2
     chatter = Chatter(stepper).at(START)
     stepper.advance(0.001)
-    run_aside(stepper.hub, errand(2, []))
+    run_in_background(stepper.scheduler, errand(2, []))
     stepper.advance(0.001)
     assert stepper.kinds() == ["a"]  # another batch was just sent
     stepper.advance(0.1)
     assert stepper.kinds() == ["a", "step 0"]
-    assert stepper.hub.members == {chatter}
-    stepper.hub.close(Closed("nexus"))
+    assert stepper.scheduler.sessions == {chatter}
+    stepper.scheduler.close(Closed("nexus"))
     stepper.advance(2)
     assert stepper.is_over
 
@@ -403,11 +425,11 @@ def test_one_lost_batch_is_no_outage_and_the_second_is(stepper: Stepper, caplog:
     Chatter(stepper, every=0.0).at(START)
     stepper.server = fails(exceptions.TimeoutError("no reply"))
     stepper.run()
-    assert (stepper.hub.failures, stepper.hub.is_out) == (1, False)
+    assert (stepper.scheduler.failures, stepper.scheduler.is_out) == (1, False)
     stepper.advance(0.2)
-    assert stepper.hub.failures >= OUTAGE_AFTER
-    assert stepper.hub.is_out
-    assert stepper.hub.out_since == START
+    assert stepper.scheduler.failures >= OUTAGE_AFTER
+    assert stepper.scheduler.is_out
+    assert stepper.scheduler.out_since == START
     assert "TimeoutError: no reply" in caplog.text
 
 
@@ -432,8 +454,8 @@ def test_members_are_ticked_while_redis_is_away_and_called_when_it_is_back(
     stepper.server = working
     stepper.advance(2)
     assert member.received[-1] == "a"
-    assert not stepper.hub.is_out
-    assert stepper.hub.out_since == NEVER
+    assert not stepper.scheduler.is_out
+    assert stepper.scheduler.out_since == NEVER
     assert "Redis answers again" in caplog.text
 
 
@@ -441,7 +463,7 @@ def test_a_refusal_is_an_answer(stepper: Stepper) -> None:
     Chatter(stepper, every=0.1).at(START)
     stepper.server = fails(exceptions.NoPermissionError("no"))
     stepper.advance(3)
-    assert stepper.hub.failures == 0
+    assert stepper.scheduler.failures == 0
 
 
 def test_one_that_fails_alone_is_no_outage(stepper: Stepper) -> None:
@@ -449,7 +471,7 @@ def test_one_that_fails_alone_is_no_outage(stepper: Stepper) -> None:
     error = exceptions.TryAgainError("moving")
     stepper.server = lambda job: error if isinstance(job, Command) and job.args[0] == "bad" else 1
     stepper.advance(1)
-    assert stepper.hub.failures == 0
+    assert stepper.scheduler.failures == 0
     assert isinstance(bad.received[-1], Failed)
     assert bad.received[-1].kind == "TryAgainError"
     assert good.received[-1] == 1
@@ -465,7 +487,7 @@ class Patient(Chatter):
         super().__init__(stepper, name, every)
         self.late: list[Outcome] = []
 
-    def receive_late(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
+    def on_late_answers(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
         self.late += outcomes
 
 
@@ -479,10 +501,10 @@ def test_an_answer_that_is_overdue_is_a_failure_and_one_that_comes_late_an_answe
     member.at(stepper.now)
     stepper.advance(0.3)
     assert [type(each) for each in member.received] == [str, Failed]
-    assert (stepper.hub.failures, stepper.hub.is_out) == (1, False)
+    assert (stepper.scheduler.failures, stepper.scheduler.is_out) == (1, False)
     stepper.advance(0.2)
     assert member.late == ["a"]
-    assert stepper.hub.failures == 0
+    assert stepper.scheduler.failures == 0
 
 
 @pytest.mark.hurried
@@ -492,7 +514,7 @@ def test_what_hangs_for_ever_is_an_outage_soon(stepper: Stepper) -> None:
     stepper.advance(1)
     stepper.delay = 1e9  # a name that nobody resolves, a cable that is cut
     stepper.advance(1 + 4)
-    assert stepper.hub.is_out
+    assert stepper.scheduler.is_out
     assert member.ticks
 
 
@@ -501,16 +523,16 @@ def test_many_on_their_way_that_fail_together_are_one_failure(stepper: Stepper) 
     member.overlaps = True
     stepper.delay = 0.5
     stepper.advance(3)
-    assert stepper.hub.failures == 0
+    assert stepper.scheduler.failures == 0
     stepper.server = fails(exceptions.ConnectionError("reset"))
     stepper.advance(0.45)
-    assert stepper.hub.failures == 0
+    assert stepper.scheduler.failures == 0
     stepper.delay = 1e9
     for at in range(len(stepper._mail)):
         letter = stepper._mail[at]
         stepper._mail[at] = (stepper.now, letter[1], [failed(exceptions.ConnectionError("reset"))])
     stepper.advance(0.01)
-    assert (stepper.hub.failures, stepper.hub.is_out) == (1, False)
+    assert (stepper.scheduler.failures, stepper.scheduler.is_out) == (1, False)
 
 
 def test_a_member_that_waits_for_an_answer_is_not_asked_again_unless_it_says_so(stepper: Stepper) -> None:
@@ -530,23 +552,23 @@ def test_a_member_that_waits_for_an_answer_is_not_asked_again_unless_it_says_so(
 def test_closing_lets_everyone_leave_and_ends_the_loop(stepper: Stepper) -> None:
     members = [Chatter(stepper, every=5).at(START + 100) for _ in range(3)]
     stepper.run()
-    stepper.hub.close(Closed("nexus"))
+    stepper.scheduler.close(Closed("nexus"))
     stepper.run()
     assert stepper.is_over
     assert [len(member.received) for member in members] == [1, 1, 1]
-    assert not stepper.hub.members
+    assert not stepper.scheduler.sessions
 
 
 def test_closing_while_the_loop_gives_others_a_turn_leaves_nobody_behind(stepper: Stepper) -> None:
     member = Chatter(stepper).at(START + 60)
     stepper.run()
-    stepper.hub.on_the_way.trip.mean = 0.2  # so far away that connections are made before they are needed
-    plan = refill(stepper.hub)
+    stepper.scheduler.in_flight.trip.mean = 0.2  # so far away that connections are made before they are needed
+    plan = serve(stepper.scheduler)
     warming = next(plan)
     assert isinstance(warming, Exchange)
     assert not warming.parts
     stepper.now += 0.1
-    stepper.hub.close(Closed("nexus"))
+    stepper.scheduler.close(Closed("nexus"))
     goodbye = next(step for step in plan if not isinstance(step, Exchange) or step.parts)
     assert isinstance(goodbye, Exchange)
     assert [each for each, _ in goodbye.parts] == [member]
@@ -554,7 +576,7 @@ def test_closing_while_the_loop_gives_others_a_turn_leaves_nobody_behind(stepper
 
 def test_closing_with_nothing_to_do_ends_the_loop(stepper: Stepper) -> None:
     stepper.run()
-    stepper.hub.close(Closed("nexus"))
+    stepper.scheduler.close(Closed("nexus"))
     stepper.run()
     assert stepper.is_over
     assert stepper.sent == []
@@ -562,7 +584,7 @@ def test_closing_with_nothing_to_do_ends_the_loop(stepper: Stepper) -> None:
 
 def test_closing_wakes_the_loop() -> None:
     woken = []
-    hub = Hub(lambda: START, lambda: woken.append(1))
+    hub = Scheduler(lambda: START, lambda: woken.append(1))
     hub.close(Closed("nexus"))
     assert woken
 
@@ -574,11 +596,11 @@ def test_in_a_forked_child_the_hub_is_empty_and_knows_nothing_of_redis(stepper: 
     member = Chatter(stepper, every=0.0).at(START)
     stepper.server = fails(exceptions.ConnectionError("reset"))
     stepper.advance(3)
-    stepper.hub.after_fork()
+    stepper.scheduler.after_fork()
     assert (member.due, member.scheduled) == (NEVER, NEVER)
-    assert not stepper.hub.members
-    assert not stepper.hub.is_out
-    assert stepper.hub.next_due() == NEVER
+    assert not stepper.scheduler.sessions
+    assert not stepper.scheduler.is_out
+    assert stepper.scheduler.next_due() == NEVER
 
 
 # --- plans on a person's behalf

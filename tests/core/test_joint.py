@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from redis import exceptions
 
 from nexus_redis._core.multi_acquire import Joint
-from nexus_redis._core.producer import Account
-from nexus_redis._core.registration import Opening
+from nexus_redis._core.producer import ProducerSession
+from nexus_redis._core.registration import Registration
 from nexus_redis._protocol.calls import Answer
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Job, Outcome
@@ -53,7 +53,7 @@ class Buckets:
 class Together(Joint):
     """One that counts how often it was told."""
 
-    def __init__(self, costs: Mapping[Account, int], since: float) -> None:
+    def __init__(self, costs: Mapping[ProducerSession, int], since: float) -> None:
         super().__init__(costs, since)
         self.woken = 0
         self.wake = self._count
@@ -68,18 +68,18 @@ class Together(Joint):
         return states.pop()
 
 
-def budgets(**rates: float) -> tuple[Stepper, Buckets, dict[str, Account]]:
+def budgets(**rates: float) -> tuple[Stepper, Buckets, dict[str, ProducerSession]]:
     stepper = Stepper()
     stepper.server = buckets = Buckets(stepper, **rates)
     accounts = {}
     for name in rates:
         keys = BudgetKeys("test", name)
-        opening = Opening(keys, BudgetSettings())
-        accounts[name] = Account(stepper.hub, keys, name, ProducerSettings(), opening)
+        opening = Registration(keys, BudgetSettings())
+        accounts[name] = ProducerSession(stepper.scheduler, keys, name, ProducerSettings(), opening)
     return stepper, buckets, accounts
 
 
-def want(stepper: Stepper, costs: Mapping[Account, float]) -> Together:
+def want(stepper: Stepper, costs: Mapping[ProducerSession, float]) -> Together:
     joint = Together({account: round(cost * MICRO) for account, cost in costs.items()}, stepper.now)
     if not joint.spend(stepper.now):
         joint.wait()
@@ -212,7 +212,7 @@ def test_while_redis_is_away_it_goes_when_all_modes_let_it(modes: tuple[str, str
     for account in on.values():
         join(account)
     stepper.advance(1)
-    assert stepper.hub.is_out
+    assert stepper.scheduler.is_out
     joint = want(stepper, {on["requests"]: 1, on["tokens"]: 30})
     stepper.advance(7)
     if "closed" in modes:

@@ -86,7 +86,7 @@ def test_a_forked_child_has_none_of_the_locks_that_its_parent_held() -> None:
         return [nexus._loop.lock, nexus._loop._free, nexus._naming, nexus._connections._starting, *ours]
 
     def all_are_free() -> bool:
-        others = [embedded._lock._lock, consumer._reporter.meter._lock]
+        others = [embedded._lock._lock, consumer._session.meter._lock]
         return all(lock.acquire(blocking=False) for lock in (*locks(), *others))
 
     def fork_with_all_held() -> int:

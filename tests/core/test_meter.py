@@ -13,11 +13,11 @@ import pytest
 from redis import exceptions
 
 from nexus_redis._core.busy_time import Moment
-from nexus_redis._core.consumer import Reporter, Ticket
+from nexus_redis._core.consumer import ConsumerSession, ReportRequest
 from nexus_redis._core.latencies import PERCENTILES
 from nexus_redis._core.meter import Meter, Work
 from nexus_redis._core.meter import Outcome as End
-from nexus_redis._core.registration import Opening
+from nexus_redis._core.registration import Registration
 from nexus_redis._protocol.calls import REPORTED, Configured, Standing
 from nexus_redis._protocol.plans import Call, Job, Outcome
 from nexus_redis._values.settings import BudgetSettings, ConsumerSettings
@@ -27,7 +27,7 @@ from tests.harness.stepping import KEYS, START, Line, Stepper, fails, kind_of
 STANDING = Standing(100.0, 400.0, 100.0, 2, 95.0, "1", "range", "load")
 
 
-class Asking(Ticket):
+class Asking(ReportRequest):
     """A ticket that counts how often it was woken."""
 
     __slots__ = ("woken",)
@@ -60,9 +60,9 @@ def serving(report: Outcome = STANDING, **others: Outcome) -> Any:
     return serve
 
 
-def reporter(stepper: Stepper, id: str | None = "es-1", **settings: Any) -> Reporter:
-    opening = Opening(KEYS, BudgetSettings.of(**settings.pop("budget", {})))
-    return Reporter(stepper.hub, KEYS, id, ConsumerSettings.of(**settings), opening)
+def reporter(stepper: Stepper, id: str | None = "es-1", **settings: Any) -> ConsumerSession:
+    opening = Registration(KEYS, BudgetSettings.of(**settings.pop("budget", {})))
+    return ConsumerSession(stepper.scheduler, KEYS, id, ConsumerSettings.of(**settings), opening)
 
 
 def reports(stepper: Stepper) -> list[dict[str, str]]:
@@ -78,9 +78,9 @@ def reports(stepper: Stepper) -> list[dict[str, str]]:
     return said
 
 
-def report_now(reporter: Reporter, pause_ms: float | None = None, **said: float) -> Asking:
+def report_now(reporter: ConsumerSession, pause_ms: float | None = None, **said: float) -> Asking:
     reporter.meter.say(said)
-    ticket = Asking(reporter.hub.clock(), pause_ms)
+    ticket = Asking(reporter.scheduler.clock(), pause_ms)
     reporter.ask(ticket)
     return ticket
 
@@ -544,7 +544,7 @@ def test_leaving_withdraws_the_consumer_and_ends_its_reports(stepper: Stepper) -
     stepper.advance(5)
     assert stepper.kinds()[-1] == "leave"
     assert leaver.woken == 1
-    assert not stepper.hub.members
+    assert not stepper.scheduler.sessions
 
 
 def test_no_report_follows_the_goodbye_even_if_one_was_in_flight(stepper: Stepper) -> None:
@@ -587,7 +587,7 @@ def test_nobody_waits_for_a_goodbye_that_cannot_be_said(stepper: Stepper) -> Non
     consumer.leave(Closed("consumer"), stepper.now, leaver)
     stepper.advance(1)
     assert leaver.woken == 1
-    assert not stepper.hub.members
+    assert not stepper.scheduler.sessions
 
 
 def test_in_a_forked_child_a_consumer_is_somebody_else_and_silent(stepper: Stepper) -> None:
@@ -595,7 +595,7 @@ def test_in_a_forked_child_a_consumer_is_somebody_else_and_silent(stepper: Stepp
     report_now(consumer, load=95)
     stepper.run()
     parents = reports(stepper)[0]["incarnation"]
-    stepper.hub.after_fork()
+    stepper.scheduler.after_fork()
     stepper.sent = []
     stepper.advance(5)
     assert stepper.sent == []

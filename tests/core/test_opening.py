@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_redis._core.registration import FIELDS, LOOK_EACH, NOTHING, Opening, inherited
+from nexus_redis._core.registration import FIELDS, LOOK_EACH, NOTHING, Registration, inherited
 from nexus_redis._protocol.calls import Configured
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call, Command, Job, Outcome
@@ -46,9 +46,9 @@ class Redis:
 def family(*keys: str, given: dict[str, Any] | None = None, **code: Any) -> tuple[Stepper, list[Any]]:
     """Producers of keys of one parent that code gave settings."""
     stepper = Stepper()
-    parent = Opening(BudgetKeys("test", "stripe"), BudgetSettings.of(**code))
+    parent = Registration(BudgetKeys("test", "stripe"), BudgetSettings.of(**code))
     return stepper, [
-        producer(stepper, opening=Opening(
+        producer(stepper, opening=Registration(
             BudgetKeys("test", f"stripe/{key}"), BudgetSettings.of(**given) if given else NOTHING, parent
         ))
         for key in keys
@@ -190,7 +190,7 @@ def test_what_this_process_changes_on_the_parent_is_seen_with_the_next_call() ->
     redis = stepper.server = Redis()
     join(account)
     stepper.advance(1)
-    account.opening.parent.adopt(BudgetSettings(rate=5))
+    account.registration.parent.adopt(BudgetSettings(rate=5))
     join(account)
     stepper.advance(1)
     assert redis.told[-2:] == [("stripe", {"rate": "5"}), ("stripe/a", {"rate": "5"})]

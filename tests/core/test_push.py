@@ -11,7 +11,7 @@ import pytest
 from redis import exceptions
 
 from nexus_redis._core.producer import IDLE_LEAVES
-from nexus_redis._core.subscriptions import Channels
+from nexus_redis._core.subscriptions import Subscriptions
 from nexus_redis._protocol.calls import Drop
 from nexus_redis._redis import pubsub
 from nexus_redis._redis.pubsub import ALIVE_EACH, LONGEST_PAUSE, REFUSED_PAUSE
@@ -27,7 +27,7 @@ class Ear:
     def __init__(self) -> None:
         self.heard: list[Drop] = []
 
-    def heed(self, drop: Drop, now: float) -> None:
+    def on_rate_drop(self, drop: Drop, now: float) -> None:
         self.heard.append(drop)
 
 
@@ -35,7 +35,7 @@ class Ear:
 
 
 def test_a_channel_matters_from_the_first_that_joins_to_the_last_that_leaves() -> None:
-    channels, changes = Channels(), [0]
+    channels, changes = Subscriptions(), [0]
 
     def changed() -> None:
         changes[0] += 1
@@ -56,7 +56,7 @@ def test_a_channel_matters_from_the_first_that_joins_to_the_last_that_leaves() -
 
 
 def test_a_message_goes_to_those_of_its_channel() -> None:
-    channels, one, other = Channels(), Ear(), Ear()
+    channels, one, other = Subscriptions(), Ear(), Ear()
     channels.join("a", one)
     channels.join("b", other)
     channels.deliver("a", b"77 12 5000000 2 load", 0.0)
@@ -66,7 +66,7 @@ def test_a_message_goes_to_those_of_its_channel() -> None:
 
 
 def test_words_that_a_later_release_may_add_are_ignored() -> None:
-    channels, ear = Channels(), Ear()
+    channels, ear = Subscriptions(), Ear()
     channels.join("a", ear)
     channels.deliver("a", f"{PAUSED} more words", 0.0)
     assert ear.heard == [Drop("1", 0, 0, 3, "paused")]
@@ -89,7 +89,7 @@ def test_words_that_a_later_release_may_add_are_ignored() -> None:
     ],
 )
 def test_what_is_no_message_of_ours_is_passed_over(text: str | bytes) -> None:
-    channels, ear = Channels(), Ear()
+    channels, ear = Subscriptions(), Ear()
     channels.join("a", ear)
     channels.deliver("a", text, 0.0)
     assert ear.heard == []
@@ -97,10 +97,10 @@ def test_what_is_no_message_of_ours_is_passed_over(text: str | bytes) -> None:
 
 def test_one_that_fails_at_a_message_does_not_keep_it_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Ear):
-        def heed(self, drop: Drop, now: float) -> None:
+        def on_rate_drop(self, drop: Drop, now: float) -> None:
             raise ZeroDivisionError
 
-    channels, ear = Channels(), Ear()
+    channels, ear = Subscriptions(), Ear()
     for hearer in (Broken(), ear, Broken()):
         channels.join("a", hearer)
     channels.deliver("a", PAUSED, 0.0)
@@ -117,7 +117,7 @@ def stepper() -> Stepper:
 
 
 def names(stepper: Stepper) -> list[str]:
-    return list(stepper.hub.channels.names)
+    return list(stepper.scheduler.subscriptions.names)
 
 
 def test_a_producer_listens_from_its_second_claim_until_it_has_left(stepper: Stepper) -> None:
@@ -138,7 +138,7 @@ def test_a_producer_listens_from_its_second_claim_until_it_has_left(stepper: Ste
 
 def test_one_that_takes_a_token_and_leaves_never_listens(stepper: Stepper) -> None:
     changes: list[str] = []
-    stepper.hub.channels.changed = lambda: changes.append("changed")
+    stepper.scheduler.subscriptions.changed = lambda: changes.append("changed")
     account = producer(stepper)
     join(account)
     stepper.run()
@@ -179,7 +179,7 @@ def test_in_a_forked_child_nobody_listens_yet(stepper: Stepper) -> None:
     for _ in range(3):
         join(account)
         stepper.advance(0.1)
-    stepper.hub.after_fork()
+    stepper.scheduler.after_fork()
     assert names(stepper) == []
 
 
@@ -193,7 +193,7 @@ def test_who_is_told_of_a_pause_spends_nothing_and_hands_back_with_the_next_clai
     assert held > 5 * MICRO
     stepper.server = grants(lambda _ask: answered(0, retry_after=1, budget_rate=0, reason="paused"))
     before = len(stepper.claims())
-    stepper.hub.channels.deliver(KEYS.flow, PAUSED, stepper.now)
+    stepper.scheduler.subscriptions.deliver(KEYS.flow, PAUSED, stepper.now)
     assert account.reason == "paused"
     line = join(account)
     assert not line.is_settled
@@ -219,7 +219,7 @@ class Clock:
 def listener(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(pubsub, "time", Clock)
     monkeypatch.setattr(Clock, "now", 1000.0)
-    listener = pubsub._Listener(Channels())
+    listener = pubsub._Listener(Subscriptions())
     listener._begin()
     return listener
 
@@ -227,16 +227,16 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_what_has_changed_is_subscribed_to_and_left(listener: Any) -> None:
     ear = Ear()
     for name in ("c", "a", "b"):
-        listener.channels.join(name, ear)
+        listener.subscriptions.join(name, ear)
     assert listener._changes() == (["a", "b", "c"], [])
     assert listener._changes() == ([], [])
-    listener.channels.leave("b", ear)
-    listener.channels.join("d", ear)
+    listener.subscriptions.leave("b", ear)
+    listener.subscriptions.join("d", ear)
     assert listener._changes() == (["d"], ["b"])
 
 
 def test_after_a_silence_the_server_must_answer_or_the_connection_is_given_up(listener: Any) -> None:
-    listener.channels.join("a", Ear())
+    listener.subscriptions.join("a", Ear())
     listener._changes()
     Clock.now += ALIVE_EACH - 0.1
     assert listener._ask_after() is None
@@ -293,7 +293,7 @@ def test_the_task_ends_when_cancelled_even_if_the_client_took_that_for_a_timeout
             def pubsub(self) -> Swallowing:
                 return Swallowing()
 
-        channels = Channels()
+        channels = Subscriptions()
         listening = pubsub.PushTask(lambda: cast("Any", Client()), channels)
         channels.changed = listening.changed
         channels.join("a", Ear())

@@ -73,11 +73,11 @@ def test_an_outage_is_noticed_while_the_resolver_hangs_and_is_over_when_it_answe
     with Nexus.from_url(url) as nexus:
         budget = nexus.budget("stripe", rate=1000)
         denied = in_thread(budget.try_acquire)
-        assert eventually(lambda: nexus._hub.failures > 5)
+        assert eventually(lambda: nexus._scheduler.failures > 5)
         assert isinstance(denied, Denied)
         assert denied.reason == "unavailable"
         assert len(resolver.asked) == 1
-        assert "redis.example" in nexus._hub.cause
+        assert "redis.example" in nexus._scheduler.cause
         resolver.answer("127.0.0.1")
         assert in_thread(lambda: budget.acquire(timeout=PATIENCE))
 
@@ -90,7 +90,7 @@ def test_an_event_loop_notices_it_too_and_goes_on_when_the_resolver_answers(
         async with AsyncNexus.from_url(url) as nexus:
             budget = nexus.budget("stripe", rate=1000)
             assert not await budget.try_acquire()
-            assert await asyncio.to_thread(eventually, lambda: nexus._hub.failures > 5)
+            assert await asyncio.to_thread(eventually, lambda: nexus._scheduler.failures > 5)
             assert len(resolver.asked) == 1
             resolver.answer("127.0.0.1")
             await budget.acquire(timeout=PATIENCE)

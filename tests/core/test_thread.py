@@ -8,22 +8,22 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from nexus_redis._core.scheduler import Member
+from nexus_redis._core.session import Session
 from nexus_redis._drivers import threaded
 from nexus_redis._drivers.threaded import LoopThread
 from nexus_redis.errors import Closed
 from tests.harness.support import PATIENCE, join
 
 
-class Endless(Member):
+class Endless(Session):
     """Looked at again and again."""
 
     def __init__(self, loop: LoopThread) -> None:
         self.loop = loop
 
     def look(self, now: float) -> None:
-        if not self.loop.hub.is_closing:
-            self.loop.hub.touch(self)
+        if not self.loop.scheduler.is_closing:
+            self.loop.scheduler.touch(self)
 
 
 def test_between_two_slices_the_lock_is_free_while_another_thread_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_between_two_slices_the_lock_is_free_while_another_thread_can_run(monkey
     monkeypatch.setattr(threaded, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
     loop = LoopThread(lambda: redis.Redis(port=1), "nowhere")
     with loop.lock:
-        loop.hub.touch(Endless(loop))
+        loop.scheduler.touch(Endless(loop))
         loop.ensure_running()
     try:
         assert had_a_turn.wait(PATIENCE)

@@ -43,10 +43,10 @@ async def watched(count: int = 1) -> AsyncIterator[tuple[Clock, Nexus, list[Budg
     """Budgets with tokens for ever, and somebody who watches the loop."""
     clock = Clock()
     nexus = Nexus(redis.asyncio.Redis(port=1), push=False)  # nobody is asked
-    nexus._hub.clock = clock
+    nexus._scheduler.clock = clock
     budgets = [nexus.budget(f"b{i}") for i in range(count)]
     for budget in budgets:
-        ledger = budget._account.ledger
+        ledger = budget._session.ledger
         ledger.granted = 10**9 * MICRO
         ledger._keep(ledger.granted, 1e9)
     watcher = asyncio.create_task(clock.watch())
@@ -141,7 +141,7 @@ def test_a_thousand_that_come_in_one_turn_are_served_in_many() -> None:
 
             await asyncio.gather(*(work() for _ in range(1000)))
             assert clock.longest <= TURN + 2e-4 + 1000 * 5 * clock.tick
-            assert one._account.ledger.used == two._account.ledger.used == 1000 * MICRO
+            assert one._session.ledger.used == two._session.ledger.used == 1000 * MICRO
 
     run(main())
 
@@ -160,7 +160,7 @@ def test_who_is_cancelled_while_it_gives_way_takes_nothing() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert budget._account.ledger.used == MICRO
+            assert budget._session.ledger.used == MICRO
             await budget.acquire()
 
     run(main())

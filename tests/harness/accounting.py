@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nexus_redis._core.producer import Account
+from nexus_redis._core.producer import ProducerSession
 from nexus_redis._values.parse import MICRO
 from tests.harness.packing import numbers
 from tests.harness.servers import Server
@@ -19,7 +19,7 @@ def granted_by(server: Server, name: str = "stripe") -> int:
     return int(bucket[REST - 1] * MICRO + bucket[REST])
 
 
-def spent(account: Account) -> int:
+def spent(account: ProducerSession) -> int:
     """Granted to this producer, by what became of it; the law of conservation holds or this fails."""
     book = account.ledger
     assert book.granted == book.used + book.returned + book.burned + book.held
@@ -27,7 +27,7 @@ def spent(account: Account) -> int:
     return book.granted
 
 
-def agree(server: Server, account: Account, given_up: list[object], name: str = "stripe") -> bool:
+def agree(server: Server, account: ProducerSession, given_up: list[object], name: str = "stripe") -> bool:
     """Both sides have the same sum. A claim that was given up, half a second after it was sent, may have burned there.
 
     `given_up` is the fixture of that name: only a machine that stands still for so long makes an entry in it.

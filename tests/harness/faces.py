@@ -151,4 +151,4 @@ def it_of(budget: Any) -> Any:
 def account_of(it: Any) -> Any:
     """The account behind a budget's or producer's face."""
     it = getattr(it, "it", it)
-    return it._account
+    return it._session

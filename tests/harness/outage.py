@@ -1,4 +1,4 @@
-"""Processes that lose Redis one by one, in virtual time: the real scripts, ledgers, accounts and refill loops.
+"""Processes that lose Redis one by one, in virtual time: the real scripts, ledgers, accounts and serve loops.
 
 Each process has a hub of its own and one account. Its link is `up`, `refused` (each call fails at once), a `hole`
 (each call fails after the call timeout, and nothing arrives) or `deaf` (each call is executed, and its reply never
@@ -18,10 +18,10 @@ import random
 import redis
 from redis import exceptions
 
-from nexus_redis._core.loop import Step, refill
-from nexus_redis._core.producer import Account
-from nexus_redis._core.registration import Opening
-from nexus_redis._core.scheduler import Hub
+from nexus_redis._core.loop import Loop, serve
+from nexus_redis._core.producer import ProducerSession
+from nexus_redis._core.registration import Registration
+from nexus_redis._core.scheduler import Scheduler
 from nexus_redis._core.waiter import Waiter
 from nexus_redis._protocol.plans import Call, Job, Outcome, Pause
 from nexus_redis._redis.faults import failed
@@ -49,11 +49,11 @@ class Process:
 
     def __init__(self, fleet: Outages, name: str, demand: float, trip: float) -> None:
         self.fleet, self.demand, self.trip, self.link = fleet, demand, trip, "up"
-        self.hub = Hub(lambda: fleet.now, self._wake, "redis.example:6379")
-        self.account = Account(
-            self.hub, fleet.keys, name, ProducerSettings.of(), Opening(fleet.keys, BudgetSettings.of())
+        self.scheduler = Scheduler(lambda: fleet.now, self._wake, "redis.example:6379")
+        self.session = ProducerSession(
+            self.scheduler, fleet.keys, name, ProducerSettings.of(), Registration(fleet.keys, BudgetSettings.of())
         )
-        self.plan: Step = refill(self.hub)
+        self.plan: Loop = serve(self.scheduler)
         self.is_away, self.woken_at, self.has_turn = False, math.inf, False
         self.alone = self.calls = 0
         fleet.later(fleet.now, self._step, None)
@@ -111,7 +111,7 @@ class Process:
 
     def want(self) -> None:
         """A greedy one: spends what is in hand, and waits for more."""
-        account, now = self.account, self.fleet.now
+        account, now = self.session, self.fleet.now
         while account.ledger.held >= MICRO and account.spend(MICRO, now):
             self.fleet.note(1, is_degraded=False)
         if not self.has_turn:
@@ -120,10 +120,10 @@ class Process:
 
     def call(self) -> None:
         """One of many who come by chance."""
-        if self.account.spend(MICRO, self.fleet.now):
+        if self.session.spend(MICRO, self.fleet.now):
             self.fleet.note(1, is_degraded=False)
         else:
-            self.account.wait(Turn(self, MICRO))
+            self.session.wait(Turn(self, MICRO))
 
     def settled(self, turn: Turn) -> None:
         if turn.is_served:
@@ -182,4 +182,4 @@ class Outages(Timeline):
 
     def promised(self) -> float:
         """The sum of what all of them could spend without Redis now, in tokens a second."""
-        return sum(process.account.ledger.share(self.now) for process in self.processes) / MICRO
+        return sum(process.session.ledger.share(self.now) for process in self.processes) / MICRO

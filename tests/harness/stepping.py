@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from nexus_redis._core.loop import deliver, refill
-from nexus_redis._core.producer import Account
-from nexus_redis._core.registration import Opening
+from nexus_redis._core.loop import deliver, run_until_pause, serve
+from nexus_redis._core.producer import ProducerSession
+from nexus_redis._core.registration import Registration
 from nexus_redis._core.round_trips import Exchange
-from nexus_redis._core.scheduler import Hub
+from nexus_redis._core.scheduler import Scheduler
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol.calls import Answer, Claim, Configured
 from nexus_redis._protocol.keys import BudgetKeys
-from nexus_redis._protocol.plans import Call, Command, Job, Outcome, Pause
+from nexus_redis._protocol.plans import Call, Command, Job, Outcome
 from nexus_redis._redis.faults import failed
 from nexus_redis._values.parse import MICRO
 from nexus_redis._values.settings import BudgetSettings, ProducerSettings
@@ -70,9 +70,8 @@ class Stepper:
         self.delay: float | None = None  # until the outcomes are delivered, while the loop goes on
         self._mail: list[tuple[float, Exchange, list[Outcome]]] = []
         self.wakes = 0
-        self.hub = Hub(lambda: self.now, self._wake, "redis.example:6379")
-        self._plan = refill(self.hub)
-        self._outcomes: list[Outcome] | None = None
+        self.scheduler = Scheduler(lambda: self.now, self._wake, "redis.example:6379")
+        self._plan = serve(self.scheduler)
         self.is_over = False
 
     def _wake(self) -> None:
@@ -80,24 +79,18 @@ class Stepper:
 
     def run(self) -> float:
         """Until the loop has nothing to do; how long it wants to pause."""
-        while True:
-            try:
-                step = self._plan.send(self._outcomes)
-            except StopIteration:
-                self.is_over = True
-                return NEVER
-            if isinstance(step, Pause):
-                self._outcomes = None
-                if step.seconds > 0:
-                    return step.seconds
-            else:
-                self.sent += [(self.now, job) for job in step.jobs]
-                outcomes: list[Outcome] = [classified(self.server(job)) for job in step.jobs]
-                self._outcomes = outcomes if self.delay is None else None
-                if self.delay is None:
-                    self.now += self.round_trip
-                else:
-                    self._mail.append((self.now + self.delay, step, outcomes))
+        pause = run_until_pause(self._plan, self._send)
+        self.is_over = pause is None
+        return NEVER if pause is None else pause.seconds
+
+    def _send(self, exchange: Exchange) -> list[Outcome] | None:
+        self.sent += [(self.now, job) for job in exchange.jobs]
+        outcomes: list[Outcome] = [classified(self.server(job)) for job in exchange.jobs]
+        if self.delay is None:
+            self.now += self.round_trip
+            return outcomes
+        self._mail.append((self.now + self.delay, exchange, outcomes))
+        return None
 
     def advance(self, seconds: float) -> None:
         """Let so much time pass, the loop working all the while."""
@@ -114,7 +107,7 @@ class Stepper:
     def _deliver(self) -> None:
         for letter in [each for each in self._mail if each[0] <= self.now]:
             self._mail.remove(letter)
-            for _ in deliver(self.hub, letter[1], letter[2]):
+            for _ in deliver(self.scheduler, letter[1], letter[2]):
                 pass
 
     def kinds(self) -> list[str]:
@@ -162,16 +155,16 @@ def fails(error: Exception) -> Callable[[Job], Outcome]:
     return lambda _job: error
 
 
-def producer(stepper: Stepper, id: str | None = "p", **settings: Any) -> Account:
+def producer(stepper: Stepper, id: str | None = "p", **settings: Any) -> ProducerSession:
     """An account on the hub, of a budget that code gives `budget` settings."""
     budget = settings.pop("budget", {})
-    opening = settings.pop("opening", None) or Opening(KEYS, BudgetSettings.of(**budget))
-    return Account(stepper.hub, KEYS, id, ProducerSettings.of(**settings), opening)
+    opening = settings.pop("opening", None) or Registration(KEYS, BudgetSettings.of(**budget))
+    return ProducerSession(stepper.scheduler, KEYS, id, ProducerSettings.of(**settings), opening)
 
 
-def join(account: Account, cost: float = 1, *, whole: bool = False) -> Line:
+def join(account: ProducerSession, cost: float = 1, *, whole: bool = False) -> Line:
     """Somebody acquires: from the hand or in line."""
-    now = account.hub.clock()
+    now = account.scheduler.clock()
     line = Line(cost, now, whole=whole)
     if account.spend(line.cost, now):
         line.is_served = True
@@ -180,7 +173,7 @@ def join(account: Account, cost: float = 1, *, whole: bool = False) -> Line:
     return line
 
 
-def is_balanced(account: Account) -> bool:
+def is_balanced(account: ProducerSession) -> bool:
     """granted = used + returned + burned + held, in micro-tokens."""
     book = account.ledger
     return book.granted == book.used + book.returned + book.burned + book.held

@@ -155,7 +155,7 @@ def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server
     for process in outages.processes:
         process.link = "refused"
     outages.advance(32)
-    assert all(process.account.ledger.share(outages.now) > 0 for process in outages.processes)
+    assert all(process.session.ledger.share(outages.now) > 0 for process in outages.processes)
     assert all(process.alone for process in outages.processes)
     assert outages.promised() <= 250
 

@@ -25,7 +25,7 @@ THIN = 50  # who gets less than a fiftieth of the arrivals counts as one that ge
 
 
 @dataclass
-class Member:
+class Session:
     """A consumer as the budget sees it. What its law learned stays until it leaves, the rest only while it is known."""
 
     referee: Referee = field(default_factory=Referee)
@@ -84,7 +84,7 @@ class RefereeCoordinator:
         self.combine, self.transit = combine, transit
         self.lose_state(0.0)
 
-    def of(self, *states: str) -> list[Member]:
+    def of(self, *states: str) -> list[Session]:
         return [m for m in self.members.values() if m.state in states]
 
     # -- what the plant asks
@@ -107,7 +107,7 @@ class RefereeCoordinator:
             latency_p25_ms=message.get("latency_p25_ms"), latency_p10_ms=message.get("latency_p10_ms"),
             busy_ms=message.get("busy_ms"),
         )  # fmt: skip
-        member = self.members.setdefault(message["instance_id"], Member())
+        member = self.members.setdefault(message["instance_id"], Session())
         was, dt = None, None
         if member.message.get("incarnation") == message["incarnation"]:
             if message["seq"] <= member.message["seq"]:
@@ -139,7 +139,7 @@ class RefereeCoordinator:
     def lose_state(self, t: float) -> None:
         self.window = Window(t, self.transit)
         self.has_window = self.is_lossless  # else from the first consumer on that says how much it can hold
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, Session] = {}
         self.rate = self.tokens = 0.0
         self.filled_at = t
 
@@ -158,7 +158,7 @@ class RefereeCoordinator:
         if self.has_window:
             self.window.net += tokens
 
-    def place(self, t: float, member: Member, was: Report | None, now: Report, dt: float | None) -> None:
+    def place(self, t: float, member: Session, was: Report | None, now: Report, dt: float | None) -> None:
         """Its arrivals are no longer on the way; nor, while all reports are fresh, is what was granted T_x ago."""
         window = self.window
         self.has_window = True
@@ -177,7 +177,7 @@ class RefereeCoordinator:
             window.arrived = max(window.arrived, window.oldest)
             member.arrived = max(member.arrived, window.oldest)
 
-    def may_be_another_again(self, newcomer: Member) -> bool:
+    def may_be_another_again(self, newcomer: Session) -> bool:
         """A consumer that crashed comes back under a new id while its old self still counts as live.
 
         Nor is a newcomer counted while one is about to be forgotten: the end of either state is one number in Redis.

@@ -66,6 +66,6 @@ def test_under_trio_the_sync_face_is_used_as_the_error_says(one_server: Server) 
                 async with trio.open_nursery() as nursery:
                     for _ in range(5):
                         nursery.start_soon(acquire, budget)
-            assert budget._account.ledger.used == 5_000_000
+            assert budget._session.ledger.used == 5_000_000
 
     trio.run(main)
