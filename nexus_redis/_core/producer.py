@@ -68,7 +68,7 @@ class ProducerSession(Session):
         self.ledger = Ledger(
             self.scheduler.clock(), weight=of.weight, priority=of.priority, smooth=of.smooth, on_due=self._on_due
         )
-        self.outage = OutageMode(self)
+        self._outage: OutageMode | None = None
         self.askers: list[SignalRequest] = []
         self.asking: dict[int, SignalRequest] = {}  # by the number of the claim that asks for it
         self.is_staying = False  # Redis may know this incarnation
@@ -89,6 +89,13 @@ class ProducerSession(Session):
     def away(self) -> Reachability:
         """Return whether this budget is out of reach: its server, or since a newer release has written its state."""
         return self.superseded or self.server
+
+    @property
+    def outage(self) -> OutageMode:
+        """The outage mode, made when it is first needed: most producers never need it."""
+        if self._outage is None:
+            self._outage = OutageMode(self)
+        return self._outage
 
     @property
     def id(self) -> str:
@@ -250,7 +257,8 @@ class ProducerSession(Session):
         """Return when there is something to do."""
         if self.askers and self.askers[0] not in self.asking.values():
             return now
-        return min(self.ledger.due, self.ledger.opens, self.outage.next_at)
+        alone_at = self._outage.next_at if self._outage is not None else NEVER
+        return min(self.ledger.due, self.ledger.opens, alone_at)
 
     def _on_due(self, time: float) -> None:
         """Go on earlier, since the ledger wants something. A producer that has left and is not used stays away."""
@@ -287,19 +295,16 @@ class ProducerSession(Session):
         question = self.registration.question(now)
         if question is None:
             jobs = self.registration.batch(claim, now)
-            if self.overlaps:
-                yield Send(jobs, waits=False)
-                return
-            outcomes = yield Send(jobs)
-            self._received(ask, outcomes[0], self.scheduler.clock())
         elif self.registration.is_own(question) and not self.refused_until:
-            outcomes = yield Send([question, *self.registration.batch(claim, now)])
-            self._registered(outcomes[0], ask, outcomes[1], self.scheduler.clock())
+            jobs = [question, *self.registration.batch(claim, now)]
         else:  # nothing is claimed along with settings that were refused before, or with a parent's
             self.ledger.lose(ask)  # it is sent as soon as that is told
-            outcomes = yield Send([question])
-            self._registered(outcomes[0], None, None, self.scheduler.clock())
-        self._note_listed(outcomes)
+            jobs = [question]
+        if self.overlaps:
+            yield Send(jobs, waits=False)
+        else:
+            outcomes = yield Send(jobs)
+            self._take(jobs, outcomes, self.scheduler.clock())
 
     def _deregister(self) -> Life:
         """Hand everything back and say goodbye. A goodbye that is lost is said again, unless Redis is away."""
@@ -337,14 +342,7 @@ class ProducerSession(Session):
     # --- outcomes
 
     def on_answers(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
-        ask, outcome = _claim_of(jobs[0]), outcomes[0]
-        if ask is None:
-            return
-        if _code_of(outcome) == "NEXUS_ID_TAKEN" and not self._is_ours(jobs[0]):  # this one has a new id by now
-            self.ledger.lose(ask)
-        else:
-            self._received(ask, outcome, now)
-        self._note_listed(outcomes)
+        self._take(jobs, outcomes, now)
         self.wake_at(self._next_at(now))
 
     def on_late_answers(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
@@ -353,7 +351,18 @@ class ProducerSession(Session):
             if ask is not None and isinstance(outcome, Answer) and not self.is_leaving:
                 self._answered(ask, outcome, now)
 
-    def _note_listed(self, outcomes: Sequence[Outcome]) -> None:
+    def _take(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
+        """Take the outcomes of a claim, of what the budget was told, or of both."""
+        ask = _claim_of(jobs[0])
+        if ask is None:
+            is_alone = len(jobs) == 1
+            self._registered(
+                outcomes[0], None if is_alone else _claim_of(jobs[1]), None if is_alone else outcomes[1], now
+            )
+        elif _code_of(outcomes[0]) == "NEXUS_ID_TAKEN" and not self._is_ours(jobs[0]):
+            self.ledger.lose(ask)  # this producer has a new id by now
+        else:
+            self._received(ask, outcomes[0], now)
         if isinstance(outcomes[-1], Listed):
             run_in_background(self.scheduler, swept(self.keys.namespace, outcomes[-1]))
 
@@ -382,7 +391,8 @@ class ProducerSession(Session):
             self._failed(ask, outcome, now)
 
     def _answered(self, ask: Claim, answer: Answer, now: float) -> None:
-        self.outage.end()
+        if self._outage is not None:
+            self._outage.end()
         if self.superseded is not None:
             self.superseded = None
             log.warning("budget %s: this release can read its state again", self.keys.name)

@@ -269,7 +269,7 @@ def test_one_that_is_served_and_cancelled_in_the_same_moment_takes_nothing(serve
         async with AsyncNexus.from_url(server.url) as nexus:
             producer = nexus.budget("stripe", rate=5000).producer("web")
             account = account_of(producer)
-            task, receive, moments = asyncio.create_task(producer.acquire(30)), account.receive, 0
+            task, receive, moments = asyncio.create_task(producer.acquire(30)), account._take, 0
 
             def cancel_as_it_is_served(*of: Any) -> None:
                 nonlocal moments
@@ -278,7 +278,7 @@ def test_one_that_is_served_and_cancelled_in_the_same_moment_takes_nothing(serve
                     moments += 1
                     task.cancel()
 
-            account.receive = cancel_as_it_is_served
+            account._take = cancel_as_it_is_served
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert moments == 1

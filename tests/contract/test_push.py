@@ -51,13 +51,13 @@ def busy(budget: Any, is_so: Callable[[], object]) -> bool:
 def spied(it: Any) -> list[Drop]:
     """What is heard by messages from now on; an answer to a claim is none."""
     account, heard = account_of(it), list[Drop]()
-    heed = account.heed
+    heed = account.on_rate_drop
 
     def spy(drop: Drop, now: float) -> None:
         heed(drop, now)
         heard.append(drop)
 
-    account.heed = spy
+    account.on_rate_drop = spy
     return heard
 
 
@@ -167,7 +167,7 @@ def test_another_database_says_nothing_to_this_one(open_nexus: Opener, real_serv
 
 def test_a_message_that_is_lost_costs_a_refresh_and_no_more(open_nexus: Opener, server: Server) -> None:
     budget = listening(open_nexus, server)
-    account_of(budget).heed = lambda _drop, _now: None
+    account_of(budget).on_rate_drop = lambda _drop, _now: None
     open_nexus(server).budget("stripe").pause(60)
     assert busy(budget, lambda: budget.flow.reason == "paused")
     assert account_of(budget).ledger.held == 0
