@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import msgpack
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import BUDGET_PATTERN, LONGEST_NAME
 from nexus_redis._values.settings import NAME_PATTERN, Priority
 from nexus_redis.errors import (
@@ -113,11 +114,11 @@ def _refusal(error: ValidationError, model: type[Message]) -> InvalidSetting:
     field = str(first["loc"][0]) if first["loc"] else model.__name__
     match first["type"]:
         case "missing":
-            return InvalidSetting(field, remedy=f"missing: {remedy_for(field)}")
+            return InvalidSetting(field, remedy=error_texts.missing_field(remedy_for(field)))
         case "extra_forbidden":
-            return InvalidSetting(field, remedy=f"no such field: there are {', '.join(model.model_fields)}")
+            return InvalidSetting(field, remedy=error_texts.unknown_field(model.model_fields))
         case "literal_error":
-            return InvalidSetting(field, first["input"], f"use {first['ctx']['expected']}")
+            return InvalidSetting(field, first["input"], error_texts.wrong_literal(first["ctx"]["expected"]))
     return InvalidSetting(field, first["input"])
 
 
@@ -224,7 +225,7 @@ def decode(raw: str | bytes) -> AnyMessage:
     action = fields.get("action")
     model = _MODELS.get(action) if isinstance(action, str) else None
     if model is None:
-        raise InvalidSetting("action", action, f"use one of {', '.join(_MODELS)}")
+        raise InvalidSetting("action", action, error_texts.unknown_action(_MODELS))
     return model(**fields)
 
 
@@ -264,7 +265,7 @@ def _is_msgpack_map(raw: bytes) -> bool:
 
 def _refuse_long(raw: str | bytes) -> None:
     if len(raw) > LONGEST_MESSAGE:
-        raise InvalidSetting("message", raw, f"use at most {LONGEST_MESSAGE:,} bytes")
+        raise InvalidSetting("message", raw, error_texts.message_too_long(LONGEST_MESSAGE))
 
 
 def _map(value: object) -> dict[str, Any]:
@@ -278,9 +279,9 @@ def _fields_once(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if not isinstance(name, str):
-            raise InvalidSetting("message", name, "use text for the names of fields")
+            raise InvalidSetting("message", name, error_texts.FIELD_NAME_IS_NOT_TEXT)
         if name in fields:
-            raise InvalidSetting(name, value, "given twice: leave one out")
+            raise InvalidSetting(name, value, error_texts.FIELD_GIVEN_TWICE)
         if isinstance(value, bytes | msgpack.ExtType | msgpack.Timestamp) or _is_no_number(value):
             raise InvalidSetting(name, value, remedy_for(name))
         fields[name] = value

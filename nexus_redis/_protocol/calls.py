@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Argument, Call
 from nexus_redis._protocol.scripts import script
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import micro_rate
 from nexus_redis.errors import InvalidSetting
 
@@ -252,7 +253,7 @@ def configure(
     pause_ms = "" if pause is None else "-1" if pause == UNTIL_RESUMED else _decimal(pause * 1000)
     pairs = [*_pairs(settings), *((name, "") for name in unset)]
     if not isinstance(note, str):
-        raise InvalidSetting("reason", note, "use text")
+        raise InvalidSetting("reason", note, error_texts.NOTE_IS_NOT_TEXT)
     said = (_cut(note, LONGEST_NOTE), _cut(who, LONGEST_WHO))
     args: tuple[Argument, ...] = (at_us, source, pause_ms, *said, *(part for pair in pairs for part in pair))
     return Call(script("configure"), keys.shared, args, _configured)

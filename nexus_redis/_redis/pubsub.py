@@ -34,7 +34,8 @@ from redis.exceptions import ResponseError
 
 from nexus_redis._core.subscriptions import Channels
 from nexus_redis._protocol.calls import text
-from nexus_redis._redis.connect import raise_if_cancelled
+from nexus_redis._redis.execute import raise_if_cancelled
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
 
 ALIVE_EACH: Final = 30.0  # seconds of silence after which the server must answer; what forgets connections takes longer
@@ -70,7 +71,7 @@ class _Listener:
         if time.monotonic() - self._heard_at < ALIVE_EACH:
             return None
         if self._is_asked:
-            raise RedisConnectionError("nothing was heard, nor answered")
+            raise RedisConnectionError(error_texts.LISTENED_IN_VAIN)
         self._heard_at, self._is_asked = time.monotonic(), True
         return next(iter(self.subscribed))
 
@@ -84,11 +85,7 @@ class _Listener:
         """It does not listen; how long to leave it at that."""
         if not self._has_said:
             self._has_said = True
-            log.info(
-                "this process hears of a drop of a rate with its next claim, and not at once: %s: %s",
-                type(error).__name__,
-                error,
-            )
+            log.info(log_texts.PUSH_UNAVAILABLE, type(error).__name__, error)
         if isinstance(error, ResponseError):
             return REFUSED_PAUSE
         self._failures += 1
@@ -129,7 +126,7 @@ class PushThread(_Listener):
         try:
             self._thread.start()
         except RuntimeError as error:  # the interpreter is about to end, or may have no more threads
-            log.debug("nobody listens for drops: %s", error)
+            log.debug(log_texts.PUSH_THREAD_NOT_STARTED, error)
             self._has_ended()
 
     def _has_ended(self) -> None:

@@ -30,6 +30,7 @@ import redis
 import redis.asyncio
 
 from nexus_redis._runtime.locks import ModuleLock
+from nexus_redis._values import error_texts
 
 C = TypeVar("C")
 Place = tuple[str, int, int]  # host, port, address family or 0
@@ -85,8 +86,7 @@ class Lookup:
     def result(self, seconds: float) -> list[str]:
         """The addresses, or the error that the resolver gave, or that it gave nothing."""
         if not self.is_over.is_set():
-            text = f"the name {self.place[0]!r} was not resolved within {seconds:g} s"
-            raise socket.gaierror(socket.EAI_AGAIN, text)
+            raise socket.gaierror(socket.EAI_AGAIN, error_texts.name_not_resolved(self.place[0], seconds))
         if self.error is not None:
             raise type(self.error)(*self.error.args)
         return self.addresses
@@ -125,7 +125,7 @@ class NamedConnection(redis.Connection):
                     failure = error
         finally:
             self.host = host
-        raise failure or OSError(f"the name {host!r} has no address")
+        raise failure or OSError(error_texts.name_without_address(host))
 
 
 class NamedSSLConnection(redis.SSLConnection, NamedConnection):
@@ -154,7 +154,7 @@ class AsyncNamedConnection(redis.asyncio.Connection):
                     failure = error
         finally:
             self._address = None
-        raise failure or OSError(f"the name {self.host!r} has no address")
+        raise failure or OSError(error_texts.name_without_address(self.host))
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         given = dict(super()._connection_arguments())

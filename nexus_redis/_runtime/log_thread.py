@@ -23,6 +23,7 @@ from collections import deque
 from typing import Final
 
 from nexus_redis._runtime.locks import MadeAtFirstUse
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log, ours
 
 MOST: Final = 1000  # records
@@ -99,8 +100,8 @@ class _Queue:
                 return self._records.popleft()
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                text = "%d records of nexus_redis were dropped: a handler kept the others waiting"
-                record = ours.makeRecord(ours.name, logging.WARNING, __file__, 0, text, (dropped,), None)
+                text, data = log_texts.RECORDS_DROPPED, (dropped,)
+                record = ours.makeRecord(ours.name, logging.WARNING, __file__, 0, text, data, None)
                 return contextvars.copy_context(), record
             self._thread = None
             self._changed.notify_all()

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 from weakref import WeakMethod
 
+from nexus_redis._values import error_texts
+
 T = TypeVar("T")
 
 
@@ -27,5 +29,5 @@ class Borrowed(Generic[T]):
         if method is not None:
             self.last = method()
         if self.last is None:
-            raise ConnectionError("the Nexus was collected before it was used")
+            raise ConnectionError(error_texts.NEXUS_COLLECTED)
         return self.last

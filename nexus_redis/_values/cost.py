@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import parse_cost
 from nexus_redis.errors import InvalidSetting
 
@@ -29,7 +30,7 @@ def price_of(cost: Cost) -> Callable[..., float]:
     """
     if callable(cost):
         if is_async(cost):
-            raise InvalidSetting("cost", cost, "give a def: an async def cannot be awaited here")
+            raise InvalidSetting("cost", cost, error_texts.COST_IS_ASYNC)
         ask = cost
         return lambda *args, **given: parse_price(_counted(ask(*args, **given)))
     fixed = parse_price(cost)

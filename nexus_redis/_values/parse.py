@@ -9,7 +9,8 @@ import math
 import re
 from typing import Final
 
-from nexus_redis.errors import KEYED_REMEDY, NAME_REMEDY, RANGES, InvalidSetting, Range
+from nexus_redis._values import error_texts, log_texts
+from nexus_redis.errors import RANGES, InvalidSetting, Range
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -45,10 +46,7 @@ _UNIT: Final = "|".join(sorted(_SECONDS_PER, key=len, reverse=True))
 _RATE: Final = re.compile(rf"(?ai)\s*({_NUMBER})\s?(?-i:([kKMG])\b)?\s?(?:(?:/|per\b)\s?({_NUMBER})?\s?({_UNIT})\s*)?")
 _DURATION: Final = re.compile(rf"(?ai)\s*(?:({_NUMBER})|(?:{_NUMBER}\s?(?:{_UNIT})\s?)+)\s*")
 _PART: Final = re.compile(rf"(?ai)({_NUMBER})\s?({_UNIT})")
-_DURATION_SPELLINGS: Final = ', as a number or like "90s", "5m", "2h", "1d"'
-FRACTION: Final = "A load is in percent: report 95 where 95 of 100 places are taken"
-_MILLISECOND_SPELLINGS: Final = ', as a number or like "250ms", "1.5s"'
-_RATE_SPELLINGS: Final = ', as a number or like "100/s", "1.5k/s", "6000/min", "10/h", "5/d", "100/10s"'
+FRACTION: Final = log_texts.LOAD_IS_FRACTION  # by its name here until `cli` and `_api` take it from there
 
 
 # --- exact units -----------------------------------------------------------------------------------------------------
@@ -98,14 +96,14 @@ def parse_rate(value: object, field: str = "rate") -> float:
     if isinstance(value, str):
         match = _RATE.fullmatch(value) if len(value) <= LONGEST_TEXT else None
         if match is None:
-            raise InvalidSetting(field, value, RANGES[field].remedy + _RATE_SPELLINGS)
+            raise InvalidSetting(field, value, RANGES[field].remedy + error_texts.RATE_SPELLINGS)
         count, times, length, unit = match.groups()
         seconds = _float(length or "1") * _SECONDS_PER[(unit or "s").lower()]
         number = _float(count) * _TIMES[times] / seconds if seconds else math.inf
     try:
         return parse_number(field, number)
     except InvalidSetting:
-        raise InvalidSetting(field, value, RANGES[field].remedy + _RATE_SPELLINGS) from None
+        raise InvalidSetting(field, value, RANGES[field].remedy + error_texts.RATE_SPELLINGS) from None
 
 
 def parse_seconds(value: object, field: str) -> float:
@@ -154,7 +152,7 @@ def _duration(value: object, field: str, span: Range, *, unit_s: float = 1, need
         elif not needs_unit:
             number = _float(match[1])
     if isinstance(number, bool) or not isinstance(number, int | float) or not span.holds(number):
-        spellings = _DURATION_SPELLINGS if unit_s == 1 else _MILLISECOND_SPELLINGS
+        spellings = error_texts.DURATION_SPELLINGS if unit_s == 1 else error_texts.MILLISECOND_SPELLINGS
         raise InvalidSetting(field, value, span.remedy + spellings)
     return float(number)
 
@@ -172,7 +170,7 @@ def parse_limit(value: object) -> float:
     """What a queue can hold, in tokens: more than 0."""
     limit = parse_number("queue_limit", value)
     if limit <= 0:
-        raise InvalidSetting("limit", value, "use how many entries may wait at most: more than 0")
+        raise InvalidSetting("limit", value, error_texts.EMPTY_QUEUE_LIMIT)
     return limit
 
 
@@ -185,7 +183,7 @@ def parse_name(value: object, field: str = "name") -> str:
     """The name of a budget, namespace, producer or consumer; it goes into keys, hence no braces, spaces or colons."""
     # fullmatch, since `$` would let a line feed through at the end.
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise InvalidSetting(field, value, NAME_REMEDY if not is_budget(value) else f"{NAME_REMEDY}. {KEYED_REMEDY}")
+        raise InvalidSetting(field, value, error_texts.KEYED_NAME if is_budget(value) else error_texts.INVALID_NAME)
     return value
 
 
@@ -215,7 +213,7 @@ def split_name(name: str, key: str | None = None) -> tuple[str, str | None]:
         return parse_name(name), key
     parent, key = name.split(SEPARATOR)
     if key.startswith(HASHED):
-        raise InvalidSetting("name", name, "this one has the hash of a key: give the name and the key itself")
+        raise InvalidSetting("name", name, error_texts.HASHED_KEY)
     return parent, key
 
 
@@ -244,7 +242,7 @@ def source_id(kind: str, key: str) -> str:
 def _joined(first: str, separator: str, key: str) -> str:
     given: object = key
     if not isinstance(given, str) or not 0 < len(raw := given.encode("utf-8", "surrogatepass")) <= LONGEST_KEY:
-        raise InvalidSetting("key", key, f"use a text of 1 to {LONGEST_KEY} bytes")
+        raise InvalidSetting("key", key, error_texts.invalid_key(LONGEST_KEY))
     plain = f"{first}{separator}{key}"
     if len(plain) <= LONGEST_NAME and _PLAIN_KEY.fullmatch(key):
         return plain

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, Self
 
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import (
     NAME_PATTERN,
     from_micro,
@@ -87,7 +88,7 @@ class Settings:
         known = cls.names()
         for name in given:
             if name not in known:
-                raise InvalidSetting(name, remedy=f"no such field: there are {', '.join(known)}")
+                raise InvalidSetting(name, remedy=error_texts.unknown_field(known))
         return cls(**given)
 
     @classmethod
@@ -122,10 +123,10 @@ class BudgetSettings(Settings):
         if self.rate is None:
             return
         if self.min_rate is not None and self.min_rate > self.rate:
-            raise InvalidSetting("min_rate", self.min_rate, f"a floor: use at most rate={self.rate:g}")
+            raise InvalidSetting("min_rate", self.min_rate, error_texts.floor_above_rate(self.rate))
         if self.burst is not None and self.burst * self.rate > TOKENS.high:
-            longest = TOKENS.high / self.rate
-            raise InvalidSetting("burst", self.burst, f"with rate={self.rate:g} use at most {longest:g} seconds")
+            remedy = error_texts.burst_too_large(self.rate, TOKENS.high / self.rate)
+            raise InvalidSetting("burst", self.burst, remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from nexus_redis._protocol.deletion import delete
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._redis.connect import connect, node_for, where
 from nexus_redis._redis.embedded import acquire
+from nexus_redis._values import error_texts
 from nexus_redis.demo.options import Options
 from nexus_redis.demo.pace import BUDGET, Meeting
 from nexus_redis.errors import InvalidSetting, Unavailable
@@ -98,7 +99,7 @@ def broker(options: Options) -> Iterator[Broker]:
         place = Broker(Meeting(url, namespace), is_private=options.url is None, client=client, server=server)
         if options.namespace and not place.is_private and server.exists(place.key):
             # The demo begins and ends by deleting its budget: never one that somebody uses.
-            raise InvalidSetting("namespace", namespace, f"it has a budget {BUDGET}: give the demo one of its own")
+            raise InvalidSetting("namespace", namespace, error_texts.demo_namespace_taken(BUDGET))
         place.forget()
         yield place
         place.forget()

@@ -22,6 +22,7 @@ from typing import Final
 import redis
 
 from nexus_redis._redis import embedded
+from nexus_redis._values import error_texts
 from nexus_redis._values.settings import parse_rate
 from nexus_redis.client import Nexus
 from nexus_redis.errors import InvalidSetting
@@ -91,7 +92,7 @@ if HAS_PYTEST:
 def _checked(log: Iterable[tuple[float, float]]) -> Iterator[tuple[float, float]]:
     for at, tokens in log:
         if not (math.isfinite(at) and math.isfinite(tokens) and tokens >= 0):
-            raise InvalidSetting("log", (at, tokens), "use entries of a time and the tokens spent then, 0 or more")
+            raise InvalidSetting("log", (at, tokens), error_texts.MALFORMED_LOG)
         yield at, tokens
 
 
@@ -120,7 +121,7 @@ def assert_never_exceeded(
     per_s = parse_rate(rate, "rate")
     for field, value in (("burst", burst), ("lease", lease), ("largest", largest)):
         if not (math.isfinite(value) and value >= 0):
-            raise InvalidSetting(field, value, "use 0 or more")
+            raise InvalidSetting(field, value, error_texts.TOO_LOW)
     depth = 1 + (burst + lease) * per_s + largest
     # The lowest point so far of (tokens before - what was earned) is where the fullest window that ends here began.
     total, lowest, since, before = 0.0, math.inf, 0.0, 0.0
