@@ -57,6 +57,8 @@ def _plain(bound: float) -> str:
 
 MOST_LABELS: Final = 16
 LONGEST_LABEL: Final = 64
+LONGEST_NOTE: Final = 200  # bytes
+LONGEST_WHO: Final = 64  # bytes
 
 LARGEST_COUNT: Final = 2**53  # Lua's numbers are doubles: whole numbers are exact up to here
 
@@ -91,6 +93,8 @@ RANGES: Final[dict[str, Range]] = {
     **dict.fromkeys(("load", "current_load"), PERCENT),
     "backpressure_level": LEVEL,
     "weight": WEIGHT,
+    "offset": Range(0, 1e9, ""),
+    "count": Range(1, 1000, ""),
 }
 
 WORDS: Final = {
@@ -103,12 +107,10 @@ WORDS: Final = {
 SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit", "grace")
 _OTHERS: Final = {
     "labels": error_texts.invalid_labels(MOST_LABELS, LONGEST_LABEL),
-    "note": error_texts.INVALID_NOTE,
-    "who": error_texts.INVALID_WHO,
+    "note": error_texts.text_too_long(LONGEST_NOTE),
+    "who": error_texts.text_too_long(LONGEST_WHO),
     "setting": error_texts.unknown_setting(SETTINGS),
     "source": error_texts.INVALID_SOURCE,
-    "offset": error_texts.INVALID_OFFSET,
-    "count": error_texts.INVALID_COUNT,
     "at_us": error_texts.INVALID_INSTANT,
     **dict.fromkeys(("arguments", "keys"), error_texts.NOT_OUR_CALL),
     "message": error_texts.NOT_A_MESSAGE,

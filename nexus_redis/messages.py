@@ -265,7 +265,7 @@ def _is_msgpack_map(raw: bytes) -> bool:
 
 def _refuse_long(raw: str | bytes) -> None:
     if len(raw) > LONGEST_MESSAGE:
-        raise InvalidSetting("message", raw, error_texts.message_too_long(LONGEST_MESSAGE))
+        raise InvalidSetting("message", raw, error_texts.text_too_long(LONGEST_MESSAGE))
 
 
 def _map(value: object) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from nexus_redis import errors
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Argument, Call
 from nexus_redis._protocol.scripts import script
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 REFRESH: Final = 0.1  # seconds between two claims of a producer, until an answer says otherwise
 LEASE: Final = 0.5  # seconds between a grant and the last use of its tokens, likewise
 LONGEST_TRIP: Final = 1.0  # seconds by which a lease is longer where Redis is far, at most
+DEFAULT_BURST: Final = 0.25  # seconds of its rate that a budget lets go at once, unless it is told otherwise
+FALL: Final = 0.9  # a rate of at most this part of the rate before is a drop, and listeners are told at once
 UNTIL_RESUMED: Final = -1.0
-LONGEST_NOTE: Final = 200  # bytes
-LONGEST_WHO: Final = 64
+LONGEST_NOTE: Final = errors.LONGEST_NOTE  # by their names here until `cli` takes them from there
+LONGEST_WHO: Final = errors.LONGEST_WHO
 MOST_MICRO: Final = 10**16  # of a rate or an amount, in any argument and message
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from nexus_redis._protocol.calls import text
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Command
-from nexus_redis._protocol.snapshot import SETTINGS
 from nexus_redis._values.formatting import printable, seconds, setting_value
+from nexus_redis.errors import SETTINGS
 
 HISTORY: Final = 100  # entries that are read: a screen or two
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from nexus_redis import errors
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.budget_list import drop
-from nexus_redis._protocol.calls import REFRESH, Inspection
+from nexus_redis._protocol.calls import DEFAULT_BURST, REFRESH, Inspection
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Command, Job, Outcome, Pause, ask
 from nexus_redis._values.parse import is_budget
 
-SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit", "grace")
+SETTINGS: Final = errors.SETTINGS  # by its name here until `cli` takes it from there
 _PAGE: Final = 500
 FIRST_TOKENS: Final = 1.02  # as in lua/lib/rest.lua: one token, and a margin for callers on a timer that is not shown
 Plan = Generator[list[Job] | Pause, list[Outcome], Any]
@@ -168,7 +169,7 @@ def assembled(
         load=float(f.get("load_percent", 0)),
         reason=f.get("reason", "unset"),
         tokens=min(1.0, tokens) if tokens <= FIRST_TOKENS else tokens,
-        burst=float(f.get("burst_s", 0.25)),
+        burst=float(f.get("burst_s", DEFAULT_BURST)),
         granted_total=int(f.get("granted_total", 0)),
         birth=f.get("birth", ""),
         settings=settings,

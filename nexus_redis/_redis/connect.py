@@ -24,7 +24,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from nexus_redis._redis.address import CALL_TIMEOUT, CONNECT_TIMEOUT, SCHEMES, Host, Target, target_of, target_of_url
-from nexus_redis._redis.cluster import AsyncCluster, Cluster
+from nexus_redis._redis.cluster import Cluster
+from nexus_redis._redis.cluster_asyncio import AsyncCluster
 from nexus_redis._redis.execute import perform, perform_async, placing, raise_if_cancelled  # moved: see __all__
 from nexus_redis._redis.resolver import with_deadline
 from nexus_redis._values import error_texts

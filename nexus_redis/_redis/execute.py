@@ -19,7 +19,9 @@ import redis.asyncio
 from redis.exceptions import InvalidResponse
 
 from nexus_redis._protocol.plans import Call, Command, Job, Outcome
-from nexus_redis._redis.cluster import AsyncCluster, Cluster, key_of
+from nexus_redis._redis.cluster import Cluster
+from nexus_redis._redis.cluster_asyncio import AsyncCluster
+from nexus_redis._redis.cluster_map import key_of
 from nexus_redis._redis.faults import failed, is_demoted, is_unknown_script
 from nexus_redis._values import error_texts
 

@@ -111,9 +111,7 @@ def as_nexus_error(error: BaseException) -> NexusError:
         return from_code(code)
     distrust = _distrust(error)
     if distrust:
-        return ServerRefused(
-            "CERTIFICATE", error_texts.certificate_not_trusted(distrust[:200])
-        )
+        return ServerRefused("CERTIFICATE", error_texts.certificate_not_trusted(distrust[:200]))
     error = _by_redis_py(error)
     code, said = _CODE_OF.get(type(error).__name__) or _code(error), str(error)[:200]
     if code == "NOAUTH":  # redis-py has one class for all that concerns a password

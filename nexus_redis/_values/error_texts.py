@@ -41,6 +41,11 @@ def missing_field(remedy: str) -> str:
     return f"missing: {remedy}"
 
 
+def text_too_long(most: int) -> str:
+    """Name the longest text."""
+    return f"use at most {most:,} bytes"
+
+
 TOO_LOW: Final = "use 0 or more"
 NO_RANGE_KNOWN: Final = "see docs/protocol.md"
 
@@ -95,19 +100,10 @@ def wrong_literal(expected: str) -> str:
     return f"use {expected}"
 
 
-def message_too_long(most: int) -> str:
-    """Name the longest message."""
-    return f"use at most {most:,} bytes"
-
-
 # --- what a script refuses, by the field or the code that it names ---------------------------------------------------
 
 NOT_OUR_CALL: Final = "this is not how the script is called: see docs/protocol.md"
-INVALID_NOTE: Final = "use at most 200 bytes"
-INVALID_WHO: Final = "use at most 64 bytes"
 INVALID_SOURCE: Final = "use code or operator"
-INVALID_OFFSET: Final = "use 0 to 1e9"
-INVALID_COUNT: Final = "use 1 to 1,000"
 INVALID_INSTANT: Final = "use 0 for the server's clock, or microseconds since 1970"
 MEASURES: Final = "queue_limit, queue_depth, done, errors and in_flight"  # what a lossless budget needs of a report
 

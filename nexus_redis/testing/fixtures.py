@@ -21,6 +21,7 @@ from typing import Final
 
 import redis
 
+from nexus_redis._protocol.calls import DEFAULT_BURST, LEASE
 from nexus_redis._redis import embedded
 from nexus_redis._values import error_texts
 from nexus_redis._values.settings import parse_rate
@@ -37,8 +38,6 @@ else:
 
 __all__ = ["ManualClock", "NexusServer", "assert_never_exceeded"]
 
-BURST: Final = 0.25  # seconds of its rate that a budget lets go at once, unless told otherwise
-LEASE: Final = 0.5  # seconds between a grant and the last use of its tokens
 ROUNDING: Final = 1e-6  # a micro-token, the smallest amount there is
 
 
@@ -100,7 +99,7 @@ def assert_never_exceeded(
     log: Iterable[tuple[float, float]],
     rate: float | str,
     *,
-    burst: float = BURST,
+    burst: float = DEFAULT_BURST,
     lease: float = LEASE,
     largest: float = 0.0,
 ) -> float:

@@ -11,7 +11,7 @@ from redis._parsers.base import BaseParser
 
 from nexus_redis._protocol.plans import Fault
 from nexus_redis._redis.address import Host, target_of_url
-from nexus_redis._redis.cluster import REDIRECTS, Batch, Redirect, Slots, key_of, redirect_of
+from nexus_redis._redis.cluster_map import REDIRECTS, Batch, Redirect, Slots, key_of, redirect_of
 from nexus_redis._redis.faults import classify
 
 A, B, C = ("10.0.0.1", 7000), ("10.0.0.2", 7000), ("10.0.0.3", 7000)
