@@ -21,7 +21,7 @@ import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from nexus_redis._redis.address import Host, Target, spelled
+from nexus_redis._redis.address import Endpoint, Host, host_text
 from nexus_redis._redis.cluster_map import GRACE, Args, Batch, Node, Slots, any_of, key_of
 from nexus_redis._values import error_texts
 
@@ -97,9 +97,9 @@ class _SyncNode(Node):
 class Cluster:
     """A stand-in for a sync client, with what `execute.py` and `pubsub.py` use of one. Threads can share it."""
 
-    def __init__(self, target: Target, to: Callable[[Host], redis.Redis]) -> None:
-        self.target, self._to = target, to
-        self.slots = Slots(target)
+    def __init__(self, endpoint: Endpoint, to: Callable[[Host], redis.Redis]) -> None:
+        self.endpoint, self._to = endpoint, to
+        self.slots = Slots(endpoint)
         self._nodes: dict[Host, _SyncNode] = {}
         self._lock = threading.Lock()
 
@@ -170,7 +170,7 @@ class Cluster:
             else:
                 node.give_back(connection)
                 return
-            if self.slots.is_known or time.monotonic() - began > self.target.connect_timeout:
+            if self.slots.is_known or time.monotonic() - began > self.endpoint.connect_timeout:
                 break
         if last is not None and not self.slots.is_known:
             raise last
@@ -185,7 +185,7 @@ class Cluster:
     def place_of(self, key: bytes) -> str:
         """Return the node that a key's calls go to, as text; "" while it is not known."""
         host = self.slots.owner(key)
-        return "" if host is None else spelled(host)
+        return "" if host is None else host_text(host)
 
     def client_for(self, command: Sequence[Any]) -> redis.Redis:
         """Return the client of one node: the one that serves this command, or any that answers."""

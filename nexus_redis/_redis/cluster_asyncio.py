@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from nexus_redis._redis.address import Host, Target, spelled
+from nexus_redis._redis.address import Endpoint, Host, host_text
 from nexus_redis._redis.cluster_map import GRACE, Args, Batch, Node, Slots, any_of
 
 
@@ -66,9 +66,9 @@ class _AsyncNode(Node):
 class AsyncCluster:
     """A stand-in for an async client, with what `execute.py` and `pubsub.py` use of one."""
 
-    def __init__(self, target: Target, to: Callable[[Host], redis.asyncio.Redis]) -> None:
-        self.target, self._to = target, to
-        self.slots = Slots(target)
+    def __init__(self, endpoint: Endpoint, to: Callable[[Host], redis.asyncio.Redis]) -> None:
+        self.endpoint, self._to = endpoint, to
+        self.slots = Slots(endpoint)
         self._nodes: dict[Host, _AsyncNode] = {}
 
     async def run(self, commands: Sequence[Args]) -> list[Any]:
@@ -108,7 +108,7 @@ class AsyncCluster:
                 last = error
             else:
                 return
-            if self.slots.is_known or time.monotonic() - began > self.target.connect_timeout:
+            if self.slots.is_known or time.monotonic() - began > self.endpoint.connect_timeout:
                 break
         if last is not None and not self.slots.is_known:
             raise last
@@ -122,7 +122,7 @@ class AsyncCluster:
     def place_of(self, key: bytes) -> str:
         """Return the node that a key's calls go to, as text; "" while it is not known."""
         host = self.slots.owner(key)
-        return "" if host is None else spelled(host)
+        return "" if host is None else host_text(host)
 
     def pubsub(self, **options: Any) -> Any:
         """Return a subscriber at any node that answers: PUBLISH reaches all nodes."""

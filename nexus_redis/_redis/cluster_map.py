@@ -18,7 +18,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from nexus_redis._redis.address import Host, Target, spelled
+from nexus_redis._redis.address import Endpoint, Host, host_text
 from nexus_redis._redis.faults import is_demoted
 from nexus_redis._values import error_texts
 
@@ -86,9 +86,9 @@ def redirect_of(reply: object) -> Redirect | None:
 class Slots:
     """The map from slots to the nodes that serve them, as it was last heard."""
 
-    def __init__(self, target: Target) -> None:
-        self._remap = target.remap or (lambda host: host)
-        self._seeds = target.hosts
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._remap = endpoint.remap or (lambda host: host)
+        self._seeds = endpoint.hosts
         self._owners: list[Host | None] = [None] * SLOTS
         self.is_stale = True
         self._asked_at = -LOOK_EACH
@@ -161,7 +161,7 @@ class Node:
 
     def down(self) -> RedisConnectionError:
         """Return the error of a call that is not sent to this node."""
-        error = RedisConnectionError(error_texts.node_down(spelled(self.host), self.error))
+        error = RedisConnectionError(error_texts.node_down(host_text(self.host), self.error))
         error.__cause__ = ConnectionRefusedError()  # so that the call counts as never sent
         return error
 
@@ -171,7 +171,7 @@ N = TypeVar("N", bound=Node)
 
 def any_of(nodes: Iterable[N]) -> N:
     """Return a node by chance, one that answered the last time if there is any."""
-    shuffled = sorted(nodes, key=lambda node: (node.error is not None, random.random()))  # noqa: S311  # spreads calls, guards nothing
+    shuffled = sorted(nodes, key=lambda node: (node.error is not None, random.random()))  # noqa: S311  # it spreads calls
     return shuffled[0]
 
 

@@ -23,7 +23,15 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from nexus_redis._redis.address import CALL_TIMEOUT, CONNECT_TIMEOUT, SCHEMES, Host, Target, target_of, target_of_url
+from nexus_redis._redis.address import (
+    CALL_TIMEOUT,
+    CONNECT_TIMEOUT,
+    SCHEMES,
+    Endpoint,
+    Host,
+    endpoint_of_client,
+    endpoint_of_url,
+)
 from nexus_redis._redis.cluster import Cluster
 from nexus_redis._redis.cluster_asyncio import AsyncCluster
 from nexus_redis._redis.execute import perform, perform_async, placing, raise_if_cancelled  # moved: see __all__
@@ -51,23 +59,23 @@ def checked(client: Any, kind: type) -> Any:
 
     `kind` is the class of redis-py. A client of another library that behaves like it passes.
     """
-    ours = _spelled(kind)
+    ours = _import_name(kind)
     if isinstance(client, str | bytes):
         raise InvalidSetting("client", client, error_texts.CLIENT_IS_ADDRESS)
     if isinstance(client, type) or not hasattr(client, "pipeline"):
         given = client if isinstance(client, type) else type(client)
-        raise InvalidSetting("client", _spelled(given), error_texts.not_a_client(ours))
+        raise InvalidSetting("client", _import_name(given), error_texts.not_a_client(ours))
     if hasattr(client, "command_stack"):
-        raise InvalidSetting("client", _spelled(type(client)), error_texts.CLIENT_IS_PIPELINE)
+        raise InvalidSetting("client", _import_name(type(client)), error_texts.CLIENT_IS_PIPELINE)
     is_async, wants_async = iscoroutinefunction(client.execute_command), issubclass(kind, redis.asyncio.Redis)
     if is_async is not wants_async:
         remedy = error_texts.client_is_async(ours) if is_async else error_texts.client_is_sync(ours)
-        raise InvalidSetting("client", _spelled(type(client)), remedy)
-    target_of(client)  # raises for one that goes to replicas
+        raise InvalidSetting("client", _import_name(type(client)), remedy)
+    endpoint_of_client(client)  # raises for one that goes to replicas
     return client
 
 
-def _spelled(kind: type) -> str:
+def _import_name(kind: type) -> str:
     """Return the name of a class as people import it: `redis.asyncio.Redis`, which is in redis.asyncio.client."""
     module = kind.__module__.removesuffix(".client").removesuffix(".cluster")
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
@@ -75,33 +83,33 @@ def _spelled(kind: type) -> str:
 
 def connect(url: str) -> redis.Redis:
     """Return a sync client for an address; it connects at its first call."""
-    return client_to(target_of_url(url))
+    return client_to(endpoint_of_url(url))
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
     """Return an async client for an address; it connects at its first call."""
-    return async_client_to(target_of_url(url))
+    return async_client_to(endpoint_of_url(url))
 
 
 def twin(client: redis.Redis) -> redis.Redis:
     """Return a client to the same place without retries; the client itself if we do not know the kind of its pool."""
-    target = target_of(client)
-    return client if target is None else client_to(target)
+    endpoint = endpoint_of_client(client)
+    return client if endpoint is None else client_to(endpoint)
 
 
 def twin_async(client: redis.asyncio.Redis) -> redis.asyncio.Redis:
     """Return the twin of an async client, as `twin` does."""
-    target = target_of(client)
-    return client if target is None else async_client_to(target)
+    endpoint = endpoint_of_client(client)
+    return client if endpoint is None else async_client_to(endpoint)
 
 
 def sync_twin(client: redis.asyncio.Redis) -> redis.Redis:
     """Return a sync client to where an async one goes, for the thread that reports."""
-    target = target_of(client)
-    if target is None or target.kind not in _KINDS:
-        kind = type(client).__name__ if target is None else target.kind.__name__
+    endpoint = endpoint_of_client(client)
+    if endpoint is None or endpoint.kind not in _KINDS:
+        kind = type(client).__name__ if endpoint is None else endpoint.kind.__name__
         raise InvalidSetting("client", kind, error_texts.CLIENT_WITHOUT_TWIN)
-    return client_to(target)
+    return client_to(endpoint)
 
 
 _KINDS: Final[dict[type, type]] = {
@@ -134,24 +142,31 @@ class _AsyncSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool):
                 await each.connection_pool.disconnect()
 
 
-def client_to(target: Target) -> redis.Redis:
+def client_to(endpoint: Endpoint) -> redis.Redis:
     """Return a sync client without retries; for a cluster, the `Cluster` that stands for one."""
-    return cast("redis.Redis", _client_to(target, redis, redis.sentinel, Retry(NoBackoff(), 0), _SentinelPool, Cluster))
+    no_retries = Retry(NoBackoff(), 0)
+    made = _client_to(endpoint, redis, redis.sentinel, no_retries, _SentinelPool, Cluster)
+    return cast("redis.Redis", made)
 
 
-def async_client_to(target: Target) -> redis.asyncio.Redis:
+def async_client_to(endpoint: Endpoint) -> redis.asyncio.Redis:
     """Return an async client without retries; for a cluster, the `AsyncCluster` that stands for one."""
     no_retries = AsyncRetry(NoBackoff(), 0)
-    made = _client_to(target, redis.asyncio, redis.asyncio.sentinel, no_retries, _AsyncSentinelPool, AsyncCluster)
+    made = _client_to(endpoint, redis.asyncio, redis.asyncio.sentinel, no_retries, _AsyncSentinelPool, AsyncCluster)
     return cast("redis.asyncio.Redis", made)
 
 
 def _client_to(
-    target: Target, face: Any, by_sentinels: Any, retry: object, pool: Callable[..., Any], cluster: Callable[..., Any]
+    endpoint: Endpoint,
+    face: Any,
+    by_sentinels: Any,
+    retry: object,
+    pool: Callable[..., Any],
+    cluster: Callable[..., Any],
 ) -> Any:
     """Return a client made of the classes of one face of redis-py; both faces give them the same names."""
-    settings = {**_timeouts(target.settings), "retry": retry}
-    kind = target.kind
+    settings = {**_timeouts(endpoint.settings), "retry": retry}
+    kind = endpoint.kind
     if issubclass(kind, redis.Connection | redis.UnixDomainSocketConnection) is not (face is redis):
         kind = _KINDS.get(kind, kind)
 
@@ -159,16 +174,16 @@ def _client_to(
         place = {"host": host[0][0], "port": host[0][1]} if host else {}
         return with_deadline(face.Redis.from_pool(face.ConnectionPool(kind, **place, **settings)))
 
-    if target.is_cluster:
-        return cluster(target, to)
-    if not target.service:
-        return to(*target.hosts)
-    manager = by_sentinels.Sentinel([], force_master_ip=target.forced_ip)
-    sentinel_kind = face.SSLConnection if target.are_sentinels_encrypted else face.Connection
-    of_sentinels = {**_timeouts(target.of_sentinels), "retry": retry}
-    manager.sentinels = [to(host, kind=sentinel_kind, settings=of_sentinels) for host in target.hosts]
-    encrypted = {"ssl": True} if target.is_encrypted else {}
-    return face.Redis.from_pool(pool(target.service, manager, **encrypted, **settings))
+    if endpoint.is_cluster:
+        return cluster(endpoint, to)
+    if not endpoint.service:
+        return to(*endpoint.hosts)
+    manager = by_sentinels.Sentinel([], force_master_ip=endpoint.forced_ip)
+    sentinel_kind = face.SSLConnection if endpoint.are_sentinels_encrypted else face.Connection
+    of_sentinels = {**_timeouts(endpoint.of_sentinels), "retry": retry}
+    manager.sentinels = [to(host, kind=sentinel_kind, settings=of_sentinels) for host in endpoint.hosts]
+    encrypted = {"ssl": True} if endpoint.is_encrypted else {}
+    return face.Redis.from_pool(pool(endpoint.service, manager, **encrypted, **settings))
 
 
 def _timeouts(settings: Any) -> dict[str, Any]:
@@ -179,10 +194,10 @@ def _timeouts(settings: Any) -> dict[str, Any]:
 def where(client: Any) -> str:
     """Return where a client goes, for messages: host and port, Sentinels, or nodes of a cluster. Never a password."""
     if isinstance(client, Cluster | AsyncCluster):
-        return client.target.shown
-    target = target_of(client)
-    if target is not None:
-        return target.shown
+        return client.endpoint.shown
+    endpoint = endpoint_of_client(client)
+    if endpoint is not None:
+        return endpoint.shown
     pool = getattr(client, "connection_pool", None)
     settings = getattr(pool, "connection_kwargs", {})
     return str(settings.get("path") or f"{settings.get('host', '?')}:{settings.get('port', '?')}")

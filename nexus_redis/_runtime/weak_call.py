@@ -1,7 +1,7 @@
-"""A method that is called for as long as its object lives, and does not keep it alive.
+"""Call a method as long as its object lives, without keeping the object alive.
 
-The threads of a Nexus need its connections and would keep it alive with them: a Nexus that nobody refers to would never
-be collected, and would leave its threads and connections for good.
+The threads of a Nexus need its connections, and a normal reference would keep the Nexus alive. A Nexus without other
+references would then never be collected, and its threads and connections would stay forever.
 
     Nexus --> LoopThread --> Borrowed --weakly--> Nexus._client
 """
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Borrowed(Generic[T]):
-    """Call the method; once its object is gone, return what the method returned last."""
+    """A weak method. Once its object is gone, a call returns what the method returned last."""
 
     def __init__(self, method: Callable[[], T]) -> None:
         self._method: WeakMethod[Any] = WeakMethod(method)

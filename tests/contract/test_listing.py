@@ -9,7 +9,7 @@ import pytest
 
 from nexus_redis._drivers.threaded import drive
 from nexus_redis._protocol import calls
-from nexus_redis._protocol.budget_list import LOOKED_AT, ROUNDS, Listed, drop, listed, swept
+from nexus_redis._protocol.budget_list import LOOKED_AT, ROUNDS, Listed, listed, swept, unlist
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Job, Outcome
 from nexus_redis._values.settings import BudgetSettings
@@ -117,7 +117,7 @@ def test_a_budget_that_is_opened_while_its_old_name_is_dropped_stays_listed(serv
     stepped(swept("nexus", Listed(["a"])), client, {step: opens})
     assert there(client) == {"a"}
     expire(client, "nexus:{a}*")
-    stepped(drop("nexus", ["a"]), client, {0: opens})
+    stepped(unlist("nexus", ["a"]), client, {0: opens})
     assert there(client) == {"a"}
 
 
@@ -139,7 +139,7 @@ def test_what_is_lost_on_the_way_removes_nothing(server: Server) -> None:
         plan.send([ConnectionError("reset")])
     with pytest.raises(StopIteration):
         next(swept("nexus", ConnectionError("reset")))
-    plan = drop("nexus", ["a"])
+    plan = unlist("nexus", ["a"])
     next(plan)
     (again,) = plan.send([ConnectionError("reset"), ConnectionError("reset")])
     assert again.args[5] == "a"

@@ -17,7 +17,7 @@ import valkey.sentinel
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis._redis.address import SCHEMES, target_of, target_of_url
+from nexus_redis._redis.address import SCHEMES, endpoint_of_client, endpoint_of_url
 from nexus_redis._redis.connect import where
 from nexus_redis._values import error_texts
 from nexus_redis._values.parse import DEFAULT_URL
@@ -28,21 +28,21 @@ SENTINELS = "redis+sentinel://web:s%40cret@h1,h2:26380/orders/3?socket_timeout=2
 
 
 def test_an_address_of_sentinels_names_them_the_service_and_the_database() -> None:
-    target = target_of_url(SENTINELS)
-    assert (target.hosts, target.service) == ((("h1", 26379), ("h2", 26380)), "orders")
-    told = {name: target.settings[name] for name in ("username", "password", "db", "socket_timeout")}
+    endpoint = endpoint_of_url(SENTINELS)
+    assert (endpoint.hosts, endpoint.service) == ((("h1", 26379), ("h2", 26380)), "orders")
+    told = {name: endpoint.settings[name] for name in ("username", "password", "db", "socket_timeout")}
     assert told == {"username": "web", "password": "s@cret", "db": 3, "socket_timeout": 2}
-    assert (target.of_sentinels["password"], target.of_sentinels["socket_timeout"]) == ("other", 2)
-    assert "username" not in target.of_sentinels
-    assert not target.is_encrypted
-    assert not target.are_sentinels_encrypted
+    assert (endpoint.of_sentinels["password"], endpoint.of_sentinels["socket_timeout"]) == ("other", 2)
+    assert "username" not in endpoint.of_sentinels
+    assert not endpoint.is_encrypted
+    assert not endpoint.are_sentinels_encrypted
 
 
 def test_an_address_of_a_cluster_names_nodes_of_it() -> None:
-    target = target_of_url("rediss+cluster://:pw@h1,[::1]:7001?ssl_cert_reqs=none")
-    assert (target.hosts, target.is_cluster, target.is_encrypted) == ((("h1", 6379), ("::1", 7001)), True, True)
-    assert (target.settings["password"], target.settings["ssl_cert_reqs"]) == ("pw", "none")
-    encrypted = target_of_url("rediss+sentinel://h1/orders?ssl_ca_certs=ca.pem")
+    endpoint = endpoint_of_url("rediss+cluster://:pw@h1,[::1]:7001?ssl_cert_reqs=none")
+    assert (endpoint.hosts, endpoint.is_cluster, endpoint.is_encrypted) == ((("h1", 6379), ("::1", 7001)), True, True)
+    assert (endpoint.settings["password"], endpoint.settings["ssl_cert_reqs"]) == ("pw", "none")
+    encrypted = endpoint_of_url("rediss+sentinel://h1/orders?ssl_ca_certs=ca.pem")
     assert (encrypted.is_encrypted, encrypted.are_sentinels_encrypted) == (True, True)
     assert encrypted.of_sentinels["ssl_ca_certs"] == "ca.pem"
 
@@ -86,9 +86,9 @@ def test_each_address_in_the_docs_is_one() -> None:
 def test_a_password_is_in_no_message() -> None:
     for url in ("redis+sentinel://:hunter2@h1/", "redis+cluster://u:hunter2@h1/5", "redis://:hunter2/x@h1/0"):
         with pytest.raises(InvalidSetting) as refusal:
-            target_of_url(url)
+            endpoint_of_url(url)
         assert "hunter2" not in str(refusal.value)
-    assert "s@cret" not in target_of_url(SENTINELS).shown
+    assert "s@cret" not in endpoint_of_url(SENTINELS).shown
 
 
 @pytest.mark.parametrize("module", [nexus_redis, nexus_redis.asyncio])
@@ -108,12 +108,12 @@ def sentinel_clients() -> list[Any]:
 
 def test_a_client_by_sentinels_is_read_whoever_made_it() -> None:
     for client in sentinel_clients():
-        target = target_of(client)
-        assert target is not None
-        assert (target.shown, target.settings["db"]) == ("orders (Sentinels h1:26379,h2:26380)", 3)
-        assert (target.settings["password"], target.of_sentinels["password"]) == ("pw", "other")
-        assert target.settings["socket_timeout"] == 2.0
-        assert where(client) == target.shown
+        endpoint = endpoint_of_client(client)
+        assert endpoint is not None
+        assert (endpoint.shown, endpoint.settings["db"]) == ("orders (Sentinels h1:26379,h2:26380)", 3)
+        assert (endpoint.settings["password"], endpoint.of_sentinels["password"]) == ("pw", "other")
+        assert endpoint.settings["socket_timeout"] == 2.0
+        assert where(client) == endpoint.shown
 
 
 def test_a_client_by_sentinels_that_goes_to_replicas_is_refused() -> None:
@@ -129,11 +129,11 @@ def test_an_async_client_of_a_cluster_is_read_with_its_nodes_and_its_map_of_addr
         return host[0], host[1] + 1
 
     client: Any = redis.asyncio.RedisCluster(host="h1", port=7000, password="pw", ssl=True, address_remap=remap)
-    target = target_of(client)
-    assert target is not None
-    assert (target.shown, target.settings["password"], target.is_encrypted) == ("cluster h1:7000", "pw", True)
-    assert target.remap is remap
-    ported = target_of(valkey.asyncio.ValkeyCluster(host="h1", port=7000, password="pw"))
+    endpoint = endpoint_of_client(client)
+    assert endpoint is not None
+    assert (endpoint.shown, endpoint.settings["password"], endpoint.is_encrypted) == ("cluster h1:7000", "pw", True)
+    assert endpoint.remap is remap
+    ported = endpoint_of_client(valkey.asyncio.ValkeyCluster(host="h1", port=7000, password="pw"))
     assert ported is not None
     assert (ported.shown, ported.settings["password"], ported.is_encrypted) == ("cluster h1:7000", "pw", False)
 
