@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from nexus_redis._values import error_texts
+
 NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
 ALSO: Final = ("repair",)  # not a part of the protocol
 _ASKED: Final = re.compile(r"^--- @(?:include|holds \w+) (.*)$", re.MULTILINE)
@@ -33,7 +35,7 @@ class Script:
 def script(name: str) -> Script:
     """Return the script `name`; raise LookupError if there is none of that name."""
     if name not in NAMES + ALSO:
-        raise LookupError(f"no script {name!r}: there are {', '.join(NAMES)}")
+        raise LookupError(error_texts.unknown_script(name, NAMES))
     text = _bundled(name)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -153,6 +153,11 @@ def damaged(key: str, field: str, repair: str) -> str:
     return f"{place} cannot be read: `{repair}` takes it away and keeps the settings"
 
 
+def unknown_script(name: str, names: Iterable[str]) -> str:
+    """Name the scripts that there are."""
+    return f"there is no script {name!r}; the scripts are {', '.join(names)}"
+
+
 # --- what a server refuses, by its code word -------------------------------------------------------------------------
 
 _CLUSTER: Final = "this is a node of a Redis Cluster: use redis+cluster://HOST:PORT, or give a RedisCluster client"
@@ -310,9 +315,64 @@ def port_is_taken(port: int) -> str:
 MALFORMED_LOG: Final = "use entries of a time and the tokens spent then, 0 or more"
 
 
+def budget_exceeded(
+    held: float, first: float, last: float, allowed: float, rate: float, burst: float, lease: float
+) -> str:
+    """Name the fullest window of a log, and how many tokens it may hold."""
+    return (
+        f"{held:g} tokens within {last - first:.3g} s (from {first:.3f} to {last:.3f}): {allowed:.6g} are allowed, "
+        f"at {rate:g}/s with a burst of {burst:g} s and a lease of {lease:g} s"
+    )
+
+
 def demo_namespace_taken(budget: str) -> str:
     """Say that the demo would change a budget of somebody else."""
     return f"it has a budget {budget}: give the demo a namespace of its own"
+
+
+def unreadable_input(path: object, reason: str) -> str:
+    """Say why a file cannot be the input of the demo."""
+    return f"cannot read {path}: {reason}"
+
+
+def input_is_not_a_file(path: object) -> str:
+    """Say that the demo reads its input again and again."""
+    return f"{path} is not a file that can be read again and again: pipe it into stdin"
+
+
+def input_without_lines(path: object) -> str:
+    """Say that there is nothing to send."""
+    return f"{path} has no line to send"
+
+
+def no_library_sources(root: object) -> str:
+    """Say that this Python has no sources that could be the input of the demo."""
+    return f"no sources of the standard library under {root}: name some text with --input"
+
+
+def demo_not_started(names: str, seconds: float, errors: str) -> str:
+    """Name the processes of the demo that did not start in time, with the end of their errors."""
+    return f"{names} did not start in {seconds:g} s{errors}"
+
+
+def demo_ended_early(name: str, code: int, errors: str) -> str:
+    """Name the process of the demo that ended during a run, with the end of its errors."""
+    return f"{name} ended with status {code} before the end of the run{errors}"
+
+
+def demo_not_ended(names: str, seconds: float) -> str:
+    """Name the processes of the demo that did not end in time."""
+    return f"{names} did not end {seconds:g} s after the run"
+
+
+def demo_sent_nothing(seconds: float) -> str:
+    """Say that a run had no records."""
+    return f"no record was sent in {seconds:g} s"
+
+
+def demo_records_differ(sent: int, received: int, indexed: int, lost: int) -> str:
+    """Say that records are missing from the figures of a run."""
+    return f"sent {sent} and received {received} must equal indexed {indexed} + lost {lost}"
 
 
 # --- the messages of the tree of errors ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The whole evening: find the lines, open Redis, measure the workers, play both runs, print the table."""
+"""The whole demo: find the lines, open Redis, measure the workers, play both runs, print the table."""
 
 import json
 import signal
@@ -68,7 +68,7 @@ def introduce(console: Console, options: Options, source: Source, place: Broker)
 
 
 def calibrate(console: Console, plan: Plan) -> float:
-    """What the workers can take, measured in sight."""
+    """Measure, and show meanwhile, how many records per second the workers can take."""
     view = View(console, f"Measuring for {plan.seconds:g} s what the workers can take, through the same path", plan)
     with view.open():
         capacity = measure_capacity(plan, view)
@@ -118,7 +118,7 @@ def run_figures(accounts: Accounts, queue_limit: int, calls: int | None, *, coor
 
 @contextmanager
 def ends_tidily() -> Iterator[None]:
-    """SIGTERM and a closed terminal leave through the same doors as Ctrl-C: no process and no file stays behind."""
+    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: no process and no file stays behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""The downstream: an indexer service that takes records from producers and hands them to its workers.
+"""The downstream: an indexer service that takes records from producers and passes them to its workers.
 
-One thread reads each producer, one serves each worker; between them lies the intake queue. Nothing here knows whether
-the run is coordinated: the reporter is told about the work in either case.
+There is a thread for each producer, which reads, and one for each worker, which serves it; the intake queue is between
+them. This code does not know whether the run is coordinated: it tells the reporter about the work in either case.
 """
 
 import threading
@@ -16,14 +16,14 @@ from nexus_redis.demo.measure import capacity, overlap, peak_memory, percentile
 from nexus_redis.demo.pace import Meeting, Reporter, reporter
 from nexus_redis.demo.wire import Parent, listen, receive, send
 
-BATCH_SECONDS = 0.05  # of a worker's time: short against the queue, long against a commit
+BATCH_SECONDS = 0.05  # of a worker's time: much shorter than the queue, much longer than a commit
 BATCH_FIRST = 8  # before a worker's speed is known
 BATCH_MOST = 500
 SAMPLE_SECONDS = 0.2
 
 
 class Desk:
-    """Serves one worker: gives it a batch, waits until that is indexed."""
+    """A thread's work for one worker: send it a batch, and wait until that is indexed."""
 
     def __init__(self, connection: Connection) -> None:
         self.indexed = 0
@@ -61,7 +61,7 @@ def take_in(connection: Connection, producer: int, intake: Intake) -> None:
 
 
 def admit(producers: int, workers: int) -> tuple[dict[int, Connection], dict[int, Connection]]:
-    """Waits until all have introduced themselves."""
+    """Return the connections of all producers and workers, when all have connected."""
     arrived: dict[str, dict[int, Connection]] = {"producer": {}, "worker": {}}
     with listen() as listener:
         for _ in range(producers + workers):
@@ -125,7 +125,7 @@ def main() -> None:
             thread.start()
         display = threading.Thread(target=show, args=(parent, intake, desks, is_over))
         display.start()
-        if intake.is_patient:  # a calibration has seen enough; what waits in the sockets would take seconds to drain
+        if intake.is_patient:  # a calibration is over; the data in the sockets would take seconds to drain
             time.sleep(max(0.0, starts_at + settings["seconds"] - time.monotonic()))
             parent.tell("result", **figures(settings, starts_at, time.monotonic(), intake, desks))
         for thread in readers:

@@ -136,8 +136,5 @@ def assert_never_exceeded(
     if spare < -ROUNDING:
         first, last, held = worst
         allowed = depth + per_s * (last - first)
-        raise AssertionError(
-            f"{held:g} tokens within {last - first:.3g} s (from {first:.3f} to {last:.3f}): {allowed:.6g} are allowed, "
-            f"at {per_s:g}/s with a burst of {burst:g} s and a lease of {lease:g} s"
-        )
+        raise AssertionError(error_texts.budget_exceeded(held, first, last, allowed, per_s, burst, lease))
     return spare
