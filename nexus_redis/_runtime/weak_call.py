@@ -1,7 +1,7 @@
-"""Call a method as long as its object lives, without keeping the object alive.
+"""A method that is called for as long as its object lives, and does not keep it alive.
 
-The threads of a Nexus need its connections, and a normal reference would keep the Nexus alive. A Nexus without other
-references would then never be collected, and its threads and connections would stay forever.
+The threads of a Nexus need its connections and would keep it alive with them: a Nexus that nobody refers to would never
+be collected, and would leave its threads and connections for good.
 
     Nexus --> LoopThread --> Borrowed --weakly--> Nexus._client
 """
@@ -12,13 +12,11 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 from weakref import WeakMethod
 
-from nexus_redis._values import error_texts
-
 T = TypeVar("T")
 
 
 class Borrowed(Generic[T]):
-    """A weak method. Once its object is gone, a call returns what the method returned last."""
+    """Call the method; once its object is gone, return what the method returned last."""
 
     def __init__(self, method: Callable[[], T]) -> None:
         self._method: WeakMethod[Any] = WeakMethod(method)
@@ -29,5 +27,5 @@ class Borrowed(Generic[T]):
         if method is not None:
             self.last = method()
         if self.last is None:
-            raise ConnectionError(error_texts.NEXUS_COLLECTED)
+            raise ConnectionError("the Nexus was collected before it was used")
         return self.last

@@ -258,7 +258,6 @@ def client_is_sync(kind: str) -> str:
 # --- connections -----------------------------------------------------------------------------------------------------
 
 LISTENED_IN_VAIN: Final = "the server sent nothing and did not answer"
-NEXUS_COLLECTED: Final = "the Nexus was collected before it was used"
 CONNECTION_CLOSED: Final = "the server closed the connection"
 SLOT_WITHOUT_NODE: Final = "no node serves its slot"
 SLOT_IS_MOVING: Final = "its slot is moving"
