@@ -26,7 +26,7 @@ Workload = dict[str, Any]
 
 
 def many(count: int, **workload: Any) -> list[Workload]:
-    """`count` equal producers; they are greedy unless they have a demand."""
+    """Return `count` equal producers; they are greedy unless they have a demand."""
     return [workload] * count
 
 

@@ -9,7 +9,7 @@
     |-- WrongLoop        (RuntimeError)     an async Nexus, used in another event loop than the one that it belongs to
     |-- NoLoop           (RuntimeError)     an async Nexus, used where no event loop of asyncio runs, as under trio
     |-- ReentrantCall    (RuntimeError)     called by a signal handler that interrupted another call of this thread
-    |-- NoThread         (RuntimeError)     the system gives this process no more threads
+    |-- NoThread         (RuntimeError)     the system gives this process no further thread
     |-- NotPicklable     (TypeError)        an object that belongs to one process was copied, or sent to another one
     `-- MissingLibrary   (ImportError)      a helper in `contrib` without the library that it is for
 

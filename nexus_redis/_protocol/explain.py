@@ -94,10 +94,10 @@ class _Case:
         return [each for each in self.seen.consumers if each.is_live]
 
 
-Told = tuple[list[str], list[str]]
+Sentences = tuple[list[str], list[str]]
 
 
-def _by_ceiling(case: _Case) -> Told:
+def _by_ceiling(case: _Case) -> Sentences:
     seen = case.seen
     value, source = seen.settings.get("rate", ("0", "code"))
     who = "an operator set" if source == "operator" else "code gives"
@@ -131,7 +131,7 @@ def _whose(case: _Case, field: str) -> str:
     return f" ({', '.join(told)}{why})"
 
 
-def _by_load(case: _Case) -> Told:
+def _by_load(case: _Case) -> Sentences:
     seen, ruler = case.seen, case.ruler
     if not case.live:
         grace = float(seen.settings.get("grace", (GRACE, ""))[0])
@@ -159,7 +159,7 @@ def _by_load(case: _Case) -> Told:
     return because, remedies
 
 
-def _by_pause(case: _Case) -> Told:
+def _by_pause(case: _Case) -> Sentences:
     seen = case.seen
     if seen.paused_for is not None:
         who = "An operator" if seen.pause_by == "operator" else "Code"
@@ -182,7 +182,7 @@ def _paused(case: _Case) -> list[str]:
     ]
 
 
-def _by_silence(case: _Case) -> Told:
+def _by_silence(case: _Case) -> Sentences:
     seen = case.seen
     silent = [each for each in seen.consumers if not each.is_live]
     if case.live and silent:
@@ -205,7 +205,7 @@ def _by_silence(case: _Case) -> Told:
     return because, remedies
 
 
-def _by_nothing(case: _Case) -> Told:
+def _by_nothing(case: _Case) -> Sentences:
     if not case.seen.exists:
         none = "no acquire, report or configure has opened it yet, or its state was lost"
         because = [f"There is no budget {case.seen.name}: {none}."]
@@ -214,13 +214,13 @@ def _by_nothing(case: _Case) -> Told:
     return because, [f"a fixed rate: rate= in code, or {case.set_('--rate RATE')}", "a consumer that reports"]
 
 
-def _by_window(case: _Case) -> Told:
+def _by_window(case: _Case) -> Sentences:
     because = ["It is lossless, so no more is granted than its consumers say that they can hold, and none reports."]
     remedies = ["a consumer that reports queue_limit, queue_depth, done, errors and in_flight"]
     return because, [*remedies, f"without that promise: {case.set_('--no-lossless')}"]
 
 
-def _other(case: _Case) -> Told:
+def _other(case: _Case) -> Sentences:
     return [f"The scripts say {case.seen.reason}, which this release does not know."], []
 
 

@@ -156,7 +156,7 @@ def _one(url: str, given: str = "") -> Endpoint:
     if not url.startswith("unix:"):
         path = url.partition("://")[2].partition("?")[0].partition("/")[2]
         if _DATABASE.fullmatch(path) is None:
-            found = "what comes after the host" if "@" in path else repr(path[:40])  # a password may hold a "/"
+            found = "the text after the host" if "@" in path else repr(path[:40])  # a password may hold a "/"
             raise InvalidSetting("url", given, error_texts.malformed_database(DEFAULT_URL, found))
     try:
         pool = redis.ConnectionPool.from_url(url, socket_timeout=CALL_TIMEOUT, socket_connect_timeout=CONNECT_TIMEOUT)

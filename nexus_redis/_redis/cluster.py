@@ -1,13 +1,13 @@
 """A client of a Redis Cluster: each call goes to the node that serves its slot, and all nodes work side by side.
 
 redis-py's own cluster client stops a whole pipeline if one node is down, and asks for the slots when it is made. We use
-only connections of redis-py, here one pool for each node. `cluster_map.py` decides what goes where.
+only connections of redis-py, here one pool for each node. `cluster_map.py` decides which node gets which command.
 
 - A node that failed is left alone by the batches that follow. One thread or task tries it again, and a batch waits for
   that only GRACE seconds. So a node that is down or hangs costs the budgets of the other nodes one call timeout.
 - A node that answers is asked for the slots before the first batch. It is asked again while something says that the
   slots have changed (a redirect, a demoted node, a node that fails), at most once in LOOK_EACH seconds.
-- TRYAGAIN, CLUSTERDOWN and the like are replies: their call was not executed, and the scheduler decides what is next.
+- TRYAGAIN, CLUSTERDOWN and the like are replies: their call was not executed, and the scheduler decides the next step.
 """
 
 from __future__ import annotations

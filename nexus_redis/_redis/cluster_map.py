@@ -1,4 +1,4 @@
-"""What a client of a Redis Cluster knows and decides: slots, redirects, and where each command of a batch goes. No I/O.
+"""The decisions of a client of a Redis Cluster: slots, redirects, and the node for each command of a batch. No I/O.
 
 A batch has rounds. In each, `Batch` says which commands go to which node, and takes their replies:
 

@@ -1,4 +1,4 @@
-"""An address, or a client that somebody has, becomes a redis-py client of our own.
+"""An address, or a caller's client, becomes a redis-py client of our own.
 
 The clients that we make have short timeouts and never retry by themselves: a retried script could charge twice, and the
 ledger decides which retry is safe. `socket_timeout` and `socket_connect_timeout` in the address win over ours. Of a
@@ -104,7 +104,7 @@ def twin_async(client: redis.asyncio.Redis) -> redis.asyncio.Redis:
 
 
 def sync_twin(client: redis.asyncio.Redis) -> redis.Redis:
-    """Return a sync client to where an async one goes, for the thread that reports."""
+    """Return a sync client to the server of an async one, for the thread that reports."""
     endpoint = endpoint_of_client(client)
     if endpoint is None or endpoint.kind not in _KINDS:
         kind = type(client).__name__ if endpoint is None else endpoint.kind.__name__
@@ -187,7 +187,7 @@ def _client_to(
 
 
 def _timeouts(settings: Any) -> dict[str, Any]:
-    """Return settings with our timeouts where a client has none of its own."""
+    """Return settings with our timeouts if a client has none of its own."""
     return {"socket_timeout": CALL_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT, **settings}
 
 

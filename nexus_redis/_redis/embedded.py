@@ -64,7 +64,7 @@ rm -rf "$directory"
 # --- servers ---------------------------------------------------------------------------------------------------------
 
 
-class Serving(Protocol):
+class Server(Protocol):
     """A server that answers on `port`; `pid` is None if another process started it."""
 
     port: int
@@ -152,7 +152,7 @@ class ServerProcess:
         return error_texts.EMBEDDED_LOG_MISSING
 
 
-class FakeServing:
+class FakeServer:
     """fakeredis on a port, in a daemon thread: a stand-in with the same commands, at a fraction of the speed."""
 
     def __init__(self, port: int = 0) -> None:
@@ -183,7 +183,7 @@ class FakeServing:
         self._server.socket.close()
 
 
-class Joined:
+class JoinedServer:
     """A server that another process started. It is used and never stopped."""
 
     def __init__(self, port: int) -> None:
@@ -205,19 +205,19 @@ def server_binary() -> Path | None:
     return next((path for path in binaries if os.access(path, os.X_OK)), None)
 
 
-def _start_or_join(port: int) -> Serving:
+def _start_or_join(port: int) -> Server:
     for _ in range(PORT_TRIES - 1):
         with suppress(Unavailable):  # the port was taken meanwhile: join that server, or try another port
             return _start_or_join_once(port)
     return _start_or_join_once(port)
 
 
-def _start_or_join_once(port: int) -> Serving:
+def _start_or_join_once(port: int) -> Server:
     if port and _is_redis(port):
         log.info(log_texts.EMBEDDED_JOINED, port)
-        return Joined(port)
+        return JoinedServer(port)
     binary = server_binary()
-    serving = ServerProcess(binary, port) if binary else FakeServing(port)
+    serving = ServerProcess(binary, port) if binary else FakeServer(port)
     log.warning(log_texts.EMBEDDED_STARTED, serving.port)
     return serving
 
@@ -256,7 +256,7 @@ class _Shared:
     def __init__(self, port: int) -> None:
         self.port = port
         self.holders = 0
-        self.serving: Serving | None = None
+        self.serving: Server | None = None
         self.is_inherited = False
 
     def start(self) -> None:

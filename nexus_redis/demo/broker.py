@@ -17,7 +17,7 @@ from nexus_redis._redis.connect import connect, node_for, where
 from nexus_redis._redis.embedded import acquire
 from nexus_redis._values import error_texts
 from nexus_redis.demo.options import Options
-from nexus_redis.demo.pace import BUDGET, Meeting
+from nexus_redis.demo.pace import BUDGET, Coordination
 from nexus_redis.errors import InvalidSetting, Unavailable
 
 GUEST_NAMESPACE = "nexus-demo"  # on the user's own server, apart from the user's budgets
@@ -28,14 +28,14 @@ SCRIPT_COMMANDS = ("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall")
 class Broker:
     """The shared server, and the commands that show the budget on it."""
 
-    meeting: Meeting
+    coordination: Coordination
     is_private: bool
     client: redis.Redis
     server: redis.Redis  # on a cluster, the node that the budget is on
 
     @property
     def key(self) -> str:
-        return BudgetKeys(self.meeting.namespace, BUDGET).budget
+        return BudgetKeys(self.coordination.namespace, BUDGET).budget
 
     def script_calls(self) -> int | None:
         """Return the number of scripts that this server has run, ours and all others; None if it does not tell."""
@@ -45,7 +45,7 @@ class Broker:
             return None
         return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in SCRIPT_COMMANDS)
 
-    def standing(self) -> str:
+    def budget_line(self) -> str:
         """Return the budget in a few words. A plain command reads it, because a script would count as a call."""
         try:
             rate, load, level = self.server.hmget(self.key, "rate_per_s", "load_percent", "level")
@@ -55,14 +55,14 @@ class Broker:
 
     def forget(self) -> None:
         """Delete the budget, whoever made it. Raises `Unavailable` if no server answers."""
-        drive(delete(BudgetKeys(self.meeting.namespace, BUDGET), where(self.client)), self.client)
+        drive(delete(BudgetKeys(self.coordination.namespace, BUDGET), where(self.client)), self.client)
 
     def look_inside(self) -> list[tuple[str, str]]:
         """Return commands for another terminal, and what each one shows."""
         cli = shutil.which("redis-cli") or shutil.which("valkey-cli")
-        url = self.meeting.url if self.is_private else '"$NEXUS_REDIS_URL"'  # the address may hold a password
+        url = self.coordination.url if self.is_private else '"$NEXUS_REDIS_URL"'  # the address may hold a password
         ask = f"{Path(cli).name} -u {url}" if cli else f"{own_command()} redis --url {url}"
-        own = f"--url {url} --namespace {self.meeting.namespace}"
+        own = f"--url {url} --namespace {self.coordination.namespace}"
         return [
             (f"{ask} HGETALL '{self.key}'", "the budget: its rate, load and level"),
             (f"{ask} ZRANGE '{self.key}:producers' 0 -1", "who claims from it"),
@@ -96,7 +96,7 @@ def broker(options: Options) -> Iterator[Broker]:
             server = node_for(client, key)
         except redis.RedisError as error:  # no node of a cluster answers
             raise Unavailable(where(client), str(error)) from error
-        place = Broker(Meeting(url, namespace), is_private=options.url is None, client=client, server=server)
+        place = Broker(Coordination(url, namespace), is_private=options.url is None, client=client, server=server)
         if options.namespace and not place.is_private and server.exists(place.key):
             # The demo begins and ends by deleting its budget, and must never delete a budget that is in use.
             raise InvalidSetting("namespace", namespace, error_texts.demo_namespace_taken(BUDGET))

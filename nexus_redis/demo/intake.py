@@ -10,7 +10,7 @@ from nexus_redis.demo.wire import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenBatch:
     """A batch, and the instants between which the queue was empty and its worker idle; they may be equal."""
 
     records: list[Record]
@@ -47,7 +47,7 @@ class Intake:
             self.peak = max(self.peak, len(self._records))
             self._changed.notify_all()
 
-    def take(self, most: int) -> Taken:
+    def take(self, most: int) -> TakenBatch:
         """Wait for a record, and take up to `most`, oldest first. No records: the queue is closed and empty."""
         with self._changed:
             idle_from = idle_until = time.monotonic()
@@ -57,7 +57,7 @@ class Intake:
             batch = [self._records.popleft() for _ in range(min(most, len(self._records)))]
             if self.is_patient:
                 self._changed.notify_all()
-        return Taken(batch, idle_from, idle_until)
+        return TakenBatch(batch, idle_from, idle_until)
 
     def close(self) -> None:
         """Take note that no more records will come; those in the queue can still be taken."""

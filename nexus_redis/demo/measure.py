@@ -58,7 +58,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """1 if coordination lost a record, else 0."""
+        """Return 1 if coordination lost a record, else 0."""
         return int(any(run.coordinated and run.lost for run in self.runs))
 
     def as_json(self) -> dict[str, Any]:

@@ -17,14 +17,14 @@ CONSUMER = "indexer"
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class Coordination:
     """The server and the namespace that the processes of a coordinated run share."""
 
     url: str
     namespace: str
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any] | None) -> "Meeting | None":
+    def from_settings(cls, settings: dict[str, Any] | None) -> "Coordination | None":
         return None if settings is None else cls(**settings)
 
 
@@ -63,11 +63,11 @@ class Paced:
 
 
 @contextmanager
-def pacer(meeting: Meeting | None) -> Iterator[Pacer]:
-    if meeting is None:
+def pacer(coordination: Coordination | None) -> Iterator[Pacer]:
+    if coordination is None:
         yield Unpaced()
         return
-    nexus = Nexus.from_url(meeting.url, namespace=meeting.namespace)
+    nexus = Nexus.from_url(coordination.url, namespace=coordination.namespace)
     try:
         yield Paced(nexus)
     finally:
@@ -75,11 +75,11 @@ def pacer(meeting: Meeting | None) -> Iterator[Pacer]:
 
 
 @contextmanager
-def reporter(meeting: Meeting | None, *, depth: Callable[[], int], limit: int) -> Iterator[Reporter]:
-    if meeting is None:
+def reporter(coordination: Coordination | None, *, depth: Callable[[], int], limit: int) -> Iterator[Reporter]:
+    if coordination is None:
         yield Silent()
         return
-    nexus = Nexus.from_url(meeting.url, namespace=meeting.namespace)
+    nexus = Nexus.from_url(coordination.url, namespace=coordination.namespace)
     try:
         with nexus.budget(BUDGET).consumer(CONSUMER) as consumer:
             consumer.watch(depth=depth, limit=limit)

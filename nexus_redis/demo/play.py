@@ -34,7 +34,8 @@ def play(options: Options) -> Result:
             plan = calibration(options, home, source.files)
             capacity = calibrate(console, plan)
             runs = tuple(
-                one_run(console, real_run(options, plan, capacity, meeting), place) for meeting in (None, place.meeting)
+                one_run(console, real_run(options, plan, capacity, coordination), place)
+                for coordination in (None, place.coordination)
             )
     result = Result(
         source.name,
@@ -80,10 +81,10 @@ def calibrate(console: Console, plan: Plan) -> float:
 
 
 def one_run(console: Console, plan: Plan, place: Broker) -> RunFigures:
-    coordinated = plan.meeting is not None
+    coordinated = plan.coordination is not None
     view = View(console, TITLES[coordinated], plan)
     if coordinated:
-        view = View(console, TITLES[True], plan, hint=place.look_inside()[0][0], standing=place.standing)
+        view = View(console, TITLES[True], plan, hint=place.look_inside()[0][0], budget_line=place.budget_line)
     before = place.script_calls()
     with view.open():
         accounts = play_run(plan, view)

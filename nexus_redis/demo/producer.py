@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from nexus_redis.demo.lines import endless_lines
-from nexus_redis.demo.pace import Meeting, pacer
+from nexus_redis.demo.pace import Coordination, pacer
 from nexus_redis.demo.wire import Parent, connect, send
 
 LOT_SECONDS = 0.02  # seconds of lines at once; a sender that wakes up more often mostly costs scheduling
@@ -25,7 +25,7 @@ def main() -> None:
     period = 0.0 if rate is None else lot / rate
     connection = connect("producer", number)
     sent = 0
-    with pacer(Meeting.from_settings(settings["meeting"])) as pace:
+    with pacer(Coordination.from_settings(settings["coordination"])) as pace:
         starts_at = parent.wait_for_start()
         ends_at = starts_at + settings["seconds"]
         due = starts_at + period * number / parts  # so that the producers do not send in step

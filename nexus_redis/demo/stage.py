@@ -9,7 +9,7 @@ from nexus_redis._values import error_texts
 from nexus_redis.demo.children import Children
 from nexus_redis.demo.measure import WARM_UP_S, jain
 from nexus_redis.demo.options import DemoFailed, Options
-from nexus_redis.demo.pace import Meeting
+from nexus_redis.demo.pace import Coordination
 
 QUEUE_SECONDS = 2.0
 CALIBRATION_S = (2.0, 4.0)  # at least and at most; between them, 0.4 of a run
@@ -32,7 +32,7 @@ class Plan:
     rate: float | None
     queue_limit: int
     has_slow_down: bool
-    meeting: Meeting | None
+    coordination: Coordination | None
 
     @property
     def warm_up(self) -> float:
@@ -81,11 +81,11 @@ def calibration(options: Options, home: Path, files: tuple[Path, ...]) -> Plan:
         rate=None,
         queue_limit=CALIBRATION_QUEUE,
         has_slow_down=False,
-        meeting=None,
+        coordination=None,
     )
 
 
-def real_run(options: Options, calibrated: Plan, capacity: float, meeting: Meeting | None) -> Plan:
+def real_run(options: Options, calibrated: Plan, capacity: float, coordination: Coordination | None) -> Plan:
     """Return the plan of a run: that of the calibration, with the pace and the queue that follow from its result."""
     return replace(
         calibrated,
@@ -93,7 +93,7 @@ def real_run(options: Options, calibrated: Plan, capacity: float, meeting: Meeti
         rate=OFFERED * capacity / options.producers,
         queue_limit=max(1, round(QUEUE_SECONDS * capacity)),
         has_slow_down=True,
-        meeting=meeting,
+        coordination=coordination,
     )
 
 
@@ -129,7 +129,7 @@ def play_run(plan: Plan, view: Watching) -> Accounts:
 
 def perform(children: Children, plan: Plan, view: Watching, awaited: set[str] | None = None) -> None:
     """Start all processes, show the samples of the service, and return when all awaited ones have sent their result."""
-    meeting = asdict(plan.meeting) if plan.meeting else None
+    coordination = asdict(plan.coordination) if plan.coordination else None
     service = {
         "producers": plan.producers,
         "workers": plan.workers,
@@ -137,7 +137,7 @@ def perform(children: Children, plan: Plan, view: Watching, awaited: set[str] | 
         "warm_up": plan.warm_up,
         "queue_limit": plan.queue_limit,
         "is_patient": plan.rate is None,
-        "meeting": meeting,
+        "coordination": coordination,
     }
     starts: list[tuple[str, str, dict[str, Any]]] = [("service", "service", service)]
     for number in range(plan.workers):
@@ -148,7 +148,7 @@ def perform(children: Children, plan: Plan, view: Watching, awaited: set[str] | 
         "seconds": plan.seconds,
         "rate": plan.rate,
         "files": [str(path) for path in plan.files],
-        "meeting": meeting,
+        "coordination": coordination,
     }
     starts += [(f"producer {number}", "producer", {**producer, "number": number}) for number in range(plan.producers)]
     for name, role, settings in starts:

@@ -27,16 +27,16 @@ class View:
     """The view of a run or of the calibration. It gets every moment, and decides when to show one."""
 
     def __init__(
-        self, console: Console, title: str, plan: Plan, *, hint: str = "", standing: Callable[[], str] | None = None
+        self, console: Console, title: str, plan: Plan, *, hint: str = "", budget_line: Callable[[], str] | None = None
     ) -> None:
-        self._console, self._title, self._plan, self._hint, self._standing = console, title, plan, hint, standing
+        self._console, self._title, self._plan, self._hint, self._budget_line = console, title, plan, hint, budget_line
         self._depths: list[tuple[float, int]] = []
         self._history: deque[Moment] = deque()
         self._live: Live | None = None
         self._shown_at = -inf  # so that the first moment is shown at once
         self._opened_at = 0.0
         self._latest: Moment | None = None
-        self._stood = ""
+        self._last_budget_line = ""
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -125,10 +125,10 @@ class View:
         rows.add_row(
             "records", f"received {sample['received']:,}   {indexed}", Text("") if self._is_calibration else lost
         )
-        if self._standing:
+        if self._budget_line:
             if moment.at < self._plan.seconds:  # after that the consumer leaves, and the budget has no rate
-                self._stood = self._standing()
-            rows.add_row("budget", self._stood, "")
+                self._last_budget_line = self._budget_line()
+            rows.add_row("budget", self._last_budget_line, "")
         parts: list[RenderableType] = [rows]
         if self._hint:
             parts += [Text("\nlook inside, from another terminal:", "dim"), Text(self._hint, "cyan", overflow="fold")]
