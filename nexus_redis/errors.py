@@ -189,13 +189,14 @@ class AcquireTimeout(NexusError, TimeoutError):
     slow ("paused", "load"...), and `retry_after` is as in `Denied`.
 
     >>> AcquireTimeout("stripe", 5, 2.0, "paused")
-    AcquireTimeout('budget stripe: no 5 tokens within 2 s (paused); none was taken')
+    AcquireTimeout('budget stripe: 5 tokens did not come within 2 s (paused); no token was taken')
     """
 
     def __init__(self, budget: str, cost: float, waited: float, reason: str = "", retry_after: float = 0.0) -> None:
         self.budget, self.cost, self.waited, self.reason = budget, cost, waited, reason
         self.retry_after = retry_after
-        what = "token" if cost == 1 else f"{cost:g} tokens" if cost else "answer"  # a caller that only asks has no cost
+        # A call that only asks has no cost.
+        what = "1 token" if cost == 1 else f"{cost:g} tokens" if cost else "the answer"
         super().__init__(error_texts.acquire_timeout(budget, what, waited, "" if reason == "ok" else reason))
 
 
@@ -232,8 +233,8 @@ class InvalidSetting(NexusError, ValueError):
 class ServerRefused(NexusError):
     """Redis refused, and asking again will not help. `code` is its code word, and `remedy` says what to do.
 
-    >>> ServerRefused("NEXUS_STALE")
-    ServerRefused('NEXUS_STALE: a later call of this producer or consumer was answered already')
+    >>> ServerRefused("NEXUS_ID_TAKEN").code
+    'NEXUS_ID_TAKEN'
     """
 
     def __init__(self, code: str, remedy: str = "") -> None:

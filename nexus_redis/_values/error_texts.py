@@ -75,7 +75,7 @@ NOTE_IS_NOT_TEXT: Final = "use text"
 
 def floor_above_rate(rate: float) -> str:
     """Say that `min_rate` is a floor, and how high it may be."""
-    return f"a floor: use at most rate={rate:g}"
+    return f"a floor cannot be above the rate; use at most rate={rate:g}"
 
 
 def burst_too_large(rate: float, longest: float) -> str:
@@ -139,9 +139,9 @@ def burst_above_bucket(remedy: str) -> str:
 
 
 REFUSED: Final = {
-    "NEXUS_STALE": "a later call of this producer or consumer was answered already",
+    "NEXUS_STALE": "a later call of this producer or consumer was answered already: send calls in order of seq",
     "NEXUS_ID_TAKEN": "another live process uses this id: leave the id out, or wait until its lease is over",
-    "NEXUS_NEEDS_KEYS": "something is due at this budget: send the same claim again, with all its keys",
+    "NEXUS_NEEDS_KEYS": "a deadline of this budget has passed: send the same claim again, with all keys of the budget",
     "NEXUS_DAMAGED": "the state in Redis was changed by hand: `nexus-redis repair NAME` removes what cannot be read",
     "NEXUS_SCHEMA": "a newer release wrote the state in this Redis: upgrade here, or use another namespace",
 }
@@ -389,7 +389,8 @@ REENTRANT_CALL: Final = (
 
 def acquire_timeout(budget: str, what: str, waited: float, reason: str) -> str:
     """Say which budget did not give the tokens in time, and why it was slow."""
-    return f"budget {budget}: no {what} within {waited:.3g} s{f' ({reason})' if reason else ''}; none was taken"
+    why = f" ({reason})" if reason else ""
+    return f"budget {budget}: {what} did not come within {waited:.3g} s{why}; no token was taken"
 
 
 def no_answer(server: str, waited: float, cause: str) -> str:
@@ -406,7 +407,7 @@ def closed(what: str) -> str:
 
 def wrong_loop(owner: str, caller: str) -> str:
     """Name the two event loops."""
-    return f"this nexus belongs to {owner} and was used from {caller}: make one for each loop"
+    return f"this nexus belongs to {owner} and was used from {caller}: make a Nexus for each loop"
 
 
 def no_thread(cause: str) -> str:

@@ -20,8 +20,10 @@ PUSH_THREAD_NOT_STARTED: Final = (  # error
 
 # --- the embedded server ---------------------------------------------------------------------------------------------
 
-EMBEDDED_JOINED: Final = "embedded://: joined the server on port %d"
-EMBEDDED_STARTED: Final = "embedded server on port %d: use it for demos and tests only, its state is lost at exit"
+EMBEDDED_JOINED: Final = "embedded://: joined the server that runs on port %d"
+EMBEDDED_STARTED: Final = (
+    "embedded://: started a server on port %d. Use it for demos and tests only: its state is lost at exit"
+)
 
 # --- the log itself --------------------------------------------------------------------------------------------------
 
