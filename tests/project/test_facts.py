@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -22,7 +24,6 @@ from nexus_redis._protocol import budget_list, calls, explain, snapshot
 from nexus_redis._protocol.keys import SHARED
 from nexus_redis._values import error_texts, parse, results
 from nexus_redis._values.settings import BudgetSettings, ConsumerSettings
-from nexus_redis.cli.acting import FIELDS
 from nexus_redis.messages import FlowControl, LoadReport, Reason
 
 ROOT: Final = Path(__file__).parents[2]
@@ -69,7 +70,10 @@ def test_the_settings_of_a_budget_are_one_list() -> None:
     """`errors.SETTINGS` in Lua, in the dataclass, on the command line and in the faces."""
     assert words(between("lib/settings", "local SETTINGS = {", "}")) == errors.SETTINGS
     assert BudgetSettings.names() == errors.SETTINGS == snapshot.SETTINGS == registration.FIELDS
-    assert tuple(field.replace("-", "_") for field in FIELDS) == errors.SETTINGS
+    command = [sys.executable, "-m", "nexus_redis", "set", "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    options = {f"--{name.replace('_', '-')}" for name in errors.SETTINGS}
+    assert options <= set(re.findall(r"--[a-z-]+[a-z]", shown))
     for face in (client, nexus_asyncio):
         assert tuple(inspect.signature(face.Nexus.budget).parameters)[3:] == errors.SETTINGS
     page = (ROOT / "docs" / "protocol.md").read_text()
