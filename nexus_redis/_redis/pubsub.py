@@ -1,8 +1,8 @@
 """Hear of drops of a rate, and of rises from 0, when they are decided, on one connection for all budgets of a Nexus.
 
 The script that changes a rate publishes it on the budget's channel (`push` in lua/lib/rate.lua). A producer learns of
-the change with its next claim anyway, a refresh later. A producer that listens at once stops spending tokens that were
-meant for the old rate, or, if the rate was 0, claims for the callers that wait.
+the change with its next claim anyway, a refresh later. A producer that listens reacts at once: it stops spending tokens
+that were meant for the old rate, or, if the rate was 0, it claims for the callers that wait.
 
     claim, report, configure, leave  --PUBLISH nexus:{stripe}:flow-->  PushThread or PushTask  -->  the ledger
 
