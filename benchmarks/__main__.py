@@ -1,12 +1,12 @@
-"""All questions, one after the other: `make bench`, or in an environment of one's own
+"""Run all questions, one after the other: `make bench`, or in an environment of your own
 
     python -m benchmarks                        # tables on the terminal; about twenty minutes
-    python -m benchmarks --quick                # does all of it work? its figures mean nothing
+    python -m benchmarks --quick                # does everything work? its figures mean nothing
     python -m benchmarks --only claim reaction  # some of them
     python -m benchmarks --page docs            # writes docs/benchmarks.md, with plots
 
-It starts a server for each question out of a wheel; `--url` names another for all, which finds itself afterwards as it
-was before.
+It starts a server from a wheel for each question. `--url` names another server for all questions, which is left as it
+was found.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=QUESTIONS, default=[*QUESTIONS], metavar="QUESTION")
     parser.add_argument("--url", help="a Redis or Valkey of yours; default: a private one")
@@ -46,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
     about: dict[str, Any] = {}
     found: dict[str, list[Table]] = {}
     for name in given.only:
-        # Each question has a server of its own: the scripts and the data of one would cost the next a tenth and more.
+        # Each question has a server of its own: the scripts and data of one would cost the next a tenth or more.
         with server(given.url) as url:
             bench = Bench(url, given.quick, given.rounds or (1 if given.quick else 3))
             about = about or where_and_when(bench)
@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def where_and_when(bench: Bench) -> dict[str, Any]:
-    """What figures are worth nothing without."""
+    """Return the facts about the machine without which figures are worth nothing."""
     with bench.client() as client:
         info: Any = client.info("server")
     kind = "Valkey" if "valkey_version" in info else "Redis"
@@ -85,7 +85,7 @@ def where_and_when(bench: Bench) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of everything measured that is installed."""
+    """Return the versions of all measured libraries that are installed."""
     found = {}
     for package in PACKAGES:
         try:
@@ -96,7 +96,7 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Its name, where the system tells."""
+    """Return the name of the processor, if the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -107,7 +107,7 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """Of the checkout, with a plus where files differ; empty outside one."""
+    """Return the commit of the checkout, with a plus if files differ; empty outside a checkout."""
     try:
         words = ("git", "describe", "--always", "--dirty=+", "--exclude=*")
         return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,10 +1,10 @@
 """How fast is an acquire in one process, with nothing to wait for?
 
-The limit is a billion a second, so that no call waits: what is measured is what a call costs its caller. "sync" is a
-plain loop, "8 threads" eight of them on one limiter, "async" one task that awaits in a loop; each call takes 1 token
-or 100. Ours is measured with a warm lease: the same loop ran for a while before, as it has in any process that is
-busy. Whoever asks Redis for each call cannot be faster than the floor, one round trip; whoever lives in memory is
-fast, and shares its limit with nobody.
+The limit is a billion a second, so that no call waits: the figures are the cost of a call for its caller. "sync" is a
+plain loop, "8 threads" are eight loops on one limiter, and "async" is one task that awaits in a loop. Each call takes 1
+token or 100. Ours is measured with a warm lease: the same loop has run for a while, as it has in any busy process. A
+library that asks Redis for each call cannot be faster than the floor, one round trip. A library that lives in memory is
+fast, and shares its limit with no other process.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ RATE = 1e9
 COSTS = (1, 100)
 THREADS = 8
 MODES = ("sync", f"{THREADS} threads", "async")
-CHUNK_S = 0.002  # between two looks at the clock
+CHUNK_S = 0.002  # calls between two looks at the clock
 
 
 def run(bench: Bench) -> list[Table]:
-    """A table for each mode."""
+    """Return a table for each mode."""
     subjects = [OURS, FLOOR, *installed(*SHARED, *IN_MEMORY)]
     cells = {
         (subject.name, mode, cost): _cell(bench, subject, mode, cost)
@@ -59,7 +59,8 @@ def run(bench: Bench) -> list[Table]:
 
 def _cell(bench: Bench, subject: Subject, mode: str, cost: int) -> Callable[[], Measured]:
     seconds = bench.pick(0.3, 0.02)
-    # Demand is learned by doubling, a claim at a time: at a hundred million tokens a second that takes a while.
+    # The client learns the demand by doubling it with each claim: at a hundred million tokens a second, that takes a
+    # while.
     warm = bench.pick(2.5 if subject is OURS else 0.1, 0.02)
 
     def measured() -> Measured:
@@ -83,7 +84,7 @@ def _measured(count: int, took: float, meter: Meter) -> Measured:
 
 
 def _loops(acquire: Acquire, cost: int, seconds: float, loops: int) -> tuple[int, float]:
-    """So many threads in a loop for so long: how many acquires, in what time."""
+    """Run some threads in a loop for a time; return the number of acquires and the time that they took."""
     if loops == 1:
         return _loop(acquire, cost, seconds)
     counts, start = [0] * loops, threading.Barrier(loops + 1)
@@ -123,7 +124,7 @@ async def _async_loop(acquire: AsyncAcquire, cost: int, seconds: float) -> tuple
         took = time.perf_counter() - began
         if took >= seconds:
             return count, took
-        # A loop that never waits would starve all other tasks, our refill among them.
+        # A loop that never waits would starve all other tasks, also our refill.
         await asyncio.sleep(0)
         chunk = max(1, round(count / took * CHUNK_S))
 

@@ -1,11 +1,11 @@
-"""What a claim costs Redis: how many a second one core answers, and how much memory who takes part needs.
+"""What does a claim cost Redis: how many claims a second does one core answer, and how much memory do members need?
 
 Fifty connections (ten for ten producers), each with one call under way, send claims of producers drawn by chance, as
-fast as they are answered. The floor, in the same round, is a script of one command sent the same way; where
-redis-benchmark is on the PATH, it sends the floor once more, to show that the sender is not what runs short. "us in
-the script" is what Redis itself counts (INFO commandstats), "us of CPU" all that its process used for a call. They
-want 5 tokens with every claim, far below the rate; "contended" wants more than there is. Flat is the claim: the same
-for 10 producers and 100,000, for 1 consumer and 1,000.
+fast as they are answered. The floor, in the same round, is a script of one command sent the same way. If
+redis-benchmark is on the PATH, it also sends the floor, to show that the sender is not the bottleneck. "us in the
+script" is what Redis itself counts (INFO commandstats), and "us of CPU" is all that its process used for a call. Each
+claim wants 5 tokens, far below the rate; with "contended", the claims want more than there is. The cost of a claim is
+flat: the same for 10 producers and 100,000, for 1 consumer and 1,000.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ CONNECTIONS = 50
 BATCH = 500
 FLOOR = "EVALSHA of one command"
 FLOOR_CHECK = f"{FLOOR}, by redis-benchmark"
-INCARNATION = "0123456789abcdef"  # as long as a real one
-REPORT_EVERY_MS = 600_000.0  # no consumer's deadline passes meanwhile
+INCARNATION = "0123456789abcdef"  # as long as a real id
+REPORT_EVERY_MS = 600_000.0  # so that no consumer's deadline passes meanwhile
 
 
 class Crowd:
-    """A budget with so many on it, all known to Redis."""
+    """A budget with its members, all known to Redis."""
 
     def __init__(self, name: str, producers: int, consumers: int, demand: float) -> None:
         self.keys = BudgetKeys(name, "claim")
@@ -48,7 +48,7 @@ class Crowd:
         self._seqs, self._birth = [0] * producers, ""
 
     def ask(self, number: int) -> plans.Call[calls.Answer]:
-        """The next claim of one that is busy."""
+        """Return the next claim of a busy producer."""
         self._seqs[number] += 1
         ask = calls.Claim(
             need=micro(1), tokens=micro(5), requested_rate=micro(self.demand), held=micro(1),
@@ -57,7 +57,7 @@ class Crowd:
         return calls.claim(self.keys, f"web-{number % 100:02}-{number:06}-4f9a", ask)
 
     def settle(self, client: redis.Redis) -> None:
-        """All come once."""
+        """Let all producers and consumers call once."""
         opening = calls.configure(self.keys, BudgetSettings.of(rate=RATE))
         self._birth = opening.decode(send(client, [opening])[0]).birth
         said = {"load": 10.0, "capacity": RATE, "interval_ms": REPORT_EVERY_MS}
@@ -66,7 +66,7 @@ class Crowd:
 
 
 def send(client: redis.Redis, asked: Iterable[plans.Call[Any]]) -> list[Any]:
-    """Calls by the batch; a refusal raises."""
+    """Run calls in batches; raise if one is refused."""
     replies: list[Any] = []
     known: set[str] = set()
     pipe = client.pipeline(transaction=False)
@@ -80,7 +80,7 @@ def send(client: redis.Redis, asked: Iterable[plans.Call[Any]]) -> list[Any]:
 
 
 def run(bench: Bench) -> list[Table]:
-    """Claims a second, and memory."""
+    """Return claims a second, and memory."""
     sizes = bench.pick((10, 1_000, 100_000), (10, 200))
     crowds = [(size, consumers, 100.0) for consumers in (1, bench.pick(1_000, 20)) for size in sizes]
     crowds.append((1_000, 1, 10 * RATE / 1_000))
@@ -108,7 +108,7 @@ def run(bench: Bench) -> list[Table]:
 
 
 def claim_cpu_us(bench: Bench, size: int) -> float:
-    """What a claim among so many producers costs; `scale` reckons with it."""
+    """Return the cost of a claim among some producers; `scale` calculates with it."""
     with bench.client() as client:
         crowd = Crowd(bench.name(), size, 1, 100.0)
         crowd.settle(client)
@@ -119,8 +119,9 @@ def _claims(bench: Bench, client: redis.Redis, crowd: Crowd) -> Callable[[], Mea
     def measured() -> Measured:
         send(
             client, [calls.configure(crowd.keys)]
-        )  # writes the ends of the keys, which a claim with few of them cannot
-        # A producer has one claim under way, so each belongs to one connection: the commands go round all of them.
+        )  # it writes the expiry of all keys, which a claim with a few keys cannot do
+        # A producer has one claim under way, so it belongs to one connection, and the commands go to all connections in
+        # turn.
         connections = min(CONNECTIONS, crowd.producers)
         lots = crowd.producers // connections
         draws = (random.randrange(lots) * connections + i % connections for i in range(bench.pick(30_000, 500)))

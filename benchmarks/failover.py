@@ -1,15 +1,15 @@
-"""What a failover costs, and slots that move: `python -m benchmarks.failover [WHAT] [KIND]`.
+"""Measure what a failover costs, and moving slots: `python -m benchmarks.failover [WHAT] [KIND]`.
 
-WHAT is `cluster`, `sentinel`, `slots`, `spread` or `push`, and KIND `redis7` or `valkey`; all of them where left out.
+WHAT is `cluster`, `sentinel`, `slots`, `spread` or `push`, and KIND is `redis7` or `valkey`. Without them, all are run.
 
-Processes claim one budget as fast as they may, each grant is noted, and meanwhile the primary is killed with SIGKILL
-(or a slot moves from node to node in a loop). It prints
+Processes claim one budget as fast as they may, and note each grant. Meanwhile the primary is killed with SIGKILL (or a
+slot moves from node to node in a loop). The benchmark prints
 
-- how long after the kill the first new grant came: one that is not degraded, when no lease from before lives any more;
+- the time from the kill to the first new grant that is not degraded, after the last lease from before has ended;
 - the worst window: tokens beyond rate x time in any window, beside its bound.
 
-`spread` is about load: a thousand budgets of one process, each with a caller that waits, on three primaries and on one;
-CPU per claim, and how many claims each node got. `push` is about the messages that tell of drops: what one costs.
+`spread` is about load: a thousand budgets of one process, each with a waiting caller, on three primaries and on one. It
+prints CPU per claim, and the number of claims of each node. `push` prints the cost of a message about a drop.
 tests/contract/test_failover.py asserts what is printed here.
 """
 
@@ -41,22 +41,22 @@ NAME: Final = "stripe"
 RATE: Final = 500
 LEASE: Final = 0.5
 BURST: Final = 1 + RATE / 4
-# G2: a bucket, and what leases hold. A failover may cost one bucket more: what was granted and had not reached the
-# replica is taken off again when clients say so, and a bucket is the most that can be granted in that time.
+# G2: a bucket, and the tokens in leases. A failover may cost one bucket more: grants that had not reached the replica
+# are subtracted again when clients report them, and a bucket is the most that can be granted in that time.
 BOUND: Final = BURST + RATE * LEASE
 FAILOVER_BOUND: Final = BOUND + BURST
 PROCESSES: Final = 8
 
 
 class Noted(NamedTuple):
-    """When a grant was noted, and whether it was degraded."""
+    """The time of a grant, and whether it was degraded."""
 
     at: float
     is_degraded: bool
 
 
 def claim(url: str) -> None:
-    """Claim until stdin ends, and say when: what each process runs."""
+    """Claim until stdin ends, and print the time of each grant. Each process runs this."""
     ended = threading.Event()
 
     def wait_for_the_end() -> None:
@@ -75,7 +75,7 @@ def claim(url: str) -> None:
 
 
 class Claimers:
-    """Processes that claim, and what they noted so far."""
+    """Processes that claim, and their grants so far."""
 
     def __init__(self, url: str, count: int = PROCESSES) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="nexus-redis-claimers-"))
@@ -89,20 +89,20 @@ class Claimers:
             return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, cwd=Path(__file__).parents[1])
 
     def noted(self) -> list[Noted]:
-        """All grants in order."""
+        """Return all grants in order."""
         lines = [line.split() for file in self._files for line in file.read_text().splitlines()]
         return sorted(Noted(float(words[0]), words[1] == "1") for words in lines if len(words) == 2)
 
     def are_all_there(self) -> bool:
-        """Whether each has had a grant."""
+        """Return whether each process has had a grant."""
         return all(file.stat().st_size for file in self._files)
 
     def new_since(self, at: float) -> list[float]:
-        """Grants of a server after this instant."""
+        """Return the grants of a server after this instant."""
         return [each.at for each in self.noted() if each.at > at and not each.is_degraded]
 
     def stop(self) -> None:
-        """End them all."""
+        """End all processes."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.close()
@@ -111,7 +111,7 @@ class Claimers:
 
 
 def worst_window(times: Sequence[float], rate: float = RATE) -> float:
-    """The most tokens beyond rate x time, in any window."""
+    """Return the most tokens beyond rate x time, in any window."""
     lowest = worst = 0.0
     began = times[0] if times else 0.0
     for i, at in enumerate(times):
@@ -121,7 +121,7 @@ def worst_window(times: Sequence[float], rate: float = RATE) -> float:
 
 
 class Outcome(NamedTuple):
-    """What a run came to."""
+    """The result of a run."""
 
     seconds_to_new_grant: float
     worst: float
@@ -149,7 +149,7 @@ def fail_over(fleet: Fleet, primary: Callable[[], ServerProcess], url: str, sett
 
 
 def cluster_failover(kind: str, silence: float = 2.0) -> Outcome:
-    """Three primaries with a replica each."""
+    """Start three primaries with a replica each."""
     fleet = ClusterFleet(kind, replicas=1, silence=silence)
     try:
         return fail_over(fleet, lambda: fleet.owner(f"nexus:{{{NAME}}}"), fleet.url)
@@ -158,7 +158,7 @@ def cluster_failover(kind: str, silence: float = 2.0) -> Outcome:
 
 
 def sentinel_failover(kind: str, silence: float = 2.0) -> Outcome:
-    """A primary and a replica, three Sentinels."""
+    """Start a primary, a replica and three Sentinels."""
     fleet = SentinelFleet(kind, sentinels=3, silence=silence)
     try:
         return fail_over(fleet, lambda: fleet.primary, fleet.url)
@@ -187,7 +187,7 @@ def moving(fleet: ClusterFleet, key: str) -> Iterator[list[int]]:
 
 
 def slots_move(kind: str, grants: int = 5 * RATE) -> tuple[Outcome, int]:
-    """Slots that migrate in a loop: there is progress, and the bound holds; and how many moves there were."""
+    """Claim while slots migrate in a loop: grants go on, and the bound holds. Also return the number of moves."""
     fleet = ClusterFleet(kind)
     try:
         claimers = Claimers(fleet.url)
@@ -206,7 +206,7 @@ def slots_move(kind: str, grants: int = 5 * RATE) -> tuple[Outcome, int]:
 
 
 def spread(kind: str, primaries: int, budgets: int = 1000, seconds: float = 10.0) -> dict[str, Any]:
-    """One process that uses so many budgets: claims a second, CPU per claim of the client and of the nodes."""
+    """Let one process use many budgets; return claims a second, and CPU per claim of the client and of the nodes."""
     fleet = ClusterFleet(kind, primaries=primaries)
     try:
         before, after, took, cpu = asyncio.run(_use(fleet, budgets, seconds))
@@ -247,14 +247,14 @@ def _stats(client: Any) -> tuple[int, float]:
 
 
 def push_cost(kind: str, primaries: int, messages: int = 20_000) -> dict[str, Any]:
-    """What a message costs all nodes together, by PUBLISH, which is passed on to each of them, and by SPUBLISH."""
+    """Return the cost of a message for all nodes together, by PUBLISH, which all nodes pass on, and by SPUBLISH."""
     channel, cost = f"nexus:{{{NAME}}}:flow", {}
     fleet = ClusterFleet(kind, primaries=primaries)
     try:
         owner = fleet.owner(f"nexus:{{{NAME}}}").port
         sender: Any = redis.Redis(port=owner, protocol=2)
         for send, hear, port in (("PUBLISH", "SUBSCRIBE", fleet.primaries[-1].port), ("SPUBLISH", "SSUBSCRIBE", owner)):
-            connection: Any = redis.Connection  # redis-py's are not typed
+            connection: Any = redis.Connection  # redis-py has no types for these
             listeners = [connection(port=port, protocol=2) for _ in range(PROCESSES)]
             for listener in listeners:
                 listener.send_command(hear, channel)
@@ -265,7 +265,7 @@ def push_cost(kind: str, primaries: int, messages: int = 20_000) -> dict[str, An
                 for _ in range(100):
                     batch.execute_command(send, channel, "x" * 90)
                 batch.execute()
-            time.sleep(1)  # until the last of them has been passed on
+            time.sleep(1)  # until the last message has been passed on
             cost[send] = round(1e6 * (sum(_stats(client)[1] for client in fleet.clients()) - before) / messages, 1)
             for listener in listeners:
                 listener.disconnect()
@@ -275,7 +275,7 @@ def push_cost(kind: str, primaries: int, messages: int = 20_000) -> dict[str, An
 
 
 def main(what: str = "", *words: str) -> None:
-    """Print it, a line of JSON for each."""
+    """Print the results, each as a line of JSON."""
     if what == "claim":
         claim(*words)
         return

@@ -1,14 +1,14 @@
-"""How fair, how full, how bursty: the real scripts and the real client core in virtual time, beside the model.
+"""Measure fairness, use and bursts of the real scripts and the real client core in virtual time, beside the model.
 
     python -m benchmarks.fair_share              # starts a server from a wheel; prints the table of docs/fair-share.md
     python -m benchmarks.fair_share --only 50/s
 
-The model is the rough one, of floats and one function, that the rules were found with; its figures are constants here.
-A row is 60 s of virtual time after a warm-up. Columns: granted and spent of the budget; the worst producer's distance
-from its exact max-min share, less one unit of its work; the least that one got of what was due to it; the fullest
-second; calls to Redis per unit of work (of a greedy producer above 1000/s the model counts lots); the longest
-wait; and how far the fullest window of any length stayed below the bounds G1 and G2, in buckets (above 0 would be a
-broken guarantee; a cost of many buckets is spent at once when it is complete, which G2 allows for).
+The model is the rough one, of floats and one function, that the rules were found with. Its figures are constants here.
+A row is 60 s of virtual time after a warm-up. The columns are: the parts of the budget that were granted and spent; the
+worst producer's distance from its exact max-min share, less one unit of its work; the least part of its due that any
+producer got; the fullest second; calls to Redis per unit of work (of a greedy producer above 1000/s, the model counts
+lots); the longest wait; and the distance of the fullest window of any length below the bounds G1 and G2, in buckets.
+Above 0, a guarantee would be broken. A cost of many buckets is spent at once when it is complete, which G2 allows.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Workload = dict[str, Any]
 
 
 def many(count: int, **workload: Any) -> list[Workload]:
-    """`count` producers alike; greedy ones unless they say what they demand."""
+    """Return `count` equal producers; they are greedy unless they have a demand."""
     return [workload] * count
 
 
 @dataclass(frozen=True)
 class Row:
-    """One scenario: a rate, its producers, when to begin measuring, and what the model came to (use, error in %)."""
+    """One scenario: a rate, its producers, when to begin measuring, and the result of the model (use, error in %)."""
 
     name: str
     rate: float
@@ -43,7 +43,7 @@ class Row:
     rates: list[tuple[float, float]] = field(default_factory=list)
 
     def run(self, server: Server) -> Measured:
-        """Measure it on an empty server."""
+        """Measure the row on an empty server."""
         client = server.client()
         client.flushall()
         fleet = Fleet(client, self.rate)
@@ -95,7 +95,7 @@ ROWS = [
 
 
 def line(row: Row, m: Measured) -> str:
-    """The row as markdown."""
+    """Return the row as markdown."""
     use, error = row.model
     return (
         f"| {row.name} | {m.use:.3f} ({use:.3f}) | {100 * m.error:.1f} % ({error:.1f} %) | {m.least:.2f} "

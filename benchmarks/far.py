@@ -3,8 +3,8 @@
     python -m benchmarks.far                      # starts a server from a wheel; one row for each round trip
     python -m benchmarks.far --rate 100 --seconds 60
 
-The real scripts on a real server and the real client, by the manual clock of the test kit: a batch of calls takes the
-round trip. What comes before the loop is at full speed (`BEGINS`) does not count.
+The real scripts on a real server and the real client run by the manual clock of the test kit: a batch of calls takes
+the round trip. The time until the loop is at full speed (`BEGINS`) does not count.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Log = list[float]
 
 
 class Found(NamedTuple):
-    """One row: parts of the budget, calls for each tenth of a second, tokens beyond the rate times the window."""
+    """One row: the used part of the budget, calls in a tenth of a second, tokens beyond the rate times the window."""
 
     used: float
     calls: float
@@ -40,7 +40,7 @@ class Found(NamedTuple):
 
 
 def in_threads(client: redis.Redis, rate: float, round_trip: float, callers: int, seconds: float) -> Log:
-    """When each token was spent by so many threads of one process."""
+    """Return when some threads of one process spent each token."""
     log: Log = []
     with ManualClock(round_trip=round_trip) as clock, Nexus(client) as nexus:
         budget = nexus.budget("far", rate=rate)
@@ -59,7 +59,7 @@ def in_threads(client: redis.Redis, rate: float, round_trip: float, callers: int
 
 
 def in_tasks(url: str, rate: float, round_trip: float, callers: int, seconds: float) -> Log:
-    """The same for the tasks of an event loop."""
+    """Return when some tasks of an event loop spent each token."""
     log: Log = []
 
     async def main() -> None:
@@ -79,7 +79,7 @@ def in_tasks(url: str, rate: float, round_trip: float, callers: int, seconds: fl
 
 
 def beyond(log: Log, rate: float) -> float:
-    """The most tokens of any window beyond the rate times its length."""
+    """Return the most tokens of any window beyond the rate times its length."""
     lowest = worst = 0.0
     for count, at in enumerate(log):
         lowest = min(lowest, count - rate * at)
@@ -88,7 +88,7 @@ def beyond(log: Log, rate: float) -> float:
 
 
 def measure(client: redis.Redis, url: str, face: str, rate: float, round_trip: float, callers: int, s: float) -> Found:
-    """One row."""
+    """Measure one row."""
     client.flushall()
     client.config_resetstat()
     log = (

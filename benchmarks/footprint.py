@@ -1,12 +1,12 @@
-"""What budgets, producers and consumers cost a Redis: bytes each, and CPU a call. What docs/operations.md says of it.
+"""Measure what budgets, producers and consumers cost a Redis: bytes each, and CPU for a call, for docs/operations.md.
 
-    python -m benchmarks.footprint                   # Valkey, Redis 7 and 6.2, where they are installed
+    python -m benchmarks.footprint                   # Valkey, Redis 7 and 6.2, if they are installed
     python -m benchmarks.footprint valkey --count 2000
 
-Bytes are the growth of `used_memory` over many of a kind, so the server's own tables are in them. A history grows with
-what happens, up to about a thousand entries; it is filled by a rate that doubles and halves. CPU is what the server
-says that it used (user and system), over pipelined calls with nobody else there: parsing and the socket are in it. On a
-busy machine it is a third up or down.
+Bytes are the growth of `used_memory` over many of a kind, so they contain the server's own tables. A history grows with
+each event, up to about a thousand entries; here, a rate that doubles and halves fills it. CPU is the time that the
+server reports (user and system) for pipelined calls without other clients, so it contains parsing and the socket. On a
+busy machine it can be a third more or less.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from nexus_redis._values.settings import BudgetSettings
 from tests.harness.servers import REAL, binary, launch
 
 SHARED: Final = BudgetKeys("nexus", "elasticsearch")
-HISTORY: Final = 1100  # changes: more than a history keeps
+HISTORY: Final = 1100  # changes, more than a history keeps
 BATCH: Final = 500
 MILLION: Final = 1_000_000
 FLEET: Final = 100  # producers that take turns, for the CPU of a claim
 
 
 def send(client: redis.Redis, jobs: Iterable[Call[Any]]) -> None:
-    """All of them, pipelined; raises what the server refuses."""
+    """Run all calls in a pipeline; raise if the server refuses one."""
     pipe = client.pipeline(transaction=False)
     for job in jobs:
         pipe.evalsha(job.script.sha, len(job.keys), *job.keys, *job.args)
@@ -42,18 +42,18 @@ def send(client: redis.Redis, jobs: Iterable[Call[Any]]) -> None:
 
 
 def budget(number: int) -> Call[Any]:
-    """Opens one."""
+    """Open a budget."""
     return calls.configure(BudgetKeys("nexus", f"stripe/cust-{number:06}"), BudgetSettings.of(rate=100))
 
 
 def claim(number: int, seq: int = 1) -> Call[Any]:
-    """A producer's, as the client core sends it."""
+    """Return a claim, as the client core sends it."""
     ask = Claim(need=MILLION, tokens=MILLION, requested_rate=5 * MILLION, incarnation=f"{number:016x}", seq=seq)
     return calls.claim(SHARED, f"worker-{number:06}-a1b2c3", ask)
 
 
 def report(number: int, seq: int = 1) -> Call[Any]:
-    """A consumer's with a queue, as `watch` and `work` make it."""
+    """Return a report of a consumer with a queue, as `watch` and `work` make it."""
     said = {
         "uptime_ms": 1000.0 * seq,
         "queue_depth": 5,
@@ -66,7 +66,7 @@ def report(number: int, seq: int = 1) -> Call[Any]:
 
 
 def bytes_each(client: redis.Redis, make: Callable[[int], Call[Any]], count: int) -> int:
-    """By how much memory grows for one of them."""
+    """Return the growth of memory for one of them."""
     empty(client)
     send(client, [calls.configure(SHARED, BudgetSettings.of(rate=1e6)), make(0)])
     before = used(client)
@@ -75,25 +75,25 @@ def bytes_each(client: redis.Redis, make: Callable[[int], Call[Any]], count: int
 
 
 def empty(client: redis.Redis) -> None:
-    """At once: a server may do it behind one's back, and what is freed late is missing in the next figure."""
+    """Flush synchronously: memory that a server frees in the background would be missing in the next figure."""
     client.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]  # redis-py
 
 
 def used(client: redis.Redis) -> int:
-    """Bytes, asked on a connection of its own: a pipeline's fills the buffers that the server keeps for it."""
+    """Return the used bytes, by a separate connection: a pipeline fills the buffers that the server keeps for it."""
     client.close()
     return int(client.info("memory")["used_memory"])
 
 
 def history_bytes(client: redis.Redis) -> int:
-    """A full history, by MEMORY USAGE of each of its entries."""
+    """Return the bytes of a full history, by MEMORY USAGE of each of its entries."""
     empty(client)
     send(client, (calls.configure(SHARED, BudgetSettings.of(rate=100 * (1 + i % 2))) for i in range(HISTORY)))
     return int(client.memory_usage(SHARED.history, samples=0) or 0)
 
 
 def cpu_each(client: redis.Redis, jobs: list[Call[Any]]) -> float:
-    """Microseconds of the server's CPU a call."""
+    """Return the microseconds of the server's CPU for a call."""
     send(client, jobs[:BATCH])
     before = cpu(client)
     send(client, jobs[BATCH:])
@@ -101,13 +101,13 @@ def cpu_each(client: redis.Redis, jobs: list[Call[Any]]) -> float:
 
 
 def cpu(client: redis.Redis) -> float:
-    """Seconds that the server has used."""
+    """Return the seconds of CPU that the server has used."""
     info: Any = client.info("cpu")
     return float(info["used_cpu_user"] + info["used_cpu_sys"])
 
 
 def measure(kind: str, count: int) -> str:
-    """One row."""
+    """Measure one row."""
     server = launch(kind)
     try:
         client = redis.Redis(port=server.port)
@@ -133,7 +133,7 @@ def measure(kind: str, count: int) -> str:
 
 
 def main() -> None:
-    """The table, a row at a time."""
+    """Print the table, a row at a time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", default=[kind for kind in REAL if binary(kind)])
     parser.add_argument("--count", type=int, default=2000)

@@ -1,10 +1,9 @@
-"""What every question shares: rounds, medians with their spread, tables, the server, and cleaning up behind oneself.
+"""The common parts of all questions: rounds, medians with their spread, tables, the server, and the cleanup.
 
 A machine is never quite idle, and a figure without its spread is a guess. So each question is a set of cells, and a
-round measures all cells once, one after the other, beginning with another one each time. What is printed is the
-median of the rounds and half the distance from the lowest to the highest, in percent. A ratio is formed inside a
-round, of two figures that were measured within a few seconds on the same server, and then the median of the rounds'
-ratios is taken.
+round measures all cells once, one after the other, and begins with another cell each time. The suite prints the median
+of the rounds, and half the distance from the lowest to the highest, in percent. A ratio is formed inside a round, from
+two figures that were measured within a few seconds on the same server. Then the median of the rounds' ratios is taken.
 
 Every key that a question writes has the suite's tag in it, so a Redis of the user's own is left as it was found.
 """
@@ -30,11 +29,11 @@ from nexus_redis._redis.connect import address
 K = TypeVar("K")
 Measured = dict[str, float]
 SUFFIXES = ((1e9, " G"), (1e6, " M"), (1e4, " k"))  # from ten thousand on: 9,500 reads better than 9.5 k
-SCANNED, DELETED = 1000, 500  # keys a call
+SCANNED, DELETED = 1000, 500  # keys in a call
 
 
 class Figure(NamedTuple):
-    """A median of several rounds, and how far the rounds went."""
+    """A median of several rounds, with the lowest and the highest."""
 
     median: float
     low: float
@@ -50,7 +49,7 @@ class Figure(NamedTuple):
 
 
 def short(value: float) -> str:
-    """Three digits that count: `3.12 M`, `9,500`, `0.0153`."""
+    """Return a number with three significant digits: `3.12 M`, `9,500`, `0.0153`."""
     for unit, suffix in SUFFIXES:
         if abs(value) >= unit:
             scale = unit if unit != SUFFIXES[-1][0] else 1e3
@@ -63,7 +62,7 @@ Cell = str | float | Figure
 
 @dataclass
 class Table:
-    """Rows by column; what they mean in one sentence."""
+    """Rows by column, and one sentence on their meaning."""
 
     title: str
     note: str
@@ -71,21 +70,21 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """In the order in which rows first have them."""
+        """Return the columns in the order in which rows first have them."""
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
     def texts(self) -> Iterator[list[str]]:
-        """The cells of each row as text."""
+        """Return the cells of each row as text."""
         for row in self.rows:
             yield [cell if isinstance(cell := row.get(column, ""), str) else text(cell) for column in self.columns]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: a figure is its median, lowest and highest round."""
+        """Return the table for programs: a figure is its median, lowest and highest round."""
         rows = [{k: v._asdict() if isinstance(v, Figure) else v for k, v in row.items()} for row in self.rows]
         return {"title": self.title, "note": self.note, "rows": rows}
 
     def show(self) -> None:
-        """On the terminal, or as wide as it is into a pipe."""
+        """Print the table on the terminal, or in its full width into a pipe."""
         console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
             console.width = 400
@@ -99,13 +98,13 @@ class Table:
 
 
 def text(value: float | Figure) -> str:
-    """A number as a cell."""
+    """Return a number as a cell."""
     return str(value) if isinstance(value, Figure) else short(value)
 
 
 @dataclass
 class Bench:
-    """A run of the suite: where, how long, how often."""
+    """A run of the suite: the server, the seconds of a cell, and the number of rounds."""
 
     url: str
     is_quick: bool = False
@@ -114,20 +113,20 @@ class Bench:
     _names: int = 0
 
     def pick(self, full: K, quick: K) -> K:
-        """One setting for a run whose figures count, another for a look whether all works."""
+        """Return one of two settings: for a run whose figures count, or for a quick test of the suite."""
         return quick if self.is_quick else full
 
     def name(self) -> str:
-        """A name that nobody used before, with the tag in it."""
+        """Return a new name, with the tag in it."""
         self._names += 1
         return f"{self.tag}-{self._names}"
 
     def client(self) -> redis.Redis:
-        """A connection of redis-py, with its defaults."""
+        """Yield a connection of redis-py, with its defaults."""
         return redis.Redis.from_url(self.url)
 
     def measure(self, cells: Mapping[K, Callable[[], Measured]], rounds: int | None = None) -> dict[K, list[Measured]]:
-        """All cells, `rounds` times, interleaved; what each round found, by cell."""
+        """Measure all cells `rounds` times, interleaved; return the figures of each round by cell."""
         order = list(cells)
         found: dict[K, list[Measured]] = {key: [] for key in cells}
         for number in range(rounds or self.rounds):
@@ -139,7 +138,7 @@ class Bench:
         return found
 
     def clean(self) -> int:
-        """Delete every key with the tag in its name; how many there were."""
+        """Delete every key with the tag in its name, and return their number."""
         count = 0
         with self.client() as client:
             names: list[bytes] = []
@@ -152,35 +151,35 @@ class Bench:
 
 
 def unlinked(client: redis.Redis, names: list[bytes]) -> int:
-    """Delete them, and empty the list."""
+    """Delete the keys, and empty the list."""
     count = int(client.unlink(*names)) if names else 0
     names.clear()
     return count
 
 
 def figure(rounds: Sequence[Measured], name: str) -> Figure:
-    """One quantity of a cell."""
+    """Return one quantity of a cell."""
     return Figure.of([each[name] for each in rounds])
 
 
 def ratio(ours: Sequence[Measured], theirs: Sequence[Measured], name: str) -> Figure:
-    """Round by round, of one quantity."""
+    """Return the ratios of one quantity, round by round."""
     return Figure.of([a[name] / b[name] if b[name] else float("inf") for a, b in zip(ours, theirs, strict=True)])
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
-    """Of sorted values; 0 of none."""
+    """Return a percentile of sorted values; 0 if there are none."""
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
 
 
 def say(what: str) -> None:
-    """What is being measured, on a terminal; nothing in a pipe."""
+    """Show what is being measured, on a terminal; print nothing into a pipe."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
 
 
 class Meter:
-    """What Redis did between two moments: CPU seconds, requests read, scripts run and the time in them."""
+    """The work of Redis between two moments: CPU seconds, requests read, scripts run and the time in them."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -198,14 +197,14 @@ class Meter:
         }
 
     def read(self) -> Measured:
-        """Since this meter was made."""
+        """Return the work since this meter was made."""
         now = self._read()
         return {name: now[name] - self._before[name] for name in now}
 
 
 @contextmanager
 def server(url: str | None) -> Iterator[str]:
-    """The Redis of `url`, or a private one out of a wheel that ends with the block."""
+    """Yield the Redis of `url`, or a private one from a wheel that ends with the block."""
     if url is not None and not url.startswith("embedded:"):
         yield address(url)
         return

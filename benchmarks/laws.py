@@ -1,15 +1,16 @@
-"""What each law does when the capacity falls: the plots of docs/laws.md, drawn from the real scripts on the plant.
+"""Show what each law does when the capacity falls: the plots of docs/laws.md, from the real scripts on the plant.
 
     python -m benchmarks.laws              # starts a server from a wheel; prints a line for each plot
     python -m benchmarks.laws --write      # the same, and writes docs/images/law-*.svg
 
-One consumer of 1000/s with a queue of 1000 that starts unknown, four producers that want more than there is. From 30 s
-to 70 s it can do only 400/s. The loop delay, of which no law is told, is half a second; 5 % of the reports are lost.
-Above: what the consumer can do, and what was granted, over half a second each. Below: how full its queue is.
+One consumer of 1000/s, with a queue of 1000, starts unknown, and four producers want more than there is. From 30 s to
+70 s the consumer can do only 400/s. The loop delay, which no law knows, is half a second, and 5 % of the reports are
+lost. The upper part shows what the consumer can do and what was granted, over half a second each. The lower part shows
+how full its queue is.
 
-Virtual time, pinned chance and rounded figures make the same bytes each time, so that a test can hold plot and scripts
-together. The picture is written by hand: a plotting library is a hundred times its size, and its bytes change with each
-release. Its colours follow the reader's system, light or dark.
+Virtual time, a fixed seed and rounded figures make the same bytes each time, so that a test can compare plot and
+scripts. The picture is written by hand, because a plotting library is a hundred times its size, and its bytes change
+with each release. The colours follow the reader's system, light or dark.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from tests.harness.servers import launch
 
 CAPACITY, FALLEN, LIMIT = 1000, 400, 1000
 FALLS, RISES, ENDS = 30.0, 70.0, 100.0
-STEP = 0.5  # seconds of a point
+STEP = 0.5  # seconds for each point
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 QUEUE_FIELDS, WORK_FIELDS = {"queue_depth", "queue_limit"}, {"done", "errors", "in_flight"}
-LAWS: dict[str, tuple[set[str], dict[str, Any]]] = {  # what its consumer reports, which chooses the law; and is told
+LAWS: dict[str, tuple[set[str], dict[str, Any]]] = {  # the fields that its consumer reports, which choose the law
     "drain": (QUEUE_FIELDS | WORK_FIELDS, {}),
     "range": (QUEUE_FIELDS, {"rate": CAPACITY}),
     "aimd": (WORK_FIELDS, {}),
@@ -41,12 +42,12 @@ LAWS: dict[str, tuple[set[str], dict[str, Any]]] = {  # what its consumer report
 
 
 def speed(t: float) -> float:
-    """What the consumer can do."""
+    """Return the rate that the consumer can do."""
     return FALLEN if FALLS <= t < RISES else CAPACITY
 
 
 class Watched(ScriptCoordinator):
-    """The scripts, and when they granted how much; of the reports they hear only some fields."""
+    """The scripts, with the time and size of each grant; they get only some fields of the reports."""
 
     def __init__(self, client: redis.Redis, law: str) -> None:
         heard, told = LAWS[law]
@@ -55,27 +56,27 @@ class Watched(ScriptCoordinator):
         self.grants: list[tuple[float, int]] = []
 
     def claim(self, t: float, producer: str, want: float, burned: float, held: float) -> int:
-        """As the scripts answer."""
+        """Claim, and return the answer of the scripts."""
         granted = super().claim(t, producer, want, burned, held)
         self.grants.append((t, granted))
         return granted
 
     def report(self, t: float, message: dict[str, Any]) -> None:
-        """As much of it as this consumer would say."""
+        """Report the fields that this consumer would report."""
         super().report(t, {name: value for name, value in message.items() if name in self.heard})
 
 
 class Course(NamedTuple):
-    """One run, a point for each step: tokens/s granted, tokens queued; and what became of the work."""
+    """One run, with a point for each step (tokens/s granted, tokens queued), and the outcome of the work."""
 
     granted: list[float]
     queued: list[int]
     lost: int
-    used: float  # of what could be done, from ten seconds before the fall
+    used: float  # part of the possible work, from ten seconds before the fall
 
 
 def course(client: redis.Redis, law: str) -> Course:
-    """Play it."""
+    """Play the run."""
     coordinator = Watched(client, law)
     consumer = Consumer("c", speed, LIMIT)
     plant = Plant(coordinator, [consumer], producers=4, seconds=ENDS, delay=0.5, seed=1)
@@ -97,7 +98,7 @@ def course(client: redis.Redis, law: str) -> Course:
 
 LEFT, WIDTH = 52, 640
 RATES, QUEUE = (26, 150), (206, 60)  # top and height of the two parts
-MOST = 1500  # tokens/s at the top; what is above is cut
+MOST = 1500  # tokens/s at the top; higher values are cut
 
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#555}.axis{stroke:#bbb}.can{stroke:#888;stroke-dasharray:5 4}"
@@ -109,28 +110,28 @@ STYLE = (
 
 
 def across(t: float) -> float:
-    """Seconds to pixels."""
+    """Return seconds as pixels."""
     return LEFT + WIDTH * t / ENDS
 
 
 def up(value: float, most: float, part: tuple[int, int]) -> float:
-    """A value to pixels, in one of the parts."""
+    """Return a value as pixels, in one of the parts."""
     top, height = part
     return top + height * (1 - min(value, most) / most)
 
 
 def line(points: Iterable[tuple[float, float]]) -> str:
-    """The `d` of a path."""
+    """Return the `d` of a path."""
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
 def words(x: float, y: float, said: str, more: str = "") -> str:
-    """A text."""
+    """Return a text element."""
     return f'<text x="{x:.0f}" y="{y:.0f}"{more}>{said}</text>'
 
 
 def drawing(law: str, seen: Course) -> str:
-    """The SVG."""
+    """Return the SVG."""
     bottom = QUEUE[0] + QUEUE[1]
     rate = partial(up, most=MOST, part=RATES)
     out = [
@@ -147,7 +148,7 @@ def drawing(law: str, seen: Course) -> str:
     out += [words(across(t), bottom + 18, f"{t} s", ' text-anchor="middle"') for t in range(0, int(ENDS) + 1, 10)]
     can = [(0.0, CAPACITY), (FALLS, CAPACITY), (FALLS, FALLEN), (RISES, FALLEN), (RISES, CAPACITY), (ENDS, CAPACITY)]
     out.append(f'<path class="can" d="{line((across(t), rate(value)) for t, value in can)}"/>')
-    # A grant is drawn at the middle of its half second.
+    # A grant is drawn in the middle of its half second.
     points = [(across((k + 0.5) * STEP), rate(value)) for k, value in enumerate(seen.granted)]
     out.append(f'<path class="granted" d="{line(points)}"/>')
     depth = [(across((k + 1) * STEP), up(value, LIMIT, QUEUE)) for k, value in enumerate(seen.queued)]
@@ -163,7 +164,7 @@ def drawing(law: str, seen: Course) -> str:
 
 
 def main() -> None:
-    """Draw them all."""
+    """Draw all plots."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.laws")
     parser.add_argument("--write", action="store_true", help="write docs/images/law-*.svg")
     is_written = parser.parse_args().write

@@ -1,6 +1,6 @@
 """Four shells that pipe through one budget: is the sum the limit? `python -m benchmarks.pace [SECONDS]`.
 
-What the docs say of `pace` was measured with it. It starts a server of its own.
+The figures on `pace` in the docs were measured with it. It starts a server of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PACE = (sys.executable, "-m", "nexus_redis", "pace", "shared")
 
 
 def measured(url: str, rate: float, unit: str, seconds: float) -> list[float]:
-    """What each shell passes per second, once it runs."""
+    """Return what each shell passes per second, once it runs."""
     environment = {**os.environ, "NEXUS_REDIS_URL": url}
     set_rate = (sys.executable, "-m", "nexus_redis", "set", "shared", "--rate", str(rate))
     subprocess.run(set_rate, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -57,7 +57,7 @@ def measured(url: str, rate: float, unit: str, seconds: float) -> list[float]:
 
 
 def main() -> None:
-    """Both measurements of the docs."""
+    """Print both measurements of the docs."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
     server = acquire("embedded://").start()
     for rate, unit in ((2_000, "lines"), (100_000_000, "bytes")):

@@ -1,7 +1,7 @@
-"""docs/benchmarks.md: what was measured, where and when, with the tables and a plot for each question that has one.
+"""Write docs/benchmarks.md: the questions, the machine and the date, with the tables, and plots where there are some.
 
-Nobody edits that page: the suite writes it, from the heads of its own files and the tables that it printed. Without
-matplotlib it has no plots.
+Do not edit that page: the suite writes it, from the heads of its own files and the tables that it printed. Without
+matplotlib, the page has no plots.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ alone, without a checkout.
 
 
 def about(facts: Mapping[str, Any]) -> str:
-    """Date, machine and versions in one sentence or three."""
+    """Return date, machine and versions in one to three sentences."""
     packages = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     sentences = [f"Measured {facts['date']} on {facts['machine']} (load before: {facts['load']}), {facts['server']}"]
     sentences[0] += f", {facts['rounds']} round{'s' * (facts['rounds'] > 1)}; {packages}"
@@ -47,7 +47,7 @@ def about(facts: Mapping[str, Any]) -> str:
 
 
 def write(folder: Path, facts: Mapping[str, Any], found: Mapping[str, tuple[ModuleType, list[Table]]]) -> None:
-    """The page and its plots."""
+    """Write the page and its plots."""
     parts = [HEAD.format(about=about(facts))]
     for name, (question, tables) in found.items():
         parts.append(f"## {question.TITLE}\n\n{inspect.getdoc(question)}\n")
@@ -60,7 +60,7 @@ def write(folder: Path, facts: Mapping[str, Any], found: Mapping[str, tuple[Modu
 
 
 def markdown(table: Table, above: str) -> str:
-    """A table, its title without what the heading says already."""
+    """Return a table, with a title that does not repeat the heading."""
     title = table.title.removeprefix(above).lstrip(":, ") or above
     lines = [f"**{title[:1].upper()}{title[1:]}.** {table.note}\n", f"| {' | '.join(table.columns)} |"]
     lines.append("|---" + "|---:" * (len(table.columns) - 1) + "|")
@@ -71,7 +71,7 @@ def markdown(table: Table, above: str) -> str:
 # --- plots -----------------------------------------------------------------------------------------------------------
 
 INK, OTHERS, SCREEN = "#1f6feb", "#8b949e", "#7d8590"  # readable on a light page and on a dark one
-LINES = ("#d29922", "#2da44e", "#bf3989", "#8b949e", "#cf222e")  # of the others, where they are told apart
+LINES = ("#d29922", "#2da44e", "#bf3989", "#8b949e", "#cf222e")  # the colours of the other libraries
 
 
 def _axes(rows: int = 1, columns: int = 1, height: float = 3.0, width: float = 9.0) -> tuple[Any, list[Any]]:
@@ -102,7 +102,7 @@ def _range(cells: list[Cell | None]) -> list[list[float]]:
 
 
 def acquires(tables: list[Table], path: Path) -> bool:
-    """Bars: acquires a second at a cost of 1, a picture for each way to call."""
+    """Draw bars: acquires a second at a cost of 1, a picture for each way to call."""
     column = "cost 1: acquires/s"
     drawing, axes = _axes(1, len(tables), 4.5)
     names = list(dict.fromkeys(str(row[""]) for table in tables for row in table.rows))
@@ -121,7 +121,7 @@ def acquires(tables: list[Table], path: Path) -> bool:
 
 
 def sharing(tables: list[Table], path: Path) -> bool:
-    """Lines over the number of processes: what is granted, how long one waits at p99."""
+    """Draw lines over the number of processes: the granted rate, and the wait at p99."""
     rates = [table for table in tables if table.columns and "granted / budget" in table.columns]
     drawing, axes = _axes(2, len(rates), width=max(9.0, 3.5 * len(rates)))
     names = dict.fromkeys(str(row[""]) for table in rates for row in table.rows if row[""] != OURS)
@@ -149,7 +149,7 @@ def sharing(tables: list[Table], path: Path) -> bool:
 
 
 def claims(tables: list[Table], path: Path) -> bool:
-    """Bars: calls a second."""
+    """Draw bars: calls a second."""
     drawing, (axis,) = _axes()
     rows = tables[0].rows
     names, cells = [str(row[""]) for row in rows], [row["calls/s"] for row in rows]
@@ -161,7 +161,7 @@ def claims(tables: list[Table], path: Path) -> bool:
 
 
 def scaling(tables: list[Table], path: Path) -> bool:
-    """A line: cores of Redis by producers; hollow where it is reckoned on paper."""
+    """Draw a line: cores of Redis by producers, with hollow points where they are calculated on paper."""
     drawing, (axis,) = _axes()
     for how, fill in (("simulated", INK), ("on paper", "none")):
         rows = [row for row in tables[0].rows if row[""] == how]

@@ -1,16 +1,15 @@
-"""What one would pick instead, each used as its own documentation recommends, and ourselves, in one shape.
+"""The alternatives to this library, each used as its own documentation recommends, and this library, in one form.
 
-A subject opens a limiter of `rate` tokens a second on one key and yields `acquire(cost)`, which waits its turn: by
-the library's own waiting where it has one, else by the sleep that its documentation offers. One that is not shared
-lives in memory and limits its own process. Bursts are each library's default. A library that is not installed is
-left out.
+A subject opens a limiter of `rate` tokens a second on one key, and yields `acquire(cost)`, which waits its turn. It
+uses the waiting of the library, or else the sleep that its documentation offers. A limiter that is not shared lives in
+memory and limits its own process. Bursts are each library's default. A library that is not installed is left out.
 
     limits          hit(); when refused, sleep until get_window_stats() says that the window has room
     throttled-py    limit(timeout=), which sleeps what the answer's retry_after says, and asks again
     pyrate-limiter  try_acquire(), which blocks; its state bucket (GCRA), the cheapest of its buckets
     steindamm       a slot is booked in one call, and slept for
     aiolimiter      in memory and asyncio only
-    EVALSHA         no limiter but the floor: a script of one command, called with redis-py
+    EVALSHA         not a limiter but the floor: a script of one command, called with redis-py
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ Opened = AbstractContextManager[Acquire]
 AsyncOpened = AbstractAsyncContextManager[AsyncAcquire]
 
 ONE_COMMAND = "return redis.call('INCR', KEYS[1])"
-FOR_EVER = 3600.0  # seconds, where a library wants a limit on how long it waits
+FOR_EVER = 3600.0  # seconds, if a library needs a limit for its waiting
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A way to limit; `sync` and `async_` open it with (url, key, rate)."""
+    """A limiter; `sync` and `async_` open it with (url, key, rate)."""
 
     name: str
     library: str
@@ -50,7 +49,7 @@ class Subject:
 
     @property
     def is_installed(self) -> bool:
-        """Whether it can run here."""
+        """Return whether the subject can run here."""
         return find_spec(self.library) is not None
 
 
@@ -58,7 +57,7 @@ class Subject:
 
 
 def ours(**settings: Any) -> Callable[[str, str, float], Opened]:
-    """A budget in a namespace of the key's name; with settings, a producer of its own."""
+    """Open a budget in a namespace with the name of the key; with settings, it has a producer of its own."""
 
     @contextmanager
     def opened(url: str, key: str, rate: float) -> Iterator[Acquire]:
@@ -96,7 +95,7 @@ async def floor_async(url: str, key: str, _rate: float) -> AsyncIterator[AsyncAc
 
 
 def limits(strategy: str, *, shared: bool) -> tuple[Callable[..., Opened], Callable[..., AsyncOpened]]:
-    """By the name of the strategy's class."""
+    """Return the subject for a class of strategies."""
 
     @contextmanager
     def opened(url: str, key: str, rate: float) -> Iterator[Acquire]:
@@ -117,7 +116,7 @@ def limits(strategy: str, *, shared: bool) -> tuple[Callable[..., Opened], Calla
         from limits.aio import strategies
         from limits.storage import storage_from_string
 
-        # Its default is coredis, one more client of Redis to install.
+        # Its default is coredis, which would be one more client of Redis to install.
         options = {"implementation": "redispy"} if shared else {}
         where: Any = storage_from_string(f"async+{url}" if shared else "async+memory://", **options)
         limiter, item = getattr(strategies, strategy)(where), RateLimitItemPerSecond(round(rate))
@@ -138,7 +137,7 @@ def limits(strategy: str, *, shared: bool) -> tuple[Callable[..., Opened], Calla
 
 
 def throttled(kind: str, *, shared: bool) -> tuple[Callable[..., Opened], Callable[..., AsyncOpened]]:
-    """By the algorithm's name."""
+    """Return the subject for an algorithm."""
 
     @contextmanager
     def opened(url: str, key: str, rate: float) -> Iterator[Acquire]:
@@ -173,7 +172,7 @@ def throttled(kind: str, *, shared: bool) -> tuple[Callable[..., Opened], Callab
 
 
 def pyrate(*, shared: bool) -> tuple[Callable[..., Opened], Callable[..., AsyncOpened]]:
-    """Its state bucket, in Redis or in memory."""
+    """Return the state bucket, in Redis or in memory."""
 
     @contextmanager
     def opened(url: str, key: str, rate: float) -> Iterator[Acquire]:
@@ -206,7 +205,7 @@ FINEST = 1e-3  # seconds between refills: its clock has milliseconds
 
 
 def steindamm(*, shared: bool) -> tuple[Callable[..., Opened], Callable[..., AsyncOpened]]:
-    """A token at a time up to 1,000/s, then as many as a millisecond brings; the bucket holds a second."""
+    """Refill one token at a time up to 1,000/s, then the tokens of a millisecond; the bucket holds a second."""
 
     def settings(key: str, rate: float) -> dict[str, Any]:
         every = max(1 / rate, FINEST)
@@ -279,7 +278,7 @@ SHARED = (
     Subject("steindamm", "steindamm", True, *steindamm(shared=True)),
 )
 IN_MEMORY = (
-    # The moving window keeps an entry for each token: a cost of 100 at this rate is no question for it.
+    # The moving window keeps an entry for each token, so it cannot be asked for a cost of 100 at this rate.
     *(_of_limits(name, shared=False) for name in ("fixed", "sliding")),
     *(_of_throttled(name, shared=False) for name in ALGORITHMS),
     Subject("pyrate-limiter, memory", "pyrate_limiter", False, *pyrate(shared=False)),
@@ -290,10 +289,10 @@ BY_NAME = {subject.name: subject for subject in (OURS, SMOOTH, FLOOR, *SHARED, *
 
 
 def installed(*subjects: Subject) -> list[Subject]:
-    """Those that can run here."""
+    """Return the subjects that can run here."""
     return [subject for subject in subjects if subject.is_installed]
 
 
 def missing() -> list[str]:
-    """The libraries that are not installed."""
+    """Return the libraries that are not installed."""
     return sorted({subject.library for subject in BY_NAME.values() if not subject.is_installed})

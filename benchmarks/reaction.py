@@ -1,11 +1,11 @@
-"""How soon does everyone obey, once a consumer says that it can take less?
+"""How soon do all producers slow down, once a consumer says that it can take less?
 
-Sixty-four producers, each with a connection of its own, want 100/s each, evenly, and get it. Then the consumer
-reports; the clock runs from before that is sent. When it pauses, a producer has obeyed with the last token that it
-spends; one that spends each 10 ms is known to within 10 ms. When its load cuts the rate to a tenth of what they
-spend, they have obeyed from the moment after which all together never again spend more, over any time, than the new
-rate and its bucket allow. Without push a producer learns of the drop with its next claim, so the last one needs a
-refresh and a round trip.
+Sixty-four producers, each with a connection of its own, want 100/s each, evenly, and get it. Then the consumer reports;
+the clock starts before the report is sent. If the consumer pauses, a producer has reacted when it spends its last
+token; since it spends one each 10 ms, this is known to within 10 ms. If the load of the consumer cuts the rate to a
+tenth, the producers have reacted from the moment after which they together never again spend more, over any time, than
+the new rate and its bucket allow. Without push, a producer learns of the drop with its next claim, so the last producer
+needs a refresh and a round trip.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from nexus_redis.asyncio import Budget, Nexus
 TITLE = "Reaction to a drop"
 PRODUCERS = 64
 DEMAND = 100.0  # a second, each
-HEADROOM = 2.0  # of what all want: nobody waits before the drop
+HEADROOM = 2.0  # times what all want, so that no caller waits before the drop
 TENTH = 0.1
 CALM = 10.0  # percent of load; the range law: all of the capacity up to 80 %, linear from there, 0 at 100 %
 DROPS = {"to a tenth": 100 - 20 * TENTH / HEADROOM, "to nothing": None}  # None: the consumer pauses
 PAUSE = 60.0
 BUCKET = 0.25  # seconds of the rate, and a token
-PUSH = "push"  # the setting of `from_url` with which a process can do without it, where a release has one
+PUSH = "push"  # the setting of `from_url` that turns push off, if the release has one
 
 
 def run(bench: Bench) -> list[Table]:
-    """How long until they obeyed, in milliseconds."""
+    """Return the time until they had reacted, in milliseconds."""
     kinds: dict[str, dict[str, Any]] = {"": {}}
     if PUSH in inspect.signature(Nexus.from_url).parameters:
         kinds[", without push"] = {PUSH: False}
@@ -91,11 +91,11 @@ async def _spend(budget: Budget, times: list[float], offset: float) -> None:
         await budget.acquire()
         now = time.monotonic()
         times.append(now)
-        due = max(due + 1 / DEMAND, now - 1 / DEMAND)  # who waited does not catch up
+        due = max(due + 1 / DEMAND, now - 1 / DEMAND)  # a producer that waited does not catch up
 
 
 def obeyed_after(spent: Sequence[float], rate: float, bucket: float) -> float:
-    """From when on nothing was spent above `rate` a second and a bucket; seconds after the drop, which is at 0."""
+    """Return the seconds after the drop (at 0) from which no more than `rate` a second and a bucket was spent."""
     times = [0.0, *spent]
     above = [number - rate * at for number, at in enumerate(times)]
     highest = above[-1]

@@ -1,10 +1,10 @@
 """How much of Redis does a large fleet need?
 
-Simulated: so many producers claim with the real script on a real server, in virtual time (`at_us`). All want twice what
-there is, so each comes back when what it got is spent, at its slot (`retry_after_ms`), or after `refresh_ms`, as the
-client does. Claims per second of virtual time, once that has settled, times the CPU that a claim was measured to use,
-is the part of a core that Redis needs. On paper: beyond the largest simulated fleet the refresh grows with the fleet,
-up to a minute.
+In the simulated rows, producers claim with the real script on a real server, in virtual time (`at_us`). All want twice
+what there is, so each claims again when its tokens are spent, at its slot (`retry_after_ms`), or after `refresh_ms`, as
+the client does. The part of a core that Redis needs is the number of claims per second of virtual time, once that has
+settled, times the measured CPU of a claim. The rows on paper are beyond the largest simulated fleet: there, the refresh
+grows with the fleet, up to a minute.
 """
 
 from __future__ import annotations
@@ -28,19 +28,23 @@ TITLE = "Scale"
 SIMULATED, ON_PAPER = (100, 1_000, 10_000, 100_000), (300_000, 1_000_000)
 RATE_EACH = 10.0  # tokens a second for each, if all get the same
 DEMAND = 2.0  # of that
-AHEAD = 1.2  # of a refresh: what the client asks for
-START_US = 1_800_000_000_000_000  # of virtual time
+AHEAD = 1.2  # part of a refresh, for which the client asks
+START_US = 1_800_000_000_000_000  # seconds of virtual time
 FIRST_REFRESH = 0.1  # seconds over which they come, or
 FIRST_CLAIMS_PER_S = 30_000  # as many a second as a Redis can serve
-SLICE_US = 5_000  # claims due within so much go out together
-CLAIMS, FEWEST, MOST = 100_000, 8, 20  # how many until a fleet has settled: in all, at least and at most for each
-MEASURED = 0.7  # of that is then measured
+SLICE_US = 5_000  # claims that are due within this time are sent together
+CLAIMS, FEWEST, MOST = (
+    100_000,
+    8,
+    20,
+)  # claims until a fleet has settled: in all, least and most for each
+MEASURED = 0.7  # of that time is then measured
 LONGEST_REFRESH_MS = 60_000.0  # lua/lib/crowd.lua: from there on, more claims
 
 
 @dataclass
 class Fleet:
-    """What came of a simulated one, once it had settled."""
+    """The result of a simulated fleet, once it had settled."""
 
     claims_per_s: float
     refresh_ms: float
@@ -49,7 +53,7 @@ class Fleet:
 
 
 def run(bench: Bench) -> list[Table]:
-    """Redis' CPU by the number of producers."""
+    """Return the CPU of Redis by the number of producers."""
     table = Table(f"{TITLE}: Redis' CPU by the number of producers", "")
     fleets: list[Fleet] = []
     sizes = bench.pick(SIMULATED, (10, 100))
@@ -83,7 +87,7 @@ def _row(size: int, how: str, fleet: Fleet, cost_us: float) -> dict[str, Cell]:
 
 
 def simulated(client: redis.Redis, keys: BudgetKeys, size: int) -> Fleet:
-    """Run so many until each has claimed often enough."""
+    """Run a fleet until each producer has claimed often enough."""
     rate, demand = RATE_EACH * size, DEMAND * RATE_EACH
     opening = calls.configure(keys, BudgetSettings.of(rate=rate), at_us=START_US)
     birth = opening.decode(send(client, [opening])[0]).birth
@@ -125,7 +129,7 @@ def simulated(client: redis.Redis, keys: BudgetKeys, size: int) -> Fleet:
 
 
 def _answers(client: redis.Redis, asked: list[plans.Call[calls.Answer]]) -> list[calls.Answer]:
-    """In one round trip, packed by ourselves: a pipeline of redis-py takes longer than the server."""
+    """Send claims in one round trip, packed by our own code: a pipeline of redis-py takes longer than the server."""
     pool = client.connection_pool
     connection: Any = pool.get_connection()
     try:

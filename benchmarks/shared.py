@@ -1,17 +1,17 @@
-"""One limit shared by real processes: is all of it used, evenly, in turn, and what does it cost?
+"""If real processes share one limit, do they use all of it, evenly and in turn, and what does it cost?
 
-Each process runs `while True: acquire()`. The processes are started once and measure one subject after another: ours
-and one that fits the rate at several numbers of processes, the others at the largest. The server lives on the same
-cores, so at 1,000,000/s on few cores the loops themselves are what runs short. A peer that grants more than the
-budget shows its window's edge or its bucket; one that grants less, the round trip that each of its grants takes.
+Each process runs `while True: acquire()`. The processes are started once, and measure one subject after another: ours
+and the one that fits the rate best at several numbers of processes, the others at the largest number. The server is on
+the same cores, so at 1,000,000/s on few cores the loops themselves are the bottleneck. A peer that grants more than the
+budget shows the edge of its window or its bucket. One that grants less shows the round trip of each of its grants.
 
     granted / budget    of the rate, after a while to settle
-    worst 1 s           the fullest second of all processes together, of the rate
-    Jain                index of the processes' parts: 1 all equal, 1/n one has it all
-    wait                how long an acquire took; those that found tokens in hand took nothing
+    worst 1 s           the fullest second of all processes together, as a part of the rate
+    Jain                index of the processes' parts: 1 if all are equal, 1/n if one has everything
+    wait                the time of an acquire; with tokens in the process it is about 0
     calls per grant     requests that Redis read; a pipeline is one
     CPU s per 1e6       of the clients, and of Redis, for a million grants
-    modest              got of due: one process of them asks, evenly, for half of an equal part, the others for all
+    modest              the part of its due that one process got, which asks evenly for half of an equal part
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from benchmarks.peers import BY_NAME, OURS, SMOOTH, Acquire, installed
 
 TITLE = "One limit, many processes"
 SLICE = 0.01  # seconds
-SEEN = 20e-6  # seconds: an acquire that took less has not waited
+SEEN = 20e-6  # seconds; an acquire that took less has not waited
 PREPARE = 0.4  # seconds until all have opened their limiter
-PATIENCE = 60.0  # seconds that a process may be late: one that polls may be refused for a while
+PATIENCE = 60.0  # seconds that a process may be late, because one that polls may be refused for a while
 
-# The fitting peer first: at 50/s the one that books slots; where each grant is a round trip, the fastest.
+# The best fitting peer comes first: at 50/s the one that books slots, and at high rates the fastest.
 PEERS = {
     50.0: ("steindamm", "throttled-py, GCRA", "pyrate-limiter", "limits, sliding"),
     1_000.0: ("throttled-py, GCRA", "steindamm", "pyrate-limiter", "limits, sliding"),
@@ -41,14 +41,14 @@ PEERS = {
     1_000_000.0: ("limits, fixed", "throttled-py, token bucket"),
 }
 COUNTS = (1, 2, 4, 8, 16)
-SLOTS = 20  # processes, where each grant is waited for
+SLOTS = 20  # processes, if each grant is waited for
 SMOOTH_AT = 1_000.0
 ROUNDS = 2  # a cell takes seconds, and there are many
 
 
 @dataclass(frozen=True)
 class Order:
-    """What one process is to do; times are of the monotonic clock, which all processes share."""
+    """The order for one process; times are of the monotonic clock, which all processes share."""
 
     subject: str
     url: str
@@ -62,7 +62,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Loop:
-    """What one process saw once all had settled."""
+    """The figures of one process once all had settled."""
 
     granted: int
     waits: list[float]
@@ -81,7 +81,7 @@ def work(order: Order) -> Loop:
 
 
 def greedy(acquire: Acquire, order: Order) -> Loop:
-    """`while True: acquire()`, with one look at the clock each."""
+    """Run `while True: acquire()`, with one look at the clock for each call."""
     clock, end = time.monotonic, order.end
     last = now = clock()
     while now < order.settled:
@@ -109,7 +109,7 @@ def greedy(acquire: Acquire, order: Order) -> Loop:
 
 
 def modest(acquire: Acquire, order: Order) -> Loop:
-    """One each `1/demand` seconds; who was late catches up."""
+    """Acquire once in `1/demand` seconds, and catch up if late."""
     cpu, granted, waits, slices = 0.0, 0, list[float](), dict[int, int]()
     due = time.monotonic()
     while due < order.end:
@@ -130,7 +130,7 @@ def modest(acquire: Acquire, order: Order) -> Loop:
 
 
 class Team:
-    """Processes that carry out orders; started once, since a start takes longer than a measurement."""
+    """Processes that execute orders. They are started once, because a start takes longer than a measurement."""
 
     def __init__(self, size: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -145,7 +145,7 @@ class Team:
             self._processes.append(process)
 
     def run(self, orders: list[Order], meanwhile: Callable[[], None]) -> list[Loop]:
-        """Give the orders out, do something, collect."""
+        """Send the orders, call something, and collect the figures."""
         ends = self._ends[: len(orders)]
         for end, order in zip(ends, orders, strict=True):
             end.send(order)
@@ -162,7 +162,7 @@ class Team:
 
     def __enter__(self) -> Self:
         for end in self._ends:
-            end.recv()  # it has imported all
+            end.recv()  # it has imported everything
         return self
 
     def __exit__(
@@ -188,7 +188,7 @@ def _member(end: Connection) -> None:
 
 
 def run(bench: Bench) -> list[Table]:
-    """A table for each rate, and one of the modest."""
+    """Return a table for each rate, and one of the modest processes."""
     plan = _plan(bench)
     with Team(max(count for _, _, count, _ in plan)) as team:
         cells = {cell: _cell(bench, team, *cell) for cell in plan}
@@ -235,7 +235,7 @@ def _modest(plan: list[Plan], found: dict[Plan, list[Measured]]) -> Table:
 
 
 def _plan(bench: Bench) -> list[Plan]:
-    """Which cells: (subject, rate, processes, with a modest one)."""
+    """Return the cells: (subject, rate, processes, with a modest one)."""
     plan: list[Plan] = []
     for rate in bench.pick(tuple(PEERS), (50.0, 100_000.0)):
         counts = bench.pick((*COUNTS, SLOTS) if rate == min(PEERS) else COUNTS, (1, 2))
@@ -251,7 +251,7 @@ def _plan(bench: Bench) -> list[Plan]:
 
 
 def _cell(bench: Bench, team: Team, name: str, rate: float, count: int, with_modest: bool) -> Callable[[], Measured]:
-    # Few tokens a second take longer until each has had its turn.
+    # With few tokens a second, it takes longer until each has had its turn.
     settle, seconds = bench.pick(4.0 if rate < 100 else 3.0, 0.2), bench.pick(3.0, 0.3)
 
     def measured() -> Measured:
@@ -277,14 +277,14 @@ def _cell(bench: Bench, team: Team, name: str, rate: float, count: int, with_mod
 
 
 def summary(rate: float, seconds: float, loops: list[Loop], reading: Measured) -> Measured:
-    """The figures of one cell."""
+    """Measure the figures of one cell."""
     parts = [each.granted for each in loops]
     total = max(1, sum(parts))
     waits = sorted(wait for each in loops for wait in each.waits)
     shy = [each for each in loops if each.wants != float("inf")]
 
     def waited_ms(q: float) -> float:
-        above = round((1 - q) * total)  # all others took nothing
+        above = round((1 - q) * total)  # all other acquires took no time
         return waits[-1 - above] * 1e3 if above < len(waits) else 0.0
 
     return {
@@ -304,7 +304,7 @@ def summary(rate: float, seconds: float, loops: list[Loop], reading: Measured) -
 
 
 def fullest(loops: list[Loop], width_s: float) -> float:
-    """The most that all together were granted in any window of that width, per second."""
+    """Return the largest rate that all processes together were granted in any window of that width."""
     slices: dict[int, int] = {}
     for each in loops:
         for mark, count in each.slices.items():

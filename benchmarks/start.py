@@ -1,8 +1,8 @@
 """Measure the processor time of a verb of the command line: `python -m benchmarks.start [TIMES]`.
 
-It is the user and system time of the command and of all that it starts: the least and the median of TIMES runs, beside
-a Python that does nothing. The Redis is a private one. The tests check what a verb imports (`tests/cli/test_verbs.py`),
-and this benchmark shows how much time that takes on a machine.
+It is the user and system time of the command and of the processes that it starts: the least and the median of TIMES
+runs, beside a Python that does nothing. The Redis is a private one. The tests check what a verb imports
+(`tests/cli/test_verbs.py`), and this benchmark shows how much time that takes on a machine.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How often is a try denied, beside one bucket in one place that is asked for each token?
+"""How often is a try denied, compared with one central bucket that is asked for each token?
 
     python -m benchmarks.tries                # starts a server from a wheel; the table of docs/how-to/fixed-limit.md
     python -m benchmarks.tries --seconds 600
 
-Each process tries at Poisson instants. The real scripts on a real server and the real client, by the manual clock of
-the test kit, so a run is the same each time; the central bucket sees the same arrivals.
+Each process tries at Poisson instants. The real scripts on a real server and the real client run by the manual clock of
+the test kit, so a run is the same each time. The central bucket gets the same arrivals.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WARM = 5.0  # seconds that do not count
 
 
 class Found(NamedTuple):
-    """One row, in parts of all tries."""
+    """One row, as parts of all tries."""
 
     denied: float
     by_central_bucket: float

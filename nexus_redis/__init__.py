@@ -6,8 +6,9 @@
     budget = nexus.budget("stripe", rate="100/s")
     budget.acquire()
 
-To read the code, follow one claim: client.py (who waits), account.py, ledger.py (how much to ask), hub.py (when),
-calls.py and wire.py (the question), then lua/claim.lua (the decision). docs/how-it-works.md walks that way.
+To read the code, follow one claim: client.py (a caller waits), _core/producer.py and _core/ledger.py (how much to ask),
+_core/scheduler.py (when), _protocol/calls.py and _redis/execute.py (the question), and lua/claim.lua (the decision).
+docs/how-it-works.md goes this way.
 """
 
 from importlib import import_module
@@ -60,8 +61,8 @@ __all__ = [
     "Unavailable",
 ]
 
-# Where each name lives. They are imported when they are asked for, so that the command line does not pay a quarter of a
-# second for a client that `--help` never uses.
+# The module of each name. A name is imported when it is first used, so that the command line does not pay a quarter of
+# a second for a client that `--help` never needs.
 _HOMES = {
     "client": ("Budget", "Consumer", "Nexus", "Producer", "Reservation"),
     "errors": (

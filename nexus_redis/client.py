@@ -26,8 +26,9 @@ from nexus_redis._drivers.threaded import LoopThread
 from nexus_redis._protocol.explain import Explanation
 from nexus_redis._protocol.plans import Plan
 from nexus_redis._protocol.snapshot import BudgetSnapshot, budget_names
-from nexus_redis._redis.connect import address, checked, is_single, placing
+from nexus_redis._redis.connect import address, checked, is_single
 from nexus_redis._redis.connections import Connections
+from nexus_redis._redis.execute import placing
 from nexus_redis._runtime.lifetimes import Lifetimes
 from nexus_redis._values.cost import Cost, price_of
 from nexus_redis._values.results import GRANTED, Denied, Grant

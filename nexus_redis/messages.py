@@ -1,12 +1,12 @@
-"""The three messages, as any language may send them: JSON or msgpack, told apart by `action`.
+"""The three messages, as any language may send them, in JSON or msgpack. `action` tells them apart.
 
     producer --CapacitySignal--> budget --FlowControl--> producer          consumer --LoadReport--> budget
 
-One object has exactly one text: fields in the order below, no spaces, None left out, whole floats as integers (so that
-10000 and 10000.0 are one number for a language that has only one kind). What we receive as a request forbids unknown
-fields, since a misspelled one would be silently ignored; answers ignore them, since a newer budget may say more.
-Whatever is wrong with a text, the error is an `InvalidSetting` that names the field. Golden vectors, for checking
-another implementation byte by byte: `tests/vectors/messages.json`.
+One object has exactly one text: its fields are in the order below, without spaces, None is left out, and whole floats
+are integers (so that 10000 and 10000.0 are one number for a language that has only one kind). A request with an unknown
+field is refused, because a misspelled one would be silently ignored. An unknown field of an answer is ignored, because
+a newer budget may say more. Whatever is wrong with a text, the error is an `InvalidSetting` that names the field.
+Golden vectors for checking another implementation byte by byte are in `tests/vectors/messages.json`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import msgpack
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import BUDGET_PATTERN, LONGEST_NAME
 from nexus_redis._values.settings import NAME_PATTERN, Priority
 from nexus_redis.errors import (
@@ -57,7 +58,7 @@ Rate = Annotated[float, Field(ge=0, le=RATE.high), AfterValidator(_at_least_low_
 Capacity = Annotated[float, Field(ge=CAPACITY.low, le=CAPACITY.high)]
 Tokens = Annotated[float, Field(ge=TOKENS.low, le=TOKENS.high)]
 Milliseconds = Annotated[float, Field(ge=MILLISECONDS.low, le=MILLISECONDS.high)]
-Quantity = Annotated[float, Field(ge=COUNT.low, le=COUNT.high)]  # a backlog or a counter: of bytes, it grows large
+Quantity = Annotated[float, Field(ge=COUNT.low, le=COUNT.high)]  # a backlog or a counter; one of bytes grows large
 Count = Annotated[int, Field(ge=COUNT.low, le=COUNT.high)]
 Percent = Annotated[float, Field(ge=PERCENT.low, le=PERCENT.high)]
 Weight = Annotated[float, Field(ge=WEIGHT.low, le=WEIGHT.high)]
@@ -69,7 +70,10 @@ Labels = Annotated[
 
 
 class Message(BaseModel):
-    """What the three share: their encodings. Frozen; made with a field out of its range it raises `InvalidSetting`."""
+    """The base of the three messages, with their encodings.
+
+    Frozen. A field out of its range raises `InvalidSetting`.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -77,31 +81,31 @@ class Message(BaseModel):
         try:
             super().__init__(**given)
         except ValidationError as error:
-            # `from None`: pydantic's own text repeats the value, which may be a secret.
+            # `from None`, because pydantic's own text repeats the value, which may be a secret.
             raise _refusal(error, type(self)) from None
 
     @classmethod
     def of(cls, **given: object) -> Self:
-        """The same as calling the class, for values that a type checker knows nothing of."""
+        """Return a message from values whose types a checker does not know."""
         return cls(**given)
 
     def to_json(self) -> str:
-        """The one JSON text of this message."""
+        """Return the one JSON text of this message."""
         return json.dumps(self._fields(), separators=(",", ":"), ensure_ascii=False)
 
     def to_msgpack(self) -> bytes:
-        """The same fields in the same order as a msgpack map."""
+        """Return the same fields, in the same order, as a msgpack map."""
         packed: bytes = msgpack.packb(self._fields())
         return packed
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The message that `text` holds; `InvalidSetting` for anything else."""
+        """Return the message in `text`; raise `InvalidSetting` for anything else."""
         return cls(**_read_json(text))
 
     @classmethod
     def from_msgpack(cls, packed: bytes) -> Self:
-        """The message that `packed` holds; `InvalidSetting` for anything else."""
+        """Return the message in `packed`; raise `InvalidSetting` for anything else."""
         return cls(**_read_msgpack(packed))
 
     def _fields(self) -> dict[str, object]:
@@ -113,22 +117,22 @@ def _refusal(error: ValidationError, model: type[Message]) -> InvalidSetting:
     field = str(first["loc"][0]) if first["loc"] else model.__name__
     match first["type"]:
         case "missing":
-            return InvalidSetting(field, remedy=f"missing: {remedy_for(field)}")
+            return InvalidSetting(field, remedy=error_texts.missing_field(remedy_for(field)))
         case "extra_forbidden":
-            return InvalidSetting(field, remedy=f"no such field: there are {', '.join(model.model_fields)}")
+            return InvalidSetting(field, remedy=error_texts.unknown_field(model.model_fields))
         case "literal_error":
-            return InvalidSetting(field, first["input"], f"use {first['ctx']['expected']}")
+            return InvalidSetting(field, first["input"], error_texts.wrong_literal(first["ctx"]["expected"]))
     return InvalidSetting(field, first["input"])
 
 
 class CapacitySignal(Message):
-    """A producer says what it would like to send, and asks for tokens.
+    """A producer says how fast it would like to send, and asks for tokens.
 
-    `requested_rate` in tokens per second; `tokens` wanted now (0 only asks), of which `need` for the one that waits,
-    all of it or nothing with `whole`; `held`, `unused` (handed back) and `burned` (expired) account for earlier grants.
-    `fallback_rate` and `degraded` account for an outage: the share that the producer has, and what it admitted by it.
-    `consumer_id` is the budget's name. The bare protocol is three fields: filebeat-1 would send 10,000/s to
-    elasticsearch.
+    `requested_rate` is in tokens per second. `tokens` are wanted now (0 only asks); `need` of them are for the caller
+    at the head of the line, all or nothing with `whole`. `held`, `unused` (handed back) and `burned` (expired) account
+    for earlier grants. `fallback_rate` and `degraded` account for an outage: the producer's share, and the tokens that
+    it admitted by this share. `consumer_id` is the budget's name. The bare protocol needs three fields: filebeat-1
+    would like to send 10,000/s to elasticsearch.
     """
 
     action: Literal["CapacitySignal"] = "CapacitySignal"
@@ -152,11 +156,11 @@ class CapacitySignal(Message):
 
 
 class FlowControl(Message):
-    """The budget's answer: at which rate to go on, and the tokens that were granted.
+    """The budget's answer: the rate at which to go on, and the tokens that were granted.
 
-    Rates in tokens per second, `current_load` in percent, `backpressure_level` 0 (free) to 3 (stop). The `granted`
-    tokens last `lease_ms`; ask again after `refresh_ms`, or after `retry_after_ms` when they did not suffice. Where the
-    only consumer can do 400/s and is 95 % full, the answer is 100/s, level 2, load 95.
+    Rates are in tokens per second, `current_load` in percent, `backpressure_level` is 0 (free) to 3 (stop). The
+    `granted` tokens last `lease_ms`. Ask again after `refresh_ms`, or after `retry_after_ms` if they did not suffice.
+    If the only consumer can do 400/s and is 95 % full, the answer is 100/s, level 2, load 95.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -178,12 +182,12 @@ class FlowControl(Message):
 
 
 class LoadReport(Message):
-    """A consumer says how full it is; any of the numbers will do.
+    """A consumer says how full it is, by any of these numbers.
 
-    `load` in percent, `capacity` in tokens per second, queues and work in tokens. `done`, `errors`, `cancelled` and
-    `busy_ms` (the time that its workers took for what is done, over their number) only grow. With
-    `load=95, capacity=400` it can take 100/s; `load` alone says how full, not how fast, and is refused where the budget
-    has no rate.
+    `load` is in percent, `capacity` in tokens per second, queues and work in tokens. `done`, `errors`, `cancelled` and
+    `busy_ms` only grow; `busy_ms` is the time that the workers took for the work that is done, divided by their number.
+    With `load=95, capacity=400`, the consumer can take 100/s. `load` alone says how full it is, not how fast, and is
+    refused if the budget has no rate.
     """
 
     action: Literal["LoadReport"] = "LoadReport"
@@ -219,32 +223,32 @@ _MODELS: Final[dict[str, type[AnyMessage]]] = {
 
 
 def decode(raw: str | bytes) -> AnyMessage:
-    """Whichever of the three `raw` is, in JSON or in msgpack."""
+    """Return the message in `raw`, whichever of the three it is, in JSON or in msgpack."""
     fields = _read_msgpack(raw) if isinstance(raw, bytes) and _is_msgpack_map(raw) else _read_json(raw)
     action = fields.get("action")
     model = _MODELS.get(action) if isinstance(action, str) else None
     if model is None:
-        raise InvalidSetting("action", action, f"use one of {', '.join(_MODELS)}")
+        raise InvalidSetting("action", action, error_texts.unknown_action(_MODELS))
     return model(**fields)
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of all three, one of them by `action`."""
+    """Return the JSON Schema of all three messages; `action` decides which one applies."""
     either: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="action")])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **either.json_schema()}
 
 
-# --- reading what somebody else wrote --------------------------------------------------------------------------------
+# --- reading text that others wrote ----------------------------------------------------------------------------------
 
 
 def _read_json(text: str | bytes) -> dict[str, Any]:
     _refuse_long(text)
     try:
-        # Decoded here, since json.loads would guess UTF-16 and skip a byte order mark.
+        # Decoded here, because json.loads would guess UTF-16 and skip a byte order mark.
         return _map(json.loads(text if isinstance(text, str) else text.decode(), object_pairs_hook=_fields_once))
     except InvalidSetting:
         raise
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, an int of 5000 digits; nested a thousand deep
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, an int of 5000 digits, nested a thousand deep
         raise InvalidSetting("message", text) from None
 
 
@@ -254,7 +258,7 @@ def _read_msgpack(packed: bytes) -> dict[str, Any]:
         return _map(msgpack.unpackb(packed, object_pairs_hook=_fields_once))
     except InvalidSetting:
         raise
-    except ValueError:  # garbage, not UTF-8, too deep; a timestamp beyond any year
+    except ValueError:  # garbage, not UTF-8, nested too deep, a timestamp beyond any year
         raise InvalidSetting("message", packed) from None
 
 
@@ -264,7 +268,7 @@ def _is_msgpack_map(raw: bytes) -> bool:
 
 def _refuse_long(raw: str | bytes) -> None:
     if len(raw) > LONGEST_MESSAGE:
-        raise InvalidSetting("message", raw, f"use at most {LONGEST_MESSAGE:,} bytes")
+        raise InvalidSetting("message", raw, error_texts.text_too_long(LONGEST_MESSAGE))
 
 
 def _map(value: object) -> dict[str, Any]:
@@ -274,20 +278,23 @@ def _map(value: object) -> dict[str, Any]:
 
 
 def _fields_once(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
-    """One object, checked where pydantic is too late: of two equal fields it sees one, of an ignored one nothing."""
+    """Return one object, after checks that pydantic cannot do.
+
+    Of two fields with one name pydantic sees only one, and of an ignored field it sees nothing.
+    """
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if not isinstance(name, str):
-            raise InvalidSetting("message", name, "use text for the names of fields")
+            raise InvalidSetting("message", name, error_texts.FIELD_NAME_IS_NOT_TEXT)
         if name in fields:
-            raise InvalidSetting(name, value, "given twice: leave one out")
-        if isinstance(value, bytes | msgpack.ExtType | msgpack.Timestamp) or _is_no_number(value):
+            raise InvalidSetting(name, value, error_texts.FIELD_GIVEN_TWICE)
+        if isinstance(value, bytes | msgpack.ExtType | msgpack.Timestamp) or _is_not_finite(value):
             raise InvalidSetting(name, value, remedy_for(name))
         fields[name] = value
     return fields
 
 
-def _is_no_number(value: object) -> bool:
+def _is_not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 

@@ -1,18 +1,20 @@
-"""Make the bundle: from the sources in `lua/` the text that a server runs, one file a script, in `lua/bundle/`.
+"""Make the bundle: from the sources in `lua/`, the texts that a server runs, one file for each script, in
+`lua/bundle/`.
 
     make bundle       # after each change in lua/; a test makes it again and compares
 
-The sources are written for people: files of functions, names for numbers, records with named fields. A server defines a
-script's functions anew at each call, so each of these costs as much as a line of arithmetic, and a claim has a few
-hundred of them. The bundle does the same with fewer definitions. It is made on the syntax tree (tools/lua/syntax.py):
+The sources are written for people: files of functions, names for numbers, records with named fields. A server defines
+the functions of a script again at each call, so each definition costs as much as a line of arithmetic, and a claim has
+a few hundred of them. The bundle does the same with fewer definitions. This tool works on the syntax tree
+(tools/lua/syntax.py):
 
     --- @include name       stands for lua/lib/name.lua, once, in that order
     --- @holds rarely rest  `rarely().f()` calls a function f of lua/lib/rest.lua; they are defined at the first call
     --- @record b at rest   `b` is an array with these places, from 1 on; `b.rest` becomes `b[2]`
-    local MICRO = 1000000   a constant, written in where it is used; also a text
-    a function that nobody calls is left out; one that is called once is written in there (tools/lua/inline.py)
-    `math.min(x, y)` of variables and numbers becomes a comparison; what is left of `math.min` is looked up once
-    `rarely` has copies of all that it needs of the rest, since a variable that functions share is dear as well
+    local MICRO = 1000000   a constant, a number or a text, whose value replaces the name
+    a function that is never called is left out; one that is called once replaces its call (tools/lua/inline.py)
+    `math.min(x, y)` of variables and numbers becomes a comparison; any other `math.min` is looked up once
+    `rarely` has copies of the other functions that it needs, because a variable that functions share is slow, too
 """
 
 from __future__ import annotations
@@ -63,15 +65,15 @@ from tools.lua.syntax import (
 LUA: Final = Path(__file__).parent.parent / "lua"
 BUNDLE: Final = LUA / "bundle"
 NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
-ALSO: Final = ("repair",)  # no part of the protocol: a person calls it
+ALSO: Final = ("repair",)  # not a part of the protocol: a person calls it
 
-OFTEN: Final = 3  # a library's function that is named so often gets a variable
-LARGEST: Final = 9  # nodes of an operand that may stand twice
+OFTEN: Final = 3  # a library's function that is named this often gets a variable
+LARGEST: Final = 9  # nodes of an operand that may be written twice
 _INCLUDE: Final = re.compile(r"^--- @include (\w+)$", re.MULTILINE)
 _HOLDS: Final = re.compile(r"^--- @holds (\w+) ([\w ]+)$", re.MULTILINE)
 _RECORD: Final = re.compile(r"^--- @record (\w+) ((?:[^\n]|\n---  )*)$", re.MULTILINE)
 
-# What follows a script that has failed. An error that is of another kind (no memory, no right) goes on as it was.
+# The code that runs after a script has failed. An error of another kind (no memory, no right) is raised again.
 FAILED: Final = """
 local found = damages()[1]
 if not found then error(reply, 0) end
@@ -82,12 +84,12 @@ return {err = string.format('NEXUS_DAMAGED %s %s', found[1], found[2])}"""
 
 
 def source(path: Path) -> str:
-    """The text of one file."""
+    """Return the text of one file."""
     return path.read_text(encoding="utf-8")
 
 
 def modules(path: Path, seen: set[str]) -> list[str]:
-    """The text of a file, in pieces, with those that it asks for in their places, each once."""
+    """Return the text of a file in pieces, with the files that it includes in their places, each once."""
     found: list[str] = []
     for i, piece in enumerate(_INCLUDE.split(source(path))):
         if i % 2 == 0:
@@ -99,7 +101,7 @@ def modules(path: Path, seen: set[str]) -> list[str]:
 
 
 def program(path: Path, end: str = "") -> tuple[list[str], dict[str, list[str]]]:
-    """The modules of a script, and those of each holder, by its name."""
+    """Return the modules of a script, and those of each holder, by its name."""
     seen: set[str] = set()
     own = modules(path, seen)
     held = {
@@ -111,15 +113,15 @@ def program(path: Path, end: str = "") -> tuple[list[str], dict[str, list[str]]]
 
 
 def library(path: Path) -> Path:
-    """The folder of the modules that a script or a module may ask for."""
+    """Return the folder of the modules that a script or a module may include."""
     return path.parents[path.parent.name == "lib"] / "lib"
 
 
-# --- what is changed --------------------------------------------------------------------------------------------------
+# --- the passes -------------------------------------------------------------------------------------------------------
 
 
 def composed(path: Path, end: str = "", taken: frozenset[str] = frozenset()) -> str:
-    """A script as a server gets it, but for what follows where it fails. `taken`: names that stand around it."""
+    """Return a script as a server gets it, without the code for its failure. Names in `taken` are used around it."""
     own, held = program(path, end)
     first = [each for name in held for each in parsed(f"local {name}, {name}_given")]
     functions = [_holder(name, texts, own + texts) for name, texts in held.items()]
@@ -138,17 +140,17 @@ def composed(path: Path, end: str = "", taken: frozenset[str] = frozenset()) -> 
 
 
 def _statements(texts: list[str]) -> list[Node]:
-    return [each for text in texts for each in pickle.loads(_pickled(text))]  # noqa: S301  # our own
+    return [each for text in texts for each in pickle.loads(_pickled(text))]  # noqa: S301  # text of our own
 
 
 @cache
 def _pickled(text: str) -> bytes:
-    """The tree of a text; to parse is slow, and most files are part of each script."""
+    """Return the tree of a text. It is kept, because parsing is slow and most files are part of each script."""
     return pickle.dumps(parsed(text))
 
 
 def _holder(name: str, texts: list[str], everything: list[str]) -> Any:
-    """The function that defines those of `texts` when it is called, and gives those that somebody takes from it."""
+    """Return the function that defines the functions of `texts` when it is called, and returns those that are used."""
     taken = sorted(set(re.findall(rf"\b{name}\(\)\.(\w+)", "\n".join(everything))))
     (function,) = parsed(
         f"function {name}()\nif {name}_given then return {name}_given end\n"
@@ -159,7 +161,7 @@ def _holder(name: str, texts: list[str], everything: list[str]) -> Any:
 
 
 def _write_records(statements: list[Node], text: str) -> None:
-    """A field of a record is a place of an array."""
+    """Turn each field of a record into a place of an array."""
     places = {
         record: {field: place for place, field in enumerate(fields.replace("\n---", "").split(), 1)}
         for record, fields in _RECORD.findall(text)
@@ -171,7 +173,7 @@ def _write_records(statements: list[Node], text: str) -> None:
 
 
 def _write_constants(statements: list[Node]) -> None:
-    """A variable in capitals that is a number or a text is written in, and its declaration goes."""
+    """Replace each variable in capitals by its number or text, and remove its declaration."""
     values: dict[Symbol, Node] = {}
     for block in blocks(statements):
         for node in [*block]:
@@ -200,9 +202,9 @@ def _literal(node: Node) -> Any:
 
 
 def _copy_shared(statements: list[Node], holder: Any) -> None:
-    """Give a holder copies of the functions and tables of the rest that it uses."""
+    """Give a holder copies of the functions and tables that it uses of the others."""
     used = {node.symbol for node in walk_all(holder.body.body) if isinstance(node, Name)} - {None}
-    for each in statements[::-1]:  # each may use those before it
+    for each in statements[::-1]:  # each may use the ones before it
         if each is not holder and _defines(each) in used:
             used |= {node.symbol for node in walk(each) if isinstance(node, Name)} - {None}
             _copy_into(holder, each)
@@ -212,7 +214,7 @@ def _copy_shared(statements: list[Node], holder: Any) -> None:
 def _copy_into(holder: Any, shared: Node) -> None:
     (copy,) = twin([shared])
     old, new = _defines(shared), _defines(copy)
-    holder.body.body.insert(1, copy)  # behind the line that says whether all this is there already
+    holder.body.body.insert(1, copy)  # after the line that returns what is defined already
 
     def moved(node: Node) -> Node:
         return name_of(new) if isinstance(node, Name) and node.symbol is old else node
@@ -221,7 +223,7 @@ def _copy_into(holder: Any, shared: Node) -> None:
 
 
 def _defines(node: Node) -> Any:
-    """The variable of a function or a table that is never another one; else None."""
+    """Return the variable of a function or a table that is never assigned again; else None."""
     if isinstance(node, LocalFunction):
         symbol: Symbol = node.name.symbol
         return None if symbol.writes else symbol
@@ -232,7 +234,7 @@ def _defines(node: Node) -> Any:
 
 
 def _leave_out(statements: list[Node]) -> None:
-    """Leave out functions and tables that nobody uses."""
+    """Leave out functions and tables that are never used."""
     while True:
         count_again(statements)
         unused = {
@@ -248,13 +250,13 @@ def _leave_out(statements: list[Node]) -> None:
 
 
 def _is_read(symbol: Symbol, definition: Node) -> bool:
-    """Whether somebody beside itself uses it."""
+    """Return whether code outside its definition uses a variable."""
     own = {id(node) for node in walk(definition)}
     return any(id(use) not in own for use in symbol.reads)
 
 
 def _name_library(statements: list[Node], holders: list[Any]) -> None:
-    """`math.floor`, where it is named often, becomes a variable."""
+    """Make a variable of a function like `math.floor` that is named often."""
     rest = [each for each in statements if each not in holders]
     count = Counter(member for node in walk_all(rest) if (member := _member(node)) is not None)
     symbols = {member: Symbol("_".join(member), member) for member, times in count.items() if times >= OFTEN}
@@ -272,7 +274,7 @@ def _name_library(statements: list[Node], holders: list[Any]) -> None:
 
 
 def _member(node: Node) -> tuple[str, str] | None:
-    """("math", "floor") of `math.floor`, and of the variable that stands for it."""
+    """Return ("math", "floor") for `math.floor` and for the variable that stands for it."""
     if isinstance(node, Name) and node.symbol is not None:
         member: tuple[str, str] | None = node.symbol.member
         return member
@@ -310,7 +312,7 @@ def _may_stand_twice(node: Node) -> bool:
 
 
 def guarded(name: str) -> str:
-    """Return a script of the protocol that names what was damaged, where it fails for that."""
+    """Return a script of the protocol that names the damaged state if it fails because of that."""
     path, damage = LUA / f"{name}.lua", LUA / "lib" / "damage.lua"
     body = composed(path, taken=frozenset({"is_well", "reply"}))
     header = _header(name, with_parts(path, set()) + with_parts(damage, set()))

@@ -21,7 +21,7 @@ from nexus_redis._core.scheduler import BUG_PAUSE, Made, Scheduler
 from nexus_redis._core.session import Session
 from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter, nobody
 from nexus_redis._protocol.plans import Done, Plan, drive, step
-from nexus_redis._redis.connect import perform
+from nexus_redis._redis.execute import perform
 from nexus_redis._redis.pubsub import PushThread
 from nexus_redis._runtime.locks import Latch, LazyLock, Lock, MadeAtFirstUse, new_lock
 from nexus_redis._runtime.process_end import note_start

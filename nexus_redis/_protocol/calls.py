@@ -1,7 +1,7 @@
-"""One function per script: what is asked, as keys and arguments, and how the answer reads. No I/O, no redis-py.
+"""One function for each script: the keys and arguments of its call, and how to read the reply. No I/O, no redis-py.
 
-A shell runs a `Call` (EVALSHA, or EVAL where the server does not know the script) and hands the reply to `decode`.
-Amounts are whole micro-tokens from here on, so that nothing is lost by adding up.
+`_redis/execute.py` runs a `Call` (EVALSHA, or EVAL if the server does not know the script) and passes the reply to
+`decode`. Amounts are whole micro-tokens from here on, so that sums are exact.
 """
 
 from __future__ import annotations
@@ -10,33 +10,37 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from nexus_redis import errors
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Argument, Call
 from nexus_redis._protocol.scripts import script
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import micro_rate
 from nexus_redis.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from nexus_redis._values.settings import BudgetSettings
 
-REFRESH: Final = 0.1  # seconds between two claims of a producer, until an answer says otherwise
-LEASE: Final = 0.5  # seconds between a grant and the last use of its tokens, likewise
-LONGEST_TRIP: Final = 1.0  # seconds by which a lease is longer where Redis is far, at most
+REFRESH: Final = 0.1  # seconds between two claims of a producer, until an answer gives another time
+LEASE: Final = 0.5  # seconds between a grant and the last use of its tokens, also until an answer gives another time
+LONGEST_TRIP: Final = 1.0  # seconds, at most, by which a lease is longer if Redis is far away
+DEFAULT_BURST: Final = 0.25  # seconds of its rate that a budget lets go at once, unless it is told otherwise
+FALL: Final = 0.9  # a rate of at most this part of the rate before is a drop, and listeners are told at once
 UNTIL_RESUMED: Final = -1.0
-LONGEST_NOTE: Final = 200  # bytes
-LONGEST_WHO: Final = 64
+LONGEST_NOTE: Final = errors.LONGEST_NOTE  # by their names here until `cli` takes them from there
+LONGEST_WHO: Final = errors.LONGEST_WHO
 MOST_MICRO: Final = 10**16  # of a rate or an amount, in any argument and message
 
 
 class Damage(NamedTuple):
-    """What cannot be read: a field of a key, or with no field the whole key."""
+    """State that cannot be read: a field of a key, or, if the field is empty, the whole key."""
 
     key: str
     field: str
 
 
 class Claim(NamedTuple):
-    """What a producer tells and asks, in micro-tokens (a second); see lua/claim.lua."""
+    """The arguments of a claim, in micro-tokens (per second); lua/claim.lua explains each."""
 
     need: int = 0
     tokens: int = 0
@@ -51,13 +55,13 @@ class Claim(NamedTuple):
     seq: int = 0
     birth: str = ""
     granted_total: int = 0
-    trip: int = 0  # microseconds of a round trip, where Redis is far
-    fallback_rate: int = 0  # what is left of the one that the last answer named
-    degraded: int = 0  # admitted while Redis was away, and not told yet
+    trip: int = 0  # microseconds of a round trip, if Redis is far away, else 0
+    fallback_rate: int = 0  # the rest of the rate that the last answer named
+    degraded: int = 0  # tokens admitted while Redis was away, and not reported yet
 
 
 class Answer(NamedTuple):
-    """What a claim got, in micro-tokens (a second) and seconds."""
+    """The answer to a claim, in micro-tokens (per second) and seconds."""
 
     granted: int
     retry_after: float
@@ -73,26 +77,26 @@ class Answer(NamedTuple):
     reason: str
     is_lossless: bool
     burst: int
-    wait: float  # until the need will be met, as things stand; what may be seconds after `retry_after`
+    wait: float  # until the need will be met at the present rate, which may be seconds after `retry_after`
 
     @property
     def speed(self) -> int:
-        """The rate of tokens here: the budget's, or this producer's part where there is contention."""
+        """Return the rate of tokens here: the budget's, or this producer's part of it if there is contention."""
         return (self.reason == "contended" and self.recommended_rate) or self.budget_rate
 
 
 class Drop(NamedTuple):
-    """What is published when a budget's rate falls; in micro-tokens a second."""
+    """The message that is published when a budget's rate falls, or rises from 0; in micro-tokens per second."""
 
     birth: str
-    granted_total: int  # when it fell: an answer that names more is younger
+    granted_total: int  # at that moment: an answer with a larger count is newer
     budget_rate: int
     level: int
     reason: str
 
 
 def dropped(message: bytes | str) -> Drop:
-    """A message of a budget's channel; ValueError or LookupError where it is none."""
+    """Read a message of a budget's channel; raise ValueError or LookupError if it is not one."""
     words = text(message).split()
     drop = Drop(words[0], int(words[1]), int(words[2]), int(words[3]), words[4])
     if not (0 <= drop.budget_rate <= MOST_MICRO and 0 <= drop.level <= 3):
@@ -101,7 +105,7 @@ def dropped(message: bytes | str) -> Drop:
 
 
 def flow_fields(name: str, answer: Answer) -> dict[str, Any]:
-    """A claim's answer as the fields of a FlowControl."""
+    """Return a claim's answer as the fields of a FlowControl."""
     return {
         "consumer_id": name,
         "recommended_rate": answer.recommended_rate / 1e6,
@@ -120,7 +124,7 @@ def flow_fields(name: str, answer: Answer) -> dict[str, Any]:
 
 
 class Standing(NamedTuple):
-    """What a consumer's report came to; rates in tokens per second, capacity None while it is unknown."""
+    """The answer to a report; rates are in tokens per second, and the capacity is None while it is unknown."""
 
     rate: float
     capacity: float | None
@@ -133,7 +137,7 @@ class Standing(NamedTuple):
 
 
 class Configured(NamedTuple):
-    """What a budget is after `configure`; `overruled` names values of code that an operator's hides."""
+    """A budget after `configure`; `overruled` names the code's settings that an operator's values hide."""
 
     rate: float
     level: int
@@ -144,7 +148,7 @@ class Configured(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """A budget at one instant; members with the score of their zset (seconds of the server's clock)."""
+    """A budget at one instant; members have the score of their sorted set (seconds of the server's clock)."""
 
     now: float
     fields: dict[str, str]
@@ -156,14 +160,14 @@ class Inspection(NamedTuple):
 
 
 def text(value: bytes | str) -> str:
-    """A reply's text, whatever the client was told of decoding, and whatever others have written."""
+    """Return a reply as text, whether the client decodes or not, and whatever bytes others have written."""
     return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def claim(
     keys: BudgetKeys, producer_id: str, ask: Claim, at_us: int = 0, *, with_all_keys: bool = False
 ) -> Call[Answer]:
-    """Ask for tokens; with the keys that nearly all claims do with, or, after NEXUS_NEEDS_KEYS, with all."""
+    """Ask for tokens, with the few keys that nearly all claims need, or, after NEXUS_NEEDS_KEYS, with all keys."""
     shared = keys.shared if with_all_keys else (keys.budget, keys.state, keys.producers)
     named = (*shared, keys.producer(producer_id), keys.producer_state(producer_id))
     said = json.dumps([int(word) if isinstance(word, bool) else word for word in ask], separators=(",", ":"))
@@ -194,7 +198,7 @@ def report(
     labels: str = "",
     at_us: int = 0,
 ) -> Call[Standing]:
-    """Say how a consumer fares; `said` has the fields of a LoadReport by name."""
+    """Report the state of a consumer; `said` has the fields of a LoadReport by name."""
     values = tuple(_decimal(said.get(name)) for name in REPORTED)
     args: tuple[Argument, ...] = (at_us, incarnation, seq, *values, labels)
     named = (*keys.shared, keys.consumer(consumer_id), keys.consumer_state(consumer_id))
@@ -217,7 +221,7 @@ def _standing(reply: Sequence[Any]) -> Standing:
 def leave_producer(
     keys: BudgetKeys, producer_id: str, incarnation: str, unused: int = 0, burned: int = 0, at_us: int = 0
 ) -> Call[int]:
-    """Hand everything back and go; the answer is what was credited, in micro-tokens."""
+    """Return all tokens of a producer and remove it; the answer is the amount that was credited, in micro-tokens."""
     members = (*keys.shared, keys.producer(producer_id), keys.producer_state(producer_id))
     return Call(script("leave"), members, (at_us, incarnation, unused, burned), lambda reply: int(text(reply[1])))
 
@@ -225,9 +229,9 @@ def leave_producer(
 def leave_consumer(
     keys: BudgetKeys, consumer_id: str, incarnation: str, at_us: int = 0, who: str = "", note: str = ""
 ) -> Call[bool]:
-    """Withdraw a consumer, and say whether there was one. Incarnation "*" forgets any consumer of this id.
+    """Withdraw a consumer; the answer says whether there was one. Incarnation "*" forgets any consumer of this id.
 
-    `who` and `note` are for the history of a consumer that is forgotten; longer texts are cut.
+    `who` and `note` go into the history if a consumer is forgotten; longer texts are cut.
     """
     members = (*keys.shared, keys.consumer(consumer_id), keys.consumer_state(consumer_id))
     act = (_cut(who, LONGEST_WHO), _cut(note, LONGEST_NOTE)) if incarnation == "*" else ()
@@ -245,21 +249,21 @@ def configure(
     who: str = "",
     at_us: int = 0,
 ) -> Call[Configured]:
-    """Set and unset settings, pause (seconds, UNTIL_RESUMED, or 0 to resume).
+    """Set and unset settings, and pause for some seconds, UNTIL_RESUMED, or not any more (0).
 
     `who` and `note` (why) are for the history and for `explain`; longer texts are cut.
     """
     pause_ms = "" if pause is None else "-1" if pause == UNTIL_RESUMED else _decimal(pause * 1000)
     pairs = [*_pairs(settings), *((name, "") for name in unset)]
     if not isinstance(note, str):
-        raise InvalidSetting("reason", note, "use text")
+        raise InvalidSetting("reason", note, error_texts.NOTE_IS_NOT_TEXT)
     said = (_cut(note, LONGEST_NOTE), _cut(who, LONGEST_WHO))
     args: tuple[Argument, ...] = (at_us, source, pause_ms, *said, *(part for pair in pairs for part in pair))
     return Call(script("configure"), keys.shared, args, _configured)
 
 
 def _cut(said: str, longest: int) -> str:
-    """Return the beginning of a text, at most so many bytes."""
+    """Return the beginning of a text, at most `longest` bytes."""
     return said.encode("utf-8", "replace")[:longest].decode("utf-8", "ignore")
 
 
@@ -309,7 +313,7 @@ def _inspection(reply: Sequence[Any]) -> Inspection:
 
 
 def repair(keys: BudgetKeys, member: str | None = None) -> Call[list[Damage]]:
-    """Take away what was damaged by hand; the answer is what that was. `member`: a producer's or consumer's key."""
+    """Remove state that was damaged by hand; the answer lists it. `member` is the key of a producer or consumer."""
 
     def decode(reply: Any) -> list[Damage]:
         words = [text(word) for word in reply]

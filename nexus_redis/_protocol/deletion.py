@@ -1,7 +1,8 @@
-"""The end of a budget, or of what is damaged in it: `budget.delete()`, `nexus-redis delete NAME` and `repair NAME`.
+"""Delete a budget, or the damaged state in it: `budget.delete()`, `nexus-redis delete NAME` and `repair NAME`.
 
-Members' hashes outlive their entries in the sorted sets, so they are looked for by name. Whoever still uses the budget
-opens it again with its next call: its code's settings come back, an operator's are gone.
+The hashes of members outlive their entries in the sorted sets, so these plans search for them by name. A process that
+still uses the budget opens it again with its next call. Then the settings of its code come back, and those of an
+operator are gone.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from nexus_redis._protocol import calls
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Command, Plan, ask
 
-SCANNED: Final = 1000  # keys a call: a few milliseconds of a server that has other things to do
+SCANNED: Final = 1000  # keys in a call: a few milliseconds of a server that has other work to do
 DELETED: Final = 500
 
 
 def delete(keys: BudgetKeys, server: str) -> Plan[Any]:
-    """The plan; its result is how many keys went: 0 where there was no such budget."""
+    """Return the plan that deletes a budget; its result is the number of keys, 0 if there was no such budget."""
     members: list[str] = yield from _members(keys, server)
-    # The budget's own keys go in one command, so that no script meets half of them.
+    # The budget's own keys go in one command, so that no script finds only half of them.
     gone = sorted(set(members) - set(keys.shared))
     batches = [list(keys.shared), *(gone[at : at + DELETED] for at in range(0, len(gone), DELETED))]
     counts = yield from ask([Command(("DEL", *batch), int) for batch in batches], server)
@@ -28,7 +29,7 @@ def delete(keys: BudgetKeys, server: str) -> Plan[Any]:
 
 
 def repair(keys: BudgetKeys, server: str) -> Plan[Any]:
-    """Return the plan that takes away what was damaged by hand; its result is a list of `calls.Damage`."""
+    """Return the plan that removes state that was damaged by hand; its result is a list of `calls.Damage`."""
     damages: list[calls.Damage] = (yield from ask([calls.repair(keys)], server))[0]
     members: list[str] = yield from _members(keys, server)
     own = sorted(key for key in set(members) if key.startswith((keys.producer(""), keys.consumer(""))))

@@ -1,8 +1,8 @@
 """Why a budget's rate is what it is: `budget.explain()`, and `nexus-redis explain NAME`.
 
-The decision was made in Lua and its reason is kept there; here it is only told. Each reason has one function, which
-says in sentences whose report, ceiling, pause or silence it was, and what would raise the rate; what holds beside it
-(values of an operator, a window, consumers that are silent) is said after it. The history says since when.
+A script made the decision and stored its reason; this module only explains it. Each reason has one function. Its
+sentences say whose report, ceiling, pause or silence it was, and what would raise the rate. Sentences about everything
+else that limits the budget (values of an operator, a window, silent consumers) follow. The history says since when.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ FOREVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why the rate is what it is: `because` and `remedies` are sentences, `str()` is all of it.
+    """Why the rate is what it is: `because` and `remedies` are sentences, and `str()` is the whole explanation.
 
-    `since` is for how many seconds the reason has been this one, None where the history does not say. `consumer` is the
-    one that rules, if one does. `history` has the newest entry first.
+    The reason has been the same for `since` seconds, None if the history does not tell. `consumer` is the consumer that
+    determines the rate, if one does. `history` has the newest entry first.
     """
 
     budget: BudgetSnapshot
@@ -39,7 +39,7 @@ class Explanation:
 
     @property
     def headline(self) -> str:
-        """The budget in one line."""
+        """Return the budget in one line."""
         seen = self.budget
         how_full = f", load {percent(seen.load)}" if seen.consumers else ""
         since = f", for {seconds(self.since)}" if self.since is not None else ""
@@ -51,7 +51,7 @@ class Explanation:
 
 
 def explain(keys: BudgetKeys, server: str, clock: Callable[[], float]) -> Plan[Explanation]:
-    """The plan that explains a budget; its result is an `Explanation`."""
+    """Return the plan that explains a budget; its result is an `Explanation`."""
     seen: BudgetSnapshot = yield from snapshot(keys, server)
     asked_at = clock()
     now, found = yield from ask(
@@ -66,7 +66,7 @@ def explain(keys: BudgetKeys, server: str, clock: Callable[[], float]) -> Plan[E
 
 
 def explained(seen: BudgetSnapshot, history: tuple[Event, ...], now: float, trip: float = 0.0) -> Explanation:
-    """What was read, in words; `trip`: the seconds that Redis took to answer. No I/O."""
+    """Return the explanation of a snapshot and a history. `trip` is the seconds that Redis took to answer. No I/O."""
     ruler = _ruler(seen) if seen.reason in ("load", "rate", "paused") else None
     because, remedies = _REASONS.get(seen.reason, _other)(_Case(seen, ruler, history, now))
     return Explanation(
@@ -94,10 +94,10 @@ class _Case:
         return [each for each in self.seen.consumers if each.is_live]
 
 
-Told = tuple[list[str], list[str]]
+Sentences = tuple[list[str], list[str]]
 
 
-def _by_ceiling(case: _Case) -> Told:
+def _by_ceiling(case: _Case) -> Sentences:
     seen = case.seen
     value, source = seen.settings.get("rate", ("0", "code"))
     who = "an operator set" if source == "operator" else "code gives"
@@ -119,7 +119,7 @@ def _by_ceiling(case: _Case) -> Told:
 
 
 def _whose(case: _Case, field: str) -> str:
-    """Return in brackets who set an operator's setting, when, what it was before, and why."""
+    """Return, in brackets, the operator who set a setting, when, the value before, and the reason."""
     by = case.seen.set_by.get(field)
     if by is None:
         return ""
@@ -131,7 +131,7 @@ def _whose(case: _Case, field: str) -> str:
     return f" ({', '.join(told)}{why})"
 
 
-def _by_load(case: _Case) -> Told:
+def _by_load(case: _Case) -> Sentences:
     seen, ruler = case.seen, case.ruler
     if not case.live:
         grace = float(seen.settings.get("grace", (GRACE, ""))[0])
@@ -159,7 +159,7 @@ def _by_load(case: _Case) -> Told:
     return because, remedies
 
 
-def _by_pause(case: _Case) -> Told:
+def _by_pause(case: _Case) -> Sentences:
     seen = case.seen
     if seen.paused_for is not None:
         who = "An operator" if seen.pause_by == "operator" else "Code"
@@ -182,7 +182,7 @@ def _paused(case: _Case) -> list[str]:
     ]
 
 
-def _by_silence(case: _Case) -> Told:
+def _by_silence(case: _Case) -> Sentences:
     seen = case.seen
     silent = [each for each in seen.consumers if not each.is_live]
     if case.live and silent:
@@ -194,7 +194,7 @@ def _by_silence(case: _Case) -> Told:
     floor = float(seen.settings.get("min_rate", ("0", ""))[0])
     because.append(f"So the rate is the floor: min-rate {rate(floor)}.")
     remedies = ["a report of a consumer"]
-    if "rate" in seen.settings or case.live:  # without both there is nothing to go on with
+    if "rate" in seen.settings or case.live:  # without both, the budget has no rate to fall back to
         forget = f"not to count on it any more: `nexus-redis forget {seen.name}"
         remedies += [f"{forget} {each.id}`" for each in silent[:_NAMED]]
     if "rate" in seen.settings:
@@ -205,7 +205,7 @@ def _by_silence(case: _Case) -> Told:
     return because, remedies
 
 
-def _by_nothing(case: _Case) -> Told:
+def _by_nothing(case: _Case) -> Sentences:
     if not case.seen.exists:
         none = "no acquire, report or configure has opened it yet, or its state was lost"
         because = [f"There is no budget {case.seen.name}: {none}."]
@@ -214,13 +214,13 @@ def _by_nothing(case: _Case) -> Told:
     return because, [f"a fixed rate: rate= in code, or {case.set_('--rate RATE')}", "a consumer that reports"]
 
 
-def _by_window(case: _Case) -> Told:
+def _by_window(case: _Case) -> Sentences:
     because = ["It is lossless, so no more is granted than its consumers say that they can hold, and none reports."]
     remedies = ["a consumer that reports queue_limit, queue_depth, done, errors and in_flight"]
     return because, [*remedies, f"without that promise: {case.set_('--no-lossless')}"]
 
 
-def _other(case: _Case) -> Told:
+def _other(case: _Case) -> Sentences:
     return [f"The scripts say {case.seen.reason}, which this release does not know."], []
 
 
@@ -251,7 +251,7 @@ _NAMED: Final = 5  # members by name in a sentence
 
 
 def _beside(seen: BudgetSnapshot) -> Iterator[str]:
-    """What else holds, whatever the reason."""
+    """Yield sentences on everything else that limits the budget, whatever its reason."""
     silent = [each for each in seen.consumers if not each.is_live]
     if silent and seen.reason in ("load", "rate"):
         yield f"Silent, so without a part in it: {_names(silent)}."
@@ -284,8 +284,8 @@ def _far_away(seen: BudgetSnapshot, trip: float) -> Iterator[str]:
 
 
 def _ruler(seen: BudgetSnapshot) -> ConsumerSnapshot | None:
-    """The consumer by which the rate goes: of a pool who gives least of what it has, else who allows least."""
-    live = [each for each in seen.consumers if each.is_live and each.rate > 0]  # one that is paused rules nothing
+    """Return the consumer that determines the rate: in a pool the one that withholds most, else the lowest one."""
+    live = [each for each in seen.consumers if each.is_live and each.rate > 0]  # a paused consumer determines nothing
     combine = seen.settings.get("combine", ("sum", ""))[0]
     if not live:
         return None
@@ -316,7 +316,7 @@ def _report_of(each: ConsumerSnapshot) -> str:
 
 
 def _missing(labels: str) -> str:
-    """What a report says that it looked at in vain."""
+    """Return the name of the work that a report did not find in Redis."""
     try:
         said = json.loads(labels)
     except ValueError:
@@ -350,4 +350,4 @@ def _since(seen: BudgetSnapshot, history: tuple[Event, ...]) -> float | None:
         if event.reason != seen.reason:
             return since
         since = event.age
-    return since if len(history) < HISTORY else None  # it began before what was read
+    return since if len(history) < HISTORY else None  # the reason is older than the entries that were read

@@ -1,4 +1,4 @@
-"""The history of a budget, newest first: reads the stream that `settle` in lua/lib/rate.lua writes.
+"""The history of a budget, newest entry first: the stream that `settle` in lua/lib/rate.lua writes.
 
 The stream is plain text, so that redis-cli shows it too: `rate 100 -> 20`, in the units of the settings.
 """
@@ -13,19 +13,19 @@ from typing import Any, Final
 from nexus_redis._protocol.calls import text
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Command
-from nexus_redis._protocol.snapshot import SETTINGS
 from nexus_redis._values.formatting import printable, seconds, setting_value
+from nexus_redis.errors import SETTINGS
 
-HISTORY: Final = 100  # entries that are read: a screen or two
+HISTORY: Final = 100  # entries that are read: one or two screens
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of the history: from then on this was the rate (tokens/s). `age` in seconds, `at` since 1970.
+    """One entry of the history: the rate (tokens/s) from then on. `age` is in seconds, `at` in seconds since 1970.
 
     `by` is the cause: report, deadline, leave, code or operator. `who` is the consumer, or the user and host that
-    acted; `what` is the change ("rate 100 -> 20"); `why` is the reason that was given. An unknown one is empty.
-    `load` in percent. `str()` has who, what and why: `rate 100/s -> 20/s by anna@ops1: "maintenance"`.
+    acted. `what` is the change ("rate 100 -> 20"), and `why` the reason that was given. A text that is not known is
+    empty. `load` is in percent. `str()` has who, what and why: `rate 100/s -> 20/s by anna@ops1: "maintenance"`.
     """
 
     at: float
@@ -58,7 +58,7 @@ class Event:
 
 
 def events(keys: BudgetKeys) -> Command[list[Any]]:
-    """Read the newest entries, each for `event_of`."""
+    """Return the command that reads the newest entries, each for `event_of`."""
     return Command(("XREVRANGE", keys.history, "+", "-", "COUNT", HISTORY), list)
 
 
@@ -84,7 +84,7 @@ def event_of(entry: Any, now: float) -> Event:
 
 
 def before_the_last(history: Sequence[Event], field: str) -> str:
-    """Return what a setting was before an operator last changed it, with its unit; "" where that is not known."""
+    """Return the value that a setting had before an operator last changed it, with its unit; "" if it is not known."""
     changes = (
         _CHANGE.fullmatch(change) for each in history if each.by == "operator" for change in each.what.split(", ")
     )
@@ -110,7 +110,7 @@ def _change(what: str) -> str:
 def _value(field: str, value: str) -> str:
     try:
         return "unset" if value == "unset" else setting_value(field, value)
-    except ValueError:  # somebody else has written it
+    except ValueError:  # the scripts did not write this text
         return printable(value)
 
 

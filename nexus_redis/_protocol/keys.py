@@ -1,7 +1,7 @@
-"""The only place that spells a key.
+"""The names of all keys. No other module spells one.
 
-All keys of a budget share the hash tag `{name}`, so they live in one slot of a cluster, and every script gets them in
-one order: the budget's own eleven, then the two of the member that it is about.
+All keys of a budget share the hash tag `{name}`, so they are in one slot of a cluster. Every script gets them in one
+order: the eleven keys of the budget, then the two keys of the member that the call is about.
 """
 
 from __future__ import annotations
@@ -24,56 +24,56 @@ class BudgetKeys:
 
     @cached_property
     def budget(self) -> str:
-        """The hash for people: settings, rate, reason."""
+        """Return the key of the hash for people: settings, rate, reason."""
         return f"{self.namespace}:{{{self.name}}}"
 
     @cached_property
     def shared(self) -> tuple[str, ...]:
-        """What every script gets first."""
+        """Return the keys that every script gets first."""
         return (self.budget, *(f"{self.budget}:{part}" for part in SHARED))
 
     @cached_property
     def state(self) -> str:
-        """The string of what only the arithmetic reads."""
+        """Return the key of the string that only the arithmetic reads."""
         return f"{self.budget}:state"
 
     @property
     def history(self) -> str:
-        """The stream of what happened."""
+        """Return the key of the stream of events."""
         return f"{self.budget}:history"
 
     @cached_property
     def producers(self) -> str:
-        """The sorted set of producers."""
+        """Return the key of the sorted set of producers."""
         return f"{self.budget}:producers"
 
     @property
     def members(self) -> str:
-        """A pattern that all keys of this budget but the first match, and no key of another one."""
-        return f"{self.budget}:*"  # a name has no sign that a pattern would take for more than itself
+        """Return a pattern that matches all keys of this budget except the first, and no key of another budget."""
+        return f"{self.budget}:*"  # no character of a name has a meaning in a pattern
 
     @property
     def flow(self) -> str:
-        """The channel on which a drop of the rate is told at once."""
+        """Return the channel on which a drop of the rate is published at once."""
         return f"{self.budget}:flow"
 
     def producer(self, producer_id: str) -> str:
-        """One producer's hash."""
+        """Return the key of a producer's hash."""
         return f"{self.budget}:producer:{producer_id}"
 
     def producer_state(self, producer_id: str) -> str:
-        """One producer's state."""
+        """Return the key of a producer's state."""
         return f"{self.budget}:producer:{producer_id}:state"
 
     def consumer(self, consumer_id: str) -> str:
-        """One consumer's hash."""
+        """Return the key of a consumer's hash."""
         return f"{self.budget}:consumer:{consumer_id}"
 
     def consumer_state(self, consumer_id: str) -> str:
-        """One consumer's state."""
+        """Return the key of a consumer's state."""
         return f"{self.budget}:consumer:{consumer_id}:state"
 
 
 def budgets_key(namespace: str) -> str:
-    """The sorted set of budget names, by when they were last opened: a hint (listing.py)."""
+    """Return the key of the sorted set of budget names, by when they were last listed: a hint (budget_list.py)."""
     return f"{namespace}:budgets"

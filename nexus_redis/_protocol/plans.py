@@ -1,12 +1,12 @@
-"""What a plan is made of: calls to Redis, what came of each, and pauses. No I/O, no clock.
+"""The parts of a plan: calls to Redis, their outcomes, and pauses. No I/O, no clock.
 
-A plan is a generator. It yields a list of jobs or a `Pause`, and is sent one outcome for each job. A driver
-(`_drivers/`) runs it, in a thread or in a task; a test can run it with a loop of three lines.
+A plan is a generator. It yields a list of jobs or a `Pause`, and receives one outcome for each job. A driver
+(`_drivers/`) runs it, in a thread or in a task, and a test can run it with a loop of three lines.
 
     plan yields [Call, Command]  ->  driver sends one pipelined batch  ->  plan receives [outcome, outcome]
     plan yields Pause(0.05)      ->  driver sleeps                     ->  plan receives []
 
-An outcome is what the job's `decode` made of the reply, or a `Failed`.
+An outcome is the result of the job's `decode`, or a `Failed`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Y = TypeVar("Y")
 S = TypeVar("S")
 Argument = str | int
 
-FIRST_BACKOFF: Final = 0.05  # seconds until the first repetition
+FIRST_BACKOFF: Final = 0.05  # seconds until calls are first sent again
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One run of a script, which is atomic and in one slot. `about` is what the sender recognises the call by."""
+    """One run of a script, which is atomic and in one slot. The sender recognises the call by `about`."""
 
     script: Script
     keys: tuple[str, ...]
@@ -40,7 +40,7 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Command(Generic[T]):
-    """One plain command, for what needs no script: read a hash, scan a sorted set."""
+    """One plain command, for work that needs no script: read a hash, scan a sorted set."""
 
     args: tuple[Any, ...]
     decode: Callable[[Any], T]
@@ -51,26 +51,25 @@ Job = Call[Any] | Command[Any]
 
 @dataclass(frozen=True, slots=True)
 class DeferredCall:
-    """A call whose arguments come from a user's code: the scheduler has it made with no lock held."""
+    """A call whose arguments come from a user's code. The scheduler has it made while no lock is held."""
 
     make: Callable[[], Call[Any]]
 
 
 class Fault(Enum):
-    """What may be done about a call that failed. Each failure has exactly one."""
+    """The remedy for a call that failed. Each failure has exactly one."""
 
     NOT_EXECUTED = "not executed"  # the call changed nothing: make a new one before the caller's deadline
     UNKNOWN = "unknown"  # it may have been executed: send the same call (same seq), which is never charged twice
-    PERMANENT = "permanent"  # a repetition would fail as well: tell the caller
+    PERMANENT = "permanent"  # another try would fail as well: tell the caller
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The outcome of a job that failed, classified once, where the reply came in (`_redis/faults.py`).
 
-    `code` is a script's code word (`NEXUS_STALE`) or "". `kind` names the error ("TimeoutError") and `cause` describes
-    it for a log or a person.
-    `error` is what a caller is told if the fault is permanent. `took` is how many seconds the batch took.
+    `code` is a script's code word (`NEXUS_STALE`) or "". `kind` names the error ("TimeoutError"), and `cause` describes
+    it for a log or a person. Callers get `error` if the fault is permanent. The batch took `took` seconds.
     """
 
     fault: Fault
@@ -82,16 +81,16 @@ class Failed:
 
     @property
     def is_permanent(self) -> bool:
-        """Return whether a repetition would fail as well."""
+        """Return whether another try would fail as well."""
         return self.fault is Fault.PERMANENT
 
 
-Outcome = Any  # what `decode` made of a reply, or a `Failed`
+Outcome = Any  # the result of `decode`, or a `Failed`
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Send nothing for so many seconds, unless something wakes the driver. With 0, let others run."""
+    """Send nothing for some seconds, unless the driver is woken. With 0, let others run."""
 
     seconds: float
 
@@ -130,12 +129,12 @@ def drive(plan: Plan[T], perform: Callable[[list[Job]], list[Outcome]], rest: Ca
 
 
 def is_lost(outcome: Outcome) -> bool:
-    """Return whether a call got no answer that counts, so that it is worth sending again."""
+    """Return whether a call has no valid answer, so that it is worth sending again."""
     return isinstance(outcome, Failed) and not outcome.is_permanent
 
 
 def ask(jobs: list[Job], server: str, patience: float = 1.0) -> Plan[list[Outcome]]:
-    """Send calls that are safe to repeat, again for `patience` seconds while they are lost; then raise `Unavailable`.
+    """Send calls that are safe to repeat. Repeat lost ones for `patience` seconds, then raise `Unavailable`.
 
     A permanent failure is raised at once.
     """
@@ -148,7 +147,7 @@ def ask(jobs: list[Job], server: str, patience: float = 1.0) -> Plan[list[Outcom
         for failure in failures:
             if failure.is_permanent:
                 raise failure.error
-        waited += max(failure.took for failure in failures)  # calls that are never answered take time as well
+        waited += max(failure.took for failure in failures)  # calls without an answer take time as well
         if waited >= patience:
             raise Unavailable(server, failures[0].cause, waited) from failures[0].error.__cause__
         yield Pause(backoff)

@@ -1,9 +1,9 @@
-"""The Lua scripts as a server runs them: find, read, hash.
+"""Find, read and hash the Lua scripts that a server runs.
 
-A script is one file in `lua/`, with parts from `lua/lib/`; `make bundle` makes of these the text in `lua/bundle/` that
-is sent to a server (tools/bundle_lua.py). The SHA-1 of that text is what EVALSHA calls, so a release *is* its scripts:
-old and new clients run side by side. `nexus-redis scripts claim` prints the source, and with `--bundle` what is sent;
-`redis-cli --ldb` steps through that.
+A script is one file in `lua/`, with parts from `lua/lib/`. `make bundle` (tools/bundle_lua.py) turns these into the
+text in `lua/bundle/` that is sent to a server. EVALSHA calls the text by its SHA-1, so a release *is* its scripts, and
+old and new clients run side by side. `nexus-redis scripts claim` prints the source, and with `--bundle` the text that
+is sent. `redis-cli --ldb` steps through that text.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from nexus_redis._values import error_texts
+
 NAMES: Final = ("claim", "report", "leave", "configure", "inspect")
-ALSO: Final = ("repair",)  # no part of the protocol
+ALSO: Final = ("repair",)  # not a part of the protocol
 _ASKED: Final = re.compile(r"^--- @(?:include|holds \w+) (.*)$", re.MULTILINE)
 
 
@@ -31,9 +33,9 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """Return the script `name`; raise LookupError when there is none of that name."""
+    """Return the script `name`; raise LookupError if there is none of that name."""
     if name not in NAMES + ALSO:
-        raise LookupError(f"no script {name!r}: there are {', '.join(NAMES)}")
+        raise LookupError(error_texts.unknown_script(name, NAMES))
     text = _bundled(name)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -44,7 +46,7 @@ def source(name: str) -> str:
 
 
 def with_parts(path: Path, seen: set[str]) -> str:
-    """Return the text of a file with all that it includes and that is not in `seen`."""
+    """Return the text of a file with all parts that it includes, except those in `seen`."""
 
     def parts(asked: re.Match[str]) -> str:
         new = [part for part in asked[1].split() if part not in seen]
@@ -60,5 +62,5 @@ def _bundled(name: str) -> str:
 
 def _folder() -> Path:
     here = Path(__file__).parents[1]
-    # In a wheel lua/ lies inside the package; in a checkout (and an editable install) beside it.
+    # In a wheel, lua/ is inside the package; in a checkout (and an editable install), it is beside the package.
     return next(folder for folder in (here / "lua", here.parent / "lua") if (folder / "claim.lua").exists())

@@ -1,4 +1,4 @@
-"""A budget as it stands, for people and programs: `budget.snapshot()`."""
+"""The present state of a budget, for people and programs: `budget.snapshot()`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from nexus_redis import errors
 from nexus_redis._protocol import calls
-from nexus_redis._protocol.budget_list import drop
-from nexus_redis._protocol.calls import REFRESH, Inspection
+from nexus_redis._protocol.budget_list import unlist
+from nexus_redis._protocol.calls import DEFAULT_BURST, REFRESH, Inspection
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Command, Job, Outcome, Pause, ask
 from nexus_redis._values.parse import is_budget
 
-SETTINGS: Final = ("rate", "min_rate", "burst", "law", "combine", "latency_target_ms", "lossless", "transit", "grace")
+SETTINGS: Final = errors.SETTINGS  # by its name here until `cli` takes it from there
 _PAGE: Final = 500
-FIRST_TOKENS: Final = 1.02  # as in lua/lib/rest.lua: one token, and a margin for callers on a timer that is not shown
+FIRST_TOKENS: Final = 1.02  # as in lua/lib/rest.lua: one token, and a margin for callers on a timer, which is not shown
 Plan = Generator[list[Job] | Pause, list[Outcome], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSnapshot:
-    """One consumer: what it can take (tokens/s), its load in percent, its law, and whether its reports still come.
+    """One consumer: the rate that it can take (tokens/s), its load in percent, its law, and whether it still reports.
 
-    `capacity` in tokens/s, None while it is not known; `fields` is its hash in Redis as text, with `age_s`, the seconds
-    since its last report. A consumer of capacity 400 at load 95 under "range" has a rate of 100.
+    `capacity` is in tokens/s, and None while it is not known. `fields` is its hash in Redis as text, with `age_s`, the
+    seconds since its last report. A consumer of capacity 400 at load 95 under "range" has a rate of 100.
     """
 
     id: str
@@ -39,7 +40,7 @@ class ConsumerSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ProducerSnapshot:
-    """One producer: demand and share in tokens/s, tokens that it may hold, seconds since it was last seen."""
+    """One producer: demand and share in tokens/s, the tokens that it may hold, and the seconds since its last claim."""
 
     id: str
     weight: float
@@ -51,7 +52,7 @@ class ProducerSnapshot:
 
 
 class SetBy(NamedTuple):
-    """Who set an operator's setting, why, and how many seconds ago: ("anna@ops1", "maintenance", 90.0)."""
+    """The operator who set a setting, the reason, and the seconds since then: ("anna@ops1", "maintenance", 90.0)."""
 
     who: str
     why: str
@@ -60,17 +61,17 @@ class SetBy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BudgetSnapshot:
-    """A budget at one instant. Rates in tokens/s, load in percent, `settings` as name -> (value, source).
+    """A budget at one instant. Rates are in tokens/s, load in percent, and `settings` maps names to (value, source).
 
-    `exists` is False where Redis knows nothing of it; then all is zero and the reason "unset". `tokens` in the bucket
-    now, negative where they are owed; `burst` in seconds of the rate; `granted_total` since `birth`, the instant when
-    this life of its state began; `paused_for` in seconds, infinite until resumed, None if it is not paused;
-    `last_consumer_end` how the last consumer ended (left, silent, forgotten, overruled), "" if none did. `consumers`
-    and `producers` hold the first 500 of each, the counts are of all. `age` is for how many seconds nobody has called;
-    `refresh` how many seconds a producer waits between two claims, more than 0.1 in a crowd of a thousand and more.
-    `set_by` says who set each setting of an operator. `pause_by` is the source of a pause, code or operator;
-    `pause_who` is the user and host, `pause_reason` why. At rate 100, `settings["rate"]` may be ("100", "operator") and
-    `set_by["rate"].who` "anna@ops1".
+    `exists` is False if Redis does not know the budget. Then all numbers are zero, and the reason is "unset". `tokens`
+    are in the bucket now, and negative if some are owed. `burst` is in seconds of the rate. `granted_total` counts
+    since `birth`, the instant when this life of the budget's state began. `paused_for` is in seconds, infinite until
+    the budget is resumed, and None if it is not paused. `last_consumer_end` says how the last consumer ended (left,
+    silent, forgotten, overruled), "" if none did. `consumers` and `producers` hold the first 500 of each, and the
+    counts are of all. Nobody has called the budget for `age` seconds. A producer waits `refresh` seconds between two
+    claims, more than 0.1 in a crowd of a thousand and more. `set_by` says who set each setting of an operator.
+    `pause_by` is the source of a pause, code or operator, `pause_who` the user and host, and `pause_reason` the reason.
+    At rate 100, `settings["rate"]` may be ("100", "operator"), and `set_by["rate"].who` "anna@ops1".
     """
 
     name: str
@@ -99,11 +100,12 @@ class BudgetSnapshot:
 
 
 def snapshot(keys: BudgetKeys, server: str) -> Plan:
-    """The plan that reads a budget: one script, then its members' hashes in one pipeline."""
+    """Return the plan that reads a budget: one script, then the hashes of its members in one pipeline."""
     inspection: Inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
     due = due_of(inspection.fields)
     if due and due <= inspection.now:
-        # A deadline has passed and nobody has called since: let the script look, so that we don't show the past.
+        # A deadline has passed and nobody has called since. A script settles the budget, so that we do not show the
+        # past.
         yield from ask([calls.configure(keys)], server)
         inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
     consumers, producers = list(inspection.consumers), list(inspection.producers)
@@ -114,9 +116,9 @@ def snapshot(keys: BudgetKeys, server: str) -> Plan:
 
 
 def budget_names(namespace: str, server: str) -> Plan:
-    """The plan that lists the budgets that exist; names that are gone are dropped from the hint.
+    """Return the plan that lists the existing budgets, and takes the names of others off the list.
 
-    It is only that: what somebody else put in there, or in a budget's place, is passed over.
+    The list is only a hint. Names on it that are not ours, and keys of another type in a budget's place, are skipped.
     """
     hint = budgets_key(namespace)
     found: list[str] = (yield from ask([Command(("ZRANGE", hint, 0, -1), _texts)], server))[0]
@@ -128,11 +130,12 @@ def budget_names(namespace: str, server: str) -> Plan:
     kind_of = dict(zip(names, kinds, strict=True))
     gone = [name for name, kind in kind_of.items() if kind == "none"]
     if gone:
-        yield from drop(namespace, gone)
+        yield from unlist(namespace, gone)
     return sorted(name for name, kind in kind_of.items() if kind == "hash")
 
 
 def due_of(fields: dict[str, str]) -> float:
+    """Return when a deadline of a budget passes next, in seconds of the server's clock; 0 if there is none."""
     return _seconds(fields, "due_us")
 
 
@@ -168,7 +171,7 @@ def assembled(
         load=float(f.get("load_percent", 0)),
         reason=f.get("reason", "unset"),
         tokens=min(1.0, tokens) if tokens <= FIRST_TOKENS else tokens,
-        burst=float(f.get("burst_s", 0.25)),
+        burst=float(f.get("burst_s", DEFAULT_BURST)),
         granted_total=int(f.get("granted_total", 0)),
         birth=f.get("birth", ""),
         settings=settings,

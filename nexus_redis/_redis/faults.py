@@ -1,14 +1,15 @@
-"""What went wrong on the way to Redis: every error is in exactly one class, and the class says what may be done.
+"""Classify errors of calls to Redis. Every error is in exactly one class, and the class says what may be done.
 
-NOT_EXECUTED   the call changed nothing: make a new one, in the caller's deadline
-UNKNOWN        it may or may not have been executed: send the same one (same seq), which is never charged twice
-PERMANENT      asking again will not help: tell the caller
+NOT_EXECUTED   the call changed nothing: make a new one, before the caller's deadline
+UNKNOWN        the call may or may not have been executed: send it again (same seq), which is never charged twice
+PERMANENT      another try would fail as well: tell the caller
 
-Only a client of a cluster can follow MOVED and ASK, and ours does (cluster.py), so whoever gets one has another client.
-A certificate that is not believed will not be in a second either: that is no outage. Errors of valkey-py are those of
-redis-py under other names.
+Only a client of a cluster can follow MOVED and ASK, and ours does (cluster.py). So a caller that gets one of these has
+given another kind of client. A certificate that is not trusted now will not be trusted in a second either, so that is
+not an outage. valkey-py has the errors of redis-py under other names.
 
-redis-py is imported when there is an error to classify, since `nexus-redis run` has none as a rule and does without it.
+redis-py is imported when there is an error to classify, because `nexus-redis run` usually has none and needs no
+redis-py.
 """
 
 from __future__ import annotations
@@ -19,61 +20,40 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from nexus_redis._protocol.plans import Failed, Fault
+from nexus_redis._values import error_texts
 from nexus_redis.errors import NexusError, ServerRefused, from_code
 
 
 class Refusal(Exception):
-    """A refusal of one of our scripts, as text. Calls that go through redis-py get a `ResponseError` instead."""
+    """A refusal by one of our scripts, as text. Calls through redis-py get a `ResponseError` instead."""
 
 
 _TRANSIENT: Final = frozenset([
     "TRYAGAIN", "CLUSTERDOWN", "LOADING", "BUSY", "READONLY", "MASTERDOWN", "NOREPLICAS", "OOM",
     "MISCONF", "NOSCRIPT",
 ])  # fmt: skip
-# Redis 6.2 tells what a command in a script ran into so; later ones tell it as if the script were that command.
+# How Redis 6.2 reports an error of a command in a script. Later servers report it as an error of the script itself.
 _IN_A_SCRIPT: Final = re.compile(r"(?:ERR )?Error running script \(call to \w+\):(?: @user_script: ?\d+:)+ -([A-Z]+) ")
 _DAMAGED: Final = re.compile(r"NEXUS_DAMAGED (([\w.-]{1,64}):\{([\w./-]{1,64})\}[\w.:-]*) ?(\w*)")
-_CODE_OF: Final = {  # redis-py takes the code word out of the text of these
+_CODE_OF: Final = {  # redis-py removes the code word from the text of these
     "AuthenticationError": "NOAUTH", "AuthenticationWrongNumberOfArgsError": "NOAUTH", "MovedError": "MOVED",
     "AskError": "ASK",
 }  # fmt: skip
-_OF_A_PASSWORD: Final = {"invalid": "WRONGPASS", "WRONGPASS": "WRONGPASS", "AUTH": "AUTH"}
-_CLUSTER: Final = "this is a node of a Redis Cluster: use redis+cluster://HOST:PORT, or give a RedisCluster client"
-REMEDIES: Final = {
-    "NOAUTH": "the server wants a password: give it as in redis://USER:PASSWORD@HOST, or redis://:PASSWORD@HOST",
-    "WRONGPASS": "the server does not accept this user and password: correct them in the address or the client",
-    "AUTH": "the server has no password: leave it out of the address or the client",
-    "HELLO": "the server, or a proxy before it, speaks an older protocol: add ?protocol=2 to the address",
-    "MOVED": _CLUSTER,
-    "ASK": _CLUSTER,
-    "NOCLUSTER": "the server is not a node of a cluster: use redis://HOST:PORT",
-    "NOSENTINEL": "the server is not a Sentinel: name the Sentinels (port 26379 as a rule), or use redis://HOST:PORT",
-    "NOSCRIPTS": "the server runs no scripts: a Sentinel's address is redis+sentinel://HOST:26379/NAME",
-}
-# Of what has no code word of its own: a text in it, and ours.
+_BY_FIRST_WORD: Final = {"invalid": "WRONGPASS", "WRONGPASS": "WRONGPASS", "AUTH": "AUTH"}
+# Errors without a code word of their own: a part of their text, and our code word.
 _BY_TEXT: Final = (
     ("unknown command 'HELLO'", "HELLO"), ("cluster support disabled", "NOCLUSTER"),
     ("unknown command 'SENTINEL'", "NOSENTINEL"), ("unknown command 'EVALSHA'", "NOSCRIPTS"),
     ("unknown command 'CLUSTER'", "NOSCRIPTS"),
 )  # fmt: skip
-_OF_A_REPLICA: Final = "if it stays so, the address is a replica's: use its primary's, or the Sentinels'"
-_OUTAGE_REMEDIES: Final = {
-    "MasterNotFoundError": "no Sentinel that answers knows a primary of that name: `SENTINEL MASTERS` lists the names",
-    "READONLY": _OF_A_REPLICA,
-    "ReadOnlyError": _OF_A_REPLICA,
-}
-# How redis-py shows a client: of that only where it goes is of use to a person.
+# How redis-py shows a client. Only its host and port are of use to a person.
 _OF_REDIS_PY: Final = re.compile(r"<redis\..*?\bhost=([^,]*),port=(\d+).*?\)>\)>\)>")
-CERTIFICATE: Final = (
-    "the certificate is not trusted: name its authority with ?ssl_ca_certs=FILE, use the host name that it is for, or "
-    "renew it"
-)
 _OF_A_CERTIFICATE: Final = re.compile("CERTIFICATE|UNKNOWN_CA")
 _NEVER_SENT: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror)
 
 
 def failed(error: BaseException, took: float = 0.0) -> Failed:
-    """Classify an error, once: what the core sees of it. `took` is how many seconds the batch took.
+    """Classify an error, once, as the core sees it. The batch took `took` seconds.
 
     >>> import redis
     >>> failed(redis.ResponseError("NEXUS_STALE")).code
@@ -86,7 +66,7 @@ def failed(error: BaseException, took: float = 0.0) -> Failed:
 
 
 def classify(error: BaseException) -> Fault:
-    """The one class of `error`.
+    """Return the class of `error`.
 
     >>> import redis
     >>> classify(redis.TimeoutError("Timeout reading from socket"))
@@ -114,48 +94,46 @@ def classify(error: BaseException) -> Fault:
 
 
 def code_of(error: BaseException) -> str:
-    """Our scripts' code word, or ""."""
+    """Return the code word of one of our scripts, or ""."""
     word = _code(error)
     return word if word.startswith("NEXUS_") else ""
 
 
 def as_nexus_error(error: BaseException) -> NexusError:
-    """A permanent fault as the error that callers are promised."""
+    """Return a permanent fault as the error that the API promises to callers."""
     if isinstance(error, NexusError):
         return error
     code = code_of(error)
     if code == "NEXUS_DAMAGED" and (damage := _DAMAGED.search(str(error))) is not None:
         key, namespace, name, field = damage.groups()
-        place = f"the field {field} of the key {key}" if field else f"the key {key}"
-        where = "" if namespace == "nexus" else f" --namespace {namespace}"
-        remedy = f"{place} cannot be read: `nexus-redis repair {name}{where}` takes it away and keeps the settings"
-        return ServerRefused(code, remedy)
+        option = "" if namespace == "nexus" else f" --namespace {namespace}"
+        return ServerRefused(code, error_texts.damaged(key, field, f"nexus-redis repair {name}{option}"))
     if code:
         return from_code(code)
     distrust = _distrust(error)
     if distrust:
-        return ServerRefused("CERTIFICATE", f"{CERTIFICATE} (TLS said: {distrust[:200]})")
+        return ServerRefused("CERTIFICATE", error_texts.certificate_not_trusted(distrust[:200]))
     error = _by_redis_py(error)
     code, said = _CODE_OF.get(type(error).__name__) or _code(error), str(error)[:200]
-    if code == "NOAUTH":  # redis-py has one class for all that concerns a password
-        code = next((other for begin, other in _OF_A_PASSWORD.items() if said.startswith(begin)), code)
+    if code == "NOAUTH":  # redis-py has one class for all errors of passwords
+        code = next((other for begin, other in _BY_FIRST_WORD.items() if said.startswith(begin)), code)
     elif code == "NOPROTO":
         code = "HELLO"
     else:
         code = next((other for words, other in _BY_TEXT if words in said.replace("`", "'")), code)
-    if code in REMEDIES:
-        return ServerRefused(code, f"{REMEDIES[code]} (it said: {said})")
+    if code in error_texts.SERVER_REFUSED:
+        return ServerRefused(code, error_texts.server_said(error_texts.SERVER_REFUSED[code], said))
     return ServerRefused(code or type(error).__name__, said)
 
 
 def described(error: BaseException) -> str:
-    """What keeps Redis away, for a log or a person, and what to do where it stays so."""
-    remedy = _OUTAGE_REMEDIES.get(type(error).__name__) or _OUTAGE_REMEDIES.get(_code(error))
+    """Describe an outage for a log or a person, with the remedy in case that it lasts."""
+    remedy = error_texts.OUTAGE_REMEDIES.get(type(error).__name__) or error_texts.OUTAGE_REMEDIES.get(_code(error))
     return _OF_REDIS_PY.sub(r"\1:\2", str(error)) + (f"; {remedy}" if remedy else "")
 
 
 def is_demoted(reply: object) -> bool:
-    """The server is a primary no more: its address has another one by now."""
+    """Return whether a reply says that the server is no longer a primary: its address leads to another one by now."""
     if not isinstance(reply, Exception):
         return False
     from redis import exceptions
@@ -167,7 +145,7 @@ def is_demoted(reply: object) -> bool:
 
 
 def is_unknown_script(reply: object) -> bool:
-    """The server does not know a script by its digest."""
+    """Return whether a reply says that the server does not know a script by its digest."""
     return type(reply).__name__ == "NoScriptError"
 
 
@@ -182,7 +160,7 @@ def _code(error: BaseException) -> str:
 def _is_transient(error: Exception) -> bool:
     from redis import exceptions
 
-    # redis-py has classes of its own for some codes, and takes the code word out of their text.
+    # redis-py has classes of its own for some codes, and removes the code word from their text.
     transient = (
         exceptions.NoScriptError, exceptions.ReadOnlyError, exceptions.TryAgainError, exceptions.ClusterDownError,
         exceptions.OutOfMemoryError,
@@ -201,8 +179,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _distrust(error: BaseException) -> str:
-    """What is wrong with a certificate, the server's or ours; "" where that is not the matter."""
-    from ssl import SSLCertVerificationError, SSLError  # slow to import, and here redis-py has done it
+    """Return what is wrong with a certificate, the server's or ours; "" if the error is about something else."""
+    from ssl import SSLCertVerificationError, SSLError  # slow to import, but redis-py has imported it by now
 
     for cause in _causes(error):
         if isinstance(cause, SSLCertVerificationError):
@@ -214,7 +192,7 @@ def _distrust(error: BaseException) -> str:
 
 
 def _by_redis_py(error: Any) -> Any:
-    """The same error as redis-py would raise it, for one of valkey-py; any other one is itself."""
+    """Return the error of redis-py for one of valkey-py; return any other error as it is."""
     if not type(error).__module__.startswith("valkey."):
         return error
     from redis import exceptions

@@ -1,18 +1,20 @@
-"""Drops of a rate, and rises from 0, heard of as they are decided: one connection for all budgets of a Nexus.
+"""Hear of drops of a rate, and of rises from 0, when they are decided, on one connection for all budgets of a Nexus.
 
-The script that changes a rate publishes it on the budget's channel (`push` in lua/lib/rate.lua). A producer is told
-with its next claim anyway, a refresh later. One that listens stops spending at once what was meant for the rate before,
-or claims at once for callers that wait where nothing was to be had.
+The script that changes a rate publishes it on the budget's channel (`push` in lua/lib/rate.lua). A producer learns of
+the change with its next claim anyway, a refresh later. A producer that listens reacts at once: it stops spending tokens
+that were meant for the old rate, or, if the rate was 0, it claims for the callers that wait.
 
-    claim, report, configure, leave  --PUBLISH nexus:{stripe}:flow-->  PushThread or PushTask  -->  Ledger.heed
+    claim, report, configure, leave  --PUBLISH nexus:{stripe}:flow-->  PushThread or PushTask  -->  the ledger
 
-It only makes things faster. A message takes tokens away and never gives any, so one that is lost, late or forged costs
-nothing but time; who may not subscribe, or whose connection breaks, goes by the answers to its claims, and the log says
-so once, as information. A message names the birth of its budget, since channels know no database numbers.
+Listening only makes reactions faster. A message takes tokens away and never gives any, so a message that is lost, late
+or forged costs nothing but time. A process that may not subscribe, or whose connection breaks, goes by the answers to
+its claims, and the log says so once, at level INFO. A message names the birth of its budget, because a channel belongs
+to no database.
 
-A channel is subscribed to from a producer's second claim on (who takes a token and leaves needs none) until it leaves.
-Where there is none, there is no connection, no thread and no task. A connection that broke is made anew, and after a
-silence the server must answer something: else one that a firewall forgot would listen for ever.
+A channel is subscribed to from a producer's second claim (a process that takes one token and ends needs no channel)
+until the producer leaves. Without channels, there is no connection, no thread and no task. A broken connection is made
+again. After a silence the server must answer a question; otherwise a connection that a firewall has forgotten would
+listen forever.
 """
 
 from __future__ import annotations
@@ -34,19 +36,20 @@ from redis.exceptions import ResponseError
 
 from nexus_redis._core.subscriptions import Subscriptions
 from nexus_redis._protocol.calls import text
-from nexus_redis._redis.connect import raise_if_cancelled
+from nexus_redis._redis.execute import raise_if_cancelled
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
 
-ALIVE_EACH: Final = 30.0  # seconds of silence after which the server must answer; what forgets connections takes longer
-FIRST_PAUSE: Final = 0.1  # before it tries again, doubled each time
-LONGEST_PAUSE: Final = 10.0  # so many seconds at most: a claim asks more often
-REFUSED_PAUSE: Final = 60.0  # the server said no: somebody has to give the right first
-POLLED_EACH: Final = 0.05  # seconds, for a connection that is no socket (fakeredis)
+ALIVE_EACH: Final = 30.0  # seconds of silence after which the server must answer; firewalls forget a connection later
+FIRST_PAUSE: Final = 0.1  # seconds before it tries again, doubled each time
+LONGEST_PAUSE: Final = 10.0  # seconds at most; claims ask more often
+REFUSED_PAUSE: Final = 60.0  # seconds after a refusal: an operator has to grant the right first
+POLLED_EACH: Final = 0.05  # seconds, for a connection that is not a socket (fakeredis)
 STOP_PATIENCE: Final = 1.5
 
 
 class _Listener:
-    """What both drivers share: is the server there, when to try again, what to say."""
+    """The common part of both listeners: whether the server answers, when to try again, and what to log."""
 
     def __init__(self, channels: Subscriptions) -> None:
         self.subscriptions = channels
@@ -59,36 +62,32 @@ class _Listener:
         self._is_asked = False
 
     def _changes(self) -> tuple[list[str], list[str]]:
-        """Subscriptions to subscribe to and to leave; taken for done."""
+        """Return the channels to subscribe to and to leave, and note that this is done."""
         wanted = set(self.subscriptions.names)
         new, gone = sorted(wanted - self.subscribed), sorted(self.subscribed - wanted)
         self.subscribed = wanted
         return new, gone
 
     def _ask_after(self) -> str | None:
-        """After a silence: a channel to subscribe to once more, which the server confirms; raises if it did not."""
+        """Return, after a silence, a channel to subscribe to again, which the server confirms. Raise if it did not."""
         if time.monotonic() - self._heard_at < ALIVE_EACH:
             return None
         if self._is_asked:
-            raise RedisConnectionError("nothing was heard, nor answered")
+            raise RedisConnectionError(error_texts.LISTENED_IN_VAIN)
         self._heard_at, self._is_asked = time.monotonic(), True
         return next(iter(self.subscribed))
 
     def _hear(self, message: dict[str, Any]) -> tuple[str, bytes | str] | None:
-        """Whatever came: the server is there. The channel and the text, where it is a message."""
+        """Note that the server is there, and return channel and text of a message, None for anything else."""
         self._heard_at, self._is_asked = time.monotonic(), False
         self._failures, self._has_said = 0, False
         return (text(message["channel"]), message["data"]) if message["type"] == "message" else None
 
     def _seconds_until_next_try(self, error: Exception) -> float:
-        """It does not listen; how long to leave it at that."""
+        """Log once that this process does not listen, and return the seconds until the next try."""
         if not self._has_said:
             self._has_said = True
-            log.info(
-                "this process hears of a drop of a rate with its next claim, and not at once: %s: %s",
-                type(error).__name__,
-                error,
-            )
+            log.info(log_texts.PUSH_UNAVAILABLE, type(error).__name__, error)
         if isinstance(error, ResponseError):
             return REFUSED_PAUSE
         self._failures += 1
@@ -97,7 +96,7 @@ class _Listener:
 
 
 class PushThread(_Listener):
-    """Listens in a thread that is there while some channel matters."""
+    """A listener in a thread, which exists while there is a channel to listen to."""
 
     def __init__(
         self,
@@ -108,20 +107,20 @@ class PushThread(_Listener):
         super().__init__(channels)
         self.connect, self._lock = connect, lock
         self._thread: threading.Thread | None = None
-        self._bell: tuple[socket.socket, socket.socket] | None = None  # rung to interrupt the listening
+        self._bell: tuple[socket.socket, socket.socket] | None = None  # a byte in it interrupts the listening
         self._is_stopped = False
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread is there."""
+        """Return whether the thread exists."""
         return self._thread is not None
 
     def changed(self) -> None:
-        """The channels have; with the lock held."""
+        """Take note that the channels have changed. The caller holds the lock."""
         if self._thread is None and self._is_wanted:
             self._start()
         elif self._bell is not None:
-            with suppress(BlockingIOError):  # it has been rung often enough
+            with suppress(BlockingIOError):  # it is full, so the thread wakes anyway
                 self._bell[1].send(b"!")
 
     def _start(self) -> None:
@@ -132,7 +131,7 @@ class PushThread(_Listener):
         try:
             self._thread.start()
         except RuntimeError as error:  # the interpreter is about to end, or may have no more threads
-            log.debug("nobody listens for drops: %s", error)
+            log.debug(log_texts.PUSH_THREAD_NOT_STARTED, error)
             self._has_ended()
 
     def _has_ended(self) -> None:
@@ -142,13 +141,13 @@ class PushThread(_Listener):
         self._bell = None
 
     def end(self) -> threading.Thread | None:
-        """Have the connection closed and the thread end; with the lock held. Returns the thread, to be waited for."""
+        """Let the thread close the connection and end, and return it, to be joined. The caller holds the lock."""
         self._is_stopped = True
         self.changed()
         return self._thread
 
     def abandon(self) -> None:
-        """In a forked child: there is no thread."""
+        """Forget the thread in a forked child, which does not have it."""
         self._has_ended()
 
     @property
@@ -159,7 +158,7 @@ class PushThread(_Listener):
         while not self._is_over():
             try:
                 self._listen()
-            except Exception as error:  # noqa: BLE001  # it only makes things faster: nobody shall suffer from it
+            except Exception as error:  # noqa: BLE001  # it only makes reactions faster: callers go on
                 self._wait(None, self._seconds_until_next_try(error))
 
     def _is_over(self) -> bool:
@@ -170,7 +169,7 @@ class PushThread(_Listener):
             return True
 
     def _listen(self) -> None:
-        """Until nobody needs it; raises what went wrong."""
+        """Listen until no channel is left; raise what went wrong."""
         self._begin()
         pubsub = self.connect().pubsub()  # type: ignore[no-untyped-call]  # redis-py
         try:
@@ -199,12 +198,12 @@ class PushThread(_Listener):
                     self.subscriptions.deliver(*heard, time.monotonic())
 
     def _wait(self, pubsub: Any, seconds: float) -> None:
-        """Until something came, the bell rang or the time is over."""
+        """Wait until data arrives, the bell rings or the time is over."""
         assert self._bell is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._bell[0], selectors.EVENT_READ)
             if pubsub is not None:
-                connected = getattr(pubsub.connection, "_sock", None)  # where kombu finds it, too
+                connected = getattr(pubsub.connection, "_sock", None)  # kombu finds it there, too
                 if isinstance(connected, socket.socket):
                     selector.register(connected, selectors.EVENT_READ)
                 else:
@@ -215,7 +214,7 @@ class PushThread(_Listener):
 
 
 class PushTask(_Listener):
-    """Listens in a task of the running loop, which is there while some channel matters."""
+    """A listener in a task of the running loop, which exists while there is a channel to listen to."""
 
     def __init__(self, connect: Callable[[], redis.asyncio.Redis], channels: Subscriptions) -> None:
         super().__init__(channels)
@@ -226,11 +225,11 @@ class PushTask(_Listener):
 
     @property
     def is_running(self) -> bool:
-        """Whether the task is there."""
+        """Return whether the task exists."""
         return self._task is not None and not self._task.done()
 
     def changed(self) -> None:
-        """The channels have; in the loop."""
+        """Take note that the channels have changed. The caller is in the loop."""
         if not self.is_running and self._is_wanted:
             self._bell = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._run(self._bell), name="nexus-redis-push")
@@ -238,7 +237,7 @@ class PushTask(_Listener):
             self._bell.set()
 
     async def stop(self) -> None:
-        """Close the connection, end the task."""
+        """Close the connection and end the task."""
         self._is_stopped = True
         self.changed()
         if self._task is not None:
@@ -253,7 +252,7 @@ class PushTask(_Listener):
         while self._is_wanted:
             try:
                 await self._listen(bell)
-            except Exception as error:  # noqa: BLE001  # it only makes things faster: nobody shall suffer from it
+            except Exception as error:  # noqa: BLE001  # it only makes reactions faster: callers go on
                 raise_if_cancelled()
                 pause = self._seconds_until_next_try(error)
                 bell.clear()
@@ -291,7 +290,7 @@ class PushTask(_Listener):
             tasks = [task for task in (reading, ringing) if task is not None]
             for task in tasks:
                 task.cancel()
-            with suppress(TimeoutError):  # redis-py may take that, too, for a timeout of its own
+            with suppress(TimeoutError):  # redis-py may take this cancellation for a timeout of its own
                 async with asyncio.timeout(STOP_PATIENCE):
                     await asyncio.gather(*tasks, return_exceptions=True)
             await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py

@@ -1,17 +1,17 @@
-"""Connections that look up the name of their host within the time that they have to connect.
+"""Connections that look up the name of their host within the time limit for a connect.
 
-`socket.getaddrinfo` takes no timeout, and a resolver that is not answered tries again for many seconds (15 with glibc's
-defaults and one name server). So another thread looks the name up, and whoever connects waits for it for as long as a
-connect may take, and fails as if nobody had answered.
+`socket.getaddrinfo` takes no timeout, and a resolver that gets no answer tries again for many seconds (15 with glibc's
+defaults and one name server). So another thread looks the name up. The connection waits for this thread as long as a
+connect may take, and then fails as if the server had not answered.
 
     connect --> lookup(host, port) --> daemon thread: socket.getaddrinfo
        |             ^ waited for, at most socket_connect_timeout seconds
        v
-    the addresses, in their order, are connected to as redis-py does it
+    redis-py connects to the addresses, in their order
 
-While a lookup hangs, the next connection to the same host waits only for the rest of that time, so that an outage is
-noticed at once and no further thread is started. The thread does not keep the process from ending, which an executor's
-thread would do. An address that is no name is looked up nowhere.
+While a lookup hangs, the next connection to the same host waits only for the rest of that time. So an outage is noticed
+at once, and no more threads are started. The thread is a daemon: it does not keep the process alive, as an executor's
+thread would do. A host that is an IP address is not looked up.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ import redis
 import redis.asyncio
 
 from nexus_redis._runtime.locks import ModuleLock
+from nexus_redis._values import error_texts
 
 C = TypeVar("C")
 Place = tuple[str, int, int]  # host, port, address family or 0
 
-DEADLINE: Final = 1.0  # seconds, where the connection has no limit of its own
+DEADLINE: Final = 1.0  # seconds, if the connection has no limit of its own
 
 _lock: Final = ModuleLock()
 _under_way: dict[Place, Lookup] = {}
 
 
 class Lookup:
-    """One look at the resolver, shared by all who want to know the same."""
+    """One question to the resolver, shared by all connections to the same host."""
 
     def __init__(self, place: Place) -> None:
         self.place, self.since = place, time.monotonic()
@@ -51,7 +52,7 @@ class Lookup:
         self._then: list[Callable[[], None]] = []
 
     def start(self) -> None:
-        """Look it up in a thread, or here where there is none to be had."""
+        """Look the name up in a thread, or in this one if the system gives no thread."""
         try:
             threading.Thread(target=self._run, name="nexus-redis-resolver", daemon=True).start()
         except RuntimeError:
@@ -62,7 +63,7 @@ class Lookup:
         try:
             found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
             self.addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-        except (OSError, UnicodeError) as error:  # a label of a name may be too long for its encoding
+        except (OSError, UnicodeError) as error:  # a label of a name may be too long to encode
             self.error = error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, str(error))
         with _lock:
             _under_way.pop(self.place, None)
@@ -71,7 +72,7 @@ class Lookup:
                 each()
 
     def when_over(self, call: Callable[[], None]) -> None:
-        """Have it called by the thread."""
+        """Let the thread call `call` when the lookup is over; call it at once if it is over already."""
         with _lock:
             if not self.is_over.is_set():
                 self._then.append(call)
@@ -79,21 +80,20 @@ class Lookup:
         call()
 
     def left(self, seconds: float) -> float:
-        """How long one whose limit is `seconds` waits from now on."""
+        """Return the rest of a limit of `seconds`, which began with the lookup."""
         return max(0.0, self.since + seconds - time.monotonic())
 
     def result(self, seconds: float) -> list[str]:
-        """The addresses, or the error that the resolver gave, or that it gave nothing."""
+        """Return the addresses; raise the error of the resolver, or one that says that it did not answer."""
         if not self.is_over.is_set():
-            text = f"the name {self.place[0]!r} was not resolved within {seconds:g} s"
-            raise socket.gaierror(socket.EAI_AGAIN, text)
+            raise socket.gaierror(socket.EAI_AGAIN, error_texts.name_not_resolved(self.place[0], seconds))
         if self.error is not None:
             raise type(self.error)(*self.error.args)
         return self.addresses
 
 
 def lookup(host: str, port: int, family: int = 0) -> Lookup | None:
-    """Begin to look up the addresses of a host, or join who is at it; None where `host` is an address itself."""
+    """Begin to look up the addresses of a host, or join a lookup that runs; None if `host` is an address itself."""
     with suppress(ValueError):
         ipaddress.ip_address(host)
         return None
@@ -108,7 +108,7 @@ def lookup(host: str, port: int, family: int = 0) -> Lookup | None:
 
 
 class NamedConnection(redis.Connection):
-    """redis-py's, over TCP."""
+    """redis-py's connection over TCP, with a time limit for the lookup."""
 
     def _connect(self) -> Any:
         host, seconds = self.host, self.socket_connect_timeout or DEADLINE
@@ -125,15 +125,15 @@ class NamedConnection(redis.Connection):
                     failure = error
         finally:
             self.host = host
-        raise failure or OSError(f"the name {host!r} has no address")
+        raise failure or OSError(error_texts.name_without_address(host))
 
 
 class NamedSSLConnection(redis.SSLConnection, NamedConnection):
-    """The same with TLS, which asks `NamedConnection` for its socket and checks the name."""
+    """A `NamedConnection` with TLS: the base class asks `NamedConnection` for its socket, and checks the name."""
 
 
 class AsyncNamedConnection(redis.asyncio.Connection):
-    """The same for asyncio."""
+    """A `NamedConnection` for asyncio."""
 
     _address: str | None = None
 
@@ -154,7 +154,7 @@ class AsyncNamedConnection(redis.asyncio.Connection):
                     failure = error
         finally:
             self._address = None
-        raise failure or OSError(f"the name {self.host!r} has no address")
+        raise failure or OSError(error_texts.name_without_address(self.host))
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         given = dict(super()._connection_arguments())
@@ -164,12 +164,12 @@ class AsyncNamedConnection(redis.asyncio.Connection):
 
 
 class AsyncNamedSSLConnection(redis.asyncio.SSLConnection, AsyncNamedConnection):
-    """The same with TLS."""
+    """An `AsyncNamedConnection` with TLS."""
 
     def _connection_arguments(self) -> Mapping[str, Any]:
         given = dict(super()._connection_arguments())
         if self._address is not None:
-            given.setdefault("server_hostname", self.host)  # the certificate's name is the host's
+            given.setdefault("server_hostname", self.host)  # the certificate is for the name of the host
         return given
 
 
@@ -182,7 +182,7 @@ async def _wait_for(found: Lookup, seconds: float) -> None:
             over.set_result(None)
 
     def tell() -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so no task waits
             loop.call_soon_threadsafe(settle)
 
     found.when_over(tell)
@@ -200,7 +200,7 @@ _NAMED: Final[dict[Any, Any]] = {
 
 
 def with_deadline(client: C) -> C:
-    """Have the connections of a client that we made look up names within their time; returns the client."""
+    """Let the connections of a client of ours look up names within their time limit, and return the client."""
     pool: Any = getattr(client, "connection_pool", None)
     if pool is not None:
         pool.connection_class = _NAMED.get(pool.connection_class, pool.connection_class)
@@ -208,4 +208,4 @@ def with_deadline(client: C) -> C:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_under_way.clear)  # their threads are the parent's
+    os.register_at_fork(after_in_child=_under_way.clear)  # the threads of these lookups exist only in the parent

@@ -1,18 +1,18 @@
-"""Locks that are made when they are first taken, in the process that takes them.
+"""Locks that are made at their first use, in the process that uses them.
 
-A Nexus is often made at import time, before two things happen that a lock does not survive:
+A Nexus is often made at import time, before two events that a lock does not survive:
 
-    monkey patching   gevent and eventlet replace `threading.RLock` in the worker. A lock that was made before is a lock
-                      of the one thread in which all greenlets run: it excludes none of them
+    monkey patching   gevent and eventlet replace `threading.RLock` in the worker. A lock made before that belongs to
+                      the one thread in which all greenlets run, so it excludes none of them
     a fork            another thread of the parent may hold the lock at that moment, and the child would wait forever
 
-So no lock is made by a constructor or at import. `MadeAtFirstUse` describes an attribute that is made by the first
-read; `forget` removes it in a forked child, where the next read makes another one. `ModuleLock` is the same for a lock
-that belongs to a module.
+So no lock is made by a constructor or at import. `MadeAtFirstUse` describes an attribute that the first read makes.
+`forget` removes it in a forked child, where the next read makes another one. `ModuleLock` does the same for a lock that
+belongs to a module.
 
-`Latch` is what a caller waits for. `threading.Event` has a lock of its own, which a thread holds for a moment as it
-begins and ends a wait. If a signal handler runs in that moment and wants the lock of the loop, and the loop is setting
-the event, neither goes on.
+A caller waits for a `Latch`, not for a `threading.Event`. An event has a lock of its own, which a thread holds for a
+moment when it begins and ends a wait. If a signal handler runs in that moment and wants the lock of the loop, while the
+loop sets the event, neither can go on.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar, overload
 
 T = TypeVar("T")
 
-SLICE: Final = 1.0  # seconds of a wait after which Python looks for signals
+SLICE: Final = 1.0  # seconds of a wait after which Python handles signals
 
 
 class Lock(Protocol):
-    """What is used of a reentrant lock, of the standard library, gevent's or eventlet's."""
+    """The used part of a reentrant lock, which is one of the standard library, gevent or eventlet."""
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it, within a time."""
+        """Take the lock, within a time limit."""
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
 
     def _is_owned(self) -> bool:
-        """Whether this thread holds it; `threading.Condition` asks the same."""
+        """Return whether this thread holds it; `threading.Condition` calls the same method."""
 
     def __enter__(self) -> bool: ...
 
@@ -50,7 +50,7 @@ class Lock(Protocol):
 
 
 class MadeAtFirstUse(Generic[T]):
-    """An attribute that the first read makes, once for all threads. Later reads find it in the object itself."""
+    """A descriptor whose first read makes the attribute, once for all threads. Later reads find it in the object."""
 
     def __init__(self, make: Callable[[Any], T]) -> None:
         self._make = make
@@ -68,19 +68,19 @@ class MadeAtFirstUse(Generic[T]):
     def __get__(self, it: object | None, kind: type) -> Self | T:
         if it is None:
             return self
-        made: T = vars(it).setdefault(self._name, self._make(it))  # atomic: of two threads, one makes it for both
+        made: T = vars(it).setdefault(self._name, self._make(it))  # atomic: two threads get the same one
         return made
 
     def forget(self, it: object) -> None:
-        """Have the next read make another one."""
+        """Remove the attribute, so that the next read makes another one."""
         vars(it).pop(self._name, None)
 
 
 class Latch:
-    """Is set by one thread at a time. Its one lock is the one that is waited for, so setting it never waits.
+    """A flag to wait for, which is set once. Waiters wait for its only lock, so that `set` never waits.
 
-    Nothing is caught here: a signal handler may raise in the middle of a wait, whatever it likes, to end it. A wait
-    goes by slices, since Python does not notice a signal that comes just before it waits for a lock, until it goes on.
+    No exception is caught here: a signal handler may raise any exception during a wait to end it. A wait goes by
+    slices, because Python does not notice a signal that arrives just before it waits for a lock until the wait is over.
     """
 
     __slots__ = ("_lock", "is_set")
@@ -91,25 +91,25 @@ class Latch:
         self._lock.acquire()
 
     def set(self) -> None:
-        """Let all go on who wait, and who will."""
+        """Release all threads that wait now or later. Only one thread at a time may call this."""
         if not self.is_set:
             self.is_set = True
             self._lock.release()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Until it is set; False where the time was over before."""
+        """Wait until it is set; return False if the time is over before."""
         ends = math.inf if seconds is None else time.monotonic() + seconds
         while not self.is_set:
             left = min(SLICE, max(0.0, ends - time.monotonic()))
             if self._lock.acquire(timeout=left):
-                self._lock.release()  # the next one who waits
+                self._lock.release()  # for the next thread that waits
             elif not left:
                 break
         return self.is_set
 
 
 def new_lock(_owner: object = None) -> Lock:
-    """Return a reentrant lock of whatever kind `threading` has at this moment."""
+    """Return a reentrant lock of the kind that `threading` has at this moment."""
     lock: Any = threading.RLock()
     made: Lock = lock
     return made
@@ -132,7 +132,7 @@ class LazyLock:
 class ModuleLock(LazyLock):
     """A reentrant lock for a module: made at its first use, and again in a forked child.
 
-    One that is held across forks has a fork wait until no other thread holds it.
+    If it is held across forks, a fork waits until no other thread holds it.
     """
 
     def __init__(self, *, is_held_across_forks: bool = False) -> None:

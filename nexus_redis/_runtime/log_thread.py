@@ -1,14 +1,14 @@
-"""Our log: records are queued where they arise, and a thread of their own hands them to the handlers.
+"""Our log. A call queues its records, and a separate thread passes them to the handlers.
 
-A handler is somebody else's code. It may block, and it may need the budgets that we serve: one that limits what it
-ships acquires a token for each record. Called with a lock of ours held, or by the thread that talks to Redis, it would
-wait for what only its own caller can do. So none of our threads, tasks and callers ever calls one.
+A handler is the user's code. It may block, and it may need the budgets that we serve: a handler that ships records at a
+limited rate acquires a token for each one. If it were called while a lock of ours is held, or by the thread that talks
+to Redis, it would wait for its own caller. So none of our threads, tasks and callers ever calls a handler.
 
     log.warning(...)  ->  queue  ->  thread "nexus-redis-log"  ->  logging.getLogger("nexus_redis"): filters, handlers
 
-Records are made where they arise, so they carry that time, thread, line and context. The thread ends when there is
-nothing to say. Where it cannot keep up (a handler hangs), the newest records beyond `MOST` are dropped and counted.
-What is left when the interpreter ends is handled then, as far as the handlers let it.
+Records are made in the call that logs, so they carry its time, thread, line and context. The thread ends when the queue
+is empty. If it cannot keep up (a handler hangs), the newest records beyond `MOST` are dropped and counted. Records that
+are left when the interpreter ends are handled then, as far as the handlers let them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections import deque
 from typing import Final
 
 from nexus_redis._runtime.locks import MadeAtFirstUse
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log, ours
 
 MOST: Final = 1000  # records
@@ -30,9 +31,9 @@ EXIT_PATIENCE: Final = 1.5  # seconds
 
 
 class _Queue:
-    """The records that are to be handled, and the thread that does it while there are some."""
+    """The records that wait for the handlers, and the thread that exists while there are some."""
 
-    # Reentrant, for a signal handler in the thread that holds it; nothing of others is called with it.
+    # Reentrant, for a signal handler in the thread that holds it. No code of others is called while it is held.
     _changed = MadeAtFirstUse(lambda _: threading.Condition(threading.RLock()))
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class _Queue:
         self._is_over = False
 
     def put(self, record: logging.LogRecord) -> None:
-        """Have it handled, by another thread."""
+        """Let another thread handle a record."""
         with self._changed:
             if len(self._records) >= MOST:
                 self._dropped += 1
@@ -61,16 +62,16 @@ class _Queue:
             self.finish()
 
     def _start(self) -> None:
-        # With no lock held: a new thread runs before its start returns, so quick handlers are through by then.
+        # No lock is held here. A new thread runs before its start returns, so quick handlers have finished by then.
         thread = self._thread
         assert thread is not None
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is about to end, or may have no more threads: the next record tries
+        except RuntimeError:  # the interpreter is about to end, or the system gives no thread: the next record tries
             self._thread = None
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all that was put has been handled; False where that takes longer."""
+        """Wait until all records have been handled; return False if that takes longer."""
         with self._changed:
             if self._thread is threading.current_thread():
                 return False
@@ -79,7 +80,7 @@ class _Queue:
             return not self._records and self._thread is None
 
     def finish(self) -> None:
-        """The interpreter is about to end: no thread goes on for long, and nobody is there to wait for one."""
+        """Handle the rest before the interpreter ends, when no thread runs on for long and no code waits for one."""
         self._is_over = True
         if not self.flush(EXIT_PATIENCE) and self._thread is None:
             self._run()
@@ -89,7 +90,7 @@ class _Queue:
             context, record = found
             try:
                 context.run(ours.handle, record)
-            except Exception:  # noqa: BLE001  # a filter, or a handler that does not keep its own errors
+            except Exception:  # noqa: BLE001  # the error of a filter, or of a handler that does not catch its own
                 if logging.raiseExceptions:
                     traceback.print_exc()
 
@@ -99,15 +100,15 @@ class _Queue:
                 return self._records.popleft()
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
-                text = "%d records of nexus_redis were dropped: a handler kept the others waiting"
-                record = ours.makeRecord(ours.name, logging.WARNING, __file__, 0, text, (dropped,), None)
+                text, data = log_texts.RECORDS_DROPPED, (dropped,)
+                record = ours.makeRecord(ours.name, logging.WARNING, __file__, 0, text, data, None)
                 return contextvars.copy_context(), record
             self._thread = None
             self._changed.notify_all()
             return None
 
     def after_fork(self) -> None:
-        """In the child: the thread is the parent's, and so is what it had to say."""
+        """Begin with an empty queue in a forked child: thread and records are the parent's."""
         self._begin()
 
 
@@ -115,6 +116,6 @@ _queue: Final = _Queue()
 flush: Final = _queue.flush
 log.deliver = _queue.put
 
-atexit.register(_queue.finish)  # imported, and so registered, before those who log as they end
+atexit.register(_queue.finish)  # imported, and so registered, before the modules that log as they end
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_queue.after_fork)

@@ -1,12 +1,12 @@
-"""What is held is handed back when a process ends, in each of the ways in which that happens.
+"""Return tokens when a process ends, in each of the ways in which a process can end.
 
     the interpreter ends                          atexit
-    a child of `multiprocessing` ends, and so a   os._exit comes right behind the finalizers of `multiprocessing.util`,
+    a child of `multiprocessing` ends, and so a   os._exit comes right after the finalizers of `multiprocessing.util`,
     worker of a `ProcessPoolExecutor`             and atexit does not run
-    a child of Celery's prefork pool ends         os._exit comes right behind `worker_process_shutdown`
+    a child of Celery's prefork pool ends         os._exit comes right after `worker_process_shutdown`
 
-`multiprocessing` drops all finalizers when a child begins, after it has unpickled what the child is to do. So they are
-registered when a thread of ours starts: before that there is nothing to hand back.
+`multiprocessing` drops all finalizers when a child begins, after it has unpickled the child's work. So finalizers are
+registered when a thread of ours starts. Before that, the process holds no tokens.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-LAST: Final = -100  # a finalizer's priority: behind those of queues and pools, which may still acquire
+LAST: Final = -100  # a finalizer's priority: after those of queues and pools, which may still acquire
 
 _to_do: Final[list[Callable[[], None]]] = []
-_watched: Final[set[str]] = set()  # who will call us at the end of this process
+_watched: Final[set[str]] = set()  # the libraries that call us at the end of this process
 
 
 def at_end(close_all: Callable[[], None]) -> None:
-    """Have it called at the end of this process, and of its children."""
+    """Call `close_all` at the end of this process, and of its children."""
     _to_do.append(close_all)
     atexit.register(close_all)
 
 
 def note_start() -> None:
-    """A thread was started: from now on there may be something to hand back."""
+    """Take note that a thread of ours was started: from now on, the process may hold tokens."""
     util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
     if util is not None and process is not None and process.parent_process() is not None and "child" not in _watched:
         _watched.add("child")

@@ -1,4 +1,4 @@
-"""Numbers as people write them: `5,000/s`, `10/min`, `1.5 h`, `95 %`; and foreign text that cannot move a cursor."""
+"""Format numbers as people write them (`5,000/s`, `10/min`, `1.5 h`, `95 %`), and make foreign text safe to print."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ PER: Final = ((1, "s"), (60, "min"), (3600, "h"), (86_400, "d"))
 
 
 def printable(text: str) -> str:
-    """`text` without what could move a terminal's cursor: names and notes come from whoever can write to the Redis."""
+    """Return `text` without characters that could move a terminal's cursor.
+
+    Names and notes come from anyone who can write to the Redis.
+    """
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def number(x: float) -> str:
-    """
+    """Return a number with about four digits, and commas between thousands.
+
     >>> number(12345.6), number(2500.5), number(0.25)
     ('12,346', '2,500.5', '0.25')
     """
@@ -24,7 +28,8 @@ def number(x: float) -> str:
 
 
 def counted(x: float, what: str) -> str:
-    """
+    """Return a number with its noun, in the plural if it is not 1.
+
     >>> counted(1, "token"), counted(4, "token")
     ('1 token', '4 tokens')
     """
@@ -32,7 +37,7 @@ def counted(x: float, what: str) -> str:
 
 
 def rate(per_second: float) -> str:
-    """In the unit in which it is at least 1.
+    """Return a rate in the shortest unit of time in which it is at least 1.
 
     >>> rate(5000), rate(1 / 6), rate(0)
     ('5,000/s', '10/min', '0/s')
@@ -44,7 +49,8 @@ def rate(per_second: float) -> str:
 
 
 def seconds(x: float) -> str:
-    """
+    """Return a duration in seconds, minutes or hours.
+
     >>> seconds(0.25), seconds(90), seconds(7200)
     ('0.25 s', '90 s', '2 h')
     """
@@ -54,7 +60,7 @@ def seconds(x: float) -> str:
 
 
 def percent(x: float) -> str:
-    """To a tenth."""
+    """Return a percentage, rounded to a tenth."""
     return f"{number(round(x, 1))} %"
 
 

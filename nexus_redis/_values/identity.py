@@ -1,4 +1,4 @@
-"""Ids of producers and consumers: an id belongs to the incarnation that claimed last, while its lease lives."""
+"""Ids of producers and consumers. An id belongs to the incarnation that claimed last, as long as its lease lives."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import cache
 
 
 class Identity:
-    """Who a member is in Redis: the id that it was given or one made up, and an incarnation for each stay.
+    """The identity of a member in Redis: its id, given or generated, and an incarnation for each stay.
 
-    In a forked child, and after it left, a member is somebody else; so the incarnation is drawn when a stay begins, and
-    an id that nobody gave when it is first read.
+    In a forked child, and after it has left, a member is a new one. So the incarnation is drawn when a stay begins, and
+    an id that the caller did not give when it is first read.
     """
 
     __slots__ = ("_given", "_id", "has_warned", "incarnation")
@@ -23,35 +23,38 @@ class Identity:
 
     @property
     def id(self) -> str:
-        """The id in Redis."""
+        """Return the id in Redis, and generate it if none was given."""
         if self._id is None:
             self._id = default_id()
         return self._id
 
     def begin(self) -> str:
-        """A new stay; its incarnation."""
+        """Begin a new stay, and return its incarnation."""
         self.incarnation = _letters(8)
         return self.incarnation
 
     def rename(self) -> str:
-        """The id is taken: another one with a suffix goes on. Gives the one that was taken."""
+        """Take another id with a suffix, because this one is taken. Return the one that was taken."""
         taken = self.id
         self._id = f"{(self._given or taken)[:59]}.{_letters(2)}"
         return taken
 
     def after_fork(self) -> None:
-        """In the child: the parent keeps what it had."""
+        """Forget a generated id in a forked child; the parent keeps it."""
         self._id = self._given
 
 
 def default_id() -> str:
-    """`host-pid-random`: the host's first label, at most 40 characters, others become "-"."""
+    """Return `host-pid-random`. The host is its first label, at most 40 characters, with "-" for invalid ones."""
     return f"{_host()}-{os.getpid()}-{_letters(3)}"
 
 
 @cache
 def whoami() -> str:
-    """Return who acts, for the history: `anna@ops1`, also behind sudo. A user without a name is a number."""
+    """Return the user and the host for the history:
+
+    `anna@ops1`, also behind sudo. A user without a name is a number.
+    """
     names = (os.environ.get(name, "") for name in ("SUDO_USER", "LOGNAME", "USER", "USERNAME"))
     user = next((name for name in names if name), "")
     if not user:
@@ -74,4 +77,4 @@ def _hostname() -> str:
 
 
 def _letters(size: int) -> str:
-    return os.urandom(size).hex()  # as secrets.token_hex, which is slow to import
+    return os.urandom(size).hex()  # like secrets.token_hex, which is slow to import

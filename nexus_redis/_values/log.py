@@ -1,7 +1,7 @@
-"""The logger of this package. What happens to its records is decided by whoever sets `deliver`.
+"""The logger of this package. `Log.deliver` decides what happens to a record.
 
-The rooms below the drivers log, and import no threads. `_runtime/log_thread.py` sets `deliver`, so that no caller and
-no thread of ours ever runs a user's handler. Without it, records are handled where they arise.
+The rooms below the drivers log without importing threads. `_runtime/log_thread.py` sets `deliver`, so that no caller
+and no thread of ours ever runs a user's handler. Without it, a record is handled in the call that logs it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ours: Final = logging.getLogger("nexus_redis")
 
 
 class Log(logging.Logger):
-    """The logger `nexus_redis`, but for what happens to its records."""
+    """The logger `nexus_redis`, except that `deliver` gets its records."""
 
     def __init__(self) -> None:
         super().__init__(ours.name)

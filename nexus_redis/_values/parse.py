@@ -1,6 +1,7 @@
-"""Single values, checked and in exact units. It imports next to nothing: a command line of one call starts with it.
+"""Parse single values into exact units, and check them.
 
-A refusal is always an `InvalidSetting`; the ranges stand in one table, `errors.RANGES`.
+A refusal is always an `InvalidSetting`. The ranges are in one table, `errors.RANGES`. This module imports next to
+nothing, because the command line starts with it even for a single call.
 """
 
 from __future__ import annotations
@@ -9,22 +10,23 @@ import math
 import re
 from typing import Final
 
-from nexus_redis.errors import KEYED_REMEDY, NAME_REMEDY, RANGES, InvalidSetting, Range
+from nexus_redis._values import error_texts, log_texts
+from nexus_redis.errors import RANGES, InvalidSetting, Range
 
 DEFAULT_URL: Final = "redis://localhost:6379/0"
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 LONGEST_KEY: Final = 256  # bytes
-LONGEST_NAME: Final = 64  # as in NAME_PATTERN, and with a key as well
+LONGEST_NAME: Final = 64  # as in NAME_PATTERN; a name together with a key is not longer
 DIGEST: Final = 32  # hexadecimal digits of the hash
-HASHED: Final = "_"  # begins a hashed key, so that no plain key can be taken for one
-# Between a name and a key. No name, key in plain, or hash contains it, so a full name can be split in one way only. It
-# needs no quotes in a shell and means nothing in a glob, in an ACL pattern or in a hash tag.
+HASHED: Final = "_"  # begins a hashed key, so that no plain key looks like one
+# Between a name and a key. No name, plain key or hash contains it, so a full name can be split in one way only. It
+# needs no quotes in a shell, and has no meaning in a glob, in an ACL pattern or in a hash tag.
 SEPARATOR: Final = "/"
 BUDGET_PATTERN: Final = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}(?:{SEPARATOR}[A-Za-z0-9._-]{{1,62}})?$"
 
-MICRO: Final = 1_000_000  # micro-tokens in a token: amounts are whole numbers of these, so sums are exact
-_FLOAT_NOISE: Final = 4  # units in the last place: what a few operations on a decimal like 0.1 leave behind
+MICRO: Final = 1_000_000  # micro-tokens in a token: amounts are whole numbers of micro-tokens, so sums are exact
+_FLOAT_NOISE: Final = 4  # units in the last place: the error after a few operations on a decimal like 0.1
 
 _NAME: Final = re.compile(NAME_PATTERN)
 _BUDGET: Final = re.compile(BUDGET_PATTERN)
@@ -38,29 +40,24 @@ _SECONDS_PER: Final = {
     **dict.fromkeys(("d", "day", "days"), 86_400),
 }
 _TIMES: Final = {None: 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
-_NUMBER: Final = (
-    r"(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)"  # with commas too, as we print it: 10,000
-)
+_NUMBER: Final = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)"  # or 10,000
 _UNIT: Final = "|".join(sorted(_SECONDS_PER, key=len, reverse=True))
 _RATE: Final = re.compile(rf"(?ai)\s*({_NUMBER})\s?(?-i:([kKMG])\b)?\s?(?:(?:/|per\b)\s?({_NUMBER})?\s?({_UNIT})\s*)?")
 _DURATION: Final = re.compile(rf"(?ai)\s*(?:({_NUMBER})|(?:{_NUMBER}\s?(?:{_UNIT})\s?)+)\s*")
 _PART: Final = re.compile(rf"(?ai)({_NUMBER})\s?({_UNIT})")
-_DURATION_SPELLINGS: Final = ', as a number or like "90s", "5m", "2h", "1d"'
-FRACTION: Final = "A load is in percent: report 95 where 95 of 100 places are taken"
-_MILLISECOND_SPELLINGS: Final = ', as a number or like "250ms", "1.5s"'
-_RATE_SPELLINGS: Final = ', as a number or like "100/s", "1.5k/s", "6000/min", "10/h", "5/d", "100/10s"'
+FRACTION: Final = log_texts.LOAD_IS_FRACTION  # by its name here until `cli` and `_api` take it from there
 
 
 # --- exact units -----------------------------------------------------------------------------------------------------
 
 
 def micro(x: float) -> int:
-    """`x` in whole millionths, to the nearest (half to even): 0.1 -> 100000."""
+    """Return `x` in whole millionths, rounded to the nearest (half to even): 0.1 -> 100000."""
     return round(x * MICRO)
 
 
 def micro_rate(per_second: float) -> int:
-    """A rate in millionths per second, rounded up, so that "20/min" has its token back after 3 s and not 1 us later.
+    """Return a rate in millionths per second, rounded up. So "20/min" has its token back after 3 s, and not 1 us later.
 
     >>> micro_rate(20 / 60), micro_rate(0.1), micro_rate(0.1 + 0.2)
     (333334, 100000, 300000)
@@ -71,7 +68,7 @@ def micro_rate(per_second: float) -> int:
 
 
 def from_micro(millionths: int) -> float:
-    """The other way: 333334 -> 0.333334."""
+    """Return millionths as tokens: 333334 -> 0.333334."""
     return millionths / MICRO
 
 
@@ -79,17 +76,17 @@ def from_micro(millionths: int) -> float:
 
 
 def parse_number(field: str, value: object) -> float:
-    """`value` as a float within the range that `field` has in `RANGES`: no bool, no text, no NaN, no infinity."""
+    """Return `value` as a float in the range of `field` (`RANGES`). A bool, a text, NaN and infinity are refused."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not RANGES[field].holds(value):
         raise InvalidSetting(field, value)
     return float(value)
 
 
 def parse_rate(value: object, field: str = "rate") -> float:
-    """A rate in tokens per second, from a number (per second) or a text.
+    """Return a rate in tokens per second, from a number (per second) or a text.
 
-    A text is a number, `k`, `M` or `G` behind it if you like, and a time: `/s`, `/min`, `/hour`, `per day`, `/10s`.
-    Without a time it is per second.
+    A text is a number, optionally followed by `k`, `M` or `G`, and a time: `/s`, `/min`, `/hour`, `per day`, `/10s`.
+    Without a time, the rate is per second.
 
     >>> [parse_rate(text) for text in ("6000/min", "1.5k/s", "100 per 10 seconds")]
     [100.0, 1500.0, 10.0]
@@ -98,18 +95,18 @@ def parse_rate(value: object, field: str = "rate") -> float:
     if isinstance(value, str):
         match = _RATE.fullmatch(value) if len(value) <= LONGEST_TEXT else None
         if match is None:
-            raise InvalidSetting(field, value, RANGES[field].remedy + _RATE_SPELLINGS)
+            raise InvalidSetting(field, value, RANGES[field].remedy + error_texts.RATE_SPELLINGS)
         count, times, length, unit = match.groups()
         seconds = _float(length or "1") * _SECONDS_PER[(unit or "s").lower()]
         number = _float(count) * _TIMES[times] / seconds if seconds else math.inf
     try:
         return parse_number(field, number)
     except InvalidSetting:
-        raise InvalidSetting(field, value, RANGES[field].remedy + _RATE_SPELLINGS) from None
+        raise InvalidSetting(field, value, RANGES[field].remedy + error_texts.RATE_SPELLINGS) from None
 
 
 def parse_seconds(value: object, field: str) -> float:
-    """A duration in seconds, from a number or a text that says its unit.
+    """Return a duration in seconds, from a number or a text with a unit.
 
     A text without a unit is refused: "30" may be a shell variable in the wrong place.
 
@@ -120,7 +117,7 @@ def parse_seconds(value: object, field: str) -> float:
 
 
 def parse_milliseconds(value: object, field: str) -> float:
-    """A duration in milliseconds, from a number of milliseconds or a text that says its unit.
+    """Return a duration in milliseconds, from a number of milliseconds or a text with a unit.
 
     >>> parse_milliseconds(250, "latency_target_ms"), parse_milliseconds("1.5s", "latency_target_ms")
     (250.0, 1500.0)
@@ -129,7 +126,9 @@ def parse_milliseconds(value: object, field: str) -> float:
 
 
 def typed_seconds(text: str, field: str, span: Range | None = None) -> float:
-    """A duration as people type it on a command line: a text without a unit is seconds. `span`: else that of `field`.
+    """Return a duration in seconds, as people type it on a command line: without a unit it is in seconds.
+
+    Its range is `span`, or else that of `field`.
 
     >>> [typed_seconds(text, "pause") for text in ("90", "90s", "1.5")]
     [90.0, 90.0, 1.5]
@@ -138,7 +137,7 @@ def typed_seconds(text: str, field: str, span: Range | None = None) -> float:
 
 
 def typed_milliseconds(text: str, field: str) -> float:
-    """A duration as people type it on a command line: a text without a unit is milliseconds.
+    """Return a duration in milliseconds, as people type it on a command line: without a unit it is in milliseconds.
 
     >>> typed_milliseconds("250", "latency_target_ms"), typed_milliseconds("1.5s", "latency_target_ms")
     (250.0, 1500.0)
@@ -154,7 +153,7 @@ def _duration(value: object, field: str, span: Range, *, unit_s: float = 1, need
         elif not needs_unit:
             number = _float(match[1])
     if isinstance(number, bool) or not isinstance(number, int | float) or not span.holds(number):
-        spellings = _DURATION_SPELLINGS if unit_s == 1 else _MILLISECOND_SPELLINGS
+        spellings = error_texts.DURATION_SPELLINGS if unit_s == 1 else error_texts.MILLISECOND_SPELLINGS
         raise InvalidSetting(field, value, span.remedy + spellings)
     return float(number)
 
@@ -169,28 +168,28 @@ def is_fraction(load: float | None) -> bool:
 
 
 def parse_limit(value: object) -> float:
-    """What a queue can hold, in tokens: more than 0."""
+    """Return the number of tokens that a queue can hold; 0 is refused."""
     limit = parse_number("queue_limit", value)
     if limit <= 0:
-        raise InvalidSetting("limit", value, "use how many entries may wait at most: more than 0")
+        raise InvalidSetting("limit", value, error_texts.EMPTY_QUEUE_LIMIT)
     return limit
 
 
 def parse_cost(value: object, field: str = "cost") -> float:
-    """The tokens of one unit of work: 1e-6 to 1e9."""
+    """Return the cost of one unit of work, 1e-6 to 1e9 tokens."""
     return parse_number(field, value)
 
 
 def parse_name(value: object, field: str = "name") -> str:
-    """The name of a budget, namespace, producer or consumer; it goes into keys, hence no braces, spaces or colons."""
-    # fullmatch, since `$` would let a line feed through at the end.
+    """Return the name of a budget, namespace, producer or consumer. It goes into keys: no braces, spaces or colons."""
+    # fullmatch, because `$` would accept a line feed at the end.
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise InvalidSetting(field, value, NAME_REMEDY if not is_budget(value) else f"{NAME_REMEDY}. {KEYED_REMEDY}")
+        raise InvalidSetting(field, value, error_texts.KEYED_NAME if is_budget(value) else error_texts.INVALID_NAME)
     return value
 
 
 def is_budget(text: object) -> bool:
-    """Return whether this is the full name of a budget: a name, or the name of a key's budget as lists show it."""
+    """Return whether `text` is the full name of a budget: a name, or name and key as lists show them."""
     return isinstance(text, str) and len(text) <= LONGEST_NAME and _BUDGET.fullmatch(text) is not None
 
 
@@ -215,14 +214,14 @@ def split_name(name: str, key: str | None = None) -> tuple[str, str | None]:
         return parse_name(name), key
     parent, key = name.split(SEPARATOR)
     if key.startswith(HASHED):
-        raise InvalidSetting("name", name, "this one has the hash of a key: give the name and the key itself")
+        raise InvalidSetting("name", name, error_texts.HASHED_KEY)
     return parent, key
 
 
 def keyed_name(parent: str, key: str) -> str:
-    """Return the name of `parent`'s budget for `key`: with the key itself where it fits into one, else with its hash.
+    """Return the name of `parent`'s budget for `key`, with the key itself if it fits into a name, or else its hash.
 
-    No two pairs of parent and key have one name, and no name without a key is the same as one with a key.
+    No two pairs of parent and key have the same name, and no name without a key equals one with a key.
 
     >>> keyed_name("stripe", "cust-42")
     'stripe/cust-42'
@@ -233,7 +232,7 @@ def keyed_name(parent: str, key: str) -> str:
 
 
 def source_id(kind: str, key: str) -> str:
-    """Return the id of the consumer that looks at work in Redis.
+    """Return the id of the consumer that watches work in Redis.
 
     >>> source_id("list", "mails")
     'list.mails'
@@ -244,7 +243,7 @@ def source_id(kind: str, key: str) -> str:
 def _joined(first: str, separator: str, key: str) -> str:
     given: object = key
     if not isinstance(given, str) or not 0 < len(raw := given.encode("utf-8", "surrogatepass")) <= LONGEST_KEY:
-        raise InvalidSetting("key", key, f"use a text of 1 to {LONGEST_KEY} bytes")
+        raise InvalidSetting("key", key, error_texts.invalid_key(LONGEST_KEY))
     plain = f"{first}{separator}{key}"
     if len(plain) <= LONGEST_NAME and _PLAIN_KEY.fullmatch(key):
         return plain

@@ -1,4 +1,4 @@
-"""What an acquire answers. A denial is a result, not an error: it says when to come back."""
+"""The results of `acquire` and `try_acquire`. A denial is a result, not an error: it says when to try again."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to do work: `cost` tokens, after `waited` seconds. `degraded`: Redis was gone and the outage mode said yes.
+    """Permission to do work: `cost` tokens, given after `waited` seconds.
 
-    The warm path, tokens in hand and no wait, returns the constant `GRANTED` (its cost is 1 whatever was asked), so
-    that it allocates nothing. At 2/s just used up, the next one is `Grant(cost=1, waited=0.5)`.
+    If it is `degraded`, Redis was away and the outage mode allowed the work. If the process already holds the tokens,
+    the result is the constant `GRANTED`, so that this path allocates nothing; its cost is 1 whatever was asked. When a
+    budget of 2/s has just been used up, the next result is `Grant(cost=1, waited=0.5)`.
     """
 
     cost: float = 1.0
@@ -24,11 +25,12 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """No tokens now, and none were taken. Falsy. Try again in `retry_after` seconds; `reason` is the budget's.
+    """There are no tokens now, and none were taken. Falsy. Try again in `retry_after` seconds; `reason` says why.
 
-    At 2/s just used up, `retry_after` is 0.5, at 10/min 6: when the cost will be there as things stand, behind whoever
-    waits before it. Where no rate says so (a pause, no consumers) it is a second: look again then. Reasons: ok, rate,
-    load, contended, learning, window, paused, no_consumers, unset, unavailable.
+    `retry_after` is the time until the cost can be met at the present rate, after the callers that wait already. When a
+    budget of 2/s has just been used up, it is 0.5, and for one of 10/min it is 6. If no rate determines it (a pause, no
+    consumers), it is one second. Reasons: ok, rate, load, contended, learning, window, paused, no_consumers, unset,
+    unavailable.
     """
 
     retry_after: float

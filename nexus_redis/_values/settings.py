@@ -1,12 +1,12 @@
-"""Settings, validated once at the edge; behind it the code may trust every number.
+"""Settings, validated once at the edge, so that all code behind it can trust every number.
 
-A refusal is always an `InvalidSetting`: which field, what was given, what to write instead. Strict on purpose: True is
-not 1 and "5" is not 5, because a shell variable in the wrong place should be noticed here and not in production. Rates
-and durations alone may be text, since "10/min" and "90s" say what a person means. The ranges stand in one table,
-`errors.RANGES`.
+A refusal is always an `InvalidSetting`, which names the field and the value, and says what to write instead. The checks
+are strict on purpose: True is not 1 and "5" is not 5, because a shell variable in the wrong place should be noticed
+here and not in production. Only rates and durations may be text, since "10/min" and "90s" say what a person means. The
+ranges are in one table, `errors.RANGES`.
 
 These are dataclasses with a parser for each field, while the messages are pydantic models. `nexus-redis run` makes
-settings, and pydantic takes longer to import than all else that `run` needs.
+settings, and pydantic takes longer to import than everything else that `run` needs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, Self
 
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import (
     NAME_PATTERN,
     from_micro,
@@ -73,7 +74,7 @@ _SWITCH: Final[_Parser] = {"parse": _switch}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Settings that are checked when they are made, and frozen. Where None is the default, it means "not given"."""
+    """Settings that are checked when they are made, and frozen. If the default is None, None means "not given"."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -83,11 +84,11 @@ class Settings:
 
     @classmethod
     def of(cls, **given: Any) -> Self:
-        """The same as calling the class, for values that a type checker knows nothing of: rates as text, a file."""
+        """Return settings from values whose types a checker does not know: rates as text, the content of a file."""
         known = cls.names()
         for name in given:
             if name not in known:
-                raise InvalidSetting(name, remedy=f"no such field: there are {', '.join(known)}")
+                raise InvalidSetting(name, remedy=error_texts.unknown_field(known))
         return cls(**given)
 
     @classmethod
@@ -102,9 +103,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetSettings(Settings):
-    """What one budget is told; None = not given, so what the budget has stays.
+    """The settings of one budget. None means "not given": the budget keeps the value that it has.
 
-    `rate` and `min_rate` in tokens per second, `burst` in seconds of the rate, `transit` and `grace` in seconds.
+    `rate` and `min_rate` are in tokens per second, `burst` in seconds of the rate, `transit` and `grace` in seconds.
     """
 
     rate: float | None = field(default=None, metadata=_RATE)
@@ -118,19 +119,19 @@ class BudgetSettings(Settings):
     grace: float | None = field(default=None, metadata=_SECONDS)
 
     def __post_init__(self) -> None:
-        Settings.__post_init__(self)  # super() would refer to the class without slots, which the decorator replaces
+        Settings.__post_init__(self)  # super() would mean the class without slots, which the decorator replaces
         if self.rate is None:
             return
         if self.min_rate is not None and self.min_rate > self.rate:
-            raise InvalidSetting("min_rate", self.min_rate, f"a floor: use at most rate={self.rate:g}")
+            raise InvalidSetting("min_rate", self.min_rate, error_texts.floor_above_rate(self.rate))
         if self.burst is not None and self.burst * self.rate > TOKENS.high:
-            longest = TOKENS.high / self.rate
-            raise InvalidSetting("burst", self.burst, f"with rate={self.rate:g} use at most {longest:g} seconds")
+            remedy = error_texts.burst_too_large(self.rate, TOKENS.high / self.rate)
+            raise InvalidSetting("burst", self.burst, remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerSettings(Settings):
-    """How one producer claims: `timeout` in seconds (None waits), `smooth` spaces the tokens of a lease."""
+    """How one producer claims: `timeout` in seconds (None: wait forever), `smooth` spaces the tokens of a lease."""
 
     weight: float = field(default=1.0, metadata=_NUMBER)
     priority: Priority = field(default="normal", metadata=_WORD)
@@ -143,7 +144,7 @@ class ProducerSettings(Settings):
 class ConsumerSettings(Settings):
     """How one consumer reports: `capacity` in tokens per second (None: learn it), `interval` in seconds.
 
-    `observe`: it is one of many clients of the downstream, and sees only its own part of what is done.
+    With `observe`, it is one of many clients of the downstream, and sees only its own part of the work that is done.
     """
 
     capacity: float | None = field(default=None, metadata=_RATE)

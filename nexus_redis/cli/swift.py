@@ -87,7 +87,7 @@ class Connection:
                 return self.exchange(jobs)
             except (OSError, ValueError, LookupError):
                 self._disconnect()
-        from nexus_redis._redis.connect import perform
+        from nexus_redis._redis.execute import perform
 
         return perform(self._by_redis_py, jobs)
 

@@ -1,16 +1,16 @@
-"""The main job on real input, twice: first every producer for itself, then with one shared budget.
+"""The library's main job on real input, twice: first each producer works alone, then all share one budget.
 
     producer 1..8 ---lines over a socket---> intake queue (2 s deep) ---batches---> worker 1, 2 ---> SQLite FTS5
          ^                                        |                                    (one slows down half-way)
          '------ tokens ------ Redis <--- load ---'            only in the second run
 
-Each box is a process of its own, started fresh for each run. A producer reads lines and offers its part of three times
-what the workers can take, which a calibration through the same path has measured just before. A full queue drops, as a
-log shipper's does. Both runs do the same work on the same lines; the second one differs only in `pace.py`.
+Each box is a process of its own, started again for each run. The producers together offer three times the capacity of
+the workers, which a calibration through the same path has measured just before. A full queue drops records, as that of
+a log shipper does. Both runs do the same work on the same lines, and differ only in `pace.py`.
 
-A tour in call order: `play.py` is the whole evening, `stage.py` one run of it, `children.py` its processes;
-`producer.py`, `service.py` (with `intake.py`) and `worker.py` (with `index.py`) are those processes, `pace.py` is where
-they meet the library, `measure.py` the figures, `view.py` and `table.py` what you see.
+In call order: `play.py` is the whole demo, `stage.py` one run of it, and `children.py` starts the processes of a run.
+`producer.py`, `service.py` (with `intake.py`) and `worker.py` (with `index.py`) are these processes. `pace.py` is where
+they use the library, `measure.py` has the figures, and `view.py` and `table.py` show them.
 """
 
 from nexus_redis.demo.measure import Result, RunFigures
@@ -20,10 +20,10 @@ __all__ = ["DemoFailed", "Options", "Result", "RunFigures", "run"]
 
 
 def run(options: Options) -> Result:
-    """Plays both runs, prints what the options ask for, and returns the figures; `Result.exit_code` is the verdict.
+    """Play both runs, print what the options ask for, and return the figures; `Result.exit_code` is the verdict.
 
-    Raises `ValueError` for input that cannot be used and `DemoFailed` when a process of the demo broke.
+    Raises `ValueError` for input that cannot be used, and `DemoFailed` if a process of the demo fails.
     """
-    from nexus_redis.demo.play import play  # here, because every child process imports this package too
+    from nexus_redis.demo.play import play  # imported here, because every child process imports this package, too
 
     return play(options)

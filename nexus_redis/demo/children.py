@@ -1,7 +1,7 @@
-"""The processes of one run: started together, heard together, gone together.
+"""The processes of one run, which start together and end together.
 
-Each is `python -m nexus_redis.demo.<what>` with nothing inherited: settings go in as a line on stdin, news come out as
-lines on stdout, and when stdin closes, by whatever end of the parent, the child is gone.
+Each is `python -m nexus_redis.demo.<role>` and inherits nothing. Its settings are a line on stdin, and its messages are
+lines on stdout. When stdin closes, however the parent ended, the child ends.
 """
 
 import json
@@ -19,16 +19,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
+from nexus_redis._values import error_texts
 from nexus_redis.demo.options import DemoFailed
 
-HEAD_START_S = 0.25  # for the starting signal to reach every process before its instant comes
+HEAD_START_S = 0.25  # so that the starting signal reaches every process before the start
 PATIENCE_S = 60.0  # for processes to start on a busy machine
 SHOWN_EACH_S = 0.25
 TAIL_LINES = 12
 
 
 class Children:
-    """A directory of their own under `home`, in which they run, and one inbox for what they tell."""
+    """The processes, with a directory under `home`, in which they run, and one inbox for their messages."""
 
     def __init__(self, home: Path) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="run-", dir=home))
@@ -52,7 +53,7 @@ class Children:
             reader.join()
         for process in self._processes.values():
             for pipe in (process.stdin, process.stdout):
-                with suppress(BrokenPipeError):  # what it had not read yet
+                with suppress(BrokenPipeError):  # the process did not read all of its input
                     cast("IO[str]", pipe).close()
         self._errors.close()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -79,9 +80,9 @@ class Children:
         self._write(name, settings)
 
     def go(self, show: Callable[[int, int], None]) -> float:
-        """Waits until all are ready, then gives all the same instant, by time.monotonic(), to start at.
+        """Wait until all are ready, then give all the same instant of time.monotonic() to start at.
 
-        Calls `show(ready, processes)` a few times a second, since a busy machine needs many seconds to start them.
+        Call `show(ready, processes)` a few times a second, because a busy machine needs many seconds to start them.
         """
         waiting, gives_up_at = set(self._processes), time.monotonic() + PATIENCE_S
         while waiting:
@@ -90,14 +91,14 @@ class Children:
             if told and told[1]["kind"] == "ready":
                 waiting.discard(told[0])
             if time.monotonic() > gives_up_at:
-                raise DemoFailed(f"{', '.join(sorted(waiting))} did not start in {PATIENCE_S:g} s{self._tail()}")
+                raise DemoFailed(error_texts.demo_not_started(", ".join(sorted(waiting)), PATIENCE_S, self._tail()))
         starts_at = time.monotonic() + HEAD_START_S
         for name in self._processes:
             self._write(name, {"starts_at": starts_at})
         return starts_at
 
     def hear(self, timeout: float) -> tuple[str, dict[str, Any]] | None:
-        """The next news and whose; None when there was none. Results are also kept in `results`."""
+        """Return the next message and its sender; None if there was none. Results are also kept in `results`."""
         try:
             name, news = self._inbox.get(timeout=timeout)
         except queue.Empty:
@@ -106,12 +107,12 @@ class Children:
             self.results[name] = news
         elif news["kind"] == "end" and name not in self.results:
             code = self._processes[name].wait()
-            raise DemoFailed(f"{name} ended with status {code} before its time{self._tail()}")
+            raise DemoFailed(error_texts.demo_ended_early(name, code, self._tail()))
         return name, news
 
     def _write(self, name: str, message: dict[str, Any]) -> None:
         pipe = cast("IO[str]", self._processes[name].stdin)
-        with suppress(BrokenPipeError):  # it has died; its reader tells
+        with suppress(BrokenPipeError):  # the process has died, which its reader reports
             pipe.write(json.dumps(message) + "\n")
             pipe.flush()
 

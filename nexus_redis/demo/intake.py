@@ -1,4 +1,4 @@
-"""The service's one bounded queue. Full, it drops what comes in, as a log shipper's receiver does."""
+"""The one bounded queue of the service. When it is full, it drops new records, as a log shipper's receiver does."""
 
 import threading
 import time
@@ -10,8 +10,8 @@ from nexus_redis.demo.wire import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A batch, and how long its worker stood idle for it: the instants between which the queue was empty, or equal."""
+class TakenBatch:
+    """A batch, and the instants between which the queue was empty and its worker idle; they may be equal."""
 
     records: list[Record]
     idle_from: float
@@ -19,7 +19,10 @@ class Taken:
 
 
 class Intake:
-    """At most `limit` records. `is_patient` makes a full queue wait instead of drop: only to calibrate."""
+    """A queue of at most `limit` records.
+
+    If it `is_patient`, a full queue lets callers wait; calibration needs that.
+    """
 
     def __init__(self, limit: int, *, is_patient: bool = False) -> None:
         self.limit = limit
@@ -33,7 +36,7 @@ class Intake:
         return len(self._records)
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Takes what there is room for, from the front; the rest is lost."""
+        """Add the first records, as many as there is room for; the rest is lost."""
         with self._changed:
             while self.is_patient and len(self._records) + len(records) > self.limit:
                 self._changed.wait()
@@ -44,8 +47,8 @@ class Intake:
             self.peak = max(self.peak, len(self._records))
             self._changed.notify_all()
 
-    def take(self, most: int) -> Taken:
-        """Up to `most` records, oldest first; waits for one. No records: closed and empty."""
+    def take(self, most: int) -> TakenBatch:
+        """Wait for a record, and take up to `most`, oldest first. No records: the queue is closed and empty."""
         with self._changed:
             idle_from = idle_until = time.monotonic()
             while not self._records and not self._is_closed:
@@ -54,10 +57,10 @@ class Intake:
             batch = [self._records.popleft() for _ in range(min(most, len(self._records)))]
             if self.is_patient:
                 self._changed.notify_all()
-        return Taken(batch, idle_from, idle_until)
+        return TakenBatch(batch, idle_from, idle_until)
 
     def close(self) -> None:
-        """Nothing more will be offered; what is in the queue can still be taken."""
+        """Take note that no more records will come; those in the queue can still be taken."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

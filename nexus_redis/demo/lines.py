@@ -1,4 +1,4 @@
-"""Where the records come from: named files, a pipe of lines, or the sources of Python's standard library."""
+"""The source of the records: named files, lines from a pipe, or the sources of Python's standard library."""
 
 import os
 import select
@@ -11,22 +11,24 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-LINE_LIMIT = 500  # characters; a minified file would else be one record that takes a second
-PIPE_LIMIT = 64 * 2**20  # bytes of stdin kept: more than a run can index
-PIPE_PATIENCE_S = 1.0  # for the first byte: a pipe that nobody writes to must not stop the demo
-PIPE_SECONDS = 5.0  # for all of it: `tail -f` never ends
+from nexus_redis._values import error_texts
+
+LINE_LIMIT = 500  # characters; otherwise a minified file would be one record that takes a second
+PIPE_LIMIT = 64 * 2**20  # bytes of stdin that are kept, more than a run can index
+PIPE_PATIENCE_S = 1.0  # for the first byte: a pipe without a writer must not stop the demo
+PIPE_SECONDS = 5.0  # for all bytes: `tail -f` never ends
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Files to read, in this order and again from the start, and what to call them."""
+    """Files to read, in this order and then again from the start, and a name for them."""
 
     name: str
     files: tuple[Path, ...]
 
 
 def choose_source(named: Sequence[Path], directory: Path) -> Source:
-    """The files named, else lines piped into stdin (copied to `directory`), else the standard library's sources."""
+    """Return the named files, else the lines of stdin (copied to `directory`), else the standard library's sources."""
     if named:
         return Source(", ".join(map(str, named)), tuple(checked(path) for path in named))
     piped = directory / "stdin.txt"
@@ -34,26 +36,26 @@ def choose_source(named: Sequence[Path], directory: Path) -> Source:
         return Source("stdin", (checked(piped),))
     root = Path(sysconfig.get_paths()["stdlib"])
     files = [path for path in sorted(root.rglob("*.py")) if "site-packages" not in path.parts]
-    if not files:  # an interpreter that ships its library as a zip of bytecode
-        raise ValueError(f"no sources of the standard library under {root}: name some text with --input")
+    if not files:  # this interpreter ships its library as a zip of bytecode
+        raise ValueError(error_texts.no_library_sources(root))
     return Source(f"the sources of Python {sys.version_info.major}.{sys.version_info.minor}", tuple(files))
 
 
 def checked(path: Path) -> Path:
-    """`path` made absolute, after its first record was read: better now than in the middle of a run."""
+    """Return an absolute path, after reading its first record: an error should come now and not during a run."""
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no file that can be read again and again: pipe it into stdin")
+        raise ValueError(error_texts.input_is_not_a_file(path))
     try:
         with path.open("rb") as file:
             if any(line.strip() for line in file):
                 return path.resolve()
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    raise ValueError(f"{path} has no line to send")
+        raise ValueError(error_texts.unreadable_input(path, error.strerror or "")) from error
+    raise ValueError(error_texts.input_without_lines(path))
 
 
 def copy_stdin(target: Path) -> bool:
-    """True if stdin was a pipe or file with data, which is now in `target`. A terminal or /dev/null has none."""
+    """Return whether stdin is a pipe or file with data, copied into `target`. A terminal or /dev/null has none."""
     try:
         kind = os.fstat(0).st_mode
     except OSError:  # closed
@@ -73,7 +75,8 @@ def copy_stdin(target: Path) -> bool:
 
 
 def endless_lines(files: Sequence[Path], part: int, parts: int) -> Iterator[str]:
-    """Records for producer `part` of `parts`, for ever: its own files where there are enough, else every n-th line.
+    """Yield records for producer `part` of `parts` forever: from its own files if there are enough, else each n-th
+    line.
 
     Two producers of one file with lines a b c d e: the first gets a c e a c ..., the second b d b d ...
     """
@@ -86,7 +89,7 @@ def endless_lines(files: Sequence[Path], part: int, parts: int) -> Iterator[str]
 
 
 def records(files: Sequence[Path]) -> Iterator[str]:
-    """Each line that is not blank, without its margins."""
+    """Yield each line that is not blank, without the space around it."""
     for path in files:
         with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:

@@ -1,4 +1,4 @@
-"""The figures of a run, and how each is made of what the processes measured."""
+"""The figures of a run, and how each follows from the measurements of the processes."""
 
 import math
 import resource
@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-WARM_UP_S = 2.0  # not counted in the use of the capacity: from cold, nobody knows yet what the workers can take
+WARM_UP_S = 2.0  # not counted: at the beginning, coordination does not know yet what the workers can take
 
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
-    """One run. Times in seconds, memory in bytes, `busy` and `fairness` from 0 to 1; None: nothing was measured.
+    """The figures of one run. Times are in seconds, memory in bytes, `busy` and `fairness` from 0 to 1; None: unknown.
 
-    `rate` is what was indexed per second. `capacity` is what the workers could have indexed in the same seconds if they
-    had never waited. Both are of one run, since a machine is faster in one minute than in another.
+    `rate` is the number of records indexed per second. `capacity` is the number that the workers could have indexed per
+    second in the same time if they had never waited. Both are of one run, because a machine is faster in one minute
+    than in another.
     """
 
     coordinated: bool
@@ -45,7 +46,7 @@ class RunFigures:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Both runs and what they were made of."""
+    """Both runs, and the settings of the demo."""
 
     source: str
     seconds: float
@@ -57,7 +58,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """1 if coordination lost a record, else 0."""
+        """Return 1 if coordination lost a record, else 0."""
         return int(any(run.coordinated and run.lost for run in self.runs))
 
     def as_json(self) -> dict[str, Any]:
@@ -65,7 +66,7 @@ class Result:
 
 
 def capacity(done: Sequence[float], busy: Sequence[float]) -> float:
-    """Return what the workers can do per second, from what each did in the seconds in which it had work.
+    """Return how much the workers can do per second, from the work of each in the seconds in which it had some.
 
     >>> capacity([300, 100], [10.0, 5.0])
     50.0
@@ -74,24 +75,24 @@ def capacity(done: Sequence[float], busy: Sequence[float]) -> float:
 
 
 def percentile(values: Iterable[float], rank: float) -> float | None:
-    """Nearest rank: `percentile([4, 1, 3, 2], 50)` is 2."""
+    """Return a percentile by nearest rank: `percentile([4, 1, 3, 2], 50)` is 2."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(rank / 100 * len(ordered)) - 1)] if ordered else None
 
 
 def jain(amounts: Sequence[float]) -> float | None:
-    """Jain's index: 1 when all got the same, 1/n when one got everything."""
+    """Return Jain's index: 1 if all got the same, 1/n if one got everything."""
     squares = sum(amount * amount for amount in amounts)
     return sum(amounts) ** 2 / (len(amounts) * squares) if squares else None
 
 
 def overlap(spans: Iterable[tuple[float, float]], start: float, end: float) -> float:
-    """How much of start..end the spans cover; they don't overlap each other."""
+    """Return how much of start..end the spans cover; they do not overlap each other."""
     return sum(max(0.0, min(until, end) - max(since, start)) for since, until in spans)
 
 
 def peak_memory() -> int:
-    """Highest resident size of this process so far, bytes.
+    """Return the highest resident size of this process so far, in bytes.
 
     Linux keeps the peak of the parent in `ru_maxrss` across fork and exec, so there we read VmHWM.
     """

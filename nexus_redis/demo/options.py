@@ -1,4 +1,4 @@
-"""What a caller may choose; everything else is measured or fixed beside its reason."""
+"""The options of the demo. Everything else is measured, or fixed with a comment that gives the reason."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,17 @@ from nexus_redis.errors import InvalidSetting, Range
 
 SECONDS: Final = Range(
     2.0, 300.0, "seconds"
-)  # a shorter run has no middle to slow down in, a longer one fills the disk with its index
+)  # a shorter run has no time for a slow worker, and a longer one fills the disk with its index
 PROCESSES: Final = Range(1, 64, "processes")
 
 
 class DemoFailed(RuntimeError):
-    """A process of the demo ended before its time, or the records don't add up. The message says which and why."""
+    """A process of the demo ended too early, or the records do not add up. The message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`url=None` starts a private embedded server; `json` keeps stdout for the JSON and moves all else to stderr."""
+    """The options. `url=None` starts a private embedded server; with `json`, stdout has only the JSON."""
 
     input: tuple[Path, ...] = ()
     seconds: float = 10.0

@@ -1,7 +1,7 @@
-"""The seam: all that differs between the two runs, and all that a program needs to be coordinated.
+"""The only difference between the two runs, and the whole code that a program needs for coordination.
 
-A producer asks a `Pacer` before it sends; the service tells a `Reporter` about its work. Without coordination both
-do nothing. With it they are one line each: `budget.acquire(n)` and `with consumer.work(n)`.
+A producer asks a `Pacer` before it sends, and the service tells a `Reporter` about its work. Without coordination, both
+do nothing. With coordination, they are one line each: `budget.acquire(n)` and `with consumer.work(n)`.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,39 +17,39 @@ CONSUMER = "indexer"
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
-    """Where the processes of a coordinated run meet."""
+class Coordination:
+    """The server and the namespace that the processes of a coordinated run share."""
 
     url: str
     namespace: str
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any] | None) -> "Meeting | None":
+    def from_settings(cls, settings: dict[str, Any] | None) -> "Coordination | None":
         return None if settings is None else cls(**settings)
 
 
 class Pacer(Protocol):
     def acquire(self, records: int, *, timeout: float) -> bool:
-        """True: send them now. False: not in this time."""
+        """Return True to send the records now, False if they cannot be sent in this time."""
 
 
 class Reporter(Protocol):
     def work(self, cost: int) -> AbstractContextManager[object]:
-        """Held while that many records are in the hands of a worker."""
+        """Return a context in which a worker has so many records."""
 
 
 class Unpaced:
-    def acquire(self, records: int, *, timeout: float) -> bool:  # noqa: ARG002 - the seam's signature
+    def acquire(self, records: int, *, timeout: float) -> bool:  # noqa: ARG002  # the signature of the protocol
         return True
 
 
 class Silent:
-    def work(self, cost: int) -> AbstractContextManager[object]:  # noqa: ARG002 - the seam's signature
+    def work(self, cost: int) -> AbstractContextManager[object]:  # noqa: ARG002  # the signature of the protocol
         return nullcontext()
 
 
 class Paced:
-    """A token is a record."""
+    """A pacer with a budget, where a token is a record."""
 
     def __init__(self, nexus: Nexus) -> None:
         self._budget = nexus.budget(BUDGET)
@@ -63,11 +63,11 @@ class Paced:
 
 
 @contextmanager
-def pacer(meeting: Meeting | None) -> Iterator[Pacer]:
-    if meeting is None:
+def pacer(coordination: Coordination | None) -> Iterator[Pacer]:
+    if coordination is None:
         yield Unpaced()
         return
-    nexus = Nexus.from_url(meeting.url, namespace=meeting.namespace)
+    nexus = Nexus.from_url(coordination.url, namespace=coordination.namespace)
     try:
         yield Paced(nexus)
     finally:
@@ -75,11 +75,11 @@ def pacer(meeting: Meeting | None) -> Iterator[Pacer]:
 
 
 @contextmanager
-def reporter(meeting: Meeting | None, *, depth: Callable[[], int], limit: int) -> Iterator[Reporter]:
-    if meeting is None:
+def reporter(coordination: Coordination | None, *, depth: Callable[[], int], limit: int) -> Iterator[Reporter]:
+    if coordination is None:
         yield Silent()
         return
-    nexus = Nexus.from_url(meeting.url, namespace=meeting.namespace)
+    nexus = Nexus.from_url(coordination.url, namespace=coordination.namespace)
     try:
         with nexus.budget(BUDGET).consumer(CONSUMER) as consumer:
             consumer.watch(depth=depth, limit=limit)

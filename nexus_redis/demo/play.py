@@ -1,4 +1,4 @@
-"""The whole evening: find the lines, open Redis, measure the workers, play both runs, print the table."""
+"""The whole demo: find the lines, open Redis, measure the workers, play both runs, print the table."""
 
 import json
 import signal
@@ -34,7 +34,8 @@ def play(options: Options) -> Result:
             plan = calibration(options, home, source.files)
             capacity = calibrate(console, plan)
             runs = tuple(
-                one_run(console, real_run(options, plan, capacity, meeting), place) for meeting in (None, place.meeting)
+                one_run(console, real_run(options, plan, capacity, coordination), place)
+                for coordination in (None, place.coordination)
             )
     result = Result(
         source.name,
@@ -68,7 +69,7 @@ def introduce(console: Console, options: Options, source: Source, place: Broker)
 
 
 def calibrate(console: Console, plan: Plan) -> float:
-    """What the workers can take, measured in sight."""
+    """Measure, and show meanwhile, how many records per second the workers can take."""
     view = View(console, f"Measuring for {plan.seconds:g} s what the workers can take, through the same path", plan)
     with view.open():
         capacity = measure_capacity(plan, view)
@@ -80,10 +81,10 @@ def calibrate(console: Console, plan: Plan) -> float:
 
 
 def one_run(console: Console, plan: Plan, place: Broker) -> RunFigures:
-    coordinated = plan.meeting is not None
+    coordinated = plan.coordination is not None
     view = View(console, TITLES[coordinated], plan)
     if coordinated:
-        view = View(console, TITLES[True], plan, hint=place.look_inside()[0][0], standing=place.standing)
+        view = View(console, TITLES[True], plan, hint=place.look_inside()[0][0], budget_line=place.budget_line)
     before = place.script_calls()
     with view.open():
         accounts = play_run(plan, view)
@@ -118,7 +119,7 @@ def run_figures(accounts: Accounts, queue_limit: int, calls: int | None, *, coor
 
 @contextmanager
 def ends_tidily() -> Iterator[None]:
-    """SIGTERM and a closed terminal leave through the same doors as Ctrl-C: no process and no file stays behind."""
+    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: no process and no file stays behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

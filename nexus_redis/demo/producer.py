@@ -1,6 +1,7 @@
-"""One producer process: reads lines, keeps its own pace, asks the shared one, sends.
+"""One producer process. It reads lines, keeps its own pace, asks for the shared one, and sends.
 
-Its own pace is what it would like to send: all of them together three times what the workers can take.
+Its own pace is the rate at which it would like to send. All producers together would like to send three times what the
+workers can take.
 """
 
 import time
@@ -8,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from nexus_redis.demo.lines import endless_lines
-from nexus_redis.demo.pace import Meeting, pacer
+from nexus_redis.demo.pace import Coordination, pacer
 from nexus_redis.demo.wire import Parent, connect, send
 
-LOT_SECONDS = 0.02  # a sender that wakes up more often works for the scheduler
+LOT_SECONDS = 0.02  # seconds of lines at once; a sender that wakes up more often mostly costs scheduling
 LOT_MOST = 20
 
 
@@ -24,20 +25,20 @@ def main() -> None:
     period = 0.0 if rate is None else lot / rate
     connection = connect("producer", number)
     sent = 0
-    with pacer(Meeting.from_settings(settings["meeting"])) as pace:
+    with pacer(Coordination.from_settings(settings["coordination"])) as pace:
         starts_at = parent.wait_for_start()
         ends_at = starts_at + settings["seconds"]
-        due = starts_at + period * number / parts  # not all in step
+        due = starts_at + period * number / parts  # so that the producers do not send in step
         while (now := time.monotonic()) < ends_at:
             if now < due:
                 time.sleep(min(due, ends_at) - now)
                 continue
             records = [(time.monotonic(), line) for line in islice(lines, lot)]
             if not pace.acquire(lot, timeout=max(0.001, ends_at - time.monotonic())):
-                break  # the run is over; these lines stay where they are, in the file
+                break  # the run is over, and these lines are not sent
             send(connection, records)
             sent += lot
-            due = max(due + period, time.monotonic() - period)  # late: go on from here, not faster
+            due = max(due + period, time.monotonic() - period)  # if late, go on from here, but not faster
     connection.close()
     parent.tell("result", sent=sent)
 

@@ -1,7 +1,7 @@
-"""The downstream: an indexer service that takes records from producers and hands them to its workers.
+"""The downstream: an indexer service that takes records from producers and passes them to its workers.
 
-One thread reads each producer, one serves each worker; between them lies the intake queue. Nothing here knows whether
-the run is coordinated: the reporter is told about the work in either case.
+There is a thread for each producer, which reads, and one for each worker, which serves it; the intake queue is between
+them. This code does not know whether the run is coordinated: it tells the reporter about the work in either case.
 """
 
 import threading
@@ -13,17 +13,17 @@ from typing import Any
 
 from nexus_redis.demo.intake import Intake
 from nexus_redis.demo.measure import capacity, overlap, peak_memory, percentile
-from nexus_redis.demo.pace import Meeting, Reporter, reporter
+from nexus_redis.demo.pace import Coordination, Reporter, reporter
 from nexus_redis.demo.wire import Parent, listen, receive, send
 
-BATCH_SECONDS = 0.05  # of a worker's time: short against the queue, long against a commit
+BATCH_SECONDS = 0.05  # of a worker's time: much shorter than the queue, much longer than a commit
 BATCH_FIRST = 8  # before a worker's speed is known
 BATCH_MOST = 500
 SAMPLE_SECONDS = 0.2
 
 
-class Desk:
-    """Serves one worker: gives it a batch, waits until that is indexed."""
+class WorkerLink:
+    """A thread's work for one worker: send it a batch, and wait until that is indexed."""
 
     def __init__(self, connection: Connection) -> None:
         self.indexed = 0
@@ -61,7 +61,7 @@ def take_in(connection: Connection, producer: int, intake: Intake) -> None:
 
 
 def admit(producers: int, workers: int) -> tuple[dict[int, Connection], dict[int, Connection]]:
-    """Waits until all have introduced themselves."""
+    """Return the connections of all producers and workers, when all have connected."""
     arrived: dict[str, dict[int, Connection]] = {"producer": {}, "worker": {}}
     with listen() as listener:
         for _ in range(producers + workers):
@@ -71,7 +71,7 @@ def admit(producers: int, workers: int) -> tuple[dict[int, Connection], dict[int
     return arrived["producer"], arrived["worker"]
 
 
-def show(parent: Parent, intake: Intake, desks: list[Desk], is_over: threading.Event) -> None:
+def show(parent: Parent, intake: Intake, links: list[WorkerLink], is_over: threading.Event) -> None:
     has_shown_all = False
     while not has_shown_all:
         has_shown_all = is_over.wait(SAMPLE_SECONDS)
@@ -80,27 +80,27 @@ def show(parent: Parent, intake: Intake, desks: list[Desk], is_over: threading.E
             received=intake.received,
             lost=intake.lost,
             depth=intake.depth(),
-            indexed=[desk.indexed for desk in desks],
-            slow=[desk.is_slow for desk in desks],
+            indexed=[link.indexed for link in links],
+            slow=[link.is_slow for link in links],
         )
 
 
 def figures(
-    settings: dict[str, Any], starts_at: float, ended_at: float, intake: Intake, desks: list[Desk]
+    settings: dict[str, Any], starts_at: float, ended_at: float, intake: Intake, links: list[WorkerLink]
 ) -> dict[str, Any]:
     counted_from, counted_to = starts_at + settings["warm_up"], starts_at + settings["seconds"]
     span = counted_to - counted_from
-    latencies = [latency for desk in desks for latency in desk.latencies]
-    idle = [overlap(desk.idle, counted_from, counted_to) for desk in desks]
-    done = [sum(n for at, n in desk.acknowledged if counted_from <= at < counted_to) for desk in desks]
-    by_producer = sum((desk.by_producer for desk in desks), Counter[int]())
+    latencies = [latency for link in links for latency in link.latencies]
+    idle = [overlap(link.idle, counted_from, counted_to) for link in links]
+    done = [sum(n for at, n in link.acknowledged if counted_from <= at < counted_to) for link in links]
+    by_producer = sum((link.by_producer for link in links), Counter[int]())
     return {
         "received": intake.received,
         "lost": intake.lost,
         "queue_peak": intake.peak,
         "rate": sum(done) / span,
         "capacity": capacity(done, [span - each for each in idle]),
-        "busy": 1 - sum(idle) / (span * len(desks)),
+        "busy": 1 - sum(idle) / (span * len(links)),
         "latency_p50": percentile(latencies, 50),
         "latency_p99": percentile(latencies, 99),
         "by_producer": [by_producer[number] for number in range(settings["producers"])],
@@ -114,20 +114,20 @@ def main() -> None:
     settings = parent.settings
     intake = Intake(settings["queue_limit"], is_patient=settings["is_patient"])
     producers, workers = admit(settings["producers"], settings["workers"])
-    desks = [Desk(workers[number]) for number in sorted(workers)]
-    meeting = Meeting.from_settings(settings["meeting"])
+    links = [WorkerLink(workers[number]) for number in sorted(workers)]
+    coordination = Coordination.from_settings(settings["coordination"])
     is_over = threading.Event()
-    with reporter(meeting, depth=intake.depth, limit=intake.limit) as report:
+    with reporter(coordination, depth=intake.depth, limit=intake.limit) as report:
         readers = [threading.Thread(target=take_in, args=(c, number, intake)) for number, c in producers.items()]
-        servers = [threading.Thread(target=desk.serve, args=(intake, report)) for desk in desks]
+        servers = [threading.Thread(target=link.serve, args=(intake, report)) for link in links]
         starts_at = parent.wait_for_start()
         for thread in [*readers, *servers]:
             thread.start()
-        display = threading.Thread(target=show, args=(parent, intake, desks, is_over))
+        display = threading.Thread(target=show, args=(parent, intake, links, is_over))
         display.start()
-        if intake.is_patient:  # a calibration has seen enough; what waits in the sockets would take seconds to drain
+        if intake.is_patient:  # a calibration is over; the data in the sockets would take seconds to drain
             time.sleep(max(0.0, starts_at + settings["seconds"] - time.monotonic()))
-            parent.tell("result", **figures(settings, starts_at, time.monotonic(), intake, desks))
+            parent.tell("result", **figures(settings, starts_at, time.monotonic(), intake, links))
         for thread in readers:
             thread.join()
         intake.close()
@@ -136,7 +136,7 @@ def main() -> None:
         is_over.set()
         display.join()
     if not intake.is_patient:
-        parent.tell("result", **figures(settings, starts_at, time.monotonic(), intake, desks))
+        parent.tell("result", **figures(settings, starts_at, time.monotonic(), intake, links))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""One run: its processes, from their start until the last record is accounted for."""
+"""One run: its processes, from their start until every record is counted."""
 
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from nexus_redis._values import error_texts
 from nexus_redis.demo.children import Children
 from nexus_redis.demo.measure import WARM_UP_S, jain
 from nexus_redis.demo.options import DemoFailed, Options
-from nexus_redis.demo.pace import Meeting
+from nexus_redis.demo.pace import Coordination
 
 QUEUE_SECONDS = 2.0
-CALIBRATION_S = (2.0, 4.0)  # least and most; between them 0.4 of a run
-CALIBRATION_QUEUE = 1000  # enough that no worker ever waits
+CALIBRATION_S = (2.0, 4.0)  # at least and at most; between them, 0.4 of a run
+CALIBRATION_QUEUE = 1000  # enough, so that no worker ever waits
 OFFERED = 3.0  # times the capacity
 SLOW = (0.5, 0.8)  # parts of the run between which one worker is slow
 DRAIN_PATIENCE_S = 60.0
@@ -21,7 +22,7 @@ TICK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one run is given. `rate` is the pace of one producer, None for as fast as the queue takes it."""
+    """The settings of one run. `rate` is the pace of one producer, None for as fast as the queue takes records."""
 
     home: Path
     files: tuple[Path, ...]
@@ -31,7 +32,7 @@ class Plan:
     rate: float | None
     queue_limit: int
     has_slow_down: bool
-    meeting: Meeting | None
+    coordination: Coordination | None
 
     @property
     def warm_up(self) -> float:
@@ -44,14 +45,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the view shows: `at` seconds into the run, the last sample of the service."""
+    """A moment to show: the last sample of the service, `at` seconds after the start of the run."""
 
     at: float
     sample: dict[str, Any]
 
 
 class Watching(Protocol):
-    """The picture of a run: it is told what happens, and shows it."""
+    """A view of a run, which is told about events and shows them."""
 
     def starting(self, ready: int, processes: int) -> None:
         """Show how many of the processes are ready."""
@@ -62,7 +63,7 @@ class Watching(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What the processes of a run told at its end."""
+    """The results of the processes of a run."""
 
     service: dict[str, Any]
     sent: int
@@ -80,31 +81,31 @@ def calibration(options: Options, home: Path, files: tuple[Path, ...]) -> Plan:
         rate=None,
         queue_limit=CALIBRATION_QUEUE,
         has_slow_down=False,
-        meeting=None,
+        coordination=None,
     )
 
 
-def real_run(options: Options, calibrated: Plan, capacity: float, meeting: Meeting | None) -> Plan:
-    """The same arrangement as the calibration, at the pace and with the queue that it led to."""
+def real_run(options: Options, calibrated: Plan, capacity: float, coordination: Coordination | None) -> Plan:
+    """Return the plan of a run: that of the calibration, with the pace and the queue that follow from its result."""
     return replace(
         calibrated,
         seconds=options.seconds,
         rate=OFFERED * capacity / options.producers,
         queue_limit=max(1, round(QUEUE_SECONDS * capacity)),
         has_slow_down=True,
-        meeting=meeting,
+        coordination=coordination,
     )
 
 
 def measure_capacity(plan: Plan, view: Watching) -> float:
-    """Records per second that the workers index when the queue is never empty, with all processes running."""
+    """Return the records per second that the workers index if the queue is never empty, with all processes running."""
     with Children(plan.home) as children:
         perform(children, plan, view, awaited={"service"})
         return float(children.results["service"]["rate"])
 
 
 def play_run(plan: Plan, view: Watching) -> Accounts:
-    """The whole run. Raises `DemoFailed` unless every record sent was indexed or counted as lost."""
+    """Play the whole run. Raises `DemoFailed` unless every record sent was indexed or counted as lost."""
     with Children(plan.home) as children:
         perform(children, plan, view)
         results = children.results
@@ -118,18 +119,17 @@ def play_run(plan: Plan, view: Watching) -> Accounts:
         memory=sum(result["memory"] for result in [service, *workers]),
     )
     if not accounts.sent:
-        raise DemoFailed(f"no record was sent in {plan.seconds:g} s")
+        raise DemoFailed(error_texts.demo_sent_nothing(plan.seconds))
     if not accounts.sent == service["received"] == accounts.indexed + service["lost"]:
         raise DemoFailed(
-            f"sent {accounts.sent} and received {service['received']} must equal "
-            f"indexed {accounts.indexed} + lost {service['lost']}"
+            error_texts.demo_records_differ(accounts.sent, service["received"], accounts.indexed, service["lost"])
         )
     return accounts
 
 
 def perform(children: Children, plan: Plan, view: Watching, awaited: set[str] | None = None) -> None:
-    """Starts all, shows what the service tells, returns when all that are awaited have told their result."""
-    meeting = asdict(plan.meeting) if plan.meeting else None
+    """Start all processes, show the samples of the service, and return when all awaited ones have sent their result."""
+    coordination = asdict(plan.coordination) if plan.coordination else None
     service = {
         "producers": plan.producers,
         "workers": plan.workers,
@@ -137,7 +137,7 @@ def perform(children: Children, plan: Plan, view: Watching, awaited: set[str] | 
         "warm_up": plan.warm_up,
         "queue_limit": plan.queue_limit,
         "is_patient": plan.rate is None,
-        "meeting": meeting,
+        "coordination": coordination,
     }
     starts: list[tuple[str, str, dict[str, Any]]] = [("service", "service", service)]
     for number in range(plan.workers):
@@ -148,7 +148,7 @@ def perform(children: Children, plan: Plan, view: Watching, awaited: set[str] | 
         "seconds": plan.seconds,
         "rate": plan.rate,
         "files": [str(path) for path in plan.files],
-        "meeting": meeting,
+        "coordination": coordination,
     }
     starts += [(f"producer {number}", "producer", {**producer, "number": number}) for number in range(plan.producers)]
     for name, role, settings in starts:
@@ -163,7 +163,7 @@ def perform(children: Children, plan: Plan, view: Watching, awaited: set[str] | 
             view.watch(Moment(at, told[1]))
         if at > plan.seconds + DRAIN_PATIENCE_S:
             missing = ", ".join(sorted(awaited - children.results.keys()))
-            raise DemoFailed(f"{missing} did not end {DRAIN_PATIENCE_S:g} s after the run")
+            raise DemoFailed(error_texts.demo_not_ended(missing, DRAIN_PATIENCE_S))
 
 
 def fairness(accounts: Accounts) -> float | None:

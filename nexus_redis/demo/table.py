@@ -1,4 +1,4 @@
-"""The table at the end: both runs side by side, each figure measured in that run."""
+"""The table at the end: both runs side by side, with figures that were measured in each run."""
 
 from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""What you see while it runs: a panel as wide as the terminal that redraws itself, a line per second elsewhere."""
+"""The view of a run: on a terminal a panel that redraws itself, elsewhere a line each second."""
 
 import time
 from collections import deque
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from nexus_redis.demo.stage import Moment, Plan
 
-FRAMES_PER_SECOND = 4  # each costs the workers some milliseconds of their processors
+FRAMES_PER_SECOND = 4  # a frame costs the workers some milliseconds of their processors
 LINES_EACH_S = 1.0
 SPEED_SPAN_S = 1.0
 BESIDE_BAR = 42  # columns for the border, the names of the rows and their figures
@@ -24,19 +24,19 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 
 class View:
-    """One run's picture, or the calibration's. Give it each moment; it shows it at its own pace."""
+    """The view of a run or of the calibration. It gets every moment, and decides when to show one."""
 
     def __init__(
-        self, console: Console, title: str, plan: Plan, *, hint: str = "", standing: Callable[[], str] | None = None
+        self, console: Console, title: str, plan: Plan, *, hint: str = "", budget_line: Callable[[], str] | None = None
     ) -> None:
-        self._console, self._title, self._plan, self._hint, self._standing = console, title, plan, hint, standing
+        self._console, self._title, self._plan, self._hint, self._budget_line = console, title, plan, hint, budget_line
         self._depths: list[tuple[float, int]] = []
         self._history: deque[Moment] = deque()
         self._live: Live | None = None
-        self._shown_at = -inf  # so that the first thing is shown at once
+        self._shown_at = -inf  # so that the first moment is shown at once
         self._opened_at = 0.0
         self._latest: Moment | None = None
-        self._stood = ""
+        self._last_budget_line = ""
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -47,7 +47,7 @@ class View:
             return
         with Live(console=self._console, auto_refresh=False) as self._live:
             yield
-            if self._latest:  # drained: what stays on the screen adds up
+            if self._latest:  # the queue is empty now, so the figures that stay on the screen add up
                 self._live.update(self._picture(self._latest), refresh=True)
 
     def starting(self, ready: int, processes: int) -> None:
@@ -76,7 +76,7 @@ class View:
             self._console.print(self._line(moment), highlight=False, soft_wrap=True)
 
     def speeds(self, moment: Moment) -> list[float]:
-        """Records per second of each worker, over the last second."""
+        """Return the records per second of each worker, over the last second."""
         before = self._history[0] if self._history else moment
         span = moment.at - before.at
         pairs = zip(before.sample["indexed"], moment.sample["indexed"], strict=True)
@@ -125,10 +125,10 @@ class View:
         rows.add_row(
             "records", f"received {sample['received']:,}   {indexed}", Text("") if self._is_calibration else lost
         )
-        if self._standing:
-            if moment.at < self._plan.seconds:  # after it the consumer leaves, and the rate with it
-                self._stood = self._standing()
-            rows.add_row("budget", self._stood, "")
+        if self._budget_line:
+            if moment.at < self._plan.seconds:  # after that the consumer leaves, and the budget has no rate
+                self._last_budget_line = self._budget_line()
+            rows.add_row("budget", self._last_budget_line, "")
         parts: list[RenderableType] = [rows]
         if self._hint:
             parts += [Text("\nlook inside, from another terminal:", "dim"), Text(self._hint, "cyan", overflow="fold")]
@@ -138,7 +138,7 @@ class View:
         return Panel(inside, title=self._title, title_align="left")
 
     def _curve(self, width: int) -> str:
-        """Draw the depth of the queue under the time bar, a sign per column. Full height is a full queue."""
+        """Draw the depth of the queue under the time bar, a character for each column. Full height is a full queue."""
         sparks = ".:-=+*#@" if self._console.options.ascii_only else SPARKS
         deepest: dict[int, int] = {}
         for at, depth in self._depths:

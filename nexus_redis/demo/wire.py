@@ -1,7 +1,7 @@
-"""What travels between the demo's processes: records over a socket, orders and news over stdin and stdout.
+"""The messages between the demo's processes: records go over a socket, settings and results over stdin and stdout.
 
-A frame is JSON behind a length (`multiprocessing.connection` does the framing, on a Unix socket in the run's own
-directory, which is each child's working directory: so its name is short whatever TMPDIR is).
+A frame is a length and JSON. `multiprocessing.connection` does the framing, on a Unix socket in the directory of the
+run. That is the working directory of each child, so the name of the socket is short whatever TMPDIR is.
 """
 
 import json
@@ -26,7 +26,7 @@ def listen() -> Listener:
 
 
 def connect(role: str, number: int) -> Connection:
-    """A connection to the service, introduced as e.g. producer 3."""
+    """Return a connection to the service, which knows it as e.g. producer 3."""
     gives_up_at = time.monotonic() + CONNECT_PATIENCE_S
     while True:
         try:
@@ -45,22 +45,22 @@ def send(connection: Connection, message: object) -> None:
 
 
 def receive(connection: Connection) -> Any:
-    """The next message; EOFError when the other side has closed."""
+    """Return the next message; raise EOFError if the other side has closed."""
     return json.loads(connection.recv_bytes())
 
 
 def end_process(failure: threading.ExceptHookArgs) -> None:
-    """A child with a dead thread would go on half alive: the parent should hear of it."""
+    """End the process if one of its threads fails, so that the parent notices: it could not work without the thread."""
     threading.__excepthook__(failure)
     sys.stderr.flush()
     os._exit(1)
 
 
 class Parent:
-    """A child's view of its parent: a line of settings, then the starting signal; the end of stdin is the end."""
+    """The parent as a child sees it: a line of settings, then the starting signal. The child ends when stdin ends."""
 
     def __init__(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides and closes stdin
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides, and closes stdin
         line = sys.stdin.readline()
         if not line:
             self._follow()
@@ -75,7 +75,7 @@ class Parent:
         sys.stdout.flush()
 
     def wait_for_start(self) -> float:
-        """The instant, by time.monotonic(), at which all children start; returns when it has come."""
+        """Wait for the instant of time.monotonic() at which all children start, and return it."""
         self.tell("ready")
         self._started.wait()
         time.sleep(max(0.0, self._starts_at - time.monotonic()))
@@ -88,7 +88,7 @@ class Parent:
         self._follow()
 
     def _follow(self) -> NoReturn:
-        """A parent that was killed could not remove the demo's directory."""
+        """Remove the directory of the demo, which a killed parent could not do, and end."""
         home = Path(sys.argv[1])
         if home.name.startswith(HOME_PREFIX):
             shutil.rmtree(home, ignore_errors=True)

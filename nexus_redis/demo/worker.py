@@ -1,4 +1,4 @@
-"""One worker process: takes a batch from the service, indexes it, says so."""
+"""One worker process. It takes a batch from the service, indexes it, and confirms it."""
 
 import time
 

@@ -35,7 +35,7 @@ from nexus_redis._core.waiter import NEVER
 from nexus_redis._drivers.tasks import Drivers, LoopTask
 from nexus_redis._drivers.threaded import LoopThread
 from nexus_redis._protocol.plans import Call, Job, Outcome, Plan, drive
-from nexus_redis._redis.connect import perform
+from nexus_redis._redis.execute import perform
 from nexus_redis._runtime.locks import Latch, LazyLock, Lock, new_lock
 from nexus_redis.errors import InvalidSetting, NexusError
 

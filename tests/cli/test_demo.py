@@ -160,7 +160,7 @@ def test_the_figures_are_what_they_are_called() -> None:
 def plan(**other: Any) -> Plan:
     given: dict[str, Any] = {
         "home": Path(), "files": (), "producers": 8, "workers": 2, "seconds": 10.0, "rate": 30.0, "queue_limit": 100,
-        "has_slow_down": True, "meeting": None, **other,
+        "has_slow_down": True, "coordination": None, **other,
     }  # fmt: skip
     return Plan(**given)
 

@@ -19,7 +19,8 @@ from nexus_redis._protocol import calls
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call, Job, Outcome
 from nexus_redis._redis import embedded
-from nexus_redis._redis.connect import node_for, perform
+from nexus_redis._redis.connect import node_for
+from nexus_redis._redis.execute import perform
 from nexus_redis._values.parse import MICRO
 from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.asyncio import Nexus as AsyncNexus

@@ -329,9 +329,9 @@ def test_several_budgets_are_taken_together(timed: Any, clock: ManualClock) -> N
 def test_a_timeout_of_several_takes_from_none_and_names_the_slowest(nexus: Any) -> None:
     requests, tokens = nexus.budget("requests", rate=100), nexus.budget("tokens", rate=100)
     requests.acquire()
-    with pytest.raises(AcquireTimeout, match="budget tokens: no 4000 tokens") as raised:
+    with pytest.raises(AcquireTimeout) as raised:
         nexus.acquire({it_of(requests): 1, it_of(tokens): 4000}, timeout=0.3)
-    assert raised.value.cost == 4000
+    assert (raised.value.budget, raised.value.cost) == ("tokens", 4000)
     for budget, used in ((requests, 1), (tokens, 0)):
         book = account_of(budget).ledger
         assert (book.used, len(book.waiters), book.aside) == (used * MICRO, 0, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from nexus_redis._drivers.threaded import run_plan
 from nexus_redis._protocol import calls
-from nexus_redis._protocol.budget_list import LOOKED_AT, ROUNDS, Listed, drop, listed, swept
+from nexus_redis._protocol.budget_list import LOOKED_AT, ROUNDS, Listed, listed, swept, unlist
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Job, Outcome
 from nexus_redis._redis.faults import failed
@@ -118,7 +118,7 @@ def test_a_budget_that_is_opened_while_its_old_name_is_dropped_stays_listed(serv
     stepped(swept("nexus", Listed(["a"])), client, {step: opens})
     assert there(client) == {"a"}
     expire(client, "nexus:{a}*")
-    stepped(drop("nexus", ["a"]), client, {0: opens})
+    stepped(unlist("nexus", ["a"]), client, {0: opens})
     assert there(client) == {"a"}
 
 
@@ -140,7 +140,7 @@ def test_what_is_lost_on_the_way_removes_nothing(server: Server) -> None:
         plan.send([failed(ConnectionError("reset"))])
     with pytest.raises(StopIteration):
         next(swept("nexus", failed(ConnectionError("reset"))))
-    plan = drop("nexus", ["a"])
+    plan = unlist("nexus", ["a"])
     next(plan)
     (again,) = plan.send([failed(ConnectionError("reset")), failed(ConnectionError("reset"))])
     assert again.args[4] == "a"

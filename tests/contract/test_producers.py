@@ -61,9 +61,10 @@ def test_a_warm_acquire_answers_with_the_constant(nexus: Any) -> None:
 def test_a_timeout_takes_nothing_and_says_why(timed: Any) -> None:
     budget = timed.budget("stripe", rate="6/min")
     budget.acquire()
-    with pytest.raises(AcquireTimeout, match=r"stripe: no token within .* \((rate|learning)\)") as raised:
+    with pytest.raises(AcquireTimeout) as raised:
         budget.acquire(timeout=0.05)
-    assert raised.value.cost == 1
+    assert (raised.value.budget, raised.value.cost) == ("stripe", 1)
+    assert raised.value.reason in ("rate", "learning")
     assert 8 < raised.value.retry_after <= 10
     account = account_of(budget)
     assert (account.ledger.used, waiting(account)) == (MICRO, 0)

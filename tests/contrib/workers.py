@@ -11,7 +11,7 @@ from typing import Any
 
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.keys import BudgetKeys
-from nexus_redis._redis.connect import perform
+from nexus_redis._redis.execute import perform
 from nexus_redis._values.settings import BudgetSettings
 from tests.harness.servers import Server
 from tests.harness.support import PATIENCE

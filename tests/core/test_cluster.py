@@ -10,8 +10,8 @@ from redis import exceptions
 from redis._parsers.base import BaseParser
 
 from nexus_redis._protocol.plans import Fault
-from nexus_redis._redis.address import Host, target_of_url
-from nexus_redis._redis.cluster import REDIRECTS, Batch, Redirect, Slots, key_of, redirect_of
+from nexus_redis._redis.address import Host, endpoint_of_url
+from nexus_redis._redis.cluster_map import REDIRECTS, Batch, Redirect, Slots, key_of, redirect_of
 from nexus_redis._redis.faults import classify
 
 A, B, C = ("10.0.0.1", 7000), ("10.0.0.2", 7000), ("10.0.0.3", 7000)
@@ -21,7 +21,7 @@ IN_A, IN_B = ("GET", "{b}"), ("GET", "{a}")  # slots 3300 and 15495
 
 @pytest.fixture
 def slots() -> Slots:
-    slots = Slots(target_of_url("redis+cluster://10.0.0.1:7000,10.0.0.9:7000"))
+    slots = Slots(endpoint_of_url("redis+cluster://10.0.0.1:7000,10.0.0.9:7000"))
     slots.learn(HALVES, A)
     return slots
 
@@ -133,7 +133,7 @@ def test_an_answer_that_says_try_again_is_that_calls_outcome(slots: Slots) -> No
 
 
 def test_a_slot_that_nobody_serves_fails_alone() -> None:
-    slots = Slots(target_of_url("redis+cluster://10.0.0.1:7000"))
+    slots = Slots(endpoint_of_url("redis+cluster://10.0.0.1:7000"))
     slots.learn(HALVES[:1], A)
     batch = Batch(slots, [IN_A, IN_B])
     run(batch, {A: [1]})
@@ -143,7 +143,7 @@ def test_a_slot_that_nobody_serves_fails_alone() -> None:
 
 @pytest.mark.parametrize("nameless", [b"", None, b"?"])
 def test_a_node_that_does_not_name_itself_is_the_one_that_was_asked(nameless: bytes | None) -> None:
-    slots = Slots(target_of_url("redis+cluster://proxy:7000"))
+    slots = Slots(endpoint_of_url("redis+cluster://proxy:7000"))
     slots.learn([[0, 16_383, [nameless, 7001, b"id"]]], ("proxy", 7000))
     assert slots.owner(b"any") == ("proxy", 7001)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 
@@ -14,6 +13,7 @@ from redis.sentinel import MasterNotFoundError
 
 from nexus_redis._protocol.plans import Fault
 from nexus_redis._redis.faults import as_nexus_error, classify, code_of, described, is_demoted, is_unknown_script
+from nexus_redis._values import error_texts
 from nexus_redis.errors import InvalidSetting, NexusError, ServerRefused
 
 NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERMANENT
@@ -99,26 +99,27 @@ def test_a_permanent_fault_becomes_the_error_that_callers_are_promised() -> None
     assert isinstance(as_nexus_error(exceptions.ResponseError("NEXUS_INVALID_BURST")), InvalidSetting)
     refused = as_nexus_error(exceptions.NoPermissionError("this user has no permissions"))
     assert isinstance(refused, ServerRefused)
-    assert "NoPermissionError" in str(refused)
+    assert refused.code == "NoPermissionError"
     ours = NexusError("already")
     assert as_nexus_error(ours) is ours
 
 
 @pytest.mark.parametrize(
-    ("reply", "code", "remedy"),
+    ("reply", "code"),
     [
-        ("NOAUTH Authentication required.", "NOAUTH", "redis://USER:PASSWORD@HOST"),
-        ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS", "does not accept this user"),
-        ("ERR AUTH <password> called without any password configured", "AUTH", "leave it out"),
-        ("MOVED 3999 127.0.0.1:6381", "MOVED", "redis+cluster://"),
-        ("ASK 3999 127.0.0.1:6381", "ASK", "redis+cluster://"),
+        ("NOAUTH Authentication required.", "NOAUTH"),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS"),
+        ("ERR AUTH <password> called without any password configured", "AUTH"),
+        ("MOVED 3999 127.0.0.1:6381", "MOVED"),
+        ("ASK 3999 127.0.0.1:6381", "ASK"),
     ],
 )
-def test_what_an_operator_can_mend_is_told_with_the_remedy(reply: str, code: str, remedy: str) -> None:
+def test_what_an_operator_can_mend_is_told_with_the_remedy(reply: str, code: str) -> None:
     for parser in (BaseParser, valkey._parsers.base.BaseParser):
         refusal = as_nexus_error(parser.parse_error(reply))  # type: ignore[no-untyped-call]  # redis-py
         assert isinstance(refusal, ServerRefused)
-        assert (refusal.code, remedy in refusal.remedy) == (code, True)
+        assert refusal.code == code
+        assert refusal.remedy.startswith(error_texts.SERVER_REFUSED[code])
 
 
 def alert(reason: str) -> ssl.SSLError:
@@ -143,7 +144,8 @@ def test_a_certificate_that_is_not_trusted_is_no_outage(cause: Exception, expect
     if expected is PERMANENT:
         refusal = as_nexus_error(error)
         assert isinstance(refusal, ServerRefused)
-        assert (refusal.code, "ssl_ca_certs" in str(refusal)) == ("CERTIFICATE", True)
+        assert refusal.code == "CERTIFICATE"
+        assert refusal.remedy.startswith(error_texts.certificate_not_trusted("").partition(" (")[0])
 
 
 def test_an_error_of_valkey_py_is_in_the_class_of_redis_pys() -> None:
@@ -164,20 +166,17 @@ def test_an_error_does_not_repeat_a_page_of_text() -> None:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ("This instance has cluster support disabled", "NOCLUSTER: .*use redis://HOST:PORT"),
-        ("unknown command 'SENTINEL', with args beginning with: 'MASTERS'", "NOSENTINEL: .*name the Sentinels"),
-        (
-            "unknown command `EVALSHA`, with args beginning with: `ab`",
-            r"NOSCRIPTS: .*redis\+sentinel://HOST:26379/NAME",
-        ),
-        ("unknown command 'CLUSTER', with args beginning with: 'SLOTS'", r"NOSCRIPTS: .*redis\+sentinel://"),
+        ("This instance has cluster support disabled", "NOCLUSTER"),
+        ("unknown command 'SENTINEL', with args beginning with: 'MASTERS'", "NOSENTINEL"),
+        ("unknown command `EVALSHA`, with args beginning with: `ab`", "NOSCRIPTS"),
+        ("unknown command 'CLUSTER', with args beginning with: 'SLOTS'", "NOSCRIPTS"),
     ],
 )
 def test_a_server_of_another_kind_than_the_address_says_is_told_with_the_remedy(said: str, expected: str) -> None:
     error = as_nexus_error(exceptions.ResponseError(said))
     assert isinstance(error, ServerRefused)
-    assert re.match(expected, str(error))
-    assert said in str(error)
+    remedy = error_texts.server_said(error_texts.SERVER_REFUSED[expected], said)
+    assert (error.code, error.remedy) == (expected, remedy)
 
 
 def test_what_keeps_redis_away_is_said_without_the_insides_of_a_client() -> None:
@@ -188,6 +187,6 @@ def test_what_keeps_redis_away_is_said_without_the_insides_of_a_client() -> None
     both = f"{client('client.', 's-1')} - network:ConnectionError, {client('asyncio.', 's-2')} - TimeoutError"
     text = described(MasterNotFoundError(f"No master found for 'mymaster' : {both}"))
     assert text.startswith("No master found for 'mymaster' : s-1:26379 - network:ConnectionError, s-2:26379 - Timeout")
-    assert text.endswith("`SENTINEL MASTERS` lists the names")
+    assert text.endswith(error_texts.OUTAGE_REMEDIES["MasterNotFoundError"])
     replica: Exception = BaseParser.parse_error("READONLY You can't write")  # type: ignore[no-untyped-call]  # redis-py
-    assert "the address is a replica's" in described(replica)
+    assert described(replica).endswith(error_texts.OUTAGE_REMEDIES["READONLY"])

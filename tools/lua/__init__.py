@@ -1,1 +1,1 @@
-"""What the bundle is made with: the syntax of Lua as a tree, and what is changed in it."""
+"""The parts of the bundle tool: the syntax of Lua as a tree, and the passes that change it."""

@@ -1,7 +1,7 @@
-"""Write a function that is called once in the place of its call.
+"""Replace the call of a function by its body, if it is called once.
 
 A call that is a statement of its own can be replaced: `f(x)`, `a, b = f(x)`, `local a = f(x)`, `return f(x)`. Variables
-are objects, so no variable of the one function is taken for one of the other.
+are objects, so a variable of one function is never taken for one of the other.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FUNCTIONS = (LocalFunction, Function, AnonymousFunction)
 
 @dataclass
 class Site:
-    """A statement that calls one function and does nothing else, and the list that it is in."""
+    """A statement that only calls one function, and the list that it is in."""
 
     statements: list[Node]
     at: Node
@@ -54,7 +54,7 @@ class Site:
 
 
 def write_in(statements: list[Node]) -> None:
-    """Write in what can be, until nothing is left that can."""
+    """Replace calls by bodies until no more can be replaced."""
     refused: set[int] = set()
     while True:
         count_again(statements)
@@ -68,7 +68,7 @@ def write_in(statements: list[Node]) -> None:
                         todo[id(site.call.func)] = (each, block, site)
         if not todo:
             return
-        # First those that call no other of these, since a body that is moved takes its statements along.
+        # Functions that call no other of these come first, because a body that is moved takes its statements along.
         for definition, block, site in todo.values():
             if any(id(node) in todo for node in walk(definition.body)):
                 continue
@@ -98,7 +98,7 @@ def _sites(statements: list[Node]) -> list[Site]:
 
 
 def _blocks(node: Node) -> list[Block]:
-    """The blocks below a node, not those within these."""
+    """Return the blocks below a node, but not the blocks within these."""
     if isinstance(node, Block):
         return [node]
     return [block for child in children(node) for block in _blocks(child)]
@@ -135,7 +135,7 @@ def _is_left_from_a_loop(body: list[Node]) -> bool:
 
 
 def _results(definition: Any, at: Node) -> tuple[list[Node], list[Node], list[Node]]:
-    """The variables that take what is returned, and the statements before and behind the body."""
+    """Return the variables for the results, and the statements before and after the body."""
     if isinstance(at, LocalAssign):
         return at.targets, [LocalAssign(at.targets, [])], []
     if isinstance(at, Assign):
@@ -146,7 +146,7 @@ def _results(definition: Any, at: Node) -> tuple[list[Node], list[Node], list[No
 
 
 def _leaving(body: list[Node], targets: list[Node], *, is_last: bool) -> list[Node]:
-    """The body with an assignment and a `break` for each `return`; the one at its end needs no `break`."""
+    """Return the body with an assignment and a `break` for each `return`; the last one needs no `break`."""
     left: list[Node] = []
     for i, each in enumerate(body):
         if isinstance(each, Return):
@@ -178,12 +178,12 @@ def _result(values: list[Node], targets: list[Node]) -> list[Node]:
 
 
 def _parameters(definition: Any, call: Call) -> list[Node]:
-    """The line that gives a body its parameters. A variable that nobody changes, and a number, need none."""
+    """Return the line that gives a body its parameters. Numbers, and variables that never change, need no line."""
     written = {target.symbol for target in _targets(definition.body.body)}
     plain: dict[Symbol, Node] = {}
     names: list[Node] = []
     values: list[Node] = []
-    # A last call may give several values, which take the place of arguments that are missing.
+    # A call as the last argument may return several values, which stand for the missing arguments.
     is_open = bool(call.args) and len(call.args) < len(definition.args) and isinstance(call.args[-1], Call | Invoke)
     is_quiet = not is_open and not any(isinstance(node, Call | Invoke) for arg in call.args for node in walk(arg))
     for i, name in enumerate(definition.args):
@@ -204,7 +204,7 @@ def _parameters(definition: Any, call: Call) -> list[Node]:
 
 
 def _stays(symbol: Symbol | None, call: Call) -> bool:
-    """Whether nothing that the body calls can change a variable: only the function of the call itself ever does."""
+    """Return whether no function that the body calls can change a variable: only the calling function changes it."""
     return symbol is not None and all(write.owner is call.func.owner is symbol.owner for write in symbol.writes)
 
 

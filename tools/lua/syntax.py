@@ -1,7 +1,7 @@
-"""Lua 5.1 as a tree in which every variable is an object, so that no two are confused whatever they are called.
+"""Lua 5.1 as a tree in which every variable is an object, so that two variables of one name are never confused.
 
-`parsed` reads a text with luaparser, `resolve` links each use of a variable to its declaration, `printed` gives the
-variables names that do not clash and writes the text. Between the two a pass may move code wherever it likes.
+`parsed` reads a text with luaparser, and `resolve` links each use of a variable to its declaration. `printed` gives the
+variables names that do not clash, and writes the text. Between these steps, a pass may move code to any place.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from luaparser.astnodes import (
 )
 
 Scope = dict[str, "Symbol"]
-Name.symbol = Name.owner = None  # of a global, and of the name of a field
+Name.symbol = Name.owner = None  # the value for a global, and for the name of a field
 
 
 class Symbol:
@@ -54,10 +54,10 @@ class Symbol:
 
     def __init__(self, source: str, member: tuple[str, str] | None = None) -> None:
         self.source = self.name = source
-        self.member = member  # of a library, that it stands for
+        self.member = member  # the function of a library that it stands for
         self.owner: Node | None = None  # the function that declares it
         self.reads: list[Name] = []
-        self.writes: list[Name] = []  # beside its declaration
+        self.writes: list[Name] = []  # without its declaration
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Symbol:
         twin = memo[id(self)] = Symbol(self.source, self.member)
@@ -65,15 +65,15 @@ class Symbol:
 
 
 def parsed(text: str) -> list[Node]:
-    """The statements of a text."""
+    """Return the statements of a text."""
     block: Block = ast.parse(text).body
     for node in walk(block):
-        node.comments, node._first_token, node._last_token = [], None, None  # copies are small without
+        node.comments, node._first_token, node._last_token = [], None, None  # without these, copies are small
     return list(block.body)
 
 
 def children(node: Node) -> list[Node]:
-    """The nodes right below, in the order of the source; the name of a field is no node of its own."""
+    """Return the nodes directly below, in the order of the source. The name of a field does not count as a node."""
     found: list[Node] = []
     for name in _parts(node):
         value = getattr(node, name)
@@ -98,7 +98,7 @@ def _parts(node: Node) -> tuple[str, ...]:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """A node and all below it."""
+    """Yield a node and all nodes below it."""
     left = [node]
     while left:
         node = left.pop()
@@ -107,13 +107,13 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def walk_all(statements: list[Node]) -> Iterator[Node]:
-    """All nodes of some statements."""
+    """Yield all nodes of some statements."""
     for statement in statements:
         yield from walk(statement)
 
 
 def blocks(statements: list[Node]) -> list[list[Node]]:
-    """The lists of statements: these, and those of every block below."""
+    """Yield the lists of statements: this one, and those of every block below."""
     return [statements, *(node.body for node in walk_all(statements) if isinstance(node, Block))]
 
 
@@ -132,7 +132,7 @@ class _Resolver:
             self.statement(statement, scope)
         return scope
 
-    def statement(self, node: Node, scope: Scope) -> None:  # noqa: C901, PLR0912  # one branch a kind of statement
+    def statement(self, node: Node, scope: Scope) -> None:  # noqa: C901, PLR0912  # one branch for each kind of statement
         if isinstance(node, LocalAssign):
             self.reads(node.values, scope)
             self.declare(node.targets, scope)
@@ -198,7 +198,7 @@ class _Resolver:
 
 
 def count_again(statements: list[Node]) -> None:
-    """Find all reads and writes anew, after code has been moved."""
+    """Find all reads and writes again, after code has been moved."""
     for node in walk_all(statements):
         if isinstance(node, Name) and node.symbol is not None:
             node.symbol.reads, node.symbol.writes = [], []
@@ -214,7 +214,7 @@ def count_again(statements: list[Node]) -> None:
 
 
 def _find_owners(node: Node, owner: Node | None) -> None:
-    """Note of each name, and of each variable, the function that it is in."""
+    """Note for each name and each variable the function that it is in."""
     if isinstance(node, Name):
         node.owner = owner
     elif isinstance(node, LocalAssign | Forin | Fornum | LocalFunction):
@@ -229,7 +229,7 @@ def _find_owners(node: Node, owner: Node | None) -> None:
 
 
 def declarations(statements: list[Node]) -> Iterator[Name]:
-    """The names that declare a variable."""
+    """Return the names that declare a variable."""
     for node in walk_all(statements):
         yield from declared_by(node)
         if isinstance(node, LocalFunction | Function | AnonymousFunction):
@@ -237,7 +237,7 @@ def declarations(statements: list[Node]) -> Iterator[Name]:
 
 
 def declared_by(node: Node) -> list[Name]:
-    """The names that a statement declares where it stands, so not the parameters of a function."""
+    """Return the names that a statement declares in its own block, so not the parameters of a function."""
     if isinstance(node, LocalAssign | Forin):
         return [name for name in node.targets if isinstance(name, Name)]
     if isinstance(node, Fornum | LocalFunction):
@@ -246,14 +246,14 @@ def declared_by(node: Node) -> list[Name]:
 
 
 def twin(statements: list[Node]) -> list[Node]:
-    """A copy with variables of its own; those declared elsewhere stay the same."""
+    """Return a copy with variables of its own; variables that are declared elsewhere stay the same."""
     own = {name.symbol for name in declarations(statements)}
     used = {node.symbol for node in walk_all(statements) if isinstance(node, Name)}
     return copy.deepcopy(statements, {id(symbol): symbol for symbol in used - own if symbol is not None})
 
 
 def name_of(symbol: Symbol) -> Name:
-    """A new use of a variable."""
+    """Return a new use of a variable."""
     node = Name(symbol.source)
     node.symbol = symbol
     return node
@@ -263,14 +263,14 @@ def name_of(symbol: Symbol) -> Name:
 
 
 def printed(statements: list[Node], taken: frozenset[str] = frozenset()) -> str:
-    """The text, with names that do not clash, also not with `taken` or a global."""
+    """Return the text, with names that do not clash with each other, with `taken` or with a global."""
     globals_ = {node.id for node in walk_all(statements) if isinstance(node, Name) and node.symbol is None}
     _name(statements, dict.fromkeys(globals_ | taken, 1))
     return _Printer().block(statements, "")
 
 
 def _name(statements: list[Node], used: dict[str, int]) -> None:
-    """Give each variable its name, with a number behind where another one of this function or around has it."""
+    """Give each variable its name, with a number if another variable of this function or around it has that name."""
     for statement in statements:
         _name_in(statement, used)
 
@@ -280,7 +280,7 @@ def _name_in(node: Node, used: dict[str, int]) -> None:
     if isinstance(node, LocalFunction):
         _christen(node.name.symbol, used)
     if isinstance(node, LocalFunction | Function | AnonymousFunction):
-        inner = dict(used)  # what is declared in one function may have a name of another's
+        inner = dict(used)  # two functions may declare variables of the same name
         names = node.args
     else:
         names = (
@@ -315,7 +315,7 @@ _SUFFIXED: Final = (Name, Index, Call, Invoke)
 
 
 class _Printer:
-    """Operators by their precedence, a statement a line."""
+    """A writer of text: brackets follow the precedence of operators, and each statement has a line."""
 
     def block(self, statements: list[Node], indent: str) -> str:
         return "".join(
@@ -365,7 +365,7 @@ class _Printer:
 
     def of(self, node: Node) -> str:
         text = self.expression(node)
-        is_cut = isinstance(node, Call | Invoke | Dots) and node.wrapped  # only its first value counts
+        is_cut = isinstance(node, Call | Invoke | Dots) and node.wrapped  # only the first value counts
         return f"({text})" if is_cut else text
 
     def expression(self, node: Node) -> str:
@@ -427,7 +427,7 @@ Visit = Callable[[Node], Node]
 
 
 def replace(node: Node, change: Visit) -> None:
-    """Put `change(child)` in the place of each node below, from the leaves up."""
+    """Replace each node below by `change(node)`, from the leaves up."""
     for name, value in list(vars(node).items()):
         if name.startswith("_") or name in ("comments", "symbol", "owner"):
             continue
