@@ -530,7 +530,7 @@ class Budget(BudgetShell["Consumer"], _Spender):
     def _watch(self, source: Source, capacity: float | str | None, interval: float | str) -> Consumer:
         consumer = Consumer(self._nexus, self, None, consumer_settings(capacity, interval), source)
         consumer._check()
-        consumer._start()
+        consumer.start()
         return consumer
 
     async def configure(self, **settings: Any) -> BudgetSnapshot:
@@ -753,7 +753,13 @@ class Consumer(ConsumerShell):
         if self._nexus._reports.hub.is_closing:  # with its loop
             raise Closed("nexus")
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Begin to report every `interval` (0.25 s). No-op for a consumer that reports already or is closed.
+
+        `watch`, `work` and `report` start a consumer by themselves. Call `start` where callers take tokens before the
+        first work comes: without a report, a budget that has no rate in code gives no token. The call does no I/O; a
+        thread of the Nexus sends the first report at once.
+        """
         if self._reporter.scheduled == NEVER or self._reporter.meter.is_unheard:
             self._nexus._loop.note_use()
             with self._nexus._reports.lock:

@@ -112,7 +112,7 @@ class NexusShell:
         self._keyed: WeakValueDictionary[str, Opening] = WeakValueDictionary()
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
         self._pinned: list[Account] = []
-        self._observers: dict[str, Any] = {}  # the consumers through which HTTP clients report, by budget
+        self._observers: dict[str, Any] = {}  # what `Budget.observer` returns, by the budget's name
 
     @property
     def url(self) -> str:
@@ -202,8 +202,13 @@ class BudgetShell(Generic[C]):
         """The name of the budget that a per-key one takes its settings from; None for one without a key."""
         return self._opening.parent.name if self._opening.parent else None
 
-    def _observer(self) -> C:
-        """Return the consumer through which all HTTP clients of this process report: two would be counted as two."""
+    def observer(self) -> C:
+        """Return the consumer through which this process reports what its own requests come to. No I/O.
+
+        It is a consumer with `observe=True`, and each process has one for a budget: every call returns the same one,
+        because a second one would be counted as a second client of the downstream. On a downstream that takes 100/s,
+        ten processes are ten observers, each finds some 10/s, and the budget's rate is the sum.
+        """
         with self._nexus._naming:
             observers: dict[str, C] = self._nexus._observers
             if self.name not in observers:
@@ -337,7 +342,7 @@ class ConsumerShell:
     _nexus: NexusShell
     _is_closed: bool
     _reporter: Reporter
-    _start: Callable[[], None]
+    start: Callable[[], None]
 
     @property
     def name(self) -> str:
@@ -365,7 +370,7 @@ class ConsumerShell:
         """
         self._check()
         self._reporter.meter.watch(queue, depth=depth, limit=limit)
-        self._start()
+        self.start()
         return self
 
     def _check(self) -> None:
@@ -381,7 +386,7 @@ class ConsumerShell:
         client has gone, is neither done nor an error. Of a bulk, `as work` and `work.failed(3)` says that 3 failed, and
         `work.done(497)` that no more than 497 are done. Async: `async with`.
         """
-        return Work(self._reporter.meter, parse_number("tokens", tokens), self._start, self._reporter.hub.clock)
+        return Work(self._reporter.meter, parse_number("tokens", tokens), self.start, self._reporter.hub.clock)
 
     def __repr__(self) -> str:
         told = f"{self.rate:g}/s" if self.rate is not None else "no report answered yet"
