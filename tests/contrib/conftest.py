@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contrib.answering import Answering
+from tests.contrib.local_site import LocalSite
 from tests.contrib.workers import Workers
 from tests.harness.servers import Server
 
 
 @pytest.fixture
-def site() -> Iterator[Answering]:
+def site() -> Iterator[LocalSite]:
     """A local HTTP server that answers as it is asked to."""
-    with Answering() as site:
+    with LocalSite() as site:
         yield site
 
 

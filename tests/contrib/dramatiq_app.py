@@ -11,12 +11,12 @@ from dramatiq.results import Results
 from dramatiq.results.backends.redis import RedisBackend
 
 from nexus_redis import Nexus
-from nexus_redis.contrib import _turns
+from nexus_redis.contrib import _deferral
 from nexus_redis.contrib.dramatiq import NexusMiddleware
 from tests.harness.support import now
 
 if "TESTS_WORKER" in os.environ:  # not where the tests themselves import this
-    _turns.BLIND = 0.5  # type: ignore[misc]  # they stop the budget for a while, and go on soon
+    _deferral.WITHOUT_RATE = 0.5  # type: ignore[misc]  # they stop the budget for a while, and go on soon
 URL = os.environ["NEXUS_REDIS_URL"]
 
 

@@ -17,10 +17,10 @@ import websockets.sync.client
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis import InvalidSetting
-from nexus_redis.contrib import asgi
+from nexus_redis.contrib import _texts, asgi
 from nexus_redis.contrib.asgi import Limit, ReportLoad
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
+from tests.contrib.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import PATIENCE, eventually, join, run
 
@@ -267,7 +267,7 @@ def test_a_request_whose_client_has_gone_is_neither_done_nor_an_error(
     app: Any, counted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     consumer = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web").consumer()
-    monkeypatch.setattr(consumer, "_start", lambda: None)
+    monkeypatch.setattr(consumer, "start", lambda: None)
     monkeypatch.setattr(asgi, "SHORT", -1.0)
 
     async def receive() -> Any:
@@ -292,7 +292,7 @@ def test_looking_for_the_client_takes_nothing_from_the_application(
     says_more: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     consumer = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web").consumer()
-    monkeypatch.setattr(consumer, "_start", lambda: None)
+    monkeypatch.setattr(consumer, "start", lambda: None)
     monkeypatch.setattr(asgi, "SHORT", -1.0)
     parts = [{"type": "http.request", "body": bytes([n]), "more_body": n < 2} for n in range(3)]
     there, read = iter(parts), []
@@ -416,8 +416,8 @@ async def _nothing() -> Any:
 def test_the_status_can_be_fixed(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
     nexus.budget("web", rate=100).pause()
     assert get(serve(Limit(site, site.budget(one_server), status=429)).url).status_code == 429
-    with pytest.raises(InvalidSetting, match="status=418: use 429, 503"):
-        Limit(site, site.budget(one_server), status=418)
+    budget = site.budget(one_server)
+    assert refusal(lambda: Limit(site, budget, status=418)) == ("status", _texts.WRONG_STATUS)
 
 
 def test_two_servers_keep_one_budget_together(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from celery import Celery
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis import InvalidSetting
+from nexus_redis.contrib import _texts
 from nexus_redis.contrib.celery import NexusTask
+from nexus_redis.errors import COST
 from nexus_redis.testing import assert_never_exceeded
+from tests.contrib.refusals import refusal, wrong_kind
 from tests.contrib.workers import Workers, noted, operator_sets
 from tests.harness.servers import Server
 from tests.harness.support import LONG_PATIENCE, eventually
@@ -56,7 +59,7 @@ def results(answers: list[Any]) -> list[Any]:
 def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_when_there_is_room(
     one_server: Server, app: Any, work: Callable[..., None]
 ) -> None:
-    """How much of the budget they use is a matter of time, and tested by the clock in test_turns.py."""
+    """How much of the budget they use is a matter of time, and tested by the clock in test_deferral.py."""
     operator_sets(one_server, rate=0)
     answers = [app.limited.delay(number) for number in range(40)]
     app.free.delay()
@@ -105,22 +108,22 @@ def test_the_cost_is_a_function_of_the_arguments(one_server: Server, app: Any, w
 
 
 def idle() -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
 def test_a_task_that_cannot_work_is_refused_where_it_is_made() -> None:
     own, nexus = Celery("own", broker="memory://"), nexus_redis.Nexus.from_url("redis://nowhere.example")
     other = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example")
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({}, r"budget=None: name it: @app\.task"),
-        ({"budget": "stripe"}, "budget='stripe': give a Budget of `nexus_redis`"),
-        ({"budget": other.budget("x")}, "budget=.*: give a Budget of `nexus_redis`$"),
-        ({"budget": nexus.budget("x"), "cost": -1}, "cost=-1: use"),
-        ({"budget": nexus.budget("x"), "cost": "3"}, "cost='3': use"),
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({}, "budget", _texts.TASK_WITHOUT_BUDGET.format(task="0")),
+        ({"budget": "stripe"}, "budget", wrong_kind("Budget", "sync")),
+        ({"budget": other.budget("x")}, "budget", wrong_kind("Budget", "sync")),
+        ({"budget": nexus.budget("x"), "cost": -1}, "cost", COST.remedy),
+        ({"budget": nexus.budget("x"), "cost": "3"}, "cost", COST.remedy),
     ]
-    for options, says in cases:
-        with pytest.raises(InvalidSetting, match=says):
-            own.task(base=NexusTask, lazy=False, shared=False, name=says, **options)(idle)
+    for number, (options, field, remedy) in enumerate(cases):
+        task = own.task(base=NexusTask, lazy=False, shared=False, name=str(number), **options)
+        assert refusal(partial(task, idle)) == (field, remedy)
 
 
 # Celery shares tasks among the applications of a process, and other tests have made some.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -18,12 +19,13 @@ import pytest
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis._api.base import BudgetShell
-from nexus_redis.contrib import _gates
+from nexus_redis.contrib import _http, _texts
 from nexus_redis.contrib import httpx as with_httpx
 from nexus_redis.contrib import httpx2 as with_httpx2
+from nexus_redis.contrib._http import PauseFilter
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
-from tests.contrib.answering import Answering
 from tests.contrib.clients import CLIENTS, TIMED_OUT, Script
+from tests.contrib.local_site import LocalSite
 from tests.harness.servers import Server, launch
 from tests.harness.support import PATIENCE, run
 
@@ -35,7 +37,7 @@ def play(request: pytest.FixtureRequest) -> Script:
     return CLIENTS[request.param]
 
 
-def address(site: Answering, **said: Any) -> str:
+def address(site: LocalSite, **said: Any) -> str:
     return f"{site.url}/?{urlencode(said)}"
 
 
@@ -45,7 +47,7 @@ def standing(server: Server) -> nexus_redis.BudgetSnapshot:
 
 
 def test_requests_go_out_at_the_budgets_rate(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script
+    one_server: Server, site: LocalSite, clock: ManualClock, play: Script
 ) -> None:
     site.now = lambda: clock.now
     assert play(one_server, [site.url] * 40, rate=50) == [200] * 40
@@ -55,7 +57,7 @@ def test_requests_go_out_at_the_budgets_rate(
 
 
 def test_what_costs_more_takes_more_and_what_is_free_takes_nothing(
-    one_server: Server, site: Answering, play: Script
+    one_server: Server, site: LocalSite, play: Script
 ) -> None:
     def cost(request: Any) -> float:
         return 0 if "free" in str(request.url) else 5
@@ -68,7 +70,7 @@ def test_what_costs_more_takes_more_and_what_is_free_takes_nothing(
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_refusal_that_says_when_to_come_back_pauses_the_fleet_and_is_handed_on(
-    one_server: Server, site: Answering, play: Script, status: int
+    one_server: Server, site: LocalSite, play: Script, status: int
 ) -> None:
     assert play(one_server, [address(site, status=status, **{"Retry-After": 3600})], rate=100) == [status]
     after = standing(one_server)
@@ -78,7 +80,7 @@ def test_a_refusal_that_says_when_to_come_back_pauses_the_fleet_and_is_handed_on
     assert len(site.paths) == 1  # nothing was sent again behind the caller's back
 
 
-def test_a_date_is_as_good_as_seconds(one_server: Server, site: Answering, play: Script) -> None:
+def test_a_date_is_as_good_as_seconds(one_server: Server, site: LocalSite, play: Script) -> None:
     then = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     play(one_server, [address(site, status=503, **{"Retry-After": then})], rate=100)
     assert standing(one_server).paused_for == pytest.approx(7200, abs=600)
@@ -95,20 +97,20 @@ def test_a_date_is_as_good_as_seconds(one_server: Server, site: Answering, play:
     ids=["reset", "reset-after", "anthropic", "draft"],
 )
 def test_a_limit_that_is_used_up_pauses_before_anyone_is_refused(
-    one_server: Server, site: Answering, play: Script, said: dict[str, Any]
+    one_server: Server, site: LocalSite, play: Script, said: dict[str, Any]
 ) -> None:
     assert play(one_server, [address(site, **said)], rate=100) == [200]
     assert standing(one_server).paused_for == pytest.approx(9000, abs=900)
 
 
-def test_a_request_waits_no_longer_than_its_own_timeout(one_server: Server, site: Answering, play: Script) -> None:
+def test_a_request_waits_no_longer_than_its_own_timeout(one_server: Server, site: LocalSite, play: Script) -> None:
     assert play(one_server, [address(site, status=429, **{"Retry-After": 3600})], rate=10) == [429]
     assert play(one_server, [site.url] * 2, rate=10, patience=0.3) == [TIMED_OUT, TIMED_OUT]
     assert len(site.paths) == 1
 
 
 def test_a_pause_is_over_when_the_server_said(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script
+    one_server: Server, site: LocalSite, clock: ManualClock, play: Script
 ) -> None:
     site.now = lambda: clock.now
     refused = address(site, status=429, **{"Retry-After": 2})
@@ -117,7 +119,7 @@ def test_a_pause_is_over_when_the_server_said(
     assert 1.5 <= max(gaps) < 2.5  # what was in hand may still be spent, in its lease
 
 
-def test_a_longer_pause_is_never_cut_short(one_server: Server, site: Answering, play: Script) -> None:
+def test_a_longer_pause_is_never_cut_short(one_server: Server, site: LocalSite, play: Script) -> None:
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("api", rate=100).pause(reason="we moved")
         refused = address(site, status=429, **{"Retry-After": 1})
@@ -128,9 +130,9 @@ def test_a_longer_pause_is_never_cut_short(one_server: Server, site: Answering, 
 
 @pytest.mark.parametrize("name", ["httpx-async", "httpx2-async", "aiohttp"])
 def test_fifty_refusals_at_once_make_one_pause(
-    one_server: Server, site: Answering, monkeypatch: pytest.MonkeyPatch, name: str
+    one_server: Server, site: LocalSite, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(_gates, "time", SimpleNamespace(monotonic=lambda: 0.0))  # at once, on a slow machine too
+    monkeypatch.setattr(_http, "time", SimpleNamespace(monotonic=lambda: 0.0))  # at once, on a slow machine too
     refused = address(site, status=429, **{"Retry-After": 3600})
     with one_server.client() as client:
         assert CLIENTS[name](one_server, [refused] * 50, cost=lambda _: 0, at_once=True) == [429] * 50
@@ -142,34 +144,34 @@ def test_a_shorter_pause_is_said_too_once_the_last_word_is_a_second_old(monkeypa
     """An operator may have resumed since; at once it would be fifty refusals that say the same."""
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    gate = _gates._Gate("api", 1)
+    pauses = PauseFilter("api")
     heard = []
     for now, seconds in [(0.0, 60), (0.5, 5), (0.9, 80), (1.8, 5), (2.0, 5), (3.0, 5), (3.1, 5)]:  # noqa: B007  # read above
-        heard.append(gate._news(429, {"Retry-After": str(seconds)}) is not None)
+        heard.append(pauses.new_pause(429, {"Retry-After": str(seconds)}) is not None)
     assert heard == [True, False, True, False, True, True, False]
 
 
 def test_short_pauses_that_follow_each_other_are_all_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is over when the next one is told; those of one moment are told once."""
-    gate = _gates._Gate("api", 1)
+    pauses = PauseFilter("api")
 
     def is_heard(at: float) -> bool:
         monkeypatch.setattr(time, "monotonic", lambda: at)
-        return gate._news(429, {"retry-after-ms": "120"}) is not None
+        return pauses.new_pause(429, {"retry-after-ms": "120"}) is not None
 
     heard = [is_heard(at) for at in (0.0, 0.01, 0.02, 0.13, 0.14, 0.26)]
     assert heard == [True, False, False, True, False, True]
 
 
 def test_a_response_is_handed_on_when_redis_is_gone(
-    site: Answering, play: Script, caplog: pytest.LogCaptureFixture
+    site: LocalSite, play: Script, caplog: pytest.LogCaptureFixture
 ) -> None:
     process = launch("valkey")
     server = Server("valkey", process.port)
     process.stop()
     refused = address(site, status=429, **{"Retry-After": 3600})
     assert play(server, [refused], cost=lambda _: 0) == [429]
-    assert "could not be passed on to the fleet" in caplog.text
+    assert _texts.PAUSE_FAILED in [record.msg for record in caplog.records]
 
 
 # -- report=True: the server is observed
@@ -179,13 +181,13 @@ def test_a_response_is_handed_on_when_redis_is_gone(
 def observers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The consumers through which clients report, in the order in which clients ask for them."""
     found: list[Any] = []
-    observer = BudgetShell._observer
+    observer = BudgetShell.observer
 
     def noted(budget: Any) -> Any:
         found.append(observer(budget))
         return found[-1]
 
-    monkeypatch.setattr(BudgetShell, "_observer", noted)
+    monkeypatch.setattr(BudgetShell, "observer", noted)
     return found
 
 
@@ -196,7 +198,7 @@ def counted(observer: Any) -> dict[str, float]:
 
 
 def test_a_client_that_reports_counts_what_is_answered_and_what_is_refused(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script, observers: list[Any]
+    one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]
 ) -> None:
     statuses = [200, 202, 301, 404, 500, 501, 429, 502, 503, 504]
     assert play(one_server, [address(site, status=status) for status in statuses], report=True) == statuses
@@ -205,7 +207,7 @@ def test_a_client_that_reports_counts_what_is_answered_and_what_is_refused(
 
 
 def test_a_request_that_nobody_answers_is_an_error(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script, observers: list[Any]
+    one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]
 ) -> None:
     with pytest.raises(Exception, match=r"(?i)disconnect|remote end closed"):
         play(one_server, [site.url, f"{site.url}/silence"], report=True)
@@ -214,7 +216,7 @@ def test_a_request_that_nobody_answers_is_an_error(
 
 
 def test_what_needs_no_token_is_not_counted_and_a_bulk_counts_in_tokens(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script, observers: list[Any]
+    one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]
 ) -> None:
     def cost(request: Any) -> float:
         return 0 if "free" in str(request.url) else 3
@@ -225,7 +227,7 @@ def test_what_needs_no_token_is_not_counted_and_a_bulk_counts_in_tokens(
 
 @pytest.mark.parametrize("name", ["httpx", "aiohttp"])
 def test_a_client_finds_the_rate_of_a_server_that_only_refuses(
-    one_server: Server, site: Answering, clock: ManualClock, name: str
+    one_server: Server, site: LocalSite, clock: ManualClock, name: str
 ) -> None:
     site.now, room, at = (lambda: clock.now), 5.0, clock.now
 
@@ -261,7 +263,7 @@ def test_a_request_that_its_caller_gives_up_says_nothing_about_the_server(
                 await asyncio.wait_for(is_sent.wait(), PATIENCE)
                 request.cancel()
                 await asyncio.wait([request])
-                return counted(transport._gate._observer)
+                return counted(transport._limiter._observer)
 
     assert run(main()) == {"done": 0, "errors": 0, "in_flight": 0}
 
@@ -269,14 +271,29 @@ def test_a_request_that_its_caller_gives_up_says_nothing_about_the_server(
 def test_clients_of_one_process_report_as_one_consumer(one_server: Server) -> None:
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         first, second = (with_httpx.Transport(nexus.budget("api"), report=True) for _ in range(2))
-        assert first._gate._observer is second._gate._observer is not None
+        assert first._limiter._observer is second._limiter._observer is not None
         other = with_httpx.Transport(nexus.budget("other"), report=True)
-        assert other._gate._observer is not first._gate._observer
+        assert other._limiter._observer is not first._limiter._observer
         mine = nexus.budget("api").consumer("mine", observe=True, capacity=4000)
-        assert with_httpx.Transport(nexus.budget("api"), report=mine)._gate._observer is mine
+        assert with_httpx.Transport(nexus.budget("api"), report=mine)._limiter._observer is mine
+
+
+@pytest.mark.parametrize(("library", "helper"), [(httpx, with_httpx), (httpx2, with_httpx2)], ids=["httpx", "httpx2"])
+@pytest.mark.parametrize(("name", "inner"), [("Transport", "HTTPTransport"), ("AsyncTransport", "AsyncHTTPTransport")])
+def test_a_transport_is_one_of_its_library(library: Any, helper: Any, name: str, inner: str) -> None:
+    """The two libraries share the implementation, and no class: names, bases and the default are the library's."""
+    transport = getattr(helper, name)
+    assert pickle.loads(pickle.dumps(transport)) is transport  # noqa: S301  # our own
+    assert f"{transport.__module__}.{transport.__qualname__}" == f"nexus_redis.contrib.{library.__name__}.{name}"
+    assert library.__name__ in transport.__doc__
+    assert issubclass(transport, getattr(library, inner.replace("HTTP", "Base")))
+    face = nexus_redis if name == "Transport" else nexus_redis.asyncio
+    made = transport(face.Nexus.from_url("redis://nowhere.example").budget("api"))
+    assert isinstance(made._inner, getattr(library, inner))
+    assert repr(made).startswith(f"<nexus_redis.contrib.{library.__name__}.{name} object")
 
 
 def test_the_two_httpx_helpers_differ_in_the_librarys_name_alone() -> None:
-    folder = Path(_gates.__file__).parent
+    folder = Path(_http.__file__).parent
     first, second = (folder / f"{name}.py" for name in ("httpx", "httpx2"))
     assert second.read_text().replace("httpx2", "httpx") == first.read_text()

@@ -43,7 +43,7 @@ def work(workers: Workers, count: int) -> None:
 def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_when_there_is_room(
     one_server: Server, app: Any, workers: Workers
 ) -> None:
-    """How much of the budget they use is a matter of time, and tested by the clock in test_turns.py."""
+    """How much of the budget they use is a matter of time, and tested by the clock in test_deferral.py."""
     operator_sets(one_server, rate=0)
     messages = [app.limited.send(number) for number in range(40)]
     app.free.send()

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from taskiq import InMemoryBroker
 
-from nexus_redis import InvalidSetting
 from nexus_redis.asyncio import Nexus
+from nexus_redis.contrib import _texts
 from nexus_redis.contrib.taskiq import NexusMiddleware
+from nexus_redis.errors import COST, InvalidSetting
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
 from tests.contrib.workers import Workers, noted, operator_sets
 from tests.harness.servers import Server
@@ -128,21 +129,22 @@ def test_a_cost_function_is_asked_once_where_the_task_is_sent(one_server: Server
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "field", "remedy"),
     [
-        ({"budget": "strype"}, "budget='strype': NexusMiddleware has stripe"),
-        ({"budget": "stripe", "cost": -1}, "cost=-1.0: use"),
+        ({"budget": "strype"}, "budget", _texts.UNKNOWN_BUDGET.format(known="stripe")),
+        ({"budget": "stripe", "cost": -1}, "cost", COST.remedy),
     ],
 )
 def test_a_label_that_cannot_be_right_is_refused_where_the_task_is_sent(
-    one_server: Server, labels: dict[str, Any], said: str
+    one_server: Server, labels: dict[str, Any], field: str, remedy: str
 ) -> None:
     async def body(broker: InMemoryBroker, budget: Any) -> None:
         @broker.task(**labels)  # type: ignore[untyped-decorator]  # its overloads know no `Any` labels
         async def task() -> None:
             return
 
-        with pytest.raises(InvalidSetting, match=said):
+        with pytest.raises(InvalidSetting) as caught:
             await task.kiq()
+        assert (caught.value.field, caught.value.remedy) == (field, remedy)
 
     in_memory(one_server, body)

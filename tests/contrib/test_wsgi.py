@@ -41,7 +41,7 @@ def reporting(app: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[ReportLoad, En
     consumer = nexus_redis.Nexus.from_url("redis://nowhere.example").budget("web").consumer()
     ended = Ended()
     monkeypatch.setattr(consumer, "work", lambda _tokens: ended)
-    monkeypatch.setattr(consumer, "_start", lambda: None)
+    monkeypatch.setattr(consumer, "start", lambda: None)
     return ReportLoad(app, consumer), ended
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from nexus_redis.contrib._headers import Told, told_to_wait
+from nexus_redis.contrib._retry_after import RequestedWait, requested_wait
 
 DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since 1970
 
@@ -82,10 +82,10 @@ DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since
     ],
 )  # fmt: skip
 def test_what_is_said_is_read(status: int, headers: dict[str, str], seconds: float) -> None:
-    told = told_to_wait(status, headers)
-    assert told is not None
-    assert told.seconds == pytest.approx(seconds)
-    assert told.why.startswith(str(status))
+    wait = requested_wait(status, headers)
+    assert wait is not None
+    assert wait.seconds == pytest.approx(seconds)
+    assert wait.header.startswith(str(status))
 
 
 @pytest.mark.parametrize(
@@ -134,34 +134,34 @@ def test_what_is_said_is_read(status: int, headers: dict[str, str], seconds: flo
     ],
 )
 def test_what_is_not_said_is_not_guessed(status: int, headers: dict[str, str]) -> None:
-    assert told_to_wait(status, headers) is None
+    assert requested_wait(status, headers) is None
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "wait"),
     [
-        ({"Retry-After": "7"}, Told(7, "429 Retry-After: 7")),
-        ({"retry-after-ms": "120"}, Told(0.12, "429 retry-after-ms: 120")),
-        ({"ratelimit": '"day";r=0;t=5'}, Told(5, '429 RateLimit: "day";r=0;t=5')),
-        ({"x-ratelimit-reset-after": "5"}, Told(5, "429 x-ratelimit-reset-after: 5")),
+        ({"Retry-After": "7"}, RequestedWait(7, "429 Retry-After: 7")),
+        ({"retry-after-ms": "120"}, RequestedWait(0.12, "429 retry-after-ms: 120")),
+        ({"ratelimit": '"day";r=0;t=5'}, RequestedWait(5, '429 RateLimit: "day";r=0;t=5')),
+        ({"x-ratelimit-reset-after": "5"}, RequestedWait(5, "429 x-ratelimit-reset-after: 5")),
     ],
 )
-def test_the_reason_names_the_header(headers: dict[str, str], told: Told) -> None:
-    assert told_to_wait(429, headers) == told
+def test_the_reason_names_the_header(headers: dict[str, str], wait: RequestedWait) -> None:
+    assert requested_wait(429, headers) == wait
 
 
 def test_a_list_that_is_split_over_several_fields_is_one() -> None:
     split: Any = CIMultiDict([("RateLimit", '"hour";r=4;t=900'), ("ratelimit", '"second";r=0;t=1')])
-    assert told_to_wait(200, split) == Told(1, '200 RateLimit: "hour";r=4;t=900, "second";r=0;t=1'[:60])
+    assert requested_wait(200, split) == RequestedWait(1, '200 RateLimit: "hour";r=4;t=900, "second";r=0;t=1'[:60])
 
 
 @given(st.text(alphabet='";=, rt0123456789:abc\\?*-._', max_size=60))
 def test_whatever_a_server_sends_is_read_or_ignored(text: str) -> None:
     for name in ("RateLimit", "Retry-After", "retry-after-ms", "x-ratelimit-reset"):
-        told = told_to_wait(429, {name: text, "x-ratelimit-remaining": "0"})
-        assert told is None or 0 < told.seconds <= 86_400
+        wait = requested_wait(429, {name: text, "x-ratelimit-remaining": "0"})
+        assert wait is None or 0 < wait.seconds <= 86_400
 
 
 def test_a_field_made_to_take_long_does_not() -> None:
     for text in ('"' * 20_000, ";r=0" * 20_000, '"a";r' * 20_000, '"a"' + ";r=0" * 20_000 + "!", "a," * 20_000):
-        told_to_wait(200, {"RateLimit": text, "ratelimit-" * 2_000 + "remaining": "0", "a-" * 20_000: "0"})
+        requested_wait(200, {"RateLimit": text, "ratelimit-" * 2_000 + "remaining": "0", "a-" * 20_000: "0"})
