@@ -37,8 +37,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from nexus_redis._core.meter import Work
 from nexus_redis._values import cost as _cost
 from nexus_redis._values import log as _log
+from nexus_redis._values import parse as _parse
 from nexus_redis._values.cost import is_async, price_of
-from nexus_redis._values.parse import parse_seconds
+from nexus_redis.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from nexus_redis import asyncio, client
@@ -55,6 +56,19 @@ TokenSource: TypeAlias = "client.Budget | client.Producer | asyncio.Budget | asy
 
 log: Final[logging.Logger] = _log.log
 """The logger `nexus_redis`. A thread of its own calls the handlers, so a helper may log while it holds a lock."""
+
+
+def parse_seconds(value: float | str, field: str) -> float:
+    """Return a duration in seconds, from a number of seconds or a text with a unit.
+
+    `"90s"` is 90.0, `"1h30m"` is 5400.0 and `"250ms"` is 0.25. Raises `InvalidSetting`, which names your `field`, for a
+    duration of less than 0 or of more than a day. A text without a unit is refused, too: "30" may be a shell variable
+    in the wrong place.
+    """
+    try:
+        return _parse.parse_seconds(value, "timeout")  # all durations have one range
+    except InvalidSetting as error:
+        raise InvalidSetting(field, value, error.remedy) from None
 
 
 def known_rate(source: TokenSource) -> float:

@@ -6,7 +6,7 @@ price = price_of(lambda path: path != "/health")     price("/cart") -> 1;  price
 
 A function is the caller's own code. Here, and so in `limited` and `pace`, what it raises reaches the caller, and a
 value that is no cost raises `InvalidSetting`. The helpers in `contrib` stand between two libraries and may not break a
-request: they use `contrib._fail_open`, which logs the error and lets the work pass.
+request: they use `contrib._open.open_price`, which logs the error and lets the work pass.
 """
 
 from __future__ import annotations

@@ -109,12 +109,12 @@ def parse_rate(value: object, field: str = "rate") -> float:
 
 
 def parse_seconds(value: object, field: str) -> float:
-    """Return a duration in seconds, from a number or a text with units; raise `InvalidSetting` of `field` for another.
+    """A duration in seconds, from a number or a text that says its unit.
 
     A text without a unit is refused: "30" may be a shell variable in the wrong place.
 
-    >>> parse_seconds("90s", "pause"), parse_seconds("1h30m", "pause"), parse_seconds("250ms", "pause")
-    (90.0, 5400.0, 0.25)
+    >>> [parse_seconds(text, "pause") for text in ("90s", "5m", "0.5 hours", "1h30m", "250ms")]
+    [90.0, 300.0, 1800.0, 5400.0, 0.25]
     """
     return _duration(value, field, RANGES[field], needs_unit=True)
 

@@ -62,7 +62,7 @@ class AdmissionRules(Generic[B, P]):
             self.choose: Callable[..., object] = budget
         owner = f"budget {self.budget.name}" if self.budget is not None else "Limit"
         self.price = fail_open_price(owner, cost, _texts.NOT_LIMITED)
-        self.choice_errors = ErrorLog(_texts.CHOOSING_FUNCTION.format(owner=owner), _texts.NOT_LIMITED)
+        self.choice_errors = ErrorLog(_texts.choosing_function(owner), _texts.NOT_LIMITED)
         self._cost_errors = ErrorLog("", _texts.ALWAYS_REFUSED)
         self.hold = parse_seconds(hold, "hold")
 
@@ -73,7 +73,7 @@ class AdmissionRules(Generic[B, P]):
 
     def too_large(self, budget: B | P, error: InvalidSetting) -> Denied:
         """Deny a cost that no bucket can hold: if it were admitted, the largest requests would be free of charge."""
-        self._cost_errors.add(error, _texts.ACQUIRING.format(budget=budget.name))
+        self._cost_errors.add(error, _texts.acquiring(budget.name))
         return Denied(LONGEST_RETRY, "rate")
 
     def chosen(self, answer: object) -> B | None:

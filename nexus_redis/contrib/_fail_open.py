@@ -40,9 +40,10 @@ class ErrorLog:
             self._quiet_until, unlogged, self._unlogged = now + QUIET, self._unlogged - 1, 0
         finally:
             self._counting.release()
-        more = ("", _texts.ONE_UNLOGGED)[unlogged] if unlogged < 2 else _texts.UNLOGGED.format(count=unlogged)
         # Outside of the lock: a handler of the user's may come through here itself.
-        log.error(_texts.FAILED, subject or self._subject, error, self._consequence, more, exc_info=error)
+        log.error(
+            _texts.FAILED, subject or self._subject, error, self._consequence, _texts.unlogged(unlogged), exc_info=error
+        )
 
 
 def fail_open_price(owner: str, cost: Cost, consequence: str = _texts.PASSES) -> Callable[..., float]:
@@ -54,7 +55,7 @@ def fail_open_price(owner: str, cost: Cost, consequence: str = _texts.PASSES) ->
     price = price_of(cost)
     if not callable(cost):
         return price
-    errors = ErrorLog(_texts.COST_FUNCTION.format(owner=owner), consequence)
+    errors = ErrorLog(_texts.cost_function(owner), consequence)
 
     def ask(*args: object, **given: object) -> float:
         try:

@@ -60,7 +60,7 @@ class PauseFilter:
 
 
 def _reason(wait: RequestedWait, host: str) -> str:
-    reason = _texts.PAUSE_REASON.format(header=wait.header, host=host[:LONGEST_HOST])
+    reason = _texts.pause_reason(wait.header, host[:LONGEST_HOST])
     return reason.encode("ascii", "replace").decode()
 
 

@@ -36,7 +36,7 @@ def require(field: str, value: object, kind: type[T]) -> T:
     """
     if not isinstance(value, kind):
         module = nexus_asyncio.__name__ if kind.__module__ == nexus_asyncio.__name__ else nexus_asyncio.__package__
-        raise InvalidSetting(field, value, _texts.WRONG_KIND.format(kind=kind.__name__, module=module))
+        raise InvalidSetting(field, value, _texts.wrong_kind(kind.__name__, str(module)))
     return value
 
 
@@ -61,4 +61,4 @@ def chosen_observer(budget: Observable[C_co], report: bool | C_co, kind: type[C_
 
 def _require_same_budget(field: str, value: Named, budget: Named) -> None:
     if value.name != budget.name:
-        raise InvalidSetting(field, value, _texts.OTHER_BUDGET.format(other=value.name, own=budget.name))
+        raise InvalidSetting(field, value, _texts.other_budget(value.name, budget.name))

@@ -58,7 +58,7 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
         """Check the budget and the cost. Celery calls this when the task is made, long before the task runs."""
         super().on_bound(app)
         if cls.budget is None and not issubclass(cls, app.Task):  # the task's own base, and not the `task_cls` of all
-            raise InvalidSetting("budget", None, _texts.TASK_WITHOUT_BUDGET.format(task=cls.name))
+            raise InvalidSetting("budget", None, _texts.task_without_budget(cls.name))
         if cls.budget is not None:
             require("budget", cls.budget, Budget)
         owner = f"budget {cls.budget.name if cls.budget else None}, task {cls.name}"

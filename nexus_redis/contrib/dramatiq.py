@@ -85,4 +85,4 @@ class NexusMiddleware(Middleware):
                 message.copy(options={DUE_HEADER: time.time() + countdown}), delay=math.ceil(countdown * 1e3)
             )
             message.options["store_results"] = False  # or None would be stored as the result of the message
-            raise SkipMessage(_texts.MESSAGE_DEFERRED.format(budget=budget.name, seconds=countdown))
+            raise SkipMessage(_texts.message_deferred(budget.name, countdown))

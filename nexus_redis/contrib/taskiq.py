@@ -71,8 +71,7 @@ class NexusMiddleware(TaskiqMiddleware):
         if name is None:
             return None, 0.0
         if name not in self._budgets:
-            known = ", ".join(self._budgets) or _texts.NO_BUDGETS
-            raise InvalidSetting("budget", name, _texts.UNKNOWN_BUDGET.format(known=known))
+            raise InvalidSetting("budget", name, _texts.unknown_budget([*self._budgets]))
         try:
             tokens = float(cost)  # labels travel as text
         except (TypeError, ValueError):

@@ -20,4 +20,4 @@ def refusal(make: Callable[[], object]) -> tuple[str, str]:
 def wrong_kind(kind: str, face: str) -> str:
     """Return the remedy for an object that is not a `kind` of `face`, sync or async."""
     module = {"sync": "nexus_redis", "async": "nexus_redis.asyncio"}[face]
-    return _texts.WRONG_KIND.format(kind=kind, module=module)
+    return _texts.wrong_kind(kind, module)

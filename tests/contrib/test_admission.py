@@ -94,7 +94,7 @@ def test_an_error_in_the_function_that_chooses_lets_the_request_in_and_is_logged
 
     assert statuses(application.visit(one_server, lambda _nexus: choose, ["/"] * 3)) == [200] * 3
     [line] = errors(caplog)
-    assert line.startswith(_texts.CHOOSING_FUNCTION.format(owner="Limit"))
+    assert line.startswith(_texts.choosing_function("Limit"))
     assert _texts.NOT_LIMITED in line
 
 
@@ -259,7 +259,7 @@ def test_a_cost_that_no_bucket_holds_is_refused_and_the_log_says_why(
     assert statuses(answers) == [200, 429, 429]
     assert answers[1].headers["retry-after"] == "60"
     [line] = errors(caplog)
-    assert line.startswith(_texts.ACQUIRING.format(budget="web"))
+    assert line.startswith(_texts.acquiring("web"))
     assert "InvalidSetting('cost=500" in line
     assert "above the burst" in line
     assert _texts.ALWAYS_REFUSED in line

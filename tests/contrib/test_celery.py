@@ -115,7 +115,7 @@ def test_a_task_that_cannot_work_is_refused_where_it_is_made() -> None:
     own, nexus = Celery("own", broker="memory://"), nexus_redis.Nexus.from_url("redis://nowhere.example")
     other = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example")
     cases: list[tuple[dict[str, Any], str, str]] = [
-        ({}, "budget", _texts.TASK_WITHOUT_BUDGET.format(task="0")),
+        ({}, "budget", _texts.task_without_budget("0")),
         ({"budget": "stripe"}, "budget", wrong_kind("Budget", "sync")),
         ({"budget": other.budget("x")}, "budget", wrong_kind("Budget", "sync")),
         ({"budget": nexus.budget("x"), "cost": -1}, "cost", COST.remedy),

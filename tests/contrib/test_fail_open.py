@@ -205,8 +205,8 @@ def test_one_line_a_minute_speaks_for_all_errors(
     for now in (1000.0, 1001.0, 1059.9, 1060.0, 1061.0, 1121.0):  # noqa: B007  # read by the clock
         assert price({}) == 0
     assert [line.getMessage() for line in lines(caplog)] == [
-        _texts.FAILED % (_texts.COST_FUNCTION.format(owner="budget stripe"), KeyError("tokens"), _texts.PASSES, more)
-        for more in ("", _texts.UNLOGGED.format(count=2), _texts.ONE_UNLOGGED)
+        _texts.FAILED % (_texts.cost_function("budget stripe"), KeyError("tokens"), _texts.PASSES, more)
+        for more in ("", _texts.unlogged(2), _texts.unlogged(1))
     ]
     assert price({"tokens": 3}) == 3
 

@@ -131,7 +131,7 @@ def test_a_cost_function_is_asked_once_where_the_task_is_sent(one_server: Server
 @pytest.mark.parametrize(
     ("labels", "field", "remedy"),
     [
-        ({"budget": "strype"}, "budget", _texts.UNKNOWN_BUDGET.format(known="stripe")),
+        ({"budget": "strype"}, "budget", _texts.unknown_budget(["stripe"])),
         ({"budget": "stripe", "cost": -1}, "cost", COST.remedy),
     ],
 )

@@ -30,7 +30,7 @@ ASYNC: dict[str, Callable[..., Any]] = {
     "taskiq": taskiq.NexusMiddleware,
 }  # fmt: skip
 URL = "redis://nowhere.example"
-OTHER_BUDGET = _texts.OTHER_BUDGET.format(other="other", own="stripe")
+OTHER_BUDGET = _texts.other_budget("other", "stripe")
 
 
 def sync_budget() -> Any:
