@@ -12,7 +12,7 @@ echo "# an operator's limit: code cannot overrule it until the operator removes 
 nexus-redis set api --rate 20/s
 nexus-redis set lines --rate 500/s
 
-echo "# ten commands, four at a time, each when it has its token"
+echo "# ten commands, four at a time, each when its token is there"
 seq 10 | xargs -P4 -I{} nexus-redis run api -- sh -c 'echo call {}' > "$work/calls"
 sort -u "$work/calls" | wc -l
 

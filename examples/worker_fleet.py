@@ -3,9 +3,9 @@
 python examples/worker_fleet.py                     # uses NEXUS_REDIS_URL, else a server of its own
 
 Each worker reports its own queue and how much work it does. `combine="spread"` says that work is pushed to the workers:
-the fullest worker decides, because the sender cannot choose which worker takes the work. A killed worker reports no more, and
-two seconds later its rate is taken out of the budget. The work in its queue is lost. Keep work that must not be lost in
-a broker, as examples/stream_pipeline.py does.
+the fullest worker decides, because the sender cannot choose which worker takes the work. A killed worker reports no
+more, and two seconds later its rate is taken out of the budget. The work in its queue is lost. Keep work that must not
+be lost in a broker, as examples/stream_pipeline.py does.
 """
 
 import argparse
