@@ -64,7 +64,9 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 # --- whose budget
 
 
-def test_each_customer_has_a_budget_of_its_own(one_server: Server, application: Application) -> None:
+def test_budget_per_customer(one_server: Server, application: Application) -> None:
+    """Each customer has its own budget, and the answers do not name the key."""
+
     def budget(nexus: Any) -> Any:
         nexus.budget("customer", rate="6/min")
         return lambda request: nexus.budget("customer", key=application.path(request)[1:])
@@ -75,7 +77,8 @@ def test_each_customer_has_a_budget_of_its_own(one_server: Server, application: 
     assert not [value for answer in answers for value in answer.headers.values() if "ann" in value or "bob" in value]
 
 
-def test_what_the_function_gives_no_budget_is_not_limited(one_server: Server, application: Application) -> None:
+def test_no_budget(one_server: Server, application: Application) -> None:
+    """A request for which the function returns None is not limited."""
     answers = application.visit(
         one_server,
         lambda nexus: lambda request: nexus.budget("api", rate=0) if application.path(request) == "/api" else None,
@@ -86,9 +89,11 @@ def test_what_the_function_gives_no_budget_is_not_limited(one_server: Server, ap
 
 
 @pytest.mark.parametrize("answer", ["raises", "stripe", 1, True], ids=str)
-def test_an_error_in_the_function_that_chooses_lets_the_request_in_and_is_logged_once(
+def test_choosing_fails(
     one_server: Server, application: Application, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A request for which the choosing function fails is admitted, and the error is logged once."""
+
     def choose(_request: Any) -> Any:
         return dict[str, str]()["customer"] if answer == "raises" else answer
 
@@ -99,7 +104,9 @@ def test_an_error_in_the_function_that_chooses_lets_the_request_in_and_is_logged
 
 
 @pytest.mark.parametrize("name", ["asgi", "fastapi"])
-def test_an_async_function_may_choose(one_server: Server, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_async_choice(one_server: Server, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An async function may choose the budget."""
+
     def budget(nexus: Any) -> Any:
         async def choose(request: Any) -> Any:
             if APPLICATIONS[name].path(request) == "/fails":
@@ -112,7 +119,8 @@ def test_an_async_function_may_choose(one_server: Server, name: str, caplog: pyt
     assert "LookupError('as asked')" in errors(caplog)[0]
 
 
-def test_the_websockets_of_a_limited_router_pass_through() -> None:
+def test_websockets() -> None:
+    """The websockets of a limited router pass through."""
     budget = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web", rate=0)
     router = fastapi.APIRouter(dependencies=[fastapi.Depends(limit(budget))])
 
@@ -125,7 +133,9 @@ def test_the_websockets_of_a_limited_router_pass_through() -> None:
         assert socket.receive_text() == "hello"
 
 
-def test_what_cannot_work_is_refused_where_the_door_is_made() -> None:
+def test_wrong_arguments() -> None:
+    """Arguments that cannot work are refused where the limit is made."""
+
     async def choose(_request: Any) -> None:
         """Return nothing; nothing awaits it."""
 
@@ -146,7 +156,8 @@ def _nothing(*_given: Any) -> Any:
     """An application that is never called."""
 
 
-def test_thousands_of_customers_leave_nothing_in_the_process(one_server: Server) -> None:
+def test_many_customers(one_server: Server) -> None:
+    """Thousands of customers leave nothing in the process."""
     with ManualClock() as clock, nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("customer", rate="6/min")
 
@@ -173,7 +184,8 @@ def _started(_environ: Any, start_response: Any) -> list[bytes]:
     return []
 
 
-def test_a_bounded_number_of_pauses_is_remembered() -> None:
+def test_remembered_pauses() -> None:
+    """A bounded number of pauses is remembered, and a pause in use is among them."""
     pauses = PauseEnds(object)
     pauses.of("often").learn(0, 40)
     for number in range(3 * MOST_PAUSES):
@@ -185,9 +197,8 @@ def test_a_bounded_number_of_pauses_is_remembered() -> None:
 # --- what is said
 
 
-def test_every_answer_has_the_fields_of_the_draft_beside_those_of_the_application(
-    one_server: Server, application: Application
-) -> None:
+def test_fields(one_server: Server, application: Application) -> None:
+    """Every answer has the fields of the draft beside those of the application."""
     answers = application.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/", "/"])
     assert statuses(answers) == [200, 429]
     for answer in answers:
@@ -199,7 +210,8 @@ def test_every_answer_has_the_fields_of_the_draft_beside_those_of_the_applicatio
     assert answers[1].headers["content-type"].startswith(("text/plain", "application/json"))
 
 
-def test_where_the_next_one_has_hardly_to_wait_nobody_is_told_to(one_server: Server, application: Application) -> None:
+def test_short_wait(one_server: Server, application: Application) -> None:
+    """Where the next request waits for less than a second, an admitted client is not told to wait."""
     answers = application.visit(one_server, lambda nexus: nexus.budget("web", rate=100), ["/"] * 5)
     for answer in answers:
         name, quota, window, left, seconds = told(answer)
@@ -211,14 +223,16 @@ def test_where_the_next_one_has_hardly_to_wait_nobody_is_told_to(one_server: Ser
             assert (left, seconds) == (0, 1)
 
 
-def test_who_is_held_is_not_told_to_wait_for_that_long(one_server: Server, application: Application) -> None:
+def test_hold(one_server: Server, application: Application) -> None:
+    """The time for which a request may be held is not part of the wait in the fields."""
     [answer] = application.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/"], hold=9.5)
     assert told(answer)[3] >= 1
     [answer] = application.visit(one_server, lambda nexus: nexus.budget("other", rate="6/min"), ["/"], hold=5)
     assert 4 <= told(answer)[4] <= 5
 
 
-def test_the_fields_can_be_left_out(one_server: Server, application: Application) -> None:
+def test_no_fields(one_server: Server, application: Application) -> None:
+    """`headers=False` leaves the fields out, and keeps `Retry-After`."""
     answers = application.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/", "/"], headers=False)
     assert statuses(answers) == [200, 429]
     for answer in answers:
@@ -227,9 +241,8 @@ def test_the_fields_can_be_left_out(one_server: Server, application: Application
     assert answers[1].headers["retry-after"] in {"9", "10"}
 
 
-def test_during_a_pause_the_policy_stays_and_the_state_is_the_rest_of_the_pause(
-    one_server: Server, application: Application
-) -> None:
+def test_fields_during_pause(one_server: Server, application: Application) -> None:
+    """During a pause the policy stays, and the state is the rest of the pause."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("web", rate=5).pause(40)
     [answer] = application.visit(one_server, lambda nexus: nexus.budget("web", rate=5), ["/"])
@@ -240,16 +253,17 @@ def test_during_a_pause_the_policy_stays_and_the_state_is_the_rest_of_the_pause(
     assert answer.headers["retry-after"] == str(seconds)
 
 
-def test_of_a_budget_without_a_rate_the_state_alone_is_told(one_server: Server, application: Application) -> None:
+def test_fields_without_rate(one_server: Server, application: Application) -> None:
+    """An answer about a budget without a rate has the state only."""
     [answer] = application.visit(one_server, lambda nexus: nexus.budget("web"), ["/"])
     assert answer.status_code == 503
     assert "ratelimit-policy" not in answer.headers
     assert answer.headers["ratelimit"] == '"web";r=0;t=1'
 
 
-def test_a_cost_that_no_bucket_holds_is_refused_and_the_log_says_why(
-    one_server: Server, application: Application, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_cost_too_large(one_server: Server, application: Application, caplog: pytest.LogCaptureFixture) -> None:
+    """A request whose cost no bucket can hold is refused, and the log says why."""
+
     def cost(request: Any) -> float:
         return 500 if application.path(request) == "/much" else 1
 
@@ -273,7 +287,8 @@ def test_a_cost_that_no_bucket_holds_is_refused_and_the_log_says_why(
         (1.7 / 86_400, (1, 86_400)), (1e9, (10**9, 1)), (1e-6, (1, 1_000_000)), (0.99, (59, 60)), (7, (7, 1)),
     ],
 )  # fmt: skip
-def test_a_policy_says_the_rate_in_whole_requests_and_seconds(rate: float, says: tuple[int, int]) -> None:
+def test_policy(rate: float, says: tuple[int, int]) -> None:
+    """A policy is the rate in whole requests and seconds, and never more than the rate."""
     assert policy(rate) == says
     quota, window = says
     assert quota / window <= rate * (1 + 1e-6) + 1e-6
@@ -283,7 +298,6 @@ def test_a_policy_says_the_rate_in_whole_requests_and_seconds(rate: float, says:
     ("rate", "wait", "left", "seconds"),
     [(100, 0, 100, 1), (100, 0.3, 71, 1), (5, 0.9, 1, 1), (5, 1.0, 0, 1), (5, 1.2, 0, 2), (0.1, 0.5, 6, 60)],
 )
-def test_the_state_is_0_only_where_the_next_one_waits_a_second(
-    rate: float, wait: float, left: int, seconds: int
-) -> None:
+def test_state(rate: float, wait: float, left: int, seconds: int) -> None:
+    """The state is 0 only where the next request waits for a second or longer."""
     assert dict(rate_limit_fields("web", rate, wait))["RateLimit"] == f'"web";r={left};t={seconds}'

@@ -56,10 +56,11 @@ def results(answers: list[Any]) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_when_there_is_room(
-    one_server: Server, app: Any, work: Callable[..., None]
-) -> None:
-    """How much of the budget they use is a matter of time, and tested by the clock in test_deferral.py."""
+def test_two_workers(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+    """Tasks over the budget of two workers are deferred, and each runs once when there are tokens.
+
+    How much of the budget they use is a matter of time, and tested by the clock in test_deferral.py.
+    """
     operator_sets(one_server, rate=0)
     answers = [app.limited.delay(number) for number in range(40)]
     app.free.delay()
@@ -80,9 +81,8 @@ def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_wh
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent", "eventlet"])
-def test_tasks_take_their_tokens_in_each_kind_of_pool_and_its_end_hands_them_back(
-    one_server: Server, app: Any, work: Callable[..., None], workers: Workers, pool: str
-) -> None:
+def test_pools(one_server: Server, app: Any, work: Callable[..., None], workers: Workers, pool: str) -> None:
+    """Tasks acquire their tokens in each kind of pool, and the end of the pool returns the tokens."""
     answers = [app.paid.delay() for _ in range(12)]
     work(1, "-P", pool, "-c", "2")
     assert results(answers) == [None] * 12
@@ -91,7 +91,8 @@ def test_tasks_take_their_tokens_in_each_kind_of_pool_and_its_end_hands_them_bac
         assert not list(client.scan_iter("*:producer:*"))
 
 
-def test_a_real_retry_is_an_attempt(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+def test_retry(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+    """A real retry counts as an attempt."""
     result = app.failing.delay()
     work(1, "-P", "solo")
     assert [type(error) for error in results([result])] == [LookupError]
@@ -100,7 +101,8 @@ def test_a_real_retry_is_an_attempt(one_server: Server, app: Any, work: Callable
     assert [line.split()[1] for line in lines] == [b"0", b"1"]
 
 
-def test_the_cost_is_a_function_of_the_arguments(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+def test_cost_function(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+    """The cost may be a function of the task's arguments."""
     answers = [app.weighty.delay(number, each=5) for number in (0, 1, 2)]
     work(1, "-P", "solo")
     assert results(answers) == [0, 1, 2]
@@ -111,7 +113,8 @@ def idle() -> None:
     """Do nothing."""
 
 
-def test_a_task_that_cannot_work_is_refused_where_it_is_made() -> None:
+def test_wrong_task() -> None:
+    """A task that cannot work is refused where it is made."""
     own, nexus = Celery("own", broker="memory://"), nexus_redis.Nexus.from_url("redis://nowhere.example")
     other = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example")
     cases: list[tuple[dict[str, Any], str, str]] = [
@@ -128,13 +131,15 @@ def test_a_task_that_cannot_work_is_refused_where_it_is_made() -> None:
 
 # Celery shares tasks among the applications of a process, and other tests have made some.
 @pytest.mark.filterwarnings("ignore:.*already registered to a different callable")
-def test_as_the_base_of_all_tasks_it_leaves_those_without_a_budget_alone() -> None:
+def test_task_cls() -> None:
+    """As the base of all tasks, it does not limit tasks without a budget."""
     own = Celery("own", broker="memory://", task_cls=NexusTask)
     own.finalize()
     assert "celery.backend_cleanup" in own.tasks
 
 
-def test_an_eager_task_waits_and_a_direct_call_takes_nothing(app: Any, one_server: Server) -> None:
+def test_eager(app: Any, one_server: Server) -> None:
+    """An eager task waits for its token, and a direct call acquires none."""
     assert app.limited(7) == 7
     assert not app.budget.snapshot().exists
     assert [app.limited.apply((number,)).get() for number in range(20)] == list(range(20))

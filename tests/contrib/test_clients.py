@@ -46,9 +46,8 @@ def standing(server: Server) -> nexus_redis.BudgetSnapshot:
         return nexus.budget("api").snapshot()
 
 
-def test_requests_go_out_at_the_budgets_rate(
-    one_server: Server, site: LocalSite, clock: ManualClock, play: Script
-) -> None:
+def test_rate(one_server: Server, site: LocalSite, clock: ManualClock, play: Script) -> None:
+    """Requests go out at the rate of the budget."""
     site.now = lambda: clock.now
     assert play(one_server, [site.url] * 40, rate=50) == [200] * 40
     assert_never_exceeded(site.log, 50)
@@ -56,9 +55,9 @@ def test_requests_go_out_at_the_budgets_rate(
     assert standing(one_server).granted_total >= 40
 
 
-def test_what_costs_more_takes_more_and_what_is_free_takes_nothing(
-    one_server: Server, site: LocalSite, play: Script
-) -> None:
+def test_cost(one_server: Server, site: LocalSite, play: Script) -> None:
+    """A request acquires the tokens of its cost, and none where the cost is 0."""
+
     def cost(request: Any) -> float:
         return 0 if "free" in str(request.url) else 5
 
@@ -69,9 +68,8 @@ def test_what_costs_more_takes_more_and_what_is_free_takes_nothing(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_refusal_that_says_when_to_come_back_pauses_the_fleet_and_is_handed_on(
-    one_server: Server, site: LocalSite, play: Script, status: int
-) -> None:
+def test_refusal_pauses(one_server: Server, site: LocalSite, play: Script, status: int) -> None:
+    """A refusal that says when to come back pauses the fleet, and reaches the caller."""
     assert play(one_server, [address(site, status=status, **{"Retry-After": 3600})], rate=100) == [status]
     after = standing(one_server)
     assert after.reason == "paused"
@@ -80,7 +78,8 @@ def test_a_refusal_that_says_when_to_come_back_pauses_the_fleet_and_is_handed_on
     assert len(site.paths) == 1  # nothing was sent again behind the caller's back
 
 
-def test_a_date_is_as_good_as_seconds(one_server: Server, site: LocalSite, play: Script) -> None:
+def test_retry_date(one_server: Server, site: LocalSite, play: Script) -> None:
+    """A date in `Retry-After` pauses the fleet until then."""
     then = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     play(one_server, [address(site, status=503, **{"Retry-After": then})], rate=100)
     assert standing(one_server).paused_for == pytest.approx(7200, abs=600)
@@ -96,22 +95,21 @@ def test_a_date_is_as_good_as_seconds(one_server: Server, site: LocalSite, play:
     ],
     ids=["reset", "reset-after", "anthropic", "draft"],
 )
-def test_a_limit_that_is_used_up_pauses_before_anyone_is_refused(
-    one_server: Server, site: LocalSite, play: Script, said: dict[str, Any]
-) -> None:
+def test_used_up(one_server: Server, site: LocalSite, play: Script, said: dict[str, Any]) -> None:
+    """A limit that is used up pauses the fleet before any request is refused."""
     assert play(one_server, [address(site, **said)], rate=100) == [200]
     assert standing(one_server).paused_for == pytest.approx(9000, abs=900)
 
 
-def test_a_request_waits_no_longer_than_its_own_timeout(one_server: Server, site: LocalSite, play: Script) -> None:
+def test_timeout(one_server: Server, site: LocalSite, play: Script) -> None:
+    """A request waits no longer than its own timeout, and is not sent then."""
     assert play(one_server, [address(site, status=429, **{"Retry-After": 3600})], rate=10) == [429]
     assert play(one_server, [site.url] * 2, rate=10, patience=0.3) == [TIMED_OUT, TIMED_OUT]
     assert len(site.paths) == 1
 
 
-def test_a_pause_is_over_when_the_server_said(
-    one_server: Server, site: LocalSite, clock: ManualClock, play: Script
-) -> None:
+def test_end_of_pause(one_server: Server, site: LocalSite, clock: ManualClock, play: Script) -> None:
+    """A pause is over when the server said."""
     site.now = lambda: clock.now
     refused = address(site, status=429, **{"Retry-After": 2})
     assert play(one_server, [refused, *[site.url] * 10], rate=20) == [429, *[200] * 10]
@@ -119,7 +117,8 @@ def test_a_pause_is_over_when_the_server_said(
     assert 1.5 <= max(gaps) < 2.5  # what was in hand may still be spent, in its lease
 
 
-def test_a_longer_pause_is_never_cut_short(one_server: Server, site: LocalSite, play: Script) -> None:
+def test_longer_pause(one_server: Server, site: LocalSite, play: Script) -> None:
+    """A response never shortens a longer pause."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("api", rate=100).pause(reason="we moved")
         refused = address(site, status=429, **{"Retry-After": 1})
@@ -129,9 +128,8 @@ def test_a_longer_pause_is_never_cut_short(one_server: Server, site: LocalSite, 
 
 
 @pytest.mark.parametrize("name", ["httpx-async", "httpx2-async", "aiohttp"])
-def test_fifty_refusals_at_once_make_one_pause(
-    one_server: Server, site: LocalSite, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_refusals_at_once(one_server: Server, site: LocalSite, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Fifty refusals at once make one pause."""
     monkeypatch.setattr(_http, "time", SimpleNamespace(monotonic=lambda: 0.0))  # at once, on a slow machine too
     refused = address(site, status=429, **{"Retry-After": 3600})
     with one_server.client() as client:
@@ -140,8 +138,11 @@ def test_fifty_refusals_at_once_make_one_pause(
     assert len(pauses) == 1
 
 
-def test_a_shorter_pause_is_said_too_once_the_last_word_is_a_second_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator may have resumed since; at once it would be fifty refusals that say the same."""
+def test_shorter_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shorter pause is passed on, too, if the last one was passed on a second ago.
+
+    An operator may have resumed since; at once it would be fifty refusals that say the same.
+    """
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     pauses = PauseFilter("api")
@@ -151,8 +152,11 @@ def test_a_shorter_pause_is_said_too_once_the_last_word_is_a_second_old(monkeypa
     assert heard == [True, False, True, False, True, True, False]
 
 
-def test_short_pauses_that_follow_each_other_are_all_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is over when the next one is told; those of one moment are told once."""
+def test_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short pauses that follow one another are all passed on.
+
+    Each is over when the next one is told; those of one moment are told once.
+    """
     pauses = PauseFilter("api")
 
     def is_heard(at: float) -> bool:
@@ -163,9 +167,8 @@ def test_short_pauses_that_follow_each_other_are_all_said(monkeypatch: pytest.Mo
     assert heard == [True, False, False, True, False, True]
 
 
-def test_a_response_is_handed_on_when_redis_is_gone(
-    site: LocalSite, play: Script, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_redis_gone(site: LocalSite, play: Script, caplog: pytest.LogCaptureFixture) -> None:
+    """A response reaches the caller also where Redis is away and the pause cannot be made."""
     process = launch("valkey")
     server = Server("valkey", process.port)
     process.stop()
@@ -197,27 +200,29 @@ def counted(observer: Any) -> dict[str, float]:
     return {name: said.get(name, 0) for name in ("done", "errors", "in_flight")}
 
 
-def test_a_client_that_reports_counts_what_is_answered_and_what_is_refused(
-    one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]
-) -> None:
+def test_report(one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]) -> None:
+    """A client that reports counts done requests and refusals."""
     statuses = [200, 202, 301, 404, 500, 501, 429, 502, 503, 504]
     assert play(one_server, [address(site, status=status) for status in statuses], report=True) == statuses
     assert counted(observers[0]) == {"done": 6, "errors": 4, "in_flight": 0}
     assert observers[0]._reporter.meter.sample()["latency_ms"] > 0
 
 
-def test_a_request_that_nobody_answers_is_an_error(
+def test_no_response(
     one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]
 ) -> None:
+    """A request without a response is an error."""
     with pytest.raises(Exception, match=r"(?i)disconnect|remote end closed"):
         play(one_server, [site.url, f"{site.url}/silence"], report=True)
     sent = site.paths.count("/silence")  # aiohttp sends a GET once more by itself, and takes a token for it
     assert counted(observers[0]) == {"done": 1, "errors": sent, "in_flight": 0}
 
 
-def test_what_needs_no_token_is_not_counted_and_a_bulk_counts_in_tokens(
+def test_report_cost(
     one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]
 ) -> None:
+    """A request of cost 0 is not counted, and a larger cost counts in tokens."""
+
     def cost(request: Any) -> float:
         return 0 if "free" in str(request.url) else 3
 
@@ -226,9 +231,8 @@ def test_what_needs_no_token_is_not_counted_and_a_bulk_counts_in_tokens(
 
 
 @pytest.mark.parametrize("name", ["httpx", "aiohttp"])
-def test_a_client_finds_the_rate_of_a_server_that_only_refuses(
-    one_server: Server, site: LocalSite, clock: ManualClock, name: str
-) -> None:
+def test_find_rate(one_server: Server, site: LocalSite, clock: ManualClock, name: str) -> None:
+    """A client finds the rate of a server that only refuses."""
     site.now, room, at = (lambda: clock.now), 5.0, clock.now
 
     def status() -> int:
@@ -246,9 +250,9 @@ def test_a_client_finds_the_rate_of_a_server_that_only_refuses(
 
 
 @pytest.mark.parametrize(("library", "helper"), [(httpx, with_httpx), (httpx2, with_httpx2)], ids=["httpx", "httpx2"])
-def test_a_request_that_its_caller_gives_up_says_nothing_about_the_server(
-    one_server: Server, library: Any, helper: Any
-) -> None:
+def test_cancelled(one_server: Server, library: Any, helper: Any) -> None:
+    """A request that its caller cancels says nothing about the server."""
+
     async def main() -> dict[str, float]:
         is_sent = asyncio.Event()
 
@@ -268,7 +272,8 @@ def test_a_request_that_its_caller_gives_up_says_nothing_about_the_server(
     assert run(main()) == {"done": 0, "errors": 0, "in_flight": 0}
 
 
-def test_clients_of_one_process_report_as_one_consumer(one_server: Server) -> None:
+def test_one_observer(one_server: Server) -> None:
+    """All clients of a process report as one consumer, unless one is given."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         first, second = (with_httpx.Transport(nexus.budget("api"), report=True) for _ in range(2))
         assert first._limiter._observer is second._limiter._observer is not None
@@ -280,7 +285,7 @@ def test_clients_of_one_process_report_as_one_consumer(one_server: Server) -> No
 
 @pytest.mark.parametrize(("library", "helper"), [(httpx, with_httpx), (httpx2, with_httpx2)], ids=["httpx", "httpx2"])
 @pytest.mark.parametrize(("name", "inner"), [("Transport", "HTTPTransport"), ("AsyncTransport", "AsyncHTTPTransport")])
-def test_a_transport_is_one_of_its_library(library: Any, helper: Any, name: str, inner: str) -> None:
+def test_transport_classes(library: Any, helper: Any, name: str, inner: str) -> None:
     """The two libraries share the implementation, and no class: names, bases and the default are the library's."""
     transport = getattr(helper, name)
     assert pickle.loads(pickle.dumps(transport)) is transport  # noqa: S301  # our own
@@ -293,7 +298,8 @@ def test_a_transport_is_one_of_its_library(library: Any, helper: Any, name: str,
     assert repr(made).startswith(f"<nexus_redis.contrib.{library.__name__}.{name} object")
 
 
-def test_the_two_httpx_helpers_differ_in_the_librarys_name_alone() -> None:
+def test_same_helpers() -> None:
+    """The helpers for httpx and httpx2 differ in the name of the library only."""
     folder = Path(_http.__file__).parent
     first, second = (folder / f"{name}.py" for name in ("httpx", "httpx2"))
     assert second.read_text().replace("httpx2", "httpx") == first.read_text()

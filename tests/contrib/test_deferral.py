@@ -33,7 +33,8 @@ def nexus(clock: ManualClock, one_server: Server) -> Iterator[Nexus]:
         yield nexus
 
 
-def test_a_crowd_is_spread_over_the_time_that_the_budget_needs_for_it(nexus: Nexus) -> None:
+def test_spread(nexus: Nexus) -> None:
+    """Work that comes at once is spread over the time that the budget needs for it."""
     deferral = Deferral(nexus.budget("stripe", rate=RATE))
     countdowns = [deferral.acquire_or_defer(1, due=None) for _ in range(4 * RATE)]
     waits = [countdown for countdown in countdowns if countdown > 0]
@@ -42,15 +43,21 @@ def test_a_crowd_is_spread_over_the_time_that_the_budget_needs_for_it(nexus: Nex
     assert 0.5 * 4 < waits[-1] < 1.5 * 4
 
 
-def test_what_is_denied_is_put_off_even_where_nothing_says_for_how_long(nexus: Nexus) -> None:
-    """0 would say that it has its tokens, and it would run without."""
+def test_denied(nexus: Nexus) -> None:
+    """Denied work is deferred even where the denial does not say for how long.
+
+    0 would say that it has its tokens, and it would run without.
+    """
     budget = nexus.budget("stripe", rate=RATE)
     with unittest.mock.patch.object(budget, "try_acquire", return_value=Denied(0.0, "rate")):
         assert 0 < Deferral(budget).acquire_or_defer(1, due=None) < 1
 
 
-def test_two_workers_use_all_of_a_budget_and_no_more(clock: ManualClock, one_server: Server) -> None:
-    """A backlog of 400 on 40/s, with a broker that delivers what was put off when its turn has come."""
+def test_two_workers(clock: ManualClock, one_server: Server) -> None:
+    """Two workers use the whole budget, and no more.
+
+    A backlog of 400 on 40/s, with a broker that delivers what was put off when its turn has come.
+    """
     with Nexus.from_url(one_server.url) as one, Nexus.from_url(one_server.url) as other:
         workers = [Deferral(nexus.budget("stripe", rate=40)) for nexus in (one, other)]
         messages: list[tuple[float, int, float | None]] = [(0.0, number, None) for number in range(400)]
@@ -69,7 +76,8 @@ def test_two_workers_use_all_of_a_budget_and_no_more(clock: ManualClock, one_ser
         assert len(busy) / busy[-1] > 0.85 * 40
 
 
-def test_what_is_beyond_the_horizon_comes_back_within_it_and_asks_again(nexus: Nexus) -> None:
+def test_horizon(nexus: Nexus) -> None:
+    """Work beyond the horizon comes back within it, and tries again."""
     deferral = Deferral(nexus.budget("stripe", rate=RATE))
     countdowns = [deferral.acquire_or_defer(5, due=None) for _ in range(int(2 * HORIZON * RATE / 5))]
     assert max(countdowns) <= HORIZON
@@ -78,14 +86,14 @@ def test_what_is_beyond_the_horizon_comes_back_within_it_and_asks_again(nexus: N
     assert min(beyond) >= HORIZON / 2
 
 
-def test_whose_turn_it_is_waits_for_its_token(nexus: Nexus, clock: ManualClock) -> None:
+def test_due(nexus: Nexus, clock: ManualClock) -> None:
+    """Work that is due waits for its token."""
     deferral = Deferral(nexus.budget("stripe", rate=RATE))
     assert [deferral.acquire_or_defer(1, due=clock.now) for _ in range(RATE)] == [0.0] * RATE
 
 
-def test_who_comes_late_fills_no_slot_but_gets_a_later_turn_or_what_lies_there(
-    nexus: Nexus, clock: ManualClock
-) -> None:
+def test_late(nexus: Nexus, clock: ManualClock) -> None:
+    """Late work does not wait in a slot: it takes tokens that are there, or gets a later due time."""
     budget = nexus.budget("stripe", rate=RATE)
     deferral = Deferral(budget)
     while budget.try_acquire():
@@ -101,9 +109,8 @@ def test_who_comes_late_fills_no_slot_but_gets_a_later_turn_or_what_lies_there(
     assert clock.now < 2
 
 
-def test_what_the_bucket_held_before_the_rate_fell_is_put_off_and_does_not_fail(
-    nexus: Nexus, clock: ManualClock
-) -> None:
+def test_rate_fell(nexus: Nexus, clock: ManualClock) -> None:
+    """Work whose cost was within the burst before the rate fell is deferred, and does not fail."""
     budget = nexus.budget("stripe", rate=100)
     deferral = Deferral(budget)
 
@@ -120,7 +127,8 @@ def test_what_the_bucket_held_before_the_rate_fell_is_put_off_and_does_not_fail(
         deferral.acquire_or_defer(30, due=None)
 
 
-def test_during_a_pause_turns_begin_where_it_ends(nexus: Nexus, clock: ManualClock) -> None:
+def test_pause(nexus: Nexus, clock: ManualClock) -> None:
+    """During a pause, due times begin at its end."""
     budget = nexus.budget("stripe", rate=RATE)
     deferral = Deferral(budget)
     budget.pause(10)
@@ -129,14 +137,16 @@ def test_during_a_pause_turns_begin_where_it_ends(nexus: Nexus, clock: ManualClo
     assert deferral.acquire_or_defer(1, due=clock.now) >= first - 5  # known to be paused: it is not waited for
 
 
-def test_a_budget_without_a_rate_is_asked_again_soon_but_not_at_once(nexus: Nexus) -> None:
+def test_without_rate(nexus: Nexus) -> None:
+    """Work comes back soon to a budget without a rate, but not at once."""
     deferral = Deferral(nexus.budget("stripe"))
     countdowns = [deferral.acquire_or_defer(1, due=None) for _ in range(10)]
     assert min(countdowns) > 1
     assert max(countdowns) < 10
 
 
-def test_when_redis_is_gone_work_comes_back_later() -> None:
+def test_redis_gone() -> None:
+    """While Redis is away, work comes back later."""
     process = launch("valkey")
     server = Server("valkey", process.port)
     with Nexus.from_url(server.url) as nexus:
@@ -144,7 +154,8 @@ def test_when_redis_is_gone_work_comes_back_later() -> None:
         assert 1 < Deferral(nexus.budget("stripe", rate=RATE)).acquire_or_defer(1, due=None) < 10
 
 
-def test_a_process_has_one_line_for_each_budget_and_a_child_begins_anew(nexus: Nexus) -> None:
+def test_one_deferral(nexus: Nexus) -> None:
+    """A process has one deferral for each budget, and a forked child makes its own."""
     budget = nexus.budget("stripe", rate=RATE)
     assert deferral_for(budget) is deferral_for(budget)
     _deferral._deferrals.clear()  # as after a fork

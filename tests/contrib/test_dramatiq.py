@@ -40,10 +40,11 @@ def work(workers: Workers, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_when_there_is_room(
-    one_server: Server, app: Any, workers: Workers
-) -> None:
-    """How much of the budget they use is a matter of time, and tested by the clock in test_deferral.py."""
+def test_two_workers(one_server: Server, app: Any, workers: Workers) -> None:
+    """Messages over the budget of two workers are deferred, and each runs once when there are tokens.
+
+    How much of the budget they use is a matter of time, and tested by the clock in test_deferral.py.
+    """
     operator_sets(one_server, rate=0)
     messages = [app.limited.send(number) for number in range(40)]
     app.free.send()
@@ -60,7 +61,8 @@ def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_wh
     assert_never_exceeded(log, RATE, largest=4)  # what two times two threads may be late to note
 
 
-def test_being_put_off_is_no_attempt_and_a_real_retry_is(one_server: Server, app: Any, workers: Workers) -> None:
+def test_retry(one_server: Server, app: Any, workers: Workers) -> None:
+    """A deferral does not count as an attempt, and a real retry does."""
     operator_sets(one_server, rate=0)
     app.failing.send()  # it may be tried again once
     work(workers, 1)
@@ -69,9 +71,8 @@ def test_being_put_off_is_no_attempt_and_a_real_retry_is(one_server: Server, app
     assert eventually(lambda: len(noted(one_server, "failing")) == 2, within_s=LONG_PATIENCE)
 
 
-def test_a_cost_may_be_a_function_and_only_one_that_can_never_be_had_is_a_failure(
-    one_server: Server, app: Any, workers: Workers
-) -> None:
+def test_cost(one_server: Server, app: Any, workers: Workers) -> None:
+    """A cost may be a function, and only a cost that no bucket can hold is a failure."""
     app.limited.send(0)
     weighty = [app.weighty.send(number) for number in (0, 1, 2)]
     never, puzzling = app.too_much.send(), app.puzzling.send({"tokenz": 1})

@@ -169,9 +169,11 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 @pytest.mark.parametrize("answer", ["raises", float("nan"), -1, "3", None, 2e9], ids=str)
 @pytest.mark.parametrize("helper", [*LIMITS.values(), *REPORTS.values()], ids=[*LIMITS, *REPORTS])
-def test_an_error_in_a_cost_function_lets_the_work_pass_and_is_logged_once(
+def test_cost_fails(
     one_server: Server, site: LocalSite, helper: Play, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Work for which the cost function fails passes, and the error is logged once."""
+
     def cost(*_args: Any, **_given: Any) -> Any:
         return dict[str, float]()["tokens"] if answer == "raises" else answer
 
@@ -185,9 +187,8 @@ def test_an_error_in_a_cost_function_lets_the_work_pass_and_is_logged_once(
 
 
 @pytest.mark.parametrize("helper", LIMITS.values(), ids=LIMITS)
-def test_a_cost_function_may_answer_yes_or_no(
-    one_server: Server, site: LocalSite, helper: Play, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_boolean_cost(one_server: Server, site: LocalSite, helper: Play, caplog: pytest.LogCaptureFixture) -> None:
+    """A cost function may return a boolean."""
     assert within_a_minute(lambda: helper(one_server, site.url, lambda *_args: False, 0)) == 3
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("api").delete()
@@ -196,9 +197,8 @@ def test_a_cost_function_may_answer_yes_or_no(
     assert not lines(caplog)
 
 
-def test_one_line_a_minute_speaks_for_all_errors(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """One line a minute stands for all errors, and counts them."""
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     price = fail_open_price("budget stripe", lambda record: record["tokens"])
@@ -211,7 +211,8 @@ def test_one_line_a_minute_speaks_for_all_errors(
     assert price({"tokens": 3}) == 3
 
 
-def test_a_log_handler_that_fails_in_the_same_function_is_no_loop(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_handler(caplog: pytest.LogCaptureFixture) -> None:
+    """A log handler that fails in the same function does not loop."""
     errors = ErrorLog("budget stripe", "It passes")
 
     class Handler(logging.Handler):
@@ -227,7 +228,9 @@ def test_a_log_handler_that_fails_in_the_same_function_is_no_loop(caplog: pytest
         logger.removeHandler(handler)
 
 
-def test_what_ends_the_process_is_not_caught() -> None:
+def test_interrupt() -> None:
+    """An exception that ends the process is not caught."""
+
     def cost(_request: object) -> float:
         raise KeyboardInterrupt
 
@@ -245,5 +248,6 @@ class Asked:
 
 
 @pytest.mark.parametrize("cost", [asked, Asked()], ids=["def", "object"])
-def test_an_async_cost_function_is_refused_where_the_helper_is_made(cost: Any) -> None:
+def test_async_cost(cost: Any) -> None:
+    """An async cost function is refused where the helper is made."""
     assert refusal(lambda: fail_open_price("budget stripe", cost))[0] == "cost"

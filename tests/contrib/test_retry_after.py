@@ -81,7 +81,8 @@ DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since
         (200, {"Age": "0", "RateLimit": "daily;r=0;t=7"}, 7),
     ],
 )  # fmt: skip
-def test_what_is_said_is_read(status: int, headers: dict[str, str], seconds: float) -> None:
+def test_wait(status: int, headers: dict[str, str], seconds: float) -> None:
+    """These responses ask for a wait of so many seconds."""
     wait = requested_wait(status, headers)
     assert wait is not None
     assert wait.seconds == pytest.approx(seconds)
@@ -133,7 +134,8 @@ def test_what_is_said_is_read(status: int, headers: dict[str, str], seconds: flo
         (200, {"Age": "12", "RateLimit": '"default";r=0;t=30'}),  # out of a cache
     ],
 )
-def test_what_is_not_said_is_not_guessed(status: int, headers: dict[str, str]) -> None:
+def test_no_wait(status: int, headers: dict[str, str]) -> None:
+    """These responses ask for no wait: a limit is not guessed."""
     assert requested_wait(status, headers) is None
 
 
@@ -146,22 +148,26 @@ def test_what_is_not_said_is_not_guessed(status: int, headers: dict[str, str]) -
         ({"x-ratelimit-reset-after": "5"}, RequestedWait(5, "429 x-ratelimit-reset-after: 5")),
     ],
 )
-def test_the_reason_names_the_header(headers: dict[str, str], wait: RequestedWait) -> None:
+def test_header(headers: dict[str, str], wait: RequestedWait) -> None:
+    """The wait names the header that asks for it."""
     assert requested_wait(429, headers) == wait
 
 
-def test_a_list_that_is_split_over_several_fields_is_one() -> None:
+def test_split_list() -> None:
+    """A list that is split over several fields is read as one."""
     split: Any = CIMultiDict([("RateLimit", '"hour";r=4;t=900'), ("ratelimit", '"second";r=0;t=1')])
     assert requested_wait(200, split) == RequestedWait(1, '200 RateLimit: "hour";r=4;t=900, "second";r=0;t=1'[:60])
 
 
 @given(st.text(alphabet='";=, rt0123456789:abc\\?*-._', max_size=60))
-def test_whatever_a_server_sends_is_read_or_ignored(text: str) -> None:
+def test_any_text(text: str) -> None:
+    """Every text that a server may send is read or ignored."""
     for name in ("RateLimit", "Retry-After", "retry-after-ms", "x-ratelimit-reset"):
         wait = requested_wait(429, {name: text, "x-ratelimit-remaining": "0"})
         assert wait is None or 0 < wait.seconds <= 86_400
 
 
-def test_a_field_made_to_take_long_does_not() -> None:
+def test_hostile_fields() -> None:
+    """A field that is made to take long does not take long."""
     for text in ('"' * 20_000, ";r=0" * 20_000, '"a";r' * 20_000, '"a"' + ";r=0" * 20_000 + "!", "a," * 20_000):
         requested_wait(200, {"RateLimit": text, "ratelimit-" * 2_000 + "remaining": "0", "a-" * 20_000: "0"})

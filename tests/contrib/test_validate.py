@@ -43,14 +43,16 @@ def async_budget() -> Any:
 
 @pytest.mark.parametrize("make", SYNC.values(), ids=SYNC)
 @pytest.mark.parametrize("wrong", [async_budget, lambda: "stripe"], ids=["asyncio", "a name"])
-def test_a_sync_helper_takes_a_sync_budget_alone(make: Make, wrong: Callable[[], Any]) -> None:
+def test_sync_budget(make: Make, wrong: Callable[[], Any]) -> None:
+    """A sync helper accepts a sync budget only."""
     make(sync_budget())
     assert refusal(lambda: make(wrong())) == ("budget", wrong_kind("Budget", "sync"))
 
 
 @pytest.mark.parametrize("make", ASYNC.values(), ids=ASYNC)
 @pytest.mark.parametrize("wrong", [sync_budget, lambda: None], ids=["sync", "none"])
-def test_an_async_helper_takes_an_async_budget_alone(make: Make, wrong: Callable[[], Any]) -> None:
+def test_async_budget(make: Make, wrong: Callable[[], Any]) -> None:
+    """An async helper accepts an async budget only."""
     make(async_budget())
     assert refusal(lambda: make(wrong())) == ("budget", wrong_kind("Budget", "async"))
 
@@ -60,9 +62,8 @@ def test_an_async_helper_takes_an_async_budget_alone(make: Make, wrong: Callable
     [(make, sync_budget) for name, make in SYNC.items() if name != "dramatiq"]
     + [(make, async_budget) for name, make in ASYNC.items() if name != "taskiq"],
 )
-def test_a_cost_that_cannot_be_right_and_a_producer_of_another_kind_are_refused(
-    make: Callable[..., Any], budget: Callable[[], Any]
-) -> None:
+def test_cost_and_producer(make: Callable[..., Any], budget: Callable[[], Any]) -> None:
+    """A cost out of its range is refused, and so is a producer of another kind or budget."""
     for cost in (-1, float("nan"), "3", None, True, False):
         assert refusal(partial(make, budget(), cost=cost))[0] == "cost"
     other = budget()._nexus.budget("other").producer()
@@ -71,7 +72,8 @@ def test_a_cost_that_cannot_be_right_and_a_producer_of_another_kind_are_refused(
     assert refusal(lambda: make(budget(), producer="mine")) == ("producer", wrong_kind("Producer", face))
 
 
-def test_what_reports_takes_a_consumer() -> None:
+def test_consumer() -> None:
+    """`ReportLoad` accepts a consumer of its own face only."""
     asgi.ReportLoad(app, async_budget().consumer())
     assert refusal(lambda: asgi.ReportLoad(app, async_budget())) == ("consumer", wrong_kind("Consumer", "async"))
     wsgi.ReportLoad(app, sync_budget().consumer())
@@ -84,9 +86,8 @@ def test_what_reports_takes_a_consumer() -> None:
     [(SYNC[name], sync_budget) for name in ("httpx", "httpx2", "requests")]
     + [(ASYNC[name], async_budget) for name in ("httpx", "httpx2", "aiohttp")],
 )
-def test_a_client_reports_through_a_consumer_of_its_own_budget(
-    make: Callable[..., Any], budget: Callable[[], Any]
-) -> None:
+def test_report(make: Callable[..., Any], budget: Callable[[], Any]) -> None:
+    """A client reports through a consumer of its own budget only."""
     mine = budget()
     make(mine, report=mine.consumer(observe=True))
     assert refusal(lambda: make(mine, report="yes")) == ("report", _texts.WRONG_REPORT)
@@ -94,5 +95,6 @@ def test_a_client_reports_through_a_consumer_of_its_own_budget(
     assert refusal(lambda: make(mine, report=other)) == ("report", OTHER_BUDGET)
 
 
-def test_of_a_pair_of_timeouts_the_first_is_how_long_to_wait_for_a_token() -> None:
+def test_connect_timeout() -> None:
+    """Of a pair of timeouts, the first one limits the wait for a token."""
     assert [requests._connect_timeout(given) for given in ((3, 9), 5, None, (None, 9))] == [3, 5, None, None]
