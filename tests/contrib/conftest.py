@@ -1,4 +1,4 @@
-"""What the helpers' tests share: a local HTTP server, worker processes."""
+"""Fixtures of the helpers' tests: a local HTTP server, and worker processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.harness.servers import Server
 
 @pytest.fixture
 def site() -> Iterator[LocalSite]:
-    """A local HTTP server that answers as it is asked to."""
+    """A local HTTP server that answers as each address asks."""
     with LocalSite() as site:
         yield site
 

@@ -1,4 +1,4 @@
-"""A local HTTP server that answers as its address says: `/?status=429&Retry-After=2`, and `/silence` with nothing."""
+"""A local HTTP server that answers as its address says: `/?status=429&Retry-After=2`, and `/silence` not at all."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ STATE = re.compile(r'"([!-~]+)";r=(\d+);t=(\d+)')
 
 @pytest.fixture(autouse=True)
 def _by_the_clock() -> Iterator[None]:
-    """A second that this process stands still is none for a budget of one in ten."""
+    """Keep time by hand: a budget of one token in ten seconds must not notice that this process stood still."""
     with ManualClock():
         yield
 
@@ -47,7 +47,7 @@ def statuses(answers: list[httpx.Response]) -> list[int]:
 
 
 def told(answer: httpx.Response) -> tuple[str, int, int, int, int]:
-    """The policy's name, q, w, r and t."""
+    """Return the policy's name, q, w, r and t."""
     [about] = answer.headers.get_list("ratelimit-policy")
     [state] = [field for field in answer.headers.get_list("ratelimit") if field != '"mine";r=7']
     policy, limit = POLICY.fullmatch(about), STATE.fullmatch(state)
@@ -61,7 +61,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-# --- whose budget
+# --- which budget, and who is admitted
 
 
 def test_budget_per_customer(one_server: Server, application: Application) -> None:
@@ -153,7 +153,7 @@ def test_wrong_arguments() -> None:
 
 
 def _nothing(*_given: Any) -> Any:
-    """An application that is never called."""
+    """Stand for an application that is never called."""
 
 
 def test_many_customers(one_server: Server) -> None:
@@ -166,7 +166,7 @@ def test_many_customers(one_server: Server) -> None:
 
         app = wsgi.Limit(_started, choose)
         for number in range(300):
-            for _ in range(2):  # let in, then refused
+            for _ in range(2):  # admitted, then refused
                 app({"PATH_INFO": f"/{number}"}, _start)
         assert len(nexus._accounts) >= 300
         clock.advance(120)
@@ -176,7 +176,7 @@ def test_many_customers(one_server: Server) -> None:
 
 
 def _start(_status: str, _headers: Any, *_error: Any) -> Any:
-    """Takes note of nothing."""
+    """Ignore the status and the headers."""
 
 
 def _started(_environ: Any, start_response: Any) -> list[bytes]:
@@ -194,7 +194,7 @@ def test_remembered_pauses() -> None:
     assert len(pauses._known) == MOST_PAUSES
 
 
-# --- what is said
+# --- what the answers say
 
 
 def test_fields(one_server: Server, application: Application) -> None:

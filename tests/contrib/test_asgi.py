@@ -28,22 +28,22 @@ __all__ = ["clock"]  # the users' own fixture
 
 
 def get(url: str) -> httpx.Response:
-    """The answer of a server that may be slow."""
+    """Return the answer of a server that may be slow."""
     return httpx.get(url, timeout=PATIENCE, verify=False)  # noqa: S501  # without TLS: certificates take long to load
 
 
 class Site:
-    """What the application shows of itself, and how the test steers it."""
+    """An application that shows what happens to it, and that a test can steer."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
         self.log: list[tuple[float, float]] = []
         self.may_end = threading.Event()
-        self.now: Callable[[], float] = lambda: 0.0  # what is logged with each request
+        self.now: Callable[[], float] = lambda: 0.0  # the time that is logged with each request
         self._opened: list[nexus_redis.asyncio.Nexus] = []
 
     def budget(self, server: Server, **settings: Any) -> nexus_redis.asyncio.Budget:
-        """As an application has it: made at import, closed at the end of the lifespan."""
+        """Open a budget as an application does: made at import, closed at the end of the lifespan."""
         self._opened.append(nexus_redis.asyncio.Nexus.from_url(server.url))
         return self._opened[-1].budget("web", **settings)
 
@@ -95,7 +95,7 @@ class Serving:
 
     @property
     def is_left(self) -> bool:
-        """No client is connected any more."""
+        """Whether no client is connected any more."""
         return not self._server.server_state.connections
 
     def stop(self) -> None:
@@ -130,13 +130,13 @@ def timed_site(site: Site, clock: ManualClock) -> Site:
 
 @pytest.fixture
 def nexus(one_server: Server) -> Iterator[nexus_redis.Nexus]:
-    """For looking on from outside."""
+    """A Nexus that looks on from outside."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         yield nexus
 
 
 def reported(nexus: nexus_redis.Nexus) -> dict[str, float]:
-    """What the one consumer has said last."""
+    """Return the last report of the one consumer."""
     consumers = nexus.budget("web").snapshot().consumers
     return {
         name: float(consumers[0].fields.get(name, 0)) if consumers else 0.0
@@ -185,7 +185,7 @@ def test_after_body(one_server: Server, site: Site, serve: Any, nexus: nexus_red
 @pytest.mark.parametrize("kind", ["consumer", "producer"])
 def test_pass_through(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus, kind: str) -> None:
     """Websockets and lifespan events pass through."""
-    # A limit of nothing: a websocket that had to take a token would be refused.
+    # A rate of 0: a websocket that had to acquire a token would be refused.
     app = report(site, one_server) if kind == "consumer" else Limit(site, site.budget(one_server, rate=0))
     serving = serve(app)
     with websockets.sync.client.connect(f"ws://127.0.0.1:{serving.port}/", open_timeout=PATIENCE) as socket:
@@ -216,11 +216,11 @@ def test_lifespan(one_server: Server, site: Site, serve: Any, nexus: nexus_redis
     assert site.log == []
 
 
-# --- by hand: what a client does that has gone
+# --- by hand: a client that has gone
 
 
 class Gone(Exception):
-    """What a framework makes of it."""
+    """The exception that a framework makes of it."""
 
 
 async def waits_for_more(_scope: Any, receive: Any, send: Any) -> None:
@@ -293,7 +293,7 @@ def test_look_for_client(says_more: bool, monkeypatch: pytest.MonkeyPatch) -> No
     async def receive() -> Any:
         if (part := next(there, None)) is not None:
             return part
-        await asyncio.Event().wait()  # the client is there, and has said all
+        await asyncio.Event().wait()  # the client is there, and has sent everything
         return None
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
@@ -403,7 +403,7 @@ def test_looks_at_pause(
 
 
 async def _nothing() -> Any:
-    """Nobody receives anything."""
+    """Receive nothing."""
 
 
 def test_status(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:

@@ -28,7 +28,7 @@ RATE = 40
 
 @pytest.fixture
 def app(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The application, as the one who sends tasks has it."""
+    """The application in the process that sends tasks."""
     monkeypatch.setenv("NEXUS_REDIS_URL", one_server.url)
     module = importlib.import_module(APP)
     yield module
@@ -50,7 +50,7 @@ def work(workers: Workers) -> Callable[..., None]:
 
 
 def results(answers: list[Any]) -> list[Any]:
-    """What tasks returned or raised. They are asked for: a `get` that misses Celery's message waits for minutes."""
+    """Return what tasks returned or raised. Polls, because a `get` that misses Celery's message waits for minutes."""
     assert eventually(lambda: all(answer.ready() for answer in answers), within_s=LONG_PATIENCE)
     return [answer.result for answer in answers]
 
@@ -59,7 +59,7 @@ def results(answers: list[Any]) -> list[Any]:
 def test_two_workers(one_server: Server, app: Any, work: Callable[..., None]) -> None:
     """Tasks over the budget of two workers are deferred, and each runs once when there are tokens.
 
-    How much of the budget they use is a matter of time, and tested by the clock in test_deferral.py.
+    test_deferral.py tests by the clock how much of the budget the workers use.
     """
     operator_sets(one_server, rate=0)
     answers = [app.limited.delay(number) for number in range(40)]
@@ -67,16 +67,16 @@ def test_two_workers(one_server: Server, app: Any, work: Callable[..., None]) ->
     work(2)
     assert eventually(
         lambda: noted(one_server, "free"), within_s=LONG_PATIENCE
-    )  # it did not stay behind those over budget
+    )  # it did not wait behind the tasks over budget
     assert noted(one_server, "limited") == []
     operator_sets(one_server, rate=RATE)
     assert results(answers) == list(range(40))
     log = noted(one_server, "limited")
     assert len(log) == 40
-    assert_never_exceeded(log, RATE, largest=4)  # what two times two processes may be late to note
+    assert_never_exceeded(log, RATE, largest=4)  # two times two processes may note a task late
     with one_server.client() as client:
         lines: Any = client.lrange("limited", 0, -1)
-    assert {line.split()[2] for line in lines} == {b"0"}  # to be put off is no attempt
+    assert {line.split()[2] for line in lines} == {b"0"}  # a deferral is not an attempt
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def test_end_of_pause(one_server: Server, site: LocalSite, clock: ManualClock, p
     refused = address(site, status=429, **{"Retry-After": 2})
     assert play(one_server, [refused, *[site.url] * 10], rate=20) == [429, *[200] * 10]
     gaps = [after - before for (before, _), (after, _) in zip(site.log, site.log[1:], strict=False)]
-    assert 1.5 <= max(gaps) < 2.5  # what was in hand may still be spent, in its lease
+    assert 1.5 <= max(gaps) < 2.5  # tokens that were granted before may still be spent, within their lease
 
 
 def test_longer_pause(one_server: Server, site: LocalSite, play: Script) -> None:
@@ -122,7 +122,9 @@ def test_longer_pause(one_server: Server, site: LocalSite, play: Script) -> None
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("api", rate=100).pause(reason="we moved")
         refused = address(site, status=429, **{"Retry-After": 1})
-        assert play(one_server, [refused], cost=lambda _: 0) == [429]  # as if it was sent just before
+        assert play(one_server, [refused], cost=lambda _: 0) == [
+            429
+        ]  # as if the request was sent just before the pause
         assert nexus.budget("api").snapshot().paused_for == float("inf")
         assert nexus.budget("api").snapshot().pause_reason == "we moved"
 
@@ -141,7 +143,7 @@ def test_refusals_at_once(one_server: Server, site: LocalSite, monkeypatch: pyte
 def test_shorter_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shorter pause is passed on, too, if the last one was passed on a second ago.
 
-    An operator may have resumed since; at once it would be fifty refusals that say the same.
+    An operator may have resumed since then. Within a second, fifty refusals may ask for the same pause.
     """
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -155,7 +157,7 @@ def test_shorter_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short pauses that follow one another are all passed on.
 
-    Each is over when the next one is told; those of one moment are told once.
+    Each pause is over when the next one begins, and pauses of one moment are passed on once.
     """
     pauses = PauseFilter("api")
 
@@ -195,7 +197,7 @@ def observers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def counted(observer: Any) -> dict[str, float]:
-    """What it has measured."""
+    """Return what the observer has measured."""
     said = observer._reporter.meter.sample()
     return {name: said.get(name, 0) for name in ("done", "errors", "in_flight")}
 

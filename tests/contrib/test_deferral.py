@@ -39,14 +39,14 @@ def test_spread(nexus: Nexus) -> None:
     countdowns = [deferral.acquire_or_defer(1, due=None) for _ in range(4 * RATE)]
     waits = [countdown for countdown in countdowns if countdown > 0]
     assert waits == sorted(waits)
-    # Alone, it gives out a little more than the rate: eighty tokens take four seconds, less what was there at once.
+    # Alone, a process gives out a little more than the rate: eighty tokens take four seconds, less the first bucket.
     assert 0.5 * 4 < waits[-1] < 1.5 * 4
 
 
 def test_denied(nexus: Nexus) -> None:
     """Denied work is deferred even where the denial does not say for how long.
 
-    0 would say that it has its tokens, and it would run without.
+    A wait of 0 would say that the work has its tokens, and it would run without them.
     """
     budget = nexus.budget("stripe", rate=RATE)
     with unittest.mock.patch.object(budget, "try_acquire", return_value=Denied(0.0, "rate")):
@@ -56,7 +56,7 @@ def test_denied(nexus: Nexus) -> None:
 def test_two_workers(clock: ManualClock, one_server: Server) -> None:
     """Two workers use the whole budget, and no more.
 
-    A backlog of 400 on 40/s, with a broker that delivers what was put off when its turn has come.
+    A backlog of 400 tasks on 40/s, with a broker that delivers deferred work when it is due.
     """
     with Nexus.from_url(one_server.url) as one, Nexus.from_url(one_server.url) as other:
         workers = [Deferral(nexus.budget("stripe", rate=40)) for nexus in (one, other)]
@@ -97,7 +97,7 @@ def test_late(nexus: Nexus, clock: ManualClock) -> None:
     budget = nexus.budget("stripe", rate=RATE)
     deferral = Deferral(budget)
     while budget.try_acquire():
-        """until nothing lies there"""
+        """until no token is left"""
     with unittest.mock.patch.object(budget, "acquire", side_effect=AssertionError("it waited")):
         assert deferral.acquire_or_defer(1, due=clock.now - 2 * LATE) > 0
 
@@ -119,11 +119,11 @@ def test_rate_fell(nexus: Nexus, clock: ManualClock) -> None:
         return deferral.acquire_or_defer(10, due=None)
 
     assert eventually(lambda: taken() == 0.0)
-    with Nexus.from_url(nexus.url) as other:  # another release of the code, that opened it last
+    with Nexus.from_url(nexus.url) as other:  # another release of the code, which opened the budget last
         other.budget("stripe").configure(rate=5)
     assert eventually(lambda: taken() > 0 and budget.flow is not None and budget.flow.budget_rate == 5)
     assert 0 < deferral.acquire_or_defer(10, due=clock.now - 2 * LATE) <= HORIZON
-    with pytest.raises(InvalidSetting, match="above the burst of 26"):  # that never fitted
+    with pytest.raises(InvalidSetting, match="above the burst of 26"):  # this cost was never within the burst
         deferral.acquire_or_defer(30, due=None)
 
 
@@ -133,8 +133,10 @@ def test_pause(nexus: Nexus, clock: ManualClock) -> None:
     deferral = Deferral(budget)
     budget.pause(10)
     first = deferral.acquire_or_defer(1, due=None)
-    assert 9 < first <= 10 + WITHOUT_RATE  # what its rate will be then is not known yet
-    assert deferral.acquire_or_defer(1, due=clock.now) >= first - 5  # known to be paused: it is not waited for
+    assert 9 < first <= 10 + WITHOUT_RATE  # the rate after the pause is not known yet
+    assert (
+        deferral.acquire_or_defer(1, due=clock.now) >= first - 5
+    )  # the pause is known, so the work does not wait for its token
 
 
 def test_without_rate(nexus: Nexus) -> None:

@@ -22,7 +22,7 @@ PATIENCE_MS = round(LONG_PATIENCE * 1000)
 
 @pytest.fixture
 def app(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The application, as the one who sends messages has it."""
+    """The application in the process that sends messages."""
     monkeypatch.setenv("NEXUS_REDIS_URL", one_server.url)
     module = importlib.import_module(APP)
     yield module
@@ -43,7 +43,7 @@ def work(workers: Workers, count: int) -> None:
 def test_two_workers(one_server: Server, app: Any, workers: Workers) -> None:
     """Messages over the budget of two workers are deferred, and each runs once when there are tokens.
 
-    How much of the budget they use is a matter of time, and tested by the clock in test_deferral.py.
+    test_deferral.py tests by the clock how much of the budget the workers use.
     """
     operator_sets(one_server, rate=0)
     messages = [app.limited.send(number) for number in range(40)]
@@ -51,20 +51,20 @@ def test_two_workers(one_server: Server, app: Any, workers: Workers) -> None:
     work(workers, 2)
     assert eventually(
         lambda: noted(one_server, "free"), within_s=LONG_PATIENCE
-    )  # it did not stay behind those over budget
+    )  # it did not wait behind the messages over budget
     assert noted(one_server, "limited") == []
     operator_sets(one_server, rate=RATE)
     results = [message.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS) for message in messages]
-    assert results == list(range(40))  # and no None, which a skipped message would leave as its result
+    assert results == list(range(40))  # and not None, which a skipped message would leave as its result
     log = noted(one_server, "limited")
     assert len(log) == 40
-    assert_never_exceeded(log, RATE, largest=4)  # what two times two threads may be late to note
+    assert_never_exceeded(log, RATE, largest=4)  # two times two threads may note a message late
 
 
 def test_retry(one_server: Server, app: Any, workers: Workers) -> None:
     """A deferral does not count as an attempt, and a real retry does."""
     operator_sets(one_server, rate=0)
-    app.failing.send()  # it may be tried again once
+    app.failing.send()  # the actor may be retried once
     work(workers, 1)
     assert eventually(lambda: len(noted(one_server, "skipped")) >= 2, within_s=LONG_PATIENCE)
     operator_sets(one_server, rate=RATE)

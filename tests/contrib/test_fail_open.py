@@ -29,7 +29,7 @@ from tests.contrib.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import eventually, in_thread, run
 
-# Three requests, or tasks, by one cost function on a budget of some rate: how many of them passed.
+# Runs three requests or tasks with one cost function on a budget of some rate, and returns how many passed.
 Play = Callable[[Server, str, Any, float], int]
 
 
@@ -112,7 +112,7 @@ def _dramatiq(server: Server, url: str, cost: Any, rate: float) -> int:
             task.send("a")
         worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
         worker.start()
-        assert eventually(lambda: len(ran) == 3)  # the broker's own join may miss a message that was put off
+        assert eventually(lambda: len(ran) == 3)  # the broker's own join may miss a deferred message
         in_thread(worker.join)
         worker.stop()
         broker.close()
@@ -154,7 +154,7 @@ REPORTS: dict[str, Play] = {
 
 
 def within_a_minute(work: Callable[[], int]) -> int:
-    """What `work` comes to: where it waits for a token that never comes, the test fails instead of waiting with it."""
+    """Return the result of `work`. If it waits for a token that never comes, the test fails instead of waiting, too."""
     results: list[int] = []
     thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
     thread.start()
@@ -177,7 +177,7 @@ def test_cost_fails(
     def cost(*_args: Any, **_given: Any) -> Any:
         return dict[str, float]()["tokens"] if answer == "raises" else answer
 
-    # A budget of nothing: whoever passes has taken no token.
+    # A rate of 0: work that passes has acquired no token.
     assert within_a_minute(lambda: helper(one_server, site.url, cost, 0)) == 3
     [line] = lines(caplog)
     assert line.msg == _texts.FAILED

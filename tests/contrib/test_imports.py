@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 HELPERS = sorted(path.stem for path in (ROOT / "nexus_redis" / "contrib").glob("[a-z]*.py"))
-INTERFACES = ("asgi", "wsgi")  # what servers and frameworks agree upon: no library to install
+INTERFACES = ("asgi", "wsgi")  # interfaces between servers and frameworks: no library to install
 WITH_LIBRARY = [name for name in HELPERS if name not in INTERFACES]
 
 

@@ -39,13 +39,13 @@ DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since
             6,
         ),
         (429, {"Retry-After": "31536000"}, 86_400),
-        # as Azure and the OpenAI clients have it: the exact one counts
+        # as Azure and the OpenAI clients have it: the most exact one counts
         (429, {"retry-after-ms": "120", "retry-after": "1"}, 0.12),
         (503, {"Retry-After-MS": "1500.5"}, 1.5005),
         (429, {"x-ms-retry-after-ms": "40"}, 0.04),
         (429, {"retry-after-ms": "soon", "retry-after": "2"}, 2),
         (429, {"retry-after": "soon", "x-ratelimit-reset": "3"}, 3),
-        # Discord: the one without a clock counts
+        # Discord: the one that needs no clock counts
         (429, {"X-RateLimit-Reset-After": "0.334", "X-RateLimit-Reset": "1795460999.1", "Date": DATE}, 0.334),
         (200, {"x-ratelimit-remaining": "0", "x-ratelimit-reset-after": "1.5", "x-ratelimit-reset": "60"}, 1.5),
         (200, {"x-ratelimit-remaining-day": "0", "x-ratelimit-reset-after-day": "7"}, 7),
@@ -68,7 +68,7 @@ DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since
             },
             8.5,
         ),
-        # others of the kind
+        # other names of the same kind
         (429, {"x-rate-limit-remaining": "0", "x-rate-limit-reset": "1795460430", "date": DATE}, 30),
         (200, {"x-acme-ratelimit-burst-remaining": "0", "x-acme-ratelimit-burst-reset": "4"}, 4),
         # draft-ietf-httpapi-ratelimit-headers, from version 08 on

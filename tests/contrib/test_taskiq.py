@@ -49,12 +49,12 @@ def test_two_workers(one_server: Server, workers: Workers, monkeypatch: pytest.M
         sys.modules.pop(APP)
     log = noted(one_server, "limited")
     assert len(log) == 80
-    # Those that are served together note it one after the other: so many may be late, a lease of each of the two.
+    # Tasks that are served together note it one after the other: a lease of each of the two workers may be late.
     assert_never_exceeded(log, RATE, largest=2 * 0.5 * RATE)
 
 
 def in_memory(server: Server, body: Any) -> Any:
-    """`body(broker, budget)` in a loop, with a broker that runs its tasks here."""
+    """Run `body(broker, budget)` in a loop, with a broker that runs its tasks in this process."""
 
     async def main() -> Any:
         async with Nexus.from_url(server.url) as nexus:

@@ -25,13 +25,13 @@ RATE = 5  # low enough for a busy machine to exceed it
 
 
 class Ended:
-    """Stands for a piece of work and tells how it ended."""
+    """A piece of work that notes how it ends."""
 
     def __init__(self) -> None:
         self.with_: list[type[BaseException] | None] = []
 
     def __enter__(self) -> None:
-        """It is in flight."""
+        """Begin: the work is in flight."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: object) -> None:
         self.with_.append(kind)
@@ -54,11 +54,11 @@ def app_of(status: str, body: Any) -> Any:
 
 
 def start(_status: str, _headers: Any, *_error: Any) -> Any:
-    """The server's part."""
+    """Stand for the server's `start_response`."""
 
 
 class Body:
-    """A body that a server closes, of two chunks and what comes then."""
+    """A body that a server closes: two chunks, and the exception after them."""
 
     def __init__(self, last: type[BaseException] = StopIteration) -> None:
         self.is_closed = False
@@ -178,13 +178,13 @@ def is_up(url: str) -> bool:
 
 @pytest.fixture
 def nexus(one_server: Server) -> Iterator[nexus_redis.Nexus]:
-    """For looking on from outside."""
+    """A Nexus that looks on from outside."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         yield nexus
 
 
 def reported(nexus: nexus_redis.Nexus) -> dict[str, float]:
-    """What all workers have said last, added up."""
+    """Return the sum of the last reports of all workers."""
     consumers = nexus.budget("web").snapshot().consumers
     return {
         name: sum(float(each.fields.get(name, 0)) for each in consumers) for name in ("done", "errors", "in_flight")
@@ -234,7 +234,7 @@ def test_stream(nexus: nexus_redis.Nexus, one_server: Server, serve: Any) -> Non
         assert eventually(lambda: reported(nexus) == {"done": 1, "errors": 0, "in_flight": 0}, within_s=PATIENCE)
         with httpx.stream("GET", f"{url}/stream", timeout=PATIENCE):
             assert eventually(lambda: reported(nexus)["in_flight"] == 1, within_s=PATIENCE)
-        assert eventually(lambda: reported(nexus)["in_flight"] == 0, within_s=PATIENCE)  # nobody has said "go"
+        assert eventually(lambda: reported(nexus)["in_flight"] == 0, within_s=PATIENCE)  # the test has not said "go"
         assert reported(nexus)["done"] == 1
 
 
@@ -267,11 +267,11 @@ def test_one_budget(nexus: nexus_redis.Nexus, serve: Any, workers: Workers) -> N
     finally:
         stop.set()
         join(*visitors)
-    assert_never_exceeded(served, RATE, largest=8)  # what two times four threads may be late to note
+    assert_never_exceeded(served, RATE, largest=8)  # two times four threads may note a request late
     # On a busy machine Redis may not answer a try in time: that is a 503.
     assert 429 in {answer.status_code for answer in refused} <= {429, 503}
     assert {answer.headers["ratelimit-policy"] for answer in refused} == {f'"visitors";q={RATE};w=1'}
-    for answer in refused:  # a worker that has had more than its part waits for longer
+    for answer in refused:  # a worker that has had more than its part waits longer
         assert answer.headers["retry-after"] in {"1", "2"}
         assert answer.headers["ratelimit"] == f'"visitors";r=0;t={answer.headers["retry-after"]}'
     workers.stop()
