@@ -8,10 +8,10 @@
 The helpers in `nexus_redis.contrib` are written with `nexus_redis`, `nexus_redis.asyncio`, `nexus_redis.errors` and
 this module, and with no other name of this package. The contract of a helper:
 
-- It checks what it is given where it is made, and raises `InvalidSetting` there: `price_of` and `parse_seconds` do.
-- It does no I/O at import and where it is made, so that it may be made before a server forks.
-- Its callers see the exceptions of the library, with ours as the `__cause__`.
-- It sends each request once. Repeating a request is the decision of the caller.
+- It checks its arguments where it is made, and raises `InvalidSetting` there, as `price_of` and `parse_seconds` do.
+- It does no I/O at import or where it is made, so that it may be made before a server forks.
+- It raises the library's own timeout where the wait for tokens is too long, with `AcquireTimeout` as the `__cause__`.
+- It sends each request once, because only the caller knows whether a request may be repeated.
 
 A helper for a database driver, at 3 tokens for each statement that writes:
 

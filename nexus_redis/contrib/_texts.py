@@ -47,7 +47,7 @@ PAUSE_FAILED: Final = (
     "The next such response tries again."
 )
 TASK_WAITS: Final = "budget %s: task %s waits and tries again in %g s, because Redis does not answer: %s"
-TASK_DEFERRED: Final = "budget %s: task %s[%s] is over budget and runs again in %.3g s"
+TASK_DEFERRED: Final = "budget %s: task %s[%s] is over budget and comes back in %.3g s"
 
 
 def cost_function(owner: str) -> str:

@@ -77,9 +77,9 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
         due = (self.request.headers or {}).get(DUE_HEADER)
         countdown = deferral_for(self.budget).acquire_or_defer(tokens, due=due)
         if countdown > 0:
-            self._defer(countdown)
+            self._defer(self.budget.name, countdown)
 
-    def _defer(self, countdown: float) -> None:
+    def _defer(self, budget: str, countdown: float) -> None:
         """Send the task again, as `self.retry` does, but without counting: this was not an attempt."""
         headers = {**(self.request.headers or {}), DUE_HEADER: time.time() + countdown}
         again = self.signature_from_request(
@@ -89,5 +89,5 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
             again.apply_async()
         except Exception as error:
             raise Reject(error, requeue=True) from error  # the broker keeps the message that could not be replaced
-        log.debug(_texts.TASK_DEFERRED, self.budget and self.budget.name, self.name, self.request.id, countdown)
+        log.debug(_texts.TASK_DEFERRED, budget, self.name, self.request.id, countdown)
         raise Retry(when=countdown, is_eager=False, sig=again)
