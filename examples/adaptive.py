@@ -1,9 +1,9 @@
-"""A limit that nobody has to guess: two consumers say how they fare, the producer's rate follows them.
+"""A limit that nobody has to guess: two consumers report their load, and the producer's rate follows them.
 
-python examples/adaptive.py                         # NEXUS_REDIS_URL, else a server of its own
+python examples/adaptive.py                         # uses NEXUS_REDIS_URL, else a server of its own
 
-Both pull from one queue, at 200 records a second each. Halfway they get four times slower. No rate stands anywhere: the
-consumers' reports (how full the queue is, how much gets done) make it.
+Both consumers take records from one queue, at 200 records a second each. After half of the time they get four times
+slower. No rate is written anywhere: it follows from the consumers' reports (how full the queue is, how much gets done).
 """
 
 import argparse
@@ -21,10 +21,10 @@ intake: "queue.Queue[int]" = queue.Queue(maxsize=500)
 
 
 def consume(budget: Budget, seconds: float) -> None:
-    """Take batches from the queue; the reports go out by themselves, each quarter of a second."""
+    """Take batches from the queue. The consumer sends a report each quarter of a second by itself."""
     began = time.monotonic()
     with budget.consumer() as consumer:
-        # A queue of one's own is `consumer.watch(intake)`. These share one, so each answers for its part of it.
+        # A consumer with its own queue says `consumer.watch(intake)`. These share one, and each reports its part of it.
         consumer.watch(depth=lambda: intake.qsize() / CONSUMERS, limit=intake.maxsize / CONSUMERS)
         while (elapsed := time.monotonic() - began) < seconds:
             batch = _batch()
@@ -45,7 +45,7 @@ def _batch() -> list[int]:
 
 
 def main(seconds: float) -> None:
-    """Produce as fast as the budget lets it; the rate is printed each second."""
+    """Produce as fast as the budget allows, and print the rate each second."""
     with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL", "embedded://")) as nexus:
         index = nexus.budget("index")
         threads = [threading.Thread(target=consume, args=(index, seconds)) for _ in range(CONSUMERS)]

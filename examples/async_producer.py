@@ -1,4 +1,4 @@
-"""The same from asyncio: fifty tasks, one budget, one connection.
+"""A producer in asyncio: fifty tasks share one budget and one connection.
 
 python examples/async_producer.py
 """
@@ -10,13 +10,13 @@ from nexus_redis.asyncio import Budget, Nexus
 
 
 async def call(budget: Budget, number: int) -> int:
-    """One request; `acquire` waits its turn, and a cancelled task takes no token with it."""
+    """Make one request. `acquire` waits for a token, and a cancelled task takes none."""
     await budget.acquire(timeout=30)
     return number
 
 
 async def main(tasks: int = 50) -> int:
-    """How many of them were answered."""
+    """Run the tasks, and return how many calls were answered."""
     async with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL", "embedded://")) as nexus:
         budget = nexus.budget("search", rate="100/s")
         answered = await asyncio.gather(*(call(budget, number) for number in range(tasks)))

@@ -1,8 +1,8 @@
-"""A consumer: lines from a socket into a bounded queue, worked off as fast as it can; it says how it fares, no more.
+"""A consumer: it puts lines from a socket into a bounded queue, works on them, and reports its load.
 
-    python examples/consumer.py --listen 127.0.0.1:9000         # then examples/producer.py, as often as you like
+    python examples/consumer.py --listen 127.0.0.1:9000         # then start examples/producer.py, once or more often
 
-Every ten seconds it gets slow for ten: watch the producers follow (`nexus-redis status indexer`).
+In every 20 seconds it is slow for the last ten. Watch the producers follow with `nexus-redis status indexer`.
 """
 
 import argparse
@@ -21,18 +21,18 @@ BATCH = 20
 
 
 class Records(socketserver.StreamRequestHandler):
-    """One producer's connection; a full queue drops, as a log shipper does."""
+    """The connection of one producer. A full queue drops records, as a log shipper does."""
 
     def handle(self) -> None:
         for line in self.rfile:
             try:
-                self.server.records.put_nowait(line)  # type: ignore[attr-defined]  # ours, see serve()
+                self.server.records.put_nowait(line)  # type: ignore[attr-defined]  # set in serve()
             except queue.Full:
                 self.server.dropped += 1  # type: ignore[attr-defined]  # likewise
 
 
 def serve(listen: str, seconds: float) -> tuple[int, int]:
-    """Run so long; records done and dropped."""
+    """Run for so many seconds, and return the numbers of records done and dropped."""
     host, port = listen.rsplit(":", 1)
     records: queue.Queue[bytes] = queue.Queue(maxsize=1000)
     socketserver.ThreadingTCPServer.allow_reuse_address = True
@@ -42,7 +42,7 @@ def serve(listen: str, seconds: float) -> tuple[int, int]:
         socketserver.ThreadingTCPServer((host, int(port)), Records) as server,
         nexus.budget("indexer").consumer() as consumer,
     ):
-        server.records, server.dropped = records, 0  # type: ignore[attr-defined]  # what the handlers share
+        server.records, server.dropped = records, 0  # type: ignore[attr-defined]  # the handlers share these
         consumer.watch(records)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         done, began = 0, time.monotonic()
@@ -67,7 +67,7 @@ def _batch(records: "queue.Queue[bytes]") -> list[bytes]:
 
 
 def at_stop(*_: object) -> None:
-    """SIGTERM, as `docker stop` sends it: leave by the ends of the with-blocks, which withdraw this consumer."""
+    """Exit at SIGTERM (`docker stop` sends it) through the ends of the with-blocks, which withdraw this consumer."""
     sys.exit(0)
 
 

@@ -1,9 +1,10 @@
-"""An API takes 50 requests a second, whoever sends them: four processes share that, and not one meets a 429.
+"""An API that takes 50 requests a second from all its clients: four processes share that, and none gets a 429.
 
-python examples/fixed_limit.py                      # NEXUS_REDIS_URL, else a server of its own
+python examples/fixed_limit.py                      # uses NEXUS_REDIS_URL, else a server of its own
 
-The API is a local fake that counts. It lets one second's worth go at once, as most do; a budget stays within its rate
-times (the window + 0.75 s), however many ask: a bucket of 0.25 s, and leases of 0.5 s that may be spent late.
+The API is a local fake that counts. Like most APIs, it admits a burst of one second's requests. A budget grants at most
+its rate times (the window + 0.75 s), however many processes ask: its bucket holds 0.25 s of the rate, and tokens of a
+lease may be spent up to 0.5 s late.
 """
 
 import argparse
@@ -21,7 +22,7 @@ told = {200: 0, 429: 0}
 
 
 class Api(BaseHTTPRequestHandler):
-    """Answers 429 to who comes when its bucket is empty."""
+    """An API that answers 429 when its bucket is empty."""
 
     lock, room, at = threading.Lock(), float(RATE), time.monotonic()
 
@@ -37,11 +38,11 @@ class Api(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def work(url: str, port: int, seconds: float) -> None:
-    """One process of the fleet: it knows the limit's name, and of the others nothing."""
+    """Run one process of the fleet. It knows the name of the limit, and nothing about the other processes."""
     with Nexus.from_url(url) as nexus:
         api = nexus.budget("api", rate=f"{RATE}/s")
         ends = time.monotonic() + seconds
@@ -54,7 +55,7 @@ def work(url: str, port: int, seconds: float) -> None:
 
 
 def main(seconds: float, processes: int = 4) -> None:
-    """Run the fleet and say what the API told it."""
+    """Run the fleet, and print how many answers of each status it got."""
     with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL", "embedded://")) as nexus:
         api = ThreadingHTTPServer(("127.0.0.1", 0), Api)
         threading.Thread(target=api.serve_forever, daemon=True).start()

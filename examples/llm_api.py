@@ -1,9 +1,9 @@
-"""Twenty processes, one LLM API that limits requests and tokens per minute: all of it is used, and not one 429.
+"""An LLM API that limits requests and tokens per minute: twenty processes use the whole limit, and none gets a 429.
 
-python examples/llm_api.py                          # NEXUS_REDIS_URL, else a server of its own
+python examples/llm_api.py                          # uses NEXUS_REDIS_URL, else a server of its own
 
-The API is a local fake. How many tokens an answer takes is known only afterwards: reserve an estimate, settle the
-truth.
+The API is a local fake. The number of tokens of an answer is known only afterwards: reserve an estimate first, and
+settle the true number then.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from nexus_redis import Nexus
 
 REQUESTS, TOKENS = 3_000, 600_000  # per minute
-ESTIMATE = 300  # tokens of a call; its prompt and the `max_tokens` that it asks for
-BURST = 2  # seconds: the fake lets no more than this go at once, far less than a minute's worth
+ESTIMATE = 300  # tokens of a call: those of its prompt, and the `max_tokens` that it asks for
+BURST = 2  # seconds of the limits that the fake admits at once: far less than a minute
 
 
 room = {"requests": REQUESTS / 60 * BURST, "tokens": TOKENS / 60 * BURST}
@@ -27,7 +27,7 @@ told = {200: 0, 429: 0}
 
 
 class Api(BaseHTTPRequestHandler):
-    """Answers in a while; 429 where either limit is passed."""
+    """An API that takes a while to answer, and answers 429 where one of the limits is exceeded."""
 
     lock, at = threading.Lock(), time.monotonic()
 
@@ -41,7 +41,7 @@ class Api(BaseHTTPRequestHandler):
 
     @classmethod
     def admit(cls, used: int) -> int:
-        """The status, by two buckets."""
+        """Return the status: 200 if both buckets have room for the call."""
         with cls.lock:
             now = time.monotonic()
             for name, limit in (("requests", REQUESTS), ("tokens", TOKENS)):
@@ -55,11 +55,11 @@ class Api(BaseHTTPRequestHandler):
             return status
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def work(url: str, port: int, seconds: float) -> None:
-    """One process of the fleet."""
+    """Run one process of the fleet."""
     with Nexus.from_url(url) as nexus:
         requests = nexus.budget("llm.requests", rate=f"{REQUESTS}/min")
         tokens = nexus.budget("llm.tokens", rate=f"{TOKENS}/min")
@@ -75,7 +75,7 @@ def work(url: str, port: int, seconds: float) -> None:
 
 
 def main(seconds: float, processes: int = 20) -> None:
-    """Run the fleet and say what the API told it."""
+    """Run the fleet, and print how many answers of each status it got."""
     with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL", "embedded://")) as nexus:
         api = ThreadingHTTPServer(("127.0.0.1", 0), Api)
         threading.Thread(target=api.serve_forever, daemon=True).start()

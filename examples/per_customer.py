@@ -1,10 +1,10 @@
-"""A budget for each of 10,000 customers in one process, of whom one in a hundred is there at a time.
+"""A budget for each of 10,000 customers in one process, of which one in a hundred is active.
 
-python examples/per_customer.py                     # NEXUS_REDIS_URL, else a server of its own
+python examples/per_customer.py                     # uses NEXUS_REDIS_URL, else a server of its own
 
-`key=` makes a budget of its own that takes over what "api" is told. Two threads claim for them all, and one listens for
-drops of their rates (`push=False` does without); a budget that nobody uses makes no calls, and one that was never used
-is nothing in Redis.
+`key=` makes a separate budget that takes over the settings of "api". Two threads claim for all of them, and a third one
+listens for drops of their rates (`push=False` leaves it out). A budget that is not in use makes no calls, and a budget
+that was never used takes no memory in Redis.
 """
 
 import argparse
@@ -22,18 +22,18 @@ LIMIT = "5/s"  # of each customer
 
 
 def serve(budget: Budget, calls: int) -> int:
-    """A customer who calls without end: what is over the limit is told when to come back, and nobody waits."""
+    """Serve a customer that calls without a break, and return how many calls were admitted. No call waits."""
     return sum(bool(budget.try_acquire()) for _ in range(calls))
 
 
 def claims(server: "redis.Redis") -> int:
-    """How many scripts the server has run."""
+    """Return how many scripts the server has run."""
     stats = server.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
 
 
 def main(seconds: float) -> None:
-    """Open all of them, use one in a hundred, and count."""
+    """Open all budgets, use one in a hundred, and count the calls."""
     with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL", "embedded://")) as nexus:
         nexus.budget("api", rate=LIMIT, burst=1)
         tracemalloc.start()
@@ -50,7 +50,7 @@ def main(seconds: float) -> None:
         print(f"admitted at most {most}, at least {least} a customer in {took:.1f} s")
         print(f"{threading.active_count()} threads, {len(nexus.budgets())} budgets in Redis")
         with redis.Redis.from_url(nexus.url) as server:
-            time.sleep(1)  # what the last of them had in hand goes back
+            time.sleep(1)  # until the tokens of the last calls are returned
             before = claims(server)
             time.sleep(3)
             print(f"{claims(server) - before} calls in 3 s when nobody is there")

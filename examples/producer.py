@@ -1,8 +1,8 @@
-"""A producer: sends as many records as the fleet's budget lets it. Start several; they share.
+"""A producer: it sends as many records as the budget of the fleet allows. Start several, and they share the budget.
 
     python examples/producer.py --to 127.0.0.1:9000
 
-Without the coordinator it would have to guess a rate, and so would every other one.
+Without the coordinator, each producer would have to guess a rate.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from nexus_redis import Nexus
 
 
 def ship(to: str, seconds: float) -> int:
-    """Send for so long; how many records went."""
+    """Send for so many seconds, and return the number of records sent."""
     host, port = to.rsplit(":", 1)
     with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL")) as nexus:
         budget = nexus.budget("indexer")
@@ -28,7 +28,7 @@ def ship(to: str, seconds: float) -> int:
             try:
                 downstream.sendall(f"record {sent}\n".encode())
                 sent += 1
-            except OSError:  # the consumer is away: the record waits for its return
+            except OSError:  # the consumer is away: wait until it is back, then go on
                 downstream.close()
                 downstream = _connected(host, int(port))
         return sent
@@ -46,7 +46,7 @@ def _connected(host: str, port: int, patience: float = 3600.0) -> socket.socket:
 
 
 def at_stop(*_: object) -> None:
-    """SIGTERM, as `docker stop` sends it: leave by the ends of the with-blocks, which hand back what is held."""
+    """Exit at SIGTERM (`docker stop` sends it) through the ends of the with-blocks, which return the unused tokens."""
     sys.exit(0)
 
 

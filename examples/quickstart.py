@@ -1,6 +1,6 @@
-"""One limit for every process that runs this: ten calls a second together, however many you start.
+"""One limit for all processes that run this: ten calls a second together, however many you start.
 
-python examples/quickstart.py                        # a server of its own, for trying
+python examples/quickstart.py                        # with a server of its own, for trying
 NEXUS_REDIS_URL=redis://cache python examples/quickstart.py
 """
 
@@ -11,7 +11,7 @@ from nexus_redis import Nexus
 
 
 def main(calls: int = 20) -> float:
-    """Make so many calls at the budget's pace; the seconds it took."""
+    """Make so many calls at the rate of the budget, and return the seconds that they took."""
     with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL", "embedded://")) as nexus:
         stripe = nexus.budget("stripe", rate="10/s")
         began = time.monotonic()

@@ -1,14 +1,14 @@
-"""A Redis Streams pipeline that cannot fall behind: producers XADD at the pace at which the consumer group works.
+"""A Redis Streams pipeline that cannot fall behind: producers XADD at the rate at which the consumer group works.
 
-python examples/stream_pipeline.py                  # NEXUS_REDIS_URL, else a server of its own
+python examples/stream_pipeline.py                  # uses NEXUS_REDIS_URL, else a server of its own
 
     producers -- acquire, XADD --> [ stream "orders" ] -- XREADGROUP, XACK --> workers of the group "index"
                     ^                                          |
                     +---- rate <---- watch_stream: its lag, what is pending, what is acknowledged
 
-The workers know nothing of any budget: plain consumers of a group. Somebody looks at the group from outside (here the
-main program; any process may, and others then stand by), and the producers' rate follows it. The stream never gets
-longer than the limit.
+The workers are plain consumers of a group and know nothing of a budget. One process watches the group from outside,
+here the main program, and the rate of the producers follows the group. Any process may watch; if several do, one
+reports and the others stand by. The number of unread entries never exceeds the limit.
 """
 
 import argparse
@@ -26,7 +26,7 @@ WORKERS, BATCH = 2, 10
 
 
 def work(url: str, name: str, ends: float, slow_from: float) -> None:
-    """A plain worker of a consumer group."""
+    """Run a plain worker of a consumer group."""
     with redis.Redis.from_url(url) as server:
         while time.monotonic() < ends:
             found = server.xreadgroup(GROUP, name, {STREAM: ">"}, count=BATCH, block=100)
@@ -37,7 +37,7 @@ def work(url: str, name: str, ends: float, slow_from: float) -> None:
 
 
 def produce(budget: Budget, url: str, ends: float) -> None:
-    """One order after the other, each when its token is there."""
+    """Add one order after the other, each when it has a token."""
     with redis.Redis.from_url(url) as server:
         while time.monotonic() < ends:
             budget.acquire()
@@ -45,7 +45,7 @@ def produce(budget: Budget, url: str, ends: float) -> None:
 
 
 def main(seconds: float) -> None:
-    """Halfway the workers get four times slower."""
+    """Run the pipeline. After half of the time the workers get four times slower."""
     with (
         Nexus.from_url(os.environ.get("NEXUS_REDIS_URL", "embedded://")) as nexus,
         redis.Redis.from_url(nexus.url) as server,
@@ -54,7 +54,7 @@ def main(seconds: float) -> None:
         server.xgroup_create(STREAM, GROUP, mkstream=True)
         budget = nexus.budget("orders")
         orders = budget.watch_stream(STREAM, group=GROUP, limit=LIMIT)
-        while orders.rate is None:  # until somebody has looked, the budget has no rate and producers wait
+        while orders.rate is None:  # until the first report, the budget has no rate and producers wait
             time.sleep(0.05)
         began = time.monotonic()
         half, ends = began + seconds / 2, began + seconds
@@ -76,7 +76,7 @@ def main(seconds: float) -> None:
 
 
 def lag(server: redis.Redis) -> int:
-    """Entries that the group has not read yet. (Redis 6.2 knows no lag: count them behind the last one delivered.)"""
+    """Return the number of unread entries. Redis 6.2 has no lag, so count the entries behind the last delivered one."""
     group = server.xinfo_groups(STREAM)[0]
     known = group.get("lag")
     return known if known is not None else len(server.xrange(STREAM, f"({group['last-delivered-id'].decode()}") or [])

@@ -1,12 +1,12 @@
-"""A web application under gunicorn: all workers on all hosts send at most 20 requests a second to what is behind it.
+"""A web application under gunicorn: all workers on all hosts send at most 20 requests a second to their backend.
 
     gunicorn --workers 4 --threads 4 --chdir examples web_app:app         # NEXUS_REDIS_URL says where Redis is
     gunicorn --workers 4 --threads 4 --preload --chdir examples web_app:app
 
-Nothing is to be done for prefork, with and without --preload: no post_fork hook, no connection made too early. A Nexus
-opens its connections and its thread with the first use, in the worker; a child of a fork starts with neither tokens nor
-sockets of its parent. One literal id for all of them is safe, too: the first worker that claims has it, the others go
-on as "web.k3x9" and the like (`nexus-redis status backend` shows them).
+Prefork needs no preparation, with or without --preload: no post_fork hook, and no connection is made too early. A Nexus
+opens its connections and its thread at the first use, in the worker. A child of a fork starts without the tokens and
+sockets of its parent. All workers may use one literal id: the first worker that claims gets it, and the others get ids
+like "web.k3x9" (`nexus-redis status backend` shows them).
 """
 
 import os
@@ -21,12 +21,14 @@ backend = nexus.budget("backend", rate="20/s").producer("web", timeout=2.0)  # n
 
 
 def app(_environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Call the backend if there is a token within two seconds; else say when to come back."""
+    """Call the backend if a token comes within two seconds; else tell the client when to come back."""
     try:
         backend.acquire()
     except AcquireTimeout:
-        retry_after_ms = (backend.flow and backend.flow.retry_after_ms) or 1000  # a pause without an end names no time
+        retry_after_ms = (backend.flow and backend.flow.retry_after_ms) or 1000  # a pause until `resume` gives no time
         start_response("503 Service Unavailable", [("Retry-After", f"{max(1, round(retry_after_ms / 1000))}")])
         return [b"over budget\n"]
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [f"{time.monotonic()} {os.getpid()} {backend.id}\n".encode()]  # when the call went out, and who made it
+    return [
+        f"{time.monotonic()} {os.getpid()} {backend.id}\n".encode()
+    ]  # when the call went out, and from which worker

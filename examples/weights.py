@@ -1,14 +1,14 @@
-"""Who gets how much of 200/s: weights divide what is short, a class goes before those below it.
+"""The shares of four producers in 200/s: a higher class is served first, and weights divide the rest.
 
-python examples/weights.py                          # NEXUS_REDIS_URL, else a server of its own
+python examples/weights.py                          # uses NEXUS_REDIS_URL, else a server of its own
 
-    checkout   priority high, wants 20/s     gets what it wants, before all others
-    web        weight 2, wants all it can    gets two thirds of the rest: some 110/s
-    mobile     weight 1, likewise            gets one third: some 55/s
-    nightly    priority low, likewise        gets what nobody above it wants; here the 5 % that a class always keeps
+    checkout   priority high, wants 20/s       gets its 20/s, before all others
+    web        weight 2, wants all it can get  gets two thirds of the rest: some 110/s
+    mobile     weight 1, wants all it can get  gets one third of the rest: some 55/s
+    nightly    priority low, wants all         gets what higher classes leave, here the 5 % that each class keeps
 
-Shares are weighted max-min: what one does not want is divided among the others, so asking for more than one needs
-gains nothing. Each is a thread here; on other hosts it would be the same.
+Shares are weighted max-min: the tokens that one producer does not want are divided among the others, so a producer
+gains nothing by asking for more than it needs. Each producer is a thread here; on other hosts it would be the same.
 """
 
 import argparse
@@ -22,7 +22,7 @@ RATE = 200
 
 
 def loop(producer: Producer, seconds: float, pause: float, done: dict[str, int], name: str) -> None:
-    """Send as fast as it may; `pause` seconds between two make a modest one."""
+    """Send as fast as the budget allows, with `pause` seconds between two records."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         producer.acquire()
@@ -32,7 +32,7 @@ def loop(producer: Producer, seconds: float, pause: float, done: dict[str, int],
 
 
 def fleet(budget: Budget) -> dict[str, tuple[Producer, float]]:
-    """Four producers, and how long each rests between two records."""
+    """Return four producers, each with its pause between two records."""
     return {
         "checkout": (budget.producer(priority="high"), 1 / 20),
         "web": (budget.producer(weight=2), 0),
@@ -42,7 +42,7 @@ def fleet(budget: Budget) -> dict[str, tuple[Producer, float]]:
 
 
 def main(seconds: float) -> None:
-    """Let them compete, and count."""
+    """Let the producers compete, and print the rate of each."""
     with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL", "embedded://")) as nexus:
         producers = fleet(nexus.budget("search", rate=RATE))
         done = dict.fromkeys(producers, 0)

@@ -1,11 +1,11 @@
-"""Three worker processes with a queue each; work is pushed to them in turn; one is killed, and the rate follows.
+"""Three worker processes, each with a queue to which work is pushed in turn: one is killed, and the rate follows.
 
-python examples/worker_fleet.py                     # NEXUS_REDIS_URL, else a server of its own
+python examples/worker_fleet.py                     # uses NEXUS_REDIS_URL, else a server of its own
 
-Each worker reports its own queue and what it gets done. `combine="spread"` says that work is pushed to them: the
-fullest one rules, since the sender cannot choose who takes it. A worker that is killed says nothing any more, and two
-seconds later the budget does without it. What lay in its queue is lost with it: keep work that must not be lost in a
-broker, as examples/stream_pipeline.py does.
+Each worker reports its own queue and how much work it does. `combine="spread"` says that work is pushed to the workers:
+the fullest worker decides, because the sender cannot choose which worker takes the work. A killed worker reports no
+more, and two seconds later its rate is taken out of the budget. The work in its queue is lost. Keep work that must not
+be lost in a broker, as examples/stream_pipeline.py does.
 """
 
 import argparse
@@ -24,7 +24,7 @@ FLEET = multiprocessing.get_context("spawn")
 
 
 def work(url: str, name: str, records: "multiprocessing.queues.Queue[int]") -> None:
-    """One worker: take, do, and let the consumer count."""
+    """Run one worker: it takes batches and works on them, and its consumer counts."""
     with Nexus.from_url(url) as nexus, nexus.budget("workers").consumer(name, capacity=SPEED) as consumer:
         consumer.watch(records)
         while (batch := _batch(records)) is not None:
@@ -33,7 +33,7 @@ def work(url: str, name: str, records: "multiprocessing.queues.Queue[int]") -> N
 
 
 def _batch(records: Any) -> list[int] | None:
-    """Up to BATCH of what is there; None at the end."""
+    """Return up to BATCH records that are there, or None at the end."""
     batch = [records.get()]
     while len(batch) < BATCH and batch[-1] is not None:
         try:
@@ -44,7 +44,7 @@ def _batch(records: Any) -> list[int] | None:
 
 
 def produce(nexus: Nexus, queues: "dict[str, Any]", alive: Any, seconds: float) -> tuple[float, int, int]:
-    """Push to who is alive, in turn; the budget's rate at the end, records sent and dropped."""
+    """Push to the live workers in turn. Return the budget's rate at the end, and the records sent and dropped."""
     budget = nexus.budget("workers")
     ends, sent, dropped = time.monotonic() + seconds, 0, 0
     while time.monotonic() < ends:
@@ -60,7 +60,7 @@ def produce(nexus: Nexus, queues: "dict[str, Any]", alive: Any, seconds: float) 
 
 
 def main(seconds: float, workers: int = 3) -> None:
-    """Half of the time with all of them, half without the first."""
+    """Run half of the time with all workers, and the other half without the first one."""
     with Nexus.from_url(os.environ.get("NEXUS_REDIS_URL", "embedded://")) as nexus:
         nexus.budget("workers", combine="spread")
         queues = {f"w{i}": FLEET.Queue(maxsize=100) for i in range(workers)}
@@ -76,7 +76,7 @@ def main(seconds: float, workers: int = 3) -> None:
             if what == "all at work":
                 fleet["w0"].kill()
                 fleet["w0"].join()
-                queues["w0"].cancel_join_thread()  # nobody will read it any more
+                queues["w0"].cancel_join_thread()  # it has no reader any more
         for name, process in fleet.items():
             if process.is_alive():
                 queues[name].put(None)

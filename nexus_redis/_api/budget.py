@@ -128,8 +128,13 @@ class BudgetBase(ProducerBase, Generic[P, C]):
         consumer: C = self._consumer_class(self._nexus, self, id, consumer_settings(capacity, interval, observe))
         return consumer
 
-    def _observer(self) -> C:
-        """Return the consumer through which all HTTP clients of this process report: two would be counted as two."""
+    def observer(self) -> C:
+        """Return the consumer through which this process reports what its own requests come to. No I/O.
+
+        It is a consumer with `observe=True`, and each process has one for a budget: every call returns the same one,
+        because a second one would be counted as a second client of the downstream. On a downstream that takes 100/s,
+        ten processes are ten observers, each finds some 10/s, and the budget's rate is the sum.
+        """
         with self._nexus._naming:
             observers: dict[str, C] = self._nexus._observers
             if self.name not in observers:
@@ -175,7 +180,7 @@ class BudgetBase(ProducerBase, Generic[P, C]):
     def _watch(self, source: Source, capacity: float | str | None, interval: float | str) -> C:
         consumer: C = self._consumer_class(self._nexus, self, None, consumer_settings(capacity, interval), source)
         consumer._check()
-        consumer._start()
+        consumer.start()
         return consumer
 
     # --- plans that ask Redis

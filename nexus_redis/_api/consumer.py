@@ -63,7 +63,7 @@ class ConsumerBase:
         """
         self._check()
         self._session.meter.watch(queue, depth=depth, limit=limit)
-        self._start()
+        self.start()
         return self
 
     def work(self, tokens: float = 1) -> Work:
@@ -73,7 +73,7 @@ class ConsumerBase:
         whose client has gone, is neither done nor an error. Of a bulk, `as work` and `work.failed(3)` says that 3
         failed, and `work.done(497)` that no more than 497 are done. Async: `async with`.
         """
-        return Work(self._session.meter, parse_number("tokens", tokens), self._start, self._session.scheduler.clock)
+        return Work(self._session.meter, parse_number("tokens", tokens), self.start, self._session.scheduler.clock)
 
     def _check(self) -> None:
         if self._nexus._is_closed or self._lane.scheduler.is_closing:
@@ -81,8 +81,13 @@ class ConsumerBase:
         if self._is_closed:
             raise Closed("consumer")
 
-    def _start(self) -> None:
-        """Report from now on, if it does not yet."""
+    def start(self) -> None:
+        """Begin to report every `interval` (0.25 s). No-op for a consumer that reports already or is closed.
+
+        `watch`, `work` and `report` start a consumer by themselves. Call `start` where callers take tokens before the
+        first work comes: without a report, a budget that has no rate in code gives no token. The call does no I/O; a
+        thread of the Nexus sends the first report at once.
+        """
         if not self._session.has_started or self._session.meter.is_unheard:
             with self._lane.entry:
                 if not self._is_closed and not self._nexus._is_closed:

@@ -46,7 +46,7 @@ class NexusBase(Generic[B]):
         self._keyed: WeakValueDictionary[str, Registration] = WeakValueDictionary()
         self._producers: WeakValueDictionary[str, ProducerSession] = WeakValueDictionary()
         self._pinned: list[ProducerSession] = []
-        self._observers: dict[str, Any] = {}  # the consumers through which HTTP clients report, by budget
+        self._observers: dict[str, Any] = {}  # what `Budget.observer` returns, by the budget's name
 
     @property
     def url(self) -> str:

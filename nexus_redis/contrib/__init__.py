@@ -1,11 +1,11 @@
 """Helpers for the libraries that already make the calls: each a module, an extra and a page of its own.
 
-    httpx, httpx2, requests, aiohttp    a client that takes its tokens before each request
-    asgi, wsgi, fastapi                 an application that reports its load, or refuses what is over budget
+    httpx, httpx2, requests, aiohttp    a client that acquires tokens before each request
+    asgi, wsgi, fastapi                 an application that reports its load, or refuses requests over budget
     celery, dramatiq, taskiq            workers that keep one budget together
 
-None is imported by `nexus_redis` itself. They use the public API of the core alone, so each is also an example of how
-to write the next one.
+`nexus_redis` itself imports none of them. They use public names only (`nexus_redis`, `nexus_redis.asyncio`,
+`nexus_redis.errors`, `nexus_redis.extending`), so each is an example for the author of another helper.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["MissingLibrary", "need"]
 
 
 def need(library: str) -> None:
-    """Raise `MissingLibrary`, in one line, where `library` is not installed.
+    """Raise `MissingLibrary` if `library` is not installed.
 
     >>> need("celery")
     MissingLibrary("nexus_redis.contrib.celery needs celery: pip install '.[celery]'")
@@ -26,6 +26,6 @@ def need(library: str) -> None:
     try:
         import_module(library)
     except ModuleNotFoundError as error:
-        if error.name != library:  # it is there, and lacks something itself
+        if error.name != library:  # it is installed, and lacks another library
             raise
         raise MissingLibrary(library) from None

@@ -1,13 +1,13 @@
-"""Celery: tasks that run when the budget has room for them, and leave the worker to others until then.
+"""Celery: tasks that run when the budget has tokens for them, and leave the worker to other tasks until then.
 
     stripe = nexus.budget("stripe", rate="40/s")
 
     @app.task(base=NexusTask, budget=stripe)
     def charge(customer): ...
 
-Celery's own `rate_limit` holds per worker: two workers with 40/s send 80/s. Here all workers together send 40/s. A task
-over budget goes back to the broker with the countdown at which its turn is (`_turns.py`), so its slot is free
-meanwhile; that is no failure, and not counted against `max_retries`.
+Celery's own `rate_limit` applies to each worker: two workers with 40/s send 80/s. Here all workers together send 40/s.
+A task over budget goes back to the broker with a countdown until it is due (`_deferral.py`), so its slot is free
+meanwhile. Celery does not count that as a failure or against `max_retries`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from nexus_redis._values.log import log
 from nexus_redis.client import Budget
-from nexus_redis.contrib import need
-from nexus_redis.contrib._given import given
-from nexus_redis.contrib._open import open_price
-from nexus_redis.contrib._turns import TURN, turns_of
+from nexus_redis.contrib import _texts, need
+from nexus_redis.contrib._deferral import DUE_HEADER, deferral_for
+from nexus_redis.contrib._fail_open import fail_open_price
+from nexus_redis.contrib._validate import require
 from nexus_redis.errors import InvalidSetting
+from nexus_redis.extending import log
 
 need("celery")
 
-from celery import Task  # noqa: E402  # what it is called when it is missing must be said first
+from celery import Task  # noqa: E402  # `need` must be able to say first what to install
 from celery.exceptions import Reject, Retry  # noqa: E402
 
 __all__ = ["NexusTask"]
@@ -36,15 +36,16 @@ __all__ = ["NexusTask"]
 class NexusTask(Task):  # type: ignore[misc]  # Celery is published without types
     """A task base: `@app.task(base=NexusTask, budget=stripe, cost=2)`.
 
-    `budget` is a `nexus_redis.Budget`, opened at import: it does no I/O, and each worker process gets a producer of its
-    own after the fork. `cost` is a number, or a function of the task's arguments; 0 needs no token. With 40/s, two
-    workers of four processes and 400 tasks waiting, 40 of them run each second, and a task of another kind that comes
-    meanwhile runs a second or three later; where that is too late, give such tasks a worker of their own.
+    `budget` is a `nexus_redis.Budget`, opened at import: opening does no I/O, and each worker process gets its own
+    producer after the fork. `cost` is a number, or a function of the task's arguments; a task of cost 0 needs no token.
+    With 40/s, two workers of four processes and 400 tasks waiting, 40 of them run each second, and a task of another
+    kind that comes meanwhile runs one to three seconds later. Where that is too late, give such tasks their own worker.
 
-    As the `task_cls` of an application it leaves tasks without a budget alone; named as a task's `base` it needs one.
-    Called directly, as a function, the task takes no token. With `task_always_eager` it waits for it in place. When
-    Redis is away, `on_outage` rules ("share"). A cost above any burst that was seen fails the task with
-    `InvalidSetting`; one that fitted before the rate fell is put off.
+    As the `task_cls` of an application, this class does not limit tasks without a budget; a task that names it as its
+    `base` needs a budget. A task that is called directly, as a function, acquires no token. With `task_always_eager` a
+    task waits for its token in place. When Redis is away, `on_outage` decides ("share"). A task whose cost is above
+    every burst that this process has seen fails with `InvalidSetting`; if the cost was within the burst before the rate
+    fell, the task is deferred.
     """
 
     abstract = True
@@ -54,18 +55,18 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
-        """Called by Celery when the task is made: what cannot work is refused here and not when it runs."""
+        """Check the budget and the cost. Celery calls this when the task is made, long before the task runs."""
         super().on_bound(app)
-        if cls.budget is None and not issubclass(cls, app.Task):  # named by itself, and not as the `task_cls` of all
-            raise InvalidSetting("budget", None, f"name it: @app.task(base=NexusTask, budget=...) of {cls.name}")
+        if cls.budget is None and not issubclass(cls, app.Task):  # the task's own base, and not the `task_cls` of all
+            raise InvalidSetting("budget", None, _texts.task_without_budget(cls.name))
         if cls.budget is not None:
-            given("budget", cls.budget, Budget)
-        whose = f"budget {cls.budget.name if cls.budget else None}, task {cls.name}"
-        # Read and kept as static: a function among a class's attributes is no method here.
-        cls._price = staticmethod(open_price(whose, inspect.getattr_static(cls, "cost")))
+            require("budget", cls.budget, Budget)
+        owner = f"budget {cls.budget.name if cls.budget else None}, task {cls.name}"
+        # Read and kept as static, because a cost function among the class's attributes is not a method.
+        cls._price = staticmethod(fail_open_price(owner, inspect.getattr_static(cls, "cost")))
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Called by the worker; a task that overrides it calls `super().before_start(...)` first."""
+        """Acquire the tokens, or defer the task. A task that overrides this calls `super().before_start(...)` first."""
         super().before_start(task_id, args, kwargs)
         tokens = self._price(*args, **kwargs)
         if tokens == 0 or self.budget is None:
@@ -73,19 +74,20 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
         if self.request.is_eager:
             self.budget.acquire(tokens)
             return
-        countdown = turns_of(self.budget).take(tokens, due=(self.request.headers or {}).get(TURN))
+        due = (self.request.headers or {}).get(DUE_HEADER)
+        countdown = deferral_for(self.budget).acquire_or_defer(tokens, due=due)
         if countdown > 0:
-            self._put_off(countdown)
+            self._defer(self.budget.name, countdown)
 
-    def _put_off(self, countdown: float) -> None:
-        """As `self.retry` does, but without counting: this was no attempt."""
-        headers = {**(self.request.headers or {}), TURN: time.time() + countdown}
+    def _defer(self, budget: str, countdown: float) -> None:
+        """Send the task again, as `self.retry` does, but without counting: this was not an attempt."""
+        headers = {**(self.request.headers or {}), DUE_HEADER: time.time() + countdown}
         again = self.signature_from_request(
             self.request, countdown=countdown, retries=self.request.retries, headers=headers
         )
         try:
             again.apply_async()
         except Exception as error:
-            raise Reject(error, requeue=True) from error  # the broker keeps the message that we could not replace
-        log.debug("%s[%s] is over its budget: again in %.3g s", self.name, self.request.id, countdown)
+            raise Reject(error, requeue=True) from error  # the broker keeps the message that could not be replaced
+        log.debug(_texts.TASK_DEFERRED, budget, self.name, self.request.id, countdown)
         raise Retry(when=countdown, is_eager=False, sig=again)

@@ -1,10 +1,10 @@
-"""WSGI: an application that says how it fares, or one that lets in only what its budget allows. Flask, Django, any.
+"""WSGI: an application that reports its load, or that admits only what its budget allows. Flask, Django, any.
 
     app.wsgi_app = ReportLoad(app.wsgi_app, budget.consumer())     # Flask
     application = Limit(get_wsgi_application(), budget)            # Django
 
-The same as in `asgi`, for servers whose requests are threads. Both need nothing but the core (`nexus_redis`), and are
-made at import, before the server forks: each worker has a connection and a producer or a consumer of its own.
+The two classes of `asgi`, for servers that run each request in a thread. They need no library besides `nexus_redis`,
+and are made at import, before the server forks: each worker has its own connection, and its own producer or consumer.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from nexus_redis._core.meter import Work
-from nexus_redis._values.results import Denied
+from nexus_redis import Denied
 from nexus_redis.client import Budget, Consumer, Producer
-from nexus_redis.contrib._door import TEXT, Headers, Pauses, Refusal, Rules
-from nexus_redis.contrib._given import given
-from nexus_redis.contrib._open import open_price
+from nexus_redis.contrib import _texts
+from nexus_redis.contrib._admission import AdmissionRules, PauseEnds, Refusal
+from nexus_redis.contrib._fail_open import fail_open_price
+from nexus_redis.contrib._rate_limit_fields import Fields
+from nexus_redis.contrib._validate import require
 from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, Unavailable
+from nexus_redis.extending import Work
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -34,32 +36,32 @@ Chooser = Callable[[dict[str, Any]], Budget | None]
 
 
 class ReportLoad:
-    """Reports the application's requests as a consumer's work: in flight, latency, done, errors.
+    """An application that reports its requests as the work of a consumer: in flight, latency, done, errors.
 
-    A request is in flight from its arrival until its body has ended, streams included. It is done, unless the
-    application or its body raises, or it answers 5xx (but for 501 and 505, which say nothing about load): then it is an
-    error. It is neither where the client went away before the end. Reports begin with the first request of any kind
-    (a health check will do) or with `start()`. From latency and errors the law `aimd` finds what this process can
-    take. With 4 workers that each manage 250 requests/s, the budget comes out near 1000/s. `cost` is a number or a
-    function of the environ, in the budget's tokens; 0 leaves a request out (health checks), and so does an error of
-    the function, which is logged once a minute. A file that the application hands to the server whole
-    (`wsgi.file_wrapper`) goes out in chunks instead, since nobody would see its end.
+    A request is in flight from its arrival until its body has ended, streams included. The request is then done. It is
+    an error instead if the application or its body raises, or if the application answers 5xx (except 501 and 505, which
+    say nothing about load). It is neither if the client went away before the end. Reports begin with the first request
+    of any kind (a health check is enough) or with `start()`. From latency and errors the law `aimd` finds what this
+    process can take. With 4 workers that each manage 250 requests/s, the budget's rate comes near 1000/s. `cost` is a
+    number or a function of the environ, in tokens of the budget. A request of cost 0 is not counted (health checks),
+    nor is one for which the function fails; such an error is logged once a minute. A file that the application passes
+    to the server whole (`wsgi.file_wrapper`) is sent in chunks instead, so that its end is noticed.
     """
 
     def __init__(self, app: WSGIApplication, consumer: Consumer, *, cost: Cost = 1) -> None:
-        self._app, self._consumer = app, given("consumer", consumer, Consumer)
-        self._price = open_price(f"budget {consumer.name}, ReportLoad", cost, "The request is not counted")
+        self._app, self._consumer = app, require("consumer", consumer, Consumer)
+        self._price = fail_open_price(f"budget {consumer.name}, ReportLoad", cost, _texts.NOT_COUNTED)
 
     def start(self) -> None:
-        """Report from now on, as from the first request. A WSGI server does not say that it has started.
+        """Begin to report before the first request, because a WSGI server does not say that it has started.
 
-        Where clients take a token before each request, none comes before the first report: call this in each worker
-        after its fork, in gunicorn's `post_worker_init` for instance.
+        Where every client acquires a token before its request, no request comes before the first report. Call `start`
+        in each worker after its fork, for instance in gunicorn's `post_worker_init`.
         """
-        self._consumer._start()
+        self._consumer.start()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Called by the server."""
+        """Run the application and count the request. The server calls this."""
         self.start()
         cost = self._price(environ)
         if cost == 0:
@@ -73,7 +75,7 @@ class ReportLoad:
 
 
 class _Counted:
-    """One request in flight, and its body as the server sees it."""
+    """One request in flight, and the body that the server gets."""
 
     def __init__(self, work: Work) -> None:
         self._work, self._status, self._is_over = work, "200", False
@@ -82,7 +84,7 @@ class _Counted:
         work.__enter__()
 
     def starting(self, start_response: StartResponse) -> StartResponse:
-        def start(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
+        def start(status: str, headers: Fields, *error: Any) -> Callable[[bytes], object]:
             self._status = status
             return start_response(status, headers, *error)
 
@@ -107,7 +109,7 @@ class _Counted:
             raise
 
     def close(self) -> None:
-        """Called by the server at the end, also where the client has gone before it."""
+        """Close the body. The server calls this at the end, also where the client has gone before the end."""
         try:
             if hasattr(self._body, "close"):
                 self._body.close()
@@ -121,18 +123,19 @@ class _Counted:
 
 
 class Limit:
-    """Lets in what the budget allows, over all workers on all hosts; the rest waits `hold` seconds, then is refused.
+    """An application that admits what the budget allows, over all workers on all hosts, and refuses the rest.
 
-    Refused means 429 where callers want more than the rate, 503 where the budget itself is short (its consumers are
-    full or gone, it is paused, Redis is away and the mode is closed), or `status` always; with `Retry-After` in whole
-    seconds, and a line of text. With 100/s and hold=0, of 150 requests a second 100 are answered and 50 get
-    `429 Retry-After: 1`. A request that is held keeps its thread. All answers have the fields `RateLimit-Policy` and
-    `RateLimit` (`_door.py`), unless `headers=False`: they tell strangers what the budget is.
+    A request over budget waits up to `hold` seconds, and keeps its thread meanwhile; it is then refused. The status is
+    429 where callers want more than the rate. It is 503 where the budget itself is short: its consumers are full or
+    gone, it is paused, or Redis is away and the mode is closed. `status` fixes one of the two. A refusal has
+    `Retry-After` in whole seconds, and a line of text. With 100/s and hold=0, of 150 requests a second 100 are answered
+    and 50 get `429 Retry-After: 1`. All answers have the fields `RateLimit-Policy` and `RateLimit`
+    (`docs/contrib/asgi.md`). These fields tell every client what the budget is; `headers=False` leaves them out.
 
-    `budget` may be a function of the environ that returns the budget of that request, or None where there is no limit:
-    `lambda environ: nexus.budget("visitor", key=environ["REMOTE_ADDR"])`. `cost` is a number or a function of the
-    environ; 0 lets a request in without a token. A request for which one of these functions fails is let in, and the
-    error is logged once a minute. `producer` claims instead of the process' shared one.
+    `budget` may be a function of the environ. The function returns the budget of that request, or None for a request
+    that is not limited: `lambda environ: nexus.budget("visitor", key=environ["REMOTE_ADDR"])`. `cost` is a number or a
+    function of the environ; a request of cost 0 is admitted without a token. A request for which one of these functions
+    fails is admitted, and the error is logged once a minute. `producer` claims instead of the process' shared producer.
     """
 
     def __init__(
@@ -147,20 +150,20 @@ class Limit:
         headers: bool = True,
     ) -> None:
         self._app = app
-        self._rules = Rules(
+        self._rules = AdmissionRules(
             budget, (Budget, Producer), producer=producer, cost=cost, hold=hold, status=status, headers=headers
         )
         self._rules.refuse_async()
-        self._pauses = Pauses(lambda: threading.Lock())  # noqa: PLW0108  # of the kind that it is when one is made: see locks.py
+        self._pauses = PauseEnds(lambda: threading.Lock())  # noqa: PLW0108  # looked up late, so that gevent may replace it
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Called by the server."""
-        entered = self._enter(environ)
-        if isinstance(entered, Refusal):
-            return _answer(start_response, entered)
-        return self._app(environ, _adding(entered, start_response) if entered else start_response)
+        """Admit or refuse the request, and run the application. The server calls this."""
+        outcome = self._admit(environ)
+        if isinstance(outcome, Refusal):
+            return _answer(start_response, outcome)
+        return self._app(environ, _with(outcome, start_response) if outcome else start_response)
 
-    def _enter(self, environ: WSGIEnvironment) -> Headers | Refusal:
+    def _admit(self, environ: WSGIEnvironment) -> Fields | Refusal:
         rules = self._rules
         if (cost := rules.price(environ)) <= 0:
             return []
@@ -170,7 +173,7 @@ class Limit:
         source = budget if rules.budget is None else rules.source
         denied = self._denied(source, cost)
         if denied is None:
-            return rules.passed(budget, source, cost)
+            return rules.admitted(budget, source, cost)
         wait = self._pause_left(budget) if denied.reason == "paused" else denied.retry_after
         return rules.refused(budget, source, denied, wait)
 
@@ -179,7 +182,7 @@ class Limit:
         try:
             return rules.chosen(rules.choose(environ))
         except Exception as error:  # noqa: BLE001  # the user's code may raise anything
-            rules.complaint.note(error)
+            rules.choice_errors.add(error)
             return None
 
     def _denied(self, source: Budget | Producer, cost: float) -> Denied | None:
@@ -194,13 +197,13 @@ class Limit:
         except Unavailable:
             return Denied(0, "unavailable")
         except InvalidSetting as error:
-            return rules.misfit(source, error)
+            return rules.too_large(source, error)
         return None
 
     def _pause_left(self, budget: Budget) -> float:
-        """Seconds; asked for at most once a second, however many are refused."""
+        """Return the seconds that the pause lasts. Ask Redis once a second at most, however many are refused."""
         pause = self._pauses.of(budget.name)
-        with pause.lock:  # who comes meanwhile waits for the same look
+        with pause.lock:  # requests that come meanwhile wait for the same look
             now = time.monotonic()
             if pause.is_due(now):
                 with suppress(NexusError):
@@ -208,15 +211,15 @@ class Limit:
         return pause.left(now)
 
 
-def _adding(ours: Headers, start_response: StartResponse) -> StartResponse:
-    def start(status: str, headers: Headers, *error: Any) -> Callable[[bytes], object]:
-        return start_response(status, [*headers, *ours], *error)
+def _with(fields: Fields, start_response: StartResponse) -> StartResponse:
+    def start(status: str, headers: Fields, *error: Any) -> Callable[[bytes], object]:
+        return start_response(status, [*headers, *fields], *error)
 
     return start
 
 
 def _answer(start_response: StartResponse, refusal: Refusal) -> Iterable[bytes]:
-    text = TEXT.encode()
+    text = _texts.OVER_BUDGET.encode()
     status = f"{refusal.status} {HTTPStatus(refusal.status).phrase}"
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text))), *refusal.headers]
     start_response(status, headers)

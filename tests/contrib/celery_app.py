@@ -1,4 +1,4 @@
-"""The Celery application that the tests' workers run: a task on a budget of 40/s, one without, one that fails."""
+"""The Celery application of the tests' workers: a task on a budget of 40/s, one without a budget, one that fails."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import redis
 from celery import Celery
 
 from nexus_redis import Nexus
-from nexus_redis.contrib import _turns
+from nexus_redis.contrib import _deferral
 from nexus_redis.contrib.celery import NexusTask
 from tests.harness.support import now
 
 RATE = 40
 if "TESTS_WORKER" in os.environ:  # not where the tests themselves import this
-    _turns.BLIND = 0.5  # type: ignore[misc]  # they stop the budget for a while, and go on soon
+    _deferral.WITHOUT_RATE = 0.5  # type: ignore[misc]  # the tests stop the budget for a while, and go on soon
 URL = os.environ["NEXUS_REDIS_URL"]
 
 app = Celery("tests", broker=URL, backend=URL)
@@ -27,7 +27,7 @@ budget = nexus.budget("stripe", rate=RATE)
 
 
 def note(name: str, text: str) -> None:
-    """One line of what happened, with the time of the one clock that all processes of a host share."""
+    """Note one line, with the time of the one clock that all processes of a host share."""
     with redis.Redis.from_url(URL) as client:
         client.rpush(name, f"{now()} {text}")
 

@@ -1,4 +1,4 @@
-"""The HTTP clients behind one face, so that what they promise is written once."""
+"""The HTTP clients behind one face, so that their promises are tested once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMED_OUT: Final = -1  # in place of a status
 
 
 class Script(Protocol):
-    """What a test does with a client: `get` gives the status, `budget` is for asking."""
+    """Send requests to these addresses with one of the clients, and return the statuses."""
 
     def __call__(
         self, server: Server, urls: list[str], *, patience: float | None = None, at_once: bool = False, **settings: Any

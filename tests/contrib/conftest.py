@@ -1,4 +1,4 @@
-"""What the helpers' tests share: a local HTTP server, worker processes."""
+"""Fixtures of the helpers' tests: a local HTTP server, and worker processes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contrib.answering import Answering
+from tests.contrib.local_site import LocalSite
 from tests.contrib.workers import Workers
 from tests.harness.servers import Server
 
 
 @pytest.fixture
-def site() -> Iterator[Answering]:
-    """A local HTTP server that answers as it is asked to."""
-    with Answering() as site:
+def site() -> Iterator[LocalSite]:
+    """A local HTTP server that answers as each address asks."""
+    with LocalSite() as site:
         yield site
 
 

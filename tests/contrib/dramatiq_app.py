@@ -1,4 +1,4 @@
-"""The Dramatiq broker that the tests' workers run: an actor on a budget of 40/s, one without, one that fails."""
+"""The Dramatiq broker of the tests' workers: an actor on a budget of 40/s, one without a budget, one that fails."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dramatiq.results import Results
 from dramatiq.results.backends.redis import RedisBackend
 
 from nexus_redis import Nexus
-from nexus_redis.contrib import _turns
+from nexus_redis.contrib import _deferral
 from nexus_redis.contrib.dramatiq import NexusMiddleware
 from tests.harness.support import now
 
 if "TESTS_WORKER" in os.environ:  # not where the tests themselves import this
-    _turns.BLIND = 0.5  # type: ignore[misc]  # they stop the budget for a while, and go on soon
+    _deferral.WITHOUT_RATE = 0.5  # type: ignore[misc]  # the tests stop the budget for a while, and go on soon
 URL = os.environ["NEXUS_REDIS_URL"]
 
 
 class Noting(dramatiq.Middleware):
-    """Notes what is put off, since the log of a worker goes nowhere."""
+    """A middleware that notes each deferred message, because the log of a worker goes nowhere."""
 
     def after_skip_message(self, _broker: dramatiq.Broker, _message: dramatiq.MessageProxy) -> None:
         note("skipped")
@@ -30,7 +30,7 @@ class Noting(dramatiq.Middleware):
 nexus = Nexus.from_url(URL, namespace="work")
 budget = nexus.budget("stripe", rate=40)
 broker = RedisBroker(url=URL)  # type: ignore[no-untyped-call]  # typed, but for the constructors
-# Waiting for a result blocks in Redis, for longer than redis-py 8 waits for an answer unless told otherwise.
+# Waiting for a result blocks in Redis, for longer than redis-py 8 waits for an answer by default.
 backend = RedisBackend(client=redis.Redis.from_url(URL, socket_timeout=None))  # type: ignore[no-untyped-call]
 broker.add_middleware(Results(backend=backend))  # type: ignore[no-untyped-call]
 broker.add_middleware(NexusMiddleware())
@@ -39,7 +39,7 @@ dramatiq.set_broker(broker)
 
 
 def note(name: str, text: object = "") -> None:
-    """One line of what happened, with the time of the one clock that all processes of a host share."""
+    """Note one line, with the time of the one clock that all processes of a host share."""
     with redis.Redis.from_url(URL) as client:
         client.rpush(name, f"{now()} {text}")
 

@@ -1,4 +1,4 @@
-"""The taskiq broker that the tests' workers run: a task on a budget of 40/s, one without."""
+"""The taskiq broker of the tests' workers: a task on a budget of 40/s, and one without a budget."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.harness.support import now
 URL = os.environ["NEXUS_REDIS_URL"]
 nexus = Nexus.from_url(URL, namespace="work")
 budget = nexus.budget("stripe", rate=40)
-# Waiting for a task blocks in Redis, for longer than redis-py 8 waits for an answer unless told otherwise.
+# Waiting for a task blocks in Redis, for longer than redis-py 8 waits for an answer by default.
 broker = (
     ListQueueBroker(URL, socket_timeout=None)
     .with_result_backend(RedisAsyncResultBackend(URL, socket_timeout=None))
@@ -29,7 +29,7 @@ async def _close(_: TaskiqState) -> None:
 
 
 def note(name: str) -> None:
-    """One line of what happened, with the time of the one clock that all processes of a host share."""
+    """Note one line, with the time of the one clock that all processes of a host share."""
     with redis.Redis.from_url(URL) as client:
         client.rpush(name, now())
 

@@ -17,10 +17,10 @@ import websockets.sync.client
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis import InvalidSetting
-from nexus_redis.contrib import asgi
+from nexus_redis.contrib import _texts, asgi
 from nexus_redis.contrib.asgi import Limit, ReportLoad
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
+from tests.contrib.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import PATIENCE, eventually, join, run
 
@@ -28,22 +28,22 @@ __all__ = ["clock"]  # the users' own fixture
 
 
 def get(url: str) -> httpx.Response:
-    """The answer of a server that may be slow."""
+    """Return the answer of a server that may be slow."""
     return httpx.get(url, timeout=PATIENCE, verify=False)  # noqa: S501  # without TLS: certificates take long to load
 
 
 class Site:
-    """What the application shows of itself, and how the test steers it."""
+    """An application that shows what happens to it, and that a test can steer."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
         self.log: list[tuple[float, float]] = []
         self.may_end = threading.Event()
-        self.now: Callable[[], float] = lambda: 0.0  # what is logged with each request
+        self.now: Callable[[], float] = lambda: 0.0  # the time that is logged with each request
         self._opened: list[nexus_redis.asyncio.Nexus] = []
 
     def budget(self, server: Server, **settings: Any) -> nexus_redis.asyncio.Budget:
-        """As an application has it: made at import, closed at the end of the lifespan."""
+        """Open a budget as an application does: made at import, closed at the end of the lifespan."""
         self._opened.append(nexus_redis.asyncio.Nexus.from_url(server.url))
         return self._opened[-1].budget("web", **settings)
 
@@ -95,7 +95,7 @@ class Serving:
 
     @property
     def is_left(self) -> bool:
-        """No client is connected any more."""
+        """Whether no client is connected any more."""
         return not self._server.server_state.connections
 
     def stop(self) -> None:
@@ -130,13 +130,13 @@ def timed_site(site: Site, clock: ManualClock) -> Site:
 
 @pytest.fixture
 def nexus(one_server: Server) -> Iterator[nexus_redis.Nexus]:
-    """For looking on from outside."""
+    """A Nexus that looks on from outside."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         yield nexus
 
 
 def reported(nexus: nexus_redis.Nexus) -> dict[str, float]:
-    """What the one consumer has said last."""
+    """Return the last report of the one consumer."""
     consumers = nexus.budget("web").snapshot().consumers
     return {
         name: float(consumers[0].fields.get(name, 0)) if consumers else 0.0
@@ -148,9 +148,8 @@ def report(site: Site, server: Server, **settings: Any) -> ReportLoad:
     return ReportLoad(site, site.budget(server, rate=1000).consumer(interval=0.05), **settings)
 
 
-def test_requests_are_reported_as_work_and_5xx_as_errors(
-    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
-) -> None:
+def test_report(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
+    """Requests are reported as work, and 5xx answers as errors, except 501."""
     serving = serve(report(site, one_server))
     statuses = [
         get(f"{serving.url}{path}").status_code
@@ -161,9 +160,8 @@ def test_requests_are_reported_as_work_and_5xx_as_errors(
     assert eventually(lambda: reported(nexus)["latency_ms"] > 0)
 
 
-def test_a_streaming_body_counts_until_it_ends(
-    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
-) -> None:
+def test_stream(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
+    """A streaming body is in flight until it ends."""
     serving = serve(report(site, one_server, cost=3))
     with httpx.stream("GET", f"{serving.url}/stream", timeout=PATIENCE) as response:
         assert response.status_code == 200
@@ -175,9 +173,8 @@ def test_a_streaming_body_counts_until_it_ends(
     })  # fmt: skip
 
 
-def test_what_goes_on_after_the_body_is_not_counted(
-    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
-) -> None:
+def test_after_body(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
+    """Work that goes on after the body is not counted."""
     serving = serve(report(site, one_server))
     with httpx.stream("GET", f"{serving.url}/afterwards", timeout=PATIENCE) as response:
         assert response.status_code == 200
@@ -186,10 +183,9 @@ def test_what_goes_on_after_the_body_is_not_counted(
 
 
 @pytest.mark.parametrize("kind", ["consumer", "producer"])
-def test_websockets_and_lifespan_pass_through(
-    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus, kind: str
-) -> None:
-    # A limit of nothing: a websocket that had to take a token would be refused.
+def test_pass_through(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus, kind: str) -> None:
+    """Websockets and lifespan events pass through."""
+    # A rate of 0: a websocket that had to acquire a token would be refused.
     app = report(site, one_server) if kind == "consumer" else Limit(site, site.budget(one_server, rate=0))
     serving = serve(app)
     with websockets.sync.client.connect(f"ws://127.0.0.1:{serving.port}/", open_timeout=PATIENCE) as socket:
@@ -200,9 +196,9 @@ def test_websockets_and_lifespan_pass_through(
     assert nexus.budget("web").snapshot().consumers == ()
 
 
-def test_a_free_request_is_neither_counted_nor_held(
-    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
-) -> None:
+def test_free_request(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
+    """A request of cost 0 is neither counted nor held."""
+
     def cost(scope: Any) -> float:
         return 0 if scope["path"] == "/health" else 1
 
@@ -213,19 +209,18 @@ def test_a_free_request_is_neither_counted_nor_held(
     assert eventually(lambda: reported(nexus)["done"] == 1)
 
 
-def test_an_application_is_known_from_the_start_of_its_lifespan(
-    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus
-) -> None:
+def test_lifespan(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
+    """An application reports from the start of its lifespan, before its first request."""
     serve(report(site, one_server))
     assert eventually(lambda: len(nexus.budget("web").snapshot().consumers) == 1)
     assert site.log == []
 
 
-# --- by hand: what a client does that has gone
+# --- by hand: a client that has gone
 
 
 class Gone(Exception):
-    """What a framework makes of it."""
+    """The exception that a framework makes of it."""
 
 
 async def waits_for_more(_scope: Any, receive: Any, send: Any) -> None:
@@ -263,11 +258,10 @@ async def answers_first(_scope: Any, receive: Any, send: Any) -> None:
     [(waits_for_more, "cancelled"), (returns_when_gone, "cancelled"), (sends_on, "cancelled"),
      (is_cancelled, "cancelled"), (does_not_listen, "cancelled"), (answers_first, "cancelled")],
 )  # fmt: skip
-def test_a_request_whose_client_has_gone_is_neither_done_nor_an_error(
-    app: Any, counted: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_client_gone(app: Any, counted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose client has gone is neither done nor an error."""
     consumer = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web").consumer()
-    monkeypatch.setattr(consumer, "_start", lambda: None)
+    monkeypatch.setattr(consumer, "start", lambda: None)
     monkeypatch.setattr(asgi, "SHORT", -1.0)
 
     async def receive() -> Any:
@@ -288,11 +282,10 @@ def test_a_request_whose_client_has_gone_is_neither_done_nor_an_error(
 
 
 @pytest.mark.parametrize("says_more", [True, False])
-def test_looking_for_the_client_takes_nothing_from_the_application(
-    says_more: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_look_for_client(says_more: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for the client takes no part of the request's body from the application."""
     consumer = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web").consumer()
-    monkeypatch.setattr(consumer, "_start", lambda: None)
+    monkeypatch.setattr(consumer, "start", lambda: None)
     monkeypatch.setattr(asgi, "SHORT", -1.0)
     parts = [{"type": "http.request", "body": bytes([n]), "more_body": n < 2} for n in range(3)]
     there, read = iter(parts), []
@@ -300,7 +293,7 @@ def test_looking_for_the_client_takes_nothing_from_the_application(
     async def receive() -> Any:
         if (part := next(there, None)) is not None:
             return part
-        await asyncio.Event().wait()  # the client is there, and has said all
+        await asyncio.Event().wait()  # the client is there, and has sent everything
         return None
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
@@ -319,9 +312,10 @@ def test_looking_for_the_client_takes_nothing_from_the_application(
     assert consumer._session.meter.sample()["done"] == 1
 
 
-def test_a_server_says_that_the_client_of_a_long_request_has_gone(
+def test_client_of_long_request(
     one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The server says that the client of a long request has gone."""
     monkeypatch.setattr(asgi, "SHORT", -1.0)
     serving = serve(report(site, one_server))
     with httpx.stream("GET", f"{serving.url}/stream", timeout=PATIENCE):
@@ -331,9 +325,8 @@ def test_a_server_says_that_the_client_of_a_long_request_has_gone(
     assert eventually(lambda: reported(nexus)["cancelled"] == 1)
 
 
-def test_what_is_over_the_budget_is_refused_with_the_time_to_come_back(
-    one_server: Server, timed_site: Site, serve: Any, clock: ManualClock
-) -> None:
+def test_refusal(one_server: Server, timed_site: Site, serve: Any, clock: ManualClock) -> None:
+    """A request over budget is refused, with the time to come back."""
     site = timed_site
     serving = serve(Limit(site, site.budget(one_server, rate=5)))
     answers = []
@@ -348,16 +341,16 @@ def test_what_is_over_the_budget_is_refused_with_the_time_to_come_back(
 
 
 @pytest.mark.parametrize("hold", [0, 0.2])
-def test_the_time_to_come_back_is_as_long_as_it_takes(
-    one_server: Server, timed_site: Site, serve: Any, hold: float
-) -> None:
+def test_retry_after(one_server: Server, timed_site: Site, serve: Any, hold: float) -> None:
+    """`Retry-After` is as long as the next token takes."""
     serving = serve(Limit(timed_site, timed_site.budget(one_server, rate="6/min"), hold=hold))
     answers = [get(serving.url) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 429]
     assert 9 <= int(answers[1].headers["retry-after"]) <= 10
 
 
-def test_what_is_over_the_budget_is_held_for_a_while(one_server: Server, timed_site: Site, serve: Any) -> None:
+def test_hold(one_server: Server, timed_site: Site, serve: Any) -> None:
+    """A request over budget is held for a while, and then admitted."""
     serving = serve(Limit(timed_site, timed_site.budget(one_server, rate=20), hold=30))
     assert [get(serving.url).status_code for _ in range(40)] == [200] * 40
     assert_never_exceeded(timed_site.log, 20)
@@ -365,9 +358,8 @@ def test_what_is_over_the_budget_is_held_for_a_while(one_server: Server, timed_s
 
 
 @pytest.mark.parametrize("hold", [0, 0.2])
-def test_a_budget_that_is_paused_is_a_503_until_the_end_of_the_pause(
-    one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus, hold: float
-) -> None:
+def test_paused(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus, hold: float) -> None:
+    """A paused budget answers 503, until the end of the pause."""
     nexus.budget("web", rate=100).pause(400)
     serving = serve(Limit(site, site.budget(one_server), hold=hold))
     # Where Redis has not answered within `hold` yet, the time is not known.
@@ -378,9 +370,10 @@ def test_a_budget_that_is_paused_is_a_503_until_the_end_of_the_pause(
     assert site.log == []
 
 
-def test_the_end_of_a_pause_is_asked_for_once_a_second_however_many_are_refused(
+def test_looks_at_pause(
     one_server: Server, site: Site, nexus: nexus_redis.Nexus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The end of a pause is asked for once a second, however many requests are refused."""
     nexus.budget("web", rate=100).pause(40)
     now, looks = [1000.0], list[float]()
     monkeypatch.setattr("nexus_redis.contrib.asgi.time", SimpleNamespace(monotonic=lambda: now[0]))
@@ -410,19 +403,19 @@ def test_the_end_of_a_pause_is_asked_for_once_a_second_however_many_are_refused(
 
 
 async def _nothing() -> Any:
-    """Nobody receives anything."""
+    """Receive nothing."""
 
 
-def test_the_status_can_be_fixed(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
+def test_status(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
+    """`status` fixes the status of refusals, 429 or 503."""
     nexus.budget("web", rate=100).pause()
     assert get(serve(Limit(site, site.budget(one_server), status=429)).url).status_code == 429
-    with pytest.raises(InvalidSetting, match="status=418: use 429, 503"):
-        Limit(site, site.budget(one_server), status=418)
+    budget = site.budget(one_server)
+    assert refusal(lambda: Limit(site, budget, status=418)) == ("status", _texts.WRONG_STATUS)
 
 
-def test_two_servers_keep_one_budget_together(
-    one_server: Server, timed_site: Site, serve: Any, clock: ManualClock
-) -> None:
+def test_two_servers(one_server: Server, timed_site: Site, serve: Any, clock: ManualClock) -> None:
+    """Two servers keep one budget together."""
     urls = [serve(Limit(timed_site, timed_site.budget(one_server, rate=20))).url for _ in range(2)]
     while clock.now < 2:
         for url in urls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from celery import Celery
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis import InvalidSetting
+from nexus_redis.contrib import _texts
 from nexus_redis.contrib.celery import NexusTask
+from nexus_redis.errors import COST
 from nexus_redis.testing import assert_never_exceeded
+from tests.contrib.refusals import refusal, wrong_kind
 from tests.contrib.workers import Workers, noted, operator_sets
 from tests.harness.servers import Server
 from tests.harness.support import LONG_PATIENCE, eventually
@@ -25,7 +28,7 @@ RATE = 40
 
 @pytest.fixture
 def app(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The application, as the one who sends tasks has it."""
+    """The application in the process that sends tasks."""
     monkeypatch.setenv("NEXUS_REDIS_URL", one_server.url)
     module = importlib.import_module(APP)
     yield module
@@ -47,39 +50,39 @@ def work(workers: Workers) -> Callable[..., None]:
 
 
 def results(answers: list[Any]) -> list[Any]:
-    """What tasks returned or raised. They are asked for: a `get` that misses Celery's message waits for minutes."""
+    """Return what tasks returned or raised. Polls, because a `get` that misses Celery's message waits for minutes."""
     assert eventually(lambda: all(answer.ready() for answer in answers), within_s=LONG_PATIENCE)
     return [answer.result for answer in answers]
 
 
 @pytest.mark.slow
-def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_when_there_is_room(
-    one_server: Server, app: Any, work: Callable[..., None]
-) -> None:
-    """How much of the budget they use is a matter of time, and tested by the clock in test_turns.py."""
+def test_two_workers(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+    """Tasks over the budget of two workers are deferred, and each runs once when there are tokens.
+
+    test_deferral.py tests by the clock how much of the budget the workers use.
+    """
     operator_sets(one_server, rate=0)
     answers = [app.limited.delay(number) for number in range(40)]
     app.free.delay()
     work(2)
     assert eventually(
         lambda: noted(one_server, "free"), within_s=LONG_PATIENCE
-    )  # it did not stay behind those over budget
+    )  # it did not wait behind the tasks over budget
     assert noted(one_server, "limited") == []
     operator_sets(one_server, rate=RATE)
     assert results(answers) == list(range(40))
     log = noted(one_server, "limited")
     assert len(log) == 40
-    assert_never_exceeded(log, RATE, largest=4)  # what two times two processes may be late to note
+    assert_never_exceeded(log, RATE, largest=4)  # two times two processes may note a task late
     with one_server.client() as client:
         lines: Any = client.lrange("limited", 0, -1)
-    assert {line.split()[2] for line in lines} == {b"0"}  # to be put off is no attempt
+    assert {line.split()[2] for line in lines} == {b"0"}  # a deferral is not an attempt
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent", "eventlet"])
-def test_tasks_take_their_tokens_in_each_kind_of_pool_and_its_end_hands_them_back(
-    one_server: Server, app: Any, work: Callable[..., None], workers: Workers, pool: str
-) -> None:
+def test_pools(one_server: Server, app: Any, work: Callable[..., None], workers: Workers, pool: str) -> None:
+    """Tasks acquire their tokens in each kind of pool, and the end of the pool returns the tokens."""
     answers = [app.paid.delay() for _ in range(12)]
     work(1, "-P", pool, "-c", "2")
     assert results(answers) == [None] * 12
@@ -88,7 +91,8 @@ def test_tasks_take_their_tokens_in_each_kind_of_pool_and_its_end_hands_them_bac
         assert not list(client.scan_iter("*:producer:*"))
 
 
-def test_a_real_retry_is_an_attempt(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+def test_retry(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+    """A real retry counts as an attempt."""
     result = app.failing.delay()
     work(1, "-P", "solo")
     assert [type(error) for error in results([result])] == [LookupError]
@@ -97,7 +101,8 @@ def test_a_real_retry_is_an_attempt(one_server: Server, app: Any, work: Callable
     assert [line.split()[1] for line in lines] == [b"0", b"1"]
 
 
-def test_the_cost_is_a_function_of_the_arguments(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+def test_cost_function(one_server: Server, app: Any, work: Callable[..., None]) -> None:
+    """The cost may be a function of the task's arguments."""
     answers = [app.weighty.delay(number, each=5) for number in (0, 1, 2)]
     work(1, "-P", "solo")
     assert results(answers) == [0, 1, 2]
@@ -105,33 +110,36 @@ def test_the_cost_is_a_function_of_the_arguments(one_server: Server, app: Any, w
 
 
 def idle() -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
-def test_a_task_that_cannot_work_is_refused_where_it_is_made() -> None:
+def test_wrong_task() -> None:
+    """A task that cannot work is refused where it is made."""
     own, nexus = Celery("own", broker="memory://"), nexus_redis.Nexus.from_url("redis://nowhere.example")
     other = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example")
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({}, r"budget=None: name it: @app\.task"),
-        ({"budget": "stripe"}, "budget='stripe': give a Budget of `nexus_redis`"),
-        ({"budget": other.budget("x")}, "budget=.*: give a Budget of `nexus_redis`$"),
-        ({"budget": nexus.budget("x"), "cost": -1}, "cost=-1: use"),
-        ({"budget": nexus.budget("x"), "cost": "3"}, "cost='3': use"),
+    cases: list[tuple[dict[str, Any], str, str]] = [
+        ({}, "budget", _texts.task_without_budget("0")),
+        ({"budget": "stripe"}, "budget", wrong_kind("Budget", "sync")),
+        ({"budget": other.budget("x")}, "budget", wrong_kind("Budget", "sync")),
+        ({"budget": nexus.budget("x"), "cost": -1}, "cost", COST.remedy),
+        ({"budget": nexus.budget("x"), "cost": "3"}, "cost", COST.remedy),
     ]
-    for options, says in cases:
-        with pytest.raises(InvalidSetting, match=says):
-            own.task(base=NexusTask, lazy=False, shared=False, name=says, **options)(idle)
+    for number, (options, field, remedy) in enumerate(cases):
+        task = own.task(base=NexusTask, lazy=False, shared=False, name=str(number), **options)
+        assert refusal(partial(task, idle)) == (field, remedy)
 
 
 # Celery shares tasks among the applications of a process, and other tests have made some.
 @pytest.mark.filterwarnings("ignore:.*already registered to a different callable")
-def test_as_the_base_of_all_tasks_it_leaves_those_without_a_budget_alone() -> None:
+def test_task_cls() -> None:
+    """As the base of all tasks, it does not limit tasks without a budget."""
     own = Celery("own", broker="memory://", task_cls=NexusTask)
     own.finalize()
     assert "celery.backend_cleanup" in own.tasks
 
 
-def test_an_eager_task_waits_and_a_direct_call_takes_nothing(app: Any, one_server: Server) -> None:
+def test_eager(app: Any, one_server: Server) -> None:
+    """An eager task waits for its token, and a direct call acquires none."""
     assert app.limited(7) == 7
     assert not app.budget.snapshot().exists
     assert [app.limited.apply((number,)).get() for number in range(20)] == list(range(20))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -18,12 +19,13 @@ import pytest
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis._api.budget import BudgetBase
-from nexus_redis.contrib import _gates
+from nexus_redis.contrib import _http, _texts
 from nexus_redis.contrib import httpx as with_httpx
 from nexus_redis.contrib import httpx2 as with_httpx2
+from nexus_redis.contrib._http import PauseFilter
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
-from tests.contrib.answering import Answering
 from tests.contrib.clients import CLIENTS, TIMED_OUT, Script
+from tests.contrib.local_site import LocalSite
 from tests.harness.servers import Server, launch
 from tests.harness.support import PATIENCE, run
 
@@ -35,7 +37,7 @@ def play(request: pytest.FixtureRequest) -> Script:
     return CLIENTS[request.param]
 
 
-def address(site: Answering, **said: Any) -> str:
+def address(site: LocalSite, **said: Any) -> str:
     return f"{site.url}/?{urlencode(said)}"
 
 
@@ -44,9 +46,8 @@ def standing(server: Server) -> nexus_redis.BudgetSnapshot:
         return nexus.budget("api").snapshot()
 
 
-def test_requests_go_out_at_the_budgets_rate(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script
-) -> None:
+def test_rate(one_server: Server, site: LocalSite, clock: ManualClock, play: Script) -> None:
+    """Requests go out at the rate of the budget."""
     site.now = lambda: clock.now
     assert play(one_server, [site.url] * 40, rate=50) == [200] * 40
     assert_never_exceeded(site.log, 50)
@@ -54,9 +55,9 @@ def test_requests_go_out_at_the_budgets_rate(
     assert standing(one_server).granted_total >= 40
 
 
-def test_what_costs_more_takes_more_and_what_is_free_takes_nothing(
-    one_server: Server, site: Answering, play: Script
-) -> None:
+def test_cost(one_server: Server, site: LocalSite, play: Script) -> None:
+    """A request acquires the tokens of its cost, and none where the cost is 0."""
+
     def cost(request: Any) -> float:
         return 0 if "free" in str(request.url) else 5
 
@@ -67,9 +68,8 @@ def test_what_costs_more_takes_more_and_what_is_free_takes_nothing(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_refusal_that_says_when_to_come_back_pauses_the_fleet_and_is_handed_on(
-    one_server: Server, site: Answering, play: Script, status: int
-) -> None:
+def test_refusal_pauses(one_server: Server, site: LocalSite, play: Script, status: int) -> None:
+    """A refusal that says when to come back pauses the fleet, and reaches the caller."""
     assert play(one_server, [address(site, status=status, **{"Retry-After": 3600})], rate=100) == [status]
     after = standing(one_server)
     assert after.reason == "paused"
@@ -78,7 +78,8 @@ def test_a_refusal_that_says_when_to_come_back_pauses_the_fleet_and_is_handed_on
     assert len(site.paths) == 1  # nothing was sent again behind the caller's back
 
 
-def test_a_date_is_as_good_as_seconds(one_server: Server, site: Answering, play: Script) -> None:
+def test_retry_date(one_server: Server, site: LocalSite, play: Script) -> None:
+    """A date in `Retry-After` pauses the fleet until then."""
     then = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     play(one_server, [address(site, status=503, **{"Retry-After": then})], rate=100)
     assert standing(one_server).paused_for == pytest.approx(7200, abs=600)
@@ -94,43 +95,44 @@ def test_a_date_is_as_good_as_seconds(one_server: Server, site: Answering, play:
     ],
     ids=["reset", "reset-after", "anthropic", "draft"],
 )
-def test_a_limit_that_is_used_up_pauses_before_anyone_is_refused(
-    one_server: Server, site: Answering, play: Script, said: dict[str, Any]
-) -> None:
+def test_used_up(one_server: Server, site: LocalSite, play: Script, said: dict[str, Any]) -> None:
+    """A limit that is used up pauses the fleet before any request is refused."""
     assert play(one_server, [address(site, **said)], rate=100) == [200]
     assert standing(one_server).paused_for == pytest.approx(9000, abs=900)
 
 
-def test_a_request_waits_no_longer_than_its_own_timeout(one_server: Server, site: Answering, play: Script) -> None:
+def test_timeout(one_server: Server, site: LocalSite, play: Script) -> None:
+    """A request waits no longer than its own timeout, and is not sent then."""
     assert play(one_server, [address(site, status=429, **{"Retry-After": 3600})], rate=10) == [429]
     assert play(one_server, [site.url] * 2, rate=10, patience=0.3) == [TIMED_OUT, TIMED_OUT]
     assert len(site.paths) == 1
 
 
-def test_a_pause_is_over_when_the_server_said(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script
-) -> None:
+def test_end_of_pause(one_server: Server, site: LocalSite, clock: ManualClock, play: Script) -> None:
+    """A pause is over when the server said."""
     site.now = lambda: clock.now
     refused = address(site, status=429, **{"Retry-After": 2})
     assert play(one_server, [refused, *[site.url] * 10], rate=20) == [429, *[200] * 10]
     gaps = [after - before for (before, _), (after, _) in zip(site.log, site.log[1:], strict=False)]
-    assert 1.5 <= max(gaps) < 2.5  # what was in hand may still be spent, in its lease
+    assert 1.5 <= max(gaps) < 2.5  # tokens that were granted before may still be spent, within their lease
 
 
-def test_a_longer_pause_is_never_cut_short(one_server: Server, site: Answering, play: Script) -> None:
+def test_longer_pause(one_server: Server, site: LocalSite, play: Script) -> None:
+    """A response never shortens a longer pause."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("api", rate=100).pause(reason="we moved")
         refused = address(site, status=429, **{"Retry-After": 1})
-        assert play(one_server, [refused], cost=lambda _: 0) == [429]  # as if it was sent just before
+        assert play(one_server, [refused], cost=lambda _: 0) == [
+            429
+        ]  # as if the request was sent just before the pause
         assert nexus.budget("api").snapshot().paused_for == float("inf")
         assert nexus.budget("api").snapshot().pause_reason == "we moved"
 
 
 @pytest.mark.parametrize("name", ["httpx-async", "httpx2-async", "aiohttp"])
-def test_fifty_refusals_at_once_make_one_pause(
-    one_server: Server, site: Answering, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(_gates, "time", SimpleNamespace(monotonic=lambda: 0.0))  # at once, on a slow machine too
+def test_refusals_at_once(one_server: Server, site: LocalSite, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Fifty refusals at once make one pause."""
+    monkeypatch.setattr(_http, "time", SimpleNamespace(monotonic=lambda: 0.0))  # at once, on a slow machine too
     refused = address(site, status=429, **{"Retry-After": 3600})
     with one_server.client() as client:
         assert CLIENTS[name](one_server, [refused] * 50, cost=lambda _: 0, at_once=True) == [429] * 50
@@ -138,38 +140,43 @@ def test_fifty_refusals_at_once_make_one_pause(
     assert len(pauses) == 1
 
 
-def test_a_shorter_pause_is_said_too_once_the_last_word_is_a_second_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator may have resumed since; at once it would be fifty refusals that say the same."""
+def test_shorter_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shorter pause is passed on, too, if the last one was passed on a second ago.
+
+    An operator may have resumed since then. Within a second, fifty refusals may ask for the same pause.
+    """
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    gate = _gates._Gate("api", 1)
+    pauses = PauseFilter("api")
     heard = []
     for now, seconds in [(0.0, 60), (0.5, 5), (0.9, 80), (1.8, 5), (2.0, 5), (3.0, 5), (3.1, 5)]:  # noqa: B007  # read above
-        heard.append(gate._news(429, {"Retry-After": str(seconds)}) is not None)
+        heard.append(pauses.new_pause(429, {"Retry-After": str(seconds)}) is not None)
     assert heard == [True, False, True, False, True, True, False]
 
 
-def test_short_pauses_that_follow_each_other_are_all_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is over when the next one is told; those of one moment are told once."""
-    gate = _gates._Gate("api", 1)
+def test_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short pauses that follow one another are all passed on.
+
+    Each pause is over when the next one begins, and pauses of one moment are passed on once.
+    """
+    pauses = PauseFilter("api")
 
     def is_heard(at: float) -> bool:
         monkeypatch.setattr(time, "monotonic", lambda: at)
-        return gate._news(429, {"retry-after-ms": "120"}) is not None
+        return pauses.new_pause(429, {"retry-after-ms": "120"}) is not None
 
     heard = [is_heard(at) for at in (0.0, 0.01, 0.02, 0.13, 0.14, 0.26)]
     assert heard == [True, False, False, True, False, True]
 
 
-def test_a_response_is_handed_on_when_redis_is_gone(
-    site: Answering, play: Script, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_redis_gone(site: LocalSite, play: Script, caplog: pytest.LogCaptureFixture) -> None:
+    """A response reaches the caller also where Redis is away and the pause cannot be made."""
     process = launch("valkey")
     server = Server("valkey", process.port)
     process.stop()
     refused = address(site, status=429, **{"Retry-After": 3600})
     assert play(server, [refused], cost=lambda _: 0) == [429]
-    assert "could not be passed on to the fleet" in caplog.text
+    assert _texts.PAUSE_FAILED in [record.msg for record in caplog.records]
 
 
 # -- report=True: the server is observed
@@ -179,43 +186,45 @@ def test_a_response_is_handed_on_when_redis_is_gone(
 def observers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The consumers through which clients report, in the order in which clients ask for them."""
     found: list[Any] = []
-    observer = BudgetBase._observer
+    observer = BudgetBase.observer
 
     def noted(budget: Any) -> Any:
         found.append(observer(budget))
         return found[-1]
 
-    monkeypatch.setattr(BudgetBase, "_observer", noted)
+    monkeypatch.setattr(BudgetBase, "observer", noted)
     return found
 
 
 def counted(observer: Any) -> dict[str, float]:
-    """What it has measured."""
+    """Return what the observer has measured."""
     said = observer._session.meter.sample()
     return {name: said.get(name, 0) for name in ("done", "errors", "in_flight")}
 
 
-def test_a_client_that_reports_counts_what_is_answered_and_what_is_refused(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script, observers: list[Any]
-) -> None:
+def test_report(one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]) -> None:
+    """A client that reports counts done requests and refusals."""
     statuses = [200, 202, 301, 404, 500, 501, 429, 502, 503, 504]
     assert play(one_server, [address(site, status=status) for status in statuses], report=True) == statuses
     assert counted(observers[0]) == {"done": 6, "errors": 4, "in_flight": 0}
     assert observers[0]._session.meter.sample()["latency_ms"] > 0
 
 
-def test_a_request_that_nobody_answers_is_an_error(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script, observers: list[Any]
+def test_no_response(
+    one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]
 ) -> None:
+    """A request without a response is an error."""
     with pytest.raises(Exception, match=r"(?i)disconnect|remote end closed"):
         play(one_server, [site.url, f"{site.url}/silence"], report=True)
     sent = site.paths.count("/silence")  # aiohttp sends a GET once more by itself, and takes a token for it
     assert counted(observers[0]) == {"done": 1, "errors": sent, "in_flight": 0}
 
 
-def test_what_needs_no_token_is_not_counted_and_a_bulk_counts_in_tokens(
-    one_server: Server, site: Answering, clock: ManualClock, play: Script, observers: list[Any]
+def test_report_cost(
+    one_server: Server, site: LocalSite, clock: ManualClock, play: Script, observers: list[Any]
 ) -> None:
+    """A request of cost 0 is not counted, and a larger cost counts in tokens."""
+
     def cost(request: Any) -> float:
         return 0 if "free" in str(request.url) else 3
 
@@ -224,9 +233,8 @@ def test_what_needs_no_token_is_not_counted_and_a_bulk_counts_in_tokens(
 
 
 @pytest.mark.parametrize("name", ["httpx", "aiohttp"])
-def test_a_client_finds_the_rate_of_a_server_that_only_refuses(
-    one_server: Server, site: Answering, clock: ManualClock, name: str
-) -> None:
+def test_find_rate(one_server: Server, site: LocalSite, clock: ManualClock, name: str) -> None:
+    """A client finds the rate of a server that only refuses."""
     site.now, room, at = (lambda: clock.now), 5.0, clock.now
 
     def status() -> int:
@@ -244,9 +252,9 @@ def test_a_client_finds_the_rate_of_a_server_that_only_refuses(
 
 
 @pytest.mark.parametrize(("library", "helper"), [(httpx, with_httpx), (httpx2, with_httpx2)], ids=["httpx", "httpx2"])
-def test_a_request_that_its_caller_gives_up_says_nothing_about_the_server(
-    one_server: Server, library: Any, helper: Any
-) -> None:
+def test_cancelled(one_server: Server, library: Any, helper: Any) -> None:
+    """A request that its caller cancels says nothing about the server."""
+
     async def main() -> dict[str, float]:
         is_sent = asyncio.Event()
 
@@ -261,22 +269,39 @@ def test_a_request_that_its_caller_gives_up_says_nothing_about_the_server(
                 await asyncio.wait_for(is_sent.wait(), PATIENCE)
                 request.cancel()
                 await asyncio.wait([request])
-                return counted(transport._gate._observer)
+                return counted(transport._limiter._observer)
 
     assert run(main()) == {"done": 0, "errors": 0, "in_flight": 0}
 
 
-def test_clients_of_one_process_report_as_one_consumer(one_server: Server) -> None:
+def test_one_observer(one_server: Server) -> None:
+    """All clients of a process report as one consumer, unless one is given."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         first, second = (with_httpx.Transport(nexus.budget("api"), report=True) for _ in range(2))
-        assert first._gate._observer is second._gate._observer is not None
+        assert first._limiter._observer is second._limiter._observer is not None
         other = with_httpx.Transport(nexus.budget("other"), report=True)
-        assert other._gate._observer is not first._gate._observer
+        assert other._limiter._observer is not first._limiter._observer
         mine = nexus.budget("api").consumer("mine", observe=True, capacity=4000)
-        assert with_httpx.Transport(nexus.budget("api"), report=mine)._gate._observer is mine
+        assert with_httpx.Transport(nexus.budget("api"), report=mine)._limiter._observer is mine
 
 
-def test_the_two_httpx_helpers_differ_in_the_librarys_name_alone() -> None:
-    folder = Path(_gates.__file__).parent
+@pytest.mark.parametrize(("library", "helper"), [(httpx, with_httpx), (httpx2, with_httpx2)], ids=["httpx", "httpx2"])
+@pytest.mark.parametrize(("name", "inner"), [("Transport", "HTTPTransport"), ("AsyncTransport", "AsyncHTTPTransport")])
+def test_transport_classes(library: Any, helper: Any, name: str, inner: str) -> None:
+    """The two libraries share the implementation, and no class: names, bases and the default are the library's."""
+    transport = getattr(helper, name)
+    assert pickle.loads(pickle.dumps(transport)) is transport  # noqa: S301  # our own
+    assert f"{transport.__module__}.{transport.__qualname__}" == f"nexus_redis.contrib.{library.__name__}.{name}"
+    assert library.__name__ in transport.__doc__
+    assert issubclass(transport, getattr(library, inner.replace("HTTP", "Base")))
+    face = nexus_redis if name == "Transport" else nexus_redis.asyncio
+    made = transport(face.Nexus.from_url("redis://nowhere.example").budget("api"))
+    assert isinstance(made._inner, getattr(library, inner))
+    assert repr(made).startswith(f"<nexus_redis.contrib.{library.__name__}.{name} object")
+
+
+def test_same_helpers() -> None:
+    """The helpers for httpx and httpx2 differ in the name of the library only."""
+    folder = Path(_http.__file__).parent
     first, second = (folder / f"{name}.py" for name in ("httpx", "httpx2"))
     assert second.read_text().replace("httpx2", "httpx") == first.read_text()

@@ -22,7 +22,7 @@ PATIENCE_MS = round(LONG_PATIENCE * 1000)
 
 @pytest.fixture
 def app(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The application, as the one who sends messages has it."""
+    """The application in the process that sends messages."""
     monkeypatch.setenv("NEXUS_REDIS_URL", one_server.url)
     module = importlib.import_module(APP)
     yield module
@@ -40,38 +40,39 @@ def work(workers: Workers, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_over_the_budget_of_two_workers_is_put_off_and_runs_once_each_when_there_is_room(
-    one_server: Server, app: Any, workers: Workers
-) -> None:
-    """How much of the budget they use is a matter of time, and tested by the clock in test_turns.py."""
+def test_two_workers(one_server: Server, app: Any, workers: Workers) -> None:
+    """Messages over the budget of two workers are deferred, and each runs once when there are tokens.
+
+    test_deferral.py tests by the clock how much of the budget the workers use.
+    """
     operator_sets(one_server, rate=0)
     messages = [app.limited.send(number) for number in range(40)]
     app.free.send()
     work(workers, 2)
     assert eventually(
         lambda: noted(one_server, "free"), within_s=LONG_PATIENCE
-    )  # it did not stay behind those over budget
+    )  # it did not wait behind the messages over budget
     assert noted(one_server, "limited") == []
     operator_sets(one_server, rate=RATE)
     results = [message.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS) for message in messages]
-    assert results == list(range(40))  # and no None, which a skipped message would leave as its result
+    assert results == list(range(40))  # and not None, which a skipped message would leave as its result
     log = noted(one_server, "limited")
     assert len(log) == 40
-    assert_never_exceeded(log, RATE, largest=4)  # what two times two threads may be late to note
+    assert_never_exceeded(log, RATE, largest=4)  # two times two threads may note a message late
 
 
-def test_being_put_off_is_no_attempt_and_a_real_retry_is(one_server: Server, app: Any, workers: Workers) -> None:
+def test_retry(one_server: Server, app: Any, workers: Workers) -> None:
+    """A deferral does not count as an attempt, and a real retry does."""
     operator_sets(one_server, rate=0)
-    app.failing.send()  # it may be tried again once
+    app.failing.send()  # the actor may be retried once
     work(workers, 1)
     assert eventually(lambda: len(noted(one_server, "skipped")) >= 2, within_s=LONG_PATIENCE)
     operator_sets(one_server, rate=RATE)
     assert eventually(lambda: len(noted(one_server, "failing")) == 2, within_s=LONG_PATIENCE)
 
 
-def test_a_cost_may_be_a_function_and_only_one_that_can_never_be_had_is_a_failure(
-    one_server: Server, app: Any, workers: Workers
-) -> None:
+def test_cost(one_server: Server, app: Any, workers: Workers) -> None:
+    """A cost may be a function, and only a cost that no bucket can hold is a failure."""
     app.limited.send(0)
     weighty = [app.weighty.send(number) for number in (0, 1, 2)]
     never, puzzling = app.too_much.send(), app.puzzling.send({"tokenz": 1})

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 HELPERS = sorted(path.stem for path in (ROOT / "nexus_redis" / "contrib").glob("[a-z]*.py"))
-INTERFACES = ("asgi", "wsgi")  # what servers and frameworks agree upon: no library to install
+INTERFACES = ("asgi", "wsgi")  # interfaces between servers and frameworks: no library to install
 WITH_LIBRARY = [name for name in HELPERS if name not in INTERFACES]
 
 
@@ -20,7 +20,8 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-def test_the_core_imports_no_helper_and_no_helpers_library() -> None:
+def test_core_alone() -> None:
+    """The core imports no helper, and no library of a helper."""
     done = python(
         "import sys, nexus_redis, nexus_redis.asyncio; nexus_redis.Nexus\n"
         f"print(sorted({set(WITH_LIBRARY)!r} & set(sys.modules)), [m for m in sys.modules if 'contrib' in m])"
@@ -29,14 +30,16 @@ def test_the_core_imports_no_helper_and_no_helpers_library() -> None:
 
 
 @pytest.mark.parametrize("name", WITH_LIBRARY)
-def test_a_missing_library_is_one_line_that_says_what_to_install(name: str) -> None:
+def test_missing_library(name: str) -> None:
+    """A missing library is an error of one line that says what to install."""
     done = python(f"import sys; sys.modules[{name!r}] = None\nimport nexus_redis.contrib.{name}")
     said = f"nexus_redis.contrib.{name} needs {name}: pip install '.[{name}]'"
     assert done.stderr.splitlines()[-1].endswith(said)
 
 
 @pytest.mark.parametrize("name", HELPERS)
-def test_each_helper_has_its_extra_its_page_and_its_names(name: str) -> None:
+def test_extra_and_page(name: str) -> None:
+    """Each helper has an extra and a page, and its public names can be imported."""
     assert name in INTERFACES or name in EXTRAS
     assert (ROOT / "docs" / "contrib" / f"{name}.md").exists()
     done = python(f"from nexus_redis.contrib.{name} import *")

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from taskiq import InMemoryBroker
 
-from nexus_redis import InvalidSetting
 from nexus_redis.asyncio import Nexus
+from nexus_redis.contrib import _texts
 from nexus_redis.contrib.taskiq import NexusMiddleware
+from nexus_redis.errors import COST, InvalidSetting
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
 from tests.contrib.workers import Workers, noted, operator_sets
 from tests.harness.servers import Server
@@ -24,9 +25,8 @@ RATE = 40
 
 
 @pytest.mark.slow
-def test_the_tasks_of_two_workers_wait_for_one_budget(
-    one_server: Server, workers: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_workers(one_server: Server, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tasks of two workers wait for one budget."""
     operator_sets(one_server, rate=0)
     monkeypatch.setenv("NEXUS_REDIS_URL", one_server.url)
     app = importlib.import_module(APP)
@@ -49,12 +49,12 @@ def test_the_tasks_of_two_workers_wait_for_one_budget(
         sys.modules.pop(APP)
     log = noted(one_server, "limited")
     assert len(log) == 80
-    # Those that are served together note it one after the other: so many may be late, a lease of each of the two.
+    # Tasks that are served together note it one after the other: a lease of each of the two workers may be late.
     assert_never_exceeded(log, RATE, largest=2 * 0.5 * RATE)
 
 
 def in_memory(server: Server, body: Any) -> Any:
-    """`body(broker, budget)` in a loop, with a broker that runs its tasks here."""
+    """Run `body(broker, budget)` in a loop, with a broker that runs its tasks in this process."""
 
     async def main() -> Any:
         async with Nexus.from_url(server.url) as nexus:
@@ -71,7 +71,9 @@ def in_memory(server: Server, body: Any) -> Any:
     return run(main())
 
 
-def test_tasks_begin_at_the_budgets_rate_and_others_at_once(one_server: Server, clock: ManualClock) -> None:
+def test_rate(one_server: Server, clock: ManualClock) -> None:
+    """Limited tasks begin at the rate of the budget, and others at once."""
+
     async def body(broker: InMemoryBroker, budget: Any) -> None:
         log: list[tuple[float, float]] = []
 
@@ -92,7 +94,9 @@ def test_tasks_begin_at_the_budgets_rate_and_others_at_once(one_server: Server, 
     in_memory(one_server, body)
 
 
-def test_a_cost_given_with_the_call_counts_and_one_of_nothing_is_free(one_server: Server) -> None:
+def test_cost(one_server: Server) -> None:
+    """The cost that a call gives counts, and a task of cost 0 is free."""
+
     async def body(broker: InMemoryBroker, budget: Any) -> None:
         @broker.task(budget="stripe", cost=0)
         async def task() -> None:
@@ -106,7 +110,9 @@ def test_a_cost_given_with_the_call_counts_and_one_of_nothing_is_free(one_server
     in_memory(one_server, body)
 
 
-def test_a_cost_function_is_asked_once_where_the_task_is_sent(one_server: Server) -> None:
+def test_cost_function(one_server: Server) -> None:
+    """A cost function is called once, where the task is sent."""
+
     async def body(broker: InMemoryBroker, budget: Any) -> None:
         asked: list[tuple[Any, ...]] = []
 
@@ -128,21 +134,22 @@ def test_a_cost_function_is_asked_once_where_the_task_is_sent(one_server: Server
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "field", "remedy"),
     [
-        ({"budget": "strype"}, "budget='strype': NexusMiddleware has stripe"),
-        ({"budget": "stripe", "cost": -1}, "cost=-1.0: use"),
+        ({"budget": "strype"}, "budget", _texts.unknown_budget(["stripe"])),
+        ({"budget": "stripe", "cost": -1}, "cost", COST.remedy),
     ],
 )
-def test_a_label_that_cannot_be_right_is_refused_where_the_task_is_sent(
-    one_server: Server, labels: dict[str, Any], said: str
-) -> None:
+def test_wrong_label(one_server: Server, labels: dict[str, Any], field: str, remedy: str) -> None:
+    """A label that cannot be right is refused where the task is sent."""
+
     async def body(broker: InMemoryBroker, budget: Any) -> None:
         @broker.task(**labels)  # type: ignore[untyped-decorator]  # its overloads know no `Any` labels
         async def task() -> None:
             return
 
-        with pytest.raises(InvalidSetting, match=said):
+        with pytest.raises(InvalidSetting) as caught:
             await task.kiq()
+        assert (caught.value.field, caught.value.remedy) == (field, remedy)
 
     in_memory(one_server, body)

@@ -25,13 +25,13 @@ RATE = 5  # low enough for a busy machine to exceed it
 
 
 class Ended:
-    """Stands for a piece of work and tells how it ended."""
+    """A piece of work that notes how it ends."""
 
     def __init__(self) -> None:
         self.with_: list[type[BaseException] | None] = []
 
     def __enter__(self) -> None:
-        """It is in flight."""
+        """Begin: the work is in flight."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: object) -> None:
         self.with_.append(kind)
@@ -41,7 +41,7 @@ def reporting(app: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[ReportLoad, En
     consumer = nexus_redis.Nexus.from_url("redis://nowhere.example").budget("web").consumer()
     ended = Ended()
     monkeypatch.setattr(consumer, "work", lambda _tokens: ended)
-    monkeypatch.setattr(consumer, "_start", lambda: None)
+    monkeypatch.setattr(consumer, "start", lambda: None)
     return ReportLoad(app, consumer), ended
 
 
@@ -54,11 +54,11 @@ def app_of(status: str, body: Any) -> Any:
 
 
 def start(_status: str, _headers: Any, *_error: Any) -> Any:
-    """The server's part."""
+    """Stand for the server's `start_response`."""
 
 
 class Body:
-    """A body that a server closes, of two chunks and what comes then."""
+    """A body that a server closes: two chunks, and the exception after them."""
 
     def __init__(self, last: type[BaseException] = StopIteration) -> None:
         self.is_closed = False
@@ -83,9 +83,8 @@ class Body:
      ("500 Internal Server Error", nexus_redis.NexusError), ("503 Service Unavailable", nexus_redis.NexusError)],
 )  # fmt: skip
 @pytest.mark.parametrize("body", [lambda: [b"first", b"last"], Body, lambda: iter([b"firstlast"])])
-def test_a_request_ends_with_its_body_and_by_its_status(
-    status: str, kind: Any, body: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_end(status: str, kind: Any, body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request ends with its body, and its status decides how."""
     app, ended = reporting(app_of(status, body), monkeypatch)
     answer: Any = app({}, start)
     assert ended.with_ == []
@@ -95,7 +94,8 @@ def test_a_request_ends_with_its_body_and_by_its_status(
     assert ended.with_ == [kind]
 
 
-def test_one_whose_client_has_gone_is_closed_and_neither_done_nor_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose client has gone is closed, and is neither done nor an error."""
     body = Body()
     app, ended = reporting(app_of("200 OK", body), monkeypatch)
     answer: Any = app({}, start)
@@ -105,7 +105,8 @@ def test_one_whose_client_has_gone_is_closed_and_neither_done_nor_an_error(monke
     assert ended.with_ == [GeneratorExit]
 
 
-def test_it_can_be_started_before_the_first_request(one_server: Server) -> None:
+def test_start(one_server: Server) -> None:
+    """`start` begins to report before the first request."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("web")
         ReportLoad(app_of("200 OK", [b"all"]), budget.consumer()).start()
@@ -113,9 +114,11 @@ def test_it_can_be_started_before_the_first_request(one_server: Server) -> None:
         budget.acquire()
 
 
-def test_what_the_application_or_its_body_raises_is_an_error_and_the_servers_to_see(
+def test_exception(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """An exception of the application or its body is an error, and the server sees the exception."""
+
     def broken(_environ: Any, _start_response: Any) -> Any:
         raise LookupError("as asked")
 
@@ -131,7 +134,9 @@ def test_what_the_application_or_its_body_raises_is_an_error_and_the_servers_to_
     assert ended.with_ == [LookupError]
 
 
-def test_an_application_may_change_its_status_until_the_body_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application may change its status until the body begins."""
+
     def late(_environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
         start_response("500 Oops", [], (LookupError, LookupError(), None))
@@ -173,13 +178,13 @@ def is_up(url: str) -> bool:
 
 @pytest.fixture
 def nexus(one_server: Server) -> Iterator[nexus_redis.Nexus]:
-    """For looking on from outside."""
+    """A Nexus that looks on from outside."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         yield nexus
 
 
 def reported(nexus: nexus_redis.Nexus) -> dict[str, float]:
-    """What all workers have said last, added up."""
+    """Return the sum of the last reports of all workers."""
     consumers = nexus.budget("web").snapshot().consumers
     return {
         name: sum(float(each.fields.get(name, 0)) for each in consumers) for name in ("done", "errors", "in_flight")
@@ -193,9 +198,8 @@ THREADS = ("--workers", "2", "--worker-class", "gthread", "--threads", "4")
 @pytest.mark.parametrize(
     ("app", "options"), [("flask_reports", THREADS), ("django_reports", ("--workers", "2"))], ids=["flask", "django"]
 )
-def test_each_worker_reports_its_requests_and_leaves(
-    nexus: nexus_redis.Nexus, serve: Any, workers: Workers, app: str, options: tuple[str, ...]
-) -> None:
+def test_workers(nexus: nexus_redis.Nexus, serve: Any, workers: Workers, app: str, options: tuple[str, ...]) -> None:
+    """Each worker reports its requests, and leaves at its end."""
     url = serve(app, *options)
     pids: list[str] = []
     client = httpx.Client(headers={"Connection": "close"}, timeout=PATIENCE)  # so that all workers get some
@@ -217,9 +221,8 @@ def test_each_worker_reports_its_requests_and_leaves(
     assert nexus.budget("web").snapshot().consumers == ()
 
 
-def test_a_stream_counts_until_its_end_or_until_its_client_has_gone(
-    nexus: nexus_redis.Nexus, one_server: Server, serve: Any
-) -> None:
+def test_stream(nexus: nexus_redis.Nexus, one_server: Server, serve: Any) -> None:
+    """A stream is in flight until its end, or until its client has gone."""
     url = serve("django_reports")
     with one_server.client() as client:
         with httpx.stream("GET", f"{url}/stream", timeout=PATIENCE) as response:
@@ -231,12 +234,13 @@ def test_a_stream_counts_until_its_end_or_until_its_client_has_gone(
         assert eventually(lambda: reported(nexus) == {"done": 1, "errors": 0, "in_flight": 0}, within_s=PATIENCE)
         with httpx.stream("GET", f"{url}/stream", timeout=PATIENCE):
             assert eventually(lambda: reported(nexus)["in_flight"] == 1, within_s=PATIENCE)
-        assert eventually(lambda: reported(nexus)["in_flight"] == 0, within_s=PATIENCE)  # nobody has said "go"
+        assert eventually(lambda: reported(nexus)["in_flight"] == 0, within_s=PATIENCE)  # the test has not said "go"
         assert reported(nexus)["done"] == 1
 
 
 @pytest.mark.slow
-def test_all_workers_keep_one_budget(nexus: nexus_redis.Nexus, serve: Any, workers: Workers) -> None:
+def test_one_budget(nexus: nexus_redis.Nexus, serve: Any, workers: Workers) -> None:
+    """All workers keep one budget."""
     url = serve("flask_limits", *THREADS)
     served: list[tuple[float, float]] = []
     refused: list[httpx.Response] = []
@@ -263,11 +267,11 @@ def test_all_workers_keep_one_budget(nexus: nexus_redis.Nexus, serve: Any, worke
     finally:
         stop.set()
         join(*visitors)
-    assert_never_exceeded(served, RATE, largest=8)  # what two times four threads may be late to note
+    assert_never_exceeded(served, RATE, largest=8)  # two times four threads may note a request late
     # On a busy machine Redis may not answer a try in time: that is a 503.
     assert 429 in {answer.status_code for answer in refused} <= {429, 503}
     assert {answer.headers["ratelimit-policy"] for answer in refused} == {f'"visitors";q={RATE};w=1'}
-    for answer in refused:  # a worker that has had more than its part waits for longer
+    for answer in refused:  # a worker that has had more than its part waits longer
         assert answer.headers["retry-after"] in {"1", "2"}
         assert answer.headers["ratelimit"] == f'"visitors";r=0;t={answer.headers["retry-after"]}'
     workers.stop()

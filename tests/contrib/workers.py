@@ -1,4 +1,4 @@
-"""Worker processes of the task queues, and what they noted."""
+"""Worker processes of the task queues, and the notes that they leave in Redis."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ ROOT = Path(__file__).parents[2]
 
 
 class Workers:
-    """Processes of this interpreter's modules, ended with the test."""
+    """Processes that run modules with this interpreter, and end with the test."""
 
     def __init__(self, server: Server) -> None:
         self._environment = {**os.environ, "NEXUS_REDIS_URL": server.url, "TESTS_WORKER": "1"}
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, module: str, *arguments: str) -> None:
-        """`python -m module arguments`, at the root of the repository."""
+        """Run `python -m module arguments` at the root of the repository."""
         command = [sys.executable, "-m", module, *arguments]
         self._started.append(subprocess.Popen(command, cwd=ROOT, env=self._environment, start_new_session=True))
 
     def stop(self) -> None:
-        """Ask them to end, and wait for it."""
+        """Ask the processes to end, and wait until they have."""
         for process in self._started:
             process.terminate()
         for process in self._started:
             process.wait(PATIENCE)
 
     def kill(self) -> None:
-        """End them and all that they have started, at once: a taskiq worker takes a minute to end by itself."""
+        """Kill the processes and their children: a taskiq worker takes a minute to end by itself."""
         for process in self._started:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -47,14 +47,14 @@ class Workers:
 
 
 def operator_sets(server: Server, rate: float) -> None:
-    """The rate of the workers' budget, whatever they say: with 0 all of its tasks are put off."""
+    """Set the rate of the workers' budget above their own setting. With 0, all of its tasks are deferred."""
     call = calls.configure(BudgetKeys("work", "stripe"), BudgetSettings.of(rate=rate), source="operator")
     (outcome,) = perform(server.client, [call])
     assert isinstance(outcome, calls.Configured)
 
 
 def noted(server: Server, name: str) -> list[tuple[float, float]]:
-    """When each task of that name ran, as a log of one token each."""
+    """Return when each task of that name ran, as a log of one token each."""
     with server.client() as client:
         lines: Any = client.lrange(name, 0, -1)
     return sorted((float(line.split()[0]), 1.0) for line in lines)

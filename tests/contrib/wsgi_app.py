@@ -27,7 +27,7 @@ visitors = nexus.budget("visitors", rate=RATE)
 
 
 def chunks() -> Iterator[bytes]:
-    """A body that ends when the test says so."""
+    """Yield a body that ends when the test says so."""
     yield b"first"
     with redis.Redis.from_url(URL) as client:
         while not client.blpop(["go"], 0.05):
@@ -42,7 +42,7 @@ pages = flask.Flask(__name__)
 
 @pages.get("/")
 def _hello() -> str:
-    return f"{now()} {os.getpid()}"  # by the one clock that all processes of a host share
+    return f"{now()} {os.getpid()}"  # the time of the one clock that all processes of a host share
 
 
 @pages.get("/health")

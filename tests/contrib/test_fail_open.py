@@ -17,19 +17,19 @@ from taskiq import InMemoryBroker
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis import InvalidSetting
-from nexus_redis.contrib import asgi, wsgi
-from nexus_redis.contrib._open import Complaint, open_price
+from nexus_redis.contrib import _texts, asgi, wsgi
+from nexus_redis.contrib._fail_open import ErrorLog, fail_open_price
 from nexus_redis.contrib.celery import NexusTask
 from nexus_redis.contrib.dramatiq import NexusMiddleware as DramatiqMiddleware
 from nexus_redis.contrib.taskiq import NexusMiddleware as TaskiqMiddleware
-from tests.contrib.answering import Answering
+from tests.contrib.applications import APPLICATIONS
 from tests.contrib.clients import CLIENTS
-from tests.contrib.doors import DOORS
+from tests.contrib.local_site import LocalSite
+from tests.contrib.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import eventually, in_thread, run
 
-# Three requests, or tasks, by one cost function on a budget of some rate: how many of them passed.
+# Runs three requests or tasks with one cost function on a budget of some rate, and returns how many passed.
 Play = Callable[[Server, str, Any, float], int]
 
 
@@ -83,7 +83,7 @@ def _wsgi(make: Callable[[Any, Any], Any]) -> Play:
 
 
 def _fastapi(server: Server, url: str, cost: Any, rate: float) -> int:
-    answers = DOORS["fastapi"].visit(server, lambda nexus: nexus.budget("api", rate=rate), ["/"] * 3, cost=cost)
+    answers = APPLICATIONS["fastapi"].visit(server, lambda nexus: nexus.budget("api", rate=rate), ["/"] * 3, cost=cost)
     return [answer.status_code for answer in answers].count(200)
 
 
@@ -112,7 +112,7 @@ def _dramatiq(server: Server, url: str, cost: Any, rate: float) -> int:
             task.send("a")
         worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
         worker.start()
-        assert eventually(lambda: len(ran) == 3)  # the broker's own join may miss a message that was put off
+        assert eventually(lambda: len(ran) == 3)  # the broker's own join may miss a deferred message
         in_thread(worker.join)
         worker.stop()
         broker.close()
@@ -154,7 +154,7 @@ REPORTS: dict[str, Play] = {
 
 
 def within_a_minute(work: Callable[[], int]) -> int:
-    """What `work` comes to: where it waits for a token that never comes, the test fails instead of waiting with it."""
+    """Return the result of `work`. If it waits for a token that never comes, the test fails instead of waiting, too."""
     results: list[int] = []
     thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
     thread.start()
@@ -169,24 +169,26 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 @pytest.mark.parametrize("answer", ["raises", float("nan"), -1, "3", None, 2e9], ids=str)
 @pytest.mark.parametrize("helper", [*LIMITS.values(), *REPORTS.values()], ids=[*LIMITS, *REPORTS])
-def test_an_error_in_a_cost_function_lets_the_work_pass_and_is_logged_once(
-    one_server: Server, site: Answering, helper: Play, answer: Any, caplog: pytest.LogCaptureFixture
+def test_cost_fails(
+    one_server: Server, site: LocalSite, helper: Play, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Work for which the cost function fails passes, and the error is logged once."""
+
     def cost(*_args: Any, **_given: Any) -> Any:
         return dict[str, float]()["tokens"] if answer == "raises" else answer
 
-    # A budget of nothing: whoever passes has taken no token.
+    # A rate of 0: work that passes has acquired no token.
     assert within_a_minute(lambda: helper(one_server, site.url, cost, 0)) == 3
     [line] = lines(caplog)
-    assert "cost function failed: " in line.getMessage()
+    assert line.msg == _texts.FAILED
+    assert "cost function" in line.getMessage()
     assert "api" in line.getMessage()
     assert line.exc_info
 
 
 @pytest.mark.parametrize("helper", LIMITS.values(), ids=LIMITS)
-def test_a_cost_function_may_answer_yes_or_no(
-    one_server: Server, site: Answering, helper: Play, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_boolean_cost(one_server: Server, site: LocalSite, helper: Play, caplog: pytest.LogCaptureFixture) -> None:
+    """A cost function may return a boolean."""
     assert within_a_minute(lambda: helper(one_server, site.url, lambda *_args: False, 0)) == 3
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("api").delete()
@@ -195,43 +197,45 @@ def test_a_cost_function_may_answer_yes_or_no(
     assert not lines(caplog)
 
 
-def test_one_line_a_minute_speaks_for_all_errors(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_line_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """One line a minute stands for all errors, and counts them."""
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    price = open_price("budget stripe", lambda record: record["tokens"])
+    price = fail_open_price("budget stripe", lambda record: record["tokens"])
     for now in (1000.0, 1001.0, 1059.9, 1060.0, 1061.0, 1121.0):  # noqa: B007  # read by the clock
         assert price({}) == 0
     assert [line.getMessage() for line in lines(caplog)] == [
-        f"budget stripe: its cost function failed: KeyError('tokens'). The work passes without a token.{more}"
-        for more in ("", " 2 errors before it were not logged.", " 1 error before it was not logged.")
+        _texts.FAILED % (_texts.cost_function("budget stripe"), KeyError("tokens"), _texts.PASSES, more)
+        for more in ("", _texts.unlogged(2), _texts.unlogged(1))
     ]
     assert price({"tokens": 3}) == 3
 
 
-def test_a_log_handler_that_fails_in_the_same_function_is_no_loop(caplog: pytest.LogCaptureFixture) -> None:
-    complaint = Complaint("budget stripe", "It passes")
+def test_failing_handler(caplog: pytest.LogCaptureFixture) -> None:
+    """A log handler that fails in the same function does not loop."""
+    errors = ErrorLog("budget stripe", "It passes")
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            complaint.note(ValueError("again"))
+            errors.add(ValueError("again"))
 
     handler, logger = Handler(), logging.getLogger("nexus_redis")
     logger.addHandler(handler)
     try:
-        complaint.note(ValueError("once"))
+        errors.add(ValueError("once"))
         assert len(lines(caplog)) == 1
     finally:
         logger.removeHandler(handler)
 
 
-def test_what_ends_the_process_is_not_caught() -> None:
+def test_interrupt() -> None:
+    """An exception that ends the process is not caught."""
+
     def cost(_request: object) -> float:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_price("budget stripe", cost)("a request")
+        fail_open_price("budget stripe", cost)("a request")
 
 
 async def asked(_request: object) -> float:
@@ -244,6 +248,6 @@ class Asked:
 
 
 @pytest.mark.parametrize("cost", [asked, Asked()], ids=["def", "object"])
-def test_an_async_cost_function_is_refused_where_the_helper_is_made(cost: Any) -> None:
-    with pytest.raises(InvalidSetting, match=r"^cost=.*give a def: an async def cannot be awaited here"):
-        open_price("budget stripe", cost)
+def test_async_cost(cost: Any) -> None:
+    """An async cost function is refused where the helper is made."""
+    assert refusal(lambda: fail_open_price("budget stripe", cost))[0] == "cost"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from nexus_redis.contrib._headers import Told, told_to_wait
+from nexus_redis.contrib._retry_after import RequestedWait, requested_wait
 
 DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since 1970
 
@@ -39,13 +39,13 @@ DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since
             6,
         ),
         (429, {"Retry-After": "31536000"}, 86_400),
-        # as Azure and the OpenAI clients have it: the exact one counts
+        # as Azure and the OpenAI clients have it: the most exact one counts
         (429, {"retry-after-ms": "120", "retry-after": "1"}, 0.12),
         (503, {"Retry-After-MS": "1500.5"}, 1.5005),
         (429, {"x-ms-retry-after-ms": "40"}, 0.04),
         (429, {"retry-after-ms": "soon", "retry-after": "2"}, 2),
         (429, {"retry-after": "soon", "x-ratelimit-reset": "3"}, 3),
-        # Discord: the one without a clock counts
+        # Discord: the one that needs no clock counts
         (429, {"X-RateLimit-Reset-After": "0.334", "X-RateLimit-Reset": "1795460999.1", "Date": DATE}, 0.334),
         (200, {"x-ratelimit-remaining": "0", "x-ratelimit-reset-after": "1.5", "x-ratelimit-reset": "60"}, 1.5),
         (200, {"x-ratelimit-remaining-day": "0", "x-ratelimit-reset-after-day": "7"}, 7),
@@ -68,7 +68,7 @@ DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since
             },
             8.5,
         ),
-        # others of the kind
+        # other names of the same kind
         (429, {"x-rate-limit-remaining": "0", "x-rate-limit-reset": "1795460430", "date": DATE}, 30),
         (200, {"x-acme-ratelimit-burst-remaining": "0", "x-acme-ratelimit-burst-reset": "4"}, 4),
         # draft-ietf-httpapi-ratelimit-headers, from version 08 on
@@ -81,11 +81,12 @@ DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since
         (200, {"Age": "0", "RateLimit": "daily;r=0;t=7"}, 7),
     ],
 )  # fmt: skip
-def test_what_is_said_is_read(status: int, headers: dict[str, str], seconds: float) -> None:
-    told = told_to_wait(status, headers)
-    assert told is not None
-    assert told.seconds == pytest.approx(seconds)
-    assert told.why.startswith(str(status))
+def test_wait(status: int, headers: dict[str, str], seconds: float) -> None:
+    """These responses ask for a wait of so many seconds."""
+    wait = requested_wait(status, headers)
+    assert wait is not None
+    assert wait.seconds == pytest.approx(seconds)
+    assert wait.header.startswith(str(status))
 
 
 @pytest.mark.parametrize(
@@ -133,35 +134,40 @@ def test_what_is_said_is_read(status: int, headers: dict[str, str], seconds: flo
         (200, {"Age": "12", "RateLimit": '"default";r=0;t=30'}),  # out of a cache
     ],
 )
-def test_what_is_not_said_is_not_guessed(status: int, headers: dict[str, str]) -> None:
-    assert told_to_wait(status, headers) is None
+def test_no_wait(status: int, headers: dict[str, str]) -> None:
+    """These responses ask for no wait: a limit is not guessed."""
+    assert requested_wait(status, headers) is None
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "wait"),
     [
-        ({"Retry-After": "7"}, Told(7, "429 Retry-After: 7")),
-        ({"retry-after-ms": "120"}, Told(0.12, "429 retry-after-ms: 120")),
-        ({"ratelimit": '"day";r=0;t=5'}, Told(5, '429 RateLimit: "day";r=0;t=5')),
-        ({"x-ratelimit-reset-after": "5"}, Told(5, "429 x-ratelimit-reset-after: 5")),
+        ({"Retry-After": "7"}, RequestedWait(7, "429 Retry-After: 7")),
+        ({"retry-after-ms": "120"}, RequestedWait(0.12, "429 retry-after-ms: 120")),
+        ({"ratelimit": '"day";r=0;t=5'}, RequestedWait(5, '429 RateLimit: "day";r=0;t=5')),
+        ({"x-ratelimit-reset-after": "5"}, RequestedWait(5, "429 x-ratelimit-reset-after: 5")),
     ],
 )
-def test_the_reason_names_the_header(headers: dict[str, str], told: Told) -> None:
-    assert told_to_wait(429, headers) == told
+def test_header(headers: dict[str, str], wait: RequestedWait) -> None:
+    """The wait names the header that asks for it."""
+    assert requested_wait(429, headers) == wait
 
 
-def test_a_list_that_is_split_over_several_fields_is_one() -> None:
+def test_split_list() -> None:
+    """A list that is split over several fields is read as one."""
     split: Any = CIMultiDict([("RateLimit", '"hour";r=4;t=900'), ("ratelimit", '"second";r=0;t=1')])
-    assert told_to_wait(200, split) == Told(1, '200 RateLimit: "hour";r=4;t=900, "second";r=0;t=1'[:60])
+    assert requested_wait(200, split) == RequestedWait(1, '200 RateLimit: "hour";r=4;t=900, "second";r=0;t=1'[:60])
 
 
 @given(st.text(alphabet='";=, rt0123456789:abc\\?*-._', max_size=60))
-def test_whatever_a_server_sends_is_read_or_ignored(text: str) -> None:
+def test_any_text(text: str) -> None:
+    """Every text that a server may send is read or ignored."""
     for name in ("RateLimit", "Retry-After", "retry-after-ms", "x-ratelimit-reset"):
-        told = told_to_wait(429, {name: text, "x-ratelimit-remaining": "0"})
-        assert told is None or 0 < told.seconds <= 86_400
+        wait = requested_wait(429, {name: text, "x-ratelimit-remaining": "0"})
+        assert wait is None or 0 < wait.seconds <= 86_400
 
 
-def test_a_field_made_to_take_long_does_not() -> None:
+def test_hostile_fields() -> None:
+    """A field that is made to take long does not take long."""
     for text in ('"' * 20_000, ";r=0" * 20_000, '"a";r' * 20_000, '"a"' + ";r=0" * 20_000 + "!", "a," * 20_000):
-        told_to_wait(200, {"RateLimit": text, "ratelimit-" * 2_000 + "remaining": "0", "a-" * 20_000: "0"})
+        requested_wait(200, {"RateLimit": text, "ratelimit-" * 2_000 + "remaining": "0", "a-" * 20_000: "0"})

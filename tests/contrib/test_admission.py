@@ -1,4 +1,4 @@
-"""What every door of an application promises: whose budget, what it lets in, and what its answers say of it."""
+"""What every application with a limit promises: which budget, which requests it admits, what its answers say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import logging
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import fastapi
@@ -15,12 +16,13 @@ from starlette.testclient import TestClient
 
 import nexus_redis
 import nexus_redis.asyncio
-from nexus_redis import InvalidSetting
-from nexus_redis.contrib import _door, asgi, wsgi
-from nexus_redis.contrib._door import MOST_PAUSES, Pauses, policy
+from nexus_redis.contrib import _texts, asgi, wsgi
+from nexus_redis.contrib._admission import MOST_PAUSES, PauseEnds
+from nexus_redis.contrib._rate_limit_fields import policy, rate_limit_fields
 from nexus_redis.contrib.fastapi import limit
 from nexus_redis.testing import ManualClock
-from tests.contrib.doors import DOORS, Door
+from tests.contrib.applications import APPLICATIONS, Application
+from tests.contrib.refusals import refusal, wrong_kind
 from tests.harness.servers import Server
 
 # As in draft-ietf-httpapi-ratelimit-headers-11, sections 3 and 4: a String with Integers for parameters.
@@ -30,14 +32,14 @@ STATE = re.compile(r'"([!-~]+)";r=(\d+);t=(\d+)')
 
 @pytest.fixture(autouse=True)
 def _by_the_clock() -> Iterator[None]:
-    """A second that this process stands still is none for a budget of one in ten."""
+    """Keep time by hand: a budget of one token in ten seconds must not notice that this process stood still."""
     with ManualClock():
         yield
 
 
-@pytest.fixture(params=DOORS)
-def door(request: pytest.FixtureRequest) -> Door:
-    return DOORS[request.param]
+@pytest.fixture(params=APPLICATIONS)
+def application(request: pytest.FixtureRequest) -> Application:
+    return APPLICATIONS[request.param]
 
 
 def statuses(answers: list[httpx.Response]) -> list[int]:
@@ -45,7 +47,7 @@ def statuses(answers: list[httpx.Response]) -> list[int]:
 
 
 def told(answer: httpx.Response) -> tuple[str, int, int, int, int]:
-    """The policy's name, q, w, r and t."""
+    """Return the policy's name, q, w, r and t."""
     [about] = answer.headers.get_list("ratelimit-policy")
     [state] = [field for field in answer.headers.get_list("ratelimit") if field != '"mine";r=7']
     policy, limit = POLICY.fullmatch(about), STATE.fullmatch(state)
@@ -59,24 +61,27 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-# --- whose budget
+# --- which budget, and who is admitted
 
 
-def test_each_customer_has_a_budget_of_its_own(one_server: Server, door: Door) -> None:
+def test_budget_per_customer(one_server: Server, application: Application) -> None:
+    """Each customer has its own budget, and the answers do not name the key."""
+
     def budget(nexus: Any) -> Any:
         nexus.budget("customer", rate="6/min")
-        return lambda request: nexus.budget("customer", key=door.path(request)[1:])
+        return lambda request: nexus.budget("customer", key=application.path(request)[1:])
 
-    answers = door.visit(one_server, budget, ["/ann", "/ann", "/bob", "/bob", "/ann"])
+    answers = application.visit(one_server, budget, ["/ann", "/ann", "/bob", "/bob", "/ann"])
     assert statuses(answers) == [200, 429, 200, 429, 429]
     assert {told(answer)[0] for answer in answers} == {"customer"}
     assert not [value for answer in answers for value in answer.headers.values() if "ann" in value or "bob" in value]
 
 
-def test_what_the_function_gives_no_budget_is_not_limited(one_server: Server, door: Door) -> None:
-    answers = door.visit(
+def test_no_budget(one_server: Server, application: Application) -> None:
+    """A request for which the function returns None is not limited."""
+    answers = application.visit(
         one_server,
-        lambda nexus: lambda request: nexus.budget("api", rate=0) if door.path(request) == "/api" else None,
+        lambda nexus: lambda request: nexus.budget("api", rate=0) if application.path(request) == "/api" else None,
         ["/free", "/api", "/free"],
     )
     assert statuses(answers) == [200, 429, 200]
@@ -84,32 +89,38 @@ def test_what_the_function_gives_no_budget_is_not_limited(one_server: Server, do
 
 
 @pytest.mark.parametrize("answer", ["raises", "stripe", 1, True], ids=str)
-def test_an_error_in_the_function_that_chooses_lets_the_request_in_and_is_logged_once(
-    one_server: Server, door: Door, answer: Any, caplog: pytest.LogCaptureFixture
+def test_choosing_fails(
+    one_server: Server, application: Application, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A request for which the choosing function fails is admitted, and the error is logged once."""
+
     def choose(_request: Any) -> Any:
         return dict[str, str]()["customer"] if answer == "raises" else answer
 
-    assert statuses(door.visit(one_server, lambda _nexus: choose, ["/"] * 3)) == [200] * 3
+    assert statuses(application.visit(one_server, lambda _nexus: choose, ["/"] * 3)) == [200] * 3
     [line] = errors(caplog)
-    assert line.startswith("Limit: the function that chooses the budget failed: ")
+    assert line.startswith(_texts.choosing_function("Limit"))
+    assert _texts.NOT_LIMITED in line
 
 
 @pytest.mark.parametrize("name", ["asgi", "fastapi"])
-def test_an_async_function_may_choose(one_server: Server, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_async_choice(one_server: Server, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An async function may choose the budget."""
+
     def budget(nexus: Any) -> Any:
         async def choose(request: Any) -> Any:
-            if DOORS[name].path(request) == "/fails":
+            if APPLICATIONS[name].path(request) == "/fails":
                 raise LookupError("as asked")
-            return nexus.budget("api", rate=0) if DOORS[name].path(request) == "/api" else None
+            return nexus.budget("api", rate=0) if APPLICATIONS[name].path(request) == "/api" else None
 
         return choose
 
-    assert statuses(DOORS[name].visit(one_server, budget, ["/free", "/api", "/fails"])) == [200, 429, 200]
+    assert statuses(APPLICATIONS[name].visit(one_server, budget, ["/free", "/api", "/fails"])) == [200, 429, 200]
     assert "LookupError('as asked')" in errors(caplog)[0]
 
 
-def test_the_websockets_of_a_limited_router_pass_through() -> None:
+def test_websockets() -> None:
+    """The websockets of a limited router pass through."""
     budget = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example").budget("web", rate=0)
     router = fastapi.APIRouter(dependencies=[fastapi.Depends(limit(budget))])
 
@@ -122,30 +133,31 @@ def test_the_websockets_of_a_limited_router_pass_through() -> None:
         assert socket.receive_text() == "hello"
 
 
-def test_what_cannot_work_is_refused_where_the_door_is_made() -> None:
+def test_wrong_arguments() -> None:
+    """Arguments that cannot work are refused where the limit is made."""
+
     async def choose(_request: Any) -> None:
-        """Nobody waits for it."""
+        """Return nothing; nothing awaits it."""
 
     nexus = nexus_redis.Nexus.from_url("redis://nowhere.example")
     producer = nexus.budget("web").producer()
-    with pytest.raises(InvalidSetting, match=r"^budget=.*give a def: an async def cannot be awaited here"):
-        wsgi.Limit(_nothing, choose)  # type: ignore[arg-type]  # that is the mistake
-    with pytest.raises(InvalidSetting, match=r"^producer=.*leave it out: a function chooses the budget"):
-        wsgi.Limit(_nothing, lambda _environ: None, producer=producer)
-    makes: list[Any] = [lambda given: wsgi.Limit(_nothing, given), limit, lambda given: asgi.Limit(_nothing, given)]
-    for make in makes:
-        with pytest.raises(InvalidSetting, match=r"^budget='web': give a Budget of `nexus_redis"):
-            make("web")
+    make: Any = partial(wsgi.Limit, _nothing)
+    assert refusal(partial(make, choose)) == ("budget", _texts.ASYNC_FUNCTION)
+    made = refusal(partial(make, lambda _environ: None, producer=producer))
+    assert made == ("producer", _texts.PRODUCER_AND_FUNCTION)
+    limits: list[tuple[Any, str]] = [(make, "sync"), (limit, "async"), (partial(asgi.Limit, _nothing), "async")]
+    for each, face in limits:
+        assert refusal(partial(each, "web")) == ("budget", wrong_kind("Budget", face))
     for status in (418, 200):
-        with pytest.raises(InvalidSetting, match=f"status={status}: use 429, 503"):
-            wsgi.Limit(_nothing, nexus.budget("web"), status=status)
+        assert refusal(partial(make, nexus.budget("web"), status=status)) == ("status", _texts.WRONG_STATUS)
 
 
 def _nothing(*_given: Any) -> Any:
-    """An application that is never called."""
+    """Stand for an application that is never called."""
 
 
-def test_thousands_of_customers_leave_nothing_in_the_process(one_server: Server) -> None:
+def test_many_customers(one_server: Server) -> None:
+    """Thousands of customers leave nothing in the process."""
     with ManualClock() as clock, nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("customer", rate="6/min")
 
@@ -154,7 +166,7 @@ def test_thousands_of_customers_leave_nothing_in_the_process(one_server: Server)
 
         app = wsgi.Limit(_started, choose)
         for number in range(300):
-            for _ in range(2):  # let in, then refused
+            for _ in range(2):  # admitted, then refused
                 app({"PATH_INFO": f"/{number}"}, _start)
         assert len(nexus._producers) >= 300
         clock.advance(120)
@@ -164,7 +176,7 @@ def test_thousands_of_customers_leave_nothing_in_the_process(one_server: Server)
 
 
 def _start(_status: str, _headers: Any, *_error: Any) -> Any:
-    """Takes note of nothing."""
+    """Ignore the status and the headers."""
 
 
 def _started(_environ: Any, start_response: Any) -> list[bytes]:
@@ -172,8 +184,9 @@ def _started(_environ: Any, start_response: Any) -> list[bytes]:
     return []
 
 
-def test_a_bounded_number_of_pauses_is_remembered() -> None:
-    pauses = Pauses(object)
+def test_remembered_pauses() -> None:
+    """A bounded number of pauses is remembered, and a pause in use is among them."""
+    pauses = PauseEnds(object)
     pauses.of("often").learn(0, 40)
     for number in range(3 * MOST_PAUSES):
         pauses.of(str(number)).learn(0, 50)
@@ -181,13 +194,12 @@ def test_a_bounded_number_of_pauses_is_remembered() -> None:
     assert len(pauses._known) == MOST_PAUSES
 
 
-# --- what is said
+# --- what the answers say
 
 
-def test_every_answer_has_the_fields_of_the_draft_beside_those_of_the_application(
-    one_server: Server, door: Door
-) -> None:
-    answers = door.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/", "/"])
+def test_fields(one_server: Server, application: Application) -> None:
+    """Every answer has the fields of the draft beside those of the application."""
+    answers = application.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/", "/"])
     assert statuses(answers) == [200, 429]
     for answer in answers:
         name, quota, window, left, seconds = told(answer)
@@ -198,8 +210,9 @@ def test_every_answer_has_the_fields_of_the_draft_beside_those_of_the_applicatio
     assert answers[1].headers["content-type"].startswith(("text/plain", "application/json"))
 
 
-def test_where_the_next_one_has_hardly_to_wait_nobody_is_told_to(one_server: Server, door: Door) -> None:
-    answers = door.visit(one_server, lambda nexus: nexus.budget("web", rate=100), ["/"] * 5)
+def test_short_wait(one_server: Server, application: Application) -> None:
+    """Where the next request waits for less than a second, an admitted client is not told to wait."""
+    answers = application.visit(one_server, lambda nexus: nexus.budget("web", rate=100), ["/"] * 5)
     for answer in answers:
         name, quota, window, left, seconds = told(answer)
         assert (name, quota, window) == ("web", 100, 1)
@@ -210,15 +223,17 @@ def test_where_the_next_one_has_hardly_to_wait_nobody_is_told_to(one_server: Ser
             assert (left, seconds) == (0, 1)
 
 
-def test_who_is_held_is_not_told_to_wait_for_that_long(one_server: Server, door: Door) -> None:
-    [answer] = door.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/"], hold=9.5)
+def test_hold(one_server: Server, application: Application) -> None:
+    """The time for which a request may be held is not part of the wait in the fields."""
+    [answer] = application.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/"], hold=9.5)
     assert told(answer)[3] >= 1
-    [answer] = door.visit(one_server, lambda nexus: nexus.budget("other", rate="6/min"), ["/"], hold=5)
+    [answer] = application.visit(one_server, lambda nexus: nexus.budget("other", rate="6/min"), ["/"], hold=5)
     assert 4 <= told(answer)[4] <= 5
 
 
-def test_the_fields_can_be_left_out(one_server: Server, door: Door) -> None:
-    answers = door.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/", "/"], headers=False)
+def test_no_fields(one_server: Server, application: Application) -> None:
+    """`headers=False` leaves the fields out, and keeps `Retry-After`."""
+    answers = application.visit(one_server, lambda nexus: nexus.budget("web", rate="6/min"), ["/", "/"], headers=False)
     assert statuses(answers) == [200, 429]
     for answer in answers:
         assert "ratelimit-policy" not in answer.headers
@@ -226,10 +241,11 @@ def test_the_fields_can_be_left_out(one_server: Server, door: Door) -> None:
     assert answers[1].headers["retry-after"] in {"9", "10"}
 
 
-def test_during_a_pause_the_policy_stays_and_the_state_is_the_rest_of_the_pause(one_server: Server, door: Door) -> None:
+def test_fields_during_pause(one_server: Server, application: Application) -> None:
+    """During a pause the policy stays, and the state is the rest of the pause."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         nexus.budget("web", rate=5).pause(40)
-    [answer] = door.visit(one_server, lambda nexus: nexus.budget("web", rate=5), ["/"])
+    [answer] = application.visit(one_server, lambda nexus: nexus.budget("web", rate=5), ["/"])
     assert answer.status_code == 503
     name, quota, window, left, seconds = told(answer)
     assert (name, quota, window, left) == ("web", 5, 1, 0)
@@ -237,25 +253,30 @@ def test_during_a_pause_the_policy_stays_and_the_state_is_the_rest_of_the_pause(
     assert answer.headers["retry-after"] == str(seconds)
 
 
-def test_of_a_budget_without_a_rate_the_state_alone_is_told(one_server: Server, door: Door) -> None:
-    [answer] = door.visit(one_server, lambda nexus: nexus.budget("web"), ["/"])
+def test_fields_without_rate(one_server: Server, application: Application) -> None:
+    """An answer about a budget without a rate has the state only."""
+    [answer] = application.visit(one_server, lambda nexus: nexus.budget("web"), ["/"])
     assert answer.status_code == 503
     assert "ratelimit-policy" not in answer.headers
     assert answer.headers["ratelimit"] == '"web";r=0;t=1'
 
 
-def test_a_cost_that_no_bucket_holds_is_refused_and_the_log_says_why(
-    one_server: Server, door: Door, caplog: pytest.LogCaptureFixture
-) -> None:
-    def cost(request: Any) -> float:
-        return 500 if door.path(request) == "/much" else 1
+def test_cost_too_large(one_server: Server, application: Application, caplog: pytest.LogCaptureFixture) -> None:
+    """A request whose cost no bucket can hold is refused, and the log says why."""
 
-    answers = door.visit(one_server, lambda nexus: nexus.budget("web", rate=100), ["/", "/much", "/much"], cost=cost)
+    def cost(request: Any) -> float:
+        return 500 if application.path(request) == "/much" else 1
+
+    answers = application.visit(
+        one_server, lambda nexus: nexus.budget("web", rate=100), ["/", "/much", "/much"], cost=cost
+    )
     assert statuses(answers) == [200, 429, 429]
     assert answers[1].headers["retry-after"] == "60"
     [line] = errors(caplog)
-    assert line.startswith("budget web: taking a request's tokens failed: InvalidSetting('cost=500")
+    assert line.startswith(_texts.acquiring("web"))
+    assert "InvalidSetting('cost=500" in line
     assert "above the burst" in line
+    assert _texts.ALWAYS_REFUSED in line
 
 
 @pytest.mark.parametrize(
@@ -266,7 +287,8 @@ def test_a_cost_that_no_bucket_holds_is_refused_and_the_log_says_why(
         (1.7 / 86_400, (1, 86_400)), (1e9, (10**9, 1)), (1e-6, (1, 1_000_000)), (0.99, (59, 60)), (7, (7, 1)),
     ],
 )  # fmt: skip
-def test_a_policy_says_the_rate_in_whole_requests_and_seconds(rate: float, says: tuple[int, int]) -> None:
+def test_policy(rate: float, says: tuple[int, int]) -> None:
+    """A policy is the rate in whole requests and seconds, and never more than the rate."""
     assert policy(rate) == says
     quota, window = says
     assert quota / window <= rate * (1 + 1e-6) + 1e-6
@@ -276,8 +298,6 @@ def test_a_policy_says_the_rate_in_whole_requests_and_seconds(rate: float, says:
     ("rate", "wait", "left", "seconds"),
     [(100, 0, 100, 1), (100, 0.3, 71, 1), (5, 0.9, 1, 1), (5, 1.0, 0, 1), (5, 1.2, 0, 2), (0.1, 0.5, 6, 60)],
 )
-def test_the_state_is_0_only_where_the_next_one_waits_a_second(
-    rate: float, wait: float, left: int, seconds: int
-) -> None:
-    budget = nexus_redis.Nexus.from_url("redis://nowhere.example").budget("web")
-    assert dict(_door._quota(budget, rate, wait))["RateLimit"] == f'"web";r={left};t={seconds}'
+def test_state(rate: float, wait: float, left: int, seconds: int) -> None:
+    """The state is 0 only where the next request waits for a second or longer."""
+    assert dict(rate_limit_fields("web", rate, wait))["RateLimit"] == f'"web";r={left};t={seconds}'

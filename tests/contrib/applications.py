@@ -1,4 +1,4 @@
-"""The doors of an application behind one face, so that what they promise is written once."""
+"""Applications with a limit, each made in another way, behind one face: so their promises are tested once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.harness.support import run
 
 
 class Visits(Protocol):
-    """Visits these paths, one after the other; `budget` says which budget the door is made with."""
+    """Visit these paths, one after the other; `budget` returns the budget that the limit is made with."""
 
     def __call__(
         self, server: Server, budget: Callable[[Any], Any], paths: list[str], **settings: Any
@@ -26,8 +26,8 @@ class Visits(Protocol):
 
 
 @dataclass(frozen=True)
-class Door:
-    """`path` is what the request's path is to its functions."""
+class Application:
+    """An application with a limit. `path` returns the path of the request that the limit's functions get."""
 
     visit: Visits
     path: Callable[[Any], str]
@@ -78,8 +78,8 @@ def _wsgi(server: Server, budget: Callable[[Any], Any], paths: list[str], **sett
             return [client.get(path) for path in paths]
 
 
-DOORS: Final = {
-    "asgi": Door(_async(_asgi), lambda scope: str(scope["path"])),
-    "fastapi": Door(_async(_fastapi), lambda request: str(request.url.path)),
-    "wsgi": Door(_wsgi, lambda environ: str(environ["PATH_INFO"])),
+APPLICATIONS: Final = {
+    "asgi": Application(_async(_asgi), lambda scope: str(scope["path"])),
+    "fastapi": Application(_async(_fastapi), lambda request: str(request.url.path)),
+    "wsgi": Application(_wsgi, lambda environ: str(environ["PATH_INFO"])),
 }
