@@ -25,7 +25,7 @@ from benchmarks.peers import ONE_COMMAND
 from nexus_redis._protocol import calls, plans
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._values.settings import BudgetSettings, micro
-from nexus_redis.cli.driving import drive, packed, packed_call
+from nexus_redis.cli.load_generator import drive, packed, packed_call
 
 TITLE = "The claim, in Redis"
 RATE = 1e8

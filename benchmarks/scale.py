@@ -22,7 +22,7 @@ from nexus_redis._protocol import calls, plans
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.scripts import script
 from nexus_redis._values.settings import BudgetSettings, micro
-from nexus_redis.cli.driving import packed_call
+from nexus_redis.cli.load_generator import packed_call
 
 TITLE = "Scale"
 SIMULATED, ON_PAPER = (100, 1_000, 10_000, 100_000), (300_000, 1_000_000)

@@ -12,9 +12,9 @@ def main() -> int:
     gc.set_threshold(IMPORTED)
     try:
         if sys.argv[1:2] in (["signal"], ["run"]):
-            from nexus_redis.cli import quick
+            from nexus_redis.cli import fast_parser
 
-            code = quick.main(sys.argv[1:])
+            code = fast_parser.main(sys.argv[1:])
             if code is not None:
                 return code
         from importlib.util import find_spec

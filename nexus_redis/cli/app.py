@@ -7,20 +7,18 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from nexus_redis.cli import (
-    acting,
-    benching,
-    explaining,
-    keeping,
-    pacing,
-    plain,
-    playing,
-    protocol,
-    reading,
-    removing,
-    running,
-)
-from nexus_redis.cli.exits import Misuse, exit_code
+from nexus_redis.cli import backup as keeping
+from nexus_redis.cli import benchmark as benching
+from nexus_redis.cli import paced_copy as pacing
+from nexus_redis.cli.commands import delete as removing
+from nexus_redis.cli.commands import demo as playing
+from nexus_redis.cli.commands import explain as explaining
+from nexus_redis.cli.commands import redis as plain
+from nexus_redis.cli.commands import report as protocol
+from nexus_redis.cli.commands import run as running
+from nexus_redis.cli.commands import set as acting
+from nexus_redis.cli.commands import status as reading
+from nexus_redis.cli.exit_codes import Misuse, exit_code
 
 PROGRAM = "nexus-redis"
 VERBS: Final[dict[str, Callable[..., None]]] = {

@@ -21,9 +21,11 @@ from nexus_redis._protocol import calls, scripts
 from nexus_redis._protocol.calls import Claim, claim
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.snapshot import BudgetSnapshot
-from nexus_redis.cli import picture, plain, text
-from nexus_redis.cli.exits import LONGEST_LINE
-from nexus_redis.cli.place import Place
+from nexus_redis.cli import output as text
+from nexus_redis.cli import tables
+from nexus_redis.cli.commands import redis as plain
+from nexus_redis.cli.exit_codes import LONGEST_LINE
+from nexus_redis.cli.context import Place
 from nexus_redis.demo import Options, Result
 from tests.harness.command_line import Ended, Shell
 from tests.harness.script_driver import keyspace
@@ -502,8 +504,8 @@ def test_all_budgets_fit_the_terminal_a_line_each(monkeypatch: pytest.MonkeyPatc
         for name in names
     ]  # fmt: skip
     console = Console(width=width, file=(drawn := StringIO()), force_terminal=True, color_system=None)
-    monkeypatch.setattr(picture, "_console", lambda: console)
-    picture.budgets(seen)
+    monkeypatch.setattr(tables, "_console", lambda: console)
+    tables.budgets(seen)
     head, *lines = drawn.getvalue().splitlines()
     wanted = ["RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"]
     assert [word for word in head.split() if word in wanted] == {40: wanted[:2], 80: wanted[:-1]}.get(width, wanted)

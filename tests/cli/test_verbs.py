@@ -23,9 +23,9 @@ from nexus_redis import Nexus
 from nexus_redis._values.identity import whoami
 from nexus_redis._values.results import Grant
 from nexus_redis.cli.app import VERBS
-from nexus_redis.cli.gauge import Gauge
-from nexus_redis.cli.pacing import _Pipe
-from nexus_redis.cli.spawning import spawn
+from nexus_redis.cli.progress import Gauge
+from nexus_redis.cli.paced_copy import _Pipe
+from nexus_redis.cli.child_process import spawn
 from nexus_redis.messages import FlowControl
 from nexus_redis.testing import ManualClock
 from tests.harness.command_line import ROOT, Ended, Shell
@@ -34,7 +34,7 @@ from tests.harness.support import LONG_PATIENCE, PATIENCE, eventually, finish, i
 from tests.harness.tls import certify, encrypting
 
 if TYPE_CHECKING:
-    from nexus_redis.cli.signals import Signals
+    from nexus_redis.cli.os_signals import Signals
     from nexus_redis.client import Producer
 
 ESCAPE = "\x1b"
@@ -109,7 +109,7 @@ def through(book: Book, blocks: list[bytes], monkeypatch: pytest.MonkeyPatch) ->
     left = [*blocks, b""]
     pipe: Any = _Pipe(cast("Producer", book), cast("Signals", SimpleNamespace(first=0)), Gauge(), by_lines=True)
     monkeypatch.setattr(pipe, "_read", lambda: left.pop(0))
-    monkeypatch.setattr("nexus_redis.cli.pacing.os.write", write)
+    monkeypatch.setattr("nexus_redis.cli.paced_copy.os.write", write)
     pipe.run()
     monkeypatch.undo()
     return written
@@ -296,7 +296,7 @@ def test_a_second_signal_ends_pace_where_nobody_takes_what_it_writes(shell: Shel
 
 TWO_SIGNALS = """
 import os, queue, signal
-from nexus_redis.cli.signals import signals
+from nexus_redis.cli.os_signals import signals
 heard, come = queue.Queue(), signals()
 come.hear(lambda number, _is_key: heard.put(number))
 for number in (signal.SIGTERM, signal.SIGINT):
@@ -1071,11 +1071,11 @@ def test_bench_writes_only_where_it_is_told_to(shell: Shell, monkeypatch: pytest
 ENDLESS = """
 import sys
 from nexus_redis.__main__ import main
-from nexus_redis.cli import benching
+from nexus_redis.cli import benchmark
 def lasting(measure, seconds):
     return lambda *given: measure(*(seconds if isinstance(each, float) else each for each in given))
 for name in ("_one_at_a_time", "_at_once", "_acquires"):
-    setattr(benching, name, lasting(getattr(benching, name), 1e6 if name == {part!r} else 0.05))
+    setattr(benchmark, name, lasting(getattr(benchmark, name), 1e6 if name == {part!r} else 0.05))
 sys.argv[1:] = ["bench"]
 sys.exit(main())
 """
@@ -1145,7 +1145,7 @@ HEAVY = {
 def loaded(shell: Shell, *words: str) -> set[str]:
     """Those of the heavy modules that a command imports."""
     code = (
-        "from nexus_redis.cli import swift; swift.CALL_TIMEOUT = 60\n"  # or a busy machine makes it ask by redis-py
+        "from nexus_redis.cli import fast_connection; fast_connection.CALL_TIMEOUT = 60\n"  # or a busy machine makes it ask by redis-py
         f"import sys; sys.argv[1:] = {list(words)!r}; from nexus_redis.__main__ import main; code = main()\n"
         "print(*sorted(sys.modules), file=sys.stderr); sys.exit(code)"
     )

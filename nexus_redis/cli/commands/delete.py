@@ -6,10 +6,10 @@ from typing import Annotated, Final
 import typer
 
 from nexus_redis._values.parse import budget_name
-from nexus_redis.cli.exits import Finding, Misuse
-from nexus_redis.cli.known import ALIKE, SHOWN, either, require, unknown
-from nexus_redis.cli.options import By, Key, Name, Namespace, Reason, Url, act_of
-from nexus_redis.cli.text import standing
+from nexus_redis.cli.exit_codes import Finding, Misuse
+from nexus_redis.cli.unknown_budgets import ALIKE, SHOWN, either, require, unknown
+from nexus_redis.cli.common_options import By, Key, Name, Namespace, Reason, Url, act_of
+from nexus_redis.cli.output import standing
 
 MOST_CONSUMERS: Final = 1000  # that are compared with the name that was typed
 
@@ -36,7 +36,7 @@ def forget(
 
     from nexus_redis._protocol import calls
     from nexus_redis._values.parse import parse_name
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.context import place
 
     full = budget_name(name, key)
     parse_name(consumer, "consumer")
@@ -75,7 +75,7 @@ def delete(
       nexus-redis delete stripe --yes
     """
     from nexus_redis._protocol.deletion import delete as plan
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.context import place
 
     full = budget_name(name, key)
     if not yes and not sys.stdin.isatty():
@@ -103,7 +103,7 @@ def repair(name: Name, *, key: Key = None, url: Url = None, namespace: Namespace
       nexus-redis repair stripe
     """
     from nexus_redis._protocol.deletion import repair as plan
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.context import place
 
     full = budget_name(name, key)
     with place(url, namespace) as here:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nexus_redis._values.parse import budget_name
-from nexus_redis.cli.exits import Misuse
-from nexus_redis.cli.known import unknown
-from nexus_redis.cli.options import Json, Key, Namespace, Url
-from nexus_redis.cli.text import as_json
+from nexus_redis.cli.exit_codes import Misuse
+from nexus_redis.cli.unknown_budgets import unknown
+from nexus_redis.cli.common_options import Json, Key, Namespace, Url
+from nexus_redis.cli.output import as_json
 
 if TYPE_CHECKING:
     from nexus_redis._protocol.snapshot import BudgetSnapshot, SetBy
@@ -38,9 +38,9 @@ def status(
       nexus-redis status elasticsearch --json
     """
     from nexus_redis._protocol.snapshot import snapshot
-    from nexus_redis.cli import picture
-    from nexus_redis.cli.overview import overview
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli import tables
+    from nexus_redis.cli.all_budgets import overview
+    from nexus_redis.cli.context import place
 
     if name is None and key is not None:
         raise Misuse("--key of which budget? status NAME --key KEY")
@@ -51,7 +51,7 @@ def status(
             if json:
                 print(as_json([_brief(budget) for budget in budgets]))
             elif budgets:
-                picture.budgets(budgets)
+                tables.budgets(budgets)
             else:
                 print(f"no budgets in namespace {here.namespace} at {here.server}")
             return
@@ -61,7 +61,7 @@ def status(
     if json:
         print(as_json(_full(budget)))
     else:
-        picture.budget(budget)
+        tables.budget(budget)
 
 
 def scripts(

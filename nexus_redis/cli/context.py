@@ -13,7 +13,7 @@ from nexus_redis._protocol.plans import Job, Outcome, Pause, ask
 from nexus_redis._redis import embedded
 from nexus_redis._redis.connect import address, connect, node_for, where
 from nexus_redis._values.parse import budget_name
-from nexus_redis.cli.swift import namespace_of
+from nexus_redis.cli.fast_connection import namespace_of
 
 T = TypeVar("T")
 

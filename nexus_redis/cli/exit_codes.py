@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from nexus_redis.cli.text import printable
+from nexus_redis.cli.output import printable
 from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, ServerRefused
 
 FINDING, USAGE, UNREACHABLE, TIMEOUT = 1, 2, 69, 75

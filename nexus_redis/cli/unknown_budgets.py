@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 from nexus_redis._protocol.calls import text
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Command
-from nexus_redis.cli.exits import Finding
-from nexus_redis.cli.text import printable
+from nexus_redis.cli.exit_codes import Finding
+from nexus_redis.cli.output import printable
 
 if TYPE_CHECKING:
-    from nexus_redis.cli.place import Place
-    from nexus_redis.cli.swift import Connection
+    from nexus_redis.cli.context import Place
+    from nexus_redis.cli.fast_connection import Connection
 
 ALIKE: Final = 0.6  # of difflib's ratio: two letters in five differ
 VERY_ALIKE: Final = 0.8  # a letter in five: a new name that differs by more is taken for one on purpose
@@ -41,7 +41,7 @@ def require_one(
         connection.perform([is_there(each) for each in (keys, parent) if each is not None])
     ):  # True, or an error: Redis does not answer
         return
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.context import place
 
     with place(url, namespace) as here:
         raise unknown(here, keys.name, parent.name if parent is not None else None, can_create=True)

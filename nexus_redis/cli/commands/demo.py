@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from nexus_redis.cli.exits import Finding, Misuse
-from nexus_redis.cli.options import Json
+from nexus_redis.cli.exit_codes import Finding, Misuse
+from nexus_redis.cli.common_options import Json
 from nexus_redis.errors import InvalidSetting
 
 SECONDS, PRODUCERS, CONSUMERS = "10", 8, 2

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from nexus_redis.cli.exits import BROKEN_PIPE, Finding, Misuse
-from nexus_redis.cli.options import Create, Key, Name, Namespace, OnOutage, Url
+from nexus_redis.cli.exit_codes import BROKEN_PIPE, Finding, Misuse
+from nexus_redis.cli.common_options import Create, Key, Name, Namespace, OnOutage, Url
 from nexus_redis.errors import RATE, Closed, InvalidSetting, NexusError, Unavailable
 
 if TYPE_CHECKING:
-    from nexus_redis.cli.gauge import Gauge
-    from nexus_redis.cli.signals import Signals
+    from nexus_redis.cli.progress import Gauge
+    from nexus_redis.cli.os_signals import Signals
     from nexus_redis.client import Producer
 
 AHEAD: Final = 0.05  # seconds of the pace: several acquires a refresh, and little that a signal writes out unpaid
@@ -62,10 +62,10 @@ def pace(
     """
     from nexus_redis._protocol.keys import BudgetKeys
     from nexus_redis._values.parse import split_name
-    from nexus_redis.cli.gauge import gauge
-    from nexus_redis.cli.known import require_one
-    from nexus_redis.cli.signals import signals
-    from nexus_redis.cli.swift import Connection
+    from nexus_redis.cli.progress import gauge
+    from nexus_redis.cli.unknown_budgets import require_one
+    from nexus_redis.cli.os_signals import signals
+    from nexus_redis.cli.fast_connection import Connection
     from nexus_redis.client import Nexus
 
     if cost not in COSTS:

@@ -23,11 +23,11 @@ from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Outcome, Pause
 from nexus_redis._values.parse import MICRO, budget_name, parse_cost, split_name
 from nexus_redis._values.settings import ProducerSettings
-from nexus_redis.cli.exits import Misuse
-from nexus_redis.cli.known import require_one
-from nexus_redis.cli.signals import OF_A_COMMAND, Signals, signals
-from nexus_redis.cli.spawning import spawn
-from nexus_redis.cli.swift import Connection, namespace_of, url_of
+from nexus_redis.cli.exit_codes import Misuse
+from nexus_redis.cli.unknown_budgets import require_one
+from nexus_redis.cli.os_signals import OF_A_COMMAND, Signals, signals
+from nexus_redis.cli.child_process import spawn
+from nexus_redis.cli.fast_connection import Connection, namespace_of, url_of
 from nexus_redis.errors import AcquireTimeout, Closed
 
 STOP_PATIENCE: Final = 1.5  # seconds for leaving, as in `thread`

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from nexus_redis._values.parse import typed_seconds
-from nexus_redis.cli.options import Create, Key, Name, Namespace, OnOutage, Url
+from nexus_redis.cli.common_options import Create, Key, Name, Namespace, OnOutage, Url
 
 
 def run(
@@ -38,8 +38,8 @@ def run(
       nexus-redis run stripe -- curl -sf https://api.stripe.com/v1/charges
       cat urls | xargs -P8 -n1 nexus-redis run stripe -- curl -sfO
     """
-    from nexus_redis.cli.acquiring import Wish
-    from nexus_redis.cli.acquiring import run as do
+    from nexus_redis.cli.fast_acquire import Wish
+    from nexus_redis.cli.fast_acquire import run as do
 
     wish = Wish(
         name, key, cost, timeout=typed_seconds(timeout, "timeout") if timeout is not None else None, weight=weight,

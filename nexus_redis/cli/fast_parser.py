@@ -12,9 +12,9 @@ from nexus_redis._protocol.budget_list import Listed, listed
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call, Command
 from nexus_redis._values.parse import budget_name, micro, micro_rate, parse_name, parse_number, parse_rate
-from nexus_redis.cli.exits import exit_code
-from nexus_redis.cli.swift import Connection, namespace_of, swiftly, url_of
-from nexus_redis.cli.text import as_message, rate, standing
+from nexus_redis.cli.exit_codes import exit_code
+from nexus_redis.cli.fast_connection import Connection, namespace_of, swiftly, url_of
+from nexus_redis.cli.output import as_message, rate, standing
 from nexus_redis.errors import WORDS, InvalidSetting
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def _run(said: Said) -> int:
     if len(said.words) < 2 or not said.words[1]:
         raise _Unusual
     from nexus_redis._values.parse import typed_seconds
-    from nexus_redis.cli.acquiring import Wish, run
+    from nexus_redis.cli.fast_acquire import Wish, run
 
     name, *command = said.words
     of = said.options
@@ -138,7 +138,7 @@ def signal(
 
     Returns None where the caller must do it with redis-py: after any trouble, and where the budget does not exist.
     """
-    from nexus_redis.cli.known import is_there
+    from nexus_redis.cli.unknown_budgets import is_there
 
     budget_name(name)
     if priority not in (None, *WORDS["priority"]):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from nexus_redis.cli.text import number, rate
+from nexus_redis.cli.output import number, rate
 
 if TYPE_CHECKING:
     from nexus_redis.client import Producer

@@ -9,7 +9,7 @@ from rich.text import Text
 from nexus_redis._protocol.calls import REFRESH
 from nexus_redis._protocol.history import Event
 from nexus_redis._protocol.snapshot import BudgetSnapshot
-from nexus_redis.cli.text import number, percent, printable, rate, seconds, setting
+from nexus_redis.cli.output import number, percent, printable, rate, seconds, setting
 
 GAP = 2  # columns between two cells
 ENOUGH_OF_NAME = 16

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexus_redis.cli.options import Namespace, Url
+from nexus_redis.cli.common_options import Namespace, Url
 from nexus_redis.cli.resp import Failure, Status, read, written
-from nexus_redis.cli.text import printable
+from nexus_redis.cli.output import printable
 
 if TYPE_CHECKING:
-    from nexus_redis.cli.place import Place
+    from nexus_redis.cli.context import Place
 
 __all__ = ["lines", "quoted", "read", "redis"]
 
@@ -37,7 +37,7 @@ def redis(
     Example:
       nexus-redis redis HGETALL 'nexus:{elasticsearch}'
     """
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.context import place
 
     with place(url, namespace) as here:
         answer = _answer(here, [os.fsencode(word) for word in command])

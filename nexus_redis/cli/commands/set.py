@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nexus_redis._values.parse import budget_name
-from nexus_redis.cli.exits import Misuse
-from nexus_redis.cli.keeping import restore
-from nexus_redis.cli.known import VERY_ALIKE, alike, is_there, unknown
-from nexus_redis.cli.options import By, Create, Key, Name, Namespace, Reason, Url, act_of
-from nexus_redis.cli.text import printable, seconds, standing
+from nexus_redis.cli.exit_codes import Misuse
+from nexus_redis.cli.backup import restore
+from nexus_redis.cli.unknown_budgets import VERY_ALIKE, alike, is_there, unknown
+from nexus_redis.cli.common_options import By, Create, Key, Name, Namespace, Reason, Url, act_of
+from nexus_redis.cli.output import printable, seconds, standing
 from nexus_redis.errors import SECONDS, InvalidSetting
 
 if TYPE_CHECKING:
     from nexus_redis._protocol.calls import Configured
-    from nexus_redis.cli.place import Place
+    from nexus_redis.cli.context import Place
 
 FIELDS: Final = ("rate", "min-rate", "burst", "law", "combine", "latency-target-ms", "lossless", "transit", "grace")
 MOST_OF_A_NAME: Final = 40  # characters
@@ -194,7 +194,7 @@ def _act(
 
     Raises `Finding` where it does not exist, unless `creates`.
     """
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.context import place
 
     full = budget_name(name, key)
     with place(url, namespace) as here:

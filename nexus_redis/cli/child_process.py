@@ -7,7 +7,7 @@ import threading
 from typing import Final
 
 from nexus_redis._values.formatting import printable
-from nexus_redis.cli.signals import Signals
+from nexus_redis.cli.os_signals import Signals
 
 CANNOT_RUN, NOT_FOUND = 126, 127  # as the shell has them
 OURS: Final = [signal.SIGPIPE, *([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])]  # Python ignores them

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nexus_redis._values.parse import budget_name
-from nexus_redis.cli.known import unknown
-from nexus_redis.cli.options import Json, Key, Name, Namespace, Url
-from nexus_redis.cli.text import as_json, printable
+from nexus_redis.cli.unknown_budgets import unknown
+from nexus_redis.cli.common_options import Json, Key, Name, Namespace, Url
+from nexus_redis.cli.output import as_json, printable
 
 if TYPE_CHECKING:
     from nexus_redis._protocol.explain import Explanation
@@ -36,7 +36,7 @@ def explain(
     from time import monotonic
 
     from nexus_redis._protocol.explain import explain as plan
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.context import place
 
     full = budget_name(name, key)
     with place(url, namespace) as here:
@@ -49,10 +49,10 @@ def explain(
     for line in str(why).splitlines():
         print(printable(line))
     if why.history[:history]:
-        from nexus_redis.cli import picture
+        from nexus_redis.cli import tables
 
         print()
-        picture.history(why.history[:history])
+        tables.history(why.history[:history])
 
 
 def _fields(why: "Explanation", history: int) -> dict[str, Any]:

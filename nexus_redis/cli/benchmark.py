@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 import typer
 
 from nexus_redis._values.parse import typed_seconds
-from nexus_redis.cli.options import Json
-from nexus_redis.cli.text import as_json, number, printable
+from nexus_redis.cli.common_options import Json
+from nexus_redis.cli.output import as_json, number, printable
 from nexus_redis.errors import Range
 
 if TYPE_CHECKING:
-    from nexus_redis.cli.place import Place
+    from nexus_redis.cli.context import Place
 
 LASTS: Final = Range(0.1, 600, "seconds")
 OWN: Final = "nexus-bench"  # the namespace
@@ -61,7 +61,7 @@ def bench(
       nexus-redis bench
       nexus-redis bench --seconds 1 --json
     """
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.context import place
 
     lasts = typed_seconds(seconds, "seconds", LASTS)
     # Not NEXUS_REDIS_NAMESPACE: there is real work in there.
@@ -157,7 +157,7 @@ class _Claims:
 
     def __init__(self, keys: Any) -> None:
         from nexus_redis._protocol import calls
-        from nexus_redis.cli.driving import packed_call
+        from nexus_redis.cli.load_generator import packed_call
 
         self._calls, self._packed, self._keys, self._count = calls, packed_call, keys, 0
 
@@ -177,7 +177,7 @@ class _Claims:
 
 
 def _floor(sha: str, key: str) -> Iterator[bytes]:
-    from nexus_redis.cli.driving import packed
+    from nexus_redis.cli.load_generator import packed
 
     return repeat(packed("EVALSHA", sha, 1, key))
 
@@ -204,7 +204,7 @@ def _at_once(
 
     from nexus_redis._protocol.plans import Command
     from nexus_redis._redis.faults import as_nexus_error
-    from nexus_redis.cli.driving import drive
+    from nexus_redis.cli.load_generator import drive
     from nexus_redis.errors import Unavailable
 
     sha = str(here.ask(Command(("SCRIPT", "LOAD", ONE_COMMAND), _text))[0])

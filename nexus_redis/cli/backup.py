@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nexus_redis.cli.exits import Misuse
-from nexus_redis.cli.known import ALIKE, SHOWN, either
-from nexus_redis.cli.options import Act, Json, Namespace, Url
-from nexus_redis.cli.text import as_json, setting
+from nexus_redis.cli.exit_codes import Misuse
+from nexus_redis.cli.unknown_budgets import ALIKE, SHOWN, either
+from nexus_redis.cli.common_options import Act, Json, Namespace, Url
+from nexus_redis.cli.output import as_json, setting
 
 if TYPE_CHECKING:
-    from nexus_redis.cli.place import Place
+    from nexus_redis.cli.context import Place
 
 SOURCES: Final = ("operator", "code")
 
@@ -30,8 +30,8 @@ def list_budgets(*, json: Json = False, url: Url = None, namespace: Namespace = 
       nexus-redis list
       nexus-redis list --json > budgets.json
     """
-    from nexus_redis.cli.overview import all_settings
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.all_budgets import all_settings
+    from nexus_redis.cli.context import place
 
     with place(url, namespace) as here:
         found = here.run(all_settings(here.namespace, here.server))
@@ -53,7 +53,7 @@ def restore(source: Path, only: str | None, url: str | None, namespace: str | No
     """Put back what `list --json` wrote, of all its budgets or of one. `act`: who restores it, and why."""
     from difflib import get_close_matches
 
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli.context import place
 
     found = _read(source)
     kept = [each for each in found if only in (None, each[0])]

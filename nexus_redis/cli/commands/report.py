@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nexus_redis._values.parse import budget_name
-from nexus_redis.cli.exits import Finding, Misuse
-from nexus_redis.cli.known import VERY_ALIKE, alike, either, is_there, require
-from nexus_redis.cli.options import Create, Json, Key, Name, Namespace, Url
-from nexus_redis.cli.text import as_json, rate, seconds, standing
+from nexus_redis.cli.exit_codes import Finding, Misuse
+from nexus_redis.cli.unknown_budgets import VERY_ALIKE, alike, either, is_there, require
+from nexus_redis.cli.common_options import Create, Json, Key, Name, Namespace, Url
+from nexus_redis.cli.output import as_json, rate, seconds, standing
 from nexus_redis.errors import INTERVAL, InvalidSetting, ServerRefused
 
 if TYPE_CHECKING:
     from nexus_redis._protocol.calls import Standing
-    from nexus_redis.cli.place import Place
+    from nexus_redis.cli.context import Place
     from nexus_redis.messages import LoadReport
 
 ONE_A_MINUTE: Final = "60"  # seconds: what cron can do
@@ -57,20 +57,20 @@ def signal(
     """
     from nexus_redis._protocol import calls
     from nexus_redis._values.parse import parse_rate
-    from nexus_redis.cli import quick
-    from nexus_redis.cli.place import place
+    from nexus_redis.cli import fast_parser
+    from nexus_redis.cli.context import place
 
     parent = name if key is not None else None
     name = budget_name(name, key)
-    told = quick.signal(name, rate, id, weight, priority, url=url, namespace=namespace, creates=create)
+    told = fast_parser.signal(name, rate, id, weight, priority, url=url, namespace=namespace, creates=create)
     if told is None:
-        asked, _ = quick.question(name, rate, id, weight, priority, namespace)
+        asked, _ = fast_parser.question(name, rate, id, weight, priority, namespace)
         with place(url, namespace) as here:
             if not create:
                 require(here, name, parent, can_create=True)
             told = {**calls.flow_fields(name, here.ask(asked)[0]), "requested": parse_rate(rate)}
             here.list_budget(name)
-    print(quick.shown(told, json=json))
+    print(fast_parser.shown(told, json=json))
 
 
 def report(
@@ -128,8 +128,8 @@ def report(
     from nexus_redis._protocol.calls import REPORTED
     from nexus_redis._values.parse import FRACTION, is_fraction, typed_milliseconds, typed_seconds
     from nexus_redis._values.settings import parse_name, parse_rate
-    from nexus_redis.cli.place import place
-    from nexus_redis.cli.quick import host
+    from nexus_redis.cli.context import place
+    from nexus_redis.cli.fast_parser import host
     from nexus_redis.messages import LoadReport
 
     name = budget_name(name, key)
