@@ -1,86 +1,71 @@
-"""bench: what this machine and this Redis make of it.
+"""The measurements of `bench`: round trip, claims one by one and at the limit of the server, acquires.
 
-The claims are those of a thousand producers, fifty at a time, each on a connection of its own, on a budget that nobody
-else knows; a script of one command, sent the same way, says what the server could do at best.
+The claims are those of a thousand producers over fifty connections, on a budget that nobody else uses. A script of one
+command, sent the same way, shows what the server could do at best. Nothing remains in Redis afterwards.
 """
 
 import os
 import random
 import signal
 from collections.abc import Callable, Iterator
-from itertools import repeat, takewhile
+from itertools import islice, repeat, takewhile
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import Any, Final, Self, TypedDict
 
+import redis
 import typer
 
-from nexus_redis._values.parse import typed_seconds
-from nexus_redis.cli.common_options import Json
-from nexus_redis.cli.output import as_json, number, printable
-from nexus_redis.errors import Range
+from nexus_redis._protocol import calls
+from nexus_redis._protocol.deletion import delete
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Call, Command, ask
+from nexus_redis._redis.faults import as_nexus_error
+from nexus_redis._values.formatting import number, printable
+from nexus_redis._values.settings import BudgetSettings
+from nexus_redis.cli import texts
+from nexus_redis.cli.context import Context
+from nexus_redis.cli.exit_codes import SIGNALLED
+from nexus_redis.cli.load_generator import drive, encode_call
+from nexus_redis.cli.resp import encode
+from nexus_redis.errors import Unavailable
 
-if TYPE_CHECKING:
-    from nexus_redis.cli.context import Place
-
-LASTS: Final = Range(0.1, 600, "seconds")
-OWN: Final = "nexus-bench"  # the namespace
 PRODUCERS, CONNECTIONS = 1_000, 50
-RATE: Final = 1e8  # nobody waits
-FIRST, MOST = 500, 200_000  # calls: to see how fast it is, and with what is known then
+RATE: Final = 1e8  # so high that no claim waits
+FIRST, MOST = 500, 200_000  # calls: first enough to see how fast the server is, then as many as fit into the time
 ONE_COMMAND: Final = "return redis.call('INCR', KEYS[1])"
 CHUNK_S: Final = 0.002  # between two looks at the clock
-WARM_S, LOT = 1.0, 10_000  # demand is learned from claim to claim: from large acquires in a second
+WARM_S, LOT = 1.0, 10_000  # large acquires for a second, so that Redis learns the demand
 
 
-def bench(
-    *,
-    seconds: Annotated[str, typer.Option(metavar="TIME", help="Measure for about TIME, at least one second.")] = "5",
-    json: Json = False,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Connect to this Redis or Valkey. Prefer NEXUS_REDIS_URL: `ps` shows a password here.",
-            show_default=False,
-        ),
-    ] = None,
-    namespace: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PREFIX", help="Begin all keys with PREFIX. They are deleted afterwards.", show_default=OWN
-        ),
-    ] = None,
-) -> None:
-    """Measure on a Redis of yours: round trip, claims, acquires.
+class SpreadJson(TypedDict):
+    """Milliseconds."""
 
-    The verb drives the server to its limit for a second or two, over fifty connections. Other users of that server
-    will notice.
-
-    \b
-    Examples:
-      nexus-redis bench
-      nexus-redis bench --seconds 1 --json
-    """
-    from nexus_redis.cli.context import place
-
-    lasts = typed_seconds(seconds, "seconds", LASTS)
-    # Not NEXUS_REDIS_NAMESPACE: there is real work in there.
-    with place(url, namespace or OWN) as here, _Ending() as ending:
-        found = measured(here, lasts, ending)
-    if json:
-        print(as_json(found))
-        return
-    for line in lines(found):
-        print(line)
+    p50: float
+    p99: float
+    max: float
 
 
-class _Ending:
-    """SIGTERM and Ctrl-C are taken note of and asked for: an exception out of a handler may come in a `__del__`, where
-    it is lost. What was written is deleted before the end.
+class BenchJson(TypedDict):
+    """What `bench --json` prints."""
+
+    server: str  # Redis or Valkey and its version; empty if this user may not ask
+    round_trip_ms: SpreadJson
+    claim_ms: SpreadJson  # one after the other
+    claims_per_s: float
+    claim_ms_at_once: SpreadJson
+    one_command_per_s: float
+    connections: int
+    acquires_per_s: float
+
+
+class Interruption:
+    """SIGTERM and Ctrl-C, noted by a handler and looked at between calls, so that the budget is deleted before the end.
+
+    An exception from a signal handler may come in a `__del__`, where Python drops it.
     """
 
     def __init__(self) -> None:
-        self.came = 0
+        self.number = 0
 
     def __enter__(self) -> Self:
         self._before = {each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT)}
@@ -91,40 +76,35 @@ class _Ending:
             signal.signal(each, handler)
 
     def _hear(self, number: int, _frame: object) -> None:
-        self.came = self.came or number
+        self.number = self.number or number
 
     def check(self) -> None:
-        """Raise what ends the verb, if one has come."""
-        if self.came:
-            raise typer.Exit(128 + self.came)
+        """End the verb if a signal has come."""
+        if self.number:
+            raise typer.Exit(SIGNALLED + self.number)
 
 
-def measured(here: "Place", seconds: float, ending: "_Ending") -> dict[str, Any]:
-    """All of it, as the JSON has it; the budget is gone afterwards."""
-    from nexus_redis._protocol import calls
-    from nexus_redis._protocol.deletion import delete
-    from nexus_redis._protocol.plans import Command, ask
-    from nexus_redis._values.settings import BudgetSettings
-
+def measure(context: Context, seconds: float, interruption: Interruption) -> BenchJson:
+    """Measure each value for about a fifth of `seconds`, and delete the budget afterwards."""
     name = f"bench-{os.getpid()}-{random.getrandbits(32):08x}"
-    keys = here.keys(name)
-    floor_key = f"{keys.budget}:floor"  # in the slot of the budget, and deleted with it
+    keys = context.keys(name)
+    floor_key = f"{keys.budget}:floor"  # in the slot of the budget, so that it is deleted with the budget
     part = seconds / 5
-    near = here.near(keys.budget)
+    node = context.at_node_of(keys.budget)
     try:
-        here.ask(calls.configure(keys, BudgetSettings.of(rate=RATE)))
+        context.ask(calls.configure(keys, BudgetSettings.of(rate=RATE)))
         ping = Command(("PING",), bool)
-        trips = _one_at_a_time(part, lambda: here.run(ask([ping], here.server)), ending)
+        trips = _one_at_a_time(part, lambda: context.run(ask([ping], context.server)), interruption)
         claims = _Claims(keys)
-        here.ask(claims.next())  # the first one brings the script
-        alone = _one_at_a_time(part, lambda: here.ask(claims.next()), ending)
-        floor, _ = _at_once(near, part, lambda sha: _floor(sha, floor_key), ending)
-        rate, waits = _at_once(near, part, lambda _: claims.packed(), ending)
-        acquires = _acquires(here, name, part, ending)
+        context.ask(claims.next())  # the first claim loads the script
+        alone = _one_at_a_time(part, lambda: context.ask(claims.next()), interruption)
+        floor, _ = _at_once(node, part, lambda sha: repeat(encode("EVALSHA", sha, 1, floor_key)), interruption)
+        rate, waits = _at_once(node, part, lambda _: claims.encoded(), interruption)
+        acquires = _acquires(context, name, part, interruption)
     finally:
-        here.run(delete(keys, here.server))
+        context.run(delete(keys, context.server))
     return {
-        "server": _version(near),
+        "server": _version(node),
         "round_trip_ms": _spread(trips),
         "claim_ms": _spread(alone),
         "claims_per_s": rate,
@@ -135,10 +115,10 @@ def measured(here: "Place", seconds: float, ending: "_Ending") -> dict[str, Any]
     }
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+def in_words(found: BenchJson) -> Iterator[str]:
+    """Return the lines for people."""
 
-    def ms(spread: dict[str, float]) -> str:
+    def ms(spread: SpreadJson) -> str:
         return f"p50 {number(spread['p50'])} ms, p99 {number(spread['p99'])} ms"
 
     part = 100 * found["claims_per_s"] / found["one_command_per_s"]
@@ -153,115 +133,93 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 class _Claims:
-    """Claims of producers that are busy, each one's in order."""
+    """The claims of busy producers. The producers take turns, so that none has two claims under way."""
 
-    def __init__(self, keys: Any) -> None:
-        from nexus_redis._protocol import calls
-        from nexus_redis.cli.load_generator import packed_call
+    def __init__(self, keys: BudgetKeys) -> None:
+        self._keys, self._count = keys, 0
 
-        self._calls, self._packed, self._keys, self._count = calls, packed_call, keys, 0
-
-    def next(self) -> Any:
-        """The producers take turns, so none has two claims under way."""
+    def next(self) -> Call[calls.Answer]:
+        """Return the claim of the next producer."""
         producer, seq = self._count % PRODUCERS, self._count // PRODUCERS + 1
         self._count += 1
-        ask = self._calls.Claim(
+        ask = calls.Claim(
             need=10**6, tokens=5 * 10**6, requested_rate=100 * 10**6, held=10**6, incarnation="bench", seq=seq
         )
-        return self._calls.claim(self._keys, f"producer-{producer:04}", ask)
+        return calls.claim(self._keys, f"producer-{producer:04}", ask)
 
-    def packed(self) -> Iterator[bytes]:
-        """For ever."""
+    def encoded(self) -> Iterator[bytes]:
+        """Return claims as they are sent, without end."""
         while True:
-            yield self._packed(self.next())
+            yield encode_call(self.next())
 
 
-def _floor(sha: str, key: str) -> Iterator[bytes]:
-    from nexus_redis.cli.load_generator import packed
-
-    return repeat(packed("EVALSHA", sha, 1, key))
-
-
-def _one_at_a_time(seconds: float, call: Callable[[], object], ending: _Ending) -> list[float]:
-    """How long each took."""
+def _one_at_a_time(seconds: float, call: Callable[[], object], interruption: Interruption) -> list[float]:
+    """Call for `seconds`, and return how long each call took."""
     took: list[float] = []
     end = perf_counter() + seconds
     while not took or perf_counter() < end:
         began = perf_counter()
         call()
         took.append(perf_counter() - began)
-        ending.check()
+        interruption.check()
     return took
 
 
 def _at_once(
-    here: "Place", seconds: float, commands: Callable[[str], Iterator[bytes]], ending: _Ending
+    context: Context, seconds: float, commands: Callable[[str], Iterator[bytes]], interruption: Interruption
 ) -> tuple[float, list[float]]:
-    """Calls a second at the server's limit, and how long each waited."""
-    from itertools import islice
+    """Return the calls per second at the limit of the server, and how long each call waited.
 
-    import redis
-
-    from nexus_redis._protocol.plans import Command
-    from nexus_redis._redis.faults import as_nexus_error
-    from nexus_redis.cli.load_generator import drive
-    from nexus_redis.errors import Unavailable
-
-    sha = str(here.ask(Command(("SCRIPT", "LOAD", ONE_COMMAND), _text))[0])
+    `commands` makes them from the SHA of the script of one command.
+    """
+    sha: str = context.ask(Command(("SCRIPT", "LOAD", ONE_COMMAND), calls.text))[0]
     source = commands(sha)
     try:
-        took, _ = drive(here.client, list(islice(source, FIRST)), CONNECTIONS)
+        took, _ = drive(context.client, list(islice(source, FIRST)), CONNECTIONS)
         count = max(FIRST, min(MOST, round(FIRST / took * seconds)))
         made = list(islice(source, count))
-        took, waits = drive(here.client, takewhile(lambda _: not ending.came, made), CONNECTIONS)
+        took, waits = drive(context.client, takewhile(lambda _: not interruption.number, made), CONNECTIONS)
     except redis.ResponseError as error:
         raise as_nexus_error(error) from error
     except (OSError, redis.RedisError) as error:
-        raise Unavailable(here.server, f"with {CONNECTIONS} connections: {error}") from error
-    ending.check()
+        raise Unavailable(context.server, texts.bench_connections(CONNECTIONS, str(error))) from error
+    interruption.check()
     return count / took, waits
 
 
-def _acquires(here: "Place", name: str, seconds: float, ending: _Ending) -> float:
-    """Of a plain loop, once it holds tokens enough."""
+def _acquires(context: Context, name: str, seconds: float, interruption: Interruption) -> float:
+    """Return the acquires per second of a plain loop, once it holds enough tokens."""
     from nexus_redis import Nexus
 
-    with Nexus.from_url(here.url, namespace=here.namespace) as nexus:
+    with Nexus.from_url(context.url, namespace=context.namespace) as nexus:
         acquire = nexus.budget(name).acquire
-        _loop(lambda: acquire(LOT), WARM_S, ending)
-        return _loop(acquire, seconds, ending)
+        _loop(lambda: acquire(LOT), WARM_S, interruption)
+        return _loop(acquire, seconds, interruption)
 
 
-def _loop(acquire: Callable[[], object], seconds: float, ending: _Ending) -> float:
-    """Acquires a second."""
+def _loop(acquire: Callable[[], object], seconds: float, interruption: Interruption) -> float:
+    """Call `acquire` for `seconds`, and return the calls per second."""
     began, count, chunk = perf_counter(), 0, 1
     while (took := perf_counter() - began) < seconds:
         for _ in repeat(None, chunk):
             acquire()
         count += chunk
-        ending.check()
+        interruption.check()
         chunk = max(1, round(count / max(perf_counter() - began, CHUNK_S) * CHUNK_S))
     return count / took
 
 
-def _version(here: "Place") -> str:
-    """Its name and number, and nothing where it does not tell: a user that may not ask is no failure."""
-    import redis
-
+def _version(context: Context) -> str:
+    """Return the name and version of the server, or an empty text if this user may not ask for them."""
     try:
-        info: Any = here.client.info("server")
+        info: Any = context.client.info("server")
     except redis.RedisError:
         return ""
     kind = "valkey" if "valkey_version" in info else "redis"
     return f"{kind} {info.get(f'{kind}_version', '')}"
 
 
-def _spread(took: list[float]) -> dict[str, float]:
-    ordered = sorted(took)
-    return {name: ordered[int(q * (len(ordered) - 1))] * 1e3 for name, q in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
-
-
-def _text(reply: Any) -> str:
-    from nexus_redis._protocol.calls import text
-
-    return text(reply)
+def _spread(took: list[float]) -> SpreadJson:
+    ordered = sorted(1e3 * seconds for seconds in took)
+    last = len(ordered) - 1
+    return {"p50": ordered[int(0.5 * last)], "p99": ordered[int(0.99 * last)], "max": ordered[last]}

@@ -1,4 +1,4 @@
-"""Where a verb goes: --url and --namespace become a connection that answers plans."""
+"""The connection of a verb: --url and --namespace, or the environment, become a `Context` that runs plans."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -18,43 +18,48 @@ from nexus_redis.cli.fast_connection import namespace_of
 T = TypeVar("T")
 
 
-class Place:
-    """A client, and the namespace in which its budgets are."""
+class Context:
+    """A client of Redis, and the namespace that the budgets of a verb are in."""
 
     def __init__(self, client: redis.Redis, url: str, namespace: str) -> None:
         self.client, self.url, self.namespace = client, url, namespace
         self.server = where(client)
 
+    @property
+    def where(self) -> str:
+        """The namespace and the server, as messages name them."""
+        return f"in namespace {self.namespace} at {self.server}"
+
     def keys(self, name: str) -> BudgetKeys:
-        """The keys of one budget."""
+        """Return the keys of one budget."""
         return BudgetKeys(self.namespace, budget_name(name))
 
-    def near(self, key: str) -> Self:
-        """The same place, by the one node of a cluster that a key is on."""
+    def at_node_of(self, key: str) -> Self:
+        """Return this context with a client of the one node of a cluster that holds `key`."""
         return type(self)(node_for(self.client, key), self.url, self.namespace)
 
     def ask(self, *jobs: Job) -> list[Any]:
-        """Send them in one round trip; the answers in order."""
+        """Send calls in one round trip, and return their answers in order."""
         return self.run(ask(list(jobs), self.server))
 
     def run(self, plan: Generator[list[Job] | Pause, list[Outcome], T]) -> T:
-        """Run a plan to its end."""
+        """Run a plan to its end, and return its result."""
         return drive(plan, self.client)
 
     def list_budget(self, name: str, *, is_kept: bool = False) -> None:
-        """Put a budget on the list of all; `is_kept` where an operator has set something."""
+        """Put a budget on the list of all budgets; `is_kept` if an operator has set something."""
         self.run(swept(self.namespace, self.ask(listed(self.namespace, name, is_kept=is_kept))[0]))
 
 
 @contextmanager
-def place(url: str | None, namespace: str | None) -> Iterator[Place]:
-    """The place that the options name; of `embedded://` the server runs until the end of the block."""
+def open_context(url: str | None, namespace: str | None) -> Iterator[Context]:
+    """Connect as the options say. A server of `embedded://` runs until the end of the block."""
     prefix, asked = namespace_of(namespace), address(url)
     server = embedded.acquire(asked) if asked.startswith("embedded:") else None
     try:
         found = server.start().url if server else asked
         with connect(found) as client:
-            yield Place(client, found, prefix)
+            yield Context(client, found, prefix)
     finally:
         if server:
             server.stop()

@@ -1,42 +1,50 @@
-"""How a verb ends: an exit code, and at most one line on stderr.
+"""The exit codes of all verbs, and which error ends with which; each error is one line on stderr.
 
-0 well, 1 a finding or a loss, 2 usage, 69 Redis unreachable, 75 a deadline passed, 128+n by signal. A bug keeps its
-traceback.
+0 success, 1 a finding or a loss, 2 usage, 69 Redis unreachable, 75 a deadline passed, 126 and 127 as in the shell,
+128+n by signal n. A bug keeps its traceback.
 """
 
 import errno
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
-from nexus_redis.cli.output import printable
+from nexus_redis.cli import texts
+from nexus_redis.cli.output import print_error
 from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, ServerRefused
 
 FINDING, USAGE, UNREACHABLE, TIMEOUT = 1, 2, 69, 75
-INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
-LONGEST_LINE = 500  # an argument of 100 kB is quoted in the error about it
-
-_EXTRA = re.compile(r"^Got unexpected extra argument\S* \(([^\s)]+)")
-_NUMBER = re.compile(r"\b(number|integer|float)\b")  # as typer's releases say what they could not read
-_LOGIN = re.compile(r"://[^\s'\"]*@")
+CANNOT_EXECUTE, NOT_FOUND = 126, 127  # of a command that `run` starts
+SIGNALLED: Final = 128  # plus the number of the signal
+INTERRUPTED, BROKEN_PIPE = SIGNALLED + 2, SIGNALLED + 13
 
 
 class Finding(Exception):
-    """What was asked about is not well, or not there; exit code 1."""
+    """What the user asked about does not exist, or is not well; exit code 1."""
 
 
 class Misuse(Exception):
-    """Arguments that each may pass, and don't make sense together; exit code 2."""
+    """Arguments that are valid one by one and do not make sense together; exit code 2."""
+
+
+CODES: Final = (  # the first kind that fits
+    (KeyboardInterrupt, INTERRUPTED),
+    (InvalidSetting, USAGE),
+    (Misuse, USAGE),
+    (AcquireTimeout, TIMEOUT),
+    (ServerRefused, FINDING),
+    (Finding, FINDING),
+    (NexusError, UNREACHABLE),  # Unavailable; or embedded:// without a server, or with its port in use
+)
 
 
 def exit_code(invoke: Callable[[], None], words: Sequence[str] = ()) -> int:
-    """Run a verb and return its exit code. `words` are what was typed: an error names an option as it stands there."""
+    """Run a verb and return its exit code. `words` are the arguments as typed, so that errors can quote options."""
     try:
         code = _run(invoke, words)
-        if sys.stdout is not None:  # closed by whoever started us
+        if sys.stdout is not None:  # None where the parent process closed it
             sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
@@ -45,19 +53,8 @@ def exit_code(invoke: Callable[[], None], words: Sequence[str] = ()) -> int:
         if error.errno != errno.ENOSPC:
             raise
         _drop_output()
-        return _say(f"cannot write: {error.strerror}", FINDING)
+        return _end(texts.output_failed(error.strerror or ""), FINDING)
     return code
-
-
-CODES: Final = (  # the first that fits
-    (KeyboardInterrupt, INTERRUPTED),
-    (InvalidSetting, USAGE),
-    (Misuse, USAGE),
-    (AcquireTimeout, TIMEOUT),
-    (ServerRefused, FINDING),
-    (Finding, FINDING),
-    (NexusError, UNREACHABLE),  # Unavailable; or of embedded://: no server is installed, or its port is another's
-)
 
 
 def _run(invoke: Callable[[], None], words: Sequence[str]) -> int:
@@ -66,34 +63,29 @@ def _run(invoke: Callable[[], None], words: Sequence[str]) -> int:
     except BaseException as error:
         code = next((code for kind, code in CODES if isinstance(error, kind)), None)
         if code is not None:
-            return code if code == INTERRUPTED else _say(_as_typed(error, words), code)
+            return code if code == INTERRUPTED else _end(_as_typed(error, words), code)
         import typer  # here, since `run` and `signal` do without it
 
         if isinstance(error, typer.Exit):
             return error.exit_code
-        if isinstance(error, _usage_error()):
-            return _say(_line(error, words), USAGE)
+        from nexus_redis.cli.usage_errors import described, is_usage_error
+
+        if is_usage_error(error):
+            return _end(described(error, words), USAGE)
         raise
     return 0
 
 
-def _usage_error() -> type[Exception]:
-    # The class has no public name, and moved when typer absorbed click. All releases have it among these bases.
-    import typer
-
-    return next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-
-
 def _as_typed(error: BaseException, words: Sequence[str]) -> str:
     """Return the error with its option as it was typed: `--min-rate 5` in place of `min_rate=5`."""
-    said = str(error)
+    text = str(error)
     if isinstance(error, InvalidSetting):
         option = as_option(error.field)
-        told = f"{error.field}={error.value}" if error.value else error.field
-        if said.startswith(told) and any(word.partition("=")[0] == option for word in words):
-            value = "" if error.value in ("True", "False") else f" {error.value}"  # of a switch
-            return f"{option}{value}".rstrip() + said.removeprefix(told)
-    return said
+        subject = f"{error.field}={error.value}" if error.value else error.field
+        if text.startswith(subject) and any(word.partition("=")[0] == option for word in words):
+            value = "" if error.value in ("True", "False") else f" {error.value}"  # a switch takes no value
+            return f"{option}{value}".rstrip() + text.removeprefix(subject)
+    return text
 
 
 def as_option(field: str) -> str:
@@ -105,55 +97,13 @@ def as_option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def _line(error: BaseException, words: Sequence[str]) -> str:
-    context = getattr(error, "ctx", None)
-    verb = context.command_path if context is not None else "nexus-redis"
-    what = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-    typed = getattr(error, "option_name", None)
-    if context is None and typed and words and not words[0].startswith("-"):
-        return f"{typed} needs a value. See {verb} {words[0]} --help"
-    option, value = _value_of(getattr(error, "param", None), words)
-    if option and _NUMBER.search(what):
-        return f"{option} {value!r}: use a {'whole number' if 'integer' in what else 'number'}. See {verb} --help"
-    meant = _meant(typed or (_EXTRA.findall(what) or [""])[0], context)
-    if meant and typed:
-        what = f"No such option: {typed}. Use {meant}"
-    elif meant:
-        what += f". Use the option {meant}"
-    if verb.endswith(" run") and typed and not meant:  # most likely it is the command's
-        what += "; an option of the command goes behind a --"
-    return f"{what}{'' if what.endswith('?') else '.'} See {verb} --help"
-
-
-def _value_of(param: Any, words: Sequence[str]) -> tuple[str, str]:
-    """Return an option and what was typed for it: `--load 95%`, `--load=95%`; two empty texts where it is not there."""
-    for word, after in zip(words, [*words[1:], ""], strict=True):
-        option, equals, value = word.partition("=")
-        if option in getattr(param, "opts", ()):
-            return option, value if equals else after
-    return "", ""
-
-
-def _meant(typed: str, context: Any) -> str:
-    """Return the option that differs from what was typed by `_`, `-` and capitals only: `--min_rate`, `minrate=5`."""
-
-    def bare(word: str) -> str:
-        return word.partition("=")[0].replace("_", "").replace("-", "").lower()
-
-    options = [opt for param in context.command.params for opt in param.opts if opt.startswith("--")] if context else []
-    return next((option for option in options if bare(option) == bare(typed)), "")
-
-
-def _say(text: str, code: int) -> int:
-    line = printable(_LOGIN.sub("://***@", " ".join(text.split())))
-    if len(line) > LONGEST_LINE:
-        line = f"{line[: LONGEST_LINE - 3]}..."
-    print(f"nexus-redis: {line}", file=sys.stderr)
+def _end(text: str, code: int) -> int:
+    print_error(text)
     return code
 
 
 def _drop_output() -> None:
-    # Python flushes once more when it exits, and would complain again.
+    # Python flushes stdout again when it exits, and would report the same error again.
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

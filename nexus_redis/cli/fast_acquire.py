@@ -1,8 +1,8 @@
-"""Acquire the tokens of `run`, on a bare connection and in one thread.
+"""Acquire the tokens of `run` in one thread and without redis-py, then run the command.
 
-The producer (account.py, ledger.py) and the loop that serves it (hub.py) are those of a `Nexus`. So this producer waits
-in turn, obeys its outage mode and leaves as every other producer does. The thread that waits for the tokens drives the
-loop, which needs neither redis-py nor pydantic nor typer: to import them takes longer than all the rest.
+The producer and the loop that serves it are those of a `Nexus` (`_core/`). So this producer waits in turn, obeys its
+outage mode and leaves as every other producer does. The thread that waits for the tokens drives the loop. The loop
+needs neither redis-py nor pydantic nor typer, which take longer to import than all the rest.
 
     does the budget exist? -> claim, wait, claim ... -> tokens, an error, a signal or the deadline -> leave
 """
@@ -23,17 +23,18 @@ from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Outcome, Pause
 from nexus_redis._values.parse import MICRO, budget_name, parse_cost, split_name
 from nexus_redis._values.settings import ProducerSettings
+from nexus_redis.cli import texts
+from nexus_redis.cli.child_process import run_command
 from nexus_redis.cli.exit_codes import Misuse
-from nexus_redis.cli.unknown_budgets import require_one
-from nexus_redis.cli.os_signals import OF_A_COMMAND, Signals, signals
-from nexus_redis.cli.child_process import spawn
 from nexus_redis.cli.fast_connection import Connection, namespace_of, url_of
+from nexus_redis.cli.os_signals import FORWARDED, ReceivedSignals, receive_signals
+from nexus_redis.cli.unknown_budgets import require_one
 from nexus_redis.errors import AcquireTimeout, Closed
 
-STOP_PATIENCE: Final = 1.5  # seconds for leaving, as in `thread`
+STOP_PATIENCE: Final = 1.5  # seconds for leaving, as in `_drivers/threaded`
 
 
-class Wish(NamedTuple):
+class RunOptions(NamedTuple):
     """The options of `run`: `cost` tokens of a budget, within `timeout` seconds."""
 
     name: str
@@ -48,33 +49,34 @@ class Wish(NamedTuple):
     namespace: str | None = None
 
 
-def run(wish: Wish, command: list[str]) -> int:
+def run(options: RunOptions, command: list[str]) -> int:
     """Wait for the tokens, run the command, and return its exit code.
 
     A signal that comes before the tokens ends it with 128+n. Raises `AcquireTimeout`, `Unavailable`, `ServerRefused`,
     `InvalidSetting`, and `Finding` for a budget that does not exist.
     """
     if not command[0]:
-        raise Misuse("the command is empty: is the variable that it came from set?")
-    cost = round(parse_cost(wish.cost) * MICRO)
-    settings = ProducerSettings.of(weight=wish.weight, priority=wish.priority, on_outage=wish.on_outage)
-    prefix = namespace_of(wish.namespace)
-    name, key = split_name(wish.name, wish.key)
+        raise Misuse(texts.COMMAND_EMPTY)
+    cost = round(parse_cost(options.cost) * MICRO)
+    settings = ProducerSettings.of(weight=options.weight, priority=options.priority, on_outage=options.on_outage)
+    prefix = namespace_of(options.namespace)
+    name, key = split_name(options.name, options.key)
     keys = BudgetKeys(prefix, budget_name(name, key))
     parent = BudgetKeys(prefix, name) if key is not None else None
     opening = Opening(keys, NOTHING, Opening(parent, NOTHING) if parent is not None else None)
-    come = signals(OF_A_COMMAND)
-    with _reached(wish.url) as connection:
-        if not wish.creates:
-            require_one(connection, keys, parent, wish.url, wish.namespace)
+    received = receive_signals(FORWARDED)
+    with _connected(options.url) as connection:
+        if not options.creates:
+            require_one(connection, keys, parent, options.url, options.namespace)
         hub = Hub(time.monotonic, lambda: None, connection.server)
-        _take(Account(hub, keys, None, settings, opening), cost, wish.timeout, _Loop(hub, connection), come)
+        producer = Account(hub, keys, None, settings, opening)
+        _acquire(producer, cost, options.timeout, _Loop(hub, connection), received)
     # The producer has left: tokens that it held beside those for the command have gone back.
-    return come.exit_code() if come.first else spawn(command, come)
+    return received.exit_code() if received.first else run_command(command, received)
 
 
 @contextmanager
-def _reached(url: str | None) -> Iterator[Connection]:
+def _connected(url: str | None) -> Iterator[Connection]:
     found = url_of(url)
     if not found.startswith("embedded:"):
         with Connection(found) as connection:
@@ -90,24 +92,24 @@ def _reached(url: str | None) -> Iterator[Connection]:
         server.stop()
 
 
-def _take(account: Account, cost: int, timeout: float | None, loop: "_Loop", come: Signals) -> None:
+def _acquire(producer: Account, cost: int, timeout: float | None, loop: "_Loop", received: ReceivedSignals) -> None:
     """Wait for the tokens or a signal, then leave. Raises the error of a claim, and `AcquireTimeout`."""
     since, is_now = time.monotonic(), timeout == 0
-    waiter = Waiter(cost, since, whole=is_now)  # all tokens with the first claim, or none
-    account.wait(waiter)
+    waiter = Waiter(cost, since, whole=is_now)  # with a timeout of 0: all tokens with the first claim, or none
+    producer.wait(waiter)
     try:
-        deadline = since + account.reach.patience if is_now else NEVER if timeout is None else since + timeout
-        loop.run(lambda: waiter.is_settled, deadline, wakeup=[come.wakeup])
+        deadline = since + producer.reach.patience if is_now else NEVER if timeout is None else since + timeout
+        loop.run(lambda: waiter.is_settled, deadline, wakeup=[received.wakeup])
         if waiter.error is not None:
             raise waiter.error
-        if not waiter.is_served and not come.first:
+        if not waiter.is_served and not received.first:
             now = time.monotonic()
-            retry_after = waiter.denied or max(0.0, account.ledger.turn(0) - now)
-            raise AcquireTimeout(account.keys.name, cost / MICRO, now - since, account.reason, retry_after)
+            retry_after = waiter.denied or max(0.0, producer.ledger.turn(0) - now)
+            raise AcquireTimeout(producer.keys.name, cost / MICRO, now - since, producer.reason, retry_after)
     finally:
         if not waiter.is_settled:
-            account.cancel(waiter, time.monotonic())
-        account.hub.close(Closed("nexus"))
+            producer.cancel(waiter, time.monotonic())
+        producer.hub.close(Closed("nexus"))
         loop.run(lambda: False, time.monotonic() + STOP_PATIENCE)
 
 

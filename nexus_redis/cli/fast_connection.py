@@ -1,6 +1,6 @@
-"""A connection without redis-py, for verbs that are done before redis-py has been imported.
+"""A connection without redis-py, for `run`, `signal` and `pace`: importing redis-py takes longer than their calls.
 
-It serves the usual case: an address without options behind a `?`, and a server that answers. After any trouble redis-py
+It serves the common case: an address without options after a `?`, and a server that answers. After any trouble redis-py
 takes over, and the same calls are sent again through it. redis-py can connect to any address, and its errors say what
 is wrong. So only calls that are safe to repeat may be sent here.
 """
@@ -14,28 +14,28 @@ from urllib.parse import unquote, urlsplit
 from nexus_redis._protocol.plans import Call, Command, Failed, Job, Outcome
 from nexus_redis._redis.faults import Refusal, failed
 from nexus_redis._values.parse import DEFAULT_URL, parse_name
-from nexus_redis.cli.resp import Failure, read, written
+from nexus_redis.cli.resp import Failure, encode, read
 
 if TYPE_CHECKING:
     import redis
 
-CONNECT_TIMEOUT: Final = 1.0  # seconds, as in `wire`
+CONNECT_TIMEOUT: Final = 1.0  # seconds, as in `_redis/connect`
 CALL_TIMEOUT: Final = 1.0
 PORT: Final = 6379
 
 
 def namespace_of(given: str | None) -> str:
-    """The argument, else NEXUS_REDIS_NAMESPACE, else nexus."""
+    """Return --namespace, else NEXUS_REDIS_NAMESPACE, else nexus; checked."""
     return parse_name(given or os.environ.get("NEXUS_REDIS_NAMESPACE") or "nexus", "namespace")
 
 
 def url_of(given: str | None) -> str:
-    """Return the argument, else NEXUS_REDIS_URL, else localhost. Checks nothing."""
+    """Return --url, else NEXUS_REDIS_URL, else localhost; not checked."""
     return given or os.environ.get("NEXUS_REDIS_URL") or DEFAULT_URL
 
 
 class _Address(NamedTuple):
-    """A URL taken apart: a host and a port, or the path of a socket; `before` are the commands to send first."""
+    """The parts of a URL: a host and a port, or the path of a socket; `before` are the commands to send first."""
 
     host: str
     port: int
@@ -44,8 +44,8 @@ class _Address(NamedTuple):
     before: tuple[tuple[str, ...], ...]
 
 
-def _plain(url: str) -> _Address | None:
-    """Take a URL apart; None for one that redis-py must handle."""
+def _parsed(url: str) -> _Address | None:
+    """Return the parts of a URL, or None if redis-py must handle it."""
     try:
         parts = urlsplit(url)
         port = parts.port or PORT
@@ -69,7 +69,7 @@ class Connection:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._address = _plain(url)
+        self._address = _parsed(url)
         self._socket: socket.socket | None = None
         self._stream: IO[bytes] | None = None
         self._client: redis.Redis | None = None
@@ -81,7 +81,7 @@ class Connection:
             self.server = where(self._by_redis_py())
 
     def perform(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run a batch in one round trip, as `wire.perform` does; one outcome each, never raises."""
+        """Run a batch in one round trip, and return one outcome for each job. Never raises, as `connect.perform`."""
         if self._client is None:
             try:
                 return self.exchange(jobs)
@@ -92,14 +92,14 @@ class Connection:
         return perform(self._by_redis_py, jobs)
 
     def exchange(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run a batch; raise for anything but answers and refusals of our scripts, which redis-py must handle then."""
+        """Run a batch. Raises for all but answers and refusals of our scripts, so that redis-py can handle the rest."""
         if self._address is None:
             raise ConnectionError(self.url)
         before = self._connect(self._address) if self._socket is None else ()
-        answers = self._ask([*before, *map(_short, jobs)])[len(before) :]
+        answers = self._ask([*before, *map(_command, jobs)])[len(before) :]
         for at, job in enumerate(jobs):
             if isinstance(job, Call) and isinstance(answers[at], Failure) and answers[at].startswith("NOSCRIPT"):
-                answers[at] = self._ask([("EVAL", job.script.text, *_rest(job))])[0]
+                answers[at] = self._ask([("EVAL", job.script.text, *_operands(job))])[0]
         return [_outcome(job, answer) for job, answer in zip(jobs, answers, strict=True)]
 
     def close(self) -> None:
@@ -121,12 +121,12 @@ class Connection:
             self._socket.settimeout(CONNECT_TIMEOUT)
             self._socket.connect(to.path)
         else:
-            # Bytes, since Python imports the tables of all alphabets to check a host name that is text.
+            # Bytes: to check a host name that is text, Python imports the tables of all alphabets.
             host: Any = to.host.encode() if to.host.isascii() else to.host
             self._socket = socket.create_connection((host, to.port), CONNECT_TIMEOUT)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if to.is_encrypted:
-            import ssl  # slow to import, and few connections are encrypted
+            import ssl  # here, because it imports slowly and few connections are encrypted
 
             self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=to.host)
         self._socket.settimeout(CALL_TIMEOUT)
@@ -136,7 +136,7 @@ class Connection:
     def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         assert self._socket is not None
         assert self._stream is not None
-        self._socket.sendall(b"".join(written([str(word).encode() for word in each]) for each in commands))
+        self._socket.sendall(b"".join(encode(*each) for each in commands))
         answers = [read(self._stream) for _ in commands]
         for answer in answers:
             if isinstance(answer, Failure) and not answer.startswith(("NOSCRIPT", "NEXUS_")):
@@ -157,8 +157,8 @@ class Connection:
         return self._client
 
 
-def swiftly(connection: Connection, *jobs: Job) -> list[Any] | None:
-    """Return the decoded answers in order; None after any trouble."""
+def ask_or_none(connection: Connection, *jobs: Job) -> list[Any] | None:
+    """Return the answers in order, or None after any trouble."""
     try:
         outcomes = connection.exchange(jobs)
     except (OSError, ValueError, LookupError):
@@ -166,11 +166,11 @@ def swiftly(connection: Connection, *jobs: Job) -> list[Any] | None:
     return None if any(isinstance(each, Failed) for each in outcomes) else outcomes
 
 
-def _short(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
-    return ("EVALSHA", job.script.sha, *_rest(job)) if isinstance(job, Call) else job.args
+def _command(job: Call[Any] | Command[Any]) -> tuple[Any, ...]:
+    return ("EVALSHA", job.script.sha, *_operands(job)) if isinstance(job, Call) else job.args
 
 
-def _rest(job: Call[Any]) -> tuple[Any, ...]:
+def _operands(job: Call[Any]) -> tuple[Any, ...]:
     return (len(job.keys), *job.keys, *job.args)
 
 

@@ -1,27 +1,18 @@
-"""Read the words of `signal` and `run` without typer: scripts call these in a loop, and typer is slow to import.
+"""Parse the arguments of `signal` and `run` without typer: scripts call these in a loop, and typer imports slowly.
 
-Only usual words are read here. For all else, from `--help` to an option that is misspelled, `main` returns None. Then
-typer reads the words from the start, and reports what is wrong.
+This parser knows the common forms only. For all others, from `--help` to a misspelled option, `main` returns None. Then
+typer parses the arguments from the start, and reports what is wrong.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from nexus_redis._protocol import calls
-from nexus_redis._protocol.budget_list import Listed, listed
-from nexus_redis._protocol.keys import BudgetKeys
-from nexus_redis._protocol.plans import Call, Command
-from nexus_redis._values.parse import budget_name, micro, micro_rate, parse_name, parse_number, parse_rate
+from nexus_redis._values.parse import budget_name
 from nexus_redis.cli.exit_codes import exit_code
-from nexus_redis.cli.fast_connection import Connection, namespace_of, swiftly, url_of
-from nexus_redis.cli.output import as_message, rate, standing
-from nexus_redis.errors import WORDS, InvalidSetting
-
-# --- words -----------------------------------------------------------------------------------------------------------
 
 
-class Said(NamedTuple):
-    """The words of a verb: options by name (the value of a flag is ""), and the other words in order."""
+class Parsed(NamedTuple):
+    """The arguments of a verb: options by name (a flag has the value ""), and the other words in order."""
 
     options: dict[str, str]
     words: list[str]
@@ -34,151 +25,86 @@ WITH_A_VALUE: Final = {
 FLAGS: Final = {"signal": ("json", "create"), "run": ("create",)}
 
 
+class _NeedsTyper(Exception):
+    """Arguments that typer must parse."""
+
+
 def main(words: Sequence[str]) -> int | None:
-    """Run a usual `signal` or `run`, and return its exit code; None for anything else."""
+    """Run a common form of `signal` or `run`, and return its exit code. Return None for anything else."""
     verb = _VERBS.get(words[0]) if words else None
-    said = parsed(words[0], words[1:]) if verb is not None else None
-    if verb is None or said is None:
+    parsed = parse(words[0], words[1:]) if verb is not None else None
+    if verb is None or parsed is None:
         return None
-    came: list[int | None] = []
+    codes: list[int] = []
     try:
-        code = exit_code(lambda: came.append(verb(said)), words)
-    except _Unusual:
+        code = exit_code(lambda: codes.append(verb(parsed)), words)
+    except _NeedsTyper:
         return None
-    return code or (came[0] if came else 0)
+    return code or (codes[0] if codes else 0)
 
 
-def parsed(verb: str, words: Sequence[str]) -> Said | None:
-    """Take the words of a verb apart; None for anything unusual."""
-    said, left = Said({}, []), list(words)
+def parse(verb: str, words: Sequence[str]) -> Parsed | None:
+    """Return the options and words of a verb, or None if typer must parse them."""
+    parsed, left = Parsed({}, []), list(words)
     while left:
         word = left.pop(0)
         option, has_value, value = word.removeprefix("--").partition("=")
         if word == "--" and verb == "run":
-            said.words.extend(left)
+            parsed.words.extend(left)
             break
         if not word.startswith("-"):
-            said.words.append(word)
-        elif not word.startswith("--") or option in said.options:
+            parsed.words.append(word)
+        elif not word.startswith("--") or option in parsed.options:
             return None
         elif option in FLAGS[verb] and not has_value:
-            said.options[option] = ""
+            parsed.options[option] = ""
         elif option in WITH_A_VALUE[verb] and (has_value or left):
-            said.options[option] = value if has_value else left.pop(0)
+            parsed.options[option] = value if has_value else left.pop(0)
         else:
             return None
-    return said
+    return parsed
 
 
-class _Unusual(Exception):
-    """Words that typer must read."""
-
-
-def _float(text: str) -> float:
+def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise _Unusual from None
+        raise _NeedsTyper from None
 
 
-# --- run -------------------------------------------------------------------------------------------------------------
-
-
-def _run(said: Said) -> int:
-    if len(said.words) < 2 or not said.words[1]:
-        raise _Unusual
+def _run(parsed: Parsed) -> int:
+    if len(parsed.words) < 2 or not parsed.words[1]:
+        raise _NeedsTyper
     from nexus_redis._values.parse import typed_seconds
-    from nexus_redis.cli.fast_acquire import Wish, run
+    from nexus_redis.cli.fast_acquire import RunOptions, run
 
-    name, *command = said.words
-    of = said.options
-    wish = Wish(
-        name, of.get("key"), _float(of.get("cost", "1")), weight=_float(of.get("weight", "1")),
-        timeout=typed_seconds(of["timeout"], "timeout") if "timeout" in of else None,
-        priority=of.get("priority", "normal"), on_outage=of.get("on-outage", "share"), creates="create" in of,
-        url=of.get("url"), namespace=of.get("namespace"),
+    name, *command = parsed.words
+    given = parsed.options
+    options = RunOptions(
+        name, given.get("key"), _number(given.get("cost", "1")), weight=_number(given.get("weight", "1")),
+        timeout=typed_seconds(given["timeout"], "timeout") if "timeout" in given else None,
+        priority=given.get("priority", "normal"), on_outage=given.get("on-outage", "share"), creates="create" in given,
+        url=given.get("url"), namespace=given.get("namespace"),
     )  # fmt: skip
-    return run(wish, command)
+    return run(options, command)
 
 
-# --- signal ----------------------------------------------------------------------------------------------------------
+def _signal(parsed: Parsed) -> int:
+    given = parsed.options
+    if len(parsed.words) != 1 or "rate" not in given:
+        raise _NeedsTyper
+    from nexus_redis.cli.fast_signal import SignalOptions, formatted, send
 
-
-def _signal(said: Said) -> int:
-    of = said.options
-    if len(said.words) != 1 or "rate" not in of:
-        raise _Unusual
-    weight = _float(of["weight"]) if "weight" in of else None
-    name = budget_name(said.words[0], of.get("key"))
-    told = signal(
-        name, of["rate"], of.get("id"), weight, of.get("priority"), url=of.get("url"), namespace=of.get("namespace"),
-        creates="create" in of,
+    options = SignalOptions(
+        budget_name(parsed.words[0], given.get("key")), given["rate"], given.get("id"),
+        _number(given["weight"]) if "weight" in given else None, given.get("priority"), creates="create" in given,
+        url=given.get("url"), namespace=given.get("namespace"),
     )  # fmt: skip
-    if told is None:
-        raise _Unusual
-    print(shown(told, json="json" in of))
+    flow = send(options)
+    if flow is None:
+        raise _NeedsTyper
+    print(formatted(flow, options.rate, json="json" in given))
     return 0
 
 
-_VERBS: Final[dict[str, Callable[[Said], int]]] = {"signal": _signal, "run": _run}
-
-
-def signal(
-    name: str,
-    requested: str,
-    id: str | None,
-    weight: float | None,
-    priority: str | None,
-    *,
-    url: str | None,
-    namespace: str | None,
-    creates: bool,
-) -> dict[str, Any] | None:
-    """Send the signal, and return the fields of the FlowControl with the requested rate beside them.
-
-    Returns None where the caller must do it with redis-py: after any trouble, and where the budget does not exist.
-    """
-    from nexus_redis.cli.unknown_budgets import is_there
-
-    budget_name(name)
-    if priority not in (None, *WORDS["priority"]):
-        raise InvalidSetting("priority", priority)
-    asked, listed = question(name, requested, id, weight, priority, namespace)
-    with Connection(url_of(url)) as connection:
-        if not creates and swiftly(connection, is_there(BudgetKeys(namespace_of(namespace), name))) != [True]:
-            return None
-        answers = swiftly(connection, asked, listed)
-    return None if answers is None else {**calls.flow_fields(name, answers[0]), "requested": parse_rate(requested)}
-
-
-def question(
-    name: str, requested: str, id: str | None, weight: float | None, priority: str | None, namespace: str | None
-) -> tuple[Call[calls.Answer], Command[Listed]]:
-    """The claim of a signal, and the command that lists its budget."""
-    # Without an incarnation nobody owns the id: there is nothing to leave, and a process of that id is not refused.
-    claim = calls.Claim(
-        requested_rate=micro_rate(parse_rate(requested)),
-        weight=micro(parse_number("weight", weight) if weight is not None else 1),
-        priority=priority or "normal",
-    )
-    prefix = namespace_of(namespace)
-    asked = calls.claim(BudgetKeys(prefix, name), parse_name(id, "id") if id is not None else host(), claim,
-                        with_all_keys=True)  # fmt: skip
-    return asked, listed(prefix, name)
-
-
-def shown(told: dict[str, Any], *, json: bool) -> str:
-    """What came of it: a FlowControl, or a line."""
-    flow = dict(told)
-    requested = flow.pop("requested")
-    if json:
-        return as_message({"action": "FlowControl", **flow})
-    now = standing(flow["budget_rate"], flow["backpressure_level"], flow["reason"], flow["current_load"])
-    return f"{flow['consumer_id']}: send {rate(flow['recommended_rate'])} of {rate(requested)}; the budget: {now}"
-
-
-def host() -> str:
-    """A name that is the same each time: with the usual random one each call would be another member."""
-    from nexus_redis._values.identity import default_id
-
-    return default_id().rsplit("-", 2)[0]
+_VERBS: Final[dict[str, Callable[[Parsed], int]]] = {"signal": _signal, "run": _run}

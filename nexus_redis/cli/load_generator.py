@@ -1,7 +1,7 @@
-"""A server driven to its limit: many connections, each with one call under way, as a fleet's are.
+"""Drive a server to its limit, for `bench`: many connections, each with one call under way, as those of a fleet.
 
-Bytes go out ready-made and replies are only looked at for errors, so that one Python process keeps a server busy: the
-connections work in two halves, one is being answered while the other is read.
+Commands are encoded beforehand, and replies are searched for errors only, so that one Python process keeps a server
+busy. The connections work in two halves: the server answers one half while this process reads the other.
 """
 
 import time
@@ -13,24 +13,20 @@ from typing import Any
 import redis
 
 from nexus_redis._protocol.plans import Call
+from nexus_redis.cli import texts
+from nexus_redis.cli.resp import encode
 
 END = b"\r\n"
 LARGEST = 65_536
 
 
-def packed(*words: str | float | bytes) -> bytes:
-    """A command as it goes over the wire."""
-    parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-
-
-def packed_call(call: Call[Any]) -> bytes:
-    """A script's call, by its SHA."""
-    return packed("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+def encode_call(call: Call[Any]) -> bytes:
+    """Return the call of a script as it is sent, by its SHA."""
+    return encode("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
 
 
 def drive(client: redis.Redis, commands: Iterable[bytes], connections: int) -> tuple[float, list[float]]:
-    """Send them all; how long it took, and how long each waited for its answer, both in seconds. Errors raise."""
+    """Send all commands, and return the seconds in all and the seconds that each waited. An error reply is raised."""
     half = max(1, connections // 2)
     pool = client.connection_pool
     with ExitStack() as stack:
@@ -38,8 +34,8 @@ def drive(client: redis.Redis, commands: Iterable[bytes], connections: int) -> t
         for _ in range(2 * half):
             connection: Any = pool.get_connection()
             stack.callback(pool.release, connection)
-            stack.callback(connection.disconnect)  # first: after an error there are replies that nobody has read
-            sockets.append(connection._sock)  # it has done the login and TLS; only bytes from here on
+            stack.callback(connection.disconnect)  # runs first: after an error there are replies that nobody has read
+            sockets.append(connection._sock)  # redis-py has done the login and TLS; from here on it is bytes only
         clock = time.perf_counter
         left, waits = iter(commands), list[float]()
         idle, busy = sockets[:half], sockets[half:]
@@ -53,7 +49,7 @@ def drive(client: redis.Redis, commands: Iterable[bytes], connections: int) -> t
 
 
 def _send(sockets: list[Any], commands: Iterator[bytes]) -> list[float]:
-    """One each, as far as there are any; when each went out."""
+    """Send one command over each socket, while there are any, and return when each was sent."""
     sent = []
     for socket, command in zip(sockets, islice(commands, len(sockets)), strict=False):
         sent.append(time.perf_counter())
@@ -68,7 +64,7 @@ def _receive(sockets: list[Any], sent: list[float]) -> list[float]:
         while not _is_whole(reply):
             more = socket.recv(LARGEST)
             if not more:
-                raise redis.ConnectionError("the server closed the connection")
+                raise redis.ConnectionError(texts.CONNECTION_CLOSED)
             reply += more
         if reply[:1] == b"-":
             raise redis.ResponseError(reply[1 : -len(END)].decode(errors="replace"))
@@ -77,5 +73,5 @@ def _receive(sockets: list[Any], sent: list[float]) -> list[float]:
 
 
 def _is_whole(reply: bytes) -> bool:
-    """Of a status, number, error or text; none of ours has an end of line in it."""
+    """Return whether a reply is complete: a status, number, error or text, which here never holds an end of line."""
     return reply.endswith(END) and (reply[:1] != b"$" or reply.count(END) > 1)

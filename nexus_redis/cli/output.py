@@ -1,32 +1,48 @@
-"""Numbers and words for people, JSON for programs."""
+"""What a verb writes: JSON for programs, a budget in one line for people, and errors on stderr."""
 
 import json
-from typing import Any
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
 
-from nexus_redis._values.formatting import number, percent, printable, rate, seconds, setting_value
+from nexus_redis._values.formatting import percent, printable, rate, setting_value
 
-__all__ = ["as_json", "as_message", "number", "percent", "printable", "rate", "seconds", "setting", "standing"]
+LONGEST_LINE: Final = 500  # characters: an argument of 100 kB is quoted in the error about it
+_LOGIN: Final = re.compile(r"://[^\s'\"]*@")
 
 
 def standing(rate_per_s: float, level: int, reason: str, load: float | None = None) -> str:
-    """A budget in one line, after its name."""
+    """Return the state of a budget in one line, without its name.
+
+    >>> standing(100, 2, "load", 95)
+    '100/s, level 2, load 95 %, reason load'
+    """
     how_full = f", load {percent(load)}" if load is not None else ""
     return f"{rate(rate_per_s)}, level {level}{how_full}, reason {printable(reason)}"
 
 
 def setting(field: str, value: str | float | bool) -> str:
-    """As the option of `set` spells it, so that it can be typed again."""
+    """Return a setting as the option of `set` spells it, so that it can be typed again."""
     return f"{field.replace('_', '-')} {setting_value(field, value)}"
 
 
 def as_json(value: Any) -> str:
-    """One line of JSON, whole floats as integers, as the messages have them."""
+    """Return one line of JSON; whole floats become integers, as in the messages of the protocol."""
     return json.dumps(_whole(value), allow_nan=False)
 
 
-def as_message(fields: dict[str, Any]) -> str:
-    """The JSON text of a message of the protocol: the same bytes as its `to_json` gives."""
+def as_message(fields: Mapping[str, Any]) -> str:
+    """Return the JSON text of a message of the protocol: the same bytes as its `to_json` gives."""
     return json.dumps(_whole(fields), separators=(",", ":"), ensure_ascii=False)
+
+
+def print_error(text: str) -> None:
+    """Write one line to stderr: without passwords, at most `LONGEST_LINE` characters."""
+    line = printable(_LOGIN.sub("://***@", " ".join(text.split())))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE - 3]}..."
+    print(f"nexus-redis: {line}", file=sys.stderr)
 
 
 def _whole(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`status` and the history for people: tables that fit the terminal; where there is none, as wide as need be."""
+"""The tables of `status` and of the history: as wide as the terminal, and unbounded if there is none."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,12 +9,13 @@ from rich.text import Text
 from nexus_redis._protocol.calls import REFRESH
 from nexus_redis._protocol.history import Event
 from nexus_redis._protocol.snapshot import BudgetSnapshot
-from nexus_redis.cli.output import number, percent, printable, rate, seconds, setting
+from nexus_redis._values.formatting import number, percent, printable, rate, seconds
+from nexus_redis.cli.output import setting
 
 GAP = 2  # columns between two cells
 ENOUGH_OF_NAME = 16
-BOUNDLESS = 10_000  # columns: a pipe has no edge to fold at
-Row = tuple[str, *tuple[str | Text, ...]]  # a name, and what there is to say of it
+BOUNDLESS = 10_000  # columns: a pipe has no edge
+Row = tuple[str, *tuple[str | Text, ...]]  # the name of a budget or a member, and the other cells
 LEVEL_STYLES = ("green", "yellow", "yellow", "red")
 REASONS = {
     "rate": "the ceiling that was set",
@@ -28,7 +29,7 @@ ENDS = {"silent": "fell silent", "left": "left", "overruled": "fell silent; an o
 
 
 def budgets(found: Sequence[BudgetSnapshot]) -> None:
-    """One line each; its age is how long ago the last call was."""
+    """Print one line for each budget; AGE is the time since the last call."""
     columns = _columns("BUDGET", "RATE", "LEVEL", "LOAD", _left("REASON"), "CONSUMERS", "PRODUCERS", "AGE")
     rows = [
         (
@@ -42,7 +43,7 @@ def budgets(found: Sequence[BudgetSnapshot]) -> None:
 
 
 def budget(seen: BudgetSnapshot) -> None:
-    """One with all who take part in it."""
+    """Print one budget with its consumers and producers."""
     console = _console()
     console.print(Text(printable(seen.name), style="bold"))
     _print(console, _facts(seen))
@@ -57,7 +58,7 @@ def budget(seen: BudgetSnapshot) -> None:
 
 
 def history(events: Iterable[Event]) -> None:
-    """What happened, the newest first."""
+    """Print the history, the newest event first."""
     table = _table(*_columns("AGO", "RATE", "LEVEL", "LOAD", _left("REASON"), Column("WHAT", overflow="fold")))
     for each in events:
         table.add_row(
@@ -125,7 +126,7 @@ def _producers(console: Console, seen: BudgetSnapshot) -> Table:
 
 
 def _fitted(console: Console, columns: Sequence[Column], rows: Sequence[Row], spare: Sequence[str]) -> Table:
-    """A line each, in the terminal's width: the name gives, to ENOUGH_OF_NAME, then `spare` columns go, one by one."""
+    """Return a table that fits the terminal: first names are cut to ENOUGH_OF_NAME, then `spare` columns go."""
     enough = min(ENOUGH_OF_NAME, max((len(row[0]) for row in rows), default=0))
     for dropped in range(len(spare) + 1):
         shown = [i for i, column in enumerate(columns) if column.header not in spare[:dropped]]
@@ -141,7 +142,7 @@ def _fitted(console: Console, columns: Sequence[Column], rows: Sequence[Row], sp
 
 
 def _abridged(name: str, room: int) -> str:
-    """Both ends of a name: those of one family differ in the last letters."""
+    """Return both ends of a name, because the names of a family differ in the last letters."""
     tail = room // 2
     return name if len(name) <= room else f"{name[: room - 1 - tail]}…{name[-tail:]}"
 
@@ -171,7 +172,7 @@ def _print(console: Console, table: Table) -> None:
         return
     with console.capture() as drawn:
         console.print(table)
-    for line in drawn.get().splitlines():  # rich fills up each line's last column
+    for line in drawn.get().splitlines():  # rich pads the last column with spaces
         print(line.rstrip())
 
 

@@ -21,11 +21,11 @@ from nexus_redis._protocol import calls, scripts
 from nexus_redis._protocol.calls import Claim, claim
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.snapshot import BudgetSnapshot
-from nexus_redis.cli import output as text
-from nexus_redis.cli import tables
-from nexus_redis.cli.commands import redis as plain
-from nexus_redis.cli.exit_codes import LONGEST_LINE
-from nexus_redis.cli.context import Place
+from nexus_redis._values import formatting
+from nexus_redis.cli import resp, tables, texts
+from nexus_redis.cli.commands.redis import lines
+from nexus_redis.cli.context import Context
+from nexus_redis.cli.output import LONGEST_LINE
 from nexus_redis.demo import Options, Result
 from tests.harness.command_line import Ended, Shell
 from tests.harness.script_driver import keyspace
@@ -189,11 +189,11 @@ def test_a_report_that_no_law_follows_from_says_what_is_missing(shell: Shell, sa
 @on_valkey
 def test_a_report_that_comes_too_soon_to_be_kept_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_800_000_000_000_000
-    ask: Any = Place.ask
+    ask: Any = Context.ask
     told: Any = calls.report
     # The server's time stands still, for the verb that asks for it and for the script.
     monkeypatch.setattr(
-        Place, "ask", lambda self, job: [now / 1e6] if getattr(job, "args", ()) == ("TIME",) else ask(self, job)
+        Context, "ask", lambda self, job: [now / 1e6] if getattr(job, "args", ()) == ("TIME",) else ask(self, job)
     )
     monkeypatch.setattr(calls, "report", lambda *given: told(*given, at_us=now))
 
@@ -609,13 +609,13 @@ def test_redis_shows_a_hash_as_a_flat_list_and_takes_any_bytes(shell: Shell) -> 
     ],
 )  # fmt: skip
 def test_each_kind_of_answer_has_its_form(answer: bytes, shown: list[str]) -> None:
-    assert list(plain.lines(plain.read(BytesIO(answer)))) == shown
+    assert list(lines(resp.read(BytesIO(answer)))) == shown
 
 
 @pytest.mark.parametrize("answer", [b"", b"+OK", b"$5\r\nab", b"*2\r\n:1\r\n", b"HTTP/1.1 400\r\n"])
 def test_half_an_answer_is_no_answer(answer: bytes) -> None:
     with pytest.raises(ConnectionError):
-        plain.read(BytesIO(answer))
+        resp.read(BytesIO(answer))
 
 
 @on_valkey
@@ -845,21 +845,21 @@ def test_demo_plays_on_a_server_of_its_own_unless_one_is_named(nowhere: Shell, p
 @pytest.mark.parametrize(
     ("form", "value", "shown"),
     [
-        (text.rate, 0, "0/s"),
-        (text.rate, 1, "1/s"),
-        (text.rate, 100, "100/s"),
-        (text.rate, 2500.5, "2,500.5/s"),
-        (text.rate, 1e9, "1,000,000,000/s"),
-        (text.rate, 0.166667, "10/min"),
-        (text.rate, 0.016667, "1/min"),
-        (text.rate, 1 / 3600, "1/h"),
-        (text.rate, 1 / 86_400, "1/d"),
-        (text.rate, 1e-6, "0.0864/d"),
-        (text.seconds, 0.25, "0.25 s"),
-        (text.seconds, 180, "3 min"),
-        (text.seconds, 86_400, "24 h"),
-        (text.number, 9999.96, "10,000"),
-        (text.number, 33.333, "33.33"),
+        (formatting.rate, 0, "0/s"),
+        (formatting.rate, 1, "1/s"),
+        (formatting.rate, 100, "100/s"),
+        (formatting.rate, 2500.5, "2,500.5/s"),
+        (formatting.rate, 1e9, "1,000,000,000/s"),
+        (formatting.rate, 0.166667, "10/min"),
+        (formatting.rate, 0.016667, "1/min"),
+        (formatting.rate, 1 / 3600, "1/h"),
+        (formatting.rate, 1 / 86_400, "1/d"),
+        (formatting.rate, 1e-6, "0.0864/d"),
+        (formatting.seconds, 0.25, "0.25 s"),
+        (formatting.seconds, 180, "3 min"),
+        (formatting.seconds, 86_400, "24 h"),
+        (formatting.number, 9999.96, "10,000"),
+        (formatting.number, 33.333, "33.33"),
     ],
 )
 def test_numbers_read_as_people_write_them(form: Callable[[float], str], value: float, shown: str) -> None:

@@ -23,9 +23,9 @@ from nexus_redis import Nexus
 from nexus_redis._values.identity import whoami
 from nexus_redis._values.results import Grant
 from nexus_redis.cli.app import VERBS
-from nexus_redis.cli.progress import Gauge
-from nexus_redis.cli.paced_copy import _Pipe
-from nexus_redis.cli.child_process import spawn
+from nexus_redis.cli.progress import Progress
+from nexus_redis.cli.paced_copy import PacedCopy
+from nexus_redis.cli.child_process import run_command
 from nexus_redis.messages import FlowControl
 from nexus_redis.testing import ManualClock
 from tests.harness.command_line import ROOT, Ended, Shell
@@ -34,7 +34,7 @@ from tests.harness.support import LONG_PATIENCE, PATIENCE, eventually, finish, i
 from tests.harness.tls import certify, encrypting
 
 if TYPE_CHECKING:
-    from nexus_redis.cli.os_signals import Signals
+    from nexus_redis.cli.os_signals import ReceivedSignals
     from nexus_redis.client import Producer
 
 ESCAPE = "\x1b"
@@ -107,7 +107,9 @@ def through(book: Book, blocks: list[bytes], monkeypatch: pytest.MonkeyPatch) ->
         return len(data)
 
     left = [*blocks, b""]
-    pipe: Any = _Pipe(cast("Producer", book), cast("Signals", SimpleNamespace(first=0)), Gauge(), by_lines=True)
+    pipe: Any = PacedCopy(
+        cast("Producer", book), cast("ReceivedSignals", SimpleNamespace(first=0)), Progress(), by_lines=True
+    )
     monkeypatch.setattr(pipe, "_read", lambda: left.pop(0))
     monkeypatch.setattr("nexus_redis.cli.paced_copy.os.write", write)
     pipe.run()
@@ -296,13 +298,13 @@ def test_a_second_signal_ends_pace_where_nobody_takes_what_it_writes(shell: Shel
 
 TWO_SIGNALS = """
 import os, queue, signal
-from nexus_redis.cli.os_signals import signals
-heard, come = queue.Queue(), signals()
-come.hear(lambda number, _is_key: heard.put(number))
+from nexus_redis.cli.os_signals import receive_signals
+heard, received = queue.Queue(), receive_signals()
+received.listen(lambda number, _is_key: heard.put(number))
 for number in (signal.SIGTERM, signal.SIGINT):
     os.kill(os.getpid(), number)
     heard.get(timeout=60)
-print(come.exit_code(), come.first)
+print(received.exit_code(), received.first)
 """
 
 
@@ -498,8 +500,8 @@ def test_a_signal_while_run_waits_ends_it_before_the_command(shell: Shell) -> No
 
 
 def test_a_signal_that_comes_just_before_the_command_reaches_it() -> None:
-    early = cast("Signals", SimpleNamespace(hear=lambda _tell: signal.SIGTERM))
-    assert spawn(["sleep", "60"], early) == 143
+    early = cast("ReceivedSignals", SimpleNamespace(listen=lambda _tell: signal.SIGTERM))
+    assert run_command(["sleep", "60"], early) == 143
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""demo: the whole thing on real input, with and without coordination."""
+"""demo: a budget's effect on real input, with and without it. `demo --json` prints `nexus_redis/demo/measure.py`."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from nexus_redis.cli.exit_codes import Finding, Misuse
 from nexus_redis.cli.common_options import Json
+from nexus_redis.cli.exit_codes import Finding, Misuse
 from nexus_redis.errors import InvalidSetting
 
 SECONDS, PRODUCERS, CONSUMERS = "10", 8, 2
@@ -60,7 +60,7 @@ def demo(
     from nexus_redis.demo.options import SECONDS as SPAN
 
     found = url or os.environ.get("NEXUS_REDIS_URL")
-    # Not NEXUS_REDIS_NAMESPACE: the demo deletes the budget that it plays with, which may be in there with real work.
+    # NEXUS_REDIS_NAMESPACE does not count here: the demo deletes its budget, and real work may have one of that name.
     try:
         options = Options(
             input=(*(input or ()), *(files or ())), seconds=typed_seconds(seconds, "seconds", SPAN),
@@ -72,6 +72,6 @@ def demo(
         raise Finding(str(error)) from error
     except InvalidSetting:
         raise
-    except ValueError as error:  # an option or an input that cannot be used
+    except ValueError as error:  # an input that cannot be used
         raise Misuse(str(error)) from error
     raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""redis: one command, its answer as redis-cli prints it, for machines that don't have redis-cli."""
+"""redis: send one command and print its answer as redis-cli does, for machines without redis-cli."""
 
 import os
 from collections.abc import Iterator
@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nexus_redis._values.formatting import printable
 from nexus_redis.cli.common_options import Namespace, Url
-from nexus_redis.cli.resp import Failure, Status, read, written
-from nexus_redis.cli.output import printable
+from nexus_redis.cli.resp import Failure, Status, encode, read
 
 if TYPE_CHECKING:
-    from nexus_redis.cli.context import Place
-
-__all__ = ["lines", "quoted", "read", "redis"]
+    from nexus_redis.cli.context import Context
 
 ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', 10: "\\n", 13: "\\r", 9: "\\t", 7: "\\a", 8: "\\b"}
 
@@ -37,17 +35,17 @@ def redis(
     Example:
       nexus-redis redis HGETALL 'nexus:{elasticsearch}'
     """
-    from nexus_redis.cli.context import place
+    from nexus_redis.cli.context import open_context
 
-    with place(url, namespace) as here:
-        answer = _answer(here, [os.fsencode(word) for word in command])
+    with open_context(url, namespace) as context:
+        answer = _answer(context, [os.fsencode(word) for word in command])
     for line in lines(answer):
         print(line)
     if isinstance(answer, Failure):
         raise typer.Exit(1)
 
 
-def _answer(here: "Place", words: list[bytes]) -> Any:
+def _answer(context: "Context", words: list[bytes]) -> Any:
     from redis.exceptions import RedisError
 
     from nexus_redis._protocol.plans import Fault
@@ -55,32 +53,32 @@ def _answer(here: "Place", words: list[bytes]) -> Any:
     from nexus_redis._redis.faults import as_nexus_error, classify
     from nexus_redis.errors import Unavailable
 
-    client: Any = here.client
+    client: Any = context.client
     try:
         node = client.client_for(words) if isinstance(client, Cluster) else client
-    except (RedisError, OSError) as error:  # no node of a cluster answers
-        raise Unavailable(here.server, str(error)) from error
+    except (RedisError, OSError) as error:  # no node of the cluster answers
+        raise Unavailable(context.server, str(error)) from error
     connection: Any = node.connection_pool.make_connection()
     try:
-        connection.connect()  # encryption, login and database are redis-py's business
-        # Read here, since redis-py tells no status from a text: `OK` from `"OK"`.
+        connection.connect()  # redis-py takes care of encryption, login and database
+        # The answer is read here, because redis-py does not tell a status from a text: `OK` from `"OK"`.
         socket = connection._sock
-        if "socket_timeout=" not in here.url:
-            socket.settimeout(None)  # whoever types BLPOP means to wait
-        socket.sendall(written([b"HELLO", b"2"]) + written(words))  # in RESP2 maps come flat, as redis-cli shows them
+        if "socket_timeout=" not in context.url:
+            socket.settimeout(None)  # a user who types BLPOP means to wait
+        socket.sendall(encode("HELLO", 2) + encode(*words))  # in RESP2 maps are flat lists, as redis-cli shows them
         with socket.makefile("rb") as stream:
             read(stream)
             return read(stream)
     except (RedisError, OSError) as error:
         if classify(error) is Fault.PERMANENT:
             raise as_nexus_error(error) from error
-        raise Unavailable(here.server, str(error)) from error
+        raise Unavailable(context.server, str(error)) from error
     finally:
         connection.disconnect()
 
 
 def lines(answer: Any) -> Iterator[str]:
-    """As redis-cli shows it on a terminal.
+    """Return an answer as redis-cli shows it on a terminal.
 
     >>> list(lines([b"a", [1, None]]))
     ['1) "a"', '2) 1) (integer) 1', '   2) (nil)']
@@ -100,14 +98,14 @@ def lines(answer: Any) -> Iterator[str]:
             yield "(empty array)"
         case list():
             width = len(str(len(answer)))
-            for place, part in enumerate(answer, 1):
+            for position, part in enumerate(answer, 1):
                 first, *others = lines(part)
-                yield f"{place:>{width}}) {first}"
+                yield f"{position:>{width}}) {first}"
                 yield from (f"{'':{width + 2}}{other}" for other in others)
 
 
 def quoted(text: bytes) -> str:
-    """`text` in quotes, what is no printable ASCII escaped.
+    """Return `text` in quotes, with all that is not printable ASCII escaped.
 
     >>> quoted("h\u00e9\\n".encode())
     '"h\\\\xc3\\\\xa9\\\\n"'

@@ -1,11 +1,11 @@
-"""run: a token, then a command."""
+"""run: take tokens, then run a command. `cli/fast_acquire.py` does both; `cli/fast_parser.py` parses without typer."""
 
 from typing import Annotated
 
 import typer
 
 from nexus_redis._values.parse import typed_seconds
-from nexus_redis.cli.common_options import Create, Key, Name, Namespace, OnOutage, Url
+from nexus_redis.cli.common_options import Create, Key, Name, Namespace, OnOutage, Priority, Url, Weight
 
 
 def run(
@@ -20,8 +20,8 @@ def run(
         str | None,
         typer.Option(metavar="TIME", help="Give up after TIME with exit code 75: 30, 90s, 5m.", show_default="wait"),
     ] = None,
-    weight: Annotated[float, typer.Option(metavar="N", help="Set the weight of its share.")] = 1.0,
-    priority: Annotated[str, typer.Option(metavar="CLASS", help="Set the priority: high, normal or low.")] = "normal",
+    weight: Weight = 1.0,
+    priority: Priority = "normal",
     on_outage: OnOutage = None,
     create: Create = False,
     key: Key = None,
@@ -38,11 +38,10 @@ def run(
       nexus-redis run stripe -- curl -sf https://api.stripe.com/v1/charges
       cat urls | xargs -P8 -n1 nexus-redis run stripe -- curl -sfO
     """
-    from nexus_redis.cli.fast_acquire import Wish
-    from nexus_redis.cli.fast_acquire import run as do
+    from nexus_redis.cli import fast_acquire
 
-    wish = Wish(
+    options = fast_acquire.RunOptions(
         name, key, cost, timeout=typed_seconds(timeout, "timeout") if timeout is not None else None, weight=weight,
         priority=priority, on_outage=on_outage or "share", creates=create, url=url, namespace=namespace,
     )  # fmt: skip
-    raise typer.Exit(do(wish, command))
+    raise typer.Exit(fast_acquire.run(options, command))
