@@ -6,14 +6,12 @@ command, sent the same way, shows what the server could do at best. Nothing rema
 
 import os
 import random
-import signal
 from collections.abc import Callable, Iterator
 from itertools import islice, repeat, takewhile
 from time import perf_counter
-from typing import Any, Final, Self, TypedDict
+from typing import Any, Final, TypedDict
 
 import redis
-import typer
 
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.deletion import delete
@@ -24,8 +22,8 @@ from nexus_redis._values.formatting import number, printable
 from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.cli import texts
 from nexus_redis.cli.context import Context
-from nexus_redis.cli.exit_codes import SIGNALLED
 from nexus_redis.cli.load_generator import drive, encode_call
+from nexus_redis.cli.os_signals import Interruption
 from nexus_redis.cli.resp import encode
 from nexus_redis.errors import Unavailable
 
@@ -56,32 +54,6 @@ class BenchJson(TypedDict):
     one_command_per_s: float
     connections: int
     acquires_per_s: float
-
-
-class Interruption:
-    """SIGTERM and Ctrl-C, noted by a handler and looked at between calls, so that the budget is deleted before the end.
-
-    An exception from a signal handler may come in a `__del__`, where Python drops it.
-    """
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def __enter__(self) -> Self:
-        self._before = {each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
-
-    def _hear(self, number: int, _frame: object) -> None:
-        self.number = self.number or number
-
-    def check(self) -> None:
-        """End the verb if a signal has come."""
-        if self.number:
-            raise typer.Exit(SIGNALLED + self.number)
 
 
 def measure(context: Context, seconds: float, interruption: Interruption) -> BenchJson:

@@ -1,4 +1,4 @@
-"""Operating-system signals for verbs that wait: one thread takes them, so none interrupts a statement.
+"""Operating-system signals, taken so that none interrupts a statement: by a thread, or noted until it is safe to end.
 
 An exception from a signal handler may come between a read and the assignment of what was read, which is then lost. So
 SIGINT, SIGTERM and SIGHUP (and those that a command of `run` may handle) are blocked in all threads, and one thread
@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Self
 
 from nexus_redis.cli.exit_codes import SIGNALLED
 
@@ -70,3 +70,31 @@ def receive_signals(of: Iterable[signal.Signals] = ENDING) -> ReceivedSignals:
     if taken:
         threading.Thread(target=received.serve, name="signals", daemon=True).start()
     return received
+
+
+class Interruption:
+    """SIGTERM and Ctrl-C, noted by a handler and looked at between calls, so that the budget is deleted before the end.
+
+    An exception from a signal handler may come in a `__del__`, where Python drops it.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __enter__(self) -> Self:
+        self._before = {each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def _hear(self, number: int, _frame: object) -> None:
+        self.number = self.number or number
+
+    def check(self) -> None:
+        """End the verb if a signal has come."""
+        if self.number:
+            import typer  # here, since `run` does without it
+
+            raise typer.Exit(SIGNALLED + self.number)

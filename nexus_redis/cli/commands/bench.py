@@ -34,8 +34,9 @@ def bench(
       nexus-redis bench
       nexus-redis bench --seconds 1 --json
     """
-    from nexus_redis.cli.benchmark import Interruption, in_words, measure
+    from nexus_redis.cli.benchmark import in_words, measure
     from nexus_redis.cli.context import open_context
+    from nexus_redis.cli.os_signals import Interruption
     from nexus_redis.cli.output import as_json
 
     length = typed_seconds(seconds, "seconds", LENGTH)

@@ -141,21 +141,21 @@ def _sent(context: "Context", message: "LoadReport", measures: dict[str, float |
     try:
         now: Standing = context.ask(call)[0]
     except (ServerRefused, InvalidSetting) as error:
-        raise _in_options(error, measures) from None
+        raise _in_options(error, message.consumer_id, measures) from None
     context.list_budget(message.consumer_id)
     # Redis answers a report that comes too soon after the last one, and does not keep it.
     kept = context.ask(Command(("HGET", call.keys[-2], "reported_at"), lambda reply: instant(text(reply))))[0]
     if kept < began - 0.0005:  # both are whole milliseconds
-        raise Finding(texts.report_too_soon(message.instance_id, (message.interval_ms or 0) / 1e3))
+        raise Finding(texts.report_too_soon(message.instance_id, message.consumer_id, (message.interval_ms or 0) / 1e3))
     return now
 
 
-def _in_options(error: Exception, measures: dict[str, float | None]) -> Exception:
+def _in_options(error: Exception, budget: str, measures: dict[str, float | None]) -> Exception:
     """Return a refusal that depends on the state of the budget, in terms of the options."""
     # The load is within its range, so Redis refuses it only if no law computes a rate from the report.
     if getattr(error, "code", "") == "NEXUS_NO_LAW" or getattr(error, "field", "") == "load":
         load = measures["load"]
-        return Misuse(texts.NO_LAW if load is None else texts.load_alone(load))
+        return Misuse(texts.no_law(budget) if load is None else texts.load_alone(load, budget))
     if isinstance(error, InvalidSetting) and error.field in LOSSLESS and measures[error.field] is None:
         return InvalidSetting(error.field, remedy=texts.lossless_remedy(", ".join(map(as_option, LOSSLESS))))
     return error
