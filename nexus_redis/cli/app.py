@@ -26,6 +26,7 @@ from nexus_redis.cli.commands.set import set_budget
 from nexus_redis.cli.commands.signal import signal
 from nexus_redis.cli.commands.status import status
 from nexus_redis.cli.exit_codes import USAGE, Misuse, exit_code
+from nexus_redis.cli.output import choice
 
 PROGRAM = "nexus-redis"
 VERBS: Final[dict[str, Callable[..., None]]] = {
@@ -112,7 +113,7 @@ def about(
         from nexus_redis.cli.completion import SHELLS, script
 
         if completion not in SHELLS:
-            raise Misuse(texts.unknown_shell(completion, ", ".join(SHELLS)))
+            raise Misuse(texts.unknown_shell(completion, choice(SHELLS)))
         print(script(completion, context.command), end="")
         raise typer.Exit
     if context.invoked_subcommand is None:

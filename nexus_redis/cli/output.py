@@ -1,9 +1,9 @@
-"""What a verb writes: JSON for programs, a budget in one line for people, and errors on stderr."""
+"""What a verb writes: a budget in one line and other phrases for people, JSON for programs, errors on stderr."""
 
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from nexus_redis._values.formatting import percent, printable, rate, setting_value
@@ -25,6 +25,16 @@ def standing(rate_per_s: float, level: int, reason: str, load: float | None = No
 def setting(field: str, value: str | float | bool) -> str:
     """Return a setting as the option of `set` spells it, so that it can be typed again."""
     return f"{field.replace('_', '-')} {setting_value(field, value)}"
+
+
+def choice(names: Iterable[str]) -> str:
+    """Return names as a choice.
+
+    >>> choice(["a", "b", "c"]), choice(["a"])
+    ('a, b or c', 'a')
+    """
+    *others, last = map(printable, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def as_json(value: Any) -> str:

@@ -124,13 +124,13 @@ SET_WITHOUT_NAME: Final = (
     "set needs the NAME of a budget, or --from FILE to restore all budgets of a backup. See nexus-redis set --help"
 )
 SET_FROM_WITH_SETTINGS: Final = "--from restores the settings of the backup: leave all other settings out"
-MIN_RATE_REMEDY: Final = "the floor is above the rate that is set: use at most that rate"
-BURST_REMEDY: Final = "the burst is too large at the rate that is set: use fewer seconds"
+MIN_RATE_REMEDY: Final = "the floor is above the rate that is set; use at most that rate"
+BURST_REMEDY: Final = "the burst is too large at the rate that is set; use fewer seconds"
 LOSSLESS_REMEDY: Final = (
     "all consumers of the budget must report queue_depth, queue_limit, done, errors and in_flight first"
 )
 RATE_REMEDY: Final = (
-    "the rate is below the min-rate that is set: lower that with --min-rate, or remove it with --unset min-rate"
+    "the rate is below the min-rate that is set; lower that with --min-rate, or remove it with --unset min-rate"
 )
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from nexus_redis._protocol.calls import text
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Command
-from nexus_redis._values.formatting import printable
 from nexus_redis.cli import texts
 from nexus_redis.cli.exit_codes import Finding
+from nexus_redis.cli.output import choice
 
 if TYPE_CHECKING:
     from nexus_redis.cli.common_options import Target
@@ -82,9 +82,3 @@ def suggestion(names: list[str]) -> str:
     'Did you mean a, b or c?'
     """
     return texts.did_you_mean(choice(names)) if names else ""
-
-
-def choice(names: list[str]) -> str:
-    """Return one or more names as a choice: `a, b or c`."""
-    *others, last = map(printable, names)
-    return f"{', '.join(others)} or {last}" if others else last

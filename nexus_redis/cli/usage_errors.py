@@ -33,7 +33,7 @@ def described(error: BaseException, words: Sequence[str]) -> str:
     meant = _meant(typed or (_EXTRA.findall(problem) or [""])[0], context)
     if meant:
         problem = texts.no_such_option(typed, meant) if typed else texts.meant_option(problem, meant)
-    elif verb.endswith(" run") and typed:  # most likely the option belongs to the command
+    elif verb.endswith(" run") and typed and "--" not in words:  # the option may belong to the command
         problem = texts.option_of_the_command(problem)
     return texts.see_help(problem, verb)
 

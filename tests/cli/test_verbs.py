@@ -420,6 +420,8 @@ def test_run_without_dashes(shell: Shell) -> None:
     """An option of a command without `--` is refused, with the remedy."""
     problem = texts.option_of_the_command("No such option: -s")  # the first half is typer's
     assert shell("run", "x", "curl", "-s").error == texts.see_help(problem, "nexus-redis run")
+    misspelled = shell("run", "x", "--costs", "2", "--", "curl", "-s").error
+    assert texts.option_of_the_command("") not in misspelled  # the dashes are there
 
 
 def test_run_odd_command(shell: Shell) -> None:

@@ -8,6 +8,7 @@ import typer
 from nexus_redis.cli import texts
 from nexus_redis.cli.common_options import Create, Key, Name, Namespace, OnOutage, Priority, Url, Weight
 from nexus_redis.cli.exit_codes import BROKEN_PIPE, SIGNALLED, Misuse
+from nexus_redis.cli.output import choice
 from nexus_redis.errors import InvalidSetting
 
 UNITS: Final = ("lines", "bytes")
@@ -45,7 +46,7 @@ def pace(
     from nexus_redis.client import Nexus
 
     if cost not in UNITS:
-        raise InvalidSetting("cost", cost, texts.one_of_remedy(" or ".join(UNITS)))
+        raise InvalidSetting("cost", cost, texts.one_of_remedy(choice(UNITS)))
     name, key = split_name(name, key)
     with Nexus.from_url(url, namespace=namespace) as nexus:
         budget = nexus.budget(name, key=key)

@@ -8,6 +8,7 @@ import typer
 from nexus_redis.cli import texts
 from nexus_redis.cli.common_options import Namespace, Url
 from nexus_redis.cli.exit_codes import Misuse
+from nexus_redis.cli.output import choice
 
 
 def scripts(
@@ -39,4 +40,4 @@ def scripts(
     elif name in NAMES:
         sys.stdout.write(script(name).text if bundle else source(name))
     else:
-        raise Misuse(texts.unknown_script(name, ", ".join(NAMES)))
+        raise Misuse(texts.unknown_script(name, choice(NAMES)))

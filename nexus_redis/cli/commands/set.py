@@ -8,6 +8,7 @@ import typer
 from nexus_redis.cli import texts
 from nexus_redis.cli.common_options import By, Create, Key, Namespace, Reason, Url, attribution, target_of
 from nexus_redis.cli.exit_codes import Misuse
+from nexus_redis.cli.output import choice
 from nexus_redis.errors import InvalidSetting
 
 FIELDS: Final = ("rate", "min-rate", "burst", "law", "combine", "latency-target-ms", "lossless", "transit", "grace")
@@ -122,5 +123,5 @@ def _chosen(
 
 def _field(word: str) -> str:
     if word.replace("_", "-") not in FIELDS:
-        raise InvalidSetting("unset", word, texts.one_of_remedy(f"{', '.join(FIELDS[:-1])} or {FIELDS[-1]}"))
+        raise InvalidSetting("unset", word, texts.one_of_remedy(choice(FIELDS)))
     return word.replace("-", "_")
