@@ -6,9 +6,14 @@ import typer
 
 from nexus_redis._values.parse import budget_name
 
-URL_HELP = "Connect to this Redis or Valkey. Prefer NEXUS_REDIS_URL: `ps` shows a password here."
-
-Url = Annotated[str | None, typer.Option(metavar="URL", help=URL_HELP, show_default=False)]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Connect to this Redis or Valkey. Prefer NEXUS_REDIS_URL: `ps` shows a password here.",
+        show_default=False,
+    ),
+]
 Namespace = Annotated[
     str | None,
     typer.Option(

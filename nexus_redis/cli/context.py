@@ -10,10 +10,9 @@ from nexus_redis._drivers.threaded import drive
 from nexus_redis._protocol.budget_list import listed, swept
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Job, Outcome, Pause, ask
-from nexus_redis._redis import embedded
 from nexus_redis._redis.connect import address, connect, node_for, where
 from nexus_redis._values.parse import budget_name
-from nexus_redis.cli.fast_connection import namespace_of
+from nexus_redis.cli.fast_connection import namespace_of, running_server
 
 T = TypeVar("T")
 
@@ -53,13 +52,7 @@ class Context:
 
 @contextmanager
 def open_context(url: str | None, namespace: str | None) -> Iterator[Context]:
-    """Connect as the options say. A server of `embedded://` runs until the end of the block."""
-    prefix, asked = namespace_of(namespace), address(url)
-    server = embedded.acquire(asked) if asked.startswith("embedded:") else None
-    try:
-        found = server.start().url if server else asked
-        with connect(found) as client:
-            yield Context(client, found, prefix)
-    finally:
-        if server:
-            server.stop()
+    """Connect as the options say. An embedded server runs until the end of the block."""
+    prefix = namespace_of(namespace)
+    with running_server(address(url)) as found, connect(found) as client:
+        yield Context(client, found, prefix)

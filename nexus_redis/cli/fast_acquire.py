@@ -9,8 +9,7 @@ needs neither redis-py nor pydantic nor typer, which take longer to import than 
 
 import select
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 from nexus_redis._core.loop import refill
@@ -26,7 +25,7 @@ from nexus_redis._values.settings import ProducerSettings
 from nexus_redis.cli import texts
 from nexus_redis.cli.child_process import run_command
 from nexus_redis.cli.exit_codes import Misuse
-from nexus_redis.cli.fast_connection import Connection, namespace_of, url_of
+from nexus_redis.cli.fast_connection import Connection, namespace_of, running_server, url_of
 from nexus_redis.cli.os_signals import FORWARDED, ReceivedSignals, receive_signals
 from nexus_redis.cli.unknown_budgets import require_one
 from nexus_redis.errors import AcquireTimeout, Closed
@@ -65,7 +64,7 @@ def run(options: RunOptions, command: list[str]) -> int:
     parent = BudgetKeys(prefix, name) if key is not None else None
     opening = Opening(keys, NOTHING, Opening(parent, NOTHING) if parent is not None else None)
     received = receive_signals(FORWARDED)
-    with _connected(options.url) as connection:
+    with running_server(url_of(options.url)) as url, Connection(url) as connection:
         if not options.creates:
             require_one(connection, keys, parent, options.url, options.namespace)
         hub = Hub(time.monotonic, lambda: None, connection.server)
@@ -73,23 +72,6 @@ def run(options: RunOptions, command: list[str]) -> int:
         _acquire(producer, cost, options.timeout, _Loop(hub, connection), received)
     # The producer has left: tokens that it held beside those for the command have gone back.
     return received.exit_code() if received.first else run_command(command, received)
-
-
-@contextmanager
-def _connected(url: str | None) -> Iterator[Connection]:
-    found = url_of(url)
-    if not found.startswith("embedded:"):
-        with Connection(found) as connection:
-            yield connection
-        return
-    from nexus_redis._redis import embedded
-
-    server = embedded.acquire(found)
-    try:
-        with Connection(server.start().url) as connection:
-            yield connection
-    finally:
-        server.stop()
 
 
 def _acquire(producer: Account, cost: int, timeout: float | None, loop: "_Loop", received: ReceivedSignals) -> None:

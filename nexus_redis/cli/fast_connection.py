@@ -7,7 +7,8 @@ is wrong. So only calls that are safe to repeat may be sent here.
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
@@ -32,6 +33,21 @@ def namespace_of(given: str | None) -> str:
 def url_of(given: str | None) -> str:
     """Return --url, else NEXUS_REDIS_URL, else localhost; not checked."""
     return given or os.environ.get("NEXUS_REDIS_URL") or DEFAULT_URL
+
+
+@contextmanager
+def running_server(url: str) -> Iterator[str]:
+    """Yield `url`, or the address of an embedded server that runs until the end of the block."""
+    if not url.startswith("embedded:"):
+        yield url
+        return
+    from nexus_redis._redis import embedded
+
+    server = embedded.acquire(url)
+    try:
+        yield server.start().url
+    finally:
+        server.stop()
 
 
 class _Address(NamedTuple):

@@ -11,7 +11,7 @@ from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call, Command
 from nexus_redis._values.formatting import rate
 from nexus_redis._values.parse import micro, micro_rate, parse_name, parse_number, parse_rate
-from nexus_redis.cli.fast_connection import Connection, ask_or_none, namespace_of, url_of
+from nexus_redis.cli.fast_connection import Connection, ask_or_none, namespace_of, running_server, url_of
 from nexus_redis.cli.output import as_message, standing
 from nexus_redis.cli.unknown_budgets import exists
 from nexus_redis.errors import WORDS, InvalidSetting
@@ -41,7 +41,7 @@ def send(options: SignalOptions) -> dict[str, Any] | None:
         raise InvalidSetting("priority", options.priority)
     claim, list_name = commands(options)
     keys = BudgetKeys(namespace_of(options.namespace), options.name)
-    with Connection(url_of(options.url)) as connection:
+    with running_server(url_of(options.url)) as url, Connection(url) as connection:
         if not options.creates and ask_or_none(connection, exists(keys)) != [True]:
             return None
         answers = ask_or_none(connection, claim, list_name)

@@ -82,14 +82,14 @@ class Interruption:
         self.number = 0
 
     def __enter__(self) -> Self:
-        self._before = {each: signal.signal(each, self._hear) for each in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {each: signal.signal(each, self._note) for each in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_: object) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
 
-    def _hear(self, number: int, _frame: object) -> None:
+    def _note(self, number: int, _frame: object) -> None:
         self.number = self.number or number
 
     def check(self) -> None:

@@ -82,6 +82,7 @@ class PacedCopy:
             raise Finding(texts.input_failed(error.strerror or "")) from error
 
     def _write_all(self, block: bytes) -> None:
+        """Write a block, but for a line whose end has not been read."""
         for piece, tokens in self._lines(block) if self._by_lines else self._bytes(block):
             self._acquire_and_write(piece, tokens)
 
@@ -111,11 +112,13 @@ class PacedCopy:
                 self._problem = error
 
     def _resize(self, waited: float) -> None:
+        """Fit the next piece to the time that the last one waited."""
         flow = self._producer.flow
         most = AHEAD * flow.budget_rate if flow and flow.budget_rate else 1.0
         self._piece = min(max(1.0, self._piece * (0.5 if waited > TOO_LONG else 2.0 if waited < AHEAD else 1.0)), most)
 
     def _bytes(self, block: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield pieces and their tokens, one for each byte."""
         at = 0
         while at < len(block):
             piece = block[at : at + max(1, int(self._piece))]
@@ -123,6 +126,7 @@ class PacedCopy:
             yield piece, len(piece)
 
     def _lines(self, block: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield pieces of whole lines and their tokens, and keep the rest for the next block."""
         block = self._rest + block
         self._rest = b""
         at = 0

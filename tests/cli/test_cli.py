@@ -1,4 +1,4 @@
-"""The command line, as a shell sees it: streams, exit codes, what is in Redis afterwards."""
+"""The command line as a shell sees it: streams, exit codes, and the keys in Redis afterwards."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def shell(real_server: Server) -> Shell:
 
 @pytest.fixture
 def nowhere() -> Shell:
-    """No Redis at all, for what must not need one."""
+    """A shell without a Redis, for verbs that must not need one."""
     return Shell(NOWHERE, redis.Redis())
 
 
@@ -130,8 +130,8 @@ def test_signal_leaves_nothing(shell: Shell) -> None:
     shell("signal", "es", "--rate", "10", "--id", "filebeat-1", "--create")
     assert shell("status", "es", "--json").json["producers"] == []
     left: Any = shell.client.pttl("nexus:{es}:producer:filebeat-1")
-    assert left != -1  # gone, or it goes soon:
-    assert left <= 5000  # its demand counts for the running epoch
+    assert left != -1  # -2 if it is gone, else it expires soon
+    assert left <= 5000  # because its demand counts for the running epoch only
 
 
 def server_time(shell: Shell) -> float:
@@ -206,7 +206,7 @@ def test_report_too_soon(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_800_000_000_000_000
     ask: Any = Context.ask
     told: Any = calls.report
-    # The server's time stands still, for the verb that asks for it and for the script.
+    # The clock of the server stands still, for the verb that reads it and for the script.
     monkeypatch.setattr(
         Context, "ask", lambda self, job: [now / 1e6] if getattr(job, "args", ()) == ("TIME",) else ask(self, job)
     )
@@ -236,7 +236,7 @@ def test_report_to_lossless(shell: Shell) -> None:
     assert shell("status", "es", "--json").json["consumer_count"] == 0
 
 
-# --- acting ----------------------------------------------------------------------------------------------------------
+# --- set, pause, resume ----------------------------------------------------------------------------------------------
 
 
 def test_set_wins_over_code(shell: Shell) -> None:
@@ -332,7 +332,7 @@ def test_set_refused_by_budget(shell: Shell, words: list[str], error: str) -> No
     assert shell.client.hmget("nexus:{stripe}", fields) == ["100", None, None]
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- status ----------------------------------------------------------------------------------------------------------
 
 
 def test_status_of_all(shell: Shell) -> None:
@@ -343,7 +343,7 @@ def test_status_of_all(shell: Shell) -> None:
     shell("report", "elasticsearch", "--load", "95", "--capacity", "400")
     shell("signal", "unheard", "--rate", "5", "--create")
     first, *rest = (line.split() for line in shell("status").out.splitlines())
-    lines = [first, *(line[:-2] for line in rest)]  # but for the age: 0.1 s
+    lines = [first, *(line[:-2] for line in rest)]  # without the age, 0.1 s
     assert lines == [
         ["BUDGET", "RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"],
         ["elasticsearch", "100/s", "2", "95", "%", "load", "1", "0"],
@@ -400,7 +400,7 @@ def test_tables_fit(shell: Shell, columns: int) -> None:
         assert ESCAPE in drawn
         widths = [len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in drawn.splitlines()]
         assert max(widths) <= columns
-        assert LONG in shell(*words).out  # a pipe has no edge
+        assert LONG in shell(*words).out  # the width of a pipe has no limit
     assert len(shell("status").out.splitlines()) == 2
 
 
@@ -423,13 +423,13 @@ CREATING = tuple(line for line in WITH_A_NAME if line.split()[0] in ("pause", "r
 
 
 def everything(shell: Shell) -> dict[str, Any]:
-    """All that lies in Redis."""
+    """Return all keys and values in Redis."""
     with redis.Redis.from_url(shell.url) as client:
         return keyspace(client)
 
 
 def typed(shell: Shell, *words: str) -> Ended:
-    """In a process of its own where the verb takes signals, or has two ways."""
+    """Run a verb, in a process of its own if it takes signals or has a fast path."""
     if words[0] in ("run", "pace", "signal"):
         return shell.process(*words, stdin=subprocess.DEVNULL)
     return shell(*words)
@@ -441,14 +441,14 @@ def test_unknown_name(shell: Shell, line: str) -> None:
     """Each verb refuses a misspelled name with 1, suggests similar names, and writes nothing."""
     for name in ("stripe", "Strips", "elasticsearch"):
         shell("set", name, "--rate", "1000")
-    shell.client.zadd("nexus:budgets", {"strip": 1})  # of one that is gone
+    shell.client.zadd("nexus:budgets", {"strip": 1})  # a budget that no longer exists
     before = everything(shell)
     ended = typed(shell, *line.format(name="strpie").split(" "))
     near, can_create = texts.did_you_mean("stripe or Strips"), line in CREATING
     assert (ended.code, ended.out) == (1, "")
     assert ended.error == texts.unknown_budget("strpie", shell.where, near, can_create=can_create)
     if line.startswith("signal"):
-        assert shell(*line.format(name="strpie").split(" ")) == ended  # the ordinary way
+        assert shell(*line.format(name="strpie").split(" ")) == ended  # the same with typer
     far = typed(shell, *line.format(name="postgres").split(" "))
     assert (far.code, far.error) == (1, texts.unknown_budget("postgres", shell.where, can_create=can_create))
     assert everything(shell) == before
@@ -498,7 +498,7 @@ def test_unknown_key(shell: Shell, line: str) -> None:
 def test_create(shell: Shell, line: str) -> None:
     """With --create, a verb opens a budget that does not exist."""
     words = line.format(name="new").replace("30", "0.2").split(" ")
-    is_run = words[0] == "run"  # it has no rate
+    is_run = words[0] == "run"  # the new budget has no rate
     ended = typed(
         shell, *words[:2], "--create", *(["--timeout", "0.2"] if is_run and "0.2" not in words else []), *words[2:]
     )
@@ -751,7 +751,7 @@ def test_huge_argument(nowhere: Shell) -> None:
         assert len(ended.err) <= LONGEST_LINE + 20
 
 
-# --- how it ends -----------------------------------------------------------------------------------------------------
+# --- exit codes ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [["status"], ["signal", "x", "--rate", "5"], ["redis", "PING"], ["pause", "x"]])
@@ -825,7 +825,7 @@ def test_missing_packages(package: str) -> None:
     ended = subprocess.run((sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert ended.stderr == f"nexus-redis: {texts.INSTALL}\n"
-    assert "pip install " + "nexus-redis" not in ended.stderr  # in two parts: no text of ours says it
+    assert "pip install " + "nexus-redis" not in ended.stderr  # in two parts, because a test searches all files for it
 
 
 # --- help ------------------------------------------------------------------------------------------------------------
@@ -891,12 +891,12 @@ def test_demo_options(nowhere: Shell, played: list[Options], tmp_path: Path) -> 
 def test_demo_server(nowhere: Shell, played: list[Options]) -> None:
     """`demo` uses an embedded server unless a Redis is named, and never the namespace of real work."""
     assert nowhere("demo", NEXUS_REDIS_URL="").code == 0
-    # It deletes the budget that it plays with: never the one of that name in the namespace that is worked in.
+    # The demo deletes its budget, so it must not use the namespace of real work.
     assert nowhere("demo", NEXUS_REDIS_NAMESPACE="production").code == 0
     assert played == [Options(), Options(url=NOWHERE)]
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
+# --- numbers ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

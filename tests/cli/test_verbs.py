@@ -1,4 +1,4 @@
-"""The verbs that explain, keep, take away, pass on and run: as a shell sees them, signals and all."""
+"""pace, run, explain, backups, forget, repair, delete, completion and bench as a shell sees them, with signals."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ from nexus_redis._values.results import Grant
 from nexus_redis.cli import texts
 from nexus_redis.cli.app import VERBS
 from nexus_redis.cli.child_process import run_command
+from nexus_redis.cli.commands.explain import ExplanationJson
+from nexus_redis.cli.commands.list import SettingsJson
+from nexus_redis.cli.commands.report import ReportJson
+from nexus_redis.cli.commands.status import BudgetJson
 from nexus_redis.cli.paced_copy import PacedCopy
 from nexus_redis.cli.progress import Progress
 from nexus_redis.messages import FlowControl
@@ -49,13 +53,13 @@ def shell(one_server: Server) -> Shell:
 
 
 def start(shell: Shell, *words: str, **options: Any) -> subprocess.Popen[bytes]:
-    """A verb with pipes of bytes."""
+    """Start a verb whose streams are pipes of bytes."""
     streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
     return subprocess.Popen((sys.executable, "-m", "nexus_redis", *words), cwd=ROOT, env=shell.environment, **streams)
 
 
 def paced(shell: Shell, data: bytes, *options: str, name: str = "fast") -> bytes:
-    """What comes out of `pace` on a fast budget."""
+    """Return the output of `pace` on a fast budget."""
     process = start(shell.patient, "pace", name, *options)
     out, err = finish(process, data)
     assert (process.returncode, err) == (0, b"")
@@ -84,8 +88,8 @@ def test_pace_copies(shell: Shell, data: bytes, unit: str) -> None:
     assert producers(shell, "fast") == 0
 
 
-class Book:
-    """A producer that always grants, `rate` a second, and notes what was asked."""
+class RecordingProducer:
+    """A producer that always grants `rate` tokens per second, and records the cost of each acquire."""
 
     def __init__(self, rate: float = float("inf")) -> None:
         self.rate, self.taken = rate, list[float]()
@@ -101,8 +105,8 @@ class Book:
         return Grant(cost, waited=cost / self.rate)
 
 
-def through(book: Book, blocks: list[bytes], monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What `pace` writes, piece by piece, of lines that it reads in blocks."""
+def through(book: RecordingProducer, blocks: list[bytes], monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the pieces that `pace` writes when it reads these blocks."""
     written: list[bytes] = []
 
     def write(_: int, data: bytes) -> int:
@@ -135,7 +139,7 @@ def through(book: Book, blocks: list[bytes], monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_pace_line_cost(monkeypatch: pytest.MonkeyPatch, blocks: list[bytes], tokens: int) -> None:
     """A line costs one token, however long it is and however it ends."""
-    book = Book()
+    book = RecordingProducer()
     written = through(book, blocks, monkeypatch)
     assert b"".join(written) == b"".join(blocks)
     assert sum(book.taken) == tokens
@@ -145,7 +149,7 @@ def test_pace_line_cost(monkeypatch: pytest.MonkeyPatch, blocks: list[bytes], to
 def test_pace_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """`pace` takes small pieces if others use nearly all of the budget: of a million per second it gets twenty."""
     blocks = [b"line\n" * 1000] * 20
-    written = through(Book(rate=20), blocks, monkeypatch)
+    written = through(RecordingProducer(rate=20), blocks, monkeypatch)
     assert b"".join(written) == b"".join(blocks)
     assert max(len(piece) for piece in written[-200:]) <= 5 * len(b"line\n")  # a quarter of a second
 
@@ -196,11 +200,11 @@ def test_pace_four_shells(shell: Shell, tmp_path: Path, rate: int, unit: str) ->
             shells.append(start(shell.patient, "pace", "shared", "--cost", unit, stdin=source, stdout=target))
     assert [(finish(each)[1], each.returncode) for each in shells] == [(b"", 0)] * 4
     passed = 4 * data.stat().st_size / size
-    assert passed <= 1 + rate * (0.25 + server_time(shell) - began)  # a bucket, and what has come since
+    assert passed <= 1 + rate * (0.25 + server_time(shell) - began)  # a full bucket, and the rate since
     assert shell("status", "shared", "--json").json["granted_total"] >= passed
     for out in outs:
         assert out.read_bytes() == data.read_bytes()
-    for big in (*outs, data):  # pytest would keep them
+    for big in (*outs, data):  # or pytest keeps them on disk
         big.unlink()
 
 
@@ -247,7 +251,7 @@ def test_pace_signal(shell: Shell, number: int) -> None:
     with os.fdopen(reading, "rb") as rest:
         left = rest.read()
     assert (process.returncode, err) == (128 + number, b"")
-    assert first + out + left == b"".join(lines)  # nothing is lost, nothing twice
+    assert first + out + left == b"".join(lines)  # no line is lost or written twice
     assert left
     assert producers(shell, "slow") == 0
 
@@ -290,7 +294,7 @@ def test_pace_second_signal(shell: Shell, tmp_path: Path) -> None:
     with data.open("rb") as source:
         process = start(shell, "pace", "fast", "--cost", "bytes", stdin=source)
     assert process.stdout is not None
-    assert os.read(process.stdout.fileno(), 1) == b"x"  # it has read it all, and a pipe holds less
+    assert os.read(process.stdout.fileno(), 1) == b"x"  # it has read the whole file, and a pipe holds less
 
     def is_gone() -> bool:
         process.send_signal(signal.SIGTERM)
@@ -532,7 +536,7 @@ def test_run_early_signal() -> None:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int, int]]:
-    """A server with a password, on a socket of its own; the folder with it, its port, and one where it speaks TLS."""
+    """Start a server with a password; yield the folder of its socket, its port, and a port where it speaks TLS."""
     folder = tmp_path_factory.mktemp("guarded")
     server = launch("valkey", "--unixsocket", str(folder / "redis.sock"))
     with redis.Redis(port=server.port) as client:
@@ -576,7 +580,7 @@ def test_run_address(
     assert shell.process("signal", "stripe", "--rate", "5").out.startswith("stripe: send 5/s of 5/s")
     assert ("redis" in loaded(shell, "run", "stripe", "--", "true")) is not is_light
     seen = shell.process("status", "stripe", "--json").json
-    assert seen["granted_total"] >= 2  # more where the machine stood still between a claim and its answer
+    assert seen["granted_total"] >= 2  # more if the machine stood still between a claim and its answer
     assert seen["producers"] == []
 
 
@@ -600,7 +604,7 @@ def test_run_weight_and_priority(shell: Shell) -> None:
     shell("resume", "stripe")
     assert process.communicate(timeout=60) == ("hi\n", "")
     seen = shell("status", "stripe", "--json").json
-    assert seen["granted_total"] >= 3  # more where the machine stood still between a claim and its answer
+    assert seen["granted_total"] >= 3  # more if the machine stood still between a claim and its answer
     assert seen["producers"] == []
 
 
@@ -677,7 +681,7 @@ def test_run_loads_scripts(shell: Shell) -> None:
 
 
 def in_bash(shell: Shell, line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A line as a user types it: our command is on the PATH, what it would reach outside is not there."""
+    """Run a line as a user types it: our command is on the PATH, and stubs replace curl, ssh and redis-cli."""
     tools = folder / "tools"
     tools.mkdir(exist_ok=True)
     stubs = {"nexus-redis": f'PYTHONPATH={ROOT} exec {sys.executable} -m nexus_redis "$@"', "curl": "echo fetched",
@@ -708,7 +712,7 @@ def test_run_fleet(shell: Shell, line: str, tmp_path: Path) -> None:
     done = in_bash(shell, line, tmp_path)
     assert (done.returncode, done.stdout) == (0, "fetched\n" * 6)
     seen = shell("status", "stripe", "--json").json
-    assert seen["granted_total"] >= 6  # with what they held beside it, and gave back
+    assert seen["granted_total"] >= 6  # some claims take more, which goes back
     assert seen["producer_count"] == 0
 
 
@@ -821,7 +825,7 @@ def test_explain_forget(shell: Shell) -> None:
     """`explain` suggests `forget` only if that raises the rate."""
     floor_and_silence(shell)
     assert "forget" not in explained(shell, "es")
-    assert "5/s" in shell("forget", "es", "es-1").out  # without a rate there is nothing but the floor
+    assert "5/s" in shell("forget", "es", "es-1").out  # without a rate only the floor is left
     ceiling_and_silence(shell)
     assert "50/s" in shell("forget", "es", "es-1").out
 
@@ -974,7 +978,7 @@ def test_key(shell: Shell) -> None:
         assert run("signal", "pay", *key, "--rate", "500").out.startswith(f"{own.name}: send 50/s")
     assert shell.process("run", "pay", *key, "--", "echo", "hi").out == "hi\n"
     assert paced(shell, b"a\n", *key, name="pay") == b"a\n"
-    # A token or two may have come ahead of their use, and gone back; what went elsewhere would be missing here.
+    # Each of the three verbs above took its token here; one that took it from another budget would be missing.
     assert shell("status", "pay", *key, "--json").json["granted_total"] >= 3
     assert shell("delete", "pay", *key, "--yes").out.startswith(f"{own.name}: deleted")
     for words, usage in (
@@ -1003,7 +1007,7 @@ def test_delete(shell: Shell) -> None:
         shell("signal", name, "--rate", "5", "--id", "p-1")
     shell.client.hset("nexus:{es}:producer:long-gone", "weight", "1")
     for key in shell.client.keys("*"):
-        shell.client.persist(key)  # what a signal leaves behind goes soon
+        shell.client.persist(key)  # or the hash of a signal expires during the test
     before = {key for key in map(str, shell.client.keys("*")) if not key.startswith("nexus:{es}")}
     refused = shell("delete", "es")
     assert (refused.code, shell.client.exists("nexus:{es}")) == (2, 1)
@@ -1075,7 +1079,7 @@ def test_zsh_and_fish_completion(shell: Shell, tmp_path: Path, name: str) -> Non
 
 
 def examples() -> list[Any]:
-    """Every example of every --help, but of demo and bench: they take their time, and have tests of their own."""
+    """Return each example of each --help. Those of demo and bench take long, and have tests of their own."""
     nowhere = Shell("redis://127.0.0.1:1/0", redis.Redis())
     found: list[Any] = []
     for verb in (*VERBS, "redis"):
@@ -1171,7 +1175,7 @@ def test_bench_bad_time(shell: Shell, seconds: str) -> None:
 
 
 def documented(verb: str) -> list[str]:
-    """The fields of its JSON in the docs."""
+    """Return the fields of the verb's JSON in the docs."""
     page = (ROOT / "docs" / "command-line.md").read_text()
     _, _, below = page.partition("## JSON")
     section = re.split(r"^### ", below, flags=re.MULTILINE)
@@ -1189,7 +1193,17 @@ def test_json_fields(shell: Shell) -> None:
     assert list(shell("status", "es", "--json").json) == documented("status")
     assert list(shell("status", "--json").json[0]) == documented("status")[:-2]
     assert list(shell("explain", "es", "--json").json) == documented("explain")
+    shapes = {"list": SettingsJson, "status": BudgetJson, "explain": ExplanationJson, "report": ReportJson}
+    assert {verb: list(shape.__annotations__) for verb, shape in shapes.items()} == {
+        verb: documented(verb) for verb in shapes
+    }
     assert FlowControl.from_json(signalled).to_json() + "\n" == signalled
+
+
+def test_signal_embedded(shell: Shell) -> None:
+    """`signal` works on an embedded server, too."""
+    ended = shell.process("signal", "es", "--create", "--rate", "5", "--url", "embedded://")
+    assert (ended.code, ended.out.split(":")[0]) == (0, "es")
 
 
 def test_signal_both_ways(shell: Shell) -> None:
@@ -1208,7 +1222,7 @@ HEAVY = {
 
 
 def loaded(shell: Shell, *words: str) -> set[str]:
-    """Those of the heavy modules that a command imports."""
+    """Return the heavy modules that a verb imports."""
     code = (
         # a longer timeout, because after a late answer it would continue with redis-py
         "from nexus_redis.cli import fast_connection; fast_connection.CALL_TIMEOUT = 60\n"
@@ -1227,7 +1241,7 @@ def loaded(shell: Shell, *words: str) -> set[str]:
         "signal es --rate 5 --key cust-42 --json --create",
         "run es -- true",
         "run es true",
-        "run es --cost 30 --weight 2 --priority=high --timeout 1m --on-outage closed -- true",  # more than is there
+        "run es --cost 30 --weight 2 --priority=high --timeout 1m --on-outage closed -- true",  # more than a bucket
         "run es --key cust-42 -- true",
         "run fresh --create --on-outage open --timeout 30 --key cust-42 -- true",
     ],
@@ -1236,7 +1250,7 @@ def test_imports_of_fast_verbs(shell: Shell, line: str) -> None:
     """`signal` and `run` import no heavy module, because imports are most of the time that a start takes."""
     shell("set", "es", "--rate", "100")
     shell("set", "fresh", "--rate", "100")
-    loaded(shell, *line.split())  # the first one brings the scripts
+    loaded(shell, *line.split())  # the first run loads the scripts
     assert loaded(shell, *line.split()) == set()
 
 

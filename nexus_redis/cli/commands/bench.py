@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from nexus_redis._values.parse import typed_seconds
-from nexus_redis.cli.common_options import URL_HELP, Json
+from nexus_redis.cli.common_options import Json, Url
 from nexus_redis.errors import Range
 
 LENGTH: Final = Range(0.1, 600, "seconds")
@@ -16,7 +16,7 @@ def bench(
     *,
     seconds: Annotated[str, typer.Option(metavar="TIME", help="Measure for about TIME, at least one second.")] = "5",
     json: Json = False,
-    url: Annotated[str | None, typer.Option(metavar="URL", help=URL_HELP, show_default=False)] = None,
+    url: Url = None,
     namespace: Annotated[
         str | None,
         typer.Option(
