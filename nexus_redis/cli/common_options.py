@@ -17,10 +17,10 @@ Url = Annotated[
 Namespace = Annotated[
     str | None,
     typer.Option(
-        metavar="PREFIX", help="Begin all keys with PREFIX; also NEXUS_REDIS_NAMESPACE.", show_default="nexus"
+        metavar="PREFIX", help="Begin all keys with PREFIX. NEXUS_REDIS_NAMESPACE sets it, too.", show_default="nexus"
     ),
 ]
-Weight = Annotated[float, typer.Option(metavar="N", help="Set the weight of its share.")]
+Weight = Annotated[float, typer.Option(metavar="N", help="Set the weight of the producer's share.")]
 Priority = Annotated[str, typer.Option(metavar="CLASS", help="Set the priority: high, normal or low.")]
 OnOutage = Annotated[
     str | None,
@@ -33,7 +33,9 @@ Reason = Annotated[
 ]
 By = Annotated[
     str | None,
-    typer.Option(metavar="WHO", help="State who does it, for the history and `explain`.", show_default="user@host"),
+    typer.Option(
+        metavar="WHO", help="State who makes the change, for the history and `explain`.", show_default="user@host"
+    ),
 ]
 Key = Annotated[
     str | None,

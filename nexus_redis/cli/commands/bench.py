@@ -24,7 +24,7 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Measure on a Redis of yours: round trip, claims, acquires.
+    """Measure round trips, claims and acquires on your Redis.
 
     The verb drives the server to its limit for a second or two, over fifty connections. Other users of that server
     will notice.

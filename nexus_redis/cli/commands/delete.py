@@ -20,8 +20,8 @@ def delete(
 ) -> None:
     """Delete a budget and all that belongs to it.
 
-    Settings, consumers, producers and history go. A process that still uses the budget opens it again, with the
-    settings in code. On a terminal, the verb asks first.
+    Settings, consumers, producers and history are deleted. A process that still uses the budget opens it again, with
+    the settings in code. On a terminal, the verb asks first.
 
     \b
     Example:

@@ -33,7 +33,7 @@ def demo(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Use a Redis of yours. Prefer NEXUS_REDIS_URL: `ps` shows a password here.",
+            help="Use your own Redis. Prefer NEXUS_REDIS_URL: `ps` shows a password here.",
             show_default="a private server",
         ),
     ] = None,
@@ -42,11 +42,13 @@ def demo(
         typer.Option(
             metavar="PREFIX",
             help="Begin all keys with PREFIX.",
-            show_default="nexus-demo on a Redis of yours, else nexus",
+            show_default="nexus-demo on your own Redis, else nexus",
         ),
     ] = None,
 ) -> None:
-    """Show the effect of a budget on real input, without it and with it.
+    """Show the effect of a budget on real input.
+
+    The demo does the same work twice, first without a budget and then with one.
 
     \b
     Examples:

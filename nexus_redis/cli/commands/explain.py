@@ -67,8 +67,8 @@ def explain(
 ) -> None:
     """Explain why a budget's rate is what it is.
 
-    The answer names the report, ceiling, pause or silence that made the rate, since when it holds, and what would raise
-    it. The history follows.
+    The answer names the report, ceiling, pause or silence that made the rate, how long it has held, and what would
+    raise it. The history follows.
 
     \b
     Example:

@@ -48,19 +48,19 @@ def report(
     ] = None,
     load: Annotated[float | None, typer.Option(metavar="PERCENT", help="State how full the consumer is.")] = None,
     capacity: Annotated[
-        str | None, typer.Option(metavar="RATE", help="State the rate that it can take: 400, 400/s.")
+        str | None, typer.Option(metavar="RATE", help="State the rate that the consumer can take: 400, 400/s.")
     ] = None,
     queue_depth: Annotated[
-        float | None, typer.Option(metavar="TOKENS", help="State how many tokens wait in its queue.")
+        float | None, typer.Option(metavar="TOKENS", help="State how many tokens wait in the queue.")
     ] = None,
     queue_limit: Annotated[
-        float | None, typer.Option(metavar="TOKENS", help="State how many tokens its queue can hold.")
+        float | None, typer.Option(metavar="TOKENS", help="State how many tokens the queue can hold.")
     ] = None,
     done: Annotated[
-        float | None, typer.Option(metavar="TOKENS", help="State its successes so far. The count only grows.")
+        float | None, typer.Option(metavar="TOKENS", help="State the number of successes so far. It only grows.")
     ] = None,
     errors: Annotated[
-        float | None, typer.Option(metavar="TOKENS", help="State its failures so far. The count only grows.")
+        float | None, typer.Option(metavar="TOKENS", help="State the number of failures so far. It only grows.")
     ] = None,
     in_flight: Annotated[
         float | None, typer.Option(metavar="TOKENS", help="State how many tokens are at work.")
@@ -75,7 +75,7 @@ def report(
     every: Annotated[
         str,
         typer.Option(
-            metavar="TIME", help="State the time to the next report. This one counts for three times as long."
+            metavar="TIME", help="State the time to the next report. This report counts for three times as long."
         ),
     ] = ONE_A_MINUTE,
     key: Key = None,

@@ -30,8 +30,8 @@ def run(
 ) -> None:
     """Wait for a token, then run a command.
 
-    The verb passes signals on to the command and ends with its exit code: 126 and 127 as in the shell, 128+n after a
-    signal.
+    The verb forwards signals to the command and ends with the exit code of the command: 126 and 127 as in the shell,
+    128+n after a signal.
 
     \b
     Examples:

@@ -32,21 +32,22 @@ def set_budget(
         typer.Option(metavar="LAW", help="Set the law: range, drain or aimd. By default, the reports decide."),
     ] = None,
     combine: Annotated[
-        str | None, typer.Option(metavar="HOW", help="Set how consumers combine: sum, spread or min.")
+        str | None, typer.Option(metavar="HOW", help="Set how the rates of consumers combine: sum, spread or min.")
     ] = None,
     latency_target_ms: Annotated[
         str | None, typer.Option(metavar="MS", help="Set the latency above which aimd sees overload: 250, 1.5s.")
     ] = None,
     lossless: Annotated[
-        bool | None, typer.Option("--lossless/--no-lossless", help="Admit only what consumers can hold.")
+        bool | None,
+        typer.Option("--lossless/--no-lossless", help="Grant only as many tokens as the consumers can hold."),
     ] = None,
     transit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Set the time from a spent token to its work seen in Redis.")
+        str | None, typer.Option(metavar="TIME", help="Set the time from a spent token until Redis shows its work.")
     ] = None,
     grace: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Set how long the last consumer's rate stays after it has left. By default, 10 s."
+            metavar="TIME", help="Set how long the rate stays after the last consumer has left. By default, 10 s."
         ),
     ] = None,
     unset: Annotated[
@@ -62,7 +63,7 @@ def set_budget(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Set the settings of a budget, as an operator.
+    """Change the settings of a budget as an operator.
 
     An operator's value wins over the value in code until it is unset. `--from` restores the operator's values of a
     backup.

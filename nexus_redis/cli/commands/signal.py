@@ -18,7 +18,7 @@ def signal(
         str | None, typer.Option(metavar="ID", help="Ask as the producer ID.", show_default="this host")
     ] = None,
     weight: Annotated[
-        float | None, typer.Option(metavar="N", help="Set the weight of its share.", show_default="1")
+        float | None, typer.Option(metavar="N", help="Set the weight of the producer's share.", show_default="1")
     ] = None,
     priority: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Set the priority: high, normal or low.", show_default="normal")
@@ -31,8 +31,8 @@ def signal(
 ) -> None:
     """Ask, as a producer, at which rate to send.
 
-    The verb sends a CapacitySignal and prints the FlowControl. It counts in the running epoch, takes no token and
-    leaves no producer behind.
+    The verb sends a CapacitySignal and prints the FlowControl. The signal counts in the running epoch, takes no token
+    and leaves no producer behind.
 
     \b
     Example:
