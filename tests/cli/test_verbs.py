@@ -1216,7 +1216,7 @@ def test_signal_both_ways(shell: Shell) -> None:
 
 HEAVY = {
     "redis", "pydantic", "typer", "click", "rich", "msgpack", "asyncio", "ssl", "subprocess", "secrets",
-    "difflib", "nexus_redis.client", "nexus_redis._redis.connect", "nexus_redis.messages", "nexus_redis.composer",
+    "difflib", "nexus_redis.client", "nexus_redis._redis.connect", "nexus_redis.messages",
     "nexus_redis._redis.embedded",
 }  # fmt: skip
 
