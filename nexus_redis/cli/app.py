@@ -26,9 +26,8 @@ from nexus_redis.cli.commands.set import set_budget
 from nexus_redis.cli.commands.signal import signal
 from nexus_redis.cli.commands.status import status
 from nexus_redis.cli.exit_codes import USAGE, Misuse, exit_code
-from nexus_redis.cli.output import choice
+from nexus_redis.cli.output import PROGRAM, choice
 
-PROGRAM = "nexus-redis"
 VERBS: Final[dict[str, Callable[..., None]]] = {
     "demo": demo,
     "list": list_budgets,

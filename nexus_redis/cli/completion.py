@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from nexus_redis._protocol.scripts import NAMES
 from nexus_redis.cli.commands.pace import UNITS
+from nexus_redis.cli.output import PROGRAM
 from nexus_redis.errors import WORDS
 
 SHELLS: Final = ("bash", "zsh", "fish")
 _FILES: Final = ("--from", "--input")
-PROGRAM: Final = "nexus-redis"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from nexus_redis._values.formatting import percent, printable, rate, setting_value
 
+PROGRAM: Final = "nexus-redis"
 LONGEST_LINE: Final = 500  # characters: an argument of 100 kB is quoted in the error about it
 _LOGIN: Final = re.compile(r"://[^\s'\"]*@")
 
@@ -52,7 +53,7 @@ def print_error(text: str) -> None:
     line = printable(_LOGIN.sub("://***@", " ".join(text.split())))
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE - 3]}..."
-    print(f"nexus-redis: {line}", file=sys.stderr)
+    print(f"{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _whole(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import typer
 
 from nexus_redis.cli import texts
+from nexus_redis.cli.output import PROGRAM
 
 # The class has no public name, and moved when typer absorbed click. All releases have it among these bases.
 _USAGE_ERROR: Final = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -22,7 +23,7 @@ def is_usage_error(error: BaseException) -> bool:
 def described(error: BaseException, words: Sequence[str]) -> str:
     """Return what is wrong with the arguments. `words` are the arguments as they were typed."""
     context = getattr(error, "ctx", None)
-    verb = context.command_path if context is not None else "nexus-redis"
+    verb = context.command_path if context is not None else PROGRAM
     problem = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
     typed = getattr(error, "option_name", None)
     if context is None and typed and words and not words[0].startswith("-"):
