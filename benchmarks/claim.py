@@ -25,7 +25,8 @@ from benchmarks.peers import ONE_COMMAND
 from nexus_redis._protocol import calls, plans
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._values.settings import BudgetSettings, micro
-from nexus_redis.cli.driving import drive, packed, packed_call
+from nexus_redis.cli.load_generator import drive, encode_call
+from nexus_redis.cli.resp import encode
 
 TITLE = "The claim, in Redis"
 RATE = 1e8
@@ -125,14 +126,14 @@ def _claims(bench: Bench, client: redis.Redis, crowd: Crowd) -> Callable[[], Mea
         connections = min(CONNECTIONS, crowd.producers)
         lots = crowd.producers // connections
         draws = (random.randrange(lots) * connections + i % connections for i in range(bench.pick(30_000, 500)))
-        return _driven(client, [packed_call(crowd.ask(number)) for number in draws], connections)
+        return _driven(client, [encode_call(crowd.ask(number)) for number in draws], connections)
 
     return measured
 
 
 def _floor(bench: Bench, client: redis.Redis, sha: str) -> Measured:
     numbers = range(bench.pick(60_000, 500))
-    return _driven(client, [packed("EVALSHA", sha, 1, f"{bench.tag}-{number % 1000}") for number in numbers])
+    return _driven(client, [encode("EVALSHA", sha, 1, f"{bench.tag}-{number % 1000}") for number in numbers])
 
 
 def _driven(client: redis.Redis, commands: Sequence[bytes], connections: int = CONNECTIONS) -> Measured:

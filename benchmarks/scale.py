@@ -22,7 +22,7 @@ from nexus_redis._protocol import calls, plans
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.scripts import script
 from nexus_redis._values.settings import BudgetSettings, micro
-from nexus_redis.cli.driving import packed_call
+from nexus_redis.cli.load_generator import encode_call
 
 TITLE = "Scale"
 SIMULATED, ON_PAPER = (100, 1_000, 10_000, 100_000), (300_000, 1_000_000)
@@ -133,7 +133,7 @@ def _answers(client: redis.Redis, asked: list[plans.Call[calls.Answer]]) -> list
     pool = client.connection_pool
     connection: Any = pool.get_connection()
     try:
-        connection.send_packed_command([b"".join(map(packed_call, asked))])
+        connection.send_packed_command([b"".join(map(encode_call, asked))])
         return [call.decode(connection.read_response()) for call in asked]
     finally:
         pool.release(connection)

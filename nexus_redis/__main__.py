@@ -1,34 +1,37 @@
-"""`nexus-redis`, and `python -m nexus_redis`: here only what must work without the command line's own packages."""
+"""`nexus-redis`, and `python -m nexus_redis`: only what must work without the packages of the command line."""
 
 import gc
 import sys
 
-IMPORTED = 50_000  # objects: most of a verb's time is imports, and to look for garbage among them finds none
-INSTALL = "nexus-redis: the command line needs its extra packages: pip install '.[cli]'"
+IMPORTED = 50_000  # objects: imports are most of a verb's time, and a search among them finds no garbage
 
 
 def main() -> int:
-    """Run the command line; the answer is the exit code."""
+    """Run the command line, and return the exit code."""
     gc.set_threshold(IMPORTED)
     try:
         if sys.argv[1:2] in (["signal"], ["run"]):
-            from nexus_redis.cli import quick
+            from nexus_redis.cli import fast_parser
 
-            code = quick.main(sys.argv[1:])
+            code = fast_parser.main(sys.argv[1:])
             if code is not None:
                 return code
         from importlib.util import find_spec
 
         if not (find_spec("typer") and find_spec("rich")):
-            print(INSTALL, file=sys.stderr)
-            return 2
-        from nexus_redis.cli.app import run
+            from nexus_redis.cli import texts
+            from nexus_redis.cli.exit_codes import USAGE
+            from nexus_redis.cli.output import print_error
 
-        return run()
-    except KeyboardInterrupt:  # while it was still importing
+            print_error(texts.INSTALL)
+            return USAGE
+        from nexus_redis.cli import app
+
+        return app.main()
+    except KeyboardInterrupt:  # during the imports
         return 130
     finally:
-        gc.freeze()  # nor does the search at exit
+        gc.freeze()  # nor does a search at exit find any
 
 
 if __name__ == "__main__":

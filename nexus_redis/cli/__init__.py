@@ -1,22 +1,16 @@
-"""The command line: one file per group of verbs, and what they share.
+"""The command line: one file for each verb in `commands/`, and what the verbs share.
 
-    app.py        the verbs by name                    exits.py      from an error to one line and an exit code
-    playing.py    demo                                 options.py    what all verbs take
-    reading.py    status, scripts                      place.py      from --url and --namespace to a connection
-    explaining.py explain                              text.py       numbers and words for people, JSON for programs
-    acting.py     set, pause, resume                   picture.py    status and history as tables (rich)
-    keeping.py    list, set --from                     overview.py   the plans that read all budgets
-    removing.py   forget, delete                       signals.py    signals, taken by a thread
-    pacing.py     pace                                 gauge.py      what pace shows on a terminal
-    running.py    run                                  known.py      does the budget exist, and which names are near
-    protocol.py   signal, report                       quick.py      the words of signal and run, without typer
-    plain.py      redis                                acquiring.py  the tokens of run, without redis-py
-    benching.py   bench                                spawning.py   the command of run, as a child
-                                                       swift.py      a connection without redis-py
-                                                       resp.py       Redis' own protocol
-                                                       driving.py    many connections at once, for bench
-                                                       completion.py for bash, zsh and fish
+Which verbs exist        app.py, and completion.py for the shells
+What a verb does         commands/<verb>.py: its options, its help, and the shape of its `--json` as a TypedDict
+What users read          texts.py (all errors and refusals), output.py (JSON, one line), tables.py, progress.py
+How a verb ends          exit_codes.py, usage_errors.py (what typer refuses), os_signals.py
+Which Redis, which keys  common_options.py, context.py (--url and --namespace as a connection)
+Which budget             unknown_budgets.py (does it exist, and "Did you mean"), all_budgets.py
+Behind several verbs     operator_change.py (set, pause, resume), backup.py (set --from), paced_copy.py (pace),
+                         benchmark.py and load_generator.py (bench), child_process.py (run)
+Without slow imports     fast_parser.py, fast_signal.py, fast_acquire.py, fast_connection.py, resp.py
 
-Start-up is most of what a one-shot verb costs, so a file of verbs imports only what its options need; the rest of the
-package, redis-py, pydantic and rich come inside the functions that use them.
+The start of Python is most of what a short verb costs. So a file of a verb imports only what its options need; the rest
+of the package, redis-py, pydantic and rich are imported inside the functions that use them. `run` and `signal` do
+without all of these, and without typer.
 """

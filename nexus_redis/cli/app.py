@@ -1,4 +1,4 @@
-"""The verbs by name."""
+"""All verbs by name, and what stands before a verb: --help, --version, --completion."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -7,44 +7,49 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from nexus_redis.cli import (
-    acting,
-    benching,
-    explaining,
-    keeping,
-    pacing,
-    plain,
-    playing,
-    protocol,
-    reading,
-    removing,
-    running,
-)
-from nexus_redis.cli.exits import Misuse, exit_code
+from nexus_redis.cli import texts
+from nexus_redis.cli.commands.bench import bench
+from nexus_redis.cli.commands.delete import delete
+from nexus_redis.cli.commands.demo import demo
+from nexus_redis.cli.commands.explain import explain
+from nexus_redis.cli.commands.forget import forget
+from nexus_redis.cli.commands.list import list_budgets
+from nexus_redis.cli.commands.pace import pace
+from nexus_redis.cli.commands.pause import pause
+from nexus_redis.cli.commands.redis import redis
+from nexus_redis.cli.commands.repair import repair
+from nexus_redis.cli.commands.report import report
+from nexus_redis.cli.commands.resume import resume
+from nexus_redis.cli.commands.run import run
+from nexus_redis.cli.commands.scripts import scripts
+from nexus_redis.cli.commands.set import set_budget
+from nexus_redis.cli.commands.signal import signal
+from nexus_redis.cli.commands.status import status
+from nexus_redis.cli.exit_codes import USAGE, Misuse, exit_code
+from nexus_redis.cli.output import PROGRAM, choice
 
-PROGRAM = "nexus-redis"
 VERBS: Final[dict[str, Callable[..., None]]] = {
-    "demo": playing.demo,
-    "list": keeping.list_budgets,
-    "status": reading.status,
-    "explain": explaining.explain,
-    "set": acting.set_budget,
-    "pause": acting.pause,
-    "resume": acting.resume,
-    "forget": removing.forget,
-    "delete": removing.delete,
-    "repair": removing.repair,
-    "pace": pacing.pace,
-    "run": running.run,
-    "signal": protocol.signal,
-    "report": protocol.report,
-    "bench": benching.bench,
-    "scripts": reading.scripts,
+    "demo": demo,
+    "list": list_budgets,
+    "status": status,
+    "explain": explain,
+    "set": set_budget,
+    "pause": pause,
+    "resume": resume,
+    "forget": forget,
+    "delete": delete,
+    "repair": repair,
+    "pace": pace,
+    "run": run,
+    "signal": signal,
+    "report": report,
+    "bench": bench,
+    "scripts": scripts,
 }
 
 
 class Verbs(TyperGroup):
-    """The group of all verbs: errors end as one line and an exit code, help comes in the order of `VERBS`."""
+    """The group of all verbs: errors end as one line and an exit code, and help lists them in the order of `VERBS`."""
 
     def main(
         self,
@@ -55,17 +60,17 @@ class Verbs(TyperGroup):
         windows_expand_args: bool = True,  # noqa: ARG002
         **extra: Any,
     ) -> Any:
-        # Not the base's own: it frames errors over five lines, and ends a broken pipe with 1.
+        # Not the base's own, which prints an error in a frame of five lines, and ends a broken pipe with 1.
         words = list(sys.argv[1:] if args is None else args)
 
         def invoke() -> None:
-            with self.make_context(PROGRAM, list(words), **extra) as ctx:
-                self.invoke(ctx)
+            with self.make_context(PROGRAM, list(words), **extra) as context:
+                self.invoke(context)
 
         sys.exit(exit_code(invoke, words))
 
 
-# Plain help: the rich one would import rich, and take longer than all the rest of `--help`.
+# Plain help: rich help would import rich, and take longer than all the rest of `--help`.
 app = typer.Typer(
     cls=Verbs,
     rich_markup_mode=None,
@@ -80,8 +85,8 @@ app = typer.Typer(
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
-# What follows the command's name is Redis's, even where it looks like an option of ours.
-app.command("redis", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(plain.redis)
+# All words after the name of a Redis command belong to Redis, also those that look like options of this verb.
+app.command("redis", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(redis)
 
 
 @app.callback()
@@ -107,16 +112,16 @@ def about(
         from nexus_redis.cli.completion import SHELLS, script
 
         if completion not in SHELLS:
-            raise Misuse(f"no completion for {completion!r}: there are {', '.join(SHELLS)}")
+            raise Misuse(texts.unknown_shell(completion, choice(SHELLS)))
         print(script(completion, context.command), end="")
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
-        raise typer.Exit(2)
+        raise typer.Exit(USAGE)
 
 
-def run() -> int:
-    """Run what was typed; the answer is the exit code."""
+def main() -> int:
+    """Run the verb that was typed, and return the exit code."""
     try:
         app()
     except SystemExit as end:

@@ -1,7 +1,6 @@
-"""Shell completion for bash, zsh and fish: scripts that know the verbs, their options and the words these take.
+"""Completion scripts for bash, zsh and fish, made from the verbs, their options and the words that these take.
 
-They are made once from the verbs themselves, and then complete without starting Python: a key that takes a tenth of a
-second is one that nobody presses.
+A script completes without starting Python, which would take a tenth of a second at each press of the Tab key.
 """
 
 from collections.abc import Iterator
@@ -9,16 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nexus_redis._protocol.scripts import NAMES
+from nexus_redis.cli.commands.pace import UNITS
+from nexus_redis.cli.output import PROGRAM
 from nexus_redis.errors import WORDS
 
 SHELLS: Final = ("bash", "zsh", "fish")
 _FILES: Final = ("--from", "--input")
-PROGRAM: Final = "nexus-redis"
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option as it is typed: `words` that it takes, `is_flag` if it takes none."""
+    """One option as it is typed, with the `words` that it takes; `is_flag` if it takes no value."""
 
     name: str
     help: str
@@ -28,7 +28,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb with its options, `arguments` where its own words are known."""
+    """One verb with its options, and its `arguments` if they come from a fixed list."""
 
     name: str
     help: str
@@ -37,7 +37,7 @@ class Verb:
 
 
 def script(shell: str, group: Any) -> str:
-    """The script to source; `group` is the command of all verbs."""
+    """Return the script for a shell. `group` is the typer command that holds all verbs."""
     verbs = [_verb(name, command) for name, command in group.commands.items()]
     return "\n".join({"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](verbs)) + "\n"
 
@@ -57,7 +57,7 @@ def _verb(name: str, command: Any) -> Verb:
 
 def _words(verb: str, option: str) -> tuple[str, ...]:
     if option == "--cost" and verb == "pace":
-        return ("lines", "bytes")
+        return UNITS
     return (
         WORDS.get(option.removeprefix("--").replace("-", "_"), ())
         if option in ("--law", "--combine", "--priority", "--on-outage")
@@ -137,7 +137,7 @@ def _takes(option: Option) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what `_arguments` would take for its own."""
+    """Return `text` without the characters that mean something to `_arguments` of zsh."""
     return "".join(" " if c in "[]:\\`" else c for c in text)
 
 
@@ -156,10 +156,10 @@ def _fish(verbs: list[Verb]) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    """For bash and zsh."""
+    """Return `text` in quotes for bash and zsh."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _escaped(text: str) -> str:
-    """For fish."""
+    """Return `text` in quotes for fish."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,31 +1,37 @@
-"""Redis' own protocol, as far as a command line needs it: a command out, an answer in RESP2 back."""
+"""RESP2, the protocol of Redis, as far as the command line needs it: encode a command, read an answer."""
 
-from collections.abc import Sequence
 from typing import IO, Any
+
+from nexus_redis.cli import texts
 
 
 class Status(str):
-    """A short answer like OK, which is not quoted."""
+    """A short answer like OK, which redis-cli prints without quotes."""
 
     __slots__ = ()
 
 
 class Failure(str):
-    """An error that Redis answered."""
+    """An error as Redis answers it."""
 
     __slots__ = ()
 
 
-def written(words: Sequence[bytes]) -> bytes:
-    """A command as it is sent."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+def encode(*words: str | float | bytes) -> bytes:
+    """Return a command as it is sent.
+
+    >>> encode("GET", "a")
+    b'*2\\r\\n$3\\r\\nGET\\r\\n$1\\r\\na\\r\\n'
+    """
+    parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
 def read(stream: IO[bytes]) -> Any:
-    """One answer in RESP2: int, bytes, None, list, Status or Failure."""
+    """Read one answer: int, bytes, None, list, Status or Failure."""
     line = stream.readline()
     if not line.endswith(b"\r\n"):
-        raise ConnectionError("the connection was closed before the answer came")
+        raise ConnectionError(texts.CONNECTION_CLOSED)
     kind, rest = line[:1], line[1:-2]
     match kind:
         case b"+":
@@ -37,10 +43,10 @@ def read(stream: IO[bytes]) -> Any:
         case b"$" if int(rest) >= 0:
             text = stream.read(int(rest) + 2)
             if len(text) < int(rest) + 2:
-                raise ConnectionError("the connection was closed in the middle of an answer")
+                raise ConnectionError(texts.CONNECTION_CLOSED)
             return text[:-2]
         case b"*" if int(rest) >= 0:
             return [read(stream) for _ in range(int(rest))]
         case b"$" | b"*":
             return None
-    raise ConnectionError(f"an answer that is not Redis's: {line[:40]!r}")
+    raise ConnectionError(texts.not_redis(repr(line[:40])))

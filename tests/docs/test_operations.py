@@ -138,7 +138,7 @@ def test_the_rights_are_the_commands_that_are_in_the_sources() -> None:
     python = {
         command
         for path in (ROOT / "nexus_redis").rglob("*.py")
-        if path.name not in {"sources.py", "driving.py", "benching.py"} and "demo" not in path.parts
+        if path.name not in {"sources.py", "load_generator.py", "benchmark.py"} and "demo" not in path.parts
         for command in re.findall(r'Command\(\s*\("([A-Z]+)"', path.read_text())
     }
     python |= {command.upper() for command in re.findall(r"pubsub\.(\w*subscribe)\(", (ROOT / PUSH).read_text())}

@@ -1,4 +1,4 @@
-"""The command line as tests type it: in this process, quick, or in one of its own."""
+"""The command line as tests type it: in this process, which is quick, or in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import redis
 from typer.testing import CliRunner
@@ -29,7 +30,14 @@ class Ended:
 
     @property
     def json(self) -> Any:
+        """What stdout holds, as JSON."""
         return json.loads(self.out)
+
+    @property
+    def error(self) -> str:
+        """The one line on stderr, without the name of the program; all of stderr if it is anything else."""
+        line = self.err.removeprefix("nexus-redis: ").removesuffix("\n")
+        return self.err if "\n" in line or len(line) == len(self.err) else line
 
 
 @dataclass(frozen=True)
@@ -46,21 +54,28 @@ class Shell:
         return {**clean, "NEXUS_REDIS_URL": self.url}
 
     @property
+    def where(self) -> str:
+        """The namespace and the server, as messages name them."""
+        address = urlsplit(self.url)
+        return f"in namespace nexus at {address.hostname}:{address.port}"
+
+    @property
     def patient(self) -> Self:
-        """The same with a minute for each answer of Redis: for a process of its own on a machine that is busy."""
+        """The same shell with a minute for each answer of Redis, for a process of its own on a busy machine."""
         return replace(self, url=patient(self.url))
 
     def __call__(self, *words: str, **environment: str) -> Ended:
-        """In this process: quick."""
+        """Run a verb in this process."""
         ended = CliRunner().invoke(app, words, env={**self.environment, **environment}, catch_exceptions=False)
         return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """In a process of its own."""
+        """Start a verb in a process of its own."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": self.environment, **options}
         return subprocess.Popen((sys.executable, "-m", "nexus_redis", *words), cwd=ROOT, text=True, **streams)
 
     def process(self, *words: str, **options: Any) -> Ended:
+        """Run a verb in a process of its own, to its end."""
         process = self.start(*words, **options)
         out, err = finish(process)
         return Ended(process.returncode, out or "", err)

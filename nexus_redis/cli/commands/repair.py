@@ -1,0 +1,29 @@
+"""repair: remove state that somebody damaged by editing keys."""
+
+from nexus_redis.cli.common_options import Key, Name, Namespace, Url, target_of
+
+
+def repair(name: Name, *, key: Key = None, url: Url = None, namespace: Namespace = None) -> None:
+    """Repair a budget whose state was damaged by hand.
+
+    The verb removes what no script could have written, and names it. Settings that can be read, pauses and the history
+    stay. If the state of the budget was damaged, its consumers count again with their next reports.
+
+    \b
+    Example:
+      nexus-redis repair stripe
+    """
+    from nexus_redis._protocol.deletion import repair as plan
+    from nexus_redis.cli.context import open_context
+    from nexus_redis.cli.unknown_budgets import require
+
+    target = target_of(name, key)
+    with open_context(url, namespace) as context:
+        damages = context.run(plan(context.keys(target.name), context.server))
+        if not damages:
+            require(context, target)
+    for damage in damages:
+        what = f"the field {damage.field} of {damage.key}" if damage.field else damage.key
+        print(f"{target.name}: took away {what}")
+    if not damages:
+        print(f"{target.name}: nothing is damaged")

@@ -1,0 +1,64 @@
+"""What a verb writes: a budget in one line and other phrases for people, JSON for programs, errors on stderr."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from nexus_redis._values.formatting import percent, printable, rate, setting_value
+
+PROGRAM: Final = "nexus-redis"
+LONGEST_LINE: Final = 500  # characters: an argument of 100 kB is quoted in the error about it
+_LOGIN: Final = re.compile(r"://[^\s'\"]*@")
+
+
+def standing(rate_per_s: float, level: int, reason: str, load: float | None = None) -> str:
+    """Return the state of a budget in one line, without its name.
+
+    >>> standing(100, 2, "load", 95)
+    '100/s, level 2, load 95 %, reason load'
+    """
+    how_full = f", load {percent(load)}" if load is not None else ""
+    return f"{rate(rate_per_s)}, level {level}{how_full}, reason {printable(reason)}"
+
+
+def setting(field: str, value: str | float | bool) -> str:
+    """Return a setting as the option of `set` spells it, so that it can be typed again."""
+    return f"{field.replace('_', '-')} {setting_value(field, value)}"
+
+
+def choice(names: Iterable[str]) -> str:
+    """Return names as a choice.
+
+    >>> choice(["a", "b", "c"]), choice(["a"])
+    ('a, b or c', 'a')
+    """
+    *others, last = map(printable, names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def as_json(value: Any) -> str:
+    """Return one line of JSON; whole floats become integers, as in the messages of the protocol."""
+    return json.dumps(_whole(value), allow_nan=False)
+
+
+def as_message(fields: Mapping[str, Any]) -> str:
+    """Return the JSON text of a message of the protocol: the same bytes as its `to_json` gives."""
+    return json.dumps(_whole(fields), separators=(",", ":"), ensure_ascii=False)
+
+
+def print_error(text: str) -> None:
+    """Write one line to stderr: without passwords, at most `LONGEST_LINE` characters."""
+    line = printable(_LOGIN.sub("://***@", " ".join(text.split())))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE - 3]}..."
+    print(f"{PROGRAM}: {line}", file=sys.stderr)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

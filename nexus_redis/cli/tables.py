@@ -1,0 +1,196 @@
+"""The tables of `status` and of the history: as wide as the terminal, and unbounded if there is none."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from nexus_redis._protocol.calls import REFRESH
+from nexus_redis._protocol.history import Event
+from nexus_redis._protocol.snapshot import BudgetSnapshot
+from nexus_redis._values.formatting import number, percent, printable, rate, seconds
+from nexus_redis.cli.output import setting
+
+GAP = 2  # columns between two cells
+ENOUGH_OF_NAME = 16
+BOUNDLESS = 10_000  # columns: a pipe has no edge
+Row = tuple[str, *tuple[str | Text, ...]]  # the name of a budget or a member, and the other cells
+LEVEL_STYLES = ("green", "yellow", "yellow", "red")
+REASONS = {
+    "rate": "the ceiling that was set",
+    "load": "what the consumers can take",
+    "paused": "stopped, by an operator, code or all consumers",
+    "no_consumers": "the consumers that were there are gone",
+    "window": "it is lossless, and no consumer says what it can hold",
+    "unset": "no rate is set and no consumer has reported",
+}
+ENDS = {"silent": "fell silent", "left": "left", "overruled": "fell silent; an operator has set something since"}
+
+
+def budgets(found: Sequence[BudgetSnapshot]) -> None:
+    """Print one line for each budget; AGE is the time since the last call."""
+    columns = _columns("BUDGET", "RATE", "LEVEL", "LOAD", _left("REASON"), "CONSUMERS", "PRODUCERS", "AGE")
+    rows = [
+        (
+            printable(each.name), rate(each.rate), _level(each.level), _load(each), printable(each.reason),
+            number(each.consumer_count), number(each.producer_count), seconds(each.age),
+        )
+        for each in found
+    ]  # fmt: skip
+    console = _console()
+    _print(console, _fitted(console, columns, rows, ("AGE", "LOAD", "PRODUCERS", "CONSUMERS", "REASON")))
+
+
+def budget(seen: BudgetSnapshot) -> None:
+    """Print one budget with its consumers and producers."""
+    console = _console()
+    console.print(Text(printable(seen.name), style="bold"))
+    _print(console, _facts(seen))
+    if seen.consumers:
+        console.print()
+        _print(console, _consumers(console, seen))
+        _rest(console, seen.consumer_count - len(seen.consumers))
+    if seen.producers:
+        console.print()
+        _print(console, _producers(console, seen))
+        _rest(console, seen.producer_count - len(seen.producers))
+
+
+def history(events: Iterable[Event]) -> None:
+    """Print the history, the newest event first."""
+    table = _table(*_columns("AGO", "RATE", "LEVEL", "LOAD", _left("REASON"), Column("WHAT", overflow="fold")))
+    for each in events:
+        table.add_row(
+            seconds(each.age), rate(each.rate), _level(each.level), percent(each.load), printable(each.reason),
+            Text(str(each)),
+        )  # fmt: skip
+    _print(_console(), table)
+
+
+def _facts(seen: BudgetSnapshot) -> Table:
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("  rate", rate(seen.rate))
+    facts.add_row("  level", _level(seen.level))
+    if seen.consumers:
+        facts.add_row("  load", percent(seen.load))
+    meaning = REASONS.get(seen.reason)
+    facts.add_row("  reason", f"{printable(seen.reason)}: {meaning}" if meaning else printable(seen.reason))
+    if seen.paused_for is not None:
+        how_long = "until it is resumed" if seen.paused_for == float("inf") else f"for {seconds(seen.paused_for)}"
+        why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
+        who = f", by {printable(seen.pause_who)}" if seen.pause_who else ""
+        facts.add_row("  paused", Text(f"{how_long}{who}{why}"))
+    facts.add_row("  tokens", f"{number(seen.tokens)} at hand, {number(seen.granted_total)} granted so far")
+    if seen.refresh > REFRESH:
+        facts.add_row(
+            "  refresh", f"each of {number(seen.producer_count)} producers claims once in {seconds(seen.refresh)}"
+        )
+    title = "  settings"
+    for field, (value, source) in seen.settings.items():
+        by = seen.set_by.get(field)
+        whose = f" {printable(by.who)}, {seconds(by.age)} ago" if by is not None else ""
+        why = f": {printable(by.why)}" if by is not None and by.why else ""
+        facts.add_row(title, Text(f"{setting(field, value)} ({source}{whose}{why})"))
+        title = ""
+    if seen.last_consumer_end and not seen.consumers:
+        facts.add_row("  consumers", f"none; the last one {ENDS.get(seen.last_consumer_end, 'left')}")
+    return facts
+
+
+def _consumers(console: Console, seen: BudgetSnapshot) -> Table:
+    columns = _columns("CONSUMER", "RATE", "CAPACITY", "LOAD", _left("LAW"), "AGE", _left("LIVE"))
+    rows = [
+        (
+            printable(each.id), rate(each.rate), rate(each.capacity) if each.capacity else "-",
+            percent(each.load), printable(each.law), seconds(float(each.fields["age_s"])),
+            Text("yes") if each.is_live else Text("no", style="red"),
+        )
+        for each in seen.consumers
+    ]  # fmt: skip
+    return _fitted(console, columns, rows, ("AGE", "LAW", "CAPACITY", "LIVE"))
+
+
+def _producers(console: Console, seen: BudgetSnapshot) -> Table:
+    columns = _columns("PRODUCER", "SHARE", "DEMAND", "HELD", "WEIGHT", _left("PRIORITY"), "AGE")
+    rows = [
+        (
+            printable(each.id), rate(each.share), rate(each.demand), number(each.held), number(each.weight),
+            printable(each.priority), seconds(each.age),
+        )
+        for each in seen.producers
+    ]  # fmt: skip
+    return _fitted(console, columns, rows, ("PRIORITY", "WEIGHT", "HELD", "AGE"))
+
+
+def _fitted(console: Console, columns: Sequence[Column], rows: Sequence[Row], spare: Sequence[str]) -> Table:
+    """Return a table that fits the terminal: first names are cut to ENOUGH_OF_NAME, then `spare` columns go."""
+    enough = min(ENOUGH_OF_NAME, max((len(row[0]) for row in rows), default=0))
+    for dropped in range(len(spare) + 1):
+        shown = [i for i, column in enumerate(columns) if column.header not in spare[:dropped]]
+        bare = _filled([columns[i] for i in shown], [[row[i] if i else "" for i in shown] for row in rows])
+        unbound = console.options.update(width=BOUNDLESS)
+        room = console.width - console.measure(bare, options=unbound).maximum + len(str(columns[0].header))
+        if room >= enough:
+            break
+    room = max(room, len(str(columns[0].header)))
+    return _filled(
+        [columns[i] for i in shown], [[row[i] if i else _abridged(row[0], room) for i in shown] for row in rows]
+    )
+
+
+def _abridged(name: str, room: int) -> str:
+    """Return both ends of a name, because the names of a family differ in the last letters."""
+    tail = room // 2
+    return name if len(name) <= room else f"{name[: room - 1 - tail]}…{name[-tail:]}"
+
+
+def _filled(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:
+    table = _table(*(Column(each.header, justify=each.justify, no_wrap=True) for each in columns))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _columns(name: str, *others: Column | str) -> list[Column]:
+    return [_left(name), *(Column(c, justify="right", no_wrap=True) if isinstance(c, str) else c for c in others)]
+
+
+def _table(*columns: Column) -> Table:
+    return Table(*columns, box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+
+
+def _left(title: str) -> Column:
+    return Column(title, no_wrap=True)
+
+
+def _print(console: Console, table: Table) -> None:
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as drawn:
+        console.print(table)
+    for line in drawn.get().splitlines():  # rich pads the last column with spaces
+        print(line.rstrip())
+
+
+def _rest(console: Console, count: int) -> None:
+    if count > 0:
+        console.print(f"and {number(count)} more", style="dim")
+
+
+def _level(level: int) -> Text:
+    return Text(str(level), style=LEVEL_STYLES[min(level, len(LEVEL_STYLES) - 1)])
+
+
+def _load(seen: BudgetSnapshot) -> str:
+    return percent(seen.load) if seen.consumer_count else "-"
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = BOUNDLESS
+    return console

@@ -1,0 +1,229 @@
+"""All errors, refusals and warnings that the command line writes, by name. Help texts are with the verbs.
+
+Each text appears on stderr after `nexus-redis: `. A name that ends in `_remedy` or `_REMEDY` is the second half of an
+`InvalidSetting`, after the option and its value: `--load 101.0: use 0 to 100 percent`. No function has a docstring,
+because its text says when it is used. `tests/cli/messages.txt` lists every text; `python -m tests.cli.messages` writes
+that list again.
+"""
+
+from typing import Final
+
+from nexus_redis._values.parse import FRACTION
+
+BACKUP_SOURCE: Final = "use a file that `nexus-redis list --json` has written"
+INSTALL: Final = "the command line needs its extra packages. Install them with: pip install '.[cli]'"
+
+# --- usage: any verb -------------------------------------------------------------------------------------------------
+
+
+def see_help(problem: str, verb: str) -> str:
+    return f"{problem}{'' if problem.endswith('?') else '.'} See {verb} --help"
+
+
+def needs_value(option: str) -> str:
+    return f"{option} needs a value"
+
+
+def not_a_number(option: str, value: str, *, is_whole: bool = False) -> str:
+    return f"{option} {value!r} is not a {'whole ' if is_whole else ''}number"
+
+
+def no_such_option(option: str, meant: str) -> str:
+    return f"there is no option {option}: use {meant}"
+
+
+def meant_option(problem: str, option: str) -> str:
+    return f"{problem}. Use the option {option}"
+
+
+def option_of_the_command(problem: str) -> str:
+    return f"{problem}. Put `--` before a command that has options of its own"
+
+
+def unknown_shell(shell: str, shells: str) -> str:
+    return f"there is no completion for {shell!r}: use {shells}"
+
+
+def key_without_name(usage: str) -> str:
+    return f"--key selects a budget of NAME, and NAME is missing: use nexus-redis {usage}"
+
+
+def one_of_remedy(words: str) -> str:
+    return f"use {words}"
+
+
+def by_remedy(most_bytes: int) -> str:
+    return f"use 1 to {most_bytes} bytes without a colon"
+
+
+def reason_remedy(most_bytes: int) -> str:
+    return f"use at most {most_bytes} bytes"
+
+
+# --- streams and connections -----------------------------------------------------------------------------------------
+
+CONNECTION_CLOSED: Final = "the server closed the connection before its answer was complete"
+
+
+def not_redis(answer: str) -> str:
+    return f"the server does not answer in the protocol of Redis: {answer}"
+
+
+def output_failed(cause: str) -> str:
+    return f"the output cannot be written: {cause}"
+
+
+def input_failed(cause: str) -> str:
+    return f"stdin cannot be read: {cause}"
+
+
+def stream_closed(stream: str, cause: str) -> str:
+    return f"pace copies stdin to stdout, and {stream} is not open: {cause}"
+
+
+def file_failed(file: str, cause: str) -> str:
+    return f"{file} cannot be read: {cause}"
+
+
+def bench_connections(count: int, cause: str) -> str:
+    return f"bench opened {count} connections, and one of them failed: {cause}"
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def did_you_mean(names: str) -> str:
+    return f"Did you mean {names}?"
+
+
+def unknown_budget(budget: str, where: str, suggestion: str = "", *, can_create: bool = False) -> str:
+    remedy = "To create it, add --create." if can_create else ""
+    return " ".join(part for part in (f"there is no budget {budget} {where}.", suggestion, remedy) if part)
+
+
+def unknown_consumer(consumer: str, budget: str, where: str, suggestion: str = "") -> str:
+    return (
+        f"the budget {budget} {where} has no consumer {consumer}: it has never reported, has left, or has been silent "
+        f"for more than ten minutes. {suggestion}".rstrip()
+    )
+
+
+def new_budget(budget: str, suggestion: str) -> str:
+    return f"the budget {budget} is new, and this report has created it. {suggestion}"
+
+
+def unknown_script(script: str, scripts: str) -> str:
+    return f"there is no script {script!r}: use {scripts}"
+
+
+BUNDLE_WITHOUT_NAME: Final = "--bundle prints one script: give its NAME"
+
+# --- set, pause ------------------------------------------------------------------------------------------------------
+
+SET_WITHOUT_NAME: Final = (
+    "set needs the NAME of a budget, or --from FILE to restore all budgets of a backup. See nexus-redis set --help"
+)
+SET_FROM_WITH_SETTINGS: Final = "--from restores the settings of the backup: leave all other settings out"
+MIN_RATE_REMEDY: Final = "the floor is above the rate that is set; use at most that rate"
+BURST_REMEDY: Final = "the burst is too large at the rate that is set; use fewer seconds"
+LOSSLESS_REMEDY: Final = (
+    "all consumers of the budget must report queue_depth, queue_limit, done, errors and in_flight first"
+)
+RATE_REMEDY: Final = (
+    "the rate is below the min-rate that is set; lower that with --min-rate, or remove it with --unset min-rate"
+)
+
+
+def nothing_to_set(options: str) -> str:
+    return f"there is nothing to set: give {options} or --unset FIELD"
+
+
+def set_and_unset(field: str) -> str:
+    return f"the setting {field} is both set and unset: leave one of the two out"
+
+
+def pause_remedy(span: str) -> str:
+    return f"{span}. To pause the budget until you resume it, leave the time out"
+
+
+# --- set --from ------------------------------------------------------------------------------------------------------
+
+NOT_TEXT: Final = "it is not a text in UTF-8"
+
+
+def not_json(file: str) -> str:
+    return f"{file} is not valid JSON: {BACKUP_SOURCE}"
+
+
+def not_a_backup(file: str) -> str:
+    return f"{file} is not a backup: {BACKUP_SOURCE}"
+
+
+def not_in_backup(file: str, budget: str, suggestion: str = "") -> str:
+    return f"{file} has no budget {budget}. {suggestion}".rstrip()
+
+
+def empty_backup(file: str) -> str:
+    return f"{file} has no budget to restore"
+
+
+def restore_stopped(budget: str, cause: str, done: int, total: int) -> str:
+    return f"the restore stopped at the budget {budget}, when {done} of {total} were restored: {cause}"
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+
+ENOUGH: Final = (
+    "state how full the consumer is (--load, --queue-depth with --queue-limit, or --in-flight with --slots) and how "
+    "fast it is (--capacity); or state --done with --queue-depth, --errors or --latency-ms"
+)
+NOTHING_TO_REPORT: Final = f"there is nothing to report: {ENOUGH}"
+ZERO_REMEDY: Final = "use more than 0; to stop this consumer for a while, use --pause TIME"
+
+
+def no_law(budget: str) -> str:
+    return f"no law computes a rate of the budget {budget} from this report: {ENOUGH}"
+
+
+def load_alone(load: float, budget: str) -> str:
+    return (
+        f"--load {load:g} states how full the consumer is, not how fast: add --capacity or --done, or set a rate "
+        f"(nexus-redis set {budget} --rate RATE)"
+    )
+
+
+def load_is_fraction(load: float) -> str:
+    return f"--load {load:g} means {load:g} %. {FRACTION}"
+
+
+def lossless_remedy(options: str) -> str:
+    return f"it is missing, and the budget is lossless; report all of {options}"
+
+
+def report_too_soon(consumer: str, budget: str, every: float) -> str:
+    return (
+        f"the report of {consumer} to the budget {budget} was not kept, because the last one is less than half of "
+        f"--every {every:g} old. Wait, or state with --every how often you report."
+    )
+
+
+# --- delete ----------------------------------------------------------------------------------------------------------
+
+NOTHING_DELETED: Final = "nothing was deleted, because the answer was not yes"
+
+
+def delete_needs_yes(budget: str) -> str:
+    return f"this deletes the budget {budget}, and there is no terminal on which to ask first: add --yes"
+
+
+def confirm_delete(budget: str, where: str) -> str:
+    return f"delete the budget {budget} {where}? [y/N] "
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+COMMAND_EMPTY: Final = "the command is empty, so no token was taken. Is the variable that holds the command set?"
+
+
+def command_failed(command: str, cause: str) -> str:
+    return f"the command {command} cannot be started: {cause}"
