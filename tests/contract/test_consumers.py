@@ -14,7 +14,7 @@ from nexus_redis._protocol import calls
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.snapshot import ConsumerSnapshot
 from tests.harness.faces import LONG, Opener
-from tests.harness.servers import Server
+from tests.harness.servers import NO_SERVER, Server
 from tests.harness.support import PATIENCE, eventually
 
 
@@ -170,6 +170,7 @@ def test_what_says_too_little_is_refused_with_the_remedy(nexus: Any) -> None:
         consumer.report(load=95)
 
 
+@NO_SERVER
 @pytest.mark.parametrize("said", [{"load": 101}, {"load": -1}, {"load": True}, {"done": float("nan")}, {"lode": 5}])
 def test_a_bad_report_is_refused_before_it_is_sent(nexus: Any, said: dict[str, Any]) -> None:
     budget = nexus.budget("elasticsearch")

@@ -21,7 +21,7 @@ from nexus_redis.testing import ManualClock
 from tests.contract.test_budgets import operator_sets
 from tests.harness.accounting import granted_by, spent
 from tests.harness.faces import Opener, account_of, it_of
-from tests.harness.servers import Server
+from tests.harness.servers import NO_SERVER, Server
 from tests.harness.support import PATIENCE, eventually, join, run
 
 
@@ -278,6 +278,7 @@ def test_the_estimate_stands_where_nothing_is_settled_and_where_the_block_raises
     assert book.used == 55 * MICRO
 
 
+@NO_SERVER
 @pytest.mark.parametrize("used", [-1, float("nan"), float("inf"), "5", True, None])
 def test_a_bad_settlement_is_refused_and_the_estimate_stands(open_nexus: Opener, nexus: Any, used: Any) -> None:
     budget = nexus.budget("llm", rate=2000)
@@ -351,6 +352,7 @@ def test_a_timeout_that_is_not_given_is_the_shortest_of_the_producers(timed: Any
     assert account_of(patient).ledger.used == 0
 
 
+@NO_SERVER
 def test_what_is_no_budget_of_this_nexus_is_refused(open_nexus: Opener, server: Server, nexus: Any) -> None:
     other = open_nexus(server).budget("requests", rate=5)
     for wanted in ({}, {"requests": 1}, {it_of(other): 1}):

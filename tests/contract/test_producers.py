@@ -18,7 +18,7 @@ from nexus_redis.testing import ManualClock
 from tests.contract.test_budgets import operator_sets
 from tests.harness.faces import LONG, Opener, Pass, account_of
 from tests.harness.packing import numbers
-from tests.harness.servers import Server
+from tests.harness.servers import NO_SERVER, Server
 from tests.harness.stepping import is_balanced
 from tests.harness.support import eventually, join
 
@@ -154,6 +154,7 @@ def test_a_try_after_one_that_gave_up_answers_at_once(nexus: Any) -> None:
     assert getattr(budget.try_acquire(), "reason", "") != "unavailable"
 
 
+@NO_SERVER
 @pytest.mark.parametrize("timeout", [-1, float("nan"), 1e9, True])
 def test_a_bad_timeout_is_refused_before_anyone_waits(nexus: Any, timeout: float) -> None:
     budget = nexus.budget("stripe", rate=0)
@@ -162,6 +163,7 @@ def test_a_bad_timeout_is_refused_before_anyone_waits(nexus: Any, timeout: float
     assert waiting(account_of(budget)) == 0
 
 
+@NO_SERVER
 @pytest.mark.parametrize("cost", [0, -1, float("nan"), float("inf"), "5", True, 1e10])
 def test_a_bad_cost_is_refused(nexus: Any, cost: Any) -> None:
     budget = nexus.budget("stripe", rate=5)
@@ -244,6 +246,7 @@ def test_what_costs_nothing_passes_in_its_place(nexus: Any) -> None:
     assert account_of(budget).ledger.used == 3 * MICRO
 
 
+@NO_SERVER
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "x", True])
 def test_a_wrong_timeout_is_refused_with_tokens_in_hand_too(nexus: Any, timeout: Any) -> None:
     budget = nexus.budget("stripe", rate=1_000_000)
@@ -364,6 +367,7 @@ def test_a_producer_that_was_closed_says_so(nexus: Any) -> None:
             act()
 
 
+@NO_SERVER
 @pytest.mark.parametrize("id", ["", "a b", "{x}", "x" * 65])
 def test_a_bad_id_is_refused(nexus: Any, id: str) -> None:
     with pytest.raises(InvalidSetting, match="id"):

@@ -14,7 +14,7 @@ from nexus_redis import InvalidSetting
 from nexus_redis._core.meter import Meter
 from nexus_redis._core.sources import UNKNOWN, Look, StreamSource
 from tests.harness.faces import Opener
-from tests.harness.servers import Server
+from tests.harness.servers import NO_SERVER, Server
 from tests.harness.support import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -164,6 +164,7 @@ def test_of_two_that_look_at_one_group_one_stands_by_and_takes_over(
     assert caplog.text.count("stands by") == 1
 
 
+@NO_SERVER
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [

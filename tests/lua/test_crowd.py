@@ -25,7 +25,7 @@ REFRESHED, SPAN = 10, 11  # places of the packed terms
 @pytest.fixture
 def story(one_server: Server) -> Story:
     """On one kind: numbers as long as these are printed alike by all, which the fuzzed bounds see on each."""
-    return Story(one_server.client())
+    return Story(one_server.fast_client())
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
 ) -> None:
     """Each told to wait longer than the bucket is deep: they must not come in one moment for ever."""
     spare_redis(100)
-    fleet = Fleet(one_server.client(), rate)
+    fleet = Fleet(one_server.fast_client(), rate)
     for _ in range(count):
         fleet.add()
     measured = fleet.measure(20, 60)
@@ -318,7 +318,7 @@ def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
 
 def test_a_few_greedy_ones_beside_a_crowd_get_what_it_leaves(one_server: Server, spare_redis: Spare) -> None:
     spare_redis(100)
-    fleet = Fleet(one_server.client(), RATE)
+    fleet = Fleet(one_server.fast_client(), RATE)
     for _ in range(200):
         fleet.add(2, kind="poisson")
     for _ in range(10):
@@ -333,7 +333,7 @@ def test_a_few_greedy_ones_beside_a_crowd_get_what_it_leaves(one_server: Server,
 def test_a_newcomer_waits_no_longer_beside_a_crowd_that_leaves_much(one_server: Server, spare_redis: Spare) -> None:
     """A hundred use a tenth of the budget and come each 10 s. He takes a token each 20 ms, and is served at once."""
     spare_redis(10)
-    fleet = Fleet(one_server.client(), RATE)
+    fleet = Fleet(one_server.fast_client(), RATE)
     for _ in range(100):
         fleet.add(1, kind="poisson")
     newcomer = fleet.add(50, start=40)
@@ -347,7 +347,7 @@ def test_a_newcomer_waits_no_longer_beside_a_crowd_that_leaves_much(one_server: 
 def test_newcomers_in_one_moment_do_not_ask_more_than_redis_can_answer(one_server: Server, spare_redis: Spare) -> None:
     """Twice as many from one moment on, each with ten times as much to do, of a budget with room for all."""
     spare_redis(50)
-    fleet = Fleet(one_server.client(), 10 * RATE)
+    fleet = Fleet(one_server.fast_client(), 10 * RATE)
     for _ in range(300):
         fleet.add(2, kind="poisson")
     for _ in range(300):
@@ -361,7 +361,7 @@ def test_newcomers_in_one_moment_do_not_ask_more_than_redis_can_answer(one_serve
 def test_those_who_live_for_a_second_use_most_of_what_is_left(one_server: Server, spare_redis: Spare) -> None:
     """Twenty jobs at a time, beside twenty who live on: a refresh is longer, an epoch still more."""
     spare_redis(50)
-    fleet = Fleet(one_server.client(), 500)
+    fleet = Fleet(one_server.fast_client(), 500)
     for _ in range(20):
         fleet.add(5)
 

@@ -51,7 +51,7 @@ STATES: dict[str, Spoil] = {
 @pytest.fixture
 def lived(real_server: Server) -> Story:
     """A budget of 50/s by an operator, with a consumer and two producers, that has just been used."""
-    story = Story(real_server.client())
+    story = Story(real_server.fast_client())
     story.configure(rate=100, combine="sum")
     story.configure("operator", rate=50, min_rate=5)
     for i in range(4):
@@ -241,7 +241,7 @@ def test_a_key_of_another_type_is_named_and_taken_away(lived: Story) -> None:
 
 
 def test_an_error_of_another_kind_is_told_as_it_was(real_server: Server) -> None:
-    story = Story(real_server.client())
+    story = Story(real_server.fast_client())
     story.configure(rate=100)
     story.client.config_set("maxmemory", 1)
     try:

@@ -49,7 +49,7 @@ class Replicated(ScriptCoordinator):
 
 def attacked(server: Server, lag: float, freezes: float, seed: int, planted: tuple[str, str] | None = None) -> Plant:
     """A failover at 10 s to a replica that has been deaf for `lag`; the consumer is frozen from `freezes` on."""
-    coordinator = Replicated(server.client(single_connection_client=True), planted)
+    coordinator = Replicated(server.fast_client(), planted)
     consumer = Consumer("c", lambda t: -1.0 if freezes <= t < freezes + 6 else 400.0, 300)
     plant = Plant(coordinator, [consumer], producers=4, seconds=20, seed=seed)
     plant.at(10 - lag, coordinator.replicate)

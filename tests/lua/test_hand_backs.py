@@ -11,7 +11,7 @@ from tests.harness.servers import Server
 @pytest.fixture
 def fleet_story(one_server: Server) -> Story:
     """A budget on one real server, since there is much arithmetic."""
-    return Story(one_server.client(single_connection_client=True))
+    return Story(one_server.fast_client())
 
 
 class Greedy:

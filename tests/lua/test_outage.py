@@ -23,7 +23,7 @@ CUTS = ["refused", "hole", "deaf"]
 
 def fleet(server: Server, rate: float, count: int, until: float = 4) -> Outages:
     """So many greedy processes, which have found their shares."""
-    outages = Outages(server.client(), rate, seed=count)
+    outages = Outages(server.fast_client(), rate, seed=count)
     for _ in range(count):
         outages.add()
     outages.advance(until)
@@ -148,7 +148,7 @@ def test_a_fault_shorter_than_the_server_notices_is_paid_for_each_time(one_serve
 
 @pytest.mark.parametrize("demand", [0.5, 5, 20])
 def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server, demand: float) -> None:
-    outages = Outages(one_server.client(), 500)
+    outages = Outages(one_server.fast_client(), 500)
     for _ in range(12):
         outages.add(demand)
     outages.advance(20)
@@ -165,7 +165,7 @@ def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server
 def test_processes_that_become_busy_after_they_were_cut_off_cost_a_quarter_of_the_rate_more(
     one_server: Server, rate: float, count: int, link: str
 ) -> None:
-    outages = Outages(one_server.client(), rate, seed=count)
+    outages = Outages(one_server.fast_client(), rate, seed=count)
     idle = [outages.add(0.5) for _ in range(count // 2)]
     for _ in range(count // 2):
         outages.add()
@@ -193,7 +193,7 @@ def test_one_that_was_busy_and_is_idle_has_a_share(one_server: Server, idle: flo
 
 def test_a_fleet_of_web_workers_that_are_mostly_idle_uses_the_whole_budget(one_server: Server) -> None:
     """A hundred, each with a caller every two seconds, beside one who takes all that they leave."""
-    outages = Outages(one_server.client(), 200)
+    outages = Outages(one_server.fast_client(), 200)
     for _ in range(100):
         outages.add(0.5)
     outages.add()

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from nexus_redis._redis.embedded import ServerProcess
 from tests.harness import targets
 from tests.harness.coordinators import InStep, ScriptCoordinator
+from tests.harness.fast_client import FastClient
 from tests.harness.plant import Plant
 from tests.harness.scenarios import ATTACKS, Attack, random_life
-from tests.harness.servers import Server, launch
+from tests.harness.servers import SOCKET, Server, launch
 
 DECISIVE = (
     "capacity to 10 %",
@@ -37,7 +38,7 @@ def process() -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def client(process: ServerProcess) -> Iterator[redis.Redis]:
-    client = redis.Redis(port=process.port, single_connection_client=True)
+    client = FastClient(process.port, str(process.directory / SOCKET))
     client.flushall()
     yield client
     client.close()
@@ -66,7 +67,7 @@ def test_scripts_and_referee_agree_over_any_life_of_a_fleet(client: redis.Redis,
 
 def test_they_agree_on_every_kind_of_server(real_server: Server) -> None:
     for seed in range(3):
-        assert differences(real_server.client(single_connection_client=True), seed) == []
+        assert differences(real_server.fast_client(), seed) == []
 
 
 @pytest.mark.soak

@@ -157,7 +157,7 @@ def test_every_place_of_a_state_is_explained(full: Story, part: str) -> None:
 
 
 def test_a_client_that_decodes_replies_as_text_reads_every_hash_set_and_stream(real_server: Server) -> None:
-    story = Story(real_server.client())
+    story = Story(real_server.fast_client())
     story.configure(rate=100, lossless=True)
     story.report("c", **QUEUE)
     story.claim("p", tokens=3, priority="high")
@@ -198,7 +198,7 @@ def as_pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def test_the_transcript_is_what_lies_there(one_server: Server) -> None:
-    story = Story(one_server.client())
+    story = Story(one_server.fast_client())
     story.keys = BudgetKeys("nexus", "elasticsearch")
     story.configure(rate=2000, who="app@web-1")
     story.configure("operator", rate=1500, who="anna@ops1", why="maintenance")

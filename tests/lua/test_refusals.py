@@ -276,7 +276,7 @@ SPOIL: dict[str, Callable[[redis.Redis, str], Any]] = {
 @pytest.mark.parametrize("later", [0, 9, -600], ids=["at once", "when a deadline has passed", "after a step back"])
 @pytest.mark.parametrize("name", GOOD)
 def test_a_key_of_another_type_leaves_nothing_half_written(real_server: Server, name: str, later: float) -> None:
-    story = Story(real_server.client())
+    story = Story(real_server.fast_client())
     refused = 0
     for place in range(13):
         for kind, spoil in SPOIL.items():

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lupa import lua51  # type: ignore[import-untyped]
 
 from nexus_redis._protocol import scripts
+from tests.harness.plain_bundle import without_rules
 from tests.harness.servers import Server
 from tests.vectors.scripts import pinned, record
 from tools import bundle_lua
@@ -510,12 +511,14 @@ def outcome(text: str) -> str:
         return "fails"
 
 
-def test_the_scripts_do_the_same_without_these_rules(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scripts_do_the_same_without_these_rules(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one server: each kind runs the golden calls of the bundle (tests/lua/test_vectors.py), and all run Lua 5.1."""
+    server = one_server
     short = pinned(record(server.client()))
     server.client().flushall()
-    for rule in ("write_in", "_name_library", "_write_extremes", "_leave_out"):
-        monkeypatch.setattr(bundle_lua, rule, lambda *_: None)
-    monkeypatch.setattr(scripts, "_bundled", lambda name: bundle_lua.bundle()[name])
+    with without_rules():
+        plain = bundle_lua.bundle()
+    monkeypatch.setattr(scripts, "_bundled", lambda name: plain[name])
     scripts.script.cache_clear()
     try:
         assert scripts.script("claim").text.count("local function") > 100
