@@ -70,7 +70,9 @@ def is_fast(item: pytest.Item) -> bool:
     fixtures = getattr(item, "fixturenames", ())
     given = getattr(getattr(item, "callspec", None), "params", {})
     kind = given.get("server", given.get("story"))
-    uses_server = kind != FAKE if {"server", "story"} & set(fixtures) else "processes" in fixtures or "nexus_server" in fixtures
+    uses_server = (
+        kind != FAKE if {"server", "story"} & set(fixtures) else "processes" in fixtures or "nexus_server" in fixtures
+    )
     starts_others = {"subprocess", "launch", "Workers"} & vars(getattr(item, "module", None)).keys()
     return not (uses_server or starts_others or item.get_closest_marker("soak"))
 

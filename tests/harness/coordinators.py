@@ -79,7 +79,7 @@ class ScriptCoordinator:
             return self.client.ask(*words)
         connection = self.client.connection
         assert connection is not None  # a single-connection client: the others add a third to what a claim costs
-        connection.send_command(*words)
+        connection.send_command(*words)  # type: ignore[no-untyped-call]  # redis-py's
         return connection.read_response()
 
     def run(self, call: Call[Any]) -> Any:

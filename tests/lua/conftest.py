@@ -1,7 +1,7 @@
 """Each test of a script is told as one story. Which servers a test runs on follows from what it is about.
 
-story         a rule of a script, exact to the micro-token: fakeredis and one real server. All of them run Lua 5.1, and the
-              referees check the same arithmetic.
+story         a rule of a script, exact to the micro-token: fakeredis and one real server. All of them run Lua 5.1, and
+              the referees check the same arithmetic.
 server        the core of each script, on every kind: the golden calls (`test_vectors.py`), with a call of each kind and
               its refusal.
 real_server   what differs from server to server: numbers and bytes over a long life (the fuzzed bounds, the referees in
