@@ -130,7 +130,7 @@ def allowed(words: list[str]) -> set[str]:
 
 
 def test_the_rights_are_the_commands_that_are_in_the_sources() -> None:
-    scripts = [*(ROOT / "lua").rglob("*.lua"), ROOT / "nexus_redis" / "listing.py"]
+    scripts = [*(ROOT / "lua").rglob("*.lua"), ROOT / "nexus_redis" / "_protocol" / "budget_list.py"]
     lua = {command for path in scripts for command in re.findall(r"redis\.p?call\('([A-Z]+)'", path.read_text())}
     lua |= {
         c for path in (ROOT / "lua").rglob("*.lua") for c in re.findall(r"= \{'([A-Z]+)', keys\.", path.read_text())
@@ -174,7 +174,8 @@ def test_the_rights_are_enough_for_everything_but_delete(restricted: Shell, tmp_
         "resume stripe", "report stripe --id c --load 10 --capacity 20", "forget stripe c", "signal stripe --rate 20",
         "run stripe -- true",
     ):  # fmt: skip
-        ended = restricted.process(*shlex.split(line))
+        words = shlex.split(line)  # these two go past redis-py in a process of their own
+        ended = (restricted.process if words[0] in {"signal", "run"} else restricted)(*words)
         assert ended.code == 0, (line, ended.err)
     assert "scan" in restricted("delete", "stripe", "--yes").err
     restricted.client.execute_command("ACL", "SETUSER", "nexus", "+scan")  # type: ignore[no-untyped-call]  # redis-py
@@ -254,7 +255,7 @@ def test_each_reason_has_its_row() -> None:
 
 
 def test_the_warnings_to_alert_on_are_those_that_are_written() -> None:
-    sources = "".join(path.read_text() for path in sorted((ROOT / "nexus_redis").glob("*.py")))
+    sources = "".join(path.read_text() for path in sorted((ROOT / "nexus_redis").rglob("*.py")))
     said = " ".join(re.findall(r'"([^"]*)"', sources)).replace("  ", " ")
     row = next(row for row in rows("## What to alert on") if "WARNING" in row[0])
     told = re.findall(r"`([^`]+)`", row[1])

@@ -21,6 +21,7 @@ import pytest
 from tests.harness.support import LONG_PATIENCE
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("site")  # one worker builds it
 FETCHED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
 
 

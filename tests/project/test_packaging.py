@@ -17,18 +17,8 @@ from nexus_redis._protocol import scripts
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+pytestmark = pytest.mark.xdist_group("packaging")  # one worker builds
 LUA = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lua").rglob("*.lua")}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that was built from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    # Without isolation, since the build backend is here already: 2 s, and no network.
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    build = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert build.returncode == 0, build.stdout + build.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +65,13 @@ def test_the_sdist_has_what_a_packager_needs_and_no_leftovers(built: Path) -> No
 def test_an_unpacked_wheel_composes_the_same_scripts_as_the_checkout(name: str, unpacked: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(unpacked)!r})\n"
-        "from nexus_redis import scripts\n"
+        "from nexus_redis._protocol import scripts\n"
         f"print(scripts.__file__, scripts.script({name!r}).sha)"
     )
     command = [sys.executable, "-I", "-c", code]
     done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(unpacked / "nexus_redis" / "scripts.py"), scripts.script(name).sha]
+    assert done.stdout.split() == [str(unpacked / "nexus_redis" / "_protocol" / "scripts.py"), scripts.script(name).sha]
 
 
 def test_the_core_needs_three_packages_and_every_other_one_is_an_extra(metadata: Message) -> None:
