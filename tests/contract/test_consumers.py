@@ -137,7 +137,8 @@ def test_a_watched_queue_tells_its_depth(nexus: Any) -> None:
 
 
 @pytest.mark.hurried  # the loop stands still as long as the lock is held: the try waits as long as it may
-def test_a_queue_whose_depth_needs_a_lock_that_the_caller_holds_does_no_harm(nexus: Any) -> None:
+def test_a_depth_behind_the_callers_own_lock(nexus: Any) -> None:
+    """A queue whose depth needs a lock that the caller holds does no harm."""
     budget, lock = nexus.budget("elasticsearch", rate=10_000), threading.Lock()
     asked = threading.Event()
 
@@ -274,9 +275,8 @@ def test_a_report_with_a_slip_does_not_take_the_consumer_out(nexus: Any) -> None
         assert consumer.report(load=10) == 100
 
 
-def test_a_pause_by_code_neither_cuts_a_longer_one_short_nor_ends_an_operators(
-    nexus: Any, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_pause_by_code_ends_no_other_pause(nexus: Any, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A pause by code neither shortens a longer pause nor ends an operator's pause."""
     budget = nexus.budget("es", rate=100)
     budget.pause(3600, reason="429")
     budget.pause(1, reason="429")

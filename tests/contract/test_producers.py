@@ -78,7 +78,8 @@ def test_a_producers_timeout_is_the_default_of_its_acquires(timed: Any) -> None:
             producer.acquire()
 
 
-def test_a_try_for_more_than_the_bucket_ever_holds_is_a_mistake_that_says_so(nexus: Any) -> None:
+def test_a_try_above_the_bucket_is_a_mistake(nexus: Any) -> None:
+    """A try for more than the bucket ever holds is a mistake, and the error says so."""
     budget = nexus.budget("stripe", rate=100)
     with pytest.raises(InvalidSetting, match=r"cost=30\.0: above the burst of 26: use acquire, or a larger `burst`"):
         budget.try_acquire(30)
@@ -118,9 +119,8 @@ def test_a_try_that_fitted_before_the_rate_fell_is_denied_and_no_mistake(
     assert eventually(lambda: bool(answer()))
 
 
-def test_a_loop_of_tries_uses_the_budget_and_asks_no_more_often_than_one_that_waits(
-    timed: Any, clock: ManualClock, let_pass: Pass
-) -> None:
+def test_a_loop_of_tries_asks_no_more_often_than_a_waiter(timed: Any, clock: ManualClock, let_pass: Pass) -> None:
+    """A loop of tries uses the budget, and asks Redis no more often than a loop that waits."""
     budget, granted = timed.budget("stripe", rate=1000), 0
     while granted < 500:
         if budget.try_acquire():
@@ -276,7 +276,8 @@ def test_pace_can_count_bytes(nexus: Any) -> None:
     assert account_of(budget).ledger.used == 6 * MICRO
 
 
-def test_the_item_that_waited_when_acquire_raised_comes_first_when_pace_is_begun_again(nexus: Any) -> None:
+def test_pace_begins_again_with_the_item_that_waited(nexus: Any) -> None:
+    """The item that waited when `acquire` raised comes first when the same items are paced again."""
     budget = nexus.budget("ship", rate=1000)
     producer = budget.producer(timeout=0.2)
     producer.acquire(timeout=60)

@@ -212,9 +212,8 @@ def credited(story: Story, **ask: Any) -> int:
         (2.500001, 101, 0),  # lease and wait are over
     ],
 )
-def test_what_comes_back_is_credited_as_far_as_there_was_room_all_the_while(
-    story: Story, at: float, unused: float, credit: int
-) -> None:
+def test_returned_tokens_are_credited_where_there_was_room(story: Story, at: float, unused: float, credit: int) -> None:
+    """Returned tokens are credited as far as the bucket had room for them all the time."""
     assert credited(holding_101_of_201(story).at(at), unused=unused) == credit
 
 
@@ -295,7 +294,8 @@ def test_a_higher_count_of_grants_is_taken_from_the_bucket(story: Story) -> None
     assert story.tokens == BURST - 8 * MICRO
 
 
-def test_after_a_gap_a_repair_takes_all_that_may_have_been_granted_and_no_more_than_a_bucket(story: Story) -> None:
+def test_after_a_gap_a_repair_takes_a_bucket_at_most(story: Story) -> None:
+    """After a gap, a repair takes all that may have been granted, and no more than a bucket."""
     story.configure(rate=100)
     birth = story.at(1).claim(tokens=0).birth
     answer = story.at(4).claim("q", tokens=0, birth=birth, granted_total=320)
@@ -319,7 +319,8 @@ def test_what_one_says_of_grants_costs_its_own_share(story: Story, gap: float) -
     assert story.tokens == BURST
 
 
-def test_a_liar_about_grants_stops_nobody_and_counts_as_one_that_takes_its_share(real_story: Story) -> None:
+def test_a_liar_about_grants_stops_nobody(real_story: Story) -> None:
+    """A producer that lies about grants stops nobody, and counts as a producer that takes its share."""
     story, got = real_story, {"liar": 0.0, "a": 0.0, "b": 0.0}
     birth = story.configure(rate=100).birth
     for i in range(400):
@@ -385,14 +386,16 @@ def test_a_claim_that_wants_nothing_gets_nothing_and_waits_for_nothing(story: St
     assert (answer.lease, answer.refresh) == (0.5, 0.1)
 
 
-def test_tokens_beyond_the_need_come_in_whole_tokens_or_parts_of_a_small_need(story: Story) -> None:
+def test_tokens_beyond_the_need_come_whole(story: Story) -> None:
+    """Tokens beyond the need come as whole tokens, or as multiples of a need below one token."""
     story.configure(rate=100)
     assert story.at(1).claim("a", tokens=5.5, need=2.5).granted == 5_500_000
     assert story.claim("b", tokens=9, need=0.3).granted % 300_000 == 0
     assert story.claim("c", tokens=9, need=0).granted % MICRO == 0
 
 
-def test_the_upper_half_of_the_bucket_is_lent_and_more_only_to_one_that_needs_it(story: Story) -> None:
+def test_the_upper_half_of_the_bucket_is_lent(story: Story) -> None:
+    """The upper half of the bucket is lent, and more only to a producer that needs it."""
     story.configure(rate=100)
     assert story.at(1).claim("a", tokens=100).granted == 13 * MICRO
     assert story.claim("b", tokens=100).granted == MICRO
@@ -494,7 +497,8 @@ def rates(answers: dict[str, calls.Answer]) -> dict[str, float]:
     return {name: answer.recommended_rate / MICRO for name, answer in answers.items()}
 
 
-def test_the_budget_is_shared_by_demand_and_what_is_left_goes_to_the_greedy(story: Story) -> None:
+def test_what_demand_leaves_goes_to_the_greedy(story: Story) -> None:
+    """The budget is shared by demand, and the rest goes to the greedy producers."""
     story.configure(rate=120)
     answers = told(story, {name: {"requested_rate": d} for name, d in (("a", 1000), ("b", 50), ("c", 10))})
     assert rates(answers) == {"a": 60, "b": 50, "c": 10}
@@ -575,7 +579,8 @@ def test_an_epoch_that_nobody_closed_is_forgotten(story: Story) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_from_the_second_epoch_on_what_all_are_told_sums_to_the_rate_at_most(story: Story, seed: int) -> None:
+def test_from_the_second_epoch_on_rates_sum_to_the_rate(story: Story, seed: int) -> None:
+    """From the second epoch on, the rates that all producers are told sum to the budget's rate at most."""
     rng = random.Random(seed)
     story.configure(rate=1000)
     wants = {
@@ -595,7 +600,8 @@ def test_from_the_second_epoch_on_what_all_are_told_sums_to_the_rate_at_most(sto
 # --- rates that change
 
 
-def test_a_new_rate_keeps_the_tokens_cut_to_the_new_bucket_and_scales_the_shares(story: Story) -> None:
+def test_a_new_rate_keeps_tokens_and_scales_shares(story: Story) -> None:
+    """A new rate keeps the tokens, cut to the new bucket, and scales the shares."""
     story.configure(rate=100)
     told(story, {name: {"requested_rate": 1000} for name in ("a", "b")})
     story.configure(rate=40)
@@ -607,9 +613,8 @@ def test_a_new_rate_keeps_the_tokens_cut_to_the_new_bucket_and_scales_the_shares
 
 
 @pytest.mark.parametrize(("middle", "after"), [(50, 30), (100, 480)], ids=["falls", "rises"])
-def test_the_first_round_under_a_new_rate_shares_it_as_if_it_had_always_been_so(
-    story: Story, middle: float, after: float
-) -> None:
+def test_the_first_round_under_a_new_rate(story: Story, middle: float, after: float) -> None:
+    """The first round under a new rate shares that rate as if it had always been so."""
     demands = {"small": 5, "middle": middle, "large": 1000}
     wants = {name: {"requested_rate": demand} for name, demand in demands.items()}
 
@@ -631,7 +636,8 @@ def test_tokens_are_earned_at_the_rate_that_ruled(story: Story) -> None:
     assert story.tokens == 1_020_000 + 100 * MICRO + 20 * MICRO
 
 
-def test_a_slow_budget_that_is_asked_each_millisecond_earns_all_of_its_rate(story: Story) -> None:
+def test_a_slow_budget_earns_all_of_its_rate(story: Story) -> None:
+    """A slow budget that is asked each millisecond earns all of its rate."""
     story.configure(rate="7/h", burst=3600)
     for i in range(1, 101):
         story.at(i * 0.0013).claim(tokens=0)
@@ -672,7 +678,8 @@ def test_a_paused_budget_grants_nothing_until_its_pause_is_over(story: Story) ->
     assert story.tokens == 25 * MICRO  # the bucket that was full before it, and nothing was earned meanwhile
 
 
-def test_what_was_earned_before_a_pause_is_there_after_it_and_nothing_is_earned_meanwhile(story: Story) -> None:
+def test_a_pause_keeps_tokens_and_earns_none(story: Story) -> None:
+    """Tokens that were earned before a pause are there after it, and none are earned meanwhile."""
     story.configure(rate=100, burst=10)
     story.at(5).configure(pause=3)
     before = story.tokens
@@ -682,7 +689,8 @@ def test_what_was_earned_before_a_pause_is_there_after_it_and_nothing_is_earned_
     assert story.tokens == before
 
 
-def test_from_the_end_of_a_pause_on_the_bucket_earns_however_late_the_first_call_is(story: Story) -> None:
+def test_the_bucket_earns_from_the_end_of_a_pause(story: Story) -> None:
+    """The bucket earns from the end of a pause on, however late the first call is."""
     story.configure(rate=1, burst=100)
     story.at(10).configure(pause=2)
     before = story.tokens
@@ -1004,8 +1012,11 @@ def test_who_passes_by_under_an_id_leaves_its_end_to_who_uses_it(real_story: Sto
         assert ends_ms > 500_000
 
 
-def test_a_heavy_one_beside_light_ones_gets_its_part_however_far_their_weights_are_apart(real_story: Story) -> None:
-    """The level of two of weight 0.01, times 1000, is 50,000 times the rate: no number of that size is kept."""
+def test_a_heavy_producer_gets_its_part_beside_light_ones(real_story: Story) -> None:
+    """A heavy producer beside light ones gets its part, however far their weights are apart.
+
+    The level of two of weight 0.01, times 1000, is 50,000 times the rate: no number of that size is kept.
+    """
     story = real_story  # fakeredis takes a quarter of a minute
     rate, now, got = 1e8, 0.0, 0
     story.configure(rate=rate)

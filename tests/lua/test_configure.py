@@ -85,8 +85,11 @@ def test_what_cannot_go_together_is_refused(story: Story, source: str) -> None:
     story.configure(source, rate=100_000)
 
 
-def test_a_floor_in_code_gives_way_to_an_operators_ceiling_whoever_comes_first(story: Story) -> None:
-    """In an incident `set --rate 5` must go through, and a deployment must not stop because of it."""
+def test_a_floor_in_code_gives_way_to_an_operators_ceiling(story: Story) -> None:
+    """A floor in code gives way to an operator's ceiling, whichever of the two comes first.
+
+    In an incident `set --rate 5` must go through, and a deployment must not stop because of it.
+    """
     story.configure(rate=100, min_rate=10)
     assert story.configure("operator", rate=5).rate == 5
     assert story.configure(rate=100, min_rate=20).rate == 5
@@ -100,7 +103,8 @@ def test_an_operator_hears_of_a_floor_that_cannot_be(story: Story) -> None:
     assert refused(story, "operator", min_rate=101) == "NEXUS_INVALID_MIN_RATE"
 
 
-def test_a_burst_of_one_source_is_cut_to_what_a_bucket_of_the_others_rate_can_hold(story: Story) -> None:
+def test_a_burst_is_cut_to_what_a_bucket_can_hold(story: Story) -> None:
+    """A burst from one source is cut to what a bucket of the other source's rate can hold."""
     story.configure(rate=1e7)
     story.configure("operator", rate=10, burst=86_400)
     assert story.configure("operator", unset=("rate",)).rate == 1e7
@@ -135,7 +139,8 @@ def test_code_prolongs_a_pause_and_cuts_none_short(story: Story) -> None:
     assert story.configure(pause=0).rate == 100
 
 
-def test_what_an_operator_stopped_stays_stopped_until_an_operator_or_its_end(story: Story) -> None:
+def test_an_operators_pause_stays(story: Story) -> None:
+    """A pause by an operator lasts until an operator ends it, or until its time is over."""
     story.configure(rate=100)
     story.configure("operator", pause=UNTIL_RESUMED)
     assert story.configure(pause=1).overruled == ()  # it is paused, as code wants it
@@ -288,7 +293,8 @@ def test_a_setting_of_an_operators_keeps_whose_it_is_since_when_and_why(story: S
     assert (story.field("rate_set_by"), story.field("burst_set_by")) == ("", f"{when} operator")
 
 
-def test_where_code_ends_its_own_pause_that_of_an_operator_is_the_operators_again(story: Story) -> None:
+def test_code_ends_its_own_pause_only(story: Story) -> None:
+    """Where code ends its own pause, an operator's pause is the operator's again."""
     story.configure(rate=100)
     story.configure("operator", pause=60, who="anna@ops1", why="card network down")
     story.configure(pause=300, who="app@web-1", why="429")
@@ -300,7 +306,8 @@ def test_where_code_ends_its_own_pause_that_of_an_operator_is_the_operators_agai
     assert story.at(60).configure().reason == "rate"
 
 
-def test_the_history_says_whose_report_it_was_who_left_and_who_was_forgotten_by_whom(story: Story) -> None:
+def test_the_history_names_consumers(story: Story) -> None:
+    """The history names the consumer that reported or left, and the operator that forgot a consumer."""
     for consumer in ("es-1", "es-2"):
         story.report(consumer, load=95, capacity=400)
     assert act(story) == ("report", "es-2", "", "")

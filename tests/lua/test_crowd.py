@@ -79,8 +79,11 @@ def test_it_is_short_again_when_the_crowd_has_gone(crowd: Crowd) -> None:
     assert crowd.story.numbers("terms")[SPAN] == 500_000  # as in any small fleet
 
 
-def test_while_a_crowd_shrinks_those_who_stay_come_no_more_often_than_they_may(crowd: Crowd) -> None:
-    """One of four of 120 stays. Who was told 1.2 s comes once in that time, and is there for all of it."""
+def test_while_a_crowd_shrinks_the_others_come_no_more_often(crowd: Crowd) -> None:
+    """While a crowd shrinks, the producers that stay come no more often than they may.
+
+    One of four of 120 stays. Who was told 1.2 s comes once in that time, and is there for all of it.
+    """
     story, told = crowd.story, list[float]()
     coming = [(number / 100, number) for number in range(120)]
     while coming[0][0] < 20:
@@ -134,7 +137,8 @@ def test_who_takes_a_large_part_is_spared(crowd: Crowd) -> None:
     assert (greedy.refresh, greedy.lease) == (0.1, 0.5)
 
 
-def test_however_many_find_the_bucket_empty_each_has_its_turn_within_a_refresh(crowd: Crowd) -> None:
+def test_each_has_its_turn_within_a_refresh(crowd: Crowd) -> None:
+    """However many producers find the bucket empty, each has its turn within a refresh."""
     crowd.come(50, tokens=1000)
     story = crowd.story
     answers = [story.claim(f"p{number}", tokens=1000) for _ in range(4) for number in range(50)]
@@ -143,10 +147,11 @@ def test_however_many_find_the_bucket_empty_each_has_its_turn_within_a_refresh(c
     assert max(answer.retry_after for answer in denied) <= denied[0].refresh < 0.6
 
 
-def test_who_only_asks_once_is_remembered_for_longer_than_the_others_take_to_come(
-    story: Story, spare_redis: Spare
-) -> None:
-    """Else it would be a new one each time in one round, and be counted again."""
+def test_one_that_asks_once_is_remembered_for_a_round(story: Story, spare_redis: Spare) -> None:
+    """A producer that asks only once is remembered for longer than the others take to come.
+
+    Else it would be a new one each time in one round, and be counted again.
+    """
     spare_redis(1)
     story.configure(rate=RATE)
     refresh = Crowd(story).come(20).refresh
@@ -168,10 +173,11 @@ def test_a_lossless_budget_keeps_its_leases_short(story: Story, spare_redis: Spa
 
 
 @pytest.mark.parametrize("reports_from", [0, 5])
-def test_where_lossless_begins_nothing_is_granted_before_the_longest_lease_out_has_arrived(
-    crowd: Crowd, reports_from: float
-) -> None:
-    """The first report comes just before it, or when the leases are over and what they paid for is on its way."""
+def test_lossless_begins_after_the_longest_lease(crowd: Crowd, reports_from: float) -> None:
+    """Where lossless begins, nothing is granted before the tokens of the longest lease have arrived.
+
+    The first report comes just before it, or when the leases are over and what they paid for is on its way.
+    """
     lease, transit, story = crowd.come(50).lease, 5.0, crowd.story
     assert lease == pytest.approx(2.5, rel=0.02)
     began, granted = story.now, list[float]()
@@ -238,10 +244,11 @@ def test_an_id_belongs_to_its_owner_for_as_long_as_his_lease(crowd: Crowd) -> No
 
 
 @pytest.mark.parametrize("shrinks", [False, True], ids=["still there", "gone meanwhile"])
-def test_what_comes_back_late_is_credited_only_where_the_bucket_had_room_all_the_while(
-    crowd: Crowd, *, shrinks: bool
-) -> None:
-    """They hold what they got when it was full. It is empty for seconds, but what it held has gone to others."""
+def test_late_returns_are_credited_where_there_was_room(crowd: Crowd, *, shrinks: bool) -> None:
+    """Tokens that come back late are credited only where the bucket had room for them all the time.
+
+    They hold what they got when it was full. It is empty for seconds, but what it held has gone to others.
+    """
     lease = hold(crowd)
     story = crowd.story
     for step in range(30):
@@ -278,8 +285,11 @@ def hold(crowd: Crowd) -> float:
     return answer.lease
 
 
-def test_who_held_something_when_the_state_was_lost_pays_for_it_however_late_he_comes(crowd: Crowd) -> None:
-    """Learning lasts half a second, and in a crowd one may come back ten seconds later."""
+def test_tokens_from_before_the_loss_are_paid_for_late(crowd: Crowd) -> None:
+    """A producer that held tokens when the state was lost pays for them, however late it comes.
+
+    Learning lasts half a second, and in a crowd one may come back ten seconds later.
+    """
     answer = crowd.come(50)
     story = crowd.story
     story.client.delete(*story.client.keys("*"))

@@ -122,7 +122,8 @@ def test_a_damaged_field_of_the_budget_is_named_and_the_rest_lives_on(lived: Sto
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_a_damaged_state_is_named_and_the_budget_begins_anew_with_its_settings(lived: Story, name: str) -> None:
+def test_a_damaged_state_is_named(lived: Story, name: str) -> None:
+    """A damaged state is named, and the budget begins again with its settings."""
     spoil(lived, lived.keys.state, STATES[name])
     found = errors(lived.at(2.6))
     assert "configure" in found
@@ -144,7 +145,8 @@ def lives_on(story: Story, rate: float) -> None:
 
 
 @pytest.mark.parametrize("place", range(8))
-def test_a_number_of_a_class_that_is_none_is_found_again_with_the_next_epochs(lived: Story, place: int) -> None:
+def test_a_damaged_number_of_a_class_is_found_again(lived: Story, place: int) -> None:
+    """A damaged number of a class is computed again within the next epochs."""
     spoil(lived, lived.keys.state, at("class_normal", place, NAN))
     assert errors(lived.at(2.6)) == {}
     assert sum(lived.at(3 + i / 10).claim("p", tokens=5, seq=next(SEQS)).granted for i in range(20)) > 30 * 1_000_000
@@ -159,9 +161,8 @@ def test_a_claim_never_stops_in_silence(lived: Story, name: str) -> None:
 
 @pytest.mark.parametrize("place", ["rates", "frees"])
 @pytest.mark.parametrize("score", [1e300, 9e15, "inf", 1])
-def test_what_a_consumer_contributes_and_was_changed_by_hand_is_found_with_the_next_report(
-    real_story: Story, place: str, score: Any
-) -> None:
+def test_a_contribution_changed_by_hand_is_found(real_story: Story, place: str, score: Any) -> None:
+    """A consumer's contribution that was changed by hand is found with the next report."""
     story = real_story
     story.configure(lossless=True)
     story.at(1).report("c", **QUEUE, load=10, capacity=40, seq=next(SEQS))
@@ -207,7 +208,8 @@ def test_a_budget_whose_state_is_gone_goes_on_with_its_settings(lived: Story) ->
     assert float(lived.field("rate_per_s")) == 40
 
 
-def test_a_budget_whose_settings_are_gone_begins_another_life_so_that_its_code_opens_it_again(story: Story) -> None:
+def test_a_budget_without_settings_begins_another_life(story: Story) -> None:
+    """A budget whose settings are gone begins another life, so that its code opens it again."""
     birth = story.configure(rate=50).birth
     story.at(1).claim("p", tokens=1)
     story.client.delete(story.keys.budget)
@@ -256,7 +258,8 @@ def spread(call: Call[Any]) -> tuple[Any, ...]:
     return (call.script.text, len(call.keys), *call.keys, *call.args)
 
 
-def test_repair_of_a_healthy_budget_changes_nothing_and_others_keys_are_refused(lived: Story) -> None:
+def test_repair_of_a_healthy_budget_changes_nothing(lived: Story) -> None:
+    """Repair of a healthy budget changes nothing, and keys of another kind are refused."""
     before = lived.state
     assert repaired(lived) == []
     assert lived.state == before

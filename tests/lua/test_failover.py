@@ -59,9 +59,8 @@ def attacked(server: Server, lag: float, freezes: float, seed: int, planted: tup
 
 @pytest.mark.parametrize("freezes", ["soon", "late", "never"])
 @pytest.mark.parametrize("lag", [0.1, 1, 3])
-def test_nothing_is_lost_though_the_replica_was_deaf_and_the_consumer_is_frozen(
-    one_server: Server, lag: float, freezes: str
-) -> None:
+def test_a_deaf_replica_and_a_frozen_consumer_lose_nothing(one_server: Server, lag: float, freezes: str) -> None:
+    """Nothing is lost, although the replica was deaf and the consumer is frozen."""
     at = {"soon": 10.05 - lag, "late": 9.95, "never": 30.0}[freezes]
     for seed in (1, 2):
         plant = attacked(one_server, lag, at, seed)
@@ -99,8 +98,11 @@ def test_a_count_that_the_server_has_lost_is_on_its_way_for_the_window(opened: S
     assert opened.numbers("window")[2] == net + 60 * MICRO
 
 
-def test_whoever_comes_first_after_a_failover_waits_for_those_who_know_more(opened: Story) -> None:
-    """It knows of 70 of the grants that are lost, and another one of 95."""
+def test_the_first_after_a_failover_waits_for_the_others(opened: Story) -> None:
+    """The producer that comes first after a failover waits for producers that know of more grants.
+
+    It knows of 70 of the grants that are lost, and another one of 95.
+    """
     birth = opened.claim("p", tokens=10, requested_rate=1e3).birth
     first = opened.claim("q", tokens=20, requested_rate=1e3, birth=birth, granted_total=70)
     assert (first.granted, first.reason) == (0, "window")

@@ -40,7 +40,8 @@ def test_weights_of_1_and_4_come_out_as_1_to_4(one_server: Server) -> None:
     assert measured.use > 0.99
 
 
-def test_high_comes_before_normal_before_low_and_each_in_demand_keeps_5_percent(one_server: Server) -> None:
+def test_high_before_normal_before_low(one_server: Server) -> None:
+    """The class high comes before normal, normal before low, and each in demand keeps 5 %."""
     producers = [
         *many(2, priority="high"), *many(2, priority="normal"), *many(2, priority="low"),
     ]  # fmt: skip
@@ -82,10 +83,11 @@ def test_who_waits_at_a_low_rate_is_told_a_time_and_served_at_it(one_server: Ser
 
 
 @pytest.mark.parametrize(("rate", "count", "late"), [(1, 5, 0), (2, 10, 0), (1, 10, 0.004), (1.175, 16, 0)])
-def test_where_a_round_takes_seconds_all_of_the_budget_is_used_and_nobody_is_passed_over(
-    one_server: Server, rate: float, count: int, late: float
-) -> None:
-    """`60/min` for five: no time is promised further ahead than a waiter stays away."""
+def test_rounds_of_seconds_use_all_of_the_budget(one_server: Server, rate: float, count: int, late: float) -> None:
+    """Where a round takes seconds, all of the budget is used and nobody is passed over.
+
+    `60/min` for five: no time is promised further ahead than a waiter stays away.
+    """
     fleet = Fleet(one_server.fast_client(), rate)
     for _ in range(count):
         fleet.add(late=late)
@@ -205,10 +207,11 @@ def test_a_small_burst_costs_calls_and_no_rate(
 
 
 @pytest.mark.parametrize("cost", [120, 200, 250])
-def test_a_cost_as_large_as_the_bucket_gets_its_part_where_it_may_not_come_in_pieces(
-    one_server: Server, cost: float
-) -> None:
-    """Lossless, of a rate of 1000/s: the bucket, of 251 tokens, would never be full beside five who take one each."""
+def test_a_cost_as_large_as_the_bucket_gets_its_part(one_server: Server, cost: float) -> None:
+    """A cost as large as the bucket gets its part where it may not come in pieces.
+
+    Lossless, of a rate of 1000/s: the bucket, of 251 tokens, would never be full beside five who take one each.
+    """
     fleet = Fleet(one_server.fast_client(), 1000)
     fleet.configure(lossless=True)
 

@@ -54,9 +54,8 @@ LIES = ("with each claim", "as if it were idle", "saved up", "when it leaves")
 
 @pytest.mark.parametrize("lies", LIES)
 @pytest.mark.parametrize("fleet", [4, 8])
-def test_what_is_handed_back_though_it_was_used_costs_the_liar_more_than_the_budget(
-    fleet_story: Story, lies: str, fleet: int
-) -> None:
+def test_a_false_return_costs_the_liar(fleet_story: Story, lies: str, fleet: int) -> None:
+    """Tokens that are handed back although they were used cost the liar more than the budget."""
     rate = 500.0
     fleet_story.configure(rate=rate)
     liar = Greedy(fleet_story, "liar", rate, lies)

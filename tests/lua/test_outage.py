@@ -58,9 +58,10 @@ def test_at_every_moment_all_shares_add_up_to_half_of_the_rate(one_server: Serve
 
 @pytest.mark.parametrize("link", CUTS)
 @pytest.mark.parametrize(("rate", "count"), FLEETS)
-def test_processes_cut_off_one_after_another_go_on_at_half_of_the_rate_in_all(
+def test_processes_cut_off_in_turn_go_on_at_half_the_rate(
     one_server: Server, rate: float, count: int, link: str
 ) -> None:
+    """Processes that are cut off one after another go on at half of the rate in all."""
     outages = fleet(one_server, rate, count)
     for process in outages.processes:
         process.link = link
@@ -74,9 +75,8 @@ def test_processes_cut_off_one_after_another_go_on_at_half_of_the_rate_in_all(
 
 @pytest.mark.parametrize("link", CUTS)
 @pytest.mark.parametrize(("rate", "count"), [(5, 6), (5, 32), (12, 32), (200, 8)])
-def test_processes_that_lose_redis_at_one_moment_do_not_admit_their_first_tokens_at_one_moment(
-    one_server: Server, rate: float, count: int, link: str
-) -> None:
+def test_first_tokens_of_an_outage_are_spread(one_server: Server, rate: float, count: int, link: str) -> None:
+    """Processes that lose Redis at one moment do not admit their first tokens at one moment."""
     outages = fleet(one_server, rate, count)
     for process in outages.processes:
         process.link = link
@@ -87,9 +87,10 @@ def test_processes_that_lose_redis_at_one_moment_do_not_admit_their_first_tokens
     assert over(outages) <= bound(outages)
 
 
-def test_callers_that_come_to_all_processes_at_once_after_a_pause_get_a_token_each_or_a_quarter_second(
+def test_a_rush_after_a_pause_is_bounded(
     one_server: Server,
 ) -> None:
+    """Callers that come to all processes at once after a pause get a token each, or a quarter of a second."""
     outages = fleet(one_server, 12, 32)
     for process in outages.processes:
         process.link, process.demand = "refused", 0
@@ -162,9 +163,10 @@ def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server
 
 @pytest.mark.parametrize("link", CUTS)
 @pytest.mark.parametrize(("rate", "count"), [(12, 20), (200, 8)])
-def test_processes_that_become_busy_after_they_were_cut_off_cost_a_quarter_of_the_rate_more(
+def test_processes_busy_after_the_cut_cost_a_quarter_more(
     one_server: Server, rate: float, count: int, link: str
 ) -> None:
+    """Processes that become busy after they were cut off cost a quarter of the rate more."""
     outages = Outages(one_server.fast_client(), rate, seed=count)
     idle = [outages.add(0.5) for _ in range(count // 2)]
     for _ in range(count // 2):
@@ -260,10 +262,11 @@ def test_claims_without_the_last_two_fields_are_served(story: Story) -> None:
 
 
 @pytest.mark.parametrize("silence", [0, 20, 45, 95, 200, 310, 3600, 86400])
-def test_the_share_of_one_that_was_killed_is_missing_no_longer_than_it_can_live_on_it(
-    story: Story, silence: float
-) -> None:
-    """A nightly job that was killed last night, or anybody who comes long after the last one."""
+def test_a_killed_processs_share_is_missing_while_it_could_live(story: Story, silence: float) -> None:
+    """The share of a killed process is missing no longer than the process could live on it.
+
+    A nightly job that was killed last night, or anybody who comes long after the last one.
+    """
     rate, at = 100, 0.0
     story.configure(rate=rate)
 

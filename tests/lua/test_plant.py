@@ -85,9 +85,8 @@ def make(client: redis.Redis) -> targets.Make:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", targets.DELAYS)
-def test_drain_reaches_96_percent_when_capacity_falls_to_40_percent_and_comes_back(
-    make: targets.Make, delay: float
-) -> None:
+def test_drain_reaches_96_percent_over_a_step(make: targets.Make, delay: float) -> None:
+    """`drain` reaches 96 % when the capacity falls to 40 % and comes back."""
     assert targets.over_the_step(make, delay, 1) >= 96
 
 
@@ -97,9 +96,8 @@ def test_an_hour_of_idleness_does_not_lower_what_drain_then_gives(make: targets.
 
 
 @pytest.mark.parametrize("delay", [0.5, 1.0])
-def test_from_cold_drain_finds_90_percent_of_an_unknown_capacity_within_5_seconds(
-    make: targets.Make, delay: float
-) -> None:
+def test_from_cold_drain_finds_an_unknown_capacity(make: targets.Make, delay: float) -> None:
+    """From cold, `drain` finds 90 % of an unknown capacity within 5 seconds."""
     assert max(targets.from_cold(make, delay, seed) for seed in range(3)) <= 5
 
 

@@ -102,7 +102,8 @@ def test_many_small_steps_are_a_drop_each_time_they_come_to_a_tenth(story: Story
     assert rates(ear.heard()) == [900, 810, 720]
 
 
-def test_steps_down_count_from_the_highest_rate_since_the_last_drop_was_told(story: Story, ear: Ear) -> None:
+def test_steps_down_count_from_the_highest_rate(story: Story, ear: Ear) -> None:
+    """Steps down count from the highest rate since the last drop was told."""
     for rate in (1000, 500, 2000, 1900, 1800):
         story.configure(rate=rate)
     assert rates(ear.heard()) == [500, 1800]
@@ -217,6 +218,7 @@ def test_who_may_not_publish_has_everything_else(real_story: Story) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_what_may_lower_a_rate_can_publish_and_a_failure_to_is_nobodys(name: str) -> None:
+def test_only_what_may_lower_a_rate_can_publish(name: str) -> None:
+    """Only a script that may lower a rate can publish, and a failure to publish fails no call."""
     said = re.findall(r"redis\.(p?call)\('PUBLISH'", script(name).text)
     assert said == ([] if name == "inspect" else ["pcall"])

@@ -156,7 +156,8 @@ def test_every_place_of_a_state_is_explained(full: Story, part: str) -> None:
         assert "".join(row[1] for row in table) == FORMATS[part.upper()]
 
 
-def test_a_client_that_decodes_replies_as_text_reads_every_hash_set_and_stream(real_server: Server) -> None:
+def test_a_client_that_decodes_replies_reads_everything(real_server: Server) -> None:
+    """A client that decodes replies as text reads every hash, set and stream."""
     story = Story(real_server.fast_client())
     story.configure(rate=100, lossless=True)
     story.report("c", **QUEUE)

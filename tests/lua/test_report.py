@@ -253,9 +253,8 @@ def test_a_silent_end_stops_the_budget_until_a_report(story: Story) -> None:
 
 
 @pytest.mark.parametrize(("given", "grace"), [(None, 10), (3, 3), (60, 60)])
-def test_a_clean_leave_keeps_what_that_consumer_could_take_for_a_grace_and_then_gives_the_rate(
-    story: Story, given: float | None, grace: float
-) -> None:
+def test_a_clean_leave_keeps_the_rate_for_a_grace(story: Story, given: float | None, grace: float) -> None:
+    """A clean leave keeps what that consumer could take for a grace, and then gives the rate that is set."""
     story.configure(rate=100, grace=given)
     story.report(load=95, capacity=40)
     assert story.at(1).leave(consumer="c")
@@ -267,7 +266,8 @@ def test_a_clean_leave_keeps_what_that_consumer_could_take_for_a_grace_and_then_
 
 
 @pytest.mark.parametrize("combine", ["sum", "spread", "min"])
-def test_in_a_rolling_restart_of_the_only_consumer_the_rate_is_what_it_can_take(story: Story, combine: str) -> None:
+def test_the_rate_in_a_rolling_restart(story: Story, combine: str) -> None:
+    """In a rolling restart of the only consumer, the rate is what that consumer can take."""
     story.configure(rate=1000, combine=combine)
     for life in range(5):
         story.report(load=90, capacity=40, incarnation=f"life-{life}", seq=1)
@@ -296,7 +296,8 @@ def test_a_grace_ends_with_a_report_a_silence_or_a_word_of_the_operator(story: S
     assert standing(story) == (100, 0, "rate")
 
 
-def test_a_grace_opens_no_budget_whose_consumer_could_take_more_or_that_is_paused_or_lossless(story: Story) -> None:
+def test_a_grace_opens_no_other_budget(story: Story) -> None:
+    """A grace opens no budget whose consumer could take more, or that is paused or lossless."""
     story.configure(rate=100)
     story.report(load=0, capacity=400)
     story.leave(consumer="c")
@@ -503,7 +504,8 @@ def test_a_report_that_comes_twice_or_late_moves_nothing(real_story: Story) -> N
     assert min(rates) >= 70
 
 
-def test_a_counter_that_jumps_takes_no_pushed_work_from_an_honest_consumer_for_long(real_story: Story) -> None:
+def test_a_counter_that_jumps_takes_no_work_for_long(real_story: Story) -> None:
+    """A counter that jumps takes no pushed work from an honest consumer for long."""
     story, rates = real_story, []
     story.configure(combine="spread")
     for i in range(100):
@@ -552,7 +554,8 @@ def test_the_law_is_the_first_that_fits_and_a_chosen_one_moves_only_up(story: St
     assert story.at(1).report(**QUEUE | {"done": 2}).law == "aimd"
 
 
-def test_a_queue_whose_work_is_never_counted_says_how_full_where_the_budget_has_a_rate(story: Story) -> None:
+def test_a_queue_that_counts_nothing_says_how_full_it_is(story: Story) -> None:
+    """A queue whose work is never counted says how full it is, where the budget has a rate."""
     nothing = QUEUE | {"done": 0, "errors": 0, "in_flight": 0}
     assert story.report(**nothing).law == "drain"
     assert story.at(2.25).report(**nothing).law == "drain"  # no rate, no capacity: nothing else would fit

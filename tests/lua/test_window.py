@@ -109,7 +109,8 @@ def test_what_comes_back_or_burns_makes_room_at_once(story: Story) -> None:
     assert drain(story) == 40
 
 
-def test_what_comes_back_though_its_work_seemed_to_be_seen_makes_no_room_twice(story: Story) -> None:
+def test_a_return_makes_no_room_twice(story: Story) -> None:
+    """Tokens that come back although their work seemed to be seen make no room twice."""
     opened(story)
     assert take(story, 60, "a", need=60) == 60
     live(story, 1.75, done=1000)  # others send to it as well
@@ -291,7 +292,8 @@ def test_snapshots_are_a_quarter_of_the_horizon_apart(story: Story) -> None:
     assert seen == [[net] * i + [0] * (5 - i) for i in range(1, 6)]
 
 
-def test_a_slower_reporter_stretches_the_horizon_and_forgets_what_is_too_young(story: Story) -> None:
+def test_a_slower_reporter_stretches_the_horizon(story: Story) -> None:
+    """A consumer that reports less often stretches the horizon and forgets snapshots that are too young."""
     opened(story)
     take(story, 7)
     live(story, 2.75)

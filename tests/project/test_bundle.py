@@ -70,7 +70,8 @@ def test_two_modules_may_call_two_things_by_one_name(made: Make) -> None:
     assert run(text) == 17
 
 
-def test_a_variable_of_the_caller_may_have_the_name_of_a_function_of_the_callee(made: Make) -> None:
+def test_a_callers_variable_may_be_named_as_a_function(made: Make) -> None:
+    """A variable of the caller may have the name of a function of the callee."""
     text = made(
         "--- @include a\nlocal depth, math_floor = 5, 7\nlocal x = f(depth)\nreturn x + depth, math_floor\n",
         a="""
@@ -312,7 +313,8 @@ def test_what_cannot_be_stays_a_function(made: Make, source: str, given: str) ->
 
 
 @pytest.mark.parametrize("place", ["", "local function main()\n"])
-def test_a_parameter_keeps_its_value_where_another_function_changes_the_variable(made: Make, place: str) -> None:
+def test_a_parameter_keeps_its_value(made: Make, place: str) -> None:
+    """A parameter keeps its value where another function changes the variable."""
     source = f"""
 {place}local n = 1
 local function bump() n = n + 1 end
@@ -348,7 +350,8 @@ return x[1], x[2], x[3], y
     assert run(text) == run(source)
 
 
-def test_what_is_rare_is_defined_when_it_is_called_with_copies_of_what_it_shares(made: Make) -> None:
+def test_what_is_rare_is_defined_when_it_is_called(made: Make) -> None:
+    """Rarely used functions are defined when one of them is called, with copies of what they share."""
     text = made(
         """
 --- @include a

@@ -42,7 +42,8 @@ def read(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(f"nexus_backpressure-{PROJECT['version']}.dist-info/{name}").decode()
 
 
-def test_the_wheel_has_every_script_inside_the_package_and_nothing_beside_it(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_every_script_inside_the_package(wheel: zipfile.ZipFile) -> None:
+    """The wheel has every script inside the package, and nothing beside it."""
     names = set(wheel.namelist())
     assert LUA
     assert {name for name in names if name.endswith(".lua")} == {f"nexus_redis/{path}" for path in LUA}
