@@ -17,16 +17,16 @@ import pytest
 
 from nexus_redis._redis.embedded import ServerProcess
 from tests.conftest import serve
-from tests.harness.script_driver import Story
+from tests.harness.script_driver import ScriptDriver
 from tests.harness.servers import FAKE, Server
 
 
 @pytest.fixture(params=[FAKE, "valkey"])
-def story(request: pytest.FixtureRequest, processes: dict[str, ServerProcess]) -> Iterator[Story]:
+def story(request: pytest.FixtureRequest, processes: dict[str, ServerProcess]) -> Iterator[ScriptDriver]:
     for server in serve(request.param, processes):
-        yield Story(server.fast_client())
+        yield ScriptDriver(server.fast_client())
 
 
 @pytest.fixture
-def real_story(real_server: Server) -> Story:
-    return Story(real_server.fast_client())
+def real_story(real_server: Server) -> ScriptDriver:
+    return ScriptDriver(real_server.fast_client())

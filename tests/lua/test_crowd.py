@@ -14,7 +14,7 @@ import redis
 
 from nexus_redis._protocol import calls
 from tests.harness.fleet import Fleet
-from tests.harness.script_driver import Story
+from tests.harness.script_driver import ScriptDriver
 from tests.harness.servers import Server
 
 Spare = Callable[[float], None]
@@ -23,13 +23,13 @@ REFRESHED, SPAN = 10, 11  # places of the packed terms
 
 
 @pytest.fixture
-def story(one_server: Server) -> Story:
+def story(one_server: Server) -> ScriptDriver:
     """On one kind: numbers as long as these are printed alike by all, which the fuzzed bounds see on each."""
-    return Story(one_server.fast_client())
+    return ScriptDriver(one_server.fast_client())
 
 
 @pytest.fixture
-def crowd(story: Story, spare_redis: Spare) -> Crowd:
+def crowd(story: ScriptDriver, spare_redis: Spare) -> Crowd:
     spare_redis(100)
     story.configure(rate=RATE)
     return Crowd(story)
@@ -38,7 +38,7 @@ def crowd(story: Story, spare_redis: Spare) -> Crowd:
 class Crowd:
     """So many who come once an epoch each, wanting `tokens`; `last` is what each was told."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: ScriptDriver) -> None:
         self.story = story
         self.last: dict[str, calls.Answer] = {}
 
@@ -60,7 +60,7 @@ def test_a_refresh_is_as_long_as_keeps_the_claims_under_the_limit(crowd: Crowd, 
     assert answer.lease == pytest.approx(5 * answer.refresh)
 
 
-def test_it_is_never_longer_than_a_minute(story: Story, spare_redis: Spare) -> None:
+def test_it_is_never_longer_than_a_minute(story: ScriptDriver, spare_redis: Spare) -> None:
     """Then a lease and a wait have ended before what is known of a producer goes."""
     spare_redis(0.1)
     story.configure(rate=RATE)
@@ -147,7 +147,7 @@ def test_each_has_its_turn_within_a_refresh(crowd: Crowd) -> None:
     assert max(answer.retry_after for answer in denied) <= denied[0].refresh < 0.6
 
 
-def test_one_that_asks_once_is_remembered_for_a_round(story: Story, spare_redis: Spare) -> None:
+def test_one_that_asks_once_is_remembered_for_a_round(story: ScriptDriver, spare_redis: Spare) -> None:
     """A producer that asks only once is remembered for longer than the others take to come.
 
     Else it would be a new one each time in one round, and be counted again.
@@ -161,7 +161,7 @@ def test_one_that_asks_once_is_remembered_for_a_round(story: Story, spare_redis:
     assert ends_ms > 1e3 * refresh
 
 
-def test_a_lossless_budget_keeps_its_leases_short(story: Story, spare_redis: Spare) -> None:
+def test_a_lossless_budget_keeps_its_leases_short(story: ScriptDriver, spare_redis: Spare) -> None:
     """What is on the way to its consumers is as old as the longest lease."""
     spare_redis(100)
     story.configure(rate=RATE, lossless=True)
@@ -212,7 +212,7 @@ def test_after_a_step_back_of_the_clock_the_dead_are_no_crowd(crowd: Crowd) -> N
     assert crowd.come(5, epochs=4, tokens=0.1, need=0.1, requested_rate=0.1).refresh == 0.1
 
 
-def test_sums_of_a_very_large_crowd_stay_sums(story: Story) -> None:
+def test_sums_of_a_very_large_crowd_stay_sums(story: ScriptDriver) -> None:
     """Ten thousand who each want all of a billion a second want more than 64 bits hold."""
     story.configure(rate=1e9)
     for number in range(3):

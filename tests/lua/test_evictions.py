@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import redis
 
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 
 FULL: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 50, "queue_limit": 50}
 
 
-def test_without_its_hash_a_budget_begins_another_life(story: Story) -> None:
+def test_without_its_hash_a_budget_begins_another_life(story: ScriptDriver) -> None:
     """Without its hash a budget begins another life at the end of the epoch."""
     birth = story.configure(rate=100).birth
     for i in range(10):
@@ -29,7 +29,7 @@ def test_without_its_hash_a_budget_begins_another_life(story: Story) -> None:
 
 
 @pytest.mark.parametrize("call", ["report", "configure"])
-def test_without_its_hash_a_budget_begins_another_life_with_any_other_call(story: Story, call: str) -> None:
+def test_without_its_hash_a_budget_begins_another_life_with_any_other_call(story: ScriptDriver, call: str) -> None:
     birth = story.configure(rate=100).birth
     story.at(1).report("c", load=0, capacity=50)
     story.client.delete(story.keys.budget)
@@ -41,7 +41,7 @@ def test_without_its_hash_a_budget_begins_another_life_with_any_other_call(story
     assert story.shown("birth") != birth
 
 
-def test_an_operators_settings_do_not_expire(story: Story) -> None:
+def test_an_operators_settings_do_not_expire(story: ScriptDriver) -> None:
     """An operator's settings do not expire, although the state was lost."""
     story.configure("operator", rate=50)
     story.at(1).claim("p", tokens=1)
@@ -53,7 +53,7 @@ def test_an_operators_settings_do_not_expire(story: Story) -> None:
     assert int(story.client.pttl(story.keys.budget)) > 0
 
 
-def test_a_floor_opens_no_lossless_budget(story: Story) -> None:
+def test_a_floor_opens_no_lossless_budget(story: ScriptDriver) -> None:
     """A lossless budget with a floor grants nothing while its consumer is full."""
     story.configure("operator", rate=100, min_rate=50, lossless=True)
     story.report("c", **FULL)
@@ -63,7 +63,7 @@ def test_a_floor_opens_no_lossless_budget(story: Story) -> None:
     assert answers[-1].is_lossless
 
 
-def test_the_hash_of_a_producer_that_was_made_again_expires(story: Story) -> None:
+def test_the_hash_of_a_producer_that_was_made_again_expires(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.claim("p", tokens=1)
     story.client.delete(story.keys.producer("p"))
@@ -72,7 +72,7 @@ def test_the_hash_of_a_producer_that_was_made_again_expires(story: Story) -> Non
         assert 0 < int(story.client.pttl(key)) <= 600_000
 
 
-def test_of_producers_that_are_gone_the_summary_shows_no_demand(story: Story) -> None:
+def test_of_producers_that_are_gone_the_summary_shows_no_demand(story: ScriptDriver) -> None:
     story.configure(rate=100)
     for i in range(10):
         story.at(i / 10).claim("p", tokens=5)
@@ -85,7 +85,7 @@ def test_of_producers_that_are_gone_the_summary_shows_no_demand(story: Story) ->
 
 
 @pytest.mark.parametrize("kind", ["producer", "consumer"])
-def test_a_members_hash_of_another_type_is_refused(real_story: Story, kind: str) -> None:
+def test_a_members_hash_of_another_type_is_refused(real_story: ScriptDriver, kind: str) -> None:
     """A member's hash of another type is refused before anything is written."""
     story = real_story
     story.configure(rate=100)

@@ -11,7 +11,7 @@ from nexus_redis._protocol import calls
 from nexus_redis._values.settings import micro
 from tests.harness.coordinators import ScriptCoordinator, at_us
 from tests.harness.plant import Consumer, Plant
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 from tests.harness.servers import Server
 
 
@@ -83,7 +83,7 @@ SAID: dict[str, Any] = {
 
 
 @pytest.fixture
-def opened(story: Story) -> Story:
+def opened(story: ScriptDriver) -> ScriptDriver:
     """A lossless budget that may admit up to 100."""
     story.configure(lossless=True)
     for i in range(7):
@@ -91,14 +91,14 @@ def opened(story: Story) -> Story:
     return story
 
 
-def test_a_count_that_the_server_has_lost_is_on_its_way_for_the_window(opened: Story) -> None:
+def test_a_count_that_the_server_has_lost_is_on_its_way_for_the_window(opened: ScriptDriver) -> None:
     birth = opened.claim("p", tokens=10, requested_rate=1e3).birth
     net = opened.numbers("window")[2]
     opened.claim("q", tokens=0, birth=birth, granted_total=70)
     assert opened.numbers("window")[2] == net + 60 * MICRO
 
 
-def test_the_first_after_a_failover_waits_for_the_others(opened: Story) -> None:
+def test_the_first_after_a_failover_waits_for_the_others(opened: ScriptDriver) -> None:
     """The producer that comes first after a failover waits for producers that know of more grants.
 
     It knows of 70 of the grants that are lost, and another one of 95.

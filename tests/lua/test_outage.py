@@ -12,7 +12,7 @@ from nexus_redis._protocol import calls
 from nexus_redis._protocol.calls import LEASE
 from tests.harness.fleet import excess
 from tests.harness.outage import Outages
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 from tests.harness.servers import Server
 
 LARGE = [(500, 2), (700, 32), (5000, 5)]  # minutes of work
@@ -204,7 +204,7 @@ def test_a_fleet_of_web_workers_that_are_mostly_idle_uses_the_whole_budget(one_s
     assert not outages.alone
 
 
-def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story: Story) -> None:
+def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
     assert story.claim("b", tokens=50, requested_rate=1000).fallback_rate == 0
@@ -216,7 +216,7 @@ def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story
     assert story.reserved == 0
 
 
-def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: Story) -> None:
+def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: ScriptDriver) -> None:
     """It has the share of the answer before, whatever it has been told since."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
@@ -228,7 +228,7 @@ def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: Stor
     assert sum(answer.fallback_rate for answer in answers) <= 50 * MICRO - 50 * MICRO
 
 
-def test_a_share_is_reserved_until_it_has_ended(story: Story) -> None:
+def test_a_share_is_reserved_until_it_has_ended(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
     reserved = []
@@ -242,7 +242,7 @@ def test_a_share_is_reserved_until_it_has_ended(story: Story) -> None:
         assert reserved[age] >= 50 * 0.5 ** ((age + 1) // 30) - 1
 
 
-def test_a_liar_makes_nobody_owe_more_than_its_share_could_have_given(story: Story) -> None:
+def test_a_liar_makes_nobody_owe_more_than_its_share_could_have_given(story: ScriptDriver) -> None:
     story.configure(rate=100)
     share = story.at(1).claim("a", tokens=50, requested_rate=1000).fallback_rate
     story.at(1.1).claim("b", tokens=50, requested_rate=1000)
@@ -252,7 +252,7 @@ def test_a_liar_makes_nobody_owe_more_than_its_share_could_have_given(story: Sto
     assert before - story.tokens <= share * 0.2 + 1
 
 
-def test_claims_without_the_last_two_fields_are_served(story: Story) -> None:
+def test_claims_without_the_last_two_fields_are_served(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1)
     ask = calls.claim(story.keys, "p", calls.Claim(need=MICRO, tokens=MICRO, incarnation="p", seq=1), story.at_us)
@@ -262,7 +262,7 @@ def test_claims_without_the_last_two_fields_are_served(story: Story) -> None:
 
 
 @pytest.mark.parametrize("silence", [0, 20, 45, 95, 200, 310, 3600, 86400])
-def test_a_killed_processs_share_is_missing_while_it_could_live(story: Story, silence: float) -> None:
+def test_a_killed_processs_share_is_missing_while_it_could_live(story: ScriptDriver, silence: float) -> None:
     """The share of a killed process is missing no longer than the process could live on it.
 
     A nightly job that was killed last night, or anybody who comes long after the last one.

@@ -71,8 +71,8 @@ def test_pure_rooms_import_with_no_way_to_wait_or_to_speak() -> None:
     assert done.returncode == 0, done.stderr
     for name in BLOCKED:  # and the rule has teeth: each of them is refused
         code = IMPORT_PURE.replace("os._exit(0)", f"import {name}")
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
-        assert done.returncode != 0, name
+        refused = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+        assert refused.returncode != 0, name
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
