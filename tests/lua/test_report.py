@@ -792,3 +792,25 @@ def test_a_step_forward_makes_all_silent_until_they_report(story: ScriptDriver) 
     story.report(load=0, capacity=100)
     assert standing(story.at(86_400)) == (0, 3, "no_consumers")
     assert story.at(86_400.25).report(load=0, capacity=100, uptime_ms=500).budget_rate == 100
+
+
+@pytest.mark.parametrize(("interval_ms", "kept_ms"), [(250, 600_000), (3_600_000, 6 * 3_600_000)])
+def test_a_consumer_is_known_for_ten_minutes_or_six_reports(
+    story: ScriptDriver, interval_ms: float, kept_ms: int
+) -> None:
+    story.configure(rate=100)
+    story.report("c", **QUEUE, interval_ms=interval_ms)
+    for key in (story.keys.consumer("c"), story.keys.consumer_state("c")):
+        left: Any = story.client.pttl(key)
+        assert kept_ms - 60_000 < left <= kept_ms
+
+
+def test_a_budget_that_nobody_claims_of_shows_no_demand(story: ScriptDriver) -> None:
+    """A report writes that, where no claim has closed an epoch for two epochs."""
+    story.configure(rate=100)
+    for i in range(8):
+        story.at(0.3 * i).claim(tokens=2, requested_rate=7)
+    story.report("c", **QUEUE)
+    assert (story.field("demand_per_s"), story.field("producers_in_demand")) == ("7", "1")
+    story.at(2.1 + 3).report("c", **QUEUE)
+    assert (story.field("demand_per_s"), story.field("producers_in_demand")) == ("0", "0")
