@@ -2,16 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak bench bundle lint docs clean
+.PHONY: demo test tests types soak bench bundle lint docs clean
 
 demo: .venv/demo.stamp
 	$(BIN)/nexus-redis demo $(ARGS)
 
 test: .venv/dev.stamp
 	@$(BIN)/python -m tests.harness.matrix
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j 3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types tests
+
+# Beside one another: lint and types say at their end what they found, and the + lets the tests say it as they run.
+tests: .venv/dev.stamp
+	+$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
+
+types: .venv/dev.stamp
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
 
 soak: .venv/dev.stamp
 	$(BIN)/pytest -m soak $(ARGS)

@@ -44,7 +44,7 @@ class Row:
 
     def run(self, server: Server) -> Measured:
         """Measure the row on an empty server."""
-        client = server.client()
+        client = server.fast_client()
         client.flushall()
         fleet = Fleet(client, self.rate)
         for workload in self.producers:

@@ -7,6 +7,7 @@ What is about these limits says them itself, in an address (`?socket_timeout=0.1
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +23,7 @@ from nexus_redis._redis import address, connect, embedded, pubsub
 from nexus_redis._redis.embedded import ServerProcess
 from nexus_redis._runtime import log_thread
 from tests.harness.fleets import FLEETS, Fleet, FleetServer
+from tests.harness.plain_bundle import without_rules
 from tests.harness.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
 from tests.harness.support import PATIENCE
 from tools import bundle_lua
@@ -50,6 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("slow"))
+        elif "spare_redis" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("crowd"))  # one worker composes the scripts for them
         elif is_fast(item):
             item.add_marker("fast")
         kind = getattr(getattr(item, "callspec", None), "params", {}).get("server")
@@ -62,8 +66,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def is_fast(item: pytest.Item) -> bool:
     """Whether it needs nothing but this process: no real server, no other program. And it is not marked as long."""
     fixtures = getattr(item, "fixturenames", ())
-    kind = getattr(getattr(item, "callspec", None), "params", {}).get("server")
-    uses_server = kind != FAKE if "server" in fixtures else "processes" in fixtures or "nexus_server" in fixtures
+    given = getattr(getattr(item, "callspec", None), "params", {})
+    kind = given.get("server", given.get("story"))
+    uses_server = (
+        kind != FAKE if {"server", "story"} & set(fixtures) else "processes" in fixtures or "nexus_server" in fixtures
+    )
     starts_others = {"subprocess", "launch", "Workers"} & vars(getattr(item, "module", None)).keys()
     return not (uses_server or starts_others or item.get_closest_marker("soak"))
 
@@ -152,7 +159,8 @@ def serve(kind: str, processes: dict[str, ServerProcess]) -> Iterator[Server]:
     """One of KINDS, empty."""
     if kind != FAKE and binary(kind) is None:
         pytest.skip(MISSING[kind])
-    server = Server(kind, 0 if kind == FAKE else _alive(kind, processes).port)
+    process = None if kind == FAKE else _alive(kind, processes)
+    server = Server(kind) if process is None else Server(kind, process.port, process.directory)
     server.flush()
     yield server
     server.close()
@@ -184,16 +192,30 @@ def one_server(processes: dict[str, ServerProcess]) -> Iterator[Server]:
     yield from serve("valkey", processes)
 
 
+PLACEHOLDER = "10007"  # claims a second, a number that stands nowhere else
+
+
+@functools.cache
+def _with_placeholder(name: str) -> str:
+    """A script that lets a fleet make so many claims a second as stands there: seconds of work, so done once."""
+    real = "local CLAIMS_PER_S = 10000"
+    assert real in (bundle_lua.LUA / "lib" / "crowd.lua").read_text()
+    source = bundle_lua.source
+    with pytest.MonkeyPatch.context() as patch, without_rules():
+        instead = f"local CLAIMS_PER_S = {PLACEHOLDER}"
+        patch.setattr(bundle_lua, "source", lambda path: source(path).replace(real, instead))
+        return bundle_lua.composed(bundle_lua.LUA / f"{name}.lua")
+
+
 @pytest.fixture
 def spare_redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
     """`spare_redis(100)`: scripts that let a fleet make no more than 100 claims a second, so that 20 are a crowd."""
 
     def spare(claims_per_s: float) -> None:
-        real, other = "local CLAIMS_PER_S = 10000", f"local CLAIMS_PER_S = {claims_per_s:g}"
-        source = bundle_lua.source
-        assert real in (bundle_lua.LUA / "lib" / "crowd.lua").read_text()
-        monkeypatch.setattr(bundle_lua, "source", lambda path: source(path).replace(real, other))
-        monkeypatch.setattr(scripts, "_bundled", lambda name: bundle_lua.composed(bundle_lua.LUA / f"{name}.lua"))
+        assert PLACEHOLDER in _with_placeholder("claim")
+        monkeypatch.setattr(
+            scripts, "_bundled", lambda name: _with_placeholder(name).replace(PLACEHOLDER, f"{claims_per_s:g}")
+        )
         scripts.script.cache_clear()
 
     yield spare

@@ -14,7 +14,7 @@ from nexus_redis._protocol import calls
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.snapshot import ConsumerSnapshot
 from tests.harness.faces import LONG, Opener
-from tests.harness.servers import Server
+from tests.harness.servers import NO_SERVER, Server
 from tests.harness.support import PATIENCE, eventually
 
 
@@ -137,7 +137,8 @@ def test_a_watched_queue_tells_its_depth(nexus: Any) -> None:
 
 
 @pytest.mark.hurried  # the loop stands still as long as the lock is held: the try waits as long as it may
-def test_a_queue_whose_depth_needs_a_lock_that_the_caller_holds_does_no_harm(nexus: Any) -> None:
+def test_a_depth_behind_the_callers_own_lock(nexus: Any) -> None:
+    """A queue whose depth needs a lock that the caller holds does no harm."""
     budget, lock = nexus.budget("elasticsearch", rate=10_000), threading.Lock()
     asked = threading.Event()
 
@@ -170,6 +171,7 @@ def test_what_says_too_little_is_refused_with_the_remedy(nexus: Any) -> None:
         consumer.report(load=95)
 
 
+@NO_SERVER
 @pytest.mark.parametrize("said", [{"load": 101}, {"load": -1}, {"load": True}, {"done": float("nan")}, {"lode": 5}])
 def test_a_bad_report_is_refused_before_it_is_sent(nexus: Any, said: dict[str, Any]) -> None:
     budget = nexus.budget("elasticsearch")
@@ -273,9 +275,8 @@ def test_a_report_with_a_slip_does_not_take_the_consumer_out(nexus: Any) -> None
         assert consumer.report(load=10) == 100
 
 
-def test_a_pause_by_code_neither_cuts_a_longer_one_short_nor_ends_an_operators(
-    nexus: Any, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_pause_by_code_ends_no_other_pause(nexus: Any, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A pause by code neither shortens a longer pause nor ends an operator's pause."""
     budget = nexus.budget("es", rate=100)
     budget.pause(3600, reason="429")
     budget.pause(1, reason="429")

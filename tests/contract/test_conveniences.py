@@ -21,7 +21,7 @@ from nexus_redis.testing import ManualClock
 from tests.contract.test_budgets import operator_sets
 from tests.harness.accounting import granted_by, spent
 from tests.harness.faces import Opener, account_of, it_of
-from tests.harness.servers import Server
+from tests.harness.servers import NO_SERVER, Server
 from tests.harness.support import PATIENCE, eventually, join, run
 
 
@@ -96,9 +96,8 @@ def test_a_keys_budget_is_one_of_its_own_with_its_parents_settings(nexus: Any) -
     assert nexus.budget("stripe").snapshot().settings == {"rate": ("100", "code"), "burst": ("2", "code")}
 
 
-def test_what_does_not_go_with_the_parents_settings_is_left_out_with_a_word(
-    nexus: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_setting_that_contradicts_the_parent_is_left_out(nexus: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A setting of a key that does not go with its parent's settings is left out, and a log line says so."""
     nexus.budget("stripe", rate=7)
     tenant = nexus.budget("stripe", key="a", min_rate=50)
     tenant.acquire()
@@ -117,7 +116,8 @@ def test_an_operator_sets_all_keys_by_their_parent_and_one_by_its_name(nexus: An
     assert rates == {"a": 50, "vip": 500}
 
 
-def test_configure_on_a_key_gives_it_a_value_and_none_brings_the_parents_back(nexus: Any) -> None:
+def test_configure_on_a_key_overrides_the_parent(nexus: Any) -> None:
+    """`configure` on a key gives the key a value, and None brings the parent's value back."""
     nexus.budget("stripe", rate=1000)
     tenant = nexus.budget("stripe", key="a")
     tenant.acquire()
@@ -141,7 +141,8 @@ def test_what_code_gives_a_key_holds_without_holding_its_object(nexus: Any) -> N
         nexus.budget("customer", key="big", rate=6)
 
 
-def test_every_budget_of_a_key_in_one_process_shares_one_producer_as_long_as_it_is_in_use(nexus: Any) -> None:
+def test_budgets_of_one_key_share_a_producer(nexus: Any) -> None:
+    """All budget objects of a key in one process share one producer, as long as it is in use."""
     nexus.budget("stripe", rate=1000)
     for _ in range(5):
         nexus.budget("stripe", key="a").acquire()
@@ -189,9 +190,11 @@ def test_threads_that_name_a_key_at_the_same_time_share_one_producer(
     assert nexus.budget("stripe", key="a")._registration.settings.given() == {"rate": 5, "burst": 7}
 
 
-def test_ten_thousand_budgets_of_which_a_hundred_are_used_take_no_thread_of_their_own_and_no_calls(
+def test_idle_budgets_cost_no_thread_and_no_calls(
     one_server: Server,
 ) -> None:
+    """Ten thousand budgets, of which a hundred are used, take no threads of their own and no calls."""
+
     def loops() -> set[threading.Thread]:
         return {thread for thread in threading.enumerate() if thread.name == "nexus-redis"}
 
@@ -255,9 +258,8 @@ def test_what_was_too_much_goes_back_and_what_was_too_little_is_owed(
     assert eventually(lambda: spent(account_of(budget)) == granted_by(server, "llm"))
 
 
-def test_the_estimate_stands_where_nothing_is_settled_and_where_the_block_raises(
-    open_nexus: Opener, nexus: Any
-) -> None:
+def test_the_estimate_stands_without_a_settlement(open_nexus: Opener, nexus: Any) -> None:
+    """The estimate stands where nothing is settled, and where the block raises."""
     budget = nexus.budget("llm", rate=2000)
     book = account_of(budget).ledger
     reserving(open_nexus, budget, 30, lambda _: None)
@@ -278,6 +280,7 @@ def test_the_estimate_stands_where_nothing_is_settled_and_where_the_block_raises
     assert book.used == 55 * MICRO
 
 
+@NO_SERVER
 @pytest.mark.parametrize("used", [-1, float("nan"), float("inf"), "5", True, None])
 def test_a_bad_settlement_is_refused_and_the_estimate_stands(open_nexus: Opener, nexus: Any, used: Any) -> None:
     budget = nexus.budget("llm", rate=2000)
@@ -286,7 +289,8 @@ def test_a_bad_settlement_is_refused_and_the_estimate_stands(open_nexus: Opener,
     assert account_of(budget).ledger.used == 30 * MICRO
 
 
-def test_a_reservation_that_times_out_takes_nothing_and_its_block_never_runs(open_nexus: Opener, nexus: Any) -> None:
+def test_a_reservation_that_times_out_takes_nothing(open_nexus: Opener, nexus: Any) -> None:
+    """A reservation that times out takes no tokens, and its block never runs."""
     budget = nexus.budget("llm", rate=0)
     ran: list[Any] = []
     with pytest.raises(AcquireTimeout):
@@ -351,6 +355,7 @@ def test_a_timeout_that_is_not_given_is_the_shortest_of_the_producers(timed: Any
     assert account_of(patient).ledger.used == 0
 
 
+@NO_SERVER
 def test_what_is_no_budget_of_this_nexus_is_refused(open_nexus: Opener, server: Server, nexus: Any) -> None:
     other = open_nexus(server).budget("requests", rate=5)
     for wanted in ({}, {"requests": 1}, {it_of(other): 1}):
@@ -387,7 +392,8 @@ def test_closing_the_nexus_tells_who_waits_for_several(nexus: Any) -> None:
     assert len(errors) == 1
 
 
-def test_twenty_threads_that_want_two_budgets_and_one_that_wants_one_all_get_theirs(one_server: Server) -> None:
+def test_threads_on_two_budgets_and_one_are_all_served(one_server: Server) -> None:
+    """Twenty threads that want two budgets, and one thread that wants one of them, all get their tokens."""
     with Nexus.from_url(one_server.url) as nexus:
         a, b = nexus.budget("a", rate=300), nexus.budget("b", rate=3000)
         counts = [0] * 21

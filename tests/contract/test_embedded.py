@@ -170,9 +170,8 @@ def test_another_address_is_refused_with_the_ones_there_are(url: str) -> None:
         acquire(url)
 
 
-def test_a_server_that_does_not_start_leaves_its_last_words_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_start_leaves_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not start leaves the last lines of its log in the error, and nothing else."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     binary = server_binary()
     assert binary is not None
@@ -299,7 +298,8 @@ def test_a_forked_child_uses_the_servers_of_its_parent_and_stops_none(held: Embe
     assert serving._watchdog.poll() is None
 
 
-def test_a_fork_before_the_start_is_refused_in_the_child_where_nothing_would_be_shared() -> None:
+def test_a_fork_before_the_start_is_refused_in_the_child() -> None:
+    """A private server that was not started before a fork is refused in the child, since nothing would be shared."""
     server = acquire("embedded://")
     assert "opened before a fork" in in_a_fork(lambda: server.start().port)
     server.stop()

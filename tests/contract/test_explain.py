@@ -59,7 +59,8 @@ def test_what_code_says_is_told_with_who_and_from_what_to_what(nexus: Any) -> No
     ]
 
 
-def test_of_several_the_one_that_holds_back_is_named_and_a_pause_among_them(nexus: Any) -> None:
+def test_of_several_consumers_the_slowest_is_named(nexus: Any) -> None:
+    """Of several consumers `explain` names the one that holds the budget back, also where one of them pauses."""
     budget = nexus.budget("ingest")
     big, small = (
         budget.consumer(name, capacity=capacity, interval=LONG) for name, capacity in (("big", 1000), ("small", 5))

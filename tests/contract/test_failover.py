@@ -107,9 +107,8 @@ def test_a_node_that_is_down_or_hangs_stops_its_own_budgets_only(
 
 
 @pytest.mark.slow
-def test_a_replica_that_takes_over_serves_the_budgets_of_its_primary_and_their_listeners(
-    open_nexus: Opener, replicated: ClusterFleet
-) -> None:
+def test_a_replica_that_takes_over_serves_its_primarys_budgets(open_nexus: Opener, replicated: ClusterFleet) -> None:
+    """A replica that takes over serves the budgets of its primary, and the listeners of these budgets."""
     name, primary = "stripe", replicated.owner("nexus:{stripe}")
     producer = open_nexus(replicated.url).budget(name, rate=1000).producer(on_outage="closed")
     producer.acquire()

@@ -99,9 +99,8 @@ def test_pace_keeps_the_pace(one_server: Server) -> None:
         judge(log, 50, 0.4, claims(one_server) - before)
 
 
-def test_a_key_that_asks_after_its_parents_settings_now_and_then_uses_the_whole_budget_too(
-    one_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_uses_the_whole_budget_too(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key, which asks for its parent's settings now and then, uses the whole budget too."""
     monkeypatch.setattr(registration, "LOOK_EACH", 1.0)  # a claim is not sent along with that question
     log: Log = []
     with ManualClock(round_trip=0.2) as clock, Nexus.from_url(one_server.url) as nexus:

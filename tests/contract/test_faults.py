@@ -106,9 +106,10 @@ def test_scripts_that_the_server_forgets_are_sent_again(open_nexus: Opener, serv
     assert granted_by(server) == spent(account_of(producer))
 
 
-def test_the_budget_is_opened_before_the_first_claim_whichever_script_the_server_knows(
+def test_the_budget_is_opened_before_the_first_claim(
     clock: ManualClock, open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The budget is opened before the first claim, whichever script the server knows."""
     open_nexus(server).budget("other", rate=500).acquire()
     for name in ("configure", "claim"):
         client = server.client()
@@ -124,9 +125,10 @@ def test_the_budget_is_opened_before_the_first_claim_whichever_script_the_server
 
 
 @pytest.mark.parametrize("timeout", [None, 0])
-def test_a_first_try_is_served_where_the_server_knows_the_claim_and_not_the_settings(
+def test_a_first_try_is_served_before_the_settings_are_known(
     clock: ManualClock, open_nexus: Opener, server: Server, timeout: float | None
 ) -> None:
+    """A first try is served where the server knows the claim script and not the settings script."""
     server.client().script_flush()
     open_nexus(server).budget("warm").try_acquire()
     budget = open_nexus(server).budget("new", rate=500)
@@ -179,10 +181,11 @@ def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener, p
         process.stop()
 
 
-def test_a_primary_that_became_a_replica_is_left_for_the_one_that_has_its_address_now(
-    open_nexus: Opener, real_server: Server, proxy: Proxy
-) -> None:
-    """As behind a DNS name or a virtual IP that moves: the old connections live on, and only a new one arrives."""
+def test_a_primary_that_became_a_replica_is_left(open_nexus: Opener, real_server: Server, proxy: Proxy) -> None:
+    """A primary that became a replica is left for the server that has its address now.
+
+    As behind a DNS name or a virtual IP that moves: the old connections live on, and only a new one arrives.
+    """
     process = launch("valkey")
     proxy.target = real_server.port
     try:
@@ -232,9 +235,8 @@ def test_a_server_without_memory_is_an_outage_and_no_refusal(open_nexus: Opener,
 # --- Redis is away
 
 
-def test_acquire_answers_within_its_deadline_though_a_call_to_redis_never_returns(
-    open_nexus: Opener, server: Server, proxy: Proxy
-) -> None:
+def test_acquire_keeps_its_deadline_though_a_call_hangs(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """`acquire` answers within its deadline, although a call to Redis never returns."""
     budget = open_nexus(proxy.endless_url).budget("stripe", rate=0)
     assert not budget.try_acquire()
     proxy.is_black_hole = True
@@ -340,9 +342,8 @@ def closes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("closes_soon")
-def test_a_call_that_never_returns_keeps_neither_the_nexus_from_closing_nor_who_waits(
-    open_nexus: Opener, server: Server, proxy: Proxy
-) -> None:
+def test_a_call_that_hangs_keeps_nobody_waiting(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """A call that never returns keeps neither the nexus from closing nor the waiting callers."""
     nexus = open_nexus(proxy.endless_url)
     budget = nexus.budget("stripe", rate=0)
     assert not budget.try_acquire()

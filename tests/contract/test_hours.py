@@ -47,9 +47,8 @@ def test_tokens_of_hours_in_which_nobody_asked_are_no_more_than_the_burst(
     assert clock.now - began >= (40 - 20 - 1.02) / 10
 
 
-def test_an_idle_producer_leaves_after_a_minute_and_comes_back_with_the_next_acquire(
-    nexus: Any, let_pass: Pass
-) -> None:
+def test_an_idle_producer_leaves_and_comes_back(nexus: Any, let_pass: Pass) -> None:
+    """An idle producer leaves after a minute, and comes back with the next acquire."""
     budget = nexus.budget("stripe", rate="10/s")
     budget.acquire()
     let_pass(59)
@@ -77,9 +76,8 @@ def test_a_pause_of_ten_minutes_ends_by_itself_and_nobody_passes_before(
     assert ends <= clock.now <= ends + 2
 
 
-def test_the_budget_of_a_key_takes_over_what_its_parent_is_told_within_a_minute_of_use(
-    nexus: Any, let_pass: Pass
-) -> None:
+def test_a_key_follows_its_parent_within_a_minute(nexus: Any, let_pass: Pass) -> None:
+    """The budget of a key takes over a new setting of its parent within a minute of use."""
     parent = nexus.budget("stripe", rate="10/s")
     customer = nexus.budget("stripe", key="cust-42")
     parent.acquire()
@@ -91,10 +89,11 @@ def test_the_budget_of_a_key_takes_over_what_its_parent_is_told_within_a_minute_
     assert customer.snapshot().rate == 20
 
 
-def test_who_waits_for_a_budget_without_a_rate_is_served_when_it_gets_one_minutes_later(
-    nexus: Any, clock: ManualClock
-) -> None:
-    """It used to be refused after 37 s: what it wanted had doubled beyond what a claim may say."""
+def test_a_waiter_is_served_when_the_budget_gets_a_rate(nexus: Any, clock: ManualClock) -> None:
+    """A caller that waits for a budget without a rate is served when the budget gets one, minutes later.
+
+    It used to be refused after 37 s: what it wanted had doubled beyond what a claim may say.
+    """
     budget = nexus.budget("late")
     with pytest.raises(AcquireTimeout, match="unset"):
         budget.acquire(timeout=300)
@@ -103,9 +102,8 @@ def test_who_waits_for_a_budget_without_a_rate_is_served_when_it_gets_one_minute
     assert clock.now == pytest.approx(300, abs=3)
 
 
-def test_a_consumer_that_says_nothing_new_for_hours_keeps_its_rate_and_one_that_leaves_takes_it_along(
-    nexus: Any, let_pass: Pass
-) -> None:
+def test_a_consumer_keeps_its_rate_for_hours(nexus: Any, let_pass: Pass) -> None:
+    """A consumer that says nothing new for hours keeps its rate, and a consumer that leaves takes its rate along."""
     budget = nexus.budget("index")
     with budget.consumer(capacity=400) as consumer:
         consumer.report(load=95)
@@ -128,9 +126,8 @@ def test_two_clients_on_one_clock_are_a_fleet_that_shares(
     assert clock.now == pytest.approx(60, abs=1.5)
 
 
-def test_a_queue_that_is_only_watched_does_not_hold_back_the_rate_that_is_set(
-    nexus: Any, clock: ManualClock, let_pass: Pass
-) -> None:
+def test_a_watched_queue_does_not_hold_back_a_set_rate(nexus: Any, clock: ManualClock, let_pass: Pass) -> None:
+    """A queue that is only watched does not hold back the rate that is set."""
     budget = nexus.budget("elasticsearch", rate="5000/s")
     with budget.consumer("es-1") as consumer:
         consumer.watch(queue.Queue(maxsize=1000))  # others empty it at once, and say nothing

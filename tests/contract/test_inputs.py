@@ -36,7 +36,8 @@ def test_a_budget_takes_rates_and_durations_as_people_write_them(nexus: Any) -> 
     }  # fmt: skip
 
 
-def test_a_pause_takes_a_duration_and_says_how_to_pause_for_longer_than_it_can(nexus: Any) -> None:
+def test_a_pause_takes_a_duration(nexus: Any) -> None:
+    """A pause takes a duration, and the refusal of a longer one says how to pause until a resume."""
     budget = nexus.budget("stripe", rate=100)
     budget.pause("1h30m")
     assert 5390 < budget.snapshot().paused_for <= 5400

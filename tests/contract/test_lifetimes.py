@@ -88,7 +88,9 @@ def test_a_call_that_interrupts_another_one_of_its_thread_says_what_to_do(
     in_thread(interrupted)
 
 
-def test_a_question_to_redis_that_interrupts_another_one_of_its_thread_says_what_to_do(nexus: Nexus) -> None:
+def test_a_reentrant_call_says_what_to_do(nexus: Nexus) -> None:
+    """A call to Redis that interrupts another call of its own thread is refused, and the error says what to do."""
+
     def plan() -> Any:
         with pytest.raises(ReentrantCall):
             nexus.budget("stripe").snapshot()
@@ -98,9 +100,8 @@ def test_a_question_to_redis_that_interrupts_another_one_of_its_thread_says_what
     assert nexus.budget("stripe").snapshot().name == "stripe"
 
 
-def test_what_is_closed_by_an_interrupting_handler_leaves_when_the_interrupted_call_has_ended(
-    nexus: Nexus, server: Server
-) -> None:
+def test_a_close_by_a_handler_waits_for_the_interrupted_call(nexus: Nexus, server: Server) -> None:
+    """What a signal handler closes leaves Redis when the interrupted call has ended."""
     before = ours()
     budget = nexus.budget("stripe")
     producer, consumer = budget.producer(), budget.consumer()
@@ -199,9 +200,10 @@ def said_by(child: subprocess.Popen[bytes]) -> bytes:
     return in_thread(child.stdout.read)
 
 
-def test_close_as_the_handler_of_sigterm_ends_the_loop_of_acquires_and_hands_back(
+def test_close_may_be_the_handler_of_sigterm(
     server: Server, handling: Callable[[str], subprocess.Popen[bytes]]
 ) -> None:
+    """`close` as the handler of SIGTERM ends the loop of acquires, and tokens are handed back."""
     children = [handling(CLOSES) for _ in range(4)]
     for child in children:
         child.send_signal(signal.SIGTERM)
@@ -414,7 +416,8 @@ def test_a_child_that_ends_hands_back_and_leaves(nexus: Nexus, server: Server, s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
-def test_an_async_budget_is_handed_to_a_child_whose_consumers_leave_when_it_ends(server: Server, start: str) -> None:
+def test_an_async_budget_is_handed_to_a_child(server: Server, start: str) -> None:
+    """An async budget is handed to a child process, whose consumers leave when it ends."""
     budget = nexus_redis.asyncio.Nexus.from_url(server.url).budget("stripe", rate=1000)
     context: Any = multiprocessing.get_context(start)
     child = context.Process(target=take_and_report_async, args=[budget])
@@ -439,7 +442,8 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_threads")
-def test_where_no_thread_is_to_be_had_an_acquire_says_so_and_close_does_not_raise(server: Server) -> None:
+def test_without_a_thread_an_acquire_says_so(server: Server) -> None:
+    """Where the system gives no thread, an acquire says so, and `close` does not raise."""
     nexus = Nexus.from_url(server.url)
     budget = nexus.budget("stripe", rate=1000)
     calls: list[Callable[[], Any]] = [
@@ -457,7 +461,9 @@ def test_where_no_thread_is_to_be_had_an_acquire_says_so_and_close_does_not_rais
 
 
 @pytest.mark.usefixtures("no_threads")
-def test_an_async_nexus_without_a_thread_acquires_refuses_reports_and_closes(server: Server) -> None:
+def test_an_async_nexus_lives_without_a_thread(server: Server) -> None:
+    """An async nexus that gets no thread acquires, refuses reports and closes."""
+
     async def main() -> None:
         async with nexus_redis.asyncio.Nexus.from_url(server.url) as nexus:
             budget = nexus.budget("stripe", rate=1000)

@@ -71,7 +71,8 @@ def test_the_shell_sweeps_as_well_and_leaves_what_others_put_there(server: Serve
     assert client.zcard(LIST) <= 14
 
 
-def test_the_list_ends_after_the_budgets_and_never_where_an_operator_has_set_something(server: Server) -> None:
+def test_the_list_expires_only_without_operators_settings(server: Server) -> None:
+    """The list expires after its budgets, and never where an operator has set something."""
     client: Any = server.client()
     run_plan(one(calls.configure(BudgetKeys("nexus", "a"), BudgetSettings(rate=5))), client)
     write(client, "a")
@@ -107,7 +108,8 @@ def many(jobs: list[Job]) -> Generator[list[Job], list[Outcome], list[Outcome]]:
 
 
 @pytest.mark.parametrize("step", [0, 1])
-def test_a_budget_that_is_opened_while_its_old_name_is_dropped_stays_listed(server: Server, step: int) -> None:
+def test_a_budget_reopened_while_it_is_dropped_stays_listed(server: Server, step: int) -> None:
+    """A budget that is opened while its old name is dropped from the list stays listed."""
     client: Any = server.client()
     client.zadd(LIST, {"a": 1})
 

@@ -102,9 +102,10 @@ def test_an_observer_that_rests_gives_its_rate_away_and_comes_back_at_once(
 
 
 @pytest.mark.parametrize("cost", [1, 3, 5000])
-def test_an_observer_begins_soon_and_again_after_a_rest_whatever_a_request_costs(
+def test_an_observer_begins_soon_and_again_after_a_rest(
     timed: Any, clock: ManualClock, let_pass: Pass, cost: float
 ) -> None:
+    """An observer begins soon, and again soon after a rest, whatever a request costs."""
     budget = timed.budget("api")
     with budget.consumer(observe=True) as observer:
         for _ in range(2):

@@ -42,7 +42,8 @@ def take_async(budget: nexus_redis.asyncio.Budget) -> Grant:
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["spawn", "fork"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_worker_opens_what_it_is_handed_once_and_is_a_producer_of_its_own(one_server: Server, start: str) -> None:
+def test_a_worker_is_a_producer_of_its_own(one_server: Server, start: str) -> None:
+    """A worker opens the object that it is handed once, and is a producer of its own."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:
         customer = nexus.budget("stripe", key="cust 42", rate="1000/s", burst=2)
         customer.acquire(timeout=PATIENCE)
@@ -94,7 +95,8 @@ def test_in_its_own_process_a_copy_is_the_same_nexus_and_the_same_producer(
         assert (again.name, again._nexus) == (budget.name, nexus)
 
 
-def test_settings_go_along_as_code_gives_them_and_a_closed_nexus_is_opened_anew(one_server: Server) -> None:
+def test_settings_are_pickled_as_code_gives_them(one_server: Server) -> None:
+    """Settings are pickled as code gives them, and a nexus that was closed is opened again."""
     first = nexus_redis.Nexus.from_url(one_server.url)
     budget = first.budget("stripe", rate=5)
     budget.configure(rate=7, burst=1)

@@ -129,9 +129,10 @@ def test_8_forked_workers_with_one_literal_id_keep_the_books(server: Server, cap
         assert spent(account_of(producer)) + sum(spent for _, spent in told) == granted_by(server)
 
 
-def test_a_budget_that_was_made_before_the_fork_and_used_after_it_is_one_producer_in_each_child(
+def test_a_budget_made_before_the_fork_is_a_producer_per_child(
     server: Server,
 ) -> None:
+    """A budget that was made before the fork and is used after it is one producer in each child."""
     with Nexus.from_url(server.url) as nexus:
         budget = nexus.budget("stripe", rate=1000)
 
@@ -147,9 +148,11 @@ def test_a_budget_that_was_made_before_the_fork_and_used_after_it_is_one_produce
 
 
 @pytest.mark.parametrize("kind", [Nexus, AsyncNexus])
-def test_each_nexus_begins_afresh_in_a_forked_child_though_others_are_closed_or_broken(
+def test_each_nexus_begins_again_in_a_forked_child(
     server: Server, kind: type[Nexus | AsyncNexus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each nexus begins again in a forked child, although other ones are closed or broken."""
+
     async def used(nexus: Nexus | AsyncNexus) -> None:
         granted = nexus.budget("stripe", rate=1000).acquire(20)
         if isinstance(granted, Awaitable):
@@ -199,7 +202,9 @@ def test_a_fork_in_the_middle_of_an_acquire_leaves_each_side_its_own(server: Ser
         assert granted + spent(account_of(producer)) == granted_by(server)
 
 
-def test_a_forked_child_of_an_event_loop_starts_again_and_the_parents_connection_lives(server: Server) -> None:
+def test_a_forked_child_of_an_event_loop_starts_again(server: Server) -> None:
+    """A forked child of an event loop starts again, and the parent's connection lives on."""
+
     async def main() -> None:
         async with AsyncNexus.from_url(server.url) as nexus:
             budget = nexus.budget("stripe", rate=1000)
@@ -238,7 +243,9 @@ def test_a_forked_child_of_an_event_loop_starts_again_and_the_parents_connection
 
 
 @pytest.mark.parametrize("cost", [1, 40])
-def test_an_acquire_that_is_cancelled_at_any_moment_loses_and_doubles_nothing(server: Server, cost: int) -> None:
+def test_a_cancelled_acquire_loses_and_doubles_nothing(server: Server, cost: int) -> None:
+    """An acquire that is cancelled at any moment loses no tokens and counts none twice."""
+
     async def main() -> None:
         async with AsyncNexus.from_url(server.url) as nexus:
             producer = nexus.budget("stripe", rate=5000).producer("web")
@@ -304,9 +311,9 @@ def test_a_close_that_is_cancelled_still_closes_its_sockets(server: Server) -> N
 
 
 @pytest.mark.hurried  # the close waits for an answer that never comes
-def test_the_loop_ends_when_cancelled_even_if_the_client_took_that_for_a_timeout(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancellation_taken_for_a_timeout_ends_the_loop(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop ends when it is cancelled, even if the client took the cancellation for a timeout."""
+
     async def main() -> None:
         begun = asyncio.Event()
 

@@ -18,7 +18,7 @@ from nexus_redis.testing import ManualClock
 from tests.contract.test_budgets import operator_sets
 from tests.harness.faces import LONG, Opener, Pass, account_of
 from tests.harness.packing import numbers
-from tests.harness.servers import Server
+from tests.harness.servers import NO_SERVER, Server
 from tests.harness.stepping import is_balanced
 from tests.harness.support import eventually, join
 
@@ -79,7 +79,8 @@ def test_a_producers_timeout_is_the_default_of_its_acquires(timed: Any) -> None:
             producer.acquire()
 
 
-def test_a_try_for_more_than_the_bucket_ever_holds_is_a_mistake_that_says_so(nexus: Any) -> None:
+def test_a_try_above_the_bucket_is_a_mistake(nexus: Any) -> None:
+    """A try for more than the bucket ever holds is a mistake, and the error says so."""
     budget = nexus.budget("stripe", rate=100)
     with pytest.raises(InvalidSetting, match=r"cost=30\.0: above the burst of 26: use acquire, or a larger `burst`"):
         budget.try_acquire(30)
@@ -119,9 +120,8 @@ def test_a_try_that_fitted_before_the_rate_fell_is_denied_and_no_mistake(
     assert eventually(lambda: bool(answer()))
 
 
-def test_a_loop_of_tries_uses_the_budget_and_asks_no_more_often_than_one_that_waits(
-    timed: Any, clock: ManualClock, let_pass: Pass
-) -> None:
+def test_a_loop_of_tries_asks_no_more_often_than_a_waiter(timed: Any, clock: ManualClock, let_pass: Pass) -> None:
+    """A loop of tries uses the budget, and asks Redis no more often than a loop that waits."""
     budget, granted = timed.budget("stripe", rate=1000), 0
     while granted < 500:
         if budget.try_acquire():
@@ -155,6 +155,7 @@ def test_a_try_after_one_that_gave_up_answers_at_once(nexus: Any) -> None:
     assert getattr(budget.try_acquire(), "reason", "") != "unavailable"
 
 
+@NO_SERVER
 @pytest.mark.parametrize("timeout", [-1, float("nan"), 1e9, True])
 def test_a_bad_timeout_is_refused_before_anyone_waits(nexus: Any, timeout: float) -> None:
     budget = nexus.budget("stripe", rate=0)
@@ -163,6 +164,7 @@ def test_a_bad_timeout_is_refused_before_anyone_waits(nexus: Any, timeout: float
     assert waiting(account_of(budget)) == 0
 
 
+@NO_SERVER
 @pytest.mark.parametrize("cost", [0, -1, float("nan"), float("inf"), "5", True, 1e10])
 def test_a_bad_cost_is_refused(nexus: Any, cost: Any) -> None:
     budget = nexus.budget("stripe", rate=5)
@@ -245,6 +247,7 @@ def test_what_costs_nothing_passes_in_its_place(nexus: Any) -> None:
     assert account_of(budget).ledger.used == 3 * MICRO
 
 
+@NO_SERVER
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "x", True])
 def test_a_wrong_timeout_is_refused_with_tokens_in_hand_too(nexus: Any, timeout: Any) -> None:
     budget = nexus.budget("stripe", rate=1_000_000)
@@ -276,7 +279,8 @@ def test_pace_can_count_bytes(nexus: Any) -> None:
     assert account_of(budget).ledger.used == 6 * MICRO
 
 
-def test_the_item_that_waited_when_acquire_raised_comes_first_when_pace_is_begun_again(nexus: Any) -> None:
+def test_pace_begins_again_with_the_item_that_waited(nexus: Any) -> None:
+    """The item that waited when `acquire` raised comes first when the same items are paced again."""
     budget = nexus.budget("ship", rate=1000)
     producer = budget.producer(timeout=0.2)
     producer.acquire(timeout=60)
@@ -367,6 +371,7 @@ def test_a_producer_that_was_closed_says_so(nexus: Any) -> None:
             act()
 
 
+@NO_SERVER
 @pytest.mark.parametrize("id", ["", "a b", "{x}", "x" * 65])
 def test_a_bad_id_is_refused(nexus: Any, id: str) -> None:
     with pytest.raises(InvalidSetting, match="id"):

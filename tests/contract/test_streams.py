@@ -217,9 +217,8 @@ def test_a_queue_that_takes_many_looks_to_count_is_known_in_the_end(
 
 
 @pytest.mark.parametrize("removed", ["before", "while"])
-def test_a_long_queue_of_which_something_was_removed_is_counted_in_parts_while_it_moves(
-    server: Server, removed: str
-) -> None:
+def test_a_long_queue_is_counted_in_parts(server: Server, removed: str) -> None:
+    """A long queue of which entries were removed is counted in parts while it moves."""
     with counting(2, most=10):
         world = World(server)
         world.add(300)
@@ -238,7 +237,8 @@ def test_a_long_queue_of_which_something_was_removed_is_counted_in_parts_while_i
         assert said["queue_depth"] == len(world.unread())
 
 
-def test_what_a_look_costs_has_a_bound_and_a_long_queue_is_never_taken_for_a_short_one(server: Server) -> None:
+def test_the_cost_of_a_look_is_bounded(server: Server) -> None:
+    """The cost of a look at a queue is bounded, and a long queue is never taken for a short one."""
     with counting(2, most=10):
         world = World(server, limit=8)
         world.add(60)

@@ -278,7 +278,9 @@ def test_tasks_that_are_all_cancelled_may_wait_by_the_clock_while_they_end(one_s
     assert run(main()) == pytest.approx(6, abs=0.1)
 
 
-def test_event_loops_in_threads_of_their_own_do_not_move_time_for_one_another(one_server: Server) -> None:
+def test_event_loops_in_threads_share_no_time(one_server: Server) -> None:
+    """Event loops in threads of their own do not move time for one another."""
+
     async def open_budget() -> nexus_asyncio.Budget:
         return nexus_asyncio.Nexus.from_url(one_server.url).budget("stripe", rate=20)
 

@@ -164,8 +164,11 @@ def test_a_larger_try_after_a_denied_one_is_told_a_later_time(nexus_by_clock: An
     assert budget.try_acquire(5)
 
 
-def test_tries_of_many_threads_or_tasks_at_once_are_served_as_far_as_there_are_tokens(one_server: Server) -> None:
-    """None is sent away because another one's question is on its way."""
+def test_many_tries_at_once_are_served(one_server: Server) -> None:
+    """Tries of many threads or tasks at one moment are served as far as there are tokens.
+
+    None is sent away because another one's question is on its way.
+    """
 
     async def go() -> list[bool]:
         async with AsyncNexus.from_url(one_server.url) as nexus:

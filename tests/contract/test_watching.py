@@ -14,7 +14,7 @@ from nexus_redis import InvalidSetting
 from nexus_redis._core.meter import Meter
 from nexus_redis._core.sources import UNKNOWN, Look, StreamSource
 from tests.harness.faces import Opener
-from tests.harness.servers import Server
+from tests.harness.servers import NO_SERVER, Server
 from tests.harness.support import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -53,9 +53,10 @@ def test_a_limit_that_no_queue_has_is_refused(limit: Any) -> None:
         Meter(None).watch(queue.Queue(5), limit=limit)
 
 
-def test_a_queue_that_cannot_say_its_depth_on_this_system_is_refused_with_the_remedy(
+def test_a_queue_without_a_depth_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A queue that cannot tell its depth on this system is refused, and the error says what to do."""
     watched: Any = multiprocessing.Queue(5)
 
     def as_on_macos() -> int:
@@ -71,9 +72,8 @@ def test_a_queue_that_cannot_say_its_depth_on_this_system_is_refused_with_the_re
 # --- streams
 
 
-def test_a_consumer_groups_lag_pending_and_acknowledged_are_its_depth_in_flight_and_done(
-    open_nexus: Opener, server: Server
-) -> None:
+def test_a_group_tells_depth_in_flight_and_done(open_nexus: Opener, server: Server) -> None:
+    """A consumer group's lag, pending and acknowledged entries are its depth, in flight and done."""
     client: Any = server.client()
     budget = open_nexus(server).budget("index")
     ids = [client.xadd("orders", {"n": i}) for i in range(10)]
@@ -88,9 +88,8 @@ def test_a_consumer_groups_lag_pending_and_acknowledged_are_its_depth_in_flight_
     assert (told.id, told.law) == ("stream.orders.index", "drain")
 
 
-def test_a_stream_or_group_that_is_not_there_yet_is_an_empty_queue_so_that_producers_may_begin(
-    open_nexus: Opener, server: Server
-) -> None:
+def test_a_stream_that_is_not_there_yet_is_an_empty_queue(open_nexus: Opener, server: Server) -> None:
+    """A stream or group that is not there yet is an empty queue, so that producers may begin."""
     client: Any = server.client()
     budget = open_nexus(server).budget("index")
     budget.watch_stream("orders", group="index", limit=1000, interval=0.02)
@@ -100,9 +99,8 @@ def test_a_stream_or_group_that_is_not_there_yet_is_an_empty_queue_so_that_produ
     assert shows(budget, queue_depth="1")
 
 
-def test_what_is_missing_is_said_once_with_the_remedy_and_explained_until_it_is_there(
-    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_stream_is_said_once(open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A missing stream or group is logged once with the remedy, and explained until it is there."""
     client: Any = server.client()
     budget = open_nexus(server).budget("index")
     budget.watch_stream("ordrs", group="indx", limit=1000, interval=0.02)
@@ -132,7 +130,8 @@ def test_where_redis_knows_no_lag_the_entries_are_counted(open_nexus: Opener, se
     assert shows(budget, queue_depth="3", in_flight="4", done=str(done + 2))
 
 
-def test_done_never_jumps_when_redis_begins_or_ceases_to_know_what_was_read() -> None:
+def test_done_never_jumps() -> None:
+    """`done` never jumps when Redis begins or ceases to know how many entries were read."""
     source = StreamSource("orders", "index", 100)
     looks = [
         Look("", pending=1, length=15, last="1-0", read=10, added=15, lag=5, depth=5, since=0),
@@ -164,6 +163,7 @@ def test_of_two_that_look_at_one_group_one_stands_by_and_takes_over(
     assert caplog.text.count("stands by") == 1
 
 
+@NO_SERVER
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [

@@ -130,7 +130,8 @@ def test_a_killed_worker_takes_its_part_of_the_rate_along(one_server: Server) ->
     assert rest <= 200  # 100/s is the most that each can take
 
 
-def test_ten_thousand_budgets_need_no_thread_of_their_own_and_idle_ones_no_calls(one_server: Server) -> None:
+def test_idle_budgets_need_no_calls(one_server: Server) -> None:
+    """Ten thousand budgets need no threads of their own, and the idle ones no calls."""
     opened, admitted, used, calls = finish(start(one_server, "per_customer.py", "--seconds", "6")).splitlines()
     assert numbers(opened)[0] == 10_000
     assert numbers(opened)[1] < 4  # kB
@@ -207,9 +208,10 @@ def shoot(port: int, requests: int, answers: list[tuple[int, str]]) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["forked first", "preloaded"])
-def test_all_workers_of_a_web_application_hold_one_limit_under_one_literal_id(
+def test_web_workers_with_one_literal_id_hold_one_limit(
     one_server: Server, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
+    """All workers of a web application hold one limit under one literal id."""
     answers: list[tuple[int, str]] = []
     with gunicorn(one_server, tmp_path, 3, *options) as port, Nexus.from_url(one_server.url) as nexus:
         clients = [threading.Thread(target=shoot, args=(port, 6, answers)) for _ in range(20)]
@@ -254,7 +256,8 @@ def test_the_compose_file_is_one(tmp_path: Path) -> None:
     assert "restrat" in checked(wrong)[1]
 
 
-def test_the_server_of_the_compose_file_starts_with_its_options_and_is_healthy() -> None:
+def test_the_server_of_the_compose_file_is_healthy() -> None:
+    """The server of the compose file starts with its options and is healthy."""
     service = services()["redis"]
     program, *options = service["command"]
     assert program == "redis-server"
@@ -269,10 +272,13 @@ def test_the_server_of_the_compose_file_starts_with_its_options_and_is_healthy()
         process.stop()
 
 
-def test_each_service_of_the_compose_file_runs_with_its_environment_and_leaves_when_it_is_stopped(
+def test_each_service_of_the_compose_file_runs_and_leaves(
     one_server: Server,
 ) -> None:
-    """What differs from the containers: names of hosts are addresses, and the package is installed already."""
+    """Each service of the compose file runs with its environment, and leaves when it is stopped.
+
+    What differs from the containers: names of hosts are addresses, and the package is installed already.
+    """
     listens = f"{HOST}:{free_port()}"
     here = {"redis:6379": f"{HOST}:{one_server.port}", "consumer:9000": listens, "0.0.0.0:9000": listens}
 

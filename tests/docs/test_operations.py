@@ -174,7 +174,8 @@ def test_the_rights_are_enough_for_everything_but_delete(restricted: Shell, tmp_
         "resume stripe", "report stripe --id c --load 10 --capacity 20", "forget stripe c", "signal stripe --rate 20",
         "run stripe -- true",
     ):  # fmt: skip
-        ended = restricted.process(*shlex.split(line))
+        words = shlex.split(line)  # these two go past redis-py in a process of their own
+        ended = (restricted.process if words[0] in {"signal", "run"} else restricted)(*words)
         assert ended.code == 0, (line, ended.err)
     assert "scan" in restricted("delete", "stripe", "--yes").err
     restricted.client.execute_command("ACL", "SETUSER", "nexus", "+scan")  # type: ignore[no-untyped-call]  # redis-py

@@ -21,6 +21,7 @@ import pytest
 from tests.harness.support import LONG_PATIENCE
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("site")  # one worker builds it
 FETCHED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
 
 
@@ -90,7 +91,8 @@ def test_no_page_fetches_anything_from_elsewhere(pages: dict[Path, Page]) -> Non
     assert {source for page in pages.values() for source in page.fetched if urlsplit(source).netloc} == set()
 
 
-def test_the_overview_says_how_to_install_what_it_needs_and_what_comes_of_it(built: tuple[Path, str]) -> None:
+def test_the_overview_says_how_to_install(built: tuple[Path, str]) -> None:
+    """The overview says how to install the package, what it needs and what comes of it."""
     overview = (built[0] / "index.html").read_text()
     article = overview[overview.index("<article") :]
     above = article[: article.index("Where to go from here")]

@@ -17,6 +17,7 @@ LAYOUTS: Final = {
     "producer": {"entry": "ENTRY", "answer": "ANSWER"},
 }  # fmt: skip
 KINDS: Final = {part: kind for kind, parts in LAYOUTS.items() for part in parts}
+VALUES: Final = {name: re.findall(r"([dfsiIc])(\d*)", form) for name, form in FORMATS.items()}
 
 
 class Place(NamedTuple):
@@ -33,7 +34,7 @@ def places(part: str, state: bytes) -> list[Place]:
     at = 0
     is_text = re.fullmatch(rb"[ -~]*", state) is not None
     for name, form in LAYOUTS[KINDS[part]].items():
-        for kind, size in re.findall(r"([dfsiIc])(\d*)", FORMATS[form]):
+        for kind, size in VALUES[form]:
             if at >= len(state):
                 return found if name == part else []
             place = _of_text(kind, state, at) if is_text else _of_bytes(kind, size, state, at)

@@ -19,7 +19,7 @@ START_US = 1_800_000_000_000_000  # a story's zero on the server's clock
 MICRO = 1_000_000
 
 
-class Story:
+class ScriptDriver:
     """One budget on the server behind `client`."""
 
     def __init__(self, client: redis.Redis, name: str = "story") -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import redis
 
-from tests.harness.script_driver import Story
+from tests.harness.script_driver import ScriptDriver
 
 
-class Timeline(Story):
+class Timeline(ScriptDriver):
     """A story in virtual time. Acts at one instant come in the order in which they were asked for."""
 
     def __init__(self, client: redis.Redis, name: str) -> None:

@@ -13,13 +13,13 @@ import redis
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.calls import UNTIL_RESUMED, Claim
 from nexus_redis._values.settings import micro
-from tests.harness.script_driver import MICRO, START_US, Story
+from tests.harness.script_driver import MICRO, START_US, ScriptDriver
 from tests.models.fair_share import max_min
 
 BURST = 26 * MICRO  # of 100/s: a token and a quarter of a second
 
 
-def refused(story: Story, *args: Any, **ask: Any) -> str:
+def refused(story: ScriptDriver, *args: Any, **ask: Any) -> str:
     """The code that a claim is refused with; a refusal changes nothing."""
     before = story.state
     with pytest.raises(redis.exceptions.ResponseError) as refusal:
@@ -31,7 +31,7 @@ def refused(story: Story, *args: Any, **ask: Any) -> str:
 # --- birth and learning
 
 
-def test_a_budget_is_born_with_one_token_and_its_two_percent(story: Story) -> None:
+def test_a_budget_is_born_with_one_token_and_its_two_percent(story: ScriptDriver) -> None:
     story.configure(rate=10)
     assert story.shown("tokens") == "1.020000"
     answer = story.claim(tokens=5)
@@ -42,7 +42,7 @@ def test_a_budget_is_born_with_one_token_and_its_two_percent(story: Story) -> No
     assert story.field("tokens") == "2.520000"
 
 
-def test_the_first_token_waits_for_the_first_rate(story: Story) -> None:
+def test_the_first_token_waits_for_the_first_rate(story: ScriptDriver) -> None:
     assert story.claim().granted == 0
     assert story.tokens == 0
     story.at(3600).configure(rate=0.5)
@@ -52,13 +52,13 @@ def test_the_first_token_waits_for_the_first_rate(story: Story) -> None:
     assert story.tokens == 1_125_000  # what was earned stays, and the first token is not given a second time
 
 
-def test_one_that_calls_at_its_pace_is_never_a_millisecond_early(story: Story) -> None:
+def test_one_that_calls_at_its_pace_is_never_a_millisecond_early(story: ScriptDriver) -> None:
     story.configure(rate=10)
     for i in range(50):
         assert story.at(0.1 * i - 0.001 * (i % 2)).claim(whole=True).granted == MICRO
 
 
-def test_in_a_new_life_a_first_claim_pays_for_what_it_holds(story: Story) -> None:
+def test_in_a_new_life_a_first_claim_pays_for_what_it_holds(story: ScriptDriver) -> None:
     story.configure(rate=100)
     answer = story.at(0.1).claim("a", held=20)
     assert (answer.granted, answer.reason) == (0, "learning")
@@ -71,7 +71,7 @@ def test_in_a_new_life_a_first_claim_pays_for_what_it_holds(story: Story) -> Non
     assert story.tokens == -BURST + 30 * MICRO - MICRO
 
 
-def test_learning_lasts_one_lease(story: Story) -> None:
+def test_learning_lasts_one_lease(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(0.499999).claim("a", tokens=0, held=2)
     assert story.tokens == BURST - 2 * MICRO
@@ -80,7 +80,7 @@ def test_learning_lasts_one_lease(story: Story) -> None:
     assert story.claim("c", held=50).reason != "learning"
 
 
-def test_what_was_paid_for_while_learning_may_come_back_and_no_more(story: Story) -> None:
+def test_what_was_paid_for_while_learning_may_come_back_and_no_more(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(0.01).claim("a", tokens=0, held=5, unused=7)  # unused of a life that is lost: nobody paid for it here
     assert story.tokens == 2_020_000 - 5 * MICRO
@@ -88,7 +88,7 @@ def test_what_was_paid_for_while_learning_may_come_back_and_no_more(story: Story
     assert story.tokens == 3_020_000
 
 
-def test_a_claim_that_makes_the_budget_learns_nothing_from_no_rate(story: Story) -> None:
+def test_a_claim_that_makes_the_budget_learns_nothing_from_no_rate(story: ScriptDriver) -> None:
     answer = story.claim(held=50)
     assert (answer.granted, answer.budget_rate, answer.level, answer.reason) == (0, 0, 3, "unset")
     assert answer.retry_after == 1
@@ -98,7 +98,7 @@ def test_a_claim_that_makes_the_budget_learns_nothing_from_no_rate(story: Story)
 # --- retries and ids
 
 
-def test_a_retry_is_answered_with_the_same_bytes_and_changes_nothing(story: Story) -> None:
+def test_a_retry_is_answered_with_the_same_bytes_and_changes_nothing(story: ScriptDriver) -> None:
     story.configure(rate=100)
     ask = Claim(need=MICRO, tokens=3 * MICRO, requested_rate=50 * MICRO, incarnation="x", seq=7)
     first = story.raw(calls.claim(story.keys, "p", ask, at_us=story.at(0.3).at_us))
@@ -109,7 +109,7 @@ def test_a_retry_is_answered_with_the_same_bytes_and_changes_nothing(story: Stor
         assert story.state == before
 
 
-def test_a_retry_gets_its_answer_after_everything_else_moved_on(story: Story) -> None:
+def test_a_retry_gets_its_answer_after_everything_else_moved_on(story: ScriptDriver) -> None:
     story.configure(rate=100)
     first = story.at(0.3).claim("a", tokens=3)
     story.configure(rate=7, pause=3600)
@@ -120,7 +120,7 @@ def test_a_retry_gets_its_answer_after_everything_else_moved_on(story: Story) ->
     assert story.state == before
 
 
-def test_a_retry_after_the_budget_was_lost_is_not_charged_to_its_next_life(story: Story) -> None:
+def test_a_retry_after_the_budget_was_lost_is_not_charged_to_its_next_life(story: ScriptDriver) -> None:
     story.configure(rate=100)
     first = story.at(0.3).claim("a", tokens=3)
     story.lose()
@@ -129,27 +129,27 @@ def test_a_retry_after_the_budget_was_lost_is_not_charged_to_its_next_life(story
     assert story.tokens == 1_020_000
 
 
-def test_a_lower_seq_is_stale(story: Story) -> None:
+def test_a_lower_seq_is_stale(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.claim("a", seq=5)
     assert refused(story, "a", seq=4) == "NEXUS_STALE"
     story.claim("a", seq=6)
 
 
-def test_one_without_an_incarnation_is_never_taken_for_a_retry(story: Story) -> None:
+def test_one_without_an_incarnation_is_never_taken_for_a_retry(story: ScriptDriver) -> None:
     story.configure(rate=100)
     assert [story.at(i).claim(incarnation="", seq=0).granted for i in (1, 2)] == [MICRO, MICRO]
     assert story.at(2.1).claim("q", incarnation="x").granted
     assert story.at(2.1).claim(incarnation="x").granted  # nor does it hold its id
 
 
-def test_a_lease_is_longer_by_the_round_trip_of_who_claims(story: Story) -> None:
+def test_a_lease_is_longer_by_the_round_trip_of_who_claims(story: ScriptDriver) -> None:
     assert story.at(1).claim("near").lease == 0.5
     assert story.claim("far", trip=300_000, incarnation="f", seq=1).lease == 0.8
     assert story.at(1.2).claim("far", trip=300_000, incarnation="f", seq=1).lease == 0.8  # the same once more
 
 
-def test_an_id_is_taken_while_its_lease_lives(story: Story) -> None:
+def test_an_id_is_taken_while_its_lease_lives(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", incarnation="first")
     assert refused(story.at(1), "a", incarnation="second", seq=1) == "NEXUS_ID_TAKEN"
@@ -159,7 +159,7 @@ def test_an_id_is_taken_while_its_lease_lives(story: Story) -> None:
     assert refused(story, "a", incarnation="first", seq=2) == "NEXUS_ID_TAKEN"
 
 
-def test_a_new_incarnation_inherits_debts_and_no_tokens(story: Story) -> None:
+def test_a_new_incarnation_inherits_debts_and_no_tokens(story: ScriptDriver) -> None:
     story.configure(rate=100, burst=2)
     story.at(2).claim("a", tokens=100, need=100, requested_rate=10)
     debt = story.numbers("entry", "a")[2]
@@ -171,7 +171,7 @@ def test_a_new_incarnation_inherits_debts_and_no_tokens(story: Story) -> None:
     assert debt <= credit < 0
 
 
-def test_a_new_incarnation_inherits_no_credit(story: Story) -> None:
+def test_a_new_incarnation_inherits_no_credit(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.claim("a", tokens=0, requested_rate=100)
     story.at(0.3).claim("a", tokens=0, requested_rate=100)
@@ -183,7 +183,7 @@ def test_a_new_incarnation_inherits_no_credit(story: Story) -> None:
 # --- what comes back
 
 
-def holding_101_of_201(story: Story) -> Story:
+def holding_101_of_201(story: ScriptDriver) -> ScriptDriver:
     """100/s, a bucket of 201, and one that took 101 of 101.02 at 1 s. It may come back until 2.5 s."""
     story.configure(rate=100, burst=2)
     assert story.at(1).claim(tokens=101, need=101, whole=True).granted == 101 * MICRO
@@ -191,7 +191,7 @@ def holding_101_of_201(story: Story) -> Story:
     return story
 
 
-def credited(story: Story, **ask: Any) -> int:
+def credited(story: ScriptDriver, **ask: Any) -> int:
     """What a claim that takes nothing adds to the bucket beside what this earned meanwhile."""
     before, at = story.tokens, story.numbers("bucket")[1]
     story.claim(tokens=0, **ask)
@@ -212,67 +212,68 @@ def credited(story: Story, **ask: Any) -> int:
         (2.500001, 101, 0),  # lease and wait are over
     ],
 )
-def test_what_comes_back_is_credited_as_far_as_there_was_room_all_the_while(
-    story: Story, at: float, unused: float, credit: int
+def test_returned_tokens_are_credited_where_there_was_room(
+    story: ScriptDriver, at: float, unused: float, credit: int
 ) -> None:
+    """Returned tokens are credited as far as the bucket had room for them all the time."""
     assert credited(holding_101_of_201(story).at(at), unused=unused) == credit
 
 
-def test_the_fullest_time_since_the_grant_counts_and_not_the_time_before(story: Story) -> None:
+def test_the_fullest_time_since_the_grant_counts_and_not_the_time_before(story: ScriptDriver) -> None:
     story = holding_101_of_201(story)
     story.at(1.3).claim("q", tokens=0)
     story.at(1.6).claim("q", tokens=0)
     assert credited(story.at(2.2), unused=101) == 201 * MICRO - 120_020_000
 
 
-def test_a_bucket_that_was_full_takes_nothing_back(story: Story) -> None:
+def test_a_bucket_that_was_full_takes_nothing_back(story: ScriptDriver) -> None:
     story.configure(rate=100)
     assert story.at(1).claim(tokens=5, need=5).granted == 5 * MICRO
     story.at(1.04).claim(tokens=0, unused=5)
     assert story.tokens == BURST - MICRO  # it was full at 1 s: what is missing then is its producer's
 
 
-def test_nothing_comes_back_twice_or_beyond_what_it_may_hold(story: Story) -> None:
+def test_nothing_comes_back_twice_or_beyond_what_it_may_hold(story: ScriptDriver) -> None:
     story = holding_101_of_201(story)
     assert credited(story.at(1.01), unused=30, held=71) == 30 * MICRO
     assert credited(story.at(1.02), unused=1000) == 71 * MICRO
     assert credited(story.at(1.03), unused=1000) == 0
 
 
-def test_what_it_no_longer_reports_as_held_cannot_come_back(story: Story) -> None:
+def test_what_it_no_longer_reports_as_held_cannot_come_back(story: ScriptDriver) -> None:
     story = holding_101_of_201(story)
     assert credited(story.at(1.01), held=30) == 0
     assert credited(story.at(1.02), unused=101) == 30 * MICRO
 
 
-def test_what_comes_back_is_the_budgets_and_no_credit_of_its_producer(story: Story) -> None:
+def test_what_comes_back_is_the_budgets_and_no_credit_of_its_producer(story: ScriptDriver) -> None:
     story = holding_101_of_201(story)
     before = story.numbers("entry", "p")[2]
     story.claim(tokens=0, unused=50)
     assert story.numbers("entry", "p")[2] == before
 
 
-def test_what_came_back_and_went_in_one_call_was_in_the_bucket(story: Story) -> None:
+def test_what_came_back_and_went_in_one_call_was_in_the_bucket(story: ScriptDriver) -> None:
     story = holding_101_of_201(story)
     answer = story.at(2).claim(tokens=140, need=140, unused=50, held=51, requested_rate=1000)
     assert answer.granted == 140 * MICRO  # of 150.02
     assert credited(story, unused=191) == 201 * MICRO - 150_020_000
 
 
-def test_a_claim_may_hand_back_and_take_at_once(story: Story) -> None:
+def test_a_claim_may_hand_back_and_take_at_once(story: ScriptDriver) -> None:
     story = holding_101_of_201(story)
     answer = story.at(1.1).claim(tokens=40, need=40, unused=50, held=51, requested_rate=1000)
     assert answer.granted + story.tokens == 20_000 + 10 * MICRO + 50 * MICRO
     assert story.numbers("entry", "p")[3] == 51 * MICRO + answer.granted
 
 
-def test_who_comes_seldom_has_a_share_to_fall_back_on(story: Story) -> None:
+def test_who_comes_seldom_has_a_share_to_fall_back_on(story: ScriptDriver) -> None:
     story.configure(rate=100)
     answer = story.at(1).claim(tokens=1, need=1)
     assert (answer.granted, answer.fallback_rate) == (MICRO, 2 * MICRO)  # one in a round of 250 ms is 4/s; half of that
 
 
-def test_only_the_highest_class_that_wants_more_is_trimmed(story: Story) -> None:
+def test_only_the_highest_class_that_wants_more_is_trimmed(story: ScriptDriver) -> None:
     story.configure(rate=100)
     for i in range(12):
         for priority in ("high", "low"):
@@ -283,7 +284,7 @@ def test_only_the_highest_class_that_wants_more_is_trimmed(story: Story) -> None
 # --- grants that a failover forgot
 
 
-def test_a_higher_count_of_grants_is_taken_from_the_bucket(story: Story) -> None:
+def test_a_higher_count_of_grants_is_taken_from_the_bucket(story: ScriptDriver) -> None:
     story.configure(rate=100)
     answer = story.at(1).claim(tokens=3, need=3)
     assert answer.granted_total == 3
@@ -295,7 +296,8 @@ def test_a_higher_count_of_grants_is_taken_from_the_bucket(story: Story) -> None
     assert story.tokens == BURST - 8 * MICRO
 
 
-def test_after_a_gap_a_repair_takes_all_that_may_have_been_granted_and_no_more_than_a_bucket(story: Story) -> None:
+def test_after_a_gap_a_repair_takes_a_bucket_at_most(story: ScriptDriver) -> None:
+    """After a gap, a repair takes all that may have been granted, and no more than a bucket."""
     story.configure(rate=100)
     birth = story.at(1).claim(tokens=0).birth
     answer = story.at(4).claim("q", tokens=0, birth=birth, granted_total=320)
@@ -308,7 +310,7 @@ def test_after_a_gap_a_repair_takes_all_that_may_have_been_granted_and_no_more_t
 
 
 @pytest.mark.parametrize("gap", [0, 0.1, 0.49])
-def test_what_one_says_of_grants_costs_its_own_share(story: Story, gap: float) -> None:
+def test_what_one_says_of_grants_costs_its_own_share(story: ScriptDriver, gap: float) -> None:
     story.configure(rate=100)
     for i in range(7):  # somebody is served all the time, for longer than those who know more are waited for
         birth = story.at(1 + 0.4 * i).claim("q", tokens=0).birth
@@ -319,7 +321,8 @@ def test_what_one_says_of_grants_costs_its_own_share(story: Story, gap: float) -
     assert story.tokens == BURST
 
 
-def test_a_liar_about_grants_stops_nobody_and_counts_as_one_that_takes_its_share(real_story: Story) -> None:
+def test_a_liar_about_grants_stops_nobody(real_story: ScriptDriver) -> None:
+    """A producer that lies about grants stops nobody, and counts as a producer that takes its share."""
     story, got = real_story, {"liar": 0.0, "a": 0.0, "b": 0.0}
     birth = story.configure(rate=100).birth
     for i in range(400):
@@ -334,7 +337,9 @@ def test_a_liar_about_grants_stops_nobody_and_counts_as_one_that_takes_its_share
 
 @pytest.mark.parametrize("gap", [0.5, 1, 3])
 @pytest.mark.parametrize("producers", [1, 5])
-def test_what_a_failover_forgot_is_paid_back_whoever_says_it_first(story: Story, gap: float, producers: int) -> None:
+def test_what_a_failover_forgot_is_paid_back_whoever_says_it_first(
+    story: ScriptDriver, gap: float, producers: int
+) -> None:
     story.configure(rate=100)
     for _ in range(10):
         birth = story.at(story.now + 0.1).claim("p0", tokens=10).birth
@@ -347,7 +352,7 @@ def test_what_a_failover_forgot_is_paid_back_whoever_says_it_first(story: Story,
     assert -BURST <= story.tokens <= MICRO
 
 
-def test_the_count_of_another_life_says_nothing(story: Story) -> None:
+def test_the_count_of_another_life_says_nothing(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1)
     for birth in ("", str(START_US + 1), "x"):
@@ -356,7 +361,7 @@ def test_the_count_of_another_life_says_nothing(story: Story) -> None:
     assert story.shown("granted_total") == "0"
 
 
-def test_the_count_is_exact_in_parts_of_a_token(story: Story) -> None:
+def test_the_count_is_exact_in_parts_of_a_token(story: ScriptDriver) -> None:
     story.configure(rate=100)
     answers = [story.at(1).claim(tokens=0.4, need=0.4) for _ in range(5)]
     totals, answer = [a.granted_total for a in answers], answers[-1]
@@ -370,7 +375,7 @@ def test_the_count_is_exact_in_parts_of_a_token(story: Story) -> None:
 # --- grants
 
 
-def test_all_or_nothing(story: Story) -> None:
+def test_all_or_nothing(story: ScriptDriver) -> None:
     story.configure(rate=100)
     assert story.at(1).claim(tokens=27, need=27, whole=True).granted == 0
     assert story.tokens == BURST
@@ -378,33 +383,35 @@ def test_all_or_nothing(story: Story) -> None:
     assert story.claim("r", tokens=1, need=1, whole=True).granted == 0
 
 
-def test_a_claim_that_wants_nothing_gets_nothing_and_waits_for_nothing(story: Story) -> None:
+def test_a_claim_that_wants_nothing_gets_nothing_and_waits_for_nothing(story: ScriptDriver) -> None:
     story.configure(rate=100)
     answer = story.at(1).claim(tokens=0, requested_rate=20)
     assert (answer.granted, answer.retry_after, answer.recommended_rate, answer.reason) == (0, 0, 20 * MICRO, "ok")
     assert (answer.lease, answer.refresh) == (0.5, 0.1)
 
 
-def test_tokens_beyond_the_need_come_in_whole_tokens_or_parts_of_a_small_need(story: Story) -> None:
+def test_tokens_beyond_the_need_come_whole(story: ScriptDriver) -> None:
+    """Tokens beyond the need come as whole tokens, or as multiples of a need below one token."""
     story.configure(rate=100)
     assert story.at(1).claim("a", tokens=5.5, need=2.5).granted == 5_500_000
     assert story.claim("b", tokens=9, need=0.3).granted % 300_000 == 0
     assert story.claim("c", tokens=9, need=0).granted % MICRO == 0
 
 
-def test_the_upper_half_of_the_bucket_is_lent_and_more_only_to_one_that_needs_it(story: Story) -> None:
+def test_the_upper_half_of_the_bucket_is_lent(story: ScriptDriver) -> None:
+    """The upper half of the bucket is lent, and more only to a producer that needs it."""
     story.configure(rate=100)
     assert story.at(1).claim("a", tokens=100).granted == 13 * MICRO
     assert story.claim("b", tokens=100).granted == MICRO
     assert story.claim("c", tokens=6, need=6).granted == 6 * MICRO
 
 
-def test_a_longer_burst_lets_all_of_the_bucket_go_at_once(story: Story) -> None:
+def test_a_longer_burst_lets_all_of_the_bucket_go_at_once(story: ScriptDriver) -> None:
     story.configure(rate="10/min", burst=60)
     assert story.at(60).claim(tokens=10).granted == 10 * MICRO
 
 
-def test_each_is_told_its_own_slot(story: Story) -> None:
+def test_each_is_told_its_own_slot(story: ScriptDriver) -> None:
     story.configure(rate=10)
     assert story.claim("a").granted == MICRO
     answer = story.claim("b", requested_rate=1000)
@@ -412,7 +419,7 @@ def test_each_is_told_its_own_slot(story: Story) -> None:
     assert answer.retry_after == pytest.approx(0.098)  # 0.02 of a token is there
 
 
-def test_a_claim_that_got_nothing_never_has_the_reason_ok(story: Story) -> None:
+def test_a_claim_that_got_nothing_never_has_the_reason_ok(story: ScriptDriver) -> None:
     story.configure(rate=10)
     story.at(1).claim("a", tokens=3, need=3)
     for seq, whole in enumerate((False, True), start=1):
@@ -421,7 +428,7 @@ def test_a_claim_that_got_nothing_never_has_the_reason_ok(story: Story) -> None:
     assert story.at(3).claim("b", requested_rate=0.1).reason == "ok"
 
 
-def test_the_slot_waits_for_the_bucket_where_that_takes_longer(story: Story) -> None:
+def test_the_slot_waits_for_the_bucket_where_that_takes_longer(story: ScriptDriver) -> None:
     story.configure(rate=10)
     story.at(0.5).claim("a", tokens=3, need=3)
     story.at(0.51).claim("b", requested_rate=1000)
@@ -432,13 +439,13 @@ def test_the_slot_waits_for_the_bucket_where_that_takes_longer(story: Story) -> 
     assert answer.retry_after == pytest.approx(0.05)
 
 
-def test_no_one_is_told_to_stay_away_longer_than_a_second(story: Story) -> None:
+def test_no_one_is_told_to_stay_away_longer_than_a_second(story: ScriptDriver) -> None:
     story.configure(rate=0.01)
     assert story.claim("a").granted == MICRO
     assert story.claim("b").retry_after == 1
 
 
-def test_who_wants_all_or_nothing_is_told_when_it_will_be_there(story: Story) -> None:
+def test_who_wants_all_or_nothing_is_told_when_it_will_be_there(story: ScriptDriver) -> None:
     story.configure(rate=0.1)
     ask: dict[str, Any] = {"tokens": 1, "need": 1, "whole": True}
     assert story.claim("a", **ask).granted == MICRO
@@ -451,7 +458,7 @@ def test_who_wants_all_or_nothing_is_told_when_it_will_be_there(story: Story) ->
     assert story.at(9.5 + late.wait).claim("a", **ask).granted == MICRO
 
 
-def test_a_large_need_is_collected_beside_small_ones_and_in_order(real_story: Story) -> None:
+def test_a_large_need_is_collected_beside_small_ones_and_in_order(real_story: ScriptDriver) -> None:
     """1000 tokens of 100/s, ten seconds of it, beside three that want 10/s: it has the 70/s that they leave."""
     story = real_story
     story.configure(rate=100)
@@ -480,7 +487,7 @@ def test_a_large_need_is_collected_beside_small_ones_and_in_order(real_story: St
 # --- the fair share
 
 
-def told(story: Story, wants: dict[str, dict[str, Any]], epochs: int = 4) -> dict[str, calls.Answer]:
+def told(story: ScriptDriver, wants: dict[str, dict[str, Any]], epochs: int = 4) -> dict[str, calls.Answer]:
     """What each is told after some epochs of claims that only ask."""
     answers = {}
     for _ in range(epochs):
@@ -494,7 +501,8 @@ def rates(answers: dict[str, calls.Answer]) -> dict[str, float]:
     return {name: answer.recommended_rate / MICRO for name, answer in answers.items()}
 
 
-def test_the_budget_is_shared_by_demand_and_what_is_left_goes_to_the_greedy(story: Story) -> None:
+def test_what_demand_leaves_goes_to_the_greedy(story: ScriptDriver) -> None:
+    """The budget is shared by demand, and the rest goes to the greedy producers."""
     story.configure(rate=120)
     answers = told(story, {name: {"requested_rate": d} for name, d in (("a", 1000), ("b", 50), ("c", 10))})
     assert rates(answers) == {"a": 60, "b": 50, "c": 10}
@@ -502,7 +510,7 @@ def test_the_budget_is_shared_by_demand_and_what_is_left_goes_to_the_greedy(stor
     assert [answer.reason for answer in answers.values()] == ["contended", "ok", "ok"]
 
 
-def test_weights_divide_what_is_contended(story: Story) -> None:
+def test_weights_divide_what_is_contended(story: ScriptDriver) -> None:
     story.configure(rate=100)
     wants = {name: {"requested_rate": 500, "weight": w} for name, w in (("a", 1), ("b", 3), ("c", 0.01), ("d", 1000))}
     whole = 1004.01
@@ -512,14 +520,14 @@ def test_weights_divide_what_is_contended(story: Story) -> None:
 
 
 @pytest.mark.parametrize("weight", [1, 0.1])
-def test_shares_go_as_high_as_rates_do(story: Story, weight: float) -> None:
+def test_shares_go_as_high_as_rates_do(story: ScriptDriver, weight: float) -> None:
     """Kept in 53 bits, a level stood still at 9,007,199/s: four who copied bytes got 90 of their 100 MB/s."""
     story.configure(rate=1e9)
     answers = told(story, {name: {"requested_rate": 1e9, "weight": weight} for name in "abcd"})
     assert rates(answers) == pytest.approx(dict.fromkeys("abcd", 2.5e8))
 
 
-def test_classes_come_in_order_and_each_in_demand_keeps_its_part(story: Story) -> None:
+def test_classes_come_in_order_and_each_in_demand_keeps_its_part(story: ScriptDriver) -> None:
     story.configure(rate=100)
     wants = {c: {"requested_rate": d, "priority": c} for c, d in (("high", 60), ("normal", 1000), ("low", 1000))}
     assert rates(told(story, wants)) == pytest.approx({"high": 60, "normal": 35, "low": 5})
@@ -529,7 +537,7 @@ def test_classes_come_in_order_and_each_in_demand_keeps_its_part(story: Story) -
     assert rates(told(story, wants)) == pytest.approx({"high": 97, "normal": 2, "low": 1})
 
 
-def test_a_second_claim_in_an_epoch_replaces_the_first(story: Story) -> None:
+def test_a_second_claim_in_an_epoch_replaces_the_first(story: ScriptDriver) -> None:
     story.configure(rate=100)
     twice = {name: {"requested_rate": 1000} for name in ("a", "b")}
     told(story, twice)
@@ -542,14 +550,14 @@ def test_a_second_claim_in_an_epoch_replaces_the_first(story: Story) -> None:
     assert rates(told(story, twice, 2)) == {"a": 50, "b": 50}
 
 
-def test_one_that_comes_seldom_counts_for_what_it_takes_then(story: Story) -> None:
+def test_one_that_comes_seldom_counts_for_what_it_takes_then(story: ScriptDriver) -> None:
     story.configure(rate=10)
     wants: dict[str, dict[str, Any]] = {"seldom": {"tokens": 5, "need": 5, "requested_rate": 0.1}}
     wants["greedy"] = {"requested_rate": 1000}
     assert rates(told(story, wants)) == {"seldom": 0.1, "greedy": 5}
 
 
-def test_one_that_leaves_takes_its_demand_along(story: Story) -> None:
+def test_one_that_leaves_takes_its_demand_along(story: ScriptDriver) -> None:
     story.configure(rate=100)
     wants = {name: {"requested_rate": 1000} for name in ("a", "b")}
     told(story, wants)
@@ -560,7 +568,7 @@ def test_one_that_leaves_takes_its_demand_along(story: Story) -> None:
     assert rates(told(story, {"a": wants["a"]}, 1)) == {"a": 100}
 
 
-def test_alone_one_may_have_all_that_is_left_over(story: Story) -> None:
+def test_alone_one_may_have_all_that_is_left_over(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=0, requested_rate=10)
     assert float(story.client.hget(story.keys.producer("a"), "share_per_s") or 0) == 100
@@ -568,14 +576,15 @@ def test_alone_one_may_have_all_that_is_left_over(story: Story) -> None:
     assert story.claim("a", tokens=0, requested_rate=1e6).reason == "rate"
 
 
-def test_an_epoch_that_nobody_closed_is_forgotten(story: Story) -> None:
+def test_an_epoch_that_nobody_closed_is_forgotten(story: ScriptDriver) -> None:
     story.configure(rate=100)
     told(story, {name: {"requested_rate": 1000} for name in ("a", "b")})
     assert story.at(60).claim("a", tokens=0, requested_rate=1000).recommended_rate == 100 * MICRO
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_from_the_second_epoch_on_what_all_are_told_sums_to_the_rate_at_most(story: Story, seed: int) -> None:
+def test_from_the_second_epoch_on_rates_sum_to_the_rate(story: ScriptDriver, seed: int) -> None:
+    """From the second epoch on, the rates that all producers are told sum to the budget's rate at most."""
     rng = random.Random(seed)
     story.configure(rate=1000)
     wants = {
@@ -595,7 +604,8 @@ def test_from_the_second_epoch_on_what_all_are_told_sums_to_the_rate_at_most(sto
 # --- rates that change
 
 
-def test_a_new_rate_keeps_the_tokens_cut_to_the_new_bucket_and_scales_the_shares(story: Story) -> None:
+def test_a_new_rate_keeps_tokens_and_scales_shares(story: ScriptDriver) -> None:
+    """A new rate keeps the tokens, cut to the new bucket, and scales the shares."""
     story.configure(rate=100)
     told(story, {name: {"requested_rate": 1000} for name in ("a", "b")})
     story.configure(rate=40)
@@ -607,9 +617,8 @@ def test_a_new_rate_keeps_the_tokens_cut_to_the_new_bucket_and_scales_the_shares
 
 
 @pytest.mark.parametrize(("middle", "after"), [(50, 30), (100, 480)], ids=["falls", "rises"])
-def test_the_first_round_under_a_new_rate_shares_it_as_if_it_had_always_been_so(
-    story: Story, middle: float, after: float
-) -> None:
+def test_the_first_round_under_a_new_rate(story: ScriptDriver, middle: float, after: float) -> None:
+    """The first round under a new rate shares that rate as if it had always been so."""
     demands = {"small": 5, "middle": middle, "large": 1000}
     wants = {name: {"requested_rate": demand} for name, demand in demands.items()}
 
@@ -624,14 +633,15 @@ def test_the_first_round_under_a_new_rate_shares_it_as_if_it_had_always_been_so(
     assert [*rates(told(story, wants, epochs=1)).values()] == pytest.approx(fair(after))
 
 
-def test_tokens_are_earned_at_the_rate_that_ruled(story: Story) -> None:
+def test_tokens_are_earned_at_the_rate_that_ruled(story: ScriptDriver) -> None:
     story.configure(rate=100, burst=100)
     story.at(1).configure(rate=10, burst=1000)
     story.at(3).configure(rate=1000, burst=10)
     assert story.tokens == 1_020_000 + 100 * MICRO + 20 * MICRO
 
 
-def test_a_slow_budget_that_is_asked_each_millisecond_earns_all_of_its_rate(story: Story) -> None:
+def test_a_slow_budget_earns_all_of_its_rate(story: ScriptDriver) -> None:
+    """A slow budget that is asked each millisecond earns all of its rate."""
     story.configure(rate="7/h", burst=3600)
     for i in range(1, 101):
         story.at(i * 0.0013).claim(tokens=0)
@@ -639,7 +649,7 @@ def test_a_slow_budget_that_is_asked_each_millisecond_earns_all_of_its_rate(stor
     assert story.tokens == 1_020_000 + int(rate * 0.13)
 
 
-def test_without_a_rate_nothing_is_granted_and_nothing_is_owed(story: Story) -> None:
+def test_without_a_rate_nothing_is_granted_and_nothing_is_owed(story: ScriptDriver) -> None:
     story.configure(rate=0)
     answer = story.at(5).claim(tokens=3)
     assert (answer.granted, answer.retry_after, answer.recommended_rate, answer.fallback_rate) == (0, 1, 0, 0)
@@ -649,7 +659,7 @@ def test_without_a_rate_nothing_is_granted_and_nothing_is_owed(story: Story) -> 
     assert story.claim("q").granted == MICRO
 
 
-def test_the_slowest_budget_there_is(story: Story) -> None:
+def test_the_slowest_budget_there_is(story: ScriptDriver) -> None:
     assert story.configure(rate=0.000001).rate == 0.000001
     assert story.claim().granted == MICRO
     assert story.claim().retry_after == 1
@@ -662,7 +672,7 @@ def test_the_slowest_budget_there_is(story: Story) -> None:
 # --- reasons
 
 
-def test_a_paused_budget_grants_nothing_until_its_pause_is_over(story: Story) -> None:
+def test_a_paused_budget_grants_nothing_until_its_pause_is_over(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).configure(pause=30)
     answer = story.at(30.9).claim()
@@ -672,7 +682,8 @@ def test_a_paused_budget_grants_nothing_until_its_pause_is_over(story: Story) ->
     assert story.tokens == 25 * MICRO  # the bucket that was full before it, and nothing was earned meanwhile
 
 
-def test_what_was_earned_before_a_pause_is_there_after_it_and_nothing_is_earned_meanwhile(story: Story) -> None:
+def test_a_pause_keeps_tokens_and_earns_none(story: ScriptDriver) -> None:
+    """Tokens that were earned before a pause are there after it, and none are earned meanwhile."""
     story.configure(rate=100, burst=10)
     story.at(5).configure(pause=3)
     before = story.tokens
@@ -682,7 +693,8 @@ def test_what_was_earned_before_a_pause_is_there_after_it_and_nothing_is_earned_
     assert story.tokens == before
 
 
-def test_from_the_end_of_a_pause_on_the_bucket_earns_however_late_the_first_call_is(story: Story) -> None:
+def test_the_bucket_earns_from_the_end_of_a_pause(story: ScriptDriver) -> None:
+    """The bucket earns from the end of a pause on, however late the first call is."""
     story.configure(rate=1, burst=100)
     story.at(10).configure(pause=2)
     before = story.tokens
@@ -690,7 +702,7 @@ def test_from_the_end_of_a_pause_on_the_bucket_earns_however_late_the_first_call
     assert story.tokens == before + 40 * MICRO
 
 
-def test_a_rate_of_0_keeps_what_was_earned(story: Story) -> None:
+def test_a_rate_of_0_keeps_what_was_earned(story: ScriptDriver) -> None:
     """A consumer that falls silent is one, and a floor of 0: when it is back, its producers go on."""
     story.report(capacity=100, load=0)
     story.at(0.3).claim()
@@ -700,14 +712,14 @@ def test_a_rate_of_0_keeps_what_was_earned(story: Story) -> None:
     assert before == (100, story.tokens) == (100, 26 * MICRO)
 
 
-def test_a_pause_without_an_end_is_ended_by_a_resume(story: Story) -> None:
+def test_a_pause_without_an_end_is_ended_by_a_resume(story: ScriptDriver) -> None:
     story.configure(rate=100, pause=UNTIL_RESUMED)
     assert story.at(86_400 * 365).claim().reason == "paused"
     story.configure(pause=0)
     assert story.claim().budget_rate == 100 * MICRO
 
 
-def test_the_reasons_name_who_rules(story: Story) -> None:
+def test_the_reasons_name_who_rules(story: ScriptDriver) -> None:
     assert story.claim("a").reason == "unset"
     story.configure(rate=100)
     assert story.at(1).claim("a", tokens=0, requested_rate=50).reason == "ok"
@@ -719,7 +731,7 @@ def test_the_reasons_name_who_rules(story: Story) -> None:
     assert (answer.reason, answer.budget_rate, answer.level, answer.load) == ("no_consumers", 0, 3, 0)
 
 
-def test_no_consumers_is_said_even_while_a_floor_lets_some_through(story: Story) -> None:
+def test_no_consumers_is_said_even_while_a_floor_lets_some_through(story: ScriptDriver) -> None:
     story.configure(rate=100, min_rate=5)
     story.report(load=10, capacity=50)
     answer = story.at(2).claim("a", requested_rate=1)
@@ -729,7 +741,7 @@ def test_no_consumers_is_said_even_while_a_floor_lets_some_through(story: Story)
 # --- what is kept, and for how long
 
 
-def ttls(story: Story) -> dict[str, int]:
+def ttls(story: ScriptDriver) -> dict[str, int]:
     """Milliseconds by key, without the prefix of the budget."""
     names: Any = story.client.keys("*")
     return {calls.text(name).removeprefix(story.keys.budget): int(story.client.pttl(name)) for name in names}
@@ -738,7 +750,7 @@ def ttls(story: Story) -> dict[str, int]:
 WEEK, TEN_MINUTES = 604_800_000, 600_000
 
 
-def test_every_key_ends_by_itself(story: Story) -> None:
+def test_every_key_ends_by_itself(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.report(load=10, capacity=50, queue_depth=1, queue_limit=9)
     for name in ("a", "b"):
@@ -756,7 +768,7 @@ def test_every_key_ends_by_itself(story: Story) -> None:
         assert most - 60_000 < ttl <= most, key
 
 
-def test_ttls_are_written_again_each_minute_and_not_with_each_claim(story: Story) -> None:
+def test_ttls_are_written_again_each_minute_and_not_with_each_claim(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.claim("a")
     for key in (story.keys.budget, story.keys.producer("a")):
@@ -768,7 +780,7 @@ def test_ttls_are_written_again_each_minute_and_not_with_each_claim(story: Story
     assert TEN_MINUTES - 60_000 < ttls(story)[":producer:a"] <= TEN_MINUTES
 
 
-def test_what_an_operator_set_does_not_end(story: Story) -> None:
+def test_what_an_operator_set_does_not_end(story: ScriptDriver) -> None:
     story.claim("a")
     story.configure("operator", rate=100)
     story.at(1).claim("a")
@@ -779,7 +791,7 @@ def test_what_an_operator_set_does_not_end(story: Story) -> None:
     assert all(0 < found[key] <= TEN_MINUTES for key in found if "r:" in key)
 
 
-def test_producers_that_left_without_a_word_are_swept_a_few_at_a_time(story: Story) -> None:
+def test_producers_that_left_without_a_word_are_swept_a_few_at_a_time(story: ScriptDriver) -> None:
     story.configure(rate=100)
     for i in range(20):
         story.claim(f"gone{i:02}")
@@ -797,7 +809,7 @@ def test_producers_that_left_without_a_word_are_swept_a_few_at_a_time(story: Sto
     assert list(story.inspect().producers) == ["b"]
 
 
-def test_a_producer_is_listed_with_when_it_was_last_seen(story: Story) -> None:
+def test_a_producer_is_listed_with_when_it_was_last_seen(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.claim("a", tokens=1)
     for now in (1.0, 2.0, 2.0001, 3.0):
@@ -805,7 +817,7 @@ def test_a_producer_is_listed_with_when_it_was_last_seen(story: Story) -> None:
         assert story.inspect().producers["a"] * MICRO == pytest.approx(START_US + now * MICRO, abs=300_000)
 
 
-def test_a_producers_hash_says_what_it_is(story: Story) -> None:
+def test_a_producers_hash_says_what_it_is(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=3, need=3, weight=2.5, priority="high", held=1.5, requested_rate=12.25)
     fields: Any = story.client.hgetall(story.keys.producer("a"))
@@ -816,7 +828,7 @@ def test_a_producers_hash_says_what_it_is(story: Story) -> None:
 # --- a lost key
 
 
-def test_a_lost_budget_is_a_new_life_that_owes_at_most_a_token(story: Story) -> None:
+def test_a_lost_budget_is_a_new_life_that_owes_at_most_a_token(story: ScriptDriver) -> None:
     story.configure(rate=100)
     first = story.at(1).claim("a", tokens=10)
     story.lose()
@@ -827,7 +839,7 @@ def test_a_lost_budget_is_a_new_life_that_owes_at_most_a_token(story: Story) -> 
     assert story.tokens == 1_020_000 - 5 * MICRO
 
 
-def test_a_lost_producer_is_a_new_one(story: Story) -> None:
+def test_a_lost_producer_is_a_new_one(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=10)
     story.client.delete(story.keys.producer_state("a"))
@@ -840,7 +852,7 @@ def test_a_lost_producer_is_a_new_one(story: Story) -> None:
 
 
 @pytest.mark.parametrize("step", [60, 86_400])
-def test_a_clock_that_steps_back_earns_nothing_and_learns_nothing_anew(story: Story, step: float) -> None:
+def test_a_clock_that_steps_back_earns_nothing_and_learns_nothing_anew(story: ScriptDriver, step: float) -> None:
     story.at(100_000).configure(rate=100)
     story.at(100_001).claim("a", tokens=13)
     before = story.tokens
@@ -854,7 +866,7 @@ def test_a_clock_that_steps_back_earns_nothing_and_learns_nothing_anew(story: St
 
 
 @pytest.mark.parametrize("step", [0.001, 0.4, 1, 4])
-def test_time_that_a_server_lives_twice_earns_once(story: Story, step: float) -> None:
+def test_time_that_a_server_lives_twice_earns_once(story: ScriptDriver, step: float) -> None:
     story.at(100_000).configure(rate=100)
     story.at(100_001).claim("a", tokens=13)
     before = story.tokens
@@ -867,7 +879,9 @@ def test_time_that_a_server_lives_twice_earns_once(story: Story, step: float) ->
     assert story.tokens == before + 5 * MICRO
 
 
-def spent_beside_the_rate(story: Story, rate: float, clock: Callable[[float], float], seconds: float = 40) -> float:
+def spent_beside_the_rate(
+    story: ScriptDriver, rate: float, clock: Callable[[float], float], seconds: float = 40
+) -> float:
     """The most that a greedy producer was granted in any window, beyond `rate` times the true time."""
     story.at(1_000).configure(rate=rate)
     granted, least, most = 0.0, 0.0, 0.0
@@ -881,20 +895,24 @@ def spent_beside_the_rate(story: Story, rate: float, clock: Callable[[float], fl
 
 @pytest.mark.parametrize("swing", [0.4, 2])
 @pytest.mark.parametrize("period", [0.2, 1, 7])
-def test_a_clock_that_swings_pays_no_more_than_one_bucket(real_story: Story, swing: float, period: float) -> None:
+def test_a_clock_that_swings_pays_no_more_than_one_bucket(
+    real_story: ScriptDriver, swing: float, period: float
+) -> None:
     most = spent_beside_the_rate(real_story, 500, lambda t: t + (swing if t % period < period / 2 else -swing))
     assert most <= 376
 
 
 @pytest.mark.parametrize("dwell", [3, 8, 20])
-def test_a_clock_that_swings_by_hours_pays_no_bucket_for_each_step_forward(real_story: Story, dwell: float) -> None:
+def test_a_clock_that_swings_by_hours_pays_no_bucket_for_each_step_forward(
+    real_story: ScriptDriver, dwell: float
+) -> None:
     real_story.configure(burst=2)
     most = spent_beside_the_rate(real_story, 500, lambda t: t + (0 if t % dwell < dwell / 2 else -3_600), 120)
     assert most <= 2 * 500 + 376
 
 
 @pytest.mark.parametrize("back", [6, 3_600])
-def test_a_step_back_that_lasts_costs_a_few_seconds_of_service_and_no_more(story: Story, back: float) -> None:
+def test_a_step_back_that_lasts_costs_a_few_seconds_of_service_and_no_more(story: ScriptDriver, back: float) -> None:
     story.at(100_000).configure(rate=100)
     assert story.at(100_001).claim("a", tokens=13).granted > 0
     granted = [story.at(100_001 - back + i / 4).claim("a", tokens=25).granted / MICRO for i in range(60)]
@@ -903,14 +921,14 @@ def test_a_step_back_that_lasts_costs_a_few_seconds_of_service_and_no_more(story
 
 
 @pytest.mark.parametrize("step", [60, 86_400])
-def test_a_clock_that_steps_forward_earns_a_bucket_and_no_more(story: Story, step: float) -> None:
+def test_a_clock_that_steps_forward_earns_a_bucket_and_no_more(story: ScriptDriver, step: float) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=13)
     story.at(1 + step).claim("a", tokens=0)
     assert story.tokens == BURST
 
 
-def test_a_clock_that_stepped_back_keeps_no_id_and_no_lease_alive(story: Story) -> None:
+def test_a_clock_that_stepped_back_keeps_no_id_and_no_lease_alive(story: ScriptDriver) -> None:
     story.at(1000).configure(rate=100)
     story.at(1001).claim("a", tokens=5)
     story.set_back(101)
@@ -918,7 +936,7 @@ def test_a_clock_that_stepped_back_keeps_no_id_and_no_lease_alive(story: Story) 
     assert story.at(905.1).claim("a", tokens=0, incarnation="second", seq=2).lease == 0.5
 
 
-def test_shares_are_found_again_after_the_clock_stepped_back(story: Story) -> None:
+def test_shares_are_found_again_after_the_clock_stepped_back(story: ScriptDriver) -> None:
     story.at(1000).configure(rate=100)
     wants = {name: {"requested_rate": 1000} for name in ("a", "b")}
     told(story, wants)
@@ -926,7 +944,7 @@ def test_shares_are_found_again_after_the_clock_stepped_back(story: Story) -> No
     assert rates(told(story, {**wants, "c": {"requested_rate": 10}}, 3)) == {"a": 45, "b": 45, "c": 10}
 
 
-def test_amounts_at_the_end_of_the_range_are_exact(story: Story) -> None:
+def test_amounts_at_the_end_of_the_range_are_exact(story: ScriptDriver) -> None:
     story.configure(rate=1e9, burst=8)
     assert story.field("rate_per_s") == "1000000000"
     answer = story.at(100).claim(tokens=8e9, need=1e9, requested_rate=1e9)
@@ -942,12 +960,12 @@ def test_amounts_at_the_end_of_the_range_are_exact(story: Story) -> None:
 # --- with few of its keys
 
 
-def few(story: Story, **ask: Any) -> calls.Answer:
+def few(story: ScriptDriver, **ask: Any) -> calls.Answer:
     answer: calls.Answer = story.run(calls.claim(story.keys, "p", calls.Claim(MICRO, MICRO, **ask), story.at_us))
     return answer
 
 
-def test_three_keys_are_enough_until_something_is_due(story: Story) -> None:
+def test_three_keys_are_enough_until_something_is_due(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.report("c", load=10, capacity=50)
     assert few(story, incarnation="p", seq=1).granted
@@ -959,7 +977,7 @@ def test_three_keys_are_enough_until_something_is_due(story: Story) -> None:
     assert few(story, incarnation="p", seq=3).reason == "no_consumers"
 
 
-def test_once_a_minute_a_claim_renews_the_ends_of_all_keys(story: Story) -> None:
+def test_once_a_minute_a_claim_renews_the_ends_of_all_keys(story: ScriptDriver) -> None:
     story.configure(rate=100)
     assert few(story, incarnation="p", seq=1).granted
     story.client.pexpire(story.keys.history, 5000)
@@ -971,7 +989,7 @@ def test_once_a_minute_a_claim_renews_the_ends_of_all_keys(story: Story) -> None
     assert few(story, incarnation="p", seq=3).granted is not None
 
 
-def test_a_newcomer_with_few_keys_does_not_put_that_off(story: Story) -> None:
+def test_a_newcomer_with_few_keys_does_not_put_that_off(story: ScriptDriver) -> None:
     story.configure(rate=100)
     newcomer = calls.claim(story.keys, "q", calls.Claim(MICRO, MICRO, incarnation="q", seq=1), story.at(30).at_us)
     assert story.run(newcomer).granted
@@ -979,7 +997,7 @@ def test_a_newcomer_with_few_keys_does_not_put_that_off(story: Story) -> None:
         few(story.at(61), incarnation="p", seq=1)
 
 
-def test_a_server_packs_what_is_known_of_a_producer(real_story: Story) -> None:
+def test_a_server_packs_what_is_known_of_a_producer(real_story: ScriptDriver) -> None:
     """No value is longer than the 64 bytes up to which it does."""
     real_story.configure(rate=1e6)
     for second in range(3):
@@ -989,7 +1007,7 @@ def test_a_server_packs_what_is_known_of_a_producer(real_story: Story) -> None:
     assert calls.text(encoding) in ("listpack", "ziplist")
 
 
-def test_who_passes_by_under_an_id_leaves_its_end_to_who_uses_it(real_story: Story) -> None:
+def test_who_passes_by_under_an_id_leaves_its_end_to_who_uses_it(real_story: ScriptDriver) -> None:
     """`nexus-redis signal --id` marks what it leaves as short-lived; the next producer of that id is not."""
     real_story.configure(rate=100)
     real_story.claim("fb", tokens=0, incarnation="", requested_rate=50)
@@ -1004,8 +1022,11 @@ def test_who_passes_by_under_an_id_leaves_its_end_to_who_uses_it(real_story: Sto
         assert ends_ms > 500_000
 
 
-def test_a_heavy_one_beside_light_ones_gets_its_part_however_far_their_weights_are_apart(real_story: Story) -> None:
-    """The level of two of weight 0.01, times 1000, is 50,000 times the rate: no number of that size is kept."""
+def test_a_heavy_producer_gets_its_part_beside_light_ones(real_story: ScriptDriver) -> None:
+    """A heavy producer beside light ones gets its part, however far their weights are apart.
+
+    The level of two of weight 0.01, times 1000, is 50,000 times the rate: no number of that size is kept.
+    """
     story = real_story  # fakeredis takes a quarter of a minute
     rate, now, got = 1e8, 0.0, 0
     story.configure(rate=rate)

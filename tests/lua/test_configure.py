@@ -9,10 +9,10 @@ import redis
 
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.calls import UNTIL_RESUMED
-from tests.harness.script_driver import MICRO, START_US, Story
+from tests.harness.script_driver import MICRO, START_US, ScriptDriver
 
 
-def refused(story: Story, *args: Any, **settings: Any) -> str:
+def refused(story: ScriptDriver, *args: Any, **settings: Any) -> str:
     """The code that it is refused with; a refusal changes nothing."""
     before = story.state
     with pytest.raises(redis.exceptions.ResponseError) as refusal:
@@ -21,7 +21,7 @@ def refused(story: Story, *args: Any, **settings: Any) -> str:
     return str(refusal.value)
 
 
-def test_opening_a_budget_makes_it(story: Story) -> None:
+def test_opening_a_budget_makes_it(story: ScriptDriver) -> None:
     opened = story.configure(rate=100, burst=2)
     assert tuple(opened) == (100, 0, "rate", str(START_US), (), ())
     fields = story.inspect().fields
@@ -29,21 +29,21 @@ def test_opening_a_budget_makes_it(story: Story) -> None:
     assert (fields["rate_per_s"], fields["burst_s"], fields["level"], fields["reason"]) == ("100", "2", "0", "rate")
 
 
-def test_opening_without_settings_keeps_what_there_is(story: Story) -> None:
+def test_opening_without_settings_keeps_what_there_is(story: ScriptDriver) -> None:
     story.configure(rate=100)
     assert story.at(1).configure() == (100, 0, "rate", str(START_US), (), ())
     story.client.flushall()
     assert story.configure() == (0, 3, "unset", str(START_US + MICRO), (), ())
 
 
-def test_the_latest_opener_wins_and_is_told_what_it_replaced(story: Story) -> None:
+def test_the_latest_opener_wins_and_is_told_what_it_replaced(story: ScriptDriver) -> None:
     story.configure(rate=100, burst=2)
     assert story.configure(rate=50, burst=2, law="aimd").changed == ("rate",)
     assert story.configure(rate=60, burst=1).changed == ("burst", "rate")
     assert story.field("rate_per_s") == "60"
 
 
-def test_code_never_replaces_an_operators_value_and_is_told(story: Story) -> None:
+def test_code_never_replaces_an_operators_value_and_is_told(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.configure("operator", rate=7, law="aimd")
     opened = story.configure(rate=200, law="drain", burst=1)
@@ -51,7 +51,7 @@ def test_code_never_replaces_an_operators_value_and_is_told(story: Story) -> Non
     assert story.inspect().fields["rate_by_code"] == "200"
 
 
-def test_what_an_operator_takes_away_brings_the_codes_back(story: Story) -> None:
+def test_what_an_operator_takes_away_brings_the_codes_back(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.configure("operator", rate=7)
     assert story.configure("operator", unset=("rate",)) == (100, 0, "rate", str(START_US), ("rate",), ())
@@ -69,14 +69,14 @@ def test_what_an_operator_takes_away_brings_the_codes_back(story: Story) -> None
         ("lossless", True, "1"), ("lossless", False, "0"), ("transit", 0.5, "0.5"), ("grace", 60, "60"),
     ],
 )  # fmt: skip
-def test_each_setting_is_kept_with_its_source(story: Story, name: str, value: Any, stored: str) -> None:
+def test_each_setting_is_kept_with_its_source(story: ScriptDriver, name: str, value: Any, stored: str) -> None:
     for source in ("code", "operator"):
         story.configure(source, **{name: value})
         assert story.inspect().fields[f"{name}_by_{source}"] == stored
 
 
 @pytest.mark.parametrize("source", ["code", "operator"])
-def test_what_cannot_go_together_is_refused(story: Story, source: str) -> None:
+def test_what_cannot_go_together_is_refused(story: ScriptDriver, source: str) -> None:
     story.configure(source, min_rate=10)
     assert refused(story, source, rate=9.999999) == "NEXUS_INVALID_MIN_RATE"
     story.configure(source, rate=10)
@@ -85,8 +85,11 @@ def test_what_cannot_go_together_is_refused(story: Story, source: str) -> None:
     story.configure(source, rate=100_000)
 
 
-def test_a_floor_in_code_gives_way_to_an_operators_ceiling_whoever_comes_first(story: Story) -> None:
-    """In an incident `set --rate 5` must go through, and a deployment must not stop because of it."""
+def test_a_floor_in_code_gives_way_to_an_operators_ceiling(story: ScriptDriver) -> None:
+    """A floor in code gives way to an operator's ceiling, whichever of the two comes first.
+
+    In an incident `set --rate 5` must go through, and a deployment must not stop because of it.
+    """
     story.configure(rate=100, min_rate=10)
     assert story.configure("operator", rate=5).rate == 5
     assert story.configure(rate=100, min_rate=20).rate == 5
@@ -95,19 +98,20 @@ def test_a_floor_in_code_gives_way_to_an_operators_ceiling_whoever_comes_first(s
     assert story.configure("operator", unset=("rate",)).rate == 20  # the consumer's 5 is under the floor again
 
 
-def test_an_operator_hears_of_a_floor_that_cannot_be(story: Story) -> None:
+def test_an_operator_hears_of_a_floor_that_cannot_be(story: ScriptDriver) -> None:
     story.configure(rate=100)
     assert refused(story, "operator", min_rate=101) == "NEXUS_INVALID_MIN_RATE"
 
 
-def test_a_burst_of_one_source_is_cut_to_what_a_bucket_of_the_others_rate_can_hold(story: Story) -> None:
+def test_a_burst_is_cut_to_what_a_bucket_can_hold(story: ScriptDriver) -> None:
+    """A burst from one source is cut to what a bucket of the other source's rate can hold."""
     story.configure(rate=1e7)
     story.configure("operator", rate=10, burst=86_400)
     assert story.configure("operator", unset=("rate",)).rate == 1e7
     assert story.claim("p", tokens=1).burst == 9e15
 
 
-def test_a_floor_holds_under_the_laws_and_under_no_pause(story: Story) -> None:
+def test_a_floor_holds_under_the_laws_and_under_no_pause(story: ScriptDriver) -> None:
     assert story.configure(min_rate=5) == (5, 3, "unset", str(START_US), (), ())
     assert story.report(load=99.9, capacity=100).budget_rate == 5
     assert story.configure(pause=1).rate == 0
@@ -116,14 +120,14 @@ def test_a_floor_holds_under_the_laws_and_under_no_pause(story: Story) -> None:
 # --- pauses
 
 
-def test_a_pause_holds_as_long_as_it_was_said(story: Story) -> None:
+def test_a_pause_holds_as_long_as_it_was_said(story: ScriptDriver) -> None:
     story.configure(rate=100)
     assert story.configure(pause=0.5) == (0, 3, "paused", str(START_US), (), ())
     assert story.at(0.499999).configure().reason == "paused"
     assert story.at(0.5).configure() == (100, 0, "rate", str(START_US), (), ())
 
 
-def test_code_prolongs_a_pause_and_cuts_none_short(story: Story) -> None:
+def test_code_prolongs_a_pause_and_cuts_none_short(story: ScriptDriver) -> None:
     """A 429 that says a second must not end what another said is thirty."""
     story.configure(rate=100, pause=30)
     story.at(1).configure(pause=1)
@@ -135,7 +139,8 @@ def test_code_prolongs_a_pause_and_cuts_none_short(story: Story) -> None:
     assert story.configure(pause=0).rate == 100
 
 
-def test_what_an_operator_stopped_stays_stopped_until_an_operator_or_its_end(story: Story) -> None:
+def test_an_operators_pause_stays(story: ScriptDriver) -> None:
+    """A pause by an operator lasts until an operator ends it, or until its time is over."""
     story.configure(rate=100)
     story.configure("operator", pause=UNTIL_RESUMED)
     assert story.configure(pause=1).overruled == ()  # it is paused, as code wants it
@@ -148,7 +153,7 @@ def test_what_an_operator_stopped_stays_stopped_until_an_operator_or_its_end(sto
 
 
 @pytest.mark.parametrize("longer", [61, UNTIL_RESUMED])
-def test_code_takes_back_no_more_of_a_pause_than_it_gave(story: Story, longer: float) -> None:
+def test_code_takes_back_no_more_of_a_pause_than_it_gave(story: ScriptDriver, longer: float) -> None:
     story.configure(rate=100)
     story.configure("operator", pause=60)
     story.at(1).configure(pause=longer)
@@ -161,7 +166,7 @@ def test_code_takes_back_no_more_of_a_pause_than_it_gave(story: Story, longer: f
     assert story.at(61).configure(pause=0).rate == 100
 
 
-def test_a_pause_says_who_and_why(story: Story) -> None:
+def test_a_pause_says_who_and_why(story: ScriptDriver) -> None:
     story.run(calls.configure(story.keys, pause=30, note="429 Retry-After", at_us=story.at_us))
     fields = story.inspect().fields
     assert (fields["pause_by"], fields["pause_reason"]) == ("code", "429 Retry-After")
@@ -169,7 +174,7 @@ def test_a_pause_says_who_and_why(story: Story) -> None:
     assert (story.notes[-1]["by"], story.notes[-1]["why"]) == ("code", "429 Retry-After")
 
 
-def test_a_pause_alone_makes_a_budget_that_is_unset_afterwards(story: Story) -> None:
+def test_a_pause_alone_makes_a_budget_that_is_unset_afterwards(story: ScriptDriver) -> None:
     assert story.configure(pause=1) == (0, 3, "paused", str(START_US), (), ())
     assert story.at(0.5).claim().reason == "paused"
     assert story.at(1).claim().reason == "unset"
@@ -177,7 +182,7 @@ def test_a_pause_alone_makes_a_budget_that_is_unset_afterwards(story: Story) -> 
     assert story.tokens == 1_020_000
 
 
-def test_a_pause_ends_beside_deadlines_of_consumers(story: Story) -> None:
+def test_a_pause_ends_beside_deadlines_of_consumers(story: ScriptDriver) -> None:
     story.report(load=0, capacity=10)
     story.configure(pause=1)
     assert story.at(0.9).claim().budget_rate == 0
@@ -194,7 +199,7 @@ def test_a_pause_ends_beside_deadlines_of_consumers(story: Story) -> None:
 # --- an operator's word
 
 
-def test_an_operators_setting_lifts_the_stop_that_a_silent_consumer_left(story: Story) -> None:
+def test_an_operators_setting_lifts_the_stop_that_a_silent_consumer_left(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.report(load=0, capacity=10)
     assert story.at(5).configure(rate=90).reason == "no_consumers"
@@ -207,14 +212,14 @@ def test_an_operators_setting_lifts_the_stop_that_a_silent_consumer_left(story: 
     assert story.at(5).configure("operator", rate=80).rate == 80  # the same call that saw it silent
 
 
-def test_an_operators_setting_says_nothing_of_consumers_that_live(story: Story) -> None:
+def test_an_operators_setting_says_nothing_of_consumers_that_live(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.report(load=0, capacity=10)
     story.at(1).configure("operator", rate=80)
     assert story.at(5).claim().reason == "no_consumers"
 
 
-def test_what_has_become_due_is_settled_first(story: Story) -> None:
+def test_what_has_become_due_is_settled_first(story: ScriptDriver) -> None:
     story.report(load=0, capacity=10)
     story.at(2).configure(min_rate=1)
     assert story.inspect().live == frozenset()
@@ -222,7 +227,7 @@ def test_what_has_become_due_is_settled_first(story: Story) -> None:
 
 
 @pytest.mark.parametrize("act", [{"rate": 5}, {"unset": ("rate",)}, {"pause": 1}, {"pause": UNTIL_RESUMED}])
-def test_what_an_operator_did_outlives_any_silence(story: Story, act: dict[str, Any]) -> None:
+def test_what_an_operator_did_outlives_any_silence(story: ScriptDriver, act: dict[str, Any]) -> None:
     story.configure(rate=1)
     assert int(story.client.pttl(story.keys.budget)) > 0
     story.configure("operator", **act)
@@ -236,13 +241,13 @@ def test_what_an_operator_did_outlives_any_silence(story: Story, act: dict[str, 
 # --- who, what, why
 
 
-def act(story: Story) -> tuple[str, str, str, str]:
+def act(story: ScriptDriver) -> tuple[str, str, str, str]:
     """The newest entry of the history."""
     note = story.notes[-1]
     return note["by"], note.get("who", ""), note.get("what", ""), note.get("why", "")
 
 
-def test_the_history_says_who_changed_what_from_what_to_what_and_why(story: Story) -> None:
+def test_the_history_says_who_changed_what_from_what_to_what_and_why(story: ScriptDriver) -> None:
     story.configure(rate=150, who="app@web-1")
     assert act(story) == ("code", "app@web-1", "rate unset -> 150", "")
     story.configure(rate=200, burst=2, who="app@web-2")
@@ -259,7 +264,7 @@ def test_the_history_says_who_changed_what_from_what_to_what_and_why(story: Stor
     assert act(story)[2] == "burst 2, law unset -> aimd, combine unset -> min, lossless unset -> 0"
 
 
-def test_the_history_says_how_long_a_pause_is_and_who_ended_it(story: Story) -> None:
+def test_the_history_says_how_long_a_pause_is_and_who_ended_it(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.configure("operator", pause=90.5, who="anna@ops1", why="card network down")
     assert act(story) == ("operator", "anna@ops1", "paused for 90.5 s", "card network down")
@@ -271,7 +276,7 @@ def test_the_history_says_how_long_a_pause_is_and_who_ended_it(story: Story) -> 
     assert act(story) == ("operator", "bob@ops2", "resumed", "up again")
 
 
-def test_a_setting_of_an_operators_keeps_whose_it_is_since_when_and_why(story: Story) -> None:
+def test_a_setting_of_an_operators_keeps_whose_it_is_since_when_and_why(story: ScriptDriver) -> None:
     when = "2027-01-15T08:00:05.000Z"
     story.configure(rate=100, who="app@web-1")
     assert story.field("rate_set_by") == ""
@@ -288,7 +293,8 @@ def test_a_setting_of_an_operators_keeps_whose_it_is_since_when_and_why(story: S
     assert (story.field("rate_set_by"), story.field("burst_set_by")) == ("", f"{when} operator")
 
 
-def test_where_code_ends_its_own_pause_that_of_an_operator_is_the_operators_again(story: Story) -> None:
+def test_code_ends_its_own_pause_only(story: ScriptDriver) -> None:
+    """Where code ends its own pause, an operator's pause is the operator's again."""
     story.configure(rate=100)
     story.configure("operator", pause=60, who="anna@ops1", why="card network down")
     story.configure(pause=300, who="app@web-1", why="429")
@@ -300,7 +306,8 @@ def test_where_code_ends_its_own_pause_that_of_an_operator_is_the_operators_agai
     assert story.at(60).configure().reason == "rate"
 
 
-def test_the_history_says_whose_report_it_was_who_left_and_who_was_forgotten_by_whom(story: Story) -> None:
+def test_the_history_names_consumers(story: ScriptDriver) -> None:
+    """The history names the consumer that reported or left, and the operator that forgot a consumer."""
     for consumer in ("es-1", "es-2"):
         story.report(consumer, load=95, capacity=400)
     assert act(story) == ("report", "es-2", "", "")

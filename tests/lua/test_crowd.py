@@ -14,7 +14,7 @@ import redis
 
 from nexus_redis._protocol import calls
 from tests.harness.fleet import Fleet
-from tests.harness.script_driver import Story
+from tests.harness.script_driver import ScriptDriver
 from tests.harness.servers import Server
 
 Spare = Callable[[float], None]
@@ -23,13 +23,13 @@ REFRESHED, SPAN = 10, 11  # places of the packed terms
 
 
 @pytest.fixture
-def story(one_server: Server) -> Story:
+def story(one_server: Server) -> ScriptDriver:
     """On one kind: numbers as long as these are printed alike by all, which the fuzzed bounds see on each."""
-    return Story(one_server.client())
+    return ScriptDriver(one_server.fast_client())
 
 
 @pytest.fixture
-def crowd(story: Story, spare_redis: Spare) -> Crowd:
+def crowd(story: ScriptDriver, spare_redis: Spare) -> Crowd:
     spare_redis(100)
     story.configure(rate=RATE)
     return Crowd(story)
@@ -38,7 +38,7 @@ def crowd(story: Story, spare_redis: Spare) -> Crowd:
 class Crowd:
     """So many who come once an epoch each, wanting `tokens`; `last` is what each was told."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: ScriptDriver) -> None:
         self.story = story
         self.last: dict[str, calls.Answer] = {}
 
@@ -60,7 +60,7 @@ def test_a_refresh_is_as_long_as_keeps_the_claims_under_the_limit(crowd: Crowd, 
     assert answer.lease == pytest.approx(5 * answer.refresh)
 
 
-def test_it_is_never_longer_than_a_minute(story: Story, spare_redis: Spare) -> None:
+def test_it_is_never_longer_than_a_minute(story: ScriptDriver, spare_redis: Spare) -> None:
     """Then a lease and a wait have ended before what is known of a producer goes."""
     spare_redis(0.1)
     story.configure(rate=RATE)
@@ -79,8 +79,11 @@ def test_it_is_short_again_when_the_crowd_has_gone(crowd: Crowd) -> None:
     assert crowd.story.numbers("terms")[SPAN] == 500_000  # as in any small fleet
 
 
-def test_while_a_crowd_shrinks_those_who_stay_come_no_more_often_than_they_may(crowd: Crowd) -> None:
-    """One of four of 120 stays. Who was told 1.2 s comes once in that time, and is there for all of it."""
+def test_while_a_crowd_shrinks_the_others_come_no_more_often(crowd: Crowd) -> None:
+    """While a crowd shrinks, the producers that stay come no more often than they may.
+
+    One of four of 120 stays. Who was told 1.2 s comes once in that time, and is there for all of it.
+    """
     story, told = crowd.story, list[float]()
     coming = [(number / 100, number) for number in range(120)]
     while coming[0][0] < 20:
@@ -134,7 +137,8 @@ def test_who_takes_a_large_part_is_spared(crowd: Crowd) -> None:
     assert (greedy.refresh, greedy.lease) == (0.1, 0.5)
 
 
-def test_however_many_find_the_bucket_empty_each_has_its_turn_within_a_refresh(crowd: Crowd) -> None:
+def test_each_has_its_turn_within_a_refresh(crowd: Crowd) -> None:
+    """However many producers find the bucket empty, each has its turn within a refresh."""
     crowd.come(50, tokens=1000)
     story = crowd.story
     answers = [story.claim(f"p{number}", tokens=1000) for _ in range(4) for number in range(50)]
@@ -143,10 +147,11 @@ def test_however_many_find_the_bucket_empty_each_has_its_turn_within_a_refresh(c
     assert max(answer.retry_after for answer in denied) <= denied[0].refresh < 0.6
 
 
-def test_who_only_asks_once_is_remembered_for_longer_than_the_others_take_to_come(
-    story: Story, spare_redis: Spare
-) -> None:
-    """Else it would be a new one each time in one round, and be counted again."""
+def test_one_that_asks_once_is_remembered_for_a_round(story: ScriptDriver, spare_redis: Spare) -> None:
+    """A producer that asks only once is remembered for longer than the others take to come.
+
+    Else it would be a new one each time in one round, and be counted again.
+    """
     spare_redis(1)
     story.configure(rate=RATE)
     refresh = Crowd(story).come(20).refresh
@@ -156,7 +161,7 @@ def test_who_only_asks_once_is_remembered_for_longer_than_the_others_take_to_com
     assert ends_ms > 1e3 * refresh
 
 
-def test_a_lossless_budget_keeps_its_leases_short(story: Story, spare_redis: Spare) -> None:
+def test_a_lossless_budget_keeps_its_leases_short(story: ScriptDriver, spare_redis: Spare) -> None:
     """What is on the way to its consumers is as old as the longest lease."""
     spare_redis(100)
     story.configure(rate=RATE, lossless=True)
@@ -168,10 +173,11 @@ def test_a_lossless_budget_keeps_its_leases_short(story: Story, spare_redis: Spa
 
 
 @pytest.mark.parametrize("reports_from", [0, 5])
-def test_where_lossless_begins_nothing_is_granted_before_the_longest_lease_out_has_arrived(
-    crowd: Crowd, reports_from: float
-) -> None:
-    """The first report comes just before it, or when the leases are over and what they paid for is on its way."""
+def test_lossless_begins_after_the_longest_lease(crowd: Crowd, reports_from: float) -> None:
+    """Where lossless begins, nothing is granted before the tokens of the longest lease have arrived.
+
+    The first report comes just before it, or when the leases are over and what they paid for is on its way.
+    """
     lease, transit, story = crowd.come(50).lease, 5.0, crowd.story
     assert lease == pytest.approx(2.5, rel=0.02)
     began, granted = story.now, list[float]()
@@ -206,7 +212,7 @@ def test_after_a_step_back_of_the_clock_the_dead_are_no_crowd(crowd: Crowd) -> N
     assert crowd.come(5, epochs=4, tokens=0.1, need=0.1, requested_rate=0.1).refresh == 0.1
 
 
-def test_sums_of_a_very_large_crowd_stay_sums(story: Story) -> None:
+def test_sums_of_a_very_large_crowd_stay_sums(story: ScriptDriver) -> None:
     """Ten thousand who each want all of a billion a second want more than 64 bits hold."""
     story.configure(rate=1e9)
     for number in range(3):
@@ -238,10 +244,11 @@ def test_an_id_belongs_to_its_owner_for_as_long_as_his_lease(crowd: Crowd) -> No
 
 
 @pytest.mark.parametrize("shrinks", [False, True], ids=["still there", "gone meanwhile"])
-def test_what_comes_back_late_is_credited_only_where_the_bucket_had_room_all_the_while(
-    crowd: Crowd, *, shrinks: bool
-) -> None:
-    """They hold what they got when it was full. It is empty for seconds, but what it held has gone to others."""
+def test_late_returns_are_credited_where_there_was_room(crowd: Crowd, *, shrinks: bool) -> None:
+    """Tokens that come back late are credited only where the bucket had room for them all the time.
+
+    They hold what they got when it was full. It is empty for seconds, but what it held has gone to others.
+    """
     lease = hold(crowd)
     story = crowd.story
     for step in range(30):
@@ -278,8 +285,11 @@ def hold(crowd: Crowd) -> float:
     return answer.lease
 
 
-def test_who_held_something_when_the_state_was_lost_pays_for_it_however_late_he_comes(crowd: Crowd) -> None:
-    """Learning lasts half a second, and in a crowd one may come back ten seconds later."""
+def test_tokens_from_before_the_loss_are_paid_for_late(crowd: Crowd) -> None:
+    """A producer that held tokens when the state was lost pays for them, however late it comes.
+
+    Learning lasts half a second, and in a crowd one may come back ten seconds later.
+    """
     answer = crowd.come(50)
     story = crowd.story
     story.client.delete(*story.client.keys("*"))
@@ -305,7 +315,7 @@ def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
 ) -> None:
     """Each told to wait longer than the bucket is deep: they must not come in one moment for ever."""
     spare_redis(100)
-    fleet = Fleet(one_server.client(), rate)
+    fleet = Fleet(one_server.fast_client(), rate)
     for _ in range(count):
         fleet.add()
     measured = fleet.measure(20, 60)
@@ -318,7 +328,7 @@ def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
 
 def test_a_few_greedy_ones_beside_a_crowd_get_what_it_leaves(one_server: Server, spare_redis: Spare) -> None:
     spare_redis(100)
-    fleet = Fleet(one_server.client(), RATE)
+    fleet = Fleet(one_server.fast_client(), RATE)
     for _ in range(200):
         fleet.add(2, kind="poisson")
     for _ in range(10):
@@ -333,7 +343,7 @@ def test_a_few_greedy_ones_beside_a_crowd_get_what_it_leaves(one_server: Server,
 def test_a_newcomer_waits_no_longer_beside_a_crowd_that_leaves_much(one_server: Server, spare_redis: Spare) -> None:
     """A hundred use a tenth of the budget and come each 10 s. He takes a token each 20 ms, and is served at once."""
     spare_redis(10)
-    fleet = Fleet(one_server.client(), RATE)
+    fleet = Fleet(one_server.fast_client(), RATE)
     for _ in range(100):
         fleet.add(1, kind="poisson")
     newcomer = fleet.add(50, start=40)
@@ -347,7 +357,7 @@ def test_a_newcomer_waits_no_longer_beside_a_crowd_that_leaves_much(one_server: 
 def test_newcomers_in_one_moment_do_not_ask_more_than_redis_can_answer(one_server: Server, spare_redis: Spare) -> None:
     """Twice as many from one moment on, each with ten times as much to do, of a budget with room for all."""
     spare_redis(50)
-    fleet = Fleet(one_server.client(), 10 * RATE)
+    fleet = Fleet(one_server.fast_client(), 10 * RATE)
     for _ in range(300):
         fleet.add(2, kind="poisson")
     for _ in range(300):
@@ -361,7 +371,7 @@ def test_newcomers_in_one_moment_do_not_ask_more_than_redis_can_answer(one_serve
 def test_those_who_live_for_a_second_use_most_of_what_is_left(one_server: Server, spare_redis: Spare) -> None:
     """Twenty jobs at a time, beside twenty who live on: a refresh is longer, an epoch still more."""
     spare_redis(50)
-    fleet = Fleet(one_server.client(), 500)
+    fleet = Fleet(one_server.fast_client(), 500)
     for _ in range(20):
         fleet.add(5)
 

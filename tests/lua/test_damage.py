@@ -16,7 +16,7 @@ from nexus_redis._protocol.plans import Call, Pause
 from nexus_redis._redis.faults import as_nexus_error
 from nexus_redis._values.parse import keyed_name
 from tests.harness.packing import places
-from tests.harness.script_driver import Story
+from tests.harness.script_driver import ScriptDriver
 from tests.harness.servers import Server
 from tests.lua.test_refusals import run
 
@@ -49,9 +49,9 @@ STATES: dict[str, Spoil] = {
 
 
 @pytest.fixture
-def lived(real_server: Server) -> Story:
+def lived(real_server: Server) -> ScriptDriver:
     """A budget of 50/s by an operator, with a consumer and two producers, that has just been used."""
-    story = Story(real_server.client())
+    story = ScriptDriver(real_server.fast_client())
     story.configure(rate=100, combine="sum")
     story.configure("operator", rate=50, min_rate=5)
     for i in range(4):
@@ -63,7 +63,7 @@ def lived(real_server: Server) -> Story:
     return story.at(2)
 
 
-def every_call(story: Story) -> dict[str, Call[Any]]:
+def every_call(story: ScriptDriver) -> dict[str, Call[Any]]:
     return {
         "claim": calls.claim(
             story.keys, "p", calls.Claim(seq=next(SEQS), incarnation="p"), at_us=story.at_us, with_all_keys=True
@@ -74,7 +74,7 @@ def every_call(story: Story) -> dict[str, Call[Any]]:
     }
 
 
-def errors(story: Story) -> dict[str, str]:
+def errors(story: ScriptDriver) -> dict[str, str]:
     """What each script says; that of one that does its work is left out."""
     found = {}
     for name, call in every_call(story).items():
@@ -85,7 +85,7 @@ def errors(story: Story) -> dict[str, str]:
     return found
 
 
-def repaired(story: Story) -> list[calls.Damage]:
+def repaired(story: ScriptDriver) -> list[calls.Damage]:
     """What the verb's plan has taken away."""
     plan = repair(story.keys, "")
     step = next(plan)
@@ -104,14 +104,16 @@ def repaired(story: Story) -> list[calls.Damage]:
             return damages
 
 
-def spoil(story: Story, key: str, by: Spoil) -> None:
+def spoil(story: ScriptDriver, key: str, by: Spoil) -> None:
     """Change a state by hand."""
     state: Any = story.client.get(key)
     story.client.set(key, by(state), keepttl=True)
 
 
 @pytest.mark.parametrize(("field", "value"), FIELDS)
-def test_a_damaged_field_of_the_budget_is_named_and_the_rest_lives_on(lived: Story, field: str, value: str) -> None:
+def test_a_damaged_field_of_the_budget_is_named_and_the_rest_lives_on(
+    lived: ScriptDriver, field: str, value: str
+) -> None:
     lived.client.hset(lived.keys.budget, field, value)
     found = errors(lived.at(2.6))
     for said in found.values():
@@ -122,7 +124,8 @@ def test_a_damaged_field_of_the_budget_is_named_and_the_rest_lives_on(lived: Sto
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_a_damaged_state_is_named_and_the_budget_begins_anew_with_its_settings(lived: Story, name: str) -> None:
+def test_a_damaged_state_is_named(lived: ScriptDriver, name: str) -> None:
+    """A damaged state is named, and the budget begins again with its settings."""
     spoil(lived, lived.keys.state, STATES[name])
     found = errors(lived.at(2.6))
     assert "configure" in found
@@ -132,7 +135,7 @@ def test_a_damaged_state_is_named_and_the_budget_begins_anew_with_its_settings(l
     lives_on(lived, 50)
 
 
-def lives_on(story: Story, rate: float) -> None:
+def lives_on(story: ScriptDriver, rate: float) -> None:
     """Nothing is damaged any more, and the budget serves by its settings."""
     assert errors(story) == {}
     story.at(3).report(**QUEUE | {"done": 160}, load=10, capacity=40, seq=next(SEQS))
@@ -144,7 +147,8 @@ def lives_on(story: Story, rate: float) -> None:
 
 
 @pytest.mark.parametrize("place", range(8))
-def test_a_number_of_a_class_that_is_none_is_found_again_with_the_next_epochs(lived: Story, place: int) -> None:
+def test_a_damaged_number_of_a_class_is_found_again(lived: ScriptDriver, place: int) -> None:
+    """A damaged number of a class is computed again within the next epochs."""
     spoil(lived, lived.keys.state, at("class_normal", place, NAN))
     assert errors(lived.at(2.6)) == {}
     assert sum(lived.at(3 + i / 10).claim("p", tokens=5, seq=next(SEQS)).granted for i in range(20)) > 30 * 1_000_000
@@ -152,16 +156,15 @@ def test_a_number_of_a_class_that_is_none_is_found_again_with_the_next_epochs(li
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_a_claim_never_stops_in_silence(lived: Story, name: str) -> None:
+def test_a_claim_never_stops_in_silence(lived: ScriptDriver, name: str) -> None:
     spoil(lived, lived.keys.state, STATES[name])
     assert "nexus-redis repair" in str(errors(lived))
 
 
 @pytest.mark.parametrize("place", ["rates", "frees"])
 @pytest.mark.parametrize("score", [1e300, 9e15, "inf", 1])
-def test_what_a_consumer_contributes_and_was_changed_by_hand_is_found_with_the_next_report(
-    real_story: Story, place: str, score: Any
-) -> None:
+def test_a_contribution_changed_by_hand_is_found(real_story: ScriptDriver, place: str, score: Any) -> None:
+    """A consumer's contribution that was changed by hand is found with the next report."""
     story = real_story
     story.configure(lossless=True)
     story.at(1).report("c", **QUEUE, load=10, capacity=40, seq=next(SEQS))
@@ -182,7 +185,7 @@ def test_what_a_consumer_contributes_and_was_changed_by_hand_is_found_with_the_n
      f"c 1 - 3 4 5 6 7{' -' * 16}\\ndrain 1", f"c 1 2 3 4 5 6 7{' -' * 15}\\ndrain 1",
      f"c 1 2 3 4 5 6 7{' -' * 16}\\ndrain nan"],
 )  # fmt: skip
-def test_a_damaged_member_is_named_and_the_others_live_on(lived: Story, member: str, state: str) -> None:
+def test_a_damaged_member_is_named_and_the_others_live_on(lived: ScriptDriver, member: str, state: str) -> None:
     key = f"{lived.keys.budget}:{member}:state"
     lived.client.set(key, state.replace("\\n", "\n"))
     found = errors(lived)
@@ -194,12 +197,12 @@ def test_a_damaged_member_is_named_and_the_others_live_on(lived: Story, member: 
     assert lived.claim("q", tokens=0, seq=next(SEQS)).budget_rate > 0
 
 
-def test_an_operator_may_forget_a_consumer_whose_state_is_damaged(lived: Story) -> None:
+def test_an_operator_may_forget_a_consumer_whose_state_is_damaged(lived: ScriptDriver) -> None:
     lived.client.set(lived.keys.consumer_state("c"), "x")
     assert lived.leave(consumer="c", incarnation="*") is True
 
 
-def test_a_budget_whose_state_is_gone_goes_on_with_its_settings(lived: Story) -> None:
+def test_a_budget_whose_state_is_gone_goes_on_with_its_settings(lived: ScriptDriver) -> None:
     lived.client.delete(lived.keys.state)
     lived.at(5).claim("p", tokens=1, seq=next(SEQS))
     assert float(lived.field("rate_per_s")) == 5  # the floor, until a consumer reports
@@ -207,7 +210,8 @@ def test_a_budget_whose_state_is_gone_goes_on_with_its_settings(lived: Story) ->
     assert float(lived.field("rate_per_s")) == 40
 
 
-def test_a_budget_whose_settings_are_gone_begins_another_life_so_that_its_code_opens_it_again(story: Story) -> None:
+def test_a_budget_without_settings_begins_another_life(story: ScriptDriver) -> None:
+    """A budget whose settings are gone begins another life, so that its code opens it again."""
     birth = story.configure(rate=50).birth
     story.at(1).claim("p", tokens=1)
     story.client.delete(story.keys.budget)
@@ -218,7 +222,7 @@ def test_a_budget_whose_settings_are_gone_begins_another_life_so_that_its_code_o
     assert story.configure(rate=50).rate == 50
 
 
-def test_a_fixed_limit_is_whole_at_once(story: Story) -> None:
+def test_a_fixed_limit_is_whole_at_once(story: ScriptDriver) -> None:
     story.configure("operator", rate=50)
     story.at(1).claim("p", tokens=1)
     story.client.set(story.keys.state, "x")
@@ -226,7 +230,7 @@ def test_a_fixed_limit_is_whole_at_once(story: Story) -> None:
     assert story.claim("p", tokens=1).budget_rate == 50_000_000
 
 
-def test_a_key_of_another_type_is_named_and_taken_away(lived: Story) -> None:
+def test_a_key_of_another_type_is_named_and_taken_away(lived: ScriptDriver) -> None:
     for place, key in enumerate(lived.keys.shared):
         lived.client.delete(key)
         lived.client.lpush(key, "x")
@@ -241,7 +245,7 @@ def test_a_key_of_another_type_is_named_and_taken_away(lived: Story) -> None:
 
 
 def test_an_error_of_another_kind_is_told_as_it_was(real_server: Server) -> None:
-    story = Story(real_server.client())
+    story = ScriptDriver(real_server.fast_client())
     story.configure(rate=100)
     story.client.config_set("maxmemory", 1)
     try:
@@ -256,7 +260,8 @@ def spread(call: Call[Any]) -> tuple[Any, ...]:
     return (call.script.text, len(call.keys), *call.keys, *call.args)
 
 
-def test_repair_of_a_healthy_budget_changes_nothing_and_others_keys_are_refused(lived: Story) -> None:
+def test_repair_of_a_healthy_budget_changes_nothing(lived: ScriptDriver) -> None:
+    """Repair of a healthy budget changes nothing, and keys of another kind are refused."""
     before = lived.state
     assert repaired(lived) == []
     assert lived.state == before

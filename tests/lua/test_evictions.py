@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import redis
 
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 
 FULL: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 50, "queue_limit": 50}
 
 
-def test_without_its_hash_a_budget_begins_another_life_at_the_end_of_the_epoch(story: Story) -> None:
+def test_without_its_hash_a_budget_begins_another_life(story: ScriptDriver) -> None:
+    """Without its hash a budget begins another life at the end of the epoch."""
     birth = story.configure(rate=100).birth
     for i in range(10):
         story.at(1 + i / 10).claim("p", tokens=5)
@@ -28,7 +29,7 @@ def test_without_its_hash_a_budget_begins_another_life_at_the_end_of_the_epoch(s
 
 
 @pytest.mark.parametrize("call", ["report", "configure"])
-def test_without_its_hash_a_budget_begins_another_life_with_any_other_call(story: Story, call: str) -> None:
+def test_without_its_hash_a_budget_begins_another_life_with_any_other_call(story: ScriptDriver, call: str) -> None:
     birth = story.configure(rate=100).birth
     story.at(1).report("c", load=0, capacity=50)
     story.client.delete(story.keys.budget)
@@ -40,7 +41,8 @@ def test_without_its_hash_a_budget_begins_another_life_with_any_other_call(story
     assert story.shown("birth") != birth
 
 
-def test_what_an_operator_has_set_does_not_expire_although_the_state_was_lost(story: Story) -> None:
+def test_an_operators_settings_do_not_expire(story: ScriptDriver) -> None:
+    """An operator's settings do not expire, although the state was lost."""
     story.configure("operator", rate=50)
     story.at(1).claim("p", tokens=1)
     story.client.delete(story.keys.state)
@@ -51,7 +53,8 @@ def test_what_an_operator_has_set_does_not_expire_although_the_state_was_lost(st
     assert int(story.client.pttl(story.keys.budget)) > 0
 
 
-def test_a_lossless_budget_with_a_floor_grants_nothing_while_its_consumer_is_full(story: Story) -> None:
+def test_a_floor_opens_no_lossless_budget(story: ScriptDriver) -> None:
+    """A lossless budget with a floor grants nothing while its consumer is full."""
     story.configure("operator", rate=100, min_rate=50, lossless=True)
     story.report("c", **FULL)
     story.client.delete(story.keys.state)
@@ -60,7 +63,7 @@ def test_a_lossless_budget_with_a_floor_grants_nothing_while_its_consumer_is_ful
     assert answers[-1].is_lossless
 
 
-def test_the_hash_of_a_producer_that_was_made_again_expires(story: Story) -> None:
+def test_the_hash_of_a_producer_that_was_made_again_expires(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.claim("p", tokens=1)
     story.client.delete(story.keys.producer("p"))
@@ -69,7 +72,7 @@ def test_the_hash_of_a_producer_that_was_made_again_expires(story: Story) -> Non
         assert 0 < int(story.client.pttl(key)) <= 600_000
 
 
-def test_of_producers_that_are_gone_the_summary_shows_no_demand(story: Story) -> None:
+def test_of_producers_that_are_gone_the_summary_shows_no_demand(story: ScriptDriver) -> None:
     story.configure(rate=100)
     for i in range(10):
         story.at(i / 10).claim("p", tokens=5)
@@ -82,7 +85,8 @@ def test_of_producers_that_are_gone_the_summary_shows_no_demand(story: Story) ->
 
 
 @pytest.mark.parametrize("kind", ["producer", "consumer"])
-def test_a_members_hash_of_another_type_is_refused_before_anything_is_written(real_story: Story, kind: str) -> None:
+def test_a_members_hash_of_another_type_is_refused(real_story: ScriptDriver, kind: str) -> None:
+    """A member's hash of another type is refused before anything is written."""
     story = real_story
     story.configure(rate=100)
     story.report("a", load=0, capacity=50)

@@ -11,7 +11,7 @@ from nexus_redis._protocol import calls
 from nexus_redis._values.settings import micro
 from tests.harness.coordinators import ScriptCoordinator, at_us
 from tests.harness.plant import Consumer, Plant
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 from tests.harness.servers import Server
 
 
@@ -49,7 +49,7 @@ class Replicated(ScriptCoordinator):
 
 def attacked(server: Server, lag: float, freezes: float, seed: int, planted: tuple[str, str] | None = None) -> Plant:
     """A failover at 10 s to a replica that has been deaf for `lag`; the consumer is frozen from `freezes` on."""
-    coordinator = Replicated(server.client(single_connection_client=True), planted)
+    coordinator = Replicated(server.fast_client(), planted)
     consumer = Consumer("c", lambda t: -1.0 if freezes <= t < freezes + 6 else 400.0, 300)
     plant = Plant(coordinator, [consumer], producers=4, seconds=20, seed=seed)
     plant.at(10 - lag, coordinator.replicate)
@@ -59,9 +59,8 @@ def attacked(server: Server, lag: float, freezes: float, seed: int, planted: tup
 
 @pytest.mark.parametrize("freezes", ["soon", "late", "never"])
 @pytest.mark.parametrize("lag", [0.1, 1, 3])
-def test_nothing_is_lost_though_the_replica_was_deaf_and_the_consumer_is_frozen(
-    one_server: Server, lag: float, freezes: str
-) -> None:
+def test_a_deaf_replica_and_a_frozen_consumer_lose_nothing(one_server: Server, lag: float, freezes: str) -> None:
+    """Nothing is lost, although the replica was deaf and the consumer is frozen."""
     at = {"soon": 10.05 - lag, "late": 9.95, "never": 30.0}[freezes]
     for seed in (1, 2):
         plant = attacked(one_server, lag, at, seed)
@@ -84,7 +83,7 @@ SAID: dict[str, Any] = {
 
 
 @pytest.fixture
-def opened(story: Story) -> Story:
+def opened(story: ScriptDriver) -> ScriptDriver:
     """A lossless budget that may admit up to 100."""
     story.configure(lossless=True)
     for i in range(7):
@@ -92,15 +91,18 @@ def opened(story: Story) -> Story:
     return story
 
 
-def test_a_count_that_the_server_has_lost_is_on_its_way_for_the_window(opened: Story) -> None:
+def test_a_count_that_the_server_has_lost_is_on_its_way_for_the_window(opened: ScriptDriver) -> None:
     birth = opened.claim("p", tokens=10, requested_rate=1e3).birth
     net = opened.numbers("window")[2]
     opened.claim("q", tokens=0, birth=birth, granted_total=70)
     assert opened.numbers("window")[2] == net + 60 * MICRO
 
 
-def test_whoever_comes_first_after_a_failover_waits_for_those_who_know_more(opened: Story) -> None:
-    """It knows of 70 of the grants that are lost, and another one of 95."""
+def test_the_first_after_a_failover_waits_for_the_others(opened: ScriptDriver) -> None:
+    """The producer that comes first after a failover waits for producers that know of more grants.
+
+    It knows of 70 of the grants that are lost, and another one of 95.
+    """
     birth = opened.claim("p", tokens=10, requested_rate=1e3).birth
     first = opened.claim("q", tokens=20, requested_rate=1e3, birth=birth, granted_total=70)
     assert (first.granted, first.reason) == (0, "window")

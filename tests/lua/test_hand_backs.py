@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 from tests.harness.servers import Server
 
 
 @pytest.fixture
-def fleet_story(one_server: Server) -> Story:
+def fleet_story(one_server: Server) -> ScriptDriver:
     """A budget on one real server, since there is much arithmetic."""
-    return Story(one_server.client(single_connection_client=True))
+    return ScriptDriver(one_server.fast_client())
 
 
 class Greedy:
     """One of several that want all of the budget. A liar hands back what it has used, in one of several ways."""
 
-    def __init__(self, story: Story, name: str, rate: float, lies: str = "") -> None:
+    def __init__(self, story: ScriptDriver, name: str, rate: float, lies: str = "") -> None:
         self.story, self.name, self.rate, self.lies = story, name, rate, lies
         self.got = self.said = 0.0
         self.calls = 0
@@ -54,9 +54,8 @@ LIES = ("with each claim", "as if it were idle", "saved up", "when it leaves")
 
 @pytest.mark.parametrize("lies", LIES)
 @pytest.mark.parametrize("fleet", [4, 8])
-def test_what_is_handed_back_though_it_was_used_costs_the_liar_more_than_the_budget(
-    fleet_story: Story, lies: str, fleet: int
-) -> None:
+def test_a_false_return_costs_the_liar(fleet_story: ScriptDriver, lies: str, fleet: int) -> None:
+    """Tokens that are handed back although they were used cost the liar more than the budget."""
     rate = 500.0
     fleet_story.configure(rate=rate)
     liar = Greedy(fleet_story, "liar", rate, lies)
@@ -72,7 +71,7 @@ def test_what_is_handed_back_though_it_was_used_costs_the_liar_more_than_the_bud
     assert liar.got <= 0.9 * rate * 20 / fleet
 
 
-def test_one_that_hands_back_and_rests_has_its_share_when_it_is_back(fleet_story: Story) -> None:
+def test_one_that_hands_back_and_rests_has_its_share_when_it_is_back(fleet_story: ScriptDriver) -> None:
     story, rate = fleet_story, 500.0
     story.configure(rate=rate)
     others, own = [Greedy(story, f"p{i}", rate) for i in range(3)], Greedy(story, "own", rate)
@@ -87,7 +86,7 @@ def test_one_that_hands_back_and_rests_has_its_share_when_it_is_back(fleet_story
 
 
 @pytest.mark.parametrize("to", [100, 500, 800])
-def test_what_is_handed_back_for_a_drop_of_the_rate_costs_next_to_nothing(fleet_story: Story, to: float) -> None:
+def test_what_is_handed_back_for_a_drop_of_the_rate_costs_next_to_nothing(fleet_story: ScriptDriver, to: float) -> None:
     story = fleet_story
     story.configure(rate=1000)
     fleet = [Greedy(story, f"p{i}", 1000) for i in range(4)]

@@ -7,16 +7,16 @@ from typing import Any
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.plans import Call
 from nexus_redis._values.settings import BudgetSettings
-from tests.harness.script_driver import MICRO, START_US, Story
+from tests.harness.script_driver import MICRO, START_US, ScriptDriver
 
 
-def test_a_budget_that_is_not_there(story: Story) -> None:
+def test_a_budget_that_is_not_there(story: ScriptDriver) -> None:
     seen = story.inspect()
     assert seen == (START_US / MICRO, {}, {}, {}, 0, 0, frozenset())
     assert story.state == {}
 
 
-def test_all_of_it_at_one_instant_and_nothing_written(story: Story) -> None:
+def test_all_of_it_at_one_instant_and_nothing_written(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.claim("a")
     story.report("c", load=0, capacity=5)
@@ -30,7 +30,7 @@ def test_all_of_it_at_one_instant_and_nothing_written(story: Story) -> None:
     assert (seen.consumer_count, seen.producer_count, seen.live) == (1, 1, frozenset({"c"}))
 
 
-def test_members_come_in_pages(story: Story) -> None:
+def test_members_come_in_pages(story: ScriptDriver) -> None:
     story.configure(rate=100)
     for i in range(7):
         story.at(i * 0.25).claim(f"p{i}")
@@ -41,7 +41,7 @@ def test_members_come_in_pages(story: Story) -> None:
     assert {(page.consumer_count, page.producer_count) for page in seen} == {(7, 7)}
 
 
-def test_zero_is_the_clock_of_the_server(story: Story) -> None:
+def test_zero_is_the_clock_of_the_server(story: ScriptDriver) -> None:
     several: dict[str, Call[Any]] = {
         "configure": calls.configure(story.keys, BudgetSettings(rate=1e6)),
         "claim": calls.claim(story.keys, "p", calls.Claim(incarnation="p", seq=1)),
@@ -64,7 +64,7 @@ def test_zero_is_the_clock_of_the_server(story: Story) -> None:
             assert before <= story.numbers("bucket")[1] <= after, name
 
 
-def test_the_silent_are_told_from_the_live(story: Story) -> None:
+def test_the_silent_are_told_from_the_live(story: ScriptDriver) -> None:
     story.report("dead", load=0, capacity=1)
     story.at(1).report("c", load=0, capacity=1)
     story.at(2.5).claim("a")

@@ -517,7 +517,8 @@ def test_the_rate_of_the_budget_is_a_ceiling(consumer: Consumer) -> None:
     assert story.says(250, depth=200) == pytest.approx((300, 1000, 1))
 
 
-def test_the_floor_is_one_token_per_five_seconds_or_a_hundredth_of_the_best(consumer: Consumer) -> None:
+def test_the_floor_of_a_law(consumer: Consumer) -> None:
+    """The floor is one token per five seconds, or a hundredth of the best rate."""
     story = backlogged(consumer, 1000)
     assert story.says(0, depth=90_000).rate == pytest.approx(10, rel=1e-3)
     story.at += 3 * 3600
@@ -659,9 +660,8 @@ def test_busy_time_that_jumps_moves_the_capacity_fourfold_at_most(consumer: Cons
 
 
 @pytest.mark.parametrize("law", ["drain", "aimd"])
-def test_a_latency_that_jumps_once_costs_no_more_than_a_cut_and_is_not_the_usual_one(
-    consumer: Consumer, law: str
-) -> None:
+def test_a_latency_that_jumps_once_costs_one_cut(consumer: Consumer, law: str) -> None:
+    """A latency that jumps once costs no more than a cut, and does not become the usual one."""
     loop = settled(consumer, law)
     for latency_ms in (1e7, 1e-3):
         loop.report(latency_ms=latency_ms)
@@ -670,9 +670,8 @@ def test_a_latency_that_jumps_once_costs_no_more_than_a_cut_and_is_not_the_usual
 
 
 @pytest.mark.parametrize("law", ["drain", "aimd"])
-def test_counters_that_go_on_jumping_are_followed_fourfold_a_report_and_forgotten_in_minutes(
-    consumer: Consumer, law: str
-) -> None:
+def test_counters_that_go_on_jumping_are_followed(consumer: Consumer, law: str) -> None:
+    """Counters that go on jumping are followed fourfold a report at most, and forgotten in minutes."""
     loop = settled(consumer, law)
     before = loop.rate
     loop.report(done=1e6)
@@ -685,7 +684,8 @@ def test_counters_that_go_on_jumping_are_followed_fourfold_a_report_and_forgotte
 
 
 @pytest.mark.parametrize("law", ["drain", "aimd"])
-def test_what_was_good_once_is_the_floor_no_longer_than_a_few_minutes_of_work(consumer: Consumer, law: str) -> None:
+def test_a_good_rate_is_the_floor_for_minutes_only(consumer: Consumer, law: str) -> None:
+    """A rate that was good once is the floor no longer than a few minutes of work."""
     loop = settled(consumer, law, 20_000)
     loop.capacity = 4
     loop.seconds(60)

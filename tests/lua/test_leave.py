@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from nexus_redis._protocol import calls
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 
 
-def test_a_producer_hands_back_what_it_may_hold_and_is_gone(story: Story) -> None:
+def test_a_producer_hands_back_what_it_may_hold_and_is_gone(story: ScriptDriver) -> None:
     story.configure(rate=100, burst=2)
     story.at(1).claim("a", tokens=50, need=50)
     assert story.at(1.1).leave("a", unused=1000) == 50 * MICRO
@@ -18,14 +18,14 @@ def test_a_producer_hands_back_what_it_may_hold_and_is_gone(story: Story) -> Non
     assert story.leave("a", unused=1000) == 0
 
 
-def test_too_late_nothing_is_credited(story: Story) -> None:
+def test_too_late_nothing_is_credited(story: ScriptDriver) -> None:
     story.configure(rate=100, burst=2)
     story.at(1).claim("a", tokens=50, need=50)
     assert story.at(2.6).leave("a", unused=50) == 0
     assert story.inspect().producers == {}
 
 
-def test_what_the_budget_lost_is_not_handed_back_to_its_next_life(story: Story) -> None:
+def test_what_the_budget_lost_is_not_handed_back_to_its_next_life(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=5, need=5)
     story.lose()
@@ -36,7 +36,7 @@ def test_what_the_budget_lost_is_not_handed_back_to_its_next_life(story: Story) 
 
 
 @pytest.mark.parametrize("who", ["b", ""])
-def test_another_ones_entry_stays(story: Story, who: str) -> None:
+def test_another_ones_entry_stays(story: ScriptDriver, who: str) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=5, need=5)
     story.report("c", load=0, capacity=10)
@@ -46,7 +46,7 @@ def test_another_ones_entry_stays(story: Story, who: str) -> None:
     assert story.state == before
 
 
-def test_a_star_is_whoever_it_is(story: Story) -> None:
+def test_a_star_is_whoever_it_is(story: ScriptDriver) -> None:
     story.report("c", load=0, capacity=10)
     assert story.leave(consumer="c", incarnation="*") is True
     assert story.inspect().consumer_count == 0
@@ -54,13 +54,13 @@ def test_a_star_is_whoever_it_is(story: Story) -> None:
     assert story.notes[-1]["by"] == "operator"
 
 
-def test_nobody_leaves_a_budget_that_is_not_there(story: Story) -> None:
+def test_nobody_leaves_a_budget_that_is_not_there(story: ScriptDriver) -> None:
     assert story.leave("a", unused=5) == 0
     assert story.leave(consumer="c") is False
     assert story.state == {}
 
 
-def test_one_that_nobody_knows_changes_nothing(story: Story) -> None:
+def test_one_that_nobody_knows_changes_nothing(story: ScriptDriver) -> None:
     story.configure(rate=100)
     before = story.state
     assert story.leave("a", unused=5) == 0
@@ -68,7 +68,7 @@ def test_one_that_nobody_knows_changes_nothing(story: Story) -> None:
     assert story.state == before
 
 
-def test_a_member_whose_hash_is_lost_may_still_leave(story: Story) -> None:
+def test_a_member_whose_hash_is_lost_may_still_leave(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.claim("a")
     story.report("c", load=0, capacity=10)
@@ -79,7 +79,7 @@ def test_a_member_whose_hash_is_lost_may_still_leave(story: Story) -> None:
     assert (story.inspect().producer_count, story.inspect().consumer_count) == (0, 0)
 
 
-def test_a_consumers_part_is_out_at_once(story: Story) -> None:
+def test_a_consumers_part_is_out_at_once(story: ScriptDriver) -> None:
     story.report("a", load=0, capacity=10)
     story.report("b", load=0, capacity=20)
     story.leave(consumer="b")
@@ -88,7 +88,7 @@ def test_a_consumers_part_is_out_at_once(story: Story) -> None:
     assert story.field("last_consumer_end") == ""
 
 
-def test_what_has_become_due_is_settled_first(story: Story) -> None:
+def test_what_has_become_due_is_settled_first(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.report("dead", load=0, capacity=10)
     story.at(1).report("c", load=0, capacity=20)
@@ -97,7 +97,7 @@ def test_what_has_become_due_is_settled_first(story: Story) -> None:
     assert story.field("last_consumer_end") == "left"
 
 
-def test_the_rate_that_remains_is_in_the_answer(story: Story) -> None:
+def test_the_rate_that_remains_is_in_the_answer(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.report("c", load=0, capacity=20)
     call = calls.leave_consumer(story.keys, "c", "c", at_us=story.at_us)

@@ -12,7 +12,7 @@ from nexus_redis._protocol import calls
 from nexus_redis._protocol.calls import LEASE
 from tests.harness.fleet import excess
 from tests.harness.outage import Outages
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 from tests.harness.servers import Server
 
 LARGE = [(500, 2), (700, 32), (5000, 5)]  # minutes of work
@@ -23,7 +23,7 @@ CUTS = ["refused", "hole", "deaf"]
 
 def fleet(server: Server, rate: float, count: int, until: float = 4) -> Outages:
     """So many greedy processes, which have found their shares."""
-    outages = Outages(server.client(), rate, seed=count)
+    outages = Outages(server.fast_client(), rate, seed=count)
     for _ in range(count):
         outages.add()
     outages.advance(until)
@@ -58,9 +58,10 @@ def test_at_every_moment_all_shares_add_up_to_half_of_the_rate(one_server: Serve
 
 @pytest.mark.parametrize("link", CUTS)
 @pytest.mark.parametrize(("rate", "count"), FLEETS)
-def test_processes_cut_off_one_after_another_go_on_at_half_of_the_rate_in_all(
+def test_processes_cut_off_in_turn_go_on_at_half_the_rate(
     one_server: Server, rate: float, count: int, link: str
 ) -> None:
+    """Processes that are cut off one after another go on at half of the rate in all."""
     outages = fleet(one_server, rate, count)
     for process in outages.processes:
         process.link = link
@@ -74,9 +75,8 @@ def test_processes_cut_off_one_after_another_go_on_at_half_of_the_rate_in_all(
 
 @pytest.mark.parametrize("link", CUTS)
 @pytest.mark.parametrize(("rate", "count"), [(5, 6), (5, 32), (12, 32), (200, 8)])
-def test_processes_that_lose_redis_at_one_moment_do_not_admit_their_first_tokens_at_one_moment(
-    one_server: Server, rate: float, count: int, link: str
-) -> None:
+def test_first_tokens_of_an_outage_are_spread(one_server: Server, rate: float, count: int, link: str) -> None:
+    """Processes that lose Redis at one moment do not admit their first tokens at one moment."""
     outages = fleet(one_server, rate, count)
     for process in outages.processes:
         process.link = link
@@ -87,9 +87,10 @@ def test_processes_that_lose_redis_at_one_moment_do_not_admit_their_first_tokens
     assert over(outages) <= bound(outages)
 
 
-def test_callers_that_come_to_all_processes_at_once_after_a_pause_get_a_token_each_or_a_quarter_second(
+def test_a_rush_after_a_pause_is_bounded(
     one_server: Server,
 ) -> None:
+    """Callers that come to all processes at once after a pause get a token each, or a quarter of a second."""
     outages = fleet(one_server, 12, 32)
     for process in outages.processes:
         process.link, process.demand = "refused", 0
@@ -148,7 +149,7 @@ def test_a_fault_shorter_than_the_server_notices_is_paid_for_each_time(one_serve
 
 @pytest.mark.parametrize("demand", [0.5, 5, 20])
 def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server, demand: float) -> None:
-    outages = Outages(one_server.client(), 500)
+    outages = Outages(one_server.fast_client(), 500)
     for _ in range(12):
         outages.add(demand)
     outages.advance(20)
@@ -162,10 +163,11 @@ def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server
 
 @pytest.mark.parametrize("link", CUTS)
 @pytest.mark.parametrize(("rate", "count"), [(12, 20), (200, 8)])
-def test_processes_that_become_busy_after_they_were_cut_off_cost_a_quarter_of_the_rate_more(
+def test_processes_busy_after_the_cut_cost_a_quarter_more(
     one_server: Server, rate: float, count: int, link: str
 ) -> None:
-    outages = Outages(one_server.client(), rate, seed=count)
+    """Processes that become busy after they were cut off cost a quarter of the rate more."""
+    outages = Outages(one_server.fast_client(), rate, seed=count)
     idle = [outages.add(0.5) for _ in range(count // 2)]
     for _ in range(count // 2):
         outages.add()
@@ -193,7 +195,7 @@ def test_one_that_was_busy_and_is_idle_has_a_share(one_server: Server, idle: flo
 
 def test_a_fleet_of_web_workers_that_are_mostly_idle_uses_the_whole_budget(one_server: Server) -> None:
     """A hundred, each with a caller every two seconds, beside one who takes all that they leave."""
-    outages = Outages(one_server.client(), 200)
+    outages = Outages(one_server.fast_client(), 200)
     for _ in range(100):
         outages.add(0.5)
     outages.add()
@@ -202,7 +204,7 @@ def test_a_fleet_of_web_workers_that_are_mostly_idle_uses_the_whole_budget(one_s
     assert not outages.alone
 
 
-def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story: Story) -> None:
+def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
     assert story.claim("b", tokens=50, requested_rate=1000).fallback_rate == 0
@@ -214,7 +216,7 @@ def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story
     assert story.reserved == 0
 
 
-def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: Story) -> None:
+def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: ScriptDriver) -> None:
     """It has the share of the answer before, whatever it has been told since."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
@@ -226,7 +228,7 @@ def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: Stor
     assert sum(answer.fallback_rate for answer in answers) <= 50 * MICRO - 50 * MICRO
 
 
-def test_a_share_is_reserved_until_it_has_ended(story: Story) -> None:
+def test_a_share_is_reserved_until_it_has_ended(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
     reserved = []
@@ -240,7 +242,7 @@ def test_a_share_is_reserved_until_it_has_ended(story: Story) -> None:
         assert reserved[age] >= 50 * 0.5 ** ((age + 1) // 30) - 1
 
 
-def test_a_liar_makes_nobody_owe_more_than_its_share_could_have_given(story: Story) -> None:
+def test_a_liar_makes_nobody_owe_more_than_its_share_could_have_given(story: ScriptDriver) -> None:
     story.configure(rate=100)
     share = story.at(1).claim("a", tokens=50, requested_rate=1000).fallback_rate
     story.at(1.1).claim("b", tokens=50, requested_rate=1000)
@@ -250,7 +252,7 @@ def test_a_liar_makes_nobody_owe_more_than_its_share_could_have_given(story: Sto
     assert before - story.tokens <= share * 0.2 + 1
 
 
-def test_claims_without_the_last_two_fields_are_served(story: Story) -> None:
+def test_claims_without_the_last_two_fields_are_served(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.at(1)
     ask = calls.claim(story.keys, "p", calls.Claim(need=MICRO, tokens=MICRO, incarnation="p", seq=1), story.at_us)
@@ -260,10 +262,11 @@ def test_claims_without_the_last_two_fields_are_served(story: Story) -> None:
 
 
 @pytest.mark.parametrize("silence", [0, 20, 45, 95, 200, 310, 3600, 86400])
-def test_the_share_of_one_that_was_killed_is_missing_no_longer_than_it_can_live_on_it(
-    story: Story, silence: float
-) -> None:
-    """A nightly job that was killed last night, or anybody who comes long after the last one."""
+def test_a_killed_processs_share_is_missing_while_it_could_live(story: ScriptDriver, silence: float) -> None:
+    """The share of a killed process is missing no longer than the process could live on it.
+
+    A nightly job that was killed last night, or anybody who comes long after the last one.
+    """
     rate, at = 100, 0.0
     story.configure(rate=rate)
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from nexus_redis._redis.embedded import ServerProcess
 from tests.harness import targets
 from tests.harness.coordinators import InStep, ScriptCoordinator
+from tests.harness.fast_client import FastClient
 from tests.harness.plant import Plant
 from tests.harness.scenarios import ATTACKS, Attack, random_life
-from tests.harness.servers import Server, launch
+from tests.harness.servers import SOCKET, Server, launch
 
 DECISIVE = (
     "capacity to 10 %",
@@ -37,7 +38,7 @@ def process() -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def client(process: ServerProcess) -> Iterator[redis.Redis]:
-    client = redis.Redis(port=process.port, single_connection_client=True)
+    client = FastClient(process.port, str(process.directory / SOCKET))
     client.flushall()
     yield client
     client.close()
@@ -66,7 +67,7 @@ def test_scripts_and_referee_agree_over_any_life_of_a_fleet(client: redis.Redis,
 
 def test_they_agree_on_every_kind_of_server(real_server: Server) -> None:
     for seed in range(3):
-        assert differences(real_server.client(single_connection_client=True), seed) == []
+        assert differences(real_server.fast_client(), seed) == []
 
 
 @pytest.mark.soak
@@ -84,9 +85,8 @@ def make(client: redis.Redis) -> targets.Make:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", targets.DELAYS)
-def test_drain_reaches_96_percent_when_capacity_falls_to_40_percent_and_comes_back(
-    make: targets.Make, delay: float
-) -> None:
+def test_drain_reaches_96_percent_over_a_step(make: targets.Make, delay: float) -> None:
+    """`drain` reaches 96 % when the capacity falls to 40 % and comes back."""
     assert targets.over_the_step(make, delay, 1) >= 96
 
 
@@ -96,9 +96,8 @@ def test_an_hour_of_idleness_does_not_lower_what_drain_then_gives(make: targets.
 
 
 @pytest.mark.parametrize("delay", [0.5, 1.0])
-def test_from_cold_drain_finds_90_percent_of_an_unknown_capacity_within_5_seconds(
-    make: targets.Make, delay: float
-) -> None:
+def test_from_cold_drain_finds_an_unknown_capacity(make: targets.Make, delay: float) -> None:
+    """From cold, `drain` finds 90 % of an unknown capacity within 5 seconds."""
     assert max(targets.from_cold(make, delay, seed) for seed in range(3)) <= 5
 
 

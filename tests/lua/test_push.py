@@ -11,7 +11,7 @@ import redis
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.calls import UNTIL_RESUMED, Drop
 from nexus_redis._protocol.scripts import NAMES, script
-from tests.harness.script_driver import MICRO, START_US, Story
+from tests.harness.script_driver import MICRO, START_US, ScriptDriver
 from tests.harness.support import eventually
 
 BIRTH = str(START_US)
@@ -20,7 +20,7 @@ BIRTH = str(START_US)
 class Ear:
     """Listens to the story's channel; `heard()` is what came since it was last asked."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: ScriptDriver) -> None:
         self.channel = story.keys.flow
         self.pubsub = story.client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
         self.pubsub.subscribe(self.channel)
@@ -44,7 +44,7 @@ class Ear:
 
 
 @pytest.fixture
-def ear(story: Story) -> Any:
+def ear(story: ScriptDriver) -> Any:
     ear = Ear(story)
     yield ear
     ear.pubsub.close()
@@ -54,14 +54,14 @@ def rates(drops: list[Drop]) -> list[float]:
     return [drop.budget_rate / MICRO for drop in drops]
 
 
-def test_a_drop_is_published_with_all_that_it_takes_to_judge_it(story: Story, ear: Ear) -> None:
+def test_a_drop_is_published_with_all_that_it_takes_to_judge_it(story: ScriptDriver, ear: Ear) -> None:
     story.configure(rate=100)
     story.at(1).claim(tokens=5)
     story.configure(rate=50)
     assert ear.heard() == [Drop(BIRTH, 5, 50 * MICRO, 0, "rate")]
 
 
-def test_the_message_is_five_words(story: Story) -> None:
+def test_the_message_is_five_words(story: ScriptDriver) -> None:
     pubsub = story.client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
     pubsub.subscribe("test:{story}:flow")
     story.configure(rate=100)
@@ -79,7 +79,7 @@ def test_the_message_is_five_words(story: Story) -> None:
     assert found == [f"{BIRTH} 0 0 3 paused"]
 
 
-def test_a_tenth_less_is_a_drop_and_a_little_less_than_that_is_none(story: Story, ear: Ear) -> None:
+def test_a_tenth_less_is_a_drop_and_a_little_less_than_that_is_none(story: ScriptDriver, ear: Ear) -> None:
     story.configure(rate=100)
     story.configure(rate=90.1)
     assert ear.heard() == []
@@ -88,7 +88,7 @@ def test_a_tenth_less_is_a_drop_and_a_little_less_than_that_is_none(story: Story
     assert rates(ear.heard()) == [90]
 
 
-def test_a_rise_is_not_published_nor_what_stays_as_it_is(story: Story, ear: Ear) -> None:
+def test_a_rise_is_not_published_nor_what_stays_as_it_is(story: ScriptDriver, ear: Ear) -> None:
     for rate in (100, 100, 101, 5000, 5000):
         story.configure(rate=rate)
     story.configure(rate=5000, burst=2)
@@ -96,19 +96,20 @@ def test_a_rise_is_not_published_nor_what_stays_as_it_is(story: Story, ear: Ear)
     assert ear.heard() == []
 
 
-def test_many_small_steps_are_a_drop_each_time_they_come_to_a_tenth(story: Story, ear: Ear) -> None:
+def test_many_small_steps_are_a_drop_each_time_they_come_to_a_tenth(story: ScriptDriver, ear: Ear) -> None:
     for rate in range(1000, 699, -10):
         story.configure(rate=rate)
     assert rates(ear.heard()) == [900, 810, 720]
 
 
-def test_steps_down_count_from_the_highest_rate_since_the_last_drop_was_told(story: Story, ear: Ear) -> None:
+def test_steps_down_count_from_the_highest_rate(story: ScriptDriver, ear: Ear) -> None:
+    """Steps down count from the highest rate since the last drop was told."""
     for rate in (1000, 500, 2000, 1900, 1800):
         story.configure(rate=rate)
     assert rates(ear.heard()) == [500, 1800]
 
 
-def test_a_pause_is_published_once_however_often_it_is_said(story: Story, ear: Ear) -> None:
+def test_a_pause_is_published_once_however_often_it_is_said(story: ScriptDriver, ear: Ear) -> None:
     story.configure(rate=100)
     story.configure(pause=10)
     story.at(1).configure("operator", pause=60)
@@ -120,7 +121,7 @@ def test_a_pause_is_published_once_however_often_it_is_said(story: Story, ear: E
     assert [drop.reason for drop in ear.heard()] == ["paused"]
 
 
-def test_a_rise_from_0_is_published_and_any_other_is_not(story: Story, ear: Ear) -> None:
+def test_a_rise_from_0_is_published_and_any_other_is_not(story: ScriptDriver, ear: Ear) -> None:
     """Those who wait at a rate of 0 wait for nothing else."""
     story.configure(rate=100)
     story.configure(pause=1)
@@ -134,7 +135,7 @@ def test_a_rise_from_0_is_published_and_any_other_is_not(story: Story, ear: Ear)
     assert [drop.budget_rate for drop in ear.heard()] == [0, MICRO // 2]
 
 
-def test_a_budget_without_a_rate_publishes_nothing(story: Story, ear: Ear) -> None:
+def test_a_budget_without_a_rate_publishes_nothing(story: ScriptDriver, ear: Ear) -> None:
     story.claim()
     story.configure()
     story.configure(pause=5)
@@ -142,7 +143,7 @@ def test_a_budget_without_a_rate_publishes_nothing(story: Story, ear: Ear) -> No
     assert ear.heard() == []
 
 
-def test_what_a_consumer_reports_is_published_by_the_report(story: Story, ear: Ear) -> None:
+def test_what_a_consumer_reports_is_published_by_the_report(story: ScriptDriver, ear: Ear) -> None:
     story.report(load=10, capacity=400)
     story.at(0.3).report(load=80, capacity=400)
     assert ear.heard() == []
@@ -153,14 +154,14 @@ def test_what_a_consumer_reports_is_published_by_the_report(story: Story, ear: E
     assert ear.heard() == []
 
 
-def test_a_consumer_that_falls_silent_is_published_by_whoever_comes_next(story: Story, ear: Ear) -> None:
+def test_a_consumer_that_falls_silent_is_published_by_whoever_comes_next(story: ScriptDriver, ear: Ear) -> None:
     story.report(load=10, capacity=400)
     story.at(5).claim()
     story.at(6).claim()
     assert ear.heard() == [Drop(BIRTH, 0, 0, 3, "no_consumers")]
 
 
-def test_a_consumer_that_leaves_is_published_by_its_goodbye(story: Story, ear: Ear) -> None:
+def test_a_consumer_that_leaves_is_published_by_its_goodbye(story: ScriptDriver, ear: Ear) -> None:
     story.report("a", load=10, capacity=300)
     story.report("b", load=10, capacity=100)
     story.leave(consumer="b")
@@ -168,14 +169,14 @@ def test_a_consumer_that_leaves_is_published_by_its_goodbye(story: Story, ear: E
     assert [(drop.budget_rate / MICRO, drop.reason) for drop in ear.heard()] == [(300, "load"), (0, "no_consumers")]
 
 
-def test_a_consumer_that_pauses_takes_its_part_out_at_once(story: Story, ear: Ear) -> None:
+def test_a_consumer_that_pauses_takes_its_part_out_at_once(story: ScriptDriver, ear: Ear) -> None:
     story.report("a", load=10, capacity=300)
     story.report("b", load=10, capacity=300)
     story.at(0.3).report("a", load=10, capacity=300, pause_ms=1000)
     assert rates(ear.heard()) == [300]
 
 
-def test_level_3_is_published_even_where_the_rate_stays(story: Story, ear: Ear) -> None:
+def test_level_3_is_published_even_where_the_rate_stays(story: ScriptDriver, ear: Ear) -> None:
     story.configure(rate=100, min_rate=100)
     story.report(load=50, capacity=400)
     story.at(0.3).report(load=100, capacity=400)
@@ -183,28 +184,28 @@ def test_level_3_is_published_even_where_the_rate_stays(story: Story, ear: Ear) 
     assert [(drop.budget_rate / MICRO, drop.level) for drop in ear.heard()] == [(100, 3)]
 
 
-def test_the_settings_of_a_new_life_are_no_drop(story: Story, ear: Ear) -> None:
+def test_the_settings_of_a_new_life_are_no_drop(story: ScriptDriver, ear: Ear) -> None:
     story.configure(rate=100)
     story.client.flushall()
     story.at(1).configure(rate=10)
     assert ear.heard() == []
 
 
-def test_each_budget_has_a_channel_of_its_own(story: Story, ear: Ear) -> None:
-    other = Story(story.client, "other")
+def test_each_budget_has_a_channel_of_its_own(story: ScriptDriver, ear: Ear) -> None:
+    other = ScriptDriver(story.client, "other")
     other.configure(rate=100)
     other.configure(pause=1)
     assert ear.heard() == []
     assert other.keys.flow == "test:{other}:flow"
 
 
-def test_who_may_not_publish_has_everything_else(real_story: Story) -> None:
+def test_who_may_not_publish_has_everything_else(real_story: ScriptDriver) -> None:
     admin: Any = real_story.client
     admin.execute_command("ACL", "SETUSER", "mute", "reset", "on", ">secret", "~*", "+@all", "resetchannels")
     try:
         pool = admin.connection_pool.connection_kwargs
         with redis.Redis(host=pool["host"], port=pool["port"], username="mute", password="secret") as client:
-            story, ear = Story(client), Ear(real_story)
+            story, ear = ScriptDriver(client), Ear(real_story)
             story.configure(rate=100)
             assert story.configure(pause=5).reason == "paused"
             assert story.at(1).claim().budget_rate == 0
@@ -217,6 +218,7 @@ def test_who_may_not_publish_has_everything_else(real_story: Story) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_what_may_lower_a_rate_can_publish_and_a_failure_to_is_nobodys(name: str) -> None:
+def test_only_what_may_lower_a_rate_can_publish(name: str) -> None:
+    """Only a script that may lower a rate can publish, and a failure to publish fails no call."""
     said = re.findall(r"redis\.(p?call)\('PUBLISH'", script(name).text)
     assert said == ([] if name == "inspect" else ["pcall"])

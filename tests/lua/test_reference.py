@@ -21,7 +21,7 @@ from nexus_redis._protocol.scripts import NAMES
 from nexus_redis._protocol.snapshot import SETTINGS
 from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport, Message
 from tests.harness.packing import FORMATS, KINDS
-from tests.harness.script_driver import READ, Story
+from tests.harness.script_driver import READ, ScriptDriver
 from tests.harness.servers import Server
 from tests.lua.test_report import QUEUE
 from tests.project.test_sources import codes, header, listed
@@ -111,7 +111,7 @@ def test_the_keys_are_spelled_in_the_order_of_the_scripts() -> None:
 
 
 @pytest.fixture
-def full(story: Story) -> Story:
+def full(story: ScriptDriver) -> ScriptDriver:
     """A budget with every field that there is."""
     for source in ("code", "operator"):
         story.configure(source, rate=100, min_rate=1, burst=1, law="drain", combine="min", latency_target_ms=9,
@@ -126,13 +126,13 @@ def full(story: Story) -> Story:
     return story
 
 
-def live(story: Story, key: str) -> dict[str, str]:
+def live(story: ScriptDriver, key: str) -> dict[str, str]:
     fields: Any = story.client.hgetall(key)
     return {calls.text(name): calls.text(value) for name, value in fields.items()}
 
 
 @pytest.mark.parametrize("heading", ["The budget", "A producer", "A consumer"])
-def test_every_field_of_a_hash_is_listed_and_no_other(full: Story, heading: str) -> None:
+def test_every_field_of_a_hash_is_listed_and_no_other(full: ScriptDriver, heading: str) -> None:
     key = {"The budget": full.keys.budget, "A producer": full.keys.producer("p"), "A consumer": full.keys.consumer("c")}
     listed_ = [name for row in rows(section("state.md", heading))[1:] for name in names(row[0])]
     assert len(listed_) == len(set(listed_))
@@ -140,7 +140,7 @@ def test_every_field_of_a_hash_is_listed_and_no_other(full: Story, heading: str)
 
 
 @pytest.mark.parametrize("part", [*KINDS, "report"])
-def test_every_place_of_a_state_is_explained(full: Story, part: str) -> None:
+def test_every_place_of_a_state_is_explained(full: ScriptDriver, part: str) -> None:
     table, places = rows(section("state.md", re.sub("_.*", "", part)))[1:], list[int]()
     for row in table:
         first, _, last = row[0].partition(" to ")
@@ -156,8 +156,9 @@ def test_every_place_of_a_state_is_explained(full: Story, part: str) -> None:
         assert "".join(row[1] for row in table) == FORMATS[part.upper()]
 
 
-def test_a_client_that_decodes_replies_as_text_reads_every_hash_set_and_stream(real_server: Server) -> None:
-    story = Story(real_server.client())
+def test_a_client_that_decodes_replies_reads_everything(real_server: Server) -> None:
+    """A client that decodes replies as text reads every hash, set and stream."""
+    story = ScriptDriver(real_server.fast_client())
     story.configure(rate=100, lossless=True)
     story.report("c", **QUEUE)
     story.claim("p", tokens=3, priority="high")
@@ -176,7 +177,7 @@ def test_every_setting_is_listed_by_both_sources() -> None:
     assert {f"{setting}_by_{source}" for setting in SETTINGS for source in ("code", "operator")} <= listed_
 
 
-def test_nothing_else_lies_there(full: Story) -> None:
+def test_nothing_else_lies_there(full: ScriptDriver) -> None:
     kinds = {row[1] for row in rows(section("state.md", "Keys"))[1:]}
     found = {calls.text(full.client.type(key)) for key in full.state}
     assert found == kinds == {"hash", "zset", "stream", "string"}
@@ -198,7 +199,7 @@ def as_pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def test_the_transcript_is_what_lies_there(one_server: Server) -> None:
-    story = Story(one_server.client())
+    story = ScriptDriver(one_server.fast_client())
     story.keys = BudgetKeys("nexus", "elasticsearch")
     story.configure(rate=2000, who="app@web-1")
     story.configure("operator", rate=1500, who="anna@ops1", why="maintenance")

@@ -16,7 +16,7 @@ from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call
 from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.errors import InvalidSetting, ServerRefused, from_code
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 from tests.harness.servers import Server
 
 KEYS = BudgetKeys("test", "story")
@@ -115,7 +115,7 @@ POSITIONS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
 
 
 @pytest.fixture
-def settled(story: Story) -> Story:
+def settled(story: ScriptDriver) -> ScriptDriver:
     """A budget with a producer and a consumer, a second old."""
     story.configure(rate=100)
     story.claim("p", tokens=1)
@@ -123,13 +123,15 @@ def settled(story: Story) -> Story:
     return story.at(1)
 
 
-def run(story: Story, call: Call[Any], keys: tuple[Any, ...] | None = None, args: tuple[Any, ...] | None = None) -> Any:
+def run(
+    story: ScriptDriver, call: Call[Any], keys: tuple[Any, ...] | None = None, args: tuple[Any, ...] | None = None
+) -> Any:
     told = call.keys if keys is None else keys
     return story.client.eval(call.script.text, len(told), *told, *(call.args if args is None else args))
 
 
 def refusal(
-    story: Story, call: Call[Any], keys: tuple[Any, ...] | None = None, args: tuple[Any, ...] | None = None
+    story: ScriptDriver, call: Call[Any], keys: tuple[Any, ...] | None = None, args: tuple[Any, ...] | None = None
 ) -> str:
     """The code of a refusal."""
     with pytest.raises(redis.exceptions.ResponseError) as error:
@@ -152,14 +154,14 @@ def spoilt(call: Call[Any], at: int, text: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_the_call_that_is_spoilt_below_is_a_good_one(settled: Story, name: str) -> None:
+def test_the_call_that_is_spoilt_below_is_a_good_one(settled: ScriptDriver, name: str) -> None:
     call = GOOD[name](settled.at_us)
     call.decode(run(settled, call))
     assert name == "leave_consumer" or len(POSITIONS[name]) == len(words(call))
 
 
 @pytest.mark.parametrize("name", POSITIONS)
-def test_an_argument_out_of_its_range_is_named_and_nothing_is_written(settled: Story, name: str) -> None:
+def test_an_argument_out_of_its_range_is_named_and_nothing_is_written(settled: ScriptDriver, name: str) -> None:
     call, before = GOOD[name](settled.at_us), settled.state
     is_fake = isinstance(settled.client, fakeredis.FakeRedis)
     for i, (field, texts) in enumerate(POSITIONS[name]):
@@ -174,7 +176,7 @@ def test_an_argument_out_of_its_range_is_named_and_nothing_is_written(settled: S
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_too_few_or_too_many_arguments_are_refused(settled: Story, name: str) -> None:
+def test_too_few_or_too_many_arguments_are_refused(settled: ScriptDriver, name: str) -> None:
     call, before = GOOD[name](settled.at_us), settled.state
     for args in ((), call.args[:1], call.args[:-1], (*call.args, "1")):
         assert refusal(settled, call, args=args) == "NEXUS_INVALID_ARGUMENTS"
@@ -198,7 +200,7 @@ def test_too_few_or_too_many_arguments_are_refused(settled: Story, name: str) ->
         "x" * 400,
     ],
 )
-def test_a_claim_that_is_no_array_of_fourteen_is_refused(settled: Story, said: str) -> None:
+def test_a_claim_that_is_no_array_of_fourteen_is_refused(settled: ScriptDriver, said: str) -> None:
     call, before = GOOD["claim"](settled.at_us), settled.state
     assert refusal(settled, call, args=(call.args[0], said)).startswith("NEXUS_INVALID_")
     assert settled.state == before
@@ -229,7 +231,7 @@ def wrong_keys(keys: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_keys_that_are_not_those_of_one_budget_are_refused(settled: Story, name: str) -> None:
+def test_keys_that_are_not_those_of_one_budget_are_refused(settled: ScriptDriver, name: str) -> None:
     call, before = GOOD[name](settled.at_us), settled.state
     every = [*wrong_keys(call.keys)]
     if name == "claim":  # which takes all of them, or five
@@ -239,7 +241,7 @@ def test_keys_that_are_not_those_of_one_budget_are_refused(settled: Story, name:
     assert settled.state == before
 
 
-def test_a_producers_key_is_no_consumers(settled: Story) -> None:
+def test_a_producers_key_is_no_consumers(settled: ScriptDriver) -> None:
     claim, report = GOOD["claim"](settled.at_us), GOOD["report"](settled.at_us)
     before = settled.state
     assert refusal(settled, claim, keys=report.keys) == "NEXUS_INVALID_KEYS"
@@ -249,7 +251,7 @@ def test_a_producers_key_is_no_consumers(settled: Story) -> None:
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "inspect"])
 @pytest.mark.parametrize("place", ["state", "hash alone"])
-def test_the_state_of_a_newer_release_is_left_alone(settled: Story, name: str, place: str) -> None:
+def test_the_state_of_a_newer_release_is_left_alone(settled: ScriptDriver, name: str, place: str) -> None:
     settled.client.hset(KEYS.budget, "schema", "4")
     if place == "state":
         settled.change("bucket", 0, 4)
@@ -261,7 +263,7 @@ def test_the_state_of_a_newer_release_is_left_alone(settled: Story, name: str, p
     assert isinstance(from_code("NEXUS_SCHEMA"), ServerRefused)
 
 
-def test_state_of_this_release_with_more_fields_is_read(settled: Story) -> None:
+def test_state_of_this_release_with_more_fields_is_read(settled: ScriptDriver) -> None:
     settled.client.hset(KEYS.budget, "of_a_later_minor_release", "x")
     assert settled.claim("p").granted
 
@@ -276,7 +278,7 @@ SPOIL: dict[str, Callable[[redis.Redis, str], Any]] = {
 @pytest.mark.parametrize("later", [0, 9, -600], ids=["at once", "when a deadline has passed", "after a step back"])
 @pytest.mark.parametrize("name", GOOD)
 def test_a_key_of_another_type_leaves_nothing_half_written(real_server: Server, name: str, later: float) -> None:
-    story = Story(real_server.client())
+    story = ScriptDriver(real_server.fast_client())
     refused = 0
     for place in range(13):
         for kind, spoil in SPOIL.items():
@@ -310,7 +312,7 @@ CASES = [name for name in GOOD if name != "inspect"]
 @pytest.mark.parametrize("later", [0, 9, -600], ids=["at once", "when a deadline has passed", "after a step back"])
 def test_a_server_without_memory_keeps_its_state_whole(real_server: Server, later: float) -> None:
     client = real_server.client()
-    story = Story(client)
+    story = ScriptDriver(client)
     story.at(1000).configure(rate=100)
     story.report("c", **SAID)
     story.claim("p", tokens=1)
@@ -363,7 +365,7 @@ def test_what_only_the_budget_knows_is_said_in_its_words() -> None:
     assert (missing.field, missing.remedy.split(":")[0]) == ("done", "missing")
 
 
-def test_a_claim_with_every_argument_as_large_as_it_may_be_is_none_of_them(story: Story) -> None:
+def test_a_claim_with_every_argument_as_large_as_it_may_be_is_none_of_them(story: ScriptDriver) -> None:
     largest = Claim(
         need=10**15, tokens=10**16, requested_rate=10**16, whole=True, held=10**16, unused=10**16, burned=10**16,
         weight=10**9, priority="normal", incarnation="x" * 64, seq=2**53, birth="9" * 20, granted_total=2**53,

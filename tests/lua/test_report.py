@@ -10,12 +10,12 @@ import pytest
 import redis
 
 from nexus_redis._protocol import calls
-from tests.harness.script_driver import MICRO, START_US, Story
+from tests.harness.script_driver import MICRO, START_US, ScriptDriver
 
 QUEUE: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 0, "queue_limit": 100}
 
 
-def refused(story: Story, *args: Any, **said: Any) -> str:
+def refused(story: ScriptDriver, *args: Any, **said: Any) -> str:
     """The code that a report is refused with; a refusal changes nothing."""
     before = story.state
     with pytest.raises(redis.exceptions.ResponseError) as refusal:
@@ -24,13 +24,13 @@ def refused(story: Story, *args: Any, **said: Any) -> str:
     return str(refusal.value)
 
 
-def parts(story: Story) -> dict[str, int]:
+def parts(story: ScriptDriver) -> dict[str, int]:
     """The sums over consumers."""
     names = ("live", "rate", "capacity", "load", "arrivals", "bounded", "free", "load_level", "noted", "told")
     return dict(zip(names, story.numbers("sums"), strict=True))
 
 
-def window(story: Story) -> dict[str, int]:
+def window(story: ScriptDriver) -> dict[str, int]:
     """The window of what the consumers can hold; the snapshots are s1, the youngest, to s5."""
     names = (
         "active",
@@ -50,13 +50,13 @@ def window(story: Story) -> dict[str, int]:
     return dict(zip(names, story.numbers("window"), strict=True))
 
 
-def standing(story: Story) -> tuple[float, int, str]:
+def standing(story: ScriptDriver) -> tuple[float, int, str]:
     """Rate, level and reason of the budget after somebody has looked at it."""
     answer = story.claim("eye", tokens=0)
     return answer.budget_rate / MICRO, answer.level, story.field("reason")
 
 
-def consumer(story: Story, name: str = "c") -> dict[str, str]:
+def consumer(story: ScriptDriver, name: str = "c") -> dict[str, str]:
     fields: Any = story.client.hgetall(story.keys.consumer(name))
     return {calls.text(k): calls.text(v) for k, v in fields.items()}
 
@@ -64,7 +64,7 @@ def consumer(story: Story, name: str = "c") -> dict[str, str]:
 # --- the published example
 
 
-def test_the_protocols_own_example_on_the_first_report(story: Story) -> None:
+def test_the_protocols_own_example_on_the_first_report(story: ScriptDriver) -> None:
     report = story.report("es-1", load=95, capacity=400)
     assert (report.rate, report.capacity, report.budget_rate) == (100, 400, 100)
     assert (report.level, report.load, report.law, report.reason) == (2, 95, "range", "load")
@@ -75,7 +75,7 @@ def test_the_protocols_own_example_on_the_first_report(story: Story) -> None:
 # --- levels
 
 
-def test_levels_rise_at_once_and_fall_five_points_later(story: Story) -> None:
+def test_levels_rise_at_once_and_fall_five_points_later(story: ScriptDriver) -> None:
     levels = [
         (0, 0), (69.9, 0), (70, 1), (66, 1), (65, 1), (64.9, 0), (90, 2), (86, 2), (85, 2), (84.9, 1), (65, 1),
         (64.9, 0), (100, 3), (95.1, 3), (95, 3), (94.9, 2), (0, 0), (100, 3),
@@ -84,14 +84,14 @@ def test_levels_rise_at_once_and_fall_five_points_later(story: Story) -> None:
         assert story.at(story.now + 0.25).report(load=load, capacity=100).level == level, load
 
 
-def test_the_load_is_told_though_the_rate_stays(story: Story) -> None:
+def test_the_load_is_told_though_the_rate_stays(story: ScriptDriver) -> None:
     story.configure(rate=10)
     assert [story.at(i).report(load=load, capacity=1000).load for i, load in enumerate((0, 5, 10.5))] == [0, 5, 10.5]
     assert story.claim(tokens=0).load == 10.5
     assert story.at(9).report("d", done=1, errors=0).load == 0  # it says nothing of how full it is
 
 
-def test_a_full_consumer_is_not_a_paused_one(story: Story) -> None:
+def test_a_full_consumer_is_not_a_paused_one(story: ScriptDriver) -> None:
     report = story.report(load=100, capacity=1000)
     assert (report.level, report.reason) == (3, "load")
     assert 0 < report.budget_rate < 1
@@ -100,14 +100,14 @@ def test_a_full_consumer_is_not_a_paused_one(story: Story) -> None:
 # --- several consumers
 
 
-def test_a_pool_adds_up_and_its_load_is_weighed_by_capacity(story: Story) -> None:
+def test_a_pool_adds_up_and_its_load_is_weighed_by_capacity(story: ScriptDriver) -> None:
     story.report("a", load=90, capacity=100)
     report = story.report("b", load=0, capacity=300)
     assert (report.budget_rate, report.load) == (350, 22.5)
     assert standing(story) == (350, 0, "load")
 
 
-def test_pushed_work_goes_as_fast_as_the_fullest_part_allows(story: Story) -> None:
+def test_pushed_work_goes_as_fast_as_the_fullest_part_allows(story: ScriptDriver) -> None:
     story.configure(combine="spread")
     for i in range(5):
         story.at(0.25 * i)
@@ -123,7 +123,7 @@ def test_pushed_work_goes_as_fast_as_the_fullest_part_allows(story: Story) -> No
     assert report.load == 90
 
 
-def test_one_that_gets_next_to_nothing_counts_for_two_percent(story: Story) -> None:
+def test_one_that_gets_next_to_nothing_counts_for_two_percent(story: ScriptDriver) -> None:
     story.configure(combine="spread")
     for i in range(60):
         story.at(0.25 * i)
@@ -132,14 +132,14 @@ def test_one_that_gets_next_to_nothing_counts_for_two_percent(story: Story) -> N
     assert report.budget_rate == pytest.approx(500)
 
 
-def test_without_arrivals_pushed_work_is_a_sum_unless_one_is_far_slower(story: Story) -> None:
+def test_without_arrivals_pushed_work_is_a_sum_unless_one_is_far_slower(story: ScriptDriver) -> None:
     story.configure(combine="spread")
     story.report("a", load=0, capacity=100)
     assert story.report("b", load=0, capacity=300).budget_rate == 400
     assert story.report("c", load=0, capacity=1).budget_rate == 50
 
 
-def test_what_touches_all_goes_as_fast_as_the_slowest(story: Story) -> None:
+def test_what_touches_all_goes_as_fast_as_the_slowest(story: ScriptDriver) -> None:
     story.configure(combine="min")
     story.report("a", load=90, capacity=100)
     report = story.report("b", load=0, capacity=300)
@@ -154,14 +154,14 @@ def test_what_touches_all_goes_as_fast_as_the_slowest(story: Story) -> None:
     assert standing(story) == (100, 0, "load")  # forgotten ten seconds later
 
 
-def test_the_ceiling_of_the_budget_is_a_ceiling_of_each_part(story: Story) -> None:
+def test_the_ceiling_of_the_budget_is_a_ceiling_of_each_part(story: ScriptDriver) -> None:
     story.configure(rate=100)
     report = story.report("liar", load=0, capacity=1e9)
     assert (report.rate, report.budget_rate, report.reason) == (100, 100, "rate")
     assert parts(story)["rate"] == 100 * MICRO
 
 
-def test_one_liar_moves_the_budget_by_its_own_part_only(story: Story) -> None:
+def test_one_liar_moves_the_budget_by_its_own_part_only(story: ScriptDriver) -> None:
     for name in ("a", "b"):
         story.report(name, load=50, capacity=100)
     honest = story.report("c", load=50, capacity=100).budget_rate
@@ -170,7 +170,7 @@ def test_one_liar_moves_the_budget_by_its_own_part_only(story: Story) -> None:
         assert honest - 100 <= report.budget_rate <= honest
 
 
-def test_rates_never_leave_the_range_of_the_protocol(story: Story) -> None:
+def test_rates_never_leave_the_range_of_the_protocol(story: ScriptDriver) -> None:
     for i in range(12):
         report = story.report(f"c{i}", load=0, capacity=1e9, queue_limit=2.0**53, errors=2.0**53, slots=2.0**53)
     assert report.budget_rate == 1e9
@@ -179,7 +179,7 @@ def test_rates_never_leave_the_range_of_the_protocol(story: Story) -> None:
     assert parts(story) | {"noted": 0, "told": 0} == dict.fromkeys(parts(story), 0)
 
 
-def test_a_capacity_is_exact_to_the_micro_token(story: Story) -> None:
+def test_a_capacity_is_exact_to_the_micro_token(story: ScriptDriver) -> None:
     for capacity in (0.29, 0.57, 1.1, 4.35, 33.333333, 0.000001, 1e9):
         report = story.at(story.now + 0.25).report(load=0, capacity=capacity)
         assert (report.rate, report.capacity, report.budget_rate) == (capacity, capacity, capacity)
@@ -192,7 +192,7 @@ def test_a_capacity_is_exact_to_the_micro_token(story: Story) -> None:
 # --- a consumer's end
 
 
-def test_a_silent_consumer_is_out_after_its_deadline_whoever_calls(story: Story) -> None:
+def test_a_silent_consumer_is_out_after_its_deadline_whoever_calls(story: ScriptDriver) -> None:
     """G5, seen by a claim, by a report of another, by a configure."""
 
     def by_claim() -> float:
@@ -214,7 +214,7 @@ def test_a_silent_consumer_is_out_after_its_deadline_whoever_calls(story: Story)
         assert "c" not in story.inspect().live
 
 
-def test_the_deadline_is_three_intervals_and_no_less_than_two_seconds(story: Story) -> None:
+def test_the_deadline_is_three_intervals_and_no_less_than_two_seconds(story: ScriptDriver) -> None:
     story.report("quick", load=0, capacity=1, interval_ms=10)
     story.report("usual", load=0, capacity=1)
     story.report("slow", load=0, capacity=1, interval_ms=60_000)
@@ -222,7 +222,7 @@ def test_the_deadline_is_three_intervals_and_no_less_than_two_seconds(story: Sto
     assert ends == {"quick": 2, "usual": 2, "slow": 180}
 
 
-def test_a_silent_consumer_is_forgotten_ten_seconds_later(story: Story) -> None:
+def test_a_silent_consumer_is_forgotten_ten_seconds_later(story: ScriptDriver) -> None:
     story.report(load=0, capacity=100)
     story.at(2).claim(tokens=0)
     assert story.inspect().consumers == {"c": START_US / MICRO + 12}
@@ -232,7 +232,7 @@ def test_a_silent_consumer_is_forgotten_ten_seconds_later(story: Story) -> None:
     assert story.inspect().consumer_count == 0
 
 
-def test_many_that_fall_silent_together_go_a_few_a_call(story: Story) -> None:
+def test_many_that_fall_silent_together_go_a_few_a_call(story: ScriptDriver) -> None:
     for i in range(40):
         story.report(f"c{i}", load=0, capacity=1)
     live = []
@@ -243,7 +243,7 @@ def test_many_that_fall_silent_together_go_a_few_a_call(story: Story) -> None:
     assert standing(story)[0] == 0
 
 
-def test_a_silent_end_stops_the_budget_until_a_report(story: Story) -> None:
+def test_a_silent_end_stops_the_budget_until_a_report(story: ScriptDriver) -> None:
     story.configure(rate=100, min_rate=3)
     story.report(load=0, capacity=500)
     assert standing(story.at(5)) == (3, 3, "no_consumers")
@@ -253,9 +253,8 @@ def test_a_silent_end_stops_the_budget_until_a_report(story: Story) -> None:
 
 
 @pytest.mark.parametrize(("given", "grace"), [(None, 10), (3, 3), (60, 60)])
-def test_a_clean_leave_keeps_what_that_consumer_could_take_for_a_grace_and_then_gives_the_rate(
-    story: Story, given: float | None, grace: float
-) -> None:
+def test_a_clean_leave_keeps_the_rate_for_a_grace(story: ScriptDriver, given: float | None, grace: float) -> None:
+    """A clean leave keeps what that consumer could take for a grace, and then gives the rate that is set."""
     story.configure(rate=100, grace=given)
     story.report(load=95, capacity=40)
     assert story.at(1).leave(consumer="c")
@@ -267,7 +266,8 @@ def test_a_clean_leave_keeps_what_that_consumer_could_take_for_a_grace_and_then_
 
 
 @pytest.mark.parametrize("combine", ["sum", "spread", "min"])
-def test_in_a_rolling_restart_of_the_only_consumer_the_rate_is_what_it_can_take(story: Story, combine: str) -> None:
+def test_the_rate_in_a_rolling_restart(story: ScriptDriver, combine: str) -> None:
+    """In a rolling restart of the only consumer, the rate is what that consumer can take."""
     story.configure(rate=1000, combine=combine)
     for life in range(5):
         story.report(load=90, capacity=40, incarnation=f"life-{life}", seq=1)
@@ -278,7 +278,7 @@ def test_in_a_rolling_restart_of_the_only_consumer_the_rate_is_what_it_can_take(
             assert standing(story.at(story.now + 3)) == (20, 0, "load")
 
 
-def test_a_grace_ends_with_a_report_a_silence_or_a_word_of_the_operator(story: Story) -> None:
+def test_a_grace_ends_with_a_report_a_silence_or_a_word_of_the_operator(story: ScriptDriver) -> None:
     story.configure(rate=100, min_rate=15)
     story.report(load=95, capacity=40)
     story.at(1).leave(consumer="c")
@@ -296,7 +296,8 @@ def test_a_grace_ends_with_a_report_a_silence_or_a_word_of_the_operator(story: S
     assert standing(story) == (100, 0, "rate")
 
 
-def test_a_grace_opens_no_budget_whose_consumer_could_take_more_or_that_is_paused_or_lossless(story: Story) -> None:
+def test_a_grace_opens_no_other_budget(story: ScriptDriver) -> None:
+    """A grace opens no budget whose consumer could take more, or that is paused or lossless."""
     story.configure(rate=100)
     story.report(load=0, capacity=400)
     story.leave(consumer="c")
@@ -309,7 +310,7 @@ def test_a_grace_opens_no_budget_whose_consumer_could_take_more_or_that_is_pause
     assert standing(story) == (0, 3, "window")
 
 
-def test_a_clean_leave_without_a_rate_leaves_the_floor(story: Story) -> None:
+def test_a_clean_leave_without_a_rate_leaves_the_floor(story: ScriptDriver) -> None:
     story.configure(min_rate=2)
     story.report(load=0, capacity=500)
     story.leave(consumer="c")
@@ -317,7 +318,7 @@ def test_a_clean_leave_without_a_rate_leaves_the_floor(story: Story) -> None:
 
 
 @pytest.mark.parametrize("after", [3, 13])
-def test_one_that_fell_silent_may_still_leave_or_be_forgotten(story: Story, after: float) -> None:
+def test_one_that_fell_silent_may_still_leave_or_be_forgotten(story: ScriptDriver, after: float) -> None:
     for end, incarnation in (("left", "c"), ("forgotten", "*")):
         story.client.flushall()
         story.at(0).configure(rate=100)
@@ -328,7 +329,7 @@ def test_one_that_fell_silent_may_still_leave_or_be_forgotten(story: Story, afte
         assert standing(story) == (100, 0, "rate")
 
 
-def test_the_end_of_the_last_one_counts(story: Story) -> None:
+def test_the_end_of_the_last_one_counts(story: ScriptDriver) -> None:
     story.configure(rate=100)
     story.report("a", load=0, capacity=500)
     story.at(1).report("b", load=0, capacity=500)
@@ -345,7 +346,7 @@ def test_the_end_of_the_last_one_counts(story: Story) -> None:
 # --- pauses of one consumer
 
 
-def test_a_paused_consumer_takes_its_part_out_and_puts_it_back(story: Story) -> None:
+def test_a_paused_consumer_takes_its_part_out_and_puts_it_back(story: ScriptDriver) -> None:
     story.report("a", load=0, capacity=100)
     report = story.report("b", load=0, capacity=300, pause_ms=1000)
     assert (report.rate, report.budget_rate, report.reason) == (0, 100, "load")
@@ -356,14 +357,14 @@ def test_a_paused_consumer_takes_its_part_out_and_puts_it_back(story: Story) -> 
     assert story.at(1.75).report("b", load=0, capacity=300, pause_ms=0).budget_rate == 400
 
 
-def test_when_all_that_there_are_have_paused_the_budget_is_paused(story: Story) -> None:
+def test_when_all_that_there_are_have_paused_the_budget_is_paused(story: ScriptDriver) -> None:
     story.configure(rate=100, min_rate=5)
     report = story.report(load=20, capacity=100, pause_ms=1000)
     assert (report.budget_rate, report.level, report.reason, report.load) == (0, 3, "paused", 20)
 
 
 @pytest.mark.parametrize("combine", ["spread", "min"])
-def test_where_its_part_cannot_be_left_out_one_paused_consumer_stops_all(story: Story, combine: str) -> None:
+def test_where_its_part_cannot_be_left_out_one_paused_consumer_stops_all(story: ScriptDriver, combine: str) -> None:
     story.configure(combine=combine)
     for i in range(8):
         story.at(0.25 * i).report("a", load=0, capacity=100, done=10 * i)
@@ -373,13 +374,13 @@ def test_where_its_part_cannot_be_left_out_one_paused_consumer_stops_all(story: 
     assert story.at(3).report("b", load=0, capacity=300, done=90).budget_rate > 0
 
 
-def test_a_ceiling_of_nothing_is_no_pause(story: Story) -> None:
+def test_a_ceiling_of_nothing_is_no_pause(story: ScriptDriver) -> None:
     story.configure(rate=0)
     report = story.report(load=20, capacity=100)
     assert (report.budget_rate, report.level, report.reason) == (0, 0, "rate")
 
 
-def test_a_report_too_soon_changes_nothing_unless_it_pauses(story: Story) -> None:
+def test_a_report_too_soon_changes_nothing_unless_it_pauses(story: ScriptDriver) -> None:
     story.report(**QUEUE)
     before = story.state
     first = story.at(0.1).report(**QUEUE)
@@ -389,7 +390,7 @@ def test_a_report_too_soon_changes_nothing_unless_it_pauses(story: Story) -> Non
     assert story.at(0.4).report(**QUEUE).reason == "paused"
 
 
-def test_load_alone_counts_at_once_however_soon(story: Story) -> None:
+def test_load_alone_counts_at_once_however_soon(story: ScriptDriver) -> None:
     story.report(load=0, capacity=100)
     assert story.at(0.001).report(load=90, capacity=100).budget_rate == 50
 
@@ -397,7 +398,7 @@ def test_load_alone_counts_at_once_however_soon(story: Story) -> None:
 # --- who reports
 
 
-def test_the_same_report_changes_nothing(story: Story) -> None:
+def test_the_same_report_changes_nothing(story: ScriptDriver) -> None:
     story.report(load=0, capacity=100)
     story.at(0.25).report(load=50, capacity=100)
     before = story.state
@@ -407,12 +408,12 @@ def test_the_same_report_changes_nothing(story: Story) -> None:
         assert story.state == before
 
 
-def test_a_lower_seq_is_stale(story: Story) -> None:
+def test_a_lower_seq_is_stale(story: ScriptDriver) -> None:
     story.report(load=0, capacity=100, seq=5)
     assert refused(story.at(1), load=0, capacity=100, seq=4) == "NEXUS_STALE"
 
 
-def test_an_id_is_taken_while_its_reports_live(story: Story) -> None:
+def test_an_id_is_taken_while_its_reports_live(story: ScriptDriver) -> None:
     story.report(load=0, capacity=100)
     assert refused(story.at(1.999999), load=0, capacity=9, incarnation="other", seq=1) == "NEXUS_ID_TAKEN"
     assert refused(story, load=0, capacity=9, incarnation="", seq=0) == "NEXUS_ID_TAKEN"
@@ -420,7 +421,7 @@ def test_an_id_is_taken_while_its_reports_live(story: Story) -> None:
     assert refused(story, load=0, capacity=9, incarnation="c", seq=9) == "NEXUS_ID_TAKEN"
 
 
-def test_an_id_is_free_once_its_owner_was_seen_silent_or_left(story: Story) -> None:
+def test_an_id_is_free_once_its_owner_was_seen_silent_or_left(story: ScriptDriver) -> None:
     story.report(load=0, capacity=100)
     story.at(2.5).claim(tokens=0)
     assert story.at(2.6).report(load=0, capacity=9, incarnation="other", seq=1).budget_rate == 9
@@ -428,13 +429,13 @@ def test_an_id_is_free_once_its_owner_was_seen_silent_or_left(story: Story) -> N
     assert story.report(load=0, capacity=8, incarnation="third", seq=1).budget_rate == 8
 
 
-def test_one_shot_senders_own_nothing_and_are_never_a_retry(story: Story) -> None:
+def test_one_shot_senders_own_nothing_and_are_never_a_retry(story: ScriptDriver) -> None:
     story.report(load=0, capacity=100, incarnation="", seq=0)
     assert story.report(load=50, capacity=50, incarnation="", seq=0).budget_rate == 50
     assert story.report(load=50, capacity=40, incarnation="x", seq=0).budget_rate == 40
 
 
-def test_the_first_report_of_an_incarnation_is_a_base(story: Story) -> None:
+def test_the_first_report_of_an_incarnation_is_a_base(story: ScriptDriver) -> None:
     story.configure(lossless=True)
     story.report(**QUEUE)
     story.at(1.9).claim("p", tokens=8, need=8)
@@ -449,7 +450,7 @@ def test_the_first_report_of_an_incarnation_is_a_base(story: Story) -> None:
 
 
 @pytest.mark.parametrize("back", [{"done": 3}, {"errors": 3}, {"uptime_ms": 1}])
-def test_counters_or_an_uptime_that_fall_are_a_base_too(story: Story, back: dict[str, float]) -> None:
+def test_counters_or_an_uptime_that_fall_are_a_base_too(story: ScriptDriver, back: dict[str, float]) -> None:
     story.configure(lossless=True)
     told: dict[str, Any] = QUEUE | {"done": 5, "errors": 5}
     story.report(**told)
@@ -458,7 +459,9 @@ def test_counters_or_an_uptime_that_fall_are_a_base_too(story: Story, back: dict
     assert window(story)["A"] == 0
 
 
-def drained(story: Story, count: int, done: int, *, leaps: float = 0, doubled: bool = False) -> tuple[int, list[float]]:
+def drained(
+    story: ScriptDriver, count: int, done: int, *, leaps: float = 0, doubled: bool = False
+) -> tuple[int, list[float]]:
     """Reports of a consumer of 100/s beside a queue that is never empty; what it was given after each of them."""
     rates = []
     for _ in range(count):
@@ -470,7 +473,7 @@ def drained(story: Story, count: int, done: int, *, leaps: float = 0, doubled: b
 
 
 @pytest.mark.parametrize("leap", [6, 3_600, 1e9])
-def test_an_uptime_that_leaps_is_a_base_and_moves_nothing(real_story: Story, leap: float) -> None:
+def test_an_uptime_that_leaps_is_a_base_and_moves_nothing(real_story: ScriptDriver, leap: float) -> None:
     story = real_story
     done, _ = drained(story, 40, 0)
     done, rates = drained(story, 40, done, leaps=leap * 1e3)
@@ -481,7 +484,7 @@ def test_an_uptime_that_leaps_is_a_base_and_moves_nothing(real_story: Story, lea
     assert min(rates) >= 70
 
 
-def test_an_uptime_that_leaps_opens_no_window_of_a_cold_consumer(story: Story) -> None:
+def test_an_uptime_that_leaps_opens_no_window_of_a_cold_consumer(story: ScriptDriver) -> None:
     cold = QUEUE | {"queue_limit": 1_000}
     assert story.report(**cold).rate == 400
     assert story.at(0.25).report(**cold | {"in_flight": 1}).rate < 900
@@ -489,7 +492,7 @@ def test_an_uptime_that_leaps_opens_no_window_of_a_cold_consumer(story: Story) -
     assert story.at(0.75).report(**cold | {"in_flight": 3}, uptime_ms=3.6e6 + 250).rate < 2_000
 
 
-def test_a_report_that_comes_twice_or_late_moves_nothing(real_story: Story) -> None:
+def test_a_report_that_comes_twice_or_late_moves_nothing(real_story: ScriptDriver) -> None:
     story = real_story
     done, _ = drained(story, 40, 0)
     done, rates = drained(story, 8, done, doubled=True)
@@ -503,7 +506,8 @@ def test_a_report_that_comes_twice_or_late_moves_nothing(real_story: Story) -> N
     assert min(rates) >= 70
 
 
-def test_a_counter_that_jumps_takes_no_pushed_work_from_an_honest_consumer_for_long(real_story: Story) -> None:
+def test_a_counter_that_jumps_takes_no_work_for_long(real_story: ScriptDriver) -> None:
+    """A counter that jumps takes no pushed work from an honest consumer for long."""
     story, rates = real_story, []
     story.configure(combine="spread")
     for i in range(100):
@@ -516,7 +520,7 @@ def test_a_counter_that_jumps_takes_no_pushed_work_from_an_honest_consumer_for_l
     assert min(rates[72:]) >= 0.9 * rates[59]
 
 
-def test_a_counter_that_jumps_floods_no_budget_beside_an_honest_consumer(real_story: Story) -> None:
+def test_a_counter_that_jumps_floods_no_budget_beside_an_honest_consumer(real_story: ScriptDriver) -> None:
     story = real_story
     honest, jumping, rates = 0, 0, []
     for i in range(200):
@@ -534,16 +538,16 @@ def test_a_counter_that_jumps_floods_no_budget_beside_an_honest_consumer(real_st
 
 
 @pytest.mark.parametrize("said", [{}, {"load": 95}, {"done": 5}, {"in_flight": 3}, {"latency_ms": 9, "errors": 1}])
-def test_a_report_from_which_no_rate_follows_is_refused(story: Story, said: dict[str, float]) -> None:
+def test_a_report_from_which_no_rate_follows_is_refused(story: ScriptDriver, said: dict[str, float]) -> None:
     assert refused(story, **said) == "NEXUS_NO_LAW"
 
 
-def test_load_alone_says_how_fast_where_the_budget_has_a_rate(story: Story) -> None:
+def test_load_alone_says_how_fast_where_the_budget_has_a_rate(story: ScriptDriver) -> None:
     story.configure(rate=400)
     assert story.report(load=95).budget_rate == 100
 
 
-def test_the_law_is_the_first_that_fits_and_a_chosen_one_moves_only_up(story: Story) -> None:
+def test_the_law_is_the_first_that_fits_and_a_chosen_one_moves_only_up(story: ScriptDriver) -> None:
     assert story.report(done=0, errors=0).law == "aimd"
     assert story.at(0.25).report(load=10, capacity=5, done=0, errors=0).law == "range"
     assert story.at(0.5).report(**QUEUE).law == "drain"
@@ -552,7 +556,8 @@ def test_the_law_is_the_first_that_fits_and_a_chosen_one_moves_only_up(story: St
     assert story.at(1).report(**QUEUE | {"done": 2}).law == "aimd"
 
 
-def test_a_queue_whose_work_is_never_counted_says_how_full_where_the_budget_has_a_rate(story: Story) -> None:
+def test_a_queue_that_counts_nothing_says_how_full_it_is(story: ScriptDriver) -> None:
+    """A queue whose work is never counted says how full it is, where the budget has a rate."""
     nothing = QUEUE | {"done": 0, "errors": 0, "in_flight": 0}
     assert story.report(**nothing).law == "drain"
     assert story.at(2.25).report(**nothing).law == "drain"  # no rate, no capacity: nothing else would fit
@@ -562,7 +567,7 @@ def test_a_queue_whose_work_is_never_counted_says_how_full_where_the_budget_has_
     assert story.at(3.0).report(**nothing | {"done": 1}).law == "drain"
 
 
-def test_a_lossless_budget_needs_to_know_all_that_is_in_hands(story: Story) -> None:
+def test_a_lossless_budget_needs_to_know_all_that_is_in_hands(story: ScriptDriver) -> None:
     story.configure(lossless=True)
     for field in QUEUE:
         told = {name: value for name, value in QUEUE.items() if name != field}
@@ -570,7 +575,7 @@ def test_a_lossless_budget_needs_to_know_all_that_is_in_hands(story: Story) -> N
     story.report(**QUEUE)
 
 
-def test_load_follows_from_queue_or_slots_whichever_is_fuller(story: Story) -> None:
+def test_load_follows_from_queue_or_slots_whichever_is_fuller(story: ScriptDriver) -> None:
     assert story.report(queue_depth=45, queue_limit=50, capacity=100).load == 90
     assert story.at(1).report(in_flight=2, slots=4, queue_depth=5, queue_limit=50, capacity=100).load == 50
     assert story.at(2).report(queue_depth=75, queue_limit=50, capacity=100).load == 100
@@ -578,7 +583,7 @@ def test_load_follows_from_queue_or_slots_whichever_is_fuller(story: Story) -> N
     assert story.at(4).report(in_flight=1, queue_depth=45, queue_limit=50, capacity=100).load == 90
 
 
-def test_a_consumers_hash_says_what_it_reported(story: Story) -> None:
+def test_a_consumers_hash_says_what_it_reported(story: ScriptDriver) -> None:
     told = calls.report(
         story.keys, "c", {"load": 12.5, "capacity": 100.25, "done": 7, "errors": 1, "in_flight": 2, "latency_ms": 3.5},
         "me", 3, '{"zone":"b"}', at_us=story.at_us,
@@ -595,7 +600,7 @@ def test_a_consumers_hash_says_what_it_reported(story: Story) -> None:
     assert words == f"me 3 100250000 100250000 0 0 {START_US} {START_US} - 12.5 100.25 - - 7 1 2 - 3.5 - - - - - -"
 
 
-def test_what_is_no_longer_said_is_no_longer_shown(story: Story) -> None:
+def test_what_is_no_longer_said_is_no_longer_shown(story: ScriptDriver) -> None:
     story.report(**QUEUE)
     story.at(1).report(done=1, errors=0)
     assert "queue_depth" not in consumer(story)
@@ -603,7 +608,7 @@ def test_what_is_no_longer_said_is_no_longer_shown(story: Story) -> None:
     assert parts(story)["bounded"] == 0
 
 
-def test_a_rare_reporter_is_remembered_until_its_deadline(story: Story) -> None:
+def test_a_rare_reporter_is_remembered_until_its_deadline(story: ScriptDriver) -> None:
     story.report(load=0, capacity=100, interval_ms=3_600_000)
     left: Any = story.client.pttl(story.keys.consumer("c"))
     assert left > 3 * 3_600_000
@@ -613,7 +618,7 @@ def test_a_rare_reporter_is_remembered_until_its_deadline(story: Story) -> None:
 
 
 @pytest.mark.parametrize("combine", ["sum", "spread", "min"])
-def test_sums_stay_exact_over_any_number_of_joins_leaves_and_deaths(real_story: Story, combine: str) -> None:
+def test_sums_stay_exact_over_any_number_of_joins_leaves_and_deaths(real_story: ScriptDriver, combine: str) -> None:
     story, rng = real_story, random.Random(combine)
     story.configure(combine=combine)
     done: dict[str, float] = {}
@@ -641,7 +646,7 @@ def test_sums_stay_exact_over_any_number_of_joins_leaves_and_deaths(real_story: 
     )
 
 
-def sums(story: Story) -> dict[str, int]:
+def sums(story: ScriptDriver) -> dict[str, int]:
     """The sums, from the sets."""
 
     def scores(place: str) -> dict[bytes, float]:
@@ -659,7 +664,7 @@ def sums(story: Story) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("lost", ["", ":rates", ":consumers", ":loads", ":capacities", ":ratios", ":frees"])
-def test_a_key_that_is_lost_costs_one_round_of_reports(story: Story, lost: str) -> None:
+def test_a_key_that_is_lost_costs_one_round_of_reports(story: ScriptDriver, lost: str) -> None:
     told: dict[str, Any] = QUEUE | {"capacity": 100}
 
     def all_report(now: float) -> calls.Standing:
@@ -673,7 +678,7 @@ def test_a_key_that_is_lost_costs_one_round_of_reports(story: Story, lost: str) 
     assert standing(story.at(5)) == (0, 3, "no_consumers")
 
 
-def test_a_lost_key_stops_the_budget_until_someone_reports(story: Story) -> None:
+def test_a_lost_key_stops_the_budget_until_someone_reports(story: ScriptDriver) -> None:
     story.configure(rate=1000)
     story.report(load=0, capacity=100)
     story.client.delete(f"{story.keys.budget}:rates")
@@ -687,7 +692,7 @@ def test_a_lost_key_stops_the_budget_until_someone_reports(story: Story) -> None
 # --- the history
 
 
-def test_the_history_notes_turns_acts_and_moves_of_a_tenth(story: Story) -> None:
+def test_the_history_notes_turns_acts_and_moves_of_a_tenth(story: ScriptDriver) -> None:
     story.configure(rate=1000)
     for load in (0, 81, 82.5, 84.9, 90):
         story.at(story.now + 0.25).report(load=load, capacity=200)
@@ -709,7 +714,7 @@ def test_the_history_notes_turns_acts_and_moves_of_a_tenth(story: Story) -> None
     ]
 
 
-def test_the_history_keeps_about_a_thousand_entries(real_story: Story) -> None:
+def test_the_history_keeps_about_a_thousand_entries(real_story: ScriptDriver) -> None:
     for _ in range(1300):
         real_story.configure("operator", rate=5)
     assert 1000 <= len(real_story.notes) < 1200
@@ -719,7 +724,7 @@ def test_the_history_keeps_about_a_thousand_entries(real_story: Story) -> None:
 
 
 @pytest.mark.parametrize("step", [60, 86_400])
-def test_the_dead_do_not_live_on_when_the_clock_steps_back(story: Story, step: float) -> None:
+def test_the_dead_do_not_live_on_when_the_clock_steps_back(story: ScriptDriver, step: float) -> None:
     story.at(100_000).report(load=0, capacity=100)
     story.at(100_001).set_back(step).configure(pause=10)
     assert standing(story)[2] == "paused"
@@ -728,7 +733,7 @@ def test_the_dead_do_not_live_on_when_the_clock_steps_back(story: Story, step: f
 
 
 @pytest.mark.parametrize("step", [60, 86_400])
-def test_after_a_step_back_a_deadline_is_as_far_away_as_before(story: Story, step: float) -> None:
+def test_after_a_step_back_a_deadline_is_as_far_away_as_before(story: ScriptDriver, step: float) -> None:
     story.at(100_000).report(load=0, capacity=100)
     story.at(100_001).claim(tokens=0)
     story.set_back(step)
@@ -738,7 +743,7 @@ def test_after_a_step_back_a_deadline_is_as_far_away_as_before(story: Story, ste
 
 
 @pytest.mark.parametrize("step", [0.4, 1, 4])
-def test_a_clock_that_swings_moves_no_deadline(story: Story, step: float) -> None:
+def test_a_clock_that_swings_moves_no_deadline(story: ScriptDriver, step: float) -> None:
     story.at(100_000).report(load=0, capacity=100)
     story.at(100_001).claim(tokens=0)
     assert standing(story.at(100_001 - step))[0] == 100
@@ -746,7 +751,7 @@ def test_a_clock_that_swings_moves_no_deadline(story: Story, step: float) -> Non
     assert standing(story.at(100_002)) == (0, 3, "no_consumers")
 
 
-def test_a_pause_is_as_long_after_a_step_back(story: Story) -> None:
+def test_a_pause_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
     story.at(100_000).configure(rate=100, pause=30)
     story.at(100_010).set_back(50_010)
     assert standing(story)[2] == "paused"
@@ -754,7 +759,7 @@ def test_a_pause_is_as_long_after_a_step_back(story: Story) -> None:
     assert standing(story.at(50_025)) == (100, 0, "rate")
 
 
-def test_a_pause_of_one_consumer_is_as_long_after_a_step_back(story: Story) -> None:
+def test_a_pause_of_one_consumer_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
     story.at(100_000).report(load=0, capacity=100, pause_ms=30_000)
     story.set_back(50_000)
     assert story.report(load=0, capacity=100, uptime_ms=100_010_000).rate == 0
@@ -762,7 +767,7 @@ def test_a_pause_of_one_consumer_is_as_long_after_a_step_back(story: Story) -> N
     assert story.at(50_035.1).report(load=0, capacity=100, uptime_ms=100_031_250).rate == 100
 
 
-def test_a_grace_is_as_long_after_a_step_back(story: Story) -> None:
+def test_a_grace_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
     story.at(100_000).configure(rate=100)
     story.report(load=95, capacity=40)
     story.leave(consumer="c")
@@ -771,19 +776,41 @@ def test_a_grace_is_as_long_after_a_step_back(story: Story) -> None:
     assert standing(story.at(50_011)) == (100, 0, "rate")
 
 
-def test_a_pause_without_an_end_has_none_after_a_step_back(story: Story) -> None:
+def test_a_pause_without_an_end_has_none_after_a_step_back(story: ScriptDriver) -> None:
     story.at(100_000).configure(rate=100, pause=calls.UNTIL_RESUMED)
     story.set_back(50_000)
     assert story.field("paused_until_us") == "9000000000000000"
 
 
-def test_a_step_below_a_second_moves_no_deadline(story: Story) -> None:
+def test_a_step_below_a_second_moves_no_deadline(story: ScriptDriver) -> None:
     story.at(10).report(load=0, capacity=100)
     story.at(9.5).claim(tokens=0)
     assert story.inspect().consumers == {"c": START_US / MICRO + 12}
 
 
-def test_a_step_forward_makes_all_silent_until_they_report(story: Story) -> None:
+def test_a_step_forward_makes_all_silent_until_they_report(story: ScriptDriver) -> None:
     story.report(load=0, capacity=100)
     assert standing(story.at(86_400)) == (0, 3, "no_consumers")
     assert story.at(86_400.25).report(load=0, capacity=100, uptime_ms=500).budget_rate == 100
+
+
+@pytest.mark.parametrize(("interval_ms", "kept_ms"), [(250, 600_000), (3_600_000, 6 * 3_600_000)])
+def test_a_consumer_is_known_for_ten_minutes_or_six_reports(
+    story: ScriptDriver, interval_ms: float, kept_ms: int
+) -> None:
+    story.configure(rate=100)
+    story.report("c", **QUEUE, interval_ms=interval_ms)
+    for key in (story.keys.consumer("c"), story.keys.consumer_state("c")):
+        left: Any = story.client.pttl(key)
+        assert kept_ms - 60_000 < left <= kept_ms
+
+
+def test_a_budget_that_nobody_claims_of_shows_no_demand(story: ScriptDriver) -> None:
+    """A report writes that, where no claim has closed an epoch for two epochs."""
+    story.configure(rate=100)
+    for i in range(8):
+        story.at(0.3 * i).claim(tokens=2, requested_rate=7)
+    story.report("c", **QUEUE)
+    assert (story.field("demand_per_s"), story.field("producers_in_demand")) == ("7", "1")
+    story.at(2.1 + 3).report("c", **QUEUE)
+    assert (story.field("demand_per_s"), story.field("producers_in_demand")) == ("0", "0")

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.harness.script_driver import MICRO, Story
+from tests.harness.script_driver import MICRO, ScriptDriver
 from tests.lua.test_report import window
 
 TOLD: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 0, "queue_limit": 100, "capacity": 1000}
 
 
-def live(story: Story, until: float, names: str = "c", **said: Any) -> Story:
+def live(story: ScriptDriver, until: float, names: str = "c", **said: Any) -> ScriptDriver:
     """Everyone reports four times a second, the last time at `until`."""
     while story.now < until - 1e-9:
         story.at(min(until, story.now + 0.25))
@@ -24,7 +24,7 @@ def live(story: Story, until: float, names: str = "c", **said: Any) -> Story:
     return story
 
 
-def opened(story: Story, names: str = "c", **settings: Any) -> Story:
+def opened(story: ScriptDriver, names: str = "c", **settings: Any) -> ScriptDriver:
     """A lossless budget whose quiet time is over: it may admit from 1.5 s on."""
     story.configure(lossless=True, **settings)
     for name in names:
@@ -32,12 +32,12 @@ def opened(story: Story, names: str = "c", **settings: Any) -> Story:
     return live(story, 1.5, names)
 
 
-def take(story: Story, tokens: float, name: str = "p", **ask: Any) -> float:
+def take(story: ScriptDriver, tokens: float, name: str = "p", **ask: Any) -> float:
     """Whole tokens that one claim of up to `tokens` gets; its needs are small, its demand is great."""
     return story.claim(name, tokens=tokens, requested_rate=1e6, **ask).granted / MICRO
 
 
-def drain(story: Story) -> float:
+def drain(story: ScriptDriver) -> float:
     """All that any number of newcomers get now."""
     total = got = take(story, 1000, f"q{story.now}-0")
     i = 1
@@ -47,7 +47,7 @@ def drain(story: Story) -> float:
     return total
 
 
-def test_nothing_is_admitted_while_tokens_of_a_lost_state_may_travel(story: Story) -> None:
+def test_nothing_is_admitted_while_tokens_of_a_lost_state_may_travel(story: ScriptDriver) -> None:
     story.configure(lossless=True)
     story.report(**TOLD)
     live(story, 0.75)
@@ -59,7 +59,7 @@ def test_nothing_is_admitted_while_tokens_of_a_lost_state_may_travel(story: Stor
     assert take(live(story, 1.5), 1) == 1
 
 
-def test_the_quiet_time_counts_from_when_the_window_was_born(story: Story) -> None:
+def test_the_quiet_time_counts_from_when_the_window_was_born(story: ScriptDriver) -> None:
     story.configure(rate=100)
     assert take(story.at(100), 5) == 5
     story.configure(lossless=True)
@@ -68,7 +68,7 @@ def test_the_quiet_time_counts_from_when_the_window_was_born(story: Story) -> No
     assert take(live(story, 101.5), 5, "r") == 5
 
 
-def test_as_much_is_admitted_as_the_consumers_can_hold(story: Story) -> None:
+def test_as_much_is_admitted_as_the_consumers_can_hold(story: ScriptDriver) -> None:
     opened(story)
     assert drain(story) == 100
     answer = story.at(1.6).claim("z")
@@ -76,7 +76,7 @@ def test_as_much_is_admitted_as_the_consumers_can_hold(story: Story) -> None:
     assert take(live(story, 1.75, queue_depth=60, done=20), 1000, "z") == 20  # 80 came, of which 20 are done
 
 
-def test_what_arrived_and_is_not_done_takes_room(story: Story) -> None:
+def test_what_arrived_and_is_not_done_takes_room(story: ScriptDriver) -> None:
     opened(story)
     drain(story)
     live(story, 1.75, queue_depth=100)
@@ -85,20 +85,20 @@ def test_what_arrived_and_is_not_done_takes_room(story: Story) -> None:
     assert drain(story) == 30
 
 
-def test_a_claim_for_all_or_nothing_is_not_cut(story: Story) -> None:
+def test_a_claim_for_all_or_nothing_is_not_cut(story: ScriptDriver) -> None:
     opened(story)
     assert take(story, 60, "a", need=60, whole=True) == 60
     assert take(story, 60, "b", need=60, whole=True) == 0
     assert take(story, 40, "c", need=40, whole=True) == 40
 
 
-def test_a_cut_leaves_whole_tokens_or_parts_of_a_small_need(story: Story) -> None:
+def test_a_cut_leaves_whole_tokens_or_parts_of_a_small_need(story: ScriptDriver) -> None:
     opened(story, rate=1000)
     assert take(live(story, 1.75, queue_depth=97.5), 50, "a") == 2
     assert take(story, 50, "b", need=0.2) == pytest.approx(0.4)
 
 
-def test_what_comes_back_or_burns_makes_room_at_once(story: Story) -> None:
+def test_what_comes_back_or_burns_makes_room_at_once(story: ScriptDriver) -> None:
     opened(story)
     assert take(story, 60, "a", need=60) == 60
     assert take(story, 40, "b", need=40) == 40
@@ -109,7 +109,8 @@ def test_what_comes_back_or_burns_makes_room_at_once(story: Story) -> None:
     assert drain(story) == 40
 
 
-def test_what_comes_back_though_its_work_seemed_to_be_seen_makes_no_room_twice(story: Story) -> None:
+def test_a_return_makes_no_room_twice(story: ScriptDriver) -> None:
+    """Tokens that come back although their work seemed to be seen make no room twice."""
     opened(story)
     assert take(story, 60, "a", need=60) == 60
     live(story, 1.75, done=1000)  # others send to it as well
@@ -118,14 +119,14 @@ def test_what_comes_back_though_its_work_seemed_to_be_seen_makes_no_room_twice(s
     assert drain(story) == 100
 
 
-def test_no_more_can_burn_than_was_held(story: Story) -> None:
+def test_no_more_can_burn_than_was_held(story: ScriptDriver) -> None:
     opened(story)
     take(story, 40, "a", need=40)
     story.at(1.6).claim("a", tokens=0, burned=1000, unused=30)
     assert window(story)["net"] == 0
 
 
-def test_what_burned_long_ago_was_written_off_already(story: Story) -> None:
+def test_what_burned_long_ago_was_written_off_already(story: ScriptDriver) -> None:
     opened(story)
     take(story, 40, "a", need=40)
     live(story, 3.25)
@@ -133,28 +134,28 @@ def test_what_burned_long_ago_was_written_off_already(story: Story) -> None:
     assert window(story)["net"] == 40 * MICRO
 
 
-def test_a_producer_that_leaves_makes_room(story: Story) -> None:
+def test_a_producer_that_leaves_makes_room(story: ScriptDriver) -> None:
     opened(story)
     take(story, 40, "a", need=40)
     story.at(1.6).leave("a", unused=30)
     assert window(story)["net"] == 10 * MICRO
 
 
-def test_what_was_granted_long_ago_has_arrived_or_never_will(story: Story) -> None:
+def test_what_was_granted_long_ago_has_arrived_or_never_will(story: ScriptDriver) -> None:
     opened(story)
     assert drain(story) == 100
     assert drain(live(story, 3.5)) == 0
     assert drain(live(story, 4.5)) == 100
 
 
-def test_nothing_is_written_off_while_someone_is_silent_or_late(story: Story) -> None:
+def test_nothing_is_written_off_while_someone_is_silent_or_late(story: ScriptDriver) -> None:
     opened(story, "ab")
     assert drain(story) == 200
     live(story, 1.75, "b")
     live(story, 5, "a")  # b is silent since 3.75
     assert window(story)["A"] == 0
     story.client.flushall()
-    story = Story(story.client)
+    story = ScriptDriver(story.client)
     opened(story, "ab")
     assert drain(story) == 200
     live(story, 3.0, "ab")
@@ -164,7 +165,7 @@ def test_nothing_is_written_off_while_someone_is_silent_or_late(story: Story) ->
     assert window(story)["A"] == 200 * MICRO
 
 
-def test_one_that_was_late_itself_is_heard_by_its_report(story: Story) -> None:
+def test_one_that_was_late_itself_is_heard_by_its_report(story: ScriptDriver) -> None:
     opened(story)
     drain(story)
     live(story, 3.0)
@@ -172,7 +173,7 @@ def test_one_that_was_late_itself_is_heard_by_its_report(story: Story) -> None:
     assert window(story)["A"] == 100 * MICRO
 
 
-def test_arrivals_are_counted_once_though_they_were_written_off(story: Story) -> None:
+def test_arrivals_are_counted_once_though_they_were_written_off(story: ScriptDriver) -> None:
     opened(story)
     drain(story)
     live(story, 4.5)
@@ -181,7 +182,7 @@ def test_arrivals_are_counted_once_though_they_were_written_off(story: Story) ->
     assert drain(story) == 90
 
 
-def test_one_that_was_forgotten_starts_anew(story: Story) -> None:
+def test_one_that_was_forgotten_starts_anew(story: ScriptDriver) -> None:
     opened(story, "ab")
     drain(story)
     live(story, 1.75, "b")
@@ -194,7 +195,7 @@ def test_one_that_was_forgotten_starts_anew(story: Story) -> None:
     assert window(story)["net"] == net == 300 * MICRO
 
 
-def test_under_spread_the_fullest_rules_the_silent_included(story: Story) -> None:
+def test_under_spread_the_fullest_rules_the_silent_included(story: ScriptDriver) -> None:
     opened(story, "ab", combine="spread")
     assert drain(story) == 100
     story.at(1.75).report("a", **TOLD | {"done": 50})
@@ -205,7 +206,7 @@ def test_under_spread_the_fullest_rules_the_silent_included(story: Story) -> Non
     assert window(story)["edge"] == (115 + 30) * MICRO
 
 
-def test_under_min_each_has_its_own_edge(story: Story) -> None:
+def test_under_min_each_has_its_own_edge(story: ScriptDriver) -> None:
     opened(story, "ab", combine="min")
     assert drain(story) == 100
     story.at(1.75).report("a", **TOLD | {"done": 100})
@@ -216,7 +217,7 @@ def test_under_min_each_has_its_own_edge(story: Story) -> None:
     assert story.claim("z").granted == 0
 
 
-def test_under_min_one_that_never_said_what_it_holds_may_be_full(story: Story) -> None:
+def test_under_min_one_that_never_said_what_it_holds_may_be_full(story: ScriptDriver) -> None:
     story.configure(combine="min")
     story.report("a", **TOLD)
     story.report("b", load=0, capacity=10)
@@ -224,7 +225,7 @@ def test_under_min_one_that_never_said_what_it_holds_may_be_full(story: Story) -
     assert window(story)["edge"] == 0
 
 
-def test_a_cold_consumer_has_a_window_without_lossless_too(story: Story) -> None:
+def test_a_cold_consumer_has_a_window_without_lossless_too(story: ScriptDriver) -> None:
     told = {name: value for name, value in TOLD.items() if name != "capacity"}
     story.report(**told)
     assert window(story)["active"] == 1
@@ -235,7 +236,7 @@ def test_a_cold_consumer_has_a_window_without_lossless_too(story: Story) -> None
     assert (answer.granted, answer.reason, answer.is_lossless) == (0, "window", False)
 
 
-def test_one_need_goes_into_a_cold_queue_however_small_that_is(story: Story) -> None:
+def test_one_need_goes_into_a_cold_queue_however_small_that_is(story: ScriptDriver) -> None:
     """Else a window smaller than it would never open, for work must come first."""
     told = {name: value for name, value in TOLD.items() if name != "capacity"} | {"queue_limit": 8}
     story.report(**told)
@@ -248,27 +249,27 @@ def test_one_need_goes_into_a_cold_queue_however_small_that_is(story: Story) -> 
     assert story.claim("b", tokens=1, need=1, requested_rate=1e6).granted == MICRO
 
 
-def test_one_need_that_is_on_the_way_is_the_only_one(story: Story) -> None:
+def test_one_need_that_is_on_the_way_is_the_only_one(story: ScriptDriver) -> None:
     told = {name: value for name, value in TOLD.items() if name != "capacity"} | {"queue_limit": 30}
     story.report(**told)
     assert story.at(1).claim("a", tokens=1, need=1, requested_rate=1e6).granted == MICRO
     assert story.at(1.2).claim("b", tokens=3, need=3, requested_rate=1e6).granted <= 2 * MICRO  # 3 fit, and 1 is coming
 
 
-def test_a_lossless_budget_grants_no_need_that_its_queue_cannot_hold(story: Story) -> None:
+def test_a_lossless_budget_grants_no_need_that_its_queue_cannot_hold(story: ScriptDriver) -> None:
     opened(story)
     live(story, 1.75, queue_depth=98, done=20)
     answer = story.at(1.8).claim("z", tokens=3, need=3, whole=True, requested_rate=1e6)
     assert (answer.granted, answer.reason) == (0, "window")
 
 
-def test_a_known_consumer_has_no_window_unless_lossless(story: Story) -> None:
+def test_a_known_consumer_has_no_window_unless_lossless(story: ScriptDriver) -> None:
     story.report(**TOLD)
     assert window(story)["active"] == 0
     assert take(live(story, 1), 200, need=200) == 200
 
 
-def test_lossless_is_refused_while_a_consumer_says_not_what_it_holds(story: Story) -> None:
+def test_lossless_is_refused_while_a_consumer_says_not_what_it_holds(story: ScriptDriver) -> None:
     story.report("a", **TOLD)
     story.report("b", load=0, capacity=10)
     with pytest.raises(Exception, match="NEXUS_INVALID_LOSSLESS"):
@@ -278,7 +279,7 @@ def test_lossless_is_refused_while_a_consumer_says_not_what_it_holds(story: Stor
     assert window(story)["lossless"] == 1
 
 
-def test_snapshots_are_a_quarter_of_the_horizon_apart(story: Story) -> None:
+def test_snapshots_are_a_quarter_of_the_horizon_apart(story: ScriptDriver) -> None:
     opened(story)
     slot = window(story)["slot_us"]
     assert slot == 562_500
@@ -291,7 +292,8 @@ def test_snapshots_are_a_quarter_of_the_horizon_apart(story: Story) -> None:
     assert seen == [[net] * i + [0] * (5 - i) for i in range(1, 6)]
 
 
-def test_a_slower_reporter_stretches_the_horizon_and_forgets_what_is_too_young(story: Story) -> None:
+def test_a_slower_reporter_stretches_the_horizon(story: ScriptDriver) -> None:
+    """A consumer that reports less often stretches the horizon and forgets snapshots that are too young."""
     opened(story)
     take(story, 7)
     live(story, 2.75)
@@ -302,14 +304,14 @@ def test_a_slower_reporter_stretches_the_horizon_and_forgets_what_is_too_young(s
     assert [w[f"s{k}"] for k in range(1, 6)] == [0] * 5
 
 
-def test_another_transit_moves_the_horizon_up_and_down(story: Story) -> None:
+def test_another_transit_moves_the_horizon_up_and_down(story: ScriptDriver) -> None:
     opened(story)
     for transit in (5, 0.5, 1):
         story.configure(transit=transit)
         assert window(story)["slot_us"] == pytest.approx((0.5 + transit + 0.75) / 4 * MICRO, abs=2)
 
 
-def lived(story: Story, combine: str, more: int) -> dict[str, int]:
+def lived(story: ScriptDriver, combine: str, more: int) -> dict[str, int]:
     """The window after some seconds of a life, its counters beside net; `more` was granted long before them."""
     told: dict[str, Any] = {"done": 100 if combine == "min" else 50}
     opened(story, "ab", combine=combine)
@@ -332,14 +334,14 @@ def lived(story: Story, combine: str, more: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("combine", ["sum", "spread", "min"])
-def test_counters_start_again_long_before_a_double_is_not_exact(story: Story, combine: str) -> None:
+def test_counters_start_again_long_before_a_double_is_not_exact(story: ScriptDriver, combine: str) -> None:
     as_ever = lived(story, combine, 0)
     assert as_ever["s5"] < as_ever["s1"] <= 0
-    assert lived(Story(story.client, "long"), combine, 5 * 10**15) == as_ever
+    assert lived(ScriptDriver(story.client, "long"), combine, 5 * 10**15) == as_ever
 
 
 @pytest.mark.parametrize("step", [0.3, 5, 86_400])
-def test_a_clock_that_steps_back_admits_no_more(story: Story, step: float) -> None:
+def test_a_clock_that_steps_back_admits_no_more(story: ScriptDriver, step: float) -> None:
     story.at(100_000)
     story.configure(lossless=True)
     story.report(**TOLD)
@@ -352,7 +354,7 @@ def test_a_clock_that_steps_back_admits_no_more(story: Story, step: float) -> No
     assert drain(story) == 100
 
 
-def test_a_lossless_budget_that_nobody_reports_to_says_that_nothing_comes(story: Story) -> None:
+def test_a_lossless_budget_that_nobody_reports_to_says_that_nothing_comes(story: ScriptDriver) -> None:
     """Not a rate of which nothing can be had."""
     assert story.configure(rate=100, lossless=True, grace=0)[:3] == (0, 3, "window")
     answer = story.claim("p")

@@ -80,9 +80,10 @@ MAY_BE_USED = ("gunicorn gevent", "uwsgi lazy-apps")
     ("model", "is_used"),
     [*((model, False) for model in MODELS if "lazy" not in model), *((model, True) for model in MAY_BE_USED)],
 )
-def test_workers_that_fork_from_a_loaded_application_serve_and_leave_nothing_behind(
+def test_workers_forked_from_a_loaded_application_serve(
     one_server: Server, tmp_path: Path, model: str, *, is_used: bool
 ) -> None:
+    """Workers that fork from a loaded application serve, and leave nothing behind."""
     program, *options = MODELS[model]
     application = [] if model.startswith("uwsgi") else [APP]
     with served(one_server, tmp_path, program, *options, *application, is_used=is_used) as port:

@@ -108,7 +108,8 @@ def loop(granted: int, slices: dict[int, int], waits: list[float], wants: float 
     return Loop(granted, waits, slices, 0.5, wants)
 
 
-def test_the_fullest_second_is_of_all_processes_together_and_begins_anywhere() -> None:
+def test_the_fullest_second_is_of_all_processes() -> None:
+    """The fullest second is of all processes together, and begins anywhere."""
     half = round(0.5 / SLICE)
     loops = [loop(0, {0: 10, 3 * half: 10}, []), loop(0, {half - 1: 10, 3 * half + 1: 5}, [])]
     assert fullest(loops, 1.0) == 20

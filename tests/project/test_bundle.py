@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lupa import lua51  # type: ignore[import-untyped]
 
 from nexus_redis._protocol import scripts
+from tests.harness.plain_bundle import without_rules
 from tests.harness.servers import Server
 from tests.vectors.scripts import pinned, record
 from tools import bundle_lua
@@ -69,7 +70,8 @@ def test_two_modules_may_call_two_things_by_one_name(made: Make) -> None:
     assert run(text) == 17
 
 
-def test_a_variable_of_the_caller_may_have_the_name_of_a_function_of_the_callee(made: Make) -> None:
+def test_a_callers_variable_may_be_named_as_a_function(made: Make) -> None:
+    """A variable of the caller may have the name of a function of the callee."""
     text = made(
         "--- @include a\nlocal depth, math_floor = 5, 7\nlocal x = f(depth)\nreturn x + depth, math_floor\n",
         a="""
@@ -311,7 +313,8 @@ def test_what_cannot_be_stays_a_function(made: Make, source: str, given: str) ->
 
 
 @pytest.mark.parametrize("place", ["", "local function main()\n"])
-def test_a_parameter_keeps_its_value_where_another_function_changes_the_variable(made: Make, place: str) -> None:
+def test_a_parameter_keeps_its_value(made: Make, place: str) -> None:
+    """A parameter keeps its value where another function changes the variable."""
     source = f"""
 {place}local n = 1
 local function bump() n = n + 1 end
@@ -347,7 +350,8 @@ return x[1], x[2], x[3], y
     assert run(text) == run(source)
 
 
-def test_what_is_rare_is_defined_when_it_is_called_with_copies_of_what_it_shares(made: Make) -> None:
+def test_what_is_rare_is_defined_when_it_is_called(made: Make) -> None:
+    """Rarely used functions are defined when one of them is called, with copies of what they share."""
     text = made(
         """
 --- @include a
@@ -510,12 +514,14 @@ def outcome(text: str) -> str:
         return "fails"
 
 
-def test_the_scripts_do_the_same_without_these_rules(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scripts_do_the_same_without_these_rules(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one server: each kind runs the golden calls of the bundle (tests/lua/test_vectors.py), and all run Lua 5.1."""
+    server = one_server
     short = pinned(record(server.client()))
     server.client().flushall()
-    for rule in ("write_in", "_name_library", "_write_extremes", "_leave_out"):
-        monkeypatch.setattr(bundle_lua, rule, lambda *_: None)
-    monkeypatch.setattr(scripts, "_bundled", lambda name: bundle_lua.bundle()[name])
+    with without_rules():
+        plain = bundle_lua.bundle()
+    monkeypatch.setattr(scripts, "_bundled", lambda name: plain[name])
     scripts.script.cache_clear()
     try:
         assert scripts.script("claim").text.count("local function") > 100

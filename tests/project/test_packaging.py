@@ -17,18 +17,8 @@ from nexus_redis._protocol import scripts
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+pytestmark = pytest.mark.xdist_group("packaging")  # one worker builds
 LUA = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lua").rglob("*.lua")}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that was built from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    # Without isolation, since the build backend is here already: 2 s, and no network.
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    build = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert build.returncode == 0, build.stdout + build.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +42,8 @@ def read(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(f"nexus_backpressure-{PROJECT['version']}.dist-info/{name}").decode()
 
 
-def test_the_wheel_has_every_script_inside_the_package_and_nothing_beside_it(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_every_script_inside_the_package(wheel: zipfile.ZipFile) -> None:
+    """The wheel has every script inside the package, and nothing beside it."""
     names = set(wheel.namelist())
     assert LUA
     assert {name for name in names if name.endswith(".lua")} == {f"nexus_redis/{path}" for path in LUA}

@@ -19,7 +19,6 @@ import pytest
 
 from tests.harness.servers import Server
 
-ROOT: Final = Path(__file__).parents[2]
 NEXT: Final = {
     "local SCHEMA = 3\n": "local SCHEMA = 4\n",
     "  if schema ~= SCHEMA or sum - sum ~= 0 then error('damaged') end\n": (
@@ -38,8 +37,11 @@ with Nexus.from_url(sys.argv[2]) as nexus:
 """
 
 
-def built(source: Path, folder: Path, *what: str) -> Path:
-    command = [sys.executable, "-m", "build", "--no-isolation", *what, "--outdir", str(folder), str(source)]
+pytestmark = pytest.mark.xdist_group("packaging")  # one worker builds
+
+
+def wheel_of(source: Path, folder: Path) -> Path:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(source)]
     build = subprocess.run(command, capture_output=True, text=True, check=False)
     assert build.returncode == 0, build.stdout + build.stderr
     return next(folder.iterdir())
@@ -52,11 +54,11 @@ def unpacked(wheel: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def releases(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two folders to import from: this release and the next."""
     folder = tmp_path_factory.mktemp("releases")
-    this = unpacked(built(ROOT, folder / "this", "--wheel"), folder / "old")
-    with tarfile.open(built(ROOT, folder / "source", "--sdist")) as archive:
+    this = unpacked(next(built.glob("*.whl")), folder / "old")
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         archive.extractall(folder / "next", filter="data")
     tree = next((folder / "next").iterdir())
     state = tree / "lua" / "lib" / "state.lua"
@@ -66,7 +68,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         text = text.replace(before, after)
     state.write_text(text)
     subprocess.run([sys.executable, "-m", "tools.bundle_lua"], cwd=tree, check=True)
-    return this, unpacked(built(tree, folder / "wheel", "--wheel"), folder / "new")
+    return this, unpacked(wheel_of(tree, folder / "wheel"), folder / "new")
 
 
 class Client:

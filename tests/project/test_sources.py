@@ -230,7 +230,8 @@ def test_the_fields_of_a_record_are_named_with_its_own_name() -> None:
     }
 
 
-def test_an_answer_is_remembered_with_every_reason_by_its_first_two_letters() -> None:
+def test_an_answer_is_remembered_with_its_reason() -> None:
+    """An answer is remembered with every reason, by the reason's first two letters."""
     reasons = set(get_args(messages.Reason)) - {"shadow"}  # is not there yet
     assert len({reason[:2] for reason in reasons}) == len(reasons)
     listed_there = re.search(r"ipairs\(\{([^}]*)\}\)", (LUA / "lib" / "succession.lua").read_text())
