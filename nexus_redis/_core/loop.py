@@ -146,6 +146,8 @@ def _resume(scheduler: Scheduler, session: Session, answer: Any) -> Send | None:
 def _run(scheduler: Scheduler, session: Session, answer: Any) -> Send | None:
     if session.life is None:  # a bug has ended it meanwhile
         return None
+    # What woke it while it waited for outcomes counts. What wakes it in this step does not: it says when it goes on.
+    woken = session.due if session.waits else NEVER
     session.waits = session.is_deferred = False
     try:
         found = step(session.life, answer)
@@ -159,10 +161,10 @@ def _run(scheduler: Scheduler, session: Session, answer: Any) -> Send | None:
             if not found.waits:
                 rest = step(session.life, None)
                 assert isinstance(rest, Rest), "a session rests after a call that it does not wait for"
-                session.due = min(session.due, rest.until)
+                session.due = rest.until
             return found
         case Rest():
-            session.due = min(session.due, found.until)  # it may have been woken while it waited
+            session.due = min(woken, found.until)
         case Done():
             session.life = None
             session.due = NEVER
