@@ -174,10 +174,15 @@ class _Spender(ProducerBase):
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`, `WrongLoop`.
         """
-        tray = self._session.ledger.tray
-        if timeout is UNSET and get_ident() == self._loop.thread and cost is tray.cost and self._clock() < tray.expires:
+        cache = self._session.ledger.cache
+        if (
+            timeout is UNSET
+            and get_ident() == self._loop.thread
+            and cost is cache.cost
+            and self._clock() < cache.expires
+        ):
             try:
-                tray.pop()
+                cache.pop()
                 return GRANTED
             except IndexError:
                 """It is empty: the ledger may have more."""
@@ -191,10 +196,10 @@ class _Spender(ProducerBase):
         above any bucket that this process has seen or code asks for: it could never be met at once. A cost that fitted
         before the rate fell is denied until the rate is back.
         """
-        tray = self._session.ledger.tray
-        if get_ident() == self._loop.thread and cost is tray.cost and self._clock() < tray.expires:
+        cache = self._session.ledger.cache
+        if get_ident() == self._loop.thread and cost is cache.cost and self._clock() < cache.expires:
             try:
-                tray.pop()
+                cache.pop()
                 return GRANTED
             except IndexError:
                 """It is empty: the ledger may have more."""

@@ -138,7 +138,7 @@ class ProducerBase:
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
         is_served = self._session.spend(tokens, now)
         if is_served:
-            self._session.ledger.lay_out(cost, self._loop.turn_ends)
+            self._session.ledger.fill_cache(cost, self._loop.turn_ends)
         return is_served
 
     def _check(self) -> None:
@@ -157,7 +157,7 @@ class ProducerBase:
         """Raise `AcquireTimeout` for a caller whose time is over."""
         if not waiter.is_settled:
             account, now = self._session, self._clock()
-            retry_after = max(0.0, account.ledger.turn(0) - now)  # the caller is still in line
+            retry_after = max(0.0, account.ledger.served_at(0) - now)  # the caller is still in line
             raise AcquireTimeout(account.keys.name, cost, now - waiter.since, account.reason, retry_after)
 
     def _refuse_now(self, waiter: Waiter, cost: float, denied: Denied | None) -> None:

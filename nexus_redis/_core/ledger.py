@@ -37,13 +37,15 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Final
 
+from nexus_redis._core.demand import LONG_AGO, Demand
 from nexus_redis._core.flights import MOST_FLIGHTS, Flight, Flights
+from nexus_redis._core.leases import Leases
 from nexus_redis._core.line import LOOKS, LOOKS_AGAIN, Line
-from nexus_redis._core.token_cache import LEAST, MOST, NO_TRAY, Tray
+from nexus_redis._core.settlement import Settlement
+from nexus_redis._core.token_cache import EMPTY_CACHE, LEAST, MOST, TokenCache
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol.calls import LEASE, LONGEST_TRIP, REFRESH, Answer, Claim, Drop
 from nexus_redis._values.parse import MICRO
@@ -51,27 +53,13 @@ from nexus_redis.errors import RATE
 
 CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under the refresh, for its jitter
 PROMISED_GAP: Final = 0.005  # seconds, likewise, where the last answer gave nothing but a time of its own
-SOON: Final = 3  # refreshes after an answer: who waits again by then has used up what it got ahead
-FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
-GROWTH: Final = 2  # likewise, where it is no trifle
-FAR_GROWTH: Final = 4  # where it is a round trip until one sees what the growth before came to
-TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
-SHORT_SAMPLE: Final = 0.2  # of a refresh: a rate measured over less says nothing
-DEMAND_TIME: Final = 0.5  # seconds over which demand is averaged
-DEMAND_FALL: Final = 0.1  # seconds in which a demand that was doubled in vain falls back
-AHEAD: Final = 1.2  # prefetched beyond what the next refresh will spend: the claim must arrive before the hand is empty
-WAITERS_AHEAD: Final = 0.5  # seconds of the rate that waiters may ask for at once: a lease
-BACKLOG: Final = 0.5  # of the time since the last answer: who waited that long did not just come
-GREED: Final = 4  # demand and prefetch stay below this many times the whole budget
 AT_ONCE: Final = REFRESH  # seconds: of several budgets, what needs no longer is begun together
 RENEWED: Final = 0.6  # of a lease, before its end
 FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
 GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
 PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
 PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out
-WORTH_ASKING: Final = 6  # units that one who only tries must want ahead: what it then hands back is partly lost
 ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
-LONG_AGO: Final = -1e9
 DONE: Final = 0.8  # of a lease, from its last claim, until a producer says that nothing comes: in a later epoch
 HALVED_EACH: Final = 30.0  # seconds: a share for an outage, as in lua/lib/share.lua
 SHARE_LASTS: Final = 300.0
@@ -81,27 +69,16 @@ def nobody_asks(_time: float) -> None:
     """Do nothing, where nobody wants to know when the ledger is due."""
 
 
-class Lease:
-    """Tokens with an expiry."""
-
-    __slots__ = ("expires", "tokens")
-
-    def __init__(self, tokens: int, expires: float) -> None:
-        self.tokens, self.expires = tokens, expires
-
-
 class Ledger:
     """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
     __slots__ = (
-        "_due", "_on_due", "alone", "answer", "answered", "aside", "aside_expires", "attempts", "birth", "booked",
-        "burned",
-        "burned_told", "debt", "demand", "excused", "flights", "gap", "granted", "granted_total", "grown_at",
-        "hand", "heard", "incarnation", "is_ahead", "is_awaited", "is_denied", "is_smooth", "is_trying", "last_claim",
-        "last_use", "last_want", "lease", "leases", "low", "mean", "next_slot", "opens", "outlook", "pace",
-        "paced_until", "portions", "prefetch", "priority", "rate", "refresh", "rests", "returned", "seen", "seq",
-        "share_told", "short_gap", "slot_need", "tray", "tries", "unit", "waiters", "weight", "withdrawn",
-        "withdrawn_expires",
+        "_due", "_on_due", "alone", "answer", "answered", "birth", "burned", "burned_told", "cache", "demand",
+        "flights", "gap", "granted", "granted_total", "heard", "incarnation", "is_ahead", "is_awaited", "is_denied",
+        "is_smooth", "is_trying", "last_claim", "last_use", "lease", "leases", "low", "next_slot", "opens", "outlook",
+        "pace", "paced_until", "portions", "priority", "rate", "refresh", "reserved", "reserved_expires", "rests",
+        "returned", "seq", "settlement", "share_told", "short_gap", "slot_need", "spent", "tries", "waiters",
+        "weight", "withdrawn", "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -120,34 +97,29 @@ class Ledger:
         self.paced_until = LONG_AGO  # until then it is closed
         self.opens = NEVER  # when to call `serve`, for those who wait only for that; `rests`: and not before
         self.weight, self.priority, self.incarnation = round(weight * MICRO), priority, incarnation
-        self.leases: list[Lease] = []  # a few, and an empty deque is 600 bytes
-        self.hand = self.aside = 0
-        self.aside_expires = NEVER
+        self.leases = Leases()  # what is at hand
+        self.reserved = 0  # of this, what is collected for the caller at the head of the line
+        self.reserved_expires = NEVER
         self.waiters = Line()
         self.tries = 0  # of those in line who want all or nothing
         self.is_trying = False  # the last one that came was one of these
-        self.debt: Waiter | None = None  # what is owed, at the head of the line
-        self.granted = self.booked = self.returned = self.burned = self.excused = 0
+        self.demand = Demand(now)
+        self.settlement = Settlement()
+        self.granted = self.spent = self.returned = self.burned = 0
         self.withdrawn, self.withdrawn_expires = 0, NEVER  # returned, and the server does not know it yet
         self.heard: Drop | None = None  # while a claim was in flight: its answer may be older
-        self.tray = NO_TRAY
+        self.cache = EMPTY_CACHE
         self.portions = LEAST  # of the next tray
         self.burned_told = 0
         self.seq = 0
         self.flights = Flights()
-        self.grown_at = LONG_AGO  # when the rate asked for ahead was last raised for a waiter
         self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
-        self.seen = now
-        self.attempts = 0
-        self.mean = self.demand = self.prefetch = 0.0
-        self.unit = MICRO
         self.low = 0
         self.rate = RATE.high * MICRO  # until told: what is wanted of a budget without one must not double for ever
         self.lease, self.refresh = LEASE, REFRESH
         # `outlook`: when the need of the last claim will be met, as things stand; the slot is sooner where that is long
         self.slot_need = 0  # of the claim whose answer named that slot: it says nothing to who needs less
         self.is_denied = False
-        self.last_want = 0  # of that claim
         self.is_ahead = False  # it asked for more than the callers who wait
         self.gap = self.short_gap = CLAIM_GAP  # until the next claim, at least; and where a waiter lacks tokens
         self.birth, self.granted_total = "", 0
@@ -176,43 +148,42 @@ class Ledger:
 
     def spend(self, cost: int, now: float) -> bool:
         """Take `cost` from the hand if nobody waits before; False leaves all as it was, but for the attempt noted."""
-        self.attempts += cost
-        self.unit = cost
+        self.demand.note(cost)
         if self.waiters or not self._covers(cost, now):
             return False
         self._space(cost, now)
-        self._take(cost)
-        self.booked += cost
+        self.leases.take(cost)
+        self.spent += cost
         self.last_use = now
-        if self.hand < self.low:
+        if self.leases.total < self.low:
             self.wake(now)
         return True
 
-    def lay_out(self, cost: object, until: float = NEVER) -> None:
+    def fill_cache(self, cost: object, until: float = NEVER) -> None:
         """Put more of what was just spent on the tray, to be taken until then; `cost` as the caller said it.
 
         Down to where a claim is wanted, so that who comes next finds the tray empty and wakes it.
         """
-        micro = self.unit
-        if not self.leases or self.waiters or self.pace:
+        micro = self.demand.unit
+        if not self.leases.total or self.waiters or self.pace:
             return
-        spare = self.hand - self.low if self.hand > self.low else self.hand
-        count = min(self.portions, min(spare, self.leases[0].tokens) // micro)
+        spare = self.leases.total - self.low if self.leases.total > self.low else self.leases.total
+        count = min(self.portions, min(spare, self.leases.oldest_tokens) // micro)
         if count >= LEAST:
-            self.tray = Tray(cost, micro, count, self._take(count * micro), until)
+            self.cache = TokenCache(cost, micro, count, self.leases.take(count * micro), until)
 
-    def take_in(self, now: float) -> None:
+    def reclaim(self, now: float) -> None:
         """What lies on the tray is in hand again; what was taken from it is booked."""
-        if self.tray is NO_TRAY:
+        if self.cache is EMPTY_CACHE:
             return
-        tray, self.tray = self.tray, NO_TRAY
+        tray, self.cache = self.cache, EMPTY_CACHE
         left = tray.clear()
         taken = tray.count * tray.micro - left
         if left:
-            self._keep(left, tray.keeps)
+            self.keep(left, tray.keeps)
         if taken:
-            self.booked += taken
-            self.attempts += taken
+            self.spent += taken
+            self.demand.attempts += taken
             self.last_use = now
             self.portions = min(MOST, max(LEAST, 2 * taken // tray.micro))
         else:
@@ -221,7 +192,7 @@ class Ledger:
     @property
     def used(self) -> int:
         """Micro-tokens that were spent."""
-        return self.booked + self.tray.taken
+        return self.spent + self.cache.taken
 
     def could_spend(self, cost: int, now: float) -> bool:
         """Whether `spend` would."""
@@ -229,24 +200,23 @@ class Ledger:
 
     def take(self, waiter: Waiter, now: float) -> bool:
         """The same for one that may be settled later: it knows the age of its tokens."""
-        self.attempts += waiter.cost
-        self.unit = waiter.cost
+        self.demand.note(waiter.cost)
         if not self.could_spend(waiter.cost, now):
             return False
         self.hand_over(waiter, now)
-        if self.hand < self.low:
+        if self.leases.total < self.low:
             self.wake(now)
         return True
 
     def hand_over(self, waiter: Waiter, now: float) -> None:
         """Serve `waiter`: what is aside for it, and the rest from the hand."""
-        aside = min(self.aside, waiter.cost)  # there is none when nobody waits
+        aside = min(self.reserved, waiter.cost)  # there is none when nobody waits
         self._space(waiter.cost - aside, now)
-        waiter.expires = min(self.aside_expires, self._take(waiter.cost - aside))
-        self.aside -= aside
-        if not self.aside:
-            self.aside_expires = NEVER
-        self.booked += waiter.cost
+        waiter.expires = min(self.reserved_expires, self.leases.take(waiter.cost - aside))
+        self.reserved -= aside
+        if not self.reserved:
+            self.reserved_expires = NEVER
+        self.spent += waiter.cost
         self.last_use = now
         waiter.is_served = True
         if waiter in self.waiters:
@@ -255,76 +225,27 @@ class Ledger:
     # --- settling
 
     @property
+    def debt(self) -> Waiter | None:
+        """Work that was admitted and not paid for yet, as a caller at the head of the line."""
+        return self.settlement.debt
+
+    @property
     def owed(self) -> int:
-        """Micro-tokens of work that was admitted and not yet paid for."""
+        """The debt in micro-tokens."""
         return self.debt.cost if self.debt is not None else 0
 
     @property
     def callers(self) -> list[Waiter]:
-        """Who waits: the line without the debt."""
+        """The callers in line, without the debt."""
         return [waiter for waiter in self.waiters if waiter is not self.debt]
 
     def settle(self, waiter: Waiter, cost: int, now: float, *, is_open: bool = True) -> None:
-        """What `waiter` was served with turned out to cost `cost`; said again, the last word counts.
+        """Correct what `waiter` was served with: it cost `cost`."""
+        self.settlement.settle(self, waiter, cost, now, is_open=is_open)
 
-        A rest that comes back within its lease is as it was. One that comes later has been granted and not used, so it
-        may still be: by those who wait, and beyond that as much as a bucket holds, for one more lease. Not on a
-        lossless budget, where it may count as arrived by now. `is_open`: there is a next claim, to pay or hand back.
-        """
-        more, waiter.cost = cost - waiter.cost, cost
-        if waiter.is_degraded or not more:  # nobody granted it, and nothing of it is made up for
-            return
-        self.attempts += more
-        if more < 0:
-            self._give_back(-more, waiter.expires, now, is_open=is_open)
-        elif is_open:
-            self._owe(more, now)
-        else:
-            self.excused += more
-
-    def _give_back(self, rest: int, expires: float, now: float, *, is_open: bool) -> None:
-        if self.debt is not None:  # used after all: for what was owed
-            paid = min(rest, self.debt.cost)
-            rest -= paid
-            self._pay(paid)
-        excused = min(rest, self.excused)  # nobody paid for that, so nothing of it comes back
-        self.excused -= excused
-        rest -= excused
-        self.booked -= rest
-        kept = rest if is_open else 0
-        if is_open and expires <= now:
-            answer = self.answer
-            room = max(self._asked(), answer.burst) - self.hand if answer and not answer.is_lossless else 0
-            kept, expires = max(0, min(rest, room)), now + self.lease
-        self.burned += rest - kept
-        self.burned_told += rest - kept  # the server may have written it off, and must not do so twice
-        if kept:
-            self._keep(kept, expires)
-            self.due = min(self.due, now + self.refresh)
-
-    def _owe(self, more: int, now: float) -> None:
-        self.take_in(now)
-        if self.debt is None:
-            if self.aside:
-                self._release()
-            self.debt = Waiter(0, now)
-            self.waiters.owe(self.debt)
-        self.waiters.add(self.debt, more)
-        self.wake(now)
-
-    def _pay(self, tokens: int) -> None:
-        """Tokens that are booked as used stand for so much of the debt."""
-        assert self.debt is not None
-        self.waiters.add(self.debt, -tokens)
-        if not self.debt.cost:
-            self.waiters.leave(self.debt)
-            self.debt = None
-
-    def excuse(self) -> None:
-        """The debt is not to be paid: Redis is away and the outage mode has stood in for it, or nobody comes back."""
-        if self.debt is not None:
-            self.excused += self.debt.cost
-            self._pay(self.debt.cost)
+    def write_off(self) -> None:
+        """Give the debt up: the outage mode has stood in for it, or nobody comes back to pay it."""
+        self.settlement.write_off(self)
 
     # --- the line
 
@@ -332,7 +253,7 @@ class Ledger:
         """Put a caller at the end of the line; a claim is due soon."""
         if not self.waiters and waiter.cost < self.slot_need:
             self.next_slot = LONG_AGO
-        self.take_in(waiter.since)
+        self.reclaim(waiter.since)
         self.waiters.join(waiter)
         self.tries += waiter.whole
         self.is_trying = waiter.whole
@@ -354,14 +275,14 @@ class Ledger:
             return False
         if waiter.is_served:  # served and cancelled in the same moment
             waiter.is_served = False
-            self.booked -= waiter.cost
-            self._keep(waiter.cost, waiter.expires)
+            self.spent -= waiter.cost
+            self.keep(waiter.cost, waiter.expires)
             self.wake(now)
             return False
         if waiter not in self.waiters:
             return False
-        if waiter is self.head and self.aside:
-            self._release()
+        if waiter is self.head and self.reserved:
+            self.release()
         self._remove(waiter)
         return True
 
@@ -376,10 +297,10 @@ class Ledger:
             if not head.stays(now):
                 continue
             if head is self.debt:
-                paid = min(self.hand, head.cost)
-                self._take(paid)
-                self.booked += paid
-                self._pay(paid)
+                paid = min(self.leases.total, head.cost)
+                self.leases.take(paid)
+                self.spent += paid
+                self.settlement.pay(self, paid)
                 if head.cost:
                     break
                 self.last_use = now
@@ -389,30 +310,26 @@ class Ledger:
                 break
             if self.held < head.cost or not head.is_ready(now):
                 # Lossless: what has not arrived when its lease ends never may, so nothing is collected beyond it.
-                if self.hand and not (self.answer and self.answer.is_lossless):
-                    self._set_aside(min(self.hand, head.cost - self.aside))
+                if self.leases.total and not (self.answer and self.answer.is_lossless):
+                    self._reserve(min(self.leases.total, head.cost - self.reserved))
                 break
             head.take(self, now)
             settled.append(head)
-        if head is None and self.aside:  # all in line let others pass, and nobody is there
-            self._release()
+        if head is None and self.reserved:  # all in line let others pass, and nobody is there
+            self.release()
         if self.waiters.parts is not None and (self.waiters.draw(self.within_reach, now, LOOKS) or not looks):
             self.opens, self.rests = min(self.opens, now + LOOKS_AGAIN), now + LOOKS_AGAIN
         if self.opens < NEVER:
             self._on_due(self.opens)
-        if self.waiters or self.hand < self.low:
+        if self.waiters or self.leases.total < self.low:
             self.wake(now)
         return settled
 
     def expire(self, now: float) -> None:
         """Burn what is too old."""
-        leases = self.leases
-        while leases and leases[0].expires <= now:
-            tokens = leases.pop(0).tokens
-            self.hand -= tokens
-            self.burned += tokens
+        self.burned += self.leases.expire(now)
 
-    def heed(self, drop: Drop, now: float, spread: float = 0.0) -> None:
+    def on_rate_drop(self, drop: Drop, now: float, spread: float = 0.0) -> None:
         """Obey a message: the rate has fallen, or is no longer 0. One that is older than the last answer is left alone.
 
         A rise gives no tokens: callers that wait ask again, `spread` seconds from now, so that a fleet is no herd.
@@ -428,23 +345,23 @@ class Ledger:
                 self.wake(now)
             return
         part = min(1.0, rate / was.budget_rate) if was.budget_rate else 0.0
-        self.shrink(rate, now)
+        self.scale_down(rate, now)
         self.answer = was._replace(
             budget_rate=min(rate, was.budget_rate), recommended_rate=int(part * was.recommended_rate),
             fallback_rate=int(part * was.fallback_rate), level=drop.level, reason=drop.reason,
         )  # fmt: skip
 
-    def shrink(self, rate: int, now: float) -> None:
+    def scale_down(self, rate: int, now: float) -> None:
         """The budget's rate is `rate` now. Where that is a drop, the same part of what is in hand goes back."""
         if rate > FALL * self.rate:
             return
-        self.take_in(now)
+        self.reclaim(now)
         self.expire(now)
-        step = min(self.unit, MICRO)  # a part of a token would lie there and be of no use
-        kept = int(self.hand * (rate / self.rate)) // step * step
-        rest = self.hand - kept
+        step = min(self.demand.unit, MICRO)  # a part of a token would lie there and be of no use
+        kept = int(self.leases.total * (rate / self.rate)) // step * step
+        rest = self.leases.total - kept
         if rest:
-            self._withdraw(rest, self._take(rest))
+            self._withdraw(rest, self.leases.take(rest))
             self.low = kept // 3
             if self.pace:
                 self.pace = kept / self.refresh
@@ -474,55 +391,40 @@ class Ledger:
     @property
     def held(self) -> int:
         """In hand and set aside, in micro-tokens."""
-        return self.hand + self.aside + self.tray.left
+        return self.leases.total + self.reserved + self.cache.left
 
     def _covers(self, cost: int, now: float) -> bool:
-        self.take_in(now)
-        if self.leases and self.leases[0].expires <= now:
+        self.reclaim(now)
+        if self.leases.oldest <= now:
             self.expire(now)
-        return self.hand >= cost and now >= self.paced_until - GRAIN
+        return self.leases.total >= cost and now >= self.paced_until - GRAIN
 
     def _space(self, cost: int, now: float) -> None:
         """Close a paced hand until the next token's time: tokens are spent evenly, not all as they come."""
         if self.pace:
             self.paced_until = max(now, self.paced_until) + cost / self.pace
 
-    def _take(self, tokens: int) -> float:
-        """Take the oldest; when the first of them expires."""
-        self.hand -= tokens
-        leases = self.leases
-        expires = leases[0].expires if tokens else NEVER
-        while tokens:
-            first = leases[0]
-            if first.tokens > tokens:
-                first.tokens -= tokens
-                break
-            tokens -= first.tokens
-            del leases[0]
-        return expires
-
-    def _keep(self, tokens: int, expires: float) -> None:
+    def keep(self, tokens: int, expires: float) -> None:
         if self.answer is not None and not self.answer.budget_rate:  # a waiter gives up in a pause: nothing to spend
             self._withdraw(tokens, expires)
             return
-        self.hand += tokens
-        at = len(self.leases)
-        while at and self.leases[at - 1].expires > expires:
-            at -= 1
-        self.leases.insert(at, Lease(tokens, expires))
+        self.leases.keep(tokens, expires)
 
     def _remove(self, waiter: Waiter) -> None:
         self.waiters.leave(waiter)
         self.tries -= waiter.whole
 
-    def _release(self) -> None:
-        self._keep(self.aside, self.aside_expires)
-        self.aside, self.aside_expires = 0, NEVER
+    def release(self) -> None:
+        """Return what is reserved to the leases, as old as it is."""
+        if not self.reserved:
+            return
+        self.keep(self.reserved, self.reserved_expires)
+        self.reserved, self.reserved_expires = 0, NEVER
 
-    def _set_aside(self, tokens: int) -> None:
+    def _reserve(self, tokens: int) -> None:
         if tokens > 0:
-            self.aside_expires = min(self.aside_expires, self._take(tokens))
-            self.aside += tokens
+            self.reserved_expires = min(self.reserved_expires, self.leases.take(tokens))
+            self.reserved += tokens
 
     # --- claiming
 
@@ -562,31 +464,30 @@ class Ledger:
             if len(self.flights) >= MOST_FLIGHTS:
                 return None  # its answer says when
         head = self.head
-        self.take_in(now)
+        self.reclaim(now)
         if head and now < self.next_slot:  # a routine refresh before its slot would be a call for nothing
             self.due = self.next_slot
             return None
         self.expire(now)
-        self._measure(now, head)
-        want, need, unused = self._wanted(now, head)
+        self.demand.measure(self, now)
+        if head is None and now - self.last_use >= self.refresh:
+            want, need, unused = 0, 0, self._hand_back_idle()
+        else:
+            (want, need), unused = self.demand.wanted(self), 0
         is_idle = unused > 0
-        # What is aside for one who waits elsewhere; claims on their way have told of it.
-        renewed_at = NEVER if self.flights else self.aside_expires - RENEWED * self.lease
+        # What is reserved for a caller that waits elsewhere is renewed; claims on their way have told of it.
+        renewed_at = NEVER if self.flights else self.reserved_expires - RENEWED * self.lease
         if want <= 0 and not unused and not self.withdrawn and now < renewed_at:
-            # Nothing to ask for. Look again while tokens are in hand, to hand them back when they lie idle.
-            # The server awaits one that it left with tokens, or short of them: it hears when there is nothing to come.
-            done_at = max(self.last_use + self.refresh, self.last_claim + DONE * self.lease)
-            if self.waiters or not self.is_awaited or now < done_at:
-                if self.hand or self.is_awaited:
-                    self.due = now + self.refresh if self.hand or now >= done_at else done_at
-                self.due = min(renewed_at, self.due)
+            looks_at = min(renewed_at, self._looks_at(now))
+            if looks_at > now:
+                self.due = looks_at
                 return None
             is_idle = True
-        demand = 0 if is_idle else max(self.demand, self.mean)
+        demand = 0 if is_idle else max(self.demand.needed, self.demand.mean)
         self.returned += unused
         unused += self._hand_over_withdrawn(now)
         self.last_claim = now
-        self.last_want, self.is_ahead = want, want > self._asked() - self.held
+        self.demand.last_want, self.is_ahead = want, want > self.asked - self.held
         if head and head.whole:
             for waiter in self.waiters.alone:
                 if waiter.whole and not waiter.asked:
@@ -598,6 +499,26 @@ class Ledger:
         if self.is_far:
             self.due = now + self._apart
         return claim
+
+    def _looks_at(self, now: float) -> float:
+        """Return when to look again, where there is nothing to ask for; `now` where the server must hear of that.
+
+        While tokens are at hand they are looked at, to be handed back when they lie idle. The server counts on a
+        producer that it left with tokens, or short of them: it hears when there is nothing to come.
+        """
+        done_at = max(self.last_use + self.refresh, self.last_claim + DONE * self.lease)
+        if not self.waiters and self.is_awaited and now >= done_at:
+            return now
+        if not self.leases.total and not self.is_awaited:
+            return NEVER
+        return now + self.refresh if self.leases.total or now >= done_at else done_at
+
+    def _hand_back_idle(self) -> int:
+        """Hand the rest back where nobody has used it for a refresh; then the producer is silent."""
+        unused = self.leases.total
+        self.leases.clear()
+        self.demand.needed = self.demand.mean
+        return unused
 
     def _send(self, now: float, **asked: Any) -> Claim:
         self.seq += 1
@@ -617,81 +538,15 @@ class Ledger:
             self.forget(was_executed=True, now=now, ask=each.claim)
         return bool(self.flights)
 
-    def _measure(self, now: float, head: Waiter | None) -> None:
-        grown = self._grown(head, now) if head and not head.whole else 0.0
-        dt = now - self.seen
-        if dt < SHORT_SAMPLE * self.refresh:
-            self.prefetch = min(GREED * self.rate, max(self.prefetch, grown))
-            return
-        attempts = max(0, self.attempts)  # settling may have taken more away than came
-        rate, between = attempts / dt, max(0, attempts - self.unit) / dt  # a single attempt says nothing of a rate
-        self.attempts, self.seen = 0, now
-        self.mean += (1 - math.exp(-min(dt, 2.0) / DEMAND_TIME)) * (rate - self.mean)
-        if head and self.is_denied and (self.pace or now - head.since >= BACKLOG * (now - self.answered)):
-            self.demand = max(2 * self.demand, self.mean, self._asked() / (5 * self.refresh))
-        else:
-            self.demand = self.mean + max(0.0, self.demand - self.mean) * math.exp(-dt / DEMAND_FALL)
-        self.demand = min(self.demand, GREED * self.rate)
-        ahead = max(between, self.mean)
-        if head and not head.whole:
-            ahead = max(ahead, self.demand, grown)
-        self.prefetch = min(GREED * self.rate, ahead)
+    @property
+    def asked(self) -> int:
+        """What the callers in line lack, in micro-tokens."""
+        return self.waiters.cost - self.reserved
 
-    def _grown(self, head: Waiter, now: float) -> float:
-        """Return the rate to ask for ahead when the tokens asked for ahead are used up and a caller waits: twice it.
-
-        Where that is a trifle to the budget it is more, so that a fast loop on a large one is at full speed soon.
-        """
-        if head.is_part and head.cost <= self.held:
-            return 0.0
-        came = self.grown_at + self.flights.trip if self.is_far else self.answered  # what was asked for ahead
-        if now < came:
-            return self.prefetch
-        self.grown_at = now
-        if head.since - came >= SOON * self.refresh:
-            return 0.0
-        last = 0.0 if self.is_denied else self.last_want / (AHEAD * self.flights.horizon(self.refresh))
-        before = max(self.prefetch, last)
-        growth = FAR_GROWTH if self.is_far else GROWTH
-        return max(growth * before, min(FASTEST_GROWTH * before, TRIFLE * self.rate))
-
-    def _wanted(self, now: float, head: Waiter | None) -> tuple[int, int, int]:
-        """want, need, unused"""
-        coming = self.flights.expected
-        want = AHEAD * self.prefetch * self.flights.horizon(self.refresh) - self.hand - coming
-        if head and head.whole:
-            fresh = next((each for each in self.waiters.alone if each.whole and not each.asked), None)
-            if self.flights and fresh is None:
-                return 0, 0, 0  # all of them are asked for
-            need = fresh.cost if self.flights and fresh else max(0, head.cost - self.held)
-            ahead = int(want) if want >= WORTH_ASKING * self.unit else 0
-            return max(ahead, self._asked() - self.held - coming, need), need, 0
-        if head:
-            need = max(0, head.cost - self.held - coming)
-            asked = min(self._asked(), WAITERS_AHEAD * max(self.prefetch, self.rate)) - self.hand - coming
-            if self.flights and not need and max(want, asked) < self.unit:  # all of it is on its way
-                return 0, 0, 0
-            if not need and asked <= 0 and want < self.unit:  # all is there, and it waits for another budget
-                return 0, 0, 0
-            return int(max(want, need, asked, 0)), need, 0
-        if now - self.last_use >= self.refresh:
-            # Idle: the rest goes back, then silence.
-            unused = self.hand
-            self.hand = 0
-            self.leases.clear()
-            self.demand = self.mean
-            return 0, 0, unused
-        if want < self.unit * (WORTH_ASKING if self.is_trying else 1):
-            return 0, 0, 0
-        return int(want), min(int(want), self.unit), 0
-
-    def _asked(self) -> int:
-        return self.waiters.cost - self.aside
-
-    def turn(self, cost: int) -> float:
+    def served_at(self, cost: int) -> float:
         """When one who comes now would be served, behind all who wait, at what this producer may run at."""
         rate = self.answer.recommended_rate or self.answer.budget_rate if self.answer else 0
-        behind = self._asked() - self.slot_need + cost
+        behind = self.asked - self.slot_need + cost
         return self.outlook + (max(0, behind) / rate if rate else 0.0)
 
     # --- answers
@@ -705,22 +560,22 @@ class Ledger:
         if flight is None:
             return []
         ask, sent = flight.claim, flight.sent
-        self.take_in(now)
+        self.reclaim(now)
         self.flights.remove(flight)
         self.burned_told += ask.burned
         self.granted += answer.granted
         self.alone -= ask.degraded
         if ask.seq < self.flights.newest:  # it was overtaken: only its tokens are news
             if answer.granted:
-                self._keep(answer.granted, sent + answer.lease)
+                self.keep(answer.granted, sent + answer.lease)
                 self.expire(now)
             return self.serve(now)
-        self._heed_answer(answer, now, ask, sent)
+        self._note_answer(answer, now, ask, sent)
         if answer.granted:
             self._set_pace(now)
         heard, self.heard = self.heard, None
         if heard is not None:
-            self.heed(heard, now)
+            self.on_rate_drop(heard, now)
         settled = self.serve(now)
         settled += self._deny(now, ask.seq)
         # A signal has left `due` as it was: those who only ask do not put off those who wait.
@@ -728,7 +583,7 @@ class Ledger:
         self.due = min(self.due, max(now, next_at, self.next_slot if self.waiters else LONG_AGO))
         return settled
 
-    def _heed_answer(self, answer: Answer, now: float, ask: Claim, sent: float) -> None:
+    def _note_answer(self, answer: Answer, now: float, ask: Claim, sent: float) -> None:
         """What the newest answer says of the budget, and when to claim again."""
         self.flights.newest = ask.seq
         expires = sent + answer.lease
@@ -741,7 +596,7 @@ class Ledger:
             self.is_awaited = ask.requested_rate > 0
         if answer.birth == self.birth:
             self.granted_total = max(self.granted_total, answer.granted_total)
-            self.shrink(answer.budget_rate, now)
+            self.scale_down(answer.budget_rate, now)
         else:
             self.birth, self.granted_total = answer.birth, answer.granted_total
         self.answer, self.answered = answer, now
@@ -749,11 +604,11 @@ class Ledger:
         self.is_denied = ask.tokens > 0 and (answer.granted < 0.8 * ask.tokens or answer.retry_after > self.refresh)
         if answer.budget_rate > 0:
             self.rate = max(answer.budget_rate, MICRO)
-        if self.aside:
-            self.aside_expires = expires  # reported in `held`, so renewed
+        if self.reserved:
+            self.reserved_expires = expires  # reported in `held`, so renewed
         if answer.granted:
-            self._keep(answer.granted, expires)
-            self.low = self.hand // 3
+            self.keep(answer.granted, expires)
+            self.low = self.leases.total // 3
         self.expire(now)
         if ask.tokens:
             self._set_slot(answer, ask, sent)
@@ -777,9 +632,9 @@ class Ledger:
         """Decide how fast a hand that has just been filled opens: evenly until the next claim."""
         assert self.answer is not None
         period = self.refresh if self.is_smooth else min(self.refresh, max(self.gap, self.answer.retry_after))
-        pace = self.hand / period
+        pace = self.leases.total / period
         is_short = self.is_denied and not self.is_trying
-        is_cheap = pace <= PACED_BELOW * self.unit and self.flights.trip <= PACED_WITHIN
+        is_cheap = pace <= PACED_BELOW * self.demand.unit and self.flights.trip <= PACED_WITHIN
         self.pace = pace if self.is_smooth or (is_short and is_cheap) else 0.0
         self.paced_until = min(self.paced_until, now + period) if self.pace else LONG_AGO
 
@@ -820,7 +675,7 @@ class Ledger:
         """Only ask: what may a demand of `rate` micro-tokens/s run at? None while a claim is in flight."""
         if self._is_pending(now) and not self.is_far:
             return None
-        self.take_in(now)
+        self.reclaim(now)
         self.expire(now)
         unused = self._hand_over_withdrawn(now)
         self.last_claim = now
@@ -876,14 +731,14 @@ class Ledger:
 
     def hand_back_all(self, now: float) -> tuple[int, int]:
         """Close: everything in hand and set aside leaves; what to tell the server, as (unused, burned)."""
-        self.take_in(now)
+        self.reclaim(now)
         self.expire(now)
-        self.excuse()
+        self.settlement.write_off(self)
         unused, withdrawn = self.held, self._hand_over_withdrawn(now)
         self.returned += unused
         unused, burned = unused + withdrawn, self.burned - self.burned_told
         self.burned_told = self.burned
-        self.hand = self.aside = 0
         self.leases.clear()
+        self.reserved = 0
         self.due = NEVER
         return unused, burned

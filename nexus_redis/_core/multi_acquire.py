@@ -26,7 +26,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from nexus_redis._core.ledger import AT_ONCE, LONG_AGO, Ledger
+from nexus_redis._core.demand import LONG_AGO
+from nexus_redis._core.ledger import AT_ONCE, Ledger
 from nexus_redis._core.line import NEAR, PASSING, Part, ages
 from nexus_redis._core.producer import ProducerSession
 from nexus_redis._core.waiter import NEVER, Waiter, nobody
@@ -64,8 +65,8 @@ class Joint:
         """Take all from what is in hand, or nothing."""
         for account, part in self.parts:
             account.check(now)
-            account.ledger.attempts += part.cost
-            account.ledger.unit = part.cost
+            account.ledger.demand.attempts += part.cost
+            account.ledger.demand.unit = part.cost
         if not all(account.ledger.could_spend(part.cost, now) for account, part in self.parts):
             return False
         for account, part in self.parts:
@@ -130,7 +131,7 @@ class JointPart(Part):
         assert parts is not None
         if not ledger.waiters and self.cost < ledger.slot_need:
             ledger.next_slot = LONG_AGO
-        ledger.take_in(now)
+        ledger.reclaim(now)
         self.since = now  # demand: it did not wait for this budget before
         parts.put(self, ledger.within_reach, is_near=is_near)
 

@@ -105,7 +105,7 @@ class OutageMode:
         rate = self.rate(now)
         while (head := session.ledger.head) is not None and self._admit(head, now):
             if head is session.ledger.debt:
-                session.ledger.excuse()
+                session.ledger.write_off()
                 continue
             for _, part in session.leave_line(head, now):
                 part.is_served = part.is_degraded = True

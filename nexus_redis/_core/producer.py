@@ -181,7 +181,7 @@ class ProducerSession(Session):
         if self.away.is_out and self.settings.on_outage == "closed":
             return Denied(max(0.0, self.away.next_try - now), "unavailable")
         if ledger.waiters.count > ledger.tries:
-            return Denied(max(ledger.refresh, ledger.turn(cost) - now), "contended")
+            return Denied(max(ledger.refresh, ledger.served_at(cost) - now), "contended")
         if ledger.must_wait(cost, now):
             return self.denied(cost, ledger.retry_after(cost, now), must_fit=must_fit)
         return None
@@ -207,15 +207,15 @@ class ProducerSession(Session):
 
         Where the rate was 0 and is no longer, the callers that wait ask again.
         """
-        self.ledger.heed(drop, now, random.uniform(0, SPREAD))  # noqa: S311  # spreads claims, guards nothing
+        self.ledger.on_rate_drop(drop, now, random.uniform(0, SPREAD))  # noqa: S311  # spreads claims, guards nothing
 
     def set_rate(self, rate: int) -> None:
         """Scale down what is at hand, since this process has just set the budget's rate itself."""
         if self.ledger.answer is not None:
-            self.ledger.shrink(rate, self.scheduler.clock())
+            self.ledger.scale_down(rate, self.scheduler.clock())
 
     def reclaim(self, now: float) -> None:
-        self.ledger.take_in(now)
+        self.ledger.reclaim(now)
 
     # --- the plan
 
@@ -276,7 +276,7 @@ class ProducerSession(Session):
         asked = ledger.signal(now, asker.rate) if asker and is_new else None
         ask = asked or ledger.claim(now)
         if ask is None and self.away.is_out:
-            ask = ledger.signal(now, round(ledger.mean))  # those served alone ask for nothing: is Redis back?
+            ask = ledger.signal(now, round(ledger.demand.mean))  # those served alone ask for nothing: is Redis back?
         if asked and asker:
             self.asking[asked.seq] = asker
         if ask is not None and self.is_staying:
@@ -331,7 +331,7 @@ class ProducerSession(Session):
 
     def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
         self._fail_all(error, now)
-        self.ledger.take_in(now)
+        self.ledger.reclaim(now)
         self.is_closed = self.is_leaving = True
         self.leaver = leaver
         if self.is_staying:
@@ -440,7 +440,7 @@ class ProducerSession(Session):
         elif failed.is_permanent:
             self.superseded = None
             self._forget(ask, was_executed=False, now=now)
-            ledger.take_in(now)  # a caller with tokens at hand hears of it too
+            ledger.reclaim(now)  # a caller with tokens at hand hears of it too
             self.refused, self.refused_until = failed.error, now + REFUSED_FOR
             self._fail_all(self.refused, now)
             ledger.due = self.refused_until

@@ -28,7 +28,7 @@ LEAST: Final = 8  # portions; fewer are not worth the while
 MOST: Final = 1024
 
 
-class Tray:
+class TokenCache:
     """`count` portions of `cost` (as the caller said it), `micro` micro-tokens each, until `expires`.
 
     The tokens themselves are good until `keeps`.
@@ -63,4 +63,4 @@ class Tray:
             return portions * self.micro
 
 
-NO_TRAY: Final = Tray(object(), 0, 0, 0.0)
+EMPTY_CACHE: Final = TokenCache(object(), 0, 0, 0.0)

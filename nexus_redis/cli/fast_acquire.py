@@ -88,7 +88,7 @@ def _acquire(
             raise waiter.error
         if not waiter.is_served and not received.first:
             now = time.monotonic()
-            retry_after = waiter.denied or max(0.0, producer.ledger.turn(0) - now)
+            retry_after = waiter.denied or max(0.0, producer.ledger.served_at(0) - now)
             raise AcquireTimeout(producer.keys.name, cost / MICRO, now - since, producer.reason, retry_after)
     finally:
         if not waiter.is_settled:

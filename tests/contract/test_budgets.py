@@ -14,7 +14,7 @@ import redis.asyncio
 
 import nexus_redis
 from nexus_redis import Closed, InvalidSetting, NexusError
-from nexus_redis._core.token_cache import Tray
+from nexus_redis._core.token_cache import TokenCache
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call, Job, Outcome
@@ -286,7 +286,7 @@ def test_another_loop_is_refused_with_tokens_in_hand_too(server: Server) -> None
 
     try:
         owner.run(use)
-        account_of(budget).ledger.tray = Tray(1, MICRO, 1000, math.inf)
+        account_of(budget).ledger.cache = TokenCache(1, MICRO, 1000, math.inf)
         with pytest.raises(WrongLoop):
             run(budget.acquire())
     finally:

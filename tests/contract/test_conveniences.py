@@ -254,7 +254,7 @@ def test_what_was_too_much_goes_back_and_what_was_too_little_is_owed(
     reserving(open_nexus, budget, 100, lambda r: r.settle(500))
     assert book.used + book.owed == 601 * MICRO
     assert budget.acquire(1)
-    assert (book.used, book.owed, book.excused) == (602 * MICRO, 0, 0)
+    assert (book.used, book.owed, book.settlement.written_off) == (602 * MICRO, 0, 0)
     assert eventually(lambda: spent(account_of(budget)) == granted_by(server, "llm"))
 
 
@@ -314,7 +314,7 @@ def test_a_reservation_is_settled_inside_and_after_its_block_and_used_once(open_
         unused.settle(5)
     nexus.close()
     reservation.settle(500)  # nobody is left to pay it
-    assert account_of(budget).ledger.excused == 490 * MICRO
+    assert account_of(budget).ledger.settlement.written_off == 490 * MICRO
 
 
 # --- several budgets at once
@@ -338,7 +338,7 @@ def test_a_timeout_of_several_takes_from_none_and_names_the_slowest(nexus: Any) 
     assert (raised.value.budget, raised.value.cost) == ("tokens", 4000)
     for budget, used in ((requests, 1), (tokens, 0)):
         book = account_of(budget).ledger
-        assert (book.used, len(book.waiters), book.aside) == (used * MICRO, 0, 0)
+        assert (book.used, len(book.waiters), book.reserved) == (used * MICRO, 0, 0)
         assert spent(account_of(budget)) >= 0
     assert requests.acquire(timeout=PATIENCE)
 

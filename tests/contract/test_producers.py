@@ -11,7 +11,7 @@ import pytest
 
 from nexus_redis import GRANTED, AcquireTimeout, Closed, Denied, Grant, InvalidSetting
 from nexus_redis._core.flights import Flight
-from nexus_redis._core.token_cache import Tray
+from nexus_redis._core.token_cache import TokenCache
 from nexus_redis._protocol.calls import Claim
 from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
@@ -252,7 +252,7 @@ def test_what_costs_nothing_passes_in_its_place(nexus: Any) -> None:
 def test_a_wrong_timeout_is_refused_with_tokens_in_hand_too(nexus: Any, timeout: Any) -> None:
     budget = nexus.budget("stripe", rate=1_000_000)
     budget.acquire()
-    account_of(budget).ledger.tray = Tray(1, MICRO, 1000, math.inf)
+    account_of(budget).ledger.cache = TokenCache(1, MICRO, 1000, math.inf)
     with pytest.raises(InvalidSetting, match="timeout"):
         budget.acquire(timeout=timeout)
 
@@ -262,7 +262,7 @@ def test_who_pauses_a_budget_stops_at_once(open_nexus: Opener, server: Server) -
     for _ in range(100):
         budget.acquire()
     ledger = account_of(budget).ledger
-    assert eventually(lambda: ledger.in_flight is None and ledger.hand > 0)
+    assert eventually(lambda: ledger.in_flight is None and ledger.leases.total > 0)
     ledger.flights.append(
         Flight(Claim(), account_of(budget).scheduler.clock())
     )  # nor is there an answer that would say it

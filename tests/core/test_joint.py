@@ -305,7 +305,7 @@ def test_whatever_comes_in_whatever_order_everybody_is_served_and_the_books_are_
     assert all(joint.is_served for joint in world.joints)
     for name, account in world.on.items():
         book = account.ledger
-        assert (book.owed, book.excused, len(book.waiters), book.parts) == (0, 0, 0, 0)
+        assert (book.owed, book.settlement.written_off, len(book.waiters), book.parts) == (0, 0, 0, 0)
         assert book.used == world.admitted(name)
         assert book.granted == world.buckets.granted[name]
         assert is_balanced(account)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from nexus_redis._core.ledger import CLAIM_GAP, Ledger
-from nexus_redis._core.token_cache import LEAST, MOST, NO_TRAY, Tray
+from nexus_redis._core.token_cache import EMPTY_CACHE, LEAST, MOST, TokenCache
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol.calls import LEASE, REFRESH, Answer, Claim, Drop
 from nexus_redis._values.parse import MICRO
@@ -92,7 +92,7 @@ def test_nobody_spends_past_those_in_line() -> None:
 # --- the tray: what is spent without asking
 
 
-def taken(tray: Tray, portions: int) -> None:
+def taken(tray: TokenCache, portions: int) -> None:
     for _ in range(portions):
         tray.pop()
 
@@ -101,13 +101,13 @@ def laid_out(tokens: float, cost: float = 1) -> Ledger:
     """A ledger that has served one of `cost`, and has more of them on its tray."""
     ledger = holding(tokens)
     assert ledger.spend(round(cost * MICRO), BEGIN)
-    ledger.lay_out(cost)
+    ledger.fill_cache(cost)
     return ledger
 
 
 def test_who_has_spent_finds_more_of_the_same_on_the_tray_as_old_as_its_lease() -> None:
     ledger = laid_out(100)
-    tray = ledger.tray
+    tray = ledger.cache
     assert (tray.cost, tray.micro, tray.left, tray.expires) == (1, MICRO, LEAST * MICRO, BEGIN + LEASE)
     taken(tray, 3)
     assert (ledger.used, ledger.held, balance(ledger)) == (5 * MICRO, 96 * MICRO, 0)
@@ -116,23 +116,23 @@ def test_who_has_spent_finds_more_of_the_same_on_the_tray_as_old_as_its_lease() 
 def test_an_empty_tray_says_so_and_the_next_is_twice_as_large_up_to_a_limit() -> None:
     ledger, portions = laid_out(10_000), LEAST
     for _ in range(12):
-        assert ledger.tray.count == portions
-        taken(ledger.tray, portions)
+        assert ledger.cache.count == portions
+        taken(ledger.cache, portions)
         with pytest.raises(IndexError):
-            ledger.tray.pop()
+            ledger.cache.pop()
         assert ledger.spend(MICRO, BEGIN)
-        ledger.lay_out(1)
+        ledger.fill_cache(1)
         portions = min(MOST, 2 * portions)
     assert portions == MOST
 
 
 def test_what_is_taken_is_demand_and_what_is_left_can_be_spent_by_others() -> None:
     ledger = laid_out(30)
-    tray = ledger.tray
+    tray = ledger.cache
     taken(tray, 3)
-    attempts = ledger.attempts
+    attempts = ledger.demand.attempts
     assert ledger.spend(26 * MICRO, BEGIN)  # of 29 that were left beside it
-    assert ledger.attempts == attempts + 3 * MICRO + 26 * MICRO
+    assert ledger.demand.attempts == attempts + 3 * MICRO + 26 * MICRO
     with pytest.raises(IndexError):
         tray.pop()  # who comes late with it
     assert (ledger.used, ledger.held, balance(ledger)) == (31 * MICRO, 0, 0)
@@ -140,19 +140,19 @@ def test_what_is_taken_is_demand_and_what_is_left_can_be_spent_by_others() -> No
 
 def test_nothing_lies_out_while_somebody_waits_or_something_is_owed() -> None:
     ledger = laid_out(30)
-    tray = ledger.tray
+    tray = ledger.cache
     line = Line(29, BEGIN)
     ledger.wait(line)
     assert tray.left == 0
     assert ledger.serve(BEGIN) == [line]
     wait(ledger, 5, BEGIN)
-    ledger.lay_out(1)
-    assert ledger.tray is NO_TRAY
+    ledger.fill_cache(1)
+    assert ledger.cache is EMPTY_CACHE
 
 
 def test_a_claim_takes_the_tray_in_and_hands_back_what_lies_idle() -> None:
     ledger = laid_out(30)
-    tray = ledger.tray
+    tray = ledger.cache
     ask = ledger.claim(BEGIN + 0.2)
     assert ask is not None
     assert (ask.unused, tray.left, ledger.held) == (29 * MICRO, 0, 0)
@@ -160,15 +160,15 @@ def test_a_claim_takes_the_tray_in_and_hands_back_what_lies_idle() -> None:
 
 def test_an_idle_producer_is_one_whose_tray_was_not_touched() -> None:
     ledger = laid_out(30)
-    taken(ledger.tray, 1)
+    taken(ledger.cache, 1)
     ask = ledger.claim(BEGIN + 0.2)
     assert ask is None or ask.unused == 0
 
 
 def test_a_tray_stops_where_a_claim_is_wanted_and_who_comes_then_wakes_it() -> None:
     ledger = laid_out(15)
-    assert (ledger.hand, ledger.low, ledger.tray.count) == (6 * MICRO, 16 * MICRO // 3, LEAST)
-    taken(ledger.tray, LEAST)
+    assert (ledger.leases.total, ledger.low, ledger.cache.count) == (6 * MICRO, 16 * MICRO // 3, LEAST)
+    taken(ledger.cache, LEAST)
     due = ledger.due
     assert ledger.spend(MICRO, BEGIN)
     assert ledger.due < due
@@ -182,8 +182,8 @@ def test_a_smooth_hand_opens_evenly_over_a_refresh() -> None:
     line = wait(ledger, 1, BEGIN)
     exchange(ledger, 11, BEGIN)
     assert line.is_served
-    ledger.lay_out(1)
-    assert ledger.tray is NO_TRAY  # nothing is spent without asking
+    ledger.fill_cache(1)
+    assert ledger.cache is EMPTY_CACHE  # nothing is spent without asking
     spent = [ms for ms in range(200) if ledger.spend(MICRO, BEGIN + ms / 1e3)]
     gaps = {later - sooner for sooner, later in itertools.pairwise([0, *spent])}
     assert len(spent) == 10
@@ -248,7 +248,7 @@ def test_a_claim_that_is_sent_again_has_the_lease_of_its_first_send(ledger: Ledg
     first = ledger.claim(BEGIN)
     assert ledger.claim(BEGIN + 0.3) is first
     ledger.receive(answered(5), BEGIN + 0.35)
-    assert ledger.leases[0].expires == BEGIN + LEASE
+    assert next(iter(ledger.leases)).expires == BEGIN + LEASE
 
 
 # --- far away: several claims on their way
@@ -262,8 +262,8 @@ def far(trip: float = 0.5, now: float = BEGIN) -> Ledger:
         claim = ledger.claim(now + i * trip)
         assert claim is not None
         ledger.receive(answered(claim.tokens / MICRO, lease=LEASE + trip), now + (i + 1) * trip)
-        if ledger.hand:
-            assert ledger.spend(ledger.hand, now + (i + 1) * trip)
+        if ledger.leases.total:
+            assert ledger.spend(ledger.leases.total, now + (i + 1) * trip)
     assert ledger.flights.trip == pytest.approx(trip, rel=0.1)
     assert not ledger.held
     return ledger
@@ -376,7 +376,7 @@ def test_the_tokens_of_a_served_and_cancelled_waiter_are_no_younger_than_they_we
     ledger.serve(BEGIN + 0.3)  # two of them are set aside, of the first lease
     exchange(ledger, 1, BEGIN + 0.3)
     ledger.cancel(line, BEGIN + 0.4)
-    assert ledger.leases[0].expires <= BEGIN + 0.3 + LEASE
+    assert next(iter(ledger.leases)).expires <= BEGIN + 0.3 + LEASE
     assert not line.is_served
     assert balance(ledger) == 0
 
@@ -388,7 +388,7 @@ def test_a_claim_in_flight_makes_no_cancelled_token_younger() -> None:
     old.serve(BEGIN + 0.4)
     assert old.signal(BEGIN + 0.4, MICRO)  # a claim in flight is no news about what was there before
     old.cancel(taken, BEGIN + 0.4)
-    assert old.leases[0].expires == BEGIN + LEASE
+    assert next(iter(old.leases)).expires == BEGIN + LEASE
 
 
 # --- the line
@@ -407,7 +407,7 @@ def test_a_large_cost_holds_its_place_and_is_collected_over_several_claims(ledge
     large, small = wait(ledger, 10, BEGIN), wait(ledger, 1, BEGIN)
     for i in range(9):
         assert exchange(ledger, 1, BEGIN + 0.3 * i) == []
-        assert ledger.aside == (i + 1) * MICRO
+        assert ledger.reserved == (i + 1) * MICRO
     assert exchange(ledger, 2, BEGIN + 2.7) + ledger.serve(BEGIN + 2.8) == [large, small]
     assert (ledger.held, ledger.burned, balance(ledger)) == (0, 0, 0)
 
@@ -426,7 +426,7 @@ def test_what_is_set_aside_outlives_its_lease_while_claims_report_it(ledger: Led
     for i in range(1, 10):
         exchange(ledger, 0, BEGIN + 0.4 * i)
     ledger.expire(BEGIN + 3.9)
-    assert ledger.aside == 4 * MICRO
+    assert ledger.reserved == 4 * MICRO
     assert not line.is_served
     ledger.cancel(line, BEGIN + 4.0)
     assert ledger.spend(4 * MICRO, BEGIN + 4.0)  # the last claim, at 3.6, has renewed it
@@ -436,7 +436,7 @@ def test_what_is_set_aside_returns_to_the_hand_when_its_waiter_gives_up(ledger: 
     line = wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN)
     assert ledger.cancel(line, BEGIN + 0.2)
-    assert (ledger.hand, ledger.aside) == (4 * MICRO, 0)
+    assert (ledger.leases.total, ledger.reserved) == (4 * MICRO, 0)
     assert ledger.spend(4 * MICRO, BEGIN + 0.2)
 
 
@@ -458,7 +458,7 @@ def test_the_next_in_line_gets_what_was_set_aside_for_one_that_gave_up(ledger: L
 def test_a_lossless_budget_collects_nothing_beyond_the_lease(ledger: Ledger) -> None:
     line = wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN, is_lossless=True)
-    assert (ledger.hand, ledger.aside) == (4 * MICRO, 0)
+    assert (ledger.leases.total, ledger.reserved) == (4 * MICRO, 0)
     ledger.expire(BEGIN + LEASE)
     assert ledger.burned == 4 * MICRO
     assert not line.is_served
@@ -487,7 +487,7 @@ def test_one_that_gives_up_while_its_claim_is_in_flight_leaves_the_tokens_in_han
     ledger.claim(BEGIN)
     ledger.cancel(line, BEGIN)
     assert ledger.receive(answered(2), BEGIN + 0.01) == []
-    assert ledger.hand == 2 * MICRO
+    assert ledger.leases.total == 2 * MICRO
 
 
 def test_tokens_of_one_that_gave_up_go_back_when_they_lie_idle(ledger: Ledger) -> None:
@@ -539,7 +539,7 @@ def test_a_try_adds_to_what_is_in_hand_and_leaves_it_there_when_denied() -> None
     assert (ask.need, ask.held) == (4 * MICRO, 3 * MICRO)
     ledger.receive(answered(0), BEGIN + 0.1)
     assert line.denied is not None
-    assert (ledger.hand, ledger.aside, balance(ledger)) == (3 * MICRO, 0, 0)
+    assert (ledger.leases.total, ledger.reserved, balance(ledger)) == (3 * MICRO, 0, 0)
 
 
 def test_what_is_in_hand_does_not_burn_under_a_try_whose_claim_is_in_flight() -> None:
@@ -721,13 +721,13 @@ def reserved(cost: float, held: float, now: float = BEGIN) -> tuple[Ledger, Line
 
 
 def admitted(ledger: Ledger) -> int:
-    return ledger.used + ledger.owed + ledger.excused - MICRO  # but for the one that `holding` served
+    return ledger.used + ledger.owed + ledger.settlement.written_off - MICRO  # but for the one that `holding` served
 
 
 def test_what_was_too_much_goes_back_as_old_as_it_is() -> None:
     ledger, line = reserved(4, held=5)
     ledger.settle(line, MICRO, BEGIN + 0.1)
-    assert (ledger.hand, admitted(ledger), balance(ledger)) == (4 * MICRO, MICRO, 0)
+    assert (ledger.leases.total, admitted(ledger), balance(ledger)) == (4 * MICRO, MICRO, 0)
     assert {lease.expires for lease in ledger.leases} == {BEGIN + LEASE}
 
 
@@ -735,7 +735,7 @@ def test_what_was_too_little_is_paid_from_the_hand_at_once() -> None:
     ledger, line = reserved(4, held=6)
     ledger.settle(line, 5 * MICRO, BEGIN)
     ledger.serve(BEGIN)
-    assert (ledger.owed, ledger.hand, admitted(ledger), balance(ledger)) == (0, MICRO, 5 * MICRO, 0)
+    assert (ledger.owed, ledger.leases.total, admitted(ledger), balance(ledger)) == (0, MICRO, 5 * MICRO, 0)
 
 
 def test_what_is_owed_is_paid_before_whoever_waits_is_served() -> None:
@@ -750,7 +750,7 @@ def test_what_is_owed_is_paid_before_whoever_waits_is_served() -> None:
     assert ask is not None
     assert ask.need == MICRO
     ledger.receive(answered(3), BEGIN + 0.3)
-    assert (ledger.owed, first.is_served, ledger.hand) == (0, True, 0)
+    assert (ledger.owed, first.is_served, ledger.leases.total) == (0, True, 0)
     assert (admitted(ledger), balance(ledger)) == (9 * MICRO, 0)
 
 
@@ -758,10 +758,10 @@ def test_what_was_collected_for_another_pays_a_debt_first() -> None:
     ledger, line = reserved(4, held=4)
     wait(ledger, 5, BEGIN)
     exchange(ledger, 2, BEGIN)
-    assert ledger.aside == 2 * MICRO
+    assert ledger.reserved == 2 * MICRO
     ledger.settle(line, 7 * MICRO, BEGIN)
     ledger.serve(BEGIN)
-    assert (ledger.aside, ledger.owed, balance(ledger)) == (0, MICRO, 0)
+    assert (ledger.reserved, ledger.owed, balance(ledger)) == (0, MICRO, 0)
 
 
 def test_a_rest_pays_what_another_owes_however_late_it_comes() -> None:
@@ -771,7 +771,7 @@ def test_a_rest_pays_what_another_owes_however_late_it_comes() -> None:
     ledger.settle(first, 6 * MICRO, BEGIN)
     ledger.settle(second, MICRO, BEGIN + 60)
     assert (ledger.owed, admitted(ledger), balance(ledger)) == (0, 7 * MICRO, 0)
-    assert (ledger.hand, ledger.burned) == (MICRO, 0)
+    assert (ledger.leases.total, ledger.burned) == (MICRO, 0)
 
 
 def test_a_rest_that_comes_after_its_lease_serves_who_waits() -> None:
@@ -785,8 +785,8 @@ def test_a_rest_that_comes_after_its_lease_serves_who_waits() -> None:
 def test_a_late_rest_that_nobody_waits_for_is_kept_as_far_as_a_bucket_holds() -> None:
     ledger, line = reserved(4000, held=4000)
     ledger.settle(line, 0, BEGIN + 20)
-    assert (ledger.hand, ledger.burned, balance(ledger)) == (26 * MICRO, 3974 * MICRO, 0)
-    assert ledger.leases[0].expires == BEGIN + 20 + LEASE
+    assert (ledger.leases.total, ledger.burned, balance(ledger)) == (26 * MICRO, 3974 * MICRO, 0)
+    assert next(iter(ledger.leases)).expires == BEGIN + 20 + LEASE
     assert ledger.burned_told == 3974 * MICRO  # the server has forgotten them long ago
 
 
@@ -795,7 +795,7 @@ def test_on_a_lossless_budget_a_late_rest_counts_as_arrived() -> None:
     wait(ledger, 1, BEGIN + 0.2)
     exchange(ledger, 1, BEGIN + 0.2, is_lossless=True)
     ledger.settle(line, 0, BEGIN + 20)
-    assert (ledger.hand, ledger.burned, balance(ledger)) == (0, 4 * MICRO, 0)
+    assert (ledger.leases.total, ledger.burned, balance(ledger)) == (0, 4 * MICRO, 0)
 
 
 def test_settled_again_the_last_word_counts() -> None:
@@ -804,14 +804,19 @@ def test_settled_again_the_last_word_counts() -> None:
         ledger.settle(line, used * MICRO, BEGIN)
         ledger.serve(BEGIN)
         assert (admitted(ledger), balance(ledger)) == (used * MICRO, 0)
-    assert ledger.hand == 3 * MICRO
+    assert ledger.leases.total == 3 * MICRO
 
 
 def test_at_the_end_a_debt_that_nobody_can_pay_is_excused_and_counted() -> None:
     ledger, line = reserved(4, held=4)
     ledger.settle(line, 6 * MICRO, BEGIN)
     assert ledger.hand_back_all(BEGIN) == (0, 0)
-    assert (ledger.owed, ledger.excused, admitted(ledger), balance(ledger)) == (0, 2 * MICRO, 6 * MICRO, 0)
+    assert (ledger.owed, ledger.settlement.written_off, admitted(ledger), balance(ledger)) == (
+        0,
+        2 * MICRO,
+        6 * MICRO,
+        0,
+    )
     ledger.settle(line, 9 * MICRO, BEGIN, is_open=False)
     assert (ledger.owed, admitted(ledger)) == (0, 9 * MICRO)
     ledger.settle(line, MICRO, BEGIN, is_open=False)
@@ -822,7 +827,7 @@ def test_what_was_excused_does_not_come_back_as_a_rest() -> None:
     ledger, line = reserved(1, held=1)
     ledger.settle(line, 3 * MICRO, BEGIN, is_open=False)
     ledger.settle(line, 0, BEGIN)
-    assert (ledger.hand, ledger.excused, admitted(ledger), balance(ledger)) == (MICRO, 0, 0, 0)
+    assert (ledger.leases.total, ledger.settlement.written_off, admitted(ledger), balance(ledger)) == (MICRO, 0, 0, 0)
 
 
 def test_what_the_outage_mode_admitted_is_not_made_up_for() -> None:
@@ -851,8 +856,8 @@ def fallen(rate: float, granted_total: int = 0, birth: str = "1", level: int = 0
 
 def test_a_drop_withdraws_the_same_part_of_the_hand_and_the_next_claim_hands_it_back() -> None:
     ledger = holding(20)
-    ledger.heed(fallen(25), BEGIN + 0.01)
-    assert (ledger.hand, ledger.held, ledger.withdrawn) == (5 * MICRO, 5 * MICRO, 15 * MICRO)
+    ledger.on_rate_drop(fallen(25), BEGIN + 0.01)
+    assert (ledger.leases.total, ledger.held, ledger.withdrawn) == (5 * MICRO, 5 * MICRO, 15 * MICRO)
     assert balance(ledger) == 0
     assert [ledger.spend(MICRO, BEGIN + 0.01) for _ in range(6)] == [True] * 5 + [False]
     ask = ledger.claim(BEGIN + 0.1)
@@ -864,24 +869,24 @@ def test_a_drop_withdraws_the_same_part_of_the_hand_and_the_next_claim_hands_it_
 
 def test_a_drop_leaves_whole_units() -> None:
     ledger = holding(7)
-    ledger.heed(fallen(50), BEGIN)
-    assert ledger.hand == 3 * MICRO
+    ledger.on_rate_drop(fallen(50), BEGIN)
+    assert ledger.leases.total == 3 * MICRO
     ledger = holding(1)
-    ledger.heed(fallen(50), BEGIN)
-    assert ledger.hand == 0
+    ledger.on_rate_drop(fallen(50), BEGIN)
+    assert ledger.leases.total == 0
     ledger = holding(1)
     assert ledger.spend(MICRO // 4, BEGIN)
-    ledger.heed(fallen(70), BEGIN)
-    assert ledger.hand == MICRO // 2
+    ledger.on_rate_drop(fallen(70), BEGIN)
+    assert ledger.leases.total == MICRO // 2
 
 
 def test_a_pause_takes_everything_in_hand_and_on_the_tray() -> None:
     ledger = holding(40)
     assert ledger.spend(MICRO, BEGIN)
-    ledger.lay_out(1)
-    tray = ledger.tray
+    ledger.fill_cache(1)
+    tray = ledger.cache
     assert tray.left
-    ledger.heed(fallen(0, level=3, reason="paused"), BEGIN)
+    ledger.on_rate_drop(fallen(0, level=3, reason="paused"), BEGIN)
     assert (tray.left, ledger.held, ledger.withdrawn, balance(ledger)) == (0, 0, 39 * MICRO, 0)
     assert not ledger.spend(1, BEGIN)
     assert ledger.answer is not None
@@ -891,7 +896,7 @@ def test_a_pause_takes_everything_in_hand_and_on_the_tray() -> None:
 
 def test_a_drop_tells_the_share_of_an_outage_too() -> None:
     ledger = holding(40)
-    ledger.heed(fallen(10, level=2, reason="load"), BEGIN)
+    ledger.on_rate_drop(fallen(10, level=2, reason="load"), BEGIN)
     assert ledger.answer is not None
     assert (ledger.answer.fallback_rate, ledger.answer.recommended_rate) == (5 * MICRO, 10 * MICRO)
 
@@ -908,23 +913,23 @@ def test_a_drop_tells_the_share_of_an_outage_too() -> None:
 )
 def test_a_message_that_says_nothing_new_changes_nothing(drop: Drop) -> None:
     ledger = holding(20)
-    ledger.heed(drop, BEGIN)
-    assert (ledger.hand, ledger.withdrawn) == (20 * MICRO, 0)
+    ledger.on_rate_drop(drop, BEGIN)
+    assert (ledger.leases.total, ledger.withdrawn) == (20 * MICRO, 0)
     assert ledger.answer is not None
     assert ledger.answer.budget_rate <= 100 * MICRO
 
 
 def test_a_message_before_the_first_answer_says_nothing() -> None:
     ledger = Ledger(BEGIN)
-    ledger.heed(fallen(0, birth=""), BEGIN)
+    ledger.on_rate_drop(fallen(0, birth=""), BEGIN)
     assert (ledger.answer, ledger.withdrawn) == (None, 0)
 
 
 def test_a_message_that_comes_twice_counts_once() -> None:
     ledger = holding(20)
     for _ in range(3):
-        ledger.heed(fallen(50), BEGIN)
-    assert (ledger.hand, ledger.withdrawn) == (10 * MICRO, 10 * MICRO)
+        ledger.on_rate_drop(fallen(50), BEGIN)
+    assert (ledger.leases.total, ledger.withdrawn) == (10 * MICRO, 10 * MICRO)
 
 
 def test_without_a_message_the_next_answer_tells_the_same() -> None:
@@ -933,16 +938,16 @@ def test_without_a_message_the_next_answer_tells_the_same() -> None:
     assert ledger.claim(BEGIN + 0.1) is not None
     ledger.cancel(line, BEGIN + 0.1)
     ledger.receive(answered(3, budget_rate=25 * MICRO), BEGIN + 0.1)
-    assert (ledger.hand, ledger.withdrawn, balance(ledger)) == (8 * MICRO, 15 * MICRO, 0)
+    assert (ledger.leases.total, ledger.withdrawn, balance(ledger)) == (8 * MICRO, 15 * MICRO, 0)
 
 
 def test_an_answer_that_is_older_than_the_message_grants_by_the_old_rate_so_it_shrinks_too() -> None:
     ledger = holding(0)
     line = wait(ledger, 40, BEGIN)
     assert ledger.claim(BEGIN + 0.1) is not None
-    ledger.heed(fallen(0, granted_total=20, level=3, reason="paused"), BEGIN + 0.101)
+    ledger.on_rate_drop(fallen(0, granted_total=20, level=3, reason="paused"), BEGIN + 0.101)
     assert ledger.receive(answered(20, granted_total=20), BEGIN + 0.102) == []
-    assert (ledger.hand, ledger.withdrawn, balance(ledger)) == (0, 20 * MICRO, 0)
+    assert (ledger.leases.total, ledger.withdrawn, balance(ledger)) == (0, 20 * MICRO, 0)
     assert not line.is_settled
     assert ledger.answer is not None
     assert ledger.answer.reason == "paused"
@@ -952,7 +957,7 @@ def test_an_answer_that_is_younger_than_the_message_stands() -> None:
     ledger = holding(0)
     line = wait(ledger, 20, BEGIN)
     assert ledger.claim(BEGIN + 0.1) is not None
-    ledger.heed(fallen(0, granted_total=20, level=3, reason="paused"), BEGIN + 0.101)
+    ledger.on_rate_drop(fallen(0, granted_total=20, level=3, reason="paused"), BEGIN + 0.101)
     assert ledger.receive(answered(20, granted_total=40), BEGIN + 0.102) == [line]  # resumed meanwhile
     assert ledger.answer is not None
     assert ledger.answer.reason == "rate"
@@ -962,8 +967,8 @@ def test_what_is_set_aside_for_who_waits_stays_aside() -> None:
     ledger = holding(0)
     wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN + 0.1)
-    ledger.heed(fallen(0), BEGIN + 0.1)
-    assert (ledger.aside, ledger.withdrawn, balance(ledger)) == (4 * MICRO, 0, 0)
+    ledger.on_rate_drop(fallen(0), BEGIN + 0.1)
+    assert (ledger.reserved, ledger.withdrawn, balance(ledger)) == (4 * MICRO, 0, 0)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -972,11 +977,11 @@ def test_what_comes_back_in_a_pause_is_not_spent_any_more(whole: bool) -> None:
     line = wait(ledger, 10, BEGIN, whole=whole)
     exchange(ledger, 4, BEGIN + 0.1, retry_after=0.0 if whole else 0.5)
     if whole:  # one that tries: denied, and what there was is in hand
-        assert ledger.hand == 4 * MICRO
+        assert ledger.leases.total == 4 * MICRO
         line = wait(ledger, 10, BEGIN + 0.1, whole=True)
         ledger.serve(BEGIN + 0.1)
-        assert ledger.aside == 4 * MICRO
-    ledger.heed(fallen(0), BEGIN + 0.1)
+        assert ledger.reserved == 4 * MICRO
+    ledger.on_rate_drop(fallen(0), BEGIN + 0.1)
     ledger.cancel(line, BEGIN + 0.1)
     assert (ledger.held, ledger.withdrawn, balance(ledger)) == (0, 4 * MICRO, 0)
 
@@ -984,7 +989,7 @@ def test_what_comes_back_in_a_pause_is_not_spent_any_more(whole: bool) -> None:
 @pytest.mark.parametrize("later", [0.1, 20.0])
 def test_a_rest_that_is_settled_in_a_pause_is_not_spent_either(later: float) -> None:
     ledger, line = reserved(4, held=4)
-    ledger.heed(fallen(0), BEGIN)
+    ledger.on_rate_drop(fallen(0), BEGIN)
     waiting = wait(ledger, 1, BEGIN + later)
     ledger.settle(line, MICRO, BEGIN + later)
     assert ledger.serve(BEGIN + later) == []
@@ -997,7 +1002,7 @@ def test_a_rest_that_is_settled_in_a_pause_is_not_spent_either(later: float) -> 
 
 def test_what_was_withdrawn_and_is_too_old_by_the_next_claim_burns() -> None:
     ledger = holding(20)
-    ledger.heed(fallen(0), BEGIN)
+    ledger.on_rate_drop(fallen(0), BEGIN)
     assert ledger.claim(BEGIN + LEASE) is not None
     assert ledger.in_flight is not None
     assert (ledger.in_flight.unused, ledger.in_flight.burned) == (0, 20 * MICRO)
@@ -1006,7 +1011,7 @@ def test_what_was_withdrawn_and_is_too_old_by_the_next_claim_burns() -> None:
 
 def test_what_was_withdrawn_at_two_times_is_as_old_as_the_older() -> None:
     ledger, line = reserved(4, held=8)
-    ledger.heed(fallen(0), BEGIN)
+    ledger.on_rate_drop(fallen(0), BEGIN)
     ledger.settle(line, 0, BEGIN + 20)
     assert ledger.withdrawn == 8 * MICRO
     ask = ledger.claim(BEGIN + 20)
@@ -1016,12 +1021,12 @@ def test_what_was_withdrawn_at_two_times_is_as_old_as_the_older() -> None:
 
 def test_what_was_withdrawn_goes_back_with_a_signal_or_a_goodbye_as_well() -> None:
     ledger = holding(20)
-    ledger.heed(fallen(50), BEGIN)
+    ledger.on_rate_drop(fallen(50), BEGIN)
     ask = ledger.signal(BEGIN, 0)
     assert ask is not None
     assert (ask.unused, ask.held) == (10 * MICRO, 10 * MICRO)
     ledger = holding(20)
-    ledger.heed(fallen(50), BEGIN)
+    ledger.on_rate_drop(fallen(50), BEGIN)
     assert ledger.hand_back_all(BEGIN) == (20 * MICRO, 0)
     assert balance(ledger) == 0
 
@@ -1030,7 +1035,7 @@ def test_a_hand_back_because_of_a_drop_does_not_make_a_producer_seem_idle() -> N
     ledger = holding(20)
     for _ in range(10):
         ledger.spend(MICRO, BEGIN + 0.09)
-    ledger.heed(fallen(50), BEGIN + 0.09)
+    ledger.on_rate_drop(fallen(50), BEGIN + 0.09)
     ask = ledger.claim(BEGIN + 0.1)
     assert ask is not None
     assert ask.unused == 5 * MICRO
@@ -1043,16 +1048,16 @@ def test_what_is_left_of_a_smooth_hand_is_spent_evenly_too() -> None:
     line = wait(ledger, 1, BEGIN)
     exchange(ledger, 21, BEGIN)
     assert line.is_served
-    ledger.heed(fallen(25), BEGIN)
-    assert (ledger.hand, ledger.pace) == (5 * MICRO, 5 * MICRO / REFRESH)
-    ledger.heed(fallen(0), BEGIN)
-    assert (ledger.hand, ledger.pace, balance(ledger)) == (0, 0, 0)
+    ledger.on_rate_drop(fallen(25), BEGIN)
+    assert (ledger.leases.total, ledger.pace) == (5 * MICRO, 5 * MICRO / REFRESH)
+    ledger.on_rate_drop(fallen(0), BEGIN)
+    assert (ledger.leases.total, ledger.pace, balance(ledger)) == (0, 0, 0)
 
 
 def test_what_is_left_after_a_drop_is_no_reason_to_claim_before_the_refresh() -> None:
     ledger = holding(30)
     due = ledger.due
-    ledger.heed(fallen(10), BEGIN + 0.01)
+    ledger.on_rate_drop(fallen(10), BEGIN + 0.01)
     assert ledger.spend(MICRO, BEGIN + 0.01)
     assert ledger.due == due
 
@@ -1077,7 +1082,7 @@ class Books(RuleBasedStateMachine):
         self.served: list[Line] = []
         self.joined: list[Line] = []
         self.settled: set[Line] = set()
-        self.trays: list[Tray] = []  # all that ever were: a thread may come with an old one
+        self.trays: list[TokenCache] = []  # all that ever were: a thread may come with an old one
         self.rate = 100 * MICRO
 
     def restart_server(self) -> None:
@@ -1106,21 +1111,21 @@ class Books(RuleBasedStateMachine):
 
     @rule(cost=st.integers(1, 5 * MICRO))
     def spend(self, cost: int) -> None:
-        tray = self.ledger.tray
+        tray = self.ledger.cache
         fresh = sum(lease.tokens for lease in self.ledger.leases if lease.expires > self.now)
         fresh += tray.left if tray.expires > self.now else 0
         if self.ledger.spend(cost, self.now):
             assert cost <= fresh  # never an expired one
             self.spent += cost
 
-    @precondition(lambda self: self.ledger.hand)
+    @precondition(lambda self: self.ledger.leases.total)
     @rule(part=st.integers(10, 100))
     def spend_and_lay_out(self, part: int) -> None:
         before = self.spent
-        self.spend(self.ledger.hand // part + 1)
+        self.spend(self.ledger.leases.total // part + 1)
         if self.spent > before:
-            self.ledger.lay_out(part)
-            self.trays.append(self.ledger.tray)
+            self.ledger.fill_cache(part)
+            self.trays.append(self.ledger.cache)
 
     @precondition(lambda self: self.trays)
     @rule(which=st.integers(0), times=st.integers(1, 20))
@@ -1131,7 +1136,7 @@ class Books(RuleBasedStateMachine):
                 tray.pop()
             except IndexError:
                 return
-            assert tray is self.ledger.tray  # what was taken in has nothing left
+            assert tray is self.ledger.cache  # what was taken in has nothing left
             assert not self.ledger.waiters  # nobody overtakes the line
             self.spent += tray.micro
 
@@ -1210,14 +1215,14 @@ class Books(RuleBasedStateMachine):
     def hear_of_a_drop(self, rate: int, late: int) -> None:
         """In time, too late, or before the answer that is older."""
         before, was = self.ledger.held, self.ledger.granted
-        self.ledger.heed(fallen(rate, self.server_granted // MICRO + late), self.now)
+        self.ledger.on_rate_drop(fallen(rate, self.server_granted // MICRO + late), self.now)
         assert self.ledger.held <= before
         assert self.ledger.granted == was
         known = self.ledger.answer
         if known is not None and known.birth == "1" and late >= 0:
             self.rate = min(self.rate, rate * MICRO)
             assert known.budget_rate <= rate * MICRO
-            assert rate or not (self.ledger.hand or self.ledger.tray.left)
+            assert rate or not (self.ledger.leases.total or self.ledger.cache.left)
 
     @precondition(lambda self: self.ledger.in_flight is not None)
     @rule(which=st.integers(0), granted=st.integers(0, 30 * MICRO))
@@ -1275,10 +1280,12 @@ class Books(RuleBasedStateMachine):
     def books_are_balanced(self) -> None:
         ledger = self.ledger
         assert balance(ledger) == 0
-        assert ledger.hand == sum(lease.tokens for lease in ledger.leases)
-        assert min([ledger.hand, ledger.aside, ledger.burned, ledger.returned, ledger.used]) >= 0
-        assert ledger.used + ledger.owed + ledger.excused == self.spent + sum(line.cost for line in self.served)
-        assert not ledger.owed or not ledger.hand  # it is paid before anything else
+        assert ledger.leases.total == sum(lease.tokens for lease in ledger.leases)
+        assert min([ledger.leases.total, ledger.reserved, ledger.burned, ledger.returned, ledger.used]) >= 0
+        assert ledger.used + ledger.owed + ledger.settlement.written_off == self.spent + sum(
+            line.cost for line in self.served
+        )
+        assert not ledger.owed or not ledger.leases.total  # it is paid before anything else
         assert ledger.returned == self.told_unused + ledger.withdrawn
 
     @invariant()
@@ -1324,7 +1331,7 @@ def spent_by(ledger: Ledger, now: float) -> int:
     """Tokens that are spent by then, with the hand opened when it is due."""
     while ledger.opens <= now:
         ledger.serve(ledger.opens)
-    return ledger.booked // MICRO
+    return ledger.spent // MICRO
 
 
 def test_where_tokens_are_short_and_few_they_are_spent_evenly_until_the_next_claim() -> None:
@@ -1364,9 +1371,9 @@ def test_waiters_ask_again_when_the_rate_is_no_longer_0(ledger: Ledger) -> None:
     wait(ledger, 1, BEGIN)
     exchange(ledger, 0, BEGIN, retry_after=1, budget_rate=0, birth="1", granted_total=3)
     assert ledger.due == BEGIN + 1
-    ledger.heed(Drop("2", 3, 100 * MICRO, 0, "rate"), BEGIN + 0.2, 0.005)  # of another life of the budget
+    ledger.on_rate_drop(Drop("2", 3, 100 * MICRO, 0, "rate"), BEGIN + 0.2, 0.005)  # of another life of the budget
     assert ledger.due == BEGIN + 1
-    ledger.heed(Drop("1", 3, 100 * MICRO, 0, "rate"), BEGIN + 0.2, 0.005)
+    ledger.on_rate_drop(Drop("1", 3, 100 * MICRO, 0, "rate"), BEGIN + 0.2, 0.005)
     assert ledger.due == pytest.approx(BEGIN + 0.205)
     assert ledger.held == 0
 
@@ -1375,7 +1382,7 @@ def test_a_rise_that_is_heard_while_a_claim_is_out_is_not_lost(ledger: Ledger) -
     wait(ledger, 1, BEGIN)
     exchange(ledger, 0, BEGIN, retry_after=1, budget_rate=0, birth="1")
     assert ledger.claim(BEGIN + 1) is not None
-    ledger.heed(Drop("1", 0, 100 * MICRO, 0, "rate"), BEGIN + 1.001)
+    ledger.on_rate_drop(Drop("1", 0, 100 * MICRO, 0, "rate"), BEGIN + 1.001)
     ledger.receive(answered(0, 1, budget_rate=0, birth="1"), BEGIN + 1.002)
     assert ledger.due < BEGIN + 1.2
 

@@ -215,7 +215,7 @@ def test_to_let_others_pass_makes_nobody_wait_much_longer_than_if_all_had_held_t
         # A budget is held for one from when the slowest takes no longer than it does itself: twice at worst.
         assert world.served.get(i, 1e9) <= 2 * wish.served + 1, (i, wish)
     for account in world.on.values():
-        assert (len(account.ledger.waiters), account.ledger.parts, account.ledger.aside) == (0, 0, 0)
+        assert (len(account.ledger.waiters), account.ledger.parts, account.ledger.reserved) == (0, 0, 0)
 
 
 # --- what it costs

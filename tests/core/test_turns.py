@@ -48,7 +48,7 @@ async def watched(count: int = 1) -> AsyncIterator[tuple[Clock, Nexus, list[Budg
     for budget in budgets:
         ledger = budget._session.ledger
         ledger.granted = 10**9 * MICRO
-        ledger._keep(ledger.granted, 1e9)
+        ledger.keep(ledger.granted, 1e9)
     watcher = asyncio.create_task(clock.watch())
     await asyncio.sleep(0)
     clock.turns = 0

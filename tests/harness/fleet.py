@@ -57,13 +57,13 @@ class Producer:
         ledger, now = self.ledger, self.fleet.now
         self.arrived += units * self.unit / MICRO
         ledger.expire(now)
-        at_once = 0 if ledger.waiters else min(units, ledger.hand // self.unit)
+        at_once = 0 if ledger.waiters else min(units, ledger.leases.total // self.unit)
         if at_once and ledger.spend(at_once * self.unit, now):
             self._note(at_once)
         for _ in range(units - at_once):
-            ledger.attempts += self.unit
+            ledger.demand.attempts += self.unit
             ledger.wait(Waiter(self.unit, now))
-        ledger.unit = self.unit
+        ledger.demand.unit = self.unit
         self._schedule()
         if self.on_serve and at_once:
             self.on_serve(at_once)
@@ -73,14 +73,14 @@ class Producer:
         ledger, now = self.ledger, self.fleet.now
         while not self.is_dead and not ledger.waiters:
             ledger.expire(now)
-            units = 1 if ledger.pace else max(1, ledger.hand // self.unit)
+            units = 1 if ledger.pace else max(1, ledger.leases.total // self.unit)
             if ledger.spend(units * self.unit, now):
                 self.arrived += units * self.unit / MICRO
                 self._note(units)
                 if ledger.pace:
                     continue
-                ledger.attempts += self.unit  # the one that finds nothing
-            ledger.unit = self.unit
+                ledger.demand.attempts += self.unit  # the one that finds nothing
+            ledger.demand.unit = self.unit
             self.arrived += self.unit / MICRO
             ledger.wait(Waiter(self.unit, now))
             self._settle(ledger.serve(now))
