@@ -362,8 +362,10 @@ OF_THREADS: Final = (
     "While it claims, a second thread and connection listen for drops of the rates.",
     "Hand back every token, withdraw every consumer, and end the threads.",
     "A signal handler may call it, too.",
-    "Where the signal has interrupted another call of this Nexus, a thread does the rest as soon as that call has "
-    "ended, and the interpreter waits for it when it exits.",
+    (
+        "Where the signal has interrupted another call of this Nexus, a thread does the rest as soon as that call has "
+        "ended, and the interpreter waits for it when it exits."
+    ),
     "All but some ten of them in a second are local: the clock is read, a token taken.",
     "For def and generators (which take their tokens with the first item);",
     "Return an iterator over `items` that yields each when its tokens are there.",
