@@ -6,9 +6,10 @@
     budget = nexus.budget("stripe", rate="100/s")
     budget.acquire()
 
-To read the code, follow one claim: client.py (a caller waits), _core/producer.py and _core/ledger.py (how much to ask),
-_core/scheduler.py (when), _protocol/calls.py and _redis/execute.py (the question), and lua/claim.lua (the decision).
-docs/how-it-works.md goes this way.
+To read the code, follow one claim. A caller waits (client.py, _api/producer.py), and its session says how much to claim
+(_core/producer.py, _core/ledger.py). The loop sends the claim when it is due (_core/loop.py, _protocol/calls.py,
+_redis/execute.py), and lua/claim.lua decides. docs/how-it-works.md goes the same way, and CONTRIBUTING.md shows the
+rooms.
 """
 
 from importlib import import_module
