@@ -105,7 +105,7 @@ class Scheduler(Reachability):
         self.subscriptions.clear()
         for session in sessions:
             session.due = session.scheduled = NEVER
-            session.life = None
+            session.life, session.waits, session.is_deferred = None, False, False  # what it waits for is the parent's
             session.after_fork()
 
     # --- when

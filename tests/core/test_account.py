@@ -708,6 +708,19 @@ def test_in_a_forked_child_a_producer_has_nothing_of_its_parent(stepper: Stepper
     assert account.ledger.incarnation != parents
 
 
+def test_a_fork_while_a_claim_is_in_flight(stepper: Stepper) -> None:
+    """In the child nobody waits for the answer to the parent's claim: the next caller is served."""
+    account = producer(stepper)
+    stepper.delay = 0.05
+    join(account)
+    stepper.run()
+    assert account.waits
+    stepper.scheduler.after_fork()
+    mine = join(account)
+    stepper.advance(0.2)
+    assert mine.is_served
+
+
 def test_producers_that_were_made_before_a_fork_and_used_after_it_are_different_ones(stepper: Stepper) -> None:
     account = producer(stepper)
     account.scheduler.after_fork()  # in one child
