@@ -596,6 +596,19 @@ def test_one_that_left_comes_back_as_somebody_new_with_the_next_that_waits(stepp
     assert stepper.kinds().count("leave") == 2
 
 
+def test_a_goodbye_ends_the_share(stepper: Stepper) -> None:
+    """A producer that has said goodbye admits nothing in an outage: the server has given its share to others."""
+    account = producer(stepper)
+    join(account)
+    stepper.advance(IDLE_LEAVES + 1)
+    assert stepper.kinds()[-1] == "leave"
+    stepper.server = fails(AWAY)
+    line = join(account)
+    stepper.advance(2 * UNAVAILABLE_AFTER)
+    assert isinstance(line.error, Unavailable)
+    assert account.ledger.alone == 0
+
+
 def test_one_that_waits_while_the_goodbye_is_under_way_is_served_after_it(stepper: Stepper) -> None:
     account = producer(stepper)
     join(account)
