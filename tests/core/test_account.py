@@ -298,6 +298,20 @@ def test_settings_in_code_open_the_budget_again_in_a_new_life_of_its_state(
     assert "has no rate" not in caplog.text  # it will have one in a moment
 
 
+def test_settings_are_told_again_after_a_failover(stepper: Stepper) -> None:
+    """A failover can bring back the state as it was before code set a rate, and its birth is the same."""
+    account = producer(stepper, budget={"rate": "100/s"})
+    join(account)
+    stepper.advance(1)
+    before = iter([answered(0, 1.0, reason="unset", budget_rate=0)])
+    stepper.sent = []
+    stepper.server = grants(lambda ask: next(before, None) or answered(ask.tokens / MICRO))
+    line = join(account)
+    stepper.advance(0.1)
+    assert stepper.kinds()[:3] == ["claim", "configure", "claim"]
+    assert line.is_served
+
+
 def test_a_budget_without_settings_in_code_only_enters_the_list_again(stepper: Stepper) -> None:
     account = producer(stepper)
     join(account)
