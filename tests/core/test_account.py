@@ -299,7 +299,7 @@ def test_settings_in_code_open_the_budget_again_in_a_new_life_of_its_state(
 
 
 def test_settings_are_told_again_after_a_failover(stepper: Stepper) -> None:
-    """A failover can bring back the state as it was before code set a rate, and its birth is the same."""
+    """Code tells its rate again after a failover to the state from before it was told, which has the same birth."""
     account = producer(stepper, budget={"rate": "100/s"})
     join(account)
     stepper.advance(1)

@@ -217,9 +217,9 @@ def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story
 
 
 def test_idle_shares_are_split_evenly(story: ScriptDriver) -> None:
-    """Of a rate of 100/s, idle producers share 25/s: the second is told 12.5, though the first has only 10 of it."""
+    """Of a rate of 100/s, idle producers share 25/s. The second is told 12.5/s, although the first has only 10/s."""
     story.configure(rate=100)
-    demands = {"a": 20, "b": 1000, "c": 1000}  # a caller that tries does not wait, so nobody is sure of its return
+    demands = {"a": 20, "b": 1000, "c": 1000}  # of callers that try, so Redis does not count on their return
     told = [
         story.at(now).claim(name, tokens=1, whole=True, requested_rate=demand).fallback_rate / MICRO
         for now in (1, 2)
