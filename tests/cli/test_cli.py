@@ -25,7 +25,7 @@ from nexus_redis._values import formatting
 from nexus_redis.cli import resp, tables, texts
 from nexus_redis.cli.commands.redis import lines
 from nexus_redis.cli.context import Context
-from nexus_redis.cli.output import LONGEST_LINE, choice
+from nexus_redis.cli.output import LONGEST_LINE, as_json, as_message, choice
 from nexus_redis.demo import Options, Result
 from nexus_redis.errors import RANGES
 from tests.cli.messages import GOLDEN, messages
@@ -897,6 +897,12 @@ def test_demo_server(nowhere: Shell, played: list[Options]) -> None:
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def test_whole_floats_in_json() -> None:
+    """A whole float is written as an integer, as in the messages of the protocol, wherever it stands."""
+    assert as_json({"rate": 100.0, "parts": [2.0, 0.5]}) == '{"rate": 100, "parts": [2, 0.5]}'
+    assert as_message({"rate": 25.0, "more": {"load": 1.5}}) == '{"rate":25,"more":{"load":1.5}}'
 
 
 @pytest.mark.parametrize(

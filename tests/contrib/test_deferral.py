@@ -11,7 +11,7 @@ import pytest
 
 from nexus_redis import Denied, InvalidSetting, Nexus
 from nexus_redis.contrib import _deferral
-from nexus_redis.contrib._deferral import HORIZON, LATE, WITHOUT_RATE, Deferral, deferral_for
+from nexus_redis.contrib._deferral import HORIZON, LATE, OVERBOOKING, WITHOUT_RATE, Deferral, deferral_for
 from nexus_redis.testing import ManualClock, assert_never_exceeded
 from tests.harness.servers import Server, launch
 from tests.harness.support import eventually
@@ -74,6 +74,18 @@ def test_two_workers(clock: ManualClock, one_server: Server) -> None:
         assert_never_exceeded(log, 40)
         busy = [at for at, _ in log[:300]]  # the last ones run below the full rate, as `_deferral` says
         assert len(busy) / busy[-1] > 0.85 * 40
+
+
+def test_first_share(nexus: Nexus) -> None:
+    """The first share is at most an even part: the answer may not count others that begin at this moment."""
+    budget = nexus.budget("stripe", rate=RATE)
+    deferral, four = Deferral(budget), SimpleNamespace(producer_count=4)
+    with (
+        unittest.mock.patch.object(budget, "try_acquire", return_value=Denied(0.0, "rate")),
+        unittest.mock.patch.object(budget, "snapshot", return_value=four),
+    ):
+        _, second, third = [deferral.acquire_or_defer(1, due=None) for _ in range(3)]
+    assert third - second == pytest.approx(1 / (OVERBOOKING * RATE / 4))
 
 
 def test_horizon(nexus: Nexus) -> None:

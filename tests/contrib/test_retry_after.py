@@ -79,6 +79,7 @@ DATE = "Mon, 23 Nov 2026 19:00:00 GMT"  # the server's clock; 1795460400 s since
         # and before
         (200, {"RateLimit": "limit=100, remaining=0, reset=50"}, 50),
         (200, {"Age": "0", "RateLimit": "daily;r=0;t=7"}, 7),
+        (429, {"Age": "12", "Retry-After": "7"}, 7),  # a refusal counts whatever its age
     ],
 )  # fmt: skip
 def test_wait(status: int, headers: dict[str, str], seconds: float) -> None:

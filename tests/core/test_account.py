@@ -298,6 +298,20 @@ def test_settings_in_code_open_the_budget_again_in_a_new_life_of_its_state(
     assert "has no rate" not in caplog.text  # it will have one in a moment
 
 
+def test_settings_are_told_again_after_a_failover(stepper: Stepper) -> None:
+    """Code tells its rate again after a failover to the state from before it was told, which has the same birth."""
+    account = producer(stepper, budget={"rate": "100/s"})
+    join(account)
+    stepper.advance(1)
+    before = iter([answered(0, 1.0, reason="unset", budget_rate=0)])
+    stepper.sent = []
+    stepper.server = grants(lambda ask: next(before, None) or answered(ask.tokens / MICRO))
+    line = join(account)
+    stepper.advance(0.1)
+    assert stepper.kinds()[:3] == ["claim", "configure", "claim"]
+    assert line.is_served
+
+
 def test_a_budget_without_settings_in_code_only_enters_the_list_again(stepper: Stepper) -> None:
     account = producer(stepper)
     join(account)
@@ -594,6 +608,19 @@ def test_one_that_left_comes_back_as_somebody_new_with_the_next_that_waits(stepp
     assert last.seq == 1
     stepper.advance(IDLE_LEAVES + 1)
     assert stepper.kinds().count("leave") == 2
+
+
+def test_a_goodbye_ends_the_share(stepper: Stepper) -> None:
+    """A producer that has said goodbye admits nothing in an outage: the server has given its share to others."""
+    account = producer(stepper)
+    join(account)
+    stepper.advance(IDLE_LEAVES + 1)
+    assert stepper.kinds()[-1] == "leave"
+    stepper.server = fails(AWAY)
+    line = join(account)
+    stepper.advance(2 * UNAVAILABLE_AFTER)
+    assert isinstance(line.error, Unavailable)
+    assert account.ledger.alone == 0
 
 
 def test_one_that_waits_while_the_goodbye_is_under_way_is_served_after_it(stepper: Stepper) -> None:

@@ -616,6 +616,16 @@ def test_an_idle_hand_goes_back_after_a_refresh_and_then_there_is_silence() -> N
     assert ledger.due == NEVER
 
 
+def test_a_reservation_is_use() -> None:
+    """A claim hands nothing back while callers reserve: a producer that they use is not idle."""
+    ledger = holding(9)
+    waiter = Line(1, BEGIN + 0.25)
+    assert ledger.take(waiter, waiter.since)
+    ledger.claim(BEGIN + 0.3)
+    assert ledger.returned == 0
+    assert ledger.held == 8 * MICRO
+
+
 def test_a_loop_of_acquire_comes_to_claim_for_more_than_the_one_that_waits(ledger: Ledger) -> None:
     wants = []
     now = BEGIN

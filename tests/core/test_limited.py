@@ -107,6 +107,24 @@ def test_a_coroutine_and_an_async_generator_stay_what_they_are() -> None:
     run(main())
 
 
+def test_a_generator_takes_one_token() -> None:
+    """A generator costs one token unless its cost is given, as a function does."""
+
+    @limited()
+    def rows() -> Generator[int, None, None]:
+        yield 1
+
+    @limited_aio()
+    async def rows_aio() -> AsyncIterator[int]:
+        yield 1
+
+    async def main() -> list[int]:
+        return [item async for item in rows_aio()]
+
+    assert list(rows()) == run(main()) == [1]
+    assert taken == [1, 1]
+
+
 async def async_def() -> None: ...
 
 

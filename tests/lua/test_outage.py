@@ -216,6 +216,18 @@ def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story
     assert story.reserved == 0
 
 
+def test_idle_shares_are_split_evenly(story: ScriptDriver) -> None:
+    """Of a rate of 100/s, idle producers share 25/s. The second is told 12.5/s, although the first has only 10/s."""
+    story.configure(rate=100)
+    demands = {"a": 20, "b": 1000, "c": 1000}  # of callers that try, so Redis does not count on their return
+    told = [
+        story.at(now).claim(name, tokens=1, whole=True, requested_rate=demand).fallback_rate / MICRO
+        for now in (1, 2)
+        for name, demand in demands.items()
+    ]
+    assert told == pytest.approx([10, 12.5, 2.5, 25 / 3, 25 / 3, 25 / 3])
+
+
 def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: ScriptDriver) -> None:
     """It has the share of the answer before, whatever it has been told since."""
     story.configure(rate=100)
