@@ -241,7 +241,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_the_tour_names_files_that_exist() -> None:
     tour = (ROOT / "docs" / "how-it-works.md").read_text()
-    for name in set(re.findall(r"`((?:lua/|lib/)?\w+\.(?:py|lua))`", tour)):
+    for name in set(re.findall(r"`((?:\w+/)*\w+\.(?:py|lua))`", tour)):
         places = [ROOT / name, ROOT / "lua" / name, *(ROOT / "nexus_redis").rglob(name)]
         assert any(place.exists() for place in places), name
 
