@@ -9,8 +9,9 @@ from nexus_redis._core.consumer import ConsumerSession, ReportRequest
 from nexus_redis._core.meter import REPORTABLE, Work
 from nexus_redis._core.sources import Source
 from nexus_redis._core.waiter import Await, CallerPlan
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
-from nexus_redis._values.parse import FRACTION, is_fraction, parse_seconds
+from nexus_redis._values.parse import is_fraction, parse_seconds
 from nexus_redis._values.settings import ConsumerSettings, parse_name, parse_number
 from nexus_redis.errors import Closed, InvalidSetting, NotPicklable
 
@@ -48,7 +49,7 @@ class ConsumerBase:
         return self._session.standing.rate if self._session.standing else None
 
     def __reduce__(self) -> Any:
-        raise NotPicklable("consumer", "pass its budget, and call budget.consumer(...) there")
+        raise NotPicklable("consumer", error_texts.PICKLE_CONSUMER)
 
     def __repr__(self) -> str:
         told = f"{self.rate:g}/s" if self.rate is not None else "no report answered yet"
@@ -123,11 +124,11 @@ def said_by_hand(values: dict[str, float | None]) -> dict[str, float]:
         if value is None:
             continue
         if name not in REPORTABLE:
-            raise InvalidSetting(name, value, f"no such field: there are {', '.join(REPORTABLE)}")
+            raise InvalidSetting(name, value, error_texts.unknown_field(REPORTABLE))
         said[name] = parse_number(name, value)
     if is_fraction(said.get("load")) and "load" not in _warned:
         _warned.add("load")
-        log.warning("load=%g is %g %%. %s", said["load"], said["load"], FRACTION)
+        log.warning(log_texts.LOAD_REPORTED_AS_FRACTION, said["load"], said["load"], log_texts.LOAD_IS_FRACTION)
     return said
 
 

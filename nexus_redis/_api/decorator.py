@@ -13,6 +13,7 @@ from contextlib import aclosing
 from functools import wraps
 from typing import Any, TypeVar
 
+from nexus_redis._values import error_texts
 from nexus_redis._values.cost import Cost, is_async, price_of
 from nexus_redis.errors import InvalidSetting
 
@@ -26,8 +27,7 @@ def decorator(cost: Cost, wrap: Callable[[Any, Callable[..., float]], Any]) -> C
     def decorate(function: F) -> F:
         given: object = function
         if not callable(given):
-            remedy = "give a function: put @classmethod or @property above @budget.limited"
-            raise InvalidSetting("limited", type(given).__name__, remedy)
+            raise InvalidSetting("limited", type(given).__name__, error_texts.LIMITED_IS_NOT_A_FUNCTION)
         wrapped: F = wrap(function, price)
         return wrapped
 
@@ -37,8 +37,7 @@ def decorator(cost: Cost, wrap: Callable[[Any, Callable[..., float]], Any]) -> C
 def limited_sync(function: Any, price: Callable[..., float], acquire: Callable[[float], object]) -> Any:
     """A def or a generator that takes its tokens by a blocking `acquire`."""
     if is_async(function):
-        remedy = "an async def would block its loop: use a budget of nexus_redis.asyncio"
-        raise InvalidSetting("limited", _name(function), remedy)
+        raise InvalidSetting("limited", _name(function), error_texts.ASYNC_LIMITED)
     if inspect.isgeneratorfunction(function):
 
         @wraps(function)
@@ -62,9 +61,7 @@ def limited_sync(function: Any, price: Callable[..., float], acquire: Callable[[
 def limited_async(function: Any, price: Callable[..., float], acquire: Callable[[float], Awaitable[object]]) -> Any:
     """An async def or an async generator that takes its tokens by an awaited `acquire`."""
     if not is_async(function):
-        raise InvalidSetting(
-            "limited", _name(function), "a def cannot wait in a loop: make it async, or use nexus_redis"
-        )
+        raise InvalidSetting("limited", _name(function), error_texts.SYNC_LIMITED)
     if inspect.isasyncgenfunction(function):
 
         @wraps(function)

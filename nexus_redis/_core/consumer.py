@@ -17,7 +17,7 @@ from typing import Final
 from nexus_redis._core.background import run_in_background
 from nexus_redis._core.meter import Meter
 from nexus_redis._core.observed_rate import Observed
-from nexus_redis._core.registration import News, Registration
+from nexus_redis._core.registration import Registration, Reply
 from nexus_redis._core.scheduler import Scheduler
 from nexus_redis._core.session import Life, PartOfLife, Rest, Send, Session, say_goodbye
 from nexus_redis._core.sources import Source
@@ -27,16 +27,13 @@ from nexus_redis._protocol.budget_list import Listed, swept
 from nexus_redis._protocol.calls import Standing
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, DeferredCall, Failed, Outcome
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.identity import Identity
 from nexus_redis._values.log import log
 from nexus_redis._values.settings import ConsumerSettings
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 
 SETTLING_IN: Final = 1.0  # seconds after its start in which a consumer may be on its way to say more
-TOO_LITTLE: Final = (
-    "no rate follows from it: say how full (load=, or queue_depth= with queue_limit=) and how fast (capacity=, or a "
-    "rate on the budget); or done= with queue_depth=, errors= or latency_ms="
-)
 
 
 class ReportRequest(Waiter):
@@ -144,9 +141,9 @@ class ConsumerSession(Session):
 
     def _report(self, now: float) -> PartOfLife[float]:
         """Tell the budget what it must know, or report; return when to go on, if the interval is not over then."""
-        question = self.registration.question(now)
-        if question is not None:
-            outcomes = yield Send(self.registration.batch(question, now))
+        first = self.registration.next_call(now)
+        if first is not None:
+            outcomes = yield Send(self.registration.batch(first, now))
             return self._registered(outcomes)
         if self.source is not None:
             outcomes = yield Send(self.source.look())
@@ -206,8 +203,8 @@ class ConsumerSession(Session):
         if isinstance(fact, Failed):
             return self._failed(fact)
         now = self.scheduler.clock()
-        news = fact if isinstance(fact, News) else News(self.registration, fact)
-        news.registration.register(news.fact, now)
+        reply = fact if isinstance(fact, Reply) else Reply(self.registration, fact)
+        reply.registration.on_reply(reply.fact, now)
         self._note_listed(outcomes)
         return now
 
@@ -263,7 +260,7 @@ class ConsumerSession(Session):
     def _refused(self, failed: Failed, now: float) -> None:
         refusal = failed.error
         if failed.code == "NEXUS_NO_LAW" and not self.meter.says_how_full:
-            refusal = InvalidSetting("report", remedy=TOO_LITTLE)
+            refusal = InvalidSetting("report", remedy=error_texts.REPORT_TOO_LITTLE)
         if failed.code.startswith("NEXUS_INVALID_"):  # else it is the budget that may change
             self.meter.refuse()
         if not self.meter.is_bare or now - self.started >= SETTLING_IN:
@@ -279,20 +276,19 @@ class ConsumerSession(Session):
         self._settle()
         if not self.identity.has_warned:
             self.identity.has_warned = True
-            log.info("budget %s: %s is reported by another process; this one stands by", self.keys.name, self.id)
+            log.info(log_texts.SOURCE_STANDS_BY, self.keys.name, self.id)
 
     def _rename(self) -> None:
         taken = self.identity.rename()
         if not self.identity.has_warned:
             self.identity.has_warned = True
-            log.warning("budget %s: consumer id %s is in use by a live process; this one goes on as %s",
-                        self.keys.name, taken, self.id)  # fmt: skip
+            log.warning(log_texts.CONSUMER_ID_TAKEN, self.keys.name, taken, self.id)
 
     def _warn(self, error: NexusError) -> None:
         text = str(error)
         if text not in self._warned:
             self._warned.add(text)
-            log.warning("budget %s: the report of consumer %s was refused: %s", self.keys.name, self.id, text)
+            log.warning(log_texts.REPORT_REFUSED, self.keys.name, self.id, text)
 
     # --- callers that are settled
 

@@ -47,7 +47,7 @@ from nexus_redis._core.line import LOOKS, LOOKS_AGAIN, Line
 from nexus_redis._core.settlement import Settlement
 from nexus_redis._core.token_cache import EMPTY_CACHE, LEAST, MOST, TokenCache
 from nexus_redis._core.waiter import NEVER, Waiter
-from nexus_redis._protocol.calls import LEASE, LONGEST_TRIP, REFRESH, Answer, Claim, Drop
+from nexus_redis._protocol.calls import FALL, LEASE, LONGEST_TRIP, REFRESH, Answer, Claim, Drop
 from nexus_redis._values.parse import MICRO
 from nexus_redis.errors import RATE
 
@@ -55,7 +55,6 @@ CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under th
 PROMISED_GAP: Final = 0.005  # seconds, likewise, where the last answer gave nothing but a time of its own
 AT_ONCE: Final = REFRESH  # seconds: of several budgets, what needs no longer is begun together
 RENEWED: Final = 0.6  # of a lease, before its end
-FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
 GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
 PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
 PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out

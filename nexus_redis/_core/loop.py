@@ -18,6 +18,7 @@ from nexus_redis._core.scheduler import SLICE, Scheduler
 from nexus_redis._core.session import Rest, Send, Session
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.plans import Done, Failed, Fault, Outcome, Pause, is_lost, step
+from nexus_redis._values import error_texts
 from nexus_redis.errors import NexusError
 
 Loop = Generator[Exchange | Pause, list[Outcome] | None, None]
@@ -202,7 +203,7 @@ def _give_up(scheduler: Scheduler, now: float) -> Loop:
 
 
 def _overdue(waited: float) -> Failed:
-    error = TimeoutError(f"no answer within {waited:.2g} s")
+    error = TimeoutError(error_texts.overdue(waited))
     return Failed(Fault.UNKNOWN, "", "TimeoutError", str(error), NexusError(str(error)), waited)
 
 

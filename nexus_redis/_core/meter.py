@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from nexus_redis._core.busy_time import Busy, Moment
 from nexus_redis._core.latencies import PERCENTILES, Latencies
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
 from nexus_redis._values.settings import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
@@ -112,17 +113,12 @@ class Meter:
             size = getattr(queue, "maxsize", None) or getattr(queue, "_maxsize", None)
             limit = size if isinstance(size, int) and 0 < size < UNBOUNDED else None
         if not callable(depth):
-            raise InvalidSetting(
-                "watch",
-                queue if queue is not None else depth,
-                "give a queue with qsize() and maxsize, or depth= a callable and limit=",
-            )
+            raise InvalidSetting("watch", queue if queue is not None else depth, error_texts.NOT_A_QUEUE)
         if type(queue).__module__.startswith("multiprocessing."):  # no other one is asked here: it may have locks
             try:
                 depth()
             except NotImplementedError:
-                remedy = "its qsize() does not work on this system: give depth= a callable (a counter) and limit="
-                raise InvalidSetting("watch", queue, remedy) from None
+                raise InvalidSetting("watch", queue, error_texts.QUEUE_WITHOUT_SIZE) from None
         self._depth, self._limit = depth, limit
 
     def say(self, said: dict[str, float]) -> None:
@@ -165,7 +161,7 @@ class Meter:
         except Exception:
             if not self._has_failed:
                 self._has_failed = True
-                log.exception("the watched queue cannot be asked for its depth: reports go on without it")
+                log.exception(log_texts.QUEUE_UNREADABLE)
             return {}
         return said if self._limit is None else {**said, "queue_limit": self._limit}
 
@@ -230,8 +226,7 @@ class Work:
 
     def _leave(self, field: str, tokens: float, outcome: Outcome) -> None:
         if parse_number(field, tokens) > self._left + ROUNDING:
-            remedy = f"use at most {self._left:g}: so many of the {self._tokens:g} tokens of this work are left"
-            raise InvalidSetting(field, tokens, remedy)
+            raise InvalidSetting(field, tokens, error_texts.more_than_left(self._left, self._tokens))
         self._settle(min(tokens, self._left), outcome, self._clock())
 
     def _settle(self, tokens: float, outcome: Outcome, now: float) -> None:

@@ -36,13 +36,13 @@ from nexus_redis._protocol.calls import REFRESH
 PATIENCE: Final = 2  # rates waver: what was begun is given up only when the slowest needs so many times longer
 
 
-class Joint:
+class MultiAcquire:
     """A caller that wants it all at once: `costs` by producer, in micro-tokens. The driver of its plan sets `wake`."""
 
     def __init__(self, costs: Mapping[ProducerSession, int], since: float) -> None:
         self.since = since
         self.wake: Callable[[], None] = nobody
-        self.parts = tuple((account, JointPart(self, account, cost, since)) for account, cost in costs.items())
+        self.parts = tuple((session, MultiAcquirePart(self, session, cost, since)) for session, cost in costs.items())
         self.first = self.parts[0][1]  # what becomes of one becomes of all
         self.scheduler = self.parts[0][0].scheduler
 
@@ -63,32 +63,32 @@ class Joint:
 
     def spend(self, now: float) -> bool:
         """Take all from what is in hand, or nothing."""
-        for account, part in self.parts:
-            account.check(now)
-            account.ledger.demand.attempts += part.cost
-            account.ledger.demand.unit = part.cost
-        if not all(account.ledger.could_spend(part.cost, now) for account, part in self.parts):
+        for session, part in self.parts:
+            session.check(now)
+            session.ledger.demand.attempts += part.cost
+            session.ledger.demand.unit = part.cost
+        if not all(session.ledger.could_spend(part.cost, now) for session, part in self.parts):
             return False
-        for account, part in self.parts:
-            account.ledger.hand_over(part, now)
-            self.scheduler.touch(account)
+        for session, part in self.parts:
+            session.ledger.hand_over(part, now)
+            self.scheduler.touch(session)
         self.scheduler.look_around(now)
         return True
 
     def wait(self) -> None:
         """Join all lines."""
         age = next(ages)
-        for account, part in self.parts:
+        for session, part in self.parts:
             part.age = age
-            account.ledger.waiters.expect(part)
+            session.ledger.waiters.expect(part)
         self.consider(self.since)
         self.scheduler.look_around(self.since)
 
     def cancel(self, now: float) -> None:
         """Give up, in line or just served."""
-        for account, part in self.parts:
-            account.ledger.cancel(part, now)
-            self.scheduler.touch(account)
+        for session, part in self.parts:
+            session.ledger.cancel(part, now)
+            self.scheduler.touch(session)
         self.scheduler.look_around(now)
 
     def consider(self, now: float) -> None:
@@ -97,7 +97,7 @@ class Joint:
         needed = [(part.seconds_left(now), part.place > PASSING) for _, part in self.parts]
         longest, _ = slowest = max(needed)
         is_found = False
-        for (account, part), each in zip(self.parts, needed, strict=True):
+        for (session, part), each in zip(self.parts, needed, strict=True):
             # By the whole cost, not by what is missing: else what it collects would be a reason to stop collecting.
             mine = part.seconds_for(part.cost) * (PATIENCE if part.place else 1)
             counts = longest <= mine + AT_ONCE or (each == slowest and not is_found)
@@ -107,23 +107,23 @@ class Joint:
                 if counts:
                     part.let_in(now, is_near=is_near)
                 else:
-                    account.ledger.waiters.let_pass(part)
+                    session.ledger.waiters.let_pass(part)
                 if is_near:  # others may be first there now
-                    self.scheduler.touch(account)
+                    self.scheduler.touch(session)
 
 
-class JointPart(Part):
+class MultiAcquirePart(Part):
     """Its place in one line."""
 
-    __slots__ = ("joint", "ledger")
+    __slots__ = ("caller", "ledger")
 
-    def __init__(self, joint: Joint, account: ProducerSession, cost: int, since: float) -> None:
+    def __init__(self, caller: MultiAcquire, session: ProducerSession, cost: int, since: float) -> None:
         super().__init__(cost, since)
-        self.joint, self.ledger = joint, account.ledger
-        self.wake = lambda: joint.wake()  # noqa: PLW0108  # not bound yet: the driver sets it when the caller begins to wait
+        self.caller, self.ledger = caller, session.ledger
+        self.wake = lambda: caller.wake()  # noqa: PLW0108  # not bound yet: the driver sets it when the caller begins to wait
 
     def consider(self, now: float) -> None:
-        self.joint.consider(now)
+        self.caller.consider(now)
 
     def let_in(self, now: float, *, is_near: bool) -> None:
         """Count from now on."""
@@ -162,15 +162,15 @@ class JointPart(Part):
         return max(self.seconds_for(missing), ledger.outlook - now) if missing > 0 else 0.0
 
     def is_ready(self, now: float) -> bool:
-        for _, part in self.joint.parts:
+        for _, part in self.caller.parts:
             part.ledger.expire(now)
-        return all(part.ledger.held >= part.cost and part.ledger.head is part for _, part in self.joint.parts)
+        return all(part.ledger.held >= part.cost and part.ledger.head is part for _, part in self.caller.parts)
 
     def take(self, ledger: Ledger, now: float) -> None:
-        for account, part in self.joint.parts:
+        for session, part in self.caller.parts:
             part.ledger.hand_over(part, now)
             if part.ledger is not ledger:
-                self.joint.scheduler.touch(account)
+                self.caller.scheduler.touch(session)
 
     def parts(self, owner: Any) -> Sequence[tuple[Any, Waiter]]:  # noqa: ARG002  # it has others
-        return self.joint.parts
+        return self.caller.parts

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._protocol.calls import DEFAULT_BURST
 from nexus_redis._values.parse import MICRO
 from nexus_redis.errors import Unavailable
 
 if TYPE_CHECKING:
     from nexus_redis._core.producer import ProducerSession
 
-BURST: Final = 0.25  # seconds of the degraded rate that may be admitted at once
 UNAVAILABLE_AFTER: Final = 5.0
 SHORTEST_PAUSE: Final = 0.001  # seconds until the next look at what is earned
 
@@ -59,7 +59,7 @@ class Allowance:
             self._until = began
             self._stretch = 1 + random.uniform(0, max(0.0, 1 - rate / most) if most else 0.0)  # noqa: S311  # no secret
         need = cost * self._stretch
-        self.amount = min(self.amount + rate * (now - self._until), max(rate * BURST, need, MICRO))
+        self.amount = min(self.amount + rate * (now - self._until), max(rate * DEFAULT_BURST, need, MICRO))
         self._until = now
         return rate > 0 and self.amount >= need
 

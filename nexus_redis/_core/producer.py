@@ -19,7 +19,7 @@ from nexus_redis._core.background import run_in_background
 from nexus_redis._core.ledger import Ledger
 from nexus_redis._core.outage import OutageMode
 from nexus_redis._core.reachability import Reachability, Superseded
-from nexus_redis._core.registration import News, Registration
+from nexus_redis._core.registration import Registration, Reply
 from nexus_redis._core.scheduler import Scheduler
 from nexus_redis._core.session import Life, Rest, Send, Session, say_goodbye
 from nexus_redis._core.signal_request import SignalRequest, flow_of
@@ -29,6 +29,7 @@ from nexus_redis._protocol.budget_list import Listed, swept
 from nexus_redis._protocol.calls import Answer, Claim, Drop
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, Failed, Fault, Job, Outcome
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.identity import Identity
 from nexus_redis._values.log import log
 from nexus_redis._values.parse import MICRO
@@ -195,8 +196,7 @@ class ProducerSession(Session):
         answer, most = self.ledger.answer, self.registration.largest_burst
         if answer and answer.budget_rate and cost > answer.burst:
             if cost > most and must_fit:
-                remedy = f"above the burst of {most / MICRO:g}: use acquire, or a larger `burst`"
-                raise InvalidSetting("cost", cost / MICRO, remedy)
+                raise InvalidSetting("cost", cost / MICRO, error_texts.above_burst(most / MICRO))
             retry_after = min(max(retry_after, self.ledger.refresh), LOOK_AGAIN)
         return Denied(retry_after, self.reason)
 
@@ -287,19 +287,19 @@ class ProducerSession(Session):
     @property
     def overlaps(self) -> bool:  # type: ignore[override]  # here it changes with the round trip
         """Whether claims go on while others have no answer yet: where Redis is far, and nothing else is to be said."""
-        return self.ledger.is_far and self.is_staying and self.registration.is_told and not self.is_leaving
+        return self.ledger.is_far and self.is_staying and self.registration.is_registered and not self.is_leaving
 
     def _claim(self, ask: Claim, now: float) -> Life:
         """Send a claim, behind what the budget must be told first: in one round trip where that needs no answer."""
         claim = calls.claim(self.keys, self.id, ask, with_all_keys=self.needs_keys)
-        question = self.registration.question(now)
-        if question is None:
+        first = self.registration.next_call(now)
+        if first is None:
             jobs = self.registration.batch(claim, now)
-        elif self.registration.is_own(question) and not self.refused_until:
-            jobs = [question, *self.registration.batch(claim, now)]
+        elif self.registration.is_own(first) and not self.refused_until:
+            jobs = [first, *self.registration.batch(claim, now)]
         else:  # nothing is claimed along with settings that were refused before, or with a parent's
             self.ledger.lose(ask)  # it is sent as soon as that is told
-            jobs = [question]
+            jobs = [first]
         if self.overlaps:
             yield Send(jobs, waits=False)
         else:
@@ -373,8 +373,8 @@ class ProducerSession(Session):
                 self.ledger.forget(was_executed=True, now=now, ask=ask)
             self._failed(ask, fact, now)
             return
-        news = fact if isinstance(fact, News) else News(self.registration, fact)
-        news.registration.register(news.fact, now)
+        reply = fact if isinstance(fact, Reply) else Reply(self.registration, fact)
+        reply.registration.on_reply(reply.fact, now)
         # The claim came before the settings where the server knew its script and not theirs: then it is made again.
         if isinstance(outcome, Answer) and self.registration.lacks_our_rate(outcome.reason):
             self.ledger.forget(was_executed=True, now=now, ask=ask)
@@ -395,7 +395,7 @@ class ProducerSession(Session):
             self._outage.end()
         if self.superseded is not None:
             self.superseded = None
-            log.warning("budget %s: this release can read its state again", self.keys.name)
+            log.warning(log_texts.STATE_READABLE, self.keys.name)
         self.registration.largest_burst = max(self.registration.largest_burst, answer.burst)
         self.needs_keys = False
         flight = self.ledger.flights.of(ask)
@@ -455,7 +455,7 @@ class ProducerSession(Session):
         """Go on by the outage mode: a newer release has written the state, and an older one cannot read it."""
         if self.superseded is None:
             self.superseded = Superseded(str(error), now)
-            log.warning("budget %s: %s. This producer goes by its outage mode", self.keys.name, error)
+            log.warning(log_texts.STATE_SUPERSEDED, self.keys.name, error)
         self.ledger.due = self.superseded.next_try = now + REFUSED_FOR
         self._serve_alone(now)
 
@@ -463,7 +463,7 @@ class ProducerSession(Session):
         return isinstance(job, Call) and job.keys[-2] == self.keys.producer(self.id)
 
     def _forget(self, ask: Claim | None, *, was_executed: bool, now: float) -> None:
-        """Give a claim up, and with it the question of a caller that only asked, which is put again."""
+        """Give a claim up, and with it the signal request that it carried, which is asked again."""
         self.ledger.forget(was_executed=was_executed, now=now, ask=ask)
         if ask is None:
             self.asking.clear()
@@ -474,8 +474,7 @@ class ProducerSession(Session):
         taken = self.identity.rename()
         if not self.identity.has_warned:
             self.identity.has_warned = True
-            log.warning("budget %s: producer id %s is in use by a live process; this one goes on as %s",
-                        self.keys.name, taken, self.id)  # fmt: skip
+            log.warning(log_texts.PRODUCER_ID_TAKEN, self.keys.name, taken, self.id)
 
     # --- callers that are settled
 
@@ -503,7 +502,7 @@ class ProducerSession(Session):
         most = self.registration.largest_burst
         too_large = [waiter for waiter in self.ledger.callers if waiter.cost > most]
         for waiter in too_large:
-            remedy = f"above the burst of {most / MICRO:g}, the most at once of a lossless budget: use a larger `burst`"
+            remedy = error_texts.above_lossless_burst(most / MICRO)
             self._fail(waiter, InvalidSetting("cost", waiter.cost / MICRO, remedy), now)
         self._wake(too_large, now)
 

@@ -20,6 +20,7 @@ from nexus_redis._core.session import Session
 from nexus_redis._core.subscriptions import Subscriptions
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.plans import Call, DeferredCall, Job
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 from nexus_redis.errors import NexusError
 
@@ -230,7 +231,7 @@ class Scheduler(Reachability):
         try:
             return step(*args)
         except Exception:
-            log.exception("a bug in the part of %r; it goes on in a second", session)
+            log.exception(log_texts.SESSION_BUG, session)
             session.due = self.clock() + BUG_PAUSE
             return None
 
@@ -272,5 +273,5 @@ def _made(deferred: DeferredCall) -> Made:
     try:
         return deferred.make()
     except Exception:
-        log.exception("a bug where a report is made; the next one is made in its time")
+        log.exception(log_texts.REPORT_BUG)
         return None

@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 
 from nexus_redis._protocol.calls import text
 from nexus_redis._protocol.plans import Command, Job
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.formatting import printable
 from nexus_redis._values.log import log
 from nexus_redis._values.parse import source_id
@@ -226,13 +227,9 @@ class StreamSource(Source):
         """It counts as empty: workers may start later. It is said, too, since a slip of the pen looks the same."""
         what = {"no stream": f"stream {self.key}", "no group": f"group {self.group} of stream {self.key}"}.get(kind, "")
         if what and not self.missing:
-            log.warning(
-                "watch_stream: there is no %s; until there is, nothing in it counts as read or done "
-                "(XGROUP CREATE %s %s 0 MKSTREAM makes both)",
-                printable(what), printable(self.key), printable(self.group),
-            )  # fmt: skip
+            log.warning(log_texts.STREAM_MISSING, printable(what), printable(self.key), printable(self.group))
         elif self.missing and not what:
-            log.info("watch_stream: there is a group %s of stream %s now", printable(self.group), printable(self.key))
+            log.info(log_texts.STREAM_FOUND, printable(self.group), printable(self.key))
         self.missing = what
 
 
@@ -255,7 +252,7 @@ class ListSource(Source):
 
 def _key(field: str, given: object) -> str:
     if not isinstance(given, str) or not given:
-        raise InvalidSetting(field, given, "use the name that it has in Redis")
+        raise InvalidSetting(field, given, error_texts.NO_KEY)
     return given
 
 
@@ -273,4 +270,4 @@ def _counter(key: str, found: str) -> float:
     try:
         return parse_number("done", float(found))
     except ValueError:  # InvalidSetting is one
-        raise InvalidSetting("done", found, f"the key {key} must hold a number that only grows (INCRBY)") from None
+        raise InvalidSetting("done", found, error_texts.malformed_counter(key)) from None

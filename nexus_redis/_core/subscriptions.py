@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from nexus_redis._protocol.calls import Drop, dropped
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 
 
@@ -53,10 +54,10 @@ class Subscriptions:
         try:
             drop = dropped(message)
         except (ValueError, LookupError):
-            log.debug("a message on %s is not one of ours", name)
+            log.debug(log_texts.MESSAGE_UNREADABLE, name)
             return
         for subscriber in list(self._subscribers.get(name, ())):
             try:
                 subscriber.on_rate_drop(drop, now)
             except Exception:
-                log.exception("a bug in what %r heard; its next claim tells it again", subscriber)
+                log.exception(log_texts.SUBSCRIBER_BUG, subscriber)

@@ -25,6 +25,7 @@ from nexus_redis._redis.execute import perform_async
 from nexus_redis._redis.faults import failed
 from nexus_redis._redis.pubsub import PushTask
 from nexus_redis._runtime.locks import Lock
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 from nexus_redis.errors import NexusError, NoLoop, WrongLoop
 
@@ -235,7 +236,7 @@ class LoopTask:
                 self.scheduler.reclaim()
                 raise
             except Exception:
-                log.exception("the serve loop met a bug; it goes on in a second")
+                log.exception(log_texts.LOOP_BUG)
                 await asyncio.sleep(1.0)
 
     async def _serve(self) -> None:

@@ -25,6 +25,7 @@ from nexus_redis._redis.execute import perform
 from nexus_redis._redis.pubsub import PushThread
 from nexus_redis._runtime.locks import Latch, LazyLock, Lock, MadeAtFirstUse, new_lock
 from nexus_redis._runtime.process_end import note_start
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 from nexus_redis.errors import Closed, NexusError, NoThread, ReentrantCall
 
@@ -240,7 +241,7 @@ class LoopThread:
                 try:
                     is_needed = self._work(over)
                 except Exception:
-                    log.exception("the serve loop met a bug; it goes on in a second")
+                    log.exception(log_texts.LOOP_BUG)
                     self._plan = serve(self.scheduler)
                     self._pause(BUG_PAUSE, Latch())
             self._threads.discard(threading.current_thread())
@@ -275,7 +276,7 @@ class LoopThread:
         try:
             while True:
                 if not self.scheduler.is_closing and self.is_abandoned():
-                    log.warning("the event loop of a Nexus ended before it was closed: its consumers leave")
+                    log.warning(log_texts.LOOP_ABANDONED)
                     self.scheduler.close(Closed("nexus"))
                 assert self._plan is not None
                 found = step(self._plan, None)

@@ -37,6 +37,7 @@ from nexus_redis._drivers.threaded import LoopThread
 from nexus_redis._protocol.plans import Call, Job, Outcome, Plan, drive
 from nexus_redis._redis.execute import perform
 from nexus_redis._runtime.locks import Latch, LazyLock, Lock, new_lock
+from nexus_redis._values import error_texts
 from nexus_redis.errors import InvalidSetting, NexusError
 
 T = TypeVar("T")
@@ -102,10 +103,7 @@ class ManualClock:
         return f"<ManualClock at {self.now:g} s: {len(self._loops)} loops>"
 
     def _hopeless(self) -> AssertionError:
-        return AssertionError(
-            f"somebody waits since {self.patience:g} s of the clock and is not served: has the budget a rate, is it "
-            "paused? Set clock.patience for what takes longer."
-        )
+        return AssertionError(error_texts.not_served(self.patience))
 
     # --- for the loops
 
@@ -218,7 +216,7 @@ class ManualClock:
 
 def _checked(seconds: float) -> float:
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise InvalidSetting("seconds", seconds, "use 0 or more: time does not go back")
+        raise InvalidSetting("seconds", seconds, error_texts.TIME_GOES_BACK)
     return seconds
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_redis._core.registration import FIELDS, LOOK_EACH, NOTHING, Registration, inherited
+from nexus_redis._core.registration import FIELDS, NOTHING, READ_EACH, Registration, inherited
 from nexus_redis._protocol.calls import Configured
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call, Command, Job, Outcome
@@ -167,7 +167,7 @@ def test_the_parent_is_read_once_a_minute_by_whoever_calls_and_a_change_reaches_
     redis.fields |= {"rate_by_operator": "7"}
     del redis.fields["burst_by_code"]
     stepper.sent, redis.told = [], []
-    for _ in range(int(LOOK_EACH)):
+    for _ in range(int(READ_EACH)):
         join(busy)
         stepper.advance(1)
     assert stepper.kinds().count("HMGET") == 1
@@ -190,7 +190,7 @@ def test_what_this_process_changes_on_the_parent_is_seen_with_the_next_call() ->
     redis = stepper.server = Redis()
     join(account)
     stepper.advance(1)
-    account.registration.parent.adopt(BudgetSettings(rate=5))
+    account.registration.parent.set_given(BudgetSettings(rate=5))
     join(account)
     stepper.advance(1)
     assert redis.told[-2:] == [("stripe", {"rate": "5"}), ("stripe/a", {"rate": "5"})]
@@ -203,7 +203,7 @@ def test_a_parent_whose_state_was_lost_is_told_again() -> None:
     stepper.advance(1)
     redis.fields.clear()
     redis.told.clear()
-    stepper.advance(LOOK_EACH)
+    stepper.advance(READ_EACH)
     join(account)
     stepper.advance(1)
     assert redis.told == [("stripe", {"rate": "100"})]
