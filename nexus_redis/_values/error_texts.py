@@ -83,7 +83,7 @@ def burst_too_large(rate: float, longest: float) -> str:
     return f"with rate={rate:g} use at most {longest:g} seconds"
 
 
-# --- what callers ask for ----------------------------------------------------------------------------------------------
+# --- what callers ask for ---------------------------------------------------------------------------------------------
 
 ASYNC_LIMITED: Final = "an async def would block its loop: use a budget of nexus_redis.asyncio"
 SYNC_LIMITED: Final = "a def cannot wait in a loop: make it async, or use nexus_redis"
@@ -115,7 +115,7 @@ def pause_until_resumed(remedy: str) -> str:
     return f"{remedy}. To pause until resume(), give None"
 
 
-# --- what a consumer measures ------------------------------------------------------------------------------------------
+# --- what a consumer measures -----------------------------------------------------------------------------------------
 
 NOT_A_QUEUE: Final = "give a queue with qsize() and maxsize, or depth= a callable and limit="
 QUEUE_WITHOUT_SIZE: Final = "its qsize() does not work on this system: give depth= a callable (a counter) and limit="
