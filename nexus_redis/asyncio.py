@@ -217,9 +217,9 @@ class _Spender(ProducerBase):
     def pace(self, items: Iterable[T] | AsyncIterable[T], cost: float | Callable[[T], float] = 1) -> AsyncIterator[T]:
         """Return an async iterator over `items`, async or not, that yields each when its tokens are there.
 
-        Where acquiring raises, after an `AcquireTimeout` for instance, the item that waited comes first when the
-        iteration goes on: ask this iterator again, or call `pace` with the same iterator as `items`. A task that is
-        cancelled while it waits loses no item. Raises what `cost` raises.
+        Raises what `cost` raises. Where acquiring raises, after an `AcquireTimeout` for instance, the item that waited
+        comes first when the iteration goes on: ask this iterator again, or call `pace` with the same iterator as
+        `items`. A task that is cancelled while it waits loses no item.
         """
         return AsyncPaced(items, price_of(cost), self.acquire, self._loop.take_turn)
 

@@ -37,8 +37,7 @@ in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from nexus_redis._core.demand import LONG_AGO, Demand
 from nexus_redis._core.flights import MOST_FLIGHTS, Flight, Flights
@@ -64,15 +63,18 @@ HALVED_EACH: Final = 30.0  # seconds: a share for an outage, as in lua/lib/share
 SHARE_LASTS: Final = 300.0
 
 
-def nobody_asks(_time: float) -> None:
-    """Do nothing, where nobody wants to know when the ledger is due."""
+class Owner(Protocol):
+    """Whoever makes the claims of a ledger."""
+
+    def on_due(self, time: float) -> None:
+        """Take note that the ledger wants something at that time."""
 
 
 class Ledger:
     """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
 
     __slots__ = (
-        "_due", "_on_due", "alone", "answer", "answered", "birth", "burned", "burned_told", "cache", "demand",
+        "_due", "_owner", "alone", "answer", "answered", "birth", "burned", "burned_told", "cache", "demand",
         "flights", "gap", "granted", "granted_total", "heard", "incarnation", "is_ahead", "is_awaited", "is_denied",
         "is_smooth", "is_trying", "last_claim", "last_use", "lease", "leases", "low", "next_slot", "opens", "outlook",
         "pace", "paced_until", "portions", "priority", "rate", "refresh", "reserved", "reserved_expires", "rests",
@@ -88,9 +90,9 @@ class Ledger:
         priority: str = "normal",
         incarnation: str = "",
         smooth: bool = False,
-        on_due: Callable[[float], None] = nobody_asks,
+        owner: Owner | None = None,
     ) -> None:
-        self._due, self._on_due = NEVER, on_due
+        self._due, self._owner = NEVER, owner
         self.is_smooth = smooth
         self.pace = 0.0  # micro-tokens/s at which the hand opens; 0: it is open
         self.paced_until = LONG_AGO  # until then it is closed
@@ -140,8 +142,8 @@ class Ledger:
     @due.setter
     def due(self, time: float) -> None:
         self._due = time
-        if time < NEVER:
-            self._on_due(time)
+        if time < NEVER and self._owner is not None:
+            self._owner.on_due(time)
 
     # --- spending
 
@@ -318,8 +320,8 @@ class Ledger:
             self.release()
         if self.waiters.parts is not None and (self.waiters.draw(self.within_reach, now, LOOKS) or not looks):
             self.opens, self.rests = min(self.opens, now + LOOKS_AGAIN), now + LOOKS_AGAIN
-        if self.opens < NEVER:
-            self._on_due(self.opens)
+        if self.opens < NEVER and self._owner is not None:
+            self._owner.on_due(self.opens)
         if self.waiters or self.leases.total < self.low:
             self.wake(now)
         return settled

@@ -116,7 +116,7 @@ class OutageMode:
         for asker in session.askers:
             asker.error = self._unavailable(asker, now)
             settled.append(asker)
-        session.askers = []
+        session.askers = ()
         return settled
 
     def allows(self, cost: int, now: float) -> bool:

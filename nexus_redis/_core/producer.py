@@ -67,11 +67,10 @@ class ProducerSession(Session):
     def _begin(self) -> None:
         of = self.settings
         self.ledger = Ledger(
-            self.scheduler.clock(), weight=of.weight, priority=of.priority, smooth=of.smooth, on_due=self._on_due
+            self.scheduler.clock(), weight=of.weight, priority=of.priority, smooth=of.smooth, owner=self
         )
         self._outage: OutageMode | None = None
-        self.askers: list[SignalRequest] = []
-        self.asking: dict[int, SignalRequest] = {}  # by the number of the claim that asks for it
+        self.askers: tuple[SignalRequest, ...] = ()
         self.is_staying = False  # Redis may know this incarnation
         self.needs_keys = False  # something was due at the budget: the claim goes again, with all keys
         self.is_leaving = self.is_closed = False
@@ -139,7 +138,7 @@ class ProducerSession(Session):
         """Put a caller in line, or ask on its behalf."""
         now = waiter.since
         if isinstance(waiter, SignalRequest):
-            self.askers.append(waiter)
+            self.askers = (*self.askers, waiter)
         else:
             self.registration.keep_line(self.ledger)
             self.ledger.wait(waiter)
@@ -150,8 +149,7 @@ class ProducerSession(Session):
     def cancel(self, waiter: Waiter, now: float) -> None:
         """Take a caller out that gives up: in line, asking, or just served."""
         if isinstance(waiter, SignalRequest):
-            if waiter in self.askers:
-                self.askers.remove(waiter)
+            self._drop_asker(waiter)
             return
         self.ledger.cancel(waiter, now)
         self._wake(self.ledger.serve(now), now)
@@ -175,6 +173,9 @@ class ProducerSession(Session):
             self._serve_alone(now)
             self.wake_at(self._next_at(now))
         self._wake(settled, now)
+
+    def _drop_asker(self, asker: Waiter) -> None:
+        self.askers = tuple([each for each in self.askers if each is not asker])
 
     def denial(self, cost: int, now: float, *, must_fit: bool = True) -> Denied | None:
         """Return the denial that needs no call: a caller waits before, or the last answer said when to come back."""
@@ -255,12 +256,12 @@ class ProducerSession(Session):
 
     def _next_at(self, now: float) -> float:
         """Return when there is something to do."""
-        if self.askers and self.askers[0] not in self.asking.values():
+        if self.askers and not self.askers[0].seq:
             return now
         alone_at = self._outage.next_at if self._outage is not None else NEVER
         return min(self.ledger.due, self.ledger.opens, alone_at)
 
-    def _on_due(self, time: float) -> None:
+    def on_due(self, time: float) -> None:
         """Go on earlier, since the ledger wants something. A producer that has left and is not used stays away."""
         if self.is_staying or self.ledger.waiters:
             self.wake_at(time)
@@ -270,15 +271,16 @@ class ProducerSession(Session):
         if not self.is_staying:
             self.ledger.begin(self.identity.begin())
         ledger, asker = self.ledger, self.askers[0] if self.askers else None
-        if self.asking:  # what was given up meanwhile is asked again
-            self.asking = {seq: each for seq, each in self.asking.items() if ledger.has_sent(seq, now)}
-        is_new = asker is not None and asker not in self.asking.values() and asker.since <= ledger.due
+        for each in self.askers:
+            if each.seq and not ledger.has_sent(each.seq, now):
+                each.seq = 0  # its claim was given up meanwhile, so it is asked again
+        is_new = asker is not None and not asker.seq and asker.since <= ledger.due
         asked = ledger.signal(now, asker.rate) if asker and is_new else None
         ask = asked or ledger.claim(now)
         if ask is None and self.away.is_out:
             ask = ledger.signal(now, round(ledger.demand.mean))  # those served alone ask for nothing: is Redis back?
         if asked and asker:
-            self.asking[asked.seq] = asker
+            asker.seq = asked.seq
         if ask is not None and self.is_staying:
             self.scheduler.subscriptions.join(self.keys.flow, self)
         self.is_staying = self.is_staying or ask is not None
@@ -402,9 +404,9 @@ class ProducerSession(Session):
         if flight is None:  # given up before its answer came: that says how far it is
             self.ledger.flights.time(self.server.in_flight.trip.mean)
         settled = self.ledger.receive(answer, now, ask)
-        asker = self.asking.pop(ask.seq, None)
-        if asker is not None and asker in self.askers:
-            self.askers.remove(asker)
+        asker = next((each for each in self.askers if each.seq == ask.seq), None)
+        if asker is not None:
+            self._drop_asker(asker)
             asker.answer, asker.is_served = answer, True
             settled.append(asker)
         self._wake(settled, now)
@@ -465,10 +467,9 @@ class ProducerSession(Session):
     def _forget(self, ask: Claim | None, *, was_executed: bool, now: float) -> None:
         """Give a claim up, and with it the signal request that it carried, which is asked again."""
         self.ledger.forget(was_executed=was_executed, now=now, ask=ask)
-        if ask is None:
-            self.asking.clear()
-        else:
-            self.asking.pop(ask.seq, None)
+        for asker in self.askers:
+            if ask is None or asker.seq == ask.seq:
+                asker.seq = 0
 
     def _rename(self) -> None:
         taken = self.identity.rename()
@@ -512,7 +513,7 @@ class ProducerSession(Session):
 
     def _fail_all(self, error: NexusError, now: float) -> None:
         line: list[Waiter] = [*self.ledger.callers, *self.askers]
-        self.askers = []
+        self.askers = ()
         for waiter in line:
             self._fail(waiter, error, now)
         self._wake(line, now)

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 class SignalRequest(Waiter):
     """One such caller: `rate` in micro-tokens per second; `answer` when it is settled."""
 
-    __slots__ = ("answer", "rate")
+    __slots__ = ("answer", "rate", "seq")
 
     def __init__(self, rate: int, since: float) -> None:
         super().__init__(0, since)
         self.rate = rate
+        self.seq = 0  # the number of the claim that asks for it; 0: none does
         self.answer: Answer | None = None
 
 

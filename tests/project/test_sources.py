@@ -350,3 +350,58 @@ def test_both_shells_have_the_same_names_and_parameters(kind: str) -> None:
                 for f in (sync, there[member])
             )
             assert parameters == others, member
+
+
+# What one face says and the other cannot say: each a sentence, or the words that differ in one.
+OF_THREADS: Final = (
+    "A connection to the coordinator: a few threads, one pool, any number of budgets.",
+    "Safe to share between threads.",
+    "`Nexus(client)` uses a redis-py client that you have;",
+    "Neither does I/O, and a forked child begins again by itself, so a module is a good place for it.",
+    "With 40 threads on 3 budgets it sends one batch of claims ten times a second.",
+    "While it claims, a second thread and connection listen for drops of the rates.",
+    "Hand back every token, withdraw every consumer, and end the threads.",
+    "A signal handler may call it, too.",
+    (
+        "Where the signal has interrupted another call of this Nexus, a thread does the rest as soon as that call has "
+        "ended, and the interpreter waits for it when it exits."
+    ),
+    "All but some ten of them in a second are local: the clock is read, a token taken.",
+    "For def and generators (which take their tokens with the first item);",
+    "Return an iterator over `items` that yields each when its tokens are there.",
+    "Does the work and says how it fares, every interval, from the Nexus' thread;",
+    "a hundred threads on a budget of 100/s wait in one line.",
+)
+OF_TASKS: Final = (
+    "A connection to the coordinator: one task, one pool, any number of budgets.",
+    "`Nexus(client)` uses a redis.asyncio client that you have;",
+    "It belongs to the event loop that first used it; another one gets `WrongLoop`, which names both.",
+    "While it claims, a second task and connection listen for drops of the rates.",
+    "Hand back every token, withdraw every consumer, and end the task.",
+    "A cancelled task takes nothing.",
+    "For async def and async generators (which take their tokens with the first item);",
+    "Return an async iterator over `items`, async or not, that yields each when its tokens are there.",
+    "A task that is cancelled while it waits loses no item.",
+    "Does the work and says how it fares, every interval, from a thread of the Nexus;",
+    "As a thread reports, a blocked loop is seen as load and not as death.",
+    "`settle` is not awaited: it makes no call.",
+    "a hundred tasks on a budget of 100/s wait in one line.",
+)
+
+
+def said(thing: Any, own: tuple[str, ...]) -> str:
+    """Return a docstring without the words that must differ between the faces."""
+    text = " ".join((inspect.getdoc(thing) or "").split())
+    for sentence in own:
+        text = text.replace(sentence, "")
+    text = re.sub(r"a budget of `nexus_redis(\.asyncio)?`|, `WrongLoop`", "", text)
+    return " ".join(re.sub(r"\b(await|async)\b|[`;]", "", text).split())
+
+
+@pytest.mark.parametrize("kind", SHELLS)
+def test_both_faces_say_the_same(kind: str) -> None:
+    """A docstring differs between the faces only by words that must differ."""
+    faces = [getattr(importlib.import_module(f"nexus_redis.{name}"), kind) for name in ("client", "asyncio")]
+    for member in ("", *public("client", kind)):
+        sync, tasks = (getattr(face, member) if member else face for face in faces)
+        assert said(sync, OF_THREADS) == said(tasks, OF_TASKS), f"{kind}.{member}"
