@@ -149,7 +149,7 @@ class Nexus(NexusBase["Budget"]):
         return not self._is_closed and (mine is None or mine is running or (running is None and not mine.is_closed()))
 
     async def _drive(self, plan: Plan[T]) -> T:
-        self._loop.adopt()
+        self._loop.bind()
         self._check()
         return await self._loop.drive(plan)
 

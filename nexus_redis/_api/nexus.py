@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from nexus_redis._api.pickling import handed
+from nexus_redis._api.pickling import reduced
 from nexus_redis._api.producer import ProducerBase, Unset, micro_cost
 from nexus_redis._api.reservation import reserve_all_plan
 from nexus_redis._core.multi_acquire import MultiAcquire
@@ -106,7 +106,7 @@ class NexusBase(Generic[B]):
         """Open it again in the process that it is sent to, once for all; in this process it is itself."""
         if self._connections.given is not None:
             raise NotPicklable("nexus of a client object", error_texts.PICKLE_NEXUS)
-        return handed(self, type(self), self.url, self.namespace, self._push)
+        return reduced(self, type(self), self.url, self.namespace, self._push)
 
     @property
     def _is_usable(self) -> bool:

@@ -121,8 +121,8 @@ class Ledger:
         self.low = 0
         self.rate = RATE.high * MICRO  # until an answer names it: some limit, so that demand does not double forever
         self.lease, self.refresh = LEASE, REFRESH
-        # `outlook`: when the need of the last claim will be met, as things stand. `next_slot`: when to claim again. That
-        # is sooner where the need takes long.
+        # `outlook`: when the need of the last claim will be met, as things stand. `next_slot`: when to claim again,
+        # which is sooner where the need takes long.
         self.slot_need = 0  # the need of the claim whose answer named the slot: a caller that needs less may ask before
         self.is_denied = False  # the last claim got much less than it asked for
         self.is_ahead = False  # the last claim asked for more than the callers in line lack
@@ -329,7 +329,7 @@ class Ledger:
             settled.append(head)
         if head is None and self.reserved:  # all callers in line let others pass
             self.release()
-        if self.waiters.parts is not None and (self.waiters.draw(self.within_reach, now, LOOKS) or not looks):
+        if self.waiters.parts is not None and (self.waiters.wake_within(self.within_reach, now, LOOKS) or not looks):
             self.opens, self.rests = min(self.opens, now + LOOKS_AGAIN), now + LOOKS_AGAIN
         if self.opens < NEVER and self._owner is not None:
             self._owner.on_due(self.opens)

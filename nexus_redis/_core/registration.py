@@ -47,7 +47,7 @@ class StoredSettings(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The reply to a call that a registration named, with the registration that it is about: a key's parent, perhaps."""
+    """The reply to a call that a registration named. `registration` is the one that it is about: a parent, perhaps."""
 
     registration: Registration
     fact: Configured | StoredSettings

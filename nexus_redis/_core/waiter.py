@@ -1,4 +1,4 @@
-"""A caller that waits: in the line of one budget, or in several lines at once. And how a caller's plan says so."""
+"""A caller that waits, in the line of one budget or in several lines at once; and the step of its plan that waits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 def nobody() -> None:
-    """Do nothing, where nobody waits yet."""
+    """Do nothing: no driver waits yet."""
 
 
 class Settled(Protocol):
-    """Something that a caller may wait for."""
+    """What a caller may wait for."""
 
     wake: Callable[[], None]
 

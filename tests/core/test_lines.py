@@ -78,7 +78,7 @@ class OneLine(RuleBasedStateMachine):
 
     @rule(reach=st.integers(0, 30))
     def draw(self, reach: int) -> None:
-        is_more = self.line.draw(reach, 0.0, 2)
+        is_more = self.line.wake_within(reach, 0.0, 2)
         assert not is_more or any(part.place == NEAR for part in self.parts)
 
     @precondition(lambda self: self.alone or self.parts)
