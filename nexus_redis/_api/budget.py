@@ -1,4 +1,4 @@
-"""What both faces' budgets share: producers and consumers of it, and the plans that ask Redis about it."""
+"""The base of both faces' budgets: their producers and consumers, and the plans that ask Redis about a budget."""
 
 from __future__ import annotations
 

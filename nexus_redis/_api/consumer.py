@@ -1,4 +1,4 @@
-"""What both faces' consumers share: what is measured, what is reported, and the plans by which callers report."""
+"""The base of both faces' consumers: measurements, reports, and the plans by which callers report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both faces' Nexus shares: budgets by name, one producer a process and budget, several budgets at once."""
+"""The base of both faces' Nexus: budgets by name, one producer a process and budget, several budgets at once."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class NexusBase(Generic[B]):
 
     @property
     def _is_usable(self) -> bool:
-        """Whether it can be used from here."""
+        """Return whether the Nexus can be used from here."""
         return not self._is_closed
 
     def _check(self) -> None:

@@ -1,4 +1,4 @@
-"""What both faces' producers share: the plans by which callers take tokens, and what can be read without a call.
+"""The base of both faces' producers: the plans by which callers take tokens, and properties that need no call.
 
 A plan runs under the lock of its loop, and gives it away while its caller waits (`Await`). A face runs it in the
 caller's thread or task: `return self._run(self._acquire_plan(cost, timeout))`.

@@ -16,7 +16,7 @@ from nexus_redis.errors import Closed, InvalidSetting, NotPicklable
 
 
 class ReservationBase:
-    """What both faces' reservations share."""
+    """The base of both faces' reservations."""
 
     def __init__(self, producer: ProducerBase, cost: float, timeout: float | str | Unset | None) -> None:
         self._producer, self._session, self._timeout = producer, producer._session, timeout

@@ -77,12 +77,56 @@ class Ledger:
     """
 
     __slots__ = (
-        "_due", "_owner", "alone", "answer", "answered", "birth", "burned", "burned_told", "cache", "demand",
-        "flights", "gap", "granted", "granted_total", "heard", "incarnation", "is_ahead", "is_awaited", "is_denied",
-        "is_smooth", "is_trying", "last_claim", "last_use", "lease", "leases", "low", "next_slot", "opens", "outlook",
-        "pace", "paced_until", "portions", "priority", "rate", "refresh", "reserved", "reserved_expires", "rests",
-        "returned", "seq", "settlement", "share_told", "short_gap", "slot_need", "spent", "tries", "waiters",
-        "weight", "withdrawn", "withdrawn_expires",
+        "_due",
+        "_owner",
+        "answer",
+        "answered",
+        "birth",
+        "burned",
+        "burned_reported",
+        "cache",
+        "degraded",
+        "demand",
+        "flights",
+        "gap",
+        "granted",
+        "granted_total",
+        "heard",
+        "incarnation",
+        "is_ahead",
+        "is_awaited",
+        "is_denied",
+        "is_smooth",
+        "is_trying",
+        "last_claim",
+        "last_use",
+        "lease",
+        "leases",
+        "low",
+        "next_slot",
+        "opens",
+        "outlook",
+        "pace",
+        "paced_until",
+        "portions",
+        "priority",
+        "rate",
+        "refresh",
+        "reserved",
+        "reserved_expires",
+        "rests",
+        "returned",
+        "seq",
+        "settlement",
+        "share_asked_at",
+        "short_gap",
+        "slot_need",
+        "spent",
+        "tries",
+        "waiters",
+        "weight",
+        "withdrawn",
+        "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -114,7 +158,7 @@ class Ledger:
         self.heard: Drop | None = None  # while a claim was in flight: its answer may be older
         self.cache = EMPTY_CACHE
         self.portions = LEAST  # of the next token cache
-        self.burned_told = 0
+        self.burned_reported = 0
         self.seq = 0
         self.flights = Flights()
         self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
@@ -130,8 +174,8 @@ class Ledger:
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
         self.answered = LONG_AGO
-        self.share_told = LONG_AGO  # when the claim was sent whose answer named the share for an outage
-        self.alone = 0  # admitted by the outage mode; the server does not know it yet
+        self.share_asked_at = LONG_AGO  # when the claim was sent whose answer named the share for an outage
+        self.degraded = 0  # admitted by the outage mode; the server does not know it yet
         self.is_awaited = False  # the server expects another claim: without one it takes the producer for cut off
 
     def begin(self, incarnation: str) -> None:
@@ -538,12 +582,12 @@ class Ledger:
 
     def _send(self, now: float, **asked: Any) -> Claim:
         self.seq += 1
-        told = self.burned - self.burned_told - self.flights.burned
+        told = self.burned - self.burned_reported - self.flights.burned
         claim = Claim(
             held=self.held + self.flights.expected, burned=max(0, told), weight=self.weight, priority=self.priority,
             incarnation=self.incarnation, seq=self.seq, birth=self.birth, granted_total=self.granted_total,
             trip=round(min(self.flights.trip, LONGEST_TRIP) * 1e6) if self.is_far else 0,
-            fallback_rate=self.share(now), degraded=self.alone - self.flights.degraded, **asked,
+            fallback_rate=self.share(now), degraded=self.degraded - self.flights.degraded, **asked,
         )  # fmt: skip
         self.flights.append(Flight(claim, now))
         return claim
@@ -578,9 +622,9 @@ class Ledger:
         ask, sent = flight.claim, flight.sent
         self.reclaim(now)
         self.flights.remove(flight)
-        self.burned_told += ask.burned
+        self.burned_reported += ask.burned
         self.granted += answer.granted
-        self.alone -= ask.degraded
+        self.degraded -= ask.degraded
         if ask.seq < self.flights.newest:  # a newer answer came first: only the tokens count
             if answer.granted:
                 self.keep(answer.granted, sent + answer.lease)
@@ -604,7 +648,7 @@ class Ledger:
         self.flights.newest = ask.seq
         expires = sent + answer.lease
         self.lease, self.refresh = answer.lease, answer.refresh
-        self.share_told = sent
+        self.share_asked_at = sent
         self.is_awaited = ask.held + answer.granted > ask.need or (  # as `outage_share` in share.lua has it
             not ask.whole and (answer.granted < ask.need or answer.recommended_rate < ask.requested_rate)
         )
@@ -717,14 +761,14 @@ class Ledger:
         They are halved every 30 s and end after 5 minutes, counted from when that answer was asked for. The server
         counts from when it answered, so it never takes them for less.
         """
-        age = now - self.share_told
+        age = now - self.share_asked_at
         if self.answer is None or age >= SHARE_LASTS:
             return 0
         return int(self.answer.fallback_rate * 0.5 ** (age // HALVED_EACH))
 
     def drop_share(self) -> None:
         """Forget the share for an outage: this producer says goodbye, and the server gives its share to others."""
-        self.share_told = LONG_AGO
+        self.share_asked_at = LONG_AGO
 
     def forget(self, *, was_executed: bool, now: float, ask: Claim | None = None) -> None:
         """Give up the claim `ask`, or all claims on their way.
@@ -743,7 +787,7 @@ class Ledger:
         self.flights.remove(flight)
         ask = flight.claim
         if was_executed:
-            self.burned_told += ask.burned
+            self.burned_reported += ask.burned
         else:
             self.returned, self.burned = self.returned - ask.unused, self.burned + ask.unused
         for waiter in self.waiters.alone if self.tries else ():
@@ -757,8 +801,8 @@ class Ledger:
         self.settlement.write_off(self)
         unused, withdrawn = self.held, self._hand_over_withdrawn(now)
         self.returned += unused
-        unused, burned = unused + withdrawn, self.burned - self.burned_told
-        self.burned_told = self.burned
+        unused, burned = unused + withdrawn, self.burned - self.burned_reported
+        self.burned_reported = self.burned
         self.leases.clear()
         self.reserved = 0
         self.due = NEVER

@@ -31,7 +31,7 @@ from nexus_redis._core.demand import LONG_AGO
 from nexus_redis._core.ledger import AT_ONCE, Ledger
 from nexus_redis._core.line import NEAR, PASSING, Part, ages
 from nexus_redis._core.producer import ProducerSession
-from nexus_redis._core.waiter import NEVER, Waiter, nobody
+from nexus_redis._core.waiter import NEVER, Waiter, do_nothing
 from nexus_redis._protocol.calls import REFRESH
 
 PATIENCE: Final = 2  # times: a budget stops to reserve only when the slowest needs so many times longer; rates waver
@@ -42,7 +42,7 @@ class MultiAcquire:
 
     def __init__(self, costs: Mapping[ProducerSession, int], since: float) -> None:
         self.since = since
-        self.wake: Callable[[], None] = nobody
+        self.wake: Callable[[], None] = do_nothing
         self.parts = tuple((session, MultiAcquirePart(self, session, cost, since)) for session, cost in costs.items())
         self.first = self.parts[0][1]  # all are settled in the same way
         self.scheduler = self.parts[0][0].scheduler

@@ -1,4 +1,4 @@
-"""Whether a server answers: the only one, or one node of a cluster. No I/O, no clock."""
+"""The reachability of a server: the only one, or one node of a cluster. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_BACKOFF: Final = 1.0
 
 
 class Reachability:
-    """Whether a server answers, since when it does not, and when it is tried again."""
+    """The state of one server: whether it answers, since when it does not, and when it is tried again."""
 
     def __init__(self) -> None:
         self._begin_reachability()

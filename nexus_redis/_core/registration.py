@@ -29,7 +29,7 @@ from nexus_redis._values.parse import MICRO
 from nexus_redis._values.settings import BudgetSettings, micro
 from nexus_redis.errors import InvalidSetting
 
-W = TypeVar("W")  # a job, or one that is made late
+W = TypeVar("W")  # a job, or a deferred call
 
 READ_EACH: Final = 60.0  # seconds: an operator's change of the parent is in force for all keys after that
 UNSET_PATIENCE: Final = 1.0  # seconds: where all processes start together, the first consumer reports by then

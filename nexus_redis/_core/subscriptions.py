@@ -11,14 +11,14 @@ from nexus_redis._values.log import log
 
 
 class Subscriber(Protocol):
-    """An object that wants to hear."""
+    """An object that wants to hear of drops and rises."""
 
     def on_rate_drop(self, drop: Drop, now: float) -> None:
         """Take note that a budget's rate has fallen, or is no longer 0."""
 
 
 class Subscriptions:
-    """Which channels matter, and to whom. Used under the scheduler's lock. `changed` is called when names change."""
+    """The subscribers of each channel. Used under the scheduler's lock. `changed` is called when `names` changes."""
 
     def __init__(self) -> None:
         self._subscribers: dict[str, set[Subscriber]] = {}
@@ -30,7 +30,7 @@ class Subscriptions:
         return self._subscribers.keys()
 
     def join(self, name: str, subscriber: Subscriber) -> None:
-        """Tell a subscriber what comes on a channel, from now on."""
+        """Tell a subscriber of the messages on a channel, from now on."""
         subscribers = self._subscribers.get(name)
         if subscribers is None:
             self._subscribers[name] = {subscriber}

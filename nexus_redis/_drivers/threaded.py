@@ -20,7 +20,7 @@ from nexus_redis._core.loop import Loop, deliver, serve
 from nexus_redis._core.round_trips import MOST_OUT, Exchange
 from nexus_redis._core.scheduler import BUG_PAUSE, Made, Scheduler
 from nexus_redis._core.session import Session
-from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter, nobody
+from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter, do_nothing
 from nexus_redis._protocol.plans import Done, Plan, drive, step
 from nexus_redis._redis.execute import perform
 from nexus_redis._redis.pubsub import PushThread
@@ -55,7 +55,7 @@ class LoopThread:
         self.push: PushThread | None = None
         self._begin()
         self.scheduler = Scheduler(time.monotonic, self._wake, server, LazyLock)
-        self.scheduler.aside = self._aside
+        self.scheduler.make_elsewhere = self._make_elsewhere
 
     def _begin(self) -> None:
         LoopThread.lock.forget(self)
@@ -76,7 +76,7 @@ class LoopThread:
         if self._bell is not None:
             self._bell.set()
 
-    def _aside(self, make: Callable[[], Made], then: Callable[[Made], None]) -> None:
+    def _make_elsewhere(self, make: Callable[[], Made], then: Callable[[Made], None]) -> None:
         lock = self.lock
 
         def run() -> None:
@@ -173,7 +173,7 @@ class LoopThread:
         """Return whether this thread is inside another call, which a signal handler or a finalizer has interrupted."""
         return self.lock._is_owned() or threading.get_ident() in self._driving
 
-    def end(self, error: NexusError, then: Callable[[], None] = nobody) -> None:
+    def end(self, error: NexusError, then: Callable[[], None] = do_nothing) -> None:
         """Stop, then call `then`: now, or in another thread as soon as the call that was interrupted has ended."""
         if self.stop(error):
             then()
