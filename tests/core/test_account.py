@@ -154,7 +154,7 @@ def test_a_cost_that_a_bucket_holds_or_ten_seconds_bring_is_not_worth_a_word(
     stepper.server = grants(answered(0, budget_rate=(MICRO if cost == 26 else 100 * MICRO)))
     join(producer(stepper), cost)
     stepper.advance(5)
-    assert not logged(caplog, log_texts.COST_TAKES_LONG)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_debt_that_keeps_others_waiting_long_is_said(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
@@ -404,7 +404,7 @@ def test_a_taken_id_goes_on_with_a_suffix_of_four_characters_and_says_so_once(
     assert line.is_served
     name, _, suffix = account.id.rpartition(".")
     assert (name, len(suffix)) == ("web", 4)
-    assert logged(caplog, log_texts.PRODUCER_ID_TAKEN) == [("stripe", "web", account.id)]
+    assert [data[:2] for data in logged(caplog, log_texts.PRODUCER_ID_TAKEN)] == [("stripe", "web")]
     first, second, third = stepper.claims()
     assert first == second == third  # the claim is the same, only under another name
 
