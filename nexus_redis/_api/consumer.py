@@ -19,18 +19,18 @@ from nexus_redis.errors import Closed, InvalidSetting, NotPicklable
 class ConsumerBase:
     """One consumer of one budget. `_run` of a face runs a caller's plan.
 
-    Its reports are made by a loop that is always a thread, also for an async Nexus: a blocked event loop is seen as
-    load then, and not as death. `lane` is this loop.
+    `_reporting` is the loop that makes the reports. It always runs in a thread, also for an async Nexus, so that a
+    blocked event loop is seen as load and not as death.
     """
 
     def __init__(
         self, nexus: Any, budget: Any, id: str | None, settings: ConsumerSettings, source: Source | None = None
     ) -> None:
-        self._nexus, self._lane, self._is_closed = nexus, nexus._reports, False
-        self._run = self._lane.run
+        self._nexus, self._reporting, self._is_closed = nexus, nexus._reports, False
+        self._run = self._reporting.run
         name = parse_name(id, "id") if id is not None else None
         self._session = ConsumerSession(
-            self._lane.scheduler, budget._keys, name, settings, budget._registration, source
+            self._reporting.scheduler, budget._keys, name, settings, budget._registration, source
         )
 
     @property
@@ -77,7 +77,7 @@ class ConsumerBase:
         return Work(self._session.meter, parse_number("tokens", tokens), self.start, self._session.scheduler.clock)
 
     def _check(self) -> None:
-        if self._nexus._is_closed or self._lane.scheduler.is_closing:
+        if self._nexus._is_closed or self._reporting.scheduler.is_closing:
             raise Closed("nexus")
         if self._is_closed:
             raise Closed("consumer")
@@ -90,9 +90,9 @@ class ConsumerBase:
         thread of the Nexus sends the first report at once.
         """
         if not self._session.has_started or self._session.meter.is_unheard:
-            with self._lane.entry:
+            with self._reporting.entry:
                 if not self._is_closed and not self._nexus._is_closed:
-                    self._lane.ensure_running()
+                    self._reporting.ensure_running()
                     self._session.start()
 
     # --- plans of callers
