@@ -107,7 +107,7 @@ class ConsumerBase:
         return ticket.standing.rate
 
     def _enter_plan(self) -> CallerPlan[None]:
-        """Be known to the budget from here on. Where Redis does not answer, that is so as soon as it does."""
+        """Make the consumer known to the budget. Where Redis does not answer, that happens as soon as it does."""
         yield Await(self._report_now(None), self._session.server.patience)
 
     def _report_now(self, pause_ms: float | None) -> ReportRequest:

@@ -184,7 +184,7 @@ class Ledger:
 
     @property
     def due(self) -> float:
-        """When to call `claim` next."""
+        """Return when to call `claim` next."""
         return self._due
 
     @due.setter

@@ -175,7 +175,7 @@ class Meter:
 
 
 class Outcome(Enum):
-    """How work ended. CANCELLED: nobody wanted it any more, which says nothing about the consumer."""
+    """How work ended. CANCELLED: no caller wanted it any more, which says nothing about the consumer."""
 
     DONE = auto()
     FAILED = auto()

@@ -145,7 +145,7 @@ class Look(NamedTuple):
 
 
 class Source:
-    """Work in Redis that is looked at before each report. All that watch the same work have the same `id`."""
+    """Work in Redis that is looked at before each report. Sources of the same work have the same `id`."""
 
     id: str
     missing: str = ""  # what did not exist at the last look: the report carries it, for `explain`

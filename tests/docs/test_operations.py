@@ -218,7 +218,7 @@ def _hear(nexus: Nexus, admin: Any) -> None:
     assert eventually(is_listening)
     heard: list[Any] = []
     account: Any = nexus._producers["stripe"]
-    account.heed = lambda drop, _now: heard.append(drop)
+    account.on_rate_drop = lambda drop, _now: heard.append(drop)
     budget.pause(0.01)
     assert eventually(lambda: bool(heard))
 
