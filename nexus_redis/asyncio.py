@@ -1,7 +1,7 @@
 """The async face: Nexus, Budget, Producer and Consumer for tasks. The sync face has the same names.
 
-What the two faces share is in `_api/`. A caller's plan runs in the caller's task. Consumers report from a thread, so
-that a blocked event loop is seen as load and not as death.
+The code that both faces share is in `_api/`. A caller's plan runs in the caller's task. Consumers report from a
+thread, so that a blocked event loop is seen as load and not as death.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Nexus(NexusBase["Budget"]):
     `Nexus(client)` uses a redis.asyncio client that you have; `Nexus.from_url()` makes one with short timeouts (a
     second to connect, and for a silent socket). It belongs to the event loop that first used it; another one gets
     `WrongLoop`, which names both. All its keys begin with `namespace` (NEXUS_REDIS_NAMESPACE, else "nexus"). While it
-    claims, a second task and connection listen for drops of the rates. A drop is obeyed at once then, and not a tenth
-    of a second later; `push=False` goes without.
+    claims, a second task and connection listen for drops of the rates. So they follow a drop at once, not a tenth of a
+    second later. `push=False` does without.
     """
 
     _connections: AsyncConnections
@@ -113,10 +113,10 @@ class Nexus(NexusBase["Budget"]):
     ) -> Grant:
         """Take from several budgets at once, or from none: `await nexus.acquire({requests: 1, tokens: 4_000})`.
 
-        It waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle.
-        Callers behind it pass where they can. `timeout` in seconds: None waits, 0 tries each of them once and waits for
-        no token, and the default is the shortest of the producers'. Raises `AcquireTimeout`, which names the slowest
-        budget, and takes nothing then.
+        The caller waits its turn in all of them and holds no token of one while it waits for another, so callers cannot
+        wait in a circle. Callers behind it pass where they can. `timeout` in seconds: None waits, 0 tries each of
+        them once and waits for no token, and the default is the shortest of the producers'. Raises `AcquireTimeout`,
+        which names the slowest budget, and takes no token then.
 
         With 60 requests and 10,000 tokens a minute, calls of 4,000 tokens go every 24 s, and the other 57 requests of a
         minute are free for calls that need no tokens.
@@ -144,12 +144,12 @@ class Nexus(NexusBase["Budget"]):
 
     @property
     def _is_usable(self) -> bool:
-        """Whether it belongs to no loop yet, or to one that is there."""
+        """Return whether it can be used from here: it belongs to no event loop yet, or to one that is not closed."""
         mine, running = self._loop.loop, asyncio._get_running_loop()
         return not self._is_closed and (mine is None or mine is running or (running is None and not mine.is_closed()))
 
     async def _drive(self, plan: Plan[T]) -> T:
-        self._loop.adopt()
+        self._loop.bind()
         self._check()
         return await self._loop.drive(plan)
 
@@ -185,13 +185,13 @@ class _Spender(ProducerBase):
                 cache.pop()
                 return GRANTED
             except IndexError:
-                """It is empty: the ledger may have more."""
+                """The cache is empty: the ledger may have more tokens."""
         return await self._run(self._acquire_plan(cost, timeout))
 
     async def try_acquire(self, cost: float = 1) -> Grant | Denied:
-        """Take all of `cost` now, or nothing. It never waits for tokens, and never overtakes callers that wait.
+        """Take all of `cost` now, or nothing. Never wait for tokens, and never overtake callers that wait.
 
-        With tokens at hand it is local. Else, when the last answer's `retry_after` is over, it asks once, which takes
+        With tokens at hand this is local. Else, when the last answer's `retry_after` is over, it asks once, which takes
         half a second at most near Redis. Tried every 6 s, "10/min" always succeeds. Raises `InvalidSetting` for a cost
         above any bucket that this process has seen or code asks for: it could never be met at once. A cost that fitted
         before the rate fell is denied until the rate is back.
@@ -202,14 +202,14 @@ class _Spender(ProducerBase):
                 cache.pop()
                 return GRANTED
             except IndexError:
-                """It is empty: the ledger may have more."""
+                """The cache is empty: the ledger may have more tokens."""
         return await self._run(self._try_plan(cost))
 
     def reserve(self, cost: float, timeout: float | str | Unset | None = UNSET) -> Reservation:
         """Return tokens for work whose cost shows only when it is done: an estimate first, corrected by `settle`.
 
         `async with budget.reserve(4_000) as r: answer = ...; r.settle(answer.tokens)`. It waits as `acquire` does. The
-        rest goes back. What was too little is owed, and paid before this producer's next acquire is served. A
+        rest goes back. A cost beyond the estimate is owed, and paid before this producer's next acquire is served. A
         reservation that is never settled, or whose block raises before, costs its estimate.
         """
         return Reservation(self, cost, timeout)
@@ -224,7 +224,7 @@ class _Spender(ProducerBase):
         return AsyncPaced(items, price_of(cost), self.acquire, self._loop.take_turn)
 
     async def signal(self, requested_rate: float | str) -> FlowControl:
-        """Say what you would send (tokens/s) and be told what you may: the bare protocol, which takes no tokens.
+        """Ask, by the bare protocol, what you may send if you want `requested_rate` (tokens/s). It takes no tokens.
 
         A consumer of capacity 400 at 95 % load answers 10,000 with 100.
         """
@@ -235,7 +235,7 @@ class Producer(_Spender):
     """A producer of your own, with its own part of the budget; from `Budget.producer`."""
 
     async def close(self) -> None:
-        """Hand the tokens back and leave. Its share is the others' within a quarter of a second or so."""
+        """Hand the tokens back and leave. The other producers get its share within about a quarter of a second."""
         if not self._is_closed and not self._nexus._is_closed:
             self._is_closed = True
             await self._loop.leave(self._session, Closed("producer"))
@@ -264,22 +264,22 @@ class Reservation(ReservationBase):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        """Keep the estimate where nothing was settled."""
+        """Keep the estimate where `settle` was not called."""
 
 
 class Consumer(ConsumerBase):
-    """Does the work and says how it fares, every interval, from a thread of the Nexus; from `Budget.consumer`.
+    """A worker of the downstream, which reports every interval from a thread of the Nexus; from `Budget.consumer`.
 
-    `watch` a queue and put `work` around the work, or `report` it yourself. It begins with the first of them, or with
-    its `with`. A consumer that can do 400/s and is 95 % full takes 100/s. As a thread reports, a blocked loop is seen
-    as load and not as death.
+    `watch` a queue and put `work` around the work, or `report` it yourself. It begins to report with the first of
+    them, or with its `with`. A consumer that can do 400/s and is 95 % full takes 100/s. As a thread reports, a blocked
+    loop is seen as load and not as death.
     """
 
-    _lane: TasksOfThread
+    _reporting: TasksOfThread
     _run: _Run
 
     async def report(self, **said: float | None) -> float:
-        """Report it yourself, at once and each interval until you say otherwise. Return this consumer's rate now.
+        """Report values yourself, now and each interval until you report others. Return this consumer's rate now.
 
         load (percent), capacity (per second), latency_ms; in tokens queue_depth, queue_limit, done, errors, in_flight,
         slots. `report(load=95, capacity=400)` is 100.0. Raises `InvalidSetting` where no rate follows: `load` alone
@@ -289,9 +289,9 @@ class Consumer(ConsumerBase):
         return await self._run(self._report_plan())
 
     async def pause(self, seconds: float | str) -> None:
-        """Take this consumer's part out of the budget for so many seconds; 0 brings it back.
+        """Take this consumer's part out of the budget for `seconds`; 0 brings it back.
 
-        Of 400/s, to which it adds 100, 300 are left.
+        Of 400/s, to which this consumer adds 100/s, 300/s are left.
         """
         await self._run(self._report_plan(pause_ms(seconds)))
 
@@ -299,7 +299,7 @@ class Consumer(ConsumerBase):
         """Leave: this consumer adds nothing to the rate from now on."""
         if not self._is_closed and not self._nexus._is_closed:
             self._is_closed = True
-            await self._lane.leave(self._session, Closed("consumer"))
+            await self._reporting.leave(self._session, Closed("consumer"))
 
     async def __aenter__(self) -> Self:
         try:

@@ -1,7 +1,7 @@
 """The sync face: Nexus, Budget, Producer and Consumer for threads. The async face has the same names.
 
-What the two faces share is in `_api/`. A caller's plan runs in the caller's thread, under the lock of the loop: one
-uncontended lock where tokens are at hand. It gives the lock away while its caller waits.
+The code that both faces share is in `_api/`. A caller's plan runs in the caller's thread, under the lock of the loop:
+one uncontended lock where tokens are at hand. The plan gives the lock away while its caller waits.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Nexus(NexusBase["Budget"]):
     connect, and for a silent socket). Neither does I/O, and a forked child begins again by itself, so a module is a
     good place for it. All its keys begin with `namespace` (NEXUS_REDIS_NAMESPACE, else "nexus"). With 40 threads on 3
     budgets it sends one batch of claims ten times a second. While it claims, a second thread and connection listen for
-    drops of the rates. A drop is obeyed at once then, and not a tenth of a second later; `push=False` goes without.
+    drops of the rates. So they follow a drop at once, not a tenth of a second later. `push=False` does without.
     """
 
     _connections: Connections
@@ -104,10 +104,10 @@ class Nexus(NexusBase["Budget"]):
     def acquire(self, costs: Mapping[Budget | Producer, float], timeout: float | str | Unset | None = UNSET) -> Grant:
         """Take from several budgets at once, or from none: `nexus.acquire({requests: 1, tokens: 4_000})`.
 
-        It waits its turn in all of them and holds none while it waits for another, so nobody can wait in a circle.
-        Callers behind it pass where they can. `timeout` in seconds: None waits, 0 tries each of them once and waits for
-        no token, and the default is the shortest of the producers'. Raises `AcquireTimeout`, which names the slowest
-        budget, and takes nothing then.
+        The caller waits its turn in all of them and holds no token of one while it waits for another, so callers cannot
+        wait in a circle. Callers behind it pass where they can. `timeout` in seconds: None waits, 0 tries each of
+        them once and waits for no token, and the default is the shortest of the producers'. Raises `AcquireTimeout`,
+        which names the slowest budget, and takes no token then.
 
         With 60 requests and 10,000 tokens a minute, calls of 4,000 tokens go every 24 s, and the other 57 requests of a
         minute are free for calls that need no tokens.
@@ -152,7 +152,7 @@ class _Spender(ProducerBase):
         """Take `cost` tokens (1e-6 to 1e9); wait in turn if they are not at hand.
 
         With 60 tokens/s for you, a loop of acquire() runs 60 times a second. All but some ten of them in a second are
-        local: the clock is read, a token taken. `timeout` in seconds: None waits, 0 takes what `try_acquire` would
+        local: they read the clock and take a token. `timeout` in seconds: None waits, 0 takes what `try_acquire` would
         take, and the default is the producer's. A cost above the bucket is collected over several claims, and holds its
         place in the line meanwhile.
 
@@ -165,13 +165,13 @@ class _Spender(ProducerBase):
                 cache.pop()
                 return GRANTED
             except IndexError:
-                """It is empty: the ledger may have more."""
+                """The cache is empty: the ledger may have more tokens."""
         return self._run(self._acquire_plan(cost, timeout))
 
     def try_acquire(self, cost: float = 1) -> Grant | Denied:
-        """Take all of `cost` now, or nothing. It never waits for tokens, and never overtakes callers that wait.
+        """Take all of `cost` now, or nothing. Never wait for tokens, and never overtake callers that wait.
 
-        With tokens at hand it is local. Else, when the last answer's `retry_after` is over, it asks once, which takes
+        With tokens at hand this is local. Else, when the last answer's `retry_after` is over, it asks once, which takes
         half a second at most near Redis. Tried every 6 s, "10/min" always succeeds. Raises `InvalidSetting` for a cost
         above any bucket that this process has seen or code asks for: it could never be met at once. A cost that fitted
         before the rate fell is denied until the rate is back.
@@ -182,15 +182,15 @@ class _Spender(ProducerBase):
                 cache.pop()
                 return GRANTED
             except IndexError:
-                """It is empty: the ledger may have more."""
+                """The cache is empty: the ledger may have more tokens."""
         return self._run(self._try_plan(cost))
 
     def reserve(self, cost: float, timeout: float | str | Unset | None = UNSET) -> Reservation:
         """Return tokens for work whose cost shows only when it is done: an estimate first, corrected by `settle`.
 
         `with budget.reserve(4_000) as r: answer = ...; r.settle(answer.tokens)`. It waits as `acquire` does. The rest
-        goes back. What was too little is owed, and paid before this producer's next acquire is served. A reservation
-        that is never settled, or whose block raises before, costs its estimate.
+        goes back. A cost beyond the estimate is owed, and paid before this producer's next acquire is served. A
+        reservation that is never settled, or whose block raises before, costs its estimate.
         """
         return Reservation(self, cost, timeout)
 
@@ -203,7 +203,7 @@ class _Spender(ProducerBase):
         return Paced(items, price_of(cost), self.acquire)
 
     def signal(self, requested_rate: float | str) -> FlowControl:
-        """Say what you would send (tokens/s) and be told what you may: the bare protocol, which takes no tokens.
+        """Ask, by the bare protocol, what you may send if you want `requested_rate` (tokens/s). It takes no tokens.
 
         A consumer of capacity 400 at 95 % load answers 10,000 with 100.
         """
@@ -214,7 +214,7 @@ class Producer(_Spender):
     """A producer of your own, with its own part of the budget; from `Budget.producer`."""
 
     def close(self) -> None:
-        """Hand the tokens back and leave. Its share is the others' within a quarter of a second or so."""
+        """Hand the tokens back and leave. The other producers get its share within about a quarter of a second."""
         if not self._is_closed and not self._nexus._is_closed:
             self._is_closed = True
             self._loop.leave(self._session, Closed("producer"))
@@ -240,21 +240,21 @@ class Reservation(ReservationBase):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        """Keep the estimate where nothing was settled."""
+        """Keep the estimate where `settle` was not called."""
 
 
 class Consumer(ConsumerBase):
-    """Does the work and says how it fares, every interval, from the Nexus' thread; from `Budget.consumer`.
+    """A worker of the downstream, which reports every interval from a thread of the Nexus; from `Budget.consumer`.
 
-    `watch` a queue and put `work` around the work, or `report` it yourself. It begins with the first of them, or with
-    its `with`. A consumer that can do 400/s and is 95 % full takes 100/s.
+    `watch` a queue and put `work` around the work, or `report` it yourself. It begins to report with the first of
+    them, or with its `with`. A consumer that can do 400/s and is 95 % full takes 100/s.
     """
 
-    _lane: LoopThread
+    _reporting: LoopThread
     _run: _Run
 
     def report(self, **said: float | None) -> float:
-        """Report it yourself, at once and each interval until you say otherwise. Return this consumer's rate now.
+        """Report values yourself, now and each interval until you report others. Return this consumer's rate now.
 
         load (percent), capacity (per second), latency_ms; in tokens queue_depth, queue_limit, done, errors, in_flight,
         slots. `report(load=95, capacity=400)` is 100.0. Raises `InvalidSetting` where no rate follows: `load` alone
@@ -264,9 +264,9 @@ class Consumer(ConsumerBase):
         return self._run(self._report_plan())
 
     def pause(self, seconds: float | str) -> None:
-        """Take this consumer's part out of the budget for so many seconds; 0 brings it back.
+        """Take this consumer's part out of the budget for `seconds`; 0 brings it back.
 
-        Of 400/s, to which it adds 100, 300 are left.
+        Of 400/s, to which this consumer adds 100/s, 300/s are left.
         """
         self._run(self._report_plan(pause_ms(seconds)))
 
@@ -274,7 +274,7 @@ class Consumer(ConsumerBase):
         """Leave: this consumer adds nothing to the rate from now on."""
         if not self._is_closed and not self._nexus._is_closed:
             self._is_closed = True
-            self._lane.leave(self._session, Closed("consumer"))
+            self._reporting.leave(self._session, Closed("consumer"))
 
     def __enter__(self) -> Self:
         try:

@@ -1,4 +1,4 @@
-"""What both faces' budgets share: producers and consumers of it, and the plans that ask Redis about it."""
+"""The base of both faces' budgets: their producers and consumers, and the plans that ask Redis about a budget."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nexus_redis._protocol.deletion import delete
 from nexus_redis._protocol.explain import Explanation, explain
 from nexus_redis._protocol.plans import Plan, ask
 from nexus_redis._protocol.snapshot import BudgetSnapshot, snapshot
+from nexus_redis._values import error_texts
 from nexus_redis._values.identity import whoami
 from nexus_redis._values.parse import parse_seconds
 from nexus_redis._values.settings import BudgetSettings, ProducerSettings, parse_name
@@ -87,15 +88,15 @@ class BudgetBase(ProducerBase, Generic[P, C]):
             weight=weight, priority=priority, timeout=timeout, on_outage=on_outage, smooth=smooth
         )
         name = parse_name(id, "id") if id is not None else None
-        account = ProducerSession(self._nexus._scheduler, self._keys, name, settings, self._registration)
-        producer: P = self._producer_class(self._nexus, account, settings)
+        session = ProducerSession(self._nexus._scheduler, self._keys, name, settings, self._registration)
+        producer: P = self._producer_class(self._nexus, session, settings)
         return producer
 
     def _producer_settings(self, **given: Any) -> ProducerSettings:
         if self._registration.settings.lossless:
             # What a lossless budget's consumers cannot hold is never sent, so a producer cannot go on alone.
             if given.get("on_outage") not in (None, "closed"):
-                raise InvalidSetting("on_outage", given["on_outage"], "use 'closed': the budget is lossless")
+                raise InvalidSetting("on_outage", given["on_outage"], error_texts.OUTAGE_MODE_OF_LOSSLESS)
             given["on_outage"] = "closed"
         chosen = {name: value for name, value in given.items() if value is not None}
         return ProducerSettings.of(**chosen) if chosen else DEFAULTS
@@ -199,7 +200,7 @@ class BudgetBase(ProducerBase, Generic[P, C]):
         unset = [name for name, value in settings.items() if value is None]
         given = BudgetSettings.of(**{name: value for name, value in settings.items() if value is not None})
         yield from self._change_plan(given, unset=unset)
-        self._registration.learn(given, unset)
+        self._registration.set_configured(given, unset)
         return (yield from self._snapshot_plan())
 
     def _pause_plan(self, seconds: float | str | None, reason: str) -> Plan[None]:
@@ -220,7 +221,7 @@ class BudgetBase(ProducerBase, Generic[P, C]):
         keys = self._keys
         call = calls.configure(keys, settings, who=whoami(), unset=unset, pause=pause, note=note)
         configured: Configured = (yield from ask([call], self._nexus._scheduler.address))[0]
-        self._registration.note(configured)
+        self._registration.log_configured(configured)
         outcomes = yield [listed(keys.namespace, keys.name)]
         yield from swept(keys.namespace, outcomes[-1])
         return configured
@@ -233,4 +234,4 @@ def _pause_seconds(given: float | str | None) -> float:
     try:
         return parse_seconds(given, "pause")
     except InvalidSetting as error:
-        raise InvalidSetting("pause", given, f"{error.remedy}. To pause until resume(), give None") from None
+        raise InvalidSetting("pause", given, error_texts.pause_until_resumed(error.remedy)) from None

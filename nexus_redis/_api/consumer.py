@@ -1,4 +1,4 @@
-"""What both faces' consumers share: what is measured, what is reported, and the plans by which callers report."""
+"""The base of both faces' consumers: measurements, reports, and the plans by which callers report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from nexus_redis._core.consumer import ConsumerSession, ReportRequest
 from nexus_redis._core.meter import REPORTABLE, Work
 from nexus_redis._core.sources import Source
 from nexus_redis._core.waiter import Await, CallerPlan
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
-from nexus_redis._values.parse import FRACTION, is_fraction, parse_seconds
+from nexus_redis._values.parse import is_fraction, parse_seconds
 from nexus_redis._values.settings import ConsumerSettings, parse_name, parse_number
 from nexus_redis.errors import Closed, InvalidSetting, NotPicklable
 
@@ -18,18 +19,18 @@ from nexus_redis.errors import Closed, InvalidSetting, NotPicklable
 class ConsumerBase:
     """One consumer of one budget. `_run` of a face runs a caller's plan.
 
-    Its reports are made by a loop that is always a thread, also for an async Nexus: a blocked event loop is seen as
-    load then, and not as death. `lane` is this loop.
+    `_reporting` is the loop that makes the reports. It always runs in a thread, also for an async Nexus, so that a
+    blocked event loop is seen as load and not as death.
     """
 
     def __init__(
         self, nexus: Any, budget: Any, id: str | None, settings: ConsumerSettings, source: Source | None = None
     ) -> None:
-        self._nexus, self._lane, self._is_closed = nexus, nexus._reports, False
-        self._run = self._lane.run
+        self._nexus, self._reporting, self._is_closed = nexus, nexus._reports, False
+        self._run = self._reporting.run
         name = parse_name(id, "id") if id is not None else None
         self._session = ConsumerSession(
-            self._lane.scheduler, budget._keys, name, settings, budget._registration, source
+            self._reporting.scheduler, budget._keys, name, settings, budget._registration, source
         )
 
     @property
@@ -48,7 +49,7 @@ class ConsumerBase:
         return self._session.standing.rate if self._session.standing else None
 
     def __reduce__(self) -> Any:
-        raise NotPicklable("consumer", "pass its budget, and call budget.consumer(...) there")
+        raise NotPicklable("consumer", error_texts.PICKLE_CONSUMER)
 
     def __repr__(self) -> str:
         told = f"{self.rate:g}/s" if self.rate is not None else "no report answered yet"
@@ -76,7 +77,7 @@ class ConsumerBase:
         return Work(self._session.meter, parse_number("tokens", tokens), self.start, self._session.scheduler.clock)
 
     def _check(self) -> None:
-        if self._nexus._is_closed or self._lane.scheduler.is_closing:
+        if self._nexus._is_closed or self._reporting.scheduler.is_closing:
             raise Closed("nexus")
         if self._is_closed:
             raise Closed("consumer")
@@ -89,9 +90,9 @@ class ConsumerBase:
         thread of the Nexus sends the first report at once.
         """
         if not self._session.has_started or self._session.meter.is_unheard:
-            with self._lane.entry:
+            with self._reporting.entry:
                 if not self._is_closed and not self._nexus._is_closed:
-                    self._lane.ensure_running()
+                    self._reporting.ensure_running()
                     self._session.start()
 
     # --- plans of callers
@@ -106,7 +107,7 @@ class ConsumerBase:
         return ticket.standing.rate
 
     def _enter_plan(self) -> CallerPlan[None]:
-        """Be known to the budget from here on. Where Redis does not answer, that is so as soon as it does."""
+        """Make the consumer known to the budget. Where Redis does not answer, that happens as soon as it does."""
         yield Await(self._report_now(None), self._session.server.patience)
 
     def _report_now(self, pause_ms: float | None) -> ReportRequest:
@@ -123,11 +124,11 @@ def said_by_hand(values: dict[str, float | None]) -> dict[str, float]:
         if value is None:
             continue
         if name not in REPORTABLE:
-            raise InvalidSetting(name, value, f"no such field: there are {', '.join(REPORTABLE)}")
+            raise InvalidSetting(name, value, error_texts.unknown_field(REPORTABLE))
         said[name] = parse_number(name, value)
     if is_fraction(said.get("load")) and "load" not in _warned:
         _warned.add("load")
-        log.warning("load=%g is %g %%. %s", said["load"], said["load"], FRACTION)
+        log.warning(log_texts.LOAD_REPORTED_AS_FRACTION, said["load"], said["load"], log_texts.LOAD_IS_FRACTION)
     return said
 
 

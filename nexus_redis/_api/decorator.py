@@ -1,8 +1,8 @@
-"""`@budget.limited`: a function each of whose calls takes tokens first. No I/O; a shell gives its own `acquire`.
+"""`@budget.limited`: each call of a function takes tokens first. No I/O; a face gives its own `acquire`.
 
-The tokens are taken before the body runs: of a generator, when its first item is asked for. What a call took is spent,
-also where it raises. The wrapper is of the same kind as what it wraps (`inspect` says so too), with its name, signature
-and docstring.
+The tokens are taken before the body runs; for a generator, when its first item is asked for. They are spent even if the
+body raises. The wrapper is of the same kind as the function that it wraps (`inspect` says so too), with the same name,
+signature and docstring.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import aclosing
 from functools import wraps
 from typing import Any, TypeVar
 
+from nexus_redis._values import error_texts
 from nexus_redis._values.cost import Cost, is_async, price_of
 from nexus_redis.errors import InvalidSetting
 
@@ -20,14 +21,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def decorator(cost: Cost, wrap: Callable[[Any, Callable[..., float]], Any]) -> Callable[[F], F]:
-    """What `limited(cost=...)` gives: checks at decoration, so that a mistake shows at import and not at the call."""
+    """Return the decorator `limited(cost=...)`. It checks when it decorates, so that a mistake shows at import."""
     price = price_of(cost)
 
     def decorate(function: F) -> F:
         given: object = function
         if not callable(given):
-            remedy = "give a function: put @classmethod or @property above @budget.limited"
-            raise InvalidSetting("limited", type(given).__name__, remedy)
+            raise InvalidSetting("limited", type(given).__name__, error_texts.LIMITED_IS_NOT_A_FUNCTION)
         wrapped: F = wrap(function, price)
         return wrapped
 
@@ -35,10 +35,9 @@ def decorator(cost: Cost, wrap: Callable[[Any, Callable[..., float]], Any]) -> C
 
 
 def limited_sync(function: Any, price: Callable[..., float], acquire: Callable[[float], object]) -> Any:
-    """A def or a generator that takes its tokens by a blocking `acquire`."""
+    """Wrap a def or a generator so that it takes its tokens by a blocking `acquire`."""
     if is_async(function):
-        remedy = "an async def would block its loop: use a budget of nexus_redis.asyncio"
-        raise InvalidSetting("limited", _name(function), remedy)
+        raise InvalidSetting("limited", _name(function), error_texts.ASYNC_LIMITED)
     if inspect.isgeneratorfunction(function):
 
         @wraps(function)
@@ -60,11 +59,9 @@ def limited_sync(function: Any, price: Callable[..., float], acquire: Callable[[
 
 
 def limited_async(function: Any, price: Callable[..., float], acquire: Callable[[float], Awaitable[object]]) -> Any:
-    """An async def or an async generator that takes its tokens by an awaited `acquire`."""
+    """Wrap an async def or an async generator so that it takes its tokens by an awaited `acquire`."""
     if not is_async(function):
-        raise InvalidSetting(
-            "limited", _name(function), "a def cannot wait in a loop: make it async, or use nexus_redis"
-        )
+        raise InvalidSetting("limited", _name(function), error_texts.SYNC_LIMITED)
     if inspect.isasyncgenfunction(function):
 
         @wraps(function)

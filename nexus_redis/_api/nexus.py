@@ -1,4 +1,4 @@
-"""What both faces' Nexus shares: budgets by name, one producer a process and budget, several budgets at once."""
+"""The base of both faces' Nexus: budgets by name, one producer a process and budget, several budgets at once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from nexus_redis._api.pickling import handed
+from nexus_redis._api.pickling import reduced
 from nexus_redis._api.producer import ProducerBase, Unset, micro_cost
 from nexus_redis._api.reservation import reserve_all_plan
-from nexus_redis._core.multi_acquire import Joint
+from nexus_redis._core.multi_acquire import MultiAcquire
 from nexus_redis._core.producer import ProducerSession
 from nexus_redis._core.registration import NOTHING, Registration
 from nexus_redis._core.scheduler import Scheduler
@@ -19,6 +19,7 @@ from nexus_redis._drivers.tasks import Drivers
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._redis.connections import AsyncConnections, Connections
 from nexus_redis._runtime.locks import MadeAtFirstUse, new_lock
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import MICRO, keyed_name, parse_seconds
 from nexus_redis._values.results import Grant
 from nexus_redis._values.settings import BudgetSettings, ProducerSettings, parse_name
@@ -104,13 +105,12 @@ class NexusBase(Generic[B]):
     def __reduce__(self) -> Any:
         """Open it again in the process that it is sent to, once for all; in this process it is itself."""
         if self._connections.given is not None:
-            remedy = "open one there, or make it with Nexus.from_url(...), which is opened again by itself"
-            raise NotPicklable("nexus of a client object", remedy)
-        return handed(self, type(self), self.url, self.namespace, self._push)
+            raise NotPicklable("nexus of a client object", error_texts.PICKLE_NEXUS)
+        return reduced(self, type(self), self.url, self.namespace, self._push)
 
     @property
     def _is_usable(self) -> bool:
-        """Whether it can be used from here."""
+        """Return whether the Nexus can be used from here."""
         return not self._is_closed
 
     def _check(self) -> None:
@@ -140,30 +140,30 @@ class NexusBase(Generic[B]):
         settings: BudgetSettings,
         parent: Registration | None,
     ) -> Registration:
-        opening = known_here.get(name)
-        if opening is None:
-            opening = known_here[name] = Registration(BudgetKeys(self.namespace, name), settings, parent)
-            return opening
+        registration = known_here.get(name)
+        if registration is None:
+            registration = known_here[name] = Registration(BudgetKeys(self.namespace, name), settings, parent)
+            return registration
         given = settings.given()
-        known = opening.given.given()
+        known = registration.given.given()
         for field, value in given.items():
             if field in known and known[field] != value:
-                raise InvalidSetting(field, value, f"budget {name} was opened with {known[field]!r} in this process")
+                raise InvalidSetting(field, value, error_texts.opened_with(name, known[field]))
         if given.keys() - known.keys():
-            opening.adopt(BudgetSettings.of(**(known | given)))
-        return opening
+            registration.set_given(BudgetSettings.of(**(known | given)))
+        return registration
 
-    def _shared_producer(self, opening: Registration, settings: ProducerSettings) -> ProducerSession:
+    def _shared_producer(self, registration: Registration, settings: ProducerSettings) -> ProducerSession:
         """Return the producer that all of this process share on a budget."""
         with self._naming:
-            account = self._producers.get(opening.name)
-            if account is None:
-                account = self._producers[opening.name] = ProducerSession(
-                    self._scheduler, opening.keys, None, settings, opening
+            session = self._producers.get(registration.name)
+            if session is None:
+                session = self._producers[registration.name] = ProducerSession(
+                    self._scheduler, registration.keys, None, settings, registration
                 )
-                if opening.parent is None:
-                    self._pinned.append(account)
-            return account
+                if registration.parent is None:
+                    self._pinned.append(session)
+            return session
 
     # --- several budgets at once
 
@@ -171,45 +171,44 @@ class NexusBase(Generic[B]):
         """Take from all of several budgets, or from none."""
         self._check()
         clock = self._scheduler.clock
-        joint = Joint(self._costs_of(costs), clock())
+        call = MultiAcquire(self._costs_of(costs), clock())
         limit = _limit_of(costs, timeout)
         if limit == 0:
             tries = [each.reserve(cost, timeout=0) for each, cost in costs.items()]
-            return (yield from reserve_all_plan(tries, joint.since, clock))
-        if joint.spend(joint.since):
+            return (yield from reserve_all_plan(tries, call.since, clock))
+        if call.spend(call.since):
             return Grant(sum(costs.values()))
         try:
-            joint.wait()
-            yield Await(joint, limit)
-            _check_settled(joint, clock())
+            call.wait()
+            yield Await(call, limit)
+            _check_settled(call, clock())
         except BaseException:
-            joint.cancel(clock())
+            call.cancel(clock())
             raise
-        if joint.error is not None:
-            raise joint.error
-        return Grant(sum(costs.values()), clock() - joint.since, joint.is_degraded)
+        if call.error is not None:
+            raise call.error
+        return Grant(sum(costs.values()), clock() - call.since, call.is_degraded)
 
     def _costs_of(self, wanted: Any) -> dict[ProducerSession, int]:
         """Return what `nexus.acquire` is given as micro-tokens by producer. Two names of one producer add up."""
         if not isinstance(wanted, Mapping):
-            remedy = "use a mapping of budgets to their costs: nexus.acquire({budget: 1})"
-            raise InvalidSetting("budgets", wanted, remedy)
+            raise InvalidSetting("budgets", wanted, error_texts.BUDGETS_NOT_A_MAPPING)
         if not wanted:
-            raise InvalidSetting("budgets", wanted, "name at least one budget: nexus.acquire({budget: 1})")
+            raise InvalidSetting("budgets", wanted, error_texts.BUDGETS_EMPTY)
         costs: dict[ProducerSession, int] = {}
         for given, cost in wanted.items():
             if not isinstance(given, ProducerBase) or given._session.scheduler is not self._scheduler:
-                raise InvalidSetting("budgets", given, "use budgets and producers of this nexus")
+                raise InvalidSetting("budgets", given, error_texts.BUDGET_OF_ANOTHER_NEXUS)
             given._check()
             costs[given._session] = costs.get(given._session, 0) + micro_cost(cost)
         return costs
 
 
-def _check_settled(joint: Joint, now: float) -> None:
+def _check_settled(call: MultiAcquire, now: float) -> None:
     """Raise `AcquireTimeout` for a caller whose time is over. It names the budget that takes longest."""
-    if not joint.is_settled:
-        account, part = max(joint.parts, key=lambda pair: pair[1].seconds_for(pair[1].cost))
-        raise AcquireTimeout(account.keys.name, part.cost / MICRO, now - joint.since, account.reason)
+    if not call.is_settled:
+        session, part = max(call.parts, key=lambda pair: pair[1].seconds_for(pair[1].cost))
+        raise AcquireTimeout(session.keys.name, part.cost / MICRO, now - call.since, session.reason)
 
 
 def _limit_of(wanted: Mapping[Any, float], timeout: float | str | Unset | None) -> float | None:

@@ -1,7 +1,8 @@
 """`producer.pace(items)`: the items of an iterable, each when its tokens are there. No I/O; a face gives `acquire`.
 
-An item is taken from its source before its tokens are, since its cost may depend on it. Where `acquire` raises (a
-timeout, a cancelled task, Ctrl-C) that item is kept for its source, and comes first when the iteration goes on:
+An item is taken from its source before its tokens are taken, since the cost may depend on the item. Where `acquire`
+raises (a timeout, a cancelled task, Ctrl-C), the item is kept for its source, and comes first when the iteration goes
+on:
 
     source = iter(queue.get, None)
     while True:
@@ -9,18 +10,18 @@ timeout, a cancelled task, Ctrl-C) that item is kept for its source, and comes f
             for item in producer.pace(source):
                 send(item)
             break
-        except AcquireTimeout:  # nothing of the source is lost
+        except AcquireTimeout:  # no item of the source is lost
             log.warning("still waiting")
 
-The iteration goes on when the same paced iterator is asked again, or when `pace` is called again with the same source,
-by any producer. That a new call finds the item needs an iterator as the source: a list or a range starts from its
-beginning each time. An item whose `cost` raises, or is no cost, is consumed, as by `map`.
+The iteration goes on when the same paced iterator is asked again, or when any producer calls `pace` with the same
+source again. A new call finds the item only where the source is an iterator: a list or a range starts from its
+beginning each time. An item whose `cost` raises, or is not a valid cost, is consumed, as by `map`.
 
 Several workers may take the items of one iterator. Then several items may be kept at once, and they come in the order
 in which they were put back.
 
-An item that is kept goes with its source. Some iterators, `map` and `zip` for instance, do not tell when they go; of
-those the last `KEPT` are remembered.
+A kept item is dropped when its source is collected. Some iterators, `map` and `zip` for instance, do not support weak
+references; of those the last `KEPT` are held.
 """
 
 from __future__ import annotations
@@ -41,15 +42,14 @@ _lock: Final = ModuleLock()  # reentrant: a finalizer or a signal handler may ta
 
 
 class Kept:
-    """Items that were taken and not paid for, by the identity of the iterator that they came from.
+    """Items that were taken without their tokens, by the identity of the iterator that they came from.
 
-    Several workers may share an iterator, and each of them may have to put its item back: there is a queue for each
-    iterator.
+    There is a queue for each iterator: several workers may share it, and each may have to put its item back.
     """
 
     def __init__(self) -> None:
         self.items: dict[int, tuple[object, deque[Any]]] = {}
-        self._held: dict[int, None] = {}  # those whose source is kept as well, oldest first
+        self._held: dict[int, None] = {}  # the iterators that are held as well, oldest first
 
     def put(self, source: object, item: object) -> None:
         """Keep `item` until `source` is asked again."""
@@ -62,7 +62,7 @@ class Kept:
                 self._drop(next(iter(self._held)))
 
     def take(self, source: object) -> Any:
-        """The oldest item that was kept for `source`, or NOTHING."""
+        """Return the oldest item that is kept for `source`, or NOTHING."""
         key = id(source)
         with _lock:
             if key not in self.items:
@@ -90,7 +90,7 @@ KEPT_ITEMS: Final = Kept()
 
 
 class Paced(Iterator[T], Generic[T]):
-    """The items of an iterable at a budget's pace; goes on after an error where it was."""
+    """The items of an iterable at a budget's pace. After an error the iteration goes on where it was."""
 
     def __init__(self, items: Iterable[T], price: Callable[..., float], acquire: Callable[[float], object]) -> None:
         self._source, self._price, self._acquire = iter(items), price, acquire
@@ -110,7 +110,7 @@ class Paced(Iterator[T], Generic[T]):
 
 
 class AsyncPaced(AsyncIterator[T], Generic[T]):
-    """The same for tasks; of an iterable or an async one."""
+    """The items of an iterable, or of an async one, for tasks."""
 
     def __init__(
         self,
@@ -146,4 +146,4 @@ class AsyncPaced(AsyncIterator[T], Generic[T]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """For `contextlib.aclosing`: there is nothing to close; the source is the caller's."""
+        """Do nothing: the source is the caller's. `contextlib.aclosing` calls this."""

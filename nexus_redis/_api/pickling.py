@@ -1,9 +1,9 @@
-"""A Nexus that goes to another process is opened there again: what pickle and copy are told of it. No I/O.
+"""How pickle and copy treat a Nexus: a process that gets a pickled one opens it again. No I/O.
 
-    nexus.__reduce__()  ->  handed(nexus, ...)  ->  pickle  ->  reopened(...)  in the process that it came to
+    nexus.__reduce__()  ->  reduced(nexus, ...)  ->  pickle  ->  reopened(...) in the process that gets it
 
-A pool of processes pickles its arguments for each call, so a process opens one Nexus for all that come from one
-address. That lives as long as the process. In the process that it came from, it is found again and is itself.
+A pool of processes pickles its arguments for each call. So a process opens one Nexus for all that come with one address
+and namespace, and keeps it until the process ends. In the process where it was pickled, the same object is found again.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from weakref import WeakValueDictionary
 
 from nexus_redis._runtime.locks import ModuleLock
 
-Place = tuple[Any, str, str, bool]  # the class, the address, the namespace, and whether it listens
+Origin = tuple[Any, str, str, bool]  # the class, the address, the namespace, and whether it listens for drops
 
-_known: WeakValueDictionary[Place, Any] = WeakValueDictionary()
-_opened_here: dict[Place, Any] = {}
+_known: WeakValueDictionary[Origin, Any] = WeakValueDictionary()
+_opened_here: dict[Origin, Any] = {}
 _lock: Final = ModuleLock()
 
 
-def handed(nexus: Any, *place: Any) -> tuple[Callable[..., Any], Place]:
-    """What `__reduce__` answers."""
-    _known[place] = nexus
-    return reopened, place
+def reduced(nexus: Any, *origin: Any) -> tuple[Callable[..., Any], Origin]:
+    """Return what `__reduce__` of a Nexus must: how to open it again."""
+    _known[origin] = nexus
+    return reopened, origin
 
 
 def reopened(kind: Any, url: str, namespace: str, push: bool) -> Any:
-    """The Nexus of that address in this process, opened if need be."""
-    place = kind, url, namespace, push
+    """Return the Nexus of that address in this process; open it if there is none."""
+    origin = kind, url, namespace, push
     with _lock:
-        nexus = _known.get(place)
+        nexus = _known.get(origin)
         if nexus is None or not nexus._is_usable:
             nexus = kind.from_url(url, namespace=namespace, push=push)
-            _known[place] = _opened_here[place] = nexus
+            _known[origin] = _opened_here[origin] = nexus
         return nexus
 
 
 def budget_of(nexus: Any, name: str, key: str | None, settings: dict[str, Any]) -> Any:
-    """The budget that one was of the Nexus that it belonged to."""
+    """Return the budget that a pickled budget becomes, of the Nexus that it came with."""
     return nexus.budget(name, key=key, **settings)

@@ -1,4 +1,4 @@
-"""What both faces' producers share: the plans by which callers take tokens, and what can be read without a call.
+"""The base of both faces' producers: the plans by which callers take tokens, and properties that need no call.
 
 A plan runs under the lock of its loop, and gives it away while its caller waits (`Await`). A face runs it in the
 caller's thread or task: `return self._run(self._acquire_plan(cost, timeout))`.
@@ -12,6 +12,7 @@ from nexus_redis._core.producer import ProducerSession
 from nexus_redis._core.signal_request import SignalRequest
 from nexus_redis._core.waiter import Await, CallerPlan, Waiter
 from nexus_redis._protocol.calls import Answer
+from nexus_redis._values import error_texts
 from nexus_redis._values.formatting import counted
 from nexus_redis._values.parse import MICRO, parse_rate, parse_seconds
 from nexus_redis._values.results import GRANTED, Denied, Grant
@@ -44,8 +45,8 @@ class ProducerBase:
 
     _nexus: Any
 
-    def __init__(self, nexus: Any, account: ProducerSession, settings: ProducerSettings) -> None:
-        self._nexus, self._session, self._settings, self._is_closed = nexus, account, settings, False
+    def __init__(self, nexus: Any, session: ProducerSession, settings: ProducerSettings) -> None:
+        self._nexus, self._session, self._settings, self._is_closed = nexus, session, settings, False
         self._loop, self._clock, self._run = nexus._loop, nexus._scheduler.clock, nexus._run
 
     @property
@@ -64,7 +65,7 @@ class ProducerBase:
         return self._session.flow
 
     def __reduce__(self) -> Any:
-        raise NotPicklable("producer", "pass its budget, and call budget.producer(...) there")
+        raise NotPicklable("producer", error_texts.PICKLE_PRODUCER)
 
     def __repr__(self) -> str:
         ledger, answer = self._session.ledger, self._session.ledger.answer
@@ -91,21 +92,21 @@ class ProducerBase:
 
     def _try_plan(self, cost: float) -> CallerPlan[Grant | Denied]:
         """Take `cost` tokens that are at hand, or ask once."""
-        account, tokens = self._session, micro_cost(cost)
+        session, tokens = self._session, micro_cost(cost)
         self._check()
         now = self._clock()
         if self._spend(cost, tokens, now):
             return GRANTED
-        denied = account.denial(tokens, now)
+        denied = session.denial(tokens, now)
         if denied is not None:
             return denied
         waiter = Waiter(tokens, now, whole=True)
         try:
-            yield from self._wait_plan(waiter, cost, account.server.patience)
+            yield from self._wait_plan(waiter, cost, session.server.patience)
         except AcquireTimeout:
-            return Denied(account.ledger.refresh, account.reason)
+            return Denied(session.ledger.refresh, session.reason)
         if waiter.denied is not None:
-            return account.denied(tokens, waiter.denied)
+            return session.denied(tokens, waiter.denied)
         return Grant(cost, self._clock() - now, waiter.is_degraded)
 
     def _signal_plan(self, requested_rate: float | str) -> CallerPlan[Answer]:
@@ -119,21 +120,21 @@ class ProducerBase:
 
     def _wait_plan(self, waiter: Waiter, cost: float, limit: float | None) -> CallerPlan[None]:
         """Wait in line until `waiter` is served or denied. If anything else happens, leave the line and raise it."""
-        account = self._session
+        session = self._session
         is_now = waiter.whole and limit == 0
         try:
             if is_now:
-                self._refuse_now(waiter, cost, account.denial(waiter.cost, waiter.since, must_fit=False))
-            account.wait(waiter)
-            yield Await(waiter, account.server.patience if is_now else limit)
+                self._refuse_now(waiter, cost, session.denial(waiter.cost, waiter.since, must_fit=False))
+            session.wait(waiter)
+            yield Await(waiter, session.server.patience if is_now else limit)
             self._check_settled(waiter, cost)
         except BaseException:
-            account.cancel(waiter, self._clock())
+            session.cancel(waiter, self._clock())
             raise
         if waiter.error is not None:
             raise waiter.error
         if is_now and waiter.denied is not None:
-            self._refuse_now(waiter, cost, account.denied(waiter.cost, waiter.denied, must_fit=False))
+            self._refuse_now(waiter, cost, session.denied(waiter.cost, waiter.denied, must_fit=False))
 
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
         is_served = self._session.spend(tokens, now)
@@ -156,9 +157,9 @@ class ProducerBase:
     def _check_settled(self, waiter: Waiter, cost: float) -> None:
         """Raise `AcquireTimeout` for a caller whose time is over."""
         if not waiter.is_settled:
-            account, now = self._session, self._clock()
-            retry_after = max(0.0, account.ledger.served_at(0) - now)  # the caller is still in line
-            raise AcquireTimeout(account.keys.name, cost, now - waiter.since, account.reason, retry_after)
+            session, now = self._session, self._clock()
+            retry_after = max(0.0, session.ledger.served_at(0) - now)  # the caller is still in line
+            raise AcquireTimeout(session.keys.name, cost, now - waiter.since, session.reason, retry_after)
 
     def _refuse_now(self, waiter: Waiter, cost: float, denied: Denied | None) -> None:
         """Raise for a caller with a timeout of 0 what `try_acquire` would have answered."""
@@ -176,9 +177,9 @@ class ProducerBase:
 
     def _wait(self, cost: float) -> float:
         """Return in how many seconds a try of `cost` is served, as this process knows it; 0: at once, or unknown."""
-        account, tokens = self._session, micro_cost(cost)
+        session, tokens = self._session, micro_cost(cost)
         with self._loop.entry:
-            if account.ledger.held >= tokens:
+            if session.ledger.held >= tokens:
                 return 0.0
-            denied = account.denial(tokens, account.scheduler.clock(), must_fit=False)
+            denied = session.denial(tokens, session.scheduler.clock(), must_fit=False)
         return 0.0 if denied is None else denied.retry_after

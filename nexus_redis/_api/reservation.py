@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from nexus_redis._api.producer import ProducerBase, Unset, micro_cost
 from nexus_redis._core.ledger import Ledger
 from nexus_redis._core.waiter import CallerPlan, Waiter
+from nexus_redis._values import error_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis._values.results import Grant
 from nexus_redis._values.settings import parse_number
 from nexus_redis.errors import Closed, InvalidSetting, NotPicklable
 
-NOT_YET: Final = "not reserved yet: settle inside `with budget.reserve(...) as reservation`"
-
 
 class ReservationBase:
-    """What both faces' reservations share."""
+    """The base of both faces' reservations."""
 
     def __init__(self, producer: ProducerBase, cost: float, timeout: float | str | Unset | None) -> None:
         self._producer, self._session, self._timeout = producer, producer._session, timeout
@@ -51,7 +50,7 @@ class ReservationBase:
         """
         tokens = round(parse_number("used", used) * MICRO)
         if self._ledger is None:
-            raise InvalidSetting("used", used, NOT_YET)
+            raise InvalidSetting("used", used, error_texts.NOT_RESERVED)
         with self._producer._loop.entry:
             self._settle(tokens)
 
@@ -60,7 +59,7 @@ class ReservationBase:
         self._session.settle(self._ledger, self._waiter, tokens, self._session.scheduler.clock())
 
     def __reduce__(self) -> Any:
-        raise NotPicklable("reservation", "settle it here, or reserve there")
+        raise NotPicklable("reservation", error_texts.PICKLE_RESERVATION)
 
     def __repr__(self) -> str:
         state = "not reserved yet" if self.grant is None else f"{self._waiter.cost / MICRO:g} tokens as it stands"

@@ -1,6 +1,6 @@
-"""What a scheduler does on nobody's behalf, beside its sessions' calls: one plan at a time. No I/O.
+"""Background work of a scheduler, beside its producers and consumers: one plan at a time. No I/O.
 
-It does not matter if such a plan is lost, so it ends where Redis is away, and soon after everybody has left.
+It does not matter if such a plan is lost. So it ends when Redis is away, and soon after all sessions have left.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from nexus_redis._core.session import Life, Rest, Send, Session
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.plans import Done, Job, Outcome, step
 
-STEPS_AT_THE_END: Final = 2  # what was found is done
+STEPS_AT_THE_END: Final = 2  # so that work which was found is still done
 
 BackgroundPlan = Generator[list[Job], list[Outcome], None]
 
@@ -26,7 +26,7 @@ def run_in_background(scheduler: Scheduler, plan: BackgroundPlan) -> None:
 
 
 class BackgroundSession(Session):
-    """A plan on nobody's behalf."""
+    """The session of a background plan."""
 
     is_counted = False
 

@@ -1,23 +1,23 @@
-"""How long the workers of one consumer were busy with what is done. No I/O, no clock, no lock.
+"""How long the workers of one consumer were busy with the work that is done. No I/O, no clock, no lock.
 
 Work done per second is a consumer's capacity only while its workers always have something to do. Two looks at a queue
 in a quarter of a second cannot show that for a queue that holds a tenth of a second. The consumer can measure it:
 
-    seconds    the time that its workers took for the work that is done, over their number
+    seconds    the time that its workers took for the work that is done, divided by their number
 
-so that the work done per second of this time is the capacity, at any depth of the queue and any number of workers. Four
-workers with 10 ms for each item take 0.5 s of this time for 200 items, whether the items come within one second or
-within five: the capacity is 400/s.
+The work done per second of this time is the capacity, at any depth of the queue and any number of workers. Four workers
+with 10 ms for each item take 0.5 s of this time for 200 items, whether the items come within one second or within five:
+the capacity is 400/s.
 
-- While items wait, all workers are at work, which gives their number. Until items have waited there may be twice as
-  many workers as were ever at work at once.
+- While items wait, all workers are at work, which gives their number. Until items have waited, twice as many workers
+  are assumed as were ever at work at once.
 - Workers that share a lock or a core take longer the more of them are at work. So a straight line through the last
-  pieces says how long one takes beside so many others, and each counts as long as it would take beside all of them.
-- Work that failed or was cancelled counts for nothing, with neither its tokens nor its time.
+  pieces says how long a piece takes beside a number of others. Each piece counts as long as it would take beside all.
+- Work that failed or was cancelled does not count, neither its tokens nor its time.
 
-Two kinds of consumers have no such measure. Where a large piece takes hardly longer than a small one, as a bulk call
-does, a worker is always busy and still not at its limit. Where workers wait for their items inside of `work()`, all are
-at work all the time though the queue is empty.
+Two kinds of consumers have no such measure. Where a large piece takes hardly longer than a small one, as with a bulk
+call, a worker is always busy and still not at its limit. Where workers wait for their items inside `work()`, all are at
+work all the time although the queue is empty.
 """
 
 from __future__ import annotations
@@ -25,45 +25,45 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-UNSEEN: Final = 2.0  # times as many workers may be there as were at work, until items have waited
-CREW_MEMORY: Final = 0.25  # weight of the newest count of workers where it is less than the mean of the ones before
+UNSEEN: Final = 2.0  # times as many workers are assumed as were at work, until items have waited
+CREW_MEMORY: Final = 0.25  # weight of the newest count of workers, where it is less than the mean of those before
 CALLS: Final = 50  # pieces of work that are compared
-SPREAD: Final = 0.1  # of the mean: sizes, or workers at work, that are more alike show nothing
-FIXED: Final = 0.3  # of a piece's time does not depend on its size: a larger one would be faster for each token
+SPREAD: Final = 0.1  # of the mean: sizes, or numbers of workers, that are more alike show no trend
+FIXED: Final = 0.3  # of a piece's time not dependent on its size: above this, larger pieces would do more per second
 SLOWER: Final = 0.5  # of a piece's time: above this, the extra time beside all workers is not known well enough
 FURTHER: Final = 1.75  # times the workers that were at work lately
-IDLE: Final = 0.002  # of the workers' time: so little is what passes between two pieces
-NEVER_IDLE: Final = 8  # looks, and pieces, in a row without an idle moment or an item that waits
+IDLE: Final = 0.002  # of the workers' time: less than this passes between two pieces of a busy worker
+NEVER_IDLE: Final = 8  # looks, and pieces, in a row without an idle moment and without an item that waits
 
 
 class Moment(NamedTuple):
-    """A moment in the life of a consumer, and the seconds that all its workers have worked until then."""
+    """A moment, and the seconds that all workers of the consumer have worked until then."""
 
     at: float
     labour: float
 
 
 class Busy:
-    """See the head of the file. Times are seconds of one monotonic clock."""
+    """The busy time of one consumer. Times are seconds of one monotonic clock."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._now = self._looked = Moment(-math.inf, 0.0)
-        self._at_work = self._most = 0  # pieces: now, since the last look
+        self._at_work = self._most = 0  # pieces of work: now, and the most since the last look
         self._crew = 0.0  # the number of workers
-        self._has_waited = False  # items, at a look at the queue
-        self._pieces = self._looks = 0  # since a worker was idle or an item waited
+        self._has_waited = False  # a look at the queue has found an item that waits
+        self._pieces = self._looks = 0  # so many since a worker was idle or an item waited
         self._by_size, self._by_others = Trend(), Trend()
 
     def begin(self, now: float) -> Moment:
-        """A worker has begun a piece of work."""
+        """Note that a worker has begun a piece of work; return the moment."""
         moment = self._pass(now)
         self._at_work += 1
         self._most = max(self._most, self._at_work)
         return moment
 
     def add(self, tokens: float, took: float, since: Moment, now: float) -> Moment:
-        """So many `tokens` of a piece that is at work are done, and took so many of the seconds since that moment."""
+        """Count `tokens` of a piece as done; they took `took` of the seconds since that moment. Return this moment."""
         moment = self._pass(now)
         self._crew = max(self._crew, self._at_work * (1 if self._has_waited else UNSEEN))
         lasted = now - since.at
@@ -76,19 +76,19 @@ class Busy:
         return moment
 
     def _known_crew(self) -> float:
-        """All workers, or as many as may be at work without a surprise: half as many again as there were lately."""
+        """Return the number of workers; at most FURTHER times those lately at work, where their effect is not known."""
         trend = self._by_others
         slower = trend.most_slope * (self._crew - trend.x)
         return self._crew if slower <= SLOWER * trend.y else min(self._crew, FURTHER * trend.x)
 
     def end(self, now: float) -> None:
-        """A piece of work is over, however it ended."""
+        """Note that a piece of work is over, however it ended."""
         self._pass(now)
         self._at_work -= 1
         self._pieces += 1
 
     def look(self, depth: float) -> float | None:
-        """Count the workers where items wait. Returns the busy seconds so far, None where they would say nothing."""
+        """Count the workers where items wait. Return the busy seconds so far; None where they give no capacity."""
         if depth and self._at_work:
             weight = CREW_MEMORY if self._has_waited else 1.0
             self._crew += weight * (self._at_work - self._crew)
@@ -102,12 +102,12 @@ class Busy:
         return None if is_fixed or is_never_idle else self.seconds
 
     def _was_idle(self) -> bool:
-        """Some worker, since the last look."""
+        """Return whether a worker was idle since the last look."""
         lasted, worked = self._now.at - self._looked.at, self._now.labour - self._looked.labour
         return math.isfinite(lasted) and worked < (1 - IDLE) * self._most * lasted
 
     def _pass(self, now: float) -> Moment:
-        """The clock goes on; threads that read it may come in another order."""
+        """Advance to `now`. Threads that read the clock may come here in another order."""
         lasted = now - self._now.at
         if lasted > 0:
             self._now = Moment(now, self._now.labour + (self._at_work * lasted if self._at_work else 0.0))
@@ -115,7 +115,7 @@ class Busy:
 
 
 class Trend:
-    """A straight line through the last so many points, by least squares: how y follows x."""
+    """A straight line through the last CALLS points, by least squares: how y follows x."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -123,7 +123,7 @@ class Trend:
         self._xx = self._yy = self._xy = 0.0  # variances, covariance
 
     def add(self, x: float, y: float) -> None:
-        """Note one more."""
+        """Add a point."""
         self._count = count = min(CALLS, self._count + 1)
         dx, dy = x - self.x, y - self.y
         self.x += dx / count
@@ -139,12 +139,12 @@ class Trend:
 
     @property
     def least_slope(self) -> float:
-        """Return what the slope is at least, by two standard errors; minus infinity where the x are alike."""
+        """Return the lower bound of the slope, by two standard errors; minus infinity where the x are alike."""
         return self._slope(-2.0)
 
     @property
     def most_slope(self) -> float:
-        """Return what it is at most; infinity where the x are alike."""
+        """Return the upper bound of the slope, likewise; infinity where the x are alike."""
         return self._slope(2.0)
 
     def _slope(self, errors: float) -> float:

@@ -1,10 +1,10 @@
-"""A consumer's session on one budget: the plan from its first report to its goodbye. No I/O, no clock.
+"""A consumer's session on one budget: the plan from its first report to its deregistration. No I/O, no clock.
 
-    live        report, say goodbye
-    _stay       rest until the interval is over or a caller asks; idle or not
+    live        report, deregister
+    _stay       rest until the interval is over or a caller asks, idle or not
     _report     register the budget if need be, look at a source from outside, report
 
-Reports are absolute, so a report that is lost needs no repetition: the next one says it all again.
+Reports are absolute, so a report that is lost is not sent again: the next one contains everything.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Final
 from nexus_redis._core.background import run_in_background
 from nexus_redis._core.meter import Meter
 from nexus_redis._core.observed_rate import Observed
-from nexus_redis._core.registration import News, Registration
+from nexus_redis._core.registration import Registration, Reply
 from nexus_redis._core.scheduler import Scheduler
-from nexus_redis._core.session import Life, PartOfLife, Rest, Send, Session, say_goodbye
+from nexus_redis._core.session import Life, PartOfLife, Rest, Send, Session, deregister
 from nexus_redis._core.sources import Source
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol import calls
@@ -27,16 +27,13 @@ from nexus_redis._protocol.budget_list import Listed, swept
 from nexus_redis._protocol.calls import Standing
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, DeferredCall, Failed, Outcome
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.identity import Identity
 from nexus_redis._values.log import log
 from nexus_redis._values.settings import ConsumerSettings
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 
 SETTLING_IN: Final = 1.0  # seconds after its start in which a consumer may be on its way to say more
-TOO_LITTLE: Final = (
-    "no rate follows from it: say how full (load=, or queue_depth= with queue_limit=) and how fast (capacity=, or a "
-    "rate on the budget); or done= with queue_depth=, errors= or latency_ms="
-)
 
 
 class ReportRequest(Waiter):
@@ -97,7 +94,7 @@ class ConsumerSession(Session):
     # --- callers
 
     def start(self) -> None:
-        """Report from now on; at once where it begins to work or to watch."""
+        """Report from now on; at once where the consumer begins to work or to watch."""
         if self.meter.is_unheard or not self.has_started:
             self.has_started = True
             self.wake_at(self.scheduler.clock())
@@ -122,8 +119,8 @@ class ConsumerSession(Session):
     def live(self) -> Life:
         yield from self._stay()
         if self.is_staying and not self.server.is_out:
-            goodbye = calls.leave_consumer(self.keys, self.id, self.identity.incarnation)
-            yield from say_goodbye(self, goodbye, self.server)
+            call = calls.leave_consumer(self.keys, self.id, self.identity.incarnation)
+            yield from deregister(self, call, self.server)
         self._be_gone()
 
     def _stay(self) -> Life:
@@ -143,10 +140,10 @@ class ConsumerSession(Session):
             until = min(until, again)
 
     def _report(self, now: float) -> PartOfLife[float]:
-        """Tell the budget what it must know, or report; return when to go on, if the interval is not over then."""
-        question = self.registration.question(now)
-        if question is not None:
-            outcomes = yield Send(self.registration.batch(question, now))
+        """Register the budget if need be, or report; return when to go on, if that is before the interval is over."""
+        first = self.registration.next_call(now)
+        if first is not None:
+            outcomes = yield Send(self.registration.batch(first, now))
             return self._registered(outcomes)
         if self.source is not None:
             outcomes = yield Send(self.source.look())
@@ -166,7 +163,7 @@ class ConsumerSession(Session):
         return self._reported(outcomes)
 
     def _next_report(self, now: float) -> Call[Standing] | DeferredCall:
-        """Return the call of a report. Where a user's code is asked for the depth of its queue, it is made aside."""
+        """Return the call of a report. Where it asks a user's code for a queue's depth, another thread makes it."""
         if not self.is_staying:
             self.is_staying, self.started, self.seq = True, now, 0
             self.identity.begin()
@@ -206,19 +203,19 @@ class ConsumerSession(Session):
         if isinstance(fact, Failed):
             return self._failed(fact)
         now = self.scheduler.clock()
-        news = fact if isinstance(fact, News) else News(self.registration, fact)
-        news.registration.register(news.fact, now)
+        reply = fact if isinstance(fact, Reply) else Reply(self.registration, fact)
+        reply.registration.on_reply(reply.fact, now)
         self._note_listed(outcomes)
         return now
 
     def _looked(self, source: Source, outcomes: Sequence[Outcome]) -> float | None:
-        """Take what a source has seen; None: report it now."""
+        """Take the answers to a source's jobs; return None where the report is to be sent now, else when to go on."""
         failed = next((outcome for outcome in outcomes if isinstance(outcome, Failed)), None)
         if failed is not None:
             return self._failed(failed)
         try:
             self.meter.say(source.see(outcomes))
-        except InvalidSetting as wrong:  # what lies in Redis: it may be right the next time
+        except InvalidSetting as wrong:  # a value in Redis, which may be valid the next time
             self._warn(wrong)
             self._fail(wrong)
             return NEVER
@@ -263,36 +260,35 @@ class ConsumerSession(Session):
     def _refused(self, failed: Failed, now: float) -> None:
         refusal = failed.error
         if failed.code == "NEXUS_NO_LAW" and not self.meter.says_how_full:
-            refusal = InvalidSetting("report", remedy=TOO_LITTLE)
-        if failed.code.startswith("NEXUS_INVALID_"):  # else it is the budget that may change
+            refusal = InvalidSetting("report", remedy=error_texts.REPORT_TOO_LITTLE)
+        if failed.code.startswith("NEXUS_INVALID_"):  # any other refusal ends when the budget changes
             self.meter.refuse()
         if not self.meter.is_bare or now - self.started >= SETTLING_IN:
             self._warn(refusal)
         self._fail(refusal)
 
     def _stand_by(self) -> None:
-        """Leave the source to another process that reports for it: two would count it twice.
+        """Leave the source to the other process that reports for it, since two reports would count it twice.
 
-        This one goes on when that one is gone.
+        This consumer goes on when that process is gone.
         """
         self.is_staying = False
         self._settle()
         if not self.identity.has_warned:
             self.identity.has_warned = True
-            log.info("budget %s: %s is reported by another process; this one stands by", self.keys.name, self.id)
+            log.info(log_texts.SOURCE_STANDS_BY, self.keys.name, self.id)
 
     def _rename(self) -> None:
         taken = self.identity.rename()
         if not self.identity.has_warned:
             self.identity.has_warned = True
-            log.warning("budget %s: consumer id %s is in use by a live process; this one goes on as %s",
-                        self.keys.name, taken, self.id)  # fmt: skip
+            log.warning(log_texts.CONSUMER_ID_TAKEN, self.keys.name, taken, self.id)
 
     def _warn(self, error: NexusError) -> None:
         text = str(error)
         if text not in self._warned:
             self._warned.add(text)
-            log.warning("budget %s: the report of consumer %s was refused: %s", self.keys.name, self.id, text)
+            log.warning(log_texts.REPORT_REFUSED, self.keys.name, self.id, text)
 
     # --- callers that are settled
 

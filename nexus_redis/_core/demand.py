@@ -1,11 +1,11 @@
-"""What a producer will need, measured from what its callers take, and so what its next claim asks for. No I/O.
+"""A producer's demand, measured from what its callers take; it decides what the next claim asks for. No I/O.
 
-A claim wants what will be spent until the next one. A plain loop of acquire() would seem to want one token, so the rate
-that is asked for ahead doubles at each claim that finds a caller waiting, and falls back when there is none. As long as
-the bucket gives all that is asked for, the next of these claims is made at once.
+A claim asks for the tokens that will be spent until the next claim. A plain loop of acquire() would seem to want one
+token. So the rate that is asked for ahead doubles at each claim that finds a caller waiting, and falls back when there
+is none. As long as the bucket gives all that is asked for, the next of these claims is made at once.
 
-A `try_acquire` asks for its own cost and nothing ahead, unless tries are many: a token at one process' hand is missing
-in the bucket of all others, and would have to be handed back.
+A `try_acquire` asks for its own cost and nothing ahead, unless tries are many. A token that one process holds is
+missing in the bucket that all share, and would have to be handed back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SOON: Final = 3  # refreshes after an answer: a caller that waits again by then 
 FASTEST_GROWTH: Final = 16  # of the rate asked for ahead, from one claim to the next
 GROWTH: Final = 2  # likewise, where it is no trifle
 FAR_GROWTH: Final = 4  # where it takes a round trip to see what the growth before came to
-TRIFLE: Final = 0.01  # of the whole budget: what nobody else misses for a refresh
+TRIFLE: Final = 0.01  # of the whole budget: other producers do not miss that for a refresh
 SHORT_SAMPLE: Final = 0.2  # of a refresh: a rate measured over less says nothing
 DEMAND_TIME: Final = 0.5  # seconds over which demand is averaged
 DEMAND_FALL: Final = 0.1  # seconds in which a demand that was doubled in vain falls back
@@ -32,16 +32,16 @@ AHEAD: Final = 1.2  # times what the next refresh will spend: the claim must arr
 WAITERS_AHEAD: Final = 0.5  # seconds of the rate that callers in line may ask for at once: a lease
 BACKLOG: Final = 0.5  # of the time since the last answer: a caller that has waited so long did not just come
 GREED: Final = 4  # demand and prefetch stay below this many times the whole budget
-WORTH_ASKING: Final = 6  # units that a producer that only tries must want ahead: what it hands back is partly lost
+WORTH_ASKING: Final = 6  # units that tries must want ahead before a claim asks for them: handing back loses a part
 
 
 class Demand:
-    """Rates in micro-tokens per second. `mean` is what was taken, `needed` is what the server is told."""
+    """Rates in micro-tokens per second. `mean` is the rate taken, `needed` the rate that claims report."""
 
     __slots__ = ("attempts", "grown_at", "last_want", "mean", "needed", "prefetch", "seen", "unit")
 
     def __init__(self, now: float) -> None:
-        self.seen = now  # the begin of this sample
+        self.seen = now  # the start of this sample
         self.attempts = 0  # micro-tokens that callers wanted in it
         self.unit = MICRO  # what the last caller wanted
         self.mean = self.needed = self.prefetch = 0.0
@@ -61,7 +61,7 @@ class Demand:
         if dt < SHORT_SAMPLE * ledger.refresh:
             self.prefetch = min(most, max(self.prefetch, grown))
             return
-        attempts = max(0, self.attempts)  # settling may have taken more away than came
+        attempts = max(0, self.attempts)  # settled reservations may have corrected it below 0
         rate, between = attempts / dt, max(0, attempts - self.unit) / dt  # a single attempt says nothing of a rate
         self.attempts, self.seen = 0, now
         self.mean += (1 - math.exp(-min(dt, 2.0) / DEMAND_TIME)) * (rate - self.mean)

@@ -1,12 +1,13 @@
-"""How long the work that ended lately took: three percentiles of it. No I/O, and no clock of its own.
+"""How long the work that ended lately took, as three percentiles. No I/O, and no clock of its own.
 
-A mean, and any smoothed latency, is ruled by the few longest: one long poll of 30 s among a hundred requests of 5 ms
-makes a mean of 300 ms. Percentiles below the middle are not: they move when *most* work takes longer, which is what a
-queue does to it. Three of them are told, since a mix of short and long work moves at most one of them from one second
-to the next.
+A mean, like any smoothed latency, depends on the few longest durations. One long poll of 30 s among a hundred requests
+of 5 ms makes a mean of 300 ms. Percentiles up to the median do not: they move when *most* work takes longer, which is
+the effect of a queue. Three of them are reported, since a mix of short and long work moves at most one of them from one
+second to the next.
 
-Work that was given up would have taken longer still. It counts with the time that it got where that is longer than the
-median of what ended: as long as few give up that moves no percentile, and where nearly all do it says why.
+Work that was given up would have taken longer still. It counts with the time until it was given up, where that is
+longer than the median of the work that ended. As long as little work is given up, that moves no percentile; where
+nearly all is given up, it shows why.
 
 Durations are counted in buckets, 32 between a duration and its double, so that a percentile is right within 2 % and the
 memory needed does not grow with the work done.
@@ -21,7 +22,7 @@ from typing import Final
 BUCKETS: Final = 32  # between a duration and its double
 SHORTEST: Final = 1e-6  # seconds: below the resolution of clocks
 SLOTS: Final = 4  # parts of a second that are kept apart
-WINDOW: Final = 4  # parts that are looked at, and as many more as are needed for
+WINDOW: Final = 4  # parts that are looked at, and as many more as LEAST needs
 LEAST: Final = 20  # pieces of work: percentiles of fewer say little
 PERCENTILES: Final = {"latency_ms": 0.5, "latency_p25_ms": 0.25, "latency_p10_ms": 0.1}
 
@@ -42,15 +43,15 @@ class Latencies:
     def __init__(self) -> None:
         self._parts: deque[_Part] = deque([_Part(0)])
         self._works = 0
-        self._median = inf  # milliseconds, as it was told last
+        self._median = inf  # milliseconds, as last reported
 
     def add_given_up(self, seconds: float, now: float) -> None:
-        """Count a piece of work that was given up `now`, after so many `seconds`."""
+        """Count a piece of work that was given up at `now`, after `seconds`."""
         if seconds * 1e3 > self._median:
             self.add(seconds, now)
 
     def add(self, seconds: float, now: float) -> None:
-        """Count a piece of work that has ended `now` and took so many `seconds`."""
+        """Count a piece of work that ended at `now` and took `seconds`."""
         slot = int(now * SLOTS)
         part = self._parts[-1]
         if part.slot != slot:
@@ -84,9 +85,9 @@ class Latencies:
             for bucket, works in part.buckets.items():
                 counts[bucket] = counts.get(bucket, 0) + works
         names = list(PERCENTILES) if total >= LEAST else ["latency_ms"] if total else []
-        told = {name: _percentile(counts, PERCENTILES[name] * total) for name in names}
-        self._median = told.get("latency_ms", inf)
-        return told
+        reported = {name: _percentile(counts, PERCENTILES[name] * total) for name in names}
+        self._median = reported.get("latency_ms", inf)
+        return reported
 
 
 def _percentile(counts: dict[int, int], rank: float) -> float:

@@ -1,8 +1,8 @@
-"""Tokens with an expiry: what a producer has at hand, oldest first. No I/O, no clock.
+"""Tokens with an expiry: those that a producer has at hand, oldest first. No I/O, no clock.
 
-leases.keep(30, 10.5)      30 that may be spent until 10.5
-leases.take(10)            10 of the oldest are gone; it returns 10.5, when the first of them expires
-leases.expire(10.5)        the other 20 are too old; it returns 20
+leases.keep(30, 10.5)      adds 30 tokens that may be spent until 10.5
+leases.take(10)            takes the oldest 10, and returns 10.5, when the first of them expires
+leases.expire(10.5)        drops the other 20, whose time is over, and returns 20
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Leases:
 
     @property
     def oldest(self) -> float:
-        """When the first of them expires."""
+        """Return when the first tokens expire."""
         return self._leases[0].expires if self._leases else NEVER
 
     @property
     def oldest_tokens(self) -> int:
-        """How many expire then."""
+        """Return how many tokens expire then."""
         return self._leases[0].tokens if self._leases else 0
 
     def keep(self, tokens: int, expires: float) -> None:
@@ -67,7 +67,7 @@ class Leases:
         return expires
 
     def expire(self, now: float) -> int:
-        """Drop the tokens that are too old; return how many they are."""
+        """Drop the tokens whose time is over; return how many they are."""
         leases, expired = self._leases, 0
         while leases and leases[0].expires <= now:
             expired += leases.pop(0).tokens

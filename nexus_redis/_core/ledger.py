@@ -1,38 +1,38 @@
-"""One producer's account: leases in hand, waiters in line, demand; and when to claim how much. No I/O, no clock.
+"""One producer's ledger on one budget: it serves callers from leases, and says when to claim. No I/O, no clock.
 
-Theory of operation. Tokens in hand are *leases*: a finite count with an expiry each. Spending is local. The ledger says
-when its next claim is `due`; whoever runs the I/O asks it for that claim, sends it, and hands the answer back. Times go
-in as seconds of one monotonic clock, amounts are whole micro-tokens, so that at any instant, exactly,
+Each part of it has a file of its own:
+
+    leases.py        the tokens at hand, each with an expiry
+    token_cache.py   portions of them, which callers take without asking the ledger
+    line.py          the callers that wait; multi_acquire.py: those that want other budgets too
+    settlement.py    reservations whose true cost is known, and the debt that is left
+    demand.py        what the producer will need
+    flights.py       the claims on their way, and how far away Redis is
+
+This file ties them together. Spending is local. The ledger says when its next claim is `due`. The session asks it for
+that claim, sends the claim, and hands the answer back. Times go in as seconds of one monotonic clock, amounts are whole
+micro-tokens, so that at any instant, exactly,
 
     granted = used + returned + burned + held
 
-- A lease counts from *before the first send* of its claim: however late the answer, no token is spent after the server
-  has stopped counting on it. What expires is burned, never credited back.
-- Waiters are first in, first out. What is collected for the one at the head is set `aside`: it does not burn while
-  claims go on reporting it, and returns to the hand, as old as it is, when the waiter gives up or is denied.
-- One claim is on its way at a time. An unanswered one is sent again as it was (same seq), so nothing is charged twice;
-  when what it may have granted has expired, it is given up.
-- Where Redis is far, the next claim does not wait for the answer to the last: it is made a refresh after it, as always.
-  Each asks for what will be spent by the time of its answer and a refresh more, less what those before it will bring.
-  Leases are longer by the round trip, which the claim tells: tokens spend most of it on the way.
-- A reservation is settled when its true cost is known. What was too much goes back; what was too little is *owed*: the
-  debt stands at the head of the line, before whoever waits, and takes what comes until it is paid, so that
-
-    what was admitted = used + owed + excused      (excused: a debt that nobody was left to pay)
-
-- A hand that is *paced* opens a token at a time, so that what came at once is spent evenly until the next claim. It is
-  paced where the producer is `smooth`, and where tokens are short and so few that a wake-up for each costs nothing.
-- Who wants several budgets at once stands in each line and lets others pass until all of them can serve it (joint.py).
-- Who has just spent will do so again: portions of that cost lie on the *tray* (tray.py), spent without asking here.
-  They are taken back before each claim, and when somebody joins the line.
-- When the budget's rate falls, as an answer says or, sooner, a message (push.py), what is in hand was meant for the
-  rate before. The same part of it is *withdrawn*: not spent any more, and handed back with the next claim. A message
-  never adds anything; the count of grants in both says whether an answer is older than it.
-- What a claim wants is what will be spent until the next one; a plain loop of acquire() would seem to want one token,
-  so the prefetched rate doubles at each claim that finds a waiter, and falls back when there is none. As long as the
-  bucket gives all that is asked for, the next of these claims is made at once.
-- A `try_acquire` asks for its own cost and nothing ahead, unless tries are many: a token in one process' hand is
-  missing in the bucket of all others, and would have to be handed back.
+- A lease counts from *before the first send* of its claim. However late the answer is, no token is spent after the
+  server has stopped counting on it. Tokens that expire are burned and never credited back.
+- Callers are served first in, first out. The tokens that are collected for the first caller are *reserved*. They do not
+  burn while claims go on reporting them. When that caller gives up or is denied, they return to the leases with the age
+  that they have.
+- One claim is on its way at a time. A claim without an answer is sent again as it was, with the same `seq`, so nothing
+  is charged twice. When the tokens that it may have brought have expired, it is given up.
+- Where Redis is far, a claim does not wait for the answer to the one before. It is made a refresh after that one, as
+  always. Each asks for what will be spent until a refresh after its answer, less what the claims before it will bring.
+  Each also says how long a round trip takes. The server makes its lease longer by that, since tokens spend most of that
+  time on the way.
+- Tokens may be *paced*: they become available one at a time, so that what came at once is spent evenly until the next
+  claim. They are paced where the producer is `smooth`, and where they are short and so few that a wake-up for each
+  costs nothing.
+- When the budget's rate falls, the tokens at hand were meant for the rate before. The same part of them is *withdrawn*:
+  it is not spent any more, and the next claim hands it back. An answer says that the rate has fallen, or, sooner, a
+  message (subscriptions.py). A message never adds tokens. The count of grants, which both have, says whether an answer
+  is older than a message.
 """
 
 from __future__ import annotations
@@ -46,41 +46,87 @@ from nexus_redis._core.line import LOOKS, LOOKS_AGAIN, Line
 from nexus_redis._core.settlement import Settlement
 from nexus_redis._core.token_cache import EMPTY_CACHE, LEAST, MOST, TokenCache
 from nexus_redis._core.waiter import NEVER, Waiter
-from nexus_redis._protocol.calls import LEASE, LONGEST_TRIP, REFRESH, Answer, Claim, Drop
+from nexus_redis._protocol.calls import FALL, LEASE, LONGEST_TRIP, REFRESH, Answer, Claim, Drop
 from nexus_redis._values.parse import MICRO
 from nexus_redis.errors import RATE
 
-CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: under the refresh, for its jitter
-PROMISED_GAP: Final = 0.005  # seconds, likewise, where the last answer gave nothing but a time of its own
-AT_ONCE: Final = REFRESH  # seconds: of several budgets, what needs no longer is begun together
-RENEWED: Final = 0.6  # of a lease, before its end
-FALL: Final = 0.9  # of the rate before: what is less is a drop, as in lua/lib/rate.lua
-GRAIN: Final = 0.002  # seconds of a paced hand's tokens that are spent together: not a wake-up for each
-PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each is a trifle to the process
-PACED_WITHIN: Final = 0.01  # seconds of a round trip: nothing opens while a claim is out
+CLAIM_GAP: Final = 0.085  # seconds between two claims of one producer: less than a refresh, which has jitter
+PROMISED_GAP: Final = 0.005  # likewise, where the last answer gave no token and the time of this producer's next one
+AT_ONCE: Final = REFRESH  # seconds: a caller of several budgets starts to collect in all that need no longer than this
+RENEWED: Final = 0.6  # of a lease: reserved tokens are reported again so long before they expire
+GRAIN: Final = 0.002  # seconds: paced tokens that fall due within it are spent together, with one wake-up
+PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each costs a process next to nothing
+PACED_WITHIN: Final = 0.01  # seconds: with a longer round trip, pacing would hold tokens back while a claim is out
 ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
-DONE: Final = 0.8  # of a lease, from its last claim, until a producer says that nothing comes: in a later epoch
-HALVED_EACH: Final = 30.0  # seconds: a share for an outage, as in lua/lib/share.lua
+DONE: Final = 0.8  # of a lease, after the last claim: then an idle producer says that it is done, in a later epoch
+HALVED_EACH: Final = 30.0  # seconds: the share for an outage, as in lua/lib/share.lua
 SHARE_LASTS: Final = 300.0
 
 
 class Owner(Protocol):
-    """Whoever makes the claims of a ledger."""
+    """The session that makes the claims of a ledger."""
 
     def on_due(self, time: float) -> None:
         """Take note that the ledger wants something at that time."""
 
 
 class Ledger:
-    """See the head of the file. `due`: when to call `claim` next. Whoever gets settled waiters back wakes them."""
+    """The state of one producer on one budget. `due`: when to call `claim` next.
+
+    Methods that return waiters return those that are settled: the caller of the method wakes them.
+    """
 
     __slots__ = (
-        "_due", "_owner", "alone", "answer", "answered", "birth", "burned", "burned_told", "cache", "demand",
-        "flights", "gap", "granted", "granted_total", "heard", "incarnation", "is_ahead", "is_awaited", "is_denied",
-        "is_smooth", "is_trying", "last_claim", "last_use", "lease", "leases", "low", "next_slot", "opens", "outlook",
-        "pace", "paced_until", "portions", "priority", "rate", "refresh", "reserved", "reserved_expires", "rests",
-        "returned", "seq", "settlement", "share_told", "short_gap", "slot_need", "spent", "tries", "waiters",
-        "weight", "withdrawn", "withdrawn_expires",
+        "_due",
+        "_owner",
+        "answer",
+        "answered",
+        "birth",
+        "burned",
+        "burned_reported",
+        "cache",
+        "degraded",
+        "demand",
+        "flights",
+        "gap",
+        "granted",
+        "granted_total",
+        "heard",
+        "incarnation",
+        "is_ahead",
+        "is_awaited",
+        "is_denied",
+        "is_smooth",
+        "is_trying",
+        "last_claim",
+        "last_use",
+        "lease",
+        "leases",
+        "low",
+        "next_slot",
+        "opens",
+        "outlook",
+        "pace",
+        "paced_until",
+        "portions",
+        "priority",
+        "rate",
+        "refresh",
+        "reserved",
+        "reserved_expires",
+        "rests",
+        "returned",
+        "seq",
+        "settlement",
+        "share_asked_at",
+        "short_gap",
+        "slot_need",
+        "spent",
+        "tries",
+        "waiters",
+        "weight",
+        "withdrawn",
+        "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -95,49 +141,50 @@ class Ledger:
     ) -> None:
         self._due, self._owner = NEVER, owner
         self.is_smooth = smooth
-        self.pace = 0.0  # micro-tokens/s at which the hand opens; 0: it is open
-        self.paced_until = LONG_AGO  # until then it is closed
-        self.opens = NEVER  # when to call `serve`, for those who wait only for that; `rests`: and not before
+        self.pace = 0.0  # micro-tokens/s at which tokens become available; 0: all are
+        self.paced_until = LONG_AGO  # until then none is available
+        self.opens = NEVER  # when to call `serve` for callers that wait for paced tokens; `rests`: and not before
         self.weight, self.priority, self.incarnation = round(weight * MICRO), priority, incarnation
-        self.leases = Leases()  # what is at hand
-        self.reserved = 0  # of this, what is collected for the caller at the head of the line
+        self.leases = Leases()
+        self.reserved = 0  # micro-tokens that are collected for the caller at the head of the line
         self.reserved_expires = NEVER
         self.waiters = Line()
-        self.tries = 0  # of those in line who want all or nothing
-        self.is_trying = False  # the last one that came was one of these
+        self.tries = 0  # how many callers in line want all or nothing
+        self.is_trying = False  # the last caller that came was one of these
         self.demand = Demand(now)
         self.settlement = Settlement()
         self.granted = self.spent = self.returned = self.burned = 0
-        self.withdrawn, self.withdrawn_expires = 0, NEVER  # returned, and the server does not know it yet
+        self.withdrawn, self.withdrawn_expires = 0, NEVER  # counted in `returned`; the server does not know it yet
         self.heard: Drop | None = None  # while a claim was in flight: its answer may be older
         self.cache = EMPTY_CACHE
-        self.portions = LEAST  # of the next tray
-        self.burned_told = 0
+        self.portions = LEAST  # of the next token cache
+        self.burned_reported = 0
         self.seq = 0
         self.flights = Flights()
         self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
         self.low = 0
-        self.rate = RATE.high * MICRO  # until told: what is wanted of a budget without one must not double for ever
+        self.rate = RATE.high * MICRO  # until an answer names it: some limit, so that demand does not double forever
         self.lease, self.refresh = LEASE, REFRESH
-        # `outlook`: when the need of the last claim will be met, as things stand; the slot is sooner where that is long
-        self.slot_need = 0  # of the claim whose answer named that slot: it says nothing to who needs less
-        self.is_denied = False
-        self.is_ahead = False  # it asked for more than the callers who wait
-        self.gap = self.short_gap = CLAIM_GAP  # until the next claim, at least; and where a waiter lacks tokens
+        # `outlook`: when the need of the last claim will be met, as things stand. `next_slot`: when to claim again,
+        # which is sooner where the need takes long.
+        self.slot_need = 0  # the need of the claim whose answer named the slot: a caller that needs less may ask before
+        self.is_denied = False  # the last claim got much less than it asked for
+        self.is_ahead = False  # the last claim asked for more than the callers in line lack
+        self.gap = self.short_gap = CLAIM_GAP  # from one claim to the next, at least; and where a caller lacks tokens
         self.birth, self.granted_total = "", 0
         self.answer: Answer | None = None
         self.answered = LONG_AGO
-        self.share_told = LONG_AGO  # when the claim was sent whose answer named the share for an outage
-        self.alone = 0  # admitted by the outage mode, and the server does not know it yet
-        self.is_awaited = False  # the server counts on another claim: silence would look like a cut cable
+        self.share_asked_at = LONG_AGO  # when the claim was sent whose answer named the share for an outage
+        self.degraded = 0  # admitted by the outage mode; the server does not know it yet
+        self.is_awaited = False  # the server expects another claim: without one it takes the producer for cut off
 
     def begin(self, incarnation: str) -> None:
-        """A new stay: the server shall not take its calls for those of the one before, nor of a parent process."""
+        """Begin a new stay, whose calls the server tells from those of the stay before and of a parent process."""
         self.incarnation, self.seq, self.flights.newest = incarnation, 0, 0
 
     @property
     def due(self) -> float:
-        """When to call `claim` next."""
+        """Return when to call `claim` next."""
         return self._due
 
     @due.setter
@@ -149,7 +196,10 @@ class Ledger:
     # --- spending
 
     def spend(self, cost: int, now: float) -> bool:
-        """Take `cost` from the hand if nobody waits before; False leaves all as it was, but for the attempt noted."""
+        """Take `cost` from the tokens at hand unless callers wait; return whether that was done.
+
+        The cost counts as demand in either case.
+        """
         self.demand.note(cost)
         if self.waiters or not self._covers(cost, now):
             return False
@@ -162,9 +212,10 @@ class Ledger:
         return True
 
     def fill_cache(self, cost: object, until: float = NEVER) -> None:
-        """Put more of what was just spent on the tray, to be taken until then; `cost` as the caller said it.
+        """Fill the token cache with portions of the cost that was just spent, to be taken before `until`.
 
-        Down to where a claim is wanted, so that who comes next finds the tray empty and wakes it.
+        `cost` is the object that the caller passed. The tokens that are left are as many as where a claim is wanted: so
+        the caller that finds the cache empty wakes the ledger.
         """
         micro = self.demand.unit
         if not self.leases.total or self.waiters or self.pace:
@@ -175,33 +226,33 @@ class Ledger:
             self.cache = TokenCache(cost, micro, count, self.leases.take(count * micro), until)
 
     def reclaim(self, now: float) -> None:
-        """What lies on the tray is in hand again; what was taken from it is booked."""
+        """Return the portions in the token cache to the leases, and count those that were taken as spent."""
         if self.cache is EMPTY_CACHE:
             return
-        tray, self.cache = self.cache, EMPTY_CACHE
-        left = tray.clear()
-        taken = tray.count * tray.micro - left
+        cache, self.cache = self.cache, EMPTY_CACHE
+        left = cache.clear()
+        taken = cache.count * cache.micro - left
         if left:
-            self.keep(left, tray.keeps)
+            self.keep(left, cache.keeps)
         if taken:
             self.spent += taken
             self.demand.attempts += taken
             self.last_use = now
-            self.portions = min(MOST, max(LEAST, 2 * taken // tray.micro))
+            self.portions = min(MOST, max(LEAST, 2 * taken // cache.micro))
         else:
             self.portions = LEAST
 
     @property
     def used(self) -> int:
-        """Micro-tokens that were spent."""
+        """Return the micro-tokens that were spent."""
         return self.spent + self.cache.taken
 
     def could_spend(self, cost: int, now: float) -> bool:
-        """Whether `spend` would."""
+        """Return whether `spend` would take `cost`."""
         return not self.waiters and self._covers(cost, now)
 
     def take(self, waiter: Waiter, now: float) -> bool:
-        """The same for one that may be settled later: it knows the age of its tokens."""
+        """Serve a caller that may settle later from the tokens at hand, as `spend` does. It notes when they expire."""
         self.demand.note(waiter.cost)
         if not self.could_spend(waiter.cost, now):
             return False
@@ -211,11 +262,11 @@ class Ledger:
         return True
 
     def hand_over(self, waiter: Waiter, now: float) -> None:
-        """Serve `waiter`: what is aside for it, and the rest from the hand."""
-        aside = min(self.reserved, waiter.cost)  # there is none when nobody waits
-        self._space(waiter.cost - aside, now)
-        waiter.expires = min(self.reserved_expires, self.leases.take(waiter.cost - aside))
-        self.reserved -= aside
+        """Serve `waiter` from the tokens that are reserved for it, and for the rest from the leases."""
+        reserved = min(self.reserved, waiter.cost)  # 0 when nobody waits
+        self._space(waiter.cost - reserved, now)
+        waiter.expires = min(self.reserved_expires, self.leases.take(waiter.cost - reserved))
+        self.reserved -= reserved
         if not self.reserved:
             self.reserved_expires = NEVER
         self.spent += waiter.cost
@@ -228,25 +279,25 @@ class Ledger:
 
     @property
     def debt(self) -> Waiter | None:
-        """Work that was admitted and not paid for yet, as a caller at the head of the line."""
+        """Return the work that was admitted and is not paid for yet, as a caller at the head of the line."""
         return self.settlement.debt
 
     @property
     def owed(self) -> int:
-        """The debt in micro-tokens."""
+        """Return the debt in micro-tokens."""
         return self.debt.cost if self.debt is not None else 0
 
     @property
     def callers(self) -> list[Waiter]:
-        """The callers in line, without the debt."""
+        """Return the callers in line, without the debt."""
         return [waiter for waiter in self.waiters if waiter is not self.debt]
 
     def settle(self, waiter: Waiter, cost: int, now: float, *, is_open: bool = True) -> None:
-        """Correct what `waiter` was served with: it cost `cost`."""
+        """Correct what `waiter` was served with: its work cost `cost`."""
         self.settlement.settle(self, waiter, cost, now, is_open=is_open)
 
     def write_off(self) -> None:
-        """Give the debt up: the outage mode has stood in for it, or nobody comes back to pay it."""
+        """Write the debt off: the outage mode has admitted it, or this producer ends."""
         self.settlement.write_off(self)
 
     # --- the line
@@ -263,16 +314,19 @@ class Ledger:
 
     @property
     def parts(self) -> int:
-        """How many in line want other budgets too."""
+        """Return how many callers in line want other budgets too."""
         return len(self.waiters.parts.all) if self.waiters.parts is not None else 0
 
     @property
     def within_reach(self) -> float:
-        """Micro-tokens: what those in line get in a moment."""
+        """Return the micro-tokens that callers in line get now or within a refresh."""
         return self.held + (self.answer.speed if self.answer is not None else 0) * AT_ONCE
 
     def cancel(self, waiter: Waiter, now: float) -> bool:
-        """A caller gives up: what it had, or what was set aside for it, goes back to the hand. Was it still in line?"""
+        """Take out a caller that gives up; return whether it was still in line.
+
+        The tokens that it was served with, or that were reserved for it, go back to the leases.
+        """
         if waiter.is_degraded:
             return False
         if waiter.is_served:  # served and cancelled in the same moment
@@ -289,7 +343,7 @@ class Ledger:
         return True
 
     def serve(self, now: float) -> list[Waiter]:
-        """Give what is in hand to those in line; the ones that are settled now."""
+        """Serve the callers in line from the tokens at hand, and return those that are settled by that."""
         settled: list[Waiter] = []
         self.opens, self.rests = NEVER, LONG_AGO
         looks, head = LOOKS, None
@@ -311,15 +365,15 @@ class Ledger:
                 self.opens = self.paced_until
                 break
             if self.held < head.cost or not head.is_ready(now):
-                # Lossless: what has not arrived when its lease ends never may, so nothing is collected beyond it.
+                # Tokens of a lossless budget must be spent within their lease, so none are reserved beyond it.
                 if self.leases.total and not (self.answer and self.answer.is_lossless):
                     self._reserve(min(self.leases.total, head.cost - self.reserved))
                 break
             head.take(self, now)
             settled.append(head)
-        if head is None and self.reserved:  # all in line let others pass, and nobody is there
+        if head is None and self.reserved:  # all callers in line let others pass
             self.release()
-        if self.waiters.parts is not None and (self.waiters.draw(self.within_reach, now, LOOKS) or not looks):
+        if self.waiters.parts is not None and (self.waiters.wake_within(self.within_reach, now, LOOKS) or not looks):
             self.opens, self.rests = min(self.opens, now + LOOKS_AGAIN), now + LOOKS_AGAIN
         if self.opens < NEVER and self._owner is not None:
             self._owner.on_due(self.opens)
@@ -328,13 +382,13 @@ class Ledger:
         return settled
 
     def expire(self, now: float) -> None:
-        """Burn what is too old."""
+        """Burn the tokens whose lease is over."""
         self.burned += self.leases.expire(now)
 
     def on_rate_drop(self, drop: Drop, now: float, spread: float = 0.0) -> None:
-        """Obey a message: the rate has fallen, or is no longer 0. One that is older than the last answer is left alone.
+        """Take a message that the rate has fallen or is no longer 0. Ignore one that is older than the last answer.
 
-        A rise gives no tokens: callers that wait ask again, `spread` seconds from now, so that a fleet is no herd.
+        A rise gives no tokens. Callers that wait ask again in `spread` seconds, so that a fleet does not ask at once.
         """
         if self.answer is None or drop.birth != self.birth or drop.granted_total < self.granted_total:
             return
@@ -354,12 +408,12 @@ class Ledger:
         )  # fmt: skip
 
     def scale_down(self, rate: int, now: float) -> None:
-        """The budget's rate is `rate` now. Where that is a drop, the same part of what is in hand goes back."""
+        """Take `rate` as the budget's rate. Where that is a drop, withdraw the same part of the tokens at hand."""
         if rate > FALL * self.rate:
             return
         self.reclaim(now)
         self.expire(now)
-        step = min(self.demand.unit, MICRO)  # a part of a token would lie there and be of no use
+        step = min(self.demand.unit, MICRO)  # less than a unit could not be spent
         kept = int(self.leases.total * (rate / self.rate)) // step * step
         rest = self.leases.total - kept
         if rest:
@@ -376,7 +430,7 @@ class Ledger:
         self.returned += tokens
 
     def _hand_over_withdrawn(self, now: float) -> int:
-        """What the next call says is handed back; too old by now, it burns."""
+        """Return the withdrawn tokens, which the next call hands back. Burn them where their lease is over."""
         rest, expires = self.withdrawn, self.withdrawn_expires
         self.withdrawn, self.withdrawn_expires = 0, NEVER
         if expires > now:
@@ -387,12 +441,12 @@ class Ledger:
 
     @property
     def head(self) -> Waiter | None:
-        """Whose turn it is."""
+        """Return the caller whose turn it is."""
         return self.waiters.first
 
     @property
     def held(self) -> int:
-        """In hand and set aside, in micro-tokens."""
+        """Return the micro-tokens at hand, reserved ones and those in the cache included."""
         return self.leases.total + self.reserved + self.cache.left
 
     def _covers(self, cost: int, now: float) -> bool:
@@ -402,12 +456,13 @@ class Ledger:
         return self.leases.total >= cost and now >= self.paced_until - GRAIN
 
     def _space(self, cost: int, now: float) -> None:
-        """Close a paced hand until the next token's time: tokens are spent evenly, not all as they come."""
+        """Where tokens are paced, hold the next back until its time, so that they are spent evenly."""
         if self.pace:
             self.paced_until = max(now, self.paced_until) + cost / self.pace
 
     def keep(self, tokens: int, expires: float) -> None:
-        if self.answer is not None and not self.answer.budget_rate:  # a waiter gives up in a pause: nothing to spend
+        """Add tokens to the leases. While the budget is paused, withdraw them instead: nothing may be spent."""
+        if self.answer is not None and not self.answer.budget_rate:
             self._withdraw(tokens, expires)
             return
         self.leases.keep(tokens, expires)
@@ -417,7 +472,7 @@ class Ledger:
         self.tries -= waiter.whole
 
     def release(self) -> None:
-        """Return what is reserved to the leases, as old as it is."""
+        """Return the reserved tokens to the leases. They expire when they would have."""
         if not self.reserved:
             return
         self.keep(self.reserved, self.reserved_expires)
@@ -431,12 +486,12 @@ class Ledger:
     # --- claiming
 
     def wake(self, now: float) -> None:
-        """Something wants tokens: claim as soon as the last answer allows."""
+        """Have the next claim made as soon as the last answer allows."""
         if self.flights and not self.is_far:
             return
         head = self.head
         gap = self.gap
-        if head:  # a try does not wait for company
+        if head:  # a try is asked for at once, not together with later ones
             gap = 0.0 if head.whole else self.short_gap if head.cost > self.held else gap
         if self.is_far and not (head and head.whole):
             gap = max(gap, self._apart)
@@ -444,12 +499,12 @@ class Ledger:
 
     @property
     def in_flight(self) -> Claim | None:
-        """The newest claim that has no answer yet."""
+        """Return the newest claim that has no answer yet."""
         return self.flights[-1].claim if self.flights else None
 
     @property
     def is_far(self) -> bool:
-        """Whether claims do not wait for one another's answers."""
+        """Return whether claims do not wait for one another's answers."""
         return self.flights.is_far(self.refresh)
 
     @property
@@ -457,17 +512,20 @@ class Ledger:
         return self.flights.apart(self.refresh, self.incarnation, self.seq)
 
     def claim(self, now: float) -> Claim | None:
-        """The claim that is due, now in flight; None when there is nothing to ask (`due` says when to look again)."""
+        """Return the claim to send now, which is in flight from here on; None where there is nothing to ask.
+
+        `due` says when to call this method again.
+        """
         self.due = NEVER
         if self._is_pending(now):
             again = self.flights.again(self.refresh)
             if again is not None:
                 return again
             if len(self.flights) >= MOST_FLIGHTS:
-                return None  # its answer says when
+                return None  # the next answer says when
         head = self.head
         self.reclaim(now)
-        if head and now < self.next_slot:  # a routine refresh before its slot would be a call for nothing
+        if head and now < self.next_slot:  # a claim before its slot would get nothing
             self.due = self.next_slot
             return None
         self.expire(now)
@@ -477,7 +535,7 @@ class Ledger:
         else:
             (want, need), unused = self.demand.wanted(self), 0
         is_idle = unused > 0
-        # What is reserved for a caller that waits elsewhere is renewed; claims on their way have told of it.
+        # Tokens reserved for a caller that waits on another budget are renewed. Claims on their way have reported them.
         renewed_at = NEVER if self.flights else self.reserved_expires - RENEWED * self.lease
         if want <= 0 and not unused and not self.withdrawn and now < renewed_at:
             looks_at = min(renewed_at, self._looks_at(now))
@@ -503,10 +561,10 @@ class Ledger:
         return claim
 
     def _looks_at(self, now: float) -> float:
-        """Return when to look again, where there is nothing to ask for; `now` where the server must hear of that.
+        """Return when to look again where there is nothing to ask for; `now` where the server must be told so.
 
-        While tokens are at hand they are looked at, to be handed back when they lie idle. The server counts on a
-        producer that it left with tokens, or short of them: it hears when there is nothing to come.
+        Tokens at hand are looked at each refresh, and handed back when they lie idle. The server expects another claim
+        of a producer that it left with tokens or short of them, so such a producer says when it is done.
         """
         done_at = max(self.last_use + self.refresh, self.last_claim + DONE * self.lease)
         if not self.waiters and self.is_awaited and now >= done_at:
@@ -516,7 +574,7 @@ class Ledger:
         return now + self.refresh if self.leases.total or now >= done_at else done_at
 
     def _hand_back_idle(self) -> int:
-        """Hand the rest back where nobody has used it for a refresh; then the producer is silent."""
+        """Clear the leases, which nobody has used for a refresh; return the micro-tokens to hand back."""
         unused = self.leases.total
         self.leases.clear()
         self.demand.needed = self.demand.mean
@@ -524,29 +582,29 @@ class Ledger:
 
     def _send(self, now: float, **asked: Any) -> Claim:
         self.seq += 1
-        told = self.burned - self.burned_told - self.flights.burned
+        told = self.burned - self.burned_reported - self.flights.burned
         claim = Claim(
             held=self.held + self.flights.expected, burned=max(0, told), weight=self.weight, priority=self.priority,
             incarnation=self.incarnation, seq=self.seq, birth=self.birth, granted_total=self.granted_total,
             trip=round(min(self.flights.trip, LONGEST_TRIP) * 1e6) if self.is_far else 0,
-            fallback_rate=self.share(now), degraded=self.alone - self.flights.degraded, **asked,
+            fallback_rate=self.share(now), degraded=self.degraded - self.flights.degraded, **asked,
         )  # fmt: skip
         self.flights.append(Flight(claim, now))
         return claim
 
     def _is_pending(self, now: float) -> bool:
-        """An unanswered claim is worth repeating as long as what it granted is worth having."""
+        """Give up the claims whose grant would have expired; return whether any claim is still on its way."""
         for each in self.flights.old(now - self.lease, self.refresh) if self.flights else ():
             self.forget(was_executed=True, now=now, ask=each.claim)
         return bool(self.flights)
 
     @property
     def asked(self) -> int:
-        """What the callers in line lack, in micro-tokens."""
+        """Return the micro-tokens that the callers in line lack."""
         return self.waiters.cost - self.reserved
 
     def served_at(self, cost: int) -> float:
-        """When one who comes now would be served, behind all who wait, at what this producer may run at."""
+        """Return when a caller that comes now would be served: behind the line, at the rate of this producer."""
         rate = self.answer.recommended_rate or self.answer.budget_rate if self.answer else 0
         behind = self.asked - self.slot_need + cost
         return self.outlook + (max(0, behind) / rate if rate else 0.0)
@@ -554,9 +612,9 @@ class Ledger:
     # --- answers
 
     def receive(self, answer: Answer, now: float, ask: Claim | None = None) -> list[Waiter]:
-        """Book an answer to a claim on its way, the oldest unless told; the waiters that are settled by it.
+        """Take the answer to a claim on its way, by default the oldest; return the waiters that it settles.
 
-        An answer to a claim that was given up, or answered before, is left alone: its tokens have been written off.
+        An answer to a claim that was given up or answered before is ignored: its tokens have been written off.
         """
         flight = self.flights[0] if ask is None else self.flights.of(ask)
         if flight is None:
@@ -564,10 +622,10 @@ class Ledger:
         ask, sent = flight.claim, flight.sent
         self.reclaim(now)
         self.flights.remove(flight)
-        self.burned_told += ask.burned
+        self.burned_reported += ask.burned
         self.granted += answer.granted
-        self.alone -= ask.degraded
-        if ask.seq < self.flights.newest:  # it was overtaken: only its tokens are news
+        self.degraded -= ask.degraded
+        if ask.seq < self.flights.newest:  # a newer answer came first: only the tokens count
             if answer.granted:
                 self.keep(answer.granted, sent + answer.lease)
                 self.expire(now)
@@ -580,17 +638,17 @@ class Ledger:
             self.on_rate_drop(heard, now)
         settled = self.serve(now)
         settled += self._deny(now, ask.seq)
-        # A signal has left `due` as it was: those who only ask do not put off those who wait.
+        # A signal left `due` as it was, so callers that only ask do not delay callers that wait.
         next_at = self.last_claim + self._apart if self.is_far else sent + self.refresh
         self.due = min(self.due, max(now, next_at, self.next_slot if self.waiters else LONG_AGO))
         return settled
 
     def _note_answer(self, answer: Answer, now: float, ask: Claim, sent: float) -> None:
-        """What the newest answer says of the budget, and when to claim again."""
+        """Note what the newest answer says of the budget, and when to claim again."""
         self.flights.newest = ask.seq
         expires = sent + answer.lease
         self.lease, self.refresh = answer.lease, answer.refresh
-        self.share_told = sent
+        self.share_asked_at = sent
         self.is_awaited = ask.held + answer.granted > ask.need or (  # as `outage_share` in share.lua has it
             not ask.whole and (answer.granted < ask.need or answer.recommended_rate < ask.requested_rate)
         )
@@ -616,22 +674,23 @@ class Ledger:
             self._set_slot(answer, ask, sent)
 
     def _set_slot(self, answer: Answer, ask: Claim, sent: float) -> None:
-        # A small bucket is asked before it is full: rate would be lost, and who comes first would come so for ever.
+        # A small bucket is asked before it is full. Else rate would be lost, and the producer that comes first would
+        # come first forever.
         self.flights.retry = answer.retry_after
         self.flights.most = answer.granted if self.is_denied else int(self.rate)
         self.gap = min(CLAIM_GAP, answer.burst / answer.budget_rate / 2) if answer.budget_rate else CLAIM_GAP
         self.short_gap = self.gap
         if not self.is_denied and not answer.retry_after:  # there is enough
             self.short_gap = 0.0
-        elif not answer.granted and ask.need and answer.refresh <= REFRESH:  # told a time of its own
+        elif not answer.granted and ask.need and answer.refresh <= REFRESH:  # the answer named this producer's time
             self.short_gap = min(self.gap, PROMISED_GAP)
         self.next_slot, self.slot_need = sent + answer.retry_after, ask.need
-        if ask.whole and self.is_denied and self.is_ahead:  # many are wanted: no claim for each of them
+        if ask.whole and self.is_denied and self.is_ahead:  # many tries: not a claim for each
             self.next_slot = max(self.next_slot, sent + CLAIM_GAP)
         self.outlook = max(self.next_slot, sent + answer.wait)
 
     def _set_pace(self, now: float) -> None:
-        """Decide how fast a hand that has just been filled opens: evenly until the next claim."""
+        """Decide how fast the tokens that have just come become available: evenly until the next claim, or at once."""
         assert self.answer is not None
         period = self.refresh if self.is_smooth else min(self.refresh, max(self.gap, self.answer.retry_after))
         pace = self.leases.total / period
@@ -641,7 +700,7 @@ class Ledger:
         self.paced_until = min(self.paced_until, now + period) if self.pace else LONG_AGO
 
     def _deny(self, now: float, seq: int) -> list[Waiter]:
-        """Settle the tries that were asked for and not served, that came behind others, or would have to wait."""
+        """Deny the tries that this claim did not serve, that come behind other callers, or that would have to wait."""
         if not self.tries:
             return []
         has_others = self.has_others
@@ -657,11 +716,11 @@ class Ledger:
 
     @property
     def has_others(self) -> bool:
-        """Whether callers wait that would be served before one that tries."""
+        """Return whether callers wait that are served before a try."""
         return self.waiters.count - (self.debt is not None) > self.tries
 
     def must_wait(self, cost: int, now: float) -> bool:
-        """Return whether the last answer said that so much will not be granted yet."""
+        """Return whether the last answer said that `cost` will not be granted yet."""
         return now < self.next_slot and self._missing(cost) >= self.slot_need
 
     def retry_after(self, cost: int, now: float) -> float:
@@ -670,11 +729,14 @@ class Ledger:
         speed = self.answer.speed if self.answer is not None else 0
         return max(0.0, self.outlook - now) + (more / speed if speed else 0.0)
 
-    def _missing(self, cost: int) -> int:  # where all is in hand, the hand is not open yet
+    def _missing(self, cost: int) -> int:  # all at hand: they are paced
         return cost - self.held if cost > self.held else cost
 
     def signal(self, now: float, rate: int) -> Claim | None:
-        """Only ask: what may a demand of `rate` micro-tokens/s run at? None while a claim is in flight."""
+        """Return a claim that only asks what a demand of `rate` micro-tokens per second may run at.
+
+        Return None while another claim is in flight.
+        """
         if self._is_pending(now) and not self.is_far:
             return None
         self.reclaim(now)
@@ -684,11 +746,11 @@ class Ledger:
         return self._send(now, requested_rate=rate, unused=unused)
 
     def has_sent(self, seq: int, now: float) -> bool:
-        """Whether the claim of this number is on its way."""
+        """Return whether the claim of this number is on its way."""
         return self._is_pending(now) and self.flights.has(seq)
 
     def lose(self, ask: Claim) -> None:
-        """No answer comes to this claim, and it may have been executed: it is sent again as it was."""
+        """Have a claim sent again as it was: no answer comes to it, and it may have been executed."""
         flight = self.flights.of(ask)
         for each in self.flights.lose(flight) if flight is not None else ():
             self._land(each, was_executed=True)
@@ -696,22 +758,23 @@ class Ledger:
     def share(self, now: float) -> int:
         """Return the micro-tokens per second that may be spent without Redis, as the last answer said.
 
-        They are halved each half a minute and end after five, counted from before that answer was asked for: so the
-        server, which counts from when it answered, never takes them for less.
+        They are halved every 30 s and end after 5 minutes, counted from when that answer was asked for. The server
+        counts from when it answered, so it never takes them for less.
         """
-        age = now - self.share_told
+        age = now - self.share_asked_at
         if self.answer is None or age >= SHARE_LASTS:
             return 0
         return int(self.answer.fallback_rate * 0.5 ** (age // HALVED_EACH))
 
     def drop_share(self) -> None:
-        """The server is told that this producer leaves, and gives its share to others."""
-        self.share_told = LONG_AGO
+        """Forget the share for an outage: this producer says goodbye, and the server gives its share to others."""
+        self.share_asked_at = LONG_AGO
 
     def forget(self, *, was_executed: bool, now: float, ask: Claim | None = None) -> None:
-        """Give a claim on its way up, or all. What it granted, if it was executed, burns at the server.
+        """Give up the claim `ask`, or all claims on their way.
 
-        What it handed back, if it surely was not executed, burns here.
+        The tokens that an executed claim was granted burn at the server. The tokens that a claim which was surely not
+        executed would have handed back burn here.
         """
         self.heard = None
         for each in list(self.flights):
@@ -724,7 +787,7 @@ class Ledger:
         self.flights.remove(flight)
         ask = flight.claim
         if was_executed:
-            self.burned_told += ask.burned
+            self.burned_reported += ask.burned
         else:
             self.returned, self.burned = self.returned - ask.unused, self.burned + ask.unused
         for waiter in self.waiters.alone if self.tries else ():
@@ -732,14 +795,14 @@ class Ledger:
                 waiter.asked = 0
 
     def hand_back_all(self, now: float) -> tuple[int, int]:
-        """Close: everything in hand and set aside leaves; what to tell the server, as (unused, burned)."""
+        """Empty the ledger of a producer that leaves; return what to tell the server, as (unused, burned)."""
         self.reclaim(now)
         self.expire(now)
         self.settlement.write_off(self)
         unused, withdrawn = self.held, self._hand_over_withdrawn(now)
         self.returned += unused
-        unused, burned = unused + withdrawn, self.burned - self.burned_told
-        self.burned_told = self.burned
+        unused, burned = unused + withdrawn, self.burned - self.burned_reported
+        self.burned_reported = self.burned
         self.leases.clear()
         self.reserved = 0
         self.due = NEVER

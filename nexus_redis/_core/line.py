@@ -1,16 +1,16 @@
-"""The line of one producer on one budget: who waits there, the oldest first. No I/O.
+"""The line of one producer on one budget: the callers that wait, the oldest first. No I/O.
 
 Callers of this budget alone stand in the order in which they came. A caller of several budgets at once has a `Part` in
-each of their lines (joint.py), and a part has one of three places:
+each of their lines (multi_acquire.py), and a part has one of three places:
 
-    passing   it lets those behind it go first; nobody looks at it here
-    near      it counts, and what is before it is no more than the budget gives in a moment (the line's reach)
-    asleep    it counts as well, and so much is before it that nobody needs to look at it yet
+    passing   it lets the callers behind it go first, and is not looked at here
+    near      it counts, and the cost before it is within the line's reach: what the budget gives within a refresh
+    asleep    it counts too, but the cost before it is beyond the reach, so it need not be looked at yet
 
-All parts of a caller have the same age, so whoever is before another in one line is before it in all that they share.
-A line is true where a newcomer would not be first; parts that let others pass make no difference to that.
+All parts of a caller have the same age. So a caller that is before another in one line is before it in all lines that
+they share. A line is true where a newcomer would not be the first; passing parts make no difference to that.
 
-Each change costs O(log n): only the near parts are kept in order, and of the sleepers only the oldest is known.
+Each change costs O(log n), since only the near parts are kept in order. Of the parts asleep, only the oldest is known.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from typing import Final
 
 from nexus_redis._core.waiter import Waiter
 
-LOOKS: Final = 32  # at callers of several budgets, one after the other; then somebody else has a turn
-LOOKS_AGAIN: Final = 0.002  # seconds
+LOOKS: Final = 32  # at callers of several budgets, one after the other; then other sessions have a turn
+LOOKS_AGAIN: Final = 0.002  # seconds until the next so many
 PASSING: Final = 0
 NEAR: Final = 1
 ASLEEP: Final = 2
-SLACK: Final = 2  # a near part falls asleep where the budget reaches less than half as far as it stands
-STALE: Final = 4  # entries in the heap for each sleeper, before it is rebuilt
+SLACK: Final = 2  # times the reach: a near part falls asleep where the cost before it is as much as that
+STALE: Final = 4  # entries in the heap for each part asleep, before the heap is rebuilt
 
-ages: Final = count(1)  # of the next to come; a debt keeps its 0, and is before everybody
+ages: Final = count(1)  # of the callers to come; a debt has the age 0, and is before all
 _age: Final = attrgetter("age")
 
 
 class Part(Waiter):
-    """One place of a caller who has others."""
+    """A caller of several budgets, as it stands in the line of one of them."""
 
     __slots__ = ("place",)
     is_part = True
@@ -48,7 +48,7 @@ class Part(Waiter):
         self.place = PASSING
 
     def consider(self, now: float) -> None:
-        """Look at all lines of the caller, and find the place that it has in each now."""
+        """Find the place that the caller now has in each of its lines."""
 
     def stays(self, now: float) -> bool:
         self.consider(now)
@@ -56,14 +56,14 @@ class Part(Waiter):
 
 
 class Line:
-    """Those who wait."""
+    """The callers that wait, and the debt."""
 
     __slots__ = ("_alone", "_alone_cost", "parts")
 
     def __init__(self) -> None:
         self._alone: OrderedDict[Waiter, None] = OrderedDict()  # a deque whose middle can leave at once
         self._alone_cost = 0
-        self.parts: Parts | None = None  # most budgets are never wanted together with others
+        self.parts: Parts | None = None  # most budgets are never acquired together with others
 
     def __bool__(self) -> bool:
         return bool(self._alone) or (self.parts is not None and self.parts.cost > 0)
@@ -79,55 +79,55 @@ class Line:
 
     @property
     def alone(self) -> Iterable[Waiter]:
-        """Those who want this budget alone, and the debt."""
+        """Return the callers that want this budget alone, and the debt."""
         return self._alone
 
     @property
     def count(self) -> int:
-        """How many count."""
+        """Return how many callers count."""
         return len(self._alone) + (self.parts.count if self.parts is not None else 0)
 
     @property
     def cost(self) -> int:
-        """Micro-tokens that those who count want."""
+        """Return the micro-tokens that the callers that count want."""
         return self._alone_cost + (self.parts.cost if self.parts is not None else 0)
 
     @property
     def first(self) -> Waiter | None:
-        """The oldest of those who count."""
+        """Return the oldest caller that counts."""
         alone = next(iter(self._alone), None)
         part = self.parts.first if self.parts is not None else None
         return part if part is not None and (alone is None or part.age < alone.age) else alone
 
     def join(self, waiter: Waiter) -> None:
-        """Somebody comes who wants this budget alone."""
+        """Add a caller that wants this budget alone."""
         waiter.age = next(ages)
         self._alone[waiter] = None
         self._alone_cost += waiter.cost
 
     def expect(self, part: Part) -> None:
-        """One comes who wants others too, and lets others pass for now."""
+        """Add a part, which lets others pass for now."""
         self.parts = self.parts or Parts()
         self.parts.all[part] = None
 
     def let_pass(self, part: Part) -> None:
-        """It lets others pass from now on."""
+        """Have a part let others pass from now on."""
         if self.parts is not None:
             self.parts.let_pass(part)
 
     def owe(self, debt: Waiter) -> None:
-        """A debt comes, before everybody."""
+        """Add a debt, before all callers."""
         self._alone[debt] = None
         self._alone.move_to_end(debt, last=False)
         self._alone_cost += debt.cost
 
     def add(self, debt: Waiter, cost: int) -> None:
-        """It has become larger, or smaller."""
+        """Change a debt by `cost`."""
         debt.cost += cost
         self._alone_cost += cost
 
     def leave(self, waiter: Waiter) -> None:
-        """Somebody goes, served or not."""
+        """Take a caller out, served or not."""
         if isinstance(waiter, Part):
             assert self.parts is not None
             self.parts.let_pass(waiter)
@@ -137,12 +137,12 @@ class Line:
             self._alone_cost -= waiter.cost
 
     def reaches(self, part: Part, reach: float) -> bool:
-        """Whether `part` is near, or would be if it counted: what is before it is less than `reach` micro-tokens."""
+        """Return whether `part` is near or would be if it counted: less than `reach` micro-tokens are before it."""
         assert self.parts is not None
         return self.parts.reaches(part, reach, self._before(part))
 
-    def draw(self, reach: float, now: float, most: int) -> bool:
-        """Look at the sleepers that the budget reaches, so many at most; True: there may be more of them."""
+    def wake_within(self, reach: float, now: float, most: int) -> bool:
+        """Look at the parts asleep within the reach, `most` of them at most; return whether there may be more."""
         parts = self.parts
         assert parts is not None
         for _ in range(most):
@@ -157,33 +157,33 @@ class Line:
         return True
 
     def _before(self, part: Part) -> int:
-        """At most so many micro-tokens are before it beside parts."""
+        """Return the micro-tokens of callers without parts that may be before it."""
         alone = next(iter(self._alone), None)
         return self._alone_cost if alone is not None and alone.age < part.age else 0
 
 
 class Parts:
-    """The parts in one line. `all`: passing or not; `cost`: of those that count, in micro-tokens."""
+    """The parts in one line. `all`: passing or not. `cost`: the micro-tokens of those that count."""
 
     __slots__ = ("_asleep", "_near", "_sleepers", "all", "cost", "near_cost")
 
     def __init__(self) -> None:
         self.all: dict[Waiter, None] = {}
         self.cost = self.near_cost = 0
-        self._near: list[Part] = []  # by age, all of them older than any sleeper
-        self._asleep: list[tuple[int, Part]] = []  # a heap by age; where a part is elsewhere by now, it says nothing
+        self._near: list[Part] = []  # by age, all of them older than any part asleep
+        self._asleep: list[tuple[int, Part]] = []  # a heap by age; an entry whose part is no longer asleep is stale
         self._sleepers = 0
 
     @property
     def first(self) -> Part | None:
-        """The oldest that counts."""
+        """Return the oldest part that counts."""
         if not self._near and (sleeper := self.sleeper) is not None:
             self.wake(sleeper)
         return self._near[0] if self._near else None
 
     @property
     def sleeper(self) -> Part | None:
-        """The oldest that sleeps: the next to be near."""
+        """Return the oldest part asleep: the next to be near."""
         heap = self._asleep
         while heap and heap[0][1].place != ASLEEP:
             heapq.heappop(heap)
@@ -191,11 +191,11 @@ class Parts:
 
     @property
     def count(self) -> int:
-        """How many count."""
+        """Return how many parts count."""
         return len(self._near) + self._sleepers
 
     def reaches(self, part: Part, reach: float, before: int) -> bool:
-        """As the line's; `before`: what stands before it beside parts."""
+        """Return the same as `Line.reaches`. `before`: the micro-tokens of callers without parts before it."""
         if part.place == ASLEEP:
             return False
         if part.place != NEAR and not self._is_among_the_near(part):
@@ -208,24 +208,24 @@ class Parts:
         return bool(self._near) and part.age < self._near[-1].age
 
     def put(self, part: Part, reach: float, *, is_near: bool) -> None:
-        """One that let others pass counts from now on."""
+        """Have a part that let others pass count from now on."""
         self.cost += part.cost
         if is_near or self._is_among_the_near(part):
-            self._draw_near(part)
+            self._put_near(part)
         else:
-            self._lull(part)
+            self._put_to_sleep(part)
         while len(self._near) > 1 and self.near_cost - self._near[-1].cost >= SLACK * reach:
             last = self._near.pop()
             self.near_cost -= last.cost
-            self._lull(last)
+            self._put_to_sleep(last)
 
     def wake(self, part: Part) -> None:
-        """The oldest sleeper is near now."""
+        """Make the oldest part asleep near."""
         self._sleepers -= 1
-        self._draw_near(part)
+        self._put_near(part)
 
     def let_pass(self, part: Part) -> None:
-        """One that counted lets those behind it pass from now on."""
+        """Have a part that counted let those behind it pass from now on."""
         if part.place == NEAR:
             del self._near[bisect_left(self._near, part.age, key=_age)]
             self.near_cost -= part.cost
@@ -236,12 +236,12 @@ class Parts:
         self.cost -= part.cost
         part.place = PASSING
 
-    def _draw_near(self, part: Part) -> None:
+    def _put_near(self, part: Part) -> None:
         insort(self._near, part, key=_age)
         part.place = NEAR
         self.near_cost += part.cost
 
-    def _lull(self, part: Part) -> None:
+    def _put_to_sleep(self, part: Part) -> None:
         part.place = ASLEEP
         self._sleepers += 1
         heapq.heappush(self._asleep, (part.age, part))

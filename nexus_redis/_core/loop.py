@@ -18,6 +18,7 @@ from nexus_redis._core.scheduler import SLICE, Scheduler
 from nexus_redis._core.session import Rest, Send, Session
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.plans import Done, Failed, Fault, Outcome, Pause, is_lost, step
+from nexus_redis._values import error_texts
 from nexus_redis.errors import NexusError
 
 Loop = Generator[Exchange | Pause, list[Outcome] | None, None]
@@ -43,13 +44,13 @@ def serve(scheduler: Scheduler) -> Loop:
             scheduler.asleep_until = scheduler.next_due()
             yield Pause(max(0.0, scheduler.asleep_until - now))
             scheduler.steps = 0
-            scheduler.asleep_until = -NEVER  # awake: nobody needs to wake us
+            scheduler.asleep_until = -NEVER  # the loop is awake, so no session needs to wake it
         else:
             yield from _resume_due(scheduler, sessions, now)
 
 
 def run_until_pause(loop: Loop, send: Callable[[Exchange], list[Outcome] | None]) -> Pause | None:
-    """Run a loop by hand, until it wants to pause for a while; None at its end. `send` carries each batch."""
+    """Run a loop until it pauses for a while; return None at its end. `send` carries each batch."""
     outcomes: list[Outcome] | None = None
     while True:
         found = step(loop, outcomes)
@@ -146,7 +147,7 @@ def _resume(scheduler: Scheduler, session: Session, answer: Any) -> Send | None:
 def _run(scheduler: Scheduler, session: Session, answer: Any) -> Send | None:
     if session.life is None:  # a bug has ended it meanwhile
         return None
-    # What woke it while it waited for outcomes counts. What wakes it in this step does not: it says when it goes on.
+    # A `wake_at` while it waited for outcomes counts. A `wake_at` in this step does not: the step returns a time.
     woken = session.due if session.waits else NEVER
     session.waits = session.is_deferred = False
     try:
@@ -156,7 +157,7 @@ def _run(scheduler: Scheduler, session: Session, answer: Any) -> Send | None:
         raise
     match found:
         case Send():
-            assert answer is True, "a session sends only when it has just been told that it may"
+            assert answer is True, "a session sends only when it was just resumed with True"
             session.waits = found.waits
             if not found.waits:
                 rest = step(session.life, None)
@@ -202,7 +203,7 @@ def _give_up(scheduler: Scheduler, now: float) -> Loop:
 
 
 def _overdue(waited: float) -> Failed:
-    error = TimeoutError(f"no answer within {waited:.2g} s")
+    error = TimeoutError(error_texts.overdue(waited))
     return Failed(Fault.UNKNOWN, "", "TimeoutError", str(error), NexusError(str(error)), waited)
 
 

@@ -1,13 +1,14 @@
-"""How much an observer adds to the rate of its budget at most: a few times what it sends. No I/O, and no clock.
+"""The most that an observer adds to the rate of its budget: a few times what it sends. No I/O, and no clock.
 
 An observer is one of many clients of a downstream, and sees only the requests that it sends itself. The law gives it a
 rate, and the budget's rate is the sum of these rates. Suppose that one of two observers with 50/s each stops. It sees
-nothing from then on, so its law would keep the 50/s forever. The other one would get 100/s and find that they can be
-done, and the sum would be 150/s for a downstream that takes 100/s.
+no more requests, so its law would keep the 50/s forever. The other observer would get 100/s and find that the
+downstream can do them, and the sum would be 150/s for a downstream that takes 100/s.
 
-So each observer reports as its `capacity`, which no law exceeds, TIMES the rate at which it has sent lately. That is
+So each observer reports a `capacity`, which no law exceeds, of TIMES the rate at which it has sent lately. That is
 enough for a rate that doubles with each loop, and an observer that stops adds next to nothing 20 s later. While a
-caller waits, it reports a request per second at least, whatever that costs. So it begins again as it began at first.
+caller waits, the observer reports a request per second at least, whatever its cost. So it begins again as it began at
+first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LEAST: Final = 0.1  # tokens per second: what an idle observer keeps, so that th
 
 
 class Observed:
-    """What one observer has sent. `least` is what it keeps even while it sends nothing: LEAST unless given."""
+    """The rate at which one observer sends. `least`: what it keeps while it sends nothing; LEAST where it is None."""
 
     def __init__(self, least: float | None) -> None:
         self._least = LEAST if least is None else least
@@ -39,9 +40,7 @@ class Observed:
         >>> [round(observed.said({"done": 25 * second}, now=second)["capacity"]) for second in range(6)]  # 25/s
         [1, 87, 98, 100, 100, 100]
         """
-        counted = (
-            dict.fromkeys(("done", "errors", "in_flight"), 0.0) | measured
-        )  # it has done nothing before its first work
+        counted = dict.fromkeys(("done", "errors", "in_flight"), 0.0) | measured  # 0 before its first work
         sent = sum(counted.get(name, 0.0) for name in ("done", "errors", "cancelled", "in_flight"))
         if self._at is not None and now > self._at:
             seconds = now - self._at

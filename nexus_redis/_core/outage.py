@@ -1,10 +1,10 @@
-"""What a producer admits while Redis is away, by its outage mode, beside the leases that it still holds. No I/O.
+"""The outage mode: how much a producer admits while Redis is away, beside the leases that it still holds. No I/O.
 
     share       half of the last share, halved each 30 s, for 5 minutes, then closed; never answered before: closed
     closed      nothing; a caller that has waited 5 s gets `Unavailable`
     open        everything
 
-What is admitted that way says so (`degraded`), and is not made up for later: claims go on from the server's state.
+Grants of the outage mode are marked `degraded`, and are not made up for later: claims go on from the server's state.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from nexus_redis._core.waiter import NEVER, Waiter
+from nexus_redis._protocol.calls import DEFAULT_BURST
 from nexus_redis._values.parse import MICRO
 from nexus_redis.errors import Unavailable
 
 if TYPE_CHECKING:
     from nexus_redis._core.producer import ProducerSession
 
-BURST: Final = 0.25  # seconds of the degraded rate that may be admitted at once
 UNAVAILABLE_AFTER: Final = 5.0
 SHORTEST_PAUSE: Final = 0.001  # seconds until the next look at what is earned
 
 
 class Allowance:
-    """What is earned at the degraded rate, from the moment when Redis went away.
+    """The tokens that are earned at the degraded rate, from the moment when Redis went away.
 
-    Processes that lose Redis at one moment would all have earned their first whole token at one moment too: 32 of them
-    with a budget of 5/s would admit 32 at once. So the first cost of an outage counts 1 to 2 times, drawn by chance,
-    and these tokens are spread over as long a time as it took to earn them. A producer that has all of the degraded
-    rate shares it with nobody, so there the first cost counts once.
+    Processes that lose Redis at the same moment would all have earned their first whole token at the same moment too:
+    32 of them with a budget of 5/s would admit 32 at once. So the first cost of an outage counts 1 to 2 times, drawn by
+    chance, and these tokens are spread over as long a time as it took to earn them. A producer that has all of the
+    degraded rate shares it with no other, so there the first cost counts once.
 
         a share of 2.5/s of 5/s, one token: it is there after 0.4 s
         a share of 0.16/s of 5/s: after 6.4 to 12.4 s, then one each 6.4 s
@@ -48,7 +48,7 @@ class Allowance:
     def reset(self) -> None:
         """Forget what was earned: Redis answers, and the next outage begins with nothing."""
         self.amount = 0.0
-        self._until: float | None = None  # it is earned up to here; None: no outage so far
+        self._until: float | None = None  # when `amount` was last brought up to date; None: no outage so far
 
     def covers(self, cost: int, rate: float, most: float, began: float, now: float) -> bool:
         """Return whether `cost` is earned by now, at `rate` of `most`, since the outage `began`."""
@@ -59,7 +59,7 @@ class Allowance:
             self._until = began
             self._stretch = 1 + random.uniform(0, max(0.0, 1 - rate / most) if most else 0.0)  # noqa: S311  # no secret
         need = cost * self._stretch
-        self.amount = min(self.amount + rate * (now - self._until), max(rate * BURST, need, MICRO))
+        self.amount = min(self.amount + rate * (now - self._until), max(rate * DEFAULT_BURST, need, MICRO))
         self._until = now
         return rate > 0 and self.amount >= need
 
@@ -74,7 +74,7 @@ class Allowance:
 
 
 class OutageMode:
-    """One producer's outage mode at work. `next_at` says when the next caller may be served or must be told."""
+    """One producer's outage mode at work. `next_at`: when the next caller may be served or must get its error."""
 
     __slots__ = ("_session", "allowance", "next_at")
 
@@ -84,7 +84,7 @@ class OutageMode:
         self.next_at = NEVER
 
     def end(self) -> None:
-        """Redis answers."""
+        """End the outage: Redis answers."""
         self.allowance.reset()
         self.next_at = NEVER
 
@@ -98,7 +98,7 @@ class OutageMode:
         return 0.0 if mode == "closed" else float(self._session.ledger.share(now))
 
     def serve(self, now: float) -> list[Waiter]:
-        """Return the callers that are settled now: served by the mode, or told that they will not be."""
+        """Serve callers by the mode; return those that are settled: served, or with an error."""
         session = self._session
         self.next_at = NEVER
         settled = session.ledger.serve(now)
@@ -134,7 +134,7 @@ class OutageMode:
             return False
         for session, part in parts:
             session.outage.allowance.take(part.cost)
-            session.ledger.alone += part.cost
+            session.ledger.degraded += part.cost
         return True
 
     def _give_up(self, now: float) -> list[Waiter]:

@@ -1,9 +1,9 @@
-"""A producer's session on one budget: who waits there, what is claimed when, and the plan from the first call to the
-goodbye. No I/O, no clock.
+"""A producer's session on one budget: its callers, its claims, and the plan from the first call to the deregistration.
+No I/O, no clock.
 
-    live        stay, say goodbye, come back with the next caller
-    _stay       rest until the ledger, an asker or the outage mode wants something; claim
-    _claim      register the budget if need be, send the claim, book the answer
+    live        stay, deregister, come back with the next caller
+    _stay       rest until the ledger, a signal request or the outage mode wants something; claim
+    _claim      register the budget if need be, send the claim, take the answer
 
 The ledger says how much to claim and when (ledger.py). While Redis is away, the outage mode serves (outage.py).
 """
@@ -19,9 +19,9 @@ from nexus_redis._core.background import run_in_background
 from nexus_redis._core.ledger import Ledger
 from nexus_redis._core.outage import OutageMode
 from nexus_redis._core.reachability import Reachability, Superseded
-from nexus_redis._core.registration import News, Registration
+from nexus_redis._core.registration import Registration, Reply
 from nexus_redis._core.scheduler import Scheduler
-from nexus_redis._core.session import Life, Rest, Send, Session, say_goodbye
+from nexus_redis._core.session import Life, Rest, Send, Session, deregister
 from nexus_redis._core.signal_request import SignalRequest, flow_of
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol import calls
@@ -29,6 +29,7 @@ from nexus_redis._protocol.budget_list import Listed, swept
 from nexus_redis._protocol.calls import Answer, Claim, Drop
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, Failed, Fault, Job, Outcome
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.identity import Identity
 from nexus_redis._values.log import log
 from nexus_redis._values.parse import MICRO
@@ -71,7 +72,7 @@ class ProducerSession(Session):
         self._outage: OutageMode | None = None
         self.askers: tuple[SignalRequest, ...] = ()
         self.is_staying = False  # Redis may know this incarnation
-        self.needs_keys = False  # something was due at the budget: the claim goes again, with all keys
+        self.needs_keys = False  # a deadline of the budget had passed: the claim is sent again, with all keys
         self.is_leaving = self.is_closed = False
         self.leaver: Waiter | None = None
 
@@ -86,7 +87,7 @@ class ProducerSession(Session):
 
     @property
     def away(self) -> Reachability:
-        """Return whether this budget is out of reach: its server, or since a newer release has written its state."""
+        """Return the reachability of this budget: its server's, or that of state that a newer release wrote."""
         return self.superseded or self.server
 
     @property
@@ -108,7 +109,7 @@ class ProducerSession(Session):
 
     @property
     def reason(self) -> str:
-        """Why tokens are short, as the budget last said. A caller that got none is never told `ok`."""
+        """Return why tokens are short, as the last answer said. It is never `ok`: the caller that asks got no token."""
         answer = self.ledger.answer
         if self.away.is_out or answer is None:
             return "unavailable"
@@ -117,24 +118,24 @@ class ProducerSession(Session):
     # --- callers
 
     def spend(self, cost: int, now: float) -> bool:
-        """Take tokens that are at hand. Raise what a permanent failure left."""
+        """Take tokens that are at hand; return whether they were. Raise the error of a permanent failure."""
         self.check(now)
         return self.ledger.spend(cost, now)
 
     def take(self, waiter: Waiter, now: float) -> bool:
-        """Take tokens that are at hand for a caller that may settle later. Raise what a permanent failure left."""
+        """Take tokens at hand for a caller that may settle later, likewise."""
         self.check(now)
         return self.ledger.take(waiter, now)
 
     def check(self, now: float) -> None:
-        """Raise what a permanent failure left."""
+        """Raise the error of a permanent failure, for a second after it."""
         if self.refused is not None:
             if now < self.refused_until:
                 raise copy(self.refused)
             self.refused = None
 
     def wait(self, waiter: Waiter) -> None:
-        """Put a caller in line, or ask on its behalf."""
+        """Put a caller in line, or have its signal request sent."""
         now = waiter.since
         if isinstance(waiter, SignalRequest):
             self.askers = (*self.askers, waiter)
@@ -142,11 +143,11 @@ class ProducerSession(Session):
             self.registration.keep_line(self.ledger)
             self.ledger.wait(waiter)
             self._wake(self.ledger.serve(now), now)
-        self._serve_alone(now)
+        self._serve_degraded(now)
         self.wake_at(self._next_at(now))
 
     def cancel(self, waiter: Waiter, now: float) -> None:
-        """Take a caller out that gives up: in line, asking, or just served."""
+        """Take out a caller that gives up: in line, asking for a signal, or just served."""
         if isinstance(waiter, SignalRequest):
             self._drop_asker(waiter)
             return
@@ -154,7 +155,7 @@ class ProducerSession(Session):
         self._wake(self.ledger.serve(now), now)
 
     def settle(self, ledger: Ledger, waiter: Waiter, cost: int, now: float) -> None:
-        """Correct what `waiter` was served with from `ledger`: it cost `cost`."""
+        """Correct what `waiter` was served with from `ledger`: its work cost `cost`."""
         if ledger is not self.ledger:  # served before a fork: the parent settles it
             return
         ledger.settle(waiter, cost, now, is_open=not self.is_closed)
@@ -162,14 +163,14 @@ class ProducerSession(Session):
             self.look(now)
 
     def look(self, now: float) -> None:
-        """See what has changed for the callers in line.
+        """Serve the callers in line, if they can be served now.
 
         A line that rests is looked at when it has rested. Meanwhile answers come for the callers whose turn is near.
         """
         settled = self.ledger.serve(now) if now >= self.ledger.rests else []
         if self.ledger.head is not None:
             self.ledger.wake(now)
-            self._serve_alone(now)
+            self._serve_degraded(now)
             self.wake_at(self._next_at(now))
         self._wake(settled, now)
 
@@ -177,7 +178,7 @@ class ProducerSession(Session):
         self.askers = tuple([each for each in self.askers if each is not asker])
 
     def denial(self, cost: int, now: float, *, must_fit: bool = True) -> Denied | None:
-        """Return the denial that needs no call: a caller waits before, or the last answer said when to come back."""
+        """Return the denial that needs no call: other callers wait, or the last answer said when to ask again."""
         ledger = self.ledger
         if self.away.is_out and self.settings.on_outage == "closed":
             return Denied(max(0.0, self.away.next_try - now), "unavailable")
@@ -196,22 +197,21 @@ class ProducerSession(Session):
         answer, most = self.ledger.answer, self.registration.largest_burst
         if answer and answer.budget_rate and cost > answer.burst:
             if cost > most and must_fit:
-                remedy = f"above the burst of {most / MICRO:g}: use acquire, or a larger `burst`"
-                raise InvalidSetting("cost", cost / MICRO, remedy)
+                raise InvalidSetting("cost", cost / MICRO, error_texts.above_burst(most / MICRO))
             retry_after = min(max(retry_after, self.ledger.refresh), LOOK_AGAIN)
         return Denied(retry_after, self.reason)
 
     # --- changes of the rate
 
     def on_rate_drop(self, drop: Drop, now: float) -> None:
-        """Scale down what is at hand, since the budget's rate has fallen; the rest goes back with the next claim.
+        """Withdraw a part of the tokens at hand, since the budget's rate has fallen. The next claim hands them back.
 
         Where the rate was 0 and is no longer, the callers that wait ask again.
         """
         self.ledger.on_rate_drop(drop, now, random.uniform(0, SPREAD))  # noqa: S311  # spreads claims, guards nothing
 
     def set_rate(self, rate: int) -> None:
-        """Scale down what is at hand, since this process has just set the budget's rate itself."""
+        """Withdraw a part of the tokens at hand, where this process has just set a lower rate itself."""
         if self.ledger.answer is not None:
             self.ledger.scale_down(rate, self.scheduler.clock())
 
@@ -229,7 +229,7 @@ class ProducerSession(Session):
                 return
 
     def _stay(self) -> Life:
-        """Claim, until the producer is closed, or nobody has used it for a minute."""
+        """Claim, until the producer is closed, or was not used for a minute."""
         until = self._next_at(self.scheduler.clock())
         while True:
             can_send = yield Rest(until)
@@ -237,7 +237,7 @@ class ProducerSession(Session):
             if self.is_leaving:
                 return
             if not can_send or (self.superseded is not None and now < self.superseded.next_try):
-                self._serve_alone(now)
+                self._serve_degraded(now)
                 until = min(self.outage.next_at, self.superseded.next_try if self.superseded else NEVER)
                 continue
             if self.ledger.opens <= now:
@@ -262,12 +262,12 @@ class ProducerSession(Session):
         return min(self.ledger.due, self.ledger.opens, alone_at)
 
     def on_due(self, time: float) -> None:
-        """Go on earlier, since the ledger wants something. A producer that has left and is not used stays away."""
+        """Go on at that time, since the ledger wants something. A producer that has left and is not used stays away."""
         if self.is_staying or self.ledger.waiters:
             self.wake_at(time)
 
     def _ask(self, now: float) -> Claim | None:
-        """Return the claim to send: an unanswered one, an asker's or the ledger's, whichever was due first."""
+        """Return the claim to send: an unanswered one, a signal request's or the ledger's, the first that is due."""
         if not self.is_staying:
             self.ledger.begin(self.identity.begin())
         ledger, asker = self.ledger, self.askers[0] if self.askers else None
@@ -278,7 +278,7 @@ class ProducerSession(Session):
         asked = ledger.signal(now, asker.rate) if asker and is_new else None
         ask = asked or ledger.claim(now)
         if ask is None and self.away.is_out:
-            ask = ledger.signal(now, round(ledger.demand.mean))  # those served alone ask for nothing: is Redis back?
+            ask = ledger.signal(now, round(ledger.demand.mean))  # a call that shows whether Redis is back
         if asked and asker:
             asker.seq = asked.seq
         if ask is not None and self.is_staying:
@@ -288,20 +288,20 @@ class ProducerSession(Session):
 
     @property
     def overlaps(self) -> bool:  # type: ignore[override]  # here it changes with the round trip
-        """Whether claims go on while others have no answer yet: where Redis is far, and nothing else is to be said."""
-        return self.ledger.is_far and self.is_staying and self.registration.is_told and not self.is_leaving
+        """Return whether claims go on while others have no answer: where Redis is far, and only claims are due."""
+        return self.ledger.is_far and self.is_staying and self.registration.is_registered and not self.is_leaving
 
     def _claim(self, ask: Claim, now: float) -> Life:
-        """Send a claim, behind what the budget must be told first: in one round trip where that needs no answer."""
+        """Register the budget, if need be, and send a claim: in one round trip where the claim need not wait."""
         claim = calls.claim(self.keys, self.id, ask, with_all_keys=self.needs_keys)
-        question = self.registration.question(now)
-        if question is None:
+        first = self.registration.next_call(now)
+        if first is None:
             jobs = self.registration.batch(claim, now)
-        elif self.registration.is_own(question) and not self.refused_until:
-            jobs = [question, *self.registration.batch(claim, now)]
-        else:  # nothing is claimed along with settings that were refused before, or with a parent's
-            self.ledger.lose(ask)  # it is sent as soon as that is told
-            jobs = [question]
+        elif self.registration.is_own(first) and not self.refused_until:
+            jobs = [first, *self.registration.batch(claim, now)]
+        else:  # no claim is sent along with settings that were refused before, or with a parent's
+            self.ledger.lose(ask)  # it is sent as soon as that call is answered
+            jobs = [first]
         if self.overlaps:
             yield Send(jobs, waits=False)
         else:
@@ -309,15 +309,15 @@ class ProducerSession(Session):
             self._take(jobs, outcomes, self.scheduler.clock())
 
     def _deregister(self) -> Life:
-        """Hand everything back and say goodbye. A goodbye that is lost is said again, unless Redis is away."""
+        """Hand all tokens back and leave. A call that is lost is sent again, unless Redis is away."""
         self.is_leaving = True
         if self.is_staying and not self.away.is_out:
             now = self.scheduler.clock()
             self.ledger.forget(was_executed=True, now=now)
             unused, burned = self.ledger.hand_back_all(now)
-            goodbye = calls.leave_producer(self.keys, self.id, self.ledger.incarnation, unused, burned)
+            call = calls.leave_producer(self.keys, self.id, self.ledger.incarnation, unused, burned)
             self.ledger.drop_share()
-            yield from say_goodbye(self, goodbye, self.away)
+            yield from deregister(self, call, self.away)
         self._be_gone()
 
     def _be_gone(self) -> None:
@@ -354,7 +354,7 @@ class ProducerSession(Session):
                 self._answered(ask, outcome, now)
 
     def _take(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
-        """Take the outcomes of a claim, of what the budget was told, or of both."""
+        """Take the outcomes of a claim, of a registration, or of both."""
         ask = _claim_of(jobs[0])
         if ask is None:
             is_alone = len(jobs) == 1
@@ -369,15 +369,15 @@ class ProducerSession(Session):
             run_in_background(self.scheduler, swept(self.keys.namespace, outcomes[-1]))
 
     def _registered(self, fact: Outcome, ask: Claim | None, outcome: Outcome, now: float) -> None:
-        """Take the answer to what the budget was told, and the claim's where it came along."""
+        """Take the reply to a registration, and the outcome of a claim that was sent along with it."""
         if isinstance(fact, Failed):
             if isinstance(outcome, Answer):  # of a budget without our settings
                 self.ledger.forget(was_executed=True, now=now, ask=ask)
             self._failed(ask, fact, now)
             return
-        news = fact if isinstance(fact, News) else News(self.registration, fact)
-        news.registration.register(news.fact, now)
-        # The claim came before the settings where the server knew its script and not theirs: then it is made again.
+        reply = fact if isinstance(fact, Reply) else Reply(self.registration, fact)
+        reply.registration.on_reply(reply.fact, now)
+        # Where the server knew only the claim's script, it executed the claim first: the claim is made again.
         if isinstance(outcome, Answer) and self.registration.lacks_our_rate(outcome.reason):
             self.ledger.forget(was_executed=True, now=now, ask=ask)
             self.ledger.due = now
@@ -397,11 +397,11 @@ class ProducerSession(Session):
             self._outage.end()
         if self.superseded is not None:
             self.superseded = None
-            log.warning("budget %s: this release can read its state again", self.keys.name)
+            log.warning(log_texts.STATE_READABLE, self.keys.name)
         self.registration.largest_burst = max(self.registration.largest_burst, answer.burst)
         self.needs_keys = False
         flight = self.ledger.flights.of(ask)
-        if flight is None:  # given up before its answer came: that says how far it is
+        if flight is None:  # given up before its answer came, which shows how far Redis is
             self.ledger.flights.time(self.server.in_flight.trip.mean)
         settled = self.ledger.receive(answer, now, ask)
         asker = next((each for each in self.askers if each.seq == ask.seq), None)
@@ -415,7 +415,7 @@ class ProducerSession(Session):
             self.ledger.due = now
         else:
             self.registration.warn_of_wait(self.ledger, answer, now)
-            if ask.trip and flight is not None:  # the server knew how far we are; no connection was made first
+            if ask.trip and flight is not None:  # the claim said how far Redis is, so no connection was made first
                 self.registration.warn_of_distance(min(now - flight.sent, self.ledger.flights.trip), answer)
             self._fail_too_large(answer, now)
 
@@ -450,22 +450,22 @@ class ProducerSession(Session):
             if fault is Fault.NOT_EXECUTED:
                 self._forget(ask, was_executed=False, now=now)
             self.registration.unlist()
-            ledger.due = now + FIRST_BACKOFF  # beside the server's, for a call that fails alone
-            self._serve_alone(now)
+            ledger.due = now + FIRST_BACKOFF  # beside the server's own backoff, for a call that fails alone
+            self._serve_degraded(now)
 
     def _supersede(self, error: NexusError, now: float) -> None:
         """Go on by the outage mode: a newer release has written the state, and an older one cannot read it."""
         if self.superseded is None:
             self.superseded = Superseded(str(error), now)
-            log.warning("budget %s: %s. This producer goes by its outage mode", self.keys.name, error)
+            log.warning(log_texts.STATE_SUPERSEDED, self.keys.name, error)
         self.ledger.due = self.superseded.next_try = now + REFUSED_FOR
-        self._serve_alone(now)
+        self._serve_degraded(now)
 
     def _is_ours(self, job: Job) -> bool:
         return isinstance(job, Call) and job.keys[-2] == self.keys.producer(self.id)
 
     def _forget(self, ask: Claim | None, *, was_executed: bool, now: float) -> None:
-        """Give a claim up, and with it the question of a caller that only asked, which is put again."""
+        """Give a claim up, and with it the signal request that it carried, which is asked again."""
         self.ledger.forget(was_executed=was_executed, now=now, ask=ask)
         for asker in self.askers:
             if ask is None or asker.seq == ask.seq:
@@ -475,13 +475,12 @@ class ProducerSession(Session):
         taken = self.identity.rename()
         if not self.identity.has_warned:
             self.identity.has_warned = True
-            log.warning("budget %s: producer id %s is in use by a live process; this one goes on as %s",
-                        self.keys.name, taken, self.id)  # fmt: skip
+            log.warning(log_texts.PRODUCER_ID_TAKEN, self.keys.name, taken, self.id)
 
     # --- callers that are settled
 
     def leave_line(self, waiter: Waiter, now: float) -> Sequence[tuple[ProducerSession, Waiter]]:
-        """Take a caller out of this line, and out of the others that it stands in."""
+        """Take a caller out of this line and its other lines."""
         parts: Sequence[tuple[ProducerSession, Waiter]] = waiter.parts(self)
         for session, part in parts:
             session.ledger.cancel(part, now)
@@ -489,7 +488,7 @@ class ProducerSession(Session):
                 self.scheduler.touch(session)
         return parts
 
-    def _serve_alone(self, now: float) -> None:
+    def _serve_degraded(self, now: float) -> None:
         """Serve the callers by the outage mode, if Redis is away."""
         if self.away.is_out:
             self._wake(self.outage.serve(now), now)
@@ -504,7 +503,7 @@ class ProducerSession(Session):
         most = self.registration.largest_burst
         too_large = [waiter for waiter in self.ledger.callers if waiter.cost > most]
         for waiter in too_large:
-            remedy = f"above the burst of {most / MICRO:g}, the most at once of a lossless budget: use a larger `burst`"
+            remedy = error_texts.above_lossless_burst(most / MICRO)
             self._fail(waiter, InvalidSetting("cost", waiter.cost / MICRO, remedy), now)
         self._wake(too_large, now)
 
@@ -520,7 +519,7 @@ class ProducerSession(Session):
         self._wake(line, now)
 
     def _wake(self, settled: list[Waiter], now: float) -> None:
-        """Wake the callers that are settled. What changed here may be what callers wait for in more lines than this."""
+        """Wake the callers that are settled, then look at callers of several budgets whose lines have changed."""
         for waiter in settled:
             waiter.wake()
         self.scheduler.look_around(now)

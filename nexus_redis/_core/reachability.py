@@ -1,4 +1,4 @@
-"""Whether a server answers: the only one, or one node of a cluster. No I/O, no clock."""
+"""The reachability of a server: the only one, or one node of a cluster. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 from nexus_redis._core.round_trips import InFlight
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.plans import FIRST_BACKOFF, Failed
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 
 OUTAGE_AFTER: Final = 2  # failures in a row: one dropped reply is not an outage
@@ -15,7 +16,7 @@ LONGEST_BACKOFF: Final = 1.0
 
 
 class Reachability:
-    """Whether a server answers, since when it does not, and when it is tried again."""
+    """The state of one server: whether it answers, since when it does not, and when it is tried again."""
 
     def __init__(self) -> None:
         self._begin_reachability()
@@ -61,12 +62,12 @@ class Reachability:
         backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
         self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
         if self.failures == OUTAGE_AFTER:
-            log.warning("Redis does not answer (%s): producers go by their outage mode until it does", self.cause)
+            log.warning(log_texts.REDIS_AWAY, self.cause)
 
     def note_success(self) -> None:
         """Note that the server has answered."""
         if self.is_out:
-            log.warning("Redis answers again")
+            log.warning(log_texts.REDIS_BACK)
         self._answers()
 
 

@@ -1,8 +1,8 @@
-"""Batches on their way to Redis: whose they are, how long an answer takes, and when one is overdue. No I/O, no clock.
+"""Batches on their way to Redis: their sessions, the time of a round trip, overdue answers. No I/O, no clock.
 
 An answer is overdue by the rule of TCP (Jacobson, "Congestion Avoidance and Control", 1988): when it takes longer than
 the mean of the round trips plus four times their mean deviation, at least a quarter of a second more than the mean and
-at most a second in all. An overdue answer counts as a failure, and nobody waits for it any longer. A late answer is
+at most a second in all. An overdue answer counts as a failure, and no session waits for it any longer. A late answer is
 still an answer.
 
 Where Redis is near, one batch follows the other: what becomes due meanwhile shares the next round trip. Where it is
@@ -30,8 +30,8 @@ DEVIATIONS: Final = 4
 MEAN_GAIN: Final = 1 / 8
 DEVIATION_GAIN: Final = 1 / 4
 APART: Final = 0.03  # seconds from one batch to the next that does not wait for its answer, at least
-ABREAST: Final = 6  # of these in a mean round trip, at most
-MOST_OUT: Final = 16  # of all batches, overdue ones as well: each holds a connection
+ABREAST: Final = 6  # such batches in a mean round trip, at most
+MOST_OUT: Final = 16  # batches on their way, overdue ones included: each holds a connection
 
 
 class RoundTrip:
@@ -102,7 +102,7 @@ class InFlight:
         return exchange
 
     def lose_connections(self) -> None:
-        """Count the connections anew: a batch did not come back, so it is not known which are left."""
+        """Count the connections again: a batch did not come back, so it is not known which are left."""
         self._connections = 1
 
     def end(self, exchange: Exchange) -> None:

@@ -3,8 +3,8 @@
 All network traffic of a Nexus goes through here, and callers wait on local state only. That one decision removes herds,
 cancellation in the middle of a socket, and convoys on a lock.
 
-To leave is a call like any other: a session says goodbye after the answer to whatever it has in flight. So nothing that
-was granted meanwhile is lost, and no late report brings a consumer back that has gone.
+To leave is a call like any other: a session deregisters after the answer to its calls in flight. So no tokens that were
+granted meanwhile are lost, and no late report brings a consumer back that has gone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from nexus_redis._core.session import Session
 from nexus_redis._core.subscriptions import Subscriptions
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.plans import Call, DeferredCall, Job
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 from nexus_redis.errors import NexusError
 
@@ -31,20 +32,20 @@ BUG_PAUSE: Final = 1.0  # seconds until a session that raised is begun again
 STALE_ENTRIES: Final = 4  # a session in the heap, before it is rebuilt
 
 Made = Call[Any] | None
-Aside = Callable[[Callable[[], Made], Callable[[Made], None]], None]
+Elsewhere = Callable[[Callable[[], Made], Callable[[Made], None]], None]
 
 
 def at_once(make: Callable[[], Made], then: Callable[[Made], None]) -> None:
-    """Have a call made here, where there is no other thread that could make it."""
+    """Have a call made in this thread, where there is no other one."""
     then(make())
 
 
 class Scheduler(Reachability):
     """The sessions by when they are due. Every method runs under the driver's lock.
 
-    `sessions` are those that Redis may know or that have something to tell it; the others cost nothing. On a cluster
-    `place_of` names the node that a key is on, and each node has a reachability of its own: the budgets of one that is
-    down go by their outage mode, and those of the others notice nothing.
+    `sessions` are those that Redis may know or that have something to tell Redis; the others cost nothing. On a cluster
+    `place_of` names the node that a key is on, and each node has a reachability of its own. The budgets of a node that
+    is down go by their outage mode; the budgets of other nodes notice nothing.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Scheduler(Reachability):
         self.clock, self._wake, self.address, self.new_lock = clock, wake, address, new_lock
         self.place_of: Callable[[str | Job], str] | None = None
         self.subscriptions = Subscriptions()
-        self.aside: Aside = at_once
+        self.make_elsewhere: Elsewhere = at_once
         self._begin()
 
     def _begin(self) -> None:
@@ -67,10 +68,10 @@ class Scheduler(Reachability):
         self._count = 0
         self._touched: dict[Session, None] = {}
         self._is_looking = False
-        self.steps = 0  # taken since others had a turn: a session resumed, told or looked at
-        self._making: set[Session] = set()  # those that wait for a call that a user's code makes
-        self._made: dict[Session, Made] = {}  # and those whose call is there
-        self.background: Session | None = None  # the plan that runs on nobody's behalf
+        self.steps = 0  # sessions resumed, given outcomes or looked at, since other threads or tasks had a turn
+        self._making: set[Session] = set()  # sessions that wait for a call that a user's code makes
+        self._made: dict[Session, Made] = {}  # and sessions whose call is there
+        self.background: Session | None = None  # the background plan that runs
         self.asleep_until = NEVER
         self.is_closing = False
         self._begin_reachability()
@@ -78,7 +79,7 @@ class Scheduler(Reachability):
         self._blocked: dict[Session, None] = {}  # due, while their server takes no batch
 
     def server_of(self, it: Session | Job) -> Reachability:
-        """Return the server that a session's budget is on, or that a call goes to: they may be two."""
+        """Return the server that a session's budget is on, or that a call goes to: these may differ."""
         if self.place_of is None:
             return self
         place = self.place_of(it.key if isinstance(it, Session) else it)
@@ -93,13 +94,13 @@ class Scheduler(Reachability):
         return any(server.in_flight for server in self._servers.values())
 
     def _is_asking(self, session: Session) -> bool:
-        """Return whether it waits for an answer, so that it goes on when that is there."""
+        """Return whether a session waits for an answer, and so goes on when the answer is there."""
         return session.waits or (
             not session.overlaps and any(server.in_flight.has(session) for server in self._servers.values())
         )
 
     def after_fork(self) -> None:
-        """Begin again in a forked child: nobody is there yet, and whether Redis answers is not known."""
+        """Begin again in a forked child: no session is due, and it is not known whether Redis answers."""
         sessions = self.sessions
         self._begin()
         self.subscriptions.clear()
@@ -111,13 +112,13 @@ class Scheduler(Reachability):
     # --- when
 
     def wake_at(self, session: Session, time: float) -> None:
-        """Have a session go on at that time, if that is earlier than it would. This alone says when it is due."""
+        """Have a session go on at that time, if it is earlier than its `due`. Only this method makes it earlier."""
         if time < session.due:
             session.due = time
             self.schedule(session)
 
     def schedule(self, session: Session) -> None:
-        """Look at a session when it is due; wake the loop if that is sooner than it meant to."""
+        """Look at a session when it is due; wake the loop if the loop would sleep longer."""
         if session.due < session.scheduled:
             session.scheduled = session.due
             self._count += 1
@@ -171,13 +172,13 @@ class Scheduler(Reachability):
     # --- callers that wait in several lines
 
     def touch(self, session: Session) -> None:
-        """Note that something has changed for the callers that wait there: `look_around` looks at it."""
+        """Note that a session has changed for callers that wait there: `look_around` looks at it."""
         self._touched[session] = None
 
     def look_around(self, now: float) -> None:
-        """Look at the sessions that were touched, and at those that this touches, one after the other.
+        """Look at the sessions that were touched, and at those that are touched by that, one after the other.
 
-        One touch may lead to all there are, so after a slice of them the rest is left to the loop.
+        One touch may lead to all sessions, so after a slice of them the rest is left to the loop.
         """
         if self._is_looking:
             return
@@ -203,7 +204,7 @@ class Scheduler(Reachability):
     # --- calls that a user's code makes
 
     def have_made(self, session: Session, deferred: DeferredCall) -> None:
-        """Have a call made aside, with no lock held: the code may take long, and may wait for what only this loop does.
+        """Have a call made in another thread, with no lock held: the user's code may take long, or wait for this loop.
 
         The session goes on when the call is there, or when it must leave.
         """
@@ -216,10 +217,10 @@ class Scheduler(Reachability):
                 session.due = NEVER
                 self.wake_at(session, self.clock())
 
-        self.aside(lambda: _made(deferred), note)
+        self.make_elsewhere(lambda: _made(deferred), note)
 
     def made_for(self, session: Session) -> Made:
-        """Return the call that was made for a session. None: there is none, and the session waits no longer."""
+        """Return the call that was made for a session; None where there is none, and the session waits no longer."""
         self._making.discard(session)
         return self._made.pop(session, None)
 
@@ -230,7 +231,7 @@ class Scheduler(Reachability):
         try:
             return step(*args)
         except Exception:
-            log.exception("a bug in the part of %r; it goes on in a second", session)
+            log.exception(log_texts.SESSION_BUG, session)
             session.due = self.clock() + BUG_PAUSE
             return None
 
@@ -250,7 +251,7 @@ class Scheduler(Reachability):
         self._wake()
 
     def reclaim(self) -> None:
-        """Have each session notice its next caller: the loop serves nobody any more."""
+        """Have each session notice its next caller: the loop does not run any more."""
         now = self.clock()
         for session in self.sessions:
             session.reclaim(now)
@@ -272,5 +273,5 @@ def _made(deferred: DeferredCall) -> Made:
     try:
         return deferred.make()
     except Exception:
-        log.exception("a bug where a report is made; the next one is made in its time")
+        log.exception(log_texts.REPORT_BUG)
         return None

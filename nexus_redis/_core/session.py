@@ -1,13 +1,13 @@
-"""A session: something that has calls to make, and lives by one plan from its first call to its goodbye. No I/O.
+"""A session has calls to make, and lives by one plan from its first call to its deregistration. No I/O.
 
 A session's plan is a generator. It yields what it does next, and the scheduler resumes it:
 
     yields `Rest(until)`        is resumed at that time, or earlier if `wake_at` says so, with whether it may send now
     yields `Send(jobs)`         is resumed with one outcome for each job
-    yields a `DeferredCall`     is resumed with the call that a user's code has made; None if it must not wait for that
+    yields a `DeferredCall`     is resumed with the call that a user's code has made, or None if it must wait no longer
 
-It may send only when it has just been told so. While Redis is away it is resumed with False instead, at each of its
-times and each time that Redis is tried again.
+It may send only when it was just resumed with True. While Redis is away it is resumed with False instead, at each of
+its times and each time that Redis is tried again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ T = TypeVar("T")
 
 
 class Rest(NamedTuple):
-    """Do nothing before that time."""
+    """The step that does nothing before `until`."""
 
     until: float = NEVER
 
 
 class Send(NamedTuple):
-    """Send jobs now. Where the plan does not wait for them, it rests next, and the outcomes come to `on_answers`."""
+    """The step that sends jobs. Where it does not wait for them, it rests next, and `on_answers` takes the outcomes."""
 
     jobs: list[Job]
     waits: bool = True
@@ -46,7 +46,7 @@ Life = PartOfLife[None]
 
 
 class Session:
-    """A producer, a consumer, or a plan on nobody's behalf. The scheduler owns `due` and `scheduled`."""
+    """A producer, a consumer, or a background plan. The scheduler owns `due` and `scheduled`."""
 
     scheduler: Scheduler
     is_counted = True  # Redis may know it, or it has something to tell Redis
@@ -70,11 +70,11 @@ class Session:
 
     @property
     def server(self) -> Reachability:
-        """Return whether the server that its budget is on answers."""
+        """Return the server that its budget is on."""
         return self.scheduler.server_of(self)
 
     def wake_at(self, time: float) -> None:
-        """Go on at that time, if that is earlier than it would."""
+        """Go on at that time, if it is earlier than `due`."""
         self.scheduler.wake_at(self, time)
 
     def on_answers(self, jobs: Sequence[Job], outcomes: Sequence[Outcome], now: float) -> None:
@@ -84,27 +84,27 @@ class Session:
         """Take the outcomes of jobs that were overdue, and have been given up as lost."""
 
     def leave(self, error: NexusError, now: float, leaver: Waiter | None = None) -> None:
-        """Leave for good: callers that wait get `error`, Redis is told with the next call, then `leaver` is woken."""
+        """Leave for good: callers that wait get `error`, the next call deregisters, then `leaver` is woken."""
         raise NotImplementedError
 
     def reclaim(self, now: float) -> None:
-        """Let nothing be spent without a look at the session, until its next caller has come."""
+        """Reclaim cached tokens, so that the next acquire goes through the session."""
 
     def look(self, now: float) -> None:
-        """See what has changed for the callers that wait here, by what became of others."""
+        """Look whether callers that wait here can be served, after other sessions have changed."""
 
     def after_fork(self) -> None:
-        """Begin again in a forked child: what is held, and who waits, are the parent's."""
+        """Begin again in a forked child: the tokens held and the callers that wait are the parent's."""
 
 
-def say_goodbye(session: Session, goodbye: Job, away: Reachability) -> Life:
-    """Tell Redis that a session leaves. A goodbye that is lost is said again, unless Redis is away."""
+def deregister(session: Session, call: Job, away: Reachability) -> Life:
+    """Tell Redis by `call` that a session leaves. Send the call again if it is lost, unless Redis is away."""
     until = session.scheduler.clock()
     outcome: Outcome = None
     while outcome is None or (is_lost(outcome) and not away.is_out):
         can_send = yield Rest(until)
         if can_send:
-            (outcome,) = yield Send([goodbye])
+            (outcome,) = yield Send([call])
             until = session.scheduler.clock()
         elif away.is_out:
             return

@@ -1,9 +1,9 @@
-"""Reservations: what was spent on an estimate, and cost less or more in the end. No I/O, no clock.
+"""Reservations: tokens that were spent on an estimate, and the true cost that is known later. No I/O, no clock.
 
-What was too much goes back to the leases. What was too little is *owed*: the debt stands at the head of the line,
-before the callers that wait, and takes what comes until it is paid, so that
+Tokens that the work did not need go back to the leases. Tokens that it needed beyond the estimate are *owed*. The debt
+stands at the head of the line, before the callers that wait, and takes the tokens that come until it is paid, so that
 
-    what was admitted = spent + owed + written off      (written off: a debt that nobody was left to pay)
+    admitted = spent + owed + written off      (written off: a debt of a producer that ended, or of an outage)
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Settlement:
         self.written_off = 0
 
     def settle(self, ledger: Ledger, waiter: Waiter, cost: int, now: float, *, is_open: bool = True) -> None:
-        """Correct what `waiter` was served with: it cost `cost`. Settled again, the last word counts.
+        """Correct what `waiter` was served with: its work cost `cost`. Settled again, the last cost counts.
 
-        A rest that comes back within its lease is as it was. One that comes later has been granted and not used, so it
-        may still be: by the callers in line, and beyond that as much as a bucket holds, for one more lease. Not on a
-        lossless budget, where it may count as arrived by now. `is_open`: there is a next claim, to pay or hand back.
+        A rest that comes back within its lease keeps its expiry. A rest that comes later was granted and not used, so
+        it may be used now, for one more lease: as much as the callers in line lack or a bucket holds. On a lossless
+        budget it burns, since it may count as arrived by now. `is_open`: there is a next claim, to pay or hand back.
         """
         more, waiter.cost = cost - waiter.cost, cost
         if waiter.is_degraded or not more:  # no budget granted it, so there is nothing to correct
@@ -44,7 +44,7 @@ class Settlement:
             self.written_off += more
 
     def pay(self, ledger: Ledger, tokens: int) -> None:
-        """Count spent tokens as payment of so much of the debt."""
+        """Count spent tokens as payment of the debt."""
         assert self.debt is not None
         ledger.waiters.add(self.debt, -tokens)
         if not self.debt.cost:
@@ -52,17 +52,17 @@ class Settlement:
             self.debt = None
 
     def write_off(self, ledger: Ledger) -> None:
-        """Give the debt up: the outage mode has stood in for it, or nobody comes back to pay it."""
+        """Write the debt off: the outage mode has admitted it, or this producer ends."""
         if self.debt is not None:
             self.written_off += self.debt.cost
             self.pay(ledger, self.debt.cost)
 
     def _give_back(self, ledger: Ledger, rest: int, expires: float, now: float, *, is_open: bool) -> None:
-        if self.debt is not None:  # used after all: for what was owed
+        if self.debt is not None:  # the rest pays what is owed
             paid = min(rest, self.debt.cost)
             rest -= paid
             self.pay(ledger, paid)
-        unpaid = min(rest, self.written_off)  # nobody paid for that, so nothing of it comes back
+        unpaid = min(rest, self.written_off)  # it was never paid, so it does not come back
         self.written_off -= unpaid
         rest -= unpaid
         ledger.spent -= rest
@@ -72,7 +72,7 @@ class Settlement:
             room = max(ledger.asked, answer.burst) - ledger.leases.total if answer and not answer.is_lossless else 0
             kept, expires = max(0, min(rest, room)), now + ledger.lease
         ledger.burned += rest - kept
-        ledger.burned_told += rest - kept  # the server may have written it off, and must not do so twice
+        ledger.burned_reported += rest - kept  # the server may have written it off, and must not do so twice
         if kept:
             ledger.keep(kept, expires)
             ledger.due = min(ledger.due, now + ledger.refresh)

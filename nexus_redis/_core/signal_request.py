@@ -1,4 +1,4 @@
-"""A caller that takes no tokens and asks how many it could have: `signal`."""
+"""The request of a caller of `signal`, which takes no tokens and asks what rate it may run at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SignalRequest(Waiter):
-    """One such caller: `rate` in micro-tokens per second; `answer` when it is settled."""
+    """One such caller. `rate`: what it wants, in micro-tokens per second. `answer` is there when it is settled."""
 
     __slots__ = ("answer", "rate", "seq")
 
@@ -26,6 +26,6 @@ class SignalRequest(Waiter):
 
 def flow_of(name: str, answer: Answer) -> FlowControl:
     """Return a claim's answer as the protocol's message."""
-    from nexus_redis.messages import FlowControl  # pydantic builds it in a hundredth of a second, and few ask for it
+    from nexus_redis.messages import FlowControl  # pydantic takes 10 ms to build it, and few callers need it
 
     return FlowControl.of(**calls.flow_fields(name, answer))

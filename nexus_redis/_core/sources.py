@@ -1,25 +1,26 @@
-"""Work that lies in Redis itself: a stream's consumer group, a list. Looked at from outside, without its consumers.
+"""Work that is stored in Redis itself, watched from outside: a stream with a consumer group, or a list. No I/O.
 
-A `Source` says what to ask before each report, and makes the report's fields of the answers. No I/O.
+A `Source` names the jobs to send before each report, and makes the report's fields from the answers.
 
-    stream   what the group has not read is the depth, what it has read and not acknowledged is in flight, what it has
-             read less that is done: all that `drain` needs.
-    list     LLEN is the depth, and that is all there is. With a counter that the workers keep it is `drain`, with a
+    stream   the entries that the group has not read are the depth of the queue. Those that it has read and not
+             acknowledged are in flight, and those that it has acknowledged are done: all that `drain` needs.
+    list     LLEN is the depth, and Redis says no more. With a counter that the workers keep, the law is `drain`. With a
              capacity (or a `rate` on the budget) it is `range`.
 
-**How many entries a group has not read.** Redis 7 says so: `lag`. It is the number of entries ever added less the
-number that the group has read, so it is wrong for ever after entries were deleted or trimmed unread (redis#13957,
-valkey#1951). Redis 6.2 does not say it. What is there can be counted in any case, and most streams make that cheap:
+**How many entries a group has not read.** Redis 7 reports it as `lag`: the entries ever added, less those that the
+group has read. So `lag` stays wrong forever after entries were deleted or trimmed unread (redis#13957, valkey#1951).
+Redis 6.2 does not report it. The entries in the stream can be counted in any case, and in most streams that is cheap:
 
-    few entries behind the last one delivered     counted: that is the depth
-    few entries up to the last one delivered      counted: the depth is all others (workers delete what they have done)
-    many on both sides                            the depth of the look before, with what was added and delivered since
+    few entries after the last one delivered      they are counted: that is the depth
+    few entries up to the last one delivered      they are counted: the depth is all others (workers delete done ones)
+    many on both sides                            the depth at the look before, corrected by the entries added and
+                                                  delivered since
 
-The last is right as long as nothing unread is removed. Two looks tell: the length has grown by what was added, or all
-that was removed is at or before the last entry that was delivered at the first look. In doubt, and now and then
-without, the entries are counted (XRANGE in Redis), `COUNT_MOST` a look; the next look goes on where the one before
-ended. Until that is done, the depth is the one that was believed, at first the lag, and at least what was counted.
-Redis 6.2 tells too little for that: there each look counts as far as the limit.
+The last way is right as long as no unread entry is removed. Two looks show that: the length has grown by the entries
+added, or all removed entries are at or before the last entry that was delivered at the first look. In doubt, and now
+and then without a doubt, the entries are counted (XRANGE in Redis), `COUNT_MOST` in a look. The next look goes on where
+the one before ended. Until the count is done, the depth is the last known one, at first the lag, and at least the
+number counted. Redis 6.2 reports too little for that, so there each look counts as far as the limit.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any, Final, NamedTuple
 
 from nexus_redis._protocol.calls import text
 from nexus_redis._protocol.plans import Command, Job
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.formatting import printable
 from nexus_redis._values.log import log
 from nexus_redis._values.parse import source_id
@@ -37,7 +39,7 @@ from nexus_redis.errors import InvalidSetting
 
 NEAR: Final = 50  # entries that are counted at each look
 COUNT_MOST: Final = 5_000  # entries that are counted at once: that takes Redis 5 to 20 ms
-COUNTED_EACH: Final = 40  # looks, for COUNT_MOST: a number that somebody gave Redis (XGROUP SETID, XSETID) may be any
+COUNTED_EACH: Final = 40  # looks for each COUNT_MOST entries: XGROUP SETID and XSETID can set any number in Redis
 UNKNOWN: Final = -1
 
 # KEYS: stream. ARGV: group; how many to count at each look, and at most, and in Redis 6.2; is the depth of the last
@@ -127,7 +129,7 @@ return {'', found.pending, length, last, read, added, lag, depth, since, cursor,
 
 
 class Look(NamedTuple):
-    """What the script answers."""
+    """The answer of the script, whose header describes the fields."""
 
     missing: str
     pending: int
@@ -143,17 +145,17 @@ class Look(NamedTuple):
 
 
 class Source:
-    """Something to look at before each report. `id`: whoever looks at the same has the same."""
+    """Work in Redis that is looked at before each report. Sources of the same work have the same `id`."""
 
     id: str
-    missing: str = ""  # what was not there at the last look: goes with the report, and `explain` says so
+    missing: str = ""  # what did not exist at the last look: the report carries it, for `explain`
 
     def look(self) -> list[Job]:
-        """What to ask."""
+        """Return the jobs to send."""
         raise NotImplementedError
 
     def see(self, answers: Sequence[Any]) -> dict[str, float]:
-        """The report's fields."""
+        """Return the fields of a report, from the answers to these jobs."""
         raise NotImplementedError
 
 
@@ -204,7 +206,7 @@ class StreamSource(Source):
         return min(max(now.counted, believed), now.length - NEAR - 1)
 
     def _delivered(self, now: Look) -> int:
-        """How many entries were delivered since the last look."""
+        """Return how many entries were delivered since the last look."""
         then = self._then
         if then is None:
             return 0
@@ -213,7 +215,7 @@ class StreamSource(Source):
         return read if 0 <= read <= there or (read > 0 and now.added == UNKNOWN) else now.since
 
     def _count_done(self, now: Look, delivered: int) -> None:
-        """What was delivered and is pending no more. It only grows, whatever happens to the group."""
+        """Count the entries that were delivered and are no longer pending. The count never falls."""
         if self._then is None:
             if self._sum == 0:
                 self._sum = max(0, now.read - now.pending)
@@ -223,21 +225,17 @@ class StreamSource(Source):
         self._done = max(self._done, self._sum)
 
     def _note_missing(self, kind: str) -> None:
-        """It counts as empty: workers may start later. It is said, too, since a slip of the pen looks the same."""
+        """Log what does not exist. It counts as empty, since workers may start later; but the name may be mistyped."""
         what = {"no stream": f"stream {self.key}", "no group": f"group {self.group} of stream {self.key}"}.get(kind, "")
         if what and not self.missing:
-            log.warning(
-                "watch_stream: there is no %s; until there is, nothing in it counts as read or done "
-                "(XGROUP CREATE %s %s 0 MKSTREAM makes both)",
-                printable(what), printable(self.key), printable(self.group),
-            )  # fmt: skip
+            log.warning(log_texts.STREAM_MISSING, printable(what), printable(self.key), printable(self.group))
         elif self.missing and not what:
-            log.info("watch_stream: there is a group %s of stream %s now", printable(self.group), printable(self.key))
+            log.info(log_texts.STREAM_FOUND, printable(self.group), printable(self.key))
         self.missing = what
 
 
 class ListSource(Source):
-    """The length of a list, and a counter of what was done, where there is one."""
+    """The length of a list, and a counter of the work done, where the workers keep one."""
 
     def __init__(self, key: object, limit: object, done: object = None) -> None:
         self.key, self.limit = _key("key", key), parse_limit(limit)
@@ -255,7 +253,7 @@ class ListSource(Source):
 
 def _key(field: str, given: object) -> str:
     if not isinstance(given, str) or not given:
-        raise InvalidSetting(field, given, "use the name that it has in Redis")
+        raise InvalidSetting(field, given, error_texts.NO_KEY)
     return given
 
 
@@ -273,4 +271,4 @@ def _counter(key: str, found: str) -> float:
     try:
         return parse_number("done", float(found))
     except ValueError:  # InvalidSetting is one
-        raise InvalidSetting("done", found, f"the key {key} must hold a number that only grows (INCRBY)") from None
+        raise InvalidSetting("done", found, error_texts.malformed_counter(key)) from None

@@ -6,18 +6,19 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from nexus_redis._protocol.calls import Drop, dropped
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 
 
 class Subscriber(Protocol):
-    """An object that wants to hear."""
+    """An object that wants to hear of drops and rises."""
 
     def on_rate_drop(self, drop: Drop, now: float) -> None:
         """Take note that a budget's rate has fallen, or is no longer 0."""
 
 
 class Subscriptions:
-    """Which channels matter, and to whom. Used under the scheduler's lock. `changed` is called when names change."""
+    """The subscribers of each channel. Used under the scheduler's lock. `changed` is called when `names` changes."""
 
     def __init__(self) -> None:
         self._subscribers: dict[str, set[Subscriber]] = {}
@@ -29,7 +30,7 @@ class Subscriptions:
         return self._subscribers.keys()
 
     def join(self, name: str, subscriber: Subscriber) -> None:
-        """Tell a subscriber what comes on a channel, from now on."""
+        """Tell a subscriber of the messages on a channel, from now on."""
         subscribers = self._subscribers.get(name)
         if subscribers is None:
             self._subscribers[name] = {subscriber}
@@ -53,10 +54,10 @@ class Subscriptions:
         try:
             drop = dropped(message)
         except (ValueError, LookupError):
-            log.debug("a message on %s is not one of ours", name)
+            log.debug(log_texts.MESSAGE_UNREADABLE, name)
             return
         for subscriber in list(self._subscribers.get(name, ())):
             try:
                 subscriber.on_rate_drop(drop, now)
             except Exception:
-                log.exception("a bug in what %r heard; its next claim tells it again", subscriber)
+                log.exception(log_texts.SUBSCRIBER_BUG, subscriber)

@@ -1,21 +1,24 @@
-"""The tray: portions of tokens, cut ahead for whoever comes next. Taking one is a comparison, a clock and a pop.
+"""Portions of tokens that callers take without asking the ledger. Taking one is a comparison, a clock and a pop.
 
-Most calls of a busy process want what the one before wanted. So a ledger that has just served one lays out more of the
-same, from one lease, and the shells take them without its lock:
+Most calls of a busy process want the same cost as the call before. So a ledger that has just served a call cuts more
+portions of that cost from one lease, and the faces take them without the ledger's lock:
 
-    tray = ledger.tray
-    if cost is tray.cost and monotonic() < tray.expires:
-        tray.pop()                         # IndexError: it is empty, the ledger must look
+    cache = ledger.cache
+    if cost is cache.cost and monotonic() < cache.expires:
+        cache.pop()                        # IndexError: the cache is empty, so the ledger is asked
 
 - A list's `pop` is atomic, in CPython with and without the GIL and in PyPy, so two threads never take one portion. The
-  ledger takes the rest back the same way, one by one: what it gets was not spent, what it does not get was.
-- The clock is read for each, since a process may stand still for a second between any two instructions (SIGSTOP, a
-  paused machine), and its tokens may have been given to others by then.
-- An event loop's tray ends with the turn of its callers, before its tokens do (`keeps`), so that others have theirs.
-- Cost and expiry of a tray never change; another cost is another tray. Costs are compared by identity: that is the
-  fastest, it takes no `True` for a 1, and a loop passes the same object again. Who does not waits in no line for it.
+  ledger takes the portions that are left back the same way, one by one. A portion that it gets was not spent; one that
+  it does not get was spent.
+- The clock is read for each portion. A process may stand still for a second between any two instructions (SIGSTOP, a
+  paused machine), and the server may have given its tokens to others by then.
+- In an event loop, a cache ends with the turn of its callers, before its tokens expire (`keeps`), so that other tasks
+  have their turn.
+- Cost and expiry of a cache never change; another cost is another cache. Costs are compared by identity. That is the
+  fastest comparison, it does not take `True` for a 1, and a loop passes the same object again. A caller with an equal
+  cost that is another object is served by the ledger.
 
-A list of a thousand portions is 8 kB; the next tray is as large as twice what was taken from the one before.
+A list of a thousand portions is 8 kB. The next cache is as large as twice what was taken from the one before.
 """
 
 from __future__ import annotations
@@ -24,14 +27,14 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-LEAST: Final = 8  # portions; fewer are not worth the while
+LEAST: Final = 8  # portions; fewer are not worth the work
 MOST: Final = 1024
 
 
 class TokenCache:
-    """`count` portions of `cost` (as the caller said it), `micro` micro-tokens each, until `expires`.
+    """`count` portions of `micro` micro-tokens each, to be taken until `expires`. `cost` is the object a caller passed.
 
-    The tokens themselves are good until `keeps`.
+    The tokens themselves may be spent until `keeps`.
     """
 
     __slots__ = ("_portions", "cost", "count", "expires", "keeps", "micro", "pop")
@@ -44,16 +47,16 @@ class TokenCache:
 
     @property
     def left(self) -> int:
-        """Micro-tokens that lie there."""
+        """Return the micro-tokens that are left."""
         return len(self._portions) * self.micro
 
     @property
     def taken(self) -> int:
-        """Micro-tokens that were spent from it."""
+        """Return the micro-tokens that were taken."""
         return self.count * self.micro - self.left
 
     def clear(self) -> int:
-        """Take back what is left, in micro-tokens; whoever comes with this tray in hand finds it empty."""
+        """Take all portions out; return them in micro-tokens. A caller that still has this cache finds it empty."""
         portions = 0
         try:
             while True:

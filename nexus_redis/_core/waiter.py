@@ -1,4 +1,4 @@
-"""A caller that waits: in the line of one budget, or in several lines at once. And how a caller's plan says so."""
+"""A caller that waits, in the line of one budget or in several lines at once; and the step of its plan that waits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ NEVER: Final = math.inf
 T = TypeVar("T")
 
 
-def nobody() -> None:
-    """Do nothing, where nobody waits yet."""
+def do_nothing() -> None:
+    """Do nothing: no driver waits yet."""
 
 
 class Settled(Protocol):
-    """Something that a caller may wait for."""
+    """A thing that a caller may wait for."""
 
     wake: Callable[[], None]
 
@@ -26,7 +26,7 @@ class Settled(Protocol):
 
 
 class Await(NamedTuple):
-    """The step of a caller's plan that waits: until `waiter` is settled, or for so many seconds (None: no limit)."""
+    """The step of a caller's plan that waits until `waiter` is settled, for `seconds` at most (None: no limit)."""
 
     waiter: Settled
     seconds: float | None
@@ -48,13 +48,13 @@ class Waiter:
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         self.cost, self.since, self.whole = cost, since, whole
-        self.wake: Callable[[], None] = nobody
+        self.wake: Callable[[], None] = do_nothing
         self.age = 0  # its number in the order of arrival
         self.is_served = self.is_degraded = False
         self.asked = 0  # the number of the claim that was made on its behalf
         self.denied: float | None = None
         self.error: Exception | None = None
-        self.expires = NEVER  # of the tokens that served it: if it gives up after all, they are no younger
+        self.expires = NEVER  # when the tokens that served it expire: if it gives up after all, they go back with that
 
     @property
     def is_settled(self) -> bool:
@@ -70,7 +70,7 @@ class Waiter:
         return True
 
     def is_ready(self, now: float) -> bool:  # noqa: ARG002  # likewise
-        """Return whether its tokens may be taken: they are there everywhere."""
+        """Return whether its tokens may be taken: they are there in all its lines."""
         return True
 
     def take(self, ledger: Any, now: float) -> None:
@@ -78,5 +78,5 @@ class Waiter:
         ledger.hand_over(self, now)
 
     def parts(self, owner: Any) -> Sequence[tuple[Any, Waiter]]:
-        """Return all of it, as pairs of a producer and a waiter. `owner` is the producer that asks."""
+        """Return all its parts, as pairs of a producer and a waiter. `owner` is the producer that asks."""
         return ((owner, self),)

@@ -2,4 +2,4 @@
 
 from nexus_redis._runtime import log_thread
 
-__all__ = ["log_thread"]  # imported so that a thread of ours hands records to handlers, and no caller does
+__all__ = ["log_thread"]  # imported so that a thread of its own hands records to handlers, and no caller does

@@ -1,4 +1,4 @@
-"""The async driver: one task that runs a hub's loop, and plans that run in the caller's task."""
+"""The async driver: one task that runs a scheduler's loop, and plans that run in the caller's task."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from nexus_redis._redis.execute import perform_async
 from nexus_redis._redis.faults import failed
 from nexus_redis._redis.pubsub import PushTask
 from nexus_redis._runtime.locks import Lock
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 from nexus_redis.errors import NexusError, NoLoop, WrongLoop
 
 T = TypeVar("T")
 
-LOOK_AGAIN: Final = 0.005  # seconds: the thread's last words to Redis take less than one
+LOOK_AGAIN: Final = 0.005  # seconds between two looks whether a thread has ended, which takes less than a second
 
 _ending: set[asyncio.Task[None]] = set()  # a loop refers to its tasks weakly
-_inherited: list[PushTask] = []  # a parent's, with sockets in its epoll: never touched again, never collected
+_inherited: list[PushTask] = []  # of parent processes, whose epoll has their sockets: never touched, never collected
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """Return asyncio's loop that runs here; raises `NoLoop`, which says what to do under trio."""
+    """Return the running loop of asyncio. Raise `NoLoop`, which says what to do under trio, where there is none."""
     running = asyncio._get_running_loop()
     if running is None:
         raise NoLoop
@@ -45,7 +46,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 class LoopTask:
-    """A hub and the task that serves it, in the event loop that first used it; beside it, the thread that reports."""
+    """A scheduler and the task that serves it, in the event loop that first used it; and the thread that reports."""
 
     def __init__(self, client: Callable[[], redis.asyncio.Redis], server: str, reports: LoopThread) -> None:
         self._client, self._reports = client, reports
@@ -56,19 +57,19 @@ class LoopTask:
 
     def _begin(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._loops: list[asyncio.AbstractEventLoop] = []  # and those in which consumers were used
-        self.thread = 0  # where it runs: the quickest to ask which loop one is in
+        self._loops: list[asyncio.AbstractEventLoop] = []  # this loop, and those in which consumers were used
+        self.thread = 0  # the thread of `loop`: to compare threads is the fastest way to know the loop
         self._changed: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
-        self._carriers: set[asyncio.Task[list[Outcome]]] = set()
+        self._calls: set[asyncio.Task[list[Outcome]]] = set()
         self._turns = Turns(self._time)
 
     def _has_ended(self) -> bool:
-        """All loops in which it was used are closed: no task is there, and none will come, that could close it."""
+        """Return whether all loops in which it was used are closed: no task can close the Nexus any more."""
         return bool(self._loops) and all(loop.is_closed() for loop in self._loops)
 
     def note_use(self) -> None:
-        """It is used in the running loop, if there is one: for consumers, which report from a thread."""
+        """Note a use in the running loop, if there is one: consumers report from a thread, so any loop may use them."""
         running = asyncio._get_running_loop()
         if running is not None and running not in self._loops:
             self._loops = [*(loop for loop in self._loops if not loop.is_closed()), running]
@@ -81,7 +82,7 @@ class LoopTask:
             self._changed.set()
 
     def after_fork(self) -> None:
-        """In the child: the parent's loop and thread do not exist."""
+        """Begin again in a forked child: the parent's loop and threads do not exist."""
         self._begin()
         self.scheduler.after_fork()
         self._reports.after_fork()
@@ -90,12 +91,12 @@ class LoopTask:
             self.listen(self.push.connect)
 
     def listen(self, connect: Callable[[], redis.asyncio.Redis]) -> None:
-        """Hear of drops as they are decided, by a connection and a task of their own."""
+        """Listen for drops of rates, by a connection and a task of their own."""
         self.push = PushTask(connect, self.scheduler.subscriptions)
         self.scheduler.subscriptions.changed = self.push.changed
 
-    def adopt(self) -> None:
-        """The running loop is the one, from the first use on; another raises."""
+    def bind(self) -> None:
+        """Bind this object to the running loop at the first use. Raise `WrongLoop` in another loop later."""
         running = running_loop()
         if self.loop is running:
             return
@@ -105,14 +106,14 @@ class LoopTask:
         self.note_use()
 
     def ensure_running(self) -> None:
-        """Start the task if it is not there."""
+        """Start the task if there is none."""
         if self._task is None or self._task.done():
             assert self.loop is not None
             self._task = self.loop.create_task(self._run(), name="nexus-redis")
 
     @property
     def turn_ends(self) -> float:
-        """When a caller that has not waited since must `give_way`."""
+        """Return when a caller that has not waited meanwhile must `give_way`."""
         return NEVER if self.loop is None else self._turns.end(self.loop)
 
     async def give_way(self) -> None:
@@ -122,12 +123,12 @@ class LoopTask:
 
     @property
     def entry(self) -> AbstractContextManager[None]:
-        """The lock of a loop that lives in one thread: there is none."""
+        """Return a lock that does nothing: this loop runs in one thread."""
         return nullcontext()
 
     async def take_turn(self) -> None:
-        """Let others have their turn where this caller's turn has lasted long. Raise `WrongLoop` in another loop."""
-        self.adopt()
+        """Let other tasks have their turn if this caller's turn is over. Raise `WrongLoop` in another loop."""
+        self.bind()
         if self.scheduler.clock() >= self.turn_ends:
             await self.give_way()
 
@@ -151,17 +152,17 @@ class LoopTask:
             plan.close()  # a caller that was cancelled leaves nothing behind
             raise
 
-    async def leave(self, member: Session, error: NexusError) -> None:
-        """Have one member leave for good; return when Redis knows it."""
+    async def leave(self, session: Session, error: NexusError) -> None:
+        """Have one session leave for good; return when Redis knows it."""
         now = self.scheduler.clock()
         leaver, gone = Waiter(0, now), running_loop().create_future()
         leaver.wake = partial(_settle, gone)
-        member.leave(error, now, leaver)
-        if not member.server.is_out:  # what is not handed back expires by itself
+        session.leave(error, now, leaver)
+        if not session.server.is_out:  # else its leases expire by themselves
             await self.wait(gone, STOP_PATIENCE)
 
     async def wait(self, future: asyncio.Future[None], seconds: float | None = None) -> None:
-        """Until it is done, or the time is over."""
+        """Wait until a future is done, or the time is over."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await future
@@ -181,16 +182,16 @@ class LoopTask:
                 outcomes = await perform_async(self._client, found)
 
     async def stop(self, error: NexusError) -> None:
-        """Every member leaves, the loop ends after what is in flight; who waits gets `error`."""
+        """Have every session leave and the loop end after the calls in flight. Callers that wait get `error`."""
         self.scheduler.close(error)
         if self.loop is running_loop():
-            await self._hand_back()
+            await self._end_task()
             if self.push is not None:
                 await self.push.stop()
         await self._stop_reports(error)
 
     async def _stop_reports(self, error: NexusError) -> None:
-        """Have the reporting thread end, and wait for it with no thread of an executor: there may be none to be had."""
+        """Have the reporting thread end, and wait for it without an executor: the system may give no more threads."""
         if not self._reports.is_running:
             return
         with self._reports.lock:
@@ -201,17 +202,17 @@ class LoopTask:
                     await asyncio.sleep(LOOK_AGAIN)
 
     def forget(self, end: Callable[[], Coroutine[Any, Any, None]], let_go: Callable[[], None]) -> None:
-        """The Nexus was collected, in any thread: end its task in its loop, and its reporting thread by another one."""
+        """End the task, in its loop, and the reporting thread: their Nexus was collected, in any thread."""
         loop = self.loop
         if loop is not None and self._task is not None and not loop.is_closed():
-            with suppress(RuntimeError):  # it was closed meanwhile
+            with suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(_begin_in, loop, end)
                 if loop.is_running():
                     return
         self._reports.forget(let_go)
 
-    async def _hand_back(self) -> None:
-        """Let the loop end; one that was cancelled, as all tasks are when `asyncio.run` ends, is begun again for it."""
+    async def _end_task(self) -> None:
+        """Wait until the task has ended. Begin it again if it was cancelled, as all are when `asyncio.run` ends."""
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_PATIENCE):
@@ -223,19 +224,21 @@ class LoopTask:
         finally:
             if self._task is not None:
                 self._task.cancel()
-            for carrier in self._carriers:
-                carrier.cancel()
+            for call in self._calls:
+                call.cancel()
 
     async def _run(self) -> None:
         while True:
             try:
                 await self._serve()
                 return
-            except asyncio.CancelledError:  # the loop may be about to end: what comes after must not pass unseen
+            except (
+                asyncio.CancelledError
+            ):  # the event loop may be about to end: later callers must start the task again
                 self.scheduler.reclaim()
                 raise
             except Exception:
-                log.exception("the serve loop met a bug; it goes on in a second")
+                log.exception(log_texts.LOOP_BUG)
                 await asyncio.sleep(1.0)
 
     async def _serve(self) -> None:
@@ -248,9 +251,9 @@ class LoopTask:
             if isinstance(found, Done):
                 return
             if isinstance(found, Exchange):
-                carrier = self.loop.create_task(perform_async(self._client, found.jobs), name="nexus-redis-call")
-                self._carriers.add(carrier)
-                carrier.add_done_callback(partial(self._land, found))
+                call = self.loop.create_task(perform_async(self._client, found.jobs), name="nexus-redis-call")
+                self._calls.add(call)
+                call.add_done_callback(partial(self._on_done, found))
             elif not found.seconds:
                 await asyncio.sleep(0)
             else:
@@ -258,24 +261,24 @@ class LoopTask:
                     async with asyncio.timeout(None if found.seconds == NEVER else found.seconds):
                         await self._changed.wait()
 
-    def _land(self, exchange: Exchange, carrier: asyncio.Task[list[Outcome]]) -> None:
-        """A batch is back; or its task was cancelled, perhaps before it began, and Redis may have executed it."""
-        self._carriers.discard(carrier)
-        if carrier.cancelled() or carrier.exception() is not None:
+    def _on_done(self, exchange: Exchange, call: asyncio.Task[list[Outcome]]) -> None:
+        """Take the outcomes of a batch. Where its task was cancelled, Redis may have executed it or not."""
+        self._calls.discard(call)
+        if call.cancelled() or call.exception() is not None:
             outcomes: list[Outcome] = [failed(ConnectionError("cancelled"))] * len(exchange.jobs)
         else:
-            outcomes = carrier.result()
+            outcomes = call.result()
         self._deliver(deliver(self.scheduler, exchange, outcomes))
 
     def _deliver(self, steps: Loop) -> None:
-        """Deliver a slice, and the next one in the next turn of the loop: not in a task, which anyone may cancel."""
+        """Deliver a slice, and the next in the next turn of the event loop: not in a task, which may be cancelled."""
         assert self.loop is not None
         if next(steps, None) is not None:
             self.loop.call_soon(self._deliver, steps)
 
 
 class TasksOfThread:
-    """The loop of a thread as tasks of an event loop use it: an async Nexus reports from a thread."""
+    """The loop of a thread, for use by tasks of an event loop: an async Nexus reports from a thread."""
 
     def __init__(self, home: LoopTask, thread: LoopThread) -> None:
         self._home, self._thread, self.scheduler = home, thread, thread.scheduler
@@ -283,7 +286,7 @@ class TasksOfThread:
 
     @property
     def entry(self) -> Lock:
-        """The thread's lock, for a use in the running event loop."""
+        """Return the thread's lock, and note a use in the running event loop."""
         self._home.note_use()
         return self._thread.lock
 
@@ -308,14 +311,14 @@ class TasksOfThread:
                 plan.close()
             raise
 
-    async def leave(self, member: Session, error: NexusError) -> None:
-        """Have one member leave for good; return when Redis knows it."""
+    async def leave(self, session: Session, error: NexusError) -> None:
+        """Have one session leave for good; return when Redis knows it."""
         loop, now = running_loop(), self.scheduler.clock()
         leaver, gone = Waiter(0, now), loop.create_future()
         leaver.wake = partial(_settle_from_thread, loop, gone)
         with self._thread.lock:
-            member.leave(error, now, leaver)
-        if not member.server.is_out:  # its reports end now, so its deadline will say the same
+            session.leave(error, now, leaver)
+        if not session.server.is_out:  # else its last report expires by itself
             await self._home.wait(gone, STOP_PATIENCE)
 
 
@@ -325,7 +328,7 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 def _settle_from_thread(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed, and its callers with it
         loop.call_soon_threadsafe(_settle, future)
 
 
@@ -336,7 +339,7 @@ def _begin_in(loop: asyncio.AbstractEventLoop, end: Callable[[], Coroutine[Any, 
 
 
 class Drivers(NamedTuple):
-    """What a Nexus has its hubs driven by; `nexus_redis.testing` puts others in their place, by a clock of its own."""
+    """The drivers of a Nexus. `nexus_redis.testing` replaces them by drivers with a clock of their own."""
 
     thread: Callable[[Callable[[], redis.Redis], str], LoopThread] = LoopThread
     task: Callable[[Callable[[], redis.asyncio.Redis], str, LoopThread], LoopTask] = LoopTask

@@ -1,8 +1,9 @@
-"""The sync driver: threads that run a hub's loop and carry its batches, and plans that run in the caller's thread.
+"""The sync driver: threads that run a scheduler's loop and carry its batches, and plans run in the caller's thread.
 
-One of the threads leads: it runs the loop. When that has a batch to carry, the leader carries it, and another one,
-which rests or is started for it, leads meanwhile. So the loop goes on however long an answer takes, and a batch is sent
-by the thread that made it. Near Redis there are two: one carries while the other waits for what is due next.
+One of the threads leads: it runs the loop. When the loop has a batch to carry, the leader carries the batch. Another
+thread, which rests or is started for this, leads meanwhile. So the loop goes on however long an answer takes, and a
+batch is sent by the thread that made it. Near Redis there are two threads: one carries a batch while the other waits
+until the next session is due.
 """
 
 from __future__ import annotations
@@ -19,28 +20,29 @@ from nexus_redis._core.loop import Loop, deliver, serve
 from nexus_redis._core.round_trips import MOST_OUT, Exchange
 from nexus_redis._core.scheduler import BUG_PAUSE, Made, Scheduler
 from nexus_redis._core.session import Session
-from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter, nobody
+from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter, do_nothing
 from nexus_redis._protocol.plans import Done, Plan, drive, step
 from nexus_redis._redis.execute import perform
 from nexus_redis._redis.pubsub import PushThread
 from nexus_redis._runtime.locks import Latch, LazyLock, Lock, MadeAtFirstUse, new_lock
 from nexus_redis._runtime.process_end import note_start
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 from nexus_redis.errors import Closed, NexusError, NoThread, ReentrantCall
 
 T = TypeVar("T")
 
-ENDS_WITHIN: Final = 0.05  # seconds, of a thread that has nothing more to do; others end by themselves
-RESTS: Final = 60.0  # seconds until a thread that nobody needs ends
+ENDS_WITHIN: Final = 0.05  # seconds in which a thread with nothing more to do ends; the others end by themselves
+RESTS: Final = 60.0  # seconds until a thread that is not needed ends
 STOP_PATIENCE: Final = 1.5  # seconds that close() waits: more than a connect takes, less than a shutdown's grace
 
 
 class LoopThread:
-    """A hub, its lock and the threads that serve it; they start with the first need and die with the process."""
+    """A scheduler, its lock and its threads. The threads start with the first need and die with the process."""
 
     # Reentrant, so that a signal handler finds out that the thread which it interrupted holds the lock: see `entry`.
     lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
-    _free = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))  # for those that rest
+    _free = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))  # for the threads that rest
     _over = MadeAtFirstUse[Latch](lambda _: Latch())  # the loop has ended
 
     turn_ends: Final = NEVER  # a caller's turn has no end: threads need not give way
@@ -49,11 +51,11 @@ class LoopThread:
 
     def __init__(self, client: Callable[[], redis.Redis], server: str) -> None:
         self._client = client
-        self.is_abandoned: Callable[[], bool] = lambda: False  # nobody can use or close it any more
+        self.is_abandoned: Callable[[], bool] = lambda: False  # no caller can use or close it any more
         self.push: PushThread | None = None
         self._begin()
         self.scheduler = Scheduler(time.monotonic, self._wake, server, LazyLock)
-        self.scheduler.aside = self._aside
+        self.scheduler.make_elsewhere = self._make_elsewhere
 
     def _begin(self) -> None:
         LoopThread.lock.forget(self)
@@ -70,12 +72,11 @@ class LoopThread:
         return new_lock()
 
     def _wake(self) -> None:
-        if (
-            self._bell is not None
-        ):  # no condition: that would swallow what a signal handler raises in the caller's thread
+        # Not a condition: that would swallow what a signal handler raises in the caller's thread.
+        if self._bell is not None:
             self._bell.set()
 
-    def _aside(self, make: Callable[[], Made], then: Callable[[Made], None]) -> None:
+    def _make_elsewhere(self, make: Callable[[], Made], then: Callable[[Made], None]) -> None:
         lock = self.lock
 
         def run() -> None:
@@ -89,7 +90,7 @@ class LoopThread:
             then(None)
 
     def after_fork(self) -> None:
-        """In the child: the parent's thread does not exist, its lock may be held for ever."""
+        """Begin again in a forked child: the parent's threads do not exist, and its lock may be held forever."""
         self._begin()
         self.scheduler.after_fork()
         if self.push is not None:
@@ -97,17 +98,17 @@ class LoopThread:
             self.listen(self.push.connect)
 
     def listen(self, connect: Callable[[], redis.Redis]) -> None:
-        """Hear of drops as they are decided, by a connection and a thread of their own."""
+        """Listen for drops of rates, by a connection and a thread of their own."""
         self.push = PushThread(connect, self.scheduler.subscriptions, lambda: self.lock)
         self.scheduler.subscriptions.changed = self.push.changed
 
     @property
     def is_running(self) -> bool:
-        """Whether a thread is there that runs the loop, or will when its batch is answered."""
+        """Return whether there is a thread that runs the loop, or will run it when its batch is answered."""
         return self._plan is not None and not self._over.is_set and any(each.is_alive() for each in self._threads)
 
     def ensure_running(self) -> None:
-        """Start a thread if none is there; call with the lock held."""
+        """Start a thread if there is none. Call this with the lock held."""
         if not self.is_running:
             LoopThread._over.forget(self)
             self._plan, self._is_led, self._resting, self._threads = serve(self.scheduler), False, 0, set()
@@ -145,7 +146,7 @@ class LoopThread:
             raise
 
     def wait(self, event: Latch, seconds: float | None = None) -> bool:
-        """Until it is set; False where the time was over before."""
+        """Wait until an event is set; return False where the time was over before."""
         return event.wait(seconds)
 
     def drive(self, plan: Plan[T]) -> T:
@@ -161,7 +162,7 @@ class LoopThread:
 
     @property
     def entry(self) -> Lock:
-        """The lock, for a call that comes from outside; raises `ReentrantCall` where this thread has it already."""
+        """Return the lock, for a call from outside. Raise `ReentrantCall` where this thread has the lock already."""
         lock = self.lock
         if lock._is_owned():
             raise ReentrantCall
@@ -169,41 +170,41 @@ class LoopThread:
 
     @property
     def is_inside(self) -> bool:
-        """Whether this thread is in the middle of another call, which a signal handler or a finalizer interrupts."""
+        """Return whether this thread is inside another call, which a signal handler or a finalizer has interrupted."""
         return self.lock._is_owned() or threading.get_ident() in self._driving
 
-    def end(self, error: NexusError, then: Callable[[], None] = nobody) -> None:
-        """Stop, and call `then`: at once, or from another thread as soon as the call that was interrupted has ended."""
+    def end(self, error: NexusError, then: Callable[[], None] = do_nothing) -> None:
+        """Stop, then call `then`: now, or in another thread as soon as the call that was interrupted has ended."""
         if self.stop(error):
             then()
         else:
             self._later(lambda: self.end(error, then))
 
     def _later(self, do: Callable[[], None]) -> None:
-        """Have it done by another thread, for which the interpreter waits at its end."""
-        with suppress(RuntimeError):  # no thread to be had: leases and reports end by themselves
+        """Have `do` called by another thread, for which the interpreter waits at its end."""
+        with suppress(RuntimeError):  # the system gives no thread: leases and reports end by themselves
             threading.Thread(target=do, name="nexus-redis-close").start()
 
-    def leave(self, member: Session, error: NexusError) -> None:
-        """Have one member leave for good; return when Redis knows it.
+    def leave(self, session: Session, error: NexusError) -> None:
+        """Have one session leave for good; return when Redis knows it.
 
-        Where this thread is in the middle of another call, a thread does it as soon as that call has ended.
+        Where this thread is inside another call, a new thread does it as soon as that call has ended.
         """
         if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
-            self._later(lambda: self.leave(member, error))
+            self._later(lambda: self.leave(session, error))
             return
         try:
             now, gone = self.scheduler.clock(), Latch()
             leaver = Waiter(0, now)
             leaver.wake = gone.set
-            member.leave(error, now, leaver)
+            session.leave(error, now, leaver)
         finally:
             self.lock.release()
-        if not member.server.is_out:  # what is not handed back expires by itself, and a report's deadline says the same
+        if not session.server.is_out:  # else leases and reports expire by themselves
             self.wait(gone, STOP_PATIENCE)
 
     def forget(self, then: Callable[[], None]) -> None:
-        """End it by another thread: its Nexus was collected, which happens in any thread and at any moment."""
+        """End the loop in another thread: its Nexus was collected, in any thread and at any moment."""
         if self.is_running:
             with suppress(RuntimeError):
                 ending = threading.Thread(target=self.end, args=(Closed("nexus"), then), name="nexus-redis-close")
@@ -211,9 +212,10 @@ class LoopThread:
                 ending.start()
 
     def stop(self, error: NexusError) -> bool:
-        """Every member leaves, the loop ends after what is in flight; who waits gets `error`.
+        """Have every session leave and the loop end after the calls in flight. Callers that wait get `error`.
 
-        False: nothing was done, since this thread is inside already, or the lock is held by one that cannot go on.
+        Return False where nothing was done: this thread is inside another call, or the lock is held by a thread that
+        cannot go on.
         """
         if self.is_inside or not self.lock.acquire(timeout=STOP_PATIENCE):
             return False
@@ -240,13 +242,13 @@ class LoopThread:
                 try:
                     is_needed = self._work(over)
                 except Exception:
-                    log.exception("the serve loop met a bug; it goes on in a second")
+                    log.exception(log_texts.LOOP_BUG)
                     self._plan = serve(self.scheduler)
                     self._pause(BUG_PAUSE, Latch())
             self._threads.discard(threading.current_thread())
 
     def _work(self, over: Latch) -> bool:
-        """Lead until there is a batch, and carry it; or rest. False: this thread is not needed any more."""
+        """Lead until there is a batch and carry it, or rest. Return False where this thread is not needed any more."""
         if self._is_led:
             self._resting += 1
             is_called = self._free.wait(RESTS)
@@ -270,12 +272,12 @@ class LoopThread:
         return True
 
     def _lead(self) -> Exchange | None:
-        """Run the loop until it has a batch; None when it is over."""
+        """Run the loop until it has a batch, and return the batch; None where the loop is over."""
         self._is_led = True
         try:
             while True:
                 if not self.scheduler.is_closing and self.is_abandoned():
-                    log.warning("the event loop of a Nexus ended before it was closed: its consumers leave")
+                    log.warning(log_texts.LOOP_ABANDONED)
                     self.scheduler.close(Closed("nexus"))
                 assert self._plan is not None
                 found = step(self._plan, None)
@@ -295,7 +297,9 @@ class LoopThread:
         if self._resting:
             self._free.notify()
         elif len(self._threads) <= MOST_OUT:
-            with suppress(RuntimeError):  # no more threads are to be had: this one leads again when it has its answer
+            with suppress(
+                RuntimeError
+            ):  # the system gives no more threads: this one leads again when it has its answer
                 self._start()
 
     def _pause(self, seconds: float | None, bell: Latch) -> None:
@@ -312,5 +316,5 @@ class LoopThread:
 
 
 def run_plan(plan: Plan[T], client: redis.Redis) -> T:
-    """Run a plan to its end in this thread, with a client of the caller's."""
+    """Run a plan to its end in this thread, with the caller's client."""
     return drive(plan, lambda jobs: perform(lambda: client, jobs), time.sleep)

@@ -1,15 +1,16 @@
 """Turns: callers that never wait let the other tasks of their event loop run.
 
-An `await` that does not suspend gives nobody else a turn, so `while True: await budget.acquire()` would keep a loop for
-itself as long as there are tokens in hand. So our callers may go on for `TURN` in one turn of the loop; who comes later
-gives way, and goes on in one of the next turns:
+An `await` that does not suspend gives no other task a turn. So `while True: await budget.acquire()` would keep the
+event loop to itself as long as there are tokens at hand. Therefore callers may go on for `TURN` seconds in one turn of
+the loop. A caller that comes later gives way, and goes on in one of the next turns:
 
     turns = Turns(clock)
     if clock() >= turns.end(loop):
         await turns.give_way(loop)
 
-Those that gave way go on in the order of their coming, a `CROWD` in each turn of the loop. One whose turn was over
-before it could go on keeps its place, so of several loops that never wait each has as many turns as the others.
+Callers that gave way go on in the order in which they came, a `CROWD` of them in each turn of the loop. A caller whose
+turn was over before it could go on keeps its place. So of several tasks that never wait, each has as many turns as the
+others.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from itertools import count
 from typing import Final
 
 TURN: Final = 0.005  # seconds
-CROWD: Final = 64  # callers: a few milliseconds where all have something to do
+CROWD: Final = 64  # callers: they take a few milliseconds where all have something to do
 
 
 class Turns:
-    """The turns of one event loop, as our callers see them."""
+    """The turns of one event loop, as the callers of one Nexus see them."""
 
     __slots__ = ("_clock", "_end", "_numbers", "_waiting")
 
@@ -36,23 +37,23 @@ class Turns:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # a heap
 
     def end(self, loop: asyncio.AbstractEventLoop) -> float:
-        """When callers must give way; a turn begins with the first of them that asks."""
+        """Return when callers must give way. The first caller that asks begins the turn."""
         if self._end is None:
             self._end = self._clock() + TURN
-            loop.call_soon(self._next, loop)  # the first thing of ours that the loop does in its next turn
+            loop.call_soon(self._next, loop)  # our first callback in the loop's next turn
         return self._end
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         self._end = None
         if self._waiting:
-            self.end(loop)  # before those go on: they begin the turn after this one
+            self.end(loop)  # before the futures below, so that `_next` runs first in the turn after, too
         for _ in range(min(CROWD, len(self._waiting))):
             _, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)
 
     async def give_way(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let others have their turn, then go on."""
+        """Let other tasks have their turn, then go on."""
         number = next(self._numbers)
         while True:
             future: asyncio.Future[None] = loop.create_future()

@@ -83,6 +83,59 @@ def burst_too_large(rate: float, longest: float) -> str:
     return f"with rate={rate:g} use at most {longest:g} seconds"
 
 
+# --- what callers ask for ---------------------------------------------------------------------------------------------
+
+ASYNC_LIMITED: Final = "an async def would block its loop: use a budget of nexus_redis.asyncio"
+SYNC_LIMITED: Final = "a def cannot wait in a loop: make it async, or use nexus_redis"
+LIMITED_IS_NOT_A_FUNCTION: Final = "give a function: put @classmethod or @property above @budget.limited"
+BUDGETS_NOT_A_MAPPING: Final = "use a mapping of budgets to their costs: nexus.acquire({budget: 1})"
+BUDGETS_EMPTY: Final = "name at least one budget: nexus.acquire({budget: 1})"
+BUDGET_OF_ANOTHER_NEXUS: Final = "use budgets and producers of this nexus"
+OUTAGE_MODE_OF_LOSSLESS: Final = "use 'closed': the budget is lossless"
+NOT_RESERVED: Final = "not reserved yet: settle inside `with budget.reserve(...) as reservation`"
+
+
+def above_burst(most: float) -> str:
+    """Name the largest cost that a caller who never waits can be served with."""
+    return f"above the burst of {most:g}: use acquire, or a larger `burst`"
+
+
+def above_lossless_burst(most: float) -> str:
+    """Name the largest cost that a lossless budget will ever serve."""
+    return f"above the burst of {most:g}, the most at once of a lossless budget: use a larger `burst`"
+
+
+def opened_with(budget: str, known: object) -> str:
+    """Name the value that another part of this process gave the setting."""
+    return f"budget {budget} was opened with {known!r} in this process"
+
+
+def pause_until_resumed(remedy: str) -> str:
+    """Add to the range of a pause how a budget is paused without an end."""
+    return f"{remedy}. To pause until resume(), give None"
+
+
+# --- what a consumer measures -----------------------------------------------------------------------------------------
+
+NOT_A_QUEUE: Final = "give a queue with qsize() and maxsize, or depth= a callable and limit="
+QUEUE_WITHOUT_SIZE: Final = "its qsize() does not work on this system: give depth= a callable (a counter) and limit="
+NO_KEY: Final = "use the name that it has in Redis"
+REPORT_TOO_LITTLE: Final = (
+    "no rate follows from it: say how full (load=, or queue_depth= with queue_limit=) and how fast (capacity=, or a "
+    "rate on the budget); or done= with queue_depth=, errors= or latency_ms="
+)
+
+
+def more_than_left(left: float, tokens: float) -> str:
+    """Name the tokens of a piece of work that are neither done nor failed yet."""
+    return f"use at most {left:g}: that many of the {tokens:g} tokens of this work are left"
+
+
+def malformed_counter(key: str) -> str:
+    """Name the key that must hold a counter."""
+    return f"the key {key} must hold a number that only grows (INCRBY)"
+
+
 # --- messages --------------------------------------------------------------------------------------------------------
 
 NOT_A_MESSAGE: Final = "send one CapacitySignal, FlowControl or LoadReport as a JSON object or a msgpack map"
@@ -273,6 +326,11 @@ def node_down(host: str, error: object) -> str:
     return f"node {host} is down: {error}"
 
 
+def overdue(seconds: float) -> str:
+    """Say that an answer has taken so long that nobody waits for it any more."""
+    return f"no answer within {seconds:.2g} s"
+
+
 def name_not_resolved(host: str, seconds: float) -> str:
     """Say that the resolver did not answer in time."""
     return f"the name {host!r} was not resolved within {seconds:g} s"
@@ -311,7 +369,16 @@ def port_is_taken(port: int) -> str:
 
 # --- the test kit and the demo ---------------------------------------------------------------------------------------
 
+TIME_GOES_BACK: Final = "use 0 or more: time does not go back"
 MALFORMED_LOG: Final = "use entries of a time and the tokens spent then, 0 or more"
+
+
+def not_served(seconds: float) -> str:
+    """Say that a caller waits on a clock of a test for tokens that will not come."""
+    return (
+        f"a caller has waited for {seconds:g} s of the clock and is not served: does the budget have a rate, is it "
+        "paused? Set clock.patience for a wait that takes longer"
+    )
 
 
 def budget_exceeded(
@@ -417,6 +484,12 @@ def no_thread(cause: str) -> str:
         "and threads (ulimit -u, the container's pids limit), and do not begin to use a Nexus while the "
         "interpreter ends"
     )
+
+
+PICKLE_NEXUS: Final = "open one there, or make it with Nexus.from_url(...), which is opened again by itself"
+PICKLE_PRODUCER: Final = "pass its budget, and call budget.producer(...) there"
+PICKLE_CONSUMER: Final = "pass its budget, and call budget.consumer(...) there"
+PICKLE_RESERVATION: Final = "settle it here, or reserve there"
 
 
 def not_picklable(what: str, remedy: str) -> str:

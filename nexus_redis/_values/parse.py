@@ -45,7 +45,7 @@ _UNIT: Final = "|".join(sorted(_SECONDS_PER, key=len, reverse=True))
 _RATE: Final = re.compile(rf"(?ai)\s*({_NUMBER})\s?(?-i:([kKMG])\b)?\s?(?:(?:/|per\b)\s?({_NUMBER})?\s?({_UNIT})\s*)?")
 _DURATION: Final = re.compile(rf"(?ai)\s*(?:({_NUMBER})|(?:{_NUMBER}\s?(?:{_UNIT})\s?)+)\s*")
 _PART: Final = re.compile(rf"(?ai)({_NUMBER})\s?({_UNIT})")
-FRACTION: Final = log_texts.LOAD_IS_FRACTION  # by its name here until `cli` and `_api` take it from there
+FRACTION: Final = log_texts.LOAD_IS_FRACTION  # by its name here until `cli` takes it from there
 
 
 # --- exact units -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Final
 import pytest
 
 from benchmarks.failover import worst_window
-from nexus_redis._core.outage import BURST
+from nexus_redis._protocol.calls import DEFAULT_BURST as BURST
 from nexus_redis._protocol.calls import LEASE
 from tests.harness.linked import CUTS, Linked, let_pass
 from tests.harness.servers import Server, launch

@@ -797,7 +797,7 @@ def test_a_late_rest_that_nobody_waits_for_is_kept_as_far_as_a_bucket_holds() ->
     ledger.settle(line, 0, BEGIN + 20)
     assert (ledger.leases.total, ledger.burned, balance(ledger)) == (26 * MICRO, 3974 * MICRO, 0)
     assert next(iter(ledger.leases)).expires == BEGIN + 20 + LEASE
-    assert ledger.burned_told == 3974 * MICRO  # the server has forgotten them long ago
+    assert ledger.burned_reported == 3974 * MICRO  # the server has forgotten them long ago
 
 
 def test_on_a_lossless_budget_a_late_rest_counts_as_arrived() -> None:

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import nexus_redis
 from nexus_redis._core import loop
 from nexus_redis._core.line import ASLEEP, LOOKS, NEAR, PASSING, Line, Part, Parts, ages
-from nexus_redis._core.multi_acquire import Joint
+from nexus_redis._core.multi_acquire import MultiAcquire
 from nexus_redis._core.producer import ProducerSession
 from nexus_redis._core.round_trips import Exchange
 from nexus_redis._core.scheduler import SLICE
@@ -78,7 +78,7 @@ class OneLine(RuleBasedStateMachine):
 
     @rule(reach=st.integers(0, 30))
     def draw(self, reach: int) -> None:
-        is_more = self.line.draw(reach, 0.0, 2)
+        is_more = self.line.wake_within(reach, 0.0, 2)
         assert not is_more or any(part.place == NEAR for part in self.parts)
 
     @precondition(lambda self: self.alone or self.parts)
@@ -337,7 +337,7 @@ class Turns:
         self.done = self.most = 0
         self._plan = scene.stepper._plan
         monkeypatch.setattr(scene.stepper, "_plan", self)
-        for kind, step in ((loop, "_run"), (ProducerSession, "look"), (Joint, "consider")):
+        for kind, step in ((loop, "_run"), (ProducerSession, "look"), (MultiAcquire, "consider")):
             monkeypatch.setattr(kind, step, self._counted(getattr(kind, step)))
 
     def _counted(self, step: Callable[..., Any]) -> Callable[..., Any]:

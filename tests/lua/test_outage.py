@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from nexus_redis._core.outage import BURST
 from nexus_redis._protocol import calls
+from nexus_redis._protocol.calls import DEFAULT_BURST as BURST
 from nexus_redis._protocol.calls import LEASE
 from tests.harness.fleet import excess
 from tests.harness.outage import Outages

@@ -366,10 +366,9 @@ OF_THREADS: Final = (
         "Where the signal has interrupted another call of this Nexus, a thread does the rest as soon as that call has "
         "ended, and the interpreter waits for it when it exits."
     ),
-    "All but some ten of them in a second are local: the clock is read, a token taken.",
+    "All but some ten of them in a second are local: they read the clock and take a token.",
     "For def and generators (which take their tokens with the first item);",
     "Return an iterator over `items` that yields each when its tokens are there.",
-    "Does the work and says how it fares, every interval, from the Nexus' thread;",
     "a hundred threads on a budget of 100/s wait in one line.",
 )
 OF_TASKS: Final = (
@@ -382,7 +381,6 @@ OF_TASKS: Final = (
     "For async def and async generators (which take their tokens with the first item);",
     "Return an async iterator over `items`, async or not, that yields each when its tokens are there.",
     "A task that is cancelled while it waits loses no item.",
-    "Does the work and says how it fares, every interval, from a thread of the Nexus;",
     "As a thread reports, a blocked loop is seen as load and not as death.",
     "`settle` is not awaited: it makes no call.",
     "a hundred tasks on a budget of 100/s wait in one line.",

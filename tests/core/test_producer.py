@@ -17,10 +17,12 @@ from nexus_redis._core.signal_request import SignalRequest
 from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.calls import Answer, Claim, Configured
 from nexus_redis._protocol.plans import Call, Job, Outcome
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis._values.results import Denied
 from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.errors import TOKENS, Closed, InvalidSetting, ServerRefused, Unavailable
+from tests.core.logged import logged
 from tests.harness.stepping import (
     KEYS,
     START,
@@ -99,10 +101,12 @@ def test_a_try_above_the_bucket_is_a_mistake_unless_the_bucket_was_or_is_to_be_t
         stepper.advance(1)
     for account in (seen, told):  # told: its code gives the budget 26, whoever has lowered that
         assert account.denied(10 * MICRO, 0.0) == Denied(0.1, "rate")  # a refresh at least
-        with pytest.raises(InvalidSetting, match=r"cost=30\.0: above the burst of 26"):
+        with pytest.raises(InvalidSetting, match=r"cost=30\.0: ") as refused:
             account.denied(30 * MICRO, 0.0)
-    with pytest.raises(InvalidSetting, match=r"cost=10\.0: above the burst of 2\.25"):
+        assert refused.value.remedy == error_texts.above_burst(26)
+    with pytest.raises(InvalidSetting, match=r"cost=10\.0: ") as refused:
         new.denied(10 * MICRO, 0.0)
+    assert refused.value.remedy == error_texts.above_burst(2.25)
 
 
 def test_a_cost_that_takes_long_to_collect_is_said_once(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
@@ -111,13 +115,9 @@ def test_a_cost_that_takes_long_to_collect_is_said_once(stepper: Stepper, caplog
     line = join(account, 2000)
     stepper.advance(1)
     assert not line.is_settled
-    assert (
-        caplog.text.count("budget stripe: a caller asks at once for 2,000 tokens. At 100/s, which is the whole budget")
-        == 1
-    )
-    assert "that takes another 20 s" in caplog.text
+    assert logged(caplog, log_texts.COST_TAKES_LONG) == [("stripe", "2,000 tokens", "100/s", "20 s")]
     stepper.advance(1)
-    assert caplog.text.count("asks at once for") == 1
+    assert len(logged(caplog, log_texts.COST_TAKES_LONG)) == 1
 
 
 def test_a_large_cost_on_a_lossless_budget_is_a_mistake_only_where_a_ceiling_is_known(
@@ -128,7 +128,8 @@ def test_a_large_cost_on_a_lossless_budget_is_a_mistake_only_where_a_ceiling_is_
     waits, fits, never = join(follows, 20), join(told, 20), join(told, 30)
     stepper.advance(1)
     assert not waits.is_settled  # its consumers may be slow at the moment
-    assert caplog.text.count("a lossless budget gives no more than its burst, now 2.25") == 2
+    found = logged(caplog, log_texts.COST_ABOVE_LOSSLESS_BURST)
+    assert [burst for _, _, burst in found] == [2.25, 2.25]
     assert not fits.is_settled
     assert isinstance(never.error, InvalidSetting)
 
@@ -153,7 +154,7 @@ def test_a_cost_that_a_bucket_holds_or_ten_seconds_bring_is_not_worth_a_word(
     stepper.server = grants(answered(0, budget_rate=(MICRO if cost == 26 else 100 * MICRO)))
     join(producer(stepper), cost)
     stepper.advance(5)
-    assert "tokens" not in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_debt_that_keeps_others_waiting_long_is_said(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
@@ -163,7 +164,7 @@ def test_a_debt_that_keeps_others_waiting_long_is_said(stepper: Stepper, caplog:
     stepper.server = grants(answered(0))
     account.settle(account.ledger, line, 2001 * MICRO, stepper.now)
     stepper.advance(1)
-    assert "this producer owes 2,000 tokens" in caplog.text
+    assert [data[1] for data in logged(caplog, log_texts.DEBT_TAKES_LONG)] == ["2,000 tokens"]
 
 
 def test_a_producer_that_nobody_uses_costs_nothing(stepper: Stepper) -> None:
@@ -295,7 +296,7 @@ def test_settings_in_code_open_the_budget_again_in_a_new_life_of_its_state(
     stepper.advance(0.1)
     assert stepper.kinds()[:4] == ["claim", "configure", "claim", "EVAL"]
     assert line.is_served
-    assert "has no rate" not in caplog.text  # it will have one in a moment
+    assert not logged(caplog, log_texts.NO_RATE)  # it will have one in a moment
 
 
 def test_settings_are_told_again_after_a_failover(stepper: Stepper) -> None:
@@ -340,16 +341,15 @@ def test_what_an_operator_overrules_is_said_once_with_the_remedy(
     for name in ("a", "b"):
         join(producer(stepper, name, opening=opening))
     stepper.run()
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warnings) == 1
-    assert "`nexus-redis set stripe --unset min-rate`" in warnings[0]
+    warnings = [record.args for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == logged(caplog, log_texts.SETTING_OVERRULED) == [("stripe", "min_rate", "stripe", "min-rate")]
 
 
 def test_a_value_of_code_that_was_replaced_is_logged(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
     stepper.server = grants(configure=Configured(50.0, 0, "rate", "1", ("rate",), ()))
     join(producer(stepper, budget={"rate": 50}))
     stepper.run()
-    assert "rate had another value and is" in caplog.text
+    assert logged(caplog, log_texts.SETTING_REPLACED) == [("stripe", "rate", 50.0)]
 
 
 def test_a_budget_without_any_rate_is_warned_of_once_naming_both_remedies(
@@ -360,9 +360,9 @@ def test_a_budget_without_any_rate_is_warned_of_once_naming_both_remedies(
     for name in ("a", "b"):
         join(producer(stepper, name, opening=opening))
     stepper.advance(0.9)
-    assert "has no rate" not in caplog.text  # where all start together, a consumer will have reported in a moment
+    assert not logged(caplog, log_texts.NO_RATE)  # where all start together, a consumer will have reported in a moment
     stepper.advance(10)
-    warnings = [record.getMessage() for record in caplog.records if "has no rate" in record.getMessage()]
+    warnings = [log_texts.NO_RATE % data for data in logged(caplog, log_texts.NO_RATE)]
     assert len(warnings) == 1
     assert "rate=" in warnings[0]
     assert "consumer" in warnings[0]
@@ -418,7 +418,7 @@ def test_a_taken_id_goes_on_with_a_suffix_of_four_characters_and_says_so_once(
     assert line.is_served
     name, _, suffix = account.id.rpartition(".")
     assert (name, len(suffix)) == ("web", 4)
-    assert caplog.text.count("in use by a live process") == 1
+    assert [data[:2] for data in logged(caplog, log_texts.PRODUCER_ID_TAKEN)] == [("stripe", "web")]
     first, second, third = stepper.claims()
     assert first == second == third  # the claim is the same, only under another name
 
@@ -620,7 +620,7 @@ def test_a_goodbye_ends_the_share(stepper: Stepper) -> None:
     line = join(account)
     stepper.advance(2 * UNAVAILABLE_AFTER)
     assert isinstance(line.error, Unavailable)
-    assert account.ledger.alone == 0
+    assert account.ledger.degraded == 0
 
 
 def test_one_that_waits_while_the_goodbye_is_under_way_is_served_after_it(stepper: Stepper) -> None:
@@ -1000,16 +1000,15 @@ def test_a_claim_that_failed_is_sent_again_though_a_paced_hand_served_somebody_m
 # --- far away
 
 
-@pytest.mark.parametrize(("is_lossless", "remedy"), [(True, "A lossless budget needs"), (False, "Use a Redis")])
+@pytest.mark.parametrize(("is_lossless", "text"), [(True, log_texts.REDIS_FAR_LOSSLESS), (False, log_texts.REDIS_FAR)])
 def test_a_lease_that_is_shorter_than_the_round_trip_is_said_once(
-    stepper: Stepper, caplog: pytest.LogCaptureFixture, is_lossless: bool, remedy: str
+    stepper: Stepper, caplog: pytest.LogCaptureFixture, is_lossless: bool, text: str
 ) -> None:
     stepper.delay = 0.7
     stepper.server = grants(lambda _ask: answered(0, is_lossless=is_lossless))
     join(producer(stepper))
     stepper.advance(20)
-    assert caplog.text.count("a lease lasts 0.5 s, so tokens expire on their way") == 1
-    assert remedy in caplog.text
+    assert [lease for _, _, lease in logged(caplog, text)] == ["0.5 s"]
 
 
 @pytest.mark.parametrize("is_lossless", [True, False])
@@ -1027,4 +1026,4 @@ def test_the_making_of_a_connection_is_not_taken_for_a_round_trip_that_is_longer
     join(producer(stepper))
     stepper.advance(20)
     assert trips[0] == 0 < trips[-1] <= 450_000
-    assert "expire on their way" not in caplog.text
+    assert not logged(caplog, log_texts.REDIS_FAR) + logged(caplog, log_texts.REDIS_FAR_LOSSLESS)

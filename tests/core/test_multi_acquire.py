@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import exceptions
 
-from nexus_redis._core.multi_acquire import Joint
+from nexus_redis._core.multi_acquire import MultiAcquire
 from nexus_redis._core.producer import ProducerSession
 from nexus_redis._core.registration import Registration
 from nexus_redis._protocol.calls import Answer
@@ -50,7 +50,7 @@ class Buckets:
         return answer
 
 
-class Together(Joint):
+class Together(MultiAcquire):
     """One that counts how often it was told."""
 
     def __init__(self, costs: Mapping[ProducerSession, int], since: float) -> None:

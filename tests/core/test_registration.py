@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus_redis._core.registration import FIELDS, LOOK_EACH, NOTHING, Registration, inherited
+from nexus_redis._core.registration import FIELDS, NOTHING, READ_EACH, Registration, inherited
 from nexus_redis._protocol.calls import Configured
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call, Command, Job, Outcome
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.parse import NAME_PATTERN, is_budget, keyed_name, split_name
 from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.errors import InvalidSetting
+from tests.core.logged import logged
 from tests.harness.stepping import Stepper, grants, join, kind_of, producer
 
 
@@ -112,8 +114,9 @@ def test_a_listed_name_is_taken_apart_but_for_a_hash() -> None:
 
 @pytest.mark.parametrize("key", ["", "x" * 257, "é" * 129, 42, b"raw", None])
 def test_what_is_no_key_is_refused(key: Any) -> None:
-    with pytest.raises(InvalidSetting, match=r"key=.*1 to 256 bytes"):
+    with pytest.raises(InvalidSetting) as refused:
         keyed_name("stripe", key)
+    assert (refused.value.field, refused.value.remedy) == ("key", error_texts.invalid_key(256))
 
 
 # --- settings
@@ -167,7 +170,7 @@ def test_the_parent_is_read_once_a_minute_by_whoever_calls_and_a_change_reaches_
     redis.fields |= {"rate_by_operator": "7"}
     del redis.fields["burst_by_code"]
     stepper.sent, redis.told = [], []
-    for _ in range(int(LOOK_EACH)):
+    for _ in range(int(READ_EACH)):
         join(busy)
         stepper.advance(1)
     assert stepper.kinds().count("HMGET") == 1
@@ -176,7 +179,7 @@ def test_the_parent_is_read_once_a_minute_by_whoever_calls_and_a_change_reaches_
     stepper.advance(1)
     assert stepper.kinds().count("HMGET") == 1
     assert redis.told[1:] == [("stripe/idle", {"rate": "7", "burst": ""})]
-    assert "take over {'rate': 7.0}" in caplog.text
+    assert logged(caplog, log_texts.SETTINGS_TAKEN_OVER)[-1] == ("stripe", {"rate": 7.0})
 
 
 def test_an_idle_key_asks_nobody() -> None:
@@ -190,7 +193,7 @@ def test_what_this_process_changes_on_the_parent_is_seen_with_the_next_call() ->
     redis = stepper.server = Redis()
     join(account)
     stepper.advance(1)
-    account.registration.parent.adopt(BudgetSettings(rate=5))
+    account.registration.parent.set_given(BudgetSettings(rate=5))
     join(account)
     stepper.advance(1)
     assert redis.told[-2:] == [("stripe", {"rate": "5"}), ("stripe/a", {"rate": "5"})]
@@ -203,7 +206,7 @@ def test_a_parent_whose_state_was_lost_is_told_again() -> None:
     stepper.advance(1)
     redis.fields.clear()
     redis.told.clear()
-    stepper.advance(LOOK_EACH)
+    stepper.advance(READ_EACH)
     join(account)
     stepper.advance(1)
     assert redis.told == [("stripe", {"rate": "100"})]

@@ -19,7 +19,9 @@ from nexus_redis._core.session import Life, PartOfLife, Rest, Send, Session
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol.plans import Command, DeferredCall, Failed, Job, Outcome, Pause, ask
 from nexus_redis._redis.faults import failed
+from nexus_redis._values import log_texts
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
+from tests.core.logged import logged
 from tests.harness.stepping import START, Stepper, fails
 
 
@@ -161,7 +163,7 @@ def test_a_bug_where_one_is_looked_at_does_not_stop_the_others(
         each.is_broken = True
         stepper.scheduler.touch(each)
     assert sum(looks_in_each_turn(stepper)) == 3 * SLICE
-    assert "a bug in the part of" in caplog.text
+    assert logged(caplog, log_texts.SESSION_BUG)
 
 
 def test_while_redis_is_away_others_have_a_turn_after_a_slice_too(stepper: Stepper) -> None:
@@ -239,7 +241,7 @@ def test_one_members_bug_stops_neither_the_others_nor_itself(
     broken.error = ZeroDivisionError()
     stepper.run()
     assert sound.received == ["sound"]
-    assert "a bug in the part of" in caplog.text
+    assert logged(caplog, log_texts.SESSION_BUG)
     broken.error = None
     stepper.advance(BUG_PAUSE)
     assert broken.received == ["broken"]
@@ -276,7 +278,7 @@ class Elsewhere:
 
     def __init__(self, stepper: Stepper) -> None:
         self.given: list[tuple[Any, Any]] = []
-        stepper.scheduler.aside = lambda make, then: self.given.append((make, then))
+        stepper.scheduler.make_elsewhere = lambda make, then: self.given.append((make, then))
 
     def go(self) -> None:
         make, then = self.given.pop(0)
@@ -350,7 +352,7 @@ def test_a_bug_where_a_call_is_made_is_said_and_stops_nobody(
 
     slow, other = Broken(stepper, "slow", every=1.0).at(START), Chatter(stepper, every=1.0).at(START)
     stepper.advance(1.5)
-    assert "a bug where a report is made" in caplog.text
+    assert logged(caplog, log_texts.REPORT_BUG)
     assert len(other.received) == 2
     assert slow.received == ["asked 3", "slow"]
 
@@ -430,7 +432,7 @@ def test_one_lost_batch_is_no_outage_and_the_second_is(stepper: Stepper, caplog:
     assert stepper.scheduler.failures >= OUTAGE_AFTER
     assert stepper.scheduler.is_out
     assert stepper.scheduler.out_since == START
-    assert "TimeoutError: no reply" in caplog.text
+    assert logged(caplog, log_texts.REDIS_AWAY) == [("TimeoutError: no reply",)]
 
 
 def test_tries_become_rarer_down_to_one_a_second_and_never_stop(stepper: Stepper) -> None:
@@ -456,7 +458,7 @@ def test_members_are_ticked_while_redis_is_away_and_called_when_it_is_back(
     assert member.received[-1] == "a"
     assert not stepper.scheduler.is_out
     assert stepper.scheduler.out_since == NEVER
-    assert "Redis answers again" in caplog.text
+    assert logged(caplog, log_texts.REDIS_BACK)
 
 
 def test_a_refusal_is_an_answer(stepper: Stepper) -> None:

@@ -1,0 +1,12 @@
+"""Log records by their text, so that no test repeats its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def logged(caplog: pytest.LogCaptureFixture, text: str) -> list[Any]:
+    """Return the data of each record that has this text of `log_texts`, in order."""
+    return [record.args for record in caplog.records if record.msg == text]
