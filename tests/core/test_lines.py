@@ -25,7 +25,7 @@ from nexus_redis._core.scheduler import SLICE
 from nexus_redis._core.waiter import Waiter
 from nexus_redis._protocol.plans import Job, Outcome, Pause
 from nexus_redis._values.parse import MICRO
-from tests.core.test_joint import Together, budgets, want
+from tests.core.test_multi_acquire import Together, budgets, want
 from tests.harness.stepping import Line as Caller
 from tests.harness.stepping import is_balanced
 from tests.models.multi_acquire import Wish, serve_strictly
