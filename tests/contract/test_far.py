@@ -101,7 +101,7 @@ def test_pace_keeps_the_pace(one_server: Server) -> None:
 
 def test_a_key_uses_the_whole_budget_too(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key, which asks for its parent's settings now and then, uses the whole budget too."""
-    monkeypatch.setattr(registration, "LOOK_EACH", 1.0)  # a claim is not sent along with that question
+    monkeypatch.setattr(registration, "READ_EACH", 1.0)  # a claim is not sent along with that question
     log: Log = []
     with ManualClock(round_trip=0.2) as clock, Nexus.from_url(one_server.url) as nexus:
         nexus.budget("stripe", rate=1000).acquire()

@@ -86,7 +86,8 @@ def test_a_forked_child_has_none_of_the_locks_that_its_parent_held() -> None:
         return [nexus._loop.lock, nexus._loop._free, nexus._naming, nexus._connections._starting, *ours]
 
     def all_are_free() -> bool:
-        others = [embedded._lock._lock, consumer._session.meter._lock]
+        meter: Any = consumer._session.meter
+        others = [embedded._lock._lock, meter._lock._lock]
         return all(lock.acquire(blocking=False) for lock in (*locks(), *others))
 
     def fork_with_all_held() -> int:
@@ -94,6 +95,7 @@ def test_a_forked_child_has_none_of_the_locks_that_its_parent_held() -> None:
             lock.acquire()
         pid = os.fork()
         if pid == 0:
+            is_free = False
             try:
                 is_free = in_thread(all_are_free)  # not the one that forked, which would own them still
             finally:
