@@ -156,7 +156,7 @@ class ConsumerSession(Session):
         if isinstance(call, DeferredCall):
             call = yield call
             if call is None:
-                return NEVER
+                return self.scheduler.clock() if self.is_leaving else NEVER
             if not (yield Rest(self.scheduler.clock())):
                 return self.scheduler.clock()
         outcomes = yield Send(self.registration.batch(call, now))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nexus_redis._core.producer import ProducerSession
 
 UNAVAILABLE_AFTER: Final = 5.0
+OTHER_PAUSE: Final = 0.05  # seconds until the next look at a caller that another budget keeps waiting
 SHORTEST_PAUSE: Final = 0.001  # seconds until the next look at what is earned
 
 
@@ -111,7 +112,9 @@ class OutageMode:
                 part.is_served = part.is_degraded = True
             settled.append(head)
         if head is not None and 0 < rate < NEVER:
-            self.next_at = now + max(SHORTEST_PAUSE, self.allowance.seconds_for(head.cost, rate))
+            left = self.allowance.seconds_for(head.cost, rate)
+            # If all of it is earned here, the caller waits for another budget that it wants as well.
+            self.next_at = now + (max(SHORTEST_PAUSE, left) if left > 0 else OTHER_PAUSE)
         settled += self._give_up(now)
         for asker in session.askers:
             asker.error = self._unavailable(asker, now)

@@ -233,6 +233,7 @@ class Scheduler(Reachability):
         except Exception:
             log.exception(log_texts.SESSION_BUG, session)
             session.due = self.clock() + BUG_PAUSE
+            self.schedule(session)
             return None
 
     def drop(self, session: Session) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nexus_redis._core.waiter import NEVER, Waiter
-from nexus_redis._protocol.plans import DeferredCall, Job, Outcome, is_lost
+from nexus_redis._protocol.plans import FIRST_BACKOFF, DeferredCall, Job, Outcome, is_lost
 from nexus_redis.errors import NexusError
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def deregister(session: Session, call: Job, away: Reachability) -> Life:
         can_send = yield Rest(until)
         if can_send:
             (outcome,) = yield Send([call])
-            until = session.scheduler.clock()
+            # The loop of a scheduler that closes ends when nothing is due.
+            until = session.scheduler.clock() + (0.0 if session.scheduler.is_closing else FIRST_BACKOFF)
         elif away.is_out:
             return
         else:

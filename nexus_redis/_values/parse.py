@@ -98,7 +98,7 @@ def parse_rate(value: object, field: str = "rate") -> float:
             raise InvalidSetting(field, value, RANGES[field].remedy + error_texts.RATE_SPELLINGS)
         count, times, length, unit = match.groups()
         seconds = _float(length or "1") * _SECONDS_PER[(unit or "s").lower()]
-        number = _float(count) * _TIMES[times] / seconds if seconds else math.inf
+        number = _float(count) * _TIMES[times] / seconds if 0 < seconds < math.inf else math.inf
     try:
         return parse_number(field, number)
     except InvalidSetting:

@@ -550,6 +550,23 @@ def test_leaving_withdraws_the_consumer_and_ends_its_reports(stepper: Stepper) -
     assert not stepper.scheduler.sessions
 
 
+@pytest.mark.parametrize("closes", [True, False])
+def test_leaving_while_the_depth_is_asked_for(stepper: Stepper, closes: bool) -> None:
+    """A user's function that has not answered holds up no goodbye, neither of the consumer nor of the nexus."""
+    consumer = reporter(stepper, capacity=400)
+    report_now(consumer, load=95)
+    stepper.run()
+    stepper.scheduler.aside = lambda _make, _then: None  # it never answers
+    consumer.meter.watch(depth=lambda: 1.0, limit=10)
+    stepper.advance(1)
+    if closes:
+        stepper.scheduler.close(Closed("nexus"))
+    else:
+        consumer.leave(Closed("consumer"), stepper.now)
+    stepper.run()
+    assert stepper.kinds()[-1] == "leave"
+
+
 def test_no_report_follows_the_goodbye_even_if_one_was_in_flight(stepper: Stepper) -> None:
     consumer, leaver = reporter(stepper, capacity=400), Line(0, START)
 

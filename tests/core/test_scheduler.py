@@ -247,6 +247,22 @@ def test_one_members_bug_stops_neither_the_others_nor_itself(
     assert broken.received == ["broken"]
 
 
+def test_a_bug_in_a_look(stepper: Stepper) -> None:
+    """A session whose look raised goes on in a second, although nothing else wakes it."""
+    chatter = Chatter(stepper).at(START)
+    stepper.run()
+    chatter.received.clear()
+
+    def broken(_now: float) -> None:
+        raise ZeroDivisionError
+
+    chatter.look = broken  # type: ignore[method-assign]
+    stepper.scheduler.touch(chatter)
+    stepper.scheduler.look_around(stepper.now)
+    stepper.advance(BUG_PAUSE)
+    assert chatter.received == ["a"]
+
+
 # --- what asks code that is not ours
 
 
