@@ -282,7 +282,7 @@ def at_any_line(
         if last:
             yield is_served
         last += 1
-    assert last > 3
+    assert last > (3 if of == "wait" else 1)  # of `_wake` more are run only while the loop pauses
 
 
 def test_a_handler_that_acquires_at_any_line_of_a_wait_is_served(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:

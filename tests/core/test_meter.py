@@ -556,7 +556,7 @@ def test_leaving_while_the_depth_is_asked_for(stepper: Stepper, closes: bool) ->
     consumer = reporter(stepper, capacity=400)
     report_now(consumer, load=95)
     stepper.run()
-    stepper.scheduler.aside = lambda _make, _then: None  # it never answers
+    stepper.scheduler.make_elsewhere = lambda _make, _then: None  # it never answers
     consumer.meter.watch(depth=lambda: 1.0, limit=10)
     stepper.advance(1)
     if closes:

@@ -253,7 +253,7 @@ def test_a_bug_in_a_look(stepper: Stepper) -> None:
     stepper.run()
     chatter.received.clear()
 
-    def broken(_now: float) -> None:
+    def broken(now: float) -> None:
         raise ZeroDivisionError
 
     chatter.look = broken  # type: ignore[method-assign]

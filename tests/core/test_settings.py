@@ -88,7 +88,8 @@ def test_a_rate_is_a_number_per_second_or_says_its_unit(written: object, per_sec
 @pytest.mark.parametrize(
     "written",
     [
-        *(value for value in NO_NUMBER if value != "5"), 1e-7, 1.1e9, "1e-7/s", "2e9/s", "1e400/s", "5/1e400s", "1e9999999/s",
+        *(value for value in NO_NUMBER if value != "5"), 1e-7, 1.1e9, "1e-7/s", "2e9/s", "1e400/s", "1e9999999/s",
+        "5/1e400s",
         "-5/s", "+5/s", "nan/s", "inf", "5/y", "5/week", "5/", "/s", "5 5/s", "0x10/s", "1_000/s", "5/s\n5", "٣/s",
         "1,50/s", "5 m/s", "5g/s", "5kk/s", "5/0s", "5 per", "5s", "100/day;5/s", "5/1h30m",
         "9" * 2_000_000, " " * 100_000,
