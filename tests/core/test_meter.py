@@ -553,12 +553,12 @@ def test_leaving_withdraws_the_consumer_and_ends_its_reports(stepper: Stepper) -
 @pytest.mark.parametrize("closes", [True, False])
 def test_leaving_while_the_depth_is_asked_for(stepper: Stepper, closes: bool) -> None:
     """A user's function that has not answered holds up no goodbye, neither of the consumer nor of the nexus."""
-    consumer = reporter(stepper, capacity=400)
+    consumer = reporter(stepper, capacity=400, interval=4)
     report_now(consumer, load=95)
     stepper.run()
     stepper.scheduler.make_elsewhere = lambda _make, _then: None  # it never answers
     consumer.meter.watch(depth=lambda: 1.0, limit=10)
-    stepper.advance(1)
+    stepper.advance(4.5)
     if closes:
         stepper.scheduler.close(Closed("nexus"))
     else:
