@@ -1,4 +1,4 @@
--- Made of lua/report.lua by `make bundle` (SHA-256 5837a5296bce500c); `nexus-redis scripts report` shows the source.
+-- Made of lua/report.lua by `make bundle` (SHA-256 e0e706e90c142c37); `nexus-redis scripts report` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

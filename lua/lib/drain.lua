@@ -11,7 +11,7 @@
 -- needed), so it lowers the capacity only while items wait. A short queue has no room for a rate that is a little too high.
 -- So the shorter the queue, the more of the capacity stays unused.
 --
--- If the counter stands still while there is work, the report is no sample, since work may come in batches. `beat` is how
+-- If the counter stands still while there is work, the report is not a sample, since work may come in batches. `beat` is how
 -- long the counter usually stands still; much longer is a stall. The law keeps the capacity through a stall, since seconds of
 -- stall would otherwise cost a minute of climbing. Meanwhile the rate only fills the rest of the queue.
 local drain
@@ -70,7 +70,7 @@ do
     m.capacity = towards(m.capacity, speed, seconds, tau)
   end
 
-  -- Returns the work per second that the report shows, or 0 if the report is no sample.
+  -- Returns the work per second that the report shows, or 0 if the report is not a sample.
   local function learn(m, was, report, step, delay)
     m.probe_age = m.probe_age + step.dt
     local at_work, depth, depth_was = report.in_flight or 0, report.depth or 0, was.depth or 0

@@ -90,7 +90,7 @@ local function only_looks_on(memory, report, setting)
 end
 
 -- Returns the law that is set, or else the first that fits. A chosen law is left only for one before it in the list. A report
--- that says too little for the chosen law keeps that law, since it is no sample. Only load without any capacity is an error
+-- that says too little for the chosen law keeps that law, since it is not a sample. Only load without any capacity is an error
 -- at once, since no rate follows from it. This holds also for a consumer that was idle before and so got `aimd`. A consumer
 -- that only looks on would stay in drain's cold start forever. So if a capacity is known, it uses `range` until it works.
 local function choose_law(set, memory, report, setting)
@@ -121,7 +121,7 @@ local function step_between(was, report, dt, setting)
 end
 
 -- A counter may jump because it was corrected, or because another process behind the same proxy has answered. A count above
--- what the consumer held plus what its history makes credible is no sample the first time. If it happens again, each report
+-- what the consumer held plus what its history makes credible is not a sample the first time. If it happens again, each report
 -- counts for as much as is credible.
 local function credible(m, was, report, step)
   if not step then
