@@ -11,7 +11,7 @@ from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Call, Command
 from nexus_redis._values.formatting import rate
 from nexus_redis._values.parse import micro, micro_rate, parse_name, parse_number, parse_rate
-from nexus_redis.cli.fast_connection import Connection, ask_or_none, namespace_of, running_server, url_of
+from nexus_redis.cli.fast_connection import Connection, ask_or_none, namespace_of, url_of
 from nexus_redis.cli.output import as_message, standing
 from nexus_redis.cli.unknown_budgets import exists
 from nexus_redis.errors import WORDS, InvalidSetting
@@ -35,13 +35,17 @@ class SignalOptions(NamedTuple):
 def send(options: SignalOptions) -> dict[str, Any] | None:
     """Send the signal, and return the fields of the FlowControl.
 
-    Returns None if the caller must send it with redis-py: after any trouble, and if the budget does not exist.
+    Returns None if the caller must send it with redis-py: after any trouble, if the budget does not exist, and to an
+    embedded server, which must be started once for all attempts.
     """
     if options.priority not in PRIORITIES:
         raise InvalidSetting("priority", options.priority)
     claim, list_name = commands(options)
     keys = BudgetKeys(namespace_of(options.namespace), options.name)
-    with running_server(url_of(options.url)) as url, Connection(url) as connection:
+    url = url_of(options.url)
+    if url.startswith("embedded:"):
+        return None
+    with Connection(url) as connection:
         if not options.creates and ask_or_none(connection, exists(keys)) != [True]:
             return None
         answers = ask_or_none(connection, claim, list_name)

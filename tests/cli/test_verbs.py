@@ -22,6 +22,7 @@ import redis
 from nexus_redis import Nexus
 from nexus_redis._values.error_texts import SERVER_REFUSED
 from nexus_redis._values.identity import whoami
+from nexus_redis._values.log_texts import EMBEDDED_STARTED
 from nexus_redis._values.results import Grant
 from nexus_redis.cli import texts
 from nexus_redis.cli.app import VERBS
@@ -1204,6 +1205,13 @@ def test_signal_embedded(shell: Shell) -> None:
     """`signal` works on an embedded server, too."""
     ended = shell.process("signal", "es", "--create", "--rate", "5", "--url", "embedded://")
     assert (ended.code, ended.out.split(":")[0]) == (0, "es")
+
+
+def test_signal_embedded_unknown(shell: Shell) -> None:
+    """All attempts of `signal` to find a budget go to one embedded server."""
+    ended = shell.process("signal", "es", "--rate", "5", "--url", "embedded://")
+    assert ended.code == 1
+    assert ended.error.count(EMBEDDED_STARTED.partition("%d")[0]) == 1
 
 
 def test_signal_both_ways(shell: Shell) -> None:
