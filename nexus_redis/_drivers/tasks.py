@@ -232,10 +232,8 @@ class LoopTask:
             try:
                 await self._serve()
                 return
-            except (
-                asyncio.CancelledError
-            ):  # the event loop may be about to end: later callers must start the task again
-                self.scheduler.reclaim()
+            except asyncio.CancelledError:
+                self.scheduler.reclaim()  # the event loop may be about to end: later callers must start the task again
                 raise
             except Exception:
                 log.exception(log_texts.LOOP_BUG)
