@@ -17,7 +17,7 @@ from nexus_redis._core.round_trips import Exchange
 from nexus_redis._core.scheduler import SLICE, Scheduler
 from nexus_redis._core.session import Rest, Send, Session
 from nexus_redis._core.waiter import NEVER
-from nexus_redis._protocol.plans import Done, Failed, Fault, Outcome, Pause, is_lost, step
+from nexus_redis._protocol.plans import DeferredCall, Done, Failed, Fault, Outcome, Pause, is_lost, step
 from nexus_redis._values import error_texts
 from nexus_redis.errors import NexusError
 
@@ -152,27 +152,23 @@ def _run(scheduler: Scheduler, session: Session, answer: Any) -> Send | None:
     session.waits = session.is_deferred = False
     try:
         found = step(session.life, answer)
-    except Exception:
-        session.life = None
-        raise
-    match found:
-        case Send():
+        if isinstance(found, Send):
             assert answer is True, "a session sends only when it was just resumed with True"
             session.waits = found.waits
-            if not found.waits:
-                rest = step(session.life, None)
-                assert isinstance(rest, Rest), "a session rests after a call that it does not wait for"
-                session.due = rest.until
-            return found
-        case Rest():
-            session.due = min(woken, found.until)
-        case Done():
-            session.life = None
-            session.due = NEVER
-        case _:
-            session.is_deferred = True
-            scheduler.have_made(session, found)
-    return None
+            rest = Rest() if found.waits else step(session.life, None)
+        else:
+            rest = found
+    except Exception:
+        session.life, session.waits = None, False  # it is begun again
+        raise
+    if isinstance(rest, Rest):
+        session.due = min(woken, rest.until)
+    elif isinstance(rest, DeferredCall):
+        session.is_deferred = True
+        scheduler.have_made(session, rest)
+    else:
+        session.life, session.due = None, NEVER
+    return found if isinstance(found, Send) else None
 
 
 def _warm(scheduler: Scheduler, now: float) -> Loop:

@@ -247,6 +247,23 @@ def test_one_members_bug_stops_neither_the_others_nor_itself(
     assert broken.received == ["broken"]
 
 
+def test_a_session_that_sends_unasked(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """A plan that sends without being told that it may is a bug: nothing is sent, and the plan is begun again."""
+
+    class Rude(Chatter):
+        begun = 0
+
+        def live(self) -> Life:
+            self.begun += 1
+            yield Send([Command(("rude",), str)])
+
+    rude = Rude(stepper).at(START)
+    stepper.advance(BUG_PAUSE)
+    assert rude.begun == 2
+    assert stepper.kinds() == []
+    assert len(caplog.records) == 2
+
+
 def test_a_bug_in_a_look(stepper: Stepper) -> None:
     """A session whose look raised goes on in a second, although nothing else wakes it."""
     chatter = Chatter(stepper).at(START)
