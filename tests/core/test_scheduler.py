@@ -257,7 +257,8 @@ def test_a_session_that_sends_unasked(stepper: Stepper, caplog: pytest.LogCaptur
             self.begun += 1
             yield Send([Command(("rude",), str)])
 
-    rude = Rude(stepper).at(START)
+    rude = Rude(stepper)
+    rude.at(START)
     stepper.advance(BUG_PAUSE)
     assert rude.begun == 2
     assert stepper.kinds() == []
