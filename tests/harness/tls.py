@@ -20,10 +20,18 @@ def certify(folder: Path, name: str = "localhost") -> None:
     subprocess.run([*make.split(), *names], cwd=folder, check=True, capture_output=True)
 
 
+class _Closing(ssl.SSLSocket):
+    """A socket that closes itself: `wrap_socket` leaves one open where the client has gone before the handshake."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 @contextmanager
 def encrypting(folder: Path, port: int) -> Iterator[int]:
     """A port that speaks TLS and passes all on to another."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = _Closing
     if (folder / "cert.pem").exists():
         context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
 
