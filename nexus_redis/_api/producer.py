@@ -48,6 +48,7 @@ class ProducerBase:
     def __init__(self, nexus: Any, session: ProducerSession, settings: ProducerSettings) -> None:
         self._nexus, self._session, self._settings, self._is_closed = nexus, session, settings, False
         self._loop, self._clock, self._run = nexus._loop, nexus._scheduler.clock, nexus._run
+        self._last_cost: object = None  # what was last taken from tokens at hand
 
     @property
     def name(self) -> str:
@@ -137,10 +138,13 @@ class ProducerBase:
             self._refuse_now(waiter, cost, session.denied(waiter.cost, waiter.denied, must_fit=False))
 
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
-        is_served = self._session.spend(tokens, now)
-        if is_served:
+        """Take tokens that are at hand. A cost that comes again at once is worth a cache; one that changes is not."""
+        if not self._session.spend(tokens, now):
+            return False
+        if cost is self._last_cost:
             self._session.ledger.fill_cache(cost, self._loop.turn_ends)
-        return is_served
+        self._last_cost = cost
+        return True
 
     def _check(self) -> None:
         """Raise `Closed` for a producer or a nexus that is closed."""

@@ -137,10 +137,10 @@ class LoopTask:
         await self.take_turn()
         try:
             while True:
-                found = step(plan, None)
-                if isinstance(found, Done):
-                    result: T = found.result
-                    return result
+                try:
+                    found = next(plan)  # and not `step`: most plans end here, and a `Done` each takes time
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]
                 self.ensure_running()
                 assert self.loop is not None
                 future: asyncio.Future[None] = self.loop.create_future()

@@ -11,6 +11,7 @@ import pytest
 
 from nexus_redis import GRANTED, AcquireTimeout, Closed, Denied, Grant, InvalidSetting
 from nexus_redis._core.flights import Flight
+from nexus_redis._core.ledger import Ledger
 from nexus_redis._core.token_cache import TokenCache
 from nexus_redis._protocol.calls import Claim
 from nexus_redis._values.parse import MICRO
@@ -255,6 +256,19 @@ def test_a_wrong_timeout_is_refused_with_tokens_in_hand_too(nexus: Any, timeout:
     account_of(budget).ledger.cache = TokenCache(1, MICRO, 1000, math.inf)
     with pytest.raises(InvalidSetting, match="timeout"):
         budget.acquire(timeout=timeout)
+
+
+@NO_SERVER
+def test_costs_that_change(nexus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens are cached for a cost that comes again at once, and not for costs that change from call to call."""
+    budget, cached = nexus.budget("stripe", rate=1_000_000), list[object]()
+    monkeypatch.setattr(Ledger, "fill_cache", lambda _, cost, __: cached.append(cost))
+    session = account_of(budget)
+    session.ledger.keep(1000 * MICRO, session.scheduler.clock() + 1000)
+    for cost in (1, 2.5, 1.5, 2.5, 2.5, 2.5, 1):
+        budget.acquire(cost)
+    budget.try_acquire(1)
+    assert cached == [2.5, 2.5, 1]
 
 
 def test_who_pauses_a_budget_stops_at_once(open_nexus: Opener, server: Server) -> None:
