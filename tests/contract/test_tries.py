@@ -236,8 +236,9 @@ def test_several_budgets_at_once_with_a_timeout_of_0_are_tried_once_each(nexus_b
     wanted = {it_of(requests): 1, it_of(tokens): 20}
     assert nexus_by_clock.acquire(dict.fromkeys(wanted, 1), timeout=0).cost == 2  # nothing is in hand yet
     let_pass(2)
-    with pytest.raises(AcquireTimeout, match="budget tokens") as denied:
+    with pytest.raises(AcquireTimeout) as denied:
         nexus_by_clock.acquire({it_of(requests): 1, it_of(tokens): 50}, timeout=0)
+    assert denied.value.budget == "tokens"
     assert denied.value.retry_after is not None
     assert account_of(requests).ledger.used == MICRO  # the token that it had taken already is back
     let_pass(2)

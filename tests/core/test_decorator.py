@@ -145,8 +145,9 @@ def test_mistakes_show_at_decoration() -> None:
     with pytest.raises(InvalidSetting) as refused:
         limited_aio()(len)
     assert (refused.value.field, refused.value.remedy) == ("limited", error_texts.SYNC_LIMITED)
-    with pytest.raises(InvalidSetting, match="cost"):
+    with pytest.raises(InvalidSetting) as refused:
         limited(-1)
+    assert refused.value.field == "cost"
     with pytest.raises(InvalidSetting) as refused:
         limited()(property(len))  # type: ignore[type-var]  # the mistake
     assert (refused.value.field, refused.value.remedy) == ("limited", error_texts.LIMITED_IS_NOT_A_FUNCTION)
@@ -190,8 +191,9 @@ def test_what_a_cost_function_gets_wrong_reaches_the_caller_and_the_body_does_no
     def send() -> None:
         taken.append("sent")
 
-    with pytest.raises(InvalidSetting, match=r"^cost="):
+    with pytest.raises(InvalidSetting) as refused:
         send()
+    assert refused.value.field == "cost"
     assert taken == []
 
 

@@ -18,7 +18,7 @@ from nexus_redis._redis.pubsub import ALIVE_EACH, LONGEST_PAUSE, REFUSED_PAUSE
 from nexus_redis._values import log_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis.errors import Closed
-from tests.core.logged import logged
+from tests.harness.logged import logged
 from tests.harness.stepping import KEYS, Stepper, answered, fails, grants, is_balanced, join, producer
 from tests.harness.support import PATIENCE, run
 

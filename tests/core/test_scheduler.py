@@ -21,7 +21,7 @@ from nexus_redis._protocol.plans import Command, DeferredCall, Failed, Job, Outc
 from nexus_redis._redis.faults import failed
 from nexus_redis._values import log_texts
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
-from tests.core.logged import logged
+from tests.harness.logged import logged
 from tests.harness.stepping import START, Stepper, fails
 
 
@@ -673,8 +673,9 @@ def test_a_plan_repeats_what_was_lost_and_gives_up_after_its_patience() -> None:
                 waited += step.seconds
             step = plan.send([] if isinstance(step, Pause) else [failed(exceptions.TimeoutError("no reply"))])
 
-    with pytest.raises(Unavailable, match=r"redis\.example"):
+    with pytest.raises(Unavailable) as unavailable:
         run_on_a_dead_line()
+    assert "redis.example" in unavailable.value.server
     assert waited == pytest.approx(0.35)
 
 
