@@ -76,7 +76,8 @@ def test_a_new_budget_shows_one_token(nexus: Any) -> None:
         assert nexus.budget(f"at-{rate.replace('/', '-')}").configure(rate=rate).tokens == 1
 
 
-def test_what_configure_set_is_what_this_process_opens_the_budget_with(open_nexus: Opener, server: Server) -> None:
+def test_configure_changes_what_is_opened(open_nexus: Opener, server: Server) -> None:
+    """A process opens the budget with the values that its `configure` has set."""
     budget = open_nexus(server).budget("stripe", rate=5)
     budget.configure(rate=5000)
     budget.acquire()
@@ -122,16 +123,18 @@ def test_an_operators_setting_is_not_overruled_by_code(
     assert logged(caplog, log_texts.SETTING_OVERRULED) == [("stripe", "rate", "stripe", "rate")]
 
 
-def test_a_floor_in_code_gives_way_to_an_operators_ceiling(nexus: Any, server: Server) -> None:
+def test_a_floor_in_code_yields_to_an_operator(nexus: Any, server: Server) -> None:
+    """A floor in code gives way to an operator's ceiling."""
     operator_sets(server, "stripe", rate=5)
     budget = nexus.budget("stripe", rate=100, min_rate=10)
     budget.acquire()
     assert budget.snapshot().rate == 5
 
 
-def test_a_budget_without_any_rate_warns_once_and_gives_nothing(
+def test_a_budget_without_a_rate_warns_once(
     open_nexus: Opener, server: Server, let_pass: Pass, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A budget without any rate warns once and gives no tokens."""
     budget = open_nexus(server).budget("stripe")
     for _ in range(5):  # however short each waits
         with pytest.raises(nexus_redis.AcquireTimeout) as late:
@@ -146,7 +149,8 @@ def test_a_budget_without_any_rate_warns_once_and_gives_nothing(
 # --- pausing
 
 
-def test_a_paused_budget_gives_nothing_until_it_is_resumed(nexus: Any) -> None:
+def test_a_paused_budget_gives_nothing(nexus: Any) -> None:
+    """A paused budget gives no tokens until it is resumed."""
     budget = nexus.budget("stripe", rate=1000)
     budget.acquire()
     budget.pause(reason="429 Retry-After")
@@ -157,7 +161,8 @@ def test_a_paused_budget_gives_nothing_until_it_is_resumed(nexus: Any) -> None:
     assert (budget.snapshot().rate, budget.snapshot().paused_for) == (1000, None)
 
 
-def test_a_long_reason_of_a_pause_is_cut_between_two_characters(nexus: Any) -> None:
+def test_a_long_reason_is_cut_at_a_character(nexus: Any) -> None:
+    """A long reason of a pause is cut between two characters."""
     budget = nexus.budget("stripe", rate=1000)
     budget.pause(30, reason="a" + "\N{EURO SIGN}" * 200)
     assert budget.snapshot().pause_reason == "a" + "\N{EURO SIGN}" * 66
@@ -209,7 +214,8 @@ def test_any_redis_py_client_will_do(open_nexus: Opener, server: Server, protoco
 
 
 @pytest.mark.fleets
-def test_a_given_client_stays_open_and_is_never_retried_by_redis_py(server: Server) -> None:
+def test_a_given_client_stays_open(server: Server) -> None:
+    """A given client stays open, and redis-py never sends a call of it again."""
     client = server.client()
     with nexus_redis.Nexus(client) as nexus:
         nexus.budget("stripe", rate=1000).acquire()
@@ -223,7 +229,8 @@ def test_a_given_client_stays_open_and_is_never_retried_by_redis_py(server: Serv
 
 
 @pytest.mark.parametrize("first", [0.0, 3.7])
-def test_a_try_each_six_seconds_at_ten_a_minute_always_succeeds(server: Server, first: float) -> None:
+def test_tries_at_the_rate_always_succeed(server: Server, first: float) -> None:
+    """A try each six seconds always succeeds at ten a minute."""
     client, stepper = server.client(), Stepper()
 
     def at_the_instant(job: Job) -> Outcome:
@@ -259,7 +266,8 @@ def test_a_lossless_budget_refuses_to_go_on_alone(nexus: Any, mode: str) -> None
 # --- loops, threads, sockets
 
 
-def test_a_nexus_belongs_to_the_loop_that_first_used_it() -> None:
+def test_a_nexus_belongs_to_its_first_loop() -> None:
+    """A nexus belongs to the loop that first used it."""
     nexus = AsyncNexus.from_url("redis://127.0.0.1:1/0")  # outside of any loop
     budget = nexus.budget("stripe", rate=5)
 
@@ -279,7 +287,8 @@ def test_a_nexus_belongs_to_the_loop_that_first_used_it() -> None:
         owner.run(nexus.close())
 
 
-def test_another_loop_is_refused_with_tokens_in_hand_too(server: Server) -> None:
+def test_another_loop_is_refused_despite_tokens(server: Server) -> None:
+    """Another loop is refused, also while tokens are in hand."""
     owner = LoopInAThread()
     nexus = AsyncNexus(server.aclient())
     budget = nexus.budget("stripe", rate=1_000_000)
@@ -388,14 +397,17 @@ def test_an_address_that_is_none_is_refused(open_nexus: Opener) -> None:
 
 
 @pytest.mark.parametrize("module", [nexus_redis, nexus_redis.asyncio], ids=["sync", "async"])
-def test_what_is_neither_an_address_nor_a_client_is_refused(module: Any) -> None:
+def test_other_values_than_clients_are_refused(module: Any) -> None:
+    """A value that is neither an address nor a client is refused."""
     other = redis.asyncio.Redis() if module is nexus_redis else redis.Redis()
     for act, given in ((module.Nexus.from_url, 5), (module.Nexus, 5), (module.Nexus, other)):
         with pytest.raises(InvalidSetting):
             act(given)
 
 
-def test_a_client_whose_pool_is_strange_is_used_as_it_is() -> None:
+def test_a_strange_pool_is_used_as_it_is() -> None:
+    """A client whose pool is of an unknown class is used as it is."""
+
     class Pool(redis.asyncio.ConnectionPool):
         pass
 
@@ -403,7 +415,9 @@ def test_a_client_whose_pool_is_strange_is_used_as_it_is() -> None:
     assert AsyncNexus(client)._connections.made is client
 
 
-def test_a_connection_that_cannot_be_made_is_told_to_who_waits_for_it() -> None:
+def test_a_failed_connection_reaches_its_callers() -> None:
+    """If a connection cannot be made, the callers that wait for it get the error."""
+
     async def main() -> None:
         async with Server(FAKE).aclient() as client, AsyncNexus(client) as nexus:
             with pytest.raises(InvalidSetting) as refused:  # no address for the thread that reports

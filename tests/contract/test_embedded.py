@@ -77,7 +77,8 @@ def is_running(pid: int) -> bool:
 # --- the life of a server --------------------------------------------------------------------------------------------
 
 
-def test_nothing_runs_before_start_and_one_warning_says_what_it_is_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_start_runs_a_server(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing runs before `start`, and one warning says what the server is for."""
     server = acquire("embedded://")
     assert (server.url, server.port, server.pid) == ("embedded://", 0, None)
     with caplog.at_level(logging.WARNING):
@@ -92,7 +93,8 @@ def test_nothing_runs_before_start_and_one_warning_says_what_it_is_for(caplog: p
     server.stop()
 
 
-def test_all_holders_share_one_server_and_the_last_one_ends_it(held: EmbeddedServer) -> None:
+def test_holders_share_one_server(held: EmbeddedServer) -> None:
+    """All holders share one server, and the last one to leave ends it."""
     other = acquire("embedded://")
     assert other.start().port == held.port
     directory, pid = directory_of(other), other.pid
@@ -106,13 +108,15 @@ def test_all_holders_share_one_server_and_the_last_one_ends_it(held: EmbeddedSer
     assert not directory.exists()
 
 
-def test_a_hold_that_was_given_back_does_not_start_again() -> None:
+def test_a_returned_hold_does_not_start_again() -> None:
+    """A hold that was given back does not start again."""
     server = acquire("embedded://")
     server.stop()
     assert closed(server.start) == "embedded server"
 
 
-def test_a_port_can_be_asked_for_and_database_and_options_pass_through() -> None:
+def test_an_address_may_name_a_port() -> None:
+    """An address may name a port, and its database and options pass through."""
     port = free_port()
     server = acquire(f"embedded://:{port}/2?socket_timeout=1").start()
     assert server.url == f"redis://127.0.0.1:{port}/2?socket_timeout=1"
@@ -121,14 +125,16 @@ def test_a_port_can_be_asked_for_and_database_and_options_pass_through() -> None
     assert not ping(port)
 
 
-def test_a_server_on_that_port_is_joined_and_not_stopped(held: EmbeddedServer) -> None:
+def test_a_running_server_is_joined(held: EmbeddedServer) -> None:
+    """A server that runs on the port is joined, and not stopped."""
     joined = acquire(f"embedded://:{held.port}").start()
     assert (joined.port, joined.pid) == (held.port, None)
     joined.stop()
     assert ping(held.port)
 
 
-def test_of_two_that_start_on_one_port_at_once_one_joins() -> None:
+def test_two_starts_on_one_port_share_a_server() -> None:
+    """If two processes start on one port at once, one joins the server of the other."""
     port = free_port()
     code = """if True:
         import sys
@@ -168,11 +174,12 @@ def test_a_port_that_another_service_holds_is_refused() -> None:
         "embedded:///a",
     ],
 )
-def test_another_address_is_refused_with_the_ones_there_are(url: str) -> None:
+def test_another_address_is_refused(url: str) -> None:
+    """Another address is refused, and the error names the addresses that there are."""
     assert refusal(lambda: acquire(url)) == ("url", error_texts.EMBEDDED_ADDRESS)
 
 
-def test_a_server_that_does_not_start_leaves_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not start leaves the last lines of its log in the error, and nothing else."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     binary = server_binary()
@@ -247,7 +254,8 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_server() -> None:
     assert eventually(lambda: not is_running(int(pid)))
 
 
-def test_stop_ends_the_server_even_where_its_watchdog_was_killed(held: EmbeddedServer) -> None:
+def test_stop_needs_no_watchdog(held: EmbeddedServer) -> None:
+    """`stop` ends the server, also where its watchdog was killed."""
     serving, pid = held._shared.serving, held.pid
     assert isinstance(serving, ServerProcess)
     assert pid is not None
@@ -288,7 +296,9 @@ def in_a_fork(body: Any) -> Any:
     return ours.recv() if ours.poll() else None
 
 
-def test_a_forked_child_uses_the_servers_of_its_parent_and_stops_none(held: EmbeddedServer) -> None:
+def test_a_fork_uses_the_servers_of_its_parent(held: EmbeddedServer) -> None:
+    """A forked child uses the servers of its parent and stops none of them."""
+
     def child() -> tuple[int, int]:
         inherited, other = held.start().port, acquire("embedded://").start()
         held.stop()
@@ -303,21 +313,23 @@ def test_a_forked_child_uses_the_servers_of_its_parent_and_stops_none(held: Embe
     assert serving._watchdog.poll() is None
 
 
-def test_a_fork_before_the_start_is_refused_in_the_child() -> None:
+def test_a_fork_before_the_start_is_refused() -> None:
     """A private server that was not started before a fork is refused in the child, since nothing would be shared."""
     server = acquire("embedded://")
     assert in_a_fork(lambda: server.start().port) == error_texts.EMBEDDED_BEFORE_FORK
     server.stop()
 
 
-def test_children_forked_before_the_start_of_a_given_port_start_it_there() -> None:
+def test_forks_start_a_server_on_a_given_port() -> None:
+    """Children that were forked before the start of a given port start the server there."""
     server = acquire(f"embedded://:{free_port()}")
     assert in_a_fork(lambda: server.start().port) == server.port
     assert eventually(lambda: not ping(server.port))
     server.stop()
 
 
-def test_a_fork_waits_for_a_server_that_another_thread_is_starting() -> None:
+def test_a_fork_waits_for_a_start() -> None:
+    """A fork waits for a server that another thread is starting."""
     server = acquire("embedded://")
     starting = threading.Thread(target=server.start)
     starting.start()

@@ -51,7 +51,8 @@ def test_a_pause_is_named_with_who_and_why(nexus: Any) -> None:
     assert (why.budget.pause_by, why.budget.pause_who, why.budget.pause_reason) == ("code", whoami(), "429")
 
 
-def test_what_code_says_is_told_with_who_and_from_what_to_what(nexus: Any) -> None:
+def test_settings_in_code_are_in_the_history(nexus: Any) -> None:
+    """The history says who changed a setting in code, and from what value to what value."""
     budget = nexus.budget("stripe", rate=100)
     budget.acquire()
     budget.configure(rate="6/min", burst=None)
@@ -82,8 +83,11 @@ def test_of_several_consumers_the_slowest_is_named(nexus: Any) -> None:
         assert budget.explain().consumer.id == "big"  # 500 of its 1,000 are missing, of the other's 5 hardly 4
 
 
-def test_where_work_is_pushed_the_one_that_gets_too_much_is_named(nexus: Any) -> None:
-    """All that comes goes to busy, which can take 500; idle has less to give, is as full, and gets next to nothing."""
+def test_the_overloaded_consumer_is_named(nexus: Any) -> None:
+    """Where work is pushed, the consumer that gets too much is named.
+
+    All work goes to `busy`, which can take 500; `idle` has less to give, is as full, and gets next to nothing.
+    """
     budget = nexus.budget("push", law="range", combine="spread")
     busy = budget.consumer("busy", capacity=1000, interval=LONG)
     idle = budget.consumer("idle", capacity=100, interval=LONG)
@@ -96,7 +100,8 @@ def test_where_work_is_pushed_the_one_that_gets_too_much_is_named(nexus: Any) ->
         assert explain.LAW_REMEDIES["range"].format(id="busy") in why.remedies
 
 
-def test_since_when_is_not_said_where_the_history_was_read_only_in_part(nexus: Any) -> None:
+def test_an_unknown_since_is_left_out(nexus: Any) -> None:
+    """The explanation leaves out since when it holds if only a part of the history was read."""
     budget = nexus.budget("stripe", rate=1)
     budget.configure(rate=2)
     assert budget.explain().since is not None
@@ -108,9 +113,8 @@ def test_since_when_is_not_said_where_the_history_was_read_only_in_part(nexus: A
 
 
 @pytest.mark.parametrize(("is_lossless", "trip", "lease"), [(True, 0.7, "0.5 s"), (False, 1.6, "1.5 s")])
-def test_a_lease_that_is_shorter_than_the_round_trip_is_named(
-    nexus: Any, is_lossless: bool, trip: float, lease: str
-) -> None:
+def test_a_too_short_lease_is_explained(nexus: Any, is_lossless: bool, trip: float, lease: str) -> None:
+    """A lease that is shorter than the round trip is named."""
     given = {"lossless": True} if is_lossless else {}
     budget = nexus.budget("stripe", rate=50, **given)
     budget.try_acquire()
@@ -127,7 +131,8 @@ def test_what_does_not_exist_is_explained_too(nexus: Any) -> None:
     assert (why.since, why.history) == (None, ())
 
 
-def test_a_deleted_budget_is_gone_until_it_is_used_again(nexus: Any, server: Server) -> None:
+def test_a_deleted_budget_is_gone(nexus: Any, server: Server) -> None:
+    """A deleted budget is gone until it is used again."""
     budget = nexus.budget("stripe", rate=1000)
     other = nexus.budget("other", rate=5)
     budget.acquire()

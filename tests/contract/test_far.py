@@ -140,7 +140,8 @@ def test_near_and_far_processes_get_the_same(one_server: Server, round_trips: tu
     assert min(parts) >= 0.7 / len(parts)
 
 
-def test_a_try_is_answered_after_a_round_trip_and_gets_what_is_there(one_server: Server) -> None:
+def test_a_far_try_gets_what_is_there(one_server: Server) -> None:
+    """A try is answered after a round trip and gets the tokens that are there."""
     with ManualClock(round_trip=0.4) as clock, Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("stripe", rate="10/min", burst=60)
         clock.advance(60)
@@ -151,7 +152,8 @@ def test_a_try_is_answered_after_a_round_trip_and_gets_what_is_there(one_server:
         assert got == 20
 
 
-def test_who_gives_up_in_time_gets_nothing_and_costs_nothing(one_server: Server) -> None:
+def test_giving_up_far_away_costs_nothing(one_server: Server) -> None:
+    """A caller that gives up in time gets nothing and costs nothing."""
     with ManualClock(round_trip=0.5) as clock, Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("stripe", rate=10)
         with pytest.raises(AcquireTimeout):

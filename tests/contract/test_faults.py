@@ -58,9 +58,8 @@ def test_a_reply_that_is_lost_charges_nothing_twice(
     assert account_of(producer).ledger.used == 20 * MICRO
 
 
-def test_replies_that_are_lost_all_the_time_cost_tokens_and_never_make_any(
-    open_nexus: Opener, server: Server, proxy: Proxy
-) -> None:
+def test_lost_replies_only_cost_tokens(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """Replies that are lost all the time cost tokens and never make any."""
     producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
     producer.acquire()
     proxy.loss = 0.15
@@ -98,7 +97,8 @@ def test_on_a_slow_network_both_sides_agree_too(
 # --- scripts and state
 
 
-def test_scripts_that_the_server_forgets_are_sent_again(open_nexus: Opener, server: Server) -> None:
+def test_forgotten_scripts_are_sent_again(open_nexus: Opener, server: Server) -> None:
+    """Scripts that the server forgets are sent again."""
     producer, client = open_nexus(server).budget("stripe", rate=500).producer("web"), server.client()
     for i in range(100):
         if i % 5 == 0:
@@ -127,7 +127,7 @@ def test_the_budget_is_opened_before_the_first_claim(
 
 
 @pytest.mark.parametrize("timeout", [None, 0])
-def test_a_first_try_is_served_before_the_settings_are_known(
+def test_a_first_try_needs_no_settings(
     clock: ManualClock, open_nexus: Opener, server: Server, timeout: float | None
 ) -> None:
     """A first try is served where the server knows the claim script and not the settings script."""
@@ -137,7 +137,8 @@ def test_a_first_try_is_served_before_the_settings_are_known(
     assert budget.try_acquire() if timeout is None else budget.acquire(timeout=timeout)
 
 
-def test_a_state_that_is_lost_is_opened_again_with_the_settings_in_code(open_nexus: Opener, server: Server) -> None:
+def test_lost_state_is_opened_again(open_nexus: Opener, server: Server) -> None:
+    """A budget whose state is lost is opened again with the settings in code."""
     budget = open_nexus(server).budget("stripe", rate=500, burst=0.5)
     budget.acquire()
     birth = budget.snapshot().birth
@@ -153,7 +154,8 @@ def server_names(server: Server) -> list[str]:
     return names
 
 
-def test_a_state_that_is_lost_gives_one_token_beyond_the_leases(timed: Any, server: Server) -> None:
+def test_lost_state_gives_one_extra_token(timed: Any, server: Server) -> None:
+    """A budget whose state is lost gives one token beyond the leases."""
     budget = timed.budget("stripe", rate="1/h")
     assert budget.acquire()
     server.client().flushall()
@@ -162,8 +164,11 @@ def test_a_state_that_is_lost_gives_one_token_beyond_the_leases(timed: Any, serv
         budget.acquire(timeout=600)
 
 
-def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener, proxy: Proxy) -> None:
-    """The proxy keeps the address, which another program could have taken meanwhile."""
+def test_a_restarted_server_goes_on(open_nexus: Opener, proxy: Proxy) -> None:
+    """A fleet goes on when its server was killed and started again.
+
+    The proxy keeps the address, which another program could have taken meanwhile.
+    """
     process = launch("valkey")
     proxy.target = process.port
     try:
@@ -207,8 +212,12 @@ def test_a_primary_that_became_a_replica_is_left(open_nexus: Opener, real_server
         process.stop()
 
 
-def test_a_state_of_before_the_settings_were_told_is_told_them_again(open_nexus: Opener, server: Server) -> None:
-    """As a failover within the replication's lag brings back: the same life, without what it was told last."""
+def test_settings_are_told_to_older_state(open_nexus: Opener, server: Server) -> None:
+    """A state that does not have the settings of this code is told them again.
+
+    A failover brings such a state back, if the settings were told within the lag of the replication: the life is the
+    same.
+    """
     client = server.client()
     key = "nexus:{stripe}"
     first = open_nexus(server).budget("stripe")
@@ -223,7 +232,8 @@ def test_a_state_of_before_the_settings_were_told_is_told_them_again(open_nexus:
     assert budget.snapshot().rate == 500
 
 
-def test_a_server_without_memory_is_an_outage_and_no_refusal(open_nexus: Opener, real_server: Server) -> None:
+def test_no_memory_is_an_outage(open_nexus: Opener, real_server: Server) -> None:
+    """A server without memory is an outage and not a refusal."""
     budget, admin = open_nexus(real_server).budget("stripe", rate=500).producer(on_outage="open"), real_server.client()
     budget.acquire()
     admin.config_set("maxmemory", 1)
@@ -237,7 +247,7 @@ def test_a_server_without_memory_is_an_outage_and_no_refusal(open_nexus: Opener,
 # --- Redis is away
 
 
-def test_acquire_keeps_its_deadline_though_a_call_hangs(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+def test_acquire_keeps_its_deadline(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
     """`acquire` answers within its deadline, although a call to Redis never returns."""
     budget = open_nexus(proxy.endless_url).budget("stripe", rate=0)
     assert not budget.try_acquire()
@@ -273,9 +283,10 @@ def test_a_black_hole_from_the_start_is_unavailable(
         nexus.budget("stripe").consumer(capacity=5).report(load=5)
 
 
-def test_closed_raises_unavailable_and_goes_on_when_redis_is_back(
+def test_closed_raises_and_recovers(
     open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The mode `closed` raises `Unavailable`, and goes on when Redis is back."""
     monkeypatch.setattr(outage_mode, "UNAVAILABLE_AFTER", 0.5)
     producer = open_nexus(proxy.url).budget("stripe", rate=100).producer("web", on_outage="closed")
     producer.acquire()
@@ -371,7 +382,8 @@ def test_a_call_that_hangs_keeps_nobody_waiting(open_nexus: Opener, server: Serv
 # --- refused
 
 
-def test_rights_that_are_missing_are_raised_and_not_retried(open_nexus: Opener, server: Server) -> None:
+def test_missing_rights_are_not_retried(open_nexus: Opener, server: Server) -> None:
+    """Rights that are missing are raised, and the call is not sent again."""
     admin = server.client()
     admin.acl_setuser("reader", enabled=True, passwords=["+secret"], commands=["+@read"], keys=["*"])
     try:
@@ -384,7 +396,8 @@ def test_rights_that_are_missing_are_raised_and_not_retried(open_nexus: Opener, 
         admin.acl_deluser("reader")
 
 
-def test_a_client_with_rights_to_one_budget_alone_works(open_nexus: Opener, server: Server) -> None:
+def test_rights_to_one_budget_are_enough(open_nexus: Opener, server: Server) -> None:
+    """A client with rights to one budget alone works."""
     admin = server.client()
     rights = [
         "+@scripting",

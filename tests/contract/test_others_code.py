@@ -84,7 +84,8 @@ def test_a_depth_that_waits_for_a_token_stops_nobody(open_nexus: Opener, one_ser
     assert answered.is_set()
 
 
-def test_a_depth_that_never_comes_keeps_nobody_from_closing(open_nexus: Opener, one_server: Server) -> None:
+def test_a_hanging_depth_does_not_stop_close(open_nexus: Opener, one_server: Server) -> None:
+    """A depth that never comes does not keep a caller from closing."""
     nexus = open_nexus(one_server)
     api = nexus.budget("api", rate=10_000)
     asked, never = threading.Event(), threading.Event()

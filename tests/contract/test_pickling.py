@@ -59,7 +59,9 @@ def test_a_worker_is_a_producer_of_its_own(one_server: Server, start: str) -> No
 
 
 @pytest.mark.slow
-def test_an_async_one_is_opened_for_each_loop_that_ends(one_server: Server) -> None:
+def test_each_loop_opens_an_async_nexus(one_server: Server) -> None:
+    """An async nexus is opened for each loop that ends."""
+
     async def main() -> nexus_redis.asyncio.Budget:
         async with nexus_redis.asyncio.Nexus.from_url(one_server.url) as nexus:
             return nexus.budget("stripe", rate="1000/s")
@@ -70,7 +72,8 @@ def test_an_async_one_is_opened_for_each_loop_that_ends(one_server: Server) -> N
 
 
 @pytest.mark.slow
-def test_a_worker_joins_the_embedded_server_of_the_one_that_hands_it_over() -> None:
+def test_a_worker_joins_the_embedded_server() -> None:
+    """A worker joins the embedded server of the process that hands the nexus over."""
     with nexus_redis.Nexus.from_url("embedded://") as nexus:
         budget = nexus.budget("stripe", rate="1000/s")
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -80,9 +83,8 @@ def test_a_worker_joins_the_embedded_server_of_the_one_that_hands_it_over() -> N
         assert budget.snapshot().granted_total >= 1
 
 
-def test_in_its_own_process_a_copy_is_the_same_nexus_and_the_same_producer(
-    open_nexus: Opener, one_server: Server
-) -> None:
+def test_a_copy_at_home_is_the_same(open_nexus: Opener, one_server: Server) -> None:
+    """In its own process, a copy is the same nexus and the same producer."""
     nexus = open_nexus(one_server, namespace="mine", push=False)
     nexus = getattr(nexus, "it", nexus)
     budget = nexus.budget("stripe", key="a", rate=5)

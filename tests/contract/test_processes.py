@@ -95,7 +95,8 @@ def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
 # --- forks
 
 
-def test_8_forked_workers_with_one_literal_id_keep_the_books(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_8_forked_workers_keep_the_accounts(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """The accounts balance for 8 forked workers with one literal id."""
     with Nexus.from_url(server.url) as nexus:
         producer = nexus.budget("stripe", rate=1000).producer("web")
         for _ in range(20):
@@ -129,7 +130,7 @@ def test_8_forked_workers_with_one_literal_id_keep_the_books(server: Server, cap
         assert spent(account_of(producer)) + sum(spent for _, spent in told) == granted_by(server)
 
 
-def test_a_budget_made_before_the_fork_is_a_producer_per_child(
+def test_a_budget_from_before_a_fork(
     server: Server,
 ) -> None:
     """A budget that was made before the fork and is used after it is one producer in each child."""
@@ -178,7 +179,8 @@ def test_each_nexus_begins_again_in_a_forked_child(
     assert run(main()) == (20 * MICRO, [0] * 6)
 
 
-def test_a_fork_in_the_middle_of_an_acquire_leaves_each_side_its_own(server: Server) -> None:
+def test_a_fork_in_the_middle_of_an_acquire(server: Server) -> None:
+    """A fork in the middle of an acquire leaves each side its own tokens."""
     with Nexus.from_url(server.url) as nexus:
         producer = nexus.budget("stripe", rate=50).producer("web")
         producer.acquire()
@@ -271,7 +273,9 @@ def test_a_cancelled_acquire_loses_and_doubles_nothing(server: Server, cost: int
     run(main())
 
 
-def test_one_that_is_served_and_cancelled_in_the_same_moment_takes_nothing(server: Server) -> None:
+def test_served_and_cancelled_takes_nothing(server: Server) -> None:
+    """A caller that is served and cancelled in the same moment takes no tokens."""
+
     async def main() -> None:
         async with AsyncNexus.from_url(server.url) as nexus:
             producer = nexus.budget("stripe", rate=5000).producer("web")
@@ -297,7 +301,9 @@ def test_one_that_is_served_and_cancelled_in_the_same_moment_takes_nothing(serve
     run(main())
 
 
-def test_a_close_that_is_cancelled_still_closes_its_sockets(server: Server) -> None:
+def test_a_cancelled_close_closes_sockets(server: Server) -> None:
+    """A close that is cancelled still closes its sockets."""
+
     async def main() -> None:
         with Proxy(server.port) as proxy:
             nexus = AsyncNexus.from_url(proxy.url)
@@ -311,7 +317,7 @@ def test_a_close_that_is_cancelled_still_closes_its_sockets(server: Server) -> N
 
 
 @pytest.mark.hurried  # the close waits for an answer that never comes
-def test_a_cancellation_taken_for_a_timeout_ends_the_loop(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_swallowed_cancellation_ends_the_loop(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop ends when it is cancelled, even if the client took the cancellation for a timeout."""
 
     async def main() -> None:
@@ -343,7 +349,9 @@ def test_a_cancellation_taken_for_a_timeout_ends_the_loop(server: Server, monkey
     run(main())
 
 
-def test_a_close_after_all_tasks_were_cancelled_still_hands_back(server: Server) -> None:
+def test_close_after_cancelled_tasks(server: Server) -> None:
+    """A close after all tasks were cancelled still hands the tokens back."""
+
     async def main() -> None:
         nexus = AsyncNexus.from_url(server.url)
         producer = nexus.budget("stripe", rate=500).producer("web")
@@ -409,7 +417,8 @@ while True:
 
 
 @pytest.mark.hurried  # the thread that holds the lock can't hand anything back: close() gives up on that
-def test_a_handler_may_close_the_nexus_in_the_middle_of_an_acquire(server: Server) -> None:
+def test_a_handler_may_close_in_an_acquire(server: Server) -> None:
+    """A handler may close the nexus in the middle of an acquire."""
     nexus = Nexus.from_url(server.url)
     budget = nexus.budget("stripe", rate=1000)
     budget.acquire()
@@ -454,7 +463,8 @@ producer.acquire()
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise ValueError"])
-def test_at_the_end_of_the_interpreter_everything_is_handed_back(server: Server, end: str) -> None:
+def test_exit_hands_everything_back(server: Server, end: str) -> None:
+    """At the end of the interpreter all tokens are handed back."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ENDS.format(end=end), server.url],
         capture_output=True, text=True, timeout=PATIENCE, check=False,
@@ -466,7 +476,8 @@ def test_at_the_end_of_the_interpreter_everything_is_handed_back(server: Server,
     assert client.hget("nexus:{stripe}", "last_consumer_end") == "left"
 
 
-def test_a_loop_that_ends_without_close_leaves_no_noise(server: Server) -> None:
+def test_a_loop_without_close_is_silent(server: Server) -> None:
+    """A loop that ends without `close` writes nothing to stderr."""
     code = """
 import asyncio, sys
 from nexus_redis.asyncio import Nexus

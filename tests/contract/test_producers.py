@@ -74,7 +74,8 @@ def test_a_timeout_takes_nothing_and_says_why(timed: Any) -> None:
     assert is_balanced(account)
 
 
-def test_a_producers_timeout_is_the_default_of_its_acquires(timed: Any) -> None:
+def test_the_timeout_of_a_producer(timed: Any) -> None:
+    """The timeout of a producer is the default of its acquires."""
     budget = timed.budget("stripe", rate="6/min")
     with budget.producer("web", timeout=0.05) as producer:
         producer.acquire(timeout=None)
@@ -102,9 +103,8 @@ def test_a_try_above_the_bucket_is_a_mistake(nexus: Any) -> None:
     assert is_balanced(account_of(budget))
 
 
-def test_a_try_that_fitted_before_the_rate_fell_is_denied_and_no_mistake(
-    open_nexus: Opener, server: Server, let_pass: Pass
-) -> None:
+def test_a_try_after_a_drop_is_denied(open_nexus: Opener, server: Server, let_pass: Pass) -> None:
+    """A try that fitted before the rate fell is denied, and is not a mistake."""
     budget = open_nexus(server).budget("stripe", rate=100)
     budget.acquire()
     let_pass(0.5)
@@ -127,7 +127,7 @@ def test_a_try_that_fitted_before_the_rate_fell_is_denied_and_no_mistake(
     assert eventually(lambda: bool(answer()))
 
 
-def test_a_loop_of_tries_asks_no_more_often_than_a_waiter(timed: Any, clock: ManualClock, let_pass: Pass) -> None:
+def test_a_loop_of_tries_asks_rarely(timed: Any, clock: ManualClock, let_pass: Pass) -> None:
     """A loop of tries uses the budget, and asks Redis no more often than a loop that waits."""
     budget, granted = timed.budget("stripe", rate=1000), 0
     while granted < 500:
@@ -141,9 +141,8 @@ def test_a_loop_of_tries_asks_no_more_often_than_a_waiter(timed: Any, clock: Man
     assert is_balanced(account_of(budget))
 
 
-def test_a_large_try_that_fails_does_not_stand_before_a_small_one(
-    open_nexus: Opener, server: Server, let_pass: Pass
-) -> None:
+def test_a_failed_try_blocks_no_smaller_one(open_nexus: Opener, server: Server, let_pass: Pass) -> None:
+    """A large try that fails does not stand before a small one."""
     budget = open_nexus(server).budget("stripe", rate="1/s", burst=10)
     budget.acquire()
     let_pass(1.1)
@@ -197,7 +196,8 @@ def test_parts_of_tokens_are_exact(nexus: Any) -> None:
 # --- try_acquire
 
 
-def test_a_try_gets_all_or_nothing_and_is_told_when_to_come_back(timed: Any) -> None:
+def test_a_try_is_all_or_nothing(timed: Any) -> None:
+    """A try gets all or nothing, and is told when to come back."""
     budget = timed.budget("stripe", rate="6/min")
     assert isinstance(budget.try_acquire(), Grant)
     denied = budget.try_acquire()
@@ -256,7 +256,8 @@ def test_what_costs_nothing_passes_in_its_place(nexus: Any) -> None:
 
 @NO_SERVER
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "x", True])
-def test_a_wrong_timeout_is_refused_with_tokens_in_hand_too(nexus: Any, timeout: Any) -> None:
+def test_a_bad_timeout_despite_tokens(nexus: Any, timeout: Any) -> None:
+    """A wrong timeout is refused, also while tokens are in hand."""
     budget = nexus.budget("stripe", rate=1_000_000)
     budget.acquire()
     account_of(budget).ledger.cache = TokenCache(1, MICRO, 1000, math.inf)
@@ -315,7 +316,8 @@ def test_pace_begins_again_with_the_item_that_waited(nexus: Any) -> None:
 
 
 @pytest.mark.fleets
-def test_a_consumer_of_400_at_95_percent_answers_10000_with_100(nexus: Any) -> None:
+def test_the_example_of_the_protocol(nexus: Any) -> None:
+    """A consumer of 400/s at 95 percent answers 10,000/s with 100/s."""
     budget = nexus.budget("elasticsearch")
     with budget.consumer(capacity=400, interval=LONG) as consumer, budget.producer("filebeat-1") as producer:
         assert consumer.report(load=95) == 100
@@ -337,7 +339,8 @@ def test_a_signal_takes_no_tokens(nexus: Any) -> None:
 # --- producers of one's own
 
 
-def test_producers_of_ones_own_have_names_weights_and_priorities(nexus: Any) -> None:
+def test_producers_have_names_and_weights(nexus: Any) -> None:
+    """Producers that code makes have names, weights and priorities."""
     budget = nexus.budget("stripe", rate=1000)
     with budget.producer("etl", weight=2, priority="low") as etl, budget.producer("web", priority="high") as web:
         etl.acquire()
@@ -347,9 +350,10 @@ def test_producers_of_ones_own_have_names_weights_and_priorities(nexus: Any) -> 
     assert budget.snapshot().producers == ()
 
 
-def test_an_id_that_is_in_use_gets_a_suffix_and_goes_on(
+def test_a_producer_id_in_use_gets_a_suffix(
     clock: ManualClock, open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A producer whose id is in use gets a suffix and goes on."""
     producers = [open_nexus(server).budget("stripe", rate=1000).producer("web") for _ in range(2)]
     for _ in range(3):
         for producer in producers:
@@ -359,7 +363,8 @@ def test_an_id_that_is_in_use_gets_a_suffix_and_goes_on(
     assert logged(caplog, log_texts.PRODUCER_ID_TAKEN) == [("stripe", "web", producers[1].id)]
 
 
-def test_an_id_is_free_again_when_its_producer_was_closed(nexus: Any) -> None:
+def test_a_closed_producer_frees_its_id(nexus: Any) -> None:
+    """An id is free again when its producer was closed."""
     budget = nexus.budget("stripe", rate=1000)
     for _ in range(3):
         with budget.producer("web") as producer:

@@ -105,7 +105,8 @@ def test_a_pause_is_heard_without_a_claim(open_nexus: Opener, server: Server) ->
 
 
 @pytest.mark.fleets
-def test_a_drop_is_heard_and_the_books_are_balanced_on_both_sides(open_nexus: Opener, server: Server) -> None:
+def test_a_drop_is_heard_and_balanced(open_nexus: Opener, server: Server) -> None:
+    """A drop is heard, and the accounts balance on both sides."""
     budget = listening(open_nexus, server)
     heard = spied(budget)
     told: list[float] = []
@@ -130,7 +131,8 @@ def test_a_consumers_report_is_heard(open_nexus: Opener, server: Server) -> None
         assert (heard[0].budget_rate, heard[0].reason) == (250 * MICRO, "load")
 
 
-def test_whatever_else_is_said_on_the_channel_is_nothing(open_nexus: Opener, server: Server) -> None:
+def test_other_messages_are_ignored(open_nexus: Opener, server: Server) -> None:
+    """Any other message on the channel is ignored."""
     budget, client = listening(open_nexus, server), server.client()
     heard = spied(budget)
     birth = account_of(budget).ledger.birth
@@ -167,7 +169,8 @@ def test_another_database_says_nothing_to_this_one(open_nexus: Opener, real_serv
 # --- where there is no way
 
 
-def test_a_message_that_is_lost_costs_a_refresh_and_no_more(open_nexus: Opener, server: Server) -> None:
+def test_a_lost_message_costs_a_refresh(open_nexus: Opener, server: Server) -> None:
+    """A message that is lost costs a refresh and no more."""
     budget = listening(open_nexus, server)
     account_of(budget).on_rate_drop = lambda _drop, _now: None
     open_nexus(server).budget("stripe").pause(60)
@@ -176,7 +179,8 @@ def test_a_message_that_is_lost_costs_a_refresh_and_no_more(open_nexus: Opener, 
     assert spent(account_of(budget)) == account_of(budget).ledger.granted
 
 
-def test_who_does_not_want_to_listen_has_no_connection_for_it(open_nexus: Opener, server: Server) -> None:
+def test_without_push_nothing_listens(open_nexus: Opener, server: Server) -> None:
+    """A nexus without push has no connection that listens."""
     before = pushers()
     budget = open_nexus(server, push=False).budget("stripe", rate=1000)
     account = account_of(budget)
@@ -188,9 +192,10 @@ def test_who_does_not_want_to_listen_has_no_connection_for_it(open_nexus: Opener
     assert busy(budget, lambda: budget.flow.reason == "paused")
 
 
-def test_who_may_not_subscribe_goes_by_its_claims_and_says_so_once(
+def test_no_right_to_subscribe_is_said_once(
     open_nexus: Opener, real_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A process that may not subscribe hears of changes by its claims, and logs that once."""
     caplog.set_level(logging.INFO, "nexus_redis")
     admin: Any = real_server.client()
     admin.execute_command("ACL", "SETUSER", "deaf", "reset", "on", ">secret", "~*", "+@all", "resetchannels")
@@ -230,10 +235,11 @@ def test_a_connection_that_broke_is_made_again(open_nexus: Opener, real_server: 
     assert eventually(lambda: bool(heard))
 
 
-def test_a_quiet_connection_on_which_the_server_answers_is_kept(
-    open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However slow this machine is, there comes a time in which it is quick enough to see that."""
+def test_a_quiet_connection_is_kept(open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet connection on which the server answers is kept.
+
+    However slow this machine is, at some time it is quick enough to see that.
+    """
     monkeypatch.setattr(pubsub, "ALIVE_EACH", 0.25)
     with Proxy(one_server.port) as proxy:
         budget = open_nexus(proxy.url).budget("stripe", rate=1000)
@@ -249,9 +255,8 @@ def test_a_quiet_connection_on_which_the_server_answers_is_kept(
         assert busy(budget, lambda: answered and answered.count(answered[-1]) > 3)
 
 
-def test_a_connection_on_which_nothing_answers_any_more_is_given_up(
-    open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_connection_is_given_up(open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which nothing answers any more is given up."""
     monkeypatch.setattr(pubsub, "ALIVE_EACH", 0.05)
     with Proxy(one_server.port) as proxy:
         budget = open_nexus(proxy.hasty_url).budget("stripe", rate=1000)
@@ -276,7 +281,8 @@ def test_a_connection_on_which_nothing_answers_any_more_is_given_up(
 # --- what it takes
 
 
-def test_closing_leaves_neither_thread_nor_task_nor_connection(open_nexus: Opener, server: Server) -> None:
+def test_close_leaves_no_listener(open_nexus: Opener, server: Server) -> None:
+    """`close` leaves neither a thread nor a task nor a connection."""
     before = pushers()
     budget = listening(open_nexus, server)
     nexus = of(budget)._nexus
@@ -296,7 +302,8 @@ def test_closing_leaves_neither_thread_nor_task_nor_connection(open_nexus: Opene
         assert eventually(lambda: connections(server) == [])
 
 
-def test_who_has_left_listens_no_longer_and_again_when_it_is_back(open_nexus: Opener, server: Server) -> None:
+def test_listening_ends_with_leaving(open_nexus: Opener, server: Server) -> None:
+    """A producer that has left listens no longer, and listens again when it is back."""
     nexus = open_nexus(server)
     for _ in range(2):
         with nexus.budget("stripe", rate=1000).producer() as producer:
@@ -305,7 +312,8 @@ def test_who_has_left_listens_no_longer_and_again_when_it_is_back(open_nexus: Op
         assert eventually(lambda: not of(nexus)._loop.push.is_running)
 
 
-def test_the_channel_of_one_that_has_left_is_left_while_others_stay(open_nexus: Opener, server: Server) -> None:
+def test_a_channel_is_left_by_its_last_budget(open_nexus: Opener, server: Server) -> None:
+    """The channel of a producer that has left is left, while those of the others stay."""
     nexus = open_nexus(server)
     staying = nexus.budget("index", rate=1000)
     with nexus.budget("stripe", rate=1000).producer() as leaving:
@@ -315,7 +323,8 @@ def test_the_channel_of_one_that_has_left_is_left_while_others_stay(open_nexus: 
     assert listeners(server, "nexus:{index}:flow") == 1
 
 
-def test_closing_while_nothing_answers_ends_the_listening_too(open_nexus: Opener, one_server: Server) -> None:
+def test_close_ends_a_silent_listener(open_nexus: Opener, one_server: Server) -> None:
+    """`close` while nothing answers ends the listening too."""
     before = pushers()
     with Proxy(one_server.port) as proxy:
         budget = open_nexus(proxy.hasty_url).budget("stripe", rate=1000)
@@ -330,7 +339,8 @@ def test_closing_while_nothing_answers_ends_the_listening_too(open_nexus: Opener
         assert not pushers() - before
 
 
-def test_one_connection_listens_for_many_budgets_and_only_for_those_in_use(open_nexus: Opener, server: Server) -> None:
+def test_one_connection_for_all_channels(open_nexus: Opener, server: Server) -> None:
+    """One connection listens for many budgets, and only for those in use."""
     nexus = open_nexus(server)
     nexus.budget("stripe", rate=1000)
     idle = [nexus.budget("stripe", key=f"idle-{i}") for i in range(300)]
@@ -350,7 +360,8 @@ def test_one_connection_listens_for_many_budgets_and_only_for_those_in_use(open_
     del idle
 
 
-def test_ten_thousand_budgets_that_are_idle_listen_to_nothing(one_server: Server) -> None:
+def test_idle_budgets_listen_to_nothing(one_server: Server) -> None:
+    """Ten thousand budgets that are idle listen to nothing."""
     with Nexus.from_url(one_server.url) as nexus:
         nexus.budget("stripe", rate=1000)
         budgets = [nexus.budget("stripe", key=f"cust-{i}") for i in range(10_000)]
@@ -360,7 +371,8 @@ def test_ten_thousand_budgets_that_are_idle_listen_to_nothing(one_server: Server
         assert eventually(lambda: client.pubsub_channels() == [b"nexus:{stripe/cust-0}:flow"])
 
 
-def test_a_process_that_only_reports_has_no_connection_for_it(open_nexus: Opener, server: Server) -> None:
+def test_a_reporter_needs_no_listener(open_nexus: Opener, server: Server) -> None:
+    """A process that only reports has no connection that listens."""
     before = pushers()
     nexus = open_nexus(server)
     with nexus.budget("stripe", rate=1000).consumer(capacity=100) as consumer:
@@ -370,9 +382,8 @@ def test_a_process_that_only_reports_has_no_connection_for_it(open_nexus: Opener
         assert not pushers() - before
 
 
-def test_by_a_clock_of_the_test_there_is_nothing_to_listen_with(
-    clock: ManualClock, open_nexus: Opener, server: Server
-) -> None:
+def test_a_manual_clock_has_no_listener(clock: ManualClock, open_nexus: Opener, server: Server) -> None:
+    """A nexus that lives by the clock of a test has no connection that listens."""
     before = pushers()
     budget = open_nexus(server).budget("stripe", rate=10)
     for _ in range(30):
@@ -382,7 +393,8 @@ def test_by_a_clock_of_the_test_there_is_nothing_to_listen_with(
     assert not pushers() - before
 
 
-def test_a_client_with_a_single_connection_can_be_given(open_nexus: Opener, real_server: Server) -> None:
+def test_a_single_connection_is_enough(open_nexus: Opener, real_server: Server) -> None:
+    """A client with a single connection can be given."""
     pools: Any = redis.asyncio if open_nexus.is_async else redis
     pool = pools.BlockingConnectionPool(port=real_server.port, max_connections=1, timeout=PATIENCE)
     client = pools.Redis(connection_pool=pool)
@@ -393,7 +405,8 @@ def test_a_client_with_a_single_connection_can_be_given(open_nexus: Opener, real
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_listens_by_itself_and_its_parent_goes_on(one_server: Server) -> None:
+def test_a_forked_child_listens_by_itself(one_server: Server) -> None:
+    """A forked child listens by itself, and its parent goes on."""
     with Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("stripe", rate=1000)
         assert busy(budget, lambda: listeners(one_server) == 1)

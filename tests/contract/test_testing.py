@@ -31,7 +31,8 @@ from tests.harness.support import LONG_PATIENCE, PATIENCE, join, run
 T = TypeVar("T")
 
 
-def test_a_log_within_the_budget_passes_and_says_how_much_was_spare() -> None:
+def test_a_log_within_the_budget_passes() -> None:
+    """A log within the budget passes, and the result says how much was spare."""
     log = [(at / 100, 1.0) for at in range(1000)]
     assert assert_never_exceeded(log, "100/s", lease=0) == pytest.approx(25)
     assert assert_never_exceeded(log, "100/s") == pytest.approx(75)
@@ -44,7 +45,8 @@ def test_a_log_that_cannot_be_judged_is_refused(entry: tuple[float, float]) -> N
     assert refusal(lambda: assert_never_exceeded([(0.0, 1.0), entry], 100)) == refused
 
 
-def test_a_window_that_holds_too_much_is_named_with_its_numbers() -> None:
+def test_a_too_full_window_is_named() -> None:
+    """A window that holds too much is named with its numbers."""
     log = [(at / 90, 1.0) for at in range(900)] + [(9.995, 80.0)]
     with pytest.raises(AssertionError) as exceeded:
         assert_never_exceeded(log, "100/s")
@@ -132,7 +134,8 @@ def test_work_takes_the_time_that_passes_by_the_clock(one_server: Server) -> Non
         assert float(latency_ms) == pytest.approx(2000, rel=0.02)
 
 
-def test_a_nexus_lives_by_the_clock_that_was_there_when_it_was_made(one_server: Server) -> None:
+def test_a_nexus_keeps_its_clock(one_server: Server) -> None:
+    """A nexus lives by the clock that was there when it was made."""
     with Nexus.from_url(one_server.url) as before, ManualClock() as clock:
         before.budget("real", rate=1000).acquire(260)
         assert clock.now == 0
@@ -183,7 +186,8 @@ def test_time_does_not_go_back(wrong: float) -> None:
     assert refusal(lambda: ManualClock().advance(wrong)) == ("seconds", error_texts.TIME_GOES_BACK)
 
 
-def test_tasks_that_wait_are_served_in_turn_while_another_sleeps(one_server: Server) -> None:
+def test_sleepers_do_not_stop_waiters(one_server: Server) -> None:
+    """Tasks that wait are served in turn while another task sleeps."""
     log: list[tuple[float, float]] = []
 
     async def work(budget: nexus_asyncio.Budget, clock: ManualClock) -> None:
@@ -207,7 +211,9 @@ def test_tasks_that_wait_are_served_in_turn_while_another_sleeps(one_server: Ser
     assert len(log) == pytest.approx(600, abs=15)
 
 
-def test_a_task_that_is_cancelled_while_time_stands_still_takes_nothing(one_server: Server) -> None:
+def test_a_cancelled_task_takes_nothing(one_server: Server) -> None:
+    """A task that is cancelled while time stands still takes no tokens."""
+
     async def main() -> None:
         with ManualClock() as clock:
             async with nexus_asyncio.Nexus.from_url(one_server.url) as nexus:
@@ -243,7 +249,8 @@ def test_threads_wait_on_one_clock_and_never_exceed(one_server: Server) -> None:
     assert_never_exceeded(log, 10)
 
 
-def test_what_threads_do_between_two_waits_takes_no_time(one_server: Server) -> None:
+def test_work_between_waits_takes_no_time(one_server: Server) -> None:
+    """What threads do between two waits takes no time."""
     with ManualClock() as clock, Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("stripe", rate=100)
 
@@ -260,7 +267,9 @@ def test_what_threads_do_between_two_waits_takes_no_time(one_server: Server) -> 
         assert clock.now < 4  # 0.8 s, and never through a timer of a minute that nobody waits for
 
 
-def test_tasks_that_are_all_cancelled_may_wait_by_the_clock_while_they_end(one_server: Server) -> None:
+def test_cancelled_tasks_may_still_wait(one_server: Server) -> None:
+    """Tasks that are all cancelled may wait by the clock while they end."""
+
     def others() -> set[asyncio.Task[Any]]:
         return asyncio.all_tasks() - {asyncio.current_task()}
 
@@ -365,7 +374,8 @@ def test_the_environment_is_as_it_was():
 """
 
 
-def test_a_users_project_gets_the_fixtures_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_gets_the_fixtures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's project gets the fixtures with one line."""
     monkeypatch.delenv("NEXUS_REDIS_URL", raising=False)
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["nexus_redis.testing"]\n')
     (tmp_path / "test_ours.py").write_text(USERS_TESTS)
@@ -382,7 +392,8 @@ def test_a_users_project_gets_the_fixtures_with_one_line(tmp_path: Path, monkeyp
     assert "8 passed" in done.stdout
 
 
-def test_the_clock_and_the_judge_work_where_pytest_is_not_installed(one_server: Server) -> None:
+def test_the_kit_works_without_pytest(one_server: Server) -> None:
+    """The clock and `assert_never_exceeded` work where pytest is not installed."""
     page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
     [program] = [
         code for code in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL) if "unittest" in code

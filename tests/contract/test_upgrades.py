@@ -29,9 +29,10 @@ def write_newer(server: Server, schema: int) -> None:
     client.set(STATE, changed("bucket", client.get(STATE), 0, schema), keepttl=True)
 
 
-def test_a_producer_goes_on_by_its_outage_mode_and_comes_back(
+def test_an_old_producer_lives_by_its_mode(
     open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A producer goes on by its outage mode while the state is newer, and comes back."""
     producer = open_nexus(server).budget("stripe", rate=500).producer("web")
     for _ in range(20):
         producer.acquire()
@@ -47,7 +48,8 @@ def test_a_producer_goes_on_by_its_outage_mode_and_comes_back(
     assert logged(caplog, log_texts.STATE_READABLE) == [("stripe",)]
 
 
-def test_a_newcomer_has_no_share_to_live_on_and_is_refused(open_nexus: Opener, server: Server) -> None:
+def test_a_newcomer_without_a_share_is_refused(open_nexus: Opener, server: Server) -> None:
+    """A producer that comes later has no share to live on and is refused."""
     open_nexus(server).budget("stripe", rate=500).acquire()
     write_newer(server, 4)
     late = open_nexus(server).budget("stripe")

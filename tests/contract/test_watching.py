@@ -93,7 +93,7 @@ def test_a_group_tells_depth_in_flight_and_done(open_nexus: Opener, server: Serv
     assert (told.id, told.law) == ("stream.orders.index", "drain")
 
 
-def test_a_stream_that_is_not_there_yet_is_an_empty_queue(open_nexus: Opener, server: Server) -> None:
+def test_a_missing_stream_is_an_empty_queue(open_nexus: Opener, server: Server) -> None:
     """A stream or group that is not there yet is an empty queue, so that producers may begin."""
     client: Any = server.client()
     budget = open_nexus(server).budget("index")
@@ -117,7 +117,8 @@ def test_a_missing_stream_is_said_once(open_nexus: Opener, server: Server, caplo
     assert logged(caplog, log_texts.STREAM_MISSING) == [("stream ordrs", "ordrs", "indx")]
 
 
-def test_where_redis_knows_no_lag_the_entries_are_counted(open_nexus: Opener, server: Server) -> None:
+def test_entries_are_counted_without_a_lag(open_nexus: Opener, server: Server) -> None:
+    """Where Redis knows no lag, the entries are counted."""
     client: Any = server.client()
     budget = open_nexus(server).budget("index")
     ids = [client.xadd("orders", {"n": i}) for i in range(10)]
@@ -145,9 +146,8 @@ def test_done_never_jumps() -> None:
     assert [source.see([look])["done"] for look in looks] == [9, 11, 13, 13, 14]
 
 
-def test_of_two_that_look_at_one_group_one_stands_by_and_takes_over(
-    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_of_two_watchers_stands_by(open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Of two consumers that watch one group, one stands by and takes over later."""
     caplog.set_level(logging.INFO, "nexus_redis")
     client: Any = server.client()
     client.xadd("orders", {"n": 1})
@@ -181,9 +181,10 @@ def test_what_no_stream_has_is_refused(open_nexus: Opener, server: Server, wrong
     assert refusal(lambda: budget.watch_stream(given.pop("key"), **given))[0] == field
 
 
-def test_a_key_of_another_type_is_said_once_and_asked_for_again(
+def test_a_key_of_another_type_is_said_once(
     open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A key of another type is logged once and asked for again."""
     client: Any = server.client()
     client.set("orders", "text")
     budget = open_nexus(server).budget("index")
@@ -206,9 +207,8 @@ def test_a_list_with_a_capacity_is_ruled_by_its_length(open_nexus: Opener, serve
     assert budget.snapshot().rate == 25
 
 
-def test_a_counter_that_is_no_number_is_said_and_read_again(
-    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_bad_counter_is_read_again(open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A counter that is not a number is logged and read again."""
     client = server.client()
     client.set("jobs:done", "soon")
     budget = open_nexus(server).budget("work", rate=50)
@@ -219,7 +219,8 @@ def test_a_counter_that_is_no_number_is_said_and_read_again(
     assert shows(budget, done="7")
 
 
-def test_a_list_with_a_counter_of_what_was_done_is_ruled_by_it(open_nexus: Opener, server: Server) -> None:
+def test_a_counter_of_done_work_rules(open_nexus: Opener, server: Server) -> None:
+    """A list with a counter of finished work is ruled by that counter."""
     client: Any = server.client()
     client.rpush("jobs", *range(9))
     budget = open_nexus(server).budget("work")

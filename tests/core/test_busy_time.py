@@ -67,7 +67,8 @@ def capacity(
 @pytest.mark.parametrize("workers", [1, 4, 64])
 @pytest.mark.parametrize("load", [0.3, 0.95, 2.0])
 @pytest.mark.parametrize("scatter", [0.0, 1.0])
-def test_it_is_the_capacity_whatever_part_of_it_is_used(workers: int, load: float, scatter: float) -> None:
+def test_any_use_shows_the_capacity(workers: int, load: float, scatter: float) -> None:
+    """Busy time gives the capacity, whatever part of it is used."""
     found = capacity(load * workers * 10, workers, 0.1, scatter=scatter, seconds=40)
     assert found is not None
     if workers > 1 and load < 0.9:  # items have not waited: there may be twice as many workers as were at work
@@ -82,7 +83,8 @@ def test_batches_are_measured_by_their_items(batch: int, load: float) -> None:
     assert capacity(load * 100, 1, 0.01, batch=batch) == pytest.approx(100, rel=0.05)
 
 
-def test_there_is_no_measure_where_a_larger_piece_takes_hardly_longer() -> None:
+def test_equal_durations_measure_nothing() -> None:
+    """There is no measure where a larger piece takes hardly longer."""
     assert capacity(100, 1, 0.0001, batch=500, fixed=0.1) is None
 
 

@@ -56,9 +56,8 @@ ONE_OF_EACH = [
         (Closed, RuntimeError),
     ],
 )
-def test_each_leaf_is_a_nexus_error_and_the_builtin_one_would_catch(
-    error: type[NexusError], builtin: type[Exception]
-) -> None:
+def test_each_leaf_is_a_builtin_error_too(error: type[NexusError], builtin: type[Exception]) -> None:
+    """Each leaf is a `NexusError`, and an `except` of the builtin error catches it as well."""
     assert issubclass(error, NexusError)
     assert issubclass(error, builtin)
 
@@ -70,7 +69,8 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
 
 @pytest.mark.parametrize("error", ONE_OF_EACH, ids=lambda error: f"{type(error).__name__} {len(str(error))}")
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_an_error_survives_pickling_and_copying_with_its_data(error: NexusError, protocol: int) -> None:
+def test_an_error_survives_pickling(error: NexusError, protocol: int) -> None:
+    """An error survives pickling and copying with its data."""
     error.add_note("in batch 7")
     for twin in (pickle.loads(pickle.dumps(error, protocol)), copy.copy(error), copy.deepcopy(error)):  # noqa: S301
         assert type(twin) is type(error)
@@ -106,7 +106,8 @@ def test_a_message_is_made_of_the_data() -> None:
         ("redis://cache:6379/0", "redis://cache:6379/0"),
     ],
 )
-def test_a_password_in_an_address_is_in_no_message_and_no_attribute(address: str, safe: str) -> None:
+def test_passwords_stay_out_of_errors(address: str, safe: str) -> None:
+    """The password of an address is in no message and no attribute."""
     for error in (Unavailable(address, "refused"), InvalidSetting("url", address, "use a URL")):
         assert safe in str(error)
         assert "hunter2" not in str(error) + repr(error) + repr(vars(error))
@@ -140,7 +141,8 @@ def test_an_invalid_code_names_the_field_and_its_range(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_SCHEMA", "NEXUS_DAMAGED"])
-def test_every_other_code_is_a_refusal_that_keeps_the_code_and_says_what_to_do(code: str) -> None:
+def test_any_other_code_is_a_refusal(code: str) -> None:
+    """Every other code is a refusal that keeps the code and says what to do."""
     error = from_code(code)
     assert isinstance(error, ServerRefused)
     assert error.code == code

@@ -66,7 +66,8 @@ any_message = st.one_of(*(any_of(model) for model in MODELS.values()))
 
 
 @pytest.mark.parametrize("vector", VECTORS["messages"], ids=lambda vector: vector["note"])
-def test_a_message_has_exactly_the_text_and_the_bytes_of_its_vector(vector: dict[str, Any]) -> None:
+def test_a_message_matches_its_vector(vector: dict[str, Any]) -> None:
+    """A message has exactly the text and the bytes of its vector."""
     message = MODELS[vector["fields"]["action"]](**vector["fields"])
     assert message.to_json() == vector["json"]
     assert message.to_msgpack().hex() == vector["msgpack"]
@@ -99,7 +100,8 @@ def test_every_field_stands_in_a_vector() -> None:
 
 
 @given(any_message)
-def test_a_message_comes_back_equal_from_both_encodings(message: AnyMessage) -> None:
+def test_both_encodings_round_trip(message: AnyMessage) -> None:
+    """A message comes back equal from both encodings."""
     assert decode(message.to_json()) == message
     assert decode(message.to_json().encode()) == message
     assert decode(message.to_msgpack()) == message
@@ -108,7 +110,8 @@ def test_a_message_comes_back_equal_from_both_encodings(message: AnyMessage) -> 
 
 
 @given(any_message)
-def test_both_encodings_hold_the_same_fields_in_order_without_none_or_whole_floats(message: AnyMessage) -> None:
+def test_both_encodings_hold_the_same(message: AnyMessage) -> None:
+    """Both encodings hold the same fields in the same order, without None and without whole floats."""
     fields = json.loads(message.to_json())
     assert list(msgpack.unpackb(message.to_msgpack()).items()) == list(fields.items())
     assert list(fields) == [name for name, value in message if value is not None]
@@ -145,7 +148,8 @@ def numeric_fields() -> Iterator[tuple[str, str]]:
     ["true", '"5"', "NaN", "Infinity", "-Infinity", "1e400", "-1", "1" + "0" * 400, "[]", "{}", "1e16"],
     ids=shown,
 )
-def test_a_number_out_of_its_range_is_refused_with_the_range(template: str, field: str, literal: str) -> None:
+def test_a_number_out_of_range_is_refused(template: str, field: str, literal: str) -> None:
+    """A number out of its range is refused with the range."""
     text = template % f',"{field}":{literal}'
     if f'"{field}"' in template:  # required, so it stands in the template: replace it there
         fields = json.loads(template % "") | {field: json.loads(literal)}
@@ -177,7 +181,8 @@ def test_the_schema_tells_the_three_apart_by_action() -> None:
     assert [schema["$defs"][name].get("additionalProperties", True) for name in MODELS] == [False, True, False]
 
 
-def test_a_rate_between_zero_and_a_millionth_is_refused() -> None:
+def test_a_tiny_rate_is_refused() -> None:
+    """A rate between zero and a millionth is refused."""
     with pytest.raises(InvalidSetting) as refused:
         CapacitySignal(producer_id="a", consumer_id="b", requested_rate=1e-7)
     assert refused.value.remedy == RATE.remedy
@@ -226,7 +231,8 @@ def test_a_wrong_text_is_refused_naming_what_is_wrong(text: str, field: str) -> 
         assert len(str(refused.value)) < 400
 
 
-def test_an_answer_may_say_more_than_this_release_knows() -> None:
+def test_unknown_fields_are_accepted() -> None:
+    """An answer may have more fields than this release knows."""
     assert decode(FLOW % ',"colour":"green"') == decode(FLOW % "")
 
 
@@ -264,7 +270,8 @@ def test_wrong_msgpack_is_refused_by_every_model(packed: bytes) -> None:
 
 
 @given(st.binary() | st.binary().map(lambda tail: b"\x81" + tail) | st.text() | st.text().map(lambda tail: "{" + tail))
-def test_no_garbage_raises_anything_but_invalid_setting(raw: str | bytes) -> None:
+def test_garbage_is_an_invalid_setting(raw: str | bytes) -> None:
+    """Whatever the bytes are, the only error is `InvalidSetting`."""
     with pytest.raises(InvalidSetting):
         decode(raw)
 

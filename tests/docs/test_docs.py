@@ -106,7 +106,8 @@ def as_script(page: str) -> tuple[str, list[str | None]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
-def test_a_page_runs_from_top_to_bottom_and_prints_what_it_says(one_server: Server, path: Path, tmp_path: Path) -> None:
+def test_a_page_runs_as_written(one_server: Server, path: Path, tmp_path: Path) -> None:
+    """A page runs from top to bottom and prints what it says."""
     page = path.read_text()
     for port in ("6399", "8000", "8001"):
         page = re.sub(rf"\b{port}\b", str(free_port()), page)
@@ -209,7 +210,8 @@ def is_recipe(code: str, known: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("path", HELPERS, ids=lambda path: path.stem)
-def test_a_signature_on_a_helpers_page_is_that_of_the_code(path: Path) -> None:
+def test_a_page_has_the_real_signatures(path: Path) -> None:
+    """A signature on the page of a helper is that of the code."""
     module = importlib.import_module(f"nexus_redis.contrib.{path.stem}")
     for code in inline(path):
         match = re.fullmatch(r"(\w+)\((.*=.*)\)", code)

@@ -130,7 +130,8 @@ def allowed(words: list[str]) -> set[str]:
     return {word[1:].upper() for word in words if word.startswith("+")}
 
 
-def test_the_rights_are_the_commands_that_are_in_the_sources() -> None:
+def test_the_rights_are_those_of_the_sources() -> None:
+    """The rights of the page are the commands that are in the sources."""
     scripts = [*(ROOT / "lua").rglob("*.lua"), ROOT / "nexus_redis" / "_protocol" / "budget_list.py"]
     lua = {command for path in scripts for command in re.findall(r"redis\.p?call\('([A-Z]+)'", path.read_text())}
     lua |= {
@@ -161,7 +162,8 @@ def restricted(real_server: Server) -> Iterator[Shell]:
     admin.acl_deluser("nexus")
 
 
-def test_the_rights_are_enough_for_everything_but_delete(restricted: Shell, tmp_path: Path) -> None:
+def test_only_delete_needs_more_rights(restricted: Shell, tmp_path: Path) -> None:
+    """The rights of the page are enough for everything but `delete`."""
     with Nexus.from_url(restricted.url) as nexus:
         _use(nexus)
         _hear(nexus, restricted.client)
@@ -257,7 +259,8 @@ def test_each_reason_has_its_row() -> None:
     assert of_budgets | of_claims == of_answers | {"unavailable"}
 
 
-def test_the_warnings_to_alert_on_are_those_that_are_written() -> None:
+def test_the_alerts_are_real_warnings() -> None:
+    """The warnings to alert on are those that the code writes."""
     texts = [text for text in vars(log_texts).values() if isinstance(text, str)]
     row = next(row for row in rows("## What to alert on") if "WARNING" in row[0])
     told = re.findall(r"`([^`]+)`", row[1])
@@ -266,7 +269,8 @@ def test_the_warnings_to_alert_on_are_those_that_are_written() -> None:
         assert any(all(part in text for part in warning.split(" ..., ")) for text in texts), warning
 
 
-def test_without_memory_one_can_look_and_delete_and_no_more(own: ServerProcess) -> None:
+def test_no_memory_allows_looks_and_deletes(own: ServerProcess) -> None:
+    """Without memory, an operator can look and delete, and no more."""
     with redis.Redis(port=own.port, decode_responses=True) as client:
         client.flushall()
         shell = Shell(f"redis://{HOST}:{own.port}/0", client)

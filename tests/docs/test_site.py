@@ -70,7 +70,8 @@ def test_the_builder_has_nothing_to_say_against_it(built: tuple[Path, str]) -> N
     assert built[1].endswith("No issues found\n")
 
 
-def test_every_link_leads_to_a_page_and_to_a_place_in_it(pages: dict[Path, Page], built: tuple[Path, str]) -> None:
+def test_every_link_has_a_target(pages: dict[Path, Page], built: tuple[Path, str]) -> None:
+    """Every link leads to a page and to a place in it."""
     dangling = []
     for path, page in pages.items():
         for link in page.links | page.fetched:
@@ -108,7 +109,8 @@ def test_a_reader_can_switch_between_light_and_dark(pages: dict[Path, Page], bui
         assert len(re.findall(r'title="Switch to [a-z ]+"', path.read_text())) == 3, path
 
 
-def test_tables_and_drawings_know_what_the_style_sheet_needs(built: tuple[Path, str]) -> None:
+def test_drawings_fit_the_style_sheet(built: tuple[Path, str]) -> None:
+    """Tables and drawings know what the style sheet needs."""
     style, script = (next(built[0].rglob(name)).read_text() for name in ("style.css", "script.js"))
     for name in ("data-heading", "--columns"):
         assert name in style

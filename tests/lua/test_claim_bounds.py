@@ -139,8 +139,11 @@ def seeds(server: Server, count: int) -> range:
 
 
 @pytest.mark.parametrize("changes_rate", [False, True], ids=["constant", "changing"])
-def test_no_window_of_any_length_holds_more_than_the_bound(real_server: Server, changes_rate: bool) -> None:
-    """Granted minus handed back <= B + integral of R; spent, as late as a lease allows, <= that over a lease more."""
+def test_no_window_exceeds_the_bound(real_server: Server, changes_rate: bool) -> None:
+    """No window of any length holds more than the bound.
+
+    Granted minus handed back <= B + integral of R; spent, as late as a lease allows, <= that over a lease more.
+    """
     client = real_server.fast_client()
     for seed in seeds(real_server, 4):
         client.flushall()

@@ -119,9 +119,8 @@ def spoil(story: ScriptDriver, key: str, by: Spoil) -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), FIELDS)
-def test_a_damaged_field_of_the_budget_is_named_and_the_rest_lives_on(
-    lived: ScriptDriver, field: str, value: str
-) -> None:
+def test_a_damaged_field_is_named(lived: ScriptDriver, field: str, value: str) -> None:
+    """A damaged field of the budget is named, and the rest of the budget lives on."""
     lived.client.hset(lived.keys.budget, field, value)
     found = errors(lived.at(2.6))
     assert all(each == damaged(lived.keys.budget, field) for each in found.values()), found
@@ -190,7 +189,8 @@ def test_a_contribution_changed_by_hand_is_found(real_story: ScriptDriver, place
      f"c 1 - 3 4 5 6 7{' -' * 16}\\ndrain 1", f"c 1 2 3 4 5 6 7{' -' * 15}\\ndrain 1",
      f"c 1 2 3 4 5 6 7{' -' * 16}\\ndrain nan"],
 )  # fmt: skip
-def test_a_damaged_member_is_named_and_the_others_live_on(lived: ScriptDriver, member: str, state: str) -> None:
+def test_a_damaged_member_is_named(lived: ScriptDriver, member: str, state: str) -> None:
+    """A damaged member is named, and the others live on."""
     key = f"{lived.keys.budget}:{member}:state"
     lived.client.set(key, state.replace("\\n", "\n"))
     found = errors(lived)
@@ -202,12 +202,14 @@ def test_a_damaged_member_is_named_and_the_others_live_on(lived: ScriptDriver, m
     assert lived.claim("q", tokens=0, seq=next(SEQS)).budget_rate > 0
 
 
-def test_an_operator_may_forget_a_consumer_whose_state_is_damaged(lived: ScriptDriver) -> None:
+def test_a_damaged_consumer_is_forgotten(lived: ScriptDriver) -> None:
+    """An operator may forget a consumer whose state is damaged."""
     lived.client.set(lived.keys.consumer_state("c"), "x")
     assert lived.leave(consumer="c", incarnation="*") is True
 
 
-def test_a_budget_whose_state_is_gone_goes_on_with_its_settings(lived: ScriptDriver) -> None:
+def test_lost_state_keeps_the_settings(lived: ScriptDriver) -> None:
+    """A budget whose state is gone goes on with its settings."""
     lived.client.delete(lived.keys.state)
     lived.at(5).claim("p", tokens=1, seq=next(SEQS))
     assert float(lived.field("rate_per_s")) == 5  # the floor, until a consumer reports

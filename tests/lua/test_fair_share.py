@@ -27,7 +27,8 @@ def test_three_producers_get_their_max_min_share(one_server: Server) -> None:
     assert list(measured.got.values()) == pytest.approx([60, 50, 10], rel=0.02)
 
 
-def test_a_modest_producer_gets_its_50_beside_15_greedy_ones(one_server: Server) -> None:
+def test_a_modest_producer_gets_its_50(one_server: Server) -> None:
+    """A modest producer gets its 50 beside 15 greedy ones."""
     measured = fleet(one_server, 1000, {"demand": 50}, *many(15)).measure(5, 35)
     assert measured.got["p0"] == pytest.approx(50, rel=0.02)
     assert measured.use > 0.99
@@ -66,8 +67,11 @@ def test_a_plain_loop_alone_uses_all_of_its_budget(one_server: Server) -> None:
 
 
 @pytest.mark.parametrize(("rate", "count"), [(50, 20), (80, 30), (30, 20)])
-def test_who_waits_at_a_low_rate_is_told_a_time_and_served_at_it(one_server: Server, rate: float, count: int) -> None:
-    """Nearly a call a grant, and nobody waits much longer than a round, though each comes up to 4 ms late."""
+def test_a_low_rate_is_served_at_its_time(one_server: Server, rate: float, count: int) -> None:
+    """A producer that waits at a low rate is told a time and served at it.
+
+    Nearly a call a grant, and nobody waits much longer than a round, though each comes up to 4 ms late.
+    """
     calls, waits = [], []
     for seed in (1, 2, 3):
         one_server.flush()
@@ -98,9 +102,8 @@ def test_rounds_of_seconds_use_all_of_the_budget(one_server: Server, rate: float
 
 
 @pytest.mark.parametrize(("count", "rate", "burst", "cost"), [(4, 10, 60, 20), (9, 10, 2, 4), (4, 100, 60, 200)])
-def test_a_large_cost_gets_its_part_beside_small_ones_whatever_the_burst(
-    one_server: Server, count: int, rate: float, burst: float, cost: float
-) -> None:
+def test_a_large_cost_gets_its_part(one_server: Server, count: int, rate: float, burst: float, cost: float) -> None:
+    """A large cost gets its part beside small ones, whatever the burst."""
     fleet = Fleet(one_server.fast_client(), rate, burst=burst)
     fleet.add(unit=cost, name="large")
     for _ in range(count):
@@ -111,9 +114,8 @@ def test_a_large_cost_gets_its_part_beside_small_ones_whatever_the_burst(
 
 
 @pytest.mark.parametrize(("count", "rate", "burst"), [(10, 60, 0.25), (20, 50, 0.25), (4, 20, 0)])
-def test_after_an_early_resume_the_rate_is_used_at_once(
-    one_server: Server, count: int, rate: float, burst: float
-) -> None:
+def test_an_early_resume_frees_the_rate(one_server: Server, count: int, rate: float, burst: float) -> None:
+    """After an early resume the rate is used at once."""
     fleet = Fleet(one_server.fast_client(), rate, burst=burst)
     for _ in range(count):
         fleet.add()
@@ -129,15 +131,22 @@ def test_after_an_early_resume_the_rate_is_used_at_once(
     assert sum(tokens for at, tokens in fleet.used if at > 3.7) > 0.9 * rate
 
 
-def test_a_cost_of_ten_seconds_of_the_budget_is_served_beside_small_ones(one_server: Server) -> None:
-    """10,000 tokens at 1000/s beside four small ones: a fifth of the rate is its own, so one takes 50 s."""
+def test_a_cost_of_ten_seconds_is_served(one_server: Server) -> None:
+    """A cost of ten seconds of the budget is served beside small ones.
+
+    10,000 tokens at 1000/s beside four small ones: a fifth of the rate is its own, so one takes 50 s.
+    """
     measured = fleet(one_server, 1000, {"demand": float("inf"), "unit": 10_000.0}, *many(4)).measure(5, 170)
     assert measured.got["p0"] >= 10_000 * 3 / 165
     assert min(measured.got[f"p{i}"] for i in range(1, 5)) > 190
 
 
-def test_a_killed_producer_frees_its_share_within_an_epoch(one_server: Server) -> None:
-    """G4: what it held burns once, and the others have its share, but for the half that one cut off would live on."""
+def test_a_killed_share_is_free_in_an_epoch(one_server: Server) -> None:
+    """A killed producer frees its share within an epoch (G4).
+
+    What it held burns once, and the others have its share, but for the half that a producer that was cut off would
+    live on.
+    """
     run = fleet(one_server, 1000, *many(4))
     run.advance(5)
     for producer in run.producers[:2]:
@@ -177,8 +186,11 @@ def test_every_row_is_no_worse_than_the_model(one_server: Server, row: Row) -> N
     assert measured.error < error / 100 + 0.01
 
 
-def test_smooth_producers_wait_evenly_and_get_as_much_as_each_other(one_server: Server) -> None:
-    """Sixteen of them on 1000/s: a token each 16 ms, and nobody settles for less because he never waits for long."""
+def test_smooth_producers_wait_evenly(one_server: Server) -> None:
+    """Smooth producers wait evenly and get as much as each other.
+
+    Sixteen of them on 1000/s: a token each 16 ms, and none settles for less because it never waits for long.
+    """
     measured = fleet(one_server, 1000, *many(16, smooth=True)).measure(5, 35)
     assert measured.use > 0.99
     assert measured.error < 0.01

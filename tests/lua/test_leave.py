@@ -8,7 +8,8 @@ from nexus_redis._protocol import calls
 from tests.harness.script_driver import MICRO, ScriptDriver
 
 
-def test_a_producer_hands_back_what_it_may_hold_and_is_gone(story: ScriptDriver) -> None:
+def test_a_leaver_hands_back_and_is_gone(story: ScriptDriver) -> None:
+    """A producer hands back what it may hold and is gone."""
     story.configure(rate=100, burst=2)
     story.at(1).claim("a", tokens=50, need=50)
     assert story.at(1.1).leave("a", unused=1000) == 50 * MICRO
@@ -25,7 +26,8 @@ def test_too_late_nothing_is_credited(story: ScriptDriver) -> None:
     assert story.inspect().producers == {}
 
 
-def test_what_the_budget_lost_is_not_handed_back_to_its_next_life(story: ScriptDriver) -> None:
+def test_lost_tokens_enter_no_next_life(story: ScriptDriver) -> None:
+    """What the budget lost is not handed back to its next life."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=5, need=5)
     story.lose()

@@ -49,7 +49,8 @@ def names(cell: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_protocol_lists_what_a_script_takes_gives_and_refuses(name: str) -> None:
+def test_the_protocol_lists_the_scripts(name: str) -> None:
+    """The protocol lists what a script takes, gives and refuses."""
     text, said = section("protocol.md", name), header(name)
     found: dict[str, list[str]] = {"ARGV": [], "Reply": []}
     kind = ""
@@ -90,7 +91,8 @@ def test_the_protocol_explains_every_code() -> None:
     }  # fmt: skip
 
 
-def test_the_protocol_lists_the_words_of_a_message_on_the_channel() -> None:
+def test_the_protocol_lists_the_channel() -> None:
+    """The protocol lists the words of a message on the channel."""
     words = [names(row[1])[0] for row in rows(section("protocol.md", "The channel"))[1:]]
     said = ["backpressure_level" if name == "level" else name for name in calls.Drop._fields]  # as in the messages
     assert words == said
@@ -100,7 +102,8 @@ def test_the_protocol_lists_the_words_of_a_message_on_the_channel() -> None:
     assert example[1] in published
 
 
-def test_the_keys_are_spelled_in_the_order_of_the_scripts() -> None:
+def test_keys_are_in_the_order_of_the_scripts() -> None:
+    """The keys are spelled in the order of the scripts."""
     assert names(rows(section("protocol.md", "Five scripts"))[1][1]) == [f":{place}" for place in SHARED]
     documented = {name for row in rows(section("state.md", "Keys")) for name in names(row[0])}
     members = {":producer:ID", ":consumer:ID", ":producer:ID:state", ":consumer:ID:state"}
@@ -156,7 +159,7 @@ def test_every_place_of_a_state_is_explained(full: ScriptDriver, part: str) -> N
         assert "".join(row[1] for row in table) == FORMATS[part.upper()]
 
 
-def test_a_client_that_decodes_replies_reads_everything(real_server: Server) -> None:
+def test_a_decoding_client_reads_everything(real_server: Server) -> None:
     """A client that decodes replies as text reads every hash, set and stream."""
     story = ScriptDriver(real_server.fast_client())
     story.configure(rate=100, lossless=True)

@@ -12,7 +12,8 @@ from tests.vectors.scripts import FILE, pinned, record
 VECTORS = json.loads(FILE.read_text())
 
 
-def test_the_golden_calls_are_sent_and_answered_byte_by_byte(server: Server) -> None:
+def test_golden_calls_match(server: Server) -> None:
+    """The golden calls are sent and answered byte by byte."""
     assert pinned(record(server.client())) == VECTORS
 
 

@@ -34,7 +34,8 @@ def numbers(value: Any) -> list[float]:
 
 
 @pytest.mark.slow
-def test_the_whole_suite_runs_and_leaves_nothing_behind(one_server: Server, tmp_path: Path) -> None:
+def test_the_whole_suite_runs(one_server: Server, tmp_path: Path) -> None:
+    """The whole suite runs and leaves nothing behind."""
     client = one_server.client()
     client.set("theirs", "1")
     done = subprocess.run(
@@ -70,7 +71,8 @@ def test_a_question_alone_prints_tables(one_server: Server) -> None:
 # --- what it makes of what it saw ------------------------------------------------------------------------------------
 
 
-def test_cells_are_measured_in_turn_and_each_round_begins_with_another() -> None:
+def test_cells_are_measured_in_turn() -> None:
+    """Cells are measured in turn, and each round begins with another cell."""
     order: list[str] = []
 
     def cell(name: str) -> Any:
@@ -127,8 +129,11 @@ def test_the_figures_of_a_cell() -> None:
     assert found["modest"] == 0.5
 
 
-def test_a_grant_counts_where_it_was_given_not_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each acquire takes 0.3 s: 4 of them are given between 1 and 2.2, though the first was asked for before."""
+def test_a_grant_counts_where_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grant counts at the time at which it was given, not at which it was asked for.
+
+    Each acquire takes 0.3 s: 4 of them are given between 1 and 2.2, though the first was asked for before.
+    """
     now = 0.0
 
     def acquire(_cost: int) -> None:

@@ -57,7 +57,8 @@ def test_constants_are_written_in(made: Make) -> None:
     assert run(text) == (1000001, ">ddMOST_SECOND")
 
 
-def test_a_constant_below_zero_and_one_that_is_a_word_in_a_text(made: Make) -> None:
+def test_odd_constants_are_kept(made: Make) -> None:
+    """A constant below zero and a constant that is a word in a text are composed right."""
     text = made("local LOW = -1\nlocal LIMIT = 8\nlocal a = 5\nreturn a -LOW, 'LIMIT', LIMIT\n")
     assert run(text) == (6, "LIMIT", 8)
 
@@ -334,7 +335,8 @@ return x, n
 
 
 @pytest.mark.parametrize("values", ["1, two()", "two(), 1", "(two())", "two()", "1"])
-def test_values_and_parameters_meet_as_they_do_in_a_call(made: Make, values: str) -> None:
+def test_values_meet_parameters(made: Make, values: str) -> None:
+    """Values and parameters meet as they do in a call."""
     source = f"""
 local function two() return 3, 2 end
 local function f(a, b, c)
@@ -379,7 +381,8 @@ local function unused() return 1 end
     assert run("KEYS = true\n" + text) == 17
 
 
-def test_a_library_is_looked_up_once_where_it_is_named_often(made: Make) -> None:
+def test_libraries_are_looked_up_once(made: Make) -> None:
+    """A library is looked up once where it is named often."""
     text = made("""
 --[[ main: the greatest. ]]
 local x = math.max(1, 2) + math.max(3, 4) - math.max(1, 1) + math.min(1, 2)
@@ -392,7 +395,8 @@ return x
 @pytest.mark.parametrize(
     "call", ["min(x, y)", "max(x, y)", "max(0, x - y)", "min(2 * x, math.max(y, 1))", "max(-x, y)"]
 )
-def test_a_comparison_stands_for_the_lesser_and_the_greater(made: Make, call: str) -> None:
+def test_comparisons_replace_min_and_max(made: Make, call: str) -> None:
+    """The bundle has a comparison where a source has `math.min` or `math.max` of two values."""
     source = "local function f(x, y) return math.%s end\nlocal a = f(%s, %s)\nreturn tostring(a), f(0, 0)\n"
     numbers = ("-3", "0", "0.5", "7", "1/0", "-1/0", "0/0")
     for x, y in itertools.product(numbers, repeat=2):
@@ -493,7 +497,8 @@ class Writer:
 
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_any_program_does_the_same_as_its_modules_one_behind_the_other(chance: random.Random) -> None:
+def test_any_bundle_does_what_its_modules_do(chance: random.Random) -> None:
+    """Any program does the same as its modules, one after the other."""
     write, known = Writer(chance), Known()
     modules = [write.module(known) for _ in range(chance.randint(1, 3))]
     lines = [line for _ in range(2) for line in write.statement(known, 2)]

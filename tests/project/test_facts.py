@@ -106,7 +106,8 @@ def test_the_fields_of_a_claim_are_one_list() -> None:
     assert words(between("lib/fault", "local asked = {", "}")) == calls.Claim._fields
 
 
-def test_the_measures_of_a_lossless_budget_are_one_list() -> None:
+def test_lossless_measures_are_one_list() -> None:
+    """The measures of a lossless budget are one list."""
     missing = re.search(r"function missing_for_lossless.*?\{(.*?)\}", source("lib/consumer"), re.DOTALL)
     assert missing
     assert set(words(missing[1])) == set(re.findall(r"[a-z_]{4,}", error_texts.MEASURES))

