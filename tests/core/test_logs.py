@@ -62,7 +62,7 @@ def test_a_record_keeps_its_origin(handler: Handler) -> None:
     (record,) = handler.records
     assert (record.getMessage(), record.levelname, record.name) == ("budget stripe: a bug", "ERROR", "nexus_redis")
     assert record.filename == "test_logs.py"
-    assert record.funcName.startswith("test_a_record_has")
+    assert record.funcName == test_a_record_keeps_its_origin.__name__
     assert record.threadName == threading.current_thread().name
     assert record.exc_info
     assert "what went wrong" in str(record.exc_info[1])
