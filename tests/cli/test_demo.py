@@ -355,7 +355,8 @@ def test_only_coordination_loses_nothing(shown: Shown) -> None:
 
 
 @pytest.mark.slow
-def test_the_json_has_every_figure_and_the_exit_code(shown: Shown) -> None:
+def test_the_json_has_every_figure(shown: Shown) -> None:
+    """The JSON has every figure and the exit code."""
     assert set(shown.table) == {field.name for field in fields(Result)} | {"exit_code"}
     assert [run["coordinated"] for run in shown.runs] == [False, True]
     for run in shown.runs:
@@ -369,7 +370,8 @@ def test_the_json_has_every_figure_and_the_exit_code(shown: Shown) -> None:
 
 
 @pytest.mark.slow
-def test_it_says_how_to_look_inside_and_leaves_no_file(shown: Shown) -> None:
+def test_a_demo_leaves_no_file(shown: Shown) -> None:
+    """The demo says how to look inside, and leaves no file."""
     assert "HGETALL 'nexus:{elasticsearch}'" in shown.progress
     calibration = shown.progress.partition("Measuring for ")[2].partition("They can take")[0]
     assert "starting: 0 of 6 processes are ready" in calibration
@@ -404,9 +406,8 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_however_it_ends_no_process_and_no_file_stays(
-    started: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
-) -> None:
+def test_no_end_leaves_a_process(started: subprocess.Popen[str], tmp_path: Path, number: signal.Signals) -> None:
+    """However the demo ends, no process and no file stays."""
     children = psutil.Process(started.pid).children(recursive=True)
     assert children
     if number == signal.SIGINT:

@@ -95,7 +95,8 @@ def test_impossible_settings_are_refused(nexus: Any) -> None:
     assert refusal(lambda: nexus.budget("stripe").configure(lossles=True)) == misspelled
 
 
-def test_two_values_for_one_name_in_one_process_raise(nexus: Any) -> None:
+def test_two_values_for_one_name_raise(nexus: Any) -> None:
+    """Two values for one name in one process raise."""
     nexus.budget("stripe", rate="100/s")
     nexus.budget("stripe", rate=100)
     nexus.budget("stripe")
@@ -110,9 +111,8 @@ def test_settings_that_come_later_are_added(nexus: Any) -> None:
     assert eventually(lambda: bool(budget.acquire()) and "burst" in budget.snapshot().settings)
 
 
-def test_an_operators_setting_is_not_overruled_by_code(
-    nexus: Any, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_operator_overrules_code(nexus: Any, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Code does not overrule the setting of an operator."""
     operator_sets(server, "stripe", rate=50)
     budget = nexus.budget("stripe", rate=1000)
     budget.acquire()

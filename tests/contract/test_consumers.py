@@ -184,7 +184,8 @@ def test_too_little_in_a_report_is_refused(nexus: Any) -> None:
 
 @NO_SERVER
 @pytest.mark.parametrize("said", [{"load": 101}, {"load": -1}, {"load": True}, {"done": float("nan")}, {"lode": 5}])
-def test_a_bad_report_is_refused_before_it_is_sent(nexus: Any, said: dict[str, Any]) -> None:
+def test_a_bad_report_is_not_sent(nexus: Any, said: dict[str, Any]) -> None:
+    """A bad report is refused before it is sent."""
     budget = nexus.budget("elasticsearch")
     consumer = budget.consumer(capacity=400)
     assert refusal(lambda: consumer.report(**said))[0] == next(iter(said))
@@ -206,7 +207,8 @@ def test_a_consumer_id_in_use_gets_a_suffix(
     assert logged(caplog, log_texts.CONSUMER_ID_TAKEN) == [("elasticsearch", "es-1", consumers[1].id)]
 
 
-def test_closing_the_nexus_withdraws_its_consumers(open_nexus: Opener, server: Server) -> None:
+def test_close_withdraws_the_consumers(open_nexus: Opener, server: Server) -> None:
+    """Closing the nexus withdraws its consumers."""
     nexus = open_nexus(server)
     nexus.budget("elasticsearch").consumer(capacity=400).report(load=0)
     nexus.close()
@@ -227,7 +229,8 @@ def test_a_consumer_that_was_closed_says_so(nexus: Any) -> None:
     assert closed(lambda: nexus.budget("elasticsearch").watch_list("jobs", limit=5, capacity=5)) == "nexus"
 
 
-def test_work_after_the_end_is_harmless_and_silent(nexus: Any) -> None:
+def test_work_after_the_end_is_harmless(nexus: Any) -> None:
+    """Work after the end of the consumer is harmless and silent."""
     budget = nexus.budget("elasticsearch")
     consumer = budget.consumer(capacity=400)
     consumer.report(load=0)

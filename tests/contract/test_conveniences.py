@@ -69,7 +69,8 @@ def test_a_limited_function_costs_by_arguments(open_nexus: Opener, nexus: Any) -
     assert account_of(budget).ledger.used == 4 * MICRO
 
 
-def test_a_limited_function_gives_up_after_its_timeout(open_nexus: Opener, nexus: Any) -> None:
+def test_a_limited_function_times_out(open_nexus: Opener, nexus: Any) -> None:
+    """A limited function gives up after its timeout."""
     budget = nexus.budget("store", rate=0)
     ran: list[bool] = []
 
@@ -299,7 +300,7 @@ def test_a_bad_settlement_keeps_the_estimate(open_nexus: Opener, nexus: Any, use
     assert account_of(budget).ledger.used == 30 * MICRO
 
 
-def test_a_reservation_that_times_out_takes_nothing(open_nexus: Opener, nexus: Any) -> None:
+def test_a_late_reservation_takes_nothing(open_nexus: Opener, nexus: Any) -> None:
     """A reservation that times out takes no tokens, and its block never runs."""
     budget = nexus.budget("llm", rate=0)
     ran: list[Any] = []
@@ -369,7 +370,8 @@ def test_several_use_the_shortest_timeout(timed: Any) -> None:
 
 
 @NO_SERVER
-def test_what_is_no_budget_of_this_nexus_is_refused(open_nexus: Opener, server: Server, nexus: Any) -> None:
+def test_other_objects_than_budgets_are_refused(open_nexus: Opener, server: Server, nexus: Any) -> None:
+    """What is not a budget of this nexus is refused."""
     other = open_nexus(server).budget("requests", rate=5)
     for wanted in ({}, {"requests": 1}, {it_of(other): 1}):
         with pytest.raises(InvalidSetting) as refused:
@@ -380,13 +382,15 @@ def test_what_is_no_budget_of_this_nexus_is_refused(open_nexus: Opener, server: 
     assert refusal(lambda: nexus.acquire({it_of(mine): 1}, timeout=-1))[0] == "timeout"
 
 
-def test_a_budget_that_is_named_twice_counts_twice(nexus: Any) -> None:
+def test_a_budget_named_twice_counts_twice(nexus: Any) -> None:
+    """A budget that is named twice counts twice."""
     one, two = nexus.budget("requests", rate=100), nexus.budget("requests")
     nexus.acquire({it_of(one): 2, it_of(two): 3})
     assert account_of(one).ledger.used == 5 * MICRO
 
 
-def test_closing_the_nexus_tells_who_waits_for_several(nexus: Any) -> None:
+def test_close_reaches_who_waits_for_several(nexus: Any) -> None:
+    """Closing the nexus raises `Closed` for a caller who waits for several budgets."""
     requests, tokens = nexus.budget("requests", rate=100), nexus.budget("tokens", rate=1)
     errors: list[Exception] = []
 
@@ -404,7 +408,7 @@ def test_closing_the_nexus_tells_who_waits_for_several(nexus: Any) -> None:
     assert len(errors) == 1
 
 
-def test_threads_on_two_budgets_and_one_are_all_served(one_server: Server) -> None:
+def test_threads_on_two_budgets_are_all_served(one_server: Server) -> None:
     """Twenty threads that want two budgets, and one thread that wants one of them, all get their tokens."""
     with Nexus.from_url(one_server.url) as nexus:
         a, b = nexus.budget("a", rate=300), nexus.budget("b", rate=3000)

@@ -152,7 +152,8 @@ def test_two_starts_on_one_port_share_a_server() -> None:
 
 
 @pytest.mark.hurried  # it never answers
-def test_a_port_that_another_service_holds_is_refused() -> None:
+def test_a_port_of_another_service_is_refused() -> None:
+    """A port that another service holds is refused."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         server = acquire(f"embedded://:{port}")
@@ -241,7 +242,8 @@ def test_it_ends_with_a_process_that_is_killed(code: str) -> None:
     process.communicate()
 
 
-def test_ctrl_c_in_the_terminal_is_not_for_the_server() -> None:
+def test_ctrl_c_spares_the_server() -> None:
+    """Ctrl-C in the terminal does not end the server."""
     heard = "import signal; signal.signal(signal.SIGINT, lambda *_: print('heard it', flush=True))"
     process = run_python(f"{heard}\n{HOLD}    sys.stdin.read()")
     pid, port, *_ = line_of(process)
@@ -343,7 +345,8 @@ def test_a_fork_waits_for_a_start() -> None:
 # --- where there is no wheel -----------------------------------------------------------------------------------------
 
 
-def test_without_the_wheel_fakeredis_serves_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fakeredis_replaces_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the wheel, fakeredis serves the port."""
     monkeypatch.setattr(embedded, "server_binary", lambda: None)
     server = acquire("embedded://").start()
     assert server.pid == os.getpid()
@@ -357,7 +360,8 @@ def test_without_the_wheel_fakeredis_serves_the_port(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("package", ["fakeredis", "lupa"])
-def test_without_either_the_error_says_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_says_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the wheel and without fakeredis, the error says what to install."""
     monkeypatch.setattr(embedded, "server_binary", lambda: None)
     monkeypatch.setitem(sys.modules, package, None)
     server = acquire("embedded://")

@@ -62,7 +62,7 @@ def test_settings_in_code_are_in_the_history(nexus: Any) -> None:
     ]
 
 
-def test_of_several_consumers_the_slowest_is_named(nexus: Any) -> None:
+def test_the_slowest_consumer_is_named(nexus: Any) -> None:
     """Of several consumers `explain` names the one that holds the budget back, also where one of them pauses."""
     budget = nexus.budget("ingest")
     big, small = (

@@ -45,9 +45,10 @@ def out(it: Any) -> bool:
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
-def test_a_reply_that_is_lost_charges_nothing_twice(
+def test_a_lost_reply_charges_once(
     open_nexus: Opener, server: Server, proxy: Proxy, given_up: list[object], nth: int
 ) -> None:
+    """A reply that is lost charges nothing twice."""
     proxy.swallow(nth)
     producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
     for _ in range(20):
@@ -108,7 +109,7 @@ def test_forgotten_scripts_are_sent_again(open_nexus: Opener, server: Server) ->
     assert granted_by(server) == spent(account_of(producer))
 
 
-def test_the_budget_is_opened_before_the_first_claim(
+def test_a_budget_opens_before_its_first_claim(
     clock: ManualClock, open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The budget is opened before the first claim, whichever script the server knows."""
@@ -268,9 +269,10 @@ def test_a_try_says_that_redis_does_not_answer(open_nexus: Opener, server: Serve
         assert denied.reason == "unavailable"
 
 
-def test_a_black_hole_from_the_start_is_unavailable(
+def test_a_black_hole_is_unavailable(
     open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A black hole from the start is `Unavailable`."""
     monkeypatch.setattr(outage_mode, "UNAVAILABLE_AFTER", 0.7)
     proxy.is_black_hole = True
     nexus = open_nexus(proxy.hasty_url)
@@ -305,9 +307,8 @@ def _served(producer: Any) -> bool:
         return False
 
 
-def test_share_goes_on_at_half_the_share_and_says_so(
-    clock: ManualClock, open_nexus: Opener, server: Server, proxy: Proxy
-) -> None:
+def test_share_goes_on_at_half(clock: ManualClock, open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """The mode `share` goes on at half the share, and its grants say so."""
     budget = open_nexus(proxy.url).budget("stripe", rate=400)
     for _ in range(2000):
         budget.acquire()
@@ -330,9 +331,10 @@ def test_open_admits_everything_and_says_so(open_nexus: Opener, server: Server, 
     assert all(producer.acquire().degraded for _ in range(500))
 
 
-def test_after_an_outage_there_is_no_burst_to_catch_up(
+def test_recovery_brings_no_burst(
     clock: ManualClock, open_nexus: Opener, server: Server, proxy: Proxy, let_pass: Pass
 ) -> None:
+    """After an outage there is no burst to catch up."""
     budget = open_nexus(proxy.url).budget("stripe", rate=100)
     for _ in range(20):
         budget.acquire()

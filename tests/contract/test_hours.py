@@ -126,7 +126,7 @@ def test_clients_on_one_clock_share(open_nexus: Opener, one_server: Server, cloc
     assert clock.now == pytest.approx(60, abs=1.5)
 
 
-def test_a_watched_queue_does_not_hold_back_a_set_rate(nexus: Any, clock: ManualClock, let_pass: Pass) -> None:
+def test_a_watched_queue_keeps_a_set_rate(nexus: Any, clock: ManualClock, let_pass: Pass) -> None:
     """A queue that is only watched does not hold back the rate that is set."""
     budget = nexus.budget("elasticsearch", rate="5000/s")
     with budget.consumer("es-1") as consumer:
@@ -143,7 +143,8 @@ def test_a_watched_queue_does_not_hold_back_a_set_rate(nexus: Any, clock: Manual
 
 
 @pytest.mark.parametrize("rate", ["1/d", "10/h", "10/min", "2/s"])
-def test_a_denial_says_when_the_token_will_be_there(nexus: Any, clock: ManualClock, let_pass: Pass, rate: str) -> None:
+def test_a_denial_tells_the_time(nexus: Any, clock: ManualClock, let_pass: Pass, rate: str) -> None:
+    """A denial says when the token will be there."""
     budget = nexus.budget("stripe", rate=rate)
     let_pass(1)
     budget.acquire()

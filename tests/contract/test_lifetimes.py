@@ -351,7 +351,8 @@ def test_a_forgotten_async_nexus_leaves(server: Server) -> None:
     assert not members(server)
 
 
-def test_a_budget_keeps_the_nexus_that_it_came_from(server: Server) -> None:
+def test_a_budget_keeps_its_nexus(server: Server) -> None:
+    """A budget keeps the nexus that it came from alive."""
     budget = Nexus.from_url(server.url).budget("stripe", rate=1000)
     budget.acquire()
     gc.collect()

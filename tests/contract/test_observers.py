@@ -56,7 +56,8 @@ def send(budget: Any, observer: Any, downstream: Downstream) -> None:
         pass
 
 
-def test_an_observer_is_known_before_its_first_request(open_nexus: Opener, server: Server) -> None:
+def test_an_observer_is_known_at_once(open_nexus: Opener, server: Server) -> None:
+    """An observer is known before its first request."""
     budget = open_nexus(server).budget("api")
     with budget.consumer("me", observe=True) as observer:
         budget.acquire()  # what it waits for is a rate, which only this observer can give
@@ -67,7 +68,8 @@ def test_an_observer_is_known_before_its_first_request(open_nexus: Opener, serve
         assert 0 < seen.capacity <= 20
 
 
-def test_a_given_capacity_is_where_an_observer_begins(open_nexus: Opener, server: Server) -> None:
+def test_an_observer_begins_as_given(open_nexus: Opener, server: Server) -> None:
+    """A given capacity is where an observer begins."""
     budget = open_nexus(server).budget("api")
     with budget.consumer("me", observe=True, capacity="4000/s", interval=LONG) as observer:
         assert observer.report() == 4000

@@ -149,7 +149,7 @@ def test_a_budget_from_before_a_fork(
 
 
 @pytest.mark.parametrize("kind", [Nexus, AsyncNexus])
-def test_each_nexus_begins_again_in_a_forked_child(
+def test_each_nexus_begins_again_in_a_child(
     server: Server, kind: type[Nexus | AsyncNexus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each nexus begins again in a forked child, although other ones are closed or broken."""
@@ -204,7 +204,7 @@ def test_a_fork_in_the_middle_of_an_acquire(server: Server) -> None:
         assert granted + spent(account_of(producer)) == granted_by(server)
 
 
-def test_a_forked_child_of_an_event_loop_starts_again(server: Server) -> None:
+def test_a_fork_of_an_event_loop_starts_again(server: Server) -> None:
     """A forked child of an event loop starts again, and the parent's connection lives on."""
 
     async def main() -> None:
@@ -245,7 +245,7 @@ def test_a_forked_child_of_an_event_loop_starts_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize("cost", [1, 40])
-def test_a_cancelled_acquire_loses_and_doubles_nothing(server: Server, cost: int) -> None:
+def test_a_cancelled_acquire_loses_nothing(server: Server, cost: int) -> None:
     """An acquire that is cancelled at any moment loses no tokens and counts none twice."""
 
     async def main() -> None:
@@ -434,7 +434,8 @@ def test_a_handler_may_close_in_an_acquire(server: Server) -> None:
     assert budget._session.ledger.held == 0
 
 
-def test_a_nexus_may_be_closed_in_a_signal_handler(server: Server) -> None:
+def test_close_in_a_signal_handler(server: Server) -> None:
+    """A nexus may be closed in a signal handler."""
     child = subprocess.Popen([sys.executable, "-c", CLOSES_IN_A_HANDLER, server.url], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"

@@ -39,7 +39,8 @@ def waiting(account: Any) -> int:
 
 
 @pytest.mark.fleets
-def test_acquire_takes_a_token_that_redis_has_granted(nexus: Any) -> None:
+def test_acquire_takes_a_granted_token(nexus: Any) -> None:
+    """`acquire` takes a token that Redis has granted."""
     budget = nexus.budget("stripe", rate="100/s")
     grant = budget.acquire()
     assert (grant.cost, grant.degraded) == (1, False)
@@ -154,7 +155,8 @@ def test_a_failed_try_blocks_no_smaller_one(open_nexus: Opener, server: Server, 
     assert budget.try_acquire()
 
 
-def test_a_try_after_one_that_gave_up_answers_at_once(nexus: Any) -> None:
+def test_a_try_after_a_late_caller_is_quick(nexus: Any) -> None:
+    """A try after a caller who gave up answers at once."""
     budget = nexus.budget("stripe", rate=0.01)
     with pytest.raises(AcquireTimeout):
         budget.acquire(2, timeout=0.2)
@@ -163,7 +165,8 @@ def test_a_try_after_one_that_gave_up_answers_at_once(nexus: Any) -> None:
 
 @NO_SERVER
 @pytest.mark.parametrize("timeout", [-1, float("nan"), 1e9, True])
-def test_a_bad_timeout_is_refused_before_anyone_waits(nexus: Any, timeout: float) -> None:
+def test_a_bad_timeout_is_refused_at_once(nexus: Any, timeout: float) -> None:
+    """A bad timeout is refused before the caller waits."""
     budget = nexus.budget("stripe", rate=0)
     assert refusal(lambda: budget.acquire(timeout=timeout))[0] == "timeout"
     assert waiting(account_of(budget)) == 0
@@ -286,7 +289,7 @@ def test_pace_can_count_bytes(nexus: Any) -> None:
     assert account_of(budget).ledger.used == 6 * MICRO
 
 
-def test_pace_begins_again_with_the_item_that_waited(nexus: Any) -> None:
+def test_pace_keeps_the_item_that_waited(nexus: Any) -> None:
     """The item that waited when `acquire` raised comes first when the same items are paced again."""
     budget = nexus.budget("ship", rate=1000)
     producer = budget.producer(timeout=0.2)
@@ -387,7 +390,8 @@ def test_a_bad_id_is_refused(nexus: Any, id: str) -> None:
     assert refusal(lambda: nexus.budget("stripe").producer(id)) == ("id", error_texts.INVALID_NAME)
 
 
-def test_ten_producers_closed_are_ten_producers_gone(nexus: Any) -> None:
+def test_ten_closed_producers_are_gone(nexus: Any) -> None:
+    """Ten producers that were closed are ten producers gone."""
     budget = nexus.budget("stripe", rate=10_000)
     for i in range(10):
         with budget.producer(f"p{i}") as producer:

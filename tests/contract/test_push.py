@@ -152,7 +152,8 @@ def test_other_messages_are_ignored(open_nexus: Opener, server: Server) -> None:
     assert spent(account_of(budget)) == account_of(budget).ledger.granted
 
 
-def test_another_database_says_nothing_to_this_one(open_nexus: Opener, real_server: Server) -> None:
+def test_databases_are_kept_apart(open_nexus: Opener, real_server: Server) -> None:
+    """A message in another database is not heard in this one."""
     budget = listening(open_nexus, real_server)
     heard = spied(budget)
     other = open_nexus(real_server.url.replace("/0", "/1")).budget("stripe", rate=1000)

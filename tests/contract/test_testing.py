@@ -68,9 +68,8 @@ def test_the_order_of_the_log_is_of_no_account() -> None:
     st.floats(0, 2),
     st.floats(0, 1),
 )
-def test_it_finds_what_looking_at_every_window_finds(
-    log: list[tuple[float, float]], rate: float, burst: float, lease: float
-) -> None:
+def test_it_finds_the_fullest_window(log: list[tuple[float, float]], rate: float, burst: float, lease: float) -> None:
+    """The check finds what looking at every window finds."""
     log.sort()
     spare = min(
         1 + (burst + lease) * rate + rate * (log[j][0] - log[i][0]) - sum(tokens for _, tokens in log[i : j + 1])
@@ -123,7 +122,8 @@ def test_time_stands_still_until_somebody_waits(one_server: Server) -> None:
         assert clock.now == pytest.approx(at + 11.25, abs=0.1)
 
 
-def test_work_takes_the_time_that_passes_by_the_clock(one_server: Server) -> None:
+def test_work_takes_time_by_the_clock(one_server: Server) -> None:
+    """Work takes the time that passes by the clock."""
     with ManualClock() as clock, Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("index")
         with budget.consumer() as consumer:
@@ -147,7 +147,9 @@ def test_a_nexus_keeps_its_clock(one_server: Server) -> None:
     assert budget.name == "manual"
 
 
-def test_a_fleet_on_one_clock_is_the_same_each_time(one_server: Server) -> None:
+def test_a_fleet_by_the_clock_is_repeatable(one_server: Server) -> None:
+    """A fleet on one clock is the same each time."""
+
     def story() -> list[tuple[float, int]]:
         one_server.flush()
         with ManualClock() as clock, Nexus.from_url(one_server.url) as nexus:
@@ -161,7 +163,8 @@ def test_a_fleet_on_one_clock_is_the_same_each_time(one_server: Server) -> None:
     assert story() == story()
 
 
-def test_who_waits_for_what_will_not_come_is_told_so(one_server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hopeless_wait_is_told(one_server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A caller who waits for tokens that will not come is told so."""
     caplog.set_level(logging.ERROR)  # that the budget has no rate is said too
     with ManualClock(patience=60) as clock, Nexus.from_url(one_server.url) as nexus:
         with pytest.raises(AssertionError) as hopeless:
@@ -231,7 +234,8 @@ def test_a_cancelled_task_takes_nothing(one_server: Server) -> None:
     run(main())
 
 
-def test_threads_wait_on_one_clock_and_never_exceed(one_server: Server) -> None:
+def test_threads_share_one_clock(one_server: Server) -> None:
+    """Threads wait on one clock and never exceed the budget."""
     log: list[tuple[float, float]] = []
     with ManualClock() as clock, Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("stripe", rate=10)

@@ -38,7 +38,8 @@ def shows(budget: Any, **wanted: str) -> bool:
 
 
 @pytest.mark.parametrize("make", [queue.Queue, asyncio.Queue, multiprocessing.Queue, multiprocessing.JoinableQueue])
-def test_every_kind_of_queue_tells_depth_and_limit(make: Any) -> None:
+def test_every_queue_has_a_depth(make: Any) -> None:
+    """Every kind of queue tells its depth and its limit."""
     meter, watched = Meter(None), make(50)
     meter.watch(watched)
     watched.put_nowait(1)
@@ -198,7 +199,8 @@ def test_a_key_of_another_type_is_said_once(
 # --- lists
 
 
-def test_a_list_with_a_capacity_is_ruled_by_its_length(open_nexus: Opener, server: Server) -> None:
+def test_the_length_of_a_list_rules(open_nexus: Opener, server: Server) -> None:
+    """A list with a capacity is ruled by its length."""
     client: Any = server.client()
     client.rpush("jobs", *range(90))
     budget = open_nexus(server).budget("work")

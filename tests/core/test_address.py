@@ -39,7 +39,8 @@ def test_sentinels_service_and_database() -> None:
     assert not endpoint.are_sentinels_encrypted
 
 
-def test_an_address_of_a_cluster_names_nodes_of_it() -> None:
+def test_a_cluster_address_names_nodes() -> None:
+    """An address of a cluster names nodes of it."""
     endpoint = endpoint_of_url("rediss+cluster://:pw@h1,[::1]:7001?ssl_cert_reqs=none")
     assert (endpoint.hosts, endpoint.is_cluster, endpoint.is_encrypted) == ((("h1", 6379), ("::1", 7001)), True, True)
     assert (endpoint.settings["password"], endpoint.settings["ssl_cert_reqs"]) == ("pw", "none")
@@ -109,7 +110,8 @@ def sentinel_clients() -> list[Any]:
     return [each.Sentinel(places, sentinel_kwargs=sentinels, **given).master_for("orders") for each in modules]
 
 
-def test_a_client_by_sentinels_is_read_whoever_made_it() -> None:
+def test_any_client_by_sentinels_is_read() -> None:
+    """A client by Sentinels is read, whether redis-py or its user has made it."""
     for client in sentinel_clients():
         endpoint = endpoint_of_client(client)
         assert endpoint is not None

@@ -88,7 +88,8 @@ def test_equal_durations_measure_nothing() -> None:
     assert capacity(100, 1, 0.0001, batch=500, fixed=0.1) is None
 
 
-def test_a_smaller_crew_is_noticed_when_items_wait() -> None:
+def test_a_smaller_crew_is_noticed() -> None:
+    """A smaller crew is noticed when items wait."""
     busy, now = Busy(), 0.0
     for workers, rounds in ((8, 3), (2, 20)):
         for _ in range(rounds):
@@ -103,7 +104,8 @@ def test_a_smaller_crew_is_noticed_when_items_wait() -> None:
     assert busy.seconds - before == pytest.approx(0.05, rel=0.02)
 
 
-def test_work_that_did_not_end_well_counts_for_nothing() -> None:
+def test_failed_work_counts_for_nothing() -> None:
+    """Work that did not end well counts for nothing."""
     busy = Busy()
     for second in range(5):
         busy.begin(second)

@@ -34,7 +34,9 @@ def limited_aio(cost: Any = 1) -> Callable[[F], F]:
     return decorator(cost, lambda function, price: limited_async(function, price, acquire))
 
 
-def test_a_call_takes_its_tokens_before_its_body_runs() -> None:
+def test_a_call_takes_its_tokens_first() -> None:
+    """A call takes its tokens before its body runs."""
+
     @limited(2)
     def send(record: str, *, times: int = 1) -> str:
         """Sends."""

@@ -122,7 +122,8 @@ def test_a_large_value_is_cut_to_one_line(value: object) -> None:
 
 
 @given(st.text(), st.text())
-def test_no_value_and_no_field_breaks_out_of_its_line(field: str, value: str) -> None:
+def test_no_value_breaks_out_of_its_line(field: str, value: str) -> None:
+    """No value and no field breaks out of its line."""
     assert str(InvalidSetting(field, value, "no")).isprintable()
     assert len(str(InvalidSetting(field, value, "no"))) <= 2 * SHOWN_CHARACTERS + len("=: no")
 
@@ -133,7 +134,8 @@ def test_no_value_and_no_field_breaks_out_of_its_line(field: str, value: str) ->
 @pytest.mark.parametrize(
     "code", ["NEXUS_INVALID_CAPACITY", "ERR NEXUS_INVALID_CAPACITY", "NEXUS_INVALID_CAPACITY script: 3f2a"]
 )
-def test_an_invalid_code_names_the_field_and_its_range(code: str) -> None:
+def test_an_invalid_code_names_its_field(code: str) -> None:
+    """An invalid code names the field and its range."""
     error = from_code(code)
     assert isinstance(error, InvalidSetting)
     assert (error.field, error.value, error.remedy) == ("capacity", "", remedy_for("capacity"))
@@ -158,7 +160,8 @@ def test_an_unknown_code_is_a_refusal_too(text: str) -> None:
     assert len(error.code) <= SHOWN_CHARACTERS
 
 
-def test_a_field_without_a_range_still_gets_a_remedy() -> None:
+def test_every_field_has_a_remedy() -> None:
+    """A field without a range still gets a remedy."""
     assert remedy_for("name") == error_texts.INVALID_NAME
     assert remedy_for("priority") == error_texts.not_one_of(("high", "normal", "low"))
     assert remedy_for("arguments") == error_texts.NOT_OUR_CALL

@@ -62,7 +62,8 @@ def test_nothing_is_spent_before_the_first_grant(ledger: Ledger) -> None:
     assert balance(ledger) == 0
 
 
-def test_tokens_in_hand_are_spent_at_once_and_exactly() -> None:
+def test_tokens_in_hand_are_spent_exactly() -> None:
+    """Tokens in hand are spent at once and exactly."""
     ledger = holding(3)
     assert [ledger.spend(MICRO, BEGIN) for _ in range(4)] == [True, True, True, False]
     assert (ledger.used, ledger.held) == (4 * MICRO, 0)
@@ -184,7 +185,8 @@ def test_the_cache_stops_where_a_claim_is_due() -> None:
 # --- smooth: what came at once is spent evenly
 
 
-def test_a_smooth_hand_opens_evenly_over_a_refresh() -> None:
+def test_smoothed_tokens_open_evenly() -> None:
+    """Smoothed tokens open evenly over a refresh."""
     ledger = Ledger(BEGIN, smooth=True)
     line = wait(ledger, 1, BEGIN)
     exchange(ledger, 11, BEGIN)
@@ -222,7 +224,8 @@ def test_smoothed_tokens_open_one_at_a_time() -> None:
     assert [ledger.spend(MICRO, BEGIN + 0.09) for _ in range(3)] == [True, False, False]
 
 
-def test_a_fast_smooth_hand_opens_for_several_at_once() -> None:
+def test_many_smoothed_tokens_open_together() -> None:
+    """At a high rate, several smoothed tokens open at once."""
     ledger = Ledger(BEGIN, smooth=True)
     wait(ledger, 1, BEGIN)
     exchange(ledger, 1001, BEGIN)  # ten in a millisecond
@@ -297,7 +300,8 @@ def test_far_claims_overlap() -> None:
     assert len(ledger.flights) == 5
 
 
-def test_what_is_on_its_way_is_not_asked_for_again() -> None:
+def test_tokens_in_flight_are_not_claimed_again() -> None:
+    """What is in flight is not claimed again."""
     ledger, now = far(), BEGIN + 5
     wait(ledger, 20, now)
     first = ledger.claim(now)
@@ -556,7 +560,8 @@ def test_a_try_claims_exactly_its_cost(ledger: Ledger) -> None:
     assert (ask.need, ask.tokens, ask.whole) == (7 * MICRO, 7 * MICRO, True)
 
 
-def test_a_try_is_served_or_denied_by_the_first_answer(ledger: Ledger) -> None:
+def test_a_try_is_settled_by_one_answer(ledger: Ledger) -> None:
+    """A try is served or denied by the first answer."""
     line = wait(ledger, 7, BEGIN, whole=True)
     assert exchange(ledger, 0, BEGIN, retry_after=0.8, came=BEGIN + 0.3) == [line]
     assert line.denied == pytest.approx(0.5)
@@ -638,7 +643,8 @@ def test_an_empty_ledger_returns_at_its_slot(ledger: Ledger) -> None:
     assert ledger.due == pytest.approx(BEGIN + 0.7)
 
 
-def test_a_hand_that_falls_below_a_third_claims_early() -> None:
+def test_low_tokens_claim_early() -> None:
+    """A producer whose tokens in hand fall below a third claims early."""
     ledger = holding(8)  # of a lease of 9
     ledger.due = BEGIN + 10
     ledger.spend(5 * MICRO, BEGIN + 0.2)
@@ -781,7 +787,8 @@ def admitted(ledger: Ledger) -> int:
     return ledger.used + ledger.owed + ledger.settlement.written_off - MICRO  # but for the one that `holding` served
 
 
-def test_what_was_too_much_goes_back_as_old_as_it_is() -> None:
+def test_returned_tokens_keep_their_age() -> None:
+    """What the estimate took too much goes back as old as it is."""
     ledger, line = reserved(4, held=5)
     ledger.settle(line, MICRO, BEGIN + 0.1)
     assert (ledger.leases.total, admitted(ledger), balance(ledger)) == (4 * MICRO, MICRO, 0)
@@ -888,7 +895,8 @@ def test_a_hopeless_debt_is_written_off() -> None:
     assert (ledger.held, balance(ledger)) == (0, 0)
 
 
-def test_what_was_excused_does_not_come_back_as_a_rest() -> None:
+def test_a_written_off_debt_stays_off() -> None:
+    """What was written off does not come back as a rest."""
     ledger, line = reserved(1, held=1)
     ledger.settle(line, 3 * MICRO, BEGIN, is_open=False)
     ledger.settle(line, 0, BEGIN)
@@ -1036,7 +1044,8 @@ def test_a_younger_answer_stands() -> None:
     assert ledger.answer.reason == "rate"
 
 
-def test_what_is_set_aside_for_who_waits_stays_aside() -> None:
+def test_reserved_tokens_stay_reserved() -> None:
+    """Tokens that are reserved for a waiter stay reserved."""
     ledger = holding(0)
     wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN + 0.1)

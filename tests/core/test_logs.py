@@ -70,7 +70,8 @@ def test_a_record_keeps_its_origin(handler: Handler) -> None:
     assert threading.get_ident() not in handler.threads
 
 
-def test_the_levels_and_filters_of_the_logger_rule(handler: Handler) -> None:
+def test_levels_and_filters_hold(handler: Handler) -> None:
+    """The levels and filters of the logger decide."""
     logger = logging.getLogger("nexus_redis")
 
     def no_pauses(record: logging.LogRecord) -> bool:
@@ -105,7 +106,9 @@ def test_a_hanging_handler_drops_records(handler: Handler) -> None:
     assert said[-1].endswith(log_texts.RECORDS_DROPPED.removeprefix("%d"))
 
 
-def test_a_handler_that_raises_stops_no_other_record(handler: Handler, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_handler_stops_no_record(handler: Handler, capfd: pytest.CaptureFixture[str]) -> None:
+    """A handler that raises stops no other record."""
+
     def broken(record: logging.LogRecord) -> bool:
         raise ZeroDivisionError
 

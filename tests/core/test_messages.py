@@ -84,7 +84,8 @@ def test_a_refused_vector_names_its_field(vector: dict[str, str]) -> None:
     assert refused.value.field == vector["field"]
 
 
-def test_the_vectors_hold_the_example_of_the_protocol() -> None:
+def test_the_vectors_hold_the_example() -> None:
+    """The vectors hold the example of the protocol."""
     signal, flow = (decode(vector["json"]) for vector in VECTORS["messages"][:2])
     assert signal == CapacitySignal(producer_id="filebeat-1", consumer_id="elasticsearch", requested_rate=10_000)
     assert isinstance(flow, FlowControl)
@@ -160,7 +161,8 @@ def test_a_number_out_of_range_is_refused(template: str, field: str, literal: st
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_schema_has_the_ranges_of_the_one_table(name: str) -> None:
+def test_the_schema_has_the_one_ranges(name: str) -> None:
+    """The schema has the ranges of the one table."""
     properties = json_schema()["$defs"][name]["properties"]
     numeric = {field: either for field in properties if (either := _number_in(properties[field]))}
     assert set(numeric) == set(properties) & set(RANGES)
@@ -174,7 +176,8 @@ def _number_in(schema: dict[str, Any]) -> dict[str, Any] | None:
     return next((part for part in either if part.get("type") in {"number", "integer"}), None)
 
 
-def test_the_schema_tells_the_three_apart_by_action() -> None:
+def test_the_schema_knows_the_action() -> None:
+    """The schema tells the three messages apart by `action`."""
     schema = json_schema()
     assert schema["discriminator"]["propertyName"] == "action"
     assert set(schema["$defs"]) == set(MODELS)
@@ -222,7 +225,8 @@ def test_a_tiny_rate_is_refused() -> None:
     ],
     ids=shown,
 )
-def test_a_wrong_text_is_refused_naming_what_is_wrong(text: str, field: str) -> None:
+def test_a_wrong_text_is_refused(text: str, field: str) -> None:
+    """A wrong text is refused, and the error names what is wrong."""
     for raw in (text, text.encode()):
         with pytest.raises(InvalidSetting) as refused:
             decode(raw)
@@ -277,7 +281,8 @@ def test_garbage_is_an_invalid_setting(raw: str | bytes) -> None:
 
 
 @given(any_message, st.data())
-def test_no_damage_raises_anything_but_invalid_setting(message: AnyMessage, data: st.DataObject) -> None:
+def test_damage_is_an_invalid_setting(message: AnyMessage, data: st.DataObject) -> None:
+    """Whatever is damaged in a message, the only error is `InvalidSetting`."""
     packed = bytearray(message.to_msgpack())
     packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     try:

@@ -91,7 +91,8 @@ def report_now(reporter: ConsumerSession, pause_ms: float | None = None, **said:
 # --- the meter
 
 
-def test_a_meter_counts_what_began_ended_and_failed() -> None:
+def test_a_meter_counts_work() -> None:
+    """A meter counts the work that began, ended and failed."""
     meter = Meter(None)
     five, three = meter.begin(5, 0.9), meter.begin(3, 0.9)
     assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 8}
@@ -137,7 +138,8 @@ def test_the_latency_is_three_percentiles() -> None:
     assert said["latency_p10_ms"] == pytest.approx(11, rel=0.05)
 
 
-def test_few_pieces_of_work_have_no_lower_percentiles() -> None:
+def test_few_pieces_have_no_percentiles() -> None:
+    """Few pieces of work have no lower percentiles."""
     assert set(timed(*[0.1] * 19).sample()) == {"done", "errors", "in_flight", "latency_ms"}
     assert "latency_p10_ms" in timed(*[0.1] * 20).sample()
 
@@ -230,8 +232,11 @@ def test_the_first_work_is_reported_at_once(stepper: Stepper) -> None:
     assert said[-1] == "3"
 
 
-def test_one_whose_number_was_passed_begins_a_new_life(stepper: Stepper) -> None:
-    """Else each report to come would be as stale as this one."""
+def test_a_passed_number_begins_a_new_life(stepper: Stepper) -> None:
+    """A consumer whose number was passed begins a new life.
+
+    Otherwise each report to come would be as stale as this one.
+    """
     said: list[tuple[str, str]] = []
 
     def serve(job: Job) -> Outcome:
@@ -474,8 +479,11 @@ def test_a_refused_report_is_raised_and_logged(stepper: Stepper, caplog: pytest.
     assert len(reports(stepper)) > 5  # the next one may be accepted
 
 
-def test_what_was_refused_for_itself_is_not_said_again(stepper: Stepper) -> None:
-    """A limit of 0 is a slip, and must not take the consumer out with every report that follows."""
+def test_a_refused_value_is_not_repeated(stepper: Stepper) -> None:
+    """A value that was refused for itself is not reported again.
+
+    A limit of 0 is a slip, and must not take the consumer out with every report that follows.
+    """
     consumer = reporter(stepper)
     stepper.server = serving(STANDING)
     report_now(consumer, load=10, capacity=100)
@@ -514,7 +522,8 @@ def test_a_lost_answer_is_replaced(stepper: Stepper) -> None:
     assert ticket.standing is STANDING
 
 
-def test_while_redis_is_away_who_asks_gets_unavailable(stepper: Stepper) -> None:
+def test_an_outage_is_unavailable(stepper: Stepper) -> None:
+    """While Redis is away, a caller who asks gets `Unavailable`."""
     consumer = reporter(stepper, capacity=400)
     stepper.server = fails(exceptions.ConnectionError("reset"))
     ticket = report_now(consumer, load=95)

@@ -160,7 +160,8 @@ def test_opposite_orders_do_not_deadlock() -> None:
     assert all(joint.is_served for joint in joints)
 
 
-def test_greedy_singles_on_each_side_do_not_starve_it() -> None:
+def test_greedy_singles_do_not_starve_it() -> None:
+    """Greedy callers of one budget on each side do not starve a caller of both."""
     stepper, _, on = budgets(a=50, b=50)
     lines = {name: [join(account) for _ in range(20)] for name, account in on.items()}
     joint = want(stepper, dict.fromkeys(on.values(), 10))

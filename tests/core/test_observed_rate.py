@@ -26,7 +26,8 @@ def test_its_capacity_is_four_times_what_it_sends() -> None:
     assert capacities(Observed(None), [25] * 20)[-1] == pytest.approx(100, rel=0.01)
 
 
-def test_it_may_double_what_it_sends_twice_a_second() -> None:
+def test_the_rate_may_double_twice_a_second() -> None:
+    """An observer may double what it sends twice a second."""
     rates = [2 ** (quarter / 2) for quarter in range(24)]
     found = capacities(Observed(None), rates)
     assert all(capacity > 1.5 * rate for capacity, rate in zip(found[1:], rates, strict=True))
@@ -66,7 +67,8 @@ def test_a_waiting_caller_probes_each_second(least: float | None, wanted: float,
     assert observed.said({}, now=601.0, wanted=wanted)["capacity"] == capacity
 
 
-def test_a_report_of_the_same_instant_changes_nothing() -> None:
+def test_one_instant_counts_once() -> None:
+    """A report of the same instant changes nothing."""
     observed = Observed(None)
     observed.said({}, now=0.0)
     first = observed.said({"done": 100.0}, now=1.0)

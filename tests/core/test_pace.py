@@ -165,7 +165,8 @@ def test_who_leaves_after_an_item_has_had_it() -> None:
     assert list(pace(source, tokens)) == [2, 3]
 
 
-def test_two_that_share_a_source_yield_each_item_once() -> None:
+def test_sharers_yield_each_item_once() -> None:
+    """Two paced iterators that share a source yield each item once."""
     tokens, source = Tokens(0), iter(range(3))
     one, two = pace(source, tokens), pace(source, tokens)
     for paced in (one, two):

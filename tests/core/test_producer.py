@@ -162,7 +162,8 @@ def test_a_usual_cost_is_not_logged(stepper: Stepper, caplog: pytest.LogCaptureF
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_debt_that_keeps_others_waiting_long_is_said(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_long_debt_is_said(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """A debt that keeps other callers waiting for long is logged."""
     account = producer(stepper)
     line = join(account)
     stepper.run()
@@ -172,7 +173,8 @@ def test_a_debt_that_keeps_others_waiting_long_is_said(stepper: Stepper, caplog:
     assert [data[1] for data in logged(caplog, log_texts.DEBT_TAKES_LONG)] == ["2,000 tokens"]
 
 
-def test_a_producer_that_nobody_uses_costs_nothing(stepper: Stepper) -> None:
+def test_an_unused_producer_costs_nothing(stepper: Stepper) -> None:
+    """A producer that nobody uses costs nothing."""
     producer(stepper)
     stepper.advance(100)
     assert stepper.sent == []
@@ -220,7 +222,8 @@ def test_a_claim_not_executed_is_made_new(stepper: Stepper) -> None:
     assert line.is_served
 
 
-def test_one_producer_whose_slot_moves_does_not_hammer(stepper: Stepper) -> None:
+def test_a_moving_slot_is_not_hammered(stepper: Stepper) -> None:
+    """A producer whose slot moves does not send calls all the time."""
     moving, sound = producer(stepper, "moving"), producer(stepper, "sound")
     error = exceptions.TryAgainError("moving")
     stepper.server = lambda job: error if isinstance(job, Call) and job.keys[-2].endswith("moving") else answered(1)
@@ -339,7 +342,8 @@ def test_without_settings_only_the_list(stepper: Stepper) -> None:
     assert stepper.kinds().count("EVAL") == 1
 
 
-def test_a_budget_that_is_in_use_is_listed_once_a_day(stepper: Stepper) -> None:
+def test_a_used_budget_is_listed_daily(stepper: Stepper) -> None:
+    """A budget that is in use is listed once a day."""
     account = producer(stepper)
     for _ in range(50):
         join(account)
@@ -358,7 +362,8 @@ def test_an_overruled_setting_is_said_once(stepper: Stepper, caplog: pytest.LogC
     assert warnings == logged(caplog, log_texts.SETTING_OVERRULED) == [("stripe", "min_rate", "stripe", "min-rate")]
 
 
-def test_a_value_of_code_that_was_replaced_is_logged(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_replaced_value_is_logged(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """A value of code that was replaced is logged."""
     stepper.server = grants(configure=Configured(50.0, 0, "rate", "1", ("rate",), ()))
     join(producer(stepper, budget={"rate": 50}))
     stepper.run()
@@ -438,7 +443,8 @@ def test_a_taken_id_gets_a_suffix(stepper: Stepper, caplog: pytest.LogCaptureFix
     assert first == second == third  # the claim is the same, only under another name
 
 
-def test_the_longest_id_stays_within_64_characters(stepper: Stepper) -> None:
+def test_the_longest_id_fits(stepper: Stepper) -> None:
+    """The longest id stays within 64 characters."""
     account = producer(stepper, "x" * 64)
     account.identity.rename()
     account.identity.rename()
@@ -487,7 +493,8 @@ def test_a_smooth_producer_serves_evenly(stepper: Stepper) -> None:
     assert len(stepper.claims()) <= (served[-1] - served[0]) / 0.085 + 2
 
 
-def test_an_id_that_nobody_gave_names_host_and_process(stepper: Stepper) -> None:
+def test_a_made_id_names_host_and_process(stepper: Stepper) -> None:
+    """An id that code did not give names the host and the process."""
     account = producer(stepper, None)
     assert len(account.id.split("-")) >= 3
     assert account.id == account.id
@@ -522,7 +529,8 @@ def test_signals_have_their_own_rates(stepper: Stepper) -> None:
 
 
 @pytest.mark.parametrize("error", [exceptions.BusyLoadingError("loading"), exceptions.TimeoutError("no reply")])
-def test_a_signal_that_was_not_answered_is_asked_again(stepper: Stepper, error: Exception) -> None:
+def test_an_unanswered_signal_is_repeated(stepper: Stepper, error: Exception) -> None:
+    """A signal that was not answered is sent again."""
     account = producer(stepper)
     asker = ask_for(account, 10)
     stepper.server = fails(error)
@@ -577,7 +585,8 @@ def test_tokens_in_hand_need_no_network(stepper: Stepper) -> None:
     assert is_balanced(account)
 
 
-def test_a_signal_fails_at_once_while_redis_is_away(stepper: Stepper) -> None:
+def test_a_signal_fails_at_once_in_an_outage(stepper: Stepper) -> None:
+    """A signal fails at once while Redis is away."""
     account = producer(stepper)
     away(stepper, account)
     asker = ask_for(account, 10)
@@ -703,7 +712,8 @@ def test_a_grant_after_the_close_goes_back(stepper: Stepper) -> None:
     assert leaver.woken == 1
 
 
-def test_closing_one_that_never_claimed_needs_no_call(stepper: Stepper) -> None:
+def test_closing_an_unused_one_needs_no_call(stepper: Stepper) -> None:
+    """Closing a producer that never claimed needs no call."""
     account, leaver = producer(stepper), Line(0, START)
     account.leave(Closed("producer"), stepper.now, leaver)
     assert leaver.woken == 1
@@ -809,7 +819,8 @@ def test_tokens_in_hand_go_before_the_mode(stepper: Stepper) -> None:
     assert not line.is_degraded
 
 
-def test_share_goes_on_with_half_of_the_last_share(stepper: Stepper) -> None:
+def test_share_goes_on_with_half(stepper: Stepper) -> None:
+    """The mode `share` goes on with half of the last share."""
     account = producer(stepper)  # told 100/s, fallback 50/s
     away(stepper, account)
     assert admitted(stepper, account, 20) == pytest.approx(20 * 50, rel=0.05)
@@ -833,7 +844,8 @@ def test_the_share_halves_and_then_closes(stepper: Stepper) -> None:
     assert isinstance(line.error, Unavailable)
 
 
-def test_a_process_that_was_never_answered_is_closed(stepper: Stepper) -> None:
+def test_no_answer_means_closed(stepper: Stepper) -> None:
+    """A process that was never answered is closed."""
     account = producer(stepper)
     stepper.server = fails(AWAY)
     line = join(account)
@@ -857,7 +869,8 @@ def test_closed_raises_after_five_seconds(stepper: Stepper) -> None:
     assert stepper.now - began == pytest.approx(UNAVAILABLE_AFTER, abs=0.11)
 
 
-def test_open_admits_everything_at_once_and_says_so(stepper: Stepper) -> None:
+def test_open_admits_everything(stepper: Stepper) -> None:
+    """The mode `open` admits everything at once, and its grants say so."""
     account = producer(stepper, on_outage="open")
     away(stepper, account)
     for _ in range(1000):
@@ -875,7 +888,8 @@ def test_open_needs_no_first_answer(stepper: Stepper) -> None:
     assert line.is_degraded
 
 
-def test_a_lossless_budget_is_closed_whatever_the_mode(stepper: Stepper) -> None:
+def test_lossless_is_always_closed(stepper: Stepper) -> None:
+    """A lossless budget is closed, whatever the mode."""
     account = producer(stepper, on_outage="open")
     stepper.server = grants(lambda ask: answered(ask.tokens / MICRO, is_lossless=True))
     join(account)
@@ -935,7 +949,8 @@ def test_recovery_brings_no_burst(stepper: Stepper) -> None:
     assert sum(ask.tokens for ask in stepper.claims()) < 20 * MICRO
 
 
-def test_a_second_outage_begins_with_nothing_saved_up(stepper: Stepper) -> None:
+def test_a_second_outage_saves_nothing_up(stepper: Stepper) -> None:
+    """A second outage begins with nothing saved up."""
     account = producer(stepper)
     away(stepper, account)
     line = join(account, 1000)

@@ -92,7 +92,8 @@ def test_unknown_words_are_ignored() -> None:
         "1 0 1" + "0" * 400 + " 0 x",
     ],
 )
-def test_what_is_no_message_of_ours_is_passed_over(text: str | bytes) -> None:
+def test_foreign_messages_are_ignored(text: str | bytes) -> None:
+    """What is not a message of nexus_redis is ignored."""
     channels, ear = Subscriptions(), Ear()
     channels.join("a", ear)
     channels.deliver("a", text, 0.0)
@@ -172,7 +173,8 @@ def test_producers_share_a_channel(stepper: Stepper) -> None:
     assert names(stepper) == []
 
 
-def test_one_that_cannot_say_goodbye_listens_no_longer(stepper: Stepper) -> None:
+def test_a_failed_leaving_ends_listening(stepper: Stepper) -> None:
+    """A producer that cannot deregister listens no longer."""
     account = producer(stepper)
     for _ in range(3):
         join(account)
@@ -234,7 +236,8 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Any:
     return listener
 
 
-def test_what_has_changed_is_subscribed_to_and_left(listener: Any) -> None:
+def test_changed_channels_are_followed(listener: Any) -> None:
+    """Channels that changed are subscribed to or left."""
     ear = Ear()
     for name in ("c", "a", "b"):
         listener.subscriptions.join(name, ear)

@@ -101,7 +101,8 @@ def test_names_of_keys_never_collide(pairs: list[tuple[str, str]]) -> None:
         assert name == f"{parent}/{key}" or re.fullmatch(r"/_[0-9a-f]{32}", name.removeprefix(parent[:30]))
 
 
-def test_a_listed_name_is_taken_apart_but_for_a_hash() -> None:
+def test_a_listed_name_is_taken_apart() -> None:
+    """A name of the list is taken apart, unless it has a hash."""
     assert split_name("stripe/cust-42") == ("stripe", "cust-42")
     assert split_name("stripe") == ("stripe", None)
     for name, key in (
@@ -208,7 +209,8 @@ def test_own_changes_are_seen_at_once() -> None:
     assert redis.told[-2:] == [("stripe", {"rate": "5"}), ("stripe/a", {"rate": "5"})]
 
 
-def test_a_parent_whose_state_was_lost_is_told_again() -> None:
+def test_a_lost_parent_is_told_again() -> None:
+    """A parent whose state was lost is told its settings again."""
     stepper, (account,) = family("a", rate=100)
     redis = stepper.server = Redis()
     join(account)

@@ -151,9 +151,8 @@ def test_an_address_is_looked_up_nowhere(host: str) -> None:
     assert lookup(host, 6379) is None
 
 
-def test_a_host_keeps_its_name_for_the_certificate(
-    resolver: Resolver, monkeypatch: pytest.MonkeyPatch, one_server: Server
-) -> None:
+def test_a_host_keeps_its_name_for_tls(resolver: Resolver, monkeypatch: pytest.MonkeyPatch, one_server: Server) -> None:
+    """A host keeps its name for the certificate."""
     resolver.answer("127.0.0.1")
     named: list[Any] = []
 

@@ -63,7 +63,8 @@ def test_varying_answers_get_more_time() -> None:
     assert max(trips) < trip.limit
 
 
-def test_nothing_is_waited_for_longer_than_a_second() -> None:
+def test_no_wait_exceeds_a_second() -> None:
+    """Nothing is waited for longer than a second."""
     assert measured(*[0.9, 3.0] * 50).limit == LATEST_LIMIT
 
 

@@ -220,7 +220,8 @@ def test_a_delayed_member_is_not_called(stepper: Stepper) -> None:
     assert member.received == ["a"]
 
 
-def test_rescheduling_for_ever_keeps_the_heap_small(stepper: Stepper) -> None:
+def test_rescheduling_keeps_the_heap_small(stepper: Stepper) -> None:
+    """Rescheduling forever keeps the heap small."""
     member = Chatter(stepper)
     for i in range(20_000):
         member.due = member.scheduled = NEVER  # as when it was served, with an entry left behind
@@ -472,7 +473,8 @@ def test_an_errand_is_not_a_member(stepper: Stepper) -> None:
 # --- outage
 
 
-def test_one_lost_batch_is_no_outage_and_the_second_is(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_lost_batches_are_an_outage(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """One lost batch is not an outage, and the second one is."""
     Chatter(stepper, every=0.0).at(START)
     stepper.server = fails(exceptions.TimeoutError("no reply"))
     stepper.run()
@@ -603,7 +605,8 @@ def test_a_member_asks_once(stepper: Stepper) -> None:
 # --- closing
 
 
-def test_closing_lets_everyone_leave_and_ends_the_loop(stepper: Stepper) -> None:
+def test_closing_ends_the_loop(stepper: Stepper) -> None:
+    """Closing lets every member leave and ends the loop."""
     members = [Chatter(stepper, every=5).at(START + 100) for _ in range(3)]
     stepper.run()
     stepper.scheduler.close(Closed("nexus"))

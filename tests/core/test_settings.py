@@ -107,7 +107,8 @@ def test_a_bad_rate_is_refused(written: object) -> None:
 
 
 @given(anything)
-def test_parse_rate_answers_a_rate_in_range_or_refuses(value: object) -> None:
+def test_a_parsed_rate_is_in_range(value: object) -> None:
+    """`parse_rate` answers a rate in range or refuses."""
     try:
         rate = parse_rate(value)
     except InvalidSetting:
@@ -215,14 +216,16 @@ def test_a_name_is_kept_as_it_is(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", ".a", "-a", "_a", "a" * 65, "a b", "a{b}", "a:b", "a\n", "é", "１", "a\0", 5, None, b"a"]
 )
-def test_a_name_that_does_not_fit_a_key_is_refused(name: object) -> None:
+def test_a_name_for_a_key_must_fit(name: object) -> None:
+    """A name that does not fit a key is refused."""
     with pytest.raises(InvalidSetting) as refused:
         parse_name(name, "namespace")
     assert (refused.value.field, refused.value.remedy) == ("namespace", error_texts.INVALID_NAME)
 
 
 @given(anything)
-def test_parse_name_answers_the_same_text_or_refuses(value: object) -> None:
+def test_a_parsed_name_is_unchanged(value: object) -> None:
+    """`parse_name` answers the same text or refuses."""
     try:
         assert parse_name(value) is value
     except InvalidSetting:
@@ -240,7 +243,8 @@ def test_what_is_no_cost_is_refused(cost: object) -> None:
 
 
 @pytest.mark.parametrize("field", RANGES)
-def test_every_range_takes_its_ends_and_nothing_beyond(field: str) -> None:
+def test_every_range_takes_its_ends(field: str) -> None:
+    """Every range takes its ends, and nothing beyond."""
     span = RANGES[field]
     assert parse_number(field, span.low) == span.low
     assert parse_number(field, span.high) == span.high
@@ -323,7 +327,8 @@ def test_an_unknown_word_is_refused(model: type[Settings], field: str, words: An
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", None])
-def test_a_switch_is_true_or_false_and_nothing_like_it(value: object) -> None:
+def test_a_switch_is_true_or_false(value: object) -> None:
+    """A switch is true or false, and nothing like it."""
     with pytest.raises(InvalidSetting) as refused:
         ProducerSettings.of(smooth=value)
     assert refused.value.remedy == error_texts.not_one_of(("true", "false"))

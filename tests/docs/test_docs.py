@@ -134,7 +134,7 @@ def test_a_page_runs_as_written(one_server: Server, path: Path, tmp_path: Path) 
             assert re.fullmatch(pattern, found, re.DOTALL), found
 
 
-def test_the_web_applications_workers_keep_one_limit(one_server: Server, tmp_path: Path) -> None:
+def test_web_workers_keep_one_limit(one_server: Server, tmp_path: Path) -> None:
     """The workers of the web application keep one limit, and leave nothing behind."""
     [(_, name, code), *_] = BLOCK.findall((DOCS / "how-to" / "web-application.md").read_text())
     (tmp_path / name).write_text(code)
@@ -168,7 +168,8 @@ def test_the_web_applications_workers_keep_one_limit(one_server: Server, tmp_pat
 
 
 @pytest.mark.parametrize("path", HOW_TO, ids=lambda path: path.stem)
-def test_a_how_to_begins_with_the_finished_program(path: Path) -> None:
+def test_a_how_to_begins_with_its_program(path: Path) -> None:
+    """A how-to begins with the finished program."""
     assert re.match(r"# [^\n]+\n\n```(python|sh)", path.read_text())
     assert re.findall(r"^## .*", path.read_text(), re.MULTILINE) == ["## Why", "## At 3 a.m."]
 

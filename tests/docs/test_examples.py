@@ -155,7 +155,8 @@ def test_idle_budgets_need_no_calls(one_server: Server) -> None:
     assert numbers(calls)[0] < 300  # none, or a last word or two of each; a claim each tenth of a second were 3,000
 
 
-def test_a_stream_is_filled_at_the_pace_of_its_group(one_server: Server) -> None:
+def test_a_stream_fills_as_it_is_read(one_server: Server) -> None:
+    """A stream is filled at the pace of its group."""
     *lines, last = finish(start(one_server, "stream_pipeline.py", "--seconds", "10")).splitlines()
     assert slower_in_its_second_half(lines, 10)
     orders, longest, limit = numbers(last)
@@ -266,7 +267,7 @@ def test_the_compose_file_is_one(tmp_path: Path) -> None:
     assert "restrat" in checked(wrong)[1]
 
 
-def test_the_server_of_the_compose_file_is_healthy() -> None:
+def test_the_server_of_compose_is_healthy() -> None:
     """The server of the compose file starts with its options and is healthy."""
     service = services()["redis"]
     program, *options = service["command"]

@@ -66,7 +66,8 @@ def pages(built: tuple[Path, str]) -> dict[Path, Page]:
     return found
 
 
-def test_the_builder_has_nothing_to_say_against_it(built: tuple[Path, str]) -> None:
+def test_the_builder_has_no_complaint(built: tuple[Path, str]) -> None:
+    """The builder has nothing to say against the site."""
     assert built[1].endswith("No issues found\n")
 
 
@@ -102,7 +103,8 @@ def test_the_overview_says_how_to_install(built: tuple[Path, str]) -> None:
     assert 'src="images/law-drain.svg"' in above
 
 
-def test_a_reader_can_switch_between_light_and_dark(pages: dict[Path, Page], built: tuple[Path, str]) -> None:
+def test_the_palette_can_be_switched(pages: dict[Path, Page], built: tuple[Path, str]) -> None:
+    """A reader can switch between light and dark."""
     for path in pages:
         schemes = re.findall(r'<input[^>]*data-md-color-scheme="(\w+)"', path.read_text())
         assert {"default", "slate"} <= set(schemes), path
@@ -125,7 +127,8 @@ def named(nav: list[Any]) -> Iterator[str]:
             yield from [place] if isinstance(place, str) else named(place)
 
 
-def test_every_page_has_its_place_in_the_navigation() -> None:
+def test_every_page_is_in_the_navigation() -> None:
+    """Every page has its place in the navigation."""
     nav = list(named(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
     assert len(nav) == len(set(nav))
     assert set(nav) == {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}

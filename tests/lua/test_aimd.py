@@ -57,7 +57,8 @@ def rested(consumer: Consumer, rate: float = 1000, **fields: float) -> Story:
     return story
 
 
-def test_aimd_starts_at_ten_or_at_the_given_capacity(consumer: Consumer) -> None:
+def test_aimd_starts_at_ten_or_as_given(consumer: Consumer) -> None:
+    """The law `aimd` starts at ten, or at the given capacity."""
     assert Story(consumer, law="aimd").says().rate == 10
     assert Story(consumer, law="range", capacity=1, load=0).says().rate == 1
     assert Story(consumer, law="aimd", capacity=70).says().rate == 70
@@ -104,7 +105,8 @@ def test_five_percent_of_failures_are_normal(consumer: Consumer) -> None:
     assert story.says(answer.rate / 4, 0.25 * answer.rate / 4).rate < answer.rate
 
 
-def test_failures_at_a_good_rate_are_the_works_own(consumer: Consumer) -> None:
+def test_failures_at_a_good_rate_are_normal(consumer: Consumer) -> None:
+    """Failures at a good rate are those of the work itself."""
     story = rested(consumer)
     rates = [story.says(170, 4).rate for _ in range(240)]
     assert min(rates) > 300
@@ -401,8 +403,11 @@ def test_few_requests_look_for_the_end() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 8])
-def test_a_service_whose_callers_give_up_is_relieved(workers: int) -> None:
-    """It takes four times as long from 20 to 24 s. All that it does then and long after is given up."""
+def test_an_abandoned_service_is_relieved(workers: int) -> None:
+    """A service whose callers give up is relieved.
+
+    It takes four times as long from 20 to 24 s. All that it does then and long after is given up.
+    """
     slow = stepped(1.0, 0.25, 20.0, 24.0)
     world = World(Queue(workers, about(workers / 200), slow), LuaConsumer(LUA), seconds=90, patience=1.0).run()
     assert world.done(10, 20) > 150
@@ -434,7 +439,8 @@ def test_long_polls_are_normal(short: float, part: float, long: float) -> None:
 
 
 @pytest.mark.parametrize("part", [0.25, 0.5, 0.75, 0.9])
-def test_short_and_long_work_in_any_mix_is_no_overload(part: float) -> None:
+def test_mixed_work_is_no_overload(part: float) -> None:
+    """Short and long work in any mix is not overload."""
     for seed in (1, 2, 3):
         world = free(Mix(Free(about(0.005)), Free(about(0.5)), part), seconds=80, seed=seed)
         assert world.mean_rate(40, 80, most=100) > 85
@@ -470,7 +476,8 @@ def test_a_median_alone_allows_long_requests() -> None:
 
 @pytest.mark.parametrize("part", [0.005, 0.02, 0.04])
 @pytest.mark.parametrize("wanted", [20, 200])
-def test_work_that_fails_for_itself_is_no_overload(part: float, wanted: float) -> None:
+def test_failing_work_is_no_overload(part: float, wanted: float) -> None:
+    """Work that fails for itself is not overload."""
     world = free(Free(about(0.05), failing=part), wanted, seconds=120)
     assert world.mean_rate(40, 120, most=wanted) > 0.75 * wanted
 
@@ -525,7 +532,8 @@ def test_a_faster_service_is_used() -> None:
     assert world.seconds_until(85, 40) <= 10
 
 
-def test_a_capacity_that_falls_is_followed_at_once() -> None:
+def test_a_falling_capacity_is_followed() -> None:
+    """A capacity that falls is followed at once."""
     world = World(Limiter(stepped(200, 60, 30)), Referee(), seconds=60).run()
     assert world.refused(33, 60) < 0.06
     assert world.done(34, 60) > 57

@@ -236,7 +236,8 @@ def test_the_fullest_time_since_a_grant_counts(story: ScriptDriver) -> None:
     assert credited(story.at(2.2), unused=101) == 201 * MICRO - 120_020_000
 
 
-def test_a_bucket_that_was_full_takes_nothing_back(story: ScriptDriver) -> None:
+def test_a_full_bucket_takes_nothing_back(story: ScriptDriver) -> None:
+    """A bucket that was full takes nothing back."""
     story.configure(rate=100)
     assert story.at(1).claim(tokens=5, need=5).granted == 5 * MICRO
     story.at(1.04).claim(tokens=0, unused=5)
@@ -281,7 +282,8 @@ def test_a_claim_may_hand_back_and_take_at_once(story: ScriptDriver) -> None:
     assert story.numbers("entry", "p")[3] == 51 * MICRO + answer.granted
 
 
-def test_who_comes_seldom_has_a_share_to_fall_back_on(story: ScriptDriver) -> None:
+def test_a_rare_caller_has_a_share(story: ScriptDriver) -> None:
+    """A producer that comes rarely has a share to fall back on."""
     story.configure(rate=100)
     answer = story.at(1).claim(tokens=1, need=1)
     assert (answer.granted, answer.fallback_rate) == (MICRO, 2 * MICRO)  # one in a round of 250 ms is 4/s; half of that
@@ -312,7 +314,7 @@ def test_unknown_grants_cost_the_bucket(story: ScriptDriver) -> None:
     assert story.tokens == BURST - 8 * MICRO
 
 
-def test_after_a_gap_a_repair_takes_a_bucket_at_most(story: ScriptDriver) -> None:
+def test_a_repair_takes_a_bucket_at_most(story: ScriptDriver) -> None:
     """After a gap, a repair takes all that may have been granted, and no more than a bucket."""
     story.configure(rate=100)
     birth = story.at(1).claim(tokens=0).birth
@@ -326,7 +328,8 @@ def test_after_a_gap_a_repair_takes_a_bucket_at_most(story: ScriptDriver) -> Non
 
 
 @pytest.mark.parametrize("gap", [0, 0.1, 0.49])
-def test_what_one_says_of_grants_costs_its_own_share(story: ScriptDriver, gap: float) -> None:
+def test_a_count_of_grants_costs_its_own_share(story: ScriptDriver, gap: float) -> None:
+    """What a producer states of grants costs its own share."""
     story.configure(rate=100)
     for i in range(7):  # somebody is served all the time, for longer than those who know more are waited for
         birth = story.at(1 + 0.4 * i).claim("q", tokens=0).birth
@@ -562,7 +565,8 @@ def test_classes_keep_their_parts(story: ScriptDriver) -> None:
     assert rates(told(story, wants)) == pytest.approx({"high": 97, "normal": 2, "low": 1})
 
 
-def test_a_second_claim_in_an_epoch_replaces_the_first(story: ScriptDriver) -> None:
+def test_a_second_claim_replaces_the_first(story: ScriptDriver) -> None:
+    """A second claim in an epoch replaces the first."""
     story.configure(rate=100)
     twice = {name: {"requested_rate": 1000} for name in ("a", "b")}
     told(story, twice)
@@ -630,7 +634,7 @@ def test_rates_sum_to_the_rate(story: ScriptDriver, seed: int) -> None:
 # --- rates that change
 
 
-def test_a_new_rate_keeps_tokens_and_scales_shares(story: ScriptDriver) -> None:
+def test_a_new_rate_keeps_tokens(story: ScriptDriver) -> None:
     """A new rate keeps the tokens, cut to the new bucket, and scales the shares."""
     story.configure(rate=100)
     told(story, {name: {"requested_rate": 1000} for name in ("a", "b")})
@@ -740,7 +744,8 @@ def test_a_rate_of_0_keeps_what_was_earned(story: ScriptDriver) -> None:
     assert before == (100, story.tokens) == (100, 26 * MICRO)
 
 
-def test_a_pause_without_an_end_is_ended_by_a_resume(story: ScriptDriver) -> None:
+def test_a_resume_ends_an_endless_pause(story: ScriptDriver) -> None:
+    """A pause without an end is ended by a resume."""
     story.configure(rate=100, pause=UNTIL_RESUMED)
     assert story.at(86_400 * 365).claim().reason == "paused"
     story.configure(pause=0)
@@ -900,7 +905,8 @@ def test_a_step_back_teaches_nothing(story: ScriptDriver, step: float) -> None:
 
 
 @pytest.mark.parametrize("step", [0.001, 0.4, 1, 4])
-def test_time_that_a_server_lives_twice_earns_once(story: ScriptDriver, step: float) -> None:
+def test_repeated_time_earns_once(story: ScriptDriver, step: float) -> None:
+    """Time that a server lives twice earns once."""
     story.at(100_000).configure(rate=100)
     story.at(100_001).claim("a", tokens=13)
     before = story.tokens
@@ -980,7 +986,8 @@ def test_shares_return_after_a_step_back(story: ScriptDriver) -> None:
     assert rates(told(story, {**wants, "c": {"requested_rate": 10}}, 3)) == {"a": 45, "b": 45, "c": 10}
 
 
-def test_amounts_at_the_end_of_the_range_are_exact(story: ScriptDriver) -> None:
+def test_the_largest_amounts_are_exact(story: ScriptDriver) -> None:
+    """Amounts at the end of the range are exact."""
     story.configure(rate=1e9, burst=8)
     assert story.field("rate_per_s") == "1000000000"
     answer = story.at(100).claim(tokens=8e9, need=1e9, requested_rate=1e9)
@@ -1001,7 +1008,8 @@ def few(story: ScriptDriver, **ask: Any) -> calls.Answer:
     return answer
 
 
-def test_three_keys_are_enough_until_something_is_due(story: ScriptDriver) -> None:
+def test_three_keys_are_often_enough(story: ScriptDriver) -> None:
+    """Three keys are enough until something is due."""
     story.configure(rate=100)
     story.report("c", load=10, capacity=50)
     assert few(story, incarnation="p", seq=1).granted
@@ -1035,8 +1043,8 @@ def test_few_keys_do_not_delay_renewal(story: ScriptDriver) -> None:
         few(story.at(61), incarnation="p", seq=1)
 
 
-def test_a_server_packs_what_is_known_of_a_producer(real_story: ScriptDriver) -> None:
-    """No value is longer than the 64 bytes up to which it does."""
+def test_a_producer_packs_small(real_story: ScriptDriver) -> None:
+    """A server packs what is known of a producer: no value is longer than the 64 bytes up to which it does."""
     real_story.configure(rate=1e6)
     for second in range(3):
         answer = real_story.at(second).claim("web-1234", tokens=100_000, incarnation="0123456789abcdef")

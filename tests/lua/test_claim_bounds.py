@@ -150,8 +150,11 @@ def test_no_window_exceeds_the_bound(real_server: Server, changes_rate: bool) ->
         Chaos(ScriptDriver(client), seed, changes_rate=changes_rate).run()
 
 
-def test_nor_in_a_crowd_whose_leases_grow_and_shrink(real_server: Server, spare_redis: Callable[[float], None]) -> None:
-    """Twelve of them and four claims a second: refresh and lease follow how many came in each epoch."""
+def test_no_crowd_exceeds_the_bound(real_server: Server, spare_redis: Callable[[float], None]) -> None:
+    """In a crowd whose leases grow and shrink, no window holds more than the bound either.
+
+    Twelve of them and four claims a second: refresh and lease follow how many came in each epoch.
+    """
     spare_redis(4)
     client = real_server.fast_client()
     leases = set()

@@ -29,7 +29,8 @@ def test_opening_a_budget_makes_it(story: ScriptDriver) -> None:
     assert (fields["rate_per_s"], fields["burst_s"], fields["level"], fields["reason"]) == ("100", "2", "0", "rate")
 
 
-def test_opening_without_settings_keeps_what_there_is(story: ScriptDriver) -> None:
+def test_opening_bare_keeps_the_settings(story: ScriptDriver) -> None:
+    """Opening without settings keeps the settings that there are."""
     story.configure(rate=100)
     assert story.at(1).configure() == (100, 0, "rate", str(START_US), (), ())
     story.client.flushall()
@@ -101,7 +102,8 @@ def test_a_floor_in_code_yields_to_an_operator(story: ScriptDriver) -> None:
     assert story.configure("operator", unset=("rate",)).rate == 20  # the consumer's 5 is under the floor again
 
 
-def test_an_operator_hears_of_a_floor_that_cannot_be(story: ScriptDriver) -> None:
+def test_an_impossible_floor_is_told(story: ScriptDriver) -> None:
+    """An operator hears of a floor that cannot be."""
     story.configure(rate=100)
     assert refused(story, "operator", min_rate=101) == "NEXUS_INVALID_MIN_RATE"
 
@@ -131,8 +133,11 @@ def test_a_pause_holds_as_long_as_it_was_said(story: ScriptDriver) -> None:
     assert story.at(0.5).configure() == (100, 0, "rate", str(START_US), (), ())
 
 
-def test_code_prolongs_a_pause_and_cuts_none_short(story: ScriptDriver) -> None:
-    """A 429 that says a second must not end what another said is thirty."""
+def test_code_only_prolongs_a_pause(story: ScriptDriver) -> None:
+    """Code prolongs a pause and cuts none short.
+
+    A 429 that names a second must not end a pause of thirty that another 429 named.
+    """
     story.configure(rate=100, pause=30)
     story.at(1).configure(pause=1)
     assert story.at(29.9).configure().reason == "paused"
@@ -188,7 +193,8 @@ def test_a_pause_alone_leaves_a_budget_unset(story: ScriptDriver) -> None:
     assert story.tokens == 1_020_000
 
 
-def test_a_pause_ends_beside_deadlines_of_consumers(story: ScriptDriver) -> None:
+def test_a_pause_ends_beside_deadlines(story: ScriptDriver) -> None:
+    """A pause ends beside the deadlines of consumers."""
     story.report(load=0, capacity=10)
     story.configure(pause=1)
     assert story.at(0.9).claim().budget_rate == 0
@@ -235,7 +241,8 @@ def test_what_has_become_due_is_settled_first(story: ScriptDriver) -> None:
 
 
 @pytest.mark.parametrize("act", [{"rate": 5}, {"unset": ("rate",)}, {"pause": 1}, {"pause": UNTIL_RESUMED}])
-def test_what_an_operator_did_outlives_any_silence(story: ScriptDriver, act: dict[str, Any]) -> None:
+def test_an_operators_act_outlives_silence(story: ScriptDriver, act: dict[str, Any]) -> None:
+    """What an operator did outlives any silence."""
     story.configure(rate=1)
     assert int(story.client.pttl(story.keys.budget)) > 0
     story.configure("operator", **act)

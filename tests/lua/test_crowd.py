@@ -71,7 +71,8 @@ def test_it_is_never_longer_than_a_minute(story: ScriptDriver, spare_redis: Spar
     assert ends_ms > 1e3 * (answer.lease + answer.refresh)
 
 
-def test_it_is_short_again_when_the_crowd_has_gone(crowd: Crowd) -> None:
+def test_a_refresh_shrinks_with_the_crowd(crowd: Crowd) -> None:
+    """A refresh is short again when the crowd has gone."""
     crowd.come(50)
     assert crowd.come(50, epochs=1).refresh == pytest.approx(0.5, rel=0.02)
     assert crowd.come(5, epochs=3).refresh == 0.1
@@ -149,7 +150,7 @@ def test_each_has_its_turn_within_a_refresh(crowd: Crowd) -> None:
     assert max(answer.retry_after for answer in denied) <= denied[0].refresh < 0.6
 
 
-def test_one_that_asks_once_is_remembered_for_a_round(story: ScriptDriver, spare_redis: Spare) -> None:
+def test_a_single_claim_counts_for_a_round(story: ScriptDriver, spare_redis: Spare) -> None:
     """A producer that asks only once is remembered for longer than the others take to come.
 
     Else it would be a new one each time in one round, and be counted again.
@@ -291,7 +292,7 @@ def hold(crowd: Crowd) -> float:
     return answer.lease
 
 
-def test_tokens_from_before_the_loss_are_paid_for_late(crowd: Crowd) -> None:
+def test_old_tokens_are_paid_for_late(crowd: Crowd) -> None:
     """A producer that held tokens when the state was lost pays for them, however late it comes.
 
     Learning lasts half a second, and in a crowd one may come back ten seconds later.

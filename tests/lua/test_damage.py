@@ -151,7 +151,7 @@ def lives_on(story: ScriptDriver, rate: float) -> None:
 
 
 @pytest.mark.parametrize("place", range(8))
-def test_a_damaged_number_of_a_class_is_found_again(lived: ScriptDriver, place: int) -> None:
+def test_a_damaged_class_is_computed_again(lived: ScriptDriver, place: int) -> None:
     """A damaged number of a class is computed again within the next epochs."""
     spoil(lived, lived.keys.state, at("class_normal", place, NAN))
     assert errors(lived.at(2.6)) == {}
@@ -217,7 +217,7 @@ def test_lost_state_keeps_the_settings(lived: ScriptDriver) -> None:
     assert float(lived.field("rate_per_s")) == 40
 
 
-def test_a_budget_without_settings_begins_another_life(story: ScriptDriver) -> None:
+def test_lost_settings_begin_another_life(story: ScriptDriver) -> None:
     """A budget whose settings are gone begins another life, so that its code opens it again."""
     birth = story.configure(rate=50).birth
     story.at(1).claim("p", tokens=1)
@@ -237,7 +237,8 @@ def test_a_fixed_limit_is_whole_at_once(story: ScriptDriver) -> None:
     assert story.claim("p", tokens=1).budget_rate == 50_000_000
 
 
-def test_a_key_of_another_type_is_named_and_taken_away(lived: ScriptDriver) -> None:
+def test_a_key_of_another_type_is_taken_away(lived: ScriptDriver) -> None:
+    """A key of another type is named and taken away."""
     for place, key in enumerate(lived.keys.shared):
         lived.client.delete(key)
         lived.client.lpush(key, "x")
@@ -251,7 +252,8 @@ def test_a_key_of_another_type_is_named_and_taken_away(lived: ScriptDriver) -> N
         lived.report(load=10, capacity=40, seq=next(SEQS))
 
 
-def test_an_error_of_another_kind_is_told_as_it_was(real_server: Server) -> None:
+def test_other_errors_are_told_as_they_are(real_server: Server) -> None:
+    """An error of another kind is reported as it was."""
     story = ScriptDriver(real_server.fast_client())
     story.configure(rate=100)
     story.client.config_set("maxmemory", 1)
@@ -267,7 +269,7 @@ def spread(call: Call[Any]) -> tuple[Any, ...]:
     return (call.script.text, len(call.keys), *call.keys, *call.args)
 
 
-def test_repair_of_a_healthy_budget_changes_nothing(lived: ScriptDriver) -> None:
+def test_repair_spares_a_healthy_budget(lived: ScriptDriver) -> None:
     """Repair of a healthy budget changes nothing, and keys of another kind are refused."""
     before = lived.state
     assert repaired(lived) == []

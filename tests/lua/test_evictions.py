@@ -12,7 +12,7 @@ from tests.harness.script_driver import MICRO, ScriptDriver
 FULL: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 50, "queue_limit": 50}
 
 
-def test_without_its_hash_a_budget_begins_another_life(story: ScriptDriver) -> None:
+def test_a_lost_hash_ends_a_life(story: ScriptDriver) -> None:
     """Without its hash a budget begins another life at the end of the epoch."""
     birth = story.configure(rate=100).birth
     for i in range(10):
@@ -88,7 +88,7 @@ def test_gone_producers_show_no_demand(story: ScriptDriver) -> None:
 
 
 @pytest.mark.parametrize("kind", ["producer", "consumer"])
-def test_a_members_hash_of_another_type_is_refused(real_story: ScriptDriver, kind: str) -> None:
+def test_a_hash_of_another_type_is_refused(real_story: ScriptDriver, kind: str) -> None:
     """A member's hash of another type is refused before anything is written."""
     story = real_story
     story.configure(rate=100)

@@ -53,7 +53,8 @@ def test_high_before_normal_before_low(one_server: Server) -> None:
     assert low == pytest.approx(50, rel=0.05)
 
 
-def test_what_a_high_class_leaves_goes_to_the_next_one(one_server: Server) -> None:
+def test_a_high_class_leaves_the_rest(one_server: Server) -> None:
+    """What a high class leaves goes to the next one."""
     producers = [*many(2, priority="high", demand=100), *many(2, priority="normal"), *many(2, priority="low")]
     measured = fleet(one_server, 1000, *producers).measure(5, 35)
     high, normal, low = (measured.got[f"p{i}"] + measured.got[f"p{i + 1}"] for i in (0, 2, 4))
@@ -62,7 +63,8 @@ def test_what_a_high_class_leaves_goes_to_the_next_one(one_server: Server) -> No
     assert low == pytest.approx(50, rel=0.05)
 
 
-def test_a_plain_loop_alone_uses_all_of_its_budget(one_server: Server) -> None:
+def test_a_plain_loop_uses_all(one_server: Server) -> None:
+    """A plain loop alone uses all of its budget."""
     assert fleet(one_server, 1000, *many(1)).measure(5, 35).use > 0.99
 
 
@@ -163,8 +165,11 @@ def test_a_killed_share_is_free_in_an_epoch(one_server: Server) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_no_scenario_breaks_a_bound_or_starves_anyone(one_server: Server, row: Row) -> None:
-    """The rows of docs/fair-share.md, shorter: nothing above G1 or G2, the budget used, all near their share."""
+def test_no_scenario_starves_anyone(one_server: Server, row: Row) -> None:
+    """No scenario breaks a bound or starves a producer.
+
+    The rows of docs/fair-share.md, shorter: nothing above G1 or G2, the budget used, all near their share.
+    """
     short = dataclasses.replace(row, span=min(row.span, max(12.0, row.span / 5)) if not row.rates else row.span)
     measured = short.run(one_server)
     rounding = ROUNDING_S * row.rate / (1 + BURST * row.rate)
@@ -219,7 +224,7 @@ def test_a_small_burst_costs_calls_and_no_rate(
 
 
 @pytest.mark.parametrize("cost", [120, 200, 250])
-def test_a_cost_as_large_as_the_bucket_gets_its_part(one_server: Server, cost: float) -> None:
+def test_a_cost_of_a_bucket_gets_its_part(one_server: Server, cost: float) -> None:
     """A cost as large as the bucket gets its part where it may not come in pieces.
 
     Lossless, of a rate of 1000/s: the bucket, of 251 tokens, would never be full beside five who take one each.

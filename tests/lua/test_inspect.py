@@ -16,7 +16,8 @@ def test_a_budget_that_is_not_there(story: ScriptDriver) -> None:
     assert story.state == {}
 
 
-def test_all_of_it_at_one_instant_and_nothing_written(story: ScriptDriver) -> None:
+def test_inspect_writes_nothing(story: ScriptDriver) -> None:
+    """`inspect` tells all of it at one instant, and writes nothing."""
     story.configure(rate=100)
     story.claim("a")
     story.report("c", load=0, capacity=5)

@@ -311,7 +311,8 @@ def test_range_keeps_a_hundredth_at_full_load(consumer: Consumer) -> None:
     assert story.says(load=100).rate == pytest.approx(10, rel=1e-3)
 
 
-def test_range_takes_the_fullest_of_queue_and_slots(consumer: Consumer) -> None:
+def test_range_takes_the_fullest(consumer: Consumer) -> None:
+    """The law `range` takes the fullest of queue and slots."""
     story = Story(consumer, law="range", capacity=100, limit=10, slots=10)
     assert story.says(depth=1, in_flight=9).rate == pytest.approx(50)
 
@@ -323,7 +324,8 @@ def test_load_alone_uses_the_budgets_rate(consumer: Consumer) -> None:
     assert story.says(load=90, **only_load) == pytest.approx((100, 200, 1))
 
 
-def test_load_without_capacity_or_rate_fits_no_law(consumer: Consumer) -> None:
+def test_load_alone_fits_no_law(consumer: Consumer) -> None:
+    """A load without a capacity or a rate fits no law."""
     assert consumer.evaluate(None, None, Report(load=95), None, 0, Setting()) is None
     assert consumer.evaluate(None, None, Report(), None, 0, Setting(rate=5)) is None
 
@@ -367,12 +369,14 @@ def test_a_busy_queue_shows_the_capacity(consumer: Consumer) -> None:
 
 
 @pytest.mark.slow
-def test_an_idle_hour_does_not_lower_what_was_learned(consumer: Consumer) -> None:
+def test_an_idle_hour_teaches_nothing(consumer: Consumer) -> None:
+    """An idle hour does not lower what was learned."""
     story = emptied(consumer, 1000)
     assert story.works(3600, 0, depth=0).capacity == pytest.approx(1000)
 
 
-def test_little_work_is_not_taken_for_little_capacity(consumer: Consumer) -> None:
+def test_little_work_keeps_the_capacity(consumer: Consumer) -> None:
+    """Little work is not taken for little capacity."""
     story = emptied(consumer, 1000)
     assert story.works(600, 20, depth=0).capacity == pytest.approx(1000)
 
@@ -419,7 +423,8 @@ def test_batches_are_measured_whole(consumer: Consumer) -> None:
     assert answer.capacity == pytest.approx(1000)
 
 
-def test_a_record_that_fails_for_itself_says_nothing(consumer: Consumer) -> None:
+def test_a_bad_record_changes_nothing(consumer: Consumer) -> None:
+    """A record that fails for itself says nothing of the capacity."""
     story = emptied(consumer, 1000)
     for _ in range(40):
         answer = story.says(50, 5, depth=10)
@@ -441,7 +446,8 @@ def test_a_probe_needs_arrivals_of_its_own(consumer: Consumer) -> None:
     assert story.works(10, 500, depth=0).capacity == pytest.approx(1000)
 
 
-def test_a_probe_is_tethered_to_the_work_that_was_seen(consumer: Consumer) -> None:
+def test_a_probe_stays_near_the_work(consumer: Consumer) -> None:
+    """A probe stays near the work that was seen."""
     story = emptied(consumer, 1000)
     for _ in range(80):
         answer = story.says(100, 150, depth=0)  # 1000/s arrive, 400/s are seen to be done
@@ -461,7 +467,8 @@ def test_a_longer_queue_keeps_the_capacity(consumer: Consumer) -> None:
     assert answer.rate == pytest.approx(1000 - 500 / 5)
 
 
-def test_a_shallow_queue_is_aimed_at_four_tenths_full(consumer: Consumer) -> None:
+def test_a_shallow_queue_aims_at_four_tenths(consumer: Consumer) -> None:
+    """A shallow queue is aimed at four tenths full."""
     story = backlogged(consumer, 1000)
     story.always["limit"] = 100
     assert story.says(250, depth=40).rate == pytest.approx(1000)
@@ -473,7 +480,8 @@ def test_a_restart_keeps_what_was_learned(consumer: Consumer) -> None:
     assert story.says(depth=200) == pytest.approx((1000, 1000, 1))
 
 
-def test_counters_that_shrink_are_a_base_and_no_sample(consumer: Consumer) -> None:
+def test_shrinking_counters_are_a_base(consumer: Consumer) -> None:
+    """Counters that shrink are a base and not a sample."""
     story = backlogged(consumer, 1000)
     assert story.says(-5000, depth=200).capacity == pytest.approx(1000)
 
@@ -704,7 +712,7 @@ def test_counters_that_go_on_jumping_are_followed(consumer: Consumer, law: str) 
 
 
 @pytest.mark.parametrize("law", ["drain", "aimd"])
-def test_a_good_rate_is_the_floor_for_minutes_only(consumer: Consumer, law: str) -> None:
+def test_a_good_rate_is_a_floor_for_minutes(consumer: Consumer, law: str) -> None:
     """A rate that was good once is the floor no longer than a few minutes of work."""
     loop = settled(consumer, law, 20_000)
     loop.capacity = 4
@@ -714,14 +722,16 @@ def test_a_good_rate_is_the_floor_for_minutes_only(consumer: Consumer, law: str)
 
 
 @pytest.mark.parametrize("law", ["drain", "aimd"])
-def test_a_rise_to_ten_times_that_is_true_is_found(consumer: Consumer, law: str) -> None:
+def test_a_true_tenfold_rise_is_found(consumer: Consumer, law: str) -> None:
+    """A rise to ten times that is true is found."""
     loop = settled(consumer, law)
     loop.capacity = 1000
     loop.seconds(20)
     assert loop.rate >= 700
 
 
-def test_a_batch_that_was_seen_in_flight_is_no_jump(consumer: Consumer) -> None:
+def test_a_batch_in_flight_is_no_jump(consumer: Consumer) -> None:
+    """A batch that was seen in flight is not a jump."""
     story = backlogged(consumer, 100)
     for _ in range(40):
         story.says(0, depth=20, in_flight=2000)

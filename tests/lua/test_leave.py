@@ -70,7 +70,8 @@ def test_one_that_nobody_knows_changes_nothing(story: ScriptDriver) -> None:
     assert story.state == before
 
 
-def test_a_member_whose_hash_is_lost_may_still_leave(story: ScriptDriver) -> None:
+def test_a_member_without_a_hash_may_leave(story: ScriptDriver) -> None:
+    """A member whose hash is lost may still leave."""
     story.configure(rate=100)
     story.claim("a")
     story.report("c", load=0, capacity=10)

@@ -178,7 +178,8 @@ def test_late_demand_costs_a_quarter_more(one_server: Server, rate: float, count
 
 
 @pytest.mark.parametrize("idle", [0.15, 10, 50])
-def test_one_that_was_busy_and_is_idle_has_a_share(one_server: Server, idle: float) -> None:
+def test_an_idle_producer_keeps_a_share(one_server: Server, idle: float) -> None:
+    """A producer that was busy and is idle has a share."""
     outages = fleet(one_server, 500, 1)
     outages.processes[0].demand = 0
     outages.advance(4 + idle)
@@ -269,7 +270,8 @@ def test_a_liar_costs_at_most_its_share(story: ScriptDriver) -> None:
     assert before - story.tokens <= share * 0.2 + 1
 
 
-def test_claims_without_the_last_two_fields_are_served(story: ScriptDriver) -> None:
+def test_shorter_claims_are_served(story: ScriptDriver) -> None:
+    """Claims without the last two fields are served."""
     story.configure(rate=100)
     story.at(1)
     ask = calls.claim(story.keys, "p", calls.Claim(need=MICRO, tokens=MICRO, incarnation="p", seq=1), story.at_us)

@@ -99,7 +99,7 @@ def test_idleness_keeps_what_drain_knows(make: targets.Make) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.5, 1.0])
-def test_from_cold_drain_finds_an_unknown_capacity(make: targets.Make, delay: float) -> None:
+def test_cold_drain_finds_the_capacity(make: targets.Make, delay: float) -> None:
     """From cold, `drain` finds 90 % of an unknown capacity within 5 seconds."""
     assert max(targets.from_cold(make, delay, seed) for seed in range(3)) <= 5
 

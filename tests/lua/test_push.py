@@ -143,7 +143,8 @@ def test_a_rise_from_0_is_published(story: ScriptDriver, ear: Ear) -> None:
     assert [drop.budget_rate for drop in ear.heard()] == [0, MICRO // 2]
 
 
-def test_a_budget_without_a_rate_publishes_nothing(story: ScriptDriver, ear: Ear) -> None:
+def test_no_rate_publishes_nothing(story: ScriptDriver, ear: Ear) -> None:
+    """A budget without a rate publishes nothing."""
     story.claim()
     story.configure()
     story.configure(pause=5)

@@ -67,7 +67,8 @@ def test_the_protocol_lists_the_scripts(name: str) -> None:
     assert codes(text.partition("Errors:")[2]) == codes(said["Errors"])
 
 
-def test_the_defaults_of_a_claim_are_those_of_its_call() -> None:
+def test_claims_have_the_calls_defaults() -> None:
+    """The defaults of a claim are those of its call."""
     cells = {names(row[1])[0]: row[3] for row in rows(section("protocol.md", "claim")) if len(row) == 4 and row[1]}
     told = {
         name: str(int(value) if isinstance(value, bool) else value) for name, value in Claim._field_defaults.items()
@@ -76,7 +77,8 @@ def test_the_defaults_of_a_claim_are_those_of_its_call() -> None:
 
 
 @pytest.mark.parametrize("model", [CapacitySignal, FlowControl, LoadReport], ids=lambda model: model.__name__)
-def test_the_protocol_lists_the_fields_of_a_message(model: type[Message]) -> None:
+def test_the_protocol_lists_message_fields(model: type[Message]) -> None:
+    """The protocol lists the fields of a message."""
     fields = [name for row in rows(section("protocol.md", model.__name__))[1:] for name in names(row[0])]
     assert fields == list(model.model_fields)
 
@@ -135,7 +137,8 @@ def live(story: ScriptDriver, key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("heading", ["The budget", "A producer", "A consumer"])
-def test_every_field_of_a_hash_is_listed_and_no_other(full: ScriptDriver, heading: str) -> None:
+def test_every_field_of_a_hash_is_listed(full: ScriptDriver, heading: str) -> None:
+    """Every field of a hash is listed, and no other."""
     key = {"The budget": full.keys.budget, "A producer": full.keys.producer("p"), "A consumer": full.keys.consumer("c")}
     listed_ = [name for row in rows(section("state.md", heading))[1:] for name in names(row[0])]
     assert len(listed_) == len(set(listed_))

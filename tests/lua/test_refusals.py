@@ -155,7 +155,8 @@ def spoilt(call: Call[Any], at: int, text: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_the_call_that_is_spoilt_below_is_a_good_one(settled: ScriptDriver, name: str) -> None:
+def test_the_good_call_is_good(settled: ScriptDriver, name: str) -> None:
+    """The call that other tests spoil is a good one."""
     call = GOOD[name](settled.at_us)
     call.decode(run(settled, call))
     assert name == "leave_consumer" or len(POSITIONS[name]) == len(words(call))
@@ -178,7 +179,8 @@ def test_a_bad_argument_writes_nothing(settled: ScriptDriver, name: str) -> None
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_too_few_or_too_many_arguments_are_refused(settled: ScriptDriver, name: str) -> None:
+def test_arguments_have_a_number(settled: ScriptDriver, name: str) -> None:
+    """Too few or too many arguments are refused."""
     call, before = GOOD[name](settled.at_us), settled.state
     for args in ((), call.args[:1], call.args[:-1], (*call.args, "1")):
         assert refusal(settled, call, args=args) == "NEXUS_INVALID_ARGUMENTS"
@@ -255,7 +257,8 @@ def test_a_producers_key_is_no_consumers(settled: ScriptDriver) -> None:
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "inspect"])
 @pytest.mark.parametrize("place", ["state", "hash alone"])
-def test_the_state_of_a_newer_release_is_left_alone(settled: ScriptDriver, name: str, place: str) -> None:
+def test_newer_state_is_left_alone(settled: ScriptDriver, name: str, place: str) -> None:
+    """The state of a newer release is left alone."""
     settled.client.hset(KEYS.budget, "schema", "4")
     if place == "state":
         settled.change("bucket", 0, 4)
@@ -316,7 +319,8 @@ CASES = [name for name in GOOD if name != "inspect"]
 
 
 @pytest.mark.parametrize("later", [0, 9, -600], ids=["at once", "when a deadline has passed", "after a step back"])
-def test_a_server_without_memory_keeps_its_state_whole(real_server: Server, later: float) -> None:
+def test_no_memory_keeps_the_state_whole(real_server: Server, later: float) -> None:
+    """A server without memory keeps its state whole."""
     client = real_server.client()
     story = ScriptDriver(client)
     story.at(1000).configure(rate=100)

@@ -64,7 +64,8 @@ def consumer(story: ScriptDriver, name: str = "c") -> dict[str, str]:
 # --- the published example
 
 
-def test_the_protocols_own_example_on_the_first_report(story: ScriptDriver) -> None:
+def test_the_example_of_the_protocol(story: ScriptDriver) -> None:
+    """The first report is answered as in the protocol's own example."""
     report = story.report("es-1", load=95, capacity=400)
     assert (report.rate, report.capacity, report.budget_rate) == (100, 400, 100)
     assert (report.level, report.load, report.law, report.reason) == (2, 95, "range", "load")
@@ -144,7 +145,8 @@ def test_unknown_arrivals_are_a_sum(story: ScriptDriver) -> None:
     assert story.report("c", load=0, capacity=1).budget_rate == 50
 
 
-def test_what_touches_all_goes_as_fast_as_the_slowest(story: ScriptDriver) -> None:
+def test_min_follows_the_slowest(story: ScriptDriver) -> None:
+    """Work that touches all consumers goes as fast as the slowest."""
     story.configure(combine="min")
     story.report("a", load=90, capacity=100)
     report = story.report("b", load=0, capacity=300)
@@ -177,7 +179,8 @@ def test_a_liar_moves_its_own_part(story: ScriptDriver) -> None:
         assert honest - 100 <= report.budget_rate <= honest
 
 
-def test_rates_never_leave_the_range_of_the_protocol(story: ScriptDriver) -> None:
+def test_rates_stay_in_range(story: ScriptDriver) -> None:
+    """Rates never leave the range of the protocol."""
     for i in range(12):
         report = story.report(f"c{i}", load=0, capacity=1e9, queue_limit=2.0**53, errors=2.0**53, slots=2.0**53)
     assert report.budget_rate == 1e9
@@ -256,7 +259,8 @@ def test_many_silent_ones_go_slowly(story: ScriptDriver) -> None:
     assert standing(story)[0] == 0
 
 
-def test_a_silent_end_stops_the_budget_until_a_report(story: ScriptDriver) -> None:
+def test_a_silent_end_stops_the_budget(story: ScriptDriver) -> None:
+    """A silent end stops the budget until a report."""
     story.configure(rate=100, min_rate=3)
     story.report(load=0, capacity=500)
     assert standing(story.at(5)) == (3, 3, "no_consumers")
@@ -324,7 +328,8 @@ def test_a_grace_opens_no_other_budget(story: ScriptDriver) -> None:
     assert standing(story) == (0, 3, "window")
 
 
-def test_a_clean_leave_without_a_rate_leaves_the_floor(story: ScriptDriver) -> None:
+def test_a_clean_leave_leaves_the_floor(story: ScriptDriver) -> None:
+    """A clean leave without a rate leaves the floor."""
     story.configure(min_rate=2)
     story.report(load=0, capacity=500)
     story.leave(consumer="c")
@@ -456,7 +461,8 @@ def test_one_shot_senders_own_nothing(story: ScriptDriver) -> None:
     assert story.report(load=50, capacity=40, incarnation="x", seq=0).budget_rate == 40
 
 
-def test_the_first_report_of_an_incarnation_is_a_base(story: ScriptDriver) -> None:
+def test_a_first_report_is_a_base(story: ScriptDriver) -> None:
+    """The first report of an incarnation is a base."""
     story.configure(lossless=True)
     story.report(**QUEUE)
     story.at(1.9).claim("p", tokens=8, need=8)
@@ -531,7 +537,7 @@ def test_a_repeated_report_moves_nothing(real_story: ScriptDriver) -> None:
     assert min(rates) >= 70
 
 
-def test_a_counter_that_jumps_takes_no_work_for_long(real_story: ScriptDriver) -> None:
+def test_a_jump_takes_little_pushed_work(real_story: ScriptDriver) -> None:
     """A counter that jumps takes no pushed work from an honest consumer for long."""
     story, rates = real_story, []
     story.configure(combine="spread")
@@ -631,7 +637,8 @@ def test_a_consumers_hash_says_what_it_reported(story: ScriptDriver) -> None:
     assert words == f"me 3 100250000 100250000 0 0 {START_US} {START_US} - 12.5 100.25 - - 7 1 2 - 3.5 - - - - - -"
 
 
-def test_what_is_no_longer_said_is_no_longer_shown(story: ScriptDriver) -> None:
+def test_an_old_field_disappears(story: ScriptDriver) -> None:
+    """A field that is no longer reported is no longer shown."""
     story.report(**QUEUE)
     story.at(1).report(done=1, errors=0)
     assert "queue_depth" not in consumer(story)
@@ -697,7 +704,8 @@ def sums(story: ScriptDriver) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("lost", ["", ":rates", ":consumers", ":loads", ":capacities", ":ratios", ":frees"])
-def test_a_key_that_is_lost_costs_one_round_of_reports(story: ScriptDriver, lost: str) -> None:
+def test_a_lost_key_costs_a_round(story: ScriptDriver, lost: str) -> None:
+    """A key that is lost costs one round of reports."""
     told: dict[str, Any] = QUEUE | {"capacity": 100}
 
     def all_report(now: float) -> calls.Standing:
@@ -749,7 +757,8 @@ def test_the_history_has_turns_and_moves(story: ScriptDriver) -> None:
     ]
 
 
-def test_the_history_keeps_about_a_thousand_entries(real_story: ScriptDriver) -> None:
+def test_the_history_has_a_thousand_entries(real_story: ScriptDriver) -> None:
+    """The history keeps about a thousand entries."""
     for _ in range(1300):
         real_story.configure("operator", rate=5)
     assert 1000 <= len(real_story.notes) < 1200

@@ -115,6 +115,9 @@ def test_little_demand_keeps_the_capacity(workers: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_table_of_shallow_queues_is_of_this_law() -> None:
-    """Two cells are run again; the others come from the same command, `python -m tests.harness.shelf --write`."""
+def test_the_shallow_queues_are_current() -> None:
+    """The table of shallow queues is of this law.
+
+    Two cells are run again; the others come from the same command, `python -m tests.harness.shelf --write`.
+    """
     assert f"| 0.1 s | {cells(Referee, 0.1, 1.0)} |" in shown("shelf")

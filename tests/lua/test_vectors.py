@@ -30,7 +30,8 @@ def test_they_can_be_sent_as_they_are_written(server: Server) -> None:
         )
 
 
-def test_they_tell_of_every_script_and_of_refusals() -> None:
+def test_vectors_cover_scripts_and_refusals() -> None:
+    """The vectors have calls of every script, and refusals."""
     assert {call["script"] for call in VECTORS["calls"]} == set(NAMES)
     assert {call["error"] for call in VECTORS["calls"] if "error" in call} == {
         "NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_NO_LAW", "NEXUS_INVALID_MIN_RATE", "NEXUS_NEEDS_KEYS",

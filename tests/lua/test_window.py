@@ -70,7 +70,8 @@ def test_quiet_counts_from_the_windows_birth(story: ScriptDriver) -> None:
     assert take(live(story, 101.5), 5, "r") == 5
 
 
-def test_as_much_is_admitted_as_the_consumers_can_hold(story: ScriptDriver) -> None:
+def test_consumers_get_what_they_can_hold(story: ScriptDriver) -> None:
+    """As much is admitted as the consumers can hold."""
     opened(story)
     assert drain(story) == 100
     answer = story.at(1.6).claim("z")
@@ -101,7 +102,8 @@ def test_a_cut_leaves_whole_tokens(story: ScriptDriver) -> None:
     assert take(story, 50, "b", need=0.2) == pytest.approx(0.4)
 
 
-def test_what_comes_back_or_burns_makes_room_at_once(story: ScriptDriver) -> None:
+def test_returned_tokens_make_room(story: ScriptDriver) -> None:
+    """What comes back or burns makes room at once."""
     opened(story)
     assert take(story, 60, "a", need=60) == 60
     assert take(story, 40, "b", need=40) == 40
@@ -129,7 +131,8 @@ def test_no_more_can_burn_than_was_held(story: ScriptDriver) -> None:
     assert window(story)["net"] == 0
 
 
-def test_what_burned_long_ago_was_written_off_already(story: ScriptDriver) -> None:
+def test_old_burned_tokens_make_no_room(story: ScriptDriver) -> None:
+    """What burned long ago was written off already."""
     opened(story)
     take(story, 40, "a", need=40)
     live(story, 3.25)
@@ -262,7 +265,8 @@ def test_a_cold_queue_takes_one_need(story: ScriptDriver) -> None:
     assert story.claim("b", tokens=1, need=1, requested_rate=1e6).granted == MICRO
 
 
-def test_one_need_that_is_on_the_way_is_the_only_one(story: ScriptDriver) -> None:
+def test_a_second_need_gets_the_room_left(story: ScriptDriver) -> None:
+    """While one need is in flight to a cold queue, another one gets no more than there is room for."""
     told = {name: value for name, value in TOLD.items() if name != "capacity"} | {"queue_limit": 30}
     story.report(**told)
     assert story.at(1).claim("a", tokens=1, need=1, requested_rate=1e6).granted == MICRO
@@ -295,7 +299,8 @@ def test_lossless_needs_a_full_report(story: ScriptDriver) -> None:
     assert window(story)["lossless"] == 1
 
 
-def test_snapshots_are_a_quarter_of_the_horizon_apart(story: ScriptDriver) -> None:
+def test_snapshots_are_quarters_of_a_horizon(story: ScriptDriver) -> None:
+    """Snapshots are a quarter of the horizon apart."""
     opened(story)
     slot = window(story)["slot_us"]
     assert slot == 562_500
@@ -320,7 +325,8 @@ def test_a_slower_reporter_stretches_the_horizon(story: ScriptDriver) -> None:
     assert [w[f"s{k}"] for k in range(1, 6)] == [0] * 5
 
 
-def test_another_transit_moves_the_horizon_up_and_down(story: ScriptDriver) -> None:
+def test_another_transit_moves_the_horizon(story: ScriptDriver) -> None:
+    """Another `transit` moves the horizon up and down."""
     opened(story)
     for transit in (5, 0.5, 1):
         story.configure(transit=transit)

@@ -46,7 +46,9 @@ CALLS: dict[str, Callable[[AsyncNexus], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_under_trio_each_call_says_what_to_use_instead(call: str) -> None:
+def test_trio_is_told_what_to_use(call: str) -> None:
+    """Under trio each call says what to use instead."""
+
     async def main() -> None:
         nexus = AsyncNexus.from_url("redis://localhost:1")
         with pytest.raises(NoLoop):

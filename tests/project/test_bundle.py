@@ -63,7 +63,8 @@ def test_odd_constants_are_kept(made: Make) -> None:
     assert run(text) == (6, "LIMIT", 8)
 
 
-def test_two_modules_may_call_two_things_by_one_name(made: Make) -> None:
+def test_modules_may_share_a_name(made: Make) -> None:
+    """Two modules may call two things by one name."""
     text = made(
         "--- @include a\nlocal SIZE = 4\nlocal function g() return 10 end\nreturn SIZE + f() + g()\n",
         a="local SIZE = 2\nlocal function g() return 1 end\nlocal function f() return SIZE + g() end\n",
@@ -71,7 +72,7 @@ def test_two_modules_may_call_two_things_by_one_name(made: Make) -> None:
     assert run(text) == 17
 
 
-def test_a_callers_variable_may_be_named_as_a_function(made: Make) -> None:
+def test_a_variable_may_shadow_a_function(made: Make) -> None:
     """A variable of the caller may have the name of a function of the callee."""
     text = made(
         "--- @include a\nlocal depth, math_floor = 5, 7\nlocal x = f(depth)\nreturn x + depth, math_floor\n",
@@ -352,7 +353,7 @@ return x[1], x[2], x[3], y
     assert run(text) == run(source)
 
 
-def test_what_is_rare_is_defined_when_it_is_called(made: Make) -> None:
+def test_rare_functions_are_made_when_called(made: Make) -> None:
     """Rarely used functions are defined when one of them is called, with copies of what they share."""
     text = made(
         """
@@ -519,8 +520,11 @@ def outcome(text: str) -> str:
         return "fails"
 
 
-def test_the_scripts_do_the_same_without_these_rules(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On one server: each kind runs the golden calls of the bundle (tests/lua/test_vectors.py), and all run Lua 5.1."""
+def test_rules_change_no_result(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts do the same without the rules of the bundle tool.
+
+    On one server: each kind runs the golden calls of the bundle (tests/lua/test_vectors.py), and all run Lua 5.1.
+    """
     server = one_server
     short = pinned(record(server.client()))
     server.client().flushall()

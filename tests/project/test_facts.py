@@ -130,7 +130,8 @@ def test_the_keys_of_a_budget_are_one_list() -> None:
     assert words(between("lib/keys", "local PLACES = {", "}")) == SHARED
 
 
-def test_an_answer_fills_the_message_that_people_get() -> None:
+def test_an_answer_fills_its_message() -> None:
+    """An answer fills the message that people get."""
     answer = calls.Answer(*range(15))  # any values do: only the names count
     assert set(calls.flow_fields("es", answer)) == set(FlowControl.model_fields) - {"action"}
 

@@ -42,7 +42,7 @@ def read(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(f"nexus_backpressure-{PROJECT['version']}.dist-info/{name}").decode()
 
 
-def test_the_wheel_has_every_script_inside_the_package(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_every_script(wheel: zipfile.ZipFile) -> None:
     """The wheel has every script inside the package, and nothing beside it."""
     names = set(wheel.namelist())
     assert LUA

@@ -97,8 +97,11 @@ def test_imports_go_down_only(path: Path) -> None:
     sorted([*(PACKAGE / "contrib").glob("*.py"), *(ROOT / "examples").rglob("*.py")]),
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_helpers_and_examples_use_public_names_only(path: Path) -> None:
-    """No import of a name with an underscore, but for contrib's own modules, and no attribute of one of ours."""
+def test_helpers_use_public_names(path: Path) -> None:
+    """Helpers and examples use public names only.
+
+    They import no name with an underscore, but for contrib's own modules, and use no such attribute of one of ours.
+    """
     for module, name in imported(path):
         private = [part for part in (*module.split("."), name) if part.startswith("_") and part != "__future__"]
         assert not private or module.startswith("nexus_redis.contrib"), f"{module} import {name}"

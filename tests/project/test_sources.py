@@ -142,7 +142,8 @@ def test_a_header_names_every_error_and_no_other(name: str) -> None:
 REFUSALS: Final = {"NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_SCHEMA", "NEXUS_NEEDS_KEYS"}
 
 
-def test_every_code_is_an_error_that_says_what_to_do() -> None:
+def test_every_code_has_a_remedy() -> None:
+    """Every code is an error that says what to do."""
     every = set(re.findall(r"NEXUS_[A-Z_]*[A-Z]\b", "".join(path.read_text() for path in (*SCRIPTS, *LIBRARY))))
     assert len(every) > 20
     for code in every:
@@ -260,7 +261,8 @@ TEXTS = re.compile(
 
 
 @pytest.mark.parametrize("path", [*SCRIPTS, *LIBRARY], ids=lambda path: path.stem)
-def test_no_number_becomes_text_but_through_format(path: Path) -> None:
+def test_numbers_are_formatted(path: Path) -> None:
+    """No number becomes text but through `format`."""
     code = re.sub(r"--\[\[.*?\]\]|--[^\n]*", "", path.read_text(), flags=re.DOTALL)
     assert "tostring" not in code
     for line in code.replace("...", "").splitlines():
