@@ -67,6 +67,7 @@ def test_a_lost_record_makes_the_exit_code_1(lost_with: int, status: int) -> Non
 
 @pytest.mark.parametrize("wrong", [{"seconds": 1.9}, {"producers": 0}, {"consumers": 65}])
 def test_an_option_out_of_its_range_is_named(wrong: dict[str, Any]) -> None:
+    """An option out of its range is named in the error."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Options(**wrong)
 
@@ -121,7 +122,8 @@ def test_producers_of_one_file_share_its_lines(tmp_path: Path) -> None:
     assert dealt == [["a", "c", "e" * LINE_LIMIT, "a"], ["b", "d", "b", "d"]]
 
 
-def test_producers_of_many_files_read_their_own(tmp_path: Path) -> None:
+def test_producers_of_many_files(tmp_path: Path) -> None:
+    """Producers of many files each read their own file."""
     files = [tmp_path / name for name in "abc"]
     for file in files:
         file.write_text(file.name)
@@ -140,6 +142,7 @@ def test_a_file_without_a_line_is_refused(tmp_path: Path, content: str | None) -
 
 
 def test_the_index_finds_any_piece_of_a_line(tmp_path: Path) -> None:
+    """The index finds any piece of a line."""
     index = LineIndex(str(tmp_path / "index.db"))
     index.add(["import os.path", "from sys import path"])
     index.add(["x = os_path(3)"], replicas=3)
@@ -149,6 +152,7 @@ def test_the_index_finds_any_piece_of_a_line(tmp_path: Path) -> None:
 
 
 def test_the_figures_are_what_they_are_called() -> None:
+    """The figures are what their names say."""
     assert percentile([4, 1, 3, 2], 50) == 2
     assert percentile(range(1, 101), 99) == 99
     assert percentile([], 50) is None

@@ -61,6 +61,7 @@ def close(open_nexus: Opener, client: Any) -> None:
 
 
 def test_a_client_of_valkey_py_is_served(open_nexus: Opener, one_server: Server) -> None:
+    """A client of valkey-py is served."""
     face: Any = valkey.asyncio if open_nexus.is_async else valkey
     client = face.Valkey(host=HOST, port=one_server.port, decode_responses=True)
     assert used(open_nexus.around(client))
@@ -80,6 +81,7 @@ def test_any_client_of_a_cluster_is_served(open_nexus: Opener, cluster: Server) 
 
 
 def test_a_client_by_sentinels_is_served(open_nexus: Opener, sentinels: Server) -> None:
+    """A client by Sentinels is served."""
     nexus = opened(open_nexus, sentinels.aclient if open_nexus.is_async else sentinels.client)
     assert used(nexus)
     assert f"{SERVICE} (Sentinels {HOST}:" in repr(getattr(nexus, "it", nexus))
@@ -119,7 +121,8 @@ def without_hello() -> Iterator[ServerProcess]:
     server.stop()
 
 
-def test_protocol_2_goes_where_hello_is_refused(open_nexus: Opener, without_hello: ServerProcess) -> None:
+def test_protocol_2_replaces_a_refused_hello(open_nexus: Opener, without_hello: ServerProcess) -> None:
+    """Protocol 2 goes where the server refuses HELLO, and protocol 3 is refused there with the remedy."""
     assert used(open_nexus(f"redis://{HOST}:{without_hello.port}/0?protocol=2"))
     with pytest.raises(ServerRefused) as refusal:
         open_nexus(f"redis://{HOST}:{without_hello.port}/0?protocol=3").budget("stripe").acquire()
@@ -172,7 +175,9 @@ def test_a_wrong_password_is_told(open_nexus: Opener) -> None:
         server.stop()
 
 
-def test_the_command_line_goes_to_each_of_them(cluster: Server, sentinels: Server) -> None:
+def test_the_command_line_takes_each_address(cluster: Server, sentinels: Server) -> None:
+    """The command line goes to a server of each kind by its address."""
+
     def shell(server: Server, *words: str) -> str:
         environment = {**os.environ, "NEXUS_REDIS_URL": server.url}
         command = [sys.executable, "-m", "nexus_redis", *words]

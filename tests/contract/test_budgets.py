@@ -50,6 +50,7 @@ def operator_sets(server: Server, name: str, **settings: Any) -> None:
 
 
 def test_a_budget_follows_the_settings_in_code(nexus: Any) -> None:
+    """A budget follows the settings in code."""
     budget = nexus.budget("stripe", rate="6000/min", min_rate=1, burst=2)
     budget.acquire()
     snapshot = budget.snapshot()
@@ -57,13 +58,15 @@ def test_a_budget_follows_the_settings_in_code(nexus: Any) -> None:
     assert snapshot.settings == {"rate": ("100", "code"), "min_rate": ("1", "code"), "burst": ("2", "code")}
 
 
-def test_a_budget_that_nobody_used_does_not_exist(nexus: Any) -> None:
+def test_an_unused_budget_does_not_exist(nexus: Any) -> None:
+    """A budget that nobody used does not exist."""
     snapshot = nexus.budget("stripe", rate=5).snapshot()
     assert (snapshot.exists, snapshot.rate, snapshot.reason) == (False, 0, "unset")
     assert nexus.budgets() == []
 
 
 def test_configure_changes_and_takes_away(nexus: Any) -> None:
+    """`configure` changes settings and takes them away."""
     budget = nexus.budget("stripe")
     assert budget.configure(rate="100/s", burst=2).settings == {"rate": ("100", "code"), "burst": ("2", "code")}
     assert budget.configure(rate=50, burst=None).settings == {"rate": ("50", "code")}
@@ -72,6 +75,7 @@ def test_configure_changes_and_takes_away(nexus: Any) -> None:
 
 
 def test_a_new_budget_shows_one_token(nexus: Any) -> None:
+    """A new budget shows one token."""
     for rate in ("100/s", "1/min", "1/d"):
         assert nexus.budget(f"at-{rate.replace('/', '-')}").configure(rate=rate).tokens == 1
 
@@ -87,6 +91,7 @@ def test_configure_changes_what_is_opened(open_nexus: Opener, server: Server) ->
 
 
 def test_impossible_settings_are_refused(nexus: Any) -> None:
+    """Impossible settings are refused."""
     for settings in ({"rate": -1}, {"rate": "5/week"}, {"burst": -1}, {"law": "none"}, {"rate": 1, "min_rate": 2}):
         with pytest.raises(InvalidSetting):
             nexus.budget("stripe", **settings)
@@ -104,7 +109,8 @@ def test_two_values_for_one_name_raise(nexus: Any) -> None:
     assert refusal(lambda: nexus.budget("stripe", rate=200)) == contradicted
 
 
-def test_settings_that_come_later_are_added(nexus: Any) -> None:
+def test_later_settings_are_added(nexus: Any) -> None:
+    """Settings that come later are added."""
     budget = nexus.budget("stripe", rate=100)
     budget.acquire()
     nexus.budget("stripe", burst=3).acquire()
@@ -173,6 +179,7 @@ def test_a_long_reason_is_cut_at_a_character(nexus: Any) -> None:
 
 
 def test_a_pause_for_a_while_ends_by_itself(timed: Any, let_pass: Pass) -> None:
+    """A pause for a while ends by itself."""
     budget = timed.budget("stripe", rate=1000)
     budget.acquire()
     budget.pause(0.2)
@@ -188,6 +195,7 @@ def test_a_pause_for_a_while_ends_by_itself(timed: Any, let_pass: Pass) -> None:
 
 @pytest.mark.fleets
 def test_the_list_holds_the_budgets_that_exist(open_nexus: Opener, server: Server) -> None:
+    """The list holds the budgets that exist."""
     nexus = open_nexus(server, namespace="shop")
     for name in ("b", "a"):
         nexus.budget(name, rate=1000).acquire()
@@ -203,6 +211,7 @@ def test_the_list_holds_the_budgets_that_exist(open_nexus: Opener, server: Serve
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("decode_responses", [False, True])
 def test_any_redis_py_client_will_do(open_nexus: Opener, server: Server, protocol: int, decode_responses: bool) -> None:
+    """Any client of redis-py will do."""
     nexus = open_nexus(server, client={"protocol": protocol, "decode_responses": decode_responses})
     budget = nexus.budget("stripe", rate=1000)
     budget.acquire()
@@ -256,6 +265,7 @@ def test_tries_at_the_rate_always_succeed(server: Server, first: float) -> None:
 
 @pytest.mark.parametrize("mode", ["share", "open"])
 def test_a_lossless_budget_refuses_to_go_on_alone(nexus: Any, mode: str) -> None:
+    """A lossless budget refuses to go on alone in an outage."""
     budget = nexus.budget("ingest", lossless=True)
     refused = ("on_outage", error_texts.OUTAGE_MODE_OF_LOSSLESS)
     assert refusal(lambda: budget.producer(on_outage=mode)) == refused
@@ -307,6 +317,8 @@ def test_another_loop_is_refused_despite_tokens(server: Server) -> None:
 
 
 def test_an_async_nexus_is_closed_in_any_loop(server: Server) -> None:
+    """An async nexus is closed in any loop."""
+
     async def use() -> AsyncNexus:
         nexus = AsyncNexus(server.aclient())
         with pytest.raises(nexus_redis.AcquireTimeout):
@@ -332,6 +344,8 @@ def loops() -> set[threading.Thread]:
 
 
 def test_close_leaves_no_thread_and_no_socket(open_nexus: Opener, real_server: Server) -> None:
+    """`close` leaves no thread and no socket."""
+
     def sockets() -> set[int]:
         """Our ends of what leads to the server, by port."""
         own = psutil.Process().net_connections()
@@ -354,6 +368,7 @@ def test_close_leaves_no_thread_and_no_socket(open_nexus: Opener, real_server: S
 
 
 def test_opening_makes_no_call_and_no_thread(open_nexus: Opener) -> None:
+    """Opening a nexus makes no call and no thread."""
     before = loops()
     nexus = open_nexus("redis://127.0.0.1:1/0")
     budget = nexus.budget("stripe", rate=5)
@@ -365,6 +380,8 @@ def test_opening_makes_no_call_and_no_thread(open_nexus: Opener) -> None:
 
 
 def test_pace_takes_an_async_iterable_too(server: Server) -> None:
+    """`pace` takes an async iterable too."""
+
     async def lines() -> Any:
         for i in range(5):
             yield i
@@ -377,6 +394,8 @@ def test_pace_takes_an_async_iterable_too(server: Server) -> None:
 
 
 def test_work_is_async_too(server: Server) -> None:
+    """`work` is async too."""
+
     async def main() -> None:
         async with server.aclient() as client, AsyncNexus(client) as nexus:
             consumer = nexus.budget("es").consumer(capacity=5)
@@ -389,7 +408,8 @@ def test_work_is_async_too(server: Server) -> None:
     run(main())
 
 
-def test_an_address_that_is_none_is_refused(open_nexus: Opener) -> None:
+def test_a_wrong_address_is_refused(open_nexus: Opener) -> None:
+    """A text that is not an address is refused."""
     for url in ("http://localhost", "redis://localhost?retries=5"):
         with pytest.raises(InvalidSetting) as refused:
             open_nexus(url)

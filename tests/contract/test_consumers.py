@@ -83,6 +83,7 @@ def test_the_rate_returns_after_the_grace(nexus: Any) -> None:
 
 
 def test_work_is_counted_by_itself(nexus: Any) -> None:
+    """Work is counted by itself."""
     budget = nexus.budget("elasticsearch")
     with budget.consumer("es-1", interval=0.05) as consumer:
         with consumer.work(5):
@@ -123,7 +124,8 @@ def test_an_idle_consumer_has_no_load(nexus: Any) -> None:
         assert (budget.snapshot().level, budget.snapshot().load) == (0, 0)
 
 
-def test_a_bulk_says_which_part_of_it_failed(nexus: Any) -> None:
+def test_a_bulk_has_failed_parts(nexus: Any) -> None:
+    """A bulk says which part of it failed."""
     budget = nexus.budget("elasticsearch")
     with budget.consumer(interval=0.05) as consumer:
         with consumer.work(500) as work:
@@ -134,6 +136,7 @@ def test_a_bulk_says_which_part_of_it_failed(nexus: Any) -> None:
 
 
 def test_a_watched_queue_tells_its_depth(nexus: Any) -> None:
+    """A watched queue tells its depth."""
     budget = nexus.budget("elasticsearch")
     watched: queue.Queue[int] = queue.Queue(maxsize=50)
     with budget.consumer("es-1", interval=0.05) as consumer:
@@ -216,7 +219,8 @@ def test_close_withdraws_the_consumers(open_nexus: Opener, server: Server) -> No
     assert (snapshot.consumers, snapshot.last_consumer_end) == ((), "left")
 
 
-def test_a_consumer_that_was_closed_says_so(nexus: Any) -> None:
+def test_a_closed_consumer_says_so(nexus: Any) -> None:
+    """A consumer that was closed raises an error that says so."""
     consumer = nexus.budget("elasticsearch").consumer(capacity=400)
     consumer.report(load=0)
     consumer.close()

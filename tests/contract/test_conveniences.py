@@ -332,6 +332,7 @@ def test_a_reservation_is_used_once(open_nexus: Opener, nexus: Any) -> None:
 
 
 def test_several_budgets_are_taken_together(timed: Any, clock: ManualClock) -> None:
+    """Several budgets are taken together."""
     requests, tokens = timed.budget("requests", rate=100), timed.budget("tokens", rate=10_000)
     wanted = {it_of(requests): 1, it_of(tokens): 400}
     for _ in range(10):

@@ -206,7 +206,8 @@ HOLD = """if True:
 """
 
 
-def test_it_ends_with_a_process_that_just_returns() -> None:
+def test_it_ends_with_a_returning_process() -> None:
+    """The server ends with a process that just returns."""
     process = run_python(HOLD)
     output, errors = process.communicate()
     pid, port, directory, _ = output.split()
@@ -231,7 +232,8 @@ IN_A_THREAD = "import threading; t = threading.Thread(target=server.start); t.st
     ],
     ids=["plain", "with a forked child", "started by a thread"],
 )
-def test_it_ends_with_a_process_that_is_killed(code: str) -> None:
+def test_it_ends_with_a_killed_process(code: str) -> None:
+    """The server ends with a process that is killed."""
     process = run_python(code)
     pid, port, directory, _ = line_of(process)
     assert line_of(process) == ["lives"]
@@ -267,7 +269,8 @@ def test_stop_needs_no_watchdog(held: EmbeddedServer) -> None:
     assert not serving.directory.exists()
 
 
-def test_a_server_that_dies_is_noticed(held: EmbeddedServer) -> None:
+def test_a_dead_server_is_noticed(held: EmbeddedServer) -> None:
+    """A server that dies is noticed."""
     serving = held._shared.serving
     assert isinstance(serving, ServerProcess)
     assert serving.is_alive()

@@ -22,7 +22,8 @@ def nexus(open_nexus: Opener, server: Server) -> Any:
     return open_nexus(server)
 
 
-def test_a_budget_says_why_its_rate_is_what_it_is(nexus: Any) -> None:
+def test_a_budget_explains_its_rate(nexus: Any) -> None:
+    """A budget says why its rate is what it is."""
     budget = nexus.budget("es")
     with budget.consumer("es-1", capacity=400, interval=LONG) as consumer:
         consumer.report(load=95)
@@ -39,6 +40,7 @@ def test_a_budget_says_why_its_rate_is_what_it_is(nexus: Any) -> None:
 
 
 def test_a_pause_is_named_with_who_and_why(nexus: Any) -> None:
+    """A pause is named with the actor and the reason."""
     budget = nexus.budget("stripe", rate=50)
     budget.acquire()
     budget.pause(3600, reason="429")
@@ -125,7 +127,8 @@ def test_a_too_short_lease_is_explained(nexus: Any, is_lossless: bool, trip: flo
     assert explained(seen, (), 0.0, trip).because == (*near, far)
 
 
-def test_what_does_not_exist_is_explained_too(nexus: Any) -> None:
+def test_no_budget_is_explained_too(nexus: Any) -> None:
+    """A budget that does not exist is explained too."""
     why = nexus.budget("nothing").explain()
     assert why.because == (explain.NO_BUDGET.format(name="nothing"),)
     assert (why.since, why.history) == (None, ())

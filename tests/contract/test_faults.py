@@ -75,6 +75,7 @@ def test_lost_replies_only_cost_tokens(open_nexus: Opener, server: Server, proxy
 def test_a_reset_connection_is_made_again(
     open_nexus: Opener, server: Server, proxy: Proxy, given_up: list[object]
 ) -> None:
+    """A connection that was reset is made again."""
     producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
     for i in range(100):
         if i % 30 == 10:
@@ -84,9 +85,8 @@ def test_a_reset_connection_is_made_again(
     assert agree(server, account_of(producer), given_up)
 
 
-def test_on_a_slow_network_both_sides_agree_too(
-    open_nexus: Opener, server: Server, proxy: Proxy, given_up: list[object]
-) -> None:
+def test_a_slow_network_balances(open_nexus: Opener, server: Server, proxy: Proxy, given_up: list[object]) -> None:
+    """On a slow network both sides agree on the tokens too."""
     proxy.latency = 0.02
     producer = open_nexus(proxy.url).budget("stripe", rate=1000).producer("web")
     for _ in range(120):
@@ -259,6 +259,7 @@ def test_acquire_keeps_its_deadline(open_nexus: Opener, server: Server, proxy: P
 
 
 def test_a_try_says_that_redis_does_not_answer(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """A try says that Redis does not answer."""
     budget = open_nexus(proxy.hasty_url).budget("stripe", rate=500)
     with budget.producer("web", on_outage="closed") as producer:
         assert eventually(producer.try_acquire)
@@ -323,7 +324,8 @@ def test_share_goes_on_at_half(clock: ManualClock, open_nexus: Opener, server: S
     assert granted_by(server) >= spent(account_of(budget)) - MICRO
 
 
-def test_open_admits_everything_and_says_so(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+def test_open_admits_everything(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """The mode `open` admits everything, and its grants say so."""
     producer = open_nexus(proxy.url).budget("stripe", rate=10).producer("web", on_outage="open")
     producer.acquire()
     proxy.refuse()

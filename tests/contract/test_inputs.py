@@ -139,6 +139,7 @@ def test_an_error_names_the_right_client(module: Any, kind: str, right: type, gi
 
 @pytest.mark.parametrize(("module", "kind", "right"), KINDS, ids=("sync", "async"))
 def test_a_pipeline_is_no_client(module: Any, kind: str, right: type) -> None:
+    """A pipeline is not a client."""
     with pytest.raises(InvalidSetting) as refused:
         module.Nexus(right(port=1).pipeline())
     assert refused.value.remedy == error_texts.CLIENT_IS_PIPELINE

@@ -407,6 +407,7 @@ def take_and_report_async(budget: nexus_redis.asyncio.Budget) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
 def test_a_child_that_ends_hands_back_and_leaves(nexus: Nexus, server: Server, start: str) -> None:
+    """A child that ends hands its tokens back and leaves."""
     budget = nexus.budget("stripe")
     context: Any = multiprocessing.get_context(start)
     child = context.Process(target=take_and_report, args=[budget])

@@ -136,7 +136,8 @@ def test_a_write_costs_little_after_many(server: Server) -> None:
     assert client.zcard(LIST) <= 500 - (ROUNDS - 1) * LOOKED_AT
 
 
-def test_what_is_lost_on_the_way_removes_nothing(server: Server) -> None:
+def test_a_lost_call_removes_nothing(server: Server) -> None:
+    """A call that is lost on the way removes nothing from the list."""
     client: Any = server.client()
     client.zadd(LIST, {"a": 1})
     plan = swept("nexus", Listed(["a", "no name {"]))

@@ -112,7 +112,8 @@ def test_settings_are_pickled_as_code_gives_them(one_server: Server) -> None:
     again._nexus.close()
 
 
-def test_what_cannot_go_along_says_what_to_do(open_nexus: Opener, server: Server) -> None:
+def test_what_stays_says_what_to_do(open_nexus: Opener, server: Server) -> None:
+    """An object that belongs to its process says what to do instead of pickling it."""
     nexus = open_nexus(server)
     budget: Any = nexus.budget("stripe", rate=5)
     things = [budget.producer(), budget.consumer(), budget.reserve(1)]

@@ -60,6 +60,7 @@ def forked(body: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
+    """64 threads on one producer count exactly."""
     with Nexus.from_url(server.url) as nexus:
         producer = nexus.budget("stripe", rate=2000).producer("web")
         stop = threading.Event()
@@ -380,6 +381,7 @@ def heeds_ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_a_wait_and_takes_nothing(server: Server) -> None:
+    """Ctrl-C ends a wait and takes no tokens."""
     with Nexus.from_url(server.url) as nexus:
         budget = nexus.budget("stripe", rate=0)
         account = account_of(budget)

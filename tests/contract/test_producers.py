@@ -50,6 +50,7 @@ def test_acquire_takes_a_granted_token(nexus: Any) -> None:
 
 
 def test_acquire_waits_when_there_are_no_tokens(timed: Any, clock: ManualClock) -> None:
+    """`acquire` waits when there are no tokens."""
     budget = timed.budget("stripe", rate=100)
     waits = [budget.acquire().waited for _ in range(8)]
     assert clock.now > (8 - 1.02) / 100  # all but the first token had to be made
@@ -58,11 +59,13 @@ def test_acquire_waits_when_there_are_no_tokens(timed: Any, clock: ManualClock) 
 
 
 def test_a_warm_acquire_answers_with_the_constant(nexus: Any) -> None:
+    """A warm `acquire` answers with the constant `GRANTED`."""
     budget = nexus.budget("stripe", rate=10_000)
     assert any(budget.acquire() is GRANTED for _ in range(2000))
 
 
 def test_a_timeout_takes_nothing_and_says_why(timed: Any) -> None:
+    """A timeout takes no tokens and says why they did not come."""
     budget = timed.budget("stripe", rate="6/min")
     budget.acquire()
     with pytest.raises(AcquireTimeout) as raised:
@@ -175,6 +178,7 @@ def test_a_bad_timeout_is_refused_at_once(nexus: Any, timeout: float) -> None:
 @NO_SERVER
 @pytest.mark.parametrize("cost", [0, -1, float("nan"), float("inf"), "5", True, 1e10])
 def test_a_bad_cost_is_refused(nexus: Any, cost: Any) -> None:
+    """A bad cost is refused."""
     budget = nexus.budget("stripe", rate=5)
     for act in (budget.acquire, budget.try_acquire):
         with pytest.raises(InvalidSetting) as refused:
@@ -183,6 +187,7 @@ def test_a_bad_cost_is_refused(nexus: Any, cost: Any) -> None:
 
 
 def test_a_large_cost_is_collected(nexus: Any) -> None:
+    """A large cost is collected over several claims."""
     budget = nexus.budget("stripe", rate=1000, burst=0.05)
     grant = budget.acquire(150)  # the bucket holds 51
     assert grant.cost == 150
@@ -190,6 +195,7 @@ def test_a_large_cost_is_collected(nexus: Any) -> None:
 
 
 def test_parts_of_tokens_are_exact(nexus: Any) -> None:
+    """Parts of tokens are exact."""
     budget = nexus.budget("llm", rate=1000)
     for _ in range(4):
         budget.acquire(0.1)
@@ -211,7 +217,8 @@ def test_a_try_is_all_or_nothing(timed: Any) -> None:
     assert account_of(budget).ledger.used == MICRO
 
 
-def test_while_retry_after_runs_a_try_asks_nobody(timed: Any) -> None:
+def test_a_denied_try_asks_nobody(timed: Any) -> None:
+    """While `retry_after` runs, a try makes no call."""
     budget = timed.budget("stripe", rate="6/min")
     budget.acquire()
     budget.try_acquire()
@@ -221,6 +228,7 @@ def test_while_retry_after_runs_a_try_asks_nobody(timed: Any) -> None:
 
 
 def test_a_try_never_overtakes_who_waits(nexus: Any) -> None:
+    """A try never overtakes a caller who waits."""
     budget = nexus.budget("stripe", rate=0)
     account = account_of(budget)
     errors: list[Exception] = []
@@ -244,14 +252,16 @@ def test_a_try_never_overtakes_who_waits(nexus: Any) -> None:
 # --- pace
 
 
-def test_pace_yields_everything_in_order(nexus: Any) -> None:
+def test_pace_keeps_the_order(nexus: Any) -> None:
+    """`pace` yields everything in order."""
     budget = nexus.budget("ship", rate=10_000)
     lines = [f"line {i}" for i in range(10)]
     assert list(budget.pace(lines)) == lines
     assert account_of(budget).ledger.used == 10 * MICRO
 
 
-def test_what_costs_nothing_passes_in_its_place(nexus: Any) -> None:
+def test_free_items_pass_in_their_place(nexus: Any) -> None:
+    """An item that costs nothing passes in its place."""
     budget = nexus.budget("stripe", rate=1000)
     assert list(budget.pace(["a", "", "bc"], cost=len)) == ["a", "", "bc"]
     assert account_of(budget).ledger.used == 3 * MICRO
@@ -267,7 +277,8 @@ def test_a_bad_timeout_despite_tokens(nexus: Any, timeout: Any) -> None:
     assert refusal(lambda: budget.acquire(timeout=timeout))[0] == "timeout"
 
 
-def test_who_pauses_a_budget_stops_at_once(open_nexus: Opener, server: Server) -> None:
+def test_pausing_stops_its_own_process(open_nexus: Opener, server: Server) -> None:
+    """A process that pauses a budget stops at once."""
     budget = open_nexus(server, push=False).budget("stripe", rate=1_000_000)  # a message would stop it as well
     for _ in range(100):
         budget.acquire()
@@ -283,6 +294,7 @@ def test_who_pauses_a_budget_stops_at_once(open_nexus: Opener, server: Server) -
 
 
 def test_pace_can_count_bytes(nexus: Any) -> None:
+    """`pace` can count bytes."""
     budget = nexus.budget("ship", rate=100_000)
     lines = ["a", "bb", "ccc"]
     assert list(budget.pace(lines, cost=len)) == lines
@@ -331,6 +343,7 @@ def test_the_example_of_the_protocol(nexus: Any) -> None:
 
 
 def test_a_signal_takes_no_tokens(nexus: Any) -> None:
+    """A signal takes no tokens."""
     budget = nexus.budget("stripe", rate=100)
     assert budget.flow is None
     flow = budget.signal("6000/min")
@@ -375,7 +388,8 @@ def test_a_closed_producer_frees_its_id(nexus: Any) -> None:
             assert producer.id == "web"
 
 
-def test_a_producer_that_was_closed_says_so(nexus: Any) -> None:
+def test_a_closed_producer_says_so(nexus: Any) -> None:
+    """A producer that was closed raises an error that says so."""
     producer = nexus.budget("stripe", rate=1000).producer("web")
     producer.acquire()
     producer.close()
@@ -387,6 +401,7 @@ def test_a_producer_that_was_closed_says_so(nexus: Any) -> None:
 @NO_SERVER
 @pytest.mark.parametrize("id", ["", "a b", "{x}", "x" * 65])
 def test_a_bad_id_is_refused(nexus: Any, id: str) -> None:
+    """A bad id is refused."""
     assert refusal(lambda: nexus.budget("stripe").producer(id)) == ("id", error_texts.INVALID_NAME)
 
 
@@ -405,6 +420,7 @@ def test_ten_closed_producers_are_gone(nexus: Any) -> None:
 
 @pytest.mark.fleets
 def test_close_hands_the_tokens_back(timed: Any, server: Server) -> None:
+    """`close` hands the tokens back."""
     redis: Any = server.client()
     producer = timed.budget("stripe", rate=100, burst=2).producer("web")
     account = account_of(producer)
@@ -423,7 +439,8 @@ def test_close_hands_the_tokens_back(timed: Any, server: Server) -> None:
     assert is_balanced(account)
 
 
-def test_close_fails_who_waits_and_ends_every_use(nexus: Any) -> None:
+def test_close_ends_every_use(nexus: Any) -> None:
+    """`close` fails the callers who wait and ends every use."""
     budget = nexus.budget("stripe", rate=0)
     errors: list[BaseException] = []
 
@@ -446,7 +463,8 @@ def test_close_fails_who_waits_and_ends_every_use(nexus: Any) -> None:
             act()
 
 
-def test_what_is_closed_leaves_no_producer_behind(open_nexus: Opener, server: Server) -> None:
+def test_closing_leaves_no_producer(open_nexus: Opener, server: Server) -> None:
+    """A producer that is closed leaves nothing behind."""
     with open_nexus(server) as nexus:
         nexus.budget("stripe", rate=1000).acquire()
     assert open_nexus(server).budget("stripe").snapshot().producers == ()

@@ -88,6 +88,7 @@ def of(nexus: Any) -> Any:
 
 
 def test_a_pause_is_heard_without_a_claim(open_nexus: Opener, server: Server) -> None:
+    """A pause is heard without a claim."""
     budget, operator = listening(open_nexus, server), open_nexus(server).budget("stripe")
     heard = spied(budget)
     operator.pause(60, reason="429")
@@ -120,6 +121,7 @@ def test_a_drop_is_heard_and_balanced(open_nexus: Opener, server: Server) -> Non
 
 
 def test_a_consumers_report_is_heard(open_nexus: Opener, server: Server) -> None:
+    """A drop that a consumer's report causes is heard."""
     worker = open_nexus(server).budget("stripe").consumer(capacity=1000, interval=LONG)
     with worker as consumer:
         consumer.report(load=10)
@@ -217,7 +219,8 @@ def test_no_right_to_subscribe_is_said_once(
         admin.execute_command("ACL", "DELUSER", "deaf")
 
 
-def test_a_connection_that_broke_is_made_again(open_nexus: Opener, real_server: Server) -> None:
+def test_a_broken_connection_is_remade(open_nexus: Opener, real_server: Server) -> None:
+    """A connection that broke is made again."""
     budget, client = listening(open_nexus, real_server), real_server.client()
 
     def connections() -> set[str]:

@@ -40,7 +40,8 @@ def test_a_log_within_the_budget_passes() -> None:
 
 
 @pytest.mark.parametrize("entry", [(float("nan"), 1.0), (1.0, float("nan")), (1.0, -5.0), (float("inf"), 1.0)])
-def test_a_log_that_cannot_be_judged_is_refused(entry: tuple[float, float]) -> None:
+def test_a_bad_log_is_refused(entry: tuple[float, float]) -> None:
+    """A log that cannot be judged is refused."""
     refused = ("log", error_texts.MALFORMED_LOG)
     assert refusal(lambda: assert_never_exceeded([(0.0, 1.0), entry], 100)) == refused
 
@@ -57,7 +58,8 @@ def test_a_too_full_window_is_named() -> None:
     assert_never_exceeded(log, "100/s", largest=80)
 
 
-def test_the_order_of_the_log_is_of_no_account() -> None:
+def test_the_order_of_a_log_is_free() -> None:
+    """The order of the entries of a log does not matter."""
     log = [(3.0, 2.0), (1.0, 1.0), (2.0, 1.0)]
     assert assert_never_exceeded(log, 2) == assert_never_exceeded(sorted(log), 2)
 
@@ -85,7 +87,8 @@ def test_it_finds_the_fullest_window(log: list[tuple[float, float]], rate: float
         assert assert_never_exceeded(log, rate, burst=burst, lease=lease) == pytest.approx(min(spare, 1e9), abs=1e-3)
 
 
-def test_it_agrees_with_the_fleet_tests_own_judge() -> None:
+def test_both_judges_agree() -> None:
+    """The check agrees with the judge of the fleet's own tests."""
     log = [(at / 50, 1.0) for at in range(500)]
     own = excess(log, lambda t: 40 * t, 0.5, 1 + 0.25 * 40)
     with pytest.raises(AssertionError):
@@ -95,7 +98,8 @@ def test_it_agrees_with_the_fleet_tests_own_judge() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"rate": -1}, {"rate": 1, "burst": -1}, {"rate": 1, "lease": float("nan")}])
-def test_a_bound_that_is_none_is_refused(wrong: dict[str, float]) -> None:
+def test_a_bad_bound_is_refused(wrong: dict[str, float]) -> None:
+    """A bound that is impossible is refused."""
     rate = wrong.pop("rate")
     with pytest.raises(InvalidSetting):
         assert_never_exceeded([], rate, **wrong)
@@ -105,6 +109,7 @@ def test_a_bound_that_is_none_is_refused(wrong: dict[str, float]) -> None:
 
 
 def test_time_stands_still_until_somebody_waits(one_server: Server) -> None:
+    """Time stands still until a caller waits."""
     with ManualClock() as clock, Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("stripe", rate="1/s")
         assert clock.now == 0
@@ -186,6 +191,7 @@ def test_a_hopeless_wait_is_told(one_server: Server, caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf")])
 def test_time_does_not_go_back(wrong: float) -> None:
+    """Time does not go back."""
     assert refusal(lambda: ManualClock().advance(wrong)) == ("seconds", error_texts.TIME_GOES_BACK)
 
 
@@ -332,6 +338,7 @@ def test_event_loops_in_threads_share_no_time(one_server: Server) -> None:
 
 
 def test_the_clock_may_stand_in_for_sleep(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock may stand in for `sleep`."""
     with ManualClock() as clock, Nexus.from_url(one_server.url) as nexus:
         monkeypatch.setattr(time, "sleep", clock.advance)
         monkeypatch.setattr(asyncio, "sleep", clock.sleep)

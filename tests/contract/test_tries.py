@@ -188,6 +188,7 @@ def test_many_tries_at_once_are_served(one_server: Server) -> None:
 
 
 def test_a_timeout_of_0_takes_what_a_try_would(nexus_by_clock: Any, let_pass: Pass) -> None:
+    """A timeout of 0 takes what a try would take."""
     budget = nexus_by_clock.budget("api", rate="10/s")
     for _ in range(3):
         assert budget.acquire(timeout=0).cost == 1
@@ -223,6 +224,7 @@ def test_a_new_producer_gets_the_bucket(
 def test_waiters_go_on_when_a_pause_is_over(
     open_nexus: Opener, one_server: Server, clock: ManualClock, let_pass: Pass
 ) -> None:
+    """Waiters go on when a pause is over."""
     budgets = [open_nexus(one_server).budget("api", rate="100/s") for _ in range(3)]
     for budget in budgets:
         budget.acquire()

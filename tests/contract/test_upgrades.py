@@ -60,6 +60,7 @@ def test_a_newcomer_without_a_share_is_refused(open_nexus: Opener, server: Serve
 
 
 def test_a_newer_state_is_never_written(open_nexus: Opener, server: Server) -> None:
+    """An older release never writes a newer state."""
     nexus = open_nexus(server)
     budget = nexus.budget("stripe", rate=500)
     consumer = budget.consumer("c", interval=0.05)

@@ -56,7 +56,8 @@ def test_every_queue_has_a_depth(make: Any) -> None:
     ("limit", "field"),
     [(-5, "queue_limit"), (0, "limit"), (float("nan"), "queue_limit"), ("9", "queue_limit"), (True, "queue_limit")],
 )
-def test_a_limit_that_no_queue_has_is_refused(limit: Any, field: str) -> None:
+def test_a_bad_limit_is_refused(limit: Any, field: str) -> None:
+    """A limit that no queue can have is refused."""
     assert refusal(lambda: Meter(None).watch(queue.Queue(5), limit=limit))[0] == field
 
 
@@ -176,7 +177,8 @@ def test_one_of_two_watchers_stands_by(open_nexus: Opener, server: Server, caplo
         ({"limit": float("nan")}, "queue_limit"),
     ],
 )
-def test_what_no_stream_has_is_refused(open_nexus: Opener, server: Server, wrong: dict[str, Any], field: str) -> None:
+def test_a_bad_stream_is_refused(open_nexus: Opener, server: Server, wrong: dict[str, Any], field: str) -> None:
+    """Arguments that no stream can have are refused."""
     given = {"key": "orders", "group": "index", "limit": 10, **wrong}
     budget = open_nexus(server).budget("index")
     assert refusal(lambda: budget.watch_stream(given.pop("key"), **given))[0] == field
@@ -232,9 +234,8 @@ def test_a_counter_of_done_work_rules(open_nexus: Opener, server: Server) -> Non
     assert shows(budget, done="7")
 
 
-def test_a_list_alone_says_what_is_missing(
-    open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_list_alone_is_too_little(open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A list alone reports too little, and the log says what is missing."""
     budget = open_nexus(server).budget("work")
     budget.watch_list("jobs", limit=100, interval=0.02)
     refused = str(InvalidSetting("load", remedy=error_texts.LOAD_WITHOUT_RATE))

@@ -78,6 +78,7 @@ def test_a_wrong_address_is_refused(module: Any, url: str, remedy: str) -> None:
 
 
 def test_each_address_in_the_docs_is_one() -> None:
+    """Each address in the docs is an address."""
     page = (Path(__file__).parents[2] / "docs" / "servers.md").read_text()
     addresses = re.findall(r"\| `([a-z+]+://[^`]*)` \|", page)
     assert {url.partition(":")[0] for url in addresses} == set(SCHEMES)
@@ -87,6 +88,7 @@ def test_each_address_in_the_docs_is_one() -> None:
 
 
 def test_a_password_is_in_no_message() -> None:
+    """A password is in no message."""
     for url in ("redis+sentinel://:hunter2@h1/", "redis+cluster://u:hunter2@h1/5", "redis://:hunter2/x@h1/0"):
         with pytest.raises(InvalidSetting) as refusal:
             endpoint_of_url(url)

@@ -80,6 +80,7 @@ def test_any_use_shows_the_capacity(workers: int, load: float, scatter: float) -
 @pytest.mark.parametrize("batch", [5, 500])
 @pytest.mark.parametrize("load", [0.3, 0.95])
 def test_batches_are_measured_by_their_items(batch: int, load: float) -> None:
+    """Batches are measured by their items."""
     assert capacity(load * 100, 1, 0.01, batch=batch) == pytest.approx(100, rel=0.05)
 
 

@@ -63,6 +63,7 @@ def each(reply: Any) -> Any:
     ],
 )
 def test_a_command_goes_by_its_first_key(command: Sequence[Any], key: bytes | None) -> None:
+    """A command goes to the node of its first key."""
     assert key_of(command) == key
 
 
@@ -102,6 +103,7 @@ def test_a_dead_node_fails_its_own_calls(slots: Slots) -> None:
 
 
 def test_moved_is_followed_and_remembered(slots: Slots) -> None:
+    """A MOVED is followed and remembered."""
     batch = Batch(slots, [IN_A, IN_B])
     trips = run(batch, {A: each(replied("MOVED 3300 10.0.0.3:7000")), B: [2], C: [1]})
     assert trips == [{A: [IN_A], B: [IN_B]}, {C: [IN_A]}]
@@ -111,6 +113,7 @@ def test_moved_is_followed_and_remembered(slots: Slots) -> None:
 
 
 def test_ask_is_followed_once_and_not_remembered(slots: Slots) -> None:
+    """An ASK is followed once and not remembered."""
     batch = Batch(slots, [IN_A])
     trips = run(batch, {A: each(replied("ASK 3300 10.0.0.3:7000")), C: [True, 1]})
     assert trips[1] == {C: [("ASKING",), IN_A]}
@@ -138,6 +141,7 @@ def test_try_again_is_an_outcome_of_its_call(slots: Slots) -> None:
 
 
 def test_a_slot_that_nobody_serves_fails_alone() -> None:
+    """A slot that no node serves fails alone."""
     slots = Slots(endpoint_of_url("redis+cluster://10.0.0.1:7000"))
     slots.learn(HALVES[:1], A)
     batch = Batch(slots, [IN_A, IN_B])

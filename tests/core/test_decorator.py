@@ -150,6 +150,7 @@ def test_a_blocking_function_is_refused(function: Any) -> None:
 
 
 def test_mistakes_show_at_decoration() -> None:
+    """Mistakes show when the function is decorated."""
     with pytest.raises(InvalidSetting) as refused:
         limited_aio()(len)
     assert (refused.value.field, refused.value.remedy) == ("limited", error_texts.SYNC_LIMITED)
@@ -186,7 +187,9 @@ def test_a_free_call_runs() -> None:
     assert (insert([]), list(rows([])), run(both()), taken) == ("done", [1], ["sent", 2], [])
 
 
-def test_a_cost_function_may_answer_yes_or_no() -> None:
+def test_a_cost_function_may_return_a_bool() -> None:
+    """A cost function may answer yes or no."""
+
     @limited(lambda path: path != "/health")
     def get(path: str) -> str:
         return path

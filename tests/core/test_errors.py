@@ -63,6 +63,7 @@ def test_each_leaf_is_a_builtin_error_too(error: type[NexusError], builtin: type
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    """The tree in the docstring is the tree of the classes."""
     drawn = {line.split("-- ")[1].split()[0] for line in (errors.__doc__ or "").splitlines() if "-- " in line}
     assert drawn == {kind.__name__ for kind in NexusError.__subclasses__()}
 
@@ -78,6 +79,7 @@ def test_an_error_survives_pickling(error: NexusError, protocol: int) -> None:
 
 
 def test_a_message_is_made_of_the_data() -> None:
+    """A message is made of the data of its error."""
     assert str(ONE_OF_EACH[1]) == error_texts.acquire_timeout("elasticsearch", "500 tokens", 2.0, "paused")
     assert str(ONE_OF_EACH[2]) == error_texts.no_answer("redis://cache:6379/0", 5.0, "connection refused")
     assert str(Unavailable("", "circuit open")) == error_texts.no_answer("", 0.0, "circuit open")
@@ -117,6 +119,7 @@ def test_passwords_stay_out_of_errors(address: str, safe: str) -> None:
     "value", ["x" * 2_000_000, b"x" * 100_000, 10**79, 10**5000, list(range(10**5)), [[[[[[[]]]]]]]], ids=shown
 )
 def test_a_large_value_is_cut_to_one_line(value: object) -> None:
+    """A large value is cut to one line."""
     assert len(shown(value)) <= SHOWN_CHARACTERS
     assert len(str(InvalidSetting("rate", value))) < 2 * SHOWN_CHARACTERS
 
@@ -155,6 +158,7 @@ def test_any_other_code_is_a_refusal(code: str) -> None:
     "text", ["", "   ", "NOPERM this user has no permissions", "NEXUS_INVALID_", "x" * 10_000, "NEXUS_"]
 )
 def test_an_unknown_code_is_a_refusal_too(text: str) -> None:
+    """An unknown code is a refusal too."""
     error = from_code(text)
     assert isinstance(error, ServerRefused)
     assert len(error.code) <= SHOWN_CHARACTERS

@@ -55,6 +55,7 @@ NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERM
     ],
 )
 def test_each_reply_of_a_server_is_in_its_class(reply: str, expected: Fault) -> None:
+    """Each reply of a server is in its class of faults."""
     error: Exception = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]  # redis-py
     assert classify(error) is expected
 
@@ -86,10 +87,12 @@ def caused(error: Exception, cause: Exception) -> Exception:
     ],
 )
 def test_each_error_on_the_way_is_in_its_class(error: Exception, expected: Fault) -> None:
+    """Each error on the way is in its class of faults."""
     assert classify(error) is expected
 
 
 def test_a_code_word_is_ours_or_it_is_none() -> None:
+    """A code word is one of ours, or there is none."""
     assert code_of(exceptions.ResponseError("NEXUS_ID_TAKEN")) == "NEXUS_ID_TAKEN"
     assert code_of(exceptions.ResponseError("ERR NEXUS_ID_TAKEN")) == ""
     assert code_of(exceptions.TimeoutError("")) == ""
@@ -164,6 +167,7 @@ def test_errors_of_valkey_py_are_understood() -> None:
 
 
 def test_an_error_does_not_repeat_a_page_of_text() -> None:
+    """An error does not repeat a page of text."""
     assert len(str(as_nexus_error(exceptions.ResponseError("ERR " + "x" * 5000)))) < 300
 
 

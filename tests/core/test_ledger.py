@@ -57,6 +57,7 @@ def holding(tokens: float, now: float = BEGIN) -> Ledger:
 
 
 def test_nothing_is_spent_before_the_first_grant(ledger: Ledger) -> None:
+    """Nothing is spent before the first grant."""
     assert not ledger.spend(MICRO, BEGIN)
     assert ledger.claim(BEGIN) is None or ledger.in_flight is not None
     assert balance(ledger) == 0
@@ -70,13 +71,15 @@ def test_tokens_in_hand_are_spent_exactly() -> None:
     assert balance(ledger) == 0
 
 
-def test_a_cost_above_the_hand_takes_nothing() -> None:
+def test_a_too_large_cost_takes_nothing() -> None:
+    """A cost above the tokens in hand takes nothing."""
     ledger = holding(3)
     assert not ledger.spend(4 * MICRO, BEGIN)
     assert ledger.held == 3 * MICRO
 
 
 def test_the_oldest_lease_is_spent_first() -> None:
+    """The oldest lease is spent first."""
     ledger = holding(2)
     wait(ledger, 3, BEGIN + 0.2)
     exchange(ledger, 3, BEGIN + 0.2)
@@ -85,6 +88,7 @@ def test_the_oldest_lease_is_spent_first() -> None:
 
 
 def test_nobody_spends_past_those_in_line() -> None:
+    """No caller spends tokens past the callers in line."""
     ledger = holding(2)
     wait(ledger, 5, BEGIN)
     assert not ledger.spend(MICRO, BEGIN)
@@ -543,6 +547,7 @@ def test_unused_tokens_of_a_quitter_go_back(ledger: Ledger) -> None:
 
 
 def test_degraded_service_is_not_taken_back(ledger: Ledger) -> None:
+    """A cancel does not take degraded service back."""
     line = wait(ledger, 2, BEGIN)
     ledger.cancel(line, BEGIN)
     line.is_served = line.is_degraded = True
@@ -554,6 +559,7 @@ def test_degraded_service_is_not_taken_back(ledger: Ledger) -> None:
 
 
 def test_a_try_claims_exactly_its_cost(ledger: Ledger) -> None:
+    """A try claims exactly its cost."""
     wait(ledger, 7, BEGIN, whole=True)
     ask = ledger.claim(BEGIN)
     assert ask is not None
@@ -595,6 +601,7 @@ def test_tokens_live_while_a_try_is_out() -> None:
 
 
 def test_who_waits_behind_a_denied_try_is_next(ledger: Ledger) -> None:
+    """A caller who waits behind a denied try is next."""
     first, second = wait(ledger, 7, BEGIN, whole=True), wait(ledger, 2, BEGIN)
     exchange(ledger, 0, BEGIN)
     assert first.denied is not None
@@ -606,6 +613,7 @@ def test_who_waits_behind_a_denied_try_is_next(ledger: Ledger) -> None:
 
 
 def test_nothing_is_asked_without_a_need(ledger: Ledger) -> None:
+    """Nothing is asked without a need."""
     assert ledger.claim(BEGIN) is None
     assert ledger.due == NEVER
 
@@ -708,6 +716,7 @@ def test_demand_doubles_through_a_denial(ledger: Ledger) -> None:
 
 
 def test_a_signal_takes_and_gives_no_tokens() -> None:
+    """A signal takes no tokens and hands none back."""
     ledger = holding(3)
     ask = ledger.signal(BEGIN + 0.1, 10_000 * MICRO)
     assert ask is not None
@@ -717,6 +726,7 @@ def test_a_signal_takes_and_gives_no_tokens() -> None:
 
 
 def test_a_signal_waits_for_the_claim_in_flight(ledger: Ledger) -> None:
+    """A signal waits for the claim in flight."""
     wait(ledger, 1, BEGIN)
     ledger.claim(BEGIN)
     assert ledger.signal(BEGIN, MICRO) is None
@@ -756,6 +766,7 @@ def test_a_lost_hand_back_burns() -> None:
 
 
 def test_everything_goes_back_at_the_end(ledger: Ledger) -> None:
+    """Everything goes back at the end."""
     line = wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN)
     ledger.cancel(line, BEGIN + 0.1)
@@ -764,6 +775,7 @@ def test_everything_goes_back_at_the_end(ledger: Ledger) -> None:
 
 
 def test_a_new_stay_counts_its_calls_from_one(ledger: Ledger) -> None:
+    """A new stay counts its calls from one."""
     wait(ledger, 1, BEGIN)
     exchange(ledger, 1, BEGIN)
     ledger.begin("another")
@@ -869,7 +881,8 @@ def test_a_late_lossless_rest_has_arrived() -> None:
     assert (ledger.leases.total, ledger.burned, balance(ledger)) == (0, 4 * MICRO, 0)
 
 
-def test_settled_again_the_last_word_counts() -> None:
+def test_the_last_settlement_counts() -> None:
+    """Where work is settled again, the last settlement counts."""
     ledger, line = reserved(4, held=6)
     for used in (1, 2, 5, 5, 3):
         ledger.settle(line, used * MICRO, BEGIN)
@@ -912,6 +925,7 @@ def test_outage_admissions_are_not_made_up_for() -> None:
 
 
 def test_a_try_behind_a_debt_is_answered() -> None:
+    """A try behind a debt is answered."""
     ledger, line = reserved(4, held=4)
     tried = wait(ledger, 1, BEGIN, whole=True)
     assert ledger.claim(BEGIN + 0.1) is not None
@@ -943,6 +957,7 @@ def test_a_drop_withdraws_a_part() -> None:
 
 
 def test_a_drop_leaves_whole_units() -> None:
+    """A drop leaves whole units."""
     ledger = holding(7)
     ledger.on_rate_drop(fallen(50), BEGIN)
     assert ledger.leases.total == 3 * MICRO
@@ -971,6 +986,7 @@ def test_a_pause_takes_all_tokens() -> None:
 
 
 def test_a_drop_tells_the_share_of_an_outage_too() -> None:
+    """A drop tells the share of an outage too."""
     ledger = holding(40)
     ledger.on_rate_drop(fallen(10, level=2, reason="load"), BEGIN)
     assert ledger.answer is not None
@@ -1004,6 +1020,7 @@ def test_early_news_changes_nothing() -> None:
 
 
 def test_a_message_that_comes_twice_counts_once() -> None:
+    """A message that comes twice counts once."""
     ledger = holding(20)
     for _ in range(3):
         ledger.on_rate_drop(fallen(50), BEGIN)

@@ -394,6 +394,7 @@ def test_a_long_line_waits_for_answers() -> None:
 
 
 def test_a_chain_of_thousands_is_no_recursion() -> None:
+    """A chain of thousands of waiters is not a recursion."""
     scene = a_chain(3000)
     for _, costs in scene.wishes:
         scene.come(costs)

@@ -138,6 +138,7 @@ def test_signals_are_heard_between_slices(patience: float | None, tries: int) ->
 
 
 def test_a_wait_without_patience_ends_at_once() -> None:
+    """A wait without patience ends at once."""
     latch = Latch()
     assert not latch.wait(0)
     latch.set()

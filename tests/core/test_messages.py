@@ -78,6 +78,7 @@ def test_a_message_matches_its_vector(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda vector: vector["note"])
 def test_a_refused_vector_names_its_field(vector: dict[str, str]) -> None:
+    """A refused vector names its field."""
     raw = vector["json"] if "json" in vector else bytes.fromhex(vector["msgpack"])
     with pytest.raises(InvalidSetting) as refused:
         decode(raw)
@@ -93,6 +94,7 @@ def test_the_vectors_hold_the_example() -> None:
 
 
 def test_every_field_stands_in_a_vector() -> None:
+    """Every field stands in a vector."""
     seen = {(vector["fields"]["action"], field) for vector in VECTORS["messages"] for field in vector["fields"]}
     assert seen == {(name, field) for name, model in MODELS.items() for field in model.model_fields}
 
@@ -120,6 +122,7 @@ def test_both_encodings_hold_the_same(message: AnyMessage) -> None:
 
 
 def test_one_number_has_one_text() -> None:
+    """One number has one text."""
     as_float = FlowControl(consumer_id="b", recommended_rate=1e9, backpressure_level=0, current_load=-0.0)
     as_int = FlowControl(consumer_id="b", recommended_rate=10**9, backpressure_level=0, current_load=0)
     assert as_float.to_json() == as_int.to_json()
@@ -127,6 +130,7 @@ def test_one_number_has_one_text() -> None:
 
 
 def test_the_longest_message_is_still_read() -> None:
+    """The longest message is still read."""
     widest = {f"{n:064}": "\x01" * LONGEST_LABEL for n in range(MOST_LABELS)}
     report = LoadReport(consumer_id="c" * 64, instance_id="i" * 64, labels=widest)
     assert decode(report.to_json()) == report
@@ -241,6 +245,7 @@ def test_unknown_fields_are_accepted() -> None:
 
 
 def test_a_model_refuses_the_text_of_another() -> None:
+    """A model refuses the text of another model."""
     with pytest.raises(InvalidSetting) as refused:
         LoadReport.from_json(REPORT.replace("LoadReport", "CapacitySignal") % "")
     error = refused.value
@@ -249,6 +254,7 @@ def test_a_model_refuses_the_text_of_another() -> None:
 
 
 def test_a_message_is_frozen() -> None:
+    """A message is frozen."""
     message = LoadReport(consumer_id="b", instance_id="c")
     with pytest.raises(ValidationError, match="frozen"):
         message.load = 5
@@ -266,6 +272,7 @@ def test_a_message_is_frozen() -> None:
     ids=shown,
 )  # fmt: skip
 def test_wrong_msgpack_is_refused_by_every_model(packed: bytes) -> None:
+    """Wrong msgpack is refused by every model."""
     for model in MODELS.values():
         with pytest.raises(InvalidSetting):
             model.from_msgpack(packed)
@@ -292,5 +299,6 @@ def test_damage_is_an_invalid_setting(message: AnyMessage, data: st.DataObject) 
 
 
 def test_every_text_field_has_a_remedy_of_its_own() -> None:
+    """Every text field has a remedy of its own."""
     for field in ("producer_id", "consumer_id", "instance_id", "incarnation", "birth", "labels", "message"):
         assert remedy_for(field) not in (error_texts.NO_RANGE_KNOWN, error_texts.NOT_OUR_CALL)

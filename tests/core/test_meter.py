@@ -132,6 +132,7 @@ def test_few_long_requests_hide_in_the_latency(share: float) -> None:
 
 
 def test_the_latency_is_three_percentiles() -> None:
+    """The latency is three percentiles."""
     said = timed(*(n / 1000 for n in range(1, 101))).sample()
     assert said["latency_ms"] == pytest.approx(51, rel=0.02)
     assert said["latency_p25_ms"] == pytest.approx(26, rel=0.02)
@@ -145,6 +146,7 @@ def test_few_pieces_have_no_percentiles() -> None:
 
 
 def test_the_latency_is_that_of_the_last_second() -> None:
+    """The latency is that of the last second."""
     meter = timed(*[0.1] * 100, now=1.0)
     for _ in range(100):
         worked(meter, 0.2, 3.0)
@@ -165,6 +167,7 @@ def test_rare_work_has_the_last_twenty() -> None:
 
 
 def test_work_that_failed_is_not_timed() -> None:
+    """Work that failed is not timed."""
     meter = timed(*[0.1] * 20)
     for _ in range(100):
         worked(meter, 0.001, 1.0, End.FAILED)
@@ -185,7 +188,8 @@ def test_a_told_load_leaves_done_out() -> None:
     assert meter.sample() == {"load": 50}
 
 
-def test_what_is_said_by_hand_stays_said_and_wins() -> None:
+def test_a_value_by_hand_stays_and_wins() -> None:
+    """A value that was reported by hand stays, and wins over a measured one."""
     meter = Meter(400)
     meter.begin(1, 0.0)
     meter.say({"load": 95, "in_flight": 7})
@@ -195,6 +199,7 @@ def test_what_is_said_by_hand_stays_said_and_wins() -> None:
 
 @pytest.mark.parametrize("make", [queue.Queue, asyncio.Queue])
 def test_a_watched_queue_tells_depth_and_limit(make: Any) -> None:
+    """A watched queue tells its depth and its limit."""
     meter, watched = Meter(None), make(maxsize=10)
     meter.watch(watched)
     watched.put_nowait("work")
@@ -202,6 +207,7 @@ def test_a_watched_queue_tells_depth_and_limit(make: Any) -> None:
 
 
 def test_an_unbounded_queue_has_no_limit() -> None:
+    """An unbounded queue has no limit."""
     meter = Meter(None)
     meter.watch(queue.Queue())
     assert "queue_limit" not in meter.sample()
@@ -257,7 +263,8 @@ def test_a_passed_number_begins_a_new_life(stepper: Stepper) -> None:
     assert fresh == "1"
 
 
-def test_a_goodbye_that_was_lost_is_said_again(stepper: Stepper) -> None:
+def test_a_lost_leaving_is_repeated(stepper: Stepper) -> None:
+    """A deregistration that was lost is sent again."""
     lost = [exceptions.TimeoutError("lost")]
     consumer = reporter(stepper)
     report_now(consumer, load=5.0)
@@ -269,6 +276,7 @@ def test_a_goodbye_that_was_lost_is_said_again(stepper: Stepper) -> None:
 
 
 def test_a_callable_and_a_limit_are_watched_too() -> None:
+    """A callable and a limit are watched too."""
     meter = Meter(None)
     meter.watch(depth=lambda: 3, limit=50)
     assert (meter.sample()["queue_depth"], meter.sample()["queue_limit"]) == (3, 50)
@@ -292,6 +300,7 @@ def test_a_failing_queue_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_queue_is_asked_with_no_lock_held() -> None:
+    """A queue is asked with no lock held."""
     meter = Meter(None)
 
     def depth() -> float:
@@ -363,7 +372,8 @@ def test_failures_beside_a_cancellation_count(error: BaseException) -> None:
         (lambda work: work.done(0), 0, 500),
     ],
 )
-def test_a_bulk_says_which_part_of_it_failed(tell: Any, done: float, errors: float) -> None:
+def test_a_bulk_has_failed_parts(tell: Any, done: float, errors: float) -> None:
+    """A bulk says which part of it failed."""
     meter = Meter(None)
     with Work(meter, 500, lambda: None, lambda: 0.0) as work:
         tell(work)
@@ -406,7 +416,8 @@ def test_an_idle_consumer_reports(stepper: Stepper, capacity: float | None) -> N
     assert len(reports(stepper)) == 41
 
 
-def test_one_at_work_reports_each_interval(stepper: Stepper) -> None:
+def test_a_busy_consumer_reports(stepper: Stepper) -> None:
+    """A consumer at work reports each interval."""
     consumer = reporter(stepper, interval=0.5)
     consumer.meter.begin(1, 0.0)
     consumer.start()
@@ -442,6 +453,7 @@ def test_a_report_by_hand_is_sent_at_once(stepper: Stepper) -> None:
 
 
 def test_the_last_of_several_pauses_counts(stepper: Stepper) -> None:
+    """The last of several pauses counts."""
     consumer = reporter(stepper, capacity=400)
     tickets = [report_now(consumer, 30_000, load=5), report_now(consumer, 0.0), report_now(consumer)]
     sent: list[str] = []
@@ -540,6 +552,7 @@ def test_an_outage_is_unavailable(stepper: Stepper) -> None:
 
 
 def test_a_taken_id_goes_on_with_a_suffix(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """A taken id goes on with a suffix."""
     consumer = reporter(stepper, "es-1", capacity=400)
     answers = iter([exceptions.ResponseError("NEXUS_ID_TAKEN")])
     stepper.server = serving(lambda: next(answers, STANDING))
@@ -610,6 +623,7 @@ def test_no_report_follows_the_leaving(stepper: Stepper) -> None:
 
 
 def test_leaving_without_a_report_needs_no_call(stepper: Stepper) -> None:
+    """Leaving without a report needs no call."""
     consumer, leaver = reporter(stepper, capacity=400), Line(0, START)
     consumer.start()
     consumer.leave(Closed("consumer"), stepper.now, leaver)
@@ -619,6 +633,7 @@ def test_leaving_without_a_report_needs_no_call(stepper: Stepper) -> None:
 
 
 def test_leaving_fails_who_waits_for_an_answer(stepper: Stepper) -> None:
+    """Leaving fails the callers who wait for an answer."""
     consumer = reporter(stepper, capacity=400)
     ticket = report_now(consumer, load=95)
     consumer.leave(Closed("consumer"), stepper.now)

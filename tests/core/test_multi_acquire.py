@@ -87,6 +87,7 @@ def want(stepper: Stepper, costs: Mapping[ProducerSession, float]) -> Together:
 
 
 def test_all_are_taken_together_or_none() -> None:
+    """All budgets are taken together, or none."""
     stepper, _, on = budgets(requests=10, tokens=100)
     joint = want(stepper, {on["requests"]: 1, on["tokens"]: 50})
     while not joint.is_served:
@@ -98,7 +99,8 @@ def test_all_are_taken_together_or_none() -> None:
     assert all(is_balanced(account) for account in on.values())
 
 
-def test_what_is_in_hand_is_taken_at_once() -> None:
+def test_tokens_in_hand_are_taken_at_once() -> None:
+    """Tokens in hand are taken at once."""
     stepper, _, on = budgets(requests=1000, tokens=1000)
     for _ in range(30):
         for account in on.values():
@@ -197,7 +199,8 @@ def test_giving_up_when_served_returns_all() -> None:
     assert all(is_balanced(account) for account in on.values())
 
 
-def test_one_that_is_closed_ends_the_wait_for_all() -> None:
+def test_one_closed_budget_ends_the_wait() -> None:
+    """A budget that is closed ends the wait for all of them."""
     stepper, _, on = budgets(requests=10, tokens=100)
     joint = want(stepper, {on["requests"]: 1, on["tokens"]: 500})
     behind = join(on["requests"])

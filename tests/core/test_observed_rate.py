@@ -19,10 +19,12 @@ def capacities(observed: Observed, rates: Sequence[float]) -> list[float]:
 
 
 def test_an_observer_begins_with_one_a_second() -> None:
+    """An observer begins with one request a second."""
     assert Observed(None).said({}, now=7.0) == {"done": 0, "errors": 0, "in_flight": 0, "capacity": 1}
 
 
 def test_its_capacity_is_four_times_what_it_sends() -> None:
+    """The capacity of an observer is four times what it sends."""
     assert capacities(Observed(None), [25] * 20)[-1] == pytest.approx(100, rel=0.01)
 
 

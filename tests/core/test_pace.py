@@ -135,6 +135,7 @@ def test_threads_share_an_iterator() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), AcquireTimeout("ship", 1, 0.1)])
 def test_no_error_of_acquire_loses_an_item(error: BaseException) -> None:
+    """No error of `acquire` loses an item."""
     tokens, source = Tokens(1), iter("abc")
     tokens.error = error
     with pytest.raises(type(error)):
@@ -158,6 +159,7 @@ def test_a_failing_cost_consumes_its_item() -> None:
 
 
 def test_who_leaves_after_an_item_has_had_it() -> None:
+    """An iterator that its user leaves after an item has consumed that item."""
     tokens, source = Tokens(10), iter(range(4))
     for item in pace(source, tokens):
         if item == 1:
@@ -222,6 +224,7 @@ def test_a_cancelled_task_loses_no_item() -> None:
 
 
 def test_an_item_goes_with_its_source() -> None:
+    """An item that waits goes with its source."""
     kept = Kept()
 
     def source() -> Iterator[int]:

@@ -82,6 +82,7 @@ def admitted(stepper: Stepper, account: ProducerSession, seconds: float) -> int:
 
 
 def test_the_first_acquire_claims_and_is_served(stepper: Stepper) -> None:
+    """The first `acquire` claims and is served."""
     account = producer(stepper)
     line = join(account)
     stepper.run()
@@ -721,7 +722,8 @@ def test_closing_an_unused_one_needs_no_call(stepper: Stepper) -> None:
     assert stepper.sent == []
 
 
-def test_a_lost_goodbye_is_said_once_more(stepper: Stepper) -> None:
+def test_a_lost_leaving_is_repeated_once(stepper: Stepper) -> None:
+    """A deregistration that was lost is sent once more."""
     account, leaver = producer(stepper), Line(0, START)
     join(account)
     stepper.run()
@@ -909,6 +911,7 @@ def test_an_outage_waiter_tries_at_once(stepper: Stepper) -> None:
 
 
 def test_degraded_waiters_are_served_in_order(stepper: Stepper) -> None:
+    """Degraded waiters are served in order."""
     account = producer(stepper)
     away(stepper, account)
     large, small = join(account, 200), join(account)
@@ -921,6 +924,7 @@ def test_degraded_waiters_are_served_in_order(stepper: Stepper) -> None:
 
 
 def test_a_try_in_an_outage_is_answered_at_once(stepper: Stepper) -> None:
+    """A try in an outage is answered at once."""
     share, closed = producer(stepper, "a"), producer(stepper, "b", on_outage="closed")
     away(stepper, share)
     assert join(share, whole=True).is_degraded

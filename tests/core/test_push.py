@@ -59,6 +59,7 @@ def test_a_channel_has_a_first_and_a_last() -> None:
 
 
 def test_a_message_goes_to_those_of_its_channel() -> None:
+    """A message goes to the producers of its channel."""
     channels, one, other = Subscriptions(), Ear(), Ear()
     channels.join("a", one)
     channels.join("b", other)
@@ -186,6 +187,7 @@ def test_a_failed_leaving_ends_listening(stepper: Stepper) -> None:
 
 
 def test_in_a_forked_child_nobody_listens_yet(stepper: Stepper) -> None:
+    """In a forked child nobody listens yet."""
     account = producer(stepper)
     for _ in range(3):
         join(account)

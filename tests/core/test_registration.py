@@ -118,7 +118,8 @@ def test_a_listed_name_is_taken_apart() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 257, "é" * 129, 42, b"raw", None])
-def test_what_is_no_key_is_refused(key: Any) -> None:
+def test_a_bad_key_is_refused(key: Any) -> None:
+    """A value that is not a key is refused."""
     with pytest.raises(InvalidSetting) as refused:
         keyed_name("stripe", key)
     assert (refused.value.field, refused.value.remedy) == ("key", error_texts.invalid_key(256))
@@ -158,6 +159,7 @@ def test_own_settings_of_a_key_win() -> None:
 
 
 def test_a_parent_without_settings_gives_none() -> None:
+    """A parent without settings gives none."""
     stepper, (account,) = family("a")
     redis = stepper.server = Redis()
     line = join(account)
@@ -192,6 +194,7 @@ def test_the_parent_is_read_each_minute(
 
 
 def test_an_idle_key_asks_nobody() -> None:
+    """An idle key makes no call."""
     stepper, _ = family(*(str(i) for i in range(100)), rate=100)
     stepper.advance(1000)
     assert stepper.sent == []
@@ -223,7 +226,8 @@ def test_a_lost_parent_is_told_again() -> None:
     assert redis.told == [("stripe", {"rate": "100"})]
 
 
-def test_what_a_newer_release_has_set_is_left_out() -> None:
+def test_settings_of_newer_releases_are_ignored() -> None:
+    """A setting that a newer release has set is left out."""
     stepper, (account,) = family("a")
     redis = stepper.server = Redis(birth="7", law_by_operator="pid", rate_by_code="5")
     join(account)

@@ -112,6 +112,7 @@ asyncio.run(main())
 
 
 def test_a_process_ends_while_the_resolver_hangs() -> None:
+    """A process ends while the resolver hangs."""
     done = subprocess.run(
         [sys.executable, "-c", HANGS, URL], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -129,6 +130,8 @@ def test_a_failed_lookup_executes_nothing(resolver: Resolver, error: Exception) 
 
 
 def test_each_address_of_a_name_is_tried_in_turn(monkeypatch: pytest.MonkeyPatch, one_server: Server) -> None:
+    """Each address of a name is tried in turn."""
+
     def getaddrinfo(host: Any, port: Any, *args: Any, **given: Any) -> Any:
         if host != "redis.example":
             return ASK(host, port, *args, **given)
@@ -148,6 +151,7 @@ def test_each_address_of_a_name_is_tried_in_turn(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_an_address_is_looked_up_nowhere(host: str) -> None:
+    """An IP address is not looked up."""
     assert lookup(host, 6379) is None
 
 

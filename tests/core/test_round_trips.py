@@ -122,6 +122,7 @@ def test_far_connections_are_made_early() -> None:
 
 
 def test_near_redis_one_connection_is_enough() -> None:
+    """Near Redis, one connection is enough."""
     way = InFlight()
     way.trip = measured(*[0.01] * 9)
     assert way.warm(0.0) is None

@@ -195,6 +195,7 @@ def test_an_earlier_time_wakes_the_loop(stepper: Stepper) -> None:
 
 
 def test_nobody_is_woken_while_the_loop_is_awake(stepper: Stepper) -> None:
+    """Nobody is woken while the loop is awake."""
     other = Chatter(stepper, "b")
 
     def server(job: Job) -> Outcome:
@@ -232,6 +233,7 @@ def test_rescheduling_keeps_the_heap_small(stepper: Stepper) -> None:
 
 
 def test_a_dropped_member_is_not_called(stepper: Stepper) -> None:
+    """A dropped member is not called."""
     member = Chatter(stepper).at(START + 1)
     stepper.scheduler.drop(member)
     stepper.advance(5)
@@ -513,6 +515,7 @@ def test_members_tick_through_an_outage(stepper: Stepper, caplog: pytest.LogCapt
 
 
 def test_a_refusal_is_an_answer(stepper: Stepper) -> None:
+    """A refusal is an answer."""
     Chatter(stepper, every=0.1).at(START)
     stepper.server = fails(exceptions.NoPermissionError("no"))
     stepper.advance(3)
@@ -520,6 +523,7 @@ def test_a_refusal_is_an_answer(stepper: Stepper) -> None:
 
 
 def test_one_that_fails_alone_is_no_outage(stepper: Stepper) -> None:
+    """One call that fails alone is not an outage."""
     bad, good = Chatter(stepper, "bad", every=0.1).at(START), Chatter(stepper, "good", every=0.1).at(START)
     error = exceptions.TryAgainError("moving")
     stepper.server = lambda job: error if isinstance(job, Command) and job.args[0] == "bad" else 1
@@ -562,7 +566,8 @@ def test_an_overdue_answer_may_still_come(stepper: Stepper) -> None:
 
 
 @pytest.mark.hurried
-def test_what_hangs_for_ever_is_an_outage_soon(stepper: Stepper) -> None:
+def test_a_hanging_call_is_an_outage_soon(stepper: Stepper) -> None:
+    """A call that hangs forever is an outage soon."""
     member = Chatter(stepper, every=0.1).at(START)
     stepper.delay = 0.01
     stepper.advance(1)
@@ -633,6 +638,7 @@ def test_closing_leaves_nobody_behind(stepper: Stepper) -> None:
 
 
 def test_closing_with_nothing_to_do_ends_the_loop(stepper: Stepper) -> None:
+    """Closing with nothing to do ends the loop."""
     stepper.run()
     stepper.scheduler.close(Closed("nexus"))
     stepper.run()
@@ -641,6 +647,7 @@ def test_closing_with_nothing_to_do_ends_the_loop(stepper: Stepper) -> None:
 
 
 def test_closing_wakes_the_loop() -> None:
+    """Closing wakes the loop."""
     woken = []
     hub = Scheduler(lambda: START, lambda: woken.append(1))
     hub.close(Closed("nexus"))
@@ -705,6 +712,7 @@ def test_a_plan_repeats_and_gives_up() -> None:
 
 
 def test_a_plan_takes_the_first_answer() -> None:
+    """A plan takes the first answer."""
     plan = ask([Command(("PING",), str)], "redis.example")
     next(plan)
     assert isinstance(plan.send([failed(exceptions.ConnectionError("reset"))]), Pause)
@@ -722,6 +730,7 @@ def test_a_plan_takes_the_first_answer() -> None:
     ],
 )
 def test_a_plan_does_not_repeat_what_was_refused(error: Exception, expected: type[Exception]) -> None:
+    """A plan does not repeat a call that was refused."""
     plan = ask([Command(("PING",), str)], "redis.example")
     next(plan)
     with pytest.raises(expected):

@@ -201,6 +201,7 @@ def test_six_decimals_are_exact(millionths: int) -> None:
 
 
 def test_float_noise_is_not_rounded_up() -> None:
+    """Float noise is not rounded up."""
     assert [micro_rate(x) for x in (0.1, 1.1, 0.1 + 0.2, 2.2 * 3)] == [100_000, 1_100_000, 300_000, 6_600_000]
     assert micro_rate(1e-6 * 1.01) == 2
 
@@ -210,6 +211,7 @@ def test_float_noise_is_not_rounded_up() -> None:
 
 @pytest.mark.parametrize("name", ["a", "0", "es-1", "stripe.cus_9", "A" * 64])
 def test_a_name_is_kept_as_it_is(name: str) -> None:
+    """A name is kept as it is."""
     assert parse_name(name) == name
 
 
@@ -236,7 +238,8 @@ def test_a_parsed_name_is_unchanged(value: object) -> None:
 
 
 @pytest.mark.parametrize("cost", [*NO_NUMBER, 0, 1e-7, 1.1e9], ids=shown)
-def test_what_is_no_cost_is_refused(cost: object) -> None:
+def test_a_bad_cost_is_refused(cost: object) -> None:
+    """A value that is not a cost is refused."""
     with pytest.raises(InvalidSetting) as refused:
         parse_cost(cost)
     assert (refused.value.field, refused.value.remedy) == ("cost", COST.remedy)
@@ -280,6 +283,7 @@ def test_text_is_kept_in_base_units() -> None:
 
 
 def test_settings_are_frozen() -> None:
+    """Settings are frozen."""
     settings = BudgetSettings(rate=5)
     with pytest.raises(FrozenInstanceError, match="rate"):
         settings.rate = 6  # type: ignore[misc]  # that it is frozen is the point

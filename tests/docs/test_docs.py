@@ -63,6 +63,7 @@ def environment(server: Server) -> dict[str, str]:
 
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_every_python_snippet_runs(one_server: Server, code: str) -> None:
+    """Every Python snippet runs."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=LONG_PATIENCE,
         env=environment(one_server), check=False,
@@ -238,11 +239,13 @@ def test_every_command_of_the_readme_runs(one_server: Server) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
+    """Every link leads somewhere."""
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), target
 
 
 def test_the_tour_names_files_that_exist() -> None:
+    """The tour names files that exist."""
     tour = (ROOT / "docs" / "how-it-works.md").read_text()
     for name in set(re.findall(r"`((?:\w+/)*\w+\.(?:py|lua))`", tour)):
         places = [ROOT / name, ROOT / "lua" / name, *(ROOT / "nexus_redis").rglob(name)]
@@ -251,5 +254,6 @@ def test_the_tour_names_files_that_exist() -> None:
 
 @pytest.mark.parametrize("law", laws.LAWS)
 def test_the_plot_of_a_law_is_what_the_scripts_do(one_server: Server, law: str) -> None:
+    """The plot of a law is what the scripts do."""
     picture = laws.IMAGES / f"law-{law}.svg"
     assert picture.read_text() == laws.drawing(law, laws.course(one_server.client(single_connection_client=True), law))

@@ -63,6 +63,7 @@ def test_the_quickstart_keeps_the_rate(one_server: Server) -> None:
 
 
 def test_fifty_tasks_share_one_budget(one_server: Server) -> None:
+    """Fifty tasks share one budget."""
     assert "50 calls at 100/s" in finish(start(one_server, "async_producer.py"))
 
 
@@ -165,6 +166,7 @@ def test_a_stream_fills_as_it_is_read(one_server: Server) -> None:
 
 
 def test_the_shell_script_gets_by_without_python(one_server: Server) -> None:
+    """The shell script gets by without Python."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["sh", str(ROOT / "examples" / "shell.sh")], capture_output=True, text=True, timeout=LONG_PATIENCE, check=False,
@@ -183,6 +185,7 @@ def test_the_shell_script_gets_by_without_python(one_server: Server) -> None:
 
 
 def test_every_example_is_tested_here() -> None:
+    """Every example is tested here."""
     examples = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
     here = Path(__file__).read_text() + (ROOT / "docker-compose.yml").read_text()
     assert {name for name in examples if name not in here and name.removesuffix(".py") + ":app" not in here} == set()
@@ -260,6 +263,7 @@ def checked(path: Path) -> tuple[int, str]:
 
 
 def test_the_compose_file_is_one(tmp_path: Path) -> None:
+    """The compose file is a valid one, and the check finds a misspelled word in it."""
     code, said = checked(COMPOSE)
     assert code == 0, said
     wrong = tmp_path / "docker-compose.yml"

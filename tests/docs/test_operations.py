@@ -95,6 +95,7 @@ def tools(folder: Path) -> str:
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS)
 def test_a_transcript_is_what_one_sees(own: ServerProcess, transcript: str, tmp_path: Path) -> None:
+    """A transcript is what a reader sees."""
     with redis.Redis(port=own.port) as client:
         client.flushall()
         client.acl_deluser("nexus")
@@ -249,6 +250,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def test_each_reason_has_its_row() -> None:
+    """Each reason has its row."""
     protocol = (ROOT / "docs" / "protocol.md").read_text()
     answers = re.search(r"^\| `reason` \|(.*)\|$", protocol, re.MULTILINE)
     assert answers

@@ -90,6 +90,7 @@ def test_every_link_has_a_target(pages: dict[Path, Page], built: tuple[Path, str
 
 
 def test_no_page_fetches_anything_from_elsewhere(pages: dict[Path, Page]) -> None:
+    """No page fetches anything from elsewhere."""
     assert {source for page in pages.values() for source in page.fetched if urlsplit(source).netloc} == set()
 
 
@@ -139,6 +140,7 @@ def test_every_page_is_in_the_navigation() -> None:
     ["nexus_redis", "nexus_redis.asyncio", "nexus_redis.errors", "nexus_redis.extending", "nexus_redis.testing"],
 )
 def test_every_public_name_is_in_the_reference(pages: dict[Path, Page], module: str) -> None:
+    """Every public name is in the reference."""
     known = {name for page in pages.values() for name in page.ids}
     home = importlib.import_module(module)
     names = getattr(home, "__all__", None) or [

@@ -81,6 +81,7 @@ def test_the_rate_stays_near_the_work(consumer: Consumer) -> None:
 
 
 def test_nothing_grows_while_nothing_is_done(consumer: Consumer) -> None:
+    """Nothing grows while nothing is done."""
     story = Story(consumer, law="aimd")
     story.says()
     assert story.works(5, 10).rate > 10
@@ -114,6 +115,7 @@ def test_failures_at_a_good_rate_are_normal(consumer: Consumer) -> None:
 
 
 def test_a_single_failure_only_holds_the_rate(consumer: Consumer) -> None:
+    """A single failure only holds the rate."""
     story = rested(consumer, 100)
     rate = story.says(17).rate
     assert story.says(16, 1).rate == pytest.approx(rate)
@@ -150,6 +152,7 @@ def test_tenfold_in_ten_seconds(consumer: Consumer) -> None:
 
 
 def test_a_latency_above_its_target_is_overload(consumer: Consumer) -> None:
+    """A latency above its target is overload."""
     story = Story(consumer, law="aimd", setting=Setting(latency_target_ms=50), capacity=100)
     story.says(latency_ms=1)
     assert story.says(25, latency_ms=50).rate == 100
@@ -166,6 +169,7 @@ def test_threefold_latency_is_overload(consumer: Consumer) -> None:
 
 
 def test_the_middle_percentile_decides(consumer: Consumer) -> None:
+    """The middle percentile decides."""
     story = Story(consumer, law="aimd", capacity=100)
     usual = {"latency_ms": 50.0, "latency_p25_ms": 20.0, "latency_p10_ms": 15.0}
     story.says(**usual)
@@ -228,13 +232,15 @@ def test_failures_hold_the_rate_down(consumer: Consumer) -> None:
     assert story.says(0, 1, capacity=5000).rate <= 1
 
 
-def test_what_is_not_used_does_not_grow(consumer: Consumer) -> None:
+def test_an_unused_rate_does_not_grow(consumer: Consumer) -> None:
+    """A rate that is not used does not grow."""
     story = Story(consumer, law="aimd")
     rate = story.says().rate
     assert story.works(60, 0.4 * rate).rate == rate
 
 
 def test_aimd_never_stands_at_zero_for_ever(consumer: Consumer) -> None:
+    """The law `aimd` never stands at zero forever."""
     story = Story(consumer, law="aimd")
     story.says()
     for _ in range(400):
@@ -333,6 +339,7 @@ def test_lua_and_referee_agree(seed: int) -> None:
     ],
 )
 def test_the_referee_notices_a_planted_bug(planted: str, instead_of: str) -> None:
+    """The referee notices a planted bug."""
     text = composed()
     assert text.count(planted) == 1, planted
     broken = LuaLaws(text.replace(planted, instead_of))
@@ -504,6 +511,7 @@ def test_a_queueing_service_stays_fast(name: str, *, has_percentiles: bool) -> N
 
 
 def test_a_latency_target_is_kept() -> None:
+    """A latency target is kept."""
     world = World(Queue(8, about(0.04)), Referee(), seconds=80, latency_target_ms=100).run()
     assert world.done(30, 80) > 150
     assert world.median(30, 80) < 0.12
@@ -511,6 +519,7 @@ def test_a_latency_target_is_kept() -> None:
 
 @pytest.mark.parametrize(("rate", "most"), [(20, 0.07), (200, 0.03)])
 def test_a_limit_is_used_up_and_little_is_refused(rate: float, most: float) -> None:
+    """A limit is used up, and little is refused."""
     world = World(Limiter(steady(rate)), Referee(), seconds=120).run()
     assert world.done(20, 120) > 0.97 * rate
     assert world.refused(20, 120) < most
@@ -557,6 +566,7 @@ def shares(world: World, start: float, end: float) -> list[float]:
 
 @pytest.mark.parametrize("count", [1, 2, 6, 20])
 def test_observers_share_a_limit_evenly(count: int) -> None:
+    """Observers share a limit evenly."""
     world = observed(Limiter(steady(100)), count)
     assert world.done(15, 70) > 95
     assert world.refused(15, 70) < 0.15
@@ -602,6 +612,7 @@ def test_observers_keep_a_service_fast() -> None:
 
 
 def test_observers_follow_a_limit_that_falls() -> None:
+    """Observers follow a limit that falls."""
     world = observed(Limiter(stepped(200, 60, 30)), 6)
     assert world.done(34, 70) > 57
     assert world.refused(36, 70) < 0.15

@@ -44,6 +44,7 @@ def test_a_birth_gives_one_token_and_two_percent(story: ScriptDriver) -> None:
 
 
 def test_the_first_token_waits_for_the_first_rate(story: ScriptDriver) -> None:
+    """The first token waits for the first rate."""
     assert story.claim().granted == 0
     assert story.tokens == 0
     story.at(3600).configure(rate=0.5)
@@ -75,6 +76,7 @@ def test_a_new_life_charges_what_is_held(story: ScriptDriver) -> None:
 
 
 def test_learning_lasts_one_lease(story: ScriptDriver) -> None:
+    """Learning lasts one lease."""
     story.configure(rate=100)
     story.at(0.499999).claim("a", tokens=0, held=2)
     assert story.tokens == BURST - 2 * MICRO
@@ -138,6 +140,7 @@ def test_a_retry_is_free_in_the_next_life(story: ScriptDriver) -> None:
 
 
 def test_a_lower_seq_is_stale(story: ScriptDriver) -> None:
+    """A lower seq is stale."""
     story.configure(rate=100)
     story.claim("a", seq=5)
     assert refused(story, "a", seq=4) == "NEXUS_STALE"
@@ -160,6 +163,7 @@ def test_a_lease_includes_the_round_trip(story: ScriptDriver) -> None:
 
 
 def test_an_id_is_taken_while_its_lease_lives(story: ScriptDriver) -> None:
+    """An id is taken while its lease lives."""
     story.configure(rate=100)
     story.at(1).claim("a", incarnation="first")
     assert refused(story.at(1), "a", incarnation="second", seq=1) == "NEXUS_ID_TAKEN"
@@ -183,6 +187,7 @@ def test_a_new_incarnation_inherits_debts(story: ScriptDriver) -> None:
 
 
 def test_a_new_incarnation_inherits_no_credit(story: ScriptDriver) -> None:
+    """A new incarnation inherits no credit."""
     story.configure(rate=100)
     story.claim("a", tokens=0, requested_rate=100)
     story.at(0.3).claim("a", tokens=0, requested_rate=100)
@@ -276,6 +281,7 @@ def test_tokens_of_one_call_touch_the_bucket(story: ScriptDriver) -> None:
 
 
 def test_a_claim_may_hand_back_and_take_at_once(story: ScriptDriver) -> None:
+    """A claim may hand back and take at once."""
     story = holding_101_of_201(story)
     answer = story.at(1.1).claim(tokens=40, need=40, unused=50, held=51, requested_rate=1000)
     assert answer.granted + story.tokens == 20_000 + 10 * MICRO + 50 * MICRO
@@ -371,6 +377,7 @@ def test_forgotten_grants_are_paid_once(story: ScriptDriver, gap: float, produce
 
 
 def test_the_count_of_another_life_says_nothing(story: ScriptDriver) -> None:
+    """The count of another life says nothing."""
     story.configure(rate=100)
     story.at(1)
     for birth in ("", str(START_US + 1), "x"):
@@ -380,6 +387,7 @@ def test_the_count_of_another_life_says_nothing(story: ScriptDriver) -> None:
 
 
 def test_the_count_is_exact_in_parts_of_a_token(story: ScriptDriver) -> None:
+    """The count is exact in parts of a token."""
     story.configure(rate=100)
     answers = [story.at(1).claim(tokens=0.4, need=0.4) for _ in range(5)]
     totals, answer = [a.granted_total for a in answers], answers[-1]
@@ -394,6 +402,7 @@ def test_the_count_is_exact_in_parts_of_a_token(story: ScriptDriver) -> None:
 
 
 def test_all_or_nothing(story: ScriptDriver) -> None:
+    """A claim for all or nothing gets all or nothing."""
     story.configure(rate=100)
     assert story.at(1).claim(tokens=27, need=27, whole=True).granted == 0
     assert story.tokens == BURST
@@ -432,6 +441,7 @@ def test_a_longer_burst_empties_the_bucket(story: ScriptDriver) -> None:
 
 
 def test_each_is_told_its_own_slot(story: ScriptDriver) -> None:
+    """Each producer is told its own slot."""
     story.configure(rate=10)
     assert story.claim("a").granted == MICRO
     answer = story.claim("b", requested_rate=1000)
@@ -538,6 +548,7 @@ def test_what_demand_leaves_goes_to_the_greedy(story: ScriptDriver) -> None:
 
 
 def test_weights_divide_what_is_contended(story: ScriptDriver) -> None:
+    """Weights divide what is contended."""
     story.configure(rate=100)
     wants = {name: {"requested_rate": 500, "weight": w} for name, w in (("a", 1), ("b", 3), ("c", 0.01), ("d", 1000))}
     whole = 1004.01
@@ -588,6 +599,7 @@ def test_a_rare_claim_counts_in_full(story: ScriptDriver) -> None:
 
 
 def test_one_that_leaves_takes_its_demand_along(story: ScriptDriver) -> None:
+    """A producer that leaves takes its demand along."""
     story.configure(rate=100)
     wants = {name: {"requested_rate": 1000} for name in ("a", "b")}
     told(story, wants)
@@ -598,7 +610,8 @@ def test_one_that_leaves_takes_its_demand_along(story: ScriptDriver) -> None:
     assert rates(told(story, {"a": wants["a"]}, 1)) == {"a": 100}
 
 
-def test_alone_one_may_have_all_that_is_left_over(story: ScriptDriver) -> None:
+def test_a_lone_producer_may_have_the_rest(story: ScriptDriver) -> None:
+    """Alone, a producer may have all that is left over."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=0, requested_rate=10)
     assert float(story.client.hget(story.keys.producer("a"), "share_per_s") or 0) == 100
@@ -607,6 +620,7 @@ def test_alone_one_may_have_all_that_is_left_over(story: ScriptDriver) -> None:
 
 
 def test_an_epoch_that_nobody_closed_is_forgotten(story: ScriptDriver) -> None:
+    """An epoch that nobody closed is forgotten."""
     story.configure(rate=100)
     told(story, {name: {"requested_rate": 1000} for name in ("a", "b")})
     assert story.at(60).claim("a", tokens=0, requested_rate=1000).recommended_rate == 100 * MICRO
@@ -664,6 +678,7 @@ def test_the_first_round_under_a_new_rate(story: ScriptDriver, middle: float, af
 
 
 def test_tokens_are_earned_at_the_rate_that_ruled(story: ScriptDriver) -> None:
+    """Tokens are earned at the rate that ruled."""
     story.configure(rate=100, burst=100)
     story.at(1).configure(rate=10, burst=1000)
     story.at(3).configure(rate=1000, burst=10)
@@ -691,6 +706,7 @@ def test_no_rate_grants_and_owes_nothing(story: ScriptDriver) -> None:
 
 
 def test_the_slowest_budget_there_is(story: ScriptDriver) -> None:
+    """The slowest budget that there is earns a token in twelve days."""
     assert story.configure(rate=0.000001).rate == 0.000001
     assert story.claim().granted == MICRO
     assert story.claim().retry_after == 1
@@ -753,6 +769,7 @@ def test_a_resume_ends_an_endless_pause(story: ScriptDriver) -> None:
 
 
 def test_the_reasons_name_who_rules(story: ScriptDriver) -> None:
+    """The reasons name what rules the rate."""
     assert story.claim("a").reason == "unset"
     story.configure(rate=100)
     assert story.at(1).claim("a", tokens=0, requested_rate=50).reason == "ok"
@@ -785,6 +802,7 @@ WEEK, TEN_MINUTES = 604_800_000, 600_000
 
 
 def test_every_key_ends_by_itself(story: ScriptDriver) -> None:
+    """Every key ends by itself."""
     story.configure(rate=100)
     story.report(load=10, capacity=50, queue_depth=1, queue_limit=9)
     for name in ("a", "b"):
@@ -815,7 +833,8 @@ def test_expiry_is_renewed_each_minute(story: ScriptDriver) -> None:
     assert TEN_MINUTES - 60_000 < ttls(story)[":producer:a"] <= TEN_MINUTES
 
 
-def test_what_an_operator_set_does_not_end(story: ScriptDriver) -> None:
+def test_an_operators_settings_do_not_end(story: ScriptDriver) -> None:
+    """The keys of a budget that an operator has set do not expire, and the keys of its members do."""
     story.claim("a")
     story.configure("operator", rate=100)
     story.at(1).claim("a")
@@ -855,6 +874,7 @@ def test_a_producer_has_its_last_time(story: ScriptDriver) -> None:
 
 
 def test_a_producers_hash_says_what_it_is(story: ScriptDriver) -> None:
+    """A producer's hash says what the producer is."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=3, need=3, weight=2.5, priority="high", held=1.5, requested_rate=12.25)
     fields: Any = story.client.hgetall(story.keys.producer("a"))
@@ -878,6 +898,7 @@ def test_a_lost_budget_owes_one_token(story: ScriptDriver) -> None:
 
 
 def test_a_lost_producer_is_a_new_one(story: ScriptDriver) -> None:
+    """A lost producer is a new one."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=10)
     story.client.delete(story.keys.producer_state("a"))

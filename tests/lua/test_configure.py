@@ -22,6 +22,7 @@ def refused(story: ScriptDriver, *args: Any, **settings: Any) -> str:
 
 
 def test_opening_a_budget_makes_it(story: ScriptDriver) -> None:
+    """Opening a budget makes it."""
     opened = story.configure(rate=100, burst=2)
     assert tuple(opened) == (100, 0, "rate", str(START_US), (), ())
     fields = story.inspect().fields
@@ -74,13 +75,15 @@ def test_an_unset_brings_the_code_back(story: ScriptDriver) -> None:
     ],
 )  # fmt: skip
 def test_each_setting_is_kept_with_its_source(story: ScriptDriver, name: str, value: Any, stored: str) -> None:
+    """Each setting is kept with its source."""
     for source in ("code", "operator"):
         story.configure(source, **{name: value})
         assert story.inspect().fields[f"{name}_by_{source}"] == stored
 
 
 @pytest.mark.parametrize("source", ["code", "operator"])
-def test_what_cannot_go_together_is_refused(story: ScriptDriver, source: str) -> None:
+def test_contradictions_are_refused(story: ScriptDriver, source: str) -> None:
+    """Settings that cannot go together are refused."""
     story.configure(source, min_rate=10)
     assert refused(story, source, rate=9.999999) == "NEXUS_INVALID_MIN_RATE"
     story.configure(source, rate=10)
@@ -127,6 +130,7 @@ def test_a_floor_yields_to_a_pause(story: ScriptDriver) -> None:
 
 
 def test_a_pause_holds_as_long_as_it_was_said(story: ScriptDriver) -> None:
+    """A pause holds for as long as it was set."""
     story.configure(rate=100)
     assert story.configure(pause=0.5) == (0, 3, "paused", str(START_US), (), ())
     assert story.at(0.499999).configure().reason == "paused"
@@ -177,6 +181,7 @@ def test_code_shortens_only_its_own_pause(story: ScriptDriver, longer: float) ->
 
 
 def test_a_pause_says_who_and_why(story: ScriptDriver) -> None:
+    """A pause says who paused and why."""
     story.run(calls.configure(story.keys, pause=30, note="429 Retry-After", at_us=story.at_us))
     fields = story.inspect().fields
     assert (fields["pause_by"], fields["pause_reason"]) == ("code", "429 Retry-After")
@@ -233,7 +238,8 @@ def test_a_setting_lifts_no_later_stop(story: ScriptDriver) -> None:
     assert story.at(5).claim().reason == "no_consumers"
 
 
-def test_what_has_become_due_is_settled_first(story: ScriptDriver) -> None:
+def test_due_deadlines_go_first(story: ScriptDriver) -> None:
+    """A deadline that has passed is settled first."""
     story.report(load=0, capacity=10)
     story.at(2).configure(min_rate=1)
     assert story.inspect().live == frozenset()

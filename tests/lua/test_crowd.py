@@ -119,6 +119,7 @@ def test_a_refresh_survives_an_outage(crowd: Crowd, away: float, is_long: bool) 
 
 
 def test_a_few_less_change_nothing(crowd: Crowd) -> None:
+    """A few producers less change nothing."""
     crowd.come(50, epochs=4)
     refresh = crowd.story.numbers("terms")[REFRESHED]
     crowd.come(40, epochs=4)
@@ -126,6 +127,7 @@ def test_a_few_less_change_nothing(crowd: Crowd) -> None:
 
 
 def test_who_only_asked_once_makes_no_crowd(crowd: Crowd) -> None:
+    """A producer that only asked once makes no crowd."""
     crowd.come(50, incarnation="")
     assert crowd.last["p0"].refresh == 0.1
     assert crowd.story.client.zcard(crowd.story.keys.producers) == 0
@@ -228,6 +230,7 @@ def test_sums_of_a_very_large_crowd_stay_sums(story: ScriptDriver) -> None:
 
 
 def test_in_a_pause_a_crowd_comes_no_more_often(crowd: Crowd) -> None:
+    """In a pause a crowd comes no more often."""
     crowd.come(120)
     crowd.story.configure(pause=60)
     for _ in range(3):

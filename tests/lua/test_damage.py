@@ -161,6 +161,7 @@ def test_a_damaged_class_is_computed_again(lived: ScriptDriver, place: int) -> N
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_claim_never_stops_in_silence(lived: ScriptDriver, name: str) -> None:
+    """A claim never stops in silence."""
     spoil(lived, lived.keys.state, STATES[name])
     assert damaged(lived.keys.state) in errors(lived).values()
 
@@ -230,6 +231,7 @@ def test_lost_settings_begin_another_life(story: ScriptDriver) -> None:
 
 
 def test_a_fixed_limit_is_whole_at_once(story: ScriptDriver) -> None:
+    """A fixed limit is whole at once after a repair."""
     story.configure("operator", rate=50)
     story.at(1).claim("p", tokens=1)
     story.client.set(story.keys.state, "x")

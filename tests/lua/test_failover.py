@@ -74,6 +74,7 @@ def test_a_deaf_replica_loses_nothing(one_server: Server, lag: float, freezes: s
     ids=["the window does not know of the grants", "nor does it wait"],
 )
 def test_without_its_rule_records_are_lost(one_server: Server, planted: tuple[str, str]) -> None:
+    """Without the rule for failovers, records are lost."""
     assert sum(attacked(one_server, 0.3, 9.97, seed, planted).lost() for seed in (1, 2)) > 0
 
 

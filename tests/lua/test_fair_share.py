@@ -35,6 +35,7 @@ def test_a_modest_producer_gets_its_50(one_server: Server) -> None:
 
 
 def test_weights_of_1_and_4_come_out_as_1_to_4(one_server: Server) -> None:
+    """Weights of 1 and 4 come out as 1 to 4."""
     measured = fleet(one_server, 1000, *many(3, weight=1), *many(3, weight=4)).measure(5, 35)
     light, heavy = sum(measured.got[f"p{i}"] for i in range(3)), sum(measured.got[f"p{i}"] for i in range(3, 6))
     assert heavy / light == pytest.approx(4, rel=0.02)

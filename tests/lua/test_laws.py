@@ -232,6 +232,7 @@ def test_rates_keep_floors_and_ceilings(seed: int) -> None:
     ],
 )
 def test_the_referee_notices_a_planted_bug(planted: str, instead_of: str) -> None:
+    """The referee notices a planted bug."""
     text = composed()
     assert text.count(planted) == 1, planted
     broken = LuaLaws(text.replace(planted, instead_of))
@@ -331,6 +332,7 @@ def test_load_alone_fits_no_law(consumer: Consumer) -> None:
 
 
 def test_a_law_once_chosen_changes_only_upward(consumer: Consumer) -> None:
+    """A law that was chosen once changes only upward."""
     story = Story(consumer)
     assert story.says(latency_ms=5).capacity == 0  # aimd
     assert story.says(load=80, capacity=50).rate == pytest.approx(50)  # range
@@ -360,6 +362,7 @@ def test_a_chosen_law_is_used(consumer: Consumer) -> None:
 
 
 def test_a_set_law_that_does_not_fit_is_refused(consumer: Consumer) -> None:
+    """A law that is set and does not fit is refused."""
     assert consumer.evaluate("drain", None, Report(load=10, capacity=10), None, 0, Setting()) is None
 
 
@@ -389,6 +392,7 @@ def test_a_slower_consumer_is_noticed(consumer: Consumer) -> None:
 
 @pytest.mark.parametrize("where", ["in_flight", "depth"])
 def test_a_stall_of_five_seconds_is_no_sample(consumer: Consumer, where: str) -> None:
+    """A stall of five seconds is not a sample."""
     story = backlogged(consumer, 1000)
     story.says(20, depth=400)  # the stall began within this report
     story.works(5, 0, **{"depth": 400, where: 500})
@@ -403,11 +407,13 @@ def test_a_stall_fills_the_queue(consumer: Consumer) -> None:
 
 
 def test_a_silence_is_no_sample(consumer: Consumer) -> None:
+    """A silence is not a sample."""
     story = backlogged(consumer, 1000)
     assert story.says(10, dt=5, depth=800).capacity == pytest.approx(1000)
 
 
 def test_a_report_too_soon_is_no_sample(consumer: Consumer) -> None:
+    """A report that comes too soon is not a sample."""
     story = backlogged(consumer, 1000)
     assert story.says(0, dt=0.01, depth=900).capacity == pytest.approx(1000)
 
@@ -440,6 +446,7 @@ def test_errors_of_a_full_queue_mean_no_room(consumer: Consumer) -> None:
 
 
 def test_a_probe_needs_arrivals_of_its_own(consumer: Consumer) -> None:
+    """A probe needs arrivals of its own."""
     story = emptied(consumer, 1000)
     assert story.works(10, 900, depth=0).capacity > 1050
     story = emptied(consumer, 1000)
@@ -455,6 +462,7 @@ def test_a_probe_stays_near_the_work(consumer: Consumer) -> None:
 
 
 def test_a_queue_above_its_aim_ends_a_probe(consumer: Consumer) -> None:
+    """A queue above its aim ends a probe."""
     story = backlogged(consumer, 1000)
     assert story.works(10, 900, depth=500).capacity <= 1000
 
@@ -475,6 +483,7 @@ def test_a_shallow_queue_aims_at_four_tenths(consumer: Consumer) -> None:
 
 
 def test_a_restart_keeps_what_was_learned(consumer: Consumer) -> None:
+    """A restart keeps what was learned."""
     story = backlogged(consumer, 1000)
     story.restarts()
     assert story.says(depth=200) == pytest.approx((1000, 1000, 1))
@@ -507,6 +516,7 @@ def test_a_cold_window_needs_a_short_queue(consumer: Consumer) -> None:
 
 
 def test_the_first_proof_ends_the_cold(consumer: Consumer) -> None:
+    """The first proof ends the cold phase."""
     story = Story(consumer, limit=1000)
     story.says(depth=500)
     assert story.says(80, depth=600) == pytest.approx((320 - (600 - 64) / 5, 320, 1))
@@ -538,6 +548,7 @@ def test_a_given_capacity_bounds_a_law(consumer: Consumer) -> None:
 
 
 def test_the_rate_of_the_budget_is_a_ceiling(consumer: Consumer) -> None:
+    """The rate of the budget is a ceiling."""
     story = backlogged(consumer, 1000, setting=Setting(rate=300))
     assert story.says(250, depth=200) == pytest.approx((300, 1000, 1))
 
@@ -554,6 +565,7 @@ def test_the_floor_of_a_law(consumer: Consumer) -> None:
 
 
 def test_memory_is_one_text_of_whole_numbers() -> None:
+    """The memory of a law is one text of whole numbers."""
     consumer = LuaConsumer(LUA)
     backlogged(consumer)
     words = consumer.text.split()
@@ -563,6 +575,7 @@ def test_memory_is_one_text_of_whole_numbers() -> None:
 
 @pytest.mark.parametrize("text", ["", " "])
 def test_no_memory_is_an_empty_one(text: str) -> None:
+    """A missing memory is an empty one."""
     name, memory = LUA.laws.law_memory(text)
     assert name is None
     assert list(memory) == []
@@ -661,6 +674,7 @@ def settled(consumer: Consumer, law: str, capacity: float = 100, **how: Any) -> 
 def test_a_counter_that_jumps_once_moves_nothing(
     consumer: Consumer, law: str, capacity: float, jump: dict[str, float]
 ) -> None:
+    """A counter that jumps once moves nothing."""
     loop = settled(consumer, law, capacity)
     loop.report(**{name: more * capacity for name, more in jump.items()})
     assert max(loop.seconds(5)) <= 1.3 * capacity

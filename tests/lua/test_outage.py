@@ -246,6 +246,7 @@ def test_a_lost_answer_keeps_the_reserve(story: ScriptDriver) -> None:
 
 
 def test_a_share_is_reserved_until_it_has_ended(story: ScriptDriver) -> None:
+    """A share is reserved until it has ended."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
     reserved = []

@@ -67,6 +67,7 @@ def test_scripts_and_referee_agree(client: redis.Redis, seed: int) -> None:
 
 
 def test_they_agree_on_every_kind_of_server(real_server: Server) -> None:
+    """The scripts and the referee agree on every kind of server."""
     for seed in range(3):
         assert differences(real_server.fast_client(), seed) == []
 
@@ -123,6 +124,7 @@ def test_failures_and_batches_cost_little(make: targets.Make, how: dict[str, flo
 
 @pytest.mark.soak
 def test_every_figure_is_reached_on_ten_seeds() -> None:
+    """Every figure is reached on ten seeds."""
     with targets.measuring(targets.SEEDS, with_scripts=True) as measured:
         assert [str(figure) for figure in targets.figures(measured) if not figure.is_met] == []
 
@@ -132,6 +134,7 @@ def test_every_figure_is_reached_on_ten_seeds() -> None:
 
 @pytest.mark.parametrize("name", DECISIVE)
 def test_a_lossless_budget_loses_nothing(client: redis.Redis, name: str) -> None:
+    """A lossless budget loses nothing."""
     plant = attacked(client, name, Attack(queue_s=1.0, delay=0.5, seed=1, seconds=60))
     assert plant.granted > 2_500
     assert plant.lost() == 0
@@ -205,6 +208,7 @@ LOSSES = (
 
 @pytest.mark.parametrize(("seed", "text", "instead"), IN_STEP)
 def test_the_referee_notices_a_planted_bug(client: redis.Redis, seed: int, text: str, instead: str) -> None:
+    """The referee notices a planted bug."""
     assert differences(client, seed) == []
     assert differences(client, seed, (text, instead))
 

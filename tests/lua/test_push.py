@@ -63,6 +63,7 @@ def test_a_drop_carries_its_judgement(story: ScriptDriver, ear: Ear) -> None:
 
 
 def test_the_message_is_five_words(story: ScriptDriver) -> None:
+    """The message is five words."""
     pubsub = story.client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
     pubsub.subscribe("test:{story}:flow")
     story.configure(rate=100)
@@ -199,6 +200,7 @@ def test_level_3_is_published_at_one_rate(story: ScriptDriver, ear: Ear) -> None
 
 
 def test_the_settings_of_a_new_life_are_no_drop(story: ScriptDriver, ear: Ear) -> None:
+    """The settings of a new life are not a drop."""
     story.configure(rate=100)
     story.client.flushall()
     story.at(1).configure(rate=10)
@@ -206,6 +208,7 @@ def test_the_settings_of_a_new_life_are_no_drop(story: ScriptDriver, ear: Ear) -
 
 
 def test_each_budget_has_a_channel_of_its_own(story: ScriptDriver, ear: Ear) -> None:
+    """Each budget has a channel of its own."""
     other = ScriptDriver(story.client, "other")
     other.configure(rate=100)
     other.configure(pause=1)
@@ -214,6 +217,7 @@ def test_each_budget_has_a_channel_of_its_own(story: ScriptDriver, ear: Ear) -> 
 
 
 def test_who_may_not_publish_has_everything_else(real_story: ScriptDriver) -> None:
+    """A client that may not publish can do everything else."""
     admin: Any = real_story.client
     admin.execute_command("ACL", "SETUSER", "mute", "reset", "on", ">secret", "~*", "+@all", "resetchannels")
     try:

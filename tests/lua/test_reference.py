@@ -84,6 +84,7 @@ def test_the_protocol_lists_message_fields(model: type[Message]) -> None:
 
 
 def test_the_protocol_explains_every_code() -> None:
+    """The protocol explains every code."""
     explained = {
         code for row in rows(section("protocol.md", "Five scripts")) for code in re.findall(r"NEXUS_\w+", row[0])
     }
@@ -147,6 +148,7 @@ def test_every_field_of_a_hash_is_listed(full: ScriptDriver, heading: str) -> No
 
 @pytest.mark.parametrize("part", [*KINDS, "report"])
 def test_every_place_of_a_state_is_explained(full: ScriptDriver, part: str) -> None:
+    """Every place of a packed state is explained."""
     table, places = rows(section("state.md", re.sub("_.*", "", part)))[1:], list[int]()
     for row in table:
         first, _, last = row[0].partition(" to ")
@@ -179,11 +181,13 @@ def test_a_decoding_client_reads_everything(real_server: Server) -> None:
 
 
 def test_every_setting_is_listed_by_both_sources() -> None:
+    """Every setting is listed by both sources."""
     listed_ = {name for row in rows(section("state.md", "The budget")) for name in names(row[0])}
     assert {f"{setting}_by_{source}" for setting in SETTINGS for source in ("code", "operator")} <= listed_
 
 
 def test_nothing_else_lies_there(full: ScriptDriver) -> None:
+    """No other key lies in Redis than those that the page lists."""
     kinds = {row[1] for row in rows(section("state.md", "Keys"))[1:]}
     found = {calls.text(full.client.type(key)) for key in full.state}
     assert found == kinds == {"hash", "zset", "stream", "string"}
@@ -205,6 +209,7 @@ def as_pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def test_the_transcript_is_what_lies_there(one_server: Server) -> None:
+    """The transcript shows what lies in Redis."""
     story = ScriptDriver(one_server.fast_client())
     story.keys = BudgetKeys("nexus", "elasticsearch")
     story.configure(rate=2000, who="app@web-1")

@@ -248,6 +248,7 @@ def test_keys_are_of_one_budget(settled: ScriptDriver, name: str) -> None:
 
 
 def test_a_producers_key_is_no_consumers(settled: ScriptDriver) -> None:
+    """The key of a producer is not the key of a consumer."""
     claim, report = GOOD["claim"](settled.at_us), GOOD["report"](settled.at_us)
     before = settled.state
     assert refusal(settled, claim, keys=report.keys) == "NEXUS_INVALID_KEYS"

@@ -87,6 +87,7 @@ def test_levels_rise_fast_and_fall_late(story: ScriptDriver) -> None:
 
 
 def test_the_load_is_told_though_the_rate_stays(story: ScriptDriver) -> None:
+    """The load is told, though the rate stays."""
     story.configure(rate=10)
     assert [story.at(i).report(load=load, capacity=1000).load for i, load in enumerate((0, 5, 10.5))] == [0, 5, 10.5]
     assert story.claim(tokens=0).load == 10.5
@@ -94,6 +95,7 @@ def test_the_load_is_told_though_the_rate_stays(story: ScriptDriver) -> None:
 
 
 def test_a_full_consumer_is_not_a_paused_one(story: ScriptDriver) -> None:
+    """A full consumer is not a paused one."""
     report = story.report(load=100, capacity=1000)
     assert (report.level, report.reason) == (3, "load")
     assert 0 < report.budget_rate < 1
@@ -190,6 +192,7 @@ def test_rates_stay_in_range(story: ScriptDriver) -> None:
 
 
 def test_a_capacity_is_exact_to_the_micro_token(story: ScriptDriver) -> None:
+    """A capacity is exact to the micro-token."""
     for capacity in (0.29, 0.57, 1.1, 4.35, 33.333333, 0.000001, 1e9):
         report = story.at(story.now + 0.25).report(load=0, capacity=capacity)
         assert (report.rate, report.capacity, report.budget_rate) == (capacity, capacity, capacity)
@@ -350,6 +353,7 @@ def test_a_silent_one_may_leave(story: ScriptDriver, after: float) -> None:
 
 
 def test_the_end_of_the_last_one_counts(story: ScriptDriver) -> None:
+    """The end of the last consumer counts."""
     story.configure(rate=100)
     story.report("a", load=0, capacity=500)
     story.at(1).report("b", load=0, capacity=500)
@@ -398,6 +402,7 @@ def test_one_pause_stops_pushed_work(story: ScriptDriver, combine: str) -> None:
 
 
 def test_a_ceiling_of_nothing_is_no_pause(story: ScriptDriver) -> None:
+    """A ceiling of nothing is not a pause."""
     story.configure(rate=0)
     report = story.report(load=20, capacity=100)
     assert (report.budget_rate, report.level, report.reason) == (0, 0, "rate")
@@ -415,6 +420,7 @@ def test_an_early_report_changes_nothing(story: ScriptDriver) -> None:
 
 
 def test_load_alone_counts_at_once_however_soon(story: ScriptDriver) -> None:
+    """A load alone counts at once, however soon it comes."""
     story.report(load=0, capacity=100)
     assert story.at(0.001).report(load=90, capacity=100).budget_rate == 50
 
@@ -423,6 +429,7 @@ def test_load_alone_counts_at_once_however_soon(story: ScriptDriver) -> None:
 
 
 def test_the_same_report_changes_nothing(story: ScriptDriver) -> None:
+    """The same report changes nothing."""
     story.report(load=0, capacity=100)
     story.at(0.25).report(load=50, capacity=100)
     before = story.state
@@ -433,11 +440,13 @@ def test_the_same_report_changes_nothing(story: ScriptDriver) -> None:
 
 
 def test_a_lower_seq_is_stale(story: ScriptDriver) -> None:
+    """A lower seq is stale."""
     story.report(load=0, capacity=100, seq=5)
     assert refused(story.at(1), load=0, capacity=100, seq=4) == "NEXUS_STALE"
 
 
 def test_an_id_is_taken_while_its_reports_live(story: ScriptDriver) -> None:
+    """An id is taken while its reports live."""
     story.report(load=0, capacity=100)
     assert refused(story.at(1.999999), load=0, capacity=9, incarnation="other", seq=1) == "NEXUS_ID_TAKEN"
     assert refused(story, load=0, capacity=9, incarnation="", seq=0) == "NEXUS_ID_TAKEN"
@@ -621,6 +630,7 @@ def test_load_is_the_fuller_of_two(story: ScriptDriver) -> None:
 
 
 def test_a_consumers_hash_says_what_it_reported(story: ScriptDriver) -> None:
+    """A consumer's hash says what the consumer reported."""
     told = calls.report(
         story.keys, "c", {"load": 12.5, "capacity": 100.25, "done": 7, "errors": 1, "in_flight": 2, "latency_ms": 3.5},
         "me", 3, '{"zone":"b"}', at_us=story.at_us,
@@ -790,6 +800,7 @@ def test_a_step_back_keeps_a_deadline(story: ScriptDriver, step: float) -> None:
 
 @pytest.mark.parametrize("step", [0.4, 1, 4])
 def test_a_clock_that_swings_moves_no_deadline(story: ScriptDriver, step: float) -> None:
+    """A clock that swings moves no deadline."""
     story.at(100_000).report(load=0, capacity=100)
     story.at(100_001).claim(tokens=0)
     assert standing(story.at(100_001 - step))[0] == 100
@@ -798,6 +809,7 @@ def test_a_clock_that_swings_moves_no_deadline(story: ScriptDriver, step: float)
 
 
 def test_a_pause_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
+    """A pause is as long after a step back."""
     story.at(100_000).configure(rate=100, pause=30)
     story.at(100_010).set_back(50_010)
     assert standing(story)[2] == "paused"
@@ -815,6 +827,7 @@ def test_a_step_back_keeps_a_pause(story: ScriptDriver) -> None:
 
 
 def test_a_grace_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
+    """A grace is as long after a step back."""
     story.at(100_000).configure(rate=100)
     story.report(load=95, capacity=40)
     story.leave(consumer="c")
@@ -831,6 +844,7 @@ def test_a_step_back_keeps_an_endless_pause(story: ScriptDriver) -> None:
 
 
 def test_a_step_below_a_second_moves_no_deadline(story: ScriptDriver) -> None:
+    """A step below a second moves no deadline."""
     story.at(10).report(load=0, capacity=100)
     story.at(9.5).claim(tokens=0)
     assert story.inspect().consumers == {"c": START_US / MICRO + 12}

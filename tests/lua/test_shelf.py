@@ -57,6 +57,7 @@ def test_a_refused_item_does_no_harm(case: Case) -> None:
     ],
 )
 def test_the_figures_notice_a_planted_bug(planted: str, instead_of: str, case: int) -> None:
+    """The figures notice a planted bug."""
     text = composed()
     assert text.count(planted) == 1, planted
     assert misses(LuaLaws(text.replace(planted, instead_of)), SAMPLE[case])

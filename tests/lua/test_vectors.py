@@ -39,6 +39,7 @@ def test_vectors_cover_scripts_and_refusals() -> None:
 
 
 def test_their_messages_are_messages() -> None:
+    """The messages of the vectors are messages."""
     messages = [decode(call["message"]) for call in VECTORS["calls"] if "message" in call]
     assert {type(message) for message in messages} == {CapacitySignal, LoadReport}
     example = next(call for call in VECTORS["calls"] if call["note"] == "the protocol's example: the signal")

@@ -79,7 +79,8 @@ def test_consumers_get_what_they_can_hold(story: ScriptDriver) -> None:
     assert take(live(story, 1.75, queue_depth=60, done=20), 1000, "z") == 20  # 80 came, of which 20 are done
 
 
-def test_what_arrived_and_is_not_done_takes_room(story: ScriptDriver) -> None:
+def test_work_in_hand_takes_room(story: ScriptDriver) -> None:
+    """Work that arrived and is not done takes room."""
     opened(story)
     drain(story)
     live(story, 1.75, queue_depth=100)
@@ -89,6 +90,7 @@ def test_what_arrived_and_is_not_done_takes_room(story: ScriptDriver) -> None:
 
 
 def test_a_claim_for_all_or_nothing_is_not_cut(story: ScriptDriver) -> None:
+    """A claim for all or nothing is not cut."""
     opened(story)
     assert take(story, 60, "a", need=60, whole=True) == 60
     assert take(story, 60, "b", need=60, whole=True) == 0
@@ -125,6 +127,7 @@ def test_a_return_makes_no_room_twice(story: ScriptDriver) -> None:
 
 
 def test_no_more_can_burn_than_was_held(story: ScriptDriver) -> None:
+    """No more can burn than was held."""
     opened(story)
     take(story, 40, "a", need=40)
     story.at(1.6).claim("a", tokens=0, burned=1000, unused=30)
@@ -141,6 +144,7 @@ def test_old_burned_tokens_make_no_room(story: ScriptDriver) -> None:
 
 
 def test_a_producer_that_leaves_makes_room(story: ScriptDriver) -> None:
+    """A producer that leaves makes room."""
     opened(story)
     take(story, 40, "a", need=40)
     story.at(1.6).leave("a", unused=30)
@@ -192,7 +196,8 @@ def test_arrivals_count_once(story: ScriptDriver) -> None:
     assert drain(story) == 90
 
 
-def test_one_that_was_forgotten_starts_anew(story: ScriptDriver) -> None:
+def test_a_forgotten_one_starts_again(story: ScriptDriver) -> None:
+    """A producer that was forgotten starts again."""
     opened(story, "ab")
     drain(story)
     live(story, 1.75, "b")
@@ -218,6 +223,7 @@ def test_spread_follows_the_fullest(story: ScriptDriver) -> None:
 
 
 def test_under_min_each_has_its_own_edge(story: ScriptDriver) -> None:
+    """Under `min` each consumer has its own edge."""
     opened(story, "ab", combine="min")
     assert drain(story) == 100
     story.at(1.75).report("a", **TOLD | {"done": 100})
@@ -365,6 +371,7 @@ def test_counters_restart_in_time(story: ScriptDriver, combine: str) -> None:
 
 @pytest.mark.parametrize("step", [0.3, 5, 86_400])
 def test_a_clock_that_steps_back_admits_no_more(story: ScriptDriver, step: float) -> None:
+    """A clock that steps back admits no more."""
     story.at(100_000)
     story.configure(lossless=True)
     story.report(**TOLD)

@@ -42,6 +42,7 @@ def run(text: str) -> Any:
 
 
 def test_a_part_is_put_in_once(made: Make) -> None:
+    """A part is put in once."""
     text = made(
         "--- @include a\n--- @include b\nreturn f(1)\n",
         a="local x = {2}\n",
@@ -52,6 +53,7 @@ def test_a_part_is_put_in_once(made: Make) -> None:
 
 
 def test_constants_are_written_in(made: Make) -> None:
+    """Constants are written in."""
     text = made("local SECOND = 1000000   -- micro\nlocal KIND = '>dd'\nreturn SECOND + 1, KIND .. 'MOST_SECOND'\n")
     assert "SECOND =" not in text
     assert run(text) == (1000001, ">ddMOST_SECOND")
@@ -89,6 +91,7 @@ end
 
 
 def test_a_record_is_an_array(made: Make) -> None:
+    """A record is an array."""
     text = made("""
 --- @record b at rest
 ---   more
@@ -101,7 +104,8 @@ return b[1], rub.more, 'b.rest'
         made("--- @record b at rest\nlocal b\nreturn b.els\n")
 
 
-def test_what_nobody_calls_is_left_out(made: Make) -> None:
+def test_uncalled_functions_are_left_out(made: Make) -> None:
+    """A function that nobody calls is left out."""
     text = made("""
 local function g() return 1 end
 local function f()
@@ -301,14 +305,16 @@ def shown(given: Any) -> str:
 
 
 @pytest.mark.parametrize(("source", "given"), cases(WRITTEN_IN))
-def test_what_is_called_once_is_written_in(made: Make, source: str, given: str) -> None:
+def test_single_calls_are_written_in(made: Make, source: str, given: str) -> None:
+    """A function that is called once is written in."""
     text = made(source)
     assert "function" not in text
     assert shown(run(text)) == shown(run(source)) == given
 
 
 @pytest.mark.parametrize(("source", "given"), cases(NOT_WRITTEN_IN))
-def test_what_cannot_be_stays_a_function(made: Make, source: str, given: str) -> None:
+def test_other_functions_stay_functions(made: Make, source: str, given: str) -> None:
+    """A function that cannot be written in stays a function."""
     text = made(source)
     assert "local function f(" in text
     assert shown(run(text)) == shown(run(source)) == given
@@ -541,11 +547,13 @@ def test_rules_change_no_result(one_server: Server, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_bundle_is_what_the_sources_make() -> None:
+    """The bundle is what the sources make."""
     made = bundle_lua.bundle()
     assert [name for name, text in made.items() if scripts.script(name).text != text] == [], "run `make bundle`"
 
 
 def test_no_script_is_composed_in_a_users_process() -> None:
+    """No script is composed in a user's process."""
     assert scripts.NAMES == bundle_lua.NAMES
     assert scripts.ALSO == bundle_lua.ALSO
     assert {path.stem for path in bundle_lua.BUNDLE.iterdir()} == {*scripts.NAMES, *scripts.ALSO}

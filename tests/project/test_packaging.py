@@ -84,7 +84,8 @@ def test_the_core_needs_three_packages(metadata: Message) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
 
 
-def test_the_wheel_says_who_it_is(wheel: zipfile.ZipFile, metadata: Message) -> None:
+def test_the_wheel_has_its_metadata(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    """The wheel has its name, its licence, its Python versions and its command."""
     assert metadata["Name"] == "nexus-backpressure"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"

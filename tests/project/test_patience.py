@@ -144,7 +144,8 @@ def test_no_test_measures_time(path: Path) -> None:
     assert not refused, "\n".join(f"{each.file}:{each.line} in {each.function}: {each.what}" for each in refused)
 
 
-def test_what_is_allowed_is_needed() -> None:
+def test_exceptions_are_needed() -> None:
+    """Each exception that is allowed is needed."""
     known = {(found.file, found.function) for path in FILES for found in found_in(path)}
     assert set(ALLOWED) <= known
 
@@ -160,6 +161,7 @@ def test_what_is_allowed_is_needed() -> None:
     ],
 )  # fmt: skip
 def test_an_offence_is_found(code: str) -> None:
+    """An offence is found."""
     assert list(offences(ast.parse(code), "x.py"))
 
 
@@ -171,7 +173,8 @@ def test_an_offence_is_found(code: str) -> None:
         "asyncio.sleep(3600)", "eventually(is_there)", "os.path.join(a, b)",
     ],
 )  # fmt: skip
-def test_what_is_none_is_not(code: str) -> None:
+def test_other_code_is_no_offence(code: str) -> None:
+    """Code that is not an offence is not found."""
     assert not list(offences(ast.parse(code), "x.py"))
 
 

@@ -79,6 +79,7 @@ SENT = {
 
 
 def test_there_is_a_call_for_every_script() -> None:
+    """There is a call for every script."""
     assert {path.stem for path in SCRIPTS} == {*scripts.NAMES, *scripts.ALSO}
     assert set(scripts.NAMES) == set(CALLS)
 
@@ -103,6 +104,7 @@ def test_headers_name_keys_and_arguments(name: str) -> None:
 
 @pytest.mark.parametrize("name", scripts.NAMES)
 def test_a_header_counts_what_is_replied(name: str) -> None:
+    """A header counts the fields of the reply."""
     client = fakeredis.FakeRedis()
     call = CALLS[name]
     reply: Any = client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
@@ -136,6 +138,7 @@ def codes(text: str) -> set[str]:
 
 @pytest.mark.parametrize("name", scripts.NAMES)
 def test_a_header_names_every_error_and_no_other(name: str) -> None:
+    """A header names every error and no other."""
     assert codes(header(name)["Errors"]) == codes(reachable(name))
 
 
@@ -215,6 +218,7 @@ def test_scripts_write_no_global(name: str) -> None:
 
 @pytest.mark.parametrize("name", scripts.NAMES)
 def test_a_script_asks_for_the_time_once(name: str) -> None:
+    """A script asks for the time once."""
     text = scripts.script(name).text
     assert text.count("'TIME'") == 1
     assert (LUA / f"{name}.lua").read_text().count("clock(ARGV[1])") == 1
@@ -295,11 +299,13 @@ def own_lines(path: Path) -> int:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_fits_on_two_screens(path: Path) -> None:
+    """A script fits on two screens."""
     assert own_lines(path) <= 90
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
 def test_a_part_of_the_library_has_one_subject(path: Path) -> None:
+    """A part of the library has one subject."""
     assert own_lines(path) <= 220
 
 
@@ -328,10 +334,12 @@ def modules() -> list[Path]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_has_one_subject(path: Path) -> None:
+    """A module has one subject."""
     assert len(path.read_text().splitlines()) <= LONG.get(str(path.relative_to(PACKAGE)), 400)
 
 
 def test_all_keys_are_spelled_in_one_place() -> None:
+    """All keys are spelled in one place."""
     for path in modules():
         assert path.stem == "keys" or not re.search(r'":(consumers?|producers?|rates|history)\b', path.read_text()), (
             path
