@@ -136,7 +136,7 @@ def _by_load(case: _Case) -> Sentences:
     if not case.live:
         grace = float(seen.settings.get("grace", (GRACE, ""))[0])
         because = [
-            f"The last consumer left less than {seconds(grace)} ago, as it does in a restart.",
+            JUST_LEFT.format(grace=seconds(grace)),
             "Until that time is over (the setting grace), the rate is no more than that consumer could take.",
         ]
         return because, ["a report of a consumer", f"the ceiling without waiting: {case.set_('--grace 0')}"]
@@ -144,11 +144,11 @@ def _by_load(case: _Case) -> Sentences:
     remedies: list[str] = []
     if paused := _paused(case):
         because += paused
-        remedies.append(_END_OF_PAUSES)
+        remedies.append(END_OF_PAUSES)
     if ruler is not None:
         because.append(_report_of(ruler))
         is_easy = ruler.law == "range" and ruler.load <= EASY
-        remedy = _EASY_REMEDY if is_easy else _LAW_REMEDY.get(ruler.law, "a report that says that it can take more")
+        remedy = MORE_CAPACITY if is_easy else LAW_REMEDIES.get(ruler.law, "a report that says that it can take more")
         remedies.append(remedy.format(id=ruler.id))
     floor = float(seen.settings.get("min_rate", ("0", ""))[0])
     if 0 < floor == seen.rate:
@@ -168,15 +168,15 @@ def _by_pause(case: _Case) -> Sentences:
         how_long = "until it is resumed" if seen.paused_for == FOREVER else f"for another {seconds(seen.paused_for)}"
         why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
         return (
-            [f"{who} has paused the whole budget, {how_long}{why}."],
+            [BUDGET_PAUSED.format(who=who, how_long=how_long, why=why)],
             [f"the end of the pause: `nexus-redis resume {seen.name}`"],
         )
-    return ["The consumers have taken their parts out.", *_paused(case)], [_END_OF_PAUSES]
+    return ["The consumers have taken their parts out.", *_paused(case)], [END_OF_PAUSES]
 
 
 def _paused(case: _Case) -> list[str]:
     return [
-        f"{each.id} is paused for another {seconds(left)}."
+        CONSUMER_PAUSED.format(id=each.id, left=seconds(left))
         for each in case.live
         if "paused_until" in each.fields and (left := instant(each.fields["paused_until"]) - case.now) > 0
     ]
@@ -207,8 +207,7 @@ def _by_silence(case: _Case) -> Sentences:
 
 def _by_nothing(case: _Case) -> Sentences:
     if not case.seen.exists:
-        none = "no acquire, report or configure has opened it yet, or its state was lost"
-        because = [f"There is no budget {case.seen.name}: {none}."]
+        because = [NO_BUDGET.format(name=case.seen.name)]
     else:
         because = ["No rate is set and no consumer has ever reported, so nothing is granted."]
     return because, [f"a fixed rate: rate= in code, or {case.set_('--rate RATE')}", "a consumer that reports"]
@@ -238,15 +237,27 @@ _END: Final = {
     "forgotten": "was forgotten by an operator",
     "overruled": "fell silent",
 }
-_LAW_REMEDY: Final = {
+LAW_REMEDIES: Final = {
     "range": "less load on {id} (it takes all that it can below 80 %), or a higher capacity",
     "drain": "{id} doing more per second, or a shorter queue there: the law learns from what gets done",
     "aimd": "fewer errors or less latency at {id}: the law then climbs by itself",
 }
 GRACE: Final = 10  # seconds, as in lua/lib/times.lua
 EASY: Final = 80  # percent, as in lua/lib/range.lua
-_EASY_REMEDY: Final = "a higher capacity at {id}: below 80 % load it gives all that it has"
-_END_OF_PAUSES: Final = "the end of their pauses: `consumer.pause(0)`, or `nexus-redis report ... --pause 0`"
+MORE_CAPACITY: Final = "a higher capacity at {id}: below 80 % load it gives all that it has"
+BUDGET_PAUSED: Final = "{who} has paused the whole budget, {how_long}{why}."
+CONSUMER_PAUSED: Final = "{id} is paused for another {left}."
+JUST_LEFT: Final = "The last consumer left less than {grace} ago, as it does in a restart."
+GIVEN: Final = "law {law} gives it {rate}."
+MISSING: Final = " It found no {missing}."
+NO_BUDGET: Final = (
+    "There is no budget {name}: no acquire, report or configure has opened it yet, or its state was lost."
+)
+FAR_AWAY: Final = (
+    "Redis took {trip} to answer just now, and a lease lasts {lease}: tokens expire on their way to a process as far "
+    "away, and most of the budget is not used. Use a Redis that is nearer."
+)
+END_OF_PAUSES: Final = "the end of their pauses: `consumer.pause(0)`, or `nexus-redis report ... --pause 0`"
 _NAMED: Final = 5  # members by name in a sentence
 
 
@@ -277,10 +288,7 @@ def _far_away(seen: BudgetSnapshot, trip: float) -> Iterator[str]:
     is_lossless = seen.settings.get("lossless", ("0", ""))[0] == "1"
     lease = LEASE / REFRESH * seen.refresh + (0.0 if is_lossless else LONGEST_TRIP)  # `lease_of` in producer.lua
     if trip >= lease:
-        yield (
-            f"Redis took {seconds(trip)} to answer just now, and a lease lasts {seconds(lease)}: tokens expire on "
-            "their way to a process as far away, and most of the budget is not used. Use a Redis that is nearer."
-        )
+        yield FAR_AWAY.format(trip=seconds(trip), lease=seconds(lease))
 
 
 def _ruler(seen: BudgetSnapshot) -> ConsumerSnapshot | None:
@@ -311,7 +319,7 @@ def _report_of(each: ConsumerSnapshot) -> str:
     missing = _missing(each.fields.get("labels", ""))
     return (
         f"{each.id} reported {seconds(float(each.fields['age_s']))} ago ({', '.join(said)}); "
-        f"law {each.law} gives it {rate(each.rate)}.{f' It found no {missing}.' if missing else ''}"
+        f"{GIVEN.format(law=each.law, rate=rate(each.rate))}{MISSING.format(missing=missing) if missing else ''}"
     )
 
 

@@ -21,7 +21,7 @@ from nexus_redis._protocol import calls, scripts
 from nexus_redis._protocol.calls import Claim, claim
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.snapshot import BudgetSnapshot
-from nexus_redis._values import formatting
+from nexus_redis._values import formatting, log_texts
 from nexus_redis.cli import resp, tables, texts
 from nexus_redis.cli.commands.redis import lines
 from nexus_redis.cli.context import Context
@@ -666,7 +666,7 @@ def test_redis_embedded(shell: Shell) -> None:
     """`redis` works on an embedded server."""
     ended = shell.process("redis", "--url", "embedded://", "PING")
     assert (ended.code, ended.out) == (0, "PONG\n")
-    assert "state is lost at exit" in ended.err
+    assert log_texts.EMBEDDED_STARTED.partition("%d")[2] in ended.err
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

@@ -58,7 +58,8 @@ RUN = RunFigures(
 
 
 @pytest.mark.parametrize(("lost_with", "status"), [(0, 0), (1, 1)])
-def test_only_a_record_that_coordination_lost_makes_the_exit_code_1(lost_with: int, status: int) -> None:
+def test_a_lost_record_makes_the_exit_code_1(lost_with: int, status: int) -> None:
+    """Only a record that was lost under coordination makes the exit code 1."""
     with_it = replace(RUN, coordinated=True, lost=lost_with)
     result = Result("lines", 10, 2, 2, capacity=10, offered=30, runs=(RUN, with_it))
     assert result.exit_code == result.as_json()["exit_code"] == status
@@ -66,11 +67,13 @@ def test_only_a_record_that_coordination_lost_makes_the_exit_code_1(lost_with: i
 
 @pytest.mark.parametrize("wrong", [{"seconds": 1.9}, {"producers": 0}, {"consumers": 65}])
 def test_an_option_out_of_its_range_is_named(wrong: dict[str, Any]) -> None:
+    """An option out of its range is named in the error."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Options(**wrong)
 
 
-def test_a_full_intake_keeps_the_oldest_and_counts_what_it_drops() -> None:
+def test_a_full_intake_drops_and_counts() -> None:
+    """A full intake keeps the oldest records and counts those that it drops."""
     intake = Intake(3)
     intake.offer([(0, 0.0, "a"), (0, 0.0, "b")])
     intake.offer([(1, 0.0, "c"), (1, 0.0, "d"), (1, 0.0, "e")])
@@ -78,7 +81,8 @@ def test_a_full_intake_keeps_the_oldest_and_counts_what_it_drops() -> None:
     assert [line for _, _, line in intake.take(10).records] == ["a", "b", "c"]
 
 
-def test_a_worker_that_waits_for_an_empty_intake_is_idle_for_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_an_intake_is_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that waits for an empty intake is idle for that time."""
     now = [100.0]
     monkeypatch.setattr("nexus_redis.demo.intake.time", SimpleNamespace(monotonic=lambda: now[0]))
     intake = Intake(3)
@@ -110,14 +114,16 @@ def test_a_worker_that_waits_for_an_empty_intake_is_idle_for_that_time(monkeypat
     assert not intake.take(1).records
 
 
-def test_producers_of_one_file_share_its_lines_and_read_it_again(tmp_path: Path) -> None:
+def test_producers_of_one_file_share_its_lines(tmp_path: Path) -> None:
+    """Producers of one file share its lines, and read the file again at its end."""
     file = tmp_path / "lines.txt"
     file.write_text("a\n\n  b  \nc\nd\n" + "e" * 2 * LINE_LIMIT + "\n")
     dealt = [list(islice(endless_lines([file], part, 2), 4)) for part in range(2)]
     assert dealt == [["a", "c", "e" * LINE_LIMIT, "a"], ["b", "d", "b", "d"]]
 
 
-def test_producers_of_many_files_read_their_own(tmp_path: Path) -> None:
+def test_producers_of_many_files(tmp_path: Path) -> None:
+    """Producers of many files each read their own file."""
     files = [tmp_path / name for name in "abc"]
     for file in files:
         file.write_text(file.name)
@@ -126,7 +132,8 @@ def test_producers_of_many_files_read_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "\n \n"])
-def test_a_file_without_a_line_is_refused_before_anything_starts(tmp_path: Path, content: str | None) -> None:
+def test_a_file_without_a_line_is_refused(tmp_path: Path, content: str | None) -> None:
+    """A file without a line is refused before any process starts."""
     file = tmp_path / "none.txt"
     if content is not None:
         file.write_text(content)
@@ -135,6 +142,7 @@ def test_a_file_without_a_line_is_refused_before_anything_starts(tmp_path: Path,
 
 
 def test_the_index_finds_any_piece_of_a_line(tmp_path: Path) -> None:
+    """The index finds any piece of a line."""
     index = LineIndex(str(tmp_path / "index.db"))
     index.add(["import os.path", "from sys import path"])
     index.add(["x = os_path(3)"], replicas=3)
@@ -144,6 +152,7 @@ def test_the_index_finds_any_piece_of_a_line(tmp_path: Path) -> None:
 
 
 def test_the_figures_are_what_they_are_called() -> None:
+    """The figures are what their names say."""
     assert percentile([4, 1, 3, 2], 50) == 2
     assert percentile(range(1, 101), 99) == 99
     assert percentile([], 50) is None
@@ -194,7 +203,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch, width: int, *, is_terminal: bool, of:
     return text[text.rindex("╭" if is_terminal else "a run") :].splitlines()
 
 
-def test_while_the_processes_start_it_says_how_many_are_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_counts_ready_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the processes start, the demo says how many of them are ready."""
+
     def show(view: View) -> None:
         view.starting(0, 11)
         view.starting(7, 11)
@@ -207,7 +218,8 @@ def test_while_the_processes_start_it_says_how_many_are_ready(monkeypatch: pytes
     assert "7 of 11 processes are ready" in "".join(drawn(monkeypatch, 80, is_terminal=True, of=plan(), show=show))
 
 
-def test_the_start_of_the_processes_is_shown_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_start_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start of the processes is shown one by one."""
     children = Children(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(children, "_processes", dict.fromkeys(("service", "worker 0", "producer 0")))
@@ -223,7 +235,9 @@ def test_the_start_of_the_processes_is_shown_one_by_one(tmp_path: Path, monkeypa
         """Nothing runs; its folder goes."""
 
 
-def test_the_calibration_shows_how_far_it_is_and_what_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_calibration_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calibration shows how far it is and what it finds."""
+
     def show(view: View) -> None:
         view.watch(moment(1.0, indexed=100))
         view.watch(moment(2.0, indexed=350))
@@ -238,9 +252,9 @@ def test_the_calibration_shows_how_far_it_is_and_what_it_finds(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("width", [80, 132, 200])
-def test_the_panel_fills_the_terminal_and_the_curve_lies_under_the_time(
-    monkeypatch: pytest.MonkeyPatch, width: int
-) -> None:
+def test_the_panel_fills_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """The panel fills the terminal, and the curve lies under the time."""
+
     def show(view: View) -> None:
         for at in range(11):
             view.watch(moment(float(at), depth=100 if at in (5, 6) else 0))
@@ -254,7 +268,8 @@ def test_the_panel_fills_the_terminal_and_the_curve_lies_under_the_time(
 
 
 @pytest.mark.parametrize("width", [70, 140])
-def test_the_table_sets_what_was_done_beside_the_capacity_of_the_same_run_and_fills_the_terminal(width: int) -> None:
+def test_the_table_fills_the_terminal(width: int) -> None:
+    """The table sets what was done beside the capacity of the same run, and fills the terminal."""
     with_it = replace(RUN, coordinated=True, lost=0, rate=480.0, capacity=500.0)
     result = Result(
         "lines", 10, 2, 2, capacity=1000, offered=3000, runs=(replace(RUN, rate=990.0, capacity=990), with_it)
@@ -317,14 +332,16 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
 
 
 @pytest.mark.slow
-def test_every_record_sent_was_indexed_or_is_counted_as_lost(shown: Shown) -> None:
+def test_each_record_is_indexed_or_lost(shown: Shown) -> None:
+    """Every record that was sent was indexed or is counted as lost."""
     for run in shown.runs:
         assert run["sent"] == run["indexed"] + run["lost"] > 0
         assert sum(run["indexed_by_producer"]) == run["indexed"]
 
 
 @pytest.mark.slow
-def test_the_queue_holds_no_more_than_its_limit_and_the_second_run_asks_redis(shown: Shown) -> None:
+def test_a_second_run_asks_redis(shown: Shown) -> None:
+    """The queue holds no more than its limit, and the second run asks Redis."""
     without, with_it = shown.runs
     for run in shown.runs:
         assert 0 < run["queue_peak"] <= run["queue_limit"]
@@ -332,7 +349,8 @@ def test_the_queue_holds_no_more_than_its_limit_and_the_second_run_asks_redis(sh
 
 
 @pytest.mark.soak  # on an idle machine: a busy one may be slower in one run than in the other
-def test_records_are_lost_without_coordination_and_none_with_it(shown: Shown) -> None:
+def test_only_coordination_loses_nothing(shown: Shown) -> None:
+    """Without coordination records are lost, and with it none is."""
     without, with_it = shown.runs
     assert without["lost"] > 0
     assert without["queue_peak"] == without["queue_limit"]
@@ -341,7 +359,8 @@ def test_records_are_lost_without_coordination_and_none_with_it(shown: Shown) ->
 
 
 @pytest.mark.slow
-def test_the_json_has_every_figure_and_the_exit_code(shown: Shown) -> None:
+def test_the_json_has_every_figure(shown: Shown) -> None:
+    """The JSON has every figure and the exit code."""
     assert set(shown.table) == {field.name for field in fields(Result)} | {"exit_code"}
     assert [run["coordinated"] for run in shown.runs] == [False, True]
     for run in shown.runs:
@@ -355,7 +374,8 @@ def test_the_json_has_every_figure_and_the_exit_code(shown: Shown) -> None:
 
 
 @pytest.mark.slow
-def test_it_says_how_to_look_inside_and_leaves_no_file(shown: Shown) -> None:
+def test_a_demo_leaves_no_file(shown: Shown) -> None:
+    """The demo says how to look inside, and leaves no file."""
     assert "HGETALL 'nexus:{elasticsearch}'" in shown.progress
     calibration = shown.progress.partition("Measuring for ")[2].partition("They can take")[0]
     assert "starting: 0 of 6 processes are ready" in calibration
@@ -390,9 +410,8 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_however_it_ends_no_process_and_no_file_stays(
-    started: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
-) -> None:
+def test_no_end_leaves_a_process(started: subprocess.Popen[str], tmp_path: Path, number: signal.Signals) -> None:
+    """However the demo ends, no process and no file stays."""
     children = psutil.Process(started.pid).children(recursive=True)
     assert children
     if number == signal.SIGINT:

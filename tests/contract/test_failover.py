@@ -34,7 +34,8 @@ def holds(outcome: Outcome) -> bool:
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fail_over", [cluster_failover, sentinel_failover])
-def test_after_a_failover_the_fleet_goes_on_and_the_bound_holds(fail_over: Any, kind: str) -> None:
+def test_a_fleet_survives_a_failover(fail_over: Any, kind: str) -> None:
+    """After a failover the fleet goes on, and the bound holds."""
     outcome = fail_over(kind)
     note = f"next new grant after {outcome.seconds_to_new_grant:.1f} s"
     row(f"{fail_over.__name__.replace('_', ' ')}, {kind}, R {RATE}", outcome.worst, outcome.bound, note)
@@ -44,7 +45,8 @@ def test_after_a_failover_the_fleet_goes_on_and_the_bound_holds(fail_over: Any, 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-def test_slots_that_move_in_a_loop_cost_nothing_but_time(kind: str) -> None:
+def test_moving_slots_cost_only_time(kind: str) -> None:
+    """Slots that move all the time cost nothing but time."""
     outcome, moves = slots_move(kind)
     row(f"a slot moved in a loop, {kind}, R {RATE}", outcome.worst, outcome.bound, f"{moves} moves")
     assert moves > 20
@@ -80,9 +82,8 @@ def goes_on(producer: Any, before: int) -> bool:
 
 @pytest.mark.hurried  # a node that hangs is noticed by the limit on a call
 @pytest.mark.parametrize("end", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)])
-def test_a_node_that_is_down_or_hangs_stops_its_own_budgets_only(
-    open_nexus: Opener, own_cluster: ClusterFleet, end: signal.Signals
-) -> None:
+def test_a_dead_node_stops_its_own_budgets(open_nexus: Opener, own_cluster: ClusterFleet, end: signal.Signals) -> None:
+    """A node that is down or hangs stops its own budgets only."""
     nexus = open_nexus(own_cluster.url)
     budgets = {port: nexus.budget(name, rate=1000) for port, name in names(own_cluster).items()}
     producers = {port: budget.producer(on_outage="open") for port, budget in budgets.items()}
@@ -107,7 +108,7 @@ def test_a_node_that_is_down_or_hangs_stops_its_own_budgets_only(
 
 
 @pytest.mark.slow
-def test_a_replica_that_takes_over_serves_its_primarys_budgets(open_nexus: Opener, replicated: ClusterFleet) -> None:
+def test_a_promoted_replica_serves_its_budgets(open_nexus: Opener, replicated: ClusterFleet) -> None:
     """A replica that takes over serves the budgets of its primary, and the listeners of these budgets."""
     name, primary = "stripe", replicated.owner("nexus:{stripe}")
     producer = open_nexus(replicated.url).budget(name, rate=1000).producer(on_outage="closed")
@@ -120,7 +121,8 @@ def test_a_replica_that_takes_over_serves_its_primarys_budgets(open_nexus: Opene
         assert eventually(lambda: not producer.try_acquire() and producer.flow.reason == "paused")
 
 
-def test_a_slot_that_moves_while_a_budget_is_used_is_followed(open_nexus: Opener, own_cluster: ClusterFleet) -> None:
+def test_a_moved_slot_is_followed(open_nexus: Opener, own_cluster: ClusterFleet) -> None:
+    """A slot that moves while a budget of it is used is followed."""
     budget = open_nexus(own_cluster.url).budget("stripe", rate=1000)
     budget.acquire()
     with moving(own_cluster, "nexus:{stripe}") as moves:

@@ -54,6 +54,7 @@ def claims(server: Server) -> int:
     ("rate", "round_trip"), [(10, 0.095), (10, 0.5), (100, 0.05), (100, 0.2), (100, 0.5), (3000, 0.095), (3000, 0.35)]
 )
 def test_a_plain_loop_uses_the_whole_budget(one_server: Server, rate: float, round_trip: float, threads: int) -> None:
+    """A plain loop uses the whole budget, however far away Redis is."""
     log: Log = []
     with ManualClock(round_trip=round_trip) as clock, Nexus.from_url(one_server.url) as nexus:
         before, budget = claims(one_server), nexus.budget("stripe", rate=rate)
@@ -69,7 +70,8 @@ def test_a_plain_loop_uses_the_whole_budget(one_server: Server, rate: float, rou
 
 @pytest.mark.parametrize("tasks", [1, 50])
 @pytest.mark.parametrize(("rate", "round_trip"), [(10, 0.3), (100, 0.12), (1000, 0.5)])
-def test_and_so_does_one_in_an_event_loop(one_server: Server, rate: float, round_trip: float, tasks: int) -> None:
+def test_an_event_loop_uses_it_too(one_server: Server, rate: float, round_trip: float, tasks: int) -> None:
+    """A plain loop in an event loop uses the whole budget too."""
     log: Log = []
 
     async def main() -> None:
@@ -89,6 +91,7 @@ def test_and_so_does_one_in_an_event_loop(one_server: Server, rate: float, round
 
 
 def test_pace_keeps_the_pace(one_server: Server) -> None:
+    """`pace` keeps the pace far away."""
     log: Log = []
     with ManualClock(round_trip=0.4) as clock, Nexus.from_url(one_server.url) as nexus:
         before = claims(one_server)
@@ -116,6 +119,7 @@ def test_a_key_uses_the_whole_budget_too(one_server: Server, monkeypatch: pytest
 
 @pytest.mark.parametrize("round_trips", [(0.5, 0.5), (0.0, 0.5), (0.0, 0.1, 0.2, 0.3), (0.3,) * 6])
 def test_near_and_far_processes_get_the_same(one_server: Server, round_trips: tuple[float, ...]) -> None:
+    """Near and far processes get the same."""
     rate, logs = 120.0, [Log() for _ in round_trips]
     with ManualClock() as clock:
         nexuses = []
@@ -140,7 +144,8 @@ def test_near_and_far_processes_get_the_same(one_server: Server, round_trips: tu
     assert min(parts) >= 0.7 / len(parts)
 
 
-def test_a_try_is_answered_after_a_round_trip_and_gets_what_is_there(one_server: Server) -> None:
+def test_a_far_try_gets_what_is_there(one_server: Server) -> None:
+    """A try is answered after a round trip and gets the tokens that are there."""
     with ManualClock(round_trip=0.4) as clock, Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("stripe", rate="10/min", burst=60)
         clock.advance(60)
@@ -151,7 +156,8 @@ def test_a_try_is_answered_after_a_round_trip_and_gets_what_is_there(one_server:
         assert got == 20
 
 
-def test_who_gives_up_in_time_gets_nothing_and_costs_nothing(one_server: Server) -> None:
+def test_giving_up_far_away_costs_nothing(one_server: Server) -> None:
+    """A caller that gives up in time gets nothing and costs nothing."""
     with ManualClock(round_trip=0.5) as clock, Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("stripe", rate=10)
         with pytest.raises(AcquireTimeout):

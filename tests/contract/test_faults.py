@@ -13,11 +13,13 @@ from nexus_redis import AcquireTimeout, Denied, NexusError, ServerRefused, Unava
 from nexus_redis._core import outage as outage_mode
 from nexus_redis._drivers import tasks, threaded
 from nexus_redis._redis import pubsub
+from nexus_redis._values import log_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
 from tests.harness.accounting import agree, granted_by, spent
 from tests.harness.chaos import Proxy
 from tests.harness.faces import Opener, Pass, account_of
+from tests.harness.logged import logged
 from tests.harness.servers import Server, launch
 from tests.harness.support import PATIENCE, eventually, in_thread, join
 
@@ -43,9 +45,10 @@ def out(it: Any) -> bool:
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
-def test_a_reply_that_is_lost_charges_nothing_twice(
+def test_a_lost_reply_charges_once(
     open_nexus: Opener, server: Server, proxy: Proxy, given_up: list[object], nth: int
 ) -> None:
+    """A reply that is lost charges nothing twice."""
     proxy.swallow(nth)
     producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
     for _ in range(20):
@@ -56,9 +59,8 @@ def test_a_reply_that_is_lost_charges_nothing_twice(
     assert account_of(producer).ledger.used == 20 * MICRO
 
 
-def test_replies_that_are_lost_all_the_time_cost_tokens_and_never_make_any(
-    open_nexus: Opener, server: Server, proxy: Proxy
-) -> None:
+def test_lost_replies_only_cost_tokens(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """Replies that are lost all the time cost tokens and never make any."""
     producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
     producer.acquire()
     proxy.loss = 0.15
@@ -73,6 +75,7 @@ def test_replies_that_are_lost_all_the_time_cost_tokens_and_never_make_any(
 def test_a_reset_connection_is_made_again(
     open_nexus: Opener, server: Server, proxy: Proxy, given_up: list[object]
 ) -> None:
+    """A connection that was reset is made again."""
     producer = open_nexus(proxy.url).budget("stripe", rate=500).producer("web")
     for i in range(100):
         if i % 30 == 10:
@@ -82,9 +85,8 @@ def test_a_reset_connection_is_made_again(
     assert agree(server, account_of(producer), given_up)
 
 
-def test_on_a_slow_network_both_sides_agree_too(
-    open_nexus: Opener, server: Server, proxy: Proxy, given_up: list[object]
-) -> None:
+def test_a_slow_network_balances(open_nexus: Opener, server: Server, proxy: Proxy, given_up: list[object]) -> None:
+    """On a slow network both sides agree on the tokens too."""
     proxy.latency = 0.02
     producer = open_nexus(proxy.url).budget("stripe", rate=1000).producer("web")
     for _ in range(120):
@@ -96,7 +98,8 @@ def test_on_a_slow_network_both_sides_agree_too(
 # --- scripts and state
 
 
-def test_scripts_that_the_server_forgets_are_sent_again(open_nexus: Opener, server: Server) -> None:
+def test_forgotten_scripts_are_sent_again(open_nexus: Opener, server: Server) -> None:
+    """Scripts that the server forgets are sent again."""
     producer, client = open_nexus(server).budget("stripe", rate=500).producer("web"), server.client()
     for i in range(100):
         if i % 5 == 0:
@@ -106,7 +109,7 @@ def test_scripts_that_the_server_forgets_are_sent_again(open_nexus: Opener, serv
     assert granted_by(server) == spent(account_of(producer))
 
 
-def test_the_budget_is_opened_before_the_first_claim(
+def test_a_budget_opens_before_its_first_claim(
     clock: ManualClock, open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The budget is opened before the first claim, whichever script the server knows."""
@@ -121,11 +124,11 @@ def test_the_budget_is_opened_before_the_first_claim(
             warm.configure(rate=5)
         caplog.clear()
         assert open_nexus(server).budget(f"new-{name}", rate=500).acquire(timeout=0.9)
-        assert "has no rate" not in caplog.text
+        assert not logged(caplog, log_texts.NO_RATE)
 
 
 @pytest.mark.parametrize("timeout", [None, 0])
-def test_a_first_try_is_served_before_the_settings_are_known(
+def test_a_first_try_needs_no_settings(
     clock: ManualClock, open_nexus: Opener, server: Server, timeout: float | None
 ) -> None:
     """A first try is served where the server knows the claim script and not the settings script."""
@@ -135,7 +138,8 @@ def test_a_first_try_is_served_before_the_settings_are_known(
     assert budget.try_acquire() if timeout is None else budget.acquire(timeout=timeout)
 
 
-def test_a_state_that_is_lost_is_opened_again_with_the_settings_in_code(open_nexus: Opener, server: Server) -> None:
+def test_lost_state_is_opened_again(open_nexus: Opener, server: Server) -> None:
+    """A budget whose state is lost is opened again with the settings in code."""
     budget = open_nexus(server).budget("stripe", rate=500, burst=0.5)
     budget.acquire()
     birth = budget.snapshot().birth
@@ -151,7 +155,8 @@ def server_names(server: Server) -> list[str]:
     return names
 
 
-def test_a_state_that_is_lost_gives_one_token_beyond_the_leases(timed: Any, server: Server) -> None:
+def test_lost_state_gives_one_extra_token(timed: Any, server: Server) -> None:
+    """A budget whose state is lost gives one token beyond the leases."""
     budget = timed.budget("stripe", rate="1/h")
     assert budget.acquire()
     server.client().flushall()
@@ -160,8 +165,11 @@ def test_a_state_that_is_lost_gives_one_token_beyond_the_leases(timed: Any, serv
         budget.acquire(timeout=600)
 
 
-def test_a_server_that_is_killed_and_started_again_goes_on(open_nexus: Opener, proxy: Proxy) -> None:
-    """The proxy keeps the address, which another program could have taken meanwhile."""
+def test_a_restarted_server_goes_on(open_nexus: Opener, proxy: Proxy) -> None:
+    """A fleet goes on when its server was killed and started again.
+
+    The proxy keeps the address, which another program could have taken meanwhile.
+    """
     process = launch("valkey")
     proxy.target = process.port
     try:
@@ -205,8 +213,12 @@ def test_a_primary_that_became_a_replica_is_left(open_nexus: Opener, real_server
         process.stop()
 
 
-def test_a_state_of_before_the_settings_were_told_is_told_them_again(open_nexus: Opener, server: Server) -> None:
-    """As a failover within the replication's lag brings back: the same life, without what it was told last."""
+def test_settings_are_told_to_older_state(open_nexus: Opener, server: Server) -> None:
+    """A state that does not have the settings of this code is told them again.
+
+    A failover brings such a state back, if the settings were told within the lag of the replication: the life is the
+    same.
+    """
     client = server.client()
     key = "nexus:{stripe}"
     first = open_nexus(server).budget("stripe")
@@ -221,7 +233,8 @@ def test_a_state_of_before_the_settings_were_told_is_told_them_again(open_nexus:
     assert budget.snapshot().rate == 500
 
 
-def test_a_server_without_memory_is_an_outage_and_no_refusal(open_nexus: Opener, real_server: Server) -> None:
+def test_no_memory_is_an_outage(open_nexus: Opener, real_server: Server) -> None:
+    """A server without memory is an outage and not a refusal."""
     budget, admin = open_nexus(real_server).budget("stripe", rate=500).producer(on_outage="open"), real_server.client()
     budget.acquire()
     admin.config_set("maxmemory", 1)
@@ -235,7 +248,7 @@ def test_a_server_without_memory_is_an_outage_and_no_refusal(open_nexus: Opener,
 # --- Redis is away
 
 
-def test_acquire_keeps_its_deadline_though_a_call_hangs(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+def test_acquire_keeps_its_deadline(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
     """`acquire` answers within its deadline, although a call to Redis never returns."""
     budget = open_nexus(proxy.endless_url).budget("stripe", rate=0)
     assert not budget.try_acquire()
@@ -246,6 +259,7 @@ def test_acquire_keeps_its_deadline_though_a_call_hangs(open_nexus: Opener, serv
 
 
 def test_a_try_says_that_redis_does_not_answer(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """A try says that Redis does not answer."""
     budget = open_nexus(proxy.hasty_url).budget("stripe", rate=500)
     with budget.producer("web", on_outage="closed") as producer:
         assert eventually(producer.try_acquire)
@@ -256,23 +270,26 @@ def test_a_try_says_that_redis_does_not_answer(open_nexus: Opener, server: Serve
         assert denied.reason == "unavailable"
 
 
-def test_a_black_hole_from_the_start_is_unavailable(
+def test_a_black_hole_is_unavailable(
     open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A black hole from the start is `Unavailable`."""
     monkeypatch.setattr(outage_mode, "UNAVAILABLE_AFTER", 0.7)
     proxy.is_black_hole = True
     nexus = open_nexus(proxy.hasty_url)
-    with pytest.raises(Unavailable, match=f"127.0.0.1:{proxy.port}"):
+    with pytest.raises(Unavailable) as unanswered:
         nexus.budget("stripe", rate=500).acquire()
+    assert f"127.0.0.1:{proxy.port}" in unanswered.value.server
     with pytest.raises(Unavailable):
         nexus.budget("stripe").signal(5)
     with pytest.raises(Unavailable):
         nexus.budget("stripe").consumer(capacity=5).report(load=5)
 
 
-def test_closed_raises_unavailable_and_goes_on_when_redis_is_back(
+def test_closed_raises_and_recovers(
     open_nexus: Opener, server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The mode `closed` raises `Unavailable`, and goes on when Redis is back."""
     monkeypatch.setattr(outage_mode, "UNAVAILABLE_AFTER", 0.5)
     producer = open_nexus(proxy.url).budget("stripe", rate=100).producer("web", on_outage="closed")
     producer.acquire()
@@ -291,9 +308,8 @@ def _served(producer: Any) -> bool:
         return False
 
 
-def test_share_goes_on_at_half_the_share_and_says_so(
-    clock: ManualClock, open_nexus: Opener, server: Server, proxy: Proxy
-) -> None:
+def test_share_goes_on_at_half(clock: ManualClock, open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """The mode `share` goes on at half the share, and its grants say so."""
     budget = open_nexus(proxy.url).budget("stripe", rate=400)
     for _ in range(2000):
         budget.acquire()
@@ -308,7 +324,8 @@ def test_share_goes_on_at_half_the_share_and_says_so(
     assert granted_by(server) >= spent(account_of(budget)) - MICRO
 
 
-def test_open_admits_everything_and_says_so(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+def test_open_admits_everything(open_nexus: Opener, server: Server, proxy: Proxy) -> None:
+    """The mode `open` admits everything, and its grants say so."""
     producer = open_nexus(proxy.url).budget("stripe", rate=10).producer("web", on_outage="open")
     producer.acquire()
     proxy.refuse()
@@ -316,9 +333,10 @@ def test_open_admits_everything_and_says_so(open_nexus: Opener, server: Server, 
     assert all(producer.acquire().degraded for _ in range(500))
 
 
-def test_after_an_outage_there_is_no_burst_to_catch_up(
+def test_recovery_brings_no_burst(
     clock: ManualClock, open_nexus: Opener, server: Server, proxy: Proxy, let_pass: Pass
 ) -> None:
+    """After an outage there is no burst to catch up."""
     budget = open_nexus(proxy.url).budget("stripe", rate=100)
     for _ in range(20):
         budget.acquire()
@@ -368,7 +386,8 @@ def test_a_call_that_hangs_keeps_nobody_waiting(open_nexus: Opener, server: Serv
 # --- refused
 
 
-def test_rights_that_are_missing_are_raised_and_not_retried(open_nexus: Opener, server: Server) -> None:
+def test_missing_rights_are_not_retried(open_nexus: Opener, server: Server) -> None:
+    """Rights that are missing are raised, and the call is not sent again."""
     admin = server.client()
     admin.acl_setuser("reader", enabled=True, passwords=["+secret"], commands=["+@read"], keys=["*"])
     try:
@@ -381,7 +400,8 @@ def test_rights_that_are_missing_are_raised_and_not_retried(open_nexus: Opener, 
         admin.acl_deluser("reader")
 
 
-def test_a_client_with_rights_to_one_budget_alone_works(open_nexus: Opener, server: Server) -> None:
+def test_rights_to_one_budget_are_enough(open_nexus: Opener, server: Server) -> None:
+    """A client with rights to one budget alone works."""
     admin = server.client()
     rights = [
         "+@scripting",

@@ -103,7 +103,8 @@ def assert_half(linked: Linked, fault: str, began: float, ended: float) -> None:
     assert not broken
 
 
-def test_links_that_are_cut_one_after_another(linked: Linked) -> None:
+def test_links_cut_one_after_another(linked: Linked) -> None:
+    """The bound holds for links that are cut one after another."""
     count = len(linked.links)
     for i in range(count):
         linked.cut(i, CUTS[i % len(CUTS)])
@@ -119,7 +120,8 @@ def test_links_that_are_cut_one_after_another(linked: Linked) -> None:
     assert_half(linked, "cut one after another", began, ended)
 
 
-def test_links_that_are_all_cut_at_once(linked: Linked) -> None:
+def test_links_all_cut_at_once(linked: Linked) -> None:
+    """The bound holds for links that are all cut at once."""
     for i in range(len(linked.links)):
         linked.cut(i, "refused")
     began = now() + LEASE
@@ -132,7 +134,8 @@ def test_links_that_are_all_cut_at_once(linked: Linked) -> None:
     assert_half(linked, "all cut at once", began, ended)
 
 
-def test_half_of_the_links_cut_for_six_seconds(linked: Linked) -> None:
+def test_half_of_the_links_cut(linked: Linked) -> None:
+    """The bound holds when half of the links are cut for six seconds."""
     count = len(linked.links)
     for i in range(count // 2):
         linked.cut(i, CUTS[i % len(CUTS)])
@@ -143,7 +146,8 @@ def test_half_of_the_links_cut_for_six_seconds(linked: Linked) -> None:
     assert_bound(linked, "half cut off for 6 s")
 
 
-def test_links_that_flap(linked: Linked) -> None:
+def test_flapping_links(linked: Linked) -> None:
+    """The bound holds for links that flap."""
     dice, count = random.Random(len(linked.links)), len(linked.links)
     until = now() + 12
     while now() < until:
@@ -158,7 +162,8 @@ def test_links_that_flap(linked: Linked) -> None:
     assert_bound(linked, "flapping for 12 s")
 
 
-def test_replies_that_are_dropped(linked: Linked) -> None:
+def test_dropped_replies(linked: Linked) -> None:
+    """The bound holds for replies that are dropped."""
     for link in linked.links:
         link.loss = 0.3
     let_pass(7)
@@ -171,7 +176,8 @@ def test_replies_that_are_dropped(linked: Linked) -> None:
     assert_bound(linked, "replies dropped for 11 s")
 
 
-def test_processes_that_are_killed(six: Linked) -> None:
+def test_killed_processes(six: Linked) -> None:
+    """The bound holds for processes that are killed."""
     for i in range(3):
         six.signal(i, signal.SIGKILL)
         let_pass(0.7)
@@ -179,7 +185,8 @@ def test_processes_that_are_killed(six: Linked) -> None:
     assert_bound(six, "3 killed one after another", bound_of_leases)
 
 
-def test_processes_that_stand_still(six: Linked) -> None:
+def test_stopped_processes(six: Linked) -> None:
+    """The bound holds for processes that stand still."""
     for _ in range(3):
         for i in range(3):
             six.signal(i, signal.SIGSTOP)
@@ -191,7 +198,8 @@ def test_processes_that_stand_still(six: Linked) -> None:
 
 
 @pytest.mark.parametrize("how", ["stopped for 3 s", "started again with its data", "started again empty"])
-def test_a_server_that_goes_away(how: str, tmp_path: Path) -> None:
+def test_a_server_goes_away(how: str, tmp_path: Path) -> None:
+    """The bound holds for a server that goes away."""
     server = launch("valkey", *DURABLE)
     try:
         with Linked(server.port, 6, RATES) as linked:

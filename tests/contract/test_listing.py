@@ -42,7 +42,8 @@ def one(job: Job) -> Generator[list[Job], list[Outcome], list[Outcome]]:
     return (yield [job])
 
 
-def test_names_of_keys_that_were_used_once_go_when_others_come(open_nexus: Opener, server: Server) -> None:
+def test_old_names_of_keys_are_swept(open_nexus: Opener, server: Server) -> None:
+    """The names of keys that were used once go when other names come."""
     client: Any = server.client()
     nexus = open_nexus(server)
     nexus.budget("ip", rate="100/min").configure(rate="100/min")
@@ -58,7 +59,8 @@ def test_names_of_keys_that_were_used_once_go_when_others_come(open_nexus: Opene
     assert set(nexus.budgets()) == alive == there(client)
 
 
-def test_the_shell_sweeps_as_well_and_leaves_what_others_put_there(server: Server) -> None:
+def test_the_command_line_sweeps_too(server: Server) -> None:
+    """The command line sweeps as well, and leaves the names that others put there."""
     client: Any = server.client()
     for i in range(100):
         write(client, f"gone{i}")
@@ -71,7 +73,7 @@ def test_the_shell_sweeps_as_well_and_leaves_what_others_put_there(server: Serve
     assert client.zcard(LIST) <= 14
 
 
-def test_the_list_expires_only_without_operators_settings(server: Server) -> None:
+def test_an_operator_keeps_the_list(server: Server) -> None:
     """The list expires after its budgets, and never where an operator has set something."""
     client: Any = server.client()
     run_plan(one(calls.configure(BudgetKeys("nexus", "a"), BudgetSettings(rate=5))), client)
@@ -108,7 +110,7 @@ def many(jobs: list[Job]) -> Generator[list[Job], list[Outcome], list[Outcome]]:
 
 
 @pytest.mark.parametrize("step", [0, 1])
-def test_a_budget_reopened_while_it_is_dropped_stays_listed(server: Server, step: int) -> None:
+def test_a_reopened_budget_stays_listed(server: Server, step: int) -> None:
     """A budget that is opened while its old name is dropped from the list stays listed."""
     client: Any = server.client()
     client.zadd(LIST, {"a": 1})
@@ -124,7 +126,8 @@ def test_a_budget_reopened_while_it_is_dropped_stays_listed(server: Server, step
     assert there(client) == {"a"}
 
 
-def test_each_write_costs_little_however_many_have_gone(server: Server) -> None:
+def test_a_write_costs_little_after_many(server: Server) -> None:
+    """Each write costs little, however many budgets have gone."""
     client: Any = server.client()
     client.zadd(LIST, {f"gone{i}": i for i in range(500)})
     counts = stepped(swept("nexus", Listed([f"gone{i}" for i in range(LOOKED_AT)])), client, {})
@@ -133,7 +136,8 @@ def test_each_write_costs_little_however_many_have_gone(server: Server) -> None:
     assert client.zcard(LIST) <= 500 - (ROUNDS - 1) * LOOKED_AT
 
 
-def test_what_is_lost_on_the_way_removes_nothing(server: Server) -> None:
+def test_a_lost_call_removes_nothing(server: Server) -> None:
+    """A call that is lost on the way removes nothing from the list."""
     client: Any = server.client()
     client.zadd(LIST, {"a": 1})
     plan = swept("nexus", Listed(["a", "no name {"]))

@@ -56,7 +56,8 @@ def send(budget: Any, observer: Any, downstream: Downstream) -> None:
         pass
 
 
-def test_an_observer_is_known_before_its_first_request(open_nexus: Opener, server: Server) -> None:
+def test_an_observer_is_known_at_once(open_nexus: Opener, server: Server) -> None:
+    """An observer is known before its first request."""
     budget = open_nexus(server).budget("api")
     with budget.consumer("me", observe=True) as observer:
         budget.acquire()  # what it waits for is a rate, which only this observer can give
@@ -67,14 +68,16 @@ def test_an_observer_is_known_before_its_first_request(open_nexus: Opener, serve
         assert 0 < seen.capacity <= 20
 
 
-def test_a_given_capacity_is_where_an_observer_begins(open_nexus: Opener, server: Server) -> None:
+def test_an_observer_begins_as_given(open_nexus: Opener, server: Server) -> None:
+    """A given capacity is where an observer begins."""
     budget = open_nexus(server).budget("api")
     with budget.consumer("me", observe=True, capacity="4000/s", interval=LONG) as observer:
         assert observer.report() == 4000
         assert budget.acquire(500)
 
 
-def test_an_observer_finds_the_limit_of_a_downstream_that_only_refuses(timed: Any, clock: ManualClock) -> None:
+def test_an_observer_finds_a_hard_limit(timed: Any, clock: ManualClock) -> None:
+    """An observer finds the limit of a downstream that only refuses."""
     budget, downstream = timed.budget("api"), Downstream(clock, 40)
     with budget.consumer(observe=True) as observer:
         began = clock.now
@@ -84,9 +87,8 @@ def test_an_observer_finds_the_limit_of_a_downstream_that_only_refuses(timed: An
     assert downstream.refused(began + 12, began + 30) < 5
 
 
-def test_an_observer_that_rests_gives_its_rate_away_and_comes_back_at_once(
-    timed: Any, clock: ManualClock, let_pass: Pass
-) -> None:
+def test_a_resting_observer_gives_way(timed: Any, clock: ManualClock, let_pass: Pass) -> None:
+    """An observer that rests gives its rate away, and has it again at once when it is back."""
     budget, downstream = timed.budget("api"), Downstream(clock, 40)
     with budget.consumer(observe=True) as observer:
         began = clock.now
@@ -102,9 +104,7 @@ def test_an_observer_that_rests_gives_its_rate_away_and_comes_back_at_once(
 
 
 @pytest.mark.parametrize("cost", [1, 3, 5000])
-def test_an_observer_begins_soon_and_again_after_a_rest(
-    timed: Any, clock: ManualClock, let_pass: Pass, cost: float
-) -> None:
+def test_an_observer_begins_soon(timed: Any, clock: ManualClock, let_pass: Pass, cost: float) -> None:
     """An observer begins soon, and again soon after a rest, whatever a request costs."""
     budget = timed.budget("api")
     with budget.consumer(observe=True) as observer:

@@ -34,9 +34,10 @@ def handled() -> Iterator[Callable[[Callable[[], object]], None]]:
         logger.removeHandler(handler)
 
 
-def test_a_handler_that_waits_for_a_token_stops_nobody(
+def test_a_waiting_handler_stops_nobody(
     open_nexus: Opener, one_server: Server, handled: Callable[[Callable[[], object]], None]
 ) -> None:
+    """A handler of the log that waits for a token stops no other caller."""
     nexus = open_nexus(one_server)
     api, ours = nexus.budget("api", rate=10_000), nexus.budget("logs", rate=10_000)
     api.acquire()
@@ -60,7 +61,8 @@ def test_a_handler_that_waits_for_a_token_stops_nobody(
     assert len(shipped) >= 1
 
 
-def test_a_depth_that_waits_for_a_token_stops_nobody(open_nexus: Opener, one_server: Server) -> None:
+def test_a_waiting_depth_stops_nobody(open_nexus: Opener, one_server: Server) -> None:
+    """A depth that waits for a token stops no other caller."""
     nexus = open_nexus(one_server)
     api, pool = nexus.budget("api", rate=10_000), nexus.budget("pool", rate=10_000)
     api.acquire()
@@ -84,7 +86,8 @@ def test_a_depth_that_waits_for_a_token_stops_nobody(open_nexus: Opener, one_ser
     assert answered.is_set()
 
 
-def test_a_depth_that_never_comes_keeps_nobody_from_closing(open_nexus: Opener, one_server: Server) -> None:
+def test_a_hanging_depth_does_not_stop_close(open_nexus: Opener, one_server: Server) -> None:
+    """A depth that never comes does not keep a caller from closing."""
     nexus = open_nexus(one_server)
     api = nexus.budget("api", rate=10_000)
     asked, never = threading.Event(), threading.Event()

@@ -60,6 +60,7 @@ def forked(body: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
+    """64 threads on one producer count exactly."""
     with Nexus.from_url(server.url) as nexus:
         producer = nexus.budget("stripe", rate=2000).producer("web")
         stop = threading.Event()
@@ -95,7 +96,8 @@ def test_64_threads_on_one_producer_count_exactly(server: Server) -> None:
 # --- forks
 
 
-def test_8_forked_workers_with_one_literal_id_keep_the_books(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_8_forked_workers_keep_the_accounts(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """The accounts balance for 8 forked workers with one literal id."""
     with Nexus.from_url(server.url) as nexus:
         producer = nexus.budget("stripe", rate=1000).producer("web")
         for _ in range(20):
@@ -129,7 +131,7 @@ def test_8_forked_workers_with_one_literal_id_keep_the_books(server: Server, cap
         assert spent(account_of(producer)) + sum(spent for _, spent in told) == granted_by(server)
 
 
-def test_a_budget_made_before_the_fork_is_a_producer_per_child(
+def test_a_budget_from_before_a_fork(
     server: Server,
 ) -> None:
     """A budget that was made before the fork and is used after it is one producer in each child."""
@@ -148,7 +150,7 @@ def test_a_budget_made_before_the_fork_is_a_producer_per_child(
 
 
 @pytest.mark.parametrize("kind", [Nexus, AsyncNexus])
-def test_each_nexus_begins_again_in_a_forked_child(
+def test_each_nexus_begins_again_in_a_child(
     server: Server, kind: type[Nexus | AsyncNexus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each nexus begins again in a forked child, although other ones are closed or broken."""
@@ -178,7 +180,8 @@ def test_each_nexus_begins_again_in_a_forked_child(
     assert run(main()) == (20 * MICRO, [0] * 6)
 
 
-def test_a_fork_in_the_middle_of_an_acquire_leaves_each_side_its_own(server: Server) -> None:
+def test_a_fork_in_the_middle_of_an_acquire(server: Server) -> None:
+    """A fork in the middle of an acquire leaves each side its own tokens."""
     with Nexus.from_url(server.url) as nexus:
         producer = nexus.budget("stripe", rate=50).producer("web")
         producer.acquire()
@@ -202,7 +205,7 @@ def test_a_fork_in_the_middle_of_an_acquire_leaves_each_side_its_own(server: Ser
         assert granted + spent(account_of(producer)) == granted_by(server)
 
 
-def test_a_forked_child_of_an_event_loop_starts_again(server: Server) -> None:
+def test_a_fork_of_an_event_loop_starts_again(server: Server) -> None:
     """A forked child of an event loop starts again, and the parent's connection lives on."""
 
     async def main() -> None:
@@ -243,7 +246,7 @@ def test_a_forked_child_of_an_event_loop_starts_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize("cost", [1, 40])
-def test_a_cancelled_acquire_loses_and_doubles_nothing(server: Server, cost: int) -> None:
+def test_a_cancelled_acquire_loses_nothing(server: Server, cost: int) -> None:
     """An acquire that is cancelled at any moment loses no tokens and counts none twice."""
 
     async def main() -> None:
@@ -271,7 +274,9 @@ def test_a_cancelled_acquire_loses_and_doubles_nothing(server: Server, cost: int
     run(main())
 
 
-def test_one_that_is_served_and_cancelled_in_the_same_moment_takes_nothing(server: Server) -> None:
+def test_served_and_cancelled_takes_nothing(server: Server) -> None:
+    """A caller that is served and cancelled in the same moment takes no tokens."""
+
     async def main() -> None:
         async with AsyncNexus.from_url(server.url) as nexus:
             producer = nexus.budget("stripe", rate=5000).producer("web")
@@ -297,7 +302,9 @@ def test_one_that_is_served_and_cancelled_in_the_same_moment_takes_nothing(serve
     run(main())
 
 
-def test_a_close_that_is_cancelled_still_closes_its_sockets(server: Server) -> None:
+def test_a_cancelled_close_closes_sockets(server: Server) -> None:
+    """A close that is cancelled still closes its sockets."""
+
     async def main() -> None:
         with Proxy(server.port) as proxy:
             nexus = AsyncNexus.from_url(proxy.url)
@@ -311,7 +318,7 @@ def test_a_close_that_is_cancelled_still_closes_its_sockets(server: Server) -> N
 
 
 @pytest.mark.hurried  # the close waits for an answer that never comes
-def test_a_cancellation_taken_for_a_timeout_ends_the_loop(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_swallowed_cancellation_ends_the_loop(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop ends when it is cancelled, even if the client took the cancellation for a timeout."""
 
     async def main() -> None:
@@ -343,7 +350,9 @@ def test_a_cancellation_taken_for_a_timeout_ends_the_loop(server: Server, monkey
     run(main())
 
 
-def test_a_close_after_all_tasks_were_cancelled_still_hands_back(server: Server) -> None:
+def test_close_after_cancelled_tasks(server: Server) -> None:
+    """A close after all tasks were cancelled still hands the tokens back."""
+
     async def main() -> None:
         nexus = AsyncNexus.from_url(server.url)
         producer = nexus.budget("stripe", rate=500).producer("web")
@@ -372,6 +381,7 @@ def heeds_ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_a_wait_and_takes_nothing(server: Server) -> None:
+    """Ctrl-C ends a wait and takes no tokens."""
     with Nexus.from_url(server.url) as nexus:
         budget = nexus.budget("stripe", rate=0)
         account = account_of(budget)
@@ -409,7 +419,8 @@ while True:
 
 
 @pytest.mark.hurried  # the thread that holds the lock can't hand anything back: close() gives up on that
-def test_a_handler_may_close_the_nexus_in_the_middle_of_an_acquire(server: Server) -> None:
+def test_a_handler_may_close_in_an_acquire(server: Server) -> None:
+    """A handler may close the nexus in the middle of an acquire."""
     nexus = Nexus.from_url(server.url)
     budget = nexus.budget("stripe", rate=1000)
     budget.acquire()
@@ -425,7 +436,8 @@ def test_a_handler_may_close_the_nexus_in_the_middle_of_an_acquire(server: Serve
     assert budget._session.ledger.held == 0
 
 
-def test_a_nexus_may_be_closed_in_a_signal_handler(server: Server) -> None:
+def test_close_in_a_signal_handler(server: Server) -> None:
+    """A nexus may be closed in a signal handler."""
     child = subprocess.Popen([sys.executable, "-c", CLOSES_IN_A_HANDLER, server.url], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
@@ -454,7 +466,8 @@ producer.acquire()
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise ValueError"])
-def test_at_the_end_of_the_interpreter_everything_is_handed_back(server: Server, end: str) -> None:
+def test_exit_hands_everything_back(server: Server, end: str) -> None:
+    """At the end of the interpreter all tokens are handed back."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ENDS.format(end=end), server.url],
         capture_output=True, text=True, timeout=PATIENCE, check=False,
@@ -466,7 +479,8 @@ def test_at_the_end_of_the_interpreter_everything_is_handed_back(server: Server,
     assert client.hget("nexus:{stripe}", "last_consumer_end") == "left"
 
 
-def test_a_loop_that_ends_without_close_leaves_no_noise(server: Server) -> None:
+def test_a_loop_without_close_is_silent(server: Server) -> None:
+    """A loop that ends without `close` writes nothing to stderr."""
     code = """
 import asyncio, sys
 from nexus_redis.asyncio import Nexus

@@ -17,11 +17,13 @@ from nexus_redis import Nexus
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.calls import Drop
 from nexus_redis._redis import pubsub
+from nexus_redis._values import log_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis.testing import ManualClock
 from tests.harness.accounting import granted_by, spent
 from tests.harness.chaos import Proxy
 from tests.harness.faces import LONG, Opener, account_of
+from tests.harness.logged import logged
 from tests.harness.servers import FAKE, Server
 from tests.harness.support import PATIENCE, eventually
 
@@ -86,6 +88,7 @@ def of(nexus: Any) -> Any:
 
 
 def test_a_pause_is_heard_without_a_claim(open_nexus: Opener, server: Server) -> None:
+    """A pause is heard without a claim."""
     budget, operator = listening(open_nexus, server), open_nexus(server).budget("stripe")
     heard = spied(budget)
     operator.pause(60, reason="429")
@@ -103,7 +106,8 @@ def test_a_pause_is_heard_without_a_claim(open_nexus: Opener, server: Server) ->
 
 
 @pytest.mark.fleets
-def test_a_drop_is_heard_and_the_books_are_balanced_on_both_sides(open_nexus: Opener, server: Server) -> None:
+def test_a_drop_is_heard_and_balanced(open_nexus: Opener, server: Server) -> None:
+    """A drop is heard, and the accounts balance on both sides."""
     budget = listening(open_nexus, server)
     heard = spied(budget)
     told: list[float] = []
@@ -117,6 +121,7 @@ def test_a_drop_is_heard_and_the_books_are_balanced_on_both_sides(open_nexus: Op
 
 
 def test_a_consumers_report_is_heard(open_nexus: Opener, server: Server) -> None:
+    """A drop that a consumer's report causes is heard."""
     worker = open_nexus(server).budget("stripe").consumer(capacity=1000, interval=LONG)
     with worker as consumer:
         consumer.report(load=10)
@@ -128,7 +133,8 @@ def test_a_consumers_report_is_heard(open_nexus: Opener, server: Server) -> None
         assert (heard[0].budget_rate, heard[0].reason) == (250 * MICRO, "load")
 
 
-def test_whatever_else_is_said_on_the_channel_is_nothing(open_nexus: Opener, server: Server) -> None:
+def test_other_messages_are_ignored(open_nexus: Opener, server: Server) -> None:
+    """Any other message on the channel is ignored."""
     budget, client = listening(open_nexus, server), server.client()
     heard = spied(budget)
     birth = account_of(budget).ledger.birth
@@ -148,7 +154,8 @@ def test_whatever_else_is_said_on_the_channel_is_nothing(open_nexus: Opener, ser
     assert spent(account_of(budget)) == account_of(budget).ledger.granted
 
 
-def test_another_database_says_nothing_to_this_one(open_nexus: Opener, real_server: Server) -> None:
+def test_databases_are_kept_apart(open_nexus: Opener, real_server: Server) -> None:
+    """A message in another database is not heard in this one."""
     budget = listening(open_nexus, real_server)
     heard = spied(budget)
     other = open_nexus(real_server.url.replace("/0", "/1")).budget("stripe", rate=1000)
@@ -165,7 +172,8 @@ def test_another_database_says_nothing_to_this_one(open_nexus: Opener, real_serv
 # --- where there is no way
 
 
-def test_a_message_that_is_lost_costs_a_refresh_and_no_more(open_nexus: Opener, server: Server) -> None:
+def test_a_lost_message_costs_a_refresh(open_nexus: Opener, server: Server) -> None:
+    """A message that is lost costs a refresh and no more."""
     budget = listening(open_nexus, server)
     account_of(budget).on_rate_drop = lambda _drop, _now: None
     open_nexus(server).budget("stripe").pause(60)
@@ -174,7 +182,8 @@ def test_a_message_that_is_lost_costs_a_refresh_and_no_more(open_nexus: Opener, 
     assert spent(account_of(budget)) == account_of(budget).ledger.granted
 
 
-def test_who_does_not_want_to_listen_has_no_connection_for_it(open_nexus: Opener, server: Server) -> None:
+def test_without_push_nothing_listens(open_nexus: Opener, server: Server) -> None:
+    """A nexus without push has no connection that listens."""
     before = pushers()
     budget = open_nexus(server, push=False).budget("stripe", rate=1000)
     account = account_of(budget)
@@ -186,29 +195,32 @@ def test_who_does_not_want_to_listen_has_no_connection_for_it(open_nexus: Opener
     assert busy(budget, lambda: budget.flow.reason == "paused")
 
 
-def test_who_may_not_subscribe_goes_by_its_claims_and_says_so_once(
+def test_no_right_to_subscribe_is_said_once(
     open_nexus: Opener, real_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A process that may not subscribe hears of changes by its claims, and logs that once."""
     caplog.set_level(logging.INFO, "nexus_redis")
     admin: Any = real_server.client()
     admin.execute_command("ACL", "SETUSER", "deaf", "reset", "on", ">secret", "~*", "+@all", "resetchannels")
     try:
         budget = open_nexus(real_server.url.replace("://", "://deaf:secret@")).budget("stripe", rate=1000)
-        assert busy(budget, lambda: "with its next claim" in caplog.text)
+        assert busy(budget, lambda: bool(logged(caplog, log_texts.PUSH_UNAVAILABLE)))
         assert busy(budget, lambda: account_of(budget).ledger.seq > 5)
         assert listeners(real_server) == 0
         open_nexus(real_server).budget("stripe").pause(60)
         assert busy(budget, lambda: budget.flow.reason == "paused")
         budget.resume()  # one that may not publish
         assert busy(budget, lambda: budget.flow.reason != "paused")
-        assert caplog.text.count("with its next claim") == 1
+        assert len(logged(caplog, log_texts.PUSH_UNAVAILABLE)) == 1
+        assert not logged(caplog, log_texts.PUSH_THREAD_NOT_STARTED)
         assert not [record for record in caplog.records if record.levelno > logging.INFO]
     finally:
         open_nexus.run(of(budget)._nexus.close)
         admin.execute_command("ACL", "DELUSER", "deaf")
 
 
-def test_a_connection_that_broke_is_made_again(open_nexus: Opener, real_server: Server) -> None:
+def test_a_broken_connection_is_remade(open_nexus: Opener, real_server: Server) -> None:
+    """A connection that broke is made again."""
     budget, client = listening(open_nexus, real_server), real_server.client()
 
     def connections() -> set[str]:
@@ -227,10 +239,11 @@ def test_a_connection_that_broke_is_made_again(open_nexus: Opener, real_server: 
     assert eventually(lambda: bool(heard))
 
 
-def test_a_quiet_connection_on_which_the_server_answers_is_kept(
-    open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However slow this machine is, there comes a time in which it is quick enough to see that."""
+def test_a_quiet_connection_is_kept(open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet connection on which the server answers is kept.
+
+    However slow this machine is, at some time it is quick enough to see that.
+    """
     monkeypatch.setattr(pubsub, "ALIVE_EACH", 0.25)
     with Proxy(one_server.port) as proxy:
         budget = open_nexus(proxy.url).budget("stripe", rate=1000)
@@ -246,9 +259,8 @@ def test_a_quiet_connection_on_which_the_server_answers_is_kept(
         assert busy(budget, lambda: answered and answered.count(answered[-1]) > 3)
 
 
-def test_a_connection_on_which_nothing_answers_any_more_is_given_up(
-    open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_connection_is_given_up(open_nexus: Opener, one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which nothing answers any more is given up."""
     monkeypatch.setattr(pubsub, "ALIVE_EACH", 0.05)
     with Proxy(one_server.port) as proxy:
         budget = open_nexus(proxy.hasty_url).budget("stripe", rate=1000)
@@ -273,7 +285,8 @@ def test_a_connection_on_which_nothing_answers_any_more_is_given_up(
 # --- what it takes
 
 
-def test_closing_leaves_neither_thread_nor_task_nor_connection(open_nexus: Opener, server: Server) -> None:
+def test_close_leaves_no_listener(open_nexus: Opener, server: Server) -> None:
+    """`close` leaves neither a thread nor a task nor a connection."""
     before = pushers()
     budget = listening(open_nexus, server)
     nexus = of(budget)._nexus
@@ -293,7 +306,8 @@ def test_closing_leaves_neither_thread_nor_task_nor_connection(open_nexus: Opene
         assert eventually(lambda: connections(server) == [])
 
 
-def test_who_has_left_listens_no_longer_and_again_when_it_is_back(open_nexus: Opener, server: Server) -> None:
+def test_listening_ends_with_leaving(open_nexus: Opener, server: Server) -> None:
+    """A producer that has left listens no longer, and listens again when it is back."""
     nexus = open_nexus(server)
     for _ in range(2):
         with nexus.budget("stripe", rate=1000).producer() as producer:
@@ -302,7 +316,8 @@ def test_who_has_left_listens_no_longer_and_again_when_it_is_back(open_nexus: Op
         assert eventually(lambda: not of(nexus)._loop.push.is_running)
 
 
-def test_the_channel_of_one_that_has_left_is_left_while_others_stay(open_nexus: Opener, server: Server) -> None:
+def test_a_channel_is_left_by_its_last_budget(open_nexus: Opener, server: Server) -> None:
+    """The channel of a producer that has left is left, while those of the others stay."""
     nexus = open_nexus(server)
     staying = nexus.budget("index", rate=1000)
     with nexus.budget("stripe", rate=1000).producer() as leaving:
@@ -312,7 +327,8 @@ def test_the_channel_of_one_that_has_left_is_left_while_others_stay(open_nexus: 
     assert listeners(server, "nexus:{index}:flow") == 1
 
 
-def test_closing_while_nothing_answers_ends_the_listening_too(open_nexus: Opener, one_server: Server) -> None:
+def test_close_ends_a_silent_listener(open_nexus: Opener, one_server: Server) -> None:
+    """`close` while nothing answers ends the listening too."""
     before = pushers()
     with Proxy(one_server.port) as proxy:
         budget = open_nexus(proxy.hasty_url).budget("stripe", rate=1000)
@@ -327,7 +343,8 @@ def test_closing_while_nothing_answers_ends_the_listening_too(open_nexus: Opener
         assert not pushers() - before
 
 
-def test_one_connection_listens_for_many_budgets_and_only_for_those_in_use(open_nexus: Opener, server: Server) -> None:
+def test_one_connection_for_all_channels(open_nexus: Opener, server: Server) -> None:
+    """One connection listens for many budgets, and only for those in use."""
     nexus = open_nexus(server)
     nexus.budget("stripe", rate=1000)
     idle = [nexus.budget("stripe", key=f"idle-{i}") for i in range(300)]
@@ -347,7 +364,8 @@ def test_one_connection_listens_for_many_budgets_and_only_for_those_in_use(open_
     del idle
 
 
-def test_ten_thousand_budgets_that_are_idle_listen_to_nothing(one_server: Server) -> None:
+def test_idle_budgets_listen_to_nothing(one_server: Server) -> None:
+    """Ten thousand budgets that are idle listen to nothing."""
     with Nexus.from_url(one_server.url) as nexus:
         nexus.budget("stripe", rate=1000)
         budgets = [nexus.budget("stripe", key=f"cust-{i}") for i in range(10_000)]
@@ -357,7 +375,8 @@ def test_ten_thousand_budgets_that_are_idle_listen_to_nothing(one_server: Server
         assert eventually(lambda: client.pubsub_channels() == [b"nexus:{stripe/cust-0}:flow"])
 
 
-def test_a_process_that_only_reports_has_no_connection_for_it(open_nexus: Opener, server: Server) -> None:
+def test_a_reporter_needs_no_listener(open_nexus: Opener, server: Server) -> None:
+    """A process that only reports has no connection that listens."""
     before = pushers()
     nexus = open_nexus(server)
     with nexus.budget("stripe", rate=1000).consumer(capacity=100) as consumer:
@@ -367,9 +386,8 @@ def test_a_process_that_only_reports_has_no_connection_for_it(open_nexus: Opener
         assert not pushers() - before
 
 
-def test_by_a_clock_of_the_test_there_is_nothing_to_listen_with(
-    clock: ManualClock, open_nexus: Opener, server: Server
-) -> None:
+def test_a_manual_clock_has_no_listener(clock: ManualClock, open_nexus: Opener, server: Server) -> None:
+    """A nexus that lives by the clock of a test has no connection that listens."""
     before = pushers()
     budget = open_nexus(server).budget("stripe", rate=10)
     for _ in range(30):
@@ -379,7 +397,8 @@ def test_by_a_clock_of_the_test_there_is_nothing_to_listen_with(
     assert not pushers() - before
 
 
-def test_a_client_with_a_single_connection_can_be_given(open_nexus: Opener, real_server: Server) -> None:
+def test_a_single_connection_is_enough(open_nexus: Opener, real_server: Server) -> None:
+    """A client with a single connection can be given."""
     pools: Any = redis.asyncio if open_nexus.is_async else redis
     pool = pools.BlockingConnectionPool(port=real_server.port, max_connections=1, timeout=PATIENCE)
     client = pools.Redis(connection_pool=pool)
@@ -390,7 +409,8 @@ def test_a_client_with_a_single_connection_can_be_given(open_nexus: Opener, real
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_listens_by_itself_and_its_parent_goes_on(one_server: Server) -> None:
+def test_a_forked_child_listens_by_itself(one_server: Server) -> None:
+    """A forked child listens by itself, and its parent goes on."""
     with Nexus.from_url(one_server.url) as nexus:
         budget = nexus.budget("stripe", rate=1000)
         assert busy(budget, lambda: listeners(one_server) == 1)

@@ -137,9 +137,8 @@ ACTS = [
 
 @given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(1, 8)), max_size=40), near=st.sampled_from([0, 1, 3]))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_the_depth_is_what_is_really_unread_whatever_happens(
-    server: Server, acts: list[tuple[str, int]], near: int
-) -> None:
+def test_the_depth_is_what_is_unread(server: Server, acts: list[tuple[str, int]], near: int) -> None:
+    """The depth is the number of entries that are really unread, whatever happens."""
     with counting(near):
         world = World(server)
         for act, n in acts:
@@ -149,7 +148,8 @@ def test_the_depth_is_what_is_really_unread_whatever_happens(
 
 @given(acts=st.lists(st.tuples(st.sampled_from(["add", "read", "ack", "look"]), st.integers(1, 8)), max_size=30))
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_acknowledged_is_done_where_nothing_is_deleted(server: Server, acts: list[tuple[str, int]]) -> None:
+def test_acknowledged_entries_are_done(server: Server, acts: list[tuple[str, int]]) -> None:
+    """Where nothing is deleted, the entries that were acknowledged are done."""
     with counting(1):
         world = World(server)
         for act, n in acts:
@@ -159,7 +159,8 @@ def test_what_is_acknowledged_is_done_where_nothing_is_deleted(server: Server, a
 
 
 @pytest.mark.parametrize("removed", ["deleted", "trimmed"])
-def test_a_lag_that_stays_wrong_is_corrected_and_not_counted_each_time(server: Server, removed: str) -> None:
+def test_a_wrong_lag_is_corrected_once(server: Server, removed: str) -> None:
+    """A lag that stays wrong is corrected, and not counted each time."""
     with counting(5):
         world = World(server)
         world.add(100)
@@ -182,7 +183,8 @@ def test_a_lag_that_stays_wrong_is_corrected_and_not_counted_each_time(server: S
             assert world.source.see([answer])["queue_depth"] == len(world.unread())
 
 
-def test_a_number_that_somebody_made_up_is_found_out_within_some_looks(server: Server) -> None:
+def test_an_invented_number_is_found_out(server: Server) -> None:
+    """A number that somebody made up is found out within some looks."""
     with counting(2):
         world = World(server)
         world.add(40)
@@ -200,9 +202,8 @@ def test_a_number_that_somebody_made_up_is_found_out_within_some_looks(server: S
 
 @given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(1, 8)), max_size=40), most=st.sampled_from([1, 3, 7]))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_a_queue_that_takes_many_looks_to_count_is_known_in_the_end(
-    server: Server, acts: list[tuple[str, int]], most: int
-) -> None:
+def test_a_slow_count_is_known_in_the_end(server: Server, acts: list[tuple[str, int]], most: int) -> None:
+    """A queue that takes many looks to count is known in the end."""
     with counting(0, most=most):
         world = World(server)
         for act, n in acts:

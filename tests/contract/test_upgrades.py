@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from nexus_redis import NexusError, ServerRefused
+from nexus_redis import ServerRefused
+from nexus_redis._values import error_texts, log_texts
 from tests.harness.faces import Opener
+from tests.harness.logged import logged
 from tests.harness.packing import changed
 from tests.harness.servers import Server
 from tests.harness.support import eventually
@@ -27,9 +29,10 @@ def write_newer(server: Server, schema: int) -> None:
     client.set(STATE, changed("bucket", client.get(STATE), 0, schema), keepttl=True)
 
 
-def test_a_producer_goes_on_by_its_outage_mode_and_comes_back(
+def test_an_old_producer_lives_by_its_mode(
     open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A producer goes on by its outage mode while the state is newer, and comes back."""
     producer = open_nexus(server).budget("stripe", rate=500).producer("web")
     for _ in range(20):
         producer.acquire()
@@ -38,22 +41,26 @@ def test_a_producer_goes_on_by_its_outage_mode_and_comes_back(
     for _ in range(20):
         producer.acquire()
     assert caplog.text.count("NEXUS_SCHEMA") == 1
-    assert "budget stripe: NEXUS_SCHEMA: a newer release wrote the state in this Redis: upgrade here" in caplog.text
+    ((budget, error),) = logged(caplog, log_texts.STATE_SUPERSEDED)
+    assert (budget, error.code, error.remedy) == ("stripe", "NEXUS_SCHEMA", error_texts.REFUSED["NEXUS_SCHEMA"])
     write_newer(server, 3)
     assert eventually(lambda: not producer.acquire().degraded)
-    assert caplog.text.count("this release can read its state again") == 1
+    assert logged(caplog, log_texts.STATE_READABLE) == [("stripe",)]
 
 
-def test_a_newcomer_has_no_share_to_live_on_and_is_refused(open_nexus: Opener, server: Server) -> None:
+def test_a_newcomer_without_a_share_is_refused(open_nexus: Opener, server: Server) -> None:
+    """A producer that comes later has no share to live on and is refused."""
     open_nexus(server).budget("stripe", rate=500).acquire()
     write_newer(server, 4)
     late = open_nexus(server).budget("stripe")
-    with pytest.raises(ServerRefused, match="NEXUS_SCHEMA: a newer release"):
+    with pytest.raises(ServerRefused) as refused:
         late.acquire(timeout=20)
+    assert (refused.value.code, refused.value.remedy) == ("NEXUS_SCHEMA", error_texts.REFUSED["NEXUS_SCHEMA"])
     assert late.producer(on_outage="open").acquire().degraded
 
 
 def test_a_newer_state_is_never_written(open_nexus: Opener, server: Server) -> None:
+    """An older release never writes a newer state."""
     nexus = open_nexus(server)
     budget = nexus.budget("stripe", rate=500)
     consumer = budget.consumer("c", interval=0.05)
@@ -64,7 +71,8 @@ def test_a_newer_state_is_never_written(open_nexus: Opener, server: Server) -> N
     before = client.get(STATE)
     for _ in range(5):
         budget.acquire(timeout=20)
-    with pytest.raises(NexusError, match="NEXUS_SCHEMA"):
+    with pytest.raises(ServerRefused) as refused:
         budget.configure(rate=5)
+    assert refused.value.code == "NEXUS_SCHEMA"
     nexus.close()
     assert client.get(STATE) == before

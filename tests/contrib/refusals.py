@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
-
-from nexus_redis import InvalidSetting
 from nexus_redis.contrib import _texts
-
-
-def refusal(make: Callable[[], object]) -> tuple[str, str]:
-    """Call `make` and return the field and the remedy of the `InvalidSetting` that it raises."""
-    with pytest.raises(InvalidSetting) as caught:
-        make()
-    return caught.value.field, caught.value.remedy
 
 
 def wrong_kind(kind: str, face: str) -> str:

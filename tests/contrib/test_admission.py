@@ -16,13 +16,15 @@ from starlette.testclient import TestClient
 
 import nexus_redis
 import nexus_redis.asyncio
+from nexus_redis._values import error_texts
 from nexus_redis.contrib import _texts, asgi, wsgi
 from nexus_redis.contrib._admission import MOST_PAUSES, PauseEnds
 from nexus_redis.contrib._rate_limit_fields import policy, rate_limit_fields
 from nexus_redis.contrib.fastapi import limit
 from nexus_redis.testing import ManualClock
 from tests.contrib.applications import APPLICATIONS, Application
-from tests.contrib.refusals import refusal, wrong_kind
+from tests.contrib.refusals import wrong_kind
+from tests.harness.refusals import refusal
 from tests.harness.servers import Server
 
 # As in draft-ietf-httpapi-ratelimit-headers-11, sections 3 and 4: a String with Integers for parameters.
@@ -275,7 +277,7 @@ def test_cost_too_large(one_server: Server, application: Application, caplog: py
     [line] = errors(caplog)
     assert line.startswith(_texts.acquiring("web"))
     assert "InvalidSetting('cost=500" in line
-    assert "above the burst" in line
+    assert error_texts.above_burst(26) in line
     assert _texts.ALWAYS_REFUSED in line
 
 

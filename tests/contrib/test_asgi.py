@@ -20,7 +20,7 @@ import nexus_redis.asyncio
 from nexus_redis.contrib import _texts, asgi
 from nexus_redis.contrib.asgi import Limit, ReportLoad
 from nexus_redis.testing import ManualClock, assert_never_exceeded, clock
-from tests.contrib.refusals import refusal
+from tests.harness.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import PATIENCE, eventually, join, run
 

@@ -17,8 +17,9 @@ from nexus_redis.contrib import _texts
 from nexus_redis.contrib.celery import NexusTask
 from nexus_redis.errors import COST
 from nexus_redis.testing import assert_never_exceeded
-from tests.contrib.refusals import refusal, wrong_kind
+from tests.contrib.refusals import wrong_kind
 from tests.contrib.workers import Workers, noted, operator_sets
+from tests.harness.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import LONG_PATIENCE, eventually
 

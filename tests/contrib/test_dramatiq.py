@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from dramatiq.results.errors import ResultFailure
 
+from nexus_redis._values import error_texts
 from nexus_redis.testing import assert_never_exceeded
 from tests.contrib.workers import Workers, noted, operator_sets
 from tests.harness.servers import Server
@@ -78,7 +80,7 @@ def test_cost(one_server: Server, app: Any, workers: Workers) -> None:
     never, puzzling = app.too_much.send(), app.puzzling.send({"tokenz": 1})
     work(workers, 1)
     assert [m.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS) for m in weighty] == [0, 1, 2]
-    with pytest.raises(ResultFailure, match="above the burst"):
+    with pytest.raises(ResultFailure, match=re.escape(error_texts.above_burst(11))):
         never.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS)
     assert puzzling.get_result(backend=app.backend, block=True, timeout=PATIENCE_MS) == 1
     assert app.budget.snapshot().granted_total >= 15

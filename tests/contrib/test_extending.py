@@ -35,6 +35,7 @@ def test_refused_duration(value: Any) -> None:
 
 
 def test_durations() -> None:
+    """A duration is a number of seconds or a text with its unit."""
     assert [extending.parse_seconds(value, "lock_wait") for value in (0, 2.5, "90s", "1h30m")] == [0, 2.5, 90, 5400]
 
 
@@ -87,6 +88,8 @@ def test_start(one_server: Server) -> None:
 
 
 def test_start_async(one_server: Server) -> None:
+    """`start` makes an async consumer report."""
+
     async def main() -> list[str]:
         async with nexus_redis.asyncio.Nexus.from_url(one_server.url) as nexus:
             nexus.budget("web", rate=10).consumer("es-1", interval=0.05).start()
@@ -98,4 +101,5 @@ def test_start_async(one_server: Server) -> None:
 
 
 def test_log_is_the_packages_own() -> None:
+    """`extending.log` is the logger of the package."""
     assert extending.log.name == "nexus_redis"

@@ -25,7 +25,7 @@ from nexus_redis.contrib.taskiq import NexusMiddleware as TaskiqMiddleware
 from tests.contrib.applications import APPLICATIONS
 from tests.contrib.clients import CLIENTS
 from tests.contrib.local_site import LocalSite
-from tests.contrib.refusals import refusal
+from tests.harness.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import eventually, in_thread, run
 
@@ -181,7 +181,7 @@ def test_cost_fails(
     assert within_a_minute(lambda: helper(one_server, site.url, cost, 0)) == 3
     [line] = lines(caplog)
     assert line.msg == _texts.FAILED
-    assert "cost function" in line.getMessage()
+    assert _texts.cost_function("") in line.getMessage()
     assert "api" in line.getMessage()
     assert line.exc_info
 

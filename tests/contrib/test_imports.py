@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nexus_redis._values import error_texts
+
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 HELPERS = sorted(path.stem for path in (ROOT / "nexus_redis" / "contrib").glob("[a-z]*.py"))
@@ -33,8 +35,7 @@ def test_core_alone() -> None:
 def test_missing_library(name: str) -> None:
     """A missing library is an error of one line that says what to install."""
     done = python(f"import sys; sys.modules[{name!r}] = None\nimport nexus_redis.contrib.{name}")
-    said = f"nexus_redis.contrib.{name} needs {name}: pip install '.[{name}]'"
-    assert done.stderr.splitlines()[-1].endswith(said)
+    assert done.stderr.splitlines()[-1].endswith(error_texts.missing_library(name))
 
 
 @pytest.mark.parametrize("name", HELPERS)

@@ -11,7 +11,8 @@ import pytest
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis.contrib import _texts, aiohttp, asgi, dramatiq, fastapi, httpx, httpx2, requests, taskiq, wsgi
-from tests.contrib.refusals import refusal, wrong_kind
+from tests.contrib.refusals import wrong_kind
+from tests.harness.refusals import refusal
 
 Make = Callable[[Any], Any]
 

@@ -27,7 +27,8 @@ SENTINEL, CLUSTER = "redis+sentinel://HOST:26379,HOST:26379/NAME", "redis+cluste
 SENTINELS = "redis+sentinel://web:s%40cret@h1,h2:26380/orders/3?socket_timeout=2&sentinel_password=other"
 
 
-def test_an_address_of_sentinels_names_them_the_service_and_the_database() -> None:
+def test_sentinels_service_and_database() -> None:
+    """An address of Sentinels names the Sentinels, the service and the database."""
     endpoint = endpoint_of_url(SENTINELS)
     assert (endpoint.hosts, endpoint.service) == ((("h1", 26379), ("h2", 26380)), "orders")
     told = {name: endpoint.settings[name] for name in ("username", "password", "db", "socket_timeout")}
@@ -38,7 +39,8 @@ def test_an_address_of_sentinels_names_them_the_service_and_the_database() -> No
     assert not endpoint.are_sentinels_encrypted
 
 
-def test_an_address_of_a_cluster_names_nodes_of_it() -> None:
+def test_a_cluster_address_names_nodes() -> None:
+    """An address of a cluster names nodes of it."""
     endpoint = endpoint_of_url("rediss+cluster://:pw@h1,[::1]:7001?ssl_cert_reqs=none")
     assert (endpoint.hosts, endpoint.is_cluster, endpoint.is_encrypted) == ((("h1", 6379), ("::1", 7001)), True, True)
     assert (endpoint.settings["password"], endpoint.settings["ssl_cert_reqs"]) == ("pw", "none")
@@ -68,13 +70,15 @@ def test_an_address_of_a_cluster_names_nodes_of_it() -> None:
     ],
 )
 @pytest.mark.parametrize("module", [nexus_redis, nexus_redis.asyncio])
-def test_an_address_that_is_none_is_refused_with_the_field_and_the_remedy(module: Any, url: str, remedy: str) -> None:
+def test_a_wrong_address_is_refused(module: Any, url: str, remedy: str) -> None:
+    """A text that is not an address is refused with the field and the remedy."""
     with pytest.raises(InvalidSetting) as refusal:
         module.Nexus.from_url(url)
     assert (refusal.value.field, refusal.value.remedy) == ("url", remedy)
 
 
 def test_each_address_in_the_docs_is_one() -> None:
+    """Each address in the docs is an address."""
     page = (Path(__file__).parents[2] / "docs" / "servers.md").read_text()
     addresses = re.findall(r"\| `([a-z+]+://[^`]*)` \|", page)
     assert {url.partition(":")[0] for url in addresses} == set(SCHEMES)
@@ -84,6 +88,7 @@ def test_each_address_in_the_docs_is_one() -> None:
 
 
 def test_a_password_is_in_no_message() -> None:
+    """A password is in no message."""
     for url in ("redis+sentinel://:hunter2@h1/", "redis+cluster://u:hunter2@h1/5", "redis://:hunter2/x@h1/0"):
         with pytest.raises(InvalidSetting) as refusal:
             endpoint_of_url(url)
@@ -92,7 +97,8 @@ def test_a_password_is_in_no_message() -> None:
 
 
 @pytest.mark.parametrize("module", [nexus_redis, nexus_redis.asyncio])
-def test_a_nexus_names_the_hosts_that_it_was_given_and_connects_to_none(module: Any) -> None:
+def test_a_nexus_shows_its_hosts(module: Any) -> None:
+    """A nexus names the hosts that it was given and connects to none of them."""
     assert "orders (Sentinels h1:26379,h2:26380)" in repr(module.Nexus.from_url(SENTINELS))
     assert "cluster h1:6379,[::1]:7001" in repr(module.Nexus.from_url("redis+cluster://h1,[::1]:7001"))
 
@@ -106,7 +112,8 @@ def sentinel_clients() -> list[Any]:
     return [each.Sentinel(places, sentinel_kwargs=sentinels, **given).master_for("orders") for each in modules]
 
 
-def test_a_client_by_sentinels_is_read_whoever_made_it() -> None:
+def test_any_client_by_sentinels_is_read() -> None:
+    """A client by Sentinels is read, whether redis-py or its user has made it."""
     for client in sentinel_clients():
         endpoint = endpoint_of_client(client)
         assert endpoint is not None
@@ -116,7 +123,8 @@ def test_a_client_by_sentinels_is_read_whoever_made_it() -> None:
         assert where(client) == endpoint.shown
 
 
-def test_a_client_by_sentinels_that_goes_to_replicas_is_refused() -> None:
+def test_a_client_of_replicas_is_refused() -> None:
+    """A client by Sentinels that goes to replicas is refused."""
     for module in (redis.sentinel, valkey.sentinel):
         client = module.Sentinel([("h1", 26379)]).slave_for("orders")
         with pytest.raises(InvalidSetting) as refusal:
@@ -124,7 +132,9 @@ def test_a_client_by_sentinels_that_goes_to_replicas_is_refused() -> None:
         assert refusal.value.remedy == error_texts.CLIENT_OF_REPLICAS
 
 
-def test_an_async_client_of_a_cluster_is_read_with_its_nodes_and_its_map_of_addresses() -> None:
+def test_an_async_cluster_client_is_read() -> None:
+    """An async client of a cluster is read with its nodes and its map of addresses."""
+
     def remap(host: tuple[str, int]) -> tuple[str, int]:
         return host[0], host[1] + 1
 
@@ -139,7 +149,8 @@ def test_an_async_client_of_a_cluster_is_read_with_its_nodes_and_its_map_of_addr
 
 
 @pytest.mark.parametrize("face", [valkey, valkey.asyncio])
-def test_a_client_of_valkey_py_is_served_by_connections_of_redis_py(face: Any) -> None:
+def test_a_client_of_valkey_py_is_understood(face: Any) -> None:
+    """A client of valkey-py is served by connections of redis-py."""
     module = nexus_redis if face is valkey else nexus_redis.asyncio
     client = face.Valkey(host="h1", port=7000, password="pw", db=3, ssl=True, ssl_cert_reqs="none")
     nexus = module.Nexus(client)

@@ -67,7 +67,8 @@ def capacity(
 @pytest.mark.parametrize("workers", [1, 4, 64])
 @pytest.mark.parametrize("load", [0.3, 0.95, 2.0])
 @pytest.mark.parametrize("scatter", [0.0, 1.0])
-def test_it_is_the_capacity_whatever_part_of_it_is_used(workers: int, load: float, scatter: float) -> None:
+def test_any_use_shows_the_capacity(workers: int, load: float, scatter: float) -> None:
+    """Busy time gives the capacity, whatever part of it is used."""
     found = capacity(load * workers * 10, workers, 0.1, scatter=scatter, seconds=40)
     assert found is not None
     if workers > 1 and load < 0.9:  # items have not waited: there may be twice as many workers as were at work
@@ -79,14 +80,17 @@ def test_it_is_the_capacity_whatever_part_of_it_is_used(workers: int, load: floa
 @pytest.mark.parametrize("batch", [5, 500])
 @pytest.mark.parametrize("load", [0.3, 0.95])
 def test_batches_are_measured_by_their_items(batch: int, load: float) -> None:
+    """Batches are measured by their items."""
     assert capacity(load * 100, 1, 0.01, batch=batch) == pytest.approx(100, rel=0.05)
 
 
-def test_there_is_no_measure_where_a_larger_piece_takes_hardly_longer() -> None:
+def test_equal_durations_measure_nothing() -> None:
+    """There is no measure where a larger piece takes hardly longer."""
     assert capacity(100, 1, 0.0001, batch=500, fixed=0.1) is None
 
 
-def test_a_smaller_crew_is_noticed_when_items_wait() -> None:
+def test_a_smaller_crew_is_noticed() -> None:
+    """A smaller crew is noticed when items wait."""
     busy, now = Busy(), 0.0
     for workers, rounds in ((8, 3), (2, 20)):
         for _ in range(rounds):
@@ -101,7 +105,8 @@ def test_a_smaller_crew_is_noticed_when_items_wait() -> None:
     assert busy.seconds - before == pytest.approx(0.05, rel=0.02)
 
 
-def test_work_that_did_not_end_well_counts_for_nothing() -> None:
+def test_failed_work_counts_for_nothing() -> None:
+    """Work that did not end well counts for nothing."""
     busy = Busy()
     for second in range(5):
         busy.begin(second)

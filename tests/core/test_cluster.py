@@ -63,6 +63,7 @@ def each(reply: Any) -> Any:
     ],
 )
 def test_a_command_goes_by_its_first_key(command: Sequence[Any], key: bytes | None) -> None:
+    """A command goes to the node of its first key."""
     assert key_of(command) == key
 
 
@@ -77,20 +78,23 @@ def test_a_command_goes_by_its_first_key(command: Sequence[Any], key: bytes | No
         ("ERR unknown command", None),
     ],
 )
-def test_a_redirect_is_read_as_a_class_of_redis_py_and_as_text(reply: str, found: Redirect | None) -> None:
+def test_a_redirect_is_read(reply: str, found: Redirect | None) -> None:
+    """A redirect is read as a class of redis-py and as text."""
     if found is not None:
         assert redirect_of(replied(reply)) == found
     assert redirect_of(exceptions.ResponseError(reply)) == found  # as redis-py 5 has it outside a cluster client
 
 
-def test_each_command_goes_to_its_node_in_one_round_trip(slots: Slots) -> None:
+def test_each_command_goes_to_its_node(slots: Slots) -> None:
+    """Each command goes to its node in one round trip."""
     batch = Batch(slots, [IN_A, IN_B, ("GET", "{b}2"), ("TIME",)])
     trips = run(batch, {A: [1, 3, 4], B: [2]})
     assert trips == [{A: [IN_A, ("GET", "{b}2"), ("TIME",)], B: [IN_B]}]
     assert batch.replies == [1, 2, 3, 4]
 
 
-def test_a_node_that_is_down_fails_its_own_calls_and_no_others(slots: Slots) -> None:
+def test_a_dead_node_fails_its_own_calls(slots: Slots) -> None:
+    """A node that is down fails its own calls and no others."""
     down = exceptions.ConnectionError("down")
     batch = Batch(slots, [IN_A, IN_B])
     run(batch, {A: down, B: [2]})
@@ -99,6 +103,7 @@ def test_a_node_that_is_down_fails_its_own_calls_and_no_others(slots: Slots) -> 
 
 
 def test_moved_is_followed_and_remembered(slots: Slots) -> None:
+    """A MOVED is followed and remembered."""
     batch = Batch(slots, [IN_A, IN_B])
     trips = run(batch, {A: each(replied("MOVED 3300 10.0.0.3:7000")), B: [2], C: [1]})
     assert trips == [{A: [IN_A], B: [IN_B]}, {C: [IN_A]}]
@@ -108,6 +113,7 @@ def test_moved_is_followed_and_remembered(slots: Slots) -> None:
 
 
 def test_ask_is_followed_once_and_not_remembered(slots: Slots) -> None:
+    """An ASK is followed once and not remembered."""
     batch = Batch(slots, [IN_A])
     trips = run(batch, {A: each(replied("ASK 3300 10.0.0.3:7000")), C: [True, 1]})
     assert trips[1] == {C: [("ASKING",), IN_A]}
@@ -115,7 +121,8 @@ def test_ask_is_followed_once_and_not_remembered(slots: Slots) -> None:
     assert slots.owner(b"{b}") == A
 
 
-def test_a_slot_that_never_stops_moving_is_given_up_as_not_executed(slots: Slots) -> None:
+def test_an_endless_move_is_not_executed(slots: Slots) -> None:
+    """A call for a slot that never stops moving is given up as not executed."""
     batch = Batch(slots, [IN_A, IN_B])
     to = {A: "MOVED 3300 10.0.0.3:7000", C: "MOVED 3300 10.0.0.1:7000"}
     trips = run(batch, {A: each(replied(to[A])), C: each(replied(to[C])), B: [2]})
@@ -124,7 +131,8 @@ def test_a_slot_that_never_stops_moving_is_given_up_as_not_executed(slots: Slots
     assert classify(batch.replies[0]) is Fault.NOT_EXECUTED
 
 
-def test_an_answer_that_says_try_again_is_that_calls_outcome(slots: Slots) -> None:
+def test_try_again_is_an_outcome_of_its_call(slots: Slots) -> None:
+    """An answer that says to try again is the outcome of its call."""
     again = replied("TRYAGAIN Multiple keys request during rehashing of slot")
     batch = Batch(slots, [IN_A, IN_B])
     assert len(run(batch, {A: [again], B: [2]})) == 1
@@ -133,6 +141,7 @@ def test_an_answer_that_says_try_again_is_that_calls_outcome(slots: Slots) -> No
 
 
 def test_a_slot_that_nobody_serves_fails_alone() -> None:
+    """A slot that no node serves fails alone."""
     slots = Slots(endpoint_of_url("redis+cluster://10.0.0.1:7000"))
     slots.learn(HALVES[:1], A)
     batch = Batch(slots, [IN_A, IN_B])
@@ -142,13 +151,15 @@ def test_a_slot_that_nobody_serves_fails_alone() -> None:
 
 
 @pytest.mark.parametrize("nameless", [b"", None, b"?"])
-def test_a_node_that_does_not_name_itself_is_the_one_that_was_asked(nameless: bytes | None) -> None:
+def test_a_node_without_a_name(nameless: bytes | None) -> None:
+    """A node that does not name itself is the one that was asked."""
     slots = Slots(endpoint_of_url("redis+cluster://proxy:7000"))
     slots.learn([[0, 16_383, [nameless, 7001, b"id"]]], ("proxy", 7000))
     assert slots.owner(b"any") == ("proxy", 7001)
 
 
-def test_the_slots_are_asked_for_again_while_something_says_that_they_changed(slots: Slots) -> None:
+def test_the_slots_are_asked_for_again(slots: Slots) -> None:
+    """The slots are asked for again while an answer says that they changed."""
     assert not slots.is_due(10.0)
     run(Batch(slots, [IN_A]), {A: each(exceptions.ReadOnlyError("You can't write against a read only replica."))})
     assert slots.is_due(10.0)

@@ -55,6 +55,7 @@ NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERM
     ],
 )
 def test_each_reply_of_a_server_is_in_its_class(reply: str, expected: Fault) -> None:
+    """Each reply of a server is in its class of faults."""
     error: Exception = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]  # redis-py
     assert classify(error) is expected
 
@@ -86,16 +87,19 @@ def caused(error: Exception, cause: Exception) -> Exception:
     ],
 )
 def test_each_error_on_the_way_is_in_its_class(error: Exception, expected: Fault) -> None:
+    """Each error on the way is in its class of faults."""
     assert classify(error) is expected
 
 
 def test_a_code_word_is_ours_or_it_is_none() -> None:
+    """A code word is one of ours, or there is none."""
     assert code_of(exceptions.ResponseError("NEXUS_ID_TAKEN")) == "NEXUS_ID_TAKEN"
     assert code_of(exceptions.ResponseError("ERR NEXUS_ID_TAKEN")) == ""
     assert code_of(exceptions.TimeoutError("")) == ""
 
 
-def test_a_permanent_fault_becomes_the_error_that_callers_are_promised() -> None:
+def test_a_permanent_fault_is_the_promised_error() -> None:
+    """A permanent fault becomes the error that callers are promised."""
     assert isinstance(as_nexus_error(exceptions.ResponseError("NEXUS_INVALID_BURST")), InvalidSetting)
     refused = as_nexus_error(exceptions.NoPermissionError("this user has no permissions"))
     assert isinstance(refused, ServerRefused)
@@ -114,7 +118,8 @@ def test_a_permanent_fault_becomes_the_error_that_callers_are_promised() -> None
         ("ASK 3999 127.0.0.1:6381", "ASK"),
     ],
 )
-def test_what_an_operator_can_mend_is_told_with_the_remedy(reply: str, code: str) -> None:
+def test_an_operators_fault_has_a_remedy(reply: str, code: str) -> None:
+    """A fault that an operator can mend is reported with the remedy."""
     for parser in (BaseParser, valkey._parsers.base.BaseParser):
         refusal = as_nexus_error(parser.parse_error(reply))  # type: ignore[no-untyped-call]  # redis-py
         assert isinstance(refusal, ServerRefused)
@@ -138,7 +143,8 @@ def alert(reason: str) -> ssl.SSLError:
         (alert("UNEXPECTED_EOF_WHILE_READING"), UNKNOWN),
     ],
 )
-def test_a_certificate_that_is_not_trusted_is_no_outage(cause: Exception, expected: Fault) -> None:
+def test_an_untrusted_certificate_is_no_outage(cause: Exception, expected: Fault) -> None:
+    """A certificate that is not trusted is not an outage."""
     error = caused(exceptions.ConnectionError("Error 1 connecting to cache:6379."), cause)
     assert classify(error) is expected
     if expected is PERMANENT:
@@ -148,7 +154,8 @@ def test_a_certificate_that_is_not_trusted_is_no_outage(cause: Exception, expect
         assert refusal.remedy.startswith(error_texts.certificate_not_trusted("").partition(" (")[0])
 
 
-def test_an_error_of_valkey_py_is_in_the_class_of_redis_pys() -> None:
+def test_errors_of_valkey_py_are_understood() -> None:
+    """An error of valkey-py is in the class of the same error of redis-py."""
     of_valkey = valkey.exceptions
     assert classify(of_valkey.TimeoutError("Timeout reading from socket")) is UNKNOWN
     assert classify(of_valkey.NoScriptError("No matching script.")) is NOT_EXECUTED
@@ -160,6 +167,7 @@ def test_an_error_of_valkey_py_is_in_the_class_of_redis_pys() -> None:
 
 
 def test_an_error_does_not_repeat_a_page_of_text() -> None:
+    """An error does not repeat a page of text."""
     assert len(str(as_nexus_error(exceptions.ResponseError("ERR " + "x" * 5000)))) < 300
 
 
@@ -172,14 +180,17 @@ def test_an_error_does_not_repeat_a_page_of_text() -> None:
         ("unknown command 'CLUSTER', with args beginning with: 'SLOTS'", "NOSCRIPTS"),
     ],
 )
-def test_a_server_of_another_kind_than_the_address_says_is_told_with_the_remedy(said: str, expected: str) -> None:
+def test_another_kind_of_server_is_told(said: str, expected: str) -> None:
+    """A server of another kind than the address says is reported with the remedy."""
     error = as_nexus_error(exceptions.ResponseError(said))
     assert isinstance(error, ServerRefused)
     remedy = error_texts.server_said(error_texts.SERVER_REFUSED[expected], said)
     assert (error.code, error.remedy) == (expected, remedy)
 
 
-def test_what_keeps_redis_away_is_said_without_the_insides_of_a_client() -> None:
+def test_an_outage_hides_the_clients_insides() -> None:
+    """The text on an outage says what keeps Redis away, without the internals of a client."""
+
     def client(face: str, host: str) -> str:
         connection = f"<resolving.NamedConnection(host={host},port=26379,password=<REDACTED>,retry=<Retry at 0x7f>)>"
         return f"<redis.{face}Redis(<redis.{face}ConnectionPool({connection})>)>"

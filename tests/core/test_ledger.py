@@ -57,25 +57,29 @@ def holding(tokens: float, now: float = BEGIN) -> Ledger:
 
 
 def test_nothing_is_spent_before_the_first_grant(ledger: Ledger) -> None:
+    """Nothing is spent before the first grant."""
     assert not ledger.spend(MICRO, BEGIN)
     assert ledger.claim(BEGIN) is None or ledger.in_flight is not None
     assert balance(ledger) == 0
 
 
-def test_tokens_in_hand_are_spent_at_once_and_exactly() -> None:
+def test_tokens_in_hand_are_spent_exactly() -> None:
+    """Tokens in hand are spent at once and exactly."""
     ledger = holding(3)
     assert [ledger.spend(MICRO, BEGIN) for _ in range(4)] == [True, True, True, False]
     assert (ledger.used, ledger.held) == (4 * MICRO, 0)
     assert balance(ledger) == 0
 
 
-def test_a_cost_above_the_hand_takes_nothing() -> None:
+def test_a_too_large_cost_takes_nothing() -> None:
+    """A cost above the tokens in hand takes nothing."""
     ledger = holding(3)
     assert not ledger.spend(4 * MICRO, BEGIN)
     assert ledger.held == 3 * MICRO
 
 
 def test_the_oldest_lease_is_spent_first() -> None:
+    """The oldest lease is spent first."""
     ledger = holding(2)
     wait(ledger, 3, BEGIN + 0.2)
     exchange(ledger, 3, BEGIN + 0.2)
@@ -84,6 +88,7 @@ def test_the_oldest_lease_is_spent_first() -> None:
 
 
 def test_nobody_spends_past_those_in_line() -> None:
+    """No caller spends tokens past the callers in line."""
     ledger = holding(2)
     wait(ledger, 5, BEGIN)
     assert not ledger.spend(MICRO, BEGIN)
@@ -105,7 +110,8 @@ def laid_out(tokens: float, cost: float = 1) -> Ledger:
     return ledger
 
 
-def test_who_has_spent_finds_more_of_the_same_on_the_tray_as_old_as_its_lease() -> None:
+def test_spending_makes_a_token_cache() -> None:
+    """A caller who has spent tokens finds more of the same in the token cache, as old as their lease."""
     ledger = laid_out(100)
     tray = ledger.cache
     assert (tray.cost, tray.micro, tray.left, tray.expires) == (1, MICRO, LEAST * MICRO, BEGIN + LEASE)
@@ -113,7 +119,8 @@ def test_who_has_spent_finds_more_of_the_same_on_the_tray_as_old_as_its_lease() 
     assert (ledger.used, ledger.held, balance(ledger)) == (5 * MICRO, 96 * MICRO, 0)
 
 
-def test_an_empty_tray_says_so_and_the_next_is_twice_as_large_up_to_a_limit() -> None:
+def test_an_empty_token_cache_doubles() -> None:
+    """A token cache that becomes empty says so, and the next one is twice as large, up to a limit."""
     ledger, portions = laid_out(10_000), LEAST
     for _ in range(12):
         assert ledger.cache.count == portions
@@ -126,7 +133,8 @@ def test_an_empty_tray_says_so_and_the_next_is_twice_as_large_up_to_a_limit() ->
     assert portions == MOST
 
 
-def test_what_is_taken_is_demand_and_what_is_left_can_be_spent_by_others() -> None:
+def test_tokens_taken_are_demand() -> None:
+    """The tokens that the token cache takes are demand, and others can spend those that are left in it."""
     ledger = laid_out(30)
     tray = ledger.cache
     taken(tray, 3)
@@ -138,7 +146,8 @@ def test_what_is_taken_is_demand_and_what_is_left_can_be_spent_by_others() -> No
     assert (ledger.used, ledger.held, balance(ledger)) == (31 * MICRO, 0, 0)
 
 
-def test_nothing_lies_out_while_somebody_waits_or_something_is_owed() -> None:
+def test_waiters_and_debts_empty_the_cache() -> None:
+    """The token cache holds nothing while a caller waits or something is owed."""
     ledger = laid_out(30)
     tray = ledger.cache
     line = Line(29, BEGIN)
@@ -150,7 +159,8 @@ def test_nothing_lies_out_while_somebody_waits_or_something_is_owed() -> None:
     assert ledger.cache is EMPTY_CACHE
 
 
-def test_a_claim_takes_the_tray_in_and_hands_back_what_lies_idle() -> None:
+def test_a_claim_reclaims_the_token_cache() -> None:
+    """A claim takes the token cache in and hands back what lies idle."""
     ledger = laid_out(30)
     tray = ledger.cache
     ask = ledger.claim(BEGIN + 0.2)
@@ -158,14 +168,16 @@ def test_a_claim_takes_the_tray_in_and_hands_back_what_lies_idle() -> None:
     assert (ask.unused, tray.left, ledger.held) == (29 * MICRO, 0, 0)
 
 
-def test_an_idle_producer_is_one_whose_tray_was_not_touched() -> None:
+def test_an_untouched_cache_means_idle() -> None:
+    """An idle producer is one whose token cache was not touched."""
     ledger = laid_out(30)
     taken(ledger.cache, 1)
     ask = ledger.claim(BEGIN + 0.2)
     assert ask is None or ask.unused == 0
 
 
-def test_a_tray_stops_where_a_claim_is_wanted_and_who_comes_then_wakes_it() -> None:
+def test_the_cache_stops_where_a_claim_is_due() -> None:
+    """The token cache stops where a claim is wanted, and the next caller wakes that claim."""
     ledger = laid_out(15)
     assert (ledger.leases.total, ledger.low, ledger.cache.count) == (6 * MICRO, 16 * MICRO // 3, LEAST)
     taken(ledger.cache, LEAST)
@@ -177,7 +189,8 @@ def test_a_tray_stops_where_a_claim_is_wanted_and_who_comes_then_wakes_it() -> N
 # --- smooth: what came at once is spent evenly
 
 
-def test_a_smooth_hand_opens_evenly_over_a_refresh() -> None:
+def test_smoothed_tokens_open_evenly() -> None:
+    """Smoothed tokens open evenly over a refresh."""
     ledger = Ledger(BEGIN, smooth=True)
     line = wait(ledger, 1, BEGIN)
     exchange(ledger, 11, BEGIN)
@@ -192,7 +205,8 @@ def test_a_smooth_hand_opens_evenly_over_a_refresh() -> None:
     assert balance(ledger) == 0
 
 
-def test_those_who_wait_for_a_smooth_hand_are_served_as_it_opens() -> None:
+def test_a_smooth_ledger_serves_as_it_opens() -> None:
+    """Callers that wait for smoothed tokens are served as these open."""
     ledger = Ledger(BEGIN, smooth=True)
     lines = [Line(1, BEGIN) for _ in range(4)]
     for line in lines:
@@ -206,14 +220,16 @@ def test_those_who_wait_for_a_smooth_hand_are_served_as_it_opens() -> None:
     assert at == pytest.approx([REFRESH / 4, REFRESH / 2, 3 * REFRESH / 4])
 
 
-def test_a_smooth_hand_that_lay_still_opens_one_at_a_time_all_the_same() -> None:
+def test_smoothed_tokens_open_one_at_a_time() -> None:
+    """Smoothed tokens that lay still open one at a time all the same."""
     ledger = Ledger(BEGIN, smooth=True)
     wait(ledger, 1, BEGIN)
     exchange(ledger, 11, BEGIN)
     assert [ledger.spend(MICRO, BEGIN + 0.09) for _ in range(3)] == [True, False, False]
 
 
-def test_a_fast_smooth_hand_opens_for_several_at_once() -> None:
+def test_many_smoothed_tokens_open_together() -> None:
+    """At a high rate, several smoothed tokens open at once."""
     ledger = Ledger(BEGIN, smooth=True)
     wait(ledger, 1, BEGIN)
     exchange(ledger, 1001, BEGIN)  # ten in a millisecond
@@ -226,7 +242,8 @@ def test_a_fast_smooth_hand_opens_for_several_at_once() -> None:
 # --- leases
 
 
-def test_a_lease_counts_from_before_the_first_send_however_late_the_answer() -> None:
+def test_a_lease_counts_from_the_first_send() -> None:
+    """A lease counts from before the first send, however late the answer comes."""
     ledger = Ledger(BEGIN)
     line = wait(ledger, 1, BEGIN)
     exchange(ledger, 5, BEGIN, came=BEGIN + LEASE - 0.001)
@@ -235,7 +252,8 @@ def test_a_lease_counts_from_before_the_first_send_however_late_the_answer() -> 
     assert ledger.burned == 4 * MICRO
 
 
-def test_an_answer_later_than_its_lease_burns_as_it_comes() -> None:
+def test_a_late_answer_burns() -> None:
+    """An answer that comes later than its lease burns as it comes."""
     ledger = Ledger(BEGIN)
     line = wait(ledger, 1, BEGIN)
     exchange(ledger, 5, BEGIN, came=BEGIN + LEASE)
@@ -243,7 +261,8 @@ def test_an_answer_later_than_its_lease_burns_as_it_comes() -> None:
     assert (ledger.held, ledger.burned, balance(ledger)) == (0, 5 * MICRO, 0)
 
 
-def test_a_claim_that_is_sent_again_has_the_lease_of_its_first_send(ledger: Ledger) -> None:
+def test_a_repeated_claim_keeps_its_lease(ledger: Ledger) -> None:
+    """A claim that is sent again has the lease of its first send."""
     wait(ledger, 1, BEGIN)
     first = ledger.claim(BEGIN)
     assert ledger.claim(BEGIN + 0.3) is first
@@ -269,7 +288,8 @@ def far(trip: float = 0.5, now: float = BEGIN) -> Ledger:
     return ledger
 
 
-def test_far_away_the_next_claim_does_not_wait_for_the_answer_and_comes_a_refresh_later() -> None:
+def test_far_claims_overlap() -> None:
+    """Far away, the next claim does not wait for the answer and is sent a refresh later."""
     ledger, now = far(), BEGIN + 5
     wait(ledger, 500, now)
     seqs = []
@@ -284,7 +304,8 @@ def test_far_away_the_next_claim_does_not_wait_for_the_answer_and_comes_a_refres
     assert len(ledger.flights) == 5
 
 
-def test_what_is_on_its_way_is_not_asked_for_again() -> None:
+def test_tokens_in_flight_are_not_claimed_again() -> None:
+    """What is in flight is not claimed again."""
     ledger, now = far(), BEGIN + 5
     wait(ledger, 20, now)
     first = ledger.claim(now)
@@ -294,7 +315,8 @@ def test_what_is_on_its_way_is_not_asked_for_again() -> None:
     assert second is None or second.need == 0
 
 
-def test_answers_that_come_out_of_order_give_all_their_tokens() -> None:
+def test_answers_in_any_order_give_all() -> None:
+    """Answers that come out of order give all their tokens."""
     ledger, now = far(), BEGIN + 5
     lines = [wait(ledger, 30, now), wait(ledger, 30, now + REFRESH)]
     first = ledger.claim(now)
@@ -309,7 +331,8 @@ def test_answers_that_come_out_of_order_give_all_their_tokens() -> None:
     assert balance(ledger) == 0
 
 
-def test_of_claims_that_were_lost_the_newest_is_sent_again_as_it_was() -> None:
+def test_the_newest_lost_claim_goes_again() -> None:
+    """Of claims that were lost, the newest is sent again as it was."""
     ledger, now = far(), BEGIN + 5
     wait(ledger, 30, now)
     first = ledger.claim(now)
@@ -325,7 +348,8 @@ def test_of_claims_that_were_lost_the_newest_is_sent_again_as_it_was() -> None:
     assert balance(ledger) == 0
 
 
-def test_far_away_a_claim_says_how_far_and_near_it_says_nothing() -> None:
+def test_only_a_far_claim_says_how_far() -> None:
+    """A claim says how far away Redis is, and near Redis it says nothing."""
     ledger = far(0.5)
     wait(ledger, 1, BEGIN + 5)
     claim = ledger.claim(BEGIN + 5)
@@ -338,7 +362,8 @@ def test_far_away_a_claim_says_how_far_and_near_it_says_nothing() -> None:
     assert told.trip == 0
 
 
-def test_an_unanswered_claim_is_given_up_when_its_tokens_would_have_expired(ledger: Ledger) -> None:
+def test_a_claim_is_given_up_with_its_lease(ledger: Ledger) -> None:
+    """A claim without an answer is given up when its tokens would have expired."""
     wait(ledger, 1, BEGIN)
     first = ledger.claim(BEGIN)
     assert first is not None
@@ -347,7 +372,8 @@ def test_an_unanswered_claim_is_given_up_when_its_tokens_would_have_expired(ledg
     assert second.seq == first.seq + 1
 
 
-def test_what_burned_is_told_once_and_never_handed_back() -> None:
+def test_burned_tokens_are_told_once() -> None:
+    """Tokens that burned are told once and never handed back."""
     ledger = holding(3)
     wait(ledger, 1, BEGIN + 1)
     ask = ledger.claim(BEGIN + 1)
@@ -360,7 +386,8 @@ def test_what_burned_is_told_once_and_never_handed_back() -> None:
     assert again.burned == 0
 
 
-def test_burned_tokens_are_told_again_when_the_claim_that_told_them_was_not_executed() -> None:
+def test_burned_tokens_are_told_again() -> None:
+    """Burned tokens are told again when the claim that told them was not executed."""
     ledger = holding(3)
     wait(ledger, 1, BEGIN + 1)
     ledger.claim(BEGIN + 1)
@@ -370,7 +397,8 @@ def test_burned_tokens_are_told_again_when_the_claim_that_told_them_was_not_exec
     assert ask.burned == 3 * MICRO
 
 
-def test_the_tokens_of_a_served_and_cancelled_waiter_are_no_younger_than_they_were() -> None:
+def test_cancelling_keeps_the_age_of_tokens() -> None:
+    """The tokens of a served and cancelled waiter are no younger than they were."""
     ledger = holding(2)
     line = wait(ledger, 3, BEGIN + 0.3)
     ledger.serve(BEGIN + 0.3)  # two of them are set aside, of the first lease
@@ -381,7 +409,8 @@ def test_the_tokens_of_a_served_and_cancelled_waiter_are_no_younger_than_they_we
     assert balance(ledger) == 0
 
 
-def test_a_claim_in_flight_makes_no_cancelled_token_younger() -> None:
+def test_a_claim_in_flight_rejuvenates_nothing() -> None:
+    """A claim in flight makes no cancelled token younger."""
     old = holding(2)
     taken = Line(2, BEGIN)
     old.waiters.join(taken)
@@ -394,7 +423,8 @@ def test_a_claim_in_flight_makes_no_cancelled_token_younger() -> None:
 # --- the line
 
 
-def test_waiters_are_served_in_the_order_of_their_coming() -> None:
+def test_waiters_are_served_in_order() -> None:
+    """Waiters are served in the order in which they came."""
     ledger = Ledger(BEGIN)
     lines = [wait(ledger, cost, BEGIN) for cost in (2, 1, 3)]
     assert exchange(ledger, 3.5, BEGIN) + ledger.serve(BEGIN + 0.06) == lines[:2]
@@ -403,7 +433,8 @@ def test_waiters_are_served_in_the_order_of_their_coming() -> None:
     assert balance(ledger) == 0
 
 
-def test_a_large_cost_holds_its_place_and_is_collected_over_several_claims(ledger: Ledger) -> None:
+def test_a_large_cost_is_collected(ledger: Ledger) -> None:
+    """A large cost holds its place and is collected over several claims."""
     large, small = wait(ledger, 10, BEGIN), wait(ledger, 1, BEGIN)
     for i in range(9):
         assert exchange(ledger, 1, BEGIN + 0.3 * i) == []
@@ -412,7 +443,8 @@ def test_a_large_cost_holds_its_place_and_is_collected_over_several_claims(ledge
     assert (ledger.held, ledger.burned, balance(ledger)) == (0, 0, 0)
 
 
-def test_each_claim_asks_for_what_is_missing_at_the_head(ledger: Ledger) -> None:
+def test_a_claim_asks_for_what_the_head_needs(ledger: Ledger) -> None:
+    """Each claim asks for what is missing at the head."""
     wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN)
     ask = ledger.claim(BEGIN + 0.1)
@@ -420,7 +452,8 @@ def test_each_claim_asks_for_what_is_missing_at_the_head(ledger: Ledger) -> None
     assert (ask.need, ask.held) == (6 * MICRO, 4 * MICRO)
 
 
-def test_what_is_set_aside_outlives_its_lease_while_claims_report_it(ledger: Ledger) -> None:
+def test_reserved_tokens_outlive_their_lease(ledger: Ledger) -> None:
+    """Reserved tokens outlive their lease while claims report them."""
     line = wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN)
     for i in range(1, 10):
@@ -432,7 +465,8 @@ def test_what_is_set_aside_outlives_its_lease_while_claims_report_it(ledger: Led
     assert ledger.spend(4 * MICRO, BEGIN + 4.0)  # the last claim, at 3.6, has renewed it
 
 
-def test_what_is_set_aside_returns_to_the_hand_when_its_waiter_gives_up(ledger: Ledger) -> None:
+def test_a_waiter_who_gives_up_returns_tokens(ledger: Ledger) -> None:
+    """Reserved tokens are available again when their waiter gives up."""
     line = wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN)
     assert ledger.cancel(line, BEGIN + 0.2)
@@ -440,7 +474,8 @@ def test_what_is_set_aside_returns_to_the_hand_when_its_waiter_gives_up(ledger: 
     assert ledger.spend(4 * MICRO, BEGIN + 0.2)
 
 
-def test_what_was_set_aside_burns_when_its_waiter_gives_up_after_the_last_lease(ledger: Ledger) -> None:
+def test_old_reserved_tokens_burn(ledger: Ledger) -> None:
+    """Tokens that were reserved burn when their waiter gives up after the last lease."""
     line = wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN)
     ledger.cancel(line, BEGIN + LEASE)
@@ -448,14 +483,16 @@ def test_what_was_set_aside_burns_when_its_waiter_gives_up_after_the_last_lease(
     assert (ledger.burned, balance(ledger)) == (4 * MICRO, 0)
 
 
-def test_the_next_in_line_gets_what_was_set_aside_for_one_that_gave_up(ledger: Ledger) -> None:
+def test_reserved_tokens_go_to_the_next(ledger: Ledger) -> None:
+    """The next in line gets the tokens that were reserved for a caller who gave up."""
     first, second = wait(ledger, 10, BEGIN), wait(ledger, 3, BEGIN)
     exchange(ledger, 4, BEGIN)
     ledger.cancel(first, BEGIN + 0.1)
     assert ledger.serve(BEGIN + 0.1) == [second]
 
 
-def test_a_lossless_budget_collects_nothing_beyond_the_lease(ledger: Ledger) -> None:
+def test_a_lossless_budget_collects_one_lease(ledger: Ledger) -> None:
+    """A lossless budget collects nothing beyond the lease."""
     line = wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN, is_lossless=True)
     assert (ledger.leases.total, ledger.reserved) == (4 * MICRO, 0)
@@ -464,8 +501,12 @@ def test_a_lossless_budget_collects_nothing_beyond_the_lease(ledger: Ledger) -> 
     assert not line.is_served
 
 
-def test_nobody_who_waits_is_asked_for_before_the_slot_that_the_answer_named(ledger: Ledger) -> None:
-    """Nor by the refresh that was planned before it came: at 50/s and 20 processes that made 1.7 calls a grant."""
+def test_a_claim_waits_for_its_slot(ledger: Ledger) -> None:
+    """No waiter is claimed for before the slot that the answer named.
+
+    The refresh that was planned before the answer came changes nothing: at 50/s and 20 processes it made 1.7 calls a
+    grant.
+    """
     wait(ledger, 1, BEGIN)
     exchange(ledger, 1, BEGIN, retry_after=0.4)
     assert ledger.due == BEGIN + REFRESH
@@ -475,14 +516,16 @@ def test_nobody_who_waits_is_asked_for_before_the_slot_that_the_answer_named(led
     assert ledger.claim(BEGIN + 0.4) is not None
 
 
-def test_one_that_gives_up_in_the_middle_of_the_line_changes_nothing_for_the_others(ledger: Ledger) -> None:
+def test_giving_up_leaves_the_others_alone(ledger: Ledger) -> None:
+    """A caller who gives up in the middle of the line changes nothing for the others."""
     lines = [wait(ledger, 1, BEGIN) for _ in range(5)]
     assert ledger.cancel(lines[2], BEGIN)
     assert not ledger.cancel(lines[2], BEGIN)
     assert exchange(ledger, 4, BEGIN) == [lines[0], lines[1], lines[3], lines[4]]
 
 
-def test_one_that_gives_up_while_its_claim_is_in_flight_leaves_the_tokens_in_hand(ledger: Ledger) -> None:
+def test_giving_up_keeps_tokens_in_flight(ledger: Ledger) -> None:
+    """If a caller gives up while its claim is in flight, the tokens stay in hand."""
     line = wait(ledger, 2, BEGIN)
     ledger.claim(BEGIN)
     ledger.cancel(line, BEGIN)
@@ -490,7 +533,8 @@ def test_one_that_gives_up_while_its_claim_is_in_flight_leaves_the_tokens_in_han
     assert ledger.leases.total == 2 * MICRO
 
 
-def test_tokens_of_one_that_gave_up_go_back_when_they_lie_idle(ledger: Ledger) -> None:
+def test_unused_tokens_of_a_quitter_go_back(ledger: Ledger) -> None:
+    """The tokens of a caller who gave up go back when they lie idle."""
     line = wait(ledger, 2, BEGIN)
     exchange(ledger, 2, BEGIN)
     ledger.due = NEVER
@@ -503,6 +547,7 @@ def test_tokens_of_one_that_gave_up_go_back_when_they_lie_idle(ledger: Ledger) -
 
 
 def test_degraded_service_is_not_taken_back(ledger: Ledger) -> None:
+    """A cancel does not take degraded service back."""
     line = wait(ledger, 2, BEGIN)
     ledger.cancel(line, BEGIN)
     line.is_served = line.is_degraded = True
@@ -514,13 +559,15 @@ def test_degraded_service_is_not_taken_back(ledger: Ledger) -> None:
 
 
 def test_a_try_claims_exactly_its_cost(ledger: Ledger) -> None:
+    """A try claims exactly its cost."""
     wait(ledger, 7, BEGIN, whole=True)
     ask = ledger.claim(BEGIN)
     assert ask is not None
     assert (ask.need, ask.tokens, ask.whole) == (7 * MICRO, 7 * MICRO, True)
 
 
-def test_a_try_is_served_or_denied_by_the_first_answer(ledger: Ledger) -> None:
+def test_a_try_is_settled_by_one_answer(ledger: Ledger) -> None:
+    """A try is served or denied by the first answer."""
     line = wait(ledger, 7, BEGIN, whole=True)
     assert exchange(ledger, 0, BEGIN, retry_after=0.8, came=BEGIN + 0.3) == [line]
     assert line.denied == pytest.approx(0.5)
@@ -530,7 +577,8 @@ def test_a_try_is_served_or_denied_by_the_first_answer(ledger: Ledger) -> None:
     assert other.is_served
 
 
-def test_a_try_adds_to_what_is_in_hand_and_leaves_it_there_when_denied() -> None:
+def test_a_try_adds_to_what_is_in_hand() -> None:
+    """A try adds to the tokens in hand, and leaves them there when it is denied."""
     ledger = holding(3)
     line = wait(ledger, 7, BEGIN + 0.1, whole=True)
     ledger.serve(BEGIN + 0.1)
@@ -542,7 +590,8 @@ def test_a_try_adds_to_what_is_in_hand_and_leaves_it_there_when_denied() -> None
     assert (ledger.leases.total, ledger.reserved, balance(ledger)) == (3 * MICRO, 0, 0)
 
 
-def test_what_is_in_hand_does_not_burn_under_a_try_whose_claim_is_in_flight() -> None:
+def test_tokens_live_while_a_try_is_out() -> None:
+    """Tokens in hand do not burn under a try whose claim is in flight."""
     ledger = holding(3)
     line = wait(ledger, 7, BEGIN + 0.45, whole=True)
     ledger.serve(BEGIN + 0.45)
@@ -552,6 +601,7 @@ def test_what_is_in_hand_does_not_burn_under_a_try_whose_claim_is_in_flight() ->
 
 
 def test_who_waits_behind_a_denied_try_is_next(ledger: Ledger) -> None:
+    """A caller who waits behind a denied try is next."""
     first, second = wait(ledger, 7, BEGIN, whole=True), wait(ledger, 2, BEGIN)
     exchange(ledger, 0, BEGIN)
     assert first.denied is not None
@@ -563,18 +613,21 @@ def test_who_waits_behind_a_denied_try_is_next(ledger: Ledger) -> None:
 
 
 def test_nothing_is_asked_without_a_need(ledger: Ledger) -> None:
+    """Nothing is asked without a need."""
     assert ledger.claim(BEGIN) is None
     assert ledger.due == NEVER
 
 
-def test_two_claims_keep_their_distance_where_tokens_are_short(ledger: Ledger) -> None:
+def test_claims_keep_their_distance(ledger: Ledger) -> None:
+    """Two claims keep their distance where tokens are short."""
     wait(ledger, 1, BEGIN)
     exchange(ledger, 1, BEGIN, retry_after=0.03)
     wait(ledger, 1, BEGIN + 0.01)
     assert ledger.due == pytest.approx(BEGIN + CLAIM_GAP)
 
 
-def test_where_there_is_plenty_a_waiter_is_claimed_for_at_once_and_for_twice_as_much(ledger: Ledger) -> None:
+def test_plenty_is_claimed_twofold(ledger: Ledger) -> None:
+    """Where there is plenty, a claim goes at once for a waiter and asks for twice as much."""
     now, wanted = BEGIN, []
     for _ in range(6):
         wait(ledger, 1, now)
@@ -589,7 +642,8 @@ def test_where_there_is_plenty_a_waiter_is_claimed_for_at_once_and_for_twice_as_
     assert wanted == [1, 2, 4, 8, 16, 32]
 
 
-def test_one_with_nothing_in_hand_comes_back_at_its_slot(ledger: Ledger) -> None:
+def test_an_empty_ledger_returns_at_its_slot(ledger: Ledger) -> None:
+    """A ledger with nothing in hand claims again at its slot."""
     wait(ledger, 1, BEGIN)
     exchange(ledger, 0, BEGIN, retry_after=0.7)
     assert ledger.due == pytest.approx(BEGIN + 0.7)
@@ -597,7 +651,8 @@ def test_one_with_nothing_in_hand_comes_back_at_its_slot(ledger: Ledger) -> None
     assert ledger.due == pytest.approx(BEGIN + 0.7)
 
 
-def test_a_hand_that_falls_below_a_third_claims_early() -> None:
+def test_low_tokens_claim_early() -> None:
+    """A producer whose tokens in hand fall below a third claims early."""
     ledger = holding(8)  # of a lease of 9
     ledger.due = BEGIN + 10
     ledger.spend(5 * MICRO, BEGIN + 0.2)
@@ -606,7 +661,8 @@ def test_a_hand_that_falls_below_a_third_claims_early() -> None:
     assert ledger.due == BEGIN + 0.2
 
 
-def test_an_idle_hand_goes_back_after_a_refresh_and_then_there_is_silence() -> None:
+def test_idle_tokens_go_back_after_a_refresh() -> None:
+    """Idle tokens go back after a refresh, and then nothing is sent."""
     ledger = holding(5)
     ask = ledger.claim(ledger.due + REFRESH / 100)
     assert ask is not None
@@ -626,7 +682,8 @@ def test_a_reservation_is_use() -> None:
     assert ledger.held == 8 * MICRO
 
 
-def test_a_loop_of_acquire_comes_to_claim_for_more_than_the_one_that_waits(ledger: Ledger) -> None:
+def test_a_loop_of_acquires_claims_ahead(ledger: Ledger) -> None:
+    """A loop of `acquire` comes to claim for more than the one caller that waits."""
     wants = []
     now = BEGIN
     for _ in range(12):
@@ -641,7 +698,8 @@ def test_a_loop_of_acquire_comes_to_claim_for_more_than_the_one_that_waits(ledge
     assert wants[-1] > 50 * wants[0]
 
 
-def test_demand_doubles_only_for_those_who_waited_through_a_denial(ledger: Ledger) -> None:
+def test_demand_doubles_through_a_denial(ledger: Ledger) -> None:
+    """Demand doubles only for callers who waited through a denial."""
     wait(ledger, 1, BEGIN)
     exchange(ledger, 0, BEGIN, retry_after=0.1)
     asks = []
@@ -658,6 +716,7 @@ def test_demand_doubles_only_for_those_who_waited_through_a_denial(ledger: Ledge
 
 
 def test_a_signal_takes_and_gives_no_tokens() -> None:
+    """A signal takes no tokens and hands none back."""
     ledger = holding(3)
     ask = ledger.signal(BEGIN + 0.1, 10_000 * MICRO)
     assert ask is not None
@@ -667,12 +726,14 @@ def test_a_signal_takes_and_gives_no_tokens() -> None:
 
 
 def test_a_signal_waits_for_the_claim_in_flight(ledger: Ledger) -> None:
+    """A signal waits for the claim in flight."""
     wait(ledger, 1, BEGIN)
     ledger.claim(BEGIN)
     assert ledger.signal(BEGIN, MICRO) is None
 
 
-def test_a_signal_does_not_put_off_the_claim_of_those_who_wait(ledger: Ledger) -> None:
+def test_a_signal_delays_no_claim(ledger: Ledger) -> None:
+    """A signal does not put off the claim of the callers who wait."""
     wait(ledger, 1, BEGIN)
     due = ledger.due
     ledger.signal(BEGIN, MICRO)
@@ -683,7 +744,8 @@ def test_a_signal_does_not_put_off_the_claim_of_those_who_wait(ledger: Ledger) -
 # --- the life of the budget's state
 
 
-def test_the_highest_count_of_grants_is_carried_as_long_as_the_state_lives(ledger: Ledger) -> None:
+def test_the_count_of_grants_only_rises(ledger: Ledger) -> None:
+    """The highest count of grants is carried as long as the state lives."""
     wait(ledger, 9, BEGIN)
     exchange(ledger, 0, BEGIN, granted_total=50)
     exchange(ledger, 0, BEGIN + 0.1, granted_total=40)
@@ -695,7 +757,8 @@ def test_the_highest_count_of_grants_is_carried_as_long_as_the_state_lives(ledge
 # --- giving up
 
 
-def test_what_a_claim_handed_back_burns_when_it_surely_was_not_executed() -> None:
+def test_a_lost_hand_back_burns() -> None:
+    """What a claim handed back burns when the claim surely was not executed."""
     ledger = holding(5)
     assert ledger.claim(ledger.due + REFRESH / 100) is not None
     ledger.forget(was_executed=False, now=BEGIN + 0.2)
@@ -703,6 +766,7 @@ def test_what_a_claim_handed_back_burns_when_it_surely_was_not_executed() -> Non
 
 
 def test_everything_goes_back_at_the_end(ledger: Ledger) -> None:
+    """Everything goes back at the end."""
     line = wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN)
     ledger.cancel(line, BEGIN + 0.1)
@@ -711,6 +775,7 @@ def test_everything_goes_back_at_the_end(ledger: Ledger) -> None:
 
 
 def test_a_new_stay_counts_its_calls_from_one(ledger: Ledger) -> None:
+    """A new stay counts its calls from one."""
     wait(ledger, 1, BEGIN)
     exchange(ledger, 1, BEGIN)
     ledger.begin("another")
@@ -734,21 +799,24 @@ def admitted(ledger: Ledger) -> int:
     return ledger.used + ledger.owed + ledger.settlement.written_off - MICRO  # but for the one that `holding` served
 
 
-def test_what_was_too_much_goes_back_as_old_as_it_is() -> None:
+def test_returned_tokens_keep_their_age() -> None:
+    """What the estimate took too much goes back as old as it is."""
     ledger, line = reserved(4, held=5)
     ledger.settle(line, MICRO, BEGIN + 0.1)
     assert (ledger.leases.total, admitted(ledger), balance(ledger)) == (4 * MICRO, MICRO, 0)
     assert {lease.expires for lease in ledger.leases} == {BEGIN + LEASE}
 
 
-def test_what_was_too_little_is_paid_from_the_hand_at_once() -> None:
+def test_a_debt_is_paid_from_the_tokens_in_hand() -> None:
+    """What the estimate took too little is paid from the tokens in hand at once."""
     ledger, line = reserved(4, held=6)
     ledger.settle(line, 5 * MICRO, BEGIN)
     ledger.serve(BEGIN)
     assert (ledger.owed, ledger.leases.total, admitted(ledger), balance(ledger)) == (0, MICRO, 5 * MICRO, 0)
 
 
-def test_what_is_owed_is_paid_before_whoever_waits_is_served() -> None:
+def test_a_debt_goes_before_the_waiters() -> None:
+    """A debt is paid before any waiter is served."""
     ledger, line = reserved(4, held=4)
     first = wait(ledger, 2, BEGIN)
     ledger.settle(line, 7 * MICRO, BEGIN)
@@ -764,7 +832,8 @@ def test_what_is_owed_is_paid_before_whoever_waits_is_served() -> None:
     assert (admitted(ledger), balance(ledger)) == (9 * MICRO, 0)
 
 
-def test_what_was_collected_for_another_pays_a_debt_first() -> None:
+def test_collected_tokens_pay_a_debt_first() -> None:
+    """Tokens that were collected for another caller pay a debt first."""
     ledger, line = reserved(4, held=4)
     wait(ledger, 5, BEGIN)
     exchange(ledger, 2, BEGIN)
@@ -774,7 +843,8 @@ def test_what_was_collected_for_another_pays_a_debt_first() -> None:
     assert (ledger.reserved, ledger.owed, balance(ledger)) == (0, MICRO, 0)
 
 
-def test_a_rest_pays_what_another_owes_however_late_it_comes() -> None:
+def test_a_rest_pays_what_another_owes() -> None:
+    """A rest pays what another caller owes, however late the rest comes."""
     ledger, first = reserved(4, held=8)
     second = Line(4, BEGIN)
     assert ledger.take(second, BEGIN)
@@ -784,7 +854,8 @@ def test_a_rest_pays_what_another_owes_however_late_it_comes() -> None:
     assert (ledger.leases.total, ledger.burned) == (MICRO, 0)
 
 
-def test_a_rest_that_comes_after_its_lease_serves_who_waits() -> None:
+def test_a_late_rest_serves_waiters() -> None:
+    """A rest that comes after its lease serves a caller who waits."""
     ledger, line = reserved(4000, held=4000)
     waiting = wait(ledger, 3000, BEGIN + 20)
     ledger.settle(line, 1000 * MICRO, BEGIN + 20)
@@ -792,7 +863,8 @@ def test_a_rest_that_comes_after_its_lease_serves_who_waits() -> None:
     assert (admitted(ledger), ledger.burned, balance(ledger)) == (4000 * MICRO, 0, 0)
 
 
-def test_a_late_rest_that_nobody_waits_for_is_kept_as_far_as_a_bucket_holds() -> None:
+def test_a_late_rest_is_kept_up_to_a_bucket() -> None:
+    """A late rest that no caller waits for is kept as far as a bucket holds."""
     ledger, line = reserved(4000, held=4000)
     ledger.settle(line, 0, BEGIN + 20)
     assert (ledger.leases.total, ledger.burned, balance(ledger)) == (26 * MICRO, 3974 * MICRO, 0)
@@ -800,7 +872,8 @@ def test_a_late_rest_that_nobody_waits_for_is_kept_as_far_as_a_bucket_holds() ->
     assert ledger.burned_reported == 3974 * MICRO  # the server has forgotten them long ago
 
 
-def test_on_a_lossless_budget_a_late_rest_counts_as_arrived() -> None:
+def test_a_late_lossless_rest_has_arrived() -> None:
+    """On a lossless budget a late rest counts as arrived."""
     ledger, line = reserved(4, held=4)
     wait(ledger, 1, BEGIN + 0.2)
     exchange(ledger, 1, BEGIN + 0.2, is_lossless=True)
@@ -808,7 +881,8 @@ def test_on_a_lossless_budget_a_late_rest_counts_as_arrived() -> None:
     assert (ledger.leases.total, ledger.burned, balance(ledger)) == (0, 4 * MICRO, 0)
 
 
-def test_settled_again_the_last_word_counts() -> None:
+def test_the_last_settlement_counts() -> None:
+    """Where work is settled again, the last settlement counts."""
     ledger, line = reserved(4, held=6)
     for used in (1, 2, 5, 5, 3):
         ledger.settle(line, used * MICRO, BEGIN)
@@ -817,7 +891,8 @@ def test_settled_again_the_last_word_counts() -> None:
     assert ledger.leases.total == 3 * MICRO
 
 
-def test_at_the_end_a_debt_that_nobody_can_pay_is_excused_and_counted() -> None:
+def test_a_hopeless_debt_is_written_off() -> None:
+    """At the end, a debt that nobody can pay is written off and counted."""
     ledger, line = reserved(4, held=4)
     ledger.settle(line, 6 * MICRO, BEGIN)
     assert ledger.hand_back_all(BEGIN) == (0, 0)
@@ -833,14 +908,16 @@ def test_at_the_end_a_debt_that_nobody_can_pay_is_excused_and_counted() -> None:
     assert (ledger.held, balance(ledger)) == (0, 0)
 
 
-def test_what_was_excused_does_not_come_back_as_a_rest() -> None:
+def test_a_written_off_debt_stays_off() -> None:
+    """What was written off does not come back as a rest."""
     ledger, line = reserved(1, held=1)
     ledger.settle(line, 3 * MICRO, BEGIN, is_open=False)
     ledger.settle(line, 0, BEGIN)
     assert (ledger.leases.total, ledger.settlement.written_off, admitted(ledger), balance(ledger)) == (MICRO, 0, 0, 0)
 
 
-def test_what_the_outage_mode_admitted_is_not_made_up_for() -> None:
+def test_outage_admissions_are_not_made_up_for() -> None:
+    """What the outage mode admitted is not made up for."""
     ledger, line = Ledger(BEGIN), Line(4, BEGIN)
     line.is_served = line.is_degraded = True
     ledger.settle(line, 9 * MICRO, BEGIN)
@@ -848,6 +925,7 @@ def test_what_the_outage_mode_admitted_is_not_made_up_for() -> None:
 
 
 def test_a_try_behind_a_debt_is_answered() -> None:
+    """A try behind a debt is answered."""
     ledger, line = reserved(4, held=4)
     tried = wait(ledger, 1, BEGIN, whole=True)
     assert ledger.claim(BEGIN + 0.1) is not None
@@ -864,7 +942,8 @@ def fallen(rate: float, granted_total: int = 0, birth: str = "1", level: int = 0
     return Drop(birth, granted_total, round(rate * MICRO), level, reason)
 
 
-def test_a_drop_withdraws_the_same_part_of_the_hand_and_the_next_claim_hands_it_back() -> None:
+def test_a_drop_withdraws_a_part() -> None:
+    """A drop withdraws the same part of the tokens in hand, and the next claim hands it back."""
     ledger = holding(20)
     ledger.on_rate_drop(fallen(25), BEGIN + 0.01)
     assert (ledger.leases.total, ledger.held, ledger.withdrawn) == (5 * MICRO, 5 * MICRO, 15 * MICRO)
@@ -878,6 +957,7 @@ def test_a_drop_withdraws_the_same_part_of_the_hand_and_the_next_claim_hands_it_
 
 
 def test_a_drop_leaves_whole_units() -> None:
+    """A drop leaves whole units."""
     ledger = holding(7)
     ledger.on_rate_drop(fallen(50), BEGIN)
     assert ledger.leases.total == 3 * MICRO
@@ -890,7 +970,8 @@ def test_a_drop_leaves_whole_units() -> None:
     assert ledger.leases.total == MICRO // 2
 
 
-def test_a_pause_takes_everything_in_hand_and_on_the_tray() -> None:
+def test_a_pause_takes_all_tokens() -> None:
+    """A pause takes all tokens in hand and in the token cache."""
     ledger = holding(40)
     assert ledger.spend(MICRO, BEGIN)
     ledger.fill_cache(1)
@@ -905,6 +986,7 @@ def test_a_pause_takes_everything_in_hand_and_on_the_tray() -> None:
 
 
 def test_a_drop_tells_the_share_of_an_outage_too() -> None:
+    """A drop tells the share of an outage too."""
     ledger = holding(40)
     ledger.on_rate_drop(fallen(10, level=2, reason="load"), BEGIN)
     assert ledger.answer is not None
@@ -921,7 +1003,8 @@ def test_a_drop_tells_the_share_of_an_outage_too() -> None:
         fallen(10_000),  # never more
     ],
 )
-def test_a_message_that_says_nothing_new_changes_nothing(drop: Drop) -> None:
+def test_old_news_changes_nothing(drop: Drop) -> None:
+    """A message that says nothing new changes nothing."""
     ledger = holding(20)
     ledger.on_rate_drop(drop, BEGIN)
     assert (ledger.leases.total, ledger.withdrawn) == (20 * MICRO, 0)
@@ -929,20 +1012,23 @@ def test_a_message_that_says_nothing_new_changes_nothing(drop: Drop) -> None:
     assert ledger.answer.budget_rate <= 100 * MICRO
 
 
-def test_a_message_before_the_first_answer_says_nothing() -> None:
+def test_early_news_changes_nothing() -> None:
+    """A message before the first answer changes nothing."""
     ledger = Ledger(BEGIN)
     ledger.on_rate_drop(fallen(0, birth=""), BEGIN)
     assert (ledger.answer, ledger.withdrawn) == (None, 0)
 
 
 def test_a_message_that_comes_twice_counts_once() -> None:
+    """A message that comes twice counts once."""
     ledger = holding(20)
     for _ in range(3):
         ledger.on_rate_drop(fallen(50), BEGIN)
     assert (ledger.leases.total, ledger.withdrawn) == (10 * MICRO, 10 * MICRO)
 
 
-def test_without_a_message_the_next_answer_tells_the_same() -> None:
+def test_the_next_answer_brings_lost_news() -> None:
+    """Without a message, the next answer brings the same news."""
     ledger = holding(20)
     line = wait(ledger, 25, BEGIN)
     assert ledger.claim(BEGIN + 0.1) is not None
@@ -951,7 +1037,8 @@ def test_without_a_message_the_next_answer_tells_the_same() -> None:
     assert (ledger.leases.total, ledger.withdrawn, balance(ledger)) == (8 * MICRO, 15 * MICRO, 0)
 
 
-def test_an_answer_that_is_older_than_the_message_grants_by_the_old_rate_so_it_shrinks_too() -> None:
+def test_an_older_answer_shrinks_too() -> None:
+    """An answer that is older than the message grants by the old rate, so its tokens shrink too."""
     ledger = holding(0)
     line = wait(ledger, 40, BEGIN)
     assert ledger.claim(BEGIN + 0.1) is not None
@@ -963,7 +1050,8 @@ def test_an_answer_that_is_older_than_the_message_grants_by_the_old_rate_so_it_s
     assert ledger.answer.reason == "paused"
 
 
-def test_an_answer_that_is_younger_than_the_message_stands() -> None:
+def test_a_younger_answer_stands() -> None:
+    """An answer that is younger than the message stands."""
     ledger = holding(0)
     line = wait(ledger, 20, BEGIN)
     assert ledger.claim(BEGIN + 0.1) is not None
@@ -973,7 +1061,8 @@ def test_an_answer_that_is_younger_than_the_message_stands() -> None:
     assert ledger.answer.reason == "rate"
 
 
-def test_what_is_set_aside_for_who_waits_stays_aside() -> None:
+def test_reserved_tokens_stay_reserved() -> None:
+    """Tokens that are reserved for a waiter stay reserved."""
     ledger = holding(0)
     wait(ledger, 10, BEGIN)
     exchange(ledger, 4, BEGIN + 0.1)
@@ -982,7 +1071,8 @@ def test_what_is_set_aside_for_who_waits_stays_aside() -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_what_comes_back_in_a_pause_is_not_spent_any_more(whole: bool) -> None:
+def test_returned_tokens_respect_a_pause(whole: bool) -> None:
+    """Tokens that come back in a pause are not spent any more."""
     ledger = holding(0)
     line = wait(ledger, 10, BEGIN, whole=whole)
     exchange(ledger, 4, BEGIN + 0.1, retry_after=0.0 if whole else 0.5)
@@ -997,7 +1087,8 @@ def test_what_comes_back_in_a_pause_is_not_spent_any_more(whole: bool) -> None:
 
 
 @pytest.mark.parametrize("later", [0.1, 20.0])
-def test_a_rest_that_is_settled_in_a_pause_is_not_spent_either(later: float) -> None:
+def test_a_rest_respects_a_pause(later: float) -> None:
+    """A rest that is settled in a pause is not spent either."""
     ledger, line = reserved(4, held=4)
     ledger.on_rate_drop(fallen(0), BEGIN)
     waiting = wait(ledger, 1, BEGIN + later)
@@ -1010,7 +1101,8 @@ def test_a_rest_that_is_settled_in_a_pause_is_not_spent_either(later: float) -> 
     assert not waiting.is_settled
 
 
-def test_what_was_withdrawn_and_is_too_old_by_the_next_claim_burns() -> None:
+def test_withdrawn_tokens_burn_with_age() -> None:
+    """Withdrawn tokens that are too old by the next claim burn."""
     ledger = holding(20)
     ledger.on_rate_drop(fallen(0), BEGIN)
     assert ledger.claim(BEGIN + LEASE) is not None
@@ -1019,7 +1111,8 @@ def test_what_was_withdrawn_and_is_too_old_by_the_next_claim_burns() -> None:
     assert (ledger.returned, ledger.burned, balance(ledger)) == (0, 20 * MICRO, 0)
 
 
-def test_what_was_withdrawn_at_two_times_is_as_old_as_the_older() -> None:
+def test_withdrawn_tokens_have_the_older_age() -> None:
+    """Tokens that were withdrawn at two times are as old as the older ones."""
     ledger, line = reserved(4, held=8)
     ledger.on_rate_drop(fallen(0), BEGIN)
     ledger.settle(line, 0, BEGIN + 20)
@@ -1029,7 +1122,8 @@ def test_what_was_withdrawn_at_two_times_is_as_old_as_the_older() -> None:
     assert (ask.unused, ask.burned, balance(ledger)) == (0, 8 * MICRO, 0)
 
 
-def test_what_was_withdrawn_goes_back_with_a_signal_or_a_goodbye_as_well() -> None:
+def test_any_call_hands_withdrawn_tokens_back() -> None:
+    """Withdrawn tokens go back with a signal or a deregistration as well."""
     ledger = holding(20)
     ledger.on_rate_drop(fallen(50), BEGIN)
     ask = ledger.signal(BEGIN, 0)
@@ -1041,7 +1135,8 @@ def test_what_was_withdrawn_goes_back_with_a_signal_or_a_goodbye_as_well() -> No
     assert balance(ledger) == 0
 
 
-def test_a_hand_back_because_of_a_drop_does_not_make_a_producer_seem_idle() -> None:
+def test_handing_back_is_not_idleness() -> None:
+    """Tokens handed back because of a drop do not make a producer seem idle."""
     ledger = holding(20)
     for _ in range(10):
         ledger.spend(MICRO, BEGIN + 0.09)
@@ -1053,7 +1148,8 @@ def test_a_hand_back_because_of_a_drop_does_not_make_a_producer_seem_idle() -> N
     assert ask.tokens > 0
 
 
-def test_what_is_left_of_a_smooth_hand_is_spent_evenly_too() -> None:
+def test_smoothed_rests_are_spent_evenly() -> None:
+    """What a drop leaves of smoothed tokens is spent evenly too."""
     ledger = Ledger(BEGIN, smooth=True)
     line = wait(ledger, 1, BEGIN)
     exchange(ledger, 21, BEGIN)
@@ -1064,7 +1160,8 @@ def test_what_is_left_of_a_smooth_hand_is_spent_evenly_too() -> None:
     assert (ledger.leases.total, ledger.pace, balance(ledger)) == (0, 0, 0)
 
 
-def test_what_is_left_after_a_drop_is_no_reason_to_claim_before_the_refresh() -> None:
+def test_rests_after_a_drop_cause_no_claim() -> None:
+    """What is left after a drop is no reason to claim before the refresh."""
     ledger = holding(30)
     due = ledger.due
     ledger.on_rate_drop(fallen(10), BEGIN + 0.01)
@@ -1344,26 +1441,32 @@ def spent_by(ledger: Ledger, now: float) -> int:
     return ledger.spent // MICRO
 
 
-def test_where_tokens_are_short_and_few_they_are_spent_evenly_until_the_next_claim() -> None:
+def test_few_short_tokens_are_spent_evenly() -> None:
+    """Where tokens are short and few, they are spent evenly until the next claim."""
     ledger = short_of_tokens(6)
     assert [spent_by(ledger, BEGIN + ms / 1000) for ms in (0, 20, 40, 60, 80)] == [1, 2, 3, 5, 6]
     assert balance(ledger) == 0
 
 
-def test_where_tokens_are_short_and_many_they_are_spent_as_they_come() -> None:
+def test_many_short_tokens_go_as_they_come() -> None:
+    """Where tokens are short and many, they are spent as they come."""
     ledger = short_of_tokens(60)
     assert spent_by(ledger, BEGIN) == 60
 
 
-def test_where_nothing_is_short_tokens_are_spent_as_they_come() -> None:
+def test_ample_tokens_go_as_they_come() -> None:
+    """Where nothing is short, tokens are spent as they come."""
     ledger = Ledger(BEGIN)
     lines = [wait(ledger, 1, BEGIN) for _ in range(6)]
     exchange(ledger, 6, BEGIN)
     assert all(line.is_served for line in lines)
 
 
-def test_a_hand_is_not_paced_where_a_claim_is_long_on_its_way() -> None:
-    """The loop that opens the hand waits for the answer as well."""
+def test_a_long_claim_stops_the_pacing() -> None:
+    """Tokens are not paced where a claim is in flight for long.
+
+    The loop that opens them waits for the answer as well.
+    """
     ledger = Ledger(BEGIN)
     for _ in range(3):
         wait(ledger, 1, BEGIN)
@@ -1377,7 +1480,8 @@ def test_a_hand_is_not_paced_where_a_claim_is_long_on_its_way() -> None:
 # --- a rise from 0
 
 
-def test_waiters_ask_again_when_the_rate_is_no_longer_0(ledger: Ledger) -> None:
+def test_waiters_ask_when_the_rate_returns(ledger: Ledger) -> None:
+    """Waiters ask again when the rate is no longer 0."""
     wait(ledger, 1, BEGIN)
     exchange(ledger, 0, BEGIN, retry_after=1, budget_rate=0, birth="1", granted_total=3)
     assert ledger.due == BEGIN + 1
@@ -1388,7 +1492,8 @@ def test_waiters_ask_again_when_the_rate_is_no_longer_0(ledger: Ledger) -> None:
     assert ledger.held == 0
 
 
-def test_a_rise_that_is_heard_while_a_claim_is_out_is_not_lost(ledger: Ledger) -> None:
+def test_a_rise_during_a_claim_is_not_lost(ledger: Ledger) -> None:
+    """A rise that is heard while a claim is in flight is not lost."""
     wait(ledger, 1, BEGIN)
     exchange(ledger, 0, BEGIN, retry_after=1, budget_rate=0, birth="1")
     assert ledger.claim(BEGIN + 1) is not None
@@ -1400,7 +1505,8 @@ def test_a_rise_that_is_heard_while_a_claim_is_out_is_not_lost(ledger: Ledger) -
 # --- tries
 
 
-def test_tries_that_come_together_are_one_claim_and_those_that_come_later_another(ledger: Ledger) -> None:
+def test_tries_together_are_one_claim(ledger: Ledger) -> None:
+    """Tries that come together are one claim, and those that come later are another."""
     first = [wait(ledger, 1, BEGIN, whole=True) for _ in range(3)]
     ask = ledger.claim(BEGIN)
     assert ask is not None
@@ -1413,7 +1519,8 @@ def test_tries_that_come_together_are_one_claim_and_those_that_come_later_anothe
     assert balance(ledger) == 0
 
 
-def test_a_try_that_comes_while_a_claim_is_out_is_asked_for_at_once_where_that_one_got_all(ledger: Ledger) -> None:
+def test_a_try_follows_a_full_claim_at_once(ledger: Ledger) -> None:
+    """A try that comes while a claim is in flight is claimed for at once where that claim got all that it asked for."""
     wait(ledger, 1, BEGIN, whole=True)
     ledger.claim(BEGIN)
     late = wait(ledger, 1, BEGIN, whole=True)
@@ -1423,7 +1530,8 @@ def test_a_try_that_comes_while_a_claim_is_out_is_asked_for_at_once_where_that_o
     assert late.is_served
 
 
-def test_a_process_that_only_tries_now_and_then_asks_for_nothing_ahead(ledger: Ledger) -> None:
+def test_rare_tries_ask_for_nothing_ahead(ledger: Ledger) -> None:
+    """A process that only tries now and then asks for nothing ahead."""
     asked = []
     for number in range(60):
         now = BEGIN + 0.1 * number

@@ -203,9 +203,10 @@ def scenes(draw: st.DrawFn) -> tuple[dict[str, float], list[tuple[float, dict[st
 @pytest.mark.slow
 @given(scenes())
 @settings(max_examples=60)
-def test_to_let_others_pass_makes_nobody_wait_much_longer_than_if_all_had_held_their_places(
+def test_giving_way_costs_nobody_much(
     scene: tuple[dict[str, float], list[tuple[float, dict[str, int]]]],
 ) -> None:
+    """Letting others pass makes no caller wait much longer than if all had held their places."""
     rates, wishes = scene
     strict = [Wish(costs, since) for since, costs in wishes]
     serve_strictly(strict, rates)
@@ -324,7 +325,8 @@ def cost(scene: Scene) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_an_answer_costs_no_more_where_ten_times_as_many_wait(pattern: Callable[[int], Scene]) -> None:
+def test_an_answer_costs_the_same_for_more(pattern: Callable[[int], Scene]) -> None:
+    """An answer costs no more where ten times as many wait."""
     few, many = cost(pattern(15)), cost(pattern(150))
     assert many[0] < 1.3 * few[0]
     assert many[1] < 1.5 * few[1]
@@ -358,9 +360,8 @@ class Turns:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_others_have_a_turn_after_a_slice_however_many_wait_and_whatever_one_of_them_leads_to(
-    pattern: Callable[[int], Scene], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_others_have_a_turn_after_a_slice(pattern: Callable[[int], Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have a turn after a slice, however many wait and whatever one of them leads to."""
     scene = pattern(1000)
     scene.stepper.round_trip = 0.002
     turns = Turns(scene, monkeypatch)
@@ -373,7 +374,8 @@ def test_others_have_a_turn_after_a_slice_however_many_wait_and_whatever_one_of_
     assert turns.most <= 2 * SLICE + 4 * LOOKS
 
 
-def test_a_line_that_has_looked_at_many_waits_for_their_answers_before_it_looks_at_more() -> None:
+def test_a_long_line_waits_for_answers() -> None:
+    """A line that has looked at many waiters waits for their answers before it looks at more."""
     tenants = {f"t{i}": 5.0 for i in range(300)}
     scene = Scene({"shared": 100.0, **tenants}, [(0.0, {"shared": 1, name: 1}) for name in tenants])
     scene.stepper.round_trip = 0.002
@@ -392,6 +394,7 @@ def test_a_line_that_has_looked_at_many_waits_for_their_answers_before_it_looks_
 
 
 def test_a_chain_of_thousands_is_no_recursion() -> None:
+    """A chain of thousands of waiters is not a recursion."""
     scene = a_chain(3000)
     for _, costs in scene.wishes:
         scene.come(costs)

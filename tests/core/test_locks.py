@@ -47,14 +47,17 @@ print(found)
 """
 
 
-def test_an_import_and_a_nexus_make_no_lock_no_event_and_no_thread() -> None:
+def test_an_import_makes_no_thread() -> None:
+    """An import and a nexus make no lock, no event and no thread."""
     done = subprocess.run(
         [sys.executable, "-c", MAKES_NONE], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_all_threads_get_the_lock_that_the_first_of_them_made() -> None:
+def test_threads_share_the_first_lock() -> None:
+    """All threads get the lock that the first of them made."""
+
     class Owner:
         lock = MadeAtFirstUse(new_lock)
 
@@ -77,7 +80,8 @@ def test_all_threads_get_the_lock_that_the_first_of_them_made() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_has_none_of_the_locks_that_its_parent_held() -> None:
+def test_a_child_has_no_lock_of_its_parent() -> None:
+    """A forked child has none of the locks that its parent held."""
     nexus = nexus_redis.Nexus.from_url("redis://localhost:1")
     consumer = nexus.budget("stripe").consumer()
 
@@ -123,7 +127,8 @@ class Watched:
 
 
 @pytest.mark.parametrize(("patience", "tries"), [(None, 5), (3600, 5), (0.2, 1)])
-def test_a_wait_goes_by_slices_between_which_signals_are_heard(patience: float | None, tries: int) -> None:
+def test_signals_are_heard_between_slices(patience: float | None, tries: int) -> None:
+    """A wait goes by slices, and between two of them signals are heard."""
     latch: Any = Latch()
     lock = latch._lock = Watched(tries)
     lock.release = lambda: setattr(latch, "is_set", True)  # type: ignore[method-assign]  # who gets it, gets it set
@@ -133,6 +138,7 @@ def test_a_wait_goes_by_slices_between_which_signals_are_heard(patience: float |
 
 
 def test_a_wait_without_patience_ends_at_once() -> None:
+    """A wait without patience ends at once."""
     latch = Latch()
     assert not latch.wait(0)
     latch.set()

@@ -51,7 +51,8 @@ def handler() -> Iterator[Handler]:
     logger.removeHandler(handler)
 
 
-def test_a_record_has_the_time_place_thread_and_context_where_it_arose(handler: Handler) -> None:
+def test_a_record_keeps_its_origin(handler: Handler) -> None:
+    """A record has the time, place, thread and context in which it arose."""
     REQUEST.set("42")
     try:
         dict[str, int]()["what went wrong"]
@@ -61,7 +62,7 @@ def test_a_record_has_the_time_place_thread_and_context_where_it_arose(handler: 
     (record,) = handler.records
     assert (record.getMessage(), record.levelname, record.name) == ("budget stripe: a bug", "ERROR", "nexus_redis")
     assert record.filename == "test_logs.py"
-    assert record.funcName.startswith("test_a_record_has")
+    assert record.funcName == test_a_record_keeps_its_origin.__name__
     assert record.threadName == threading.current_thread().name
     assert record.exc_info
     assert "what went wrong" in str(record.exc_info[1])
@@ -69,7 +70,8 @@ def test_a_record_has_the_time_place_thread_and_context_where_it_arose(handler: 
     assert threading.get_ident() not in handler.threads
 
 
-def test_the_levels_and_filters_of_the_logger_rule(handler: Handler) -> None:
+def test_levels_and_filters_hold(handler: Handler) -> None:
+    """The levels and filters of the logger decide."""
     logger = logging.getLogger("nexus_redis")
 
     def no_pauses(record: logging.LogRecord) -> bool:
@@ -89,7 +91,8 @@ def test_the_levels_and_filters_of_the_logger_rule(handler: Handler) -> None:
     assert [record.getMessage() for record in handler.records] == [f"at level {logging.DEBUG}"]
 
 
-def test_nobody_waits_for_a_handler_that_hangs_and_what_is_too_much_is_counted(handler: Handler) -> None:
+def test_a_hanging_handler_drops_records(handler: Handler) -> None:
+    """No caller waits for a handler that hangs, and the records beyond the limit are counted."""
     handler.gate.clear()
     log.warning("the first")  # which the thread takes, and hangs with
     assert not log_thread.flush(0)
@@ -103,7 +106,9 @@ def test_nobody_waits_for_a_handler_that_hangs_and_what_is_too_much_is_counted(h
     assert said[-1].endswith(log_texts.RECORDS_DROPPED.removeprefix("%d"))
 
 
-def test_a_handler_that_raises_stops_no_other_record(handler: Handler, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_handler_stops_no_record(handler: Handler, capfd: pytest.CaptureFixture[str]) -> None:
+    """A handler that raises stops no other record."""
+
     def broken(record: logging.LogRecord) -> bool:
         raise ZeroDivisionError
 
@@ -117,13 +122,16 @@ def test_a_handler_that_raises_stops_no_other_record(handler: Handler, capfd: py
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
-def test_the_thread_is_there_only_while_there_is_something_to_say(handler: Handler) -> None:
+def test_the_log_thread_ends(handler: Handler) -> None:
+    """The thread of the log is there only while there is something to write."""
     log.warning("one")
     assert log_thread.flush(PATIENCE)
     assert log_thread._queue._thread is None
 
 
-def test_a_handler_may_log_with_us_and_wait_for_nothing_of_it(handler: Handler) -> None:
+def test_a_handler_may_log_itself(handler: Handler) -> None:
+    """A handler may log with nexus_redis, and waits for nothing of it."""
+
     class Chatty(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.getMessage() == "one":
@@ -151,6 +159,7 @@ log.warning("two")
 """
 
 
-def test_what_is_left_is_said_when_the_interpreter_ends_and_a_child_says_nothing_of_its_parent() -> None:
+def test_exit_writes_the_rest() -> None:
+    """What is left is written when the interpreter ends, and a child writes nothing of its parent."""
     done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=True)
     assert sorted(done.stdout.split()) == ["end", "end", "one", "the", "the", "two", "two"]

@@ -66,7 +66,8 @@ any_message = st.one_of(*(any_of(model) for model in MODELS.values()))
 
 
 @pytest.mark.parametrize("vector", VECTORS["messages"], ids=lambda vector: vector["note"])
-def test_a_message_has_exactly_the_text_and_the_bytes_of_its_vector(vector: dict[str, Any]) -> None:
+def test_a_message_matches_its_vector(vector: dict[str, Any]) -> None:
+    """A message has exactly the text and the bytes of its vector."""
     message = MODELS[vector["fields"]["action"]](**vector["fields"])
     assert message.to_json() == vector["json"]
     assert message.to_msgpack().hex() == vector["msgpack"]
@@ -77,13 +78,15 @@ def test_a_message_has_exactly_the_text_and_the_bytes_of_its_vector(vector: dict
 
 @pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda vector: vector["note"])
 def test_a_refused_vector_names_its_field(vector: dict[str, str]) -> None:
+    """A refused vector names its field."""
     raw = vector["json"] if "json" in vector else bytes.fromhex(vector["msgpack"])
     with pytest.raises(InvalidSetting) as refused:
         decode(raw)
     assert refused.value.field == vector["field"]
 
 
-def test_the_vectors_hold_the_example_of_the_protocol() -> None:
+def test_the_vectors_hold_the_example() -> None:
+    """The vectors hold the example of the protocol."""
     signal, flow = (decode(vector["json"]) for vector in VECTORS["messages"][:2])
     assert signal == CapacitySignal(producer_id="filebeat-1", consumer_id="elasticsearch", requested_rate=10_000)
     assert isinstance(flow, FlowControl)
@@ -91,6 +94,7 @@ def test_the_vectors_hold_the_example_of_the_protocol() -> None:
 
 
 def test_every_field_stands_in_a_vector() -> None:
+    """Every field stands in a vector."""
     seen = {(vector["fields"]["action"], field) for vector in VECTORS["messages"] for field in vector["fields"]}
     assert seen == {(name, field) for name, model in MODELS.items() for field in model.model_fields}
 
@@ -99,7 +103,8 @@ def test_every_field_stands_in_a_vector() -> None:
 
 
 @given(any_message)
-def test_a_message_comes_back_equal_from_both_encodings(message: AnyMessage) -> None:
+def test_both_encodings_round_trip(message: AnyMessage) -> None:
+    """A message comes back equal from both encodings."""
     assert decode(message.to_json()) == message
     assert decode(message.to_json().encode()) == message
     assert decode(message.to_msgpack()) == message
@@ -108,7 +113,8 @@ def test_a_message_comes_back_equal_from_both_encodings(message: AnyMessage) -> 
 
 
 @given(any_message)
-def test_both_encodings_hold_the_same_fields_in_order_without_none_or_whole_floats(message: AnyMessage) -> None:
+def test_both_encodings_hold_the_same(message: AnyMessage) -> None:
+    """Both encodings hold the same fields in the same order, without None and without whole floats."""
     fields = json.loads(message.to_json())
     assert list(msgpack.unpackb(message.to_msgpack()).items()) == list(fields.items())
     assert list(fields) == [name for name, value in message if value is not None]
@@ -116,6 +122,7 @@ def test_both_encodings_hold_the_same_fields_in_order_without_none_or_whole_floa
 
 
 def test_one_number_has_one_text() -> None:
+    """One number has one text."""
     as_float = FlowControl(consumer_id="b", recommended_rate=1e9, backpressure_level=0, current_load=-0.0)
     as_int = FlowControl(consumer_id="b", recommended_rate=10**9, backpressure_level=0, current_load=0)
     assert as_float.to_json() == as_int.to_json()
@@ -123,6 +130,7 @@ def test_one_number_has_one_text() -> None:
 
 
 def test_the_longest_message_is_still_read() -> None:
+    """The longest message is still read."""
     widest = {f"{n:064}": "\x01" * LONGEST_LABEL for n in range(MOST_LABELS)}
     report = LoadReport(consumer_id="c" * 64, instance_id="i" * 64, labels=widest)
     assert decode(report.to_json()) == report
@@ -145,7 +153,8 @@ def numeric_fields() -> Iterator[tuple[str, str]]:
     ["true", '"5"', "NaN", "Infinity", "-Infinity", "1e400", "-1", "1" + "0" * 400, "[]", "{}", "1e16"],
     ids=shown,
 )
-def test_a_number_out_of_its_range_is_refused_with_the_range(template: str, field: str, literal: str) -> None:
+def test_a_number_out_of_range_is_refused(template: str, field: str, literal: str) -> None:
+    """A number out of its range is refused with the range."""
     text = template % f',"{field}":{literal}'
     if f'"{field}"' in template:  # required, so it stands in the template: replace it there
         fields = json.loads(template % "") | {field: json.loads(literal)}
@@ -156,7 +165,8 @@ def test_a_number_out_of_its_range_is_refused_with_the_range(template: str, fiel
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_schema_has_the_ranges_of_the_one_table(name: str) -> None:
+def test_the_schema_has_the_one_ranges(name: str) -> None:
+    """The schema has the ranges of the one table."""
     properties = json_schema()["$defs"][name]["properties"]
     numeric = {field: either for field in properties if (either := _number_in(properties[field]))}
     assert set(numeric) == set(properties) & set(RANGES)
@@ -170,14 +180,16 @@ def _number_in(schema: dict[str, Any]) -> dict[str, Any] | None:
     return next((part for part in either if part.get("type") in {"number", "integer"}), None)
 
 
-def test_the_schema_tells_the_three_apart_by_action() -> None:
+def test_the_schema_knows_the_action() -> None:
+    """The schema tells the three messages apart by `action`."""
     schema = json_schema()
     assert schema["discriminator"]["propertyName"] == "action"
     assert set(schema["$defs"]) == set(MODELS)
     assert [schema["$defs"][name].get("additionalProperties", True) for name in MODELS] == [False, True, False]
 
 
-def test_a_rate_between_zero_and_a_millionth_is_refused() -> None:
+def test_a_tiny_rate_is_refused() -> None:
+    """A rate between zero and a millionth is refused."""
     with pytest.raises(InvalidSetting) as refused:
         CapacitySignal(producer_id="a", consumer_id="b", requested_rate=1e-7)
     assert refused.value.remedy == RATE.remedy
@@ -217,7 +229,8 @@ def test_a_rate_between_zero_and_a_millionth_is_refused() -> None:
     ],
     ids=shown,
 )
-def test_a_wrong_text_is_refused_naming_what_is_wrong(text: str, field: str) -> None:
+def test_a_wrong_text_is_refused(text: str, field: str) -> None:
+    """A wrong text is refused, and the error names what is wrong."""
     for raw in (text, text.encode()):
         with pytest.raises(InvalidSetting) as refused:
             decode(raw)
@@ -226,11 +239,13 @@ def test_a_wrong_text_is_refused_naming_what_is_wrong(text: str, field: str) -> 
         assert len(str(refused.value)) < 400
 
 
-def test_an_answer_may_say_more_than_this_release_knows() -> None:
+def test_unknown_fields_are_accepted() -> None:
+    """An answer may have more fields than this release knows."""
     assert decode(FLOW % ',"colour":"green"') == decode(FLOW % "")
 
 
 def test_a_model_refuses_the_text_of_another() -> None:
+    """A model refuses the text of another model."""
     with pytest.raises(InvalidSetting) as refused:
         LoadReport.from_json(REPORT.replace("LoadReport", "CapacitySignal") % "")
     error = refused.value
@@ -239,6 +254,7 @@ def test_a_model_refuses_the_text_of_another() -> None:
 
 
 def test_a_message_is_frozen() -> None:
+    """A message is frozen."""
     message = LoadReport(consumer_id="b", instance_id="c")
     with pytest.raises(ValidationError, match="frozen"):
         message.load = 5
@@ -256,6 +272,7 @@ def test_a_message_is_frozen() -> None:
     ids=shown,
 )  # fmt: skip
 def test_wrong_msgpack_is_refused_by_every_model(packed: bytes) -> None:
+    """Wrong msgpack is refused by every model."""
     for model in MODELS.values():
         with pytest.raises(InvalidSetting):
             model.from_msgpack(packed)
@@ -264,13 +281,15 @@ def test_wrong_msgpack_is_refused_by_every_model(packed: bytes) -> None:
 
 
 @given(st.binary() | st.binary().map(lambda tail: b"\x81" + tail) | st.text() | st.text().map(lambda tail: "{" + tail))
-def test_no_garbage_raises_anything_but_invalid_setting(raw: str | bytes) -> None:
+def test_garbage_is_an_invalid_setting(raw: str | bytes) -> None:
+    """Whatever the bytes are, the only error is `InvalidSetting`."""
     with pytest.raises(InvalidSetting):
         decode(raw)
 
 
 @given(any_message, st.data())
-def test_no_damage_raises_anything_but_invalid_setting(message: AnyMessage, data: st.DataObject) -> None:
+def test_damage_is_an_invalid_setting(message: AnyMessage, data: st.DataObject) -> None:
+    """Whatever is damaged in a message, the only error is `InvalidSetting`."""
     packed = bytearray(message.to_msgpack())
     packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -280,5 +299,6 @@ def test_no_damage_raises_anything_but_invalid_setting(message: AnyMessage, data
 
 
 def test_every_text_field_has_a_remedy_of_its_own() -> None:
+    """Every text field has a remedy of its own."""
     for field in ("producer_id", "consumer_id", "instance_id", "incarnation", "birth", "labels", "message"):
         assert remedy_for(field) not in (error_texts.NO_RANGE_KNOWN, error_texts.NOT_OUR_CALL)

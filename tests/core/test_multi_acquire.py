@@ -87,6 +87,7 @@ def want(stepper: Stepper, costs: Mapping[ProducerSession, float]) -> Together:
 
 
 def test_all_are_taken_together_or_none() -> None:
+    """All budgets are taken together, or none."""
     stepper, _, on = budgets(requests=10, tokens=100)
     joint = want(stepper, {on["requests"]: 1, on["tokens"]: 50})
     while not joint.is_served:
@@ -98,7 +99,8 @@ def test_all_are_taken_together_or_none() -> None:
     assert all(is_balanced(account) for account in on.values())
 
 
-def test_what_is_in_hand_is_taken_at_once() -> None:
+def test_tokens_in_hand_are_taken_at_once() -> None:
+    """Tokens in hand are taken at once."""
     stepper, _, on = budgets(requests=1000, tokens=1000)
     for _ in range(30):
         for account in on.values():
@@ -109,7 +111,8 @@ def test_what_is_in_hand_is_taken_at_once() -> None:
     assert joint.is_served
 
 
-def test_while_it_waits_for_the_slow_one_the_fast_one_serves_those_behind_it() -> None:
+def test_a_slow_budget_stops_no_fast_one() -> None:
+    """While a caller waits for the slow budget, the fast one serves the callers behind it."""
     stepper, _, on = budgets(requests=10, tokens=100)
     joint = want(stepper, {on["requests"]: 1, on["tokens"]: 2000})  # 20 s of tokens
     served = 0
@@ -124,7 +127,8 @@ def test_while_it_waits_for_the_slow_one_the_fast_one_serves_those_behind_it() -
     assert served >= 0.95 * 10 * (stepper.now - START - 1)  # nearly all that requests gave
 
 
-def test_while_it_waits_for_a_paused_one_it_holds_nothing() -> None:
+def test_waiting_for_a_pause_holds_nothing() -> None:
+    """While a caller waits for a paused budget, it holds nothing."""
     stepper, buckets, on = budgets(requests=10, tokens=100)
     joint = want(stepper, {on["requests"]: 1, on["tokens"]: 200})
     buckets.rates["tokens"] = 0
@@ -139,7 +143,8 @@ def test_while_it_waits_for_a_paused_one_it_holds_nothing() -> None:
     assert joint.is_served
 
 
-def test_among_those_who_want_the_same_the_first_comes_first() -> None:
+def test_equal_wants_go_in_order() -> None:
+    """Among callers who want the same, the first comes first."""
     stepper, _, on = budgets(requests=20, tokens=1000)
     joints = [want(stepper, {on["tokens"]: 50, on["requests"]: 1}) for _ in range(30)]
     order: list[int] = []
@@ -149,14 +154,16 @@ def test_among_those_who_want_the_same_the_first_comes_first() -> None:
     assert order == list(range(30))
 
 
-def test_two_that_want_the_same_in_another_order_do_not_wait_for_each_other() -> None:
+def test_opposite_orders_do_not_deadlock() -> None:
+    """Two callers that want the same budgets in opposite orders do not wait for each other."""
     stepper, _, on = budgets(a=10, b=10)
     joints = [want(stepper, {on[x]: 8, on[y]: 8}) for x, y in ("ab", "ba") * 5]
     stepper.advance(12)
     assert all(joint.is_served for joint in joints)
 
 
-def test_greedy_singles_on_each_side_do_not_starve_it() -> None:
+def test_greedy_singles_do_not_starve_it() -> None:
+    """Greedy callers of one budget on each side do not starve a caller of both."""
     stepper, _, on = budgets(a=50, b=50)
     lines = {name: [join(account) for _ in range(20)] for name, account in on.items()}
     joint = want(stepper, dict.fromkeys(on.values(), 10))
@@ -167,7 +174,8 @@ def test_greedy_singles_on_each_side_do_not_starve_it() -> None:
     assert joint.is_served
 
 
-def test_giving_up_takes_nothing_and_lets_those_behind_it_go() -> None:
+def test_giving_up_lets_the_others_go() -> None:
+    """Giving up takes no tokens and lets the callers behind go."""
     stepper, _, on = budgets(requests=10, tokens=100)
     joint = want(stepper, {on["requests"]: 1, on["tokens"]: 50})
     line = join(on["tokens"], 10)
@@ -180,7 +188,8 @@ def test_giving_up_takes_nothing_and_lets_those_behind_it_go() -> None:
     assert all(is_balanced(account) and not account.ledger.parts for account in on.values())
 
 
-def test_who_gives_up_in_the_moment_in_which_it_is_served_gives_all_back() -> None:
+def test_giving_up_when_served_returns_all() -> None:
+    """A caller who gives up in the moment in which it is served gives all tokens back."""
     stepper, _, on = budgets(requests=10, tokens=100)
     joint = want(stepper, {on["requests"]: 1, on["tokens"]: 1})
     stepper.advance(0.2)
@@ -190,7 +199,8 @@ def test_who_gives_up_in_the_moment_in_which_it_is_served_gives_all_back() -> No
     assert all(is_balanced(account) for account in on.values())
 
 
-def test_one_that_is_closed_ends_the_wait_for_all() -> None:
+def test_one_closed_budget_ends_the_wait() -> None:
+    """A budget that is closed ends the wait for all of them."""
     stepper, _, on = budgets(requests=10, tokens=100)
     joint = want(stepper, {on["requests"]: 1, on["tokens"]: 500})
     behind = join(on["requests"])
@@ -202,7 +212,8 @@ def test_one_that_is_closed_ends_the_wait_for_all() -> None:
 
 
 @pytest.mark.parametrize("modes", [("share", "share"), ("open", "open"), ("share", "closed"), ("open", "share")])
-def test_while_redis_is_away_it_goes_when_all_modes_let_it(modes: tuple[str, str]) -> None:
+def test_an_outage_needs_all_modes(modes: tuple[str, str]) -> None:
+    """While Redis is away, the acquire goes on when all modes let it."""
     stepper, _, on = budgets(requests=100, tokens=100)
     for account, mode in zip(on.values(), modes, strict=True):
         account.settings = ProducerSettings.of(on_outage=mode)
@@ -223,8 +234,11 @@ def test_while_redis_is_away_it_goes_when_all_modes_let_it(modes: tuple[str, str
     assert all(is_balanced(account) and not account.ledger.waiters for account in on.values())
 
 
-def test_who_is_first_now_because_of_another_line_is_seen_in_all_of_its_own() -> None:
-    """The first is served from c, which changes the line of a; the second waits in a and b, where nobody else looks."""
+def test_another_line_makes_a_first_one() -> None:
+    """A waiter that is first now because of another line is seen in all of its own lines.
+
+    The first is served from c, which changes the line of a; the second waits in a and b, where nobody else looks.
+    """
     stepper, _, on = budgets(a=2, b=2, c=80)
     first = want(stepper, {on["a"]: 2, on["c"]: 2})
     second = want(stepper, {on["a"]: 1, on["b"]: 1})
@@ -232,8 +246,11 @@ def test_who_is_first_now_because_of_another_line_is_seen_in_all_of_its_own() ->
     assert (first.is_served, second.is_served) == (True, True)
 
 
-def test_who_is_first_now_because_another_gave_up_is_seen_in_all_of_its_own() -> None:
-    """The first gives up in a and b; the second waits in c as well, where it has let nobody ask for tokens yet."""
+def test_a_quitter_makes_a_first_one() -> None:
+    """A waiter that is first now because another gave up is seen in all of its own lines.
+
+    The first gives up in a and b; the second waits in c as well, where it has let nobody ask for tokens yet.
+    """
     stepper, _, on = budgets(a=2, b=2, c=2)
     line = join(on["a"])
     first = want(stepper, {on["a"]: 1, on["b"]: 1})
@@ -293,9 +310,8 @@ ACTS = st.lists(
 
 @given(ACTS, st.tuples(*[st.sampled_from([2.0, 10.0, 80.0])] * 3))
 @settings(max_examples=150)
-def test_whatever_comes_in_whatever_order_everybody_is_served_and_the_books_are_balanced(
-    acts: list[tuple[str, set[str], int, int]], rates: tuple[float, float, float]
-) -> None:
+def test_any_order_serves_all(acts: list[tuple[str, set[str], int, int]], rates: tuple[float, float, float]) -> None:
+    """Whatever comes in whatever order, every caller is served and the accounts balance."""
     world = World(rates)
     for act, names, cost, which in acts:
         getattr(world, act)(names, cost, which)

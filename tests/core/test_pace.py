@@ -48,7 +48,8 @@ def pace_async(items: Any, tokens: Tokens, cost: Any = 1) -> AsyncPaced[Any]:
     return AsyncPaced(items, price_of(cost), tokens.acquire_async, pass_by)
 
 
-def test_the_same_paced_iterator_goes_on_with_the_item_that_waited_whatever_its_source() -> None:
+def test_a_paced_iterator_keeps_its_item() -> None:
+    """The same paced iterator goes on with the item that waited, whatever its source is."""
     for source in ([1, 2, 3, 4], iter([1, 2, 3, 4]), (i for i in range(1, 5))):
         tokens = Tokens(2)
         paced = pace(source, tokens)
@@ -60,7 +61,8 @@ def test_the_same_paced_iterator_goes_on_with_the_item_that_waited_whatever_its_
         assert list(paced) == [3, 4]
 
 
-def test_a_new_one_goes_on_with_the_same_iterator_and_begins_again_with_a_list() -> None:
+def test_a_new_one_restarts_only_a_list() -> None:
+    """A new paced iterator goes on with the same iterator, and begins a list again."""
     tokens, given = Tokens(1), [1, 2, 3]
     source = iter(given)
     for items in (source, given):
@@ -73,7 +75,9 @@ def test_a_new_one_goes_on_with_the_same_iterator_and_begins_again_with_a_list()
 
 
 @pytest.mark.parametrize("source", [iter(range(9)), map(int, range(9))], ids=["tells_when_it_goes", "does_not"])
-def test_workers_that_share_an_iterator_each_put_their_item_back(source: Iterator[int]) -> None:
+def test_workers_put_their_items_back(source: Iterator[int]) -> None:
+    """Workers that share an iterator each put their item back."""
+
     async def work() -> list[int]:
         tokens, sent = Tokens(0), []
 
@@ -93,7 +97,8 @@ def test_workers_that_share_an_iterator_each_put_their_item_back(source: Iterato
     assert sorted(run(work())) == list(range(9))
 
 
-def test_threads_that_share_an_iterator_lose_nothing_however_their_steps_mix() -> None:
+def test_threads_share_an_iterator() -> None:
+    """Threads that share an iterator lose nothing, however their steps mix."""
     kept, count = Kept(), 400
     source, taken, is_over = iter(()), list[int](), threading.Event()
 
@@ -130,6 +135,7 @@ def test_threads_that_share_an_iterator_lose_nothing_however_their_steps_mix() -
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), AcquireTimeout("ship", 1, 0.1)])
 def test_no_error_of_acquire_loses_an_item(error: BaseException) -> None:
+    """No error of `acquire` loses an item."""
     tokens, source = Tokens(1), iter("abc")
     tokens.error = error
     with pytest.raises(type(error)):
@@ -138,7 +144,9 @@ def test_no_error_of_acquire_loses_an_item(error: BaseException) -> None:
     assert list(pace(source, tokens)) == ["b", "c"]
 
 
-def test_an_item_whose_cost_raises_is_consumed_as_by_map() -> None:
+def test_a_failing_cost_consumes_its_item() -> None:
+    """An item whose cost raises is consumed, as by `map`."""
+
     def cost(item: str) -> float:
         return {"a": 1, "b": 0}[item]
 
@@ -151,6 +159,7 @@ def test_an_item_whose_cost_raises_is_consumed_as_by_map() -> None:
 
 
 def test_who_leaves_after_an_item_has_had_it() -> None:
+    """An iterator that its user leaves after an item has consumed that item."""
     tokens, source = Tokens(10), iter(range(4))
     for item in pace(source, tokens):
         if item == 1:
@@ -158,7 +167,8 @@ def test_who_leaves_after_an_item_has_had_it() -> None:
     assert list(pace(source, tokens)) == [2, 3]
 
 
-def test_two_that_share_a_source_yield_each_item_once() -> None:
+def test_sharers_yield_each_item_once() -> None:
+    """Two paced iterators that share a source yield each item once."""
     tokens, source = Tokens(0), iter(range(3))
     one, two = pace(source, tokens), pace(source, tokens)
     for paced in (one, two):
@@ -168,7 +178,9 @@ def test_two_that_share_a_source_yield_each_item_once() -> None:
     assert sorted([*one, *two]) == [0, 1, 2]
 
 
-def test_an_async_one_goes_on_with_iterables_of_both_kinds() -> None:
+def test_an_async_one_takes_both_kinds() -> None:
+    """An async paced iterator goes on with iterables of both kinds."""
+
     async def numbers() -> AsyncIterator[int]:
         for i in range(4):
             yield i
@@ -187,7 +199,9 @@ def test_an_async_one_goes_on_with_iterables_of_both_kinds() -> None:
     run(main())
 
 
-def test_a_task_that_is_cancelled_while_it_waits_loses_no_item() -> None:
+def test_a_cancelled_task_loses_no_item() -> None:
+    """A task that is cancelled while it waits loses no item."""
+
     async def main() -> None:
         tokens, source, sent = Tokens(1), iter(range(3)), []
         tokens.error = asyncio.CancelledError()
@@ -210,6 +224,7 @@ def test_a_task_that_is_cancelled_while_it_waits_loses_no_item() -> None:
 
 
 def test_an_item_goes_with_its_source() -> None:
+    """An item that waits goes with its source."""
     kept = Kept()
 
     def source() -> Iterator[int]:
@@ -223,7 +238,8 @@ def test_an_item_goes_with_its_source() -> None:
     assert len(kept.items) == 0
 
 
-def test_of_sources_that_do_not_tell_when_they_go_the_last_thousand_items_are_kept() -> None:
+def test_a_thousand_items_are_remembered() -> None:
+    """Of sources that do not tell when they go, the last thousand items are kept."""
     kept = Kept()
     sources = [map(str, [i]) for i in range(KEPT + 10)]  # no weak reference leads to them
     for i, source in enumerate(sources):

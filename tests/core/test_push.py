@@ -18,7 +18,7 @@ from nexus_redis._redis.pubsub import ALIVE_EACH, LONGEST_PAUSE, REFUSED_PAUSE
 from nexus_redis._values import log_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis.errors import Closed
-from tests.core.logged import logged
+from tests.harness.logged import logged
 from tests.harness.stepping import KEYS, Stepper, answered, fails, grants, is_balanced, join, producer
 from tests.harness.support import PATIENCE, run
 
@@ -36,7 +36,8 @@ class Ear:
 # --- channels
 
 
-def test_a_channel_matters_from_the_first_that_joins_to_the_last_that_leaves() -> None:
+def test_a_channel_has_a_first_and_a_last() -> None:
+    """A channel matters from the first producer that joins to the last that leaves."""
     channels, changes = Subscriptions(), [0]
 
     def changed() -> None:
@@ -58,6 +59,7 @@ def test_a_channel_matters_from_the_first_that_joins_to_the_last_that_leaves() -
 
 
 def test_a_message_goes_to_those_of_its_channel() -> None:
+    """A message goes to the producers of its channel."""
     channels, one, other = Subscriptions(), Ear(), Ear()
     channels.join("a", one)
     channels.join("b", other)
@@ -67,7 +69,8 @@ def test_a_message_goes_to_those_of_its_channel() -> None:
     assert other.heard == []
 
 
-def test_words_that_a_later_release_may_add_are_ignored() -> None:
+def test_unknown_words_are_ignored() -> None:
+    """Words that a later release may add are ignored."""
     channels, ear = Subscriptions(), Ear()
     channels.join("a", ear)
     channels.deliver("a", f"{PAUSED} more words", 0.0)
@@ -90,14 +93,17 @@ def test_words_that_a_later_release_may_add_are_ignored() -> None:
         "1 0 1" + "0" * 400 + " 0 x",
     ],
 )
-def test_what_is_no_message_of_ours_is_passed_over(text: str | bytes) -> None:
+def test_foreign_messages_are_ignored(text: str | bytes) -> None:
+    """What is not a message of nexus_redis is ignored."""
     channels, ear = Subscriptions(), Ear()
     channels.join("a", ear)
     channels.deliver("a", text, 0.0)
     assert ear.heard == []
 
 
-def test_one_that_fails_at_a_message_does_not_keep_it_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_listener_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """A producer that fails at a message does not keep the message from the others."""
+
     class Broken(Ear):
         def on_rate_drop(self, drop: Drop, now: float) -> None:
             raise ZeroDivisionError
@@ -122,7 +128,8 @@ def names(stepper: Stepper) -> list[str]:
     return list(stepper.scheduler.subscriptions.names)
 
 
-def test_a_producer_listens_from_its_second_claim_until_it_has_left(stepper: Stepper) -> None:
+def test_listening_begins_at_the_second_claim(stepper: Stepper) -> None:
+    """A producer listens from its second claim until it has left."""
     account = producer(stepper)
     join(account)
     stepper.run()
@@ -138,7 +145,8 @@ def test_a_producer_listens_from_its_second_claim_until_it_has_left(stepper: Ste
     assert names(stepper) == []
 
 
-def test_one_that_takes_a_token_and_leaves_never_listens(stepper: Stepper) -> None:
+def test_a_short_life_never_listens(stepper: Stepper) -> None:
+    """A producer that takes a token and leaves never listens."""
     changes: list[str] = []
     stepper.scheduler.subscriptions.changed = lambda: changes.append("changed")
     account = producer(stepper)
@@ -150,7 +158,8 @@ def test_one_that_takes_a_token_and_leaves_never_listens(stepper: Stepper) -> No
     assert changes == []
 
 
-def test_several_producers_of_a_budget_listen_on_one_channel(stepper: Stepper) -> None:
+def test_producers_share_a_channel(stepper: Stepper) -> None:
+    """Several producers of a budget listen on one channel."""
     one, other = producer(stepper, "one"), producer(stepper, "other")
     for _ in range(5):
         join(one)
@@ -165,7 +174,8 @@ def test_several_producers_of_a_budget_listen_on_one_channel(stepper: Stepper) -
     assert names(stepper) == []
 
 
-def test_one_that_cannot_say_goodbye_listens_no_longer(stepper: Stepper) -> None:
+def test_a_failed_leaving_ends_listening(stepper: Stepper) -> None:
+    """A producer that cannot deregister listens no longer."""
     account = producer(stepper)
     for _ in range(3):
         join(account)
@@ -177,6 +187,7 @@ def test_one_that_cannot_say_goodbye_listens_no_longer(stepper: Stepper) -> None
 
 
 def test_in_a_forked_child_nobody_listens_yet(stepper: Stepper) -> None:
+    """In a forked child nobody listens yet."""
     account = producer(stepper)
     for _ in range(3):
         join(account)
@@ -185,7 +196,8 @@ def test_in_a_forked_child_nobody_listens_yet(stepper: Stepper) -> None:
     assert names(stepper) == []
 
 
-def test_who_is_told_of_a_pause_spends_nothing_and_hands_back_with_the_next_claim(stepper: Stepper) -> None:
+def test_a_heard_pause_hands_back(stepper: Stepper) -> None:
+    """A producer that hears of a pause spends nothing, and hands its tokens back with the next claim."""
     account = producer(stepper)
     stepper.server = grants(lambda ask: answered(ask.tokens and 30))
     for _ in range(30):
@@ -226,7 +238,8 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Any:
     return listener
 
 
-def test_what_has_changed_is_subscribed_to_and_left(listener: Any) -> None:
+def test_changed_channels_are_followed(listener: Any) -> None:
+    """Channels that changed are subscribed to or left."""
     ear = Ear()
     for name in ("c", "a", "b"):
         listener.subscriptions.join(name, ear)
@@ -237,7 +250,8 @@ def test_what_has_changed_is_subscribed_to_and_left(listener: Any) -> None:
     assert listener._changes() == (["d"], ["b"])
 
 
-def test_after_a_silence_the_server_must_answer_or_the_connection_is_given_up(listener: Any) -> None:
+def test_silence_needs_an_answer(listener: Any) -> None:
+    """After a silence the server must answer, or the connection is given up."""
     listener.subscriptions.join("a", Ear())
     listener._changes()
     Clock.now += ALIVE_EACH - 0.1
@@ -253,15 +267,15 @@ def test_after_a_silence_the_server_must_answer_or_the_connection_is_given_up(li
         listener._ask_after()
 
 
-def test_a_message_is_heard_whatever_the_client_makes_of_bytes(listener: Any) -> None:
+def test_text_and_bytes_are_heard(listener: Any) -> None:
+    """A message is heard, whatever the client makes of bytes."""
     assert listener._hear({"type": "message", "channel": b"a", "data": b"x"}) == ("a", b"x")
     assert listener._hear({"type": "message", "channel": "a", "data": "x"}) == ("a", "x")
     assert listener._hear({"type": "pong", "channel": None, "data": b""}) is None
 
 
-def test_it_says_once_that_it_does_not_listen_and_tries_again_later_and_later(
-    listener: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_listener_tries_rarely(listener: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The listener logs once that it does not listen, and tries again at growing intervals."""
     caplog.set_level(logging.DEBUG, "nexus_redis")
     pauses = [listener._seconds_until_next_try(exceptions.ConnectionError("gone")) for _ in range(12)]
     assert all(0 < pause <= LONGEST_PAUSE for pause in pauses)
@@ -275,7 +289,9 @@ def test_it_says_once_that_it_does_not_listen_and_tries_again_later_and_later(
     assert len(caplog.records) == 2
 
 
-def test_the_task_ends_when_cancelled_even_if_the_client_took_that_for_a_timeout() -> None:
+def test_a_swallowed_cancellation_ends_the_task() -> None:
+    """The task ends when it is cancelled, even if the client took the cancellation for a timeout."""
+
     async def main() -> None:
         begun = asyncio.Event()
 

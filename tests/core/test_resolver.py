@@ -66,9 +66,8 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     assert eventually(lambda: not resolving._under_way)
 
 
-def test_an_outage_is_noticed_while_the_resolver_hangs_and_is_over_when_it_answers(
-    resolver: Resolver, one_server: Server
-) -> None:
+def test_a_hanging_resolver_is_an_outage(resolver: Resolver, one_server: Server) -> None:
+    """An outage is noticed while the resolver hangs, and is over when it answers."""
     url = f"redis://redis.example:{one_server.port}?socket_connect_timeout=0.05"
     with Nexus.from_url(url) as nexus:
         budget = nexus.budget("stripe", rate=1000)
@@ -82,9 +81,9 @@ def test_an_outage_is_noticed_while_the_resolver_hangs_and_is_over_when_it_answe
         assert in_thread(lambda: budget.acquire(timeout=PATIENCE))
 
 
-def test_an_event_loop_notices_it_too_and_goes_on_when_the_resolver_answers(
-    resolver: Resolver, one_server: Server
-) -> None:
+def test_a_loop_survives_a_hanging_resolver(resolver: Resolver, one_server: Server) -> None:
+    """An event loop notices a resolver that hangs too, and goes on when the resolver answers."""
+
     async def main() -> None:
         url = f"redis://redis.example:{one_server.port}?socket_connect_timeout=0.05"
         async with AsyncNexus.from_url(url) as nexus:
@@ -113,6 +112,7 @@ asyncio.run(main())
 
 
 def test_a_process_ends_while_the_resolver_hangs() -> None:
+    """A process ends while the resolver hangs."""
     done = subprocess.run(
         [sys.executable, "-c", HANGS, URL], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -120,7 +120,8 @@ def test_a_process_ends_while_the_resolver_hangs() -> None:
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_NONAME, "Name or service not known"), UnicodeError("no")])
-def test_what_the_resolver_says_is_told_and_nothing_was_executed(resolver: Resolver, error: Exception) -> None:
+def test_a_failed_lookup_executes_nothing(resolver: Resolver, error: Exception) -> None:
+    """What the resolver says is reported, and nothing was executed."""
     resolver.answer(error)
     with connect.connect(URL) as client, pytest.raises(redis.ConnectionError) as raised:
         client.ping()
@@ -129,6 +130,8 @@ def test_what_the_resolver_says_is_told_and_nothing_was_executed(resolver: Resol
 
 
 def test_each_address_of_a_name_is_tried_in_turn(monkeypatch: pytest.MonkeyPatch, one_server: Server) -> None:
+    """Each address of a name is tried in turn."""
+
     def getaddrinfo(host: Any, port: Any, *args: Any, **given: Any) -> Any:
         if host != "redis.example":
             return ASK(host, port, *args, **given)
@@ -148,12 +151,12 @@ def test_each_address_of_a_name_is_tried_in_turn(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_an_address_is_looked_up_nowhere(host: str) -> None:
+    """An IP address is not looked up."""
     assert lookup(host, 6379) is None
 
 
-def test_a_host_keeps_its_name_for_the_certificate(
-    resolver: Resolver, monkeypatch: pytest.MonkeyPatch, one_server: Server
-) -> None:
+def test_a_host_keeps_its_name_for_tls(resolver: Resolver, monkeypatch: pytest.MonkeyPatch, one_server: Server) -> None:
+    """A host keeps its name for the certificate."""
     resolver.answer("127.0.0.1")
     named: list[Any] = []
 
@@ -169,7 +172,8 @@ def test_a_host_keeps_its_name_for_the_certificate(
     assert named == [("redis.example", "127.0.0.1")]
 
 
-def test_an_event_loop_gives_the_name_for_the_certificate(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_keeps_the_name_for_tls(resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event loop gives the name for the certificate."""
     resolver.answer("127.0.0.1")
     opened: list[dict[str, Any]] = []
 
@@ -192,7 +196,8 @@ def test_an_event_loop_gives_the_name_for_the_certificate(resolver: Resolver, mo
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_looks_up_what_its_parent_waits_for(resolver: Resolver) -> None:
+def test_a_child_resolves_again(resolver: Resolver) -> None:
+    """A forked child looks up the name for which its parent waits."""
     found = lookup("redis.example", 6379)
     pid = os.fork()
     if pid == 0:
@@ -205,7 +210,8 @@ def made_by_us(client: Any) -> Any:
     return client.connection_pool.connection_class
 
 
-def test_all_clients_that_we_make_look_names_up_in_time_and_a_given_one_is_left_as_it_is() -> None:
+def test_own_clients_resolve_in_time() -> None:
+    """All clients that we make look names up in time, and a given client is left as it is."""
     given, agiven = redis.Redis(), redis.asyncio.Redis()
     makers: list[Callable[[], Any]] = [
         lambda: connect.connect("redis://x"), lambda: connect.twin(given), lambda: connect.sync_twin(agiven),

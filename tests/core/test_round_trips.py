@@ -39,19 +39,23 @@ def measured(*round_trips: float) -> RoundTrip:
     return trip
 
 
-def test_before_the_first_answer_there_is_time_to_make_a_connection() -> None:
+def test_a_first_answer_may_connect() -> None:
+    """Before the first answer there is time to make a connection."""
     assert measured().limit == FIRST_LIMIT
 
 
-def test_near_redis_an_answer_is_overdue_after_a_quarter_of_a_second() -> None:
+def test_a_near_answer_is_soon_overdue() -> None:
+    """Near Redis, an answer is overdue after a quarter of a second."""
     assert measured(*[0.0003] * 50).limit == pytest.approx(SOONEST_LIMIT, abs=0.001)
 
 
-def test_the_making_of_the_connection_is_forgotten_with_the_second_answer() -> None:
+def test_connecting_is_forgotten() -> None:
+    """The time to make the connection is forgotten with the second answer."""
     assert measured(1.2, 0.2).mean == 0.2
 
 
-def test_answers_that_vary_by_much_are_waited_for_longer() -> None:
+def test_varying_answers_get_more_time() -> None:
+    """Answers that vary by much are waited for longer."""
     chance = random.Random(1)
     trips = [0.24 + chance.uniform(-0.1, 0.1) for _ in range(500)]
     trip = measured(*trips)
@@ -59,11 +63,13 @@ def test_answers_that_vary_by_much_are_waited_for_longer() -> None:
     assert max(trips) < trip.limit
 
 
-def test_nothing_is_waited_for_longer_than_a_second() -> None:
+def test_no_wait_exceeds_a_second() -> None:
+    """Nothing is waited for longer than a second."""
     assert measured(*[0.9, 3.0] * 50).limit == LATEST_LIMIT
 
 
-def test_an_answer_that_is_overdue_is_told_once_and_its_member_may_ask_again() -> None:
+def test_an_overdue_answer_is_told_once() -> None:
+    """An answer that is overdue is reported once, and its member may ask again."""
     way, member = InFlight(), One()
     exchange = sent(way, 0.0, member)
     assert way.take_overdue(FIRST_LIMIT - 0.01) == []
@@ -74,7 +80,8 @@ def test_an_answer_that_is_overdue_is_told_once_and_its_member_may_ask_again() -
     assert (exchange.is_overdue, way.has(member), bool(way)) == (True, False, False)
 
 
-def test_near_redis_a_batch_waits_for_the_one_before_unless_that_takes_long() -> None:
+def test_near_batches_wait_for_each_other() -> None:
+    """Near Redis, a batch waits for the one before, unless that takes long."""
     way = InFlight()
     assert way.free_at(NEVER) == -NEVER
     first = sent(way, 10.0)
@@ -83,7 +90,8 @@ def test_near_redis_a_batch_waits_for_the_one_before_unless_that_takes_long() ->
     assert way.free_at(NEVER) == -NEVER
 
 
-def test_far_away_the_batches_of_a_round_trip_go_one_after_the_other_without_an_answer() -> None:
+def test_far_batches_overlap() -> None:
+    """Far away, the batches of a round trip go one after the other without an answer."""
     way = InFlight()
     way.trip = measured(*[0.6] * 9)
     for i in range(ABREAST):
@@ -92,7 +100,8 @@ def test_far_away_the_batches_of_a_round_trip_go_one_after_the_other_without_an_
         sent(way, at)
 
 
-def test_there_is_an_end_to_what_may_be_on_its_way_those_that_are_overdue_included() -> None:
+def test_calls_in_flight_are_limited() -> None:
+    """There is a limit to the calls in flight, and overdue calls count."""
     way = InFlight()
     for i in range(MOST_OUT):
         sent(way, i * 10.0)
@@ -100,7 +109,8 @@ def test_there_is_an_end_to_what_may_be_on_its_way_those_that_are_overdue_includ
     assert way.free_at(NEVER) == NEVER
 
 
-def test_far_away_connections_are_made_before_they_are_needed() -> None:
+def test_far_connections_are_made_early() -> None:
+    """Far away, connections are made before they are needed."""
     way = InFlight()
     assert way.warm(0.0) is None  # nobody knows how far it is
     way.trip = measured(*[0.5] * 9)
@@ -112,6 +122,7 @@ def test_far_away_connections_are_made_before_they_are_needed() -> None:
 
 
 def test_near_redis_one_connection_is_enough() -> None:
+    """Near Redis, one connection is enough."""
     way = InFlight()
     way.trip = measured(*[0.01] * 9)
     assert way.warm(0.0) is None

@@ -21,7 +21,7 @@ from nexus_redis._protocol.plans import Command, DeferredCall, Failed, Job, Outc
 from nexus_redis._redis.faults import failed
 from nexus_redis._values import log_texts
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
-from tests.core.logged import logged
+from tests.harness.logged import logged
 from tests.harness.stepping import START, Stepper, fails
 
 
@@ -80,7 +80,8 @@ def stepper() -> Stepper:
 # --- scheduling
 
 
-def test_members_are_served_when_they_are_due_and_not_before(stepper: Stepper) -> None:
+def test_members_are_served_when_due(stepper: Stepper) -> None:
+    """Members are served when they are due and not before."""
     first, second = Chatter(stepper, "a").at(START + 1), Chatter(stepper, "b").at(START + 2)
     assert stepper.run() == 1.0
     stepper.advance(1.5)
@@ -90,7 +91,8 @@ def test_members_are_served_when_they_are_due_and_not_before(stepper: Stepper) -
     assert [at for at, _ in stepper.sent] == [START + 1, START + 2]
 
 
-def test_those_due_together_share_a_round_trip_and_each_gets_its_own_outcomes(stepper: Stepper) -> None:
+def test_due_members_share_a_round_trip(stepper: Stepper) -> None:
+    """Members that are due together share a round trip, and each gets its own outcomes."""
     members = [Chatter(stepper, f"m{i}").at(START) for i in range(3)]
     stepper.round_trip = 0.01
     stepper.run()
@@ -98,7 +100,8 @@ def test_those_due_together_share_a_round_trip_and_each_gets_its_own_outcomes(st
     assert [member.received for member in members] == [["m0"], ["m1"], ["m2"]]
 
 
-def test_a_batch_has_an_end_and_the_rest_goes_in_the_next(stepper: Stepper) -> None:
+def test_a_batch_has_a_limit(stepper: Stepper) -> None:
+    """A batch has a limit, and the rest goes in the next one."""
     for i in range(BATCH + 1):
         Chatter(stepper, f"m{i}").at(START)
     stepper.round_trip = 0.01
@@ -136,7 +139,8 @@ def looks_in_each_turn(stepper: Stepper) -> list[int]:
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_one_touch_that_leads_to_all_is_looked_into_a_slice_at_a_time(stepper: Stepper, width: int) -> None:
+def test_many_touched_go_by_slices(stepper: Stepper, width: int) -> None:
+    """A touch that leads to all members is looked into a slice at a time."""
     dominoes = [Domino(stepper) for _ in range(10 * SLICE)]
     for i, each in enumerate(dominoes):
         each.next = dominoes[width * i + 1 : width * i + 1 + width]
@@ -146,7 +150,8 @@ def test_one_touch_that_leads_to_all_is_looked_into_a_slice_at_a_time(stepper: S
     assert max(looks) <= SLICE
 
 
-def test_what_is_left_to_look_at_wakes_the_sleeping_loop(stepper: Stepper) -> None:
+def test_leftover_work_wakes_the_loop(stepper: Stepper) -> None:
+    """What is left to look at wakes the sleeping loop."""
     stepper.run()
     before = stepper.wakes
     for _ in range(SLICE + 1):
@@ -155,9 +160,8 @@ def test_what_is_left_to_look_at_wakes_the_sleeping_loop(stepper: Stepper) -> No
     assert stepper.wakes == before + 1
 
 
-def test_a_bug_where_one_is_looked_at_does_not_stop_the_others(
-    stepper: Stepper, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_bug_in_a_look_stops_no_other(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """A bug where one member is looked at does not stop the others."""
     dominoes = [Domino(stepper) for _ in range(3 * SLICE)]
     for each in dominoes:
         each.is_broken = True
@@ -166,7 +170,8 @@ def test_a_bug_where_one_is_looked_at_does_not_stop_the_others(
     assert logged(caplog, log_texts.SESSION_BUG)
 
 
-def test_while_redis_is_away_others_have_a_turn_after_a_slice_too(stepper: Stepper) -> None:
+def test_slices_hold_in_an_outage(stepper: Stepper) -> None:
+    """While Redis is away, others have a turn after a slice too."""
     stepper.scheduler.failures, stepper.scheduler.next_try = OUTAGE_AFTER, START + 1
     members = [Chatter(stepper).at(START) for _ in range(10 * SLICE)]
     ticked: list[int] = []
@@ -178,7 +183,8 @@ def test_while_redis_is_away_others_have_a_turn_after_a_slice_too(stepper: Stepp
     assert max(after - before for before, after in itertools.pairwise([0, *ticked])) <= SLICE
 
 
-def test_a_member_that_becomes_due_sooner_wakes_the_sleeping_loop_and_a_later_one_does_not(stepper: Stepper) -> None:
+def test_an_earlier_time_wakes_the_loop(stepper: Stepper) -> None:
+    """A member that becomes due sooner wakes the sleeping loop, and a later one does not."""
     member = Chatter(stepper).at(START + 10)
     stepper.run()
     before = stepper.wakes
@@ -189,6 +195,7 @@ def test_a_member_that_becomes_due_sooner_wakes_the_sleeping_loop_and_a_later_on
 
 
 def test_nobody_is_woken_while_the_loop_is_awake(stepper: Stepper) -> None:
+    """Nobody is woken while the loop is awake."""
     other = Chatter(stepper, "b")
 
     def server(job: Job) -> Outcome:
@@ -204,7 +211,8 @@ def test_nobody_is_woken_while_the_loop_is_awake(stepper: Stepper) -> None:
     assert stepper.wakes == before
 
 
-def test_a_member_that_is_put_off_is_not_called_before_its_new_time(stepper: Stepper) -> None:
+def test_a_delayed_member_is_not_called(stepper: Stepper) -> None:
+    """A member that is put off is not called before its new time."""
     member = Chatter(stepper).at(START + 1)
     member.due = START + 3
     stepper.advance(2)
@@ -213,7 +221,8 @@ def test_a_member_that_is_put_off_is_not_called_before_its_new_time(stepper: Ste
     assert member.received == ["a"]
 
 
-def test_rescheduling_for_ever_keeps_the_heap_small(stepper: Stepper) -> None:
+def test_rescheduling_keeps_the_heap_small(stepper: Stepper) -> None:
+    """Rescheduling forever keeps the heap small."""
     member = Chatter(stepper)
     for i in range(20_000):
         member.due = member.scheduled = NEVER  # as when it was served, with an entry left behind
@@ -224,6 +233,7 @@ def test_rescheduling_for_ever_keeps_the_heap_small(stepper: Stepper) -> None:
 
 
 def test_a_dropped_member_is_not_called(stepper: Stepper) -> None:
+    """A dropped member is not called."""
     member = Chatter(stepper).at(START + 1)
     stepper.scheduler.drop(member)
     stepper.advance(5)
@@ -234,9 +244,8 @@ def test_a_dropped_member_is_not_called(stepper: Stepper) -> None:
 # --- bugs
 
 
-def test_one_members_bug_stops_neither_the_others_nor_itself(
-    stepper: Stepper, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_bug_stops_no_member(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """The bug of one member stops neither the others nor itself."""
     broken, sound = Chatter(stepper, "broken").at(START), Chatter(stepper, "sound").at(START)
     broken.error = ZeroDivisionError()
     stepper.run()
@@ -319,7 +328,8 @@ class Elsewhere:
         then(make())
 
 
-def test_the_others_go_on_while_a_call_is_made_and_it_goes_when_it_is_there(stepper: Stepper) -> None:
+def test_a_deferred_call_delays_nobody(stepper: Stepper) -> None:
+    """The others go on while a call is made, and it is sent when it is there."""
     elsewhere = Elsewhere(stepper)
     slow, quick = Asking(stepper, "slow", every=1.0).at(START), Chatter(stepper, "quick", every=0.5).at(START)
     stepper.advance(2.6)
@@ -336,14 +346,16 @@ def test_the_others_go_on_while_a_call_is_made_and_it_goes_when_it_is_there(step
     assert len(elsewhere.given) == 1
 
 
-def test_where_there_is_no_other_thread_it_is_made_at_once(stepper: Stepper) -> None:
+def test_without_a_thread_it_is_made_at_once(stepper: Stepper) -> None:
+    """Where there is no other thread, the call is made at once."""
     slow = Asking(stepper, "slow", every=1.0).at(START)
     stepper.advance(2.5)
     assert slow.received == ["asked 1", "slow", "asked 2", "slow", "asked 3", "slow"]
     assert [at for at, _ in stepper.sent] == [START, START, START + 1, START + 1, START + 2, START + 2]
 
 
-def test_who_leaves_waits_for_nobody_and_what_is_made_then_is_not_sent(stepper: Stepper) -> None:
+def test_leaving_drops_deferred_calls(stepper: Stepper) -> None:
+    """A member that leaves waits for nobody, and a call that is made then is not sent."""
     elsewhere = Elsewhere(stepper)
     slow = Asking(stepper, "slow", every=1.0).at(START)
     stepper.advance(0.5)
@@ -356,7 +368,8 @@ def test_who_leaves_waits_for_nobody_and_what_is_made_then_is_not_sent(stepper: 
     assert not stepper.scheduler._making
 
 
-def test_what_was_made_before_an_outage_is_not_sent_after_it(stepper: Stepper) -> None:
+def test_calls_from_before_an_outage_are_dropped(stepper: Stepper) -> None:
+    """A call that was made before an outage is not sent after it."""
     elsewhere = Elsewhere(stepper)
     slow, other = Asking(stepper, "slow", every=0.3).at(START), Chatter(stepper, every=0.1).at(START)
     working, stepper.server = stepper.server, fails(exceptions.ConnectionError("reset"))
@@ -374,9 +387,9 @@ def test_what_was_made_before_an_outage_is_not_sent_after_it(stepper: Stepper) -
     assert "asked 2" in slow.received
 
 
-def test_a_bug_where_a_call_is_made_is_said_and_stops_nobody(
-    stepper: Stepper, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_bug_in_making_is_logged(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """A bug where a call is made is logged and stops nobody."""
+
     class Broken(Asking):
         def _make(self) -> Any:
             self.made += 1
@@ -400,7 +413,8 @@ def errand(steps: int, done: list[int]) -> Generator[list[Job], list[Outcome], N
         done.append(i)
 
 
-def test_one_errand_at_a_time_is_run_beside_the_members(stepper: Stepper) -> None:
+def test_errands_run_one_at_a_time(stepper: Stepper) -> None:
+    """One errand at a time is run beside the members."""
     first: list[int] = []
     second: list[int] = []
     Chatter(stepper, "a").at(START)
@@ -420,7 +434,8 @@ def test_one_errand_at_a_time_is_run_beside_the_members(stepper: Stepper) -> Non
     assert second == [0, 0]
 
 
-def test_an_errand_ends_with_an_outage_and_soon_after_everybody_has_left(stepper: Stepper) -> None:
+def test_an_errand_ends_with_an_outage(stepper: Stepper) -> None:
+    """An errand ends with an outage, and soon after everybody has left."""
     done: list[int] = []
     Chatter(stepper, every=0.1).at(START)
     run_in_background(stepper.scheduler, errand(1000, done))
@@ -438,8 +453,11 @@ def test_an_errand_ends_with_an_outage_and_soon_after_everybody_has_left(stepper
     assert len(done) <= 2
 
 
-def test_an_errand_that_waits_for_its_turn_on_the_way_is_nobody_who_leaves(stepper: Stepper) -> None:
-    """It was counted among the members from then on, and `close` raised `NotImplementedError`."""
+def test_an_errand_is_not_a_member(stepper: Stepper) -> None:
+    """An errand that waits for its turn is not a member that leaves.
+
+    It was counted among the members from then on, and `close` raised `NotImplementedError`.
+    """
     stepper.delay = 0.2
     chatter = Chatter(stepper).at(START)
     stepper.advance(0.001)
@@ -457,7 +475,8 @@ def test_an_errand_that_waits_for_its_turn_on_the_way_is_nobody_who_leaves(stepp
 # --- outage
 
 
-def test_one_lost_batch_is_no_outage_and_the_second_is(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_lost_batches_are_an_outage(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """One lost batch is not an outage, and the second one is."""
     Chatter(stepper, every=0.0).at(START)
     stepper.server = fails(exceptions.TimeoutError("no reply"))
     stepper.run()
@@ -469,7 +488,8 @@ def test_one_lost_batch_is_no_outage_and_the_second_is(stepper: Stepper, caplog:
     assert logged(caplog, log_texts.REDIS_AWAY) == [("TimeoutError: no reply",)]
 
 
-def test_tries_become_rarer_down_to_one_a_second_and_never_stop(stepper: Stepper) -> None:
+def test_tries_slow_to_one_a_second(stepper: Stepper) -> None:
+    """Tries become rarer down to one a second, and never stop."""
     Chatter(stepper, every=0.0).at(START)
     stepper.server = fails(exceptions.ConnectionError("reset"))
     stepper.advance(60)
@@ -480,9 +500,8 @@ def test_tries_become_rarer_down_to_one_a_second_and_never_stop(stepper: Stepper
     assert len(times) > 55
 
 
-def test_members_are_ticked_while_redis_is_away_and_called_when_it_is_back(
-    stepper: Stepper, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_members_tick_through_an_outage(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
+    """Members are ticked while Redis is away, and called when it is back."""
     member = Chatter(stepper, every=0.3).at(START)
     stepper.server, working = fails(exceptions.ConnectionError("reset")), stepper.server
     stepper.advance(10)
@@ -496,6 +515,7 @@ def test_members_are_ticked_while_redis_is_away_and_called_when_it_is_back(
 
 
 def test_a_refusal_is_an_answer(stepper: Stepper) -> None:
+    """A refusal is an answer."""
     Chatter(stepper, every=0.1).at(START)
     stepper.server = fails(exceptions.NoPermissionError("no"))
     stepper.advance(3)
@@ -503,6 +523,7 @@ def test_a_refusal_is_an_answer(stepper: Stepper) -> None:
 
 
 def test_one_that_fails_alone_is_no_outage(stepper: Stepper) -> None:
+    """One call that fails alone is not an outage."""
     bad, good = Chatter(stepper, "bad", every=0.1).at(START), Chatter(stepper, "good", every=0.1).at(START)
     error = exceptions.TryAgainError("moving")
     stepper.server = lambda job: error if isinstance(job, Command) and job.args[0] == "bad" else 1
@@ -528,7 +549,8 @@ class Patient(Chatter):
 
 
 @pytest.mark.hurried
-def test_an_answer_that_is_overdue_is_a_failure_and_one_that_comes_late_an_answer(stepper: Stepper) -> None:
+def test_an_overdue_answer_may_still_come(stepper: Stepper) -> None:
+    """An answer that is overdue is a failure, and an answer that comes late is an answer."""
     member = Patient(stepper)
     member.at(START)
     stepper.delay = 0.01
@@ -544,7 +566,8 @@ def test_an_answer_that_is_overdue_is_a_failure_and_one_that_comes_late_an_answe
 
 
 @pytest.mark.hurried
-def test_what_hangs_for_ever_is_an_outage_soon(stepper: Stepper) -> None:
+def test_a_hanging_call_is_an_outage_soon(stepper: Stepper) -> None:
+    """A call that hangs forever is an outage soon."""
     member = Chatter(stepper, every=0.1).at(START)
     stepper.delay = 0.01
     stepper.advance(1)
@@ -554,7 +577,8 @@ def test_what_hangs_for_ever_is_an_outage_soon(stepper: Stepper) -> None:
     assert member.ticks
 
 
-def test_many_on_their_way_that_fail_together_are_one_failure(stepper: Stepper) -> None:
+def test_failing_together_is_one_failure(stepper: Stepper) -> None:
+    """Many calls in flight that fail together are one failure."""
     member = Chatter(stepper, every=0.1).at(START)
     member.overlaps = True
     stepper.delay = 0.5
@@ -571,7 +595,8 @@ def test_many_on_their_way_that_fail_together_are_one_failure(stepper: Stepper) 
     assert (stepper.scheduler.failures, stepper.scheduler.is_out) == (1, False)
 
 
-def test_a_member_that_waits_for_an_answer_is_not_asked_again_unless_it_says_so(stepper: Stepper) -> None:
+def test_a_member_asks_once(stepper: Stepper) -> None:
+    """A member that waits for an answer is not asked again unless it says so."""
     waits, goes_on = Chatter(stepper, "w", every=0.1).at(START), Chatter(stepper, "g", every=0.1).at(START)
     goes_on.overlaps = True
     stepper.delay = 0.55
@@ -585,7 +610,8 @@ def test_a_member_that_waits_for_an_answer_is_not_asked_again_unless_it_says_so(
 # --- closing
 
 
-def test_closing_lets_everyone_leave_and_ends_the_loop(stepper: Stepper) -> None:
+def test_closing_ends_the_loop(stepper: Stepper) -> None:
+    """Closing lets every member leave and ends the loop."""
     members = [Chatter(stepper, every=5).at(START + 100) for _ in range(3)]
     stepper.run()
     stepper.scheduler.close(Closed("nexus"))
@@ -595,7 +621,8 @@ def test_closing_lets_everyone_leave_and_ends_the_loop(stepper: Stepper) -> None
     assert not stepper.scheduler.sessions
 
 
-def test_closing_while_the_loop_gives_others_a_turn_leaves_nobody_behind(stepper: Stepper) -> None:
+def test_closing_leaves_nobody_behind(stepper: Stepper) -> None:
+    """Closing while the loop gives others a turn leaves nobody behind."""
     member = Chatter(stepper).at(START + 60)
     stepper.run()
     stepper.scheduler.in_flight.trip.mean = 0.2  # so far away that connections are made before they are needed
@@ -611,6 +638,7 @@ def test_closing_while_the_loop_gives_others_a_turn_leaves_nobody_behind(stepper
 
 
 def test_closing_with_nothing_to_do_ends_the_loop(stepper: Stepper) -> None:
+    """Closing with nothing to do ends the loop."""
     stepper.run()
     stepper.scheduler.close(Closed("nexus"))
     stepper.run()
@@ -619,6 +647,7 @@ def test_closing_with_nothing_to_do_ends_the_loop(stepper: Stepper) -> None:
 
 
 def test_closing_wakes_the_loop() -> None:
+    """Closing wakes the loop."""
     woken = []
     hub = Scheduler(lambda: START, lambda: woken.append(1))
     hub.close(Closed("nexus"))
@@ -628,7 +657,8 @@ def test_closing_wakes_the_loop() -> None:
 # --- forks
 
 
-def test_in_a_forked_child_the_hub_is_empty_and_knows_nothing_of_redis(stepper: Stepper) -> None:
+def test_a_fork_empties_the_scheduler(stepper: Stepper) -> None:
+    """In a forked child the scheduler is empty and knows nothing of Redis."""
     member = Chatter(stepper, every=0.0).at(START)
     stepper.server = fails(exceptions.ConnectionError("reset"))
     stepper.advance(3)
@@ -642,7 +672,8 @@ def test_in_a_forked_child_the_hub_is_empty_and_knows_nothing_of_redis(stepper: 
 # --- plans on a person's behalf
 
 
-def test_a_plan_that_gives_up_says_how_long_it_took_with_all_its_calls() -> None:
+def test_giving_up_tells_the_time() -> None:
+    """A plan that gives up says how long it took with all its calls."""
     now = 100.0
 
     def run_where_nothing_answers() -> None:
@@ -661,7 +692,8 @@ def test_a_plan_that_gives_up_says_how_long_it_took_with_all_its_calls() -> None
     assert 1 <= now - 100 <= 1.7
 
 
-def test_a_plan_repeats_what_was_lost_and_gives_up_after_its_patience() -> None:
+def test_a_plan_repeats_and_gives_up() -> None:
+    """A plan repeats the calls that were lost, and gives up after its patience."""
     waited = 0.0
 
     def run_on_a_dead_line() -> None:
@@ -673,12 +705,14 @@ def test_a_plan_repeats_what_was_lost_and_gives_up_after_its_patience() -> None:
                 waited += step.seconds
             step = plan.send([] if isinstance(step, Pause) else [failed(exceptions.TimeoutError("no reply"))])
 
-    with pytest.raises(Unavailable, match=r"redis\.example"):
+    with pytest.raises(Unavailable) as unavailable:
         run_on_a_dead_line()
+    assert "redis.example" in unavailable.value.server
     assert waited == pytest.approx(0.35)
 
 
 def test_a_plan_takes_the_first_answer() -> None:
+    """A plan takes the first answer."""
     plan = ask([Command(("PING",), str)], "redis.example")
     next(plan)
     assert isinstance(plan.send([failed(exceptions.ConnectionError("reset"))]), Pause)
@@ -696,6 +730,7 @@ def test_a_plan_takes_the_first_answer() -> None:
     ],
 )
 def test_a_plan_does_not_repeat_what_was_refused(error: Exception, expected: type[Exception]) -> None:
+    """A plan does not repeat a call that was refused."""
     plan = ask([Command(("PING",), str)], "redis.example")
     next(plan)
     with pytest.raises(expected):

@@ -81,7 +81,8 @@ anything = st.one_of(
         (1_000_000_000, 1e9),
     ],
 )
-def test_a_rate_is_a_number_per_second_or_says_its_unit(written: object, per_second: float) -> None:
+def test_a_rate_may_have_a_unit(written: object, per_second: float) -> None:
+    """A rate is a number per second, or names its unit."""
     assert parse_rate(written) == per_second
 
 
@@ -96,7 +97,8 @@ def test_a_rate_is_a_number_per_second_or_says_its_unit(written: object, per_sec
     ],
     ids=shown,
 )  # fmt: skip
-def test_what_is_no_rate_is_refused_with_examples_of_one(written: object) -> None:
+def test_a_bad_rate_is_refused(written: object) -> None:
+    """What is not a rate is refused with examples of one."""
     with pytest.raises(InvalidSetting) as refused:
         parse_rate(written, "min_rate")
     assert refused.value.field == "min_rate"
@@ -105,7 +107,8 @@ def test_what_is_no_rate_is_refused_with_examples_of_one(written: object) -> Non
 
 
 @given(anything)
-def test_parse_rate_answers_a_rate_in_range_or_refuses(value: object) -> None:
+def test_a_parsed_rate_is_in_range(value: object) -> None:
+    """`parse_rate` answers a rate in range or refuses."""
     try:
         rate = parse_rate(value)
     except InvalidSetting:
@@ -130,9 +133,8 @@ NO_DURATION = [
 
 
 @pytest.mark.parametrize(("written", "seconds"), DURATIONS)
-def test_a_duration_in_code_is_a_number_or_says_its_unit_and_a_person_may_leave_out_the_seconds(
-    written: str, seconds: float
-) -> None:
+def test_a_duration_may_have_a_unit(written: str, seconds: float) -> None:
+    """A duration in code is a number or names its unit, and a person may leave out the seconds."""
     assert parse_seconds(written, "pause") == typed_seconds(written, "pause") == pytest.approx(seconds)
     assert parse_seconds(seconds, "pause") == typed_seconds(str(seconds), "pause") == seconds
     with pytest.raises(InvalidSetting) as refused:
@@ -141,7 +143,8 @@ def test_a_duration_in_code_is_a_number_or_says_its_unit_and_a_person_may_leave_
 
 
 @pytest.mark.parametrize("written", NO_DURATION, ids=shown)
-def test_what_is_no_duration_is_refused_with_examples_of_one(written: str) -> None:
+def test_a_bad_duration_is_refused(written: str) -> None:
+    """What is not a duration is refused with examples of one."""
     for parse in (parse_seconds, typed_seconds, parse_milliseconds, typed_milliseconds):
         with pytest.raises(InvalidSetting) as refused:
             parse(written, "timeout" if parse.__name__.endswith("_seconds") else "latency_ms")
@@ -151,14 +154,16 @@ def test_what_is_no_duration_is_refused_with_examples_of_one(written: str) -> No
         assert len(str(refused.value)) < 250
 
 
-def test_where_milliseconds_are_meant_a_number_is_them_and_a_unit_is_what_it_says() -> None:
+def test_milliseconds_may_have_a_unit() -> None:
+    """Where milliseconds are meant, a number is in milliseconds, and a unit counts as what it is."""
     assert [typed_milliseconds(text, "latency_ms") for text in ("7.5", "7.5ms", "2s", "1m")] == [7.5, 7.5, 2e3, 6e4]
     assert (parse_milliseconds(7.5, "latency_ms"), parse_milliseconds("2s", "latency_ms")) == (7.5, 2e3)
     assert BudgetSettings.of(latency_target_ms="0.25s").latency_target_ms == 250
 
 
 @given(anything)
-def test_parse_seconds_answers_seconds_in_range_or_refuses(value: object) -> None:
+def test_parsed_seconds_are_in_range(value: object) -> None:
+    """`parse_seconds` answers seconds in range or refuses."""
     try:
         seconds = parse_seconds(value, "timeout")
     except InvalidSetting:
@@ -170,28 +175,33 @@ def test_parse_seconds_answers_seconds_in_range_or_refuses(value: object) -> Non
 # --- exact units -----------------------------------------------------------------------------------------------------
 
 
-def test_millionths_round_to_the_nearest_and_ties_to_even() -> None:
+def test_millionths_round_to_even() -> None:
+    """Millionths round to the nearest, and ties to even."""
     assert [micro(x) for x in (0.1, 0.5e-6, 1.5e-6, 2.5e-6, 9e9)] == [100_000, 0, 2, 2, 9 * 10**15]
     assert from_micro(micro(0.3)) == 0.3
 
 
 @given(st.integers(1, 100_000), st.sampled_from([("s", 1), ("min", 60), ("h", 3600), ("d", 86_400)]))
-def test_n_per_unit_has_all_its_n_tokens_after_one_unit(n: int, unit: tuple[str, int]) -> None:
+def test_n_per_unit_is_whole(n: int, unit: tuple[str, int]) -> None:
+    """n per unit has all its n tokens after one unit."""
     name, seconds = unit
     earned_micro = micro_rate(parse_rate(f"{n}/{name}")) * seconds
     assert n * 10**6 <= earned_micro < n * 10**6 + seconds
 
 
-def test_twenty_a_minute_tried_every_three_seconds_always_has_its_token() -> None:
+def test_twenty_a_minute_is_one_each_three_s() -> None:
+    """Twenty a minute, tried every three seconds, always has its token."""
     assert micro_rate(parse_rate("20/min")) * 3 >= 10**6
 
 
 @given(st.integers(0, 10**15))
-def test_a_rate_of_at_most_six_decimals_is_kept_exactly(millionths: int) -> None:
+def test_six_decimals_are_exact(millionths: int) -> None:
+    """A rate of at most six decimals is kept exactly."""
     assert micro_rate(float(Decimal(millionths) / 10**6)) == millionths
 
 
 def test_float_noise_is_not_rounded_up() -> None:
+    """Float noise is not rounded up."""
     assert [micro_rate(x) for x in (0.1, 1.1, 0.1 + 0.2, 2.2 * 3)] == [100_000, 1_100_000, 300_000, 6_600_000]
     assert micro_rate(1e-6 * 1.01) == 2
 
@@ -201,20 +211,23 @@ def test_float_noise_is_not_rounded_up() -> None:
 
 @pytest.mark.parametrize("name", ["a", "0", "es-1", "stripe.cus_9", "A" * 64])
 def test_a_name_is_kept_as_it_is(name: str) -> None:
+    """A name is kept as it is."""
     assert parse_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name", ["", ".a", "-a", "_a", "a" * 65, "a b", "a{b}", "a:b", "a\n", "é", "１", "a\0", 5, None, b"a"]
 )
-def test_a_name_that_does_not_fit_a_key_is_refused(name: object) -> None:
+def test_a_name_for_a_key_must_fit(name: object) -> None:
+    """A name that does not fit a key is refused."""
     with pytest.raises(InvalidSetting) as refused:
         parse_name(name, "namespace")
     assert (refused.value.field, refused.value.remedy) == ("namespace", error_texts.INVALID_NAME)
 
 
 @given(anything)
-def test_parse_name_answers_the_same_text_or_refuses(value: object) -> None:
+def test_a_parsed_name_is_unchanged(value: object) -> None:
+    """`parse_name` answers the same text or refuses."""
     try:
         assert parse_name(value) is value
     except InvalidSetting:
@@ -225,14 +238,16 @@ def test_parse_name_answers_the_same_text_or_refuses(value: object) -> None:
 
 
 @pytest.mark.parametrize("cost", [*NO_NUMBER, 0, 1e-7, 1.1e9], ids=shown)
-def test_what_is_no_cost_is_refused(cost: object) -> None:
+def test_a_bad_cost_is_refused(cost: object) -> None:
+    """A value that is not a cost is refused."""
     with pytest.raises(InvalidSetting) as refused:
         parse_cost(cost)
     assert (refused.value.field, refused.value.remedy) == ("cost", COST.remedy)
 
 
 @pytest.mark.parametrize("field", RANGES)
-def test_every_range_takes_its_ends_and_nothing_beyond(field: str) -> None:
+def test_every_range_takes_its_ends(field: str) -> None:
+    """Every range takes its ends, and nothing beyond."""
     span = RANGES[field]
     assert parse_number(field, span.low) == span.low
     assert parse_number(field, span.high) == span.high
@@ -245,7 +260,8 @@ def test_every_range_takes_its_ends_and_nothing_beyond(field: str) -> None:
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
-def test_a_setting_that_is_not_given_is_none_and_the_rest_has_the_promised_defaults() -> None:
+def test_defaults_are_as_promised() -> None:
+    """A setting that is not given is None, and the others have the promised defaults."""
     assert set(asdict(BudgetSettings()).values()) == {None}
     assert BudgetSettings().given() == {}
     assert asdict(ProducerSettings()) == {
@@ -254,7 +270,8 @@ def test_a_setting_that_is_not_given_is_none_and_the_rest_has_the_promised_defau
     assert asdict(ConsumerSettings()) == {"capacity": None, "interval": 0.25, "observe": False}
 
 
-def test_settings_take_rates_and_durations_as_text_and_keep_them_per_second_and_in_seconds() -> None:
+def test_text_is_kept_in_base_units() -> None:
+    """Settings take rates and durations as text, and keep them per second and in seconds."""
     assert BudgetSettings.of(rate="6000/min", min_rate="10/s", burst="1m", transit="2s").given() == {
         "rate": 100.0,
         "min_rate": 10.0,
@@ -266,6 +283,7 @@ def test_settings_take_rates_and_durations_as_text_and_keep_them_per_second_and_
 
 
 def test_settings_are_frozen() -> None:
+    """Settings are frozen."""
     settings = BudgetSettings(rate=5)
     with pytest.raises(FrozenInstanceError, match="rate"):
         settings.rate = 6  # type: ignore[misc]  # that it is frozen is the point
@@ -283,9 +301,8 @@ NUMBERS: list[tuple[type[Settings], str]] = [
 
 @pytest.mark.parametrize(("model", "field"), NUMBERS)
 @pytest.mark.parametrize("value", [value for value in NO_NUMBER if value is not None], ids=shown)
-def test_a_number_out_of_range_is_refused_naming_field_and_remedy(
-    model: type[Settings], field: str, value: object
-) -> None:
+def test_a_number_out_of_range_is_refused(model: type[Settings], field: str, value: object) -> None:
+    """A number out of range is refused, and the error names the field and the remedy."""
     with pytest.raises(InvalidSetting) as refused:
         model.of(**{field: value})
     assert refused.value.field == field
@@ -302,9 +319,8 @@ def test_a_number_out_of_range_is_refused_naming_field_and_remedy(
         (ProducerSettings, "on_outage", OnOutage),
     ],
 )
-def test_a_word_that_is_none_of_the_known_is_refused_with_all_of_them(
-    model: type[Settings], field: str, words: Any
-) -> None:
+def test_an_unknown_word_is_refused(model: type[Settings], field: str, words: Any) -> None:
+    """A word that is not known is refused with all the known words."""
     assert get_args(words) == WORDS[field]
     for word in get_args(words):
         assert getattr(model.of(**{field: word}), field) == word
@@ -315,19 +331,22 @@ def test_a_word_that_is_none_of_the_known_is_refused_with_all_of_them(
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", None])
-def test_a_switch_is_true_or_false_and_nothing_like_it(value: object) -> None:
+def test_a_switch_is_true_or_false(value: object) -> None:
+    """A switch is true or false, and nothing like it."""
     with pytest.raises(InvalidSetting) as refused:
         ProducerSettings.of(smooth=value)
     assert refused.value.remedy == error_texts.not_one_of(("true", "false"))
 
 
-def test_a_misspelled_setting_is_refused_with_the_names_there_are() -> None:
+def test_a_misspelled_setting_is_refused() -> None:
+    """A misspelled setting is refused with the names that there are."""
     with pytest.raises(InvalidSetting) as refused:
         BudgetSettings.of(ratee=5)
     assert (refused.value.field, refused.value.remedy) == ("ratee", error_texts.unknown_field(BudgetSettings.names()))
 
 
-def test_settings_that_cannot_hold_together_are_refused() -> None:
+def test_contradictions_are_refused() -> None:
+    """Settings that cannot hold together are refused."""
     with pytest.raises(InvalidSetting) as refused:
         BudgetSettings(rate=10, min_rate=11)
     floor = refused.value
@@ -345,7 +364,8 @@ MODELS: list[type[Settings]] = [BudgetSettings, ProducerSettings, ConsumerSettin
 
 
 @given(st.sampled_from(MODELS), st.data())
-def test_whatever_is_given_the_only_error_is_invalid_setting(model: type[Settings], data: st.DataObject) -> None:
+def test_any_value_is_set_or_refused(model: type[Settings], data: st.DataObject) -> None:
+    """Whatever is given, the only error is `InvalidSetting`."""
     given_values = data.draw(st.dictionaries(st.sampled_from([*model.names(), "other"]), anything))
     try:
         model.of(**given_values)

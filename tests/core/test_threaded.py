@@ -26,7 +26,8 @@ class Endless(Session):
             self.loop.scheduler.touch(self)
 
 
-def test_between_two_slices_the_lock_is_free_while_another_thread_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_is_free_between_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two slices the lock is free while another thread can run."""
     had_a_turn = threading.Event()
 
     def other() -> None:

@@ -96,9 +96,11 @@ WAYS: list[Callable[[Nexus, Budget], Coroutine[Any, Any, None]]] = [
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_a_loop_that_never_waits_lets_others_have_a_turn_every_5_ms(
+def test_a_busy_loop_yields_every_5_ms(
     way: Callable[[Nexus, Budget], Awaitable[None]],
 ) -> None:
+    """A loop that never waits lets others have a turn every 5 ms."""
+
     async def main() -> None:
         async with watched() as (clock, nexus, (budget,)):
             began = clock.now
@@ -110,7 +112,9 @@ def test_a_loop_that_never_waits_lets_others_have_a_turn_every_5_ms(
     run(main())
 
 
-def test_loops_that_never_wait_have_their_turns_one_after_the_other() -> None:
+def test_busy_loops_take_turns() -> None:
+    """Loops that never wait have their turns one after the other."""
+
     async def main() -> None:
         async with watched() as (clock, _, (budget,)):
             counts = [0] * 5
@@ -130,7 +134,9 @@ def test_loops_that_never_wait_have_their_turns_one_after_the_other() -> None:
     run(main())
 
 
-def test_a_thousand_that_come_in_one_turn_are_served_in_many() -> None:
+def test_a_thousand_callers_take_many_turns() -> None:
+    """A thousand callers that come in one turn are served in many."""
+
     async def main() -> None:
         async with watched(2) as (clock, nexus, (one, two)):
             clock.tick = 1e-7
@@ -146,7 +152,9 @@ def test_a_thousand_that_come_in_one_turn_are_served_in_many() -> None:
     run(main())
 
 
-def test_who_is_cancelled_while_it_gives_way_takes_nothing() -> None:
+def test_cancelled_while_yielding() -> None:
+    """A caller who is cancelled while it gives way takes no tokens."""
+
     async def main() -> None:
         async with watched() as (clock, _, (budget,)):
 

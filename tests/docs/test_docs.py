@@ -63,6 +63,7 @@ def environment(server: Server) -> dict[str, str]:
 
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_every_python_snippet_runs(one_server: Server, code: str) -> None:
+    """Every Python snippet runs."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=LONG_PATIENCE,
         env=environment(one_server), check=False,
@@ -106,7 +107,8 @@ def as_script(page: str) -> tuple[str, list[str | None]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
-def test_a_page_runs_from_top_to_bottom_and_prints_what_it_says(one_server: Server, path: Path, tmp_path: Path) -> None:
+def test_a_page_runs_as_written(one_server: Server, path: Path, tmp_path: Path) -> None:
+    """A page runs from top to bottom and prints what it says."""
     page = path.read_text()
     for port in ("6399", "8000", "8001"):
         page = re.sub(rf"\b{port}\b", str(free_port()), page)
@@ -133,7 +135,7 @@ def test_a_page_runs_from_top_to_bottom_and_prints_what_it_says(one_server: Serv
             assert re.fullmatch(pattern, found, re.DOTALL), found
 
 
-def test_the_web_applications_workers_keep_one_limit(one_server: Server, tmp_path: Path) -> None:
+def test_web_workers_keep_one_limit(one_server: Server, tmp_path: Path) -> None:
     """The workers of the web application keep one limit, and leave nothing behind."""
     [(_, name, code), *_] = BLOCK.findall((DOCS / "how-to" / "web-application.md").read_text())
     (tmp_path / name).write_text(code)
@@ -167,7 +169,8 @@ def test_the_web_applications_workers_keep_one_limit(one_server: Server, tmp_pat
 
 
 @pytest.mark.parametrize("path", HOW_TO, ids=lambda path: path.stem)
-def test_a_how_to_begins_with_the_finished_program(path: Path) -> None:
+def test_a_how_to_begins_with_its_program(path: Path) -> None:
+    """A how-to begins with the finished program."""
     assert re.match(r"# [^\n]+\n\n```(python|sh)", path.read_text())
     assert re.findall(r"^## .*", path.read_text(), re.MULTILINE) == ["## Why", "## At 3 a.m."]
 
@@ -209,7 +212,8 @@ def is_recipe(code: str, known: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("path", HELPERS, ids=lambda path: path.stem)
-def test_a_signature_on_a_helpers_page_is_that_of_the_code(path: Path) -> None:
+def test_a_page_has_the_real_signatures(path: Path) -> None:
+    """A signature on the page of a helper is that of the code."""
     module = importlib.import_module(f"nexus_redis.contrib.{path.stem}")
     for code in inline(path):
         match = re.fullmatch(r"(\w+)\((.*=.*)\)", code)
@@ -235,11 +239,13 @@ def test_every_command_of_the_readme_runs(one_server: Server) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
+    """Every link leads somewhere."""
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), target
 
 
 def test_the_tour_names_files_that_exist() -> None:
+    """The tour names files that exist."""
     tour = (ROOT / "docs" / "how-it-works.md").read_text()
     for name in set(re.findall(r"`((?:\w+/)*\w+\.(?:py|lua))`", tour)):
         places = [ROOT / name, ROOT / "lua" / name, *(ROOT / "nexus_redis").rglob(name)]
@@ -248,5 +254,6 @@ def test_the_tour_names_files_that_exist() -> None:
 
 @pytest.mark.parametrize("law", laws.LAWS)
 def test_the_plot_of_a_law_is_what_the_scripts_do(one_server: Server, law: str) -> None:
+    """The plot of a law is what the scripts do."""
     picture = laws.IMAGES / f"law-{law}.svg"
     assert picture.read_text() == laws.drawing(law, laws.course(one_server.client(single_connection_client=True), law))

@@ -50,8 +50,11 @@ def finish(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def test_the_quickstart_makes_its_calls_at_the_shared_rate(one_server: Server) -> None:
-    """Two processes at once: 40 calls at 10/s take 4 s less the first bucket, however they are split."""
+def test_the_quickstart_keeps_the_rate(one_server: Server) -> None:
+    """The quickstart makes its calls at the shared rate.
+
+    Two processes at once: 40 calls at 10/s take 4 s less the first bucket, however they are split.
+    """
     began = now()
     processes = [start(one_server, "quickstart.py") for _ in range(2)]
     for process in processes:
@@ -60,11 +63,15 @@ def test_the_quickstart_makes_its_calls_at_the_shared_rate(one_server: Server) -
 
 
 def test_fifty_tasks_share_one_budget(one_server: Server) -> None:
+    """Fifty tasks share one budget."""
     assert "50 calls at 100/s" in finish(start(one_server, "async_producer.py"))
 
 
-def test_producers_follow_the_consumer_and_nothing_is_dropped(one_server: Server) -> None:
-    """One consumer, three producers over a socket: what is sent gets done, and nothing is lost."""
+def test_producers_follow_the_consumer(one_server: Server) -> None:
+    """Producers follow the consumer, and nothing is dropped.
+
+    One consumer, three producers over a socket: what is sent gets done, and nothing is lost.
+    """
     listens = f"{HOST}:{free_port()}"
     consumer = start(one_server, "consumer.py", "--listen", listens)
     producers = [start(one_server, "producer.py", "--to", listens, "--seconds", "3") for _ in range(3)]
@@ -77,24 +84,28 @@ def test_producers_follow_the_consumer_and_nothing_is_dropped(one_server: Server
     assert sent > 0
 
 
-def test_a_consumer_says_at_its_end_what_it_got_done_and_dropped(one_server: Server) -> None:
+def test_a_consumer_sums_up_at_its_end(one_server: Server) -> None:
+    """A consumer prints at its end how much it got done and dropped."""
     said = finish(start(one_server, "consumer.py", "--listen", f"{HOST}:{free_port()}", "--seconds", "0.2"))
     assert said == "done 0, dropped 0\n"
 
 
-def test_twenty_processes_on_an_llm_api_with_two_limits_meet_not_one_429(one_server: Server) -> None:
+def test_an_llm_fleet_meets_no_429(one_server: Server) -> None:
+    """Twenty processes on an LLM API with two limits do not get one 429."""
     answers, refused = re.findall(r"\d+", finish(start(one_server, "llm_api.py", "--seconds", "6")))[:2]
     assert int(refused) == 0
     assert int(answers) >= 20  # each makes one at least; of some 270 that 600,000 tokens/min allow in 6 s
 
 
-def test_four_processes_share_the_limit_of_an_api_and_meet_not_one_429(one_server: Server) -> None:
+def test_four_processes_meet_no_429(one_server: Server) -> None:
+    """Four processes share the limit of an API and do not get one 429."""
     answers, refused = numbers(finish(start(one_server, "fixed_limit.py", "--seconds", "6")))[:2]
     assert refused == 0
     assert answers >= 4  # each makes one at least; of some 300
 
 
-def test_the_rate_follows_what_adaptive_consumers_get_done(one_server: Server) -> None:
+def test_the_rate_follows_the_work_done(one_server: Server) -> None:
+    """The rate follows what adaptive consumers get done."""
     *lines, last = finish(start(one_server, "adaptive.py", "--seconds", "10")).splitlines()
     assert slower_in_its_second_half(lines, 10)
     sent, dropped = numbers(last)
@@ -110,7 +121,8 @@ def slower_in_its_second_half(lines: list[str], seconds: float) -> bool:
     return min(after) < max(before)
 
 
-def test_weights_divide_what_is_short_and_classes_go_before(one_server: Server) -> None:
+def test_weights_and_classes_divide(one_server: Server) -> None:
+    """Weights divide what is short, and classes go before."""
     said = finish(start(one_server, "weights.py", "--seconds", "8"))
     got = {name: float(rate) for name, rate in re.findall(r"(\w+) +([\d.]+)/s", said)}
     assert sum(got.values()) <= 200 + (1 + 0.75 * 200) / 8  # a bucket and a lease more, over the run
@@ -118,7 +130,8 @@ def test_weights_divide_what_is_short_and_classes_go_before(one_server: Server) 
     assert 0 < got["checkout"] <= 21  # wants 20, less what its sleeps are longer on a busy machine
 
 
-def test_a_killed_worker_takes_its_part_of_the_rate_along(one_server: Server) -> None:
+def test_a_killed_worker_takes_its_part_along(one_server: Server) -> None:
+    """A killed worker takes its part of the rate along."""
     whole, less = finish(start(one_server, "worker_fleet.py", "--seconds", "10")).splitlines()
     fleet = re.compile(r": ([\d.]+)/s for ([w\d, ]*); sent")
     found = [fleet.search(line) for line in (whole, less)]
@@ -143,7 +156,8 @@ def test_idle_budgets_need_no_calls(one_server: Server) -> None:
     assert numbers(calls)[0] < 300  # none, or a last word or two of each; a claim each tenth of a second were 3,000
 
 
-def test_a_stream_is_filled_at_the_pace_of_its_group(one_server: Server) -> None:
+def test_a_stream_fills_as_it_is_read(one_server: Server) -> None:
+    """A stream is filled at the pace of its group."""
     *lines, last = finish(start(one_server, "stream_pipeline.py", "--seconds", "10")).splitlines()
     assert slower_in_its_second_half(lines, 10)
     orders, longest, limit = numbers(last)
@@ -152,6 +166,7 @@ def test_a_stream_is_filled_at_the_pace_of_its_group(one_server: Server) -> None
 
 
 def test_the_shell_script_gets_by_without_python(one_server: Server) -> None:
+    """The shell script gets by without Python."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["sh", str(ROOT / "examples" / "shell.sh")], capture_output=True, text=True, timeout=LONG_PATIENCE, check=False,
@@ -170,6 +185,7 @@ def test_the_shell_script_gets_by_without_python(one_server: Server) -> None:
 
 
 def test_every_example_is_tested_here() -> None:
+    """Every example is tested here."""
     examples = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
     here = Path(__file__).read_text() + (ROOT / "docker-compose.yml").read_text()
     assert {name for name in examples if name not in here and name.removesuffix(".py") + ":app" not in here} == set()
@@ -208,9 +224,7 @@ def shoot(port: int, requests: int, answers: list[tuple[int, str]]) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["forked first", "preloaded"])
-def test_web_workers_with_one_literal_id_hold_one_limit(
-    one_server: Server, tmp_path: Path, options: tuple[str, ...]
-) -> None:
+def test_web_workers_hold_one_limit(one_server: Server, tmp_path: Path, options: tuple[str, ...]) -> None:
     """All workers of a web application hold one limit under one literal id."""
     answers: list[tuple[int, str]] = []
     with gunicorn(one_server, tmp_path, 3, *options) as port, Nexus.from_url(one_server.url) as nexus:
@@ -249,6 +263,7 @@ def checked(path: Path) -> tuple[int, str]:
 
 
 def test_the_compose_file_is_one(tmp_path: Path) -> None:
+    """The compose file is a valid one, and the check finds a misspelled word in it."""
     code, said = checked(COMPOSE)
     assert code == 0, said
     wrong = tmp_path / "docker-compose.yml"
@@ -256,7 +271,7 @@ def test_the_compose_file_is_one(tmp_path: Path) -> None:
     assert "restrat" in checked(wrong)[1]
 
 
-def test_the_server_of_the_compose_file_is_healthy() -> None:
+def test_the_server_of_compose_is_healthy() -> None:
     """The server of the compose file starts with its options and is healthy."""
     service = services()["redis"]
     program, *options = service["command"]
@@ -272,7 +287,7 @@ def test_the_server_of_the_compose_file_is_healthy() -> None:
         process.stop()
 
 
-def test_each_service_of_the_compose_file_runs_and_leaves(
+def test_each_service_of_compose_runs(
     one_server: Server,
 ) -> None:
     """Each service of the compose file runs with its environment, and leaves when it is stopped.

@@ -66,11 +66,13 @@ def pages(built: tuple[Path, str]) -> dict[Path, Page]:
     return found
 
 
-def test_the_builder_has_nothing_to_say_against_it(built: tuple[Path, str]) -> None:
+def test_the_builder_has_no_complaint(built: tuple[Path, str]) -> None:
+    """The builder has nothing to say against the site."""
     assert built[1].endswith("No issues found\n")
 
 
-def test_every_link_leads_to_a_page_and_to_a_place_in_it(pages: dict[Path, Page], built: tuple[Path, str]) -> None:
+def test_every_link_has_a_target(pages: dict[Path, Page], built: tuple[Path, str]) -> None:
+    """Every link leads to a page and to a place in it."""
     dangling = []
     for path, page in pages.items():
         for link in page.links | page.fetched:
@@ -88,6 +90,7 @@ def test_every_link_leads_to_a_page_and_to_a_place_in_it(pages: dict[Path, Page]
 
 
 def test_no_page_fetches_anything_from_elsewhere(pages: dict[Path, Page]) -> None:
+    """No page fetches anything from elsewhere."""
     assert {source for page in pages.values() for source in page.fetched if urlsplit(source).netloc} == set()
 
 
@@ -101,14 +104,16 @@ def test_the_overview_says_how_to_install(built: tuple[Path, str]) -> None:
     assert 'src="images/law-drain.svg"' in above
 
 
-def test_a_reader_can_switch_between_light_and_dark(pages: dict[Path, Page], built: tuple[Path, str]) -> None:
+def test_the_palette_can_be_switched(pages: dict[Path, Page], built: tuple[Path, str]) -> None:
+    """A reader can switch between light and dark."""
     for path in pages:
         schemes = re.findall(r'<input[^>]*data-md-color-scheme="(\w+)"', path.read_text())
         assert {"default", "slate"} <= set(schemes), path
         assert len(re.findall(r'title="Switch to [a-z ]+"', path.read_text())) == 3, path
 
 
-def test_tables_and_drawings_know_what_the_style_sheet_needs(built: tuple[Path, str]) -> None:
+def test_drawings_fit_the_style_sheet(built: tuple[Path, str]) -> None:
+    """Tables and drawings know what the style sheet needs."""
     style, script = (next(built[0].rglob(name)).read_text() for name in ("style.css", "script.js"))
     for name in ("data-heading", "--columns"):
         assert name in style
@@ -123,7 +128,8 @@ def named(nav: list[Any]) -> Iterator[str]:
             yield from [place] if isinstance(place, str) else named(place)
 
 
-def test_every_page_has_its_place_in_the_navigation() -> None:
+def test_every_page_is_in_the_navigation() -> None:
+    """Every page has its place in the navigation."""
     nav = list(named(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
     assert len(nav) == len(set(nav))
     assert set(nav) == {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
@@ -134,6 +140,7 @@ def test_every_page_has_its_place_in_the_navigation() -> None:
     ["nexus_redis", "nexus_redis.asyncio", "nexus_redis.errors", "nexus_redis.extending", "nexus_redis.testing"],
 )
 def test_every_public_name_is_in_the_reference(pages: dict[Path, Page], module: str) -> None:
+    """Every public name is in the reference."""
     known = {name for page in pages.values() for name in page.ids}
     home = importlib.import_module(module)
     names = getattr(home, "__all__", None) or [

@@ -57,19 +57,22 @@ def rested(consumer: Consumer, rate: float = 1000, **fields: float) -> Story:
     return story
 
 
-def test_aimd_starts_at_ten_or_at_the_given_capacity(consumer: Consumer) -> None:
+def test_aimd_starts_at_ten_or_as_given(consumer: Consumer) -> None:
+    """The law `aimd` starts at ten, or at the given capacity."""
     assert Story(consumer, law="aimd").says().rate == 10
     assert Story(consumer, law="range", capacity=1, load=0).says().rate == 1
     assert Story(consumer, law="aimd", capacity=70).says().rate == 70
 
 
-def test_from_cold_the_rate_doubles_each_loop_as_long_as_the_work_is_done(consumer: Consumer) -> None:
+def test_the_rate_doubles_from_cold(consumer: Consumer) -> None:
+    """From cold the rate doubles each loop as long as the work is done."""
     story = Story(consumer, law="aimd")
     rate = story.says().rate
     assert story.works(0.5, rate).rate == pytest.approx(20)
 
 
-def test_the_rate_does_not_run_away_from_the_work_that_is_done(consumer: Consumer) -> None:
+def test_the_rate_stays_near_the_work(consumer: Consumer) -> None:
+    """The rate does not run away from the work that is done."""
     story = Story(consumer, law="aimd")
     story.says()
     for second in range(20):
@@ -78,6 +81,7 @@ def test_the_rate_does_not_run_away_from_the_work_that_is_done(consumer: Consume
 
 
 def test_nothing_grows_while_nothing_is_done(consumer: Consumer) -> None:
+    """Nothing grows while nothing is done."""
     story = Story(consumer, law="aimd")
     story.says()
     assert story.works(5, 10).rate > 10
@@ -87,20 +91,23 @@ def test_nothing_grows_while_nothing_is_done(consumer: Consumer) -> None:
     assert answer.rate == rate
 
 
-def test_a_cut_is_not_followed_by_another_before_its_effect_is_seen(consumer: Consumer) -> None:
+def test_one_cut_at_a_time(consumer: Consumer) -> None:
+    """A cut is not followed by another before its effect is seen."""
     story, answer = climbing(consumer, 1000)
     cut = story.says(answer.rate / 5, answer.rate / 10).rate
     assert cut < 0.75 * answer.rate
     assert [story.says(cut / 4, cut / 20).rate for _ in range(4)] == [pytest.approx(cut)] * 4
 
 
-def test_from_cold_five_percent_of_failures_are_taken_for_granted(consumer: Consumer) -> None:
+def test_five_percent_of_failures_are_normal(consumer: Consumer) -> None:
+    """From cold, five percent of failures are accepted as normal."""
     story, answer = climbing(consumer, 1000)
     assert story.says(answer.rate / 4, 0.04 * answer.rate / 4).rate >= answer.rate
     assert story.says(answer.rate / 4, 0.25 * answer.rate / 4).rate < answer.rate
 
 
-def test_failures_at_a_good_rate_are_the_works_own(consumer: Consumer) -> None:
+def test_failures_at_a_good_rate_are_normal(consumer: Consumer) -> None:
+    """Failures at a good rate are those of the work itself."""
     story = rested(consumer)
     rates = [story.says(170, 4).rate for _ in range(240)]
     assert min(rates) > 300
@@ -108,12 +115,14 @@ def test_failures_at_a_good_rate_are_the_works_own(consumer: Consumer) -> None:
 
 
 def test_a_single_failure_only_holds_the_rate(consumer: Consumer) -> None:
+    """A single failure only holds the rate."""
     story = rested(consumer, 100)
     rate = story.says(17).rate
     assert story.says(16, 1).rate == pytest.approx(rate)
 
 
-def test_a_probe_that_fails_returns_to_just_below_the_known_good_rate(consumer: Consumer) -> None:
+def test_a_failed_probe_goes_back(consumer: Consumer) -> None:
+    """A probe that fails returns to just below the known good rate."""
     story = rested(consumer)
     good = story.says(175).capacity
     while (answer := story.says(story_rate(story) / 4)).rate < 1.05 * good:
@@ -132,7 +141,8 @@ def story_rate(story: Story) -> float:
     return float(LUA.laws.law_memory(law.text)[1].rate)
 
 
-def test_without_overload_the_rate_is_tenfold_within_ten_seconds(consumer: Consumer) -> None:
+def test_tenfold_in_ten_seconds(consumer: Consumer) -> None:
+    """Without overload the rate is tenfold within ten seconds."""
     story = rested(consumer)
     reports = 0
     while (answer := story.says(story_rate(story) / 4)).rate < 10_000:
@@ -142,13 +152,15 @@ def test_without_overload_the_rate_is_tenfold_within_ten_seconds(consumer: Consu
 
 
 def test_a_latency_above_its_target_is_overload(consumer: Consumer) -> None:
+    """A latency above its target is overload."""
     story = Story(consumer, law="aimd", setting=Setting(latency_target_ms=50), capacity=100)
     story.says(latency_ms=1)
     assert story.says(25, latency_ms=50).rate == 100
     assert story.says(25, latency_ms=51).rate <= 70
 
 
-def test_without_a_target_three_times_the_usual_latency_is_overload(consumer: Consumer) -> None:
+def test_threefold_latency_is_overload(consumer: Consumer) -> None:
+    """Without a target, three times the usual latency is overload."""
     story = Story(consumer, law="aimd", capacity=100)
     story.says(latency_ms=20)
     assert story.works(60, 100, latency_ms=20).rate == 100
@@ -157,6 +169,7 @@ def test_without_a_target_three_times_the_usual_latency_is_overload(consumer: Co
 
 
 def test_the_middle_percentile_decides(consumer: Consumer) -> None:
+    """The middle percentile decides."""
     story = Story(consumer, law="aimd", capacity=100)
     usual = {"latency_ms": 50.0, "latency_p25_ms": 20.0, "latency_p10_ms": 15.0}
     story.says(**usual)
@@ -166,20 +179,23 @@ def test_the_middle_percentile_decides(consumer: Consumer) -> None:
     assert story.says(25, latency_ms=50, latency_p25_ms=200, latency_p10_ms=150).rate <= 70
 
 
-def test_a_latency_below_ten_milliseconds_is_never_too_much(consumer: Consumer) -> None:
+def test_below_ten_ms_is_never_too_much(consumer: Consumer) -> None:
+    """A latency below ten milliseconds is never too much."""
     story = Story(consumer, law="aimd", capacity=100)
     story.says(latency_ms=1)
     story.works(10, 100, latency_ms=1)
     assert story.says(25, latency_ms=9).rate == 100
 
 
-def test_an_old_latency_repeated_by_an_idle_consumer_cuts_nothing(consumer: Consumer) -> None:
+def test_an_old_latency_cuts_nothing(consumer: Consumer) -> None:
+    """An old latency that an idle consumer repeats cuts nothing."""
     story = Story(consumer, law="aimd", setting=Setting(latency_target_ms=50), capacity=100)
     story.says(latency_ms=1)
     assert story.works(60, 0, latency_ms=500).rate == 100
 
 
-def test_a_latency_that_does_not_follow_the_rate_becomes_the_usual_one(consumer: Consumer) -> None:
+def test_a_constant_latency_becomes_usual(consumer: Consumer) -> None:
+    """A latency that does not follow the rate becomes the usual one."""
     story = Story(consumer, law="aimd", capacity=100)
     story.says(latency_ms=20)
     story.works(20, 100, latency_ms=20)
@@ -188,7 +204,8 @@ def test_a_latency_that_does_not_follow_the_rate_becomes_the_usual_one(consumer:
     assert rates[-1] == 100
 
 
-def test_a_queue_that_is_worked_off_does_not_become_the_usual_latency(consumer: Consumer) -> None:
+def test_a_draining_queue_is_not_usual(consumer: Consumer) -> None:
+    """A queue that is worked off does not become the usual latency."""
     story = Story(consumer, law="aimd", capacity=100)
     story.says(latency_ms=20)
     story.works(20, 100, latency_ms=20)
@@ -197,7 +214,8 @@ def test_a_queue_that_is_worked_off_does_not_become_the_usual_latency(consumer: 
     assert answer.rate <= 70
 
 
-def test_a_capacity_that_rises_takes_the_rate_along_that_it_held_down(consumer: Consumer) -> None:
+def test_a_risen_capacity_lifts_the_rate(consumer: Consumer) -> None:
+    """A capacity that rises takes along the rate that it held down."""
     story = Story(consumer, law="aimd")
     assert story.says(capacity=0.1).rate == pytest.approx(0.1)
     assert story.says(capacity=1).rate == 1
@@ -207,19 +225,22 @@ def test_a_capacity_that_rises_takes_the_rate_along_that_it_held_down(consumer: 
     assert story.says(capacity=5000).rate == 5000  # nothing came: it may be a single large cost that waits
 
 
-def test_a_rate_that_failures_hold_down_is_not_taken_along(consumer: Consumer) -> None:
+def test_failures_hold_the_rate_down(consumer: Consumer) -> None:
+    """A rate that failures hold down is not taken along."""
     story = Story(consumer, law="aimd")
     story.says(capacity=1)
     assert story.says(0, 1, capacity=5000).rate <= 1
 
 
-def test_what_is_not_used_does_not_grow(consumer: Consumer) -> None:
+def test_an_unused_rate_does_not_grow(consumer: Consumer) -> None:
+    """A rate that is not used does not grow."""
     story = Story(consumer, law="aimd")
     rate = story.says().rate
     assert story.works(60, 0.4 * rate).rate == rate
 
 
 def test_aimd_never_stands_at_zero_for_ever(consumer: Consumer) -> None:
+    """The law `aimd` never stands at zero forever."""
     story = Story(consumer, law="aimd")
     story.says()
     for _ in range(400):
@@ -287,7 +308,8 @@ def differences(lua: LuaLaws, seed: int) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_lua_and_referee_agree_over_the_life_of_a_service(seed: int) -> None:
+def test_lua_and_referee_agree(seed: int) -> None:
+    """Lua and the referee agree over the life of a service."""
     assert differences(LUA, seed) == []
 
 
@@ -317,6 +339,7 @@ def test_lua_and_referee_agree_over_the_life_of_a_service(seed: int) -> None:
     ],
 )
 def test_the_referee_notices_a_planted_bug(planted: str, instead_of: str) -> None:
+    """The referee notices a planted bug."""
     text = composed()
     assert text.count(planted) == 1, planted
     broken = LuaLaws(text.replace(planted, instead_of))
@@ -339,41 +362,45 @@ def outage(
 
 @pytest.mark.parametrize("seconds", [1, 3, 7, 15, 120])
 @pytest.mark.parametrize(("wanted", "callers"), [(5, 1), (40, 1), (40, 3), (150, 4)])
-def test_ten_seconds_after_an_outage_all_that_is_wanted_may_go_again(
-    wanted: float, callers: int, seconds: float
-) -> None:
+def test_all_demand_may_return_after_an_outage(wanted: float, callers: int, seconds: float) -> None:
+    """Ten seconds after an outage all that is wanted may go again."""
     world = outage(wanted, seconds, callers)
     assert world.lowest_rate(22 + seconds, 32 + seconds) > 0.9 * wanted
 
 
 @pytest.mark.parametrize(("callers", "seconds"), [(1, 4), (1, 30), (3, 12)])
-def test_a_thousand_a_second_are_back_ten_seconds_after_an_outage(callers: int, seconds: float) -> None:
+def test_a_thousand_a_second_return(callers: int, seconds: float) -> None:
+    """A thousand a second are back ten seconds after an outage."""
     world = outage(1000, seconds, callers)
     assert world.lowest_rate(22 + seconds, 24 + seconds) > 900
 
 
 @pytest.mark.parametrize("seconds", [2, 10, 60])
 @pytest.mark.parametrize("wanted", [5, 80])
-def test_a_capacity_that_was_given_is_back_ten_seconds_after_an_outage(wanted: float, seconds: float) -> None:
+def test_a_given_capacity_returns(wanted: float, seconds: float) -> None:
+    """A capacity that was given is back ten seconds after an outage."""
     world = outage(wanted, seconds, capacity=2 * wanted)
     assert world.lowest_rate(22 + seconds, 32 + seconds) > 0.9 * wanted
 
 
 @pytest.mark.parametrize("seconds", [2, 10, 60])
 @pytest.mark.parametrize("limit", [20, 100])
-def test_a_limit_is_used_up_again_ten_seconds_after_an_outage(limit: float, seconds: float) -> None:
+def test_a_limit_is_used_again(limit: float, seconds: float) -> None:
+    """A limit is used up again ten seconds after an outage."""
     world = outage(None, seconds, service=Limiter(steady(limit)))
     assert world.done(22 + seconds, 32 + seconds) > 0.9 * limit
     assert world.refused(12 + seconds, 32 + seconds) < 0.2
 
 
-def test_a_service_that_comes_back_weaker_is_not_flooded() -> None:
+def test_a_weaker_service_is_not_flooded() -> None:
+    """A service that comes back weaker is not flooded."""
     world = outage(None, 15, service=Limiter(stepped(200, 20, 12)))
     assert world.refused(30, 47) < 0.35
     assert world.done(32, 47) > 17
 
 
-def test_a_few_requests_per_loop_look_for_the_end_of_an_outage() -> None:
+def test_few_requests_look_for_the_end() -> None:
+    """A few requests per loop look for the end of an outage."""
     world = outage(100, 60)
     tried = [one for one in world.ended if 30 <= one.t < 72]
     assert 2 < len(tried) / 42 < 6
@@ -383,8 +410,11 @@ def test_a_few_requests_per_loop_look_for_the_end_of_an_outage() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 8])
-def test_a_service_whose_callers_give_up_is_relieved(workers: int) -> None:
-    """It takes four times as long from 20 to 24 s. All that it does then and long after is given up."""
+def test_an_abandoned_service_is_relieved(workers: int) -> None:
+    """A service whose callers give up is relieved.
+
+    It takes four times as long from 20 to 24 s. All that it does then and long after is given up.
+    """
     slow = stepped(1.0, 0.25, 20.0, 24.0)
     world = World(Queue(workers, about(workers / 200), slow), LuaConsumer(LUA), seconds=90, patience=1.0).run()
     assert world.done(10, 20) > 150
@@ -392,7 +422,8 @@ def test_a_service_whose_callers_give_up_is_relieved(workers: int) -> None:
 
 
 @pytest.mark.parametrize("patience", [0.2, 0.5])
-def test_a_few_long_requests_that_are_given_up_are_no_overload(patience: float) -> None:
+def test_long_abandoned_requests_are_normal(patience: float) -> None:
+    """A few long requests that are given up are not overload."""
     service = Mix(Free(about(0.02)), Free(about(30.0)), steady(0.2))
     world = World(service, LuaConsumer(LUA), demand=100.0, patience=patience).run()
     assert world.lowest_rate(20, 60) > 100
@@ -408,45 +439,52 @@ def free(service: Service, wanted: float = 100, seconds: float = 60, **how: obje
 
 @pytest.mark.parametrize("short", [0.002, 0.05])
 @pytest.mark.parametrize(("part", "long"), [(0.005, 30), (0.01, 1), (0.05, 0.3), (0.2, 10)])
-def test_long_polls_beside_short_requests_are_no_overload(short: float, part: float, long: float) -> None:
+def test_long_polls_are_normal(short: float, part: float, long: float) -> None:
+    """Long polls beside short requests are not overload."""
     world = free(Mix(Free(about(short)), Free(about(long)), part), seconds=40)
     assert world.lowest_rate(10, 40) > 100
 
 
 @pytest.mark.parametrize("part", [0.25, 0.5, 0.75, 0.9])
-def test_short_and_long_work_in_any_mix_is_no_overload(part: float) -> None:
+def test_mixed_work_is_no_overload(part: float) -> None:
+    """Short and long work in any mix is not overload."""
     for seed in (1, 2, 3):
         world = free(Mix(Free(about(0.005)), Free(about(0.5)), part), seconds=80, seed=seed)
         assert world.mean_rate(40, 80, most=100) > 85
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
-def test_a_deploy_that_makes_requests_long_is_another_mix_and_no_overload(part: float) -> None:
+def test_another_mix_is_normal(part: float) -> None:
+    """A deploy that makes requests long is another mix and not overload."""
     world = free(Mix(Free(about(0.01)), Free(about(2.0)), stepped(0.01, part, 20)), seconds=90)
     assert world.mean_rate(20, 90, most=100) > 80
     assert world.mean_rate(60, 90, most=100) > 90
 
 
 @pytest.mark.parametrize("slower", [4, 20])
-def test_a_deploy_that_makes_all_requests_slower_is_accepted(slower: float) -> None:
+def test_a_slower_deploy_is_accepted(slower: float) -> None:
+    """A deploy that makes all requests slower is accepted."""
     world = free(Free(lambda chance, t: chance.expovariate(20) * (slower if t >= 20 else 1)), seconds=90)
     assert world.mean_rate(60, 90, most=100) > 95
 
 
 @pytest.mark.parametrize("wanted", [1, 5])
-def test_a_service_of_a_few_requests_a_second_is_not_cut_by_chance(wanted: float) -> None:
+def test_a_slow_service_is_not_cut_by_chance(wanted: float) -> None:
+    """A service of a few requests a second is not cut by chance."""
     world = free(Mix(Free(about(0.3)), Free(about(10.0)), 0.1), wanted, seconds=300)
     assert world.mean_rate(20, 300, most=wanted) > 0.9 * wanted
 
 
-def test_a_client_that_sends_the_median_alone_may_have_a_few_long_requests() -> None:
+def test_a_median_alone_allows_long_requests() -> None:
+    """A client that sends the median alone may have a few long requests."""
     world = free(Mix(Free(about(0.005)), Free(about(1.0)), 0.2), has_percentiles=False)
     assert world.lowest_rate(10, 60) > 100
 
 
 @pytest.mark.parametrize("part", [0.005, 0.02, 0.04])
 @pytest.mark.parametrize("wanted", [20, 200])
-def test_work_that_fails_for_itself_is_no_overload(part: float, wanted: float) -> None:
+def test_failing_work_is_no_overload(part: float, wanted: float) -> None:
+    """Work that fails for itself is not overload."""
     world = free(Free(about(0.05), failing=part), wanted, seconds=120)
     assert world.mean_rate(40, 120, most=wanted) > 0.75 * wanted
 
@@ -465,13 +503,15 @@ QUEUES: dict[str, Callable[[], Service]] = {
 
 @pytest.mark.parametrize("has_percentiles", [True, False])
 @pytest.mark.parametrize("name", QUEUES)
-def test_a_queueing_service_is_used_and_its_latency_stays_low(name: str, *, has_percentiles: bool) -> None:
+def test_a_queueing_service_stays_fast(name: str, *, has_percentiles: bool) -> None:
+    """A queueing service is used, and its latency stays low."""
     world = World(QUEUES[name](), Referee(), seconds=100, has_percentiles=has_percentiles).run()
     assert world.done(40, 100) > 75
     assert world.median(40, 100) < 0.8
 
 
 def test_a_latency_target_is_kept() -> None:
+    """A latency target is kept."""
     world = World(Queue(8, about(0.04)), Referee(), seconds=80, latency_target_ms=100).run()
     assert world.done(30, 80) > 150
     assert world.median(30, 80) < 0.12
@@ -479,6 +519,7 @@ def test_a_latency_target_is_kept() -> None:
 
 @pytest.mark.parametrize(("rate", "most"), [(20, 0.07), (200, 0.03)])
 def test_a_limit_is_used_up_and_little_is_refused(rate: float, most: float) -> None:
+    """A limit is used up, and little is refused."""
     world = World(Limiter(steady(rate)), Referee(), seconds=120).run()
     assert world.done(20, 120) > 0.97 * rate
     assert world.refused(20, 120) < most
@@ -486,19 +527,22 @@ def test_a_limit_is_used_up_and_little_is_refused(rate: float, most: float) -> N
 
 @pytest.mark.parametrize("times", [2, 3, 10])
 @pytest.mark.parametrize("rate", [20, 100])
-def test_a_limit_that_grows_is_found_within_ten_seconds(rate: float, times: float) -> None:
+def test_a_grown_limit_is_found(rate: float, times: float) -> None:
+    """A limit that grows is found within ten seconds."""
     for phase in (0.0, 1.3, 2.6, 3.9):
         at = 25 + phase
         world = World(Limiter(stepped(rate, times * rate, at)), Referee(), seconds=at + 13, seed=3).run()
         assert world.seconds_until(0.9 * times * rate, at) <= 10, phase
 
 
-def test_a_queueing_service_that_becomes_faster_is_used_within_ten_seconds() -> None:
+def test_a_faster_service_is_used() -> None:
+    """A queueing service that becomes faster is used within ten seconds."""
     world = World(Queue(4, about(0.04), stepped(1 / 3, 1, 40)), Referee(), seconds=60).run()
     assert world.seconds_until(85, 40) <= 10
 
 
-def test_a_capacity_that_falls_is_followed_at_once() -> None:
+def test_a_falling_capacity_is_followed() -> None:
+    """A capacity that falls is followed at once."""
     world = World(Limiter(stepped(200, 60, 30)), Referee(), seconds=60).run()
     assert world.refused(33, 60) < 0.06
     assert world.done(34, 60) > 57
@@ -522,6 +566,7 @@ def shares(world: World, start: float, end: float) -> list[float]:
 
 @pytest.mark.parametrize("count", [1, 2, 6, 20])
 def test_observers_share_a_limit_evenly(count: int) -> None:
+    """Observers share a limit evenly."""
     world = observed(Limiter(steady(100)), count)
     assert world.done(15, 70) > 95
     assert world.refused(15, 70) < 0.15
@@ -529,39 +574,45 @@ def test_observers_share_a_limit_evenly(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 6])
-def test_an_observer_that_stops_leaves_its_part_to_the_others(count: int) -> None:
+def test_a_stopped_observer_gives_way(count: int) -> None:
+    """An observer that stops leaves its part to the others."""
     world = observed(Limiter(steady(100)), count, [stepped(1e6, 0.0, 30), *[None] * (count - 1)])
     assert world.done(35, 70) > 95
     assert world.refused(35, 70) < 0.12
     assert world.callers[0].rate < 0.5
 
 
-def test_observers_that_come_later_get_their_part_and_flood_nobody() -> None:
+def test_late_observers_get_their_part() -> None:
+    """Observers that come later get their part and flood nobody."""
     world = observed(Limiter(steady(100)), 11, [None, *[stepped(0.0, 1e6, 30)] * 10])
     assert world.refused(30, 40) < 0.2
     assert world.done(40, 70) > 95
     assert min(shares(world, 40, 70)) > 0.8 / 11
 
 
-def test_fifty_idle_observers_leave_the_limit_to_the_one_that_works() -> None:
+def test_idle_observers_give_way() -> None:
+    """Fifty idle observers leave the limit to the one that works."""
     world = observed(Limiter(steady(100)), 50, [None, *[stepped(1e6, 0.0, 10)] * 49])
     assert world.done(35, 70) > 95
     assert world.refused(35, 70) < 0.12
 
 
-def test_observers_that_rest_for_twenty_seconds_go_on_where_they_were() -> None:
+def test_rested_observers_go_on() -> None:
+    """Observers that rest for twenty seconds go on where they were."""
     rests: Curve = lambda t: 0.0 if 30 <= t < 50 else 1e6  # noqa: E731  # one line, as the curves beside it
     world = observed(Limiter(steady(100)), 6, [rests] * 6)
     assert world.done(52, 70) > 90
 
 
-def test_observers_keep_the_latency_of_a_queueing_service_low() -> None:
+def test_observers_keep_a_service_fast() -> None:
+    """Observers keep the latency of a queueing service low."""
     worlds = [observed(Queue(16, about(0.16)), 6, seed=seed) for seed in (1, 2, 3)]
     assert min(world.done(20, 70) for world in worlds) > 85
     assert sorted(world.median(30, 70) for world in worlds)[1] < 0.8  # the middle one
 
 
 def test_observers_follow_a_limit_that_falls() -> None:
+    """Observers follow a limit that falls."""
     world = observed(Limiter(stepped(200, 60, 30)), 6)
     assert world.done(34, 70) > 57
     assert world.refused(36, 70) < 0.15
@@ -570,8 +621,11 @@ def test_observers_follow_a_limit_that_falls() -> None:
 # -- the page
 
 
-def test_the_table_of_simulated_services_is_of_this_law() -> None:
-    """One row is run again; the others come from the same command, `python -m tests.harness.service --write`."""
+def test_the_simulated_services_are_current() -> None:
+    """The table of simulated services is of this law.
+
+    One row is run again; the others come from the same command, `python -m tests.harness.service --write`.
+    """
     rows = shown("service")
     assert [line.split(" | ")[0][2:] for line in rows.splitlines()[2:]] == list(SERVICES)
     assert row("refuses above 20/s", Referee) in rows

@@ -31,7 +31,8 @@ def refused(story: ScriptDriver, *args: Any, **ask: Any) -> str:
 # --- birth and learning
 
 
-def test_a_budget_is_born_with_one_token_and_its_two_percent(story: ScriptDriver) -> None:
+def test_a_birth_gives_one_token_and_two_percent(story: ScriptDriver) -> None:
+    """A budget is born with one token and its two percent."""
     story.configure(rate=10)
     assert story.shown("tokens") == "1.020000"
     answer = story.claim(tokens=5)
@@ -43,6 +44,7 @@ def test_a_budget_is_born_with_one_token_and_its_two_percent(story: ScriptDriver
 
 
 def test_the_first_token_waits_for_the_first_rate(story: ScriptDriver) -> None:
+    """The first token waits for the first rate."""
     assert story.claim().granted == 0
     assert story.tokens == 0
     story.at(3600).configure(rate=0.5)
@@ -52,13 +54,15 @@ def test_the_first_token_waits_for_the_first_rate(story: ScriptDriver) -> None:
     assert story.tokens == 1_125_000  # what was earned stays, and the first token is not given a second time
 
 
-def test_one_that_calls_at_its_pace_is_never_a_millisecond_early(story: ScriptDriver) -> None:
+def test_a_paced_caller_is_never_early(story: ScriptDriver) -> None:
+    """A producer that calls at its pace is never a millisecond early."""
     story.configure(rate=10)
     for i in range(50):
         assert story.at(0.1 * i - 0.001 * (i % 2)).claim(whole=True).granted == MICRO
 
 
-def test_in_a_new_life_a_first_claim_pays_for_what_it_holds(story: ScriptDriver) -> None:
+def test_a_new_life_charges_what_is_held(story: ScriptDriver) -> None:
+    """In a new life, a first claim pays for what it holds."""
     story.configure(rate=100)
     answer = story.at(0.1).claim("a", held=20)
     assert (answer.granted, answer.reason) == (0, "learning")
@@ -72,6 +76,7 @@ def test_in_a_new_life_a_first_claim_pays_for_what_it_holds(story: ScriptDriver)
 
 
 def test_learning_lasts_one_lease(story: ScriptDriver) -> None:
+    """Learning lasts one lease."""
     story.configure(rate=100)
     story.at(0.499999).claim("a", tokens=0, held=2)
     assert story.tokens == BURST - 2 * MICRO
@@ -80,7 +85,8 @@ def test_learning_lasts_one_lease(story: ScriptDriver) -> None:
     assert story.claim("c", held=50).reason != "learning"
 
 
-def test_what_was_paid_for_while_learning_may_come_back_and_no_more(story: ScriptDriver) -> None:
+def test_only_paid_tokens_come_back(story: ScriptDriver) -> None:
+    """What was paid for while learning may come back, and no more."""
     story.configure(rate=100)
     story.at(0.01).claim("a", tokens=0, held=5, unused=7)  # unused of a life that is lost: nobody paid for it here
     assert story.tokens == 2_020_000 - 5 * MICRO
@@ -88,7 +94,8 @@ def test_what_was_paid_for_while_learning_may_come_back_and_no_more(story: Scrip
     assert story.tokens == 3_020_000
 
 
-def test_a_claim_that_makes_the_budget_learns_nothing_from_no_rate(story: ScriptDriver) -> None:
+def test_a_first_claim_learns_nothing(story: ScriptDriver) -> None:
+    """A claim that makes the budget learns nothing from a missing rate."""
     answer = story.claim(held=50)
     assert (answer.granted, answer.budget_rate, answer.level, answer.reason) == (0, 0, 3, "unset")
     assert answer.retry_after == 1
@@ -98,7 +105,8 @@ def test_a_claim_that_makes_the_budget_learns_nothing_from_no_rate(story: Script
 # --- retries and ids
 
 
-def test_a_retry_is_answered_with_the_same_bytes_and_changes_nothing(story: ScriptDriver) -> None:
+def test_a_retry_has_the_same_answer(story: ScriptDriver) -> None:
+    """A retry is answered with the same bytes and changes nothing."""
     story.configure(rate=100)
     ask = Claim(need=MICRO, tokens=3 * MICRO, requested_rate=50 * MICRO, incarnation="x", seq=7)
     first = story.raw(calls.claim(story.keys, "p", ask, at_us=story.at(0.3).at_us))
@@ -109,7 +117,8 @@ def test_a_retry_is_answered_with_the_same_bytes_and_changes_nothing(story: Scri
         assert story.state == before
 
 
-def test_a_retry_gets_its_answer_after_everything_else_moved_on(story: ScriptDriver) -> None:
+def test_a_late_retry_has_its_answer(story: ScriptDriver) -> None:
+    """A retry gets its answer after everything else moved on."""
     story.configure(rate=100)
     first = story.at(0.3).claim("a", tokens=3)
     story.configure(rate=7, pause=3600)
@@ -120,7 +129,8 @@ def test_a_retry_gets_its_answer_after_everything_else_moved_on(story: ScriptDri
     assert story.state == before
 
 
-def test_a_retry_after_the_budget_was_lost_is_not_charged_to_its_next_life(story: ScriptDriver) -> None:
+def test_a_retry_is_free_in_the_next_life(story: ScriptDriver) -> None:
+    """A retry after the budget was lost is not charged to its next life."""
     story.configure(rate=100)
     first = story.at(0.3).claim("a", tokens=3)
     story.lose()
@@ -130,26 +140,30 @@ def test_a_retry_after_the_budget_was_lost_is_not_charged_to_its_next_life(story
 
 
 def test_a_lower_seq_is_stale(story: ScriptDriver) -> None:
+    """A lower seq is stale."""
     story.configure(rate=100)
     story.claim("a", seq=5)
     assert refused(story, "a", seq=4) == "NEXUS_STALE"
     story.claim("a", seq=6)
 
 
-def test_one_without_an_incarnation_is_never_taken_for_a_retry(story: ScriptDriver) -> None:
+def test_no_incarnation_means_no_retry(story: ScriptDriver) -> None:
+    """A claim without an incarnation is never taken for a retry."""
     story.configure(rate=100)
     assert [story.at(i).claim(incarnation="", seq=0).granted for i in (1, 2)] == [MICRO, MICRO]
     assert story.at(2.1).claim("q", incarnation="x").granted
     assert story.at(2.1).claim(incarnation="x").granted  # nor does it hold its id
 
 
-def test_a_lease_is_longer_by_the_round_trip_of_who_claims(story: ScriptDriver) -> None:
+def test_a_lease_includes_the_round_trip(story: ScriptDriver) -> None:
+    """A lease is longer by the round trip of the producer that claims."""
     assert story.at(1).claim("near").lease == 0.5
     assert story.claim("far", trip=300_000, incarnation="f", seq=1).lease == 0.8
     assert story.at(1.2).claim("far", trip=300_000, incarnation="f", seq=1).lease == 0.8  # the same once more
 
 
 def test_an_id_is_taken_while_its_lease_lives(story: ScriptDriver) -> None:
+    """An id is taken while its lease lives."""
     story.configure(rate=100)
     story.at(1).claim("a", incarnation="first")
     assert refused(story.at(1), "a", incarnation="second", seq=1) == "NEXUS_ID_TAKEN"
@@ -159,7 +173,8 @@ def test_an_id_is_taken_while_its_lease_lives(story: ScriptDriver) -> None:
     assert refused(story, "a", incarnation="first", seq=2) == "NEXUS_ID_TAKEN"
 
 
-def test_a_new_incarnation_inherits_debts_and_no_tokens(story: ScriptDriver) -> None:
+def test_a_new_incarnation_inherits_debts(story: ScriptDriver) -> None:
+    """A new incarnation inherits debts and no tokens."""
     story.configure(rate=100, burst=2)
     story.at(2).claim("a", tokens=100, need=100, requested_rate=10)
     debt = story.numbers("entry", "a")[2]
@@ -172,6 +187,7 @@ def test_a_new_incarnation_inherits_debts_and_no_tokens(story: ScriptDriver) -> 
 
 
 def test_a_new_incarnation_inherits_no_credit(story: ScriptDriver) -> None:
+    """A new incarnation inherits no credit."""
     story.configure(rate=100)
     story.claim("a", tokens=0, requested_rate=100)
     story.at(0.3).claim("a", tokens=0, requested_rate=100)
@@ -212,48 +228,52 @@ def credited(story: ScriptDriver, **ask: Any) -> int:
         (2.500001, 101, 0),  # lease and wait are over
     ],
 )
-def test_returned_tokens_are_credited_where_there_was_room(
-    story: ScriptDriver, at: float, unused: float, credit: int
-) -> None:
+def test_returned_tokens_fit_the_bucket(story: ScriptDriver, at: float, unused: float, credit: int) -> None:
     """Returned tokens are credited as far as the bucket had room for them all the time."""
     assert credited(holding_101_of_201(story).at(at), unused=unused) == credit
 
 
-def test_the_fullest_time_since_the_grant_counts_and_not_the_time_before(story: ScriptDriver) -> None:
+def test_the_fullest_time_since_a_grant_counts(story: ScriptDriver) -> None:
+    """The fullest time since the grant counts, and not the time before."""
     story = holding_101_of_201(story)
     story.at(1.3).claim("q", tokens=0)
     story.at(1.6).claim("q", tokens=0)
     assert credited(story.at(2.2), unused=101) == 201 * MICRO - 120_020_000
 
 
-def test_a_bucket_that_was_full_takes_nothing_back(story: ScriptDriver) -> None:
+def test_a_full_bucket_takes_nothing_back(story: ScriptDriver) -> None:
+    """A bucket that was full takes nothing back."""
     story.configure(rate=100)
     assert story.at(1).claim(tokens=5, need=5).granted == 5 * MICRO
     story.at(1.04).claim(tokens=0, unused=5)
     assert story.tokens == BURST - MICRO  # it was full at 1 s: what is missing then is its producer's
 
 
-def test_nothing_comes_back_twice_or_beyond_what_it_may_hold(story: ScriptDriver) -> None:
+def test_nothing_comes_back_twice(story: ScriptDriver) -> None:
+    """Nothing comes back twice, or beyond what the producer may hold."""
     story = holding_101_of_201(story)
     assert credited(story.at(1.01), unused=30, held=71) == 30 * MICRO
     assert credited(story.at(1.02), unused=1000) == 71 * MICRO
     assert credited(story.at(1.03), unused=1000) == 0
 
 
-def test_what_it_no_longer_reports_as_held_cannot_come_back(story: ScriptDriver) -> None:
+def test_unreported_tokens_stay_away(story: ScriptDriver) -> None:
+    """Tokens that the producer no longer reports as held cannot come back."""
     story = holding_101_of_201(story)
     assert credited(story.at(1.01), held=30) == 0
     assert credited(story.at(1.02), unused=101) == 30 * MICRO
 
 
-def test_what_comes_back_is_the_budgets_and_no_credit_of_its_producer(story: ScriptDriver) -> None:
+def test_returned_tokens_belong_to_the_budget(story: ScriptDriver) -> None:
+    """What comes back belongs to the budget and is no credit of its producer."""
     story = holding_101_of_201(story)
     before = story.numbers("entry", "p")[2]
     story.claim(tokens=0, unused=50)
     assert story.numbers("entry", "p")[2] == before
 
 
-def test_what_came_back_and_went_in_one_call_was_in_the_bucket(story: ScriptDriver) -> None:
+def test_tokens_of_one_call_touch_the_bucket(story: ScriptDriver) -> None:
+    """What came back and went in one call was in the bucket."""
     story = holding_101_of_201(story)
     answer = story.at(2).claim(tokens=140, need=140, unused=50, held=51, requested_rate=1000)
     assert answer.granted == 140 * MICRO  # of 150.02
@@ -261,19 +281,22 @@ def test_what_came_back_and_went_in_one_call_was_in_the_bucket(story: ScriptDriv
 
 
 def test_a_claim_may_hand_back_and_take_at_once(story: ScriptDriver) -> None:
+    """A claim may hand back and take at once."""
     story = holding_101_of_201(story)
     answer = story.at(1.1).claim(tokens=40, need=40, unused=50, held=51, requested_rate=1000)
     assert answer.granted + story.tokens == 20_000 + 10 * MICRO + 50 * MICRO
     assert story.numbers("entry", "p")[3] == 51 * MICRO + answer.granted
 
 
-def test_who_comes_seldom_has_a_share_to_fall_back_on(story: ScriptDriver) -> None:
+def test_a_rare_caller_has_a_share(story: ScriptDriver) -> None:
+    """A producer that comes rarely has a share to fall back on."""
     story.configure(rate=100)
     answer = story.at(1).claim(tokens=1, need=1)
     assert (answer.granted, answer.fallback_rate) == (MICRO, 2 * MICRO)  # one in a round of 250 ms is 4/s; half of that
 
 
-def test_only_the_highest_class_that_wants_more_is_trimmed(story: ScriptDriver) -> None:
+def test_only_the_highest_class_is_trimmed(story: ScriptDriver) -> None:
+    """Only the highest class that wants more is trimmed."""
     story.configure(rate=100)
     for i in range(12):
         for priority in ("high", "low"):
@@ -284,7 +307,8 @@ def test_only_the_highest_class_that_wants_more_is_trimmed(story: ScriptDriver) 
 # --- grants that a failover forgot
 
 
-def test_a_higher_count_of_grants_is_taken_from_the_bucket(story: ScriptDriver) -> None:
+def test_unknown_grants_cost_the_bucket(story: ScriptDriver) -> None:
+    """A higher count of grants is taken from the bucket."""
     story.configure(rate=100)
     answer = story.at(1).claim(tokens=3, need=3)
     assert answer.granted_total == 3
@@ -296,7 +320,7 @@ def test_a_higher_count_of_grants_is_taken_from_the_bucket(story: ScriptDriver) 
     assert story.tokens == BURST - 8 * MICRO
 
 
-def test_after_a_gap_a_repair_takes_a_bucket_at_most(story: ScriptDriver) -> None:
+def test_a_repair_takes_a_bucket_at_most(story: ScriptDriver) -> None:
     """After a gap, a repair takes all that may have been granted, and no more than a bucket."""
     story.configure(rate=100)
     birth = story.at(1).claim(tokens=0).birth
@@ -310,7 +334,8 @@ def test_after_a_gap_a_repair_takes_a_bucket_at_most(story: ScriptDriver) -> Non
 
 
 @pytest.mark.parametrize("gap", [0, 0.1, 0.49])
-def test_what_one_says_of_grants_costs_its_own_share(story: ScriptDriver, gap: float) -> None:
+def test_a_count_of_grants_costs_its_own_share(story: ScriptDriver, gap: float) -> None:
+    """What a producer states of grants costs its own share."""
     story.configure(rate=100)
     for i in range(7):  # somebody is served all the time, for longer than those who know more are waited for
         birth = story.at(1 + 0.4 * i).claim("q", tokens=0).birth
@@ -337,9 +362,8 @@ def test_a_liar_about_grants_stops_nobody(real_story: ScriptDriver) -> None:
 
 @pytest.mark.parametrize("gap", [0.5, 1, 3])
 @pytest.mark.parametrize("producers", [1, 5])
-def test_what_a_failover_forgot_is_paid_back_whoever_says_it_first(
-    story: ScriptDriver, gap: float, producers: int
-) -> None:
+def test_forgotten_grants_are_paid_once(story: ScriptDriver, gap: float, producers: int) -> None:
+    """The grants that a failover forgot are paid back, whichever producer reports them first."""
     story.configure(rate=100)
     for _ in range(10):
         birth = story.at(story.now + 0.1).claim("p0", tokens=10).birth
@@ -353,6 +377,7 @@ def test_what_a_failover_forgot_is_paid_back_whoever_says_it_first(
 
 
 def test_the_count_of_another_life_says_nothing(story: ScriptDriver) -> None:
+    """The count of another life says nothing."""
     story.configure(rate=100)
     story.at(1)
     for birth in ("", str(START_US + 1), "x"):
@@ -362,6 +387,7 @@ def test_the_count_of_another_life_says_nothing(story: ScriptDriver) -> None:
 
 
 def test_the_count_is_exact_in_parts_of_a_token(story: ScriptDriver) -> None:
+    """The count is exact in parts of a token."""
     story.configure(rate=100)
     answers = [story.at(1).claim(tokens=0.4, need=0.4) for _ in range(5)]
     totals, answer = [a.granted_total for a in answers], answers[-1]
@@ -376,6 +402,7 @@ def test_the_count_is_exact_in_parts_of_a_token(story: ScriptDriver) -> None:
 
 
 def test_all_or_nothing(story: ScriptDriver) -> None:
+    """A claim for all or nothing gets all or nothing."""
     story.configure(rate=100)
     assert story.at(1).claim(tokens=27, need=27, whole=True).granted == 0
     assert story.tokens == BURST
@@ -383,7 +410,8 @@ def test_all_or_nothing(story: ScriptDriver) -> None:
     assert story.claim("r", tokens=1, need=1, whole=True).granted == 0
 
 
-def test_a_claim_that_wants_nothing_gets_nothing_and_waits_for_nothing(story: ScriptDriver) -> None:
+def test_an_empty_claim_gets_no_slot(story: ScriptDriver) -> None:
+    """A claim that wants nothing gets nothing and waits for nothing."""
     story.configure(rate=100)
     answer = story.at(1).claim(tokens=0, requested_rate=20)
     assert (answer.granted, answer.retry_after, answer.recommended_rate, answer.reason) == (0, 0, 20 * MICRO, "ok")
@@ -406,12 +434,14 @@ def test_the_upper_half_of_the_bucket_is_lent(story: ScriptDriver) -> None:
     assert story.claim("c", tokens=6, need=6).granted == 6 * MICRO
 
 
-def test_a_longer_burst_lets_all_of_the_bucket_go_at_once(story: ScriptDriver) -> None:
+def test_a_longer_burst_empties_the_bucket(story: ScriptDriver) -> None:
+    """A longer burst lets all of the bucket go at once."""
     story.configure(rate="10/min", burst=60)
     assert story.at(60).claim(tokens=10).granted == 10 * MICRO
 
 
 def test_each_is_told_its_own_slot(story: ScriptDriver) -> None:
+    """Each producer is told its own slot."""
     story.configure(rate=10)
     assert story.claim("a").granted == MICRO
     answer = story.claim("b", requested_rate=1000)
@@ -419,7 +449,8 @@ def test_each_is_told_its_own_slot(story: ScriptDriver) -> None:
     assert answer.retry_after == pytest.approx(0.098)  # 0.02 of a token is there
 
 
-def test_a_claim_that_got_nothing_never_has_the_reason_ok(story: ScriptDriver) -> None:
+def test_an_empty_grant_is_never_ok(story: ScriptDriver) -> None:
+    """A claim that got nothing never has the reason ok."""
     story.configure(rate=10)
     story.at(1).claim("a", tokens=3, need=3)
     for seq, whole in enumerate((False, True), start=1):
@@ -428,7 +459,8 @@ def test_a_claim_that_got_nothing_never_has_the_reason_ok(story: ScriptDriver) -
     assert story.at(3).claim("b", requested_rate=0.1).reason == "ok"
 
 
-def test_the_slot_waits_for_the_bucket_where_that_takes_longer(story: ScriptDriver) -> None:
+def test_the_slot_waits_for_the_bucket(story: ScriptDriver) -> None:
+    """The slot waits for the bucket where that takes longer."""
     story.configure(rate=10)
     story.at(0.5).claim("a", tokens=3, need=3)
     story.at(0.51).claim("b", requested_rate=1000)
@@ -439,13 +471,15 @@ def test_the_slot_waits_for_the_bucket_where_that_takes_longer(story: ScriptDriv
     assert answer.retry_after == pytest.approx(0.05)
 
 
-def test_no_one_is_told_to_stay_away_longer_than_a_second(story: ScriptDriver) -> None:
+def test_no_slot_is_beyond_a_second(story: ScriptDriver) -> None:
+    """No producer is told to stay away longer than a second."""
     story.configure(rate=0.01)
     assert story.claim("a").granted == MICRO
     assert story.claim("b").retry_after == 1
 
 
-def test_who_wants_all_or_nothing_is_told_when_it_will_be_there(story: ScriptDriver) -> None:
+def test_all_or_nothing_is_told_its_time(story: ScriptDriver) -> None:
+    """A producer that wants all or nothing is told when all will be there."""
     story.configure(rate=0.1)
     ask: dict[str, Any] = {"tokens": 1, "need": 1, "whole": True}
     assert story.claim("a", **ask).granted == MICRO
@@ -458,8 +492,11 @@ def test_who_wants_all_or_nothing_is_told_when_it_will_be_there(story: ScriptDri
     assert story.at(9.5 + late.wait).claim("a", **ask).granted == MICRO
 
 
-def test_a_large_need_is_collected_beside_small_ones_and_in_order(real_story: ScriptDriver) -> None:
-    """1000 tokens of 100/s, ten seconds of it, beside three that want 10/s: it has the 70/s that they leave."""
+def test_a_large_need_is_collected(real_story: ScriptDriver) -> None:
+    """A large need is collected beside small ones and in order.
+
+    1000 tokens of 100/s, ten seconds of it, beside three that want 10/s: it has the 70/s that they leave.
+    """
     story = real_story
     story.configure(rate=100)
     queue = [(0.01 * i, name) for i, name in enumerate(("big", "a", "b", "c"))]
@@ -511,6 +548,7 @@ def test_what_demand_leaves_goes_to_the_greedy(story: ScriptDriver) -> None:
 
 
 def test_weights_divide_what_is_contended(story: ScriptDriver) -> None:
+    """Weights divide what is contended."""
     story.configure(rate=100)
     wants = {name: {"requested_rate": 500, "weight": w} for name, w in (("a", 1), ("b", 3), ("c", 0.01), ("d", 1000))}
     whole = 1004.01
@@ -527,7 +565,8 @@ def test_shares_go_as_high_as_rates_do(story: ScriptDriver, weight: float) -> No
     assert rates(answers) == pytest.approx(dict.fromkeys("abcd", 2.5e8))
 
 
-def test_classes_come_in_order_and_each_in_demand_keeps_its_part(story: ScriptDriver) -> None:
+def test_classes_keep_their_parts(story: ScriptDriver) -> None:
+    """Classes come in order, and each class in demand keeps its part."""
     story.configure(rate=100)
     wants = {c: {"requested_rate": d, "priority": c} for c, d in (("high", 60), ("normal", 1000), ("low", 1000))}
     assert rates(told(story, wants)) == pytest.approx({"high": 60, "normal": 35, "low": 5})
@@ -537,7 +576,8 @@ def test_classes_come_in_order_and_each_in_demand_keeps_its_part(story: ScriptDr
     assert rates(told(story, wants)) == pytest.approx({"high": 97, "normal": 2, "low": 1})
 
 
-def test_a_second_claim_in_an_epoch_replaces_the_first(story: ScriptDriver) -> None:
+def test_a_second_claim_replaces_the_first(story: ScriptDriver) -> None:
+    """A second claim in an epoch replaces the first."""
     story.configure(rate=100)
     twice = {name: {"requested_rate": 1000} for name in ("a", "b")}
     told(story, twice)
@@ -550,7 +590,8 @@ def test_a_second_claim_in_an_epoch_replaces_the_first(story: ScriptDriver) -> N
     assert rates(told(story, twice, 2)) == {"a": 50, "b": 50}
 
 
-def test_one_that_comes_seldom_counts_for_what_it_takes_then(story: ScriptDriver) -> None:
+def test_a_rare_claim_counts_in_full(story: ScriptDriver) -> None:
+    """A producer that claims rarely is counted at its full need for the epoch in which it claims."""
     story.configure(rate=10)
     wants: dict[str, dict[str, Any]] = {"seldom": {"tokens": 5, "need": 5, "requested_rate": 0.1}}
     wants["greedy"] = {"requested_rate": 1000}
@@ -558,6 +599,7 @@ def test_one_that_comes_seldom_counts_for_what_it_takes_then(story: ScriptDriver
 
 
 def test_one_that_leaves_takes_its_demand_along(story: ScriptDriver) -> None:
+    """A producer that leaves takes its demand along."""
     story.configure(rate=100)
     wants = {name: {"requested_rate": 1000} for name in ("a", "b")}
     told(story, wants)
@@ -568,7 +610,8 @@ def test_one_that_leaves_takes_its_demand_along(story: ScriptDriver) -> None:
     assert rates(told(story, {"a": wants["a"]}, 1)) == {"a": 100}
 
 
-def test_alone_one_may_have_all_that_is_left_over(story: ScriptDriver) -> None:
+def test_a_lone_producer_may_have_the_rest(story: ScriptDriver) -> None:
+    """Alone, a producer may have all that is left over."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=0, requested_rate=10)
     assert float(story.client.hget(story.keys.producer("a"), "share_per_s") or 0) == 100
@@ -577,13 +620,14 @@ def test_alone_one_may_have_all_that_is_left_over(story: ScriptDriver) -> None:
 
 
 def test_an_epoch_that_nobody_closed_is_forgotten(story: ScriptDriver) -> None:
+    """An epoch that nobody closed is forgotten."""
     story.configure(rate=100)
     told(story, {name: {"requested_rate": 1000} for name in ("a", "b")})
     assert story.at(60).claim("a", tokens=0, requested_rate=1000).recommended_rate == 100 * MICRO
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_from_the_second_epoch_on_rates_sum_to_the_rate(story: ScriptDriver, seed: int) -> None:
+def test_rates_sum_to_the_rate(story: ScriptDriver, seed: int) -> None:
     """From the second epoch on, the rates that all producers are told sum to the budget's rate at most."""
     rng = random.Random(seed)
     story.configure(rate=1000)
@@ -604,7 +648,7 @@ def test_from_the_second_epoch_on_rates_sum_to_the_rate(story: ScriptDriver, see
 # --- rates that change
 
 
-def test_a_new_rate_keeps_tokens_and_scales_shares(story: ScriptDriver) -> None:
+def test_a_new_rate_keeps_tokens(story: ScriptDriver) -> None:
     """A new rate keeps the tokens, cut to the new bucket, and scales the shares."""
     story.configure(rate=100)
     told(story, {name: {"requested_rate": 1000} for name in ("a", "b")})
@@ -634,6 +678,7 @@ def test_the_first_round_under_a_new_rate(story: ScriptDriver, middle: float, af
 
 
 def test_tokens_are_earned_at_the_rate_that_ruled(story: ScriptDriver) -> None:
+    """Tokens are earned at the rate that ruled."""
     story.configure(rate=100, burst=100)
     story.at(1).configure(rate=10, burst=1000)
     story.at(3).configure(rate=1000, burst=10)
@@ -649,7 +694,8 @@ def test_a_slow_budget_earns_all_of_its_rate(story: ScriptDriver) -> None:
     assert story.tokens == 1_020_000 + int(rate * 0.13)
 
 
-def test_without_a_rate_nothing_is_granted_and_nothing_is_owed(story: ScriptDriver) -> None:
+def test_no_rate_grants_and_owes_nothing(story: ScriptDriver) -> None:
+    """Without a rate nothing is granted and nothing is owed."""
     story.configure(rate=0)
     answer = story.at(5).claim(tokens=3)
     assert (answer.granted, answer.retry_after, answer.recommended_rate, answer.fallback_rate) == (0, 1, 0, 0)
@@ -660,6 +706,7 @@ def test_without_a_rate_nothing_is_granted_and_nothing_is_owed(story: ScriptDriv
 
 
 def test_the_slowest_budget_there_is(story: ScriptDriver) -> None:
+    """The slowest budget that there is earns a token in twelve days."""
     assert story.configure(rate=0.000001).rate == 0.000001
     assert story.claim().granted == MICRO
     assert story.claim().retry_after == 1
@@ -672,7 +719,8 @@ def test_the_slowest_budget_there_is(story: ScriptDriver) -> None:
 # --- reasons
 
 
-def test_a_paused_budget_grants_nothing_until_its_pause_is_over(story: ScriptDriver) -> None:
+def test_a_pause_grants_nothing(story: ScriptDriver) -> None:
+    """A paused budget grants nothing until its pause is over."""
     story.configure(rate=100)
     story.at(1).configure(pause=30)
     answer = story.at(30.9).claim()
@@ -712,7 +760,8 @@ def test_a_rate_of_0_keeps_what_was_earned(story: ScriptDriver) -> None:
     assert before == (100, story.tokens) == (100, 26 * MICRO)
 
 
-def test_a_pause_without_an_end_is_ended_by_a_resume(story: ScriptDriver) -> None:
+def test_a_resume_ends_an_endless_pause(story: ScriptDriver) -> None:
+    """A pause without an end is ended by a resume."""
     story.configure(rate=100, pause=UNTIL_RESUMED)
     assert story.at(86_400 * 365).claim().reason == "paused"
     story.configure(pause=0)
@@ -720,6 +769,7 @@ def test_a_pause_without_an_end_is_ended_by_a_resume(story: ScriptDriver) -> Non
 
 
 def test_the_reasons_name_who_rules(story: ScriptDriver) -> None:
+    """The reasons name what rules the rate."""
     assert story.claim("a").reason == "unset"
     story.configure(rate=100)
     assert story.at(1).claim("a", tokens=0, requested_rate=50).reason == "ok"
@@ -731,7 +781,8 @@ def test_the_reasons_name_who_rules(story: ScriptDriver) -> None:
     assert (answer.reason, answer.budget_rate, answer.level, answer.load) == ("no_consumers", 0, 3, 0)
 
 
-def test_no_consumers_is_said_even_while_a_floor_lets_some_through(story: ScriptDriver) -> None:
+def test_no_consumers_is_told_despite_a_floor(story: ScriptDriver) -> None:
+    """The reason `no_consumers` is given even while a floor lets some tokens through."""
     story.configure(rate=100, min_rate=5)
     story.report(load=10, capacity=50)
     answer = story.at(2).claim("a", requested_rate=1)
@@ -751,6 +802,7 @@ WEEK, TEN_MINUTES = 604_800_000, 600_000
 
 
 def test_every_key_ends_by_itself(story: ScriptDriver) -> None:
+    """Every key ends by itself."""
     story.configure(rate=100)
     story.report(load=10, capacity=50, queue_depth=1, queue_limit=9)
     for name in ("a", "b"):
@@ -768,7 +820,8 @@ def test_every_key_ends_by_itself(story: ScriptDriver) -> None:
         assert most - 60_000 < ttl <= most, key
 
 
-def test_ttls_are_written_again_each_minute_and_not_with_each_claim(story: ScriptDriver) -> None:
+def test_expiry_is_renewed_each_minute(story: ScriptDriver) -> None:
+    """The times to live are written again each minute, and not with each claim."""
     story.configure(rate=100)
     story.claim("a")
     for key in (story.keys.budget, story.keys.producer("a")):
@@ -780,7 +833,8 @@ def test_ttls_are_written_again_each_minute_and_not_with_each_claim(story: Scrip
     assert TEN_MINUTES - 60_000 < ttls(story)[":producer:a"] <= TEN_MINUTES
 
 
-def test_what_an_operator_set_does_not_end(story: ScriptDriver) -> None:
+def test_an_operators_settings_do_not_end(story: ScriptDriver) -> None:
+    """The keys of a budget that an operator has set do not expire, and the keys of its members do."""
     story.claim("a")
     story.configure("operator", rate=100)
     story.at(1).claim("a")
@@ -791,7 +845,8 @@ def test_what_an_operator_set_does_not_end(story: ScriptDriver) -> None:
     assert all(0 < found[key] <= TEN_MINUTES for key in found if "r:" in key)
 
 
-def test_producers_that_left_without_a_word_are_swept_a_few_at_a_time(story: ScriptDriver) -> None:
+def test_the_dead_are_swept_slowly(story: ScriptDriver) -> None:
+    """Producers that left without a word are swept a few at a time."""
     story.configure(rate=100)
     for i in range(20):
         story.claim(f"gone{i:02}")
@@ -809,7 +864,8 @@ def test_producers_that_left_without_a_word_are_swept_a_few_at_a_time(story: Scr
     assert list(story.inspect().producers) == ["b"]
 
 
-def test_a_producer_is_listed_with_when_it_was_last_seen(story: ScriptDriver) -> None:
+def test_a_producer_has_its_last_time(story: ScriptDriver) -> None:
+    """A producer is listed with the time at which it was last seen."""
     story.configure(rate=100)
     story.claim("a", tokens=1)
     for now in (1.0, 2.0, 2.0001, 3.0):
@@ -818,6 +874,7 @@ def test_a_producer_is_listed_with_when_it_was_last_seen(story: ScriptDriver) ->
 
 
 def test_a_producers_hash_says_what_it_is(story: ScriptDriver) -> None:
+    """A producer's hash says what the producer is."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=3, need=3, weight=2.5, priority="high", held=1.5, requested_rate=12.25)
     fields: Any = story.client.hgetall(story.keys.producer("a"))
@@ -828,7 +885,8 @@ def test_a_producers_hash_says_what_it_is(story: ScriptDriver) -> None:
 # --- a lost key
 
 
-def test_a_lost_budget_is_a_new_life_that_owes_at_most_a_token(story: ScriptDriver) -> None:
+def test_a_lost_budget_owes_one_token(story: ScriptDriver) -> None:
+    """A lost budget is a new life that owes at most a token."""
     story.configure(rate=100)
     first = story.at(1).claim("a", tokens=10)
     story.lose()
@@ -840,6 +898,7 @@ def test_a_lost_budget_is_a_new_life_that_owes_at_most_a_token(story: ScriptDriv
 
 
 def test_a_lost_producer_is_a_new_one(story: ScriptDriver) -> None:
+    """A lost producer is a new one."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=10)
     story.client.delete(story.keys.producer_state("a"))
@@ -852,7 +911,8 @@ def test_a_lost_producer_is_a_new_one(story: ScriptDriver) -> None:
 
 
 @pytest.mark.parametrize("step", [60, 86_400])
-def test_a_clock_that_steps_back_earns_nothing_and_learns_nothing_anew(story: ScriptDriver, step: float) -> None:
+def test_a_step_back_teaches_nothing(story: ScriptDriver, step: float) -> None:
+    """A clock that steps back earns nothing and learns nothing again."""
     story.at(100_000).configure(rate=100)
     story.at(100_001).claim("a", tokens=13)
     before = story.tokens
@@ -866,7 +926,8 @@ def test_a_clock_that_steps_back_earns_nothing_and_learns_nothing_anew(story: Sc
 
 
 @pytest.mark.parametrize("step", [0.001, 0.4, 1, 4])
-def test_time_that_a_server_lives_twice_earns_once(story: ScriptDriver, step: float) -> None:
+def test_repeated_time_earns_once(story: ScriptDriver, step: float) -> None:
+    """Time that a server lives twice earns once."""
     story.at(100_000).configure(rate=100)
     story.at(100_001).claim("a", tokens=13)
     before = story.tokens
@@ -895,24 +956,23 @@ def spent_beside_the_rate(
 
 @pytest.mark.parametrize("swing", [0.4, 2])
 @pytest.mark.parametrize("period", [0.2, 1, 7])
-def test_a_clock_that_swings_pays_no_more_than_one_bucket(
-    real_story: ScriptDriver, swing: float, period: float
-) -> None:
+def test_a_swinging_clock_pays_one_bucket(real_story: ScriptDriver, swing: float, period: float) -> None:
+    """A clock that swings pays no more than one bucket."""
     most = spent_beside_the_rate(real_story, 500, lambda t: t + (swing if t % period < period / 2 else -swing))
     assert most <= 376
 
 
 @pytest.mark.parametrize("dwell", [3, 8, 20])
-def test_a_clock_that_swings_by_hours_pays_no_bucket_for_each_step_forward(
-    real_story: ScriptDriver, dwell: float
-) -> None:
+def test_swings_of_hours_pay_one_bucket(real_story: ScriptDriver, dwell: float) -> None:
+    """A clock that swings by hours does not pay a bucket for each step forward."""
     real_story.configure(burst=2)
     most = spent_beside_the_rate(real_story, 500, lambda t: t + (0 if t % dwell < dwell / 2 else -3_600), 120)
     assert most <= 2 * 500 + 376
 
 
 @pytest.mark.parametrize("back", [6, 3_600])
-def test_a_step_back_that_lasts_costs_a_few_seconds_of_service_and_no_more(story: ScriptDriver, back: float) -> None:
+def test_a_lasting_step_back_costs_seconds(story: ScriptDriver, back: float) -> None:
+    """A step back that lasts costs a few seconds of service and no more."""
     story.at(100_000).configure(rate=100)
     assert story.at(100_001).claim("a", tokens=13).granted > 0
     granted = [story.at(100_001 - back + i / 4).claim("a", tokens=25).granted / MICRO for i in range(60)]
@@ -921,14 +981,16 @@ def test_a_step_back_that_lasts_costs_a_few_seconds_of_service_and_no_more(story
 
 
 @pytest.mark.parametrize("step", [60, 86_400])
-def test_a_clock_that_steps_forward_earns_a_bucket_and_no_more(story: ScriptDriver, step: float) -> None:
+def test_a_step_forward_earns_a_bucket(story: ScriptDriver, step: float) -> None:
+    """A clock that steps forward earns a bucket and no more."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=13)
     story.at(1 + step).claim("a", tokens=0)
     assert story.tokens == BURST
 
 
-def test_a_clock_that_stepped_back_keeps_no_id_and_no_lease_alive(story: ScriptDriver) -> None:
+def test_a_step_back_lets_ids_and_leases_end(story: ScriptDriver) -> None:
+    """A clock that stepped back keeps no id and no lease alive."""
     story.at(1000).configure(rate=100)
     story.at(1001).claim("a", tokens=5)
     story.set_back(101)
@@ -936,7 +998,8 @@ def test_a_clock_that_stepped_back_keeps_no_id_and_no_lease_alive(story: ScriptD
     assert story.at(905.1).claim("a", tokens=0, incarnation="second", seq=2).lease == 0.5
 
 
-def test_shares_are_found_again_after_the_clock_stepped_back(story: ScriptDriver) -> None:
+def test_shares_return_after_a_step_back(story: ScriptDriver) -> None:
+    """Shares are found again after the clock stepped back."""
     story.at(1000).configure(rate=100)
     wants = {name: {"requested_rate": 1000} for name in ("a", "b")}
     told(story, wants)
@@ -944,7 +1007,8 @@ def test_shares_are_found_again_after_the_clock_stepped_back(story: ScriptDriver
     assert rates(told(story, {**wants, "c": {"requested_rate": 10}}, 3)) == {"a": 45, "b": 45, "c": 10}
 
 
-def test_amounts_at_the_end_of_the_range_are_exact(story: ScriptDriver) -> None:
+def test_the_largest_amounts_are_exact(story: ScriptDriver) -> None:
+    """Amounts at the end of the range are exact."""
     story.configure(rate=1e9, burst=8)
     assert story.field("rate_per_s") == "1000000000"
     answer = story.at(100).claim(tokens=8e9, need=1e9, requested_rate=1e9)
@@ -965,7 +1029,8 @@ def few(story: ScriptDriver, **ask: Any) -> calls.Answer:
     return answer
 
 
-def test_three_keys_are_enough_until_something_is_due(story: ScriptDriver) -> None:
+def test_three_keys_are_often_enough(story: ScriptDriver) -> None:
+    """Three keys are enough until something is due."""
     story.configure(rate=100)
     story.report("c", load=10, capacity=50)
     assert few(story, incarnation="p", seq=1).granted
@@ -977,7 +1042,8 @@ def test_three_keys_are_enough_until_something_is_due(story: ScriptDriver) -> No
     assert few(story, incarnation="p", seq=3).reason == "no_consumers"
 
 
-def test_once_a_minute_a_claim_renews_the_ends_of_all_keys(story: ScriptDriver) -> None:
+def test_all_keys_are_renewed_each_minute(story: ScriptDriver) -> None:
+    """Once a minute a claim renews the expiry of all keys."""
     story.configure(rate=100)
     assert few(story, incarnation="p", seq=1).granted
     story.client.pexpire(story.keys.history, 5000)
@@ -989,7 +1055,8 @@ def test_once_a_minute_a_claim_renews_the_ends_of_all_keys(story: ScriptDriver) 
     assert few(story, incarnation="p", seq=3).granted is not None
 
 
-def test_a_newcomer_with_few_keys_does_not_put_that_off(story: ScriptDriver) -> None:
+def test_few_keys_do_not_delay_renewal(story: ScriptDriver) -> None:
+    """A newcomer with few keys does not put that renewal off."""
     story.configure(rate=100)
     newcomer = calls.claim(story.keys, "q", calls.Claim(MICRO, MICRO, incarnation="q", seq=1), story.at(30).at_us)
     assert story.run(newcomer).granted
@@ -997,8 +1064,8 @@ def test_a_newcomer_with_few_keys_does_not_put_that_off(story: ScriptDriver) -> 
         few(story.at(61), incarnation="p", seq=1)
 
 
-def test_a_server_packs_what_is_known_of_a_producer(real_story: ScriptDriver) -> None:
-    """No value is longer than the 64 bytes up to which it does."""
+def test_a_producer_packs_small(real_story: ScriptDriver) -> None:
+    """A server packs what is known of a producer: no value is longer than the 64 bytes up to which it does."""
     real_story.configure(rate=1e6)
     for second in range(3):
         answer = real_story.at(second).claim("web-1234", tokens=100_000, incarnation="0123456789abcdef")
@@ -1007,8 +1074,11 @@ def test_a_server_packs_what_is_known_of_a_producer(real_story: ScriptDriver) ->
     assert calls.text(encoding) in ("listpack", "ziplist")
 
 
-def test_who_passes_by_under_an_id_leaves_its_end_to_who_uses_it(real_story: ScriptDriver) -> None:
-    """`nexus-redis signal --id` marks what it leaves as short-lived; the next producer of that id is not."""
+def test_a_signal_leaves_a_short_record(real_story: ScriptDriver) -> None:
+    """A caller who signals once under an id leaves its expiry to the producer that uses the id.
+
+    `nexus-redis signal --id` marks what it leaves as short-lived; the next producer of that id is not.
+    """
     real_story.configure(rate=100)
     real_story.claim("fb", tokens=0, incarnation="", requested_rate=50)
     keys = (real_story.keys.producer("fb"), real_story.keys.producer_state("fb"))
@@ -1022,7 +1092,7 @@ def test_who_passes_by_under_an_id_leaves_its_end_to_who_uses_it(real_story: Scr
         assert ends_ms > 500_000
 
 
-def test_a_heavy_producer_gets_its_part_beside_light_ones(real_story: ScriptDriver) -> None:
+def test_a_heavy_producer_gets_its_part(real_story: ScriptDriver) -> None:
     """A heavy producer beside light ones gets its part, however far their weights are apart.
 
     The level of two of weight 0.01, times 1000, is 50,000 times the rate: no number of that size is kept.

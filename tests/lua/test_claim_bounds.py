@@ -139,16 +139,22 @@ def seeds(server: Server, count: int) -> range:
 
 
 @pytest.mark.parametrize("changes_rate", [False, True], ids=["constant", "changing"])
-def test_no_window_of_any_length_holds_more_than_the_bound(real_server: Server, changes_rate: bool) -> None:
-    """Granted minus handed back <= B + integral of R; spent, as late as a lease allows, <= that over a lease more."""
+def test_no_window_exceeds_the_bound(real_server: Server, changes_rate: bool) -> None:
+    """No window of any length holds more than the bound.
+
+    Granted minus handed back <= B + integral of R; spent, as late as a lease allows, <= that over a lease more.
+    """
     client = real_server.fast_client()
     for seed in seeds(real_server, 4):
         client.flushall()
         Chaos(ScriptDriver(client), seed, changes_rate=changes_rate).run()
 
 
-def test_nor_in_a_crowd_whose_leases_grow_and_shrink(real_server: Server, spare_redis: Callable[[float], None]) -> None:
-    """Twelve of them and four claims a second: refresh and lease follow how many came in each epoch."""
+def test_no_crowd_exceeds_the_bound(real_server: Server, spare_redis: Callable[[float], None]) -> None:
+    """In a crowd whose leases grow and shrink, no window holds more than the bound either.
+
+    Twelve of them and four claims a second: refresh and lease follow how many came in each epoch.
+    """
     spare_redis(4)
     client = real_server.fast_client()
     leases = set()

@@ -22,6 +22,7 @@ def refused(story: ScriptDriver, *args: Any, **settings: Any) -> str:
 
 
 def test_opening_a_budget_makes_it(story: ScriptDriver) -> None:
+    """Opening a budget makes it."""
     opened = story.configure(rate=100, burst=2)
     assert tuple(opened) == (100, 0, "rate", str(START_US), (), ())
     fields = story.inspect().fields
@@ -29,21 +30,24 @@ def test_opening_a_budget_makes_it(story: ScriptDriver) -> None:
     assert (fields["rate_per_s"], fields["burst_s"], fields["level"], fields["reason"]) == ("100", "2", "0", "rate")
 
 
-def test_opening_without_settings_keeps_what_there_is(story: ScriptDriver) -> None:
+def test_opening_bare_keeps_the_settings(story: ScriptDriver) -> None:
+    """Opening without settings keeps the settings that there are."""
     story.configure(rate=100)
     assert story.at(1).configure() == (100, 0, "rate", str(START_US), (), ())
     story.client.flushall()
     assert story.configure() == (0, 3, "unset", str(START_US + MICRO), (), ())
 
 
-def test_the_latest_opener_wins_and_is_told_what_it_replaced(story: ScriptDriver) -> None:
+def test_the_latest_opener_wins(story: ScriptDriver) -> None:
+    """The latest opener wins, and is told what it replaced."""
     story.configure(rate=100, burst=2)
     assert story.configure(rate=50, burst=2, law="aimd").changed == ("rate",)
     assert story.configure(rate=60, burst=1).changed == ("burst", "rate")
     assert story.field("rate_per_s") == "60"
 
 
-def test_code_never_replaces_an_operators_value_and_is_told(story: ScriptDriver) -> None:
+def test_an_operators_value_stays(story: ScriptDriver) -> None:
+    """Code never replaces an operator's value, and is told so."""
     story.configure(rate=100)
     story.configure("operator", rate=7, law="aimd")
     opened = story.configure(rate=200, law="drain", burst=1)
@@ -51,7 +55,8 @@ def test_code_never_replaces_an_operators_value_and_is_told(story: ScriptDriver)
     assert story.inspect().fields["rate_by_code"] == "200"
 
 
-def test_what_an_operator_takes_away_brings_the_codes_back(story: ScriptDriver) -> None:
+def test_an_unset_brings_the_code_back(story: ScriptDriver) -> None:
+    """The value of code is back when an operator takes his away."""
     story.configure(rate=100)
     story.configure("operator", rate=7)
     assert story.configure("operator", unset=("rate",)) == (100, 0, "rate", str(START_US), ("rate",), ())
@@ -70,13 +75,15 @@ def test_what_an_operator_takes_away_brings_the_codes_back(story: ScriptDriver) 
     ],
 )  # fmt: skip
 def test_each_setting_is_kept_with_its_source(story: ScriptDriver, name: str, value: Any, stored: str) -> None:
+    """Each setting is kept with its source."""
     for source in ("code", "operator"):
         story.configure(source, **{name: value})
         assert story.inspect().fields[f"{name}_by_{source}"] == stored
 
 
 @pytest.mark.parametrize("source", ["code", "operator"])
-def test_what_cannot_go_together_is_refused(story: ScriptDriver, source: str) -> None:
+def test_contradictions_are_refused(story: ScriptDriver, source: str) -> None:
+    """Settings that cannot go together are refused."""
     story.configure(source, min_rate=10)
     assert refused(story, source, rate=9.999999) == "NEXUS_INVALID_MIN_RATE"
     story.configure(source, rate=10)
@@ -85,7 +92,7 @@ def test_what_cannot_go_together_is_refused(story: ScriptDriver, source: str) ->
     story.configure(source, rate=100_000)
 
 
-def test_a_floor_in_code_gives_way_to_an_operators_ceiling(story: ScriptDriver) -> None:
+def test_a_floor_in_code_yields_to_an_operator(story: ScriptDriver) -> None:
     """A floor in code gives way to an operator's ceiling, whichever of the two comes first.
 
     In an incident `set --rate 5` must go through, and a deployment must not stop because of it.
@@ -98,7 +105,8 @@ def test_a_floor_in_code_gives_way_to_an_operators_ceiling(story: ScriptDriver) 
     assert story.configure("operator", unset=("rate",)).rate == 20  # the consumer's 5 is under the floor again
 
 
-def test_an_operator_hears_of_a_floor_that_cannot_be(story: ScriptDriver) -> None:
+def test_an_impossible_floor_is_told(story: ScriptDriver) -> None:
+    """An operator hears of a floor that cannot be."""
     story.configure(rate=100)
     assert refused(story, "operator", min_rate=101) == "NEXUS_INVALID_MIN_RATE"
 
@@ -111,7 +119,8 @@ def test_a_burst_is_cut_to_what_a_bucket_can_hold(story: ScriptDriver) -> None:
     assert story.claim("p", tokens=1).burst == 9e15
 
 
-def test_a_floor_holds_under_the_laws_and_under_no_pause(story: ScriptDriver) -> None:
+def test_a_floor_yields_to_a_pause(story: ScriptDriver) -> None:
+    """A floor holds under the laws, and under no pause."""
     assert story.configure(min_rate=5) == (5, 3, "unset", str(START_US), (), ())
     assert story.report(load=99.9, capacity=100).budget_rate == 5
     assert story.configure(pause=1).rate == 0
@@ -121,14 +130,18 @@ def test_a_floor_holds_under_the_laws_and_under_no_pause(story: ScriptDriver) ->
 
 
 def test_a_pause_holds_as_long_as_it_was_said(story: ScriptDriver) -> None:
+    """A pause holds for as long as it was set."""
     story.configure(rate=100)
     assert story.configure(pause=0.5) == (0, 3, "paused", str(START_US), (), ())
     assert story.at(0.499999).configure().reason == "paused"
     assert story.at(0.5).configure() == (100, 0, "rate", str(START_US), (), ())
 
 
-def test_code_prolongs_a_pause_and_cuts_none_short(story: ScriptDriver) -> None:
-    """A 429 that says a second must not end what another said is thirty."""
+def test_code_only_prolongs_a_pause(story: ScriptDriver) -> None:
+    """Code prolongs a pause and cuts none short.
+
+    A 429 that names a second must not end a pause of thirty that another 429 named.
+    """
     story.configure(rate=100, pause=30)
     story.at(1).configure(pause=1)
     assert story.at(29.9).configure().reason == "paused"
@@ -153,7 +166,8 @@ def test_an_operators_pause_stays(story: ScriptDriver) -> None:
 
 
 @pytest.mark.parametrize("longer", [61, UNTIL_RESUMED])
-def test_code_takes_back_no_more_of_a_pause_than_it_gave(story: ScriptDriver, longer: float) -> None:
+def test_code_shortens_only_its_own_pause(story: ScriptDriver, longer: float) -> None:
+    """Code takes back no more of a pause than it gave."""
     story.configure(rate=100)
     story.configure("operator", pause=60)
     story.at(1).configure(pause=longer)
@@ -167,6 +181,7 @@ def test_code_takes_back_no_more_of_a_pause_than_it_gave(story: ScriptDriver, lo
 
 
 def test_a_pause_says_who_and_why(story: ScriptDriver) -> None:
+    """A pause says who paused and why."""
     story.run(calls.configure(story.keys, pause=30, note="429 Retry-After", at_us=story.at_us))
     fields = story.inspect().fields
     assert (fields["pause_by"], fields["pause_reason"]) == ("code", "429 Retry-After")
@@ -174,7 +189,8 @@ def test_a_pause_says_who_and_why(story: ScriptDriver) -> None:
     assert (story.notes[-1]["by"], story.notes[-1]["why"]) == ("code", "429 Retry-After")
 
 
-def test_a_pause_alone_makes_a_budget_that_is_unset_afterwards(story: ScriptDriver) -> None:
+def test_a_pause_alone_leaves_a_budget_unset(story: ScriptDriver) -> None:
+    """A pause alone makes a budget that is unset afterwards."""
     assert story.configure(pause=1) == (0, 3, "paused", str(START_US), (), ())
     assert story.at(0.5).claim().reason == "paused"
     assert story.at(1).claim().reason == "unset"
@@ -182,7 +198,8 @@ def test_a_pause_alone_makes_a_budget_that_is_unset_afterwards(story: ScriptDriv
     assert story.tokens == 1_020_000
 
 
-def test_a_pause_ends_beside_deadlines_of_consumers(story: ScriptDriver) -> None:
+def test_a_pause_ends_beside_deadlines(story: ScriptDriver) -> None:
+    """A pause ends beside the deadlines of consumers."""
     story.report(load=0, capacity=10)
     story.configure(pause=1)
     assert story.at(0.9).claim().budget_rate == 0
@@ -199,7 +216,8 @@ def test_a_pause_ends_beside_deadlines_of_consumers(story: ScriptDriver) -> None
 # --- an operator's word
 
 
-def test_an_operators_setting_lifts_the_stop_that_a_silent_consumer_left(story: ScriptDriver) -> None:
+def test_a_setting_lifts_a_silent_stop(story: ScriptDriver) -> None:
+    """An operator's setting lifts the stop that a silent consumer left."""
     story.configure(rate=100)
     story.report(load=0, capacity=10)
     assert story.at(5).configure(rate=90).reason == "no_consumers"
@@ -212,14 +230,16 @@ def test_an_operators_setting_lifts_the_stop_that_a_silent_consumer_left(story: 
     assert story.at(5).configure("operator", rate=80).rate == 80  # the same call that saw it silent
 
 
-def test_an_operators_setting_says_nothing_of_consumers_that_live(story: ScriptDriver) -> None:
+def test_a_setting_lifts_no_later_stop(story: ScriptDriver) -> None:
+    """An operator's setting does not lift the stop of a consumer that lived at that time and fell silent later."""
     story.configure(rate=100)
     story.report(load=0, capacity=10)
     story.at(1).configure("operator", rate=80)
     assert story.at(5).claim().reason == "no_consumers"
 
 
-def test_what_has_become_due_is_settled_first(story: ScriptDriver) -> None:
+def test_due_deadlines_go_first(story: ScriptDriver) -> None:
+    """A deadline that has passed is settled first."""
     story.report(load=0, capacity=10)
     story.at(2).configure(min_rate=1)
     assert story.inspect().live == frozenset()
@@ -227,7 +247,8 @@ def test_what_has_become_due_is_settled_first(story: ScriptDriver) -> None:
 
 
 @pytest.mark.parametrize("act", [{"rate": 5}, {"unset": ("rate",)}, {"pause": 1}, {"pause": UNTIL_RESUMED}])
-def test_what_an_operator_did_outlives_any_silence(story: ScriptDriver, act: dict[str, Any]) -> None:
+def test_an_operators_act_outlives_silence(story: ScriptDriver, act: dict[str, Any]) -> None:
+    """What an operator did outlives any silence."""
     story.configure(rate=1)
     assert int(story.client.pttl(story.keys.budget)) > 0
     story.configure("operator", **act)
@@ -247,7 +268,8 @@ def act(story: ScriptDriver) -> tuple[str, str, str, str]:
     return note["by"], note.get("who", ""), note.get("what", ""), note.get("why", "")
 
 
-def test_the_history_says_who_changed_what_from_what_to_what_and_why(story: ScriptDriver) -> None:
+def test_the_history_has_each_change(story: ScriptDriver) -> None:
+    """The history tells who changed a setting, from what to what, and why."""
     story.configure(rate=150, who="app@web-1")
     assert act(story) == ("code", "app@web-1", "rate unset -> 150", "")
     story.configure(rate=200, burst=2, who="app@web-2")
@@ -264,7 +286,8 @@ def test_the_history_says_who_changed_what_from_what_to_what_and_why(story: Scri
     assert act(story)[2] == "burst 2, law unset -> aimd, combine unset -> min, lossless unset -> 0"
 
 
-def test_the_history_says_how_long_a_pause_is_and_who_ended_it(story: ScriptDriver) -> None:
+def test_the_history_has_each_pause(story: ScriptDriver) -> None:
+    """The history tells how long a pause is and who ended it."""
     story.configure(rate=100)
     story.configure("operator", pause=90.5, who="anna@ops1", why="card network down")
     assert act(story) == ("operator", "anna@ops1", "paused for 90.5 s", "card network down")
@@ -276,7 +299,8 @@ def test_the_history_says_how_long_a_pause_is_and_who_ended_it(story: ScriptDriv
     assert act(story) == ("operator", "bob@ops2", "resumed", "up again")
 
 
-def test_a_setting_of_an_operators_keeps_whose_it_is_since_when_and_why(story: ScriptDriver) -> None:
+def test_an_operators_setting_has_its_story(story: ScriptDriver) -> None:
+    """A setting of an operator keeps whose it is, since when, and why."""
     when = "2027-01-15T08:00:05.000Z"
     story.configure(rate=100, who="app@web-1")
     assert story.field("rate_set_by") == ""

@@ -54,7 +54,8 @@ class Crowd:
 
 
 @pytest.mark.parametrize(("count", "refresh"), [(5, 0.1), (10, 0.1), (20, 0.2), (50, 0.5), (120, 1.2)])
-def test_a_refresh_is_as_long_as_keeps_the_claims_under_the_limit(crowd: Crowd, count: int, refresh: float) -> None:
+def test_a_refresh_keeps_the_claim_limit(crowd: Crowd, count: int, refresh: float) -> None:
+    """A refresh is so long that the claims stay under the limit."""
     answer = crowd.come(count, tokens=1000)
     assert answer.refresh == pytest.approx(refresh, rel=0.02)
     assert answer.lease == pytest.approx(5 * answer.refresh)
@@ -70,7 +71,8 @@ def test_it_is_never_longer_than_a_minute(story: ScriptDriver, spare_redis: Spar
     assert ends_ms > 1e3 * (answer.lease + answer.refresh)
 
 
-def test_it_is_short_again_when_the_crowd_has_gone(crowd: Crowd) -> None:
+def test_a_refresh_shrinks_with_the_crowd(crowd: Crowd) -> None:
+    """A refresh is short again when the crowd has gone."""
     crowd.come(50)
     assert crowd.come(50, epochs=1).refresh == pytest.approx(0.5, rel=0.02)
     assert crowd.come(5, epochs=3).refresh == 0.1
@@ -79,7 +81,7 @@ def test_it_is_short_again_when_the_crowd_has_gone(crowd: Crowd) -> None:
     assert crowd.story.numbers("terms")[SPAN] == 500_000  # as in any small fleet
 
 
-def test_while_a_crowd_shrinks_the_others_come_no_more_often(crowd: Crowd) -> None:
+def test_a_shrinking_crowd_comes_no_faster(crowd: Crowd) -> None:
     """While a crowd shrinks, the producers that stay come no more often than they may.
 
     One of four of 120 stays. Who was told 1.2 s comes once in that time, and is there for all of it.
@@ -99,10 +101,11 @@ def test_while_a_crowd_shrinks_the_others_come_no_more_often(crowd: Crowd) -> No
 
 
 @pytest.mark.parametrize(("away", "is_long"), [(30, True), (-3600, True), (1000, False)])
-def test_after_an_outage_or_a_step_of_the_clock_it_is_as_long_as_before(
-    crowd: Crowd, away: float, is_long: bool
-) -> None:
-    """All may be back in a moment, and their number is only known an epoch later; but not those of long ago."""
+def test_a_refresh_survives_an_outage(crowd: Crowd, away: float, is_long: bool) -> None:
+    """After an outage or a step of the clock, a refresh is as long as before.
+
+    All may be back in a moment, and their number is only known an epoch later; but not those of long ago.
+    """
     crowd.come(50, epochs=4)
     story = crowd.story
     for name in ("p1", "p2"):
@@ -116,6 +119,7 @@ def test_after_an_outage_or_a_step_of_the_clock_it_is_as_long_as_before(
 
 
 def test_a_few_less_change_nothing(crowd: Crowd) -> None:
+    """A few producers less change nothing."""
     crowd.come(50, epochs=4)
     refresh = crowd.story.numbers("terms")[REFRESHED]
     crowd.come(40, epochs=4)
@@ -123,6 +127,7 @@ def test_a_few_less_change_nothing(crowd: Crowd) -> None:
 
 
 def test_who_only_asked_once_makes_no_crowd(crowd: Crowd) -> None:
+    """A producer that only asked once makes no crowd."""
     crowd.come(50, incarnation="")
     assert crowd.last["p0"].refresh == 0.1
     assert crowd.story.client.zcard(crowd.story.keys.producers) == 0
@@ -147,7 +152,7 @@ def test_each_has_its_turn_within_a_refresh(crowd: Crowd) -> None:
     assert max(answer.retry_after for answer in denied) <= denied[0].refresh < 0.6
 
 
-def test_one_that_asks_once_is_remembered_for_a_round(story: ScriptDriver, spare_redis: Spare) -> None:
+def test_a_single_claim_counts_for_a_round(story: ScriptDriver, spare_redis: Spare) -> None:
     """A producer that asks only once is remembered for longer than the others take to come.
 
     Else it would be a new one each time in one round, and be counted again.
@@ -194,7 +199,8 @@ def test_lossless_begins_after_the_longest_lease(crowd: Crowd, reports_from: flo
     assert lease + transit - 1e-6 <= granted[0] <= lease + transit + 0.25
 
 
-def test_a_consumer_of_unknown_capacity_makes_no_one_come_more_often(crowd: Crowd) -> None:
+def test_an_unknown_capacity_costs_no_claims(crowd: Crowd) -> None:
+    """A consumer of unknown capacity makes no producer come more often."""
     story = crowd.story
     story.configure(law="drain")  # else one that does nothing is taken for one that only looks on
     for done in range(8):
@@ -205,7 +211,8 @@ def test_a_consumer_of_unknown_capacity_makes_no_one_come_more_often(crowd: Crow
     assert answer.refresh == pytest.approx(0.5, rel=0.02)
 
 
-def test_after_a_step_back_of_the_clock_the_dead_are_no_crowd(crowd: Crowd) -> None:
+def test_the_dead_are_no_crowd(crowd: Crowd) -> None:
+    """After a step back of the clock the dead producers are no crowd."""
     story = crowd.story
     crowd.come(50)
     story.set_back(600)
@@ -223,6 +230,7 @@ def test_sums_of_a_very_large_crowd_stay_sums(story: ScriptDriver) -> None:
 
 
 def test_in_a_pause_a_crowd_comes_no_more_often(crowd: Crowd) -> None:
+    """In a pause a crowd comes no more often."""
     crowd.come(120)
     crowd.story.configure(pause=60)
     for _ in range(3):
@@ -232,7 +240,8 @@ def test_in_a_pause_a_crowd_comes_no_more_often(crowd: Crowd) -> None:
         assert answer.retry_after >= 1
 
 
-def test_an_id_belongs_to_its_owner_for_as_long_as_his_lease(crowd: Crowd) -> None:
+def test_an_id_lasts_as_long_as_its_lease(crowd: Crowd) -> None:
+    """An id belongs to its owner for as long as the owner's lease."""
     lease = crowd.come(50).lease
     assert lease > 2
     story = crowd.story
@@ -244,7 +253,7 @@ def test_an_id_belongs_to_its_owner_for_as_long_as_his_lease(crowd: Crowd) -> No
 
 
 @pytest.mark.parametrize("shrinks", [False, True], ids=["still there", "gone meanwhile"])
-def test_late_returns_are_credited_where_there_was_room(crowd: Crowd, *, shrinks: bool) -> None:
+def test_late_returns_fit_the_bucket(crowd: Crowd, *, shrinks: bool) -> None:
     """Tokens that come back late are credited only where the bucket had room for them all the time.
 
     They hold what they got when it was full. It is empty for seconds, but what it held has gone to others.
@@ -264,7 +273,8 @@ def test_late_returns_are_credited_where_there_was_room(crowd: Crowd, *, shrinks
     assert story.tokens == before
 
 
-def test_a_clock_that_steps_back_twice_forgets_no_long_lease(crowd: Crowd) -> None:
+def test_two_steps_back_keep_a_long_lease(crowd: Crowd) -> None:
+    """A clock that steps back twice forgets no long lease."""
     hold(crowd)
     story = crowd.story
     for _ in range(10):
@@ -285,7 +295,7 @@ def hold(crowd: Crowd) -> float:
     return answer.lease
 
 
-def test_tokens_from_before_the_loss_are_paid_for_late(crowd: Crowd) -> None:
+def test_old_tokens_are_paid_for_late(crowd: Crowd) -> None:
     """A producer that held tokens when the state was lost pays for them, however late it comes.
 
     Learning lasts half a second, and in a crowd one may come back ten seconds later.
@@ -310,10 +320,13 @@ MORE_CROWDS = [(30, 1000, 0.95), (300, 1000, 0.95), (300, 3000, 0.9)]
     ("count", "rate", "least"),
     [(100, 1000, 0.95), *(pytest.param(*each, marks=pytest.mark.soak) for each in MORE_CROWDS)],
 )
-def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
+def test_a_sudden_crowd_is_spread_evenly(
     one_server: Server, spare_redis: Spare, count: int, rate: float, least: float
 ) -> None:
-    """Each told to wait longer than the bucket is deep: they must not come in one moment for ever."""
+    """A crowd that starts in one moment uses all of the budget evenly.
+
+    Each is told to wait longer than the bucket is deep: they must not come in one moment forever.
+    """
     spare_redis(100)
     fleet = Fleet(one_server.fast_client(), rate)
     for _ in range(count):
@@ -326,7 +339,8 @@ def test_a_crowd_that_starts_in_one_moment_uses_all_of_the_budget_evenly(
     assert sum(producer.calls for producer in fleet.producers) / 60 < 170  # a fourth in the second in which it learns
 
 
-def test_a_few_greedy_ones_beside_a_crowd_get_what_it_leaves(one_server: Server, spare_redis: Spare) -> None:
+def test_greedy_ones_get_what_a_crowd_leaves(one_server: Server, spare_redis: Spare) -> None:
+    """A few greedy producers beside a crowd get what it leaves."""
     spare_redis(100)
     fleet = Fleet(one_server.fast_client(), RATE)
     for _ in range(200):
@@ -340,8 +354,12 @@ def test_a_few_greedy_ones_beside_a_crowd_get_what_it_leaves(one_server: Server,
     assert measured.over_g1 <= 1e-6
 
 
-def test_a_newcomer_waits_no_longer_beside_a_crowd_that_leaves_much(one_server: Server, spare_redis: Spare) -> None:
-    """A hundred use a tenth of the budget and come each 10 s. He takes a token each 20 ms, and is served at once."""
+def test_a_crowd_delays_no_newcomer(one_server: Server, spare_redis: Spare) -> None:
+    """A newcomer waits no longer beside a crowd that leaves much.
+
+    A hundred use a tenth of the budget and come each 10 s. The newcomer takes a token each 20 ms, and is served at
+    once.
+    """
     spare_redis(10)
     fleet = Fleet(one_server.fast_client(), RATE)
     for _ in range(100):
@@ -354,8 +372,11 @@ def test_a_newcomer_waits_no_longer_beside_a_crowd_that_leaves_much(one_server: 
     assert sum(producer.calls for producer in fleet.producers) / 60 < 20
 
 
-def test_newcomers_in_one_moment_do_not_ask_more_than_redis_can_answer(one_server: Server, spare_redis: Spare) -> None:
-    """Twice as many from one moment on, each with ten times as much to do, of a budget with room for all."""
+def test_newcomers_spare_redis(one_server: Server, spare_redis: Spare) -> None:
+    """Newcomers in one moment do not ask more than Redis can answer.
+
+    Twice as many come from one moment on, each with ten times as much to do, of a budget with room for all.
+    """
     spare_redis(50)
     fleet = Fleet(one_server.fast_client(), 10 * RATE)
     for _ in range(300):
@@ -368,8 +389,11 @@ def test_newcomers_in_one_moment_do_not_ask_more_than_redis_can_answer(one_serve
     assert sum(producer.calls for producer in fleet.producers) - before < 4 * 150
 
 
-def test_those_who_live_for_a_second_use_most_of_what_is_left(one_server: Server, spare_redis: Spare) -> None:
-    """Twenty jobs at a time, beside twenty who live on: a refresh is longer, an epoch still more."""
+def test_short_lives_use_most_of_the_rest(one_server: Server, spare_redis: Spare) -> None:
+    """Producers that live for a second use most of what is left.
+
+    Twenty jobs at a time, beside twenty that live on: a refresh is longer, an epoch still more.
+    """
     spare_redis(50)
     fleet = Fleet(one_server.fast_client(), 500)
     for _ in range(20):

@@ -12,7 +12,7 @@ from tests.harness.script_driver import MICRO, ScriptDriver
 FULL: dict[str, Any] = {"done": 0, "errors": 0, "in_flight": 0, "queue_depth": 50, "queue_limit": 50}
 
 
-def test_without_its_hash_a_budget_begins_another_life(story: ScriptDriver) -> None:
+def test_a_lost_hash_ends_a_life(story: ScriptDriver) -> None:
     """Without its hash a budget begins another life at the end of the epoch."""
     birth = story.configure(rate=100).birth
     for i in range(10):
@@ -29,7 +29,8 @@ def test_without_its_hash_a_budget_begins_another_life(story: ScriptDriver) -> N
 
 
 @pytest.mark.parametrize("call", ["report", "configure"])
-def test_without_its_hash_a_budget_begins_another_life_with_any_other_call(story: ScriptDriver, call: str) -> None:
+def test_a_lost_hash_begins_another_life(story: ScriptDriver, call: str) -> None:
+    """Without its hash a budget begins another life with any other call."""
     birth = story.configure(rate=100).birth
     story.at(1).report("c", load=0, capacity=50)
     story.client.delete(story.keys.budget)
@@ -63,7 +64,8 @@ def test_a_floor_opens_no_lossless_budget(story: ScriptDriver) -> None:
     assert answers[-1].is_lossless
 
 
-def test_the_hash_of_a_producer_that_was_made_again_expires(story: ScriptDriver) -> None:
+def test_a_remade_producer_expires(story: ScriptDriver) -> None:
+    """The hash of a producer that was made again expires."""
     story.configure(rate=100)
     story.claim("p", tokens=1)
     story.client.delete(story.keys.producer("p"))
@@ -72,7 +74,8 @@ def test_the_hash_of_a_producer_that_was_made_again_expires(story: ScriptDriver)
         assert 0 < int(story.client.pttl(key)) <= 600_000
 
 
-def test_of_producers_that_are_gone_the_summary_shows_no_demand(story: ScriptDriver) -> None:
+def test_gone_producers_show_no_demand(story: ScriptDriver) -> None:
+    """The summary shows no demand of producers that are gone."""
     story.configure(rate=100)
     for i in range(10):
         story.at(i / 10).claim("p", tokens=5)
@@ -85,7 +88,7 @@ def test_of_producers_that_are_gone_the_summary_shows_no_demand(story: ScriptDri
 
 
 @pytest.mark.parametrize("kind", ["producer", "consumer"])
-def test_a_members_hash_of_another_type_is_refused(real_story: ScriptDriver, kind: str) -> None:
+def test_a_hash_of_another_type_is_refused(real_story: ScriptDriver, kind: str) -> None:
     """A member's hash of another type is refused before anything is written."""
     story = real_story
     story.configure(rate=100)

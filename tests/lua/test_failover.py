@@ -59,7 +59,7 @@ def attacked(server: Server, lag: float, freezes: float, seed: int, planted: tup
 
 @pytest.mark.parametrize("freezes", ["soon", "late", "never"])
 @pytest.mark.parametrize("lag", [0.1, 1, 3])
-def test_a_deaf_replica_and_a_frozen_consumer_lose_nothing(one_server: Server, lag: float, freezes: str) -> None:
+def test_a_deaf_replica_loses_nothing(one_server: Server, lag: float, freezes: str) -> None:
     """Nothing is lost, although the replica was deaf and the consumer is frozen."""
     at = {"soon": 10.05 - lag, "late": 9.95, "never": 30.0}[freezes]
     for seed in (1, 2):
@@ -74,6 +74,7 @@ def test_a_deaf_replica_and_a_frozen_consumer_lose_nothing(one_server: Server, l
     ids=["the window does not know of the grants", "nor does it wait"],
 )
 def test_without_its_rule_records_are_lost(one_server: Server, planted: tuple[str, str]) -> None:
+    """Without the rule for failovers, records are lost."""
     assert sum(attacked(one_server, 0.3, 9.97, seed, planted).lost() for seed in (1, 2)) > 0
 
 
@@ -91,14 +92,15 @@ def opened(story: ScriptDriver) -> ScriptDriver:
     return story
 
 
-def test_a_count_that_the_server_has_lost_is_on_its_way_for_the_window(opened: ScriptDriver) -> None:
+def test_a_lost_count_is_in_flight(opened: ScriptDriver) -> None:
+    """A count that the server has lost is in flight for the window."""
     birth = opened.claim("p", tokens=10, requested_rate=1e3).birth
     net = opened.numbers("window")[2]
     opened.claim("q", tokens=0, birth=birth, granted_total=70)
     assert opened.numbers("window")[2] == net + 60 * MICRO
 
 
-def test_the_first_after_a_failover_waits_for_the_others(opened: ScriptDriver) -> None:
+def test_the_first_waits_for_the_others(opened: ScriptDriver) -> None:
     """The producer that comes first after a failover waits for producers that know of more grants.
 
     It knows of 70 of the grants that are lost, and another one of 95.

@@ -27,13 +27,15 @@ def test_three_producers_get_their_max_min_share(one_server: Server) -> None:
     assert list(measured.got.values()) == pytest.approx([60, 50, 10], rel=0.02)
 
 
-def test_a_modest_producer_gets_its_50_beside_15_greedy_ones(one_server: Server) -> None:
+def test_a_modest_producer_gets_its_50(one_server: Server) -> None:
+    """A modest producer gets its 50 beside 15 greedy ones."""
     measured = fleet(one_server, 1000, {"demand": 50}, *many(15)).measure(5, 35)
     assert measured.got["p0"] == pytest.approx(50, rel=0.02)
     assert measured.use > 0.99
 
 
 def test_weights_of_1_and_4_come_out_as_1_to_4(one_server: Server) -> None:
+    """Weights of 1 and 4 come out as 1 to 4."""
     measured = fleet(one_server, 1000, *many(3, weight=1), *many(3, weight=4)).measure(5, 35)
     light, heavy = sum(measured.got[f"p{i}"] for i in range(3)), sum(measured.got[f"p{i}"] for i in range(3, 6))
     assert heavy / light == pytest.approx(4, rel=0.02)
@@ -52,7 +54,8 @@ def test_high_before_normal_before_low(one_server: Server) -> None:
     assert low == pytest.approx(50, rel=0.05)
 
 
-def test_what_a_high_class_leaves_goes_to_the_next_one(one_server: Server) -> None:
+def test_a_high_class_leaves_the_rest(one_server: Server) -> None:
+    """What a high class leaves goes to the next one."""
     producers = [*many(2, priority="high", demand=100), *many(2, priority="normal"), *many(2, priority="low")]
     measured = fleet(one_server, 1000, *producers).measure(5, 35)
     high, normal, low = (measured.got[f"p{i}"] + measured.got[f"p{i + 1}"] for i in (0, 2, 4))
@@ -61,13 +64,17 @@ def test_what_a_high_class_leaves_goes_to_the_next_one(one_server: Server) -> No
     assert low == pytest.approx(50, rel=0.05)
 
 
-def test_a_plain_loop_alone_uses_all_of_its_budget(one_server: Server) -> None:
+def test_a_plain_loop_uses_all(one_server: Server) -> None:
+    """A plain loop alone uses all of its budget."""
     assert fleet(one_server, 1000, *many(1)).measure(5, 35).use > 0.99
 
 
 @pytest.mark.parametrize(("rate", "count"), [(50, 20), (80, 30), (30, 20)])
-def test_who_waits_at_a_low_rate_is_told_a_time_and_served_at_it(one_server: Server, rate: float, count: int) -> None:
-    """Nearly a call a grant, and nobody waits much longer than a round, though each comes up to 4 ms late."""
+def test_a_low_rate_is_served_at_its_time(one_server: Server, rate: float, count: int) -> None:
+    """A producer that waits at a low rate is told a time and served at it.
+
+    Nearly a call a grant, and nobody waits much longer than a round, though each comes up to 4 ms late.
+    """
     calls, waits = [], []
     for seed in (1, 2, 3):
         one_server.flush()
@@ -98,9 +105,8 @@ def test_rounds_of_seconds_use_all_of_the_budget(one_server: Server, rate: float
 
 
 @pytest.mark.parametrize(("count", "rate", "burst", "cost"), [(4, 10, 60, 20), (9, 10, 2, 4), (4, 100, 60, 200)])
-def test_a_large_cost_gets_its_part_beside_small_ones_whatever_the_burst(
-    one_server: Server, count: int, rate: float, burst: float, cost: float
-) -> None:
+def test_a_large_cost_gets_its_part(one_server: Server, count: int, rate: float, burst: float, cost: float) -> None:
+    """A large cost gets its part beside small ones, whatever the burst."""
     fleet = Fleet(one_server.fast_client(), rate, burst=burst)
     fleet.add(unit=cost, name="large")
     for _ in range(count):
@@ -111,9 +117,8 @@ def test_a_large_cost_gets_its_part_beside_small_ones_whatever_the_burst(
 
 
 @pytest.mark.parametrize(("count", "rate", "burst"), [(10, 60, 0.25), (20, 50, 0.25), (4, 20, 0)])
-def test_after_an_early_resume_the_rate_is_used_at_once(
-    one_server: Server, count: int, rate: float, burst: float
-) -> None:
+def test_an_early_resume_frees_the_rate(one_server: Server, count: int, rate: float, burst: float) -> None:
+    """After an early resume the rate is used at once."""
     fleet = Fleet(one_server.fast_client(), rate, burst=burst)
     for _ in range(count):
         fleet.add()
@@ -129,15 +134,22 @@ def test_after_an_early_resume_the_rate_is_used_at_once(
     assert sum(tokens for at, tokens in fleet.used if at > 3.7) > 0.9 * rate
 
 
-def test_a_cost_of_ten_seconds_of_the_budget_is_served_beside_small_ones(one_server: Server) -> None:
-    """10,000 tokens at 1000/s beside four small ones: a fifth of the rate is its own, so one takes 50 s."""
+def test_a_cost_of_ten_seconds_is_served(one_server: Server) -> None:
+    """A cost of ten seconds of the budget is served beside small ones.
+
+    10,000 tokens at 1000/s beside four small ones: a fifth of the rate is its own, so one takes 50 s.
+    """
     measured = fleet(one_server, 1000, {"demand": float("inf"), "unit": 10_000.0}, *many(4)).measure(5, 170)
     assert measured.got["p0"] >= 10_000 * 3 / 165
     assert min(measured.got[f"p{i}"] for i in range(1, 5)) > 190
 
 
-def test_a_killed_producer_frees_its_share_within_an_epoch(one_server: Server) -> None:
-    """G4: what it held burns once, and the others have its share, but for the half that one cut off would live on."""
+def test_a_killed_share_is_free_in_an_epoch(one_server: Server) -> None:
+    """A killed producer frees its share within an epoch (G4).
+
+    What it held burns once, and the others have its share, but for the half that a producer that was cut off would
+    live on.
+    """
     run = fleet(one_server, 1000, *many(4))
     run.advance(5)
     for producer in run.producers[:2]:
@@ -154,8 +166,11 @@ def test_a_killed_producer_frees_its_share_within_an_epoch(one_server: Server) -
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_no_scenario_breaks_a_bound_or_starves_anyone(one_server: Server, row: Row) -> None:
-    """The rows of docs/fair-share.md, shorter: nothing above G1 or G2, the budget used, all near their share."""
+def test_no_scenario_starves_anyone(one_server: Server, row: Row) -> None:
+    """No scenario breaks a bound or starves a producer.
+
+    The rows of docs/fair-share.md, shorter: nothing above G1 or G2, the budget used, all near their share.
+    """
     short = dataclasses.replace(row, span=min(row.span, max(12.0, row.span / 5)) if not row.rates else row.span)
     measured = short.run(one_server)
     rounding = ROUNDING_S * row.rate / (1 + BURST * row.rate)
@@ -177,8 +192,11 @@ def test_every_row_is_no_worse_than_the_model(one_server: Server, row: Row) -> N
     assert measured.error < error / 100 + 0.01
 
 
-def test_smooth_producers_wait_evenly_and_get_as_much_as_each_other(one_server: Server) -> None:
-    """Sixteen of them on 1000/s: a token each 16 ms, and nobody settles for less because he never waits for long."""
+def test_smooth_producers_wait_evenly(one_server: Server) -> None:
+    """Smooth producers wait evenly and get as much as each other.
+
+    Sixteen of them on 1000/s: a token each 16 ms, and none settles for less because it never waits for long.
+    """
     measured = fleet(one_server, 1000, *many(16, smooth=True)).measure(5, 35)
     assert measured.use > 0.99
     assert measured.error < 0.01
@@ -207,7 +225,7 @@ def test_a_small_burst_costs_calls_and_no_rate(
 
 
 @pytest.mark.parametrize("cost", [120, 200, 250])
-def test_a_cost_as_large_as_the_bucket_gets_its_part(one_server: Server, cost: float) -> None:
+def test_a_cost_of_a_bucket_gets_its_part(one_server: Server, cost: float) -> None:
     """A cost as large as the bucket gets its part where it may not come in pieces.
 
     Lossless, of a rate of 1000/s: the bucket, of 251 tokens, would never be full beside five who take one each.

@@ -71,7 +71,8 @@ def test_a_false_return_costs_the_liar(fleet_story: ScriptDriver, lies: str, fle
     assert liar.got <= 0.9 * rate * 20 / fleet
 
 
-def test_one_that_hands_back_and_rests_has_its_share_when_it_is_back(fleet_story: ScriptDriver) -> None:
+def test_a_rested_producer_has_its_share(fleet_story: ScriptDriver) -> None:
+    """A producer that hands back and rests has its share when it is back."""
     story, rate = fleet_story, 500.0
     story.configure(rate=rate)
     others, own = [Greedy(story, f"p{i}", rate) for i in range(3)], Greedy(story, "own", rate)
@@ -86,7 +87,8 @@ def test_one_that_hands_back_and_rests_has_its_share_when_it_is_back(fleet_story
 
 
 @pytest.mark.parametrize("to", [100, 500, 800])
-def test_what_is_handed_back_for_a_drop_of_the_rate_costs_next_to_nothing(fleet_story: ScriptDriver, to: float) -> None:
+def test_handing_back_for_a_drop_is_cheap(fleet_story: ScriptDriver, to: float) -> None:
+    """What is handed back for a drop of the rate costs next to nothing."""
     story = fleet_story
     story.configure(rate=1000)
     fleet = [Greedy(story, f"p{i}", 1000) for i in range(4)]

@@ -10,13 +10,15 @@ from nexus_redis._values.settings import BudgetSettings
 from tests.harness.script_driver import MICRO, START_US, ScriptDriver
 
 
-def test_a_budget_that_is_not_there(story: ScriptDriver) -> None:
+def test_a_missing_budget(story: ScriptDriver) -> None:
+    """A budget that is not there is told as missing."""
     seen = story.inspect()
     assert seen == (START_US / MICRO, {}, {}, {}, 0, 0, frozenset())
     assert story.state == {}
 
 
-def test_all_of_it_at_one_instant_and_nothing_written(story: ScriptDriver) -> None:
+def test_inspect_writes_nothing(story: ScriptDriver) -> None:
+    """`inspect` tells all of it at one instant, and writes nothing."""
     story.configure(rate=100)
     story.claim("a")
     story.report("c", load=0, capacity=5)
@@ -31,6 +33,7 @@ def test_all_of_it_at_one_instant_and_nothing_written(story: ScriptDriver) -> No
 
 
 def test_members_come_in_pages(story: ScriptDriver) -> None:
+    """Members come in pages."""
     story.configure(rate=100)
     for i in range(7):
         story.at(i * 0.25).claim(f"p{i}")
@@ -42,6 +45,7 @@ def test_members_come_in_pages(story: ScriptDriver) -> None:
 
 
 def test_zero_is_the_clock_of_the_server(story: ScriptDriver) -> None:
+    """Zero is the clock of the server."""
     several: dict[str, Call[Any]] = {
         "configure": calls.configure(story.keys, BudgetSettings(rate=1e6)),
         "claim": calls.claim(story.keys, "p", calls.Claim(incarnation="p", seq=1)),
@@ -65,6 +69,7 @@ def test_zero_is_the_clock_of_the_server(story: ScriptDriver) -> None:
 
 
 def test_the_silent_are_told_from_the_live(story: ScriptDriver) -> None:
+    """Silent consumers are told from live ones."""
     story.report("dead", load=0, capacity=1)
     story.at(1).report("c", load=0, capacity=1)
     story.at(2.5).claim("a")

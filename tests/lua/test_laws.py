@@ -181,13 +181,15 @@ def differences(lua: LuaLaws, seed: int, steps: int = 150) -> list[str]:
 @pytest.mark.slow
 @given(st.integers(0, 2**32))
 @settings(max_examples=150, deadline=None)
-def test_lua_and_referee_agree_over_any_life_of_a_consumer(seed: int) -> None:
+def test_lua_and_referee_agree(seed: int) -> None:
+    """Lua and the referee agree over any life of a consumer."""
     assert differences(LUA, seed) == []
 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=50, deadline=None)
-def test_no_rate_is_below_its_floor_or_above_its_ceilings(seed: int) -> None:
+def test_rates_keep_floors_and_ceilings(seed: int) -> None:
+    """No rate is below its floor or above its ceilings."""
     for _, answer, _ in walk(LUA, seed, 100):
         if answer is not None:
             assert 0 < answer.rate <= 1e9
@@ -230,6 +232,7 @@ def test_no_rate_is_below_its_floor_or_above_its_ceilings(seed: int) -> None:
     ],
 )
 def test_the_referee_notices_a_planted_bug(planted: str, instead_of: str) -> None:
+    """The referee notices a planted bug."""
     text = composed()
     assert text.count(planted) == 1, planted
     broken = LuaLaws(text.replace(planted, instead_of))
@@ -290,41 +293,46 @@ def emptied(consumer: Consumer, capacity: float = 1000) -> Story:
     return story
 
 
-def test_range_answers_the_protocols_own_example_on_its_first_report(consumer: Consumer) -> None:
+def test_range_answers_the_protocols_example(consumer: Consumer) -> None:
+    """The law `range` answers the protocol's own example on its first report."""
     assert Story(consumer, done=None, errors=None, capacity=400).says(load=95).rate == pytest.approx(100)
 
 
 @pytest.mark.parametrize(("load", "part"), [(0, 1), (79, 1), (80, 1), (90, 0.5), (99, 0.05)])
-def test_range_gives_all_below_80_percent_and_a_straight_line_above(
-    consumer: Consumer, load: float, part: float
-) -> None:
+def test_range_is_flat_below_80_percent(consumer: Consumer, load: float, part: float) -> None:
+    """The law `range` gives all below 80 percent, and a straight line above."""
     assert Story(consumer, law="range", capacity=1000).says(load=load).rate == pytest.approx(1000 * part)
 
 
-def test_range_at_full_load_keeps_a_hundredth_of_its_best(consumer: Consumer) -> None:
+def test_range_keeps_a_hundredth_at_full_load(consumer: Consumer) -> None:
+    """The law `range` keeps at full load a hundredth of its best."""
     story = Story(consumer, law="range", capacity=1000)
     assert story.says(load=100).rate == pytest.approx(0.2)
     story.says(load=10)
     assert story.says(load=100).rate == pytest.approx(10, rel=1e-3)
 
 
-def test_range_takes_the_fullest_of_queue_and_slots(consumer: Consumer) -> None:
+def test_range_takes_the_fullest(consumer: Consumer) -> None:
+    """The law `range` takes the fullest of queue and slots."""
     story = Story(consumer, law="range", capacity=100, limit=10, slots=10)
     assert story.says(depth=1, in_flight=9).rate == pytest.approx(50)
 
 
-def test_load_without_a_capacity_takes_the_rate_of_the_budget(consumer: Consumer) -> None:
+def test_load_alone_uses_the_budgets_rate(consumer: Consumer) -> None:
+    """A load without a capacity takes the rate of the budget."""
     only_load: dict[str, Any] = {"done": None, "errors": None, "in_flight": None}
     story = Story(consumer, setting=Setting(rate=200))
     assert story.says(load=90, **only_load) == pytest.approx((100, 200, 1))
 
 
-def test_load_without_capacity_or_rate_fits_no_law(consumer: Consumer) -> None:
+def test_load_alone_fits_no_law(consumer: Consumer) -> None:
+    """A load without a capacity or a rate fits no law."""
     assert consumer.evaluate(None, None, Report(load=95), None, 0, Setting()) is None
     assert consumer.evaluate(None, None, Report(), None, 0, Setting(rate=5)) is None
 
 
 def test_a_law_once_chosen_changes_only_upward(consumer: Consumer) -> None:
+    """A law that was chosen once changes only upward."""
     story = Story(consumer)
     assert story.says(latency_ms=5).capacity == 0  # aimd
     assert story.says(load=80, capacity=50).rate == pytest.approx(50)  # range
@@ -332,7 +340,8 @@ def test_a_law_once_chosen_changes_only_upward(consumer: Consumer) -> None:
     assert story.says(depth=1, limit=10).window < 1  # drain, cold
 
 
-def test_who_counts_nothing_is_range_after_a_while_where_a_rate_is_known(consumer: Consumer) -> None:
+def test_uncounted_work_ends_in_range(consumer: Consumer) -> None:
+    """The law of a consumer that counts nothing is `range` after a while, where a rate is known."""
     looks = Report(depth=0, limit=1000, done=0, errors=0, in_flight=0)
     told = Setting(rate=5000)
     assert answer_of(consumer, looks, replace(told, here=1.9)).capacity == 0  # drain's cold start
@@ -347,59 +356,70 @@ def answer_of(consumer: Consumer, report: Report, setting: Setting) -> Answer:
     return answer
 
 
-def test_the_law_that_is_set_is_used_even_where_another_fits_better(consumer: Consumer) -> None:
+def test_a_chosen_law_is_used(consumer: Consumer) -> None:
+    """The law that is set is used, even where another fits better."""
     assert Story(consumer, law="range", capacity=100).says(depth=9, limit=10).rate == pytest.approx(50)
 
 
 def test_a_set_law_that_does_not_fit_is_refused(consumer: Consumer) -> None:
+    """A law that is set and does not fit is refused."""
     assert consumer.evaluate("drain", None, Report(load=10, capacity=10), None, 0, Setting()) is None
 
 
-def test_a_queue_that_was_never_empty_shows_the_capacity(consumer: Consumer) -> None:
+def test_a_busy_queue_shows_the_capacity(consumer: Consumer) -> None:
+    """A queue that was never empty shows the capacity."""
     assert backlogged(consumer, 1000).says(250, depth=200).capacity == pytest.approx(1000)
 
 
 @pytest.mark.slow
-def test_an_idle_hour_does_not_lower_what_was_learned(consumer: Consumer) -> None:
+def test_an_idle_hour_teaches_nothing(consumer: Consumer) -> None:
+    """An idle hour does not lower what was learned."""
     story = emptied(consumer, 1000)
     assert story.works(3600, 0, depth=0).capacity == pytest.approx(1000)
 
 
-def test_little_work_is_not_taken_for_little_capacity(consumer: Consumer) -> None:
+def test_little_work_keeps_the_capacity(consumer: Consumer) -> None:
+    """Little work is not taken for little capacity."""
     story = emptied(consumer, 1000)
     assert story.works(600, 20, depth=0).capacity == pytest.approx(1000)
 
 
-def test_a_slower_consumer_is_noticed_within_two_seconds(consumer: Consumer) -> None:
+def test_a_slower_consumer_is_noticed(consumer: Consumer) -> None:
+    """A slower consumer is noticed within two seconds."""
     story = backlogged(consumer, 1000)
     assert story.works(2, 400, depth=300).capacity < 500
 
 
 @pytest.mark.parametrize("where", ["in_flight", "depth"])
 def test_a_stall_of_five_seconds_is_no_sample(consumer: Consumer, where: str) -> None:
+    """A stall of five seconds is not a sample."""
     story = backlogged(consumer, 1000)
     story.says(20, depth=400)  # the stall began within this report
     story.works(5, 0, **{"depth": 400, where: 500})
     assert story.says(100, depth=800).capacity == pytest.approx(1000)
 
 
-def test_through_a_stall_the_rate_only_fills_what_is_left_of_the_queue(consumer: Consumer) -> None:
+def test_a_stall_fills_the_queue(consumer: Consumer) -> None:
+    """Through a stall the rate only fills what is left of the queue."""
     story = backlogged(consumer, 1000)
     assert story.works(2, 0, depth=900).rate == pytest.approx(200)
     assert story.works(1, 0, depth=1000).rate == pytest.approx(10, rel=1e-2)
 
 
 def test_a_silence_is_no_sample(consumer: Consumer) -> None:
+    """A silence is not a sample."""
     story = backlogged(consumer, 1000)
     assert story.says(10, dt=5, depth=800).capacity == pytest.approx(1000)
 
 
 def test_a_report_too_soon_is_no_sample(consumer: Consumer) -> None:
+    """A report that comes too soon is not a sample."""
     story = backlogged(consumer, 1000)
     assert story.says(0, dt=0.01, depth=900).capacity == pytest.approx(1000)
 
 
-def test_work_in_batches_is_measured_over_the_whole_batch(consumer: Consumer) -> None:
+def test_batches_are_measured_whole(consumer: Consumer) -> None:
+    """Work in batches is measured over the whole batch."""
     story = Story(consumer, limit=4000)
     story.says(depth=2000)
     for _ in range(20):
@@ -409,7 +429,8 @@ def test_work_in_batches_is_measured_over_the_whole_batch(consumer: Consumer) ->
     assert answer.capacity == pytest.approx(1000)
 
 
-def test_a_record_that_fails_for_itself_says_nothing(consumer: Consumer) -> None:
+def test_a_bad_record_changes_nothing(consumer: Consumer) -> None:
+    """A record that fails for itself says nothing of the capacity."""
     story = emptied(consumer, 1000)
     for _ in range(40):
         answer = story.says(50, 5, depth=10)
@@ -417,20 +438,23 @@ def test_a_record_that_fails_for_itself_says_nothing(consumer: Consumer) -> None
     assert answer.capacity == pytest.approx(1000)
 
 
-def test_errors_beside_a_full_queue_are_work_that_found_no_room(consumer: Consumer) -> None:
+def test_errors_of_a_full_queue_mean_no_room(consumer: Consumer) -> None:
+    """Errors beside a full queue are work that found no room."""
     story = backlogged(consumer, 1000)
     story.says(250, depth=900)
     assert story.says(100, 1200, depth=800).capacity < 800
 
 
 def test_a_probe_needs_arrivals_of_its_own(consumer: Consumer) -> None:
+    """A probe needs arrivals of its own."""
     story = emptied(consumer, 1000)
     assert story.works(10, 900, depth=0).capacity > 1050
     story = emptied(consumer, 1000)
     assert story.works(10, 500, depth=0).capacity == pytest.approx(1000)
 
 
-def test_a_probe_is_tethered_to_the_work_that_was_seen(consumer: Consumer) -> None:
+def test_a_probe_stays_near_the_work(consumer: Consumer) -> None:
+    """A probe stays near the work that was seen."""
     story = emptied(consumer, 1000)
     for _ in range(80):
         answer = story.says(100, 150, depth=0)  # 1000/s arrive, 400/s are seen to be done
@@ -438,35 +462,41 @@ def test_a_probe_is_tethered_to_the_work_that_was_seen(consumer: Consumer) -> No
 
 
 def test_a_queue_above_its_aim_ends_a_probe(consumer: Consumer) -> None:
+    """A queue above its aim ends a probe."""
     story = backlogged(consumer, 1000)
     assert story.works(10, 900, depth=500).capacity <= 1000
 
 
-def test_a_longer_queue_lowers_the_rate_and_not_the_capacity(consumer: Consumer) -> None:
+def test_a_longer_queue_keeps_the_capacity(consumer: Consumer) -> None:
+    """A longer queue lowers the rate and not the capacity."""
     story = backlogged(consumer, 1000)
     answer = story.says(250, depth=700)
     assert answer.capacity == pytest.approx(1000)
     assert answer.rate == pytest.approx(1000 - 500 / 5)
 
 
-def test_a_shallow_queue_is_aimed_at_four_tenths_full(consumer: Consumer) -> None:
+def test_a_shallow_queue_aims_at_four_tenths(consumer: Consumer) -> None:
+    """A shallow queue is aimed at four tenths full."""
     story = backlogged(consumer, 1000)
     story.always["limit"] = 100
     assert story.says(250, depth=40).rate == pytest.approx(1000)
 
 
 def test_a_restart_keeps_what_was_learned(consumer: Consumer) -> None:
+    """A restart keeps what was learned."""
     story = backlogged(consumer, 1000)
     story.restarts()
     assert story.says(depth=200) == pytest.approx((1000, 1000, 1))
 
 
-def test_counters_that_shrink_are_a_base_and_no_sample(consumer: Consumer) -> None:
+def test_shrinking_counters_are_a_base(consumer: Consumer) -> None:
+    """Counters that shrink are a base and not a sample."""
     story = backlogged(consumer, 1000)
     assert story.says(-5000, depth=200).capacity == pytest.approx(1000)
 
 
-def test_from_cold_a_window_opens_fourfold_each_loop_once_work_has_come(consumer: Consumer) -> None:
+def test_a_cold_window_opens_fourfold(consumer: Consumer) -> None:
+    """From cold, a window opens fourfold each loop once work has come."""
     story = Story(consumer, limit=1000)
     assert story.says(depth=0) == pytest.approx((400, 0, 0.1))
     assert story.says(depth=0) == pytest.approx((400, 0, 0.1))
@@ -476,7 +506,8 @@ def test_from_cold_a_window_opens_fourfold_each_loop_once_work_has_come(consumer
     assert story.says(depth=0) == pytest.approx((4000, 0, 1))
 
 
-def test_from_cold_a_window_opens_no_further_while_the_queue_is_not_short(consumer: Consumer) -> None:
+def test_a_cold_window_needs_a_short_queue(consumer: Consumer) -> None:
+    """From cold, a window opens no further while the queue is not short."""
     story = Story(consumer, limit=1000)
     story.says(depth=0)
     assert story.says(20, depth=100) == pytest.approx((800, 0, 0.2))
@@ -485,19 +516,22 @@ def test_from_cold_a_window_opens_no_further_while_the_queue_is_not_short(consum
 
 
 def test_the_first_proof_ends_the_cold(consumer: Consumer) -> None:
+    """The first proof ends the cold phase."""
     story = Story(consumer, limit=1000)
     story.says(depth=500)
     assert story.says(80, depth=600) == pytest.approx((320 - (600 - 64) / 5, 320, 1))
 
 
-def test_without_proof_the_best_of_four_loops_ends_the_cold(consumer: Consumer) -> None:
+def test_four_loops_end_the_cold(consumer: Consumer) -> None:
+    """Without proof, the best of four loops ends the cold phase."""
     story = Story(consumer, limit=1000)
     assert story.works(60, 0, depth=0).capacity == 0
     assert story.works(2, 40, depth=0).capacity == 0
     assert story.works(0.5, 20, depth=0).capacity == pytest.approx(40)
 
 
-def test_without_a_queue_limit_a_used_rate_doubles_each_loop_until_proof(consumer: Consumer) -> None:
+def test_no_queue_limit_doubles_until_proof(consumer: Consumer) -> None:
+    """Without a queue limit, a used rate doubles each loop until there is proof."""
     story = Story(consumer)
     assert story.says(depth=0) == pytest.approx((10, 0, 1))
     assert story.works(0.5, 10, depth=0).rate == pytest.approx(20)
@@ -506,13 +540,15 @@ def test_without_a_queue_limit_a_used_rate_doubles_each_loop_until_proof(consume
     assert story.says(3, depth=5).capacity == pytest.approx(12)
 
 
-def test_a_given_capacity_is_where_a_law_starts_and_where_it_ends(consumer: Consumer) -> None:
+def test_a_given_capacity_bounds_a_law(consumer: Consumer) -> None:
+    """A given capacity is where a law starts and where it ends."""
     story = Story(consumer, limit=1000, capacity=800)
     assert story.says(depth=0).rate == 800
     assert story.works(10, 1000, depth=500) == pytest.approx((800 - (500 - 160) / 5, 800, 1))
 
 
 def test_the_rate_of_the_budget_is_a_ceiling(consumer: Consumer) -> None:
+    """The rate of the budget is a ceiling."""
     story = backlogged(consumer, 1000, setting=Setting(rate=300))
     assert story.says(250, depth=200) == pytest.approx((300, 1000, 1))
 
@@ -529,6 +565,7 @@ def test_the_floor_of_a_law(consumer: Consumer) -> None:
 
 
 def test_memory_is_one_text_of_whole_numbers() -> None:
+    """The memory of a law is one text of whole numbers."""
     consumer = LuaConsumer(LUA)
     backlogged(consumer)
     words = consumer.text.split()
@@ -538,12 +575,14 @@ def test_memory_is_one_text_of_whole_numbers() -> None:
 
 @pytest.mark.parametrize("text", ["", " "])
 def test_no_memory_is_an_empty_one(text: str) -> None:
+    """A missing memory is an empty one."""
     name, memory = LUA.laws.law_memory(text)
     assert name is None
     assert list(memory) == []
 
 
-def test_memory_of_a_newer_or_older_release_is_read_as_far_as_it_goes() -> None:
+def test_other_memory_is_read_as_far_as_it_goes() -> None:
+    """The memory of a newer or older release is read as far as it goes."""
     short, longer = "drain 1000000 2000000 3000000 4000000", "range 1000000 2000000 3000000 4000000"
     name, memory = LUA.laws.law_memory(short)
     assert (name, memory.rate, memory.capacity, memory.probe, memory.ok) == ("drain", 1, 4, 0.05, None)
@@ -635,6 +674,7 @@ def settled(consumer: Consumer, law: str, capacity: float = 100, **how: Any) -> 
 def test_a_counter_that_jumps_once_moves_nothing(
     consumer: Consumer, law: str, capacity: float, jump: dict[str, float]
 ) -> None:
+    """A counter that jumps once moves nothing."""
     loop = settled(consumer, law, capacity)
     loop.report(**{name: more * capacity for name, more in jump.items()})
     assert max(loop.seconds(5)) <= 1.3 * capacity
@@ -642,7 +682,8 @@ def test_a_counter_that_jumps_once_moves_nothing(
 
 
 @pytest.mark.parametrize("law", ["drain", "aimd"])
-def test_a_counter_that_jumps_now_and_then_or_beside_a_base_moves_nothing(consumer: Consumer, law: str) -> None:
+def test_odd_counters_move_nothing(consumer: Consumer, law: str) -> None:
+    """A counter that jumps now and then, or beside a new base, moves nothing."""
     loop = settled(consumer, law)
     for _ in range(20):
         loop.report(done=1e6)
@@ -653,7 +694,8 @@ def test_a_counter_that_jumps_now_and_then_or_beside_a_base_moves_nothing(consum
         assert 70 <= loop.rate <= 130
 
 
-def test_busy_time_that_jumps_moves_the_capacity_fourfold_at_most(consumer: Consumer) -> None:
+def test_busy_time_moves_at_most_fourfold(consumer: Consumer) -> None:
+    """Busy time that jumps moves the capacity fourfold at most."""
     loop = settled(consumer, "drain", is_measuring=True)
     assert loop.report(busy_ms=1e9) >= 20
     assert min(loop.seconds(5)[8:]) >= 80
@@ -684,7 +726,7 @@ def test_counters_that_go_on_jumping_are_followed(consumer: Consumer, law: str) 
 
 
 @pytest.mark.parametrize("law", ["drain", "aimd"])
-def test_a_good_rate_is_the_floor_for_minutes_only(consumer: Consumer, law: str) -> None:
+def test_a_good_rate_is_a_floor_for_minutes(consumer: Consumer, law: str) -> None:
     """A rate that was good once is the floor no longer than a few minutes of work."""
     loop = settled(consumer, law, 20_000)
     loop.capacity = 4
@@ -694,21 +736,24 @@ def test_a_good_rate_is_the_floor_for_minutes_only(consumer: Consumer, law: str)
 
 
 @pytest.mark.parametrize("law", ["drain", "aimd"])
-def test_a_rise_to_ten_times_that_is_true_is_found(consumer: Consumer, law: str) -> None:
+def test_a_true_tenfold_rise_is_found(consumer: Consumer, law: str) -> None:
+    """A rise to ten times that is true is found."""
     loop = settled(consumer, law)
     loop.capacity = 1000
     loop.seconds(20)
     assert loop.rate >= 700
 
 
-def test_a_batch_that_was_seen_in_flight_is_no_jump(consumer: Consumer) -> None:
+def test_a_batch_in_flight_is_no_jump(consumer: Consumer) -> None:
+    """A batch that was seen in flight is not a jump."""
     story = backlogged(consumer, 100)
     for _ in range(40):
         story.says(0, depth=20, in_flight=2000)
     assert story.says(2000, depth=20, in_flight=0).capacity > 100
 
 
-def test_a_batch_of_one_that_hides_what_is_in_flight_is_no_jump(consumer: Consumer) -> None:
+def test_a_hidden_batch_is_no_jump(consumer: Consumer) -> None:
+    """A batch of one that hides what is in flight is not a jump."""
     story = Story(consumer, law="aimd", in_flight=None)
     rates: list[float] = []
     for _ in range(20):

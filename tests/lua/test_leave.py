@@ -8,7 +8,8 @@ from nexus_redis._protocol import calls
 from tests.harness.script_driver import MICRO, ScriptDriver
 
 
-def test_a_producer_hands_back_what_it_may_hold_and_is_gone(story: ScriptDriver) -> None:
+def test_a_leaver_hands_back_and_is_gone(story: ScriptDriver) -> None:
+    """A producer hands back what it may hold and is gone."""
     story.configure(rate=100, burst=2)
     story.at(1).claim("a", tokens=50, need=50)
     assert story.at(1.1).leave("a", unused=1000) == 50 * MICRO
@@ -19,13 +20,15 @@ def test_a_producer_hands_back_what_it_may_hold_and_is_gone(story: ScriptDriver)
 
 
 def test_too_late_nothing_is_credited(story: ScriptDriver) -> None:
+    """Tokens that come back too late are not credited."""
     story.configure(rate=100, burst=2)
     story.at(1).claim("a", tokens=50, need=50)
     assert story.at(2.6).leave("a", unused=50) == 0
     assert story.inspect().producers == {}
 
 
-def test_what_the_budget_lost_is_not_handed_back_to_its_next_life(story: ScriptDriver) -> None:
+def test_lost_tokens_enter_no_next_life(story: ScriptDriver) -> None:
+    """What the budget lost is not handed back to its next life."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=5, need=5)
     story.lose()
@@ -37,6 +40,7 @@ def test_what_the_budget_lost_is_not_handed_back_to_its_next_life(story: ScriptD
 
 @pytest.mark.parametrize("who", ["b", ""])
 def test_another_ones_entry_stays(story: ScriptDriver, who: str) -> None:
+    """An entry of another incarnation stays."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=5, need=5)
     story.report("c", load=0, capacity=10)
@@ -47,6 +51,7 @@ def test_another_ones_entry_stays(story: ScriptDriver, who: str) -> None:
 
 
 def test_a_star_is_whoever_it_is(story: ScriptDriver) -> None:
+    """A star as the incarnation stands for any incarnation."""
     story.report("c", load=0, capacity=10)
     assert story.leave(consumer="c", incarnation="*") is True
     assert story.inspect().consumer_count == 0
@@ -55,12 +60,14 @@ def test_a_star_is_whoever_it_is(story: ScriptDriver) -> None:
 
 
 def test_nobody_leaves_a_budget_that_is_not_there(story: ScriptDriver) -> None:
+    """Nobody leaves a budget that is not there."""
     assert story.leave("a", unused=5) == 0
     assert story.leave(consumer="c") is False
     assert story.state == {}
 
 
 def test_one_that_nobody_knows_changes_nothing(story: ScriptDriver) -> None:
+    """The leaving of an unknown member changes nothing."""
     story.configure(rate=100)
     before = story.state
     assert story.leave("a", unused=5) == 0
@@ -68,7 +75,8 @@ def test_one_that_nobody_knows_changes_nothing(story: ScriptDriver) -> None:
     assert story.state == before
 
 
-def test_a_member_whose_hash_is_lost_may_still_leave(story: ScriptDriver) -> None:
+def test_a_member_without_a_hash_may_leave(story: ScriptDriver) -> None:
+    """A member whose hash is lost may still leave."""
     story.configure(rate=100)
     story.claim("a")
     story.report("c", load=0, capacity=10)
@@ -80,6 +88,7 @@ def test_a_member_whose_hash_is_lost_may_still_leave(story: ScriptDriver) -> Non
 
 
 def test_a_consumers_part_is_out_at_once(story: ScriptDriver) -> None:
+    """A consumer's part is out at once."""
     story.report("a", load=0, capacity=10)
     story.report("b", load=0, capacity=20)
     story.leave(consumer="b")
@@ -88,7 +97,8 @@ def test_a_consumers_part_is_out_at_once(story: ScriptDriver) -> None:
     assert story.field("last_consumer_end") == ""
 
 
-def test_what_has_become_due_is_settled_first(story: ScriptDriver) -> None:
+def test_due_deadlines_go_first(story: ScriptDriver) -> None:
+    """A deadline that has passed is settled first."""
     story.configure(rate=100)
     story.report("dead", load=0, capacity=10)
     story.at(1).report("c", load=0, capacity=20)
@@ -98,6 +108,7 @@ def test_what_has_become_due_is_settled_first(story: ScriptDriver) -> None:
 
 
 def test_the_rate_that_remains_is_in_the_answer(story: ScriptDriver) -> None:
+    """The rate that remains is in the answer."""
     story.configure(rate=100)
     story.report("c", load=0, capacity=20)
     call = calls.leave_consumer(story.keys, "c", "c", at_us=story.at_us)

@@ -47,7 +47,8 @@ def over(outages: Outages, start: float = 0.0, *, part: float = 1.0) -> float:
 
 
 @pytest.mark.parametrize(("rate", "count"), FLEETS)
-def test_at_every_moment_all_shares_add_up_to_half_of_the_rate(one_server: Server, rate: float, count: int) -> None:
+def test_shares_add_up_to_half(one_server: Server, rate: float, count: int) -> None:
+    """At every moment all shares add up to half of the rate."""
     outages, dice = fleet(one_server, rate, count, 0.5), random.Random(count)
     for _ in range(60):
         outages.advance(outages.now + dice.uniform(0.05, 0.4))
@@ -58,9 +59,7 @@ def test_at_every_moment_all_shares_add_up_to_half_of_the_rate(one_server: Serve
 
 @pytest.mark.parametrize("link", CUTS)
 @pytest.mark.parametrize(("rate", "count"), FLEETS)
-def test_processes_cut_off_in_turn_go_on_at_half_the_rate(
-    one_server: Server, rate: float, count: int, link: str
-) -> None:
+def test_cut_off_in_turn_uses_half(one_server: Server, rate: float, count: int, link: str) -> None:
     """Processes that are cut off one after another go on at half of the rate in all."""
     outages = fleet(one_server, rate, count)
     for process in outages.processes:
@@ -105,9 +104,8 @@ def test_a_rush_after_a_pause_is_bounded(
 
 @pytest.mark.parametrize("link", ["refused", "hole"])
 @pytest.mark.parametrize(("rate", "count"), FLEETS)
-def test_what_some_spend_without_redis_is_missing_for_the_others(
-    one_server: Server, rate: float, count: int, link: str
-) -> None:
+def test_outage_spending_is_missing_elsewhere(one_server: Server, rate: float, count: int, link: str) -> None:
+    """What some producers spend without Redis is missing for the others."""
     outages = fleet(one_server, rate, count)
     for process in outages.processes[: count // 2]:
         process.link = link
@@ -126,9 +124,8 @@ def test_what_some_spend_without_redis_is_missing_for_the_others(
 
 
 @pytest.mark.parametrize(("rate", "count"), FLEETS)
-def test_links_that_flap_or_lose_replies_cost_no_more_the_longer_they_do(
-    one_server: Server, rate: float, count: int
-) -> None:
+def test_flapping_costs_no_more_with_time(one_server: Server, rate: float, count: int) -> None:
+    """Links that flap or lose replies cost no more the longer they do."""
     outages, dice = fleet(one_server, rate, count), random.Random(count)
     for _ in range(40):
         for process in outages.processes:
@@ -138,7 +135,8 @@ def test_links_that_flap_or_lose_replies_cost_no_more_the_longer_they_do(
     assert over(outages) <= bound(outages)
 
 
-def test_a_fault_shorter_than_the_server_notices_is_paid_for_each_time(one_server: Server) -> None:
+def test_a_short_fault_costs_each_time(one_server: Server) -> None:
+    """A fault that is shorter than the server notices is paid for each time."""
     outages = fleet(one_server, 200, 8)
     for i in range(60):  # one half or the other is cut off for most of a second, by turns
         for k, process in enumerate(outages.processes):
@@ -148,7 +146,8 @@ def test_a_fault_shorter_than_the_server_notices_is_paid_for_each_time(one_serve
 
 
 @pytest.mark.parametrize("demand", [0.5, 5, 20])
-def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server, demand: float) -> None:
+def test_idle_producers_go_on_in_an_outage(one_server: Server, demand: float) -> None:
+    """A producer that is idle when Redis dies goes on all the same."""
     outages = Outages(one_server.fast_client(), 500)
     for _ in range(12):
         outages.add(demand)
@@ -163,9 +162,7 @@ def test_whoever_is_idle_when_redis_dies_goes_on_all_the_same(one_server: Server
 
 @pytest.mark.parametrize("link", CUTS)
 @pytest.mark.parametrize(("rate", "count"), [(12, 20), (200, 8)])
-def test_processes_busy_after_the_cut_cost_a_quarter_more(
-    one_server: Server, rate: float, count: int, link: str
-) -> None:
+def test_late_demand_costs_a_quarter_more(one_server: Server, rate: float, count: int, link: str) -> None:
     """Processes that become busy after they were cut off cost a quarter of the rate more."""
     outages = Outages(one_server.fast_client(), rate, seed=count)
     idle = [outages.add(0.5) for _ in range(count // 2)]
@@ -181,7 +178,8 @@ def test_processes_busy_after_the_cut_cost_a_quarter_more(
 
 
 @pytest.mark.parametrize("idle", [0.15, 10, 50])
-def test_one_that_was_busy_and_is_idle_has_a_share(one_server: Server, idle: float) -> None:
+def test_an_idle_producer_keeps_a_share(one_server: Server, idle: float) -> None:
+    """A producer that was busy and is idle has a share."""
     outages = fleet(one_server, 500, 1)
     outages.processes[0].demand = 0
     outages.advance(4 + idle)
@@ -193,8 +191,11 @@ def test_one_that_was_busy_and_is_idle_has_a_share(one_server: Server, idle: flo
     assert outages.processes[0].alone
 
 
-def test_a_fleet_of_web_workers_that_are_mostly_idle_uses_the_whole_budget(one_server: Server) -> None:
-    """A hundred, each with a caller every two seconds, beside one who takes all that they leave."""
+def test_idle_web_workers_use_all(one_server: Server) -> None:
+    """A fleet of web workers that are mostly idle uses the whole budget.
+
+    A hundred, each with a caller every two seconds, beside one that takes all that they leave.
+    """
     outages = Outages(one_server.fast_client(), 200)
     for _ in range(100):
         outages.add(0.5)
@@ -204,7 +205,8 @@ def test_a_fleet_of_web_workers_that_are_mostly_idle_uses_the_whole_budget(one_s
     assert not outages.alone
 
 
-def test_a_process_that_left_keeps_no_share_and_nothing_is_reserved_for_it(story: ScriptDriver) -> None:
+def test_leaving_frees_the_share(story: ScriptDriver) -> None:
+    """A process that left keeps no share, and nothing is reserved for it."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
     assert story.claim("b", tokens=50, requested_rate=1000).fallback_rate == 0
@@ -228,8 +230,11 @@ def test_idle_shares_are_split_evenly(story: ScriptDriver) -> None:
     assert told == pytest.approx([10, 12.5, 2.5, 25 / 3, 25 / 3, 25 / 3])
 
 
-def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: ScriptDriver) -> None:
-    """It has the share of the answer before, whatever it has been told since."""
+def test_a_lost_answer_keeps_the_reserve(story: ScriptDriver) -> None:
+    """An answer that was lost takes nothing from what is reserved.
+
+    The producer has the share of the answer before, whatever it has been told since.
+    """
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
     for i in range(1, 8):
@@ -241,6 +246,7 @@ def test_an_answer_that_was_lost_takes_nothing_from_what_is_reserved(story: Scri
 
 
 def test_a_share_is_reserved_until_it_has_ended(story: ScriptDriver) -> None:
+    """A share is reserved until it has ended."""
     story.configure(rate=100)
     story.at(1).claim("a", tokens=50, requested_rate=1000)
     reserved = []
@@ -254,7 +260,8 @@ def test_a_share_is_reserved_until_it_has_ended(story: ScriptDriver) -> None:
         assert reserved[age] >= 50 * 0.5 ** ((age + 1) // 30) - 1
 
 
-def test_a_liar_makes_nobody_owe_more_than_its_share_could_have_given(story: ScriptDriver) -> None:
+def test_a_liar_costs_at_most_its_share(story: ScriptDriver) -> None:
+    """A liar makes nobody owe more than its share could have given."""
     story.configure(rate=100)
     share = story.at(1).claim("a", tokens=50, requested_rate=1000).fallback_rate
     story.at(1.1).claim("b", tokens=50, requested_rate=1000)
@@ -264,7 +271,8 @@ def test_a_liar_makes_nobody_owe_more_than_its_share_could_have_given(story: Scr
     assert before - story.tokens <= share * 0.2 + 1
 
 
-def test_claims_without_the_last_two_fields_are_served(story: ScriptDriver) -> None:
+def test_shorter_claims_are_served(story: ScriptDriver) -> None:
+    """Claims without the last two fields are served."""
     story.configure(rate=100)
     story.at(1)
     ask = calls.claim(story.keys, "p", calls.Claim(need=MICRO, tokens=MICRO, incarnation="p", seq=1), story.at_us)
@@ -274,7 +282,7 @@ def test_claims_without_the_last_two_fields_are_served(story: ScriptDriver) -> N
 
 
 @pytest.mark.parametrize("silence", [0, 20, 45, 95, 200, 310, 3600, 86400])
-def test_a_killed_processs_share_is_missing_while_it_could_live(story: ScriptDriver, silence: float) -> None:
+def test_a_killed_share_ends_with_its_time(story: ScriptDriver, silence: float) -> None:
     """The share of a killed process is missing no longer than the process could live on it.
 
     A nightly job that was killed last night, or anybody who comes long after the last one.

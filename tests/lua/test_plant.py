@@ -61,17 +61,20 @@ def differences(client: redis.Redis, seed: int, planted: tuple[str, str] | None 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_scripts_and_referee_agree_over_any_life_of_a_fleet(client: redis.Redis, seed: int) -> None:
+def test_scripts_and_referee_agree(client: redis.Redis, seed: int) -> None:
+    """The scripts and the referee agree over any life of a fleet."""
     assert differences(client, seed) == []
 
 
 def test_they_agree_on_every_kind_of_server(real_server: Server) -> None:
+    """The scripts and the referee agree on every kind of server."""
     for seed in range(3):
         assert differences(real_server.fast_client(), seed) == []
 
 
 @pytest.mark.soak
-def test_scripts_and_referee_agree_over_a_thousand_lives(client: redis.Redis) -> None:
+def test_they_agree_over_a_thousand_lives(client: redis.Redis) -> None:
+    """The scripts and the referee agree over a thousand lives."""
     assert [seed for seed in range(1000) if differences(client, seed)] == []
 
 
@@ -91,36 +94,37 @@ def test_drain_reaches_96_percent_over_a_step(make: targets.Make, delay: float) 
 
 
 @pytest.mark.slow
-def test_an_hour_of_idleness_does_not_lower_what_drain_then_gives(make: targets.Make) -> None:
+def test_idleness_keeps_what_drain_knows(make: targets.Make) -> None:
+    """An hour of idleness does not lower what `drain` then gives."""
     assert targets.after_the_night(make, 1.0, 1) >= 98
 
 
 @pytest.mark.parametrize("delay", [0.5, 1.0])
-def test_from_cold_drain_finds_an_unknown_capacity(make: targets.Make, delay: float) -> None:
+def test_cold_drain_finds_the_capacity(make: targets.Make, delay: float) -> None:
     """From cold, `drain` finds 90 % of an unknown capacity within 5 seconds."""
     assert max(targets.from_cold(make, delay, seed) for seed in range(3)) <= 5
 
 
-def test_from_cold_nothing_is_lost_at_half_a_second_of_delay(make: targets.Make) -> None:
+def test_a_cold_start_loses_nothing(make: targets.Make) -> None:
+    """From cold, nothing is lost at half a second of delay."""
     assert sum(targets.lost_from_cold(make, 0.5, seed) for seed in range(3)) == 0
 
 
 @pytest.mark.parametrize("stalls_at_work", [False, True])
-def test_after_a_stall_of_5_seconds_the_rate_is_back_within_5_seconds(
-    make: targets.Make, *, stalls_at_work: bool
-) -> None:
+def test_the_rate_returns_after_a_stall(make: targets.Make, *, stalls_at_work: bool) -> None:
+    """After a stall of 5 seconds the rate is back within 5 seconds."""
     assert targets.after_a_stall(make, 1.0, 1, stalls_at_work=stalls_at_work) <= 5
 
 
 @pytest.mark.parametrize("how", [{"failing": 0.05}, {"commit_s": 1.0}, {"queue_s": 3.0, "bulk_s": 1.0}])
-def test_records_that_fail_and_work_in_batches_cost_less_than_3_percent(
-    make: targets.Make, how: dict[str, float]
-) -> None:
+def test_failures_and_batches_cost_little(make: targets.Make, how: dict[str, float]) -> None:
+    """Records that fail and work in batches cost less than 3 percent."""
     assert targets.goodput_of(make, 1.0, 1, targets.WARM + 50, **how) >= 97
 
 
 @pytest.mark.soak
 def test_every_figure_is_reached_on_ten_seeds() -> None:
+    """Every figure is reached on ten seeds."""
     with targets.measuring(targets.SEEDS, with_scripts=True) as measured:
         assert [str(figure) for figure in targets.figures(measured) if not figure.is_met] == []
 
@@ -130,23 +134,27 @@ def test_every_figure_is_reached_on_ten_seeds() -> None:
 
 @pytest.mark.parametrize("name", DECISIVE)
 def test_a_lossless_budget_loses_nothing(client: redis.Redis, name: str) -> None:
+    """A lossless budget loses nothing."""
     plant = attacked(client, name, Attack(queue_s=1.0, delay=0.5, seed=1, seconds=60))
     assert plant.granted > 2_500
     assert plant.lost() == 0
 
 
-def test_a_lossless_budget_loses_nothing_in_a_random_life(client: redis.Redis) -> None:
+def test_lossless_loses_nothing_in_one_life(client: redis.Redis) -> None:
+    """A lossless budget loses nothing in a random life."""
     for seed in range(8):
         life = random_life(seed, is_lossless=True)
         assert life.play(ScriptCoordinator(client, **life.told)).lost() == 0, seed
 
 
-def test_a_lossless_budget_fills_queues_that_are_deeper_than_the_loop(client: redis.Redis) -> None:
+def test_lossless_fills_deep_queues(client: redis.Redis) -> None:
+    """A lossless budget fills queues that are deeper than the loop."""
     plant = attacked(client, "steady", Attack(queue_s=1.0, delay=0.5, seed=1, seconds=30))
     assert plant.goodput(10, 29) > 0.98
 
 
-def test_without_lossless_the_same_attack_loses_records(client: redis.Redis) -> None:
+def test_without_lossless_an_attack_loses(client: redis.Redis) -> None:
+    """Without lossless the same attack loses records."""
     life = ATTACKS["capacity to 10 %"](Attack(queue_s=0.2, delay=0.5, seed=1, seconds=60))
     life.is_lossless = False
     assert life.play(ScriptCoordinator(client, **life.told)).lost() > 0
@@ -154,7 +162,8 @@ def test_without_lossless_the_same_attack_loses_records(client: redis.Redis) -> 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_lossless_budget_loses_nothing_whatever_queue_delay_and_seed(client: redis.Redis, name: str) -> None:
+def test_lossless_loses_nothing_in_any_delay(client: redis.Redis, name: str) -> None:
+    """A lossless budget loses nothing, whatever the queue, the delay and the seed are."""
     for queue_s in (0.2, 1.0, 5.0):
         for delay in (0.5, 1.0):
             for seed in (1, 2, 3):
@@ -162,7 +171,8 @@ def test_a_lossless_budget_loses_nothing_whatever_queue_delay_and_seed(client: r
 
 
 @pytest.mark.soak
-def test_a_lossless_budget_loses_nothing_in_five_hundred_random_lives(client: redis.Redis) -> None:
+def test_lossless_loses_nothing_in_500_lives(client: redis.Redis) -> None:
+    """A lossless budget loses nothing in five hundred random lives."""
     for seed in range(500):
         life = random_life(seed, is_lossless=True)
         assert life.play(ScriptCoordinator(client, **life.told)).lost() == 0, seed
@@ -198,14 +208,16 @@ LOSSES = (
 
 @pytest.mark.parametrize(("seed", "text", "instead"), IN_STEP)
 def test_the_referee_notices_a_planted_bug(client: redis.Redis, seed: int, text: str, instead: str) -> None:
+    """The referee notices a planted bug."""
     assert differences(client, seed) == []
     assert differences(client, seed, (text, instead))
 
 
 @pytest.mark.parametrize(("name", "queue_s", "delay", "planted"), LOSSES)
-def test_without_its_rule_a_lossless_budget_loses_records(
+def test_without_its_rule_lossless_loses(
     client: redis.Redis, name: str, queue_s: float, delay: float, planted: tuple[str, str]
 ) -> None:
+    """Without its rule a lossless budget loses records."""
     attacks = [Attack(queue_s, delay, seed, 60) for seed in (2, 3, 5)]
     assert any(attacked(client, name, attack, planted).lost() for attack in attacks)
     assert not attacked(client, name, attacks[0]).lost()

@@ -54,7 +54,8 @@ def rates(drops: list[Drop]) -> list[float]:
     return [drop.budget_rate / MICRO for drop in drops]
 
 
-def test_a_drop_is_published_with_all_that_it_takes_to_judge_it(story: ScriptDriver, ear: Ear) -> None:
+def test_a_drop_carries_its_judgement(story: ScriptDriver, ear: Ear) -> None:
+    """A drop is published with all that is needed to judge it."""
     story.configure(rate=100)
     story.at(1).claim(tokens=5)
     story.configure(rate=50)
@@ -62,6 +63,7 @@ def test_a_drop_is_published_with_all_that_it_takes_to_judge_it(story: ScriptDri
 
 
 def test_the_message_is_five_words(story: ScriptDriver) -> None:
+    """The message is five words."""
     pubsub = story.client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
     pubsub.subscribe("test:{story}:flow")
     story.configure(rate=100)
@@ -79,7 +81,8 @@ def test_the_message_is_five_words(story: ScriptDriver) -> None:
     assert found == [f"{BIRTH} 0 0 3 paused"]
 
 
-def test_a_tenth_less_is_a_drop_and_a_little_less_than_that_is_none(story: ScriptDriver, ear: Ear) -> None:
+def test_a_tenth_less_is_a_drop(story: ScriptDriver, ear: Ear) -> None:
+    """A tenth less is a drop, and a little less than that is none."""
     story.configure(rate=100)
     story.configure(rate=90.1)
     assert ear.heard() == []
@@ -88,7 +91,8 @@ def test_a_tenth_less_is_a_drop_and_a_little_less_than_that_is_none(story: Scrip
     assert rates(ear.heard()) == [90]
 
 
-def test_a_rise_is_not_published_nor_what_stays_as_it_is(story: ScriptDriver, ear: Ear) -> None:
+def test_a_rise_is_not_published(story: ScriptDriver, ear: Ear) -> None:
+    """Neither a rise nor an unchanged rate is published."""
     for rate in (100, 100, 101, 5000, 5000):
         story.configure(rate=rate)
     story.configure(rate=5000, burst=2)
@@ -96,7 +100,8 @@ def test_a_rise_is_not_published_nor_what_stays_as_it_is(story: ScriptDriver, ea
     assert ear.heard() == []
 
 
-def test_many_small_steps_are_a_drop_each_time_they_come_to_a_tenth(story: ScriptDriver, ear: Ear) -> None:
+def test_small_steps_add_up_to_drops(story: ScriptDriver, ear: Ear) -> None:
+    """Many small steps are a drop each time they come to a tenth."""
     for rate in range(1000, 699, -10):
         story.configure(rate=rate)
     assert rates(ear.heard()) == [900, 810, 720]
@@ -109,7 +114,8 @@ def test_steps_down_count_from_the_highest_rate(story: ScriptDriver, ear: Ear) -
     assert rates(ear.heard()) == [500, 1800]
 
 
-def test_a_pause_is_published_once_however_often_it_is_said(story: ScriptDriver, ear: Ear) -> None:
+def test_a_pause_is_published_once(story: ScriptDriver, ear: Ear) -> None:
+    """A pause is published once, however often it is set."""
     story.configure(rate=100)
     story.configure(pause=10)
     story.at(1).configure("operator", pause=60)
@@ -121,8 +127,11 @@ def test_a_pause_is_published_once_however_often_it_is_said(story: ScriptDriver,
     assert [drop.reason for drop in ear.heard()] == ["paused"]
 
 
-def test_a_rise_from_0_is_published_and_any_other_is_not(story: ScriptDriver, ear: Ear) -> None:
-    """Those who wait at a rate of 0 wait for nothing else."""
+def test_a_rise_from_0_is_published(story: ScriptDriver, ear: Ear) -> None:
+    """A rise from 0 is published, and any other rise is not.
+
+    Producers that wait at a rate of 0 wait for nothing else.
+    """
     story.configure(rate=100)
     story.configure(pause=1)
     ear.heard()
@@ -135,7 +144,8 @@ def test_a_rise_from_0_is_published_and_any_other_is_not(story: ScriptDriver, ea
     assert [drop.budget_rate for drop in ear.heard()] == [0, MICRO // 2]
 
 
-def test_a_budget_without_a_rate_publishes_nothing(story: ScriptDriver, ear: Ear) -> None:
+def test_no_rate_publishes_nothing(story: ScriptDriver, ear: Ear) -> None:
+    """A budget without a rate publishes nothing."""
     story.claim()
     story.configure()
     story.configure(pause=5)
@@ -143,7 +153,8 @@ def test_a_budget_without_a_rate_publishes_nothing(story: ScriptDriver, ear: Ear
     assert ear.heard() == []
 
 
-def test_what_a_consumer_reports_is_published_by_the_report(story: ScriptDriver, ear: Ear) -> None:
+def test_a_report_publishes_its_drop(story: ScriptDriver, ear: Ear) -> None:
+    """A drop that a consumer reports is published by the report."""
     story.report(load=10, capacity=400)
     story.at(0.3).report(load=80, capacity=400)
     assert ear.heard() == []
@@ -154,14 +165,16 @@ def test_what_a_consumer_reports_is_published_by_the_report(story: ScriptDriver,
     assert ear.heard() == []
 
 
-def test_a_consumer_that_falls_silent_is_published_by_whoever_comes_next(story: ScriptDriver, ear: Ear) -> None:
+def test_silence_is_published_by_the_next(story: ScriptDriver, ear: Ear) -> None:
+    """A consumer that falls silent is published by the next caller, whichever it is."""
     story.report(load=10, capacity=400)
     story.at(5).claim()
     story.at(6).claim()
     assert ear.heard() == [Drop(BIRTH, 0, 0, 3, "no_consumers")]
 
 
-def test_a_consumer_that_leaves_is_published_by_its_goodbye(story: ScriptDriver, ear: Ear) -> None:
+def test_leaving_is_published_at_once(story: ScriptDriver, ear: Ear) -> None:
+    """A consumer that leaves is published by its deregistration."""
     story.report("a", load=10, capacity=300)
     story.report("b", load=10, capacity=100)
     story.leave(consumer="b")
@@ -169,14 +182,16 @@ def test_a_consumer_that_leaves_is_published_by_its_goodbye(story: ScriptDriver,
     assert [(drop.budget_rate / MICRO, drop.reason) for drop in ear.heard()] == [(300, "load"), (0, "no_consumers")]
 
 
-def test_a_consumer_that_pauses_takes_its_part_out_at_once(story: ScriptDriver, ear: Ear) -> None:
+def test_a_paused_part_goes_out_at_once(story: ScriptDriver, ear: Ear) -> None:
+    """A consumer that pauses takes its part out at once."""
     story.report("a", load=10, capacity=300)
     story.report("b", load=10, capacity=300)
     story.at(0.3).report("a", load=10, capacity=300, pause_ms=1000)
     assert rates(ear.heard()) == [300]
 
 
-def test_level_3_is_published_even_where_the_rate_stays(story: ScriptDriver, ear: Ear) -> None:
+def test_level_3_is_published_at_one_rate(story: ScriptDriver, ear: Ear) -> None:
+    """Level 3 is published, even where the rate stays."""
     story.configure(rate=100, min_rate=100)
     story.report(load=50, capacity=400)
     story.at(0.3).report(load=100, capacity=400)
@@ -185,6 +200,7 @@ def test_level_3_is_published_even_where_the_rate_stays(story: ScriptDriver, ear
 
 
 def test_the_settings_of_a_new_life_are_no_drop(story: ScriptDriver, ear: Ear) -> None:
+    """The settings of a new life are not a drop."""
     story.configure(rate=100)
     story.client.flushall()
     story.at(1).configure(rate=10)
@@ -192,6 +208,7 @@ def test_the_settings_of_a_new_life_are_no_drop(story: ScriptDriver, ear: Ear) -
 
 
 def test_each_budget_has_a_channel_of_its_own(story: ScriptDriver, ear: Ear) -> None:
+    """Each budget has a channel of its own."""
     other = ScriptDriver(story.client, "other")
     other.configure(rate=100)
     other.configure(pause=1)
@@ -200,6 +217,7 @@ def test_each_budget_has_a_channel_of_its_own(story: ScriptDriver, ear: Ear) -> 
 
 
 def test_who_may_not_publish_has_everything_else(real_story: ScriptDriver) -> None:
+    """A client that may not publish can do everything else."""
     admin: Any = real_story.client
     admin.execute_command("ACL", "SETUSER", "mute", "reset", "on", ">secret", "~*", "+@all", "resetchannels")
     try:

@@ -49,7 +49,8 @@ def names(cell: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_protocol_lists_what_a_script_takes_gives_and_refuses(name: str) -> None:
+def test_the_protocol_lists_the_scripts(name: str) -> None:
+    """The protocol lists what a script takes, gives and refuses."""
     text, said = section("protocol.md", name), header(name)
     found: dict[str, list[str]] = {"ARGV": [], "Reply": []}
     kind = ""
@@ -66,7 +67,8 @@ def test_the_protocol_lists_what_a_script_takes_gives_and_refuses(name: str) -> 
     assert codes(text.partition("Errors:")[2]) == codes(said["Errors"])
 
 
-def test_the_defaults_of_a_claim_are_those_of_its_call() -> None:
+def test_claims_have_the_calls_defaults() -> None:
+    """The defaults of a claim are those of its call."""
     cells = {names(row[1])[0]: row[3] for row in rows(section("protocol.md", "claim")) if len(row) == 4 and row[1]}
     told = {
         name: str(int(value) if isinstance(value, bool) else value) for name, value in Claim._field_defaults.items()
@@ -75,12 +77,14 @@ def test_the_defaults_of_a_claim_are_those_of_its_call() -> None:
 
 
 @pytest.mark.parametrize("model", [CapacitySignal, FlowControl, LoadReport], ids=lambda model: model.__name__)
-def test_the_protocol_lists_the_fields_of_a_message(model: type[Message]) -> None:
+def test_the_protocol_lists_message_fields(model: type[Message]) -> None:
+    """The protocol lists the fields of a message."""
     fields = [name for row in rows(section("protocol.md", model.__name__))[1:] for name in names(row[0])]
     assert fields == list(model.model_fields)
 
 
 def test_the_protocol_explains_every_code() -> None:
+    """The protocol explains every code."""
     explained = {
         code for row in rows(section("protocol.md", "Five scripts")) for code in re.findall(r"NEXUS_\w+", row[0])
     }
@@ -90,7 +94,8 @@ def test_the_protocol_explains_every_code() -> None:
     }  # fmt: skip
 
 
-def test_the_protocol_lists_the_words_of_a_message_on_the_channel() -> None:
+def test_the_protocol_lists_the_channel() -> None:
+    """The protocol lists the words of a message on the channel."""
     words = [names(row[1])[0] for row in rows(section("protocol.md", "The channel"))[1:]]
     said = ["backpressure_level" if name == "level" else name for name in calls.Drop._fields]  # as in the messages
     assert words == said
@@ -100,7 +105,8 @@ def test_the_protocol_lists_the_words_of_a_message_on_the_channel() -> None:
     assert example[1] in published
 
 
-def test_the_keys_are_spelled_in_the_order_of_the_scripts() -> None:
+def test_keys_are_in_the_order_of_the_scripts() -> None:
+    """The keys are spelled in the order of the scripts."""
     assert names(rows(section("protocol.md", "Five scripts"))[1][1]) == [f":{place}" for place in SHARED]
     documented = {name for row in rows(section("state.md", "Keys")) for name in names(row[0])}
     members = {":producer:ID", ":consumer:ID", ":producer:ID:state", ":consumer:ID:state"}
@@ -132,7 +138,8 @@ def live(story: ScriptDriver, key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("heading", ["The budget", "A producer", "A consumer"])
-def test_every_field_of_a_hash_is_listed_and_no_other(full: ScriptDriver, heading: str) -> None:
+def test_every_field_of_a_hash_is_listed(full: ScriptDriver, heading: str) -> None:
+    """Every field of a hash is listed, and no other."""
     key = {"The budget": full.keys.budget, "A producer": full.keys.producer("p"), "A consumer": full.keys.consumer("c")}
     listed_ = [name for row in rows(section("state.md", heading))[1:] for name in names(row[0])]
     assert len(listed_) == len(set(listed_))
@@ -141,6 +148,7 @@ def test_every_field_of_a_hash_is_listed_and_no_other(full: ScriptDriver, headin
 
 @pytest.mark.parametrize("part", [*KINDS, "report"])
 def test_every_place_of_a_state_is_explained(full: ScriptDriver, part: str) -> None:
+    """Every place of a packed state is explained."""
     table, places = rows(section("state.md", re.sub("_.*", "", part)))[1:], list[int]()
     for row in table:
         first, _, last = row[0].partition(" to ")
@@ -156,7 +164,7 @@ def test_every_place_of_a_state_is_explained(full: ScriptDriver, part: str) -> N
         assert "".join(row[1] for row in table) == FORMATS[part.upper()]
 
 
-def test_a_client_that_decodes_replies_reads_everything(real_server: Server) -> None:
+def test_a_decoding_client_reads_everything(real_server: Server) -> None:
     """A client that decodes replies as text reads every hash, set and stream."""
     story = ScriptDriver(real_server.fast_client())
     story.configure(rate=100, lossless=True)
@@ -173,11 +181,13 @@ def test_a_client_that_decodes_replies_reads_everything(real_server: Server) -> 
 
 
 def test_every_setting_is_listed_by_both_sources() -> None:
+    """Every setting is listed by both sources."""
     listed_ = {name for row in rows(section("state.md", "The budget")) for name in names(row[0])}
     assert {f"{setting}_by_{source}" for setting in SETTINGS for source in ("code", "operator")} <= listed_
 
 
 def test_nothing_else_lies_there(full: ScriptDriver) -> None:
+    """No other key lies in Redis than those that the page lists."""
     kinds = {row[1] for row in rows(section("state.md", "Keys"))[1:]}
     found = {calls.text(full.client.type(key)) for key in full.state}
     assert found == kinds == {"hash", "zset", "stream", "string"}
@@ -199,6 +209,7 @@ def as_pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def test_the_transcript_is_what_lies_there(one_server: Server) -> None:
+    """The transcript shows what lies in Redis."""
     story = ScriptDriver(one_server.fast_client())
     story.keys = BudgetKeys("nexus", "elasticsearch")
     story.configure(rate=2000, who="app@web-1")

@@ -64,7 +64,8 @@ def consumer(story: ScriptDriver, name: str = "c") -> dict[str, str]:
 # --- the published example
 
 
-def test_the_protocols_own_example_on_the_first_report(story: ScriptDriver) -> None:
+def test_the_example_of_the_protocol(story: ScriptDriver) -> None:
+    """The first report is answered as in the protocol's own example."""
     report = story.report("es-1", load=95, capacity=400)
     assert (report.rate, report.capacity, report.budget_rate) == (100, 400, 100)
     assert (report.level, report.load, report.law, report.reason) == (2, 95, "range", "load")
@@ -75,7 +76,8 @@ def test_the_protocols_own_example_on_the_first_report(story: ScriptDriver) -> N
 # --- levels
 
 
-def test_levels_rise_at_once_and_fall_five_points_later(story: ScriptDriver) -> None:
+def test_levels_rise_fast_and_fall_late(story: ScriptDriver) -> None:
+    """Levels rise at once and fall five points later."""
     levels = [
         (0, 0), (69.9, 0), (70, 1), (66, 1), (65, 1), (64.9, 0), (90, 2), (86, 2), (85, 2), (84.9, 1), (65, 1),
         (64.9, 0), (100, 3), (95.1, 3), (95, 3), (94.9, 2), (0, 0), (100, 3),
@@ -85,6 +87,7 @@ def test_levels_rise_at_once_and_fall_five_points_later(story: ScriptDriver) -> 
 
 
 def test_the_load_is_told_though_the_rate_stays(story: ScriptDriver) -> None:
+    """The load is told, though the rate stays."""
     story.configure(rate=10)
     assert [story.at(i).report(load=load, capacity=1000).load for i, load in enumerate((0, 5, 10.5))] == [0, 5, 10.5]
     assert story.claim(tokens=0).load == 10.5
@@ -92,6 +95,7 @@ def test_the_load_is_told_though_the_rate_stays(story: ScriptDriver) -> None:
 
 
 def test_a_full_consumer_is_not_a_paused_one(story: ScriptDriver) -> None:
+    """A full consumer is not a paused one."""
     report = story.report(load=100, capacity=1000)
     assert (report.level, report.reason) == (3, "load")
     assert 0 < report.budget_rate < 1
@@ -100,14 +104,16 @@ def test_a_full_consumer_is_not_a_paused_one(story: ScriptDriver) -> None:
 # --- several consumers
 
 
-def test_a_pool_adds_up_and_its_load_is_weighed_by_capacity(story: ScriptDriver) -> None:
+def test_a_pool_adds_up(story: ScriptDriver) -> None:
+    """A pool adds up, and its load is weighed by capacity."""
     story.report("a", load=90, capacity=100)
     report = story.report("b", load=0, capacity=300)
     assert (report.budget_rate, report.load) == (350, 22.5)
     assert standing(story) == (350, 0, "load")
 
 
-def test_pushed_work_goes_as_fast_as_the_fullest_part_allows(story: ScriptDriver) -> None:
+def test_pushed_work_follows_the_fullest(story: ScriptDriver) -> None:
+    """Pushed work goes as fast as the fullest part allows."""
     story.configure(combine="spread")
     for i in range(5):
         story.at(0.25 * i)
@@ -123,7 +129,8 @@ def test_pushed_work_goes_as_fast_as_the_fullest_part_allows(story: ScriptDriver
     assert report.load == 90
 
 
-def test_one_that_gets_next_to_nothing_counts_for_two_percent(story: ScriptDriver) -> None:
+def test_a_starved_part_counts_two_percent(story: ScriptDriver) -> None:
+    """A consumer that gets next to nothing counts for two percent."""
     story.configure(combine="spread")
     for i in range(60):
         story.at(0.25 * i)
@@ -132,14 +139,16 @@ def test_one_that_gets_next_to_nothing_counts_for_two_percent(story: ScriptDrive
     assert report.budget_rate == pytest.approx(500)
 
 
-def test_without_arrivals_pushed_work_is_a_sum_unless_one_is_far_slower(story: ScriptDriver) -> None:
+def test_unknown_arrivals_are_a_sum(story: ScriptDriver) -> None:
+    """Without arrivals, pushed work is a sum unless one consumer is far slower."""
     story.configure(combine="spread")
     story.report("a", load=0, capacity=100)
     assert story.report("b", load=0, capacity=300).budget_rate == 400
     assert story.report("c", load=0, capacity=1).budget_rate == 50
 
 
-def test_what_touches_all_goes_as_fast_as_the_slowest(story: ScriptDriver) -> None:
+def test_min_follows_the_slowest(story: ScriptDriver) -> None:
+    """Work that touches all consumers goes as fast as the slowest."""
     story.configure(combine="min")
     story.report("a", load=90, capacity=100)
     report = story.report("b", load=0, capacity=300)
@@ -154,14 +163,16 @@ def test_what_touches_all_goes_as_fast_as_the_slowest(story: ScriptDriver) -> No
     assert standing(story) == (100, 0, "load")  # forgotten ten seconds later
 
 
-def test_the_ceiling_of_the_budget_is_a_ceiling_of_each_part(story: ScriptDriver) -> None:
+def test_the_ceiling_bounds_each_part(story: ScriptDriver) -> None:
+    """The ceiling of the budget is a ceiling of each part."""
     story.configure(rate=100)
     report = story.report("liar", load=0, capacity=1e9)
     assert (report.rate, report.budget_rate, report.reason) == (100, 100, "rate")
     assert parts(story)["rate"] == 100 * MICRO
 
 
-def test_one_liar_moves_the_budget_by_its_own_part_only(story: ScriptDriver) -> None:
+def test_a_liar_moves_its_own_part(story: ScriptDriver) -> None:
+    """A liar moves the budget by its own part only."""
     for name in ("a", "b"):
         story.report(name, load=50, capacity=100)
     honest = story.report("c", load=50, capacity=100).budget_rate
@@ -170,7 +181,8 @@ def test_one_liar_moves_the_budget_by_its_own_part_only(story: ScriptDriver) -> 
         assert honest - 100 <= report.budget_rate <= honest
 
 
-def test_rates_never_leave_the_range_of_the_protocol(story: ScriptDriver) -> None:
+def test_rates_stay_in_range(story: ScriptDriver) -> None:
+    """Rates never leave the range of the protocol."""
     for i in range(12):
         report = story.report(f"c{i}", load=0, capacity=1e9, queue_limit=2.0**53, errors=2.0**53, slots=2.0**53)
     assert report.budget_rate == 1e9
@@ -180,6 +192,7 @@ def test_rates_never_leave_the_range_of_the_protocol(story: ScriptDriver) -> Non
 
 
 def test_a_capacity_is_exact_to_the_micro_token(story: ScriptDriver) -> None:
+    """A capacity is exact to the micro-token."""
     for capacity in (0.29, 0.57, 1.1, 4.35, 33.333333, 0.000001, 1e9):
         report = story.at(story.now + 0.25).report(load=0, capacity=capacity)
         assert (report.rate, report.capacity, report.budget_rate) == (capacity, capacity, capacity)
@@ -192,8 +205,11 @@ def test_a_capacity_is_exact_to_the_micro_token(story: ScriptDriver) -> None:
 # --- a consumer's end
 
 
-def test_a_silent_consumer_is_out_after_its_deadline_whoever_calls(story: ScriptDriver) -> None:
-    """G5, seen by a claim, by a report of another, by a configure."""
+def test_a_silent_consumer_is_out(story: ScriptDriver) -> None:
+    """A silent consumer is out after its deadline, whichever call comes next (G5).
+
+    A claim, a report of another and a configure see it.
+    """
 
     def by_claim() -> float:
         return standing(story)[0]
@@ -214,7 +230,8 @@ def test_a_silent_consumer_is_out_after_its_deadline_whoever_calls(story: Script
         assert "c" not in story.inspect().live
 
 
-def test_the_deadline_is_three_intervals_and_no_less_than_two_seconds(story: ScriptDriver) -> None:
+def test_a_deadline_is_three_intervals(story: ScriptDriver) -> None:
+    """The deadline is three intervals and no less than two seconds."""
     story.report("quick", load=0, capacity=1, interval_ms=10)
     story.report("usual", load=0, capacity=1)
     story.report("slow", load=0, capacity=1, interval_ms=60_000)
@@ -222,7 +239,8 @@ def test_the_deadline_is_three_intervals_and_no_less_than_two_seconds(story: Scr
     assert ends == {"quick": 2, "usual": 2, "slow": 180}
 
 
-def test_a_silent_consumer_is_forgotten_ten_seconds_later(story: ScriptDriver) -> None:
+def test_a_silent_consumer_is_forgotten(story: ScriptDriver) -> None:
+    """A silent consumer is forgotten ten seconds later."""
     story.report(load=0, capacity=100)
     story.at(2).claim(tokens=0)
     assert story.inspect().consumers == {"c": START_US / MICRO + 12}
@@ -232,7 +250,8 @@ def test_a_silent_consumer_is_forgotten_ten_seconds_later(story: ScriptDriver) -
     assert story.inspect().consumer_count == 0
 
 
-def test_many_that_fall_silent_together_go_a_few_a_call(story: ScriptDriver) -> None:
+def test_many_silent_ones_go_slowly(story: ScriptDriver) -> None:
+    """Many that fall silent together go a few a call."""
     for i in range(40):
         story.report(f"c{i}", load=0, capacity=1)
     live = []
@@ -243,7 +262,8 @@ def test_many_that_fall_silent_together_go_a_few_a_call(story: ScriptDriver) -> 
     assert standing(story)[0] == 0
 
 
-def test_a_silent_end_stops_the_budget_until_a_report(story: ScriptDriver) -> None:
+def test_a_silent_end_stops_the_budget(story: ScriptDriver) -> None:
+    """A silent end stops the budget until a report."""
     story.configure(rate=100, min_rate=3)
     story.report(load=0, capacity=500)
     assert standing(story.at(5)) == (3, 3, "no_consumers")
@@ -278,7 +298,8 @@ def test_the_rate_in_a_rolling_restart(story: ScriptDriver, combine: str) -> Non
             assert standing(story.at(story.now + 3)) == (20, 0, "load")
 
 
-def test_a_grace_ends_with_a_report_a_silence_or_a_word_of_the_operator(story: ScriptDriver) -> None:
+def test_a_grace_has_three_ends(story: ScriptDriver) -> None:
+    """A grace ends with a report, a silence, or a word of the operator."""
     story.configure(rate=100, min_rate=15)
     story.report(load=95, capacity=40)
     story.at(1).leave(consumer="c")
@@ -310,7 +331,8 @@ def test_a_grace_opens_no_other_budget(story: ScriptDriver) -> None:
     assert standing(story) == (0, 3, "window")
 
 
-def test_a_clean_leave_without_a_rate_leaves_the_floor(story: ScriptDriver) -> None:
+def test_a_clean_leave_leaves_the_floor(story: ScriptDriver) -> None:
+    """A clean leave without a rate leaves the floor."""
     story.configure(min_rate=2)
     story.report(load=0, capacity=500)
     story.leave(consumer="c")
@@ -318,7 +340,8 @@ def test_a_clean_leave_without_a_rate_leaves_the_floor(story: ScriptDriver) -> N
 
 
 @pytest.mark.parametrize("after", [3, 13])
-def test_one_that_fell_silent_may_still_leave_or_be_forgotten(story: ScriptDriver, after: float) -> None:
+def test_a_silent_one_may_leave(story: ScriptDriver, after: float) -> None:
+    """A consumer that fell silent may still leave or be forgotten."""
     for end, incarnation in (("left", "c"), ("forgotten", "*")):
         story.client.flushall()
         story.at(0).configure(rate=100)
@@ -330,6 +353,7 @@ def test_one_that_fell_silent_may_still_leave_or_be_forgotten(story: ScriptDrive
 
 
 def test_the_end_of_the_last_one_counts(story: ScriptDriver) -> None:
+    """The end of the last consumer counts."""
     story.configure(rate=100)
     story.report("a", load=0, capacity=500)
     story.at(1).report("b", load=0, capacity=500)
@@ -346,7 +370,8 @@ def test_the_end_of_the_last_one_counts(story: ScriptDriver) -> None:
 # --- pauses of one consumer
 
 
-def test_a_paused_consumer_takes_its_part_out_and_puts_it_back(story: ScriptDriver) -> None:
+def test_a_pause_takes_a_part_out(story: ScriptDriver) -> None:
+    """A paused consumer takes its part out and puts it back."""
     story.report("a", load=0, capacity=100)
     report = story.report("b", load=0, capacity=300, pause_ms=1000)
     assert (report.rate, report.budget_rate, report.reason) == (0, 100, "load")
@@ -357,14 +382,16 @@ def test_a_paused_consumer_takes_its_part_out_and_puts_it_back(story: ScriptDriv
     assert story.at(1.75).report("b", load=0, capacity=300, pause_ms=0).budget_rate == 400
 
 
-def test_when_all_that_there_are_have_paused_the_budget_is_paused(story: ScriptDriver) -> None:
+def test_all_paused_means_paused(story: ScriptDriver) -> None:
+    """When all consumers that there are have paused, the budget is paused."""
     story.configure(rate=100, min_rate=5)
     report = story.report(load=20, capacity=100, pause_ms=1000)
     assert (report.budget_rate, report.level, report.reason, report.load) == (0, 3, "paused", 20)
 
 
 @pytest.mark.parametrize("combine", ["spread", "min"])
-def test_where_its_part_cannot_be_left_out_one_paused_consumer_stops_all(story: ScriptDriver, combine: str) -> None:
+def test_one_pause_stops_pushed_work(story: ScriptDriver, combine: str) -> None:
+    """Where its part cannot be left out, one paused consumer stops all."""
     story.configure(combine=combine)
     for i in range(8):
         story.at(0.25 * i).report("a", load=0, capacity=100, done=10 * i)
@@ -375,12 +402,14 @@ def test_where_its_part_cannot_be_left_out_one_paused_consumer_stops_all(story: 
 
 
 def test_a_ceiling_of_nothing_is_no_pause(story: ScriptDriver) -> None:
+    """A ceiling of nothing is not a pause."""
     story.configure(rate=0)
     report = story.report(load=20, capacity=100)
     assert (report.budget_rate, report.level, report.reason) == (0, 0, "rate")
 
 
-def test_a_report_too_soon_changes_nothing_unless_it_pauses(story: ScriptDriver) -> None:
+def test_an_early_report_changes_nothing(story: ScriptDriver) -> None:
+    """A report that comes too soon changes nothing, unless it pauses."""
     story.report(**QUEUE)
     before = story.state
     first = story.at(0.1).report(**QUEUE)
@@ -391,6 +420,7 @@ def test_a_report_too_soon_changes_nothing_unless_it_pauses(story: ScriptDriver)
 
 
 def test_load_alone_counts_at_once_however_soon(story: ScriptDriver) -> None:
+    """A load alone counts at once, however soon it comes."""
     story.report(load=0, capacity=100)
     assert story.at(0.001).report(load=90, capacity=100).budget_rate == 50
 
@@ -399,6 +429,7 @@ def test_load_alone_counts_at_once_however_soon(story: ScriptDriver) -> None:
 
 
 def test_the_same_report_changes_nothing(story: ScriptDriver) -> None:
+    """The same report changes nothing."""
     story.report(load=0, capacity=100)
     story.at(0.25).report(load=50, capacity=100)
     before = story.state
@@ -409,11 +440,13 @@ def test_the_same_report_changes_nothing(story: ScriptDriver) -> None:
 
 
 def test_a_lower_seq_is_stale(story: ScriptDriver) -> None:
+    """A lower seq is stale."""
     story.report(load=0, capacity=100, seq=5)
     assert refused(story.at(1), load=0, capacity=100, seq=4) == "NEXUS_STALE"
 
 
 def test_an_id_is_taken_while_its_reports_live(story: ScriptDriver) -> None:
+    """An id is taken while its reports live."""
     story.report(load=0, capacity=100)
     assert refused(story.at(1.999999), load=0, capacity=9, incarnation="other", seq=1) == "NEXUS_ID_TAKEN"
     assert refused(story, load=0, capacity=9, incarnation="", seq=0) == "NEXUS_ID_TAKEN"
@@ -421,7 +454,8 @@ def test_an_id_is_taken_while_its_reports_live(story: ScriptDriver) -> None:
     assert refused(story, load=0, capacity=9, incarnation="c", seq=9) == "NEXUS_ID_TAKEN"
 
 
-def test_an_id_is_free_once_its_owner_was_seen_silent_or_left(story: ScriptDriver) -> None:
+def test_a_silent_owner_frees_its_id(story: ScriptDriver) -> None:
+    """An id is free once its owner was seen silent or left."""
     story.report(load=0, capacity=100)
     story.at(2.5).claim(tokens=0)
     assert story.at(2.6).report(load=0, capacity=9, incarnation="other", seq=1).budget_rate == 9
@@ -429,13 +463,15 @@ def test_an_id_is_free_once_its_owner_was_seen_silent_or_left(story: ScriptDrive
     assert story.report(load=0, capacity=8, incarnation="third", seq=1).budget_rate == 8
 
 
-def test_one_shot_senders_own_nothing_and_are_never_a_retry(story: ScriptDriver) -> None:
+def test_one_shot_senders_own_nothing(story: ScriptDriver) -> None:
+    """Senders of one report own nothing and are never a retry."""
     story.report(load=0, capacity=100, incarnation="", seq=0)
     assert story.report(load=50, capacity=50, incarnation="", seq=0).budget_rate == 50
     assert story.report(load=50, capacity=40, incarnation="x", seq=0).budget_rate == 40
 
 
-def test_the_first_report_of_an_incarnation_is_a_base(story: ScriptDriver) -> None:
+def test_a_first_report_is_a_base(story: ScriptDriver) -> None:
+    """The first report of an incarnation is a base."""
     story.configure(lossless=True)
     story.report(**QUEUE)
     story.at(1.9).claim("p", tokens=8, need=8)
@@ -450,7 +486,8 @@ def test_the_first_report_of_an_incarnation_is_a_base(story: ScriptDriver) -> No
 
 
 @pytest.mark.parametrize("back", [{"done": 3}, {"errors": 3}, {"uptime_ms": 1}])
-def test_counters_or_an_uptime_that_fall_are_a_base_too(story: ScriptDriver, back: dict[str, float]) -> None:
+def test_falling_counters_are_a_base(story: ScriptDriver, back: dict[str, float]) -> None:
+    """Counters or an uptime that fall are a base too."""
     story.configure(lossless=True)
     told: dict[str, Any] = QUEUE | {"done": 5, "errors": 5}
     story.report(**told)
@@ -473,7 +510,8 @@ def drained(
 
 
 @pytest.mark.parametrize("leap", [6, 3_600, 1e9])
-def test_an_uptime_that_leaps_is_a_base_and_moves_nothing(real_story: ScriptDriver, leap: float) -> None:
+def test_a_leaping_uptime_is_a_base(real_story: ScriptDriver, leap: float) -> None:
+    """An uptime that leaps is a base and moves nothing."""
     story = real_story
     done, _ = drained(story, 40, 0)
     done, rates = drained(story, 40, done, leaps=leap * 1e3)
@@ -484,7 +522,8 @@ def test_an_uptime_that_leaps_is_a_base_and_moves_nothing(real_story: ScriptDriv
     assert min(rates) >= 70
 
 
-def test_an_uptime_that_leaps_opens_no_window_of_a_cold_consumer(story: ScriptDriver) -> None:
+def test_a_leaping_uptime_opens_no_window(story: ScriptDriver) -> None:
+    """An uptime that leaps opens no window of a cold consumer."""
     cold = QUEUE | {"queue_limit": 1_000}
     assert story.report(**cold).rate == 400
     assert story.at(0.25).report(**cold | {"in_flight": 1}).rate < 900
@@ -492,7 +531,8 @@ def test_an_uptime_that_leaps_opens_no_window_of_a_cold_consumer(story: ScriptDr
     assert story.at(0.75).report(**cold | {"in_flight": 3}, uptime_ms=3.6e6 + 250).rate < 2_000
 
 
-def test_a_report_that_comes_twice_or_late_moves_nothing(real_story: ScriptDriver) -> None:
+def test_a_repeated_report_moves_nothing(real_story: ScriptDriver) -> None:
+    """A report that comes twice or late moves nothing."""
     story = real_story
     done, _ = drained(story, 40, 0)
     done, rates = drained(story, 8, done, doubled=True)
@@ -506,7 +546,7 @@ def test_a_report_that_comes_twice_or_late_moves_nothing(real_story: ScriptDrive
     assert min(rates) >= 70
 
 
-def test_a_counter_that_jumps_takes_no_work_for_long(real_story: ScriptDriver) -> None:
+def test_a_jump_takes_little_pushed_work(real_story: ScriptDriver) -> None:
     """A counter that jumps takes no pushed work from an honest consumer for long."""
     story, rates = real_story, []
     story.configure(combine="spread")
@@ -520,7 +560,8 @@ def test_a_counter_that_jumps_takes_no_work_for_long(real_story: ScriptDriver) -
     assert min(rates[72:]) >= 0.9 * rates[59]
 
 
-def test_a_counter_that_jumps_floods_no_budget_beside_an_honest_consumer(real_story: ScriptDriver) -> None:
+def test_a_jump_floods_no_budget(real_story: ScriptDriver) -> None:
+    """A counter that jumps floods no budget beside an honest consumer."""
     story = real_story
     honest, jumping, rates = 0, 0, []
     for i in range(200):
@@ -538,16 +579,19 @@ def test_a_counter_that_jumps_floods_no_budget_beside_an_honest_consumer(real_st
 
 
 @pytest.mark.parametrize("said", [{}, {"load": 95}, {"done": 5}, {"in_flight": 3}, {"latency_ms": 9, "errors": 1}])
-def test_a_report_from_which_no_rate_follows_is_refused(story: ScriptDriver, said: dict[str, float]) -> None:
+def test_a_report_without_a_law_is_refused(story: ScriptDriver, said: dict[str, float]) -> None:
+    """A report from which no rate follows is refused."""
     assert refused(story, **said) == "NEXUS_NO_LAW"
 
 
-def test_load_alone_says_how_fast_where_the_budget_has_a_rate(story: ScriptDriver) -> None:
+def test_load_alone_needs_a_rate(story: ScriptDriver) -> None:
+    """A load alone gives the speed where the budget has a rate."""
     story.configure(rate=400)
     assert story.report(load=95).budget_rate == 100
 
 
-def test_the_law_is_the_first_that_fits_and_a_chosen_one_moves_only_up(story: ScriptDriver) -> None:
+def test_a_law_moves_only_up(story: ScriptDriver) -> None:
+    """The law is the first that fits, and a chosen law moves only up."""
     assert story.report(done=0, errors=0).law == "aimd"
     assert story.at(0.25).report(load=10, capacity=5, done=0, errors=0).law == "range"
     assert story.at(0.5).report(**QUEUE).law == "drain"
@@ -556,7 +600,7 @@ def test_the_law_is_the_first_that_fits_and_a_chosen_one_moves_only_up(story: Sc
     assert story.at(1).report(**QUEUE | {"done": 2}).law == "aimd"
 
 
-def test_a_queue_that_counts_nothing_says_how_full_it_is(story: ScriptDriver) -> None:
+def test_an_uncounted_queue_has_a_load(story: ScriptDriver) -> None:
     """A queue whose work is never counted says how full it is, where the budget has a rate."""
     nothing = QUEUE | {"done": 0, "errors": 0, "in_flight": 0}
     assert story.report(**nothing).law == "drain"
@@ -567,7 +611,8 @@ def test_a_queue_that_counts_nothing_says_how_full_it_is(story: ScriptDriver) ->
     assert story.at(3.0).report(**nothing | {"done": 1}).law == "drain"
 
 
-def test_a_lossless_budget_needs_to_know_all_that_is_in_hands(story: ScriptDriver) -> None:
+def test_lossless_needs_all_counters(story: ScriptDriver) -> None:
+    """A lossless budget needs to know all that its consumers hold."""
     story.configure(lossless=True)
     for field in QUEUE:
         told = {name: value for name, value in QUEUE.items() if name != field}
@@ -575,7 +620,8 @@ def test_a_lossless_budget_needs_to_know_all_that_is_in_hands(story: ScriptDrive
     story.report(**QUEUE)
 
 
-def test_load_follows_from_queue_or_slots_whichever_is_fuller(story: ScriptDriver) -> None:
+def test_load_is_the_fuller_of_two(story: ScriptDriver) -> None:
+    """The load follows from the queue or the slots, whichever is fuller."""
     assert story.report(queue_depth=45, queue_limit=50, capacity=100).load == 90
     assert story.at(1).report(in_flight=2, slots=4, queue_depth=5, queue_limit=50, capacity=100).load == 50
     assert story.at(2).report(queue_depth=75, queue_limit=50, capacity=100).load == 100
@@ -584,6 +630,7 @@ def test_load_follows_from_queue_or_slots_whichever_is_fuller(story: ScriptDrive
 
 
 def test_a_consumers_hash_says_what_it_reported(story: ScriptDriver) -> None:
+    """A consumer's hash says what the consumer reported."""
     told = calls.report(
         story.keys, "c", {"load": 12.5, "capacity": 100.25, "done": 7, "errors": 1, "in_flight": 2, "latency_ms": 3.5},
         "me", 3, '{"zone":"b"}', at_us=story.at_us,
@@ -600,7 +647,8 @@ def test_a_consumers_hash_says_what_it_reported(story: ScriptDriver) -> None:
     assert words == f"me 3 100250000 100250000 0 0 {START_US} {START_US} - 12.5 100.25 - - 7 1 2 - 3.5 - - - - - -"
 
 
-def test_what_is_no_longer_said_is_no_longer_shown(story: ScriptDriver) -> None:
+def test_an_old_field_disappears(story: ScriptDriver) -> None:
+    """A field that is no longer reported is no longer shown."""
     story.report(**QUEUE)
     story.at(1).report(done=1, errors=0)
     assert "queue_depth" not in consumer(story)
@@ -608,7 +656,8 @@ def test_what_is_no_longer_said_is_no_longer_shown(story: ScriptDriver) -> None:
     assert parts(story)["bounded"] == 0
 
 
-def test_a_rare_reporter_is_remembered_until_its_deadline(story: ScriptDriver) -> None:
+def test_a_rare_reporter_keeps_its_place(story: ScriptDriver) -> None:
+    """A consumer that reports rarely is remembered until its deadline."""
     story.report(load=0, capacity=100, interval_ms=3_600_000)
     left: Any = story.client.pttl(story.keys.consumer("c"))
     assert left > 3 * 3_600_000
@@ -618,7 +667,8 @@ def test_a_rare_reporter_is_remembered_until_its_deadline(story: ScriptDriver) -
 
 
 @pytest.mark.parametrize("combine", ["sum", "spread", "min"])
-def test_sums_stay_exact_over_any_number_of_joins_leaves_and_deaths(real_story: ScriptDriver, combine: str) -> None:
+def test_sums_stay_exact(real_story: ScriptDriver, combine: str) -> None:
+    """Sums stay exact over any number of joins, leaves and deaths."""
     story, rng = real_story, random.Random(combine)
     story.configure(combine=combine)
     done: dict[str, float] = {}
@@ -664,7 +714,8 @@ def sums(story: ScriptDriver) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("lost", ["", ":rates", ":consumers", ":loads", ":capacities", ":ratios", ":frees"])
-def test_a_key_that_is_lost_costs_one_round_of_reports(story: ScriptDriver, lost: str) -> None:
+def test_a_lost_key_costs_a_round(story: ScriptDriver, lost: str) -> None:
+    """A key that is lost costs one round of reports."""
     told: dict[str, Any] = QUEUE | {"capacity": 100}
 
     def all_report(now: float) -> calls.Standing:
@@ -678,7 +729,8 @@ def test_a_key_that_is_lost_costs_one_round_of_reports(story: ScriptDriver, lost
     assert standing(story.at(5)) == (0, 3, "no_consumers")
 
 
-def test_a_lost_key_stops_the_budget_until_someone_reports(story: ScriptDriver) -> None:
+def test_a_lost_key_stops_the_budget(story: ScriptDriver) -> None:
+    """A lost key stops the budget until a consumer reports."""
     story.configure(rate=1000)
     story.report(load=0, capacity=100)
     story.client.delete(f"{story.keys.budget}:rates")
@@ -692,7 +744,8 @@ def test_a_lost_key_stops_the_budget_until_someone_reports(story: ScriptDriver) 
 # --- the history
 
 
-def test_the_history_notes_turns_acts_and_moves_of_a_tenth(story: ScriptDriver) -> None:
+def test_the_history_has_turns_and_moves(story: ScriptDriver) -> None:
+    """The history notes turns, acts, and moves of a tenth."""
     story.configure(rate=1000)
     for load in (0, 81, 82.5, 84.9, 90):
         story.at(story.now + 0.25).report(load=load, capacity=200)
@@ -714,7 +767,8 @@ def test_the_history_notes_turns_acts_and_moves_of_a_tenth(story: ScriptDriver) 
     ]
 
 
-def test_the_history_keeps_about_a_thousand_entries(real_story: ScriptDriver) -> None:
+def test_the_history_has_a_thousand_entries(real_story: ScriptDriver) -> None:
+    """The history keeps about a thousand entries."""
     for _ in range(1300):
         real_story.configure("operator", rate=5)
     assert 1000 <= len(real_story.notes) < 1200
@@ -724,7 +778,8 @@ def test_the_history_keeps_about_a_thousand_entries(real_story: ScriptDriver) ->
 
 
 @pytest.mark.parametrize("step", [60, 86_400])
-def test_the_dead_do_not_live_on_when_the_clock_steps_back(story: ScriptDriver, step: float) -> None:
+def test_a_step_back_revives_nobody(story: ScriptDriver, step: float) -> None:
+    """The dead do not live on when the clock steps back."""
     story.at(100_000).report(load=0, capacity=100)
     story.at(100_001).set_back(step).configure(pause=10)
     assert standing(story)[2] == "paused"
@@ -733,7 +788,8 @@ def test_the_dead_do_not_live_on_when_the_clock_steps_back(story: ScriptDriver, 
 
 
 @pytest.mark.parametrize("step", [60, 86_400])
-def test_after_a_step_back_a_deadline_is_as_far_away_as_before(story: ScriptDriver, step: float) -> None:
+def test_a_step_back_keeps_a_deadline(story: ScriptDriver, step: float) -> None:
+    """After a step back a deadline is as far away as before."""
     story.at(100_000).report(load=0, capacity=100)
     story.at(100_001).claim(tokens=0)
     story.set_back(step)
@@ -744,6 +800,7 @@ def test_after_a_step_back_a_deadline_is_as_far_away_as_before(story: ScriptDriv
 
 @pytest.mark.parametrize("step", [0.4, 1, 4])
 def test_a_clock_that_swings_moves_no_deadline(story: ScriptDriver, step: float) -> None:
+    """A clock that swings moves no deadline."""
     story.at(100_000).report(load=0, capacity=100)
     story.at(100_001).claim(tokens=0)
     assert standing(story.at(100_001 - step))[0] == 100
@@ -752,6 +809,7 @@ def test_a_clock_that_swings_moves_no_deadline(story: ScriptDriver, step: float)
 
 
 def test_a_pause_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
+    """A pause is as long after a step back."""
     story.at(100_000).configure(rate=100, pause=30)
     story.at(100_010).set_back(50_010)
     assert standing(story)[2] == "paused"
@@ -759,7 +817,8 @@ def test_a_pause_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
     assert standing(story.at(50_025)) == (100, 0, "rate")
 
 
-def test_a_pause_of_one_consumer_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
+def test_a_step_back_keeps_a_pause(story: ScriptDriver) -> None:
+    """A pause of one consumer is as long after a step back."""
     story.at(100_000).report(load=0, capacity=100, pause_ms=30_000)
     story.set_back(50_000)
     assert story.report(load=0, capacity=100, uptime_ms=100_010_000).rate == 0
@@ -768,6 +827,7 @@ def test_a_pause_of_one_consumer_is_as_long_after_a_step_back(story: ScriptDrive
 
 
 def test_a_grace_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
+    """A grace is as long after a step back."""
     story.at(100_000).configure(rate=100)
     story.report(load=95, capacity=40)
     story.leave(consumer="c")
@@ -776,28 +836,30 @@ def test_a_grace_is_as_long_after_a_step_back(story: ScriptDriver) -> None:
     assert standing(story.at(50_011)) == (100, 0, "rate")
 
 
-def test_a_pause_without_an_end_has_none_after_a_step_back(story: ScriptDriver) -> None:
+def test_a_step_back_keeps_an_endless_pause(story: ScriptDriver) -> None:
+    """A pause without an end has none after a step back."""
     story.at(100_000).configure(rate=100, pause=calls.UNTIL_RESUMED)
     story.set_back(50_000)
     assert story.field("paused_until_us") == "9000000000000000"
 
 
 def test_a_step_below_a_second_moves_no_deadline(story: ScriptDriver) -> None:
+    """A step below a second moves no deadline."""
     story.at(10).report(load=0, capacity=100)
     story.at(9.5).claim(tokens=0)
     assert story.inspect().consumers == {"c": START_US / MICRO + 12}
 
 
-def test_a_step_forward_makes_all_silent_until_they_report(story: ScriptDriver) -> None:
+def test_a_step_forward_silences_all(story: ScriptDriver) -> None:
+    """A step forward makes all consumers silent until they report."""
     story.report(load=0, capacity=100)
     assert standing(story.at(86_400)) == (0, 3, "no_consumers")
     assert story.at(86_400.25).report(load=0, capacity=100, uptime_ms=500).budget_rate == 100
 
 
 @pytest.mark.parametrize(("interval_ms", "kept_ms"), [(250, 600_000), (3_600_000, 6 * 3_600_000)])
-def test_a_consumer_is_known_for_ten_minutes_or_six_reports(
-    story: ScriptDriver, interval_ms: float, kept_ms: int
-) -> None:
+def test_a_consumer_is_known_for_a_while(story: ScriptDriver, interval_ms: float, kept_ms: int) -> None:
+    """A consumer is known for ten minutes or six reports."""
     story.configure(rate=100)
     story.report("c", **QUEUE, interval_ms=interval_ms)
     for key in (story.keys.consumer("c"), story.keys.consumer_state("c")):
@@ -805,8 +867,11 @@ def test_a_consumer_is_known_for_ten_minutes_or_six_reports(
         assert kept_ms - 60_000 < left <= kept_ms
 
 
-def test_a_budget_that_nobody_claims_of_shows_no_demand(story: ScriptDriver) -> None:
-    """A report writes that, where no claim has closed an epoch for two epochs."""
+def test_no_claims_show_no_demand(story: ScriptDriver) -> None:
+    """A budget that no producer claims of shows no demand.
+
+    A report writes that, where no claim has closed an epoch for two epochs.
+    """
     story.configure(rate=100)
     for i in range(8):
         story.at(0.3 * i).claim(tokens=2, requested_rate=7)

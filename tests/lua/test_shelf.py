@@ -37,12 +37,14 @@ def misses(lua: LuaLaws, case: Case, **also: bool) -> list[Found]:
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=str)
-def test_a_shallow_queue_loses_next_to_nothing_and_its_consumer_is_used(case: Case) -> None:
+def test_a_shallow_queue_is_used(case: Case) -> None:
+    """A shallow queue loses next to nothing, and its consumer is used."""
     assert misses(LUA, case) == []
 
 
 @pytest.mark.parametrize("case", SAMPLE[::3], ids=str)
-def test_a_refused_item_that_is_counted_as_an_error_does_no_harm(case: Case) -> None:
+def test_a_refused_item_does_no_harm(case: Case) -> None:
+    """A refused item that is counted as an error does no harm."""
     assert misses(LUA, case, counts_refused=True) == []
 
 
@@ -55,13 +57,16 @@ def test_a_refused_item_that_is_counted_as_an_error_does_no_harm(case: Case) -> 
     ],
 )
 def test_the_figures_notice_a_planted_bug(planted: str, instead_of: str, case: int) -> None:
+    """The figures notice a planted bug."""
     text = composed()
     assert text.count(planted) == 1, planted
     assert misses(LuaLaws(text.replace(planted, instead_of)), SAMPLE[case])
 
 
 @pytest.mark.slow
-def test_what_is_left_unused_takes_up_work_of_uneven_length() -> None:
+def test_spare_rate_absorbs_uneven_work() -> None:
+    """What is left unused takes up work of uneven length."""
+
     def lost(text: str) -> float:
         return played(LuaConsumer(LuaLaws(text)), 0.02, 1.0, (1, 1, 4), capacity=1000, scatter=1.0)[0].lost
 
@@ -72,8 +77,11 @@ def test_what_is_left_unused_takes_up_work_of_uneven_length() -> None:
 
 
 @pytest.mark.parametrize("kind", [Shelf, BehindOneLock, OnOneCore], ids=lambda kind: kind.__name__)
-def test_a_pool_that_was_partly_used_is_not_flooded_when_all_want_it(kind: type[Shelf]) -> None:
-    """Its workers share a lock, or a core: 16 of them do no more than one."""
+def test_a_partly_used_pool_is_not_flooded(kind: type[Shelf]) -> None:
+    """A pool that was partly used is not flooded when all want it.
+
+    Its workers share a lock, or a core: 16 of them do no more than one.
+    """
 
     def demand(t: float) -> float:
         return 280 if t < 30 else 4000
@@ -83,15 +91,19 @@ def test_a_pool_that_was_partly_used_is_not_flooded_when_all_want_it(kind: type[
     assert shelf.use(33, 60) > 0.97
 
 
-def test_workers_that_wait_for_items_at_work_are_found_to_do_more() -> None:
+def test_waiting_workers_can_do_more() -> None:
+    """Workers that wait for items at work are found to do more."""
     shelf = TakesInside(LuaConsumer(LUA), stepped(300, 3.0), 0.2, workers=4, seconds=60).run()
     assert shelf.loss(20, 60) < 0.01
     assert shelf.use(25, 60) > 0.85
 
 
 @pytest.mark.parametrize("workers", [1, 8])
-def test_little_demand_does_not_change_what_is_known_of_the_capacity(workers: int) -> None:
-    """Some work takes longer: a law that believed the fastest of it would flood the queue after a night."""
+def test_little_demand_keeps_the_capacity(workers: int) -> None:
+    """Little demand does not change what is known of the capacity.
+
+    Some work takes longer: a law that believed the fastest of it would flood the queue after a night.
+    """
 
     def demand(t: float) -> float:
         return 180 if t < 10 else 40 if t < 60 else 2000
@@ -104,6 +116,9 @@ def test_little_demand_does_not_change_what_is_known_of_the_capacity(workers: in
 
 
 @pytest.mark.slow
-def test_the_table_of_shallow_queues_is_of_this_law() -> None:
-    """Two cells are run again; the others come from the same command, `python -m tests.harness.shelf --write`."""
+def test_the_shallow_queues_are_current() -> None:
+    """The table of shallow queues is of this law.
+
+    Two cells are run again; the others come from the same command, `python -m tests.harness.shelf --write`.
+    """
     assert f"| 0.1 s | {cells(Referee, 0.1, 1.0)} |" in shown("shelf")

@@ -12,7 +12,8 @@ from tests.vectors.scripts import FILE, pinned, record
 VECTORS = json.loads(FILE.read_text())
 
 
-def test_the_golden_calls_are_sent_and_answered_byte_by_byte(server: Server) -> None:
+def test_golden_calls_match(server: Server) -> None:
+    """The golden calls are sent and answered byte by byte."""
     assert pinned(record(server.client())) == VECTORS
 
 
@@ -29,7 +30,8 @@ def test_they_can_be_sent_as_they_are_written(server: Server) -> None:
         )
 
 
-def test_they_tell_of_every_script_and_of_refusals() -> None:
+def test_vectors_cover_scripts_and_refusals() -> None:
+    """The vectors have calls of every script, and refusals."""
     assert {call["script"] for call in VECTORS["calls"]} == set(NAMES)
     assert {call["error"] for call in VECTORS["calls"] if "error" in call} == {
         "NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_NO_LAW", "NEXUS_INVALID_MIN_RATE", "NEXUS_NEEDS_KEYS",
@@ -37,6 +39,7 @@ def test_they_tell_of_every_script_and_of_refusals() -> None:
 
 
 def test_their_messages_are_messages() -> None:
+    """The messages of the vectors are messages."""
     messages = [decode(call["message"]) for call in VECTORS["calls"] if "message" in call]
     assert {type(message) for message in messages} == {CapacitySignal, LoadReport}
     example = next(call for call in VECTORS["calls"] if call["note"] == "the protocol's example: the signal")

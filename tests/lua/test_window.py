@@ -47,7 +47,8 @@ def drain(story: ScriptDriver) -> float:
     return total
 
 
-def test_nothing_is_admitted_while_tokens_of_a_lost_state_may_travel(story: ScriptDriver) -> None:
+def test_lost_state_admits_nothing(story: ScriptDriver) -> None:
+    """Nothing is admitted while tokens of a lost state may be in flight."""
     story.configure(lossless=True)
     story.report(**TOLD)
     live(story, 0.75)
@@ -59,7 +60,8 @@ def test_nothing_is_admitted_while_tokens_of_a_lost_state_may_travel(story: Scri
     assert take(live(story, 1.5), 1) == 1
 
 
-def test_the_quiet_time_counts_from_when_the_window_was_born(story: ScriptDriver) -> None:
+def test_quiet_counts_from_the_windows_birth(story: ScriptDriver) -> None:
+    """The quiet time counts from the birth of the window."""
     story.configure(rate=100)
     assert take(story.at(100), 5) == 5
     story.configure(lossless=True)
@@ -68,7 +70,8 @@ def test_the_quiet_time_counts_from_when_the_window_was_born(story: ScriptDriver
     assert take(live(story, 101.5), 5, "r") == 5
 
 
-def test_as_much_is_admitted_as_the_consumers_can_hold(story: ScriptDriver) -> None:
+def test_consumers_get_what_they_can_hold(story: ScriptDriver) -> None:
+    """As much is admitted as the consumers can hold."""
     opened(story)
     assert drain(story) == 100
     answer = story.at(1.6).claim("z")
@@ -76,7 +79,8 @@ def test_as_much_is_admitted_as_the_consumers_can_hold(story: ScriptDriver) -> N
     assert take(live(story, 1.75, queue_depth=60, done=20), 1000, "z") == 20  # 80 came, of which 20 are done
 
 
-def test_what_arrived_and_is_not_done_takes_room(story: ScriptDriver) -> None:
+def test_work_in_hand_takes_room(story: ScriptDriver) -> None:
+    """Work that arrived and is not done takes room."""
     opened(story)
     drain(story)
     live(story, 1.75, queue_depth=100)
@@ -86,19 +90,22 @@ def test_what_arrived_and_is_not_done_takes_room(story: ScriptDriver) -> None:
 
 
 def test_a_claim_for_all_or_nothing_is_not_cut(story: ScriptDriver) -> None:
+    """A claim for all or nothing is not cut."""
     opened(story)
     assert take(story, 60, "a", need=60, whole=True) == 60
     assert take(story, 60, "b", need=60, whole=True) == 0
     assert take(story, 40, "c", need=40, whole=True) == 40
 
 
-def test_a_cut_leaves_whole_tokens_or_parts_of_a_small_need(story: ScriptDriver) -> None:
+def test_a_cut_leaves_whole_tokens(story: ScriptDriver) -> None:
+    """A cut leaves whole tokens, or parts of a small need."""
     opened(story, rate=1000)
     assert take(live(story, 1.75, queue_depth=97.5), 50, "a") == 2
     assert take(story, 50, "b", need=0.2) == pytest.approx(0.4)
 
 
-def test_what_comes_back_or_burns_makes_room_at_once(story: ScriptDriver) -> None:
+def test_returned_tokens_make_room(story: ScriptDriver) -> None:
+    """What comes back or burns makes room at once."""
     opened(story)
     assert take(story, 60, "a", need=60) == 60
     assert take(story, 40, "b", need=40) == 40
@@ -120,13 +127,15 @@ def test_a_return_makes_no_room_twice(story: ScriptDriver) -> None:
 
 
 def test_no_more_can_burn_than_was_held(story: ScriptDriver) -> None:
+    """No more can burn than was held."""
     opened(story)
     take(story, 40, "a", need=40)
     story.at(1.6).claim("a", tokens=0, burned=1000, unused=30)
     assert window(story)["net"] == 0
 
 
-def test_what_burned_long_ago_was_written_off_already(story: ScriptDriver) -> None:
+def test_old_burned_tokens_make_no_room(story: ScriptDriver) -> None:
+    """What burned long ago was written off already."""
     opened(story)
     take(story, 40, "a", need=40)
     live(story, 3.25)
@@ -135,20 +144,23 @@ def test_what_burned_long_ago_was_written_off_already(story: ScriptDriver) -> No
 
 
 def test_a_producer_that_leaves_makes_room(story: ScriptDriver) -> None:
+    """A producer that leaves makes room."""
     opened(story)
     take(story, 40, "a", need=40)
     story.at(1.6).leave("a", unused=30)
     assert window(story)["net"] == 10 * MICRO
 
 
-def test_what_was_granted_long_ago_has_arrived_or_never_will(story: ScriptDriver) -> None:
+def test_old_grants_have_arrived(story: ScriptDriver) -> None:
+    """What was granted long ago has arrived or never will."""
     opened(story)
     assert drain(story) == 100
     assert drain(live(story, 3.5)) == 0
     assert drain(live(story, 4.5)) == 100
 
 
-def test_nothing_is_written_off_while_someone_is_silent_or_late(story: ScriptDriver) -> None:
+def test_no_write_off_beside_silence(story: ScriptDriver) -> None:
+    """Nothing is written off while a consumer is silent or late."""
     opened(story, "ab")
     assert drain(story) == 200
     live(story, 1.75, "b")
@@ -165,7 +177,8 @@ def test_nothing_is_written_off_while_someone_is_silent_or_late(story: ScriptDri
     assert window(story)["A"] == 200 * MICRO
 
 
-def test_one_that_was_late_itself_is_heard_by_its_report(story: ScriptDriver) -> None:
+def test_a_late_one_is_heard_by_its_report(story: ScriptDriver) -> None:
+    """A consumer that was late itself is heard by its report."""
     opened(story)
     drain(story)
     live(story, 3.0)
@@ -173,7 +186,8 @@ def test_one_that_was_late_itself_is_heard_by_its_report(story: ScriptDriver) ->
     assert window(story)["A"] == 100 * MICRO
 
 
-def test_arrivals_are_counted_once_though_they_were_written_off(story: ScriptDriver) -> None:
+def test_arrivals_count_once(story: ScriptDriver) -> None:
+    """Arrivals are counted once, though they were written off."""
     opened(story)
     drain(story)
     live(story, 4.5)
@@ -182,7 +196,8 @@ def test_arrivals_are_counted_once_though_they_were_written_off(story: ScriptDri
     assert drain(story) == 90
 
 
-def test_one_that_was_forgotten_starts_anew(story: ScriptDriver) -> None:
+def test_a_forgotten_one_starts_again(story: ScriptDriver) -> None:
+    """A producer that was forgotten starts again."""
     opened(story, "ab")
     drain(story)
     live(story, 1.75, "b")
@@ -195,7 +210,8 @@ def test_one_that_was_forgotten_starts_anew(story: ScriptDriver) -> None:
     assert window(story)["net"] == net == 300 * MICRO
 
 
-def test_under_spread_the_fullest_rules_the_silent_included(story: ScriptDriver) -> None:
+def test_spread_follows_the_fullest(story: ScriptDriver) -> None:
+    """Under `spread` the fullest consumer rules, and silent consumers count."""
     opened(story, "ab", combine="spread")
     assert drain(story) == 100
     story.at(1.75).report("a", **TOLD | {"done": 50})
@@ -207,6 +223,7 @@ def test_under_spread_the_fullest_rules_the_silent_included(story: ScriptDriver)
 
 
 def test_under_min_each_has_its_own_edge(story: ScriptDriver) -> None:
+    """Under `min` each consumer has its own edge."""
     opened(story, "ab", combine="min")
     assert drain(story) == 100
     story.at(1.75).report("a", **TOLD | {"done": 100})
@@ -217,7 +234,8 @@ def test_under_min_each_has_its_own_edge(story: ScriptDriver) -> None:
     assert story.claim("z").granted == 0
 
 
-def test_under_min_one_that_never_said_what_it_holds_may_be_full(story: ScriptDriver) -> None:
+def test_min_counts_an_unknown_as_full(story: ScriptDriver) -> None:
+    """Under `min`, a consumer that never reported what it holds may be full."""
     story.configure(combine="min")
     story.report("a", **TOLD)
     story.report("b", load=0, capacity=10)
@@ -225,7 +243,8 @@ def test_under_min_one_that_never_said_what_it_holds_may_be_full(story: ScriptDr
     assert window(story)["edge"] == 0
 
 
-def test_a_cold_consumer_has_a_window_without_lossless_too(story: ScriptDriver) -> None:
+def test_a_cold_consumer_has_a_window(story: ScriptDriver) -> None:
+    """A cold consumer has a window without `lossless` too."""
     told = {name: value for name, value in TOLD.items() if name != "capacity"}
     story.report(**told)
     assert window(story)["active"] == 1
@@ -236,8 +255,11 @@ def test_a_cold_consumer_has_a_window_without_lossless_too(story: ScriptDriver) 
     assert (answer.granted, answer.reason, answer.is_lossless) == (0, "window", False)
 
 
-def test_one_need_goes_into_a_cold_queue_however_small_that_is(story: ScriptDriver) -> None:
-    """Else a window smaller than it would never open, for work must come first."""
+def test_a_cold_queue_takes_one_need(story: ScriptDriver) -> None:
+    """One need goes into a cold queue, however small the queue is.
+
+    Otherwise a window smaller than the need would never open, because work must come first.
+    """
     told = {name: value for name, value in TOLD.items() if name != "capacity"} | {"queue_limit": 8}
     story.report(**told)
     assert story.at(1).claim("a", tokens=1, need=1, requested_rate=1e6).granted == MICRO
@@ -249,27 +271,31 @@ def test_one_need_goes_into_a_cold_queue_however_small_that_is(story: ScriptDriv
     assert story.claim("b", tokens=1, need=1, requested_rate=1e6).granted == MICRO
 
 
-def test_one_need_that_is_on_the_way_is_the_only_one(story: ScriptDriver) -> None:
+def test_a_second_need_gets_the_room_left(story: ScriptDriver) -> None:
+    """While one need is in flight to a cold queue, another one gets no more than there is room for."""
     told = {name: value for name, value in TOLD.items() if name != "capacity"} | {"queue_limit": 30}
     story.report(**told)
     assert story.at(1).claim("a", tokens=1, need=1, requested_rate=1e6).granted == MICRO
     assert story.at(1.2).claim("b", tokens=3, need=3, requested_rate=1e6).granted <= 2 * MICRO  # 3 fit, and 1 is coming
 
 
-def test_a_lossless_budget_grants_no_need_that_its_queue_cannot_hold(story: ScriptDriver) -> None:
+def test_lossless_grants_only_what_fits(story: ScriptDriver) -> None:
+    """A lossless budget grants no need that its queue cannot hold."""
     opened(story)
     live(story, 1.75, queue_depth=98, done=20)
     answer = story.at(1.8).claim("z", tokens=3, need=3, whole=True, requested_rate=1e6)
     assert (answer.granted, answer.reason) == (0, "window")
 
 
-def test_a_known_consumer_has_no_window_unless_lossless(story: ScriptDriver) -> None:
+def test_only_lossless_keeps_the_window(story: ScriptDriver) -> None:
+    """A known consumer has no window unless the budget is lossless."""
     story.report(**TOLD)
     assert window(story)["active"] == 0
     assert take(live(story, 1), 200, need=200) == 200
 
 
-def test_lossless_is_refused_while_a_consumer_says_not_what_it_holds(story: ScriptDriver) -> None:
+def test_lossless_needs_a_full_report(story: ScriptDriver) -> None:
+    """`lossless` is refused while a consumer does not report what it holds."""
     story.report("a", **TOLD)
     story.report("b", load=0, capacity=10)
     with pytest.raises(Exception, match="NEXUS_INVALID_LOSSLESS"):
@@ -279,7 +305,8 @@ def test_lossless_is_refused_while_a_consumer_says_not_what_it_holds(story: Scri
     assert window(story)["lossless"] == 1
 
 
-def test_snapshots_are_a_quarter_of_the_horizon_apart(story: ScriptDriver) -> None:
+def test_snapshots_are_quarters_of_a_horizon(story: ScriptDriver) -> None:
+    """Snapshots are a quarter of the horizon apart."""
     opened(story)
     slot = window(story)["slot_us"]
     assert slot == 562_500
@@ -304,7 +331,8 @@ def test_a_slower_reporter_stretches_the_horizon(story: ScriptDriver) -> None:
     assert [w[f"s{k}"] for k in range(1, 6)] == [0] * 5
 
 
-def test_another_transit_moves_the_horizon_up_and_down(story: ScriptDriver) -> None:
+def test_another_transit_moves_the_horizon(story: ScriptDriver) -> None:
+    """Another `transit` moves the horizon up and down."""
     opened(story)
     for transit in (5, 0.5, 1):
         story.configure(transit=transit)
@@ -334,7 +362,8 @@ def lived(story: ScriptDriver, combine: str, more: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("combine", ["sum", "spread", "min"])
-def test_counters_start_again_long_before_a_double_is_not_exact(story: ScriptDriver, combine: str) -> None:
+def test_counters_restart_in_time(story: ScriptDriver, combine: str) -> None:
+    """Counters start again long before a double is not exact."""
     as_ever = lived(story, combine, 0)
     assert as_ever["s5"] < as_ever["s1"] <= 0
     assert lived(ScriptDriver(story.client, "long"), combine, 5 * 10**15) == as_ever
@@ -342,6 +371,7 @@ def test_counters_start_again_long_before_a_double_is_not_exact(story: ScriptDri
 
 @pytest.mark.parametrize("step", [0.3, 5, 86_400])
 def test_a_clock_that_steps_back_admits_no_more(story: ScriptDriver, step: float) -> None:
+    """A clock that steps back admits no more."""
     story.at(100_000)
     story.configure(lossless=True)
     story.report(**TOLD)
@@ -354,8 +384,11 @@ def test_a_clock_that_steps_back_admits_no_more(story: ScriptDriver, step: float
     assert drain(story) == 100
 
 
-def test_a_lossless_budget_that_nobody_reports_to_says_that_nothing_comes(story: ScriptDriver) -> None:
-    """Not a rate of which nothing can be had."""
+def test_lossless_without_reports_gives_zero(story: ScriptDriver) -> None:
+    """A lossless budget that no consumer reports to answers that nothing comes.
+
+    Its answer has no rate of which nothing can be had.
+    """
     assert story.configure(rate=100, lossless=True, grace=0)[:3] == (0, 3, "window")
     answer = story.claim("p")
     assert (answer.granted, answer.budget_rate, answer.reason) == (0, 0, "window")

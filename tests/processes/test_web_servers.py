@@ -80,9 +80,7 @@ MAY_BE_USED = ("gunicorn gevent", "uwsgi lazy-apps")
     ("model", "is_used"),
     [*((model, False) for model in MODELS if "lazy" not in model), *((model, True) for model in MAY_BE_USED)],
 )
-def test_workers_forked_from_a_loaded_application_serve(
-    one_server: Server, tmp_path: Path, model: str, *, is_used: bool
-) -> None:
+def test_forked_web_workers_serve(one_server: Server, tmp_path: Path, model: str, *, is_used: bool) -> None:
     """Workers that fork from a loaded application serve, and leave nothing behind."""
     program, *options = MODELS[model]
     application = [] if model.startswith("uwsgi") else [APP]

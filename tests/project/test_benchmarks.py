@@ -34,7 +34,8 @@ def numbers(value: Any) -> list[float]:
 
 
 @pytest.mark.slow
-def test_the_whole_suite_runs_and_leaves_nothing_behind(one_server: Server, tmp_path: Path) -> None:
+def test_the_whole_suite_runs(one_server: Server, tmp_path: Path) -> None:
+    """The whole suite runs and leaves nothing behind."""
     client = one_server.client()
     client.set("theirs", "1")
     done = subprocess.run(
@@ -59,6 +60,7 @@ def test_the_whole_suite_runs_and_leaves_nothing_behind(one_server: Server, tmp_
 
 
 def test_a_question_alone_prints_tables(one_server: Server) -> None:
+    """A question alone prints tables."""
     words = ("-m", "benchmarks", "--quick", "--only", "reaction", "--url", one_server.url)
     done = subprocess.run((sys.executable, *words), cwd=ROOT, capture_output=True, text=True, timeout=LONG_PATIENCE,
                           check=True)  # fmt: skip
@@ -70,7 +72,8 @@ def test_a_question_alone_prints_tables(one_server: Server) -> None:
 # --- what it makes of what it saw ------------------------------------------------------------------------------------
 
 
-def test_cells_are_measured_in_turn_and_each_round_begins_with_another() -> None:
+def test_cells_are_measured_in_turn() -> None:
+    """Cells are measured in turn, and each round begins with another cell."""
     order: list[str] = []
 
     def cell(name: str) -> Any:
@@ -96,10 +99,12 @@ def test_a_ratio_is_formed_inside_a_round() -> None:
     [(0.0153, "0.0153"), (12.345, "12.3"), (9500.4, "9,500"), (12_345, "12.3 k"), (3.123e6, "3.12 M"), (0, "0")],
 )
 def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
+    """Numbers have three digits that count."""
     assert short(value) == text
 
 
 def test_a_figure_says_how_far_its_rounds_went() -> None:
+    """A figure says how far its rounds lie apart."""
     assert str(Figure.of([90.0, 100.0, 110.0])) == "100 ±10%"
     assert str(Figure.of([100.0])) == "100"
 
@@ -117,6 +122,7 @@ def test_the_fullest_second_is_of_all_processes() -> None:
 
 
 def test_the_figures_of_a_cell() -> None:
+    """A cell has the figures of its rounds."""
     loops = [loop(300, {}, [0.1] * 30), loop(100, {}, [0.2] * 20), loop(10, {}, [0.05], wants=20.0)]
     found = summary(100.0, 4.0, loops, {"requests": 44.0, "cpu_s": 0.41})
     assert found["use"] == pytest.approx(410 / 400)
@@ -127,8 +133,11 @@ def test_the_figures_of_a_cell() -> None:
     assert found["modest"] == 0.5
 
 
-def test_a_grant_counts_where_it_was_given_not_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each acquire takes 0.3 s: 4 of them are given between 1 and 2.2, though the first was asked for before."""
+def test_a_grant_counts_where_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grant counts at the time at which it was given, not at which it was asked for.
+
+    Each acquire takes 0.3 s: 4 of them are given between 1 and 2.2, though the first was asked for before.
+    """
     now = 0.0
 
     def acquire(_cost: int) -> None:
@@ -143,6 +152,7 @@ def test_a_grant_counts_where_it_was_given_not_where_it_was_asked_for(monkeypatc
 
 
 def test_when_a_producer_has_obeyed() -> None:
+    """A producer has obeyed when its grants fit the new rate."""
     spent = [0.01, 0.02, 0.03, 0.5]
     assert obeyed_after(spent, 0.0, 0.0) == 0.5  # to nothing: with its last token
     assert obeyed_after([], 0.0, 0.0) == 0.0
@@ -152,6 +162,7 @@ def test_when_a_producer_has_obeyed() -> None:
 
 
 def test_a_page_without_matplotlib_has_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page without matplotlib has tables."""
     monkeypatch.setattr(page, "find_spec", lambda _: None)
     facts = {"date": "d", "machine": "m", "load": "0", "server": "s", "rounds": 3, "versions": {"redis": "1"},
              "commit": "", "missing": ["limits"], "is_quick": False}  # fmt: skip
@@ -166,6 +177,7 @@ def test_a_page_without_matplotlib_has_tables(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_server_is_left_as_it_was_found(one_server: Server) -> None:
+    """A server is left as it was found."""
     bench = Bench(one_server.url)
     client: redis.Redis = one_server.client()
     client.mset({f"{bench.name()}:{{x}}": "1", "bench-of-others": "1"})

@@ -42,6 +42,7 @@ def run(text: str) -> Any:
 
 
 def test_a_part_is_put_in_once(made: Make) -> None:
+    """A part is put in once."""
     text = made(
         "--- @include a\n--- @include b\nreturn f(1)\n",
         a="local x = {2}\n",
@@ -52,17 +53,20 @@ def test_a_part_is_put_in_once(made: Make) -> None:
 
 
 def test_constants_are_written_in(made: Make) -> None:
+    """Constants are written in."""
     text = made("local SECOND = 1000000   -- micro\nlocal KIND = '>dd'\nreturn SECOND + 1, KIND .. 'MOST_SECOND'\n")
     assert "SECOND =" not in text
     assert run(text) == (1000001, ">ddMOST_SECOND")
 
 
-def test_a_constant_below_zero_and_one_that_is_a_word_in_a_text(made: Make) -> None:
+def test_odd_constants_are_kept(made: Make) -> None:
+    """A constant below zero and a constant that is a word in a text are composed right."""
     text = made("local LOW = -1\nlocal LIMIT = 8\nlocal a = 5\nreturn a -LOW, 'LIMIT', LIMIT\n")
     assert run(text) == (6, "LIMIT", 8)
 
 
-def test_two_modules_may_call_two_things_by_one_name(made: Make) -> None:
+def test_modules_may_share_a_name(made: Make) -> None:
+    """Two modules may call two things by one name."""
     text = made(
         "--- @include a\nlocal SIZE = 4\nlocal function g() return 10 end\nreturn SIZE + f() + g()\n",
         a="local SIZE = 2\nlocal function g() return 1 end\nlocal function f() return SIZE + g() end\n",
@@ -70,7 +74,7 @@ def test_two_modules_may_call_two_things_by_one_name(made: Make) -> None:
     assert run(text) == 17
 
 
-def test_a_callers_variable_may_be_named_as_a_function(made: Make) -> None:
+def test_a_variable_may_shadow_a_function(made: Make) -> None:
     """A variable of the caller may have the name of a function of the callee."""
     text = made(
         "--- @include a\nlocal depth, math_floor = 5, 7\nlocal x = f(depth)\nreturn x + depth, math_floor\n",
@@ -87,6 +91,7 @@ end
 
 
 def test_a_record_is_an_array(made: Make) -> None:
+    """A record is an array."""
     text = made("""
 --- @record b at rest
 ---   more
@@ -99,7 +104,8 @@ return b[1], rub.more, 'b.rest'
         made("--- @record b at rest\nlocal b\nreturn b.els\n")
 
 
-def test_what_nobody_calls_is_left_out(made: Make) -> None:
+def test_uncalled_functions_are_left_out(made: Make) -> None:
+    """A function that nobody calls is left out."""
     text = made("""
 local function g() return 1 end
 local function f()
@@ -299,14 +305,16 @@ def shown(given: Any) -> str:
 
 
 @pytest.mark.parametrize(("source", "given"), cases(WRITTEN_IN))
-def test_what_is_called_once_is_written_in(made: Make, source: str, given: str) -> None:
+def test_single_calls_are_written_in(made: Make, source: str, given: str) -> None:
+    """A function that is called once is written in."""
     text = made(source)
     assert "function" not in text
     assert shown(run(text)) == shown(run(source)) == given
 
 
 @pytest.mark.parametrize(("source", "given"), cases(NOT_WRITTEN_IN))
-def test_what_cannot_be_stays_a_function(made: Make, source: str, given: str) -> None:
+def test_other_functions_stay_functions(made: Make, source: str, given: str) -> None:
+    """A function that cannot be written in stays a function."""
     text = made(source)
     assert "local function f(" in text
     assert shown(run(text)) == shown(run(source)) == given
@@ -334,7 +342,8 @@ return x, n
 
 
 @pytest.mark.parametrize("values", ["1, two()", "two(), 1", "(two())", "two()", "1"])
-def test_values_and_parameters_meet_as_they_do_in_a_call(made: Make, values: str) -> None:
+def test_values_meet_parameters(made: Make, values: str) -> None:
+    """Values and parameters meet as they do in a call."""
     source = f"""
 local function two() return 3, 2 end
 local function f(a, b, c)
@@ -350,7 +359,7 @@ return x[1], x[2], x[3], y
     assert run(text) == run(source)
 
 
-def test_what_is_rare_is_defined_when_it_is_called(made: Make) -> None:
+def test_rare_functions_are_made_when_called(made: Make) -> None:
     """Rarely used functions are defined when one of them is called, with copies of what they share."""
     text = made(
         """
@@ -379,7 +388,8 @@ local function unused() return 1 end
     assert run("KEYS = true\n" + text) == 17
 
 
-def test_a_library_is_looked_up_once_where_it_is_named_often(made: Make) -> None:
+def test_libraries_are_looked_up_once(made: Make) -> None:
+    """A library is looked up once where it is named often."""
     text = made("""
 --[[ main: the greatest. ]]
 local x = math.max(1, 2) + math.max(3, 4) - math.max(1, 1) + math.min(1, 2)
@@ -392,7 +402,8 @@ return x
 @pytest.mark.parametrize(
     "call", ["min(x, y)", "max(x, y)", "max(0, x - y)", "min(2 * x, math.max(y, 1))", "max(-x, y)"]
 )
-def test_a_comparison_stands_for_the_lesser_and_the_greater(made: Make, call: str) -> None:
+def test_comparisons_replace_min_and_max(made: Make, call: str) -> None:
+    """The bundle has a comparison where a source has `math.min` or `math.max` of two values."""
     source = "local function f(x, y) return math.%s end\nlocal a = f(%s, %s)\nreturn tostring(a), f(0, 0)\n"
     numbers = ("-3", "0", "0.5", "7", "1/0", "-1/0", "0/0")
     for x, y in itertools.product(numbers, repeat=2):
@@ -493,7 +504,8 @@ class Writer:
 
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_any_program_does_the_same_as_its_modules_one_behind_the_other(chance: random.Random) -> None:
+def test_any_bundle_does_what_its_modules_do(chance: random.Random) -> None:
+    """Any program does the same as its modules, one after the other."""
     write, known = Writer(chance), Known()
     modules = [write.module(known) for _ in range(chance.randint(1, 3))]
     lines = [line for _ in range(2) for line in write.statement(known, 2)]
@@ -514,8 +526,11 @@ def outcome(text: str) -> str:
         return "fails"
 
 
-def test_the_scripts_do_the_same_without_these_rules(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On one server: each kind runs the golden calls of the bundle (tests/lua/test_vectors.py), and all run Lua 5.1."""
+def test_rules_change_no_result(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts do the same without the rules of the bundle tool.
+
+    On one server: each kind runs the golden calls of the bundle (tests/lua/test_vectors.py), and all run Lua 5.1.
+    """
     server = one_server
     short = pinned(record(server.client()))
     server.client().flushall()
@@ -532,11 +547,13 @@ def test_the_scripts_do_the_same_without_these_rules(one_server: Server, monkeyp
 
 
 def test_the_bundle_is_what_the_sources_make() -> None:
+    """The bundle is what the sources make."""
     made = bundle_lua.bundle()
     assert [name for name, text in made.items() if scripts.script(name).text != text] == [], "run `make bundle`"
 
 
 def test_no_script_is_composed_in_a_users_process() -> None:
+    """No script is composed in a user's process."""
     assert scripts.NAMES == bundle_lua.NAMES
     assert scripts.ALSO == bundle_lua.ALSO
     assert {path.stem for path in bundle_lua.BUNDLE.iterdir()} == {*scripts.NAMES, *scripts.ALSO}

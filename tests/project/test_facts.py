@@ -82,10 +82,12 @@ def test_the_settings_of_a_budget_are_one_list() -> None:
 
 @pytest.mark.parametrize("setting", ["law", "combine"])
 def test_the_words_of_a_setting_are_one_list(setting: str) -> None:
+    """The words of a setting are one list."""
     assert words(between("lib/settings", f"{setting} = one_of(", ")")) == errors.WORDS[setting]
 
 
 def test_the_classes_of_producers_are_one_list() -> None:
+    """The classes of producers are one list."""
     in_lua = re.findall(r"local CLASSES = \{(.*?)\}", "".join(path.read_text() for path in LUA.rglob("lib/*.lua")))
     assert {frozenset(words(each)) for each in in_lua} == {frozenset(errors.WORDS["priority"])}
     for name in ("lib/fault", "lib/producer"):
@@ -103,10 +105,12 @@ def test_the_fields_of_a_report_are_one_list() -> None:
 
 
 def test_the_fields_of_a_claim_are_one_list() -> None:
+    """The fields of a claim are one list."""
     assert words(between("lib/fault", "local asked = {", "}")) == calls.Claim._fields
 
 
-def test_the_measures_of_a_lossless_budget_are_one_list() -> None:
+def test_lossless_measures_are_one_list() -> None:
+    """The measures of a lossless budget are one list."""
     missing = re.search(r"function missing_for_lossless.*?\{(.*?)\}", source("lib/consumer"), re.DOTALL)
     assert missing
     assert set(words(missing[1])) == set(re.findall(r"[a-z_]{4,}", error_texts.MEASURES))
@@ -126,10 +130,12 @@ def test_the_reasons_are_one_list() -> None:
 
 
 def test_the_keys_of_a_budget_are_one_list() -> None:
+    """The keys of a budget are one list."""
     assert words(between("lib/keys", "local PLACES = {", "}")) == SHARED
 
 
-def test_an_answer_fills_the_message_that_people_get() -> None:
+def test_an_answer_fills_its_message() -> None:
+    """An answer fills the message that people get."""
     answer = calls.Answer(*range(15))  # any values do: only the names count
     assert set(calls.flow_fields("es", answer)) == set(FlowControl.model_fields) - {"action"}
 
@@ -150,6 +156,7 @@ MICRO: Final = parse.MICRO
 
 
 def test_the_fields_of_a_report_have_one_range() -> None:
+    """The fields of a report have one range."""
     most = table("lib/consumer", "local SAID_MOST = {")
     assert most == {field: errors.RANGES[field].high for field in calls.REPORTED}
     assert f"r.capacity < {errors.CAPACITY.low:g}".replace("e-06", "e-6") in source("lib/consumer")
@@ -175,6 +182,7 @@ def test_the_fields_of_a_claim_have_one_range() -> None:
 
 
 def test_the_settings_have_one_range() -> None:
+    """The settings have one range."""
     text = source("lib/settings")
     rate, seconds, ms = errors.RATE, errors.SECONDS, errors.MILLISECONDS
     assert f"decimal(text, 0, {rate.high:g})".replace("e+09", "e9") in text
@@ -186,6 +194,7 @@ def test_the_settings_have_one_range() -> None:
 
 
 def test_the_page_of_an_inspection_has_one_range() -> None:
+    """The page of an inspection has one range."""
     count, offset = errors.RANGES["count"], errors.RANGES["offset"]
     assert f"whole_number(ARGV[3], {count.low}, {count.high})" in source("inspect")
     assert f"whole_number(ARGV[2], 0, {offset.high:g})".replace("e+09", "e9") in source("inspect")
@@ -193,12 +202,14 @@ def test_the_page_of_an_inspection_has_one_range() -> None:
 
 
 def test_a_name_has_one_length() -> None:
+    """A name has one length."""
     assert f"#text <= {parse.LONGEST_NAME} and" in source("lib/keys")
     assert str(parse.LONGEST_NAME) in error_texts.INVALID_NAME
     assert f"{{0,{parse.LONGEST_NAME - 1}}}" in parse.NAME_PATTERN
 
 
 def test_a_note_has_one_length() -> None:
+    """A note has one length."""
     assert numbers("lib/act") == {"LONGEST_WHO": errors.LONGEST_WHO, "LONGEST_NOTE": errors.LONGEST_NOTE}
 
 
@@ -206,10 +217,12 @@ def test_a_note_has_one_length() -> None:
 
 
 def test_units_are_one_number() -> None:
+    """Units are one number."""
     assert numbers("lib/number") == {"MICRO": MICRO, "COUNT": errors.LARGEST_COUNT}
 
 
 def test_times_are_one_number() -> None:
+    """Times are one number."""
     times = numbers("lib/times")
     assert times["LEASE"] / MICRO == calls.LEASE
     assert times["REFRESH"] / MICRO == calls.REFRESH
@@ -222,11 +235,13 @@ def test_times_are_one_number() -> None:
     assert times["KEEP_BUDGET_MS"] + budget_list.LIST_EACH * 1000 == budget_list.KEEP_MS
 
 
-def test_what_counts_as_a_drop_is_one_number() -> None:
+def test_a_drop_is_one_number() -> None:
+    """What counts as a drop is one number."""
     assert pytest.approx(1 - numbers("lib/rate")["PUSHED_PERCENT"] / 100) == calls.FALL
 
 
 def test_other_limits_are_one_number() -> None:
+    """Other limits are one number."""
     assert numbers("lib/range")["EASY"] == explain.EASY
     assert numbers("lib/rest")["FIRST_TOKENS"] / MICRO == snapshot.FIRST_TOKENS
 
@@ -247,6 +262,7 @@ def defined() -> Iterator[tuple[str, str]]:
 
 
 def test_a_number_has_one_source_in_python() -> None:
+    """A number has one source in Python."""
     found = set(defined())
     own = {("_protocol/calls.py", name) for name in ONCE - {"LONGEST_NOTE", "LONGEST_WHO"}}
     own |= {("errors.py", "LONGEST_NOTE"), ("errors.py", "LONGEST_WHO")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -38,3 +39,19 @@ def test_every_text_is_used(module: object) -> None:
     code = "".join(path.read_text() for path in modules())
     names = {name.partition("[")[0] for name, _ in texts(module)}  # type: ignore[arg-type]  # likewise
     assert [name for name in sorted(names) if len(re.findall(rf"\b{name}\b", code)) < 2] == []
+
+
+def test_tests_repeat_no_text() -> None:
+    """A test names a text by its constant: no literal of four words or more in a test is a part of a text."""
+    rooms = FILE.parents[1]
+    golden = [(rooms / room / "messages.txt").read_text() for room in ("cli", "contrib")]
+    ours = [text for module in (error_texts, log_texts) for _, text in texts(module)]
+    known = "\n".join(" ".join(text.split()) for text in (*golden, *ours))
+    repeated = [
+        f"{path.relative_to(rooms)}:{node.lineno}: {node.value}"
+        for path in sorted({*rooms.rglob("*.py")} - {*rooms.rglob("messages.py")})  # these have the sample data
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if len(node.value.split()) >= 4 and node.value.strip() in known
+    ]
+    assert repeated == []

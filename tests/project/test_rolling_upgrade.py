@@ -104,6 +104,7 @@ def client(release: Path, url: str, name: str) -> Iterator[Client]:
 
 
 def test_old_and_new_clients_side_by_side(releases: tuple[Path, Path], one_server: Server) -> None:
+    """Old and new clients work side by side."""
     old, new = releases
     redis: Any = one_server.client()
     with ExitStack() as stack:

@@ -63,8 +63,11 @@ def imported(path: Path) -> Iterator[tuple[str, str]]:
                 yield from ((node.module or "", alias.name) for alias in node.names)
 
 
-def test_pure_rooms_import_with_no_way_to_wait_or_to_speak() -> None:
-    """`_values`, `_protocol` and `_core` do no I/O: they import where sockets, threads, event loops and clocks fail."""
+def test_pure_rooms_do_no_io() -> None:
+    """Pure rooms import with no way to wait or to speak.
+
+    `_values`, `_protocol` and `_core` do no I/O: they import where sockets, threads, event loops and clocks fail.
+    """
     names = [dotted(path) for path in modules() if room_of(path) in PURE and path.stem != "__init__"]
     assert len(names) > 30
     command = [sys.executable, "-c", IMPORT_PURE, *names]
@@ -77,8 +80,11 @@ def test_pure_rooms_import_with_no_way_to_wait_or_to_speak() -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_from_its_room_and_those_below(path: Path) -> None:
-    """Imports go down only, also those inside of functions and those for type checkers."""
+def test_imports_go_down_only(path: Path) -> None:
+    """A module imports from its room and those below.
+
+    Imports go down only, also those inside of functions and those for type checkers.
+    """
     own = room_of(path)
     for module, name in imported(path):
         below = module.split(".")[1:]
@@ -91,8 +97,11 @@ def test_a_module_imports_from_its_room_and_those_below(path: Path) -> None:
     sorted([*(PACKAGE / "contrib").glob("*.py"), *(ROOT / "examples").rglob("*.py")]),
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_helpers_and_examples_use_public_names_only(path: Path) -> None:
-    """No import of a name with an underscore, but for contrib's own modules, and no attribute of one of ours."""
+def test_helpers_use_public_names(path: Path) -> None:
+    """Helpers and examples use public names only.
+
+    They import no name with an underscore, but for contrib's own modules, and use no such attribute of one of ours.
+    """
     for module, name in imported(path):
         private = [part for part in (*module.split("."), name) if part.startswith("_") and part != "__future__"]
         assert not private or module.startswith("nexus_redis.contrib"), f"{module} import {name}"

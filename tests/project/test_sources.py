@@ -19,6 +19,7 @@ from nexus_redis import messages
 from nexus_redis._protocol import calls, scripts
 from nexus_redis._protocol.keys import SHARED, BudgetKeys
 from nexus_redis._protocol.plans import Call
+from nexus_redis._values import error_texts
 from nexus_redis._values.settings import BudgetSettings
 from nexus_redis.errors import InvalidSetting, NexusError, ServerRefused, from_code
 
@@ -78,12 +79,14 @@ SENT = {
 
 
 def test_there_is_a_call_for_every_script() -> None:
+    """There is a call for every script."""
     assert {path.stem for path in SCRIPTS} == {*scripts.NAMES, *scripts.ALSO}
     assert set(scripts.NAMES) == set(CALLS)
 
 
 @pytest.mark.parametrize("name", scripts.NAMES)
-def test_a_header_names_the_keys_and_arguments_that_its_call_sends(name: str) -> None:
+def test_headers_name_keys_and_arguments(name: str) -> None:
+    """A header names the keys and arguments that its call sends."""
     said = header(name)
     assert said[""].startswith(f"{name}: ")
     assert said[""].strip().endswith(".")
@@ -101,6 +104,7 @@ def test_a_header_names_the_keys_and_arguments_that_its_call_sends(name: str) ->
 
 @pytest.mark.parametrize("name", scripts.NAMES)
 def test_a_header_counts_what_is_replied(name: str) -> None:
+    """A header counts the fields of the reply."""
     client = fakeredis.FakeRedis()
     call = CALLS[name]
     reply: Any = client.eval(call.script.text, len(call.keys), *call.keys, *call.args)
@@ -134,20 +138,22 @@ def codes(text: str) -> set[str]:
 
 @pytest.mark.parametrize("name", scripts.NAMES)
 def test_a_header_names_every_error_and_no_other(name: str) -> None:
+    """A header names every error and no other."""
     assert codes(header(name)["Errors"]) == codes(reachable(name))
 
 
 REFUSALS: Final = {"NEXUS_STALE", "NEXUS_ID_TAKEN", "NEXUS_SCHEMA", "NEXUS_NEEDS_KEYS"}
 
 
-def test_every_code_is_an_error_that_says_what_to_do() -> None:
+def test_every_code_has_a_remedy() -> None:
+    """Every code is an error that says what to do."""
     every = set(re.findall(r"NEXUS_[A-Z_]*[A-Z]\b", "".join(path.read_text() for path in (*SCRIPTS, *LIBRARY))))
     assert len(every) > 20
     for code in every:
         error = from_code(code)
         assert isinstance(error, NexusError)
         assert isinstance(error, ServerRefused) == (code in REFUSALS), code
-        assert error.remedy != "see docs/protocol.md", code  # type: ignore[attr-defined]
+        assert error.remedy != error_texts.NO_RANGE_KNOWN, code  # type: ignore[attr-defined]
         assert not isinstance(error, InvalidSetting) or error.field.islower()
 
 
@@ -201,7 +207,8 @@ ALLOWED |= {"pcall", "error", "struct", "type"}  # fakeredis has no struct; pack
 
 
 @pytest.mark.parametrize("name", scripts.NAMES)
-def test_a_script_writes_no_global_and_reads_only_what_every_server_has(name: str) -> None:
+def test_scripts_write_no_global(name: str) -> None:
+    """A script writes no global, and reads only what every server has."""
     lua = lua51.LuaRuntime(encoding=None)
     dump = lua.eval(b"function(text) return string.dump(assert(loadstring(text))) end")
     used = set(globals_of(dump(scripts.script(name).text.encode())))
@@ -211,13 +218,17 @@ def test_a_script_writes_no_global_and_reads_only_what_every_server_has(name: st
 
 @pytest.mark.parametrize("name", scripts.NAMES)
 def test_a_script_asks_for_the_time_once(name: str) -> None:
+    """A script asks for the time once."""
     text = scripts.script(name).text
     assert text.count("'TIME'") == 1
     assert (LUA / f"{name}.lua").read_text().count("clock(ARGV[1])") == 1
 
 
-def test_the_fields_of_a_record_are_named_with_its_own_name() -> None:
-    """`class.level`, not `b[name].level` or `{level = 1}`, which the bundle tool would not know for a record's."""
+def test_record_fields_have_their_prefix() -> None:
+    """The fields of a record are named with its own name: `class.level`.
+
+    The bundle tool would not know `b[name].level` or `{level = 1}` for a record's.
+    """
     for path in (*SCRIPTS, *LIBRARY):
         text = path.read_text()
         assert not re.search(r"\]\.\w|\.(?:b|p|ask|class)\.", text), path
@@ -254,7 +265,8 @@ TEXTS = re.compile(
 
 
 @pytest.mark.parametrize("path", [*SCRIPTS, *LIBRARY], ids=lambda path: path.stem)
-def test_no_number_becomes_text_but_through_format(path: Path) -> None:
+def test_numbers_are_formatted(path: Path) -> None:
+    """No number becomes text but through `format`."""
     code = re.sub(r"--\[\[.*?\]\]|--[^\n]*", "", path.read_text(), flags=re.DOTALL)
     assert "tostring" not in code
     for line in code.replace("...", "").splitlines():
@@ -263,7 +275,8 @@ def test_no_number_becomes_text_but_through_format(path: Path) -> None:
             assert TEXTS.search(right), line
 
 
-def test_includes_are_of_the_library_and_go_round_in_no_circle() -> None:
+def test_includes_are_of_the_library() -> None:
+    """Includes are of the library and go round in no circle."""
     names = {path.stem for path in LIBRARY}
     found = re.compile(r"^ *--- (?:@include|@holds \w+) (.*)$", re.MULTILINE)
     includes = {path.stem: " ".join(found.findall(path.read_text())).split() for path in (*SCRIPTS, *LIBRARY)}
@@ -286,16 +299,19 @@ def own_lines(path: Path) -> int:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_fits_on_two_screens(path: Path) -> None:
+    """A script fits on two screens."""
     assert own_lines(path) <= 90
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
 def test_a_part_of_the_library_has_one_subject(path: Path) -> None:
+    """A part of the library has one subject."""
     assert own_lines(path) <= 220
 
 
 @pytest.mark.parametrize("name", scripts.NAMES)
-def test_a_composed_script_defines_no_function_that_it_never_calls(name: str) -> None:
+def test_bundles_have_no_dead_function(name: str) -> None:
+    """A composed script defines no function that it never calls."""
     text = scripts.script(name).text
     defined = re.findall(r"^ *local function (\w+)", text, re.MULTILINE)
     assert [each for each in defined if len(re.findall(rf"\b{each}\b", text)) == 1] == []
@@ -318,10 +334,12 @@ def modules() -> list[Path]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_has_one_subject(path: Path) -> None:
+    """A module has one subject."""
     assert len(path.read_text().splitlines()) <= LONG.get(str(path.relative_to(PACKAGE)), 400)
 
 
 def test_all_keys_are_spelled_in_one_place() -> None:
+    """All keys are spelled in one place."""
     for path in modules():
         assert path.stem == "keys" or not re.search(r'":(consumers?|producers?|rates|history)\b', path.read_text()), (
             path
@@ -339,7 +357,8 @@ def public(name: str, kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", SHELLS)
-def test_both_shells_have_the_same_names_and_parameters(kind: str) -> None:
+def test_both_faces_have_the_same_names(kind: str) -> None:
+    """Both faces have the same names and parameters."""
     here, there = public("client", kind), public("asyncio", kind)
     assert set(here) == set(there)
     for member, sync in here.items():

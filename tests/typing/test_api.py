@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.harness.support import LONG_PATIENCE
 
 
-def test_pyright_accepts_what_users_write_and_nothing_else() -> None:
-    """Pyright is strict, and refuses a comment that ignores nothing."""
+def test_pyright_accepts_only_right_use() -> None:
+    """Pyright accepts what users write, and nothing else. It is strict, and refuses a comment that ignores nothing."""
     command = [sys.executable, "-m", "basedpyright", "--project", str(Path(__file__).with_name("pyrightconfig.json"))]
     command += ["--pythonpath", sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONG_PATIENCE)
