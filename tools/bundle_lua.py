@@ -204,22 +204,21 @@ def _literal(node: Node) -> Any:
 def _copy_shared(statements: list[Node], holder: Any) -> None:
     """Give a holder copies of the functions and tables that it uses of the others."""
     used = {node.symbol for node in walk_all(holder.body.body) if isinstance(node, Name)} - {None}
+    copies: dict[Symbol, Symbol] = {}
     for each in statements[::-1]:  # each may use the ones before it
-        if each is not holder and _defines(each) in used:
+        shared = _defines(each)
+        if each is not holder and shared in used:
             used |= {node.symbol for node in walk(each) if isinstance(node, Name)} - {None}
-            _copy_into(holder, each)
-    count_again(statements)
-
-
-def _copy_into(holder: Any, shared: Node) -> None:
-    (copy,) = twin([shared])
-    old, new = _defines(shared), _defines(copy)
-    holder.body.body.insert(1, copy)  # after the line that returns what is defined already
+            (copy,) = twin([each])
+            copies[shared] = _defines(copy)
+            holder.body.body.insert(1, copy)  # after the line that returns what is defined already
 
     def moved(node: Node) -> Node:
-        return name_of(new) if isinstance(node, Name) and node.symbol is old else node
+        symbol = copies.get(node.symbol) if isinstance(node, Name) else None
+        return node if symbol is None else name_of(symbol)
 
     replace(holder.body, moved)
+    count_again(statements)
 
 
 def _defines(node: Node) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,6 +34,7 @@ from tools import bundle_lua
 MICRO = 1_000_000
 
 
+@cache
 def with_a_bug(name: str, line: str, instead: str) -> str:
     """A script as composed from sources in which a line is another one, where it has that line."""
     source, path = bundle_lua.source, scripts._folder() / f"{name}.lua"

@@ -428,9 +428,8 @@ Visit = Callable[[Node], Node]
 
 def replace(node: Node, change: Visit) -> None:
     """Replace each node below by `change(node)`, from the leaves up."""
-    for name, value in list(vars(node).items()):
-        if name.startswith("_") or name in ("comments", "symbol", "owner"):
-            continue
+    for name in _parts(node):
+        value = getattr(node, name)
         if isinstance(value, Node):
             replace(value, change)
             setattr(node, name, change(value))
