@@ -12,8 +12,11 @@ test: .venv/dev.stamp
 	@$(MAKE) --no-print-directory -j 3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint types tests
 
 # Beside one another: lint and types say at their end what they found, and the + lets the tests say it as they run.
+# The tests start hundreds of processes, so what they import is compiled once, whatever the environment says of that.
+tests: export PYTHONDONTWRITEBYTECODE =
+tests: export PYTHONPYCACHEPREFIX = $(CURDIR)/.cache/compiled
 tests: .venv/dev.stamp
-	+$(BIN)/pytest -n 3 --dist loadgroup $(ARGS)
+	+$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
 
 types: .venv/dev.stamp
 	$(BIN)/mypy

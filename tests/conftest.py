@@ -63,6 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker("soak")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long text by its length: pytest puts a test's name into the environment, whose entries are limited."""
+    return f"{argname} of {len(val)}" if isinstance(val, str | bytes) and len(val) > 200 else None
+
+
 def is_fast(item: pytest.Item) -> bool:
     """Whether it needs nothing but this process: no real server, no other program. And it is not marked as long."""
     fixtures = getattr(item, "fixturenames", ())
