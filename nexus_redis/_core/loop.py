@@ -17,7 +17,7 @@ from nexus_redis._core.round_trips import Exchange
 from nexus_redis._core.scheduler import SLICE, Scheduler
 from nexus_redis._core.session import Rest, Send, Session
 from nexus_redis._core.waiter import NEVER
-from nexus_redis._protocol.plans import DeferredCall, Done, Failed, Fault, Outcome, Pause, is_lost, step
+from nexus_redis._protocol.plans import DeferredCall, Done, Failed, Fault, Outcome, Pause, is_unanswered, step
 from nexus_redis._values import error_texts
 from nexus_redis.errors import NexusError
 
@@ -93,7 +93,7 @@ def _note(
 ) -> None:
     """Note whether a server has answered, and how long that took."""
     its = [o for job, o in zip(exchange.jobs, outcomes, strict=True) if scheduler.server_of(job) is server] or outcomes
-    lost = next((outcome for outcome in its if is_lost(outcome)), None)
+    lost = next((outcome for outcome in its if is_unanswered(outcome)), None)
     if lost is None or not all(isinstance(outcome, Failed) for outcome in its):
         server.in_flight.trip.note(came - exchange.sent)
         for answering in (server, scheduler):  # the scheduler's own: a cluster of which no node was known
@@ -200,7 +200,7 @@ def _give_up(scheduler: Scheduler, now: float) -> Loop:
 
 def _overdue(waited: float) -> Failed:
     error = TimeoutError(error_texts.overdue(waited))
-    return Failed(Fault.UNKNOWN, "", "TimeoutError", str(error), NexusError(str(error)), waited)
+    return Failed(Fault.REPLY_LOST, "", "TimeoutError", str(error), NexusError(str(error)), waited)
 
 
 def _step(scheduler: Scheduler) -> Loop:

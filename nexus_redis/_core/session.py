@@ -16,7 +16,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nexus_redis._core.waiter import NEVER, Waiter
-from nexus_redis._protocol.plans import FIRST_BACKOFF, DeferredCall, Job, Outcome, is_lost
+from nexus_redis._protocol.plans import FIRST_BACKOFF, DeferredCall, Job, Outcome, is_unanswered
 from nexus_redis.errors import NexusError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def deregister(session: Session, call: Job, away: Reachability) -> Life:
     """Tell Redis by `call` that a session leaves. Send the call again if it is lost, unless Redis is away."""
     until = session.scheduler.clock()
     outcome: Outcome = None
-    while outcome is None or (is_lost(outcome) and not away.is_out):
+    while outcome is None or (is_unanswered(outcome) and not away.is_out):
         can_send = yield Rest(until)
         if can_send:
             (outcome,) = yield Send([call])

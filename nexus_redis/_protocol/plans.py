@@ -60,7 +60,7 @@ class Fault(Enum):
     """The remedy for a call that failed. Each failure has exactly one."""
 
     NOT_EXECUTED = "not executed"  # the call changed nothing: make a new one before the caller's deadline
-    UNKNOWN = "unknown"  # it may have been executed: send the same call (same seq), which is never charged twice
+    REPLY_LOST = "reply lost"  # it may have been executed: send the same call (same seq), which is never charged twice
     PERMANENT = "permanent"  # another try would fail as well: tell the caller
 
 
@@ -128,7 +128,7 @@ def drive(plan: Plan[T], perform: Callable[[list[Job]], list[Outcome]], rest: Ca
             outcomes = perform(found)
 
 
-def is_lost(outcome: Outcome) -> bool:
+def is_unanswered(outcome: Outcome) -> bool:
     """Return whether a call has no valid answer, so that it is worth sending again."""
     return isinstance(outcome, Failed) and not outcome.is_permanent
 

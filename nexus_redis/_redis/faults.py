@@ -1,7 +1,9 @@
-"""Classify errors of calls to Redis. Every error is in exactly one class, and the class says what may be done.
+"""Classify errors of calls to Redis: which replies are lost, which calls were never executed, and what stays wrong.
+
+Every error is in exactly one class, and the class says what may be done.
 
 NOT_EXECUTED   the call changed nothing: make a new one, before the caller's deadline
-UNKNOWN        the call may or may not have been executed: send it again (same seq), which is never charged twice
+REPLY_LOST     the call may or may not have been executed: send it again (same seq), which is never charged twice
 PERMANENT      another try would fail as well: tell the caller
 
 Only a client of a cluster can follow MOVED and ASK, and ours does (cluster.py). So a caller that gets one of these has
@@ -70,7 +72,7 @@ def classify(error: BaseException) -> Fault:
 
     >>> import redis
     >>> classify(redis.TimeoutError("Timeout reading from socket"))
-    <Fault.UNKNOWN: 'unknown'>
+    <Fault.REPLY_LOST: 'reply lost'>
     """
     if isinstance(error, Refusal):
         return Fault.PERMANENT
@@ -87,9 +89,9 @@ def classify(error: BaseException) -> Fault:
         case exceptions.ConnectionError() | exceptions.TimeoutError() | OSError():
             if _distrust(error):
                 return Fault.PERMANENT
-            return Fault.NOT_EXECUTED if _was_never_sent(error) else Fault.UNKNOWN
+            return Fault.NOT_EXECUTED if _was_never_sent(error) else Fault.REPLY_LOST
         case exceptions.RedisError() | exceptions.RedisClusterException():
-            return Fault.UNKNOWN
+            return Fault.REPLY_LOST
     return Fault.PERMANENT
 
 

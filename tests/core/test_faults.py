@@ -16,7 +16,7 @@ from nexus_redis._redis.faults import as_nexus_error, classify, code_of, describ
 from nexus_redis._values import error_texts
 from nexus_redis.errors import InvalidSetting, NexusError, ServerRefused
 
-NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERMANENT
+NOT_EXECUTED, REPLY_LOST, PERMANENT = Fault.NOT_EXECUTED, Fault.REPLY_LOST, Fault.PERMANENT
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ NOT_EXECUTED, UNKNOWN, PERMANENT = Fault.NOT_EXECUTED, Fault.UNKNOWN, Fault.PERM
         ("NEXUS_SCHEMA", PERMANENT),
         ("NEXUS_ID_TAKEN", PERMANENT),
         ("NEXUS_INVALID_RATE", PERMANENT),
-        ("ERR max number of clients reached", UNKNOWN),
+        ("ERR max number of clients reached", REPLY_LOST),
         ("", PERMANENT),
     ],
 )
@@ -69,12 +69,12 @@ def caused(error: Exception, cause: Exception) -> Exception:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (exceptions.TimeoutError("Timeout reading from socket"), UNKNOWN),
-        (exceptions.ConnectionError("Connection closed by server."), UNKNOWN),
-        (exceptions.InvalidResponse("a reply of another shape"), UNKNOWN),
-        (ConnectionResetError(104, "reset"), UNKNOWN),
-        (BrokenPipeError(32, "pipe"), UNKNOWN),
-        (TimeoutError("timed out"), UNKNOWN),
+        (exceptions.TimeoutError("Timeout reading from socket"), REPLY_LOST),
+        (exceptions.ConnectionError("Connection closed by server."), REPLY_LOST),
+        (exceptions.InvalidResponse("a reply of another shape"), REPLY_LOST),
+        (ConnectionResetError(104, "reset"), REPLY_LOST),
+        (BrokenPipeError(32, "pipe"), REPLY_LOST),
+        (TimeoutError("timed out"), REPLY_LOST),
         (caused(exceptions.ConnectionError("Error 111"), ConnectionRefusedError(111, "refused")), NOT_EXECUTED),
         (caused(exceptions.ConnectionError("Error 2"), FileNotFoundError(2, "no socket")), NOT_EXECUTED),
         (caused(exceptions.ConnectionError("Error -2"), socket.gaierror(-2, "no such host")), NOT_EXECUTED),
@@ -140,7 +140,7 @@ def alert(reason: str) -> ssl.SSLError:
         (ssl.SSLCertVerificationError(1, "Hostname mismatch, certificate is not valid for 'cache'"), PERMANENT),
         (alert("TLSV13_ALERT_CERTIFICATE_REQUIRED"), PERMANENT),
         (alert("TLSV1_ALERT_UNKNOWN_CA"), PERMANENT),
-        (alert("UNEXPECTED_EOF_WHILE_READING"), UNKNOWN),
+        (alert("UNEXPECTED_EOF_WHILE_READING"), REPLY_LOST),
     ],
 )
 def test_an_untrusted_certificate_is_no_outage(cause: Exception, expected: Fault) -> None:
@@ -157,7 +157,7 @@ def test_an_untrusted_certificate_is_no_outage(cause: Exception, expected: Fault
 def test_errors_of_valkey_py_are_understood() -> None:
     """An error of valkey-py is in the class of the same error of redis-py."""
     of_valkey = valkey.exceptions
-    assert classify(of_valkey.TimeoutError("Timeout reading from socket")) is UNKNOWN
+    assert classify(of_valkey.TimeoutError("Timeout reading from socket")) is REPLY_LOST
     assert classify(of_valkey.NoScriptError("No matching script.")) is NOT_EXECUTED
     assert is_unknown_script(of_valkey.NoScriptError("No matching script."))
     assert is_demoted(of_valkey.ReadOnlyError("You can't write against a read only replica."))
