@@ -35,10 +35,10 @@ end
 -- given.
 local found, fields = redis.call('HGETALL', keys.budget), {}
 for i = 1, #found, 2 do fields[found[i]] = found[i + 1] end
-local b = read_budget(keys, 'normal')
-if b then
-  fields.tokens, fields.granted_total = string.format('%.6f', b.T / MICRO), whole(b.granted)
-  fields.called_at_us, fields.due_us, fields.refresh_us = whole(b.at), whole(b.due), whole(b.refresh)
+local budget = read_budget(keys, 'normal')
+if budget then
+  fields.tokens, fields.granted_total = string.format('%.6f', budget.tokens / MICRO), whole(budget.granted)
+  fields.called_at_us, fields.due_us, fields.refresh_us = whole(budget.called_at), whole(budget.due_at), whole(budget.refresh)
 end
 local list = {}
 for field, text in pairs(fields) do

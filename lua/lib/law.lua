@@ -128,7 +128,8 @@ local function credible(m, was, report, step)
     m.surged, m.quiet = 0, 0
     return nil
   end
-  local known = math.max(FIRST_RATE, m.rate, m.best, m.ok or 0, m.capacity or 0, m.known_good or 0, m.before or 0, report.capacity or 0)
+  local known = math.max(FIRST_RATE, m.rate, m.best, m.ok or 0, m.capacity or 0, m.known_good or 0, m.before or 0,
+                         report.capacity or 0)
   local most = SURGE_ITEMS + (was.in_flight or 0) + (was.depth or 0) + known * (SURGE * step.dt + m.quiet)
   local is_quiet = step.left == 0 and not report.in_flight
   m.quiet = is_quiet and math.min(QUIET, m.quiet + step.dt) or 0

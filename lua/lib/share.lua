@@ -18,53 +18,56 @@ local TURN = 1000000            -- longer than a claim and its answer take on th
 
 -- Takes out the share that this producer's last answer named. Returns true if the share is in one of the parts that few
 -- claims need.
-local function withdraw_share(b, p)
-  local share, is_old = p.share, false
+local function withdraw_share(budget, producer)
+  local share, is_old = producer.outage_share, false
   if share > 0 then
-    if p.at >= b.turned then b.fresh = b.fresh - share
-    elseif p.at >= b.turned_before then b.late = b.late - share
+    if producer.claimed_at >= budget.shares_turned_at then budget.fresh_shares = budget.fresh_shares - share
+    elseif producer.claimed_at >= budget.shares_turned_before then budget.late_shares = budget.late_shares - share
     else is_old = true end
   elseif share < 0 then
-    is_old = p.at < b.halved
-    if not is_old then b.idle, b.idlers = b.idle + share, b.idlers - 1 end
+    is_old = producer.claimed_at < budget.shares_halved_at
+    if not is_old then budget.idle_shares, budget.idle_producers = budget.idle_shares + share, budget.idle_producers - 1 end
   end
   return is_old
 end
 
 -- A claim takes what the producer entered with its last claim out of all sums. The producer pays for what it admitted without
 -- Redis.
-local function withdraw(keys, b, p, degraded, now)
-  withdraw_demand(b, p)
-  if degraded > 0 then rarely().pay_degraded(b, p, degraded, now) end
-  local is_old = withdraw_share(b, p)
-  if is_old then rarely().withdraw_old_share(keys, b, p) end
+local function withdraw(keys, budget, producer, degraded, now)
+  withdraw_demand(budget, producer)
+  if degraded > 0 then rarely().pay_degraded(budget, producer, degraded, now) end
+  local is_old = withdraw_share(budget, producer)
+  if is_old then rarely().withdraw_old_share(keys, budget, producer) end
 end
 
 -- The share that a producer is told is half of what it may run at, as far as the others leave room. A producer is awaited if
 -- it is certain to come again, since it holds tokens, waits for some, or only asks. A caller that tries does not wait. In a
 -- crowd no producer is awaited, since leases are longer than an outage and many producers live for a moment.
-local function outage_share(b, p, ask, d, told, need, granted, recommended)
-  local is_awaited = d > 0
-  if ask.want > 0 then is_awaited = p.holds > need or not ask.whole and (granted < need or recommended < ask.demand) end
-  if ask.incarnation == '' or b.refresh > REFRESH then is_awaited = false end
-  local all, wanted, idle, has, had = b.R / 2, math.min(d, told) / 2, b.idle, ask.share, p.share
+local function outage_share(budget, producer, claim, demand, fair_rate, need, granted, recommended)
+  local is_awaited = demand > 0
+  if claim.want > 0 then
+    is_awaited = producer.holds > need or not claim.whole and (granted < need or recommended < claim.demand)
+  end
+  if claim.incarnation == '' or budget.refresh > REFRESH then is_awaited = false end
+  local all, wanted, idle = budget.rate / 2, math.min(demand, fair_rate) / 2, budget.idle_shares
+  local has, had = claim.fallback_rate, producer.outage_share
   if had < 0 then had = -had end
   if has > had then has = had end
-  local kept = b.lost + idle
-  local share = all - b.fresh - b.late - kept
+  local kept = budget.lost_shares + idle
+  local share = all - budget.fresh_shares - budget.late_shares - kept
   if is_awaited then
     if kept > 0 and all > 0 then wanted = wanted * (1 - kept / all) end
   else
     if wanted <= 0 then wanted = has end
-    share = math.min(share, all / 2 - idle, all / 2 / (b.idlers + 1))
+    share = math.min(share, all / 2 - idle, all / 2 / (budget.idle_producers + 1))
   end
   if wanted < share then share = wanted end
   share = share > 0 and math.floor(share) or 0
   had = share > has and share or has
-  if is_awaited then b.fresh, p.share = b.fresh + had, had
+  if is_awaited then budget.fresh_shares, producer.outage_share = budget.fresh_shares + had, had
   else
-    if had > 0 then b.idle, b.idlers = idle + had, b.idlers + 1 end
-    p.share = -had
+    if had > 0 then budget.idle_shares, budget.idle_producers = idle + had, budget.idle_producers + 1 end
+    producer.outage_share = -had
   end
   return share
 end

@@ -152,7 +152,7 @@ MICRO: Final = parse.MICRO
 def test_the_fields_of_a_report_have_one_range() -> None:
     most = table("lib/consumer", "local SAID_MOST = {")
     assert most == {field: errors.RANGES[field].high for field in calls.REPORTED}
-    assert f"r.capacity < {errors.CAPACITY.low:g}".replace("e-06", "e-6") in source("lib/consumer")
+    assert f"report.capacity < {errors.CAPACITY.low:g}".replace("e-06", "e-6") in source("lib/consumer")
     assert {errors.RANGES[field].low for field in calls.REPORTED if field != "capacity"} == {0}
 
 
@@ -169,7 +169,7 @@ def test_the_fields_of_a_claim_have_one_range() -> None:
     written = re.findall(r"(\w+) <= ([\w.]+)", between("lib/producer", "if need >= 0", " then"))
     known = numbers("lib/number") | numbers("lib/times")
     for field, high in written:
-        name = {"want": "tokens", "demand": "requested_rate", "share": "fallback_rate"}.get(field, field)
+        name = {"want": "tokens", "demand": "requested_rate"}.get(field, field)
         if name in calls.Claim._fields and name != "birth":  # that one is a length
             assert (known[high] if high in known else float(high)) == most.get(name, calls.MOST_MICRO), field
 
