@@ -41,11 +41,14 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include fair
 --- @include crowd
 --- @include producer
---- @include share
+--- @include returns
+--- @include grant
+--- @include outage_share
 --- @include admit
+--- @include answer
 
 -- A server defines a script's functions at each call. It defines these only if one of them is called (bundle_lua.py).
---- @holds rarely fault summary rest succession consumers settings rate turn epoch
+--- @holds rarely fault summary rest succession consumers settings rate outage_turn epoch
 
 local is_read, claim = pcall(read_claim)
 local keys = few_keys()
@@ -70,7 +73,7 @@ if producer and producer.incarnation == claim.incarnation and claim.incarnation 
 end
 if now < budget.called_at or budget.clock_low + budget.clock_high > 0 then now = rarely().steady(budget, now) end
 if producer and (producer.birth ~= budget.birth or producer.incarnation ~= claim.incarnation) then
-  if producer.incarnation ~= claim.incarnation and rarely().is_owned(producer, budget, now) then return {err = 'NEXUS_ID_TAKEN'} end
+  if rarely().is_owned(producer, budget, claim.incarnation, now) then return {err = 'NEXUS_ID_TAKEN'} end
   producer = rarely().successor(producer, budget)
 end
 
@@ -84,26 +87,28 @@ else
 end
 local learning, is_first = now < budget.learns_until, not producer
 producer = producer or rarely().new_producer(now)
-if claim.granted_total > budget.granted and tonumber(claim.birth) == budget.birth then rarely().make_good(keys, budget, producer, claim.granted_total, now) end
+if claim.granted_total > budget.granted then rarely().make_good(keys, budget, producer, claim, now) end
 if now >= budget.epoch_ends or budget.epoch_ends - now > budget.epoch_length then
   rarely().roll_epoch(keys, budget, now)
-  if not keys.history and not budget.is_new and rarely().is_renewal_due(budget, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+  if not keys.history and not budget.is_new and rarely().is_renewal_due(budget, now) then
+    return {err = 'NEXUS_NEEDS_KEYS'}
+  end
   rarely().sweep_producers(keys, now)
 end
 
 -- 2. Take back what is returned or will never be used.
 local returned, burned, credited = take_back(budget, producer, claim.held, claim.unused, claim.burned, now)
-if is_first and (learning or (claim.birth ~= '' and tonumber(claim.birth) ~= budget.birth)) then rarely().pay_for_past(budget, producer, claim) end
+if is_first then rarely().pay_for_past(budget, producer, claim, learning) end
 
 -- 3. Enter the producer in the fair share.
-if claim.incarnation ~= '' and (is_first or producer.claimed_at < budget.epoch_ends - budget.epoch_length or producer.claimed_at > now) then budget.producers_seen = budget.producers_seen + 1 end
-producer.is_counted = producer.epoch == budget.epoch  -- already in this epoch's sums
-if producer.is_counted and not budget[producer.class] then rarely().read_rest(keys, budget) end
+if claim.incarnation ~= '' then count_producer(budget, producer, is_first, now) end
+producer.is_counted = producer.epoch == budget.epoch
 withdraw(keys, budget, producer, claim.degraded, now)
-local is_same = producer.incarnation == claim.incarnation and producer.birth == budget.birth and producer.class == claim.priority and producer.weight == claim.weight
+local is_same = is_same_member(budget, producer, claim)
 producer.weight, producer.class = claim.weight, claim.priority
 local need = claim.want > 0 and claim.need == 0 and math.min(claim.want, MICRO) or claim.need
-local demand = claim.want > 0 and math.max(claim.demand, need / budget.epoch_length * MICRO) or claim.demand  -- one that claims rarely counts at its full need
+-- A producer that claims rarely counts at its full need.
+local demand = claim.want > 0 and math.max(claim.demand, need / budget.epoch_length * MICRO) or claim.demand
 enter_demand(budget, producer, math.floor(math.min(budget.rate, demand)), need)
 
 -- 4. The rate at which its credit grows.
@@ -111,7 +116,7 @@ local class, refresh = budget[producer.class], REFRESH
 local contended = class.level < math.huge
 local fair_rate = fair_rate_of(budget, class, producer)
 local faster = class.trim
-if budget.refresh > REFRESH and budget.marginal_class == claim.priority then faster = trim(budget) end  -- in a crowd, an epoch is longer than the bucket lasts
+if budget.refresh > REFRESH and budget.marginal_class == claim.priority then faster = trim(budget) end    -- crowd.lua
 local credit_rate = math.max(contended and fair_rate * (1 + faster) or fair_rate, 1e-6)
 
 if credited > 0 and contended then pay_for_returned(producer, credited, credit_rate) end
@@ -119,7 +124,7 @@ if credited > 0 and contended then pay_for_returned(producer, credited, credit_r
 -- 5. to 7. Grant tokens, or tell its own slot to come back.
 if budget.refresh > REFRESH then refresh = refresh_of(budget, math.min(demand, fair_rate)) end
 local is_short, cut = contended and (refresh == REFRESH or faster < PLENTY), false
-local granted, retry, slot = spend(budget, producer, claim, need, credit_rate, refresh, is_short, now)
+local granted, retry, slot = grant(budget, producer, claim, need, credit_rate, refresh, is_short, now)
 if refresh > REFRESH and claim.want > 0 then
   retry = space_out(budget, producer, claim, granted, math.min(retry, slot), credit_rate, refresh, is_short, now)
 end
@@ -127,7 +132,7 @@ if budget.window then
   granted, retry, cut = admit(budget, producer.claimed_at, returned, burned, granted, retry, claim.whole, need, now)
 end
 producer.credit, budget.retry_max = producer.credit - granted, math.max(budget.retry_max, retry)
-grant(budget, granted)
+take_out(budget, granted)
 
 local recommended = math.floor(math.min(claim.demand, fair_rate))
 local lease = lease_of(budget, refresh, claim.trip, now)

@@ -29,8 +29,9 @@ Cost   O(log n) ]]
 --- @include act
 --- @include rate
 --- @include producer
---- @include share
---- @include turn
+--- @include returns
+--- @include outage_share
+--- @include outage_turn
 
 if #ARGV ~= 4 and #ARGV ~= 6 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, COUNT) then return {err = 'NEXUS_INVALID_AT_US'} end

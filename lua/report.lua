@@ -83,7 +83,8 @@ local contribution = {
 }
 withdraw_consumer(keys, settings.sums, id)
 place_in_window(keys, budget, settings, consumer, said, contribution, seen, arrived, fraction, now)
-contribute(keys, settings.sums, id, now + math.max(3 * said.interval, SHORTEST_DEADLINE), contribution)
+local deadline = deadline_of(said.interval, now)
+contribute(keys, settings.sums, id, deadline, contribution)
 settle(keys, budget, settings, now, 'report', false, {who = id})
 write_consumer(keys, consumer, said, name, contribution, now)
 write_whole(keys, budget, now, true)

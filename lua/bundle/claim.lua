@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 d768e0cde89b1467); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 9b83f585400985ca); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format
@@ -74,7 +74,6 @@ end
 local function usual_depth(budget)
  return 1000000 + budget[22] * 250000 / 1000000 < budget[23] and 1000000 + budget[22] * 250000 / 1000000 or budget[23]
 end
-local PAYS_LEAST, PAYS_MOST = 0.25, 2
 local function read_claim()
  local claim = cjson.decode(ARGV[2])
  local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total, trip, fallback_rate, degraded = unpack(claim)
@@ -97,6 +96,7 @@ local function show_producer(keys, producer, is_same, claim, fair_rate)
  end
  return added > 0
 end
+local PAYS_LEAST, PAYS_MOST = 0.25, 2
 function rarely()
  if rarely_given then
   return rarely_given
@@ -417,7 +417,11 @@ function rarely()
  local function are_settings_lost(keys)
   return redis.call('HLEN', keys.budget) == 0
  end
- local function pay_for_past(budget, producer, claim)
+ local function pay_for_past(budget, producer, claim, learning)
+  local is_of_past = claim[12] ~= '' and tonumber(claim[12]) ~= budget[44]
+  if not learning and not is_of_past then
+   return
+  end
   local before = budget[4]
   budget[4] = math.min(budget[4], budget[4] - claim[5] > -budget[23] and budget[4] - claim[5] or -budget[23])
   producer[6] = before - budget[4]
@@ -462,8 +466,8 @@ function rarely()
   producer[15], producer[16] = 0, 0
   return producer
  end
- local function is_owned(producer, budget, now)
-  return producer[17] ~= '' and now >= producer[4] and now < (producer[1] < producer[4] + budget[33] and producer[1] or producer[4] + budget[33])
+ local function is_owned(producer, budget, incarnation, now)
+  return producer[17] ~= incarnation and producer[17] ~= '' and now >= producer[4] and now < (producer[1] < producer[4] + budget[33] and producer[1] or producer[4] + budget[33])
  end
  local function successor(producer, budget)
   if producer[18] ~= budget[44] then
@@ -477,10 +481,14 @@ function rarely()
   budget[59] = math.floor((budget[4] > 0 and budget[4] or 0) + budget[22] / 1000000 * (now - budget[2]))
   budget[60] = now + 2000000
  end
- local function make_good(keys, budget, producer, seen, now)
+ local function make_good(keys, budget, producer, claim, now)
+  if tonumber(claim[12]) ~= budget[44] then
+   return
+  end
   read_rest(keys, budget)
   local window, before = budget[50], budget[5]
   do
+   local seen = claim[13]
    local missing, lost = (seen - budget[5]) * 1000000, 0
    if now < budget[60] then
     lost = budget[59] < missing and budget[59] or missing
@@ -1235,7 +1243,7 @@ if now < budget_2[2] or budget_2[38] + budget_2[39] > 0 then
  now = rarely().steady(budget_2, now)
 end
 if producer and (producer[18] ~= budget_2[44] or producer[17] ~= claim[10]) then
- if producer[17] ~= claim[10] and rarely().is_owned(producer, budget_2, now) then
+ if rarely().is_owned(producer, budget_2, claim[10], now) then
   return {err = 'NEXUS_ID_TAKEN'}
  end
  producer = rarely().successor(producer, budget_2)
@@ -1285,8 +1293,8 @@ else
 end
 local learning, is_first = now < budget_2[27], not producer
 producer = producer or rarely().new_producer(now)
-if claim[13] > budget_2[5] and tonumber(claim[12]) == budget_2[44] then
- rarely().make_good(keys, budget_2, producer, claim[13], now)
+if claim[13] > budget_2[5] then
+ rarely().make_good(keys, budget_2, producer, claim, now)
 end
 if now >= budget_2[30] or budget_2[30] - now > budget_2[31] then
  rarely().roll_epoch(keys, budget_2, now)
@@ -1315,18 +1323,22 @@ do
  producer[6] = producer[6] - returned_2 < held and producer[6] - returned_2 or held
  returned, burned, credited = returned_2, lost, credited_2
 end
-if is_first and (learning or claim[12] ~= '' and tonumber(claim[12]) ~= budget_2[44]) then
- rarely().pay_for_past(budget_2, producer, claim)
+if is_first then
+ rarely().pay_for_past(budget_2, producer, claim, learning)
 end
-if claim[10] ~= '' and (is_first or producer[4] < budget_2[30] - budget_2[31] or producer[4] > now) then
- budget_2[14] = budget_2[14] + 1
+if claim[10] ~= '' then
+ do
+  if is_first or producer[4] < budget_2[30] - budget_2[31] or producer[4] > now then
+   budget_2[14] = budget_2[14] + 1
+  end
+ end
 end
 producer[2] = producer[8] == budget_2[29]
-if producer[2] and not budget_2[producer[11]] then
- rarely().read_rest(keys, budget_2)
-end
 do
  local degraded = claim[16]
+ if producer[2] and not budget_2[producer[11]] then
+  rarely().read_rest(keys, budget_2)
+ end
  repeat
   if producer[8] ~= budget_2[29] then
    break
@@ -1367,7 +1379,10 @@ do
   rarely().withdraw_old_share(keys, budget_2, producer)
  end
 end
-local is_same = producer[17] == claim[10] and producer[18] == budget_2[44] and producer[11] == claim[9] and producer[12] == claim[8]
+local is_same
+do
+ is_same = producer[17] == claim[10] and producer[18] == budget_2[44] and producer[11] == claim[9] and producer[12] == claim[8]
+end
 producer[12], producer[11] = claim[8], claim[9]
 local need = claim[2] > 0 and claim[1] == 0 and (1000000 < claim[2] and 1000000 or claim[2]) or claim[1]
 local demand = claim[2] > 0 and (need / budget_2[31] * 1000000 > claim[3] and need / budget_2[31] * 1000000 or claim[3]) or claim[3]

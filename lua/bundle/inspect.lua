@@ -1,4 +1,4 @@
--- Made of lua/inspect.lua by `make bundle` (SHA-256 472ca3890f322ea4); `nexus-redis scripts inspect` shows the source.
+-- Made of lua/inspect.lua by `make bundle` (SHA-256 2bd9606a176059e2); `nexus-redis scripts inspect` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local string_match = string.match

@@ -1,4 +1,4 @@
--- Made of lua/leave.lua by `make bundle` (SHA-256 ae9f8632c9aea4c1); `nexus-redis scripts leave` shows the source.
+-- Made of lua/leave.lua by `make bundle` (SHA-256 5748458b648e8762); `nexus-redis scripts leave` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
@@ -693,7 +693,6 @@ local function settle(keys, budget, settings, now, by, is_act, act)
   end
  end
 end
-local PAYS_LEAST, PAYS_MOST = 0.25, 2
 local function read_producer(keys)
  local raw = redis_call('GET', keys.memory)
  if not raw then
@@ -704,6 +703,7 @@ local function read_producer(keys)
  producer[11] = producer[11] == 'n' and 'normal' or producer[11] == 'h' and 'high' or 'low'
  return producer
 end
+local PAYS_LEAST, PAYS_MOST = 0.25, 2
 local function payable(budget, producer, unused)
  local class = budget[producer[11]]
  if class[1] == math_huge then

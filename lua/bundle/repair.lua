@@ -1,4 +1,4 @@
--- Made of lua/repair.lua by `make bundle` (SHA-256 fdef9f8078f5e074); `nexus-redis scripts repair` shows the source.
+-- Made of lua/repair.lua by `make bundle` (SHA-256 9e301ba138c205ad); `nexus-redis scripts repair` shows the source.
 local string_match = string.match
 local string_sub = string.sub
 local string_gmatch = string.gmatch

@@ -1,4 +1,4 @@
--- Made of lua/report.lua by `make bundle` (SHA-256 94dc7a9c0fe5cfe2); `nexus-redis scripts report` shows the source.
+-- Made of lua/report.lua by `make bundle` (SHA-256 7ec99703db7a8e3e); `nexus-redis scripts report` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
@@ -1733,26 +1733,31 @@ repeat
  end
  break
 until true
+local deadline
 do
- local keys_3, sums_2, id_3, deadline, contribution_2 = keys, settings.sums, id, now + (2000000 > 3 * said.interval and 2000000 or 3 * said.interval), contribution
- local weight = weight_of(contribution_2.capacity)
- local ratio = string_format('%.17g', contribution_2.rate > 0 and contribution_2.arrivals > 0 and contribution_2.rate / contribution_2.arrivals or 1e+300)
+ local interval = said.interval
+ deadline = now + (2000000 > 3 * interval and 2000000 or 3 * interval)
+end
+do
+ local sums_2 = settings.sums
+ local weight = weight_of(contribution.capacity)
+ local ratio = string_format('%.17g', contribution.rate > 0 and contribution.arrivals > 0 and contribution.rate / contribution.arrivals or 1e+300)
  sums_2.live = sums_2.live + 1
- sums_2.rate = sums_2.rate + contribution_2.rate
+ sums_2.rate = sums_2.rate + contribution.rate
  sums_2.capacity = sums_2.capacity + weight
- sums_2.load = sums_2.load + weight * contribution_2.load
- sums_2.arrivals = sums_2.arrivals + math_floor(contribution_2.rate / tonumber(ratio))
- redis_call('ZADD', keys_3.consumers, whole(deadline), id_3)
- redis_call('ZADD', keys_3.rates, whole(contribution_2.rate), id_3)
- redis_call('ZADD', keys_3.capacities, whole(contribution_2.capacity), id_3)
- redis_call('ZADD', keys_3.loads, whole(contribution_2.load), id_3)
- redis_call('ZADD', keys_3.ratios, ratio, id_3)
- if contribution_2.free then
-  sums_2.bounded, sums_2.free = sums_2.bounded + 1, sums_2.free + contribution_2.free
-  redis_call('ZADD', keys_3.frees, whole(contribution_2.free), id_3)
+ sums_2.load = sums_2.load + weight * contribution.load
+ sums_2.arrivals = sums_2.arrivals + math_floor(contribution.rate / tonumber(ratio))
+ redis_call('ZADD', keys.consumers, whole(deadline), id)
+ redis_call('ZADD', keys.rates, whole(contribution.rate), id)
+ redis_call('ZADD', keys.capacities, whole(contribution.capacity), id)
+ redis_call('ZADD', keys.loads, whole(contribution.load), id)
+ redis_call('ZADD', keys.ratios, ratio, id)
+ if contribution.free then
+  sums_2.bounded, sums_2.free = sums_2.bounded + 1, sums_2.free + contribution.free
+  redis_call('ZADD', keys.frees, whole(contribution.free), id)
  end
- if contribution_2.edge then
-  redis_call('ZADD', keys_3.edges, whole(contribution_2.edge), id_3)
+ if contribution.edge then
+  redis_call('ZADD', keys.edges, whole(contribution.edge), id)
  end
 end
 settle(keys, budget, settings, now, 'report', false, {who = id})

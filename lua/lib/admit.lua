@@ -1,5 +1,7 @@
--- The window limits a claim. The consumers must be able to hold what is granted, and nothing is granted while tokens of a
--- lost state may still be on their way. `returned` is what the claim brought back, `burned` is what it reported as lost.
+-- How much of a grant (grant.lua) the window lets through. What the window is, is in window.lua.
+--
+-- The consumers must be able to hold what is granted, and nothing is granted while tokens of a lost state may still be on
+-- their way. `returned` is what the claim brought back, `burned` is what it reported as lost.
 --- @include window
 
 local function admitted(window, granted, retry, is_whole, need, now)

@@ -1,4 +1,5 @@
--- The bucket: earns at the rate, and holds what nobody has taken. All amounts are micro-tokens and exact.
+-- What the bucket holds: what the rate has earned and nobody has taken, in micro-tokens and exact. How much of it a claim
+-- gets is decided in grant.lua.
 
 -- A rate is floor(rate / 1e6) micro-tokens a microsecond and a remainder that is carried over. So a budget of 1/hour loses
 -- nothing even if it is asked each millisecond.
@@ -9,7 +10,7 @@ local function refill(budget, now)
     budget.learns_until, budget.has_new_terms = math.max(0, budget.learns_until + dt), true
   end
   local rate, tokens, bucket_size = budget.rate, budget.tokens, budget.bucket_size
-  if budget.lost_shares > 0 then rate = rate - math.floor(math.min(budget.lost_shares, rate / 2)) end  -- share.lua
+  if budget.lost_shares > 0 then rate = rate - math.floor(math.min(budget.lost_shares, rate / 2)) end  -- outage_share.lua
   budget.earning_rate = rate
   if dt > 0 and rate > 0 then
     local room = bucket_size - tokens
@@ -32,8 +33,8 @@ local function refill(budget, now)
   budget.peak = math.max(budget.peak, budget.tokens)
 end
 
--- Grants and returned tokens change the bucket and the counter of the budget's life together.
-local function grant(budget, tokens)
+-- Takes granted tokens out of the bucket, and counts them for the life of the budget.
+local function take_out(budget, tokens)
   budget.tokens = budget.tokens - tokens
   local total = budget.granted_remainder + tokens
   budget.granted, budget.granted_remainder = budget.granted + math.floor(total / MICRO), total % MICRO

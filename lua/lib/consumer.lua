@@ -1,7 +1,9 @@
--- One consumer's part of a report: what it says, what it said before, where its work stands.
+-- What one consumer reports: what it says now, what it said before, where its work stands. The rate that it can take is
+-- decided in law.lua, and when it counts as dead in consumers.lua.
 local SAID = {'uptime_ms', 'load', 'capacity', 'queue_depth', 'queue_limit', 'done', 'errors', 'in_flight', 'slots',
               'latency_ms', 'interval_ms', 'pause_ms', 'latency_p25_ms', 'latency_p10_ms', 'cancelled', 'busy_ms'}
-local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'cancelled', 'in_flight', 'latency_ms'}     -- in fields of their own
+-- What people find in fields of the consumer's hash.
+local SHOWN = {'queue_depth', 'queue_limit', 'done', 'errors', 'cancelled', 'in_flight', 'latency_ms'}
 local SAID_MOST = {
   uptime_ms = COUNT, load = 100, capacity = 1e9, queue_depth = COUNT, queue_limit = COUNT, done = COUNT, errors = COUNT,
   in_flight = COUNT, slots = COUNT, latency_ms = 86400000, interval_ms = 86400000, pause_ms = 86400000,
@@ -143,8 +145,8 @@ local function place_in_window(keys, budget, settings, consumer, said, contribut
   local window = budget.window
   if quarter_us > window.quarter_us then set_quarter_length(window, now, quarter_us) end
   turn_window(window, now)
-  -- What was granted a horizon ago (window.lua) has arrived or never will. This holds while all consumers report. At first the oldest snapshot
-  -- is 0.
+  -- What was granted a horizon ago (window.lua) has arrived or never will. This holds while all consumers report. At first
+  -- the oldest snapshot is 0.
   local healing = are_all_heard(keys, settings.sums, now)
   local oldest, came_now = window.snapshots[SNAPSHOTS], math.floor(arrived * MICRO)
   if settings.combine == 'min' then

@@ -1,11 +1,21 @@
--- What each consumer contributes to the budget is stored in sorted sets of fixed names, never only in its own hash. So any
--- caller can take out a consumer that fell silent. The state keeps the sums; ZRANGE and ZREVRANGE 0 0 give the least and the
--- highest.
+-- When a consumer counts as dead, and what each consumer contributes to the budget until then. What rate follows from all of
+-- them is decided in rate.lua.
 --
--- A consumer is live until its deadline, then silent for ten seconds (work may still be sent to it), then forgotten. Its
--- score in `consumers` is the end of its present state. A consumer is live while it has a rate.
+-- A consumer is live until its deadline (`deadline_of`). Then it is silent for FORGET_CONSUMER, since work may still be sent
+-- to it. Then it is forgotten. Its score in `consumers` is the end of its present state. A consumer is live while it has a
+-- rate.
+--
+-- What a consumer contributes is stored in sorted sets of fixed names, never only in its own hash. So any caller can take out
+-- a consumer that fell silent (`sweep_consumers`). The state keeps the sums; ZRANGE and ZREVRANGE 0 0 give the least and the
+-- highest.
+local MISSED_INTERVALS = 3      -- a consumer that has not reported for so many of its intervals is dead,
+local SHORTEST_DEADLINE = 2000000   -- but never sooner than this: a pause of its runtime may cost a few reports
+local FORGET_CONSUMER = 10000000    -- after its deadline: what was sent to it has failed by then
 local SWEPT_PER_CALL = 16
 local NO_RATIO = 1e300          -- rate / arrivals of a consumer that gets nothing: never the least
+
+-- The instant at which a consumer that reports now counts as dead, unless it reports again before.
+local function deadline_of(interval, now) return now + math.max(MISSED_INTERVALS * interval, SHORTEST_DEADLINE) end
 
 local function score(key, id)
   local text = redis.call('ZSCORE', key, id)
@@ -69,9 +79,9 @@ local function withdraw_consumer(keys, sums, id)
   redis.call('ZREM', keys.consumers, id)
 end
 
--- `contribution` is {rate, capacity, load, free or nil, edge or nil, arrivals}: rates and space in micro, load in thousandths of a
--- percent. The caller has withdrawn what the consumer contributed before. Everything added is a whole number, so that the
--- sums stay exact.
+-- `contribution` is {rate, capacity, load, free or nil, edge or nil, arrivals}: rates and space in micro, load in thousandths
+-- of a percent. The caller has withdrawn what the consumer contributed before. Everything added is a whole number, so that
+-- the sums stay exact.
 local function contribute(keys, sums, id, deadline, contribution)
   local weight = weight_of(contribution.capacity)
   local ratio = string.format('%.17g', contribution.rate > 0 and contribution.arrivals > 0

@@ -1,6 +1,8 @@
--- Producers of a large fleet claim less often, so that Redis needs less than one core for up to a million of them. All of
--- them together make CLAIMS_PER_S claims a second, at about 30 us each. With 100 or 1,000 producers, each refreshes every 0.1
--- s; with 10,000 every 1 s, with 100,000 every 10 s. Leases get longer by the same factor.
+-- How often the producers of a large fleet claim: less often, so that Redis needs less than one core for up to a million of
+-- them. What one claim gets is decided in grant.lua.
+--
+-- All producers together make CLAIMS_PER_S claims a second, at about 30 us each. With 100 or 1,000 producers, each refreshes
+-- every 0.1 s; with 10,000 every 1 s, with 100,000 every 10 s. Leases get longer by the same factor.
 --
 -- The end of each epoch (epoch.lua) sets the crowd's refresh by the number of producers that came in it. A producer that
 -- takes a large part of the budget keeps a short refresh. At most k producers can use 1/k of the budget each, however many

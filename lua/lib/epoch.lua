@@ -1,5 +1,5 @@
--- The end of an epoch of the fair share (fair.lua). The first producer that claims after it computes each class's level, and
--- the sums start again.
+-- What level the fair share has (fair.lua): the first producer that claims after the end of an epoch computes each class's
+-- level, and the sums start again.
 local RESERVE = 0.05            -- of the rate: what a lower class in demand keeps
 local LONGEST_REFRESH = 60000000    -- so that a lease and a wait end before KEEP_MEMBER_MS; above 600,000 producers, more claims
 

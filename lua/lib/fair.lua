@@ -1,12 +1,14 @@
--- Weighted max-min fair shares, in O(1) per claim. In an epoch, every producer in demand comes once and enters its demand.
--- The first producer after its end (epoch.lua) computes, class by class, the level at which sum(min(demand, level * weight))
--- equals the rate.
+-- At what rate a producer may run: its weighted max-min fair share of the budget's rate, in O(1) per claim. How many tokens a
+-- claim gets at that rate is decided in grant.lua.
 --
--- A class keeps four sums: the demand of producers under the level, the weight of those over it, the demand of all, and the
--- weight of all. Example: three producers share 120/s and want 1000, 50 and 10. 10 is under any level, 50 is too in the end,
--- and the level comes out as 60. The `mark` tells which producers are over and which are under. It is the level of the epoch
--- before, or, if all demands fitted then, what the level would have been had they not. A second claim in an epoch replaces
--- the first one's entry. A `leave` removes the entry.
+-- In an epoch, every producer in demand comes once and enters its demand. The first producer after the end of the epoch
+-- (epoch.lua) computes, class by class, the level at which sum(min(demand, level * weight)) equals the rate.
+--
+-- A class keeps four sums: the demand of the producers under the mark, the weight of those over it, the demand of all, and
+-- the weight of all. Example: three producers share 120/s and want 1000, 50 and 10. 10 is under any level, 50 is too in the
+-- end, and the level comes out as 60. The `mark` says which producers are over and which are under. It is the level of the
+-- epoch before. If all demands fitted then, it is what the level would have been if they had not. A second claim in an epoch
+-- replaces the producer's entry, and a `leave` removes it.
 local function withdraw_demand(budget, producer)
   if producer.epoch ~= budget.epoch then return end
   local class = budget[producer.class]
@@ -16,6 +18,13 @@ local function withdraw_demand(budget, producer)
     class.demand_under = class.demand_under - producer.demand
   else
     class.weight_over = class.weight_over - producer.weight
+  end
+end
+
+-- Counts a producer once an epoch.
+local function count_producer(budget, producer, is_first, now)
+  if is_first or producer.claimed_at < budget.epoch_ends - budget.epoch_length or producer.claimed_at > now then
+    budget.producers_seen = budget.producers_seen + 1
   end
 end
 

@@ -1,6 +1,6 @@
 -- The laws compute, from the reports of one consumer, the rate that it can take. This file has what they share: a floor from
--- which a law finds its way back, ceilings, and a memory between two reports. The memory survives a new incarnation of the
--- same id.
+-- which a law finds its way back, ceilings, and a memory between two reports (`m` in the laws). The memory survives a new
+-- incarnation of the same id.
 --
 -- Time is the consumer's own (dt, from its uptime). No host's clock is compared with another's. A step of the server's clock
 -- changes only how long the best is remembered.

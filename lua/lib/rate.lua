@@ -1,5 +1,5 @@
--- This is the only place that decides the budget's rate. It decides from what the consumers contribute, the budget's ceiling
--- and floor, and a pause.
+-- What the budget's rate is. This is the only place that decides it: from what the consumers contribute (consumers.lua), the
+-- budget's ceiling and floor (settings.lua), and a pause. The rate that one consumer can take is decided in law.lua.
 local RISE = {70, 90, 100}      -- percent of load at which levels 1, 2 and 3 begin
 local HYSTERESIS = 5            -- points below that at which the level falls again
 local NOTED_CHANGE = 0.1        -- the history gets an entry each time the rate has moved this much

@@ -101,7 +101,9 @@ local function open_budget(keys, now)
 end
 
 -- A producer pays in this life of the budget for what it got in a life that was lost.
-local function pay_for_past(budget, producer, claim)
+local function pay_for_past(budget, producer, claim, learning)
+  local is_of_past = claim.birth ~= '' and tonumber(claim.birth) ~= budget.birth
+  if not learning and not is_of_past then return end
   local before = budget.tokens
   budget.tokens = math.min(budget.tokens, math.max(-budget.bucket_size, budget.tokens - claim.held))
   producer.holds = before - budget.tokens

@@ -1,5 +1,5 @@
--- The settings in force. An operator's value wins over the code's value, and removing it brings the code's value back. Both
--- are kept, one field each, so that HGETALL shows who wants what.
+-- Which settings are in force. An operator's value wins over the code's value, and removing it brings the code's value back.
+-- Both are kept, one field each, so that HGETALL shows who wants what.
 local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 
 local function per_second(text)

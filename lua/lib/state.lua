@@ -31,24 +31,24 @@ local ANSWER = '>i7I4I4i7i7c2I5'
 -- The budget, place by place. The bucket:
 --
 --   called_at             the instant of the last call, up to which the bucket has earned
---   tokens                what is in the bucket, in micro-tokens; tokens_remainder is what it earned in addition, in millionths
---                         of one
---   granted               whole tokens granted in this life; granted_remainder is what was granted in addition, in micro-tokens
+--   tokens                micro-tokens in the bucket; tokens_remainder is what it earned in addition, in millionths of one
+--   granted               whole tokens granted in this life; granted_remainder are the micro-tokens in addition
 --   peak                  the most tokens in the bucket since peak_since; peak_before is the most in the span before that
 --   needs                 sum of the needs of the producers above the level
 --   producers_in_demand   how many have claimed in this epoch; producers_seen are all that have claimed in it
 --   queue_end             the instant up to which the rate is promised to producers that wait
 --   saved                 the tokens that the bucket saves for a large need, until saved_until
---   fresh_shares ...      the outage shares (share.lua); spilled are the tokens for which the bucket had no room
+--   fresh_shares ...      the outage shares (outage_share.lua); spilled are the tokens for which the bucket had no room
 --
 -- The terms:
 --
 --   rate                  micro-tokens a second; earning_rate is the part of it that the bucket earns
---   bucket_size           the most tokens that the bucket holds; burst_us is the same in time of the rate
---   due_at                when a deadline or a pause ends, and `settle` must run
+--   bucket_size           the most tokens that the bucket holds; burst_us is the burst in microseconds of the rate
+--   due_at                when the next deadline passes or a pause ends, so that `settle` must run; 0 if neither is ahead
 --   longest_lease         the longest lease that may be valid; longest_lease_until, unless it is 0, is until when
 --   trim                  how much faster contended credits grow (crowd.lua); slow_trim is the slow part of it
---   clock_low, clock_high 0, or what the server's clock showed before and after it was set back (rest.lua)
+--   clock_low             the earliest time that the server's clock has shown since it went back; 0 if it is not behind
+--   clock_high            the latest time that it showed before it was set back; 0 if it was not (rest.lua)
 --   marginal_class        the class that gets what the others leave
 --- @record budget schema called_at tokens_remainder tokens granted granted_remainder peak peak_before peak_since needs
 ---   producers_in_demand retry_max queue_end producers_seen saved saved_until fresh_shares late_shares idle_shares

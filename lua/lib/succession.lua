@@ -11,8 +11,8 @@ local function new_producer(now)
 end
 
 -- An id belongs to the incarnation that claimed last, as long as its lease is valid.
-local function is_owned(producer, budget, now)
-  return producer.incarnation ~= '' and now >= producer.claimed_at
+local function is_owned(producer, budget, incarnation, now)
+  return producer.incarnation ~= incarnation and producer.incarnation ~= '' and now >= producer.claimed_at
     and now < math.min(producer.claimed_at + budget.longest_lease, producer.holds_until)
 end
 
@@ -50,10 +50,11 @@ end
 
 -- Grants that a failover has lost are taken from the bucket, and the window counts them as on their way. The first producer
 -- that claims may not know of the last of these grants. So a lossless budget waits until it has heard of all of them.
-local function make_good(keys, budget, producer, seen, now)
+local function make_good(keys, budget, producer, claim, now)
+  if tonumber(claim.birth) ~= budget.birth then return end
   read_rest(keys, budget)
   local window, before = budget.window, budget.granted
-  repair(budget, producer, seen, now)
+  repair(budget, producer, claim.granted_total, now)
   if not window then return end
   local missing = math.max(0, budget.granted - before) * MICRO
   turn_window(window, now)

@@ -1,4 +1,5 @@
--- The window admits no more than the consumers can hold. It is a window in the sense of TCP, over a fleet.
+-- How much the consumers can still hold: a window in the sense of TCP, over a fleet. What a claim gets of it is decided in
+-- admit.lua.
 --
 --   net      = granted - returned - burned
 --   landed   tokens that are no longer on the way: a consumer has seen their work, or they are too old to arrive

@@ -117,7 +117,7 @@ def test_the_reasons_are_one_list() -> None:
     reasons = set(get_args(Reason)) - {"shadow"}
     assert set(words(between("lib/succession", "for _, word in ipairs({", "}"))) == reasons
     decided = re.findall(r"return [^\n]*, '(\w+)'", between("lib/rate", "local function decide(", "\nend"))
-    told = re.findall(r"return '(\w+)'", between("lib/producer", "local function reason_of(", "\nend"))
+    told = re.findall(r"return '(\w+)'", between("lib/answer", "local function reason_of(", "\nend"))
     first = "unset"  # of a budget before anything was decided
     assert {*decided, *told, first} == reasons | {"unset"}
     listed = (results.Denied.__doc__ or "").partition("Reasons: ")[2].split(".")[0]

@@ -1,18 +1,23 @@
--- Producers run on these shares while Redis is away. The sum of all shares that may be in use is never more than half of the
--- rate. The rate that silent producers may be using is missing in the bucket of the others.
+-- At what rate a producer may go on while Redis is away: its outage share. Its fair share while Redis answers is decided in
+-- fair.lua.
+--
+-- The sum of all shares that may be in use is never more than half of the rate. The rate that silent producers may be using
+-- is missing in the bucket of the others.
 --
 -- A producer runs on the share that its last answer named, which halves every HALVING. The budget keeps the sum of all
 -- shares, in parts by what is known of their producers:
 --
---   fresh, late    of producers whose return is certain, since they hold tokens or wait for some: told since the last turn,
---                  and in the turn before
---   lost           the same, but not heard of for a whole turn: dead or cut off. The bucket no longer earns these shares
---   idle           of producers that need nothing and may be silent for long: at most half of all shares, split evenly among
---                  `idlers`
+--   fresh_shares, late_shares   of producers whose return is certain, since they hold tokens or wait for some: answered since
+--                               the last turn, and in the turn before
+--   lost_shares                 the same, but not heard of for a whole turn: dead or cut off. The bucket no longer earns
+--                               these shares
+--   idle_shares                 of producers that need nothing and may be silent for long: at most half of all shares, split
+--                               evenly among `idle_producers`
 --
--- `lost_old` and `idle_old` are the parts that were told before the last halving. Each share in them is halved as often as
--- its producer has halved it, or once less. So one addition moves all late shares, and no producer has a timer. An answer may
--- be lost, so a producer's part is the larger of the share that it reports and the share that it is told now.
+-- `lost_shares_old` and `idle_shares_old` are the parts that were answered before the last halving. Each share in them is
+-- halved as often as its producer has halved it, or once less. So one addition moves all late shares, and no producer has a
+-- timer. An answer may be lost, so a producer's part is the larger of the share that it reports and the share that this
+-- answer gives it.
 local HALVING = 30000000        -- as HALVED_EACH in ledger.py
 local TURN = 1000000            -- longer than a claim and its answer take on the slowest way that is served
 
@@ -34,6 +39,7 @@ end
 -- A claim takes what the producer entered with its last claim out of all sums. The producer pays for what it admitted without
 -- Redis.
 local function withdraw(keys, budget, producer, degraded, now)
+  if producer.is_counted and not budget[producer.class] then rarely().read_rest(keys, budget) end    -- it was in another class
   withdraw_demand(budget, producer)
   if degraded > 0 then rarely().pay_degraded(budget, producer, degraded, now) end
   local is_old = withdraw_share(budget, producer)

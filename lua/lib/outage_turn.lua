@@ -1,4 +1,5 @@
--- The turns of the outage shares (share.lua), and the claims of producers that come back after an outage.
+-- What becomes of the outage shares (outage_share.lua) as time passes, and what a producer pays that comes back after an
+-- outage.
 local SHARE_ENDS = 300000000    -- as SHARE_LASTS in ledger.py: no producer uses a share for longer
 local DEEPEST = 2               -- seconds of the rate that may be owed: a fleet is not stopped for longer
 
