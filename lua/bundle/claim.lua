@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 9b83f585400985ca); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 61d54d0f34eed595); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format

@@ -1,4 +1,4 @@
--- Made of lua/report.lua by `make bundle` (SHA-256 7ec99703db7a8e3e); `nexus-redis scripts report` shows the source.
+-- Made of lua/report.lua by `make bundle` (SHA-256 61c91ec8a4145c1b); `nexus-redis scripts report` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
@@ -711,9 +711,9 @@ do
  local AIM, AIM_OF_LIMIT = 0.2, 0.4
  local LEARN, LEARN_ITEMS = 1, 10
  local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5
- local TETHER, TETHER_BACK = 1.6, 2
+ local FARTHEST, FARTHEST_BACK = 1.6, 2
  local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.002, 0.15, 0.035
- local STALL, STALL_BEATS = 0.5, 2
+ local STALL, STALL_TIMES = 0.5, 2
  local OPENING, OPENING_GROWTH = 0.1, 4
  local function aim(m, report)
   local wanted = AIM * m.capacity
@@ -723,7 +723,7 @@ do
   return wanted > 1 and wanted or 1
  end
  local function is_stalled(m)
-  return m.still > (STALL_BEATS * m.beat > STALL and STALL_BEATS * m.beat or STALL)
+  return m.still > (STALL_TIMES * m.usual_still > STALL and STALL_TIMES * m.usual_still or STALL)
  end
  local function stop_probing(m)
   m.probe, m.probe_age = PROBE, 0
@@ -757,7 +757,7 @@ do
      break
     end
     local is_whole, span = step.is_unbroken and not is_stalled(m), step.dt + m.still
-    m.beat, m.still = m.beat + (m.still - m.beat) / 4, 0
+    m.usual_still, m.still = m.usual_still + (m.still - m.usual_still) / 4, 0
     local speed = step.done / span < 1000000000.0 and step.done / span or 1000000000.0
     local busy = was.busy_ms and report.busy_ms and step.part * (report.busy_ms - was.busy_ms) / 1000 or 0
     if busy > 0 and step.done > 0 then
@@ -813,9 +813,9 @@ do
      m.capacity = speed
     elseif step.arrived / step.dt >= 0.65 * m.rate and depth <= aim(m, report) then
      do
-      local most, tether = PROBE_MOST, TETHER
+      local most, farthest = PROBE_MOST, FARTHEST
       if m.capacity < 0.9 * m.best then
-       most, tether = PROBE_BACK, TETHER_BACK
+       most, farthest = PROBE_BACK, FARTHEST_BACK
       end
       if m.probe_age >= delay then
        m.probe, m.probe_age = 2 * m.probe < most and 2 * m.probe or most, 0
@@ -823,7 +823,7 @@ do
       if most == PROBE_BACK then
        m.probe = PROBE_MOST > m.probe and PROBE_MOST or m.probe
       end
-      local top = tether * (m.ok or 0) > m.capacity and tether * (m.ok or 0) or m.capacity
+      local top = farthest * (m.ok or 0) > m.capacity and farthest * (m.ok or 0) or m.capacity
       m.capacity = math_min(top, m.capacity * (1 + m.probe) ^ (span / delay < 10 and span / delay or 10))
      end
     else
@@ -907,7 +907,7 @@ do
  local REST, REST_LOOPS, BACK_IN = 0.995, 2, 0.5
  local EXCESS, PACE = 0.01, 1.1
  local EASY_2, EASY_EXCESS = 1.2, 0.1
- local TETHER_2, COLD_TETHER = 2, 3
+ local FARTHEST_2, COLD_FARTHEST = 2, 3
  local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3
  local SAME, SHARE = 0.1, 0.3
  local ECHO_MOST, ECHO_GROWS = 3, 1.5
@@ -1118,7 +1118,7 @@ do
      do
       local dt, is_easy = step.dt, m.was_slow > 0 and slow and slow < EASY_2 and not target
       if m.known_good == 0 then
-       follow_1 = math_max(rate, COLD_TETHER * m.ok < rate * 2 ^ (dt / delay) and COLD_TETHER * m.ok or rate * 2 ^ (dt / delay))
+       follow_1 = math_max(rate, COLD_FARTHEST * m.ok < rate * 2 ^ (dt / delay) and COLD_FARTHEST * m.ok or rate * 2 ^ (dt / delay))
        break
       end
       m.slow_cuts, m.is_trial = 0, 0
@@ -1126,7 +1126,7 @@ do
       if rate < 0.99 * m.known_good then
        m.calm = 0
        local back_3 = math_min(REST * m.known_good, towards(rate, m.known_good, dt, BACK_IN))
-       follow_1 = math_max(rate, math_min(back_3, rate * 2 ^ (dt / delay), COLD_TETHER * lately))
+       follow_1 = math_max(rate, math_min(back_3, rate * 2 ^ (dt / delay), COLD_FARTHEST * lately))
        break
       end
       m.calm = m.calm + dt < 86400 and m.calm + dt or 86400
@@ -1136,7 +1136,7 @@ do
       end
       local excess_2 = rate / m.known_good - 1 > (is_easy and EASY_EXCESS or EXCESS) and rate / m.known_good - 1 or (is_easy and EASY_EXCESS or EXCESS)
       local grown = rate + m.known_good * PACE * excess_2 * dt / loop
-      follow_1 = math_max(rate, math_min(grown, rate * 2 ^ (dt / loop), TETHER_2 * lately))
+      follow_1 = math_max(rate, math_min(grown, rate * 2 ^ (dt / loop), FARTHEST_2 * lately))
       break
      end
      break
@@ -1148,7 +1148,7 @@ do
   return rate, seen, report.capacity or m.known_good, 1
  end
 end
-local MEMORY = {range = {'rate', 'best', 'best_at'}, drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for', 'working_for', 'highest', 'unseen', 'surged', 'quiet'}, aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest', 'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial', 'slow_at', 'was_slow', 'was_probe', 'before', 'asked', 'unseen', 'surged', 'quiet'}}
+local MEMORY = {range = {'rate', 'best', 'best_at'}, drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'usual_still', 'cold_for', 'working_for', 'highest', 'unseen', 'surged', 'quiet'}, aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest', 'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial', 'slow_at', 'was_slow', 'was_probe', 'before', 'asked', 'unseen', 'surged', 'quiet'}}
 local AT_FIRST = {probe = 0.05, since_cut = 86400}
 local function start_memory(memory, name)
  for key in pairs(memory) do

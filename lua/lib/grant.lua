@@ -19,7 +19,7 @@ local function grant(budget, producer, claim, need, credit_rate, refresh, is_sho
   local cap = math.min(math.max(math.max(CREDIT_TIME, LATE * refresh, budget.burst_us) / MICRO * credit_rate,
                                 math.min(need, budget.bucket_size)), MOST_CREDIT)
   producer.credit = math.min(cap, producer.credit + credit_rate * math.max(0, now - producer.claimed_at) / MICRO)
-  local room = producer.credit + cap * PUNCTUAL      -- how far it may go into debt
+  local room = producer.credit + cap * PUNCTUAL      -- how far the producer may go into debt
   local depth = usual_depth(budget)
   local spare = math.min(budget.tokens - BORROW_ABOVE * depth, room)
   if claim.whole then spare = math.min(budget.tokens, room)
@@ -60,7 +60,7 @@ local function grant(budget, producer, claim, need, credit_rate, refresh, is_sho
     budget.queue_end = math.max(budget.queue_end, budget.resumes_at) + SECOND / CLAIMS_PER_S
     return 0, math.ceil(math.min(longest, budget.queue_end - now)), math.min(LONGEST_SLOT, budget.resumes_at - now)
   end
-  -- The producer comes back when as much would be granted again if nobody else took any.
+  -- The producer comes back when as much would be granted again if no other producer took any.
   local enough = (is_short and not claim.whole and producer.credit or room) - granted
   local earning_rate = budget.earning_rate
   local retry = math.max(0, (piece - enough) / credit_rate * MICRO)
@@ -69,7 +69,7 @@ local function grant(budget, producer, claim, need, credit_rate, refresh, is_sho
     or granted > 0 and is_short and budget.is_scarce == 1 and budget.queue_end > now
   retry = math.max(retry, until_earned)
   if is_queued and refresh == REFRESH and not claim.whole then
-    -- Each gets its own time; otherwise all of them would ask for every token.
+    -- Each producer gets a time of its own; otherwise all of them would ask for every token.
     local slot = math.max(budget.queue_end + piece / earning_rate * MICRO,
                           now + (piece - budget.tokens + granted) / earning_rate * MICRO)
     if slot - now <= longest and (granted == 0 or slot - now > SOON * retry) then      -- no producer stays away for longer

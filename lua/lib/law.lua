@@ -19,7 +19,7 @@ local SHORTEST_DELAY = 0.5      -- seconds: no fleet's loop is shorter than a le
 local LOOKING_ON = 2            -- seconds after which a consumer that has done nothing may be one that counts nothing
 local FIRST_RATE = 10           -- tokens per second for a consumer of which nothing is known
 
--- D: the time from a change of the rate to its effect in a report.
+-- The time from a change of the rate to its effect in a report.
 local function loop_delay(setting) return math.max(SHORTEST_DELAY, setting.loop_delay or 0, setting.interval) end
 
 -- One step of an exponential mean; the first value is taken as it is.
@@ -36,7 +36,7 @@ end
 -- law_memory and law_text keep this order; new numbers go to the end. A value that is absent is -1.
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
-  drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
+  drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'usual_still', 'cold_for',
            'working_for', 'highest', 'unseen', 'surged', 'quiet'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',

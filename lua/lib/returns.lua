@@ -1,7 +1,7 @@
 -- What becomes of the tokens that a producer returns, and what the producer pays for that. How many of them fit into the
 -- bucket is decided in bucket.lua (`hand_back`).
-local PAYS = 4                  -- times what it returns, paid out of its credit,
-local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- but at most twice what it returns; that limit lies between so many seconds of its rate
+local PAYS = 4                  -- credit that a producer pays for each token that it returns, up to a debt of twice what it returns
+local PAYS_LEAST, PAYS_MOST = 0.25, 2     -- seconds of its rate: the least and the most that this debt is limited to
 
 -- How much of what the producer reports comes back to the bucket, and how much will never be used.
 local function take_back(budget, producer, held, unused, burned, now)
