@@ -1,4 +1,4 @@
--- Made of lua/report.lua by `make bundle` (SHA-256 61c91ec8a4145c1b); `nexus-redis scripts report` shows the source.
+-- Made of lua/report.lua by `make bundle` (SHA-256 9fa2e8edbcd10a8b); `nexus-redis scripts report` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

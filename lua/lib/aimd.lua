@@ -35,7 +35,7 @@ do
 
   local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3  -- of known_good: how far the law steps back for failures
   local SAME, SHARE = 0.1, 0.3  -- a limit that differs by less is the same one; it moves by this share of the difference
-  local FAR = 0.05              -- of known_good: if so much less was done since the cut, the cut was too small
+  local FAR = 0.05              -- of known_good: if the work done since the cut is less by more than this, the cut was too small
   local STALL = 0.5             -- of the rate: no cut assumes less, since a stall stops work only for a moment
   local ECHO_MOST, ECHO_GROWS = 3, 1.5      -- seconds; growth of the echo when a second cut was needed
   local ENOUGH = 20             -- outcomes, or failures, that are enough to tell a rate

@@ -24,7 +24,7 @@ do
   local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5      -- growth per loop: first, at most, on the way back to its best
   local FAR_BELOW = 0.9         -- of the best seen: below, on the way back
   local FARTHEST, FARTHEST_BACK = 1.6, 2    -- times the work that was seen: a probe goes no further
-  local USED = 0.65             -- of its rate: if so much arrives, its producers want more
+  local USED = 0.65             -- of its rate: if at least this part arrives, its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
   local CROWDED = 0.5           -- of the limit: above it in both reports, the queue was hardly empty in between; in one, it is filling
   local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.002, 0.15, 0.035      -- seconds of work and items, over the queue's limit; of the capacity
