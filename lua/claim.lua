@@ -96,11 +96,11 @@ if now >= budget.epoch_ends or budget.epoch_ends - now > budget.epoch_length the
   rarely().sweep_producers(keys, now)
 end
 
--- 2. Take back what is returned or will never be used.
+-- 2. Take back what is returned or will never be used (returns.lua).
 local returned, burned, credited = take_back(budget, producer, claim.held, claim.unused, claim.burned, now)
 if is_first then rarely().pay_for_past(budget, producer, claim, learning) end
 
--- 3. Enter the producer in the fair share.
+-- 3. Enter the producer's demand in the fair share (fair.lua).
 if claim.incarnation ~= '' then count_producer(budget, producer, is_first, now) end
 producer.is_counted = producer.epoch == budget.epoch
 withdraw(keys, budget, producer, claim.degraded, now)
@@ -111,7 +111,7 @@ local need = claim.want > 0 and claim.need == 0 and math.min(claim.want, MICRO) 
 local demand = claim.want > 0 and math.max(claim.demand, need / budget.epoch_length * MICRO) or claim.demand
 enter_demand(budget, producer, math.floor(math.min(budget.rate, demand)), need)
 
--- 4. The rate at which its credit grows.
+-- 4. The rate at which the producer's credit grows (fair.lua).
 local class, refresh = budget[producer.class], REFRESH
 local contended = class.level < math.huge
 local fair_rate = fair_rate_of(budget, class, producer)
@@ -121,7 +121,7 @@ local credit_rate = math.max(contended and fair_rate * (1 + faster) or fair_rate
 
 if credited > 0 and contended then pay_for_returned(producer, credited, credit_rate) end
 
--- 5. to 7. Grant tokens, or tell its own slot to come back.
+-- 5. to 7. Grant tokens (grant.lua, crowd.lua, admit.lua), or tell the producer its own slot to come back.
 if budget.refresh > REFRESH then refresh = refresh_of(budget, math.min(demand, fair_rate)) end
 local is_short, cut = contended and (refresh == REFRESH or faster < PLENTY), false
 local granted, retry, slot = grant(budget, producer, claim, need, credit_rate, refresh, is_short, now)

@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 61d54d0f34eed595); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 998c7adda2bdad11); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format
