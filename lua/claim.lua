@@ -41,104 +41,109 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include fair
 --- @include crowd
 --- @include producer
---- @include share
+--- @include returns
+--- @include grant
+--- @include outage_share
 --- @include admit
+--- @include answer
 
 -- A server defines a script's functions at each call. It defines these only if one of them is called (bundle_lua.py).
---- @holds rarely fault summary rest succession consumers settings rate turn epoch
+--- @holds rarely fault summary rest succession consumers settings rate outage_turn epoch
 
-local is_read, ask = pcall(read_claim)
+local is_read, claim = pcall(read_claim)
 local keys = few_keys()
 if not keys then keys = rarely().named_keys('producer') end
-if not is_read or not ask then return {err = rarely().fault_of_claim()} end
+if not is_read or not claim then return {err = rarely().fault_of_claim()} end
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
 local now = clock(ARGV[1])
-local p = read_producer(keys)
-if not p or p.incarnation ~= ask.incarnation then
-  local fault = rarely().fault_of_names(keys, ask)
+local producer = read_producer(keys)
+if not producer or producer.incarnation ~= claim.incarnation then
+  local fault = rarely().fault_of_names(keys, claim)
   if fault then return {err = fault} end
 end
 
-local b, newer = read_budget(keys, ask.priority)
-if not b and not newer then b, newer = rarely().first_budget(keys, now) end
+local budget, newer = read_budget(keys, claim.priority)
+if not budget and not newer then budget, newer = rarely().first_budget(keys, now) end
 if newer then return {err = 'NEXUS_SCHEMA'} end
 
 -- 0. A retry gets the remembered answer, before anything else.
-if p and p.incarnation == ask.incarnation and ask.incarnation ~= '' and ask.seq <= p.seq then
-  if ask.seq == p.seq then return rarely().remembered(keys, b, p, ask.trip) end
+if producer and producer.incarnation == claim.incarnation and claim.incarnation ~= '' and claim.seq <= producer.seq then
+  if claim.seq == producer.seq then return rarely().remembered(keys, budget, producer, claim.trip) end
   return {err = 'NEXUS_STALE'}
 end
-if now < b.at or b.behind + b.high > 0 then now = rarely().steady(b, now) end
-if p and (p.birth ~= b.birth or p.incarnation ~= ask.incarnation) then
-  if p.incarnation ~= ask.incarnation and rarely().is_owned(p, b, now) then return {err = 'NEXUS_ID_TAKEN'} end
-  p = rarely().successor(p, b)
+if now < budget.called_at or budget.clock_low + budget.clock_high > 0 then now = rarely().steady(budget, now) end
+if producer and (producer.birth ~= budget.birth or producer.incarnation ~= claim.incarnation) then
+  if rarely().is_owned(producer, budget, claim.incarnation, now) then return {err = 'NEXUS_ID_TAKEN'} end
+  producer = rarely().successor(producer, budget)
 end
 
 -- 1. Refill, and settle what has become due meanwhile: a silent consumer, the end of a pause.
-if now - b.at >= LEASE then rarely().note_gap(keys, b, now) end
-if (b.due > 0 and now >= b.due) or b.at - now >= MICRO then
+if now - budget.called_at >= LEASE then rarely().note_gap(keys, budget, now) end
+if (budget.due_at > 0 and now >= budget.due_at) or budget.called_at - now >= MICRO then
   if not keys.history then return {err = 'NEXUS_NEEDS_KEYS'} end
-  rarely().advance(keys, b, now)
+  rarely().advance(keys, budget, now)
 else
-  refill(b, now)
+  refill(budget, now)
 end
-local learning, is_first = now < b.learns_until, not p
-p = p or rarely().new_producer(now)
-if ask.granted_total > b.granted and tonumber(ask.birth) == b.birth then rarely().make_good(keys, b, p, ask.granted_total, now) end
-if now >= b.ends or b.ends - now > b.length then
-  rarely().roll_epoch(keys, b, now)
-  if not keys.history and not b.is_new and rarely().is_renewal_due(b, now) then return {err = 'NEXUS_NEEDS_KEYS'} end
+local learning, is_first = now < budget.learns_until, not producer
+producer = producer or rarely().new_producer(now)
+if claim.granted_total > budget.granted then rarely().make_good(keys, budget, producer, claim, now) end
+if now >= budget.epoch_ends or budget.epoch_ends - now > budget.epoch_length then
+  rarely().roll_epoch(keys, budget, now)
+  if not keys.history and not budget.is_new and rarely().is_renewal_due(budget, now) then
+    return {err = 'NEXUS_NEEDS_KEYS'}
+  end
   rarely().sweep_producers(keys, now)
 end
 
--- 2. Take back what is returned or will never be used.
-local returned, burned, credited = take_back(b, p, ask.held, ask.unused, ask.burned, now)
-if is_first and (learning or (ask.birth ~= '' and tonumber(ask.birth) ~= b.birth)) then rarely().pay_for_past(b, p, ask) end
+-- 2. Take back what is returned or will never be used (returns.lua).
+local returned, burned, credited = take_back(budget, producer, claim.held, claim.unused, claim.burned, now)
+if is_first then rarely().pay_for_past(budget, producer, claim, learning) end
 
--- 3. Enter the producer in the fair share.
-if ask.incarnation ~= '' and (is_first or p.at < b.ends - b.length or p.at > now) then b.crowd = b.crowd + 1 end
-p.came = p.epoch == b.number                         -- already in this epoch's sums
-if p.came and not b[p.class] then rarely().read_rest(keys, b) end
-withdraw(keys, b, p, ask.degraded, now)
-local is_same = p.incarnation == ask.incarnation and p.birth == b.birth and p.class == ask.priority and p.weight == ask.weight
-p.weight, p.class = ask.weight, ask.priority
-local need = ask.want > 0 and ask.need == 0 and math.min(ask.want, MICRO) or ask.need
-local d = ask.want > 0 and math.max(ask.demand, need / b.length * MICRO) or ask.demand  -- one that claims rarely counts at its full need
-enter_demand(b, p, math.floor(math.min(b.R, d)), need)
+-- 3. Enter the producer's demand in the fair share (fair.lua).
+if claim.incarnation ~= '' then count_producer(budget, producer, is_first, now) end
+producer.is_counted = producer.epoch == budget.epoch
+withdraw(keys, budget, producer, claim.degraded, now)
+local is_same = is_same_member(budget, producer, claim)
+producer.weight, producer.class = claim.weight, claim.priority
+local need = claim.want > 0 and claim.need == 0 and math.min(claim.want, MICRO) or claim.need
+-- A producer that claims rarely counts at its full need.
+local demand = claim.want > 0 and math.max(claim.demand, need / budget.epoch_length * MICRO) or claim.demand
+enter_demand(budget, producer, math.floor(math.min(budget.rate, demand)), need)
 
--- 4. The rate at which its credit grows.
-local class, refresh = b[p.class], REFRESH
+-- 4. The rate at which the producer's credit grows (fair.lua).
+local class, refresh = budget[producer.class], REFRESH
 local contended = class.level < math.huge
-local told = share_of(b, class, p)
+local fair_rate = fair_rate_of(budget, class, producer)
 local faster = class.trim
-if b.refresh > REFRESH and b.taker == ask.priority then faster = trim(b) end    -- in a crowd, an epoch is longer than the bucket lasts
-local share = math.max(contended and told * (1 + faster) or told, 1e-6)
+if budget.refresh > REFRESH and budget.marginal_class == claim.priority then faster = trim(budget) end    -- crowd.lua
+local credit_rate = math.max(contended and fair_rate * (1 + faster) or fair_rate, 1e-6)
 
-if credited > 0 and contended then pay_for_returned(p, credited, share) end
+if credited > 0 and contended then pay_for_returned(producer, credited, credit_rate) end
 
--- 5. to 7. Grant tokens, or tell its own slot to come back.
-if b.refresh > REFRESH then refresh = refresh_of(b, math.min(d, told)) end
+-- 5. to 7. Grant tokens (grant.lua, crowd.lua, admit.lua), or tell the producer its own slot to come back.
+if budget.refresh > REFRESH then refresh = refresh_of(budget, math.min(demand, fair_rate)) end
 local is_short, cut = contended and (refresh == REFRESH or faster < PLENTY), false
-local granted, retry, slot = spend(b, p, ask, need, share, refresh, is_short, now)
-if refresh > REFRESH and ask.want > 0 then
-  retry = space_out(b, p, ask, granted, math.min(retry, slot), share, refresh, is_short, now)
+local granted, retry, slot = grant(budget, producer, claim, need, credit_rate, refresh, is_short, now)
+if refresh > REFRESH and claim.want > 0 then
+  retry = space_out(budget, producer, claim, granted, math.min(retry, slot), credit_rate, refresh, is_short, now)
 end
-if b.window then
-  granted, retry, cut = admit(b, p.at, returned, burned, granted, retry, ask.whole, need, now)
+if budget.window then
+  granted, retry, cut = admit(budget, producer.claimed_at, returned, burned, granted, retry, claim.whole, need, now)
 end
-p.credit, b.retry_max = p.credit - granted, math.max(b.retry_max, retry)
-grant(b, granted)
+producer.credit, budget.retry_max = producer.credit - granted, math.max(budget.retry_max, retry)
+take_out(budget, granted)
 
-local recommended = math.floor(math.min(ask.demand, told))
-local lease = lease_of(b, refresh, ask.trip, now)
-p.holds, p.until_us = p.holds + granted, now + lease + retry
-local fallback = outage_share(b, p, ask, d, told, need, granted, recommended)
-local reason = reason_of(b, ask, recommended, learning, cut, contended, ask.want > 0 and granted < need)
+local recommended = math.floor(math.min(claim.demand, fair_rate))
+local lease = lease_of(budget, refresh, claim.trip, now)
+producer.holds, producer.holds_until = producer.holds + granted, now + lease + retry
+local fallback = outage_share(budget, producer, claim, demand, fair_rate, need, granted, recommended)
+local reason = reason_of(budget, claim, recommended, learning, cut, contended, claim.want > 0 and granted < need)
 local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, reason, slot)
-local is_new_id = write_producer(keys, b, p, is_same, ask, told, answer, now)
-if is_new_id or b.has_rest or b.has_new_terms then
-  rarely().write_whole(keys, b, now, is_new_id)
+local is_new_id = write_producer(keys, budget, producer, is_same, claim, fair_rate, answer, now)
+if is_new_id or budget.has_rest or budget.has_new_terms then
+  rarely().write_whole(keys, budget, now, is_new_id)
 else
-  write_budget(keys, b, p.class)
+  write_budget(keys, budget, producer.class)
 end
-return reply(b, granted, retry, lease, refresh, recommended, fallback, reason, slot, b.birth, b.granted)
+return reply(budget, granted, retry, lease, refresh, recommended, fallback, reason, slot, budget.birth, budget.granted)

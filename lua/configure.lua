@@ -46,19 +46,19 @@ for i = 6, #ARGV, 2 do
 end
 local keys = named_keys(nil)
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
-local b, newer, now = open_budget(keys, clock(ARGV[1]))
+local budget, newer, now = open_budget(keys, clock(ARGV[1]))
 if newer then return {err = newer} end
 
 -- The settings as they would be. If they are refused together, they change nothing.
-local before = read_settings(keys, b)
+local before = read_settings(keys, budget)
 local fields = before.fields
 local changed, overruled, what = take_over(fields, wanted, source)
-local s = effective(fields)
+local settings = effective(fields)
 local own = wanted_by(source, fields)                -- a value that conflicts with the other source gives way to it
-if source == 'operator' and wanted.min_rate then own.rate = own.rate or s.rate end
+if source == 'operator' and wanted.min_rate then own.rate = own.rate or settings.rate end
 if own.rate and own.floor > own.rate then return {err = 'NEXUS_INVALID_MIN_RATE'} end
 if burst_of(own.rate or 0, own.burst) >= 9e15 then return {err = 'NEXUS_INVALID_BURST'} end
-if s.lossless == 1 and before.parts.bounded < before.parts.live then return {err = 'NEXUS_INVALID_LOSSLESS'} end
+if settings.lossless == 1 and before.sums.bounded < before.sums.live then return {err = 'NEXUS_INVALID_LOSSLESS'} end
 
 local set = {'HSET', keys.budget, 'schema', whole(SCHEMA)}
 local unset = {'HDEL', keys.budget}
@@ -84,7 +84,7 @@ if until_us and source == 'code' and before.paused_until > now then
   if until_us > 0 and until_us <= before.paused_until and owner == 'code' or until_us == before.paused_until then until_us = nil end
 end
 if until_us then
-  what[#what + 1] = pause_told(pause_ms, owner ~= source)
+  what[#what + 1] = pause_text(pause_ms, owner ~= source)
   local change = {paused_until_us = whole(until_us), pause_reason = pause_why, pause_by = owner, pause_who = pause_who}
   if source == 'operator' then
     change.pause_of_operator_us, change.pause_of_operator_why, change.pause_of_operator_who = change.paused_until_us, why, who
@@ -95,24 +95,28 @@ if until_us then
   end
   put('paused_until', pause_end(until_us) or '')
 end
-advance(keys, b, now)
+advance(keys, budget, now)
 redis.call(unpack(set))
 if #unset > 2 then redis.call(unpack(unset)) end
-s = read_settings(keys, b)
+settings = read_settings(keys, budget)
 if source == 'operator' then
-  read_rest(keys, b)
-  b.kept = 1
+  read_rest(keys, budget)
+  budget.is_persistent = 1
   -- An operator's setting replaces the report that a silent consumer owes.
-  if next(wanted) and s.parts.live == 0 and s.last_end == 'silent' then
-    s.last_end = 'overruled'
-    redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end)
+  if next(wanted) and settings.sums.live == 0 and settings.last_consumer_end == 'silent' then
+    settings.last_consumer_end = 'overruled'
+    redis.call('HSET', keys.budget, 'last_consumer_end', settings.last_consumer_end)
   end
 end
-if b.window then set_slot_length(b.window, now, b.window.slot_us + math.ceil((s.transit - before.transit) / 4))
-elseif s.lossless == 1 then b.window = new_window(now, slot_length(b.span, s.transit, INTERVAL)) end
+if budget.window then
+  set_quarter_length(budget.window, now, budget.window.quarter_us + math.ceil((settings.transit - before.transit) / 4))
+elseif settings.lossless == 1 then
+  budget.window = new_window(now, quarter_length(budget.longest_lease, settings.transit, INTERVAL))
+end
 local act = {who = who, what = table.concat(what, ', '), why = why}
-settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us, act)
-write_whole(keys, b, now, true)
+settle(keys, budget, settings, now, source, source == 'operator' or #changed > 0 or until_us, act)
+write_whole(keys, budget, now, true)
 table.sort(changed)
 table.sort(overruled)
-return {whole(b.R), whole(b.level), b.reason, whole(b.birth), table.concat(changed, ' '), table.concat(overruled, ' ')}
+return {whole(budget.rate), whole(budget.level), budget.reason, whole(budget.birth), table.concat(changed, ' '),
+        table.concat(overruled, ' ')}

@@ -4,7 +4,8 @@ KEYS   1 budget  2 state  3 consumers  4 rates  5 loads  6 capacities  7 frees  
 ARGV   1 at_us   int   0 = the server's clock; tests pin the instant
        2 offset  int   of the page
        3 count   int   members a page, at most 1000
-Reply  1 now_us  2 fields and values of the budget's hash (empty: there is none), exact at this instant  3 consumers and the end of their state
+Reply  1 now_us  2 fields and values of the budget's hash (empty: there is none), exact at this instant
+       3 consumers and the end of their state
        4 producers and when they were last seen (us)  5 number of consumers  6 number of producers
        7 the live ones among the consumers of 3
        numbers as text
@@ -35,10 +36,10 @@ end
 -- given.
 local found, fields = redis.call('HGETALL', keys.budget), {}
 for i = 1, #found, 2 do fields[found[i]] = found[i + 1] end
-local b = read_budget(keys, 'normal')
-if b then
-  fields.tokens, fields.granted_total = string.format('%.6f', b.T / MICRO), whole(b.granted)
-  fields.called_at_us, fields.due_us, fields.refresh_us = whole(b.at), whole(b.due), whole(b.refresh)
+local budget = read_budget(keys, 'normal')
+if budget then
+  fields.tokens, fields.granted_total = string.format('%.6f', budget.tokens / MICRO), whole(budget.granted)
+  fields.called_at_us, fields.due_us, fields.refresh_us = whole(budget.called_at), whole(budget.due_at), whole(budget.refresh)
 end
 local list = {}
 for field, text in pairs(fields) do

@@ -29,8 +29,9 @@ Cost   O(log n) ]]
 --- @include act
 --- @include rate
 --- @include producer
---- @include share
---- @include turn
+--- @include returns
+--- @include outage_share
+--- @include outage_turn
 
 if #ARGV ~= 4 and #ARGV ~= 6 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end
 if not whole_number(ARGV[1], 0, COUNT) then return {err = 'NEXUS_INVALID_AT_US'} end
@@ -53,44 +54,46 @@ local function reporter(keys)
   return word == '-' and '' or word
 end
 
-local b, newer, now = open_budget(keys, clock(ARGV[1]))
+local budget, newer, now = open_budget(keys, clock(ARGV[1]))
 if newer then return {err = newer} end
-local p = is_producer and read_producer(keys)
-local owner = p and p.incarnation or not is_producer and reporter(keys)
+local producer = is_producer and read_producer(keys)
+local owner = producer and producer.incarnation or not is_producer and reporter(keys)
 local is_known = score(is_producer and keys.producers or keys.consumers, id) or owner
-if b.is_new or not is_known or (owner and incarnation ~= '*' and owner ~= incarnation) then
-  return {'0', '0', whole(b.R)}
+if budget.is_new or not is_known or (owner and incarnation ~= '*' and owner ~= incarnation) then
+  return {'0', '0', whole(budget.rate)}
 end
 
-advance(keys, b, now)
+advance(keys, budget, now)
 local credited = 0
 if is_producer then
-  if p and p.birth == b.birth then
-    read_rest(keys, b)
-    withdraw_demand(b, p)
-    local is_old = withdraw_share(b, p)
-    if is_old then withdraw_old_share(keys, b, p) end
-    local before, back = b.T, payable(b, p, unused)
-    local returned, lost = take_back(b, p, 0, back, burned + unused - back, now)
-    if b.window then admit(b, p.at, returned, lost, 0, 0, false, 0, now) end
-    credited = b.T - before
+  if producer and producer.birth == budget.birth then
+    read_rest(keys, budget)
+    withdraw_demand(budget, producer)
+    local is_old = withdraw_share(budget, producer)
+    if is_old then withdraw_old_share(keys, budget, producer) end
+    local before, back = budget.tokens, payable(budget, producer, unused)
+    local returned, lost = take_back(budget, producer, 0, back, burned + unused - back, now)
+    if budget.window then admit(budget, producer.claimed_at, returned, lost, 0, 0, false, 0, now) end
+    credited = budget.tokens - before
   end
-  write_whole(keys, b, now)
+  write_whole(keys, budget, now)
   redis.call('ZREM', keys.producers, id)
 else
-  local s = b.settings or read_settings(keys, b)
+  local settings = budget.settings or read_settings(keys, budget)
   redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))
-  mend(keys, s)
+  mend(keys, settings)
   local rate = score(keys.rates, id)
-  withdraw_consumer(keys, s.parts, id)
-  if s.parts.live == 0 then
-    s.last_end = incarnation == '*' and 'forgotten' or 'left'
-    s.left, s.left_rate = rate and now or 0, rate or 0   -- a consumer that was silent before could take nothing any more
-    redis.call('HSET', keys.budget, 'last_consumer_end', s.last_end, 'left_us', whole(s.left), 'left_rate_per_s', plain(s.left_rate))
+  withdraw_consumer(keys, settings.sums, id)
+  if settings.sums.live == 0 then
+    settings.last_consumer_end = incarnation == '*' and 'forgotten' or 'left'
+    -- A consumer that was silent before could take nothing any more.
+    settings.left_at, settings.left_rate = rate and now or 0, rate or 0
+    redis.call('HSET', keys.budget, 'last_consumer_end', settings.last_consumer_end, 'left_us', whole(settings.left_at),
+               'left_rate_per_s', plain(settings.left_rate))
   end
   local act = incarnation == '*' and {who = who, what = table.concat({'forgot', id}, ' '), why = why} or {who = id}
-  settle(keys, b, s, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*', act)
-  write_whole(keys, b, now)
+  settle(keys, budget, settings, now, incarnation == '*' and 'operator' or 'leave', incarnation == '*', act)
+  write_whole(keys, budget, now)
 end
 redis.call('DEL', keys.member, keys.memory)
-return {'1', whole(credited), whole(b.R)}
+return {'1', whole(credited), whole(budget.rate)}

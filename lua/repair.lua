@@ -12,12 +12,12 @@ if not is_budget(KEYS[1]) then return {err = 'NEXUS_INVALID_KEYS'} end
 for i = 2, #KEYS do
   if string.sub(KEYS[i], 1, #KEYS[1] + 1) ~= KEYS[1] .. ':' then return {err = 'NEXUS_INVALID_KEYS'} end
 end
-local told = {}
+local damaged = {}
 for _, one in ipairs(damages()) do
   local key, field = one[1], one[2]
   -- Without its state, the budget begins another life with its settings. Its consumers count as silent until they report.
   if field == '' then redis.call('DEL', key) else redis.call('HDEL', key, field) end
-  told[#told + 1] = key
-  told[#told + 1] = field
+  damaged[#damaged + 1] = key
+  damaged[#damaged + 1] = field
 end
-return told
+return damaged

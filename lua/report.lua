@@ -44,44 +44,48 @@ local said, invalid = read_report()
 if invalid then return {err = invalid} end
 local keys, id = named_keys('consumer')
 if not keys then return {err = 'NEXUS_INVALID_KEYS'} end
-local b, newer, now = open_budget(keys, clock(ARGV[1]))
+local budget, newer, now = open_budget(keys, clock(ARGV[1]))
 if newer then return {err = newer} end
-local c = read_consumer(keys)
-local refused = c and check_reporter(keys, c, id, said, now)
+local consumer = read_consumer(keys)
+local refused = consumer and check_reporter(keys, consumer, id, said, now)
 if refused and refused ~= 'again' then return {err = refused} end
-if refused then return consumer_reply(b, c) end
+if refused then return consumer_reply(budget, consumer) end
 
 -- Choose its law and check what it says of its space, before anything is written.
-local s = read_settings(keys, b)
-local missing = s.lossless == 1 and missing_for_lossless(said)
+local settings = read_settings(keys, budget)
+local missing = settings.lossless == 1 and missing_for_lossless(said)
 if missing then return {err = missing} end
-local is_base, dt = since_last(c, said, now)
-c = c or new_consumer(now)
-if is_base then c.joined = now end
+local is_base, dt = since_last(consumer, said, now)
+consumer = consumer or new_consumer(now)
+if is_base then consumer.joined = now end
 local too_soon = not is_base and dt < math.min(said.interval, INTERVAL) / MICRO / 2
-local setting = law_setting(s, c, said, now)
-local name = choose_law(s.law, c.memory, said, setting)
+local setting = law_setting(settings, consumer, said, now)
+local name = choose_law(settings.law, consumer.memory, said, setting)
 if not name then return {err = 'NEXUS_NO_LAW'} end
-if too_soon and name == c.memory.law and name ~= 'range' and said.pause_ms == nil then return consumer_reply(b, c) end
+if too_soon and name == consumer.memory.law and name ~= 'range' and said.pause_ms == nil then
+  return consumer_reply(budget, consumer)
+end
 
-advance(keys, b, now)
-if b.settings then s = b.settings end                -- the sweep has just written newer sums
-local was = not is_base and c.said or nil
-local rate, capacity, fraction = run_law(name, c.memory, was, said, dt, now / MICRO, setting)
-c.paused_until = c.paused_until - math.max(0, c.said.at - now)             -- the clock went back
-if said.pause_ms then c.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0 end
-if c.paused_until > now then rate = 0 end
+advance(keys, budget, now)
+if budget.settings then settings = budget.settings end  -- the sweep has just written newer sums
+local was = not is_base and consumer.said or nil
+local rate, capacity, fraction = run_law(name, consumer.memory, was, said, dt, now / MICRO, setting)
+consumer.paused_until = consumer.paused_until - math.max(0, consumer.said.at - now)  -- the clock went back
+if said.pause_ms then consumer.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0 end
+if consumer.paused_until > now then rate = 0 end
 
 redis.call('HSET', keys.budget, 'schema', whole(SCHEMA))     -- a server that is out of memory refuses here, before any change
-mend(keys, s)
-local arrived, seen = arrivals(b, c, was, said, dt), seen_by(keys, id)
-local part = {
-  rate = micro_of(rate), capacity = micro_of(capacity), load = math.floor(load_of(said) * 1000 + 0.5), arrivals = c.arrivals,
+mend(keys, settings)
+local arrived, seen = arrivals(budget, consumer, was, said, dt), seen_by(keys, id)
+local contribution = {
+  rate = micro_of(rate), capacity = micro_of(capacity), load = math.floor(load_of(said) * 1000 + 0.5),
+  arrivals = consumer.arrivals,
 }
-withdraw_consumer(keys, s.parts, id)
-place_in_window(keys, b, s, c, said, part, seen, arrived, fraction, now)
-contribute(keys, s.parts, id, now + math.max(3 * said.interval, SHORTEST_DEADLINE), part)
-settle(keys, b, s, now, 'report', false, {who = id})
-write_consumer(keys, c, said, name, part, now)
-write_whole(keys, b, now, true)
-return consumer_reply(b, c)
+withdraw_consumer(keys, settings.sums, id)
+place_in_window(keys, budget, settings, consumer, said, contribution, seen, arrived, fraction, now)
+local deadline = deadline_of(said.interval, now)
+contribute(keys, settings.sums, id, deadline, contribution)
+settle(keys, budget, settings, now, 'report', false, {who = id})
+write_consumer(keys, consumer, said, name, contribution, now)
+write_whole(keys, budget, now, true)
+return consumer_reply(budget, consumer)

@@ -10,7 +10,7 @@ a few hundred of them. The bundle does the same with fewer definitions. This too
 
     --- @include name       stands for lua/lib/name.lua, once, in that order
     --- @holds rarely rest  `rarely().f()` calls a function f of lua/lib/rest.lua; they are defined at the first call
-    --- @record b at rest   `b` is an array with these places, from 1 on; `b.rest` becomes `b[2]`
+    --- @record claim need  `claim` is an array with these places, from 1 on; `claim.need` becomes `claim[1]`
     local MICRO = 1000000   a constant, a number or a text, whose value replaces the name
     a function that is never called is left out; one that is called once replaces its call (tools/lua/inline.py)
     `math.min(x, y)` of variables and numbers becomes a comparison; any other `math.min` is looked up once

@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 332b18a9d067db74); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 998c7adda2bdad11); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format
@@ -61,42 +61,42 @@ local function read_class(raw, name)
  return {unpacked('>dddddddd', raw, 1 + class_at(name))}
 end
 local function read_window(raw, from)
- local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', raw, from)
- return {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born, snaps = {s1, s2, s3, s4, s5}}
+ local active, edge, net, landed, quarter, quarter_us, lossless, began_at, net_1, net_2, net_3, net_4, net_5 = unpacked('>ddddddddddddd', raw, from)
+ return {active = active, edge = edge, net = net, landed = landed, quarter = quarter, quarter_us = quarter_us, lossless = lossless, began_at = began_at, snapshots = {net_1, net_2, net_3, net_4, net_5}}
 end
-local function packed_bucket(b)
- return pack('>ddddddddddddddddddddd', unpack(b, 1, 21))
+local function packed_bucket(budget)
+ return pack('>ddddddddddddddddddddd', unpack(budget, 1, 21))
 end
-local function packed_window(w)
- local s = w.snaps
- return pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born, s[1], s[2], s[3], s[4], s[5])
+local function packed_window(window)
+ local nets = window.snapshots
+ return pack('>ddddddddddddd', window.active, window.edge, window.net, window.landed, window.quarter, window.quarter_us, window.lossless, window.began_at, nets[1], nets[2], nets[3], nets[4], nets[5])
 end
-local function usual_depth(b)
- return 1000000 + b[22] * 250000 / 1000000 < b[23] and 1000000 + b[22] * 250000 / 1000000 or b[23]
+local function usual_depth(budget)
+ return 1000000 + budget[22] * 250000 / 1000000 < budget[23] and 1000000 + budget[22] * 250000 / 1000000 or budget[23]
 end
-local PAYS_LEAST, PAYS_MOST = 0.25, 2
 local function read_claim()
- local ask = cjson.decode(ARGV[2])
- local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total, trip, share, degraded = unpack(ask)
- share, degraded = share or 0, degraded or 0
- if need >= 0 and need <= 1000000000000000.0 and want >= 0 and want <= 1e+16 and demand >= 0 and demand <= 1e+16 and (is_whole == 0 or is_whole == 1) and held >= 0 and held <= 1e+16 and unused >= 0 and unused <= 1e+16 and burned >= 0 and burned <= 1e+16 and weight >= 10000 and weight <= 1000000000.0 and seq >= 0 and seq <= 9007199254740992 and granted_total >= 0 and granted_total <= 9007199254740992 and trip >= 0 and trip <= 1000000 and share >= 0 and share <= 1e+16 and degraded >= 0 and degraded <= 1e+16 and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 + share % 1 + degraded % 1 == 0 and (priority == 'normal' or priority == 'high' or priority == 'low') and type(birth) == 'string' and #birth <= 20 and incarnation and #ARGV == 2 and #ARGV[2] <= 340 and (#ask == 14 or #ask == 16) and (ARGV[1] == '0' or whole_number(ARGV[1], 0, 9007199254740992)) then
-  ask[2], ask[4] = is_whole == 1 and (need > want and need or want) or want, is_whole == 1
-  ask[15], ask[16] = share, degraded
-  return ask
+ local claim = cjson.decode(ARGV[2])
+ local need, want, demand, is_whole, held, unused, burned, weight, priority, incarnation, seq, birth, granted_total, trip, fallback_rate, degraded = unpack(claim)
+ fallback_rate, degraded = fallback_rate or 0, degraded or 0
+ if need >= 0 and need <= 1000000000000000.0 and want >= 0 and want <= 1e+16 and demand >= 0 and demand <= 1e+16 and (is_whole == 0 or is_whole == 1) and held >= 0 and held <= 1e+16 and unused >= 0 and unused <= 1e+16 and burned >= 0 and burned <= 1e+16 and weight >= 10000 and weight <= 1000000000.0 and seq >= 0 and seq <= 9007199254740992 and granted_total >= 0 and granted_total <= 9007199254740992 and trip >= 0 and trip <= 1000000 and fallback_rate >= 0 and fallback_rate <= 1e+16 and degraded >= 0 and degraded <= 1e+16 and need % 1 + want % 1 + demand % 1 + held % 1 + unused % 1 + burned % 1 + weight % 1 + seq % 1 + granted_total % 1 + trip % 1 + fallback_rate % 1 + degraded % 1 == 0 and (priority == 'normal' or priority == 'high' or priority == 'low') and type(birth) == 'string' and #birth <= 20 and incarnation and #ARGV == 2 and #ARGV[2] <= 340 and (#claim == 14 or #claim == 16) and (ARGV[1] == '0' or whole_number(ARGV[1], 0, 9007199254740992)) then
+  claim[2], claim[4] = is_whole == 1 and (need > want and need or want) or want, is_whole == 1
+  claim[15], claim[16] = fallback_rate, degraded
+  return claim
  end
 end
-local function show_producer(keys, p, is_same, ask, told)
- local added = redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', ask[3] / 1000000), 'share_per_s', string_format('%.10g', told / 1000000), 'held', string_format('%.10g', p[6] / 1000000))
+local function show_producer(keys, producer, is_same, claim, fair_rate)
+ local added = redis_call('HSET', keys.member, 'demand_per_s', string_format('%.10g', claim[3] / 1000000), 'share_per_s', string_format('%.10g', fair_rate / 1000000), 'held', string_format('%.10g', producer[6] / 1000000))
  if is_same then
   return added > 0
  end
- if p[11] == 'normal' and p[12] == 1000000 then
+ if producer[11] == 'normal' and producer[12] == 1000000 then
   redis_call('HDEL', keys.member, 'priority', 'weight')
  else
-  redis_call('HSET', keys.member, 'priority', p[11], 'weight', string_format('%.10g', p[12] / 1000000))
+  redis_call('HSET', keys.member, 'priority', producer[11], 'weight', string_format('%.10g', producer[12] / 1000000))
  end
  return added > 0
 end
+local PAYS_LEAST, PAYS_MOST = 0.25, 2
 function rarely()
  if rarely_given then
   return rarely_given
@@ -178,67 +178,67 @@ function rarely()
  local function packed_class(class)
   return pack('>dddddddd', unpack(class, 1, 8))
  end
- local function packed_bucket_2(b)
-  return pack('>ddddddddddddddddddddd', unpack(b, 1, 21))
+ local function packed_bucket_2(budget)
+  return pack('>ddddddddddddddddddddd', unpack(budget, 1, 21))
  end
- local function packed_window_2(w)
-  local s = w.snaps
-  return pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born, s[1], s[2], s[3], s[4], s[5])
+ local function packed_window_2(window)
+  local nets = window.snapshots
+  return pack('>ddddddddddddd', window.active, window.edge, window.net, window.landed, window.quarter, window.quarter_us, window.lossless, window.began_at, nets[1], nets[2], nets[3], nets[4], nets[5])
  end
- local function refill(b, now)
-  local dt = now - b[2]
-  b[2] = now
+ local function refill(budget, now)
+  local dt = now - budget[2]
+  budget[2] = now
   if dt < 0 then
-   b[27], b[65] = b[27] + dt > 0 and b[27] + dt or 0, true
+   budget[27], budget[65] = budget[27] + dt > 0 and budget[27] + dt or 0, true
   end
-  local R, T, B = b[22], b[4], b[23]
-  if b[43] > 0 then
-   R = R - math.floor(R / 2 < b[43] and R / 2 or b[43])
+  local rate, tokens, bucket_size = budget[22], budget[4], budget[23]
+  if budget[43] > 0 then
+   rate = rate - math.floor(rate / 2 < budget[43] and rate / 2 or budget[43])
   end
-  b[49] = R
-  if dt > 0 and R > 0 then
-   local room = B - T
-   if room <= 0 or dt >= room / R * 1000000 + 1 then
-    b[21] = b[21] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
-    T, b[3] = B, 0
+  budget[49] = rate
+  if dt > 0 and rate > 0 then
+   local room = bucket_size - tokens
+   if room <= 0 or dt >= room / rate * 1000000 + 1 then
+    budget[21] = budget[21] + (rate * dt / 1000000 - room > 0 and rate * dt / 1000000 - room or 0)
+    tokens, budget[3] = bucket_size, 0
    else
-    local part = R % 1000000 * dt + b[3]
-    T, b[3] = T + math.floor(R / 1000000) * dt + math.floor(part / 1000000), part % 1000000
-    if T >= B then
-     T, b[3] = B, 0
+    local part = rate % 1000000 * dt + budget[3]
+    tokens, budget[3] = tokens + math.floor(rate / 1000000) * dt + math.floor(part / 1000000), part % 1000000
+    if tokens >= bucket_size then
+     tokens, budget[3] = bucket_size, 0
     end
    end
-   b[4] = T
+   budget[4] = tokens
   end
-  if now < b[9] then
-   b[9] = now
-  elseif now - b[9] > b[33] then
-   b[8] = now - b[9] < 2 * b[33] and b[7] or 0
-   b[7], b[9] = b[4], now
+  if now < budget[9] then
+   budget[9] = now
+  elseif now - budget[9] > budget[33] then
+   budget[8] = now - budget[9] < 2 * budget[33] and budget[7] or 0
+   budget[7], budget[9] = budget[4], now
   end
-  b[7] = b[4] > b[7] and b[4] or b[7]
+  budget[7] = budget[4] > budget[7] and budget[4] or budget[7]
  end
- local function usual_depth_2(b)
-  return 1000000 + b[22] * 250000 / 1000000 < b[23] and 1000000 + b[22] * 250000 / 1000000 or b[23]
+ local function usual_depth_2(budget)
+  return 1000000 + budget[22] * 250000 / 1000000 < budget[23] and 1000000 + budget[22] * 250000 / 1000000 or budget[23]
  end
- local function trim(b)
-  if b[22] <= 0 then
+ local function trim(budget)
+  if budget[22] <= 0 then
    return 0
   end
-  local depth = usual_depth_2(b)
-  if b[36] == 1 then
-   return math.min(1.25, math.max(0, b[4] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * (1 - b[4] / (0.375 * depth) > 0 and 1 - b[4] / (0.375 * depth) or 0)
+  local depth = usual_depth_2(budget)
+  if budget[36] == 1 then
+   return math.min(1.25, math.max(0, budget[4] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * (1 - budget[4] / (0.375 * depth) > 0 and 1 - budget[4] / (0.375 * depth) or 0)
   end
-  return math.min(1.25, math.max(-0.2, b[35] + 0.25 * (b[4] - 0.375 * depth) / (0.5 * depth)))
+  return math.min(1.25, math.max(-0.2, budget[35] + 0.25 * (budget[4] - 0.375 * depth) / (0.5 * depth)))
  end
  local function long_ago(now)
   return math.floor((now - 60000000) / 1000000) % 65536
  end
- local function slot_length(lease, transit, interval)
+ local function quarter_length(lease, transit, interval)
   return math.ceil((lease + transit + 3 * (250000 > interval and 250000 or interval)) / 4)
  end
- local function quiet_us(w, now)
-  return w.born + 4 * w.slot_us - 3 * 250000 - now
+ local function quiet_us(window, now)
+  return window.began_at + 4 * window.quarter_us - 3 * 250000 - now
  end
  local function fault_of_claim()
   local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation', 'seq', 'birth', 'granted_total', 'trip', 'fallback_rate', 'degraded'}
@@ -268,19 +268,19 @@ function rarely()
   end
   return 'NEXUS_INVALID_ARGUMENTS'
  end
- local function fault_of_names(keys, ask)
+ local function fault_of_names(keys, claim)
   if not is_budget(keys.budget) or not is_name(id_of_2(keys)) then
    return 'NEXUS_INVALID_KEYS'
   end
-  if type(ask[10]) ~= 'string' or ask[10] ~= '' and not is_name(ask[10]) then
+  if type(claim[10]) ~= 'string' or claim[10] ~= '' and not is_name(claim[10]) then
    return 'NEXUS_INVALID_INCARNATION'
   end
-  return not string.find(ask[12], '^[%w._-]*$') and 'NEXUS_INVALID_BIRTH'
+  return not string.find(claim[12], '^[%w._-]*$') and 'NEXUS_INVALID_BIRTH'
  end
  local function date_of(us)
   local ms = math.floor(us / 1000)
-  local s = math.floor(ms / 1000)
-  local days = math.floor(s / 86400)
+  local seconds = math.floor(ms / 1000)
+  local days = math.floor(seconds / 86400)
   local from_march = days + 719468
   local era = math.floor(from_march / 146097)
   local of_era = from_march - era * 146097
@@ -289,7 +289,7 @@ function rarely()
   local march = math.floor((5 * of_year + 2) / 153)
   local day, month = of_year - math.floor((153 * march + 2) / 5) + 1, march < 10 and march + 3 or march - 9
   local year = era * 400 + years + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, math.floor(s / 3600) % 24, math.floor(s / 60) % 60, s % 60, ms % 1000)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, math.floor(seconds / 3600) % 24, math.floor(seconds / 60) % 60, seconds % 60, ms % 1000)
  end
  local function pause_end(until_us)
   if until_us <= 0 then
@@ -300,21 +300,21 @@ function rarely()
  local function fair_level(class)
   return class[1] < math.huge and plain(math.floor(class[1])) or 'uncontended'
  end
- local function write_summary(keys, b, now)
-  local list = {'HSET', keys.budget, 'schema', whole(3), 'birth', whole(b[44]), 'updated_at', date_of(now), 'rate_per_s', plain(b[22]), 'level', whole(b[25]), 'load_percent', plain(b[26]), 'reason', b[45], 'tokens', string.format('%.6f', b[4] / 1000000), 'burst_s', plain(b[24]), 'granted_total', whole(b[5])}
+ local function write_summary(keys, budget, now)
+  local list = {'HSET', keys.budget, 'schema', whole(3), 'birth', whole(budget[44]), 'updated_at', date_of(now), 'rate_per_s', plain(budget[22]), 'level', whole(budget[25]), 'load_percent', plain(budget[26]), 'reason', budget[45], 'tokens', string.format('%.6f', budget[4] / 1000000), 'burst_s', plain(budget[24]), 'granted_total', whole(budget[5])}
   local function add(field, text)
    list[#list + 1] = field
    list[#list + 1] = text
   end
   for _, name in ipairs(CLASSES) do
-   add('fair_level_' .. name .. '_per_s', fair_level(b[name]))
+   add('fair_level_' .. name .. '_per_s', fair_level(budget[name]))
   end
-  if b[66] or b[68] or now - b[61] > 2 * b[31] then
-   add('demand_per_s', plain(b[68] and math.floor(b[70]) or 0))
-   add('producers_in_demand', whole(b[68] and b[71] or 0))
-   local past = now - b[61]
-   add('granted_per_s', past > 0 and plain(math.floor((b[5] - b[62]) * 1000000 / past * 1000000)) or '0')
-   b[61], b[62] = now, b[5]
+  if budget[66] or budget[68] or now - budget[61] > 2 * budget[31] then
+   add('demand_per_s', plain(budget[68] and math.floor(budget[70]) or 0))
+   add('producers_in_demand', whole(budget[68] and budget[71] or 0))
+   local past = now - budget[61]
+   add('granted_per_s', past > 0 and plain(math.floor((budget[5] - budget[62]) * 1000000 / past * 1000000)) or '0')
+   budget[61], budget[62] = now, budget[5]
   end
   redis.call(unpack(list))
  end
@@ -326,116 +326,129 @@ function rarely()
   if schema and tonumber(schema) > 3 then
    return nil, true
   end
-  local b
+  local budget
   do
-   local b_2 = {}
-   b_2[1] = 3
-   b_2[2], b_2[3], b_2[4], b_2[5], b_2[6], b_2[7], b_2[8], b_2[9] = now, 0, 0, 0, 0, 0, 0, now
-   b_2[10], b_2[11], b_2[12], b_2[13], b_2[14], b_2[15], b_2[16] = 0, 0, 0, 0, 0, 0, 0
-   b_2[22], b_2[23], b_2[24], b_2[25], b_2[26], b_2[27], b_2[28] = 0, 0, 250000, 3, 0, now + 500000, schema and now or 0
-   b_2[29], b_2[30], b_2[31], b_2[32], b_2[33], b_2[34] = 1, now + 250000, 250000, 100000, 500000, 0
-   b_2[17], b_2[18], b_2[19], b_2[20], b_2[40], b_2[41], b_2[42] = 0, 0, 0, 0, now, now, now
-   b_2[43], b_2[56], b_2[57], b_2[58], b_2[21], b_2[59], b_2[60] = 0, 0, 0, 0, 0, 0, 0
-   b_2[35], b_2[36], b_2[37], b_2[38], b_2[39], b_2[44], b_2[45], b_2[46] = 0, 0, 0, 0, 0, now, 'unset', ''
-   b_2[51], b_2[52], b_2[53], b_2[54], b_2[55], b_2[61], b_2[62] = 0, 0, 1020000, 0, 0, now, 0
-   b_2[66], b_2[64], b_2[67] = true, true, true
+   local budget_2 = {}
+   budget_2[1] = 3
+   budget_2[2], budget_2[3], budget_2[4] = now, 0, 0
+   budget_2[5], budget_2[6] = 0, 0
+   budget_2[7], budget_2[8], budget_2[9] = 0, 0, now
+   budget_2[10], budget_2[11], budget_2[12] = 0, 0, 0
+   budget_2[13], budget_2[14], budget_2[15], budget_2[16] = 0, 0, 0, 0
+   budget_2[22], budget_2[23], budget_2[24], budget_2[25], budget_2[26] = 0, 0, 250000, 3, 0
+   budget_2[27], budget_2[28] = now + 500000, schema and now or 0
+   budget_2[29], budget_2[30], budget_2[31] = 1, now + 250000, 250000
+   budget_2[32], budget_2[33], budget_2[34] = 100000, 500000, 0
+   budget_2[17], budget_2[18], budget_2[19], budget_2[20] = 0, 0, 0, 0
+   budget_2[40], budget_2[41], budget_2[42] = now, now, now
+   budget_2[43], budget_2[56], budget_2[57], budget_2[58] = 0, 0, 0, 0
+   budget_2[21], budget_2[59], budget_2[60] = 0, 0, 0
+   budget_2[35], budget_2[36], budget_2[37], budget_2[38], budget_2[39] = 0, 0, 0, 0, 0
+   budget_2[44], budget_2[45], budget_2[46] = now, 'unset', ''
+   budget_2[51], budget_2[52], budget_2[53], budget_2[54] = 0, 0, 1020000, 0
+   budget_2[55], budget_2[61], budget_2[62] = 0, now, 0
+   budget_2[66], budget_2[64], budget_2[67] = true, true, true
    for _, name in ipairs(CLASSES) do
-    b_2[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0}
+    budget_2[name] = {math.huge, math.huge, 0, 0, 0, 0, 0, 0}
    end
-   b = b_2
+   budget = budget_2
   end
   for __2, field in ipairs(schema and redis.call('HKEYS', keys.budget) or {}) do
    if string.find(field, '_operator') then
-    b[55] = 1
+    budget[55] = 1
    end
   end
-  return b
+  return budget
  end
- local function read_rest(keys, b)
-  if b[64] then
+ local function read_rest(keys, budget)
+  if budget[64] then
    return
   end
-  b[64] = true
-  b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59], b[60], b[61], b[62] = unpacked('>dddddddddddd', b[48], 1 + 45 * WIDE)
+  budget[64] = true
+  budget[51], budget[52], budget[53], budget[54], budget[55], budget[56], budget[57], budget[58], budget[59], budget[60], budget[61], budget[62] = unpacked('>dddddddddddd', budget[48], 1 + 45 * WIDE)
   for _, name in ipairs(CLASSES) do
-   b[name] = b[name] or read_class_2(b[48], name)
+   budget[name] = budget[name] or read_class_2(budget[48], name)
   end
  end
- local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
- local function read_parts(b)
-  if b[63] then
-   return b[63]
+ local SUMMED = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted_rate', 'published_rate'}
+ local function read_sums(budget)
+  if budget[63] then
+   return budget[63]
   end
-  local parts, list = {}, b[48] and {unpacked('>dddddddddd', b[48], 1 + 57 * WIDE)} or {}
-  for i, name in ipairs(PARTS) do
-   parts[name] = list[i] or 0
+  local sums, list = {}, budget[48] and {unpacked('>dddddddddd', budget[48], 1 + 57 * WIDE)} or {}
+  for i, name in ipairs(SUMMED) do
+   sums[name] = list[i] or 0
   end
-  b[63] = parts
-  return parts
+  budget[63] = sums
+  return sums
  end
- local function packed_sums(b)
-  if b[48] and not b[63] then
-   return string.sub(b[48], 1 + 57 * WIDE, 67 * WIDE)
+ local function packed_sums(budget)
+  if budget[48] and not budget[63] then
+   return string.sub(budget[48], 1 + 57 * WIDE, 67 * WIDE)
   end
-  local parts, list = read_parts(b), {}
-  for i, name in ipairs(PARTS) do
-   list[i] = parts[name]
+  local sums, list = read_sums(budget), {}
+  for i, name in ipairs(SUMMED) do
+   list[i] = sums[name]
   end
   return pack('>dddddddddd', unpack(list))
  end
- local function steady(b, now)
-  if now < b[2] then
-   if b[38] == 0 or now < b[38] then
-    b[38], b[65] = now, true
+ local function steady(budget, now)
+  if now < budget[2] then
+   if budget[38] == 0 or now < budget[38] then
+    budget[38], budget[65] = now, true
    end
-   if now - b[38] < 5000000 then
-    return b[2]
+   if now - budget[38] < 5000000 then
+    return budget[2]
    end
-   b[39], b[38], b[65] = b[2] > b[39] and b[2] or b[39], 0, true
+   budget[39], budget[38], budget[65] = budget[2] > budget[39] and budget[2] or budget[39], 0, true
    return now
   end
-  if b[38] > 0 then
-   b[38], b[65] = 0, true
+  if budget[38] > 0 then
+   budget[38], budget[65] = 0, true
   end
-  if b[39] > 0 then
-   b[2] = math.max(b[2], (b[39] < now and b[39] or now) - 5000000)
-   if now >= b[39] then
-    b[39], b[65] = 0, true
+  if budget[39] > 0 then
+   budget[2] = math.max(budget[2], (budget[39] < now and budget[39] or now) - 5000000)
+   if now >= budget[39] then
+    budget[39], budget[65] = 0, true
    end
   end
   return now
  end
- local function is_lost(keys)
+ local function are_settings_lost(keys)
   return redis.call('HLEN', keys.budget) == 0
  end
- local function pay_for_past(b, p, ask)
-  local before = b[4]
-  b[4] = math.min(b[4], b[4] - ask[5] > -b[23] and b[4] - ask[5] or -b[23])
-  p[6] = before - b[4]
+ local function pay_for_past(budget, producer, claim, learning)
+  local is_of_past = claim[12] ~= '' and tonumber(claim[12]) ~= budget[44]
+  if not learning and not is_of_past then
+   return
+  end
+  local before = budget[4]
+  budget[4] = math.min(budget[4], budget[4] - claim[5] > -budget[23] and budget[4] - claim[5] or -budget[23])
+  producer[6] = before - budget[4]
  end
- local function is_renewal_due(b, now)
-  return now - b[54] >= 60000000 or now < b[54]
+ local function is_renewal_due(budget, now)
+  return now - budget[54] >= 60000000 or now < budget[54]
  end
- local function write_whole(keys, b, now, may_be_new)
-  if b[69] then
+ local function write_whole(keys, budget, now, may_be_new)
+  if budget[69] then
    redis.call('DEL', keys.budget, keys.state)
    return
   end
-  read_rest(keys, b)
-  may_be_new = may_be_new or is_renewal_due(b, now)
-  if may_be_new and (keys.history or b[66]) then
-   b[54] = now
+  read_rest(keys, budget)
+  may_be_new = may_be_new or is_renewal_due(budget, now)
+  if may_be_new and (keys.history or budget[66]) then
+   budget[54] = now
   end
-  if b[66] or b[67] or b[68] then
-   write_summary(keys, b, now)
+  if budget[66] or budget[67] or budget[68] then
+   write_summary(keys, budget, now)
   end
-  local state = {packed_bucket_2(b), packed_class(b['normal']), packed_class(b['high']), packed_class(b['low']), pack('>dddddddddddd', b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59], b[60], b[61], b[62]), packed_sums(b), pack('>dddddddddddddddddddddddss', unpack(b, 22, 46)), b[50] and packed_window_2(b[50]) or ''}
+  local state = {packed_bucket_2(budget), packed_class(budget['normal']), packed_class(budget['high']), packed_class(budget['low']), pack('>dddddddddddd', budget[51], budget[52], budget[53], budget[54], budget[55], budget[56], budget[57], budget[58], budget[59], budget[60], budget[61], budget[62]), packed_sums(budget), pack('>dddddddddddddddddddddddss', unpack(budget, 22, 46)), budget[50] and packed_window_2(budget[50]) or ''}
   redis.call('SET', keys.state, table.concat(state), 'KEEPTTL')
   if may_be_new then
    do
     for place, key in pairs(keys) do
      if place ~= 'member' and place ~= 'memory' then
-      if b[55] == 1 then
+      if budget[55] == 1 then
        redis.call('PERSIST', key)
       else
        redis.call('PEXPIRE', key, 604800000)
@@ -446,80 +459,87 @@ function rarely()
   end
  end
  local function new_producer(now)
-  local p = {}
-  p[3], p[4], p[5], p[6], p[8], p[9], p[10], p[12], p[14] = 0, now, 0, 0, 0, 0, 0, 0, 1
-  p[1], p[13], p[15], p[16] = 0, long_ago(now), 0, 0
-  return p
+  local producer = {}
+  producer[3], producer[4], producer[5], producer[6] = 0, now, 0, 0
+  producer[8], producer[9], producer[10], producer[12], producer[14] = 0, 0, 0, 0, 1
+  producer[1], producer[13] = 0, long_ago(now)
+  producer[15], producer[16] = 0, 0
+  return producer
  end
- local function is_owned(p, b, now)
-  return p[17] ~= '' and now >= p[4] and now < (p[1] < p[4] + b[33] and p[1] or p[4] + b[33])
+ local function is_owned(producer, budget, incarnation, now)
+  return producer[17] ~= incarnation and producer[17] ~= '' and now >= producer[4] and now < (producer[1] < producer[4] + budget[33] and producer[1] or producer[4] + budget[33])
  end
- local function successor(p, b)
-  if p[18] ~= b[44] then
+ local function successor(producer, budget)
+  if producer[18] ~= budget[44] then
    return nil
   end
-  p[5], p[6], p[1] = 0 < p[5] and 0 or p[5], 0, 0
-  return p
+  producer[5], producer[6], producer[1] = 0 < producer[5] and 0 or producer[5], 0, 0
+  return producer
  end
- local function note_gap(keys, b, now)
-  read_rest(keys, b)
-  b[59], b[60] = math.floor((b[4] > 0 and b[4] or 0) + b[22] / 1000000 * (now - b[2])), now + 2000000
+ local function note_gap(keys, budget, now)
+  read_rest(keys, budget)
+  budget[59] = math.floor((budget[4] > 0 and budget[4] or 0) + budget[22] / 1000000 * (now - budget[2]))
+  budget[60] = now + 2000000
  end
- local function make_good(keys, b, p, seen, now)
-  read_rest(keys, b)
-  local w, before = b[50], b[5]
-  do
-   local missing, lost = (seen - b[5]) * 1000000, 0
-   if now < b[60] then
-    lost = b[59] < missing and b[59] or missing
-    b[59] = b[59] - lost
-   end
-   local own = math.min(missing - lost, math.max(0, p[5] + b[23] < b[4] - lost and p[5] + b[23] or b[4] - lost))
-   p[5] = p[5] - own
-   b[4] = math.min(b[4], b[4] - lost - own > -b[23] and b[4] - lost - own or -b[23])
-   local total = b[6] + lost + own
-   if lost + own >= missing then
-    b[5], b[6] = seen, 0
-   else
-    b[5], b[6] = b[5] + math.floor(total / 1000000), total % 1000000
-   end
-  end
-  if not w then
+ local function make_good(keys, budget, producer, claim, now)
+  if tonumber(claim[12]) ~= budget[44] then
    return
   end
-  local missing_2 = (b[5] - before > 0 and b[5] - before or 0) * 1000000
+  read_rest(keys, budget)
+  local window, before = budget[50], budget[5]
   do
-   local slot = math.floor(now / w.slot_us)
-   if slot < w.slot then
-    w.slot = slot
+   local seen = claim[13]
+   local missing, lost = (seen - budget[5]) * 1000000, 0
+   if now < budget[60] then
+    lost = budget[59] < missing and budget[59] or missing
+    budget[59] = budget[59] - lost
    end
-   w.born = now < w.born and now or w.born
-   local turns = 5 < slot - w.slot and 5 or slot - w.slot
+   local own = math.min(missing - lost, math.max(0, producer[5] + budget[23] < budget[4] - lost and producer[5] + budget[23] or budget[4] - lost))
+   producer[5] = producer[5] - own
+   budget[4] = math.min(budget[4], budget[4] - lost - own > -budget[23] and budget[4] - lost - own or -budget[23])
+   local total = budget[6] + lost + own
+   if lost + own >= missing then
+    budget[5], budget[6] = seen, 0
+   else
+    budget[5], budget[6] = budget[5] + math.floor(total / 1000000), total % 1000000
+   end
+  end
+  if not window then
+   return
+  end
+  local missing_2 = (budget[5] - before > 0 and budget[5] - before or 0) * 1000000
+  do
+   local quarter = math.floor(now / window.quarter_us)
+   if quarter < window.quarter then
+    window.quarter = quarter
+   end
+   window.began_at = now < window.began_at and now or window.began_at
+   local turns = 5 < quarter - window.quarter and 5 or quarter - window.quarter
    for _ = 1, turns do
     for i = 5, 2, -1 do
-     w.snaps[i] = w.snaps[i - 1]
+     window.snapshots[i] = window.snapshots[i - 1]
     end
-    w.snaps[1] = w.net
+    window.snapshots[1] = window.net
    end
-   w.slot = slot
+   window.quarter = quarter
   end
-  w.net = w.net + missing_2
-  if w.lossless == 1 and quiet_us(w, now) <= 0 then
-   w.born = now
+  window.net = window.net + missing_2
+  if window.lossless == 1 and quiet_us(window, now) <= 0 then
+   window.began_at = now
   end
  end
- local function remembered(keys, b, p, trip)
-  local granted, retry, refresh, recommended, fallback, letters, wait = unpacked('>i7I4I4i7i7c2I5', redis.call('GET', keys.memory), p[19])
+ local function remembered(keys, budget, producer, trip)
+  local granted, retry, refresh, recommended, fallback, letters, wait = unpacked('>i7I4I4i7i7c2I5', redis.call('GET', keys.memory), producer[19])
   local reason
   for _, word in ipairs({'ok', 'rate', 'load', 'contended', 'learning', 'window', 'paused', 'no_consumers', 'unset'}) do
    if string.sub(word, 1, 2) == string.sub(letters, 1, 2) then
     reason = word
    end
   end
-  local is_lossless = b[50] and b[50].lossless == 1
+  local is_lossless = budget[50] and budget[50].lossless == 1
   do
-   local lease, reason_2, birth, granted_total = refresh * 5 + (is_lossless and 0 or trip), reason or 'ok', p[18], p[18] == b[44] and b[5] or 0
-   return string.format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted, retry, lease, refresh, recommended, fallback, b[22], b[25], math.floor(b[26] / 1000), granted_total, birth, reason_2, b[50] and b[50].lossless or 0, b[23], wait > retry and string.format(' %d', wait) or '')
+   local lease, reason_2, birth, granted_total = refresh * 5 + (is_lossless and 0 or trip), reason or 'ok', producer[18], producer[18] == budget[44] and budget[5] or 0
+   return string.format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted, retry, lease, refresh, recommended, fallback, budget[22], budget[25], math.floor(budget[26] / 1000), granted_total, birth, reason_2, budget[50] and budget[50].lossless or 0, budget[23], wait > retry and string.format(' %d', wait) or '')
   end
  end
  local function score(key, id)
@@ -539,7 +559,7 @@ function rarely()
   local rounding = 1e-09 * count * math.max(math.abs(lowest), math.abs(highest))
   return sum >= highest + (count - 1) * lowest - rounding and sum <= lowest + (count - 1) * highest + rounding
  end
- local function withdraw_rate(keys, parts, id)
+ local function withdraw_rate(keys, sums, id)
   local rate = score(keys.rates, id)
   if not rate then
    return
@@ -549,21 +569,21 @@ function rarely()
    local capacity = score(keys.capacities, id)
    weight = math.ceil(capacity / 1000000)
   end
-  parts.live = parts.live - 1
-  parts.rate = parts.rate - rate
-  parts.capacity = parts.capacity - weight
-  parts.load = parts.load - weight * score(keys.loads, id)
-  parts.arrivals = parts.arrivals - math.floor(rate / score(keys.ratios, id))
+  sums.live = sums.live - 1
+  sums.rate = sums.rate - rate
+  sums.capacity = sums.capacity - weight
+  sums.load = sums.load - weight * score(keys.loads, id)
+  sums.arrivals = sums.arrivals - math.floor(rate / score(keys.ratios, id))
   for _, key in ipairs({keys.rates, keys.capacities, keys.loads, keys.ratios}) do
    redis.call('ZREM', key, id)
   end
  end
- local function withdraw_space(keys, parts, id)
+ local function withdraw_space(keys, sums, id)
   local free = score(keys.frees, id)
   if not free then
    return
   end
-  parts.bounded, parts.free = parts.bounded - 1, parts.free - free
+  sums.bounded, sums.free = sums.bounded - 1, sums.free - free
   redis.call('ZREM', keys.frees, id)
   redis.call('ZREM', keys.edges, id)
  end
@@ -571,28 +591,28 @@ function rarely()
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
   return first[2] and tonumber(first[2]) or nil
  end
- local function sweep_consumers(keys, parts, combine, now)
+ local function sweep_consumers(keys, sums, combine, now)
   local fell = 0
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.consumers, '-inf', whole(now), 'LIMIT', 0, 16)) do
    if score(keys.rates, id) then
-    withdraw_rate(keys, parts, id)
+    withdraw_rate(keys, sums, id)
     if combine == 'sum' then
-     withdraw_space(keys, parts, id)
+     withdraw_space(keys, sums, id)
     end
     redis.call('ZADD', keys.consumers, whole(now + 10000000), id)
     fell = fell + 1
    else
     do
-     withdraw_rate(keys, parts, id)
-     withdraw_space(keys, parts, id)
+     withdraw_rate(keys, sums, id)
+     withdraw_space(keys, sums, id)
      redis.call('ZREM', keys.consumers, id)
     end
    end
   end
   return fell
  end
- local function silent_consumers(keys, parts)
-  return redis.call('ZCARD', keys.consumers) - parts.live
+ local function silent_consumers(keys, sums)
+  return redis.call('ZCARD', keys.consumers) - sums.live
  end
  local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
  local function per_second(text)
@@ -626,30 +646,30 @@ function rarely()
  end
  local RISE = {70, 90, 100}
  local MOST = 1000000000.0 * 1000000
- local function burst_of(R, burst_us)
-  if R <= 0 then
+ local function burst_of(rate, burst_us)
+  if rate <= 0 then
    return 0
   end
-  return math.min(1000000 + math.floor(R * burst_us / 1000000), 9000000000000000.0)
+  return math.min(1000000 + math.floor(rate * burst_us / 1000000), 9000000000000000.0)
  end
- local function combined_load(keys, parts, combine)
-  if combine == 'sum' and parts.capacity > 0 then
-   return parts.load / parts.capacity
+ local function combined_load(keys, sums, combine)
+  if combine == 'sum' and sums.capacity > 0 then
+   return sums.load / sums.capacity
   end
   local first = redis.call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
   return first[2] and tonumber(first[2]) or 0
  end
- local function grace_end(s)
-  return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0
+ local function grace_end(settings)
+  return settings.sums.live == 0 and settings.last_consumer_end == 'left' and settings.left_at + settings.grace or 0
  end
- local function advance(keys, b, now)
-  if not b[66] and is_lost(keys) then
-   read_rest(keys, b)
-   b[69] = true
-   return refill(b, now)
+ local function advance(keys, budget, now)
+  if not budget[66] and are_settings_lost(keys) then
+   read_rest(keys, budget)
+   budget[69] = true
+   return refill(budget, now)
   end
-  local is_back = b[2] - now >= 1000000
-  if is_back or b[28] > 0 and now >= b[28] then
+  local is_back = budget[2] - now >= 1000000
+  if is_back or budget[28] > 0 and now >= budget[28] then
    local read_settings_1
    do
     local names = {'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
@@ -661,30 +681,30 @@ function rarely()
     for i, name_2 in ipairs(names) do
      fields[name_2] = found[i] or nil
     end
-    local s
+    local settings
     do
-     local s_2 = {}
+     local settings_2 = {}
      for __2, name_3 in ipairs(SETTINGS) do
       local text = fields[name_3 .. '_by_operator'] or fields[name_3 .. '_by_code']
       if text then
-       s_2[name_3] = READ[name_3](text) or error('damaged')
+       settings_2[name_3] = READ[name_3](text) or error('damaged')
       else
-       s_2[name_3] = DEFAULT[name_3]
+       settings_2[name_3] = DEFAULT[name_3]
       end
      end
-     s_2.floor = s_2.min_rate
-     if s_2.rate then
-      s_2.min_rate = s_2.rate < s_2.min_rate and s_2.rate or s_2.min_rate
+     settings_2.floor = settings_2.min_rate
+     if settings_2.rate then
+      settings_2.min_rate = settings_2.rate < settings_2.min_rate and settings_2.rate or settings_2.min_rate
      end
-     s_2.loop_delay = (s_2.transit or 0) / 1000000 > 0.5 and (s_2.transit or 0) / 1000000 or 0.5
-     s_2.transit = s_2.transit or 1000000
-     s = s_2
+     settings_2.loop_delay = (settings_2.transit or 0) / 1000000 > 0.5 and (settings_2.transit or 0) / 1000000 or 0.5
+     settings_2.transit = settings_2.transit or 1000000
+     settings = settings_2
     end
-    s.fields, s.parts, s.last_end = fields, read_parts(b), fields.last_consumer_end
-    s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
+    settings.fields, settings.sums, settings.last_consumer_end = fields, read_sums(budget), fields.last_consumer_end
+    settings.left_at, settings.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
     local are_whole_1
     do
-     local parts = s.parts
+     local sums = settings.sums
      local size = {}
      for place, key in pairs(keys) do
       if place == 'history' then
@@ -697,46 +717,46 @@ function rarely()
        size[place] = redis.call('ZCARD', key)
       end
      end
-     are_whole_1 = size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live and size.ratios == parts.live and size.frees == parts.bounded and size.consumers >= parts.live and can_be_sum(keys.rates, parts.live, parts.rate) and can_be_sum(keys.frees, parts.bounded, parts.free)
+     are_whole_1 = size.rates == sums.live and size.capacities == sums.live and size.loads == sums.live and size.ratios == sums.live and size.frees == sums.bounded and size.consumers >= sums.live and can_be_sum(keys.rates, sums.live, sums.rate) and can_be_sum(keys.frees, sums.bounded, sums.free)
     end
-    s.is_whole = are_whole_1
-    s.paused_until = number_of(fields.paused_until_us)
-    read_settings_1 = s
+    settings.do_sums_match = are_whole_1
+    settings.paused_until = number_of(fields.paused_until_us)
+    read_settings_1 = settings
    end
-   b[72] = read_settings_1
+   budget[72] = read_settings_1
   end
   if is_back then
    do
-    local s_3 = b[72]
-    local step = b[2] - now
+    local settings_3 = budget[72]
+    local step = budget[2] - now
     for __3, id in ipairs(redis.call('ZRANGE', keys.consumers, 0, -1)) do
      redis.call('ZINCRBY', keys.consumers, whole(-step), id)
     end
-    if s_3.paused_until > 0 and s_3.paused_until < 9000000000000000.0 then
-     s_3.paused_until = s_3.paused_until - step > 0 and s_3.paused_until - step or 0
-     redis.call('HSET', keys.budget, 'paused_until_us', whole(s_3.paused_until), 'paused_until', pause_end(s_3.paused_until) or '')
-     b[37] = s_3.paused_until
+    if settings_3.paused_until > 0 and settings_3.paused_until < 9000000000000000.0 then
+     settings_3.paused_until = settings_3.paused_until - step > 0 and settings_3.paused_until - step or 0
+     redis.call('HSET', keys.budget, 'paused_until_us', whole(settings_3.paused_until), 'paused_until', pause_end(settings_3.paused_until) or '')
+     budget[37] = settings_3.paused_until
     end
-    if s_3.left > 0 then
-     s_3.left = s_3.left - step > 0 and s_3.left - step or 0
-     redis.call('HSET', keys.budget, 'left_us', whole(s_3.left))
+    if settings_3.left_at > 0 then
+     settings_3.left_at = settings_3.left_at - step > 0 and settings_3.left_at - step or 0
+     redis.call('HSET', keys.budget, 'left_us', whole(settings_3.left_at))
     end
-    b[28] = b[28] - step > 0 and b[28] - step or 0
+    budget[28] = budget[28] - step > 0 and budget[28] - step or 0
    end
   end
-  local resumed = b[37] > b[2] and now >= b[37]
-  refill(b, resumed and b[37] or now)
-  if b[28] > 0 and now >= b[28] then
+  local resumed = budget[37] > budget[2] and now >= budget[37]
+  refill(budget, resumed and budget[37] or now)
+  if budget[28] > 0 and now >= budget[28] then
    do
-    local s_4, is_act, act = b[72], nil, nil
+    local settings_4, is_act, act = budget[72], nil, nil
     redis.call('HSET', keys.budget, 'schema', whole(3))
     repeat
-     if s_4.is_whole then
+     if settings_4.do_sums_match then
       break
      end
-     s_4.is_whole, s_4.last_end = true, 'silent'
+     settings_4.do_sums_match, settings_4.last_consumer_end = true, 'silent'
      for __4, name_4 in ipairs({'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free'}) do
-      s_4.parts[name_4] = 0
+      settings_4.sums[name_4] = 0
      end
      redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
      for __5, place_2 in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
@@ -744,18 +764,18 @@ function rarely()
      end
      break
     until true
-    local parts_2 = s_4.parts
-    if sweep_consumers(keys, parts_2, s_4.combine, now) > 0 and parts_2.live == 0 then
-     s_4.last_end = 'silent'
+    local sums_2 = settings_4.sums
+    if sweep_consumers(keys, sums_2, settings_4.combine, now) > 0 and sums_2.live == 0 then
+     settings_4.last_consumer_end = 'silent'
      redis.call('HSET', keys.budget, 'last_consumer_end', 'silent')
     end
     local rate, level, load, reason
     repeat
-     local parts_3 = s_4.parts
-     local load_2 = parts_3.live > 0 and math.floor(combined_load(keys, parts_3, s_4.combine) + 0.5) or 0
+     local sums_3 = settings_4.sums
+     local load_2 = sums_3.live > 0 and math.floor(combined_load(keys, sums_3, settings_4.combine) + 0.5) or 0
      local level_at_1
      do
-      local load_percent, was = load_2 / 1000, parts_3.load_level
+      local load_percent, was = load_2 / 1000, sums_3.load_level
       local up, down = 0, 0
       for level_2, from in ipairs(RISE) do
        if load_percent >= from then
@@ -767,21 +787,21 @@ function rarely()
       end
       level_at_1 = (down < was and down or was) > up and (down < was and down or was) or up
      end
-     parts_3.load_level = level_at_1
-     if s_4.paused_until > now then
+     sums_3.load_level = level_at_1
+     if settings_4.paused_until > now then
       rate, level, load, reason = 0, 3, load_2, 'paused'
       break
      end
-     if parts_3.live > 0 then
-      if s_4.combine == 'min' and silent_consumers(keys, parts_3) > 0 then
-       rate, level, load, reason = s_4.min_rate, 3, load_2, 'no_consumers'
+     if sums_3.live > 0 then
+      if settings_4.combine == 'min' and silent_consumers(keys, sums_3) > 0 then
+       rate, level, load, reason = settings_4.min_rate, 3, load_2, 'no_consumers'
        break
       end
       local rate_2
       repeat
-       local combine = s_4.combine
+       local combine = settings_4.combine
        if combine == 'sum' then
-        rate_2 = MOST < parts_3.rate and MOST or parts_3.rate
+        rate_2 = MOST < sums_3.rate and MOST or sums_3.rate
         break
        end
        local lowest = least(keys.rates)
@@ -789,254 +809,263 @@ function rarely()
         rate_2 = lowest
         break
        end
-       local rate_3 = math.min(parts_3.rate, 50 * lowest, MOST)
-       if parts_3.arrivals > 0 then
-        rate_3 = math.min(rate_3, parts_3.arrivals * least(keys.ratios))
+       local rate_3 = math.min(sums_3.rate, 50 * lowest, MOST)
+       if sums_3.arrivals > 0 then
+        rate_3 = math.min(rate_3, sums_3.arrivals * least(keys.ratios))
        end
        rate_2 = math.floor(rate_3 + 0.5)
        break
       until true
-      if s_4.rate and rate_2 >= s_4.rate then
-       rate, level, load, reason = s_4.rate, parts_3.load_level, load_2, 'rate'
+      if settings_4.rate and rate_2 >= settings_4.rate then
+       rate, level, load, reason = settings_4.rate, sums_3.load_level, load_2, 'rate'
        break
       end
       if rate_2 == 0 then
        rate, level, load, reason = 0, 3, load_2, 'paused'
        break
       end
-      rate, level, load, reason = s_4.min_rate > rate_2 and s_4.min_rate or rate_2, parts_3.load_level, load_2, 'load'
+      rate, level, load, reason = settings_4.min_rate > rate_2 and settings_4.min_rate or rate_2, sums_3.load_level, load_2, 'load'
       break
      end
-     if s_4.last_end == 'silent' then
-      rate, level, load, reason = s_4.min_rate, 3, 0, 'no_consumers'
+     if settings_4.last_consumer_end == 'silent' then
+      rate, level, load, reason = settings_4.min_rate, 3, 0, 'no_consumers'
       break
      end
-     if s_4.lossless == 1 then
+     if settings_4.lossless == 1 then
       rate, level, load, reason = 0, 3, 0, 'window'
       break
      end
-     if s_4.rate and s_4.left_rate < s_4.rate and now < grace_end(s_4) then
-      rate, level, load, reason = s_4.min_rate > s_4.left_rate and s_4.min_rate or s_4.left_rate, 0, 0, 'load'
+     if settings_4.rate and settings_4.left_rate < settings_4.rate and now < grace_end(settings_4) then
+      rate, level, load, reason = settings_4.min_rate > settings_4.left_rate and settings_4.min_rate or settings_4.left_rate, 0, 0, 'load'
       break
      end
-     if s_4.rate then
-      rate, level, load, reason = s_4.rate, 0, 0, 'rate'
+     if settings_4.rate then
+      rate, level, load, reason = settings_4.rate, 0, 0, 'rate'
       break
      end
-     rate, level, load, reason = s_4.min_rate, 3, 0, s_4.last_end and 'no_consumers' or 'unset'
+     rate, level, load, reason = settings_4.min_rate, 3, 0, settings_4.last_consumer_end and 'no_consumers' or 'unset'
      break
     until true
-    local turned = level ~= b[25] or reason ~= b[45]
-    parts_2.told = b[22] > parts_2.told and b[22] or parts_2.told
-    local is_drop = rate < b[22] and 100 * rate <= (100 - 10) * parts_2.told
-    local is_rise = b[22] == 0 and rate > 0 and not b[66]
-    local is_told = is_drop or is_rise or level == 3 and b[25] < 3
-    if turned or b[66] or rate ~= b[22] or s_4.burst ~= b[24] or load * 1000 ~= b[26] then
+    local turned = level ~= budget[25] or reason ~= budget[45]
+    sums_2.published_rate = budget[22] > sums_2.published_rate and budget[22] or sums_2.published_rate
+    local is_drop = rate < budget[22] and 100 * rate <= (100 - 10) * sums_2.published_rate
+    local is_rise = budget[22] == 0 and rate > 0 and not budget[66]
+    local is_published = is_drop or is_rise or level == 3 and budget[25] < 3
+    if turned or budget[66] or rate ~= budget[22] or settings_4.burst ~= budget[24] or load * 1000 ~= budget[26] then
      do
-      local burst_us = s_4.burst
-      local B = rate > 0 and burst_of(rate, burst_us) or b[23]
-      read_rest(keys, b)
-      if rate ~= b[22] then
+      local burst_us = settings_4.burst
+      local bucket_size = rate > 0 and burst_of(rate, burst_us) or budget[23]
+      read_rest(keys, budget)
+      if rate ~= budget[22] then
        for __6, name_5 in ipairs(CLASSES) do
-        local class = b[name_5]
-        if b[22] > 0 and rate > 0 then
-         class[1], class[2], class[3] = class[1] * (rate / b[22]), class[2] * (rate / b[22]), math.floor(class[3] * (rate / b[22]))
+        local class = budget[name_5]
+        if budget[22] > 0 and rate > 0 then
+         class[1] = class[1] * (rate / budget[22])
+         class[2] = class[2] * (rate / budget[22])
+         class[3] = math.floor(class[3] * (rate / budget[22]))
         else
          class[1], class[2], class[3] = math.huge, math.huge, rate
         end
        end
-       b[3] = 0
-       b[13] = 0
+       budget[3] = 0
+       budget[13] = 0
       end
-      b[22], b[23], b[24], b[49] = rate, B, burst_us, rate - math.floor(rate / 2 < b[43] and rate / 2 or b[43])
-      if rate > 0 and b[53] > 0 then
-       b[4], b[53] = b[4] + b[53], 0
+      budget[22], budget[23], budget[24] = rate, bucket_size, burst_us
+      budget[49] = rate - math.floor(rate / 2 < budget[43] and rate / 2 or budget[43])
+      if rate > 0 and budget[53] > 0 then
+       budget[4], budget[53] = budget[4] + budget[53], 0
       end
-      b[4] = B < b[4] and B or b[4]
-      b[67] = true
+      budget[4] = bucket_size < budget[4] and bucket_size or budget[4]
+      budget[67] = true
      end
-     b[25], b[26], b[45] = level, load * 1000, reason
+     budget[25], budget[26], budget[45] = level, load * 1000, reason
     end
-    if is_act or turned or math.abs(rate - parts_2.noted) > 0.1 * parts_2.noted then
-     parts_2.noted = rate
+    if is_act or turned or math.abs(rate - sums_2.noted_rate) > 0.1 * sums_2.noted_rate then
+     sums_2.noted_rate = rate
      do
-      local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[22]), 'level', whole(b[25]), 'load_percent', plain(b[26]), 'reason', b[45], 'by', 'deadline'}
+      local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(budget[22]), 'level', whole(budget[25]), 'load_percent', plain(budget[26]), 'reason', budget[45], 'by', 'deadline'}
       for __7, field in ipairs({'who', 'what', 'why'}) do
-       local told = act and act[field]
-       if told and told ~= '' then
+       local text_2 = act and act[field]
+       if text_2 and text_2 ~= '' then
         entry[#entry + 1] = field
-        entry[#entry + 1] = told
+        entry[#entry + 1] = text_2
        end
       end
       redis.call(unpack(entry))
-      read_rest(keys, b)
-      if b[55] == 0 then
+      read_rest(keys, budget)
+      if budget[55] == 0 then
        redis.call('PEXPIRE', keys.history, 604800000)
       end
      end
     end
-    if is_told then
+    if is_published then
      do
-      redis.pcall('PUBLISH', keys.budget .. ':flow', string.format('%.0f %.0f %.0f %.0f %s', b[44], b[5], b[22], b[25], b[45]))
+      redis.pcall('PUBLISH', keys.budget .. ':flow', string.format('%.0f %.0f %.0f %.0f %s', budget[44], budget[5], budget[22], budget[25], budget[45]))
      end
-     parts_2.told = rate
+     sums_2.published_rate = rate
     end
     repeat
-     if s_4.lossless == 1 and not b[50] then
+     if settings_4.lossless == 1 and not budget[50] then
       local new_window_1
       do
-       local now_2, slot_us = now, slot_length(b[33], s_4.transit, 250000)
-       new_window_1 = {active = 0, edge = 0, net = 0, A = 0, slot = math.floor(now_2 / slot_us), slot_us = slot_us, lossless = 0, born = now_2, snaps = {0, 0, 0, 0, 0}}
+       local now_2, quarter_us = now, quarter_length(budget[33], settings_4.transit, 250000)
+       new_window_1 = {active = 0, edge = 0, net = 0, landed = 0, quarter = math.floor(now_2 / quarter_us), quarter_us = quarter_us, lossless = 0, began_at = now_2, snapshots = {0, 0, 0, 0, 0}}
       end
-      b[50] = new_window_1
+      budget[50] = new_window_1
      end
-     local w, parts_4 = b[50], s_4.parts
-     if not w then
+     local window, sums_4 = budget[50], settings_4.sums
+     if not window then
       break
      end
      repeat
-      local combine_2 = s_4.combine
-      if w.net < 4000000000000000.0 then
+      local combine_2 = settings_4.combine
+      if window.net < 4000000000000000.0 then
        break
       end
-      local base, edges = combine_2 == 'min' and w.net or w.A, redis.call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
+      local base, edges = combine_2 == 'min' and window.net or window.landed, redis.call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
       for i_2 = 1, 5 do
-       base = w.snaps[i_2] < base and w.snaps[i_2] or base
+       base = window.snapshots[i_2] < base and window.snapshots[i_2] or base
       end
       for i_3 = 1, #edges, 2 do
        base = math.min(base, tonumber(edges[i_3 + 1]) - score(keys.frees, edges[i_3]))
       end
-      w.net, w.A = w.net - base, w.A - base > 0 and w.A - base or 0
+      window.net, window.landed = window.net - base, window.landed - base > 0 and window.landed - base or 0
       for i_4 = 1, 5 do
-       w.snaps[i_4] = w.snaps[i_4] - base
+       window.snapshots[i_4] = window.snapshots[i_4] - base
       end
       for i_5 = 1, #edges, 2 do
        redis.call('ZADD', keys.edges, whole(tonumber(edges[i_5 + 1]) - base), edges[i_5])
       end
       break
      until true
-     w.lossless = s_4.lossless
+     window.lossless = settings_4.lossless
      local cold = redis.call('ZCOUNT', keys.capacities, 0, 0)
-     w.active = (s_4.lossless == 1 or cold > 0 and parts_4.bounded >= parts_4.live) and 1 or 0
-     if s_4.combine == 'min' then
+     window.active = (settings_4.lossless == 1 or cold > 0 and sums_4.bounded >= sums_4.live) and 1 or 0
+     if settings_4.combine == 'min' then
       local known = redis.call('ZCARD', keys.edges) == redis.call('ZCARD', keys.consumers)
-      w.edge = known and least(keys.edges) or (w.net < w.A and w.net or w.A)
-     elseif s_4.combine == 'spread' then
-      w.edge = w.A + (least(keys.frees) or 0)
+      window.edge = known and least(keys.edges) or (window.net < window.landed and window.net or window.landed)
+     elseif settings_4.combine == 'spread' then
+      window.edge = window.landed + (least(keys.frees) or 0)
      else
-      w.edge = w.A + parts_4.free
+      window.edge = window.landed + sums_4.free
      end
      break
     until true
-    b[28], b[65] = least(keys.consumers) or 0, true
-    b[37] = s_4.paused_until > now and s_4.paused_until or 0
-    for __8, at in ipairs({b[37], grace_end(s_4)}) do
-     if at > now and (b[28] == 0 or at < b[28]) then
-      b[28] = at
+    budget[28], budget[65] = least(keys.consumers) or 0, true
+    budget[37] = settings_4.paused_until > now and settings_4.paused_until or 0
+    for __8, at in ipairs({budget[37], grace_end(settings_4)}) do
+     if at > now and (budget[28] == 0 or at < budget[28]) then
+      budget[28] = at
      end
     end
    end
   end
   if resumed then
-   refill(b, now)
+   refill(budget, now)
   end
  end
- local function beyond_rounding(b, sum)
-  return sum > b[22] / 1000000.0 and sum or 0
+ local function beyond_rounding(budget, sum)
+  return sum > budget[22] / 1000000.0 and sum or 0
  end
- local function withdraw_old_share(keys, b, p)
-  read_rest(keys, b)
-  local share = math.abs(p[16])
-  local is_old, part = p[4] < b[42], 1
+ local function withdraw_old_share(keys, budget, producer)
+  read_rest(keys, budget)
+  local share = math.abs(producer[16])
+  local is_old, part = producer[4] < budget[42], 1
   if is_old then
-   part = 2 ^ (-math.floor((b[42] - p[4]) / 30000000))
+   part = 2 ^ (-math.floor((budget[42] - producer[4]) / 30000000))
   end
-  share, b[65] = math.min(math.floor(share * part), p[16] > 0 and b[43] or b[19]), true
-  if p[16] > 0 then
-   b[43] = beyond_rounding(b, b[43] - share)
-   b[56] = math.min(b[43], is_old and (b[56] - share > 0 and b[56] - share or 0) or b[56])
+  share = math.min(math.floor(share * part), producer[16] > 0 and budget[43] or budget[19])
+  budget[65] = true
+  if producer[16] > 0 then
+   budget[43] = beyond_rounding(budget, budget[43] - share)
+   budget[56] = math.min(budget[43], is_old and (budget[56] - share > 0 and budget[56] - share or 0) or budget[56])
   else
-   b[19], b[20] = b[19] - share, b[20] - part > 0 and b[20] - part or 0
-   b[57], b[58] = b[57] - share > 0 and b[57] - share or 0, b[58] - part > 0 and b[58] - part or 0
+   budget[19], budget[20] = budget[19] - share, budget[20] - part > 0 and budget[20] - part or 0
+   budget[57] = budget[57] - share > 0 and budget[57] - share or 0
+   budget[58] = budget[58] - part > 0 and budget[58] - part or 0
   end
  end
- local function pay_degraded(b, p, degraded, now)
-  local alone = now - p[4] > 0 and now - p[4] or 0
-  if p[16] > 0 then
-   alone = math.min(alone, 2 * math.max(1000000, b[33], b[31]))
+ local function pay_degraded(budget, producer, degraded, now)
+  local alone = now - producer[4] > 0 and now - producer[4] or 0
+  if producer[16] > 0 then
+   alone = math.min(alone, 2 * math.max(1000000, budget[33], budget[31]))
   end
-  local owed = math.min(degraded, math.abs(p[16]) * alone / 1000000)
-  local paid = b[21] < owed and b[21] or owed
-  owed, b[21] = math.floor(owed - paid), b[21] - paid
-  b[4], p[5] = math.min(b[4], b[4] - owed > -2 * b[22] and b[4] - owed or -2 * b[22]), p[5] - owed
+  local owed = math.min(degraded, math.abs(producer[16]) * alone / 1000000)
+  local paid = budget[21] < owed and budget[21] or owed
+  owed, budget[21] = math.floor(owed - paid), budget[21] - paid
+  budget[4] = math.min(budget[4], budget[4] - owed > -2 * budget[22] and budget[4] - owed or -2 * budget[22])
+  producer[5] = producer[5] - owed
  end
- local function roll_epoch(keys, b, now)
-  b[69] = is_lost(keys)
-  read_rest(keys, b)
+ local function roll_epoch(keys, budget, now)
+  budget[69] = are_settings_lost(keys)
+  read_rest(keys, budget)
   repeat
-   if now < b[40] then
-    b[40], b[41] = now, b[41] < now and b[41] or now
+   if now < budget[40] then
+    budget[40], budget[41] = now, budget[41] < now and budget[41] or now
    end
-   b[19], b[20] = b[19] > b[57] and b[19] or b[57], b[20] > b[58] and b[20] or b[58]
+   budget[19] = budget[19] > budget[57] and budget[19] or budget[57]
+   budget[20] = budget[20] > budget[58] and budget[20] or budget[58]
    repeat
-    b[42] = now < b[42] and now or b[42]
-    local halvings = math.floor((now - b[42]) / 30000000)
+    budget[42] = now < budget[42] and now or budget[42]
+    local halvings = math.floor((now - budget[42]) / 30000000)
     if halvings < 1 then
      break
     end
     local part = 2 ^ (1 - halvings)
-    b[43] = math.floor((b[43] - b[56] / 2) * part)
-    b[19] = math.floor((b[19] - b[57] / 2) * part)
-    b[20] = (b[20] - b[58] / 2) * part
-    b[56], b[57], b[58] = b[43], b[19], b[20]
-    b[42] = b[42] + halvings * 30000000
+    budget[43] = math.floor((budget[43] - budget[56] / 2) * part)
+    budget[19] = math.floor((budget[19] - budget[57] / 2) * part)
+    budget[20] = (budget[20] - budget[58] / 2) * part
+    budget[56], budget[57] = budget[43], budget[19]
+    budget[58] = budget[20]
+    budget[42] = budget[42] + halvings * 30000000
     break
    until true
-   local turn = math.max(1000000, b[33], b[31])
-   if now - b[40] < turn then
+   local turn = math.max(1000000, budget[33], budget[31])
+   if now - budget[40] < turn then
     break
    end
-   local silence = now - b[40] - turn
+   local silence = now - budget[40] - turn
    if silence < 30000000 then
-    b[43], b[18], b[17] = b[43] + beyond_rounding(b, b[18]), beyond_rounding(b, b[17]), 0
-    b[41] = b[40]
+    budget[43] = budget[43] + beyond_rounding(budget, budget[18])
+    budget[18], budget[17] = beyond_rounding(budget, budget[17]), 0
+    budget[41] = budget[40]
    else
     if silence < 300000000 then
-     b[43] = b[43] + math.floor((b[18] + b[17]) * 2 ^ (-math.floor(silence / 30000000)))
+     budget[43] = budget[43] + math.floor((budget[18] + budget[17]) * 2 ^ (-math.floor(silence / 30000000)))
     end
-    b[18], b[17], b[41] = 0, 0, now
+    budget[18], budget[17], budget[41] = 0, 0, now
    end
-   b[40], b[21] = now, b[21] / 2
+   budget[40], budget[21] = now, budget[21] / 2
    break
   until true
-  local R, crowd = b[49], b[14]
-  b[68], b[70], b[71] = true, 0, b[11]
+  local rate, producers = budget[49], budget[14]
+  budget[68], budget[70], budget[71] = true, 0, budget[11]
   for _, name in ipairs(CLASSES) do
-   local class = b[name]
-   b[70] = b[70] + class[7]
+   local class = budget[name]
+   budget[70] = budget[70] + class[7]
   end
   local function empty()
    for __2, name_2 in ipairs(CLASSES) do
-    local class_2 = b[name_2]
+    local class_2 = budget[name_2]
     class_2[5], class_2[6], class_2[7], class_2[8] = 0, 0, 0, 0
    end
-   b[10], b[11], b[14], b[29] = 0, 0, 0, b[29] + 1
+   budget[10], budget[11], budget[14], budget[29] = 0, 0, 0, budget[29] + 1
   end
-  local is_cut = b[30] - now > b[31]
-  local is_silent = now - b[30] > b[31]
+  local is_cut = budget[30] - now > budget[31]
+  local is_silent = now - budget[30] > budget[31]
   if is_silent then
-   crowd, b[70], b[71] = 0, 0, 0
+   producers, budget[70], budget[71] = 0, 0, 0
    empty()
   end
-  local left, kept, is_contended = R, 0, false
+  local left, kept, is_contended = rate, 0, false
   for __2, name_2 in ipairs(CLASSES) do
-   local class_2 = b[name_2]
-   kept = kept + (0.05 * R < class_2[7] and 0.05 * R or class_2[7])
+   local class_2 = budget[name_2]
+   kept = kept + (0.05 * rate < class_2[7] and 0.05 * rate or class_2[7])
   end
   for __3, name_3 in ipairs(CLASSES) do
-   local class_3 = b[name_3]
-   kept = kept - (0.05 * R < class_3[7] and 0.05 * R or class_3[7])
-   class_3[3] = math.floor(0.05 * R > left - kept and 0.05 * R or left - kept)
+   local class_3 = budget[name_3]
+   kept = kept - (0.05 * rate < class_3[7] and 0.05 * rate or class_3[7])
+   class_3[3] = math.floor(0.05 * rate > left - kept and 0.05 * rate or left - kept)
    local level_of_1, level_of_2
    repeat
     if class_3[8] <= 0 then
@@ -1061,50 +1090,50 @@ function rarely()
    is_contended = is_contended or class_3[1] < math.huge
   end
   do
-   local depth = usual_depth_2(b)
-   b[36] = b[10] > depth / 4 and 1 or 0
-   if is_contended and b[22] > 0 and b[36] == 0 then
-    b[35] = math.min(1, math.max(-0.2, b[35] + 0.05 * (b[4] - 0.375 * depth) / (0.5 * depth)))
+   local depth = usual_depth_2(budget)
+   budget[36] = budget[10] > depth / 4 and 1 or 0
+   if is_contended and budget[22] > 0 and budget[36] == 0 then
+    budget[35] = math.min(1, math.max(-0.2, budget[35] + 0.05 * (budget[4] - 0.375 * depth) / (0.5 * depth)))
    else
-    b[35] = 0
+    budget[35] = 0
    end
-   b[52] = is_contended and trim(b) or 0
+   budget[52] = is_contended and trim(budget) or 0
   end
-  b[46] = ''
+  budget[46] = ''
   for __4, name_4 in ipairs(CLASSES) do
-   local class_4 = b[name_4]
-   class_4[4] = b[46] == '' and b[52] or 0
-   if b[46] == '' and class_4[1] < math.huge then
-    b[46] = name_4
+   local class_4 = budget[name_4]
+   class_4[4] = budget[46] == '' and budget[52] or 0
+   if budget[46] == '' and class_4[1] < math.huge then
+    budget[46] = name_4
    end
   end
   empty()
-  local refresh_before = b[32]
-  if not is_cut and not (is_silent and now - b[30] < 600000 * 1000) then
+  local refresh_before = budget[32]
+  if not is_cut and not (is_silent and now - budget[30] < 600000 * 1000) then
    repeat
-    if now >= b[34] then
-     b[33], b[34] = b[32] * 5, 0
+    if now >= budget[34] then
+     budget[33], budget[34] = budget[32] * 5, 0
     end
     local wanted = 0
-    if not (b[50] and b[50].lossless == 1) then
-     wanted = crowd / 10000 * 1000000
+    if not (budget[50] and budget[50].lossless == 1) then
+     wanted = producers / 10000 * 1000000
     end
-    if wanted <= b[32] and wanted >= b[32] / 2 then
+    if wanted <= budget[32] and wanted >= budget[32] / 2 then
      break
     end
-    local before = b[32]
-    b[32] = math.ceil((wanted > 100000 and wanted or 100000) < 60000000 and (wanted > 100000 and wanted or 100000) or 60000000)
-    if b[32] < before then
-     b[34] = now + b[33]
-    elseif b[32] * 5 >= b[33] then
-     b[33], b[34] = b[32] * 5, 0
+    local before = budget[32]
+    budget[32] = math.ceil((wanted > 100000 and wanted or 100000) < 60000000 and (wanted > 100000 and wanted or 100000) or 60000000)
+    if budget[32] < before then
+     budget[34] = now + budget[33]
+    elseif budget[32] * 5 >= budget[33] then
+     budget[33], budget[34] = budget[32] * 5, 0
     end
     break
    until true
   end
-  b[31] = math.ceil(math.max(250000, 1.5 * (b[32] > refresh_before and b[32] or refresh_before), 1.1 * (b[51] > b[12] and b[51] or b[12])))
-  b[30] = now + b[31]
-  b[51], b[12] = b[12], 0
+  budget[31] = math.ceil(math.max(250000, 1.5 * (budget[32] > refresh_before and budget[32] or refresh_before), 1.1 * (budget[51] > budget[12] and budget[51] or budget[12])))
+  budget[30] = now + budget[31]
+  budget[51], budget[12] = budget[12], 0
  end
  local function sweep_producers(keys, now)
   local gone = redis.call('ZRANGEBYSCORE', keys.producers, '-inf', whole(now - 600000 * 1000), 'LIMIT', 0, 8)
@@ -1115,7 +1144,7 @@ function rarely()
  rarely_given = {advance = advance, fault_of_claim = fault_of_claim, fault_of_names = fault_of_names, first_budget = first_budget, is_owned = is_owned, is_renewal_due = is_renewal_due, make_good = make_good, named_keys = named_keys, new_producer = new_producer, note_gap = note_gap, pay_degraded = pay_degraded, pay_for_past = pay_for_past, read_rest = read_rest, remembered = remembered, roll_epoch = roll_epoch, steady = steady, successor = successor, sweep_producers = sweep_producers, withdraw_old_share = withdraw_old_share, write_whole = write_whole}
  return rarely_given
 end
-local is_read, ask = pcall(read_claim)
+local is_read, claim = pcall(read_claim)
 local keys
 repeat
  if #KEYS ~= 5 then
@@ -1134,7 +1163,7 @@ until true
 if not keys then
  keys = rarely().named_keys('producer')
 end
-if not is_read or not ask then
+if not is_read or not claim then
  return {err = rarely().fault_of_claim()}
 end
 if not keys then
@@ -1157,265 +1186,272 @@ repeat
  now = time[1] * 1000000 + time[2]
  break
 until true
-local p
+local producer
 repeat
  local raw = redis_call('GET', keys.memory)
  if not raw then
-  p = nil
+  producer = nil
   break
  end
- local p_2 = {nil, nil, unpacked('>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', raw)}
- p_2[1], p_2[15] = p_2[4] + p_2[7] * 32, p_2[15] * 4
- p_2[11] = p_2[11] == 'n' and 'normal' or p_2[11] == 'h' and 'high' or 'low'
- p = p_2
+ local producer_2 = {nil, nil, unpacked('>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', raw)}
+ producer_2[1], producer_2[15] = producer_2[4] + producer_2[7] * 32, producer_2[15] * 4
+ producer_2[11] = producer_2[11] == 'n' and 'normal' or producer_2[11] == 'h' and 'high' or 'low'
+ producer = producer_2
  break
 until true
-if not p or p[17] ~= ask[10] then
- local fault = rarely().fault_of_names(keys, ask)
+if not producer or producer[17] ~= claim[10] then
+ local fault = rarely().fault_of_names(keys, claim)
  if fault then
   return {err = fault}
  end
 end
-local b, newer
+local budget_2, newer
 repeat
- local class_name = ask[9]
+ local class_name = claim[9]
  local raw_2 = redis_call('GET', keys.state)
  if not raw_2 then
-  b, newer = nil
+  budget_2, newer = nil
   break
  end
- local schema, at_2, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved, saved_until, fresh, late, idle, idlers, spilled = unpacked('>ddddddddddddddddddddd', raw_2)
+ local schema, called_at, tokens_remainder, tokens, granted, granted_remainder, peak, peak_before, peak_since, needs, producers_in_demand, retry_max, queue_end, producers_seen, saved, saved_until, fresh_shares, late_shares, idle_shares, idle_producers, spilled = unpacked('>ddddddddddddddddddddd', raw_2)
  if schema > 3 and schema < 1000 and schema % 1 == 0 then
-  b, newer = nil, true
+  budget_2, newer = nil, true
   break
  end
- local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker, next = unpacked('>dddddddddddddddddddddddss', raw_2, 1 + 67 * WIDE)
- local sum = at_2 + rest + T + granted + granted_rest + top + top_before + half + needs + demanding + retry_max + queue + crowd + saved + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost + birth
+ local rate, bucket_size, burst_us, level, load, learns_until, due_at, epoch, epoch_ends, epoch_length, refresh, longest_lease, longest_lease_until, slow_trim, is_scarce, resumes_at, clock_low, clock_high, shares_turned_at, shares_turned_before, shares_halved_at, lost_shares, birth, reason, marginal_class, window_at = unpacked('>dddddddddddddddddddddddss', raw_2, 1 + 67 * WIDE)
+ local sum = called_at + tokens_remainder + tokens + granted + granted_remainder + peak + peak_before + peak_since + needs + producers_in_demand + retry_max + queue_end + producers_seen + saved + saved_until + fresh_shares + late_shares + idle_shares + idle_producers + spilled + rate + bucket_size + burst_us + level + load + learns_until + due_at + epoch + epoch_ends + epoch_length + refresh + longest_lease + longest_lease_until + slow_trim + is_scarce + resumes_at + clock_low + clock_high + shares_turned_at + shares_turned_before + shares_halved_at + lost_shares + birth
  if schema ~= 3 or sum - sum ~= 0 then
   error('damaged')
  end
- local b_2 = {schema, at_2, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved, saved_until, fresh, late, idle, idlers, spilled, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker, next, raw_2, R, next <= #raw_2 and read_window(raw_2, next) or nil, [class_name] = read_class(raw_2, class_name)}
- b, newer = b_2
+ local budget_3 = {schema, called_at, tokens_remainder, tokens, granted, granted_remainder, peak, peak_before, peak_since, needs, producers_in_demand, retry_max, queue_end, producers_seen, saved, saved_until, fresh_shares, late_shares, idle_shares, idle_producers, spilled, rate, bucket_size, burst_us, level, load, learns_until, due_at, epoch, epoch_ends, epoch_length, refresh, longest_lease, longest_lease_until, slow_trim, is_scarce, resumes_at, clock_low, clock_high, shares_turned_at, shares_turned_before, shares_halved_at, lost_shares, birth, reason, marginal_class, window_at, raw_2, rate, window_at <= #raw_2 and read_window(raw_2, window_at) or nil, [class_name] = read_class(raw_2, class_name)}
+ budget_2, newer = budget_3
  break
 until true
-if not b and not newer then
- b, newer = rarely().first_budget(keys, now)
+if not budget_2 and not newer then
+ budget_2, newer = rarely().first_budget(keys, now)
 end
 if newer then
  return {err = 'NEXUS_SCHEMA'}
 end
-if p and p[17] == ask[10] and ask[10] ~= '' and ask[11] <= p[3] then
- if ask[11] == p[3] then
-  return rarely().remembered(keys, b, p, ask[14])
+if producer and producer[17] == claim[10] and claim[10] ~= '' and claim[11] <= producer[3] then
+ if claim[11] == producer[3] then
+  return rarely().remembered(keys, budget_2, producer, claim[14])
  end
  return {err = 'NEXUS_STALE'}
 end
-if now < b[2] or b[38] + b[39] > 0 then
- now = rarely().steady(b, now)
+if now < budget_2[2] or budget_2[38] + budget_2[39] > 0 then
+ now = rarely().steady(budget_2, now)
 end
-if p and (p[18] ~= b[44] or p[17] ~= ask[10]) then
- if p[17] ~= ask[10] and rarely().is_owned(p, b, now) then
+if producer and (producer[18] ~= budget_2[44] or producer[17] ~= claim[10]) then
+ if rarely().is_owned(producer, budget_2, claim[10], now) then
   return {err = 'NEXUS_ID_TAKEN'}
  end
- p = rarely().successor(p, b)
+ producer = rarely().successor(producer, budget_2)
 end
-if now - b[2] >= 500000 then
- rarely().note_gap(keys, b, now)
+if now - budget_2[2] >= 500000 then
+ rarely().note_gap(keys, budget_2, now)
 end
-if b[28] > 0 and now >= b[28] or b[2] - now >= 1000000 then
+if budget_2[28] > 0 and now >= budget_2[28] or budget_2[2] - now >= 1000000 then
  if not keys.history then
   return {err = 'NEXUS_NEEDS_KEYS'}
  end
- rarely().advance(keys, b, now)
+ rarely().advance(keys, budget_2, now)
 else
  do
-  local dt = now - b[2]
-  b[2] = now
+  local dt = now - budget_2[2]
+  budget_2[2] = now
   if dt < 0 then
-   b[27], b[65] = b[27] + dt > 0 and b[27] + dt or 0, true
+   budget_2[27], budget_2[65] = budget_2[27] + dt > 0 and budget_2[27] + dt or 0, true
   end
-  local R_2, T_2, B_2 = b[22], b[4], b[23]
-  if b[43] > 0 then
-   R_2 = R_2 - math_floor(R_2 / 2 < b[43] and R_2 / 2 or b[43])
+  local rate_2, tokens_2, bucket_size_2 = budget_2[22], budget_2[4], budget_2[23]
+  if budget_2[43] > 0 then
+   rate_2 = rate_2 - math_floor(rate_2 / 2 < budget_2[43] and rate_2 / 2 or budget_2[43])
   end
-  b[49] = R_2
-  if dt > 0 and R_2 > 0 then
-   local room = B_2 - T_2
-   if room <= 0 or dt >= room / R_2 * 1000000 + 1 then
-    b[21] = b[21] + (R_2 * dt / 1000000 - room > 0 and R_2 * dt / 1000000 - room or 0)
-    T_2, b[3] = B_2, 0
+  budget_2[49] = rate_2
+  if dt > 0 and rate_2 > 0 then
+   local room = bucket_size_2 - tokens_2
+   if room <= 0 or dt >= room / rate_2 * 1000000 + 1 then
+    budget_2[21] = budget_2[21] + (rate_2 * dt / 1000000 - room > 0 and rate_2 * dt / 1000000 - room or 0)
+    tokens_2, budget_2[3] = bucket_size_2, 0
    else
-    local part = R_2 % 1000000 * dt + b[3]
-    T_2, b[3] = T_2 + math_floor(R_2 / 1000000) * dt + math_floor(part / 1000000), part % 1000000
-    if T_2 >= B_2 then
-     T_2, b[3] = B_2, 0
+    local part = rate_2 % 1000000 * dt + budget_2[3]
+    tokens_2, budget_2[3] = tokens_2 + math_floor(rate_2 / 1000000) * dt + math_floor(part / 1000000), part % 1000000
+    if tokens_2 >= bucket_size_2 then
+     tokens_2, budget_2[3] = bucket_size_2, 0
     end
    end
-   b[4] = T_2
+   budget_2[4] = tokens_2
   end
-  if now < b[9] then
-   b[9] = now
-  elseif now - b[9] > b[33] then
-   b[8] = now - b[9] < 2 * b[33] and b[7] or 0
-   b[7], b[9] = b[4], now
+  if now < budget_2[9] then
+   budget_2[9] = now
+  elseif now - budget_2[9] > budget_2[33] then
+   budget_2[8] = now - budget_2[9] < 2 * budget_2[33] and budget_2[7] or 0
+   budget_2[7], budget_2[9] = budget_2[4], now
   end
-  b[7] = b[4] > b[7] and b[4] or b[7]
+  budget_2[7] = budget_2[4] > budget_2[7] and budget_2[4] or budget_2[7]
  end
 end
-local learning, is_first = now < b[27], not p
-p = p or rarely().new_producer(now)
-if ask[13] > b[5] and tonumber(ask[12]) == b[44] then
- rarely().make_good(keys, b, p, ask[13], now)
+local learning, is_first = now < budget_2[27], not producer
+producer = producer or rarely().new_producer(now)
+if claim[13] > budget_2[5] then
+ rarely().make_good(keys, budget_2, producer, claim, now)
 end
-if now >= b[30] or b[30] - now > b[31] then
- rarely().roll_epoch(keys, b, now)
- if not keys.history and not b[66] and rarely().is_renewal_due(b, now) then
+if now >= budget_2[30] or budget_2[30] - now > budget_2[31] then
+ rarely().roll_epoch(keys, budget_2, now)
+ if not keys.history and not budget_2[66] and rarely().is_renewal_due(budget_2, now) then
   return {err = 'NEXUS_NEEDS_KEYS'}
  end
  rarely().sweep_producers(keys, now)
 end
 local returned, burned, credited
 do
- local held, unused, burned_2 = ask[5], ask[6], ask[7]
- local owned = now <= p[1] and p[6] or 0
+ local held, unused, burned_2 = claim[5], claim[6], claim[7]
+ local owned = now <= producer[1] and producer[6] or 0
  local returned_2 = owned < unused and owned or unused
- local lost_2 = p[6] - returned_2 < burned_2 and p[6] - returned_2 or burned_2
+ local lost = producer[6] - returned_2 < burned_2 and producer[6] - returned_2 or burned_2
  local credited_2 = 0
  if returned_2 > 0 then
   local hand_back_1
   do
-   local fits = math_max(0, math_min(returned_2, b[23] - math_max(b[4], b[7], b[8])))
-   b[4] = b[4] + fits
-   b[7] = b[4] > b[7] and b[4] or b[7]
+   local fits = math_max(0, math_min(returned_2, budget_2[23] - math_max(budget_2[4], budget_2[7], budget_2[8])))
+   budget_2[4] = budget_2[4] + fits
+   budget_2[7] = budget_2[4] > budget_2[7] and budget_2[4] or budget_2[7]
    hand_back_1 = fits
   end
   credited_2 = hand_back_1
  end
- p[6] = p[6] - returned_2 < held and p[6] - returned_2 or held
- returned, burned, credited = returned_2, lost_2, credited_2
+ producer[6] = producer[6] - returned_2 < held and producer[6] - returned_2 or held
+ returned, burned, credited = returned_2, lost, credited_2
 end
-if is_first and (learning or ask[12] ~= '' and tonumber(ask[12]) ~= b[44]) then
- rarely().pay_for_past(b, p, ask)
+if is_first then
+ rarely().pay_for_past(budget_2, producer, claim, learning)
 end
-if ask[10] ~= '' and (is_first or p[4] < b[30] - b[31] or p[4] > now) then
- b[14] = b[14] + 1
+if claim[10] ~= '' then
+ do
+  if is_first or producer[4] < budget_2[30] - budget_2[31] or producer[4] > now then
+   budget_2[14] = budget_2[14] + 1
+  end
+ end
 end
-p[2] = p[8] == b[29]
-if p[2] and not b[p[11]] then
- rarely().read_rest(keys, b)
-end
+producer[2] = producer[8] == budget_2[29]
 do
- local degraded = ask[16]
+ local degraded = claim[16]
+ if producer[2] and not budget_2[producer[11]] then
+  rarely().read_rest(keys, budget_2)
+ end
  repeat
-  if p[8] ~= b[29] then
+  if producer[8] ~= budget_2[29] then
    break
   end
-  local class = b[p[11]]
-  class[7], class[8] = class[7] - p[9], class[8] - p[12]
-  b[10], b[11] = b[10] - p[10], b[11] - 1
-  if p[14] == 1 then
-   class[5] = class[5] - p[9]
+  local class = budget_2[producer[11]]
+  class[7], class[8] = class[7] - producer[9], class[8] - producer[12]
+  budget_2[10], budget_2[11] = budget_2[10] - producer[10], budget_2[11] - 1
+  if producer[14] == 1 then
+   class[5] = class[5] - producer[9]
   else
-   class[6] = class[6] - p[12]
+   class[6] = class[6] - producer[12]
   end
   break
  until true
  if degraded > 0 then
-  rarely().pay_degraded(b, p, degraded, now)
+  rarely().pay_degraded(budget_2, producer, degraded, now)
  end
  local is_old
  do
-  local share, is_old_2 = p[16], false
+  local share, is_old_2 = producer[16], false
   if share > 0 then
-   if p[4] >= b[40] then
-    b[17] = b[17] - share
-   elseif p[4] >= b[41] then
-    b[18] = b[18] - share
+   if producer[4] >= budget_2[40] then
+    budget_2[17] = budget_2[17] - share
+   elseif producer[4] >= budget_2[41] then
+    budget_2[18] = budget_2[18] - share
    else
     is_old_2 = true
    end
   elseif share < 0 then
-   is_old_2 = p[4] < b[42]
+   is_old_2 = producer[4] < budget_2[42]
    if not is_old_2 then
-    b[19], b[20] = b[19] + share, b[20] - 1
+    budget_2[19], budget_2[20] = budget_2[19] + share, budget_2[20] - 1
    end
   end
   is_old = is_old_2
  end
  if is_old then
-  rarely().withdraw_old_share(keys, b, p)
+  rarely().withdraw_old_share(keys, budget_2, producer)
  end
 end
-local is_same = p[17] == ask[10] and p[18] == b[44] and p[11] == ask[9] and p[12] == ask[8]
-p[12], p[11] = ask[8], ask[9]
-local need = ask[2] > 0 and ask[1] == 0 and (1000000 < ask[2] and 1000000 or ask[2]) or ask[1]
-local d = ask[2] > 0 and (need / b[31] * 1000000 > ask[3] and need / b[31] * 1000000 or ask[3]) or ask[3]
+local is_same
+do
+ is_same = producer[17] == claim[10] and producer[18] == budget_2[44] and producer[11] == claim[9] and producer[12] == claim[8]
+end
+producer[12], producer[11] = claim[8], claim[9]
+local need = claim[2] > 0 and claim[1] == 0 and (1000000 < claim[2] and 1000000 or claim[2]) or claim[1]
+local demand = claim[2] > 0 and (need / budget_2[31] * 1000000 > claim[3] and need / budget_2[31] * 1000000 or claim[3]) or claim[3]
 repeat
- local b_3, p_3, d_2, need_2 = b, p, math_floor(d < b[22] and d or b[22]), need
- local class_2 = b_3[p_3[11]]
- local under = d_2 <= class_2[2] * p_3[12] / 1000000
- p_3[9], p_3[10], p_3[14], p_3[8] = d_2, 0, under and 1 or 0, 0
- if d_2 <= 0 then
+ local budget_4, producer_3, demand_2, need_2 = budget_2, producer, math_floor(demand < budget_2[22] and demand or budget_2[22]), need
+ local class_2 = budget_4[producer_3[11]]
+ local under = demand_2 <= class_2[2] * producer_3[12] / 1000000
+ producer_3[9], producer_3[10], producer_3[14], producer_3[8] = demand_2, 0, under and 1 or 0, 0
+ if demand_2 <= 0 then
   break
  end
- p_3[8], b_3[11] = b_3[29], b_3[11] + 1
- class_2[7], class_2[8] = class_2[7] + d_2, class_2[8] + p_3[12]
+ producer_3[8], budget_4[11] = budget_4[29], budget_4[11] + 1
+ class_2[7], class_2[8] = class_2[7] + demand_2, class_2[8] + producer_3[12]
  if under then
-  class_2[5] = class_2[5] + d_2
+  class_2[5] = class_2[5] + demand_2
  else
-  class_2[6] = class_2[6] + p_3[12]
-  p_3[10] = b_3[23] < need_2 and b_3[23] or need_2
-  b_3[10] = b_3[10] + p_3[10]
+  class_2[6] = class_2[6] + producer_3[12]
+  producer_3[10] = budget_4[23] < need_2 and budget_4[23] or need_2
+  budget_4[10] = budget_4[10] + producer_3[10]
  end
  break
 until true
-local class_3, refresh_2 = b[p[11]], 100000
+local class_3, refresh_2 = budget_2[producer[11]], 100000
 local contended = class_3[1] < math_huge
-local told
+local fair_rate
 repeat
  if class_3[1] < math_huge then
-  told = class_3[1] * p[12] / 1000000 < b[22] and class_3[1] * p[12] / 1000000 or b[22]
+  fair_rate = class_3[1] * producer[12] / 1000000 < budget_2[22] and class_3[1] * producer[12] / 1000000 or budget_2[22]
   break
  end
- local weight = class_3[8] > p[12] and class_3[8] or p[12]
- local rest_2 = class_3[3] - class_3[7]
- told = math_min(b[22], rest_2 >= 0 and p[9] + rest_2 * p[12] / weight or class_3[3] * p[12] / weight)
+ local weight = class_3[8] > producer[12] and class_3[8] or producer[12]
+ local rest = class_3[3] - class_3[7]
+ fair_rate = math_min(budget_2[22], rest >= 0 and producer[9] + rest * producer[12] / weight or class_3[3] * producer[12] / weight)
  break
 until true
 local faster = class_3[4]
-if b[32] > 100000 and b[46] == ask[9] then
+if budget_2[32] > 100000 and budget_2[46] == claim[9] then
  local trim_1
  repeat
-  if b[22] <= 0 then
+  if budget_2[22] <= 0 then
    trim_1 = 0
    break
   end
-  local depth = usual_depth(b)
-  if b[36] == 1 then
-   trim_1 = math_min(1.25, math_max(0, b[4] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * (1 - b[4] / (0.375 * depth) > 0 and 1 - b[4] / (0.375 * depth) or 0)
+  local depth = usual_depth(budget_2)
+  if budget_2[36] == 1 then
+   trim_1 = math_min(1.25, math_max(0, budget_2[4] - (1000000 > 0.8 * depth and 1000000 or 0.8 * depth)) / (0.2 * depth)) - 0.05 * (1 - budget_2[4] / (0.375 * depth) > 0 and 1 - budget_2[4] / (0.375 * depth) or 0)
    break
   end
-  trim_1 = math_min(1.25, math_max(-0.2, b[35] + 0.25 * (b[4] - 0.375 * depth) / (0.5 * depth)))
+  trim_1 = math_min(1.25, math_max(-0.2, budget_2[35] + 0.25 * (budget_2[4] - 0.375 * depth) / (0.5 * depth)))
   break
  until true
  faster = trim_1
 end
-local share_2 = 1e-06 > (contended and told * (1 + faster) or told) and 1e-06 or (contended and told * (1 + faster) or told)
+local credit_rate = 1e-06 > (contended and fair_rate * (1 + faster) or fair_rate) and 1e-06 or (contended and fair_rate * (1 + faster) or fair_rate)
 if credited > 0 and contended then
  do
-  local most = math_max(PAYS_LEAST * share_2, PAYS_MOST * share_2 < 2 * credited and PAYS_MOST * share_2 or 2 * credited)
-  p[5] = math_max(-most < p[5] and -most or p[5], p[5] - 4 * credited)
+  local most = math_max(PAYS_LEAST * credit_rate, PAYS_MOST * credit_rate < 2 * credited and PAYS_MOST * credit_rate or 2 * credited)
+  producer[5] = math_max(-most < producer[5] and -most or producer[5], producer[5] - 4 * credited)
  end
 end
-if b[32] > 100000 then
+if budget_2[32] > 100000 then
  local refresh_of_1
  repeat
-  local b_4, rate = b, told < d and told or d
-  if rate <= 0 then
-   refresh_of_1 = b_4[32]
+  local budget_5, rate_3 = budget_2, fair_rate < demand and fair_rate or demand
+  if rate_3 <= 0 then
+   refresh_of_1 = budget_5[32]
    break
   end
-  refresh_of_1 = math_ceil(math_max(100000, b_4[22] / rate / 10000 * 1000000 < b_4[32] and b_4[22] / rate / 10000 * 1000000 or b_4[32]))
+  refresh_of_1 = math_ceil(math_max(100000, budget_5[22] / rate_3 / 10000 * 1000000 < budget_5[32] and budget_5[22] / rate_3 / 10000 * 1000000 or budget_5[32]))
   break
  until true
  refresh_2 = refresh_of_1
@@ -1423,158 +1459,159 @@ end
 local is_short, cut = contended and (refresh_2 == 100000 or faster < 0.3), false
 local granted_2, retry, slot
 repeat
- local cap = math_min(math_max(math_max(600000, 1.25 * refresh_2, b[24]) / 1000000 * share_2, b[23] < need and b[23] or need), 9000000000000000.0)
- p[5] = math_min(cap, p[5] + share_2 * (now - p[4] > 0 and now - p[4] or 0) / 1000000)
- local room_2 = p[5] + cap * 1.02
- local depth_2 = usual_depth(b)
- local spare = room_2 < b[4] - 0.5 * depth_2 and room_2 or b[4] - 0.5 * depth_2
- if ask[4] then
-  spare = room_2 < b[4] and room_2 or b[4]
+ local cap = math_min(math_max(math_max(600000, 1.25 * refresh_2, budget_2[24]) / 1000000 * credit_rate, budget_2[23] < need and budget_2[23] or need), 9000000000000000.0)
+ producer[5] = math_min(cap, producer[5] + credit_rate * (now - producer[4] > 0 and now - producer[4] or 0) / 1000000)
+ local room_2 = producer[5] + cap * 1.02
+ local depth_2 = usual_depth(budget_2)
+ local spare = room_2 < budget_2[4] - 0.5 * depth_2 and room_2 or budget_2[4] - 0.5 * depth_2
+ if claim[4] then
+  spare = room_2 < budget_2[4] and room_2 or budget_2[4]
  elseif is_short then
-  spare = math_max(need < spare and need or spare, room_2 < b[4] - depth_2 and room_2 or b[4] - depth_2)
- elseif b[24] > 250000 then
-  spare = room_2 < b[4] and room_2 or b[4]
- elseif b[4] >= need then
-  spare = math_max(spare, math_min(need, b[23], room_2))
+  spare = math_max(need < spare and need or spare, room_2 < budget_2[4] - depth_2 and room_2 or budget_2[4] - depth_2)
+ elseif budget_2[24] > 250000 then
+  spare = room_2 < budget_2[4] and room_2 or budget_2[4]
+ elseif budget_2[4] >= need then
+  spare = math_max(spare, math_min(need, budget_2[23], room_2))
  end
  local piece = need
- if need > 0.25 * depth_2 and not ask[4] and not (b[50] and b[50].lossless == 1) then
-  piece = math_min(need, math_max(1000000, 0.1 * share_2 < 0.25 * depth_2 and 0.1 * share_2 or 0.25 * depth_2))
+ if need > 0.25 * depth_2 and not claim[4] and not (budget_2[50] and budget_2[50].lossless == 1) then
+  piece = math_min(need, math_max(1000000, 0.1 * credit_rate < 0.25 * depth_2 and 0.1 * credit_rate or 0.25 * depth_2))
  end
  local granted_3 = 0
- local T_3 = b[4]
- if need < b[15] and now < b[16] then
-  T_3 = T_3 - b[15]
+ local tokens_3 = budget_2[4]
+ if need < budget_2[15] and now < budget_2[16] then
+  tokens_3 = tokens_3 - budget_2[15]
  end
- local has_time = p[15] > 0 and now >= p[4] + p[15] - 0.005 * 1000000
- if refresh_2 == 100000 and b[13] > now and not has_time and not (ask[4] and p[5] >= need) then
-  T_3 = T_3 - need
+ local has_time = producer[15] > 0 and now >= producer[4] + producer[15] - 0.005 * 1000000
+ if refresh_2 == 100000 and budget_2[13] > now and not has_time and not (claim[4] and producer[5] >= need) then
+  tokens_3 = tokens_3 - need
  end
- p[15] = 0
- local credit = math_max(p[5] + 0.005 * share_2, p[5] + (1 - 0.9) * piece < piece and p[5] + (1 - 0.9) * piece or piece)
- local available = (spare > credit and spare or credit) < T_3 and (spare > credit and spare or credit) or T_3
- if b[22] > 0 and ask[2] > 0 then
-  local first = ask[2] < need and ask[2] or need
+ producer[15] = 0
+ local credit = math_max(producer[5] + 0.005 * credit_rate, producer[5] + (1 - 0.9) * piece < piece and producer[5] + (1 - 0.9) * piece or piece)
+ local available = (spare > credit and spare or credit) < tokens_3 and (spare > credit and spare or credit) or tokens_3
+ if budget_2[22] > 0 and claim[2] > 0 then
+  local first = claim[2] < need and claim[2] or need
   if available >= first then
    local unit = first < 1000000 and first or 1000000
-   granted_3 = math_min(ask[2], first + unit * math_floor((available - first) / unit))
+   granted_3 = math_min(claim[2], first + unit * math_floor((available - first) / unit))
   elseif piece < need and available >= piece then
    granted_3 = math_floor(available / 1000000) * 1000000
   end
  end
- if ask[2] <= 0 then
+ if claim[2] <= 0 then
   granted_2, retry, slot = granted_3, 0, 0
   break
  end
  local longest = refresh_2 > 1000000 and refresh_2 or 1000000
- if b[22] <= 0 then
-  if b[37] <= now or b[37] >= 9000000000000000.0 then
+ if budget_2[22] <= 0 then
+  if budget_2[37] <= now or budget_2[37] >= 9000000000000000.0 then
    granted_2, retry, slot = 0, longest, longest
    break
   end
-  b[13] = (b[37] > b[13] and b[37] or b[13]) + 1000000 / 10000
-  granted_2, retry, slot = 0, math_ceil(b[13] - now < longest and b[13] - now or longest), b[37] - now < 86400000000 and b[37] - now or 86400000000
+  budget_2[13] = (budget_2[37] > budget_2[13] and budget_2[37] or budget_2[13]) + 1000000 / 10000
+  granted_2, retry, slot = 0, math_ceil(budget_2[13] - now < longest and budget_2[13] - now or longest), budget_2[37] - now < 86400000000 and budget_2[37] - now or 86400000000
   break
  end
- local enough = (is_short and not ask[4] and p[5] or room_2) - granted_3
- local R_3 = b[49]
- local retry_2, earned = (piece - enough) / share_2 * 1000000 > 0 and (piece - enough) / share_2 * 1000000 or 0, (piece - T_3 + granted_3) / R_3 * 1000000
- local is_queued = granted_3 == 0 and earned > retry_2 or granted_3 > 0 and is_short and b[36] == 1 and b[13] > now
- retry_2 = earned > retry_2 and earned or retry_2
- if is_queued and refresh_2 == 100000 and not ask[4] then
-  local slot_2 = math_max(b[13] + piece / R_3 * 1000000, now + (piece - b[4] + granted_3) / R_3 * 1000000)
+ local enough = (is_short and not claim[4] and producer[5] or room_2) - granted_3
+ local earning_rate = budget_2[49]
+ local retry_2 = (piece - enough) / credit_rate * 1000000 > 0 and (piece - enough) / credit_rate * 1000000 or 0
+ local until_earned = (piece - tokens_3 + granted_3) / earning_rate * 1000000
+ local is_queued = granted_3 == 0 and until_earned > retry_2 or granted_3 > 0 and is_short and budget_2[36] == 1 and budget_2[13] > now
+ retry_2 = until_earned > retry_2 and until_earned or retry_2
+ if is_queued and refresh_2 == 100000 and not claim[4] then
+  local slot_2 = math_max(budget_2[13] + piece / earning_rate * 1000000, now + (piece - budget_2[4] + granted_3) / earning_rate * 1000000)
   if slot_2 - now <= longest and (granted_3 == 0 or slot_2 - now > 0.7 * retry_2) then
-   b[13] = slot_2
+   budget_2[13] = slot_2
    retry_2 = math_ceil(slot_2 - now > retry_2 and slot_2 - now or retry_2)
-   p[15] = retry_2 < longest and retry_2 or longest
+   producer[15] = retry_2 < longest and retry_2 or longest
   end
  end
- if granted_3 > 0 and need >= b[15] then
-  b[15] = 0
- elseif granted_3 == 0 and piece > 0.25 * depth_2 and p[5] >= piece then
-  b[15], b[16] = piece, now + retry_2 + 100000
+ if granted_3 > 0 and need >= budget_2[15] then
+  budget_2[15] = 0
+ elseif granted_3 == 0 and piece > 0.25 * depth_2 and producer[5] >= piece then
+  budget_2[15], budget_2[16] = piece, now + retry_2 + 100000
  end
- local met = math_max(0, (need - enough) / share_2, (need - T_3 + granted_3) / R_3) * 1000000
+ local met = math_max(0, (need - enough) / credit_rate, (need - tokens_3 + granted_3) / earning_rate) * 1000000
  granted_2, retry, slot = granted_3, math_ceil(retry_2 < longest and retry_2 or longest), math_ceil(met < 86400000000 and met or 86400000000)
  break
 until true
-if refresh_2 > 100000 and ask[2] > 0 then
+if refresh_2 > 100000 and claim[2] > 0 then
  local space_out_1
  repeat
-  local b_5, p_4, ask_2, granted_4, retry_3, share_3, refresh_3, is_short_2, now_2 = b, p, ask, granted_2, slot < retry and slot or retry, share_2, refresh_2, is_short, now
-  if b_5[22] <= 0 then
+  local budget_6, producer_4, claim_2, granted_4, retry_3, credit_rate_2, refresh_3, is_short_2, now_2 = budget_2, producer, claim, granted_2, slot < retry and slot or retry, credit_rate, refresh_2, is_short, now
+  if budget_6[22] <= 0 then
    space_out_1 = retry_3
    break
   end
-  local class_4 = b_5[p_4[11]]
+  local class_4 = budget_6[producer_4[11]]
   if not is_short_2 and class_4[1] < math_huge then
-   p_4[5] = granted_4 > p_4[5] and granted_4 or p_4[5]
+   producer_4[5] = granted_4 > producer_4[5] and granted_4 or producer_4[5]
   end
-  local credit_2 = p_4[5] - granted_4
-  local unmet = credit_2 < ask_2[2] - granted_4 and credit_2 or ask_2[2] - granted_4
+  local credit_2 = producer_4[5] - granted_4
+  local unmet = credit_2 < claim_2[2] - granted_4 and credit_2 or claim_2[2] - granted_4
   if is_short_2 and granted_4 > 0 and unmet < 1000000 then
-   retry_3 = math_max(retry_3, 0.85 * refresh_3 - (credit_2 > 0 and credit_2 or 0) / share_3 * 1000000)
-  elseif unmet >= 1000000 or now_2 - p_4[4] < refresh_3 / 2 then
-   b_5[13] = math_min((now_2 > b_5[13] and now_2 or b_5[13]) + (1 / 10000 > unmet / b_5[22] and 1 / 10000 or unmet / b_5[22]) * 1000000, now_2 + refresh_3)
-   retry_3 = b_5[13] - now_2 > retry_3 and b_5[13] - now_2 or retry_3
+   retry_3 = math_max(retry_3, 0.85 * refresh_3 - (credit_2 > 0 and credit_2 or 0) / credit_rate_2 * 1000000)
+  elseif unmet >= 1000000 or now_2 - producer_4[4] < refresh_3 / 2 then
+   budget_6[13] = math_min((now_2 > budget_6[13] and now_2 or budget_6[13]) + (1 / 10000 > unmet / budget_6[22] and 1 / 10000 or unmet / budget_6[22]) * 1000000, now_2 + refresh_3)
+   retry_3 = budget_6[13] - now_2 > retry_3 and budget_6[13] - now_2 or retry_3
   end
   space_out_1 = math_ceil(retry_3 < (refresh_3 > 1000000 and refresh_3 or 1000000) and retry_3 or (refresh_3 > 1000000 and refresh_3 or 1000000))
   break
  until true
  retry = space_out_1
 end
-if b[50] then
+if budget_2[50] then
  local admit_1, admit_2, admit_3
  do
-  local came_at, is_whole = p[4], ask[4]
-  local w = b[50]
+  local came_at, is_whole = producer[4], claim[4]
+  local window = budget_2[50]
   do
-   local slot_3 = math_floor(now / w.slot_us)
-   if slot_3 < w.slot then
-    w.slot = slot_3
+   local quarter = math_floor(now / window.quarter_us)
+   if quarter < window.quarter then
+    window.quarter = quarter
    end
-   w.born = now < w.born and now or w.born
-   local turns = 5 < slot_3 - w.slot and 5 or slot_3 - w.slot
+   window.began_at = now < window.began_at and now or window.began_at
+   local turns = 5 < quarter - window.quarter and 5 or quarter - window.quarter
    for _ = 1, turns do
     for i = 5, 2, -1 do
-     w.snaps[i] = w.snaps[i - 1]
+     window.snapshots[i] = window.snapshots[i - 1]
     end
-    w.snaps[1] = w.net
+    window.snapshots[1] = window.net
    end
-   w.slot = slot_3
+   window.quarter = quarter
   end
-  local lost_3 = returned
-  if now - came_at < 4 * w.slot_us - b[33] then
-   lost_3 = lost_3 + burned
+  local lost_2 = returned
+  if now - came_at < 4 * window.quarter_us - budget_2[33] then
+   lost_2 = lost_2 + burned
   end
-  if lost_3 > 0 then
+  if lost_2 > 0 then
    do
-    w.net = w.net - lost_3
+    window.net = window.net - lost_2
     for i_2 = 1, 5 do
-     w.snaps[i_2] = w.net < w.snaps[i_2] and w.net or w.snaps[i_2]
+     window.snapshots[i_2] = window.net < window.snapshots[i_2] and window.net or window.snapshots[i_2]
     end
-    if w.A > w.net then
-     w.edge = w.edge - (w.A - w.net)
-     w.A = w.net
+    if window.landed > window.net then
+     window.edge = window.edge - (window.landed - window.net)
+     window.landed = window.net
     end
    end
   end
   local fits_2, later, is_cut
   repeat
-   if w.active == 0 or granted_2 == 0 then
+   if window.active == 0 or granted_2 == 0 then
     fits_2, later, is_cut = granted_2, retry, false
     break
    end
-   local room_3 = w.edge - w.net
+   local room_3 = window.edge - window.net
    local quiet
    do
-    quiet = w.born + 4 * w.slot_us - 3 * 250000 - now
+    quiet = window.began_at + 4 * window.quarter_us - 3 * 250000 - now
    end
-   if w.lossless == 1 and quiet > 0 then
+   if window.lossless == 1 and quiet > 0 then
     fits_2, later, is_cut = 0, (100000 > quiet and 100000 or quiet) < 1000000 and (100000 > quiet and 100000 or quiet) or 1000000, true
     break
    end
-   if w.lossless == 0 and room_3 > 0 and w.net <= w.A then
+   if window.lossless == 0 and room_3 > 0 and window.net <= window.landed then
     room_3 = need > room_3 and need or room_3
    end
    if room_3 >= granted_2 then
@@ -1589,52 +1626,54 @@ if b[50] then
    fits_2, later, is_cut = fits_3, 100000 > retry and 100000 or retry, true
    break
   until true
-  w.net = w.net + fits_2
+  window.net = window.net + fits_2
   admit_1, admit_2, admit_3 = fits_2, later, is_cut
  end
  granted_2, retry, cut = admit_1, admit_2, admit_3
 end
-p[5], b[12] = p[5] - granted_2, retry > b[12] and retry or b[12]
+producer[5], budget_2[12] = producer[5] - granted_2, retry > budget_2[12] and retry or budget_2[12]
 do
- b[4] = b[4] - granted_2
- local total = b[6] + granted_2
- b[5], b[6] = b[5] + math_floor(total / 1000000), total % 1000000
+ budget_2[4] = budget_2[4] - granted_2
+ local total = budget_2[6] + granted_2
+ budget_2[5], budget_2[6] = budget_2[5] + math_floor(total / 1000000), total % 1000000
 end
-local recommended = math_floor(told < ask[3] and told or ask[3])
+local recommended = math_floor(fair_rate < claim[3] and fair_rate or claim[3])
 local lease
 repeat
- local trip = ask[14]
+ local trip = claim[14]
  local lease_2 = refresh_2 * 5
- if trip == 0 or b[50] and b[50].lossless == 1 then
+ if trip == 0 or budget_2[50] and budget_2[50].lossless == 1 then
   lease = lease_2
   break
  end
  lease_2 = lease_2 + trip
- if lease_2 > b[33] or b[34] > 0 and b[34] < now + lease_2 then
-  b[33], b[34], b[65] = lease_2 > b[33] and lease_2 or b[33], now + 2 * lease_2, true
+ if lease_2 > budget_2[33] or budget_2[34] > 0 and budget_2[34] < now + lease_2 then
+  budget_2[33], budget_2[34] = lease_2 > budget_2[33] and lease_2 or budget_2[33], now + 2 * lease_2
+  budget_2[65] = true
  end
  lease = lease_2
  break
 until true
-p[6], p[1] = p[6] + granted_2, now + lease + retry
+producer[6], producer[1] = producer[6] + granted_2, now + lease + retry
 local fallback
 do
- local is_awaited = d > 0
- if ask[2] > 0 then
-  is_awaited = p[6] > need or not ask[4] and (granted_2 < need or recommended < ask[3])
+ local is_awaited = demand > 0
+ if claim[2] > 0 then
+  is_awaited = producer[6] > need or not claim[4] and (granted_2 < need or recommended < claim[3])
  end
- if ask[10] == '' or b[32] > 100000 then
+ if claim[10] == '' or budget_2[32] > 100000 then
   is_awaited = false
  end
- local all, wanted, idle_2, has, had = b[22] / 2, (told < d and told or d) / 2, b[19], ask[15], p[16]
+ local all, wanted, idle = budget_2[22] / 2, (fair_rate < demand and fair_rate or demand) / 2, budget_2[19]
+ local has, had = claim[15], producer[16]
  if had < 0 then
   had = -had
  end
  if has > had then
   has = had
  end
- local kept = b[43] + idle_2
- local share_4 = all - b[17] - b[18] - kept
+ local kept = budget_2[43] + idle
+ local share_2 = all - budget_2[17] - budget_2[18] - kept
  if is_awaited then
   if kept > 0 and all > 0 then
    wanted = wanted * (1 - kept / all)
@@ -1643,74 +1682,74 @@ do
   if wanted <= 0 then
    wanted = has
   end
-  share_4 = math_min(share_4, all / 2 - idle_2, all / 2 / (b[20] + 1))
+  share_2 = math_min(share_2, all / 2 - idle, all / 2 / (budget_2[20] + 1))
  end
- if wanted < share_4 then
-  share_4 = wanted
+ if wanted < share_2 then
+  share_2 = wanted
  end
- share_4 = share_4 > 0 and math_floor(share_4) or 0
- had = share_4 > has and share_4 or has
+ share_2 = share_2 > 0 and math_floor(share_2) or 0
+ had = share_2 > has and share_2 or has
  if is_awaited then
-  b[17], p[16] = b[17] + had, had
+  budget_2[17], producer[16] = budget_2[17] + had, had
  else
   if had > 0 then
-   b[19], b[20] = idle_2 + had, b[20] + 1
+   budget_2[19], budget_2[20] = idle + had, budget_2[20] + 1
   end
-  p[16] = -had
+  producer[16] = -had
  end
- fallback = share_4
+ fallback = share_2
 end
 local reason_2
 repeat
- local is_short_3 = ask[2] > 0 and granted_2 < need
- if b[22] <= 0 or b[45] == 'no_consumers' then
-  reason_2 = b[45]
+ local is_short_3 = claim[2] > 0 and granted_2 < need
+ if budget_2[22] <= 0 or budget_2[45] == 'no_consumers' then
+  reason_2 = budget_2[45]
   break
  end
  if cut then
   reason_2 = 'window'
   break
  end
- if learning and ask[2] > 0 and b[4] < 1000000 then
+ if learning and claim[2] > 0 and budget_2[4] < 1000000 then
   reason_2 = 'learning'
   break
  end
- if recommended >= ask[3] and not is_short_3 then
+ if recommended >= claim[3] and not is_short_3 then
   reason_2 = 'ok'
   break
  end
- if contended and recommended + 1 < b[22] then
+ if contended and recommended + 1 < budget_2[22] then
   reason_2 = 'contended'
   break
  end
- reason_2 = b[45]
+ reason_2 = budget_2[45]
  break
 until true
 local answer = pack('>i7I4I4i7i7c2I5', granted_2, retry, refresh_2, recommended, fallback, reason_2, slot)
 local is_new_id
 repeat
- local is_known = p[2] and is_same
- local is_passing = ask[10] == ''
+ local is_known = producer[2] and is_same
+ local is_passing = claim[10] == ''
  local second = math_floor(now / 1000000)
- local is_old_3 = not is_known and (is_passing or (second - p[13]) % 65536 >= 60000000 / 1000000)
+ local is_old_3 = not is_known and (is_passing or (second - producer[13]) % 65536 >= 60000000 / 1000000)
  if is_passing then
   local long_ago_1
   do
    long_ago_1 = math_floor((now - 60000000) / 1000000) % 65536
   end
-  p[13] = long_ago_1
+  producer[13] = long_ago_1
  elseif is_old_3 then
-  p[13] = second % 65536
+  producer[13] = second % 65536
  end
- local is_shown = not is_known and (b[32] <= 100000 or not is_same or is_old_3)
- local is_added = is_shown and show_producer(keys, p, is_same, ask, told)
- local raw_3 = pack('>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', ask[11], now, math_floor(p[5]), p[6], math_floor((p[1] - now) / 32), p[8], p[9], p[10], p[11], p[12], p[13], p[14], math_floor(p[15] / 4), p[16], ask[10], b[44]) .. answer
+ local is_shown = not is_known and (budget_2[32] <= 100000 or not is_same or is_old_3)
+ local is_added = is_shown and show_producer(keys, producer, is_same, claim, fair_rate)
+ local raw_3 = pack('>i7i7i7i7I3I4i7i7c1I4I2i1I3fsI7', claim[11], now, math_floor(producer[5]), producer[6], math_floor((producer[1] - now) / 32), producer[8], producer[9], producer[10], producer[11], producer[12], producer[13], producer[14], math_floor(producer[15] / 4), producer[16], claim[10], budget_2[44]) .. answer
  redis_call('SET', keys.memory, raw_3, 'KEEPTTL')
  if not is_shown then
   is_new_id = false
   break
  end
- local keep_ms = is_passing and math_max(5000, math_ceil(2 * b[31] / 1000)) or (is_old_3 or is_added) and 600000
+ local keep_ms = is_passing and math_max(5000, math_ceil(2 * budget_2[31] / 1000)) or (is_old_3 or is_added) and 600000
  if keep_ms then
   redis_call('PEXPIRE', keys.member, keep_ms)
   redis_call('PEXPIRE', keys.memory, keep_ms)
@@ -1722,30 +1761,30 @@ repeat
  is_new_id = redis_call('ZADD', keys.producers, string_format('%d', now), id_of(keys)) == 1
  break
 until true
-if is_new_id or b[64] or b[65] then
- rarely().write_whole(keys, b, now, is_new_id)
+if is_new_id or budget_2[64] or budget_2[65] then
+ rarely().write_whole(keys, budget_2, now, is_new_id)
 else
  do
-  local class_name_2 = p[11]
+  local class_name_2 = producer[11]
   local class_5
   do
-   local class_6 = b[class_name_2]
+   local class_6 = budget_2[class_name_2]
    class_5 = pack('>dddddddd', unpack(class_6, 1, 8))
   end
   if class_name_2 == 'normal' then
-   redis_call('SETRANGE', keys.state, 0, packed_bucket(b) .. class_5)
+   redis_call('SETRANGE', keys.state, 0, packed_bucket(budget_2) .. class_5)
   else
-   redis_call('SETRANGE', keys.state, 0, packed_bucket(b))
+   redis_call('SETRANGE', keys.state, 0, packed_bucket(budget_2))
    redis_call('SETRANGE', keys.state, class_at(class_name_2), class_5)
   end
-  if b[50] then
-   redis_call('SETRANGE', keys.state, b[47] - 1, packed_window(b[50]))
+  if budget_2[50] then
+   redis_call('SETRANGE', keys.state, budget_2[47] - 1, packed_window(budget_2[50]))
   end
  end
 end
 do
- local birth_2, granted_total = b[44], b[5]
- return string_format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted_2, retry, lease, refresh_2, recommended, fallback, b[22], b[25], math_floor(b[26] / 1000), granted_total, birth_2, reason_2, b[50] and b[50].lossless or 0, b[23], slot > retry and string_format(' %d', slot) or '')
+ local birth_2, granted_total = budget_2[44], budget_2[5]
+ return string_format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted_2, retry, lease, refresh_2, recommended, fallback, budget_2[22], budget_2[25], math_floor(budget_2[26] / 1000), granted_total, birth_2, reason_2, budget_2[50] and budget_2[50].lossless or 0, budget_2[23], slot > retry and string_format(' %d', slot) or '')
 end
 end)
 if is_well then return reply end
@@ -1883,20 +1922,20 @@ local function is_consumer_state(text)
  end
  return count == 23
 end
-local function damaged_fields(f)
+local function damaged_fields(fields)
  local bad = {}
  local function check(field, is_right)
-  if f[field] and not is_right then
+  if fields[field] and not is_right then
    bad[#bad + 1] = field
   end
  end
  for _, field in ipairs(NUMBERS) do
-  check(field, whole_number(f[field] or '', 0, 9007199254740992))
+  check(field, whole_number(fields[field] or '', 0, 9007199254740992))
  end
- check('left_rate_per_s', f.left_rate_per_s and string_match(f.left_rate_per_s, '^%d+%.?%d*$'))
+ check('left_rate_per_s', fields.left_rate_per_s and string_match(fields.left_rate_per_s, '^%d+%.?%d*$'))
  for __2, name in ipairs(SETTINGS) do
   for __3, source in ipairs({'_by_code', '_by_operator'}) do
-   check(name .. source, f[name .. source] and READ[name](f[name .. source]))
+   check(name .. source, fields[name .. source] and READ[name](fields[name .. source]))
   end
  end
  table.sort(bad)
@@ -1944,11 +1983,11 @@ local function damages()
     found[#found + 1] = {key, ''}
    end
   elseif is == 'hash' and look then
-   local flat, f = redis.pcall('HGETALL', key), {}
+   local flat, fields = redis.pcall('HGETALL', key), {}
    for i = 1, #flat, 2 do
-    f[flat[i]] = flat[i + 1]
+    fields[flat[i]] = flat[i + 1]
    end
-   for __2, field in ipairs(look(f)) do
+   for __2, field in ipairs(look(fields)) do
     found[#found + 1] = {key, field}
    end
   end

@@ -1,4 +1,4 @@
--- Made of lua/configure.lua by `make bundle` (SHA-256 152d545e3511a860); `nexus-redis scripts configure` shows the source.
+-- Made of lua/configure.lua by `make bundle` (SHA-256 5faa1fe270e6720b); `nexus-redis scripts configure` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
@@ -134,53 +134,53 @@ local function packed_class(class)
  return pack('>dddddddd', unpack(class, 1, 8))
 end
 local function read_window(raw, from)
- local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', raw, from)
- return {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born, snaps = {s1, s2, s3, s4, s5}}
+ local active, edge, net, landed, quarter, quarter_us, lossless, began_at, net_1, net_2, net_3, net_4, net_5 = unpacked('>ddddddddddddd', raw, from)
+ return {active = active, edge = edge, net = net, landed = landed, quarter = quarter, quarter_us = quarter_us, lossless = lossless, began_at = began_at, snapshots = {net_1, net_2, net_3, net_4, net_5}}
 end
-local function packed_bucket(b)
- return pack('>ddddddddddddddddddddd', unpack(b, 1, 21))
+local function packed_bucket(budget)
+ return pack('>ddddddddddddddddddddd', unpack(budget, 1, 21))
 end
-local function packed_window(w)
- local s = w.snaps
- return pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born, s[1], s[2], s[3], s[4], s[5])
+local function packed_window(window)
+ local nets = window.snapshots
+ return pack('>ddddddddddddd', window.active, window.edge, window.net, window.landed, window.quarter, window.quarter_us, window.lossless, window.began_at, nets[1], nets[2], nets[3], nets[4], nets[5])
 end
-local function refill(b, now)
- local dt = now - b[2]
- b[2] = now
+local function refill(budget, now)
+ local dt = now - budget[2]
+ budget[2] = now
  if dt < 0 then
-  b[27], b[65] = b[27] + dt > 0 and b[27] + dt or 0, true
+  budget[27], budget[65] = budget[27] + dt > 0 and budget[27] + dt or 0, true
  end
- local R, T, B = b[22], b[4], b[23]
- if b[43] > 0 then
-  R = R - math_floor(R / 2 < b[43] and R / 2 or b[43])
+ local rate, tokens, bucket_size = budget[22], budget[4], budget[23]
+ if budget[43] > 0 then
+  rate = rate - math_floor(rate / 2 < budget[43] and rate / 2 or budget[43])
  end
- b[49] = R
- if dt > 0 and R > 0 then
-  local room = B - T
-  if room <= 0 or dt >= room / R * 1000000 + 1 then
-   b[21] = b[21] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
-   T, b[3] = B, 0
+ budget[49] = rate
+ if dt > 0 and rate > 0 then
+  local room = bucket_size - tokens
+  if room <= 0 or dt >= room / rate * 1000000 + 1 then
+   budget[21] = budget[21] + (rate * dt / 1000000 - room > 0 and rate * dt / 1000000 - room or 0)
+   tokens, budget[3] = bucket_size, 0
   else
-   local part = R % 1000000 * dt + b[3]
-   T, b[3] = T + math_floor(R / 1000000) * dt + math_floor(part / 1000000), part % 1000000
-   if T >= B then
-    T, b[3] = B, 0
+   local part = rate % 1000000 * dt + budget[3]
+   tokens, budget[3] = tokens + math_floor(rate / 1000000) * dt + math_floor(part / 1000000), part % 1000000
+   if tokens >= bucket_size then
+    tokens, budget[3] = bucket_size, 0
    end
   end
-  b[4] = T
+  budget[4] = tokens
  end
- if now < b[9] then
-  b[9] = now
- elseif now - b[9] > b[33] then
-  b[8] = now - b[9] < 2 * b[33] and b[7] or 0
-  b[7], b[9] = b[4], now
+ if now < budget[9] then
+  budget[9] = now
+ elseif now - budget[9] > budget[33] then
+  budget[8] = now - budget[9] < 2 * budget[33] and budget[7] or 0
+  budget[7], budget[9] = budget[4], now
  end
- b[7] = b[4] > b[7] and b[4] or b[7]
+ budget[7] = budget[4] > budget[7] and budget[4] or budget[7]
 end
 local function date_of(us)
  local ms = math_floor(us / 1000)
- local s = math_floor(ms / 1000)
- local days = math_floor(s / 86400)
+ local seconds = math_floor(ms / 1000)
+ local days = math_floor(seconds / 86400)
  local from_march = days + 719468
  local era = math_floor(from_march / 146097)
  local of_era = from_march - era * 146097
@@ -189,7 +189,7 @@ local function date_of(us)
  local march = math_floor((5 * of_year + 2) / 153)
  local day, month = of_year - math_floor((153 * march + 2) / 5) + 1, march < 10 and march + 3 or march - 9
  local year = era * 400 + years + (month <= 2 and 1 or 0)
- return string_format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, math_floor(s / 3600) % 24, math_floor(s / 60) % 60, s % 60, ms % 1000)
+ return string_format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, math_floor(seconds / 3600) % 24, math_floor(seconds / 60) % 60, seconds % 60, ms % 1000)
 end
 local function pause_end(until_us)
  if until_us <= 0 then
@@ -200,83 +200,83 @@ end
 local function fair_level(class)
  return class[1] < math_huge and plain(math_floor(class[1])) or 'uncontended'
 end
-local function write_summary(keys, b, now)
- local list = {'HSET', keys.budget, 'schema', whole(3), 'birth', whole(b[44]), 'updated_at', date_of(now), 'rate_per_s', plain(b[22]), 'level', whole(b[25]), 'load_percent', plain(b[26]), 'reason', b[45], 'tokens', string_format('%.6f', b[4] / 1000000), 'burst_s', plain(b[24]), 'granted_total', whole(b[5])}
+local function write_summary(keys, budget, now)
+ local list = {'HSET', keys.budget, 'schema', whole(3), 'birth', whole(budget[44]), 'updated_at', date_of(now), 'rate_per_s', plain(budget[22]), 'level', whole(budget[25]), 'load_percent', plain(budget[26]), 'reason', budget[45], 'tokens', string_format('%.6f', budget[4] / 1000000), 'burst_s', plain(budget[24]), 'granted_total', whole(budget[5])}
  local function add(field, text)
   list[#list + 1] = field
   list[#list + 1] = text
  end
  for _, name in ipairs(CLASSES) do
-  add('fair_level_' .. name .. '_per_s', fair_level(b[name]))
+  add('fair_level_' .. name .. '_per_s', fair_level(budget[name]))
  end
- if b[66] or b[68] or now - b[61] > 2 * b[31] then
-  add('demand_per_s', plain(b[68] and math_floor(b[70]) or 0))
-  add('producers_in_demand', whole(b[68] and b[71] or 0))
-  local past = now - b[61]
-  add('granted_per_s', past > 0 and plain(math_floor((b[5] - b[62]) * 1000000 / past * 1000000)) or '0')
-  b[61], b[62] = now, b[5]
+ if budget[66] or budget[68] or now - budget[61] > 2 * budget[31] then
+  add('demand_per_s', plain(budget[68] and math_floor(budget[70]) or 0))
+  add('producers_in_demand', whole(budget[68] and budget[71] or 0))
+  local past = now - budget[61]
+  add('granted_per_s', past > 0 and plain(math_floor((budget[5] - budget[62]) * 1000000 / past * 1000000)) or '0')
+  budget[61], budget[62] = now, budget[5]
  end
  redis_call(unpack(list))
 end
-local function read_rest(keys, b)
- if b[64] then
+local function read_rest(keys, budget)
+ if budget[64] then
   return
  end
- b[64] = true
- b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59], b[60], b[61], b[62] = unpacked('>dddddddddddd', b[48], 1 + 45 * WIDE)
+ budget[64] = true
+ budget[51], budget[52], budget[53], budget[54], budget[55], budget[56], budget[57], budget[58], budget[59], budget[60], budget[61], budget[62] = unpacked('>dddddddddddd', budget[48], 1 + 45 * WIDE)
  for _, name in ipairs(CLASSES) do
-  b[name] = b[name] or read_class(b[48], name)
+  budget[name] = budget[name] or read_class(budget[48], name)
  end
 end
-local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
-local function read_parts(b)
- if b[63] then
-  return b[63]
+local SUMMED = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted_rate', 'published_rate'}
+local function read_sums(budget)
+ if budget[63] then
+  return budget[63]
  end
- local parts, list = {}, b[48] and {unpacked('>dddddddddd', b[48], 1 + 57 * WIDE)} or {}
- for i, name in ipairs(PARTS) do
-  parts[name] = list[i] or 0
+ local sums, list = {}, budget[48] and {unpacked('>dddddddddd', budget[48], 1 + 57 * WIDE)} or {}
+ for i, name in ipairs(SUMMED) do
+  sums[name] = list[i] or 0
  end
- b[63] = parts
- return parts
+ budget[63] = sums
+ return sums
 end
-local function packed_sums(b)
- if b[48] and not b[63] then
-  return string_sub(b[48], 1 + 57 * WIDE, 67 * WIDE)
+local function packed_sums(budget)
+ if budget[48] and not budget[63] then
+  return string_sub(budget[48], 1 + 57 * WIDE, 67 * WIDE)
  end
- local parts, list = read_parts(b), {}
- for i, name in ipairs(PARTS) do
-  list[i] = parts[name]
+ local sums, list = read_sums(budget), {}
+ for i, name in ipairs(SUMMED) do
+  list[i] = sums[name]
  end
  return pack('>dddddddddd', unpack(list))
 end
-local function steady(b, now)
- if now < b[2] then
-  if b[38] == 0 or now < b[38] then
-   b[38], b[65] = now, true
+local function steady(budget, now)
+ if now < budget[2] then
+  if budget[38] == 0 or now < budget[38] then
+   budget[38], budget[65] = now, true
   end
-  if now - b[38] < 5000000 then
-   return b[2]
+  if now - budget[38] < 5000000 then
+   return budget[2]
   end
-  b[39], b[38], b[65] = b[2] > b[39] and b[2] or b[39], 0, true
+  budget[39], budget[38], budget[65] = budget[2] > budget[39] and budget[2] or budget[39], 0, true
   return now
  end
- if b[38] > 0 then
-  b[38], b[65] = 0, true
+ if budget[38] > 0 then
+  budget[38], budget[65] = 0, true
  end
- if b[39] > 0 then
-  b[2] = math_max(b[2], (b[39] < now and b[39] or now) - 5000000)
-  if now >= b[39] then
-   b[39], b[65] = 0, true
+ if budget[39] > 0 then
+  budget[2] = math_max(budget[2], (budget[39] < now and budget[39] or now) - 5000000)
+  if now >= budget[39] then
+   budget[39], budget[65] = 0, true
   end
  end
  return now
 end
-local function is_lost(keys)
+local function are_settings_lost(keys)
  return redis_call('HLEN', keys.budget) == 0
 end
-local function is_renewal_due(b, now)
- return now - b[54] >= 60000000 or now < b[54]
+local function is_renewal_due(budget, now)
+ return now - budget[54] >= 60000000 or now < budget[54]
 end
 local function score(key, id)
  local text = redis_call('ZSCORE', key, id)
@@ -295,7 +295,7 @@ local function can_be_sum(key, count, sum)
  local rounding = 1e-09 * count * math_max(math_abs(lowest), math_abs(highest))
  return sum >= highest + (count - 1) * lowest - rounding and sum <= lowest + (count - 1) * highest + rounding
 end
-local function withdraw_rate(keys, parts, id)
+local function withdraw_rate(keys, sums, id)
  local rate = score(keys.rates, id)
  if not rate then
   return
@@ -305,21 +305,21 @@ local function withdraw_rate(keys, parts, id)
   local capacity = score(keys.capacities, id)
   weight = math_ceil(capacity / 1000000)
  end
- parts.live = parts.live - 1
- parts.rate = parts.rate - rate
- parts.capacity = parts.capacity - weight
- parts.load = parts.load - weight * score(keys.loads, id)
- parts.arrivals = parts.arrivals - math_floor(rate / score(keys.ratios, id))
+ sums.live = sums.live - 1
+ sums.rate = sums.rate - rate
+ sums.capacity = sums.capacity - weight
+ sums.load = sums.load - weight * score(keys.loads, id)
+ sums.arrivals = sums.arrivals - math_floor(rate / score(keys.ratios, id))
  for _, key in ipairs({keys.rates, keys.capacities, keys.loads, keys.ratios}) do
   redis_call('ZREM', key, id)
  end
 end
-local function withdraw_space(keys, parts, id)
+local function withdraw_space(keys, sums, id)
  local free = score(keys.frees, id)
  if not free then
   return
  end
- parts.bounded, parts.free = parts.bounded - 1, parts.free - free
+ sums.bounded, sums.free = sums.bounded - 1, sums.free - free
  redis_call('ZREM', keys.frees, id)
  redis_call('ZREM', keys.edges, id)
 end
@@ -327,34 +327,34 @@ local function least(key)
  local first = redis_call('ZRANGE', key, 0, 0, 'WITHSCORES')
  return first[2] and tonumber(first[2]) or nil
 end
-local function sweep_consumers(keys, parts, combine, now)
+local function sweep_consumers(keys, sums, combine, now)
  local fell = 0
  for _, id in ipairs(redis_call('ZRANGEBYSCORE', keys.consumers, '-inf', whole(now), 'LIMIT', 0, 16)) do
   if score(keys.rates, id) then
-   withdraw_rate(keys, parts, id)
+   withdraw_rate(keys, sums, id)
    if combine == 'sum' then
-    withdraw_space(keys, parts, id)
+    withdraw_space(keys, sums, id)
    end
    redis_call('ZADD', keys.consumers, whole(now + 10000000), id)
    fell = fell + 1
   else
    do
-    withdraw_rate(keys, parts, id)
-    withdraw_space(keys, parts, id)
+    withdraw_rate(keys, sums, id)
+    withdraw_space(keys, sums, id)
     redis_call('ZREM', keys.consumers, id)
    end
   end
  end
  return fell
 end
-local function silent_consumers(keys, parts)
- return redis_call('ZCARD', keys.consumers) - parts.live
+local function silent_consumers(keys, sums)
+ return redis_call('ZCARD', keys.consumers) - sums.live
 end
-local function slot_length(lease, transit, interval)
+local function quarter_length(lease, transit, interval)
  return math_ceil((lease + transit + 3 * (250000 > interval and 250000 or interval)) / 4)
 end
-local function new_window(now, slot_us)
- return {active = 0, edge = 0, net = 0, A = 0, slot = math_floor(now / slot_us), slot_us = slot_us, lossless = 0, born = now, snaps = {0, 0, 0, 0, 0}}
+local function new_window(now, quarter_us)
+ return {active = 0, edge = 0, net = 0, landed = 0, quarter = math_floor(now / quarter_us), quarter_us = quarter_us, lossless = 0, began_at = now, snapshots = {0, 0, 0, 0, 0}}
 end
 local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 local function per_second(text)
@@ -384,27 +384,27 @@ end, lossless = function(text)
 end, transit = duration, grace = duration}
 local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0, grace = 10000000}
 local function effective(fields)
- local s = {}
+ local settings = {}
  for _, name in ipairs(SETTINGS) do
   local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
   if text then
-   s[name] = READ[name](text) or error('damaged')
+   settings[name] = READ[name](text) or error('damaged')
   else
-   s[name] = DEFAULT[name]
+   settings[name] = DEFAULT[name]
   end
  end
- s.floor = s.min_rate
- if s.rate then
-  s.min_rate = s.rate < s.min_rate and s.rate or s.min_rate
+ settings.floor = settings.min_rate
+ if settings.rate then
+  settings.min_rate = settings.rate < settings.min_rate and settings.rate or settings.min_rate
  end
- s.loop_delay = (s.transit or 0) / 1000000 > 0.5 and (s.transit or 0) / 1000000 or 0.5
- s.transit = s.transit or 1000000
- return s
+ settings.loop_delay = (settings.transit or 0) / 1000000 > 0.5 and (settings.transit or 0) / 1000000 or 0.5
+ settings.transit = settings.transit or 1000000
+ return settings
 end
 local function number_of(text)
  return text and (tonumber(text) or error('damaged')) or 0
 end
-local function read_settings(keys, b)
+local function read_settings(keys, budget)
  local names = {'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
  for _, name in ipairs(SETTINGS) do
   names[#names + 1] = name .. '_by_operator'
@@ -414,12 +414,12 @@ local function read_settings(keys, b)
  for i, name_2 in ipairs(names) do
   fields[name_2] = found[i] or nil
  end
- local s = effective(fields)
- s.fields, s.parts, s.last_end = fields, read_parts(b), fields.last_consumer_end
- s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
+ local settings = effective(fields)
+ settings.fields, settings.sums, settings.last_consumer_end = fields, read_sums(budget), fields.last_consumer_end
+ settings.left_at, settings.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
  local are_whole_1
  do
-  local parts = s.parts
+  local sums = settings.sums
   local size = {}
   for place, key in pairs(keys) do
    if place == 'history' then
@@ -432,11 +432,11 @@ local function read_settings(keys, b)
     size[place] = redis_call('ZCARD', key)
    end
   end
-  are_whole_1 = size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live and size.ratios == parts.live and size.frees == parts.bounded and size.consumers >= parts.live and can_be_sum(keys.rates, parts.live, parts.rate) and can_be_sum(keys.frees, parts.bounded, parts.free)
+  are_whole_1 = size.rates == sums.live and size.capacities == sums.live and size.loads == sums.live and size.ratios == sums.live and size.frees == sums.bounded and size.consumers >= sums.live and can_be_sum(keys.rates, sums.live, sums.rate) and can_be_sum(keys.frees, sums.bounded, sums.free)
  end
- s.is_whole = are_whole_1
- s.paused_until = number_of(fields.paused_until_us)
- return s
+ settings.do_sums_match = are_whole_1
+ settings.paused_until = number_of(fields.paused_until_us)
+ return settings
 end
 local function in_force(fields, name)
  return fields[name .. '_by_operator'] or fields[name .. '_by_code'] or 'unset'
@@ -450,31 +450,31 @@ local function whose(who, source, why, now)
 end
 local RISE = {70, 90, 100}
 local MOST = 1000000000.0 * 1000000
-local function burst_of(R, burst_us)
- if R <= 0 then
+local function burst_of(rate, burst_us)
+ if rate <= 0 then
   return 0
  end
- return math_min(1000000 + math_floor(R * burst_us / 1000000), 9000000000000000.0)
+ return math_min(1000000 + math_floor(rate * burst_us / 1000000), 9000000000000000.0)
 end
-local function combined_load(keys, parts, combine)
- if combine == 'sum' and parts.capacity > 0 then
-  return parts.load / parts.capacity
+local function combined_load(keys, sums, combine)
+ if combine == 'sum' and sums.capacity > 0 then
+  return sums.load / sums.capacity
  end
  local first = redis_call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
  return first[2] and tonumber(first[2]) or 0
 end
-local function grace_end(s)
- return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0
+local function grace_end(settings)
+ return settings.sums.live == 0 and settings.last_consumer_end == 'left' and settings.left_at + settings.grace or 0
 end
-local function settle(keys, b, s, now, by, is_act, act)
+local function settle(keys, budget, settings, now, by, is_act, act)
  redis_call('HSET', keys.budget, 'schema', whole(3))
  repeat
-  if s.is_whole then
+  if settings.do_sums_match then
    break
   end
-  s.is_whole, s.last_end = true, 'silent'
+  settings.do_sums_match, settings.last_consumer_end = true, 'silent'
   for _, name in ipairs({'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free'}) do
-   s.parts[name] = 0
+   settings.sums[name] = 0
   end
   redis_call('HSET', keys.budget, 'last_consumer_end', 'silent')
   for __2, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
@@ -482,18 +482,18 @@ local function settle(keys, b, s, now, by, is_act, act)
   end
   break
  until true
- local parts = s.parts
- if sweep_consumers(keys, parts, s.combine, now) > 0 and parts.live == 0 then
-  s.last_end = 'silent'
+ local sums = settings.sums
+ if sweep_consumers(keys, sums, settings.combine, now) > 0 and sums.live == 0 then
+  settings.last_consumer_end = 'silent'
   redis_call('HSET', keys.budget, 'last_consumer_end', 'silent')
  end
  local rate, level, load, reason
  repeat
-  local parts_2 = s.parts
-  local load_2 = parts_2.live > 0 and math_floor(combined_load(keys, parts_2, s.combine) + 0.5) or 0
+  local sums_2 = settings.sums
+  local load_2 = sums_2.live > 0 and math_floor(combined_load(keys, sums_2, settings.combine) + 0.5) or 0
   local level_at_1
   do
-   local load_percent, was = load_2 / 1000, parts_2.load_level
+   local load_percent, was = load_2 / 1000, sums_2.load_level
    local up, down = 0, 0
    for level_2, from in ipairs(RISE) do
     if load_percent >= from then
@@ -505,21 +505,21 @@ local function settle(keys, b, s, now, by, is_act, act)
    end
    level_at_1 = (down < was and down or was) > up and (down < was and down or was) or up
   end
-  parts_2.load_level = level_at_1
-  if s.paused_until > now then
+  sums_2.load_level = level_at_1
+  if settings.paused_until > now then
    rate, level, load, reason = 0, 3, load_2, 'paused'
    break
   end
-  if parts_2.live > 0 then
-   if s.combine == 'min' and silent_consumers(keys, parts_2) > 0 then
-    rate, level, load, reason = s.min_rate, 3, load_2, 'no_consumers'
+  if sums_2.live > 0 then
+   if settings.combine == 'min' and silent_consumers(keys, sums_2) > 0 then
+    rate, level, load, reason = settings.min_rate, 3, load_2, 'no_consumers'
     break
    end
    local rate_2
    repeat
-    local combine = s.combine
+    local combine = settings.combine
     if combine == 'sum' then
-     rate_2 = MOST < parts_2.rate and MOST or parts_2.rate
+     rate_2 = MOST < sums_2.rate and MOST or sums_2.rate
      break
     end
     local lowest = least(keys.rates)
@@ -527,145 +527,148 @@ local function settle(keys, b, s, now, by, is_act, act)
      rate_2 = lowest
      break
     end
-    local rate_3 = math_min(parts_2.rate, 50 * lowest, MOST)
-    if parts_2.arrivals > 0 then
-     rate_3 = math_min(rate_3, parts_2.arrivals * least(keys.ratios))
+    local rate_3 = math_min(sums_2.rate, 50 * lowest, MOST)
+    if sums_2.arrivals > 0 then
+     rate_3 = math_min(rate_3, sums_2.arrivals * least(keys.ratios))
     end
     rate_2 = math_floor(rate_3 + 0.5)
     break
    until true
-   if s.rate and rate_2 >= s.rate then
-    rate, level, load, reason = s.rate, parts_2.load_level, load_2, 'rate'
+   if settings.rate and rate_2 >= settings.rate then
+    rate, level, load, reason = settings.rate, sums_2.load_level, load_2, 'rate'
     break
    end
    if rate_2 == 0 then
     rate, level, load, reason = 0, 3, load_2, 'paused'
     break
    end
-   rate, level, load, reason = s.min_rate > rate_2 and s.min_rate or rate_2, parts_2.load_level, load_2, 'load'
+   rate, level, load, reason = settings.min_rate > rate_2 and settings.min_rate or rate_2, sums_2.load_level, load_2, 'load'
    break
   end
-  if s.last_end == 'silent' then
-   rate, level, load, reason = s.min_rate, 3, 0, 'no_consumers'
+  if settings.last_consumer_end == 'silent' then
+   rate, level, load, reason = settings.min_rate, 3, 0, 'no_consumers'
    break
   end
-  if s.lossless == 1 then
+  if settings.lossless == 1 then
    rate, level, load, reason = 0, 3, 0, 'window'
    break
   end
-  if s.rate and s.left_rate < s.rate and now < grace_end(s) then
-   rate, level, load, reason = s.min_rate > s.left_rate and s.min_rate or s.left_rate, 0, 0, 'load'
+  if settings.rate and settings.left_rate < settings.rate and now < grace_end(settings) then
+   rate, level, load, reason = settings.min_rate > settings.left_rate and settings.min_rate or settings.left_rate, 0, 0, 'load'
    break
   end
-  if s.rate then
-   rate, level, load, reason = s.rate, 0, 0, 'rate'
+  if settings.rate then
+   rate, level, load, reason = settings.rate, 0, 0, 'rate'
    break
   end
-  rate, level, load, reason = s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
+  rate, level, load, reason = settings.min_rate, 3, 0, settings.last_consumer_end and 'no_consumers' or 'unset'
   break
  until true
- local turned = level ~= b[25] or reason ~= b[45]
- parts.told = b[22] > parts.told and b[22] or parts.told
- local is_drop = rate < b[22] and 100 * rate <= (100 - 10) * parts.told
- local is_rise = b[22] == 0 and rate > 0 and not b[66]
- local is_told = is_drop or is_rise or level == 3 and b[25] < 3
- if turned or b[66] or rate ~= b[22] or s.burst ~= b[24] or load * 1000 ~= b[26] then
+ local turned = level ~= budget[25] or reason ~= budget[45]
+ sums.published_rate = budget[22] > sums.published_rate and budget[22] or sums.published_rate
+ local is_drop = rate < budget[22] and 100 * rate <= (100 - 10) * sums.published_rate
+ local is_rise = budget[22] == 0 and rate > 0 and not budget[66]
+ local is_published = is_drop or is_rise or level == 3 and budget[25] < 3
+ if turned or budget[66] or rate ~= budget[22] or settings.burst ~= budget[24] or load * 1000 ~= budget[26] then
   do
-   local burst_us = s.burst
-   local B = rate > 0 and burst_of(rate, burst_us) or b[23]
-   read_rest(keys, b)
-   if rate ~= b[22] then
+   local burst_us = settings.burst
+   local bucket_size = rate > 0 and burst_of(rate, burst_us) or budget[23]
+   read_rest(keys, budget)
+   if rate ~= budget[22] then
     for __3, name_2 in ipairs(CLASSES) do
-     local class = b[name_2]
-     if b[22] > 0 and rate > 0 then
-      class[1], class[2], class[3] = class[1] * (rate / b[22]), class[2] * (rate / b[22]), math_floor(class[3] * (rate / b[22]))
+     local class = budget[name_2]
+     if budget[22] > 0 and rate > 0 then
+      class[1] = class[1] * (rate / budget[22])
+      class[2] = class[2] * (rate / budget[22])
+      class[3] = math_floor(class[3] * (rate / budget[22]))
      else
       class[1], class[2], class[3] = math_huge, math_huge, rate
      end
     end
-    b[3] = 0
-    b[13] = 0
+    budget[3] = 0
+    budget[13] = 0
    end
-   b[22], b[23], b[24], b[49] = rate, B, burst_us, rate - math_floor(rate / 2 < b[43] and rate / 2 or b[43])
-   if rate > 0 and b[53] > 0 then
-    b[4], b[53] = b[4] + b[53], 0
+   budget[22], budget[23], budget[24] = rate, bucket_size, burst_us
+   budget[49] = rate - math_floor(rate / 2 < budget[43] and rate / 2 or budget[43])
+   if rate > 0 and budget[53] > 0 then
+    budget[4], budget[53] = budget[4] + budget[53], 0
    end
-   b[4] = B < b[4] and B or b[4]
-   b[67] = true
+   budget[4] = bucket_size < budget[4] and bucket_size or budget[4]
+   budget[67] = true
   end
-  b[25], b[26], b[45] = level, load * 1000, reason
+  budget[25], budget[26], budget[45] = level, load * 1000, reason
  end
- if is_act or turned or math_abs(rate - parts.noted) > 0.1 * parts.noted then
-  parts.noted = rate
+ if is_act or turned or math_abs(rate - sums.noted_rate) > 0.1 * sums.noted_rate then
+  sums.noted_rate = rate
   do
-   local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[22]), 'level', whole(b[25]), 'load_percent', plain(b[26]), 'reason', b[45], 'by', by}
+   local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(budget[22]), 'level', whole(budget[25]), 'load_percent', plain(budget[26]), 'reason', budget[45], 'by', by}
    for __4, field in ipairs({'who', 'what', 'why'}) do
-    local told = act and act[field]
-    if told and told ~= '' then
+    local text = act and act[field]
+    if text and text ~= '' then
      entry[#entry + 1] = field
-     entry[#entry + 1] = told
+     entry[#entry + 1] = text
     end
    end
    redis_call(unpack(entry))
-   read_rest(keys, b)
-   if b[55] == 0 then
+   read_rest(keys, budget)
+   if budget[55] == 0 then
     redis_call('PEXPIRE', keys.history, 604800000)
    end
   end
  end
- if is_told then
+ if is_published then
   do
-   redis.pcall('PUBLISH', keys.budget .. ':flow', string_format('%.0f %.0f %.0f %.0f %s', b[44], b[5], b[22], b[25], b[45]))
+   redis.pcall('PUBLISH', keys.budget .. ':flow', string_format('%.0f %.0f %.0f %.0f %s', budget[44], budget[5], budget[22], budget[25], budget[45]))
   end
-  parts.told = rate
+  sums.published_rate = rate
  end
  repeat
-  if s.lossless == 1 and not b[50] then
-   b[50] = new_window(now, slot_length(b[33], s.transit, 250000))
+  if settings.lossless == 1 and not budget[50] then
+   budget[50] = new_window(now, quarter_length(budget[33], settings.transit, 250000))
   end
-  local w, parts_3 = b[50], s.parts
-  if not w then
+  local window, sums_3 = budget[50], settings.sums
+  if not window then
    break
   end
   repeat
-   local combine_2 = s.combine
-   if w.net < 4000000000000000.0 then
+   local combine_2 = settings.combine
+   if window.net < 4000000000000000.0 then
     break
    end
-   local base, edges = combine_2 == 'min' and w.net or w.A, redis_call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
+   local base, edges = combine_2 == 'min' and window.net or window.landed, redis_call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
    for i = 1, 5 do
-    base = w.snaps[i] < base and w.snaps[i] or base
+    base = window.snapshots[i] < base and window.snapshots[i] or base
    end
    for i_2 = 1, #edges, 2 do
     base = math_min(base, tonumber(edges[i_2 + 1]) - score(keys.frees, edges[i_2]))
    end
-   w.net, w.A = w.net - base, w.A - base > 0 and w.A - base or 0
+   window.net, window.landed = window.net - base, window.landed - base > 0 and window.landed - base or 0
    for i_3 = 1, 5 do
-    w.snaps[i_3] = w.snaps[i_3] - base
+    window.snapshots[i_3] = window.snapshots[i_3] - base
    end
    for i_4 = 1, #edges, 2 do
     redis_call('ZADD', keys.edges, whole(tonumber(edges[i_4 + 1]) - base), edges[i_4])
    end
    break
   until true
-  w.lossless = s.lossless
+  window.lossless = settings.lossless
   local cold = redis_call('ZCOUNT', keys.capacities, 0, 0)
-  w.active = (s.lossless == 1 or cold > 0 and parts_3.bounded >= parts_3.live) and 1 or 0
-  if s.combine == 'min' then
+  window.active = (settings.lossless == 1 or cold > 0 and sums_3.bounded >= sums_3.live) and 1 or 0
+  if settings.combine == 'min' then
    local known = redis_call('ZCARD', keys.edges) == redis_call('ZCARD', keys.consumers)
-   w.edge = known and least(keys.edges) or (w.net < w.A and w.net or w.A)
-  elseif s.combine == 'spread' then
-   w.edge = w.A + (least(keys.frees) or 0)
+   window.edge = known and least(keys.edges) or (window.net < window.landed and window.net or window.landed)
+  elseif settings.combine == 'spread' then
+   window.edge = window.landed + (least(keys.frees) or 0)
   else
-   w.edge = w.A + parts_3.free
+   window.edge = window.landed + sums_3.free
   end
   break
  until true
- b[28], b[65] = least(keys.consumers) or 0, true
- b[37] = s.paused_until > now and s.paused_until or 0
- for __5, at in ipairs({b[37], grace_end(s)}) do
-  if at > now and (b[28] == 0 or at < b[28]) then
-   b[28] = at
+ budget[28], budget[65] = least(keys.consumers) or 0, true
+ budget[37] = settings.paused_until > now and settings.paused_until or 0
+ for __5, at in ipairs({budget[37], grace_end(settings)}) do
+  if at > now and (budget[28] == 0 or at < budget[28]) then
+   budget[28] = at
   end
  end
 end
@@ -704,32 +707,32 @@ local keys = named_keys(nil)
 if not keys then
  return {err = 'NEXUS_INVALID_KEYS'}
 end
-local b, newer, now
+local budget, newer, now
 repeat
  local keys_2, now_2 = keys, clock(ARGV[1])
- local b_2, newer_2
+ local budget_2, newer_2
  repeat
   local raw = redis_call('GET', keys_2.state)
   if not raw then
-   b_2, newer_2 = nil
+   budget_2, newer_2 = nil
    break
   end
-  local schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved, saved_until, fresh, late, idle, idlers, spilled = unpacked('>ddddddddddddddddddddd', raw)
+  local schema, called_at, tokens_remainder, tokens, granted, granted_remainder, peak, peak_before, peak_since, needs, producers_in_demand, retry_max, queue_end, producers_seen, saved, saved_until, fresh_shares, late_shares, idle_shares, idle_producers, spilled = unpacked('>ddddddddddddddddddddd', raw)
   if schema > 3 and schema < 1000 and schema % 1 == 0 then
-   b_2, newer_2 = nil, true
+   budget_2, newer_2 = nil, true
    break
   end
-  local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker, next_2 = unpacked('>dddddddddddddddddddddddss', raw, 1 + 67 * WIDE)
-  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + demanding + retry_max + queue + crowd + saved + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost + birth
+  local rate, bucket_size, burst_us, level, load, learns_until, due_at, epoch, epoch_ends, epoch_length, refresh, longest_lease, longest_lease_until, slow_trim, is_scarce, resumes_at, clock_low, clock_high, shares_turned_at, shares_turned_before, shares_halved_at, lost_shares, birth, reason, marginal_class, window_at = unpacked('>dddddddddddddddddddddddss', raw, 1 + 67 * WIDE)
+  local sum = called_at + tokens_remainder + tokens + granted + granted_remainder + peak + peak_before + peak_since + needs + producers_in_demand + retry_max + queue_end + producers_seen + saved + saved_until + fresh_shares + late_shares + idle_shares + idle_producers + spilled + rate + bucket_size + burst_us + level + load + learns_until + due_at + epoch + epoch_ends + epoch_length + refresh + longest_lease + longest_lease_until + slow_trim + is_scarce + resumes_at + clock_low + clock_high + shares_turned_at + shares_turned_before + shares_halved_at + lost_shares + birth
   if schema ~= 3 or sum - sum ~= 0 then
    error('damaged')
   end
-  local b_3 = {schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved, saved_until, fresh, late, idle, idlers, spilled, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker, next_2, raw, R, next_2 <= #raw and read_window(raw, next_2) or nil, ['normal'] = read_class(raw, 'normal')}
-  b_2, newer_2 = b_3
+  local budget_3 = {schema, called_at, tokens_remainder, tokens, granted, granted_remainder, peak, peak_before, peak_since, needs, producers_in_demand, retry_max, queue_end, producers_seen, saved, saved_until, fresh_shares, late_shares, idle_shares, idle_producers, spilled, rate, bucket_size, burst_us, level, load, learns_until, due_at, epoch, epoch_ends, epoch_length, refresh, longest_lease, longest_lease_until, slow_trim, is_scarce, resumes_at, clock_low, clock_high, shares_turned_at, shares_turned_before, shares_halved_at, lost_shares, birth, reason, marginal_class, window_at, raw, rate, window_at <= #raw and read_window(raw, window_at) or nil, ['normal'] = read_class(raw, 'normal')}
+  budget_2, newer_2 = budget_3
   break
  until true
- if b_2 and not is_lost(keys_2) then
-  b, newer, now = b_2, nil, steady(b_2, now_2)
+ if budget_2 and not are_settings_lost(keys_2) then
+  budget, newer, now = budget_2, nil, steady(budget_2, now_2)
   break
  end
  if not newer_2 then
@@ -743,41 +746,50 @@ repeat
     first_budget_1, first_budget_2 = nil, true
     break
    end
-   local b_4
+   local budget_4
    do
-    local b_5 = {}
-    b_5[1] = 3
-    b_5[2], b_5[3], b_5[4], b_5[5], b_5[6], b_5[7], b_5[8], b_5[9] = now_2, 0, 0, 0, 0, 0, 0, now_2
-    b_5[10], b_5[11], b_5[12], b_5[13], b_5[14], b_5[15], b_5[16] = 0, 0, 0, 0, 0, 0, 0
-    b_5[22], b_5[23], b_5[24], b_5[25], b_5[26], b_5[27], b_5[28] = 0, 0, 250000, 3, 0, now_2 + 500000, schema_2 and now_2 or 0
-    b_5[29], b_5[30], b_5[31], b_5[32], b_5[33], b_5[34] = 1, now_2 + 250000, 250000, 100000, 500000, 0
-    b_5[17], b_5[18], b_5[19], b_5[20], b_5[40], b_5[41], b_5[42] = 0, 0, 0, 0, now_2, now_2, now_2
-    b_5[43], b_5[56], b_5[57], b_5[58], b_5[21], b_5[59], b_5[60] = 0, 0, 0, 0, 0, 0, 0
-    b_5[35], b_5[36], b_5[37], b_5[38], b_5[39], b_5[44], b_5[45], b_5[46] = 0, 0, 0, 0, 0, now_2, 'unset', ''
-    b_5[51], b_5[52], b_5[53], b_5[54], b_5[55], b_5[61], b_5[62] = 0, 0, 1020000, 0, 0, now_2, 0
-    b_5[66], b_5[64], b_5[67] = true, true, true
+    local budget_5 = {}
+    budget_5[1] = 3
+    budget_5[2], budget_5[3], budget_5[4] = now_2, 0, 0
+    budget_5[5], budget_5[6] = 0, 0
+    budget_5[7], budget_5[8], budget_5[9] = 0, 0, now_2
+    budget_5[10], budget_5[11], budget_5[12] = 0, 0, 0
+    budget_5[13], budget_5[14], budget_5[15], budget_5[16] = 0, 0, 0, 0
+    budget_5[22], budget_5[23], budget_5[24], budget_5[25], budget_5[26] = 0, 0, 250000, 3, 0
+    budget_5[27], budget_5[28] = now_2 + 500000, schema_2 and now_2 or 0
+    budget_5[29], budget_5[30], budget_5[31] = 1, now_2 + 250000, 250000
+    budget_5[32], budget_5[33], budget_5[34] = 100000, 500000, 0
+    budget_5[17], budget_5[18], budget_5[19], budget_5[20] = 0, 0, 0, 0
+    budget_5[40], budget_5[41], budget_5[42] = now_2, now_2, now_2
+    budget_5[43], budget_5[56], budget_5[57], budget_5[58] = 0, 0, 0, 0
+    budget_5[21], budget_5[59], budget_5[60] = 0, 0, 0
+    budget_5[35], budget_5[36], budget_5[37], budget_5[38], budget_5[39] = 0, 0, 0, 0, 0
+    budget_5[44], budget_5[45], budget_5[46] = now_2, 'unset', ''
+    budget_5[51], budget_5[52], budget_5[53], budget_5[54] = 0, 0, 1020000, 0
+    budget_5[55], budget_5[61], budget_5[62] = 0, now_2, 0
+    budget_5[66], budget_5[64], budget_5[67] = true, true, true
     for _, name_2 in ipairs(CLASSES) do
-     b_5[name_2] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0}
+     budget_5[name_2] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0}
     end
-    b_4 = b_5
+    budget_4 = budget_5
    end
    for __2, field in ipairs(schema_2 and redis_call('HKEYS', keys_2.budget) or {}) do
     if string_find(field, '_operator') then
-     b_4[55] = 1
+     budget_4[55] = 1
     end
    end
-   first_budget_1, first_budget_2 = b_4
+   first_budget_1, first_budget_2 = budget_4
    break
   until true
-  b_2, newer_2 = first_budget_1, first_budget_2
+  budget_2, newer_2 = first_budget_1, first_budget_2
  end
- b, newer, now = b_2, newer_2 and 'NEXUS_SCHEMA', now_2
+ budget, newer, now = budget_2, newer_2 and 'NEXUS_SCHEMA', now_2
  break
 until true
 if newer then
  return {err = newer}
 end
-local before = read_settings(keys, b)
+local before = read_settings(keys, budget)
 local fields = before.fields
 local changed, overruled, what
 do
@@ -801,7 +813,7 @@ do
  end
  changed, overruled, what = changed_2, overruled_2, what_2
 end
-local s = effective(fields)
+local settings = effective(fields)
 local own
 do
  local own_2 = {}
@@ -811,7 +823,7 @@ do
  own = effective(own_2)
 end
 if source == 'operator' and wanted.min_rate then
- own.rate = own.rate or s.rate
+ own.rate = own.rate or settings.rate
 end
 if own.rate and own.floor > own.rate then
  return {err = 'NEXUS_INVALID_MIN_RATE'}
@@ -819,7 +831,7 @@ end
 if burst_of(own.rate or 0, own.burst) >= 9000000000000000.0 then
  return {err = 'NEXUS_INVALID_BURST'}
 end
-if s.lossless == 1 and before.parts.bounded < before.parts.live then
+if settings.lossless == 1 and before.sums.bounded < before.sums.live then
  return {err = 'NEXUS_INVALID_LOSSLESS'}
 end
 local set = {'HSET', keys.budget, 'schema', whole(3)}
@@ -851,25 +863,25 @@ if until_us and source == 'code' and before.paused_until > now then
  end
 end
 if until_us then
- local pause_told_1
+ local pause_text_1
  repeat
   local is_hidden = owner ~= source
   if is_hidden then
-   pause_told_1 = 'resumed, hidden by the pause of an operator'
+   pause_text_1 = 'resumed, hidden by the pause of an operator'
    break
   end
   if pause_ms == 0 then
-   pause_told_1 = 'resumed'
+   pause_text_1 = 'resumed'
    break
   end
   if pause_ms == 9000000000000000.0 then
-   pause_told_1 = 'paused until it is resumed'
+   pause_text_1 = 'paused until it is resumed'
    break
   end
-  pause_told_1 = table.concat({'paused for', plain(pause_ms * 1000), 's'}, ' ')
+  pause_text_1 = table.concat({'paused for', plain(pause_ms * 1000), 's'}, ' ')
   break
  until true
- what[#what + 1] = pause_told_1
+ what[#what + 1] = pause_text_1
  local change = {paused_until_us = whole(until_us), pause_reason = pause_why, pause_by = owner, pause_who = pause_who}
  if source == 'operator' then
   change.pause_of_operator_us, change.pause_of_operator_why, change.pause_of_operator_who = change.paused_until_us, why, who
@@ -881,42 +893,42 @@ if until_us then
  put('paused_until', pause_end(until_us) or '')
 end
 repeat
- if not b[66] and is_lost(keys) then
-  read_rest(keys, b)
-  b[69] = true
-  local __5 = refill(b, now)
+ if not budget[66] and are_settings_lost(keys) then
+  read_rest(keys, budget)
+  budget[69] = true
+  local __5 = refill(budget, now)
   break
  end
- local is_back = b[2] - now >= 1000000
- if is_back or b[28] > 0 and now >= b[28] then
-  b[72] = read_settings(keys, b)
+ local is_back = budget[2] - now >= 1000000
+ if is_back or budget[28] > 0 and now >= budget[28] then
+  budget[72] = read_settings(keys, budget)
  end
  if is_back then
   do
-   local s_2 = b[72]
-   local step = b[2] - now
+   local settings_2 = budget[72]
+   local step = budget[2] - now
    for __6, id in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id)
    end
-   if s_2.paused_until > 0 and s_2.paused_until < 9000000000000000.0 then
-    s_2.paused_until = s_2.paused_until - step > 0 and s_2.paused_until - step or 0
-    redis_call('HSET', keys.budget, 'paused_until_us', whole(s_2.paused_until), 'paused_until', pause_end(s_2.paused_until) or '')
-    b[37] = s_2.paused_until
+   if settings_2.paused_until > 0 and settings_2.paused_until < 9000000000000000.0 then
+    settings_2.paused_until = settings_2.paused_until - step > 0 and settings_2.paused_until - step or 0
+    redis_call('HSET', keys.budget, 'paused_until_us', whole(settings_2.paused_until), 'paused_until', pause_end(settings_2.paused_until) or '')
+    budget[37] = settings_2.paused_until
    end
-   if s_2.left > 0 then
-    s_2.left = s_2.left - step > 0 and s_2.left - step or 0
-    redis_call('HSET', keys.budget, 'left_us', whole(s_2.left))
+   if settings_2.left_at > 0 then
+    settings_2.left_at = settings_2.left_at - step > 0 and settings_2.left_at - step or 0
+    redis_call('HSET', keys.budget, 'left_us', whole(settings_2.left_at))
    end
-   b[28] = b[28] - step > 0 and b[28] - step or 0
+   budget[28] = budget[28] - step > 0 and budget[28] - step or 0
   end
  end
- local resumed = b[37] > b[2] and now >= b[37]
- refill(b, resumed and b[37] or now)
- if b[28] > 0 and now >= b[28] then
-  settle(keys, b, b[72], now, 'deadline')
+ local resumed = budget[37] > budget[2] and now >= budget[37]
+ refill(budget, resumed and budget[37] or now)
+ if budget[28] > 0 and now >= budget[28] then
+  settle(keys, budget, budget[72], now, 'deadline')
  end
  if resumed then
-  refill(b, now)
+  refill(budget, now)
  end
  break
 until true
@@ -924,53 +936,53 @@ redis_call(unpack(set))
 if #unset > 2 then
  redis_call(unpack(unset))
 end
-s = read_settings(keys, b)
+settings = read_settings(keys, budget)
 if source == 'operator' then
- read_rest(keys, b)
- b[55] = 1
- if next(wanted) and s.parts.live == 0 and s.last_end == 'silent' then
-  s.last_end = 'overruled'
-  redis_call('HSET', keys.budget, 'last_consumer_end', s.last_end)
+ read_rest(keys, budget)
+ budget[55] = 1
+ if next(wanted) and settings.sums.live == 0 and settings.last_consumer_end == 'silent' then
+  settings.last_consumer_end = 'overruled'
+  redis_call('HSET', keys.budget, 'last_consumer_end', settings.last_consumer_end)
  end
 end
-if b[50] then
+if budget[50] then
  repeat
-  local w, now_3, slot_us = b[50], now, b[50].slot_us + math_ceil((s.transit - before.transit) / 4)
-  if slot_us == w.slot_us then
+  local window, now_3, quarter_us = budget[50], now, budget[50].quarter_us + math_ceil((settings.transit - before.transit) / 4)
+  if quarter_us == window.quarter_us then
    break
   end
-  w.slot_us, w.slot = slot_us, math_floor(now_3 / slot_us)
+  window.quarter_us, window.quarter = quarter_us, math_floor(now_3 / quarter_us)
   for i_2 = 1, 5 - 1 do
-   w.snaps[i_2] = w.snaps[5]
+   window.snapshots[i_2] = window.snapshots[5]
   end
   break
  until true
-elseif s.lossless == 1 then
- b[50] = new_window(now, slot_length(b[33], s.transit, 250000))
+elseif settings.lossless == 1 then
+ budget[50] = new_window(now, quarter_length(budget[33], settings.transit, 250000))
 end
 local act = {who = who, what = table.concat(what, ', '), why = why}
-settle(keys, b, s, now, source, source == 'operator' or #changed > 0 or until_us, act)
+settle(keys, budget, settings, now, source, source == 'operator' or #changed > 0 or until_us, act)
 repeat
  local may_be_new = true
- if b[69] then
+ if budget[69] then
   redis_call('DEL', keys.budget, keys.state)
   break
  end
- read_rest(keys, b)
- may_be_new = may_be_new or is_renewal_due(b, now)
- if may_be_new and (keys.history or b[66]) then
-  b[54] = now
+ read_rest(keys, budget)
+ may_be_new = may_be_new or is_renewal_due(budget, now)
+ if may_be_new and (keys.history or budget[66]) then
+  budget[54] = now
  end
- if b[66] or b[67] or b[68] then
-  write_summary(keys, b, now)
+ if budget[66] or budget[67] or budget[68] then
+  write_summary(keys, budget, now)
  end
- local state = {packed_bucket(b), packed_class(b['normal']), packed_class(b['high']), packed_class(b['low']), pack('>dddddddddddd', b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59], b[60], b[61], b[62]), packed_sums(b), pack('>dddddddddddddddddddddddss', unpack(b, 22, 46)), b[50] and packed_window(b[50]) or ''}
+ local state = {packed_bucket(budget), packed_class(budget['normal']), packed_class(budget['high']), packed_class(budget['low']), pack('>dddddddddddd', budget[51], budget[52], budget[53], budget[54], budget[55], budget[56], budget[57], budget[58], budget[59], budget[60], budget[61], budget[62]), packed_sums(budget), pack('>dddddddddddddddddddddddss', unpack(budget, 22, 46)), budget[50] and packed_window(budget[50]) or ''}
  redis_call('SET', keys.state, table.concat(state), 'KEEPTTL')
  if may_be_new then
   do
    for place, key in pairs(keys) do
     if place ~= 'member' and place ~= 'memory' then
-     if b[55] == 1 then
+     if budget[55] == 1 then
       redis_call('PERSIST', key)
      else
       redis_call('PEXPIRE', key, 604800000)
@@ -983,7 +995,7 @@ repeat
 until true
 table.sort(changed)
 table.sort(overruled)
-return {whole(b[22]), whole(b[25]), b[45], whole(b[44]), table.concat(changed, ' '), table.concat(overruled, ' ')}
+return {whole(budget[22]), whole(budget[25]), budget[45], whole(budget[44]), table.concat(changed, ' '), table.concat(overruled, ' ')}
 end)
 if is_well then return reply end
 local string_match = string.match
@@ -1120,20 +1132,20 @@ local function is_consumer_state(text)
  end
  return count == 23
 end
-local function damaged_fields(f)
+local function damaged_fields(fields)
  local bad = {}
  local function check(field, is_right)
-  if f[field] and not is_right then
+  if fields[field] and not is_right then
    bad[#bad + 1] = field
   end
  end
  for _, field in ipairs(NUMBERS) do
-  check(field, whole_number(f[field] or '', 0, 9007199254740992))
+  check(field, whole_number(fields[field] or '', 0, 9007199254740992))
  end
- check('left_rate_per_s', f.left_rate_per_s and string_match(f.left_rate_per_s, '^%d+%.?%d*$'))
+ check('left_rate_per_s', fields.left_rate_per_s and string_match(fields.left_rate_per_s, '^%d+%.?%d*$'))
  for __2, name in ipairs(SETTINGS) do
   for __3, source in ipairs({'_by_code', '_by_operator'}) do
-   check(name .. source, f[name .. source] and READ[name](f[name .. source]))
+   check(name .. source, fields[name .. source] and READ[name](fields[name .. source]))
   end
  end
  table.sort(bad)
@@ -1181,11 +1193,11 @@ local function damages()
     found[#found + 1] = {key, ''}
    end
   elseif is == 'hash' and look then
-   local flat, f = redis.pcall('HGETALL', key), {}
+   local flat, fields = redis.pcall('HGETALL', key), {}
    for i = 1, #flat, 2 do
-    f[flat[i]] = flat[i + 1]
+    fields[flat[i]] = flat[i + 1]
    end
-   for __2, field in ipairs(look(f)) do
+   for __2, field in ipairs(look(fields)) do
     found[#found + 1] = {key, field}
    end
   end

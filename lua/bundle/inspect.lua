@@ -1,4 +1,4 @@
--- Made of lua/inspect.lua by `make bundle` (SHA-256 975ccb909244ff85); `nexus-redis scripts inspect` shows the source.
+-- Made of lua/inspect.lua by `make bundle` (SHA-256 2bd9606a176059e2); `nexus-redis scripts inspect` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local string_match = string.match
@@ -102,8 +102,8 @@ local function read_class(raw, name)
  return {unpacked('>dddddddd', raw, 1 + class_at(name))}
 end
 local function read_window(raw, from)
- local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', raw, from)
- return {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born, snaps = {s1, s2, s3, s4, s5}}
+ local active, edge, net, landed, quarter, quarter_us, lossless, began_at, net_1, net_2, net_3, net_4, net_5 = unpacked('>ddddddddddddd', raw, from)
+ return {active = active, edge = edge, net = net, landed = landed, quarter = quarter, quarter_us = quarter_us, lossless = lossless, began_at = began_at, snapshots = {net_1, net_2, net_3, net_4, net_5}}
 end
 if #ARGV ~= 3 then
  return {err = 'NEXUS_INVALID_ARGUMENTS'}
@@ -135,30 +135,30 @@ local found, fields = redis_call('HGETALL', keys.budget), {}
 for i_2 = 1, #found, 2 do
  fields[found[i_2]] = found[i_2 + 1]
 end
-local b
+local budget
 repeat
  local raw = redis_call('GET', keys.state)
  if not raw then
-  b = nil
+  budget = nil
   break
  end
- local schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved, saved_until, fresh, late, idle, idlers, spilled = unpacked('>ddddddddddddddddddddd', raw)
+ local schema, called_at, tokens_remainder, tokens, granted, granted_remainder, peak, peak_before, peak_since, needs, producers_in_demand, retry_max, queue_end, producers_seen, saved, saved_until, fresh_shares, late_shares, idle_shares, idle_producers, spilled = unpacked('>ddddddddddddddddddddd', raw)
  if schema > 3 and schema < 1000 and schema % 1 == 0 then
-  b = nil, true
+  budget = nil, true
   break
  end
- local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker, next = unpacked('>dddddddddddddddddddddddss', raw, 1 + 67 * WIDE)
- local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + demanding + retry_max + queue + crowd + saved + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost + birth
+ local rate, bucket_size, burst_us, level, load, learns_until, due_at, epoch, epoch_ends, epoch_length, refresh, longest_lease, longest_lease_until, slow_trim, is_scarce, resumes_at, clock_low, clock_high, shares_turned_at, shares_turned_before, shares_halved_at, lost_shares, birth, reason, marginal_class, window_at = unpacked('>dddddddddddddddddddddddss', raw, 1 + 67 * WIDE)
+ local sum = called_at + tokens_remainder + tokens + granted + granted_remainder + peak + peak_before + peak_since + needs + producers_in_demand + retry_max + queue_end + producers_seen + saved + saved_until + fresh_shares + late_shares + idle_shares + idle_producers + spilled + rate + bucket_size + burst_us + level + load + learns_until + due_at + epoch + epoch_ends + epoch_length + refresh + longest_lease + longest_lease_until + slow_trim + is_scarce + resumes_at + clock_low + clock_high + shares_turned_at + shares_turned_before + shares_halved_at + lost_shares + birth
  if schema ~= 3 or sum - sum ~= 0 then
   error('damaged')
  end
- local b_2 = {schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved, saved_until, fresh, late, idle, idlers, spilled, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker, next, raw, R, next <= #raw and read_window(raw, next) or nil, ['normal'] = read_class(raw, 'normal')}
- b = b_2
+ local budget_2 = {schema, called_at, tokens_remainder, tokens, granted, granted_remainder, peak, peak_before, peak_since, needs, producers_in_demand, retry_max, queue_end, producers_seen, saved, saved_until, fresh_shares, late_shares, idle_shares, idle_producers, spilled, rate, bucket_size, burst_us, level, load, learns_until, due_at, epoch, epoch_ends, epoch_length, refresh, longest_lease, longest_lease_until, slow_trim, is_scarce, resumes_at, clock_low, clock_high, shares_turned_at, shares_turned_before, shares_halved_at, lost_shares, birth, reason, marginal_class, window_at, raw, rate, window_at <= #raw and read_window(raw, window_at) or nil, ['normal'] = read_class(raw, 'normal')}
+ budget = budget_2
  break
 until true
-if b then
- fields.tokens, fields.granted_total = string_format('%.6f', b[4] / 1000000), whole(b[5])
- fields.called_at_us, fields.due_us, fields.refresh_us = whole(b[2]), whole(b[28]), whole(b[32])
+if budget then
+ fields.tokens, fields.granted_total = string_format('%.6f', budget[4] / 1000000), whole(budget[5])
+ fields.called_at_us, fields.due_us, fields.refresh_us = whole(budget[2]), whole(budget[28]), whole(budget[32])
 end
 local list = {}
 for field, text in pairs(fields) do
@@ -302,20 +302,20 @@ local function is_consumer_state(text)
  end
  return count == 23
 end
-local function damaged_fields(f)
+local function damaged_fields(fields)
  local bad = {}
  local function check(field, is_right)
-  if f[field] and not is_right then
+  if fields[field] and not is_right then
    bad[#bad + 1] = field
   end
  end
  for _, field in ipairs(NUMBERS) do
-  check(field, whole_number(f[field] or '', 0, 9007199254740992))
+  check(field, whole_number(fields[field] or '', 0, 9007199254740992))
  end
- check('left_rate_per_s', f.left_rate_per_s and string_match(f.left_rate_per_s, '^%d+%.?%d*$'))
+ check('left_rate_per_s', fields.left_rate_per_s and string_match(fields.left_rate_per_s, '^%d+%.?%d*$'))
  for __2, name in ipairs(SETTINGS) do
   for __3, source in ipairs({'_by_code', '_by_operator'}) do
-   check(name .. source, f[name .. source] and READ[name](f[name .. source]))
+   check(name .. source, fields[name .. source] and READ[name](fields[name .. source]))
   end
  end
  table.sort(bad)
@@ -363,11 +363,11 @@ local function damages()
     found[#found + 1] = {key, ''}
    end
   elseif is == 'hash' and look then
-   local flat, f = redis.pcall('HGETALL', key), {}
+   local flat, fields = redis.pcall('HGETALL', key), {}
    for i = 1, #flat, 2 do
-    f[flat[i]] = flat[i + 1]
+    fields[flat[i]] = flat[i + 1]
    end
-   for __2, field in ipairs(look(f)) do
+   for __2, field in ipairs(look(fields)) do
     found[#found + 1] = {key, field}
    end
   end

@@ -1,4 +1,4 @@
--- Made of lua/repair.lua by `make bundle` (SHA-256 4f6d476029aa57b1); `nexus-redis scripts repair` shows the source.
+-- Made of lua/repair.lua by `make bundle` (SHA-256 9e301ba138c205ad); `nexus-redis scripts repair` shows the source.
 local string_match = string.match
 local string_sub = string.sub
 local string_gmatch = string.gmatch
@@ -146,20 +146,20 @@ local function is_consumer_state(text)
  end
  return count == 23
 end
-local function damaged_fields(f)
+local function damaged_fields(fields)
  local bad = {}
  local function check(field, is_right)
-  if f[field] and not is_right then
+  if fields[field] and not is_right then
    bad[#bad + 1] = field
   end
  end
  for _, field in ipairs(NUMBERS) do
-  check(field, whole_number(f[field] or '', 0, 9007199254740992))
+  check(field, whole_number(fields[field] or '', 0, 9007199254740992))
  end
- check('left_rate_per_s', f.left_rate_per_s and string_match(f.left_rate_per_s, '^%d+%.?%d*$'))
+ check('left_rate_per_s', fields.left_rate_per_s and string_match(fields.left_rate_per_s, '^%d+%.?%d*$'))
  for __2, name in ipairs(SETTINGS) do
   for __3, source in ipairs({'_by_code', '_by_operator'}) do
-   check(name .. source, f[name .. source] and READ[name](f[name .. source]))
+   check(name .. source, fields[name .. source] and READ[name](fields[name .. source]))
   end
  end
  table.sort(bad)
@@ -207,11 +207,11 @@ local function damages()
     found[#found + 1] = {key, ''}
    end
   elseif is == 'hash' and look then
-   local flat, f = redis.pcall('HGETALL', key), {}
+   local flat, fields = redis.pcall('HGETALL', key), {}
    for i = 1, #flat, 2 do
-    f[flat[i]] = flat[i + 1]
+    fields[flat[i]] = flat[i + 1]
    end
-   for __2, field in ipairs(look(f)) do
+   for __2, field in ipairs(look(fields)) do
     found[#found + 1] = {key, field}
    end
   end
@@ -226,7 +226,7 @@ for i = 2, #KEYS do
   return {err = 'NEXUS_INVALID_KEYS'}
  end
 end
-local told = {}
+local damaged = {}
 for _, one in ipairs(damages()) do
  local key, field = one[1], one[2]
  if field == '' then
@@ -234,7 +234,7 @@ for _, one in ipairs(damages()) do
  else
   redis_call('HDEL', key, field)
  end
- told[#told + 1] = key
- told[#told + 1] = field
+ damaged[#damaged + 1] = key
+ damaged[#damaged + 1] = field
 end
-return told
+return damaged

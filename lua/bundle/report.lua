@@ -1,4 +1,4 @@
--- Made of lua/report.lua by `make bundle` (SHA-256 e0e706e90c142c37); `nexus-redis scripts report` shows the source.
+-- Made of lua/report.lua by `make bundle` (SHA-256 9fa2e8edbcd10a8b); `nexus-redis scripts report` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
@@ -155,53 +155,53 @@ local function packed_class(class)
  return pack('>dddddddd', unpack(class, 1, 8))
 end
 local function read_window(raw, from)
- local active, edge, net, A, slot, slot_us, lossless, born, s1, s2, s3, s4, s5 = unpacked('>ddddddddddddd', raw, from)
- return {active = active, edge = edge, net = net, A = A, slot = slot, slot_us = slot_us, lossless = lossless, born = born, snaps = {s1, s2, s3, s4, s5}}
+ local active, edge, net, landed, quarter, quarter_us, lossless, began_at, net_1, net_2, net_3, net_4, net_5 = unpacked('>ddddddddddddd', raw, from)
+ return {active = active, edge = edge, net = net, landed = landed, quarter = quarter, quarter_us = quarter_us, lossless = lossless, began_at = began_at, snapshots = {net_1, net_2, net_3, net_4, net_5}}
 end
-local function packed_bucket(b)
- return pack('>ddddddddddddddddddddd', unpack(b, 1, 21))
+local function packed_bucket(budget)
+ return pack('>ddddddddddddddddddddd', unpack(budget, 1, 21))
 end
-local function packed_window(w)
- local s = w.snaps
- return pack('>ddddddddddddd', w.active, w.edge, w.net, w.A, w.slot, w.slot_us, w.lossless, w.born, s[1], s[2], s[3], s[4], s[5])
+local function packed_window(window)
+ local nets = window.snapshots
+ return pack('>ddddddddddddd', window.active, window.edge, window.net, window.landed, window.quarter, window.quarter_us, window.lossless, window.began_at, nets[1], nets[2], nets[3], nets[4], nets[5])
 end
-local function refill(b, now)
- local dt = now - b[2]
- b[2] = now
+local function refill(budget, now)
+ local dt = now - budget[2]
+ budget[2] = now
  if dt < 0 then
-  b[27], b[65] = b[27] + dt > 0 and b[27] + dt or 0, true
+  budget[27], budget[65] = budget[27] + dt > 0 and budget[27] + dt or 0, true
  end
- local R, T, B = b[22], b[4], b[23]
- if b[43] > 0 then
-  R = R - math_floor(R / 2 < b[43] and R / 2 or b[43])
+ local rate, tokens, bucket_size = budget[22], budget[4], budget[23]
+ if budget[43] > 0 then
+  rate = rate - math_floor(rate / 2 < budget[43] and rate / 2 or budget[43])
  end
- b[49] = R
- if dt > 0 and R > 0 then
-  local room = B - T
-  if room <= 0 or dt >= room / R * 1000000 + 1 then
-   b[21] = b[21] + (R * dt / 1000000 - room > 0 and R * dt / 1000000 - room or 0)
-   T, b[3] = B, 0
+ budget[49] = rate
+ if dt > 0 and rate > 0 then
+  local room = bucket_size - tokens
+  if room <= 0 or dt >= room / rate * 1000000 + 1 then
+   budget[21] = budget[21] + (rate * dt / 1000000 - room > 0 and rate * dt / 1000000 - room or 0)
+   tokens, budget[3] = bucket_size, 0
   else
-   local part = R % 1000000 * dt + b[3]
-   T, b[3] = T + math_floor(R / 1000000) * dt + math_floor(part / 1000000), part % 1000000
-   if T >= B then
-    T, b[3] = B, 0
+   local part = rate % 1000000 * dt + budget[3]
+   tokens, budget[3] = tokens + math_floor(rate / 1000000) * dt + math_floor(part / 1000000), part % 1000000
+   if tokens >= bucket_size then
+    tokens, budget[3] = bucket_size, 0
    end
   end
-  b[4] = T
+  budget[4] = tokens
  end
- if now < b[9] then
-  b[9] = now
- elseif now - b[9] > b[33] then
-  b[8] = now - b[9] < 2 * b[33] and b[7] or 0
-  b[7], b[9] = b[4], now
+ if now < budget[9] then
+  budget[9] = now
+ elseif now - budget[9] > budget[33] then
+  budget[8] = now - budget[9] < 2 * budget[33] and budget[7] or 0
+  budget[7], budget[9] = budget[4], now
  end
- b[7] = b[4] > b[7] and b[4] or b[7]
+ budget[7] = budget[4] > budget[7] and budget[4] or budget[7]
 end
 local function date_of(us)
  local ms = math_floor(us / 1000)
- local s = math_floor(ms / 1000)
- local days = math_floor(s / 86400)
+ local seconds = math_floor(ms / 1000)
+ local days = math_floor(seconds / 86400)
  local from_march = days + 719468
  local era = math_floor(from_march / 146097)
  local of_era = from_march - era * 146097
@@ -210,7 +210,7 @@ local function date_of(us)
  local march = math_floor((5 * of_year + 2) / 153)
  local day, month = of_year - math_floor((153 * march + 2) / 5) + 1, march < 10 and march + 3 or march - 9
  local year = era * 400 + years + (month <= 2 and 1 or 0)
- return string_format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, math_floor(s / 3600) % 24, math_floor(s / 60) % 60, s % 60, ms % 1000)
+ return string_format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day, math_floor(seconds / 3600) % 24, math_floor(seconds / 60) % 60, seconds % 60, ms % 1000)
 end
 local function pause_end(until_us)
  if until_us <= 0 then
@@ -221,83 +221,83 @@ end
 local function fair_level(class)
  return class[1] < math_huge and plain(math_floor(class[1])) or 'uncontended'
 end
-local function write_summary(keys, b, now)
- local list = {'HSET', keys.budget, 'schema', whole(3), 'birth', whole(b[44]), 'updated_at', date_of(now), 'rate_per_s', plain(b[22]), 'level', whole(b[25]), 'load_percent', plain(b[26]), 'reason', b[45], 'tokens', string_format('%.6f', b[4] / 1000000), 'burst_s', plain(b[24]), 'granted_total', whole(b[5])}
+local function write_summary(keys, budget, now)
+ local list = {'HSET', keys.budget, 'schema', whole(3), 'birth', whole(budget[44]), 'updated_at', date_of(now), 'rate_per_s', plain(budget[22]), 'level', whole(budget[25]), 'load_percent', plain(budget[26]), 'reason', budget[45], 'tokens', string_format('%.6f', budget[4] / 1000000), 'burst_s', plain(budget[24]), 'granted_total', whole(budget[5])}
  local function add(field, text)
   list[#list + 1] = field
   list[#list + 1] = text
  end
  for _, name in ipairs(CLASSES) do
-  add('fair_level_' .. name .. '_per_s', fair_level(b[name]))
+  add('fair_level_' .. name .. '_per_s', fair_level(budget[name]))
  end
- if b[66] or b[68] or now - b[61] > 2 * b[31] then
-  add('demand_per_s', plain(b[68] and math_floor(b[70]) or 0))
-  add('producers_in_demand', whole(b[68] and b[71] or 0))
-  local past = now - b[61]
-  add('granted_per_s', past > 0 and plain(math_floor((b[5] - b[62]) * 1000000 / past * 1000000)) or '0')
-  b[61], b[62] = now, b[5]
+ if budget[66] or budget[68] or now - budget[61] > 2 * budget[31] then
+  add('demand_per_s', plain(budget[68] and math_floor(budget[70]) or 0))
+  add('producers_in_demand', whole(budget[68] and budget[71] or 0))
+  local past = now - budget[61]
+  add('granted_per_s', past > 0 and plain(math_floor((budget[5] - budget[62]) * 1000000 / past * 1000000)) or '0')
+  budget[61], budget[62] = now, budget[5]
  end
  redis_call(unpack(list))
 end
-local function read_rest(keys, b)
- if b[64] then
+local function read_rest(keys, budget)
+ if budget[64] then
   return
  end
- b[64] = true
- b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59], b[60], b[61], b[62] = unpacked('>dddddddddddd', b[48], 1 + 45 * WIDE)
+ budget[64] = true
+ budget[51], budget[52], budget[53], budget[54], budget[55], budget[56], budget[57], budget[58], budget[59], budget[60], budget[61], budget[62] = unpacked('>dddddddddddd', budget[48], 1 + 45 * WIDE)
  for _, name in ipairs(CLASSES) do
-  b[name] = b[name] or read_class(b[48], name)
+  budget[name] = budget[name] or read_class(budget[48], name)
  end
 end
-local PARTS = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted', 'told'}
-local function read_parts(b)
- if b[63] then
-  return b[63]
+local SUMMED = {'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free', 'load_level', 'noted_rate', 'published_rate'}
+local function read_sums(budget)
+ if budget[63] then
+  return budget[63]
  end
- local parts, list = {}, b[48] and {unpacked('>dddddddddd', b[48], 1 + 57 * WIDE)} or {}
- for i, name in ipairs(PARTS) do
-  parts[name] = list[i] or 0
+ local sums, list = {}, budget[48] and {unpacked('>dddddddddd', budget[48], 1 + 57 * WIDE)} or {}
+ for i, name in ipairs(SUMMED) do
+  sums[name] = list[i] or 0
  end
- b[63] = parts
- return parts
+ budget[63] = sums
+ return sums
 end
-local function packed_sums(b)
- if b[48] and not b[63] then
-  return string_sub(b[48], 1 + 57 * WIDE, 67 * WIDE)
+local function packed_sums(budget)
+ if budget[48] and not budget[63] then
+  return string_sub(budget[48], 1 + 57 * WIDE, 67 * WIDE)
  end
- local parts, list = read_parts(b), {}
- for i, name in ipairs(PARTS) do
-  list[i] = parts[name]
+ local sums, list = read_sums(budget), {}
+ for i, name in ipairs(SUMMED) do
+  list[i] = sums[name]
  end
  return pack('>dddddddddd', unpack(list))
 end
-local function steady(b, now)
- if now < b[2] then
-  if b[38] == 0 or now < b[38] then
-   b[38], b[65] = now, true
+local function steady(budget, now)
+ if now < budget[2] then
+  if budget[38] == 0 or now < budget[38] then
+   budget[38], budget[65] = now, true
   end
-  if now - b[38] < 5000000 then
-   return b[2]
+  if now - budget[38] < 5000000 then
+   return budget[2]
   end
-  b[39], b[38], b[65] = b[2] > b[39] and b[2] or b[39], 0, true
+  budget[39], budget[38], budget[65] = budget[2] > budget[39] and budget[2] or budget[39], 0, true
   return now
  end
- if b[38] > 0 then
-  b[38], b[65] = 0, true
+ if budget[38] > 0 then
+  budget[38], budget[65] = 0, true
  end
- if b[39] > 0 then
-  b[2] = math_max(b[2], (b[39] < now and b[39] or now) - 5000000)
-  if now >= b[39] then
-   b[39], b[65] = 0, true
+ if budget[39] > 0 then
+  budget[2] = math_max(budget[2], (budget[39] < now and budget[39] or now) - 5000000)
+  if now >= budget[39] then
+   budget[39], budget[65] = 0, true
   end
  end
  return now
 end
-local function is_lost(keys)
+local function are_settings_lost(keys)
  return redis_call('HLEN', keys.budget) == 0
 end
-local function is_renewal_due(b, now)
- return now - b[54] >= 60000000 or now < b[54]
+local function is_renewal_due(budget, now)
+ return now - budget[54] >= 60000000 or now < budget[54]
 end
 local function score(key, id)
  local text = redis_call('ZSCORE', key, id)
@@ -319,42 +319,42 @@ end
 local function weight_of(capacity)
  return math_ceil(capacity / 1000000)
 end
-local function withdraw_rate(keys, parts, id)
+local function withdraw_rate(keys, sums, id)
  local rate = score(keys.rates, id)
  if not rate then
   return
  end
  local weight = weight_of(score(keys.capacities, id))
- parts.live = parts.live - 1
- parts.rate = parts.rate - rate
- parts.capacity = parts.capacity - weight
- parts.load = parts.load - weight * score(keys.loads, id)
- parts.arrivals = parts.arrivals - math_floor(rate / score(keys.ratios, id))
+ sums.live = sums.live - 1
+ sums.rate = sums.rate - rate
+ sums.capacity = sums.capacity - weight
+ sums.load = sums.load - weight * score(keys.loads, id)
+ sums.arrivals = sums.arrivals - math_floor(rate / score(keys.ratios, id))
  for _, key in ipairs({keys.rates, keys.capacities, keys.loads, keys.ratios}) do
   redis_call('ZREM', key, id)
  end
 end
-local function withdraw_space(keys, parts, id)
+local function withdraw_space(keys, sums, id)
  local free = score(keys.frees, id)
  if not free then
   return
  end
- parts.bounded, parts.free = parts.bounded - 1, parts.free - free
+ sums.bounded, sums.free = sums.bounded - 1, sums.free - free
  redis_call('ZREM', keys.frees, id)
  redis_call('ZREM', keys.edges, id)
 end
-local function withdraw_consumer(keys, parts, id)
- withdraw_rate(keys, parts, id)
- withdraw_space(keys, parts, id)
+local function withdraw_consumer(keys, sums, id)
+ withdraw_rate(keys, sums, id)
+ withdraw_space(keys, sums, id)
  redis_call('ZREM', keys.consumers, id)
 end
-local function mend(keys, s)
- if s.is_whole then
+local function mend(keys, settings)
+ if settings.do_sums_match then
   return
  end
- s.is_whole, s.last_end = true, 'silent'
+ settings.do_sums_match, settings.last_consumer_end = true, 'silent'
  for _, name in ipairs({'live', 'rate', 'capacity', 'load', 'arrivals', 'bounded', 'free'}) do
-  s.parts[name] = 0
+  settings.sums[name] = 0
  end
  redis_call('HSET', keys.budget, 'last_consumer_end', 'silent')
  for __2, place in ipairs({'consumers', 'rates', 'capacities', 'loads', 'ratios', 'frees', 'edges'}) do
@@ -365,30 +365,30 @@ local function least(key)
  local first = redis_call('ZRANGE', key, 0, 0, 'WITHSCORES')
  return first[2] and tonumber(first[2]) or nil
 end
-local function sweep_consumers(keys, parts, combine, now)
+local function sweep_consumers(keys, sums, combine, now)
  local fell = 0
  for _, id in ipairs(redis_call('ZRANGEBYSCORE', keys.consumers, '-inf', whole(now), 'LIMIT', 0, 16)) do
   if score(keys.rates, id) then
-   withdraw_rate(keys, parts, id)
+   withdraw_rate(keys, sums, id)
    if combine == 'sum' then
-    withdraw_space(keys, parts, id)
+    withdraw_space(keys, sums, id)
    end
    redis_call('ZADD', keys.consumers, whole(now + 10000000), id)
    fell = fell + 1
   else
-   withdraw_consumer(keys, parts, id)
+   withdraw_consumer(keys, sums, id)
   end
  end
  return fell
 end
-local function silent_consumers(keys, parts)
- return redis_call('ZCARD', keys.consumers) - parts.live
+local function silent_consumers(keys, sums)
+ return redis_call('ZCARD', keys.consumers) - sums.live
 end
-local function slot_length(lease, transit, interval)
+local function quarter_length(lease, transit, interval)
  return math_ceil((lease + transit + 3 * (250000 > interval and 250000 or interval)) / 4)
 end
-local function new_window(now, slot_us)
- return {active = 0, edge = 0, net = 0, A = 0, slot = math_floor(now / slot_us), slot_us = slot_us, lossless = 0, born = now, snaps = {0, 0, 0, 0, 0}}
+local function new_window(now, quarter_us)
+ return {active = 0, edge = 0, net = 0, landed = 0, quarter = math_floor(now / quarter_us), quarter_us = quarter_us, lossless = 0, began_at = now, snapshots = {0, 0, 0, 0, 0}}
 end
 local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 local function per_second(text)
@@ -420,7 +420,7 @@ local DEFAULT = {min_rate = 0, burst = 250000, combine = 'sum', lossless = 0, gr
 local function number_of(text)
  return text and (tonumber(text) or error('damaged')) or 0
 end
-local function read_settings(keys, b)
+local function read_settings(keys, budget)
  local names = {'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
  for _, name in ipairs(SETTINGS) do
   names[#names + 1] = name .. '_by_operator'
@@ -430,30 +430,30 @@ local function read_settings(keys, b)
  for i, name_2 in ipairs(names) do
   fields[name_2] = found[i] or nil
  end
- local s
+ local settings
  do
-  local s_2 = {}
+  local settings_2 = {}
   for __2, name_3 in ipairs(SETTINGS) do
    local text = fields[name_3 .. '_by_operator'] or fields[name_3 .. '_by_code']
    if text then
-    s_2[name_3] = READ[name_3](text) or error('damaged')
+    settings_2[name_3] = READ[name_3](text) or error('damaged')
    else
-    s_2[name_3] = DEFAULT[name_3]
+    settings_2[name_3] = DEFAULT[name_3]
    end
   end
-  s_2.floor = s_2.min_rate
-  if s_2.rate then
-   s_2.min_rate = s_2.rate < s_2.min_rate and s_2.rate or s_2.min_rate
+  settings_2.floor = settings_2.min_rate
+  if settings_2.rate then
+   settings_2.min_rate = settings_2.rate < settings_2.min_rate and settings_2.rate or settings_2.min_rate
   end
-  s_2.loop_delay = (s_2.transit or 0) / 1000000 > 0.5 and (s_2.transit or 0) / 1000000 or 0.5
-  s_2.transit = s_2.transit or 1000000
-  s = s_2
+  settings_2.loop_delay = (settings_2.transit or 0) / 1000000 > 0.5 and (settings_2.transit or 0) / 1000000 or 0.5
+  settings_2.transit = settings_2.transit or 1000000
+  settings = settings_2
  end
- s.fields, s.parts, s.last_end = fields, read_parts(b), fields.last_consumer_end
- s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
+ settings.fields, settings.sums, settings.last_consumer_end = fields, read_sums(budget), fields.last_consumer_end
+ settings.left_at, settings.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
  local are_whole_1
  do
-  local parts = s.parts
+  local sums = settings.sums
   local size = {}
   for place, key in pairs(keys) do
    if place == 'history' then
@@ -466,45 +466,45 @@ local function read_settings(keys, b)
     size[place] = redis_call('ZCARD', key)
    end
   end
-  are_whole_1 = size.rates == parts.live and size.capacities == parts.live and size.loads == parts.live and size.ratios == parts.live and size.frees == parts.bounded and size.consumers >= parts.live and can_be_sum(keys.rates, parts.live, parts.rate) and can_be_sum(keys.frees, parts.bounded, parts.free)
+  are_whole_1 = size.rates == sums.live and size.capacities == sums.live and size.loads == sums.live and size.ratios == sums.live and size.frees == sums.bounded and size.consumers >= sums.live and can_be_sum(keys.rates, sums.live, sums.rate) and can_be_sum(keys.frees, sums.bounded, sums.free)
  end
- s.is_whole = are_whole_1
- s.paused_until = number_of(fields.paused_until_us)
- return s
+ settings.do_sums_match = are_whole_1
+ settings.paused_until = number_of(fields.paused_until_us)
+ return settings
 end
 local RISE = {70, 90, 100}
 local MOST = 1000000000.0 * 1000000
-local function burst_of(R, burst_us)
- if R <= 0 then
+local function burst_of(rate, burst_us)
+ if rate <= 0 then
   return 0
  end
- return math_min(1000000 + math_floor(R * burst_us / 1000000), 9000000000000000.0)
+ return math_min(1000000 + math_floor(rate * burst_us / 1000000), 9000000000000000.0)
 end
-local function combined_load(keys, parts, combine)
- if combine == 'sum' and parts.capacity > 0 then
-  return parts.load / parts.capacity
+local function combined_load(keys, sums, combine)
+ if combine == 'sum' and sums.capacity > 0 then
+  return sums.load / sums.capacity
  end
  local first = redis_call('ZREVRANGE', keys.loads, 0, 0, 'WITHSCORES')
  return first[2] and tonumber(first[2]) or 0
 end
-local function grace_end(s)
- return s.parts.live == 0 and s.last_end == 'left' and s.left + s.grace or 0
+local function grace_end(settings)
+ return settings.sums.live == 0 and settings.last_consumer_end == 'left' and settings.left_at + settings.grace or 0
 end
-local function settle(keys, b, s, now, by, is_act, act)
+local function settle(keys, budget, settings, now, by, is_act, act)
  redis_call('HSET', keys.budget, 'schema', whole(3))
- mend(keys, s)
- local parts = s.parts
- if sweep_consumers(keys, parts, s.combine, now) > 0 and parts.live == 0 then
-  s.last_end = 'silent'
+ mend(keys, settings)
+ local sums = settings.sums
+ if sweep_consumers(keys, sums, settings.combine, now) > 0 and sums.live == 0 then
+  settings.last_consumer_end = 'silent'
   redis_call('HSET', keys.budget, 'last_consumer_end', 'silent')
  end
  local rate, level, load, reason
  repeat
-  local parts_2 = s.parts
-  local load_2 = parts_2.live > 0 and math_floor(combined_load(keys, parts_2, s.combine) + 0.5) or 0
+  local sums_2 = settings.sums
+  local load_2 = sums_2.live > 0 and math_floor(combined_load(keys, sums_2, settings.combine) + 0.5) or 0
   local level_at_1
   do
-   local load_percent, was = load_2 / 1000, parts_2.load_level
+   local load_percent, was = load_2 / 1000, sums_2.load_level
    local up, down = 0, 0
    for level_2, from in ipairs(RISE) do
     if load_percent >= from then
@@ -516,21 +516,21 @@ local function settle(keys, b, s, now, by, is_act, act)
    end
    level_at_1 = (down < was and down or was) > up and (down < was and down or was) or up
   end
-  parts_2.load_level = level_at_1
-  if s.paused_until > now then
+  sums_2.load_level = level_at_1
+  if settings.paused_until > now then
    rate, level, load, reason = 0, 3, load_2, 'paused'
    break
   end
-  if parts_2.live > 0 then
-   if s.combine == 'min' and silent_consumers(keys, parts_2) > 0 then
-    rate, level, load, reason = s.min_rate, 3, load_2, 'no_consumers'
+  if sums_2.live > 0 then
+   if settings.combine == 'min' and silent_consumers(keys, sums_2) > 0 then
+    rate, level, load, reason = settings.min_rate, 3, load_2, 'no_consumers'
     break
    end
    local rate_2
    repeat
-    local combine = s.combine
+    local combine = settings.combine
     if combine == 'sum' then
-     rate_2 = MOST < parts_2.rate and MOST or parts_2.rate
+     rate_2 = MOST < sums_2.rate and MOST or sums_2.rate
      break
     end
     local lowest = least(keys.rates)
@@ -538,145 +538,148 @@ local function settle(keys, b, s, now, by, is_act, act)
      rate_2 = lowest
      break
     end
-    local rate_3 = math_min(parts_2.rate, 50 * lowest, MOST)
-    if parts_2.arrivals > 0 then
-     rate_3 = math_min(rate_3, parts_2.arrivals * least(keys.ratios))
+    local rate_3 = math_min(sums_2.rate, 50 * lowest, MOST)
+    if sums_2.arrivals > 0 then
+     rate_3 = math_min(rate_3, sums_2.arrivals * least(keys.ratios))
     end
     rate_2 = math_floor(rate_3 + 0.5)
     break
    until true
-   if s.rate and rate_2 >= s.rate then
-    rate, level, load, reason = s.rate, parts_2.load_level, load_2, 'rate'
+   if settings.rate and rate_2 >= settings.rate then
+    rate, level, load, reason = settings.rate, sums_2.load_level, load_2, 'rate'
     break
    end
    if rate_2 == 0 then
     rate, level, load, reason = 0, 3, load_2, 'paused'
     break
    end
-   rate, level, load, reason = s.min_rate > rate_2 and s.min_rate or rate_2, parts_2.load_level, load_2, 'load'
+   rate, level, load, reason = settings.min_rate > rate_2 and settings.min_rate or rate_2, sums_2.load_level, load_2, 'load'
    break
   end
-  if s.last_end == 'silent' then
-   rate, level, load, reason = s.min_rate, 3, 0, 'no_consumers'
+  if settings.last_consumer_end == 'silent' then
+   rate, level, load, reason = settings.min_rate, 3, 0, 'no_consumers'
    break
   end
-  if s.lossless == 1 then
+  if settings.lossless == 1 then
    rate, level, load, reason = 0, 3, 0, 'window'
    break
   end
-  if s.rate and s.left_rate < s.rate and now < grace_end(s) then
-   rate, level, load, reason = s.min_rate > s.left_rate and s.min_rate or s.left_rate, 0, 0, 'load'
+  if settings.rate and settings.left_rate < settings.rate and now < grace_end(settings) then
+   rate, level, load, reason = settings.min_rate > settings.left_rate and settings.min_rate or settings.left_rate, 0, 0, 'load'
    break
   end
-  if s.rate then
-   rate, level, load, reason = s.rate, 0, 0, 'rate'
+  if settings.rate then
+   rate, level, load, reason = settings.rate, 0, 0, 'rate'
    break
   end
-  rate, level, load, reason = s.min_rate, 3, 0, s.last_end and 'no_consumers' or 'unset'
+  rate, level, load, reason = settings.min_rate, 3, 0, settings.last_consumer_end and 'no_consumers' or 'unset'
   break
  until true
- local turned = level ~= b[25] or reason ~= b[45]
- parts.told = b[22] > parts.told and b[22] or parts.told
- local is_drop = rate < b[22] and 100 * rate <= (100 - 10) * parts.told
- local is_rise = b[22] == 0 and rate > 0 and not b[66]
- local is_told = is_drop or is_rise or level == 3 and b[25] < 3
- if turned or b[66] or rate ~= b[22] or s.burst ~= b[24] or load * 1000 ~= b[26] then
+ local turned = level ~= budget[25] or reason ~= budget[45]
+ sums.published_rate = budget[22] > sums.published_rate and budget[22] or sums.published_rate
+ local is_drop = rate < budget[22] and 100 * rate <= (100 - 10) * sums.published_rate
+ local is_rise = budget[22] == 0 and rate > 0 and not budget[66]
+ local is_published = is_drop or is_rise or level == 3 and budget[25] < 3
+ if turned or budget[66] or rate ~= budget[22] or settings.burst ~= budget[24] or load * 1000 ~= budget[26] then
   do
-   local burst_us = s.burst
-   local B = rate > 0 and burst_of(rate, burst_us) or b[23]
-   read_rest(keys, b)
-   if rate ~= b[22] then
+   local burst_us = settings.burst
+   local bucket_size = rate > 0 and burst_of(rate, burst_us) or budget[23]
+   read_rest(keys, budget)
+   if rate ~= budget[22] then
     for _, name in ipairs(CLASSES) do
-     local class = b[name]
-     if b[22] > 0 and rate > 0 then
-      class[1], class[2], class[3] = class[1] * (rate / b[22]), class[2] * (rate / b[22]), math_floor(class[3] * (rate / b[22]))
+     local class = budget[name]
+     if budget[22] > 0 and rate > 0 then
+      class[1] = class[1] * (rate / budget[22])
+      class[2] = class[2] * (rate / budget[22])
+      class[3] = math_floor(class[3] * (rate / budget[22]))
      else
       class[1], class[2], class[3] = math_huge, math_huge, rate
      end
     end
-    b[3] = 0
-    b[13] = 0
+    budget[3] = 0
+    budget[13] = 0
    end
-   b[22], b[23], b[24], b[49] = rate, B, burst_us, rate - math_floor(rate / 2 < b[43] and rate / 2 or b[43])
-   if rate > 0 and b[53] > 0 then
-    b[4], b[53] = b[4] + b[53], 0
+   budget[22], budget[23], budget[24] = rate, bucket_size, burst_us
+   budget[49] = rate - math_floor(rate / 2 < budget[43] and rate / 2 or budget[43])
+   if rate > 0 and budget[53] > 0 then
+    budget[4], budget[53] = budget[4] + budget[53], 0
    end
-   b[4] = B < b[4] and B or b[4]
-   b[67] = true
+   budget[4] = bucket_size < budget[4] and bucket_size or budget[4]
+   budget[67] = true
   end
-  b[25], b[26], b[45] = level, load * 1000, reason
+  budget[25], budget[26], budget[45] = level, load * 1000, reason
  end
- if is_act or turned or math_abs(rate - parts.noted) > 0.1 * parts.noted then
-  parts.noted = rate
+ if is_act or turned or math_abs(rate - sums.noted_rate) > 0.1 * sums.noted_rate then
+  sums.noted_rate = rate
   do
-   local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(b[22]), 'level', whole(b[25]), 'load_percent', plain(b[26]), 'reason', b[45], 'by', by}
+   local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(budget[22]), 'level', whole(budget[25]), 'load_percent', plain(budget[26]), 'reason', budget[45], 'by', by}
    for __2, field in ipairs({'who', 'what', 'why'}) do
-    local told = act and act[field]
-    if told and told ~= '' then
+    local text = act and act[field]
+    if text and text ~= '' then
      entry[#entry + 1] = field
-     entry[#entry + 1] = told
+     entry[#entry + 1] = text
     end
    end
    redis_call(unpack(entry))
-   read_rest(keys, b)
-   if b[55] == 0 then
+   read_rest(keys, budget)
+   if budget[55] == 0 then
     redis_call('PEXPIRE', keys.history, 604800000)
    end
   end
  end
- if is_told then
+ if is_published then
   do
-   redis.pcall('PUBLISH', keys.budget .. ':flow', string_format('%.0f %.0f %.0f %.0f %s', b[44], b[5], b[22], b[25], b[45]))
+   redis.pcall('PUBLISH', keys.budget .. ':flow', string_format('%.0f %.0f %.0f %.0f %s', budget[44], budget[5], budget[22], budget[25], budget[45]))
   end
-  parts.told = rate
+  sums.published_rate = rate
  end
  repeat
-  if s.lossless == 1 and not b[50] then
-   b[50] = new_window(now, slot_length(b[33], s.transit, 250000))
+  if settings.lossless == 1 and not budget[50] then
+   budget[50] = new_window(now, quarter_length(budget[33], settings.transit, 250000))
   end
-  local w, parts_3 = b[50], s.parts
-  if not w then
+  local window, sums_3 = budget[50], settings.sums
+  if not window then
    break
   end
   repeat
-   local combine_2 = s.combine
-   if w.net < 4000000000000000.0 then
+   local combine_2 = settings.combine
+   if window.net < 4000000000000000.0 then
     break
    end
-   local base, edges = combine_2 == 'min' and w.net or w.A, redis_call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
+   local base, edges = combine_2 == 'min' and window.net or window.landed, redis_call('ZRANGE', keys.edges, 0, -1, 'WITHSCORES')
    for i = 1, 5 do
-    base = w.snaps[i] < base and w.snaps[i] or base
+    base = window.snapshots[i] < base and window.snapshots[i] or base
    end
    for i_2 = 1, #edges, 2 do
     base = math_min(base, tonumber(edges[i_2 + 1]) - score(keys.frees, edges[i_2]))
    end
-   w.net, w.A = w.net - base, w.A - base > 0 and w.A - base or 0
+   window.net, window.landed = window.net - base, window.landed - base > 0 and window.landed - base or 0
    for i_3 = 1, 5 do
-    w.snaps[i_3] = w.snaps[i_3] - base
+    window.snapshots[i_3] = window.snapshots[i_3] - base
    end
    for i_4 = 1, #edges, 2 do
     redis_call('ZADD', keys.edges, whole(tonumber(edges[i_4 + 1]) - base), edges[i_4])
    end
    break
   until true
-  w.lossless = s.lossless
+  window.lossless = settings.lossless
   local cold = redis_call('ZCOUNT', keys.capacities, 0, 0)
-  w.active = (s.lossless == 1 or cold > 0 and parts_3.bounded >= parts_3.live) and 1 or 0
-  if s.combine == 'min' then
+  window.active = (settings.lossless == 1 or cold > 0 and sums_3.bounded >= sums_3.live) and 1 or 0
+  if settings.combine == 'min' then
    local known = redis_call('ZCARD', keys.edges) == redis_call('ZCARD', keys.consumers)
-   w.edge = known and least(keys.edges) or (w.net < w.A and w.net or w.A)
-  elseif s.combine == 'spread' then
-   w.edge = w.A + (least(keys.frees) or 0)
+   window.edge = known and least(keys.edges) or (window.net < window.landed and window.net or window.landed)
+  elseif settings.combine == 'spread' then
+   window.edge = window.landed + (least(keys.frees) or 0)
   else
-   w.edge = w.A + parts_3.free
+   window.edge = window.landed + sums_3.free
   end
   break
  until true
- b[28], b[65] = least(keys.consumers) or 0, true
- b[37] = s.paused_until > now and s.paused_until or 0
- for __3, at in ipairs({b[37], grace_end(s)}) do
-  if at > now and (b[28] == 0 or at < b[28]) then
-   b[28] = at
+ budget[28], budget[65] = least(keys.consumers) or 0, true
+ budget[37] = settings.paused_until > now and settings.paused_until or 0
+ for __3, at in ipairs({budget[37], grace_end(settings)}) do
+  if at > now and (budget[28] == 0 or at < budget[28]) then
+   budget[28] = at
   end
  end
 end
@@ -708,9 +711,9 @@ do
  local AIM, AIM_OF_LIMIT = 0.2, 0.4
  local LEARN, LEARN_ITEMS = 1, 10
  local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5
- local TETHER, TETHER_BACK = 1.6, 2
+ local FARTHEST, FARTHEST_BACK = 1.6, 2
  local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.002, 0.15, 0.035
- local STALL, STALL_BEATS = 0.5, 2
+ local STALL, STALL_TIMES = 0.5, 2
  local OPENING, OPENING_GROWTH = 0.1, 4
  local function aim(m, report)
   local wanted = AIM * m.capacity
@@ -720,7 +723,7 @@ do
   return wanted > 1 and wanted or 1
  end
  local function is_stalled(m)
-  return m.still > (STALL_BEATS * m.beat > STALL and STALL_BEATS * m.beat or STALL)
+  return m.still > (STALL_TIMES * m.usual_still > STALL and STALL_TIMES * m.usual_still or STALL)
  end
  local function stop_probing(m)
   m.probe, m.probe_age = PROBE, 0
@@ -754,7 +757,7 @@ do
      break
     end
     local is_whole, span = step.is_unbroken and not is_stalled(m), step.dt + m.still
-    m.beat, m.still = m.beat + (m.still - m.beat) / 4, 0
+    m.usual_still, m.still = m.usual_still + (m.still - m.usual_still) / 4, 0
     local speed = step.done / span < 1000000000.0 and step.done / span or 1000000000.0
     local busy = was.busy_ms and report.busy_ms and step.part * (report.busy_ms - was.busy_ms) / 1000 or 0
     if busy > 0 and step.done > 0 then
@@ -810,9 +813,9 @@ do
      m.capacity = speed
     elseif step.arrived / step.dt >= 0.65 * m.rate and depth <= aim(m, report) then
      do
-      local most, tether = PROBE_MOST, TETHER
+      local most, farthest = PROBE_MOST, FARTHEST
       if m.capacity < 0.9 * m.best then
-       most, tether = PROBE_BACK, TETHER_BACK
+       most, farthest = PROBE_BACK, FARTHEST_BACK
       end
       if m.probe_age >= delay then
        m.probe, m.probe_age = 2 * m.probe < most and 2 * m.probe or most, 0
@@ -820,7 +823,7 @@ do
       if most == PROBE_BACK then
        m.probe = PROBE_MOST > m.probe and PROBE_MOST or m.probe
       end
-      local top = tether * (m.ok or 0) > m.capacity and tether * (m.ok or 0) or m.capacity
+      local top = farthest * (m.ok or 0) > m.capacity and farthest * (m.ok or 0) or m.capacity
       m.capacity = math_min(top, m.capacity * (1 + m.probe) ^ (span / delay < 10 and span / delay or 10))
      end
     else
@@ -904,7 +907,7 @@ do
  local REST, REST_LOOPS, BACK_IN = 0.995, 2, 0.5
  local EXCESS, PACE = 0.01, 1.1
  local EASY_2, EASY_EXCESS = 1.2, 0.1
- local TETHER_2, COLD_TETHER = 2, 3
+ local FARTHEST_2, COLD_FARTHEST = 2, 3
  local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3
  local SAME, SHARE = 0.1, 0.3
  local ECHO_MOST, ECHO_GROWS = 3, 1.5
@@ -1115,7 +1118,7 @@ do
      do
       local dt, is_easy = step.dt, m.was_slow > 0 and slow and slow < EASY_2 and not target
       if m.known_good == 0 then
-       follow_1 = math_max(rate, COLD_TETHER * m.ok < rate * 2 ^ (dt / delay) and COLD_TETHER * m.ok or rate * 2 ^ (dt / delay))
+       follow_1 = math_max(rate, COLD_FARTHEST * m.ok < rate * 2 ^ (dt / delay) and COLD_FARTHEST * m.ok or rate * 2 ^ (dt / delay))
        break
       end
       m.slow_cuts, m.is_trial = 0, 0
@@ -1123,7 +1126,7 @@ do
       if rate < 0.99 * m.known_good then
        m.calm = 0
        local back_3 = math_min(REST * m.known_good, towards(rate, m.known_good, dt, BACK_IN))
-       follow_1 = math_max(rate, math_min(back_3, rate * 2 ^ (dt / delay), COLD_TETHER * lately))
+       follow_1 = math_max(rate, math_min(back_3, rate * 2 ^ (dt / delay), COLD_FARTHEST * lately))
        break
       end
       m.calm = m.calm + dt < 86400 and m.calm + dt or 86400
@@ -1133,7 +1136,7 @@ do
       end
       local excess_2 = rate / m.known_good - 1 > (is_easy and EASY_EXCESS or EXCESS) and rate / m.known_good - 1 or (is_easy and EASY_EXCESS or EXCESS)
       local grown = rate + m.known_good * PACE * excess_2 * dt / loop
-      follow_1 = math_max(rate, math_min(grown, rate * 2 ^ (dt / loop), TETHER_2 * lately))
+      follow_1 = math_max(rate, math_min(grown, rate * 2 ^ (dt / loop), FARTHEST_2 * lately))
       break
      end
      break
@@ -1145,7 +1148,7 @@ do
   return rate, seen, report.capacity or m.known_good, 1
  end
 end
-local MEMORY = {range = {'rate', 'best', 'best_at'}, drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for', 'working_for', 'highest', 'unseen', 'surged', 'quiet'}, aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest', 'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial', 'slow_at', 'was_slow', 'was_probe', 'before', 'asked', 'unseen', 'surged', 'quiet'}}
+local MEMORY = {range = {'rate', 'best', 'best_at'}, drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'usual_still', 'cold_for', 'working_for', 'highest', 'unseen', 'surged', 'quiet'}, aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest', 'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial', 'slow_at', 'was_slow', 'was_probe', 'before', 'asked', 'unseen', 'surged', 'quiet'}}
 local AT_FIRST = {probe = 0.05, since_cut = 86400}
 local function start_memory(memory, name)
  for key in pairs(memory) do
@@ -1239,43 +1242,43 @@ local function read_report()
  if not whole_number(ARGV[1], 0, 9007199254740992) then
   return nil, 'NEXUS_INVALID_AT_US'
  end
- local r = {incarnation = ARGV[2], labels = ARGV[#ARGV]}
- if r.incarnation ~= '' and not is_name(r.incarnation) then
+ local report = {incarnation = ARGV[2], labels = ARGV[#ARGV]}
+ if report.incarnation ~= '' and not is_name(report.incarnation) then
   return nil, 'NEXUS_INVALID_INCARNATION'
  end
- r.seq = whole_number(ARGV[3], 0, 9007199254740992)
- if not r.seq then
+ report.seq = whole_number(ARGV[3], 0, 9007199254740992)
+ if not report.seq then
   return nil, 'NEXUS_INVALID_SEQ'
  end
  for i, name in ipairs(SAID) do
   local text = ARGV[i + 3]
   if text ~= '' then
-   r[name] = decimal(text, 0, SAID_MOST[name])
-   if not r[name] then
+   report[name] = decimal(text, 0, SAID_MOST[name])
+   if not report[name] then
     return nil, 'NEXUS_INVALID_' .. string.upper(name)
    end
   end
  end
- if #r.labels > 1024 then
+ if #report.labels > 1024 then
   return nil, 'NEXUS_INVALID_LABELS'
  end
- if r.queue_limit == 0 then
+ if report.queue_limit == 0 then
   return nil, 'NEXUS_INVALID_QUEUE_LIMIT'
  end
- if r.slots == 0 then
+ if report.slots == 0 then
   return nil, 'NEXUS_INVALID_SLOTS'
  end
- if r.capacity and r.capacity < 1e-06 then
+ if report.capacity and report.capacity < 1e-06 then
   return nil, 'NEXUS_INVALID_CAPACITY'
  end
- r.depth, r.limit = r.queue_depth, r.queue_limit
- r.interval = r.interval_ms and (r.interval_ms * 1000 > 1000 and r.interval_ms * 1000 or 1000) or 250000
- if not r.load and (r.limit and r.depth or r.slots and r.in_flight) then
-  local queue = r.limit and r.depth and r.depth / r.limit or 0
-  local work = r.slots and r.in_flight and r.in_flight / r.slots or 0
-  r.load = 100 * (work > queue and work or queue) < 100 and 100 * (work > queue and work or queue) or 100
+ report.depth, report.limit = report.queue_depth, report.queue_limit
+ report.interval = report.interval_ms and (report.interval_ms * 1000 > 1000 and report.interval_ms * 1000 or 1000) or 250000
+ if not report.load and (report.limit and report.depth or report.slots and report.in_flight) then
+  local queue = report.limit and report.depth and report.depth / report.limit or 0
+  local work = report.slots and report.in_flight and report.in_flight / report.slots or 0
+  report.load = 100 * (work > queue and work or queue) < 100 and 100 * (work > queue and work or queue) or 100
  end
- return r
+ return report
 end
 local function load_of(said)
  return said.load or 0
@@ -1292,27 +1295,27 @@ local function new_consumer(now)
  return {memory = {}, arrivals = 0, paused_until = 0, incarnation = '', said = {at = now}, joined = now}
 end
 local HEAD = {'incarnation', 'seq', 'rate', 'capacity', 'arrivals', 'paused_until', 'joined'}
-local function check_reporter(keys, c, id, said, now)
- c.deadline = score(keys.consumers, id)
- if c.incarnation == said.incarnation then
+local function check_reporter(keys, consumer, id, said, now)
+ consumer.deadline = score(keys.consumers, id)
+ if consumer.incarnation == said.incarnation then
   if said.incarnation == '' then
    return nil
   end
-  if said.seq == c.seq then
+  if said.seq == consumer.seq then
    return 'again'
   end
-  return said.seq < c.seq and 'NEXUS_STALE' or nil
+  return said.seq < consumer.seq and 'NEXUS_STALE' or nil
  end
- if c.incarnation ~= '' and c.deadline and c.deadline > now and score(keys.rates, id) then
+ if consumer.incarnation ~= '' and consumer.deadline and consumer.deadline > now and score(keys.rates, id) then
   return 'NEXUS_ID_TAKEN'
  end
  return nil
 end
-local function since_last(c, said, now)
- if not c or c.incarnation ~= said.incarnation or not c.deadline then
+local function since_last(consumer, said, now)
+ if not consumer or consumer.incarnation ~= said.incarnation or not consumer.deadline then
   return true
  end
- local was = c.said
+ local was = consumer.said
  for _, counter in ipairs({'done', 'errors', 'cancelled'}) do
   if (said[counter] or 0) < (was[counter] or 0) then
    return true
@@ -1330,15 +1333,15 @@ end
 local function came(said)
  return left_of(said) + (said.in_flight or 0) + (said.queue_depth or 0)
 end
-local function arrivals(b, c, was, said, dt)
+local function arrivals(budget, consumer, was, said, dt)
  if not was then
   return 0
  end
  local arrived = came(said) - came(was)
  if dt > 0 then
-  local most = math_min(MOST, SURGE * math_max(b[22], c.arrivals, 10 * 1000000))
+  local most = math_min(MOST, SURGE * math_max(budget[22], consumer.arrivals, 10 * 1000000))
   local rate = math_min(most, (arrived > 0 and arrived or 0) / dt * 1000000)
-  c.arrivals = c.arrivals + (dt / 1 < 1 and dt / 1 or 1) * (rate - c.arrivals)
+  consumer.arrivals = consumer.arrivals + (dt / 1 < 1 and dt / 1 or 1) * (rate - consumer.arrivals)
  end
  return arrived
 end
@@ -1346,19 +1349,20 @@ local function seen_by(keys, id)
  local edge, free = score(keys.edges, id), score(keys.frees, id)
  return edge and free and edge - free
 end
-local function write_consumer(keys, c, said, name, part, now)
- c.incarnation, c.seq, c.rate, c.capacity, c.law = said.incarnation, said.seq, part.rate, part.capacity, name
- local words = {c.incarnation ~= '' and c.incarnation or '-'}
+local function write_consumer(keys, consumer, said, name, contribution, now)
+ consumer.incarnation, consumer.seq = said.incarnation, said.seq
+ consumer.rate, consumer.capacity, consumer.law = contribution.rate, contribution.capacity, name
+ local words = {consumer.incarnation ~= '' and consumer.incarnation or '-'}
  for i = 2, #HEAD do
-  words[i] = whole(c[HEAD[i]])
+  words[i] = whole(consumer[HEAD[i]])
  end
  words[#words + 1] = whole(now)
  for _, field in ipairs(SAID) do
   words[#words + 1] = said[field] and string_format('%.17g', said[field]) or '-'
  end
  local keep_ms = whole(6 * said.interval / 1000 > 600000 and 6 * said.interval / 1000 or 600000)
- redis_call('SET', keys.memory, table.concat(words, ' ') .. '\n' .. law_text(name, c.memory), 'PX', keep_ms)
- local list = {'HSET', keys.member, 'law', name, 'rate_per_s', plain(part.rate), 'capacity_per_s', plain(part.capacity), 'load_percent', plain(part.load * 1000), 'arrivals_per_s', plain(math_floor(c.arrivals)), 'joined_at', date_of(c.joined), 'reported_at', date_of(now), 'labels', said.labels}
+ redis_call('SET', keys.memory, table.concat(words, ' ') .. '\n' .. law_text(name, consumer.memory), 'PX', keep_ms)
+ local list = {'HSET', keys.member, 'law', name, 'rate_per_s', plain(contribution.rate), 'capacity_per_s', plain(contribution.capacity), 'load_percent', plain(contribution.load * 1000), 'arrivals_per_s', plain(math_floor(consumer.arrivals)), 'joined_at', date_of(consumer.joined), 'reported_at', date_of(now), 'labels', said.labels}
  local gone = {'HDEL', keys.member}
  local function show(field_2, text)
   if text then
@@ -1368,7 +1372,7 @@ local function write_consumer(keys, c, said, name, part, now)
    gone[#gone + 1] = field_2
   end
  end
- show('paused_until', c.paused_until > now and date_of(c.paused_until))
+ show('paused_until', consumer.paused_until > now and date_of(consumer.paused_until))
  for __2, field_2 in ipairs(SHOWN) do
   show(field_2, said[field_2] and string_format('%.17g', said[field_2]))
  end
@@ -1378,8 +1382,8 @@ local function write_consumer(keys, c, said, name, part, now)
  end
  redis_call('PEXPIRE', keys.member, keep_ms)
 end
-local function consumer_reply(b, c)
- return {whole(c.rate), whole(c.capacity), whole(b[22]), whole(b[25]), whole(math_floor(b[26] / 1000)), whole(b[44]), c.law, b[45]}
+local function consumer_reply(budget, consumer)
+ return {whole(consumer.rate), whole(consumer.capacity), whole(budget[22]), whole(budget[25]), whole(math_floor(budget[26] / 1000)), whole(budget[44]), consumer.law, budget[45]}
 end
 local said, invalid = read_report()
 if invalid then
@@ -1389,32 +1393,32 @@ local keys, id = named_keys('consumer')
 if not keys then
  return {err = 'NEXUS_INVALID_KEYS'}
 end
-local b, newer, now
+local budget, newer, now
 repeat
  local keys_2, now_2 = keys, clock(ARGV[1])
- local b_2, newer_2
+ local budget_2, newer_2
  repeat
   local raw = redis_call('GET', keys_2.state)
   if not raw then
-   b_2, newer_2 = nil
+   budget_2, newer_2 = nil
    break
   end
-  local schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved, saved_until, fresh, late, idle, idlers, spilled = unpacked('>ddddddddddddddddddddd', raw)
+  local schema, called_at, tokens_remainder, tokens, granted, granted_remainder, peak, peak_before, peak_since, needs, producers_in_demand, retry_max, queue_end, producers_seen, saved, saved_until, fresh_shares, late_shares, idle_shares, idle_producers, spilled = unpacked('>ddddddddddddddddddddd', raw)
   if schema > 3 and schema < 1000 and schema % 1 == 0 then
-   b_2, newer_2 = nil, true
+   budget_2, newer_2 = nil, true
    break
   end
-  local R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker, next = unpacked('>dddddddddddddddddddddddss', raw, 1 + 67 * WIDE)
-  local sum = at + rest + T + granted + granted_rest + top + top_before + half + needs + demanding + retry_max + queue + crowd + saved + saved_until + fresh + late + idle + idlers + spilled + R + B + burst_us + level + load + learns_until + due + number + ends + length + refresh + span + span_until + ui + is_scarce + resumes + behind + high + turned + turned_before + halved + lost + birth
+  local rate, bucket_size, burst_us, level, load, learns_until, due_at, epoch, epoch_ends, epoch_length, refresh, longest_lease, longest_lease_until, slow_trim, is_scarce, resumes_at, clock_low, clock_high, shares_turned_at, shares_turned_before, shares_halved_at, lost_shares, birth, reason, marginal_class, window_at = unpacked('>dddddddddddddddddddddddss', raw, 1 + 67 * WIDE)
+  local sum = called_at + tokens_remainder + tokens + granted + granted_remainder + peak + peak_before + peak_since + needs + producers_in_demand + retry_max + queue_end + producers_seen + saved + saved_until + fresh_shares + late_shares + idle_shares + idle_producers + spilled + rate + bucket_size + burst_us + level + load + learns_until + due_at + epoch + epoch_ends + epoch_length + refresh + longest_lease + longest_lease_until + slow_trim + is_scarce + resumes_at + clock_low + clock_high + shares_turned_at + shares_turned_before + shares_halved_at + lost_shares + birth
   if schema ~= 3 or sum - sum ~= 0 then
    error('damaged')
   end
-  local b_3 = {schema, at, rest, T, granted, granted_rest, top, top_before, half, needs, demanding, retry_max, queue, crowd, saved, saved_until, fresh, late, idle, idlers, spilled, R, B, burst_us, level, load, learns_until, due, number, ends, length, refresh, span, span_until, ui, is_scarce, resumes, behind, high, turned, turned_before, halved, lost, birth, reason, taker, next, raw, R, next <= #raw and read_window(raw, next) or nil, ['normal'] = read_class(raw, 'normal')}
-  b_2, newer_2 = b_3
+  local budget_3 = {schema, called_at, tokens_remainder, tokens, granted, granted_remainder, peak, peak_before, peak_since, needs, producers_in_demand, retry_max, queue_end, producers_seen, saved, saved_until, fresh_shares, late_shares, idle_shares, idle_producers, spilled, rate, bucket_size, burst_us, level, load, learns_until, due_at, epoch, epoch_ends, epoch_length, refresh, longest_lease, longest_lease_until, slow_trim, is_scarce, resumes_at, clock_low, clock_high, shares_turned_at, shares_turned_before, shares_halved_at, lost_shares, birth, reason, marginal_class, window_at, raw, rate, window_at <= #raw and read_window(raw, window_at) or nil, ['normal'] = read_class(raw, 'normal')}
+  budget_2, newer_2 = budget_3
   break
  until true
- if b_2 and not is_lost(keys_2) then
-  b, newer, now = b_2, nil, steady(b_2, now_2)
+ if budget_2 and not are_settings_lost(keys_2) then
+  budget, newer, now = budget_2, nil, steady(budget_2, now_2)
   break
  end
  if not newer_2 then
@@ -1428,45 +1432,54 @@ repeat
     first_budget_1, first_budget_2 = nil, true
     break
    end
-   local b_4
+   local budget_4
    do
-    local b_5 = {}
-    b_5[1] = 3
-    b_5[2], b_5[3], b_5[4], b_5[5], b_5[6], b_5[7], b_5[8], b_5[9] = now_2, 0, 0, 0, 0, 0, 0, now_2
-    b_5[10], b_5[11], b_5[12], b_5[13], b_5[14], b_5[15], b_5[16] = 0, 0, 0, 0, 0, 0, 0
-    b_5[22], b_5[23], b_5[24], b_5[25], b_5[26], b_5[27], b_5[28] = 0, 0, 250000, 3, 0, now_2 + 500000, schema_2 and now_2 or 0
-    b_5[29], b_5[30], b_5[31], b_5[32], b_5[33], b_5[34] = 1, now_2 + 250000, 250000, 100000, 500000, 0
-    b_5[17], b_5[18], b_5[19], b_5[20], b_5[40], b_5[41], b_5[42] = 0, 0, 0, 0, now_2, now_2, now_2
-    b_5[43], b_5[56], b_5[57], b_5[58], b_5[21], b_5[59], b_5[60] = 0, 0, 0, 0, 0, 0, 0
-    b_5[35], b_5[36], b_5[37], b_5[38], b_5[39], b_5[44], b_5[45], b_5[46] = 0, 0, 0, 0, 0, now_2, 'unset', ''
-    b_5[51], b_5[52], b_5[53], b_5[54], b_5[55], b_5[61], b_5[62] = 0, 0, 1020000, 0, 0, now_2, 0
-    b_5[66], b_5[64], b_5[67] = true, true, true
+    local budget_5 = {}
+    budget_5[1] = 3
+    budget_5[2], budget_5[3], budget_5[4] = now_2, 0, 0
+    budget_5[5], budget_5[6] = 0, 0
+    budget_5[7], budget_5[8], budget_5[9] = 0, 0, now_2
+    budget_5[10], budget_5[11], budget_5[12] = 0, 0, 0
+    budget_5[13], budget_5[14], budget_5[15], budget_5[16] = 0, 0, 0, 0
+    budget_5[22], budget_5[23], budget_5[24], budget_5[25], budget_5[26] = 0, 0, 250000, 3, 0
+    budget_5[27], budget_5[28] = now_2 + 500000, schema_2 and now_2 or 0
+    budget_5[29], budget_5[30], budget_5[31] = 1, now_2 + 250000, 250000
+    budget_5[32], budget_5[33], budget_5[34] = 100000, 500000, 0
+    budget_5[17], budget_5[18], budget_5[19], budget_5[20] = 0, 0, 0, 0
+    budget_5[40], budget_5[41], budget_5[42] = now_2, now_2, now_2
+    budget_5[43], budget_5[56], budget_5[57], budget_5[58] = 0, 0, 0, 0
+    budget_5[21], budget_5[59], budget_5[60] = 0, 0, 0
+    budget_5[35], budget_5[36], budget_5[37], budget_5[38], budget_5[39] = 0, 0, 0, 0, 0
+    budget_5[44], budget_5[45], budget_5[46] = now_2, 'unset', ''
+    budget_5[51], budget_5[52], budget_5[53], budget_5[54] = 0, 0, 1020000, 0
+    budget_5[55], budget_5[61], budget_5[62] = 0, now_2, 0
+    budget_5[66], budget_5[64], budget_5[67] = true, true, true
     for _, name in ipairs(CLASSES) do
-     b_5[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0}
+     budget_5[name] = {math_huge, math_huge, 0, 0, 0, 0, 0, 0}
     end
-    b_4 = b_5
+    budget_4 = budget_5
    end
    for __2, field in ipairs(schema_2 and redis_call('HKEYS', keys_2.budget) or {}) do
     if string_find(field, '_operator') then
-     b_4[55] = 1
+     budget_4[55] = 1
     end
    end
-   first_budget_1, first_budget_2 = b_4
+   first_budget_1, first_budget_2 = budget_4
    break
   until true
-  b_2, newer_2 = first_budget_1, first_budget_2
+  budget_2, newer_2 = first_budget_1, first_budget_2
  end
- b, newer, now = b_2, newer_2 and 'NEXUS_SCHEMA', now_2
+ budget, newer, now = budget_2, newer_2 and 'NEXUS_SCHEMA', now_2
  break
 until true
 if newer then
  return {err = newer}
 end
-local c
+local consumer
 repeat
  local raw_2 = redis_call('GET', keys.memory)
  if not raw_2 then
-  c = nil
+  consumer = nil
   break
  end
  local head, tail = string_match(raw_2, '^([^\n]*)\n([^\n]*)$')
@@ -1477,98 +1490,98 @@ repeat
  if #words ~= #HEAD + 1 + #SAID then
   error('damaged')
  end
- local c_2, said_2 = {}, {at = finite(words[#HEAD + 1])}
+ local consumer_2, said_2 = {}, {at = finite(words[#HEAD + 1])}
  for i, name_2 in ipairs(HEAD) do
-  c_2[name_2] = i == 1 and words[i] or finite(words[i])
+  consumer_2[name_2] = i == 1 and words[i] or finite(words[i])
  end
  for i_2, name_3 in ipairs(SAID) do
   local word_2 = words[#HEAD + 1 + i_2]
   said_2[name_3] = word_2 ~= '-' and finite(word_2) or nil
  end
- if c_2.incarnation == '-' then
-  c_2.incarnation = ''
+ if consumer_2.incarnation == '-' then
+  consumer_2.incarnation = ''
  end
  said_2.depth, said_2.limit = said_2.queue_depth, said_2.queue_limit
- c_2.said, c_2.law, c_2.memory = said_2, law_memory(tail)
- c = c_2
+ consumer_2.said, consumer_2.law, consumer_2.memory = said_2, law_memory(tail)
+ consumer = consumer_2
  break
 until true
-local refused = c and check_reporter(keys, c, id, said, now)
+local refused = consumer and check_reporter(keys, consumer, id, said, now)
 if refused and refused ~= 'again' then
  return {err = refused}
 end
 if refused then
- return consumer_reply(b, c)
+ return consumer_reply(budget, consumer)
 end
-local s = read_settings(keys, b)
-local missing = s.lossless == 1 and missing_for_lossless(said)
+local settings = read_settings(keys, budget)
+local missing = settings.lossless == 1 and missing_for_lossless(said)
 if missing then
  return {err = missing}
 end
-local is_base, dt = since_last(c, said, now)
-c = c or new_consumer(now)
+local is_base, dt = since_last(consumer, said, now)
+consumer = consumer or new_consumer(now)
 if is_base then
- c.joined = now
+ consumer.joined = now
 end
 local too_soon = not is_base and dt < (250000 < said.interval and 250000 or said.interval) / 1000000 / 2
 local setting
 do
- setting = {rate = s.rate and s.rate / 1000000, latency_target_ms = s.latency_target_ms, loop_delay = s.loop_delay, interval = said.interval / 1000000, here = (now - c.joined) / 1000000}
+ setting = {rate = settings.rate and settings.rate / 1000000, latency_target_ms = settings.latency_target_ms, loop_delay = settings.loop_delay, interval = said.interval / 1000000, here = (now - consumer.joined) / 1000000}
 end
-local name_4 = choose_law(s.law, c.memory, said, setting)
+local name_4 = choose_law(settings.law, consumer.memory, said, setting)
 if not name_4 then
  return {err = 'NEXUS_NO_LAW'}
 end
-if too_soon and name_4 == c.memory.law and name_4 ~= 'range' and said.pause_ms == nil then
- return consumer_reply(b, c)
+if too_soon and name_4 == consumer.memory.law and name_4 ~= 'range' and said.pause_ms == nil then
+ return consumer_reply(budget, consumer)
 end
 repeat
- if not b[66] and is_lost(keys) then
-  read_rest(keys, b)
-  b[69] = true
-  local __3 = refill(b, now)
+ if not budget[66] and are_settings_lost(keys) then
+  read_rest(keys, budget)
+  budget[69] = true
+  local __3 = refill(budget, now)
   break
  end
- local is_back = b[2] - now >= 1000000
- if is_back or b[28] > 0 and now >= b[28] then
-  b[72] = read_settings(keys, b)
+ local is_back = budget[2] - now >= 1000000
+ if is_back or budget[28] > 0 and now >= budget[28] then
+  budget[72] = read_settings(keys, budget)
  end
  if is_back then
   do
-   local s_2 = b[72]
-   local step = b[2] - now
+   local settings_2 = budget[72]
+   local step = budget[2] - now
    for __4, id_2 in ipairs(redis_call('ZRANGE', keys.consumers, 0, -1)) do
     redis_call('ZINCRBY', keys.consumers, whole(-step), id_2)
    end
-   if s_2.paused_until > 0 and s_2.paused_until < 9000000000000000.0 then
-    s_2.paused_until = s_2.paused_until - step > 0 and s_2.paused_until - step or 0
-    redis_call('HSET', keys.budget, 'paused_until_us', whole(s_2.paused_until), 'paused_until', pause_end(s_2.paused_until) or '')
-    b[37] = s_2.paused_until
+   if settings_2.paused_until > 0 and settings_2.paused_until < 9000000000000000.0 then
+    settings_2.paused_until = settings_2.paused_until - step > 0 and settings_2.paused_until - step or 0
+    redis_call('HSET', keys.budget, 'paused_until_us', whole(settings_2.paused_until), 'paused_until', pause_end(settings_2.paused_until) or '')
+    budget[37] = settings_2.paused_until
    end
-   if s_2.left > 0 then
-    s_2.left = s_2.left - step > 0 and s_2.left - step or 0
-    redis_call('HSET', keys.budget, 'left_us', whole(s_2.left))
+   if settings_2.left_at > 0 then
+    settings_2.left_at = settings_2.left_at - step > 0 and settings_2.left_at - step or 0
+    redis_call('HSET', keys.budget, 'left_us', whole(settings_2.left_at))
    end
-   b[28] = b[28] - step > 0 and b[28] - step or 0
+   budget[28] = budget[28] - step > 0 and budget[28] - step or 0
   end
  end
- local resumed = b[37] > b[2] and now >= b[37]
- refill(b, resumed and b[37] or now)
- if b[28] > 0 and now >= b[28] then
-  settle(keys, b, b[72], now, 'deadline')
+ local resumed = budget[37] > budget[2] and now >= budget[37]
+ refill(budget, resumed and budget[37] or now)
+ if budget[28] > 0 and now >= budget[28] then
+  settle(keys, budget, budget[72], now, 'deadline')
  end
  if resumed then
-  refill(b, now)
+  refill(budget, now)
  end
  break
 until true
-if b[72] then
- s = b[72]
+if budget[72] then
+ settings = budget[72]
 end
-local was = not is_base and c.said or nil
-local rate, capacity, fraction
+local was = not is_base and consumer.said or nil
+local rate_2, capacity, fraction
 do
- local memory, at_2 = c.memory, now / 1000000
+ local memory, at = consumer.memory, now / 1000000
  if memory.law ~= name_4 then
   start_memory(memory, name_4)
  end
@@ -1606,9 +1619,9 @@ do
   until true
   step_2 = credible_1
  end
- local rate_2, seen, capacity_2, window
+ local rate_3, seen, capacity_2, window
  if name_4 == 'drain' then
-  rate_2, seen, capacity_2, window = drain(memory, was, said, step_2, setting)
+  rate_3, seen, capacity_2, window = drain(memory, was, said, step_2, setting)
  elseif name_4 == 'range' then
   local range_1, range_2, range_3, range_4
   repeat
@@ -1621,13 +1634,13 @@ do
     range_1, range_2, range_3, range_4 = memory.rate, 0, capacity_3, 1
     break
    end
-   local rate_3 = capacity_3 * math_min(1, (FULL - load_2) / (FULL - EASY) > 0 and (FULL - load_2) / (FULL - EASY) or 0)
-   range_1, range_2, range_3, range_4 = rate_3, rate_3, capacity_3, 1
+   local rate_4 = capacity_3 * math_min(1, (FULL - load_2) / (FULL - EASY) > 0 and (FULL - load_2) / (FULL - EASY) or 0)
+   range_1, range_2, range_3, range_4 = rate_4, rate_4, capacity_3, 1
    break
   until true
-  rate_2, seen, capacity_2, window = range_1, range_2, range_3, range_4
+  rate_3, seen, capacity_2, window = range_1, range_2, range_3, range_4
  else
-  rate_2, seen, capacity_2, window = aimd(memory, was, said, step_2, setting)
+  rate_3, seen, capacity_2, window = aimd(memory, was, said, step_2, setting)
  end
  do
   local unseen = memory.unseen or 0
@@ -1638,133 +1651,138 @@ do
   end
   local fades = unseen > UNSEEN and UNSEEN_FADES or 600
   memory.unseen = unseen
-  memory.best = math_max(seen, memory.best * math_exp(-(at_2 - memory.best_at > 0 and at_2 - memory.best_at or 0) / fades))
-  memory.best_at = at_2
+  memory.best = math_max(seen, memory.best * math_exp(-(at - memory.best_at > 0 and at - memory.best_at or 0) / fades))
+  memory.best_at = at
  end
  local ceiling = math_min(said.capacity or 1000000000.0, setting.rate or 1000000000.0, 1000000000.0)
- memory.rate = math_min(ceiling, math_max(rate_2, 0.2, 0.01 * (ceiling < memory.best and ceiling or memory.best)))
- rate, capacity, fraction = memory.rate, capacity_2, window
+ memory.rate = math_min(ceiling, math_max(rate_3, 0.2, 0.01 * (ceiling < memory.best and ceiling or memory.best)))
+ rate_2, capacity, fraction = memory.rate, capacity_2, window
 end
-c.paused_until = c.paused_until - (c.said.at - now > 0 and c.said.at - now or 0)
+consumer.paused_until = consumer.paused_until - (consumer.said.at - now > 0 and consumer.said.at - now or 0)
 if said.pause_ms then
- c.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0
+ consumer.paused_until = said.pause_ms > 0 and now + said.pause_ms * 1000 or 0
 end
-if c.paused_until > now then
- rate = 0
+if consumer.paused_until > now then
+ rate_2 = 0
 end
 redis_call('HSET', keys.budget, 'schema', whole(3))
-mend(keys, s)
-local arrived, seen_2 = arrivals(b, c, was, said, dt), seen_by(keys, id)
-local part = {rate = micro_of(rate), capacity = micro_of(capacity), load = math_floor(load_of(said) * 1000 + 0.5), arrivals = c.arrivals}
-withdraw_consumer(keys, s.parts, id)
+mend(keys, settings)
+local arrived, seen_2 = arrivals(budget, consumer, was, said, dt), seen_by(keys, id)
+local contribution = {rate = micro_of(rate_2), capacity = micro_of(capacity), load = math_floor(load_of(said) * 1000 + 0.5), arrivals = consumer.arrivals}
+withdraw_consumer(keys, settings.sums, id)
 repeat
  local seen_3 = seen_2
  if not (said.limit and said.depth) then
   break
  end
- part.free = math_max(-MOST, math_min(MOST, math_floor((fraction * said.limit - said.depth) * 1000000)))
- local slot_us = slot_length(b[33], s.transit, said.interval)
- if not b[50] then
-  b[50] = new_window(now, slot_us)
+ contribution.free = math_max(-MOST, math_min(MOST, math_floor((fraction * said.limit - said.depth) * 1000000)))
+ local quarter_us = quarter_length(budget[33], settings.transit, said.interval)
+ if not budget[50] then
+  budget[50] = new_window(now, quarter_us)
  end
- local w = b[50]
- if slot_us > w.slot_us then
+ local window_2 = budget[50]
+ if quarter_us > window_2.quarter_us then
   repeat
-   if slot_us == w.slot_us then
+   if quarter_us == window_2.quarter_us then
     break
    end
-   w.slot_us, w.slot = slot_us, math_floor(now / slot_us)
+   window_2.quarter_us, window_2.quarter = quarter_us, math_floor(now / quarter_us)
    for i_3 = 1, 5 - 1 do
-    w.snaps[i_3] = w.snaps[5]
+    window_2.snapshots[i_3] = window_2.snapshots[5]
    end
    break
   until true
  end
  do
-  local slot = math_floor(now / w.slot_us)
-  if slot < w.slot then
-   w.slot = slot
+  local quarter = math_floor(now / window_2.quarter_us)
+  if quarter < window_2.quarter then
+   window_2.quarter = quarter
   end
-  w.born = now < w.born and now or w.born
-  local turns = 5 < slot - w.slot and 5 or slot - w.slot
+  window_2.began_at = now < window_2.began_at and now or window_2.began_at
+  local turns = 5 < quarter - window_2.quarter and 5 or quarter - window_2.quarter
   for __5 = 1, turns do
    for i_4 = 5, 2, -1 do
-    w.snaps[i_4] = w.snaps[i_4 - 1]
+    window_2.snapshots[i_4] = window_2.snapshots[i_4 - 1]
    end
-   w.snaps[1] = w.net
+   window_2.snapshots[1] = window_2.net
   end
-  w.slot = slot
+  window_2.quarter = quarter
  end
  local healing
  do
-  local parts = s.parts
+  local sums = settings.sums
   local first = least(keys.consumers)
-  healing = silent_consumers(keys, parts) == 0 and (not first or first >= now + 2000000 - 3 * 250000)
+  healing = silent_consumers(keys, sums) == 0 and (not first or first >= now + 2000000 - 3 * 250000)
  end
- local oldest, came_now = w.snaps[5], math_floor(arrived * 1000000)
- if s.combine == 'min' then
-  seen_3 = (seen_3 or oldest) + came_now < w.net and (seen_3 or oldest) + came_now or w.net
+ local oldest, came_now = window_2.snapshots[5], math_floor(arrived * 1000000)
+ if settings.combine == 'min' then
+  seen_3 = (seen_3 or oldest) + came_now < window_2.net and (seen_3 or oldest) + came_now or window_2.net
   if healing then
    seen_3 = oldest > seen_3 and oldest or seen_3
   end
-  part.edge = seen_3 + part.free
+  contribution.edge = seen_3 + contribution.free
  else
-  w.A = w.A + came_now < w.net and w.A + came_now or w.net
+  window_2.landed = window_2.landed + came_now < window_2.net and window_2.landed + came_now or window_2.net
   if healing then
-   w.A = oldest > w.A and oldest or w.A
+   window_2.landed = oldest > window_2.landed and oldest or window_2.landed
   end
-  local first_2 = s.combine == 'sum' and s.lossless == 1 and least(keys.consumers)
-  if first_2 and first_2 <= c.joined + 2000000 then
-   part.free = -math_floor(said.depth * 1000000)
+  local first_2 = settings.combine == 'sum' and settings.lossless == 1 and least(keys.consumers)
+  if first_2 and first_2 <= consumer.joined + 2000000 then
+   contribution.free = -math_floor(said.depth * 1000000)
   end
  end
  break
 until true
+local deadline
 do
- local keys_3, parts_2, id_3, deadline, part_2 = keys, s.parts, id, now + (2000000 > 3 * said.interval and 2000000 or 3 * said.interval), part
- local weight = weight_of(part_2.capacity)
- local ratio = string_format('%.17g', part_2.rate > 0 and part_2.arrivals > 0 and part_2.rate / part_2.arrivals or 1e+300)
- parts_2.live = parts_2.live + 1
- parts_2.rate = parts_2.rate + part_2.rate
- parts_2.capacity = parts_2.capacity + weight
- parts_2.load = parts_2.load + weight * part_2.load
- parts_2.arrivals = parts_2.arrivals + math_floor(part_2.rate / tonumber(ratio))
- redis_call('ZADD', keys_3.consumers, whole(deadline), id_3)
- redis_call('ZADD', keys_3.rates, whole(part_2.rate), id_3)
- redis_call('ZADD', keys_3.capacities, whole(part_2.capacity), id_3)
- redis_call('ZADD', keys_3.loads, whole(part_2.load), id_3)
- redis_call('ZADD', keys_3.ratios, ratio, id_3)
- if part_2.free then
-  parts_2.bounded, parts_2.free = parts_2.bounded + 1, parts_2.free + part_2.free
-  redis_call('ZADD', keys_3.frees, whole(part_2.free), id_3)
+ local interval = said.interval
+ deadline = now + (2000000 > 3 * interval and 2000000 or 3 * interval)
+end
+do
+ local sums_2 = settings.sums
+ local weight = weight_of(contribution.capacity)
+ local ratio = string_format('%.17g', contribution.rate > 0 and contribution.arrivals > 0 and contribution.rate / contribution.arrivals or 1e+300)
+ sums_2.live = sums_2.live + 1
+ sums_2.rate = sums_2.rate + contribution.rate
+ sums_2.capacity = sums_2.capacity + weight
+ sums_2.load = sums_2.load + weight * contribution.load
+ sums_2.arrivals = sums_2.arrivals + math_floor(contribution.rate / tonumber(ratio))
+ redis_call('ZADD', keys.consumers, whole(deadline), id)
+ redis_call('ZADD', keys.rates, whole(contribution.rate), id)
+ redis_call('ZADD', keys.capacities, whole(contribution.capacity), id)
+ redis_call('ZADD', keys.loads, whole(contribution.load), id)
+ redis_call('ZADD', keys.ratios, ratio, id)
+ if contribution.free then
+  sums_2.bounded, sums_2.free = sums_2.bounded + 1, sums_2.free + contribution.free
+  redis_call('ZADD', keys.frees, whole(contribution.free), id)
  end
- if part_2.edge then
-  redis_call('ZADD', keys_3.edges, whole(part_2.edge), id_3)
+ if contribution.edge then
+  redis_call('ZADD', keys.edges, whole(contribution.edge), id)
  end
 end
-settle(keys, b, s, now, 'report', false, {who = id})
-write_consumer(keys, c, said, name_4, part, now)
+settle(keys, budget, settings, now, 'report', false, {who = id})
+write_consumer(keys, consumer, said, name_4, contribution, now)
 repeat
  local may_be_new = true
- if b[69] then
+ if budget[69] then
   redis_call('DEL', keys.budget, keys.state)
   break
  end
- read_rest(keys, b)
- may_be_new = may_be_new or is_renewal_due(b, now)
- if may_be_new and (keys.history or b[66]) then
-  b[54] = now
+ read_rest(keys, budget)
+ may_be_new = may_be_new or is_renewal_due(budget, now)
+ if may_be_new and (keys.history or budget[66]) then
+  budget[54] = now
  end
- if b[66] or b[67] or b[68] then
-  write_summary(keys, b, now)
+ if budget[66] or budget[67] or budget[68] then
+  write_summary(keys, budget, now)
  end
- local state = {packed_bucket(b), packed_class(b['normal']), packed_class(b['high']), packed_class(b['low']), pack('>dddddddddddd', b[51], b[52], b[53], b[54], b[55], b[56], b[57], b[58], b[59], b[60], b[61], b[62]), packed_sums(b), pack('>dddddddddddddddddddddddss', unpack(b, 22, 46)), b[50] and packed_window(b[50]) or ''}
+ local state = {packed_bucket(budget), packed_class(budget['normal']), packed_class(budget['high']), packed_class(budget['low']), pack('>dddddddddddd', budget[51], budget[52], budget[53], budget[54], budget[55], budget[56], budget[57], budget[58], budget[59], budget[60], budget[61], budget[62]), packed_sums(budget), pack('>dddddddddddddddddddddddss', unpack(budget, 22, 46)), budget[50] and packed_window(budget[50]) or ''}
  redis_call('SET', keys.state, table.concat(state), 'KEEPTTL')
  if may_be_new then
   do
    for place, key in pairs(keys) do
     if place ~= 'member' and place ~= 'memory' then
-     if b[55] == 1 then
+     if budget[55] == 1 then
       redis_call('PERSIST', key)
      else
       redis_call('PEXPIRE', key, 604800000)
@@ -1775,7 +1793,7 @@ repeat
  end
  break
 until true
-return consumer_reply(b, c)
+return consumer_reply(budget, consumer)
 end)
 if is_well then return reply end
 local string_match = string.match
@@ -1912,20 +1930,20 @@ local function is_consumer_state(text)
  end
  return count == 23
 end
-local function damaged_fields(f)
+local function damaged_fields(fields)
  local bad = {}
  local function check(field, is_right)
-  if f[field] and not is_right then
+  if fields[field] and not is_right then
    bad[#bad + 1] = field
   end
  end
  for _, field in ipairs(NUMBERS) do
-  check(field, whole_number(f[field] or '', 0, 9007199254740992))
+  check(field, whole_number(fields[field] or '', 0, 9007199254740992))
  end
- check('left_rate_per_s', f.left_rate_per_s and string_match(f.left_rate_per_s, '^%d+%.?%d*$'))
+ check('left_rate_per_s', fields.left_rate_per_s and string_match(fields.left_rate_per_s, '^%d+%.?%d*$'))
  for __2, name in ipairs(SETTINGS) do
   for __3, source in ipairs({'_by_code', '_by_operator'}) do
-   check(name .. source, f[name .. source] and READ[name](f[name .. source]))
+   check(name .. source, fields[name .. source] and READ[name](fields[name .. source]))
   end
  end
  table.sort(bad)
@@ -1973,11 +1991,11 @@ local function damages()
     found[#found + 1] = {key, ''}
    end
   elseif is == 'hash' and look then
-   local flat, f = redis.pcall('HGETALL', key), {}
+   local flat, fields = redis.pcall('HGETALL', key), {}
    for i = 1, #flat, 2 do
-    f[flat[i]] = flat[i + 1]
+    fields[flat[i]] = flat[i + 1]
    end
-   for __2, field in ipairs(look(f)) do
+   for __2, field in ipairs(look(fields)) do
     found[#found + 1] = {key, field}
    end
   end

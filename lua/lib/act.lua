@@ -33,7 +33,7 @@ local function whose(who, source, why, now)
   return table.concat({date_of(now), why ~= '' and table.concat({by, why}, ': ') or by}, ' ')
 end
 
-local function pause_told(pause_ms, is_hidden)
+local function pause_text(pause_ms, is_hidden)
   if is_hidden then return 'resumed, hidden by the pause of an operator' end
   if pause_ms == 0 then return 'resumed' end
   if pause_ms == UNTIL_RESUMED then return 'paused until it is resumed' end

@@ -31,11 +31,11 @@ do
   local NEAR = 0.99             -- of known_good: close enough to rest
   local EXCESS, PACE = 0.01, 1.1            -- of known_good: where a probe starts, and its growth per loop
   local EASY, EASY_EXCESS = 1.2, 0.1        -- times the usual latency: below this, a probe starts with more
-  local TETHER, COLD_TETHER = 2, 3          -- times the recent successes: the rate's limit beyond known_good, and on the way to it
+  local FARTHEST, COLD_FARTHEST = 2, 3      -- times the recent successes: the most beyond known_good, and on the way to it
 
   local BACK_LEAST, BACK_MOST, BACK_COLD = 0.005, 0.3, 0.3  -- of known_good: how far the law steps back for failures
   local SAME, SHARE = 0.1, 0.3  -- a limit that differs by less is the same one; it moves by this share of the difference
-  local FAR = 0.05              -- of known_good: if so much less was done since the cut, the cut was too small
+  local FAR = 0.05              -- of known_good: if the work done since the cut is less by more than this, the cut was too small
   local STALL = 0.5             -- of the rate: no cut assumes less, since a stall stops work only for a moment
   local ECHO_MOST, ECHO_GROWS = 3, 1.5      -- seconds; growth of the echo when a second cut was needed
   local ENOUGH = 20             -- outcomes, or failures, that are enough to tell a rate
@@ -167,19 +167,19 @@ do
   end
 
   local function climb(m, rate, dt, loop, delay, is_easy)
-    if m.known_good == 0 then return math.max(rate, math.min(rate * 2 ^ (dt / delay), COLD_TETHER * m.ok)) end
+    if m.known_good == 0 then return math.max(rate, math.min(rate * 2 ^ (dt / delay), COLD_FARTHEST * m.ok)) end
     m.slow_cuts, m.is_trial = 0, 0
     local lately = m.right * (1 - math.exp(-dt / FADES)) / dt
     if rate < NEAR * m.known_good then
       m.calm = 0
       local back = math.min(REST * m.known_good, towards(rate, m.known_good, dt, BACK_IN))
-      return math.max(rate, math.min(back, rate * 2 ^ (dt / delay), COLD_TETHER * lately))
+      return math.max(rate, math.min(back, rate * 2 ^ (dt / delay), COLD_FARTHEST * lately))
     end
     m.calm = math.min(LONG, m.calm + dt)
     if m.calm < REST_LOOPS * loop and not is_easy then return rate end
     local excess = math.max(is_easy and EASY_EXCESS or EXCESS, rate / m.known_good - 1)
     local grown = rate + m.known_good * PACE * excess * dt / loop
-    return math.max(rate, math.min(grown, rate * 2 ^ (dt / loop), TETHER * lately))
+    return math.max(rate, math.min(grown, rate * 2 ^ (dt / loop), FARTHEST * lately))
   end
 
   local function follow(m, rate, report, step, setting)

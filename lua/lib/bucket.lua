@@ -1,53 +1,54 @@
--- The bucket holds what the rate has earned and nobody has taken: T tokens of at most B, all in millionths and exact.
+-- What the bucket holds: what the rate has earned and nobody has taken, in micro-tokens and exact. How much of it a claim
+-- gets is decided in grant.lua.
 
--- A rate of R micro-tokens a second is floor(R/1e6) a microsecond and a remainder that is carried over. So a budget of 1/hour
--- loses nothing even if it is asked each millisecond.
-local function refill(b, now)
-  local dt = now - b.at
-  b.at = now
+-- A rate is floor(rate / 1e6) micro-tokens a microsecond and a remainder that is carried over. So a budget of 1/hour loses
+-- nothing even if it is asked each millisecond.
+local function refill(budget, now)
+  local dt = now - budget.called_at
+  budget.called_at = now
   if dt < 0 then                                     -- the clock went back: learning is not prolonged
-    b.learns_until, b.has_new_terms = math.max(0, b.learns_until + dt), true
+    budget.learns_until, budget.has_new_terms = math.max(0, budget.learns_until + dt), true
   end
-  local R, T, B = b.R, b.T, b.B
-  if b.lost > 0 then R = R - math.floor(math.min(b.lost, R / 2)) end     -- share.lua
-  b.earned = R
-  if dt > 0 and R > 0 then
-    local room = B - T
-    if room <= 0 or dt >= room / R * MICRO + 1 then
-      b.spilled = b.spilled + math.max(0, R * dt / MICRO - room)
-      T, b.rest = B, 0
+  local rate, tokens, bucket_size = budget.rate, budget.tokens, budget.bucket_size
+  if budget.lost_shares > 0 then rate = rate - math.floor(math.min(budget.lost_shares, rate / 2)) end  -- outage_share.lua
+  budget.earning_rate = rate
+  if dt > 0 and rate > 0 then
+    local room = bucket_size - tokens
+    if room <= 0 or dt >= room / rate * MICRO + 1 then
+      budget.spilled = budget.spilled + math.max(0, rate * dt / MICRO - room)
+      tokens, budget.tokens_remainder = bucket_size, 0
     else
-      local part = R % MICRO * dt + b.rest
-      T, b.rest = T + math.floor(R / MICRO) * dt + math.floor(part / MICRO), part % MICRO
-      if T >= B then T, b.rest = B, 0 end
+      local part = rate % MICRO * dt + budget.tokens_remainder
+      tokens, budget.tokens_remainder = tokens + math.floor(rate / MICRO) * dt + math.floor(part / MICRO), part % MICRO
+      if tokens >= bucket_size then tokens, budget.tokens_remainder = bucket_size, 0 end
     end
-    b.T = T
+    budget.tokens = tokens
   end
-  if now < b.half then
-    b.half = now                                     -- the clock went back: what the bucket held is not forgotten sooner
-  elseif now - b.half > b.span then
-    b.top_before = now - b.half < 2 * b.span and b.top or 0
-    b.top, b.half = b.T, now
+  if now < budget.peak_since then
+    budget.peak_since = now                          -- the clock went back: what the bucket held is not forgotten sooner
+  elseif now - budget.peak_since > budget.longest_lease then
+    budget.peak_before = now - budget.peak_since < 2 * budget.longest_lease and budget.peak or 0
+    budget.peak, budget.peak_since = budget.tokens, now
   end
-  b.top = math.max(b.top, b.T)
+  budget.peak = math.max(budget.peak, budget.tokens)
 end
 
--- Grants and returned tokens change the bucket and the counter of the budget's life together.
-local function grant(b, tokens)
-  b.T = b.T - tokens
-  local total = b.granted_rest + tokens
-  b.granted, b.granted_rest = b.granted + math.floor(total / MICRO), total % MICRO
+-- Takes granted tokens out of the bucket, and counts them for the life of the budget.
+local function take_out(budget, tokens)
+  budget.tokens = budget.tokens - tokens
+  local total = budget.granted_remainder + tokens
+  budget.granted, budget.granted_remainder = budget.granted + math.floor(total / MICRO), total % MICRO
 end
 
 -- Returned tokens may be spent again only if the bucket had room for them the whole time. The most that the bucket held
 -- within the longest lease is already promised for that time.
-local function hand_back(b, tokens)
-  local fits = math.max(0, math.min(tokens, b.B - math.max(b.T, b.top, b.top_before)))
-  b.T = b.T + fits
-  b.top = math.max(b.top, b.T)                            -- what this very call takes was in the bucket as well
+local function hand_back(budget, tokens)
+  local fits = math.max(0, math.min(tokens, budget.bucket_size - math.max(budget.tokens, budget.peak, budget.peak_before)))
+  budget.tokens = budget.tokens + fits
+  budget.peak = math.max(budget.peak, budget.tokens)  -- what this very call takes was in the bucket as well
   return fits
 end
 
 -- How deep the bucket is at the default burst. The fair shares control only this part of the bucket. A larger burst goes to
 -- the first producer that asks.
-local function usual_depth(b) return math.min(b.B, MICRO + b.R * DEFAULT_BURST / MICRO) end
+local function usual_depth(budget) return math.min(budget.bucket_size, MICRO + budget.rate * DEFAULT_BURST / MICRO) end

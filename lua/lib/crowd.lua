@@ -1,6 +1,8 @@
--- Producers of a large fleet claim less often, so that Redis needs less than one core for up to a million of them. All of
--- them together make CLAIMS_PER_S claims a second, at about 30 us each. With 100 or 1,000 producers, each refreshes every 0.1
--- s; with 10,000 every 1 s, with 100,000 every 10 s. Leases get longer by the same factor.
+-- How often the producers of a large fleet claim: less often, so that Redis needs less than one core for up to a million of
+-- them. What one claim gets is decided in grant.lua.
+--
+-- All producers together make CLAIMS_PER_S claims a second, at about 30 us each. With 100 or 1,000 producers, each refreshes
+-- every 0.1 s; with 10,000 every 1 s, with 100,000 every 10 s. Leases get longer by the same factor.
 --
 -- The end of each epoch (epoch.lua) sets the crowd's refresh by the number of producers that came in it. A producer that
 -- takes a large part of the budget keeps a short refresh. At most k producers can use 1/k of the budget each, however many
@@ -11,10 +13,10 @@ local FULL = 0.375              -- how full the bucket should be: the room above
 local PLENTY = 0.3              -- trim above this: the bucket is full, or it was full for long and is not empty
 local SAVE = 0.05               -- with few tokens and many waiters, credits grow this much slower while the bucket is empty
 
--- The refresh of a producer that will use `rate` of the budget's R.
-local function refresh_of(b, rate)
-  if rate <= 0 then return b.refresh end
-  return math.ceil(math.max(REFRESH, math.min(b.refresh, b.R / rate / CLAIMS_PER_S * SECOND)))
+-- The refresh of a producer that will use `rate` of the budget's rate.
+local function refresh_of(budget, rate)
+  if rate <= 0 then return budget.refresh end
+  return math.ceil(math.max(REFRESH, math.min(budget.refresh, budget.rate / rate / CLAIMS_PER_S * SECOND)))
 end
 
 -- Decides when a producer comes back. If others wait, a producer that got all that was due to it stays away for most of a
@@ -25,17 +27,18 @@ end
 -- lives for a second has no refresh to wait for. Producers that come back soon use the same queue, which limits them to
 -- CLAIMS_PER_S. The same holds if the bucket is full, whatever the level says: the level counts producers that lived for a
 -- second as if they lived on. Tokens that would have overflowed are no debt.
-local function space_out(b, p, ask, granted, retry, share, refresh, is_short, now)
-  if b.R <= 0 then return retry end
-  local class = b[p.class]
-  if not is_short and class.level < math.huge then p.credit = math.max(p.credit, granted) end
-  local credit = p.credit - granted
-  local unmet = math.min(ask.want - granted, credit)
+local function space_out(budget, producer, claim, granted, retry, credit_rate, refresh, is_short, now)
+  if budget.rate <= 0 then return retry end
+  local class = budget[producer.class]
+  if not is_short and class.level < math.huge then producer.credit = math.max(producer.credit, granted) end
+  local credit = producer.credit - granted
+  local unmet = math.min(claim.want - granted, credit)
   if is_short and granted > 0 and unmet < MICRO then
-    retry = math.max(retry, MOST_OF * refresh - math.max(0, credit) / share * MICRO)
-  elseif unmet >= MICRO or now - p.at < refresh / 2 then
-    b.queue = math.min(math.max(b.queue, now) + math.max(unmet / b.R, 1 / CLAIMS_PER_S) * SECOND, now + refresh)
-    retry = math.max(retry, b.queue - now)
+    retry = math.max(retry, MOST_OF * refresh - math.max(0, credit) / credit_rate * MICRO)
+  elseif unmet >= MICRO or now - producer.claimed_at < refresh / 2 then
+    budget.queue_end = math.min(math.max(budget.queue_end, now) + math.max(unmet / budget.rate, 1 / CLAIMS_PER_S) * SECOND,
+                                now + refresh)
+    retry = math.max(retry, budget.queue_end - now)
   end
   return math.ceil(math.min(math.max(LONGEST_WAIT, refresh), retry))
 end
@@ -43,13 +46,14 @@ end
 -- In a crowd an epoch is longer than the bucket takes to fill, so each claim asks for the trim; otherwise the end of an epoch
 -- does. One trim for all keeps the bucket from staying full, which loses rate, and from staying empty, which makes everyone
 -- wait.
-local function trim(b)
-  if b.R <= 0 then return 0 end
-  local depth = usual_depth(b)
-  if b.is_scarce == 1 then
+local function trim(budget)
+  if budget.rate <= 0 then return 0 end
+  local depth = usual_depth(budget)
+  if budget.is_scarce == 1 then
     -- With few tokens and many waiters, credits must not grow faster than tokens. Otherwise waiters that claim in step starve
     -- one another.
-    return math.min(1.25, math.max(0, b.T - math.max(0.8 * depth, MICRO)) / (0.2 * depth)) - SAVE * math.max(0, 1 - b.T / (FULL * depth))
+    return math.min(1.25, math.max(0, budget.tokens - math.max(0.8 * depth, MICRO)) / (0.2 * depth))
+      - SAVE * math.max(0, 1 - budget.tokens / (FULL * depth))
   end
-  return math.min(1.25, math.max(-0.2, b.ui + 0.25 * (b.T - FULL * depth) / (0.5 * depth)))
+  return math.min(1.25, math.max(-0.2, budget.slow_trim + 0.25 * (budget.tokens - FULL * depth) / (0.5 * depth)))
 end

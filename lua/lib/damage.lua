@@ -49,15 +49,17 @@ local function is_consumer_state(text)
 end
 
 -- The names of the fields of the budget's hash that cannot be read.
-local function damaged_fields(f)
+local function damaged_fields(fields)
   local bad = {}
   local function check(field, is_right)
-    if f[field] and not is_right then bad[#bad + 1] = field end
+    if fields[field] and not is_right then bad[#bad + 1] = field end
   end
-  for _, field in ipairs(NUMBERS) do check(field, whole_number(f[field] or '', 0, COUNT)) end
-  check('left_rate_per_s', f.left_rate_per_s and string.match(f.left_rate_per_s, '^%d+%.?%d*$'))
+  for _, field in ipairs(NUMBERS) do check(field, whole_number(fields[field] or '', 0, COUNT)) end
+  check('left_rate_per_s', fields.left_rate_per_s and string.match(fields.left_rate_per_s, '^%d+%.?%d*$'))
   for _, name in ipairs(SETTINGS) do
-    for _, source in ipairs({'_by_code', '_by_operator'}) do check(name .. source, f[name .. source] and READ[name](f[name .. source])) end
+    for _, source in ipairs({'_by_code', '_by_operator'}) do
+      check(name .. source, fields[name .. source] and READ[name](fields[name .. source]))
+    end
   end
   table.sort(bad)
   return bad
@@ -86,9 +88,9 @@ local function damages()
     elseif is == 'string' then
       if not look(redis.call('GET', key)) then found[#found + 1] = {key, ''} end
     elseif is == 'hash' and look then
-      local flat, f = redis.pcall('HGETALL', key), {}
-      for i = 1, #flat, 2 do f[flat[i]] = flat[i + 1] end
-      for _, field in ipairs(look(f)) do found[#found + 1] = {key, field} end
+      local flat, fields = redis.pcall('HGETALL', key), {}
+      for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+      for _, field in ipairs(look(fields)) do found[#found + 1] = {key, field} end
     end
   end
   return found

@@ -11,9 +11,9 @@
 -- needed), so it lowers the capacity only while items wait. A short queue has no room for a rate that is a little too high.
 -- So the shorter the queue, the more of the capacity stays unused.
 --
--- If the counter stands still while there is work, the report is not a sample, since work may come in batches. `beat` is how
--- long the counter usually stands still; much longer is a stall. The law keeps the capacity through a stall, since seconds of
--- stall would otherwise cost a minute of climbing. Meanwhile the rate only fills the rest of the queue.
+-- If the counter stands still while there is work, the report is not a sample, since work may come in batches. `usual_still`
+-- is how long the counter usually stands still; much longer is a stall. The law keeps the capacity through a stall, since
+-- seconds of stall would otherwise cost a minute of climbing. Meanwhile the rate only fills the rest of the queue.
 local drain
 do
   local SETTLE = 5              -- seconds in which the rate brings the queue to its aim; 3 loops if these are longer
@@ -23,18 +23,18 @@ do
   local DOWN = 0.5              -- of that time when it falls: too high a rate fills queues, too low a rate only wastes capacity
   local PROBE, PROBE_MOST, PROBE_BACK = 0.05, 0.2, 0.5      -- growth per loop: first, at most, on the way back to its best
   local FAR_BELOW = 0.9         -- of the best seen: below, on the way back
-  local TETHER, TETHER_BACK = 1.6, 2        -- times the work that was seen: a probe goes no further
-  local USED = 0.65             -- of its rate: if so much arrives, its producers want more
+  local FARTHEST, FARTHEST_BACK = 1.6, 2    -- times the work that was seen: a probe goes no further
+  local USED = 0.65             -- of its rate: if at least this part arrives, its producers want more
   local OVERFLOWING = 0.5       -- of the limit, mean of two reports: errors may be work that found the queue full
   local CROWDED = 0.5           -- of the limit: above it in both reports, the queue was hardly empty in between; in one, it is filling
   local UNUSED, UNUSED_ITEMS, UNUSED_MOST = 0.002, 0.15, 0.035      -- seconds of work and items, over the queue's limit; of the capacity
-  local STALL, STALL_BEATS = 0.5, 2         -- seconds, and times `beat`: standing still for longer than both is a stall
-  local BEAT_MEMORY = 4         -- `beat` is the mean of about so many standstills
+  local STALL, STALL_TIMES = 0.5, 2         -- seconds, and times `usual_still`: standing still for longer than both is a stall
+  local STILLS = 4              -- `usual_still` is the mean of about so many standstills
   local OPENING, OPENING_GROWTH = 0.1, 4    -- of the limit, growth per loop: the window of a consumer not yet known
   local SHORT_QUEUE = 0.1       -- of the limit: the window opens no further while more than this waits
   local FILLING = 4             -- times a second that its producers may fill that window
   local LOOKING = 4             -- loops that a cold consumer must work before its best counts as its capacity
-  local MOST_LOOPS = 10         -- loops of growth at once, after a batch; TETHER ends it long before
+  local MOST_LOOPS = 10         -- loops of growth at once, after a batch; FARTHEST ends it long before
 
   local function aim(m, report)
     local wanted = AIM * m.capacity
@@ -42,7 +42,7 @@ do
     return math.max(1, wanted)
   end
 
-  local function is_stalled(m) return m.still > math.max(STALL, STALL_BEATS * m.beat) end
+  local function is_stalled(m) return m.still > math.max(STALL, STALL_TIMES * m.usual_still) end
 
   local function stop_probing(m) m.probe, m.probe_age = PROBE, 0 end
 
@@ -57,11 +57,11 @@ do
   end
 
   local function reach(m, span, delay)
-    local most, tether = PROBE_MOST, TETHER
-    if m.capacity < FAR_BELOW * m.best then most, tether = PROBE_BACK, TETHER_BACK end
+    local most, farthest = PROBE_MOST, FARTHEST
+    if m.capacity < FAR_BELOW * m.best then most, farthest = PROBE_BACK, FARTHEST_BACK end
     if m.probe_age >= delay then m.probe, m.probe_age = math.min(most, 2 * m.probe), 0 end
     if most == PROBE_BACK then m.probe = math.max(m.probe, PROBE_MOST) end
-    local top = math.max(m.capacity, tether * (m.ok or 0))
+    local top = math.max(m.capacity, farthest * (m.ok or 0))
     m.capacity = math.min(top, m.capacity * (1 + m.probe) ^ math.min(MOST_LOOPS, span / delay))
   end
 
@@ -85,7 +85,7 @@ do
       return 0
     end
     local is_whole, span = step.is_unbroken and not is_stalled(m), step.dt + m.still
-    m.beat, m.still = m.beat + (m.still - m.beat) / BEAT_MEMORY, 0
+    m.usual_still, m.still = m.usual_still + (m.still - m.usual_still) / STILLS, 0
 
     local speed = math.min(MOST_RATE, step.done / span)
     local busy = was.busy_ms and report.busy_ms and step.part * (report.busy_ms - was.busy_ms) / 1000 or 0

@@ -1,5 +1,5 @@
--- The end of an epoch of the fair share (fair.lua). The first producer that claims after it computes each class's level, and
--- the sums start again.
+-- What level the fair share has (fair.lua): the first producer that claims after the end of an epoch computes each class's
+-- level, and the sums start again.
 local RESERVE = 0.05            -- of the rate: what a lower class in demand keeps
 local LONGEST_REFRESH = 60000000    -- so that a lease and a wait end before KEEP_MEMBER_MS; above 600,000 producers, more claims
 
@@ -8,94 +8,104 @@ local LONGEST_REFRESH = 60000000    -- so that a lease and a wait end before KEE
 local function level_of(class)
   if class.weight <= 0 then return math.huge, class.room end
   local share = class.room / class.weight * MICRO
-  if class.demand <= class.room then return math.huge, math.max(share, (class.room - class.under) / math.max(class.over, MICRO) * MICRO) end
-  if class.over > 1e-9 * class.weight and class.under < class.room then
-    local level = math.max(share, (class.room - class.under) / class.over * MICRO)
+  if class.demand <= class.room then
+    return math.huge, math.max(share, (class.room - class.demand_under) / math.max(class.weight_over, MICRO) * MICRO)
+  end
+  if class.weight_over > 1e-9 * class.weight and class.demand_under < class.room then
+    local level = math.max(share, (class.room - class.demand_under) / class.weight_over * MICRO)
     return level, level
   end
   -- The producers under the mark want more than there is, so the mark was too high. The level lies between two cases: all of
   -- them are alike, or a few of them want everything.
-  return share, math.sqrt(share * math.max(share, math.min(class.mark, class.room) * (class.room / class.under)))
+  return share, math.sqrt(share * math.max(share, math.min(class.mark, class.room) * (class.room / class.demand_under)))
 end
 
-local function settle_trim(b, is_contended)
-  local depth = usual_depth(b)
-  b.is_scarce = b.needs > depth / 4 and 1 or 0
-  if is_contended and b.R > 0 and b.is_scarce == 0 then
-    b.ui = math.min(1, math.max(-0.2, b.ui + 0.05 * (b.T - FULL * depth) / (0.5 * depth)))
+local function settle_trim(budget, is_contended)
+  local depth = usual_depth(budget)
+  budget.is_scarce = budget.needs > depth / 4 and 1 or 0
+  if is_contended and budget.rate > 0 and budget.is_scarce == 0 then
+    budget.slow_trim = math.min(1, math.max(-0.2, budget.slow_trim + 0.05 * (budget.tokens - FULL * depth) / (0.5 * depth)))
   else
-    b.ui = 0
+    budget.slow_trim = 0
   end
-  b.u = is_contended and trim(b) or 0
+  budget.trim = is_contended and trim(budget) or 0
 end
 
--- `span` is the longest lease that may still be valid. When leases get shorter, the longer ones stay valid until they end.
-local function fit_refresh(b, crowd, now)
-  if now >= b.span_until then b.span, b.span_until = b.refresh * REFRESHES, 0 end
+-- When leases get shorter, the longer ones stay valid until they end. So `longest_lease` gets shorter only then.
+local function fit_refresh(budget, producers, now)
+  if now >= budget.longest_lease_until then
+    budget.longest_lease, budget.longest_lease_until = budget.refresh * REFRESHES, 0
+  end
   local wanted = 0
-  if not (b.window and b.window.lossless == 1) then    -- a lossless budget needs all tokens on their way to be young
-    wanted = crowd / CLAIMS_PER_S * SECOND
+  if not (budget.window and budget.window.lossless == 1) then  -- a lossless budget needs all tokens on their way to be young
+    wanted = producers / CLAIMS_PER_S * SECOND
   end
   -- Two counts of a fleet are never the same, so a slightly smaller count changes nothing.
-  if wanted <= b.refresh and wanted >= b.refresh / 2 then return end
-  local before = b.refresh
-  b.refresh = math.ceil(math.min(LONGEST_REFRESH, math.max(REFRESH, wanted)))
-  if b.refresh < before then b.span_until = now + b.span
-  elseif b.refresh * REFRESHES >= b.span then b.span, b.span_until = b.refresh * REFRESHES, 0 end
+  if wanted <= budget.refresh and wanted >= budget.refresh / 2 then return end
+  local before = budget.refresh
+  budget.refresh = math.ceil(math.min(LONGEST_REFRESH, math.max(REFRESH, wanted)))
+  if budget.refresh < before then
+    budget.longest_lease_until = now + budget.longest_lease
+  elseif budget.refresh * REFRESHES >= budget.longest_lease then
+    budget.longest_lease, budget.longest_lease_until = budget.refresh * REFRESHES, 0
+  end
 end
 
-local function roll_epoch(keys, b, now)
-  b.is_lost = is_lost(keys)
-  read_rest(keys, b)
-  turn_shares(b, now)
-  local R, crowd = b.earned, b.crowd
-  b.is_closed, b.seen_demand, b.seen_demanding = true, 0, b.demanding
+local function roll_epoch(keys, budget, now)
+  budget.has_lost_settings = are_settings_lost(keys)
+  read_rest(keys, budget)
+  turn_shares(budget, now)
+  local rate, producers = budget.earning_rate, budget.producers_seen
+  budget.has_closed_epoch, budget.closed_demand, budget.closed_in_demand = true, 0, budget.producers_in_demand
   for _, name in ipairs(CLASSES) do
-    local class = b[name]
-    b.seen_demand = b.seen_demand + class.demand
+    local class = budget[name]
+    budget.closed_demand = budget.closed_demand + class.demand
   end
   local function empty()
     for _, name in ipairs(CLASSES) do
-      local class = b[name]
-      class.under, class.over, class.demand, class.weight = 0, 0, 0, 0
+      local class = budget[name]
+      class.demand_under, class.weight_over, class.demand, class.weight = 0, 0, 0, 0
     end
-    b.needs, b.demanding, b.crowd, b.number = 0, 0, 0, b.number + 1
+    budget.needs, budget.producers_in_demand, budget.producers_seen, budget.epoch = 0, 0, 0, budget.epoch + 1
   end
-  local is_cut = b.ends - now > b.length               -- the clock went back
-  local is_silent = now - b.ends > b.length
+  local is_cut = budget.epoch_ends - now > budget.epoch_length  -- the clock went back
+  local is_silent = now - budget.epoch_ends > budget.epoch_length
   if is_silent then                                    -- nobody came for a whole epoch, so its sums say nothing about today
-    crowd, b.seen_demand, b.seen_demanding = 0, 0, 0
+    producers, budget.closed_demand, budget.closed_in_demand = 0, 0, 0
     empty()
   end
-  local left, kept, is_contended = R, 0, false
+  local left, kept, is_contended = rate, 0, false
   for _, name in ipairs(CLASSES) do
-    local class = b[name]
-    kept = kept + math.min(class.demand, RESERVE * R)
+    local class = budget[name]
+    kept = kept + math.min(class.demand, RESERVE * rate)
   end
   for _, name in ipairs(CLASSES) do
-    local class = b[name]
-    kept = kept - math.min(class.demand, RESERVE * R)
-    class.room = math.floor(math.max(left - kept, RESERVE * R))
+    local class = budget[name]
+    kept = kept - math.min(class.demand, RESERVE * rate)
+    class.room = math.floor(math.max(left - kept, RESERVE * rate))
     class.level, class.mark = level_of(class)
     left = left - math.min(class.demand, class.room)
     is_contended = is_contended or class.level < math.huge
   end
-  settle_trim(b, is_contended)
+  settle_trim(budget, is_contended)
   -- The highest class that wants more gets what is left over and bears what is missing. The classes below it keep their own
   -- part.
-  b.taker = ''
+  budget.marginal_class = ''
   for _, name in ipairs(CLASSES) do
-    local class = b[name]
-    class.trim = b.taker == '' and b.u or 0
-    if b.taker == '' and class.level < math.huge then b.taker = name end
+    local class = budget[name]
+    class.trim = budget.marginal_class == '' and budget.trim or 0
+    if budget.marginal_class == '' and class.level < math.huge then budget.marginal_class = name end
   end
   empty()
-  local refresh_before = b.refresh
+  local refresh_before = budget.refresh
   -- After an outage or a step of the clock, all producers may be back in a moment.
-  if not is_cut and not (is_silent and now - b.ends < KEEP_MEMBER_MS * 1000) then fit_refresh(b, crowd, now) end
-  b.length = math.ceil(math.max(EPOCH, 1.5 * math.max(refresh_before, b.refresh), 1.1 * math.max(b.retry_max, b.retry_before)))
-  b.ends = now + b.length
-  b.retry_before, b.retry_max = b.retry_max, 0
+  if not is_cut and not (is_silent and now - budget.epoch_ends < KEEP_MEMBER_MS * 1000) then
+    fit_refresh(budget, producers, now)
+  end
+  budget.epoch_length = math.ceil(math.max(EPOCH, 1.5 * math.max(refresh_before, budget.refresh),
+                                           1.1 * math.max(budget.retry_max, budget.retry_max_before)))
+  budget.epoch_ends = now + budget.epoch_length
+  budget.retry_max_before, budget.retry_max = budget.retry_max, 0
 end
 
 -- Producers that left without a `leave` are taken from the list. Their hashes expire by their TTL.

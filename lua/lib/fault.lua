@@ -2,8 +2,8 @@
 
 -- The first wrong field of a claim that cannot be read.
 local function fault_of_claim()
-  local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority', 'incarnation',
-                 'seq', 'birth', 'granted_total', 'trip', 'fallback_rate', 'degraded'}
+  local asked = {'need', 'tokens', 'requested_rate', 'whole', 'held', 'unused', 'burned', 'weight', 'priority',
+                 'incarnation', 'seq', 'birth', 'granted_total', 'trip', 'fallback_rate', 'degraded'}
   local most = {need = 1e15, whole = 1, weight = 1e9, seq = COUNT, granted_total = COUNT, trip = LONGEST_TRIP}
   if #ARGV ~= 2 then return 'NEXUS_INVALID_ARGUMENTS' end
   if not whole_number(ARGV[1], 0, COUNT) then return 'NEXUS_INVALID_AT_US' end
@@ -21,8 +21,10 @@ local function fault_of_claim()
 end
 
 -- Names are checked only if the producer is new or its owner has changed. Names that are already known were checked before.
-local function fault_of_names(keys, ask)
+local function fault_of_names(keys, claim)
   if not is_budget(keys.budget) or not is_name(id_of(keys)) then return 'NEXUS_INVALID_KEYS' end
-  if type(ask.incarnation) ~= 'string' or ask.incarnation ~= '' and not is_name(ask.incarnation) then return 'NEXUS_INVALID_INCARNATION' end
-  return not string.find(ask.birth, '^[%w._-]*$') and 'NEXUS_INVALID_BIRTH'
+  if type(claim.incarnation) ~= 'string' or claim.incarnation ~= '' and not is_name(claim.incarnation) then
+    return 'NEXUS_INVALID_INCARNATION'
+  end
+  return not string.find(claim.birth, '^[%w._-]*$') and 'NEXUS_INVALID_BIRTH'
 end

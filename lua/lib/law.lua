@@ -1,6 +1,6 @@
 -- The laws compute, from the reports of one consumer, the rate that it can take. This file has what they share: a floor from
--- which a law finds its way back, ceilings, and a memory between two reports. The memory survives a new incarnation of the
--- same id.
+-- which a law finds its way back, ceilings, and a memory between two reports (`m` in the laws). The memory survives a new
+-- incarnation of the same id.
 --
 -- Time is the consumer's own (dt, from its uptime). No host's clock is compared with another's. A step of the server's clock
 -- changes only how long the best is remembered.
@@ -12,14 +12,14 @@ local LEAST_OF_BEST = 0.01      -- the floor, as a part of the best seen
 local BEST_FADES = 600          -- seconds
 local UNSEEN, UNSEEN_FADES = 60, 30       -- seconds of work below half of the best; then the best fades in so many seconds
 local SURGE, SURGE_ITEMS = 4, 20          -- times the known speed, plus so many items: more is not credible in one report
-local QUIET = 5                 -- seconds: a consumer that does not report in_flight may finish so much work at once
+local QUIET = 5                 -- seconds: a consumer that does not report in_flight may finish the work of this time at once
 local MISSED_REPORTS = 3        -- intervals: two reports may be lost before a difference says nothing
 local SHORTEST_STEP = 0.125     -- seconds: half of the usual interval; in less time, a count of done says little
 local SHORTEST_DELAY = 0.5      -- seconds: no fleet's loop is shorter than a lease
 local LOOKING_ON = 2            -- seconds after which a consumer that has done nothing may be one that counts nothing
 local FIRST_RATE = 10           -- tokens per second for a consumer of which nothing is known
 
--- D: the time from a change of the rate to its effect in a report.
+-- The time from a change of the rate to its effect in a report.
 local function loop_delay(setting) return math.max(SHORTEST_DELAY, setting.loop_delay or 0, setting.interval) end
 
 -- One step of an exponential mean; the first value is taken as it is.
@@ -36,7 +36,7 @@ end
 -- law_memory and law_text keep this order; new numbers go to the end. A value that is absent is -1.
 local MEMORY = {
   range = {'rate', 'best', 'best_at'},
-  drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'beat', 'cold_for',
+  drain = {'rate', 'best', 'best_at', 'capacity', 'before', 'ok', 'probe', 'probe_age', 'still', 'usual_still', 'cold_for',
            'working_for', 'highest', 'unseen', 'surged', 'quiet'},
   aimd = {'rate', 'best', 'best_at', 'ok', 'known_good', 'since_cut', 'calm', 'right', 'wrong', 'own', 'did', 'lowest',
           'echo', 'echoing', 'came', 'left', 'usual', 'usual_p25', 'usual_p10', 'is_slow', 'slow_cuts', 'is_trial',
@@ -128,7 +128,8 @@ local function credible(m, was, report, step)
     m.surged, m.quiet = 0, 0
     return nil
   end
-  local known = math.max(FIRST_RATE, m.rate, m.best, m.ok or 0, m.capacity or 0, m.known_good or 0, m.before or 0, report.capacity or 0)
+  local known = math.max(FIRST_RATE, m.rate, m.best, m.ok or 0, m.capacity or 0, m.known_good or 0, m.before or 0,
+                         report.capacity or 0)
   local most = SURGE_ITEMS + (was.in_flight or 0) + (was.depth or 0) + known * (SURGE * step.dt + m.quiet)
   local is_quiet = step.left == 0 and not report.in_flight
   m.quiet = is_quiet and math.min(QUIET, m.quiet + step.dt) or 0

@@ -1,5 +1,5 @@
--- The settings in force. An operator's value wins over the code's value, and removing it brings the code's value back. Both
--- are kept, one field each, so that HGETALL shows who wants what.
+-- Which settings are in force. An operator's value wins over the code's value, and removing it brings the code's value back.
+-- Both are kept, one field each, so that HGETALL shows who wants what.
 local SETTINGS = {'rate', 'min_rate', 'burst', 'law', 'combine', 'latency_target_ms', 'lossless', 'transit', 'grace'}
 
 local function per_second(text)
@@ -28,16 +28,17 @@ local DEFAULT = {min_rate = 0, burst = DEFAULT_BURST, combine = 'sum', lossless 
 
 -- fields: texts by name, 'rate_by_code' and so on.
 local function effective(fields)
-  local s = {}
+  local settings = {}
   for _, name in ipairs(SETTINGS) do
     local text = fields[name .. '_by_operator'] or fields[name .. '_by_code']
-    if text then s[name] = READ[name](text) or error('damaged') else s[name] = DEFAULT[name] end
+    if text then settings[name] = READ[name](text) or error('damaged') else settings[name] = DEFAULT[name] end
   end
-  s.floor = s.min_rate
-  if s.rate then s.min_rate = math.min(s.min_rate, s.rate) end        -- one source's floor may be above the other's ceiling
-  s.loop_delay = math.max(0.5, (s.transit or 0) / MICRO)
-  s.transit = s.transit or TRANSIT
-  return s
+  settings.floor = settings.min_rate
+  -- The floor of one source may be above the ceiling of the other.
+  if settings.rate then settings.min_rate = math.min(settings.min_rate, settings.rate) end
+  settings.loop_delay = math.max(0.5, (settings.transit or 0) / MICRO)
+  settings.transit = settings.transit or TRANSIT
+  return settings
 end
 
 -- What one source wants by itself.
@@ -50,7 +51,7 @@ end
 local function number_of(text) return text and (tonumber(text) or error('damaged')) or 0 end
 
 -- The settings, and what else a change of the rate needs.
-local function read_settings(keys, b)
+local function read_settings(keys, budget)
   local names = {'last_consumer_end', 'paused_until_us', 'left_us', 'left_rate_per_s'}
   for _, name in ipairs(SETTINGS) do
     names[#names + 1] = name .. '_by_operator'
@@ -58,10 +59,10 @@ local function read_settings(keys, b)
   end
   local found, fields = redis.call('HMGET', keys.budget, unpack(names)), {}
   for i, name in ipairs(names) do fields[name] = found[i] or nil end
-  local s = effective(fields)
-  s.fields, s.parts, s.last_end = fields, read_parts(b), fields.last_consumer_end
-  s.left, s.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
-  s.is_whole = are_whole(keys, s.parts)
-  s.paused_until = number_of(fields.paused_until_us)
-  return s
+  local settings = effective(fields)
+  settings.fields, settings.sums, settings.last_consumer_end = fields, read_sums(budget), fields.last_consumer_end
+  settings.left_at, settings.left_rate = number_of(fields.left_us), unplain(fields.left_rate_per_s or '0')
+  settings.do_sums_match = are_whole(keys, settings.sums)
+  settings.paused_until = number_of(fields.paused_until_us)
+  return settings
 end

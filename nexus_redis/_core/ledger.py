@@ -59,7 +59,7 @@ PACED_BELOW: Final = 300  # acquires a second: up to here a wake-up for each cos
 PACED_WITHIN: Final = 0.01  # seconds: with a longer round trip, pacing would hold tokens back while a claim is out
 ROUNDED: Final = 2  # micro-tokens: a bucket earns whole ones, at whole microseconds
 DONE: Final = 0.8  # of a lease, after the last claim: then an idle producer says that it is done, in a later epoch
-HALVED_EACH: Final = 30.0  # seconds: the share for an outage, as in lua/lib/share.lua
+HALVED_EACH: Final = 30.0  # seconds: the share for an outage, as in lua/lib/outage_share.lua
 SHARE_LASTS: Final = 300.0
 
 
@@ -605,7 +605,7 @@ class Ledger:
         expires = sent + answer.lease
         self.lease, self.refresh = answer.lease, answer.refresh
         self.share_asked_at = sent
-        self.is_awaited = ask.held + answer.granted > ask.need or (  # as `outage_share` in share.lua has it
+        self.is_awaited = ask.held + answer.granted > ask.need or (  # as `outage_share` in outage_share.lua has it
             not ask.whole and (answer.granted < ask.need or answer.recommended_rate < ask.requested_rate)
         )
         if not ask.tokens:

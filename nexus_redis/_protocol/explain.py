@@ -286,7 +286,7 @@ def _beside(seen: BudgetSnapshot) -> Iterator[str]:
 
 def _far_away(seen: BudgetSnapshot, trip: float) -> Iterator[str]:
     is_lossless = seen.settings.get("lossless", ("0", ""))[0] == "1"
-    lease = LEASE / REFRESH * seen.refresh + (0.0 if is_lossless else LONGEST_TRIP)  # `lease_of` in producer.lua
+    lease = LEASE / REFRESH * seen.refresh + (0.0 if is_lossless else LONGEST_TRIP)  # `lease_of` in answer.lua
     if trip >= lease:
         yield FAR_AWAY.format(trip=seconds(trip), lease=seconds(lease))
 

@@ -70,7 +70,10 @@ def test_a_deaf_replica_loses_nothing(one_server: Server, lag: float, freezes: s
 
 @pytest.mark.parametrize(
     "planted",
-    [("  w.net = w.net + missing", "  w.net = w.net"), ("  if not w then return end", "  if w then return end")],
+    [
+        ("  window.net = window.net + missing", "  window.net = window.net"),
+        ("  if not window then return end", "  if window then return end"),
+    ],
     ids=["the window does not know of the grants", "nor does it wait"],
 )
 def test_without_its_rule_records_are_lost(one_server: Server, planted: tuple[str, str]) -> None:

@@ -181,12 +181,12 @@ def test_lossless_loses_nothing_in_500_lives(client: redis.Redis) -> None:
 # -- planted bugs
 
 IN_STEP = (  # the seed of a life that shows it, and the bug
-    (7, "min(rate, parts.arrivals * least(keys.ratios))", "min(rate, parts.rate)"),
-    (7, "w.edge = w.A + (least(keys.frees) or 0)", "w.edge = w.A + parts.free"),
+    (7, "min(rate, sums.arrivals * least(keys.ratios))", "min(rate, sums.rate)"),
+    (7, "window.edge = window.landed + (least(keys.frees) or 0)", "window.edge = window.landed + sums.free"),
     (33, "if healing then seen = math.max(seen, oldest) end", ""),
     (3, "then lost = lost + burned end", "then lost = lost - burned end"),
-    (4, "for i = SNAPSHOTS, 2, -1 do w.snaps[i] = w.snaps[i - 1] end", ""),
-    (33, "or not c.deadline then return true end", "then return true end"),
+    (4, "for i = SNAPSHOTS, 2, -1 do window.snapshots[i] = window.snapshots[i - 1] end", ""),
+    (33, "or not consumer.deadline then return true end", "then return true end"),
 )
 LOSSES = (
     ("2 pushed 5:1, the first frozen 1.9 s each 5 s", 0.2, 1.0, ("SHORTEST_DEADLINE - 3 * INTERVAL)", "0)")),
@@ -194,14 +194,14 @@ LOSSES = (
         "slow, crashes each 20 s, back after 0.3 s",
         1.0,
         1.0,
-        ("first <= c.joined + SHORTEST_DEADLINE then", "first < 0 then"),
+        ("first <= consumer.joined + SHORTEST_DEADLINE then", "first < 0 then"),
     ),
-    ("state lost as it drops to 10 %", 2.0, 2.0, ("if w.lossless == 1 and quiet > 0", "if false")),
+    ("state lost as it drops to 10 %", 2.0, 2.0, ("if window.lossless == 1 and quiet > 0", "if false")),
     (
         "4 pushed in turn, one to 10 %",
         1.0,
         0.5,
-        ("w.edge = w.A + (least(keys.frees) or 0)", "w.edge = w.A + parts.free"),
+        ("window.edge = window.landed + (least(keys.frees) or 0)", "window.edge = window.landed + sums.free"),
     ),
 )
 

@@ -121,7 +121,7 @@ def test_the_reasons_are_one_list() -> None:
     reasons = set(get_args(Reason)) - {"shadow"}
     assert set(words(between("lib/succession", "for _, word in ipairs({", "}"))) == reasons
     decided = re.findall(r"return [^\n]*, '(\w+)'", between("lib/rate", "local function decide(", "\nend"))
-    told = re.findall(r"return '(\w+)'", between("lib/producer", "local function reason_of(", "\nend"))
+    told = re.findall(r"return '(\w+)'", between("lib/answer", "local function reason_of(", "\nend"))
     first = "unset"  # of a budget before anything was decided
     assert {*decided, *told, first} == reasons | {"unset"}
     listed = (results.Denied.__doc__ or "").partition("Reasons: ")[2].split(".")[0]
@@ -159,7 +159,7 @@ def test_the_fields_of_a_report_have_one_range() -> None:
     """The fields of a report have one range."""
     most = table("lib/consumer", "local SAID_MOST = {")
     assert most == {field: errors.RANGES[field].high for field in calls.REPORTED}
-    assert f"r.capacity < {errors.CAPACITY.low:g}".replace("e-06", "e-6") in source("lib/consumer")
+    assert f"report.capacity < {errors.CAPACITY.low:g}".replace("e-06", "e-6") in source("lib/consumer")
     assert {errors.RANGES[field].low for field in calls.REPORTED if field != "capacity"} == {0}
 
 
@@ -176,7 +176,7 @@ def test_the_fields_of_a_claim_have_one_range() -> None:
     written = re.findall(r"(\w+) <= ([\w.]+)", between("lib/producer", "if need >= 0", " then"))
     known = numbers("lib/number") | numbers("lib/times")
     for field, high in written:
-        name = {"want": "tokens", "demand": "requested_rate", "share": "fallback_rate"}.get(field, field)
+        name = {"want": "tokens", "demand": "requested_rate"}.get(field, field)
         if name in calls.Claim._fields and name != "birth":  # that one is a length
             assert (known[high] if high in known else float(high)) == most.get(name, calls.MOST_MICRO), field
 

@@ -227,16 +227,16 @@ def test_a_script_asks_for_the_time_once(name: str) -> None:
 def test_record_fields_have_their_prefix() -> None:
     """The fields of a record are named with its own name: `class.level`.
 
-    The bundle tool would not know `b[name].level` or `{level = 1}` for a record's.
+    The bundle tool would not know `budget[name].level` or `{level = 1}` for a record's.
     """
     for path in (*SCRIPTS, *LIBRARY):
         text = path.read_text()
-        assert not re.search(r"\]\.\w|\.(?:b|p|ask|class)\.", text), path
-        assert not re.search(r"\b(?:b|p|ask|class) = \{\s*\w+ =", text), path
+        assert not re.search(r"\]\.\w|\.(?:budget|producer|claim|class)\.", text), path
+        assert not re.search(r"\b(?:budget|producer|claim|class) = \{\s*\w+ =", text), path
     assert set(re.findall(r"--- @record (\w+)", "".join(path.read_text() for path in LIBRARY))) == {
-        "b",
-        "p",
-        "ask",
+        "budget",
+        "producer",
+        "claim",
         "class",
     }
 
@@ -258,7 +258,7 @@ def test_texts_are_not_compared_by_their_order() -> None:
 
 TEXTS = re.compile(
     r"""'[^']*' | \b(?:whole|plain|fixed|format|packed|string\.upper|string\.rep|string\.sub|table\.concat)\([^.]*\)
-        | \b(?:name|source|why|budget|place|kind|class_name|KEYS|field|fraction|b
+        | \b(?:name|source|why|budget|place|kind|class_name|KEYS|field|fraction
         |member|prefix|id|words|class|raw|answer|head|law)\b""",
     re.VERBOSE,
 )
