@@ -17,6 +17,9 @@ from tests.harness.support import eventually
 
 STATE = "nexus:{stripe}:state"
 
+# Redis 6.2 tells the error of a script in one form, and every later server in another.
+pytestmark = pytest.mark.parametrize("server", ["redis62", "valkey"], indirect=True)
+
 
 @pytest.fixture(autouse=True)
 def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
