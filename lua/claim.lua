@@ -22,7 +22,7 @@ ARGV   1 at_us          int   0 = the server's clock; tests pin the instant
        15 trip          microseconds   a round trip to Redis, where it is far: at most 1000000; else 0
        16 fallback_rate micro-tokens/s as its last answer said, less what has ended of it since; may be left out, as 17
        17 degraded      micro-tokens   admitted by it while we could not be reached, and not told yet
-Reply  one text of words with a space between, as it is remembered for a retry:
+Reply  one text of words with a space between; a retry gets the same tokens again, and the budget as it is then:
        1 granted (micro-tokens)  2 retry_after_us  3 lease_us  4 refresh_us  5 recommended_rate  6 fallback_rate
        7 budget_rate (all micro-tokens/s)  8 backpressure_level  9 current_load (thousandths of a percent)
        10 granted_total  11 birth  12 reason  13 lossless  14 burst (micro-tokens: a `whole` need above it is never met)
@@ -47,7 +47,7 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include admit
 --- @include answer
 
--- A server defines a script's functions at each call. It defines these only if one of them is called (bundle_lua.py).
+-- The functions of these files are inside of one function, `rarely`, which is defined only if a call needs it (bundle_lua.py).
 --- @holds rarely fault summary rest succession consumers settings rate outage_turn epoch
 
 local is_read, claim = pcall(read_claim)
@@ -103,7 +103,7 @@ if is_first then rarely().pay_for_past(budget, producer, claim, learning) end
 -- 3. Enter the producer's demand in the fair share (fair.lua).
 if claim.incarnation ~= '' then count_producer(budget, producer, is_first, now) end
 producer.is_counted = producer.epoch == budget.epoch
-withdraw(keys, budget, producer, claim.degraded, now)
+take_out_of_sums(keys, budget, producer, claim.degraded, now)
 local is_same = is_same_member(budget, producer, claim)
 producer.weight, producer.class = claim.weight, claim.priority
 local need = claim.want > 0 and claim.need == 0 and math.min(claim.want, MICRO) or claim.need
@@ -123,10 +123,10 @@ if credited > 0 and contended then pay_for_returned(producer, credited, credit_r
 
 -- 5. to 7. Grant tokens (grant.lua, crowd.lua, admit.lua), or tell the producer its own slot to come back.
 if budget.refresh > REFRESH then refresh = refresh_of(budget, math.min(demand, fair_rate)) end
-local is_short, cut = contended and (refresh == REFRESH or faster < PLENTY), false
-local granted, retry, slot = grant(budget, producer, claim, need, credit_rate, refresh, is_short, now)
+local is_rationed, cut = contended and (refresh == REFRESH or faster < PLENTY), false
+local granted, retry, met_in = grant(budget, producer, claim, need, credit_rate, refresh, is_rationed, now)
 if refresh > REFRESH and claim.want > 0 then
-  retry = space_out(budget, producer, claim, granted, math.min(retry, slot), credit_rate, refresh, is_short, now)
+  retry = space_out(budget, producer, claim, granted, math.min(retry, met_in), credit_rate, refresh, is_rationed, now)
 end
 if budget.window then
   granted, retry, cut = admit(budget, producer.claimed_at, returned, burned, granted, retry, claim.whole, need, now)
@@ -139,11 +139,11 @@ local lease = lease_of(budget, refresh, claim.trip, now)
 producer.holds, producer.holds_until = producer.holds + granted, now + lease + retry
 local fallback = outage_share(budget, producer, claim, demand, fair_rate, need, granted, recommended)
 local reason = reason_of(budget, claim, recommended, learning, cut, contended, claim.want > 0 and granted < need)
-local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, reason, slot)
+local answer = pack(ANSWER, granted, retry, refresh, recommended, fallback, reason, met_in)
 local is_new_id = write_producer(keys, budget, producer, is_same, claim, fair_rate, answer, now)
 if is_new_id or budget.has_rest or budget.has_new_terms then
   rarely().write_whole(keys, budget, now, is_new_id)
 else
   write_budget(keys, budget, producer.class)
 end
-return reply(budget, granted, retry, lease, refresh, recommended, fallback, reason, slot, budget.birth, budget.granted)
+return reply(budget, granted, retry, lease, refresh, recommended, fallback, reason, met_in, budget.birth, budget.granted)

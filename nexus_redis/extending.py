@@ -85,4 +85,4 @@ def expected_wait(source: TokenSource, cost: float) -> float:
 
     0 means at once, or that it is not known. At 2/s with no token in hand, `expected_wait(budget, 1)` is 0.5.
     """
-    return source._wait(cost)
+    return source._seconds_until_served(cost)

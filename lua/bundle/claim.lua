@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 998c7adda2bdad11); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 b39c943e24c7bc58); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format
@@ -1456,8 +1456,8 @@ if budget_2[32] > 100000 then
  until true
  refresh_2 = refresh_of_1
 end
-local is_short, cut = contended and (refresh_2 == 100000 or faster < 0.3), false
-local granted_2, retry, slot
+local is_rationed, cut = contended and (refresh_2 == 100000 or faster < 0.3), false
+local granted_2, retry, met_in
 repeat
  local cap = math_min(math_max(math_max(600000, 1.25 * refresh_2, budget_2[24]) / 1000000 * credit_rate, budget_2[23] < need and budget_2[23] or need), 9000000000000000.0)
  producer[5] = math_min(cap, producer[5] + credit_rate * (now - producer[4] > 0 and now - producer[4] or 0) / 1000000)
@@ -1466,7 +1466,7 @@ repeat
  local spare = room_2 < budget_2[4] - 0.5 * depth_2 and room_2 or budget_2[4] - 0.5 * depth_2
  if claim[4] then
   spare = room_2 < budget_2[4] and room_2 or budget_2[4]
- elseif is_short then
+ elseif is_rationed then
   spare = math_max(need < spare and need or spare, room_2 < budget_2[4] - depth_2 and room_2 or budget_2[4] - depth_2)
  elseif budget_2[24] > 250000 then
   spare = room_2 < budget_2[4] and room_2 or budget_2[4]
@@ -1499,30 +1499,30 @@ repeat
   end
  end
  if claim[2] <= 0 then
-  granted_2, retry, slot = granted_3, 0, 0
+  granted_2, retry, met_in = granted_3, 0, 0
   break
  end
  local longest = refresh_2 > 1000000 and refresh_2 or 1000000
  if budget_2[22] <= 0 then
   if budget_2[37] <= now or budget_2[37] >= 9000000000000000.0 then
-   granted_2, retry, slot = 0, longest, longest
+   granted_2, retry, met_in = 0, longest, longest
    break
   end
   budget_2[13] = (budget_2[37] > budget_2[13] and budget_2[37] or budget_2[13]) + 1000000 / 10000
-  granted_2, retry, slot = 0, math_ceil(budget_2[13] - now < longest and budget_2[13] - now or longest), budget_2[37] - now < 86400000000 and budget_2[37] - now or 86400000000
+  granted_2, retry, met_in = 0, math_ceil(budget_2[13] - now < longest and budget_2[13] - now or longest), budget_2[37] - now < 86400000000 and budget_2[37] - now or 86400000000
   break
  end
- local enough = (is_short and not claim[4] and producer[5] or room_2) - granted_3
+ local enough = (is_rationed and not claim[4] and producer[5] or room_2) - granted_3
  local earning_rate = budget_2[49]
  local retry_2 = (piece - enough) / credit_rate * 1000000 > 0 and (piece - enough) / credit_rate * 1000000 or 0
  local until_earned = (piece - tokens_3 + granted_3) / earning_rate * 1000000
- local is_queued = granted_3 == 0 and until_earned > retry_2 or granted_3 > 0 and is_short and budget_2[36] == 1 and budget_2[13] > now
+ local is_queued = granted_3 == 0 and until_earned > retry_2 or granted_3 > 0 and is_rationed and budget_2[36] == 1 and budget_2[13] > now
  retry_2 = until_earned > retry_2 and until_earned or retry_2
  if is_queued and refresh_2 == 100000 and not claim[4] then
-  local slot_2 = math_max(budget_2[13] + piece / earning_rate * 1000000, now + (piece - budget_2[4] + granted_3) / earning_rate * 1000000)
-  if slot_2 - now <= longest and (granted_3 == 0 or slot_2 - now > 0.7 * retry_2) then
-   budget_2[13] = slot_2
-   retry_2 = math_ceil(slot_2 - now > retry_2 and slot_2 - now or retry_2)
+  local slot = math_max(budget_2[13] + piece / earning_rate * 1000000, now + (piece - budget_2[4] + granted_3) / earning_rate * 1000000)
+  if slot - now <= longest and (granted_3 == 0 or slot - now > 0.7 * retry_2) then
+   budget_2[13] = slot
+   retry_2 = math_ceil(slot - now > retry_2 and slot - now or retry_2)
    producer[15] = retry_2 < longest and retry_2 or longest
   end
  end
@@ -1531,25 +1531,25 @@ repeat
  elseif granted_3 == 0 and piece > 0.25 * depth_2 and producer[5] >= piece then
   budget_2[15], budget_2[16] = piece, now + retry_2 + 100000
  end
- local met = math_max(0, (need - enough) / credit_rate, (need - tokens_3 + granted_3) / earning_rate) * 1000000
- granted_2, retry, slot = granted_3, math_ceil(retry_2 < longest and retry_2 or longest), math_ceil(met < 86400000000 and met or 86400000000)
+ local met_in_2 = math_max(0, (need - enough) / credit_rate, (need - tokens_3 + granted_3) / earning_rate) * 1000000
+ granted_2, retry, met_in = granted_3, math_ceil(retry_2 < longest and retry_2 or longest), math_ceil(met_in_2 < 86400000000 and met_in_2 or 86400000000)
  break
 until true
 if refresh_2 > 100000 and claim[2] > 0 then
  local space_out_1
  repeat
-  local budget_6, producer_4, claim_2, granted_4, retry_3, credit_rate_2, refresh_3, is_short_2, now_2 = budget_2, producer, claim, granted_2, slot < retry and slot or retry, credit_rate, refresh_2, is_short, now
+  local budget_6, producer_4, claim_2, granted_4, retry_3, credit_rate_2, refresh_3, is_rationed_2, now_2 = budget_2, producer, claim, granted_2, met_in < retry and met_in or retry, credit_rate, refresh_2, is_rationed, now
   if budget_6[22] <= 0 then
    space_out_1 = retry_3
    break
   end
   local class_4 = budget_6[producer_4[11]]
-  if not is_short_2 and class_4[1] < math_huge then
+  if not is_rationed_2 and class_4[1] < math_huge then
    producer_4[5] = granted_4 > producer_4[5] and granted_4 or producer_4[5]
   end
   local credit_2 = producer_4[5] - granted_4
   local unmet = credit_2 < claim_2[2] - granted_4 and credit_2 or claim_2[2] - granted_4
-  if is_short_2 and granted_4 > 0 and unmet < 1000000 then
+  if is_rationed_2 and granted_4 > 0 and unmet < 1000000 then
    retry_3 = math_max(retry_3, 0.85 * refresh_3 - (credit_2 > 0 and credit_2 or 0) / credit_rate_2 * 1000000)
   elseif unmet >= 1000000 or now_2 - producer_4[4] < refresh_3 / 2 then
    budget_6[13] = math_min((now_2 > budget_6[13] and now_2 or budget_6[13]) + (1 / 10000 > unmet / budget_6[22] and 1 / 10000 or unmet / budget_6[22]) * 1000000, now_2 + refresh_3)
@@ -1701,7 +1701,7 @@ do
 end
 local reason_2
 repeat
- local is_short_3 = claim[2] > 0 and granted_2 < need
+ local is_unmet = claim[2] > 0 and granted_2 < need
  if budget_2[22] <= 0 or budget_2[45] == 'no_consumers' then
   reason_2 = budget_2[45]
   break
@@ -1714,7 +1714,7 @@ repeat
   reason_2 = 'learning'
   break
  end
- if recommended >= claim[3] and not is_short_3 then
+ if recommended >= claim[3] and not is_unmet then
   reason_2 = 'ok'
   break
  end
@@ -1725,7 +1725,7 @@ repeat
  reason_2 = budget_2[45]
  break
 until true
-local answer = pack('>i7I4I4i7i7c2I5', granted_2, retry, refresh_2, recommended, fallback, reason_2, slot)
+local answer = pack('>i7I4I4i7i7c2I5', granted_2, retry, refresh_2, recommended, fallback, reason_2, met_in)
 local is_new_id
 repeat
  local is_known = producer[2] and is_same
@@ -1784,7 +1784,7 @@ else
 end
 do
  local birth_2, granted_total = budget_2[44], budget_2[5]
- return string_format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted_2, retry, lease, refresh_2, recommended, fallback, budget_2[22], budget_2[25], math_floor(budget_2[26] / 1000), granted_total, birth_2, reason_2, budget_2[50] and budget_2[50].lossless or 0, budget_2[23], slot > retry and string_format(' %d', slot) or '')
+ return string_format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted_2, retry, lease, refresh_2, recommended, fallback, budget_2[22], budget_2[25], math_floor(budget_2[26] / 1000), granted_total, birth_2, reason_2, budget_2[50] and budget_2[50].lossless or 0, budget_2[23], met_in > retry and string_format(' %d', met_in) or '')
 end
 end)
 if is_well then return reply end

@@ -1,4 +1,4 @@
--- Made of lua/configure.lua by `make bundle` (SHA-256 5faa1fe270e6720b); `nexus-redis scripts configure` shows the source.
+-- Made of lua/configure.lua by `make bundle` (SHA-256 b26a93efae8d1abb); `nexus-redis scripts configure` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

@@ -1,4 +1,4 @@
--- Made of lua/leave.lua by `make bundle` (SHA-256 1b7ce2baa1ba1328); `nexus-redis scripts leave` shows the source.
+-- Made of lua/leave.lua by `make bundle` (SHA-256 408df4f12f958532); `nexus-redis scripts leave` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

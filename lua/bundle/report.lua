@@ -1,4 +1,4 @@
--- Made of lua/report.lua by `make bundle` (SHA-256 9fa2e8edbcd10a8b); `nexus-redis scripts report` shows the source.
+-- Made of lua/report.lua by `make bundle` (SHA-256 20a6ff6e4b3d0334); `nexus-redis scripts report` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

@@ -1,11 +1,11 @@
 -- The answer to a claim: its reason, its lease, and its text. The tokens in it are decided in grant.lua.
 
--- `is_short`: the producer got less than it needs. A denial always has a reason, so the answer is then never `ok`.
-local function reason_of(budget, claim, recommended, learning, cut, contended, is_short)
+-- `is_unmet`: the producer got less than it needs. A denial always has a reason, so the answer is then never `ok`.
+local function reason_of(budget, claim, recommended, learning, cut, contended, is_unmet)
   if budget.rate <= 0 or budget.reason == 'no_consumers' then return budget.reason end
   if cut then return 'window' end
   if learning and claim.want > 0 and budget.tokens < MICRO then return 'learning' end
-  if recommended >= claim.demand and not is_short then return 'ok' end
+  if recommended >= claim.demand and not is_unmet then return 'ok' end
   if contended and recommended + 1 < budget.rate then return 'contended' end
   return budget.reason
 end
@@ -24,8 +24,8 @@ local function lease_of(budget, refresh, trip, now)
   return lease
 end
 
-local function reply(budget, granted, retry, lease, refresh, recommended, fallback, reason, wait, birth, granted_total)
+local function reply(budget, granted, retry, lease, refresh, recommended, fallback, reason, met_in, birth, granted_total)
   return string.format('%d %d %d %d %d %d %d %d %d %d %d %s %d %d%s', granted, retry, lease, refresh, recommended,
     fallback, budget.rate, budget.level, math.floor(budget.load / 1000), granted_total, birth, reason,
-    budget.window and budget.window.lossless or 0, budget.bucket_size, wait > retry and string.format(' %d', wait) or '')
+    budget.window and budget.window.lossless or 0, budget.bucket_size, met_in > retry and string.format(' %d', met_in) or '')
 end

@@ -1,9 +1,9 @@
 -- When a consumer counts as dead, and what each consumer contributes to the budget until then. What rate follows from all of
 -- them is decided in rate.lua.
 --
--- A consumer is live until its deadline (`deadline_of`). Then it is silent for FORGET_CONSUMER, since work may still be sent
--- to it. Then it is forgotten. Its score in `consumers` is the end of its present state. A consumer is live while it has a
--- rate.
+-- A consumer is live until its deadline (`deadline_of`); after that it counts as dead. It is called silent for
+-- FORGET_CONSUMER, since work may still be sent to it, and then forgotten. Its score in `consumers` is the end of its present
+-- state. Only a live consumer has an entry in `rates`.
 --
 -- What a consumer contributes is stored in sorted sets of fixed names, never only in its own hash. So any caller can take out
 -- a consumer that fell silent (`sweep_consumers`). The state keeps the sums; ZRANGE and ZREVRANGE 0 0 give the least and the

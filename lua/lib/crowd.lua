@@ -27,13 +27,13 @@ end
 -- lives for a second has no refresh to wait for. Producers that come back soon use the same queue, which limits them to
 -- CLAIMS_PER_S. The same holds if the bucket is full, whatever the level says: the level counts producers that lived for a
 -- second as if they lived on. Tokens that would have overflowed are no debt.
-local function space_out(budget, producer, claim, granted, retry, credit_rate, refresh, is_short, now)
+local function space_out(budget, producer, claim, granted, retry, credit_rate, refresh, is_rationed, now)
   if budget.rate <= 0 then return retry end
   local class = budget[producer.class]
-  if not is_short and class.level < math.huge then producer.credit = math.max(producer.credit, granted) end
+  if not is_rationed and class.level < math.huge then producer.credit = math.max(producer.credit, granted) end
   local credit = producer.credit - granted
   local unmet = math.min(claim.want - granted, credit)
-  if is_short and granted > 0 and unmet < MICRO then
+  if is_rationed and granted > 0 and unmet < MICRO then
     retry = math.max(retry, MOST_OF * refresh - math.max(0, credit) / credit_rate * MICRO)
   elseif unmet >= MICRO or now - producer.claimed_at < refresh / 2 then
     budget.queue_end = math.min(math.max(budget.queue_end, now) + math.max(unmet / budget.rate, 1 / CLAIMS_PER_S) * SECOND,

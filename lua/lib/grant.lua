@@ -1,29 +1,37 @@
 -- How many tokens a claim gets, and when its producer should come back for more.
 --
 -- The rate at which the producer's credit grows is its fair share (fair.lua). `grant` gives as much as its credit and the
--- bucket (bucket.lua) allow: at least the need or nothing. Two files may change the result. In a large fleet the producers
--- come back later (crowd.lua). If the consumers cannot hold the tokens, the claim gets fewer (admit.lua).
+-- bucket (bucket.lua) allow: all of the need or nothing, except that a large need comes in pieces. Two other files may change
+-- the result. In a large fleet the producers come back later (crowd.lua). If the consumers cannot hold the tokens, the claim
+-- gets fewer (admit.lua).
 local CREDIT_TIME = 600000      -- credit grows for no longer than this, which covers a late refresh but not an absence
-local LATE = 1.25               -- refreshes: the same in a crowd, where a refresh is longer
+local LATE = 1.25               -- refreshes: likewise in a crowd, where a refresh is longer than CREDIT_TIME
 local BORROW_ABOVE = 0.5        -- the bucket's upper half may be lent to producers without credit
 local EARLY = 0.005             -- seconds: a producer that comes this much before its slot is served, not sent away
 local NEARLY = 0.9              -- of a need: at the slot this much credit is enough, since the trim may have changed
-local SOON = 0.7                -- of the time until it has the credit: a place in the queue that comes sooner is of no use to it
+local SOON = 0.7                -- of `retry`: before that, a producer that got tokens has too little credit to use a slot
 local PUNCTUAL = 1.02           -- a caller on a timer, measured from its first call, is sometimes a little early
 local LARGE = 0.25              -- of the bucket: a need above it is collected in pieces
 local PIECE_TIME = 0.1          -- seconds of the producer's rate in a piece
 local MOST_CREDIT = 9e15        -- as much as any bucket holds; seven bytes can hold this and as much debt
 
--- Returns the tokens granted, when to ask again, and when the whole need will be there.
-local function grant(budget, producer, claim, need, credit_rate, refresh, is_short, now)
+-- Returns the tokens granted, in how many microseconds to ask again, and in how many the whole need will be met.
+--
+--   cap     the most credit that the producer may have
+--   room    how far the producer may go into debt
+--   depth   what the bucket usually holds
+--   spare   the tokens in the bucket that it may take without credit
+--   piece   the part of the need that is granted at once
+--   enough  what it could still take, after this grant, without waiting for credit
+local function grant(budget, producer, claim, need, credit_rate, refresh, is_rationed, now)
   local cap = math.min(math.max(math.max(CREDIT_TIME, LATE * refresh, budget.burst_us) / MICRO * credit_rate,
                                 math.min(need, budget.bucket_size)), MOST_CREDIT)
   producer.credit = math.min(cap, producer.credit + credit_rate * math.max(0, now - producer.claimed_at) / MICRO)
-  local room = producer.credit + cap * PUNCTUAL      -- how far the producer may go into debt
+  local room = producer.credit + cap * PUNCTUAL
   local depth = usual_depth(budget)
   local spare = math.min(budget.tokens - BORROW_ABOVE * depth, room)
   if claim.whole then spare = math.min(budget.tokens, room)
-  elseif is_short then spare = math.max(math.min(spare, need), math.min(budget.tokens - depth, room))
+  elseif is_rationed then spare = math.max(math.min(spare, need), math.min(budget.tokens - depth, room))
   elseif budget.burst_us > DEFAULT_BURST then spare = math.min(budget.tokens, room)
   elseif budget.tokens >= need then spare = math.max(spare, math.min(need, budget.bucket_size, room)) end
   local piece = need
@@ -61,12 +69,12 @@ local function grant(budget, producer, claim, need, credit_rate, refresh, is_sho
     return 0, math.ceil(math.min(longest, budget.queue_end - now)), math.min(LONGEST_SLOT, budget.resumes_at - now)
   end
   -- The producer comes back when as much would be granted again if no other producer took any.
-  local enough = (is_short and not claim.whole and producer.credit or room) - granted
+  local enough = (is_rationed and not claim.whole and producer.credit or room) - granted
   local earning_rate = budget.earning_rate
   local retry = math.max(0, (piece - enough) / credit_rate * MICRO)
   local until_earned = (piece - tokens + granted) / earning_rate * MICRO
   local is_queued = granted == 0 and until_earned > retry
-    or granted > 0 and is_short and budget.is_scarce == 1 and budget.queue_end > now
+    or granted > 0 and is_rationed and budget.is_scarce == 1 and budget.queue_end > now
   retry = math.max(retry, until_earned)
   if is_queued and refresh == REFRESH and not claim.whole then
     -- Each producer gets a time of its own; otherwise all of them would ask for every token.
@@ -84,6 +92,6 @@ local function grant(budget, producer, claim, need, credit_rate, refresh, is_sho
   elseif granted == 0 and piece > LARGE * depth and producer.credit >= piece then
     budget.saved, budget.saved_until = piece, now + retry + REFRESH
   end
-  local met = math.max(0, (need - enough) / credit_rate, (need - tokens + granted) / earning_rate) * MICRO
-  return granted, math.ceil(math.min(longest, retry)), math.ceil(math.min(LONGEST_SLOT, met))
+  local met_in = math.max(0, (need - enough) / credit_rate, (need - tokens + granted) / earning_rate) * MICRO
+  return granted, math.ceil(math.min(longest, retry)), math.ceil(math.min(LONGEST_SLOT, met_in))
 end

@@ -38,7 +38,7 @@ end
 
 -- A claim takes what the producer entered with its last claim out of all sums. The producer pays for what it admitted without
 -- Redis.
-local function withdraw(keys, budget, producer, degraded, now)
+local function take_out_of_sums(keys, budget, producer, degraded, now)
   if producer.is_counted and not budget[producer.class] then rarely().read_rest(keys, budget) end    -- it was in another class
   withdraw_demand(budget, producer)
   if degraded > 0 then rarely().pay_degraded(budget, producer, degraded, now) end

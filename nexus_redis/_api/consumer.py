@@ -40,7 +40,7 @@ class ConsumerBase:
 
     @property
     def id(self) -> str:
-        """The id in Redis. If another process uses the given one, it is that one with a suffix."""
+        """The id in Redis. If another process uses the given id, a suffix is added."""
         return self._session.id
 
     @property

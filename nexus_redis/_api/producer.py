@@ -57,7 +57,7 @@ class ProducerBase:
 
     @property
     def id(self) -> str:
-        """The id in Redis. If another process uses the given one, it is that one with a suffix."""
+        """The id in Redis. If another process uses the given id, a suffix is added."""
         return self._session.id
 
     @property
@@ -120,7 +120,7 @@ class ProducerBase:
         return asker.answer
 
     def _wait_plan(self, waiter: Waiter, cost: float, limit: float | None) -> CallerPlan[None]:
-        """Wait in line until `waiter` is served or denied. If anything else happens, leave the line and raise it."""
+        """Wait in line until `waiter` is served or denied. At any exception, leave the line and let it through."""
         session = self._session
         is_now = waiter.whole and limit == 0
         try:
@@ -138,7 +138,7 @@ class ProducerBase:
             self._refuse_now(waiter, cost, session.denied(waiter.cost, waiter.denied, must_fit=False))
 
     def _spend(self, cost: float, tokens: int, now: float) -> bool:
-        """Take tokens that are at hand. A cost that comes again at once is worth a cache; one that changes is not."""
+        """Take tokens that are at hand. Fill the cache only if the same cost comes twice in a row."""
         if not self._session.spend(tokens, now):
             return False
         if cost is self._last_cost:
@@ -166,7 +166,7 @@ class ProducerBase:
             raise AcquireTimeout(session.keys.name, cost, now - waiter.since, session.reason, retry_after)
 
     def _refuse_now(self, waiter: Waiter, cost: float, denied: Denied | None) -> None:
-        """Raise for a caller with a timeout of 0 what `try_acquire` would have answered."""
+        """Raise `AcquireTimeout` for a caller with a timeout of 0 where `try_acquire` would have returned `Denied`."""
         if denied is not None:
             waited = self._clock() - waiter.since
             raise AcquireTimeout(self._session.keys.name, cost, waited, denied.reason, denied.retry_after)
@@ -175,11 +175,11 @@ class ProducerBase:
 
     @property
     def _rate(self) -> float:
-        """The budget's rate as this process knows it, or the one in code while it gives nothing; 0 if unknown."""
+        """The budget's rate as this process knows it, or the one in code while the budget's rate is 0; 0 if unknown."""
         answer, settings = self._session.ledger.answer, self._session.registration.settings
         return answer.budget_rate / MICRO if answer and answer.budget_rate else settings.rate or 0.0
 
-    def _wait(self, cost: float) -> float:
+    def _seconds_until_served(self, cost: float) -> float:
         """Return in how many seconds a try of `cost` is served, as this process knows it; 0: at once, or unknown."""
         session, tokens = self._session, micro_cost(cost)
         with self._loop.entry:

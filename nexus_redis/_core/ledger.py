@@ -20,19 +20,19 @@ micro-tokens, so that at any instant, exactly,
 - Callers are served first in, first out. The tokens that are collected for the first caller are *reserved*. They do not
   burn while claims go on reporting them. When that caller gives up or is denied, they return to the leases with the age
   that they have.
-- One claim is on its way at a time. A claim without an answer is sent again as it was, with the same `seq`, so nothing
-  is charged twice. When the tokens that it may have brought have expired, it is given up.
-- Where Redis is far, a claim does not wait for the answer to the one before. It is made a refresh after that one, as
-  always. Each asks for what will be spent until a refresh after its answer, less what the claims before it will bring.
-  Each also says how long a round trip takes. The server makes its lease longer by that, since tokens spend most of that
-  time on the way.
+- Near Redis, one claim is on its way at a time. A claim without an answer is sent again as it was, with the same `seq`,
+  so nothing is charged twice. When the tokens that it may have brought have expired, it is given up.
+- Where Redis is far, a claim does not wait for the answer to the claim before. It is made a refresh after that claim, as
+  always. Each claim asks for what will be spent until a refresh after its answer, less what the claims before it will
+  bring. Each claim also says how long a round trip takes. The server makes its lease longer by a round trip, since
+  tokens spend most of that time on the way.
 - Tokens may be *paced*: they become available one at a time, so that what came at once is spent evenly until the next
-  claim. They are paced where the producer is `smooth`, and where they are short and so few that a wake-up for each
-  costs nothing.
-- When the budget's rate falls, the tokens at hand were meant for the rate before. The same part of them is *withdrawn*:
-  it is not spent any more, and the next claim hands it back. An answer says that the rate has fallen, or, sooner, a
-  message (subscriptions.py). A message never adds tokens. The count of grants, which both have, says whether an answer
-  is older than a message.
+  claim. They are paced where the producer is `smooth`, and where tokens are scarce and at most PACED_BELOW acquires a
+  second are served.
+- When the budget's rate falls, the tokens at hand were meant for the rate before. If it falls by 30 %, then 30 % of
+  them are *withdrawn*: they are not spent any more, and the next claim hands them back. An answer says that the rate
+  has fallen, or, sooner, a message (subscriptions.py). A message never adds tokens. The count of grants, which both
+  have, says whether an answer is older than a message.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Ledger:
         self.is_smooth = smooth
         self.pace = 0.0  # micro-tokens/s at which tokens become available; 0: all are
         self.paced_until = LONG_AGO  # until then none is available
-        self.opens = NEVER  # when to call `serve` for callers that wait for paced tokens; `rests`: and not before
+        self.opens = NEVER  # when to call `serve` for callers that wait for paced tokens
         self.weight, self.priority, self.incarnation = round(weight * MICRO), priority, incarnation
         self.leases = Leases()
         self.reserved = 0  # micro-tokens that are collected for the caller at the head of the line
@@ -118,7 +118,7 @@ class Ledger:
         self.seq = 0
         self.flights = Flights()
         self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
-        self.low = 0
+        self.low = 0  # micro-tokens: when the leases fall below this, the next claim is due
         self.rate = RATE.high * MICRO  # until an answer names it: some limit, so that demand does not double forever
         self.lease, self.refresh = LEASE, REFRESH
         # `outlook`: when the need of the last claim will be met, as things stand. `next_slot`: when to claim again,

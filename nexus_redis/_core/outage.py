@@ -2,7 +2,7 @@
 
     share       half of the last share, halved each 30 s, for 5 minutes, then closed; never answered before: closed
     closed      nothing; a caller that has waited 5 s gets `Unavailable`
-    open        everything
+    open        everything; a lossless budget is always closed
 
 Grants of the outage mode are marked `degraded`, and are not made up for later: claims go on from the server's state.
 """

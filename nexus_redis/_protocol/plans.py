@@ -61,7 +61,7 @@ class Fault(Enum):
 
     NOT_EXECUTED = "not executed"  # the call changed nothing: make a new one before the caller's deadline
     REPLY_LOST = "reply lost"  # it may have been executed: send the same call (same seq), which is never charged twice
-    PERMANENT = "permanent"  # another try would fail as well: tell the caller
+    PERMANENT = "permanent"  # the same call would fail again: tell the caller, unless another call helps
 
 
 @dataclass(frozen=True, slots=True)

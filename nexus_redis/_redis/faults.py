@@ -4,7 +4,7 @@ Every error is in exactly one class, and the class says what may be done.
 
 NOT_EXECUTED   the call changed nothing: make a new one, before the caller's deadline
 REPLY_LOST     the call may or may not have been executed: send it again (same seq), which is never charged twice
-PERMANENT      another try would fail as well: tell the caller
+PERMANENT      the same call would fail again: tell the caller, unless another call may help (another id, all keys)
 
 Only a client of a cluster can follow MOVED and ASK, and ours does (cluster.py). So a caller that gets one of these has
 given another kind of client. A certificate that is not trusted now will not be trusted in a second either, so that is
