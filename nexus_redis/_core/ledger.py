@@ -23,8 +23,8 @@ micro-tokens, so that at any instant, exactly,
 - Near Redis, one claim is on its way at a time. A claim without an answer is sent again as it was, with the same `seq`,
   so nothing is charged twice. When the tokens that it may have brought have expired, it is given up.
 - Where Redis is far, a claim does not wait for the answer to the claim before. It is made a refresh after that claim,
-  as always. Each claim asks for what will be spent until a refresh after its answer, less what the claims before it will
-  bring. Each claim also says how long a round trip takes. The server makes its lease longer by a round trip, since
+  as always. Each claim asks for what will be spent until a refresh after its answer, less what the claims before it
+  will bring. Each claim also says how long a round trip takes. The server makes its lease longer by a round trip, since
   tokens spend most of that time on the way.
 - Tokens may be *paced*: they become available one at a time, so that what came at once is spent evenly until the next
   claim. They are paced where the producer is `smooth`, and where tokens are scarce and at most PACED_BELOW acquires a
