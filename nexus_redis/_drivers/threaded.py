@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 import redis
@@ -24,7 +24,7 @@ from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter, do_nothing
 from nexus_redis._protocol.plans import Done, Plan, drive, step
 from nexus_redis._redis.execute import perform
 from nexus_redis._redis.pubsub import PushThread
-from nexus_redis._runtime.locks import Latch, LazyLock, Lock, MadeAtFirstUse, new_lock
+from nexus_redis._runtime.locks import Latch, LazyLock, Lock, MadeAtFirstUse, new_lock, park
 from nexus_redis._runtime.process_end import note_start
 from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
@@ -81,6 +81,8 @@ class LoopThread:
 
         def run() -> None:
             made = make()
+            if self.lock is not lock:
+                park()
             with lock:
                 then(made)
 
@@ -250,8 +252,11 @@ class LoopThread:
     def _work(self, over: Latch) -> bool:
         """Lead until there is a batch and carry it, or rest. Return False where this thread is not needed any more."""
         if self._is_led:
+            lock = self.lock
             self._resting += 1
             is_called = self._free.wait(RESTS)
+            if self.lock is not lock:
+                park()
             self._resting -= 1
             return is_called or not self._is_led
         exchange = self._lead()
@@ -262,11 +267,8 @@ class LoopThread:
                 self._client().close()
             return False
         self._let_another_lead()
-        self.lock.release()
-        try:
+        with self._unlocked():
             outcomes = perform(self._client, exchange.jobs)
-        finally:
-            self.lock.acquire()
         for _ in deliver(self.scheduler, exchange, outcomes):
             self._give_way()
         return True
@@ -303,16 +305,24 @@ class LoopThread:
                 self._start()
 
     def _pause(self, seconds: float | None, bell: Latch) -> None:
-        self.lock.release()
-        try:
+        with self._unlocked():
             bell.wait(seconds)
-        finally:
-            self.lock.acquire()
 
     def _give_way(self) -> None:
-        self.lock.release()
-        time.sleep(0)  # a condition's wait(0) would take the lock again before another thread could run
-        self.lock.acquire()
+        with self._unlocked():
+            time.sleep(0)  # a condition's wait(0) would take the lock again before another thread could run
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        """Give the lock away for a while. In a forked child, the lock is another one afterwards: see `park`."""
+        lock = self.lock
+        lock.release()
+        try:
+            yield
+        finally:
+            if self.lock is not lock:
+                park()
+            lock.acquire()
 
 
 def run_plan(plan: Plan[T], client: redis.Redis) -> T:
