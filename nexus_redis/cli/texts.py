@@ -69,6 +69,10 @@ def not_redis(answer: str) -> str:
     return f"the server does not answer in the protocol of Redis: {answer}"
 
 
+def command_refused(answer: str) -> str:
+    return f"the server refused the command: {answer}"
+
+
 def output_failed(cause: str) -> str:
     return f"the output cannot be written: {cause}"
 
