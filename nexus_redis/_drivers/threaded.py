@@ -44,6 +44,7 @@ class LoopThread:
     lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
     _free = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))  # for the threads that rest
     _over = MadeAtFirstUse[Latch](lambda _: Latch())  # the loop has ended
+    _ended = MadeAtFirstUse[Latch](lambda _: Latch())  # `end` has done all that it does
 
     turn_ends: Final = NEVER  # a caller's turn has no end: threads need not give way
 
@@ -53,6 +54,7 @@ class LoopThread:
         self._client = client
         self.is_abandoned: Callable[[], bool] = lambda: False  # no caller can use or close it any more
         self.push: PushThread | None = None
+        self._ender = 0  # the thread that runs `end`, or has run it
         self._begin()
         self.scheduler = Scheduler(time.monotonic, self._wake, server, LazyLock)
         self.scheduler.make_elsewhere = self._make_elsewhere
@@ -93,6 +95,8 @@ class LoopThread:
 
     def after_fork(self) -> None:
         """Begin again in a forked child: the parent's threads do not exist, and its lock may be held forever."""
+        if self._ender:
+            self._ended.set()  # what the parent had begun to end has ended here
         self._begin()
         self.scheduler.after_fork()
         if self.push is not None:
@@ -177,10 +181,18 @@ class LoopThread:
 
     def end(self, error: NexusError, then: Callable[[], None] = do_nothing) -> None:
         """Stop, then call `then`: now, or in another thread as soon as the call that was interrupted has ended."""
+        self._ender = threading.get_ident()
         if self.stop(error):
             then()
+            self._ended.set()
         else:
+            self._ender = 0
             self._later(lambda: self.end(error, then))
+
+    def await_end(self) -> None:
+        """Wait until `end` is done in another thread, for a limited time. Do not wait in the thread that it needs."""
+        if self._ender != threading.get_ident() and not self.is_inside:
+            self._ended.wait(STOP_PATIENCE)
 
     def _later(self, do: Callable[[], None]) -> None:
         """Have `do` called by another thread, for which the interpreter waits at its end."""

@@ -1,9 +1,10 @@
 """Copy stdin to stdout at the rate of a budget, for `pace`: unchanged, in order, and without loss.
 
 Theory of operation. `PacedCopy` always writes what it has read. It reads nothing before Redis has answered once, unless
-the outage mode is "open" and Redis is away. After that it reads only as far ahead as the rate allows in a moment: a line or a few bytes if the rate is low. At the end of
-the input, at a signal, or when Redis refuses, it writes those few lines, without tokens if necessary. A line that is
-lost stays lost, but a line that comes a moment too early does no harm.
+the outage mode is "open" and Redis is away. After that it reads only as far ahead as the rate allows in a moment: a
+line or a few bytes if the rate is low. At the end of the input, at a signal, or when Redis refuses, it writes those few
+lines, without tokens if necessary. A line that is lost stays lost, but a line that comes a moment too early does no
+harm.
 
     read (a block) -> cut into pieces of about AHEAD seconds -> acquire -> write
 

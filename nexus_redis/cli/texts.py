@@ -100,6 +100,10 @@ def did_you_mean(names: str) -> str:
     return f"Did you mean {names}?"
 
 
+def hashed_key(budget: str, key: str) -> str:
+    return f"{budget} (the budget of the key {key!r})"
+
+
 def unknown_budget(budget: str, where: str, suggestion: str = "", *, can_create: bool = False) -> str:
     remedy = "To create it, add --create." if can_create else ""
     return " ".join(part for part in (f"there is no budget {budget} {where}.", suggestion, remedy) if part)
@@ -227,6 +231,10 @@ def confirm_delete(budget: str, where: str) -> str:
 # --- run -------------------------------------------------------------------------------------------------------------
 
 COMMAND_EMPTY: Final = "the command is empty, so no token was taken. Is the variable that holds the command set?"
+
+
+def command_not_run(cause: str) -> str:
+    return f"{cause.rstrip('.')}. The command has not run"
 
 
 def command_failed(command: str, cause: str) -> str:

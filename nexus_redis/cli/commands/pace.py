@@ -55,7 +55,7 @@ def pace(
         if not create:
             parent = BudgetKeys(nexus.namespace, name) if key is not None else None
             with Connection(nexus.url) as connection:
-                require_one(connection, BudgetKeys(nexus.namespace, budget.name), parent, url, namespace)
+                require_one(connection, BudgetKeys(nexus.namespace, budget.name), parent, key, url, namespace)
         received = receive_signals()
         signals = 0
 
