@@ -10,6 +10,9 @@ def main() -> int:
     """Run the command line, and return the exit code."""
     gc.set_threshold(IMPORTED)
     try:
+        from nexus_redis.cli.output import print_error, print_warnings
+
+        print_warnings()
         if sys.argv[1:2] in (["signal"], ["run"]):
             from nexus_redis.cli import fast_parser
 
@@ -21,7 +24,6 @@ def main() -> int:
         if not (find_spec("typer") and find_spec("rich")):
             from nexus_redis.cli import texts
             from nexus_redis.cli.exit_codes import USAGE
-            from nexus_redis.cli.output import print_error
 
             print_error(texts.INSTALL)
             return USAGE

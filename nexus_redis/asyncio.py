@@ -25,6 +25,7 @@ from nexus_redis._api.reservation import ReservationBase
 from nexus_redis._core.signal_request import flow_of
 from nexus_redis._core.waiter import CallerPlan
 from nexus_redis._drivers.tasks import LoopTask, TasksOfThread, running_loop
+from nexus_redis._drivers.threaded import STOP_PATIENCE
 from nexus_redis._protocol.explain import Explanation
 from nexus_redis._protocol.plans import Plan
 from nexus_redis._protocol.snapshot import BudgetSnapshot, budget_names
@@ -62,6 +63,7 @@ class Nexus(NexusBase["Budget"]):
     _loop: LoopTask
     _reports: TasksOfThread
     _run: _Run
+    _closing: asyncio.Future[None] | None = None  # until the first `close` has finished
 
     def __init__(
         self, client: redis.asyncio.Redis | None = None, *, namespace: str | None = None, push: bool = True
@@ -124,17 +126,26 @@ class Nexus(NexusBase["Budget"]):
         return await self._run(self._acquire_all_plan(costs, timeout))
 
     async def close(self) -> None:
-        """Hand back every token, withdraw every consumer, and end the task. Callers that wait get `Closed`."""
-        running_loop()
+        """Hand back every token, withdraw every consumer, and end the task. Callers that wait get `Closed`.
+
+        A second call waits until the first has finished, for 1.5 s at most.
+        """
+        running = running_loop()
         if not self._is_closed:
-            self._is_closed = True
+            self._is_closed, self._closing = True, running.create_future()
             self._forgotten.detach()
             try:
                 await self._loop.stop(Closed("nexus"))
             finally:
-                await self._connections.close()
+                try:
+                    await self._connections.close()
+                finally:
+                    self._closing.set_result(None)
+        elif self._closing is not None and self._closing.get_loop() is running:
+            await asyncio.wait([self._closing], timeout=STOP_PATIENCE)
 
     async def __aenter__(self) -> Self:
+        self._check()
         return self
 
     async def __aexit__(
@@ -170,6 +181,9 @@ class _Spender(ProducerBase):
         With 60 tokens/s for you, a loop of `await acquire()` runs 60 times a second. `timeout` in seconds: None waits,
         0 takes what `try_acquire` would take, and the default is the producer's. A cancelled task takes nothing. A cost
         above the bucket is collected over several claims, and holds its place in the line meanwhile.
+
+        The grant says how long the caller `waited`. For tokens at hand it is the constant `GRANTED`, whose `cost` is 1
+        whatever was asked.
 
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`, `WrongLoop`.
@@ -241,6 +255,7 @@ class Producer(_Spender):
             await self._loop.leave(self._session, Closed("producer"))
 
     async def __aenter__(self) -> Self:
+        self._check()
         return self
 
     async def __aexit__(

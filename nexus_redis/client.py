@@ -117,15 +117,21 @@ class Nexus(NexusBase["Budget"]):
     def close(self) -> None:
         """Hand back every token, withdraw every consumer, and end the threads. Callers that wait get `Closed`.
 
+        A second call waits until the first has finished, for 1.5 s at most.
+
         A signal handler may call it, too. Where the signal has interrupted another call of this Nexus, a thread does
-        the rest as soon as that call has ended, and the interpreter waits for it when it exits.
+        the rest as soon as that call has ended, and the interpreter waits for it when it exits. A handler that has
+        interrupted `close` does not wait for it.
         """
-        if not self._is_closed:
+        if self._is_closed:
+            self._loop.await_end()
+        else:
             self._is_closed = True
             self._forgotten.detach()
             self._loop.end(Closed("nexus"), self._connections.close)
 
     def __enter__(self) -> Self:
+        self._check()
         return self
 
     def __exit__(
@@ -155,6 +161,9 @@ class _Spender(ProducerBase):
         local: they read the clock and take a token. `timeout` in seconds: None waits, 0 takes what `try_acquire` would
         take, and the default is the producer's. A cost above the bucket is collected over several claims, and holds its
         place in the line meanwhile.
+
+        The grant says how long the caller `waited`. For tokens at hand it is the constant `GRANTED`, whose `cost` is 1
+        whatever was asked.
 
         Raises `AcquireTimeout`, and takes nothing then; `Unavailable` while Redis is away and the mode is "closed";
         `InvalidSetting`, `ServerRefused`, `Closed`.
@@ -220,6 +229,7 @@ class Producer(_Spender):
             self._loop.leave(self._session, Closed("producer"))
 
     def __enter__(self) -> Self:
+        self._check()
         return self
 
     def __exit__(

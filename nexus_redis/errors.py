@@ -52,7 +52,7 @@ class Range(NamedTuple):
 
 def _plain(bound: float) -> str:
     brief = f"{bound:g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
-    return brief if "e" in brief and float(brief) == bound else f"{bound:,}"
+    return brief if "e" in brief and float(brief) == bound else f"{bound:,}".removesuffix(".0")
 
 
 MOST_LABELS: Final = 16
@@ -189,15 +189,13 @@ class AcquireTimeout(NexusError, TimeoutError):
     slow ("paused", "load"...), and `retry_after` is as in `Denied`.
 
     >>> AcquireTimeout("stripe", 5, 2.0, "paused")
-    AcquireTimeout('budget stripe: 5 tokens did not come within 2 s (paused); no token was taken')
+    AcquireTimeout('budget stripe: 5 tokens did not come within 2 s, because the budget is paused; no token was taken')
     """
 
     def __init__(self, budget: str, cost: float, waited: float, reason: str = "", retry_after: float = 0.0) -> None:
         self.budget, self.cost, self.waited, self.reason = budget, cost, waited, reason
         self.retry_after = retry_after
-        # A call that only asks has no cost.
-        what = "1 token" if cost == 1 else f"{cost:g} tokens" if cost else "the answer"
-        super().__init__(error_texts.acquire_timeout(budget, what, waited, "" if reason == "ok" else reason))
+        super().__init__(error_texts.acquire_timeout(budget, cost, waited, "" if reason == "ok" else reason))
 
 
 class Unavailable(NexusError, ConnectionError):

@@ -74,7 +74,7 @@ class ConsumerBase:
         whose client has gone, is neither done nor an error. Of a bulk, `as work` and `work.failed(3)` says that 3
         failed, and `work.done(497)` that no more than 497 are done. Async: `async with`.
         """
-        return Work(self._session.meter, parse_number("tokens", tokens), self.start, self._session.scheduler.clock)
+        return Work(self._session.meter, parse_number("tokens", tokens), self._start, self._session.scheduler.clock)
 
     def _check(self) -> None:
         if self._nexus._is_closed or self._reporting.scheduler.is_closing:
@@ -83,12 +83,17 @@ class ConsumerBase:
             raise Closed("consumer")
 
     def start(self) -> None:
-        """Begin to report every `interval` (0.25 s). No-op for a consumer that reports already or is closed.
+        """Begin to report every `interval` (0.25 s). No-op for a consumer that reports already.
 
         `watch`, `work` and `report` start a consumer by themselves. Call `start` where callers take tokens before the
         first work comes: without a report, a budget that has no rate in code gives no token. The call does no I/O; a
-        thread of the Nexus sends the first report at once.
+        thread of the Nexus sends the first report at once. Raises `Closed`.
         """
+        self._check()
+        self._start()
+
+    def _start(self) -> None:
+        # Work that is done after the end of its consumer is not an error.
         if not self._session.has_started or self._session.meter.is_unheard:
             with self._reporting.entry:
                 if not self._is_closed and not self._nexus._is_closed:

@@ -26,7 +26,9 @@ def decorator(cost: Cost, wrap: Callable[[Any, Callable[..., float]], Any]) -> C
 
     def decorate(function: F) -> F:
         given: object = function
-        if not callable(given):
+        if isinstance(given, int | float):
+            raise InvalidSetting("limited", given, error_texts.limited_by_position(given))
+        if not callable(given) or isinstance(given, staticmethod):  # called by its class, its wrapper would be a method
             raise InvalidSetting("limited", type(given).__name__, error_texts.LIMITED_IS_NOT_A_FUNCTION)
         wrapped: F = wrap(function, price)
         return wrapped

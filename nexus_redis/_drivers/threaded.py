@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 import redis
@@ -24,7 +24,7 @@ from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter, do_nothing
 from nexus_redis._protocol.plans import Done, Plan, drive, step
 from nexus_redis._redis.execute import perform
 from nexus_redis._redis.pubsub import PushThread
-from nexus_redis._runtime.locks import Latch, LazyLock, Lock, MadeAtFirstUse, new_lock
+from nexus_redis._runtime.locks import Latch, LazyLock, Lock, MadeAtFirstUse, new_lock, park
 from nexus_redis._runtime.process_end import note_start
 from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
@@ -44,6 +44,7 @@ class LoopThread:
     lock = MadeAtFirstUse[Lock](lambda it: it._new_lock())
     _free = MadeAtFirstUse[threading.Condition](lambda it: threading.Condition(it.lock))  # for the threads that rest
     _over = MadeAtFirstUse[Latch](lambda _: Latch())  # the loop has ended
+    _ended = MadeAtFirstUse[Latch](lambda _: Latch())  # `end` has done all that it does
 
     turn_ends: Final = NEVER  # a caller's turn has no end: threads need not give way
 
@@ -53,6 +54,7 @@ class LoopThread:
         self._client = client
         self.is_abandoned: Callable[[], bool] = lambda: False  # no caller can use or close it any more
         self.push: PushThread | None = None
+        self._ender = 0  # the thread that runs `end`, or has run it
         self._begin()
         self.scheduler = Scheduler(time.monotonic, self._wake, server, LazyLock)
         self.scheduler.make_elsewhere = self._make_elsewhere
@@ -81,6 +83,8 @@ class LoopThread:
 
         def run() -> None:
             made = make()
+            if self.lock is not lock:
+                park()
             with lock:
                 then(made)
 
@@ -91,6 +95,8 @@ class LoopThread:
 
     def after_fork(self) -> None:
         """Begin again in a forked child: the parent's threads do not exist, and its lock may be held forever."""
+        if self._ender:
+            self._ended.set()  # what the parent had begun to end has ended here
         self._begin()
         self.scheduler.after_fork()
         if self.push is not None:
@@ -175,10 +181,18 @@ class LoopThread:
 
     def end(self, error: NexusError, then: Callable[[], None] = do_nothing) -> None:
         """Stop, then call `then`: now, or in another thread as soon as the call that was interrupted has ended."""
+        self._ender = threading.get_ident()
         if self.stop(error):
             then()
+            self._ended.set()
         else:
+            self._ender = 0
             self._later(lambda: self.end(error, then))
+
+    def await_end(self) -> None:
+        """Wait until `end` is done in another thread, for a limited time. Do not wait in the thread that it needs."""
+        if self._ender != threading.get_ident() and not self.is_inside:
+            self._ended.wait(STOP_PATIENCE)
 
     def _later(self, do: Callable[[], None]) -> None:
         """Have `do` called by another thread, for which the interpreter waits at its end."""
@@ -250,8 +264,11 @@ class LoopThread:
     def _work(self, over: Latch) -> bool:
         """Lead until there is a batch and carry it, or rest. Return False where this thread is not needed any more."""
         if self._is_led:
+            lock = self.lock
             self._resting += 1
             is_called = self._free.wait(RESTS)
+            if self.lock is not lock:
+                park()
             self._resting -= 1
             return is_called or not self._is_led
         exchange = self._lead()
@@ -262,11 +279,8 @@ class LoopThread:
                 self._client().close()
             return False
         self._let_another_lead()
-        self.lock.release()
-        try:
+        with self._unlocked():
             outcomes = perform(self._client, exchange.jobs)
-        finally:
-            self.lock.acquire()
         for _ in deliver(self.scheduler, exchange, outcomes):
             self._give_way()
         return True
@@ -303,16 +317,24 @@ class LoopThread:
                 self._start()
 
     def _pause(self, seconds: float | None, bell: Latch) -> None:
-        self.lock.release()
-        try:
+        with self._unlocked():
             bell.wait(seconds)
-        finally:
-            self.lock.acquire()
 
     def _give_way(self) -> None:
-        self.lock.release()
-        time.sleep(0)  # a condition's wait(0) would take the lock again before another thread could run
-        self.lock.acquire()
+        with self._unlocked():
+            time.sleep(0)  # a condition's wait(0) would take the lock again before another thread could run
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        """Give the lock away for a while. In a forked child, the lock is another one afterwards: see `park`."""
+        lock = self.lock
+        lock.release()
+        try:
+            yield
+        finally:
+            if self.lock is not lock:
+                park()
+            lock.acquire()
 
 
 def run_plan(plan: Plan[T], client: redis.Redis) -> T:

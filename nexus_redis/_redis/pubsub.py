@@ -37,6 +37,7 @@ from redis.exceptions import ResponseError
 from nexus_redis._core.subscriptions import Subscriptions
 from nexus_redis._protocol.calls import text
 from nexus_redis._redis.execute import raise_if_cancelled
+from nexus_redis._runtime.locks import park
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
 
@@ -108,7 +109,7 @@ class PushThread(_Listener):
         self.connect, self._lock = connect, lock
         self._thread: threading.Thread | None = None
         self._bell: tuple[socket.socket, socket.socket] | None = None  # a byte in it interrupts the listening
-        self._is_stopped = False
+        self._is_stopped = self._is_abandoned = False
 
     @property
     def is_running(self) -> bool:
@@ -147,7 +148,8 @@ class PushThread(_Listener):
         return self._thread
 
     def abandon(self) -> None:
-        """Forget the thread in a forked child, which does not have it."""
+        """Forget the thread in a forked child, which does not have it, or has it as a greenlet: see `park`."""
+        self._is_abandoned = True
         self._has_ended()
 
     @property
@@ -159,9 +161,13 @@ class PushThread(_Listener):
             try:
                 self._listen()
             except Exception as error:  # noqa: BLE001  # it only makes reactions faster: callers go on
+                if self._is_abandoned:
+                    park()
                 self._wait(None, self._seconds_until_next_try(error))
 
     def _is_over(self) -> bool:
+        if self._is_abandoned:
+            park()
         with self._lock():
             if self._is_wanted:
                 return False

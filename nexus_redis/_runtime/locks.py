@@ -108,6 +108,18 @@ class Latch:
         return self.is_set
 
 
+def park() -> None:
+    """Wait forever, in a greenlet that stands for a thread of the parent process.
+
+    A fork copies the greenlets of gevent and eventlet, and no other thread. The copy must not go on, because its lock,
+    its sockets and its sessions are the parent's. It must not end either: `threading` has forgotten it in the child,
+    and gevent would print the KeyError that follows.
+    """
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
 def new_lock(_owner: object = None) -> Lock:
     """Return a reentrant lock of the kind that `threading` has at this moment."""
     lock: Any = threading.RLock()

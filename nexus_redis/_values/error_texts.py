@@ -8,13 +8,15 @@ data goes in. `errors.py` puts a message together from such a text and the data 
 A remedy follows a field and a colon, so it begins with a small letter and has no full stop at its end. A text of an
 error that has no field is a whole sentence. `tests/project/messages.txt` has every text once, with sample data.
 
-This module is below `errors.py`: it imports nothing of ours, so that every room can use it.
+This module is below `errors.py`: it imports only `formatting` of ours, so that every room can use it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Final
+
+from nexus_redis._values.formatting import counted, number, seconds
 
 # --- the value of any setting or field -------------------------------------------------------------------------------
 
@@ -85,9 +87,14 @@ def burst_too_large(rate: float, longest: float) -> str:
 
 # --- what callers ask for ---------------------------------------------------------------------------------------------
 
-ASYNC_LIMITED: Final = "an async def would block its loop: use a budget of nexus_redis.asyncio"
-SYNC_LIMITED: Final = "a def cannot wait in a loop: make it async, or use nexus_redis"
-LIMITED_IS_NOT_A_FUNCTION: Final = "give a function: put @classmethod or @property above @budget.limited"
+ASYNC_LIMITED: Final = (
+    "this function is async, and a budget of nexus_redis blocks its event loop while it waits: use a budget of "
+    "nexus_redis.asyncio"
+)
+SYNC_LIMITED: Final = (
+    "this function is not async, so it cannot wait in an event loop: write `async def`, or use a budget of nexus_redis"
+)
+LIMITED_IS_NOT_A_FUNCTION: Final = "give a function: put @staticmethod, @classmethod or @property above @budget.limited"
 BUDGETS_NOT_A_MAPPING: Final = "use a mapping of budgets to their costs: nexus.acquire({budget: 1})"
 BUDGETS_EMPTY: Final = "name at least one budget: nexus.acquire({budget: 1})"
 BUDGET_OF_ANOTHER_NEXUS: Final = "use budgets and producers of this nexus"
@@ -95,14 +102,19 @@ OUTAGE_MODE_OF_LOSSLESS: Final = "use 'closed': the budget is lossless"
 NOT_RESERVED: Final = "not reserved yet: settle inside `with budget.reserve(...) as reservation`"
 
 
+def limited_by_position(cost: float) -> str:
+    """Say that `limited` takes a cost by its name only."""
+    return f"write @budget.limited(cost={cost}), because a cost is given by its name"
+
+
 def above_burst(most: float) -> str:
     """Name the largest cost that a caller who never waits can be served with."""
-    return f"above the burst of {most:g}: use acquire, or a larger `burst`"
+    return f"above the burst of {number(most)}: use acquire, or a larger `burst`"
 
 
 def above_lossless_burst(most: float) -> str:
     """Name the largest cost that a lossless budget will ever serve."""
-    return f"above the burst of {most:g}, the most at once of a lossless budget: use a larger `burst`"
+    return f"above the burst of {number(most)}, the most at once of a lossless budget: use a larger `burst`"
 
 
 def opened_with(budget: str, known: object) -> str:
@@ -128,7 +140,7 @@ REPORT_TOO_LITTLE: Final = (
 
 def more_than_left(left: float, tokens: float) -> str:
     """Name the tokens of a piece of work that are neither done nor failed yet."""
-    return f"use at most {left:g}: that many of the {tokens:g} tokens of this work are left"
+    return f"use at most {number(left)}: that many of the {number(tokens)} tokens of this work are left"
 
 
 def malformed_counter(key: str) -> str:
@@ -217,6 +229,7 @@ _CLUSTER: Final = "this is a node of a Redis Cluster: use redis+cluster://HOST:P
 SERVER_REFUSED: Final = {
     "NOAUTH": "the server wants a password: give it as in redis://USER:PASSWORD@HOST, or redis://:PASSWORD@HOST",
     "WRONGPASS": "the server does not accept this user and password: correct them in the address or the client",
+    "DB": "the server has no database with the number in the address: use a lower number, usually 0 to 15",
     "AUTH": "the server has no password: leave it out of the address or the client",
     "HELLO": "the server, or a proxy before it, speaks an older protocol: add ?protocol=2 to the address",
     "MOVED": _CLUSTER,
@@ -454,16 +467,31 @@ REENTRANT_CALL: Final = (
 )
 
 
-def acquire_timeout(budget: str, what: str, waited: float, reason: str) -> str:
-    """Say which budget did not give the tokens in time, and why it was slow."""
-    why = f" ({reason})" if reason else ""
-    return f"budget {budget}: {what} did not come within {waited:.3g} s{why}; no token was taken"
+SLOW_BECAUSE: Final = {  # by the reason of a claim
+    "rate": "the budget's rate allows no more",
+    "load": "the budget's consumers can take no more",
+    "contended": "other producers want tokens of the budget, too",
+    "learning": "the budget is new, and does not know yet what all producers want",
+    "window": "the budget's consumers have no room for more",
+    "paused": "the budget is paused",
+    "no_consumers": "the budget's consumers are gone",
+    "unset": "the budget has no rate",
+    "unavailable": "Redis does not answer",
+}
+
+
+def acquire_timeout(budget: str, cost: float, waited: float, reason: str) -> str:
+    """Say which budget did not give the tokens in time, and why it was slow. A call that only asks has no cost."""
+    what = counted(cost, "token") if cost else "the answer"
+    when = f"within {seconds(waited)}" if waited >= 0.001 else "at once"
+    why = f", because {SLOW_BECAUSE.get(reason, f'its reason is {reason}')}" if reason else ""
+    return f"budget {budget}: {what} did not come {when}{why}; no token was taken"
 
 
 def no_answer(server: str, waited: float, cause: str) -> str:
     """Say that Redis does not answer; `server` may be empty, and `waited` 0."""
     place = f" at {server}" if server else ""
-    after = f" after {waited:.3g} s" if waited else ""
+    after = f" after {seconds(waited)}" if waited else ""
     return f"no answer from Redis{place}{after}: {cause}"
 
 

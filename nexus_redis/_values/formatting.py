@@ -18,13 +18,18 @@ def printable(text: str) -> str:
 def number(x: float) -> str:
     """Return a number with about four digits, and commas between thousands.
 
-    >>> number(12345.6), number(2500.5), number(0.25)
-    ('12,346', '2,500.5', '0.25')
+    >>> number(12345.6), number(2500.5), number(0.25), number(0.0000205)
+    ('12,346', '2,500.5', '0.25', '0.0000205')
     """
     if x >= 10_000:
         return f"{x:,.0f}"
-    text = f"{x:,.1f}" if x >= 1000 else f"{x:.4g}"
-    return text.removesuffix(".0")
+    return f"{x:,.1f}".removesuffix(".0") if x >= 1000 else _digits(x, 4)
+
+
+def _digits(x: float, count: int) -> str:
+    """Return a number with so many digits, and without an exponent."""
+    text = f"{x:.{count}g}"
+    return f"{float(text):.12f}".rstrip("0").rstrip(".") if "e" in text else text
 
 
 def counted(x: float, what: str) -> str:
@@ -55,7 +60,7 @@ def seconds(x: float) -> str:
     ('0.25 s', '90 s', '2 h')
     """
     if x < 120:
-        return f"{x:.0f} s" if x >= 10 else f"{x:.2g} s"
+        return f"{x:.0f} s" if x >= 10 else f"{_digits(x, 2)} s"
     return f"{number(round(x / 60, 1))} min" if x < 7200 else f"{number(round(x / 3600, 1))} h"
 
 

@@ -23,7 +23,10 @@ SUBSCRIBER_BUG: Final = "nexus_redis met a bug in what %r heard of a rate: its n
 
 # --- Redis is away ---------------------------------------------------------------------------------------------------
 
-REDIS_AWAY: Final = "Redis does not answer (%s): producers go by their outage mode until it does"
+REDIS_AWAY: Final = (  # cause
+    "Redis does not answer (%s). Until it does, each producer follows its on_outage: `share` admits half of its last "
+    "share, `closed` nothing, and `open` everything"
+)
 REDIS_BACK: Final = "Redis answers again"
 REDIS_FAR: Final = (  # budget, seconds of a round trip, seconds of a lease
     "budget %s: Redis takes %s to answer and a lease lasts %s, so tokens expire on their way and most of the budget is "
@@ -33,7 +36,7 @@ REDIS_FAR_LOSSLESS: Final = (  # likewise
     "budget %s: Redis takes %s to answer and a lease lasts %s, so tokens expire on their way and most of the budget is "
     "not used. A lossless budget needs a Redis that is nearer"
 )
-STATE_SUPERSEDED: Final = "budget %s: %s. This producer goes by its outage mode"
+STATE_SUPERSEDED: Final = "budget %s: %s. This producer follows its on_outage, as if Redis did not answer"
 STATE_READABLE: Final = "budget %s: this release can read its state again"
 
 # --- settings --------------------------------------------------------------------------------------------------------

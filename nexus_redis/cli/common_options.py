@@ -53,15 +53,16 @@ class Target(NamedTuple):
 
     name: str
     parent: str | None = None
+    key: str | None = None
 
 
 def target_of(name: str, key: str | None) -> Target:
     """Return the budget that NAME and --key select.
 
     >>> target_of("stripe", "cust-42")
-    Target(name='stripe/cust-42', parent='stripe')
+    Target(name='stripe/cust-42', parent='stripe', key='cust-42')
     """
-    return Target(budget_name(name, key), name if key is not None else None)
+    return Target(budget_name(name, key), name if key is not None else None, key)
 
 
 class Attribution(TypedDict):

@@ -77,15 +77,37 @@ def _run(invoke: Callable[[], None], words: Sequence[str]) -> int:
 
 
 def _as_typed(error: BaseException, words: Sequence[str]) -> str:
-    """Return the error with its option as it was typed: `--min-rate 5` in place of `min_rate=5`."""
+    """Return the error with its option as it was typed: `--min-rate 5` in place of `min_rate=5.0`."""
     text = str(error)
     if isinstance(error, InvalidSetting):
         option = as_option(error.field)
         subject = f"{error.field}={error.value}" if error.value else error.field
-        if text.startswith(subject) and any(word.partition("=")[0] == option for word in words):
-            value = "" if error.value in ("True", "False") else f" {error.value}"  # a switch takes no value
-            return f"{option}{value}".rstrip() + text.removeprefix(subject)
+        typed = value_of(option, words)
+        if text.startswith(subject) and typed is not None:
+            value = "" if error.value in ("True", "False") else typed if _is_number(error.value) else error.value
+            return f"{option} {value}".rstrip() + text.removeprefix(subject)  # a switch takes no value
     return text
+
+
+def value_of(option: str, words: Sequence[str]) -> str | None:
+    """Return the value of an option as it was typed, `--load 95%` or `--load=95%`; None if the option was not typed.
+
+    >>> value_of("--load", ["report", "es", "--load=95%"])
+    '95%'
+    """
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else after
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def as_option(field: str) -> str:

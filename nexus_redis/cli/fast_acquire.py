@@ -28,7 +28,7 @@ from nexus_redis.cli.exit_codes import Misuse
 from nexus_redis.cli.fast_connection import Connection, namespace_of, running_server, url_of
 from nexus_redis.cli.os_signals import FORWARDED, ReceivedSignals, receive_signals
 from nexus_redis.cli.unknown_budgets import require_one
-from nexus_redis.errors import AcquireTimeout, Closed
+from nexus_redis.errors import AcquireTimeout, Closed, Unavailable
 
 STOP_PATIENCE: Final = 1.5  # seconds for leaving, as in `_drivers/threaded`
 
@@ -66,10 +66,13 @@ def run(options: RunOptions, command: list[str]) -> int:
     received = receive_signals(FORWARDED)
     with running_server(url_of(options.url)) as url, Connection(url) as connection:
         if not options.creates:
-            require_one(connection, keys, parent, options.url, options.namespace)
+            require_one(connection, keys, parent, key, options.url, options.namespace)
         scheduler = Scheduler(time.monotonic, lambda: None, connection.server)
         producer = ProducerSession(scheduler, keys, None, settings, registration)
-        _acquire(producer, cost, options.timeout, _Loop(scheduler, connection), received)
+        try:
+            _acquire(producer, cost, options.timeout, _Loop(scheduler, connection), received)
+        except Unavailable as error:
+            raise Unavailable(error.server, texts.command_not_run(error.cause), error.waited) from None
     # The producer has left: tokens that it held beside those for the command have gone back.
     return received.exit_code() if received.first else run_command(command, received)
 

@@ -32,7 +32,7 @@ def change(
         new = ""
         if not context.ask(exists(context.keys(target.name)))[0]:
             if not creates:
-                raise unknown(context, target.name, target.parent, can_create=True)
+                raise unknown(context, *target, can_create=True)
             new = _new(context, target)
         now = _configured(context, target.name, **changes)
     print(f"{target.name}{new}: {done}{standing(now.rate, now.level, now.reason)}")

@@ -1,6 +1,7 @@
 """What a verb writes: a budget in one line and other phrases for people, JSON for programs, errors on stderr."""
 
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -54,6 +55,20 @@ def print_error(text: str) -> None:
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE - 3]}..."
     print(f"{PROGRAM}: {line}", file=sys.stderr)
+
+
+class _Lines(logging.Handler):
+    """Writes a record as an error is written. A bug keeps its traceback, on the lines after it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_error(record.getMessage())
+        if record.exc_info:
+            print(logging.Formatter().formatException(record.exc_info), file=sys.stderr)
+
+
+def print_warnings() -> None:
+    """Write the warnings of the library to stderr from now on, as lines of this program."""
+    logging.getLogger("nexus_redis").addHandler(_Lines(logging.WARNING))
 
 
 def _whole(value: Any) -> Any:

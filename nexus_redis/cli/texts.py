@@ -69,6 +69,10 @@ def not_redis(answer: str) -> str:
     return f"the server does not answer in the protocol of Redis: {answer}"
 
 
+def command_refused(answer: str) -> str:
+    return f"the server refused the command: {answer}"
+
+
 def output_failed(cause: str) -> str:
     return f"the output cannot be written: {cause}"
 
@@ -94,6 +98,10 @@ def bench_connections(count: int, cause: str) -> str:
 
 def did_you_mean(names: str) -> str:
     return f"Did you mean {names}?"
+
+
+def hashed_key(budget: str, key: str) -> str:
+    return f"{budget} (the budget of the key {key!r})"
 
 
 def unknown_budget(budget: str, where: str, suggestion: str = "", *, can_create: bool = False) -> str:
@@ -223,6 +231,10 @@ def confirm_delete(budget: str, where: str) -> str:
 # --- run -------------------------------------------------------------------------------------------------------------
 
 COMMAND_EMPTY: Final = "the command is empty, so no token was taken. Is the variable that holds the command set?"
+
+
+def command_not_run(cause: str) -> str:
+    return f"{cause.rstrip('.')}. The command has not run"
 
 
 def command_failed(command: str, cause: str) -> str:

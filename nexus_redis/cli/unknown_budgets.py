@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from nexus_redis._protocol.calls import text
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Command
+from nexus_redis._values.parse import SEPARATOR
 from nexus_redis.cli import texts
 from nexus_redis.cli.exit_codes import Finding
 from nexus_redis.cli.output import choice
@@ -33,11 +34,16 @@ def exists(keys: BudgetKeys) -> Command[bool]:
 def require(context: "Context", target: "Target", *, can_create: bool = False) -> None:
     """Raise a `Finding` unless the budget exists."""
     if not context.ask(exists(context.keys(target.name)))[0]:
-        raise unknown(context, target.name, target.parent, can_create=can_create)
+        raise unknown(context, *target, can_create=can_create)
 
 
 def require_one(
-    connection: "Connection", keys: BudgetKeys, parent: BudgetKeys | None, url: str | None, namespace: str | None
+    connection: "Connection",
+    keys: BudgetKeys,
+    parent: BudgetKeys | None,
+    key: str | None,
+    url: str | None,
+    namespace: str | None,
 ) -> None:
     """Raise a `Finding` unless the budget exists, or its parent does. Passes while Redis does not answer."""
     asked = [exists(each) for each in (keys, parent) if each is not None]
@@ -46,15 +52,18 @@ def require_one(
     from nexus_redis.cli.context import open_context
 
     with open_context(url, namespace) as context:
-        raise unknown(context, keys.name, parent.name if parent is not None else None, can_create=True)
+        raise unknown(context, keys.name, parent.name if parent is not None else None, key, can_create=True)
 
 
-def unknown(context: "Context", name: str, parent: str | None = None, *, can_create: bool = False) -> Finding:
+def unknown(
+    context: "Context", name: str, parent: str | None = None, key: str | None = None, *, can_create: bool = False
+) -> Finding:
     """Return the error for a budget that does not exist, with similar names."""
     near = similar_budgets(context, name)
     if not near and parent is not None and not context.ask(exists(context.keys(parent)))[0]:
         near = [f"NAME {each}" for each in similar_budgets(context, parent)]
-    return Finding(texts.unknown_budget(name, context.where, suggestion(near), can_create=can_create))
+    shown = name if key is None or name == f"{parent}{SEPARATOR}{key}" else texts.hashed_key(name, key)
+    return Finding(texts.unknown_budget(shown, context.where, suggestion(near), can_create=can_create))
 
 
 def similar_budgets(context: "Context", name: str, cutoff: float = SIMILAR) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import typer
 
 from nexus_redis.cli import texts
+from nexus_redis.cli.exit_codes import value_of
 from nexus_redis.cli.output import PROGRAM
 
 # The class has no public name, and moved when typer absorbed click. All releases have it among these bases.
@@ -28,7 +29,8 @@ def described(error: BaseException, words: Sequence[str]) -> str:
     typed = getattr(error, "option_name", None)
     if context is None and typed and words and not words[0].startswith("-"):
         return texts.see_help(texts.needs_value(typed), f"{verb} {words[0]}")
-    option, value = _value_of(getattr(error, "param", None), words)
+    options = getattr(getattr(error, "param", None), "opts", ())
+    option, value = next(((each, value) for each in options if (value := value_of(each, words)) is not None), ("", ""))
     if option and _NUMBER.search(problem):
         return texts.see_help(texts.not_a_number(option, value, is_whole="integer" in problem), verb)
     meant = _meant(typed or (_EXTRA.findall(problem) or [""])[0], context)
@@ -37,15 +39,6 @@ def described(error: BaseException, words: Sequence[str]) -> str:
     elif verb.endswith(" run") and typed and "--" not in words:  # the option may belong to the command
         problem = texts.option_of_the_command(problem)
     return texts.see_help(problem, verb)
-
-
-def _value_of(param: Any, words: Sequence[str]) -> tuple[str, str]:
-    """Return an option and its value as typed, `--load 95%` or `--load=95%`; two empty texts if it was not typed."""
-    for word, after in zip(words, [*words[1:], ""], strict=True):
-        option, equals, value = word.partition("=")
-        if option in getattr(param, "opts", ()):
-            return option, value if equals else after
-    return "", ""
 
 
 def _meant(typed: str, context: Any) -> str:

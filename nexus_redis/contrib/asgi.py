@@ -24,7 +24,7 @@ from nexus_redis.contrib._admission import AdmissionRules, PauseEnds, Refusal
 from nexus_redis.contrib._fail_open import fail_open_price
 from nexus_redis.contrib._rate_limit_fields import Fields
 from nexus_redis.contrib._validate import require
-from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, Unavailable
+from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NexusError, Unavailable
 from nexus_redis.extending import Work
 
 __all__ = ["Limit", "ReportLoad"]
@@ -64,7 +64,8 @@ class ReportLoad:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, and count an `http` request. The server calls this."""
-        self._consumer.start()
+        with suppress(Closed):  # a request that comes after the end of its consumer is served, and not counted
+            self._consumer.start()
         cost = self._price(scope) if scope["type"] == "http" else 0
         if cost == 0:
             await self._app(scope, receive, send)

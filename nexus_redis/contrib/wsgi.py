@@ -23,7 +23,7 @@ from nexus_redis.contrib._admission import AdmissionRules, PauseEnds, Refusal
 from nexus_redis.contrib._fail_open import fail_open_price
 from nexus_redis.contrib._rate_limit_fields import Fields
 from nexus_redis.contrib._validate import require
-from nexus_redis.errors import AcquireTimeout, InvalidSetting, NexusError, Unavailable
+from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NexusError, Unavailable
 from nexus_redis.extending import Work
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class ReportLoad:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Run the application and count the request. The server calls this."""
-        self.start()
+        with suppress(Closed):  # a request that comes after the end of its consumer is served, and not counted
+            self.start()
         cost = self._price(environ)
         if cost == 0:
             return self._app(environ, start_response)

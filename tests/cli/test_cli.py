@@ -21,7 +21,8 @@ from nexus_redis._protocol import calls, scripts
 from nexus_redis._protocol.calls import Claim, claim
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.snapshot import BudgetSnapshot
-from nexus_redis._values import formatting, log_texts
+from nexus_redis._values import error_texts, formatting, log_texts
+from nexus_redis._values.parse import keyed_name
 from nexus_redis.cli import resp, tables, texts
 from nexus_redis.cli.commands.redis import lines
 from nexus_redis.cli.context import Context
@@ -201,6 +202,14 @@ def test_report_without_law(shell: Shell, said: list[str], error: str) -> None:
 
 
 @on_valkey
+@pytest.mark.parametrize(("words", "code"), [(["--capacity", "400"], 0), ([], 2)], ids=["capacity", "no capacity"])
+def test_report_fraction(shell: Shell, words: list[str], code: int) -> None:
+    """A load that looks like a fraction is warned about, also where the report is refused."""
+    ended = shell("report", "es", "--load", "0.95", *words)
+    assert (ended.code, ended.err.splitlines()[0]) == (code, f"nexus-redis: {texts.load_is_fraction(0.95)}")
+
+
+@on_valkey
 def test_report_too_soon(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """A report that Redis does not keep, because it comes too soon, ends with a finding."""
     now = 1_800_000_000_000_000
@@ -315,8 +324,8 @@ def test_option_as_typed(shell: Shell, words: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["set", "stripe", "--min-rate", "200"], f"--min-rate 200.0: {texts.MIN_RATE_REMEDY}"),
-        (["set", "floor", "--rate", "1"], f"--rate 1.0: {texts.RATE_REMEDY}"),
+        (["set", "stripe", "--min-rate", "200"], f"--min-rate 200: {texts.MIN_RATE_REMEDY}"),
+        (["set", "floor", "--rate", "1"], f"--rate 1: {texts.RATE_REMEDY}"),
         (["set", "stripe", "--lossless"], f"--lossless: {texts.LOSSLESS_REMEDY}"),
     ],
     ids=["min-rate", "rate", "lossless"],
@@ -494,6 +503,24 @@ def test_unknown_key(shell: Shell, line: str) -> None:
 
 
 @on_valkey
+@pytest.mark.parametrize("line", WITH_A_NAME)
+def test_unknown_key_as_typed(shell: Shell, line: str) -> None:
+    """The error about a key whose budget has a hash in its name quotes the key as it was typed."""
+    words = line.format(name="strpie").split(" ")
+    ended = typed(shell, *words[:2], "--key", "Zoe & Co", *words[2:])
+    shown = texts.hashed_key(keyed_name("strpie", "Zoe & Co"), "Zoe & Co")
+    assert ended.error == texts.unknown_budget(shown, shell.where, can_create=line in CREATING)
+
+
+@on_valkey
+def test_unknown_database(shell: Shell) -> None:
+    """A database that the server does not have is refused in a whole sentence."""
+    ended = shell("status", "--url", shell.url.rpartition("/")[0] + "/9999")
+    said = error_texts.server_said(error_texts.SERVER_REFUSED["DB"], "DB index is out of range")
+    assert (ended.code, ended.error) == (1, f"DB: {said}")
+
+
+@on_valkey
 @pytest.mark.parametrize("line", CREATING)
 def test_create(shell: Shell, line: str) -> None:
     """With --create, a verb opens a budget that does not exist."""
@@ -595,8 +622,7 @@ def test_scripts(nowhere: Shell) -> None:
         ("SET --url --json", ["OK"]),
         ("ECHO -h", ['"-h"']),
         ("ECHO --help", ['"--help"']),
-        ("-x y", ["(error) ERR unknown command"]),
-        ("GET", ["(error) ERR wrong number of arguments for 'get' command"]),
+        ("EVAL return{redis.pcall('GET')} 0", ["1) (error) "]),
         ("HSET h b 1", ["(integer) 1"]),
         (
             'EVAL return{1,{"a",{}},{2,{ok="OK"}},redis.call("HGETALL",KEYS[1]),false} 1 h',
@@ -618,7 +644,18 @@ def test_redis_answers(shell: Shell, command: str, shown: list[str]) -> None:
     lines = ended.out.splitlines()
     assert len(lines) == len(shown)
     assert all(line.startswith(start) for line, start in zip(lines, shown, strict=True)), lines
-    assert (ended.code, ended.err) == (int(shown[0].startswith("(error)")), "")
+    assert (ended.code, ended.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("-x y", "ERR unknown command"), ("GET", "ERR wrong number of arguments for 'get' command")],
+)
+def test_redis_error(shell: Shell, command: str, said: str) -> None:
+    """`redis` prints the words of a refusal on stderr, and ends with 1."""
+    ended = shell("redis", *command.split(" "))
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.error.startswith(texts.command_refused(said))
 
 
 @on_valkey
@@ -736,7 +773,10 @@ def test_bad_address(nowhere: Shell, url: str) -> None:
 def test_error_text(nowhere: Shell) -> None:
     """An error names the option and the remedy, and hides passwords."""
     refused = nowhere("report", "x", "--load", "101", "--capacity", "1")
-    assert refused.error == f"--load 101.0: {RANGES['load'].remedy}"
+    assert refused.error == f"--load 101: {RANGES['load'].remedy}"
+    for cost in ("--cost=0", "--cost 0", "--cost 0.0"):
+        refused = nowhere("run", "x", *cost.split(), "--", "true")
+        assert refused.error == f"{cost.replace('=', ' ')}: {RANGES['cost'].remedy}"
     assert nowhere("signal", "x").error.endswith(" See nexus-redis signal --help")
     assert "Did you mean 'status'" in nowhere("staus").err
     for words in (["status", "--url", "http://:hunter2@x"], ["status", "x", "redis://u:hunter2@x"]):

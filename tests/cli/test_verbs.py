@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +33,7 @@ from nexus_redis.cli.commands.report import ReportJson
 from nexus_redis.cli.commands.status import BudgetJson
 from nexus_redis.cli.paced_copy import PacedCopy
 from nexus_redis.cli.progress import Progress
+from nexus_redis.errors import AcquireTimeout, Unavailable
 from nexus_redis.messages import FlowControl
 from nexus_redis.testing import ManualClock
 from tests.harness.command_line import ROOT, Ended, Shell
@@ -100,12 +102,32 @@ class RecordingProducer:
     def signal(self, _rate: float) -> FlowControl:
         return self.flow
 
-    def acquire(self, cost: float, timeout: None = None) -> Grant:
+    def acquire(self, cost: float, timeout: float | None = None) -> Grant:
         self.taken.append(cost)
         return Grant(cost, waited=cost / self.rate)
 
 
-def through(book: RecordingProducer, blocks: list[bytes], monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+class RestoredProducer(RecordingProducer):
+    """A producer that grants `degraded` acquires without a limit, and then has a server that allows 20 tokens/s."""
+
+    def __init__(self, degraded: int) -> None:
+        super().__init__()
+        self._degraded = degraded
+        self.flow = self.flow.model_copy(update={"recommended_rate": 20.0, "budget_rate": 20.0})
+
+    def signal(self, _rate: float) -> FlowControl:
+        raise Unavailable("x", "down")
+
+    def acquire(self, cost: float, timeout: float | None = None) -> Grant:
+        if timeout is not None and len(self.taken) >= self._degraded:
+            raise AcquireTimeout("x", cost, timeout)
+        grant = super().acquire(cost)
+        return replace(grant, degraded=len(self.taken) <= self._degraded)
+
+
+def through(
+    book: RecordingProducer, blocks: list[bytes], monkeypatch: pytest.MonkeyPatch, *, is_open: bool = False
+) -> list[bytes]:
     """Return the pieces that `pace` writes when it reads these blocks."""
     written: list[bytes] = []
 
@@ -115,7 +137,7 @@ def through(book: RecordingProducer, blocks: list[bytes], monkeypatch: pytest.Mo
 
     left = [*blocks, b""]
     received = cast("ReceivedSignals", SimpleNamespace(first=0))
-    pipe: Any = PacedCopy(cast("Producer", book), received, Progress(), by_lines=True)
+    pipe: Any = PacedCopy(cast("Producer", book), received, Progress(), by_lines=True, is_open=is_open)
     monkeypatch.setattr(pipe, "_read", lambda: left.pop(0))
     monkeypatch.setattr("nexus_redis.cli.paced_copy.os.write", write)
     pipe.run()
@@ -144,6 +166,14 @@ def test_pace_line_cost(monkeypatch: pytest.MonkeyPatch, blocks: list[bytes], to
     assert b"".join(written) == b"".join(blocks)
     assert sum(book.taken) == tokens
     assert all(part.endswith(b"\n") or len(part) > 65_536 for part in written[:-1])
+
+
+def test_pace_redis_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pace` takes large pieces while its outage mode lets everything pass, and small ones when Redis is back."""
+    book, lines = RestoredProducer(degraded=5), [b"%d\n" % i for i in range(100)]
+    written = through(book, [b"".join(lines)], monkeypatch, is_open=True)
+    assert b"".join(written) == b"".join(lines)
+    assert book.taken == [1, 1, 2, 4, 8] + [1] * 84
 
 
 def test_pace_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,16 +376,22 @@ def test_pace_broken_pipe(shell: Shell) -> None:
     assert producers(shell, "fast") == 0
 
 
-def test_pace_without_redis() -> None:
-    """Without Redis, `pace` reads nothing and ends with 69."""
+@pytest.mark.parametrize(
+    ("options", "code", "copied", "left"),
+    [([], 69, b"", b"kept\n"), (["--on-outage", "open"], 0, b"kept\n", b"")],
+    ids=["share", "open"],
+)
+def test_pace_without_redis(options: list[str], code: int, copied: bytes, left: bytes) -> None:
+    """Without Redis, `pace` reads nothing and ends with 69, or copies all where its outage mode is open."""
     nowhere = Shell("redis://:secret@127.0.0.1:1/0", redis.Redis())
     reading, writing = os.pipe()
     os.write(writing, b"kept\n")
     os.close(writing)
-    process = start(nowhere, "pace", "x", stdin=reading)
+    process = start(nowhere, "pace", "x", *options, stdin=reading)
     out, err = finish(process)
-    assert (process.returncode, out, b"secret" in err) == (69, b"", False)
-    assert os.read(reading, 100) == b"kept\n"
+    assert (process.returncode, out, b"secret" in err) == (code, copied, False)
+    assert all(line.startswith(b"nexus-redis: ") for line in err.splitlines())
+    assert os.read(reading, 100) == left
     os.close(reading)
 
 
@@ -365,6 +401,8 @@ def test_run_without_redis(mode: str, code: int, out: str) -> None:
     nowhere = Shell("redis://127.0.0.1:1/0", redis.Redis(port=1))
     ended = nowhere.process("run", "stripe", "--on-outage", mode, "--", "echo", "hi")
     assert (ended.code, ended.out) == (code, out)
+    assert all(line.startswith("nexus-redis: ") for line in ended.err.splitlines())
+    assert ended.err.endswith(f"{texts.command_not_run('')}\n") == bool(code)
 
 
 def test_pace_unreadable_input(shell: Shell, tmp_path: Path) -> None:
@@ -613,7 +651,7 @@ def test_run_without_rate(shell: Shell) -> None:
     """`run` warns that the budget has no rate while it waits."""
     process = shell.start("run", "unset", "--create", "--timeout", "60", "--", "echo", "hi")
     assert process.stderr is not None
-    assert process.stderr.readline().removesuffix("\n") == log_texts.NO_RATE % {"name": "unset"}
+    assert process.stderr.readline() == f"nexus-redis: {log_texts.NO_RATE % {'name': 'unset'}}\n"
     shell("set", "unset", "--rate", "100")
     assert process.communicate(timeout=60) == ("hi\n", "")
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +19,9 @@ import pytest
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis import Nexus
-from nexus_redis.errors import NoThread, ReentrantCall
+from nexus_redis.errors import Closed, NexusError, NoThread, ReentrantCall
 from tests.harness.servers import Server
-from tests.harness.support import LONG_PATIENCE, PATIENCE, eventually, in_thread, run
+from tests.harness.support import LONG_PATIENCE, PATIENCE, eventually, in_thread, join, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python 3.12 and later
 
@@ -141,6 +142,124 @@ def test_close_does_not_wait_for_a_stuck_lock(nexus: Nexus, monkeypatch: pytest.
     assert nexus._loop.is_running
     let_go.set()
     assert eventually(lambda: not nexus._loop.is_running)
+
+
+def test_second_close_waits(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second `close` waits for the first one in another thread."""
+    monkeypatch.setattr("nexus_redis._drivers.threaded.STOP_PATIENCE", PATIENCE)
+    is_closing, is_awaited, order = threading.Event(), threading.Event(), list[str]()
+    await_end = nexus._loop.await_end
+
+    def stop(_: Exception) -> bool:
+        is_closing.set()
+        return is_awaited.wait(PATIENCE)
+
+    def awaiting() -> None:
+        is_awaited.set()
+        await_end()
+
+    monkeypatch.setattr(nexus._loop, "stop", stop)
+    monkeypatch.setattr(nexus._loop, "await_end", awaiting)
+    monkeypatch.setattr(nexus._connections, "close", lambda: order.append("first"))
+    first = threading.Thread(target=nexus.close)
+    first.start()
+    assert is_closing.wait(PATIENCE)
+    in_thread(nexus.close)
+    order.append("second")
+    join(first)
+    monkeypatch.undo()
+    nexus._loop.end(Closed("nexus"), nexus._connections.close)
+    assert order == ["first", "second"]
+
+
+def test_close_interrupts_close(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `close` that has interrupted another one in the same thread does not wait for it."""
+    stop = nexus._loop.stop
+
+    def interrupted(error: NexusError) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(nexus._loop._ended, "wait", pytest.fail)
+            nexus.close()
+        return stop(error)
+
+    monkeypatch.setattr(nexus._loop, "_ended", SimpleNamespace(wait=None, set=lambda: None))
+    monkeypatch.setattr(nexus._loop, "stop", interrupted)
+    in_thread(nexus.close)
+
+
+def test_second_close_waits_async(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second `close` waits for the first one in another task."""
+    order: list[str] = []
+
+    async def check() -> None:
+        nexus = nexus_redis.asyncio.Nexus.from_url(server.url)
+        await nexus.budget("stripe", rate=1000).acquire()
+        is_closing, may_end, close = asyncio.Event(), asyncio.Event(), nexus._connections.close
+
+        async def slowly() -> None:
+            is_closing.set()
+            await may_end.wait()
+            order.append("first")
+            await close()
+
+        async def again() -> None:
+            await nexus.close()
+            order.append("second")
+
+        monkeypatch.setattr(nexus._connections, "close", slowly)
+        first = asyncio.create_task(nexus.close())
+        await is_closing.wait()
+        second = asyncio.create_task(again())
+        asyncio.get_running_loop().call_soon(may_end.set)  # after the first step of the second task
+        await asyncio.gather(first, second)
+
+    run(check())
+    assert order == ["first", "second"]
+
+
+def test_closed_is_refused(server: Server) -> None:
+    """A Nexus, a producer or a consumer that is closed cannot be entered or started. Work may still end."""
+    nexus = Nexus.from_url(server.url)
+    budget = nexus.budget("stripe", rate=1000)
+    producer, consumer = budget.producer(), budget.consumer()
+    for each in (producer, consumer):
+        each.close()
+    with consumer.work():
+        pass
+    for call in (producer.__enter__, consumer.start):
+        with pytest.raises(Closed):
+            call()
+    other = budget.consumer()
+    nexus.close()
+    with pytest.raises(Closed):
+        nexus.__enter__()
+    with pytest.raises(Closed):
+        other.start()
+
+
+def test_closed_is_refused_async(server: Server) -> None:
+    """An async Nexus, a producer or a consumer that is closed cannot be entered or started. Work may still end."""
+
+    async def check() -> None:
+        nexus = nexus_redis.asyncio.Nexus.from_url(server.url)
+        budget = nexus.budget("stripe", rate=1000)
+        producer, consumer = budget.producer(), budget.consumer()
+        for each in (producer, consumer):
+            await each.close()
+        async with consumer.work():
+            pass
+        with pytest.raises(Closed):
+            await producer.__aenter__()
+        with pytest.raises(Closed):
+            consumer.start()
+        other = budget.consumer()
+        await nexus.close()
+        with pytest.raises(Closed):
+            await nexus.__aenter__()
+        with pytest.raises(Closed):
+            other.start()
+
+    run(check())
 
 
 IN_A_HANDLER = """

@@ -209,6 +209,26 @@ def test_free_request(one_server: Server, site: Site, serve: Any, nexus: nexus_r
     assert eventually(lambda: reported(nexus)["done"] == 1)
 
 
+def test_after_close() -> None:
+    """A request that comes after the end of the Nexus is served."""
+    served: list[str] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        served.append(scope["path"])
+
+    async def send(_message: Any) -> None:
+        pass
+
+    async def check() -> None:
+        nexus = nexus_redis.asyncio.Nexus.from_url("redis://nowhere.example")
+        reporting = ReportLoad(app, nexus.budget("web").consumer())
+        await nexus.close()
+        await reporting({"type": "http", "path": "/"}, _nothing, send)
+
+    run(check())
+    assert served == ["/"]
+
+
 def test_lifespan(one_server: Server, site: Site, serve: Any, nexus: nexus_redis.Nexus) -> None:
     """An application reports from the start of its lifespan, before its first request."""
     serve(report(site, one_server))

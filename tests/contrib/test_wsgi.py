@@ -105,6 +105,14 @@ def test_client_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.with_ == [GeneratorExit]
 
 
+def test_after_close() -> None:
+    """A request that comes after the end of the Nexus is served."""
+    nexus = nexus_redis.Nexus.from_url("redis://nowhere.example")
+    app = ReportLoad(app_of("200 OK", [b"all"]), nexus.budget("web").consumer())
+    nexus.close()
+    assert list(app({}, start)) == [b"all"]
+
+
 def test_start(one_server: Server) -> None:
     """`start` begins to report before the first request."""
     with nexus_redis.Nexus.from_url(one_server.url) as nexus:

@@ -160,6 +160,12 @@ def test_mistakes_show_at_decoration() -> None:
     with pytest.raises(InvalidSetting) as refused:
         limited()(property(len))  # type: ignore[type-var]  # the mistake
     assert (refused.value.field, refused.value.remedy) == ("limited", error_texts.LIMITED_IS_NOT_A_FUNCTION)
+    with pytest.raises(InvalidSetting) as refused:
+        limited()(staticmethod(len))
+    assert (refused.value.field, refused.value.remedy) == ("limited", error_texts.LIMITED_IS_NOT_A_FUNCTION)
+    with pytest.raises(InvalidSetting) as refused:
+        limited()(5)  # type: ignore[type-var]  # the mistake: `@budget.limited(5)`
+    assert (refused.value.field, refused.value.remedy) == ("limited", error_texts.limited_by_position(5))
 
 
 def test_a_free_call_runs() -> None:

@@ -80,12 +80,12 @@ def test_an_error_survives_pickling(error: NexusError, protocol: int) -> None:
 
 def test_a_message_is_made_of_the_data() -> None:
     """A message is made of the data of its error."""
-    assert str(ONE_OF_EACH[1]) == error_texts.acquire_timeout("elasticsearch", "500 tokens", 2.0, "paused")
+    assert str(ONE_OF_EACH[1]) == error_texts.acquire_timeout("elasticsearch", 500, 2.0, "paused")
     assert str(ONE_OF_EACH[2]) == error_texts.no_answer("redis://cache:6379/0", 5.0, "connection refused")
     assert str(Unavailable("", "circuit open")) == error_texts.no_answer("", 0.0, "circuit open")
-    assert str(AcquireTimeout("stripe", 1, 2.0)) == error_texts.acquire_timeout("stripe", "1 token", 2.0, "")
+    assert str(AcquireTimeout("stripe", 1, 2.0)) == error_texts.acquire_timeout("stripe", 1, 2.0, "")
     asked = AcquireTimeout("stripe", 0, 2.0, "ok")  # of a caller that only asks
-    assert str(asked) == error_texts.acquire_timeout("stripe", "the answer", 2.0, "")
+    assert str(asked) == error_texts.acquire_timeout("stripe", 0, 2.0, "")
     assert str(ONE_OF_EACH[3]) == f"rate=-1: {errors.RATE.remedy}"
     assert str(ONE_OF_EACH[6]) == error_texts.closed("nexus")
     timeout = AcquireTimeout("stripe", 1.5, 0.25)

@@ -14,13 +14,14 @@ import pytest
 ROOT: Final = Path(__file__).parents[2]
 PACKAGE: Final = ROOT / "nexus_redis"
 
-# From the bottom up. A module imports from its own room and from those before it. The texts of errors are a room of
-# their own: `errors` needs them, and they need nothing.
+# From the bottom up. A module imports from its own room and from those before it. How numbers are written and
+# the texts of errors are rooms of their own, because `errors` needs both.
 ROOMS: Final = (
-    "error_texts", "errors", "_values", "messages", "_protocol", "_core", "_runtime", "_redis", "_drivers", "_api",
-    "client", "asyncio", "__init__", "extending", "testing", "contrib", "demo", "cli", "__main__",
+    "formatting", "error_texts", "errors", "_values", "messages", "_protocol", "_core", "_runtime", "_redis",
+    "_drivers", "_api", "client", "asyncio", "__init__", "extending", "testing", "contrib", "demo", "cli", "__main__",
 )  # fmt: skip
-PURE: Final = ("error_texts", "errors", "_values", "messages", "_protocol", "_core")
+LOWEST: Final = ("formatting", "error_texts")  # modules of `_values`
+PURE: Final = (*LOWEST, "errors", "_values", "messages", "_protocol", "_core")
 BLOCKED: Final = ("redis", "asyncio", "threading", "socket", "selectors", "subprocess", "time")
 
 # What the pure rooms may use of other packages is imported first; after that nobody gets a blocked module any more.
@@ -44,7 +45,7 @@ def modules() -> list[Path]:
 def room_of(path: Path) -> str:
     """`_core` of nexus_redis/_core/ledger.py, `client` of nexus_redis/client.py."""
     parts = path.relative_to(PACKAGE).parts
-    return path.stem if path.stem == "error_texts" else parts[0] if len(parts) > 1 else path.stem
+    return path.stem if path.stem in LOWEST else parts[0] if len(parts) > 1 else path.stem
 
 
 def dotted(path: Path) -> str:
@@ -88,7 +89,8 @@ def test_imports_go_down_only(path: Path) -> None:
     own = room_of(path)
     for module, name in imported(path):
         below = module.split(".")[1:]
-        other = "error_texts" if name == "error_texts" else below[0] if below else name if name in ROOMS else "__init__"
+        lowest = next((each for each in LOWEST if each in (name, *below)), None)
+        other = lowest or (below[0] if below else name if name in ROOMS else "__init__")
         assert ROOMS.index(other) <= ROOMS.index(own), f"{own} imports {module}"
 
 

@@ -385,6 +385,7 @@ OF_THREADS: Final = (
         "Where the signal has interrupted another call of this Nexus, a thread does the rest as soon as that call has "
         "ended, and the interpreter waits for it when it exits."
     ),
+    "A handler that has interrupted `close` does not wait for it.",
     "All but some ten of them in a second are local: they read the clock and take a token.",
     "For def and generators (which take their tokens with the first item);",
     "Return an iterator over `items` that yields each when its tokens are there.",

@@ -14,7 +14,7 @@ NAMESPACE: Final = "nexus-bench"
 
 def bench(
     *,
-    seconds: Annotated[str, typer.Option(metavar="TIME", help="Measure for about TIME, at least one second.")] = "5",
+    seconds: Annotated[str, typer.Option(metavar="TIME", help="Measure for about TIME: 0.1 s to 10 min.")] = "5",
     json: Json = False,
     url: Url = None,
     namespace: Annotated[

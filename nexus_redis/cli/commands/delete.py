@@ -41,5 +41,5 @@ def delete(
                 raise Finding(texts.NOTHING_DELETED)
         count = context.run(plan(context.keys(target.name), context.server))
         if not count:
-            raise unknown(context, target.name, target.parent)
+            raise unknown(context, *target)
     print(f"{target.name}: deleted, {count} key{'' if count == 1 else 's'}")

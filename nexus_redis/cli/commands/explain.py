@@ -84,7 +84,7 @@ def explain(
     with open_context(url, namespace) as context:
         why: Explanation = context.run(plan(context.keys(target.name), context.server, monotonic))
         if not why.budget.exists:
-            raise unknown(context, target.name, target.parent)
+            raise unknown(context, *target)
     if json:
         print(as_json(_fields(why, history)))
         return

@@ -55,7 +55,7 @@ def pace(
         if not create:
             parent = BudgetKeys(nexus.namespace, name) if key is not None else None
             with Connection(nexus.url) as connection:
-                require_one(connection, BudgetKeys(nexus.namespace, budget.name), parent, url, namespace)
+                require_one(connection, BudgetKeys(nexus.namespace, budget.name), parent, key, url, namespace)
         received = receive_signals()
         signals = 0
 
@@ -70,7 +70,8 @@ def pace(
         if not received.listen(end):
             with shown_progress(budget.name, cost, producer, quiet=quiet) as progress:
                 try:
-                    PacedCopy(producer, received, progress, by_lines=cost == "lines").run()
+                    is_open = on_outage == "open"
+                    PacedCopy(producer, received, progress, by_lines=cost == "lines", is_open=is_open).run()
                 except BrokenPipeError:
                     raise typer.Exit(BROKEN_PIPE) from None
     if received.first:

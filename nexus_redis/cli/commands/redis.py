@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nexus_redis._values.formatting import printable
+from nexus_redis.cli import texts
 from nexus_redis.cli.common_options import Namespace, Url
+from nexus_redis.cli.exit_codes import Finding
 from nexus_redis.cli.resp import Failure, Status, encode, read
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ def redis(
 ) -> None:
     """Send one command to Redis and print the answer as redis-cli does.
 
+    If Redis refuses the command, its words are on stderr, and the exit code is 1.
+
     Options of this verb go before the command. Redis gets all words after it.
 
     \b
@@ -39,10 +43,10 @@ def redis(
 
     with open_context(url, namespace) as context:
         answer = _answer(context, [os.fsencode(word) for word in command])
+    if isinstance(answer, Failure):
+        raise Finding(texts.command_refused(answer))
     for line in lines(answer):
         print(line)
-    if isinstance(answer, Failure):
-        raise typer.Exit(1)
 
 
 def _answer(context: "Context", words: list[bytes]) -> Any:

@@ -110,13 +110,13 @@ def report(
     )  # fmt: skip
     measures = {field: getattr(message, field) for field in REPORTED}
     _refuse_too_little(measures)
+    if load is not None and is_fraction(load):  # before the report: this may be why it is refused
+        print_error(texts.load_is_fraction(load))
     with open_context(url, namespace) as context:
         is_new = not context.ask(exists(context.keys(target.name)))[0]
         now = _sent(context, message, measures)
         near = similar_budgets(context, target.name, VERY_SIMILAR)[:1] if is_new and target.parent is None else []
     lives = max(MISSED_REPORTS * interval, SHORTEST_LIFE)
-    if load is not None and is_fraction(load):
-        print_error(texts.load_is_fraction(load))
     if near:  # a warning only: the first report of a consumer creates its budget
         print_error(texts.new_budget(target.name, suggestion(near)))
     print(as_json(_fields(message, now, lives)) if json else _in_words(message, now, lives))

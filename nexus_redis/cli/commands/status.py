@@ -128,7 +128,7 @@ def status(
             return
         budget = context.run(snapshot(context.keys(target.name), context.server))
         if not budget.exists:
-            raise unknown(context, target.name, target.parent)
+            raise unknown(context, *target)
     if json:
         print(as_json(_with_members(budget)))
     else:
