@@ -88,6 +88,20 @@ def _as_typed(error: BaseException, words: Sequence[str]) -> str:
     return text
 
 
+def end_with_damage(problems: Sequence[str]) -> None:
+    """Write what cannot be read to stderr, a line each, and end the verb with 1. Without problems, return.
+
+    The verb has printed everything else before, so that one damaged budget does not hide the others.
+    """
+    if not problems:
+        return
+    import typer  # here, as above
+
+    for each in problems:
+        print_error(each)
+    raise typer.Exit(FINDING)
+
+
 def as_option(field: str) -> str:
     """Return the option of a field.
 

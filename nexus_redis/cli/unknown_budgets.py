@@ -31,7 +31,7 @@ def exists(keys: BudgetKeys) -> Command[bool]:
 
 
 def require(context: "Context", target: "Target", *, can_create: bool = False) -> None:
-    """Raise a `Finding` unless the budget exists."""
+    """Raise the error of `unknown` unless the budget exists."""
     if not context.ask(exists(context.keys(target.name)))[0]:
         raise unknown(context, target.name, target.parent, can_create=can_create)
 
@@ -39,7 +39,7 @@ def require(context: "Context", target: "Target", *, can_create: bool = False) -
 def require_one(
     connection: "Connection", keys: BudgetKeys, parent: BudgetKeys | None, url: str | None, namespace: str | None
 ) -> None:
-    """Raise a `Finding` unless the budget exists, or its parent does. Passes while Redis does not answer."""
+    """Raise the error of `unknown` unless the budget exists, or its parent does. Passes while Redis does not answer."""
     asked = [exists(each) for each in (keys, parent) if each is not None]
     if any(connection.perform(asked)):  # True, or a `Failed` where Redis does not answer
         return
@@ -49,8 +49,13 @@ def require_one(
         raise unknown(context, keys.name, parent.name if parent is not None else None, can_create=True)
 
 
-def unknown(context: "Context", name: str, parent: str | None = None, *, can_create: bool = False) -> Finding:
-    """Return the error for a budget that does not exist, with similar names."""
+def unknown(context: "Context", name: str, parent: str | None = None, *, can_create: bool = False) -> Exception:
+    """Return the error for a budget that does not exist, with similar names, or whose key is of another type."""
+    from nexus_redis._protocol.damage import damaged
+
+    for keys in (context.keys(each) for each in (name, parent) if each is not None):
+        if context.ask(Command(("TYPE", keys.budget), text))[0] not in ("hash", "none"):
+            return damaged(keys, keys.budget)
     near = similar_budgets(context, name)
     if not near and parent is not None and not context.ask(exists(context.keys(parent)))[0]:
         near = [f"NAME {each}" for each in similar_budgets(context, parent)]
