@@ -47,7 +47,7 @@ def list_budgets(*, json: Json = False, url: Url = None, namespace: Namespace = 
     with open_context(url, namespace) as context:
         hashes, unreadable = context.run(settings_of_all(context.namespace, context.server))
         where = context.where
-    found = [_settings(each) for each in hashes]
+    found = [entry_of(each) for each in hashes]
     problems = [sentence for each in found for sentence in each.get("damaged", ())]
     problems += [str(each.error) for each in unreadable]
     if json:
@@ -69,7 +69,8 @@ def _print(found: list[ListedJson], where: str) -> None:
         print(f"{each['name']:<{width}}  {', '.join(shown) or 'nothing set'}")
 
 
-def _settings(stored: "Fields") -> ListedJson:
+def entry_of(stored: "Fields") -> ListedJson:
+    """Return the settings of a budget's hash, with a sentence for each that cannot be read."""
     from nexus_redis._protocol.fields import SOURCES
 
     given: dict[str, dict[str, Value]] = {source: {} for source in SOURCES}

@@ -3,6 +3,7 @@
 `--json` prints a `BudgetJson`, or a list of `BudgetSummaryJson` without a NAME. Both are below.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
@@ -122,9 +123,7 @@ def status(
 
             budgets, others = context.run(snapshots(context.namespace, context.server))
             if json:
-                print(
-                    as_json([_unread(each) if isinstance(each, DamagedBudget) else _summary(each) for each in budgets])
-                )
+                print(as_json([summary_of(each) for each in budgets]))
             elif budgets:
                 tables.budgets(budgets)
             else:
@@ -136,14 +135,21 @@ def status(
         if not budget.exists:
             raise unknown(context, target.name, target.parent)
     if json:
-        print(as_json(_with_members(budget)))
+        print(as_json(with_members(budget)))
     else:
         tables.budget(budget)
 
 
-def _unread(budget: "DamagedBudget") -> dict[str, str | list[str] | None]:
-    """Return the fields of a damaged budget: all null but `name`, and `damaged`, which says what cannot be read."""
-    return {**dict.fromkeys(BudgetSummaryJson.__annotations__), "name": budget.name, "damaged": [str(budget.error)]}
+def summary_of(budget: "BudgetSnapshot | DamagedBudget") -> Mapping[str, object]:
+    """Return a budget without its members.
+
+    Of a damaged one, all fields are null but `name` and `damaged`, which says what cannot be read.
+    """
+    from nexus_redis.cli.all_budgets import DamagedBudget
+
+    if isinstance(budget, DamagedBudget):
+        return {**dict.fromkeys(BudgetSummaryJson.__annotations__), "name": budget.name, "damaged": [str(budget.error)]}
+    return _summary(budget)
 
 
 def _summary(budget: "BudgetSnapshot") -> BudgetSummaryJson:
@@ -164,7 +170,8 @@ def _summary(budget: "BudgetSnapshot") -> BudgetSummaryJson:
     }  # fmt: skip
 
 
-def _with_members(budget: "BudgetSnapshot") -> BudgetJson:
+def with_members(budget: "BudgetSnapshot") -> BudgetJson:
+    """Return a budget with its members."""
     consumers: list[ConsumerJson] = [
         {"id": each.id, "rate": each.rate, "capacity": each.capacity, "load": each.load, "law": each.law,
          "age": float(each.fields["age_s"]), "is_live": each.is_live}
