@@ -229,7 +229,7 @@ def test_a_lost_state_hides_no_setting(spoiled: Shell) -> None:
 def test_repair_names_the_setting(spoiled: Shell) -> None:
     """`repair` says which setting is gone, and the budget is readable again."""
     assert spoiled("repair", "d").out == (
-        "d: took away the field rate_by_operator of nexus:{d}: operator no longer sets rate\n"
+        "d: took away the field rate_by_operator of nexus:{d}, so the operator's value of rate is gone\n"
     )
     assert [spoiled(verb).code for verb in ("list", "status")] == [0, 0]
     assert spoiled("repair", "d").out == "d: nothing is damaged\n"

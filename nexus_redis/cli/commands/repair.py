@@ -43,4 +43,7 @@ def _what(damage: "Damage", keys: "BudgetKeys") -> str:
         return f"the entry {damage.field} of {damage.key}"
     field = f"the field {damage.field} of {damage.key}"
     setting, _, source = damage.field.rpartition("_by_")
-    return f"{field}: {source} no longer sets {setting}" if setting in SETTINGS else field
+    if setting not in SETTINGS:
+        return field
+    whose = "the operator's" if source == "operator" else "code's"
+    return f"{field}, so {whose} value of {setting} is gone"
