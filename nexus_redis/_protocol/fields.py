@@ -108,6 +108,7 @@ def _float(spelling: re.Pattern[str], text: str) -> float:
 # --- the fields ------------------------------------------------------------------------------------------------------
 
 SOURCES: Final = ("operator", "code")  # an operator's value wins
+ENDS: Final = ("left", "silent", "forgotten", "overruled")  # of the last consumer
 BUDGET: Final[dict[str, Parser]] = {
     "schema": _count, "birth": _count, "updated_at": instant, "rate_per_s": _amount, "level": _level,
     "load_percent": _amount, "reason": _text, "tokens": _number, "burst_s": _amount, "granted_total": _count,
@@ -117,7 +118,7 @@ BUDGET: Final[dict[str, Parser]] = {
     **{f"{name}_set_by": _text for name in SETTINGS},
     "paused_until": _text, "paused_until_us": _count, "pause_reason": _text, "pause_by": _text, "pause_who": _text,
     "pause_of_operator_us": _count, "pause_of_operator_who": _text, "pause_of_operator_why": _text,
-    "last_consumer_end": _word("left", "silent", "forgotten", "overruled"),
+    "last_consumer_end": _word(*ENDS),
     "left_us": _count, "left_rate_per_s": _amount,
 }  # fmt: skip
 CONSUMER: Final[dict[str, Parser]] = {
