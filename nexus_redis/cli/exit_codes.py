@@ -97,7 +97,7 @@ def end_with_damage(problems: Sequence[str]) -> None:
         return
     import typer  # here, as above
 
-    sys.stdout.flush()  # so that the lines stand in this order where both streams go to one file
+    print(end="", flush=True)  # so that the lines stand in this order where both streams go to one file
     for each in problems:
         print_error(each)
     raise typer.Exit(FINDING)
