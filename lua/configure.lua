@@ -115,6 +115,7 @@ elseif settings.lossless == 1 then
 end
 local act = {who = who, what = table.concat(what, ', '), why = why}
 settle(keys, budget, settings, now, source, source == 'operator' or #changed > 0 or until_us, act)
+budget.has_new_rate = true                           -- writes the whole hash for people: `repair` relies on that
 write_whole(keys, budget, now, true)
 table.sort(changed)
 table.sort(overruled)

@@ -1,4 +1,4 @@
--- Made of lua/configure.lua by `make bundle` (SHA-256 b26a93efae8d1abb); `nexus-redis scripts configure` shows the source.
+-- Made of lua/configure.lua by `make bundle` (SHA-256 762c9752979cea8a); `nexus-redis scripts configure` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
@@ -962,6 +962,7 @@ elseif settings.lossless == 1 then
 end
 local act = {who = who, what = table.concat(what, ', '), why = why}
 settle(keys, budget, settings, now, source, source == 'operator' or #changed > 0 or until_us, act)
+budget[67] = true
 repeat
  local may_be_new = true
  if budget[69] then

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from nexus_redis._protocol.calls import LEASE, LONGEST_TRIP, REFRESH
+from nexus_redis._protocol.damage import read_keys
+from nexus_redis._protocol.fields import instant
 from nexus_redis._protocol.history import HISTORY, Event, before_the_last, event_of, events
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Command, Plan, ask
-from nexus_redis._protocol.snapshot import BudgetSnapshot, ConsumerSnapshot, instant, snapshot
+from nexus_redis._protocol.snapshot import BudgetSnapshot, ConsumerSnapshot, snapshot
 from nexus_redis._values.formatting import counted, number, percent, printable, rate, seconds
 
 FOREVER: Final = float("inf")
@@ -54,15 +56,10 @@ def explain(keys: BudgetKeys, server: str, clock: Callable[[], float]) -> Plan[E
     """Return the plan that explains a budget; its result is an `Explanation`."""
     seen: BudgetSnapshot = yield from snapshot(keys, server)
     asked_at = clock()
-    now, found = yield from ask(
-        [
-            Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) / 1e6),
-            events(keys),
-        ],
-        server,
-    )
+    (now,) = yield from ask([Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) / 1e6)], server)
     trip = clock() - asked_at
-    return explained(seen, tuple(event_of(entry, now) for entry in found), now, trip)
+    (found,) = yield from read_keys(keys, [events(keys)], server)
+    return explained(seen, tuple(event_of(keys, entry, now) for entry in found), now, trip)
 
 
 def explained(seen: BudgetSnapshot, history: tuple[Event, ...], now: float, trip: float = 0.0) -> Explanation:
@@ -327,7 +324,7 @@ def _missing(labels: str) -> str:
     """Return the name of the work that a report did not find in Redis."""
     try:
         said = json.loads(labels)
-    except ValueError:
+    except (ValueError, RecursionError):  # a consumer may report any text as its labels
         return ""
     missing = said.get("missing") if isinstance(said, dict) else None
     return missing if isinstance(missing, str) else ""

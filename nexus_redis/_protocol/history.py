@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nexus_redis._protocol.calls import text
+from nexus_redis._protocol.fields import ENTRY, Fields
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Command
 from nexus_redis._values.formatting import printable, seconds, setting_value
@@ -62,24 +63,29 @@ def events(keys: BudgetKeys) -> Command[list[Any]]:
     return Command(("XREVRANGE", keys.history, "+", "-", "COUNT", HISTORY), list)
 
 
-def event_of(entry: Any, now: float) -> Event:
-    """Return an entry of the stream as an `Event`."""
-    where, fields = entry
+def entry_of(keys: BudgetKeys, reply: Any) -> tuple[str, Fields]:
+    """Return the id and the fields of an entry of the stream."""
+    where, fields = reply
     if not isinstance(fields, dict):
         fields = dict(zip(fields[::2], fields[1::2], strict=True))
-    said = {text(name): text(value) for name, value in fields.items()}
-    at = int(text(where).partition("-")[0]) / 1e3
+    return text(where), Fields(keys, keys.history, ENTRY, {text(name): text(said) for name, said in fields.items()})
+
+
+def event_of(keys: BudgetKeys, reply: Any, now: float) -> Event:
+    """Return an entry of the stream as an `Event`. Raise `damaged` if a person has added one that cannot be read."""
+    where, said = entry_of(keys, reply)
+    at = int(where.partition("-")[0]) / 1e3
     return Event(
         at=at,
         age=max(0.0, now - at),
-        rate=float(said.get("rate_per_s", 0)),
-        level=int(said.get("level", 0)),
-        load=float(said.get("load_percent", 0)),
-        reason=printable(said.get("reason", "")),
-        by=said.get("by", ""),
-        who=said.get("who", ""),
-        what=said.get("what", ""),
-        why=said.get("why", ""),
+        rate=said.get("rate_per_s", 0.0),
+        level=said.get("level", 0),
+        load=said.get("load_percent", 0.0),
+        reason=printable(said.text("reason")),
+        by=said.text("by"),
+        who=said.text("who"),
+        what=said.text("what"),
+        why=said.text("why"),
     )
 
 

@@ -133,15 +133,15 @@ def is_unanswered(outcome: Outcome) -> bool:
     return isinstance(outcome, Failed) and not outcome.is_permanent
 
 
-def ask(jobs: list[Job], server: str, patience: float = 1.0) -> Plan[list[Outcome]]:
+def ask(jobs: list[Job], server: str, patience: float = 1.0, *, keep: str = "") -> Plan[list[Outcome]]:
     """Send calls that are safe to repeat. Repeat lost ones for `patience` seconds, then raise `Unavailable`.
 
-    A permanent failure is raised at once.
+    A permanent failure is raised at once. A failure whose code is `keep` is an outcome like any other.
     """
     waited, backoff = 0.0, FIRST_BACKOFF
     while True:
         outcomes = yield jobs
-        failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+        failures = [each for each in outcomes if isinstance(each, Failed) and not (keep and each.code == keep)]
         if not failures:
             return outcomes
         for failure in failures:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from nexus_redis import errors
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.budget_list import unlist
 from nexus_redis._protocol.calls import DEFAULT_BURST, REFRESH, Inspection
+from nexus_redis._protocol.damage import read_keys
+from nexus_redis._protocol.fields import CONSUMER, INSPECTED, PRODUCER, SOURCES, Fields, instant
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Command, Job, Outcome, Pause, ask
 from nexus_redis._values.parse import is_budget
@@ -102,17 +103,15 @@ class BudgetSnapshot:
 def snapshot(keys: BudgetKeys, server: str) -> Plan:
     """Return the plan that reads a budget: one script, then the hashes of its members in one pipeline."""
     inspection: Inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
-    due = due_of(inspection.fields)
-    if due and due <= inspection.now:
+    if is_overdue(keys, inspection):
         # A deadline has passed and nobody has called since. A script settles the budget, so that we do not show the
         # past.
         yield from ask([calls.configure(keys)], server)
         inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
     consumers, producers = list(inspection.consumers), list(inspection.producers)
-    wanted: list[Job] = [Command(("HGETALL", keys.consumer(i)), _hash) for i in consumers]
-    wanted += [Command(("HGETALL", keys.producer(i)), _hash) for i in producers]
-    hashes = (yield from ask(wanted, server)) if wanted else []
-    return assembled(keys.name, inspection, consumers, producers, hashes)
+    members = [keys.consumer(i) for i in consumers] + [keys.producer(i) for i in producers]
+    hashes = (yield from read_keys(keys, [read_hash(key) for key in members], server)) if members else []
+    return assembled(keys, inspection, consumers, producers, hashes)
 
 
 def budget_names(namespace: str, server: str) -> Plan:
@@ -120,23 +119,35 @@ def budget_names(namespace: str, server: str) -> Plan:
 
     The list is only a hint. Names on it that are not ours, and keys of another type in a budget's place, are skipped.
     """
+    types: dict[str, str] = yield from types_of_budgets(namespace, server)
+    return [name for name, kind in types.items() if kind == "hash"]
+
+
+def types_of_budgets(namespace: str, server: str) -> Plan:
+    """Return the plan that gives the type of the key of each budget that is listed and not gone, sorted by name."""
     hint = budgets_key(namespace)
     found: list[str] = (yield from ask([Command(("ZRANGE", hint, 0, -1), _texts)], server))[0]
     names = [name for name in found if is_budget(name)]
     if not names:
-        return []
+        return {}
     keys = [BudgetKeys(namespace, name).budget for name in names]
     kinds: list[str] = yield from ask([Command(("TYPE", key), calls.text) for key in keys], server)
     kind_of = dict(zip(names, kinds, strict=True))
     gone = [name for name, kind in kind_of.items() if kind == "none"]
     if gone:
         yield from unlist(namespace, gone)
-    return sorted(name for name, kind in kind_of.items() if kind == "hash")
+    return {name: kind_of[name] for name in sorted(kind_of) if kind_of[name] != "none"}
 
 
-def due_of(fields: dict[str, str]) -> float:
-    """Return when a deadline of a budget passes next, in seconds of the server's clock; 0 if there is none."""
-    return _seconds(fields, "due_us")
+def is_overdue(keys: BudgetKeys, at: Inspection) -> bool:
+    """Return whether a deadline of a budget has passed, so that a call would change the budget."""
+    due: float = Fields(keys, keys.budget, INSPECTED, at.fields).get("due_us", 0) / 1e6
+    return 0 < due <= at.now
+
+
+def read_hash(key: str) -> Command[dict[str, str]]:
+    """Return the command that reads a hash as text."""
+    return Command(("HGETALL", key), _hash)
 
 
 def _texts(reply: Any) -> list[str]:
@@ -151,47 +162,55 @@ def _hash(reply: Any) -> dict[str, str]:
 
 
 def assembled(
-    name: str, at: Inspection, consumers: list[str], producers: list[str], hashes: list[dict[str, str]]
+    keys: BudgetKeys, at: Inspection, consumers: list[str], producers: list[str], hashes: list[dict[str, str]]
 ) -> BudgetSnapshot:
-    f = at.fields
+    """Return the snapshot of an inspection and the hashes of its members, consumers first. Raise `damaged`."""
+    f = Fields(keys, keys.budget, INSPECTED, at.fields)
     settings = {}
     for setting in SETTINGS:
-        for source in ("operator", "code"):
+        for source in SOURCES:
             if f"{setting}_by_{source}" in f:
-                settings[setting] = (f[f"{setting}_by_{source}"], source)
+                settings[setting] = (f.text(f"{setting}_by_{source}"), source)
                 break
-    paused_until = int(f.get("paused_until_us", 0)) / 1e6
+    paused_until = f.get("paused_until_us", 0) / 1e6
     is_paused = paused_until > at.now
-    tokens = float(f.get("tokens", 0))
+    tokens = f.get("tokens", 0.0)
     return BudgetSnapshot(
-        name=name,
+        name=keys.name,
         exists="birth" in f,
-        rate=float(f.get("rate_per_s", 0)),
-        level=int(f.get("level", 3)),
-        load=float(f.get("load_percent", 0)),
-        reason=f.get("reason", "unset"),
+        rate=f.get("rate_per_s", 0.0),
+        level=f.get("level", 3),
+        load=f.get("load_percent", 0.0),
+        reason=f.text("reason", "unset"),
         tokens=min(1.0, tokens) if tokens <= FIRST_TOKENS else tokens,
-        burst=float(f.get("burst_s", DEFAULT_BURST)),
-        granted_total=int(f.get("granted_total", 0)),
-        birth=f.get("birth", ""),
+        burst=f.get("burst_s", DEFAULT_BURST),
+        granted_total=f.get("granted_total", 0),
+        birth=f.text("birth"),
         settings=settings,
-        set_by={name: _set_by(f[f"{name}_set_by"], at.now) for name in settings if f"{name}_set_by" in f},
+        set_by={
+            name: _set_by(f.text(f"{name}_set_by"), at.now)
+            for name, (_, source) in settings.items()
+            if source == "operator" and f"{name}_set_by" in f
+        },
         paused_for=None if not is_paused else float("inf") if paused_until >= 9e9 else paused_until - at.now,
-        pause_reason=f.get("pause_reason", "") if is_paused else "",
-        pause_by=f.get("pause_by", "") if is_paused else "",
-        pause_who=f.get("pause_who", "") if is_paused else "",
-        last_consumer_end=f.get("last_consumer_end", ""),
+        pause_reason=f.text("pause_reason") if is_paused else "",
+        pause_by=f.text("pause_by") if is_paused else "",
+        pause_who=f.text("pause_who") if is_paused else "",
+        last_consumer_end=f.text("last_consumer_end"),
         consumers=tuple(
-            _consumer(i, at, h) for i, h in zip(consumers, hashes[: len(consumers)], strict=True)
+            _consumer(i, at, Fields(keys, keys.consumer(i), CONSUMER, h))
+            for i, h in zip(consumers, hashes[: len(consumers)], strict=True)
         ),
         producers=tuple(
-            _producer(i, at, h) for i, h in zip(producers, hashes[len(consumers) :], strict=True) if h
+            _producer(i, at, Fields(keys, keys.producer(i), PRODUCER, h))
+            for i, h in zip(producers, hashes[len(consumers) :], strict=True)
+            if h
         ),
         consumer_count=at.consumer_count,
         producer_count=at.producer_count,
-        age=max(0.0, at.now - _seconds(f, "called_at_us", at.now)),
-        refresh=_seconds(f, "refresh_us", REFRESH),
-    )  # fmt: skip
+        age=max(0.0, at.now - f.get("called_at_us", at.now * 1e6) / 1e6),
+        refresh=f.get("refresh_us", REFRESH * 1e6) / 1e6,
+    )
 
 
 def _set_by(said: str, now: float) -> SetBy:
@@ -204,35 +223,28 @@ def _set_by(said: str, now: float) -> SetBy:
         return SetBy(said, "", 0.0)
 
 
-def instant(date: str) -> float:
-    """Return a date of the scripts as seconds since 1970: 0.25 for `1970-01-01T00:00:00.250Z`."""
-    return datetime.fromisoformat(date).timestamp()
-
-
-def _seconds(fields: dict[str, str], name: str, otherwise: float = 0.0) -> float:
-    return float(fields[name]) / 1e6 if name in fields else otherwise
-
-
-def _consumer(consumer_id: str, at: Inspection, fields: dict[str, str]) -> ConsumerSnapshot:
-    age = max(0.0, at.now - instant(fields["reported_at"])) if "reported_at" in fields else 0.0
+def _consumer(consumer_id: str, at: Inspection, f: Fields) -> ConsumerSnapshot:
+    for name in CONSUMER:  # `explain` reads them from `fields`
+        f.get(name)
+    age = max(0.0, at.now - f.get("reported_at", at.now))
     return ConsumerSnapshot(
         id=consumer_id,
-        rate=float(fields.get("rate_per_s", 0)),
-        capacity=float(fields.get("capacity_per_s", 0)) or None,
-        load=float(fields.get("load_percent", 0)),
-        law=fields.get("law", ""),
+        rate=f.get("rate_per_s", 0.0),
+        capacity=f.get("capacity_per_s", 0.0) or None,
+        load=f.get("load_percent", 0.0),
+        law=f.text("law"),
         is_live=consumer_id in at.live,
-        fields={**fields, "age_s": f"{age:.3f}"},
+        fields={**f.texts, "age_s": f"{age:.3f}"},
     )
 
 
-def _producer(producer_id: str, at: Inspection, fields: dict[str, str]) -> ProducerSnapshot:
+def _producer(producer_id: str, at: Inspection, f: Fields) -> ProducerSnapshot:
     return ProducerSnapshot(
         id=producer_id,
-        weight=float(fields.get("weight", 1)),
-        priority=fields.get("priority", "normal"),
-        demand=float(fields.get("demand_per_s", 0)),
-        share=float(fields.get("share_per_s", 0)),
-        held=float(fields.get("held", 0)),
-        age=max(0.0, at.now - at.producers[producer_id]),
+        weight=f.get("weight", 1.0),
+        priority=f.text("priority", "normal"),
+        demand=f.get("demand_per_s", 0.0),
+        share=f.get("share_per_s", 0.0),
+        held=f.get("held", 0.0),
+        age=max(0.0, at.now - max(0.0, at.producers[producer_id])),  # a person may have written -inf
     )

@@ -21,6 +21,8 @@ import socket
 from collections.abc import Iterator
 from typing import Any, Final
 
+from nexus_redis._protocol.damage import DAMAGED, damaged
+from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Failed, Fault
 from nexus_redis._values import error_texts
 from nexus_redis.errors import NexusError, ServerRefused, from_code
@@ -106,10 +108,9 @@ def as_nexus_error(error: BaseException) -> NexusError:
     if isinstance(error, NexusError):
         return error
     code = code_of(error)
-    if code == "NEXUS_DAMAGED" and (damage := _DAMAGED.search(str(error))) is not None:
+    if code == DAMAGED and (damage := _DAMAGED.search(str(error))) is not None:
         key, namespace, name, field = damage.groups()
-        option = "" if namespace == "nexus" else f" --namespace {namespace}"
-        return ServerRefused(code, error_texts.damaged(key, field, f"nexus-redis repair {name}{option}"))
+        return damaged(BudgetKeys(namespace, name), key, field)
     if code:
         return from_code(code)
     distrust = _distrust(error)

@@ -212,10 +212,11 @@ REFUSED: Final = {
 }
 
 
-def damaged(key: str, field: str, repair: str) -> str:
-    """Name the key, or one field of it, that cannot be read, and the command that repairs the budget."""
+def damaged(key: str, field: str, repair: str, value: str = "") -> str:
+    """Name the key, or one field of it with its value, that cannot be read, and the command that repairs the budget."""
     place = f"the field {field} of the key {key}" if field else f"the key {key}"
-    return f"{place} cannot be read: `{repair}` takes it away and keeps the settings"
+    found = f" (it holds {value})" if value else ""
+    return f"{place} cannot be read{found}: `{repair}` takes it away and keeps the settings that can be read"
 
 
 def unknown_script(name: str, names: Iterable[str]) -> str:

@@ -2,6 +2,9 @@
 
 A backup holds the settings from code and those of an operator. A restore gives the operator's values exactly as in the
 backup. A value from code comes back only if code has set nothing since, because the code that runs now knows better.
+
+If a setting of a budget could not be read when the backup was written, the budget's entry has `damaged`. Then a restore
+sets the values that the entry has, removes none, says so on stderr, and ends with exit code 1.
 """
 
 import json
@@ -10,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nexus_redis.cli import texts
-from nexus_redis.cli.exit_codes import Misuse
+from nexus_redis.cli.exit_codes import Misuse, end_with_damage
 from nexus_redis.cli.unknown_budgets import similar, suggestion
 
 if TYPE_CHECKING:
-    from nexus_redis.cli.commands.list import SettingsJson
+    from nexus_redis.cli.commands.list import ListedJson
     from nexus_redis.cli.common_options import Attribution
     from nexus_redis.cli.context import Context
 
@@ -41,9 +44,10 @@ def restore(source: Path, only: str | None, url: str | None, namespace: str | No
                 raise
     names = ", ".join(each["name"] for each in wanted)
     print(f"restored {len(wanted)} budget{'' if len(wanted) == 1 else 's'}: {names}")
+    end_with_damage([texts.incomplete_backup(each["name"]) for each in wanted if each.get("damaged")])
 
 
-def _restore(context: "Context", given: "SettingsJson", act: "Attribution") -> None:
+def _restore(context: "Context", given: "ListedJson", act: "Attribution") -> None:
     from nexus_redis._protocol import calls
     from nexus_redis._protocol.snapshot import SETTINGS
     from nexus_redis._values.settings import BudgetSettings
@@ -54,6 +58,8 @@ def _restore(context: "Context", given: "SettingsJson", act: "Attribution") -> N
     if missing:
         context.ask(calls.configure(keys, BudgetSettings.of(**missing), **act))
     gone = [field for field in SETTINGS if f"{field}_by_operator" in now and field not in operator]
+    if given.get("damaged"):
+        gone = []
     if operator or gone:
         settings = BudgetSettings.of(**operator)
         context.ask(calls.configure(keys, settings, source="operator", unset=gone, **act))
@@ -61,7 +67,7 @@ def _restore(context: "Context", given: "SettingsJson", act: "Attribution") -> N
         context.list_budget(given["name"], is_kept=bool(operator or gone))
 
 
-def _read(source: Path) -> "list[SettingsJson]":
+def _read(source: Path) -> "list[ListedJson]":
     """Read a backup, and check all of it before anything is written."""
     try:
         text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
@@ -79,15 +85,18 @@ def _read(source: Path) -> "list[SettingsJson]":
     return kept
 
 
-def _checked(entry: Any) -> "SettingsJson | None":
+def _checked(entry: Any) -> "ListedJson | None":
     """Return an entry whose name and settings are valid, or None if it has another shape."""
     from nexus_redis._values.parse import budget_name
     from nexus_redis._values.settings import BudgetSettings
 
-    if not isinstance(entry, dict) or set(entry) != FIELDS:
+    if not isinstance(entry, dict) or set(entry) not in (FIELDS, FIELDS | {"damaged"}):
         return None
     for given in (entry["operator"], entry["code"]):
         if not isinstance(given, dict):
             return None
         BudgetSettings.of(**given)
-    return {"name": budget_name(entry["name"]), "operator": entry["operator"], "code": entry["code"]}
+    checked: ListedJson = {"name": budget_name(entry["name"]), "operator": entry["operator"], "code": entry["code"]}
+    if entry.get("damaged"):
+        checked["damaged"] = entry["damaged"]
+    return checked

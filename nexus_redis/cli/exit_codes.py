@@ -110,6 +110,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def end_with_damage(problems: Sequence[str]) -> None:
+    """Write what cannot be read to stderr, a line each, and end the verb with 1. Without problems, return.
+
+    The verb has printed everything else before, so that one damaged budget does not hide the others.
+    """
+    if not problems:
+        return
+    import typer  # here, as above
+
+    print(end="", flush=True)  # so that the lines stand in this order where both streams go to one file
+    for each in problems:
+        print_error(each)
+    raise typer.Exit(FINDING)
+
+
 def as_option(field: str) -> str:
     """Return the option of a field.
 

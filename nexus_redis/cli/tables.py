@@ -10,6 +10,7 @@ from nexus_redis._protocol.calls import REFRESH
 from nexus_redis._protocol.history import Event
 from nexus_redis._protocol.snapshot import BudgetSnapshot
 from nexus_redis._values.formatting import number, percent, printable, rate, seconds
+from nexus_redis.cli.all_budgets import DamagedBudget
 from nexus_redis.cli.output import setting
 
 GAP = 2  # columns between two cells
@@ -28,11 +29,13 @@ REASONS = {
 ENDS = {"silent": "fell silent", "left": "left", "overruled": "fell silent; an operator has set something since"}
 
 
-def budgets(found: Sequence[BudgetSnapshot]) -> None:
-    """Print one line for each budget; AGE is the time since the last call."""
+def budgets(found: Sequence[BudgetSnapshot | DamagedBudget]) -> None:
+    """Print one line for each budget; AGE is the time since the last call. Of a damaged budget nothing is known."""
     columns = _columns("BUDGET", "RATE", "LEVEL", "LOAD", _left("REASON"), "CONSUMERS", "PRODUCERS", "AGE")
-    rows = [
-        (
+    rows: list[Row] = [
+        (printable(each.name), "-", "-", "-", Text("damaged", style="red"), "-", "-", "-")
+        if isinstance(each, DamagedBudget)
+        else (
             printable(each.name), rate(each.rate), _level(each.level), _load(each), printable(each.reason),
             number(each.consumer_count), number(each.producer_count), seconds(each.age),
         )

@@ -175,6 +175,13 @@ def empty_backup(file: str) -> str:
     return f"{file} has no budget to restore"
 
 
+def incomplete_backup(budget: str) -> str:
+    return (
+        f"the backup of the budget {budget} is incomplete: a setting was damaged when the backup was written. The "
+        "restore has set all other values, and has removed no setting"
+    )
+
+
 def restore_stopped(budget: str, cause: str, done: int, total: int) -> str:
     return f"the restore stopped at the budget {budget}, when {done} of {total} were restored: {cause}"
 

@@ -32,7 +32,7 @@ def exists(keys: BudgetKeys) -> Command[bool]:
 
 
 def require(context: "Context", target: "Target", *, can_create: bool = False) -> None:
-    """Raise a `Finding` unless the budget exists."""
+    """Raise the error of `unknown` unless the budget exists."""
     if not context.ask(exists(context.keys(target.name)))[0]:
         raise unknown(context, *target, can_create=can_create)
 
@@ -45,7 +45,7 @@ def require_one(
     url: str | None,
     namespace: str | None,
 ) -> None:
-    """Raise a `Finding` unless the budget exists, or its parent does. Passes while Redis does not answer."""
+    """Raise the error of `unknown` unless the budget exists, or its parent does. Passes while Redis does not answer."""
     asked = [exists(each) for each in (keys, parent) if each is not None]
     if any(connection.perform(asked)):  # True, or a `Failed` where Redis does not answer
         return
@@ -57,8 +57,13 @@ def require_one(
 
 def unknown(
     context: "Context", name: str, parent: str | None = None, key: str | None = None, *, can_create: bool = False
-) -> Finding:
-    """Return the error for a budget that does not exist, with similar names."""
+) -> Exception:
+    """Return the error for a budget that does not exist, with similar names, or whose key is of another type."""
+    from nexus_redis._protocol.damage import damaged
+
+    for keys in (context.keys(each) for each in (name, parent) if each is not None):
+        if context.ask(Command(("TYPE", keys.budget), text))[0] not in ("hash", "none"):
+            return damaged(keys, keys.budget)
     near = similar_budgets(context, name)
     if not near and parent is not None and not context.ask(exists(context.keys(parent)))[0]:
         near = [f"NAME {each}" for each in similar_budgets(context, parent)]

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from nexus_redis import Explanation
+from nexus_redis import Explanation, ServerRefused
 from nexus_redis._protocol import explain
+from nexus_redis._protocol.damage import damaged
 from nexus_redis._protocol.explain import explained
 from nexus_redis._protocol.history import HISTORY
+from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._values import formatting
 from nexus_redis._values.identity import whoami
 from tests.harness.faces import LONG, Opener
@@ -125,6 +127,18 @@ def test_a_too_short_lease_is_explained(nexus: Any, is_lossless: bool, trip: flo
     assert explained(seen, (), 0.0, trip - 0.3).because == near
     far = explain.FAR_AWAY.format(trip=formatting.seconds(trip), lease=lease)
     assert explained(seen, (), 0.0, trip).because == (*near, far)
+
+
+@pytest.mark.parametrize(("field", "value"), [("rate_by_code", "nan"), ("level", "abc"), ("paused_until_us", "soon")])
+def test_a_damaged_field_is_named(nexus: Any, server: Server, field: str, value: str) -> None:
+    """A field that somebody has damaged by hand is named by `snapshot` and by `explain`."""
+    budget = nexus.budget("stripe", rate=50)
+    budget.acquire()
+    server.client().hset("nexus:{stripe}", field, value)
+    for call in (budget.snapshot, budget.explain):
+        with pytest.raises(ServerRefused) as refused:
+            call()
+        assert str(refused.value) == str(damaged(BudgetKeys("nexus", "stripe"), "nexus:{stripe}", field, value))
 
 
 def test_no_budget_is_explained_too(nexus: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from nexus_redis._protocol import calls
+from nexus_redis._protocol import calls, fields
 from nexus_redis._protocol.calls import Claim
 from nexus_redis._protocol.keys import SHARED, BudgetKeys
 from nexus_redis._protocol.scripts import NAMES
@@ -144,6 +144,8 @@ def test_every_field_of_a_hash_is_listed(full: ScriptDriver, heading: str) -> No
     listed_ = [name for row in rows(section("state.md", heading))[1:] for name in names(row[0])]
     assert len(listed_) == len(set(listed_))
     assert set(listed_) == set(live(full, key[heading]))
+    parsers = {"The budget": fields.BUDGET, "A producer": fields.PRODUCER, "A consumer": fields.CONSUMER}
+    assert set(listed_) == set(parsers[heading])
 
 
 @pytest.mark.parametrize("part", [*KINDS, "report"])

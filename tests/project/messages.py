@@ -32,7 +32,7 @@ SAMPLES: Final[dict[str, Any]] = {
     "low": "1e-6", "most": 16, "names": ["rate", "burst"], "or_zero": True, "owner": "<Loop 1>", "port": 6399,
     "rate": 10.0, "reason": "paused", "remedy": "use 0 to 100 percent", "repair": "nexus-redis repair stripe",
     "said": "ERR no", "schemes": ["redis", "rediss"], "seconds": 1.0, "server": "cache:6379", "unit": "tokens",
-    "known": 100.0, "left": 3.0, "tokens": 500.0,
+    "known": 100.0, "left": 3.0, "tokens": 500.0, "value": "'fast'",
     "waited": 2.0, "what": "producer", "why": "its slot is moving", "words": ["high", "normal", "low"],
 }  # fmt: skip
 # Each error of the tree, made as its callers make it.

@@ -21,6 +21,7 @@ from nexus_redis import asyncio as nexus_asyncio
 from nexus_redis import client, errors
 from nexus_redis._core import meter, registration
 from nexus_redis._protocol import budget_list, calls, explain, snapshot
+from nexus_redis._protocol import fields as fields_
 from nexus_redis._protocol.keys import SHARED
 from nexus_redis._values import error_texts, parse, results
 from nexus_redis._values.settings import BudgetSettings, ConsumerSettings
@@ -127,6 +128,13 @@ def test_the_reasons_are_one_list() -> None:
     listed = (results.Denied.__doc__ or "").partition("Reasons: ")[2].split(".")[0]
     assert set(re.findall(r"\w+", listed)) == reasons | {"unavailable"}
     assert set(explain._REASONS) <= reasons
+
+
+def test_the_ends_of_a_consumer_are_one_list() -> None:
+    """Lua writes the ends that `explain` has words for and that `fields` reads."""
+    sources = "".join(path.read_text() for path in (*LUA.glob("*.lua"), *LUA.glob("lib/*.lua")))
+    set_to = re.findall(r"last_consumer_end = ([^\n]*)", sources)
+    assert {word for value in set_to for word in words(value)} == set(fields_.ENDS) == set(explain._END)
 
 
 def test_the_keys_of_a_budget_are_one_list() -> None:

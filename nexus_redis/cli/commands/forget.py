@@ -31,6 +31,7 @@ def forget(
       nexus-redis forget elasticsearch es-1
     """
     from nexus_redis._protocol import calls
+    from nexus_redis._protocol.fields import INSPECTED, Fields
     from nexus_redis._values.parse import parse_name
     from nexus_redis.cli.context import open_context
     from nexus_redis.cli.unknown_budgets import require, similar, suggestion
@@ -45,6 +46,6 @@ def forget(
             known = context.ask(calls.inspect(keys, count=MOST_CONSUMERS))[0].consumers
             near = suggestion(similar(consumer, known))
             raise Finding(texts.unknown_consumer(consumer, target.name, context.where, near))
-        now = context.ask(calls.inspect(keys, count=1))[0].fields
-    state = standing(float(now.get("rate_per_s", 0)), int(now.get("level", 3)), now.get("reason", "unset"))
+        now = Fields(keys, keys.budget, INSPECTED, context.ask(calls.inspect(keys, count=1))[0].fields)
+        state = standing(now.get("rate_per_s", 0.0), now.get("level", 3), now.text("reason", "unset"))
     print(f"{target.name}: forgot {consumer}; {state}")

@@ -6,10 +6,12 @@
 from typing import TYPE_CHECKING, TypedDict
 
 from nexus_redis.cli.common_options import Json, Namespace, Url
+from nexus_redis.cli.exit_codes import end_with_damage
 from nexus_redis.cli.output import as_json, setting
+from nexus_redis.errors import SETTINGS, ServerRefused
 
 if TYPE_CHECKING:
-    from nexus_redis._protocol.calls import Inspection
+    from nexus_redis._protocol.fields import Fields
 
 Value = float | str | bool
 
@@ -22,46 +24,67 @@ class SettingsJson(TypedDict):
     code: dict[str, Value]
 
 
+class ListedJson(SettingsJson, total=False):
+    """The settings of one budget; `damaged`, with a sentence for each that cannot be read, only if there is one."""
+
+    damaged: list[str]
+
+
 def list_budgets(*, json: Json = False, url: Url = None, namespace: Namespace = None) -> None:
     """List all budgets with their settings.
 
-    `--json` writes a backup, which `set --from` restores.
+    `--json` writes a backup, which `set --from` restores. If a setting cannot be read because somebody has edited the
+    budget's key, the verb lists everything else, names the damage on stderr, and ends with exit code 1.
 
     \b
     Examples:
       nexus-redis list
       nexus-redis list --json > budgets.json
     """
-    from nexus_redis.cli.all_budgets import inspect_all
+    from nexus_redis.cli.all_budgets import settings_of_all
     from nexus_redis.cli.context import open_context
 
     with open_context(url, namespace) as context:
-        found = context.run(inspect_all(context.namespace, context.server, _settings))
+        hashes, unreadable = context.run(settings_of_all(context.namespace, context.server))
         where = context.where
+    found = [entry_of(each) for each in hashes]
+    problems = [sentence for each in found for sentence in each.get("damaged", ())]
+    problems += [str(each.error) for each in unreadable]
     if json:
         print(as_json(found))
-        return
+    else:
+        _print(found, where)
+    end_with_damage(problems)
+
+
+def _print(found: list[ListedJson], where: str) -> None:
     if not found:
         print(f"no budgets {where}")
     width = max((len(each["name"]) for each in found), default=0)
     for each in found:
         winners = {**{field: (value, "code") for field, value in each["code"].items()},
                    **{field: (value, "operator") for field, value in each["operator"].items()}}  # fmt: skip
-        shown = ", ".join(f"{setting(field, value)} ({source})" for field, (value, source) in winners.items())
-        print(f"{each['name']:<{width}}  {shown or 'nothing set'}")
+        shown = [f"{setting(field, value)} ({source})" for field, (value, source) in winners.items()]
+        shown += ["damaged"] if "damaged" in each else []
+        print(f"{each['name']:<{width}}  {', '.join(shown) or 'nothing set'}")
 
 
-def _settings(name: str, seen: "Inspection") -> SettingsJson:
-    from nexus_redis._protocol.snapshot import SETTINGS
+def entry_of(stored: "Fields") -> ListedJson:
+    """Return the settings of a budget's hash, with a sentence for each that cannot be read."""
+    from nexus_redis._protocol.fields import SOURCES
 
-    def of(source: str) -> dict[str, Value]:
-        given = {field: f"{field}_by_{source}" for field in SETTINGS if f"{field}_by_{source}" in seen.fields}
-        return {field: _value(field, seen.fields[stored]) for field, stored in given.items()}
-
-    return {"name": name, "operator": of("operator"), "code": of("code")}
-
-
-def _value(field: str, text: str) -> Value:
-    if field == "lossless":
-        return text == "1"
-    return text if field in ("law", "combine") else float(text)
+    given: dict[str, dict[str, Value]] = {source: {} for source in SOURCES}
+    problems: list[str] = []
+    for field in SETTINGS:
+        for source in SOURCES:
+            try:
+                value = stored.get(f"{field}_by_{source}")
+            except ServerRefused as error:
+                problems.append(str(error))
+            else:
+                if value is not None:
+                    given[source][field] = value
+    found: ListedJson = {"name": stored.keys.name, "operator": given["operator"], "code": given["code"]}
+    if problems:
+        found["damaged"] = problems
+    return found

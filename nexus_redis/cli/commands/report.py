@@ -133,8 +133,8 @@ def _refuse_too_little(measures: dict[str, float | None]) -> None:
 def _sent(context: "Context", message: "LoadReport", measures: dict[str, float | None]) -> "Standing":
     from nexus_redis._protocol import calls
     from nexus_redis._protocol.calls import text
+    from nexus_redis._protocol.fields import instant
     from nexus_redis._protocol.plans import Command
-    from nexus_redis._protocol.snapshot import instant
 
     call = calls.report(context.keys(message.consumer_id), message.instance_id, measures)
     began = context.ask(Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) // 1000 / 1000))[0]

@@ -3,18 +3,19 @@
 `--json` prints a `BudgetJson`, or a list of `BudgetSummaryJson` without a NAME. Both are below.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
 from nexus_redis.cli import texts
 from nexus_redis.cli.common_options import Json, Key, Namespace, Url, target_of
-from nexus_redis.cli.exit_codes import Misuse
+from nexus_redis.cli.exit_codes import Misuse, end_with_damage
 from nexus_redis.cli.output import as_json
 
 if TYPE_CHECKING:
-    from nexus_redis._protocol.calls import Inspection
     from nexus_redis._protocol.snapshot import BudgetSnapshot
+    from nexus_redis.cli.all_budgets import DamagedBudget
 
 
 class SettingJson(TypedDict, total=False):
@@ -100,6 +101,9 @@ def status(
 ) -> None:
     """Show all budgets, or one budget with all its members.
 
+    If a budget cannot be read because somebody has edited its keys, the verb shows the others, names the damage on
+    stderr, and ends with exit code 1.
+
     \b
     Examples:
       nexus-redis status
@@ -115,30 +119,37 @@ def status(
     target = target_of(name, key) if name is not None else None
     with open_context(url, namespace) as context:
         if target is None:
-            from nexus_redis.cli.all_budgets import inspect_all
+            from nexus_redis.cli.all_budgets import DamagedBudget, snapshots
 
-            plan = inspect_all(context.namespace, context.server, _without_members, is_current=True)
-            budgets = [budget for budget in context.run(plan) if budget.exists]
+            budgets, others = context.run(snapshots(context.namespace, context.server))
             if json:
-                print(as_json([_summary(budget) for budget in budgets]))
+                print(as_json([summary_of(each) for each in budgets]))
             elif budgets:
                 tables.budgets(budgets)
             else:
                 print(f"no budgets {context.where}")
+            unread = [each for each in budgets if isinstance(each, DamagedBudget)]
+            end_with_damage([str(each.error) for each in unread + others])
             return
         budget = context.run(snapshot(context.keys(target.name), context.server))
         if not budget.exists:
             raise unknown(context, *target)
     if json:
-        print(as_json(_with_members(budget)))
+        print(as_json(with_members(budget)))
     else:
         tables.budget(budget)
 
 
-def _without_members(name: str, inspection: "Inspection") -> "BudgetSnapshot":
-    from nexus_redis._protocol.snapshot import assembled
+def summary_of(budget: "BudgetSnapshot | DamagedBudget") -> Mapping[str, object]:
+    """Return a budget without its members.
 
-    return assembled(name, inspection, [], [], [])
+    Of a damaged one, all fields are null but `name` and `damaged`, which says what cannot be read.
+    """
+    from nexus_redis.cli.all_budgets import DamagedBudget
+
+    if isinstance(budget, DamagedBudget):
+        return {**dict.fromkeys(BudgetSummaryJson.__annotations__), "name": budget.name, "damaged": [str(budget.error)]}
+    return _summary(budget)
 
 
 def _summary(budget: "BudgetSnapshot") -> BudgetSummaryJson:
@@ -159,7 +170,8 @@ def _summary(budget: "BudgetSnapshot") -> BudgetSummaryJson:
     }  # fmt: skip
 
 
-def _with_members(budget: "BudgetSnapshot") -> BudgetJson:
+def with_members(budget: "BudgetSnapshot") -> BudgetJson:
+    """Return a budget with its members."""
     consumers: list[ConsumerJson] = [
         {"id": each.id, "rate": each.rate, "capacity": each.capacity, "load": each.load, "law": each.law,
          "age": float(each.fields["age_s"]), "is_live": each.is_live}
