@@ -261,7 +261,7 @@ WRONG: Final = "status w|explain w|run w -- true|pace w|pause w|resume w|signal 
 def test_another_key_in_the_place_of_a_budget(shell: Shell, line: str) -> None:
     """A key of another type in a budget's place is damage, not a budget that is missing."""
     shell.client.set("nexus:{w}", 5)
-    run: Callable[..., Any] = shell.process if line.startswith("pace") else shell
+    run: Callable[..., Any] = shell.process if line.startswith(("pace", "run")) else shell
     ended = run(*line.split())
     assert ended.code == 1
     assert ended.error == str(damaged(BudgetKeys("nexus", "w"), "nexus:{w}"))

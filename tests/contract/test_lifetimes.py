@@ -182,7 +182,7 @@ def test_close_interrupts_close(nexus: Nexus, monkeypatch: pytest.MonkeyPatch) -
             nexus.close()
         return stop(error)
 
-    monkeypatch.setattr(nexus._loop, "_ended", SimpleNamespace(wait=None, set=lambda: None))
+    monkeypatch.setattr(nexus._loop, "_ended", SimpleNamespace(wait=None, set=nexus._loop._ended.set))
     monkeypatch.setattr(nexus._loop, "stop", interrupted)
     in_thread(nexus.close)
 

@@ -10,7 +10,7 @@ import pytest
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis import InvalidSetting, extending
-from nexus_redis.errors import SECONDS
+from nexus_redis.errors import SECONDS, Closed
 from nexus_redis.testing import ManualClock
 from tests.harness.servers import Server
 from tests.harness.support import eventually, run
@@ -83,7 +83,8 @@ def test_start(one_server: Server) -> None:
         consumer.start()
         assert eventually(lambda: [each.id for each in budget.snapshot().consumers] == ["es-1"])
         consumer.close()
-        consumer.start()
+        with pytest.raises(Closed):
+            consumer.start()
         assert budget.snapshot().consumers == ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -65,8 +66,9 @@ class Shell:
         return replace(self, url=patient(self.url))
 
     def __call__(self, *words: str, **environment: str) -> Ended:
-        """Run a verb in this process."""
+        """Run a verb in this process. One that takes signals blocks them for good, so it needs a `process`."""
         ended = CliRunner().invoke(app, words, env={**self.environment, **environment}, catch_exceptions=False)
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()), f"{words[0]} has blocked signals: use `process`"
         return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
