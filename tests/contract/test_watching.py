@@ -158,13 +158,13 @@ def test_one_of_two_watchers_stands_by(open_nexus: Opener, server: Server, caplo
     first = budgets[0].watch_stream("orders", group="index", limit=1000, interval=0.02)
     assert shows(budgets[0], queue_depth="1")
     second = budgets[1].watch_stream("orders", group="index", limit=1000, interval=0.02)
-    assert eventually(lambda: logged(caplog, log_texts.SOURCE_STANDS_BY))
+    assert eventually(lambda: logged(caplog, log_texts.SOURCE_STANDS_BY, "INFO"))
     assert [consumer.id for consumer in budgets[0].snapshot().consumers] == ["stream.orders.index"]
     assert second.rate is None
     first.close()
     assert eventually(lambda: second.rate is not None)
     assert second.id == "stream.orders.index"
-    assert logged(caplog, log_texts.SOURCE_STANDS_BY) == [("index", "stream.orders.index")]
+    assert logged(caplog, log_texts.SOURCE_STANDS_BY, "INFO") == [("index", "stream.orders.index")]
 
 
 @NO_SERVER

@@ -368,7 +368,7 @@ def test_a_replaced_value_is_logged(stepper: Stepper, caplog: pytest.LogCaptureF
     stepper.server = grants(configure=Configured(50.0, 0, "rate", "1", ("rate",), ()))
     join(producer(stepper, budget={"rate": 50}))
     stepper.run()
-    assert logged(caplog, log_texts.SETTING_REPLACED) == [("stripe", "rate", 50.0)]
+    assert logged(caplog, log_texts.SETTING_REPLACED, "INFO") == [("stripe", "rate", 50.0)]
 
 
 def test_no_rate_is_warned_of_once(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:

@@ -167,7 +167,7 @@ def test_a_bug_in_a_look_stops_no_other(stepper: Stepper, caplog: pytest.LogCapt
         each.is_broken = True
         stepper.scheduler.touch(each)
     assert sum(looks_in_each_turn(stepper)) == 3 * SLICE
-    assert logged(caplog, log_texts.SESSION_BUG)
+    assert logged(caplog, log_texts.SESSION_BUG, "ERROR")
 
 
 def test_slices_hold_in_an_outage(stepper: Stepper) -> None:
@@ -250,7 +250,7 @@ def test_a_bug_stops_no_member(stepper: Stepper, caplog: pytest.LogCaptureFixtur
     broken.error = ZeroDivisionError()
     stepper.run()
     assert sound.received == ["sound"]
-    assert logged(caplog, log_texts.SESSION_BUG)
+    assert logged(caplog, log_texts.SESSION_BUG, "ERROR")
     broken.error = None
     stepper.advance(BUG_PAUSE)
     assert broken.received == ["broken"]
@@ -399,7 +399,7 @@ def test_a_bug_in_making_is_logged(stepper: Stepper, caplog: pytest.LogCaptureFi
 
     slow, other = Broken(stepper, "slow", every=1.0).at(START), Chatter(stepper, every=1.0).at(START)
     stepper.advance(1.5)
-    assert logged(caplog, log_texts.REPORT_BUG)
+    assert logged(caplog, log_texts.REPORT_BUG, "ERROR")
     assert len(other.received) == 2
     assert slow.received == ["asked 3", "slow"]
 
