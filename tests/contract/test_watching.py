@@ -15,6 +15,7 @@ from nexus_redis._core.meter import Meter
 from nexus_redis._core.sources import UNKNOWN, Look, StreamSource
 from nexus_redis._protocol.explain import MISSING
 from nexus_redis._values import error_texts, log_texts
+from nexus_redis.errors import COUNT
 from tests.harness.faces import Opener
 from tests.harness.logged import logged
 from tests.harness.refusals import refusal
@@ -169,19 +170,21 @@ def test_one_of_two_watchers_stands_by(open_nexus: Opener, server: Server, caplo
 
 @NO_SERVER
 @pytest.mark.parametrize(
-    ("wrong", "field"),
+    ("wrong", "refused"),
     [
-        ({"key": ""}, "key"),
-        ({"group": None}, "group"),
-        ({"limit": 0}, "limit"),
-        ({"limit": float("nan")}, "queue_limit"),
+        ({"key": ""}, ("key", error_texts.NO_KEY)),
+        ({"group": None}, ("group", error_texts.NO_KEY)),
+        ({"limit": 0}, ("limit", error_texts.EMPTY_QUEUE_LIMIT)),
+        ({"limit": float("nan")}, ("queue_limit", COUNT.remedy)),
     ],
 )
-def test_a_bad_stream_is_refused(open_nexus: Opener, server: Server, wrong: dict[str, Any], field: str) -> None:
+def test_a_bad_stream_is_refused(
+    open_nexus: Opener, server: Server, wrong: dict[str, Any], refused: tuple[str, str]
+) -> None:
     """Arguments that no stream can have are refused."""
     given = {"key": "orders", "group": "index", "limit": 10, **wrong}
     budget = open_nexus(server).budget("index")
-    assert refusal(lambda: budget.watch_stream(given.pop("key"), **given))[0] == field
+    assert refusal(lambda: budget.watch_stream(given.pop("key"), **given)) == refused
 
 
 def test_a_key_of_another_type_is_said_once(
