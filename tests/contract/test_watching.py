@@ -109,6 +109,7 @@ def test_a_missing_stream_is_an_empty_queue(open_nexus: Opener, server: Server) 
 
 def test_a_missing_stream_is_said_once(open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """A missing stream or group is logged once with the remedy, and explained until it is there."""
+    caplog.set_level(logging.INFO, "nexus_redis")
     client: Any = server.client()
     budget = open_nexus(server).budget("index")
     budget.watch_stream("ordrs", group="indx", limit=1000, interval=0.02)
@@ -118,6 +119,7 @@ def test_a_missing_stream_is_said_once(open_nexus: Opener, server: Server, caplo
     client.xgroup_create("ordrs", "indx", id="0")
     assert eventually(lambda: MISSING.partition("{")[0] not in str(budget.explain()))
     assert logged(caplog, log_texts.STREAM_MISSING) == [("stream ordrs", "ordrs", "indx")]
+    assert logged(caplog, log_texts.STREAM_FOUND, "INFO") == [("indx", "ordrs")]
 
 
 def test_entries_are_counted_without_a_lag(open_nexus: Opener, server: Server) -> None:
