@@ -19,7 +19,9 @@ import pytest
 import nexus_redis
 import nexus_redis.asyncio
 from nexus_redis import Nexus
+from nexus_redis._values import log_texts
 from nexus_redis.errors import Closed, NexusError, NoThread, ReentrantCall
+from tests.harness.logged import logged
 from tests.harness.servers import Server
 from tests.harness.support import LONG_PATIENCE, PATIENCE, eventually, in_thread, join, run
 
@@ -483,8 +485,8 @@ def test_a_budget_keeps_its_nexus(server: Server) -> None:
 # --- with its loop
 
 
-def test_an_async_consumer_leaves_with_its_loop(server: Server) -> None:
-    """An async consumer leaves when its loop is closed."""
+def test_an_async_consumer_leaves_with_its_loop(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """An async consumer leaves when its loop is closed, and a warning says so."""
     before = ours()
 
     async def main() -> Any:
@@ -498,6 +500,7 @@ def test_an_async_consumer_leaves_with_its_loop(server: Server) -> None:
     assert not members(server)
     with server.client() as client:
         assert client.hget("nexus:{stripe}", "last_consumer_end") == b"left"
+    assert len(logged(caplog, log_texts.LOOP_ABANDONED)) == 1
     with pytest.raises(nexus_redis.Closed):
         run(consumer.report(load=1))
 

@@ -17,7 +17,7 @@ from tests.harness.support import eventually
 
 STATE = "nexus:{stripe}:state"
 
-# Redis 6.2 tells the error of a script in one form, and every later server in another.
+# The oldest server and the newest: each test waits some seconds, and the client decides all of it.
 pytestmark = pytest.mark.parametrize("server", ["redis62", "valkey"], indirect=True)
 
 

@@ -15,6 +15,7 @@ from nexus_redis._core.meter import Meter
 from nexus_redis._core.sources import UNKNOWN, Look, StreamSource
 from nexus_redis._protocol.explain import MISSING
 from nexus_redis._values import error_texts, log_texts
+from nexus_redis.errors import COUNT
 from tests.harness.faces import Opener
 from tests.harness.logged import logged
 from tests.harness.refusals import refusal
@@ -108,6 +109,7 @@ def test_a_missing_stream_is_an_empty_queue(open_nexus: Opener, server: Server) 
 
 def test_a_missing_stream_is_said_once(open_nexus: Opener, server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """A missing stream or group is logged once with the remedy, and explained until it is there."""
+    caplog.set_level(logging.INFO, "nexus_redis")
     client: Any = server.client()
     budget = open_nexus(server).budget("index")
     budget.watch_stream("ordrs", group="indx", limit=1000, interval=0.02)
@@ -117,6 +119,7 @@ def test_a_missing_stream_is_said_once(open_nexus: Opener, server: Server, caplo
     client.xgroup_create("ordrs", "indx", id="0")
     assert eventually(lambda: MISSING.partition("{")[0] not in str(budget.explain()))
     assert logged(caplog, log_texts.STREAM_MISSING) == [("stream ordrs", "ordrs", "indx")]
+    assert logged(caplog, log_texts.STREAM_FOUND, "INFO") == [("indx", "ordrs")]
 
 
 def test_entries_are_counted_without_a_lag(open_nexus: Opener, server: Server) -> None:
@@ -158,30 +161,32 @@ def test_one_of_two_watchers_stands_by(open_nexus: Opener, server: Server, caplo
     first = budgets[0].watch_stream("orders", group="index", limit=1000, interval=0.02)
     assert shows(budgets[0], queue_depth="1")
     second = budgets[1].watch_stream("orders", group="index", limit=1000, interval=0.02)
-    assert eventually(lambda: logged(caplog, log_texts.SOURCE_STANDS_BY))
+    assert eventually(lambda: logged(caplog, log_texts.SOURCE_STANDS_BY, "INFO"))
     assert [consumer.id for consumer in budgets[0].snapshot().consumers] == ["stream.orders.index"]
     assert second.rate is None
     first.close()
     assert eventually(lambda: second.rate is not None)
     assert second.id == "stream.orders.index"
-    assert logged(caplog, log_texts.SOURCE_STANDS_BY) == [("index", "stream.orders.index")]
+    assert logged(caplog, log_texts.SOURCE_STANDS_BY, "INFO") == [("index", "stream.orders.index")]
 
 
 @NO_SERVER
 @pytest.mark.parametrize(
-    ("wrong", "field"),
+    ("wrong", "refused"),
     [
-        ({"key": ""}, "key"),
-        ({"group": None}, "group"),
-        ({"limit": 0}, "limit"),
-        ({"limit": float("nan")}, "queue_limit"),
+        ({"key": ""}, ("key", error_texts.NO_KEY)),
+        ({"group": None}, ("group", error_texts.NO_KEY)),
+        ({"limit": 0}, ("limit", error_texts.EMPTY_QUEUE_LIMIT)),
+        ({"limit": float("nan")}, ("queue_limit", COUNT.remedy)),
     ],
 )
-def test_a_bad_stream_is_refused(open_nexus: Opener, server: Server, wrong: dict[str, Any], field: str) -> None:
+def test_a_bad_stream_is_refused(
+    open_nexus: Opener, server: Server, wrong: dict[str, Any], refused: tuple[str, str]
+) -> None:
     """Arguments that no stream can have are refused."""
     given = {"key": "orders", "group": "index", "limit": 10, **wrong}
     budget = open_nexus(server).budget("index")
-    assert refusal(lambda: budget.watch_stream(given.pop("key"), **given))[0] == field
+    assert refusal(lambda: budget.watch_stream(given.pop("key"), **given)) == refused
 
 
 def test_a_key_of_another_type_is_said_once(

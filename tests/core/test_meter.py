@@ -296,7 +296,7 @@ def test_a_failing_queue_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
     meter.watch(depth=lambda: 1 / 0, limit=5)
     for _ in range(3):
         assert meter.sample() == {"done": 0, "errors": 0, "in_flight": 0}
-    assert len(logged(caplog, log_texts.QUEUE_UNREADABLE)) == 1
+    assert len(logged(caplog, log_texts.QUEUE_UNREADABLE, "ERROR")) == 1
 
 
 def test_a_queue_is_asked_with_no_lock_held() -> None:

@@ -364,11 +364,12 @@ def test_an_overruled_setting_is_said_once(stepper: Stepper, caplog: pytest.LogC
 
 
 def test_a_replaced_value_is_logged(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
-    """A value of code that was replaced is logged."""
-    stepper.server = grants(configure=Configured(50.0, 0, "rate", "1", ("rate",), ()))
+    """A value that code replaced is logged, and so is one that code removed."""
+    stepper.server = grants(configure=Configured(50.0, 0, "rate", "1", ("rate", "burst"), ()))
     join(producer(stepper, budget={"rate": 50}))
     stepper.run()
-    assert logged(caplog, log_texts.SETTING_REPLACED) == [("stripe", "rate", 50.0)]
+    assert logged(caplog, log_texts.SETTING_REPLACED, "INFO") == [("stripe", "rate", 50.0)]
+    assert logged(caplog, log_texts.SETTING_REMOVED, "INFO") == [("stripe", "burst")]
 
 
 def test_no_rate_is_warned_of_once(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
@@ -869,6 +870,7 @@ def test_closed_raises_after_five_seconds(stepper: Stepper) -> None:
         stepper.advance(0.05)
     assert isinstance(line.error, Unavailable)
     assert stepper.now - began == pytest.approx(UNAVAILABLE_AFTER, abs=0.11)
+    assert line.error.waited == pytest.approx(stepper.now - began, abs=0.11)
 
 
 def test_open_admits_everything(stepper: Stepper) -> None:

@@ -113,7 +113,7 @@ def test_a_failing_listener_stops_no_other(caplog: pytest.LogCaptureFixture) -> 
         channels.join("a", hearer)
     channels.deliver("a", PAUSED, 0.0)
     assert len(ear.heard) == 1
-    assert len(logged(caplog, log_texts.SUBSCRIBER_BUG)) == 2
+    assert len(logged(caplog, log_texts.SUBSCRIBER_BUG, "ERROR")) == 2
 
 
 # --- producers
@@ -283,7 +283,7 @@ def test_a_failed_listener_tries_rarely(listener: Any, caplog: pytest.LogCapture
     assert pauses[-1] >= LONGEST_PAUSE / 2
     assert listener._seconds_until_next_try(exceptions.NoPermissionError("no")) == REFUSED_PAUSE
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert len(logged(caplog, log_texts.PUSH_UNAVAILABLE)) == 1
+    assert len(logged(caplog, log_texts.PUSH_UNAVAILABLE, "INFO")) == 1
     listener._hear({"type": "subscribe", "channel": b"a", "data": 1})
     assert listener._seconds_until_next_try(exceptions.ConnectionError("gone")) < 1
     assert len(caplog.records) == 2

@@ -190,7 +190,7 @@ def test_the_parent_is_read_each_minute(
     stepper.advance(1)
     assert stepper.kinds().count("HMGET") == 1
     assert redis.told[1:] == [("stripe/idle", {"rate": "7", "burst": ""})]
-    assert logged(caplog, log_texts.SETTINGS_TAKEN_OVER)[-1] == ("stripe", {"rate": 7.0})
+    assert logged(caplog, log_texts.SETTINGS_TAKEN_OVER, "INFO")[-1] == ("stripe", {"rate": 7.0})
 
 
 def test_an_idle_key_asks_nobody() -> None:

@@ -17,7 +17,7 @@ from nexus_redis._core.round_trips import Exchange
 from nexus_redis._core.scheduler import BATCH, BUG_PAUSE, SLICE, Scheduler
 from nexus_redis._core.session import Life, PartOfLife, Rest, Send, Session
 from nexus_redis._core.waiter import NEVER, Waiter
-from nexus_redis._protocol.plans import Command, DeferredCall, Failed, Job, Outcome, Pause, ask
+from nexus_redis._protocol.plans import Command, DeferredCall, Failed, Fault, Job, Outcome, Pause, ask
 from nexus_redis._redis.faults import failed
 from nexus_redis._values import log_texts
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, ServerRefused, Unavailable
@@ -167,7 +167,7 @@ def test_a_bug_in_a_look_stops_no_other(stepper: Stepper, caplog: pytest.LogCapt
         each.is_broken = True
         stepper.scheduler.touch(each)
     assert sum(looks_in_each_turn(stepper)) == 3 * SLICE
-    assert logged(caplog, log_texts.SESSION_BUG)
+    assert logged(caplog, log_texts.SESSION_BUG, "ERROR")
 
 
 def test_slices_hold_in_an_outage(stepper: Stepper) -> None:
@@ -250,7 +250,7 @@ def test_a_bug_stops_no_member(stepper: Stepper, caplog: pytest.LogCaptureFixtur
     broken.error = ZeroDivisionError()
     stepper.run()
     assert sound.received == ["sound"]
-    assert logged(caplog, log_texts.SESSION_BUG)
+    assert logged(caplog, log_texts.SESSION_BUG, "ERROR")
     broken.error = None
     stepper.advance(BUG_PAUSE)
     assert broken.received == ["broken"]
@@ -399,7 +399,7 @@ def test_a_bug_in_making_is_logged(stepper: Stepper, caplog: pytest.LogCaptureFi
 
     slow, other = Broken(stepper, "slow", every=1.0).at(START), Chatter(stepper, every=1.0).at(START)
     stepper.advance(1.5)
-    assert logged(caplog, log_texts.REPORT_BUG)
+    assert logged(caplog, log_texts.REPORT_BUG, "ERROR")
     assert len(other.received) == 2
     assert slow.received == ["asked 3", "slow"]
 
@@ -558,7 +558,10 @@ def test_an_overdue_answer_may_still_come(stepper: Stepper) -> None:
     stepper.delay = 0.4
     member.at(stepper.now)
     stepper.advance(0.3)
-    assert [type(each) for each in member.received] == [str, Failed]
+    answer, lost = member.received
+    assert isinstance(answer, str)
+    assert isinstance(lost, Failed)
+    assert lost.fault is Fault.REPLY_LOST  # the claim may have been executed, so the same one is sent again
     assert (stepper.scheduler.failures, stepper.scheduler.is_out) == (1, False)
     stepper.advance(0.2)
     assert member.late == ["a"]

@@ -1,4 +1,4 @@
-"""Every text of errors and logs by its name, and every error rendered once: `tests/project/messages.txt`.
+"""Every text of errors, logs and explanations, and every error rendered once: `tests/project/messages.txt`.
 
 `python -m tests.project.messages` writes the file again, and `test_messages.py` compares. So a changed text is one line
 of a diff, and no other test has to repeat its words.
@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from nexus_redis import errors
+from nexus_redis._protocol import explain
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis.errors import NexusError, from_code, remedy_for
 
@@ -62,12 +63,25 @@ def texts(module: ModuleType) -> Iterator[tuple[str, str]]:
     for name, value in vars(module).items():
         if name.startswith("_") or getattr(value, "__module__", module.__name__) != module.__name__:
             continue
-        if isinstance(value, str):
-            yield name, value
-        elif isinstance(value, dict):
-            yield from ((f"{name}[{key}]", text) for key, text in value.items())
+        if isinstance(value, str | dict):
+            yield from fixed(name, value)
         elif inspect.isfunction(value):
             yield name, rendered(value)
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """Yield each text that `explain.py` has as a constant, with its name."""
+    for name, value in vars(explain).items():
+        if name.isupper() and not name.startswith("_") and isinstance(value, str | dict):
+            yield from fixed(name, value)
+
+
+def fixed(name: str, value: str | dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield a text with its name, or each text of a table with its key."""
+    if isinstance(value, str):
+        yield name, value
+    else:
+        yield from ((f"{name}[{key}]", text) for key, text in value.items())
 
 
 def rendered(text: Callable[..., str]) -> str:
@@ -84,9 +98,10 @@ def codes() -> list[str]:
 
 def listing() -> str:
     """Return the whole file."""
-    lines = ["# Made by `python -m tests.project.messages`: every text of errors and logs, with sample data.", ""]
+    lines = ["# Made by `python -m tests.project.messages`: every text of errors, logs and explanations.", ""]
     for module in (error_texts, log_texts):
         lines += [f"[{module.__name__.rpartition('.')[2]}]", *(f"{name}: {text}" for name, text in texts(module)), ""]
+    lines += ["[explain]", *(f"{name}: {text}" for name, text in sentences()), ""]
     lines += ["[errors]", *(f"{type(error).__name__}: {error}" for error in ERRORS), ""]
     lines += [
         "[codes of the scripts]",
