@@ -22,6 +22,7 @@ from nexus_redis._protocol import scripts
 from nexus_redis._redis import address, connect, embedded, pubsub
 from nexus_redis._redis.embedded import ServerProcess
 from nexus_redis._runtime import log_thread
+from tests.harness.coordinators import COMPOSED
 from tests.harness.fleets import FLEETS, Fleet, FleetServer
 from tests.harness.plain_bundle import without_rules
 from tests.harness.servers import FAKE, KINDS, MISSING, REAL, Server, binary, launch
@@ -53,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("slow"))
         elif "spare_redis" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("crowd"))  # one worker composes the scripts for them
+            item.add_marker(COMPOSED)
         elif is_fast(item):
             item.add_marker("fast")
         kind = getattr(getattr(item, "callspec", None), "params", {}).get("server")

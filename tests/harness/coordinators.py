@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 import redis
 
 from nexus_redis._protocol import calls, scripts
@@ -32,6 +33,7 @@ from tests.models.window import RefereeCoordinator
 from tools import bundle_lua
 
 MICRO = 1_000_000
+COMPOSED = pytest.mark.xdist_group("composed")  # one worker reads the sources and composes changed scripts of them
 
 
 @cache

@@ -9,7 +9,7 @@ import redis
 
 from nexus_redis._protocol import calls
 from nexus_redis._values.settings import micro
-from tests.harness.coordinators import ScriptCoordinator, at_us
+from tests.harness.coordinators import COMPOSED, ScriptCoordinator, at_us
 from tests.harness.plant import Consumer, Plant
 from tests.harness.script_driver import MICRO, ScriptDriver
 from tests.harness.servers import Server
@@ -68,6 +68,7 @@ def test_a_deaf_replica_loses_nothing(one_server: Server, lag: float, freezes: s
         assert freezes != "never" or plant.goodput(14, 20) > 0.9
 
 
+@COMPOSED
 @pytest.mark.parametrize(
     "planted",
     [

@@ -281,6 +281,7 @@ def test_shorter_claims_are_served(story: ScriptDriver) -> None:
     assert story.run(older).granted == MICRO
 
 
+@pytest.mark.parametrize("story", ["valkey"], indirect=True)  # hundreds of claims each: a second on the fake
 @pytest.mark.parametrize("silence", [0, 20, 45, 95, 200, 310, 3600, 86400])
 def test_a_killed_share_ends_with_its_time(story: ScriptDriver, silence: float) -> None:
     """The share of a killed process is missing no longer than the process could live on it.

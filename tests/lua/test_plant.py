@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nexus_redis._redis.embedded import ServerProcess
 from tests.harness import targets
-from tests.harness.coordinators import InStep, ScriptCoordinator
+from tests.harness.coordinators import COMPOSED, InStep, ScriptCoordinator
 from tests.harness.fast_client import FastClient
 from tests.harness.plant import Plant
 from tests.harness.scenarios import ATTACKS, Attack, random_life
@@ -206,6 +206,7 @@ LOSSES = (
 )
 
 
+@COMPOSED
 @pytest.mark.parametrize(("seed", "text", "instead"), IN_STEP)
 def test_the_referee_notices_a_planted_bug(client: redis.Redis, seed: int, text: str, instead: str) -> None:
     """The referee notices a planted bug."""
@@ -213,6 +214,7 @@ def test_the_referee_notices_a_planted_bug(client: redis.Redis, seed: int, text:
     assert differences(client, seed, (text, instead))
 
 
+@COMPOSED
 @pytest.mark.parametrize(("name", "queue_s", "delay", "planted"), LOSSES)
 def test_without_its_rule_lossless_loses(
     client: redis.Redis, name: str, queue_s: float, delay: float, planted: tuple[str, str]

@@ -502,7 +502,7 @@ class Writer:
         return f"{left} - ({right} - {left})"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_any_bundle_does_what_its_modules_do(chance: random.Random) -> None:
     """Any program does the same as its modules, one after the other."""
