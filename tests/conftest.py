@@ -50,10 +50,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with many processes go one after the other, in one worker of pytest-xdist, beside all the rest."""
+    """Tests that wait, with many processes, go one after the other in two lanes, beside all the rest."""
     for item in items:
         if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group("slow"))
+            lane = "slow docs" if item.path.parent.name == "docs" else "slow"
+            item.add_marker(pytest.mark.xdist_group(lane))
         elif "spare_redis" in getattr(item, "fixturenames", ()):
             item.add_marker(COMPOSED)
         elif is_fast(item):
@@ -66,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Have the garbage collector leave the tests themselves alone: it took a quarter of the time to look at them again."""
+    """Have the garbage collector leave the tests themselves alone: to look at them again took a quarter of the time."""
     gc.collect()
     gc.freeze()
 

@@ -8,17 +8,22 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import redis
+from typer import testing
 from typer.testing import CliRunner
 
 from nexus_redis.cli.app import app
 from tests.harness.support import finish, patient
 
 ROOT = Path(__file__).parents[2]
+
+# typer makes the commands of all verbs again for each run, which takes longer than most verbs do.
+testing._get_command = cache(testing._get_command)  # type: ignore[attr-defined]  # its runner takes no command
 
 
 @dataclass(frozen=True)
