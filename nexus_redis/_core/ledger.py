@@ -117,7 +117,8 @@ class Ledger:
         self.burned_reported = 0
         self.seq = 0
         self.flights = Flights()
-        self.last_claim = self.next_slot = self.outlook = self.last_use = self.rests = LONG_AGO
+        self.last_claim = self.next_slot = self.outlook = self.last_use = LONG_AGO
+        self.rests = LONG_AGO  # no look at the line before this: it has just looked at many callers
         self.low = 0  # micro-tokens: when the leases fall below this, the next claim is due
         self.rate = RATE.high * MICRO  # until an answer names it: some limit, so that demand does not double forever
         self.lease, self.refresh = LEASE, REFRESH

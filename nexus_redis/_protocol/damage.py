@@ -36,14 +36,15 @@ def is_damage(error: BaseException) -> bool:
 
 
 def read_keys(keys: BudgetKeys, commands: list[Command[Any]], server: str) -> Plan[list[Any]]:
-    """Read hashes and streams of a budget in one round trip. A key of another type raises the error that names it."""
+    """Send commands in one round trip. If one reads a key of another type, raise the error that names the key."""
     try:
         return (yield from ask([*commands], server))
     except ServerRefused as error:
         if error.code != WRONG_TYPE:
             raise
-        types = yield from ask([Command(("TYPE", each.args[1]), text) for each in commands], server)
-        for each, kind in zip(commands, types, strict=True):
+        reads = [each for each in commands if each.args[0] in _TYPES]
+        types = yield from ask([Command(("TYPE", each.args[1]), text) for each in reads], server)
+        for each, kind in zip(reads, types, strict=True):
             if kind not in ("none", _TYPES[each.args[0]]):
                 raise damaged(keys, each.args[1]) from error
         raise

@@ -17,7 +17,7 @@ from nexus_redis._protocol.damage import read_keys
 from nexus_redis._protocol.fields import instant
 from nexus_redis._protocol.history import HISTORY, Event, before_the_last, event_of, events
 from nexus_redis._protocol.keys import BudgetKeys
-from nexus_redis._protocol.plans import Command, Plan, ask
+from nexus_redis._protocol.plans import Command, Plan
 from nexus_redis._protocol.snapshot import BudgetSnapshot, ConsumerSnapshot, snapshot
 from nexus_redis._values.formatting import counted, number, percent, printable, rate, seconds
 
@@ -56,9 +56,9 @@ def explain(keys: BudgetKeys, server: str, clock: Callable[[], float]) -> Plan[E
     """Return the plan that explains a budget; its result is an `Explanation`."""
     seen: BudgetSnapshot = yield from snapshot(keys, server)
     asked_at = clock()
-    (now,) = yield from ask([Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) / 1e6)], server)
+    time = Command(("TIME",), lambda reply: int(reply[0]) + int(reply[1]) / 1e6)
+    now, found = yield from read_keys(keys, [time, events(keys)], server)
     trip = clock() - asked_at
-    (found,) = yield from read_keys(keys, [events(keys)], server)
     return explained(seen, tuple(event_of(keys, entry, now) for entry in found), now, trip)
 
 
