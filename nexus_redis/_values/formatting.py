@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 PER: Final = ((1, "s"), (60, "min"), (3600, "h"), (86_400, "d"))
 
@@ -85,3 +85,16 @@ def setting_value(field: str, value: str | float | bool) -> str:
         case "lossless":
             return "yes" if value in ("1", True) else "no"
     return printable(value if isinstance(value, str) else f"{value:g}")
+
+
+def whole(value: Any) -> Any:
+    """Return a value in which whole floats are integers, as in the messages of the protocol.
+
+    >>> whole({"rate": 100.0, "loads": [0.5, 95.0]})
+    {'rate': 100, 'loads': [0.5, 95]}
+    """
+    if isinstance(value, dict):
+        return {key: whole(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [whole(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

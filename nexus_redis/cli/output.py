@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from nexus_redis._values.formatting import percent, printable, rate, setting_value
+from nexus_redis._values.formatting import percent, printable, rate, setting_value, whole
 
 PROGRAM: Final = "nexus-redis"
 LONGEST_LINE: Final = 500  # characters: an argument of 100 kB is quoted in the error about it
@@ -41,12 +41,12 @@ def choice(names: Iterable[str]) -> str:
 
 def as_json(value: Any) -> str:
     """Return one line of JSON; whole floats become integers, as in the messages of the protocol."""
-    return json.dumps(_whole(value), allow_nan=False)
+    return json.dumps(whole(value), allow_nan=False)
 
 
 def as_message(fields: Mapping[str, Any]) -> str:
     """Return the JSON text of a message of the protocol: the same bytes as its `to_json` gives."""
-    return json.dumps(_whole(fields), separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(whole(fields), separators=(",", ":"), ensure_ascii=False)
 
 
 def print_error(text: str) -> None:
@@ -69,11 +69,3 @@ class _Lines(logging.Handler):
 def print_warnings() -> None:
     """Write the warnings of the library to stderr from now on, as lines of this program."""
     logging.getLogger("nexus_redis").addHandler(_Lines(logging.WARNING))
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _whole(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_whole(part) for part in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value

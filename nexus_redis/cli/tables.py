@@ -6,11 +6,11 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from nexus_redis._protocol.all_budgets import DamagedBudget
 from nexus_redis._protocol.calls import REFRESH
 from nexus_redis._protocol.history import Event
 from nexus_redis._protocol.snapshot import BudgetSnapshot
 from nexus_redis._values.formatting import number, percent, printable, rate, seconds
-from nexus_redis.cli.all_budgets import DamagedBudget
 from nexus_redis.cli.output import setting
 
 GAP = 2  # columns between two cells

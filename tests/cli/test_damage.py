@@ -12,17 +12,17 @@ import pytest
 
 from nexus_redis import ServerRefused
 from nexus_redis._drivers.threaded import run_plan
-from nexus_redis._protocol import calls, fields
+from nexus_redis._protocol import all_budgets, calls, fields
 from nexus_redis._protocol.damage import DAMAGED, damaged
 from nexus_redis._protocol.deletion import repair
 from nexus_redis._protocol.explain import explain
+from nexus_redis._protocol.json_forms import summary_of, with_members
 from nexus_redis._protocol.keys import BudgetKeys, budgets_key
 from nexus_redis._protocol.plans import Job, Plan, ask
 from nexus_redis._protocol.snapshot import snapshot
 from nexus_redis._values.settings import BudgetSettings
-from nexus_redis.cli import all_budgets, texts
+from nexus_redis.cli import texts
 from nexus_redis.cli.commands.list import entry_of
-from nexus_redis.cli.commands.status import summary_of, with_members
 from nexus_redis.cli.output import as_json
 from nexus_redis.errors import SETTINGS
 from tests.harness.command_line import Shell

@@ -21,16 +21,14 @@ import pytest
 import redis
 
 from nexus_redis import Nexus
+from nexus_redis._protocol.json_forms import BudgetJson, ExplanationJson, ReportJson
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.identity import whoami
 from nexus_redis._values.results import Grant
 from nexus_redis.cli import texts
 from nexus_redis.cli.app import VERBS
 from nexus_redis.cli.child_process import run_command
-from nexus_redis.cli.commands.explain import ExplanationJson
 from nexus_redis.cli.commands.list import SettingsJson
-from nexus_redis.cli.commands.report import ReportJson
-from nexus_redis.cli.commands.status import BudgetJson
 from nexus_redis.cli.paced_copy import PacedCopy
 from nexus_redis.cli.progress import Progress
 from nexus_redis.errors import AcquireTimeout, Unavailable

@@ -18,7 +18,8 @@ PACKAGE: Final = ROOT / "nexus_redis"
 # the texts of errors are rooms of their own, because `errors` needs both.
 ROOMS: Final = (
     "formatting", "error_texts", "errors", "_values", "messages", "_protocol", "_core", "_runtime", "_redis",
-    "_drivers", "_api", "client", "asyncio", "__init__", "extending", "testing", "contrib", "demo", "cli", "__main__",
+    "_drivers", "_api", "client", "asyncio", "__init__", "extending", "testing", "contrib", "metrics", "server", "demo",
+    "cli", "__main__",
 )  # fmt: skip
 LOWEST: Final = ("formatting", "error_texts")  # modules of `_values`
 PURE: Final = (*LOWEST, "errors", "_values", "messages", "_protocol", "_core")

@@ -41,7 +41,7 @@ def list_budgets(*, json: Json = False, url: Url = None, namespace: Namespace = 
       nexus-redis list
       nexus-redis list --json > budgets.json
     """
-    from nexus_redis.cli.all_budgets import settings_of_all
+    from nexus_redis._protocol.all_budgets import settings_of_all
     from nexus_redis.cli.context import open_context
 
     with open_context(url, namespace) as context:

@@ -1,6 +1,6 @@
-"""report: send the state of a consumer once, as a shell script or cron does. `--json` prints a `ReportJson`, below."""
+"""report: send the state of a consumer once, as a shell script or cron does. `--json` prints a `ReportJson`."""
 
-from typing import TYPE_CHECKING, Annotated, Final, TypedDict
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -22,22 +22,6 @@ SHORTEST_LIFE: Final = 2.0  # seconds that a report counts, however short the in
 LOSSLESS: Final = ("queue_limit", "queue_depth", "done", "errors", "in_flight")
 # Numbers that may be 0 in a message; here 0 would mean that the consumer can never take anything.
 POSITIVE: Final = ("capacity", "queue_limit", "slots")
-
-
-class ReportJson(TypedDict):
-    """The consumer's rate and the budget's state after the report; the report counts for `lives_s` seconds."""
-
-    consumer_id: str  # the budget
-    instance_id: str  # the consumer
-    rate: float
-    capacity: float | None
-    law: str
-    budget_rate: float
-    backpressure_level: int
-    current_load: float
-    reason: str
-    birth: str
-    lives_s: float
 
 
 def report(
@@ -93,6 +77,7 @@ def report(
       nexus-redis report postgres --queue-depth 40 --queue-limit 1000 --done 81250 --every 10
     """
     from nexus_redis._protocol.calls import REPORTED
+    from nexus_redis._protocol.json_forms import report_of
     from nexus_redis._values.parse import is_fraction, typed_milliseconds, typed_seconds
     from nexus_redis._values.settings import parse_name, parse_rate
     from nexus_redis.cli.context import open_context
@@ -119,7 +104,7 @@ def report(
     lives = max(MISSED_REPORTS * interval, SHORTEST_LIFE)
     if near:  # a warning only: the first report of a consumer creates its budget
         print_error(texts.new_budget(target.name, suggestion(near)))
-    print(as_json(_fields(message, now, lives)) if json else _in_words(message, now, lives))
+    print(as_json(report_of(message, now, lives)) if json else _in_words(message, now, lives))
 
 
 def _refuse_too_little(measures: dict[str, float | None]) -> None:
@@ -167,11 +152,3 @@ def _in_words(message: "LoadReport", now: "Standing", lives: float) -> str:
         f"{message.consumer_id}: {message.instance_id} can take {rate(now.rate)} (law {now.law}{capacity}) for the "
         f"next {seconds(lives)}; the budget: {standing(now.budget_rate, now.level, now.reason, now.load)}"
     )
-
-
-def _fields(message: "LoadReport", now: "Standing", lives: float) -> ReportJson:
-    return {
-        "consumer_id": message.consumer_id, "instance_id": message.instance_id, "rate": now.rate,
-        "capacity": now.capacity, "law": now.law, "budget_rate": now.budget_rate, "backpressure_level": now.level,
-        "current_load": now.load, "reason": now.reason, "birth": now.birth, "lives_s": lives,
-    }  # fmt: skip
