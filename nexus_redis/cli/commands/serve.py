@@ -48,7 +48,8 @@ def serve(
     """Serve the HTTP API, the live page and the metrics.
 
     It listens on this host only, unless it gets a file of tokens. The page is at /, the API at /v1/ (documented at
-    /docs), and the metrics are at /metrics. SIGTERM and Ctrl-C end it within 5 seconds, after it has answered all who wait.
+    /docs), and the metrics are at /metrics. SIGTERM and Ctrl-C end it within 5 seconds, after it has answered all that
+    wait.
 
     \b
     Examples:
