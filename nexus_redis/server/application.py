@@ -15,9 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route, Router
 
 from nexus_redis._values.log import log
+from nexus_redis._values.parse import budget_name
 from nexus_redis.errors import NexusError
 from nexus_redis.server import texts
-from nexus_redis.server.access import ANYONE, ROLES
+from nexus_redis.server.access import ANYONE, OBSERVER, ROLES
 from nexus_redis.server.call import Call, CallerGone, Receive, Reply, Scope, Send
 from nexus_redis.server.codec import encode
 from nexus_redis.server.connection import STOP, Stopping
@@ -27,13 +28,14 @@ from nexus_redis.server.operations import OPERATIONS
 from nexus_redis.server.options import ServerOptions
 from nexus_redis.server.pages import docs_page
 from nexus_redis.server.problems import AWAY_RETRY, Headers, Problem, problem_of
-from nexus_redis.server.sending import send_problem, send_whole
+from nexus_redis.server.sending import send_problem, send_stream, send_whole
 from nexus_redis.server.service import Service
 
 Handler = Callable[[Call], Awaitable[Reply]]
 
 TEXT: Final = b"text/plain; charset=utf-8"
 HTML: Final = b"text/html; charset=utf-8"
+EVENTS: Final = b"text/event-stream"
 OPENAPI: Final = b"application/vnd.oai.openapi+json;version=3.1"
 
 CSP: Final = (
@@ -76,6 +78,7 @@ class Application:
         self._router = Router(_routes(service), default=_unknown_path, redirect_slashes=False)
         if "state" in scope:
             scope["state"][STOP] = Stopping(service.stop)
+        await service.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await service.close()
@@ -134,6 +137,22 @@ class Endpoint:
         await send_whole(send, reply.status, [(b"content-type", kind), *reply.headers], body)
 
 
+class EventStream:
+    """The ASGI application of `GET /v1/events`: what changes in all budgets, and in the one of `?budget=NAME`."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until the caller goes away or the server stops."""
+        service, headers = self._service, scope["headers_by_name"]
+        caller = service.access.caller(headers.get(b"authorization"))
+        query = Call(scope, receive, headers, caller, service.options.limits).query
+        budget = budget_name(query["budget"], query.get("key")) if "budget" in query else None
+        caller.require(OBSERVER, budget)
+        await send_stream(receive, send, EVENTS, service.watcher.stream(budget, caller.sees))
+
+
 class Constant:
     """The ASGI application of an answer that is always the same."""
 
@@ -166,6 +185,7 @@ def _routes(service: Service) -> list[BaseRoute]:
     return [
         *_by_path(api),
         Route("/v1/whoami", Endpoint(service, whoami), methods=["GET"]),
+        Route("/v1/events", EventStream(service), methods=["GET"]),
         Route("/healthz", Constant(b"ok\n", TEXT), methods=["GET"]),
         Route("/readyz", Endpoint(service, readyz, is_open=True), methods=["GET"]),
         Route("/openapi.json", Constant(json.dumps(document()).encode(), OPENAPI), methods=["GET"]),

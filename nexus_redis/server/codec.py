@@ -17,6 +17,9 @@ MSGPACK: Final = b"application/msgpack"
 _MSGPACK_NAMES: Final = (MSGPACK, b"application/x-msgpack", b"application/vnd.msgpack")
 
 
+_to_json: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def media_type(header: bytes) -> bytes:
     """Return the media type of a header without its parameters, in lower case."""
     return header.partition(b";")[0].strip().lower()
@@ -37,4 +40,4 @@ def encode(value: Any, accept: bytes) -> tuple[bytes, bytes]:
     if accept and any(name in accept for name in _MSGPACK_NAMES) and JSON not in accept:
         packed: bytes = msgpack.packb(whole(value))
         return packed, MSGPACK
-    return json.dumps(whole(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(), JSON
+    return _to_json(whole(value)).encode(), JSON

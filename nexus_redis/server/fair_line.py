@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from itertools import count
 from typing import Final
 
@@ -70,16 +71,17 @@ class PriorityClass:
 
 
 class FairLine:
-    """The line in front of one budget. `waiting` counts the callers here and in the process's own line."""
+    """The line in front of one budget. `waiting` counts the callers that wait, by producer."""
 
     def __init__(self, budget: Budget) -> None:
-        self.budget, self.waiting = budget, 0
+        self.budget = budget
+        self.waiting: Counter[str] = Counter()
         self._classes = {name: PriorityClass() for name in CLASSES}
         self._ahead = 0.0  # tokens that callers in the process's line want
 
     async def acquire(self, who: str, weight: float, priority: str, cost: float, timeout: float) -> Reservation:
         """Take `cost` tokens in turn. Raise what `Budget.acquire` raises; a caller that is cancelled takes none."""
-        self.waiting += 1
+        self.waiting[who] += 1
         try:
             if self._next_class() is None and self._has_room(cost):
                 return await self._take(cost, timeout)
@@ -88,7 +90,9 @@ class FairLine:
             await self._turn(who, weight, priority, cost, timeout)
             return await self._take(cost, max(0.0, timeout - (loop.time() - began)))
         finally:
-            self.waiting -= 1
+            self.waiting[who] -= 1
+            if not self.waiting[who]:
+                del self.waiting[who]
 
     async def _take(self, cost: float, timeout: float) -> Reservation:
         self._ahead += cost

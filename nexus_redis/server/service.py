@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from nexus_redis.asyncio import Nexus
 from nexus_redis.server.access import Access
 from nexus_redis.server.batch import Batch
@@ -10,6 +12,7 @@ from nexus_redis.server.gate import Gate
 from nexus_redis.server.health import Health
 from nexus_redis.server.idempotency import Idempotency
 from nexus_redis.server.known_budgets import KnownBudgets
+from nexus_redis.server.live.watcher import Watcher
 from nexus_redis.server.options import ServerOptions
 from nexus_redis.server.protocol import Protocol
 from nexus_redis.server.tokens import Tokens
@@ -29,7 +32,9 @@ class Service:
         known = KnownBudgets(batch, namespace)
         tokens = Tokens(self.nexus, options, known, self.waiting, Idempotency(batch, namespace))
         protocol = Protocol(batch, namespace, known, clock)
-        budgets = Budgets(self.nexus, batch, known, self.changed)
+        self.watcher = Watcher(self.nexus, denials=tokens.denials.of, waiting=tokens.waiting)
+        self._ending: asyncio.Future[None] | None = None
+        budgets = Budgets(self.nexus, batch, known, self.watcher.changed)
         self.health, self.denials = Health(batch), tokens.denials
         self.acquire, self.try_ = tokens.acquire, tokens.try_
         self.signal, self.report, self.leave = protocol.signal, protocol.report, protocol.leave
@@ -38,14 +43,19 @@ class Service:
         self.pause, self.resume = budgets.pause, budgets.resume
         self.explain, self.history = budgets.explain, budgets.history
 
-    def changed(self) -> None:
-        """Take note that an operator has changed a budget."""
+    async def start(self) -> None:
+        """Begin to look at the budgets."""
+        await self.watcher.start()
 
     def stop(self) -> None:
-        """Answer all that wait, and let nobody wait any more."""
+        """Answer all that wait, end all streams, and let nobody wait any more."""
         self.waiting.stop()
+        self._ending = asyncio.ensure_future(self.watcher.stop())
 
     async def close(self) -> None:
         """Hand all tokens back, and end."""
-        self.stop()
+        if self._ending is None:
+            self.stop()
+        assert self._ending is not None
+        await self._ending
         await self.nexus.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
 from nexus_redis._values.parse import budget_name, split_name
@@ -55,6 +56,11 @@ class Tokens:
         """Take tokens now, or none."""
         fields = await call.fields()
         return await self._answer(call, TryRequest(**fields), fields, None)
+
+    def waiting(self, name: str) -> Mapping[str, int]:
+        """Return how many callers of a budget wait here, by producer."""
+        line = self._lines.get(name)
+        return {} if line is None else line.waiting
 
     async def _answer(self, call: Call, asked: TryRequest, fields: dict[str, Any], timeout: float | None) -> Reply:
         name = budget_name(asked.budget, asked.key)
