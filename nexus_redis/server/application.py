@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Mount, Route, Router
 
 from nexus_redis._values.log import log
 from nexus_redis._values.parse import budget_name
@@ -30,6 +30,7 @@ from nexus_redis.server.pages import docs_page
 from nexus_redis.server.problems import AWAY_RETRY, Headers, Problem, problem_of
 from nexus_redis.server.sending import send_problem, send_stream, send_whole
 from nexus_redis.server.service import Service
+from nexus_redis.server.static import PAGE_SECURITY, Files
 
 Handler = Callable[[Call], Awaitable[Reply]]
 
@@ -37,17 +38,6 @@ TEXT: Final = b"text/plain; charset=utf-8"
 HTML: Final = b"text/html; charset=utf-8"
 EVENTS: Final = b"text/event-stream"
 OPENAPI: Final = b"application/vnd.oai.openapi+json;version=3.1"
-
-CSP: Final = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    b"font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-PAGE_SECURITY: Final[Headers] = [
-    (b"content-security-policy", CSP),
-    (b"x-frame-options", b"DENY"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-]
 
 
 class Application:
@@ -190,6 +180,8 @@ def _routes(service: Service) -> list[BaseRoute]:
         Route("/readyz", Endpoint(service, readyz, is_open=True), methods=["GET"]),
         Route("/openapi.json", Constant(json.dumps(document()).encode(), OPENAPI), methods=["GET"]),
         Route("/docs", Constant(docs_page(), HTML, PAGE_SECURITY), methods=["GET"]),
+        Route("/", Files("index.html"), methods=["GET"]),
+        Mount("/static", Files()),
     ]
 
 
@@ -222,5 +214,7 @@ async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:  # 
 
 
 def _routing_problem(error: HTTPException) -> Problem:
+    if error.status_code != 405:  # no such file
+        return Problem("unknown-path", texts.unknown_path(""))
     allow = (error.headers or {}).get("Allow", "")
     return Problem("wrong-method", texts.wrong_method(allow), headers=[(b"allow", allow.encode())])
