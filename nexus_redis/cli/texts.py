@@ -246,3 +246,20 @@ def command_not_run(cause: str) -> str:
 
 def command_failed(command: str, cause: str) -> str:
     return f"the command {command} cannot be started: {cause}"
+
+
+# --- serve, token, top -----------------------------------------------------------------------------------------------
+
+PATTERN_REMEDY: Final = "use a name, or a pattern such as stripe/*, without commas and blanks"
+
+
+def install_extra(extra: str, package: str) -> str:
+    return f"this verb needs {package}, which is not installed. Install it with: pip install '.[{extra}]'"
+
+
+def serving(where: str) -> str:
+    return f"nexus-redis serves {where} (API at /v1, documented at /docs; Ctrl-C ends it)"
+
+
+def token_exists(file: str) -> str:
+    return f"{file} has a token of this name already: choose another name, or remove its line"
