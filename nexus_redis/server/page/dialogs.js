@@ -67,7 +67,7 @@ export function askPause(budget) {
   return confirm({
     title: ["Pause ", name(budget.name), "?"],
     effect: [
-      `${users(budget)} on all hosts get no more tokens within about a tenth of a second. The rate goes from ${rate(budget.rate)} to 0/s.`,
+      `Its rate goes from ${rate(budget.rate)} to 0/s. Within about a tenth of a second, no producer on any host gets tokens (${users(budget)} now).`,
       "Callers that wait go on waiting until their own timeouts, and go on when the pause is over.",
     ],
     fields: [el("fieldset", {}, el("legend", {}, "How long"),
@@ -87,7 +87,7 @@ export function askResume(budget, now) {
     title: ["Resume ", name(budget.name), "?"],
     effect: [
       `It was paused${by}${why}.${end}`,
-      `${users(budget)} on all hosts go on at once, up to the rate that settings and consumers allow.`,
+      `Its producers on all hosts (${users(budget)} now) go on at once, up to the rate that settings and consumers allow.`,
     ],
     submit: "Resume the budget",
     act: (reason) => api.resume(budget.name, reason),
@@ -105,7 +105,7 @@ export function askSet(budget, field) {
     title: [`Change ${field} of `, name(budget.name), "?"],
     effect: [
       `It is ${setting.value} now${setting.source ? `, set by ${setting.isOperators ? printable(setting.who || "an operator") : setting.source}` : ""}. ${effect}`,
-      `The new value holds for ${users(budget)} on all hosts at once, and wins over the value in code until an operator takes it away.`,
+      `The new value holds at once for its producers on all hosts (${users(budget)} now). It wins over the value in code until an operator takes it away.`,
     ],
     fields: [el("label", { for: input.id }, `New value of ${field}`), input, ...(hinted ? [hinted] : [])],
     submit: `Change ${field}`,

@@ -23,7 +23,7 @@ export class BudgetView {
     this.onChange = onChange;
     this.title = printable(budgetName);
     this.state = el("p", { class: "state" });
-    this.pause = el("button", { type: "button", class: "danger", onclick: () => this.#ask(askPause, "paused") }, "Pause…");
+    this.pause = el("button", { type: "button", class: "alarming", onclick: () => this.#ask(askPause, "paused") }, "Pause…");
     this.resume = el("button", { type: "button", class: "primary", onclick: () => this.#ask(askResume, "resumed") }, "Resume…");
     this.lookOnly = el("p", { class: "hint" }, "To pause or change this budget, sign in with an operator's token.");
     this.facts = new Map(FACTS.map((label) => [label, el("dd")]));
@@ -119,17 +119,24 @@ export class BudgetView {
   }
 
   #sections() {
-    return [
-      el("dl", { class: "facts" }, ...[...this.facts].map(([label, value]) => el("div", {}, el("dt", {}, label), value))),
-      section("why", "Why this rate", this.because, this.remediesTitle, this.remedies),
+    const facts = [...this.facts].map(([label, value]) => el("div", {}, el("dt", {}, label), value));
+    const left = [
       this.charts.node,
       section("consumers", ["Consumers", this.consumersCount], this.consumersRegion),
-      section("settings", "Settings", el("div", { class: "wide" }, el("table", {},
+      section("producers", ["Producers", this.producersCount], this.producersRegion),
+    ];
+    const right = [
+      section("why", "Why this rate", this.because, this.remediesTitle, this.remedies),
+      section("settings", "Settings", scrolled("Settings", el("table", {},
         el("caption", { class: "unseen" }, "Settings"),
         el("thead", {}, headRow("Setting", "Value", "Set by", "Reason", "Change")),
         el("tbody", {}, ...[...this.settings.values()].map((row) => row.tr))))),
-      section("producers", ["Producers", this.producersCount], this.producersRegion),
       section("denials", "Top denials", this.denials.node),
+    ];
+    return [
+      el("dl", { class: "facts" }, ...facts),
+      el("div", { class: "column" }, ...left),
+      el("div", { class: "column" }, ...right),
       section("history", "History", scrolled("History", el("table", { class: "past" },
         el("caption", { class: "unseen" }, "History, the newest first"),
         el("thead", {}, headRow("When", "What, who and why", "Rate", "Level", "Load", "Reason")), this.past))),

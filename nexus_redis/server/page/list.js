@@ -1,7 +1,7 @@
 // The view of all budgets, those in trouble first.
 
 import { el, setText } from "./dom.js";
-import { ago, number, percent, printable, rate } from "./format.js";
+import { ago, number, percent, rate } from "./format.js";
 import { fillLevel, fillLoad, fillState, name } from "./parts.js";
 import { isInTrouble, stateOf } from "./status.js";
 import { LiveTable, howMany, natural } from "./table.js";
@@ -33,7 +33,7 @@ const COLUMNS = [
     text: (row) => known(row, () => (row.granted_per_s === null ? NONE : rate(row.granted_per_s))),
   },
   {
-    id: "level", label: "Level", first: "down", title: "Backpressure, 0 to 3", value: (row) => size(row, () => row.level),
+    id: "level", label: "Level", first: "down", optional: "narrow", title: "Backpressure, 0 to 3", value: (row) => size(row, () => row.level),
     text: (row) => known(row, () => String(row.level)),
     fill: (cell, row, text) => (row.damaged ? cell.replaceChildren(text) : fillLevel(cell, row.level)),
   },
@@ -43,7 +43,7 @@ const COLUMNS = [
     text: (row) => (row.damaged || !row.consumer_count ? NONE : percent(row.load)),
     fill: (cell, row, text) => (text === NONE ? cell.replaceChildren(text) : fillLoad(cell, row.load)),
   },
-  { id: "reason", label: "Reason", optional: "medium", text: (row) => (row.damaged ? "damaged" : printable(row.reason)) },
+  { id: "reason", label: "Reason", optional: "medium", text: reasonOf, fill: (cell, row, text) => cell.replaceChildren(name(text)) },
   {
     id: "consumers", label: "Consumers", numeric: true, first: "down", optional: "large",
     value: (row) => size(row, () => row.consumer_count), text: (row) => known(row, () => number(row.consumer_count)),
@@ -57,6 +57,11 @@ const COLUMNS = [
     value: (row) => size(row, () => row.age), text: (row) => known(row, () => ago(row.age)),
   },
 ];
+
+function reasonOf(row) {
+  if (row.damaged) return row.damaged.join(" ");
+  return row.is_paused && row.pause_reason ? `${row.reason}: ${row.pause_reason}` : row.reason;
+}
 
 const CHOICES = [["all", "All"], ["trouble", "In trouble"], ["paused", "Paused"], ["used", "In use"]];
 const KEEPS = {
@@ -91,8 +96,8 @@ export class ListView {
     this.node = el("div", { class: "list" },
       el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Budgets"), this.summary),
       el("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
-        el("label", { for: "filter" }, "Filter by name or reason"), filter,
-        el("label", { for: "show" }, "Show"), show),
+        el("div", {}, el("label", { for: "filter" }, "Filter by name or reason"), filter),
+        el("div", {}, el("label", { for: "show" }, "Show"), show)),
       this.table.node);
   }
 
@@ -111,7 +116,7 @@ export class ListView {
     for (const [key, row] of budgets) {
       if (isInTrouble(row)) troubled += 1;
       const isFound = !wanted || key.toLowerCase().includes(wanted) || stateOf(row).word.toLowerCase().includes(wanted)
-        || (row.reason ?? "").includes(wanted);
+        || reasonOf(row).toLowerCase().includes(wanted);
       if (isFound && keeps(row)) rows.set(key, row);
     }
     const trouble = troubled ? `${number(troubled)} in trouble` : "none in trouble";

@@ -4,7 +4,8 @@ import { el, setText, sync } from "./dom.js";
 import { clock, number, percent, rate } from "./format.js";
 
 const SPAN = 600; // seconds
-const HEIGHT = 190;
+const LEAST_SPAN = 120;
+const HEIGHT = 165;
 const { uPlot } = globalThis;
 
 const FLOW = {
@@ -92,6 +93,12 @@ class Chart {
     return { width: Math.max(200, this.canvas.clientWidth), height: HEIGHT };
   }
 
+  /** Return the ten minutes before now, or fewer while less is known. */
+  #range() {
+    const known = this.#at - (this.#series.at[0] ?? this.#at);
+    return [this.#at - Math.min(SPAN, Math.max(LEAST_SPAN, known)), this.#at];
+  }
+
   #draw() {
     if (!this.#series || !this.canvas.clientWidth) return;
     this.#plot?.destroy();
@@ -104,13 +111,14 @@ class Chart {
       ...this.#size(),
       padding: [8, hasLevel ? 0 : 12, 0, 0],
       cursor: { y: false, points: { size: 6 } },
+      legend: { markers: { width: 2, dash: (_, i) => (this.kind.series[i - 1]?.dash ? "dashed" : "solid") } },
       scales: {
-        x: { time: true, range: () => [this.#at - SPAN, this.#at] },
+        x: { time: true, range: () => this.#range() },
         y: { range: (_, least, most) => [0, this.kind.top(most ?? 0)] },
         ...(hasLevel ? { level: { range: [0, 3.3] } } : {}),
       },
       axes: [
-        { ...quiet, grid: { show: false }, space: 80, values: (_, splits) => splits.map((t) => clock(t).slice(0, 5)), incrs: [60, 120, 300] },
+        { ...quiet, grid: { show: false }, space: 80, values: (_, splits) => splits.map((t) => clock(t).slice(0, 5)), incrs: [30, 60, 120, 300], size: 26 },
         { ...quiet, grid, size: 66, space: 36, values: (_, splits) => splits.map(this.kind.axis) },
         ...(hasLevel ? [{ ...quiet, grid: { show: false }, scale: "level", side: 1, size: 28, values: (_, splits) => splits, splits: () => [0, 1, 2, 3] }] : []),
       ],
