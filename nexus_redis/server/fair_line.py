@@ -38,6 +38,11 @@ class Place:
     def __init__(self, cost: float, turn: asyncio.Future[None]) -> None:
         self.cost, self.turn, self.is_gone = cost, turn, False
 
+    @property
+    def has_gone(self) -> bool:
+        """Return whether its caller waits no more: it was cancelled, perhaps in this turn of the event loop."""
+        return self.is_gone or self.turn.cancelled()
+
 
 class PriorityClass:
     """The callers of one priority, the first to finish first."""
@@ -60,7 +65,7 @@ class PriorityClass:
     @property
     def first(self) -> Place | None:
         """Return the caller that is next, or None if nobody waits."""
-        while self._heap and self._heap[0][2].is_gone:
+        while self._heap and self._heap[0][2].has_gone:
             heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 

@@ -49,26 +49,35 @@ def bound(options: ServerOptions) -> Iterator[socket.socket]:
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind((host, port))
-    found.listen(BACKLOG)
+    with _closed_if_it_fails(socket.socket(family)) as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(BACKLOG)
     return found
 
 
 def _bind_unix(path: Path) -> socket.socket:
-    found = socket.socket(socket.AF_UNIX)
     if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
             if probe.connect_ex(str(path)) != 0:  # a server that was killed has left it
                 path.unlink()
     old = os.umask(0o777 & ~SOCKET_MODE)
     try:
-        found.bind(str(path))
+        with _closed_if_it_fails(socket.socket(socket.AF_UNIX)) as found:
+            found.bind(str(path))
+            found.listen(BACKLOG)
     finally:
         os.umask(old)
-    found.listen(BACKLOG)
     return found
+
+
+@contextlib.contextmanager
+def _closed_if_it_fails(found: socket.socket) -> Iterator[socket.socket]:
+    try:
+        yield found
+    except BaseException:
+        found.close()
+        raise
 
 
 def address_of(options: ServerOptions, found: socket.socket) -> str:
