@@ -96,7 +96,7 @@ export class Feed {
   }
 }
 
-async function read(body, onBytes, onEvent) {
+export async function read(body, onBytes, onEvent) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {

@@ -47,7 +47,7 @@ export function percent(x) {
 }
 
 function tenth(x) {
-  return Math.round(x * 10) / 10;
+  return Number(x.toFixed(1));
 }
 
 /** An age in steps: "now", or "30 s ago". */
