@@ -10,7 +10,6 @@ from tests.harness.servers import Server
 from tests.server.browsing import browser, page  # fixtures of the page
 from tests.server.served import Served
 
-
 __all__ = ["browser", "page", "served"]
 
 

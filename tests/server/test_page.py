@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from nexus_redis import Nexus
@@ -245,9 +244,7 @@ def test_numbers_are_those_of_the_command_line(served: Served, page: Page) -> No
         const {number, rate, seconds, percent} = await import("/static/format.js");
         return numbers.map((x) => [number(x), rate(x), seconds(x), percent(x)]);
     }"""
-    wanted = [
-        [formatting.number(x), formatting.rate(x), formatting.seconds(x), formatting.percent(x)] for x in NUMBERS
-    ]
+    wanted = [[formatting.number(x), formatting.rate(x), formatting.seconds(x), formatting.percent(x)] for x in NUMBERS]
     assert page.evaluate(code, list(NUMBERS)) == wanted
 
 
@@ -272,5 +269,3 @@ def test_a_stream_in_pieces(page: Page, served: Served) -> None:
         body,
     )
     assert found == [["trouble", {"text": "é", "since": 1}], ["budgets", data]]
-
-

@@ -89,6 +89,7 @@ function route() {
   const match = location.hash.match(/^#\/budget\/(.+)$/);
   if (location.hash === "#main") return; // the skip link
   const name = match ? decoded(match[1]) : null;
+  const isFirst = view === null;
   const from = view instanceof BudgetView ? view.name : null;
   view?.close();
   store.watch(name);
@@ -96,10 +97,11 @@ function route() {
   main.replaceChildren(view.node);
   view.render({ canAct: canAct() });
   feed.watch(name);
+  draw();
+  if (isFirst) return; // a browser begins at the top by itself
   scrollTo(0, 0);
   const back = from && main.querySelector(`a[href="${CSS.escape(hashOf(from))}"]`);
   (back ?? main.querySelector("h1")).focus({ preventScroll: !back });
-  draw();
 }
 
 function decoded(text) {

@@ -168,6 +168,10 @@ export class BudgetView {
     const budget = this.store.detail?.budget;
     if (!budget) return;
     const result = await dialog(budget, field ?? this.store.at);
+    if (document.activeElement === document.body) { // the button that opened the dialog is hidden by now
+      const buttons = field ? [this.settings.get(field).change] : [this.resume, this.pause];
+      buttons.find((button) => !button.hidden)?.focus();
+    }
     if (result) this.onChange(`${printable(this.name)}: ${done}.`);
   }
 }
