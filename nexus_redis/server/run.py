@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.server import texts
+from nexus_redis.server.access import Access
 from nexus_redis.server.connection import Connection
 from nexus_redis.server.options import ServerOptions
 
@@ -24,11 +25,12 @@ SOCKET_MODE: Final = 0o660
 
 
 def check(options: ServerOptions) -> None:
-    """Raise `InvalidSetting` for an address that everybody could reach without a token."""
+    """Raise `InvalidSetting` for an address that everybody could reach without a token, and for unreadable tokens."""
     if options.tokens is None and not options.is_local:
         raise InvalidSetting("host", options.host, texts.NEEDS_TOKENS)
     if (options.certificate is None) != (options.private_key is None):
         raise InvalidSetting("tls_cert", str(options.certificate), texts.CERTIFICATE_AND_KEY)
+    Access(options.tokens)  # reads the file
 
 
 @contextlib.contextmanager
