@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from uvicorn.supervisors import Multiprocess
 
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.server import texts
+from nexus_redis.server.access import Access
 from nexus_redis.server.connection import Connection
 from nexus_redis.server.options import ServerOptions
 
@@ -24,11 +26,12 @@ SOCKET_MODE: Final = 0o660
 
 
 def check(options: ServerOptions) -> None:
-    """Raise `InvalidSetting` for an address that everybody could reach without a token."""
+    """Raise `InvalidSetting` for an address that everybody could reach without a token, and for unreadable tokens."""
     if options.tokens is None and not options.is_local:
         raise InvalidSetting("host", options.host, texts.NEEDS_TOKENS)
     if (options.certificate is None) != (options.private_key is None):
         raise InvalidSetting("tls_cert", str(options.certificate), texts.CERTIFICATE_AND_KEY)
+    Access(options.tokens)  # reads the file
 
 
 @contextlib.contextmanager
@@ -89,6 +92,15 @@ def address_of(options: ServerOptions, found: socket.socket) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system does: a shell allows 1,024, and each connection is one."""
+    if sys.platform != "win32":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def config(app: Any, options: ServerOptions) -> uvicorn.Config:
     """Return the configuration of uvicorn for an application with `limits`."""
     return uvicorn.Config(
@@ -112,6 +124,7 @@ def config(app: Any, options: ServerOptions) -> uvicorn.Config:
 
 def serve(app: Any, options: ServerOptions, found: socket.socket) -> None:
     """Serve an application on a bound socket until a signal ends this process."""
+    _raise_file_limit()
     chosen = config(app, options)
     if options.workers > 1:
         Multiprocess(chosen, sockets=[found]).run()

@@ -129,11 +129,11 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
-def test_an_open_address_needs_tokens(host: str) -> None:
+def test_an_open_address_needs_tokens(host: str, tokens: dict[str, Any]) -> None:
     """The server refuses an address that others can reach, unless it has tokens."""
     with pytest.raises(InvalidSetting):
         run.check(ServerOptions(host=host))
-    run.check(ServerOptions(host=host, tokens=Path("tokens")))
+    run.check(ServerOptions(host=host, tokens=Path(tokens["file"]["path"])))
 
 
 @pytest.mark.parametrize(
