@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -36,7 +36,7 @@ async def produce(budget: Budget, name: str, weight: float) -> None:
             await producer.acquire(5)
 
 
-async def consume(budget: Budget, name: str, capacity: float, loads: list[float]) -> None:
+async def consume(budget: Budget, name: str, capacity: float, loads: Sequence[float]) -> None:
     """Report one load after the other, for three seconds each, again and again."""
     async with budget.consumer(name, capacity=capacity) as consumer:
         while True:

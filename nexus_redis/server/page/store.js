@@ -21,7 +21,7 @@ export class Store {
       this.at = data.at;
       this.hasList = true;
       merge(this.budgets, data.budgets, data.gone, "name", data.is_whole);
-      if (this.detail) this.detail.sample(data.at, this.budgets.get(this.detail.name));
+      this.detail?.look(data.at, this.budgets.get(this.detail.name));
     } else if (this.detail && name === "series") {
       this.detail.begin(data);
     } else if (this.detail && name === "budget") {
@@ -67,9 +67,12 @@ class Detail {
     }
   }
 
-  sample(at, row) {
+  /** Take what the list says of this budget: it comes sooner than the members, and once a second. */
+  look(at, row) {
     const { series } = this;
-    if (!row || row.damaged || at - (series.at.at(-1) ?? 0) < 0.5) return;
+    if (!row || row.damaged) return;
+    if (this.budget && !this.budget.damaged) Object.assign(this.budget, row);
+    if (at - (series.at.at(-1) ?? 0) < 0.5) return;
     series.at.push(at);
     series.rate.push(row.rate);
     series.granted.push(row.granted_per_s);
