@@ -1,9 +1,9 @@
 """Measure the live page in a real browser: `python -m benchmarks.live_page`.
 
-2,000 producers of one budget change their demand and their share each second. A page shows them, and this says how long its frames and
-its tasks take, how many bytes a second the stream has, and how long it takes from a pause by the API until the page
-shows it. The same is measured with 1 producer, and for the list of 1,000 budgets. Server, Redis, browser and load share
-the machine. An idle page draws 60 frames a second, one each 16.7 ms.
+2,000 producers of one budget change their demand and their share each second. A page shows them, and this says how long
+its frames and its tasks take, how many bytes a second the stream has, and how long it takes from a pause by the API
+until the page shows it. The same is measured with 1 producer, and for the list of 1,000 budgets. Server, Redis, browser
+and load share the machine. An idle page draws 60 frames a second, one each 16.7 ms.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ export class BudgetView {
       section("why", "Why this rate", this.because, this.remediesTitle, this.remedies),
       section("settings", "Settings", scrolled("Settings", el("table", {},
         el("caption", { class: "unseen" }, "Settings"),
-        el("thead", {}, headRow("Setting", "Value", "Set by", "Reason", "Change")),
+        el("thead", {}, headRow("Setting", "Value", "Set by, and why", "Change")),
         el("tbody", {}, ...[...this.settings.values()].map((row) => row.tr))))),
       section("denials", "Top denials", this.denials.node),
     ];
@@ -148,8 +148,8 @@ export class BudgetView {
       onclick: () => this.#ask(askSet, `changed: ${field}`, field) }, "Change…");
     const unset = el("button", { type: "button", "aria-label": `Take away the operator's ${field}`,
       onclick: () => this.#ask(askUnset, `changed: ${field}`, field) }, "Take away…");
-    const cells = { value: el("td"), source: el("td"), why: el("td") };
-    const tr = el("tr", {}, el("th", { scope: "row" }, el("code", {}, field)), cells.value, cells.source, cells.why,
+    const cells = { value: el("td", { class: "value" }), source: el("td") };
+    const tr = el("tr", {}, el("th", { scope: "row" }, el("code", {}, field)), cells.value, cells.source,
       el("td", { class: "buttons" }, change, unset));
     return { tr, change, unset, ...cells };
   }
@@ -157,8 +157,8 @@ export class BudgetView {
   #renderSetting(row, setting) {
     setText(row.value, setting.value);
     const when = setting.age === null ? "" : `, ${ago(setting.age)}`;
-    setText(row.source, setting.who ? `${printable(setting.who)} (${setting.source})${when}` : setting.source || "-");
-    setText(row.why, setting.why ? printable(setting.why) : "-");
+    const why = setting.why ? `: ${printable(setting.why)}` : "";
+    setText(row.source, setting.who ? `${printable(setting.who)} (${setting.source})${when}${why}` : setting.source || "-");
     if (document.activeElement === row.unset && !setting.isOperators) row.change.focus();
     row.change.hidden = !this.#canAct;
     row.unset.hidden = !this.#canAct || !setting.isOperators;
