@@ -202,6 +202,10 @@ def test_a_token_is_asked_for_and_kept(guarded: Guarded, page: Page) -> None:
     page.reload()
     expect(row(page, "stripe")).to_contain_text("100/s")
     assert guarded.tokens["reader"] not in page.content()
+    page.get_by_role("button", name="Signed in as reader").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#banner")).to_contain_text("This server needs a token")
+    assert page.evaluate("sessionStorage.length") == 0
 
 
 def test_a_token_that_was_withdrawn(guarded: Guarded, page: Page) -> None:

@@ -126,7 +126,8 @@ async function signIn() {
   const why = link.kind === "refused" ? link.text : "A token says who you are. With an operator's token you can pause and change budgets.";
   const found = await askToken(why);
   if (!found) return;
-  caller = found;
+  caller = found === true ? null : found; // or the token was forgotten
+  if (found === true) await learn();
   feed.watch(view instanceof BudgetView ? view.name : null);
   draw();
 }

@@ -9,7 +9,7 @@ import { SETTINGS, editable, entered, settingOf } from "./settings.js";
 const UNITS = { seconds: 1, minutes: 60, hours: 3600 };
 
 /** Show a dialog and resolve to what `act` returned, or to null if the person has cancelled. */
-function confirm({ title, effect, fields = [], submit, act, isDangerous = false, needsReason = true }) {
+function confirm({ title, effect, fields = [], submit, act, isDangerous = false, needsReason = true, other = null }) {
   const heading = newId("title");
   const text = newId("effect");
   const error = el("p", { class: "error", role: "alert" });
@@ -22,18 +22,21 @@ function confirm({ title, effect, fields = [], submit, act, isDangerous = false,
     ...(needsReason ? [el("label", { for: reason.id }, "Reason, which the history keeps"), reason] : []),
     error,
     el("div", { class: "buttons" },
+      other && el("button", { type: "button", onclick: () => finish(other.act()) }, other.label),
       el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), confirmButton));
   const dialog = el("dialog", { "aria-labelledby": heading, "aria-describedby": text }, form);
-  const before = document.activeElement;
+  let result = null;
+  const finish = (found) => {
+    result = found ?? true;
+    dialog.close();
+  };
   return new Promise((resolve) => {
-    let result = null;
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       setText(error, "");
       confirmButton.disabled = true;
       try {
-        result = (await act(reason.value.trim())) ?? true;
-        dialog.close();
+        finish(await act(reason.value.trim()));
       } catch (problem) {
         if (!(problem instanceof api.Problem)) throw problem;
         setText(error, problem.message);
@@ -43,7 +46,6 @@ function confirm({ title, effect, fields = [], submit, act, isDangerous = false,
     });
     dialog.addEventListener("close", () => {
       dialog.remove();
-      if (before?.isConnected) before.focus();
       resolve(result);
     });
     document.body.append(dialog);
@@ -135,7 +137,7 @@ function inputFor(kind, value) {
   return el("input", { type: isNumber ? "number" : "text", step: "any", min: isNumber ? "0" : null, required: true, autocomplete: "off", value });
 }
 
-/** Ask for a token, and keep it for this tab. */
+/** Ask for a token, and keep it for this tab. Resolve to the answer of whoami, or to true if the token was forgotten. */
 export function askToken(why) {
   const input = el("input", { id: newId("token"), type: "password", autocomplete: "off", required: true });
   return confirm({
@@ -144,6 +146,7 @@ export function askToken(why) {
     fields: [el("label", { for: input.id }, "Token"), input],
     submit: "Sign in",
     needsReason: false,
+    other: api.token.get() ? { label: "Sign out", act: () => api.token.set("") } : null,
     act: async () => {
       const last = api.token.get();
       api.token.set(input.value.trim());

@@ -4,6 +4,7 @@ import { headers, problemOf } from "./api.js";
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10000;
+const REFUSALS = [400, 401, 403, 422]; // another try would have the same answer
 const SILENCE = 40000; // the server sends something each 15 s
 
 export class Feed {
@@ -78,7 +79,7 @@ export class Feed {
     listen();
     try {
       const answer = await fetch(`v1/events${query}`, { headers: headers(), cache: "no-store", signal: attempt.signal });
-      if (answer.status >= 400 && answer.status < 500 && answer.status !== 429 && answer.status !== 408) {
+      if (REFUSALS.includes(answer.status)) {
         const problem = await problemOf(answer);
         return { kind: "refused", status: answer.status, text: problem.message };
       }
