@@ -247,6 +247,11 @@ class Ledger:
     # --- counting
 
     @property
+    def waiting(self) -> int:
+        """Return how many callers are in line, those that let others pass included."""
+        return len(self.waiters) - (self.debt is not None)
+
+    @property
     def sums(self) -> Sums:
         """Return what became of all tokens, and how many acquires were served at once. Needs no lock."""
         cache = self.cache

@@ -63,6 +63,11 @@ class Tally:
         self.degraded = 0
         self.denied: dict[str, int] = {}
 
+    @property
+    def is_used(self) -> bool:
+        """Return whether there is anything in it."""
+        return self.sums != NO_SUMS or any(self.waits) or bool(self.denied)
+
     def serve(self, seconds: float, *, is_degraded: bool = False) -> None:
         """Count a caller that was served after it had waited."""
         self.waits[bisect_left(WAIT_BOUNDS, seconds)] += 1
