@@ -2,7 +2,7 @@
 
     REGISTRY.register(NexusCollector(nexus))                      for prometheus_client, extra `metrics`
     body, content_type = await exposition(nexus)                  the page of a /metrics of your own
-    nexus_redis.metrics.datadog.emit(nexus)                       DogStatsD, extra `datadog`
+    with nexus_redis.metrics.datadog.Emitter(nexus): ...          DogStatsD, extra `datadog`
     nexus_redis.metrics.otel.observe(nexus)                       OpenTelemetry, extra `otel`
 
 All of them have the same metrics, which `CATALOGUE` lists. docs/metrics.md shows them as a table.

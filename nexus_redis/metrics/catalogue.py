@@ -14,6 +14,8 @@ PREFIX: Final = "nexus_redis_"
 DOTTED_PREFIX: Final = "nexus_redis."
 ALL_KEYS: Final = "/*"  # after a budget's name: all its per-key budgets together. No name of a budget has a star
 
+PARTS: Final = ("bucket", "count", "sum")  # of a histogram, where a system has none that can be read: counters
+
 Kind = Literal["gauge", "counter", "histogram"]
 Scope = Literal["both", "fleet", "client"]
 
@@ -32,6 +34,10 @@ class Metric(NamedTuple):
     def dotted(self) -> str:
         """The name in Datadog and in OpenTelemetry."""
         return DOTTED_PREFIX + self.name.removeprefix(PREFIX)
+
+    def is_in(self, *, fleet: bool) -> bool:
+        """Return whether an exporter has it: one without the fleet's metrics reads nothing in Redis."""
+        return fleet or self.scope != "fleet"
 
 
 _BUDGET: Final = ("budget",)
@@ -143,7 +149,7 @@ CLIENT_PUSH_LAG: Final = Metric(
     "How late this process hears a message, at most: the last measured round trip of the connection that listens.",
 )  # fmt: skip
 
-CATALOGUE: Final = (
+CATALOGUE: Final[tuple[Metric, ...]] = (
     UP, BUDGETS, DAMAGED, KEYS, RATE, GRANTED, TOKENS, LOAD, LEVEL, PAUSED, REASON, CONSUMERS, PRODUCERS,
     CLIENT_GRANTED, CLIENT_USED, CLIENT_RETURNED, CLIENT_BURNED, CLIENT_HELD, CLIENT_WAITING, CLIENT_WAIT,
     CLIENT_ACQUIRES, CLIENT_LOCAL, CLIENT_DENIED, CLIENT_DEGRADED, CLIENT_PUSHES, CLIENT_PUSH_LAG,

@@ -57,7 +57,7 @@ class NexusCollector:
 
     @property
     def _metrics(self) -> list[Metric]:
-        return [metric for metric in CATALOGUE if self._is_fleet or metric.scope != "fleet"]
+        return [metric for metric in CATALOGUE if metric.is_in(fleet=self._is_fleet)]
 
 
 class _Page:

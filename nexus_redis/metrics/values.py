@@ -30,6 +30,15 @@ class Sample(NamedTuple):
     value: float | Histogram
 
 
+class Series(NamedTuple):
+    """One number of a metric, by its dotted name. A histogram is counters: `.bucket` with `le`, `.count` and `.sum`."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+    is_counter: bool
+
+
 class Values:
     """The samples of each metric."""
 
@@ -43,3 +52,15 @@ class Values:
     def of(self, metric: Metric) -> list[Sample]:
         """Return the samples of a metric."""
         return self._samples.get(metric, [])
+
+    def series(self, metric: Metric) -> Iterator[Series]:
+        """Yield the samples of a metric by their dotted names."""
+        for names, value in self.of(metric):
+            labels = dict(zip(metric.labels, names, strict=True))
+            if isinstance(value, Histogram):
+                for bound, count in value.buckets:
+                    yield Series(f"{metric.dotted}.bucket", labels | {"le": bound}, count, is_counter=True)
+                yield Series(f"{metric.dotted}.count", labels, sum(value.counts), is_counter=True)
+                yield Series(f"{metric.dotted}.sum", labels, value.total, is_counter=True)
+            else:
+                yield Series(metric.dotted, labels, value, metric.kind == "counter")
