@@ -4,7 +4,7 @@
 
 A gauge is sent as it stands, and a counter as what was added since it was last sent. DogStatsD has no histogram that
 was counted elsewhere. So the waits are sent as counters, as Datadog's own check of Prometheus pages does it: `.bucket`
-with the tag `le`, `.count` and `.sum`.
+with the tag `le`, `.count` and `.sum`. Datadog's tags have no star, so all keys of `stripe` are `stripe/_` there.
 """
 
 from __future__ import annotations

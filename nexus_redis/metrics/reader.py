@@ -55,7 +55,7 @@ class Reader:
         values = Values()
         with self._lock:
             self._has_failed = self._has_failed and not is_up
-            values.add(c.UP, is_up)
+            values.add(c.UP, int(is_up))
             self._client.read(values)
             if seen is not None and self._fleet is not None:
                 self._fleet.read(seen, values)

@@ -31,7 +31,7 @@ class Sample(NamedTuple):
 
 
 class Series(NamedTuple):
-    """One number of a metric, by its dotted name. A histogram is counters: `.bucket` with `le`, `.count` and `.sum`."""
+    """One number of a metric, by its dotted name. A histogram is counters: `.bucket` with `le`, `.count`, `.sum`."""
 
     name: str
     labels: dict[str, str]
@@ -59,7 +59,12 @@ class Values:
             labels = dict(zip(metric.labels, names, strict=True))
             if isinstance(value, Histogram):
                 for bound, count in value.buckets:
-                    yield Series(f"{metric.dotted}.bucket", labels | {"le": bound}, count, is_counter=True)
+                    yield Series(
+                        f"{metric.dotted}.bucket",
+                        labels | {"le": bound.removeprefix("+").lower()},
+                        count,
+                        is_counter=True,
+                    )
                 yield Series(f"{metric.dotted}.count", labels, sum(value.counts), is_counter=True)
                 yield Series(f"{metric.dotted}.sum", labels, value.total, is_counter=True)
             else:
