@@ -63,7 +63,8 @@ def test_request_headers(one_server: Server) -> None:
             await site.ask(
                 "/", "X-B: 1", "X-A: é", "X-B: 2", "Cookie: a=1; b=2", "Cookie: c=3", "Authorization: Basic x",
                 "Connection: x-hop, keep-alive", "X-Hop: 1", "Keep-Alive: 5", "TE: trailers", "Upgrade: h2c",
-                "Proxy-Authorization: Basic y", "Via: 1.0 first", "X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https",
+                "Proxy-Authorization: Basic y", "Via: 1.0 first", "X-Forwarded-For: 192.0.2.1",
+                "X-Forwarded-Proto: https",
                 'Forwarded: for="[2001:db8::1]"',
             )  # fmt: skip
             assert site.upstream.heads[0].headers == [
@@ -96,7 +97,8 @@ def test_response_headers(one_server: Server) -> None:
         async with proxied(one_server) as site:
             body = gzip.compress(b"hello")
             site.upstream.answering(
-                b"HTTP/1.1 203 Fine\r\nSet-Cookie: a=1\r\nDate: then\r\nset-cookie: b=2\r\nServer: es\r\nX-Latin: \xe9\r\n"
+                b"HTTP/1.1 203 Fine\r\nSet-Cookie: a=1\r\nDate: then\r\nset-cookie: b=2\r\nServer: es\r\n"
+                b"X-Latin: \xe9\r\n"
                 b"Connection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nContent-Encoding: gzip\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
             )
@@ -169,7 +171,8 @@ def test_trailers_at_once(one_server: Server) -> None:
         async with proxied(one_server) as site:
             client = await site.client()
             await client.send(
-                b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nAuthorization: forged\r\n\r\n"
+                b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"1\r\na\r\n0\r\nAuthorization: forged\r\n\r\n"
             )
             assert (await client.answer()).status == 200
             assert site.upstream.heads[0].all("authorization") == []
@@ -369,18 +372,15 @@ def test_silent_client(one_server: Server) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("framing", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
-def test_cut_response(one_server: Server, framing: bytes, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("rest", [b"Content-Length: 9\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"])
+def test_cut_response(one_server: Server, rest: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """A response that breaks off does not look whole to the client."""
 
     async def main() -> None:
         async with proxied(one_server) as site:
 
             async def handle(visit: Visit) -> None:
-                await visit.send(
-                    b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n3\r\nabc\r\n"[: 4 + (9 if b"T" in framing else 3)]
-                )
-                visit.writer.close()
+                await visit.send(b"HTTP/1.1 200 OK\r\n" + rest)
                 raise ConnectionError
 
             site.upstream.handle = handle

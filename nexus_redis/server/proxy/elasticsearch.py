@@ -27,7 +27,7 @@ from nexus_redis.asyncio import Budget, Consumer
 from nexus_redis.errors import NexusError
 from nexus_redis.extending import log
 from nexus_redis.server.proxy import texts
-from nexus_redis.server.proxy.upstream import Broken, Upstream
+from nexus_redis.server.proxy.upstream import FAILURES, Broken, Upstream
 
 EACH: Final = 1.0  # seconds between two looks, and between two reports
 PATIENCE: Final = 3  # looks that may fail before the nodes count as gone
@@ -155,7 +155,7 @@ class WriteQueues:
         while True:
             try:
                 await self.look()
-            except (Broken, NexusError, OSError, ValueError, TimeoutError) as error:
+            except (*FAILURES, Broken, NexusError, ValueError) as error:
                 await self._failed(error)
             due = max(due + EACH, loop.time())
             await asyncio.sleep(due - loop.time())

@@ -64,6 +64,7 @@ class Pacer:
 
     def __init__(self, budget: Budget, observer: Consumer | None, wait: float) -> None:
         self.budget, self._observer, self._wait = budget, observer, wait
+        self._shown = budget.parent or budget.name  # a key may be a secret
         self._limiter = AsyncLimiter(budget, 1, None, report=False)
         self._pauses = PauseEnds(asyncio.Lock)
 
@@ -119,8 +120,8 @@ class Pacer:
         match error:
             case AcquireTimeout():
                 wait = await self._pause_left() if error.reason == "paused" else error.retry_after
-                detail = f"{error}. {texts.NOT_PASSED_ON}"
-                return self.refused(error.reason, wait, detail)
+                shown = AcquireTimeout(self._shown, error.cost, error.waited, error.reason)
+                return self.refused(error.reason, wait, f"{shown}. {texts.NOT_PASSED_ON}")
             case Unavailable():
                 return self.refused("unavailable", AWAY_RETRY, texts.REDIS_AWAY)
             case Closed():
@@ -129,10 +130,9 @@ class Pacer:
 
     def refused(self, reason: str, wait: float, detail: str) -> Problem:
         """Return the answer to a request that gets no tokens."""
-        shown = self.budget.parent or self.budget.name  # a key may be a secret
-        fields = rate_limit_fields(shown, known_rate(self.budget), max(1.0, wait))
+        fields = rate_limit_fields(self._shown, known_rate(self.budget), max(1.0, wait))
         headers: Headers = [(name.lower().encode(), value.encode()) for name, value in fields]
-        return over_budget(shown, reason, wait, detail, headers)
+        return over_budget(self._shown, reason, wait, detail, headers)
 
     async def _pause_left(self) -> float:
         """Return the seconds that the pause lasts. Ask Redis once a second at most, however many are refused."""
