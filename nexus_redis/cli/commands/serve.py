@@ -107,8 +107,8 @@ def serve(
             raise Misuse(texts.PROXY_NEEDS_BUDGET if budget is None else texts.PROXY_TAKES_NO_TOKENS)
         target_of(budget, key)  # refuses a name that cannot be one
         proxy = ProxyOptions(
-            upstream=upstream, budget=budget, key=key, rate=parse_rate(rate) if rate is not None else None, cost=cost, wait_s=options.wait_s, stats=stats,
-            keep_host=keep_host,
+            upstream=upstream, budget=budget, key=key, rate=None if rate is None else parse_rate(rate), cost=cost,
+            wait_s=options.wait_s, stats=stats, keep_host=keep_host,
         )  # fmt: skip
     elif budget is not None or rate is not None or stats is not None or key is not None or anyone or keep_host:
         raise Misuse(texts.ONLY_WITH_UPSTREAM)
