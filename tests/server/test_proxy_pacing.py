@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from nexus_redis import Denied
 from nexus_redis.server.options import Limits
 from nexus_redis.server.proxy import ProxyOptions, texts
 from tests.harness.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import run
-from tests.server.proxied import Visit, proxied, until_reported
+from tests.server.proxied import Proxied, Visit, proxied, until_reported
 
 BULK = b'{"index": {}}\n{"a": 1}\n{"delete": {}}\n'
 
@@ -24,8 +25,10 @@ BULK = b'{"index": {}}\n{"a": 1}\n{"delete": {}}\n'
 
 async def until_denied(site: Proxied, *reasons: str) -> None:
     """Try until tokens are denied for one of these reasons: the process has had an answer by then."""
-    while getattr(await site.nexus.budget("es").try_acquire(), "reason", "") not in reasons:
-        await asyncio.sleep(0)
+    while True:
+        denied = await site.nexus.budget("es").try_acquire()
+        if isinstance(denied, Denied) and denied.reason in reasons:
+            return
 
 
 def test_over_budget(one_server: Server) -> None:
