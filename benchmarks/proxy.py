@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
 import psutil
@@ -207,7 +207,7 @@ class Peak:
         while not self._is_over.wait(0.02):
             self.peak = max(self.peak, self._now())
 
-    def __enter__(self) -> Peak:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
