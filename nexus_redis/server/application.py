@@ -1,8 +1,9 @@
 """The ASGI application of `nexus-redis serve`, made of the table of operations and of a few pages beside it.
 
-request --> gate (Host, Origin) --> caller (bearer token) --> operation --> answer, or a problem document
+    request --> gate (Host, Origin) --> caller (bearer token) --> operation --> answer, or a problem document
 
-uvicorn.run(Application(ServerOptions(url="redis://redis:6379/0")), port=8080)
+Any ASGI server that sends lifespan events can run it: `uvicorn.run(Application(ServerOptions()), port=8080)`. `run.py`
+runs it with limits on each connection, and with an orderly end.
 """
 
 from __future__ import annotations
