@@ -13,9 +13,8 @@ from nexus_redis.asyncio import Nexus
 from nexus_redis.server.connection import Connection
 from nexus_redis.server.proxy import Proxy, ProxyOptions
 from tests.harness.servers import Server
-from tests.harness.support import PATIENCE, free_port
+from tests.harness.support import HOST, PATIENCE, free_port
 
-HOST: Final = "127.0.0.1"
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -171,8 +170,8 @@ class Client:
 class Proxied:
     """A proxy before an upstream."""
 
-    def __init__(self, proxy: Proxy, upstream: Upstream, nexus: Nexus, server: uvicorn.Server, port: int) -> None:
-        self.proxy, self.upstream, self.nexus, self.server, self.port = proxy, upstream, nexus, server, port
+    def __init__(self, proxy: Proxy, upstream: Upstream, nexus: Nexus, port: int) -> None:
+        self.proxy, self.upstream, self.nexus, self.port = proxy, upstream, nexus, port
         self._clients: list[Client] = []
 
     async def client(self) -> Client:
@@ -194,7 +193,8 @@ class Proxied:
         while not is_so():  # noqa: ASYNC110  # other tasks have no event for it
             await asyncio.sleep(0)
 
-    async def stop(self) -> None:
+    def leave(self) -> None:
+        """Close all connections."""
         for client in self._clients:
             client.writer.close()
 
@@ -218,21 +218,32 @@ async def proxied(redis: Server, **given: Any) -> AsyncIterator[Proxied]:
 @asynccontextmanager
 async def serving(nexus: Nexus, before: Upstream, **given: Any) -> AsyncIterator[Proxied]:
     """Run one more proxy before an upstream."""
-    proxy, port = Proxy(nexus, options(before, **given)), free_port()
+    proxy = Proxy(nexus, options(before, **given))
+    async with running(proxy) as port:
+        found = Proxied(proxy, before, nexus, port)
+        try:
+            yield found
+        finally:
+            found.leave()
+
+
+@asynccontextmanager
+async def running(app: Any) -> AsyncIterator[int]:
+    """Run an application as the product does; yields its port."""
+    port = free_port()
     config = uvicorn.Config(
-        proxy, host=HOST, port=port, http=Connection, ws="none", lifespan="on", log_level="critical",
+        app, host=HOST, port=port, http=Connection, ws="none", lifespan="on", log_level="critical",
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=int(PATIENCE),
     )  # fmt: skip
     server = uvicorn.Server(config)
-    running = asyncio.create_task(server.serve())
-    found = Proxied(proxy, before, nexus, server, port)
+    serving_task = asyncio.create_task(server.serve())
     try:
-        await found.until(lambda: server.started)
-        yield found
+        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+            await asyncio.sleep(0)
+        yield port
     finally:
-        await found.stop()
         server.should_exit = True
-        await running
+        await serving_task
 
 
 def reported(consumers: Any) -> dict[str, float]:

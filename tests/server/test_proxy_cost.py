@@ -172,7 +172,7 @@ def test_flat_memory(one_server: Server) -> None:
             await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % GIB)
             sent = 0
             for _ in range(20_000):  # each turn lets everybody move what can be moved
-                if client.writer.transport.get_write_buffer_size() == 0:  # type: ignore[attr-defined]  # asyncio's own
+                if client.writer.transport.get_write_buffer_size() == 0:
                     client.writer.write(b"x" * 65_536)
                     sent += 65_536
                 await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from tests.server.proxied import OK, Proxied, Visit, proxied, serving
 # --- the write queues of Elasticsearch
 
 
-def nodes(**pools: dict[str, int]) -> bytes:
+def nodes(**pools: dict[str, Any]) -> bytes:
     """The statistics of nodes as Elasticsearch 7 and later give them."""
     found = {f"id-{name}": {"name": name, "thread_pool": {"write": pool}} for name, pool in pools.items()}
     return json.dumps({"nodes": found}).encode()
@@ -40,7 +40,9 @@ class FakeElasticsearch:
         elif "/_nodes/stats" in visit.head.line:
             await self._send(visit, nodes(**self.pools))
         elif "/_nodes/thread_pool" in visit.head.line:
-            limits = {name: {"type": "fixed", "size": 4, "queue_size": 200} for name in self.pools}
+            limits: dict[str, dict[str, Any]] = {
+                name: {"type": "fixed", "size": 4, "queue_size": 200} for name in self.pools
+            }
             await self._send(visit, nodes(**limits))
         else:
             await visit.send(OK)

@@ -130,13 +130,13 @@ def test_stop(one_server: Server) -> None:
             await site.until(lambda: site.upstream.heads)
             await site.nexus.budget("es").pause()
             client = await waiting(site)
-            site.server.should_exit = True  # as a signal does
+            ending = asyncio.create_task(site.proxy.stop())
             answer = await client.answer()
             assert (answer.status, json.loads(answer.body)["reason"]) == (503, "stopping")
             assert answer.head.all("retry-after")
             gate.set()
             assert (await running).status == 200
-            await site.until(lambda: not site.proxy._exchanges)
+            await ending
 
     run(main())
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from nexus_redis.server.options import Limits
-from nexus_redis.server.proxy import ProxyOptions, texts
+from nexus_redis import Denied
+from nexus_redis.server.options import Limits, ServerOptions
+from nexus_redis.server.proxy import ProxyApplication, ProxyOptions, texts
 from tests.harness.refusals import refusal
 from tests.harness.servers import Server
-from tests.harness.support import run
-from tests.server.proxied import Visit, proxied, until_reported
+from tests.harness.support import HOST, PATIENCE, run
+from tests.server.proxied import Client, Proxied, Upstream, Visit, options, proxied, running, until_reported
 
 BULK = b'{"index": {}}\n{"a": 1}\n{"delete": {}}\n'
 
@@ -24,8 +25,10 @@ BULK = b'{"index": {}}\n{"a": 1}\n{"delete": {}}\n'
 
 async def until_denied(site: Proxied, *reasons: str) -> None:
     """Try until tokens are denied for one of these reasons: the process has had an answer by then."""
-    while getattr(await site.nexus.budget("es").try_acquire(), "reason", "") not in reasons:
-        await asyncio.sleep(0)
+    while True:
+        denied = await site.nexus.budget("es").try_acquire()
+        if isinstance(denied, Denied) and denied.reason in reasons:
+            return
 
 
 def test_over_budget(one_server: Server) -> None:
@@ -217,3 +220,37 @@ def test_options_travel() -> None:
     given = ProxyOptions(upstream="https://es:9200/a/", budget="es", cost="lines")
     assert pickle.loads(pickle.dumps(given)) == given  # noqa: S301  # our own
     assert str(given.url) == "https://es:9200/a"
+
+
+def test_process(one_server: Server) -> None:
+    """The application of a worker is sent to it, and opens its own Nexus there."""
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE), Upstream() as upstream:
+            app = ProxyApplication(ServerOptions(url=one_server.url), options(upstream))
+            async with running(pickle.loads(pickle.dumps(app))) as port:  # noqa: S301  # our own
+                client = Client(*await asyncio.open_connection(HOST, port))
+                await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert (await client.answer()).body == b"ok"
+                client.writer.close()
+
+    run(main())
+
+
+def test_failed_start() -> None:
+    """A setting that cannot be used fails the start, with the reason."""
+    sent: list[dict[str, str]] = []
+
+    async def main() -> None:
+        async def receive() -> dict[str, str]:
+            return {"type": "lifespan.startup"}
+
+        async def send(message: dict[str, str]) -> None:
+            sent.append(message)
+
+        wrong = ProxyOptions(upstream="http://es:9200", budget="no:colon")
+        await ProxyApplication(ServerOptions(), wrong)({"type": "lifespan"}, receive, send)
+
+    run(main())
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    assert "no:colon" in sent[0]["message"]

@@ -8,5 +8,6 @@ docs/how-to/proxy.md describes what a client and an operator see.
 
 from nexus_redis.server.proxy.application import Proxy
 from nexus_redis.server.proxy.options import ProxyOptions
+from nexus_redis.server.proxy.process import ProxyApplication
 
-__all__ = ["Proxy", "ProxyOptions"]
+__all__ = ["Proxy", "ProxyApplication", "ProxyOptions"]

@@ -52,6 +52,7 @@ class Proxy:
             case "lifespan":
                 await self._live(scope, receive, send)
             case _:
+                await receive()
                 await send({"type": "websocket.close"})
 
     async def start(self) -> None:
