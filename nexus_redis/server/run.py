@@ -19,7 +19,7 @@ from nexus_redis.server import texts
 from nexus_redis.server.access import Access
 from nexus_redis.server.connection import Connection
 from nexus_redis.server.options import ServerOptions
-from nexus_redis.server.proxied import ProxyApplication
+from nexus_redis.server.proxy import ProxyApplication
 
 STOP_SECONDS: Final = 4  # for requests in progress; the tokens are handed back after that, within 5 s in all
 BACKLOG: Final = 4096

@@ -92,8 +92,7 @@ def serve(
     from nexus_redis._redis.connect import address
     from nexus_redis.cli.fast_connection import running_server
     from nexus_redis.server import Application, ServerOptions, run
-    from nexus_redis.server.proxied import ProxyApplication
-    from nexus_redis.server.proxy import ProxyOptions
+    from nexus_redis.server.proxy import ProxyApplication, ProxyOptions
 
     options = ServerOptions(
         host=host, port=port, socket=socket, tokens=tokens, hosts=tuple(allow_host or ()),
