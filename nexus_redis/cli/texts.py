@@ -257,6 +257,18 @@ def install_extra(extra: str, package: str) -> str:
     return f"this verb needs {package}, which is not installed. Install it with: pip install '.[{extra}]'"
 
 
+PROXY_NEEDS_BUDGET: Final = "--upstream needs --budget NAME: the budget that paces the requests"
+PROXY_TAKES_NO_TOKENS: Final = (
+    "--upstream and --tokens do not go together: the Authorization of a request belongs to the upstream. To listen "
+    "where other hosts reach the proxy, add --anyone"
+)
+ONLY_WITH_UPSTREAM: Final = "--budget, --key, --rate, --stats, --keep-host and --anyone need --upstream URL"
+
+
+def passing_on(where: str, upstream: str, budget: str) -> str:
+    return f"nexus-redis serves {where}, and passes requests on to {upstream} as the budget {budget} allows"
+
+
 def serving(where: str) -> str:
     return f"nexus-redis serves {where} (API at /v1, documented at /docs; Ctrl-C ends it)"
 

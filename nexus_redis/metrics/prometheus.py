@@ -75,19 +75,20 @@ _readers: Final[WeakKeyDictionary[NexusBase[Any], Reader]] = WeakKeyDictionary()
 
 
 async def exposition(
-    nexus: nexus_asyncio.Nexus, *, accept: str = "", labels: Mapping[str, str] | None = None
+    nexus: nexus_asyncio.Nexus, *, accept: str = "", labels: Mapping[str, str] | None = None, client: bool = True
 ) -> tuple[bytes, str]:
     """Return the page of metrics and its content type: all budgets in Redis from one look, and what this process did.
 
     `accept` is the header of the request: Prometheus gets OpenMetrics if it asks for it. If Redis does not answer, the
-    page has `nexus_redis_up 0` and the metrics of this process. `labels` are added to all series, which keeps processes
-    apart that answer on one port.
+    page has `nexus_redis_up 0` and the metrics of this process. `labels` are added to all series. Without `client` the
+    page has nothing of this process: of several workers behind one port, each scrape would reach another one.
     """
     reader = _readers.get(nexus)
     if reader is None:
         reader = _readers[nexus] = Reader(nexus, fleet=True)
     encode, kind = choose_encoder(accept)
-    return encode(_Page(families(CATALOGUE, await reader.read_async(), labels or {}))), kind
+    metrics = [metric for metric in CATALOGUE if client or metric.scope != "client"]
+    return encode(_Page(families(metrics, await reader.read_async(), labels or {}))), kind
 
 
 def families(metrics: Iterable[Metric], values: Values, labels: Mapping[str, str]) -> list[Family]:

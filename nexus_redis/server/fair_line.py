@@ -20,6 +20,7 @@ from collections import Counter
 from itertools import count
 from typing import Final
 
+from nexus_redis._api.producer import micro_cost
 from nexus_redis.asyncio import Budget, Reservation
 from nexus_redis.errors import AcquireTimeout
 from nexus_redis.extending import expected_wait, known_rate
@@ -37,6 +38,11 @@ class Place:
 
     def __init__(self, cost: float, turn: asyncio.Future[None]) -> None:
         self.cost, self.turn, self.is_gone = cost, turn, False
+
+    @property
+    def has_gone(self) -> bool:
+        """Return whether its caller waits no more: it was cancelled, perhaps in this turn of the event loop."""
+        return self.is_gone or self.turn.cancelled()
 
 
 class PriorityClass:
@@ -60,7 +66,7 @@ class PriorityClass:
     @property
     def first(self) -> Place | None:
         """Return the caller that is next, or None if nobody waits."""
-        while self._heap and self._heap[0][2].is_gone:
+        while self._heap and self._heap[0][2].has_gone:
             heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 
@@ -78,6 +84,13 @@ class FairLine:
         self.waiting: Counter[str] = Counter()
         self._classes = {name: PriorityClass() for name in CLASSES}
         self._ahead = 0.0  # tokens that callers in the process's line want
+
+    def take_now(self, cost: float) -> bool:
+        """Take `cost` tokens if they are at hand and nobody waits. It is what most callers need, and makes no task."""
+        session, tokens = self.budget._session, micro_cost(cost)
+        if self.waiting or self.budget._is_closed or session.ledger.held < tokens:
+            return False
+        return self.budget._spend(cost, tokens, session.scheduler.clock())
 
     async def acquire(self, who: str, weight: float, priority: str, cost: float, timeout: float) -> Reservation:
         """Take `cost` tokens in turn. Raise what `Budget.acquire` raises; a caller that is cancelled takes none."""

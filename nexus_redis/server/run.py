@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,20 +16,23 @@ from uvicorn.supervisors import Multiprocess
 
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.server import texts
+from nexus_redis.server.access import Access
 from nexus_redis.server.connection import Connection
 from nexus_redis.server.options import ServerOptions
+from nexus_redis.server.proxy import ProxyApplication
 
 STOP_SECONDS: Final = 4  # for requests in progress; the tokens are handed back after that, within 5 s in all
 BACKLOG: Final = 4096
 SOCKET_MODE: Final = 0o660
 
 
-def check(options: ServerOptions) -> None:
-    """Raise `InvalidSetting` for an address that everybody could reach without a token."""
-    if options.tokens is None and not options.is_local:
+def check(options: ServerOptions, *, is_open: bool = False) -> None:
+    """Raise `InvalidSetting` for an address that everybody could reach without a token, and for unreadable tokens."""
+    if options.tokens is None and not options.is_local and not is_open:
         raise InvalidSetting("host", options.host, texts.NEEDS_TOKENS)
     if (options.certificate is None) != (options.private_key is None):
         raise InvalidSetting("tls_cert", str(options.certificate), texts.CERTIFICATE_AND_KEY)
+    Access(options.tokens)  # reads the file
 
 
 @contextlib.contextmanager
@@ -49,26 +53,35 @@ def bound(options: ServerOptions) -> Iterator[socket.socket]:
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind((host, port))
-    found.listen(BACKLOG)
+    with _closed_if_it_fails(socket.socket(family)) as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(BACKLOG)
     return found
 
 
 def _bind_unix(path: Path) -> socket.socket:
-    found = socket.socket(socket.AF_UNIX)
     if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
             if probe.connect_ex(str(path)) != 0:  # a server that was killed has left it
                 path.unlink()
     old = os.umask(0o777 & ~SOCKET_MODE)
     try:
-        found.bind(str(path))
+        with _closed_if_it_fails(socket.socket(socket.AF_UNIX)) as found:
+            found.bind(str(path))
+            found.listen(BACKLOG)
     finally:
         os.umask(old)
-    found.listen(BACKLOG)
     return found
+
+
+@contextlib.contextmanager
+def _closed_if_it_fails(found: socket.socket) -> Iterator[socket.socket]:
+    try:
+        yield found
+    except BaseException:
+        found.close()
+        raise
 
 
 def address_of(options: ServerOptions, found: socket.socket) -> str:
@@ -78,6 +91,15 @@ def address_of(options: ServerOptions, found: socket.socket) -> str:
     host, port = found.getsockname()[:2]
     scheme = "https" if options.certificate is not None else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system does: a shell allows 1,024, and each connection is one."""
+    if sys.platform != "win32":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def config(app: Any, options: ServerOptions) -> uvicorn.Config:
@@ -91,7 +113,7 @@ def config(app: Any, options: ServerOptions) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
-        date_header=True,
+        date_header=not isinstance(app, ProxyApplication),  # an upstream has sent a date
         proxy_headers=False,
         timeout_keep_alive=int(options.limits.idle_s),
         timeout_graceful_shutdown=STOP_SECONDS,
@@ -103,6 +125,7 @@ def config(app: Any, options: ServerOptions) -> uvicorn.Config:
 
 def serve(app: Any, options: ServerOptions, found: socket.socket) -> None:
     """Serve an application on a bound socket until a signal ends this process."""
+    _raise_file_limit()
     chosen = config(app, options)
     if options.workers > 1:
         Multiprocess(chosen, sockets=[found]).run()

@@ -87,6 +87,8 @@ class Tokens:
         try:
             if timeout is None:
                 is_degraded = await self._try(budget, asked.cost, began)
+            elif line.take_now(asked.cost):
+                is_degraded = False
             else:
                 with self._waiting.wait(call.receive) as wait:
                     taken = await line.acquire(who, asked.weight, asked.priority, asked.cost, timeout)
