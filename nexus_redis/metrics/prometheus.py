@@ -17,7 +17,7 @@ except ModuleNotFoundError:
     raise MissingLibrary("prometheus_client", "metrics", "metrics") from None
 
 from nexus_redis import asyncio as nexus_asyncio
-from nexus_redis.metrics.catalogue import CATALOGUE, Metric
+from nexus_redis.metrics.catalogue import CATALOGUE, GRANTED, Metric
 from nexus_redis.metrics.reader import Reader
 from nexus_redis.metrics.values import Histogram, Values
 
@@ -81,14 +81,17 @@ async def exposition(
 
     `accept` is the header of the request: Prometheus gets OpenMetrics if it asks for it. If Redis does not answer, the
     page has `nexus_redis_up 0` and the metrics of this process. `labels` are added to all series. Without `client` the
-    page has nothing of this process: of several workers behind one port, each scrape would reach another one.
+    page has nothing that this process counts: of several workers behind one port, each scrape would reach another one.
     """
     reader = _readers.get(nexus)
     if reader is None:
         reader = _readers[nexus] = Reader(nexus, fleet=True)
     encode, kind = choose_encoder(accept)
     metrics = [metric for metric in CATALOGUE if client or metric.scope != "client"]
-    return encode(_Page(families(metrics, await reader.read_async(), labels or {}))), kind
+    values = await reader.read_async()
+    if not client:
+        values.drop_keys(GRANTED)  # each process counts it from its own first look
+    return encode(_Page(families(metrics, values, labels or {}))), kind
 
 
 def families(metrics: Iterable[Metric], values: Values, labels: Mapping[str, str]) -> list[Family]:

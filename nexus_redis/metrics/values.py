@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from nexus_redis._core.tally import WAIT_BOUNDS
-from nexus_redis.metrics.catalogue import Metric
+from nexus_redis.metrics.catalogue import ALL_KEYS, Metric
 
 
 class Histogram(NamedTuple):
@@ -48,6 +48,10 @@ class Values:
     def add(self, metric: Metric, value: float | Histogram, *labels: str) -> None:
         """Add a sample."""
         self._samples.setdefault(metric, []).append(Sample(labels, value))
+
+    def drop_keys(self, metric: Metric) -> None:
+        """Drop the samples of a metric that stand for all keys of a budget."""
+        self._samples[metric] = [each for each in self.of(metric) if not each.labels[0].endswith(ALL_KEYS)]
 
     def of(self, metric: Metric) -> list[Sample]:
         """Return the samples of a metric."""

@@ -14,7 +14,7 @@ from nexus_redis._core.tally import OTHER, WAIT_BOUNDS, Tally
 from nexus_redis._protocol.keys import BudgetKeys
 from tests.harness.faces import Opener, account_of, it_of
 from tests.harness.servers import Server
-from tests.harness.support import eventually, free_port, in_thread
+from tests.harness.support import eventually, free_port, join
 from tests.metrics.reading import Reading, collector, read
 
 
@@ -190,7 +190,7 @@ def test_callers_that_wait_are_shown(one_server: Server) -> None:
             thread.start()
         assert eventually(lambda: read(nexus)("client_waiting", budget="stripe") == 3)
         budget.resume()
-        in_thread(lambda: [thread.join() for thread in threads])
+        join(*threads)
         assert read(nexus)("client_waiting", budget="stripe") == 0
 
 

@@ -170,7 +170,7 @@ def test_harm_does_not_break_a_scrape(
         words = [str(word).replace("{budget}", BudgetKeys("nexus", "bad").budget) for word in harm]
         if words[0] == "SET":
             client.delete(words[1])
-        client.execute_command(*words)
+        client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py
         found = page(loop, nexus)
     assert found("up") == 1
     assert found("rate_tokens_per_second", budget="good") == 10
