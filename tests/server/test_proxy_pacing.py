@@ -230,7 +230,7 @@ def test_process(one_server: Server) -> None:
             app = ProxyApplication(ServerOptions(url=one_server.url), options(upstream))
             async with running(pickle.loads(pickle.dumps(app))) as port:  # noqa: S301  # our own
                 client = Client(*await asyncio.open_connection(HOST, port))
-                await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                await client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 assert (await client.answer()).body == b"ok"
                 client.writer.close()
 
