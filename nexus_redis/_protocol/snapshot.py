@@ -18,6 +18,7 @@ from nexus_redis._values.parse import is_budget
 
 SETTINGS: Final = errors.SETTINGS  # by its name here until `cli` takes it from there
 _PAGE: Final = 500
+_MOST: Final = 1000  # members that the script `inspect` gives at once
 FIRST_TOKENS: Final = 1.02  # as in lua/lib/rest.lua: one token, and a margin for callers on a timer, which is not shown
 Plan = Generator[list[Job] | Pause, list[Outcome], Any]
 
@@ -100,17 +101,27 @@ class BudgetSnapshot:
     pause_who: str = ""
 
 
-def snapshot(keys: BudgetKeys, server: str) -> Plan:
-    """Return the plan that reads a budget: one script, then the hashes of its members in one pipeline."""
-    inspection: Inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
+def snapshot(keys: BudgetKeys, server: str, count: int = _PAGE) -> Plan:
+    """Return the plan that reads a budget: one script, then the hashes of its members in pipelines of 500.
+
+    The result has the first `count` producers, and the first `count` consumers, of which it reads at most 1,000.
+    """
+    page = min(count, _MOST)
+    inspection: Inspection = (yield from ask([calls.inspect(keys, count=page)], server))[0]
     if is_overdue(keys, inspection):
         # A deadline has passed and nobody has called since. A script settles the budget, so that we do not show the
         # past.
         yield from ask([calls.configure(keys)], server)
-        inspection = (yield from ask([calls.inspect(keys, count=_PAGE)], server))[0]
+        inspection = (yield from ask([calls.inspect(keys, count=page)], server))[0]
+    if count > page and inspection.producer_count > page:
+        # One command: between two pages, producers that claim would move to a page that was read before.
+        all_of_them = Command(("ZRANGE", keys.producers, 0, count - 1, "WITHSCORES"), _scores)
+        inspection = inspection._replace(producers=(yield from ask([all_of_them], server))[0])
     consumers, producers = list(inspection.consumers), list(inspection.producers)
     members = [keys.consumer(i) for i in consumers] + [keys.producer(i) for i in producers]
-    hashes = (yield from read_keys(keys, [read_hash(key) for key in members], server)) if members else []
+    hashes: list[dict[str, str]] = []
+    for at in range(0, len(members), _PAGE):
+        hashes += yield from read_keys(keys, [read_hash(key) for key in members[at : at + _PAGE]], server)
     return assembled(keys, inspection, consumers, producers, hashes)
 
 
@@ -152,6 +163,12 @@ def read_hash(key: str) -> Command[dict[str, str]]:
 
 def _texts(reply: Any) -> list[str]:
     return [calls.text(word) for word in reply]
+
+
+def _scores(reply: Any) -> dict[str, float]:
+    """Return the members of a sorted set with their scores, in seconds. With RESP3, each is a pair."""
+    flat = [word for pair in reply for word in pair] if reply and isinstance(reply[0], list | tuple) else reply
+    return {calls.text(flat[i]): float(flat[i + 1]) / 1e6 for i in range(0, len(flat), 2)}
 
 
 def _hash(reply: Any) -> dict[str, str]:

@@ -25,7 +25,7 @@ from nexus_redis.cli.commands.run import run
 from nexus_redis.cli.commands.scripts import scripts
 from nexus_redis.cli.commands.set import set_budget
 from nexus_redis.cli.commands.signal import signal
-from nexus_redis.cli.commands.status import status
+from nexus_redis.cli.commands.status import WithOptionalTime, status
 from nexus_redis.cli.exit_codes import USAGE, Misuse, exit_code
 from nexus_redis.cli.output import LOG_FORMAT, LOG_FORMATS, PROGRAM, choice
 from nexus_redis.errors import InvalidSetting
@@ -87,6 +87,7 @@ app = typer.Typer(
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
+app.command("status", cls=WithOptionalTime)(status)
 # All words after the name of a Redis command belong to Redis, also those that look like options of this verb.
 app.command("redis", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(redis)
 
