@@ -26,6 +26,7 @@ from nexus_redis.cli.commands.scripts import scripts
 from nexus_redis.cli.commands.set import set_budget
 from nexus_redis.cli.commands.signal import signal
 from nexus_redis.cli.commands.status import WithOptionalTime, status
+from nexus_redis.cli.commands.top import top
 from nexus_redis.cli.exit_codes import USAGE, Misuse, exit_code
 from nexus_redis.cli.output import LOG_FORMAT, LOG_FORMATS, PROGRAM, choice
 from nexus_redis.errors import InvalidSetting
@@ -34,6 +35,7 @@ VERBS: Final[dict[str, Callable[..., None]]] = {
     "demo": demo,
     "list": list_budgets,
     "status": status,
+    "top": top,
     "explain": explain,
     "set": set_budget,
     "pause": pause,

@@ -60,15 +60,15 @@ def budget(console: Console, seen: BudgetSnapshot) -> Group:
     return Group(*parts)
 
 
-def history(events: Iterable[Event]) -> None:
-    """Print the history, the newest event first."""
+def history(events: Iterable[Event]) -> Table:
+    """Return the history, the newest event first."""
     table = _table(*_columns("AGO", "RATE", "LEVEL", "LOAD", _left("REASON"), Column("WHAT", overflow="fold")))
     for each in events:
         table.add_row(
             seconds(each.age), rate(each.rate), _level(each.level), percent(each.load), printable(each.reason),
             Text(str(each)),
         )  # fmt: skip
-    _print(console_of_stdout(), table)
+    return table
 
 
 def pause_of(seen: BudgetSnapshot, left: float) -> str:
