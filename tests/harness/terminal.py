@@ -33,7 +33,7 @@ async def until(pilot: Pilot[Any], is_so: Callable[[str], object]) -> str:
     try:
         async with asyncio.timeout(PATIENCE):
             while not is_so(text := "\n".join(lines(pilot))):
-                await pilot.pause()
+                await pilot.pause(0.05)
     except TimeoutError:
         raise AssertionError("\n".join(lines(pilot))) from None
     return text

@@ -19,9 +19,9 @@ def top(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show all budgets live, those in trouble first; open, pause and resume one.
+    """Show all budgets live, and pause and resume them.
 
-    The key `?` shows all keys. The verb needs the extra `top`: pip install '.[top]'
+    Those in trouble come first. The key `?` shows all keys. The verb needs the extra `top`: pip install '.[top]'
 
     \b
     Example:
