@@ -101,12 +101,12 @@ class Message(BaseModel):
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Return the message in `text`; raise `InvalidSetting` for anything else."""
-        return cls(**_read_json(text))
+        return cls(**read_json(text))
 
     @classmethod
     def from_msgpack(cls, packed: bytes) -> Self:
         """Return the message in `packed`; raise `InvalidSetting` for anything else."""
-        return cls(**_read_msgpack(packed))
+        return cls(**read_msgpack(packed))
 
     def _fields(self) -> dict[str, object]:
         return {name: _whole(value) for name, value in self if value is not None}
@@ -224,7 +224,7 @@ _MODELS: Final[dict[str, type[AnyMessage]]] = {
 
 def decode(raw: str | bytes) -> AnyMessage:
     """Return the message in `raw`, whichever of the three it is, in JSON or in msgpack."""
-    fields = _read_msgpack(raw) if isinstance(raw, bytes) and _is_msgpack_map(raw) else _read_json(raw)
+    fields = read_msgpack(raw) if isinstance(raw, bytes) and _is_msgpack_map(raw) else read_json(raw)
     action = fields.get("action")
     model = _MODELS.get(action) if isinstance(action, str) else None
     if model is None:
@@ -241,7 +241,7 @@ def json_schema() -> dict[str, Any]:
 # --- reading text that others wrote ----------------------------------------------------------------------------------
 
 
-def _read_json(text: str | bytes) -> dict[str, Any]:
+def read_json(text: str | bytes) -> dict[str, Any]:
     _refuse_long(text)
     try:
         # Decoded here, because json.loads would guess UTF-16 and skip a byte order mark.
@@ -252,7 +252,7 @@ def _read_json(text: str | bytes) -> dict[str, Any]:
         raise InvalidSetting("message", text) from None
 
 
-def _read_msgpack(packed: bytes) -> dict[str, Any]:
+def read_msgpack(packed: bytes) -> dict[str, Any]:
     _refuse_long(packed)
     try:
         return _map(msgpack.unpackb(packed, object_pairs_hook=_fields_once))

@@ -68,8 +68,9 @@ class ProducerSession(Session):
     def _begin(self) -> None:
         of = self.settings
         self.ledger = Ledger(
-            self.scheduler.clock(), weight=of.weight, priority=of.priority, smooth=of.smooth, owner=self
-        )
+            self.scheduler.clock(), weight=of.weight, priority=of.priority, smooth=of.smooth, owner=self,
+            tally=self.registration.tally,
+        )  # fmt: skip
         self._outage: OutageMode | None = None
         self.askers: tuple[SignalRequest, ...] = ()
         self.is_staying = False  # Redis may know this incarnation
@@ -202,6 +203,11 @@ class ProducerSession(Session):
             retry_after = min(max(retry_after, self.ledger.refresh), LOOK_AGAIN)
         return Denied(retry_after, self.reason)
 
+    def counted(self, denied: Denied) -> Denied:
+        """Return a denial that a caller gets, and count it."""
+        self.ledger.tally.deny(denied.reason)
+        return denied
+
     # --- changes of the rate
 
     def on_rate_drop(self, drop: Drop, now: float) -> None:
@@ -324,6 +330,7 @@ class ProducerSession(Session):
     def _be_gone(self) -> None:
         """End the stay: Redis has forgotten this producer, or will. If it was idle, the next caller brings it back."""
         self.is_staying, self.is_leaving = False, self.is_closed
+        self.ledger.add_up()
         self.scheduler.subscriptions.leave(self.keys.flow, self)
         self.registration.drop_line(self.ledger)
         self.scheduler.drop(self)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from nexus_redis._core.ledger import Ledger
+from nexus_redis._core.tally import Tally
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.budget_list import LIST_EACH, listed
@@ -63,7 +64,7 @@ class Registration:
     __slots__ = (
         "__weakref__", "_asked_at", "_inherited", "_keys_with_settings", "_read_at", "_state", "_stored", "_unset",
         "_unset_since", "_warned", "birth", "given", "is_registered", "keys", "largest_burst", "lines", "listed_at",
-        "parent", "settings",
+        "parent", "settings", "tallies",
     )  # fmt: skip
 
     def __init__(self, keys: BudgetKeys, settings: BudgetSettings, parent: Registration | None = None) -> None:
@@ -77,6 +78,7 @@ class Registration:
         self._keys_with_settings: set[Registration] | None = None
         self._stored: BudgetSettings = NOTHING  # as last read from Redis, for the keys that inherit from this budget
         self._inherited: BudgetSettings | None = None
+        self.tallies: tuple[Tally, Tally] | None = None  # of this budget, and of all its keys together
         self.lines = NO_LINES  # the ledgers on which callers of this process wait, or have waited lately
         self.set_given(settings)
 
@@ -84,6 +86,14 @@ class Registration:
     def name(self) -> str:
         """The budget's name."""
         return self.keys.name
+
+    @property
+    def tally(self) -> Tally:
+        """Return the counts of this budget; for a key, those of all keys of its parent."""
+        kept_by = self.parent or self
+        if kept_by.tallies is None:
+            kept_by.tallies = Tally(), Tally()
+        return kept_by.tallies[self.parent is not None]
 
     @property
     def wanted(self) -> float:

@@ -62,6 +62,7 @@ class _Listener:
         self.subscribed: set[str] = set()
         self._heard_at = time.monotonic()
         self._is_asked = False
+        self._sent_at: float | None = None  # when it has subscribed to a channel that the server has not confirmed yet
 
     def _changes(self) -> tuple[list[str], list[str]]:
         """Return the channels to subscribe to and to leave, and note that this is done."""
@@ -81,9 +82,17 @@ class _Listener:
 
     def _hear(self, message: dict[str, Any]) -> tuple[str, bytes | str] | None:
         """Note that the server is there, and return channel and text of a message, None for anything else."""
-        self._heard_at, self._is_asked = time.monotonic(), False
+        now = time.monotonic()
+        self._heard_at, self._is_asked = now, False
         self._failures, self._has_said = 0, False
+        if message["type"] == "subscribe" and self._sent_at is not None:
+            self.subscriptions.lag, self._sent_at = now - self._sent_at, None
         return (text(message["channel"]), message["data"]) if message["type"] == "message" else None
+
+    def _note_sent(self) -> None:
+        """Note when a subscription was sent, whose confirmation shows how late messages are heard."""
+        if self._sent_at is None:
+            self._sent_at = time.monotonic()
 
     def _seconds_until_next_try(self, error: Exception) -> float:
         """Log once that this process does not listen, and return the seconds until the next try."""
@@ -188,10 +197,12 @@ class PushThread(_Listener):
                     new, gone = self._changes()
                 if new:
                     pubsub.subscribe(*new)
+                    self._note_sent()
                 if gone:
                     pubsub.unsubscribe(*gone)
                 if (name := self._ask_after()) is not None:
                     pubsub.subscribe(name)
+                    self._note_sent()
                 self._wait(pubsub, ALIVE_EACH)
                 self._read(pubsub)
         finally:
@@ -279,10 +290,12 @@ class PushTask(_Listener):
                 new, gone = self._changes()
                 if new:
                     await pubsub.subscribe(*new)
+                    self._note_sent()
                 if gone:
                     await pubsub.unsubscribe(*gone)
                 if (name := self._ask_after()) is not None:
                     await pubsub.subscribe(name)
+                    self._note_sent()
                 raise_if_cancelled()
                 reading = reading or asyncio.create_task(pubsub.get_message(timeout=ALIVE_EACH))
                 ringing = ringing or asyncio.create_task(bell.wait())

@@ -35,6 +35,9 @@ class Fields(TypedDict, total=False):
     group: str
     task: str
     task_id: str
+    upstream: str
+    method: str
+    path: str
     channel: str
     port: int
     count: int

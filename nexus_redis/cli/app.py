@@ -23,9 +23,11 @@ from nexus_redis.cli.commands.report import report
 from nexus_redis.cli.commands.resume import resume
 from nexus_redis.cli.commands.run import run
 from nexus_redis.cli.commands.scripts import scripts
+from nexus_redis.cli.commands.serve import serve
 from nexus_redis.cli.commands.set import set_budget
 from nexus_redis.cli.commands.signal import signal
 from nexus_redis.cli.commands.status import WithOptionalTime, status
+from nexus_redis.cli.commands.token import token
 from nexus_redis.cli.commands.top import top
 from nexus_redis.cli.exit_codes import USAGE, Misuse, exit_code
 from nexus_redis.cli.output import LOG_FORMAT, LOG_FORMATS, PROGRAM, choice
@@ -47,6 +49,8 @@ VERBS: Final[dict[str, Callable[..., None]]] = {
     "run": run,
     "signal": signal,
     "report": report,
+    "serve": serve,
+    "token": token,
     "bench": bench,
     "scripts": scripts,
 }

@@ -261,3 +261,32 @@ def command_not_run(cause: str) -> str:
 
 def command_failed(command: str, cause: str) -> str:
     return f"the command {command} cannot be started: {cause}"
+
+
+# --- serve, token, top -----------------------------------------------------------------------------------------------
+
+PATTERN_REMEDY: Final = "use a name, or a pattern such as stripe/*, without commas and blanks"
+
+
+def install_extra(extra: str, package: str) -> str:
+    return f"this verb needs {package}, which is not installed. Install it with: pip install '.[{extra}]'"
+
+
+PROXY_NEEDS_BUDGET: Final = "--upstream needs --budget NAME: the budget that paces the requests"
+PROXY_TAKES_NO_TOKENS: Final = (
+    "--upstream and --tokens do not go together: the Authorization of a request belongs to the upstream. To listen "
+    "where other hosts reach the proxy, add --anyone"
+)
+ONLY_WITH_UPSTREAM: Final = "--budget, --key, --rate, --stats, --keep-host and --anyone need --upstream URL"
+
+
+def passing_on(where: str, upstream: str, budget: str) -> str:
+    return f"nexus-redis serves {where}, and passes requests on to {upstream} as the budget {budget} allows"
+
+
+def serving(where: str) -> str:
+    return f"nexus-redis serves {where} (API at /v1, documented at /docs; Ctrl-C ends it)"
+
+
+def token_exists(file: str) -> str:
+    return f"{file} has a token of this name already: choose another name, or remove its line"

@@ -11,7 +11,15 @@ from typing import Final
 
 from tests.harness.servers import MISSING, REAL, binary
 
-PROGRAMS: Final = ("parallel", "zsh", "fish", "curl", "openssl")  # each a package of that name on Debian
+PROGRAMS: Final = (
+    "parallel",
+    "zsh",
+    "fish",
+    "curl",
+    "openssl",
+    "chromium",
+    "prometheus",
+)  # each a package of that name on Debian
 
 
 def missing() -> dict[str, str]:

@@ -1,0 +1,43 @@
+"""The bodies of requests and answers: strict JSON, or msgpack, each as its `Content-Type` and `Accept` say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgpack
+
+from nexus_redis._values.formatting import whole
+from nexus_redis.messages import read_json, read_msgpack
+from nexus_redis.server import texts
+from nexus_redis.server.problems import Problem
+
+JSON: Final = b"application/json"
+MSGPACK: Final = b"application/msgpack"
+_MSGPACK_NAMES: Final = (MSGPACK, b"application/x-msgpack", b"application/vnd.msgpack")
+
+
+_to_json: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def media_type(header: bytes) -> bytes:
+    """Return the media type of a header without its parameters, in lower case."""
+    return header.partition(b";")[0].strip().lower()
+
+
+def decode(body: bytes, content_type: bytes) -> dict[str, Any]:
+    """Return the fields of a body. An empty body has none. Raise `InvalidSetting`, or a `Problem` for another type."""
+    kind = media_type(content_type)
+    if kind in _MSGPACK_NAMES:
+        return read_msgpack(body) if body else {}
+    if kind == JSON:
+        return read_json(body) if body else {}
+    raise Problem("wrong-content-type", texts.wrong_content_type(content_type.decode("latin-1")))
+
+
+def encode(value: Any, accept: bytes) -> tuple[bytes, bytes]:
+    """Return the body of an answer and its media type: msgpack only if the caller names it and not JSON."""
+    if accept and any(name in accept for name in _MSGPACK_NAMES) and JSON not in accept:
+        packed: bytes = msgpack.packb(whole(value))
+        return packed, MSGPACK
+    return _to_json(whole(value)).encode(), JSON

@@ -1,0 +1,83 @@
+"""The operations of the API, one entry each: routes, checks and the OpenAPI document are made from this table."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from nexus_redis._protocol.json_forms import BudgetJson, BudgetSummaryJson, EventJson, ExplanationJson
+from nexus_redis.messages import CapacitySignal, FlowControl, LoadReport, Message
+from nexus_redis.server.access import CONSUMER, OBSERVER, OPERATOR, PRODUCER
+from nexus_redis.server.protocol import LeftJson, ReceivedJson
+from nexus_redis.server.requests import (
+    AcquireRequest,
+    LeaveRequest,
+    PauseRequest,
+    ResumeRequest,
+    SetRequest,
+    TryRequest,
+)
+from nexus_redis.server.tokens import GrantJson
+
+RATES: Final = ("quota-exceeded", "temporary-reduced-capacity", "stopping")
+
+
+class Operation(NamedTuple):
+    """One operation: its route, the roles that may call it, the body that it takes, and its answers.
+
+    `handler` names the method of `Service` that carries it out. `problems` are the kinds beside those of all.
+    """
+
+    method: str
+    path: str
+    handler: str
+    summary: str
+    roles: tuple[str, ...]
+    request: type[Message] | None
+    answer: Any
+    statuses: tuple[int, ...] = (200,)
+    problems: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
+
+
+BUDGET: Final = "/v1/budgets/{name}"
+
+OPERATIONS: Final = (
+    Operation(
+        "POST", "/v1/acquire", "acquire", "Wait for tokens, in turn, until a deadline.", (PRODUCER,),
+        AcquireRequest, GrantJson, problems=("unknown-budget", *RATES, "too-many-waiters", "request-in-progress",
+                                             "idempotency-key-reused"),
+    ),
+    Operation(
+        "POST", "/v1/try", "try_", "Take tokens now, or none.", (PRODUCER,), TryRequest, GrantJson,
+        problems=("unknown-budget", *RATES, "request-in-progress", "idempotency-key-reused"),
+    ),
+    Operation(
+        "POST", "/v1/signal", "signal", "Ask as a producer what to send: a CapacitySignal gets a FlowControl.",
+        (PRODUCER,), CapacitySignal, FlowControl, problems=("unknown-budget", "refused", *RATES[1:]),
+    ),
+    Operation(
+        "POST", "/v1/report", "report", "Report the load of a consumer. The first report creates its budget.",
+        (CONSUMER,), LoadReport, ReceivedJson, problems=("refused", *RATES[1:]),
+    ),
+    Operation(
+        "POST", "/v1/leave", "leave", "Leave as a producer or a consumer of the protocol.", (PRODUCER, CONSUMER),
+        LeaveRequest, LeftJson, problems=("unknown-budget", "refused", *RATES[1:]),
+    ),
+    Operation("GET", "/v1/budgets", "list_budgets", "List all budgets, without their members.", (OBSERVER,), None,
+              list[BudgetSummaryJson], problems=RATES[1:]),
+    Operation("GET", BUDGET, "get_budget", "Show a budget with its consumers and producers.", (OBSERVER,), None,
+              BudgetJson, problems=("unknown-budget", *RATES[1:])),
+    Operation("PUT", BUDGET, "put_budget", "Set settings of a budget as an operator; create it if need be.",
+              (OPERATOR,), SetRequest, BudgetSummaryJson, statuses=(200, 201),
+              problems=("unknown-budget", "refused", *RATES[1:])),
+    Operation("DELETE", BUDGET, "delete_budget", "Delete all that Redis knows of a budget.", (OPERATOR,), None, None,
+              statuses=(204,), problems=("unknown-budget", *RATES[1:])),
+    Operation("POST", f"{BUDGET}/pause", "pause", "Stop a budget on all hosts, for a time or until it is resumed.",
+              (OPERATOR,), PauseRequest, BudgetSummaryJson, problems=("unknown-budget", *RATES[1:])),
+    Operation("POST", f"{BUDGET}/resume", "resume", "End a pause.", (OPERATOR,), ResumeRequest, BudgetSummaryJson,
+              problems=("unknown-budget", *RATES[1:])),
+    Operation("GET", f"{BUDGET}/explain", "explain", "Explain why the rate is what it is, and what would raise it.",
+              (OBSERVER,), None, ExplanationJson, problems=("unknown-budget", *RATES[1:])),
+    Operation("GET", f"{BUDGET}/history", "history", "List the newest 100 changes of a budget, the newest first.",
+              (OBSERVER,), None, list[EventJson], problems=("unknown-budget", *RATES[1:])),
+)  # fmt: skip
