@@ -25,7 +25,7 @@ from nexus_redis._protocol.plans import Command, Job, ask
 from nexus_redis._values.parse import source_id
 from nexus_redis.asyncio import Budget, Consumer
 from nexus_redis.errors import NexusError
-from nexus_redis.extending import log
+from nexus_redis.extending import log, log_fields
 from nexus_redis.server.proxy import texts
 from nexus_redis.server.proxy.upstream import FAILURES, Broken, Upstream
 
@@ -173,7 +173,8 @@ class WriteQueues:
         self._failures = 0
         if not self._is_read:
             self._is_read = True
-            log.info(texts.STATS_BACK, self._budget.name, self._upstream.name, len(pools))
+            about = log_fields(event="stats_back", budget=self._budget.name, upstream=self._upstream.name)
+            log.info(texts.STATS_BACK, self._budget.name, self._upstream.name, len(pools), extra=about)
 
     def _note(self, name: str, pool: Pool, worth: float) -> None:
         known = self._sources.get(name)
@@ -193,7 +194,9 @@ class WriteQueues:
         self._failures += 1
         if self._failures == PATIENCE or (self._failures == 1 and not self._sources):
             self._is_read = False
-            log.warning(texts.STATS_AWAY, self._budget.name, self._upstream.name, str(error) or type(error).__name__)
+            cause, name = str(error) or type(error).__name__, self._upstream.name
+            about = log_fields(event="stats_away", budget=self._budget.name, upstream=name, cause=cause)
+            log.warning(texts.STATS_AWAY, self._budget.name, name, cause, extra=about)
             await self._forget(list(self._sources))
 
     async def _forget(self, names: list[str]) -> None:
