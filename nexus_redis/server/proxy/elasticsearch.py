@@ -135,7 +135,7 @@ class WriteQueues:
         self._sizes: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
         self._failures = self._looks = 0
-        self._is_read = False
+        self._is_read = self._is_stopping = False
 
     def start(self) -> None:
         """Begin to look, at once and then each second."""
@@ -143,6 +143,7 @@ class WriteQueues:
 
     async def stop(self) -> None:
         """Stop looking, and have the nodes leave."""
+        self._is_stopping = True  # a library may swallow the cancellation
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -152,7 +153,7 @@ class WriteQueues:
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
-        while True:
+        while not self._is_stopping:
             try:
                 await self.look()
             except (*FAILURES, Broken, NexusError, ValueError) as error:
