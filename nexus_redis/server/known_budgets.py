@@ -10,6 +10,7 @@ from nexus_redis._protocol.calls import text
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Command
 from nexus_redis._values.parse import SEPARATOR
+from nexus_redis.errors import Unavailable
 from nexus_redis.server import texts
 from nexus_redis.server.batch import Batch
 from nexus_redis.server.problems import Problem
@@ -57,11 +58,21 @@ class KnownBudgets:
         """Raise the problem `unknown-budget` unless the budget exists. For one of a key, its parent is enough."""
         if self.has(name):
             return
-        names = {name, name.partition(SEPARATOR)[0]}
-        if not any(await self._batch.ask(*(exists(BudgetKeys(self._namespace, each)) for each in names))):
+        if await self._is_there(name):
+            self._until.add(name, time.monotonic() + LOOK_EACH)
+        else:
             self.forget(name)
             raise Problem("unknown-budget", texts.unknown_budget(name), budget=name)
-        self._until.add(name, time.monotonic() + LOOK_EACH)
+
+    async def _is_there(self, name: str) -> bool:
+        """Ask Redis. While it is away, a budget that was there before is taken to be there: the outage mode decides."""
+        names = {name, name.partition(SEPARATOR)[0]}
+        try:
+            return any(await self._batch.ask(*(exists(BudgetKeys(self._namespace, each)) for each in names)))
+        except Unavailable:
+            if name not in self._until:
+                raise
+            return True
 
 
 def exists(keys: BudgetKeys) -> Command[bool]:

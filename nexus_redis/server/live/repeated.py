@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis.errors import NexusError
 from nexus_redis.server.live import texts
 
@@ -82,7 +83,8 @@ class Repeated(Generic[T]):
         except NexusError as error:
             self._note(str(error))
         except Exception as error:  # a task that ends without a word would show old figures forever
-            log.warning(texts.LOOK_FAILED, error, exc_info=True)
+            about = log_fields(event="look_failed", cause=repr(error))
+            log.warning(texts.LOOK_FAILED, error, exc_info=True, extra=about)
             self._note(texts.LOOK_BUG.format(kind=type(error).__name__))
 
     def _note(self, trouble: str) -> None:

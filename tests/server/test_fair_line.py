@@ -1,0 +1,192 @@
+"""The line in front of a budget: parts by weight, classes by priority, and callers that give up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any, Self
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus_redis.errors import AcquireTimeout
+from nexus_redis.server.fair_line import LEAST_PART, FairLine
+from tests.harness.support import run
+
+
+class Slow:
+    """A budget that serves its own line one caller at a time, when the test says so."""
+
+    name = "pay"
+    flow = None
+
+    def __init__(self, rate: float = 1.0) -> None:
+        self._rate = rate
+        self.line: list[tuple[float, asyncio.Future[None]]] = []
+
+    def reserve(self, cost: float, timeout: float) -> Slow:  # the test has no clock
+        self._cost = cost
+        return self
+
+    async def __aenter__(self) -> Self:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (self._cost, turn)
+        self.line.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if entry in self.line:
+                self.line.remove(entry)
+            raise
+        return self
+
+    def _seconds_until_served(self, cost: float) -> float:
+        return cost
+
+    async def serve(self) -> float:
+        """Serve the first caller, and return its cost."""
+        while not self.line:  # noqa: ASYNC110  # its callers need some turns of the loop to come here
+            await asyncio.sleep(0)
+        cost, turn = self.line.pop(0)
+        turn.set_result(None)
+        for _ in range(6):  # until the next one is in line
+            await asyncio.sleep(0)
+        return cost
+
+
+async def served(callers: list[tuple[str, float, str, float]], count: int) -> tuple[list[str], FairLine]:
+    """Have callers (id, weight, priority, cost) wait, serve some, end the others, and return who was served."""
+    budget: Any = Slow()
+    line, order = FairLine(budget), list[str]()
+
+    async def call(who: str, weight: float, priority: str, cost: float) -> None:
+        await line.acquire(who, weight, priority, cost, 1e6)
+        order.append(who)
+
+    tasks = [asyncio.create_task(call(*each)) for each in callers]
+    await asyncio.sleep(0)
+    for _ in range(count):
+        await budget.serve()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return order, line
+
+
+def test_parts_by_weight() -> None:
+    """Of three ids that want more, each gets its part by weight, whoever came first."""
+    callers = [(who, weight, "normal", 1.0) for who, weight in (("a", 1.0), ("b", 2.0), ("c", 3.0)) for _ in range(200)]
+    order, _ = run(served(callers, 240))
+    parts = Counter(order)
+    assert abs(parts["a"] - 40) <= 2, parts
+    assert abs(parts["b"] - 80) <= 2, parts
+    assert abs(parts["c"] - 120) <= 2, parts
+
+
+def test_parts_by_cost() -> None:
+    """An id with large costs gets as many tokens as one with small costs, not as many turns."""
+    callers = [("large", 1.0, "normal", 10.0)] * 50 + [("small", 1.0, "normal", 1.0)] * 500
+    order, _ = run(served(callers, 220))
+    parts = Counter(order)
+    assert abs(10 * parts["large"] - parts["small"]) <= 20, parts
+
+
+def test_a_new_id_does_not_wait_for_all() -> None:
+    """An id that comes late goes before the others' backlog, and does not get more for having been away."""
+
+    async def main() -> list[str]:
+        budget: Any = Slow()
+        line, order = FairLine(budget), list[str]()
+
+        async def call(who: str) -> None:
+            await line.acquire(who, 1.0, "normal", 1.0, 1e6)
+            order.append(who)
+
+        tasks = [asyncio.create_task(call("early")) for _ in range(100)]
+        await asyncio.sleep(0)
+        for _ in range(50):
+            await budget.serve()
+        tasks += [asyncio.create_task(call("late")) for _ in range(20)]
+        await asyncio.sleep(0)
+        for _ in range(30):
+            await budget.serve()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return order[50:]
+
+    order = run(main())
+    assert 13 <= order.count("late") <= 16, order
+
+
+def test_priority_comes_first() -> None:
+    """A higher class is served first, and each lower class that waits gets about a twentieth."""
+    callers = [(name, 1.0, name, 1.0) for name in ("low", "normal", "high") for _ in range(400)]
+    order, _ = run(served(callers, 400))
+    parts = Counter(order)
+    for name in ("normal", "low"):
+        assert 0.8 * LEAST_PART * 400 <= parts[name] <= 1.3 * LEAST_PART * 400, parts
+    assert parts["high"] > 340, parts
+
+
+def test_a_class_alone_gets_all() -> None:
+    """A low class that waits alone is served like any other."""
+    order, _ = run(served([("a", 1.0, "low", 1.0)] * 20, 20))
+    assert len(order) == 20
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.integers(1, 60),
+)
+def test_a_storm_of_cancels(seed: int, count: int) -> None:
+    """Whoever gives up, whenever: nobody is forgotten, nobody is served twice, and nothing is left behind."""
+    chance = random.Random(seed)
+
+    async def main() -> None:
+        budget: Any = Slow(rate=chance.choice([0.0, 1.0, 100.0]))
+        line, ended = FairLine(budget), list[int]()
+
+        async def call(number: int) -> None:
+            who, weight = chance.choice("abc"), chance.choice([0.5, 1.0, 3.0])
+            await line.acquire(who, weight, chance.choice(["high", "normal", "low"]), chance.choice([1.0, 5.0]), 1e6)
+            ended.append(number)
+
+        tasks = [asyncio.create_task(call(number)) for number in range(count)]
+        while not all(task.done() for task in tasks):
+            if chance.random() < 0.5:
+                chance.choice(tasks).cancel()
+            elif budget.line:
+                budget.line.pop(0)[1].set_result(None) if not budget.line[0][1].done() else budget.line.pop(0)
+            for _ in range(chance.randrange(3)):
+                await asyncio.sleep(0)
+        assert len(ended) == len(set(ended))
+        assert len(ended) == sum(not task.cancelled() for task in tasks)
+        assert line._ahead == pytest.approx(0)
+        assert not line.waiting
+        assert line._next_class() is None
+
+    run(main())
+
+
+def test_a_deadline_in_line() -> None:
+    """A caller whose time is over in line gets `AcquireTimeout`, and those behind it go on."""
+
+    async def main() -> None:
+        budget: Any = Slow()
+        line = FairLine(budget)
+        first = asyncio.create_task(line.acquire("a", 1.0, "normal", 1.0, 1e6))
+        await asyncio.sleep(0)
+        with pytest.raises(AcquireTimeout) as late:
+            await line.acquire("b", 1.0, "normal", 2.0, 0.001)
+        assert (late.value.budget, late.value.cost) == ("pay", 2.0)
+        behind = asyncio.create_task(line.acquire("c", 1.0, "normal", 1.0, 1e6))
+        await asyncio.sleep(0)
+        await budget.serve()
+        await budget.serve()
+        await asyncio.gather(first, behind)
+
+    run(main())
