@@ -78,7 +78,11 @@ export class Feed {
     };
     listen();
     try {
-      const answer = await fetch(`v1/events${query}`, { headers: headers(), cache: "no-store", signal: attempt.signal });
+      const answer = await fetch(`v1/events${query}`, {
+        headers: headers(),
+        cache: "no-store",
+        signal: attempt.signal,
+      });
       if (REFUSALS.includes(answer.status)) {
         const problem = await problemOf(answer);
         return { kind: "refused", status: answer.status, text: problem.message };
@@ -108,10 +112,12 @@ export async function read(body, onBytes, onEvent) {
     const blocks = rest.split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
-      const fields = Object.fromEntries(block.split("\n").map((line) => {
-        const colon = line.indexOf(": ");
-        return [line.slice(0, colon), line.slice(colon + 2)];
-      }));
+      const fields = Object.fromEntries(
+        block.split("\n").map((line) => {
+          const colon = line.indexOf(": ");
+          return [line.slice(0, colon), line.slice(colon + 2)];
+        }),
+      );
       if (fields.event) onEvent(fields.event, JSON.parse(fields.data));
     }
   }
