@@ -355,7 +355,7 @@ def test_a_swallowed_end_ends_the_looks(one_server: Server, monkeypatch: pytest.
         async def deaf() -> Any:
             is_looking.set()
             with suppress(asyncio.CancelledError):
-                await asyncio.sleep(PATIENCE)
+                await asyncio.Event().wait()
             return Look(0.0)
 
         monkeypatch.setattr(watcher._looks, "_look", deaf)
