@@ -25,8 +25,8 @@ LUA: Final = Path(__file__).parents[2] / "lua"
 # Sample data for the parameters of the texts, by name: one value for a name wherever it stands.
 SAMPLES: Final[dict[str, Any]] = {
     "allowed": 176.0, "burst": 0.25, "code": 1, "errors": "", "extra": "metrics", "first": 1.0, "held": 180.0,
-    "indexed": 90, "last": 2.0, "lease": 0.5, "lost": 9, "name": "worker 1", "path": "app.log", "received": 100, "root": "/usr/lib",
-    "sent": 100, "actions": ["CapacitySignal", "FlowControl"], "binary": "/opt/valkey-server", "budget": "stripe",
+    "indexed": 90, "last": 2.0, "lease": 0.5, "lost": 9, "name": "worker 1", "path": "app.log", "received": 100,
+    "root": "/usr/lib", "sent": 100, "actions": ["CapacitySignal", "FlowControl"], "binary": "/opt/valkey-server", "budget": "stripe",
     "caller": "<Loop 2>", "cost": 2.0, "cause": "Connection refused", "error": "Connection refused", "example": "redis://HOST:6379/0",
     "expected": "'LoadReport'", "field": "rate_by_code", "found": "'cache'", "high": "1e9", "host": "10.0.0.7:6379",
     "key": "nexus:{stripe}", "kind": "redis.Redis", "last_words": "Bad directive", "library": "celery", "longest": 64,
