@@ -62,10 +62,16 @@ def test_one_budget_may_be_watched(shell: Shell, watching: Callable[..., subproc
     """With a name, each line is that budget with its members; while it is gone, stderr says so once."""
     shell("set", "stripe", "--rate", "5000")
     process = watching("stripe", "--json", of=shell.patient)
+
+    def looks() -> int:
+        return int(shell.client.info("commandstats")["cmdstat_evalsha"]["calls"])
+
     assert json.loads(line(process))["producers"] == []
     shell("delete", "stripe", "--yes")
     assert process.stderr is not None
     assert "stripe" in process.stderr.readline()
+    after = looks() + 5
+    assert eventually(lambda: looks() > after)
     shell("set", "stripe", "--rate", "20")
     assert texts.WATCH_IS_BACK in process.stderr.readline()
     assert eventually(lambda: json.loads(line(process))["rate"] == 20)
