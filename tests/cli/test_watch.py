@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import pytest
 from nexus_redis._values import log_texts
 from nexus_redis.cli import texts
 from nexus_redis.cli.exit_codes import BROKEN_PIPE, INTERRUPTED, SIGNALLED
+from nexus_redis.cli.output import print_record
 from tests.harness.chaos import Proxy
 from tests.harness.command_line import Shell
 from tests.harness.servers import Server
@@ -215,6 +217,20 @@ def test_the_environment_sets_the_format(shell: Shell, verb: tuple[str, ...]) ->
     warnings = [each["nexus_event"] for each in lines[:-1]]
     assert warnings == (["redis_away"] if verb[0] == "run" else [])
     assert "redis_away" in {name.lower() for name in vars(log_texts)}
+
+
+def test_no_record_shows_a_password(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A password in an address is left out of the message, the fields and the traceback."""
+    monkeypatch.setenv("NEXUS_REDIS_LOG_FORMAT", "json")
+    url = "redis://:hunter2@cache:6379"
+    try:
+        raise ValueError(url)
+    except ValueError as error:
+        given = {"msg": url, "nexus_cause": url, "exc_info": (type(error), error, error.__traceback__)}
+        print_record(logging.makeLogRecord(given))
+    written = capsys.readouterr().err
+    assert json.loads(written)["nexus_cause"] == "redis://***@cache:6379"
+    assert "hunter2" not in written
 
 
 def test_an_unknown_format_is_refused(shell: Shell) -> None:
