@@ -38,7 +38,7 @@ from tests.harness.support import PATIENCE, eventually, finish
 ROOT = Path(__file__).parents[2]
 VERBS = (
     "demo", "list", "status", "top", "explain", "set", "pause", "resume", "forget", "delete", "repair", "pace", "run",
-    "signal", "report", "redis", "bench", "scripts",
+    "signal", "report", "serve", "token", "redis", "bench", "scripts",
 )  # fmt: skip
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 LONG = "n" * 64
