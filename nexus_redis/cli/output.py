@@ -75,6 +75,14 @@ def print_record(record: logging.LogRecord) -> None:
         print(logging.Formatter().formatException(record.exc_info), file=sys.stderr)
 
 
+def print_started(line: str) -> None:
+    """Write that a server is ready: to stdout, or as a record if the log is JSON."""
+    if is_json_log():
+        print_record(logging.LogRecord("nexus_redis.cli", logging.INFO, "", 0, line, None, None))
+    else:
+        print(line, flush=True)
+
+
 def is_json_log() -> bool:
     """Return whether stderr gets JSON, as --log-format or NEXUS_REDIS_LOG_FORMAT says."""
     return os.environ.get(LOG_FORMAT) == "json"
