@@ -89,12 +89,19 @@ def test_pause_and_resume(guarded: Guarded, page: Page) -> None:
     expect(page.get_by_role("button", name="Pause…")).to_be_focused()
 
 
-def test_a_pause_until_it_is_resumed(guarded: Guarded, page: Page) -> None:
-    """Without a length, the pause lasts until somebody resumes the budget."""
+def test_a_pause_has_a_length_and_a_reason(guarded: Guarded, page: Page) -> None:
+    """A pause of no length, which would end a pause, and a reason of spaces are not sent; one without an end is."""
     page.goto(f"{guarded.served.address}/#/budget/stripe")
     sign_in(page, guarded.tokens["anna"])
     page.get_by_role("button", name="Pause…").click()
-    confirm(page, "wait", "Pause")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("spinbutton").fill("0")
+    confirm(page, "why", "Pause")
+    expect(dialog.get_by_role("spinbutton")).to_be_focused()
+    dialog.get_by_label("Until somebody").check()
+    confirm(page, "   ", "Pause")
+    expect(dialog.get_by_label("Reason")).to_be_focused()
+    confirm(page, "why", "Pause")
     expect(page.get_by_role("region", name="Why this rate")).to_contain_text("until it is resumed by anna")
 
 

@@ -17,6 +17,8 @@ function confirm({ title, effect, fields = [], submit, act, isDangerous = false,
     id: newId("reason"),
     name: "reason",
     required: true,
+    pattern: ".*\\S.*", // not spaces only
+    title: "Say why.",
     maxlength: 200,
     autocomplete: "off",
   });
@@ -74,7 +76,8 @@ export function askPause(budget) {
   const length = el("input", {
     type: "number",
     id: newId("length"),
-    min: "0.001",
+    required: true,
+    min: "0.001", // 0 would end a pause
     step: "any",
     value: "5",
     "aria-label": "Length of the pause",
@@ -87,6 +90,9 @@ export function askPause(budget) {
   const choose = () => {
     limited.checked = true;
   };
+  forever.addEventListener("change", () => {
+    if (!length.checkValidity()) length.value = "5"; // it does not count, and must not be in the way
+  });
   length.addEventListener("input", choose);
   unit.addEventListener("change", choose);
   return confirm({
