@@ -8,6 +8,7 @@ from typing import Protocol
 from nexus_redis._protocol.calls import Drop, dropped
 from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 
 
 class Subscriber(Protocol):
@@ -57,7 +58,7 @@ class Subscriptions:
         try:
             drop = dropped(message)
         except (ValueError, LookupError):
-            log.debug(log_texts.MESSAGE_UNREADABLE, name)
+            log.debug(log_texts.MESSAGE_UNREADABLE, name, extra=log_fields(channel=name))
             return
         self.heard += 1
         for subscriber in list(self._subscribers.get(name, ())):

@@ -40,6 +40,7 @@ from nexus_redis._redis.execute import raise_if_cancelled
 from nexus_redis._runtime.locks import park
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 
 ALIVE_EACH: Final = 30.0  # seconds of silence after which the server must answer; firewalls forget a connection later
 FIRST_PAUSE: Final = 0.1  # seconds before it tries again, doubled each time
@@ -97,7 +98,8 @@ class _Listener:
         """Log once that this process does not listen, and return the seconds until the next try."""
         if not self._has_said:
             self._has_said = True
-            log.info(log_texts.PUSH_UNAVAILABLE, type(error).__name__, error)
+            cause = f"{type(error).__name__}: {error}"
+            log.info(log_texts.PUSH_UNAVAILABLE, type(error).__name__, error, extra=log_fields(cause=cause))
         if isinstance(error, ResponseError):
             return REFUSED_PAUSE
         self._failures += 1
@@ -141,7 +143,7 @@ class PushThread(_Listener):
         try:
             self._thread.start()
         except RuntimeError as error:  # the interpreter is about to end, or may have no more threads
-            log.debug(log_texts.PUSH_THREAD_NOT_STARTED, error)
+            log.debug(log_texts.PUSH_THREAD_NOT_STARTED, error, extra=log_fields(cause=str(error)))
             self._has_ended()
 
     def _has_ended(self) -> None:

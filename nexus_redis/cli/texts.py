@@ -126,6 +126,21 @@ def unknown_script(script: str, scripts: str) -> str:
 
 BUNDLE_WITHOUT_NAME: Final = "--bundle prints one script: give its NAME"
 
+# --- status --watch, top ---------------------------------------------------------------------------------------------
+
+WATCH_IS_BACK: Final = "the state can be read again"
+INSTALL_TOP: Final = "top needs an extra package. Install it with: pip install '.[top]'"
+TOP_NEEDS_TERMINAL: Final = "top needs a terminal. Without one, use nexus-redis status --watch"
+
+
+def watch_goes_on(cause: str) -> str:
+    return f"{cause.rstrip('.')}. This verb looks again until it is ended"
+
+
+def watch_shows_old(cause: str, age: str) -> str:
+    return f"{cause.rstrip('.')}. The state below is {age} old"
+
+
 # --- set, pause ------------------------------------------------------------------------------------------------------
 
 SET_WITHOUT_NAME: Final = (

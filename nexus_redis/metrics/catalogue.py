@@ -77,7 +77,8 @@ LOAD: Final = Metric(
 )  # fmt: skip
 LEVEL: Final = Metric(
     f"{PREFIX}level", "gauge", "1", _BUDGET, "fleet",
-    "0 free, 1 from 70 % load, 2 from 90 %, 3 at 100 %, when paused or without consumers. For `NAME/*`, the highest.",
+    "Backpressure: 0 free, 1 from 70 % load, 2 from 90 %, 3 at 100 %, when paused or without consumers. For `NAME/*`, "
+    "the highest of all keys.",
 )  # fmt: skip
 PAUSED: Final = Metric(
     f"{PREFIX}paused", "gauge", "{budget}", _BUDGET, "fleet",

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from nexus_redis._api.nexus import NexusBase
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis.errors import MissingLibrary
 from nexus_redis.extending import parse_seconds
 
@@ -102,7 +103,7 @@ class Emitter:
             try:
                 self.send()
             except Exception:
-                log.exception(texts.SENDING_BUG)
+                log.exception(texts.SENDING_BUG, extra=log_fields(event="sending_bug"))
 
     def _put(self, batch: DogStatsd, metric: Metric, series: Series) -> None:
         tags = [f"{name}:{value}" for name, value in series.labels.items()]

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis.errors import NexusError
 from nexus_redis.metrics import catalogue as c
 from nexus_redis.metrics import texts
@@ -47,7 +48,7 @@ class Reader:
 
     def _without_redis(self, error: NexusError) -> Values:
         if not self._has_failed:
-            log.warning(texts.LOOK_FAILED, error)
+            log.warning(texts.LOOK_FAILED, error, extra=log_fields(event="look_failed", cause=str(error)))
         self._has_failed = True
         return self._values(None, is_up=False)
 

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Mount, Route, Router
 
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis._values.parse import budget_name
 from nexus_redis.errors import NexusError
 from nexus_redis.metrics import exposition
@@ -105,7 +106,8 @@ class Application:
         except Exception as error:
             problem = problem_of(error)
             if problem.kind.status == 500:
-                log.exception(texts.log_bug(scope["method"], scope["path"]))
+                about = log_fields(event="answer_bug", method=scope["method"], path=scope["path"])
+                log.exception(texts.log_bug(scope["method"], scope["path"]), extra=about)
             if has_begun:
                 raise
             await send_problem(send_noted, problem)

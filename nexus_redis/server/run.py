@@ -102,7 +102,7 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def config(app: Any, options: ServerOptions) -> uvicorn.Config:
+def config(app: Any, options: ServerOptions, logging: dict[str, Any] | None = None) -> uvicorn.Config:
     """Return the configuration of uvicorn for an application with `limits`."""
     return uvicorn.Config(
         app,
@@ -111,7 +111,7 @@ def config(app: Any, options: ServerOptions) -> uvicorn.Config:
         lifespan="on",
         workers=options.workers,
         access_log=False,
-        log_config=None,
+        log_config=logging,  # in each worker
         server_header=False,
         date_header=not isinstance(app, ProxyApplication),  # an upstream has sent a date
         proxy_headers=False,
@@ -123,10 +123,10 @@ def config(app: Any, options: ServerOptions) -> uvicorn.Config:
     )
 
 
-def serve(app: Any, options: ServerOptions, found: socket.socket) -> None:
-    """Serve an application on a bound socket until a signal ends this process."""
+def serve(app: Any, options: ServerOptions, found: socket.socket, logging: dict[str, Any] | None = None) -> None:
+    """Serve an application on a bound socket until a signal ends this process. `logging` is for `dictConfig`."""
     _raise_file_limit()
-    chosen = config(app, options)
+    chosen = config(app, options, logging)
     if options.workers > 1:
         Multiprocess(chosen, sockets=[found]).run()
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
@@ -181,3 +182,28 @@ def test_a_wrong_proxy(shell: Shell, words: list[str]) -> None:
     ended = shell.process("serve", "--port", "0", *words)
     assert ended.code == 2, ended
     assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_log_is_json(shell: Shell, workers: str) -> None:
+    """With --log-format json every line of the server is a record, those of its workers too, and no request is one."""
+    process = shell.start(
+        "--log-format", "json", "serve", "--port", "0", "--workers", workers,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    first = json.loads(process.stderr.readline())
+    address = next(word for word in first["message"].split() if word.startswith("http"))
+    with httpx.Client(base_url=address, timeout=PATIENCE, verify=False) as client:  # noqa: S501  # no TLS here
+        assert eventually(lambda: client.get("/readyz").status_code == 200)
+        client.put("/v1/budgets/pay", json={"settings": {"rate": 100}})
+        for _ in range(20):
+            client.post("/v1/acquire", json={"budget": "pay"})
+        client.post("/v1/budgets/pay/pause", json={"seconds": None})
+        line = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        out, rest = finish(process)
+    assert out == ""
+    records = [json.loads(each) for each in [line, *rest.splitlines()]]
+    assert records[0]["nexus_budget"] == "pay"
+    assert len(records) < 10

@@ -1,7 +1,7 @@
 """serve: the HTTP server, with its API, its live page and its metrics (`nexus_redis/server/`)."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -9,6 +9,18 @@ from nexus_redis._values.parse import parse_rate, typed_seconds
 from nexus_redis.cli import texts
 from nexus_redis.cli.common_options import Key, Namespace, Url, target_of
 from nexus_redis.cli.exit_codes import Misuse
+from nexus_redis.cli.output import print_started
+
+# Each change of state is a line, and no request is one.
+LOGGING: Final[dict[str, Any]] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"stderr": {"class": "nexus_redis.cli.output.LogHandler"}},
+    "loggers": {
+        "nexus_redis": {"handlers": ["stderr"], "level": "INFO"},
+        "uvicorn.error": {"handlers": ["stderr"], "level": "WARNING"},
+    },
+}
 
 
 def serve(
@@ -115,8 +127,8 @@ def serve(
         where = run.address_of(options, bound)
         chosen = replace(options, url=found)
         if proxy is None:
-            print(texts.serving(where), flush=True)
-            run.serve(Application(chosen), options, bound)
+            print_started(texts.serving(where))
+            run.serve(Application(chosen), options, bound, LOGGING)
         else:
-            print(texts.passing_on(where, proxy.upstream, proxy.budget), flush=True)
-            run.serve(ProxyApplication(chosen, proxy), options, bound)
+            print_started(texts.passing_on(where, proxy.upstream, proxy.budget))
+            run.serve(ProxyApplication(chosen, proxy), options, bound, LOGGING)

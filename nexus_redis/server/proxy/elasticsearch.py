@@ -25,7 +25,7 @@ from nexus_redis._protocol.plans import Command, Job, ask
 from nexus_redis._values.parse import source_id
 from nexus_redis.asyncio import Budget, Consumer
 from nexus_redis.errors import NexusError
-from nexus_redis.extending import log
+from nexus_redis.extending import log, log_fields
 from nexus_redis.server.proxy import texts
 from nexus_redis.server.proxy.upstream import FAILURES, Broken, Upstream
 
@@ -135,7 +135,7 @@ class WriteQueues:
         self._sizes: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
         self._failures = self._looks = 0
-        self._is_read = False
+        self._is_read = self._is_stopping = False
 
     def start(self) -> None:
         """Begin to look, at once and then each second."""
@@ -143,6 +143,7 @@ class WriteQueues:
 
     async def stop(self) -> None:
         """Stop looking, and have the nodes leave."""
+        self._is_stopping = True  # a library may swallow the cancellation
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -152,7 +153,7 @@ class WriteQueues:
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
-        while True:
+        while not self._is_stopping:
             try:
                 await self.look()
             except (*FAILURES, Broken, NexusError, ValueError) as error:
@@ -173,7 +174,8 @@ class WriteQueues:
         self._failures = 0
         if not self._is_read:
             self._is_read = True
-            log.info(texts.STATS_BACK, self._budget.name, self._upstream.name, len(pools))
+            about = log_fields(event="stats_back", budget=self._budget.name, upstream=self._upstream.name)
+            log.info(texts.STATS_BACK, self._budget.name, self._upstream.name, len(pools), extra=about)
 
     def _note(self, name: str, pool: Pool, worth: float) -> None:
         known = self._sources.get(name)
@@ -193,7 +195,9 @@ class WriteQueues:
         self._failures += 1
         if self._failures == PATIENCE or (self._failures == 1 and not self._sources):
             self._is_read = False
-            log.warning(texts.STATS_AWAY, self._budget.name, self._upstream.name, str(error) or type(error).__name__)
+            cause, name = str(error) or type(error).__name__, self._upstream.name
+            about = log_fields(event="stats_away", budget=self._budget.name, upstream=name, cause=cause)
+            log.warning(texts.STATS_AWAY, self._budget.name, name, cause, extra=about)
             await self._forget(list(self._sources))
 
     async def _forget(self, names: list[str]) -> None:

@@ -119,7 +119,8 @@ class Exchange:
             taken = await self._proxy.pacer.take(upload.tokens)
         if self._body.is_gone or self._is_stopped:
             taken.settle(0)
-            await asyncio.sleep(0)  # the cancellation comes here
+            await asyncio.sleep(0)  # the cancellation comes here, unless the wait for tokens has swallowed it
+            raise asyncio.CancelledError
 
     async def _send_once(
         self, method: str, url: Any, headers: Any, data: bytes | AsyncIterator[bytes] | None, upload: Upload,

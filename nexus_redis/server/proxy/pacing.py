@@ -10,12 +10,10 @@ client nor the wait for further tokens looks like a slow upstream. It ends with 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from nexus_redis.asyncio import Budget, Consumer, Reservation
-from nexus_redis.contrib._admission import PauseEnds
 from nexus_redis.contrib._attempt import is_overload
 from nexus_redis.contrib._http import AsyncLimiter
 from nexus_redis.contrib._rate_limit_fields import rate_limit_fields
@@ -66,7 +64,6 @@ class Pacer:
         self.budget, self._observer, self._wait = budget, observer, wait
         self._shown = budget.parent or budget.name  # a key may be a secret
         self._limiter = AsyncLimiter(budget, 1, None, report=False)
-        self._pauses = PauseEnds(asyncio.Lock)
 
     def start(self) -> None:
         """Begin to report, because without a report a budget that has no rate gives no token."""
@@ -80,7 +77,7 @@ class Pacer:
         try:
             await taken.__aenter__()
         except (AcquireTimeout, Unavailable, InvalidSetting, Closed) as error:
-            raise await self._refusal(error) from None
+            raise self._refusal(error) from None
         return taken
 
     @contextmanager
@@ -106,7 +103,7 @@ class Pacer:
         try:
             await self.budget.acquire(tokens, None)
         except (Unavailable, InvalidSetting, Closed) as error:
-            raise await self._refusal(error) from None
+            raise self._refusal(error) from None
 
     def attempt(self, tokens: float) -> Attempt:
         """Return the report of a request of so many tokens."""
@@ -116,12 +113,11 @@ class Pacer:
         """Pause the budget for the whole fleet if a response says when to come back."""
         await self._limiter.pause_if_asked(status, headers, host)
 
-    async def _refusal(self, error: NexusError) -> Problem:
+    def _refusal(self, error: NexusError) -> Problem:
         match error:
             case AcquireTimeout():
-                wait = await self._pause_left() if error.reason == "paused" else error.retry_after
                 shown = AcquireTimeout(self._shown, error.cost, error.waited, error.reason)
-                return self.refused(error.reason, wait, f"{shown}. {texts.NOT_PASSED_ON}")
+                return self.refused(error.reason, error.retry_after, f"{shown}. {texts.NOT_PASSED_ON}")
             case Unavailable():
                 return self.refused("unavailable", AWAY_RETRY, texts.REDIS_AWAY)
             case Closed():
@@ -133,13 +129,3 @@ class Pacer:
         fields = rate_limit_fields(self._shown, known_rate(self.budget), max(1.0, wait))
         headers: Headers = [(name.lower().encode(), value.encode()) for name, value in fields]
         return over_budget(self._shown, reason, wait, detail, headers)
-
-    async def _pause_left(self) -> float:
-        """Return the seconds that the pause lasts. Ask Redis once a second at most, however many are refused."""
-        pause = self._pauses.of(self.budget.name)
-        async with pause.lock:
-            now = time.monotonic()
-            if pause.is_due(now):
-                with suppress(NexusError):
-                    pause.learn(now, (await self.budget.snapshot()).paused_for)
-        return pause.left(now)

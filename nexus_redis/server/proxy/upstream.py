@@ -14,7 +14,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from nexus_redis.extending import log
+from nexus_redis.extending import log, log_fields
 from nexus_redis.server.proxy import texts
 from nexus_redis.server.proxy.options import ProxyOptions
 from nexus_redis.server.proxy.problems import ProxyProblem
@@ -79,8 +79,14 @@ class Upstream:
             async for part in response.content.iter_any():
                 yield part
         except FAILURES as error:
-            log.warning(texts.RESPONSE_CUT, self._budget, self.name, _shown(error))
+            log.warning(
+                texts.RESPONSE_CUT, self._budget, self.name, _shown(error), extra=self._about("response_cut", error)
+            )
             raise ProxyProblem(HTTPStatus.BAD_GATEWAY, texts.broken(self.name, _shown(error)), "maybe") from None
+
+    def _about(self, event: str, error: Exception | None = None) -> dict[str, object]:
+        cause = log_fields(cause=_shown(error)) if error is not None else {}
+        return log_fields(event=event, budget=self._budget, upstream=self.name) | cause
 
     @property
     def _opened(self) -> aiohttp.ClientSession:
@@ -94,11 +100,12 @@ class Upstream:
             problem = self._problem(error)
             if not self._is_away:
                 self._is_away = True
-                log.warning(texts.UPSTREAM_AWAY, self._budget, self.name, _shown(error))
+                about = self._about("upstream_away", error)
+                log.warning(texts.UPSTREAM_AWAY, self._budget, self.name, _shown(error), extra=about)
             raise Broken(problem) from error
         if self._is_away:
             self._is_away = False
-            log.info(texts.UPSTREAM_BACK, self._budget, self.name)
+            log.info(texts.UPSTREAM_BACK, self._budget, self.name, extra=self._about("upstream_back"))
         return response
 
     def _problem(self, error: Exception) -> ProxyProblem:
