@@ -21,7 +21,7 @@ from nexus_redis._core.waiter import NEVER, CallerPlan, Waiter
 from nexus_redis._drivers.threaded import STOP_PATIENCE, LoopThread
 from nexus_redis._drivers.turns import Turns
 from nexus_redis._protocol.plans import Done, Outcome, Pause, Plan, step
-from nexus_redis._redis.execute import perform_async
+from nexus_redis._redis.execute import perform_async, raise_if_cancelled
 from nexus_redis._redis.faults import failed
 from nexus_redis._redis.pubsub import PushTask
 from nexus_redis._runtime.locks import Lock
@@ -180,6 +180,7 @@ class LoopTask:
                 outcomes = []
             else:
                 outcomes = await perform_async(self._client, found)
+                raise_if_cancelled()
 
     async def stop(self, error: NexusError) -> None:
         """Have every session leave and the loop end after the calls in flight. Callers that wait get `error`."""

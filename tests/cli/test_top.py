@@ -31,7 +31,7 @@ from nexus_redis.cli.top.rows import Rows
 from tests.harness.chaos import Proxy
 from tests.harness.command_line import Shell
 from tests.harness.servers import Server
-from tests.harness.support import eventually, finish, run
+from tests.harness.support import eventually, finish, patient, run
 from tests.harness.terminal import gone, lines, seen, typed, until
 
 SMALL, LARGE = (80, 24), (200, 50)
@@ -476,7 +476,7 @@ def test_keys_work_while_redis_is_silent(shell: Shell, one_server: Server) -> No
             proxy.is_deaf = False
             proxy.reset()
 
-        on(proxy.endless_url, body)
+        on(patient(proxy.url), body)
 
 
 @sizes

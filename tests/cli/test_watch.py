@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import pytest
 from nexus_redis._values import log_texts
 from nexus_redis.cli import texts
 from nexus_redis.cli.exit_codes import BROKEN_PIPE, INTERRUPTED, SIGNALLED
+from nexus_redis.cli.output import print_record
 from tests.harness.chaos import Proxy
 from tests.harness.command_line import Shell
 from tests.harness.servers import Server
@@ -62,10 +64,16 @@ def test_one_budget_may_be_watched(shell: Shell, watching: Callable[..., subproc
     """With a name, each line is that budget with its members; while it is gone, stderr says so once."""
     shell("set", "stripe", "--rate", "5000")
     process = watching("stripe", "--json", of=shell.patient)
+
+    def looks() -> int:
+        return int(shell.client.info("commandstats")["cmdstat_evalsha"]["calls"])
+
     assert json.loads(line(process))["producers"] == []
     shell("delete", "stripe", "--yes")
     assert process.stderr is not None
     assert "stripe" in process.stderr.readline()
+    after = looks() + 5
+    assert eventually(lambda: looks() > after)
     shell("set", "stripe", "--rate", "20")
     assert texts.WATCH_IS_BACK in process.stderr.readline()
     assert eventually(lambda: json.loads(line(process))["rate"] == 20)
@@ -209,6 +217,18 @@ def test_the_environment_sets_the_format(shell: Shell, verb: tuple[str, ...]) ->
     warnings = [each["nexus_event"] for each in lines[:-1]]
     assert warnings == (["redis_away"] if verb[0] == "run" else [])
     assert "redis_away" in {name.lower() for name in vars(log_texts)}
+
+
+def test_no_record_shows_a_password(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A password in an address is left out of the message, the fields and the traceback."""
+    monkeypatch.setenv("NEXUS_REDIS_LOG_FORMAT", "json")
+    url = "redis://:hunter2@cache:6379"
+    error = ValueError(url)
+    given = {"msg": url, "nexus_cause": url, "exc_info": (ValueError, error, None)}
+    print_record(logging.makeLogRecord(given))
+    written = capsys.readouterr().err
+    assert json.loads(written)["nexus_cause"] == "redis://***@cache:6379"
+    assert "hunter2" not in written
 
 
 def test_an_unknown_format_is_refused(shell: Shell) -> None:

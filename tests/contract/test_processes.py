@@ -317,6 +317,27 @@ def test_a_cancelled_close_closes_sockets(server: Server) -> None:
     run(main())
 
 
+def test_a_cancelled_look_ends(server: Server) -> None:
+    """A task that asks Redis again and again ends when it is cancelled, wherever it is, even inside redis-py."""
+
+    async def main() -> None:
+        async with AsyncNexus.from_url(server.url) as nexus:
+
+            async def look() -> None:
+                while True:
+                    await nexus.budgets()
+
+            for turns in range(60):
+                task = asyncio.create_task(look())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task], timeout=PATIENCE)
+                assert task.cancelled(), turns
+
+    run(main())
+
+
 @pytest.mark.hurried  # the close waits for an answer that never comes
 def test_a_swallowed_cancellation_ends_the_loop(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop ends when it is cancelled, even if the client took the cancellation for a timeout."""

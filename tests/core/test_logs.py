@@ -330,3 +330,9 @@ def test_a_field_replaces_nothing_of_the_line() -> None:
     line = json.loads(JsonFormatter().format(record))
     assert line["level"] == "WARNING"
     assert line["time"] != "mine"
+
+
+def test_the_time_is_that_of_the_record() -> None:
+    """The time is the instant at which the record arose, whatever the time zone of the host."""
+    line = json.loads(JsonFormatter().format(logging.makeLogRecord({"created": 0.1237})))
+    assert line["time"] == "1970-01-01T00:00:00.123Z"
