@@ -130,6 +130,7 @@ class FairLine:
             if isinstance(error, TimeoutError):
                 flow, wait = self.budget.flow, expected_wait(self.budget, cost)
                 reason = flow.reason or "" if flow is not None else ""
+                self.budget._session.ledger.tally.deny(reason)  # for the metrics
                 raise AcquireTimeout(self.budget.name, cost, loop.time() - began, reason, wait) from None
             raise
         self._ahead -= cost  # `_take` counts it from here on
