@@ -26,6 +26,7 @@ class Slow:
 
     def __init__(self, rate: float = 1.0) -> None:
         self._rate = rate
+        self._clock = lambda: 0.0
         self._session = SimpleNamespace(ledger=SimpleNamespace(tally=Tally()))
         self.line: list[tuple[float, asyncio.Future[None]]] = []
 
