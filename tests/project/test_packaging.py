@@ -55,6 +55,13 @@ def test_the_wheel_has_every_script(wheel: zipfile.ZipFile) -> None:
     assert not any("__pycache__" in name for name in names)
 
 
+def test_the_wheel_has_the_page(wheel: zipfile.ZipFile) -> None:
+    """The wheel has every file of the live page, and the licence of what others wrote of it."""
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nexus_redis/server/page").rglob("*.*")}
+    assert {"nexus_redis/server/page/index.html", "nexus_redis/server/page/uplot/README.md"} <= page
+    assert page | {"nexus_redis/server/page/uplot/LICENSE"} <= set(wheel.namelist())
+
+
 def test_the_sdist_is_complete(built: Path) -> None:
     """The sdist has what a packager needs, and no leftovers."""
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:

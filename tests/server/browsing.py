@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +11,8 @@ import redis
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from nexus_redis._protocol import calls
-from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.keys import BudgetKeys, budgets_key
+from nexus_redis._values.settings import BudgetSettings
 from tests.harness.support import PATIENCE
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
@@ -63,6 +64,17 @@ def row(page: Page, name: str) -> Any:
 def shown(page: Page, term: str) -> Any:
     """The figure of a budget that has this heading."""
     return page.locator("dl > div").filter(has=page.get_by_role("term").get_by_text(term, exact=True)).locator("dd")
+
+
+def open_budgets(client: redis.Redis, rates: Mapping[str, float]) -> None:
+    """Open budgets with these rates, as code elsewhere would."""
+    pipeline = client.pipeline(transaction=False)
+    for name, rate in rates.items():
+        call = calls.configure(BudgetKeys("nexus", name), BudgetSettings(rate=rate))
+        pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        pipeline.zadd(budgets_key("nexus"), {name: 1})
+    client.script_load(call.script.text)
+    pipeline.execute()
 
 
 def claim(client: redis.Redis, budget: str, producers: Iterable[str], rate: float = 10) -> None:

@@ -118,12 +118,12 @@ def test_each_setting_can_be_set(guarded: Guarded, page: Page) -> None:
             entry.fill(value)
         confirm(page, f"for {field}", f"Change {field}")
         line = row(page, field)
-        expect(line.get_by_role("cell").first).to_have_text(said)
+        expect(line.locator("strong")).to_have_text(said)
         expect(line).to_contain_text("anna (operator)")
         expect(line).to_contain_text(f"for {field}")
     page.get_by_role("button", name="Take away the operator's min_rate").click()
     confirm(page, "not needed", "Take it away")
-    expect(row(page, "min_rate").get_by_role("cell").first).to_have_text("not set")
+    expect(row(page, "min_rate").locator("strong")).to_have_text("not set")
     expect(page.get_by_role("table", name="History").locator("tbody tr").first).to_contain_text("not needed")
 
 
@@ -202,6 +202,10 @@ def test_a_token_is_asked_for_and_kept(guarded: Guarded, page: Page) -> None:
     page.reload()
     expect(row(page, "stripe")).to_contain_text("100/s")
     assert guarded.tokens["reader"] not in page.content()
+    page.get_by_role("button", name="Signed in as reader").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#banner")).to_contain_text("This server needs a token")
+    assert page.evaluate("sessionStorage.length") == 0
 
 
 def test_a_token_that_was_withdrawn(guarded: Guarded, page: Page) -> None:

@@ -18,7 +18,9 @@ export class Announcer {
 
   /** Tell of the budgets that have got into trouble, or out of it. */
   look(budgets) {
-    const now = new Map([...budgets].map(([name, row]) => [name, { word: stateOf(row).word, isBad: isInTrouble(row) }]));
+    const now = new Map(
+      [...budgets].map(([name, row]) => [name, { word: stateOf(row).word, isBad: isInTrouble(row) }]),
+    );
     const before = this.#known;
     this.#known = now;
     if (!before) return;
@@ -27,6 +29,7 @@ export class Announcer {
       const was = before.get(name);
       if (was?.word !== state.word && (state.isBad || was?.isBad)) told.push(`${printable(name)}: ${state.word}`);
     }
-    if (told.length) this.say(`${told.slice(0, MOST).join(". ")}${told.length > MOST ? `, and ${told.length - MOST} others` : ""}.`);
+    if (told.length)
+      this.say(`${told.slice(0, MOST).join(". ")}${told.length > MOST ? `, and ${told.length - MOST} others` : ""}.`);
   }
 }

@@ -39,7 +39,8 @@ function onState(state) {
   const before = link.kind;
   link = state;
   if (state.kind === before && state.kind === "live") return;
-  if (state.kind === "lost" && before !== "lost") announcer.say("The connection to the server is lost. The page tries again.");
+  if (state.kind === "lost" && before !== "lost")
+    announcer.say("The connection to the server is lost. The page tries again.");
   if (state.kind === "live" && before === "lost") {
     announcer.say("The connection to the server is back.");
     learn();
@@ -66,21 +67,32 @@ function drawConnection() {
   if (problem) setText(banner, problem);
   const isStale = link.kind !== "live" || store.trouble.text;
   connection.dataset.state = link.kind === "live" ? (store.trouble.text ? "lost" : "live") : link.kind;
-  const words = { connecting: "Connecting", lost: "Not live", refused: "Not live", live: isStale ? "Not live" : `Live, ${clock(store.at)}` };
+  const words = {
+    connecting: "Connecting",
+    lost: "Not live",
+    refused: "Not live",
+    live: isStale ? "Not live" : `Live, ${clock(store.at)}`,
+  };
   setText(connection.lastChild, store.at || link.kind !== "live" ? words[link.kind] : "Connecting");
-  setText(tokenButton, caller?.name ? `Signed in as ${caller.name}` : caller && !caller.needs_token ? "No token needed" : "Sign in");
+  setText(
+    tokenButton,
+    caller?.name ? `Signed in as ${caller.name}` : caller && !caller.needs_token ? "No token needed" : "Sign in",
+  );
   tokenButton.hidden = Boolean(caller && !caller.needs_token && !api.token.get());
 }
+
+const OLD = "The figures are those of that moment.";
 
 function problemText() {
   if (link.kind === "refused") return link.text;
   if (link.kind === "lost") {
     const now = Date.now();
     const next = link.nextTry > now + 500 ? ` Next try in ${seconds(Math.ceil((link.nextTry - now) / 1000))}.` : "";
-    return `Connection to the server lost since ${clock(link.since / 1000)}, trying again.${next} The figures are those of that moment.`;
+    return `Connection to the server lost since ${clock(link.since / 1000)}, trying again.${next} ${OLD}`;
   }
   if (store.trouble.text) {
-    return `Redis does not answer since ${clock(store.trouble.since)}. The server tries again. The figures are those of that moment. (${store.trouble.text})`;
+    const { text, since } = store.trouble;
+    return `Redis does not answer since ${clock(since)}. The server tries again. ${OLD} (${text})`;
   }
   return "";
 }
@@ -123,10 +135,14 @@ async function learn() {
 }
 
 async function signIn() {
-  const why = link.kind === "refused" ? link.text : "A token says who you are. With an operator's token you can pause and change budgets.";
+  const why =
+    link.kind === "refused"
+      ? link.text
+      : "A token says who you are. With an operator's token you can pause and change budgets.";
   const found = await askToken(why);
   if (!found) return;
-  caller = found;
+  caller = found === true ? null : found; // or the token was forgotten
+  if (found === true) await learn();
   feed.watch(view instanceof BudgetView ? view.name : null);
   draw();
 }

@@ -23,8 +23,16 @@ export class BudgetView {
     this.onChange = onChange;
     this.title = printable(budgetName);
     this.state = el("p", { class: "state" });
-    this.pause = el("button", { type: "button", class: "alarming", onclick: () => this.#ask(askPause, "paused") }, "Pause…");
-    this.resume = el("button", { type: "button", class: "primary", onclick: () => this.#ask(askResume, "resumed") }, "Resume…");
+    this.pause = el(
+      "button",
+      { type: "button", class: "alarming", onclick: () => this.#ask(askPause, "paused") },
+      "Pause…",
+    );
+    this.resume = el(
+      "button",
+      { type: "button", class: "primary", onclick: () => this.#ask(askResume, "resumed") },
+      "Resume…",
+    );
     this.lookOnly = el("p", { class: "hint" }, "To pause or change this budget, sign in with an operator's token.");
     this.facts = new Map(FACTS.map((label) => [label, el("dd")]));
     this.because = el("ul", { class: "because" });
@@ -35,15 +43,26 @@ export class BudgetView {
     this.consumersRegion = region("Consumers");
     this.producersRegion = region("Producers");
     this.consumers = new LiveTable({
-      caption: "Consumers", columns: CONSUMERS, sort: "load", isDown: true, scroller: this.consumersRegion,
+      caption: "Consumers",
+      columns: CONSUMERS,
+      sort: "load",
+      isDown: true,
+      scroller: this.consumersRegion,
       empty: "No consumer reports.",
     });
     this.producers = new LiveTable({
-      caption: "Producers", columns: PRODUCERS, sort: "unmet", isDown: true, scroller: this.producersRegion,
+      caption: "Producers",
+      columns: PRODUCERS,
+      sort: "unmet",
+      isDown: true,
+      scroller: this.producersRegion,
       empty: "No producer claims.",
     });
     this.denials = new LiveTable({
-      caption: "Top denials", columns: DENIALS, sort: "count", isDown: true,
+      caption: "Top denials",
+      columns: DENIALS,
+      sort: "count",
+      isDown: true,
       empty: "This server has denied no caller of this budget.",
     });
     this.consumersRegion.append(this.consumers.node);
@@ -53,11 +72,21 @@ export class BudgetView {
     this.past = el("tbody");
     this.content = el("div", { class: "budget", hidden: true }, ...this.#sections());
     this.none = el("p", { class: "none" }, "Reading the budget");
-    this.node = el("div", {},
+    this.node = el(
+      "div",
+      {},
       el("nav", { "aria-label": "Way back" }, el("a", { href: "#/" }, "All budgets")),
-      el("div", { class: "head" }, el("h1", { tabindex: "-1" }, name(budgetName)), this.state,
-        el("div", { class: "actions" }, this.resume, this.pause), this.lookOnly),
-      this.none, this.content);
+      el(
+        "div",
+        { class: "head" },
+        el("h1", { tabindex: "-1" }, name(budgetName)),
+        this.state,
+        el("div", { class: "actions" }, this.resume, this.pause),
+        this.lookOnly,
+      ),
+      this.none,
+      this.content,
+    );
   }
 
   close() {
@@ -114,7 +143,10 @@ export class BudgetView {
     this.denials.update(new Map(detail.denials.map((row) => [JSON.stringify([row.producer_id, row.reason]), row])));
     if (this.#past !== detail.history) {
       this.#past = detail.history;
-      sync(this.past, detail.history.map((event) => pastRow(event, at)));
+      sync(
+        this.past,
+        detail.history.map((event) => pastRow(event, at)),
+      );
     }
   }
 
@@ -127,30 +159,78 @@ export class BudgetView {
     ];
     const right = [
       section("why", "Why this rate", this.because, this.remediesTitle, this.remedies),
-      section("settings", "Settings", scrolled("Settings", el("table", {},
-        el("caption", { class: "unseen" }, "Settings"),
-        el("thead", {}, headRow("Setting", "Value", "Set by, and why", "Change")),
-        el("tbody", {}, ...[...this.settings.values()].map((row) => row.tr))))),
+      section(
+        "settings",
+        "Settings",
+        scrolled(
+          "Settings",
+          el(
+            "table",
+            {},
+            el("caption", { class: "unseen" }, "Settings"),
+            el("thead", {}, headRow("Setting", "Value, who set it, and why")),
+            el("tbody", {}, ...[...this.settings.values()].map((row) => row.tr)),
+          ),
+        ),
+      ),
       section("denials", "Top denials", this.denials.node),
     ];
     return [
       el("dl", { class: "facts" }, ...facts),
       el("div", { class: "column" }, ...left),
       el("div", { class: "column" }, ...right),
-      section("history", "History", scrolled("History", el("table", { class: "past" },
-        el("caption", { class: "unseen" }, "History, the newest first"),
-        el("thead", {}, headRow("When", "What, who and why", "Rate", "Level", "Load", "Reason")), this.past))),
+      section(
+        "history",
+        "History",
+        scrolled(
+          "History",
+          el(
+            "table",
+            { class: "past" },
+            el("caption", { class: "unseen" }, "History, the newest first"),
+            el(
+              "thead",
+              {},
+              headRow(
+                "When",
+                "What, who and why",
+                "Rate:number",
+                "Level:number optional-small",
+                "Load:number optional-small",
+                "Reason:optional-small",
+              ),
+            ),
+            this.past,
+          ),
+        ),
+      ),
     ];
   }
 
   #settingRow(field) {
-    const change = el("button", { type: "button", "aria-label": `Change ${field}`,
-      onclick: () => this.#ask(askSet, `changed: ${field}`, field) }, "Change…");
-    const unset = el("button", { type: "button", "aria-label": `Take away the operator's ${field}`,
-      onclick: () => this.#ask(askUnset, `changed: ${field}`, field) }, "Take away…");
-    const cells = { value: el("td", { class: "value" }), source: el("td") };
-    const tr = el("tr", {}, el("th", { scope: "row" }, el("code", {}, field)), cells.value, cells.source,
-      el("td", { class: "buttons" }, change, unset));
+    const change = el(
+      "button",
+      { type: "button", "aria-label": `Change ${field}`, onclick: () => this.#ask(askSet, `changed: ${field}`, field) },
+      "Change…",
+    );
+    const unset = el(
+      "button",
+      {
+        type: "button",
+        "aria-label": `Take away the operator's ${field}`,
+        onclick: () => this.#ask(askUnset, `changed: ${field}`, field),
+      },
+      "Take away…",
+    );
+    const cells = { value: el("strong"), source: el("span", { class: "hint" }) };
+    const said = el("span", { class: "said" }, cells.value, " ", cells.source);
+    const buttons = el("span", { class: "buttons" }, change, unset);
+    const tr = el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, el("code", {}, field)),
+      el("td", {}, el("div", { class: "setting" }, said, buttons)),
+    );
     return { tr, change, unset, ...cells };
   }
 
@@ -158,7 +238,8 @@ export class BudgetView {
     setText(row.value, setting.value);
     const when = setting.age === null ? "" : `, ${ago(setting.age)}`;
     const why = setting.why ? `: ${printable(setting.why)}` : "";
-    setText(row.source, setting.who ? `${printable(setting.who)} (${setting.source})${when}${why}` : setting.source || "-");
+    setText(row.source, setting.who ? `${printable(setting.who)} (${setting.source})${when}${why}` : setting.source);
+    row.value.className = setting.isSet ? "" : "unset";
     if (document.activeElement === row.unset && !setting.isOperators) row.change.focus();
     row.change.hidden = !this.#canAct;
     row.unset.hidden = !this.#canAct || !setting.isOperators;
@@ -168,7 +249,8 @@ export class BudgetView {
     const budget = this.store.detail?.budget;
     if (!budget) return;
     const result = await dialog(budget, field ?? this.store.at);
-    if (document.activeElement === document.body) { // the button that opened the dialog is hidden by now
+    if (document.activeElement === document.body) {
+      // the button that opened the dialog is hidden by now
       const buttons = field ? [this.settings.get(field).change] : [this.resume, this.pause];
       buttons.find((button) => !button.hidden)?.focus();
     }
@@ -178,7 +260,8 @@ export class BudgetView {
 
 function absence(detail, budget) {
   if (budget?.damaged) return `This budget cannot be read. ${budget.damaged.map(printable).join(" ")}`;
-  if (detail?.isKnown) return "There is no budget of this name. It appears here when a program opens it, or an operator sets it.";
+  if (detail?.isKnown)
+    return "There is no budget of this name. It appears here when a program opens it, or an operator sets it.";
   return "Reading the budget";
 }
 
@@ -189,7 +272,9 @@ function reasonOf(budget) {
 
 function pauseOf(budget, now) {
   if (!budget.is_paused) return [];
-  const end = budget.paused_until ? `until ${clock(budget.paused_until)}, for ${seconds(Math.max(0, budget.paused_until - now))} more` : "until it is resumed";
+  const end = budget.paused_until
+    ? `until ${clock(budget.paused_until)}, for ${seconds(Math.max(0, budget.paused_until - now))} more`
+    : "until it is resumed";
   const who = budget.pause_who ? ` by ${printable(budget.pause_who)}` : "";
   const why = budget.pause_reason ? `: "${printable(budget.pause_reason)}"` : "";
   return [`Paused ${end}${who}${why}.`];
@@ -207,19 +292,31 @@ function list(node, sentences) {
 }
 
 function pastRow(event, now) {
-  return el("tr", {},
+  return el(
+    "tr",
+    {},
     el("th", { scope: "row" }, instant(event.at, now)),
     el("td", { class: "what" }, el("bdi", {}, printable(event.text || event.what || event.by))),
-    el("td", { class: "number" }, rate(event.rate)), el("td", { class: "number" }, String(event.level)),
-    el("td", { class: "number" }, percent(event.load)), el("td", {}, printable(event.reason)));
+    el("td", { class: "number" }, rate(event.rate)),
+    el("td", { class: "number optional-small" }, String(event.level)),
+    el("td", { class: "number optional-small" }, percent(event.load)),
+    el("td", { class: "optional-small" }, printable(event.reason)),
+  );
 }
 
-function headRow(...labels) {
-  return el("tr", {}, ...labels.map((label) => el("th", { scope: "col", class: ["Rate", "Level", "Load"].includes(label) ? "number" : null }, label)));
+/** Return a row of headings, each `Label` or `Label:classes`. */
+function headRow(...headings) {
+  const parts = headings.map((heading) => heading.split(":"));
+  return el("tr", {}, ...parts.map(([label, classes]) => el("th", { scope: "col", class: classes }, label)));
 }
 
 function section(id, title, ...children) {
-  return el("section", { class: id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, ...[title].flat()), ...children);
+  return el(
+    "section",
+    { class: id, "aria-labelledby": `${id}-title` },
+    el("h2", { id: `${id}-title` }, ...[title].flat()),
+    ...children,
+  );
 }
 
 function region(label) {

@@ -31,8 +31,12 @@ const PRESSURE = {
 
 export class Charts {
   #charts = [new Chart(FLOW), new Chart(PRESSURE)];
-  node = el("section", { class: "charts", "aria-labelledby": "charts-title" },
-    el("h2", { id: "charts-title" }, "The last ten minutes"), ...this.#charts.map((chart) => chart.node));
+  node = el(
+    "section",
+    { class: "charts", "aria-labelledby": "charts-title" },
+    el("h2", { id: "charts-title" }, "The last ten minutes"),
+    ...this.#charts.map((chart) => chart.node),
+  );
 
   /** Show the series up to `at`, in seconds since 1970. */
   update(series, at) {
@@ -54,14 +58,35 @@ class Chart {
     this.summary = el("p", { class: "says" });
     this.canvas = el("div", { class: "plot", role: "img" });
     this.rows = el("tbody");
-    this.details = el("details", {}, el("summary", {}, "As a table, by the minute"),
-      el("table", {}, el("caption", { class: "unseen" }, `${kind.title}, by the minute`),
-        el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Time"),
-          ...kind.series.map((each) => el("th", { scope: "col", class: "number" }, each.label)))), this.rows));
+    this.details = el(
+      "details",
+      {},
+      el("summary", {}, "As a table, by the minute"),
+      el(
+        "table",
+        {},
+        el("caption", { class: "unseen" }, `${kind.title}, by the minute`),
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            el("th", { scope: "col" }, "Time"),
+            ...kind.series.map((each) => el("th", { scope: "col", class: "number" }, each.label)),
+          ),
+        ),
+        this.rows,
+      ),
+    );
     this.details.addEventListener("toggle", () => this.#table());
-    this.node = el("figure", {},
+    this.node = el(
+      "figure",
+      {},
       el("figcaption", {}, el("h3", {}, kind.title, el("span", { class: "unit" }, kind.unit)), this.summary),
-      this.canvas, this.details);
+      this.canvas,
+      this.details,
+    );
     this.resized = new ResizeObserver(() => this.#plot?.setSize(this.#size()));
     this.resized.observe(this.canvas);
     this.again = () => this.#draw();
@@ -107,30 +132,58 @@ class Chart {
     const quiet = { stroke: resolved("--quiet"), font: `12px ${style.fontFamily}`, ticks: { show: false } };
     const grid = { stroke: resolved("--rule"), width: 1 };
     const hasLevel = this.kind.series.some((each) => each.scale);
-    this.#plot = new uPlot({
-      ...this.#size(),
-      padding: [8, hasLevel ? 0 : 12, 0, 0],
-      cursor: { y: false, points: { size: 6 } },
-      legend: { markers: { width: 2, dash: (_, i) => (this.kind.series[i - 1]?.dash ? "dashed" : "solid") } },
-      scales: {
-        x: { time: true, range: () => this.#range() },
-        y: { range: (_, least, most) => [0, this.kind.top(most ?? 0)] },
-        ...(hasLevel ? { level: { range: [0, 3.3] } } : {}),
+    this.#plot = new uPlot(
+      {
+        ...this.#size(),
+        padding: [8, hasLevel ? 0 : 12, 0, 0],
+        cursor: { y: false, points: { size: 6 } },
+        legend: { markers: { width: 2, dash: (_, i) => (this.kind.series[i - 1]?.dash ? "dashed" : "solid") } },
+        scales: {
+          x: { time: true, range: () => this.#range() },
+          y: { range: (_, least, most) => [0, this.kind.top(most ?? 0)] },
+          ...(hasLevel ? { level: { range: [0, 3.3] } } : {}),
+        },
+        axes: [
+          {
+            ...quiet,
+            grid: { show: false },
+            space: 80,
+            values: (_, splits) => splits.map((t) => clock(t).slice(0, 5)),
+            incrs: [30, 60, 120, 300],
+            size: 26,
+          },
+          { ...quiet, grid, size: 66, space: 36, values: (_, splits) => splits.map(this.kind.axis) },
+          ...(hasLevel
+            ? [
+                {
+                  ...quiet,
+                  grid: { show: false },
+                  scale: "level",
+                  side: 1,
+                  size: 28,
+                  values: (_, splits) => splits,
+                  splits: () => [0, 1, 2, 3],
+                },
+              ]
+            : []),
+        ],
+        series: [
+          { label: "Time", value: (_, t) => (t === null ? "-" : clock(t)) },
+          ...this.kind.series.map((each) => ({
+            label: each.label,
+            scale: each.scale ?? "y",
+            stroke: resolved(each.color),
+            width: 1.75,
+            dash: each.dash,
+            points: { show: false },
+            paths: each.step ? uPlot.paths.stepped({ align: 1 }) : undefined,
+            value: (_, value) => (value === null || value === undefined ? "-" : each.format(value)),
+          })),
+        ],
       },
-      axes: [
-        { ...quiet, grid: { show: false }, space: 80, values: (_, splits) => splits.map((t) => clock(t).slice(0, 5)), incrs: [30, 60, 120, 300], size: 26 },
-        { ...quiet, grid, size: 66, space: 36, values: (_, splits) => splits.map(this.kind.axis) },
-        ...(hasLevel ? [{ ...quiet, grid: { show: false }, scale: "level", side: 1, size: 28, values: (_, splits) => splits, splits: () => [0, 1, 2, 3] }] : []),
-      ],
-      series: [
-        { label: "Time", value: (_, t) => (t === null ? "-" : clock(t)) },
-        ...this.kind.series.map((each) => ({
-          label: each.label, scale: each.scale ?? "y", stroke: resolved(each.color), width: 1.75, dash: each.dash,
-          points: { show: false }, paths: each.step ? uPlot.paths.stepped({ align: 1 }) : undefined,
-          value: (_, value) => (value === null || value === undefined ? "-" : each.format(value)),
-        })),
-      ],
-    }, this.#data(), this.canvas);
+      this.#data(),
+      this.canvas,
+    );
   }
 
   #table() {
@@ -141,10 +194,17 @@ class Chart {
     for (let i = at.length - 1; i >= 0; i -= 1) {
       if (Math.floor(at[i] / 60) === minute) continue;
       minute = Math.floor(at[i] / 60);
-      rows.push(el("tr", {}, el("th", { scope: "row" }, clock(at[i])), ...this.kind.series.map((each) => {
-        const value = this.#series[each.name][i];
-        return el("td", { class: "number" }, value === null ? "-" : each.format(value));
-      })));
+      rows.push(
+        el(
+          "tr",
+          {},
+          el("th", { scope: "row" }, clock(at[i])),
+          ...this.kind.series.map((each) => {
+            const value = this.#series[each.name][i];
+            return el("td", { class: "number" }, value === null ? "-" : each.format(value));
+          }),
+        ),
+      );
     }
     sync(this.rows, rows);
   }

@@ -9,31 +9,47 @@ import { SETTINGS, editable, entered, settingOf } from "./settings.js";
 const UNITS = { seconds: 1, minutes: 60, hours: 3600 };
 
 /** Show a dialog and resolve to what `act` returned, or to null if the person has cancelled. */
-function confirm({ title, effect, fields = [], submit, act, isDangerous = false, needsReason = true }) {
+function confirm({ title, effect, fields = [], submit, act, isDangerous = false, needsReason = true, other = null }) {
   const heading = newId("title");
   const text = newId("effect");
   const error = el("p", { class: "error", role: "alert" });
-  const reason = el("input", { id: newId("reason"), name: "reason", required: true, maxlength: 200, autocomplete: "off" });
+  const reason = el("input", {
+    id: newId("reason"),
+    name: "reason",
+    required: true,
+    maxlength: 200,
+    autocomplete: "off",
+  });
   const confirmButton = el("button", { class: isDangerous ? "danger" : "primary" }, submit);
-  const form = el("form", { method: "dialog" },
+  const form = el(
+    "form",
+    { method: "dialog" },
     el("h2", { id: heading }, ...title),
     el("div", { id: text, class: "effect" }, ...effect.map((each) => el("p", {}, ...[each].flat()))),
     ...fields,
     ...(needsReason ? [el("label", { for: reason.id }, "Reason, which the history keeps"), reason] : []),
     error,
-    el("div", { class: "buttons" },
-      el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), confirmButton));
+    el(
+      "div",
+      { class: "buttons" },
+      other && el("button", { type: "button", onclick: () => finish(other.act()) }, other.label),
+      el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
+      confirmButton,
+    ),
+  );
   const dialog = el("dialog", { "aria-labelledby": heading, "aria-describedby": text }, form);
-  const before = document.activeElement;
+  let result = null;
+  const finish = (found) => {
+    result = found ?? true;
+    dialog.close();
+  };
   return new Promise((resolve) => {
-    let result = null;
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       setText(error, "");
       confirmButton.disabled = true;
       try {
-        result = (await act(reason.value.trim())) ?? true;
-        dialog.close();
+        finish(await act(reason.value.trim()));
       } catch (problem) {
         if (!(problem instanceof api.Problem)) throw problem;
         setText(error, problem.message);
@@ -43,7 +59,6 @@ function confirm({ title, effect, fields = [], submit, act, isDangerous = false,
     });
     dialog.addEventListener("close", () => {
       dialog.remove();
-      if (before?.isConnected) before.focus();
       resolve(result);
     });
     document.body.append(dialog);
@@ -56,9 +71,19 @@ const users = (budget) => counted(budget.producer_count, "producer");
 export function askPause(budget) {
   const forever = el("input", { type: "radio", name: "until", id: newId("until"), value: "resumed", checked: true });
   const limited = el("input", { type: "radio", name: "until", id: newId("until"), value: "time" });
-  const length = el("input", { type: "number", id: newId("length"), min: "0.001", step: "any", value: "5", "aria-label": "Length of the pause" });
-  const unit = el("select", { "aria-label": "Unit of the length" }, ...Object.keys(UNITS).map((each) =>
-    el("option", { selected: each === "minutes" }, each)));
+  const length = el("input", {
+    type: "number",
+    id: newId("length"),
+    min: "0.001",
+    step: "any",
+    value: "5",
+    "aria-label": "Length of the pause",
+  });
+  const unit = el(
+    "select",
+    { "aria-label": "Unit of the length" },
+    ...Object.keys(UNITS).map((each) => el("option", { selected: each === "minutes" }, each)),
+  );
   const choose = () => {
     limited.checked = true;
   };
@@ -67,12 +92,19 @@ export function askPause(budget) {
   return confirm({
     title: ["Pause ", name(budget.name), "?"],
     effect: [
-      `Its rate goes from ${rate(budget.rate)} to 0/s. Within about a tenth of a second, no producer on any host gets tokens (${users(budget)} now).`,
+      `Its rate goes from ${rate(budget.rate)} to 0/s.
+      Within about a tenth of a second, no producer on any host gets tokens (${users(budget)} now).`,
       "Callers that wait go on waiting until their own timeouts, and go on when the pause is over.",
     ],
-    fields: [el("fieldset", {}, el("legend", {}, "How long"),
-      el("div", { class: "choice" }, forever, el("label", { for: forever.id }, "Until somebody resumes it")),
-      el("div", { class: "choice" }, limited, el("label", { for: limited.id }, "For"), length, unit))],
+    fields: [
+      el(
+        "fieldset",
+        {},
+        el("legend", {}, "How long"),
+        el("div", { class: "choice" }, forever, el("label", { for: forever.id }, "Until somebody resumes it")),
+        el("div", { class: "choice" }, limited, el("label", { for: limited.id }, "For"), length, unit),
+      ),
+    ],
     submit: "Pause the budget",
     isDangerous: true,
     act: (reason) => api.pause(budget.name, limited.checked ? Number(length.value) * UNITS[unit.value] : null, reason),
@@ -82,12 +114,15 @@ export function askPause(budget) {
 export function askResume(budget, now) {
   const by = budget.pause_who ? ` by ${printable(budget.pause_who)}` : "";
   const why = budget.pause_reason ? `: "${printable(budget.pause_reason)}"` : "";
-  const end = budget.paused_until ? ` The pause would end by itself in ${seconds(Math.max(0, budget.paused_until - now))}.` : "";
+  const end = budget.paused_until
+    ? ` The pause would end by itself in ${seconds(Math.max(0, budget.paused_until - now))}.`
+    : "";
   return confirm({
     title: ["Resume ", name(budget.name), "?"],
     effect: [
       `It was paused${by}${why}.${end}`,
-      `Its producers on all hosts (${users(budget)} now) go on at once, up to the rate that settings and consumers allow.`,
+      `Its producers on all hosts (${users(budget)} now) go on at once,
+      up to the rate that settings and consumers allow.`,
     ],
     submit: "Resume the budget",
     act: (reason) => api.resume(budget.name, reason),
@@ -97,6 +132,8 @@ export function askResume(budget, now) {
 export function askSet(budget, field) {
   const setting = settingOf(budget, field);
   const { kind, effect, hint } = SETTINGS[field];
+  const who = setting.isOperators ? printable(setting.who || "an operator") : setting.source;
+  const by = setting.isSet ? `, set by ${who}` : "";
   const input = inputFor(kind, editable(field, setting));
   input.id = newId("value");
   const hinted = hint ? el("p", { class: "hint", id: newId("hint") }, hint) : null;
@@ -104,8 +141,9 @@ export function askSet(budget, field) {
   return confirm({
     title: [`Change ${field} of `, name(budget.name), "?"],
     effect: [
-      `It is ${setting.value} now${setting.source ? `, set by ${setting.isOperators ? printable(setting.who || "an operator") : setting.source}` : ""}. ${effect}`,
-      `The new value holds at once for its producers on all hosts (${users(budget)} now). It wins over the value in code until an operator takes it away.`,
+      `It is ${setting.value} now${by}. ${effect}`,
+      `The new value holds at once for its producers on all hosts (${users(budget)} now).
+      It wins over the value in code until an operator takes it away.`,
     ],
     fields: [el("label", { for: input.id }, `New value of ${field}`), input, ...(hinted ? [hinted] : [])],
     submit: `Change ${field}`,
@@ -132,10 +170,20 @@ function inputFor(kind, value) {
     return el("select", {}, ...words.map((word) => el("option", { selected: word === value }, word)));
   }
   const isNumber = kind === "seconds" || kind === "milliseconds";
-  return el("input", { type: isNumber ? "number" : "text", step: "any", min: isNumber ? "0" : null, required: true, autocomplete: "off", value });
+  return el("input", {
+    type: isNumber ? "number" : "text",
+    step: "any",
+    min: isNumber ? "0" : null,
+    required: true,
+    autocomplete: "off",
+    value,
+  });
 }
 
-/** Ask for a token, and keep it for this tab. */
+/**
+ * Ask for a token, and keep it for this tab.
+ * Resolve to the answer of whoami, or to true if the token was forgotten.
+ */
 export function askToken(why) {
   const input = el("input", { id: newId("token"), type: "password", autocomplete: "off", required: true });
   return confirm({
@@ -144,6 +192,7 @@ export function askToken(why) {
     fields: [el("label", { for: input.id }, "Token"), input],
     submit: "Sign in",
     needsReason: false,
+    other: api.token.get() ? { label: "Sign out", act: () => api.token.set("") } : null,
     act: async () => {
       const last = api.token.get();
       api.token.set(input.value.trim());

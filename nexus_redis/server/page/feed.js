@@ -4,6 +4,7 @@ import { headers, problemOf } from "./api.js";
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10000;
+const REFUSALS = [400, 401, 403, 422]; // another try would have the same answer
 const SILENCE = 40000; // the server sends something each 15 s
 
 export class Feed {
@@ -77,8 +78,12 @@ export class Feed {
     };
     listen();
     try {
-      const answer = await fetch(`v1/events${query}`, { headers: headers(), cache: "no-store", signal: attempt.signal });
-      if (answer.status >= 400 && answer.status < 500 && answer.status !== 429 && answer.status !== 408) {
+      const answer = await fetch(`v1/events${query}`, {
+        headers: headers(),
+        cache: "no-store",
+        signal: attempt.signal,
+      });
+      if (REFUSALS.includes(answer.status)) {
         const problem = await problemOf(answer);
         return { kind: "refused", status: answer.status, text: problem.message };
       }
@@ -107,10 +112,12 @@ export async function read(body, onBytes, onEvent) {
     const blocks = rest.split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
-      const fields = Object.fromEntries(block.split("\n").map((line) => {
-        const colon = line.indexOf(": ");
-        return [line.slice(0, colon), line.slice(colon + 2)];
-      }));
+      const fields = Object.fromEntries(
+        block.split("\n").map((line) => {
+          const colon = line.indexOf(": ");
+          return [line.slice(0, colon), line.slice(colon + 2)];
+        }),
+      );
       if (fields.event) onEvent(fields.event, JSON.parse(fields.data));
     }
   }

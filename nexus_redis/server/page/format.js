@@ -2,7 +2,12 @@
 
 const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const TENTHS = new Intl.NumberFormat("en-US", { maximumFractionDigits: 1 });
-const PER = [[1, "s"], [60, "min"], [3600, "h"], [86400, "d"]];
+const PER = [
+  [1, "s"],
+  [60, "min"],
+  [3600, "h"],
+  [86400, "d"],
+];
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
 
 /** Return a text without characters that would hide or turn round what stands beside it. Names come from anybody. */

@@ -5,7 +5,11 @@ import { fillLoad, fillState, name } from "./parts.js";
 import { natural } from "./table.js";
 
 const id = (label) => ({
-  id: "id", label, isHead: true, value: (row) => natural(row.id), text: (row) => row.id,
+  id: "id",
+  label,
+  isHead: true,
+  value: (row) => natural(row.id),
+  text: (row) => row.id,
   fill: (cell, row) => cell.replaceChildren(name(row.id)),
 });
 
@@ -16,25 +20,49 @@ const consumerState = (row) => (!row.is_live ? STALE : row.paused_until ? RESTS 
 
 export const CONSUMERS = [
   {
-    id: "status", label: "Status", text: (row) => consumerState(row).word,
+    id: "status",
+    label: "Status",
+    text: (row) => consumerState(row).word,
     fill: (cell, row) => fillState(cell, consumerState(row)),
   },
   id("Consumer"),
   {
-    id: "load", label: "Load", first: "down", title: "As it reports", value: (row) => row.load,
-    text: (row) => percent(row.load), fill: (cell, row) => fillLoad(cell, row.load),
+    id: "load",
+    label: "Load",
+    first: "down",
+    title: "As it reports",
+    value: (row) => row.load,
+    text: (row) => percent(row.load),
+    fill: (cell, row) => fillLoad(cell, row.load),
   },
   { id: "reports", label: "It also reports", optional: "medium", text: reports },
   {
-    id: "capacity", label: "Capacity", numeric: true, first: "down", optional: "small", value: (row) => row.capacity ?? -1,
+    id: "capacity",
+    label: "Capacity",
+    numeric: true,
+    first: "down",
+    optional: "small",
+    value: (row) => row.capacity ?? -1,
     text: (row) => (row.capacity === null ? "-" : rate(row.capacity)),
   },
   { id: "law", label: "Law", optional: "small", text: (row) => printable(row.law) },
   {
-    id: "rate", label: "It can take", numeric: true, first: "down", title: "What the law made of its report",
-    value: (row) => row.rate, text: (row) => rate(row.rate),
+    id: "rate",
+    label: "It can take",
+    numeric: true,
+    first: "down",
+    title: "What the law made of its report",
+    value: (row) => row.rate,
+    text: (row) => rate(row.rate),
   },
-  { id: "age", label: "Last report", numeric: true, optional: "medium", value: (row) => row.age, text: (row) => ago(row.age) },
+  {
+    id: "age",
+    label: "Last report",
+    numeric: true,
+    optional: "large",
+    value: (row) => row.age,
+    text: (row) => ago(row.age),
+  },
 ];
 
 function reports(row) {
@@ -53,40 +81,89 @@ function reports(row) {
 
 const unmet = (row) => Math.max(0, row.demand - row.share);
 const amount = (field, label, title, optional) => ({
-  id: field, label, title, numeric: true, first: "down", optional, value: (row) => row[field], text: (row) => rate(row[field]),
+  id: field,
+  label,
+  title,
+  numeric: true,
+  first: "down",
+  optional,
+  value: (row) => row[field],
+  text: (row) => rate(row[field]),
 });
 
 export const PRODUCERS = [
   id("Producer"),
-  amount("demand", "Demand", "What it wants"),
+  amount("demand", "Demand", "What it wants", "narrow"),
   amount("share", "Share", "What it may use"),
   {
-    id: "unmet", label: "Unmet", numeric: true, first: "down", title: "Demand that its share does not cover",
-    value: unmet, text: (row) => (unmet(row) > 0.001 * row.demand ? rate(unmet(row)) : "-"),
+    id: "unmet",
+    label: "Unmet",
+    numeric: true,
+    first: "down",
+    title: "Demand that its share does not cover",
+    value: unmet,
+    text: (row) => (unmet(row) > 0.001 * row.demand ? rate(unmet(row)) : "-"),
   },
   {
-    id: "held", label: "Held", numeric: true, first: "down", optional: "small", title: "Tokens that it may still spend",
-    value: (row) => row.held, text: (row) => number(row.held),
+    id: "held",
+    label: "Held",
+    numeric: true,
+    first: "down",
+    optional: "small",
+    title: "Tokens that it may still spend",
+    value: (row) => row.held,
+    text: (row) => number(row.held),
   },
   {
-    id: "waiting", label: "Waiting", numeric: true, first: "down", optional: "medium",
-    title: "Callers of this server that wait for tokens", value: (row) => row.waiting ?? -1,
+    id: "waiting",
+    label: "Waiting",
+    numeric: true,
+    first: "down",
+    optional: "medium",
+    title: "Callers of this server that wait for tokens",
+    value: (row) => row.waiting ?? -1,
     text: (row) => (row.waiting === undefined || row.waiting === null ? "-" : number(row.waiting)),
   },
   {
-    id: "weight", label: "Weight", numeric: true, first: "down", optional: "medium", value: (row) => row.weight,
+    id: "weight",
+    label: "Weight",
+    numeric: true,
+    first: "down",
+    optional: "medium",
+    value: (row) => row.weight,
     text: (row) => number(row.weight),
   },
   {
-    id: "priority", label: "Priority", optional: "medium", value: (row) => ["high", "normal", "low"].indexOf(row.priority),
+    id: "priority",
+    label: "Priority",
+    optional: "medium",
+    value: (row) => ["high", "normal", "low"].indexOf(row.priority),
     text: (row) => printable(row.priority),
   },
-  { id: "age", label: "Last claim", numeric: true, optional: "large", value: (row) => row.age, text: (row) => ago(row.age) },
+  {
+    id: "age",
+    label: "Last claim",
+    numeric: true,
+    optional: "large",
+    value: (row) => row.age,
+    text: (row) => ago(row.age),
+  },
 ];
 
 export const DENIALS = [
-  { ...id("Producer"), value: (row) => natural(row.producer_id), text: (row) => row.producer_id,
-    fill: (cell, row) => cell.replaceChildren(name(row.producer_id)) },
+  {
+    ...id("Producer"),
+    value: (row) => natural(row.producer_id),
+    text: (row) => row.producer_id,
+    fill: (cell, row) => cell.replaceChildren(name(row.producer_id)),
+  },
   { id: "reason", label: "Reason", text: (row) => printable(row.reason) },
-  { id: "count", label: "Denied", numeric: true, first: "down", value: (row) => row.count, text: (row) => number(row.count) },
+  {
+    id: "count",
+    label: "Denied",
+    numeric: true,
+    first: "down",
+    value: (row) => row.count,
+    text: (row) => number(row.count),
+  },
 ];

@@ -5,15 +5,19 @@ import { rate, settingValue } from "./format.js";
 /** By name: `kind` is how it is entered, `effect` what it does, `hint` how to write it. */
 export const SETTINGS = {
   rate: {
-    kind: "rate", hint: "For example 100/s, 6000/min or 10/h.",
-    effect: "It is the ceiling for all producers together. Consumers can lower the rate, and never raise it above this.",
+    kind: "rate",
+    hint: "For example 100/s, 6000/min or 10/h.",
+    effect:
+      "It is the ceiling for all producers together. Consumers can lower the rate, and never raise it above this.",
   },
   min_rate: {
-    kind: "rate", hint: "For example 5/s.",
+    kind: "rate",
+    hint: "For example 5/s.",
     effect: "It is the floor under what the consumers say. Only a pause and lossless go below it.",
   },
   burst: {
-    kind: "seconds", hint: "Seconds of the rate, for example 0.25 or 60.",
+    kind: "seconds",
+    hint: "Seconds of the rate, for example 0.25 or 60.",
     effect: "It says how many seconds of the rate may go at once, beside one token.",
   },
   law: {
@@ -25,19 +29,24 @@ export const SETTINGS = {
     effect: "It says how the rates of several consumers become the rate of the budget.",
   },
   latency_target_ms: {
-    kind: "milliseconds", hint: "Milliseconds, for example 200.",
+    kind: "milliseconds",
+    hint: "Milliseconds, for example 200.",
     effect: "It is the latency above which the law aimd lowers the rate.",
   },
   lossless: {
     kind: "yes or no",
-    effect: "With yes, the budget never admits more than the consumers can hold. This needs consumers with a queue limit.",
+    effect:
+      "With yes, the budget never admits more than the consumers can hold. This needs consumers with a queue limit.",
   },
   transit: {
-    kind: "seconds", hint: "Seconds, for example 2.",
-    effect: "It is the longest time from the spending of a token until a report shows its work. Lossless depends on it.",
+    kind: "seconds",
+    hint: "Seconds, for example 2.",
+    effect:
+      "It is the longest time from the spending of a token until a report shows its work. Lossless depends on it.",
   },
   grace: {
-    kind: "seconds", hint: "Seconds, for example 10.",
+    kind: "seconds",
+    hint: "Seconds, for example 10.",
     effect: "It says for how long the rate of the last consumer stays after that consumer has left.",
   },
 };

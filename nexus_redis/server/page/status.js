@@ -17,11 +17,10 @@ const TROUBLE = 4; // from this rank on, producers get nothing, or next to nothi
 /** Return the state of a budget: { rank, word, shape }. */
 export function stateOf(row) {
   if (row.damaged) return STATES.damaged;
-  if (row.is_paused) return STATES.paused;
+  if (row.is_paused || row.reason === "paused") return STATES.paused; // the latter: all consumers pause
   if (row.reason === "no_consumers") return STATES.no_consumers;
   if (row.reason === "unset") return row.producer_count ? STATES.unset : STATES.unused;
   if (row.reason === "window") return STATES.window;
-  if (row.reason === "paused") return STATES.paused; // all consumers pause
   return [STATES.ok, STATES.busy, STATES.near, STATES.full][row.level] ?? STATES.ok;
 }
 

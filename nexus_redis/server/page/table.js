@@ -40,8 +40,13 @@ export class LiveTable {
     this.scroller = scroller;
     this.body = el("tbody");
     this.heads = columns.map((column) => this.#head(column));
-    this.table = el("table", { class: "live" }, el("caption", { class: "unseen" }, caption),
-      el("thead", {}, el("tr", {}, ...this.heads)), this.body);
+    this.table = el(
+      "table",
+      { class: "live" },
+      el("caption", { class: "unseen" }, caption),
+      el("thead", {}, el("tr", {}, ...this.heads)),
+      this.body,
+    );
     this.none = el("p", { class: "none" }, empty);
     this.node = el("div", {}, this.table, this.none);
     const ask = () => this.#ask();
@@ -60,7 +65,10 @@ export class LiveTable {
     const isHeld = this.#isSorted && (this.body.matches(":hover") || this.body.contains(document.activeElement));
     if (isHeld) {
       const known = new Set(this.#order);
-      this.#order = [...this.#order.filter((key) => rows.has(key)), ...[...rows.keys()].filter((key) => !known.has(key))];
+      this.#order = [
+        ...this.#order.filter((key) => rows.has(key)),
+        ...[...rows.keys()].filter((key) => !known.has(key)),
+      ];
     } else {
       this.#arrange();
     }
@@ -76,9 +84,16 @@ export class LiveTable {
       this.#paint();
     };
     const classes = [column.numeric && "number", column.optional && `optional-${column.optional}`].filter(Boolean);
-    return el("th", { scope: "col", class: classes.join(" ") || null },
-      el("button", { type: "button", onclick: sorts, title: column.title }, column.label,
-        el("span", { class: "arrow", "aria-hidden": "true" })));
+    return el(
+      "th",
+      { scope: "col", class: classes.join(" ") || null },
+      el(
+        "button",
+        { type: "button", onclick: sorts, title: column.title },
+        column.label,
+        el("span", { class: "arrow", "aria-hidden": "true" }),
+      ),
+    );
   }
 
   #mark() {
@@ -150,8 +165,11 @@ export class LiveTable {
   }
 
   #spacer(which, rows) {
-    this.#spacers[which] ??= el("tr", { class: "spacer", "aria-hidden": "true" },
-      el("td", { colspan: this.columns.length }));
+    this.#spacers[which] ??= el(
+      "tr",
+      { class: "spacer", "aria-hidden": "true" },
+      el("td", { colspan: this.columns.length }),
+    );
     this.#spacers[which].firstChild.style.height = `${rows * this.#height}px`;
     return this.#spacers[which];
   }
@@ -159,13 +177,19 @@ export class LiveTable {
   #make() {
     const cells = this.columns.map((column, i) => {
       const classes = [column.numeric && "number", column.optional && `optional-${column.optional}`].filter(Boolean);
-      return el(i === this.#headAt() ? "th" : "td", { scope: i === this.#headAt() ? "row" : null, class: classes.join(" ") || null });
+      return el(i === this.#headAt() ? "th" : "td", {
+        scope: i === this.#headAt() ? "row" : null,
+        class: classes.join(" ") || null,
+      });
     });
     return { tr: el("tr", {}, ...cells), cells, texts: [] };
   }
 
   #headAt() {
-    return Math.max(0, this.columns.findIndex((column) => column.isHead));
+    return Math.max(
+      0,
+      this.columns.findIndex((column) => column.isHead),
+    );
   }
 
   #fill(node, row, index) {
