@@ -299,11 +299,14 @@ class NotPicklable(NexusError, TypeError):
 
 
 class MissingLibrary(NexusError, ImportError):
-    """A helper was imported without the library that it is for. `library` names the library and our extra for it."""
+    """A module was imported without the library that it is for, which is `library`. The message names our extra for it.
 
-    def __init__(self, library: str) -> None:
+    Without `module` and `extra`, the module is the helper in `contrib` that is named as the library and its extra are.
+    """
+
+    def __init__(self, library: str, module: str = "", extra: str = "") -> None:
         self.library = library
-        super().__init__(error_texts.missing_library(library))
+        super().__init__(error_texts.missing_library(library, module or f"contrib.{library}", extra or library))
 
 
 def from_code(code: str) -> NexusError:

@@ -39,13 +39,15 @@ from nexus_redis._values import cost as _cost
 from nexus_redis._values import log as _log
 from nexus_redis._values import parse as _parse
 from nexus_redis._values.cost import is_async, price_of
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from nexus_redis import asyncio, client
 
 __all__ = [
-    "Cost", "TokenSource", "Work", "expected_wait", "is_async", "known_rate", "log", "parse_seconds", "price_of",
+    "Cost", "TokenSource", "Work", "expected_wait", "is_async", "known_rate", "log", "log_fields", "parse_seconds",
+    "price_of",
 ]  # fmt: skip
 
 Cost: TypeAlias = _cost.Cost

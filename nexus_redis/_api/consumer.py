@@ -11,6 +11,7 @@ from nexus_redis._core.sources import Source
 from nexus_redis._core.waiter import Await, CallerPlan
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis._values.parse import is_fraction, parse_seconds
 from nexus_redis._values.settings import ConsumerSettings, parse_name, parse_number
 from nexus_redis.errors import Closed, InvalidSetting, NotPicklable
@@ -133,7 +134,9 @@ def said_by_hand(values: dict[str, float | None]) -> dict[str, float]:
         said[name] = parse_number(name, value)
     if is_fraction(said.get("load")) and "load" not in _warned:
         _warned.add("load")
-        log.warning(log_texts.LOAD_REPORTED_AS_FRACTION, said["load"], said["load"], log_texts.LOAD_IS_FRACTION)
+        load = said["load"]
+        about = log_fields(load=load)
+        log.warning(log_texts.LOAD_REPORTED_AS_FRACTION, load, load, log_texts.LOAD_IS_FRACTION, extra=about)
     return said
 
 

@@ -23,7 +23,7 @@ from nexus_redis._values import error_texts
 from nexus_redis._values.parse import MICRO, keyed_name, parse_seconds
 from nexus_redis._values.results import Grant
 from nexus_redis._values.settings import BudgetSettings, ProducerSettings, parse_name
-from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NotPicklable
+from nexus_redis.errors import AcquireTimeout, Closed, InvalidSetting, NotPicklable, Unavailable
 
 B = TypeVar("B")
 
@@ -120,6 +120,9 @@ class NexusBase(Generic[B]):
     def _after_fork(self) -> None:
         """Begin again in a forked child: another thread of the parent may hold the locks."""
         NexusBase._naming.forget(self)
+        for registration in self._registrations.values():
+            for tally in registration.tallies or ():
+                tally.clear()
         self._connections.after_fork()
         self._loop.after_fork()
 
@@ -186,6 +189,8 @@ class NexusBase(Generic[B]):
             call.cancel(clock())
             raise
         if call.error is not None:
+            if isinstance(call.error, Unavailable):
+                call.parts[0][0].ledger.tally.deny("unavailable")
             raise call.error
         return Grant(sum(costs.values()), clock() - call.since, call.is_degraded)
 
@@ -208,6 +213,7 @@ def _check_settled(call: MultiAcquire, now: float) -> None:
     """Raise `AcquireTimeout` for a caller whose time is over. It names the budget that takes longest."""
     if not call.is_settled:
         session, part = max(call.parts, key=lambda pair: pair[1].seconds_for(pair[1].cost))
+        session.ledger.tally.deny(session.reason)
         raise AcquireTimeout(session.keys.name, part.cost / MICRO, now - call.since, session.reason)
 
 

@@ -17,7 +17,7 @@ from nexus_redis._values.formatting import counted
 from nexus_redis._values.parse import MICRO, parse_rate, parse_seconds
 from nexus_redis._values.results import GRANTED, Denied, Grant
 from nexus_redis._values.settings import ProducerSettings, parse_cost
-from nexus_redis.errors import AcquireTimeout, Closed, NotPicklable
+from nexus_redis.errors import AcquireTimeout, Closed, NotPicklable, Unavailable
 
 if TYPE_CHECKING:
     from nexus_redis.messages import FlowControl
@@ -100,14 +100,14 @@ class ProducerBase:
             return GRANTED
         denied = session.denial(tokens, now)
         if denied is not None:
-            return denied
+            return session.counted(denied)
         waiter = Waiter(tokens, now, whole=True)
         try:
             yield from self._wait_plan(waiter, cost, session.server.patience)
         except AcquireTimeout:
             return Denied(session.ledger.refresh, session.reason)
         if waiter.denied is not None:
-            return session.denied(tokens, waiter.denied)
+            return session.counted(session.denied(tokens, waiter.denied))
         return Grant(cost, self._clock() - now, waiter.is_degraded)
 
     def _signal_plan(self, requested_rate: float | str) -> CallerPlan[Answer]:
@@ -133,6 +133,8 @@ class ProducerBase:
             session.cancel(waiter, self._clock())
             raise
         if waiter.error is not None:
+            if waiter.cost and isinstance(waiter.error, Unavailable):  # a request for a signal costs nothing
+                session.ledger.tally.deny("unavailable")
             raise waiter.error
         if is_now and waiter.denied is not None:
             self._refuse_now(waiter, cost, session.denied(waiter.cost, waiter.denied, must_fit=False))
@@ -162,6 +164,8 @@ class ProducerBase:
         """Raise `AcquireTimeout` for a caller whose time is over."""
         if not waiter.is_settled:
             session, now = self._session, self._clock()
+            if waiter.cost:
+                session.ledger.tally.deny(session.reason)
             retry_after = max(0.0, session.ledger.served_at(0) - now)  # the caller is still in line
             raise AcquireTimeout(session.keys.name, cost, now - waiter.since, session.reason, retry_after)
 
@@ -169,6 +173,7 @@ class ProducerBase:
         """Raise `AcquireTimeout` for a caller with a timeout of 0 where `try_acquire` would have returned `Denied`."""
         if denied is not None:
             waited = self._clock() - waiter.since
+            self._session.counted(denied)
             raise AcquireTimeout(self._session.keys.name, cost, waited, denied.reason, denied.retry_after)
 
     # --- for the helpers

@@ -30,6 +30,7 @@ from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, DeferredCall, Faile
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.identity import Identity
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis._values.settings import ConsumerSettings
 from nexus_redis.errors import LONGEST_LABEL, InvalidSetting, NexusError, Unavailable
 
@@ -276,19 +277,22 @@ class ConsumerSession(Session):
         self._settle()
         if not self.identity.has_warned:
             self.identity.has_warned = True
-            log.info(log_texts.SOURCE_STANDS_BY, self.keys.name, self.id)
+            about = log_fields(budget=self.keys.name, consumer=self.id)
+            log.info(log_texts.SOURCE_STANDS_BY, self.keys.name, self.id, extra=about)
 
     def _rename(self) -> None:
         taken = self.identity.rename()
         if not self.identity.has_warned:
             self.identity.has_warned = True
-            log.warning(log_texts.CONSUMER_ID_TAKEN, self.keys.name, taken, self.id)
+            about = log_fields(budget=self.keys.name, consumer=self.id, value=taken)
+            log.warning(log_texts.CONSUMER_ID_TAKEN, self.keys.name, taken, self.id, extra=about)
 
     def _warn(self, error: NexusError) -> None:
         text = str(error)
         if text not in self._warned:
             self._warned.add(text)
-            log.warning(log_texts.REPORT_REFUSED, self.keys.name, self.id, text)
+            about = log_fields(budget=self.keys.name, consumer=self.id, cause=text)
+            log.warning(log_texts.REPORT_REFUSED, self.keys.name, self.id, text, extra=about)
 
     # --- callers that are settled
 

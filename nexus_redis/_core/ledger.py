@@ -7,6 +7,7 @@ Each part of it has a file of its own:
     line.py          the callers that wait; multi_acquire.py: those that want other budgets too
     settlement.py    reservations whose true cost is known, and the debt that is left
     demand.py        what the producer will need
+    tally.py         what the process counts for its metrics
     flights.py       the claims on their way, and how far away Redis is
 
 This file ties them together. Spending is local. The ledger says when its next claim is `due`. The session asks it for
@@ -44,6 +45,7 @@ from nexus_redis._core.flights import MOST_FLIGHTS, Flight, Flights
 from nexus_redis._core.leases import Leases
 from nexus_redis._core.line import LOOKS, LOOKS_AGAIN, Line
 from nexus_redis._core.settlement import Settlement
+from nexus_redis._core.tally import NO_SUMS, Sums, Tally
 from nexus_redis._core.token_cache import EMPTY_CACHE, LEAST, MOST, TokenCache
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol.calls import FALL, LEASE, LONGEST_TRIP, REFRESH, Answer, Claim, Drop
@@ -77,12 +79,13 @@ class Ledger:
     """
 
     __slots__ = (
-        "_due", "_owner", "answer", "answered", "birth", "burned", "burned_reported", "cache", "degraded", "demand",
-        "flights", "gap", "granted", "granted_total", "heard", "incarnation", "is_ahead", "is_awaited", "is_denied",
-        "is_smooth", "is_trying", "last_claim", "last_use", "lease", "leases", "low", "next_slot", "opens", "outlook",
-        "pace", "paced_until", "portions", "priority", "rate", "refresh", "reserved", "reserved_expires", "rests",
-        "returned", "seq", "settlement", "share_asked_at", "short_gap", "slot_need", "spent", "tries", "waiters",
-        "weight", "withdrawn", "withdrawn_expires",
+        "_due", "_owner", "answer", "answered", "birth", "burned", "burned_reported", "cache", "counted",
+        "degraded", "demand", "flights", "gap", "granted", "granted_total", "heard", "incarnation", "is_ahead",
+        "is_awaited", "is_denied", "is_smooth", "is_trying", "last_claim", "last_use", "lease", "leases",
+        "local", "low", "next_slot", "opens", "outlook", "pace", "paced_until", "portions", "priority", "rate",
+        "refresh", "reserved", "reserved_expires", "rests", "returned", "seq", "settlement", "share_asked_at",
+        "short_gap", "slot_need", "spent", "tally", "tries", "waiters", "weight", "withdrawn",
+        "withdrawn_expires",
     )  # fmt: skip
 
     def __init__(
@@ -94,8 +97,12 @@ class Ledger:
         incarnation: str = "",
         smooth: bool = False,
         owner: Owner | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._due, self._owner = NEVER, owner
+        self.tally = tally or Tally()
+        self.local = 0  # acquires that were served at once, without those in the cache
+        self.counted = NO_SUMS  # the part of `sums` that is in the tally
         self.is_smooth = smooth
         self.pace = 0.0  # micro-tokens/s at which tokens become available; 0: all are
         self.paced_until = LONG_AGO  # until then none is available
@@ -163,6 +170,7 @@ class Ledger:
         self._space(cost, now)
         self.leases.take(cost)
         self.spent += cost
+        self.local += 1
         self.last_use = now
         if self.leases.total < self.low:
             self.wake(now)
@@ -193,6 +201,7 @@ class Ledger:
             self.keep(left, cache.keeps)
         if taken:
             self.spent += taken
+            self.local += taken // cache.micro
             self.demand.attempts += taken
             self.last_use = now
             self.portions = min(MOST, max(LEAST, 2 * taken // cache.micro))
@@ -231,6 +240,31 @@ class Ledger:
         waiter.is_served = True
         if waiter in self.waiters:
             self._remove(waiter)
+            self.tally.serve(now - waiter.since)
+        else:
+            self.local += 1
+
+    # --- counting
+
+    @property
+    def waiting(self) -> int:
+        """Return how many callers are in line, those that let others pass included."""
+        return len(self.waiters) - (self.debt is not None)
+
+    @property
+    def sums(self) -> Sums:
+        """Return what became of all tokens, and how many acquires were served at once. Needs no lock."""
+        cache = self.cache
+        return Sums(
+            self.granted, self.spent + cache.taken, self.returned - self.withdrawn, self.burned,
+            self.local + cache.portions_taken,
+        )  # fmt: skip
+
+    def add_up(self) -> None:
+        """Add the sums to the tally, which outlives this ledger."""
+        new = self.sums.minus(self.counted)
+        self.counted = self.counted.plus(new)  # first: a thread that reads both meanwhile counts nothing twice
+        self.tally.sums = self.tally.sums.plus(new)
 
     # --- settling
 

@@ -32,6 +32,7 @@ from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, Failed, Fault, Job,
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.identity import Identity
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis._values.parse import MICRO
 from nexus_redis._values.results import Denied
 from nexus_redis._values.settings import ProducerSettings
@@ -67,8 +68,9 @@ class ProducerSession(Session):
     def _begin(self) -> None:
         of = self.settings
         self.ledger = Ledger(
-            self.scheduler.clock(), weight=of.weight, priority=of.priority, smooth=of.smooth, owner=self
-        )
+            self.scheduler.clock(), weight=of.weight, priority=of.priority, smooth=of.smooth, owner=self,
+            tally=self.registration.tally,
+        )  # fmt: skip
         self._outage: OutageMode | None = None
         self.askers: tuple[SignalRequest, ...] = ()
         self.is_staying = False  # Redis may know this incarnation
@@ -201,6 +203,11 @@ class ProducerSession(Session):
             retry_after = min(max(retry_after, self.ledger.refresh), LOOK_AGAIN)
         return Denied(retry_after, self.reason)
 
+    def counted(self, denied: Denied) -> Denied:
+        """Return a denial that a caller gets, and count it."""
+        self.ledger.tally.deny(denied.reason)
+        return denied
+
     # --- changes of the rate
 
     def on_rate_drop(self, drop: Drop, now: float) -> None:
@@ -323,6 +330,7 @@ class ProducerSession(Session):
     def _be_gone(self) -> None:
         """End the stay: Redis has forgotten this producer, or will. If it was idle, the next caller brings it back."""
         self.is_staying, self.is_leaving = False, self.is_closed
+        self.ledger.add_up()
         self.scheduler.subscriptions.leave(self.keys.flow, self)
         self.registration.drop_line(self.ledger)
         self.scheduler.drop(self)
@@ -397,7 +405,7 @@ class ProducerSession(Session):
             self._outage.end()
         if self.superseded is not None:
             self.superseded = None
-            log.warning(log_texts.STATE_READABLE, self.keys.name)
+            log.warning(log_texts.STATE_READABLE, self.keys.name, extra=self._about)
         self.registration.largest_burst = max(self.registration.largest_burst, answer.burst)
         self.needs_keys = False
         flight = self.ledger.flights.of(ask)
@@ -414,6 +422,7 @@ class ProducerSession(Session):
             self.ledger.next_slot = now  # the slot is of a budget without our settings
             self.ledger.due = now
         else:
+            self.registration.log_state(answer)
             self.registration.warn_of_wait(self.ledger, answer, now)
             if ask.trip and flight is not None:  # the claim said how far Redis is, so no connection was made first
                 self.registration.warn_of_distance(min(now - flight.sent, self.ledger.flights.trip), answer)
@@ -457,9 +466,15 @@ class ProducerSession(Session):
         """Go on by the outage mode: a newer release has written the state, and an older one cannot read it."""
         if self.superseded is None:
             self.superseded = Superseded(str(error), now)
-            log.warning(log_texts.STATE_SUPERSEDED, self.keys.name, error)
+            log.warning(
+                log_texts.STATE_SUPERSEDED, self.keys.name, error, extra={**self._about, **log_fields(cause=str(error))}
+            )
         self.ledger.due = self.superseded.next_try = now + REFUSED_FOR
         self._serve_degraded(now)
+
+    @property
+    def _about(self) -> dict[str, object]:
+        return log_fields(budget=self.keys.name, producer=self.id)
 
     def _is_ours(self, job: Job) -> bool:
         return isinstance(job, Call) and job.keys[-2] == self.keys.producer(self.id)
@@ -475,7 +490,8 @@ class ProducerSession(Session):
         taken = self.identity.rename()
         if not self.identity.has_warned:
             self.identity.has_warned = True
-            log.warning(log_texts.PRODUCER_ID_TAKEN, self.keys.name, taken, self.id)
+            about = {**self._about, **log_fields(value=taken)}
+            log.warning(log_texts.PRODUCER_ID_TAKEN, self.keys.name, taken, self.id, extra=about)
 
     # --- callers that are settled
 

@@ -10,6 +10,7 @@ from nexus_redis._core.waiter import NEVER
 from nexus_redis._protocol.plans import FIRST_BACKOFF, Failed
 from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 
 OUTAGE_AFTER: Final = 2  # failures in a row: one dropped reply is not an outage
 LONGEST_BACKOFF: Final = 1.0
@@ -62,7 +63,7 @@ class Reachability:
         backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
         self.next_try = now + backoff * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
         if self.failures == OUTAGE_AFTER:
-            log.warning(log_texts.REDIS_AWAY, self.cause)
+            log.warning(log_texts.REDIS_AWAY, self.cause, extra=log_fields(cause=self.cause))
 
     def note_success(self) -> None:
         """Note that the server has answered."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from nexus_redis._core.ledger import Ledger
+from nexus_redis._core.tally import Tally
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.budget_list import LIST_EACH, listed
@@ -25,6 +26,7 @@ from nexus_redis._protocol.plans import Call, Command, Job
 from nexus_redis._values import formatting, log_texts
 from nexus_redis._values.identity import whoami
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis._values.parse import MICRO
 from nexus_redis._values.settings import BudgetSettings, micro
 from nexus_redis.errors import InvalidSetting
@@ -60,9 +62,9 @@ class Registration:
     """
 
     __slots__ = (
-        "__weakref__", "_asked_at", "_inherited", "_keys_with_settings", "_read_at", "_stored", "_unset",
+        "__weakref__", "_asked_at", "_inherited", "_keys_with_settings", "_read_at", "_state", "_stored", "_unset",
         "_unset_since", "_warned", "birth", "given", "is_registered", "keys", "largest_burst", "lines", "listed_at",
-        "parent", "settings",
+        "parent", "settings", "tallies",
     )  # fmt: skip
 
     def __init__(self, keys: BudgetKeys, settings: BudgetSettings, parent: Registration | None = None) -> None:
@@ -72,9 +74,11 @@ class Registration:
         self.largest_burst = 0  # micro-tokens: the largest bucket that this budget has had or was to have
         self._warned: frozenset[str] = frozenset()
         self._unset_since = NEVER
+        self._state: tuple[int, str] | None = None  # as last heard: the level, and the reason if the budget is stopped
         self._keys_with_settings: set[Registration] | None = None
         self._stored: BudgetSettings = NOTHING  # as last read from Redis, for the keys that inherit from this budget
         self._inherited: BudgetSettings | None = None
+        self.tallies: tuple[Tally, Tally] | None = None  # of this budget, and of all its keys together
         self.lines = NO_LINES  # the ledgers on which callers of this process wait, or have waited lately
         self.set_given(settings)
 
@@ -82,6 +86,14 @@ class Registration:
     def name(self) -> str:
         """The budget's name."""
         return self.keys.name
+
+    @property
+    def tally(self) -> Tally:
+        """Return the counts of this budget; for a key, those of all keys of its parent."""
+        kept_by = self.parent or self
+        if kept_by.tallies is None:
+            kept_by.tallies = Tally(), Tally()
+        return kept_by.tallies[self.parent is not None]
 
     @property
     def wanted(self) -> float:
@@ -169,7 +181,9 @@ class Registration:
         merged = inherited(stored, self.given)
         for name, value in self.given.given().items():
             if getattr(merged, name) != value and self.is_first(f"own {name}"):
-                log.warning(log_texts.SETTING_LEFT_OUT, self.name, name, self.parent.name if self.parent else "")
+                about = log_fields(budget=self.name, setting=name, value=value)
+                parent = self.parent.name if self.parent else ""
+                log.warning(log_texts.SETTING_LEFT_OUT, self.name, name, parent, extra=about)
         if merged != self.settings:
             gone = self.settings.given().keys() - merged.given().keys()
             self._set(merged, sorted(gone))
@@ -203,7 +217,8 @@ class Registration:
             stored = _settings_of(fact.settings)
             if stored != self._stored:
                 self._stored = stored
-                log.info(log_texts.SETTINGS_TAKEN_OVER, self.name, stored.given())
+                about = log_fields(budget=self.name, value=stored.given())
+                log.info(log_texts.SETTINGS_TAKEN_OVER, self.name, stored.given(), extra=about)
 
     def log_configured(self, configured: Configured) -> None:
         """Log which values were replaced, and which values of an operator stay in force.
@@ -215,15 +230,36 @@ class Registration:
         for name in configured.changed:
             if (ours is None or name in ours) and name not in configured.overruled:
                 value = getattr(self.settings, name, None)
+                about = log_fields(budget=self.name, setting=name, value=value)
                 if value is None:
-                    log.info(log_texts.SETTING_REMOVED, self.name, name)
+                    log.info(log_texts.SETTING_REMOVED, self.name, name, extra=about)
                 else:
-                    log.info(log_texts.SETTING_REPLACED, self.name, name, value)
+                    log.info(log_texts.SETTING_REPLACED, self.name, name, value, extra=about)
         for name in configured.overruled:
+            about = log_fields(budget=self.name, setting=name)
             if name == "pause":
-                log.warning(log_texts.PAUSE_OVERRULED, self.name, self.name)
+                log.warning(log_texts.PAUSE_OVERRULED, self.name, self.name, extra=about)
             elif (ours is None or name in ours) and self.is_first(name):
-                log.warning(log_texts.SETTING_OVERRULED, self.name, name, self.name, name.replace("_", "-"))
+                option = name.replace("_", "-")
+                log.warning(log_texts.SETTING_OVERRULED, self.name, name, self.name, option, extra=about)
+
+    def log_state(self, answer: Answer) -> None:
+        """Log a change of the level, or of what stops the budget, once in this process. A change of the rate is none.
+
+        The first answer is no change. Reasons that come and go with the load ("rate", "contended") count as one.
+        """
+        state = answer.level, answer.reason if answer.reason in STOPPED else ""
+        before, self._state = self._state, state
+        if before is None or before == state:
+            return
+        rate = answer.budget_rate / MICRO
+        log.info(
+            log_texts.BUDGET_CHANGED, self.name, answer.level, formatting.rate(rate), answer.reason, before[0],
+            before[1] or "load or rate",
+            extra=log_fields(
+                budget=self.name, level=answer.level, load=answer.load, rate=rate, reason=answer.reason
+            ),
+        )  # fmt: skip
 
     def warn_of_wait(self, ledger: Ledger, answer: Answer, now: float) -> None:
         """Log a warning, once, where callers wait for tokens that may never come or that take long."""
@@ -234,7 +270,8 @@ class Registration:
         if head is None:
             return
         if is_shut and now - self._unset_since >= UNSET_PATIENCE and self.is_first(answer.reason):
-            log.warning(_NOTHING_COMES[answer.reason], {"name": self.name})
+            about = log_fields(budget=self.name, reason=answer.reason)
+            log.warning(_NOTHING_COMES[answer.reason], {"name": self.name}, extra=about)
         elif answer.budget_rate and head.cost > answer.burst:
             self._warn_of_cost(ledger, head, answer)
 
@@ -242,19 +279,22 @@ class Registration:
         tokens = formatting.counted(head.cost / MICRO, "token")
         if answer.is_lossless:
             if self.is_first("large"):
-                log.warning(log_texts.COST_ABOVE_LOSSLESS_BURST, self.name, tokens, answer.burst / MICRO)
+                about = log_fields(budget=self.name, cost=head.cost / MICRO)
+                log.warning(log_texts.COST_ABOVE_LOSSLESS_BURST, self.name, tokens, answer.burst / MICRO, extra=about)
             return
         left = (head.cost - ledger.held) / answer.budget_rate
         if left >= LONG_WAIT and self.is_first("wait"):
             text = log_texts.DEBT_TAKES_LONG if head is ledger.debt else log_texts.COST_TAKES_LONG
-            rate = formatting.rate(answer.budget_rate / MICRO)
-            log.warning(text, self.name, tokens, rate, formatting.seconds(left))
+            rate = answer.budget_rate / MICRO
+            about = log_fields(budget=self.name, cost=head.cost / MICRO, rate=rate, wait_s=left)
+            log.warning(text, self.name, tokens, formatting.rate(rate), formatting.seconds(left), extra=about)
 
     def warn_of_distance(self, trip: float, answer: Answer) -> None:
         """Log a warning, once, where tokens expire on their way, since an answer takes longer than a lease."""
         if trip >= answer.lease and self.is_first("far"):
             text = log_texts.REDIS_FAR_LOSSLESS if answer.is_lossless else log_texts.REDIS_FAR
-            log.warning(text, self.name, formatting.seconds(trip), formatting.seconds(answer.lease))
+            about = log_fields(budget=self.name, round_trip_s=trip, lease_s=answer.lease)
+            log.warning(text, self.name, formatting.seconds(trip), formatting.seconds(answer.lease), extra=about)
 
     def lacks_our_rate(self, reason: str) -> bool:
         """Return whether an answer is of a budget that has no rate, where code has one."""
@@ -273,6 +313,7 @@ class Registration:
 
 
 NOTHING: Final = BudgetSettings()
+STOPPED: Final = ("paused", "no_consumers", "unset", "window")  # reasons for which no tokens come
 _NOTHING_COMES: Final = {"unset": log_texts.NO_RATE, "window": log_texts.NO_REPORT}  # by the reason of an answer
 SOURCES: Final = ("operator", "code")  # in the order in which their values win
 

@@ -33,6 +33,7 @@ from nexus_redis._protocol.plans import Command, Job
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.formatting import printable
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis._values.parse import source_id
 from nexus_redis._values.settings import parse_limit, parse_number
 from nexus_redis.errors import InvalidSetting
@@ -228,9 +229,13 @@ class StreamSource(Source):
         """Log what does not exist. It counts as empty, since workers may start later; but the name may be mistyped."""
         what = {"no stream": f"stream {self.key}", "no group": f"group {self.group} of stream {self.key}"}.get(kind, "")
         if what and not self.missing:
-            log.warning(log_texts.STREAM_MISSING, printable(what), printable(self.key), printable(self.group))
+            about = log_fields(stream=self.key, group=self.group)
+            log.warning(
+                log_texts.STREAM_MISSING, printable(what), printable(self.key), printable(self.group), extra=about
+            )
         elif self.missing and not what:
-            log.info(log_texts.STREAM_FOUND, printable(self.group), printable(self.key))
+            about = log_fields(stream=self.key, group=self.group)
+            log.info(log_texts.STREAM_FOUND, printable(self.group), printable(self.key), extra=about)
         self.missing = what
 
 

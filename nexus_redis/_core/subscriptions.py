@@ -8,6 +8,7 @@ from typing import Protocol
 from nexus_redis._protocol.calls import Drop, dropped
 from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 
 
 class Subscriber(Protocol):
@@ -22,6 +23,8 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._subscribers: dict[str, set[Subscriber]] = {}
+        self.heard = 0  # messages
+        self.lag: float | None = None  # seconds that the server's last confirmation took to be heard
         self.changed: Callable[[], None] = lambda: None
 
     @property
@@ -48,14 +51,16 @@ class Subscriptions:
     def clear(self) -> None:
         """Forget all subscribers: a forked child begins."""
         self._subscribers.clear()
+        self.heard, self.lag = 0, None
 
     def deliver(self, name: str, message: bytes | str, now: float) -> None:
         """Tell the subscribers of a channel. Never raises: the message may be anything, from anybody."""
         try:
             drop = dropped(message)
         except (ValueError, LookupError):
-            log.debug(log_texts.MESSAGE_UNREADABLE, name)
+            log.debug(log_texts.MESSAGE_UNREADABLE, name, extra=log_fields(channel=name))
             return
+        self.heard += 1
         for subscriber in list(self._subscribers.get(name, ())):
             try:
                 subscriber.on_rate_drop(drop, now)

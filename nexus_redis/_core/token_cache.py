@@ -51,9 +51,14 @@ class TokenCache:
         return len(self._portions) * self.micro
 
     @property
+    def portions_taken(self) -> int:
+        """Return how many portions were taken."""
+        return self.count - len(self._portions)
+
+    @property
     def taken(self) -> int:
         """Return the micro-tokens that were taken."""
-        return self.count * self.micro - self.left
+        return self.portions_taken * self.micro
 
     def clear(self) -> int:
         """Take all portions out; return them in micro-tokens. A caller that still has this cache finds it empty."""

@@ -309,6 +309,10 @@ class TasksOfThread:
                 plan.close()
             raise
 
+    def drive(self, plan: Plan[T]) -> T:
+        """Run a plan to its end in the thread of the caller, which may be any. It does not use the event loop."""
+        return self._thread.drive(plan)
+
     async def leave(self, session: Session, error: NexusError) -> None:
         """Have one session leave for good; return when Redis knows it."""
         loop, now = running_loop(), self.scheduler.clock()

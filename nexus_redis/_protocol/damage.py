@@ -16,7 +16,7 @@ from nexus_redis.errors import ServerRefused, shown
 
 DAMAGED: Final = "NEXUS_DAMAGED"
 WRONG_TYPE: Final = "WRONGTYPE"  # what Redis says of a key of another type
-_TYPES: Final = {"HGETALL": "hash", "XREVRANGE": "stream"}  # of the keys that these commands read
+_TYPES: Final = {"HGETALL": "hash", "HMGET": "hash", "XREVRANGE": "stream"}  # of the keys that these commands read
 
 
 def damaged(keys: BudgetKeys, key: str, field: str = "", value: str | None = None) -> ServerRefused:

@@ -37,6 +37,7 @@ from urllib.parse import urlsplit, urlunsplit
 from nexus_redis._runtime.locks import ModuleLock
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis.errors import Closed, InvalidSetting, NexusError, Unavailable
 
 HOST: Final = "127.0.0.1"
@@ -214,11 +215,11 @@ def _start_or_join(port: int) -> Server:
 
 def _start_or_join_once(port: int) -> Server:
     if port and _is_redis(port):
-        log.info(log_texts.EMBEDDED_JOINED, port)
+        log.info(log_texts.EMBEDDED_JOINED, port, extra=log_fields(port=port))
         return JoinedServer(port)
     binary = server_binary()
     serving = ServerProcess(binary, port) if binary else FakeServer(port)
-    log.warning(log_texts.EMBEDDED_STARTED, serving.port)
+    log.warning(log_texts.EMBEDDED_STARTED, serving.port, extra=log_fields(port=serving.port))
     return serving
 
 

@@ -40,6 +40,7 @@ from nexus_redis._redis.execute import raise_if_cancelled
 from nexus_redis._runtime.locks import park
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 
 ALIVE_EACH: Final = 30.0  # seconds of silence after which the server must answer; firewalls forget a connection later
 FIRST_PAUSE: Final = 0.1  # seconds before it tries again, doubled each time
@@ -61,6 +62,7 @@ class _Listener:
         self.subscribed: set[str] = set()
         self._heard_at = time.monotonic()
         self._is_asked = False
+        self._sent_at: float | None = None  # when it has subscribed to a channel that the server has not confirmed yet
 
     def _changes(self) -> tuple[list[str], list[str]]:
         """Return the channels to subscribe to and to leave, and note that this is done."""
@@ -80,15 +82,24 @@ class _Listener:
 
     def _hear(self, message: dict[str, Any]) -> tuple[str, bytes | str] | None:
         """Note that the server is there, and return channel and text of a message, None for anything else."""
-        self._heard_at, self._is_asked = time.monotonic(), False
+        now = time.monotonic()
+        self._heard_at, self._is_asked = now, False
         self._failures, self._has_said = 0, False
+        if message["type"] == "subscribe" and self._sent_at is not None:
+            self.subscriptions.lag, self._sent_at = now - self._sent_at, None
         return (text(message["channel"]), message["data"]) if message["type"] == "message" else None
+
+    def _note_sent(self) -> None:
+        """Note when a subscription was sent, whose confirmation shows how late messages are heard."""
+        if self._sent_at is None:
+            self._sent_at = time.monotonic()
 
     def _seconds_until_next_try(self, error: Exception) -> float:
         """Log once that this process does not listen, and return the seconds until the next try."""
         if not self._has_said:
             self._has_said = True
-            log.info(log_texts.PUSH_UNAVAILABLE, type(error).__name__, error)
+            cause = f"{type(error).__name__}: {error}"
+            log.info(log_texts.PUSH_UNAVAILABLE, type(error).__name__, error, extra=log_fields(cause=cause))
         if isinstance(error, ResponseError):
             return REFUSED_PAUSE
         self._failures += 1
@@ -132,7 +143,7 @@ class PushThread(_Listener):
         try:
             self._thread.start()
         except RuntimeError as error:  # the interpreter is about to end, or may have no more threads
-            log.debug(log_texts.PUSH_THREAD_NOT_STARTED, error)
+            log.debug(log_texts.PUSH_THREAD_NOT_STARTED, error, extra=log_fields(cause=str(error)))
             self._has_ended()
 
     def _has_ended(self) -> None:
@@ -186,10 +197,12 @@ class PushThread(_Listener):
                     new, gone = self._changes()
                 if new:
                     pubsub.subscribe(*new)
+                    self._note_sent()
                 if gone:
                     pubsub.unsubscribe(*gone)
                 if (name := self._ask_after()) is not None:
                     pubsub.subscribe(name)
+                    self._note_sent()
                 self._wait(pubsub, ALIVE_EACH)
                 self._read(pubsub)
         finally:
@@ -277,10 +290,12 @@ class PushTask(_Listener):
                 new, gone = self._changes()
                 if new:
                     await pubsub.subscribe(*new)
+                    self._note_sent()
                 if gone:
                     await pubsub.unsubscribe(*gone)
                 if (name := self._ask_after()) is not None:
                     await pubsub.subscribe(name)
+                    self._note_sent()
                 raise_if_cancelled()
                 reading = reading or asyncio.create_task(pubsub.get_message(timeout=ALIVE_EACH))
                 ringing = ringing or asyncio.create_task(bell.wait())

@@ -8,6 +8,7 @@ from typing import Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 from nexus_redis._runtime.process_end import at_end
+from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 
 
@@ -40,11 +41,11 @@ class Lifetimes(Generic[T]):
             try:
                 self._end(it)
             except Exception:
-                log.exception("%r did not close well", it)
+                log.exception(log_texts.CLOSE_BUG, it)
 
     def _after_fork(self) -> None:
         for it in list(self._living):
             try:
                 it._after_fork()
             except Exception:  # the others must not go on as if they were the parent
-                log.exception("%r does not work in this forked child", it)
+                log.exception(log_texts.FORK_BUG, it)

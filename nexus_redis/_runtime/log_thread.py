@@ -25,6 +25,7 @@ from typing import Final
 from nexus_redis._runtime.locks import MadeAtFirstUse
 from nexus_redis._values import log_texts
 from nexus_redis._values.log import log, ours
+from nexus_redis._values.log_fields import log_fields
 
 MOST: Final = 1000  # records
 EXIT_PATIENCE: Final = 1.5  # seconds
@@ -101,7 +102,8 @@ class _Queue:
             if self._dropped:
                 dropped, self._dropped = self._dropped, 0
                 text, data = log_texts.RECORDS_DROPPED, (dropped,)
-                record = ours.makeRecord(ours.name, logging.WARNING, __file__, 0, text, data, None)
+                extra = log_fields(count=dropped)
+                record = log.makeRecord(ours.name, logging.WARNING, __file__, 0, text, data, None, extra=extra)
                 return contextvars.copy_context(), record
             self._thread = None
             self._changed.notify_all()

@@ -526,6 +526,6 @@ def not_picklable(what: str, remedy: str) -> str:
     return f"a {what} cannot be pickled or copied: {remedy}"
 
 
-def missing_library(library: str) -> str:
+def missing_library(library: str, module: str, extra: str) -> str:
     """Name the extra that brings a library."""
-    return f"nexus_redis.contrib.{library} needs {library}: pip install '.[{library}]'"
+    return f"nexus_redis.{module} needs {library}: pip install '.[{extra}]'"

@@ -57,6 +57,10 @@ SETTING_OVERRULED: Final = (  # budget, setting, budget, option
     "operator's value"
 )
 
+# --- the state of a budget, as this process hears of it: at INFO, since every process of a fleet does ----------------
+
+BUDGET_CHANGED: Final = "budget %s: level %d, %s, reason %s. It was level %d, reason %s"  # budget, level, rate, reason
+
 # --- callers that wait long ------------------------------------------------------------------------------------------
 
 NO_RATE: Final = (
@@ -97,6 +101,8 @@ LOOP_BUG: Final = "nexus_redis met a bug in its loop: no call is made for a seco
 SESSION_BUG: Final = "nexus_redis met a bug in the part of %r, which begins again in a second"
 REPORT_BUG: Final = "nexus_redis met a bug where a report is made: the next report is made in its time"
 QUEUE_UNREADABLE: Final = "the watched queue cannot be asked for its depth: reports go on without it"
+CLOSE_BUG: Final = "nexus_redis met a bug where %r was closed: what it held in Redis expires by itself"
+FORK_BUG: Final = "nexus_redis met a bug where a forked child begins: %r does not work in this process"
 LOOP_ABANDONED: Final = "the event loop of a Nexus ended before the Nexus was closed: its consumers leave"
 
 # --- the embedded server ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """All verbs by name, and what stands before a verb: --help, --version, --completion."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
@@ -25,15 +26,18 @@ from nexus_redis.cli.commands.scripts import scripts
 from nexus_redis.cli.commands.serve import serve
 from nexus_redis.cli.commands.set import set_budget
 from nexus_redis.cli.commands.signal import signal
-from nexus_redis.cli.commands.status import status
+from nexus_redis.cli.commands.status import WithOptionalTime, status
 from nexus_redis.cli.commands.token import token
+from nexus_redis.cli.commands.top import top
 from nexus_redis.cli.exit_codes import USAGE, Misuse, exit_code
-from nexus_redis.cli.output import PROGRAM, choice
+from nexus_redis.cli.output import LOG_FORMAT, LOG_FORMATS, PROGRAM, choice
+from nexus_redis.errors import InvalidSetting
 
 VERBS: Final[dict[str, Callable[..., None]]] = {
     "demo": demo,
     "list": list_budgets,
     "status": status,
+    "top": top,
     "explain": explain,
     "set": set_budget,
     "pause": pause,
@@ -89,14 +93,35 @@ app = typer.Typer(
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
+app.command("status", cls=WithOptionalTime)(status)
 # All words after the name of a Redis command belong to Redis, also those that look like options of this verb.
 app.command("redis", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(redis)
+
+
+def _set_log_format(value: str | None) -> None:
+    """Set the format for this process and for those that it starts."""
+    if value is None:
+        return
+    if value not in LOG_FORMATS:
+        raise InvalidSetting("log_format", value, texts.one_of_remedy(choice(LOG_FORMATS)))
+    os.environ[LOG_FORMAT] = value
 
 
 @app.callback()
 def about(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    log_format: Annotated[  # noqa: ARG001  # its callback has taken it
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            envvar=LOG_FORMAT,
+            show_envvar=False,
+            help="Write errors and warnings as text or json. NEXUS_REDIS_LOG_FORMAT sets it, too.",
+            callback=_set_log_format,
+            is_eager=True,  # so that the errors about the words after it have the format
+        ),
+    ] = None,
     completion: Annotated[
         str | None, typer.Option(metavar="SHELL", help="Print the completion script for bash, zsh or fish, and exit.")
     ] = None,

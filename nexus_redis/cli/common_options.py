@@ -1,10 +1,11 @@
 """The options and arguments that many verbs share, and what they mean: `Target`, `Attribution`."""
 
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, Final, NamedTuple, TypedDict
 
 import typer
 
 from nexus_redis._values.parse import budget_name
+from nexus_redis.errors import SECONDS
 
 Url = Annotated[
     str | None,
@@ -45,6 +46,8 @@ Key = Annotated[
 ]
 Create = Annotated[bool, typer.Option("--create", help="Create the budget if it does not exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+DEFAULT_EVERY: Final = "1s"
+EVERY: Final = SECONDS._replace(low=0.1)  # between two looks of `top` and `status --watch`
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The budget.", show_default=False)]
 
 

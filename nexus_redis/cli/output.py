@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ from nexus_redis._values.formatting import percent, printable, rate, setting_val
 
 PROGRAM: Final = "nexus-redis"
 LONGEST_LINE: Final = 500  # characters: an argument of 100 kB is quoted in the error about it
+LOG_FORMATS: Final = ("text", "json")
+LOG_FORMAT: Final = "NEXUS_REDIS_LOG_FORMAT"  # the variable of the environment that names one of them
 _LOGIN: Final = re.compile(r"://[^\s'\"]*@")
 
 
@@ -50,22 +53,47 @@ def as_message(fields: Mapping[str, Any]) -> str:
 
 
 def print_error(text: str) -> None:
-    """Write one line to stderr: without passwords, at most `LONGEST_LINE` characters."""
-    line = printable(_LOGIN.sub("://***@", " ".join(text.split())))
+    """Write one line to stderr: without passwords, at most `LONGEST_LINE` characters. With JSON as format, as JSON."""
+    line = printable(_without_passwords(" ".join(text.split())))
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE - 3]}..."
-    print(f"{PROGRAM}: {line}", file=sys.stderr)
+    if is_json_log():
+        print_record(logging.LogRecord("nexus_redis.cli", logging.ERROR, "", 0, line, None, None))
+    else:
+        print(f"{PROGRAM}: {line}", file=sys.stderr)
 
 
-class _Lines(logging.Handler):
-    """Writes a record as an error is written. A bug keeps its traceback, on the lines after it."""
+def print_record(record: logging.LogRecord) -> None:
+    """Write a log record to stderr. As text, a bug keeps its traceback, on the lines after the message."""
+    if is_json_log():
+        from nexus_redis.logs import JsonFormatter  # here, since most verbs log nothing
+
+        print(_without_passwords(JsonFormatter().format(record)), file=sys.stderr, flush=True)
+        return
+    print_error(record.getMessage())
+    if record.exc_info:
+        print(logging.Formatter().formatException(record.exc_info), file=sys.stderr)
+
+
+def is_json_log() -> bool:
+    """Return whether stderr gets JSON, as --log-format or NEXUS_REDIS_LOG_FORMAT says."""
+    return os.environ.get(LOG_FORMAT) == "json"
+
+
+def _without_passwords(text: str) -> str:
+    return _LOGIN.sub("://***@", text)
+
+
+class LogHandler(logging.Handler):
+    """Writes records to stderr in the format of the command line. A server may give it the logs of its libraries."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print_error(record.getMessage())
-        if record.exc_info:
-            print(logging.Formatter().formatException(record.exc_info), file=sys.stderr)
+        try:
+            print_record(record)
+        except Exception:  # noqa: BLE001  # logging's own rule: a record that cannot be written stops nobody
+            self.handleError(record)
 
 
 def print_warnings() -> None:
     """Write the warnings of the library to stderr from now on, as lines of this program."""
-    logging.getLogger("nexus_redis").addHandler(_Lines(logging.WARNING))
+    logging.getLogger("nexus_redis").addHandler(LogHandler(logging.WARNING))

@@ -1,8 +1,8 @@
 """The tables of `status` and of the history: as wide as the terminal, and unbounded if there is none."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -29,8 +29,14 @@ REASONS = {
 ENDS = {"silent": "fell silent", "left": "left", "overruled": "fell silent; an operator has set something since"}
 
 
-def budgets(found: Sequence[BudgetSnapshot | DamagedBudget]) -> None:
-    """Print one line for each budget; AGE is the time since the last call. Of a damaged budget nothing is known."""
+def show(view: Callable[[Console], RenderableType]) -> None:
+    """Print a view to stdout."""
+    console = console_of_stdout()
+    _print(console, view(console))
+
+
+def budgets(console: Console, found: Sequence[BudgetSnapshot | DamagedBudget]) -> Table:
+    """Return one line for each budget; AGE is the time since the last call. Of a damaged budget nothing is known."""
     columns = _columns("BUDGET", "RATE", "LEVEL", "LOAD", _left("REASON"), "CONSUMERS", "PRODUCERS", "AGE")
     rows: list[Row] = [
         (printable(each.name), "-", "-", "-", Text("damaged", style="red"), "-", "-", "-")
@@ -41,34 +47,47 @@ def budgets(found: Sequence[BudgetSnapshot | DamagedBudget]) -> None:
         )
         for each in found
     ]  # fmt: skip
-    console = _console()
-    _print(console, _fitted(console, columns, rows, ("AGE", "LOAD", "PRODUCERS", "CONSUMERS", "REASON")))
+    return _fitted(console, columns, rows, ("AGE", "LOAD", "PRODUCERS", "CONSUMERS", "REASON"))
 
 
-def budget(seen: BudgetSnapshot) -> None:
-    """Print one budget with its consumers and producers."""
-    console = _console()
-    console.print(Text(printable(seen.name), style="bold"))
-    _print(console, _facts(seen))
+def budget(console: Console, seen: BudgetSnapshot) -> Group:
+    """Return one budget with its consumers and producers."""
+    parts: list[Text | Table] = [Text(printable(seen.name), style="bold"), _facts(seen)]
     if seen.consumers:
-        console.print()
-        _print(console, _consumers(console, seen))
-        _rest(console, seen.consumer_count - len(seen.consumers))
+        parts += [Text(), _consumers(console, seen), *_rest(seen.consumer_count - len(seen.consumers))]
     if seen.producers:
-        console.print()
-        _print(console, _producers(console, seen))
-        _rest(console, seen.producer_count - len(seen.producers))
+        parts += [Text(), _producers(console, seen), *_rest(seen.producer_count - len(seen.producers))]
+    return Group(*parts)
 
 
-def history(events: Iterable[Event]) -> None:
-    """Print the history, the newest event first."""
+def history(events: Iterable[Event]) -> Table:
+    """Return the history, the newest event first."""
     table = _table(*_columns("AGO", "RATE", "LEVEL", "LOAD", _left("REASON"), Column("WHAT", overflow="fold")))
     for each in events:
         table.add_row(
             seconds(each.age), rate(each.rate), _level(each.level), percent(each.load), printable(each.reason),
             Text(str(each)),
         )  # fmt: skip
-    _print(_console(), table)
+    return table
+
+
+def pause_of(seen: BudgetSnapshot, left: float) -> str:
+    """Return how long a pause lasts, who made it, and why: `for 30 s, by anna@ops1: maintenance`."""
+    how_long = "until it is resumed" if left == float("inf") else f"for {seconds(left)}"
+    why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
+    who = f", by {printable(seen.pause_who)}" if seen.pause_who else ""
+    return f"{how_long}{who}{why}"
+
+
+def settings(seen: BudgetSnapshot) -> list[str]:
+    """Return each setting in force with its source: `rate 100/s (operator anna@ops1, 90 s ago: maintenance)`."""
+    found = []
+    for field, (value, source) in seen.settings.items():
+        by = seen.set_by.get(field)
+        whose = f" {printable(by.who)}, {seconds(by.age)} ago" if by is not None else ""
+        why = f": {printable(by.why)}" if by is not None and by.why else ""
+        found.append(f"{setting(field, value)} ({source}{whose}{why})")
+    return found
 
 
 def _facts(seen: BudgetSnapshot) -> Table:
@@ -82,21 +101,15 @@ def _facts(seen: BudgetSnapshot) -> Table:
     meaning = REASONS.get(seen.reason)
     facts.add_row("  reason", f"{printable(seen.reason)}: {meaning}" if meaning else printable(seen.reason))
     if seen.paused_for is not None:
-        how_long = "until it is resumed" if seen.paused_for == float("inf") else f"for {seconds(seen.paused_for)}"
-        why = f": {printable(seen.pause_reason)}" if seen.pause_reason else ""
-        who = f", by {printable(seen.pause_who)}" if seen.pause_who else ""
-        facts.add_row("  paused", Text(f"{how_long}{who}{why}"))
+        facts.add_row("  paused", Text(pause_of(seen, seen.paused_for)))
     facts.add_row("  tokens", f"{number(seen.tokens)} at hand, {number(seen.granted_total)} granted so far")
     if seen.refresh > REFRESH:
         facts.add_row(
             "  refresh", f"each of {number(seen.producer_count)} producers claims once in {seconds(seen.refresh)}"
         )
     title = "  settings"
-    for field, (value, source) in seen.settings.items():
-        by = seen.set_by.get(field)
-        whose = f" {printable(by.who)}, {seconds(by.age)} ago" if by is not None else ""
-        why = f": {printable(by.why)}" if by is not None and by.why else ""
-        facts.add_row(title, Text(f"{setting(field, value)} ({source}{whose}{why})"))
+    for line in settings(seen):
+        facts.add_row(title, Text(line))
         title = ""
     if seen.last_consumer_end and not seen.consumers:
         facts.add_row("  consumers", f"none; the last one {ENDS.get(seen.last_consumer_end, 'left')}")
@@ -140,11 +153,11 @@ def _fitted(console: Console, columns: Sequence[Column], rows: Sequence[Row], sp
             break
     room = max(room, len(str(columns[0].header)))
     return _filled(
-        [columns[i] for i in shown], [[row[i] if i else _abridged(row[0], room) for i in shown] for row in rows]
+        [columns[i] for i in shown], [[row[i] if i else abridged(row[0], room) for i in shown] for row in rows]
     )
 
 
-def _abridged(name: str, room: int) -> str:
+def abridged(name: str, room: int) -> str:
     """Return both ends of a name, because the names of a family differ in the last letters."""
     tail = room // 2
     return name if len(name) <= room else f"{name[: room - 1 - tail]}…{name[-tail:]}"
@@ -169,19 +182,23 @@ def _left(title: str) -> Column:
     return Column(title, no_wrap=True)
 
 
-def _print(console: Console, table: Table) -> None:
+def _print(console: Console, shown: RenderableType) -> None:
     if console.is_terminal:
-        console.print(table)
+        console.print(shown)
         return
+    for line in lines(console, shown):
+        print(line)
+
+
+def lines(console: Console, shown: RenderableType) -> list[str]:
+    """Return what a console would print, without the spaces at the ends of lines that rich pads a table with."""
     with console.capture() as drawn:
-        console.print(table)
-    for line in drawn.get().splitlines():  # rich pads the last column with spaces
-        print(line.rstrip())
+        console.print(shown)
+    return [line.rstrip() for line in drawn.get().splitlines()]
 
 
-def _rest(console: Console, count: int) -> None:
-    if count > 0:
-        console.print(f"and {number(count)} more", style="dim")
+def _rest(count: int) -> list[Text]:
+    return [Text(f"and {number(count)} more", style="dim")] if count > 0 else []
 
 
 def _level(level: int) -> Text:
@@ -192,7 +209,8 @@ def _load(seen: BudgetSnapshot) -> str:
     return percent(seen.load) if seen.consumer_count else "-"
 
 
-def _console() -> Console:
+def console_of_stdout() -> Console:
+    """Return a console for stdout that takes no text for markup; without a terminal it is as wide as any line."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = BOUNDLESS

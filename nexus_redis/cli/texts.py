@@ -126,6 +126,21 @@ def unknown_script(script: str, scripts: str) -> str:
 
 BUNDLE_WITHOUT_NAME: Final = "--bundle prints one script: give its NAME"
 
+# --- status --watch, top ---------------------------------------------------------------------------------------------
+
+WATCH_IS_BACK: Final = "the state can be read again"
+INSTALL_TOP: Final = "top needs an extra package. Install it with: pip install '.[top]'"
+TOP_NEEDS_TERMINAL: Final = "top needs a terminal. Without one, use nexus-redis status --watch"
+
+
+def watch_goes_on(cause: str) -> str:
+    return f"{cause.rstrip('.')}. This verb looks again until it is ended"
+
+
+def watch_shows_old(cause: str, age: str) -> str:
+    return f"{cause.rstrip('.')}. The state below is {age} old"
+
+
 # --- set, pause ------------------------------------------------------------------------------------------------------
 
 SET_WITHOUT_NAME: Final = (
@@ -255,6 +270,18 @@ PATTERN_REMEDY: Final = "use a name, or a pattern such as stripe/*, without comm
 
 def install_extra(extra: str, package: str) -> str:
     return f"this verb needs {package}, which is not installed. Install it with: pip install '.[{extra}]'"
+
+
+PROXY_NEEDS_BUDGET: Final = "--upstream needs --budget NAME: the budget that paces the requests"
+PROXY_TAKES_NO_TOKENS: Final = (
+    "--upstream and --tokens do not go together: the Authorization of a request belongs to the upstream. To listen "
+    "where other hosts reach the proxy, add --anyone"
+)
+ONLY_WITH_UPSTREAM: Final = "--budget, --key, --rate, --stats, --keep-host and --anyone need --upstream URL"
+
+
+def passing_on(where: str, upstream: str, budget: str) -> str:
+    return f"nexus-redis serves {where}, and passes requests on to {upstream} as the budget {budget} allows"
 
 
 def serving(where: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from nexus_redis.contrib import _texts
-from nexus_redis.extending import Cost, log, price_of
+from nexus_redis.extending import Cost, log, log_fields, price_of
 
 QUIET: Final = 60.0  # seconds between two lines about one function
 
@@ -42,8 +42,9 @@ class ErrorLog:
             self._counting.release()
         # Outside of the lock: a handler of the user's may come through here itself.
         log.error(
-            _texts.FAILED, subject or self._subject, error, self._consequence, _texts.unlogged(unlogged), exc_info=error
-        )
+            _texts.FAILED, subject or self._subject, error, self._consequence, _texts.unlogged(unlogged),
+            exc_info=error, extra=log_fields(event="function_failed", cause=repr(error), count=1 + unlogged),
+        )  # fmt: skip
 
 
 def fail_open_price(owner: str, cost: Cost, consequence: str = _texts.PASSES) -> Callable[..., float]:

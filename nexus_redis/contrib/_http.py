@@ -25,7 +25,7 @@ from nexus_redis.contrib._fail_open import fail_open_price
 from nexus_redis.contrib._retry_after import RequestedWait, requested_wait
 from nexus_redis.contrib._validate import chosen_observer, require, token_source
 from nexus_redis.errors import NexusError
-from nexus_redis.extending import Cost, log
+from nexus_redis.extending import Cost, log, log_fields
 
 MARGIN: Final = 0.25  # seconds by which a pause must exceed the one that is known, to be worth a call at once
 PART: Final = 0.25  # of the pause: a short one is worth a call for less
@@ -56,7 +56,8 @@ class PauseFilter:
     def failed(self, wait: RequestedWait, error: NexusError) -> None:
         """Log that the pause was not made. The caller gets the response all the same, and the next one asks again."""
         self._until = -math.inf
-        log.warning(_texts.PAUSE_FAILED, self._name, wait.header, error)
+        about = log_fields(event="pause_failed", budget=self._name, wait_s=wait.seconds, cause=str(error))
+        log.warning(_texts.PAUSE_FAILED, self._name, wait.header, error, extra=about)
 
 
 def _reason(wait: RequestedWait, host: str) -> str:

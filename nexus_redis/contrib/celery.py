@@ -23,7 +23,7 @@ from nexus_redis.contrib._deferral import DUE_HEADER, deferral_for
 from nexus_redis.contrib._fail_open import fail_open_price
 from nexus_redis.contrib._validate import require
 from nexus_redis.errors import InvalidSetting
-from nexus_redis.extending import log
+from nexus_redis.extending import log, log_fields
 
 need("celery")
 
@@ -89,5 +89,8 @@ class NexusTask(Task):  # type: ignore[misc]  # Celery is published without type
             again.apply_async()
         except Exception as error:
             raise Reject(error, requeue=True) from error  # the broker keeps the message that could not be replaced
-        log.debug(_texts.TASK_DEFERRED, budget, self.name, self.request.id, countdown)
+        about = log_fields(
+            event="task_deferred", budget=budget, task=self.name, task_id=self.request.id, wait_s=countdown
+        )
+        log.debug(_texts.TASK_DEFERRED, budget, self.name, self.request.id, countdown, extra=about)
         raise Retry(when=countdown, is_eager=False, sig=again)

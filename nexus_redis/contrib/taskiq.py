@@ -22,7 +22,7 @@ from nexus_redis.contrib import _texts, need
 from nexus_redis.contrib._fail_open import fail_open_price
 from nexus_redis.contrib._validate import require
 from nexus_redis.errors import InvalidSetting, Unavailable
-from nexus_redis.extending import log, price_of
+from nexus_redis.extending import log, log_fields, price_of
 
 need("taskiq")
 
@@ -62,7 +62,11 @@ class NexusMiddleware(TaskiqMiddleware):
                 await budget.acquire(cost)
                 break
             except Unavailable as error:
-                log.warning(_texts.TASK_WAITS, budget.name, message.task_name, RETRY_AFTER, error)
+                about = log_fields(
+                    event="task_waits", budget=budget.name, task=message.task_name, task_id=message.task_id,
+                    wait_s=RETRY_AFTER, cause=str(error),
+                )  # fmt: skip
+                log.warning(_texts.TASK_WAITS, budget.name, message.task_name, RETRY_AFTER, error, extra=about)
                 await asyncio.sleep(RETRY_AFTER)
         return message
 

@@ -27,6 +27,7 @@ from nexus_redis.server.problems import Problem
 
 OBSERVER, PRODUCER, CONSUMER, OPERATOR = "observer", "producer", "consumer", "operator"
 ROLES: Final = (OBSERVER, PRODUCER, CONSUMER, OPERATOR)
+EVERY: Final = "*"  # the pattern of all budgets
 PREFIX: Final = "nxr_"
 HASH: Final = "sha256:"
 LOOK_EACH: Final = 1.0  # seconds between two looks at the file
@@ -51,7 +52,7 @@ class Caller:
         >>> Caller("shop", frozenset(["producer"]), ("stripe", "stripe/*")).sees("stripe/cust-42")
         True
         """
-        return any(pattern == "*" or fnmatchcase(budget, pattern) for pattern in self.patterns)
+        return any(pattern == EVERY or fnmatchcase(budget, pattern) for pattern in self.patterns)
 
     def require(self, role: str, budget: str | None = None) -> None:
         """Raise the problem `not-allowed` unless it may act in a role, on a budget."""

@@ -1,8 +1,9 @@
 """The ASGI application of `nexus-redis serve`, made of the table of operations and of a few pages beside it.
 
-request --> gate (Host, Origin) --> caller (bearer token) --> operation --> answer, or a problem document
+    request --> gate (Host, Origin) --> caller (bearer token) --> operation --> answer, or a problem document
 
-uvicorn.run(Application(ServerOptions(url="redis://redis:6379/0")), port=8080)
+Any ASGI server that sends lifespan events can run it: `uvicorn.run(Application(ServerOptions()), port=8080)`. `run.py`
+runs it with limits on each connection, and with an orderly end.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Mount, Route, Router
 
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis._values.parse import budget_name
 from nexus_redis.errors import NexusError
+from nexus_redis.metrics import exposition
 from nexus_redis.server import texts
-from nexus_redis.server.access import ANYONE, OBSERVER, ROLES
+from nexus_redis.server.access import ANYONE, EVERY, OBSERVER, ROLES
 from nexus_redis.server.call import Call, CallerGone, Receive, Reply, Scope, Send
 from nexus_redis.server.codec import encode
 from nexus_redis.server.connection import STOP, Stopping
@@ -103,7 +106,8 @@ class Application:
         except Exception as error:
             problem = problem_of(error)
             if problem.kind.status == 500:
-                log.exception(texts.log_bug(scope["method"], scope["path"]))
+                about = log_fields(event="answer_bug", method=scope["method"], path=scope["path"])
+                log.exception(texts.log_bug(scope["method"], scope["path"]), extra=about)
             if has_begun:
                 raise
             await send_problem(send_noted, problem)
@@ -143,6 +147,22 @@ class EventStream:
         await send_stream(receive, send, EVENTS, service.watcher.stream(budget, caller.sees))
 
 
+class Metrics:
+    """The ASGI application of `GET /metrics`. It names all budgets, so a token of some of them is not enough."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI passes it
+        """Send the page."""
+        service, headers = self._service, scope["headers_by_name"]
+        service.access.caller(headers.get(b"authorization")).require(OBSERVER, EVERY)
+        accept = headers.get(b"accept", b"").decode("latin-1")
+        is_alone = service.options.workers == 1
+        body, kind = await exposition(service.nexus, accept=accept, client=is_alone)
+        await send_whole(send, 200, [(b"content-type", kind.encode())], body)
+
+
 class Constant:
     """The ASGI application of an answer that is always the same."""
 
@@ -176,6 +196,7 @@ def _routes(service: Service) -> list[BaseRoute]:
         *_by_path(api),
         Route("/v1/whoami", Endpoint(service, whoami), methods=["GET"]),
         Route("/v1/events", EventStream(service), methods=["GET"]),
+        Route("/metrics", Metrics(service), methods=["GET"]),
         Route("/healthz", Constant(b"ok\n", TEXT), methods=["GET"]),
         Route("/readyz", Endpoint(service, readyz, is_open=True), methods=["GET"]),
         Route("/openapi.json", Constant(json.dumps(document()).encode(), OPENAPI), methods=["GET"]),

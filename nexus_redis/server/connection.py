@@ -61,6 +61,11 @@ class Connection(HttpToolsProtocol):
         if self._is_in_header and self._header_bytes and self._timer is None:
             self._begin_timer()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header. A trailer is dropped, which the base would add to the headers that were checked already."""
+        if self._is_in_header:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Begin the request."""
         self._is_in_header = False

@@ -37,15 +37,20 @@ class Gate:
 
     def check(self, scope: Any, headers: dict[bytes, bytes]) -> None:
         """Raise a problem for a request of another host's name, or of a page of another site."""
-        host = headers.get(b"host", b"").lower()
-        if not self._any_host and _without_port(host) not in self._hosts:
-            raise Problem("wrong-host", texts.wrong_host(host.decode("latin-1")))
+        host = self.check_host(headers)
         site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin", b"").lower()
         if site is None and not origin:
             return
         is_foreign = site not in SAME if site is not None else _without_scheme(origin) != host
         if is_foreign and scope["method"] not in SAFE and origin not in self._origins:
             raise Problem("cross-site-request", texts.cross_site(origin.decode("latin-1")))
+
+    def check_host(self, headers: dict[bytes, bytes]) -> bytes:
+        """Return the host that a request names. Raise a problem for a name of another host."""
+        host = headers.get(b"host", b"").lower()
+        if not self._any_host and _without_port(host) not in self._hosts:
+            raise Problem("wrong-host", texts.wrong_host(host.decode("latin-1")))
+        return host
 
     def cors(self, headers: dict[bytes, bytes]) -> Headers:
         """Return the headers that let a page of an allowed origin read the answer. None is allowed by default."""

@@ -19,15 +19,16 @@ from nexus_redis.server import texts
 from nexus_redis.server.access import Access
 from nexus_redis.server.connection import Connection
 from nexus_redis.server.options import ServerOptions
+from nexus_redis.server.proxy import ProxyApplication
 
 STOP_SECONDS: Final = 4  # for requests in progress; the tokens are handed back after that, within 5 s in all
 BACKLOG: Final = 4096
 SOCKET_MODE: Final = 0o660
 
 
-def check(options: ServerOptions) -> None:
+def check(options: ServerOptions, *, is_open: bool = False) -> None:
     """Raise `InvalidSetting` for an address that everybody could reach without a token, and for unreadable tokens."""
-    if options.tokens is None and not options.is_local:
+    if options.tokens is None and not options.is_local and not is_open:
         raise InvalidSetting("host", options.host, texts.NEEDS_TOKENS)
     if (options.certificate is None) != (options.private_key is None):
         raise InvalidSetting("tls_cert", str(options.certificate), texts.CERTIFICATE_AND_KEY)
@@ -112,7 +113,7 @@ def config(app: Any, options: ServerOptions) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
-        date_header=True,
+        date_header=not isinstance(app, ProxyApplication),  # an upstream has sent a date
         proxy_headers=False,
         timeout_keep_alive=int(options.limits.idle_s),
         timeout_graceful_shutdown=STOP_SECONDS,

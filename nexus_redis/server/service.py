@@ -30,7 +30,7 @@ class Service:
         batch = Batch(self.nexus)
         namespace, clock = self.nexus.namespace, self.nexus._scheduler.clock
         known = KnownBudgets(batch, namespace)
-        tokens = Tokens(self.nexus, options, known, self.waiting, Idempotency(batch, namespace))
+        self.tokens = tokens = Tokens(self.nexus, options, known, self.waiting, Idempotency(batch, namespace))
         protocol = Protocol(batch, namespace, known, clock)
         self.watcher = Watcher(self.nexus, denials=tokens.denials.of, waiting=tokens.waiting)
         self._ending: asyncio.Future[None] | None = None

@@ -8,6 +8,7 @@ from typing import Final
 
 from nexus_redis._values.formatting import printable
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 
 LONGEST_QUOTE: Final = 80  # characters of what a caller has sent
 
@@ -162,7 +163,9 @@ def log_bug(method: str, path: str) -> str:
 
 def log_tokens_kept(path: Path, error: Exception) -> None:
     """Log that the file of tokens cannot be read."""
-    log.warning("The file of tokens %s cannot be read (%s). The tokens that were read before stay valid.", path, error)
+    about = log_fields(event="tokens_file_unreadable", path=str(path), cause=str(error))
+    text = "The file of tokens %s cannot be read (%s). The tokens that were read before stay valid."
+    log.warning(text, path, error, extra=about)
 
 
 # --- the documentation of the API

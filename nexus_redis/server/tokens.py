@@ -59,8 +59,12 @@ class Tokens:
 
     def waiting(self, name: str) -> Mapping[str, int]:
         """Return how many callers of a budget wait here, by producer."""
-        line = self._lines.get(name)
+        line = self.line_of(name)
         return {} if line is None else line.waiting
+
+    def line_of(self, name: str) -> FairLine | None:
+        """Return the line in front of a budget, None if nobody has used it here lately."""
+        return self._lines.get(name)
 
     async def _answer(self, call: Call, asked: TryRequest, fields: dict[str, Any], timeout: float | None) -> Reply:
         name = budget_name(asked.budget, asked.key)

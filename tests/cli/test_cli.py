@@ -37,7 +37,7 @@ from tests.harness.support import PATIENCE, eventually, finish
 
 ROOT = Path(__file__).parents[2]
 VERBS = (
-    "demo", "list", "status", "explain", "set", "pause", "resume", "forget", "delete", "repair", "pace", "run",
+    "demo", "list", "status", "top", "explain", "set", "pause", "resume", "forget", "delete", "repair", "pace", "run",
     "signal", "report", "redis", "bench", "scripts",
 )  # fmt: skip
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
@@ -561,8 +561,8 @@ def test_budget_lines_fit(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
         for name in names
     ]  # fmt: skip
     console = Console(width=width, file=(drawn := StringIO()), force_terminal=True, color_system=None)
-    monkeypatch.setattr(tables, "_console", lambda: console)
-    tables.budgets(seen)
+    monkeypatch.setattr(tables, "console_of_stdout", lambda: console)
+    tables.show(lambda console: tables.budgets(console, seen))
     head, *lines = drawn.getvalue().splitlines()
     wanted = ["RATE", "LEVEL", "LOAD", "REASON", "CONSUMERS", "PRODUCERS", "AGE"]
     assert [word for word in head.split() if word in wanted] == {40: wanted[:2], 80: wanted[:-1]}.get(width, wanted)

@@ -132,3 +132,52 @@ def test_the_token_of_a_file_works(shell: Shell, tmp_path: Path) -> None:
         assert client.get("/v1/budgets", headers={"authorization": f"Bearer {token}"}).json() == []
         process.terminate()
         finish(process)
+
+
+def test_the_proxy(shell: Shell) -> None:
+    """`serve --upstream` passes requests on at the budget's rate, and tells of itself at paths of its own."""
+    upstream, client = started(shell)  # the API is an upstream like any other
+    process = shell.start(
+        "serve", "--port", "0", "--upstream", str(client.base_url), "--budget", "es", "--rate", "1/h", "--wait", "0",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    address = next(word for word in line.split() if word.startswith("http")).rstrip(",")
+    with client, httpx.Client(base_url=address, timeout=PATIENCE, verify=False) as through:  # noqa: S501  # no TLS here
+        assert through.get("/v1/whoami").json() == client.get("/v1/whoami").json()
+        answer = through.get("/v1/whoami")
+        assert answer.status_code == 429
+        assert answer.json()["budget"] == "es"
+        own = "/.well-known/nexus-redis"
+        assert through.get(f"{own}/healthz").text == "ok\n"
+        assert through.get(f"{own}/readyz").status_code == 200
+        assert 'nexus_redis_client_denied_total{budget="es"' in through.get(f"{own}/metrics").text
+        assert through.get(f"{own}/else").status_code == 404
+        assert through.get("/v1/whoami", headers={"host": "evil.example"}).status_code == 421
+        process.send_signal(signal.SIGTERM)
+        _, error = finish(process)
+        assert error == ""
+        upstream.terminate()
+        finish(upstream)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--budget", "es"],
+        ["--upstream", "http://es:9200"],
+        ["--upstream", "es:9200", "--budget", "es"],
+        ["--upstream", "http://es:9200", "--budget", "e s"],
+        ["--upstream", "http://es:9200", "--budget", "es", "--cost", "packets"],
+        ["--upstream", "http://es:9200", "--budget", "es", "--stats", "kafka"],
+        ["--upstream", "http://es:9200", "--budget", "es", "--rate", "fast"],
+        ["--upstream", "http://es:9200", "--budget", "es", "--host", "0.0.0.0"],
+        ["--anyone", "--host", "0.0.0.0"],
+    ],
+)
+def test_a_wrong_proxy(shell: Shell, words: list[str]) -> None:
+    """Options of the proxy that make no sense are a usage error in one line."""
+    ended = shell.process("serve", "--port", "0", *words)
+    assert ended.code == 2, ended
+    assert len(ended.err.splitlines()) == 1

@@ -35,7 +35,7 @@ def test_core_alone() -> None:
 def test_missing_library(name: str) -> None:
     """A missing library is an error of one line that says what to install."""
     done = python(f"import sys; sys.modules[{name!r}] = None\nimport nexus_redis.contrib.{name}")
-    assert done.stderr.splitlines()[-1].endswith(error_texts.missing_library(name))
+    assert done.stderr.splitlines()[-1].endswith(error_texts.missing_library(name, f"contrib.{name}", name))
 
 
 @pytest.mark.parametrize("name", HELPERS)

@@ -24,13 +24,15 @@ LUA: Final = Path(__file__).parents[2] / "lua"
 
 # Sample data for the parameters of the texts, by name: one value for a name wherever it stands.
 SAMPLES: Final[dict[str, Any]] = {
-    "allowed": 176.0, "burst": 0.25, "code": 1, "errors": "", "first": 1.0, "held": 180.0, "indexed": 90,
-    "last": 2.0, "lease": 0.5, "lost": 9, "name": "worker 1", "path": "app.log", "received": 100, "root": "/usr/lib",
+    "allowed": 176.0, "burst": 0.25, "code": 1, "errors": "", "extra": "metrics", "first": 1.0, "held": 180.0,
+    "indexed": 90, "last": 2.0, "lease": 0.5, "lost": 9, "name": "worker 1", "path": "app.log", "received": 100, "root": "/usr/lib",
     "sent": 100, "actions": ["CapacitySignal", "FlowControl"], "binary": "/opt/valkey-server", "budget": "stripe",
     "caller": "<Loop 2>", "cost": 2.0, "cause": "Connection refused", "error": "Connection refused", "example": "redis://HOST:6379/0",
-    "expected": "'LoadReport'", "field": "rate_by_code", "found": "'cache'", "high": "1e9", "host": "10.0.0.7:6379",
+    "expected": "'LoadReport'", "extra": "celery", "module": "contrib.celery",
+    "field": "rate_by_code", "found": "'cache'", "high": "1e9", "host": "10.0.0.7:6379",
     "key": "nexus:{stripe}", "kind": "redis.Redis", "last_words": "Bad directive", "library": "celery", "longest": 64,
-    "low": "1e-6", "most": 16, "names": ["rate", "burst"], "or_zero": True, "owner": "<Loop 1>", "port": 6399,
+    "low": "1e-6", "module": "metrics", "most": 16, "names": ["rate", "burst"], "or_zero": True,
+    "owner": "<Loop 1>", "port": 6399,
     "rate": 10.0, "reason": "paused", "remedy": "use 0 to 100 percent", "repair": "nexus-redis repair stripe",
     "said": "ERR no", "schemes": ["redis", "rediss"], "seconds": 1.0, "server": "cache:6379", "unit": "tokens",
     "known": 100.0, "left": 3.0, "tokens": 500.0, "value": "'fast'",

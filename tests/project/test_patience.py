@@ -39,6 +39,7 @@ ALLOWED: Final = {
     ("harness/support.py", "free_port"): "the one place where tests find a port",
     ("contract/test_testing.py", "test_the_clock_may_stand_in_for_sleep"): "that is the manual clock's sleep",
     ("contrib/test_clients.py", "test_retry_date"): "a date two hours from now, give or take minutes",
+    ("metrics/test_exporters.py", "__init__"): "the port of a socket that the test holds",
     ("contrib/test_asgi.py", "__init__"): "uvicorn says on which port it listens",
     ("contract/test_testing.py", "others"): "of the loop that the test has for itself",
     ("harness/chaos.py", "listen"): "the proxy says on which port it listens, and keeps it",

@@ -17,12 +17,12 @@ PACKAGE: Final = ROOT / "nexus_redis"
 # From the bottom up. A module imports from its own room and from those before it. How numbers are written and
 # the texts of errors are rooms of their own, because `errors` needs both.
 ROOMS: Final = (
-    "formatting", "error_texts", "errors", "_values", "messages", "_protocol", "_core", "_runtime", "_redis",
+    "formatting", "error_texts", "errors", "_values", "logs", "messages", "_protocol", "_core", "_runtime", "_redis",
     "_drivers", "_api", "client", "asyncio", "__init__", "extending", "testing", "contrib", "metrics", "server", "demo",
     "cli", "__main__",
 )  # fmt: skip
 LOWEST: Final = ("formatting", "error_texts")  # modules of `_values`
-PURE: Final = (*LOWEST, "errors", "_values", "messages", "_protocol", "_core")
+PURE: Final = (*LOWEST, "errors", "_values", "logs", "messages", "_protocol", "_core")
 BLOCKED: Final = ("redis", "asyncio", "threading", "socket", "selectors", "subprocess", "time")
 
 # What the pure rooms may use of other packages is imported first; after that nobody gets a blocked module any more.

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.servers import Server
+from tests.server.browsing import browser, page  # fixtures of the page
 from tests.server.served import Served
+
+__all__ = ["browser", "page", "served"]
 
 
 @pytest.fixture

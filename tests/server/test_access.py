@@ -327,3 +327,22 @@ def test_every_answer_is_guarded(served: Served) -> None:
     policy = served.get("/docs").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+
+
+def test_events_of_ones_own_budgets(one_server: Server, tokens: dict[str, Any]) -> None:
+    """The stream of a token has only the budgets that the token may see."""
+    file = Path(tokens["file"]["path"])
+    token, line = new_token("narrow", ["observer"], ["pay"])
+    file.write_text(f"{file.read_text()}\n{line}\n")
+    narrow = {"authorization": f"Bearer {token}"}
+    with Served(one_server.url, tokens=file) as served:
+        for name in ("other", "pay"):
+            served.client.put(f"/v1/budgets/{name}", json={"settings": {"rate": 5}}, headers=tokens["anna"])
+        assert [each["name"] for each in served.get("/v1/budgets", headers=narrow).json()] == ["pay"]
+        assert served.get("/v1/events?budget=other", headers=narrow).status_code == 403
+        with served.client.stream("GET", "/v1/events", headers=narrow) as stream:
+            data = next(line for line in stream.iter_lines() if line.startswith("data:") and '"name":"pay"' in line)
+        assert "other" not in data
+        assert served.get("/metrics", headers=narrow).status_code == 403
+        page = served.get("/metrics", headers=tokens["reader"])
+        assert 'nexus_redis_rate_tokens_per_second{budget="other"} 5.0' in page.text

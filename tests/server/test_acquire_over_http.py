@@ -224,3 +224,42 @@ def test_too_many_waiters(one_server: Server) -> None:
         answer = served.post("/v1/acquire", {"budget": "slow"})
         assert answer.status_code == 503
         assert kind_of(answer) == "too-many-waiters"
+
+
+def test_a_key_sent_at_once(served: Served) -> None:
+    """Of many requests with one key at the same time, one takes tokens, and the others get its answer or 409."""
+    served.put("pay", rate="1000/h", burst=3600)
+    answers: list[int] = []
+
+    def send() -> None:
+        fields = {"budget": "pay", "cost": 3}
+        answers.append(served.post("/v1/acquire", fields, headers={"idempotency-key": "k"}).status_code)
+
+    threads = [threading.Thread(target=send) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    join(*threads)
+    assert set(answers) <= {200, 409}
+    assert 200 in answers
+    line = served.service.tokens.line_of("pay")
+    assert line.budget._session.ledger.spent == 3_000_000
+
+
+def test_callers_over_two_servers(one_server: Server, served: Served) -> None:
+    """Two servers are two producers of one budget, and together they grant what it has and no more."""
+    served.put("pay", rate="1/h")
+    with Served(one_server.url) as other:
+        granted = []
+
+        def take(server: Served) -> None:
+            for _ in range(40):
+                answer = server.post("/v1/acquire", {"budget": "pay", "timeout_ms": 500})
+                if answer.status_code != 200:
+                    return
+                granted.append(1)
+
+        threads = [threading.Thread(target=take, args=(server,)) for server in (served, other) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        join(*threads)
+    assert len(granted) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from nexus_redis import asyncio as aio
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._redis.embedded import ServerProcess
+from nexus_redis.server.live.looks import Look
 from nexus_redis.server.live.watcher import Watcher
 from tests.harness.servers import Server, binary
 from tests.harness.support import PATIENCE, free_port, run
@@ -341,3 +342,26 @@ def test_a_bug_does_not_end_the_looks(one_server: Server, monkeypatch: pytest.Mo
         await stream.until(lambda: not stream.trouble)
 
     watching(one_server.url, main, SOON)
+
+
+def test_a_swallowed_end_ends_the_looks(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watcher stops even if a look takes its cancellation for a timeout, as redis-py can."""
+
+    async def main(watcher: Watcher, _: aio.Nexus) -> None:
+        stream = Stream(watcher)
+        await stream.until(lambda: stream.events)
+        is_looking = asyncio.Event()
+
+        async def deaf() -> Any:
+            is_looking.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(PATIENCE)
+            return Look(0.0)
+
+        monkeypatch.setattr(watcher._looks, "_look", deaf)
+        watcher.changed()
+        async with asyncio.timeout(PATIENCE):
+            await is_looking.wait()
+            await watcher.stop()
+
+    watching(one_server.url, main, NEVER)

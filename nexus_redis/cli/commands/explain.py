@@ -53,4 +53,4 @@ def explain(
         from nexus_redis.cli import tables
 
         print()
-        tables.history(why.history[:history])
+        tables.show(lambda _: tables.history(why.history[:history]))

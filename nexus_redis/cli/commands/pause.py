@@ -1,15 +1,10 @@
 """pause: stop a whole budget, for a time or until it is resumed."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from nexus_redis._values.formatting import printable, seconds
-from nexus_redis.cli import texts
 from nexus_redis.cli.common_options import By, Create, Key, Name, Namespace, Reason, Url, attribution, target_of
-from nexus_redis.errors import SECONDS, InvalidSetting
-
-PAUSE: Final = SECONDS._replace(low=0.001)  # the script counts milliseconds, and 0 means "resume" to it
 
 
 def pause(
@@ -35,18 +30,8 @@ def pause(
       nexus-redis pause stripe 30 --reason "429 Retry-After"
       nexus-redis pause stripe
     """
-    from nexus_redis._protocol.calls import UNTIL_RESUMED
-    from nexus_redis._values.parse import typed_seconds
-    from nexus_redis.cli.operator_change import change
+    from nexus_redis.cli.operator_change import change, pause_length, paused
 
-    length = UNTIL_RESUMED
-    if duration is not None:
-        try:
-            length = typed_seconds(duration, "pause", PAUSE)
-        except InvalidSetting as error:
-            raise InvalidSetting("pause", duration, texts.pause_remedy(error.remedy)) from None
-    act = attribution(by, reason)
-    how_long = "until it is resumed" if duration is None else f"for {seconds(length)}"
-    why = f" ({printable(act['note'])})" if reason else ""
-    done = f"paused {how_long}{why}; "
+    length, act = pause_length(duration), attribution(by, reason)
+    done = paused(duration, act["note"])
     change(target_of(name, key), url, namespace, creates=create, done=done, pause=length, **act)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from nexus_redis._values.parse import typed_seconds
+from nexus_redis._values.parse import parse_rate, typed_seconds
 from nexus_redis.cli import texts
-from nexus_redis.cli.common_options import Namespace, Url
+from nexus_redis.cli.common_options import Key, Namespace, Url, target_of
 from nexus_redis.cli.exit_codes import Misuse
 
 
@@ -42,6 +42,32 @@ def serve(
     tls_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The private key of the certificate.", show_default=False)
     ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Be a proxy to URL instead, paced by --budget.", show_default=False),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --upstream: the budget.", show_default=False)
+    ] = None,
+    key: Key = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(metavar="RATE", help="With --upstream: set a fixed limit in place of what the laws find."),
+    ] = None,
+    cost: Annotated[
+        str, typer.Option(metavar="WHAT", help="With --upstream: take a token for each of requests, bytes or lines.")
+    ] = "requests",
+    stats: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="With --upstream: follow the write queues of elasticsearch."),
+    ] = None,
+    keep_host: Annotated[
+        bool, typer.Option("--keep-host", help="With --upstream: pass the client's Host header on.")
+    ] = False,
+    anyone: Annotated[
+        bool,
+        typer.Option("--anyone", help="With --upstream: listen without tokens where other hosts reach it."),
+    ] = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -55,6 +81,7 @@ def serve(
     Examples:
       nexus-redis serve
       nexus-redis serve --host 0.0.0.0 --tokens /etc/nexus-redis/tokens
+      nexus-redis serve --upstream http://es:9200 --budget elasticsearch --cost lines
     """
     from dataclasses import replace
     from importlib.util import find_spec
@@ -65,14 +92,31 @@ def serve(
     from nexus_redis._redis.connect import address
     from nexus_redis.cli.fast_connection import running_server
     from nexus_redis.server import Application, ServerOptions, run
+    from nexus_redis.server.proxy import ProxyApplication, ProxyOptions
 
     options = ServerOptions(
         host=host, port=port, socket=socket, tokens=tokens, hosts=tuple(allow_host or ()),
         origins=tuple(allow_origin or ()), wait_s=typed_seconds(wait, "timeout"), workers=workers,
         certificate=tls_cert, private_key=tls_key, namespace=namespace,
     )  # fmt: skip
-    run.check(options)
+    run.check(options, is_open=anyone and upstream is not None)
+    proxy = None
+    if upstream is not None:
+        if budget is None or tokens is not None:
+            raise Misuse(texts.PROXY_NEEDS_BUDGET if budget is None else texts.PROXY_TAKES_NO_TOKENS)
+        target_of(budget, key)  # refuses a name that cannot be one
+        proxy = ProxyOptions(
+            upstream=upstream, budget=budget, key=key, rate=None if rate is None else parse_rate(rate), cost=cost,
+            wait_s=options.wait_s, stats=stats, keep_host=keep_host,
+        )  # fmt: skip
+    elif budget is not None or rate is not None or stats is not None or key is not None or anyone or keep_host:
+        raise Misuse(texts.ONLY_WITH_UPSTREAM)
     with running_server(address(url)) as found, run.bound(options) as bound:
         where = run.address_of(options, bound)
-        print(texts.serving(where), flush=True)
-        run.serve(Application(replace(options, url=found)), options, bound)
+        chosen = replace(options, url=found)
+        if proxy is None:
+            print(texts.serving(where), flush=True)
+            run.serve(Application(chosen), options, bound)
+        else:
+            print(texts.passing_on(where, proxy.upstream, proxy.budget), flush=True)
+            run.serve(ProxyApplication(chosen, proxy), options, bound)

@@ -1,16 +1,29 @@
-"""status: all budgets or one budget, as tables (`cli/tables.py`) or as JSON.
+"""status: all budgets or one budget, as tables (`cli/tables.py`) or as JSON, once or again and again (`cli/watch.py`).
 
 `--json` prints a `BudgetJson`, or a list of `BudgetSummaryJson` without a NAME (`_protocol/json_forms.py`).
 """
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from nexus_redis.cli import texts
-from nexus_redis.cli.common_options import Json, Key, Namespace, Url, target_of
+from nexus_redis.cli.common_options import DEFAULT_EVERY, EVERY, Json, Key, Namespace, Url, target_of
 from nexus_redis.cli.exit_codes import Misuse, end_with_damage
-from nexus_redis.cli.output import as_json
+
+
+class WithOptionalTime(TyperCommand):
+    """The verb, whose `--watch` may have a time after it: `--watch`, `--watch 2s`, `--watch NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give `--watch` the time of one second, unless a time is the next word."""
+        words = [*args]
+        for at in [i for i, word in enumerate(args) if word == "--watch"]:
+            if not (at + 1 < len(args) and args[at + 1][:1].isdigit()):
+                words[at] = f"--watch={DEFAULT_EVERY}"
+        return super().parse_args(ctx, words)
 
 
 def status(
@@ -23,6 +36,14 @@ def status(
         ),
     ] = None,
     *,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[TIME]",
+            help="Look again every TIME (1s if it is left out), until Ctrl-C. On a terminal, the table stays in place.",
+            show_default=False,
+        ),
+    ] = None,
     key: Key = None,
     json: Json = False,
     url: Url = None,
@@ -37,34 +58,26 @@ def status(
     Examples:
       nexus-redis status
       nexus-redis status elasticsearch --json
+      nexus-redis status elasticsearch --watch 2s
     """
-    from nexus_redis._protocol.json_forms import summary_of, with_members
-    from nexus_redis._protocol.snapshot import snapshot
+    from nexus_redis._values.parse import typed_seconds
     from nexus_redis.cli import tables
     from nexus_redis.cli.context import open_context
-    from nexus_redis.cli.unknown_budgets import unknown
+    from nexus_redis.cli.status_looks import look_at, look_at_all
 
     if name is None and key is not None:
         raise Misuse(texts.key_without_name("status NAME --key KEY"))
     target = target_of(name, key) if name is not None else None
+    every = typed_seconds(watch, "watch", EVERY) if watch is not None else None
     with open_context(url, namespace) as context:
-        if target is None:
-            from nexus_redis._protocol.all_budgets import DamagedBudget, snapshots
+        look = partial(look_at_all, context) if target is None else partial(look_at, context, target)
+        if every is not None:
+            from nexus_redis.cli.watch import watch_with
 
-            budgets, others = context.run(snapshots(context.namespace, context.server))
-            if json:
-                print(as_json([summary_of(each) for each in budgets]))
-            elif budgets:
-                tables.budgets(budgets)
-            else:
-                print(f"no budgets {context.where}")
-            unread = [each for each in budgets if isinstance(each, DamagedBudget)]
-            end_with_damage([str(each.error) for each in unread + others])
-            return
-        budget = context.run(snapshot(context.keys(target.name), context.server))
-        if not budget.exists:
-            raise unknown(context, *target)
-    if json:
-        print(as_json(with_members(budget)))
-    else:
-        tables.budget(budget)
+            watch_with(look, every, json=json)
+        seen = look()
+        if json:
+            print(seen.json())
+        else:
+            tables.show(seen.tables)
+        end_with_damage(seen.damage)

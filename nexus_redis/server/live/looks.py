@@ -9,7 +9,7 @@ from typing import Any, Final
 from nexus_redis._protocol.all_budgets import DamagedBudget
 from nexus_redis._protocol.damage import is_damage, read_keys
 from nexus_redis._protocol.explain import explained
-from nexus_redis._protocol.history import event_of, events
+from nexus_redis._protocol.history import Event, event_of, events
 from nexus_redis._protocol.json_forms import event_of as event_json
 from nexus_redis._protocol.keys import BudgetKeys
 from nexus_redis._protocol.plans import Command, Plan
@@ -71,11 +71,11 @@ def detail(
         {each.id: producer_row(each, waiting.get(each.id)) for each in seen.producers},
         why.because,
         why.remedies,
-        tuple(_past(event_json(each)) for each in why.history),
+        tuple(_past(each) for each in why.history),
         tuple(denials),
     )
 
 
-def _past(event: Mapping[str, Any]) -> Row:
-    """Return an entry of the history without its age, which follows from `at` and changes with each look."""
-    return {name: value for name, value in event.items() if name != "age"}
+def _past(event: Event) -> Row:
+    """Return an entry of the history, with a `text` for people, and without its age, which changes with each look."""
+    return {**{name: value for name, value in event_json(event).items() if name != "age"}, "text": str(event)}

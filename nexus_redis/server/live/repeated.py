@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 from nexus_redis._values.log import log
+from nexus_redis._values.log_fields import log_fields
 from nexus_redis.errors import NexusError
 from nexus_redis.server.live import texts
 
@@ -41,6 +42,7 @@ class Repeated(Generic[T]):
         self._look, self._bell, self._interval, self._part = look, bell, interval, part
         self._nudged = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
         self.newest: T | None = None
         self.trouble, self.since = "", 0.0
 
@@ -50,10 +52,10 @@ class Repeated(Generic[T]):
 
     async def stop(self) -> None:
         """End the task, in the middle of a look if need be."""
+        self._is_stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-            self._task = None
 
     def nudge(self) -> None:
         """Look again at once."""
@@ -65,6 +67,8 @@ class Repeated(Generic[T]):
             began = time.monotonic()
             self._nudged.clear()
             await self._try()
+            if self._is_stopped:  # redis-py can take a cancellation for a timeout of its own
+                return
             before, took = took, time.monotonic() - began
             self._bell.ring()
             # One slow look says little: it may have waited until Redis was back. Nor does one that failed.
@@ -79,7 +83,8 @@ class Repeated(Generic[T]):
         except NexusError as error:
             self._note(str(error))
         except Exception as error:  # a task that ends without a word would show old figures forever
-            log.warning(texts.LOOK_FAILED, error, exc_info=True)
+            about = log_fields(event="look_failed", cause=repr(error))
+            log.warning(texts.LOOK_FAILED, error, exc_info=True, extra=about)
             self._note(texts.LOOK_BUG.format(kind=type(error).__name__))
 
     def _note(self, trouble: str) -> None:

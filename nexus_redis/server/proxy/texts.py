@@ -1,0 +1,79 @@
+"""The sentences of the proxy: what it answers itself, and what it logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from nexus_redis.server.texts import quoted
+
+# --- remedies of options
+
+NO_ADDRESS: Final = "use an address like http://es:9200 or https://api.example/v2"
+PASSWORD_IN_ADDRESS: Final = "leave user and password out, because the proxy passes each client's Authorization on"  # noqa: S105  # a sentence
+QUERY_IN_ADDRESS: Final = "leave the query and the fragment out, because each request has its own"
+AT_LEAST_A_BYTE: Final = "use 1 or more bytes"
+
+
+def one_of(words: Sequence[str]) -> str:
+    """Return the remedy for a word that is not known."""
+    return f"use {' or '.join(words)}"
+
+
+# --- what the proxy answers itself
+
+STOPPING: Final = "The proxy is stopping. The request was not passed on, and no token was taken."
+CUT_AT_STOP: Final = "The proxy is stopping, so it gave up a request that the upstream had not answered yet."
+REDIS_AWAY: Final = "Redis does not answer, so no tokens can be granted. The request was not passed on."
+COST_TOO_LARGE: Final = "No bucket of the budget can hold the cost of this request. The request was not passed on."
+NOT_PASSED_ON: Final = "The request was not passed on."
+ONE_HOST: Final = "A request needs exactly one Host header. The request was not passed on."
+TWO_LENGTHS: Final = (
+    "A request may have one Content-Length or one Transfer-Encoding, and not both. The request was not passed on."
+)
+UNKNOWN_CODING: Final = "The proxy knows the transfer coding chunked only. The request was not passed on."
+NO_TUNNEL: Final = "The proxy makes no tunnels. The request was not passed on."
+NO_PATH: Final = "The target of the request has no path. The request was not passed on."
+NOT_UTF_8: Final = "The path and the headers of a request must be UTF-8. The request was not passed on."
+UNCOUNTABLE: Final = (
+    "The actions of this body cannot be counted: send it without Content-Encoding, or with gzip or deflate. "
+    "The request was not passed on."
+)
+BROKEN_BODY: Final = "The body is not what its Content-Encoding says. A whole body did not reach the upstream."
+
+
+def too_many_waiters(most: int) -> str:
+    """Return the detail for a request beyond the limit of waiters."""
+    return f"{most:,} requests wait for tokens at this proxy already. The request was not passed on."
+
+
+def client_silent(seconds: float) -> str:
+    """Return the detail for a body that stopped."""
+    return f"The client sent no part of the body for {seconds:g} s. A whole body did not reach the upstream."
+
+
+def unreachable(upstream: str, error: str) -> str:
+    """Return the detail where no connection could be made."""
+    return f"The upstream {upstream} cannot be reached ({quoted(error)}). It has received nothing of the request."
+
+
+def broken(upstream: str, error: str) -> str:
+    """Return the detail where a connection ended before the response."""
+    return f"The upstream {upstream} gave no valid response ({quoted(error)}). It may have received the request."
+
+
+def silent(upstream: str, seconds: float) -> str:
+    """Return the detail where the response did not come in time."""
+    return f"The upstream {upstream} sent nothing for {seconds:g} s. It may have received the request."
+
+
+# --- the log
+
+UPSTREAM_AWAY: Final = "budget %s: the upstream %s does not answer: %s. Clients get 502 or 504 until it does."
+UPSTREAM_BACK: Final = "budget %s: the upstream %s answers again"
+RESPONSE_CUT: Final = "budget %s: the upstream %s broke off a response: %s. The client sees that it is not whole."
+STATS_AWAY: Final = (
+    "budget %s: the write queue of %s cannot be read: %s. "
+    "Without it the budget has no rate of its own; the proxy tries again each second."
+)
+STATS_BACK: Final = "budget %s: the write queue of %s is read again (%d nodes)"

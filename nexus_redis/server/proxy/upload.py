@@ -1,0 +1,90 @@
+"""The body of a request on its way to the upstream: paid for as a whole where it is small, else part by part.
+
+    up to `whole_bytes`    read ahead (or measured by Content-Length), paid for, passed on: all of it or nothing
+    beyond                 its first `whole_bytes` are paid for within the deadline. Then the request begins, and each
+                           further part goes when its tokens are there, so the client is slowed down and never cut
+
+So memory stays flat whatever the size, and a request is refused only while nothing of it has been passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from nexus_redis.server.proxy.client_body import ClientBody
+from nexus_redis.server.proxy.cost import Price
+from nexus_redis.server.proxy.headers import Framing
+from nexus_redis.server.proxy.pacing import Attempt, Pacer
+
+
+class Upload:
+    """The body of one request. `tokens` are to be taken before `parts` may be sent."""
+
+    def __init__(self, body: ClientBody, framing: Framing, price: Price | None, whole_bytes: int) -> None:
+        self._body, self._length, self._price, self._whole_bytes = body, framing.length, price, whole_bytes
+        self._ready: list[bytes] = []
+        self._sent = 0
+        self._prepaid = 0  # tokens of parts that are still to come
+        self.tokens = 1
+        self.failure: Exception | None = None  # why the body could not be passed on
+        self.is_over = framing.length == 0
+
+    async def measure(self) -> None:
+        """Learn the tokens to begin with: those of the whole body, if it is small enough."""
+        price = self._price
+        if price is None or self._length == 0:
+            return
+        if price is len and self._length is not None:
+            self.tokens = self._prepaid = max(1, min(self._length, self._whole_bytes))
+            return
+        size = tokens = 0
+        while size < self._whole_bytes and (part := await self._body.next_part()) is not None:
+            size += len(part)
+            tokens += price(part)
+            self._ready.append(part)
+        self.tokens = max(1, tokens)
+
+    def whole(self) -> bytes | None:
+        """Return the body if it is short and here already, so that it goes out in one piece."""
+        if self._ready and self._body.is_at_end and len(self._ready) == 1:
+            part, self._ready = self._ready[0], []
+            self.is_over = True
+            return part
+        return None
+
+    async def parts(self, pacer: Pacer, attempt: Attempt) -> AsyncIterator[bytes]:
+        """Yield the parts of the body as they may be sent."""
+        try:
+            while self._ready:
+                ready = self._ready.pop(0)
+                self._count(ready, attempt)
+                yield ready
+            while (part := await self._body.next_part()) is not None:
+                tokens = self._owed(part)
+                if tokens:
+                    await pacer.take_part(tokens)
+                    with pacer.part(tokens):
+                        self._count(part, attempt)
+                        yield part
+                else:
+                    self._count(part, attempt)
+                    yield part
+        except Exception as error:
+            self.failure = error
+            raise
+        self.is_over = True
+        attempt.begin()
+
+    def _owed(self, part: bytes) -> int:
+        if self._price is None:
+            return 0
+        tokens = self._price(part)
+        prepaid = min(tokens, self._prepaid)
+        self._prepaid -= prepaid
+        return tokens - prepaid
+
+    def _count(self, part: bytes, attempt: Attempt) -> None:
+        """Begin the upstream's time with the last part, whose end the upstream knows by its length."""
+        self._sent += len(part)
+        if self._sent == self._length:
+            attempt.begin()
