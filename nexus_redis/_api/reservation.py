@@ -24,6 +24,7 @@ class ReservationBase:
         self.grant: Grant | None = None
         self._ledger: Ledger | None = None
         self._waiter = Waiter(self._tokens, 0.0)
+        self._came: float | None = None  # when its caller came, if it has waited somewhere else before
 
     def _reserve_plan(self) -> CallerPlan[None]:
         """Take the estimate, as `acquire` does, so that it can be settled later."""
@@ -32,11 +33,14 @@ class ReservationBase:
         producer, limit = self._producer, self._producer._limit(self._timeout)
         producer._check()
         self._waiter = waiter = Waiter(self._tokens, producer._clock(), whole=limit == 0)
+        if self._came is not None:
+            waiter.came = self._came
         is_warm = self._session.take(waiter, waiter.since)
         if not is_warm:
             yield from producer._wait_plan(waiter, self.cost, limit)
         self._ledger = self._session.ledger
-        self.grant = Grant(self.cost, 0.0 if is_warm else producer._clock() - waiter.since, waiter.is_degraded)
+        waited = 0.0 if is_warm and self._came is None else producer._clock() - waiter.came
+        self.grant = Grant(self.cost, waited, waiter.is_degraded)
 
     def settle(self, used: float) -> None:
         """Correct the estimate: the work cost `used` tokens. The rest goes back, and what was too little is owed.

@@ -240,7 +240,9 @@ class Ledger:
         waiter.is_served = True
         if waiter in self.waiters:
             self._remove(waiter)
-            self.tally.serve(now - waiter.since)
+            self.tally.serve(now - waiter.came)
+        elif waiter.came < waiter.since:
+            self.tally.serve(now - waiter.came)
         else:
             self.local += 1
 

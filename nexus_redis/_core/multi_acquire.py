@@ -133,7 +133,7 @@ class MultiAcquirePart(Part):
         if not ledger.waiters and self.cost < ledger.slot_need:
             ledger.next_slot = LONG_AGO
         ledger.reclaim(now)
-        self.since = now  # for the measure of demand: it did not wait for this budget before
+        self.since = self.came = now  # for the measure of demand: it did not wait for this budget before
         parts.put(self, ledger.within_reach, is_near=is_near)
 
     def seconds_for(self, tokens: int) -> float:

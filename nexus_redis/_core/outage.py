@@ -138,7 +138,7 @@ class OutageMode:
         for session, part in parts:
             session.outage.allowance.take(part.cost)
             session.ledger.degraded += part.cost
-            session.ledger.tally.serve(now - part.since, is_degraded=True)
+            session.ledger.tally.serve(now - part.came, is_degraded=True)
         return True
 
     def _give_up(self, now: float) -> list[Waiter]:

@@ -49,9 +49,10 @@ class Tally:
 
     `sums` are those of producers that have left. `waits` are the served callers that had to wait, by WAIT_BOUNDS and
     above the last of these; `waited` is the sum of their seconds. `degraded` were admitted while Redis was away.
+    `ahead` wait in a line that a server has in front of the producer's.
     """
 
-    __slots__ = ("degraded", "denied", "sums", "waited", "waits")
+    __slots__ = ("ahead", "degraded", "denied", "sums", "waited", "waits")
 
     def __init__(self) -> None:
         self.clear()
@@ -60,7 +61,7 @@ class Tally:
         """Begin at zero: a forked child counts what it does itself."""
         self.sums = NO_SUMS
         self.waits, self.waited = [0] * (len(WAIT_BOUNDS) + 1), 0.0
-        self.degraded = 0
+        self.degraded = self.ahead = 0
         self.denied: dict[str, int] = {}
 
     @property

@@ -43,11 +43,13 @@ class Waiter:
     """
 
     __slots__ = (
-        "age", "asked", "cost", "denied", "error", "expires", "is_degraded", "is_served", "since", "wake", "whole",
+        "age", "asked", "came", "cost", "denied", "error", "expires", "is_degraded", "is_served", "since", "wake",
+        "whole",
     )  # fmt: skip
 
     def __init__(self, cost: int, since: float, *, whole: bool = False) -> None:
         self.cost, self.since, self.whole = cost, since, whole
+        self.came = since  # earlier if it has waited before it came to this line
         self.wake: Callable[[], None] = do_nothing
         self.age = 0  # its number in the order of arrival
         self.is_served = self.is_degraded = False

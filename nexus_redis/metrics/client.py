@@ -45,7 +45,7 @@ class ClientCounts:
             new = [ledger.sums.minus(ledger.counted) for ledger in at_work]
             self._count(values, name, tally, reduce(Sums.plus, new, sums))
             values.add(c.CLIENT_HELD, sum(ledger.held for ledger in at_work) / MICRO, name)
-            values.add(c.CLIENT_WAITING, sum(ledger.waiting for ledger in at_work), name)
+            values.add(c.CLIENT_WAITING, sum(ledger.waiting for ledger in at_work) + tally.ahead, name)
         subscriptions = self._nexus._scheduler.subscriptions
         values.add(c.CLIENT_PUSHES, subscriptions.heard)
         if subscriptions.lag is not None:

@@ -80,7 +80,7 @@ class FairLine:
     """The line in front of one budget. `waiting` counts the callers that wait, by producer."""
 
     def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+        self.budget, self._clock = budget, budget._clock
         self.waiting: Counter[str] = Counter()
         self._classes = {name: PriorityClass() for name in CLASSES}
         self._ahead = 0.0  # tokens that callers in the process's line want
@@ -97,20 +97,21 @@ class FairLine:
         self.waiting[who] += 1
         try:
             if self._next_class() is None and self._has_room(cost):
-                return await self._take(cost, timeout)
+                return await self._take(cost, timeout, None)
             loop = asyncio.get_running_loop()
-            began = loop.time()
+            began, came = loop.time(), self._clock()
             await self._turn(who, weight, priority, cost, timeout)
-            return await self._take(cost, max(0.0, timeout - (loop.time() - began)))
+            return await self._take(cost, max(0.0, timeout - (loop.time() - began)), came)
         finally:
             self.waiting[who] -= 1
             if not self.waiting[who]:
                 del self.waiting[who]
 
-    async def _take(self, cost: float, timeout: float) -> Reservation:
+    async def _take(self, cost: float, timeout: float, came: float | None) -> Reservation:
         self._ahead += cost
         try:
             reservation = self.budget.reserve(cost, timeout)
+            reservation._came = came  # its wait is counted from then on
             return await reservation.__aenter__()
         finally:
             self._leave_line(cost)
@@ -120,6 +121,8 @@ class FairLine:
         loop = asyncio.get_running_loop()
         began, place = loop.time(), Place(cost, loop.create_future())
         self._classes[priority].add(who, weight, place)
+        tally = self.budget._session.ledger.tally
+        tally.ahead += 1
         try:
             async with asyncio.timeout(timeout):
                 await place.turn
@@ -130,8 +133,11 @@ class FairLine:
             if isinstance(error, TimeoutError):
                 flow, wait = self.budget.flow, expected_wait(self.budget, cost)
                 reason = flow.reason or "" if flow is not None else ""
+                tally.deny(reason)
                 raise AcquireTimeout(self.budget.name, cost, loop.time() - began, reason, wait) from None
             raise
+        finally:
+            tally.ahead -= 1
         self._ahead -= cost  # `_take` counts it from here on
 
     def _leave_line(self, cost: float) -> None:

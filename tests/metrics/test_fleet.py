@@ -11,9 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from nexus_redis import Nexus
 from nexus_redis._core.tally import REASONS
 from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import Plan
 from nexus_redis._protocol.snapshot import BudgetSnapshot
+from nexus_redis._redis.faults import failed
 from nexus_redis.asyncio import Nexus as AsyncNexus
-from nexus_redis.metrics import exposition
+from nexus_redis.metrics import exposition, fleet
 from nexus_redis.metrics.catalogue import CATALOGUE
 from nexus_redis.metrics.fleet import FleetCounts, Look
 from nexus_redis.metrics.prometheus import families
@@ -95,6 +97,23 @@ def test_silent_consumers_are_stale() -> None:
     found = look(budget("es", consumer_count=3), budget("mail", consumer_count=2), live={"es": 1})
     assert (found("consumers", budget="es", state="live"), found("consumers", budget="es", state="stale")) == (1, 2)
     assert found("consumers", budget="mail", state="live") == 0
+
+
+def test_consumers_that_cannot_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget whose live consumers cannot be counted any more is in the look without them."""
+    found = [budget("es", consumer_count=1), budget("mail", consumer_count=1)]
+
+    def known(namespace: str, server: str) -> Plan[Any]:
+        yield []
+        return found, []
+
+    monkeypatch.setattr(fleet, "snapshots", known)
+    plan = fleet.look("nexus", "")
+    next(plan)
+    assert len(plan.send([])) == 2  # type: ignore[arg-type]  # one command for each
+    with pytest.raises(StopIteration) as end:
+        plan.send([failed(ConnectionError("gone")), 1])
+    assert end.value.value == Look(found, [], {"mail": 1})
 
 
 def test_keys_are_added_up() -> None:

@@ -263,3 +263,28 @@ def test_callers_over_two_servers(one_server: Server, served: Served) -> None:
             thread.start()
         join(*threads)
     assert len(granted) == 1
+
+
+def test_waiters_are_in_the_metrics(served: Served) -> None:
+    """Callers over HTTP count as waiting, wherever they wait, and later as having waited."""
+
+    def metric(name: str) -> float:
+        lines = served.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f'nexus_redis_{name}{{budget="slow"'))
+
+    served.put("slow", rate="1/h")
+    served.post("/v1/acquire", {"budget": "slow"})
+    before = metric("client_wait_seconds_count")
+    answers: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(served.post("/v1/acquire", {"budget": "slow"}).status_code))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: metric("client_waiting") == 8)
+    served.put("slow", rate="1000/s")
+    join(*threads)
+    assert answers == [200] * 8
+    assert metric("client_waiting") == 0
+    assert metric("client_wait_seconds_count") - before == 8

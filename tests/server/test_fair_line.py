@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexus_redis._core.tally import Tally
 from nexus_redis.errors import AcquireTimeout
 from nexus_redis.server.fair_line import LEAST_PART, FairLine
 from tests.harness.support import run
@@ -24,6 +26,8 @@ class Slow:
 
     def __init__(self, rate: float = 1.0) -> None:
         self._rate = rate
+        self._clock = lambda: 0.0
+        self._session = SimpleNamespace(ledger=SimpleNamespace(tally=Tally()))
         self.line: list[tuple[float, asyncio.Future[None]]] = []
 
     def reserve(self, cost: float, timeout: float) -> Slow:  # the test has no clock
@@ -183,6 +187,7 @@ def test_a_deadline_in_line() -> None:
         with pytest.raises(AcquireTimeout) as late:
             await line.acquire("b", 1.0, "normal", 2.0, 0.001)
         assert (late.value.budget, late.value.cost) == ("pay", 2.0)
+        assert sum(budget._session.ledger.tally.denied.values()) == 1
         behind = asyncio.create_task(line.acquire("c", 1.0, "normal", 1.0, 1e6))
         await asyncio.sleep(0)
         await budget.serve()
