@@ -2,10 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test tests types soak bench bundle lint docs clean
+.PHONY: demo serve test tests types soak bench bundle lint docs clean
 
 demo: .venv/demo.stamp
 	$(BIN)/nexus-redis demo $(ARGS)
+
+# The server with its page at http://127.0.0.1:8080, and a fleet to look at. Ctrl-C ends it.
+serve: .venv/serve.stamp
+	@$(BIN)/python -m tools.serve $(ARGS)
 
 test: .venv/dev.stamp
 	@$(BIN)/python -m tests.harness.matrix
@@ -49,6 +53,10 @@ clean:
 
 .venv/demo.stamp: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,embedded]'
+	@touch $@
+
+.venv/serve.stamp: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,server,embedded]'
 	@touch $@
 
 .venv/dev.stamp: pyproject.toml | .venv/bin/python

@@ -65,8 +65,8 @@ def _operation(each: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if each.request is not None:
         schema = _schema(each.request, schemas)
-        required = any(field.is_required() for field in each.request.model_fields.values())
-        found["requestBody"] = {"required": required, "content": _content(schema)}
+        # Without a body there is no Content-Type, which a request needs.
+        found["requestBody"] = {"required": True, "content": _content(schema)}
     return found
 
 

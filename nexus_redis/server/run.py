@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import stat
 import sys
@@ -126,6 +127,8 @@ def config(app: Any, options: ServerOptions, logging: dict[str, Any] | None = No
 def serve(app: Any, options: ServerOptions, found: socket.socket, logging: dict[str, Any] | None = None) -> None:
     """Serve an application on a bound socket until a signal ends this process. `logging` is for `dictConfig`."""
     _raise_file_limit()
+    # uvicorn sends itself the signal again after it has ended. The blocks around this one must end all the same.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     chosen = config(app, options, logging)
     if options.workers > 1:
         Multiprocess(chosen, sockets=[found]).run()

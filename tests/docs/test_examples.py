@@ -14,16 +14,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from nexus_redis import Nexus
 from nexus_redis._core.round_trips import MOST_OUT
 from nexus_redis._redis.embedded import HOST
 from nexus_redis.testing import assert_never_exceeded
-from tests.harness.servers import Server, launch
+from tests.harness.servers import Server
 from tests.harness.support import LONG_PATIENCE, PATIENCE, eventually, free_port, is_open, join, now, patient
 
 pytestmark = pytest.mark.slow
@@ -242,95 +240,3 @@ def test_web_workers_hold_one_limit(one_server: Server, tmp_path: Path, options:
     assert all(name == "web" or name.startswith("web.") for name in producers)  # ... made of the literal one
     with Nexus.from_url(one_server.url) as nexus:
         assert nexus.budget("backend").snapshot().producer_count == 0  # who is told to stop hands back and leaves
-
-
-# --- docker-compose.yml
-
-COMPOSE = ROOT / "docker-compose.yml"
-
-
-def services() -> dict[str, Any]:
-    found: dict[str, Any] = YAML(typ="safe").load(COMPOSE)["services"]
-    return found
-
-
-def checked(path: Path) -> tuple[int, str]:
-    """By the compose schema, with no network: exit code and what it says."""
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout
-
-
-def test_the_compose_file_is_one(tmp_path: Path) -> None:
-    """The compose file is a valid one, and the check finds a misspelled word in it."""
-    code, said = checked(COMPOSE)
-    assert code == 0, said
-    wrong = tmp_path / "docker-compose.yml"
-    wrong.write_text(COMPOSE.read_text().replace("restart:", "restrat:"))
-    assert "restrat" in checked(wrong)[1]
-
-
-def test_the_server_of_compose_is_healthy() -> None:
-    """The server of the compose file starts with its options and is healthy."""
-    service = services()["redis"]
-    program, *options = service["command"]
-    assert program == "redis-server"
-    assert service["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
-    process = launch("valkey", *options)
-    server = Server("valkey", process.port)
-    try:
-        assert server.client().ping()
-        assert "noeviction" in str(server.client().config_get("maxmemory-policy"))
-    finally:
-        server.close()
-        process.stop()
-
-
-def test_each_service_of_compose_runs(
-    one_server: Server,
-) -> None:
-    """Each service of the compose file runs with its environment, and leaves when it is stopped.
-
-    What differs from the containers: names of hosts are addresses, and the package is installed already.
-    """
-    listens = f"{HOST}:{free_port()}"
-    here = {"redis:6379": f"{HOST}:{one_server.port}", "consumer:9000": listens, "0.0.0.0:9000": listens}
-
-    def run(service: dict[str, Any]) -> subprocess.Popen[str]:
-        shell, flag, line = service["command"]
-        assert (shell, flag) == ("sh", "-c")
-        install, line = line.split(" && ")
-        assert install == "pip install -q /src"
-        environment = {name: str(value) for name, value in service["environment"].items()}
-        for there, address in here.items():
-            environment = {name: value.replace(there, address) for name, value in environment.items()}
-        environment["NEXUS_REDIS_URL"] = patient(environment["NEXUS_REDIS_URL"])
-        line = line.replace("python /src", f"{sys.executable} {ROOT}")
-        return subprocess.Popen(
-            [shell, flag, line], env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    known = services()
-    replicas = known["producer"]["deploy"]["replicas"]
-    running = [run(known["consumer"])]
-    with Nexus.from_url(one_server.url) as nexus:
-        budget = nexus.budget("indexer")
-        # Producers that come first say, once, that nobody reports yet.
-        assert eventually(lambda: len(budget.snapshot().consumers) == 1)
-        running += [run(known["producer"]) for _ in range(replicas)]
-
-        def is_at_work() -> bool:
-            now = budget.snapshot()
-            return now.granted_total > 100 and (len(now.consumers), now.producer_count) == (1, replicas)
-
-        try:
-            assert eventually(is_at_work)
-        finally:
-            for process in reversed(running):
-                process.send_signal(signal.SIGTERM)
-            ended = [(process.communicate(timeout=PATIENCE)[1], process.returncode) for process in running]
-        assert [code for _, code in ended] == [0] * len(running), ended
-        assert not [error for error, _ in ended if "Traceback" in error]
-        after = budget.snapshot()
-        assert (after.consumer_count, after.producer_count, after.last_consumer_end) == (0, 0, "left")

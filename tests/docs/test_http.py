@@ -100,7 +100,9 @@ def test_a_client_says_what_is_wrong(one_server: Server, client: Client) -> None
 
 def test_the_page_shows_the_clients() -> None:
     """The page shows each client as it is in its file."""
-    shown = dict(re.findall(r'^```\w+ title="examples/http/([\w.]+)"\n(.*?)^```', PAGE.read_text(), re.DOTALL | re.M))
+    shown = dict(
+        re.findall(r'^```\w+ title="examples/http/([\w.]+)"\n(.*?)^```', PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    )
     assert shown == {path.name: path.read_text() for path in CLIENTS.iterdir()}
 
 

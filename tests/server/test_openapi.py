@@ -12,7 +12,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no types
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.schemas import APIOperation
@@ -45,10 +45,10 @@ def operations(served: Served) -> Iterator[APIOperation[Any, Any, Any, Any]]:
     """Every operation that the server's document describes."""
     schema = schemathesis.openapi.from_url(f"{served.address}/openapi.json")
     for found in schema.get_all_operations():
-        yield found.ok()
+        yield found.ok()  # type: ignore[union-attr]  # of a document that is valid
 
 
-def aimed(case: Case, settings_asked: Any) -> Case:
+def aimed(case: Case[Any], settings_asked: Any) -> Case[Any]:
     """A case about a budget that is there, with a short deadline; a PUT with settings that there are."""
     if "name" in (case.path_parameters or {}):
         case.path_parameters["name"] = KNOWN
@@ -56,6 +56,12 @@ def aimed(case: Case, settings_asked: Any) -> Case:
     if isinstance(case.body, dict):
         case.body.pop("key", None)
         case.body.update({name: KNOWN for name in NAMES if name in case.body})
+        if case.path == "/v1/report":  # most of what the schema allows contradicts itself: done that fell, and the like
+            known = ("action", "consumer_id", "instance_id", "labels", "queue_depth")
+            case.body = {name: value for name, value in case.body.items() if name in known} | {
+                "load": 50,
+                "capacity": 9,
+            }
         if "settings" in case.body and settings_asked:
             case.body["settings"] = settings_asked
     return case
@@ -74,13 +80,13 @@ def called(served: Served, examples: int) -> Calls:
     return answers
 
 
-def call(served: Served, label: str, way: st.SearchStrategy[Case], examples: int, answers: Calls) -> None:
+def call(served: Served, label: str, way: st.SearchStrategy[Case[Any]], examples: int, answers: Calls) -> None:
     """Call one operation in one way."""
 
     @settings(max_examples=examples, derandomize=True, database=None, deadline=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(way)
-    def each(case: Case) -> None:
+    def each(case: Case[Any]) -> None:
         if isinstance(case.body, dict) and isinstance(wait := case.body.get("timeout_ms"), int | float):
             case.body["timeout_ms"] = min(wait, LONGEST_MS)
         if case.method == "DELETE":
