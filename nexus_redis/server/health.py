@@ -22,7 +22,7 @@ class Health:
         """Return why this server is not ready, "" if it is."""
         if time.monotonic() >= self._until:
             try:
-                await self._batch.ask(Command(("PING",), bool))
+                await self._batch.ask(Command(("TIME",), bool))
                 self._trouble = ""
             except NexusError as error:
                 self._trouble = str(error)

@@ -82,7 +82,7 @@ class NodeSource(Source):
 
     def look(self) -> list[Job]:
         """Return one small command, because a report is sent when its look has been answered."""
-        return [Command(("EXISTS", self._key), int)]
+        return [Command(("TYPE", self._key), calls.text)]
 
     def see(self, answers: Sequence[Any]) -> dict[str, float]:
         """Return the fields of the report."""
