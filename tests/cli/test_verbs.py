@@ -1116,13 +1116,13 @@ def test_zsh_and_fish_completion(shell: Shell, tmp_path: Path, name: str) -> Non
 
 
 def examples() -> list[Any]:
-    """Return each example of each --help. Those of demo and bench take long, and have tests of their own."""
+    """Return each example of each --help. Those that take long, or go on until a signal, have tests of their own."""
     nowhere = Shell("redis://127.0.0.1:1/0", redis.Redis())
     found: list[Any] = []
     for verb in (*VERBS, "redis"):
         _, _, below = nowhere(verb, "--help").out.partition("Example")
         for line in re.findall(r"^    (.*nexus-redis .*)$", below, re.MULTILINE):
-            if verb not in ("demo", "bench"):
+            if verb not in ("demo", "bench", "serve", "top") and "--watch" not in line:
                 found.append(pytest.param(line, id=f"{verb}-{len(found)}"))
     return found
 

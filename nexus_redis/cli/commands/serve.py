@@ -92,7 +92,7 @@ def serve(
     \b
     Examples:
       nexus-redis serve
-      nexus-redis serve --host 0.0.0.0 --tokens /etc/nexus-redis/tokens
+      nexus-redis serve --host 0.0.0.0 --tokens tokens
       nexus-redis serve --upstream http://es:9200 --budget elasticsearch --cost lines
     """
     from dataclasses import replace

@@ -35,7 +35,7 @@ def token(
 
     \b
     Example:
-      nexus-redis token grafana --role observer --file /etc/nexus-redis/tokens
+      nexus-redis token grafana --role observer --file tokens
     """  # fmt: skip
     from nexus_redis._values.parse import parse_name
     from nexus_redis.server.access import ROLES, new_token, parsed
