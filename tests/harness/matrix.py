@@ -20,12 +20,18 @@ PROGRAMS: Final = (
     "chromium",
     "prometheus",
 )  # each a package of that name on Debian
+COMPILERS: Final = {
+    "go": "golang-go",
+    "node": "nodejs",
+    "rustc": "rustc",
+}  # of the clients in examples/http, and their packages
 
 
 def missing() -> dict[str, str]:
     """What is not installed, each with the command that installs it."""
     servers = {kind: MISSING[kind].rpartition(": ")[2] for kind in REAL if binary(kind) is None}
-    programs = {name: f"apt-get install {name}" for name in PROGRAMS if shutil.which(name) is None}
+    packages = dict(zip(PROGRAMS, PROGRAMS, strict=True)) | COMPILERS
+    programs = {name: f"apt-get install {package}" for name, package in packages.items() if shutil.which(name) is None}
     return servers | programs
 
 
