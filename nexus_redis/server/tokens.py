@@ -90,7 +90,7 @@ class Tokens:
         began = time.monotonic()
         try:
             if timeout is None:
-                is_degraded = await self._try(budget, asked.cost, began)
+                is_degraded = await self._try(budget, asked.cost)
             elif line.take_now(asked.cost):
                 is_degraded = False
             else:
@@ -112,10 +112,10 @@ class Tokens:
         }  # fmt: skip
         return Reply(answer, headers=_rate_limit(budget, expected_wait(budget, asked.cost)))
 
-    async def _try(self, budget: Budget, cost: float, began: float) -> bool:
+    async def _try(self, budget: Budget, cost: float) -> bool:
         taken = await budget.try_acquire(cost)
         if not taken:
-            raise AcquireTimeout(budget.name, cost, time.monotonic() - began, taken.reason, taken.retry_after)
+            raise AcquireTimeout(budget.name, cost, 0.0, taken.reason, taken.retry_after)
         return taken.degraded
 
 
