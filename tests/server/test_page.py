@@ -115,7 +115,7 @@ def test_only_changed_rows_are_touched(served: Served, page: Page) -> None:
         served.put(name, rate=10)
     page.goto(served.address)
     for name in ("a", "b", "c"):  # what is granted is known from the second look on
-        expect(row(page, name).get_by_role("cell", name="0/s")).to_be_visible()
+        expect(row(page, name).get_by_role("cell", name="0/s", exact=True)).to_be_visible()
     page.evaluate("""() => {
         window.touched = new Set();
         new MutationObserver((list) => list.forEach(({target}) => {
