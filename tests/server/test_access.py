@@ -346,3 +346,8 @@ def test_events_of_ones_own_budgets(one_server: Server, tokens: dict[str, Any]) 
         assert served.get("/metrics", headers=narrow).status_code == 403
         page = served.get("/metrics", headers=tokens["reader"])
         assert 'nexus_redis_rate_tokens_per_second{budget="other"} 5.0' in page.text
+
+
+def test_answers_are_not_held_back(served: Served) -> None:
+    """The socket names its protocol, so that each connection sends its answers at once (TCP_NODELAY)."""
+    assert served.socket.proto == socket.IPPROTO_TCP
