@@ -277,7 +277,7 @@ def test_damage_hides_no_other_budget(one_server: Server) -> None:
 
 @pytest.mark.hurried
 def test_redis_may_go_and_come_back() -> None:
-    """While Redis is away subscribers are told why, once; then they go on by themselves."""
+    """While Redis is away subscribers are told why, once until it is back; then they go on by themselves."""
     program = binary("valkey")
     assert program is not None
     redis_server = ServerProcess(program, free_port())
@@ -295,7 +295,8 @@ def test_redis_may_go_and_come_back() -> None:
         await stream.until(lambda: not stream.trouble and stream.detail["budget"] is None)
         await nexus.budget("api").configure(rate=4)
         await stream.until(lambda: stream.budgets.get("api", {}).get("rate") == 4)
-        assert [name for name, _ in stream.events].count("trouble") == 2
+        told = [bool(data["text"]) for name, data in stream.events if name == "trouble"]
+        assert told == [True, False] * (len(told) // 2)  # a busy machine may make more than one outage of it
 
     try:
         watching(url, main, SOON)
