@@ -244,8 +244,8 @@ def json_schema() -> dict[str, Any]:
 def read_json(text: str | bytes) -> dict[str, Any]:
     _refuse_long(text)
     try:
-        # Decoded here, because json.loads would guess UTF-16 and skip a byte order mark.
-        return _map(json.loads(text if isinstance(text, str) else text.decode(), object_pairs_hook=_fields_once))
+        # Decoded from UTF-8 here, because json.loads would guess UTF-16 and skip a byte order mark.
+        return _map(_JSON.decode(text if isinstance(text, str) else text.decode()))
     except InvalidSetting:
         raise
     except (ValueError, RecursionError):  # not JSON, not UTF-8, an int of 5000 digits, nested a thousand deep
@@ -292,6 +292,9 @@ def _fields_once(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
             raise InvalidSetting(name, value, remedy_for(name))
         fields[name] = value
     return fields
+
+
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_fields_once)
 
 
 def _is_not_finite(value: object) -> bool:

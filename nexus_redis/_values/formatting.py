@@ -93,8 +93,8 @@ def whole(value: Any) -> Any:
     >>> whole({"rate": 100.0, "loads": [0.5, 95.0]})
     {'rate': 100, 'loads': [0.5, 95]}
     """
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
     if isinstance(value, dict):
         return {key: whole(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [whole(part) for part in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return [whole(part) for part in value] if isinstance(value, (list, tuple)) else value

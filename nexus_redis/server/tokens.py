@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, TypedDict
 
 from nexus_redis._values.parse import budget_name, split_name
@@ -120,6 +121,9 @@ class Tokens:
 
 
 def _rate_limit(budget: Budget, wait: float) -> Headers:
-    rate = known_rate(budget)
-    shown = budget.parent or budget.name
-    return [(name.lower().encode(), value.encode()) for name, value in rate_limit_fields(shown, rate, wait)]
+    return list(_encoded_fields(budget.parent or budget.name, known_rate(budget), wait))
+
+
+@lru_cache(1_000)  # while tokens are at hand, the fields change only with the rate
+def _encoded_fields(name: str, rate: float, wait: float) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((field.lower().encode(), value.encode()) for field, value in rate_limit_fields(name, rate, wait))
