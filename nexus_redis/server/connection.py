@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from nexus_redis.server.one_write import WHOLE, OneWrite
 from nexus_redis.server.options import Limits
 
 STOP: Final = "nexus_redis.stopping"  # the key in the state of the application
@@ -39,12 +40,15 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         app: Any = self.config.app
         self._limits: Limits = app.limits
+        self._answer, self.app = self.app, self._answer_whole
+        self._out: OneWrite
         self._timer: asyncio.TimerHandle | None = None
         self._header_bytes, self._is_in_header = 0, True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base
         """Begin, unless too many connections are open."""
-        super().connection_made(transport)
+        self._out = OneWrite(transport, self.tasks, self.loop.call_soon)
+        super().connection_made(self._out)  # type: ignore[arg-type]  # it has what uvicorn uses
         if len(self.connections) > self._limits.connections:
             self._refuse(503)
         else:
@@ -88,6 +92,16 @@ class Connection(HttpToolsProtocol):
         if stopping is not None:
             stopping.begin()
         super().shutdown()
+
+    async def _answer_whole(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request, with one write for an answer that is whole."""
+
+        async def send_whole(message: Any) -> None:
+            if WHOLE in message and scope["method"] != "HEAD":  # nothing is written after the header of a HEAD
+                self._out.begin_whole()
+            await send(message)
+
+        await self._answer(scope, receive, send_whole)
 
     def _is_complete(self, data: bytes) -> bool:
         """Return whether one part has the whole header, within the limit, and a body behind it."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from nexus_redis.server.call import DISCONNECT, Receive, Send
+from nexus_redis.server.one_write import WHOLE
 from nexus_redis.server.problems import CONTENT_TYPE, Headers, Problem
 
 SECURITY: Final[Headers] = [
@@ -19,7 +20,8 @@ SECURITY: Final[Headers] = [
 async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
     """Send an answer."""
     length = [(b"content-length", b"%d" % len(body))] if status != 204 else []
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length, *SECURITY]})
+    headers = [*headers, *length, *SECURITY]
+    await send({"type": "http.response.start", "status": status, "headers": headers, WHOLE: True})
     await send({"type": "http.response.body", "body": body})
 
 
