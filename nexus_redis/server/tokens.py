@@ -94,13 +94,15 @@ class Tokens:
                 is_degraded = await self._try(budget, asked.cost)
             elif line.take_now(asked.cost):
                 is_degraded = False
+            elif not timeout:
+                is_degraded = (await budget.acquire(asked.cost, timeout=0)).degraded
             else:
                 with self._waiting.wait(call.receive) as wait:
                     taken = await line.acquire(who, asked.weight, asked.priority, asked.cost, timeout)
                     if wait.is_gone:
-                        taken.settle(0)
+                        line.give_back(taken)
                         raise CallerGone
-                is_degraded = taken.grant is not None and taken.grant.degraded
+                is_degraded = taken.degraded
         except AcquireTimeout as error:
             self.denials.add(budget.name, who, error.reason)
             wait_s = error.retry_after
