@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 74bfe67cb2ff8149); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 2a53c533471ddf85); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format

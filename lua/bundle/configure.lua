@@ -1,4 +1,4 @@
--- Made of lua/configure.lua by `make bundle` (SHA-256 5bbdd187eac8a1f1); `nexus-redis scripts configure` shows the source.
+-- Made of lua/configure.lua by `make bundle` (SHA-256 ae512b060f8ac04f); `nexus-redis scripts configure` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

@@ -1,4 +1,4 @@
--- Made of lua/leave.lua by `make bundle` (SHA-256 ce440496da4d91f9); `nexus-redis scripts leave` shows the source.
+-- Made of lua/leave.lua by `make bundle` (SHA-256 c24805f13110067f); `nexus-redis scripts leave` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor

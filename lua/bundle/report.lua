@@ -1,4 +1,4 @@
--- Made of lua/report.lua by `make bundle` (SHA-256 ba265d456b0dbe34); `nexus-redis scripts report` shows the source.
+-- Made of lua/report.lua by `make bundle` (SHA-256 1195758722c859ae); `nexus-redis scripts report` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
