@@ -142,7 +142,7 @@ class Scheduler(Reachability):
             session.scheduled = NEVER
             if session.due > now:
                 self.schedule(session)
-            elif self.server_of(session).free_at > now:
+            elif session.sends and self.server_of(session).free_at > now:
                 self._blocked[session] = None
             elif not self._is_asking(session) and (session not in self._making or session.is_leaving):
                 taken.append(session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from bisect import bisect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +14,16 @@ from redis import exceptions
 from nexus_redis._core.outage import UNAVAILABLE_AFTER
 from nexus_redis._core.producer import IDLE_LEAVES, REFUSED_FOR, ProducerSession
 from nexus_redis._core.registration import Registration
+from nexus_redis._core.round_trips import FIRST_LIMIT, LATEST_LIMIT, MOST_OUT
 from nexus_redis._core.signal_request import SignalRequest
 from nexus_redis._core.waiter import NEVER
-from nexus_redis._protocol.calls import Answer, Claim, Configured
-from nexus_redis._protocol.plans import Call, Job, Outcome
+from nexus_redis._protocol.calls import LEASE, Answer, Claim, Configured
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, Job, Outcome
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis._values.results import Denied
-from nexus_redis._values.settings import BudgetSettings
+from nexus_redis._values.settings import BudgetSettings, ProducerSettings
 from nexus_redis.errors import TOKENS, Closed, InvalidSetting, ServerRefused, Unavailable
 from tests.harness.logged import logged
 from tests.harness.stepping import (
@@ -938,6 +941,83 @@ def test_a_try_in_an_outage_is_answered_at_once(stepper: Stepper) -> None:
     denied = closed.denial(MICRO, stepper.now)
     assert denied is not None
     assert denied.reason == "unavailable"
+
+
+HANGS = exceptions.TimeoutError("Timeout reading from socket")
+
+
+def hung(stepper: Stepper, *accounts: ProducerSession, seconds: float = 1.0) -> None:
+    """Redis has answered, and hangs: each call fails after so many seconds. The loop knows."""
+    for account in accounts:
+        join(account)
+    stepper.advance(1)
+    stepper.server, stepper.delay = fails(HANGS), seconds
+    for account in accounts:
+        join(account, 100)
+    while not stepper.scheduler.is_out:
+        stepper.advance(0.05)
+    assert stepper.now - stepper.scheduler.out_since <= LATEST_LIMIT + 2 * FIRST_BACKOFF + FIRST_LIMIT
+    stepper.advance(LEASE)  # what was at hand is gone
+    for account in accounts:
+        for waiter in account.ledger.callers:
+            account.cancel(waiter, stepper.now)
+        while join(account, whole=True).is_served:
+            assert account.settings.on_outage == "share"
+
+
+@pytest.mark.hurried
+@pytest.mark.parametrize("seconds", [0.1, 1, 2.5, 1e9])
+@pytest.mark.parametrize("share", [5, 50, 1000])
+def test_a_hang_is_served_evenly(stepper: Stepper, share: int, seconds: float) -> None:
+    """While calls hang, callers get the whole share, and as evenly as where calls are refused."""
+    account = producer(stepper)
+    stepper.server = grants(lambda ask: answered(ask.tokens / MICRO, fallback_rate=share * MICRO))
+    hung(stepper, account, seconds=seconds)
+    served: list[float] = []
+    lines = [join(account) for _ in range(8)]
+    until = stepper.now + 8
+    while stepper.now < until - 1e-6:
+        stepper.advance(min(0.01, 1 / share))
+        for i, line in enumerate(lines):
+            if line.is_served:
+                assert line.is_degraded
+                served.append(stepper.now)
+                lines[i] = join(account)
+    assert len(served) == pytest.approx(8 * share, rel=0.01, abs=1)
+    assert max(after - before for before, after in itertools.pairwise(served)) <= 1 / share + 0.021
+    for first, at in enumerate(served):  # any window, with a look each hundredth of a second
+        assert bisect(served, at + 1) - first <= share * 1.02 + 1
+
+
+@pytest.mark.hurried
+def test_a_hang_holds_up_no_other_producer(stepper: Stepper) -> None:
+    """While calls hang, the producers of many budgets are served, though no more calls may be on their way."""
+    accounts = [
+        ProducerSession(stepper.scheduler, keys, "p", ProducerSettings.of(), Registration(keys, BudgetSettings.of()))
+        for keys in [BudgetKeys("test", f"budget-{i}") for i in range(MOST_OUT * 2)]
+    ]
+    hung(stepper, *accounts, seconds=1e9)
+    counts = [0] * len(accounts)
+    lines = [join(account) for account in accounts]
+    until = stepper.now + 8
+    while stepper.now < until - 1e-6:
+        stepper.advance(0.01)
+        for i, line in enumerate(lines):
+            if line.is_served:
+                counts[i] += 1
+                lines[i] = join(accounts[i])
+    assert min(counts) >= 8 * 50 - 2
+    assert max(counts) <= 8 * 50 + 2
+
+
+@pytest.mark.hurried
+def test_a_hang_refuses_who_is_closed(stepper: Stepper) -> None:
+    """While a call hangs, a caller of a closed producer hears so after five seconds."""
+    account = producer(stepper, on_outage="closed")
+    hung(stepper, account, seconds=1e9)
+    line = join(account)
+    stepper.advance(UNAVAILABLE_AFTER + 0.01)
+    assert isinstance(line.error, Unavailable)
 
 
 def test_recovery_brings_no_burst(stepper: Stepper) -> None:
