@@ -1010,6 +1010,28 @@ def test_a_hang_holds_up_no_other_producer(stepper: Stepper) -> None:
     assert max(counts) <= 8 * 50 + 2
 
 
+def test_all_lines_hear_of_an_outage(stepper: Stepper) -> None:
+    """Callers whose own call hangs are served as soon as the calls of another budget show the outage."""
+    keys = BudgetKeys("test", "other")
+    other = ProducerSession(
+        stepper.scheduler, keys, "p", ProducerSettings.of(), Registration(keys, BudgetSettings.of())
+    )
+    account = producer(stepper)
+    stepper.delay = 0.01
+    join(account)
+    join(other)
+    stepper.advance(1)
+    stepper.server, stepper.delay = fails(HANGS), 10
+    line = join(account)
+    stepper.advance(0.1)
+    stepper.server, stepper.delay = fails(AWAY), 0.01
+    assert not line.is_settled
+    join(other, 100)
+    while not stepper.scheduler.is_out:
+        stepper.advance(0.01)
+    assert line.is_degraded
+
+
 @pytest.mark.hurried
 def test_a_hang_refuses_who_is_closed(stepper: Stepper) -> None:
     """While a call hangs, a caller of a closed producer hears so after five seconds."""
