@@ -19,6 +19,8 @@ REDUCED_CAPACITY: Final = "Request cannot be satisfied due to temporary server c
 RETRY_AFTER_REMEDY: Final = "Send the request again after the seconds of Retry-After."
 INVALID_REQUEST: Final = "The request has an invalid field"
 INVALID_REQUEST_REMEDY: Final = "The members field and remedy say what to write instead."
+MALFORMED: Final = "The request is not valid HTTP"
+MALFORMED_REMEDY: Final = "Send HTTP/1.1 with one Host header, as RFC 9112 describes it."
 NOT_AUTHENTICATED: Final = "The request has no valid token"
 NOT_AUTHENTICATED_REMEDY: Final = "Send `Authorization: Bearer TOKEN` with a token from `nexus-redis token`."
 NOT_ALLOWED: Final = "The token does not allow this operation"
@@ -31,7 +33,7 @@ UNKNOWN_PATH: Final = "The path does not exist"
 UNKNOWN_PATH_REMEDY: Final = "See /docs for all paths."
 WRONG_METHOD: Final = "The path does not have this method"
 WRONG_METHOD_REMEDY: Final = "Use a method that the header Allow names."
-TOO_SLOW: Final = "The body of the request took too long"
+TOO_SLOW: Final = "The request took too long to arrive"
 TOO_SLOW_REMEDY: Final = "Send the header and the body without a break."
 REFUSED: Final = "Redis refused the request in the present state of the budget"
 REFUSED_REMEDY: Final = "The members code and remedy say why, and what to do."
@@ -45,15 +47,19 @@ WRONG_HOST: Final = "The Host header does not name this server"
 WRONG_HOST_REMEDY: Final = "Start the server with --allow-host NAME."
 KEY_REUSED: Final = "The Idempotency-Key was used for another request"
 KEY_REUSED_REMEDY: Final = "Use a new key for each request that is not a repetition."
+HEADER_TOO_LARGE: Final = "The header of the request is too large"
+HEADER_TOO_LARGE_REMEDY: Final = "Send fewer or shorter headers."
 INTERNAL_ERROR: Final = "The server has a bug"
 INTERNAL_ERROR_REMEDY: Final = "Report the traceback in the log of the server."
 STOPPING: Final = "The server is stopping"
 TOO_MANY_WAITERS: Final = "Too many callers wait on this server"
+TOO_MANY_CONNECTIONS: Final = "Too many connections to this server are open"
 
 # --- details
 
 NO_TOKEN: Final = "This server needs a token: send the header `Authorization: Bearer TOKEN`."  # noqa: S105  # a sentence
 WRONG_TOKEN: Final = "The token is not known here, or it was taken out of the file of tokens."  # noqa: S105  # likewise
+NOT_HTTP: Final = "The server cannot read this as a request of HTTP/1.1 with one Host header."
 GIVEN_TWICE: Final = "give it once"
 BUG: Final = "The server failed to answer because of a bug. Its log has the traceback."
 SERVER_STOPS: Final = "The server is stopping, so nobody waits on it any more. No token was taken."
@@ -104,6 +110,21 @@ def wrong_host(found: str) -> str:
 def cross_site(origin: str) -> str:
     """Return the detail for a page of another site."""
     return f"The request comes from a page of {quoted(origin) or 'another site'}, which may not change anything here."
+
+
+def header_too_slow(seconds: float) -> str:
+    """Return the detail for a header that did not arrive in time."""
+    return f"The header did not arrive within {seconds:g} s."
+
+
+def header_too_large(limit: int) -> str:
+    """Return the detail for a header beyond the limit."""
+    return f"The header is larger than {limit:,} bytes."
+
+
+def too_many_connections(most: int) -> str:
+    """Return the detail for a connection beyond the limit."""
+    return f"{most:,} connections to this server are open already."
 
 
 def too_slow(seconds: float) -> str:
