@@ -93,6 +93,13 @@ class Access:
             )
         return found
 
+    def is_still(self, caller: Caller, authorization: bytes | None) -> bool:
+        """Return whether a header still names a caller that was found before, with the same rights."""
+        try:
+            return self.caller(authorization) == caller
+        except Problem:
+            return False
+
     def _read(self, path: Path) -> None:
         """Read the file if it has changed. Keep the tokens that are known while it cannot be read."""
         self._looks_at = time.monotonic() + LOOK_EACH

@@ -9,14 +9,13 @@ runs it with limits on each connection, and with an orderly end.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from nexus_redis._values.log import log
-from nexus_redis._values.log_fields import log_fields
 from nexus_redis._values.parse import budget_name
 from nexus_redis.errors import NexusError
 from nexus_redis.metrics import exposition
@@ -104,12 +103,11 @@ class Application:
         except HTTPException as error:
             await send_problem(send_noted, _routing_problem(error))
         except Exception as error:
-            problem = problem_of(error)
-            if problem.kind.status == 500:
-                about = log_fields(event="answer_bug", method=scope["method"], path=scope["path"])
-                log.exception(texts.log_bug(scope["method"], scope["path"]), extra=about)
             if has_begun:
                 raise
+            problem = problem_of(error)
+            if problem.kind.status == 500:
+                texts.log_bug(scope["method"], scope["path"])
             await send_problem(send_noted, problem)
 
 
@@ -123,7 +121,7 @@ class Endpoint:
         """Carry the operation out, and send its answer."""
         service, headers = self._service, scope["headers_by_name"]
         caller = ANYONE if self._is_open else service.access.caller(headers.get(b"authorization"))
-        reply = await self._handler(Call(scope, receive, headers, caller, service.options.limits))
+        reply = await self._handler(Call(scope, receive, headers, caller, service.waiting))
         if reply.value is None:
             await send_whole(send, reply.status, list(reply.headers), b"")
             return
@@ -138,13 +136,22 @@ class EventStream:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the caller goes away or the server stops."""
+        """Send events until the caller goes away, its token is not the same any more, or the server stops."""
         service, headers = self._service, scope["headers_by_name"]
-        caller = service.access.caller(headers.get(b"authorization"))
-        query = Call(scope, receive, headers, caller, service.options.limits).query
+        token = headers.get(b"authorization")
+        caller = service.access.caller(token)
+        query = Call(scope, receive, headers, caller, service.waiting).query
         budget = budget_name(query["budget"], query.get("key")) if "budget" in query else None
         caller.require(OBSERVER, budget)
-        await send_stream(receive, send, EVENTS, service.watcher.stream(budget, caller.sees))
+
+        async def while_valid() -> AsyncGenerator[bytes]:
+            async with aclosing(service.watcher.stream(budget, caller.sees)) as parts:
+                async for part in parts:
+                    if not service.access.is_still(caller, token):
+                        return
+                    yield part
+
+        await send_stream(receive, send, EVENTS, while_valid())
 
 
 class Metrics:

@@ -144,7 +144,11 @@ class Connection(HttpToolsProtocol):
                 self._out.begin_whole()
             await send(message)
 
-        await self._answer(scope, receive, send_whole)
+        try:
+            await self._answer(scope, receive, send_whole)
+        except Exception:
+            texts.log_bug(scope["method"], scope["path"])
+            raise
 
     def _is_complete(self, data: bytes) -> bool:
         """Return whether one part has the whole header, within the limit, and a body behind it."""

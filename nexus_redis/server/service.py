@@ -26,7 +26,7 @@ class Service:
         self.options = options
         self.access, self.gate = Access(options.tokens), Gate(options)
         self.nexus = Nexus.from_url(options.url, namespace=options.namespace)
-        self.waiting = Waiting(options.limits.waiters)
+        self.waiting = Waiting(options.limits)
         batch = Batch(self.nexus)
         namespace, clock = self.nexus.namespace, self.nexus._scheduler.clock
         known = KnownBudgets(batch, namespace)

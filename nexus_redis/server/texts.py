@@ -177,9 +177,10 @@ def roles_needed(roles: Sequence[str]) -> str:
     return f"Needs the role {' or '.join(roles)}, where tokens are needed."
 
 
-def log_bug(method: str, path: str) -> str:
-    """Return the log line for an answer of 500."""
-    return f"The server failed to answer {method} {quoted(path)}."
+def log_bug(method: str, path: str) -> None:
+    """Log an answer that failed because of a bug, with the traceback."""
+    about = log_fields(event="answer_bug", method=method, path=path)
+    log.exception("The server failed to answer %s %s.", method, quoted(path), extra=about)
 
 
 def log_tokens_kept(path: Path, error: Exception) -> None:

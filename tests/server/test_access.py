@@ -348,6 +348,18 @@ def test_events_of_ones_own_budgets(one_server: Server, tokens: dict[str, Any]) 
         assert 'nexus_redis_rate_tokens_per_second{budget="other"} 5.0' in page.text
 
 
+def test_a_stream_ends_with_its_token(one_server: Server, tokens: dict[str, Any]) -> None:
+    """A caller whose line is removed reads no further events, and cannot begin again."""
+    file = Path(tokens["file"]["path"])
+    with Served(one_server.url, tokens=file) as served:
+        with served.client.stream("GET", "/v1/events", headers=tokens["reader"]) as stream:
+            lines = stream.iter_lines()
+            assert any(line.startswith("data:") for line in lines)
+            file.write_text("\n".join(line for line in file.read_text().splitlines() if not line.startswith("reader")))
+            assert sum(len(line) for line in lines) >= 0  # until its end
+        assert served.get("/v1/events", headers=tokens["reader"]).status_code == 401
+
+
 def test_answers_are_not_held_back(served: Served) -> None:
     """The socket names its protocol, so that each connection sends its answers at once (TCP_NODELAY)."""
     assert served.socket.proto == socket.IPPROTO_TCP

@@ -144,3 +144,11 @@ def test_an_upgrade_is_declined(served: Served, caplog: pytest.LogCaptureFixture
         assert answer.status_code == 200
     assert served.get("/healthz").status_code == 200
     assert not [record for record in caplog.records if record.name.startswith(("uvicorn", "nexus"))]
+
+
+def test_a_stop_answers_an_unread_body(one_server: Server) -> None:
+    """A request whose body is still arriving when the server stops is answered at once."""
+    with Served(one_server.url) as served, connected(served, POST + b'Content-Length: 50\r\n\r\n{"bud') as connection:
+        assert eventually(lambda: served.service.waiting._reads)
+        served.stop()
+        assert problem_in(until_end(connection))["type"] == "/docs#stopping"
