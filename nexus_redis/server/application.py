@@ -9,7 +9,7 @@ runs it with limits on each connection, and with an orderly end.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ Handler = Callable[[Call], Awaitable[Reply]]
 
 TEXT: Final = b"text/plain; charset=utf-8"
 HTML: Final = b"text/html; charset=utf-8"
+EVENTS_QUERY: Final = ("budget", "key")
 EVENTS: Final = b"text/event-stream"
 OPENAPI: Final = b"application/vnd.oai.openapi+json;version=3.1"
 
@@ -112,16 +113,21 @@ class Application:
 
 
 class Endpoint:
-    """The ASGI application of one operation. One that `is_open` needs no token."""
+    """The ASGI application of one operation, with its parameters after the `?`. One that `is_open` needs no token."""
 
-    def __init__(self, service: Service, handler: Handler, *, is_open: bool = False) -> None:
-        self._service, self._handler, self._is_open = service, handler, is_open
+    def __init__(
+        self, service: Service, handler: Handler, query: Sequence[str] = (), *, is_open: bool = False
+    ) -> None:
+        self._service, self._handler, self._query, self._is_open = service, handler, query, is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Carry the operation out, and send its answer."""
         service, headers = self._service, scope["headers_by_name"]
         caller = ANYONE if self._is_open else service.access.caller(headers.get(b"authorization"))
-        reply = await self._handler(Call(scope, receive, headers, caller, service.waiting))
+        call = Call(scope, receive, headers, caller, service.waiting)
+        if scope["query_string"]:
+            call.check_query(self._query)
+        reply = await self._handler(call)
         if reply.value is None:
             await send_whole(send, reply.status, list(reply.headers), b"")
             return
@@ -140,7 +146,9 @@ class EventStream:
         service, headers = self._service, scope["headers_by_name"]
         token = headers.get(b"authorization")
         caller = service.access.caller(token)
-        query = Call(scope, receive, headers, caller, service.waiting).query
+        call = Call(scope, receive, headers, caller, service.waiting)
+        call.check_query(EVENTS_QUERY)
+        query = call.query
         budget = budget_name(query["budget"], query.get("key")) if "budget" in query else None
         caller.require(OBSERVER, budget)
 
@@ -196,7 +204,7 @@ def _routes(service: Service) -> list[BaseRoute]:
         return Reply({"ready": True})
 
     api = [
-        Route(each.path, Endpoint(service, getattr(service, each.handler)), methods=[each.method])
+        Route(each.path, Endpoint(service, getattr(service, each.handler), each.query), methods=[each.method])
         for each in OPERATIONS
     ]
     return [

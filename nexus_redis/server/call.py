@@ -60,13 +60,18 @@ class Call:
 
     @property
     def query(self) -> Mapping[str, str]:
-        """Return the parameters after the `?`. Raise `InvalidSetting` for one that is given twice."""
-        found: dict[str, str] = {}
+        """Return the parameters after the `?`."""
+        return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+    def check_query(self, known: Sequence[str]) -> None:
+        """Raise `InvalidSetting` for a parameter that is not known, or that is given twice."""
+        found: set[str] = set()
         for name, value in parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            if name not in known:
+                raise InvalidSetting(name, value, texts.unknown_parameter(known))
             if name in found:
                 raise InvalidSetting(name, value, texts.GIVEN_TWICE)
-            found[name] = value
-        return found
+            found.add(name)
 
     @property
     def budget(self) -> str:

@@ -24,7 +24,8 @@ RATES: Final = ("quota-exceeded", "temporary-reduced-capacity", "stopping")
 class Operation(NamedTuple):
     """One operation: its route, the roles that may call it, the body that it takes, and its answers.
 
-    `handler` names the method of `Service` that carries it out. `problems` are the kinds beside those of all.
+    `handler` names the method of `Service` that carries it out. `problems` are the kinds beside those of all, and
+    `query` the parameters after the `?`.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Operation(NamedTuple):
 
 
 BUDGET: Final = "/v1/budgets/{name}"
+KEY: Final = ("key",)
 
 OPERATIONS: Final = (
     Operation(
@@ -66,18 +68,18 @@ OPERATIONS: Final = (
     Operation("GET", "/v1/budgets", "list_budgets", "List all budgets, without their members.", (OBSERVER,), None,
               list[BudgetSummaryJson], problems=RATES[1:]),
     Operation("GET", BUDGET, "get_budget", "Show a budget with its consumers and producers.", (OBSERVER,), None,
-              BudgetJson, problems=("unknown-budget", *RATES[1:])),
+              BudgetJson, problems=("unknown-budget", *RATES[1:]), query=KEY),
     Operation("PUT", BUDGET, "put_budget", "Set settings of a budget as an operator; create it if need be.",
               (OPERATOR,), SetRequest, BudgetSummaryJson, statuses=(200, 201),
-              problems=("unknown-budget", "refused", *RATES[1:])),
+              problems=("unknown-budget", "refused", *RATES[1:]), query=KEY),
     Operation("DELETE", BUDGET, "delete_budget", "Delete all that Redis knows of a budget.", (OPERATOR,), None, None,
-              statuses=(204,), problems=("unknown-budget", *RATES[1:])),
+              statuses=(204,), problems=("unknown-budget", *RATES[1:]), query=KEY),
     Operation("POST", f"{BUDGET}/pause", "pause", "Stop a budget on all hosts, for a time or until it is resumed.",
-              (OPERATOR,), PauseRequest, BudgetSummaryJson, problems=("unknown-budget", *RATES[1:])),
+              (OPERATOR,), PauseRequest, BudgetSummaryJson, problems=("unknown-budget", *RATES[1:]), query=KEY),
     Operation("POST", f"{BUDGET}/resume", "resume", "End a pause.", (OPERATOR,), ResumeRequest, BudgetSummaryJson,
-              problems=("unknown-budget", *RATES[1:])),
+              problems=("unknown-budget", *RATES[1:]), query=KEY),
     Operation("GET", f"{BUDGET}/explain", "explain", "Explain why the rate is what it is, and what would raise it.",
-              (OBSERVER,), None, ExplanationJson, problems=("unknown-budget", *RATES[1:])),
+              (OBSERVER,), None, ExplanationJson, problems=("unknown-budget", *RATES[1:]), query=KEY),
     Operation("GET", f"{BUDGET}/history", "history", "List the newest 100 changes of a budget, the newest first.",
-              (OBSERVER,), None, list[EventJson], problems=("unknown-budget", *RATES[1:])),
+              (OBSERVER,), None, list[EventJson], problems=("unknown-budget", *RATES[1:]), query=KEY),
 )  # fmt: skip

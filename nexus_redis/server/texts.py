@@ -81,6 +81,11 @@ def quoted(text: str) -> str:
     return printable(text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}...")
 
 
+def unknown_parameter(known: Sequence[str]) -> str:
+    """Return the remedy for a parameter that an operation does not have."""
+    return f"this operation has the parameters {', '.join(known)}" if known else "this operation has no parameters"
+
+
 def wrong_content_type(found: str) -> str:
     """Return the detail for a body of another type."""
     return f"The body has the type {quoted(found) or '(none)'}: send application/json or application/msgpack."

@@ -143,12 +143,18 @@ def test_an_open_address_needs_tokens(host: str, tokens: dict[str, Any]) -> None
         ("127.0.0.1:8080", 200),
         ("[::1]:1", 200),
         ("LOCALHOST", 200),
+        ("192.0.2.7:8080", 200),
+        ("[2001:db8::1]", 200),
+        ("[::1]evil", 421),
+        ("localhost:evil.com", 421),
+        ("192.0.2.7.evil.example", 421),
+        ("1.evil.example:80", 421),
         ("evil.example", 421),
         ("", 421),
     ],
 )
 def test_the_host_must_be_ours(served: Served, host: str, status: int) -> None:
-    """A name that an attacker points at this address is refused."""
+    """A name that an attacker points at this address is refused; an address is no name."""
     answer = served.get("/v1/budgets", headers={"host": host})
     assert answer.status_code == status
     if status != 200:
@@ -245,6 +251,28 @@ def test_what_is_not_there(served: Served) -> None:
     assert answer.headers["allow"] == "POST"
     assert set(served.post("/v1/budgets/pay", {}).headers["allow"].split(", ")) == {"GET", "HEAD", "PUT", "DELETE"}
     assert problem(served.get("/v1/budgets/a%00b"))["status"] == 400
+
+
+def test_an_unknown_parameter(served: Served) -> None:
+    """A misspelled parameter is refused before anything is done, so it never leads to another budget."""
+    for name in ("b", "b%2Fk"):
+        served.put(name, rate=5)
+    calls: list[tuple[str, str, Any]] = [
+        ("DELETE", "/v1/budgets/b?keys=k", None),
+        ("PUT", "/v1/budgets/b?Key=k", {"settings": {"rate": 7}}),
+        ("POST", "/v1/budgets/b/pause?ky=k", {}),
+        ("GET", "/v1/budgets?key=k", None),
+        ("POST", "/v1/try?key=k", {"budget": "b"}),
+        ("GET", "/v1/events?budgets=b", None),
+        ("DELETE", "/v1/budgets/b?", None),
+    ]
+    for method, path, fields in calls:
+        answer = served.client.request(method, path, json=fields)
+        if path.endswith("?"):
+            assert answer.status_code == 204
+        else:
+            assert kind_of(answer) == "invalid-request", path
+            assert served.get("/v1/budgets/b").json()["rate"] == 5
 
 
 def raw(served: Served, data: bytes) -> bytes:
