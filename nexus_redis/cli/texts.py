@@ -288,5 +288,9 @@ def serving(where: str) -> str:
     return f"nexus-redis serves {where} (API at /v1, documented at /docs; Ctrl-C ends it)"
 
 
+def tokens_file(cause: str) -> str:
+    return f"this file of tokens cannot be used ({cause}): choose a file that you may read and write"
+
+
 def token_exists(file: str) -> str:
     return f"{file} has a token of this name already: choose another name, or remove its line"

@@ -24,6 +24,7 @@ from typing import Final
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.server import texts
 from nexus_redis.server.problems import Problem
+from nexus_redis.server.trouble import Trouble
 
 OBSERVER, PRODUCER, CONSUMER, OPERATOR = "observer", "producer", "consumer", "operator"
 ROLES: Final = (OBSERVER, PRODUCER, CONSUMER, OPERATOR)
@@ -70,6 +71,7 @@ class Access:
         self._path, self._callers = path, dict[str, Caller]()
         self._stamp: tuple[float, int] | None = None
         self._looks_at = 0.0
+        self._trouble = Trouble("tokens_file_unreadable", texts.TOKENS_KEPT, texts.TOKENS_READ)
         if path is not None:
             self._read(path)
 
@@ -107,11 +109,20 @@ class Access:
             found = path.stat()
             stamp = (found.st_mtime, found.st_size)
             if stamp != self._stamp:
-                self._callers, self._stamp = parsed(path.read_text(), path), stamp
+                self._callers, self._stamp = read(path), stamp
+            self._trouble.end()
         except (OSError, InvalidSetting) as error:
             if self._stamp is None:
                 raise InvalidSetting("tokens", str(path), texts.tokens_unreadable(str(error))) from None
-            texts.log_tokens_kept(path, error)
+            self._trouble.note(str(error))
+
+
+def read(path: Path) -> dict[str, Caller]:
+    """Return the callers of a file by the hash of their token. Raise `OSError`, or `InvalidSetting` for its content."""
+    try:
+        return parsed(path.read_text("utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise InvalidSetting("tokens", str(path), texts.tokens_unreadable(str(error))) from None
 
 
 def parsed(text: str, path: Path) -> dict[str, Caller]:

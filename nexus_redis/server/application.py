@@ -106,6 +106,7 @@ class Application:
         except Exception as error:
             if has_begun:
                 raise
+            service.health.failed(error)
             problem = problem_of(error)
             if problem.kind.status == 500:
                 texts.log_bug(scope["method"], scope["path"])
@@ -115,9 +116,7 @@ class Application:
 class Endpoint:
     """The ASGI application of one operation, with its parameters after the `?`. One that `is_open` needs no token."""
 
-    def __init__(
-        self, service: Service, handler: Handler, query: Sequence[str] = (), *, is_open: bool = False
-    ) -> None:
+    def __init__(self, service: Service, handler: Handler, query: Sequence[str] = (), *, is_open: bool = False) -> None:
         self._service, self._handler, self._query, self._is_open = service, handler, query, is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,20 +15,25 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from nexus_redis.server import texts
 from nexus_redis.server.one_write import WHOLE, OneWrite
+from nexus_redis.server.open_files import open_files
 from nexus_redis.server.options import Limits
 from nexus_redis.server.problems import AWAY_RETRY, Problem
 from nexus_redis.server.sending import problem_headers
+from nexus_redis.server.trouble import Trouble
 
 STOP: Final = "nexus_redis.stopping"  # the key in the state of the application
 HEADER_END: Final = b"\r\n\r\n"
+SPARE_FILES: Final = 64  # for Redis, for the files of the page, and for connections that are refused
 # uvicorn's own lines about a connection are about what a client sends, so a client could fill the log with them.
-SILENT: Final = logging.Logger("uvicorn.connection", logging.CRITICAL + 1)
+SILENT: Final = logging.Logger("uvicorn.connection", logging.CRITICAL + 1)  # noqa: LOG001  # one of `getLogger` is anybody's
 
 
 class Stopping:
@@ -42,6 +47,28 @@ class Stopping:
         if not self._is_stopping:
             self._is_stopping = True
             self._stop()
+
+
+class Crowd:
+    """The most connections of one server: as many as it may have, and no more than there are files for them."""
+
+    def __init__(self, most: int) -> None:
+        files = open_files()
+        self.most = min(most, files - max(SPARE_FILES, files // 10))
+        self._trouble = Trouble("connections_full", texts.CONNECTIONS_FULL, texts.CONNECTIONS_FREE)
+
+    def is_full(self) -> None:
+        """Note that a connection is refused."""
+        self._trouble.note(f"{self.most:,}")
+
+    def has(self, count: int) -> None:
+        """Note how many are open after one has ended. Some room is needed, so that the log does not fill."""
+        if count <= 0.9 * self.most:
+            self._trouble.end()
+
+
+# By the state of a server, which all connections of it share.
+CROWDS: Final[WeakKeyDictionary[ServerState, Crowd]] = WeakKeyDictionary()
 
 
 class Connection(HttpToolsProtocol):
@@ -61,9 +88,12 @@ class Connection(HttpToolsProtocol):
         """Begin, unless too many connections are open."""
         self._out = OneWrite(transport, self.tasks, self.loop, self._limits.write_s)
         super().connection_made(self._out)  # type: ignore[arg-type]  # it has what uvicorn uses
-        most = self._limits.connections
-        if len(self.connections) > most:
-            detail = texts.too_many_connections(most)
+        self._crowd = CROWDS.get(self.server_state) or CROWDS.setdefault(
+            self.server_state, Crowd(self._limits.connections)
+        )
+        if len(self.connections) > self._crowd.most:
+            self._crowd.is_full()
+            detail = texts.too_many_connections(self._crowd.most)
             self._refuse(Problem("too-many-connections", detail, retry_after=AWAY_RETRY))
         else:
             self._begin_timer()
@@ -128,6 +158,7 @@ class Connection(HttpToolsProtocol):
         self._end_timer()
         self._out.end()
         super().connection_lost(exc)
+        self._crowd.has(len(self.connections))
 
     def shutdown(self) -> None:
         """Tell the application that the server stops, and end after the request that is in progress."""

@@ -108,6 +108,11 @@ def over_budget(
     return Problem(name, detail, retry_after=wait, headers=headers, budget=budget, reason=reason, **policies)
 
 
+def is_of_server(error: ServerRefused) -> bool:
+    """Return whether Redis refuses this server (its password, its rights), and not a call in the state of a budget."""
+    return not error.code.startswith("NEXUS_") and error.code != "WRONGTYPE"
+
+
 def problem_of(error: Exception) -> Problem:
     """Return the problem that an error of the library is told as."""
     match error:
@@ -120,7 +125,10 @@ def problem_of(error: Exception) -> Problem:
         case Unavailable():
             return Problem("temporary-reduced-capacity", str(error), retry_after=AWAY_RETRY, reason="unavailable")
         case ServerRefused():
-            return Problem("refused", str(error), code=error.code, remedy=error.remedy)
+            about: dict[str, Any] = {"code": error.code, "remedy": error.remedy}
+            if is_of_server(error):
+                about |= {"retry_after": AWAY_RETRY, "reason": "unavailable"}
+            return Problem("temporary-reduced-capacity" if is_of_server(error) else "refused", str(error), **about)
         case Closed():
             return Problem("stopping", texts.SERVER_STOPS, retry_after=AWAY_RETRY)
         case NexusError():

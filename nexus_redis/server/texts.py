@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from nexus_redis._values.formatting import printable
@@ -185,15 +184,24 @@ def roles_needed(roles: Sequence[str]) -> str:
 def log_bug(method: str, path: str) -> None:
     """Log an answer that failed because of a bug, with the traceback."""
     about = log_fields(event="answer_bug", method=method, path=path)
-    log.exception("The server failed to answer %s %s.", method, quoted(path), extra=about)
+    log.error("The server failed to answer %s %s.", method, quoted(path), exc_info=True, extra=about)
 
 
-def log_tokens_kept(path: Path, error: Exception) -> None:
-    """Log that the file of tokens cannot be read."""
-    about = log_fields(event="tokens_file_unreadable", path=str(path), cause=str(error))
-    text = "The file of tokens %s cannot be read (%s). The tokens that were read before stay valid."
-    log.warning(text, path, error, extra=about)
+# --- the log: each is one line for a change of state
 
+REDIS_REFUSES: Final = (  # cause
+    "Redis refuses what the server asks it for (%s). Callers get 503 until Redis accepts it."
+)
+REDIS_ACCEPTS: Final = "Redis accepts again what the server asks it for."
+TOKENS_KEPT: Final = (  # cause
+    "The file of tokens cannot be read (%s). The tokens that were read before stay valid until it can."
+)
+TOKENS_READ: Final = "The file of tokens can be read again."
+CONNECTIONS_FULL: Final = (  # number
+    "%s connections are open, which is the most that this process takes. New ones are refused until some have ended. "
+    "The number of open files (ulimit -n) may be what bounds them."
+)
+CONNECTIONS_FREE: Final = "There is room for connections again."
 
 # --- the documentation of the API
 

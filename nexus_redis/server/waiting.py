@@ -1,7 +1,7 @@
 """The requests that wait: when a caller goes away, and when the server stops, their wait ends.
 
-So does the wait for a body that is still arriving when the server stops. A request that is answered at once costs one timer. One that waits longer than `SHORT` also has a task that listens for
-the end of the connection.
+So does the wait for a body that is still arriving when the server stops. A request that is answered at once costs one
+timer. One that waits longer than `SHORT` also has a task that listens for the end of the connection.
 """
 
 from __future__ import annotations

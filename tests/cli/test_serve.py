@@ -123,6 +123,19 @@ def test_a_wrong_token(shell: Shell, tmp_path: Path) -> None:
     assert file.read_text() == before
 
 
+def test_a_file_of_no_use(shell: Shell, tmp_path: Path) -> None:
+    """A file that is not there to be written, a directory, and a file of bytes are each a usage error in one line."""
+    other = tmp_path / "bytes"
+    other.write_bytes(b"\xff")
+    for file in (tmp_path / "none" / "tokens", tmp_path, other):
+        ended = shell.process("token", "anna", "--role", "operator", "--file", str(file))
+        assert ended.code == 2
+        assert str(file) in ended.error
+        assert len(ended.err.splitlines()) == 1
+        assert ended.out == ""
+    assert other.read_bytes() == b"\xff"
+
+
 def test_the_token_of_a_file_works(shell: Shell, tmp_path: Path) -> None:
     """A server with a file of tokens answers a caller that has one."""
     file = tmp_path / "tokens"

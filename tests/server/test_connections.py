@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from nexus_redis.server import Limits
+from nexus_redis.server import Limits, texts
+from nexus_redis.server import connection as connection_module
+from tests.harness.logged import logged
 from tests.harness.servers import Server
 from tests.harness.support import HOST, PATIENCE, eventually
 from tests.server.served import Served
@@ -125,9 +127,7 @@ def test_a_slow_reader_gets_it_all(one_server: Server) -> None:
         (b"GET /healthz HTTP/1.1\r\nHost: localh", 408),
     ],
 )
-def test_what_is_no_request(
-    one_server: Server, sent: bytes, status: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_no_request(one_server: Server, sent: bytes, status: int, caplog: pytest.LogCaptureFixture) -> None:
     """What is refused before it is a request gets a problem document, and the log has no line of it."""
     with Served(one_server.url, limits=Limits(receive_s=0.5)) as served, connected(served, sent) as connection:
         caplog.clear()
@@ -152,3 +152,23 @@ def test_a_stop_answers_an_unread_body(one_server: Server) -> None:
         assert eventually(lambda: served.service.waiting._reads)
         served.stop()
         assert problem_in(until_end(connection))["type"] == "/docs#stopping"
+
+
+def test_as_many_as_there_are_files(
+    one_server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There are fewer connections than open files, those beyond get 503, and the log has that once, with its end."""
+    caplog.set_level(logging.INFO, "nexus_redis")
+    monkeypatch.setattr(connection_module, "open_files", lambda: connection_module.SPARE_FILES + 4)
+    with Served(one_server.url) as served:
+        open_now = served.server.server_state.connections
+        held = [socket.create_connection((HOST, served.port)) for _ in range(4)]
+        assert eventually(lambda: len(open_now) == 4)
+        for _ in range(5):
+            with connected(served, b"") as connection:
+                assert problem_in(until_end(connection))["type"] == "/docs#too-many-connections"
+        for connection in held:
+            connection.close()
+        assert eventually(lambda: logged(caplog, texts.CONNECTIONS_FREE, "INFO"))
+        assert len(logged(caplog, texts.CONNECTIONS_FULL)) == 1
+        assert served.get("/healthz").status_code == 200
