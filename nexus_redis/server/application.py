@@ -109,7 +109,7 @@ class Application:
             service.health.failed(error)
             problem = problem_of(error)
             if problem.kind.status == 500:
-                texts.log_bug(scope["method"], scope["path"])
+                texts.log_bug(scope["method"], scope["path"], error)
             await send_problem(send_noted, problem)
 
 

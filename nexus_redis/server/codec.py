@@ -10,6 +10,7 @@ import msgpack
 from nexus_redis._values.formatting import whole
 from nexus_redis.messages import read_json, read_msgpack
 from nexus_redis.server import texts
+from nexus_redis.server.accept import prefers
 from nexus_redis.server.problems import Problem
 
 JSON: Final = b"application/json"
@@ -28,6 +29,8 @@ def media_type(header: bytes) -> bytes:
 def decode(body: bytes, content_type: bytes) -> dict[str, Any]:
     """Return the fields of a body. An empty body has none. Raise `InvalidSetting`, or a `Problem` for another type."""
     kind = media_type(content_type)
+    if not (body or kind):
+        return {}
     if kind in _MSGPACK_NAMES:
         return read_msgpack(body) if body else {}
     if kind == JSON:
@@ -36,8 +39,8 @@ def decode(body: bytes, content_type: bytes) -> dict[str, Any]:
 
 
 def encode(value: Any, accept: bytes) -> tuple[bytes, bytes]:
-    """Return the body of an answer and its media type: msgpack only if the caller names it and not JSON."""
-    if accept and any(name in accept for name in _MSGPACK_NAMES) and JSON not in accept:
+    """Return the body of an answer and its media type: msgpack only if the caller wants it rather than JSON."""
+    if accept and prefers(accept, _MSGPACK_NAMES, JSON):
         packed: bytes = msgpack.packb(whole(value))
         return packed, MSGPACK
     return _to_json(whole(value)).encode(), JSON

@@ -177,8 +177,8 @@ class Connection(HttpToolsProtocol):
 
         try:
             await self._answer(scope, receive, send_whole)
-        except Exception:
-            texts.log_bug(scope["method"], scope["path"])
+        except Exception as error:
+            texts.log_bug(scope["method"], scope["path"], error)
             raise
 
     def _is_complete(self, data: bytes) -> bool:

@@ -181,10 +181,10 @@ def roles_needed(roles: Sequence[str]) -> str:
     return f"Needs the role {' or '.join(roles)}, where tokens are needed."
 
 
-def log_bug(method: str, path: str) -> None:
+def log_bug(method: str, path: str, error: Exception) -> None:
     """Log an answer that failed because of a bug, with the traceback."""
     about = log_fields(event="answer_bug", method=method, path=path)
-    log.error("The server failed to answer %s %s.", method, quoted(path), exc_info=True, extra=about)
+    log.error("The server failed to answer %s %s.", method, quoted(path), exc_info=error, extra=about)
 
 
 # --- the log: each is one line for a change of state

@@ -71,8 +71,9 @@ def test_a_password_is_missing(
 
 def test_a_right_is_missing(own: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
     """A user of Redis that may run no scripts is named by the code NOPERM, and the server is not ready."""
-    rights = {"commands": ["+@all", "-evalsha", "-eval"], "keys": ["*"], "channels": ["*"]}
-    own.acl_setuser("weak", enabled=True, passwords=["+x"], **rights)
+    own.acl_setuser(
+        "weak", enabled=True, passwords=["+x"], commands=["+@all", "-evalsha", "-eval"], keys=["*"], channels=["*"]
+    )
     with Served(url_of(own, "weak:x@")) as served:
         assert eventually(lambda: served.get("/readyz").status_code == 503)
         answer = served.put("pay", rate=5)
