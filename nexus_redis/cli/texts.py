@@ -277,6 +277,7 @@ PROXY_TAKES_NO_TOKENS: Final = (
     "--upstream and --tokens do not go together: the Authorization of a request belongs to the upstream. To listen "
     "where other hosts reach the proxy, add --anyone"
 )
+SOCKET_AND_ADDRESS: Final = "--socket takes the place of --host and --port: leave these out, or start another server"
 ONLY_WITH_UPSTREAM: Final = "--budget, --key, --rate, --stats, --keep-host and --anyone need --upstream URL"
 
 

@@ -1,16 +1,16 @@
 """What a caller wants to read, by the qualities of its `Accept` header (RFC 9110, section 12.5.1).
 
-    application/msgpack                     msgpack
-    application/msgpack, */*                msgpack, which is named, while JSON is only not excluded
-    application/msgpack, application/json   JSON: both are named, and JSON is the form that this server prefers
-    application/msgpack;q=0                 JSON
+application/msgpack                     msgpack
+application/msgpack, */*                msgpack, which is named, while JSON is only not excluded
+application/msgpack, application/json   JSON: both are named, and JSON is the form that this server prefers
+application/msgpack;q=0                 JSON
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Wish(NamedTuple):
@@ -18,6 +18,9 @@ class Wish(NamedTuple):
 
     quality: float
     precision: int
+
+
+NOT_WANTED: Final = Wish(0.0, -1)
 
 
 @lru_cache(256)
@@ -31,7 +34,8 @@ def _wish(ranges: list[tuple[bytes, float]], name: bytes) -> Wish:
     """Return the wish of the most precise range that a type is in."""
     patterns = [b"*/*", name.partition(b"/")[0] + b"/*", name]
     found = [Wish(quality, patterns.index(each)) for each, quality in ranges if each in patterns]
-    return max(found, key=lambda wish: wish.precision, default=Wish(0.0, -1))
+    wish = max(found, key=lambda wish: wish.precision, default=NOT_WANTED)
+    return wish if wish.quality else NOT_WANTED
 
 
 def _range(text: bytes) -> tuple[bytes, float]:

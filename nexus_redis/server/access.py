@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from nexus_redis.errors import InvalidSetting
 from nexus_redis.server import texts
@@ -59,6 +59,15 @@ class Caller:
         """Raise the problem `not-allowed` unless it may act in a role, on a budget."""
         if not self.may(role, budget):
             raise Problem("not-allowed", texts.not_allowed(self.name, role, budget))
+
+
+class WhoamiJson(TypedDict):
+    """What a caller may do: its roles and its patterns of budgets. `needs_token` is false where everybody may call."""
+
+    name: str
+    roles: list[str]
+    budgets: list[str]
+    needs_token: bool
 
 
 ANYONE: Final = Caller("", frozenset(ROLES), ("*",))  # where no tokens are needed

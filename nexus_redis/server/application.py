@@ -20,11 +20,12 @@ from nexus_redis._values.parse import budget_name
 from nexus_redis.errors import NexusError
 from nexus_redis.metrics import exposition
 from nexus_redis.server import texts
-from nexus_redis.server.access import ANYONE, EVERY, OBSERVER, ROLES
+from nexus_redis.server.access import ANYONE, EVERY, OBSERVER, ROLES, WhoamiJson
 from nexus_redis.server.call import Call, CallerGone, Receive, Reply, Scope, Send
 from nexus_redis.server.codec import encode
 from nexus_redis.server.connection import STOP, Stopping
 from nexus_redis.server.gate import header_map
+from nexus_redis.server.health import ReadyJson
 from nexus_redis.server.openapi import document
 from nexus_redis.server.operations import OPERATIONS
 from nexus_redis.server.options import ServerOptions
@@ -191,16 +192,18 @@ class Constant:
 def _routes(service: Service) -> list[BaseRoute]:
     async def whoami(call: Call) -> Reply:
         caller = call.caller
-        return Reply({
+        found: WhoamiJson = {
             "name": caller.name, "roles": [role for role in ROLES if caller.may(role)],
             "budgets": list(caller.patterns), "needs_token": service.access.needs_token,
-        })  # fmt: skip
+        }  # fmt: skip
+        return Reply(found)
 
     async def readyz(call: Call) -> Reply:  # noqa: ARG001  # every handler gets it
         trouble = await service.health.trouble()
         if trouble:
             raise Problem("temporary-reduced-capacity", trouble, retry_after=AWAY_RETRY, reason="unavailable")
-        return Reply({"ready": True})
+        ready: ReadyJson = {"ready": True}
+        return Reply(ready)
 
     api = [
         Route(each.path, Endpoint(service, getattr(service, each.handler), each.query), methods=[each.method])

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import msgpack
 
+from nexus_redis._values.error_texts import NOT_A_MESSAGE
 from nexus_redis._values.formatting import whole
+from nexus_redis.errors import InvalidSetting
 from nexus_redis.messages import read_json, read_msgpack
 from nexus_redis.server import texts
 from nexus_redis.server.accept import prefers
@@ -31,11 +33,15 @@ def decode(body: bytes, content_type: bytes) -> dict[str, Any]:
     kind = media_type(content_type)
     if not (body or kind):
         return {}
-    if kind in _MSGPACK_NAMES:
-        return read_msgpack(body) if body else {}
-    if kind == JSON:
-        return read_json(body) if body else {}
-    raise Problem("wrong-content-type", texts.wrong_content_type(content_type.decode("latin-1")))
+    reader = read_msgpack if kind in _MSGPACK_NAMES else read_json if kind == JSON else None
+    if reader is None:
+        raise Problem("wrong-content-type", texts.wrong_content_type(content_type.decode("latin-1")))
+    try:
+        return reader(body) if body else {}
+    except InvalidSetting as error:
+        if error.remedy == NOT_A_MESSAGE:  # that of the protocol
+            raise InvalidSetting("body", remedy=texts.NOT_AN_OBJECT) from None
+        raise
 
 
 def encode(value: Any, accept: bytes) -> tuple[bytes, bytes]:

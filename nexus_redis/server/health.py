@@ -7,7 +7,7 @@ it when it begins, and one when it is over.
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Final, TypedDict
 
 from nexus_redis._protocol import calls
 from nexus_redis._protocol.keys import BudgetKeys
@@ -21,6 +21,12 @@ from nexus_redis.server.trouble import Trouble
 LOOK_EACH: Final = 1.0  # seconds between two calls to Redis, however often somebody asks
 REMEMBERED: Final = 60.0  # seconds after the last refusal of a request, until all is taken to be well again
 PROBE: Final = "readyz"  # a budget that need not be there
+
+
+class ReadyJson(TypedDict):
+    """The answer of a server that is ready."""
+
+    ready: bool
 
 
 class Health:

@@ -58,6 +58,7 @@ TOO_MANY_CONNECTIONS: Final = "Too many connections to this server are open"
 
 NO_TOKEN: Final = "This server needs a token: send the header `Authorization: Bearer TOKEN`."  # noqa: S105  # a sentence
 WRONG_TOKEN: Final = "The token is not known here, or it was taken out of the file of tokens."  # noqa: S105  # likewise
+NOT_AN_OBJECT: Final = "send one JSON object, or one msgpack map, with the fields that /docs lists"
 NOT_HTTP: Final = "The server cannot read this as a request of HTTP/1.1 with one Host header."
 GIVEN_TWICE: Final = "give it once"
 BUG: Final = "The server failed to answer because of a bug. Its log has the traceback."
@@ -178,7 +179,8 @@ def cannot_listen(cause: str) -> str:
 
 def roles_needed(roles: Sequence[str]) -> str:
     """Return the sentence of an operation about roles."""
-    return f"Needs the role {' or '.join(roles)}, where tokens are needed."
+    what = f"the role {' or '.join(roles)}" if roles else "a token of any role"
+    return f"Needs {what}, where tokens are needed."
 
 
 def log_bug(method: str, path: str, error: Exception) -> None:
@@ -208,6 +210,8 @@ CONNECTIONS_FREE: Final = "There is room for connections again."
 API_SUMMARY: Final = "One shared rate for one downstream, for programs in any language that speak HTTP."
 API_TOKEN: Final = "A token that `nexus-redis token` has made. A server on a loopback address may need none."  # noqa: S105  # a sentence
 API_NAME: Final = "The name of the budget. The budget of a key is NAME%2FKEY, or NAME with the parameter key."
+API_BUDGET: Final = "The name of the budget to follow with its members; without it, all budgets without theirs."
+API_OPEN: Final = "Needs no token."
 API_KEY: Final = "The key of one of many budgets of this name, a customer for instance."
 API_ONCE: Final = "Names this request, so that it takes its tokens once however often it is sent (for 10 minutes)."
 API_DONE: Final = "The request was carried out."

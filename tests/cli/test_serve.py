@@ -88,6 +88,15 @@ def test_an_open_address_needs_tokens(shell: Shell, tmp_path: Path) -> None:
     assert "none" in ended.error
 
 
+def test_a_socket_and_an_address(shell: Shell, tmp_path: Path) -> None:
+    """A unix socket beside an address is refused, and a wrong --wait is named as it was typed."""
+    for words in (["--host", "0.0.0.0"], ["--port", "9"]):
+        ended = shell.process("serve", "--socket", str(tmp_path / "s"), *words)
+        assert ended.code == 2
+        assert ended.error == texts.SOCKET_AND_ADDRESS
+    assert shell.process("serve", "--wait", "abc").error.startswith("--wait 'abc':")
+
+
 def test_without_the_extra(shell: Shell) -> None:
     """Without the packages of the extra, the verb says what to install."""
     with patch("importlib.util.find_spec", return_value=None):

@@ -230,6 +230,7 @@ def test_the_json_is_strict(served: Served, body: bytes) -> None:
     answer = served.client.post("/v1/try", content=body, headers=JSON)
     assert answer.status_code == 400
     assert kind_of(answer) == "invalid-request"
+    assert "CapacitySignal" not in problem(answer)["detail"]
 
 
 def test_a_body_beyond_the_limit(served: Served) -> None:
