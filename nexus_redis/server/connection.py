@@ -132,9 +132,9 @@ class Connection(HttpToolsProtocol):
         """Begin the request."""
         if [name for name, _ in self.headers].count(b"host") > 1:  # a proxy before us may have read the other one
             raise ValueError
+        super().on_headers_complete()
         self._is_in_header = False
         self._end_timer()
-        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Expect the header of the next request."""
@@ -201,12 +201,13 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
-        """End the connection, with a problem if no request is in progress on it."""
+        """End the connection, with a problem unless that would be taken for the answer to another request."""
         self._end_timer()
         if self.transport.is_closing():
             return
         cycle: Any = self.cycle  # None before the first request
-        if cycle is None or cycle.response_complete:
+        is_of_cycle = not (self._is_in_header or self.pipeline or cycle.response_started)  # its body is malformed
+        if is_of_cycle or cycle is None or cycle.response_complete:
             body = problem.body()
             headers = [*self.server_state.default_headers, *problem_headers(problem, body), (b"connection", b"close")]
             lines = b"".join(b"%s: %s\r\n" % header for header in headers)

@@ -122,6 +122,7 @@ def test_a_slow_reader_gets_it_all(one_server: Server) -> None:
     ("sent", "status"),
     [
         (b"what is this\r\n\r\n", 400),
+        (CHUNKED + b"what\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: localhost\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000, 431),
         (b"GET /healthz HTTP/1.1\r\nHost: localh", 408),
