@@ -118,6 +118,19 @@ def config(app: Any, options: ServerOptions, logging: dict[str, Any] | None = No
     )
 
 
+class Workers(Multiprocess):
+    """Several processes that serve one socket."""
+
+    def terminate_all(self) -> None:
+        """Close the socket, and stop all processes.
+
+        While it was open in this process, clients could connect to it, and nobody would accept them.
+        """
+        for each in self.sockets:
+            each.close()
+        super().terminate_all()
+
+
 def serve(app: Any, options: ServerOptions, found: socket.socket, logging: dict[str, Any] | None = None) -> None:
     """Serve an application on a bound socket until a signal ends this process. `logging` is for `dictConfig`."""
     raise_file_limit()
@@ -125,6 +138,6 @@ def serve(app: Any, options: ServerOptions, found: socket.socket, logging: dict[
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     chosen = config(app, options, logging)
     if options.workers > 1:
-        Multiprocess(chosen, sockets=[found]).run()
+        Workers(chosen, sockets=[found]).run()
     else:
         uvicorn.Server(chosen).run(sockets=[found])

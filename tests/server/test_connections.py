@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from uvicorn.supervisors import Multiprocess
 
 from nexus_redis.server import Limits, texts
 from nexus_redis.server import connection as connection_module
+from nexus_redis.server.run import Workers
 from tests.harness.logged import logged
 from tests.harness.servers import Server
 from tests.harness.support import HOST, PATIENCE, eventually
@@ -173,3 +175,14 @@ def test_as_many_as_there_are_files(
         assert eventually(lambda: logged(caplog, texts.CONNECTIONS_FREE, "INFO"))
         assert len(logged(caplog, texts.CONNECTIONS_FULL)) == 1
         assert served.get("/healthz").status_code == 200
+
+
+def test_workers_stop_behind_a_closed_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the workers stop, nobody can connect any more: a connection that nobody accepts would be reset."""
+    found = socket.create_server((HOST, 0))
+    told: list[int] = []
+    monkeypatch.setattr(Multiprocess, "terminate_all", lambda _: told.append(found.fileno()))
+    workers = Workers.__new__(Workers)  # without the signals of a parent process
+    workers.sockets = [found]
+    workers.terminate_all()
+    assert told == [-1]
