@@ -53,6 +53,11 @@ class Demand:
         self.attempts += cost
         self.unit = cost
 
+    def forget(self, cost: int) -> None:
+        """Take back what was noted for a caller that made a mistake: nobody wants that much."""
+        self.attempts -= cost
+        self.unit = MICRO
+
     def measure(self, ledger: Ledger, now: float) -> None:
         """Measure what was wanted since the last claim, and find what to ask for ahead."""
         head = ledger.head

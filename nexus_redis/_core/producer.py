@@ -185,7 +185,8 @@ class ProducerSession(Session):
         if self.away.is_out and self.settings.on_outage == "closed":
             return Denied(max(0.0, self.away.next_try - now), "unavailable")
         if ledger.waiters.count > ledger.tries:
-            return Denied(max(ledger.refresh, ledger.served_at(cost) - now), "contended")
+            reason = self.reason if ledger.answer is not None and not ledger.answer.budget_rate else "contended"
+            return Denied(max(ledger.refresh, ledger.served_at(cost) - now), reason)
         if ledger.must_wait(cost, now):
             return self.denied(cost, ledger.retry_after(cost, now), must_fit=must_fit)
         return None
@@ -199,6 +200,7 @@ class ProducerSession(Session):
         answer, most = self.ledger.answer, self.registration.largest_burst
         if answer and answer.budget_rate and cost > answer.burst:
             if cost > most and must_fit:
+                self.ledger.demand.forget(cost)
                 raise InvalidSetting("cost", cost / MICRO, error_texts.above_burst(most / MICRO))
             retry_after = min(max(retry_after, self.ledger.refresh), LOOK_AGAIN)
         return Denied(retry_after, self.reason)

@@ -77,3 +77,8 @@ class BudgetKeys:
 def budgets_key(namespace: str) -> str:
     """Return the key of the sorted set of budget names, by when they were last listed: a hint (budget_list.py)."""
     return f"{namespace}:budgets"
+
+
+def idempotency_key(namespace: str, digest: str) -> str:
+    """Return the key of what the HTTP server answered to a request with an `Idempotency-Key`."""
+    return f"{namespace}:idempotency:{digest}"

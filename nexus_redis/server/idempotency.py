@@ -2,22 +2,23 @@
 
 The first request with a key claims it in Redis, so this holds for every process and host:
 
-    SET nexus:{stripe}:idempotency:DIGEST '{"asked": ..., "answer": null}' NX PX ...
+    SET nexus:idempotency:DIGEST '{"asked": ..., "answer": null}' NX PX ...
 
-A second one with the same body gets the answer of the first, or 409 while the first still waits. One with another body
-gets 422. A request that gets no tokens frees its key, so that it may be sent again.
+The digest is of the caller and its key. A second request that asks for the same gets the answer of the first, or 409
+while the first still waits. One that asks for anything else, of any budget, gets 422. A request that gets no tokens
+frees its key, so that it may be sent again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
 from nexus_redis._protocol.calls import text
-from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.keys import idempotency_key
 from nexus_redis._protocol.plans import Command
 from nexus_redis.errors import InvalidSetting, NexusError
 from nexus_redis.server import texts
@@ -38,18 +39,12 @@ class Idempotency:
         self._batch, self._namespace = batch, namespace
 
     async def run(
-        self,
-        budget: str,
-        scope: Sequence[str],
-        fields: dict[str, Any],
-        timeout: float,
-        operation: Callable[[], Awaitable[Reply]],
+        self, caller: str, name: str, request: Any, timeout: float, operation: Callable[[], Awaitable[Reply]]
     ) -> Reply:
-        """Run an operation once for all requests of one `scope`: a path, a caller, and a key."""
-        if len(scope[-1]) > LONGEST:
-            raise InvalidSetting("Idempotency-Key", scope[-1], texts.idempotency_key_too_long(LONGEST))
-        key = f"{BudgetKeys(self._namespace, budget).budget}:idempotency:{_digest(list(scope))}"
-        asked = _digest(fields)
+        """Run an operation once for all requests that a caller gives the same `name`. `request` is what it asks for."""
+        if len(name) > LONGEST:
+            raise InvalidSetting("Idempotency-Key", name, texts.idempotency_key_too_long(LONGEST))
+        key, asked = idempotency_key(self._namespace, _digest([caller, name])), _digest(request)
         pending = json.dumps({"asked": asked, "answer": None})
         lives = int((timeout + MARGIN_S) * 1e3)
         claimed, kept = await self._batch.ask(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
+from nexus_redis._values.formatting import whole
 from nexus_redis._values.parse import budget_name, split_name
 from nexus_redis.asyncio import Budget, Nexus
 from nexus_redis.contrib._rate_limit_fields import rate_limit_fields
@@ -48,15 +49,13 @@ class Tokens:
 
     async def acquire(self, call: Call) -> Reply:
         """Wait for tokens, in turn, until the deadline."""
-        fields = await call.fields()
-        asked = AcquireRequest(**fields)
+        asked = AcquireRequest(**await call.fields())
         timeout = self._wait if asked.timeout_ms is None else asked.timeout_ms / 1e3
-        return await self._answer(call, asked, fields, timeout)
+        return await self._answer(call, asked, timeout)
 
     async def try_(self, call: Call) -> Reply:
         """Take tokens now, or none."""
-        fields = await call.fields()
-        return await self._answer(call, TryRequest(**fields), fields, None)
+        return await self._answer(call, TryRequest(**await call.fields()), None)
 
     def waiting(self, name: str) -> Mapping[str, int]:
         """Return how many callers of a budget wait here, by producer."""
@@ -67,7 +66,7 @@ class Tokens:
         """Return the line in front of a budget, None if nobody has used it here lately."""
         return self._lines.get(name)
 
-    async def _answer(self, call: Call, asked: TryRequest, fields: dict[str, Any], timeout: float | None) -> Reply:
+    async def _answer(self, call: Call, asked: TryRequest, timeout: float | None) -> Reply:
         name = budget_name(asked.budget, asked.key)
         call.caller.require(PRODUCER, name)
         if not self._known.has(name):
@@ -76,8 +75,10 @@ class Tokens:
         key = call.header(KEY_HEADER)
         if not key:
             return await self._take(call, line, asked, timeout)
-        scope = (call.scope["path"], call.caller.name, key)
-        return await self._once.run(name, scope, fields, timeout or 0.0, lambda: self._take(call, line, asked, timeout))
+        request = [call.scope["path"], whole({**dict(asked), "budget": name, "key": None})]
+        return await self._once.run(
+            call.caller.name, key, request, timeout or 0.0, lambda: self._take(call, line, asked, timeout)
+        )
 
     def _line(self, name: str, asked: TryRequest) -> FairLine:
         found = self._lines.use(name)
@@ -94,13 +95,15 @@ class Tokens:
                 is_degraded = await self._try(budget, asked.cost)
             elif line.take_now(asked.cost):
                 is_degraded = False
+            elif not timeout:
+                is_degraded = (await budget.acquire(asked.cost, timeout=0)).degraded
             else:
                 with self._waiting.wait(call.receive) as wait:
                     taken = await line.acquire(who, asked.weight, asked.priority, asked.cost, timeout)
                     if wait.is_gone:
-                        taken.settle(0)
+                        line.give_back(taken)
                         raise CallerGone
-                is_degraded = taken.grant is not None and taken.grant.degraded
+                is_degraded = taken.degraded
         except AcquireTimeout as error:
             self.denials.add(budget.name, who, error.reason)
             wait_s = error.retry_after

@@ -113,6 +113,33 @@ def test_a_try_above_any_bucket_is_a_mistake(stepper: Stepper) -> None:
     assert refused.value.remedy == error_texts.above_burst(2.25)
 
 
+def test_a_mistake_is_no_demand(stepper: Stepper) -> None:
+    """A try above the bucket does not count as demand, which would take tokens from other producers."""
+    account = producer(stepper)
+    join(account)
+    stepper.run()
+    before = account.ledger.demand.attempts
+    assert not account.spend(30_000 * MICRO, stepper.now)
+    with pytest.raises(InvalidSetting):
+        account.denied(30_000 * MICRO, 0.0)
+    assert account.ledger.demand.attempts == before
+    assert account.ledger.demand.unit == MICRO
+
+
+def test_a_rate_of_0_is_the_reason(stepper: Stepper) -> None:
+    """While others wait for a budget whose rate is 0, a try is told the budget's reason, and not that others wait."""
+    account = producer(stepper)
+    join(account)
+    stepper.run()
+    for rate, reason in ((5 * MICRO, "contended"), (0, "paused")):
+        stepper.server = grants(answered(0, budget_rate=rate, reason="paused"))
+        join(account)
+        stepper.advance(1)
+        denied = account.denial(MICRO, stepper.now)
+        assert denied is not None
+        assert denied.reason == reason
+
+
 def test_a_slow_cost_is_said_once(stepper: Stepper, caplog: pytest.LogCaptureFixture) -> None:
     """A cost that takes long to collect is logged once."""
     account = producer(stepper)

@@ -110,7 +110,6 @@ def test_keys_are_in_the_order_of_the_scripts() -> None:
     assert names(rows(section("protocol.md", "Five scripts"))[1][1]) == [f":{place}" for place in SHARED]
     documented = {name for row in rows(section("state.md", "Keys")) for name in names(row[0])}
     members = {":producer:ID", ":consumer:ID", ":producer:ID:state", ":consumer:ID:state"}
-    members |= {":idempotency:DIGEST"}  # of the HTTP server: no script knows it
     assert documented == {f":{place}" for place in SHARED} | members
 
 

@@ -178,7 +178,22 @@ def test_a_key_takes_tokens_once(served: Served) -> None:
     again = served.post("/v1/acquire", {"budget": "pay", "cost": 7}, headers=key)
     assert first.json() == again.json()
     assert again.headers["idempotency-replayed"] == "true"
-    other = served.post("/v1/acquire", {"budget": "pay", "cost": 8}, headers=key)
+    same = served.post("/v1/acquire", {"cost": 7.0, "budget": "pay", "weight": 1, "key": None}, headers=key)
+    assert first.json() == same.json()
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [("acquire", {"budget": "pay", "cost": 8}), ("acquire", {"budget": "mail", "cost": 7}),
+     ("acquire", {"budget": "pay", "key": "cust-42", "cost": 7}), ("try", {"budget": "pay", "cost": 7})],
+)  # fmt: skip
+def test_a_key_of_another_request(served: Served, path: str, fields: dict[str, object]) -> None:
+    """A key that was used for another cost, budget or operation takes no token."""
+    for name in ("pay", "mail"):
+        served.put(name, rate="100/s", burst=1)
+    key = {"idempotency-key": "order-9"}
+    served.post("/v1/acquire", {"budget": "pay", "cost": 7}, headers=key)
+    other = served.post(f"/v1/{path}", fields, headers=key)
     assert other.status_code == 422
     assert kind_of(other) == "idempotency-key-reused"
 

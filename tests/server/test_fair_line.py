@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus_redis._core.tally import Tally
+from nexus_redis._values.parse import MICRO
 from nexus_redis.errors import AcquireTimeout
 from nexus_redis.server.fair_line import LEAST_PART, FairLine
 from tests.harness.support import run
+from tests.harness.virtual_time import run_in_virtual_time
 
 
 class Slow:
@@ -27,24 +29,12 @@ class Slow:
     def __init__(self, rate: float = 1.0) -> None:
         self._rate = rate
         self._clock = lambda: 0.0
-        self._session = SimpleNamespace(ledger=SimpleNamespace(tally=Tally()))
+        self._session = SimpleNamespace(ledger=SimpleNamespace(tally=Tally(), held=0, is_denied=False))
         self.line: list[tuple[float, asyncio.Future[None]]] = []
+        self.granted = self.returned = 0.0
 
-    def reserve(self, cost: float, timeout: float) -> Slow:  # the test has no clock
-        self._cost = cost
-        return self
-
-    async def __aenter__(self) -> Self:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (self._cost, turn)
-        self.line.append(entry)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if entry in self.line:
-                self.line.remove(entry)
-            raise
-        return self
+    def reserve(self, cost: float, timeout: None) -> SlowReservation:  # the line has the deadlines of its callers
+        return SlowReservation(self, cost)
 
     def _seconds_until_served(self, cost: float) -> float:
         return cost
@@ -58,6 +48,33 @@ class Slow:
         for _ in range(6):  # until the next one is in line
             await asyncio.sleep(0)
         return cost
+
+
+class SlowReservation:
+    """A reservation of such a budget."""
+
+    grant = None
+
+    def __init__(self, budget: Slow, cost: float) -> None:
+        self._budget, self.cost, self.used = budget, cost, cost
+
+    async def __aenter__(self) -> Self:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (self.cost, turn)
+        self._budget.line.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if entry in self._budget.line:
+                self._budget.line.remove(entry)
+            raise
+        self._budget.granted += self.cost
+        return self
+
+    def settle(self, used: float) -> None:
+        """Take back what was not used. The last word counts."""
+        self._budget.returned += self.used - used
+        self.used = used
 
 
 async def served(callers: list[tuple[str, float, str, float]], count: int) -> tuple[list[str], FairLine]:
@@ -147,17 +164,21 @@ def test_a_class_alone_gets_all() -> None:
     count=st.integers(1, 60),
 )
 def test_a_storm_of_cancels(seed: int, count: int) -> None:
-    """Whoever gives up, whenever: nobody is forgotten, nobody is served twice, and nothing is left behind."""
+    """Whoever gives up, whenever: nobody is forgotten or served twice, and each token is a caller's or goes back."""
     chance = random.Random(seed)
 
     async def main() -> None:
         budget: Any = Slow(rate=chance.choice([0.0, 1.0, 100.0]))
-        line, ended = FairLine(budget), list[int]()
+        line, ended = FairLine(budget), dict[int, float]()
 
         async def call(number: int) -> None:
-            who, weight = chance.choice("abc"), chance.choice([0.5, 1.0, 3.0])
-            await line.acquire(who, weight, chance.choice(["high", "normal", "low"]), chance.choice([1.0, 5.0]), 1e6)
-            ended.append(number)
+            who, weight, cost = chance.choice("abc"), chance.choice([0.5, 1.0, 3.0]), chance.choice([1.0, 5.0])
+            taken = await line.acquire(who, weight, chance.choice(["high", "normal", "low"]), cost, 1e6)
+            assert number not in ended
+            ended[number] = cost
+            if chance.random() < 0.2:  # the caller has gone
+                line.give_back(taken)
+                ended[number] = 0.0
 
         tasks = [asyncio.create_task(call(number)) for number in range(count)]
         while not all(task.done() for task in tasks):
@@ -167,11 +188,14 @@ def test_a_storm_of_cancels(seed: int, count: int) -> None:
                 budget.line.pop(0)[1].set_result(None) if not budget.line[0][1].done() else budget.line.pop(0)
             for _ in range(chance.randrange(3)):
                 await asyncio.sleep(0)
-        assert len(ended) == len(set(ended))
+        for _ in range(3):  # requests that nobody needs are cancelled
+            await asyncio.sleep(0)
         assert len(ended) == sum(not task.cancelled() for task in tasks)
-        assert line._ahead == pytest.approx(0)
+        assert budget.granted - budget.returned == pytest.approx(sum(ended.values()))
+        assert not budget.line
         assert not line.waiting
         assert line._next_class() is None
+        assert budget._session.ledger.tally.ahead == 0
 
     run(main())
 
@@ -195,3 +219,118 @@ def test_a_deadline_in_line() -> None:
         await asyncio.gather(first, behind)
 
     run(main())
+
+
+class Lumps(Slow):
+    """A budget of 1,000/s whose tokens come many at once, as those of a claim do."""
+
+    def __init__(self) -> None:
+        super().__init__(rate=1000.0)
+        self._session.ledger.is_denied = True
+
+    async def come(self, tokens: int, each: float) -> None:
+        """Let tokens come for ever."""
+        while True:
+            self._session.ledger.held += tokens * MICRO
+            self.hand_out()
+            await asyncio.sleep(each)
+
+    def hand_out(self) -> None:
+        """Serve the callers in this budget's own line."""
+        ledger = self._session.ledger
+        while self.line and ledger.held >= self.line[0][0] * MICRO:
+            cost, turn = self.line.pop(0)
+            if not turn.done():
+                ledger.held -= int(cost * MICRO)
+                turn.set_result(None)
+
+    def reserve(self, cost: float, timeout: None) -> SlowReservation:
+        asyncio.get_running_loop().call_soon(self.hand_out)
+        return super().reserve(cost, timeout)
+
+
+def parts_of_lumps(callers: list[tuple[str, float, str, int]], *, tokens: int = 60, each: float = 0.06) -> Counter[str]:
+    """Return what ids got in ten seconds, each with `count` callers that come back a millisecond after their answer."""
+
+    async def main() -> Counter[str]:
+        budget: Any = Lumps()
+        line, parts = FairLine(budget), Counter[str]()
+
+        async def call(who: str, weight: float, priority: str) -> None:
+            while True:
+                await line.acquire(who, weight, priority, 1.0, 1e6)
+                parts[who] += 1
+                await asyncio.sleep(0.001)
+
+        tasks = [asyncio.create_task(budget.come(tokens, each))]
+        for who, weight, priority, number in callers:
+            tasks += [asyncio.create_task(call(who, weight, priority)) for _ in range(number)]
+        await asyncio.sleep(10)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return parts
+
+    return run_in_virtual_time(main())
+
+
+def test_parts_of_tokens_that_come_at_once() -> None:
+    """Ids have their parts by weight though each lump of tokens would serve all callers, and nothing lies idle."""
+    parts = parts_of_lumps([("a", 1.0, "normal", 20), ("b", 9.0, "normal", 20)])
+    assert parts.total() >= 9_800, parts
+    assert 0.85 <= parts["b"] / parts.total() <= 0.92, parts
+
+
+def test_classes_of_tokens_that_come_at_once() -> None:
+    """A higher class goes first though each lump of tokens would serve all callers."""
+    parts = parts_of_lumps([("hi", 1.0, "high", 20), ("lo", 1.0, "low", 20)])
+    assert parts.total() >= 9_800, parts
+    assert 0.04 <= parts["lo"] / parts.total() <= 0.08, parts
+
+
+def test_few_callers_use_the_whole_rate() -> None:
+    """The pace at which tokens are given out costs no rate, however few the callers are."""
+    parts = parts_of_lumps([("a", 1.0, "normal", 3)], tokens=100, each=0.1)
+    assert parts.total() >= 9_500, parts
+
+
+def test_tokens_in_plenty_are_given_at_once() -> None:
+    """While the budget gives all that is asked for, a caller never waits for the pace."""
+
+    async def main() -> float:
+        budget: Any = Lumps()
+        budget._session.ledger.is_denied = False
+        line = FairLine(budget)
+        calls = [line.acquire("a", 1.0, "normal", 1.0, 1e6) for _ in range(50)]
+        tasks = [asyncio.create_task(each) for each in calls]
+        coming = asyncio.create_task(budget.come(60, 100.0))
+        await asyncio.gather(*tasks)
+        coming.cancel()
+        return asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(main()) == 0.0
+
+
+def test_who_is_next_shows_when_tokens_come() -> None:
+    """A caller of a higher class goes before those in whose name the tokens were asked for."""
+
+    async def main() -> list[str]:
+        budget: Any = Slow()
+        line, order = FairLine(budget), list[str]()
+
+        async def call(priority: str) -> None:
+            await line.acquire(priority, 1.0, priority, 1.0, 1e6)
+            order.append(priority)
+
+        tasks = [asyncio.create_task(call("low"))]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert budget.line
+        tasks.append(asyncio.create_task(call("high")))
+        await asyncio.sleep(0)
+        await budget.serve()
+        await budget.serve()
+        await asyncio.gather(*tasks)
+        return order
+
+    assert run(main()) == ["high", "low"]
