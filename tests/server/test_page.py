@@ -280,7 +280,7 @@ def test_a_link_that_names_no_budget(served: Served, page: Page, place: str) -> 
 def test_a_stale_consumer_is_not_of_now(served: Served, page: Page) -> None:
     """A consumer that has stopped reporting has an age beside it, and the history says what ended."""
     served.put("es", rate=100)
-    report = {"consumer_id": "es", "instance_id": "es-1", "load": 10, "capacity": 50}
+    report = {"consumer_id": "es", "instance_id": "es-1", "load": 10, "capacity": 50, "interval_ms": 500}
     assert served.post("/v1/report", report).is_success
     page.goto(f"{served.address}/#/budget/es")
     expect(row(page, "es-1")).to_contain_text("Stale")
