@@ -83,7 +83,9 @@ def test_a_silent_server_is_not_live(served: Served, page: Page) -> None:
     expect(page.get_by_text("Live, ")).to_be_visible()
     page.evaluate("new Promise((done) => { window.isSilent = true; requestAnimationFrame(() => setTimeout(done)); })")
     newest = page.locator("#connection").inner_text().split()[-1]
-    page.clock.fast_forward(8_000)
+    page.clock.pause_at(page.evaluate("Date.now() / 1000") + 8)
+    expect(page.locator("#announcer")).to_contain_text("is lost")  # and no more time passes until then
+    page.clock.run_for(100)
     expect(page.get_by_text("Not live")).to_be_visible()
     expect(page.get_by_text(LOST)).to_contain_text(f"The figures are those of {newest}.")
 

@@ -47,7 +47,8 @@ function confirm(asked) {
     const stands = standing(now);
     if (stands === last) return;
     if (last !== null) {
-      setText(before, `This has changed while the dialog was open. Before: "${last}"`);
+      const was = last ? ` Before: "${last}"` : "";
+      setText(before, `Somebody has changed this while the dialog was open.${was}`);
       meanwhile.hidden = false;
       again.checked = false;
       again.required = true;
@@ -143,7 +144,7 @@ export function askPause(budget) {
   return confirm({
     title: ["Pause ", name(budget.name), "?"],
     budget,
-    standing: (now) => (now.is_paused ? `${pauseOf(now)} Yours takes its place.` : "It is not paused."),
+    standing: (now) => (now.is_paused ? `${pauseOf(now)} Yours takes its place.` : ""),
     effect: (now) => [
       `Its rate goes from ${rate(now.rate)} to 0/s.
       Within about a tenth of a second, no producer on any host gets tokens (${users(now)} now).`,
