@@ -48,7 +48,7 @@ Cost   O(1), flat in producers and consumers; O(log n) where a consumer's deadli
 --- @include answer
 
 -- The functions of these files are inside of one function, `rarely`, which is defined only if a call needs it (bundle_lua.py).
---- @holds rarely fault summary rest succession consumers settings rate outage_turn epoch
+--- @holds rarely fault summary rest succession consumers settings history rate outage_turn epoch
 
 local is_read, claim = pcall(read_claim)
 local keys = few_keys()

@@ -27,6 +27,7 @@ Cost   O(1) ]]
 --- @include window
 --- @include settings
 --- @include act
+--- @include history
 --- @include rate
 
 if #ARGV < 5 or #ARGV % 2 ~= 1 then return {err = 'NEXUS_INVALID_ARGUMENTS'} end

@@ -27,6 +27,7 @@ Cost   O(log n) ]]
 --- @include admit
 --- @include settings
 --- @include act
+--- @include history
 --- @include rate
 --- @include producer
 --- @include returns

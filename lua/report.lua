@@ -36,6 +36,7 @@ Cost   O(log n) in consumers ]]
 --- @include consumers
 --- @include window
 --- @include settings
+--- @include history
 --- @include rate
 --- @include law
 --- @include consumer

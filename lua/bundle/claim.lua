@@ -1,4 +1,4 @@
--- Made of lua/claim.lua by `make bundle` (SHA-256 b39c943e24c7bc58); `nexus-redis scripts claim` shows the source.
+-- Made of lua/claim.lua by `make bundle` (SHA-256 2a53c533471ddf85); `nexus-redis scripts claim` shows the source.
 local is_well, reply = pcall(function()
 local string_sub = string.sub
 local string_format = string.format
@@ -882,6 +882,20 @@ function rarely()
     end
     if is_act or turned or math.abs(rate - sums_2.noted_rate) > 0.1 * sums_2.noted_rate then
      sums_2.noted_rate = rate
+     if 'deadline' == 'report' and not turned then
+      repeat
+       local newest = redis.call('XREVRANGE', keys.history, '+', '-', 'COUNT', 2)
+       if #newest < 2 then
+        break
+       end
+       local last, before = newest[1][2], newest[2][2]
+       local apart = tonumber(newest[1][1]:match('^%d+')) - tonumber(newest[2][1]:match('^%d+'))
+       if last[10] == 'report' and last[4] == before[4] and last[8] == before[8] and apart < 10000 then
+        redis.call('XDEL', keys.history, newest[1][1])
+       end
+       break
+      until true
+     end
      do
       local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(budget[22]), 'level', whole(budget[25]), 'load_percent', plain(budget[26]), 'reason', budget[45], 'by', 'deadline'}
       for __7, field in ipairs({'who', 'what', 'why'}) do

@@ -1,4 +1,4 @@
--- Made of lua/leave.lua by `make bundle` (SHA-256 408df4f12f958532); `nexus-redis scripts leave` shows the source.
+-- Made of lua/leave.lua by `make bundle` (SHA-256 c24805f13110067f); `nexus-redis scripts leave` shows the source.
 local is_well, reply = pcall(function()
 local string_format = string.format
 local math_floor = math.floor
@@ -616,6 +616,20 @@ local function settle(keys, budget, settings, now, by, is_act, act)
  end
  if is_act or turned or math_abs(rate - sums.noted_rate) > 0.1 * sums.noted_rate then
   sums.noted_rate = rate
+  if by == 'report' and not turned then
+   repeat
+    local newest = redis_call('XREVRANGE', keys.history, '+', '-', 'COUNT', 2)
+    if #newest < 2 then
+     break
+    end
+    local last, before = newest[1][2], newest[2][2]
+    local apart = tonumber(newest[1][1]:match('^%d+')) - tonumber(newest[2][1]:match('^%d+'))
+    if last[10] == 'report' and last[4] == before[4] and last[8] == before[8] and apart < 10000 then
+     redis_call('XDEL', keys.history, newest[1][1])
+    end
+    break
+   until true
+  end
   do
    local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(budget[22]), 'level', whole(budget[25]), 'load_percent', plain(budget[26]), 'reason', budget[45], 'by', by}
    for __2, field in ipairs({'who', 'what', 'why'}) do

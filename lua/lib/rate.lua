@@ -126,22 +126,6 @@ local function settle_window(keys, budget, settings, now)
   else window.edge = window.landed + sums.free end
 end
 
--- `act`: who did it, what changed, and why. An empty text is left out.
-local function note(keys, budget, by, act)
-  local entry = {'XADD', keys.history, 'MAXLEN', '~', 1000, '*', 'rate_per_s', plain(budget.rate),
-                 'level', whole(budget.level), 'load_percent', plain(budget.load), 'reason', budget.reason, 'by', by}
-  for _, field in ipairs({'who', 'what', 'why'}) do
-    local text = act and act[field]
-    if text and text ~= '' then
-      entry[#entry + 1] = field
-      entry[#entry + 1] = text
-    end
-  end
-  redis.call(unpack(entry))
-  read_rest(keys, budget)
-  if budget.is_persistent == 0 then redis.call('PEXPIRE', keys.history, KEEP_BUDGET_MS) end
-end
-
 -- A producer that listens learns of a drop before its next claim. Nobody has to listen, and nothing depends on this message:
 -- a caller without the right to publish still gets its answer. The count of grants shows which answers are older than the
 -- message.
@@ -172,6 +156,7 @@ local function settle(keys, budget, settings, now, by, is_act, act)
   end
   if is_act or turned or math.abs(rate - sums.noted_rate) > NOTED_CHANGE * sums.noted_rate then
     sums.noted_rate = rate
+    if by == 'report' and not turned then make_room(keys) end
     note(keys, budget, by, act)
   end
   if is_published then

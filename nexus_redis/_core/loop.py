@@ -100,7 +100,7 @@ def _note(
             if answering.failures:
                 answering.note_success()
     elif not exchange.is_overdue:
-        server.note_failure(lost, exchange.sent, came)
+        scheduler.note_failure_of(server, lost, exchange.sent, came)
 
 
 def _resume_due(scheduler: Scheduler, sessions: list[Session], now: float) -> Loop:
@@ -187,7 +187,7 @@ def _give_up(scheduler: Scheduler, now: float) -> Loop:
     """Tell the sessions whose jobs are overdue: they may ask again."""
     for server, exchange in scheduler.take_overdue(now):
         overdue = _overdue(now - exchange.sent)
-        server.note_failure(overdue, exchange.sent, now)
+        scheduler.note_failure_of(server, overdue, exchange.sent, now)
         for session, sent in exchange.parts:
             yield from _step(scheduler)
             outcomes = [overdue] * len(sent.jobs)

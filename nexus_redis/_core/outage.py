@@ -5,6 +5,9 @@
     open        everything; a lossless budget is always closed
 
 Grants of the outage mode are marked `degraded`, and are not made up for later: claims go on from the server's state.
+
+A producer's plan does not go on while its call has no answer. Where Redis hangs, that is most of the time. So the
+outage mode is a session of its own, which makes no calls and serves the callers whether a call hangs or is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from nexus_redis._core.session import Life, Rest, Session
 from nexus_redis._core.waiter import NEVER, Waiter
 from nexus_redis._protocol.calls import DEFAULT_BURST
 from nexus_redis._values.parse import MICRO
@@ -74,15 +78,25 @@ class Allowance:
         return (cost * self._stretch - self.amount) / rate
 
 
-class OutageMode:
+class OutageMode(Session):
     """One producer's outage mode at work. `next_at`: when the next caller may be served or must get its error."""
 
-    __slots__ = ("_session", "allowance", "next_at")
+    is_counted = False
+    sends = False
 
     def __init__(self, session: ProducerSession) -> None:
-        self._session = session
+        self._session, self.scheduler = session, session.scheduler
         self.allowance = Allowance()
         self.next_at = NEVER
+
+    @property
+    def key(self) -> str:
+        return self._session.key
+
+    def live(self) -> Life:
+        while True:
+            yield Rest(self.next_at)
+            self._session.serve_degraded(self.scheduler.clock())
 
     def end(self) -> None:
         """End the outage: Redis answers."""
@@ -120,6 +134,7 @@ class OutageMode:
             asker.error = self._unavailable(asker, now)
             settled.append(asker)
         session.askers = ()
+        self.wake_at(self.next_at)
         return settled
 
     def allows(self, cost: int, now: float) -> bool:

@@ -145,7 +145,7 @@ class ProducerSession(Session):
             self.registration.keep_line(self.ledger)
             self.ledger.wait(waiter)
             self._wake(self.ledger.serve(now), now)
-        self._serve_degraded(now)
+        self.serve_degraded(now)
         self.wake_at(self._next_at(now))
 
     def cancel(self, waiter: Waiter, now: float) -> None:
@@ -172,7 +172,7 @@ class ProducerSession(Session):
         settled = self.ledger.serve(now) if now >= self.ledger.rests else []
         if self.ledger.head is not None:
             self.ledger.wake(now)
-            self._serve_degraded(now)
+            self.serve_degraded(now)
             self.wake_at(self._next_at(now))
         self._wake(settled, now)
 
@@ -246,8 +246,8 @@ class ProducerSession(Session):
             if self.is_leaving:
                 return
             if not can_send or (self.superseded is not None and now < self.superseded.next_try):
-                self._serve_degraded(now)
-                until = min(self.outage.next_at, self.superseded.next_try if self.superseded else NEVER)
+                self.serve_degraded(now)
+                until = self.superseded.next_try if self.superseded else NEVER
                 continue
             if self.ledger.opens <= now:
                 self._wake(self.ledger.serve(now), now)
@@ -267,8 +267,7 @@ class ProducerSession(Session):
         """Return when there is something to do."""
         if self.askers and not self.askers[0].seq:
             return now
-        alone_at = self._outage.next_at if self._outage is not None else NEVER
-        return min(self.ledger.due, self.ledger.opens, alone_at)
+        return min(self.ledger.due, self.ledger.opens)
 
     def on_due(self, time: float) -> None:
         """Go on at that time, since the ledger wants something. A producer that has left and is not used stays away."""
@@ -462,7 +461,7 @@ class ProducerSession(Session):
                 self._forget(ask, was_executed=False, now=now)
             self.registration.unlist()
             ledger.due = now + FIRST_BACKOFF  # beside the server's own backoff, for a call that fails alone
-            self._serve_degraded(now)
+            self.serve_degraded(now)
 
     def _supersede(self, error: NexusError, now: float) -> None:
         """Go on by the outage mode: a newer release has written the state, and an older one cannot read it."""
@@ -472,7 +471,7 @@ class ProducerSession(Session):
                 log_texts.STATE_SUPERSEDED, self.keys.name, error, extra={**self._about, **log_fields(cause=str(error))}
             )
         self.ledger.due = self.superseded.next_try = now + REFUSED_FOR
-        self._serve_degraded(now)
+        self.serve_degraded(now)
 
     @property
     def _about(self) -> dict[str, object]:
@@ -506,7 +505,7 @@ class ProducerSession(Session):
                 self.scheduler.touch(session)
         return parts
 
-    def _serve_degraded(self, now: float) -> None:
+    def serve_degraded(self, now: float) -> None:
         """Serve the callers by the outage mode, if Redis is away."""
         if self.away.is_out:
             self._wake(self.outage.serve(now), now)

@@ -19,7 +19,7 @@ from nexus_redis._core.round_trips import Exchange
 from nexus_redis._core.session import Session
 from nexus_redis._core.subscriptions import Subscriptions
 from nexus_redis._core.waiter import NEVER
-from nexus_redis._protocol.plans import Call, DeferredCall, Job
+from nexus_redis._protocol.plans import Call, DeferredCall, Failed, Job
 from nexus_redis._values import log_texts
 from nexus_redis._values.log import log
 from nexus_redis.errors import NexusError
@@ -142,7 +142,7 @@ class Scheduler(Reachability):
             session.scheduled = NEVER
             if session.due > now:
                 self.schedule(session)
-            elif self.server_of(session).free_at > now:
+            elif session.sends and self.server_of(session).free_at > now:
                 self._blocked[session] = None
             elif not self._is_asking(session) and (session not in self._making or session.is_leaving):
                 taken.append(session)
@@ -195,6 +195,19 @@ class Scheduler(Reachability):
         if self._touched and now < self.asleep_until:
             self.asleep_until = now
             self._wake()
+
+    def note_failure_of(self, server: Reachability, failed: Failed, sent: float, now: float) -> None:
+        """Note that a batch did not come back. With the first that shows an outage, look at the callers that wait.
+
+        The calls of their own sessions may have no answer for seconds.
+        """
+        was_out = server.is_out
+        server.note_failure(failed, sent, now)
+        if server.is_out and not was_out:
+            for session in self.sessions:
+                if self.server_of(session) is server:
+                    self.touch(session)
+            self.look_around(now)
 
     @property
     def is_behind(self) -> bool:

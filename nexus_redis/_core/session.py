@@ -51,6 +51,7 @@ class Session:
     scheduler: Scheduler
     is_counted = True  # Redis may know it, or it has something to tell Redis
     is_leaving = False
+    sends = True  # its plan makes calls; one that makes none goes on while no more batches may be on their way
     overlaps = False  # it may go on while calls that it does not wait for have no answer yet
 
     due = NEVER  # when it goes on

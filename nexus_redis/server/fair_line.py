@@ -101,8 +101,7 @@ class FairLine:
 
     async def acquire(self, who: str, weight: float, priority: str, cost: float, timeout: float) -> Taken:
         """Take `cost` tokens in turn. Raise what `Budget.acquire` raises; a caller that is cancelled takes none."""
-        loop = asyncio.get_running_loop()
-        began, place = loop.time(), Place(cost, self._clock(), loop.create_future())
+        place = Place(cost, self._clock(), asyncio.get_running_loop().create_future())
         self._classes[priority].add(who, weight, place)
         self.waiting[who] += 1
         self._callers += 1
@@ -118,7 +117,7 @@ class FairLine:
             flow, wait = self.budget.flow, expected_wait(self.budget, cost)
             reason = flow.reason or "" if flow is not None else ""
             self.budget._session.ledger.tally.deny(reason)
-            raise AcquireTimeout(self.budget.name, cost, loop.time() - began, reason, wait) from None
+            raise AcquireTimeout(self.budget.name, cost, timeout, reason, wait) from None
         finally:
             self._callers -= 1
             self.waiting[who] -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import redis
 
 from nexus_redis import AcquireTimeout, Denied, NexusError, ServerRefused, Unavailable
 from nexus_redis._core import outage as outage_mode
+from nexus_redis._core.outage import SHORTEST_PAUSE
 from nexus_redis._drivers import tasks, threaded
 from nexus_redis._redis import pubsub
 from nexus_redis._values import log_texts
@@ -308,18 +310,28 @@ def _served(producer: Any) -> bool:
         return False
 
 
-def test_share_goes_on_at_half(clock: ManualClock, open_nexus: Opener, server: Server, proxy: Proxy) -> None:
-    """The mode `share` goes on at half the share, and its grants say so."""
-    budget = open_nexus(proxy.url).budget("stripe", rate=400)
-    for _ in range(2000):
+@pytest.mark.parametrize("seconds", [0, 1])
+@pytest.mark.parametrize("rate", [20, 400])
+def test_share_goes_on_at_half(
+    clock: ManualClock, open_nexus: Opener, server: Server, proxy: Proxy, rate: int, seconds: float
+) -> None:
+    """The mode `share` goes on evenly at half the share, however long calls take to fail; its grants say so."""
+    budget = open_nexus(proxy.url).budget("stripe", rate=rate)
+    for _ in range(5 * rate):
         budget.acquire()
     proxy.refuse()
+    for loop in clock._loops:
+        loop.round_trip = seconds
     assert eventually(lambda: budget.acquire().degraded)
-    began, count = clock.now, 0
+    began, times = clock.now, [clock.now]
     while clock.now - began < 5:
-        count += budget.acquire().degraded
-    assert 200 * 5 * 0.95 < count <= 200 * (5 + 0.25) + 1
+        assert budget.acquire().degraded
+        times.append(clock.now)
+    assert rate / 2 * 5 * 0.95 < len(times) <= rate / 2 * (5 + 0.25) + 1
+    assert max(after - before for before, after in itertools.pairwise(times)) <= 2 / rate + 2 * SHORTEST_PAUSE
     proxy.accept()
+    for loop in clock._loops:
+        loop.round_trip = 0
     assert eventually(lambda: not budget.acquire().degraded and not out(budget))
     assert granted_by(server) >= spent(account_of(budget)) - MICRO
 

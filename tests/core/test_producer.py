@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 from redis import exceptions
 
-from nexus_redis._core.outage import UNAVAILABLE_AFTER
+from nexus_redis._core.outage import SHORTEST_PAUSE, UNAVAILABLE_AFTER
 from nexus_redis._core.producer import IDLE_LEAVES, REFUSED_FOR, ProducerSession
 from nexus_redis._core.registration import Registration
+from nexus_redis._core.round_trips import FIRST_LIMIT, LATEST_LIMIT, MOST_OUT
 from nexus_redis._core.signal_request import SignalRequest
 from nexus_redis._core.waiter import NEVER
-from nexus_redis._protocol.calls import Answer, Claim, Configured
-from nexus_redis._protocol.plans import Call, Job, Outcome
+from nexus_redis._protocol.calls import LEASE, Answer, Claim, Configured
+from nexus_redis._protocol.keys import BudgetKeys
+from nexus_redis._protocol.plans import FIRST_BACKOFF, Call, Job, Outcome
 from nexus_redis._values import error_texts, log_texts
 from nexus_redis._values.parse import MICRO
 from nexus_redis._values.results import Denied
-from nexus_redis._values.settings import BudgetSettings
+from nexus_redis._values.settings import BudgetSettings, ProducerSettings
 from nexus_redis.errors import TOKENS, Closed, InvalidSetting, ServerRefused, Unavailable
 from tests.harness.logged import logged
 from tests.harness.stepping import (
@@ -965,6 +967,110 @@ def test_a_try_in_an_outage_is_answered_at_once(stepper: Stepper) -> None:
     denied = closed.denial(MICRO, stepper.now)
     assert denied is not None
     assert denied.reason == "unavailable"
+
+
+HANGS = exceptions.TimeoutError("Timeout reading from socket")
+
+
+def hung(stepper: Stepper, *accounts: ProducerSession, seconds: float = 1.0) -> None:
+    """Redis has answered, and hangs: each call fails after so many seconds. The loop knows."""
+    for account in accounts:
+        join(account)
+    stepper.advance(1)
+    stepper.server, stepper.delay = fails(HANGS), seconds
+    for account in accounts:
+        join(account, 100)
+    while not stepper.scheduler.is_out:
+        stepper.advance(0.05)
+    assert stepper.now - stepper.scheduler.out_since <= LATEST_LIMIT + 2 * FIRST_BACKOFF + FIRST_LIMIT
+    stepper.advance(LEASE)  # what was at hand is gone
+    for account in accounts:
+        for waiter in account.ledger.callers:
+            account.cancel(waiter, stepper.now)
+        while join(account, whole=True).is_served:
+            assert account.settings.on_outage == "share"
+
+
+def greedy(stepper: Stepper, accounts: list[ProducerSession], callers: int, seconds: float) -> list[list[float]]:
+    """Callers that wait again as soon as they are served, so many in each account: when they are served."""
+    served: list[list[float]] = [[] for _ in accounts]
+
+    def wait(account: ProducerSession, times: list[float]) -> Line:
+        line = Line(1, stepper.now)
+        line.wake = lambda: times.append(stepper.now)
+        account.wait(line)
+        return line
+
+    lines = [[wait(*each) for _ in range(callers)] for each in zip(accounts, served, strict=True)]
+    until = stepper.now + seconds
+    while stepper.now < until - 1e-6:
+        stepper.advance(0.005)
+        for account, times, mine in zip(accounts, served, lines, strict=True):
+            assert all(line.is_degraded for line in mine if line.is_served)
+            mine[:] = [wait(account, times) if line.is_served else line for line in mine]
+    return served
+
+
+@pytest.mark.hurried
+@pytest.mark.parametrize("seconds", [0.1, 1, 2.5, 1e9])
+@pytest.mark.parametrize("share", [5, 50, 1000])
+def test_a_hang_is_served_evenly(stepper: Stepper, share: int, seconds: float) -> None:
+    """While calls hang, callers get the whole share, as evenly as where calls are refused, and never more."""
+    account = producer(stepper)
+    stepper.server = grants(lambda ask: answered(ask.tokens / MICRO, fallback_rate=share * MICRO))
+    hung(stepper, account, seconds=seconds)
+    (served,) = greedy(stepper, [account], 8, 8)
+    assert len(served) >= 8 * share - 1
+    assert max(after - before for before, after in itertools.pairwise(served)) <= 1 / share + SHORTEST_PAUSE + 1e-6
+    ahead = [count - share * at for count, at in enumerate(served)]
+    lowest = itertools.accumulate(ahead, min)
+    assert max(a - b for a, b in zip(ahead, lowest, strict=True)) <= 1 + 1e-6  # in any window: one token ahead
+
+
+@pytest.mark.hurried
+def test_a_hang_holds_up_no_other_producer(stepper: Stepper) -> None:
+    """While calls hang, the producers of many budgets are served, though no more calls may be on their way."""
+    accounts = []
+    for i in range(2 * MOST_OUT):
+        keys = BudgetKeys("test", f"budget-{i}")
+        registration = Registration(keys, BudgetSettings.of())
+        accounts.append(ProducerSession(stepper.scheduler, keys, "p", ProducerSettings.of(), registration))
+    hung(stepper, *accounts, seconds=1e9)
+    for served in greedy(stepper, accounts, 1, 16):
+        assert 16 * 50 - 1 <= len(served) <= 16 * 50 + 1
+        assert max(after - before for before, after in itertools.pairwise(served)) <= 0.021
+
+
+def test_all_lines_hear_of_an_outage(stepper: Stepper) -> None:
+    """Callers whose own call hangs are served as soon as the calls of another budget show the outage."""
+    keys = BudgetKeys("test", "other")
+    other = ProducerSession(
+        stepper.scheduler, keys, "p", ProducerSettings.of(), Registration(keys, BudgetSettings.of())
+    )
+    account = producer(stepper)
+    stepper.delay = 0.01
+    join(account)
+    join(other)
+    stepper.advance(1)
+    stepper.server, stepper.delay = fails(HANGS), 10
+    line = join(account)
+    stepper.advance(0.1)
+    stepper.server, stepper.delay = fails(AWAY), 0.01
+    assert not line.is_settled
+    join(other, 100)
+    while not stepper.scheduler.is_out:
+        stepper.advance(0.01)
+    assert line.is_degraded
+
+
+@pytest.mark.hurried
+def test_a_hang_refuses_who_is_closed(stepper: Stepper) -> None:
+    """While a call hangs, a caller of a closed producer hears so after five seconds."""
+    account = producer(stepper, on_outage="closed")
+    hung(stepper, account, seconds=1e9)
+    line = join(account)
+    stepper.advance(UNAVAILABLE_AFTER + 0.01)
+    assert isinstance(line.error, Unavailable)
 
 
 def test_recovery_brings_no_burst(stepper: Stepper) -> None:

@@ -18,12 +18,13 @@ import random
 import redis
 from redis import exceptions
 
-from nexus_redis._core.loop import Loop, serve
+from nexus_redis._core.loop import Loop, deliver, run_until_pause, serve
 from nexus_redis._core.producer import ProducerSession
 from nexus_redis._core.registration import Registration
+from nexus_redis._core.round_trips import Exchange
 from nexus_redis._core.scheduler import Scheduler
 from nexus_redis._core.waiter import Waiter
-from nexus_redis._protocol.plans import Call, Job, Outcome, Pause
+from nexus_redis._protocol.plans import Call, Job, Outcome
 from nexus_redis._redis.faults import failed
 from nexus_redis._values.parse import MICRO
 from nexus_redis._values.settings import BudgetSettings, ProducerSettings
@@ -56,7 +57,7 @@ class Process:
         self.plan: Loop = serve(self.scheduler)
         self.is_away, self.woken_at, self.has_turn = False, math.inf, False
         self.alone = self.calls = 0
-        fleet.later(fleet.now, self._step, None)
+        fleet.later(fleet.now, self._step)
 
     # --- the loop
 
@@ -71,41 +72,42 @@ class Process:
 
     def _awake(self, when: float) -> None:
         if when == self.woken_at and not self.is_away:
-            self._step(None)
+            self._step()
 
-    def _step(self, outcomes: list[Outcome] | None) -> None:
+    def _step(self) -> None:
         self.is_away, self.woken_at = True, math.inf  # whoever wakes it now would step it from within
-        while True:
-            step = self.plan.send(outcomes)
-            if not isinstance(step, Pause):
-                self._send(step.jobs)
-                return
-            outcomes = None
-            if step.seconds > 0:
-                self.is_away = False
-                self._look_at(self.fleet.now + step.seconds)
-                return
+        pause = run_until_pause(self.plan, self._send)
+        self.is_away = False
+        if pause is not None:
+            self._look_at(self.fleet.now + pause.seconds)
 
-    def _send(self, batch: list[Job]) -> None:
+    def _send(self, exchange: Exchange) -> None:
+        """Carry a batch; the loop goes on meanwhile."""
         self.calls += 1
+        jobs = exchange.jobs
         if self.link == "refused":
-            lost: list[Outcome] = [failed(exceptions.ConnectionError("refused"))] * len(batch)
-            self.fleet.later(self.fleet.now, self._step, lost)
+            self._post(0.0, exchange, [failed(exceptions.ConnectionError("refused"))] * len(jobs))
         elif self.link == "hole":
-            self.fleet.later(
-                self.fleet.now + CALL_TIMEOUT, self._step, [failed(exceptions.TimeoutError("hole"))] * len(batch)
-            )
+            self._post(CALL_TIMEOUT, exchange, [failed(exceptions.TimeoutError("hole"))] * len(jobs))
         else:
-            self.fleet.later(self.fleet.now + self.trip / 2, self._arrive, batch)
+            self.fleet.later(self.fleet.now + self.trip / 2, self._arrive, exchange)
 
-    def _arrive(self, batch: list[Job]) -> None:
-        outcomes = [self.fleet.serve(job) for job in batch]
+    def _arrive(self, exchange: Exchange) -> None:
+        outcomes = [self.fleet.serve(job) for job in exchange.jobs]
         if self.link == "up":
-            self.fleet.later(self.fleet.now + self.trip / 2, self._step, outcomes)
+            self._post(self.trip / 2, exchange, outcomes)
         else:
-            self.fleet.later(
-                self.fleet.now + CALL_TIMEOUT, self._step, [failed(exceptions.TimeoutError("deaf"))] * len(batch)
-            )
+            lost: list[Outcome] = [failed(exceptions.TimeoutError("deaf"))] * len(outcomes)
+            self._post(CALL_TIMEOUT, exchange, lost)
+
+    def _post(self, seconds: float, exchange: Exchange, outcomes: list[Outcome]) -> None:
+        self.fleet.later(self.fleet.now + seconds, self._deliver, (exchange, outcomes))
+
+    def _deliver(self, letter: tuple[Exchange, list[Outcome]]) -> None:
+        self.is_away = True
+        for _ in deliver(self.scheduler, *letter):
+            pass
+        self._step()
 
     # --- callers
 

@@ -767,6 +767,36 @@ def test_the_history_has_turns_and_moves(story: ScriptDriver) -> None:
     ]
 
 
+def jitter(story: ScriptDriver, times: int) -> None:
+    """Report loads whose rates differ by more than a tenth, at one level."""
+    for turn in range(times):
+        story.at(story.now + 0.5).report(load=(81, 85)[turn % 2], capacity=200)
+
+
+def test_jitter_leaves_acts_in_the_history(story: ScriptDriver) -> None:
+    """A load that jitters does not fill the history. Its last entry is there, and so is what a person did before."""
+    story.report(load=0, capacity=200)
+    story.configure("operator", burst=0.3, why="the provider asked for it")
+    jitter(story, 40)
+    told = [(note["by"], note["rate_per_s"]) for note in story.notes]
+    assert ("operator", "200") in told
+    assert told[-1] == ("report", "150")
+    assert len(told) <= 6
+
+
+def test_slow_moves_stay_in_the_history(story: ScriptDriver) -> None:
+    """The history keeps entries of reports that stand ten seconds apart."""
+    story.report(load=0, capacity=200)
+    jitter(story, 1)
+    notes: list[Any] = story.notes[-2:]
+    seconds, _ = story.client.time()
+    story.client.delete(story.keys.history)
+    for age, note in zip((31, 20), notes, strict=True):  # their ids say when they were written
+        story.client.xadd(story.keys.history, note, id=f"{seconds - age}000-1")
+    jitter(story, 4)
+    assert [note["rate_per_s"] for note in story.notes] == ["200", "190", "150", "150"]
+
+
 def test_the_history_has_a_thousand_entries(real_story: ScriptDriver) -> None:
     """The history keeps about a thousand entries."""
     for _ in range(1300):

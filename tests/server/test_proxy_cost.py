@@ -59,7 +59,7 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> Spent:
         ("bytes", "/", [], None, 1),
         ("lines", "/_bulk", [], BULK, 3),
         ("lines", "/logs/_bulk?refresh", [], BULK, 3),
-        ("lines", "/_bulk", ["Content-Encoding: gzip"], gzip.compress(BULK), 3),
+        ("lines", "/_bulk", ["Content-Encoding: gzip"], gzip.compress(BULK, mtime=0), 3),
         ("lines", "/_bulk", ["Content-Encoding: deflate"], zlib.compress(BULK), 3),
         ("lines", "/_msearch", [], b'{}\n{"query": {}}\n' * 3, 3),
         ("lines", "/other", ["Content-Type: application/x-ndjson"], BULK, 3),
