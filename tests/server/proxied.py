@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import uvicorn
 
+from nexus_redis._values.parse import MICRO
 from nexus_redis.asyncio import Nexus
 from nexus_redis.server.connection import Connection
 from nexus_redis.server.proxy import Proxy, ProxyOptions
@@ -76,8 +77,8 @@ Handler = Callable[[Visit], Awaitable[None]]
 class Upstream:
     """A server that notes each request, and has `handle` answer it. Without one, it says ok."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int = 0) -> None:
+        self.port = port or free_port()
         self.url = f"http://{HOST}:{self.port}"
         self.heads: list[Head] = []
         self.bodies: list[bytes] = []
@@ -107,6 +108,11 @@ class Upstream:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Close all connections."""
+        for task in self._tasks:
+            task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -187,6 +193,11 @@ class Proxied:
             lines.append(f"Content-Length: {len(body)}")
         await client.send("\r\n".join((*lines, "", "")).encode() + (body or b""))
         return await client.answer(method)
+
+    @property
+    def used(self) -> float:
+        """The tokens that requests have used, of the budget of `options`."""
+        return self.nexus.budget("es")._session.ledger.used / MICRO
 
     async def until(self, is_so: Callable[[], object]) -> None:
         """Give others turns until it holds."""

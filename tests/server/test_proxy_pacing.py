@@ -11,7 +11,7 @@ import pytest
 
 from nexus_redis import Denied
 from nexus_redis.server.options import Limits, ServerOptions
-from nexus_redis.server.proxy import ProxyApplication, ProxyOptions, texts
+from nexus_redis.server.proxy import ProxyApplication, ProxyOptions
 from tests.harness.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import HOST, PATIENCE, run
@@ -172,28 +172,6 @@ def test_retry_after(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Non
             assert pauses == [40]
 
     run(main())
-
-
-def test_outage_is_logged_once(one_server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says once that the upstream is away, and once that it is back."""
-    caplog.set_level("INFO")
-
-    async def main() -> None:
-        async with proxied(one_server) as site:
-
-            async def hang_up(visit: Visit) -> None:
-                visit.writer.transport.abort()
-
-            site.upstream.handle = hang_up
-            for _ in range(3):
-                await site.ask()
-            site.upstream.handle = site.upstream.say_ok
-            for _ in range(2):
-                await site.ask()
-
-    run(main())
-    ours = [record.msg for record in caplog.records if record.msg in (texts.UPSTREAM_AWAY, texts.UPSTREAM_BACK)]
-    assert ours == [texts.UPSTREAM_AWAY, texts.UPSTREAM_BACK]
 
 
 # --- options

@@ -27,7 +27,8 @@ from nexus_redis.asyncio import Budget, Consumer
 from nexus_redis.errors import NexusError
 from nexus_redis.extending import log, log_fields
 from nexus_redis.server.proxy import texts
-from nexus_redis.server.proxy.upstream import FAILURES, Broken, Upstream
+from nexus_redis.server.proxy.failures import FAILURES, Broken, cause_of
+from nexus_redis.server.proxy.upstream import Upstream
 
 EACH: Final = 1.0  # seconds between two looks, and between two reports
 PATIENCE: Final = 3  # looks that may fail before the nodes count as gone
@@ -195,7 +196,7 @@ class WriteQueues:
         self._failures += 1
         if self._failures == PATIENCE or (self._failures == 1 and not self._sources):
             self._is_read = False
-            cause, name = str(error) or type(error).__name__, self._upstream.name
+            cause, name = cause_of(error) if isinstance(error, FAILURES) else str(error), self._upstream.name
             about = log_fields(event="stats_away", budget=self._budget.name, upstream=name, cause=cause)
             log.warning(texts.STATS_AWAY, self._budget.name, name, cause, extra=about)
             await self._forget(list(self._sources))

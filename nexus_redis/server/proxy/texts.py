@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from nexus_redis.server.texts import quoted
-
 # --- remedies of options
 
 NO_ADDRESS: Final = "use an address like http://es:9200 or https://api.example/v2"
@@ -52,26 +50,55 @@ def client_silent(seconds: float) -> str:
     return f"The client sent no part of the body for {seconds:g} s. A whole body did not reach the upstream."
 
 
-def unreachable(upstream: str, error: str) -> str:
+def unreachable(upstream: str, cause: str) -> str:
     """Return the detail where no connection could be made."""
-    return f"The upstream {upstream} cannot be reached ({quoted(error)}). It has received nothing of the request."
+    return with_received(f"The upstream {upstream} cannot be reached ({cause}).", is_begun=False)
 
 
-def broken(upstream: str, error: str) -> str:
-    """Return the detail where a connection ended before the response."""
-    return f"The upstream {upstream} gave no valid response ({quoted(error)}). It may have received the request."
+def broken(upstream: str, cause: str) -> str:
+    """Return the beginning of the detail where a connection ended before the response."""
+    return f"The upstream {upstream} gave no valid response ({cause})."
 
 
 def silent(upstream: str, seconds: float) -> str:
-    """Return the detail where the response did not come in time."""
-    return f"The upstream {upstream} sent nothing for {seconds:g} s. It may have received the request."
+    """Return the beginning of the detail where the response did not come in time."""
+    return f"The upstream {upstream} sent nothing for {seconds:g} s."
+
+
+def with_received(detail: str, *, is_begun: bool) -> str:
+    """Return a detail that also says whether the upstream may have the request."""
+    return f"{detail} It {'may have received' if is_begun else 'has received nothing of'} the request."
+
+
+# --- what goes wrong at the upstream
+
+CONNECT_TIMEOUT: Final = "no connection was made in time"
+UNKNOWN_NAME: Final = "its name has no address"
+BAD_CERTIFICATE: Final = "its certificate is not valid"
+NO_TLS: Final = "it does not speak TLS as it should"
+SILENT: Final = "it was silent for too long"
+CLOSED: Final = "it closed the connection"
+LOST: Final = "the connection was lost"
+BODY_CUT: Final = "the body of its response is not whole"
+NOT_HTTP: Final = "its response is not HTTP"
+BAD_HEADERS: Final = "the headers of its response are malformed"
+
+
+def status(found: int) -> str:
+    """Return the cause where the upstream does not show its statistics."""
+    return f"it answered with the status {found}"
 
 
 # --- the log
 
-UPSTREAM_AWAY: Final = "budget %s: the upstream %s does not answer: %s. Clients get 502 or 504 until it does."
+UPSTREAM_AWAY: Final = (
+    "budget %s: no request gets a response from the upstream %s: %s. Clients get 502 or 504 until one does."
+)
 UPSTREAM_BACK: Final = "budget %s: the upstream %s answers again"
-RESPONSE_CUT: Final = "budget %s: the upstream %s broke off a response: %s. The client sees that it is not whole."
+RESPONSE_CUT: Final = (
+    "budget %s: the upstream %s broke off a response: %s. The client sees that it is not whole. "
+    "Of such responses there were %d since the last line about them."
+)
 STATS_AWAY: Final = (
     "budget %s: the write queue of %s cannot be read: %s. "
     "Without it the budget has no rate of its own; the proxy tries again each second."

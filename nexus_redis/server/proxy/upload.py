@@ -15,19 +15,33 @@ from nexus_redis.server.proxy.client_body import ClientBody
 from nexus_redis.server.proxy.cost import Price
 from nexus_redis.server.proxy.headers import Framing
 from nexus_redis.server.proxy.pacing import Attempt, Pacer
+from nexus_redis.server.proxy.upstream import Passage
 
 
 class Upload:
     """The body of one request. `tokens` are to be taken before `parts` may be sent."""
 
-    def __init__(self, body: ClientBody, framing: Framing, price: Price | None, whole_bytes: int) -> None:
+    def __init__(
+        self, body: ClientBody, framing: Framing, price: Price | None, whole_bytes: int, passage: Passage
+    ) -> None:
         self._body, self._length, self._price, self._whole_bytes = body, framing.length, price, whole_bytes
+        self.passage = passage
         self._ready: list[bytes] = []
         self._sent = 0
         self._prepaid = 0  # tokens of parts that are still to come
-        self.tokens = 1
+        self._tokens = 1
         self.failure: Exception | None = None  # why the body could not be passed on
         self.is_over = framing.length == 0
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens to begin with."""
+        return self._tokens
+
+    @property
+    def used(self) -> int:
+        """Return how many of these tokens are used: none if nothing was sent, and none for parts that never came."""
+        return max(1, self._tokens - self._prepaid) if self.passage.is_begun else 0
 
     async def measure(self) -> None:
         """Learn the tokens to begin with: those of the whole body, if it is small enough."""
@@ -35,14 +49,14 @@ class Upload:
         if price is None or self._length == 0:
             return
         if price is len and self._length is not None:
-            self.tokens = self._prepaid = max(1, min(self._length, self._whole_bytes))
+            self._tokens = self._prepaid = max(1, min(self._length, self._whole_bytes))
             return
         size = tokens = 0
         while size < self._whole_bytes and (part := await self._body.next_part()) is not None:
             size += len(part)
             tokens += price(part)
             self._ready.append(part)
-        self.tokens = max(1, tokens)
+        self._tokens = max(1, tokens)
 
     def whole(self) -> bytes | None:
         """Return the body if it is short and here already, so that it goes out in one piece."""
@@ -72,7 +86,7 @@ class Upload:
         except Exception as error:
             self.failure = error
             raise
-        self.is_over = True
+        self.is_over = self.passage.is_begun = True  # the header of an empty body is sent with its end
         attempt.begin()
 
     def _owed(self, part: bytes) -> int:
