@@ -12,7 +12,8 @@ import uvicorn
 from nexus_redis._values.parse import MICRO
 from nexus_redis.asyncio import Nexus
 from nexus_redis.server.connection import Connection
-from nexus_redis.server.proxy import Proxy, ProxyOptions
+from nexus_redis.server.options import ServerOptions
+from nexus_redis.server.proxy import Proxy, ProxyApplication, ProxyOptions
 from tests.harness.servers import Server
 from tests.harness.support import HOST, PATIENCE, free_port
 
@@ -255,6 +256,25 @@ async def running(app: Any) -> AsyncIterator[int]:
     finally:
         server.should_exit = True
         await serving_task
+
+
+Ask = Callable[[bytes], Awaitable[Answer]]
+
+
+@asynccontextmanager
+async def product(redis: Server, **given: Any) -> AsyncIterator[tuple[Ask, Upstream]]:
+    """Run the proxy as the command line does, with the checks before it; yields how to ask it."""
+    async with asyncio.timeout(PATIENCE), Upstream() as upstream:
+        async with running(ProxyApplication(ServerOptions(url=redis.url), options(upstream, **given))) as port:
+
+            async def ask(raw: bytes) -> Answer:
+                client = Client(*await asyncio.open_connection(HOST, port))
+                await client.send(raw)
+                answer = await client.answer()
+                client.writer.close()
+                return answer
+
+            yield ask, upstream
 
 
 def reported(consumers: Any) -> dict[str, float]:

@@ -162,6 +162,21 @@ def test_malformed_response(one_server: Server) -> None:
     run(main())
 
 
+def test_unasked_upgrade(one_server: Server) -> None:
+    """An upstream that changes the protocol, which nobody has asked for, has given no valid response."""
+
+    async def main() -> None:
+        async with proxied(one_server) as site:
+            site.upstream.answering(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+            answer = await site.ask()
+            assert (answer.status, problem(answer)["upstream_received"]) == (502, "maybe")
+            site.upstream.handle = site.upstream.say_ok
+            assert (await site.ask()).status == 200
+            assert site.upstream.connections == 2
+
+    run(main())
+
+
 # --- the log
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from nexus_redis import Denied
+from nexus_redis.errors import AcquireTimeout
 from nexus_redis.server.options import Limits, ServerOptions
-from nexus_redis.server.proxy import ProxyApplication, ProxyOptions
+from nexus_redis.server.proxy import ProxyApplication, ProxyOptions, texts
 from tests.harness.refusals import refusal
 from tests.harness.servers import Server
 from tests.harness.support import HOST, PATIENCE, run
@@ -49,6 +50,29 @@ def test_over_budget(one_server: Server) -> None:
             assert answer.head.one("ratelimit").startswith('"es";r=0;t=')
             assert answer.head.one("ratelimit-policy") == '"es";q=1;w=3600'
             assert answer.head.one("content-type") == "application/problem+json"
+
+    run(main())
+
+
+def test_retry_after_is_never_now(one_server: Server) -> None:
+    """A refused request is told to come back later, also where nobody knows when."""
+
+    async def main() -> None:
+        async with proxied(one_server) as site:
+            refused = site.proxy.pacer._refusal(AcquireTimeout("es", 1, 1.0, "unavailable"))
+            assert (refused.members["retry_after_ms"], dict(refused.headers)[b"retry-after"]) == (1_000, b"1")
+
+    run(main())
+
+
+def test_too_dear(one_server: Server) -> None:
+    """A request that costs more than the rate gives while it may wait is told that it will never pass."""
+
+    async def main() -> None:
+        async with proxied(one_server, rate="1/h", wait_s=0.01, cost="lines") as site:
+            await until_denied(site, "rate", "contended", "learning")
+            answer = await site.ask("/_bulk", method="POST", body=BULK)
+            assert texts.too_dear(2, 1 / 3_600, 0.01) in json.loads(answer.body)["detail"]
 
     run(main())
 

@@ -105,9 +105,9 @@ class Exchange:
                 attempt.answered(response.status)
                 await self._pass_back(response)
             finally:
-                if upload.is_over:
+                if upload.is_over and response.status >= HTTPStatus.OK:
                     response.release()
-                else:  # an early answer: the upstream does not want the rest
+                else:  # an early answer, so the upstream does not want the rest, or no longer HTTP
                     response.close()
         except asyncio.CancelledError:
             attempt.cancelled()
@@ -148,7 +148,7 @@ class Exchange:
         """Stream the response to the client, which slows the upstream down where it reads slowly."""
         upstream, host = self._proxy.upstream, response.url.host or ""
         headers = response_headers(response.status, response.raw_headers)
-        if headers is None or response.status > 599:
+        if headers is None or not HTTPStatus.OK <= response.status <= 599:  # 101 was not asked for
             detail = texts.with_received(texts.broken(upstream.name, texts.BAD_HEADERS), is_begun=True)
             raise ProxyProblem(HTTPStatus.BAD_GATEWAY, detail, "maybe")
         await self._proxy.pacer.pause_if_asked(response.status, response.headers, host)

@@ -117,15 +117,21 @@ class Pacer:
         match error:
             case AcquireTimeout():
                 shown = AcquireTimeout(self._shown, error.cost, error.waited, error.reason)
-                return self.refused(error.reason, error.retry_after, f"{shown}. {texts.NOT_PASSED_ON}")
+                hint = self._hint(error.cost)
+                return self.refused(error.reason, error.retry_after, f"{shown}. {hint}{texts.NOT_PASSED_ON}")
             case Unavailable():
                 return self.refused("unavailable", AWAY_RETRY, texts.REDIS_AWAY)
             case Closed():
                 return self.refused("stopping", AWAY_RETRY, texts.STOPPING)
         return self.refused("rate", LONGEST_RETRY, texts.COST_TOO_LARGE)
 
+    def _hint(self, tokens: float) -> str:
+        rate = known_rate(self.budget)
+        return f"{texts.too_dear(tokens, rate, self._wait)} " if rate and tokens > rate * self._wait else ""
+
     def refused(self, reason: str, wait: float, detail: str) -> Problem:
         """Return the answer to a request that gets no tokens."""
+        wait = wait if wait > 0 else AWAY_RETRY
         fields = rate_limit_fields(self._shown, known_rate(self.budget), max(1.0, wait))
         headers: Headers = [(name.lower().encode(), value.encode()) for name, value in fields]
         return over_budget(self._shown, reason, wait, detail, headers)

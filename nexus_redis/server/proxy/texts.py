@@ -31,13 +31,32 @@ TWO_LENGTHS: Final = (
 )
 UNKNOWN_CODING: Final = "The proxy knows the transfer coding chunked only. The request was not passed on."
 NO_TUNNEL: Final = "The proxy makes no tunnels. The request was not passed on."
+NO_WEBSOCKET: Final = "The proxy does not pass WebSockets on, so let this client connect to the upstream itself."
 NO_PATH: Final = "The target of the request has no path. The request was not passed on."
 NOT_UTF_8: Final = "The path and the headers of a request must be UTF-8. The request was not passed on."
 UNCOUNTABLE: Final = (
-    "The actions of this body cannot be counted: send it without Content-Encoding, or with gzip or deflate. "
+    "The actions or lines of this body cannot be counted: send it without Content-Encoding, or with gzip or deflate. "
     "The request was not passed on."
 )
 BROKEN_BODY: Final = "The body is not what its Content-Encoding says. A whole body did not reach the upstream."
+
+
+def wrong_host(detail: str) -> str:
+    """Return the detail for a name that this proxy does not have."""
+    return f"{detail} Start the proxy with --allow-host NAME if the name is meant. {NOT_PASSED_ON}"
+
+
+def no_own_path(where: str) -> str:
+    """Return the detail for a path of the proxy itself that does not exist."""
+    return f"The proxy has healthz, readyz and metrics at {where}, and nothing else. {NOT_PASSED_ON}"
+
+
+def too_dear(tokens: float, rate: float, seconds: float) -> str:
+    """Return the sentence for a request that the rate does not pay for while it may wait."""
+    return (
+        f"The request costs {tokens:g} tokens, and at {rate:g}/s they take longer than the {seconds:g} s that it may "
+        "wait: send less in one request, or start the proxy with a longer --wait."
+    )
 
 
 def too_many_waiters(most: int) -> str:
