@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple, Self
 
 import uvicorn
@@ -264,17 +264,20 @@ Ask = Callable[[bytes], Awaitable[Answer]]
 @asynccontextmanager
 async def product(redis: Server, **given: Any) -> AsyncIterator[tuple[Ask, Upstream]]:
     """Run the proxy as the command line does, with the checks before it; yields how to ask it."""
-    async with asyncio.timeout(PATIENCE), Upstream() as upstream:
-        async with running(ProxyApplication(ServerOptions(url=redis.url), options(upstream, **given))) as port:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(asyncio.timeout(PATIENCE))
+        upstream = await stack.enter_async_context(Upstream())
+        app = ProxyApplication(ServerOptions(url=redis.url), options(upstream, **given))
+        port = await stack.enter_async_context(running(app))
 
-            async def ask(raw: bytes) -> Answer:
-                client = Client(*await asyncio.open_connection(HOST, port))
-                await client.send(raw)
-                answer = await client.answer()
-                client.writer.close()
-                return answer
+        async def ask(raw: bytes) -> Answer:
+            client = Client(*await asyncio.open_connection(HOST, port))
+            await client.send(raw)
+            answer = await client.answer()
+            client.writer.close()
+            return answer
 
-            yield ask, upstream
+        yield ask, upstream
 
 
 def reported(consumers: Any) -> dict[str, float]:

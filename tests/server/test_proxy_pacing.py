@@ -71,8 +71,11 @@ def test_too_dear(one_server: Server) -> None:
     async def main() -> None:
         async with proxied(one_server, rate="1/h", wait_s=0.01, cost="lines") as site:
             await until_denied(site, "rate", "contended", "learning")
+            attempts = site.nexus.budget("es")._session.ledger.demand.attempts
             answer = await site.ask("/_bulk", method="POST", body=BULK)
-            assert texts.too_dear(2, 1 / 3_600, 0.01) in json.loads(answer.body)["detail"]
+            assert json.loads(answer.body)["detail"] == texts.too_dear(2, 0.000278, 0.01)
+            assert answer.head.one("retry-after") == "60"
+            assert site.nexus.budget("es")._session.ledger.demand.attempts == attempts
 
     run(main())
 

@@ -6,8 +6,8 @@
     {"create": {}}     <- an action, 3 in all
 
 `_msearch` has the same form, a header and a body for each search. Any other NDJSON body costs a token for each line
-that is not blank, because nobody knows which lines belong together. A body with `Content-Encoding: gzip` or `deflate` is
-decompressed beside its way, for the count only: the upstream gets it as the client sent it.
+that is not blank, because nobody knows which lines belong together. A body with `Content-Encoding: gzip` or `deflate`
+is decompressed beside its way, for the count only: the upstream gets it as the client sent it.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class ActionCounter:
 
 
 class InflatedCounter:
-    """What `counter` counts of a compressed body. A small piece of it is in memory at a time, however far it expands."""
+    """What `counter` finds in a compressed body. A small piece is in memory at a time, however far it expands."""
 
     def __init__(self, counter: ActionCounter | LineCounter) -> None:
         self._counter, self._inflate = counter, zlib.decompressobj(ANY_WINDOW)

@@ -23,11 +23,12 @@ class ProxyOptions:
 
     `upstream` is an `http` or `https` address. A path in it is put before the path of each request. `rate` makes the
     budget a plain limit; without one, the laws find the rate from what the upstream answers. `cost` says what a request
-    costs: one token (`requests`), one for each byte of its body (`bytes`), or one for each action of a bulk
-    and each line of another NDJSON body (`lines`). A request waits at most `wait_s` for its tokens. A body of up to `whole_bytes` is paid for as a whole
-    before any of it is passed on; a larger one is paid for part by part. `connect_s` bounds a connection to the
-    upstream, and `silence_s` the time in which neither side sends anything. `stop_s` is for requests in progress when
-    the proxy stops. `keep_host` passes on the client's `Host`. `stats` names the kind of upstream whose queue is read.
+    costs: one token (`requests`), one for each byte of its body (`bytes`), or one for each action of a bulk and each
+    line of another NDJSON body (`lines`). A request waits at most `wait_s` for its tokens. A body of up to
+    `whole_bytes` is paid for as a whole before any of it is passed on; a larger one is paid for part by part.
+    `connect_s` bounds a connection to the upstream, and `silence_s` the time in which neither side sends anything.
+    `stop_s` is for requests in progress when the proxy stops. `keep_host` passes on the client's `Host`. `stats` names
+    the kind of upstream whose queue is read.
 
     With `upstream="http://es:9200/logs"`, a request for `/_bulk` goes to `http://es:9200/logs/_bulk`.
     """

@@ -55,7 +55,7 @@ def too_dear(tokens: float, rate: float, seconds: float) -> str:
     """Return the sentence for a request that the rate does not pay for while it may wait."""
     return (
         f"The request costs {tokens:g} tokens, and at {rate:g}/s they take longer than the {seconds:g} s that it may "
-        "wait: send less in one request, or start the proxy with a longer --wait."
+        f"wait. Send less in one request, or start the proxy with a longer --wait. {NOT_PASSED_ON}"
     )
 
 
