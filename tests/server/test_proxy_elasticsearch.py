@@ -129,8 +129,26 @@ def test_unreadable_queues(one_server: Server, caplog: pytest.LogCaptureFixture)
             await until_seen(site, **{"elasticsearch.node-1": {"queue_depth": 20.0}})
 
     run(main())
-    ours = [record.msg for record in caplog.records if record.msg in (texts.STATS_AWAY, texts.STATS_BACK)]
-    assert ours[-3:] == [texts.STATS_BACK, texts.STATS_AWAY, texts.STATS_BACK]
+    known = (texts.STATS_AWAY, texts.STATS_READ, texts.STATS_BACK)
+    ours = [record.msg for record in caplog.records if record.msg in known]
+    assert ours[-3:] == [texts.STATS_READ, texts.STATS_AWAY, texts.STATS_BACK]
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(("rate", "so"), [(None, texts.NO_RATE), (1_000, texts.FIXED_RATE)])
+def test_never_readable(one_server: Server, caplog: pytest.LogCaptureFixture, rate: int | None, so: str) -> None:
+    """Where the queue cannot be read from the start, the log says so once, and what makes the rate meanwhile."""
+
+    async def main() -> None:
+        async with proxied(one_server, rate=rate, stats="elasticsearch") as site:
+            site.upstream.answering(b"HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n")
+            queues = site.proxy._queues
+            await site.until(lambda: queues is not None and queues._failures > elasticsearch.PATIENCE + 1)
+
+    run(main())
+    [line] = [record for record in caplog.records if record.msg == texts.STATS_AWAY]
+    assert so in line.getMessage()
+    assert texts.status(401) in line.getMessage()
 
 
 def test_worth_of_a_task() -> None:

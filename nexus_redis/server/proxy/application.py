@@ -36,7 +36,8 @@ class Proxy:
         # A fixed rate needs no observer, and a queue that is read would be counted beside the observer's finding.
         is_observed = options.rate is None and options.stats is None
         self.pacer = Pacer(budget, budget.observer() if is_observed else None, options.wait_s)
-        self._queues = None if options.stats is None else WriteQueues(budget, self.upstream)
+        has_rate = options.rate is not None
+        self._queues = None if options.stats is None else WriteQueues(budget, self.upstream, has_rate=has_rate)
         self._exchanges: set[Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()

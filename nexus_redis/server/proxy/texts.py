@@ -118,8 +118,8 @@ RESPONSE_CUT: Final = (
     "budget %s: the upstream %s broke off a response: %s. The client sees that it is not whole. "
     "Of such responses there were %d since the last line about them."
 )
-STATS_AWAY: Final = (
-    "budget %s: the write queue of %s cannot be read: %s. "
-    "Without it the budget has no rate of its own; the proxy tries again each second."
-)
-STATS_BACK: Final = "budget %s: the write queue of %s is read again (%d nodes)"
+STATS_AWAY: Final = "budget %s: the write queue of %s cannot be read: %s. %s The proxy tries again each second."
+NO_RATE: Final = "Without it the budget has no rate."
+FIXED_RATE: Final = "The budget keeps the rate that --rate names."
+STATS_READ: Final = "budget %s: the write queue of %s is read (nodes: %d)"
+STATS_BACK: Final = "budget %s: the write queue of %s is read again (nodes: %d)"
