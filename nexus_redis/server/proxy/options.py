@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from yarl import URL
@@ -11,6 +12,7 @@ from nexus_redis.errors import InvalidSetting
 from nexus_redis.extending import parse_seconds
 from nexus_redis.server.options import Limits
 from nexus_redis.server.proxy import texts
+from nexus_redis.server.proxy.credentials import authorization_of
 
 COSTS: Final = ("requests", "bytes", "lines")
 STATS: Final = ("elasticsearch",)
@@ -28,7 +30,8 @@ class ProxyOptions:
     `whole_bytes` is paid for as a whole before any of it is passed on; a larger one is paid for part by part.
     `connect_s` bounds a connection to the upstream, and `silence_s` the time in which neither side sends anything.
     `stop_s` is for requests in progress when the proxy stops. `keep_host` passes on the client's `Host`. `stats` names
-    the kind of upstream whose queue is read.
+    the kind of upstream whose queue is read. `stats_credentials` is a file with the credentials for that, and for
+    nothing else.
 
     With `upstream="http://es:9200/logs"`, a request for `/_bulk` goes to `http://es:9200/logs/_bulk`.
     """
@@ -45,6 +48,7 @@ class ProxyOptions:
     stop_s: float = 3.0
     keep_host: bool = False
     stats: str | None = None
+    stats_credentials: Path | None = None
     limits: Limits = field(default_factory=lambda: Limits(header_bytes=65_536))
 
     def __post_init__(self) -> None:
@@ -54,6 +58,10 @@ class ProxyOptions:
             raise InvalidSetting("cost", self.cost, texts.one_of(COSTS))
         if self.stats is not None and self.stats not in STATS:
             raise InvalidSetting("stats", self.stats, texts.one_of(STATS))
+        if self.stats_credentials is not None:
+            if self.stats is None:
+                raise InvalidSetting("stats_credentials", str(self.stats_credentials), texts.ONLY_WITH_STATS)
+            authorization_of(self.stats_credentials)
         if self.whole_bytes < 1:
             raise InvalidSetting("whole_bytes", self.whole_bytes, texts.AT_LEAST_A_BYTE)
         for name in ("wait_s", "connect_s", "silence_s", "stop_s"):

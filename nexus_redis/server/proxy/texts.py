@@ -10,12 +10,19 @@ from typing import Final
 NO_ADDRESS: Final = "use an address like http://es:9200 or https://api.example/v2"
 PASSWORD_IN_ADDRESS: Final = "leave user and password out, because the proxy passes each client's Authorization on"  # noqa: S105  # a sentence
 QUERY_IN_ADDRESS: Final = "leave the query and the fragment out, because each request has its own"
+CREDENTIALS: Final = "write one line, `user:password` or `ApiKey KEY`, where KEY is the encoded key of Elasticsearch"
+ONLY_WITH_STATS: Final = "use it together with --stats"
 AT_LEAST_A_BYTE: Final = "use 1 or more bytes"
 
 
 def one_of(words: Sequence[str]) -> str:
     """Return the remedy for a word that is not known."""
     return f"use {' or '.join(words)}"
+
+
+def credentials_unreadable(cause: str | None) -> str:
+    """Return the remedy for a file of credentials that cannot be read."""
+    return f"name a file of UTF-8 text that the proxy may read ({cause or 'this one is not UTF-8'})"
 
 
 # --- what the proxy answers itself
@@ -105,7 +112,8 @@ BAD_HEADERS: Final = "the headers of its response are malformed"
 
 def status(found: int) -> str:
     """Return the cause where the upstream does not show its statistics."""
-    return f"it answered with the status {found}"
+    advice = ", so give --stats-credentials FILE with a user who may read them" if found in (401, 403) else ""
+    return f"it answered with the status {found}{advice}"
 
 
 # --- the log

@@ -16,6 +16,7 @@ from yarl import URL
 
 from nexus_redis.extending import log, log_fields
 from nexus_redis.server.proxy import texts
+from nexus_redis.server.proxy.credentials import authorization_of
 from nexus_redis.server.proxy.failures import FAILURES, Broken, cause_of
 from nexus_redis.server.proxy.options import ProxyOptions
 from nexus_redis.server.proxy.outage import Outage, Seldom
@@ -99,7 +100,9 @@ class Upstream:
     async def get_json(self, path: str) -> Any:
         """Return the JSON document at a path, for what the proxy asks by itself."""
         url = URL(f"{self.url}{path}", encoded=True)
-        async with self._opened.get(url, allow_redirects=False, auto_decompress=True) as found:
+        path_of_credentials = self._options.stats_credentials
+        headers = {"Authorization": authorization_of(path_of_credentials)} if path_of_credentials is not None else None
+        async with self._opened.get(url, headers=headers, allow_redirects=False, auto_decompress=True) as found:
             if found.status != HTTPStatus.OK:
                 raise ValueError(texts.status(found.status))
             return await found.json(content_type=None)
