@@ -277,7 +277,9 @@ PROXY_TAKES_NO_TOKENS: Final = (
     "--upstream and --tokens do not go together: the Authorization of a request belongs to the upstream. To listen "
     "where other hosts reach the proxy, add --anyone"
 )
-ONLY_WITH_UPSTREAM: Final = "--budget, --key, --rate, --stats, --keep-host and --anyone need --upstream URL"
+ONLY_WITH_UPSTREAM: Final = (
+    "--budget, --key, --rate, --stats, --stats-credentials, --keep-host and --anyone need --upstream URL"
+)
 
 
 def passing_on(where: str, upstream: str, budget: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import zlib
 from itertools import pairwise
 from typing import Any
@@ -227,5 +228,37 @@ def test_slow_reader(one_server: Server) -> None:
                 await asyncio.sleep(0)
             assert 0 < written < 32 << 20
             client.leave()
+
+    run(main())
+
+
+def test_held_bodies(one_server: Server) -> None:
+    """The bodies of all requests that wait have one bound, beyond which a request is refused until one has gone."""
+
+    async def main() -> None:
+        async with proxied(one_server, rate=0, cost="lines", held_bytes=2 * len(BULK)) as site:
+            head = b"POST /_bulk HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BULK)
+            clients = [await site.client() for _ in range(2)]
+            for client in clients:
+                await client.send(head + BULK)
+            await site.until(lambda: len(site.nexus.budget("es")._session.ledger.waiters) == 2)
+            answer = await site.ask("/_bulk", method="POST", body=BULK)
+            assert (answer.status, json.loads(answer.body)["reason"]) == (503, "waiters")
+            clients[0].leave()
+            await site.until(lambda: len(site.proxy._exchanges) == 1)
+            await (await site.client()).send(head + BULK)
+            await site.until(lambda: len(site.nexus.budget("es")._session.ledger.waiters) == 2)
+
+    run(main())
+
+
+def test_held_bodies_are_passed_on(one_server: Server) -> None:
+    """A body that was passed on is held no longer, so any number of them may follow."""
+
+    async def main() -> None:
+        async with proxied(one_server, cost="lines", held_bytes=len(BULK)) as site:
+            for _ in range(3):
+                assert (await site.ask("/_bulk", method="POST", body=BULK)).status == 200
+            assert site.upstream.bodies == [BULK] * 3
 
     run(main())

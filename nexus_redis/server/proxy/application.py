@@ -16,6 +16,7 @@ from nexus_redis.server.proxy.elasticsearch import WriteQueues
 from nexus_redis.server.proxy.exchange import Exchange, State
 from nexus_redis.server.proxy.options import ProxyOptions
 from nexus_redis.server.proxy.pacing import Pacer
+from nexus_redis.server.proxy.upload import Memory
 from nexus_redis.server.proxy.upstream import Upstream
 from nexus_redis.server.sending import send_problem
 
@@ -42,6 +43,7 @@ class Proxy:
         self._idle = asyncio.Event()
         self._idle.set()
         self._waiting = 0
+        self.memory = Memory(options.held_bytes)
         self._is_stopping = False
         self._grace: asyncio.TimerHandle | None = None
 

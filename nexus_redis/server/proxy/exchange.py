@@ -17,6 +17,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import ClientResponse
+from multidict import CIMultiDict
+from yarl import URL
 
 from nexus_redis.asyncio import Reservation
 from nexus_redis.server.call import Receive, Send
@@ -94,13 +96,20 @@ class Exchange:
         url = target_of(scope, self._proxy.upstream.url)
         headers = request_headers(scope, framing, keep_host=options.keep_host)
         price = price_of_parts(options.cost, scope["raw_path"], scope["headers"]) if framing.has_body else None
-        upload = Upload(self._body, framing, price, options.whole_bytes, self._passage)
+        upload = Upload(self._body, framing, price, options.whole_bytes, self._passage, self._proxy.memory)
+        try:
+            await self._pay_and_send(framing, upload, url, headers)
+        finally:
+            upload.release()
+
+    async def _pay_and_send(self, framing: Framing, upload: Upload, url: URL, headers: CIMultiDict[str]) -> None:
+        method = self._scope["method"]
         taken = await self._take_tokens(framing, upload)
         attempt = self._proxy.pacer.attempt(upload.tokens)
         self.state = State.SENT
         try:
             data = (upload.whole() or upload.parts(self._proxy.pacer, attempt)) if framing.has_body else None
-            response = await self._send_once(scope["method"], url, headers, data, upload, attempt)
+            response = await self._send_once(method, url, headers, data, upload, attempt)
             try:
                 attempt.answered(response.status)
                 await self._pass_back(response)
@@ -120,7 +129,7 @@ class Exchange:
         """Take the tokens to begin with. Where the client has gone meanwhile, they go back."""
         with self._proxy.place():
             self._body.listen(is_expected=framing.is_expected)
-            await upload.measure()
+            await upload.measure(self._proxy.pacer)
             taken = await self._proxy.pacer.take(upload.tokens)
         if self._body.is_gone or self._is_stopped:
             taken.settle(0)
@@ -129,8 +138,8 @@ class Exchange:
         return taken
 
     async def _send_once(
-        self, method: str, url: Any, headers: Any, data: bytes | AsyncIterator[bytes] | None, upload: Upload,
-        attempt: Attempt,
+        self, method: str, url: URL, headers: CIMultiDict[str], data: bytes | AsyncIterator[bytes] | None,
+        upload: Upload, attempt: Attempt,
     ) -> ClientResponse:  # fmt: skip
         if upload.is_over:
             attempt.begin()

@@ -17,6 +17,7 @@ from nexus_redis.server.proxy.credentials import authorization_of
 COSTS: Final = ("requests", "bytes", "lines")
 STATS: Final = ("elasticsearch",)
 WHOLE_BYTES: Final = 1 << 20
+HELD_BYTES: Final = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class ProxyOptions:
     `connect_s` bounds a connection to the upstream, and `silence_s` the time in which neither side sends anything.
     `stop_s` is for requests in progress when the proxy stops. `keep_host` passes on the client's `Host`. `stats` names
     the kind of upstream whose queue is read. `stats_credentials` is a file with the credentials for that, and for
-    nothing else.
+    nothing else. All bodies that are read ahead have `held_bytes` at most; a request beyond that is refused.
 
     With `upstream="http://es:9200/logs"`, a request for `/_bulk` goes to `http://es:9200/logs/_bulk`.
     """
@@ -43,6 +44,7 @@ class ProxyOptions:
     cost: str = "requests"
     wait_s: float = 30.0
     whole_bytes: int = WHOLE_BYTES
+    held_bytes: int = HELD_BYTES
     connect_s: float = 5.0
     silence_s: float = 60.0
     stop_s: float = 3.0

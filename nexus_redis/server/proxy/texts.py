@@ -71,6 +71,11 @@ def too_many_waiters(most: int) -> str:
     return f"{most:,} requests wait for tokens at this proxy already. The request was not passed on."
 
 
+def too_much_held(most: int) -> str:
+    """Return the detail for a body beyond the memory for bodies that wait."""
+    return f"The bodies that wait at this proxy fill the {most:,} bytes that it has for them. {NOT_PASSED_ON}"
+
+
 def client_silent(seconds: float) -> str:
     """Return the detail for a body that stopped."""
     return f"The client sent no part of the body for {seconds:g} s. A whole body did not reach the upstream."

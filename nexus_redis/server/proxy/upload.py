@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from nexus_redis.server.problems import AWAY_RETRY
+from nexus_redis.server.proxy import texts
 from nexus_redis.server.proxy.client_body import ClientBody
 from nexus_redis.server.proxy.cost import Price
 from nexus_redis.server.proxy.headers import Framing
@@ -18,14 +20,27 @@ from nexus_redis.server.proxy.pacing import Attempt, Pacer
 from nexus_redis.server.proxy.upstream import Passage
 
 
+class Memory:
+    """The bytes of all bodies that one proxy has read ahead, `most` at most."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+
+
 class Upload:
     """The body of one request. `tokens` are to be taken before `parts` may be sent."""
 
     def __init__(
-        self, body: ClientBody, framing: Framing, price: Price | None, whole_bytes: int, passage: Passage
+        self,
+        body: ClientBody,
+        framing: Framing,
+        price: Price | None,
+        whole_bytes: int,
+        passage: Passage,
+        memory: Memory,
     ) -> None:
         self._body, self._length, self._price, self._whole_bytes = body, framing.length, price, whole_bytes
-        self.passage = passage
+        self.passage, self._memory, self._held = passage, memory, 0
         self._ready: list[bytes] = []
         self._sent = 0
         self._prepaid = 0  # tokens of parts that are still to come
@@ -43,8 +58,19 @@ class Upload:
         """Return how many of these tokens are used: none if nothing was sent, and none for parts that never came."""
         return max(1, self._tokens - self._prepaid) if self.passage.is_begun else 0
 
-    async def measure(self) -> None:
-        """Learn the tokens to begin with: those of the whole body, if it is small enough."""
+    def release(self) -> None:
+        """Hold nothing any more."""
+        self._hold(-self._held)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._memory.held += size
+
+    async def measure(self, pacer: Pacer) -> None:
+        """Learn the tokens to begin with: those of the whole body, if it is small enough.
+
+        Raise a problem where the bodies of other requests leave no room for it.
+        """
         price = self._price
         if price is None or self._length == 0:
             return
@@ -54,6 +80,9 @@ class Upload:
         size = tokens = 0
         while size < self._whole_bytes and (part := await self._body.next_part()) is not None:
             size += len(part)
+            self._hold(len(part))
+            if self._memory.held > self._memory.most:
+                raise pacer.refused("waiters", AWAY_RETRY, texts.too_much_held(self._memory.most))
             tokens += price(part)
             self._ready.append(part)
         self._tokens = max(1, tokens)
@@ -62,6 +91,7 @@ class Upload:
         """Return the body if it is short and here already, so that it goes out in one piece."""
         if self._ready and self._body.is_at_end and len(self._ready) == 1:
             part, self._ready = self._ready[0], []
+            self.release()
             self.is_over = True
             return part
         return None
@@ -71,6 +101,7 @@ class Upload:
         try:
             while self._ready:
                 ready = self._ready.pop(0)
+                self._hold(-len(ready))
                 self._count(ready, attempt)
                 yield ready
             while (part := await self._body.next_part()) is not None:
